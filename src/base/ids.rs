@@ -1,0 +1,89 @@
+//! Identifiers. Each is a type of its own so that a partition index cannot be
+//! passed where a shard is meant; the numbers inside are the wire's.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(/// A shard of this node: one thread, one core, `0..shards`. Shard 0 is the control shard.
+    ShardId(u16));
+id!(/// A store file of this node, `store-<n>`. A shard owns one or several.
+    StoreId(u16));
+id!(/// A Kafka node id (`node.id`), as announced in Metadata.
+    NodeId(i32));
+id!(/// One partition's log inside the stores of a cluster: unique for ever, never reused, so that
+    /// the leftovers of a deleted topic can never be taken for a new topic of the same name.
+    LogId(u64));
+id!(/// A record's position in its partition. The next offset to be written is the log end offset.
+    Offset(i64));
+id!(/// Leader epoch (KIP-101): grows by one whenever leadership of a partition changes hands.
+    LeaderEpoch(i32));
+
+impl Offset {
+    /// The offset `n` records further on.
+    #[must_use]
+    pub const fn plus(self, n: i64) -> Self {
+        Self(self.0 + n)
+    }
+}
+
+/// A topic id (KIP-516): 16 random bytes, Kafka's UUID. All zero means "none".
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicId(pub [u8; 16]);
+
+impl TopicId {
+    /// The zero id, by which requests say "I name the topic instead".
+    pub const ZERO: Self = Self([0; 16]);
+}
+
+impl fmt::Debug for TopicId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for TopicId {
+    /// Kafka's text form: URL-safe base64 without padding, 22 characters.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let value = u128::from_be_bytes(self.0);
+        for i in 0..22 {
+            // 22 digits carry 132 bits; the last one is padded with four zero bits.
+            let shift = 122 - 6 * i;
+            let digit = if shift >= 0 {
+                value >> shift
+            } else {
+                value << -shift
+            } & 63;
+            write!(f, "{}", DIGITS[digit as usize] as char)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_id_prints_as_kafka_does() {
+        assert_eq!(TopicId::ZERO.to_string(), "AAAAAAAAAAAAAAAAAAAAAA");
+        // java.util.UUID 00000000-0000-0000-0000-000000000001, Kafka's metadata topic id.
+        let mut one = [0; 16];
+        one[15] = 1;
+        assert_eq!(TopicId(one).to_string(), "AAAAAAAAAAAAAAAAAAAAAQ");
+    }
+}

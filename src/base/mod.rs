@@ -1,0 +1,16 @@
+//! Vocabulary shared by every layer: ids, time values, error codes, limits,
+//! page-aligned memory, checksums. Nothing here decides anything.
+
+pub mod crc;
+pub mod error;
+pub mod ids;
+pub mod limits;
+pub mod pages;
+pub mod rng;
+pub mod time;
+
+pub use error::ErrorCode;
+pub use ids::{LeaderEpoch, LogId, NodeId, Offset, ShardId, StoreId, TopicId};
+pub use pages::{BLOCK, PageBuf};
+pub use rng::Rng;
+pub use time::{Mono, Now};

@@ -1,0 +1,124 @@
+//! The whole surface between a shard and its driver (`runtime` or `sim`):
+//! inputs go in, outputs come out, nothing else crosses.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use super::Msg;
+use crate::base::{Mono, ShardId, StoreId};
+use crate::store::{DiskError, DiskOp, IoId, Piece};
+
+/// A client connection of this shard. Chosen by the driver, never reused within a shard's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// A file read asked for by the shard (index scans, time lookups).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReadId(pub u64);
+
+/// What can happen to a shard.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection was accepted.
+    ConnOpened {
+        /// The new connection.
+        conn: ConnId,
+        /// Address of the client.
+        peer: SocketAddr,
+        /// Index into the configured listeners.
+        listener: usize,
+    },
+    /// One request frame arrived, without its length prefix.
+    Request {
+        /// Where it came from.
+        conn: ConnId,
+        /// Header and body.
+        frame: Bytes,
+    },
+    /// The connection is gone; replies to it are dropped.
+    ConnClosed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A message from a shard of this node.
+    Mesh {
+        /// The sender.
+        from: ShardId,
+        /// The message.
+        msg: Box<Msg>,
+    },
+    /// A disk operation ended.
+    Disk {
+        /// The store it was for.
+        store: StoreId,
+        /// The operation.
+        id: IoId,
+        /// How it ended.
+        result: Result<(), DiskError>,
+    },
+    /// A file read ended.
+    Read {
+        /// The read.
+        id: ReadId,
+        /// The bytes, exactly as many as asked for.
+        result: Result<Bytes, DiskError>,
+    },
+    /// Nothing more is waiting: the moment to start flushes. Also sent when the time of the last
+    /// [`Output::WakeAt`] has come. Must follow every run of other inputs.
+    Idle,
+    /// Stop taking requests, finish what is in flight; answered by [`Output::Drained`].
+    Shutdown,
+}
+
+/// What a shard wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this reply. Replies come in the order of the requests of the connection, one for each
+    /// request frame; an empty list (acks=0) is sent as nothing but still ends a request.
+    Reply {
+        /// Where to.
+        conn: ConnId,
+        /// The reply, length prefix included.
+        pieces: Vec<Piece>,
+    },
+    /// Close the connection after what was replied before is sent.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// For the log.
+        why: String,
+    },
+    /// Hand a message to another shard; never to itself. Messages between two shards keep their order.
+    Mesh {
+        /// The receiver.
+        to: ShardId,
+        /// The message.
+        msg: Box<Msg>,
+    },
+    /// Perform a disk operation on a store.
+    Disk {
+        /// The store.
+        store: StoreId,
+        /// The operation.
+        op: DiskOp,
+    },
+    /// Read a range of a store file; not aligned.
+    Read {
+        /// Echoed in the completion.
+        id: ReadId,
+        /// The pieces, in order, all to be joined into one answer.
+        pieces: Vec<Piece>,
+    },
+    /// Send [`Input::Idle`] no later than this. Replaces the one before.
+    WakeAt(Mono),
+    /// Nothing is in flight any more and everything is durable; the driver may stop.
+    Drained,
+    /// Stop the process at once with this exit status.
+    Fatal {
+        /// See `broker::fatal`.
+        status: u8,
+        /// For people: what happened and what to do.
+        message: String,
+    },
+}

@@ -1,0 +1,19 @@
+//! Millrace: an Apache Kafka compatible event-streaming broker.
+//!
+//! The tree is layered and dependencies point down only (see ARCHITECTURE.md):
+//! `runtime` and `sim` drive [`broker::Shard`]; `broker` uses the state machines
+//! (`group`, `controller`, `log`); `log` uses `store`; all use `wire`, `record`
+//! and `base`. Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
+
+pub mod base;
+pub mod broker;
+pub mod config;
+pub mod controller;
+pub mod group;
+pub mod log;
+pub mod record;
+#[cfg(feature = "runtime")]
+pub mod runtime;
+pub mod sim;
+pub mod store;
+pub mod wire;

@@ -1,0 +1,167 @@
+//! What the store says to its callers: operations, events, pieces of a read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{LogId, Offset, StoreId, TopicId};
+
+/// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
+/// [`StoreEvent::Durable`]`(m)` with `m >= n` is seen. Grows by one per flush, for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushSeq(pub u64);
+
+/// Identifies one [`DiskOp`] until its completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct IoId(pub u64);
+
+/// What the driver has to do with the store's file. Operations may be performed and may complete
+/// in any order; the store never has two writes to one block in flight.
+#[derive(Clone, Debug)]
+pub enum DiskOp {
+    /// Write `data` at byte `pos`; position, length and memory are multiples of `BLOCK`.
+    Write {
+        /// Echoed in the completion.
+        id: IoId,
+        /// Byte position in the store file.
+        pos: u64,
+        /// Aligned memory.
+        data: Bytes,
+        /// Whether somebody waits for it; background work yields to foreground.
+        background: bool,
+    },
+    /// Make every write that has completed durable (fdatasync).
+    Sync {
+        /// Echoed in the completion.
+        id: IoId,
+        /// Whether somebody waits for it.
+        background: bool,
+    },
+}
+
+/// A failed write or sync. Fatal for the store: nothing is ever retried, because the kernel may
+/// have dropped the dirty pages it failed to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskError {
+    /// `errno` of the operation.
+    pub errno: i32,
+}
+
+/// What the store has to tell the shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// All flushes up to and including this one are on disk.
+    Durable(FlushSeq),
+    /// A disk operation failed; the process must stop with the store's exit status.
+    Failed(DiskError),
+}
+
+/// A part of a partition's bytes, ready to be sent.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// Bytes in memory.
+    Memory(Bytes),
+    /// Durable whole-block bytes of a store file. The pin keeps the chunk from being reused.
+    File {
+        /// Which store of this node.
+        store: StoreId,
+        /// Byte position in the store file; not aligned.
+        pos: u64,
+        /// Length in bytes.
+        len: usize,
+        /// Held until the bytes are sent.
+        pin: ChunkPin,
+    },
+}
+
+impl Piece {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::File { len, .. } => *len,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Keeps a chunk from being reused while a read plan may still read it. Cloning is cheap and the
+/// clones may live on any thread; the store looks at the count before it reuses a freed chunk.
+#[derive(Clone, Debug, Default)]
+pub struct ChunkPin(pub Arc<()>);
+
+/// Who a log is, for people and for recovery: written when the log is created.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogLabel {
+    /// Topic name.
+    pub topic: String,
+    /// Topic id.
+    pub topic_id: TopicId,
+    /// Partition index.
+    pub partition: i32,
+}
+
+/// What recovery replays, per log and in the order in which it was appended.
+#[derive(Clone, Debug)]
+pub enum ReplayItem {
+    /// The log exists. First item of every log.
+    Created(LogLabel),
+    /// The state blob that the log gave for the checkpoint.
+    State(Bytes),
+    /// A new segment began; the batches that follow are in it.
+    Rolled(Offset),
+    /// One batch, whole and CRC-checked, at the current end of the current segment.
+    Batch(Bytes),
+    /// Segments whose base offset is below this one were dropped.
+    DroppedBefore(Offset),
+    /// An opaque note of the log's.
+    Note(Bytes),
+    /// The log was deleted.
+    Deleted,
+}
+
+/// One replayed item and the log it belongs to.
+pub type Replay = (LogId, ReplayItem);
+
+/// Sizes and bounds of a store. All in bytes unless named otherwise.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Journal ring, a multiple of `BLOCK`. Fixed when the store is formatted.
+    pub journal_bytes: u64,
+    /// Size to which a new store is written ahead before it is used.
+    pub initial_bytes: u64,
+    /// The store never grows beyond this (`millrace.store.bytes.max`).
+    pub bytes_max: u64,
+    /// From this many new bytes per log in one flush on, they go straight into the log's chunks.
+    pub bulk_bytes_min: usize,
+    /// Flushes that may be on their way at once.
+    pub flushes_in_flight_max: usize,
+    /// One flush takes no more than this from the pending appends.
+    pub flush_bytes_max: usize,
+    /// Memory tail: bytes kept in memory for tail readers, beyond what is not in chunks yet.
+    pub tail_bytes_max: usize,
+    /// A checkpoint is due after this many bytes went into chunks or half the ring was used.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            journal_bytes: 32 * MIB,
+            initial_bytes: 64 * MIB,
+            bytes_max: u64::MAX,
+            bulk_bytes_min: 32 * 1024,
+            flushes_in_flight_max: 4,
+            flush_bytes_max: 4 * MIB as usize,
+            tail_bytes_max: 64 * MIB as usize,
+            checkpoint_bytes: 512 * MIB,
+        }
+    }
+}
