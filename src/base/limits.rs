@@ -17,3 +17,5 @@ pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
+/// Partitions that one request may create, as in Kafka.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

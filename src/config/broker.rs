@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{CleanupPolicy, CompressionType, TimestampType};
+use super::value::{CleanupPolicy, CompressionType};
 use crate::base::{BLOCK, NodeId};
+use crate::record::TimestampType;
 use crate::store::StoreConfig;
 
 const MIB: i64 = 1024 * 1024;

@@ -8,6 +8,9 @@ use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 use crate::config::is_internal;
 
+/// The log that the metadata records themselves are kept in.
+pub const METADATA_LOG: LogId = LogId(0);
+
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topic {
@@ -63,7 +66,7 @@ impl std::fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {}
 
 /// The metadata of the cluster at one moment. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Records replayed so far.
     pub version: u64,
@@ -77,6 +80,20 @@ pub struct Image {
     names: BTreeMap<TopicId, Arc<str>>,
     /// Settings of all brokers and of single ones.
     brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            cluster_id: None,
+            next_producer_id: 0,
+            next_log: METADATA_LOG.0 + 1,
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+        }
+    }
 }
 
 impl Image {
