@@ -56,6 +56,14 @@ pub enum Event {
     },
 }
 
+/// What a request in progress holds.
+#[derive(Clone, Copy)]
+struct Charge {
+    bytes: usize,
+    /// It got in by the overdraft, which is free again when it is answered.
+    overdraft: bool,
+}
+
 /// What a connection's reader and the pump share.
 pub struct Conn {
     /// Its id.
@@ -64,8 +72,8 @@ pub struct Conn {
     pub fd: RawFd,
     /// The client.
     pub peer: SocketAddr,
-    /// Memory of each request in progress, oldest first.
-    charges: RefCell<VecDeque<usize>>,
+    /// Each request in progress, oldest first.
+    charges: RefCell<VecDeque<Charge>>,
     /// Memory of the frame that is being received.
     partial: Cell<usize>,
     /// Bytes of replies that are not sent yet.
@@ -77,7 +85,7 @@ pub struct Conn {
 }
 
 impl Conn {
-    fn new(id: ConnId, fd: RawFd, peer: SocketAddr, now: Mono) -> Self {
+    pub(super) fn new(id: ConnId, fd: RawFd, peer: SocketAddr, now: Mono) -> Self {
         Self {
             id,
             fd,
@@ -114,11 +122,18 @@ impl Conn {
     pub fn sent(&self, bytes: usize, replies: usize, front: &Front) {
         self.queued.set(self.queued.get().saturating_sub(bytes));
         self.last_active.set(front.now.get());
-        let mut charges = self.charges.borrow_mut();
-        let n = replies.min(charges.len());
-        front.budget.give(charges.drain(..n).sum());
-        drop(charges);
+        let n = replies.min(self.charges.borrow().len());
+        self.discharge(n, front);
         self.wake();
+    }
+
+    fn discharge(&self, n: usize, front: &Front) {
+        for charge in self.charges.borrow_mut().drain(..n) {
+            front.budget.give(charge.bytes);
+            if charge.overdraft {
+                front.budget.end_overdraft();
+            }
+        }
     }
 
     fn wake(&self) {
@@ -134,19 +149,28 @@ impl Conn {
     }
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Overdraft {
+    Free,
+    /// This connection is receiving a frame with it.
+    Receiving(ConnId),
+    /// A frame received with it is in progress.
+    InProgress,
+}
+
 /// Request memory of a shard.
 pub struct Budget {
     limit: usize,
     held: Cell<usize>,
-    /// The one connection that may go over the limit to complete its frame. Without it, frames
-    /// received by half could hold all the memory and wait for each other for ever.
-    overdraft: Cell<Option<ConnId>>,
+    /// One frame at a time may go over the limit. Without that, frames received by half could hold
+    /// all the memory and wait for each other for ever.
+    overdraft: Cell<Overdraft>,
     waiting: RefCell<Vec<Waker>>,
 }
 
 impl Budget {
     fn new(limit: usize) -> Self {
-        let (held, overdraft) = (Cell::new(0), Cell::new(None));
+        let (held, overdraft) = (Cell::new(0), Cell::new(Overdraft::Free));
         Self { limit, held, overdraft, waiting: RefCell::default() }
     }
 
@@ -154,10 +178,10 @@ impl Budget {
         if self.held.get() < self.limit {
             return true;
         }
-        if self.overdraft.get().is_none() {
-            self.overdraft.set(Some(conn));
+        if self.overdraft.get() == Overdraft::Free {
+            self.overdraft.set(Overdraft::Receiving(conn));
         }
-        self.overdraft.get() == Some(conn)
+        self.overdraft.get() == Overdraft::Receiving(conn)
     }
 
     fn give(&self, bytes: usize) {
@@ -167,11 +191,19 @@ impl Budget {
         }
     }
 
-    fn end_overdraft(&self, conn: ConnId) {
-        if self.overdraft.get() == Some(conn) {
-            self.overdraft.set(None);
-            self.wake();
+    /// Charges a whole frame.
+    fn admit(&self, conn: ConnId, bytes: usize) -> Charge {
+        self.held.set(self.held.get() + bytes);
+        let overdraft = self.overdraft.get() == Overdraft::Receiving(conn);
+        if overdraft {
+            self.overdraft.set(Overdraft::InProgress);
         }
+        Charge { bytes, overdraft }
+    }
+
+    fn end_overdraft(&self) {
+        self.overdraft.set(Overdraft::Free);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -306,15 +338,16 @@ impl Front {
         self.wake_pump();
     }
 
-    /// Waits until the connection may have more in progress; `None`: it is being closed.
-    async fn admission(&self, conn: &Conn) -> Option<()> {
+    /// Waits until the connection may have more in progress; `None`: it is being closed. A frame
+    /// whose memory is charged already, while it was received, waits for a place only.
+    async fn admission(&self, conn: &Conn, charged: bool) -> Option<()> {
         poll_fn(|cx| {
             if conn.closing.get() {
                 return Poll::Ready(None);
             }
             let room = conn.charges.borrow().len() < CONN_IN_FLIGHT_MAX
                 && conn.queued.get() < CONN_REPLY_BYTES_MAX;
-            if room && self.budget.may_take(conn.id) {
+            if room && (charged || self.budget.may_take(conn.id)) {
                 return Poll::Ready(Some(()));
             }
             conn.waker.set(Some(cx.waker().clone()));
@@ -391,7 +424,9 @@ async fn read(mut stream: TcpStream, conn: Rc<Conn>, front: Rc<Front>) {
         Err(error) => tracing::debug!(peer = %conn.peer, %error, "connection ended"),
     }
     conn.charge_partial(0, &front);
-    front.budget.end_overdraft(conn.id);
+    if front.budget.overdraft.get() == Overdraft::Receiving(conn.id) {
+        front.budget.end_overdraft();
+    }
     conn.close();
     front.push(Event::Closed { conn: conn.id });
     // The pump may have an operation in flight that names the socket by its number.
@@ -403,7 +438,8 @@ async fn read(mut stream: TcpStream, conn: Rc<Conn>, front: Rc<Front>) {
         Poll::Pending
     })
     .await;
-    front.budget.give(conn.charges.borrow_mut().drain(..).sum());
+    let left = conn.charges.borrow().len();
+    conn.discharge(left, &front);
     drop(stream);
     front.admission.leave(conn.peer.ip());
 }
@@ -412,7 +448,7 @@ async fn read_requests(stream: &mut TcpStream, conn: &Conn, front: &Front) -> io
     let mut frames = FrameReader::new(front.frame_bytes_max);
     loop {
         if frames.missing() > SCRATCH_BYTES / 2 {
-            if front.admission(conn).await.is_none() {
+            if front.admission(conn, false).await.is_none() {
                 return Ok(());
             }
             let step = frames.missing().min(STEP_BYTES);
@@ -425,13 +461,12 @@ async fn read_requests(stream: &mut TcpStream, conn: &Conn, front: &Front) -> io
         conn.last_active.set(front.now.get());
         // Whole frames that came before a bad one still count.
         while let Some(frame) = frames.pop() {
-            conn.charge_partial(0, front);
-            if front.admission(conn).await.is_none() {
+            if front.admission(conn, conn.partial.get() > 0).await.is_none() {
                 return Ok(());
             }
-            front.budget.held.set(front.budget.held.get() + frame.len());
-            conn.charges.borrow_mut().push_back(frame.len());
-            front.budget.end_overdraft(conn.id);
+            conn.charge_partial(0, front);
+            let charge = front.budget.admit(conn.id, frame.len());
+            conn.charges.borrow_mut().push_back(charge);
             front.push(Event::Request { conn: conn.id, frame });
         }
         received?;
@@ -456,19 +491,21 @@ mod tests {
     }
 
     #[test]
-    fn one_connection_at_a_time_may_overdraw() {
+    fn one_frame_at_a_time_may_overdraw() {
         let budget = Budget::new(100);
         let (a, b) = (ConnId(1), ConnId(2));
         assert!(budget.may_take(a));
-        budget.held.set(100);
+        assert!(!budget.admit(a, 100).overdraft);
         assert!(budget.may_take(a), "takes the overdraft");
         assert!(!budget.may_take(b));
         assert!(budget.may_take(a), "keeps it");
-        budget.end_overdraft(b);
+        assert!(budget.admit(a, 50).overdraft);
+        assert!(!budget.may_take(a), "has used it");
         assert!(!budget.may_take(b));
-        budget.end_overdraft(a);
+        budget.end_overdraft();
         assert!(budget.may_take(b));
-        budget.give(50);
+        assert!(!budget.may_take(a));
+        budget.give(60);
         assert!(budget.may_take(a));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
 
 use glommio::Task;
@@ -66,7 +66,7 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     listeners: Vec<(usize, TcpListener)>,
     idle_ms_max: u64,
-    acceptors: Vec<Task<()>>,
+    acceptors: Vec<(RawFd, Task<()>)>,
     senders: IdMap<ConnId, Sender>,
     /// Connections whose sender has something new to do.
     dirty: Vec<ConnId>,
@@ -119,6 +119,7 @@ impl Pump {
         loop {
             let worked = self.turn();
             if let Some(end) = self.ended() {
+                self.senders.values().for_each(|sender| sender.conn().close());
                 return end;
             }
             if worked || !self.prepare_sleep() {
@@ -315,15 +316,20 @@ impl Pump {
         if phase == Phase::Serving {
             for (index, listener) in self.listeners.drain(..) {
                 // SAFETY: the descriptor is a listening socket that was just given away.
-                let listener = unsafe {
-                    glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd())
+                let (fd, listener) = unsafe {
+                    let fd = listener.into_raw_fd();
+                    (fd, glommio::net::TcpListener::from_raw_fd(fd))
                 };
                 let accept = conn::accept(listener, index, Rc::clone(&self.front));
-                self.acceptors.push(glommio::spawn_local(accept));
+                self.acceptors.push((fd, glommio::spawn_local(accept)));
             }
         } else {
-            // Dropping a task cancels it, which closes its listener.
-            self.acceptors.clear();
+            for (fd, task) in self.acceptors.drain(..) {
+                // At once: the accept in progress keeps the socket open for a while after its
+                // task, and so its descriptor, is gone.
+                sys::shutdown_socket(fd);
+                drop(task);
+            }
             self.listeners.clear();
             self.inputs.push_back(Input::Shutdown);
         }

@@ -323,3 +323,7 @@ fn cut_off() -> io::Error {
 fn no_store() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "a range of a store that is not open")
 }
+
+#[cfg(test)]
+#[path = "send_tests.rs"]
+mod tests;

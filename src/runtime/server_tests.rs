@@ -204,14 +204,18 @@ fn fill(client: &Client, bytes: &[u8]) -> usize {
 
 #[test]
 fn requests_in_progress_are_bounded_by_memory() {
-    let broker = Broker::start(&[("queued.max.request.bytes", "2000000")]);
+    let broker = Broker::start(&[
+        ("socket.request.max.bytes", "1000000"),
+        ("message.max.bytes", "900000"),
+        ("queued.max.request.bytes", "2000000"),
+    ]);
     let mut client = broker.connect();
     let mut frame = command(b't', &[700]);
     frame.resize(1_000_000, 0);
     let frame = framed(&frame);
     let all: Vec<u8> = frame.iter().copied().cycle().take(frame.len() * 40).collect();
-    // The shard has half of the budget, one frame; the rest has to stay in socket buffers, which
-    // hold a few MB.
+    // The shard has half of the budget, one frame, and one more may overdraw; the rest has to stay
+    // in socket buffers, which hold a few MB.
     let sent = fill(&client, &all);
     assert!(sent < 30_000_000, "{sent} bytes were taken");
     // Others with small requests come through in the meantime: one at a time.
@@ -244,7 +248,11 @@ fn requests_in_progress_are_bounded_by_number() {
 
 #[test]
 fn half_frames_do_not_wait_for_each_other_for_ever() {
-    let broker = Broker::start(&[("queued.max.request.bytes", "1000000")]);
+    let broker = Broker::start(&[
+        ("socket.request.max.bytes", "1000000"),
+        ("message.max.bytes", "900000"),
+        ("queued.max.request.bytes", "1000000"),
+    ]);
     let clients: Vec<_> = (0..6).map(|_| broker.connect()).collect();
     let mut frame = vec![b'e'; 900_000];
     frame[899_999] = 7;
