@@ -4,7 +4,9 @@
 //!
 //! A turn is bounded and followed by a yield, so that connections are read in
 //! between. With nothing to do it sleeps on one eventfd, which completions of the
-//! ring and messages of other shards raise, or until a connection wakes it.
+//! ring and messages of other shards raise, or until a connection wakes it. The
+//! executor looks at its sockets only when no task is ready, so a pump that is busy
+//! for long raises the eventfd itself and waits for it.
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -27,6 +29,8 @@ use crate::broker::{ConnId, Input, Msg, Output};
 const MESH_BATCH: usize = 256;
 /// Completions taken per turn.
 const COMPLETION_BATCH: usize = 512;
+/// How long the pump may be busy without the executor looking at its sockets.
+const BUSY_NS_MAX: u64 = 500_000;
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
 /// How long replies may take to leave after the shard is done.
@@ -116,16 +120,24 @@ impl Pump {
 
     /// Runs the shard until it is drained or has failed.
     pub async fn run(mut self) -> End {
+        let mut rested = self.front.now.get();
         loop {
             let worked = self.turn();
             if let Some(end) = self.ended() {
-                self.senders.values().for_each(|sender| sender.conn().close());
+                self.senders
+                    .values()
+                    .for_each(|sender| sender.conn().close());
                 return end;
             }
-            if worked || !self.prepare_sleep() {
+            if !worked && self.prepare_sleep() {
+                self.front.wait().await;
+                rested = sys::now().mono;
+            } else if self.front.now.get().0.saturating_sub(rested.0) < BUSY_NS_MAX {
                 glommio::executor().yield_now().await;
             } else {
-                self.front.wait().await;
+                self.mesh.bell().eventfd().signal();
+                self.front.wait_for_bell().await;
+                rested = sys::now().mono;
             }
             self.ring.awake();
             self.mesh.awake();
@@ -175,7 +187,11 @@ impl Pump {
                     let (id, peer) = (conn.id, conn.peer);
                     self.senders.insert(id, Sender::new(conn));
                     self.sweep_at = self.sweep_at.min(self.front.now.get().plus_ms(SWEEP_MS));
-                    self.inputs.push_back(Input::ConnOpened { conn: id, peer, listener });
+                    self.inputs.push_back(Input::ConnOpened {
+                        conn: id,
+                        peer,
+                        listener,
+                    });
                 }
                 Event::Request { conn, frame } => {
                     self.inputs.push_back(Input::Request { conn, frame });
@@ -189,16 +205,21 @@ impl Pump {
             }
         }
         let inputs = &mut self.inputs;
-        self.mesh.receive(MESH_BATCH, |from, msg| inputs.push_back(Input::Mesh { from, msg }));
+        self.mesh.receive(MESH_BATCH, |from, msg| {
+            inputs.push_back(Input::Mesh { from, msg })
+        });
     }
 
     fn on_completion(&mut self, Done { tag, op, result }: Done<Tag>) {
         match tag {
             Tag::Disk(tag) => {
-                self.disk.on_done(tag, op, result, &mut self.ring, &mut self.inputs);
+                self.disk
+                    .on_done(tag, op, result, &mut self.ring, &mut self.inputs);
             }
             Tag::Conn(id) => {
-                let Some(sender) = self.senders.get_mut(&id) else { return };
+                let Some(sender) = self.senders.get_mut(&id) else {
+                    return;
+                };
                 if sender.on_done(op, result, &self.front, &mut self.ring) {
                     Self::forget(&mut self.senders, id);
                 } else {
@@ -243,7 +264,8 @@ impl Pump {
             Output::Mesh { to, msg } => self.mesh.send(to, msg),
             Output::Disk { store, op } => self.disk.perform(store, op, &mut self.ring),
             Output::Read { id, pieces } => {
-                self.inputs.extend(self.disk.read(id, pieces, &mut self.ring));
+                self.inputs
+                    .extend(self.disk.read(id, pieces, &mut self.ring));
             }
             Output::WakeAt(at) => self.wake_at = at,
             Output::Drained => self.end(End::Drained),
@@ -271,7 +293,9 @@ impl Pump {
     fn send(&mut self) {
         // Completions during this pass and senders that want another one are for the next turn.
         for id in std::mem::take(&mut self.dirty) {
-            let Some(sender) = self.senders.get_mut(&id) else { continue };
+            let Some(sender) = self.senders.get_mut(&id) else {
+                continue;
+            };
             if sender.advance(&self.disk, &self.front, &mut self.ring) == Progress::More {
                 self.dirty.push(id);
             }
@@ -285,8 +309,11 @@ impl Pump {
                 sender.conn().close();
             }
         }
-        self.sweep_at =
-            if self.senders.is_empty() { Mono::NEVER } else { now.plus_ms(SWEEP_MS) };
+        self.sweep_at = if self.senders.is_empty() {
+            Mono::NEVER
+        } else {
+            now.plus_ms(SWEEP_MS)
+        };
     }
 
     fn set_alarm(&mut self) {

@@ -112,8 +112,17 @@ impl Server {
             };
             threads.push(thread::spawn(plan).map_err(system)?);
         }
-        let stopper = Stopper { mesh, reports: sender };
-        let server = Self { stopper, reports, threads, addresses, _lock: lock };
+        let stopper = Stopper {
+            mesh,
+            reports: sender,
+        };
+        let server = Self {
+            stopper,
+            reports,
+            threads,
+            addresses,
+            _lock: lock,
+        };
         for _ in 0..shards {
             match server.reports.recv() {
                 Ok(Report::Recovered) => {}
@@ -200,7 +209,11 @@ fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> 
 }
 
 fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {
-    let new = stores.iter().flatten().filter(|id| !StoreFile::path(dir, **id).exists()).count();
+    let new = stores
+        .iter()
+        .flatten()
+        .filter(|id| !StoreFile::path(dir, **id).exists())
+        .count();
     let each = u64::try_from(config.millrace_store_initial_bytes).unwrap_or(0);
     probe::warn_if_full(dir, each.saturating_mul(new as u64));
 }
@@ -247,7 +260,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         // Both families through one socket, where the machine has IPv6 at all.
         let any = SocketAddr::from(([0u16; 8], endpoint.port));
         let v6 = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
-        return Ok(if v6 { any } else { SocketAddr::from(([0u8; 4], endpoint.port)) });
+        return Ok(if v6 {
+            any
+        } else {
+            SocketAddr::from(([0u8; 4], endpoint.port))
+        });
     }
     (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()?
@@ -256,7 +273,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }

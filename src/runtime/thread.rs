@@ -28,8 +28,12 @@ use crate::config::BrokerConfig;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
-/// The longest that a busy pump keeps sockets from being looked at.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// glommio's own preemption must never happen: if its timer fires between its looking at the rings
+/// and its running of tasks, it takes "nothing was run" for "nothing to run" and sleeps with tasks
+/// ready (`run_task_queues` of 0.9, and of its continuation 0.12). With a timer of 1 ms that hung
+/// one shard in some hundred starts on a busy machine. The pump sees to it that sockets are looked
+/// at, see `pump`.
+const PREEMPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything a shard's thread needs.
 pub struct Plan {
@@ -102,9 +106,15 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
     let _ = plan.reports.send(Report::Recovered);
     Ok(executor.run(async move {
         let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
-        let front = Rc::new(Front::new(frame_bytes_max, request_bytes_max, plan.admission));
+        let front = Rc::new(Front::new(
+            frame_bytes_max,
+            request_bytes_max,
+            plan.admission,
+        ));
         let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max).run().await;
+        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max)
+            .run()
+            .await;
         drop(watch);
         end
     }))
@@ -119,7 +129,10 @@ fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
         .map_err(|error| {
             Fatal::new(
                 SYSTEM,
-                format!("no executor on core {}: {error}; see the limits of this process", plan.core),
+                format!(
+                    "no executor on core {}: {error}; see the limits of this process",
+                    plan.core
+                ),
             )
         })
 }
@@ -129,8 +142,13 @@ async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
     // SAFETY: the descriptor is ours and given away. It is not a file, but all that is done with
     // it is to read 8 bytes at position 0, which an eventfd takes for a plain read.
     let bell = unsafe { BufferedFile::from_raw_fd(bell.into_raw_fd()) };
-    while bell.read_at(0, 8).await.is_ok() {
-        front.wake_pump();
+    loop {
+        if let Err(error) = bell.read_at(0, 8).await {
+            // Not known to happen. If it does: late is better than never, and than spinning.
+            tracing::error!(%error, "cannot read the eventfd of this shard");
+            glommio::timer::sleep(Duration::from_millis(10)).await;
+        }
+        front.bell_rang();
     }
 }
 
@@ -141,7 +159,10 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let (file, slot) = if path.exists() {
         let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
-        let cached = plan.files.get(id).ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        let cached = plan
+            .files
+            .get(id)
+            .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let mut read = recovery_reader(&cached.file);
         let slot = open_store(id, &plan.config, file.len(), &mut read)
             .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
