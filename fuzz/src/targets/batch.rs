@@ -49,7 +49,7 @@ fn corpus() -> Vec<Vec<u8>> {
 }
 
 /// Gives the batch a length and a CRC that fit.
-fn repair(input: &mut Vec<u8>) {
+fn repair(input: &mut [u8]) {
     if input.len() < HEADER_LEN {
         return;
     }

@@ -81,7 +81,7 @@ fn versions(key: i16) -> impl Iterator<Item = i16> {
 }
 
 /// Turns key and version into ones that are served, if they are not.
-fn repair(input: &mut Vec<u8>) {
+fn repair(input: &mut [u8]) {
     let Some(head) = input.first_chunk_mut::<4>() else {
         return;
     };

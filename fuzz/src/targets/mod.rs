@@ -19,7 +19,7 @@ pub struct Target {
     pub check: fn(&[u8]) -> u64,
     /// Makes a damaged input pass the first checks again (lengths, checksums), so that the damage
     /// reaches what lies behind them. Used for half of the inputs.
-    pub repair: fn(&mut Vec<u8>),
+    pub repair: fn(&mut [u8]),
     /// What one check may allocate.
     pub memory: Memory,
 }
