@@ -104,13 +104,25 @@ pub(super) enum Loaded {
 }
 
 /// Gets `len` bytes of a segment.
-pub(super) fn load(store: &Store, log: LogId, segment: Offset, pos: u64, len: u64) -> Loaded {
+///
+/// # Errors
+/// KAFKA_STORAGE_ERROR if the store has fewer: it and the log disagree.
+pub(super) fn load(
+    store: &Store,
+    log: LogId,
+    segment: Offset,
+    pos: u64,
+    len: u64,
+) -> Result<Loaded, ErrorCode> {
     let mut pieces = Vec::new();
     store.read(log, segment, pos, len as usize, &mut pieces);
-    match joined(&pieces) {
+    if pieces.iter().map(Piece::len).sum::<usize>() as u64 != len {
+        return Err(ErrorCode::KafkaStorageError);
+    }
+    Ok(match joined(&pieces) {
         Some(bytes) => Loaded::Memory(bytes),
         None => Loaded::File(pieces),
-    }
+    })
 }
 
 /// The pieces as one run of bytes, without a copy if there is but one; `None` if any is in the file.
