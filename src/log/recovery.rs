@@ -206,3 +206,128 @@ impl LogRecovery {
 fn what(error: Malformed) -> String {
     error.0.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::testing::{Draft, Fixture, LOG, START_MS};
+    use super::*;
+    use crate::base::Mono;
+
+    const NOW: Now = Now {
+        mono: Mono(0),
+        wall_ms: START_MS,
+    };
+
+    fn busy() -> Fixture {
+        let config = LogConfig {
+            segment_bytes: 30_000,
+            retention_ms: -1,
+            ..LogConfig::default()
+        };
+        let mut f = Fixture::new(config, 0);
+        f.fill(60, 1000);
+        for sequence in 0..7 {
+            let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
+            draft.producer = Some((5, 1, sequence * 2));
+            f.append(&draft).unwrap();
+        }
+        f.log.begin_epoch(LeaderEpoch(4), &mut f.disk.store);
+        f.fill(30, 1000);
+        f.delete_records(33).unwrap();
+        f.settle();
+        f
+    }
+
+    fn finish(items: impl IntoIterator<Item = ReplayItem>) -> Result<Log, LogRecoveryError> {
+        let mut recovery = Log::recovered(LOG, NOW);
+        for item in items {
+            recovery.replay(item);
+        }
+        recovery.finish(LogConfig::default())
+    }
+
+    #[test]
+    fn a_restart_changes_nothing() {
+        let mut f = busy();
+        let (state, mark) = (f.log.state(), f.log.high_watermark());
+        f.restart();
+        assert_eq!(f.log.state(), state);
+        assert_eq!(f.log.high_watermark(), mark);
+        let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
+        draft.producer = Some((5, 1, 6));
+        assert!(f.append(&draft).unwrap().duplicate, "producers are remembered");
+    }
+
+    #[test]
+    fn state_is_the_log() {
+        let f = busy();
+        let state = f.log.state();
+        let log = finish([ReplayItem::State(state.clone())]).unwrap();
+        assert_eq!(log.state(), state);
+        assert_eq!((&log.epochs, log.producers.len()), (&f.log.epochs, 1));
+        for (read, written) in log.segments.iter().zip(&f.log.segments) {
+            let start = read.start;
+            assert_eq!(*read, super::super::Segment { start, ..written.clone() });
+        }
+        assert_eq!(log.high_watermark(), log.end_offset());
+    }
+
+    #[test]
+    fn batches_must_follow_each_other() {
+        let batch = |offset: i64| {
+            let (batch, _) = Draft::plain(&[START_MS], 10).build();
+            let mut batch = batch.to_vec();
+            record::stamp(&mut batch, Offset(offset), LeaderEpoch(0));
+            ReplayItem::Batch(batch.into())
+        };
+        let log = finish([ReplayItem::Rolled(Offset(5)), batch(5), batch(6)]).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset()), (Offset(5), Offset(7)));
+        let error = finish([batch(0), batch(2)]).unwrap_err();
+        assert!(error.to_string().contains("begins at offset 2"), "{error}");
+        assert!(finish([batch(0), ReplayItem::Rolled(Offset(9))]).is_err());
+        assert!(finish([batch(0), ReplayItem::DroppedBefore(Offset(9))]).is_err());
+        assert!(finish([ReplayItem::Batch(Bytes::from_static(b"?"))]).is_err());
+        let note = Note::LogStart(Offset(2)).encode();
+        assert!(finish([batch(0), ReplayItem::Note(note)]).is_err());
+        let empty = finish([]).unwrap();
+        assert_eq!(empty.end_offset(), Offset(0));
+    }
+
+    #[test]
+    fn a_deleted_log_says_so() {
+        let mut recovery = Log::recovered(LOG, NOW);
+        recovery.replay(ReplayItem::Created(LogLabel::default()));
+        assert!(!recovery.is_deleted());
+        recovery.replay(ReplayItem::Deleted);
+        assert!(recovery.is_deleted());
+    }
+
+    #[test]
+    fn every_shortened_state_is_refused() {
+        let state = busy().log.state();
+        for len in 0..state.len() {
+            assert!(finish([ReplayItem::State(state.slice(..len))]).is_err());
+        }
+    }
+
+    proptest! {
+        /// A state with wrong bytes is refused or is a sound log; it never panics.
+        #[test]
+        fn rotten_states_are_survived(
+            places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            static STATE: std::sync::OnceLock<Bytes> = std::sync::OnceLock::new();
+            let mut state = STATE.get_or_init(|| busy().log.state()).to_vec();
+            for (place, byte) in places {
+                let len = state.len();
+                state[place.index(len)] = byte;
+            }
+            if let Ok(log) = finish([ReplayItem::State(state.into())]) {
+                log.invariants();
+            }
+        }
+    }
+}
