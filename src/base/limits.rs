@@ -15,3 +15,7 @@ pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
+/// Member ids one consumer group may have handed out to members that have not joined with them yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+/// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
+pub const GROUPS_MAX: usize = 1_000_000;

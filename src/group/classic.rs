@@ -1,0 +1,609 @@
+//! One classic consumer group: its state, its members and the books kept about
+//! them. What happens when somebody joins is in `join.rs`, how a generation ends
+//! and the next one begins in `rebalance.rs`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::member::{Member, Protocol, subscribed_topics};
+use super::records::{GroupValue, MemberValue};
+use super::{Cx, JoinReply, JoinedMember, Name, SyncReply, Timer};
+use crate::base::ErrorCode;
+
+/// The protocol type of consumers, whose metadata the coordinator may look into.
+pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
+
+/// Where a group stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Nobody is a member. Offsets may be committed without membership.
+    Empty,
+    /// Waiting for the members to join (again).
+    PreparingRebalance,
+    /// The generation is fixed; waiting for the leader's assignment to come and be durable.
+    CompletingRebalance,
+    /// Every member can have its assignment.
+    Stable,
+    /// Being deleted: the tombstones are on their way.
+    Dead,
+}
+
+impl State {
+    /// Kafka's name of the state.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::PreparingRebalance => "PreparingRebalance",
+            Self::CompletingRebalance => "CompletingRebalance",
+            Self::Stable => "Stable",
+            Self::Dead => "Dead",
+        }
+    }
+
+    /// The whole table of transitions.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        use State::{CompletingRebalance, Dead, Empty, PreparingRebalance, Stable};
+        match (self, next) {
+            // Somebody joins.
+            (Empty | CompletingRebalance | Stable, PreparingRebalance)
+            // Everybody joined, or the time is up; the members are gone.
+            | (PreparingRebalance, CompletingRebalance | Empty)
+            // The assignment is durable.
+            | (CompletingRebalance, Stable)
+            // Deleted by a request or by retention; the deletion could not be written.
+            | (Empty, Dead)
+            | (Dead, Empty) => true,
+            (Empty, Empty | CompletingRebalance | Stable)
+            | (PreparingRebalance, PreparingRebalance | Stable | Dead)
+            | (CompletingRebalance, CompletingRebalance | Empty | Dead)
+            | (Stable, Stable | CompletingRebalance | Empty | Dead)
+            | (Dead, Dead | PreparingRebalance | CompletingRebalance | Stable) => false,
+        }
+    }
+}
+
+/// A classic group. Tables are ordered so that the same events give the same answers.
+#[derive(Debug)]
+pub struct ClassicGroup {
+    pub(super) id: Name,
+    /// The partition of `__consumer_offsets` that holds it.
+    pub(super) partition: i32,
+    pub(super) state: State,
+    state_since_ms: Option<i64>,
+    pub(super) generation: i32,
+    protocol_type: Option<Name>,
+    pub(super) protocol: Option<Name>,
+    leader: Option<Name>,
+    members: BTreeMap<Name, Member>,
+    statics: BTreeMap<Name, Name>,
+    /// How many members support each protocol; no zeroes.
+    supported: BTreeMap<Name, usize>,
+    /// Members whose JoinGroup waits.
+    awaiting_join: usize,
+    /// Member ids handed out whose owner has not joined yet.
+    pub(super) pending_join: BTreeSet<Name>,
+    /// Members of this generation that have not synced.
+    pub(super) pending_sync: BTreeSet<Name>,
+    /// Topics of the consumers; `None` if they cannot be known.
+    subscribed: Option<BTreeSet<Name>>,
+    /// In PreparingRebalance: it was Empty before, so the initial delay applies.
+    pub(super) initial: bool,
+    /// Somebody joined during the initial delay.
+    pub(super) new_member_added: bool,
+    /// What is left of the time by which the initial delay may be extended, ms, and the last delay.
+    pub(super) initial_left_ms: (u64, u64),
+    /// The leader's assignment of this generation is being written.
+    pub(super) storing: bool,
+}
+
+impl ClassicGroup {
+    pub(super) fn new(id: Name, partition: i32, since_ms: Option<i64>) -> Self {
+        Self {
+            id,
+            partition,
+            state: State::Empty,
+            state_since_ms: since_ms,
+            generation: 0,
+            protocol_type: None,
+            protocol: None,
+            leader: None,
+            members: BTreeMap::new(),
+            statics: BTreeMap::new(),
+            supported: BTreeMap::new(),
+            awaiting_join: 0,
+            pending_join: BTreeSet::new(),
+            pending_sync: BTreeSet::new(),
+            subscribed: None,
+            initial: false,
+            new_member_added: false,
+            initial_left_ms: (0, 0),
+            storing: false,
+        }
+    }
+
+    /// The group as its record describes it. The record may be damaged in meaning (a leader that
+    /// is no member, one instance twice); then the nearest sane group is made of it.
+    pub(super) fn from_value(id: Name, partition: i32, value: GroupValue, record_ms: i64) -> Self {
+        let mut group = Self::new(id, partition, value.state_since_ms.or(Some(record_ms)));
+        group.generation = value.generation.max(0);
+        group.protocol_type = value.protocol_type;
+        let protocol = value.protocol.clone().unwrap_or_else(|| Name::from(""));
+        for mut member in value.members {
+            if group.members.contains_key(&member.member) {
+                continue;
+            }
+            let taken = |i: &Name| group.statics.contains_key(i);
+            member.instance = member.instance.filter(|i| !taken(i));
+            let id = member.member.clone();
+            group.insert(id, loaded_member(member, protocol.clone()));
+        }
+        group.protocol = value.protocol;
+        if !group.members.is_empty() {
+            group.state = State::Stable;
+            group.protocol = Some(protocol);
+            group.leader = value.leader.filter(|l| group.members.contains_key(l));
+            group.choose_leader_if_none();
+        }
+        group.subscribed = group.compute_subscribed();
+        group
+    }
+
+    /// Group id.
+    #[must_use]
+    pub fn id(&self) -> &Name {
+        &self.id
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when, wall clock ms, if known.
+    #[must_use]
+    pub fn state_since_ms(&self) -> Option<i64> {
+        self.state_since_ms
+    }
+
+    /// The current generation.
+    #[must_use]
+    pub fn generation(&self) -> i32 {
+        self.generation
+    }
+
+    /// `consumer` for consumers, `connect` for Connect workers, `None` if nobody ever joined.
+    #[must_use]
+    pub fn protocol_type(&self) -> Option<&Name> {
+        self.protocol_type.as_ref()
+    }
+
+    /// The protocol chosen for this generation.
+    #[must_use]
+    pub fn protocol(&self) -> Option<&Name> {
+        self.protocol.as_ref()
+    }
+
+    /// Member id of the leader.
+    #[must_use]
+    pub fn leader(&self) -> Option<&Name> {
+        self.leader.as_ref()
+    }
+
+    /// The members by id.
+    pub fn members(&self) -> impl Iterator<Item = (&Name, &Member)> {
+        self.members.iter()
+    }
+
+    /// Whether its consumers may be subscribed to the topic; yes if that cannot be known.
+    #[must_use]
+    pub fn is_subscribed_to(&self, topic: &str) -> bool {
+        match &self.subscribed {
+            Some(topics) => topics.contains(topic),
+            None => self.is_consumer(),
+        }
+    }
+
+    pub(super) fn knows_subscription(&self) -> bool {
+        self.is_consumer() && self.subscribed.is_some()
+    }
+
+    pub(super) fn is_consumer(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE)
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn member(&self, id: &str) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut Member> {
+        self.members.get_mut(id)
+    }
+
+    pub(super) fn member_ids(&self) -> Vec<Name> {
+        self.members.keys().cloned().collect()
+    }
+
+    pub(super) fn static_member(&self, instance: &str) -> Option<&Name> {
+        self.statics.get(instance)
+    }
+
+    pub(super) fn is_leader(&self, id: &str) -> bool {
+        self.leader.as_deref() == Some(id)
+    }
+
+    pub(super) fn awaiting_join(&self) -> usize {
+        self.awaiting_join
+    }
+
+    pub(super) fn all_joined(&self) -> bool {
+        self.members.len() == self.awaiting_join && self.pending_join.is_empty()
+    }
+
+    /// The longest of the members' rebalance timeouts, ms.
+    pub(super) fn rebalance_timeout_ms(&self) -> u64 {
+        let longest = self.members.values().map(|m| m.rebalance_timeout_ms).max();
+        u64::try_from(longest.unwrap_or(0)).unwrap_or(0)
+    }
+
+    pub(super) fn become_state(&mut self, next: State, now_ms: i64) {
+        assert!(
+            self.state.may_become(next),
+            "group {} cannot go from {:?} to {next:?}",
+            self.id,
+            self.state
+        );
+        self.initial = self.state == State::Empty && next == State::PreparingRebalance;
+        self.new_member_added = false;
+        self.state = next;
+        self.state_since_ms = Some(now_ms);
+    }
+
+    /// UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID if the request is not from a current member.
+    pub(super) fn check_member(&self, member: &str, instance: Option<&str>) -> Result<(), ErrorCode> {
+        if let Some(instance) = instance {
+            match self.statics.get(instance) {
+                None => return Err(ErrorCode::UnknownMemberId),
+                Some(current) if **current != *member => return Err(ErrorCode::FencedInstanceId),
+                Some(_) => {}
+            }
+        }
+        match self.members.contains_key(member) {
+            true => Ok(()),
+            false => Err(ErrorCode::UnknownMemberId),
+        }
+    }
+
+    /// Whether somebody with these protocols could be a member: one of them is known to everybody.
+    pub(super) fn supports(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
+        if self.state == State::Empty {
+            return !protocol_type.is_empty() && !protocols.is_empty();
+        }
+        self.protocol_type.as_deref() == Some(protocol_type)
+            && protocols.iter().any(|p| self.supporters(&p.name) == self.members.len())
+    }
+
+    fn supporters(&self, protocol: &str) -> usize {
+        self.supported.get(protocol).copied().unwrap_or(0)
+    }
+
+    /// The protocol with the most votes among those that all support. Each member votes for the
+    /// first one of its list. Ties go to the earliest in the leader's list.
+    pub(super) fn vote(&self) -> Option<Name> {
+        let everybody = self.members.len();
+        let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
+        for member in self.members.values() {
+            let choice = member.protocols.iter().find(|p| self.supporters(&p.name) == everybody);
+            *votes.entry(&choice?.name).or_default() += 1;
+        }
+        let leader = self.leader.as_ref().and_then(|id| self.members.get(id))?;
+        let mut best: Option<(&Name, usize)> = None;
+        for protocol in &leader.protocols {
+            let count = votes.get(&protocol.name).copied().unwrap_or(0);
+            if count > best.map_or(0, |(_, most)| most) {
+                best = Some((&protocol.name, count));
+            }
+        }
+        best.map(|(name, _)| name.clone())
+    }
+
+    /// Enters a member in all books. The first one sets the protocol type and leads.
+    pub(super) fn insert(&mut self, id: Name, member: Member) {
+        if let Some(instance) = &member.instance {
+            self.statics.insert(instance.clone(), id.clone());
+        }
+        self.leader.get_or_insert_with(|| id.clone());
+        self.count_protocols(&member.protocols, true);
+        self.awaiting_join += usize::from(member.join.is_some());
+        self.pending_join.remove(&id);
+        let old = self.members.insert(id, member);
+        assert!(old.is_none(), "a member is entered once");
+    }
+
+    pub(super) fn set_protocol_type(&mut self, protocol_type: Name) {
+        self.protocol_type = Some(protocol_type);
+    }
+
+    /// Strikes a member, or an id handed out, from all books. What it waits for is answered with
+    /// UNKNOWN_MEMBER_ID, so that a client that is still there starts over.
+    pub(super) fn remove(&mut self, cx: &mut Cx<'_>, id: &Name) -> Option<Member> {
+        self.answer_join(cx, id, JoinReply::error(ErrorCode::UnknownMemberId, Name::from("")));
+        self.answer_sync(cx, id, SyncReply::error(ErrorCode::UnknownMemberId));
+        cx.timers.cancel(&Timer::Session(self.id.clone(), id.clone()));
+        self.pending_join.remove(id);
+        self.pending_sync.remove(id);
+        let member = self.members.remove(id)?;
+        self.count_protocols(&member.protocols, false);
+        if let Some(instance) = &member.instance {
+            self.statics.remove(instance);
+        }
+        if self.is_leader(id) {
+            self.leader = None;
+            self.choose_leader_if_none();
+        }
+        Some(member)
+    }
+
+    /// Gives a static member's place to a new member id.
+    pub(super) fn rename(&mut self, cx: &mut Cx<'_>, old: &Name, new: Name) {
+        self.answer_join(cx, old, JoinReply::error(ErrorCode::FencedInstanceId, old.clone()));
+        self.answer_sync(cx, old, SyncReply::error(ErrorCode::FencedInstanceId));
+        cx.timers.cancel(&Timer::Session(self.id.clone(), old.clone()));
+        let Some(member) = self.members.remove(old) else {
+            return;
+        };
+        if self.is_leader(old) {
+            self.leader = Some(new.clone());
+        }
+        if self.pending_sync.remove(old) {
+            self.pending_sync.insert(new.clone());
+        }
+        if let Some(instance) = &member.instance {
+            self.statics.insert(instance.clone(), new.clone());
+        }
+        self.members.insert(new, member);
+    }
+
+    pub(super) fn update_protocols(&mut self, id: &str, protocols: Vec<Protocol>) {
+        if let Some(member) = self.members.get_mut(id) {
+            let old = std::mem::replace(&mut member.protocols, protocols);
+            let new = member.protocols.clone();
+            self.count_protocols(&old, false);
+            self.count_protocols(&new, true);
+        }
+    }
+
+    fn count_protocols(&mut self, protocols: &[Protocol], add: bool) {
+        for protocol in protocols {
+            let count = self.supported.entry(protocol.name.clone()).or_default();
+            *count = if add { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.supported.remove(&protocol.name);
+            }
+        }
+    }
+
+    fn choose_leader_if_none(&mut self) {
+        if self.leader.is_none() {
+            self.leader = self.members.keys().next().cloned();
+        }
+    }
+
+    /// Makes sure that the leader is one who has joined; false if nobody has.
+    pub(super) fn elect_joined_leader(&mut self) -> bool {
+        let leader = self.leader.as_ref().and_then(|id| self.members.get(id));
+        if leader.is_some_and(|m| m.join.is_some()) {
+            return true;
+        }
+        let joined = self.members.iter().find(|(_, m)| m.join.is_some());
+        match joined {
+            Some((id, _)) => self.leader = Some(id.clone()),
+            None => return false,
+        }
+        true
+    }
+
+    /// Parks a JoinGroup. A request that the same member had waiting was abandoned by its client
+    /// (a new connection); it gets an answer that would make it try again.
+    pub(super) fn park_join(&mut self, cx: &mut Cx<'_>, id: &Name, token: u64) {
+        self.answer_join(cx, id, JoinReply::error(ErrorCode::RebalanceInProgress, id.clone()));
+        if let Some(member) = self.members.get_mut(id) {
+            member.join = Some(token);
+            self.awaiting_join += 1;
+        }
+    }
+
+    /// Parks a SyncGroup, likewise.
+    pub(super) fn park_sync(&mut self, cx: &mut Cx<'_>, id: &Name, token: u64) {
+        self.answer_sync(cx, id, SyncReply::error(ErrorCode::RebalanceInProgress));
+        if let Some(member) = self.members.get_mut(id) {
+            member.sync = Some(token);
+        }
+    }
+
+    /// Answers the JoinGroup that a member has waiting, if any.
+    pub(super) fn answer_join(&mut self, cx: &mut Cx<'_>, id: &str, reply: JoinReply) -> bool {
+        let waiting = self.members.get_mut(id).and_then(|m| m.join.take());
+        if let Some(token) = waiting {
+            self.awaiting_join -= 1;
+            cx.joined(token, reply);
+        }
+        waiting.is_some()
+    }
+
+    /// Answers the SyncGroup that a member has waiting, if any.
+    pub(super) fn answer_sync(&mut self, cx: &mut Cx<'_>, id: &str, reply: SyncReply) -> bool {
+        let waiting = self.members.get_mut(id).and_then(|m| m.sync.take());
+        if let Some(token) = waiting {
+            cx.synced(token, reply);
+        }
+        waiting.is_some()
+    }
+
+    /// A successful join of the current generation; the leader gets everybody's metadata.
+    pub(super) fn join_reply(&self, member: &Name, leader: Name, with_members: bool) -> JoinReply {
+        let protocol = self.protocol.as_deref().unwrap_or("");
+        let joined = self.members.iter().filter(|_| with_members);
+        JoinReply {
+            error: ErrorCode::None,
+            generation: self.generation,
+            protocol_type: self.protocol_type.clone(),
+            protocol: self.protocol.clone(),
+            leader,
+            skip_assignment: false,
+            member: member.clone(),
+            members: joined
+                .map(|(id, m)| JoinedMember {
+                    member: id.clone(),
+                    instance: m.instance.clone(),
+                    metadata: m.metadata(protocol),
+                })
+                .collect(),
+        }
+    }
+
+    /// The join reply of a member in the generation that has just begun or still is.
+    pub(super) fn current_join_reply(&self, member: &Name) -> JoinReply {
+        let leader = self.leader.clone().unwrap_or_else(|| Name::from(""));
+        self.join_reply(member, leader, self.is_leader(member))
+    }
+
+    pub(super) fn touch(&self, cx: &mut Cx<'_>, member: &Name) {
+        if let Some(m) = self.members.get(member) {
+            cx.after(Timer::Session(self.id.clone(), member.clone()), m.session_ms());
+        }
+    }
+
+    pub(super) fn choose_protocol(&mut self) {
+        self.protocol = self.vote();
+        self.subscribed = self.compute_subscribed();
+    }
+
+    fn compute_subscribed(&self) -> Option<BTreeSet<Name>> {
+        if !self.is_consumer() {
+            return None;
+        }
+        if self.members.is_empty() {
+            return Some(BTreeSet::new());
+        }
+        let protocol = self.protocol.as_deref()?;
+        let mut topics = BTreeSet::new();
+        for member in self.members.values() {
+            topics.extend(subscribed_topics(&member.metadata(protocol))?);
+        }
+        Some(topics)
+    }
+
+    /// The group as a record, with these assignments.
+    pub(super) fn to_value(&self, assignment: impl Fn(&Name, &Member) -> Bytes) -> GroupValue {
+        let protocol = self.protocol.as_deref().unwrap_or("");
+        let members = self.members.iter().map(|(id, m)| MemberValue {
+            member: id.clone(),
+            instance: m.instance.clone(),
+            client_id: m.client_id.clone(),
+            client_host: m.client_host.clone(),
+            rebalance_timeout_ms: m.rebalance_timeout_ms,
+            session_timeout_ms: m.session_timeout_ms,
+            subscription: m.metadata(protocol),
+            assignment: assignment(id, m),
+        });
+        GroupValue {
+            protocol_type: self.protocol_type.clone(),
+            generation: self.generation,
+            protocol: self.protocol.clone(),
+            leader: self.leader.clone(),
+            state_since_ms: self.state_since_ms,
+            members: members.collect(),
+        }
+    }
+
+    /// Panics if the books contradict each other. For tests and the simulator.
+    pub fn invariants(&self) {
+        let joining = self.members.values().filter(|m| m.join.is_some()).count();
+        assert_eq!(joining, self.awaiting_join, "waiting joins");
+        let statics = self.members.values().filter(|m| m.instance.is_some()).count();
+        assert_eq!(statics, self.statics.len(), "static members");
+        for (instance, id) in &self.statics {
+            let member = &self.members[id];
+            assert_eq!(member.instance.as_ref(), Some(instance), "static member");
+        }
+        let mut supported: BTreeMap<Name, usize> = BTreeMap::new();
+        for protocol in self.members.values().flat_map(|m| &m.protocols) {
+            *supported.entry(protocol.name.clone()).or_default() += 1;
+        }
+        assert_eq!(supported, self.supported, "supporters of protocols");
+        let leads = self.leader.as_ref().is_some_and(|l| self.members.contains_key(l));
+        assert_eq!(leads, !self.members.is_empty(), "the leader is a member");
+        assert!(self.pending_join.iter().all(|id| !self.members.contains_key(id)));
+        assert!(self.pending_sync.iter().all(|id| self.members.contains_key(id)));
+        match self.state {
+            State::Empty | State::Dead => assert!(self.members.is_empty(), "empty"),
+            State::CompletingRebalance | State::Stable => {
+                assert!(!self.members.is_empty(), "a generation has members");
+                let all = |name| self.supporters(name) == self.members.len();
+                assert!(self.protocol.as_deref().is_some_and(all), "all speak the protocol");
+            }
+            State::PreparingRebalance => {}
+        }
+        if self.state != State::CompletingRebalance {
+            let syncing = self.members.values().filter(|m| m.sync.is_some()).count();
+            assert_eq!(syncing, 0, "syncs wait in CompletingRebalance only");
+        }
+    }
+}
+
+fn loaded_member(value: MemberValue, protocol: Name) -> Member {
+    let metadata = value.subscription;
+    Member {
+        instance: value.instance,
+        client_id: value.client_id,
+        client_host: value.client_host,
+        rebalance_timeout_ms: value.rebalance_timeout_ms,
+        session_timeout_ms: value.session_timeout_ms,
+        protocols: vec![Protocol {
+            name: protocol,
+            metadata,
+        }],
+        assignment: value.assignment,
+        is_new: false,
+        join: None,
+        sync: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions() {
+        let table = "
+            Empty               -> PreparingRebalance Dead
+            PreparingRebalance  -> CompletingRebalance Empty
+            CompletingRebalance -> PreparingRebalance Stable
+            Stable              -> PreparingRebalance
+            Dead                -> Empty";
+        let all = [
+            State::Empty,
+            State::PreparingRebalance,
+            State::CompletingRebalance,
+            State::Stable,
+            State::Dead,
+        ];
+        for line in table.lines().filter(|l| !l.trim().is_empty()) {
+            let (from, to) = line.split_once("->").unwrap();
+            let from = all.iter().find(|s| s.name() == from.trim()).unwrap();
+            for next in all {
+                let listed = to.split_whitespace().any(|s| s == next.name());
+                assert_eq!(from.may_become(next), listed, "{from:?} -> {next:?}");
+            }
+        }
+    }
+}
