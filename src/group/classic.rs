@@ -4,66 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::member::{Member, Protocol, subscribed_topics};
-use super::records::{GroupValue, MemberValue};
-use super::{Cx, JoinReply, JoinedMember, Name, SyncReply, Timer};
+use super::{Cx, JoinReply, JoinedMember, Name, State, SyncReply, Timer};
 use crate::base::ErrorCode;
 
 /// The protocol type of consumers, whose metadata the coordinator may look into.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
-
-/// Where a group stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// Nobody is a member. Offsets may be committed without membership.
-    Empty,
-    /// Waiting for the members to join (again).
-    PreparingRebalance,
-    /// The generation is fixed; waiting for the leader's assignment to come and be durable.
-    CompletingRebalance,
-    /// Every member can have its assignment.
-    Stable,
-    /// Being deleted: the tombstones are on their way.
-    Dead,
-}
-
-impl State {
-    /// Kafka's name of the state.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty",
-            Self::PreparingRebalance => "PreparingRebalance",
-            Self::CompletingRebalance => "CompletingRebalance",
-            Self::Stable => "Stable",
-            Self::Dead => "Dead",
-        }
-    }
-
-    /// The whole table of transitions.
-    #[must_use]
-    pub const fn may_become(self, next: Self) -> bool {
-        use State::{CompletingRebalance, Dead, Empty, PreparingRebalance, Stable};
-        match (self, next) {
-            // Somebody joins.
-            (Empty | CompletingRebalance | Stable, PreparingRebalance)
-            // Everybody joined, or the time is up; the members are gone.
-            | (PreparingRebalance, CompletingRebalance | Empty)
-            // The assignment is durable.
-            | (CompletingRebalance, Stable)
-            // Deleted by a request or by retention; the deletion could not be written.
-            | (Empty, Dead)
-            | (Dead, Empty) => true,
-            (Empty, Empty | CompletingRebalance | Stable)
-            | (PreparingRebalance, PreparingRebalance | Stable | Dead)
-            | (CompletingRebalance, CompletingRebalance | Empty | Dead)
-            | (Stable, Stable | CompletingRebalance | Empty | Dead)
-            | (Dead, Dead | PreparingRebalance | CompletingRebalance | Stable) => false,
-        }
-    }
-}
 
 /// A classic group. Tables are ordered so that the same events give the same answers.
 #[derive(Debug)]
@@ -72,23 +18,23 @@ pub struct ClassicGroup {
     /// The partition of `__consumer_offsets` that holds it.
     pub(super) partition: i32,
     pub(super) state: State,
-    state_since_ms: Option<i64>,
+    pub(super) state_since_ms: Option<i64>,
     pub(super) generation: i32,
-    protocol_type: Option<Name>,
+    pub(super) protocol_type: Option<Name>,
     pub(super) protocol: Option<Name>,
-    leader: Option<Name>,
-    members: BTreeMap<Name, Member>,
-    statics: BTreeMap<Name, Name>,
+    pub(super) leader: Option<Name>,
+    pub(super) members: BTreeMap<Name, Member>,
+    pub(super) statics: BTreeMap<Name, Name>,
     /// How many members support each protocol; no zeroes.
-    supported: BTreeMap<Name, usize>,
+    pub(super) supported: BTreeMap<Name, usize>,
     /// Members whose JoinGroup waits.
-    awaiting_join: usize,
+    pub(super) awaiting_join: usize,
     /// Member ids handed out whose owner has not joined yet.
     pub(super) pending_join: BTreeSet<Name>,
     /// Members of this generation that have not synced.
     pub(super) pending_sync: BTreeSet<Name>,
     /// Topics of the consumers; `None` if they cannot be known.
-    subscribed: Option<BTreeSet<Name>>,
+    pub(super) subscribed: Option<BTreeSet<Name>>,
     /// In PreparingRebalance: it was Empty before, so the initial delay applies.
     pub(super) initial: bool,
     /// Somebody joined during the initial delay.
@@ -122,33 +68,6 @@ impl ClassicGroup {
             initial_left_ms: (0, 0),
             storing: false,
         }
-    }
-
-    /// The group as its record describes it. The record may be damaged in meaning (a leader that
-    /// is no member, one instance twice); then the nearest sane group is made of it.
-    pub(super) fn from_value(id: Name, partition: i32, value: GroupValue, record_ms: i64) -> Self {
-        let mut group = Self::new(id, partition, value.state_since_ms.or(Some(record_ms)));
-        group.generation = value.generation.max(0);
-        group.protocol_type = value.protocol_type;
-        let protocol = value.protocol.clone().unwrap_or_else(|| Name::from(""));
-        for mut member in value.members {
-            if group.members.contains_key(&member.member) {
-                continue;
-            }
-            let taken = |i: &Name| group.statics.contains_key(i);
-            member.instance = member.instance.filter(|i| !taken(i));
-            let id = member.member.clone();
-            group.insert(id, loaded_member(member, protocol.clone()));
-        }
-        group.protocol = value.protocol;
-        if !group.members.is_empty() {
-            group.state = State::Stable;
-            group.protocol = Some(protocol);
-            group.leader = value.leader.filter(|l| group.members.contains_key(l));
-            group.choose_leader_if_none();
-        }
-        group.subscribed = group.compute_subscribed();
-        group
     }
 
     /// Group id.
@@ -267,7 +186,11 @@ impl ClassicGroup {
     }
 
     /// UNKNOWN_MEMBER_ID or FENCED_INSTANCE_ID if the request is not from a current member.
-    pub(super) fn check_member(&self, member: &str, instance: Option<&str>) -> Result<(), ErrorCode> {
+    pub(super) fn check_member(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+    ) -> Result<(), ErrorCode> {
         if let Some(instance) = instance {
             match self.statics.get(instance) {
                 None => return Err(ErrorCode::UnknownMemberId),
@@ -287,10 +210,12 @@ impl ClassicGroup {
             return !protocol_type.is_empty() && !protocols.is_empty();
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|p| self.supporters(&p.name) == self.members.len())
+            && protocols
+                .iter()
+                .any(|p| self.supporters(&p.name) == self.members.len())
     }
 
-    fn supporters(&self, protocol: &str) -> usize {
+    pub(super) fn supporters(&self, protocol: &str) -> usize {
         self.supported.get(protocol).copied().unwrap_or(0)
     }
 
@@ -300,7 +225,10 @@ impl ClassicGroup {
         let everybody = self.members.len();
         let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find(|p| self.supporters(&p.name) == everybody);
+            let choice = member
+                .protocols
+                .iter()
+                .find(|p| self.supporters(&p.name) == everybody);
             *votes.entry(&choice?.name).or_default() += 1;
         }
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id))?;
@@ -334,9 +262,14 @@ impl ClassicGroup {
     /// Strikes a member, or an id handed out, from all books. What it waits for is answered with
     /// UNKNOWN_MEMBER_ID, so that a client that is still there starts over.
     pub(super) fn remove(&mut self, cx: &mut Cx<'_>, id: &Name) -> Option<Member> {
-        self.answer_join(cx, id, JoinReply::error(ErrorCode::UnknownMemberId, Name::from("")));
+        self.answer_join(
+            cx,
+            id,
+            JoinReply::error(ErrorCode::UnknownMemberId, Name::from("")),
+        );
         self.answer_sync(cx, id, SyncReply::error(ErrorCode::UnknownMemberId));
-        cx.timers.cancel(&Timer::Session(self.id.clone(), id.clone()));
+        cx.timers
+            .cancel(&Timer::Session(self.id.clone(), id.clone()));
         self.pending_join.remove(id);
         self.pending_sync.remove(id);
         let member = self.members.remove(id)?;
@@ -353,9 +286,14 @@ impl ClassicGroup {
 
     /// Gives a static member's place to a new member id.
     pub(super) fn rename(&mut self, cx: &mut Cx<'_>, old: &Name, new: Name) {
-        self.answer_join(cx, old, JoinReply::error(ErrorCode::FencedInstanceId, old.clone()));
+        self.answer_join(
+            cx,
+            old,
+            JoinReply::error(ErrorCode::FencedInstanceId, old.clone()),
+        );
         self.answer_sync(cx, old, SyncReply::error(ErrorCode::FencedInstanceId));
-        cx.timers.cancel(&Timer::Session(self.id.clone(), old.clone()));
+        cx.timers
+            .cancel(&Timer::Session(self.id.clone(), old.clone()));
         let Some(member) = self.members.remove(old) else {
             return;
         };
@@ -383,14 +321,18 @@ impl ClassicGroup {
     fn count_protocols(&mut self, protocols: &[Protocol], add: bool) {
         for protocol in protocols {
             let count = self.supported.entry(protocol.name.clone()).or_default();
-            *count = if add { *count + 1 } else { count.saturating_sub(1) };
+            *count = if add {
+                *count + 1
+            } else {
+                count.saturating_sub(1)
+            };
             if *count == 0 {
                 self.supported.remove(&protocol.name);
             }
         }
     }
 
-    fn choose_leader_if_none(&mut self) {
+    pub(super) fn choose_leader_if_none(&mut self) {
         if self.leader.is_none() {
             self.leader = self.members.keys().next().cloned();
         }
@@ -413,7 +355,11 @@ impl ClassicGroup {
     /// Parks a JoinGroup. A request that the same member had waiting was abandoned by its client
     /// (a new connection); it gets an answer that would make it try again.
     pub(super) fn park_join(&mut self, cx: &mut Cx<'_>, id: &Name, token: u64) {
-        self.answer_join(cx, id, JoinReply::error(ErrorCode::RebalanceInProgress, id.clone()));
+        self.answer_join(
+            cx,
+            id,
+            JoinReply::error(ErrorCode::RebalanceInProgress, id.clone()),
+        );
         if let Some(member) = self.members.get_mut(id) {
             member.join = Some(token);
             self.awaiting_join += 1;
@@ -477,7 +423,10 @@ impl ClassicGroup {
 
     pub(super) fn touch(&self, cx: &mut Cx<'_>, member: &Name) {
         if let Some(m) = self.members.get(member) {
-            cx.after(Timer::Session(self.id.clone(), member.clone()), m.session_ms());
+            cx.after(
+                Timer::Session(self.id.clone(), member.clone()),
+                m.session_ms(),
+            );
         }
     }
 
@@ -486,7 +435,7 @@ impl ClassicGroup {
         self.subscribed = self.compute_subscribed();
     }
 
-    fn compute_subscribed(&self) -> Option<BTreeSet<Name>> {
+    pub(super) fn compute_subscribed(&self) -> Option<BTreeSet<Name>> {
         if !self.is_consumer() {
             return None;
         }
@@ -499,111 +448,5 @@ impl ClassicGroup {
             topics.extend(subscribed_topics(&member.metadata(protocol))?);
         }
         Some(topics)
-    }
-
-    /// The group as a record, with these assignments.
-    pub(super) fn to_value(&self, assignment: impl Fn(&Name, &Member) -> Bytes) -> GroupValue {
-        let protocol = self.protocol.as_deref().unwrap_or("");
-        let members = self.members.iter().map(|(id, m)| MemberValue {
-            member: id.clone(),
-            instance: m.instance.clone(),
-            client_id: m.client_id.clone(),
-            client_host: m.client_host.clone(),
-            rebalance_timeout_ms: m.rebalance_timeout_ms,
-            session_timeout_ms: m.session_timeout_ms,
-            subscription: m.metadata(protocol),
-            assignment: assignment(id, m),
-        });
-        GroupValue {
-            protocol_type: self.protocol_type.clone(),
-            generation: self.generation,
-            protocol: self.protocol.clone(),
-            leader: self.leader.clone(),
-            state_since_ms: self.state_since_ms,
-            members: members.collect(),
-        }
-    }
-
-    /// Panics if the books contradict each other. For tests and the simulator.
-    pub fn invariants(&self) {
-        let joining = self.members.values().filter(|m| m.join.is_some()).count();
-        assert_eq!(joining, self.awaiting_join, "waiting joins");
-        let statics = self.members.values().filter(|m| m.instance.is_some()).count();
-        assert_eq!(statics, self.statics.len(), "static members");
-        for (instance, id) in &self.statics {
-            let member = &self.members[id];
-            assert_eq!(member.instance.as_ref(), Some(instance), "static member");
-        }
-        let mut supported: BTreeMap<Name, usize> = BTreeMap::new();
-        for protocol in self.members.values().flat_map(|m| &m.protocols) {
-            *supported.entry(protocol.name.clone()).or_default() += 1;
-        }
-        assert_eq!(supported, self.supported, "supporters of protocols");
-        let leads = self.leader.as_ref().is_some_and(|l| self.members.contains_key(l));
-        assert_eq!(leads, !self.members.is_empty(), "the leader is a member");
-        assert!(self.pending_join.iter().all(|id| !self.members.contains_key(id)));
-        assert!(self.pending_sync.iter().all(|id| self.members.contains_key(id)));
-        match self.state {
-            State::Empty | State::Dead => assert!(self.members.is_empty(), "empty"),
-            State::CompletingRebalance | State::Stable => {
-                assert!(!self.members.is_empty(), "a generation has members");
-                let all = |name| self.supporters(name) == self.members.len();
-                assert!(self.protocol.as_deref().is_some_and(all), "all speak the protocol");
-            }
-            State::PreparingRebalance => {}
-        }
-        if self.state != State::CompletingRebalance {
-            let syncing = self.members.values().filter(|m| m.sync.is_some()).count();
-            assert_eq!(syncing, 0, "syncs wait in CompletingRebalance only");
-        }
-    }
-}
-
-fn loaded_member(value: MemberValue, protocol: Name) -> Member {
-    let metadata = value.subscription;
-    Member {
-        instance: value.instance,
-        client_id: value.client_id,
-        client_host: value.client_host,
-        rebalance_timeout_ms: value.rebalance_timeout_ms,
-        session_timeout_ms: value.session_timeout_ms,
-        protocols: vec![Protocol {
-            name: protocol,
-            metadata,
-        }],
-        assignment: value.assignment,
-        is_new: false,
-        join: None,
-        sync: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn transitions() {
-        let table = "
-            Empty               -> PreparingRebalance Dead
-            PreparingRebalance  -> CompletingRebalance Empty
-            CompletingRebalance -> PreparingRebalance Stable
-            Stable              -> PreparingRebalance
-            Dead                -> Empty";
-        let all = [
-            State::Empty,
-            State::PreparingRebalance,
-            State::CompletingRebalance,
-            State::Stable,
-            State::Dead,
-        ];
-        for line in table.lines().filter(|l| !l.trim().is_empty()) {
-            let (from, to) = line.split_once("->").unwrap();
-            let from = all.iter().find(|s| s.name() == from.trim()).unwrap();
-            for next in all {
-                let listed = to.split_whitespace().any(|s| s == next.name());
-                assert_eq!(from.may_become(next), listed, "{from:?} -> {next:?}");
-            }
-        }
     }
 }

@@ -76,7 +76,11 @@ impl ClassicGroup {
     }
 
     fn join_unknown(&mut self, cx: &mut Cx<'_>, token: u64, request: JoinRequest, new_id: Name) {
-        let replaced = request.instance.as_ref().and_then(|i| self.static_member(i)).cloned();
+        let replaced = request
+            .instance
+            .as_ref()
+            .and_then(|i| self.static_member(i))
+            .cloned();
         match replaced {
             Some(old) => self.replace_static(cx, token, request, &old, new_id),
             None if request.instance.is_some() || !request.needs_member_id => {
@@ -107,7 +111,9 @@ impl ClassicGroup {
         if let Err(error) = self.check_member(&id, request.instance.as_deref()) {
             return cx.joined(token, JoinReply::error(error, id));
         }
-        let same = self.member(&id).is_some_and(|m| m.protocols == request.protocols);
+        let same = self
+            .member(&id)
+            .is_some_and(|m| m.protocols == request.protocols);
         match self.state {
             State::PreparingRebalance => self.update(cx, token, request),
             // It did not get the answer to its join, or asks again; nothing has changed.
@@ -156,14 +162,24 @@ impl ClassicGroup {
         };
         self.insert(id.clone(), member);
         self.new_member_added |= self.initial && self.state == State::PreparingRebalance;
-        cx.after(Timer::Session(self.id.clone(), id), NEW_MEMBER_JOIN_TIMEOUT_MS);
+        cx.after(
+            Timer::Session(self.id.clone(), id),
+            NEW_MEMBER_JOIN_TIMEOUT_MS,
+        );
         self.rebalance_or_complete(cx);
     }
 
     /// A static member came back without its member id: it gets a new one, and the old one is
     /// fenced. If the group is stable and the protocol stays the same there is no rebalance:
     /// it goes on with the assignment it had.
-    fn replace_static(&mut self, cx: &mut Cx<'_>, token: u64, request: JoinRequest, old: &Name, new: Name) {
+    fn replace_static(
+        &mut self,
+        cx: &mut Cx<'_>,
+        token: u64,
+        request: JoinRequest,
+        old: &Name,
+        new: Name,
+    ) {
         let old_leader = self.leader().cloned().unwrap_or_else(|| Name::from(""));
         let may_skip = request.may_skip_assignment;
         self.rename(cx, old, new.clone());
@@ -190,7 +206,13 @@ impl ClassicGroup {
 
     /// The new id of a static member is durable, or not. Not: the client is told so and joins
     /// again without an id, which replaces the one that nobody got to know.
-    pub(super) fn static_member_stored(&mut self, cx: &mut Cx<'_>, member: &Name, reply: &StaticReply, error: ErrorCode) {
+    pub(super) fn static_member_stored(
+        &mut self,
+        cx: &mut Cx<'_>,
+        member: &Name,
+        reply: &StaticReply,
+        error: ErrorCode,
+    ) {
         if self.state != State::Stable || self.generation != reply.generation {
             // A rebalance began meanwhile; the join is part of it and is answered with it.
             return;

@@ -1,10 +1,11 @@
 //! The group coordinator: membership of classic consumer groups and committed
 //! offsets, as pure state machines over the records of `__consumer_offsets`.
 //!
-//! [`Coordinator`] owns the groups, the timers and the appends in flight.
-//! [`ClassicGroup`] is one group: `join.rs` lets members in, `rebalance.rs` moves
-//! it from generation to generation, `classic.rs` keeps the books. `records.rs`
-//! knows Kafka's record formats. Nothing here knows the wire: requests come as
+//! [`Coordinator`] owns the groups, the timers and the appends in flight:
+//! `coordinator.rs` takes the requests of members, `writes.rs` those that write,
+//! `replay.rs` the records. [`ClassicGroup`] is one group: `join.rs` lets members in,
+//! `rebalance.rs` moves it from generation to generation, `classic.rs` keeps the
+//! books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing here knows the wire: requests come as
 //! plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying
@@ -14,12 +15,18 @@
 
 pub mod classic;
 pub mod coordinator;
+mod fields;
+mod invariants;
 pub mod join;
 pub mod member;
 pub mod offsets;
+mod persist;
 pub mod rebalance;
 pub mod records;
-pub mod timers;
+mod replay;
+pub mod state;
+mod timers;
+pub mod writes;
 
 #[cfg(test)]
 mod model_test;
@@ -34,10 +41,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{ErrorCode, Now};
-pub use classic::{ClassicGroup, State};
+pub use classic::ClassicGroup;
 pub use coordinator::Coordinator;
 pub use member::{Member, Protocol};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit};
+pub use state::State;
 use timers::Timers;
 
 /// An id or name that several tables share: group, member, instance, topic, protocol.
@@ -243,7 +251,13 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    pub(crate) fn append(&mut self, group: &Name, partition: i32, records: Vec<Record>, then: Then) {
+    pub(crate) fn append(
+        &mut self,
+        group: &Name,
+        partition: i32,
+        records: Vec<Record>,
+        then: Then,
+    ) {
         let append = self.appends.next;
         self.appends.next += 1;
         let in_flight = InFlight {

@@ -50,7 +50,10 @@ impl GroupOffsets {
 
     /// The partitions of one topic.
     pub fn partitions(&self, topic: &str) -> impl Iterator<Item = i32> {
-        self.by_topic.get(topic).into_iter().flat_map(|offsets| offsets.keys().copied())
+        self.by_topic
+            .get(topic)
+            .into_iter()
+            .flat_map(|offsets| offsets.keys().copied())
     }
 
     /// Whether there is no offset.
@@ -60,7 +63,10 @@ impl GroupOffsets {
     }
 
     pub(super) fn put(&mut self, topic: Name, partition: i32, committed: Committed) {
-        self.by_topic.entry(topic).or_default().insert(partition, committed);
+        self.by_topic
+            .entry(topic)
+            .or_default()
+            .insert(partition, committed);
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
@@ -73,7 +79,12 @@ impl GroupOffsets {
     }
 
     /// What has expired by now, and whether that is everything.
-    pub(super) fn expired(&self, group: &ClassicGroup, now_ms: i64, retention_ms: i64) -> (Vec<(Name, i32)>, bool) {
+    pub(super) fn expired(
+        &self,
+        group: &ClassicGroup,
+        now_ms: i64,
+        retention_ms: i64,
+    ) -> (Vec<(Name, i32)>, bool) {
         let Some(since) = group.expiry_base() else {
             return (Vec::new(), self.is_empty());
         };

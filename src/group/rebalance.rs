@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ClassicGroup, Cx, Name, State, SyncReply, Then, Timer, records};
+use super::{ClassicGroup, Cx, Name, State, SyncReply, Then, Timer};
 use crate::base::ErrorCode;
 
 /// A SyncGroup.
@@ -138,12 +138,6 @@ impl ClassicGroup {
         self.write_metadata(cx, BTreeMap::new(), Then::Nothing);
     }
 
-    pub(super) fn write_metadata(&self, cx: &mut Cx<'_>, assignments: BTreeMap<Name, Bytes>, then: Then) {
-        let value = self.to_value(|id, _| assignments.get(id).cloned().unwrap_or_default());
-        let record = (records::group_key(&self.id), Some(records::group_value(&value)));
-        cx.append(&self.id, self.partition, vec![record], then);
-    }
-
     /// Handles a SyncGroup.
     pub(super) fn sync(&mut self, cx: &mut Cx<'_>, token: u64, request: SyncRequest) {
         if let Err(error) = self.check_sync(&request) {
@@ -179,8 +173,12 @@ impl ClassicGroup {
         if request.generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
         }
-        let differs = |theirs: &Option<Name>, ours: Option<&Name>| theirs.is_some() && theirs.as_ref() != ours;
-        if differs(&request.protocol_type, self.protocol_type()) || differs(&request.protocol, self.protocol()) {
+        let differs = |theirs: &Option<Name>, ours: Option<&Name>| {
+            theirs.is_some() && theirs.as_ref() != ours
+        };
+        if differs(&request.protocol_type, self.protocol_type())
+            || differs(&request.protocol, self.protocol())
+        {
             return Err(ErrorCode::InconsistentGroupProtocol);
         }
         Ok(())
@@ -212,7 +210,13 @@ impl ClassicGroup {
     }
 
     /// The assignment of `generation` is durable, or not.
-    pub(super) fn assignment_stored(&mut self, cx: &mut Cx<'_>, generation: i32, assignments: &BTreeMap<Name, Bytes>, error: ErrorCode) {
+    pub(super) fn assignment_stored(
+        &mut self,
+        cx: &mut Cx<'_>,
+        generation: i32,
+        assignments: &BTreeMap<Name, Bytes>,
+        error: ErrorCode,
+    ) {
         if self.state != State::CompletingRebalance || generation != self.generation {
             // A rebalance began meanwhile and has answered everybody.
             return;
@@ -229,7 +233,12 @@ impl ClassicGroup {
     }
 
     /// Sets all assignments and answers the members that wait for theirs.
-    fn propagate(&mut self, cx: &mut Cx<'_>, error: ErrorCode, assignment: impl Fn(&Name) -> Bytes) {
+    fn propagate(
+        &mut self,
+        cx: &mut Cx<'_>,
+        error: ErrorCode,
+        assignment: impl Fn(&Name) -> Bytes,
+    ) {
         for id in self.member_ids() {
             let assignment = assignment(&id);
             if let Some(member) = self.member_mut(&id) {
@@ -263,7 +272,13 @@ impl ClassicGroup {
     }
 
     /// A sign of life.
-    pub(super) fn heartbeat(&mut self, cx: &mut Cx<'_>, member: &Name, instance: Option<&str>, generation: i32) -> ErrorCode {
+    pub(super) fn heartbeat(
+        &mut self,
+        cx: &mut Cx<'_>,
+        member: &Name,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> ErrorCode {
         if self.state == State::Dead {
             return ErrorCode::CoordinatorNotAvailable;
         }
@@ -290,7 +305,10 @@ impl ClassicGroup {
     pub(super) fn session_is_over(&mut self, cx: &mut Cx<'_>, id: &Name) {
         if self.pending_join.remove(id) {
             self.complete_join_without(cx);
-        } else if self.member(id).is_some_and(|m| !m.has_satisfied_heartbeat()) {
+        } else if self
+            .member(id)
+            .is_some_and(|m| !m.has_satisfied_heartbeat())
+        {
             self.remove(cx, id);
             match self.state {
                 State::Stable | State::CompletingRebalance => self.prepare_rebalance(cx),
@@ -308,7 +326,11 @@ impl ClassicGroup {
     }
 
     /// Members leave; one error code for each.
-    pub(super) fn leave(&mut self, cx: &mut Cx<'_>, leaving: &[Leaving]) -> Result<Vec<ErrorCode>, ErrorCode> {
+    pub(super) fn leave(
+        &mut self,
+        cx: &mut Cx<'_>,
+        leaving: &[Leaving],
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
         if self.state == State::Dead {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
@@ -342,7 +364,12 @@ impl ClassicGroup {
     }
 
     /// Whether this member may commit offsets now.
-    pub(super) fn check_commit(&self, member: &str, instance: Option<&str>, generation: i32) -> Result<(), ErrorCode> {
+    pub(super) fn check_commit(
+        &self,
+        member: &str,
+        instance: Option<&str>,
+        generation: i32,
+    ) -> Result<(), ErrorCode> {
         match self.state {
             State::Dead => return Err(ErrorCode::CoordinatorNotAvailable),
             // Consumers that assign themselves, and tools.

@@ -10,6 +10,7 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::fields::{Reader, put_bytes, put_nullable_string, put_string};
 use super::{Committed, Name};
 
 /// What a key names.
@@ -151,7 +152,10 @@ pub fn group_value(value: &GroupValue) -> Bytes {
 
 /// Reads a key.
 pub fn parse_key(key: &[u8]) -> Result<Key, RecordError> {
-    let mut key = Reader { rest: key, compact: false };
+    let mut key = Reader {
+        rest: key,
+        compact: false,
+    };
     match key.i16()? {
         0 | 1 => Ok(Key::Offset {
             group: key.string()?,
@@ -205,7 +209,11 @@ pub fn parse_group_value(value: &[u8]) -> Result<GroupValue, RecordError> {
 
 fn parse_member(version: i16, value: &mut Reader<'_>) -> Result<MemberValue, RecordError> {
     let member = value.string()?;
-    let instance = if version >= 3 { value.nullable_string()? } else { None };
+    let instance = if version >= 3 {
+        value.nullable_string()?
+    } else {
+        None
+    };
     let client_id = value.string()?;
     let client_host = value.string()?;
     let rebalance_timeout_ms = if version >= 1 { value.i32()? } else { -1 };
@@ -229,125 +237,16 @@ fn parse_member(version: i16, value: &mut Reader<'_>) -> Result<MemberValue, Rec
 }
 
 fn versioned(value: &[u8]) -> Result<(i16, Reader<'_>), RecordError> {
-    let mut value = Reader { rest: value, compact: false };
+    let mut value = Reader {
+        rest: value,
+        compact: false,
+    };
     let version = value.i16()?;
     if !(0..=4).contains(&version) {
         return Err(RecordError::UnknownVersion(version));
     }
     value.compact = version >= 4;
     Ok((version, value))
-}
-
-/// The wire limits strings to 32767 bytes long before they come here; should one slip through, a
-/// cut string is better than a record whose length field lies.
-fn put_string(out: &mut BytesMut, value: &str) {
-    let mut len = value.len().min(i16::MAX as usize);
-    while !value.is_char_boundary(len) {
-        len -= 1;
-    }
-    out.put_i16(len as i16);
-    out.put_slice(&value.as_bytes()[..len]);
-}
-
-fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
-    match value {
-        Some(value) => put_string(out, value),
-        None => out.put_i16(-1),
-    }
-}
-
-fn put_bytes(out: &mut BytesMut, value: &[u8]) {
-    // Smaller than a request, which is smaller than 2 GiB.
-    out.put_i32(value.len() as i32);
-    out.put_slice(value);
-}
-
-/// Reads the fields of Kafka's message formats; every length is checked against what is left.
-struct Reader<'a> {
-    rest: &'a [u8],
-    /// "Flexible" versions: lengths are unsigned varints, one too high so that 0 is null.
-    compact: bool,
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
-        let (head, tail) = self.rest.split_at_checked(len).ok_or(RecordError::Malformed)?;
-        self.rest = tail;
-        Ok(head)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let (head, tail) = self.rest.split_first_chunk::<N>().ok_or(RecordError::Malformed)?;
-        self.rest = tail;
-        Ok(*head)
-    }
-
-    fn i16(&mut self) -> Result<i16, RecordError> {
-        Ok(i16::from_be_bytes(self.array()?))
-    }
-
-    fn i32(&mut self) -> Result<i32, RecordError> {
-        Ok(i32::from_be_bytes(self.array()?))
-    }
-
-    fn i64(&mut self) -> Result<i64, RecordError> {
-        Ok(i64::from_be_bytes(self.array()?))
-    }
-
-    fn varint(&mut self) -> Result<u32, RecordError> {
-        let mut value = 0u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(RecordError::Malformed)
-    }
-
-    fn length(&mut self, plain: impl FnOnce(&mut Self) -> Result<i32, RecordError>) -> Result<Option<usize>, RecordError> {
-        if self.compact {
-            return Ok(self.varint()?.checked_sub(1).map(|len| len as usize));
-        }
-        match plain(self)? {
-            -1 => Ok(None),
-            len => usize::try_from(len).map(Some).map_err(|_| RecordError::Malformed),
-        }
-    }
-
-    fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
-        let Some(len) = self.length(|r| Ok(i32::from(r.i16()?)))? else {
-            return Ok(None);
-        };
-        let text = std::str::from_utf8(self.take(len)?).map_err(|_| RecordError::Malformed)?;
-        Ok(Some(Name::from(text)))
-    }
-
-    fn string(&mut self) -> Result<Name, RecordError> {
-        self.nullable_string()?.ok_or(RecordError::Malformed)
-    }
-
-    fn bytes(&mut self) -> Result<Bytes, RecordError> {
-        let len = self.length(Self::i32)?.ok_or(RecordError::Malformed)?;
-        Ok(Bytes::copy_from_slice(self.take(len)?))
-    }
-
-    fn array_len(&mut self) -> Result<usize, RecordError> {
-        self.length(Self::i32)?.ok_or(RecordError::Malformed)
-    }
-
-    fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
-        if !self.compact {
-            return Ok(());
-        }
-        for _ in 0..self.varint()? {
-            self.varint()?;
-            let len = self.varint()? as usize;
-            self.take(len)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -425,15 +324,25 @@ mod tests {
             commit_ms: 9,
             expire_ms: None,
         };
-        assert_eq!(&offset_value(&value)[..], b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09");
+        assert_eq!(
+            &offset_value(&value)[..],
+            b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09"
+        );
     }
 
     #[test]
     fn old_and_flexible_versions_are_read() {
         let v0 = parse_offset_value(b"\0\0\0\0\0\0\0\0\0\x05\0\x01m\0\0\0\0\0\0\0\x09").unwrap();
-        assert_eq!((v0.offset, v0.leader_epoch, v0.commit_ms, &*v0.metadata), (5, -1, 9, "m"));
-        let v4 = parse_offset_value(b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x01\x02m\0\0\0\0\0\0\0\x09\0").unwrap();
-        assert_eq!((v4.offset, v4.leader_epoch, v4.commit_ms, &*v4.metadata), (5, 1, 9, "m"));
+        assert_eq!(
+            (v0.offset, v0.leader_epoch, v0.commit_ms, &*v0.metadata),
+            (5, -1, 9, "m")
+        );
+        let v4 = parse_offset_value(b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x01\x02m\0\0\0\0\0\0\0\x09\0")
+            .unwrap();
+        assert_eq!(
+            (v4.offset, v4.leader_epoch, v4.commit_ms, &*v4.metadata),
+            (5, 1, 9, "m")
+        );
         let group = parse_group_value(
             b"\0\x04\x09consumer\0\0\0\x03\x06range\x02a\0\0\0\0\0\0\0\x01\x02\x02a\0\x02c\x02h\0\0\0\x05\0\0\0\x06\x02s\x03as\x01\x07\x01z\0",
         )
@@ -445,7 +354,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(old.members[0].rebalance_timeout_ms, 6);
-        assert_eq!(parse_group_value(b"\0\x05"), Err(RecordError::UnknownVersion(5)));
+        assert_eq!(
+            parse_group_value(b"\0\x05"),
+            Err(RecordError::UnknownVersion(5))
+        );
         assert_eq!(parse_key(b"\0\x08\0"), Ok(Key::Other(8)));
     }
 }
