@@ -12,7 +12,9 @@ use crate::base::ErrorCode;
 #[derive(Clone, Debug)]
 enum Step {
     Join(usize),
+    JoinAll,
     Sync(usize),
+    SyncAll,
     Heartbeat(usize),
     Leave(usize),
     Commit(usize, i32),
@@ -28,14 +30,16 @@ fn step() -> impl Strategy<Value = Step> {
     let who = 0..4usize;
     prop_oneof![
         8 => who.clone().prop_map(Step::Join),
+        3 => Just(Step::JoinAll),
         8 => who.clone().prop_map(Step::Sync),
+        3 => Just(Step::SyncAll),
         3 => who.clone().prop_map(Step::Heartbeat),
         1 => who.clone().prop_map(Step::Leave),
         4 => (who.clone(), 0..2).prop_map(|(who, partition)| Step::Commit(who, partition)),
         1 => (0..2).prop_map(Step::SimpleCommit),
         1 => who.prop_map(Step::Forget),
         1 => Just(Step::DeleteGroup),
-        14 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
+        9 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
         5 => (0..8_000u64).prop_map(Step::Advance),
         1 => Just(Step::Restart),
     ]
@@ -90,11 +94,10 @@ impl Model {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Join(who) => {
-                let token = self.world.send_join(&self.clients[who]);
-                self.waits.joins.insert(token, who);
-            }
+            Step::Join(who) => self.join(who),
+            Step::JoinAll => (0..self.clients.len()).for_each(|who| self.join(who)),
             Step::Sync(who) => self.sync(who),
+            Step::SyncAll => (0..self.clients.len()).for_each(|who| self.sync(who)),
             Step::Heartbeat(who) => {
                 let client = self.clients[who].clone();
                 if self.world.heartbeat(&client).is_none() {
@@ -150,6 +153,12 @@ impl Model {
         }
         self.take_answers();
         self.check();
+    }
+
+    fn join(&mut self, who: usize) {
+        let token = self.world.send_join(&self.clients[who]);
+        self.waits.joins.insert(token, who);
+        self.take_answers();
     }
 
     /// A leader assigns the number of the generation to everybody.

@@ -109,8 +109,11 @@ fn an_assignment_counts_when_it_is_durable() {
     let mut b = Client::new();
     w.join(&mut b);
     assert_eq!(w.state(), State::PreparingRebalance);
+    let (ja, jb) = (w.join(&mut a), w.send_join(&b));
+    assert_eq!(w.finish_join(&mut a, ja).generation, 4);
+    assert_eq!(w.joined[&jb].generation, 4);
     w.append_ends(Ok(()));
-    assert_eq!(w.state(), State::PreparingRebalance);
+    assert_eq!(w.state(), State::CompletingRebalance);
 }
 
 #[test]
