@@ -295,6 +295,23 @@ fn static_members_come_back_without_a_rebalance() {
 }
 
 #[test]
+fn a_slow_write_does_not_make_a_static_member_immortal() {
+    let mut w = world();
+    let mut a = Client::fixed("one");
+    w.stable(&mut [&mut a]);
+    w.hold_appends = true;
+    let mut back = Client::fixed("one");
+    let token = w.join(&mut back);
+    // Longer than the session: who waits for the coordinator is alive.
+    w.advance(30_000);
+    w.append_ends(Ok(()));
+    assert_eq!(w.finish_join(&mut back, token).error, E::None);
+    assert_eq!(w.heartbeat(&back), E::None);
+    w.advance(11_000);
+    assert_eq!(w.state(), State::Empty);
+}
+
+#[test]
 fn static_members_keep_their_place_during_a_rebalance() {
     let mut w = world();
     let (mut a, mut b) = (Client::fixed("one"), Client::fixed("two"));
