@@ -23,3 +23,7 @@ pub const READ_HINTS_PER_PARTITION_MAX: usize = 32;
 pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
 /// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.
 pub const BATCH_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Member ids one consumer group may have handed out to members that have not joined with them yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+/// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
+pub const GROUPS_MAX: usize = 1_000_000;
