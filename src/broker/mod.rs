@@ -1,6 +1,7 @@
 //! [`Shard`]: the brain of one core. One file per family of requests turns wire
 //! requests into calls on the state machines and their effects into outputs.
 
+pub mod admin;
 pub mod io;
 pub mod msg;
 
