@@ -27,3 +27,5 @@ pub const BATCH_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 /// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
 pub const GROUPS_MAX: usize = 1_000_000;
+/// Partitions that one request may create, as in Kafka.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

@@ -2,6 +2,7 @@
 //! requests into calls on the state machines and their effects into outputs.
 
 pub mod groups;
+pub mod admin;
 pub mod io;
 pub mod msg;
 
