@@ -19,6 +19,7 @@ use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::ring::{Done, Ring};
 use super::send::{Progress, Sender};
+use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
 use crate::broker::{ConnId, Input, Msg, Output};
@@ -66,6 +67,7 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     listeners: Vec<(usize, TcpListener)>,
     idle_ms_max: u64,
+    reports: std::sync::mpsc::Sender<Report>,
     acceptors: Vec<(RawFd, Task<()>)>,
     senders: IdMap<ConnId, Sender>,
     /// Connections whose sender has something new to do.
@@ -91,6 +93,7 @@ impl Pump {
         mesh: MeshPort<Box<Msg>>,
         listeners: Vec<(usize, TcpListener)>,
         idle_ms_max: u64,
+        reports: std::sync::mpsc::Sender<Report>,
     ) -> Self {
         Self {
             shard,
@@ -100,10 +103,11 @@ impl Pump {
             mesh,
             listeners,
             idle_ms_max,
+            reports,
             acceptors: Vec::new(),
             senders: IdMap::default(),
             dirty: Vec::new(),
-            inputs: VecDeque::new(),
+            inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             events: Vec::new(),
             phase: Phase::Starting,
@@ -246,6 +250,10 @@ impl Pump {
                 self.inputs.extend(self.disk.read(id, pieces, &mut self.ring));
             }
             Output::WakeAt(at) => self.wake_at = at,
+            Output::Ready => {
+                // If nobody listens any more, the process is on its way out.
+                let _ = self.reports.send(Report::Ready);
+            }
             Output::Drained => self.end(End::Drained),
             Output::Fatal { status, message } => self.end(End::Fatal { status, message }),
         }
