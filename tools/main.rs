@@ -1,2 +1,4 @@
-//! Placeholder.
+//! x
+#[allow(dead_code)]
+mod client;
 fn main() {}
