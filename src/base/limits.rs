@@ -9,6 +9,8 @@ pub const MESH_QUEUE_MAX: usize = 4096;
 pub const DECODE_ARRAY_MAX: usize = 100_000;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
+/// Tagged fields that one structure of a decoded request may carry.
+pub const DECODE_TAGS_MAX: usize = 256;
 /// Sparse index entries kept per segment; when full, every second one is dropped and the interval doubles.
 pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 /// Producers whose sequence state one partition remembers; the least recently used one is forgotten.
