@@ -260,10 +260,18 @@ mod tests {
         let line = "millrace-bench produce --topic t --partitions 20 --connections 4 --record-bytes 1K \
                     --batch-bytes 64K --in-flight 8 --acks 1 --seconds 3 --warmup 0 --rate 1000.5 \
                     --codec lz4 --keys 10 --cores 1-2 --broker-pid 12";
-        let Ok(Command::Produce(args)) = parse(line) else { panic!() };
-        assert_eq!((args.topic.topic.as_str(), args.topic.partitions), ("t", 20));
+        let Ok(Command::Produce(args)) = parse(line) else {
+            panic!()
+        };
+        assert_eq!(
+            (args.topic.topic.as_str(), args.topic.partitions),
+            ("t", 20)
+        );
         assert_eq!((args.record.record_bytes, args.batch_bytes), (1024, 65536));
-        assert_eq!((args.acks.code(), args.in_flight, args.rate), (1, 8, Some(1000.5)));
+        assert_eq!(
+            (args.acks.code(), args.in_flight, args.rate),
+            (1, 8, Some(1000.5))
+        );
         assert_eq!((args.record.codec, args.keys), (Codec::Lz4, 10));
         assert_eq!(args.load.cores, Some(Cores(vec![1, 2])));
     }
@@ -272,7 +280,9 @@ mod tests {
     fn acks_are_kafkas() {
         for (text, code) in [("0", 0), ("1", 1), ("all", -1), ("-1", -1)] {
             let line = format!("millrace-bench produce --acks={text}");
-            let Ok(Command::Produce(args)) = parse(&line) else { panic!("{text}") };
+            let Ok(Command::Produce(args)) = parse(&line) else {
+                panic!("{text}")
+            };
             assert_eq!(args.acks.code(), code);
         }
         assert!(parse("millrace-bench produce --acks 2").is_err());

@@ -40,8 +40,14 @@ impl Shape {
         let mut value = vec![0; self.record_bytes as usize];
         for _ in 0..self.records {
             fill(&mut rng, &mut value);
-            let key = (self.keys > 0).then(|| format!("key-{:08}", rng.below(u64::from(self.keys))));
-            builder.push(timestamp_ms, key.as_ref().map(String::as_bytes), Some(&value), &[]);
+            let key =
+                (self.keys > 0).then(|| format!("key-{:08}", rng.below(u64::from(self.keys))));
+            builder.push(
+                timestamp_ms,
+                key.as_ref().map(String::as_bytes),
+                Some(&value),
+                &[],
+            );
         }
         builder.build()
     }
@@ -65,7 +71,12 @@ mod tests {
 
     #[test]
     fn a_batch_is_what_was_asked_for() {
-        let shape = Shape { records: 50, record_bytes: 200, keys: 3, codec: Codec::None };
+        let shape = Shape {
+            records: 50,
+            record_bytes: 200,
+            keys: 3,
+            codec: Codec::None,
+        };
         let batch = shape.batch(1, 1_700_000_000_000);
         assert!(record::check_crc(&batch));
         let mut keys = std::collections::BTreeSet::new();
@@ -80,17 +91,35 @@ mod tests {
 
     #[test]
     fn text_compresses_to_about_half() {
-        let plain = Shape { records: 100, record_bytes: 500, keys: 0, codec: Codec::None };
+        let plain = Shape {
+            records: 100,
+            record_bytes: 500,
+            keys: 0,
+            codec: Codec::None,
+        };
         let plain_len = plain.batch(1, 0).len();
-        let packed = Shape { codec: Codec::Zstd, ..plain }.batch(1, 0).len();
-        assert!((plain_len * 4 / 10..plain_len * 6 / 10).contains(&packed), "{packed} of {plain_len}");
+        let packed = Shape {
+            codec: Codec::Zstd,
+            ..plain
+        }
+        .batch(1, 0)
+        .len();
+        assert!(
+            (plain_len * 4 / 10..plain_len * 6 / 10).contains(&packed),
+            "{packed} of {plain_len}"
+        );
     }
 
     #[test]
     fn batches_fill_their_size() {
         assert_eq!(Shape::records_in(16 * 1024, 100), 146);
         assert_eq!(Shape::records_in(10, 100), 1);
-        let shape = Shape { records: Shape::records_in(65536, 100), record_bytes: 100, keys: 0, codec: Codec::None };
+        let shape = Shape {
+            records: Shape::records_in(65536, 100),
+            record_bytes: 100,
+            keys: 0,
+            codec: Codec::None,
+        };
         let len = shape.batch(9, 0).len();
         assert!((60_000..=66_000).contains(&len), "{len}");
     }

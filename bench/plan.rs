@@ -19,12 +19,16 @@ pub fn assign(partitions: &[(i32, i32)], connections: usize) -> Vec<Assignment> 
     for &(partition, leader) in partitions {
         by_leader.entry(leader).or_default().push(partition);
     }
-    let mut shares: Vec<(i32, Vec<i32>, usize)> =
-        by_leader.into_iter().map(|(leader, led)| (leader, led, 1)).collect();
+    let mut shares: Vec<(i32, Vec<i32>, usize)> = by_leader
+        .into_iter()
+        .map(|(leader, led)| (leader, led, 1))
+        .collect();
     for _ in shares.len()..connections {
         let busiest = shares.iter_mut().max_by(|a, b| {
             // a.partitions / a.connections against b's, without rounding; the first one wins a tie.
-            (a.1.len() * b.2).cmp(&(b.1.len() * a.2)).then(b.0.cmp(&a.0))
+            (a.1.len() * b.2)
+                .cmp(&(b.1.len() * a.2))
+                .then(b.0.cmp(&a.0))
         });
         match busiest {
             Some(share) => share.2 += 1,
@@ -50,7 +54,10 @@ mod tests {
     use super::*;
 
     fn plan(partitions: &[(i32, i32)], connections: usize) -> Vec<(i32, Vec<i32>)> {
-        assign(partitions, connections).into_iter().map(|a| (a.leader, a.partitions)).collect()
+        assign(partitions, connections)
+            .into_iter()
+            .map(|a| (a.leader, a.partitions))
+            .collect()
     }
 
     #[test]
@@ -60,18 +67,27 @@ mod tests {
 
     #[test]
     fn every_leader_gets_a_connection() {
-        assert_eq!(plan(&[(0, 1), (1, 2), (2, 1)], 1), [(1, vec![0, 2]), (2, vec![1])]);
+        assert_eq!(
+            plan(&[(0, 1), (1, 2), (2, 1)], 1),
+            [(1, vec![0, 2]), (2, vec![1])]
+        );
     }
 
     #[test]
     fn connections_go_where_the_partitions_are() {
         let partitions = [(0, 1), (1, 1), (2, 1), (3, 1), (4, 2)];
-        assert_eq!(plan(&partitions, 3), [(1, vec![0, 2]), (1, vec![1, 3]), (2, vec![4])]);
+        assert_eq!(
+            plan(&partitions, 3),
+            [(1, vec![0, 2]), (1, vec![1, 3]), (2, vec![4])]
+        );
     }
 
     #[test]
     fn more_connections_than_partitions_share_them() {
-        assert_eq!(plan(&[(0, 1), (1, 1)], 3), [(1, vec![0]), (1, vec![1]), (1, vec![0])]);
+        assert_eq!(
+            plan(&[(0, 1), (1, 1)], 3),
+            [(1, vec![0]), (1, vec![1]), (1, vec![0])]
+        );
     }
 
     #[test]

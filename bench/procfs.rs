@@ -33,7 +33,11 @@ pub fn process(pid: u32) -> Result<Usage, String> {
 /// CPU time of the calling thread. `None` where the kernel keeps no such account.
 pub fn thread_cpu() -> Option<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+    text.split(' ')
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
 }
 
 /// User and kernel ticks of a `stat` line. The process name may hold spaces and parentheses, so
@@ -48,7 +52,9 @@ fn parse_stat(line: &str) -> Option<u64> {
 
 /// A `Vm...` line of `status`, in bytes.
 fn parse_status(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
+    let line = text
+        .lines()
+        .find(|line| line.split(':').next() == Some(name))?;
     let kib: u64 = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
     kib.checked_mul(1024)
 }

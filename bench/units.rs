@@ -2,17 +2,31 @@
 
 /// A number of bytes: plain, or with `K`, `M`, `G` (powers of 1024; `KiB` and `KB` mean the same).
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (digits, unit) = text.split_at(split);
-    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+    let shift = match unit
+        .to_ascii_lowercase()
+        .trim_end_matches("ib")
+        .trim_end_matches('b')
+    {
         "" => 0,
         "k" => 10,
         "m" => 20,
         "g" => 30,
-        _ => return Err(format!("'{unit}' is no unit of size; use K, M or G, as in 64K")),
+        _ => {
+            return Err(format!(
+                "'{unit}' is no unit of size; use K, M or G, as in 64K"
+            ));
+        }
     };
-    let number: u64 = digits.parse().map_err(|_| format!("'{text}' is no size, as 512 or 64K"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("'{text}' is no size, as 512 or 64K"))?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("'{text}' is too large"))
 }
 
 /// Core numbers: `0`, `0,2`, `4-7,9`.
@@ -35,7 +49,9 @@ pub fn parse_cores(text: &str) -> Result<Vec<usize>, String> {
 
 /// A `key=value` pair.
 pub fn parse_pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not key=value"))?;
+    let (key, value) = text
+        .split_once('=')
+        .ok_or_else(|| format!("'{text}' is not key=value"))?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

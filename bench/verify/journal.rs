@@ -38,14 +38,24 @@ pub struct Head {
 impl Head {
     /// The first two lines.
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { run, topic, idempotent, ordered } = self;
-        writeln!(out, "{MAGIC}\nrun {run:016x} topic {topic} idempotent {idempotent} ordered {ordered}")
+        let Self {
+            run,
+            topic,
+            idempotent,
+            ordered,
+        } = self;
+        writeln!(
+            out,
+            "{MAGIC}\nrun {run:016x} topic {topic} idempotent {idempotent} ordered {ordered}"
+        )
     }
 }
 
 /// Notes an acknowledged batch.
 pub fn write_acked(out: &mut impl Write, batch: &Batch) -> io::Result<()> {
-    let offset = batch.offset.map_or_else(|| String::from("-"), |offset| offset.to_string());
+    let offset = batch
+        .offset
+        .map_or_else(|| String::from("-"), |offset| offset.to_string());
     writeln!(out, "a {} {offset}", fields(batch))
 }
 
@@ -59,7 +69,14 @@ pub fn write_end(out: &mut impl Write, unacked: &[Batch]) -> io::Result<()> {
 
 fn fields(batch: &Batch) -> String {
     let mut text = String::new();
-    let Batch { producer, partition, first, count, attempts, .. } = batch;
+    let Batch {
+        producer,
+        partition,
+        first,
+        count,
+        attempts,
+        ..
+    } = batch;
     write!(text, "{producer} {partition} {first} {count} {attempts}").expect("strings do not fail");
     text
 }
@@ -70,7 +87,9 @@ pub fn parse(text: &str) -> Result<(Head, History), String> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut lines = whole.lines().enumerate();
     if lines.next().map(|(_, line)| line) != Some(MAGIC) {
-        return Err(format!("not an ack journal: it does not begin with '{MAGIC}'"));
+        return Err(format!(
+            "not an ack journal: it does not begin with '{MAGIC}'"
+        ));
     }
     let head = lines.next().and_then(|(_, line)| parse_head(line));
     let head = head.ok_or("line 2: no run, topic, idempotent and ordered")?;
@@ -89,7 +108,17 @@ pub fn parse(text: &str) -> Result<(Head, History), String> {
 
 fn parse_head(line: &str) -> Option<Head> {
     let words: Vec<&str> = line.split(' ').collect();
-    let ["run", run, "topic", topic, "idempotent", idempotent, "ordered", ordered] = words[..] else {
+    let [
+        "run",
+        run,
+        "topic",
+        topic,
+        "idempotent",
+        idempotent,
+        "ordered",
+        ordered,
+    ] = words[..]
+    else {
         return None;
     };
     Some(Head {
@@ -140,11 +169,23 @@ mod tests {
     use super::*;
 
     fn head() -> Head {
-        Head { run: 0xc0ffee, topic: "orders".into(), idempotent: true, ordered: true }
+        Head {
+            run: 0xc0ffee,
+            topic: "orders".into(),
+            idempotent: true,
+            ordered: true,
+        }
     }
 
     fn batch(first: u64, offset: Option<i64>) -> Batch {
-        Batch { producer: 2, partition: 7, first, count: 10, attempts: 3, offset }
+        Batch {
+            producer: 2,
+            partition: 7,
+            first,
+            count: 10,
+            attempts: 3,
+            offset,
+        }
     }
 
     fn written() -> String {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use super::pass::{Pass, PartitionPass};
 use super::pass::Value;
+use super::pass::{PartitionPass, Pass};
 
 /// Examples kept of each kind of finding.
 const EXAMPLES_MAX: usize = 5;
@@ -192,7 +192,10 @@ fn judge_pass(pass: &Pass, verdict: &mut Verdict) {
                 format!("partition {partition}, offset {offset}, {}", pass.name)
             });
         }
-        for (offset, _) in (read.first()..).zip(read.values()).filter(|(_, v)| **v == Value::DAMAGED) {
+        for (offset, _) in (read.first()..)
+            .zip(read.values())
+            .filter(|(_, v)| **v == Value::DAMAGED)
+        {
             verdict.add(Kind::Damaged, 1, || {
                 format!("partition {partition}, offset {offset}, {}", pass.name)
             });
@@ -230,16 +233,28 @@ struct Stream<'a> {
 fn judge_records(history: &History, last: &Pass, verdict: &mut Verdict) {
     let mut streams: HashMap<(i32, u16), Stream<'_>> = HashMap::new();
     for batch in &history.acked {
-        streams.entry((batch.partition, batch.producer)).or_default().acked.push(batch);
+        streams
+            .entry((batch.partition, batch.producer))
+            .or_default()
+            .acked
+            .push(batch);
     }
     for batch in &history.unacked {
-        streams.entry((batch.partition, batch.producer)).or_default().unacked.push(batch);
+        streams
+            .entry((batch.partition, batch.producer))
+            .or_default()
+            .unacked
+            .push(batch);
     }
     for (&partition, read) in &last.partitions {
         for (offset, value) in (read.first()..).zip(read.values()) {
             if let Some((producer, sequence)) = value.record() {
                 verdict.read += 1;
-                streams.entry((partition, producer)).or_default().read.push((sequence, offset));
+                streams
+                    .entry((partition, producer))
+                    .or_default()
+                    .read
+                    .push((sequence, offset));
             } else if *value == Value::FOREIGN {
                 verdict.foreign += 1;
             }
@@ -250,7 +265,11 @@ fn judge_records(history: &History, last: &Pass, verdict: &mut Verdict) {
     streams.sort_by_key(|(key, _)| *key);
     let nothing = PartitionPass::default();
     for ((partition, producer), mut stream) in streams {
-        let place = Place { partition, producer, history };
+        let place = Place {
+            partition,
+            producer,
+            history,
+        };
         stream.acked.sort_by_key(|batch| batch.first);
         stream.unacked.sort_by_key(|batch| batch.first);
         stream.read.sort_unstable();
@@ -269,7 +288,10 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn of(&self, sequence: u64) -> String {
-        format!("record {}:{sequence} of partition {}", self.producer, self.partition)
+        format!(
+            "record {}:{sequence} of partition {}",
+            self.producer, self.partition
+        )
     }
 
     /// Duplicates, order and phantoms among the records that are there.
@@ -297,7 +319,9 @@ impl Place<'_> {
                 latest = (sequence, offset);
             }
             if self.history.complete && sent_in(stream, sequence).is_none() {
-                verdict.add(Kind::Phantom, 1, || format!("{} at offset {offset}", self.of(sequence)));
+                verdict.add(Kind::Phantom, 1, || {
+                    format!("{} at offset {offset}", self.of(sequence))
+                });
             }
         }
     }
@@ -307,7 +331,9 @@ impl Place<'_> {
         if retried && !self.history.idempotent {
             verdict.legal_duplicates += 1;
         } else {
-            verdict.add(Kind::Duplicate, 1, || format!("{} again at offset {offset}", self.of(sequence)));
+            verdict.add(Kind::Duplicate, 1, || {
+                format!("{} again at offset {offset}", self.of(sequence))
+            });
         }
     }
 
@@ -328,7 +354,10 @@ impl Place<'_> {
                 if found != Some(Value::of(self.producer, sequence)) {
                     verdict.add(Kind::Misplaced, 1, || {
                         let found = found.unwrap_or(Value::ABSENT);
-                        format!("{} acknowledged at offset {offset}, where {found:?} is", self.of(sequence))
+                        format!(
+                            "{} acknowledged at offset {offset}, where {found:?} is",
+                            self.of(sequence)
+                        )
                     });
                 }
             }

@@ -17,8 +17,9 @@ fn clean(batches: u64) -> History {
             offset: Some(100 + (n * u64::from(RECORDS_PER_BATCH)) as i64),
         })
         .collect();
-    let values: Vec<Value> =
-        (0..batches * u64::from(RECORDS_PER_BATCH)).map(|sequence| Value::of(1, sequence)).collect();
+    let values: Vec<Value> = (0..batches * u64::from(RECORDS_PER_BATCH))
+        .map(|sequence| Value::of(1, sequence))
+        .collect();
     History {
         idempotent: true,
         ordered: true,
@@ -34,7 +35,10 @@ fn pass(name: &'static str, values: &[Value]) -> Pass {
     for (offset, value) in (100..).zip(values) {
         read.push(offset, *value);
     }
-    Pass { name, partitions: [(0, read)].into() }
+    Pass {
+        name,
+        partitions: [(0, read)].into(),
+    }
 }
 
 /// Replaces both readings by this one.
@@ -43,11 +47,18 @@ fn reread(history: &mut History, values: &[Value]) {
 }
 
 fn kinds(history: &History) -> Vec<(Kind, u64)> {
-    judge(history).findings.iter().map(|(kind, finding)| (*kind, finding.count)).collect()
+    judge(history)
+        .findings
+        .iter()
+        .map(|(kind, finding)| (*kind, finding.count))
+        .collect()
 }
 
 fn values(sequences: &[u64]) -> Vec<Value> {
-    sequences.iter().map(|&sequence| Value::of(1, sequence)).collect()
+    sequences
+        .iter()
+        .map(|&sequence| Value::of(1, sequence))
+        .collect()
 }
 
 #[test]
@@ -123,7 +134,11 @@ fn a_wrong_offset_in_the_ack_is_found() {
 #[test]
 fn an_offset_with_two_values_is_found() {
     let mut history = clean(2);
-    history.unacked.push(Batch { first: 4, offset: None, ..history.acked[0] });
+    history.unacked.push(Batch {
+        first: 4,
+        offset: None,
+        ..history.acked[0]
+    });
     let seen = values(&[0, 1, 4, 5]);
     history.passes[0] = pass("while writing", &seen);
     assert_eq!(kinds(&history), [(Kind::Changed, 2)]);
@@ -132,7 +147,11 @@ fn an_offset_with_two_values_is_found() {
 #[test]
 fn what_was_read_and_is_gone_is_found_even_if_never_acked() {
     let mut history = clean(2);
-    history.unacked.push(Batch { first: 4, offset: None, ..history.acked[0] });
+    history.unacked.push(Batch {
+        first: 4,
+        offset: None,
+        ..history.acked[0]
+    });
     history.passes[0] = pass("while writing", &values(&[0, 1, 2, 3, 4]));
     assert_eq!(kinds(&history), [(Kind::Vanished, 1)]);
 }
@@ -149,7 +168,10 @@ fn damage_holes_and_repeats_are_found_in_every_reading() {
     for pass in &mut history.passes {
         pass.partitions.insert(0, read.clone());
     }
-    assert_eq!(kinds(&history), [(Kind::Damaged, 2), (Kind::Hole, 2), (Kind::Backwards, 2)]);
+    assert_eq!(
+        kinds(&history),
+        [(Kind::Damaged, 2), (Kind::Hole, 2), (Kind::Backwards, 2)]
+    );
 }
 
 #[test]
@@ -165,7 +187,9 @@ fn a_record_that_nobody_sent_is_found() {
 #[test]
 fn a_refusal_is_found() {
     let mut history = clean(1);
-    history.rejected.push("partition 0: OUT_OF_ORDER_SEQUENCE_NUMBER".into());
+    history
+        .rejected
+        .push("partition 0: OUT_OF_ORDER_SEQUENCE_NUMBER".into());
     assert_eq!(kinds(&history), [(Kind::Rejected, 1)]);
 }
 
@@ -183,7 +207,11 @@ fn others_records_are_counted_and_not_judged() {
 #[test]
 fn unacked_records_may_be_there_or_not() {
     let mut history = clean(1);
-    history.unacked.push(Batch { first: 2, offset: None, ..history.acked[0] });
+    history.unacked.push(Batch {
+        first: 2,
+        offset: None,
+        ..history.acked[0]
+    });
     assert!(judge(&history).is_clean());
     reread(&mut history, &values(&[0, 1, 2, 3]));
     assert!(judge(&history).is_clean());

@@ -60,7 +60,14 @@ pub struct Lane {
 impl Lane {
     /// A lane on which nothing was sent yet. At most `in_flight_max` batches are on their way.
     pub fn new(producer: u16, partition: i32, idempotent: bool, in_flight_max: usize) -> Self {
-        Self { producer, partition, idempotent, in_flight_max, next_sequence: 0, pending: VecDeque::new() }
+        Self {
+            producer,
+            partition,
+            idempotent,
+            in_flight_max,
+            next_sequence: 0,
+            pending: VecDeque::new(),
+        }
     }
 
     /// The partition.
@@ -75,7 +82,8 @@ impl Lane {
 
     /// Whether there is room for another batch.
     pub fn has_room(&self) -> bool {
-        self.pending.len() < self.in_flight_max && self.pending.iter().all(|p| p.state != State::Held)
+        self.pending.len() < self.in_flight_max
+            && self.pending.iter().all(|p| p.state != State::Held)
     }
 
     /// Whether every batch has been acknowledged.
@@ -91,7 +99,10 @@ impl Lane {
     /// Batches of unknown outcome.
     pub fn unacked(&self) -> impl Iterator<Item = Batch> + '_ {
         // One that was never sent cannot be anywhere.
-        self.pending.iter().map(|p| p.batch).filter(|batch| batch.attempts > 0)
+        self.pending
+            .iter()
+            .map(|p| p.batch)
+            .filter(|batch| batch.attempts > 0)
     }
 
     /// Adds a batch of `count` records, which begins at [`Lane::next_sequence`].
@@ -105,7 +116,12 @@ impl Lane {
             offset: None,
         };
         self.next_sequence += u64::from(count);
-        self.pending.push_back(Pending { batch, bytes, intended_ns, state: State::Queued });
+        self.pending.push_back(Pending {
+            batch,
+            bytes,
+            intended_ns,
+            state: State::Queued,
+        });
     }
 
     /// The next batch to send; it counts as sent. After a refusal nothing is sent until every
@@ -131,32 +147,41 @@ impl Lane {
     }
 
     /// Takes the answer to the batch that begins at `first`.
-    pub fn on_answer(&mut self, first: u64, code: i16, base_offset: i64) -> Outcome {
-        let Some(at) = self.pending.iter().position(|p| p.batch.first == first && p.state == State::Sent)
+    pub fn on_answer(&mut self, first: u64, code: ErrorCode, base_offset: i64) -> Outcome {
+        let Some(at) = self
+            .pending
+            .iter()
+            .position(|p| p.batch.first == first && p.state == State::Sent)
         else {
             return Outcome::Stale;
         };
-        let duplicate = self.idempotent && code == ErrorCode::DuplicateSequenceNumber.code();
-        if code == 0 || duplicate {
+        let duplicate = self.idempotent && code == ErrorCode::DuplicateSequenceNumber;
+        if code.is_none() || duplicate {
             let done = self.pending.remove(at).expect("found above");
-            let offset = (code == 0 && base_offset >= 0).then_some(base_offset);
-            return Outcome::Acked(Batch { offset, ..done.batch }, done.intended_ns);
+            let offset = (code.is_none() && base_offset >= 0).then_some(base_offset);
+            return Outcome::Acked(
+                Batch {
+                    offset,
+                    ..done.batch
+                },
+                done.intended_ns,
+            );
         }
         // Behind a batch that was refused, the next ones are out of sequence: no fault of anybody.
-        let follows = self.idempotent && at > 0 && code == ErrorCode::OutOfOrderSequenceNumber.code();
+        let follows = self.idempotent && at > 0 && code == ErrorCode::OutOfOrderSequenceNumber;
         if is_retriable(code) || follows {
             self.pending[at].state = State::Held;
             return Outcome::Retry;
         }
-        let name = ErrorCode::from_code(code).map_or("unknown error", ErrorCode::name);
         let batch = self.pending.remove(at).expect("found above").batch;
         Outcome::Rejected(format!(
-            "partition {}, records {}..{} of producer {}, attempt {}: {name} ({code})",
+            "partition {}, records {}..{} of producer {}, attempt {}: {code} ({})",
             batch.partition,
             batch.first,
             batch.first + u64::from(batch.count),
             batch.producer,
-            batch.attempts
+            batch.attempts,
+            code.code()
         ))
     }
 
@@ -171,10 +196,11 @@ impl Lane {
 mod tests {
     use super::*;
 
-    const NOT_LEADER: i16 = 6;
-    const OUT_OF_ORDER: i16 = 45;
-    const DUPLICATE: i16 = 46;
-    const TOO_LARGE: i16 = 10;
+    const OK: ErrorCode = ErrorCode::None;
+    const NOT_LEADER: ErrorCode = ErrorCode::NotLeaderOrFollower;
+    const OUT_OF_ORDER: ErrorCode = ErrorCode::OutOfOrderSequenceNumber;
+    const DUPLICATE: ErrorCode = ErrorCode::DuplicateSequenceNumber;
+    const TOO_LARGE: ErrorCode = ErrorCode::MessageTooLarge;
 
     fn lane(batches: u64) -> Lane {
         let mut lane = Lane::new(4, 2, true, 5);
@@ -193,10 +219,18 @@ mod tests {
     fn sends_in_order_and_takes_acks() {
         let mut lane = lane(3);
         assert_eq!(send_all(&mut lane), [0, 10, 20]);
-        let Outcome::Acked(batch, intended) = lane.on_answer(0, 0, 500) else { panic!() };
-        assert_eq!((batch.first, batch.offset, batch.attempts, intended), (0, Some(500), 1, 0));
-        assert_eq!(lane.on_answer(0, 0, 500), Outcome::Stale);
-        assert_eq!(lane.unacked().map(|b| b.first).collect::<Vec<_>>(), [10, 20]);
+        let Outcome::Acked(batch, intended) = lane.on_answer(0, OK, 500) else {
+            panic!()
+        };
+        assert_eq!(
+            (batch.first, batch.offset, batch.attempts, intended),
+            (0, Some(500), 1, 0)
+        );
+        assert_eq!(lane.on_answer(0, OK, 500), Outcome::Stale);
+        assert_eq!(
+            lane.unacked().map(|b| b.first).collect::<Vec<_>>(),
+            [10, 20]
+        );
     }
 
     #[test]
@@ -204,7 +238,7 @@ mod tests {
         let mut lane = lane(5);
         assert!(!lane.has_room());
         send_all(&mut lane);
-        lane.on_answer(0, 0, 0);
+        lane.on_answer(0, OK, 0);
         assert!(lane.has_room());
     }
 
@@ -219,7 +253,10 @@ mod tests {
         assert_eq!(lane.on_answer(10, OUT_OF_ORDER, -1), Outcome::Retry);
         assert_eq!(lane.on_answer(20, OUT_OF_ORDER, -1), Outcome::Retry);
         assert_eq!(send_all(&mut lane), [0, 10, 20]);
-        assert_eq!(lane.unacked().map(|b| b.attempts).collect::<Vec<_>>(), [2, 2, 2]);
+        assert_eq!(
+            lane.unacked().map(|b| b.attempts).collect::<Vec<_>>(),
+            [2, 2, 2]
+        );
     }
 
     #[test]
@@ -228,7 +265,9 @@ mod tests {
         send_all(&mut lane);
         lane.on_lost();
         assert_eq!(send_all(&mut lane), [0, 10]);
-        let Outcome::Acked(batch, _) = lane.on_answer(0, DUPLICATE, -1) else { panic!() };
+        let Outcome::Acked(batch, _) = lane.on_answer(0, DUPLICATE, -1) else {
+            panic!()
+        };
         assert_eq!((batch.offset, batch.attempts), (None, 2));
     }
 
@@ -236,9 +275,14 @@ mod tests {
     fn a_sequence_error_at_the_head_is_the_brokers_fault() {
         let mut lane = lane(2);
         send_all(&mut lane);
-        let Outcome::Rejected(text) = lane.on_answer(0, OUT_OF_ORDER, -1) else { panic!() };
+        let Outcome::Rejected(text) = lane.on_answer(0, OUT_OF_ORDER, -1) else {
+            panic!()
+        };
         assert!(text.contains("OUT_OF_ORDER_SEQUENCE_NUMBER (45)"), "{text}");
-        assert!(matches!(lane.on_answer(10, TOO_LARGE, -1), Outcome::Rejected(_)));
+        assert!(matches!(
+            lane.on_answer(10, TOO_LARGE, -1),
+            Outcome::Rejected(_)
+        ));
         assert!(lane.is_idle());
     }
 

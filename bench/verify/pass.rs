@@ -63,7 +63,10 @@ pub struct PartitionPass {
 impl PartitionPass {
     /// A reading that is to begin at offset `first`.
     pub fn starting_at(first: i64) -> Self {
-        Self { first, ..Self::default() }
+        Self {
+            first,
+            ..Self::default()
+        }
     }
 
     /// Takes the next record read.
@@ -122,7 +125,10 @@ mod tests {
     #[test]
     fn values_pack_and_unpack() {
         assert_eq!(Value::of(12, 345).record(), Some((12, 345)));
-        assert_eq!(Value::of(0, (1 << 48) - 1).record(), Some((0, (1 << 48) - 1)));
+        assert_eq!(
+            Value::of(0, (1 << 48) - 1).record(),
+            Some((0, (1 << 48) - 1))
+        );
         for sentinel in [Value::FOREIGN, Value::DAMAGED, Value::ABSENT] {
             assert_eq!(sentinel.record(), None);
         }

@@ -62,7 +62,8 @@ impl Stamp {
         if value.get(0..4) != Some(&MAGIC) {
             return Reading::Foreign;
         }
-        if value.len() < STAMP_BYTES || checksum(value).to_be_bytes() != value[CRC_AT..STAMP_BYTES] {
+        if value.len() < STAMP_BYTES || checksum(value).to_be_bytes() != value[CRC_AT..STAMP_BYTES]
+        {
             return Reading::Damaged;
         }
         let u64_at = |at: usize| u64::from_be_bytes(std::array::from_fn(|i| value[at + i]));
@@ -84,7 +85,13 @@ fn checksum(value: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { run: 7, producer: 3, partition: 5, sequence: 99, intended_ns: 1 << 60 };
+    const STAMP: Stamp = Stamp {
+        run: 7,
+        producer: 3,
+        partition: 5,
+        sequence: 99,
+        intended_ns: 1 << 60,
+    };
 
     #[test]
     fn comes_back_as_written() {

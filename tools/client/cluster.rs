@@ -47,13 +47,14 @@ pub struct Topic {
 impl Topic {
     /// The partition of this index.
     pub fn partition(&self, index: i32) -> Result<&Partition> {
-        self.partitions.iter().find(|p| p.index == index).ok_or_else(|| {
-            ClientError::UnknownPartition {
+        self.partitions
+            .iter()
+            .find(|p| p.index == index)
+            .ok_or_else(|| ClientError::UnknownPartition {
                 topic: self.name.clone(),
                 partition: index,
                 partitions: self.partitions.len(),
-            }
-        })
+            })
     }
 }
 
@@ -90,11 +91,18 @@ impl Cluster {
 
     /// Asks for metadata of these topics (all if `None`) and takes over the list of brokers.
     pub fn metadata(&mut self, topics: Option<&[&str]>) -> Result<MetadataResponse> {
-        let mut request = message!(MetadataRequest { topics: None, allow_auto_topic_creation: false });
+        let mut request = message!(MetadataRequest {
+            topics: None,
+            allow_auto_topic_creation: false
+        });
         request.topics = topics.map(|names| {
             names
                 .iter()
-                .map(|name| message!(MetadataRequestTopic { name: Some(StrBytes::from(*name)) }))
+                .map(|name| {
+                    message!(MetadataRequestTopic {
+                        name: Some(StrBytes::from(*name))
+                    })
+                })
                 .collect()
         });
         let response = match self.any()?.call(&request) {
@@ -116,8 +124,7 @@ impl Cluster {
 
     /// All topics of the cluster, by name.
     pub fn topics(&mut self) -> Result<Vec<Topic>> {
-        let mut topics: Vec<Topic> =
-            self.metadata(None)?.topics.iter().map(topic_of).collect();
+        let mut topics: Vec<Topic> = self.metadata(None)?.topics.iter().map(topic_of).collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(topics)
     }
@@ -141,7 +148,10 @@ impl Cluster {
             let failure = match self.topic(name) {
                 Ok(topic) => match topic.partitions.iter().find(|p| p.leader < 0) {
                     None => return Ok(topic),
-                    Some(p) => ClientError::NoLeader { topic: topic.name.clone(), partition: p.index },
+                    Some(p) => ClientError::NoLeader {
+                        topic: topic.name.clone(),
+                        partition: p.index,
+                    },
                 },
                 Err(error) => error,
             };
@@ -163,13 +173,16 @@ impl Cluster {
 
     /// A new connection to this broker, for the caller to own.
     pub fn connect_to(&self, id: i32) -> Result<Conn> {
-        let address = self.brokers.get(&id).ok_or_else(|| ClientError::Unreachable {
-            address: format!("with node id {id}"),
-            source: std::io::Error::new(
-                std::io::ErrorKind::NotFound,
-                "the cluster's metadata does not list it",
-            ),
-        })?;
+        let address = self
+            .brokers
+            .get(&id)
+            .ok_or_else(|| ClientError::Unreachable {
+                address: format!("with node id {id}"),
+                source: std::io::Error::new(
+                    std::io::ErrorKind::NotFound,
+                    "the cluster's metadata does not list it",
+                ),
+            })?;
         Conn::connect(address, self.timeout)
     }
 
@@ -219,7 +232,10 @@ impl Cluster {
                 return Err(failure);
             }
         }
-        Ok(self.seed.as_mut().expect("split yields at least one address"))
+        Ok(self
+            .seed
+            .as_mut()
+            .expect("split yields at least one address"))
     }
 
     fn find_coordinator(&mut self, group: &str) -> Result<i32> {
@@ -227,7 +243,9 @@ impl Cluster {
         let version = conn.version::<FindCoordinatorRequest>()?;
         let key = StrBytes::from(group);
         let request = if version >= 4 {
-            message!(FindCoordinatorRequest { coordinator_keys: vec![key] })
+            message!(FindCoordinatorRequest {
+                coordinator_keys: vec![key]
+            })
         } else {
             message!(FindCoordinatorRequest { key: key })
         };
@@ -250,7 +268,10 @@ impl Cluster {
     fn unknown_topic(&mut self, name: &str) -> Result<ClientError> {
         let topics = self.topics()?;
         let nearest = nearest(name, topics.iter().map(|t| t.name.as_str())).map(str::to_owned);
-        Ok(ClientError::UnknownTopic { topic: name.to_owned(), nearest })
+        Ok(ClientError::UnknownTopic {
+            topic: name.to_owned(),
+            nearest,
+        })
     }
 }
 
@@ -268,7 +289,11 @@ fn topic_of(found: &MetadataResponseTopic) -> Topic {
         .collect();
     partitions.sort_by_key(|p| p.index);
     Topic {
-        name: found.name.as_ref().map(|n| n.to_string()).unwrap_or_default(),
+        name: found
+            .name
+            .as_ref()
+            .map(|n| n.to_string())
+            .unwrap_or_default(),
         id: TopicId(found.topic_id.to_bytes()),
         internal: found.is_internal,
         partitions,
@@ -296,17 +321,29 @@ mod tests {
 
     #[test]
     fn a_partition_that_is_not_there_is_named() {
-        let topic = Topic { name: "t".into(), partitions: vec![Partition::default()], ..Topic::default() };
+        let topic = Topic {
+            name: "t".into(),
+            partitions: vec![Partition::default()],
+            ..Topic::default()
+        };
         assert!(topic.partition(0).is_ok());
         let text = topic.partition(3).unwrap_err().to_string();
-        assert_eq!(text, "topic 't' has no partition 3: it has 1, counted from 0");
+        assert_eq!(
+            text,
+            "topic 't' has no partition 3: it has 1, counted from 0"
+        );
     }
 
     #[test]
     fn a_dead_broker_is_reported_with_advice() {
         // Port 9 (discard) of the loopback is served nowhere these programs are run.
-        let error = Cluster::connect("127.0.0.1:9", Duration::from_secs(1)).err().expect("no broker there");
-        assert!(error.to_string().contains("Check that the broker runs"), "{error}");
+        let error = Cluster::connect("127.0.0.1:9", Duration::from_secs(1))
+            .err()
+            .expect("no broker there");
+        assert!(
+            error.to_string().contains("Check that the broker runs"),
+            "{error}"
+        );
         assert!(error.is_retriable());
     }
 }

@@ -1,19 +1,21 @@
-//! One blocking connection to one broker, and the codec of its frames.
+//! One blocking connection to one broker.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_wire::{
-    ApiVersionsRequest, ApiVersionsResponse, KafkaRequest, OutboundFrameLimits,
-    RequestResponsePair, ResponseHeader, response_header_version_for,
-};
-use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode, StrBytes};
+use bytes::Bytes;
+use kafka_wire::{ApiVersionsRequest, KafkaRequest, RequestResponsePair};
+use kafka_wire_core::{ApiVersion, StrBytes};
+use millrace::base::ErrorCode;
+use millrace::wire::WireError;
+use millrace::wire::client::{decode_response, encode_request};
 
 use super::{ClientError, Result, message};
-use millrace::base::ErrorCode;
+
+/// Name under which brokers see these programs in their logs and quotas.
+pub const CLIENT_ID: &str = "millrace-tools";
 
 /// Longest answer that is accepted, in bytes.
 const FRAME_BYTES_MAX: usize = 512 * 1024 * 1024;
@@ -32,8 +34,10 @@ impl Conn {
     /// Connects to `host:port` and asks for the broker's versions. `timeout` bounds the connection
     /// attempt and, later, the wait for each answer.
     pub fn connect(address: &str, timeout: Duration) -> Result<Self> {
-        let stream = dial(address, timeout)
-            .map_err(|source| ClientError::Unreachable { address: address.to_owned(), source })?;
+        let stream = dial(address, timeout).map_err(|source| ClientError::Unreachable {
+            address: address.to_owned(),
+            source,
+        })?;
         let mut conn = Self {
             stream,
             address: address.to_owned(),
@@ -46,7 +50,9 @@ impl Conn {
 
     /// Changes how long to wait for an answer.
     pub fn set_timeout(&mut self, timeout: Duration) -> Result<()> {
-        self.stream.set_read_timeout(Some(timeout)).map_err(|source| self.lost(source))
+        self.stream
+            .set_read_timeout(Some(timeout))
+            .map_err(|source| self.lost(source))
     }
 
     /// `host:port` of the broker.
@@ -67,14 +73,24 @@ impl Conn {
     /// The newest version of `R` that both sides speak and that is not above `cap`.
     pub fn version_up_to<R: KafkaRequest>(&self, cap: i16) -> Result<i16> {
         let descriptor = R::API_DESCRIPTOR;
-        let newest = descriptor.latest_stable_version().map_or(0, ApiVersion::value);
+        let newest = descriptor
+            .latest_stable_version()
+            .map_or(0, ApiVersion::value);
         let ours = (descriptor.supported_versions.min().value(), newest.min(cap));
         let broker = self.versions.get(&R::API_KEY.value()).copied();
-        let unsupported = ClientError::Unsupported { api: R::NAME, broker, ours };
+        let unsupported = ClientError::Unsupported {
+            api: R::NAME,
+            broker,
+            ours,
+        };
         let (oldest, newest) = broker.ok_or(unsupported)?;
         let version = newest.min(ours.1);
         if version < oldest.max(ours.0) {
-            return Err(ClientError::Unsupported { api: R::NAME, broker, ours });
+            return Err(ClientError::Unsupported {
+                api: R::NAME,
+                broker,
+                ours,
+            });
         }
         Ok(version)
     }
@@ -86,14 +102,16 @@ impl Conn {
     }
 
     /// Sends a request in this version and waits for the answer.
-    pub fn call_at<R: RequestResponsePair>(&mut self, request: &R, version: i16) -> Result<R::Response> {
+    pub fn call_at<R: RequestResponsePair>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response> {
         let correlation_id = self.send(request, version)?;
         let frame = self.receive()?;
-        let (answered, response) = self.decode::<R>(frame, version)?;
+        let (answered, response) = self.read(decode_response::<R>(frame, version))?;
         if answered != correlation_id {
-            return Err(self.malformed(format!(
-                "answer {answered} where {correlation_id} was due"
-            )));
+            return Err(self.malformed(format!("answer {answered} where {correlation_id} was due")));
         }
         Ok(response)
     }
@@ -101,27 +119,39 @@ impl Conn {
     /// Sends a request and returns its correlation id; the answer is for [`Conn::receive`].
     pub fn send<R: KafkaRequest>(&mut self, request: &R, version: i16) -> Result<i32> {
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        let frame = encode_request(request, version, self.correlation_id)?;
-        self.stream.write_all(&frame).map_err(|source| self.lost(source))?;
+        let frame = encode_request(self.correlation_id, Some(CLIENT_ID), version, request)
+            .map_err(|error| self.malformed(format!("{} cannot be written: {error}", R::NAME)))?;
+        self.send_frame(&frame)?;
         Ok(self.correlation_id)
+    }
+
+    /// Sends a frame made elsewhere, length prefix included.
+    pub fn send_frame(&mut self, frame: &[u8]) -> Result<()> {
+        self.stream
+            .write_all(frame)
+            .map_err(|source| self.lost(source))
     }
 
     /// The next answer, without its length prefix. Answers come in the order of the requests.
     pub fn receive(&mut self) -> Result<Bytes> {
         let mut prefix = [0; 4];
-        self.stream.read_exact(&mut prefix).map_err(|source| self.lost(source))?;
+        self.stream
+            .read_exact(&mut prefix)
+            .map_err(|source| self.lost(source))?;
         let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
         if !(4..=FRAME_BYTES_MAX).contains(&len) {
             return Err(self.malformed(format!("an answer of {len} bytes")));
         }
         let mut frame = vec![0; len];
-        self.stream.read_exact(&mut frame).map_err(|source| self.lost(source))?;
+        self.stream
+            .read_exact(&mut frame)
+            .map_err(|source| self.lost(source))?;
         Ok(frame.into())
     }
 
-    /// Decodes what [`Conn::receive`] returned: correlation id and answer.
-    pub fn decode<R: RequestResponsePair>(&self, frame: Bytes, version: i16) -> Result<(i32, R::Response)> {
-        decode_response::<R>(frame, version).map_err(|what| self.malformed(what))
+    /// Turns the outcome of decoding an answer into one that names the broker.
+    pub fn read<T>(&self, decoded: std::result::Result<T, WireError>) -> Result<T> {
+        decoded.map_err(|error| self.malformed(error.to_string()))
     }
 
     /// Gives up the framing: the socket, for a caller with its own event loop.
@@ -134,23 +164,20 @@ impl Conn {
             client_software_name: StrBytes::from("millrace-tools"),
             client_software_version: StrBytes::from(env!("CARGO_PKG_VERSION")),
         });
-        self.send(&request, API_VERSIONS_FIRST)?;
-        let mut frame = self.receive()?;
-        // A broker too old for our version says so in the oldest form there is.
-        let refused = frame.get(4..6).is_some_and(|code| {
-            i16::from_be_bytes([code[0], code[1]]) == ErrorCode::UnsupportedVersion.code()
-        });
-        let mut version = API_VERSIONS_FIRST;
-        if refused {
-            version = 0;
-            self.send(&ApiVersionsRequest::default(), version)?;
-            frame = self.receive()?;
+        let mut response = self.call_at(&request, API_VERSIONS_FIRST)?;
+        // A broker too old for our version answers in the oldest form there is, without the list.
+        if response.error_code == ErrorCode::UnsupportedVersion.code() {
+            response = self.call_at(&ApiVersionsRequest::default(), 0)?;
         }
-        let (_, response): (i32, ApiVersionsResponse) =
-            self.decode::<ApiVersionsRequest>(frame, version)?;
-        ClientError::check(|| "ask for the broker's versions".into(), response.error_code, None)?;
+        ClientError::check(
+            || "ask for the broker's versions".into(),
+            response.error_code,
+            None,
+        )?;
         let keys = response.api_keys.iter();
-        self.versions = keys.map(|api| (api.api_key, (api.min_version, api.max_version))).collect();
+        self.versions = keys
+            .map(|api| (api.api_key, (api.min_version, api.max_version)))
+            .collect();
         Ok(())
     }
 
@@ -159,16 +186,23 @@ impl Conn {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
             }
-            io::ErrorKind::UnexpectedEof => {
-                io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the connection")
-            }
+            io::ErrorKind::UnexpectedEof => io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the broker closed the connection",
+            ),
             _ => source,
         };
-        ClientError::Lost { address: self.address.clone(), source }
+        ClientError::Lost {
+            address: self.address.clone(),
+            source,
+        }
     }
 
     fn malformed(&self, what: String) -> ClientError {
-        ClientError::Malformed { address: self.address.clone(), what }
+        ClientError::Malformed {
+            address: self.address.clone(),
+            what,
+        }
     }
 }
 
@@ -186,42 +220,4 @@ fn dial(address: &str, timeout: Duration) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// A whole request frame, length prefix included. The correlation id lies at bytes 8..12.
-pub fn encode_request<R: KafkaRequest>(request: &R, version: i16, correlation_id: i32) -> Result<Bytes> {
-    let mut frame = BytesMut::new();
-    let client_id = Some(StrBytes::from("millrace-tools"));
-    let limits = OutboundFrameLimits::new(FRAME_BYTES_MAX);
-    let version = ApiVersion::new(version);
-    kafka_wire::encode_request(&mut frame, correlation_id, client_id, request, version, limits)
-        .map_err(|error| ClientError::Malformed {
-            address: String::from("(this program)"),
-            what: format!("{} cannot be written in version {version}: {error}", R::NAME),
-        })?;
-    Ok(frame.freeze())
-}
-
-/// Reads an answer frame without its length prefix: correlation id and body.
-pub fn decode_response<R: RequestResponsePair>(
-    frame: Bytes,
-    version: i16,
-) -> std::result::Result<(i32, R::Response), String> {
-    let mut limits = DecodeLimits::default();
-    limits.max_frame_bytes = FRAME_BYTES_MAX;
-    limits.max_bytes_bytes = FRAME_BYTES_MAX;
-    let version = ApiVersion::new(version);
-    let explain = |error: &dyn std::fmt::Display| format!("{} version {version}: {error}", R::NAME);
-    let header_version = response_header_version_for::<R>(version).map_err(|e| explain(&e))?;
-    let mut decoder = Decoder::new(frame, limits).map_err(|e| explain(&e))?;
-    let header = ResponseHeader::decode(&mut decoder, ApiVersion::new(header_version))
-        .map_err(|e| explain(&e))?;
-    let response = R::Response::decode(&mut decoder, version).map_err(|e| explain(&e))?;
-    decoder.finish().map_err(|e| explain(&e))?;
-    Ok((header.correlation_id, response))
-}
-
-/// The correlation id of an answer frame without its length prefix.
-pub fn correlation_id(mut frame: &[u8]) -> Option<i32> {
-    frame.try_get_i32().ok()
 }

@@ -74,7 +74,11 @@ pub enum ClientError {
 
 impl ClientError {
     /// An error answer, unless `code` is 0.
-    pub fn check(what: impl FnOnce() -> String, code: i16, message: Option<&str>) -> Result<(), Self> {
+    pub fn check(
+        what: impl FnOnce() -> String,
+        code: i16,
+        message: Option<&str>,
+    ) -> Result<(), Self> {
         if code == 0 {
             return Ok(());
         }
@@ -90,7 +94,7 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Lost { .. } | Self::NoLeader { .. } => true,
-            Self::Refused { code, .. } => is_retriable(*code),
+            Self::Refused { code, .. } => ErrorCode::from_code(*code).is_some_and(is_retriable),
             Self::Malformed { .. }
             | Self::Unsupported { .. }
             | Self::UnknownTopic { .. }
@@ -100,31 +104,29 @@ impl ClientError {
 }
 
 /// Whether Kafka calls this error code retriable.
-pub fn is_retriable(code: i16) -> bool {
+pub fn is_retriable(code: ErrorCode) -> bool {
     use ErrorCode::*;
     matches!(
-        ErrorCode::from_code(code),
-        Some(
-            CorruptMessage
-                | UnknownTopicOrPartition
-                | LeaderNotAvailable
-                | NotLeaderOrFollower
-                | RequestTimedOut
-                | NetworkException
-                | CoordinatorLoadInProgress
-                | CoordinatorNotAvailable
-                | NotCoordinator
-                | NotEnoughReplicas
-                | NotEnoughReplicasAfterAppend
-                | NotController
-                | KafkaStorageError
-                | FencedLeaderEpoch
-                | UnknownLeaderEpoch
-                | OffsetNotAvailable
-                | ThrottlingQuotaExceeded
-                | UnknownTopicId
-                | InconsistentTopicId
-        )
+        code,
+        CorruptMessage
+            | UnknownTopicOrPartition
+            | LeaderNotAvailable
+            | NotLeaderOrFollower
+            | RequestTimedOut
+            | NetworkException
+            | CoordinatorLoadInProgress
+            | CoordinatorNotAvailable
+            | NotCoordinator
+            | NotEnoughReplicas
+            | NotEnoughReplicasAfterAppend
+            | NotController
+            | KafkaStorageError
+            | FencedLeaderEpoch
+            | UnknownLeaderEpoch
+            | OffsetNotAvailable
+            | ThrottlingQuotaExceeded
+            | UnknownTopicId
+            | InconsistentTopicId
     )
 }
 
@@ -149,29 +151,52 @@ impl fmt::Display for ClientError {
                 "broker {address} sent an answer that makes no sense: {what}\n\
                  Is {address} a plaintext Kafka listener (not TLS, not a controller, not HTTP)?"
             ),
-            Self::Unsupported { api, broker: Some(broker), ours } => write!(
+            Self::Unsupported {
+                api,
+                broker: Some(broker),
+                ours,
+            } => write!(
                 f,
                 "the broker speaks {api} in versions {}-{}, this program {}-{}: use a build of the broker's age",
                 broker.0, broker.1, ours.0, ours.1
             ),
-            Self::Unsupported { api, broker: None, .. } => {
-                write!(f, "the broker does not offer {api}: a newer broker is needed for this")
+            Self::Unsupported {
+                api, broker: None, ..
+            } => {
+                write!(
+                    f,
+                    "the broker does not offer {api}: a newer broker is needed for this"
+                )
             }
-            Self::Refused { what, code, message } => {
+            Self::Refused {
+                what,
+                code,
+                message,
+            } => {
                 let known = ErrorCode::from_code(*code);
                 let name = known.map_or("unknown error", ErrorCode::name);
                 let words = message.as_deref().or(known.map(ErrorCode::message));
                 write!(f, "{what}: {name} ({code})")?;
                 words.map_or(Ok(()), |words| write!(f, ": {words}"))
             }
-            Self::UnknownTopic { topic, nearest: Some(nearest) } => {
+            Self::UnknownTopic {
+                topic,
+                nearest: Some(nearest),
+            } => {
                 write!(f, "there is no topic '{topic}'; did you mean '{nearest}'?")
             }
-            Self::UnknownTopic { topic, nearest: None } => write!(
+            Self::UnknownTopic {
+                topic,
+                nearest: None,
+            } => write!(
                 f,
                 "there is no topic '{topic}'; `millracectl topics list` shows those there are"
             ),
-            Self::UnknownPartition { topic, partition, partitions } => write!(
+            Self::UnknownPartition {
+                topic,
+                partition,
+                partitions,
+            } => write!(
                 f,
                 "topic '{topic}' has no partition {partition}: it has {partitions}, counted from 0"
             ),
@@ -191,18 +216,26 @@ mod tests {
     fn refusals_carry_name_number_and_words() {
         let refused = ClientError::check(|| "create topic 't'".into(), 36, None).unwrap_err();
         let text = refused.to_string();
-        assert!(text.starts_with("create topic 't': TOPIC_ALREADY_EXISTS (36): "), "{text}");
-        let own = ClientError::check(|| "x".into(), 36, Some("Topic 't' already exists.")).unwrap_err();
+        assert!(
+            text.starts_with("create topic 't': TOPIC_ALREADY_EXISTS (36): "),
+            "{text}"
+        );
+        let own =
+            ClientError::check(|| "x".into(), 36, Some("Topic 't' already exists.")).unwrap_err();
         assert!(own.to_string().ends_with("Topic 't' already exists."));
         assert!(ClientError::check(|| unreachable!(), 0, None).is_ok());
     }
 
     #[test]
     fn only_passing_troubles_are_retried() {
-        let refused = |code| ClientError::Refused { what: String::new(), code, message: None };
+        let refused = |code| ClientError::Refused {
+            what: String::new(),
+            code,
+            message: None,
+        };
         assert!(refused(ErrorCode::NotLeaderOrFollower.code()).is_retriable());
         assert!(!refused(ErrorCode::OutOfOrderSequenceNumber.code()).is_retriable());
         assert!(!refused(ErrorCode::MessageTooLarge.code()).is_retriable());
-        assert!(!is_retriable(12345));
+        assert!(!refused(12345).is_retriable());
     }
 }

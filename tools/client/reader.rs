@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_wire::FetchRequest;
 use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
-use kafka_wire::{FetchRequest, FetchResponse};
 use kafka_wire_core::{StrBytes, Uuid};
+use millrace::record;
+use millrace::wire::client::{Fetched, decode_fetch};
 
 use super::{ClientError, Cluster, Conn, Result, Topic, is_retriable, message};
-use millrace::record;
 
 /// From this version on, Fetch names topics by id instead of by name.
 const FETCH_BY_ID_SINCE: i16 = 13;
@@ -31,7 +32,11 @@ pub struct Position {
 /// The newest Fetch version for this topic on this connection.
 pub fn fetch_version(conn: &Conn, topic: &Topic) -> Result<i16> {
     let by_id = topic.id.0 != [0; 16];
-    let cap = if by_id { i16::MAX } else { FETCH_BY_ID_SINCE - 1 };
+    let cap = if by_id {
+        i16::MAX
+    } else {
+        FETCH_BY_ID_SINCE - 1
+    };
     conn.version_up_to::<FetchRequest>(cap)
 }
 
@@ -91,9 +96,20 @@ impl Reader {
         max_wait: Duration,
         patience: Duration,
     ) -> Self {
-        let positions = positions.into_iter().map(|at| (at.partition, at.offset)).collect();
+        let positions = positions
+            .into_iter()
+            .map(|at| (at.partition, at.offset))
+            .collect();
         let max_bytes = 4 * 1024 * 1024;
-        Self { cluster, topic, positions, max_wait, max_bytes, patience, trouble_since: None }
+        Self {
+            cluster,
+            topic,
+            positions,
+            max_wait,
+            max_bytes,
+            patience,
+            trouble_since: None,
+        }
     }
 
     /// Offset of the next record wanted, by partition.
@@ -138,9 +154,15 @@ impl Reader {
         for (&partition, &offset) in &self.positions {
             let leader = self.topic.partition(partition)?.leader;
             if leader < 0 {
-                return Err(ClientError::NoLeader { topic: self.topic.name.clone(), partition });
+                return Err(ClientError::NoLeader {
+                    topic: self.topic.name.clone(),
+                    partition,
+                });
             }
-            by_leader.entry(leader).or_default().push(Position { partition, offset });
+            by_leader
+                .entry(leader)
+                .or_default()
+                .push(Position { partition, offset });
         }
         // With several leaders nobody may hold up the others for the whole wait.
         let wait = self.max_wait / by_leader.len().max(1) as u32;
@@ -151,28 +173,35 @@ impl Reader {
         Ok(())
     }
 
-    fn fetch(&mut self, leader: i32, positions: &[Position], wait_ms: i32) -> Result<FetchResponse> {
+    fn fetch(&mut self, leader: i32, positions: &[Position], wait_ms: i32) -> Result<Fetched> {
         let conn = self.cluster.node(leader)?;
         let version = fetch_version(conn, &self.topic)?;
         let request = fetch_request(&self.topic, positions, wait_ms, 1, self.max_bytes);
-        let response = conn.call_at(&request, version)?;
-        ClientError::check(|| format!("fetch from '{}'", self.topic.name), response.error_code, None)?;
-        Ok(response)
+        conn.send(&request, version)?;
+        let frame = conn.receive()?;
+        let (_, fetched) = conn.read(decode_fetch(frame, version))?;
+        let what = || format!("fetch from '{}'", self.topic.name);
+        ClientError::check(what, fetched.head.error.code(), None)?;
+        Ok(fetched)
     }
 
     fn take_response(
         &mut self,
         asked: &[Position],
-        response: FetchResponse,
+        response: Fetched,
         take: &mut impl FnMut(i32, i64, Bytes),
     ) -> Result<()> {
         let mut passing = None;
-        for partition in response.responses.into_iter().flat_map(|topic| topic.partitions) {
-            let index = partition.partition_index;
+        for partition in response
+            .topics
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+        {
+            let index = partition.index;
             let what = || format!("fetch from {}-{index}", self.topic.name);
-            let outcome = ClientError::check(what, partition.error_code, None);
+            let outcome = ClientError::check(what, partition.error.code(), None);
             if let Err(error) = outcome {
-                if !is_retriable(partition.error_code) {
+                if !is_retriable(partition.error) {
                     return Err(error);
                 }
                 passing = Some(error);
@@ -181,8 +210,7 @@ impl Reader {
             let Some(at) = asked.iter().find(|at| at.partition == index) else {
                 continue;
             };
-            let records = partition.records.unwrap_or_default();
-            let next = self.take_batches(*at, &records, take)?;
+            let next = self.take_batches(*at, &partition.records, take)?;
             self.positions.insert(index, next);
         }
         passing.map_or(Ok(()), Err)

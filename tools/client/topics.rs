@@ -37,7 +37,13 @@ pub struct NewTopic<'a> {
 pub fn create_topic(cluster: &mut Cluster, new: &NewTopic<'_>) -> Result<()> {
     let conn = cluster.controller()?;
     let version = conn.version::<CreateTopicsRequest>()?;
-    let default = |count: i32| if count < 0 && version < BROKER_DEFAULTS_SINCE { 1 } else { count };
+    let default = |count: i32| {
+        if count < 0 && version < BROKER_DEFAULTS_SINCE {
+            1
+        } else {
+            count
+        }
+    };
     let configs = new.configs.iter().map(|(name, value)| {
         message!(CreatableTopicConfig {
             name: StrBytes::from(name.as_str()),
@@ -97,7 +103,10 @@ pub fn list_offsets(
     for &index in partitions {
         let leader = topic.partition(index)?.leader;
         if leader < 0 {
-            return Err(ClientError::NoLeader { topic: topic.name.clone(), partition: index });
+            return Err(ClientError::NoLeader {
+                topic: topic.name.clone(),
+                partition: index,
+            });
         }
         by_leader.entry(leader).or_default().push(index);
     }
@@ -114,7 +123,10 @@ pub fn list_offsets(
             name: StrBytes::from(topic.name.as_str()),
             partitions: asked.collect(),
         });
-        let request = message!(ListOffsetsRequest { replica_id: -1, topics: vec![asked] });
+        let request = message!(ListOffsetsRequest {
+            replica_id: -1,
+            topics: vec![asked]
+        });
         for found in cluster.node(leader)?.call(&request)?.topics {
             for partition in found.partitions {
                 let index = partition.partition_index;
