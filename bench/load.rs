@@ -308,6 +308,12 @@ fn sum_up<C: Tallied>(
         );
     }
     report.count("errors", errors);
+    if tally.errors_outside > 0 {
+        let count = tally.errors_outside;
+        report.warn(format!(
+            "{count} batches were refused before or after measuring"
+        ));
+    }
     for (name, count) in &tally.errors {
         report.fail(format!("{count} batches were refused with {name}"));
     }

@@ -59,7 +59,7 @@ pub fn run(args: &ProduceArgs) -> Result<Report, String> {
         ),
     );
     report.text("acks", format!("{:?}", args.acks).to_lowercase());
-    report.number("in_flight", f64::from(args.in_flight));
+    report.count("in_flight", u64::from(args.in_flight));
     if let Some(rate) = args.rate {
         report.number("rate_asked_records_per_s", rate);
     }
@@ -291,7 +291,7 @@ impl Client for Producer {
         for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
             if !partition.error.is_none() {
                 refused = true;
-                self.tally.refused(partition.error);
+                self.tally.refused(partition.error, now);
                 self.counters.add_error();
             }
         }

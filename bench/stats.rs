@@ -97,8 +97,10 @@ pub struct Tally {
     window: Window,
     /// Latencies in nanoseconds, of what was answered within the window.
     pub latency: Histogram<u64>,
-    /// Refused batches by error.
+    /// Batches refused within the window, by error.
     pub errors: BTreeMap<&'static str, u64>,
+    /// Batches refused before or after it: a topic that was just made may need a moment.
+    pub errors_outside: u64,
 }
 
 impl Tally {
@@ -108,6 +110,7 @@ impl Tally {
             window,
             latency: histogram(),
             errors: BTreeMap::new(),
+            errors_outside: 0,
         }
     }
 
@@ -119,8 +122,12 @@ impl Tally {
     }
 
     /// Counts a refused batch.
-    pub fn refused(&mut self, error: ErrorCode) {
-        *self.errors.entry(error.name()).or_default() += 1;
+    pub fn refused(&mut self, error: ErrorCode, now: Instant) {
+        if now >= self.window.from && now < self.window.to {
+            *self.errors.entry(error.name()).or_default() += 1;
+        } else {
+            self.errors_outside += 1;
+        }
     }
 
     /// Adds what another worker kept.
@@ -131,6 +138,7 @@ impl Tally {
         for (name, count) in &other.errors {
             *self.errors.entry(name).or_default() += count;
         }
+        self.errors_outside += other.errors_outside;
     }
 }
 
@@ -175,12 +183,13 @@ mod tests {
         };
         let mut left = Tally::new(window);
         let mut right = Tally::new(window);
-        left.refused(ErrorCode::NotLeaderOrFollower);
-        right.refused(ErrorCode::NotLeaderOrFollower);
+        left.refused(ErrorCode::NotLeaderOrFollower, start);
+        right.refused(ErrorCode::NotLeaderOrFollower, start);
+        right.refused(ErrorCode::NotLeaderOrFollower, window.to);
         right.answered(start, start + Duration::from_millis(1));
         left.merge(&right);
         assert_eq!(left.errors["NOT_LEADER_OR_FOLLOWER"], 2);
-        assert_eq!(left.latency.len(), 1);
+        assert_eq!((left.latency.len(), left.errors_outside), (1, 1));
     }
 
     #[test]

@@ -55,21 +55,6 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
-/// Bytes as a power of 1024: `512 B`, `64.0 KiB`, `1.5 GiB`.
-pub fn bytes_text(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
-}
-
 /// A count in groups of three digits: `12 345 678`.
 pub fn count_text(count: u64) -> String {
     let digits = count.to_string();
@@ -109,9 +94,6 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(bytes_text(1023), "1023 B");
-        assert_eq!(bytes_text(1536), "1.5 KiB");
-        assert_eq!(bytes_text(3 << 30), "3.0 GiB");
         assert_eq!(count_text(0), "0");
         assert_eq!(count_text(999), "999");
         assert_eq!(count_text(1_234_567), "1 234 567");

@@ -144,11 +144,6 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Whether nothing was found.
-    pub fn is_clean(&self) -> bool {
-        self.findings.is_empty()
-    }
-
     fn add(&mut self, kind: Kind, count: u64, example: impl FnOnce() -> String) {
         let finding = self.findings.entry(kind).or_default();
         finding.count += count;
