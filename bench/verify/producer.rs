@@ -246,6 +246,9 @@ impl<'a> Producer<'a> {
             };
             // Answers come in order, so the queue says which is whose and ids need not differ.
             let frame = encode_produce_flat(0, Some(CLIENT_ID), link.version, &request);
+            if pending.batch.attempts > 1 {
+                self.setup.retries.fetch_add(1, Ordering::Relaxed);
+            }
             link.waiting.push_back((lane, pending.batch.first));
             link.conn.send_frame(&frame)?;
         }
@@ -279,10 +282,7 @@ impl<'a> Producer<'a> {
                     .fetch_add(u64::from(batch.count), Ordering::Relaxed);
                 self.journal.acked(&batch);
             }
-            Outcome::Retry => {
-                self.setup.retries.fetch_add(1, Ordering::Relaxed);
-                self.leaders_stale = true;
-            }
+            Outcome::Retry => self.leaders_stale = true,
             Outcome::Rejected(text) => self.done.rejected.push(text),
             Outcome::Stale => {}
         }
