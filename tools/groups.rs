@@ -25,11 +25,13 @@ const FETCH_GROUPS_SINCE: i16 = 8;
 /// Runs the command.
 pub fn run(cluster: &mut Cluster, command: &Groups) -> Outcome {
     match command {
-        Groups::List => list(cluster).map_err(|e| e.to_string()),
-        Groups::Describe { group } => describe(cluster, group).map_err(|e| e.to_string()),
+        Groups::List => cluster.retry(list).map_err(|e| e.to_string()),
+        Groups::Describe { group } => cluster
+            .retry(|cluster| describe(cluster, group))
+            .map_err(|e| e.to_string()),
         Groups::Delete { groups } => groups
             .iter()
-            .try_for_each(|group| delete(cluster, group))
+            .try_for_each(|group| cluster.retry(|cluster| delete(cluster, group)))
             .map_err(|e| e.to_string()),
         Groups::ResetOffsets {
             group,
@@ -237,7 +239,8 @@ fn reset(
     if indexes.is_empty() {
         indexes = topic.partitions.iter().map(|p| p.index).collect();
     }
-    let plan = plan(cluster, group, &topic, &indexes, to).map_err(|e| e.to_string())?;
+    let plan = cluster.retry(|cluster| plan(cluster, group, &topic, &indexes, to));
+    let plan = plan.map_err(|e| e.to_string())?;
     let mut table = Table::new(&["TOPIC", "PARTITION", "FROM", "TO"]);
     for (partition, (from, to)) in &plan {
         let from = from.map(|offset| offset.to_string()).unwrap_or_default();
@@ -253,7 +256,8 @@ fn reset(
         println!("nothing changed; repeat with --execute to do it");
         return Ok(());
     }
-    commit(cluster, group, &topic, &plan).map_err(|error| match &error {
+    let done = cluster.retry(|cluster| commit(cluster, group, &topic, &plan));
+    done.map_err(|error| match &error {
         ClientError::Refused { code, .. }
             if *code == ErrorCode::UnknownMemberId.code()
                 || *code == ErrorCode::RebalanceInProgress.code() =>

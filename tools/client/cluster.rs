@@ -194,17 +194,23 @@ impl Cluster {
         }
     }
 
-    /// A connection to the coordinator of this consumer group. Waits a little for a coordinator
-    /// that is still starting: the first question to a fresh cluster makes its internal topic.
+    /// A connection to the coordinator of this consumer group.
     pub fn coordinator(&mut self, group: &str) -> Result<&mut Conn> {
+        let id = self.find_coordinator(group)?;
+        self.node(id)
+    }
+
+    /// Does something that may be done twice, again and again while it fails for a reason that
+    /// passes: a leader or a coordinator that is still starting, a connection that broke.
+    pub fn retry<T>(&mut self, mut operation: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + self.timeout;
         loop {
-            match self.find_coordinator(group) {
-                Ok(id) => return self.node(id),
+            match operation(self) {
                 Err(error) if error.is_retriable() && Instant::now() < deadline => {
                     std::thread::sleep(RETRY_PAUSE);
+                    self.forget_all();
                 }
-                Err(error) => return Err(error),
+                other => return other,
             }
         }
     }

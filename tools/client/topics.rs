@@ -99,6 +99,22 @@ pub fn list_offsets(
     partitions: &[i32],
     timestamp: i64,
 ) -> Result<BTreeMap<i32, i64>> {
+    let mut known = Some(topic.clone());
+    cluster.retry(|cluster| {
+        // What failed may have failed because the leader is another one by now.
+        let topic = known
+            .take()
+            .map_or_else(|| cluster.topic(&topic.name), Ok)?;
+        list_offsets_once(cluster, &topic, partitions, timestamp)
+    })
+}
+
+fn list_offsets_once(
+    cluster: &mut Cluster,
+    topic: &Topic,
+    partitions: &[i32],
+    timestamp: i64,
+) -> Result<BTreeMap<i32, i64>> {
     let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for &index in partitions {
         let leader = topic.partition(index)?.leader;
