@@ -1,7 +1,10 @@
 //! The command line of `millracectl`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use millrace::record::Codec;
+use millrace::store::LogLabel;
 
 use crate::start::Start;
 
@@ -35,6 +38,60 @@ pub enum Command {
     Consume(Consume),
     /// Show the brokers and what they can do
     Cluster,
+    /// Look into the store files of a Millrace broker that is not running
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+/// `store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// What is in them
+    Ls {
+        /// The broker's data directory
+        directory: PathBuf,
+    },
+    /// Read every batch and check it
+    Check {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
+    /// Write partitions as Kafka keeps them: <topic>-<partition>/<offset>.log, .index, .timeindex
+    Export {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Directory to write into
+        out: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
+}
+
+/// Which partitions of a store.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Pick {
+    /// Topic; all if absent
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Partition; all if absent
+    #[arg(long)]
+    pub partition: Option<i32>,
+}
+
+impl Pick {
+    /// Whether this partition is among them.
+    pub fn takes(&self, label: &LogLabel) -> bool {
+        self.topic
+            .as_ref()
+            .is_none_or(|topic| *topic == label.topic)
+            && self
+                .partition
+                .is_none_or(|partition| partition == label.partition)
+    }
 }
 
 /// `topics`

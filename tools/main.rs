@@ -16,8 +16,10 @@ mod client;
 mod cluster;
 mod consume;
 mod groups;
+mod kafka_dir;
 mod produce;
 mod start;
+mod store;
 mod table;
 mod topics;
 
@@ -47,5 +49,6 @@ fn run(cli: &Cli) -> Outcome {
         Command::Produce(args) => produce::run(&mut connect()?, args, timeout),
         Command::Consume(args) => consume::run(connect()?, args, timeout),
         Command::Cluster => cluster::run(&mut connect()?),
+        Command::Store(command) => store::run(command),
     }
 }
