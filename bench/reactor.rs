@@ -155,3 +155,102 @@ impl<C: Client> Seat<C> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Sends `total` frames, at most two at once, and expects each back.
+    struct Echoes {
+        total: usize,
+        asked: usize,
+        sent: usize,
+        answered: usize,
+        pause_until: Option<Instant>,
+    }
+
+    impl Client for Echoes {
+        fn next(&mut self, now: Instant) -> Next {
+            if let Some(at) = self.pause_until.filter(|at| now < *at) {
+                return Next::At(at);
+            }
+            if self.answered == self.total {
+                return Next::Done;
+            }
+            if self.asked == self.total || self.asked - self.answered == 2 {
+                return Next::Answer;
+            }
+            self.asked += 1;
+            let body = vec![self.asked as u8; 300_000];
+            let prefix = (body.len() as u32).to_be_bytes();
+            Next::Send(vec![Bytes::copy_from_slice(&prefix), body.into()])
+        }
+
+        fn sent(&mut self, frames: usize, _now: Instant) {
+            self.sent += frames;
+        }
+
+        fn answered(&mut self, frame: Bytes, _now: Instant) -> Result<(), String> {
+            self.answered += 1;
+            let whole = frame.len() == 300_000 && frame.iter().all(|b| *b == self.answered as u8);
+            if whole {
+                Ok(())
+            } else {
+                Err(String::from("not what was sent"))
+            }
+        }
+    }
+
+    /// A peer that sends everything back, or nothing at all.
+    fn peer(answers: bool) -> (Socket, std::thread::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut far = listener.accept().unwrap().0;
+        let thread = std::thread::spawn(move || {
+            let mut buffer = vec![0; 65536];
+            while let Ok(len) = far.read(&mut buffer) {
+                if len == 0 || (answers && far.write_all(&buffer[..len]).is_err()) {
+                    return;
+                }
+            }
+        });
+        (Socket::new(near).unwrap(), thread)
+    }
+
+    fn echoes(total: usize, pause_until: Option<Instant>) -> Echoes {
+        Echoes {
+            total,
+            asked: 0,
+            sent: 0,
+            answered: 0,
+            pause_until,
+        }
+    }
+
+    #[test]
+    fn every_frame_is_sent_and_answered() {
+        let (first, one) = peer(true);
+        let (second, two) = peer(true);
+        let start = Instant::now();
+        let later = start + Duration::from_millis(30);
+        let clients = vec![(first, echoes(9, None)), (second, echoes(5, Some(later)))];
+        let done = run(clients, start + Duration::from_secs(30)).unwrap();
+        assert!(Instant::now() >= later);
+        assert_eq!((done[0].sent, done[0].answered), (9, 9));
+        assert_eq!((done[1].sent, done[1].answered), (5, 5));
+        one.join().unwrap();
+        two.join().unwrap();
+    }
+
+    #[test]
+    fn silence_ends_the_run() {
+        let (socket, thread) = peer(false);
+        let give_up = Instant::now() + Duration::from_millis(150);
+        let failure = run(vec![(socket, echoes(1, None))], give_up).err();
+        assert!(failure.unwrap().contains("stopped answering"));
+        thread.join().unwrap();
+    }
+}

@@ -33,14 +33,14 @@ pub fn tail(
     while !finished.load(Ordering::Acquire) {
         scan.poll()?;
     }
-    scan.to_the_end()?;
+    scan.read_to_end()?;
     Ok((scan.pass, scan.latency))
 }
 
 /// Reads everything from `from` to the end.
 pub fn read_all(setup: &Setup, from: &BTreeMap<i32, i64>, name: &'static str) -> Result<Pass> {
     let mut scan = Scan::new(setup, from, name)?;
-    scan.to_the_end()?;
+    scan.read_to_end()?;
     Ok(scan.pass)
 }
 
@@ -112,7 +112,7 @@ impl<'a> Scan<'a> {
 
     /// Reads up to the offsets that are the ends now. Not to get on for as long as patience lasts
     /// is an error: the records are there and nobody can read them.
-    fn to_the_end(&mut self) -> Result<()> {
+    fn read_to_end(&mut self) -> Result<()> {
         let ends = offsets(self.setup, LATEST)?;
         let mut moved = (Instant::now(), self.reader.positions().clone());
         loop {
