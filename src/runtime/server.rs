@@ -93,8 +93,7 @@ impl Server {
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let mut rng = Rng::new(seed().map_err(system)?);
-        let owners: Arc<[ShardId]> =
-            (0..=highest).map(|store| ShardId(store % shards)).collect();
+        let owners: Arc<[ShardId]> = (0..=highest).map(|store| ShardId(store % shards)).collect();
         let mut threads = Vec::new();
         for (i, (core, stores)) in cores.iter().zip(stores).enumerate() {
             let plan = Plan {
@@ -115,8 +114,17 @@ impl Server {
             };
             threads.push(thread::spawn(plan).map_err(system)?);
         }
-        let stopper = Stopper { mesh, reports: sender };
-        let server = Self { stopper, reports, threads, addresses, _lock: lock };
+        let stopper = Stopper {
+            mesh,
+            reports: sender,
+        };
+        let server = Self {
+            stopper,
+            reports,
+            threads,
+            addresses,
+            _lock: lock,
+        };
         for _ in 0..shards {
             match server.reports.recv() {
                 Ok(Report::Ready) => {}
@@ -203,7 +211,11 @@ fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> 
 }
 
 fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {
-    let new = stores.iter().flatten().filter(|id| !StoreFile::path(dir, **id).exists()).count();
+    let new = stores
+        .iter()
+        .flatten()
+        .filter(|id| !StoreFile::path(dir, **id).exists())
+        .count();
     let each = u64::try_from(config.millrace_store_initial_bytes).unwrap_or(0);
     probe::warn_if_full(dir, each.saturating_mul(new as u64));
 }
@@ -250,7 +262,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         // Both families through one socket, where the machine has IPv6 at all.
         let any = SocketAddr::from(([0u16; 8], endpoint.port));
         let v6 = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
-        return Ok(if v6 { any } else { SocketAddr::from(([0u8; 4], endpoint.port)) });
+        return Ok(if v6 {
+            any
+        } else {
+            SocketAddr::from(([0u8; 4], endpoint.port))
+        });
     }
     (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()?
@@ -259,7 +275,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }

@@ -104,11 +104,24 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
     });
     Ok(executor.run(async move {
         let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
-        let front = Rc::new(Front::new(frame_bytes_max, request_bytes_max, plan.admission));
+        let front = Rc::new(Front::new(
+            frame_bytes_max,
+            request_bytes_max,
+            plan.admission,
+        ));
         let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max, plan.reports)
-            .run()
-            .await;
+        let end = Pump::new(
+            shard,
+            front,
+            ring,
+            disk,
+            mesh,
+            plan.listeners,
+            idle_ms_max,
+            plan.reports,
+        )
+        .run()
+        .await;
         drop(watch);
         end
     }))
@@ -123,7 +136,10 @@ fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
         .map_err(|error| {
             Fatal::new(
                 SYSTEM,
-                format!("no executor on core {}: {error}; see the limits of this process", plan.core),
+                format!(
+                    "no executor on core {}: {error}; see the limits of this process",
+                    plan.core
+                ),
             )
         })
 }
@@ -147,7 +163,10 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let (file, slot) = if path.exists() {
         let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
-        let cached = plan.files.get(id).ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        let cached = plan
+            .files
+            .get(id)
+            .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let mut read = recovery_reader(&cached.file);
         let now = super::sys::now();
         let (slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
