@@ -407,6 +407,7 @@ mod tests {
     fn sequential_readers_and_tail_readers_do_not_scan() {
         let mut f = fixture(0);
         f.fill(300, 1000);
+        f.file();
         let mut offset = 0;
         while offset < 300 {
             let bases = f.read_bases(offset, 10_000);
@@ -426,6 +427,7 @@ mod tests {
     fn a_search_in_the_file_goes_window_by_window() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(700, 1000);
+        f.file();
         f.log.active_mut().index = Index::default();
         assert_eq!(f.read_bases(690, 1000)[0], 690);
         assert_eq!(f.scans, 3, "700 KiB in windows of 256 KiB");
@@ -439,6 +441,7 @@ mod tests {
     fn large_batches_are_passed_by_their_headers() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(5, 100_000);
+        f.file();
         f.log.active_mut().index = Index::default();
         let found = f.log.read(&f.disk.store, Offset(4), 1000, true).unwrap();
         let ReadOutcome::Scan { pieces, .. } = found else {
@@ -452,6 +455,7 @@ mod tests {
     fn bytes_that_are_no_batches_end_the_search() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(100, 1000);
+        f.file();
         f.log.active_mut().index = Index::default();
         let found = f.log.read(&f.disk.store, Offset(50), 1000, true).unwrap();
         let ReadOutcome::Scan { pieces, ticket } = found else {
@@ -463,14 +467,22 @@ mod tests {
         assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
         let mut rotten = good.clone();
         rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
-        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "beyond the end");
+        assert_eq!(
+            check(&rotten),
+            Err(ErrorCode::CorruptMessage),
+            "beyond the end"
+        );
         let mut rotten = good.clone();
         rotten[..8].copy_from_slice(&(-3i64).to_be_bytes());
         assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage));
         let second = crate::record::parse(&good).unwrap().len;
         let mut rotten = good.clone();
         rotten[second..second + 8].copy_from_slice(&0i64.to_be_bytes());
-        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "offsets go back");
+        assert_eq!(
+            check(&rotten),
+            Err(ErrorCode::CorruptMessage),
+            "offsets go back"
+        );
         assert_eq!(check(&good), Ok(()));
     }
 
@@ -485,7 +497,10 @@ mod tests {
         assert!(f.read(300, 1000, true).unwrap().is_empty());
         let size = f.log.size_bytes();
         f.fill(2, 1000);
-        assert_eq!(f.log.bytes_available(Offset(300)), f.log.size_bytes() - size);
+        assert_eq!(
+            f.log.bytes_available(Offset(300)),
+            f.log.size_bytes() - size
+        );
         let later = f.log.bytes_available(Offset(150));
         assert!(later < all * 6 / 10 && later > all * 4 / 10);
     }

@@ -2,14 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{
-    Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup,
-};
+use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
-use crate::store::{
-    DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
-};
+use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
 
 pub(super) const LOG: LogId = LogId(7);
 const STORE: StoreId = StoreId(0);
@@ -54,6 +50,14 @@ impl Disk {
             }
             durable = self.perform(ops).or(durable);
         }
+    }
+
+    /// Makes a checkpoint, by which whole blocks get into the file.
+    pub(super) fn checkpoint(&mut self, log: &Log) -> Option<FlushSeq> {
+        let mut ops = Vec::new();
+        self.store.checkpoint(vec![(LOG, log.state())], &mut ops);
+        let durable = self.perform(ops);
+        self.settle().or(durable)
     }
 
     fn perform(&mut self, mut ops: Vec<DiskOp>) -> Option<FlushSeq> {
@@ -103,12 +107,27 @@ impl Disk {
 
     /// Opens the store anew from what is on the disk, and replays the log.
     pub(super) fn restart(&mut self, now: Now) -> LogRecovery {
-        let _ = &self.config;
         let mut recovery = Log::recovered(LOG, now);
-        for (log, item) in self.store.items.clone() {
+        let mut read = |pos: u64, len: usize| {
+            let from = self.image.len().min(pos as usize);
+            let to = self.image.len().min(pos as usize + len);
+            let mut bytes = self.image[from..to].to_vec();
+            bytes.resize(len, 0);
+            Ok(Bytes::from(bytes))
+        };
+        let mut replay = |(log, item)| {
             assert_eq!(log, LOG);
             recovery.replay(item);
-        }
+        };
+        let (store, _) = Store::recover(
+            STORE,
+            self.config.clone(),
+            self.image.len() as u64,
+            &mut read,
+            &mut replay,
+        )
+        .unwrap();
+        self.store = store;
         recovery
     }
 }
@@ -187,17 +206,29 @@ impl Fixture {
         appended
     }
 
-    /// Appends batches of one record, one millisecond apart, and makes them durable.
+    /// Appends batches of one record, one millisecond apart, and makes them durable in flushes of
+    /// about 8 KiB: the store drops memory by whole flushes.
     pub(super) fn fill(&mut self, batches: i64, value_len: usize) {
-        for _ in 0..batches {
+        for n in 1..=batches as usize {
             let timestamp = START_MS + self.log.end_offset().0;
             self.append(&Draft::plain(&[timestamp], value_len)).unwrap();
+            if n % (8192 / value_len).max(1) == 0 {
+                self.settle();
+            }
         }
         self.settle();
     }
 
     pub(super) fn settle(&mut self) {
         if let Some(flush) = self.disk.settle() {
+            self.log.on_durable(flush);
+        }
+        self.log.check_live();
+    }
+
+    /// Makes all durable and gets it into the file, as far as it fills blocks.
+    pub(super) fn file(&mut self) {
+        if let Some(flush) = self.disk.checkpoint(&self.log) {
             self.log.on_durable(flush);
         }
         self.log.check_live();
@@ -286,4 +317,3 @@ impl Fixture {
         deleted.map(|start| start.0).map_err(|refusal| refusal.0)
     }
 }
-
