@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::hints::Hints;
+use super::index::Index;
 use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
@@ -315,5 +317,16 @@ impl Fixture {
             .delete_records(self.now, Offset(before), &mut self.disk.store);
         self.log.check_live();
         deleted.map(|start| start.0).map_err(|refusal| refusal.0)
+    }
+}
+
+impl Log {
+    /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of
+    /// a very large one comes to.
+    pub(super) fn forget_shortcuts(&mut self) {
+        self.hints = Hints::default();
+        for segment in &mut self.segments {
+            segment.index = Index::default();
+        }
     }
 }
