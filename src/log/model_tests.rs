@@ -461,7 +461,7 @@ fn essence(log: &Log, indexed: bool) -> bytes::Bytes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn a_log_is_a_list_of_batches(
