@@ -119,6 +119,23 @@ impl Segment {
         }
     }
 
+    /// Everything before `pos` is durable in chunks and not wanted in memory (recovery).
+    pub fn forget_memory_before(&mut self, pos: u64) {
+        self.filled = pos;
+        while let Some(front) = self.slices.front_mut() {
+            let end = front.pos + front.bytes.len() as u64;
+            if end > pos {
+                if front.pos < pos {
+                    front.bytes =
+                        Bytes::copy_from_slice(&front.bytes[(pos - front.pos) as usize..]);
+                    front.pos = pos;
+                }
+                break;
+            }
+            self.slices.pop_front();
+        }
+    }
+
     /// The memory tail is over its bound and the oldest of its slices is this segment's: lets it go if its
     /// bytes are in a chunk, else keeps what is needed in a copy that pins nothing else.
     pub fn evict_oldest_cached(&mut self) {

@@ -5,13 +5,15 @@
 //! durable when it was written, the bad place is rot, not a torn write: then recovery refuses to go on
 //! rather than drop what was acknowledged.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::api::{DiskError, FlushSeq, Replay, ReplayItem, StoreConfig};
-use super::chunks::Chunks;
+use super::chunks::{Chunk, Chunks};
 use super::journal::{self, Entry, Header};
 use super::layout::{RING_START, SUPERBLOCKS, block_ceil, chunks_start};
-use super::map::{Extent, LogEntry, Map};
+use super::map::{Extent, LogEntry, Map, Segment};
 use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, Store};
@@ -112,6 +114,7 @@ impl Store {
             seq: superblock.flush,
             pos: superblock.ring_pos,
             chain: superblock.chain,
+            freed: VecDeque::new(),
             report: &mut report,
         };
         while let Some((header, record)) = journal.next()? {
@@ -132,8 +135,9 @@ impl Store {
             journal.chain = header.crc;
             journal.report.records += 1;
         }
-        let (seq, pos, chain, map) = (journal.seq, journal.pos, journal.chain, journal.map);
-        let store = Self::reopened(id, config, superblock, map, (seq, pos, chain))?;
+        let end = (journal.seq, journal.pos, journal.chain);
+        let (map, freed) = (journal.map, journal.freed);
+        let store = Self::reopened(id, config, superblock, map, freed, end)?;
         report.logs = store.map.logs.len();
         Ok((store, report))
     }
@@ -143,12 +147,15 @@ impl Store {
         config: StoreConfig,
         superblock: Superblock,
         map: Map,
+        freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
         (seq, pos, chain): (FlushSeq, u64, u32),
     ) -> Result<Self, RecoverError> {
         let start = chunks_start(superblock.journal_bytes);
         let mut used = map.chunks();
         let mut doubled = false;
-        for chunk in &superblock.checkpoint_chunks {
+        let held = freed.iter().map(|(_, chunk, _)| chunk);
+        let not_mapped = superblock.checkpoint_chunks.len() + freed.len();
+        for chunk in superblock.checkpoint_chunks.iter().chain(held) {
             doubled |= !used.insert(*chunk);
         }
         let extents: usize = map
@@ -157,7 +164,7 @@ impl Store {
             .flat_map(|log| &log.segments)
             .map(|s| s.extents.len())
             .sum();
-        doubled |= used.len() != extents + superblock.checkpoint_chunks.len();
+        doubled |= used.len() != extents + not_mapped;
         let end = superblock.chunks_end;
         let chunks = Chunks::rebuilt(start, end, config.bytes_max, &used)
             .filter(|_| !doubled)
@@ -166,6 +173,7 @@ impl Store {
                 pos: start,
             })?;
         let mut store = Self::assemble(id, config, map, chunks, superblock);
+        store.freed = freed;
         store.durable = seq;
         store.next_seq = FlushSeq(seq.0 + 1);
         store.ring_head = pos;
@@ -265,6 +273,7 @@ struct Journal<'a> {
     /// Logical position after it.
     pos: u64,
     chain: u32,
+    freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
     report: &'a mut RecoveryReport,
 }
 
@@ -412,7 +421,8 @@ impl Journal<'_> {
                     replay((log, ReplayItem::Rolled(first)));
                 }
                 Entry::Delete { log } => {
-                    self.map.logs.remove(&log);
+                    let gone = self.map.logs.remove(&log);
+                    self.free(gone.into_iter().flat_map(|log| log.segments));
                     replay((log, ReplayItem::Deleted));
                 }
                 Entry::Roll { log, base } => {
@@ -423,7 +433,8 @@ impl Journal<'_> {
                 }
                 Entry::DropBefore { log, base } => {
                     if let Some(entry) = self.map.logs.get_mut(&log) {
-                        entry.drop_before(base);
+                        let gone = entry.drop_before(base);
+                        self.free(gone);
                         replay((log, ReplayItem::DroppedBefore(base)));
                     }
                 }
@@ -454,7 +465,7 @@ impl Journal<'_> {
                         continue;
                     };
                     let (len, end) = (u64::from(len), segment.len);
-                    if pos > end || pos + len < end {
+                    if pos > end {
                         return Err(self.gap(log, pos));
                     }
                     let known = segment.extents.iter().any(|e| e.chunk == chunk);
@@ -465,14 +476,14 @@ impl Journal<'_> {
                             pin: ChunkPin::default(),
                         });
                     }
+                    // What lies before the end was inline before, and is replayed already.
                     let bytes = bytes.unwrap_or_default();
-                    let new = bytes.slice((end - pos) as usize..);
+                    let new = bytes.slice((end - pos).min(bytes.len() as u64) as usize..);
                     fresh.entry(log).or_default().extend_from_slice(&new);
                     if pos == segment.placed {
-                        segment.len = pos + len;
                         segment.placed = pos + len;
-                        segment.filled_to(pos + len);
-                        segment.slices.clear();
+                        segment.len = segment.len.max(segment.placed);
+                        segment.forget_memory_before(segment.placed);
                     } else {
                         // A fill that no checkpoint confirmed lies between: everything from there on is
                         // kept in memory and filled again.
@@ -485,6 +496,15 @@ impl Journal<'_> {
             self.emit(log, bytes.into(), replay)?;
         }
         Ok(())
+    }
+
+    /// Freed chunks stay out of use until the next checkpoint: the records that refer to them would be
+    /// replayed, and checked, once more after another crash.
+    fn free(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        let seq = FlushSeq(self.seq.0 + 1);
+        for extent in segments.into_iter().flat_map(|s| s.extents) {
+            self.freed.push_back((seq, extent.chunk, extent.pin));
+        }
     }
 
     fn gap(&self, log: LogId, pos: u64) -> RecoverError {
