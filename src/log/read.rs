@@ -54,6 +54,13 @@ pub struct Ticket {
     pub(super) goal: Goal,
 }
 
+impl Ticket {
+    /// Whether they are of the same search at the same place; the length follows the high watermark.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// The batch that holds `offset`; the scan begins at the batch of offset `from`.
@@ -76,8 +83,8 @@ impl Log {
     /// is there whatever its size.
     ///
     /// # Errors
-    /// OFFSET_OUT_OF_RANGE before the log start or after the log end; CORRUPT_MESSAGE if the
-    /// bytes in memory are no batches.
+    /// OFFSET_OUT_OF_RANGE before the log start or after the log end; CORRUPT_MESSAGE if the bytes in
+    /// memory, or those of the scan before, are no batches; KAFKA_STORAGE_ERROR if the store lacks some.
     pub fn read(
         &mut self,
         store: &Store,
@@ -102,12 +109,18 @@ impl Log {
         }
     }
 
-    /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket.
+    /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket. The
+    /// operation that wanted them is to be tried again at once; if this failed, so does that.
     ///
     /// # Errors
-    /// CORRUPT_MESSAGE if they are no batches, KAFKA_STORAGE_ERROR if they are too few. The
-    /// operation that wanted them must not be tried again then, it would want the same bytes.
+    /// CORRUPT_MESSAGE if they are no batches, KAFKA_STORAGE_ERROR if they are too few.
     pub fn scanned(&mut self, ticket: Ticket, bytes: &[u8]) -> Result<(), ErrorCode> {
+        let outcome = self.learn_from(ticket, bytes);
+        self.failed_scan = outcome.err().map(|error| (ticket, error));
+        outcome
+    }
+
+    fn learn_from(&mut self, ticket: Ticket, bytes: &[u8]) -> Result<(), ErrorCode> {
         if bytes.len() != ticket.len {
             return Err(ErrorCode::KafkaStorageError);
         }
@@ -126,6 +139,14 @@ impl Log {
                 Ok(())
             }
             Goal::Time(goal) => self.scanned_time(ticket.segment, &window, goal),
+        }
+    }
+
+    /// Refuses a scan that has just failed.
+    pub(super) fn check_scan(&mut self, ticket: &Ticket) -> Result<(), ErrorCode> {
+        match self.failed_scan.take() {
+            Some((failed, error)) if failed.is_like(ticket) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -211,6 +232,7 @@ impl Log {
                             offset,
                         },
                     };
+                    self.check_scan(&ticket)?;
                     return Ok(Located::Scan { pieces, ticket });
                 }
             }
@@ -465,6 +487,10 @@ mod tests {
         let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
         assert_eq!(check(&good[1..]), Err(ErrorCode::KafkaStorageError));
         assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
+        let again = f.log.read(&f.disk.store, Offset(50), 1000, true);
+        assert_eq!(again.unwrap_err(), ErrorCode::CorruptMessage, "told once");
+        assert!(f.log.read(&f.disk.store, Offset(50), 1000, true).is_ok());
+        let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
         let mut rotten = good.clone();
         rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
         assert_eq!(
