@@ -47,6 +47,8 @@ class Broker:
 
     name = ""
     start_seconds_max = 30
+    # Exit status after SIGTERM.
+    stopped_status = 0
 
     def __init__(self, overrides: dict[str, str] | None = None, keep: bool = False):
         self.overrides = {"group.initial.rebalance.delay.ms": "0", **(overrides or {})}
@@ -155,6 +157,7 @@ class Kafka(Broker):
 
     name = "kafka"
     start_seconds_max = 90
+    stopped_status = 143  # Java ends with 128 + 15 even after a clean stop.
 
     def command(self) -> list[str]:
         return ["java", "-Xmx1G", "-Xms512M", "-server", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=1",
@@ -184,7 +187,8 @@ class Kafka(Broker):
         }
         properties = self.home / "server.properties"
         properties.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # The first byte keeps the id from beginning with a dash, which the tool would take for an option.
+        cluster = base64.urlsafe_b64encode(b"M" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         subprocess.run(["java", "-cp", paths.KAFKA_CLASSPATH, "kafka.tools.StorageTool", "format",
                         "-t", cluster, "-c", str(properties)], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
