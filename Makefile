@@ -2,7 +2,9 @@
 
 SEEDS   ?= 200
 FROM    ?= 1
-SECONDS ?= 60
+SECONDS ?= 30
+SEED    ?= 1
+TARGETS ?=
 ADDRESS ?= 127.0.0.1:9092
 
 # Wherever cargo builds: the environment or its configuration may have moved it.
@@ -44,8 +46,8 @@ soak: build ## Hours of simulator seeds and kills; SEEDS=20000 by default
 bench: build ## Measure this machine: produce, then replay, against a broker of its own
 	@tests/bench
 
-fuzz: ## Feed damaged bytes to every decoder for SECONDS seconds
-	cargo run --release --manifest-path fuzz/Cargo.toml -- --seconds $(SECONDS)
+fuzz: ## Feed damaged bytes to every decoder: SECONDS for each, SEED=1, TARGETS="frame batch"
+	cd fuzz && cargo run --release -- run --seconds $(SECONDS) --seed $(SEED) $(TARGETS)
 
 fmt: ## Format the sources
 	cargo fmt

@@ -2,6 +2,8 @@
 
 /// Requests of one connection that may be in progress at once; the socket is not read past that.
 pub const CONN_IN_FLIGHT_MAX: usize = 64;
+/// Bytes of replies that wait to be sent on one connection; the socket is not read past that.
+pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages one shard may have queued for another one in the mesh ring; more wait at the sender,
 /// whose connections are bounded by [`CONN_IN_FLIGHT_MAX`].
 pub const MESH_QUEUE_MAX: usize = 4096;
@@ -9,9 +11,23 @@ pub const MESH_QUEUE_MAX: usize = 4096;
 pub const DECODE_ARRAY_MAX: usize = 100_000;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
+/// Tagged fields that one structure of a decoded request may carry.
+pub const DECODE_TAGS_MAX: usize = 256;
 /// Sparse index entries kept per segment; when full, every second one is dropped and the interval doubles.
 pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 /// Producers whose sequence state one partition remembers; the least recently used one is forgotten.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
+/// Batch boundaries one partition remembers from earlier reads, so that consumers who read on do not scan.
+pub const READ_HINTS_PER_PARTITION_MAX: usize = 32;
+/// Time lookups of one partition that may be waiting for a file read at once; the oldest one starts again.
+pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
+/// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.
+pub const BATCH_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Member ids one consumer group may have handed out to members that have not joined with them yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+/// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
+pub const GROUPS_MAX: usize = 1_000_000;
+/// Partitions that one request may create, as in Kafka.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

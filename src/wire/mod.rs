@@ -1,1 +1,29 @@
-//! See ARCHITECTURE.md.
+//! Kafka's request and response frames.
+//!
+//! Produce and fetch are coded by hand, because they carry the data: a request's
+//! records are slices of the frame, and a response's records are pieces of the
+//! store that are never joined in memory. Every other API goes through the
+//! generated types of `kafka-wire`, guarded by our own limits ([`decode`],
+//! [`encode_response`]).
+//!
+//! The one import from outside `base` and `record` is [`crate::store::Piece`],
+//! a plain value: a fetch response is a list of them.
+
+mod apis;
+pub mod client;
+mod codec;
+mod error;
+pub mod fetch;
+mod gather;
+mod header;
+pub mod produce;
+mod reader;
+mod topic;
+mod writer;
+
+pub use apis::{APIS, Api, api, api_versions};
+pub use codec::{decode, encode_response};
+pub use error::WireError;
+pub use header::{RequestHeader, parse_header};
+pub use kafka_wire_core::StrBytes;
+pub use topic::TopicRef;

@@ -1,0 +1,114 @@
+//! The other end of the wire: requests written and responses read, for the load
+//! generator, the simulator's clients and the tools. Frames that are written
+//! include their length prefix; frames that are read come without it.
+
+use bytes::{Bytes, BytesMut};
+use kafka_wire::{KafkaRequest, OutboundFrameLimits, RequestResponsePair};
+use kafka_wire_core::{ApiVersion, KafkaDecode, StrBytes};
+
+use super::codec::limits;
+use super::reader::Reader;
+use super::{Api, WireError};
+use crate::base::ErrorCode;
+
+mod fetch;
+mod produce;
+
+pub use fetch::{Fetched, FetchedPartition, FetchedTopic, decode_fetch};
+pub use produce::{decode_produce, encode_produce, encode_produce_flat};
+
+/// A request frame of any API.
+///
+/// # Errors
+/// If the request cannot be written in this version.
+pub fn encode_request<R: KafkaRequest>(
+    correlation_id: i32,
+    client_id: Option<&str>,
+    version: i16,
+    request: &R,
+) -> Result<Bytes, WireError> {
+    let mut frame = BytesMut::new();
+    kafka_wire::encode_request(
+        &mut frame,
+        correlation_id,
+        client_id.map(StrBytes::from),
+        request,
+        ApiVersion::new(version),
+        OutboundFrameLimits::new(i32::MAX as usize),
+    )?;
+    Ok(frame.freeze())
+}
+
+/// The correlation id and the body of a response frame to request `R` of this version.
+///
+/// A broker that does not know the version of an ApiVersions request answers in version 0, which
+/// is recognized by its error code.
+///
+/// # Errors
+/// If the frame is malformed.
+pub fn decode_response<R: RequestResponsePair>(
+    frame: Bytes,
+    version: i16,
+) -> Result<(i32, R::Response), WireError> {
+    let key = R::API_KEY.value();
+    let flexible = key != Api::API_VERSIONS && R::is_flexible(ApiVersion::new(version));
+    let (correlation_id, body) = response_header(frame, flexible)?;
+    let unsupported = ErrorCode::UnsupportedVersion.code().to_be_bytes();
+    let version = if key == Api::API_VERSIONS && body.starts_with(&unsupported) {
+        0
+    } else {
+        version
+    };
+    let limits = limits(body.len());
+    let response = R::Response::decode_from_bytes(body, ApiVersion::new(version), limits)?;
+    Ok((correlation_id, response))
+}
+
+/// The correlation id of a response frame, which tells whose answer it is.
+#[must_use]
+pub fn correlation_id(frame: &[u8]) -> Option<i32> {
+    frame.first_chunk().map(|id| i32::from_be_bytes(*id))
+}
+
+fn response_header(frame: Bytes, flexible: bool) -> Result<(i32, Bytes), WireError> {
+    let mut reader = Reader::new(frame, flexible);
+    let correlation_id = reader.i32("correlation id")?;
+    reader.skip_tags()?;
+    Ok((correlation_id, reader.into_rest()))
+}
+
+/// The error of a code; one that Kafka has added since is an unknown error to us.
+fn error_of(code: i16) -> ErrorCode {
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::{ApiVersionsRequest, HeartbeatRequest, HeartbeatResponse};
+
+    use super::*;
+    use crate::wire::{api_versions, encode_response};
+
+    #[test]
+    fn responses_of_both_header_versions_come_back() {
+        for version in 0..=4 {
+            let mut response = HeartbeatResponse::default();
+            response.error_code = 27;
+            let frame = encode_response(9, version, &response).unwrap().slice(4..);
+            assert_eq!(correlation_id(&frame), Some(9));
+            let back = decode_response::<HeartbeatRequest>(frame, version).unwrap();
+            assert_eq!(back, (9, response));
+        }
+    }
+
+    #[test]
+    fn api_versions_falls_back_to_version_0() {
+        for asked in [0, 3, 5, 6, 99] {
+            let (version, response) = api_versions(asked);
+            let frame = encode_response(1, version, &response).unwrap().slice(4..);
+            let (_, back) = decode_response::<ApiVersionsRequest>(frame, asked).unwrap();
+            assert_eq!(back.error_code, if asked > 5 { 35 } else { 0 });
+            assert_eq!(back.api_keys, response.api_keys);
+        }
+    }
+}
