@@ -2,12 +2,15 @@
 
 import os
 import random
+import subprocess
 import sys
+import tempfile
 import time
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
+from harness import paths
 from harness.broker import BROKERS, Broker
 from harness.load import QUIET, Load, Watcher, make_topic, patiently
 from harness.suite import equal, eventually, main, test, unique
@@ -88,6 +91,28 @@ def topics_configs_and_commits_survive():
             equal(admin.describe_configs([topic])[topic].result(20)["retention.ms"].value, value, "retention.ms")
             equal(len(listed(admin)[grown].partitions), round_ + 2, "partitions of a topic just grown")
             assert made not in listed(admin), "a deleted topic is back"
+
+
+@test(seconds=120 + 20 * KILLS)
+def the_load_generator_finds_nothing_missing():
+    """The same with `millrace-bench verify`: far more records a second, and another implementation of the check."""
+    with start() as server, tempfile.NamedTemporaryFile() as journal:
+        topic = ["--bootstrap", server.address, "--topic", unique("kills-bench"), "--partitions", "8"]
+        seconds = max(10, KILLS)
+        bench = subprocess.Popen([paths.binary("millrace-bench"), "verify", *topic, "--idempotent", "--seconds", str(seconds), "--patience", "90",
+                                  "--acks", journal.name], stdout=sys.stderr)
+        try:
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                time.sleep(rng.uniform(0.5, 3))
+                equal(bench.poll(), None, "status of the verifier while it sends")
+                kill_and_start(server)
+            equal(bench.wait(120), 0, "status of the verifier")
+        finally:
+            bench.kill()
+        server.restart()
+        again = subprocess.run([paths.binary("millrace-bench"), "verify", *topic, "--verify-against", journal.name], stdout=sys.stderr, timeout=120)
+        equal(again.returncode, 0, "status of the verifier after one more restart")
 
 
 def listed(admin: AdminClient) -> dict:
