@@ -11,9 +11,9 @@ const LINES_MAX: usize = 800;
 const LAYERS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("record", &["base"]),
-    ("config", &["base", "record"]),
-    ("wire", &["base", "record"]),
     ("store", &["base"]),
+    ("config", &["base", "record", "store"]),
+    ("wire", &["base", "record", "store"]),
     ("log", &["base", "record", "config", "store"]),
     ("group", &["base", "record", "config"]),
     ("controller", &["base", "record", "config"]),

@@ -42,7 +42,6 @@ class Tally:
 
 def run_suite(name: str, command: list[str], cwd: str, env: dict[str, str], tally: Tally):
     """One suite. Its standard error is shown only when something failed."""
-    failed_before = tally.failed
     env = {**os.environ, "NODE_PATH": str(paths.DEPS / "node" / "node_modules"), "KAFKAJS_NO_PARTITIONER_WARNING": "1",
            "PYTHONPATH": str(paths.ROOT / "tests"), **env}
     process = subprocess.Popen(command, cwd=cwd, env=env, text=True, errors="replace", stdin=subprocess.DEVNULL,
@@ -52,16 +51,17 @@ def run_suite(name: str, command: list[str], cwd: str, env: dict[str, str], tall
     reader.start()
     watchdog = threading.Timer(SUITE_SECONDS_MAX, process.kill)
     watchdog.start()
-    ended = False
+    ended = failed = False
     for line in process.stdout:
         ended = ended or line.strip() == f"end {name}"
+        failed = failed or line.startswith("FAIL ")
         tally.line(line.rstrip("\n"))
     process.wait()
     watchdog.cancel()
     reader.join(2)
     if not ended:
         tally.check(f"{name}/whole", f"the suite ended early with status {process.returncode}")
-    if tally.failed > failed_before and errors:
+    if (failed or not ended) and errors:
         print(f"--- standard error of {name}\n{''.join(errors[-ERROR_LINES_MAX:])}---", flush=True)
 
 

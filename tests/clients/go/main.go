@@ -111,9 +111,14 @@ func topicsLiveAndDie(ctx context.Context, admin *kadm.Client) {
 	}
 	_, err = admin.DeleteTopics(ctx, name)
 	check(err, "delete")
-	told, err = admin.ListTopics(ctx, name)
-	check(err, "list")
-	equal(errors.Is(told[name].Err, kerr.UnknownTopicOrPartition), true, fmt.Sprintf("topic gone (%v)", told[name].Err))
+	for {
+		told, err = admin.ListTopics(ctx, name)
+		check(err, "list until the topic is gone")
+		if errors.Is(told[name].Err, kerr.UnknownTopicOrPartition) {
+			break
+		}
+		time.sleep(50 * time.Millisecond)
+	}
 }
 
 func idempotentProduceAndConsume(ctx context.Context, admin *kadm.Client) {
