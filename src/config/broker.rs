@@ -367,8 +367,10 @@ mod tests {
 
     #[test]
     fn clients_are_told_where_to_connect() {
-        let mut config = BrokerConfig::default();
-        config.host_name = "box".to_owned();
+        let mut config = BrokerConfig {
+            host_name: "box".to_owned(),
+            ..BrokerConfig::default()
+        };
         assert_eq!(config.advertised(0), ("box".to_owned(), 9092));
         config.set("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
         config.bound(0, 1234);

@@ -143,8 +143,10 @@ mod tests {
 
     #[test]
     fn a_topics_own_setting_wins() {
-        let mut broker = BrokerConfig::default();
-        broker.log_retention_hours = 1;
+        let broker = BrokerConfig {
+            log_retention_hours: 1,
+            ..BrokerConfig::default()
+        };
         let own = BTreeMap::from([
             ("segment.bytes".to_owned(), "2097152".to_owned()),
             ("retention.bytes".to_owned(), "rubbish".to_owned()),

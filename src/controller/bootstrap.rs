@@ -53,8 +53,10 @@ mod tests {
 
     #[test]
     fn the_configured_id_is_taken() {
-        let mut config = BrokerConfig::default();
-        config.millrace_cluster_id = Some("mine".to_owned());
+        let config = BrokerConfig {
+            millrace_cluster_id: Some("mine".to_owned()),
+            ..BrokerConfig::default()
+        };
         let id = "mine".to_owned();
         assert_eq!(
             bootstrap(&Image::default(), &config, &mut Rng::new(1)),

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::assignment::{by_assignment, by_count};
 use super::draft::{Draft, Refused, Terms};
-use super::partitions::{check_replicas, new_partition};
+use super::partitions::new_partition;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::{check_topic_name, collision_key};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
@@ -206,81 +207,6 @@ fn check_configs(topic: &NewTopic) -> Result<BTreeMap<String, String>, Refused> 
     Ok(configs)
 }
 
-/// The replicas of each partition of a topic described by counts.
-fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Vec<Vec<NodeId>>, Refused> {
-    let factor = match topic.replication_factor {
-        -1 => terms.config.default_replication_factor,
-        n => i32::from(n),
-    };
-    let partitions = match topic.partitions {
-        -1 => terms.config.num_partitions,
-        n => n,
-    };
-    if factor < 1 {
-        return Err(Refused::because(
-            ErrorCode::InvalidReplicationFactor,
-            "Replication factor must be larger than 0, or -1 to use the default value.",
-        ));
-    }
-    let partitions = usize::try_from(partitions)
-        .ok()
-        .filter(|n| *n > 0)
-        .ok_or_else(|| {
-            Refused::because(
-                ErrorCode::InvalidPartitions,
-                "Number of partitions was set to an invalid non-positive value.",
-            )
-        })?;
-    let nodes = terms.nodes();
-    if factor > nodes.len() as i32 {
-        return Err(Refused::because(
-            ErrorCode::InvalidReplicationFactor,
-            format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor \
-                 of {factor} cannot be reached because only {} broker(s) are registered.",
-                nodes.len()
-            ),
-        ));
-    }
-    Ok(vec![nodes.to_vec(); partitions])
-}
-
-/// The replicas of each partition of a topic whose nodes the client chose.
-fn by_assignment(topic: &NewTopic, terms: &Terms<'_>) -> Result<Vec<Vec<NodeId>>, Refused> {
-    for (set, what) in [
-        (topic.replication_factor != -1, "replicationFactor"),
-        (topic.partitions != -1, "numPartitions"),
-    ] {
-        if set {
-            let message = format!(
-                "A manual partition assignment was specified, but {what} was not set to -1."
-            );
-            return Err(Refused::because(ErrorCode::InvalidRequest, message));
-        }
-    }
-    let bad = |message| Refused::because(ErrorCode::InvalidReplicaAssignment, message);
-    let mut by_index = BTreeMap::new();
-    let mut factor = None;
-    for (index, replicas) in &topic.assignments {
-        if by_index.insert(*index, replicas.clone()).is_some() {
-            let message =
-                format!("Found multiple manual partition assignments for partition {index}");
-            return Err(bad(message));
-        }
-        check_replicas(replicas, &terms.nodes(), factor)?;
-        factor = Some(replicas.len());
-    }
-    if (0..)
-        .zip(by_index.keys())
-        .any(|(want, index)| want != *index)
-    {
-        return Err(bad(
-            "partitions should be a consecutive 0-based integer sequence".to_owned(),
-        ));
-    }
-    Ok(by_index.into_values().collect())
-}
-
 /// A random id that no topic has. Kafka's ids never begin with '-', which a command line would
 /// take for an option.
 fn topic_id(draft: &Draft, rng: &mut Rng) -> TopicId {
@@ -379,61 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn counts() {
-        for partitions in [0, -2] {
+    fn too_many_partitions() {
+        for partitions in [10_001, i32::MAX] {
             let (code, _) = refusal(NewTopic {
                 partitions,
                 ..topic("a")
             });
-            assert_eq!(code, ErrorCode::InvalidPartitions);
+            assert_eq!(code, ErrorCode::PolicyViolation);
         }
-        for replication_factor in [0, -2, 2] {
-            let (code, _) = refusal(NewTopic {
-                replication_factor,
-                ..topic("a")
-            });
-            assert_eq!(code, ErrorCode::InvalidReplicationFactor);
-        }
-        let (code, _) = refusal(NewTopic {
-            partitions: 10_001,
-            ..topic("a")
-        });
-        assert_eq!(code, ErrorCode::PolicyViolation);
-        let (code, _) = refusal(NewTopic {
-            partitions: i32::MAX,
-            ..topic("a")
-        });
-        assert_eq!(code, ErrorCode::PolicyViolation);
-    }
-
-    #[test]
-    fn assignments() {
-        let with = |assignments: &[(i32, &[i32])]| NewTopic {
-            assignments: assignments
-                .iter()
-                .map(|(index, nodes)| (*index, nodes.iter().copied().map(NodeId).collect()))
-                .collect(),
-            ..topic("a")
-        };
-        let (image, _) = create(&[&[with(&[(1, &[1]), (0, &[1])])]]);
-        assert_eq!(image.topic("a").unwrap().partitions.len(), 2);
-        let bad: [&[(i32, &[i32])]; 6] = [
-            &[(0, &[])],
-            &[(0, &[2])],
-            &[(0, &[1, 1])],
-            &[(0, &[1]), (0, &[1])],
-            &[(1, &[1])],
-            &[(0, &[1]), (2, &[1])],
-        ];
-        for assignments in bad {
-            let (code, _) = refusal(with(assignments));
-            assert_eq!(code, ErrorCode::InvalidReplicaAssignment, "{assignments:?}");
-        }
-        let both = NewTopic {
-            partitions: 1,
-            ..with(&[(0, &[1])])
-        };
-        assert_eq!(refusal(both).0, ErrorCode::InvalidRequest);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! the image changes. So a restart, and later a failover, run the same code as
 //! the first time. Nothing here knows the wire.
 
+mod assignment;
 mod bootstrap;
 mod configs;
 mod create;

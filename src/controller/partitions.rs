@@ -1,5 +1,6 @@
 //! Decides on more partitions for a topic, and on its removal.
 
+use super::assignment::check_replicas;
 use super::draft::{Draft, Refused, Terms};
 use super::record::{MetadataRecord, PartitionRecord};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
@@ -100,41 +101,6 @@ pub fn remove_topic(draft: &mut Draft, id: TopicId) -> Result<(), Refused> {
     }
     draft.push(MetadataRecord::RemoveTopic { id });
     Ok(())
-}
-
-/// Checks the nodes that a client chose for one partition; `factor` is how many the partitions
-/// before had.
-pub(super) fn check_replicas(
-    replicas: &[NodeId],
-    nodes: &[NodeId],
-    factor: Option<usize>,
-) -> Result<(), Refused> {
-    let bad = |message: String| {
-        let message = format!("The manual partition assignment includes {message}");
-        Err(Refused::because(
-            ErrorCode::InvalidReplicaAssignment,
-            message,
-        ))
-    };
-    let mut seen = Vec::new();
-    for node in replicas {
-        if seen.contains(node) {
-            return bad(format!("the broker {node} more than once."));
-        }
-        if !nodes.contains(node) {
-            return bad(format!("broker {node}, but no such broker is registered."));
-        }
-        seen.push(*node);
-    }
-    match factor {
-        _ if replicas.is_empty() => bad("an empty replica list.".to_owned()),
-        Some(factor) if factor != replicas.len() => bad(format!(
-            "a partition with {} replica(s), but this is not consistent with previous partitions, \
-             which have {factor} replica(s).",
-            replicas.len()
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// The next partition of a topic of the draft, with a log of its own.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
 use crate::broker::{ConnId, Input, Output, ReadId};
 use crate::config::BrokerConfig;
-use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece};
+use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, StoreConfig};
 
 /// Length of a formatted store.
 pub const STORE_BYTES: usize = 4 << 20;
@@ -26,18 +26,21 @@ pub struct ShardSetup {
     pub shards: u16,
     pub config: Arc<BrokerConfig>,
     pub seed: u64,
-    pub stores: Vec<StoreSlot>,
+    pub slots: Vec<StoreSlot>,
+    pub owners: Vec<ShardId>,
 }
 
 pub fn open_store(
     id: StoreId,
+    _settings: StoreConfig,
     _config: &BrokerConfig,
+    _now: Now,
     file_len: u64,
     read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
-) -> Result<StoreSlot, String> {
+) -> Result<(StoreSlot, RecoveryReport), String> {
     let bytes = read(4097, 100).map_err(|error| format!("{error:?}"))?;
     if file_len >= STORE_BYTES as u64 && bytes[..] == pattern_bytes(4097, 100)[..] {
-        Ok(StoreSlot(id))
+        Ok((StoreSlot(id), RecoveryReport::default()))
     } else {
         Err("not the pattern".into())
     }
@@ -47,7 +50,7 @@ pub fn pattern_bytes(pos: u64, len: usize) -> Vec<u8> {
     (pos..pos + len as u64).map(pattern).collect()
 }
 
-pub fn format_store(id: StoreId, _config: &BrokerConfig, _seed: u64) -> (StoreSlot, Vec<DiskOp>) {
+pub fn format_store(id: StoreId, _settings: StoreConfig, _seed: u64) -> (StoreSlot, Vec<DiskOp>) {
     let mut pages = PageBuf::zeroed(STORE_BYTES);
     pages
         .as_mut_bytes()
@@ -95,11 +98,17 @@ impl Shard {
             shards,
             config,
             seed: _,
-            stores,
+            slots,
+            owners,
         } = setup;
-        assert!(id.0 < shards && !stores.is_empty() && !config.host_name.is_empty());
+        assert!(
+            id.0 < shards
+                && !slots.is_empty()
+                && !owners.is_empty()
+                && !config.host_name.is_empty()
+        );
         Self {
-            store: stores[0].0,
+            store: slots[0].0,
             ..Self::default()
         }
     }
@@ -108,6 +117,7 @@ impl Shard {
         match input {
             Input::ConnOpened { conn, .. } => drop(self.conns.insert(conn, Conn::default())),
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
+            Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame } => self.request(now, conn, &frame, out),
             Input::Mesh { .. } => unreachable!("nobody sends any"),
             Input::Disk { store, id, result } => self.on_disk(store, id, result, out),

@@ -21,6 +21,7 @@ use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::ring::{Done, Ring};
 use super::send::{Progress, Sender};
+use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
 use crate::broker::{ConnId, Input, Msg, Output};
@@ -61,6 +62,26 @@ pub enum End {
     },
 }
 
+/// What a pump is made of.
+pub struct Parts {
+    /// The shard, its stores recovered.
+    pub shard: Shard,
+    /// The reading side of its connections.
+    pub front: Rc<Front>,
+    /// Its ring; raises the eventfd of `mesh`.
+    pub ring: Ring<Tag>,
+    /// Its store files.
+    pub disk: Disk,
+    /// Its end of the mesh.
+    pub mesh: MeshPort<Box<Msg>>,
+    /// Sockets to accept on, with the index by which the configuration knows them.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// `connections.max.idle.ms`.
+    pub idle_ms_max: u64,
+    /// Whom to tell that the shard is ready.
+    pub reports: std::sync::mpsc::Sender<Report>,
+}
+
 /// A shard and everything it acts through.
 pub struct Pump {
     shard: Shard,
@@ -70,6 +91,7 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     listeners: Vec<(usize, TcpListener)>,
     idle_ms_max: u64,
+    reports: std::sync::mpsc::Sender<Report>,
     acceptors: Vec<(RawFd, Task<()>)>,
     senders: IdMap<ConnId, Sender>,
     /// Connections whose sender has something new to do.
@@ -84,18 +106,19 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// A pump for a recovered shard. `listeners` come with the index by which the configuration
-    /// knows them; connections are accepted when the process says so.
+    /// A pump for a recovered shard; connections are accepted when the process says so.
     #[must_use]
-    pub fn new(
-        shard: Shard,
-        front: Rc<Front>,
-        ring: Ring<Tag>,
-        disk: Disk,
-        mesh: MeshPort<Box<Msg>>,
-        listeners: Vec<(usize, TcpListener)>,
-        idle_ms_max: u64,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            shard,
+            front,
+            ring,
+            disk,
+            mesh,
+            listeners,
+            idle_ms_max,
+            reports,
+        } = parts;
         Self {
             shard,
             front,
@@ -104,10 +127,11 @@ impl Pump {
             mesh,
             listeners,
             idle_ms_max,
+            reports,
             acceptors: Vec::new(),
             senders: IdMap::default(),
             dirty: Vec::new(),
-            inputs: VecDeque::new(),
+            inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             events: Vec::new(),
             phase: Phase::Starting,
@@ -268,6 +292,10 @@ impl Pump {
                     .extend(self.disk.read(id, pieces, &mut self.ring));
             }
             Output::WakeAt(at) => self.wake_at = at,
+            Output::Ready => {
+                // If nobody listens any more, the process is on its way out.
+                let _ = self.reports.send(Report::Ready);
+            }
             Output::Drained => self.end(End::Drained),
             Output::Fatal { status, message } => self.end(End::Fatal { status, message }),
         }

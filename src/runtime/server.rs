@@ -29,8 +29,8 @@ const BACKLOG: i32 = 1024;
 
 /// What shard threads tell the server.
 pub enum Report {
-    /// Its stores are recovered and it answers other shards.
-    Recovered,
+    /// Its stores are recovered and it serves by the cluster's metadata.
+    Ready,
     /// Its pump has ended.
     Ended(End),
     /// It could not start.
@@ -93,6 +93,7 @@ impl Server {
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let mut rng = Rng::new(seed().map_err(system)?);
+        let owners: Arc<[ShardId]> = (0..=highest).map(|store| ShardId(store % shards)).collect();
         let mut threads = Vec::new();
         for (i, (core, stores)) in cores.iter().zip(stores).enumerate() {
             let plan = Plan {
@@ -106,6 +107,7 @@ impl Server {
                 stores,
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
+                owners: Arc::clone(&owners),
                 listeners: listeners.pop().unwrap_or_default(),
                 admission: Arc::clone(&admission),
                 reports: sender.clone(),
@@ -125,7 +127,7 @@ impl Server {
         };
         for _ in 0..shards {
             match server.reports.recv() {
-                Ok(Report::Recovered) => {}
+                Ok(Report::Ready) => {}
                 Ok(Report::Failed(fatal)) => return Err(fatal),
                 Ok(Report::Ended(End::Fatal { status, message })) => {
                     return Err(Fatal { status, message });
@@ -176,7 +178,7 @@ impl Server {
                     return Err(Fatal { status, message });
                 }
                 Ok(Report::Failed(fatal)) => return Err(fatal),
-                Ok(Report::Recovered) => {}
+                Ok(Report::Ready) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Fatal::new(
                         SOFTWARE,

@@ -19,7 +19,7 @@ use super::conn::{Admission, Front};
 use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
-use super::pump::Pump;
+use super::pump::{Parts, Pump};
 use super::ring::Ring;
 use super::server::Report;
 use crate::base::{ShardId, StoreId};
@@ -53,6 +53,8 @@ pub struct Plan {
     pub direct: bool,
     /// The stores of this shard; one that does not exist is made.
     pub stores: Vec<StoreId>,
+    /// The shard that owns each store of the node.
+    pub owners: Arc<[ShardId]>,
     /// The readable files of all stores.
     pub files: Arc<CachedFiles>,
     /// The other shards.
@@ -101,9 +103,9 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         shards: plan.shards,
         config: Arc::clone(config),
         seed: plan.seed,
-        stores: slots,
+        slots,
+        owners: plan.owners.to_vec(),
     });
-    let _ = plan.reports.send(Report::Recovered);
     Ok(executor.run(async move {
         let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
         let front = Rc::new(Front::new(
@@ -112,9 +114,17 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
             plan.admission,
         ));
         let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max)
-            .run()
-            .await;
+        let parts = Parts {
+            shard,
+            front,
+            ring,
+            disk,
+            mesh,
+            listeners: plan.listeners,
+            idle_ms_max,
+            reports: plan.reports,
+        };
+        let end = Pump::new(parts).run().await;
         drop(watch);
         end
     }))
@@ -155,6 +165,8 @@ async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
 fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let path = StoreFile::path(&plan.dir, id);
     let shown = path.display();
+    let mut settings = plan.config.store();
+    settings.boot = plan.seed as u32;
     let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
     let (file, slot) = if path.exists() {
         let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
@@ -164,11 +176,21 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
             .get(id)
             .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let mut read = recovery_reader(&cached.file);
-        let slot = open_store(id, &plan.config, file.len(), &mut read)
+        let now = super::sys::now();
+        let (slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
             .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
+        for warning in &report.warnings {
+            tracing::warn!("{shown}: {warning}");
+        }
+        tracing::info!(
+            "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
+            report.logs,
+            report.batches,
+            report.bytes
+        );
         (file, slot)
     } else {
-        let (slot, ops) = format_store(id, &plan.config, plan.seed);
+        let (slot, ops) = format_store(id, settings, plan.seed);
         let file = StoreFile::create(id, &plan.dir, plan.direct, &ops).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
         (file, slot)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
 use super::gather::Gather;
-use super::reader::Reader;
+use super::reader::{Reader, TOPIC_BYTES_MIN};
 use super::{Api, TopicRef, WireError, api};
 use crate::base::ErrorCode;
 use crate::record::Codec;
@@ -59,7 +59,7 @@ impl ProduceRequest {
         let transactional_id = reader.nullable_string("transactional id")?;
         let acks = reader.i16("acks")?;
         let timeout_ms = reader.i32("timeout")?;
-        let topics = reader.list(6, "topics", |reader| {
+        let topics = reader.list(TOPIC_BYTES_MIN, "topics", |reader| {
             let topic = reader.topic(version >= TOPIC_IDS_FROM)?;
             let partitions = reader.list(5, "partitions", |reader| {
                 let index = reader.i32("partition index")?;
@@ -186,4 +186,239 @@ fn encode_partition(out: &mut Gather<Bytes>, version: i16, partition: &ProducePa
         out.nullable_string(partition.error_message.as_deref());
     }
     out.no_tags();
+}
+
+#[cfg(test)]
+mod tests {
+    //! Our coding against the generated one, in both directions and all versions.
+
+    use kafka_wire::produce_request as theirs;
+    use kafka_wire::produce_response as their;
+    use kafka_wire_core::Uuid;
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::TopicId;
+    use crate::wire::client::{
+        decode_produce, decode_response, encode_produce, encode_produce_flat, encode_request,
+    };
+    use crate::wire::{decode, parse_header};
+
+    fn any_topic(version: i16) -> BoxedStrategy<TopicRef> {
+        if version >= TOPIC_IDS_FROM {
+            any::<[u8; 16]>()
+                .prop_map(|id| TopicRef::Id(TopicId(id)))
+                .boxed()
+        } else {
+            "\\PC{0,20}"
+                .prop_map(|name| TopicRef::Name(name.into()))
+                .boxed()
+        }
+    }
+
+    fn any_request() -> impl Strategy<Value = (i16, ProduceRequest)> {
+        (3i16..=13).prop_flat_map(|version| {
+            let partition = (any::<i32>(), option::of(vec(any::<u8>(), 0..300))).prop_map(
+                |(index, records)| ProducePartition {
+                    index,
+                    records: records.map(Bytes::from),
+                },
+            );
+            let topic = (any_topic(version), vec(partition, 0..4))
+                .prop_map(|(topic, partitions)| ProduceTopic { topic, partitions });
+            (
+                Just(version),
+                option::of("[a-z]{0,9}"),
+                any::<(i16, i32)>(),
+                vec(topic, 0..4),
+            )
+                .prop_map(|(version, id, (acks, timeout_ms), topics)| {
+                    let transactional_id = id.map(StrBytes::from);
+                    (
+                        version,
+                        ProduceRequest {
+                            transactional_id,
+                            acks,
+                            timeout_ms,
+                            topics,
+                        },
+                    )
+                })
+        })
+    }
+
+    fn any_response() -> impl Strategy<Value = (i16, ProduceResponse)> {
+        (3i16..=13).prop_flat_map(|version| {
+            let partition = (
+                any::<(i32, i64, i64, i64)>(),
+                -1i16..130,
+                option::of("\\PC{0,20}"),
+            )
+                .prop_map(move |((index, base, append, start), error, message)| {
+                    ProducePartitionResponse {
+                        index,
+                        error: ErrorCode::from_code(error).unwrap_or_default(),
+                        base_offset: base,
+                        log_append_time: append,
+                        log_start_offset: if version >= LOG_START_FROM { start } else { -1 },
+                        error_message: message
+                            .filter(|_| version >= ERROR_MESSAGES_FROM)
+                            .map(Cow::Owned),
+                    }
+                });
+            let topic = (any_topic(version), vec(partition, 0..4))
+                .prop_map(|(topic, partitions)| ProduceTopicResponse { topic, partitions });
+            (Just(version), any::<i32>(), vec(topic, 0..4)).prop_map(
+                |(version, throttle_time_ms, topics)| {
+                    (
+                        version,
+                        ProduceResponse {
+                            topics,
+                            throttle_time_ms,
+                        },
+                    )
+                },
+            )
+        })
+    }
+
+    fn named(topic: &TopicRef) -> (StrBytes, Uuid) {
+        match topic {
+            TopicRef::Name(name) => (name.clone(), Uuid::ZERO),
+            TopicRef::Id(id) => (StrBytes::default(), Uuid::from_bytes(id.0)),
+        }
+    }
+
+    fn generated_request(request: &ProduceRequest) -> theirs::ProduceRequest {
+        let mut out = theirs::ProduceRequest::default();
+        out.transactional_id = request.transactional_id.clone();
+        out.acks = request.acks;
+        out.timeout_ms = request.timeout_ms;
+        for topic in &request.topics {
+            let mut data = theirs::TopicProduceData::default();
+            (data.name, data.topic_id) = named(&topic.topic);
+            for partition in &topic.partitions {
+                let mut item = theirs::PartitionProduceData::default();
+                item.index = partition.index;
+                item.records = partition.records.clone();
+                data.partition_data.push(item);
+            }
+            out.topic_data.push(data);
+        }
+        out
+    }
+
+    fn generated_response(response: &ProduceResponse) -> their::ProduceResponse {
+        let mut out = their::ProduceResponse::default();
+        out.throttle_time_ms = response.throttle_time_ms;
+        for topic in &response.topics {
+            let mut data = their::TopicProduceResponse::default();
+            (data.name, data.topic_id) = named(&topic.topic);
+            for partition in &topic.partitions {
+                let mut item = their::PartitionProduceResponse::default();
+                item.index = partition.index;
+                item.error_code = partition.error.code();
+                item.base_offset = partition.base_offset;
+                item.log_append_time_ms = partition.log_append_time;
+                item.log_start_offset = partition.log_start_offset;
+                item.error_message = partition.error_message.as_deref().map(StrBytes::from);
+                data.partition_responses.push(item);
+            }
+            out.responses.push(data);
+        }
+        out
+    }
+
+    #[test]
+    fn records_are_slices_of_the_frame() {
+        let partition = ProducePartition {
+            index: 0,
+            records: Some(vec![7; 1000].into()),
+        };
+        let topic = TopicRef::Name("t".into());
+        let request = ProduceRequest {
+            topics: vec![ProduceTopic {
+                topic,
+                partitions: vec![partition],
+            }],
+            ..ProduceRequest::default()
+        };
+        let frame = encode_produce_flat(1, None, 9, &request).slice(4..);
+        let (_, body) = parse_header(frame.clone()).unwrap();
+        let parsed = ProduceRequest::parse(body, 9).unwrap();
+        let records = parsed.topics[0].partitions[0].records.clone().unwrap();
+        assert!(frame.as_ptr_range().contains(&records.as_ptr()));
+        assert_eq!(records.len(), 1000);
+        // And on the way out the client's batch is not copied either.
+        let sent = request.topics[0].partitions[0].records.as_ref().unwrap();
+        let parts = encode_produce(1, None, 9, &request);
+        assert!(parts.iter().any(|part| part.as_ptr() == sent.as_ptr()));
+    }
+
+    #[test]
+    fn what_the_newest_brokers_add_is_skipped() {
+        let mut item = their::PartitionProduceResponse::default();
+        item.record_errors = vec![their::BatchIndexAndErrorMessage::default(); 3];
+        item.current_leader.leader_id = 4;
+        let mut data = their::TopicProduceResponse::default();
+        data.partition_responses.push(item);
+        let mut response = their::ProduceResponse::default();
+        response.responses.push(data);
+        response.node_endpoints = vec![their::NodeEndpoint::default()];
+        let frame = crate::wire::encode_response(1, 13, &response).unwrap();
+        let (_, back) = decode_produce(frame.slice(4..), 13).unwrap();
+        assert_eq!(back.topics[0].partitions.len(), 1);
+    }
+
+    #[test]
+    fn old_versions_may_not_use_zstd() {
+        assert!(!codec_allowed(6, Codec::Zstd));
+        assert!(codec_allowed(7, Codec::Zstd) && codec_allowed(3, Codec::Lz4));
+        assert!(ProduceRequest::parse(Bytes::new(), 2).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn requests_agree_with_the_generated_type((version, request) in any_request()) {
+            let generated = generated_request(&request);
+            let ours = encode_produce_flat(5, Some("c"), version, &request);
+            prop_assert_eq!(&ours, &encode_request(5, Some("c"), version, &generated).unwrap());
+            let (_, body) = parse_header(ours.slice(4..)).unwrap();
+            prop_assert_eq!(decode::<theirs::ProduceRequest>(body.clone(), version).unwrap(), generated);
+            prop_assert_eq!(ProduceRequest::parse(body.clone(), version).unwrap(), request);
+            for len in 0..body.len() {
+                prop_assert!(ProduceRequest::parse(body.slice(..len), version).is_err());
+            }
+        }
+
+        #[test]
+        fn responses_agree_with_the_generated_type((version, response) in any_response()) {
+            let generated = generated_response(&response);
+            let ours = encode_response(5, version, &response);
+            prop_assert_eq!(&ours, &crate::wire::encode_response(5, version, &generated).unwrap());
+            let frame = ours.slice(4..);
+            let back = decode_response::<theirs::ProduceRequest>(frame.clone(), version).unwrap();
+            prop_assert_eq!(back.0, 5);
+            prop_assert_eq!(decode_produce(frame, version).unwrap(), (5, response));
+        }
+
+        #[test]
+        fn damaged_bodies_never_panic(
+            (version, request) in any_request(),
+            at: prop::sample::Index,
+            byte: u8,
+            noise: Vec<u8>,
+        ) {
+            let _ = ProduceRequest::parse(noise.clone().into(), version);
+            let _ = decode_produce(noise.into(), version);
+            let mut body = encode_produce_flat(5, None, version, &request).to_vec();
+            let at = at.index(body.len());
+            body[at] = byte;
+            if let Ok((header, body)) = parse_header(Bytes::from(body).slice(4..)) {
+                let _ = ProduceRequest::parse(body, header.version);
+            }
+        }
+    }
 }

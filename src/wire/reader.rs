@@ -9,6 +9,10 @@ use super::{TopicRef, WireError};
 use crate::base::TopicId;
 use crate::base::limits::{DECODE_ARRAY_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX};
 
+/// The least that a topic takes in a list of topics: an empty name, no partitions, no tags, each
+/// of one byte. A bound like this is all that keeps a hostile count from reserving memory.
+pub(super) const TOPIC_BYTES_MIN: usize = 3;
+
 type Result<T> = std::result::Result<T, WireError>;
 
 /// A position in a frame.

@@ -9,7 +9,7 @@ use crate::wire::fetch::{
     AbortedTransaction, FLEXIBLE_FROM, FetchHead, LOG_START_FROM, RACK_FROM, SESSIONS_FROM,
     TOPIC_IDS_FROM,
 };
-use crate::wire::reader::Reader;
+use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{TopicRef, WireError};
 
 /// A fetch response.
@@ -67,7 +67,7 @@ pub fn decode_fetch(frame: Bytes, version: i16) -> Result<(i32, Fetched), WireEr
         head.error = error_of(reader.i16("error code")?);
         head.session_id = reader.i32("session id")?;
     }
-    let topics = reader.list(6, "topics", |reader| {
+    let topics = reader.list(TOPIC_BYTES_MIN, "topics", |reader| {
         let topic = reader.topic(version >= TOPIC_IDS_FROM)?;
         let partitions = reader.list(24, "partitions", |reader| partition(reader, version))?;
         reader.skip_tags()?;

@@ -8,7 +8,7 @@ use crate::wire::produce::{
     ERROR_MESSAGES_FROM, FLEXIBLE_FROM, LOG_START_FROM, ProducePartitionResponse, ProduceRequest,
     ProduceResponse, ProduceTopicResponse, TOPIC_IDS_FROM,
 };
-use crate::wire::reader::Reader;
+use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{Api, WireError};
 
 /// The frame of a produce request, as slices to be sent one after the other; the batches are
@@ -88,7 +88,7 @@ pub fn decode_produce(frame: Bytes, version: i16) -> Result<(i32, ProduceRespons
     let flexible = version >= FLEXIBLE_FROM;
     let (correlation_id, body) = response_header(frame, flexible)?;
     let mut reader = Reader::new(body, flexible);
-    let topics = reader.list(6, "topics", |reader| {
+    let topics = reader.list(TOPIC_BYTES_MIN, "topics", |reader| {
         let topic = reader.topic(version >= TOPIC_IDS_FROM)?;
         let partitions = reader.list(22, "partitions", |reader| partition(reader, version))?;
         reader.skip_tags()?;

@@ -3,6 +3,8 @@
 
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 pub use request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, IsolationLevel};
 pub use response::{

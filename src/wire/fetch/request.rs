@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
 use super::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM};
-use crate::wire::reader::Reader;
+use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{Api, TopicRef, WireError, api};
 
 const LEADER_EPOCH_FROM: i16 = 9;
@@ -112,9 +112,11 @@ impl FetchRequest {
             request.session_id = reader.i32("session id")?;
             request.session_epoch = reader.i32("session epoch")?;
         }
-        request.topics = reader.list(6, "topics", |reader| topic(reader, version))?;
+        request.topics = reader.list(TOPIC_BYTES_MIN, "topics", |reader| topic(reader, version))?;
         if version >= SESSIONS_FROM {
-            request.forgotten = reader.list(6, "forgotten", |reader| forgotten(reader, version))?;
+            request.forgotten = reader.list(TOPIC_BYTES_MIN, "forgotten", |reader| {
+                forgotten(reader, version)
+            })?;
         }
         if version >= RACK_FROM {
             request.rack = reader.string("rack")?;
