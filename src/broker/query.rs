@@ -214,7 +214,7 @@ impl Front {
         let (id, version) = (pending.correlation_id, pending.version);
         let frame = match pending.shape {
             Shape::ListOffsets(request) => {
-                let response = list_offsets_response(request, &mut answers);
+                let response = list_offsets_response(request, version, &mut answers);
                 wire::encode_response(id, version, &response)
             }
             Shape::EpochEnd(request) => {
@@ -248,6 +248,7 @@ fn next(answers: Answers<'_>) -> (i16, Answered) {
 
 fn list_offsets_response(
     request: kw::ListOffsetsRequest,
+    version: i16,
     answers: Answers<'_>,
 ) -> kw::ListOffsetsResponse {
     let mut response = kw::ListOffsetsResponse::default();
@@ -261,7 +262,11 @@ fn list_offsets_response(
             result.error_code = error_code;
             result.timestamp = answered.timestamp_ms;
             result.offset = answered.offset;
-            result.leader_epoch = answered.leader_epoch;
+            result.leader_epoch = if version >= 4 {
+                answered.leader_epoch
+            } else {
+                -1
+            };
             out.partitions.push(result);
         }
         response.topics.push(out);
