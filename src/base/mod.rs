@@ -3,6 +3,7 @@
 
 pub mod crc;
 pub mod error;
+pub mod hash;
 pub mod ids;
 pub mod limits;
 pub mod pages;
@@ -10,6 +11,7 @@ pub mod rng;
 pub mod time;
 
 pub use error::ErrorCode;
+pub use hash::IdMap;
 pub use ids::{LeaderEpoch, LogId, NodeId, Offset, ShardId, StoreId, TopicId};
 pub use pages::{BLOCK, PageBuf};
 pub use rng::Rng;

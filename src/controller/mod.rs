@@ -1,1 +1,19 @@
-//! See ARCHITECTURE.md.
+//! The cluster's metadata as a state machine. Deciders look at the [`Image`] and
+//! return records and an answer; replaying a [`MetadataRecord`] is the only way
+//! the image changes. So a restart, and later a failover, run the same code as
+//! the first time. Nothing here knows the wire.
+
+mod image;
+
+mod placement;
+mod producer_ids;
+mod record;
+mod record_codec;
+mod topic_name;
+
+pub use image::{Image, Partition, ReplayError, Topic};
+pub use placement::Placement;
+pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
+pub use record::{ConfigResource, MetadataRecord, PartitionRecord};
+pub use record_codec::RecordError;
+pub use topic_name::{check_topic_name, collision_key};

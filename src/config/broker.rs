@@ -1,0 +1,380 @@
+//! The settings of a broker: their table and what follows from them.
+
+use std::collections::BTreeSet;
+
+use super::listeners::{Endpoint, Endpoints, ProtocolMap};
+use super::setting::{ANY, from, settings};
+use super::value::{CleanupPolicy, CompressionType, TimestampType};
+use crate::base::{BLOCK, NodeId};
+use crate::store::StoreConfig;
+
+const MIB: i64 = 1024 * 1024;
+const HOUR_MS: i64 = 3_600_000;
+
+settings! {
+    /// The configuration of one broker, complete and checked.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct BrokerConfig {
+        /// Id of this node in the cluster. `broker.id` is taken as another name of it.
+        node_id: i32 = 1, "node.id", None, (0, i32::MAX as i64);
+        /// Addresses to listen on, `NAME://host:port` separated by commas. No host means every
+        /// address of the machine; port 0 means a free one.
+        listeners: Endpoints = Endpoints::plaintext(9092), "listeners", None, ANY;
+        /// Addresses that clients are told to connect to, one for each listener of the same name.
+        /// Without it, the listeners themselves, with this machine's name where they name no host.
+        advertised_listeners: Option<Endpoints> = None, "advertised.listeners", None, ANY;
+        /// The security protocol of each listener name, `NAME:PROTOCOL` separated by commas.
+        /// PLAINTEXT is the only protocol.
+        listener_security_protocol_map: ProtocolMap = ProtocolMap::default(),
+            "listener.security.protocol.map", None, ANY;
+        /// The directory of the stores. Exactly one: a store uses a disk by itself. `log.dir` is
+        /// taken as another name of it. A relative path starts at the working directory.
+        log_dirs: String = "millrace-data".to_owned(), "log.dirs", None, ANY;
+
+        /// Partitions of a topic that is created without saying how many.
+        num_partitions: i32 = 1, "num.partitions", None, (1, i32::MAX as i64);
+        /// Replicas of a topic that is created without saying how many.
+        default_replication_factor: i32 = 1, "default.replication.factor", None, (1, i16::MAX as i64);
+        /// Whether asking for the metadata of a topic that does not exist creates it.
+        auto_create_topics_enable: bool = true, "auto.create.topics.enable", None, ANY;
+        /// Whether topics can be deleted.
+        delete_topic_enable: bool = true, "delete.topic.enable", None, ANY;
+        /// In-sync replicas that a produce with acks=all needs.
+        min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64);
+
+        /// Largest batch that is accepted.
+        message_max_bytes: i32 = 1_048_588, "message.max.bytes", Bytes, (0, i32::MAX as i64);
+        /// Largest request that is read.
+        socket_request_max_bytes: i32 = 104_857_600, "socket.request.max.bytes", Bytes, (1, i32::MAX as i64);
+        /// Memory that requests being read and waiting may take, over all connections; at the bound
+        /// the sockets are not read. Kafka's default is no bound, here there always is one.
+        queued_max_request_bytes: i64 = 256 * MIB, "queued.max.request.bytes", Bytes, from(1);
+        /// Client connections of this broker; more are closed as soon as they are accepted.
+        max_connections: i32 = i32::MAX, "max.connections", None, (0, i32::MAX as i64);
+        /// Client connections from one address; more are closed as soon as they are accepted.
+        max_connections_per_ip: i32 = i32::MAX, "max.connections.per.ip", None, (0, i32::MAX as i64);
+        /// A connection without a request for this long is closed.
+        connections_max_idle_ms: i64 = 600_000, "connections.max.idle.ms", Ms, from(1);
+
+        /// Most bytes in the answer to one fetch, whatever the client asks for.
+        fetch_max_bytes: i32 = 57_671_680, "fetch.max.bytes", Bytes, (1024, i32::MAX as i64);
+        /// Incremental fetch sessions that are remembered.
+        max_incremental_fetch_session_cache_slots: i32 = 1000,
+            "max.incremental.fetch.session.cache.slots", None, (0, i32::MAX as i64);
+
+        /// Most partitions in the answer to one request for the partitions of topics.
+        max_request_partition_size_limit: i32 = 2000,
+            "max.request.partition.size.limit", None, (1, i32::MAX as i64);
+
+        /// Partitions of the topic that keeps the committed offsets. Counts when it is created.
+        offsets_topic_num_partitions: i32 = 50, "offsets.topic.num.partitions", None, (1, i32::MAX as i64);
+        /// Committed offsets of a group without members are forgotten after this long.
+        offsets_retention_minutes: i32 = 10_080, "offsets.retention.minutes", Minutes, (1, i32::MAX as i64);
+        /// How often is looked for committed offsets to forget.
+        offsets_retention_check_interval_ms: i64 = 600_000,
+            "offsets.retention.check.interval.ms", Ms, from(1);
+        /// Largest metadata text of a committed offset.
+        offset_metadata_max_bytes: i32 = 4096, "offset.metadata.max.bytes", Bytes, (0, i32::MAX as i64);
+        /// Shortest session timeout that a group member may ask for.
+        group_min_session_timeout_ms: i32 = 6000, "group.min.session.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// Longest session timeout that a group member may ask for.
+        group_max_session_timeout_ms: i32 = 1_800_000, "group.max.session.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// How long an empty group waits for more members before its first rebalance.
+        group_initial_rebalance_delay_ms: i32 = 3000, "group.initial.rebalance.delay.ms", Ms, (0, i32::MAX as i64);
+        /// Most members of one group.
+        group_max_size: i32 = i32::MAX, "group.max.size", None, (1, i32::MAX as i64);
+
+        /// Segments older than this are deleted; -1 for never. Wins over the minutes and the hours.
+        log_retention_ms: Option<i64> = None, "log.retention.ms", Ms, from(-1);
+        /// Segments older than this are deleted; -1 for never. Wins over the hours.
+        log_retention_minutes: Option<i32> = None, "log.retention.minutes", Minutes, (-1, i32::MAX as i64);
+        /// Segments older than this are deleted; -1 for never.
+        log_retention_hours: i32 = 168, "log.retention.hours", Hours, (-1, i32::MAX as i64);
+        /// The oldest segments of a partition are deleted when it is larger than this; -1 for never.
+        log_retention_bytes: i64 = -1, "log.retention.bytes", Bytes, from(-1);
+        /// How often is looked for segments to delete.
+        log_retention_check_interval_ms: i64 = 300_000, "log.retention.check.interval.ms", Ms, from(1);
+        /// A segment of this size is followed by a new one.
+        log_segment_bytes: i32 = 1_073_741_824, "log.segment.bytes", Bytes, (MIB, i32::MAX as i64);
+        /// A segment of this age is followed by a new one. Wins over the hours.
+        log_roll_ms: Option<i64> = None, "log.roll.ms", Ms, from(1);
+        /// A segment of this age is followed by a new one.
+        log_roll_hours: i32 = 168, "log.roll.hours", Hours, (1, i32::MAX as i64);
+        /// Whether records keep the producer's timestamp or get the broker's.
+        log_message_timestamp_type: TimestampType = TimestampType::CreateTime,
+            "log.message.timestamp.type", None, ANY;
+        /// How far a producer's timestamp may lie in the past.
+        log_message_timestamp_before_max_ms: i64 = i64::MAX,
+            "log.message.timestamp.before.max.ms", Ms, from(0);
+        /// How far a producer's timestamp may lie in the future.
+        log_message_timestamp_after_max_ms: i64 = HOUR_MS,
+            "log.message.timestamp.after.max.ms", Ms, from(0);
+        /// What happens to old segments. Only deletion so far.
+        log_cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "log.cleanup.policy", None, ANY;
+        /// The codec of stored batches. Batches are stored as they came.
+        compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY;
+        /// An idempotent producer that sent nothing for this long is forgotten.
+        producer_id_expiration_ms: i32 = 86_400_000, "producer.id.expiration.ms", Ms, (1, i32::MAX as i64);
+
+        /// The cluster id of a new cluster; a random one if not set. The id of a cluster that
+        /// exists must be the same.
+        millrace_cluster_id: Option<String> = None, "millrace.cluster.id", None, ANY;
+        /// Cores to use, one shard on each; 0 for all.
+        millrace_shards: i32 = 0, "millrace.shards", None, (0, 1024);
+        /// Size to which a new store is written ahead before it is used. Per core.
+        millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);
+        /// A store never grows beyond this; when full, produce is refused. Per core.
+        millrace_store_bytes_max: i64 = i64::MAX, "millrace.store.bytes.max", Bytes, from(16 * MIB);
+        /// Size of a store's journal ring, a multiple of 4096. Counts when the store is made.
+        millrace_store_journal_bytes: i64 = 32 * MIB, "millrace.store.journal.bytes", Bytes, (4 * MIB, 4096 * MIB);
+        /// From this many new bytes of a partition in one flush on, they are written once,
+        /// into their place, and not by way of the journal.
+        millrace_store_bulk_bytes_min: i32 = 32 * 1024, "millrace.store.bulk.bytes.min", Bytes, (4096, MIB);
+        /// Flushes of a store that may be on their way to the disk at once.
+        millrace_store_flushes_in_flight_max: i32 = 4, "millrace.store.flushes.in.flight.max", None, (1, 64);
+        /// Memory that keeps the newest batches for consumers at the end of the log. Per core.
+        millrace_store_tail_bytes_max: i64 = 64 * MIB, "millrace.store.tail.bytes.max", Bytes, (MIB, 1 << 40);
+        /// A checkpoint is due after this many bytes. Per core.
+        millrace_store_checkpoint_bytes: i64 = 512 * MIB, "millrace.store.checkpoint.bytes", Bytes, from(MIB);
+    }
+    extra {
+        /// Keys that were set, rather than left at their default.
+        explicit: BTreeSet<&'static str> = BTreeSet::new();
+        /// Name of this machine, for listeners that name no host. The driver fills it in.
+        host_name: String = "localhost".to_owned();
+    }
+}
+
+impl BrokerConfig {
+    /// The id of this node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        NodeId(self.node_id)
+    }
+
+    /// Age at which segments are deleted, in ms; -1 for never.
+    #[must_use]
+    pub fn retention_ms(&self) -> i64 {
+        let minutes = |n: i32| if n < 0 { -1 } else { i64::from(n) * 60_000 };
+        let hours = |n: i32| if n < 0 { -1 } else { i64::from(n) * HOUR_MS };
+        self.log_retention_ms
+            .or(self.log_retention_minutes.map(minutes))
+            .unwrap_or_else(|| hours(self.log_retention_hours))
+    }
+
+    /// Age at which a segment is followed by a new one, in ms.
+    #[must_use]
+    pub fn roll_ms(&self) -> i64 {
+        self.log_roll_ms
+            .unwrap_or(i64::from(self.log_roll_hours) * HOUR_MS)
+    }
+
+    /// Where clients of a listener are told to connect to; the first listener's address if there
+    /// is none of this number.
+    #[must_use]
+    pub fn advertised(&self, listener: usize) -> (String, u16) {
+        let listeners = &self.listeners.0;
+        let Some(bound) = listeners.get(listener).or(listeners.first()) else {
+            return (self.host_name.clone(), 0);
+        };
+        let advertised = self.advertised_listeners.as_ref();
+        let shown = advertised
+            .and_then(|all| all.0.iter().find(|endpoint| endpoint.name == bound.name))
+            .unwrap_or(bound);
+        let host = if shown.names_no_host() {
+            &self.host_name
+        } else {
+            &shown.host
+        };
+        (host.clone(), shown.port)
+    }
+
+    /// Tells the port that the system chose for a listener with port 0.
+    pub fn bound(&mut self, listener: usize, port: u16) {
+        let Some(endpoint) = self.listeners.0.get_mut(listener) else {
+            return;
+        };
+        endpoint.port = port;
+        let advertised = self.advertised_listeners.iter_mut();
+        for shown in advertised.flat_map(|all| all.0.iter_mut()) {
+            if shown.name == endpoint.name && shown.port == 0 {
+                shown.port = port;
+            }
+        }
+    }
+
+    /// The bounds and sizes of each store.
+    #[must_use]
+    pub fn store(&self) -> StoreConfig {
+        // The table allows positive numbers only, so that none of these is cut.
+        let size = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
+        StoreConfig {
+            journal_bytes: self.millrace_store_journal_bytes.unsigned_abs(),
+            initial_bytes: self.millrace_store_initial_bytes.unsigned_abs(),
+            bytes_max: self.millrace_store_bytes_max.unsigned_abs(),
+            bulk_bytes_min: size(self.millrace_store_bulk_bytes_min.into()),
+            flushes_in_flight_max: size(self.millrace_store_flushes_in_flight_max.into()),
+            tail_bytes_max: size(self.millrace_store_tail_bytes_max),
+            checkpoint_bytes: self.millrace_store_checkpoint_bytes.unsigned_abs(),
+            ..StoreConfig::default()
+        }
+    }
+
+    /// What no single setting can see: the contradictions between settings, as (key, why).
+    #[must_use]
+    pub fn contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut require = |holds: bool, key, why: &str| {
+            if !holds {
+                found.push((key, why.to_owned()));
+            }
+        };
+        require(
+            self.group_min_session_timeout_ms <= self.group_max_session_timeout_ms,
+            "group.min.session.timeout.ms",
+            "no larger than group.max.session.timeout.ms",
+        );
+        require(
+            self.queued_max_request_bytes >= i64::from(self.socket_request_max_bytes),
+            "queued.max.request.bytes",
+            "at least socket.request.max.bytes",
+        );
+        require(
+            self.log_retention_ms != Some(0),
+            "log.retention.ms",
+            "-1 for never, or at least 1",
+        );
+        require(
+            self.log_retention_minutes != Some(0),
+            "log.retention.minutes",
+            "-1 for never, or at least 1",
+        );
+        require(
+            self.log_retention_hours != 0,
+            "log.retention.hours",
+            "-1 for never, or at least 1",
+        );
+        require(
+            self.log_cleanup_policy == CleanupPolicy::Delete,
+            "log.cleanup.policy",
+            "delete: compaction is not supported yet",
+        );
+        require(
+            !self.log_dirs.is_empty() && !self.log_dirs.contains(','),
+            "log.dirs",
+            "exactly one directory",
+        );
+        require(
+            self.millrace_store_journal_bytes % BLOCK as i64 == 0,
+            "millrace.store.journal.bytes",
+            "a multiple of 4096",
+        );
+        require(
+            self.millrace_store_initial_bytes <= self.millrace_store_bytes_max,
+            "millrace.store.initial.bytes",
+            "no larger than millrace.store.bytes.max",
+        );
+        require(
+            self.millrace_store_initial_bytes > self.millrace_store_journal_bytes,
+            "millrace.store.initial.bytes",
+            "larger than millrace.store.journal.bytes",
+        );
+        require(
+            self.millrace_cluster_id
+                .as_ref()
+                .is_none_or(|id| is_cluster_id(id)),
+            "millrace.cluster.id",
+            "1 to 64 letters, digits, '-' or '_'",
+        );
+        found.extend(self.listener_contradictions());
+        found
+    }
+
+    fn listener_contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let protocols = &self.listener_security_protocol_map;
+        let listeners = &self.listeners.0;
+        let unmapped = listeners.iter().find(|l| !protocols.knows(&l.name));
+        if let Some(Endpoint { name, .. }) = unmapped {
+            let why = format!("names of listener.security.protocol.map only, which lacks {name}");
+            found.push(("listeners", why));
+        }
+        for shown in self.advertised_listeners.iter().flat_map(|all| &all.0) {
+            if !listeners.iter().any(|l| l.name == shown.name) {
+                let why = format!("names of listeners only, which lacks {}", shown.name);
+                found.push(("advertised.listeners", why));
+            } else if shown.host == "0.0.0.0" {
+                let why = "a host that clients can reach, not 0.0.0.0".to_owned();
+                found.push(("advertised.listeners", why));
+            }
+        }
+        found
+    }
+}
+
+fn is_cluster_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=64).contains(&id.len()) && id.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_contradict_nothing() {
+        assert_eq!(BrokerConfig::default().contradictions(), []);
+    }
+
+    #[test]
+    fn every_setting_reads_what_it_shows() {
+        let config = BrokerConfig::default();
+        for setting in BrokerConfig::SETTINGS {
+            let mut copy = config.clone();
+            if let Some(text) = config.show(setting.key) {
+                copy.set(setting.key, &text).unwrap();
+            }
+            assert_eq!(copy, config, "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn the_finer_unit_of_time_wins() {
+        let mut config = BrokerConfig::default();
+        assert_eq!(config.retention_ms(), 7 * 24 * HOUR_MS);
+        config.log_retention_minutes = Some(5);
+        assert_eq!(config.retention_ms(), 300_000);
+        config.log_retention_ms = Some(-1);
+        assert_eq!(config.retention_ms(), -1);
+        config.log_retention_ms = None;
+        config.log_retention_minutes = None;
+        config.log_retention_hours = -1;
+        assert_eq!(config.retention_ms(), -1);
+    }
+
+    #[test]
+    fn defaults_of_the_stores_are_the_stores_own() {
+        let store = BrokerConfig::default().store();
+        let own = StoreConfig::default();
+        assert_eq!(store.journal_bytes, own.journal_bytes);
+        assert_eq!(store.initial_bytes, own.initial_bytes);
+        assert_eq!(store.bulk_bytes_min, own.bulk_bytes_min);
+        assert_eq!(store.flushes_in_flight_max, own.flushes_in_flight_max);
+        assert_eq!(store.tail_bytes_max, own.tail_bytes_max);
+        assert_eq!(store.checkpoint_bytes, own.checkpoint_bytes);
+    }
+
+    #[test]
+    fn clients_are_told_where_to_connect() {
+        let mut config = BrokerConfig::default();
+        config.host_name = "box".to_owned();
+        assert_eq!(config.advertised(0), ("box".to_owned(), 9092));
+        config.set("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
+        config.bound(0, 1234);
+        assert_eq!(config.advertised(0), ("127.0.0.1".to_owned(), 1234));
+        config
+            .set("advertised.listeners", "PLAINTEXT://kafka.example:9")
+            .unwrap();
+        assert_eq!(config.advertised(0), ("kafka.example".to_owned(), 9));
+    }
+}

@@ -1,0 +1,97 @@
+//! The settings page: every setting with type, unit, default and meaning, in
+//! Markdown, from the same table that the broker reads its file with.
+
+use std::fmt::Write;
+
+use super::broker::BrokerConfig;
+use super::setting::Setting;
+use super::topic::TopicConfig;
+
+/// The text of `millrace --list-settings`.
+#[must_use]
+pub fn settings_page() -> String {
+    let mut page = String::from(
+        "# Settings\n\n\
+         Millrace reads Kafka's `server.properties`: Kafka's names, units, defaults and meanings; what \
+         Kafka does not have begins with `millrace.`. A Kafka setting that is not listed here is refused.\n\n\
+         ## Broker\n\n",
+    );
+    let broker = BrokerConfig::default();
+    table(&mut page, BrokerConfig::SETTINGS, |key| broker.show(key));
+    page.push_str(
+        "\n## Topic\n\n\
+         Set when a topic is created, or later with Kafka's tools; without it, the broker's setting holds.\n\n",
+    );
+    let topic = TopicConfig::default();
+    table(&mut page, TopicConfig::SETTINGS, |key| topic.show(key));
+    page
+}
+
+fn table(page: &mut String, settings: &[Setting], show: impl Fn(&str) -> Option<String>) {
+    page.push_str("| Setting | Type | Default | Meaning |\n|---|---|---|---|\n");
+    for setting in settings {
+        let default =
+            show(setting.key).map_or_else(|| "not set".to_owned(), |text| format!("`{text}`"));
+        let unit = match setting.unit.name() {
+            "" => String::new(),
+            unit => format!(", {unit}"),
+        };
+        let valid = setting
+            .valid_values()
+            .map_or_else(String::new, |v| format!(" Valid: {v}."));
+        let broker = match setting.synonyms {
+            [] => String::new(),
+            names => format!(" Broker: `{}`.", names.join("`, `")),
+        };
+        let (key, kind, doc) = (setting.key, setting.kind.name(), setting.doc());
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| `{key}` | {kind}{unit} | {default} | {doc}{valid}{broker} |"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_setting_is_on_the_page_with_its_meaning() {
+        let page = settings_page();
+        for setting in BrokerConfig::SETTINGS.iter().chain(TopicConfig::SETTINGS) {
+            assert!(
+                page.contains(&format!("| `{}` |", setting.key)),
+                "{}",
+                setting.key
+            );
+            let doc = setting.doc();
+            assert!(
+                doc.len() > 20 && doc.ends_with('.'),
+                "{}: {doc}",
+                setting.key
+            );
+        }
+        assert!(page.contains("| `log.retention.hours` | int, hours | `168` |"));
+    }
+
+    #[test]
+    fn every_key_is_declared_once_and_says_its_unit() {
+        for settings in [BrokerConfig::SETTINGS, TopicConfig::SETTINGS] {
+            let keys: BTreeSet<_> = settings.iter().map(|setting| setting.key).collect();
+            assert_eq!(keys.len(), settings.len());
+            for setting in settings {
+                let unit = match setting.key.rsplit('.').next() {
+                    Some("ms") => "ms",
+                    Some("minutes") => "minutes",
+                    Some("hours") => "hours",
+                    Some("bytes") => "bytes",
+                    _ => continue,
+                };
+                assert_eq!(setting.unit.name(), unit, "{}", setting.key);
+            }
+        }
+    }
+}

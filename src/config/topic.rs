@@ -1,0 +1,184 @@
+//! The settings of a topic: their table, the defaults they take from the broker,
+//! and the check of what a client sets.
+
+use std::collections::BTreeMap;
+
+use super::broker::BrokerConfig;
+use super::setting::{ANY, SetError, from, settings};
+use super::value::{CleanupPolicy, CompressionType, TimestampType};
+
+const MIB: i64 = 1024 * 1024;
+
+/// Topics that belong to the broker, as Kafka names them.
+pub const INTERNAL_TOPICS: &[&str] = &[
+    "__cluster_metadata",
+    "__consumer_offsets",
+    "__share_group_state",
+    "__transaction_state",
+];
+
+/// Whether a topic belongs to the broker.
+#[must_use]
+pub fn is_internal(topic: &str) -> bool {
+    INTERNAL_TOPICS.contains(&topic)
+}
+
+settings! {
+    /// What holds for one topic: its own settings, and the broker's where it has none.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct TopicConfig {
+        /// What happens to old segments. Only deletion so far.
+        cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "cleanup.policy", None, ANY,
+            from ["log.cleanup.policy"];
+        /// The codec of stored batches. Batches are stored as they came.
+        compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY,
+            from ["compression.type"];
+        /// Largest batch that is accepted.
+        max_message_bytes: i32 = 1_048_588, "max.message.bytes", Bytes, (0, i32::MAX as i64),
+            from ["message.max.bytes"];
+        /// How far a producer's timestamp may lie in the future.
+        message_timestamp_after_max_ms: i64 = 3_600_000, "message.timestamp.after.max.ms", Ms, from(0),
+            from ["log.message.timestamp.after.max.ms"];
+        /// How far a producer's timestamp may lie in the past.
+        message_timestamp_before_max_ms: i64 = i64::MAX, "message.timestamp.before.max.ms", Ms, from(0),
+            from ["log.message.timestamp.before.max.ms"];
+        /// Whether records keep the producer's timestamp or get the broker's.
+        message_timestamp_type: TimestampType = TimestampType::CreateTime, "message.timestamp.type", None, ANY,
+            from ["log.message.timestamp.type"];
+        /// In-sync replicas that a produce with acks=all needs.
+        min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64),
+            from ["min.insync.replicas"];
+        /// The oldest segments of a partition are deleted when it is larger than this; -1 for never.
+        retention_bytes: i64 = -1, "retention.bytes", Bytes, from(-1),
+            from ["log.retention.bytes"];
+        /// Segments older than this are deleted; -1 for never.
+        retention_ms: i64 = 604_800_000, "retention.ms", Ms, from(-1),
+            from ["log.retention.ms", "log.retention.minutes", "log.retention.hours"];
+        /// A segment of this size is followed by a new one.
+        segment_bytes: i32 = 1_073_741_824, "segment.bytes", Bytes, (MIB, i32::MAX as i64),
+            from ["log.segment.bytes"];
+        /// A segment of this age is followed by a new one.
+        segment_ms: i64 = 604_800_000, "segment.ms", Ms, from(1),
+            from ["log.roll.ms", "log.roll.hours"];
+    }
+}
+
+impl TopicConfig {
+    /// What holds for a topic with these settings of its own. They were checked when they were
+    /// made; one that cannot be read, left by another release, counts as not set.
+    #[must_use]
+    pub fn effective(broker: &BrokerConfig, overrides: &BTreeMap<String, String>) -> Self {
+        let mut config = Self::of_broker(broker);
+        for (key, text) in overrides {
+            let _ = config.set(key, text);
+        }
+        config
+    }
+
+    /// What holds for a topic without settings of its own.
+    #[must_use]
+    pub fn of_broker(broker: &BrokerConfig) -> Self {
+        Self {
+            cleanup_policy: broker.log_cleanup_policy,
+            compression_type: broker.compression_type,
+            max_message_bytes: broker.message_max_bytes,
+            message_timestamp_after_max_ms: broker.log_message_timestamp_after_max_ms,
+            message_timestamp_before_max_ms: broker.log_message_timestamp_before_max_ms,
+            message_timestamp_type: broker.log_message_timestamp_type,
+            min_insync_replicas: broker.min_insync_replicas,
+            retention_bytes: broker.log_retention_bytes,
+            retention_ms: broker.retention_ms(),
+            segment_bytes: broker.log_segment_bytes,
+            segment_ms: broker.roll_ms(),
+        }
+    }
+
+    /// Checks one setting that a client wants for a topic.
+    ///
+    /// # Errors
+    /// The message for the client.
+    pub fn check(key: &str, text: &str) -> Result<(), String> {
+        let mut config = Self::default();
+        match config.set(key, text) {
+            Ok(()) if config.cleanup_policy != CleanupPolicy::Delete => Err(format!(
+                "Invalid value {text} for configuration {key}: compaction is not supported yet, only delete is"
+            )),
+            Ok(()) => Ok(()),
+            Err(SetError::Invalid(expected)) => Err(format!(
+                "Invalid value {text} for configuration {key}: expected {expected}"
+            )),
+            Err(SetError::Unknown) => Err(unknown(key)),
+        }
+    }
+}
+
+fn unknown(key: &str) -> String {
+    if super::unsupported::TOPIC.contains(&key) {
+        format!("Kafka's topic setting {key} is not supported yet")
+    } else {
+        format!("Unknown topic config name: {key}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_a_broker_at_its_defaults() {
+        assert_eq!(
+            TopicConfig::of_broker(&BrokerConfig::default()),
+            TopicConfig::default()
+        );
+    }
+
+    #[test]
+    fn a_topics_own_setting_wins() {
+        let mut broker = BrokerConfig::default();
+        broker.log_retention_hours = 1;
+        let own = BTreeMap::from([
+            ("segment.bytes".to_owned(), "2097152".to_owned()),
+            ("retention.bytes".to_owned(), "rubbish".to_owned()),
+        ]);
+        let config = TopicConfig::effective(&broker, &own);
+        assert_eq!(config.retention_ms, 3_600_000);
+        assert_eq!(config.segment_bytes, 2_097_152);
+        assert_eq!(config.retention_bytes, -1);
+    }
+
+    #[test]
+    fn clients_get_told_what_is_wrong() {
+        assert_eq!(TopicConfig::check("retention.ms", "-1"), Ok(()));
+        assert!(
+            TopicConfig::check("retention.ms", "-2")
+                .unwrap_err()
+                .contains("at least -1")
+        );
+        assert!(
+            TopicConfig::check("cleanup.policy", "compact")
+                .unwrap_err()
+                .contains("compaction")
+        );
+        assert!(TopicConfig::check("compression.type", "gzip").is_err());
+        assert!(
+            TopicConfig::check("flush.ms", "1")
+                .unwrap_err()
+                .contains("not supported yet")
+        );
+        assert!(
+            TopicConfig::check("retention", "1")
+                .unwrap_err()
+                .contains("Unknown")
+        );
+    }
+
+    #[test]
+    fn every_synonym_is_a_setting_of_the_broker() {
+        for setting in TopicConfig::SETTINGS {
+            assert!(!setting.synonyms.is_empty(), "{}", setting.key);
+            for synonym in setting.synonyms {
+                assert!(BrokerConfig::setting(synonym).is_some(), "{synonym}");
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The types a setting can have: how each is written in a file, checked and
+//! shown. Kafka's rules: plain numbers, no unit suffixes; a text is trimmed.
+
+use super::setting::Kind;
+
+/// A type of settings.
+pub trait Value: Sized {
+    /// What DescribeConfigs calls it.
+    const KIND: Kind;
+    /// The only texts allowed, if the type is a choice.
+    const CHOICES: &'static [&'static str] = &[];
+
+    /// Reads a trimmed text.
+    ///
+    /// # Errors
+    /// What was expected instead, to follow "expected".
+    fn parse(text: &str) -> Result<Self, String>;
+
+    /// The text that [`Value::parse`] reads back; `None` for a setting that is not set.
+    fn show(&self) -> Option<String>;
+
+    /// The value as a number, for the check of the range.
+    fn number(&self) -> Option<i64> {
+        None
+    }
+}
+
+macro_rules! number {
+    ($type:ty, $kind:ident, $expected:literal) => {
+        impl Value for $type {
+            const KIND: Kind = Kind::$kind;
+
+            fn parse(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|_| $expected.to_owned())
+            }
+
+            fn show(&self) -> Option<String> {
+                Some(self.to_string())
+            }
+
+            fn number(&self) -> Option<i64> {
+                Some(i64::from(*self))
+            }
+        }
+    };
+}
+
+number!(i16, Short, "a whole number of 16 bits");
+number!(i32, Int, "a whole number of 32 bits");
+number!(i64, Long, "a whole number of 64 bits");
+
+impl Value for bool {
+    const KIND: Kind = Kind::Boolean;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            _ if text.eq_ignore_ascii_case("true") => Ok(true),
+            _ if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => Err("true or false".to_owned()),
+        }
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+}
+
+impl Value for String {
+    const KIND: Kind = Kind::String;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(text.to_owned())
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(self.clone())
+    }
+}
+
+/// A setting that may be absent; it cannot be set to "absent" in a file, only left out.
+impl<T: Value> Value for Option<T> {
+    const KIND: Kind = T::KIND;
+    const CHOICES: &'static [&'static str] = T::CHOICES;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        T::parse(text).map(Some)
+    }
+
+    fn show(&self) -> Option<String> {
+        self.as_ref().and_then(T::show)
+    }
+
+    fn number(&self) -> Option<i64> {
+        self.as_ref().and_then(T::number)
+    }
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident, $kind:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$vdoc])* $variant,)+
+        }
+
+        impl Value for $name {
+            const KIND: Kind = Kind::$kind;
+            const CHOICES: &'static [&'static str] = &[$($text),+];
+
+            fn parse(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(format!("one of: {}", Self::CHOICES.join(", "))),
+                }
+            }
+
+            fn show(&self) -> Option<String> {
+                Some(match self { $(Self::$variant => $text,)+ }.to_owned())
+            }
+        }
+    };
+}
+
+choice! {
+    /// Whose clock stamps the records of a topic.
+    TimestampType, String {
+        /// The producer's, as sent.
+        CreateTime = "CreateTime",
+        /// The broker's, at the append.
+        LogAppendTime = "LogAppendTime",
+    }
+}
+
+choice! {
+    /// The codec of stored batches. Batches are stored as they came, so there is one choice.
+    CompressionType, String {
+        /// What the producer chose.
+        Producer = "producer",
+    }
+}
+
+choice! {
+    /// What happens to old segments.
+    CleanupPolicy, List {
+        /// They are deleted by age and size.
+        Delete = "delete",
+        /// The newest record of each key is kept. Internal topics only.
+        Compact = "compact",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_plain() {
+        assert_eq!(i32::parse("-1"), Ok(-1));
+        assert!(i32::parse("2147483648").is_err());
+        assert!(i64::parse("1k").is_err());
+        assert!(i64::parse("").is_err());
+    }
+
+    #[test]
+    fn booleans_ignore_case_as_kafka_does() {
+        assert_eq!(bool::parse("TRUE"), Ok(true));
+        assert!(bool::parse("1").is_err());
+    }
+
+    #[test]
+    fn choices_are_named_in_the_error() {
+        assert_eq!(
+            TimestampType::parse("LogAppendTime"),
+            Ok(TimestampType::LogAppendTime)
+        );
+        assert_eq!(
+            TimestampType::parse("append"),
+            Err("one of: CreateTime, LogAppendTime".to_owned())
+        );
+    }
+}

@@ -1,0 +1,414 @@
+//! The picture of the metadata that every shard reads. It is published as an
+//! `Arc`; the next one is a clone that shares every topic that did not change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use crate::config::is_internal;
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: TopicId,
+    /// Whether it belongs to the broker.
+    pub internal: bool,
+    /// Its partitions; the position is the index.
+    pub partitions: Vec<Partition>,
+    /// Its own settings.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// A partition by its index on the wire.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its log in the stores.
+    pub log: LogId,
+    /// The store that holds the log.
+    pub store: StoreId,
+    /// The nodes that should have a copy.
+    pub replicas: Vec<NodeId>,
+    /// Those that are in sync.
+    pub isr: Vec<NodeId>,
+    /// The leader; -1 for none.
+    pub leader: NodeId,
+    /// Grows with each leader.
+    pub leader_epoch: LeaderEpoch,
+    /// Grows with each change.
+    pub partition_epoch: i32,
+}
+
+/// A record that does not fit the image: the log of the metadata is damaged, or there is a bug.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayError(pub String);
+
+impl std::fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "metadata record does not fit: {}", self.0)
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+/// The metadata of the cluster at one moment. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// Records replayed so far.
+    pub version: u64,
+    /// Unset only before the first record.
+    pub cluster_id: Option<Arc<str>>,
+    /// The first producer id that was never given out.
+    pub next_producer_id: i64,
+    /// The first log id that was never used.
+    pub next_log: u64,
+    topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    names: BTreeMap<TopicId, Arc<str>>,
+    /// Settings of all brokers and of single ones.
+    brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+}
+
+impl Image {
+    /// A topic by name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topics.get(name)
+    }
+
+    /// A topic by id.
+    #[must_use]
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(self.names.get(&id)?)
+    }
+
+    /// All topics, by name.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.topics.values()
+    }
+
+    /// The topics from this name on, by name.
+    pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
+        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
+        self.topics.range::<str, _>(from).map(|(_, topic)| topic)
+    }
+
+    /// The settings of a broker, or of all brokers.
+    #[must_use]
+    pub fn broker_configs(&self, node: Option<NodeId>) -> Option<&BTreeMap<String, String>> {
+        self.brokers.get(&node)
+    }
+
+    /// Takes one change in.
+    ///
+    /// # Errors
+    /// The record contradicts the image, which is then unchanged.
+    pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        match record {
+            MetadataRecord::Cluster { id } => self.set_cluster(id)?,
+            MetadataRecord::Topic { name, id } => self.add_topic(name, *id)?,
+            MetadataRecord::Partition(partition) => self.set_partition(partition)?,
+            MetadataRecord::RemoveTopic { id } => self.remove_topic(*id)?,
+            MetadataRecord::Config {
+                resource,
+                key,
+                value,
+            } => {
+                self.set_config(resource, key, value.as_deref())?;
+            }
+            MetadataRecord::ProducerIds { next } => self.set_producer_ids(*next)?,
+            MetadataRecord::SnapshotEnd { version, next_log } => {
+                self.next_log = self.next_log.max(*next_log);
+                // The one below is of this record itself.
+                self.version = version.wrapping_sub(1);
+            }
+        }
+        self.version = self.version.wrapping_add(1);
+        Ok(())
+    }
+
+    /// The records that make this image from an empty one.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<MetadataRecord> {
+        let mut records = Vec::new();
+        let cluster = self.cluster_id.as_ref();
+        records.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
+        for topic in self.topics() {
+            snapshot_topic(topic, &mut records);
+        }
+        for (node, configs) in &self.brokers {
+            let resource = ConfigResource::Broker(*node);
+            snapshot_configs(&resource, configs, &mut records);
+        }
+        if self.next_producer_id > 0 {
+            records.push(MetadataRecord::ProducerIds {
+                next: self.next_producer_id,
+            });
+        }
+        records.push(MetadataRecord::SnapshotEnd {
+            version: self.version,
+            next_log: self.next_log,
+        });
+        records
+    }
+
+    fn set_cluster(&mut self, id: &str) -> Result<(), ReplayError> {
+        if self.cluster_id.as_deref().is_some_and(|known| known != id) {
+            return wrong(format!("a second cluster id, {id}"));
+        }
+        self.cluster_id = Some(id.into());
+        Ok(())
+    }
+
+    fn add_topic(&mut self, name: &str, id: TopicId) -> Result<(), ReplayError> {
+        if self.topics.contains_key(name) || self.names.contains_key(&id) {
+            return wrong(format!("topic {name} with id {id} exists"));
+        }
+        let name: Arc<str> = name.into();
+        let topic = Topic {
+            name: name.clone(),
+            id,
+            internal: is_internal(&name),
+            partitions: Vec::new(),
+            configs: BTreeMap::new(),
+        };
+        self.topics.insert(name.clone(), Arc::new(topic));
+        self.names.insert(id, name);
+        Ok(())
+    }
+
+    fn set_partition(&mut self, record: &PartitionRecord) -> Result<(), ReplayError> {
+        let Some(topic) = self
+            .names
+            .get(&record.topic)
+            .and_then(|n| self.topics.get_mut(n))
+        else {
+            return wrong(format!("partition of unknown topic {}", record.topic));
+        };
+        let index = usize::try_from(record.index).unwrap_or(usize::MAX);
+        if index > topic.partitions.len() {
+            return wrong(format!(
+                "partition {}-{} leaves a gap",
+                topic.name, record.index
+            ));
+        }
+        let partition = Partition {
+            log: record.log,
+            store: record.store,
+            replicas: record.replicas.clone(),
+            isr: record.isr.clone(),
+            leader: record.leader,
+            leader_epoch: record.leader_epoch,
+            partition_epoch: record.partition_epoch,
+        };
+        let partitions = &mut Arc::make_mut(topic).partitions;
+        match partitions.get_mut(index) {
+            Some(known) => *known = partition,
+            None => partitions.push(partition),
+        }
+        self.next_log = self.next_log.max(record.log.0.saturating_add(1));
+        Ok(())
+    }
+
+    fn remove_topic(&mut self, id: TopicId) -> Result<(), ReplayError> {
+        match self.names.remove(&id) {
+            Some(name) => {
+                self.topics.remove(&name);
+                Ok(())
+            }
+            None => wrong(format!("removal of unknown topic {id}")),
+        }
+    }
+
+    fn set_config(
+        &mut self,
+        resource: &ConfigResource,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), ReplayError> {
+        let configs = match resource {
+            ConfigResource::Topic(name) => match self.topics.get_mut(name.as_str()) {
+                Some(topic) => &mut Arc::make_mut(topic).configs,
+                None => return wrong(format!("setting of unknown topic {name}")),
+            },
+            ConfigResource::Broker(node) => self.brokers.entry(*node).or_default(),
+        };
+        match value {
+            Some(value) => configs.insert(key.to_owned(), value.to_owned()),
+            None => configs.remove(key),
+        };
+        self.brokers.retain(|_, configs| !configs.is_empty());
+        Ok(())
+    }
+
+    fn set_producer_ids(&mut self, next: i64) -> Result<(), ReplayError> {
+        if next < self.next_producer_id {
+            return wrong(format!("producer ids go back to {next}"));
+        }
+        self.next_producer_id = next;
+        Ok(())
+    }
+}
+
+fn wrong(why: String) -> Result<(), ReplayError> {
+    Err(ReplayError(why))
+}
+
+fn snapshot_topic(topic: &Topic, records: &mut Vec<MetadataRecord>) {
+    records.push(MetadataRecord::Topic {
+        name: topic.name.to_string(),
+        id: topic.id,
+    });
+    for (index, partition) in (0..).zip(&topic.partitions) {
+        records.push(MetadataRecord::Partition(PartitionRecord {
+            topic: topic.id,
+            index,
+            log: partition.log,
+            store: partition.store,
+            replicas: partition.replicas.clone(),
+            isr: partition.isr.clone(),
+            leader: partition.leader,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+        }));
+    }
+    let resource = ConfigResource::Topic(topic.name.to_string());
+    snapshot_configs(&resource, &topic.configs, records);
+}
+
+fn snapshot_configs(
+    resource: &ConfigResource,
+    configs: &BTreeMap<String, String>,
+    records: &mut Vec<MetadataRecord>,
+) {
+    records.extend(configs.iter().map(|(key, value)| MetadataRecord::Config {
+        resource: resource.clone(),
+        key: key.clone(),
+        value: Some(value.clone()),
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
+        MetadataRecord::Partition(PartitionRecord {
+            topic: TopicId([topic; 16]),
+            index,
+            log: LogId(log),
+            store: StoreId(0),
+            replicas: vec![NodeId(1)],
+            isr: vec![NodeId(1)],
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+        })
+    }
+
+    fn topic(name: u8) -> MetadataRecord {
+        MetadataRecord::Topic {
+            name: format!("t{name}"),
+            id: TopicId([name; 16]),
+        }
+    }
+
+    /// Few names, so that records meet each other.
+    fn record() -> impl Strategy<Value = MetadataRecord> {
+        let value = proptest::option::of("[a-z]{0,3}");
+        let resource = prop_oneof![
+            (0u8..3).prop_map(|t| ConfigResource::Topic(format!("t{t}"))),
+            proptest::option::of(0i32..2).prop_map(|n| ConfigResource::Broker(n.map(NodeId))),
+        ];
+        prop_oneof![
+            Just(MetadataRecord::Cluster { id: "c".to_owned() }),
+            (0u8..3).prop_map(topic),
+            (0u8..3, 0i32..3, 0u64..9).prop_map(|(t, i, l)| partition(t, i, l)),
+            (0u8..3).prop_map(|t| MetadataRecord::RemoveTopic {
+                id: TopicId([t; 16])
+            }),
+            (resource, "[ab]", value).prop_map(|(resource, key, value)| MetadataRecord::Config {
+                resource,
+                key,
+                value
+            }),
+            (0i64..5000).prop_map(|next| MetadataRecord::ProducerIds { next }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_snapshot_makes_the_same_image(records in proptest::collection::vec(record(), 0..60)) {
+            let mut image = Image::default();
+            for record in &records {
+                let before = image.clone();
+                if image.replay(record).is_err() {
+                    prop_assert_eq!(&image, &before);
+                }
+            }
+            let mut copy = Image::default();
+            for record in image.snapshot() {
+                prop_assert_eq!(copy.replay(&record), Ok(()));
+            }
+            prop_assert_eq!(copy, image);
+        }
+    }
+
+    #[test]
+    fn topics_come_and_go() {
+        let mut image = Image::default();
+        for record in [topic(1), partition(1, 0, 7), partition(1, 1, 8)] {
+            image.replay(&record).unwrap();
+        }
+        let old = image.clone();
+        assert_eq!(image.topic("t1").unwrap().partitions.len(), 2);
+        assert_eq!(image.topic_by_id(TopicId([1; 16])), image.topic("t1"));
+        image
+            .replay(&MetadataRecord::RemoveTopic {
+                id: TopicId([1; 16]),
+            })
+            .unwrap();
+        assert!(image.topic("t1").is_none());
+        assert_eq!(image.next_log, 9, "a log id is never used again");
+        assert_eq!(
+            old.topic("t1").unwrap().partitions.len(),
+            2,
+            "an image never changes"
+        );
+    }
+
+    #[test]
+    fn records_that_do_not_fit_are_refused() {
+        let mut image = Image::default();
+        image.replay(&topic(1)).unwrap();
+        for record in [
+            topic(1),
+            partition(1, 1, 0),
+            partition(1, -1, 0),
+            partition(2, 0, 0),
+        ] {
+            assert!(image.replay(&record).is_err(), "{record:?}");
+        }
+        image
+            .replay(&MetadataRecord::ProducerIds { next: 1000 })
+            .unwrap();
+        assert!(
+            image
+                .replay(&MetadataRecord::ProducerIds { next: 999 })
+                .is_err()
+        );
+        assert_eq!(image.version, 2);
+    }
+}

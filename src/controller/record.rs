@@ -1,0 +1,81 @@
+//! What can happen to the metadata, one record each. Records are kept for ever,
+//! so a type's number and meaning never change; see `record_codec.rs`.
+
+use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+
+/// One change of the metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataRecord {
+    /// The cluster has this id, once and for ever.
+    Cluster {
+        /// Kafka's text form of a random UUID, or what `millrace.cluster.id` says.
+        id: String,
+    },
+    /// A topic exists. Its partitions follow.
+    Topic {
+        /// Its name, unique among the topics that exist.
+        name: String,
+        /// Its id, unique for ever.
+        id: TopicId,
+    },
+    /// A partition exists, or has changed: the whole of its state.
+    Partition(PartitionRecord),
+    /// A topic and its settings are gone.
+    RemoveTopic {
+        /// Which.
+        id: TopicId,
+    },
+    /// A setting was set or, without a value, went back to what it is by default.
+    Config {
+        /// Whose.
+        resource: ConfigResource,
+        /// Kafka's name of the setting.
+        key: String,
+        /// The new text.
+        value: Option<String>,
+    },
+    /// Producer ids below this one may have been given out.
+    ProducerIds {
+        /// The first one that was not.
+        next: i64,
+    },
+    /// Ends a snapshot: what the records of a snapshot cannot say themselves.
+    SnapshotEnd {
+        /// [`super::Image::version`] when it was taken.
+        version: u64,
+        /// The first log id never used; the highest one may belong to a topic that is gone.
+        next_log: u64,
+    },
+}
+
+/// The whole state of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRecord {
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its number in the topic, from 0 without a gap.
+    pub index: i32,
+    /// Its log in the stores.
+    pub log: LogId,
+    /// The store of its node that holds the log.
+    pub store: StoreId,
+    /// The nodes that should have a copy, the preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// Those that are in sync.
+    pub isr: Vec<NodeId>,
+    /// The leader; -1 for none.
+    pub leader: NodeId,
+    /// Grows with each leader.
+    pub leader_epoch: LeaderEpoch,
+    /// Grows with each change of this record.
+    pub partition_epoch: i32,
+}
+
+/// Whose setting it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigResource {
+    /// A topic, by name.
+    Topic(String),
+    /// A broker; `None` for all.
+    Broker(Option<NodeId>),
+}
