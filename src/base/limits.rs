@@ -17,3 +17,15 @@ pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
+/// Batch boundaries one partition remembers from earlier reads, so that consumers who read on do not scan.
+pub const READ_HINTS_PER_PARTITION_MAX: usize = 32;
+/// Time lookups of one partition that may be waiting for a file read at once; the oldest one starts again.
+pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
+/// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.
+pub const BATCH_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Member ids one consumer group may have handed out to members that have not joined with them yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+/// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
+pub const GROUPS_MAX: usize = 1_000_000;
+/// Partitions that one request may create, as in Kafka.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

@@ -25,6 +25,19 @@ impl PageBuf {
         Self { pages }
     }
 
+    /// Grows, with zeroes, to hold at least `len` bytes.
+    pub fn grow(&mut self, len: usize) {
+        let pages = len.div_ceil(BLOCK);
+        if pages > self.pages.len() {
+            self.pages.resize(pages, Page([0; BLOCK]));
+        }
+    }
+
+    /// Drops the pages that do not hold any of the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.pages.truncate(len.div_ceil(BLOCK));
+    }
+
     /// Length in bytes, a multiple of [`BLOCK`].
     #[must_use]
     pub fn len(&self) -> usize {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{CleanupPolicy, CompressionType, TimestampType};
+use super::value::{CleanupPolicy, CompressionType};
 use crate::base::{BLOCK, NodeId};
+use crate::record::TimestampType;
 use crate::store::StoreConfig;
 
 const MIB: i64 = 1024 * 1024;
@@ -366,8 +367,10 @@ mod tests {
 
     #[test]
     fn clients_are_told_where_to_connect() {
-        let mut config = BrokerConfig::default();
-        config.host_name = "box".to_owned();
+        let mut config = BrokerConfig {
+            host_name: "box".to_owned(),
+            ..BrokerConfig::default()
+        };
         assert_eq!(config.advertised(0), ("box".to_owned(), 9092));
         config.set("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
         config.bound(0, 1234);

@@ -23,4 +23,4 @@ pub use load::{ConfigError, Problem, load};
 pub use page::settings_page;
 pub use setting::{Kind, SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, is_internal};
-pub use value::{CleanupPolicy, CompressionType, TimestampType, Value};
+pub use value::{CleanupPolicy, CompressionType, Value};

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::broker::BrokerConfig;
 use super::setting::{ANY, SetError, from, settings};
-use super::value::{CleanupPolicy, CompressionType, TimestampType};
+use super::value::{CleanupPolicy, CompressionType};
+use crate::record::TimestampType;
 
 const MIB: i64 = 1024 * 1024;
 
@@ -93,14 +94,22 @@ impl TopicConfig {
         }
     }
 
-    /// Checks one setting that a client wants for a topic.
+    /// Checks one setting that a client wants for a topic. Only the broker's own topics are
+    /// compacted, and they cannot be anything else.
     ///
     /// # Errors
     /// The message for the client.
-    pub fn check(key: &str, text: &str) -> Result<(), String> {
+    pub fn check(topic: &str, key: &str, text: &str) -> Result<(), String> {
         let mut config = Self::default();
         match config.set(key, text) {
-            Ok(()) if config.cleanup_policy != CleanupPolicy::Delete => Err(format!(
+            Ok(()) if key != "cleanup.policy" => Ok(()),
+            Ok(()) if is_internal(topic) => match config.cleanup_policy {
+                CleanupPolicy::Compact => Ok(()),
+                CleanupPolicy::Delete => Err(format!(
+                    "Invalid value {text} for configuration {key}: {topic} must be compacted"
+                )),
+            },
+            Ok(()) if config.cleanup_policy == CleanupPolicy::Compact => Err(format!(
                 "Invalid value {text} for configuration {key}: compaction is not supported yet, only delete is"
             )),
             Ok(()) => Ok(()),
@@ -134,8 +143,10 @@ mod tests {
 
     #[test]
     fn a_topics_own_setting_wins() {
-        let mut broker = BrokerConfig::default();
-        broker.log_retention_hours = 1;
+        let broker = BrokerConfig {
+            log_retention_hours: 1,
+            ..BrokerConfig::default()
+        };
         let own = BTreeMap::from([
             ("segment.bytes".to_owned(), "2097152".to_owned()),
             ("retention.bytes".to_owned(), "rubbish".to_owned()),
@@ -148,25 +159,30 @@ mod tests {
 
     #[test]
     fn clients_get_told_what_is_wrong() {
-        assert_eq!(TopicConfig::check("retention.ms", "-1"), Ok(()));
+        assert_eq!(TopicConfig::check("t", "retention.ms", "-1"), Ok(()));
         assert!(
-            TopicConfig::check("retention.ms", "-2")
+            TopicConfig::check("t", "retention.ms", "-2")
                 .unwrap_err()
                 .contains("at least -1")
         );
         assert!(
-            TopicConfig::check("cleanup.policy", "compact")
+            TopicConfig::check("t", "cleanup.policy", "compact")
                 .unwrap_err()
                 .contains("compaction")
         );
-        assert!(TopicConfig::check("compression.type", "gzip").is_err());
+        assert!(TopicConfig::check("t", "compression.type", "gzip").is_err());
         assert!(
-            TopicConfig::check("flush.ms", "1")
+            TopicConfig::check("t", "flush.ms", "1")
                 .unwrap_err()
                 .contains("not supported yet")
         );
+        assert_eq!(
+            TopicConfig::check("__consumer_offsets", "cleanup.policy", "compact"),
+            Ok(())
+        );
+        assert!(TopicConfig::check("__consumer_offsets", "cleanup.policy", "delete").is_err());
         assert!(
-            TopicConfig::check("retention", "1")
+            TopicConfig::check("t", "retention", "1")
                 .unwrap_err()
                 .contains("Unknown")
         );

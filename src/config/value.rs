@@ -2,6 +2,7 @@
 //! shown. Kafka's rules: plain numbers, no unit suffixes; a text is trimmed.
 
 use super::setting::Kind;
+use crate::record::TimestampType;
 
 /// A type of settings.
 pub trait Value: Sized {
@@ -96,13 +97,7 @@ impl<T: Value> Value for Option<T> {
 }
 
 macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident, $kind:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name {
-            $($(#[$vdoc])* $variant,)+
-        }
-
+    ($name:ident, $kind:ident { $($variant:ident = $text:literal,)+ }) => {
         impl Value for $name {
             const KIND: Kind = Kind::$kind;
             const CHOICES: &'static [&'static str] = &[$($text),+];
@@ -121,33 +116,33 @@ macro_rules! choice {
     };
 }
 
-choice! {
-    /// Whose clock stamps the records of a topic.
-    TimestampType, String {
-        /// The producer's, as sent.
-        CreateTime = "CreateTime",
-        /// The broker's, at the append.
-        LogAppendTime = "LogAppendTime",
-    }
+choice!(TimestampType, String {
+    CreateTime = "CreateTime",
+    LogAppendTime = "LogAppendTime",
+});
+
+/// The codec of stored batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// What the producer chose: batches are stored as they came.
+    Producer,
 }
 
-choice! {
-    /// The codec of stored batches. Batches are stored as they came, so there is one choice.
-    CompressionType, String {
-        /// What the producer chose.
-        Producer = "producer",
-    }
+choice!(CompressionType, String { Producer = "producer", });
+
+/// What happens to old segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// They are deleted by age and size.
+    Delete,
+    /// The newest record of each key is kept. Internal topics only.
+    Compact,
 }
 
-choice! {
-    /// What happens to old segments.
-    CleanupPolicy, List {
-        /// They are deleted by age and size.
-        Delete = "delete",
-        /// The newest record of each key is kept. Internal topics only.
-        Compact = "compact",
-    }
-}
+choice!(CleanupPolicy, List {
+    Delete = "delete",
+    Compact = "compact",
+});
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
-use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use crate::base::{IdMap, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 use crate::config::is_internal;
+
+/// The log that the metadata records themselves are kept in.
+pub const METADATA_LOG: LogId = LogId(0);
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl std::fmt::Display for ReplayError {
 impl std::error::Error for ReplayError {}
 
 /// The metadata of the cluster at one moment. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Records replayed so far.
     pub version: u64,
@@ -73,34 +76,50 @@ pub struct Image {
     pub next_producer_id: i64,
     /// The first log id that was never used.
     pub next_log: u64,
-    topics: BTreeMap<Arc<str>, Arc<Topic>>,
-    names: BTreeMap<TopicId, Arc<str>>,
+    /// By id, which is how produce and fetch ask.
+    topics: IdMap<TopicId, Arc<Topic>>,
+    names: BTreeMap<Arc<str>, TopicId>,
     /// Settings of all brokers and of single ones.
     brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            cluster_id: None,
+            next_producer_id: 0,
+            next_log: METADATA_LOG.0 + 1,
+            topics: IdMap::default(),
+            names: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+        }
+    }
 }
 
 impl Image {
     /// A topic by name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.topics.get(name)
+        self.topics.get(self.names.get(name)?)
     }
 
     /// A topic by id.
     #[must_use]
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.topics.get(self.names.get(&id)?)
+        self.topics.get(&id)
     }
 
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topics.values()
+        self.names.values().filter_map(|id| self.topics.get(id))
     }
 
     /// The topics from this name on, by name.
     pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
         let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
-        self.topics.range::<str, _>(from).map(|(_, topic)| topic)
+        let ids = self.names.range::<str, _>(from).map(|(_, id)| id);
+        ids.filter_map(|id| self.topics.get(id))
     }
 
     /// The settings of a broker, or of all brokers.
@@ -171,7 +190,7 @@ impl Image {
     }
 
     fn add_topic(&mut self, name: &str, id: TopicId) -> Result<(), ReplayError> {
-        if self.topics.contains_key(name) || self.names.contains_key(&id) {
+        if self.names.contains_key(name) || self.topics.contains_key(&id) {
             return wrong(format!("topic {name} with id {id} exists"));
         }
         let name: Arc<str> = name.into();
@@ -182,17 +201,13 @@ impl Image {
             partitions: Vec::new(),
             configs: BTreeMap::new(),
         };
-        self.topics.insert(name.clone(), Arc::new(topic));
-        self.names.insert(id, name);
+        self.topics.insert(id, Arc::new(topic));
+        self.names.insert(name, id);
         Ok(())
     }
 
     fn set_partition(&mut self, record: &PartitionRecord) -> Result<(), ReplayError> {
-        let Some(topic) = self
-            .names
-            .get(&record.topic)
-            .and_then(|n| self.topics.get_mut(n))
-        else {
+        let Some(topic) = self.topics.get_mut(&record.topic) else {
             return wrong(format!("partition of unknown topic {}", record.topic));
         };
         let index = usize::try_from(record.index).unwrap_or(usize::MAX);
@@ -221,9 +236,9 @@ impl Image {
     }
 
     fn remove_topic(&mut self, id: TopicId) -> Result<(), ReplayError> {
-        match self.names.remove(&id) {
-            Some(name) => {
-                self.topics.remove(&name);
+        match self.topics.remove(&id) {
+            Some(topic) => {
+                self.names.remove(&topic.name);
                 Ok(())
             }
             None => wrong(format!("removal of unknown topic {id}")),
@@ -237,10 +252,13 @@ impl Image {
         value: Option<&str>,
     ) -> Result<(), ReplayError> {
         let configs = match resource {
-            ConfigResource::Topic(name) => match self.topics.get_mut(name.as_str()) {
-                Some(topic) => &mut Arc::make_mut(topic).configs,
-                None => return wrong(format!("setting of unknown topic {name}")),
-            },
+            ConfigResource::Topic(name) => {
+                let id = self.names.get(name.as_str());
+                match id.and_then(|id| self.topics.get_mut(id)) {
+                    Some(topic) => &mut Arc::make_mut(topic).configs,
+                    None => return wrong(format!("setting of unknown topic {name}")),
+                }
+            }
             ConfigResource::Broker(node) => self.brokers.entry(*node).or_default(),
         };
         match value {

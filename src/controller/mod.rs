@@ -3,17 +3,27 @@
 //! the image changes. So a restart, and later a failover, run the same code as
 //! the first time. Nothing here knows the wire.
 
+mod assignment;
+mod bootstrap;
+mod configs;
+mod create;
+mod draft;
 mod image;
-
+mod partitions;
 mod placement;
 mod producer_ids;
 mod record;
 mod record_codec;
 mod topic_name;
 
-pub use image::{Image, Partition, ReplayError, Topic};
+pub use bootstrap::bootstrap;
+pub use configs::{ConfigOp, alter_topic_configs};
+pub use create::{Created, NewTopic, create_missing, create_topics};
+pub use draft::{Draft, Refused, Terms};
+pub use image::{Image, METADATA_LOG, Partition, ReplayError, Topic};
+pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
 pub use record::{ConfigResource, MetadataRecord, PartitionRecord};
 pub use record_codec::RecordError;
-pub use topic_name::{check_topic_name, collision_key};
+pub use topic_name::check_topic_name;

@@ -1,1 +1,345 @@
-//! See ARCHITECTURE.md.
+//! One partition's log, as bookkeeping: which offsets it has, which batch lies at
+//! which byte of which segment, what is durable, which producer wrote what. The
+//! bytes themselves are the store's. Pure: time comes in as [`Now`], bytes that
+//! are not in memory come in through [`Log::scanned`].
+//!
+//! - `append` offsets, timestamps, idempotent producers, rolling;
+//! - `read` and `times` find offsets and timestamps, as read plans and scans;
+//! - `retention` drops what is old, too much or deleted by a client;
+//! - `state` and `recovery` are the way through a restart;
+//! - `segment`, `index`, `epochs`, `producers`, `hints` are the tables.
+
+use std::collections::VecDeque;
+
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset};
+use crate::record::TimestampType;
+use crate::store::{FlushSeq, LogLabel, Store};
+
+mod append;
+mod check;
+mod codec;
+mod epochs;
+mod hints;
+mod index;
+mod notes;
+mod producers;
+mod read;
+mod recovery;
+mod retention;
+mod segment;
+mod state;
+mod times;
+mod walk;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod testing;
+
+pub use append::Appended;
+pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
+pub use read::{ReadOutcome, Ticket};
+pub use recovery::{LogRecovery, LogRecoveryError};
+pub use times::TimeLookup;
+
+use epochs::Epochs;
+use hints::{Hints, Position};
+use notes::Note;
+use producers::Producers;
+use segment::{Entry, Segment};
+use times::Lookups;
+
+/// Why an operation was refused: the code for the client and a sentence for its user.
+pub type Refusal = (ErrorCode, String);
+
+/// The settings of a log, named as Kafka's topic settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `segment.bytes`.
+    pub segment_bytes: u64,
+    /// `segment.ms`.
+    pub segment_ms: i64,
+    /// `retention.ms`; negative for no limit, and for topics that are only compacted.
+    pub retention_ms: i64,
+    /// `retention.bytes`; negative for no limit, and for topics that are only compacted.
+    pub retention_bytes: i64,
+    /// `max.message.bytes`: the largest batch.
+    pub max_message_bytes: u64,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: i64,
+    /// The broker's `producer.id.expiration.ms`.
+    pub producer_id_expiration_ms: i64,
+}
+
+impl Default for LogConfig {
+    /// Kafka's defaults.
+    fn default() -> Self {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+        Self {
+            segment_bytes: 1024 * 1024 * 1024,
+            segment_ms: 7 * DAY_MS,
+            retention_ms: 7 * DAY_MS,
+            retention_bytes: -1,
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 60 * 60 * 1000,
+            producer_id_expiration_ms: DAY_MS,
+        }
+    }
+}
+
+/// One partition's log. See the module's description.
+#[derive(Debug)]
+pub struct Log {
+    id: LogId,
+    label: LogLabel,
+    config: LogConfig,
+    /// Oldest first, never empty; the last one is the active one.
+    segments: VecDeque<Segment>,
+    /// First offset that clients may read.
+    log_start: Offset,
+    /// The next offset to be written.
+    end: Offset,
+    epochs: Epochs,
+    producers: Producers,
+    /// Appended, not yet durable: where the log ends once a flush is. One entry per flush.
+    pending: VecDeque<(FlushSeq, Position)>,
+    /// Everything before it is on this node's disk.
+    durable: Position,
+    /// Everything before it may be read.
+    high_watermark: Position,
+    hints: Hints,
+    lookups: Lookups,
+}
+
+impl Log {
+    /// Creates the log of a new partition in the store. It begins at offset 0, in leader epoch 0.
+    pub fn create(
+        id: LogId,
+        label: LogLabel,
+        config: LogConfig,
+        now: Now,
+        store: &mut Store,
+    ) -> Self {
+        store.create_log(id, label.clone(), Offset(0));
+        let mut log = Self::empty(id, config);
+        log.label = label;
+        log.start_segment(Offset(0), now.wall_ms);
+        log
+    }
+
+    /// A log without its first segment.
+    fn empty(id: LogId, config: LogConfig) -> Self {
+        let zero = Position {
+            offset: Offset(0),
+            segment: Offset(0),
+            pos: 0,
+        };
+        Self {
+            id,
+            label: LogLabel::default(),
+            config,
+            segments: VecDeque::new(),
+            log_start: Offset(0),
+            end: Offset(0),
+            epochs: Epochs::new(LeaderEpoch(0), Offset(0)),
+            producers: Producers::default(),
+            pending: VecDeque::new(),
+            durable: zero,
+            high_watermark: zero,
+            hints: Hints::default(),
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// Its id in the store.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Topic and partition.
+    #[must_use]
+    pub fn label(&self) -> &LogLabel {
+        &self.label
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> &LogConfig {
+        &self.config
+    }
+
+    /// Changes the settings. What is in the log already is looked at by the next
+    /// [`retain`](Self::retain).
+    pub fn set_config(&mut self, config: LogConfig) {
+        self.config = config;
+    }
+
+    /// The first offset that may be read (log start offset).
+    #[must_use]
+    pub fn start_offset(&self) -> Offset {
+        self.log_start
+    }
+
+    /// The first offset that may not be read yet.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark.offset
+    }
+
+    /// The first offset that is not on this node's disk yet.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
+        self.durable.offset
+    }
+
+    /// The next offset to be written (log end offset).
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.end
+    }
+
+    /// The epoch that appends are stamped with.
+    #[must_use]
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.epochs.latest()
+    }
+
+    /// The epoch that wrote `offset`, as ListOffsets reports it.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        self.epochs.at(offset)
+    }
+
+    /// The answer to OffsetForLeaderEpoch: the last epoch not newer than `epoch`, and the offset at
+    /// which it ended; [`UNDEFINED_EPOCH`] if there is no answer.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        self.epochs.end_offset_for(epoch, self.end)
+    }
+
+    /// Appends from now on are stamped with `epoch`. No effect, and `None`, if it is not newer.
+    pub fn begin_epoch(&mut self, epoch: LeaderEpoch, store: &mut Store) -> Option<FlushSeq> {
+        if epoch <= self.leader_epoch() {
+            return None;
+        }
+        self.epochs.assign(epoch, self.end);
+        let note = Note::Epoch {
+            epoch,
+            start: self.end,
+        };
+        Some(store.note(self.id, note.encode()))
+    }
+
+    /// Bytes of all batches, those before the log start in the first segment included.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.end_bytes() - self.segments.front().map_or(0, |first| first.start)
+    }
+
+    /// Number of segments.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// A flush and all before it are on the disk. `Some` is the new high watermark, if it moved.
+    pub fn on_durable(&mut self, flush: FlushSeq) -> Option<Offset> {
+        while let Some((waiting, end)) = self.pending.front().copied() {
+            if waiting > flush {
+                break;
+            }
+            self.pending.pop_front();
+            self.durable = end;
+        }
+        self.advance_high_watermark()
+    }
+
+    /// The one place where the high watermark moves. On a single node it is the durable end; with
+    /// replicas it will be the least of what the in-sync ones have, which takes their positions too.
+    fn advance_high_watermark(&mut self) -> Option<Offset> {
+        let moved = self.durable.offset > self.high_watermark.offset;
+        self.high_watermark = self.durable;
+        moved.then_some(self.high_watermark.offset)
+    }
+
+    /// The bookkeeping of a batch that is in the store now: the one way for appends and recovery.
+    /// The caller has checked that the active segment can take it.
+    fn record_entry(&mut self, entry: &Entry, wall_ms: i64, flush: FlushSeq) {
+        self.epochs.assign(entry.epoch, entry.base_offset);
+        if let Some(producer) = &entry.producer {
+            let appended = producers::Remembered {
+                base_sequence: producer.base_sequence,
+                last_delta: producer.last_delta,
+                base_offset: entry.base_offset,
+                timestamp: entry.max_timestamp,
+                flush,
+            };
+            self.producers.remember(producer, appended, wall_ms);
+        }
+        self.end = entry.next_offset();
+        let active = self.active_mut();
+        active.add(entry, wall_ms);
+        let end = self.end_position();
+        match self.pending.back_mut() {
+            Some((waiting, reached)) if *waiting == flush => *reached = end,
+            _ => self.pending.push_back((flush, end)),
+        }
+    }
+
+    /// Begins a new active segment in the bookkeeping.
+    fn start_segment(&mut self, base: Offset, wall_ms: i64) {
+        let segment = Segment::new(base, self.end_bytes(), wall_ms);
+        self.segments.push_back(segment);
+    }
+
+    fn active(&self) -> &Segment {
+        self.segments.back().expect("a log has an active segment")
+    }
+
+    fn active_mut(&mut self) -> &mut Segment {
+        self.segments
+            .back_mut()
+            .expect("a log has an active segment")
+    }
+
+    /// Where the next batch goes.
+    fn end_position(&self) -> Position {
+        let active = self.active();
+        Position {
+            offset: self.end,
+            segment: active.base,
+            pos: active.len,
+        }
+    }
+
+    /// Bytes appended in all, dropped ones included.
+    fn end_bytes(&self) -> u64 {
+        self.segments.back().map_or(0, |last| last.start + last.len)
+    }
+
+    /// The segment of this base offset and its number.
+    fn segment(&self, base: Offset) -> Option<(usize, &Segment)> {
+        let number = self
+            .segments
+            .binary_search_by_key(&base, |segment| segment.base)
+            .ok()?;
+        Some((number, &self.segments[number]))
+    }
+
+    /// Where the readable bytes of a segment end; 0 for segments after the high watermark.
+    fn readable_end(&self, segment: &Segment) -> u64 {
+        let mark = &self.high_watermark;
+        match segment.base.cmp(&mark.segment) {
+            std::cmp::Ordering::Less => segment.len,
+            std::cmp::Ordering::Equal => mark.pos,
+            std::cmp::Ordering::Greater => 0,
+        }
+    }
+}

@@ -158,6 +158,8 @@ fn header_len((name, value): &(&str, Option<&[u8]>)) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
     use proptest::prelude::*;
 
     use super::*;
@@ -191,14 +193,19 @@ mod tests {
         assert_eq!(info.codec(), Codec::Zstd);
     }
 
-    type Field = Option<Vec<u8>>;
+    fn any_field() -> impl Strategy<Value = Option<Vec<u8>>> {
+        option::of(vec(any::<u8>(), 0..20))
+    }
 
     proptest! {
         #[test]
         fn round_trip(
             codec in 0u8..5,
             base: i32,
-            list: Vec<(i32, Field, Field, Vec<(String, Field)>)>,
+            list in vec(
+                (any::<i32>(), any_field(), any_field(), vec(("\\PC{0,5}", any_field()), 0..4)),
+                0..20,
+            ),
         ) {
             let codec = Codec::from_id(codec).unwrap();
             let mut builder = BatchBuilder::new(codec, i64::from(base));

@@ -210,11 +210,11 @@ mod tests {
 
     #[test]
     fn a_bomb_is_stopped() {
-        let zeros = vec![0; 8 << 20];
+        let zeros = vec![0; 1 << 20];
         for codec in Codec::ALL {
             let input = compressed(codec, &zeros);
             assert_eq!(
-                codec.decompress(&input, 1 << 20),
+                codec.decompress(&input, 1 << 17),
                 Err(BatchError::TooLarge),
                 "{codec:?}"
             );
@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(input: Vec<u8>, repeat in 1usize..400) {
+        fn round_trip(input: Vec<u8>, repeat in 1usize..100) {
             let input = input.repeat(repeat);
             for codec in Codec::ALL {
                 let packed = compressed(codec, &input);

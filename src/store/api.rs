@@ -129,6 +129,40 @@ pub enum ReplayItem {
 /// One replayed item and the log it belongs to.
 pub type Replay = (LogId, ReplayItem);
 
+/// The store has reached its bound: retry after deletes or retention have made room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreFull;
+
+/// How a store is used, for tools and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Logs.
+    pub logs: usize,
+    /// Bytes of the file that are in use or written ahead.
+    pub bytes_total: u64,
+    /// `millrace.store.bytes.max`.
+    pub bytes_max: u64,
+    /// Bytes of free chunks within `bytes_total`.
+    pub chunk_bytes_free: u64,
+    /// Size of the journal ring.
+    pub journal_bytes: u64,
+    /// Bytes of it that recovery would replay.
+    pub journal_bytes_used: u64,
+    /// Bytes kept in memory for tail readers.
+    pub memory_tail_bytes: usize,
+    /// Checkpoints made so far.
+    pub generation: u64,
+}
+
+/// Faults that the simulator plants to show that it would find them. Never set otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sabotage {
+    /// Say that a flush is durable when it is only on its way.
+    pub ack_before_flush: bool,
+    /// Believe whatever the journal and the chunks hold.
+    pub skip_recovery_crc: bool,
+}
+
 /// Sizes and bounds of a store. All in bytes unless named otherwise.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
@@ -148,6 +182,10 @@ pub struct StoreConfig {
     pub tail_bytes_max: usize,
     /// A checkpoint is due after this many bytes went into chunks or half the ring was used.
     pub checkpoint_bytes: u64,
+    /// Random per start of the process: goes into each journal record, so that no two are ever the same.
+    pub boot: u32,
+    /// For the simulator only.
+    pub sabotage: Sabotage,
 }
 
 impl Default for StoreConfig {
@@ -162,6 +200,8 @@ impl Default for StoreConfig {
             flush_bytes_max: 4 * MIB as usize,
             tail_bytes_max: 64 * MIB as usize,
             checkpoint_bytes: 512 * MIB,
+            boot: 0,
+            sabotage: Sabotage::default(),
         }
     }
 }

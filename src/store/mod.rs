@@ -7,12 +7,401 @@
 //! Shape of the file (DESIGN.md section 5):
 //! `superblock x2 | journal ring | chunk area (regions of 4 MiB, split 16-fold twice)`.
 
+mod ahead;
+mod api;
+mod checkpoint;
+mod chunks;
+mod codec;
+mod flush;
+mod inspect;
+mod journal;
+mod layout;
+mod map;
+mod recover;
+mod snapshot;
+mod superblock;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
-use crate::base::{LogId, Offset};
-
-pub mod api;
-
 pub use api::*;
+pub use inspect::{BadRange, Inspection};
+pub use recover::{RecoverError, RecoveryReport};
 
-const _: fn(LogId, Offset, Bytes) = |_, _, _| {};
+use ahead::Ahead;
+use checkpoint::Checkpoint;
+use chunks::{Chunk, Chunks};
+use flush::{Flight, Item, OpenFlush};
+use journal::Entry;
+use map::Map;
+use superblock::Superblock;
+
+use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Store {
+    id: StoreId,
+    config: StoreConfig,
+    map: Map,
+    chunks: Chunks,
+    /// Freed by this flush; free once a checkpoint covers it and no read plan holds the pin.
+    freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    /// Covered by a checkpoint already, waiting for readers only.
+    unpinned_soon: Vec<(Chunk, ChunkPin)>,
+    /// Appends and notes that no flush has taken yet.
+    open: VecDeque<OpenFlush>,
+    /// Flushes on their way, in order.
+    flights: VecDeque<Flight>,
+    /// Number of the next flush to be opened.
+    next_seq: FlushSeq,
+    durable: FlushSeq,
+    /// Logical position of the next record: ring lap and place.
+    ring_head: u64,
+    /// Logical position of the oldest record that recovery would need.
+    ring_tail: u64,
+    chain: u32,
+    superblock: Superblock,
+    checkpoint: Option<Checkpoint>,
+    /// Bytes given to chunks since the last checkpoint.
+    placed_since: u64,
+    ahead: Ahead,
+    /// The memory tail, oldest first: log, segment, bytes.
+    tail: VecDeque<(LogId, Offset, usize)>,
+    tail_bytes: usize,
+    /// Bytes of appends that are in no chunk yet.
+    unplaced_bytes: u64,
+    ios: IdMap<u64, Io>,
+    next_io: u64,
+    failed: bool,
+    /// Something accepted could not be placed; fatal like a failed write.
+    out_of_space: bool,
+}
+
+/// What a disk operation was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Io {
+    Flush(FlushSeq),
+    Checkpoint,
+    Ahead(u64),
+}
+
+impl Store {
+    /// A new store: the operations make the file, and are to be performed, then made durable, before
+    /// anything else. Their completion need not be reported.
+    #[must_use]
+    pub fn format(id: StoreId, config: StoreConfig, seed: u64) -> (Self, Vec<DiskOp>) {
+        let start = layout::chunks_start(config.journal_bytes);
+        let superblock = Superblock {
+            store: id,
+            uuid: seed,
+            journal_bytes: config.journal_bytes,
+            generation: 0,
+            chunks_end: start,
+            flush: FlushSeq(0),
+            ring_pos: 0,
+            chain: 0,
+            checkpoint_len: 0,
+            checkpoint_crc: 0,
+            checkpoint_chunks: Vec::new(),
+        };
+        let chunks = Chunks::new(start, config.bytes_max);
+        let store = Self::assemble(id, config, Map::default(), chunks, superblock);
+        let mut ops = Vec::new();
+        store.ahead.format(store.config.journal_bytes, &mut ops);
+        for pos in layout::SUPERBLOCKS {
+            ops.push(DiskOp::Write {
+                id: IoId(0),
+                pos,
+                data: store.superblock.encode(),
+                background: false,
+            });
+        }
+        (store, ops)
+    }
+
+    fn assemble(
+        id: StoreId,
+        mut config: StoreConfig,
+        map: Map,
+        chunks: Chunks,
+        superblock: Superblock,
+    ) -> Self {
+        // A flush must fit into the ring several times over, whatever the settings say.
+        let ring = superblock.journal_bytes as usize;
+        config.flush_bytes_max = config.flush_bytes_max.clamp(4096, ring / 8);
+        config.bulk_bytes_min = config
+            .bulk_bytes_min
+            .clamp(4096, config.flush_bytes_max.max(4096));
+        config.flushes_in_flight_max = config.flushes_in_flight_max.max(1);
+        Self {
+            id,
+            map,
+            freed: VecDeque::new(),
+            unpinned_soon: Vec::new(),
+            open: VecDeque::new(),
+            flights: VecDeque::new(),
+            next_seq: FlushSeq(superblock.flush.0 + 1),
+            durable: superblock.flush,
+            ring_head: superblock.ring_pos,
+            ring_tail: superblock.ring_pos,
+            chain: superblock.chain,
+            checkpoint: None,
+            placed_since: 0,
+            ahead: Ahead::new(config.initial_bytes),
+            chunks,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            unplaced_bytes: 0,
+            ios: IdMap::default(),
+            next_io: 0,
+            failed: false,
+            out_of_space: false,
+            superblock,
+            config,
+        }
+    }
+
+    /// Which store it is.
+    #[must_use]
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// The flush up to which everything is durable.
+    #[must_use]
+    pub fn durable_seq(&self) -> FlushSeq {
+        self.durable
+    }
+
+    /// The last flush that anything given to the store so far belongs to.
+    #[must_use]
+    pub fn pending_seq(&self) -> FlushSeq {
+        FlushSeq(self.next_seq.0 - 1)
+    }
+
+    /// Makes a log whose first segment begins at `first`.
+    pub fn create_log(&mut self, log: LogId, label: LogLabel, first: Offset) -> FlushSeq {
+        self.push_entry(Entry::Create { log, first, label })
+    }
+
+    /// Deletes a log; its space comes back after the next checkpoint.
+    pub fn delete_log(&mut self, log: LogId) -> FlushSeq {
+        self.push_entry(Entry::Delete { log })
+    }
+
+    /// Lets the next append go to a new segment.
+    pub fn roll(&mut self, log: LogId, base: Offset) -> FlushSeq {
+        self.push_entry(Entry::Roll { log, base })
+    }
+
+    /// Drops the segments with a base below `base`, except the active one.
+    pub fn drop_before(&mut self, log: LogId, base: Offset) -> FlushSeq {
+        self.push_entry(Entry::DropBefore { log, base })
+    }
+
+    /// Keeps an opaque note, replayed in its place among the log's batches.
+    pub fn note(&mut self, log: LogId, note: Bytes) -> FlushSeq {
+        self.push_entry(Entry::Note { log, note })
+    }
+
+    /// Appends a batch to the active segment of a log. While it is copied, once, into the memory that is
+    /// written, base offset and leader epoch are stamped into it.
+    ///
+    /// # Errors
+    /// [`StoreFull`] if the store has reached `millrace.store.bytes.max`; nothing is kept then.
+    pub fn append(
+        &mut self,
+        log: LogId,
+        batch: Bytes,
+        base_offset: Offset,
+        epoch: LeaderEpoch,
+    ) -> Result<FlushSeq, StoreFull> {
+        if !self.has_room(batch.len()) {
+            return Err(StoreFull);
+        }
+        self.unplaced_bytes += batch.len() as u64;
+        Ok(self.push_item(Item::Append {
+            log,
+            batch,
+            base_offset,
+            epoch,
+        }))
+    }
+
+    /// Whether the store could place this many bytes more, with what checkpoints need kept in reserve.
+    #[must_use]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        /// What one log may waste by the rounding of its chunks.
+        const ROUNDING: u64 = 16 << 10;
+        let there = self.chunks.free_bytes() + self.chunks.growable_bytes();
+        let checkpoints = 2 * self.superblock.checkpoint_len + layout::REGION / 2;
+        let logs = self.map.logs.len() as u64 * ROUNDING / 4;
+        there >= checkpoints + 2 * self.unplaced_bytes + logs + 2 * bytes as u64 + ROUNDING
+    }
+
+    fn push_entry(&mut self, entry: Entry) -> FlushSeq {
+        self.push_item(Item::Entry(entry))
+    }
+
+    fn push_item(&mut self, item: Item) -> FlushSeq {
+        let cost = item.cost();
+        let limit = self.config.flush_bytes_max;
+        match self.open.back_mut() {
+            Some(open) if open.cost + cost <= limit => {
+                open.cost += cost;
+                open.items.push(item);
+                open.seq
+            }
+            _ => {
+                let seq = self.next_seq;
+                self.next_seq = FlushSeq(seq.0 + 1);
+                self.open.push_back(OpenFlush {
+                    seq,
+                    items: vec![item],
+                    cost,
+                });
+                seq
+            }
+        }
+    }
+
+    /// Starts what can be started: flushes as long as there is room for them, then background work.
+    pub fn poll(&mut self, ops: &mut Vec<DiskOp>) {
+        if self.failed {
+            return;
+        }
+        while self.flights.len() < self.config.flushes_in_flight_max && self.start_flush(ops) {}
+        self.reclaim_unpinned();
+        self.write_ahead(ops);
+    }
+
+    /// A disk operation ended.
+    pub fn on_disk(
+        &mut self,
+        id: IoId,
+        result: Result<(), DiskError>,
+        ops: &mut Vec<DiskOp>,
+        events: &mut Vec<StoreEvent>,
+    ) {
+        let Some(io) = self.ios.remove(&id.0) else {
+            return;
+        };
+        if let Err(error) = result {
+            // Whatever was asked to be durable may not be, and asking again would be answered with a lie.
+            self.failed = true;
+            events.push(StoreEvent::Failed(error));
+            return;
+        }
+        if self.failed {
+            return;
+        }
+        match io {
+            Io::Flush(seq) => self.flush_io_done(seq, ops),
+            Io::Checkpoint => self.checkpoint_io_done(ops),
+            Io::Ahead(region) => self.ahead_done(region),
+        }
+        self.advance_durable(ops, events);
+    }
+
+    /// Adds the bytes `[pos, pos + len)` of a segment to a read plan, as far as they exist.
+    pub fn read(&self, log: LogId, segment: Offset, pos: u64, len: usize, out: &mut Vec<Piece>) {
+        let Some(segment) = self.map.logs.get(&log).and_then(|log| log.segment(segment)) else {
+            return;
+        };
+        let end = pos.saturating_add(len as u64).min(segment.len);
+        if pos < end {
+            segment.read(self.id, pos, end, out);
+        }
+    }
+
+    /// The segments of a log: base offset and length in bytes.
+    pub fn segments(&self, log: LogId) -> impl Iterator<Item = (Offset, u64)> + '_ {
+        let log = self.map.logs.get(&log);
+        log.into_iter()
+            .flat_map(|log| log.segments.iter().map(|s| (s.base, s.len)))
+    }
+
+    /// Whether nothing is pending and nothing on its way.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty()
+            && self.flights.is_empty()
+            && self.checkpoint.is_none()
+            && self.ios.is_empty()
+    }
+
+    /// How the store is used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            logs: self.map.logs.len(),
+            bytes_total: self.chunks.end(),
+            bytes_max: self.config.bytes_max,
+            chunk_bytes_free: self.chunks.free_bytes(),
+            journal_bytes: self.superblock.journal_bytes,
+            journal_bytes_used: self.ring_head - self.ring_tail,
+            memory_tail_bytes: self.tail_bytes,
+            generation: self.superblock.generation,
+        }
+    }
+
+    fn io(&mut self, io: Io) -> IoId {
+        self.next_io += 1;
+        self.ios.insert(self.next_io, io);
+        IoId(self.next_io)
+    }
+
+    /// Keeps the bytes of a slice that was just pushed in the memory tail, and the tail in its bound.
+    fn remember(&mut self, log: LogId, segment: Offset, bytes: usize) {
+        self.tail.push_back((log, segment, bytes));
+        self.tail_bytes += bytes;
+        while self.tail_bytes > self.config.tail_bytes_max {
+            let Some((log, base, bytes)) = self.tail.pop_front() else {
+                break;
+            };
+            self.tail_bytes -= bytes;
+            if let Some(segment) = self
+                .map
+                .logs
+                .get_mut(&log)
+                .and_then(|log| log.segment_mut(base))
+            {
+                segment.evict_oldest_cached();
+            }
+        }
+    }
+
+    /// Panics where the bookkeeping contradicts itself.
+    pub fn invariants(&self) {
+        let mut used = self.map.chunks();
+        let count = self.map.logs.values().flat_map(|log| &log.segments);
+        let extents: usize = count.map(|s| s.extents.len()).sum();
+        assert_eq!(used.len(), extents, "two segments share a chunk");
+        let waiting = self.freed.iter().map(|(_, chunk, _)| *chunk);
+        let more = waiting
+            .chain(self.unpinned_soon.iter().map(|(chunk, _)| *chunk))
+            .chain(self.superblock.checkpoint_chunks.iter().copied())
+            .chain(self.checkpoint.iter().flat_map(|c| c.chunks.clone()));
+        for chunk in more {
+            assert!(used.insert(chunk), "chunk {chunk:?} has two owners");
+        }
+        self.chunks.check(&used);
+        assert!(self.ring_head - self.ring_tail <= self.superblock.journal_bytes);
+        for log in self.map.logs.values() {
+            for segment in &log.segments {
+                assert!(segment.filled <= segment.placed && segment.placed <= segment.len);
+                let memory = segment.memory_start();
+                assert!(
+                    memory <= segment.filled || segment.len == segment.filled,
+                    "log {} has bytes that are nowhere: memory from {memory}, filled to {}",
+                    log.id,
+                    segment.filled
+                );
+            }
+        }
+    }
+}

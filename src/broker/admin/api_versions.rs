@@ -1,0 +1,130 @@
+//! ApiVersions (18), versions 0-5.
+//!
+//! - An unknown version is answered in version 0 with UNSUPPORTED_VERSION and the range of
+//!   ApiVersions itself (KIP-511).
+//! - From version 3 on, a client's software name and version must be letters, digits, '-' and
+//!   '.', beginning and ending with a letter or digit, or else INVALID_REQUEST (KIP-511).
+//! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED (KIP-1242).
+//! - No features are claimed: none of Kafka's feature levels is implemented as a whole.
+
+use bytes::Bytes;
+use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
+
+use super::{Answer, Ctx};
+use crate::base::ErrorCode;
+use crate::wire::{self, RequestHeader};
+
+/// Answers an ApiVersions request of any version.
+#[must_use]
+pub fn api_versions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    let (version, mut response) = wire::api_versions(header.version);
+    if response.error_code == ErrorCode::None.code() {
+        match wire::decode::<ApiVersionsRequest>(body, header.version) {
+            Ok(request) => {
+                if let Some(code) = refusal(ctx, header.version, &request) {
+                    response = ApiVersionsResponse::default();
+                    response.error_code = code.code();
+                }
+            }
+            Err(error) => return Answer::Malformed(error.to_string()),
+        }
+    }
+    match wire::encode_response(header.correlation_id, version, &response) {
+        Ok(reply) => Answer::Reply(reply),
+        Err(error) => Answer::Malformed(error.to_string()),
+    }
+}
+
+fn refusal(ctx: &Ctx<'_>, version: i16, request: &ApiVersionsRequest) -> Option<ErrorCode> {
+    let names = [
+        &request.client_software_name,
+        &request.client_software_version,
+    ];
+    if version >= 3 && !names.iter().all(|name| is_software_name(name)) {
+        return Some(ErrorCode::InvalidRequest);
+    }
+    let other_cluster = request
+        .cluster_id
+        .as_ref()
+        .is_some_and(|id| Some(id.as_str()) != ctx.image.cluster_id.as_deref());
+    let other_node = request.node_id >= 0 && request.node_id != ctx.config.node_id;
+    (other_cluster || other_node).then_some(ErrorCode::RebootstrapRequired)
+}
+
+fn is_software_name(name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    ends(name.chars().next()) && ends(name.chars().next_back()) && name.chars().all(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Cluster, text};
+    use super::*;
+
+    fn request(name: &str, version: &str) -> ApiVersionsRequest {
+        let mut request = ApiVersionsRequest::default();
+        request.client_software_name = text(name);
+        request.client_software_version = text(version);
+        request
+    }
+
+    fn ask(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
+        Cluster::new().ask(version, request, |ctx, header, body| {
+            api_versions(ctx, header, body)
+        })
+    }
+
+    #[test]
+    fn every_version_lists_everything() {
+        for version in 0..=5 {
+            let response = ask(version, &request("apache-kafka-java", "4.1.0"));
+            assert_eq!(response.error_code, 0, "version {version}");
+            assert_eq!(response.api_keys.len(), wire::APIS.len());
+        }
+    }
+
+    #[test]
+    fn software_names_are_checked_from_version_3_on() {
+        let invalid = ErrorCode::InvalidRequest.code();
+        for (name, version) in [("", "1"), ("a", ""), ("-a", "1"), ("a b", "1"), ("a", "1.")] {
+            assert_eq!(
+                ask(3, &request(name, version)).error_code,
+                invalid,
+                "{name} {version}"
+            );
+        }
+        assert_eq!(ask(2, &request("", "")).error_code, 0);
+        assert_eq!(ask(4, &request("x", "1")).error_code, 0);
+    }
+
+    #[test]
+    fn a_client_of_another_cluster_is_sent_away() {
+        let mut request = request("a", "1");
+        request.cluster_id = Some(text("c1"));
+        request.node_id = 1;
+        assert_eq!(ask(5, &request).error_code, 0);
+        request.node_id = 2;
+        let rebootstrap = ErrorCode::RebootstrapRequired.code();
+        assert_eq!(ask(5, &request).error_code, rebootstrap);
+        request.node_id = 1;
+        request.cluster_id = Some(text("c2"));
+        assert_eq!(ask(5, &request).error_code, rebootstrap);
+    }
+
+    #[test]
+    fn an_unknown_version_is_answered_in_version_0() {
+        let mut cluster = Cluster::new();
+        let header = RequestHeader {
+            key: 18,
+            version: 99,
+            correlation_id: 5,
+            client_id: None,
+        };
+        let Answer::Reply(reply) = api_versions(&cluster.ctx(), &header, Bytes::new()) else {
+            panic!("no reply");
+        };
+        // Correlation id, then UNSUPPORTED_VERSION.
+        assert_eq!(reply[4..10], [0, 0, 0, 5, 0, 35]);
+    }
+}

@@ -1,0 +1,117 @@
+//! CreatePartitions (37), versions 0-3.
+//!
+//! - Every result has a message where it is an error; a name that comes twice is answered once,
+//!   with INVALID_REQUEST.
+//! - The partitions of internal topics are fixed (Kafka allows more, and loses offsets).
+//! - `timeout_ms` is not looked at, see CreateTopics.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kafka_wire::create_partitions_request::CreatePartitionsTopic;
+use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
+use kafka_wire_core::StrBytes;
+
+use super::{Answer, Ctx, answer, outcome};
+use crate::base::{ErrorCode, NodeId};
+use crate::controller::{Draft, MetadataRecord, MorePartitions, Refused, Terms, add_partitions};
+use crate::wire::RequestHeader;
+
+/// Answers a CreatePartitions request.
+#[must_use]
+pub fn create_partitions(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    answer(header, body, |request| respond(ctx, request))
+}
+
+fn respond(
+    ctx: &mut Ctx<'_>,
+    request: CreatePartitionsRequest,
+) -> (CreatePartitionsResponse, Vec<MetadataRecord>) {
+    let mut count: BTreeMap<StrBytes, usize> = BTreeMap::new();
+    for topic in &request.topics {
+        *count.entry(topic.name.clone()).or_default() += 1;
+    }
+    let mut draft = Draft::new(ctx.image);
+    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
+    let mut response = CreatePartitionsResponse::default();
+    for topic in request.topics {
+        let result = match count.remove(&topic.name) {
+            None => continue,
+            Some(1) => add_partitions(&mut draft, &mut terms, &more(&topic)),
+            Some(_) => Err(Refused::because(
+                ErrorCode::InvalidRequest,
+                "Duplicate topic name.",
+            )),
+        };
+        let mut shown = CreatePartitionsTopicResult::default();
+        shown.name = topic.name;
+        (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
+        response.results.push(shown);
+    }
+    let records = if request.validate_only {
+        Vec::new()
+    } else {
+        draft.into_records()
+    };
+    (response, records)
+}
+
+fn more(topic: &CreatePartitionsTopic) -> MorePartitions {
+    let assignments = topic.assignments.as_ref();
+    let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
+    MorePartitions {
+        name: topic.name.as_str().to_owned(),
+        count: topic.count,
+        assignments: assignments.map(|all| all.iter().map(|a| nodes(&a.broker_ids)).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Cluster, text};
+    use super::*;
+
+    fn request(topics: &[(&str, i32)]) -> CreatePartitionsRequest {
+        let one = |(name, count): &(&str, i32)| {
+            let mut topic = CreatePartitionsTopic::default();
+            topic.name = text(name);
+            topic.count = *count;
+            topic.assignments = None;
+            topic
+        };
+        let mut request = CreatePartitionsRequest::default();
+        request.topics = topics.iter().map(one).collect();
+        request
+    }
+
+    #[test]
+    fn every_version_adds_partitions() {
+        for version in 0..=3 {
+            let mut cluster = Cluster::with(&[("a", 1), ("b", 2)]);
+            let wanted = request(&[("a", 3), ("b", 2), ("x", 2)]);
+            let response = cluster.ask(version, &wanted, create_partitions);
+            let codes: Vec<_> = response
+                .results
+                .iter()
+                .map(|topic| topic.error_code)
+                .collect();
+            assert_eq!(codes, [0, 37, 3], "version {version}");
+            let message = response.results[1].error_message.as_deref();
+            assert_eq!(message, Some("Topic already has 2 partition(s)."));
+            assert_eq!(cluster.image.topic("a").unwrap().partitions.len(), 3);
+        }
+    }
+
+    #[test]
+    fn twice_or_only_validated_adds_nothing() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let response = cluster.ask(3, &request(&[("a", 2), ("a", 3)]), create_partitions);
+        assert_eq!(response.results.len(), 1);
+        assert_eq!(response.results[0].error_code, 42);
+        let mut wanted = request(&[("a", 2)]);
+        wanted.validate_only = true;
+        let response = cluster.ask(3, &wanted, create_partitions);
+        assert_eq!((response.results[0].error_code, cluster.committed), (0, 0));
+    }
+}

@@ -1,0 +1,188 @@
+//! CreateTopics (19), versions 2-7.
+//!
+//! - Partitions and replication factor -1 mean the defaults of the broker, in every version.
+//! - A name that comes twice is answered once, with INVALID_REQUEST.
+//! - Internal topics cannot be created by clients (Kafka refuses `__cluster_metadata` only); the
+//!   broker creates the ones it uses itself.
+//! - Version 5 tells counts and settings of the new topic, version 7 its id. With `validate_only`
+//!   the id is one that the topic would have had.
+//! - The reply waits for the topic as long as it takes: `timeout_ms` is not looked at, because the
+//!   commit is one flush of the local disk.
+
+use bytes::Bytes;
+use kafka_wire::create_topics_request::CreatableTopic;
+use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
+
+use super::{Answer, Ctx, answer, config_entries, outcome, to_wire};
+use crate::base::NodeId;
+use crate::config::BrokerConfig;
+use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
+use crate::wire::RequestHeader;
+
+/// Answers a CreateTopics request.
+#[must_use]
+pub fn create_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    answer(header, body, |request| respond(ctx, request))
+}
+
+fn respond(
+    ctx: &mut Ctx<'_>,
+    request: CreateTopicsRequest,
+) -> (CreateTopicsResponse, Vec<MetadataRecord>) {
+    let topics: Vec<_> = request.topics.into_iter().map(new_topic).collect();
+    let mut draft = Draft::new(ctx.image);
+    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
+    let results = controller::create_topics(&mut draft, &mut terms, &topics);
+    let mut response = CreateTopicsResponse::default();
+    response.topics = results
+        .into_iter()
+        .map(|(name, result)| shown(ctx.config, name, result))
+        .collect();
+    let records = if request.validate_only {
+        Vec::new()
+    } else {
+        draft.into_records()
+    };
+    (response, records)
+}
+
+fn new_topic(topic: CreatableTopic) -> NewTopic {
+    let nodes = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
+    NewTopic {
+        name: topic.name.into_string(),
+        partitions: topic.num_partitions,
+        replication_factor: topic.replication_factor,
+        assignments: topic
+            .assignments
+            .into_iter()
+            .map(|assignment| (assignment.partition_index, nodes(assignment.broker_ids)))
+            .collect(),
+        configs: topic
+            .configs
+            .into_iter()
+            .map(|c| {
+                (
+                    c.name.into_string(),
+                    c.value.map(|value| value.into_string()),
+                )
+            })
+            .collect(),
+    }
+}
+
+fn shown(
+    config: &BrokerConfig,
+    name: String,
+    result: Result<Created, Refused>,
+) -> CreatableTopicResult {
+    let mut shown = CreatableTopicResult::default();
+    shown.name = name.into();
+    (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
+    if let Ok(created) = result {
+        shown.topic_id = to_wire(created.id);
+        shown.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
+        shown.replication_factor = i16::try_from(created.replication_factor).unwrap_or(i16::MAX);
+        let entries = config_entries::of_topic(config, &created.configs);
+        shown.configs = Some(entries.map(setting).collect());
+    }
+    shown
+}
+
+fn setting(entry: config_entries::Entry) -> CreatableTopicConfigs {
+    let mut shown = CreatableTopicConfigs::default();
+    shown.name = entry.setting.key.into();
+    shown.value = entry.value.map(Into::into);
+    shown.read_only = entry.read_only;
+    shown.config_source = entry.source;
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::create_topics_request::CreatableTopicConfig;
+
+    use super::super::testing::{Cluster, new_topic, text};
+    use super::*;
+
+    #[test]
+    fn every_version_creates_a_topic() {
+        let mut cluster = Cluster::new();
+        for version in 2..=7 {
+            let name = format!("t{version}");
+            let response = cluster.ask(version, &new_topic(&name, 3), create_topics);
+            let shown = &response.topics[0];
+            assert_eq!(
+                (shown.error_code, &shown.error_message),
+                (0, &None),
+                "version {version}"
+            );
+            let topic = cluster.image.topic(&name).unwrap();
+            assert_eq!(topic.partitions.len(), 3);
+            if version >= 5 {
+                assert_eq!((shown.num_partitions, shown.replication_factor), (3, 1));
+                let configs = shown.configs.as_ref().unwrap();
+                let retention = configs.iter().find(|c| c.name.as_str() == "retention.ms");
+                assert_eq!(retention.unwrap().value, Some(text("604800000")));
+            }
+            if version >= 7 {
+                assert_eq!(shown.topic_id, to_wire(topic.id));
+            }
+        }
+    }
+
+    #[test]
+    fn settings_and_assignments_arrive() {
+        let mut cluster = Cluster::new();
+        let mut request = new_topic("a", -1);
+        let mut config = CreatableTopicConfig::default();
+        config.name = text("retention.ms");
+        config.value = Some(text("5"));
+        request.topics[0].configs = vec![config];
+        let mut assignment =
+            kafka_wire::create_topics_request::CreatableReplicaAssignment::default();
+        assignment.broker_ids = vec![1];
+        request.topics[0].assignments = vec![assignment];
+        let response = cluster.ask(7, &request, create_topics);
+        assert_eq!(response.topics[0].error_code, 0);
+        assert_eq!(
+            cluster.image.topic("a").unwrap().configs["retention.ms"],
+            "5"
+        );
+    }
+
+    #[test]
+    fn one_topic_fails_the_other_one_is_made() {
+        let mut cluster = Cluster::new();
+        let mut request = new_topic("a", 1);
+        request.topics.extend(new_topic("b", 0).topics);
+        request
+            .topics
+            .extend(new_topic(&"c".repeat(32_000), 1).topics);
+        let response = cluster.ask(4, &request, create_topics);
+        let codes: Vec<_> = response
+            .topics
+            .iter()
+            .map(|topic| topic.error_code)
+            .collect();
+        assert_eq!(codes, [0, 37, 17]);
+        assert!(response.topics[1].error_message.is_some());
+        assert!(cluster.image.topic("a").is_some() && cluster.image.topic("b").is_none());
+    }
+
+    #[test]
+    fn validate_only_changes_nothing() {
+        let mut cluster = Cluster::new();
+        let mut request = new_topic("a", 2);
+        request.validate_only = true;
+        let response = cluster.ask(7, &request, create_topics);
+        assert_eq!(
+            (
+                response.topics[0].error_code,
+                response.topics[0].num_partitions
+            ),
+            (0, 2)
+        );
+        assert_eq!(cluster.committed, 0);
+    }
+}

@@ -1,0 +1,94 @@
+//! DescribeCluster (60), versions 0-2.
+//!
+//! - Brokers are announced with what is advertised for the listener by which the client came.
+//! - Version 1: asking a broker for the controllers is MISMATCHED_ENDPOINT_TYPE, for anything
+//!   else UNSUPPORTED_ENDPOINT_TYPE (KIP-919). Version 2: no broker is ever fenced.
+//! - Authorized operations are all operations, as in Kafka without an authorizer.
+
+use bytes::Bytes;
+use kafka_wire::describe_cluster_response::DescribeClusterBroker;
+use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
+
+use super::{Answer, CLUSTER_OPERATIONS, Ctx, answer, outcome};
+use crate::base::ErrorCode;
+use crate::controller::Refused;
+use crate::wire::RequestHeader;
+
+/// The endpoint types of the request.
+const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
+
+/// Answers a DescribeCluster request. Reads only.
+#[must_use]
+pub fn describe_cluster(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    answer(header, body, |request| (respond(ctx, &request), Vec::new()))
+}
+
+fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    let mut response = DescribeClusterResponse::default();
+    if let Some(refused) = wrong_endpoint(request.endpoint_type) {
+        (response.error_code, response.error_message) = outcome(Some(&refused));
+        return response;
+    }
+    let (host, port) = ctx.config.advertised(ctx.listener);
+    let mut broker = DescribeClusterBroker::default();
+    broker.broker_id = ctx.config.node_id;
+    broker.host = host.into();
+    broker.port = port.into();
+    response.brokers = vec![broker];
+    response.cluster_id = ctx.image.cluster_id.as_deref().unwrap_or_default().into();
+    response.controller_id = ctx.config.node_id;
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+fn wrong_endpoint(endpoint: i8) -> Option<Refused> {
+    match endpoint {
+        BROKERS => None,
+        CONTROLLERS => Some(Refused::because(
+            ErrorCode::MismatchedEndpointType,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+        )),
+        other => Some(Refused::because(
+            ErrorCode::UnsupportedEndpointType,
+            format!("Unsupported endpoint type {other}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Cluster, text};
+    use super::*;
+
+    fn ask(version: i16, endpoint: i8) -> DescribeClusterResponse {
+        let mut request = DescribeClusterRequest::default();
+        request.endpoint_type = endpoint;
+        request.include_cluster_authorized_operations = true;
+        Cluster::new().ask(version, &request, |ctx, header, body| {
+            describe_cluster(ctx, header, body)
+        })
+    }
+
+    #[test]
+    fn every_version_describes_the_cluster() {
+        for version in 0..=2 {
+            let response = ask(version, BROKERS);
+            assert_eq!(response.cluster_id, text("c1"));
+            assert_eq!(
+                (response.controller_id, response.brokers[0].broker_id),
+                (1, 1)
+            );
+            assert_eq!(response.brokers[0].port, 9092);
+            assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        }
+    }
+
+    #[test]
+    fn only_brokers_are_here() {
+        assert_eq!(ask(1, CONTROLLERS).error_code, 114);
+        assert_eq!(ask(2, 7).error_code, 115);
+    }
+}

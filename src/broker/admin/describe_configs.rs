@@ -1,0 +1,206 @@
+//! DescribeConfigs (32), versions 1-4.
+//!
+//! - Topics: every setting, its own or the broker's. Broker: every setting, all read-only; by this
+//!   node's id, while the empty name (settings of all brokers) has none.
+//! - Types from version 3 on, synonyms and documentation when asked for.
+//! - Resources of other kinds are INVALID_REQUEST.
+
+use bytes::Bytes;
+use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
+
+use super::config_entries::{self, Entry};
+use super::{Answer, Ctx, answer, outcome};
+use crate::base::ErrorCode;
+use crate::controller::{Refused, check_topic_name};
+use crate::wire::RequestHeader;
+
+/// The kinds of resources that have settings, numbered as on the wire.
+pub(super) const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+
+/// Answers a DescribeConfigs request. Reads only.
+#[must_use]
+pub fn describe_configs(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    answer(header, body, |request| (respond(ctx, &request), Vec::new()))
+}
+
+fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
+    let mut response = DescribeConfigsResponse::default();
+    for resource in &request.resources {
+        let mut result = DescribeConfigsResult::default();
+        result.resource_type = resource.resource_type;
+        result.resource_name = resource.resource_name.clone();
+        let entries = entries(ctx, resource);
+        (result.error_code, result.error_message) = outcome(entries.as_ref().err());
+        let wanted = entries
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|e| is_wanted(resource, e));
+        result.configs = wanted.map(|entry| shown(entry, request)).collect();
+        response.results.push(result);
+    }
+    response
+}
+
+fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
+    let name = resource.resource_name.as_str();
+    match resource.resource_type {
+        TOPIC => {
+            check_topic_name(name)
+                .map_err(|why| Refused::because(ErrorCode::InvalidTopicException, why))?;
+            let topic = ctx
+                .image
+                .topic(name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+            Ok(config_entries::of_topic(ctx.config, &topic.configs).collect())
+        }
+        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER => {
+            check_broker(ctx, name)?;
+            Ok(config_entries::of_broker(ctx.config).collect())
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+/// Checks that a broker resource is this broker.
+pub(super) fn check_broker(ctx: &Ctx<'_>, name: &str) -> Result<(), Refused> {
+    let own = ctx.config.node_id;
+    let why = match name.parse::<i32>() {
+        Ok(id) if id == own => return Ok(()),
+        Ok(_) => {
+            format!("Unexpected broker id, expected {own} or empty string, but received {name}")
+        }
+        Err(_) => format!("Broker id must be an integer, but it is: {name}"),
+    };
+    Err(Refused::because(ErrorCode::InvalidRequest, why))
+}
+
+/// Refuses a kind of resource that has no settings here.
+pub(super) fn unsupported(resource_type: i8) -> Refused {
+    let why = format!("Unsupported resource type: {resource_type}");
+    Refused::because(ErrorCode::InvalidRequest, why)
+}
+
+fn is_wanted(resource: &DescribeConfigsResource, entry: &Entry) -> bool {
+    let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+    keys.is_empty() || keys.iter().any(|key| key.as_str() == entry.setting.key)
+}
+
+fn shown(entry: Entry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+    let mut shown = DescribeConfigsResourceResult::default();
+    shown.name = entry.setting.key.into();
+    shown.value = entry.value.map(Into::into);
+    shown.read_only = entry.read_only;
+    shown.config_source = entry.source;
+    shown.config_type = entry.setting.kind as i8;
+    shown.documentation = request
+        .include_documentation
+        .then(|| entry.setting.doc().into());
+    if request.include_synonyms {
+        let synonyms = entry.synonyms.into_iter().map(|(key, value, source)| {
+            let mut synonym = DescribeConfigsSynonym::default();
+            synonym.name = key.into();
+            synonym.value = value.map(Into::into);
+            synonym.source = source;
+            synonym
+        });
+        shown.synonyms = synonyms.collect();
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Cluster, text};
+    use super::*;
+    use crate::config::{BrokerConfig, TopicConfig};
+
+    fn request(kind: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsRequest {
+        let mut resource = DescribeConfigsResource::default();
+        resource.resource_type = kind;
+        resource.resource_name = text(name);
+        resource.configuration_keys = keys.map(|keys| keys.iter().map(|key| text(key)).collect());
+        let mut request = DescribeConfigsRequest::default();
+        request.resources = vec![resource];
+        request
+    }
+
+    fn ask(
+        cluster: &mut Cluster,
+        version: i16,
+        request: &DescribeConfigsRequest,
+    ) -> DescribeConfigsResult {
+        let answer = cluster.ask(version, request, |ctx, header, body| {
+            describe_configs(ctx, header, body)
+        });
+        answer.results.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn every_version_describes_topics_and_brokers() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        for version in 1..=4 {
+            let topic = ask(&mut cluster, version, &request(TOPIC, "a", None));
+            assert_eq!(
+                topic.configs.len(),
+                TopicConfig::SETTINGS.len(),
+                "version {version}"
+            );
+            let broker = ask(&mut cluster, version, &request(BROKER, "1", None));
+            assert_eq!(broker.configs.len(), BrokerConfig::SETTINGS.len());
+            assert!(broker.configs.iter().all(|config| config.read_only));
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_shown() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let mut wanted = request(TOPIC, "a", Some(&["retention.ms", "nonsense"]));
+        let plain = ask(&mut cluster, 4, &wanted);
+        assert_eq!(plain.configs.len(), 1);
+        assert_eq!(plain.configs[0].config_type, 5);
+        assert_eq!(plain.configs[0].documentation, None);
+        assert!(plain.configs[0].synonyms.is_empty());
+        wanted.include_documentation = true;
+        wanted.include_synonyms = true;
+        let full = ask(&mut cluster, 4, &wanted);
+        assert!(
+            full.configs[0]
+                .documentation
+                .as_ref()
+                .unwrap()
+                .contains("older")
+        );
+        assert_eq!(
+            full.configs[0].synonyms[0].name,
+            text("log.retention.hours")
+        );
+        let all = ask(&mut cluster, 4, &request(TOPIC, "a", Some(&[])));
+        assert_eq!(all.configs.len(), TopicConfig::SETTINGS.len());
+    }
+
+    #[test]
+    fn what_is_not_there() {
+        let mut cluster = Cluster::new();
+        for (kind, name, code) in [
+            (TOPIC, "x", 3),
+            (TOPIC, "no good", 17),
+            (BROKER, "2", 42),
+            (BROKER, "one", 42),
+            (BROKER, "", 0),
+            (8, "1", 42),
+        ] {
+            let result = ask(&mut cluster, 4, &request(kind, name, None));
+            assert_eq!(
+                (result.error_code, result.configs.len()),
+                (code, 0),
+                "{kind} {name}"
+            );
+        }
+    }
+}

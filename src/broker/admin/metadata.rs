@@ -1,0 +1,301 @@
+//! Metadata (3), versions 0-13.
+//!
+//! - No list of topics (version 0: an empty one) means all of them, an empty list none.
+//! - A topic that is not there is UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION if it never
+//!   can be, UNKNOWN_TOPIC_ID if it is named by id. If it may be created, the front shard has that
+//!   done first (`auto_create.rs`), so unlike Kafka the first answer has the new topic already.
+//! - Versions 10 and 11 have ids but no null names: an unknown id is answered with an empty name.
+//! - Brokers are announced with what is advertised for the listener by which the client came.
+//! - Authorized operations are all operations, as in Kafka without an authorizer.
+//! - The controller is this broker.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use kafka_wire::metadata_request::MetadataRequestTopic;
+use kafka_wire::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_wire::{MetadataRequest, MetadataResponse};
+use kafka_wire_core::StrBytes;
+
+use super::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, answer, from_wire, to_wire};
+use crate::base::{ErrorCode, TopicId};
+use crate::controller::{Partition, Topic, check_topic_name};
+use crate::wire::RequestHeader;
+
+/// Answers a Metadata request. Reads only.
+#[must_use]
+pub fn metadata(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    let version = header.version;
+    answer(header, body, |request| {
+        (respond(ctx, version, &request), Vec::new())
+    })
+}
+
+/// The topics that a request names; `None` for all.
+pub(super) fn named_topics(
+    version: i16,
+    request: &MetadataRequest,
+) -> Option<&[MetadataRequestTopic]> {
+    let topics = request.topics.as_deref()?;
+    (version > 0 || !topics.is_empty()).then_some(topics)
+}
+
+fn respond(ctx: &Ctx<'_>, version: i16, request: &MetadataRequest) -> MetadataResponse {
+    let mut response = MetadataResponse::default();
+    response.brokers = vec![this_broker(ctx)];
+    response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
+    response.controller_id = ctx.config.node_id;
+    response.topics = match named_topics(version, request) {
+        None => ctx.image.topics().map(|topic| known(topic)).collect(),
+        Some(topics) => named(ctx, version, request, topics),
+    };
+    if request.include_topic_authorized_operations {
+        for topic in response
+            .topics
+            .iter_mut()
+            .filter(|topic| topic.error_code == 0)
+        {
+            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        }
+    }
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+    }
+    response
+}
+
+fn this_broker(ctx: &Ctx<'_>) -> MetadataResponseBroker {
+    let (host, port) = ctx.config.advertised(ctx.listener);
+    let mut broker = MetadataResponseBroker::default();
+    broker.node_id = ctx.config.node_id;
+    broker.host = host.into();
+    broker.port = port.into();
+    broker
+}
+
+/// The named topics, each once, in the order of the request.
+fn named(
+    ctx: &Ctx<'_>,
+    version: i16,
+    request: &MetadataRequest,
+    topics: &[MetadataRequestTopic],
+) -> Vec<MetadataResponseTopic> {
+    let mut seen = HashSet::new();
+    let once = topics
+        .iter()
+        .filter(|topic| seen.insert((topic.topic_id.to_bytes(), &topic.name)));
+    let one = |topic: &MetadataRequestTopic| match (from_wire(topic.topic_id), &topic.name) {
+        (TopicId::ZERO, Some(name)) => ctx.image.topic(name).map_or_else(
+            || {
+                unknown(
+                    missing(ctx, name, request.allow_auto_topic_creation),
+                    Some(name.clone()),
+                )
+            },
+            |topic| known(topic),
+        ),
+        (TopicId::ZERO, None) => {
+            let name = (version < 12).then(StrBytes::default);
+            unknown(ErrorCode::InvalidTopicException, name)
+        }
+        (id, _) => ctx.image.topic_by_id(id).map_or_else(
+            || {
+                let name = (version < 12).then(StrBytes::default);
+                let mut topic = unknown(ErrorCode::UnknownTopicId, name);
+                topic.topic_id = to_wire(id);
+                topic
+            },
+            |topic| known(topic),
+        ),
+    };
+    once.map(one).collect()
+}
+
+/// Why there is no topic of this name.
+fn missing(ctx: &Ctx<'_>, name: &str, may_create: bool) -> ErrorCode {
+    let creates = may_create && ctx.config.auto_create_topics_enable;
+    if check_topic_name(name).is_err() {
+        ErrorCode::InvalidTopicException
+    } else if creates && ctx.config.default_replication_factor > 1 {
+        // It would have been created, had there been enough brokers.
+        ErrorCode::InvalidReplicationFactor
+    } else {
+        ErrorCode::UnknownTopicOrPartition
+    }
+}
+
+fn unknown(code: ErrorCode, name: Option<StrBytes>) -> MetadataResponseTopic {
+    let mut topic = MetadataResponseTopic::default();
+    topic.error_code = code.code();
+    topic.name = name;
+    topic
+}
+
+fn known(topic: &Topic) -> MetadataResponseTopic {
+    let mut shown = MetadataResponseTopic::default();
+    shown.name = Some((&*topic.name).into());
+    shown.topic_id = to_wire(topic.id);
+    shown.is_internal = topic.internal;
+    shown.partitions = (0..)
+        .zip(&topic.partitions)
+        .map(|(i, p)| partition(i, p))
+        .collect();
+    shown
+}
+
+fn partition(index: i32, partition: &Partition) -> MetadataResponsePartition {
+    let mut shown = MetadataResponsePartition::default();
+    if partition.leader.0 < 0 {
+        shown.error_code = ErrorCode::LeaderNotAvailable.code();
+    }
+    shown.partition_index = index;
+    shown.leader_id = partition.leader.0;
+    shown.leader_epoch = partition.leader_epoch.0;
+    shown.replica_nodes = partition.replicas.iter().map(|node| node.0).collect();
+    shown.isr_nodes = partition.isr.iter().map(|node| node.0).collect();
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Cluster, text};
+    use super::*;
+
+    fn by_name(names: &[&str]) -> MetadataRequest {
+        let one = |name: &&str| {
+            let mut topic = MetadataRequestTopic::default();
+            topic.name = Some(text(name));
+            topic
+        };
+        let mut request = MetadataRequest::default();
+        request.topics = Some(names.iter().map(one).collect());
+        request
+    }
+
+    fn by_id(id: TopicId) -> MetadataRequest {
+        let mut topic = MetadataRequestTopic::default();
+        topic.name = None;
+        topic.topic_id = to_wire(id);
+        let mut request = MetadataRequest::default();
+        request.topics = Some(vec![topic]);
+        request
+    }
+
+    fn ask(cluster: &mut Cluster, version: i16, request: &MetadataRequest) -> MetadataResponse {
+        cluster.ask(version, request, |ctx, header, body| {
+            metadata(ctx, header, body)
+        })
+    }
+
+    #[test]
+    fn every_version_describes_a_topic() {
+        let mut cluster = Cluster::with(&[("a", 2)]);
+        for version in 0..=13 {
+            let response = ask(&mut cluster, version, &by_name(&["a"]));
+            let topic = &response.topics[0];
+            assert_eq!(
+                (topic.error_code, topic.partitions.len()),
+                (0, 2),
+                "version {version}"
+            );
+            assert_eq!(topic.partitions[1].leader_id, 1);
+            assert_eq!(
+                (response.brokers[0].node_id, response.brokers[0].port),
+                (1, 9092)
+            );
+            if version >= 2 {
+                assert_eq!(response.cluster_id, Some(text("c1")));
+            }
+        }
+    }
+
+    #[test]
+    fn all_topics_and_none() {
+        let mut cluster = Cluster::with(&[("a", 1), ("b", 1)]);
+        let none = by_name(&[]);
+        let mut all = MetadataRequest::default();
+        all.topics = None;
+        assert_eq!(ask(&mut cluster, 0, &none).topics.len(), 2);
+        for version in 1..=13 {
+            assert_eq!(ask(&mut cluster, version, &all).topics.len(), 2);
+            assert_eq!(ask(&mut cluster, version, &none).topics.len(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let response = ask(&mut cluster, 9, &by_name(&["x", "a", "x", "no good"]));
+        let codes: Vec<_> = response
+            .topics
+            .iter()
+            .map(|topic| topic.error_code)
+            .collect();
+        assert_eq!(codes, [3, 0, 17]);
+        cluster.config.default_replication_factor = 3;
+        let response = ask(&mut cluster, 9, &by_name(&["x"]));
+        assert_eq!(response.topics[0].error_code, 38);
+        for version in 10..=13 {
+            let response = ask(&mut cluster, version, &by_name(&["a"]));
+            assert_eq!(response.topics[0].error_code, 0);
+        }
+    }
+
+    #[test]
+    fn topics_by_id() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let id = cluster.image.topic("a").unwrap().id;
+        for version in 10..=13 {
+            let mut request = by_id(id);
+            let mut unknown = by_id(TopicId([9; 16]));
+            if version < 12 {
+                // Names cannot be null on the wire yet.
+                for topics in [&mut request.topics, &mut unknown.topics] {
+                    topics.as_mut().unwrap()[0].name = Some(text(""));
+                }
+            }
+            let response = ask(&mut cluster, version, &request);
+            assert_eq!(response.topics[0].name, Some(text("a")));
+            let response = ask(&mut cluster, version, &unknown);
+            assert_eq!(response.topics[0].error_code, 100);
+            assert_eq!(response.topics[0].topic_id, to_wire(TopicId([9; 16])));
+            assert_eq!(response.topics[0].name, (version < 12).then(|| text("")));
+        }
+    }
+
+    #[test]
+    fn authorized_operations_when_asked_for() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let mut request = by_name(&["a", "x"]);
+        request.include_topic_authorized_operations = true;
+        request.include_cluster_authorized_operations = true;
+        let response = ask(&mut cluster, 8, &request);
+        assert_eq!(
+            response.topics[0].topic_authorized_operations,
+            TOPIC_OPERATIONS
+        );
+        assert_eq!(response.topics[1].topic_authorized_operations, i32::MIN);
+        assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        let response = ask(&mut cluster, 8, &by_name(&["a"]));
+        assert_eq!(response.topics[0].topic_authorized_operations, i32::MIN);
+        assert_eq!(response.cluster_authorized_operations, i32::MIN);
+    }
+
+    #[test]
+    fn rubbish_closes_the_connection() {
+        let mut cluster = Cluster::new();
+        let header = RequestHeader {
+            key: 3,
+            version: 9,
+            correlation_id: 1,
+            client_id: None,
+        };
+        let body = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
+        assert!(matches!(
+            metadata(&cluster.ctx(), &header, body),
+            Answer::Malformed(_)
+        ));
+    }
+}

@@ -1,0 +1,232 @@
+//! A broker's metadata for the tests of the handlers: requests and responses go
+//! through their bytes, records are replayed.
+
+use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
+
+use super::{Answer, Ctx, create_topics};
+use crate::base::Rng;
+use crate::config::BrokerConfig;
+use crate::controller::{Image, MetadataRecord};
+use crate::wire::client::{decode_response, encode_request};
+use crate::wire::{RequestHeader, StrBytes, parse_header};
+
+pub(super) struct Cluster {
+    pub(super) image: Image,
+    pub(super) config: BrokerConfig,
+    /// Records of the last request.
+    pub(super) committed: usize,
+    rng: Rng,
+}
+
+impl Cluster {
+    pub(super) fn new() -> Self {
+        let mut image = Image::default();
+        image
+            .replay(&MetadataRecord::Cluster {
+                id: "c1".to_owned(),
+            })
+            .unwrap();
+        let config = BrokerConfig::default();
+        Self {
+            image,
+            config,
+            committed: 0,
+            rng: Rng::new(3),
+        }
+    }
+
+    /// With topics of these names and numbers of partitions.
+    pub(super) fn with(topics: &[(&str, i32)]) -> Self {
+        let mut cluster = Self::new();
+        for (name, partitions) in topics {
+            let request = new_topic(name, *partitions);
+            let response = cluster.ask(7, &request, create_topics);
+            assert_eq!(response.topics[0].error_code, 0, "{name}");
+        }
+        cluster
+    }
+
+    /// The answer of a handler to a request, after its records were replayed.
+    pub(super) fn ask<Q: RequestResponsePair>(
+        &mut self,
+        version: i16,
+        request: &Q,
+        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
+    ) -> Q::Response {
+        let frame = encode_request(5, Some("test"), version, request).unwrap();
+        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        let mut ctx = Ctx {
+            image: &self.image,
+            config: &self.config,
+            listener: 0,
+            rng: &mut self.rng,
+            stores: 2,
+        };
+        let (records, reply) = match handle(&mut ctx, &header, body) {
+            Answer::Reply(reply) => (Vec::new(), reply),
+            Answer::Commit { records, reply } => (records, reply),
+            Answer::Malformed(why) => panic!("{why}"),
+        };
+        self.commit(&records);
+        let (id, response) = decode_response::<Q>(reply.slice(4..), version).unwrap();
+        assert_eq!(id, 5);
+        response
+    }
+
+    pub(super) fn commit(&mut self, records: &[MetadataRecord]) {
+        for record in records {
+            let bytes = record.encode();
+            self.image
+                .replay(&MetadataRecord::decode(&bytes).unwrap())
+                .unwrap();
+        }
+        self.committed = records.len();
+    }
+
+    pub(super) fn ctx(&mut self) -> Ctx<'_> {
+        Ctx {
+            image: &self.image,
+            config: &self.config,
+            listener: 0,
+            rng: &mut self.rng,
+            stores: 2,
+        }
+    }
+}
+
+pub(super) fn new_topic(name: &str, partitions: i32) -> CreateTopicsRequest {
+    let mut topic = kafka_wire::create_topics_request::CreatableTopic::default();
+    topic.name = text(name);
+    topic.num_partitions = partitions;
+    topic.replication_factor = -1;
+    let mut request = CreateTopicsRequest::default();
+    request.topics = vec![topic];
+    request
+}
+
+pub(super) fn text(text: &str) -> StrBytes {
+    StrBytes::from(text)
+}
+
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kafka_wire::create_partitions_request::CreatePartitionsTopic;
+    use kafka_wire::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use kafka_wire::delete_topics_request::DeleteTopicState;
+    use kafka_wire::{CreatePartitionsRequest, DeleteTopicsRequest};
+    use proptest::prelude::*;
+
+    use super::super::{create_partitions, delete_topics, from_wire, to_wire};
+    use super::*;
+    use crate::base::TopicId;
+
+    /// Few, so that requests meet what others made; some are never allowed.
+    const NAMES: [&str; 6] = ["a", "a.b", "a_b", "no good", "", "__consumer_offsets"];
+
+    fn create() -> impl Strategy<Value = CreateTopicsRequest> {
+        let assignments = proptest::collection::vec((-1i32..3, 0i32..3), 0..3);
+        let retention = proptest::option::of(proptest::option::of("[0-9x]{0,3}"));
+        let topic = (0..NAMES.len(), -2i32..4, -2i16..3, assignments, retention);
+        let topic = topic.prop_map(|(name, partitions, factor, assignments, retention)| {
+            let mut topic = new_topic(NAMES[name], partitions).topics.remove(0);
+            topic.replication_factor = factor;
+            let assignment = |(index, node)| {
+                let mut assignment = CreatableReplicaAssignment::default();
+                assignment.partition_index = index;
+                assignment.broker_ids = vec![node];
+                assignment
+            };
+            topic.assignments = assignments.into_iter().map(assignment).collect();
+            topic.configs.extend(retention.map(|value| {
+                let mut config = CreatableTopicConfig::default();
+                config.name = text("retention.ms");
+                config.value = value.as_deref().map(text);
+                config
+            }));
+            topic
+        });
+        (proptest::collection::vec(topic, 0..4), any::<bool>()).prop_map(|(topics, validate)| {
+            let mut request = CreateTopicsRequest::default();
+            request.topics = topics;
+            request.validate_only = validate;
+            request
+        })
+    }
+
+    /// Topics to delete: by name, by the id of the one of this name, or both.
+    fn delete() -> impl Strategy<Value = Vec<(usize, bool, bool)>> {
+        proptest::collection::vec((0..NAMES.len(), any::<bool>(), any::<bool>()), 0..4)
+    }
+
+    fn grow() -> impl Strategy<Value = CreatePartitionsRequest> {
+        let topic = (0..NAMES.len(), -1i32..6).prop_map(|(name, count)| {
+            let mut topic = CreatePartitionsTopic::default();
+            topic.name = text(NAMES[name]);
+            topic.count = count;
+            topic.assignments = None;
+            topic
+        });
+        proptest::collection::vec(topic, 0..4).prop_map(|topics| {
+            let mut request = CreatePartitionsRequest::default();
+            request.topics = topics;
+            request
+        })
+    }
+
+    fn deletion(image: &Image, topics: &[(usize, bool, bool)]) -> DeleteTopicsRequest {
+        let one = |(name, by_name, by_id): &(usize, bool, bool)| {
+            let topic = image.topic(NAMES[*name]).filter(|_| *by_id);
+            let mut state = DeleteTopicState::default();
+            state.name = by_name.then(|| text(NAMES[*name]));
+            state.topic_id = to_wire(topic.map_or(TopicId::ZERO, |topic| topic.id));
+            state
+        };
+        let mut request = DeleteTopicsRequest::default();
+        request.topics = topics.iter().map(one).collect();
+        request
+    }
+
+    /// What holds whatever clients ask for.
+    fn check(cluster: &Cluster, logs_before: u64) {
+        let image = &cluster.image;
+        let partitions = image.topics().flat_map(|topic| &topic.partitions);
+        let logs: Vec<_> = partitions.map(|partition| partition.log).collect();
+        let once: BTreeSet<_> = logs.iter().collect();
+        assert_eq!(once.len(), logs.len(), "two partitions with one log");
+        assert!(logs.iter().all(|log| log.0 < image.next_log));
+        assert!(image.next_log >= logs_before, "a log id could come again");
+        let mut copy = Image::default();
+        for record in image.snapshot() {
+            copy.replay(&record).unwrap();
+        }
+        assert_eq!(copy, *image);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn requests_never_break_the_image(
+            rounds in proptest::collection::vec((create(), delete(), grow()), 1..8)
+        ) {
+            let mut cluster = Cluster::new();
+            for (create, delete, grow) in rounds {
+                let logs = cluster.image.next_log;
+                let created = cluster.ask(7, &create, create_topics);
+                for topic in created.topics.iter().filter(|_| !create.validate_only) {
+                    let id = cluster.image.topic(&topic.name).map(|topic| topic.id);
+                    let made = topic.error_code == 0;
+                    prop_assert!(!made || id == Some(from_wire(topic.topic_id)));
+                }
+                cluster.ask(3, &grow, create_partitions);
+                let request = deletion(&cluster.image, &delete);
+                let deleted = cluster.ask(6, &request, delete_topics);
+                for topic in deleted.responses.iter().filter(|topic| topic.error_code == 0) {
+                    let name = topic.name.as_deref().unwrap_or_default();
+                    prop_assert!(cluster.image.topic(name).is_none());
+                }
+                check(&cluster, logs);
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! FindCoordinator (10), versions 0-6; 4 and up ask for many keys at once.
+//!
+//! All groups are coordinated by this node. There are no transactions and no share
+//! groups: asking for their coordinators gets INVALID_REQUEST, which makes a
+//! producer fail with the message at once, whereas COORDINATOR_NOT_AVAILABLE would
+//! make it ask until its `max.block.ms` is over. As in Kafka the key of a group is
+//! not looked at: an invalid group id is refused by the requests that use it.
+
+use kafka_wire::find_coordinator_response::Coordinator;
+use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_wire_core::StrBytes;
+
+use super::{Call, GroupEffect, GroupService, Origin, TopicLookup, reply};
+use crate::base::ErrorCode;
+use crate::wire::{WireError, decode};
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+/// Node id of an answer without a node, with an empty host and port -1.
+const NO_NODE: i32 = -1;
+
+struct Found {
+    node: i32,
+    host: StrBytes,
+    port: i32,
+}
+
+impl GroupService {
+    pub(super) fn find_coordinator(
+        &mut self,
+        origin: Origin,
+        call: Call,
+        topics: &dyn TopicLookup,
+        out: &mut Vec<GroupEffect>,
+    ) -> Result<(), WireError> {
+        let request: FindCoordinatorRequest = decode(call.body, origin.version)?;
+        let found = self.find(request.key_type, call.listener, topics);
+        let mut response = FindCoordinatorResponse::default();
+        if origin.version < 4 {
+            match found {
+                Ok(found) => {
+                    response.node_id = found.node;
+                    response.host = found.host;
+                    response.port = found.port;
+                }
+                Err((error, message)) => {
+                    response.error_code = error.code();
+                    response.error_message = Some(StrBytes::from(message));
+                    response.node_id = NO_NODE;
+                    response.port = -1;
+                }
+            }
+        } else {
+            for key in request.coordinator_keys {
+                let mut coordinator = Coordinator::default();
+                coordinator.key = key;
+                match &found {
+                    Ok(found) => {
+                        coordinator.node_id = found.node;
+                        coordinator.host = found.host.clone();
+                        coordinator.port = found.port;
+                    }
+                    Err((error, message)) => {
+                        coordinator.error_code = error.code();
+                        coordinator.error_message = Some(StrBytes::from(*message));
+                        coordinator.node_id = NO_NODE;
+                        coordinator.port = -1;
+                    }
+                }
+                response.coordinators.push(coordinator);
+            }
+        }
+        reply(origin, &response, out);
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        key_type: i8,
+        listener: usize,
+        topics: &dyn TopicLookup,
+    ) -> Result<Found, (ErrorCode, &'static str)> {
+        let refused = |message| Err((ErrorCode::InvalidRequest, message));
+        match key_type {
+            GROUP => {}
+            TRANSACTION => return refused("This broker does not support transactions."),
+            SHARE => return refused("This broker does not support share groups."),
+            _ => return refused("The type of the coordinator key is unknown."),
+        }
+        let unavailable = ErrorCode::CoordinatorNotAvailable;
+        if self.partitions(topics).is_err() {
+            return Err((unavailable, unavailable.message()));
+        }
+        let Some((host, port)) = self.node.endpoints.get(listener) else {
+            let error = ErrorCode::ListenerNotFound;
+            return Err((error, error.message()));
+        };
+        Ok(Found {
+            node: self.node.id.0,
+            host: StrBytes::from(host.as_str()),
+            port: i32::from(*port),
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Decides on more partitions for a topic, and on its removal.
+
+use super::assignment::check_replicas;
+use super::draft::{Draft, Refused, Terms};
+use super::record::{MetadataRecord, PartitionRecord};
+use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
+use crate::base::{ErrorCode, LeaderEpoch, LogId, NodeId, TopicId};
+
+/// More partitions that somebody wants for a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MorePartitions {
+    /// The topic.
+    pub name: String,
+    /// How many partitions it is to have then.
+    pub count: i32,
+    /// The nodes of each new partition, if the client chose them.
+    pub assignments: Option<Vec<Vec<NodeId>>>,
+}
+
+/// Adds partitions to a topic.
+///
+/// # Errors
+/// As Kafka's CreatePartitions; the draft is unchanged.
+pub fn add_partitions(
+    draft: &mut Draft,
+    terms: &mut Terms<'_>,
+    wanted: &MorePartitions,
+) -> Result<(), Refused> {
+    let name = &wanted.name;
+    let topic = draft
+        .image()
+        .topic(name)
+        .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    if topic.internal {
+        // Groups are spread over the partitions by their hash: another count loses their offsets.
+        let message = format!("The number of partitions of internal topic {name} is fixed.");
+        return Err(Refused::because(ErrorCode::InvalidRequest, message));
+    }
+    let known = topic.partitions.len();
+    let factor = topic
+        .partitions
+        .first()
+        .map(|partition| partition.replicas.len());
+    let additional = additional(wanted, known)?;
+    if let Some(assignments) = &wanted.assignments {
+        if assignments.len() != additional {
+            let message = format!(
+                "Attempted to add {additional} additional partition(s), but only {} assignment(s) were specified.",
+                assignments.len()
+            );
+            return Err(Refused::because(
+                ErrorCode::InvalidReplicaAssignment,
+                message,
+            ));
+        }
+        for replicas in assignments {
+            check_replicas(replicas, &terms.nodes(), factor)?;
+        }
+    }
+    let replicas = terms.nodes().to_vec();
+    let replicas = wanted
+        .assignments
+        .clone()
+        .unwrap_or(vec![replicas; additional]);
+    for replicas in &replicas {
+        let record = new_partition(draft, terms, name, replicas);
+        draft.push(record);
+    }
+    Ok(())
+}
+
+/// How many partitions have to be added.
+fn additional(wanted: &MorePartitions, known: usize) -> Result<usize, Refused> {
+    let (name, count) = (&wanted.name, wanted.count);
+    let invalid = |message| Refused::because(ErrorCode::InvalidPartitions, message);
+    match usize::try_from(count).unwrap_or(0).checked_sub(known) {
+        Some(0) => Err(invalid(format!("Topic already has {known} partition(s)."))),
+        Some(more) if more > PARTITIONS_PER_REQUEST_MAX => Err(Refused::because(
+            ErrorCode::PolicyViolation,
+            "Excessively large number of partitions per request.",
+        )),
+        Some(more) => Ok(more),
+        None => Err(invalid(format!(
+            "The topic {name} currently has {known} partition(s); {count} would not be an increase."
+        ))),
+    }
+}
+
+/// Removes a topic.
+///
+/// # Errors
+/// There is none of this id, or it belongs to the broker; the draft is unchanged.
+pub fn remove_topic(draft: &mut Draft, id: TopicId) -> Result<(), Refused> {
+    let topic = draft
+        .image()
+        .topic_by_id(id)
+        .ok_or(ErrorCode::UnknownTopicId)?;
+    if topic.internal {
+        let message = format!("Deletion of internal topic {} is prohibited.", topic.name);
+        return Err(Refused::because(ErrorCode::InvalidRequest, message));
+    }
+    draft.push(MetadataRecord::RemoveTopic { id });
+    Ok(())
+}
+
+/// The next partition of a topic of the draft, with a log of its own.
+pub(super) fn new_partition(
+    draft: &Draft,
+    terms: &mut Terms<'_>,
+    name: &str,
+    replicas: &[NodeId],
+) -> MetadataRecord {
+    let topic = draft.image().topic(name);
+    let (id, index, internal) = topic.map_or((TopicId::ZERO, 0, false), |topic| {
+        (topic.id, topic.partitions.len(), topic.internal)
+    });
+    MetadataRecord::Partition(PartitionRecord {
+        topic: id,
+        index: i32::try_from(index).unwrap_or(i32::MAX),
+        log: LogId(draft.image().next_log),
+        store: terms.placement.next(internal),
+        replicas: replicas.to_vec(),
+        isr: replicas.to_vec(),
+        leader: replicas.first().copied().unwrap_or(NodeId(-1)),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+    use crate::config::BrokerConfig;
+    use crate::controller::{Image, create_missing};
+
+    fn more(count: i32, assignments: Option<&[&[i32]]>) -> Result<usize, Refused> {
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let mut draft = Draft::new(&image);
+        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        create_missing(&mut draft, &mut terms, ["a"]);
+        let nodes = |nodes: &&[i32]| nodes.iter().copied().map(NodeId).collect();
+        let wanted = MorePartitions {
+            name: "a".to_owned(),
+            count,
+            assignments: assignments.map(|all| all.iter().map(nodes).collect()),
+        };
+        add_partitions(&mut draft, &mut terms, &wanted)?;
+        Ok(draft.image().topic("a").unwrap().partitions.len())
+    }
+
+    fn code(count: i32, assignments: Option<&[&[i32]]>) -> ErrorCode {
+        more(count, assignments).unwrap_err().code
+    }
+
+    #[test]
+    fn partitions_are_added() {
+        assert_eq!(more(3, None), Ok(3));
+        assert_eq!(more(3, Some(&[&[1], &[1]])), Ok(3));
+    }
+
+    #[test]
+    fn what_is_no_increase_is_refused() {
+        for count in [1, 0, -1] {
+            assert_eq!(code(count, None), ErrorCode::InvalidPartitions);
+        }
+        assert_eq!(code(i32::MAX, None), ErrorCode::PolicyViolation);
+        for assignments in [
+            &[&[1][..]][..],
+            &[&[1], &[]],
+            &[&[1], &[9]],
+            &[&[1], &[1, 1]],
+        ] {
+            assert_eq!(
+                code(3, Some(assignments)),
+                ErrorCode::InvalidReplicaAssignment
+            );
+        }
+    }
+
+    #[test]
+    fn topics_are_removed_unless_they_are_the_brokers() {
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let mut draft = Draft::new(&image);
+        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        create_missing(&mut draft, &mut terms, ["a", "__consumer_offsets"]);
+        let a = draft.image().topic("a").unwrap().id;
+        let offsets = draft.image().topic("__consumer_offsets").unwrap().id;
+        assert_eq!(remove_topic(&mut draft, a), Ok(()));
+        assert_eq!(
+            remove_topic(&mut draft, a).unwrap_err().code,
+            ErrorCode::UnknownTopicId
+        );
+        assert_eq!(
+            remove_topic(&mut draft, offsets).unwrap_err().code,
+            ErrorCode::InvalidRequest
+        );
+    }
+}

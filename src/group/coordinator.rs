@@ -1,0 +1,281 @@
+//! All groups of this broker: finds the group of a request, keeps the timers and
+//! the appends in flight, and turns durable records into committed offsets.
+
+use std::collections::BTreeMap;
+
+use super::join::JoinRequest;
+use super::rebalance::{Leaving, SyncRequest};
+use super::timers::Timers;
+use super::{
+    Appends, ClassicGroup, Cx, Effect, GroupConfig, GroupOffsets, JoinReply, Name, SyncReply, Then,
+    Timer, partition_for,
+};
+use crate::base::{ErrorCode, Mono, Now, Rng, limits};
+
+/// Longest prefix of a generated member id, so that the id stays below Kafka's 32767 bytes.
+const MEMBER_ID_PREFIX_BYTES_MAX: usize = 32_000;
+
+/// Who sends a heartbeat.
+#[derive(Clone, Debug)]
+pub struct HeartbeatRequest {
+    /// Group id.
+    pub group: Name,
+    /// Member id.
+    pub member: Name,
+    /// `group.instance.id`
+    pub instance: Option<Name>,
+    /// The generation that the member is in.
+    pub generation: i32,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) group: ClassicGroup,
+    pub(super) offsets: GroupOffsets,
+}
+
+/// The coordinator of all groups of this broker. Requests carry a token, under which they are
+/// answered, at once or later, by an [`Effect`] (or at once by the return value).
+#[derive(Debug)]
+pub struct Coordinator {
+    pub(super) config: GroupConfig,
+    pub(super) groups: BTreeMap<Name, Entry>,
+    pub(super) timers: Timers<Timer>,
+    pub(super) appends: Appends,
+    pub(super) rng: Rng,
+    pub(super) expiry_cursor: Option<Name>,
+}
+
+impl Coordinator {
+    /// A coordinator without groups. The seed is for member ids.
+    #[must_use]
+    pub fn new(config: GroupConfig, seed: u64) -> Self {
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            appends: Appends::default(),
+            rng: Rng::new(seed),
+            expiry_cursor: None,
+        }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+
+    /// A group.
+    #[must_use]
+    pub fn group(&self, id: &str) -> Option<&ClassicGroup> {
+        self.groups.get(id).map(|entry| &entry.group)
+    }
+
+    /// All groups, by id.
+    pub fn groups(&self) -> impl Iterator<Item = &ClassicGroup> {
+        self.groups.values().map(|entry| &entry.group)
+    }
+
+    /// The committed offsets of a group; durable ones only.
+    #[must_use]
+    pub fn offsets(&self, id: &str) -> Option<&GroupOffsets> {
+        self.groups.get(id).map(|entry| &entry.offsets)
+    }
+
+    pub(super) fn with_group<R>(
+        &mut self,
+        now: Now,
+        id: &str,
+        out: &mut Vec<Effect>,
+        f: impl FnOnce(&mut ClassicGroup, &mut Cx<'_>) -> R,
+    ) -> Option<R> {
+        let entry = self.groups.get_mut(id)?;
+        let mut cx = Cx {
+            now,
+            config: &self.config,
+            timers: &mut self.timers,
+            appends: &mut self.appends,
+            out,
+        };
+        Some(f(&mut entry.group, &mut cx))
+    }
+
+    /// JoinGroup. `partitions` is how many `__consumer_offsets` has, here and elsewhere.
+    pub fn join(
+        &mut self,
+        now: Now,
+        token: u64,
+        request: JoinRequest,
+        partitions: i32,
+        out: &mut Vec<Effect>,
+    ) {
+        let limits = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
+        let exists = self.groups.contains_key(&request.group);
+        let error = if request.group.is_empty() {
+            ErrorCode::InvalidGroupId
+        } else if !limits.contains(&request.session_timeout_ms) {
+            ErrorCode::InvalidSessionTimeout
+        } else if !exists && !request.member.is_empty() {
+            ErrorCode::UnknownMemberId
+        } else if !exists && self.groups.len() >= limits::GROUPS_MAX {
+            ErrorCode::CoordinatorNotAvailable
+        } else {
+            ErrorCode::None
+        };
+        if !error.is_none() {
+            return out.push(Effect::Joined(
+                token,
+                JoinReply::error(error, request.member),
+            ));
+        }
+        let id = request.group.clone();
+        let new_id = self.new_member_id(&request);
+        if !exists {
+            let partition = partition_for(&id, partitions);
+            let group = ClassicGroup::new(id.clone(), partition, Some(now.wall_ms));
+            let offsets = GroupOffsets::default();
+            self.groups.insert(id.clone(), Entry { group, offsets });
+        }
+        self.with_group(now, &id, out, |group, cx| {
+            if !exists {
+                // So that the topic, and who reads it, knows the group from its first moment.
+                group.write_metadata(cx, BTreeMap::new(), Then::Nothing);
+            }
+            group.join(cx, token, request, new_id);
+        });
+    }
+
+    /// The prefix tells people who it is; the random part makes it unique. Unless a restarted
+    /// broker is given the same seed again: then ids that are taken are skipped.
+    fn new_member_id(&mut self, request: &JoinRequest) -> Name {
+        loop {
+            let id = self.random_member_id(request);
+            let group = self.group(&request.group);
+            if !group.is_some_and(|g| g.member(&id).is_some() || g.pending_join.contains(&id)) {
+                return id;
+            }
+        }
+    }
+
+    fn random_member_id(&mut self, request: &JoinRequest) -> Name {
+        let prefix = request.instance.as_deref().unwrap_or(&request.client_id);
+        let mut len = prefix.len().min(MEMBER_ID_PREFIX_BYTES_MAX);
+        while !prefix.is_char_boundary(len) {
+            len -= 1;
+        }
+        let id = u128::from_be_bytes(self.rng.uuid());
+        let (a, b, c) = (id >> 96, id >> 80 & 0xffff, id >> 64 & 0xffff);
+        let (d, e) = (id >> 48 & 0xffff, id & 0xffff_ffff_ffff);
+        Name::from(format!(
+            "{}-{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}",
+            &prefix[..len]
+        ))
+    }
+
+    /// SyncGroup.
+    pub fn sync(&mut self, now: Now, token: u64, request: SyncRequest, out: &mut Vec<Effect>) {
+        let error = match request.group.is_empty() {
+            true => ErrorCode::InvalidGroupId,
+            false => ErrorCode::UnknownMemberId,
+        };
+        let id = request.group.clone();
+        if self
+            .with_group(now, &id, out, |group, cx| group.sync(cx, token, request))
+            .is_none()
+        {
+            out.push(Effect::Synced(token, SyncReply::error(error)));
+        }
+    }
+
+    /// Heartbeat.
+    pub fn heartbeat(
+        &mut self,
+        now: Now,
+        request: &HeartbeatRequest,
+        out: &mut Vec<Effect>,
+    ) -> ErrorCode {
+        if request.group.is_empty() {
+            return ErrorCode::InvalidGroupId;
+        }
+        let instance = request.instance.as_deref();
+        self.with_group(now, &request.group, out, |group, cx| {
+            group.heartbeat(cx, &request.member, instance, request.generation)
+        })
+        .unwrap_or(ErrorCode::UnknownMemberId)
+    }
+
+    /// LeaveGroup: one error for each who leaves, or one for all.
+    pub fn leave(
+        &mut self,
+        now: Now,
+        group: &str,
+        leaving: &[Leaving],
+        out: &mut Vec<Effect>,
+    ) -> Result<Vec<ErrorCode>, ErrorCode> {
+        if group.is_empty() {
+            return Err(ErrorCode::InvalidGroupId);
+        }
+        self.with_group(now, group, out, |group, cx| group.leave(cx, leaving))
+            .unwrap_or_else(|| Ok(vec![ErrorCode::UnknownMemberId; leaving.len()]))
+    }
+
+    /// Every record has been replayed: sessions start anew, since nobody could send heartbeats.
+    pub fn loaded(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let max_size = self.config.max_size;
+        let ids: Vec<Name> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with_group(now, &id, out, |group, cx| {
+                for member in group.member_ids() {
+                    group.touch(cx, &member);
+                }
+                if group.size() > max_size {
+                    group.prepare_rebalance(cx);
+                }
+            });
+        }
+        let interval = self.config.offsets_retention_check_interval_ms;
+        self.timers.set(Timer::Expiry, now.mono.plus_ms(interval));
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        while let Some(timer) = self.timers.pop_due(now.mono) {
+            match timer {
+                Timer::Session(group, member) => {
+                    self.with_group(now, &group, out, |g, cx| g.session_is_over(cx, &member));
+                }
+                Timer::Join(group) => {
+                    self.with_group(now, &group, out, ClassicGroup::join_time_is_up);
+                }
+                Timer::Sync(group) => {
+                    self.with_group(now, &group, out, ClassicGroup::sync_time_is_up);
+                }
+                Timer::Expiry => self.expire(now, out),
+            }
+        }
+    }
+
+    /// When [`Coordinator::tick`] has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        self.timers.next_deadline()
+    }
+
+    /// The broker goes down: everybody who waits for a rebalance is sent to find the coordinator,
+    /// and the groups are forgotten. Appends in flight still get their answers.
+    pub fn unload(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let ids: Vec<Name> = self.groups.keys().cloned().collect();
+        for id in ids {
+            self.with_group(now, &id, out, |group, cx| {
+                for member in group.member_ids() {
+                    let reply = JoinReply::error(ErrorCode::NotCoordinator, member.clone());
+                    group.answer_join(cx, &member, reply);
+                    group.answer_sync(cx, &member, SyncReply::error(ErrorCode::NotCoordinator));
+                }
+            });
+        }
+        self.groups.clear();
+        self.timers = Timers::default();
+    }
+}

@@ -1,0 +1,129 @@
+//! The primitive fields of Kafka's message formats, for records.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::Name;
+use super::records::RecordError;
+
+/// The wire limits strings to 32767 bytes long before they come here; should one slip through, a
+/// cut string is better than a record whose length field lies.
+pub(super) fn put_string(out: &mut BytesMut, value: &str) {
+    let mut len = value.len().min(i16::MAX as usize);
+    while !value.is_char_boundary(len) {
+        len -= 1;
+    }
+    out.put_i16(len as i16);
+    out.put_slice(&value.as_bytes()[..len]);
+}
+
+pub(super) fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
+    match value {
+        Some(value) => put_string(out, value),
+        None => out.put_i16(-1),
+    }
+}
+
+pub(super) fn put_bytes(out: &mut BytesMut, value: &[u8]) {
+    // Smaller than a request, which is smaller than 2 GiB.
+    out.put_i32(value.len() as i32);
+    out.put_slice(value);
+}
+
+/// Reads the fields of Kafka's message formats; every length is checked against what is left.
+pub(super) struct Reader<'a> {
+    pub(super) rest: &'a [u8],
+    /// "Flexible" versions: lengths are unsigned varints, one too high so that 0 is null.
+    pub(super) compact: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+        let (head, tail) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(RecordError::Malformed)?;
+        self.rest = tail;
+        Ok(head)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (head, tail) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(RecordError::Malformed)?;
+        self.rest = tail;
+        Ok(*head)
+    }
+
+    pub(super) fn i16(&mut self) -> Result<i16, RecordError> {
+        Ok(i16::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn i32(&mut self) -> Result<i32, RecordError> {
+        Ok(i32::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn i64(&mut self) -> Result<i64, RecordError> {
+        Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    pub(super) fn varint(&mut self) -> Result<u32, RecordError> {
+        let mut value = 0u32;
+        for shift in [0, 7, 14, 21, 28] {
+            let [byte] = self.array()?;
+            value |= u32::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(RecordError::Malformed)
+    }
+
+    pub(super) fn length(
+        &mut self,
+        plain: impl FnOnce(&mut Self) -> Result<i32, RecordError>,
+    ) -> Result<Option<usize>, RecordError> {
+        if self.compact {
+            return Ok(self.varint()?.checked_sub(1).map(|len| len as usize));
+        }
+        match plain(self)? {
+            -1 => Ok(None),
+            len => usize::try_from(len)
+                .map(Some)
+                .map_err(|_| RecordError::Malformed),
+        }
+    }
+
+    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
+        let Some(len) = self.length(|r| Ok(i32::from(r.i16()?)))? else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(self.take(len)?).map_err(|_| RecordError::Malformed)?;
+        Ok(Some(Name::from(text)))
+    }
+
+    pub(super) fn string(&mut self) -> Result<Name, RecordError> {
+        self.nullable_string()?.ok_or(RecordError::Malformed)
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes, RecordError> {
+        let len = self.length(Self::i32)?.ok_or(RecordError::Malformed)?;
+        Ok(Bytes::copy_from_slice(self.take(len)?))
+    }
+
+    pub(super) fn array_len(&mut self) -> Result<usize, RecordError> {
+        self.length(Self::i32)?.ok_or(RecordError::Malformed)
+    }
+
+    pub(super) fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
+        if !self.compact {
+            return Ok(());
+        }
+        for _ in 0..self.varint()? {
+            self.varint()?;
+            let len = self.varint()? as usize;
+            self.take(len)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! What must be true of the books at any time; broken only by a bug.
+
+use std::collections::BTreeMap;
+
+use super::{ClassicGroup, Coordinator, Name, State, Timer};
+
+impl ClassicGroup {
+    /// Panics if the books contradict each other. For tests and the simulator.
+    pub fn invariants(&self) {
+        let joining = self.members.values().filter(|m| m.join.is_some()).count();
+        assert_eq!(joining, self.awaiting_join, "waiting joins");
+        let statics = self
+            .members
+            .values()
+            .filter(|m| m.instance.is_some())
+            .count();
+        assert_eq!(statics, self.statics.len(), "static members");
+        for (instance, id) in &self.statics {
+            let member = &self.members[id];
+            assert_eq!(member.instance.as_ref(), Some(instance), "static member");
+        }
+        let mut supported: BTreeMap<Name, usize> = BTreeMap::new();
+        for protocol in self.members.values().flat_map(|m| &m.protocols) {
+            *supported.entry(protocol.name.clone()).or_default() += 1;
+        }
+        assert_eq!(supported, self.supported, "supporters of protocols");
+        let leads = self
+            .leader
+            .as_ref()
+            .is_some_and(|l| self.members.contains_key(l));
+        assert_eq!(leads, !self.members.is_empty(), "the leader is a member");
+        assert!(
+            self.pending_join
+                .iter()
+                .all(|id| !self.members.contains_key(id))
+        );
+        assert!(
+            self.pending_sync
+                .iter()
+                .all(|id| self.members.contains_key(id))
+        );
+        match self.state {
+            State::Empty | State::Dead => assert!(self.members.is_empty(), "empty"),
+            State::CompletingRebalance | State::Stable => {
+                assert!(!self.members.is_empty(), "a generation has members");
+                let all = |name| self.supporters(name) == self.members.len();
+                assert!(
+                    self.protocol.as_deref().is_some_and(all),
+                    "all speak the protocol"
+                );
+            }
+            State::PreparingRebalance => {}
+        }
+        if self.state != State::CompletingRebalance {
+            let syncing = self.members.values().filter(|m| m.sync.is_some()).count();
+            assert_eq!(syncing, 0, "syncs wait in CompletingRebalance only");
+        }
+    }
+}
+
+impl Coordinator {
+    /// Panics if something is wrong inside. For tests and the simulator.
+    pub fn invariants(&self) {
+        for (id, entry) in &self.groups {
+            assert_eq!(id, entry.group.id());
+            entry.group.invariants();
+            for (member, m) in entry.group.members() {
+                let session = Timer::Session(id.clone(), member.clone());
+                let watched = m.has_satisfied_heartbeat() || self.timers.contains(&session);
+                assert!(watched, "member {member} of {id} would stay for ever");
+            }
+            for member in &entry.group.pending_join {
+                assert!(
+                    self.timers
+                        .contains(&Timer::Session(id.clone(), member.clone()))
+                );
+            }
+            if entry.group.state() == State::PreparingRebalance {
+                let waits = self.timers.contains(&Timer::Join(id.clone()));
+                assert!(waits, "the join phase of {id} would never end");
+            }
+            let syncing = entry.group.state() == State::CompletingRebalance;
+            if syncing && !entry.group.pending_sync.is_empty() {
+                assert!(
+                    self.timers.contains(&Timer::Sync(id.clone())),
+                    "sync phase of {id}"
+                );
+            }
+        }
+    }
+}

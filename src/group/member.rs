@@ -1,0 +1,100 @@
+//! One member of a classic group.
+
+use bytes::Bytes;
+
+use super::Name;
+
+/// A protocol (assignor) that a member supports, with what it sent along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// Name of the assignor, e.g. `range`.
+    pub name: Name,
+    /// Opaque to the coordinator, but for the topics of consumers (see [`subscribed_topics`]).
+    pub metadata: Bytes,
+}
+
+/// One member. What it waits for is kept as the token of the waiting request.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// `group.instance.id` of a static member.
+    pub instance: Option<Name>,
+    /// `client.id` of the request that made it a member.
+    pub client_id: Name,
+    /// Where it came from, in Kafka's form (`/10.0.0.1`).
+    pub client_host: Name,
+    /// How long a rebalance waits for it, ms.
+    pub rebalance_timeout_ms: i32,
+    /// Without a sign of life for so long it is removed, ms.
+    pub session_timeout_ms: i32,
+    /// In order of preference, without duplicates.
+    pub protocols: Vec<Protocol>,
+    /// Its part of the current generation.
+    pub assignment: Bytes,
+    /// It has not been part of a generation yet.
+    pub is_new: bool,
+    pub(super) join: Option<u64>,
+    pub(super) sync: Option<u64>,
+}
+
+impl Member {
+    /// What it sent for this protocol; empty if it does not support it.
+    #[must_use]
+    pub fn metadata(&self, protocol: &str) -> Bytes {
+        let found = self.protocols.iter().find(|p| *p.name == *protocol);
+        found.map_or_else(Bytes::new, |p| p.metadata.clone())
+    }
+
+    /// Members that wait for a rebalance are alive without heartbeats, but for new ones, whose
+    /// client may have given up and left no trace but this entry.
+    pub(super) fn has_satisfied_heartbeat(&self) -> bool {
+        !self.is_new && (self.join.is_some() || self.sync.is_some())
+    }
+
+    pub(super) fn session_ms(&self) -> u64 {
+        u64::try_from(self.session_timeout_ms).unwrap_or(0)
+    }
+}
+
+/// Drops protocols named twice; the first one counts.
+#[must_use]
+pub fn without_duplicates(protocols: Vec<Protocol>) -> Vec<Protocol> {
+    let mut seen = std::collections::BTreeSet::new();
+    protocols
+        .into_iter()
+        .filter(|p| seen.insert(p.name.clone()))
+        .collect()
+}
+
+/// The topics of a `ConsumerProtocolSubscription`: a version, then an array of strings, in every
+/// version so far. `None` if the bytes are something else; members may send anything.
+#[must_use]
+pub fn subscribed_topics(metadata: &[u8]) -> Option<Vec<Name>> {
+    let (_version, rest) = metadata.split_first_chunk::<2>()?;
+    let (count, mut rest) = rest.split_first_chunk::<4>()?;
+    let count = usize::try_from(i32::from_be_bytes(*count)).ok()?;
+    let mut topics = Vec::new();
+    for _ in 0..count {
+        let (len, tail) = rest.split_first_chunk::<2>()?;
+        let len = usize::try_from(i16::from_be_bytes(*len)).ok()?;
+        let (name, tail) = tail.split_at_checked(len)?;
+        topics.push(Name::from(std::str::from_utf8(name).ok()?));
+        rest = tail;
+    }
+    Some(topics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_of_a_subscription() {
+        let bytes = b"\0\x01\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff rest";
+        let topics = subscribed_topics(bytes).unwrap();
+        assert_eq!(topics, [Name::from("a"), Name::from("bc")]);
+        assert_eq!(subscribed_topics(b"\0\x01\0\0\0\x02\0\x01a\0\x02b"), None);
+        assert_eq!(subscribed_topics(b"\0\x01\x7f\xff\xff\xff"), None);
+        assert_eq!(subscribed_topics(b"\0\x01\xff\xff\xff\xff"), None);
+        assert_eq!(subscribed_topics(b""), None);
+    }
+}

@@ -1,0 +1,293 @@
+//! Random clients against the coordinator: they join, sync, commit, fall silent,
+//! leave, writes fail, the broker crashes. What must hold is checked after each step.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::testing::{Client, World};
+use super::{GroupConfig, Name, State};
+use crate::base::ErrorCode;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(usize),
+    JoinAll,
+    Sync(usize),
+    SyncAll,
+    Heartbeat(usize),
+    Leave(usize),
+    Commit(usize, i32),
+    SimpleCommit(i32),
+    Forget(usize),
+    DeleteGroup,
+    AppendEnds(bool),
+    Advance(u64),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..4usize;
+    prop_oneof![
+        8 => who.clone().prop_map(Step::Join),
+        3 => Just(Step::JoinAll),
+        8 => who.clone().prop_map(Step::Sync),
+        3 => Just(Step::SyncAll),
+        3 => who.clone().prop_map(Step::Heartbeat),
+        1 => who.clone().prop_map(Step::Leave),
+        4 => (who.clone(), 0..2).prop_map(|(who, partition)| Step::Commit(who, partition)),
+        1 => (0..2).prop_map(Step::SimpleCommit),
+        1 => who.prop_map(Step::Forget),
+        1 => Just(Step::DeleteGroup),
+        9 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
+        5 => (0..8_000u64).prop_map(Step::Advance),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What a client waits for.
+#[derive(Default)]
+struct Waits {
+    joins: BTreeMap<u64, usize>,
+    syncs: BTreeMap<u64, (usize, i32)>,
+    commits: BTreeMap<u64, (i32, i64)>,
+    deletes: Vec<u64>,
+}
+
+struct Model {
+    world: World,
+    clients: Vec<Client>,
+    waits: Waits,
+    acked: BTreeMap<i32, i64>,
+    next_offset: i64,
+    generation: i32,
+}
+
+impl Model {
+    fn new() -> Self {
+        let config = GroupConfig {
+            max_size: 3,
+            ..GroupConfig::default()
+        };
+        let mut world = World::new(config);
+        world.hold_appends = true;
+        let mut clients = vec![
+            Client::new(),
+            Client::new(),
+            Client::fixed("one"),
+            Client::fixed("two"),
+        ];
+        clients[1].version = 3;
+        clients[3].version = 9;
+        for client in &mut clients {
+            client.rebalance_timeout_ms = 15_000;
+        }
+        Self {
+            world,
+            clients,
+            waits: Waits::default(),
+            acked: BTreeMap::new(),
+            next_offset: 0,
+            generation: 0,
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Join(who) => self.join(who),
+            Step::JoinAll => (0..self.clients.len()).for_each(|who| self.join(who)),
+            Step::Sync(who) => self.sync(who),
+            Step::SyncAll => (0..self.clients.len()).for_each(|who| self.sync(who)),
+            Step::Heartbeat(who) => {
+                let client = self.clients[who].clone();
+                if self.world.heartbeat(&client).is_none() {
+                    assert_eq!(
+                        client.generation,
+                        self.current_generation(),
+                        "alive in an old generation"
+                    );
+                }
+            }
+            Step::Leave(who) => {
+                let client = &self.clients[who];
+                let left = self
+                    .world
+                    .leave(&[(&client.id, client.instance.as_deref())]);
+                assert!(left.is_err() || left.is_ok_and(|l| l.len() == 1));
+            }
+            Step::Commit(who, partition) => self.commit(&self.clients[who].clone(), partition),
+            Step::SimpleCommit(partition) => self.commit(&Client::new(), partition),
+            Step::Forget(who) => {
+                self.clients[who].id = Name::from("");
+                self.clients[who].generation = -1;
+            }
+            Step::DeleteGroup => {
+                let token = self.world.token();
+                let (mut effects, now) = (Vec::new(), self.world.now);
+                let group = Name::from("g");
+                if self
+                    .world
+                    .coordinator
+                    .delete_group(now, token, &group, &mut effects)
+                    .is_ok()
+                {
+                    self.waits.deletes.push(token);
+                }
+                self.world.perform(effects);
+            }
+            Step::AppendEnds(well) => {
+                let result = if well {
+                    Ok(())
+                } else {
+                    Err(ErrorCode::KafkaStorageError)
+                };
+                self.world.append_ends(result);
+            }
+            Step::Advance(ms) => self.world.advance(ms),
+            Step::Restart => {
+                self.world.restart();
+                // The connections are gone, and with them who waited.
+                self.waits = Waits::default();
+                self.generation = 0;
+            }
+        }
+        self.take_answers();
+        self.check();
+    }
+
+    fn join(&mut self, who: usize) {
+        let token = self.world.send_join(&self.clients[who]);
+        self.waits.joins.insert(token, who);
+        self.take_answers();
+    }
+
+    /// A leader assigns the number of the generation to everybody.
+    fn sync(&mut self, who: usize) {
+        let client = self.clients[who].clone();
+        let text = client.generation.to_string();
+        let leads = self
+            .world
+            .coordinator
+            .group("g")
+            .and_then(|g| g.leader().cloned());
+        let all: Vec<(&Client, &str)> = match leads == Some(client.id.clone()) {
+            true => self.clients.iter().map(|c| (c, text.as_str())).collect(),
+            false => Vec::new(),
+        };
+        let token = self.world.sync(&client, &all);
+        self.waits.syncs.insert(token, (who, client.generation));
+    }
+
+    fn commit(&mut self, client: &Client, partition: i32) {
+        self.next_offset += 1;
+        if let Ok(token) = self.world.commit(client, partition, self.next_offset) {
+            self.waits
+                .commits
+                .insert(token, (partition, self.next_offset));
+        }
+    }
+
+    fn current_generation(&self) -> i32 {
+        self.world
+            .coordinator
+            .group("g")
+            .map_or(0, |g| g.generation())
+    }
+
+    fn take_answers(&mut self) {
+        for (token, reply) in std::mem::take(&mut self.world.joined) {
+            let who = self
+                .waits
+                .joins
+                .remove(&token)
+                .expect("somebody waits for this");
+            let client = &mut self.clients[who];
+            match reply.error {
+                ErrorCode::None => {
+                    client.id = reply.member.clone();
+                    client.generation = reply.generation;
+                    let listed = reply.members.iter().any(|m| m.member == reply.leader);
+                    assert!(listed || reply.members.is_empty(), "the leader is a member");
+                }
+                ErrorCode::MemberIdRequired => client.id = reply.member,
+                _ => client.id = Name::from(""),
+            }
+        }
+        for (token, reply) in std::mem::take(&mut self.world.synced) {
+            let (_, generation) = self
+                .waits
+                .syncs
+                .remove(&token)
+                .expect("somebody waits for this");
+            if reply.error.is_none() && !reply.assignment.is_empty() {
+                assert_eq!(
+                    reply.assignment,
+                    generation.to_string(),
+                    "an assignment of another generation"
+                );
+            }
+        }
+        for (token, error) in std::mem::take(&mut self.world.written) {
+            if let Some((partition, offset)) = self.waits.commits.remove(&token) {
+                if error.is_none() {
+                    self.acked.insert(partition, offset);
+                }
+            } else {
+                let at = self.waits.deletes.iter().position(|t| *t == token);
+                self.waits
+                    .deletes
+                    .remove(at.expect("somebody waits for this"));
+                if error.is_none() {
+                    self.acked.clear();
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let generation = self.current_generation();
+        if self.world.coordinator.group("g").is_none() {
+            self.generation = 0;
+        } else {
+            assert!(generation >= self.generation, "the generation went back");
+            self.generation = generation;
+        }
+        for (partition, offset) in &self.acked {
+            // A later one may be durable whose answer was lost in a crash.
+            let now = self.world.offset(*partition);
+            assert!(now >= Some(*offset), "acked {offset}, now {now:?}");
+        }
+    }
+
+    /// Everybody gets an answer in the end, whether the broker goes down or the clients do.
+    fn finish(mut self, stop: bool) {
+        self.world.flush();
+        self.take_answers();
+        if stop {
+            let mut effects = Vec::new();
+            self.world.coordinator.unload(self.world.now, &mut effects);
+            self.world.perform(effects);
+        } else {
+            self.world.hold_appends = false;
+            self.world.advance(20 * 60_000);
+            assert!(matches!(self.world.state(), State::Empty | State::Dead));
+        }
+        self.take_answers();
+        assert!(self.waits.joins.is_empty(), "a join was forgotten");
+        assert!(self.waits.syncs.is_empty(), "a sync was forgotten");
+        assert!(self.waits.commits.is_empty(), "a commit was forgotten");
+        assert!(self.waits.deletes.is_empty(), "a deletion was forgotten");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn random_clients(steps in proptest::collection::vec(step(), 1..120), stop: bool) {
+        let mut model = Model::new();
+        for step in steps {
+            model.step(step);
+        }
+        model.finish(stop);
+    }
+}

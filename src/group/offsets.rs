@@ -1,0 +1,131 @@
+//! The committed offsets of one group. They change only by replaying durable records.
+
+use std::collections::BTreeMap;
+
+use super::{ClassicGroup, Name, State};
+
+/// An offset somebody committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The next offset to be read.
+    pub offset: i64,
+    /// Leader epoch of the last record read, -1 if unknown.
+    pub leader_epoch: i32,
+    /// The client's own text.
+    pub metadata: Name,
+    /// When it was committed, wall clock ms.
+    pub commit_ms: i64,
+    /// When it expires, wall clock ms, if the client chose a retention itself (up to v4).
+    pub expire_ms: Option<i64>,
+}
+
+/// One partition of an OffsetCommit.
+#[derive(Clone, Debug)]
+pub struct OffsetToCommit {
+    /// Topic name.
+    pub topic: Name,
+    /// Partition.
+    pub partition: i32,
+    /// What is committed.
+    pub committed: Committed,
+}
+
+/// All committed offsets of a group.
+#[derive(Clone, Debug, Default)]
+pub struct GroupOffsets {
+    by_topic: BTreeMap<Name, BTreeMap<i32, Committed>>,
+}
+
+impl GroupOffsets {
+    /// The offset of one partition.
+    #[must_use]
+    pub fn get(&self, topic: &str, partition: i32) -> Option<&Committed> {
+        self.by_topic.get(topic)?.get(&partition)
+    }
+
+    /// Everything, by topic and partition.
+    pub fn topics(&self) -> impl Iterator<Item = (&Name, &BTreeMap<i32, Committed>)> {
+        self.by_topic.iter()
+    }
+
+    /// The partitions of one topic.
+    pub fn partitions(&self, topic: &str) -> impl Iterator<Item = i32> {
+        self.by_topic
+            .get(topic)
+            .into_iter()
+            .flat_map(|offsets| offsets.keys().copied())
+    }
+
+    /// Whether there is no offset.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_topic.is_empty()
+    }
+
+    pub(super) fn put(&mut self, topic: Name, partition: i32, committed: Committed) {
+        self.by_topic
+            .entry(topic)
+            .or_default()
+            .insert(partition, committed);
+    }
+
+    pub(super) fn remove(&mut self, topic: &str, partition: i32) {
+        if let Some(offsets) = self.by_topic.get_mut(topic) {
+            offsets.remove(&partition);
+            if offsets.is_empty() {
+                self.by_topic.remove(topic);
+            }
+        }
+    }
+
+    /// What has expired by now, and whether that is everything.
+    pub(super) fn expired(
+        &self,
+        group: &ClassicGroup,
+        now_ms: i64,
+        retention_ms: i64,
+    ) -> (Vec<(Name, i32)>, bool) {
+        let Some(since) = group.expiry_base() else {
+            return (Vec::new(), self.is_empty());
+        };
+        let mut expired = Vec::new();
+        let mut all = true;
+        for (topic, offsets) in &self.by_topic {
+            if group.is_subscribed_to(topic) {
+                all = false;
+                continue;
+            }
+            for (partition, committed) in offsets {
+                let base = since.unwrap_or(committed.commit_ms);
+                let gone = match committed.expire_ms {
+                    Some(at) => now_ms >= at,
+                    None => now_ms.saturating_sub(base) >= retention_ms,
+                };
+                if gone {
+                    expired.push((topic.clone(), *partition));
+                }
+                all &= gone;
+            }
+        }
+        (expired, all)
+    }
+}
+
+impl ClassicGroup {
+    /// From when the retention of this group's offsets counts: `None`, they do not expire now;
+    /// `Some(None)`, from each commit; `Some(Some(ms))`, from the moment the group became empty.
+    fn expiry_base(&self) -> Option<Option<i64>> {
+        if self.protocol_type().is_none() {
+            return Some(None);
+        }
+        match self.state() {
+            State::Empty => Some(self.state_since_ms()),
+            // Topics the group left behind expire while it goes on with others.
+            State::Stable if self.knows_subscription() => Some(None),
+            State::Stable
+            | State::PreparingRebalance
+            | State::CompletingRebalance
+            | State::Dead => None,
+        }
+    }
+}

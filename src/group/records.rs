@@ -1,0 +1,363 @@
+//! The records of `__consumer_offsets` in Kafka's binary formats, so that Kafka's
+//! tools can read the topic and a topic written by Kafka can be taken over.
+//!
+//! Written: OffsetCommitKey 1, OffsetCommitValue 3 (1 if the commit names a
+//! retention of its own), GroupMetadataKey 2, GroupMetadataValue 3. Read: offset
+//! keys 0-1 with values 0-4, group keys 2 with values 0-4. Keys of other kinds
+//! (groups of the new protocols) are known to be unknown.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::fields::{Reader, put_bytes, put_nullable_string, put_string};
+use super::{Committed, Name};
+
+/// What a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// A committed offset.
+    Offset {
+        /// Group id.
+        group: Name,
+        /// Topic name.
+        topic: Name,
+        /// Partition of the topic.
+        partition: i32,
+    },
+    /// Metadata of a classic group.
+    Group(Name),
+    /// A record of a kind that this broker does not keep.
+    Other(i16),
+}
+
+/// Value of a group's metadata record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupValue {
+    /// Empty for a group that nobody joined yet.
+    pub protocol_type: Option<Name>,
+    /// Generation.
+    pub generation: i32,
+    /// The protocol chosen.
+    pub protocol: Option<Name>,
+    /// Member id of the leader.
+    pub leader: Option<Name>,
+    /// Since when the group is in its state, wall clock ms; `None` in records of old brokers.
+    pub state_since_ms: Option<i64>,
+    /// The members.
+    pub members: Vec<MemberValue>,
+}
+
+/// A member in a group's metadata record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberValue {
+    /// Member id.
+    pub member: Name,
+    /// `group.instance.id`
+    pub instance: Option<Name>,
+    /// `client.id`
+    pub client_id: Name,
+    /// Where it came from.
+    pub client_host: Name,
+    /// ms
+    pub rebalance_timeout_ms: i32,
+    /// ms
+    pub session_timeout_ms: i32,
+    /// Metadata for the chosen protocol.
+    pub subscription: Bytes,
+    /// Its part.
+    pub assignment: Bytes,
+}
+
+/// A record that does not follow its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// It ends too early, or a length is negative or beyond the end, or a string is not UTF-8.
+    Malformed,
+    /// A value of a version that is not known.
+    UnknownVersion(i16),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("malformed record"),
+            Self::UnknownVersion(version) => write!(f, "unknown value version {version}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// The key of a committed offset.
+#[must_use]
+pub fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(1);
+    put_string(&mut out, group);
+    put_string(&mut out, topic);
+    out.put_i32(partition);
+    out.freeze()
+}
+
+/// The value of a committed offset.
+#[must_use]
+pub fn offset_value(offset: &Committed) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(if offset.expire_ms.is_some() { 1 } else { 3 });
+    out.put_i64(offset.offset);
+    if offset.expire_ms.is_none() {
+        out.put_i32(offset.leader_epoch);
+    }
+    put_string(&mut out, &offset.metadata);
+    out.put_i64(offset.commit_ms);
+    if let Some(expire_ms) = offset.expire_ms {
+        out.put_i64(expire_ms);
+    }
+    out.freeze()
+}
+
+/// The key of a group's metadata.
+#[must_use]
+pub fn group_key(group: &str) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(2);
+    put_string(&mut out, group);
+    out.freeze()
+}
+
+/// The value of a group's metadata.
+#[must_use]
+pub fn group_value(value: &GroupValue) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_i16(3);
+    put_string(&mut out, value.protocol_type.as_deref().unwrap_or(""));
+    out.put_i32(value.generation);
+    put_nullable_string(&mut out, value.protocol.as_deref());
+    put_nullable_string(&mut out, value.leader.as_deref());
+    out.put_i64(value.state_since_ms.unwrap_or(-1));
+    out.put_i32(i32::try_from(value.members.len()).unwrap_or(i32::MAX));
+    for member in &value.members {
+        put_string(&mut out, &member.member);
+        put_nullable_string(&mut out, member.instance.as_deref());
+        put_string(&mut out, &member.client_id);
+        put_string(&mut out, &member.client_host);
+        out.put_i32(member.rebalance_timeout_ms);
+        out.put_i32(member.session_timeout_ms);
+        put_bytes(&mut out, &member.subscription);
+        put_bytes(&mut out, &member.assignment);
+    }
+    out.freeze()
+}
+
+/// Reads a key.
+pub fn parse_key(key: &[u8]) -> Result<Key, RecordError> {
+    let mut key = Reader {
+        rest: key,
+        compact: false,
+    };
+    match key.i16()? {
+        0 | 1 => Ok(Key::Offset {
+            group: key.string()?,
+            topic: key.string()?,
+            partition: key.i32()?,
+        }),
+        2 => Ok(Key::Group(key.string()?)),
+        other => Ok(Key::Other(other)),
+    }
+}
+
+/// Reads the value of a committed offset.
+pub fn parse_offset_value(value: &[u8]) -> Result<Committed, RecordError> {
+    let (version, mut value) = versioned(value)?;
+    Ok(Committed {
+        offset: value.i64()?,
+        leader_epoch: if version >= 3 { value.i32()? } else { -1 },
+        metadata: value.string()?,
+        commit_ms: value.i64()?,
+        expire_ms: match version {
+            1 => Some(value.i64()?).filter(|at| *at != -1),
+            _ => None,
+        },
+    })
+}
+
+/// Reads the value of a group's metadata.
+pub fn parse_group_value(value: &[u8]) -> Result<GroupValue, RecordError> {
+    let (version, mut value) = versioned(value)?;
+    let protocol_type = Some(value.string()?).filter(|t| !t.is_empty());
+    let generation = value.i32()?;
+    let protocol = value.nullable_string()?;
+    let leader = value.nullable_string()?;
+    let state_since_ms = match version {
+        0 | 1 => None,
+        _ => Some(value.i64()?).filter(|at| *at != -1),
+    };
+    let mut members = Vec::new();
+    for _ in 0..value.array_len()? {
+        members.push(parse_member(version, &mut value)?);
+    }
+    Ok(GroupValue {
+        protocol_type,
+        generation,
+        protocol,
+        leader,
+        state_since_ms,
+        members,
+    })
+}
+
+fn parse_member(version: i16, value: &mut Reader<'_>) -> Result<MemberValue, RecordError> {
+    let member = value.string()?;
+    let instance = if version >= 3 {
+        value.nullable_string()?
+    } else {
+        None
+    };
+    let client_id = value.string()?;
+    let client_host = value.string()?;
+    let rebalance_timeout_ms = if version >= 1 { value.i32()? } else { -1 };
+    let session_timeout_ms = value.i32()?;
+    let member = MemberValue {
+        member,
+        instance,
+        client_id,
+        client_host,
+        // Version 0 had one timeout for both.
+        rebalance_timeout_ms: match rebalance_timeout_ms {
+            -1 => session_timeout_ms,
+            ms => ms,
+        },
+        session_timeout_ms,
+        subscription: value.bytes()?,
+        assignment: value.bytes()?,
+    };
+    value.skip_tagged_fields()?;
+    Ok(member)
+}
+
+fn versioned(value: &[u8]) -> Result<(i16, Reader<'_>), RecordError> {
+    let mut value = Reader {
+        rest: value,
+        compact: false,
+    };
+    let version = value.i16()?;
+    if !(0..=4).contains(&version) {
+        return Err(RecordError::UnknownVersion(version));
+    }
+    value.compact = version >= 4;
+    Ok((version, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name() -> impl Strategy<Value = Name> {
+        "[a-zé0-9.-]{0,12}".prop_map(Name::from)
+    }
+
+    fn bytes() -> impl Strategy<Value = Bytes> {
+        proptest::collection::vec(any::<u8>(), 0..20).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn committed()(offset: i64, epoch in -1..9i32, metadata in name(), commit_ms in 0i64..,
+                       expire_ms in proptest::option::of(0i64..)) -> Committed {
+            // Version 1, the one with an expiry, has no leader epoch.
+            let leader_epoch = if expire_ms.is_some() { -1 } else { epoch };
+            Committed { offset, leader_epoch, metadata, commit_ms, expire_ms }
+        }
+    }
+
+    prop_compose! {
+        fn member()(member in name(), instance in proptest::option::of(name()), client_id in name(),
+                    client_host in name(), rebalance_timeout_ms in 0..i32::MAX, session_timeout_ms: i32,
+                    subscription in bytes(), assignment in bytes()) -> MemberValue {
+            MemberValue { member, instance, client_id, client_host, rebalance_timeout_ms,
+                          session_timeout_ms, subscription, assignment }
+        }
+    }
+
+    prop_compose! {
+        fn group()(protocol_type in proptest::option::of("[a-z]{1,8}".prop_map(Name::from)), generation: i32,
+                   protocol in proptest::option::of(name()), leader in proptest::option::of(name()),
+                   state_since_ms in proptest::option::of(0i64..),
+                   members in proptest::collection::vec(member(), 0..4)) -> GroupValue {
+            GroupValue { protocol_type, generation, protocol, leader, state_since_ms, members }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn offsets_round_trip(value in committed(), group in name(), topic in name(), partition: i32) {
+            prop_assert_eq!(parse_offset_value(&offset_value(&value)), Ok(value));
+            prop_assert_eq!(parse_key(&offset_key(&group, &topic, partition)), Ok(Key::Offset { group, topic, partition }));
+        }
+
+        #[test]
+        fn groups_round_trip_and_cut_ones_fail(value in group(), cut: prop::sample::Index) {
+            let bytes = group_value(&value);
+            prop_assert_eq!(parse_group_value(&bytes), Ok(value));
+            prop_assert_eq!(parse_group_value(&bytes[..cut.index(bytes.len())]), Err(RecordError::Malformed));
+        }
+
+        #[test]
+        fn any_bytes_are_survived(version in 0..6i16, tail in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let mut bytes = version.to_be_bytes().to_vec();
+            bytes.extend(tail);
+            let _ = parse_key(&bytes);
+            let _ = parse_offset_value(&bytes);
+            let _ = parse_group_value(&bytes);
+        }
+    }
+
+    #[test]
+    fn bytes_of_an_offset_commit_are_kafkas() {
+        let key = offset_key("g", "t", 7);
+        assert_eq!(&key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x07");
+        let value = Committed {
+            offset: 5,
+            leader_epoch: 2,
+            metadata: Name::from("m"),
+            commit_ms: 9,
+            expire_ms: None,
+        };
+        assert_eq!(
+            &offset_value(&value)[..],
+            b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09"
+        );
+    }
+
+    #[test]
+    fn old_and_flexible_versions_are_read() {
+        let v0 = parse_offset_value(b"\0\0\0\0\0\0\0\0\0\x05\0\x01m\0\0\0\0\0\0\0\x09").unwrap();
+        assert_eq!(
+            (v0.offset, v0.leader_epoch, v0.commit_ms, &*v0.metadata),
+            (5, -1, 9, "m")
+        );
+        let v4 = parse_offset_value(b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x01\x02m\0\0\0\0\0\0\0\x09\0")
+            .unwrap();
+        assert_eq!(
+            (v4.offset, v4.leader_epoch, v4.commit_ms, &*v4.metadata),
+            (5, 1, 9, "m")
+        );
+        let group = parse_group_value(
+            b"\0\x04\x09consumer\0\0\0\x03\x06range\x02a\0\0\0\0\0\0\0\x01\x02\x02a\0\x02c\x02h\0\0\0\x05\0\0\0\x06\x02s\x03as\x01\x07\x01z\0",
+        )
+        .unwrap();
+        assert_eq!(group.members.len(), 1);
+        assert_eq!(group.members[0].assignment, Bytes::from_static(b"as"));
+        let old = parse_group_value(
+            b"\0\0\0\x08consumer\0\0\0\x03\0\x05range\0\x01a\0\0\0\x01\0\x01a\0\x01c\0\x01h\0\0\0\x06\0\0\0\x01s\0\0\0\x01x",
+        )
+        .unwrap();
+        assert_eq!(old.members[0].rebalance_timeout_ms, 6);
+        assert_eq!(
+            parse_group_value(b"\0\x05"),
+            Err(RecordError::UnknownVersion(5))
+        );
+        assert_eq!(parse_key(b"\0\x08\0"), Ok(Key::Other(8)));
+    }
+}

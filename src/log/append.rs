@@ -1,0 +1,388 @@
+//! Appending one batch: what is refused, which offsets it gets, when a new
+//! segment begins.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::{ErrorCode, Now, Offset};
+use crate::record::{self, BatchInfo, TimestampType};
+use crate::store::{FlushSeq, Store};
+
+use super::producers::Remembered;
+use super::segment::{Entry, NO_TIMESTAMP, SEGMENT_BYTES_MAX};
+use super::{Log, Refusal};
+
+/// A batch that is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// The timestamp that the broker gave its records, -1 if they keep their own.
+    pub log_append_time: i64,
+    /// The flush that makes it durable. For a duplicate this is the original's, and may be long
+    /// done: the high watermark is past `last_offset` then.
+    pub flush: FlushSeq,
+    /// A retry of a batch that was appended before; nothing was written.
+    pub duplicate: bool,
+}
+
+/// Who appends: clients are held to the topic's limits, the broker's own records are not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Client,
+    Internal,
+}
+
+impl Log {
+    /// Appends a batch that passed [`record::validate_produced`]; `info` is what that returned.
+    /// It is durable, and to be acknowledged, when the high watermark is past `last_offset`.
+    ///
+    /// # Errors
+    /// MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
+    /// INVALID_PRODUCER_EPOCH as Kafka gives them. KAFKA_STORAGE_ERROR if the store is full: of the
+    /// errors that clients retry (the Java client, librdkafka, sarama, kafka-python) it is the one
+    /// that points at the disk, and unlike NOT_ENOUGH_REPLICAS it does not blame other nodes.
+    pub fn append(
+        &mut self,
+        now: Now,
+        batch: Bytes,
+        info: &BatchInfo,
+        store: &mut Store,
+    ) -> Result<Appended, Refusal> {
+        self.append_as(Origin::Client, now, batch, info, store)
+    }
+
+    /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on
+    /// its timestamps, which stay as they are; control batches are welcome.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append), without MESSAGE_TOO_LARGE and INVALID_TIMESTAMP.
+    pub fn append_internal(
+        &mut self,
+        now: Now,
+        batch: Bytes,
+        info: &BatchInfo,
+        store: &mut Store,
+    ) -> Result<Appended, Refusal> {
+        self.append_as(Origin::Internal, now, batch, info, store)
+    }
+
+    fn append_as(
+        &mut self,
+        origin: Origin,
+        now: Now,
+        batch: Bytes,
+        info: &BatchInfo,
+        store: &mut Store,
+    ) -> Result<Appended, Refusal> {
+        debug_assert_eq!(batch.len(), info.len, "exactly one batch");
+        if origin == Origin::Client {
+            self.check_message_size(info)?;
+        }
+        self.check_segment_size(info)?;
+        let stamps_time =
+            origin == Origin::Client && self.config.timestamp_type == TimestampType::LogAppendTime;
+        if origin == Origin::Client && !stamps_time {
+            self.check_timestamps(now, info)?;
+        }
+        let mut entry = Entry::new(info, self.end, self.leader_epoch()).ok_or_else(bad_offsets)?;
+        if let Some(producer) = &entry.producer
+            && let Some(original) = self.producers.check(producer)?
+        {
+            return Ok(self.duplicate_of(&original));
+        }
+        if !store.has_room(batch.len()) {
+            return Err(store_full());
+        }
+        let mut batch = batch;
+        if stamps_time {
+            batch = with_log_append_time(&batch, now.wall_ms);
+            entry.max_timestamp = now.wall_ms;
+        }
+        if self.must_roll(&entry, now) {
+            store.roll(self.id, self.end);
+            self.start_segment(self.end, now.wall_ms);
+        }
+        let flush = store
+            .append(self.id, batch, entry.base_offset, entry.epoch)
+            .map_err(|_| store_full())?;
+        self.record_entry(&entry, now.wall_ms, flush);
+        Ok(Appended {
+            base_offset: entry.base_offset,
+            last_offset: entry.last_offset,
+            log_append_time: if stamps_time { now.wall_ms } else { NO_TIMESTAMP },
+            flush,
+            duplicate: false,
+        })
+    }
+
+    fn check_message_size(&self, info: &BatchInfo) -> Result<(), Refusal> {
+        if info.len as u64 <= self.config.max_message_bytes {
+            return Ok(());
+        }
+        let message = format!(
+            "The record batch has {} bytes, max.message.bytes allows {}: lower batch.size and max.request.size of \
+             the producer, or raise max.message.bytes of the topic.",
+            info.len, self.config.max_message_bytes
+        );
+        Err((ErrorCode::MessageTooLarge, message))
+    }
+
+    fn check_segment_size(&self, info: &BatchInfo) -> Result<(), Refusal> {
+        if info.len as u64 <= self.config.segment_bytes.min(SEGMENT_BYTES_MAX) {
+            return Ok(());
+        }
+        let message = format!(
+            "The record batch has {} bytes, a segment holds {}: send smaller batches or raise segment.bytes of the \
+             topic.",
+            info.len, self.config.segment_bytes
+        );
+        Err((ErrorCode::RecordListTooLarge, message))
+    }
+
+    /// The header tells the timestamp of the first record and the largest one: Kafka looks at every
+    /// record, but no other one can be further ahead, and a record older than the first one in the
+    /// same batch by more than the bound would be the only difference.
+    fn check_timestamps(&self, now: Now, info: &BatchInfo) -> Result<(), Refusal> {
+        let (before, after) = (
+            self.config.timestamp_before_max_ms,
+            self.config.timestamp_after_max_ms,
+        );
+        for timestamp in [info.base_timestamp, info.max_timestamp] {
+            let ahead = timestamp.saturating_sub(now.wall_ms);
+            let outside = ahead > after || ahead < before.saturating_neg();
+            if timestamp != NO_TIMESTAMP && outside {
+                let message = format!(
+                    "Timestamp {timestamp} is {ahead} ms ahead of the broker's clock, message.timestamp.before.max.ms \
+                     is {before} and message.timestamp.after.max.ms is {after}: check the clock of the producer, or \
+                     change the setting of the topic."
+                );
+                return Err((ErrorCode::InvalidTimestamp, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the batch goes to a new segment: the active one would get too long, has been open
+    /// for too long, or its offsets would no longer fit 31 bits.
+    fn must_roll(&self, entry: &Entry, now: Now) -> bool {
+        let active = self.active();
+        active.batches > 0
+            && (active.len + entry.len > self.config.segment_bytes
+                || active.open_ms(now.wall_ms, entry.max_timestamp) > self.config.segment_ms
+                || !active.fits(entry))
+    }
+
+    fn duplicate_of(&self, original: &Remembered) -> Appended {
+        let stamped = self.config.timestamp_type == TimestampType::LogAppendTime;
+        Appended {
+            base_offset: original.base_offset,
+            last_offset: original.last_offset(),
+            log_append_time: if stamped {
+                original.timestamp
+            } else {
+                NO_TIMESTAMP
+            },
+            flush: original.flush,
+            duplicate: true,
+        }
+    }
+}
+
+fn with_log_append_time(batch: &[u8], wall_ms: i64) -> Bytes {
+    let mut stamped = BytesMut::from(batch);
+    record::set_log_append_time(&mut stamped, wall_ms);
+    stamped.freeze()
+}
+
+fn bad_offsets() -> Refusal {
+    let message = "The offsets of the record batch do not fit the log.".to_owned();
+    (ErrorCode::InvalidRecord, message)
+}
+
+fn store_full() -> Refusal {
+    let message =
+        "The broker's store is full; the records were not written. Raise millrace.store.bytes.max, \
+         shorten the retention of topics or delete some; the producer may go on retrying meanwhile.";
+    (ErrorCode::KafkaStorageError, message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Draft, Fixture, START_MS};
+    use super::super::LogConfig;
+    use super::*;
+
+    fn config() -> LogConfig {
+        LogConfig::default()
+    }
+
+    #[test]
+    fn offsets_and_the_high_watermark() {
+        let mut f = Fixture::new(config(), 0);
+        let first = f.append(&Draft::plain(&[START_MS; 3], 10)).unwrap();
+        let second = f.append(&Draft::plain(&[START_MS; 2], 10)).unwrap();
+        assert_eq!((first.base_offset, first.last_offset), (Offset(0), Offset(2)));
+        assert_eq!((second.base_offset, second.last_offset), (Offset(3), Offset(4)));
+        assert_eq!(first.log_append_time, -1);
+        assert_eq!(f.log.high_watermark(), Offset(0));
+        assert_eq!(f.log.on_durable(FlushSeq(0)), None);
+        f.settle();
+        assert_eq!(f.log.high_watermark(), Offset(5));
+        assert_eq!(f.log.on_durable(second.flush), None, "it did not move");
+    }
+
+    #[test]
+    fn the_high_watermark_follows_each_flush() {
+        let mut f = Fixture::new(config(), 0);
+        let first = f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        f.disk.settle();
+        let second = f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        assert!(first.flush < second.flush);
+        assert_eq!(f.log.on_durable(first.flush), Some(Offset(1)));
+        assert_eq!(f.log.on_durable(second.flush), Some(Offset(2)));
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let mut f = Fixture::new(
+            LogConfig {
+                max_message_bytes: 500,
+                segment_bytes: 300,
+                ..config()
+            },
+            0,
+        );
+        let refused = |f: &mut Fixture, len| f.append(&Draft::plain(&[START_MS], len)).unwrap_err();
+        let (error, message) = refused(&mut f, 500);
+        assert_eq!(error, ErrorCode::MessageTooLarge);
+        assert!(message.contains("max.message.bytes allows 500"), "{message}");
+        assert_eq!(refused(&mut f, 300).0, ErrorCode::RecordListTooLarge);
+        let (batch, info) = Draft::plain(&[START_MS], 200).build();
+        f.log
+            .set_config(LogConfig { max_message_bytes: 100, ..*f.log.config() });
+        assert_eq!(refused(&mut f, 200).0, ErrorCode::MessageTooLarge);
+        f.log
+            .append_internal(f.now, batch, &info, &mut f.disk.store)
+            .expect("the broker's own records are not bounded");
+    }
+
+    #[test]
+    fn timestamps_are_bounded() {
+        let mut f = Fixture::new(
+            LogConfig {
+                timestamp_before_max_ms: 100,
+                timestamp_after_max_ms: 50,
+                ..config()
+            },
+            0,
+        );
+        let mut send = |timestamps: &[i64]| {
+            f.append(&Draft::plain(timestamps, 10))
+                .map(|a| a.base_offset.0)
+                .map_err(|e| e.0)
+        };
+        let refused = Err(ErrorCode::InvalidTimestamp);
+        assert_eq!(send(&[START_MS - 101]), refused);
+        assert_eq!(send(&[START_MS, START_MS + 51]), refused);
+        assert_eq!(send(&[START_MS - 100, START_MS + 50]), Ok(0));
+        assert_eq!(send(&[-1]), Ok(2), "no timestamp is no wrong timestamp");
+        assert_eq!(send(&[i64::MIN]), refused);
+    }
+
+    #[test]
+    fn log_append_time_is_stamped() {
+        let mut f = Fixture::new(
+            LogConfig {
+                timestamp_type: TimestampType::LogAppendTime,
+                timestamp_before_max_ms: 100,
+                ..config()
+            },
+            0,
+        );
+        let appended = f.append(&Draft::plain(&[5, 6], 10)).unwrap();
+        assert_eq!(appended.log_append_time, START_MS);
+        f.settle();
+        let bytes = f.read(0, 1000, true).unwrap();
+        let info = record::parse(&bytes).unwrap();
+        assert!(record::check_crc(&bytes));
+        assert_eq!(info.max_timestamp, START_MS);
+        assert_eq!(info.timestamp_type(), TimestampType::LogAppendTime);
+        let mut draft = Draft::plain(&[5, 6], 10);
+        draft.producer = Some((1, 0, 0));
+        assert!(!f.append(&draft).unwrap().duplicate);
+        f.now.wall_ms += 9;
+        let again = f.append(&draft).unwrap();
+        assert_eq!(
+            (again.duplicate, again.base_offset, again.log_append_time),
+            (true, Offset(2), START_MS)
+        );
+    }
+
+    #[test]
+    fn duplicates_write_nothing() {
+        let mut f = Fixture::new(config(), 0);
+        let mut draft = Draft::plain(&[START_MS; 3], 10);
+        draft.producer = Some((9, 1, 0));
+        let original = f.append(&draft).unwrap();
+        let again = f.append(&draft).unwrap();
+        assert_eq!(again, Appended { duplicate: true, ..original });
+        draft.producer = Some((9, 1, 4));
+        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::OutOfOrderSequenceNumber);
+        draft.producer = Some((9, 0, 3));
+        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::InvalidProducerEpoch);
+        assert_eq!(f.log.end_offset(), Offset(3));
+    }
+
+    #[test]
+    fn segments_roll_by_size_and_by_time() {
+        let mut f = Fixture::new(
+            LogConfig {
+                segment_bytes: 1000,
+                segment_ms: 100,
+                ..config()
+            },
+            0,
+        );
+        let bases = |f: &Fixture| -> Vec<i64> { f.log.segments.iter().map(|s| s.base.0).collect() };
+        for _ in 0..3 {
+            f.append(&Draft::plain(&[START_MS], 400)).unwrap();
+        }
+        assert_eq!(bases(&f), [0, 2]);
+        f.append(&Draft::plain(&[START_MS + 100], 10)).unwrap();
+        assert_eq!(bases(&f), [0, 2], "not yet");
+        f.append(&Draft::plain(&[START_MS + 101], 10)).unwrap();
+        assert_eq!(bases(&f), [0, 2, 4], "the records' time counts, not the clock's");
+        f.append(&Draft::plain(&[-1], 10)).unwrap();
+        f.now.wall_ms += 1000;
+        f.append(&Draft::plain(&[-1], 10)).unwrap();
+        assert_eq!(bases(&f), [0, 2, 4]);
+        f.append(&Draft::plain(&[START_MS + 400], 10)).unwrap();
+        f.log.active_mut().first_timestamp = NO_TIMESTAMP;
+        f.now.wall_ms += 101;
+        f.append(&Draft::plain(&[-1], 10)).unwrap();
+        assert_eq!(bases(&f), [0, 2, 4, 7, 8], "the clock's, where records have none");
+    }
+
+    #[test]
+    fn epochs_are_stamped_and_cached() {
+        use crate::base::LeaderEpoch;
+        let mut f = Fixture::new(config(), 0);
+        f.fill(2, 10);
+        assert!(f.log.begin_epoch(LeaderEpoch(3), &mut f.disk.store).is_some());
+        assert!(f.log.begin_epoch(LeaderEpoch(2), &mut f.disk.store).is_none());
+        f.fill(1, 10);
+        let bytes = f.read(2, 1000, true).unwrap();
+        assert_eq!(record::parse(&bytes).unwrap().leader_epoch, 3);
+        assert_eq!(f.log.epoch_at(Offset(1)), LeaderEpoch(0));
+        assert_eq!(
+            f.log.end_offset_for_epoch(LeaderEpoch(1)),
+            (LeaderEpoch(0), Offset(2))
+        );
+        assert_eq!(
+            f.log.end_offset_for_epoch(LeaderEpoch(3)),
+            (LeaderEpoch(3), Offset(3))
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! What always holds of a log. Checked after each step by the simulator and the
+//! tests, and by recovery before it trusts what the disk says.
+
+use crate::base::limits::PRODUCERS_PER_PARTITION_MAX;
+
+use super::Log;
+use super::hints::Position;
+use super::segment::{SEGMENT_BYTES_MAX, SEGMENT_DELTA_MAX, Segment};
+
+/// Says which rule is broken.
+macro_rules! rule {
+    ($holds:expr, $($what:tt)*) => {
+        if !$holds {
+            return Err(format!($($what)*));
+        }
+    };
+}
+
+impl Log {
+    /// Checks that the tables of this log agree with each other.
+    ///
+    /// # Panics
+    /// If they do not, which is a bug.
+    pub fn invariants(&self) {
+        if let Err(what) = self.check() {
+            panic!("log {}: {what}", self.id);
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        self.check_segments()?;
+        self.check_marks()?;
+        self.check_tables()
+    }
+
+    fn check_segments(&self) -> Result<(), String> {
+        rule!(!self.segments.is_empty(), "it has no segment");
+        for (number, segment) in self.segments.iter().enumerate() {
+            let next = self.segments.get(number + 1);
+            let end = next.map_or(self.end, |next| next.base);
+            check_segment(segment, end.0)?;
+            if let Some(next) = next {
+                rule!(
+                    segment.start + segment.len == next.start,
+                    "segment {} does not begin where {} ends",
+                    next.base,
+                    segment.base
+                );
+                rule!(segment.batches > 0, "segment {} is empty", segment.base);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_marks(&self) -> Result<(), String> {
+        let (mark, durable) = (&self.high_watermark, &self.durable);
+        rule!(
+            self.segments[0].base <= self.log_start,
+            "the log start {} is before the first segment",
+            self.log_start
+        );
+        rule!(
+            self.log_start <= self.end && durable.offset <= self.end,
+            "log start {} or durable end {} is after the end {}",
+            self.log_start,
+            durable.offset,
+            self.end
+        );
+        rule!(
+            mark.offset <= durable.offset,
+            "the high watermark {} is not durable",
+            mark.offset
+        );
+        let mut last = (None, *durable);
+        for (flush, end) in &self.pending {
+            rule!(
+                last.0 < Some(*flush) && last.1.offset < end.offset,
+                "flush {} is out of order",
+                flush.0
+            );
+            last = (Some(*flush), *end);
+        }
+        Ok(())
+    }
+
+    fn check_tables(&self) -> Result<(), String> {
+        rule!(self.epochs.is_sound(), "the epochs are not in order");
+        let newest = self.epochs.entries().last().map(|last| last.1);
+        rule!(
+            newest <= Some(self.end),
+            "the newest epoch begins after the end"
+        );
+        rule!(
+            self.producers.len() <= PRODUCERS_PER_PARTITION_MAX,
+            "it has too many producers"
+        );
+        for (id, producer) in self.producers.iter() {
+            let last = producer.batches().last().map(|last| last.last_offset());
+            rule!(
+                last.is_some_and(|last| last < self.end),
+                "producer {id} wrote nothing, or after the end"
+            );
+        }
+        for hint in self.hints.iter() {
+            rule!(self.is_place(&hint.at), "hint {hint:?} is nowhere");
+        }
+        Ok(())
+    }
+
+    /// The live marks, which recovery sets only at its end.
+    #[cfg(test)]
+    pub(super) fn check_live(&self) {
+        self.invariants();
+        assert!(self.log_start <= self.high_watermark.offset);
+        assert!(self.is_place(&self.high_watermark) && self.is_place(&self.durable));
+        let reached = self
+            .pending
+            .back()
+            .map_or(self.durable.offset, |(_, end)| end.offset);
+        assert_eq!(reached, self.end);
+    }
+
+    fn is_place(&self, at: &Position) -> bool {
+        self.segment(at.segment).is_some_and(|(_, segment)| {
+            at.pos <= segment.len && segment.base <= at.offset && at.offset <= self.end
+        })
+    }
+}
+
+fn check_segment(segment: &Segment, end: i64) -> Result<(), String> {
+    let base = segment.base;
+    let span = end.checked_sub(base.0).filter(|span| *span >= 0);
+    rule!(
+        span.is_some_and(|span| span <= SEGMENT_DELTA_MAX + 1),
+        "segment {base} ends at offset {end}"
+    );
+    rule!(
+        (span == Some(0)) == (segment.batches == 0) && (segment.len == 0) == (segment.batches == 0),
+        "segment {base} has {} batches in {} bytes up to offset {end}",
+        segment.batches,
+        segment.len
+    );
+    rule!(
+        segment.len <= SEGMENT_BYTES_MAX && segment.largest_batch <= segment.len,
+        "segment {base} is too long"
+    );
+    let max = &segment.max;
+    rule!(
+        max.pos.checked_add(max.len).is_some_and(|to| to <= segment.len)
+            && max.base_offset >= base
+            && max.base_offset.0 <= end,
+        "the largest timestamp of segment {base} is nowhere"
+    );
+    let index = &segment.index;
+    let inside = index.entries().last().is_none_or(|last| {
+        u64::from(last.pos) < segment.len && i64::from(last.delta) < end - base.0
+    });
+    rule!(
+        index.is_sound() && inside,
+        "the index of segment {base} is unsound"
+    );
+    Ok(())
+}

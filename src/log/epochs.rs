@@ -1,0 +1,169 @@
+//! The leader epoch cache: from which offset on each epoch wrote. It answers
+//! OffsetForLeaderEpoch, by which clients and followers find where their log
+//! and the leader's went different ways (KIP-101, KIP-320).
+
+use crate::base::{LeaderEpoch, Offset};
+
+/// What OffsetForLeaderEpoch answers where the epoch is not known: epoch -1, offset -1.
+pub const UNDEFINED: (LeaderEpoch, Offset) = (LeaderEpoch(-1), Offset(-1));
+
+/// Epochs and their start offsets, both strictly growing. Never empty: a log begins in some epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Epochs {
+    starts: Vec<(LeaderEpoch, Offset)>,
+}
+
+impl Epochs {
+    /// The cache of a log that begins with this epoch and offset.
+    pub(super) fn new(epoch: LeaderEpoch, start: Offset) -> Self {
+        Self {
+            starts: vec![(epoch, start)],
+        }
+    }
+
+    /// A cache read back from a checkpoint; `None` if no cache could look like that.
+    pub(super) fn restored(starts: Vec<(LeaderEpoch, Offset)>) -> Option<Self> {
+        let epochs = Self { starts };
+        epochs.is_sound().then_some(epochs)
+    }
+
+    /// Whether there is an entry and all are in order.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.starts.is_empty()
+            && self
+                .starts
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+    }
+
+    pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.starts
+    }
+
+    /// The newest epoch.
+    pub(super) fn latest(&self) -> LeaderEpoch {
+        self.starts.last().map_or(UNDEFINED.0, |last| last.0)
+    }
+
+    /// The epoch that wrote this offset; the first known one for offsets before it.
+    pub(super) fn at(&self, offset: Offset) -> LeaderEpoch {
+        let after = self.starts.partition_point(|entry| entry.1 <= offset);
+        self.starts
+            .get(after.saturating_sub(1))
+            .map_or(UNDEFINED.0, |entry| entry.0)
+    }
+
+    /// Notes that `epoch` writes from `start` on. Entries that this contradicts, or that turn out
+    /// to have written nothing, go. An epoch that is not newer than the latest changes nothing.
+    pub(super) fn assign(&mut self, epoch: LeaderEpoch, start: Offset) {
+        if epoch <= self.latest() {
+            return;
+        }
+        while self.starts.last().is_some_and(|last| last.1 >= start) {
+            self.starts.pop();
+        }
+        self.starts.push((epoch, start));
+    }
+
+    /// Forgets what lies before the log's new start. The epoch that wrote across it stays, and
+    /// begins there.
+    pub(super) fn start_at(&mut self, log_start: Offset) {
+        let after = self.starts.partition_point(|entry| entry.1 <= log_start);
+        if after == 0 {
+            return;
+        }
+        self.starts.drain(..after - 1);
+        if let Some(first) = self.starts.first_mut() {
+            first.1 = log_start;
+        }
+    }
+
+    /// The last epoch not newer than `epoch` and the offset at which it ended, `log_end` for the
+    /// latest one; [`UNDEFINED`] for an epoch from the future or for -1. An epoch older than all
+    /// known ones ended where the first known one begins.
+    pub(super) fn end_offset_for(
+        &self,
+        epoch: LeaderEpoch,
+        log_end: Offset,
+    ) -> (LeaderEpoch, Offset) {
+        if epoch.0 < 0 {
+            return UNDEFINED;
+        }
+        if epoch == self.latest() {
+            return (epoch, log_end);
+        }
+        let after = self.starts.partition_point(|entry| entry.0 <= epoch);
+        let Some(higher) = self.starts.get(after) else {
+            return UNDEFINED;
+        };
+        let floor = after
+            .checked_sub(1)
+            .and_then(|floor| self.starts.get(floor))
+            .map_or(epoch, |entry| entry.0);
+        (floor, higher.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache(entries: &[(i32, i64)]) -> Epochs {
+        let mut epochs = Epochs::new(LeaderEpoch(entries[0].0), Offset(entries[0].1));
+        for entry in &entries[1..] {
+            epochs.assign(LeaderEpoch(entry.0), Offset(entry.1));
+        }
+        assert!(epochs.is_sound());
+        epochs
+    }
+
+    fn list(epochs: &Epochs) -> Vec<(i32, i64)> {
+        epochs.entries().iter().map(|e| (e.0.0, e.1.0)).collect()
+    }
+
+    #[test]
+    fn end_offsets_as_kafka_answers_them() {
+        let epochs = cache(&[(2, 10), (4, 20), (7, 30)]);
+        let ask = |epoch| {
+            let (epoch, offset) = epochs.end_offset_for(LeaderEpoch(epoch), Offset(99));
+            (epoch.0, offset.0)
+        };
+        assert_eq!(ask(-1), (-1, -1), "undefined epoch");
+        assert_eq!(ask(0), (0, 10), "older than every known epoch");
+        assert_eq!(ask(2), (2, 20));
+        assert_eq!(ask(3), (2, 20), "an epoch that wrote nothing");
+        assert_eq!(ask(4), (4, 30));
+        assert_eq!(ask(6), (4, 30));
+        assert_eq!(ask(7), (7, 99), "the current epoch ends at the log's end");
+        assert_eq!(ask(8), (-1, -1), "an epoch from the future");
+    }
+
+    #[test]
+    fn epochs_that_wrote_nothing_go() {
+        let mut epochs = cache(&[(0, 0), (1, 5), (2, 5), (3, 5)]);
+        assert_eq!(list(&epochs), [(0, 0), (3, 5)]);
+        epochs.assign(LeaderEpoch(3), Offset(4));
+        epochs.assign(LeaderEpoch(1), Offset(9));
+        assert_eq!(list(&epochs), [(0, 0), (3, 5)], "not newer, no change");
+    }
+
+    #[test]
+    fn the_start_moves_with_the_log() {
+        let mut epochs = cache(&[(0, 0), (1, 5), (2, 8)]);
+        epochs.start_at(Offset(6));
+        assert_eq!(list(&epochs), [(1, 6), (2, 8)]);
+        epochs.start_at(Offset(8));
+        assert_eq!(list(&epochs), [(2, 8)]);
+        epochs.start_at(Offset(20));
+        assert_eq!(list(&epochs), [(2, 20)]);
+        epochs.start_at(Offset(3));
+        assert_eq!(list(&epochs), [(2, 20)], "never back");
+    }
+
+    #[test]
+    fn epoch_of_an_offset() {
+        let epochs = cache(&[(1, 5), (2, 8)]);
+        let at = |offset| epochs.at(Offset(offset)).0;
+        assert_eq!((at(0), at(5), at(7), at(8), at(100)), (1, 1, 1, 2, 2));
+    }
+}

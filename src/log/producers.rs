@@ -1,0 +1,364 @@
+//! What a partition knows of idempotent producers: the epoch and the last five
+//! batches of each, by which a retry is told from new data and a gap is refused.
+//! The rules are Kafka's (`enable.idempotence`, KIP-98, KIP-360).
+
+use std::collections::BTreeMap;
+
+use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCERS_PER_PARTITION_MAX};
+use crate::base::{ErrorCode, Offset};
+use crate::store::FlushSeq;
+
+use super::Refusal;
+
+/// The producer fields of one batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProducerBatch {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+    pub(super) base_sequence: i32,
+    /// Offset of the last record minus offset of the first one.
+    pub(super) last_delta: i32,
+}
+
+impl ProducerBatch {
+    /// Sequence number of the last record; sequence numbers wrap from `i32::MAX` to 0.
+    fn last_sequence(&self) -> i32 {
+        self.base_sequence.wrapping_add(self.last_delta) & i32::MAX
+    }
+}
+
+/// One appended batch of a producer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    pub(super) base_sequence: i32,
+    pub(super) last_delta: i32,
+    pub(super) base_offset: Offset,
+    /// Largest timestamp of the batch.
+    pub(super) timestamp: i64,
+    /// The flush that makes it durable.
+    pub(super) flush: FlushSeq,
+}
+
+impl Remembered {
+    pub(super) fn last_offset(&self) -> Offset {
+        self.base_offset.plus(i64::from(self.last_delta))
+    }
+
+    fn last_sequence(&self) -> i32 {
+        self.base_sequence.wrapping_add(self.last_delta) & i32::MAX
+    }
+}
+
+/// One producer. The newest batch is the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Producer {
+    pub(super) epoch: i16,
+    /// Wall time of the last append, milliseconds since 1970.
+    pub(super) seen_ms: i64,
+    recent: [Remembered; PRODUCER_BATCHES_REMEMBERED],
+    count: usize,
+}
+
+impl Producer {
+    pub(super) fn new(epoch: i16) -> Self {
+        Self {
+            epoch,
+            seen_ms: 0,
+            recent: [Remembered::default(); PRODUCER_BATCHES_REMEMBERED],
+            count: 0,
+        }
+    }
+
+    pub(super) fn batches(&self) -> &[Remembered] {
+        &self.recent[..self.count]
+    }
+
+    pub(super) fn push(&mut self, batch: Remembered) {
+        if self.count == PRODUCER_BATCHES_REMEMBERED {
+            self.recent.rotate_left(1);
+            self.count -= 1;
+        }
+        self.recent[self.count] = batch;
+        self.count += 1;
+    }
+
+    /// Where its last batch ended: producers are told by it who was heard of last.
+    fn last_offset(&self) -> Offset {
+        self.batches()
+            .last()
+            .map_or(Offset(-1), Remembered::last_offset)
+    }
+}
+
+/// All producers a partition knows, at most [`PRODUCERS_PER_PARTITION_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Producers {
+    known: BTreeMap<i64, Producer>,
+}
+
+impl Producers {
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// In the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
+        self.known.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    /// Takes a producer read back from a checkpoint.
+    pub(super) fn restore(&mut self, id: i64, producer: Producer) {
+        self.make_room(id);
+        self.known.insert(id, producer);
+    }
+
+    /// Decides about a batch: `Ok(None)` is to be appended, `Ok(Some(..))` was appended before.
+    ///
+    /// A producer that is not known may begin anywhere: its state may have expired here.
+    ///
+    /// # Errors
+    /// INVALID_PRODUCER_EPOCH for an epoch older than the last one, OUT_OF_ORDER_SEQUENCE_NUMBER
+    /// for a gap or for a new epoch that does not begin at 0.
+    pub(super) fn check(&self, batch: &ProducerBatch) -> Result<Option<Remembered>, Refusal> {
+        let Some(producer) = self.known.get(&batch.id) else {
+            return Ok(None);
+        };
+        if let Some(duplicate) = find_duplicate(producer, batch) {
+            return Ok(Some(duplicate));
+        }
+        if batch.epoch < producer.epoch {
+            return Err(stale_epoch(producer, batch));
+        }
+        if batch.epoch > producer.epoch {
+            return match batch.base_sequence {
+                0 => Ok(None),
+                _ => Err(bad_start(batch)),
+            };
+        }
+        match producer.batches().last() {
+            Some(last) if !follows(last.last_sequence(), batch.base_sequence) => {
+                Err(out_of_order(last, batch))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Remembers an appended batch.
+    pub(super) fn remember(&mut self, batch: &ProducerBatch, appended: Remembered, wall_ms: i64) {
+        self.make_room(batch.id);
+        let producer = self
+            .known
+            .entry(batch.id)
+            .or_insert_with(|| Producer::new(batch.epoch));
+        if producer.epoch != batch.epoch {
+            *producer = Producer::new(batch.epoch);
+        }
+        producer.seen_ms = wall_ms;
+        producer.push(appended);
+    }
+
+    /// Forgets producers that were last heard of before `wall_ms`.
+    pub(super) fn expire_before(&mut self, wall_ms: i64) {
+        self.known.retain(|_, producer| producer.seen_ms >= wall_ms);
+    }
+
+    /// Makes room for a producer that is not known yet. A sixteenth goes at once, those heard of
+    /// longest ago, so that a stream of new producers does not search all of them each time.
+    fn make_room(&mut self, id: i64) {
+        if self.known.len() < PRODUCERS_PER_PARTITION_MAX || self.known.contains_key(&id) {
+            return;
+        }
+        let mut ages: Vec<Offset> = self.known.values().map(Producer::last_offset).collect();
+        let (_, threshold, _) = ages.select_nth_unstable(PRODUCERS_PER_PARTITION_MAX / 16);
+        let threshold = *threshold;
+        self.known
+            .retain(|_, producer| producer.last_offset() > threshold);
+    }
+}
+
+fn find_duplicate(producer: &Producer, batch: &ProducerBatch) -> Option<Remembered> {
+    if producer.epoch != batch.epoch {
+        return None;
+    }
+    producer
+        .batches()
+        .iter()
+        .find(|seen| {
+            seen.base_sequence == batch.base_sequence && seen.last_delta == batch.last_delta
+        })
+        .copied()
+}
+
+fn follows(last: i32, next: i32) -> bool {
+    next == last.wrapping_add(1) & i32::MAX
+}
+
+fn stale_epoch(producer: &Producer, batch: &ProducerBatch) -> Refusal {
+    let message = format!(
+        "Producer {} wrote with epoch {}, but epoch {} was seen already: another instance took over, or this one \
+         must ask for a new epoch.",
+        batch.id, batch.epoch, producer.epoch
+    );
+    (ErrorCode::InvalidProducerEpoch, message)
+}
+
+fn bad_start(batch: &ProducerBatch) -> Refusal {
+    let message = format!(
+        "Producer {} began epoch {} with sequence {}: a new epoch begins with sequence 0.",
+        batch.id, batch.epoch, batch.base_sequence
+    );
+    (ErrorCode::OutOfOrderSequenceNumber, message)
+}
+
+fn out_of_order(last: &Remembered, batch: &ProducerBatch) -> Refusal {
+    let message = format!(
+        "Producer {} sent sequences {} to {}, expected was {}: batches before this one were lost or failed and must \
+         be sent again first.",
+        batch.id,
+        batch.base_sequence,
+        batch.last_sequence(),
+        last.last_sequence().wrapping_add(1) & i32::MAX
+    );
+    (ErrorCode::OutOfOrderSequenceNumber, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixture {
+        producers: Producers,
+        next: i64,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self {
+                producers: Producers::default(),
+                next: 0,
+            }
+        }
+
+        /// The base offset given, or the original one's negative for a duplicate.
+        fn send(
+            &mut self,
+            id: i64,
+            epoch: i16,
+            sequence: i32,
+            records: i32,
+        ) -> Result<i64, ErrorCode> {
+            let batch = ProducerBatch {
+                id,
+                epoch,
+                base_sequence: sequence,
+                last_delta: records - 1,
+            };
+            match self.producers.check(&batch) {
+                Err((error, message)) => {
+                    assert!(message.contains(&id.to_string()), "{message}");
+                    Err(error)
+                }
+                Ok(Some(original)) => Ok(-original.base_offset.0),
+                Ok(None) => {
+                    let base = self.next;
+                    self.next += i64::from(records);
+                    let appended = Remembered {
+                        base_sequence: sequence,
+                        last_delta: records - 1,
+                        base_offset: Offset(base),
+                        timestamp: 0,
+                        flush: FlushSeq(0),
+                    };
+                    self.producers.remember(&batch, appended, base);
+                    Ok(base)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_five_batches_are_recognized() {
+        let mut f = Fixture::new();
+        for n in 0..6 {
+            assert_eq!(f.send(7, 0, n * 10, 10), Ok(i64::from(n) * 10));
+        }
+        for n in 1..6 {
+            assert_eq!(f.send(7, 0, n * 10, 10), Ok(-i64::from(n) * 10));
+        }
+        assert_eq!(
+            f.send(7, 0, 0, 10),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(
+            f.send(7, 0, 50, 9),
+            Err(ErrorCode::OutOfOrderSequenceNumber),
+            "same start, other length"
+        );
+        assert_eq!(f.send(7, 0, 60, 1), Ok(60));
+    }
+
+    #[test]
+    fn gaps_and_epochs() {
+        let mut f = Fixture::new();
+        assert_eq!(
+            f.send(1, 3, 100, 5),
+            Ok(0),
+            "an unknown producer begins anywhere"
+        );
+        assert_eq!(
+            f.send(1, 3, 106, 1),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(f.send(1, 3, 105, 1), Ok(5));
+        assert_eq!(f.send(1, 2, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
+        assert_eq!(
+            f.send(1, 4, 106, 1),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(f.send(1, 4, 0, 1), Ok(6));
+        assert_eq!(
+            f.send(1, 3, 105, 1),
+            Err(ErrorCode::InvalidProducerEpoch),
+            "the old epoch's batches are forgotten"
+        );
+        assert_eq!(
+            f.send(2, 0, 9, 1),
+            Ok(7),
+            "producers do not disturb each other"
+        );
+    }
+
+    #[test]
+    fn sequences_wrap() {
+        let mut f = Fixture::new();
+        assert_eq!(f.send(1, 0, i32::MAX - 1, 4), Ok(0));
+        assert_eq!(f.send(1, 0, 3, 1), Err(ErrorCode::OutOfOrderSequenceNumber));
+        assert_eq!(f.send(1, 0, 2, 1), Ok(4));
+        assert_eq!(f.send(1, 0, i32::MAX - 1, 4), Ok(0), "duplicate, offset 0");
+        let mut f = Fixture::new();
+        assert_eq!(f.send(1, 0, i32::MAX, 1), Ok(0));
+        assert_eq!(f.send(1, 0, 0, 1), Ok(1));
+    }
+
+    #[test]
+    fn producers_expire_and_are_bounded() {
+        let mut f = Fixture::new();
+        let max = PRODUCERS_PER_PARTITION_MAX as i64;
+        for id in 0..max {
+            f.send(id, 0, 0, 1).unwrap();
+        }
+        f.send(0, 0, 1, 1).unwrap();
+        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
+        f.send(max, 0, 0, 1).unwrap();
+        let left = f.producers.len();
+        assert!(left <= PRODUCERS_PER_PARTITION_MAX && left > PRODUCERS_PER_PARTITION_MAX * 9 / 10);
+        assert!(
+            f.producers.known.contains_key(&0),
+            "used last but one, stays"
+        );
+        assert!(!f.producers.known.contains_key(&1), "used first, goes");
+        f.producers.expire_before(max);
+        let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [0, max]);
+    }
+}

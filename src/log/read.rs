@@ -1,0 +1,492 @@
+//! Finding offsets and planning fetches. The position of an offset comes from, in
+//! this order: the hint an earlier read left, the sparse index, and the batch
+//! headers from there on. Headers in memory are walked at once; for headers in
+//! the file the caller gets a [`ReadOutcome::Scan`], and asks again after
+//! [`Log::scanned`]. A consumer that reads on, and every consumer at the tail,
+//! is served from hints alone.
+
+use crate::base::{ErrorCode, Offset};
+use crate::store::{Piece, Store};
+
+use super::Log;
+use super::hints::{Boundary, Position, Span};
+use super::times::TimeGoal;
+use super::walk::{HEADER_BYTES, Loaded, Window, load, window_len};
+
+/// The outcome of [`Log::read`].
+#[derive(Debug)]
+pub enum ReadOutcome {
+    /// What to send. No piece if there is nothing to read (yet), or nothing that fits.
+    Plan {
+        /// The batches from the one that holds the offset on; the last one may be cut.
+        pieces: Vec<Piece>,
+        /// Sum of the lengths.
+        bytes: usize,
+        /// The offset after the last batch, where that is known without looking at it.
+        next: Option<Offset>,
+    },
+    /// Bytes are needed to find the offset: read the pieces, join them, give them to
+    /// [`Log::scanned`] with the ticket, and at once call the same method again.
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+}
+
+impl ReadOutcome {
+    fn nothing(next: Option<Offset>) -> Self {
+        Self::Plan {
+            pieces: Vec::new(),
+            bytes: 0,
+            next,
+        }
+    }
+}
+
+/// What a scan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub(super) segment: Offset,
+    pub(super) pos: u64,
+    pub(super) len: usize,
+    pub(super) goal: Goal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The batch that holds `offset`; the scan begins at the batch of offset `from`.
+    Offset {
+        from: Offset,
+        offset: Offset,
+    },
+    Time(TimeGoal),
+}
+
+/// Where an offset is, or what to read to find out.
+enum Located {
+    At(Boundary),
+    Scan { pieces: Vec<Piece>, ticket: Ticket },
+}
+
+impl Log {
+    /// Plans a fetch of at most `max_bytes` from `offset` on, never past the high watermark. What
+    /// is planned holds at least one whole batch or is empty. With `at_least_one` the first batch
+    /// is there whatever its size.
+    ///
+    /// # Errors
+    /// OFFSET_OUT_OF_RANGE before the log start or after the log end; CORRUPT_MESSAGE if the
+    /// bytes in memory are no batches.
+    pub fn read(
+        &mut self,
+        store: &Store,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadOutcome, ErrorCode> {
+        if offset < self.log_start || offset > self.end {
+            return Err(ErrorCode::OffsetOutOfRange);
+        }
+        if offset >= self.high_watermark.offset {
+            if offset == self.high_watermark.offset {
+                // It waits here for more: remember where that will be.
+                self.hints.learn(Boundary::unseen(self.high_watermark));
+            }
+            return Ok(ReadOutcome::nothing(Some(offset)));
+        }
+        let max_bytes = max_bytes as u64;
+        match self.locate(store, offset, (!at_least_one).then_some(max_bytes))? {
+            Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
+            Located::At(boundary) => Ok(self.plan(store, &boundary, max_bytes, at_least_one)),
+        }
+    }
+
+    /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket.
+    ///
+    /// # Errors
+    /// CORRUPT_MESSAGE if they are no batches, KAFKA_STORAGE_ERROR if they are too few. The
+    /// operation that wanted them must not be tried again then, it would want the same bytes.
+    pub fn scanned(&mut self, ticket: Ticket, bytes: &[u8]) -> Result<(), ErrorCode> {
+        if bytes.len() != ticket.len {
+            return Err(ErrorCode::KafkaStorageError);
+        }
+        let Some((_, segment)) = self.segment(ticket.segment) else {
+            return Ok(()); // Dropped meanwhile; asking again will tell.
+        };
+        let window = Window {
+            start: ticket.pos,
+            bytes,
+            limit: self.readable_end(segment),
+        };
+        match ticket.goal {
+            Goal::Offset { from, offset } => {
+                let found = walk(&window, ticket.segment, from, offset)?;
+                self.hints.learn(found);
+                Ok(())
+            }
+            Goal::Time(goal) => self.scanned_time(ticket.segment, &window, goal),
+        }
+    }
+
+    /// Bytes from `offset` to the high watermark, for `min.bytes`. Cheap: where the batch of the
+    /// offset is not known it counts from the last known one before.
+    #[must_use]
+    pub fn bytes_available(&self, offset: Offset) -> u64 {
+        if offset < self.log_start || offset >= self.high_watermark.offset {
+            return 0;
+        }
+        let Some(from) = self.floor(offset) else {
+            return 0;
+        };
+        self.log_bytes(&self.high_watermark)
+            .saturating_sub(self.log_bytes(&from.at))
+    }
+
+    /// The known boundary nearest to `offset` and not after it.
+    fn floor(&self, offset: Offset) -> Option<Boundary> {
+        let after = self.segments.partition_point(|s| s.base <= offset);
+        let segment = self.segments.get(after.checked_sub(1)?)?;
+        let (indexed, pos) = segment.floor(offset);
+        let indexed = Boundary::unseen(Position {
+            offset: indexed,
+            segment: segment.base,
+            pos,
+        });
+        match self.hints.floor(segment.base, offset) {
+            Some(hint) if hint.at.offset >= indexed.at.offset => Some(hint),
+            _ => Some(indexed),
+        }
+    }
+
+    /// Bytes of the log before this place, counted as the segments' starts are.
+    fn log_bytes(&self, at: &Position) -> u64 {
+        self.segment(at.segment).map_or_else(
+            || self.segments.front().map_or(0, |first| first.start),
+            |(_, segment)| segment.start + at.pos,
+        )
+    }
+
+    /// Finds the batch that holds `offset`, which is below the high watermark. If that batch must
+    /// fit `must_fit` bytes and may be larger, its length is found out too.
+    fn locate(
+        &mut self,
+        store: &Store,
+        offset: Offset,
+        must_fit: Option<u64>,
+    ) -> Result<Located, ErrorCode> {
+        loop {
+            let from = self.floor(offset).ok_or(ErrorCode::OffsetOutOfRange)?;
+            let (_, segment) = self
+                .segment(from.at.segment)
+                .ok_or(ErrorCode::OffsetOutOfRange)?;
+            let sized =
+                from.batch.is_some() || must_fit.is_none_or(|max| segment.largest_batch <= max);
+            let held = from.holds(offset);
+            if held && sized {
+                return Ok(Located::At(from));
+            }
+            let limit = self.readable_end(segment);
+            let len = match held {
+                true => HEADER_BYTES.min(limit.saturating_sub(from.at.pos)),
+                false => window_len(segment, from.at.pos, limit),
+            };
+            match load(store, self.id, segment.base, from.at.pos, len)? {
+                Loaded::Memory(bytes) => {
+                    let window = Window {
+                        start: from.at.pos,
+                        bytes: &bytes,
+                        limit,
+                    };
+                    let found = walk(&window, segment.base, from.at.offset, offset)?;
+                    self.hints.learn(found);
+                }
+                Loaded::File(pieces) => {
+                    let ticket = Ticket {
+                        segment: segment.base,
+                        pos: from.at.pos,
+                        len: len as usize,
+                        goal: Goal::Offset {
+                            from: from.at.offset,
+                            offset,
+                        },
+                    };
+                    return Ok(Located::Scan { pieces, ticket });
+                }
+            }
+        }
+    }
+
+    /// Plans the bytes from a batch on, across segments.
+    fn plan(
+        &mut self,
+        store: &Store,
+        from: &Boundary,
+        max_bytes: u64,
+        at_least_one: bool,
+    ) -> ReadOutcome {
+        let Some((first, segment)) = self.segment(from.at.segment) else {
+            return ReadOutcome::nothing(None);
+        };
+        let first_len = from.batch.map_or(segment.largest_batch, |batch| batch.len);
+        if !at_least_one && first_len > max_bytes {
+            return ReadOutcome::nothing(None);
+        }
+        let mut left = max_bytes.max(first_len);
+        let mut pieces = Vec::new();
+        let mut start = from.at.pos;
+        let mut reached = None;
+        for number in first..self.segments.len() {
+            let segment = &self.segments[number];
+            let limit = self.readable_end(segment);
+            let (len, end) = self.part(number, start, limit, left);
+            if len == 0 {
+                break;
+            }
+            store.read(self.id, segment.base, start, len as usize, &mut pieces);
+            reached = end;
+            left -= len;
+            if start + len < limit {
+                break;
+            }
+            start = 0;
+        }
+        if let Some(end) = reached {
+            self.hints.learn(Boundary::unseen(end));
+        }
+        ReadOutcome::Plan {
+            bytes: pieces.iter().map(Piece::len).sum(),
+            pieces,
+            next: reached.map(|end| end.offset),
+        }
+    }
+
+    /// How many bytes of one segment to plan, and where that ends if it ends at a batch that is
+    /// known. A plan that has to be cut ends at an indexed batch if one is in its second half: the
+    /// reader will come back for the offset there, and need not be searched for.
+    fn part(&self, number: usize, start: u64, limit: u64, left: u64) -> (u64, Option<Position>) {
+        let segment = &self.segments[number];
+        let room = limit.saturating_sub(start);
+        if room <= left {
+            return (room, Some(self.end_of(number)));
+        }
+        match segment.boundary_between(start + left / 2, start + left) {
+            Some((offset, pos)) => {
+                let end = Position {
+                    offset,
+                    segment: segment.base,
+                    pos,
+                };
+                (pos - start, Some(end))
+            }
+            None => (left, None),
+        }
+    }
+
+    /// Where the readable part of a segment ends: the high watermark or the next segment.
+    fn end_of(&self, number: usize) -> Position {
+        match self.segments.get(number + 1) {
+            Some(next) if self.segments[number].base < self.high_watermark.segment => Position {
+                offset: next.base,
+                segment: next.base,
+                pos: 0,
+            },
+            _ => self.high_watermark,
+        }
+    }
+}
+
+/// Walks the headers of a window, which begins with offset `from`, until the batch that holds
+/// `offset`, or until the window ends: then the boundary is where the next batch begins.
+fn walk(
+    window: &Window<'_>,
+    segment: Offset,
+    from: Offset,
+    offset: Offset,
+) -> Result<Boundary, ErrorCode> {
+    let mut expected = from;
+    let mut pos = window.start;
+    while let Some(head) = window.head(pos)? {
+        if head.base_offset < expected {
+            return Err(ErrorCode::CorruptMessage);
+        }
+        if head.last_offset >= offset {
+            let at = Position {
+                offset: head.base_offset.min(offset),
+                segment,
+                pos,
+            };
+            let batch = Some(Span {
+                len: head.len,
+                last_offset: head.last_offset,
+            });
+            return Ok(Boundary { at, batch });
+        }
+        expected = head.last_offset.plus(1);
+        pos = head.end();
+    }
+    if pos == window.start {
+        return Err(ErrorCode::CorruptMessage); // Not one header: not the bytes that were asked for.
+    }
+    Ok(Boundary::unseen(Position {
+        offset: expected,
+        segment,
+        pos,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LogConfig;
+    use super::super::index::Index;
+    use super::super::testing::{Draft, Fixture, START_MS};
+    use super::*;
+
+    fn fixture(tail_bytes_max: usize) -> Fixture {
+        let config = LogConfig {
+            segment_bytes: 100_000,
+            ..LogConfig::default()
+        };
+        Fixture::new(config, tail_bytes_max)
+    }
+
+    #[test]
+    fn offsets_out_of_range() {
+        let mut f = fixture(0);
+        f.fill(3, 10);
+        f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        assert_eq!(f.read(-1, 1000, true), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(f.read(5, 1000, true), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(f.read(3, 1000, true), Ok(vec![]), "the high watermark");
+        assert_eq!(f.read(4, 1000, true), Ok(vec![]), "the log end");
+        f.settle();
+        assert_eq!(f.read_bases(3, 1000), [3]);
+        f.delete_records(2).unwrap();
+        assert_eq!(f.read(1, 1000, true), Err(ErrorCode::OffsetOutOfRange));
+    }
+
+    #[test]
+    fn an_offset_inside_a_batch_gets_the_batch() {
+        let mut f = fixture(0);
+        for _ in 0..3 {
+            f.append(&Draft::plain(&[START_MS; 10], 10)).unwrap();
+        }
+        f.settle();
+        assert_eq!(f.read_bases(19, 10_000), [10, 20]);
+        assert_eq!(f.read_bases(0, 10_000), [0, 10, 20]);
+    }
+
+    #[test]
+    fn the_first_batch_is_whole_or_absent() {
+        let mut f = fixture(0);
+        f.fill(4, 1000);
+        let one = f.read(0, 1, true).unwrap().len();
+        assert!(one > 1000, "whole, though larger than asked for");
+        assert_eq!(f.read(1, 500, false), Ok(vec![]));
+        assert_eq!(f.read(1, one, false).unwrap().len(), one);
+        assert_eq!(f.read(1, one + 9, false).unwrap().len(), one + 9);
+        // A larger batch elsewhere makes the length of this one uncertain: it is looked up.
+        f.append(&Draft::plain(&[START_MS], 5000)).unwrap();
+        f.settle();
+        assert_eq!(f.read(2, one, false).unwrap().len(), one);
+        assert_eq!(f.read(3, one - 1, false), Ok(vec![]));
+        assert_eq!(f.read(0, 0, false), Ok(vec![]));
+    }
+
+    #[test]
+    fn plans_go_on_in_the_next_segment() {
+        let mut f = fixture(0);
+        f.fill(300, 1000);
+        assert!(f.log.segment_count() > 3);
+        let all: Vec<i64> = (0..300).collect();
+        assert_eq!(f.read_bases(0, usize::MAX >> 1), all);
+        assert_eq!(f.read_bases(93, 20_000)[..15], all[93..108]);
+    }
+
+    #[test]
+    fn sequential_readers_and_tail_readers_do_not_scan() {
+        let mut f = fixture(0);
+        f.fill(300, 1000);
+        let mut offset = 0;
+        while offset < 300 {
+            let bases = f.read_bases(offset, 10_000);
+            assert!(bases.len() >= 5, "at least half of what was asked for");
+            offset = bases.last().unwrap() + 1;
+        }
+        for _ in 0..5 {
+            assert!(f.read_bases(offset, 10_000).is_empty());
+            f.fill(3, 100);
+            assert_eq!(f.read_bases(offset, 10_000).len(), 3);
+            offset += 3;
+        }
+        assert_eq!(f.scans, 0);
+    }
+
+    #[test]
+    fn a_search_in_the_file_goes_window_by_window() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.fill(700, 1000);
+        f.log.active_mut().index = Index::default();
+        assert_eq!(f.read_bases(690, 1000)[0], 690);
+        assert_eq!(f.scans, 3, "700 KiB in windows of 256 KiB");
+        assert_eq!(f.read_bases(695, 1000)[0], 695);
+        assert_eq!(f.scans, 4, "from where the last search ended");
+        assert_eq!(f.read_bases(690, 1000)[0], 690);
+        assert_eq!(f.scans, 4);
+    }
+
+    #[test]
+    fn large_batches_are_passed_by_their_headers() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.fill(5, 100_000);
+        f.log.active_mut().index = Index::default();
+        let found = f.log.read(&f.disk.store, Offset(4), 1000, true).unwrap();
+        let ReadOutcome::Scan { pieces, .. } = found else {
+            panic!("no scan");
+        };
+        assert_eq!(pieces.iter().map(Piece::len).sum::<usize>(), 4096);
+        assert_eq!(f.read_bases(4, 1000), [4]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_batches_end_the_search() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.fill(100, 1000);
+        f.log.active_mut().index = Index::default();
+        let found = f.log.read(&f.disk.store, Offset(50), 1000, true).unwrap();
+        let ReadOutcome::Scan { pieces, ticket } = found else {
+            panic!("no scan");
+        };
+        let good = f.disk.join(&pieces);
+        let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
+        assert_eq!(check(&good[1..]), Err(ErrorCode::KafkaStorageError));
+        assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
+        let mut rotten = good.clone();
+        rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
+        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "beyond the end");
+        let mut rotten = good.clone();
+        rotten[..8].copy_from_slice(&(-3i64).to_be_bytes());
+        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage));
+        let second = crate::record::parse(&good).unwrap().len;
+        let mut rotten = good.clone();
+        rotten[second..second + 8].copy_from_slice(&0i64.to_be_bytes());
+        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "offsets go back");
+        assert_eq!(check(&good), Ok(()));
+    }
+
+    #[test]
+    fn bytes_available_up_to_the_high_watermark() {
+        let mut f = fixture(0);
+        f.fill(300, 1000);
+        let all = f.log.size_bytes();
+        assert_eq!(f.log.bytes_available(Offset(0)), all);
+        assert_eq!(f.log.bytes_available(Offset(300)), 0);
+        assert_eq!(f.log.bytes_available(Offset(301)), 0);
+        assert!(f.read(300, 1000, true).unwrap().is_empty());
+        let size = f.log.size_bytes();
+        f.fill(2, 1000);
+        assert_eq!(f.log.bytes_available(Offset(300)), f.log.size_bytes() - size);
+        let later = f.log.bytes_available(Offset(150));
+        assert!(later < all * 6 / 10 && later > all * 4 / 10);
+    }
+}

@@ -1,0 +1,333 @@
+//! Rebuilding a log at start, from what the store replays: the state of the last
+//! checkpoint and all that came after, through the same bookkeeping as appends.
+
+use std::fmt;
+
+use crate::base::{LeaderEpoch, LogId, Now, Offset};
+use crate::record;
+use crate::store::{FlushSeq, LogLabel, ReplayItem};
+
+use super::codec::Malformed;
+use super::notes::Note;
+use super::segment::Entry;
+use super::{Log, LogConfig};
+
+/// Why a log cannot be recovered: the disk says something no broker wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRecoveryError {
+    /// The log.
+    pub log: LogId,
+    /// Topic and partition, as far as known.
+    pub label: LogLabel,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for LogRecoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "log {} ({}-{}) cannot be recovered: {}. Restore the store from a copy, or delete the topic.",
+            self.log, self.label.topic, self.label.partition, self.what
+        )
+    }
+}
+
+impl std::error::Error for LogRecoveryError {}
+
+/// A log while it is replayed.
+#[derive(Debug)]
+pub struct LogRecovery {
+    log: Log,
+    now: Now,
+    deleted: bool,
+    /// The first thing that was wrong; what follows it is not looked at.
+    failed: Option<String>,
+}
+
+impl Log {
+    /// Begins the recovery of a log. `now` stands in for wall times that are not on the disk: how
+    /// long ago producers, and segments whose records have no timestamps, were written to.
+    #[must_use]
+    pub fn recovered(id: LogId, now: Now) -> LogRecovery {
+        LogRecovery {
+            log: Log::empty(id, LogConfig::default()),
+            now,
+            deleted: false,
+            failed: None,
+        }
+    }
+}
+
+impl LogRecovery {
+    /// Takes the next item of this log. Errors are kept for [`finish`](Self::finish).
+    pub fn replay(&mut self, item: ReplayItem) {
+        if self.failed.is_none()
+            && let Err(what) = self.apply(item)
+        {
+            self.failed = Some(what);
+        }
+    }
+
+    /// Topic and partition.
+    #[must_use]
+    pub fn label(&self) -> &LogLabel {
+        &self.log.label
+    }
+
+    /// Whether the log was deleted: there is nothing to finish then.
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
+        self.deleted
+    }
+
+    /// The log, all of it durable and readable.
+    ///
+    /// # Errors
+    /// If something replayed contradicts the rest.
+    pub fn finish(self, config: LogConfig) -> Result<Log, LogRecoveryError> {
+        let mut log = self.log;
+        let what = match self.failed {
+            Some(what) => Some(what),
+            None => {
+                if log.segments.is_empty() {
+                    log.start_segment(log.end, self.now.wall_ms);
+                }
+                log.config = config;
+                log.pending.clear();
+                log.durable = log.end_position();
+                log.advance_high_watermark();
+                log.check().err()
+            }
+        };
+        match what {
+            None => Ok(log),
+            Some(what) => Err(LogRecoveryError {
+                log: log.id,
+                label: log.label,
+                what,
+            }),
+        }
+    }
+
+    fn apply(&mut self, item: ReplayItem) -> Result<(), String> {
+        match item {
+            ReplayItem::Created(label) => {
+                self.log.label = label;
+                Ok(())
+            }
+            ReplayItem::State(state) => {
+                self.log.restore(&state).map_err(what)?;
+                self.log.check()
+            }
+            ReplayItem::Rolled(base) => self.rolled(base),
+            ReplayItem::Batch(batch) => self.batch(&batch),
+            ReplayItem::DroppedBefore(base) => self.dropped(base),
+            ReplayItem::Note(note) => self.note(Note::decode(&note).map_err(what)?),
+            ReplayItem::Deleted => {
+                self.deleted = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn rolled(&mut self, base: Offset) -> Result<(), String> {
+        let log = &mut self.log;
+        match log.segments.back() {
+            None => {
+                log.log_start = base;
+                log.end = base;
+                log.epochs.start_at(base);
+            }
+            Some(active) if active.base == base => return Ok(()),
+            Some(_) if base != log.end => {
+                return Err(format!(
+                    "a segment begins at offset {base}, but the log ends at {}",
+                    log.end
+                ));
+            }
+            Some(_) => {}
+        }
+        log.start_segment(base, self.now.wall_ms);
+        Ok(())
+    }
+
+    fn batch(&mut self, batch: &[u8]) -> Result<(), String> {
+        let info = record::parse(batch).map_err(|error| error.to_string())?;
+        let base = Offset(info.base_offset);
+        let entry = Entry::new(&info, base, LeaderEpoch(info.leader_epoch))
+            .ok_or("the offsets of a batch are out of range")?;
+        if self.log.segments.is_empty() {
+            self.rolled(base)?;
+        }
+        if base != self.log.end {
+            return Err(format!(
+                "a batch begins at offset {base}, but the log ends at {}",
+                self.log.end
+            ));
+        }
+        if !self.log.active().fits(&entry) {
+            return Err(format!("the segment of offset {base} is too long"));
+        }
+        self.log
+            .record_entry(&entry, self.now.wall_ms, FlushSeq(0));
+        Ok(())
+    }
+
+    fn dropped(&mut self, base: Offset) -> Result<(), String> {
+        if self.log.segments.is_empty() {
+            return Ok(());
+        }
+        if base > self.log.end {
+            return Err(format!(
+                "segments before offset {base} were dropped, but the log ends at {}",
+                self.log.end
+            ));
+        }
+        self.log.forget_before(base);
+        Ok(())
+    }
+
+    fn note(&mut self, note: Note) -> Result<(), String> {
+        let end = self.log.end;
+        match note {
+            Note::LogStart(offset) if offset <= end => self.log.set_log_start(offset),
+            Note::Epoch { epoch, start } if start == end => self.log.epochs.assign(epoch, start),
+            Note::LogStart(offset) | Note::Epoch { start: offset, .. } => {
+                return Err(format!(
+                    "a note is about offset {offset}, but the log ends at {end}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn what(error: Malformed) -> String {
+    error.0.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::testing::{Draft, Fixture, LOG, START_MS};
+    use super::*;
+    use crate::base::Mono;
+
+    const NOW: Now = Now {
+        mono: Mono(0),
+        wall_ms: START_MS,
+    };
+
+    fn busy() -> Fixture {
+        let config = LogConfig {
+            segment_bytes: 30_000,
+            retention_ms: -1,
+            ..LogConfig::default()
+        };
+        let mut f = Fixture::new(config, 0);
+        f.fill(60, 1000);
+        for sequence in 0..7 {
+            let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
+            draft.producer = Some((5, 1, sequence * 2));
+            f.append(&draft).unwrap();
+        }
+        f.log.begin_epoch(LeaderEpoch(4), &mut f.disk.store);
+        f.fill(30, 1000);
+        f.delete_records(33).unwrap();
+        f.settle();
+        f
+    }
+
+    fn finish(items: impl IntoIterator<Item = ReplayItem>) -> Result<Log, LogRecoveryError> {
+        let mut recovery = Log::recovered(LOG, NOW);
+        for item in items {
+            recovery.replay(item);
+        }
+        recovery.finish(LogConfig::default())
+    }
+
+    #[test]
+    fn a_restart_changes_nothing() {
+        let mut f = busy();
+        let (state, mark) = (f.log.state(), f.log.high_watermark());
+        f.restart();
+        assert_eq!(f.log.state(), state);
+        assert_eq!(f.log.high_watermark(), mark);
+        let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
+        draft.producer = Some((5, 1, 6));
+        assert!(f.append(&draft).unwrap().duplicate, "producers are remembered");
+    }
+
+    #[test]
+    fn state_is_the_log() {
+        let f = busy();
+        let state = f.log.state();
+        let log = finish([ReplayItem::State(state.clone())]).unwrap();
+        assert_eq!(log.state(), state);
+        assert_eq!((&log.epochs, log.producers.len()), (&f.log.epochs, 1));
+        for (read, written) in log.segments.iter().zip(&f.log.segments) {
+            let start = read.start;
+            assert_eq!(*read, super::super::Segment { start, ..written.clone() });
+        }
+        assert_eq!(log.high_watermark(), log.end_offset());
+    }
+
+    #[test]
+    fn batches_must_follow_each_other() {
+        let batch = |offset: i64| {
+            let (batch, _) = Draft::plain(&[START_MS], 10).build();
+            let mut batch = batch.to_vec();
+            record::stamp(&mut batch, Offset(offset), LeaderEpoch(0));
+            ReplayItem::Batch(batch.into())
+        };
+        let log = finish([ReplayItem::Rolled(Offset(5)), batch(5), batch(6)]).unwrap();
+        assert_eq!((log.start_offset(), log.end_offset()), (Offset(5), Offset(7)));
+        let error = finish([batch(0), batch(2)]).unwrap_err();
+        assert!(error.to_string().contains("begins at offset 2"), "{error}");
+        assert!(finish([batch(0), ReplayItem::Rolled(Offset(9))]).is_err());
+        assert!(finish([batch(0), ReplayItem::DroppedBefore(Offset(9))]).is_err());
+        assert!(finish([ReplayItem::Batch(Bytes::from_static(b"?"))]).is_err());
+        let note = Note::LogStart(Offset(2)).encode();
+        assert!(finish([batch(0), ReplayItem::Note(note)]).is_err());
+        let empty = finish([]).unwrap();
+        assert_eq!(empty.end_offset(), Offset(0));
+    }
+
+    #[test]
+    fn a_deleted_log_says_so() {
+        let mut recovery = Log::recovered(LOG, NOW);
+        recovery.replay(ReplayItem::Created(LogLabel::default()));
+        assert!(!recovery.is_deleted());
+        recovery.replay(ReplayItem::Deleted);
+        assert!(recovery.is_deleted());
+    }
+
+    #[test]
+    fn every_shortened_state_is_refused() {
+        let state = busy().log.state();
+        for len in 0..state.len() {
+            assert!(finish([ReplayItem::State(state.slice(..len))]).is_err());
+        }
+    }
+
+    proptest! {
+        /// A state with wrong bytes is refused or is a sound log; it never panics.
+        #[test]
+        fn rotten_states_are_survived(
+            places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            static STATE: std::sync::OnceLock<Bytes> = std::sync::OnceLock::new();
+            let mut state = STATE.get_or_init(|| busy().log.state()).to_vec();
+            for (place, byte) in places {
+                let len = state.len();
+                state[place.index(len)] = byte;
+            }
+            if let Ok(log) = finish([ReplayItem::State(state.into())]) {
+                log.invariants();
+            }
+        }
+    }
+}

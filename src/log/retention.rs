@@ -1,0 +1,259 @@
+//! Dropping the oldest segments: by age, by size, and by DeleteRecords. Nothing
+//! at or above the high watermark is ever dropped.
+
+use crate::base::{ErrorCode, Now, Offset};
+use crate::store::Store;
+
+use super::hints::Position;
+use super::notes::Note;
+use super::segment::Segment;
+use super::{Log, Refusal};
+
+/// The offset by which DeleteRecords says "all that is readable".
+const HIGH_WATERMARK: Offset = Offset(-1);
+
+impl Log {
+    /// Drops what `retention.bytes` and `retention.ms` no longer cover and forgets producers that
+    /// expired. To be called every now and then (`log.retention.check.interval.ms`). Says whether
+    /// segments were dropped.
+    ///
+    /// The active segment expires too, once its newest record is old enough; a new one begins then.
+    pub fn retain(&mut self, now: Now, store: &mut Store) -> bool {
+        let expired = self.config.producer_id_expiration_ms.max(0);
+        self.producers
+            .expire_before(now.wall_ms.saturating_sub(expired));
+        let doomed = self
+            .deleted_segments()
+            .max(self.oversized_segments())
+            .max(self.expired_segments(now.wall_ms));
+        self.drop_oldest(doomed, now, store);
+        doomed > 0
+    }
+
+    /// DeleteRecords: nothing before `before` can be read any more, -1 stands for the high
+    /// watermark. Returns the log start offset, which does not move back.
+    ///
+    /// # Errors
+    /// OFFSET_OUT_OF_RANGE for an offset above the high watermark, or a negative one.
+    pub fn delete_records(
+        &mut self,
+        now: Now,
+        before: Offset,
+        store: &mut Store,
+    ) -> Result<Offset, Refusal> {
+        let mark = self.high_watermark.offset;
+        let before = if before == HIGH_WATERMARK {
+            mark
+        } else {
+            before
+        };
+        if before.0 < 0 || before > mark {
+            let message = format!(
+                "Records can be deleted up to the high watermark, which is {mark}; {before} was asked for."
+            );
+            return Err((ErrorCode::OffsetOutOfRange, message));
+        }
+        if before > self.log_start {
+            store.note(self.id, Note::LogStart(before).encode());
+            self.set_log_start(before);
+            self.drop_oldest(self.deleted_segments(), now, store);
+        }
+        Ok(self.log_start)
+    }
+
+    /// Moves the log start offset in the bookkeeping; never back.
+    pub(super) fn set_log_start(&mut self, offset: Offset) {
+        if offset > self.log_start {
+            self.log_start = offset;
+            self.epochs.start_at(offset);
+        }
+    }
+
+    /// Drops segments with a base offset below `base` from the bookkeeping; the last one stays.
+    pub(super) fn forget_before(&mut self, base: Offset) {
+        while self.segments.len() > 1 && self.segments[0].base < base {
+            self.segments.pop_front();
+        }
+        let first = self.segments[0].base;
+        self.set_log_start(first);
+        self.hints.forget_before(first);
+        self.lookups.clear();
+        // They stood at the end of a dropped segment, which is where the first one begins.
+        for mark in [&mut self.durable, &mut self.high_watermark] {
+            if mark.segment < first {
+                *mark = Position {
+                    offset: mark.offset,
+                    segment: first,
+                    pos: 0,
+                };
+            }
+        }
+    }
+
+    fn drop_oldest(&mut self, count: usize, now: Now, store: &mut Store) {
+        if count == 0 {
+            return;
+        }
+        if count == self.segments.len() {
+            store.roll(self.id, self.end);
+            self.start_segment(self.end, now.wall_ms);
+        }
+        let base = self.segments[count].base;
+        store.drop_before(self.id, base);
+        self.forget_before(base);
+    }
+
+    /// How many of the oldest segments lie wholly before the log start.
+    fn deleted_segments(&self) -> usize {
+        self.count_oldest(|_, end| end <= self.log_start)
+    }
+
+    /// How many of the oldest segments the log can lose and still have `retention.bytes`.
+    fn oversized_segments(&self) -> usize {
+        let Ok(keep) = u64::try_from(self.config.retention_bytes) else {
+            return 0;
+        };
+        let mut excess = self.size_bytes().saturating_sub(keep);
+        self.count_oldest(|segment, _| {
+            let enough = excess >= segment.len && excess > 0;
+            excess = excess.saturating_sub(segment.len);
+            enough
+        })
+    }
+
+    /// How many of the oldest segments have no record younger than `retention.ms`.
+    fn expired_segments(&self, wall_ms: i64) -> usize {
+        if self.config.retention_ms < 0 {
+            return 0;
+        }
+        self.count_oldest(|segment, _| segment.age_ms(wall_ms) > self.config.retention_ms)
+    }
+
+    /// Counts segments from the oldest on for as long as `doomed` says so of them and their end
+    /// offset, and they may go at all: below the high watermark and not the empty active one.
+    fn count_oldest(&self, mut doomed: impl FnMut(&Segment, Offset) -> bool) -> usize {
+        let mut count = 0;
+        for (number, segment) in self.segments.iter().enumerate() {
+            let next = self.segments.get(number + 1);
+            let end = next.map_or(self.end, |next| next.base);
+            let empty = next.is_none() && segment.batches == 0;
+            if empty || end > self.high_watermark.offset || !doomed(segment, end) {
+                break;
+            }
+            count += 1;
+        }
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LogConfig;
+    use super::super::testing::{Draft, Fixture, START_MS};
+    use super::*;
+
+    /// Ten segments of ten batches; `len` bytes each batch.
+    fn ten_segments(config: LogConfig) -> (Fixture, u64) {
+        let (batch, _) = Draft::plain(&[START_MS], 1000).build();
+        let len = batch.len() as u64;
+        let segment_bytes = len * 10;
+        let mut f = Fixture::new(LogConfig { segment_bytes, ..config }, 0);
+        f.fill(100, 1000);
+        assert_eq!(f.log.segment_count(), 10);
+        (f, len)
+    }
+
+    fn config() -> LogConfig {
+        LogConfig {
+            retention_ms: -1,
+            ..LogConfig::default()
+        }
+    }
+
+    #[test]
+    fn by_size() {
+        let (mut f, len) = ten_segments(config());
+        assert!(!f.retain(), "no limits");
+        f.log.config.retention_bytes = len as i64 * 35;
+        assert!(f.retain());
+        assert_eq!(f.log.start_offset(), Offset(60), "what is left is at least the limit");
+        assert_eq!(f.log.size_bytes(), len * 40);
+        assert!(!f.retain());
+        f.log.config.retention_bytes = 1;
+        assert!(f.retain());
+        assert_eq!(f.log.start_offset(), Offset(90), "the active segment stays");
+        f.log.config.retention_bytes = 0;
+        assert!(f.retain());
+        assert_eq!(f.log.start_offset(), Offset(100), "except if nothing is to stay, as in Kafka");
+        assert!(!f.retain());
+    }
+
+    #[test]
+    fn by_age() {
+        let (mut f, _) = ten_segments(LogConfig { retention_ms: 1000, ..config() });
+        f.now.wall_ms = START_MS + 1000 + 29;
+        assert!(f.retain(), "the newest of segment 10 has START + 19, of 20 START + 29");
+        assert_eq!(f.log.start_offset(), Offset(20));
+        f.now.wall_ms = START_MS + 1000 + 100;
+        assert!(f.retain());
+        assert_eq!(f.log.start_offset(), Offset(100), "the active segment too");
+        assert_eq!((f.log.size_bytes(), f.log.segment_count()), (0, 1));
+        assert!(!f.retain(), "an empty segment does not expire");
+        f.fill(1, 10);
+        assert_eq!(f.read_bases(100, 1000), [100]);
+        assert_eq!(f.read(99, 1000, true), Err(ErrorCode::OffsetOutOfRange));
+    }
+
+    #[test]
+    fn records_without_timestamps_age_by_the_clock() {
+        let mut f = Fixture::new(LogConfig { retention_ms: 1000, ..config() }, 0);
+        f.append(&Draft::plain(&[-1], 10)).unwrap();
+        f.settle();
+        f.now.wall_ms += 1000;
+        assert!(!f.retain());
+        f.now.wall_ms += 1;
+        assert!(f.retain());
+    }
+
+    #[test]
+    fn never_what_is_not_durable() {
+        let mut f = Fixture::new(LogConfig { retention_bytes: 0, ..config() }, 0);
+        f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        assert!(!f.retain());
+        f.settle();
+        assert!(f.retain());
+    }
+
+    #[test]
+    fn delete_records_as_kafka_answers() {
+        let (mut f, _) = ten_segments(config());
+        f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        assert_eq!(f.delete_records(101), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(f.delete_records(-2), Err(ErrorCode::OffsetOutOfRange));
+        assert_eq!(f.delete_records(0), Ok(0));
+        assert_eq!(f.delete_records(25), Ok(25));
+        assert_eq!(f.log.segment_count(), 9, "the first two went, one new began");
+        assert_eq!(f.delete_records(10), Ok(25), "never back");
+        assert_eq!(f.read_bases(25, 1)[0], 25);
+        assert_eq!(f.delete_records(-1), Ok(100));
+        f.settle();
+        assert_eq!(f.delete_records(-1), Ok(101));
+        assert_eq!(f.log.size_bytes(), 0);
+        f.restart();
+        assert_eq!(f.log.start_offset(), Offset(101));
+        assert_eq!(f.log.end_offset(), Offset(101));
+    }
+
+    #[test]
+    fn producers_expire() {
+        let mut f = Fixture::new(config(), 0);
+        let mut draft = Draft::plain(&[START_MS], 10);
+        draft.producer = Some((1, 0, 5));
+        f.append(&draft).unwrap();
+        draft.producer = Some((1, 0, 9));
+        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::OutOfOrderSequenceNumber);
+        f.now.wall_ms += f.log.config().producer_id_expiration_ms + 1;
+        f.retain();
+        f.append(&draft).expect("forgotten, so it may begin anywhere");
+    }
+}

@@ -1,0 +1,178 @@
+//! The log's part of a checkpoint: everything that is not to be had from batches
+//! after the checkpoint. Versioned, compact, and read back with suspicion.
+
+use bytes::Bytes;
+
+use crate::base::LeaderEpoch;
+use crate::store::FlushSeq;
+
+use super::Log;
+use super::codec::{Malformed, Reader, Writer};
+use super::epochs::Epochs;
+use super::index::{Index, IndexEntry};
+use super::producers::{Producer, Producers, Remembered};
+use super::segment::{MaxTimestamp, Segment};
+
+const VERSION: u8 = 1;
+
+impl Log {
+    /// The log as of now, everything appended included, durable or not.
+    #[must_use]
+    pub fn state(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.byte(VERSION);
+        out.signed(self.log_start.0);
+        out.signed(self.end.0);
+        out.unsigned(self.segments.len() as u64);
+        for segment in &self.segments {
+            write_segment(&mut out, segment);
+        }
+        out.unsigned(self.epochs.entries().len() as u64);
+        for (epoch, start) in self.epochs.entries() {
+            out.signed(i64::from(epoch.0));
+            out.signed(start.0);
+        }
+        out.unsigned(self.producers.len() as u64);
+        for (id, producer) in self.producers.iter() {
+            write_producer(&mut out, id, producer);
+        }
+        out.finish()
+    }
+
+    /// Takes over what a [`state`](Self::state) says, in place of all there is.
+    pub(super) fn restore(&mut self, state: &[u8]) -> Result<(), Malformed> {
+        let mut input = Reader::new(state);
+        if input.byte()? != VERSION {
+            return Err(Malformed(
+                "the checkpoint of a log is of a version this broker does not know",
+            ));
+        }
+        self.log_start = input.offset()?;
+        self.end = input.offset()?;
+        self.segments.clear();
+        for _ in 0..input.count()? {
+            let segment = read_segment(&mut input, self.end_bytes())?;
+            self.segments.push_back(segment);
+        }
+        let mut epochs = Vec::new();
+        for _ in 0..input.count()? {
+            epochs.push((LeaderEpoch(input.int()?), input.offset()?));
+        }
+        self.epochs =
+            Epochs::restored(epochs).ok_or(Malformed("the leader epochs are not in order"))?;
+        self.producers = Producers::default();
+        for _ in 0..input.count()? {
+            let (id, producer) = read_producer(&mut input)?;
+            self.producers.restore(id, producer);
+        }
+        input.end()
+    }
+}
+
+fn write_segment(out: &mut Writer, segment: &Segment) {
+    out.signed(segment.base.0);
+    out.unsigned(segment.len);
+    out.unsigned(segment.batches);
+    out.unsigned(segment.largest_batch);
+    out.signed(segment.first_timestamp);
+    out.signed(segment.max.timestamp);
+    out.signed(segment.max.base_offset.0);
+    out.unsigned(segment.max.pos);
+    out.unsigned(segment.max.len);
+    out.signed(segment.created_ms);
+    out.signed(segment.modified_ms);
+    out.unsigned(u64::from(segment.index.interval()));
+    let entries = segment.index.entries();
+    out.unsigned(entries.len() as u64);
+    let mut last = IndexEntry {
+        delta: 0,
+        pos: 0,
+        max_before: 0,
+    };
+    for entry in entries {
+        out.unsigned(u64::from(entry.delta - last.delta));
+        out.unsigned(u64::from(entry.pos - last.pos));
+        out.signed(entry.max_before.wrapping_sub(last.max_before));
+        last = *entry;
+    }
+}
+
+fn read_segment(input: &mut Reader<'_>, start: u64) -> Result<Segment, Malformed> {
+    let mut segment = Segment::new(input.offset()?, start, 0);
+    segment.len = input.uint::<u32>()?.into();
+    segment.batches = input.unsigned()?;
+    segment.largest_batch = input.unsigned()?;
+    segment.first_timestamp = input.signed()?;
+    segment.max = MaxTimestamp {
+        timestamp: input.signed()?,
+        base_offset: input.offset()?,
+        pos: input.unsigned()?,
+        len: input.unsigned()?,
+    };
+    segment.created_ms = input.signed()?;
+    segment.modified_ms = input.signed()?;
+    let interval = input.uint()?;
+    let count = input.count()?;
+    let mut entries = Vec::new();
+    let mut last = IndexEntry {
+        delta: 0,
+        pos: 0,
+        max_before: 0,
+    };
+    for _ in 0..count {
+        last = read_index_entry(input, last)
+            .ok_or(Malformed("an index entry of a segment is malformed"))?;
+        entries.push(last);
+    }
+    segment.index = Index::restored(interval, entries)
+        .ok_or(Malformed("the index of a segment is not in order"))?;
+    Ok(segment)
+}
+
+fn read_index_entry(input: &mut Reader<'_>, last: IndexEntry) -> Option<IndexEntry> {
+    Some(IndexEntry {
+        delta: last.delta.checked_add(input.uint().ok()?)?,
+        pos: last.pos.checked_add(input.uint().ok()?)?,
+        max_before: last.max_before.wrapping_add(input.signed().ok()?),
+    })
+}
+
+fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
+    out.signed(id);
+    out.signed(i64::from(producer.epoch));
+    out.signed(producer.seen_ms);
+    out.unsigned(producer.batches().len() as u64);
+    for batch in producer.batches() {
+        out.signed(i64::from(batch.base_sequence));
+        out.signed(i64::from(batch.last_delta));
+        out.signed(batch.base_offset.0);
+        out.signed(batch.timestamp);
+    }
+}
+
+fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
+    let id = input.signed()?;
+    let mut producer = Producer::new(input.int()?);
+    producer.seen_ms = input.signed()?;
+    for _ in 0..input.count()? {
+        let batch = Remembered {
+            base_sequence: input.int()?,
+            last_delta: input.int()?,
+            base_offset: input.offset()?,
+            timestamp: input.signed()?,
+            flush: FlushSeq(0), // Durable: it was read from the disk.
+        };
+        let in_bounds = batch.base_sequence >= 0
+            && batch.last_delta >= 0
+            && batch
+                .base_offset
+                .0
+                .checked_add(i64::from(batch.last_delta))
+                .is_some();
+        if !in_bounds {
+            return Err(Malformed("a producer's batch is out of range"));
+        }
+        producer.push(batch);
+    }
+    Ok((id, producer))
+}

@@ -1,0 +1,289 @@
+//! A log on a store whose disk is a vector: the driver of this module's tests.
+
+use bytes::Bytes;
+
+use super::{
+    Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup,
+};
+use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
+use crate::record::{self, BatchBuilder, BatchInfo, Codec};
+use crate::store::{
+    DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
+};
+
+pub(super) const LOG: LogId = LogId(7);
+const STORE: StoreId = StoreId(0);
+
+/// A wall time far enough from zero for timestamps before it.
+pub(super) const START_MS: i64 = 1_700_000_000_000;
+
+/// What the disk holds, and the store on it.
+pub(super) struct Disk {
+    pub(super) store: Store,
+    config: StoreConfig,
+    image: Vec<u8>,
+}
+
+impl Disk {
+    /// `tail_bytes_max` is how much the store keeps in memory of what it has filed.
+    pub(super) fn new(tail_bytes_max: usize) -> Self {
+        let config = StoreConfig {
+            journal_bytes: 4 << 20,
+            initial_bytes: 16 << 20,
+            tail_bytes_max,
+            ..StoreConfig::default()
+        };
+        let (store, ops) = Store::format(STORE, config.clone(), 1);
+        let mut disk = Self {
+            store,
+            config,
+            image: Vec::new(),
+        };
+        disk.perform(ops);
+        disk
+    }
+
+    /// Performs everything that the store wants done; the newest durable flush.
+    pub(super) fn settle(&mut self) -> Option<FlushSeq> {
+        let mut durable = None;
+        loop {
+            let mut ops = Vec::new();
+            self.store.poll(&mut ops);
+            if ops.is_empty() {
+                return durable;
+            }
+            durable = self.perform(ops).or(durable);
+        }
+    }
+
+    fn perform(&mut self, mut ops: Vec<DiskOp>) -> Option<FlushSeq> {
+        let mut durable = None;
+        while !ops.is_empty() {
+            for op in std::mem::take(&mut ops) {
+                let id = match op {
+                    DiskOp::Write { id, pos, data, .. } => {
+                        self.write(pos as usize, &data);
+                        id
+                    }
+                    DiskOp::Sync { id, .. } => id,
+                };
+                let mut events = Vec::new();
+                self.store.on_disk(id, Ok(()), &mut ops, &mut events);
+                for event in events {
+                    match event {
+                        StoreEvent::Durable(flush) => durable = durable.max(Some(flush)),
+                        StoreEvent::Failed(error) => panic!("{error:?}"),
+                    }
+                }
+            }
+        }
+        durable
+    }
+
+    fn write(&mut self, pos: usize, data: &[u8]) {
+        if self.image.len() < pos + data.len() {
+            self.image.resize(pos + data.len(), 0);
+        }
+        self.image[pos..pos + data.len()].copy_from_slice(data);
+    }
+
+    pub(super) fn join(&self, pieces: &[Piece]) -> Vec<u8> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            match piece {
+                Piece::Memory(bytes) => all.extend_from_slice(bytes),
+                Piece::File { pos, len, .. } => {
+                    let pos = *pos as usize;
+                    all.extend_from_slice(&self.image[pos..pos + len]);
+                }
+            }
+        }
+        all
+    }
+
+    /// Opens the store anew from what is on the disk, and replays the log.
+    pub(super) fn restart(&mut self, now: Now) -> LogRecovery {
+        let _ = &self.config;
+        let mut recovery = Log::recovered(LOG, now);
+        for (log, item) in self.store.items.clone() {
+            assert_eq!(log, LOG);
+            recovery.replay(item);
+        }
+        recovery
+    }
+}
+
+/// A batch as a producer sends it.
+pub(super) struct Draft {
+    pub(super) codec: Codec,
+    /// One record per timestamp.
+    pub(super) timestamps: Vec<i64>,
+    /// Bytes of each value.
+    pub(super) value_len: usize,
+    /// Id, epoch, first sequence.
+    pub(super) producer: Option<(i64, i16, i32)>,
+}
+
+impl Draft {
+    pub(super) fn plain(timestamps: &[i64], value_len: usize) -> Self {
+        Self {
+            codec: Codec::None,
+            timestamps: timestamps.to_vec(),
+            value_len,
+            producer: None,
+        }
+    }
+
+    pub(super) fn build(&self) -> (Bytes, BatchInfo) {
+        let base_timestamp = self.timestamps[0];
+        let mut builder = BatchBuilder::new(self.codec, base_timestamp);
+        if let Some((id, epoch, sequence)) = self.producer {
+            builder = builder.producer(id, epoch, sequence);
+        }
+        let mut rng = crate::base::Rng::new(self.value_len as u64);
+        let value: Vec<u8> = (0..self.value_len).map(|_| rng.next_u64() as u8).collect();
+        for timestamp in &self.timestamps {
+            builder.push(*timestamp, None, Some(&value), &[]);
+        }
+        let batch = builder.build();
+        let info = record::validate_produced(&batch).expect("a valid batch");
+        (batch, info)
+    }
+}
+
+/// A log, its disk and a clock.
+pub(super) struct Fixture {
+    pub(super) disk: Disk,
+    pub(super) log: Log,
+    pub(super) now: Now,
+    /// Scans that reads and lookups needed so far.
+    pub(super) scans: usize,
+}
+
+impl Fixture {
+    pub(super) fn new(config: LogConfig, tail_bytes_max: usize) -> Self {
+        let mut disk = Disk::new(tail_bytes_max);
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: START_MS,
+        };
+        let log = Log::create(LOG, LogLabel::default(), config, now, &mut disk.store);
+        let mut fixture = Self {
+            disk,
+            log,
+            now,
+            scans: 0,
+        };
+        fixture.settle();
+        fixture
+    }
+
+    pub(super) fn append(&mut self, draft: &Draft) -> Result<Appended, Refusal> {
+        let (batch, info) = draft.build();
+        let appended = self
+            .log
+            .append(self.now, batch, &info, &mut self.disk.store);
+        self.log.check_live();
+        appended
+    }
+
+    /// Appends batches of one record, one millisecond apart, and makes them durable.
+    pub(super) fn fill(&mut self, batches: i64, value_len: usize) {
+        for _ in 0..batches {
+            let timestamp = START_MS + self.log.end_offset().0;
+            self.append(&Draft::plain(&[timestamp], value_len)).unwrap();
+        }
+        self.settle();
+    }
+
+    pub(super) fn settle(&mut self) {
+        if let Some(flush) = self.disk.settle() {
+            self.log.on_durable(flush);
+        }
+        self.log.check_live();
+    }
+
+    /// A fetch with all its scans; `None` if the log has no such offset.
+    pub(super) fn read(
+        &mut self,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Vec<u8>, ErrorCode> {
+        loop {
+            let outcome =
+                self.log
+                    .read(&self.disk.store, Offset(offset), max_bytes, at_least_one)?;
+            self.log.check_live();
+            match outcome {
+                ReadOutcome::Plan { pieces, bytes, .. } => {
+                    let read = self.disk.join(&pieces);
+                    assert_eq!(read.len(), bytes);
+                    return Ok(read);
+                }
+                ReadOutcome::Scan { pieces, ticket } => self.scan(&pieces, ticket)?,
+            }
+        }
+    }
+
+    /// Base offsets of the whole batches that a fetch returns.
+    pub(super) fn read_bases(&mut self, offset: i64, max_bytes: usize) -> Vec<i64> {
+        let bytes = self.read(offset, max_bytes, true).unwrap();
+        record::batches(&bytes)
+            .map(|batch| batch.unwrap().0.base_offset)
+            .collect()
+    }
+
+    /// Offset and timestamp of the first record with this timestamp or a larger one.
+    pub(super) fn time(&mut self, timestamp: i64) -> Option<(i64, i64)> {
+        self.look_up(|log, store| log.offset_for_time(store, timestamp))
+    }
+
+    pub(super) fn max_time(&mut self) -> Option<(i64, i64)> {
+        self.look_up(Log::max_timestamp)
+    }
+
+    fn look_up(
+        &mut self,
+        mut ask: impl FnMut(&mut Log, &Store) -> Result<TimeLookup, ErrorCode>,
+    ) -> Option<(i64, i64)> {
+        loop {
+            match ask(&mut self.log, &self.disk.store).unwrap() {
+                TimeLookup::Found {
+                    offset, timestamp, ..
+                } => return Some((offset.0, timestamp)),
+                TimeLookup::NotFound => return None,
+                TimeLookup::Scan { pieces, ticket } => self.scan(&pieces, ticket).unwrap(),
+            }
+        }
+    }
+
+    fn scan(&mut self, pieces: &[Piece], ticket: Ticket) -> Result<(), ErrorCode> {
+        self.scans += 1;
+        let bytes = self.disk.join(pieces);
+        self.log.scanned(ticket, &bytes)
+    }
+
+    /// Stops and starts again. What is not durable may be lost; call [`settle`](Self::settle) first.
+    pub(super) fn restart(&mut self) {
+        let config = *self.log.config();
+        let recovery = self.disk.restart(self.now);
+        self.log = recovery.finish(config).unwrap();
+        self.log.check_live();
+    }
+
+    pub(super) fn retain(&mut self) -> bool {
+        let dropped = self.log.retain(self.now, &mut self.disk.store);
+        self.log.check_live();
+        dropped
+    }
+
+    pub(super) fn delete_records(&mut self, before: i64) -> Result<i64, ErrorCode> {
+        let deleted = self
+            .log
+            .delete_records(self.now, Offset(before), &mut self.disk.store);
+        self.log.check_live();
+        deleted.map(|start| start.0).map_err(|refusal| refusal.0)
+    }
+}
+

@@ -1,0 +1,409 @@
+//! ListOffsets by time: the first record at or after a timestamp, and the record
+//! with the largest one. Segments and their indexes narrow the search to a few
+//! headers; the batch that may hold the record is opened.
+
+use crate::base::limits::{BATCH_OPEN_BYTES_MAX, TIME_LOOKUPS_PER_PARTITION_MAX};
+use crate::base::{ErrorCode, LeaderEpoch, Offset};
+use crate::record;
+use crate::store::{Piece, Store};
+
+use super::Log;
+use super::read::{Goal, Ticket};
+use super::segment::NO_TIMESTAMP;
+use super::walk::{HEADER_BYTES, Head, Loaded, Window, load, window_len};
+
+/// The outcome of a lookup by time.
+#[derive(Debug)]
+pub enum TimeLookup {
+    /// The record.
+    Found {
+        /// Its offset.
+        offset: Offset,
+        /// Its timestamp.
+        timestamp: i64,
+        /// The epoch that wrote it.
+        epoch: LeaderEpoch,
+    },
+    /// No such record below the high watermark; ListOffsets answers -1 for both.
+    NotFound,
+    /// Bytes are needed: as [`super::ReadOutcome::Scan`].
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeGoal {
+    /// The first record with this timestamp or a larger one.
+    AtLeast(i64),
+    /// The record that has the log's largest timestamp, which is this.
+    Max(i64),
+}
+
+impl TimeGoal {
+    fn timestamp(self) -> i64 {
+        match self {
+            Self::AtLeast(timestamp) | Self::Max(timestamp) => timestamp,
+        }
+    }
+}
+
+/// How far a lookup is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nothing before this batch matches; `want` bytes are needed from here.
+    At {
+        segment: Offset,
+        pos: u64,
+        want: u64,
+    },
+    /// Nothing in this segment matches.
+    SegmentDone(Offset),
+    Found {
+        offset: Offset,
+        timestamp: i64,
+    },
+}
+
+/// Lookups that wait for bytes, at most [`TIME_LOOKUPS_PER_PARTITION_MAX`]. What was learned of a
+/// goal stays true for as long as the segment exists: appends only add behind it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lookups {
+    waiting: Vec<(TimeGoal, Progress)>,
+}
+
+impl Lookups {
+    fn put(&mut self, goal: TimeGoal, progress: Progress) {
+        self.take(goal);
+        if self.waiting.len() == TIME_LOOKUPS_PER_PARTITION_MAX {
+            self.waiting.remove(0);
+        }
+        self.waiting.push((goal, progress));
+    }
+
+    fn take(&mut self, goal: TimeGoal) -> Option<Progress> {
+        let number = self.waiting.iter().position(|(g, _)| *g == goal)?;
+        Some(self.waiting.remove(number).1)
+    }
+
+    /// Forgets everything: segments were dropped.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+}
+
+impl Log {
+    /// The first record, from the log start on, with this timestamp or a larger one.
+    ///
+    /// # Errors
+    /// CORRUPT_MESSAGE if the bytes in memory are no batches.
+    pub fn offset_for_time(
+        &mut self,
+        store: &Store,
+        timestamp: i64,
+    ) -> Result<TimeLookup, ErrorCode> {
+        self.look_up(store, TimeGoal::AtLeast(timestamp))
+    }
+
+    /// The first record with the largest timestamp of the log (ListOffsets with -3). As in Kafka
+    /// it counts until its segment is dropped, even if DeleteRecords removed it.
+    ///
+    /// # Errors
+    /// CORRUPT_MESSAGE if the bytes in memory are no batches.
+    pub fn max_timestamp(&mut self, store: &Store) -> Result<TimeLookup, ErrorCode> {
+        let mut largest = NO_TIMESTAMP;
+        for segment in &self.segments {
+            largest = largest.max(segment.max.timestamp);
+        }
+        if largest == NO_TIMESTAMP {
+            return Ok(TimeLookup::NotFound);
+        }
+        self.look_up(store, TimeGoal::Max(largest))
+    }
+
+    fn look_up(&mut self, store: &Store, goal: TimeGoal) -> Result<TimeLookup, ErrorCode> {
+        let mut progress = self.lookups.take(goal).or_else(|| self.begin(goal, None));
+        loop {
+            progress = match progress {
+                None => return Ok(TimeLookup::NotFound),
+                Some(Progress::Found { offset, timestamp }) => {
+                    return Ok(self.found(offset, timestamp));
+                }
+                Some(Progress::SegmentDone(base)) => self.begin(goal, Some(base)),
+                Some(Progress::At { segment, pos, want }) => {
+                    let Some(len) = self.lookup_len(segment, pos, want) else {
+                        return Ok(TimeLookup::NotFound);
+                    };
+                    match load(store, self.id, segment, pos, len)? {
+                        Loaded::Memory(bytes) => {
+                            Some(self.step(segment, pos, &bytes, goal)?)
+                        }
+                        Loaded::File(pieces) => {
+                            let ticket = Ticket {
+                                segment,
+                                pos,
+                                len: len as usize,
+                                goal: Goal::Time(goal),
+                            };
+                            return Ok(TimeLookup::Scan { pieces, ticket });
+                        }
+                    }
+                }
+            };
+        }
+    }
+
+    /// Where to begin in the first segment, after `done`, that has such a timestamp.
+    fn begin(&self, goal: TimeGoal, done: Option<Offset>) -> Option<Progress> {
+        let timestamp = goal.timestamp();
+        let segment = self
+            .segments
+            .iter()
+            .filter(|segment| done.is_none_or(|done| segment.base > done))
+            .find(|segment| segment.max.timestamp >= timestamp)?;
+        let (pos, want) = match goal {
+            TimeGoal::AtLeast(_) => (segment.floor_time(timestamp).1, HEADER_BYTES),
+            TimeGoal::Max(_) => (segment.max.pos, segment.max.len),
+        };
+        Some(Progress::At {
+            segment: segment.base,
+            pos,
+            want,
+        })
+    }
+
+    /// Bytes to get for the next step; `None` if that is not below the high watermark, or gone.
+    fn lookup_len(&self, base: Offset, pos: u64, want: u64) -> Option<u64> {
+        let (_, segment) = self.segment(base)?;
+        let limit = self.readable_end(segment);
+        if pos >= limit {
+            return None;
+        }
+        // A batch that has to be opened is all that is wanted.
+        let len = match want > HEADER_BYTES {
+            true => want,
+            false => window_len(segment, pos, limit),
+        };
+        Some(len.min(limit - pos))
+    }
+
+    /// The bytes of a lookup's scan came.
+    pub(super) fn scanned_time(
+        &mut self,
+        segment: Offset,
+        window: &Window<'_>,
+        goal: TimeGoal,
+    ) -> Result<(), ErrorCode> {
+        let progress = self.step(segment, window.start, window.bytes, goal)?;
+        self.lookups.put(goal, progress);
+        Ok(())
+    }
+
+    /// One step of a lookup: over the headers in these bytes, into the batch that matches.
+    fn step(
+        &self,
+        base: Offset,
+        start: u64,
+        bytes: &[u8],
+        goal: TimeGoal,
+    ) -> Result<Progress, ErrorCode> {
+        let Some((_, segment)) = self.segment(base) else {
+            return Ok(Progress::SegmentDone(base));
+        };
+        let window = Window {
+            start,
+            bytes,
+            limit: self.readable_end(segment),
+        };
+        let at = |pos, want| Progress::At {
+            segment: base,
+            pos,
+            want,
+        };
+        let mut pos = start;
+        while let Some(head) = window.head(pos)? {
+            let candidate = head.max_timestamp >= goal.timestamp()
+                && head.last_offset >= self.first_answer(goal)
+                && head.base_offset < self.high_watermark.offset;
+            if candidate {
+                match window.batch(&head) {
+                    None => return Ok(at(pos, head.len)),
+                    Some(batch) => {
+                        if let Some(found) = self.search(&head, batch, goal) {
+                            return Ok(found);
+                        }
+                    }
+                }
+            }
+            pos = head.end();
+        }
+        if pos == start {
+            return Err(ErrorCode::CorruptMessage); // Not one header: these are not the bytes asked for.
+        }
+        Ok(match pos >= segment.len {
+            true => Progress::SegmentDone(base),
+            false => at(pos, HEADER_BYTES),
+        })
+    }
+
+    /// The record in a batch whose header promises it. `None` if all that match are before the log
+    /// start. If none matches at all, or the batch cannot be opened, its first offset is the
+    /// answer: never after the record, and no reason to search the rest of the log.
+    fn search(&self, head: &Head, batch: &[u8], goal: TimeGoal) -> Option<Progress> {
+        let log_start = self.first_answer(goal);
+        let first = Progress::Found {
+            offset: head.base_offset.max(log_start),
+            timestamp: head.max_timestamp,
+        };
+        if head.log_append_time {
+            return Some(first);
+        }
+        let Ok(records) = record::records(batch, BATCH_OPEN_BYTES_MAX) else {
+            return Some(first);
+        };
+        let mut matched = false;
+        for record in records {
+            let Ok(record) = record else {
+                return Some(first);
+            };
+            if record.timestamp < goal.timestamp() {
+                continue;
+            }
+            matched = true;
+            if record.offset >= log_start.0 {
+                return Some(Progress::Found {
+                    offset: Offset(record.offset),
+                    timestamp: record.timestamp,
+                });
+            }
+        }
+        (!matched).then_some(first)
+    }
+
+    /// No record before this offset is an answer.
+    fn first_answer(&self, goal: TimeGoal) -> Offset {
+        match goal {
+            TimeGoal::AtLeast(_) => self.log_start,
+            TimeGoal::Max(_) => Offset(0),
+        }
+    }
+
+    fn found(&self, offset: Offset, timestamp: i64) -> TimeLookup {
+        match offset < self.high_watermark.offset {
+            true => TimeLookup::Found {
+                offset,
+                timestamp,
+                epoch: self.epochs.at(offset),
+            },
+            false => TimeLookup::NotFound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::LogConfig;
+    use super::super::testing::{Draft, Fixture, START_MS};
+    use super::*;
+    use crate::record::Codec;
+
+    fn fixture() -> Fixture {
+        let config = LogConfig {
+            segment_bytes: 50_000,
+            ..LogConfig::default()
+        };
+        Fixture::new(config, 0)
+    }
+
+    #[test]
+    fn the_first_record_at_or_after_a_time() {
+        let mut f = fixture();
+        for n in 0..200 {
+            let t = START_MS + n * 10;
+            let mut draft = Draft::plain(&[t, t + 4, t + 2], 300);
+            draft.codec = Codec::ALL[n as usize % 5];
+            f.append(&draft).unwrap();
+        }
+        f.settle();
+        assert!(f.log.segment_count() > 2);
+        for n in [0, 1, 77, 199] {
+            let t = START_MS + n * 10;
+            assert_eq!(f.time(t), Some((n * 3, t)));
+            assert_eq!(f.time(t + 1), Some((n * 3 + 1, t + 4)));
+            assert_eq!(f.time(t + 3), Some((n * 3 + 1, t + 4)));
+        }
+        assert_eq!(f.time(0), Some((0, START_MS)));
+        assert_eq!(f.time(START_MS + 1995), None);
+        assert_eq!(f.max_time(), Some((598, START_MS + 1994)));
+        assert!(f.scans > 0, "these are in the file");
+    }
+
+    #[test]
+    fn times_need_not_be_in_order() {
+        let mut f = fixture();
+        for t in [50, 90, 10, 90, 70] {
+            f.append(&Draft::plain(&[START_MS + t], 10)).unwrap();
+        }
+        f.settle();
+        assert_eq!(f.time(START_MS + 60), Some((1, START_MS + 90)));
+        assert_eq!(f.max_time(), Some((1, START_MS + 90)));
+    }
+
+    #[test]
+    fn only_what_is_readable_is_found() {
+        let mut f = fixture();
+        assert_eq!((f.time(0), f.max_time()), (None, None), "an empty log");
+        for t in [10, 20, 30] {
+            f.append(&Draft::plain(&[START_MS + t, START_MS + t + 1], 10)).unwrap();
+        }
+        f.settle();
+        f.append(&Draft::plain(&[START_MS + 40], 10)).unwrap();
+        assert_eq!(f.time(START_MS + 35), None, "not durable yet");
+        assert_eq!(f.max_time(), None, "as in Kafka");
+        f.settle();
+        assert_eq!(f.time(START_MS + 35), Some((6, START_MS + 40)));
+        f.delete_records(3).unwrap();
+        assert_eq!(f.time(0), Some((3, START_MS + 21)), "from the log start on");
+        assert_eq!(f.max_time(), Some((6, START_MS + 40)));
+    }
+
+    #[test]
+    fn records_without_timestamps_are_not_found() {
+        let mut f = fixture();
+        f.append(&Draft::plain(&[-1], 10)).unwrap();
+        f.settle();
+        assert_eq!((f.time(0), f.max_time()), (None, None));
+    }
+
+    #[test]
+    fn a_header_that_promises_too_much_ends_the_search() {
+        let mut f = fixture();
+        // The header says 99 ms, the record 10: no broker checked that, since none opens batches.
+        let (batch, _) = Draft::plain(&[START_MS + 10], 10).build();
+        let mut batch = batch.to_vec();
+        batch[35..43].copy_from_slice(&(START_MS + 99).to_be_bytes());
+        let crc = crate::base::crc::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        let info = record::validate_produced(&batch).unwrap();
+        f.log
+            .append(f.now, batch.into(), &info, &mut f.disk.store)
+            .unwrap();
+        f.fill(1, 10);
+        assert_eq!(f.time(START_MS + 50), Some((0, START_MS + 99)));
+    }
+
+    #[test]
+    fn lookups_that_wait_are_bounded() {
+        let mut lookups = Lookups::default();
+        for n in 0..=TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
+            lookups.put(TimeGoal::AtLeast(n), Progress::SegmentDone(Offset(n)));
+        }
+        assert_eq!(lookups.take(TimeGoal::AtLeast(0)), None);
+        assert!(lookups.take(TimeGoal::AtLeast(1)).is_some());
+        assert_eq!(lookups.take(TimeGoal::AtLeast(1)), None);
+    }
+}

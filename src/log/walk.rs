@@ -1,0 +1,152 @@
+//! Walking over batch headers in a window of a segment's bytes, and getting such
+//! a window from the store: at once if it is in memory, else as pieces for the
+//! driver to read.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::{ErrorCode, LogId, Offset};
+use crate::record;
+use crate::store::{Piece, Store};
+
+use super::segment::Segment;
+
+/// Bytes of a window where batches are small.
+const WINDOW_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a window where batches are so large that each read finds one header.
+const WINDOW_BYTES_MIN: u64 = 4096;
+/// From this average batch length on, headers are read one by one.
+const LARGE_BATCH_BYTES: u64 = 64 * 1024;
+/// Bytes of a batch header.
+pub(super) const HEADER_BYTES: u64 = record::HEADER_LEN as u64;
+
+/// What a search needs of a batch header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Position in the segment.
+    pub(super) pos: u64,
+    pub(super) len: u64,
+    pub(super) base_offset: Offset,
+    pub(super) last_offset: Offset,
+    pub(super) max_timestamp: i64,
+    /// All its records have the timestamp of the append, which is `max_timestamp`.
+    pub(super) log_append_time: bool,
+}
+
+impl Head {
+    pub(super) fn end(&self) -> u64 {
+        self.pos + self.len
+    }
+}
+
+/// A run of a segment's bytes that begins at a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Window<'a> {
+    /// Position of the first byte in the segment.
+    pub(super) start: u64,
+    pub(super) bytes: &'a [u8],
+    /// No batch reaches beyond this position.
+    pub(super) limit: u64,
+}
+
+impl<'a> Window<'a> {
+    /// The header of the batch at `pos`; `Ok(None)` if the window ends before its end.
+    ///
+    /// # Errors
+    /// CORRUPT_MESSAGE if no batch of this log can have such a header.
+    pub(super) fn head(&self, pos: u64) -> Result<Option<Head>, ErrorCode> {
+        let Some(header) = self.slice(pos, HEADER_BYTES).and_then(record::header) else {
+            return Ok(None);
+        };
+        let head = read_head(pos, header).ok_or(ErrorCode::CorruptMessage)?;
+        match head.end() <= self.limit {
+            true => Ok(Some(head)),
+            false => Err(ErrorCode::CorruptMessage),
+        }
+    }
+
+    /// The whole batch, if the window has it.
+    pub(super) fn batch(&self, head: &Head) -> Option<&'a [u8]> {
+        self.slice(head.pos, head.len)
+    }
+
+    fn slice(&self, pos: u64, len: u64) -> Option<&'a [u8]> {
+        let from = usize::try_from(pos.checked_sub(self.start)?).ok()?;
+        let to = from.checked_add(usize::try_from(len).ok()?)?;
+        self.bytes.get(from..to)
+    }
+}
+
+fn read_head(pos: u64, header: &record::BatchHeader) -> Option<Head> {
+    const LEN_PREFIX: i32 = 12;
+    let len = header.batch_length().checked_add(LEN_PREFIX)?;
+    let len = u64::try_from(len).ok()?;
+    let base_offset = header.base_offset();
+    let delta = header.last_offset_delta();
+    if len < HEADER_BYTES || base_offset < 0 || delta < 0 {
+        return None;
+    }
+    Some(Head {
+        pos,
+        len,
+        base_offset: Offset(base_offset),
+        last_offset: Offset(base_offset.checked_add(i64::from(delta))?),
+        max_timestamp: header.max_timestamp(),
+        log_append_time: header.attributes() & 0x08 != 0,
+    })
+}
+
+/// Bytes asked for, where they are.
+pub(super) enum Loaded {
+    /// In memory.
+    Memory(Bytes),
+    /// At least partly in the file: to be read by the driver.
+    File(Vec<Piece>),
+}
+
+/// Gets `len` bytes of a segment.
+///
+/// # Errors
+/// KAFKA_STORAGE_ERROR if the store has fewer: it and the log disagree.
+pub(super) fn load(
+    store: &Store,
+    log: LogId,
+    segment: Offset,
+    pos: u64,
+    len: u64,
+) -> Result<Loaded, ErrorCode> {
+    let mut pieces = Vec::new();
+    store.read(log, segment, pos, len as usize, &mut pieces);
+    if pieces.iter().map(Piece::len).sum::<usize>() as u64 != len {
+        return Err(ErrorCode::KafkaStorageError);
+    }
+    Ok(match joined(&pieces) {
+        Some(bytes) => Loaded::Memory(bytes),
+        None => Loaded::File(pieces),
+    })
+}
+
+/// The pieces as one run of bytes, without a copy if there is but one; `None` if any is in the file.
+fn joined(pieces: &[Piece]) -> Option<Bytes> {
+    if let [Piece::Memory(bytes)] = pieces {
+        return Some(bytes.clone());
+    }
+    let mut all = BytesMut::with_capacity(pieces.iter().map(Piece::len).sum());
+    for piece in pieces {
+        match piece {
+            Piece::Memory(bytes) => all.extend_from_slice(bytes),
+            Piece::File { .. } => return None,
+        }
+    }
+    Some(all.freeze())
+}
+
+/// How many bytes to look at at once in this segment, from `pos` to no further than `limit`:
+/// each header found leads to the next batch, so large batches need not be read to be passed.
+pub(super) fn window_len(segment: &Segment, pos: u64, limit: u64) -> u64 {
+    let average = segment.len.checked_div(segment.batches).unwrap_or(0);
+    let len = match average >= LARGE_BATCH_BYTES {
+        true => WINDOW_BYTES_MIN,
+        false => WINDOW_BYTES_MAX,
+    };
+    len.min(limit.saturating_sub(pos))
+}

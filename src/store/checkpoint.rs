@@ -1,0 +1,309 @@
+//! Checkpoints: what bounds the journal and gives space back.
+//!
+//! In order: whole blocks that are only in memory and journal are written to chunks
+//! (filling), the map is written to fresh chunks, all of it is synced, and when the
+//! flushes it describes are durable the two superblocks are rewritten, each synced
+//! before the next step. Only then are the ring before it, the old checkpoint and the
+//! chunks freed before it given up: replay never sees a record that refers to them.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::api::{DiskOp, FlushSeq, IoId};
+use super::chunks::{Chunk, Class};
+use super::flush::{Flight, FlightState, ensure_extents};
+use super::layout::{SUPERBLOCKS, block_ceil};
+use super::superblock::{CHECKPOINT_CHUNKS_MAX, Superblock};
+use super::{Io, Store, snapshot};
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, LogId, Offset, PageBuf};
+
+/// Background writes of a checkpoint that are on their way at once.
+const WRITES_IN_FLIGHT: usize = 4;
+/// Largest background write.
+const WRITE_BYTES: u64 = 1 << 20;
+
+/// A checkpoint that is being made.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    /// The last flush that it holds.
+    pub flush: FlushSeq,
+    /// Where its own content goes.
+    pub chunks: Vec<Chunk>,
+    stage: Stage,
+    todo: VecDeque<(u64, Bytes)>,
+    in_flight: usize,
+    filled: Vec<(LogId, Offset, u64)>,
+    superblock: Superblock,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Content,
+    ContentSync,
+    /// Waits until the flushes it describes are durable.
+    Flushes,
+    /// The superblock of that number is being written.
+    Superblock(usize),
+    SuperblockSync(usize),
+}
+
+impl Store {
+    /// Whether a checkpoint should be made now.
+    #[must_use]
+    pub fn checkpoint_due(&self) -> bool {
+        if self.checkpoint.is_some() || self.failed {
+            return false;
+        }
+        let ring_used = self.ring_head - self.ring_tail;
+        let freed: u64 = self.freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
+        let space_short = freed > 0 && !self.has_room((freed / 2) as usize);
+        ring_used >= self.superblock.journal_bytes / 2
+            || self.placed_since >= self.config.checkpoint_bytes
+            || space_short
+    }
+
+    /// Starts a checkpoint, unless one is being made. `states` are the logs' own blobs as of now, that is
+    /// with everything appended so far.
+    pub fn checkpoint(&mut self, states: Vec<(LogId, Bytes)>, ops: &mut Vec<DiskOp>) {
+        if self.checkpoint.is_some() || self.failed {
+            return;
+        }
+        // The states speak of all that was appended, so the map must too.
+        while self.start_flush(ops) {}
+        self.absorb_open();
+        let mut todo = VecDeque::new();
+        let filled = self.fill(&mut todo);
+        let content = Bytes::from(snapshot::encode(&self.map, &states.into_iter().collect()));
+        let Some(chunks) = self.take_checkpoint_chunks(content.len() as u64) else {
+            // No room for it: the bytes are placed and will be counted as filled by the next one.
+            self.out_of_space = true;
+            return;
+        };
+        let mut at = 0;
+        for chunk in &chunks {
+            let end = content.len().min(at + chunk.class.bytes() as usize);
+            for start in (at..end).step_by(WRITE_BYTES as usize) {
+                let part = &content[start..end.min(start + WRITE_BYTES as usize)];
+                let mut pages = PageBuf::zeroed(part.len());
+                pages.as_mut_bytes()[..part.len()].copy_from_slice(part);
+                todo.push_back((chunk.pos + (start - at) as u64, pages.freeze()));
+            }
+            at = end;
+        }
+        let superblock = Superblock {
+            generation: self.superblock.generation + 1,
+            chunks_end: self.chunks.end(),
+            flush: self.pending_seq(),
+            ring_pos: self.ring_head,
+            chain: self.chain,
+            checkpoint_len: content.len() as u64,
+            checkpoint_crc: crc32c(&content),
+            checkpoint_chunks: chunks.clone(),
+            ..self.superblock.clone()
+        };
+        self.placed_since = 0;
+        self.checkpoint = Some(Checkpoint {
+            flush: superblock.flush,
+            chunks,
+            stage: Stage::Content,
+            todo,
+            in_flight: 0,
+            filled,
+            superblock,
+        });
+        self.checkpoint_advance(ops);
+    }
+
+    /// What no flush could take, because the ring is full, goes into the checkpoint itself and is durable
+    /// with it: otherwise a full ring and a checkpoint would wait for each other.
+    fn absorb_open(&mut self) {
+        while let Some(open) = self.open.pop_front() {
+            self.absorb_items(open.items, open.seq);
+            self.flights.push_back(Flight {
+                seq: open.seq,
+                state: FlightState::InCheckpoint,
+                filled: Vec::new(),
+            });
+        }
+    }
+
+    /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
+    fn fill(&mut self, todo: &mut VecDeque<(u64, Bytes)>) -> Vec<(LogId, Offset, u64)> {
+        let mut filled = Vec::new();
+        for log in self.map.logs.values_mut() {
+            for segment in &mut log.segments {
+                let (from, to) = (segment.placed, segment.fill_target());
+                if from >= to || !ensure_extents(&mut self.chunks, segment, from, block_ceil(to)) {
+                    continue;
+                }
+                let mut pos = from;
+                while pos < to {
+                    let Some((extent, covered)) = segment.extent_at(pos) else {
+                        break;
+                    };
+                    let end = covered.min(to).min(pos + WRITE_BYTES);
+                    let mut pages = PageBuf::zeroed((end - pos) as usize);
+                    let memory = pages.as_mut_bytes();
+                    let mut at = 0;
+                    for part in segment.memory(pos, end) {
+                        memory[at..at + part.len()].copy_from_slice(&part);
+                        at += part.len();
+                    }
+                    todo.push_back((extent.chunk.pos + (pos - extent.start), pages.freeze()));
+                    pos = end;
+                }
+                segment.placed = to;
+                self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
+                filled.push((log.id, segment.base, to));
+            }
+        }
+        filled
+    }
+
+    fn take_checkpoint_chunks(&mut self, len: u64) -> Option<Vec<Chunk>> {
+        let mut chunks = Vec::new();
+        let mut room = 0;
+        while room < len {
+            let class = Class::for_growth(0, len - room);
+            let chunk = if chunks.len() < CHECKPOINT_CHUNKS_MAX {
+                self.chunks.take_up_to(class)
+            } else {
+                None
+            };
+            let Some(chunk) = chunk else {
+                for chunk in chunks {
+                    self.chunks.free(chunk);
+                }
+                return None;
+            };
+            room += chunk.class.bytes();
+            chunks.push(chunk);
+        }
+        Some(chunks)
+    }
+
+    /// A write or a sync of the checkpoint completed.
+    pub(super) fn checkpoint_io_done(&mut self, ops: &mut Vec<DiskOp>) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.in_flight -= 1;
+        }
+        self.checkpoint_advance(ops);
+    }
+
+    /// Goes on with the checkpoint as far as it can.
+    pub(super) fn checkpoint_advance(&mut self, ops: &mut Vec<DiskOp>) {
+        while let Some(checkpoint) = &mut self.checkpoint {
+            let next = match checkpoint.stage {
+                Stage::Content => {
+                    while checkpoint.in_flight < WRITES_IN_FLIGHT {
+                        let Some((pos, data)) = checkpoint.todo.pop_front() else {
+                            break;
+                        };
+                        checkpoint.in_flight += 1;
+                        let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
+                        ops.push(op);
+                    }
+                    (checkpoint.in_flight == 0).then_some(Stage::ContentSync)
+                }
+                Stage::ContentSync if checkpoint.in_flight == 0 => Some(Stage::Flushes),
+                Stage::Flushes => {
+                    let pending = self.flights.iter().any(|flight| {
+                        flight.seq <= checkpoint.flush && flight.state != FlightState::InCheckpoint
+                    });
+                    (!pending).then_some(Stage::Superblock(0))
+                }
+                Stage::Superblock(n) if checkpoint.in_flight == 0 => Some(Stage::SuperblockSync(n)),
+                Stage::SuperblockSync(n) if checkpoint.in_flight == 0 => {
+                    if n + 1 == SUPERBLOCKS.len() {
+                        self.checkpoint_done();
+                        return;
+                    }
+                    Some(Stage::Superblock(n + 1))
+                }
+                Stage::ContentSync | Stage::Superblock(_) | Stage::SuperblockSync(_) => None,
+            };
+            let Some(next) = next else { return };
+            checkpoint.stage = next;
+            match next {
+                Stage::ContentSync | Stage::SuperblockSync(_) => {
+                    checkpoint.in_flight = 1;
+                    let id = self.io(Io::Checkpoint);
+                    ops.push(DiskOp::Sync {
+                        id,
+                        background: true,
+                    });
+                }
+                Stage::Superblock(n) => {
+                    checkpoint.in_flight = 1;
+                    let data = checkpoint.superblock.encode();
+                    let pos = SUPERBLOCKS[n];
+                    let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
+                    ops.push(op);
+                }
+                Stage::Content | Stage::Flushes => {}
+            }
+        }
+    }
+
+    /// Both superblocks say so: what the state before needed is given up.
+    fn checkpoint_done(&mut self) {
+        let Some(checkpoint) = self.checkpoint.take() else {
+            return;
+        };
+        for chunk in std::mem::take(&mut self.superblock.checkpoint_chunks) {
+            self.chunks.free(chunk);
+        }
+        self.superblock = checkpoint.superblock;
+        self.ring_tail = self.superblock.ring_pos;
+        for flight in &mut self.flights {
+            if flight.state == FlightState::InCheckpoint && flight.seq <= checkpoint.flush {
+                flight.state = FlightState::Done;
+            }
+        }
+        for (log, base, filled) in checkpoint.filled {
+            let log = self.map.logs.get_mut(&log);
+            if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+                segment.filled_to(filled);
+            }
+        }
+        while let Some((seq, chunk, pin)) = self.freed.pop_front() {
+            if seq > checkpoint.flush {
+                self.freed.push_front((seq, chunk, pin));
+                break;
+            }
+            self.unpinned_soon.push((chunk, pin));
+        }
+        self.reclaim_unpinned();
+    }
+
+    /// Frees the chunks that no read plan holds any more.
+    pub(super) fn reclaim_unpinned(&mut self) {
+        let chunks = &mut self.chunks;
+        self.unpinned_soon.retain(|(chunk, pin)| {
+            let held = std::sync::Arc::strong_count(&pin.0) > 1;
+            if !held {
+                chunks.free(*chunk);
+            }
+            held
+        });
+    }
+}
+
+fn checkpoint_write(
+    ios: &mut crate::base::IdMap<u64, Io>,
+    next_io: &mut u64,
+    pos: u64,
+    data: Bytes,
+) -> DiskOp {
+    debug_assert!(data.len() % BLOCK == 0 && pos % BLOCK as u64 == 0);
+    *next_io += 1;
+    ios.insert(*next_io, Io::Checkpoint);
+    DiskOp::Write {
+        id: IoId(*next_io),
+        pos,
+        data,
+        background: true,
+    }
+}

@@ -1,0 +1,283 @@
+//! The chunk area: regions of 4 MiB, each a chunk or split 16-fold, once or
+//! twice. Small logs get small chunks, large ones few; freed siblings join again.
+
+use std::collections::BTreeSet;
+
+use super::layout::REGION;
+
+/// A size class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Class {
+    Small,
+    Medium,
+    Large,
+}
+
+impl Class {
+    pub const ALL: [Self; 3] = [Self::Small, Self::Medium, Self::Large];
+
+    /// Bytes of a chunk of this class.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::Small => 16 << 10,
+            Self::Medium => 256 << 10,
+            Self::Large => REGION,
+        }
+    }
+
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Small),
+            1 => Some(Self::Medium),
+            2 => Some(Self::Large),
+            _ => None,
+        }
+    }
+
+    const fn larger(self) -> Option<Self> {
+        match self {
+            Self::Small => Some(Self::Medium),
+            Self::Medium => Some(Self::Large),
+            Self::Large => None,
+        }
+    }
+
+    /// The class for the next chunk of a segment that holds `bytes` already and gets `more`.
+    pub const fn for_growth(bytes: u64, more: u64) -> Self {
+        if bytes + more <= 16 << 10 {
+            Self::Small
+        } else if bytes + more <= 2 << 20 {
+            Self::Medium
+        } else {
+            Self::Large
+        }
+    }
+}
+
+const _: () = assert!(Class::Medium.bytes() == 16 * Class::Small.bytes());
+const _: () = assert!(Class::Large.bytes() == 16 * Class::Medium.bytes());
+
+/// A chunk: its position in the file and its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Chunk {
+    pub pos: u64,
+    pub class: Class,
+}
+
+/// The free chunks, and how far the area reaches.
+#[derive(Debug)]
+pub(super) struct Chunks {
+    start: u64,
+    /// End of the regions that are in use or free; growth continues here.
+    end: u64,
+    end_max: u64,
+    free: [BTreeSet<u64>; 3],
+    free_bytes: u64,
+}
+
+impl Chunks {
+    /// An area that begins at `start`, has no region yet and never grows past `end_max`.
+    pub fn new(start: u64, end_max: u64) -> Self {
+        Self {
+            start,
+            end: start,
+            end_max: end_max.max(start),
+            free: Default::default(),
+            free_bytes: 0,
+        }
+    }
+
+    /// An area that reaches to `end`, where all but `used` is free. `None` if chunks overlap or lie outside.
+    pub fn rebuilt(start: u64, end: u64, end_max: u64, used: &BTreeSet<Chunk>) -> Option<Self> {
+        let mut chunks = Self::new(start, end_max);
+        let mut at = start;
+        for chunk in used {
+            if chunk.pos < at || !(chunk.pos - start).is_multiple_of(chunk.class.bytes()) {
+                return None;
+            }
+            chunks.free_range(at, chunk.pos);
+            at = chunk.pos + chunk.class.bytes();
+        }
+        chunks.end = end.max(at.next_multiple_of(REGION));
+        chunks.free_range(at, chunks.end);
+        Some(chunks)
+    }
+
+    /// Frees `[from, to)` as the largest aligned chunks.
+    fn free_range(&mut self, from: u64, to: u64) {
+        let mut at = from;
+        while at < to {
+            let class = Class::ALL
+                .into_iter()
+                .rev()
+                .find(|c| (at - self.start).is_multiple_of(c.bytes()) && at + c.bytes() <= to);
+            let Some(class) = class else { return };
+            self.free(Chunk { pos: at, class });
+            at += class.bytes();
+        }
+    }
+
+    /// Takes a free chunk of exactly this class.
+    pub fn take(&mut self, class: Class) -> Option<Chunk> {
+        if self.free[class as usize].is_empty() {
+            let whole = self.take(class.larger()?)?;
+            for i in 0..16 {
+                self.free[class as usize].insert(whole.pos + i * class.bytes());
+            }
+            self.free_bytes += whole.class.bytes();
+        }
+        let pos = self.free[class as usize].pop_first()?;
+        self.free_bytes -= class.bytes();
+        Some(Chunk { pos, class })
+    }
+
+    /// Takes a chunk of this class, or of a smaller one when space is short; opens a region that was
+    /// never written if nothing written is left.
+    pub fn take_up_to(&mut self, class: Class) -> Option<Chunk> {
+        if let Some(chunk) = self.take(class) {
+            return Some(chunk);
+        }
+        if let Some(region) = self.grow() {
+            self.free(Chunk {
+                pos: region,
+                class: Class::Large,
+            });
+            return self.take(class);
+        }
+        Class::ALL
+            .into_iter()
+            .rev()
+            .filter(|smaller| *smaller < class)
+            .find_map(|smaller| self.take(smaller))
+    }
+
+    /// Gives a chunk back for reuse. The caller knows that nothing refers to it any more.
+    pub fn free(&mut self, chunk: Chunk) {
+        let Chunk { pos, class } = chunk;
+        let fresh = self.free[class as usize].insert(pos);
+        debug_assert!(fresh, "chunk {pos} freed twice");
+        self.free_bytes += class.bytes();
+        if let Some(larger) = class.larger() {
+            let parent = pos - (pos - self.start) % larger.bytes();
+            let siblings = parent..parent + larger.bytes();
+            if self.free[class as usize].range(siblings.clone()).count() == 16 {
+                let all: Vec<u64> = self.free[class as usize].range(siblings).copied().collect();
+                for sibling in all {
+                    self.free[class as usize].remove(&sibling);
+                }
+                self.free_bytes -= larger.bytes();
+                self.free(Chunk {
+                    pos: parent,
+                    class: larger,
+                });
+            }
+        }
+    }
+
+    /// Adds a region at the end; returns its position, or `None` at the limit. It is not free yet:
+    /// the caller writes it ahead and then frees it.
+    pub fn grow(&mut self) -> Option<u64> {
+        if self.end + REGION > self.end_max {
+            return None;
+        }
+        let region = self.end;
+        self.end += REGION;
+        Some(region)
+    }
+
+    /// Bytes that can be handed out at once.
+    pub fn free_bytes(&self) -> u64 {
+        self.free_bytes
+    }
+
+    /// Bytes that can still be added by growing.
+    pub fn growable_bytes(&self) -> u64 {
+        let room = self.end_max - self.end.min(self.end_max);
+        room - room % REGION
+    }
+
+    /// End of the area.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Start of the area.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Panics unless free and `used` chunks are disjoint and inside the area.
+    pub fn check(&self, used: &BTreeSet<Chunk>) {
+        let mut spans: Vec<(u64, u64)> = used
+            .iter()
+            .map(|chunk| (chunk.pos, chunk.class.bytes()))
+            .collect();
+        for class in Class::ALL {
+            spans.extend(
+                self.free[class as usize]
+                    .iter()
+                    .map(|p| (*p, class.bytes())),
+            );
+        }
+        spans.sort_unstable();
+        let mut at = self.start;
+        for (pos, len) in spans {
+            assert!(pos >= at, "chunks overlap at {pos}");
+            at = pos + len;
+        }
+        assert!(at <= self.end, "a chunk lies beyond the end of the area");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Rng;
+
+    #[test]
+    fn chunks_split_join_and_never_overlap() {
+        let mut rng = Rng::new(1);
+        let mut chunks = Chunks::new(0, 8 * REGION);
+        let mut used = BTreeSet::new();
+        for _ in 0..20_000 {
+            if rng.chance(1, 2) {
+                let class = Class::ALL[rng.below(3) as usize];
+                if let Some(chunk) = chunks.take_up_to(class) {
+                    assert!(used.insert(chunk));
+                }
+            } else if let Some(chunk) = used.iter().nth(rng.below(used.len() as u64) as usize) {
+                let chunk = *chunk;
+                used.remove(&chunk);
+                chunks.free(chunk);
+            }
+        }
+        chunks.check(&used);
+        let rebuilt = Chunks::rebuilt(0, chunks.end(), 8 * REGION, &used).unwrap();
+        assert_eq!(rebuilt.free_bytes(), chunks.free_bytes());
+        for chunk in std::mem::take(&mut used) {
+            chunks.free(chunk);
+        }
+        assert_eq!(chunks.free_bytes(), chunks.end(), "all joined again");
+        assert_eq!(chunks.free[Class::Small as usize].len(), 0);
+        assert_eq!(chunks.free[Class::Medium as usize].len(), 0);
+    }
+
+    #[test]
+    fn overlapping_chunks_are_refused() {
+        let used = BTreeSet::from([
+            Chunk {
+                pos: 0,
+                class: Class::Medium,
+            },
+            Chunk {
+                pos: 16 << 10,
+                class: Class::Small,
+            },
+        ]);
+        assert!(Chunks::rebuilt(0, REGION, REGION, &used).is_none());
+    }
+}

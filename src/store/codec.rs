@@ -1,0 +1,91 @@
+//! Little-endian encoding of the store's own structures, and a reader that
+//! never goes past the end: what comes from a disk is not trusted.
+
+use bytes::Bytes;
+
+/// Appends fixed-width integers to a buffer.
+pub(super) trait Put {
+    fn put(&mut self, bytes: &[u8]);
+
+    fn u8(&mut self, n: u8) {
+        self.put(&[n]);
+    }
+    fn u16(&mut self, n: u16) {
+        self.put(&n.to_le_bytes());
+    }
+    fn u32(&mut self, n: u32) {
+        self.put(&n.to_le_bytes());
+    }
+    fn u64(&mut self, n: u64) {
+        self.put(&n.to_le_bytes());
+    }
+    fn i32(&mut self, n: i32) {
+        self.put(&n.to_le_bytes());
+    }
+    fn i64(&mut self, n: i64) {
+        self.put(&n.to_le_bytes());
+    }
+}
+
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Reads what [`Put`] wrote; `None` at the end of the bytes.
+#[derive(Debug)]
+pub(super) struct Reader {
+    bytes: Bytes,
+    at: usize,
+}
+
+impl Reader {
+    pub fn new(bytes: Bytes) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    pub fn is_at_end(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// The next `len` bytes, shared.
+    pub fn take(&mut self, len: usize) -> Option<Bytes> {
+        let end = self.at.checked_add(len)?;
+        if end > self.bytes.len() {
+            return None;
+        }
+        let taken = self.bytes.slice(self.at..end);
+        self.at = end;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let end = self.at.checked_add(N)?;
+        let array = self.bytes.get(self.at..end)?.try_into().ok()?;
+        self.at = end;
+        Some(array)
+    }
+
+    pub fn id(&mut self) -> Option<[u8; 16]> {
+        self.array()
+    }
+    pub fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+    pub fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+    pub fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+    pub fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_le_bytes)
+    }
+    pub fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+}

@@ -1,0 +1,579 @@
+//! Group commit. A flush takes what is pending, for all logs: small runs go inline
+//! into one journal record, large ones straight into the chunks of their logs with
+//! a reference in the record; then one sync covers it all. Several flushes may be
+//! on their way; the durable end moves over the contiguous prefix only.
+
+use bytes::Bytes;
+
+use super::api::{ChunkPin, DiskError, FlushSeq, StoreEvent};
+use super::chunks::{Chunk, Class};
+use super::codec::Put;
+use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
+use super::layout::{RING_START, block_ceil, block_floor};
+use super::map::{Extent, LogEntry, Segment, Slice};
+use super::{DiskOp, Io, Store};
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf};
+
+/// References that one run may need; a run in more pieces than that goes inline.
+const REFS_MAX: usize = 64;
+const ENOSPC: i32 = 28;
+
+/// Something that waits for a flush.
+#[derive(Debug)]
+pub(super) enum Item {
+    Append {
+        log: LogId,
+        batch: Bytes,
+        base_offset: Offset,
+        epoch: LeaderEpoch,
+    },
+    Entry(Entry),
+}
+
+impl Item {
+    /// Upper bound of the bytes it takes in a journal record.
+    pub fn cost(&self) -> usize {
+        ENTRY_BYTES_MAX
+            + match self {
+                Self::Append { batch, .. } => batch.len(),
+                Self::Entry(Entry::Note { note, .. }) => note.len(),
+                Self::Entry(Entry::Create { label, .. }) => label.topic.len(),
+                Self::Entry(_) => 0,
+            }
+    }
+}
+
+/// The items of one flush to be.
+#[derive(Debug)]
+pub(super) struct OpenFlush {
+    pub seq: FlushSeq,
+    pub items: Vec<Item>,
+    pub cost: usize,
+}
+
+/// A flush on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub seq: FlushSeq,
+    pub state: FlightState,
+    /// What is in chunks when the flush is durable: log, segment, position.
+    pub filled: Vec<(LogId, Offset, u64)>,
+}
+
+/// How far a flush is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FlightState {
+    /// This many writes have not completed.
+    Writing(usize),
+    Syncing,
+    /// It went into the checkpoint that is being made, because the ring had no room.
+    InCheckpoint,
+    Done,
+}
+
+/// Consecutive appends to one log within a flush.
+#[derive(Debug)]
+struct Run {
+    log: LogId,
+    batches: Vec<(Bytes, Offset, LeaderEpoch)>,
+    bytes: usize,
+}
+
+impl Run {
+    /// Copies the run to `to`, stamping each batch: the one copy that a batch is given.
+    fn copy_stamped(&self, to: &mut [u8]) {
+        let mut at = 0;
+        for (batch, base, epoch) in &self.batches {
+            let copy = &mut to[at..at + batch.len()];
+            copy.copy_from_slice(batch);
+            if copy.len() >= 16 {
+                copy[..8].copy_from_slice(&base.0.to_be_bytes());
+                copy[12..16].copy_from_slice(&epoch.0.to_be_bytes());
+            }
+            at += batch.len();
+        }
+    }
+}
+
+/// Inline bytes of the record that become the memory tail of a segment.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    log: LogId,
+    base: Offset,
+    /// Position in the segment.
+    pos: u64,
+    /// Position in the record.
+    at: usize,
+    len: usize,
+}
+
+/// A journal record while it is built, in the memory from which it is written.
+#[derive(Default)]
+struct Record {
+    pages: PageBuf,
+    len: usize,
+}
+
+impl Record {
+    /// The next `len` bytes, to be filled in.
+    fn reserve(&mut self, len: usize) -> &mut [u8] {
+        let at = self.len;
+        self.len += len;
+        if self.len > self.pages.len() {
+            self.pages.grow(self.len);
+        }
+        &mut self.pages.as_mut_bytes()[at..at + len]
+    }
+}
+
+impl Put for Record {
+    fn put(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len()).copy_from_slice(bytes);
+    }
+}
+
+/// A flush while it is built.
+struct Build {
+    record: Record,
+    inline: Vec<Placed>,
+    writes: Vec<(u64, Bytes)>,
+    filled: Vec<(LogId, Offset, u64)>,
+}
+
+impl Store {
+    /// Starts the next pending flush if there is one and the ring has room. Returns whether it did.
+    pub(super) fn start_flush(&mut self, ops: &mut Vec<DiskOp>) -> bool {
+        let Some(open) = self.open.front() else {
+            return false;
+        };
+        let record_max = self.record_bytes_max(open);
+        if !self.ring_has_room(record_max) {
+            return false;
+        }
+        let Some(open) = self.open.pop_front() else {
+            return false;
+        };
+        let mut build = Build {
+            record: Record {
+                pages: PageBuf::zeroed(record_max),
+                len: HEADER,
+            },
+            inline: Vec::new(),
+            writes: Vec::new(),
+            filled: Vec::new(),
+        };
+        self.take_items(open.items, open.seq, &mut build);
+        let header = Header {
+            crc: 0,
+            uuid: self.superblock.uuid,
+            seq: open.seq,
+            durable: self.durable,
+            chain: self.chain,
+            len: 0,
+            boot: self.config.boot,
+        };
+        let Record { mut pages, len } = build.record;
+        pages.truncate(len);
+        self.chain = header.seal(&mut pages.as_mut_bytes()[..len]);
+        let pos = self.take_ring(len);
+        let pages = pages.freeze();
+        self.keep_inline(&build.inline, &pages);
+        build.writes.push((pos, pages));
+        let state = FlightState::Writing(build.writes.len());
+        for (pos, data) in build.writes {
+            let id = self.io(Io::Flush(open.seq));
+            ops.push(DiskOp::Write {
+                id,
+                pos,
+                data,
+                background: false,
+            });
+        }
+        self.flights.push_back(Flight {
+            seq: open.seq,
+            state,
+            filled: build.filled,
+        });
+        true
+    }
+
+    /// Applies the items of a flush to the map, in order, and writes them into the record.
+    fn take_items(&mut self, items: Vec<Item>, seq: FlushSeq, build: &mut Build) {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut open: IdMap<LogId, usize> = IdMap::default();
+        for item in items {
+            match item {
+                Item::Append {
+                    log,
+                    batch,
+                    base_offset,
+                    epoch,
+                } => {
+                    let index = *open.entry(log).or_insert_with(|| {
+                        runs.push(Run {
+                            log,
+                            batches: Vec::new(),
+                            bytes: 0,
+                        });
+                        runs.len() - 1
+                    });
+                    runs[index].bytes += batch.len();
+                    runs[index].batches.push((batch, base_offset, epoch));
+                }
+                Item::Entry(entry) => {
+                    // What was appended to the log before comes before.
+                    if let Some(index) = open.remove(&entry.log()) {
+                        let run = std::mem::replace(
+                            &mut runs[index],
+                            Run {
+                                log: entry.log(),
+                                batches: Vec::new(),
+                                bytes: 0,
+                            },
+                        );
+                        self.place(&run, build);
+                    }
+                    entry.encode(&mut build.record);
+                    self.apply(entry, seq);
+                }
+            }
+        }
+        for run in runs.iter().filter(|run| run.bytes > 0) {
+            self.place(run, build);
+        }
+    }
+
+    /// Takes the items of a flush that goes into a checkpoint: the same effect, without a record.
+    pub(super) fn absorb_items(&mut self, items: Vec<Item>, seq: FlushSeq) {
+        for item in items {
+            match item {
+                Item::Append {
+                    log,
+                    batch,
+                    base_offset,
+                    epoch,
+                } => {
+                    let Some(entry) = self.map.logs.get_mut(&log) else {
+                        self.unplaced_bytes =
+                            self.unplaced_bytes.saturating_sub(batch.len() as u64);
+                        continue;
+                    };
+                    let bytes = batch.len();
+                    let mut copy = vec![0; bytes];
+                    let run = Run {
+                        log,
+                        bytes,
+                        batches: vec![(batch, base_offset, epoch)],
+                    };
+                    run.copy_stamped(&mut copy);
+                    let segment = entry.active();
+                    let base = segment.base;
+                    segment.slices.push_back(Slice {
+                        pos: segment.len,
+                        bytes: copy.into(),
+                        cached: true,
+                    });
+                    segment.len += bytes as u64;
+                    self.remember(log, base, bytes);
+                }
+                Item::Entry(entry) => self.apply(entry, seq),
+            }
+        }
+    }
+
+    /// Applies what is not an append.
+    fn apply(&mut self, entry: Entry, seq: FlushSeq) {
+        let mut dropped = Vec::new();
+        match entry {
+            Entry::Create { log, first, label } => {
+                self.map.logs.insert(log, LogEntry::new(log, label, first));
+            }
+            Entry::Delete { log } => {
+                if let Some(log) = self.map.logs.remove(&log) {
+                    dropped.extend(log.segments);
+                }
+            }
+            Entry::Roll { log, base } => {
+                if let Some(log) = self.map.logs.get_mut(&log) {
+                    log.roll(base);
+                }
+            }
+            Entry::DropBefore { log, base } => {
+                if let Some(log) = self.map.logs.get_mut(&log) {
+                    dropped = log.drop_before(base);
+                }
+            }
+            Entry::Note { .. } | Entry::Inline { .. } | Entry::Ref { .. } => {}
+        }
+        for segment in dropped {
+            self.unplaced_bytes = self
+                .unplaced_bytes
+                .saturating_sub(segment.len - segment.placed);
+            for extent in segment.extents {
+                self.freed.push_back((seq, extent.chunk, extent.pin));
+            }
+        }
+    }
+
+    /// Gives a run its place: in chunks if it is large, else inline.
+    fn place(&mut self, run: &Run, build: &mut Build) {
+        if !self.map.logs.contains_key(&run.log) {
+            // Deleted by an earlier flush while this was pending: nobody can read it any more.
+            self.unplaced_bytes = self.unplaced_bytes.saturating_sub(run.bytes as u64);
+            return;
+        }
+        if run.bytes >= self.config.bulk_bytes_min && self.place_bulk(run, build) {
+            return;
+        }
+        if run.bytes > self.config.flush_bytes_max {
+            // Neither chunks nor the ring can take it, although `append` saw room: give up before anything
+            // is acknowledged that is not there.
+            self.out_of_space = true;
+        }
+        self.place_inline(run, build);
+    }
+
+    fn place_inline(&mut self, run: &Run, build: &mut Build) {
+        let Some(log) = self.map.logs.get_mut(&run.log) else {
+            return;
+        };
+        let segment = log.active();
+        let (base, pos) = (segment.base, segment.len);
+        journal::inline_header(run.log, pos, run.bytes, &mut build.record);
+        let at = build.record.len;
+        run.copy_stamped(build.record.reserve(run.bytes));
+        // The bytes get their memory when the record is complete; their length counts at once, so that
+        // what follows in this flush has the right position.
+        segment.len += run.bytes as u64;
+        build.inline.push(Placed {
+            log: run.log,
+            base,
+            pos,
+            at,
+            len: run.bytes,
+        });
+    }
+
+    /// Writes the unfilled remainder and the run as whole blocks into chunks; what fills no block goes
+    /// inline. Returns false, with nothing changed, if there is no chunk to be had.
+    fn place_bulk(&mut self, run: &Run, build: &mut Build) -> bool {
+        let Some(log) = self.map.logs.get_mut(&run.log) else {
+            return false;
+        };
+        let segment = log.active();
+        let (base, from, old_len) = (segment.base, segment.placed, segment.len);
+        let new_len = old_len + run.bytes as u64;
+        let to = block_floor(new_len);
+        if !ensure_extents(&mut self.chunks, segment, from, to)
+            || segment.extents_in(from, to) > REFS_MAX
+        {
+            return false;
+        }
+        let mut pages = PageBuf::zeroed((new_len - from) as usize);
+        let memory = pages.as_mut_bytes();
+        let mut at = 0;
+        for part in segment.memory(from, old_len) {
+            memory[at..at + part.len()].copy_from_slice(&part);
+            at += part.len();
+        }
+        // Inline bytes of this very flush are not in the segment's memory yet: they join this run's.
+        let mut kept_from = old_len;
+        build.inline.retain(|placed| {
+            let mine = placed.log == run.log && placed.base == base;
+            if mine {
+                kept_from = kept_from.min(placed.pos);
+                let bytes = &build.record.pages.as_bytes()[placed.at..placed.at + placed.len];
+                memory[at..at + placed.len].copy_from_slice(bytes);
+                at += placed.len;
+            }
+            !mine
+        });
+        run.copy_stamped(&mut memory[at..at + run.bytes]);
+        let pages = pages.freeze();
+        let mut pos = from;
+        while pos < to {
+            let Some((extent, covered)) = segment.extent_at(pos) else {
+                debug_assert!(false, "extents were ensured");
+                break;
+            };
+            let end = covered.min(to);
+            let data = pages.slice((pos - from) as usize..(end - from) as usize);
+            Entry::Ref {
+                log: run.log,
+                pos,
+                len: data.len() as u32,
+                crc: crc32c(&data),
+                chunk: extent.chunk,
+                chunk_start: extent.start,
+            }
+            .encode(&mut build.record);
+            build
+                .writes
+                .push((extent.chunk.pos + (pos - extent.start), data));
+            pos = end;
+        }
+        let remainder = pages.slice((to - from) as usize..(new_len - from) as usize);
+        if !remainder.is_empty() {
+            Entry::Inline {
+                log: run.log,
+                pos: to,
+                bytes: remainder,
+            }
+            .encode(&mut build.record);
+        }
+        segment.placed = to;
+        segment.len = new_len;
+        let kept = (kept_from - from) as usize..(new_len - from) as usize;
+        let kept_bytes = kept.len();
+        segment.slices.push_back(Slice {
+            pos: kept_from,
+            bytes: pages.slice(kept),
+            cached: true,
+        });
+        build.filled.push((run.log, base, to));
+        self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
+        self.placed_since += to - from;
+        self.remember(run.log, base, kept_bytes);
+        true
+    }
+
+    /// Gives the inline bytes of a record their memory: slices of the record's own pages.
+    fn keep_inline(&mut self, inline: &[Placed], pages: &Bytes) {
+        for placed in inline {
+            let log = self.map.logs.get_mut(&placed.log);
+            let Some(segment) = log.and_then(|log| log.segment_mut(placed.base)) else {
+                continue;
+            };
+            segment.slices.push_back(Slice {
+                pos: placed.pos,
+                bytes: pages.slice(placed.at..placed.at + placed.len),
+                cached: true,
+            });
+            self.remember(placed.log, placed.base, placed.len);
+        }
+    }
+
+    /// Upper bound of the journal record of a flush: what is large enough leaves only references and
+    /// a remainder there.
+    fn record_bytes_max(&self, open: &OpenFlush) -> usize {
+        let bulk_min = self.config.bulk_bytes_min;
+        let items = open.items.iter().map(|item| match item {
+            Item::Append { batch, .. } if batch.len() >= bulk_min => {
+                BLOCK + REFS_MAX * ENTRY_BYTES_MAX
+            }
+            item => item.cost(),
+        });
+        HEADER + items.sum::<usize>()
+    }
+
+    fn ring_has_room(&self, record: usize) -> bool {
+        let size = block_ceil(record as u64);
+        let pos = self.ring_pos_for(size);
+        pos + size - self.ring_tail <= self.superblock.journal_bytes
+    }
+
+    /// Where a record of this size goes: it never wraps around the end of the ring.
+    fn ring_pos_for(&self, size: u64) -> u64 {
+        let ring = self.superblock.journal_bytes;
+        if self.ring_head % ring + size > ring {
+            self.ring_head.next_multiple_of(ring)
+        } else {
+            self.ring_head
+        }
+    }
+
+    /// Takes the place of a record and returns its position in the file.
+    fn take_ring(&mut self, record: usize) -> u64 {
+        let size = block_ceil(record as u64);
+        let pos = self.ring_pos_for(size);
+        self.ring_head = pos + size;
+        RING_START + pos % self.superblock.journal_bytes
+    }
+
+    /// A write or the sync of a flush completed.
+    pub(super) fn flush_io_done(&mut self, seq: FlushSeq, ops: &mut Vec<DiskOp>) {
+        let Some(flight) = self.flights.iter_mut().find(|flight| flight.seq == seq) else {
+            return;
+        };
+        match flight.state {
+            FlightState::Writing(1) => {
+                flight.state = FlightState::Syncing;
+                let id = self.io(Io::Flush(seq));
+                ops.push(DiskOp::Sync {
+                    id,
+                    background: false,
+                });
+            }
+            FlightState::Writing(left) => flight.state = FlightState::Writing(left - 1),
+            FlightState::Syncing => flight.state = FlightState::Done,
+            FlightState::InCheckpoint | FlightState::Done => {}
+        }
+    }
+
+    /// Moves the durable end over the flushes that are done.
+    pub(super) fn advance_durable(&mut self, ops: &mut Vec<DiskOp>, events: &mut Vec<StoreEvent>) {
+        let before = self.durable;
+        if self.out_of_space {
+            self.failed = true;
+            events.push(StoreEvent::Failed(DiskError { errno: ENOSPC }));
+            return;
+        }
+        while let Some(flight) = self.flights.front() {
+            let early = self.config.sabotage.ack_before_flush
+                && matches!(flight.state, FlightState::Writing(_));
+            if early {
+                events.push(StoreEvent::Durable(flight.seq));
+            }
+            if flight.state != FlightState::Done {
+                break;
+            }
+            let Some(flight) = self.flights.pop_front() else {
+                break;
+            };
+            self.durable = flight.seq;
+            for (log, base, filled) in flight.filled {
+                let log = self.map.logs.get_mut(&log);
+                if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+                    segment.filled_to(filled);
+                }
+            }
+        }
+        if self.durable > before {
+            events.push(StoreEvent::Durable(self.durable));
+            self.checkpoint_advance(ops);
+        }
+    }
+}
+
+/// Makes sure that `[from, to)` of a segment has chunks.
+pub(super) fn ensure_extents(
+    chunks: &mut super::Chunks,
+    segment: &mut Segment,
+    from: u64,
+    to: u64,
+) -> bool {
+    let mut added: Vec<Chunk> = Vec::new();
+    let mut pos = from;
+    while pos < to {
+        if let Some((_, covered)) = segment.extent_at(pos) {
+            pos = covered;
+            continue;
+        }
+        let class = Class::for_growth(segment.chunk_bytes(), to - pos);
+        let Some(chunk) = chunks.take_up_to(class) else {
+            segment.extents.retain(|e| !added.contains(&e.chunk));
+            for chunk in added {
+                chunks.free(chunk);
+            }
+            return false;
+        };
+        added.push(chunk);
+        segment.add_extent(Extent {
+            start: pos,
+            chunk,
+            pin: ChunkPin::default(),
+        });
+    }
+    true
+}

@@ -1,0 +1,379 @@
+//! Journal records: one for each flush. A record is accepted only if its own CRC
+//! is right, it belongs to this store, its number is the expected one and it names
+//! the CRC of the record before it. So neither the stale suffix of a torn write nor
+//! a record of an earlier lap of the ring can ever be taken for the successor.
+
+use bytes::Bytes;
+
+use super::api::{FlushSeq, LogLabel};
+use super::chunks::{Chunk, Class};
+use super::codec::{Put, Reader};
+use crate::base::crc::crc32c;
+use crate::base::{LogId, Offset, TopicId};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ1");
+/// Bytes of a record before its entries.
+pub(super) const HEADER: usize = 48;
+/// Upper bound of the encoding of an entry, its own bytes and names not counted.
+pub(super) const ENTRY_BYTES_MAX: usize = 64;
+
+/// What a record says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub crc: u32,
+    pub uuid: u64,
+    pub seq: FlushSeq,
+    /// The durable end that was known when the record was written: proof that all before it was acked.
+    pub durable: FlushSeq,
+    pub chain: u32,
+    /// Header and entries, without the padding to whole blocks.
+    pub len: u32,
+    /// Random per start of the process: no two records ever have the same bytes.
+    pub boot: u32,
+}
+
+impl Header {
+    /// Writes the header into the first bytes of `record` (header and entries) and returns the CRC.
+    pub fn seal(mut self, record: &mut [u8]) -> u32 {
+        self.len = record.len() as u32;
+        let mut out = Vec::with_capacity(HEADER);
+        out.u32(MAGIC);
+        out.u32(0);
+        out.u64(self.uuid);
+        out.u64(self.seq.0);
+        out.u64(self.durable.0);
+        out.u32(self.chain);
+        out.u32(self.len);
+        out.u32(self.boot);
+        out.resize(HEADER, 0);
+        record[..HEADER].copy_from_slice(&out);
+        let crc = crc32c(&record[8..]);
+        record[4..8].copy_from_slice(&crc.to_le_bytes());
+        crc
+    }
+
+    /// Reads a header; `None` if there is none.
+    pub fn decode(bytes: &Bytes) -> Option<Self> {
+        let mut r = Reader::new(bytes.clone());
+        if r.u32()? != MAGIC {
+            return None;
+        }
+        let header = Self {
+            crc: r.u32()?,
+            uuid: r.u64()?,
+            seq: FlushSeq(r.u64()?),
+            durable: FlushSeq(r.u64()?),
+            chain: r.u32()?,
+            len: r.u32()?,
+            boot: r.u32()?,
+        };
+        (header.len as usize >= HEADER).then_some(header)
+    }
+}
+
+/// One statement of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Create {
+        log: LogId,
+        first: Offset,
+        label: LogLabel,
+    },
+    Delete {
+        log: LogId,
+    },
+    Roll {
+        log: LogId,
+        base: Offset,
+    },
+    DropBefore {
+        log: LogId,
+        base: Offset,
+    },
+    Note {
+        log: LogId,
+        note: Bytes,
+    },
+    /// Bytes at the end of the active segment.
+    Inline {
+        log: LogId,
+        pos: u64,
+        bytes: Bytes,
+    },
+    /// `[pos, pos + len)` of the active segment is in a chunk. `pos` may lie before the end: the bytes up
+    /// to the end are the remainder that was inline before.
+    Ref {
+        log: LogId,
+        pos: u64,
+        len: u32,
+        crc: u32,
+        /// The chunk, and the segment position of its first byte.
+        chunk: Chunk,
+        chunk_start: u64,
+    },
+}
+
+const CREATE: u8 = 1;
+const DELETE: u8 = 2;
+const ROLL: u8 = 3;
+const DROP_BEFORE: u8 = 4;
+const NOTE: u8 = 5;
+const INLINE: u8 = 6;
+const REF: u8 = 7;
+
+impl Entry {
+    /// Appends the entry.
+    pub fn encode(&self, out: &mut impl Put) {
+        match self {
+            Self::Create { log, first, label } => {
+                out.u8(CREATE);
+                out.u64(log.0);
+                out.i64(first.0);
+                encode_label(label, out);
+            }
+            Self::Delete { log } => {
+                out.u8(DELETE);
+                out.u64(log.0);
+            }
+            Self::Roll { log, base } => {
+                out.u8(ROLL);
+                out.u64(log.0);
+                out.i64(base.0);
+            }
+            Self::DropBefore { log, base } => {
+                out.u8(DROP_BEFORE);
+                out.u64(log.0);
+                out.i64(base.0);
+            }
+            Self::Note { log, note } => {
+                out.u8(NOTE);
+                out.u64(log.0);
+                out.u32(note.len() as u32);
+                out.put(note);
+            }
+            Self::Inline { log, pos, bytes } => {
+                inline_header(*log, *pos, bytes.len(), out);
+                out.put(bytes);
+            }
+            Self::Ref {
+                log,
+                pos,
+                len,
+                crc,
+                chunk,
+                chunk_start,
+            } => {
+                out.u8(REF);
+                out.u64(log.0);
+                out.u64(*pos);
+                out.u32(*len);
+                out.u32(*crc);
+                out.u64(chunk.pos);
+                out.u8(chunk.class.code());
+                out.u64(*chunk_start);
+            }
+        }
+    }
+
+    /// Which log it is about.
+    pub fn log(&self) -> LogId {
+        match self {
+            Self::Create { log, .. }
+            | Self::Delete { log }
+            | Self::Roll { log, .. }
+            | Self::DropBefore { log, .. }
+            | Self::Note { log, .. }
+            | Self::Inline { log, .. }
+            | Self::Ref { log, .. } => *log,
+        }
+    }
+
+    fn decode(r: &mut Reader) -> Option<Self> {
+        let kind = r.u8()?;
+        let log = LogId(r.u64()?);
+        Some(match kind {
+            CREATE => Self::Create {
+                log,
+                first: Offset(r.i64()?),
+                label: decode_label(r)?,
+            },
+            DELETE => Self::Delete { log },
+            ROLL => Self::Roll {
+                log,
+                base: Offset(r.i64()?),
+            },
+            DROP_BEFORE => Self::DropBefore {
+                log,
+                base: Offset(r.i64()?),
+            },
+            NOTE => {
+                let len = r.u32()?;
+                Self::Note {
+                    log,
+                    note: r.take(len as usize)?,
+                }
+            }
+            INLINE => {
+                let pos = r.u64()?;
+                let len = r.u32()?;
+                Self::Inline {
+                    log,
+                    pos,
+                    bytes: r.take(len as usize)?,
+                }
+            }
+            REF => Self::Ref {
+                log,
+                pos: r.u64()?,
+                len: r.u32()?,
+                crc: r.u32()?,
+                chunk: Chunk {
+                    pos: r.u64()?,
+                    class: Class::from_code(r.u8()?)?,
+                },
+                chunk_start: r.u64()?,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// The part of an inline entry before its bytes, which the flush copies in by itself.
+pub(super) fn inline_header(log: LogId, pos: u64, len: usize, out: &mut impl Put) {
+    out.u8(INLINE);
+    out.u64(log.0);
+    out.u64(pos);
+    out.u32(len as u32);
+}
+
+/// Appends a label.
+pub(super) fn encode_label(label: &LogLabel, out: &mut impl Put) {
+    out.put(&label.topic_id.0);
+    out.i32(label.partition);
+    out.u16(label.topic.len() as u16);
+    out.put(label.topic.as_bytes());
+}
+
+/// Reads a label.
+pub(super) fn decode_label(r: &mut Reader) -> Option<LogLabel> {
+    let topic_id = TopicId(r.id()?);
+    let partition = r.i32()?;
+    let len = r.u16()?;
+    let topic = String::from_utf8(r.take(len as usize)?.to_vec()).ok()?;
+    Some(LogLabel {
+        topic,
+        topic_id,
+        partition,
+    })
+}
+
+/// The entries of a record whose CRC is right. `None` if they do not parse.
+pub(super) fn entries(record: &Bytes) -> Option<Vec<Entry>> {
+    let mut r = Reader::new(record.slice(HEADER.min(record.len())..));
+    let mut entries = Vec::new();
+    while !r.is_at_end() {
+        entries.push(Entry::decode(&mut r)?);
+    }
+    Some(entries)
+}
+
+/// Whether the record's CRC is right.
+pub(super) fn crc_is_right(header: &Header, record: &[u8]) -> bool {
+    record.len() == header.len as usize && record.len() >= 8 && crc32c(&record[8..]) == header.crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> Vec<Entry> {
+        let log = LogId(4);
+        vec![
+            Entry::Create {
+                log,
+                first: Offset(0),
+                label: LogLabel {
+                    topic: "orders".into(),
+                    topic_id: TopicId([7; 16]),
+                    partition: 2,
+                },
+            },
+            Entry::Inline {
+                log,
+                pos: 0,
+                bytes: Bytes::from_static(b"batch"),
+            },
+            Entry::Roll {
+                log,
+                base: Offset(9),
+            },
+            Entry::Ref {
+                log,
+                pos: 0,
+                len: 4096,
+                crc: 1,
+                chunk: Chunk {
+                    pos: 1 << 20,
+                    class: Class::Large,
+                },
+                chunk_start: 0,
+            },
+            Entry::DropBefore {
+                log,
+                base: Offset(9),
+            },
+            Entry::Note {
+                log,
+                note: Bytes::from_static(b"n"),
+            },
+            Entry::Delete { log },
+        ]
+    }
+
+    fn record(entries: &[Entry]) -> Vec<u8> {
+        let mut out = vec![0; HEADER];
+        for entry in entries {
+            entry.encode(&mut out);
+        }
+        let header = Header {
+            crc: 0,
+            uuid: 1,
+            seq: FlushSeq(2),
+            durable: FlushSeq(1),
+            chain: 3,
+            len: 0,
+            boot: 4,
+        };
+        header.seal(&mut out);
+        out
+    }
+
+    #[test]
+    fn round_trip() {
+        let bytes = Bytes::from(record(&sample()));
+        let header = Header::decode(&bytes).unwrap();
+        assert!(crc_is_right(&header, &bytes));
+        assert_eq!((header.seq, header.chain), (FlushSeq(2), 3));
+        assert_eq!(entries(&bytes).unwrap(), sample());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let bytes = Bytes::from(bytes);
+            let _ = Header::decode(&bytes);
+            let _ = entries(&bytes);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(bit in 32usize..8 * 150) {
+            let mut bytes = record(&sample());
+            let at = bit / 8 % bytes.len();
+            bytes[at] ^= 1 << (bit % 8);
+            let bytes = Bytes::from(bytes);
+            let good = Header::decode(&bytes).is_some_and(|h| crc_is_right(&h, &bytes));
+            prop_assert!(!good);
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! Recovery: superblock, checkpoint, then the journal record by record. What the
+//! map and the journal do not name does not exist; nothing is found by scanning.
+//!
+//! The first record that is not right ends the journal. If some valid record proves that the flush was
+//! durable when it was written, the bad place is rot, not a torn write: then recovery refuses to go on
+//! rather than drop what was acknowledged.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::api::{DiskError, FlushSeq, Replay, ReplayItem, StoreConfig};
+use super::chunks::{Chunk, Chunks};
+use super::journal::{self, Entry, Header};
+use super::layout::{RING_START, SUPERBLOCKS, block_ceil, chunks_start};
+use super::map::{Extent, LogEntry, Map, Segment};
+use super::snapshot;
+use super::superblock::Superblock;
+use super::{ChunkPin, Store};
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, IdMap, LogId, StoreId};
+
+/// Why a store cannot be opened. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoverError {
+    /// A read failed.
+    Io {
+        /// What was being read.
+        what: &'static str,
+        /// Its errno.
+        error: DiskError,
+    },
+    /// Something that must be whole is not.
+    Corrupt {
+        /// What, for people.
+        what: String,
+        /// Where in the store file.
+        pos: u64,
+    },
+}
+
+impl RecoverError {
+    /// A log's own state does not make sense.
+    #[must_use]
+    pub fn corrupt_log(log: LogId, what: impl std::fmt::Display) -> Self {
+        Self::Corrupt {
+            what: format!("state of log {log}: {what}"),
+            pos: 0,
+        }
+    }
+}
+
+impl std::fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io { what, error } => {
+                write!(f, "the {what} cannot be read (errno {})", error.errno)
+            }
+            Self::Corrupt { what, pos } => write!(f, "{what} is damaged (at byte {pos})"),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Logs of the store.
+    pub logs: usize,
+    /// Journal records replayed.
+    pub records: u64,
+    /// Batches replayed.
+    pub batches: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Damage that cost nothing, for the operator.
+    pub warnings: Vec<String>,
+}
+
+type Read<'a> = &'a mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>;
+type Sink<'a> = &'a mut dyn FnMut(Replay);
+
+impl Store {
+    /// Opens a store. `read` reads whole blocks of the file and may block; `replay` is given all items of
+    /// a log in their order. Memory: the unfilled tails and one journal record with what it refers to.
+    ///
+    /// # Errors
+    /// See [`RecoverError`]; the caller must not go on with the store.
+    pub fn recover(
+        id: StoreId,
+        config: StoreConfig,
+        file_len: u64,
+        read: Read<'_>,
+        replay: Sink<'_>,
+    ) -> Result<(Self, RecoveryReport), RecoverError> {
+        let mut report = RecoveryReport::default();
+        let superblock = read_superblocks(id, read, &mut report)?;
+        let snapshot = read_checkpoint(&superblock, read)?;
+        for (log, state) in snapshot.states {
+            let label = snapshot.map.logs[&log].label.clone();
+            replay((log, ReplayItem::Created(label)));
+            if !state.is_empty() {
+                replay((log, ReplayItem::State(state)));
+            }
+        }
+        let skip_crc = config.sabotage.skip_recovery_crc;
+        let mut journal = Journal {
+            read,
+            superblock: &superblock,
+            file_len,
+            skip_crc,
+            map: snapshot.map,
+            seq: superblock.flush,
+            pos: superblock.ring_pos,
+            chain: superblock.chain,
+            freed: VecDeque::new(),
+            report: &mut report,
+        };
+        while let Some((header, record)) = journal.next()? {
+            match journal.check(&record)? {
+                Ok(entries) => journal.apply(entries, replay)?,
+                Err(pos) => {
+                    // The record is whole, what it refers to is not: torn with the flush, or rot.
+                    journal.refuse_if_durable(
+                        header.seq,
+                        "a chunk that the journal refers to",
+                        pos,
+                    )?;
+                    break;
+                }
+            }
+            journal.seq = header.seq;
+            journal.pos = block_ceil(journal.pos + u64::from(header.len));
+            journal.chain = header.crc;
+            journal.report.records += 1;
+        }
+        let end = (journal.seq, journal.pos, journal.chain);
+        let (map, freed) = (journal.map, journal.freed);
+        let store = Self::reopened(id, config, superblock, map, freed, end)?;
+        report.logs = store.map.logs.len();
+        Ok((store, report))
+    }
+
+    fn reopened(
+        id: StoreId,
+        config: StoreConfig,
+        superblock: Superblock,
+        map: Map,
+        freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+        (seq, pos, chain): (FlushSeq, u64, u32),
+    ) -> Result<Self, RecoverError> {
+        let start = chunks_start(superblock.journal_bytes);
+        let mut used = map.chunks();
+        let mut doubled = false;
+        let held = freed.iter().map(|(_, chunk, _)| chunk);
+        let not_mapped = superblock.checkpoint_chunks.len() + freed.len();
+        for chunk in superblock.checkpoint_chunks.iter().chain(held) {
+            doubled |= !used.insert(*chunk);
+        }
+        let extents: usize = map
+            .logs
+            .values()
+            .flat_map(|log| &log.segments)
+            .map(|s| s.extents.len())
+            .sum();
+        doubled |= used.len() != extents + not_mapped;
+        let end = superblock.chunks_end;
+        let chunks = Chunks::rebuilt(start, end, config.bytes_max, &used)
+            .filter(|_| !doubled)
+            .ok_or_else(|| RecoverError::Corrupt {
+                what: "the map: two owners for one chunk".into(),
+                pos: start,
+            })?;
+        let mut store = Self::assemble(id, config, map, chunks, superblock);
+        store.freed = freed;
+        store.durable = seq;
+        store.next_seq = FlushSeq(seq.0 + 1);
+        store.ring_head = pos;
+        store.chain = chain;
+        store.unplaced_bytes = store
+            .map
+            .logs
+            .values()
+            .flat_map(|log| &log.segments)
+            .map(|s| s.len - s.placed)
+            .sum();
+        Ok(store)
+    }
+}
+
+fn read_superblocks(
+    id: StoreId,
+    read: Read<'_>,
+    report: &mut RecoveryReport,
+) -> Result<Superblock, RecoverError> {
+    let mut best: Option<Superblock> = None;
+    let mut problems = Vec::new();
+    for (n, pos) in SUPERBLOCKS.into_iter().enumerate() {
+        let found = match read(pos, BLOCK) {
+            Ok(block) => Superblock::decode(&block).map_err(str::to_string),
+            Err(error) => Err(format!("errno {}", error.errno)),
+        };
+        match found {
+            Ok(superblock) => {
+                if best
+                    .as_ref()
+                    .is_none_or(|b| b.generation < superblock.generation)
+                {
+                    best = Some(superblock);
+                }
+            }
+            Err(problem) => problems.push(format!("superblock {n}: {problem}")),
+        }
+    }
+    let Some(superblock) = best else {
+        let what = format!("the superblock, in both copies ({})", problems.join("; "));
+        return Err(RecoverError::Corrupt { what, pos: 0 });
+    };
+    if superblock.store != id {
+        let what = format!(
+            "this file is store-{}, not store-{id}: it",
+            superblock.store
+        );
+        return Err(RecoverError::Corrupt { what, pos: 0 });
+    }
+    for problem in problems {
+        report
+            .warnings
+            .push(format!("{problem}; the other copy is good and is used"));
+    }
+    Ok(superblock)
+}
+
+fn read_checkpoint(
+    superblock: &Superblock,
+    read: Read<'_>,
+) -> Result<snapshot::Snapshot, RecoverError> {
+    if superblock.checkpoint_len == 0 {
+        return Ok(snapshot::Snapshot::default());
+    }
+    let len = superblock.checkpoint_len as usize;
+    let mut content = Vec::new();
+    for chunk in &superblock.checkpoint_chunks {
+        let wanted = (len - content.len()).min(chunk.class.bytes() as usize);
+        let part =
+            read(chunk.pos, wanted.next_multiple_of(BLOCK)).map_err(|error| RecoverError::Io {
+                what: "checkpoint",
+                error,
+            })?;
+        content.extend_from_slice(&part[..wanted.min(part.len())]);
+    }
+    let pos = superblock.checkpoint_chunks.first().map_or(0, |c| c.pos);
+    let corrupt = |what: &str| RecoverError::Corrupt {
+        what: format!("the checkpoint ({what})"),
+        pos,
+    };
+    if content.len() != len || crc32c(&content) != superblock.checkpoint_crc {
+        return Err(corrupt("bad checksum"));
+    }
+    snapshot::decode(content.into()).ok_or_else(|| corrupt("it does not parse"))
+}
+
+/// The replay of the journal.
+struct Journal<'a> {
+    read: Read<'a>,
+    superblock: &'a Superblock,
+    file_len: u64,
+    skip_crc: bool,
+    map: Map,
+    /// The last record that was good.
+    seq: FlushSeq,
+    /// Logical position after it.
+    pos: u64,
+    chain: u32,
+    freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    report: &'a mut RecoveryReport,
+}
+
+/// Entries of a record with the chunk bytes of its references.
+type Checked = Vec<(Entry, Option<Bytes>)>;
+
+impl Journal<'_> {
+    fn ring(&self) -> u64 {
+        self.superblock.journal_bytes
+    }
+
+    /// The next record, whole and with the right CRC; `None` at the end of the journal.
+    fn next(&mut self) -> Result<Option<(Header, Bytes)>, RecoverError> {
+        let wrapped = self.pos.next_multiple_of(self.ring());
+        for pos in [self.pos, wrapped] {
+            if let Some((header, record)) = self.record_at(pos)?
+                && header.seq.0 == self.seq.0 + 1
+                && header.chain == self.chain
+            {
+                self.pos = pos;
+                return Ok(Some((header, record)));
+            }
+        }
+        let seq = FlushSeq(self.seq.0 + 1);
+        let at = RING_START + self.pos % self.ring();
+        self.refuse_if_durable(seq, "the journal", at)?;
+        Ok(None)
+    }
+
+    /// A record of this store at a logical position, if there is one and its CRC is right.
+    fn record_at(&mut self, pos: u64) -> Result<Option<(Header, Bytes)>, RecoverError> {
+        let ring = self.ring();
+        let at = pos % ring;
+        let io = |error| RecoverError::Io {
+            what: "journal",
+            error,
+        };
+        let block = (self.read)(RING_START + at, BLOCK).map_err(io)?;
+        let Some(header) = Header::decode(&block) else {
+            return Ok(None);
+        };
+        let size = block_ceil(u64::from(header.len));
+        if header.uuid != self.superblock.uuid || at + size > ring {
+            return Ok(None);
+        }
+        let record = if size as usize > BLOCK {
+            (self.read)(RING_START + at, size as usize).map_err(io)?
+        } else {
+            block
+        };
+        let len = header.len as usize;
+        if record.len() < len {
+            return Ok(None);
+        }
+        let record = record.slice(..len);
+        let good = self.skip_crc || journal::crc_is_right(&header, &record);
+        Ok(good.then_some((header, record)))
+    }
+
+    /// Whether any valid record of the ring, of whatever lap since the checkpoint, proves that flush
+    /// `seq` was durable: then its record at `pos` has rotted.
+    fn refuse_if_durable(
+        &mut self,
+        seq: FlushSeq,
+        what: &str,
+        pos: u64,
+    ) -> Result<(), RecoverError> {
+        let mut at = 0;
+        while at < self.ring() {
+            match self.record_at(at)? {
+                Some((header, _)) if header.durable >= seq && !self.skip_crc => {
+                    return Err(RecoverError::Corrupt {
+                        what: format!(
+                            "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
+                             from a replica or a backup (`millracectl store check` shows what is affected)"
+                        ),
+                        pos,
+                    });
+                }
+                Some((header, _)) => at += block_ceil(u64::from(header.len)).max(BLOCK as u64),
+                None => at += BLOCK as u64,
+            }
+        }
+        Ok(())
+    }
+
+    /// Parses a record and reads what it refers to. The inner error is the place of a range that is not
+    /// what the record says.
+    fn check(&mut self, record: &Bytes) -> Result<Result<Checked, u64>, RecoverError> {
+        let Some(entries) = journal::entries(record) else {
+            if self.skip_crc {
+                return Ok(Err(self.pos));
+            }
+            let what = "a journal record that does not parse: it".to_string();
+            let pos = RING_START + self.pos % self.ring();
+            return Err(RecoverError::Corrupt { what, pos });
+        };
+        let mut checked = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Entry::Ref {
+                pos,
+                len,
+                crc,
+                chunk,
+                chunk_start,
+                ..
+            } = &entry
+            else {
+                checked.push((entry, None));
+                continue;
+            };
+            let at = pos.checked_sub(*chunk_start).map(|skip| chunk.pos + skip);
+            let inside = at.is_some_and(|at| at + u64::from(*len) <= self.file_len);
+            let at = at.unwrap_or(0);
+            if !inside {
+                return Ok(Err(at));
+            }
+            let bytes = (self.read)(at, *len as usize).map_err(|error| RecoverError::Io {
+                what: "chunk",
+                error,
+            })?;
+            if !self.skip_crc && crc32c(&bytes) != *crc {
+                return Ok(Err(at));
+            }
+            checked.push((entry, Some(bytes)));
+        }
+        Ok(Ok(checked))
+    }
+
+    /// Applies a record to the map and replays what it says.
+    fn apply(&mut self, entries: Checked, replay: Sink<'_>) -> Result<(), RecoverError> {
+        let mut fresh: IdMap<LogId, Vec<u8>> = IdMap::default();
+        for (entry, bytes) in entries {
+            let log = entry.log();
+            if !matches!(entry, Entry::Inline { .. } | Entry::Ref { .. })
+                && let Some(bytes) = fresh.remove(&log)
+            {
+                self.emit(log, bytes.into(), replay)?;
+            }
+            match entry {
+                Entry::Create { log, first, label } => {
+                    let created = LogEntry::new(log, label.clone(), first);
+                    self.map.logs.insert(log, created);
+                    replay((log, ReplayItem::Created(label)));
+                    replay((log, ReplayItem::Rolled(first)));
+                }
+                Entry::Delete { log } => {
+                    let gone = self.map.logs.remove(&log);
+                    self.free(gone.into_iter().flat_map(|log| log.segments));
+                    replay((log, ReplayItem::Deleted));
+                }
+                Entry::Roll { log, base } => {
+                    if let Some(entry) = self.map.logs.get_mut(&log) {
+                        entry.roll(base);
+                        replay((log, ReplayItem::Rolled(base)));
+                    }
+                }
+                Entry::DropBefore { log, base } => {
+                    if let Some(entry) = self.map.logs.get_mut(&log) {
+                        let gone = entry.drop_before(base);
+                        self.free(gone);
+                        replay((log, ReplayItem::DroppedBefore(base)));
+                    }
+                }
+                Entry::Note { log, note } => {
+                    if self.map.logs.contains_key(&log) {
+                        replay((log, ReplayItem::Note(note)));
+                    }
+                }
+                Entry::Inline { log, pos, bytes } => {
+                    let Some(segment) = self.map.logs.get_mut(&log).map(LogEntry::active) else {
+                        continue;
+                    };
+                    if pos != segment.len {
+                        return Err(self.gap(log, pos));
+                    }
+                    segment.push_copy(&bytes);
+                    fresh.entry(log).or_default().extend_from_slice(&bytes);
+                }
+                Entry::Ref {
+                    log,
+                    pos,
+                    len,
+                    chunk,
+                    chunk_start,
+                    ..
+                } => {
+                    let Some(segment) = self.map.logs.get_mut(&log).map(LogEntry::active) else {
+                        continue;
+                    };
+                    let (len, end) = (u64::from(len), segment.len);
+                    if pos > end {
+                        return Err(self.gap(log, pos));
+                    }
+                    let known = segment.extents.iter().any(|e| e.chunk == chunk);
+                    if !known {
+                        segment.add_extent(Extent {
+                            start: chunk_start,
+                            chunk,
+                            pin: ChunkPin::default(),
+                        });
+                    }
+                    // What lies before the end was inline before, and is replayed already.
+                    let bytes = bytes.unwrap_or_default();
+                    let new = bytes.slice((end - pos).min(bytes.len() as u64) as usize..);
+                    fresh.entry(log).or_default().extend_from_slice(&new);
+                    if pos == segment.placed {
+                        segment.placed = pos + len;
+                        segment.len = segment.len.max(segment.placed);
+                        segment.forget_memory_before(segment.placed);
+                    } else {
+                        // A fill that no checkpoint confirmed lies between: everything from there on is
+                        // kept in memory and filled again.
+                        segment.push_copy(&new);
+                    }
+                }
+            }
+        }
+        for (log, bytes) in fresh {
+            self.emit(log, bytes.into(), replay)?;
+        }
+        Ok(())
+    }
+
+    /// Freed chunks stay out of use until the next checkpoint: the records that refer to them would be
+    /// replayed, and checked, once more after another crash.
+    fn free(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        let seq = FlushSeq(self.seq.0 + 1);
+        for extent in segments.into_iter().flat_map(|s| s.extents) {
+            self.freed.push_back((seq, extent.chunk, extent.pin));
+        }
+    }
+
+    fn gap(&self, log: LogId, pos: u64) -> RecoverError {
+        RecoverError::Corrupt {
+            what: format!("the journal (log {log} continues at {pos}, not where it ended): it"),
+            pos: RING_START + self.pos % self.ring(),
+        }
+    }
+
+    /// Replays the whole batches that a record added to a log.
+    fn emit(&mut self, log: LogId, bytes: Bytes, replay: Sink<'_>) -> Result<(), RecoverError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let Some(len) = batch_len(&bytes[at..]) else {
+                return Err(RecoverError::Corrupt {
+                    what: format!("a batch of log {log}"),
+                    pos: RING_START + self.pos % self.ring(),
+                });
+            };
+            let batch = bytes.slice(at..at + len);
+            if !self.skip_crc && !batch_crc_is_right(&batch) {
+                return Err(RecoverError::Corrupt {
+                    what: format!("a batch of log {log} (its own CRC is wrong)"),
+                    pos: RING_START + self.pos % self.ring(),
+                });
+            }
+            self.report.batches += 1;
+            self.report.bytes += len as u64;
+            replay((log, ReplayItem::Batch(batch)));
+            at += len;
+        }
+        Ok(())
+    }
+}
+
+/// Length of the batch at the start of `bytes`, if it is there whole. The only thing, with its CRC, that
+/// the store knows of a batch.
+pub(super) fn batch_len(bytes: &[u8]) -> Option<usize> {
+    let field: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
+    let len = usize::try_from(i32::from_be_bytes(field))
+        .ok()?
+        .checked_add(12)?;
+    (len >= 61 && len <= bytes.len()).then_some(len)
+}
+
+/// Whether a whole batch has the CRC that it carries.
+pub(super) fn batch_crc_is_right(batch: &[u8]) -> bool {
+    batch
+        .get(17..21)
+        .and_then(|crc| crc.try_into().ok())
+        .is_some_and(|crc| u32::from_be_bytes(crc) == crc32c(&batch[21..]))
+}

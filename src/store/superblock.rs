@@ -1,0 +1,170 @@
+//! The superblock: where the newest checkpoint is and where replay begins. Both
+//! copies are written for each checkpoint, one after the other, each made durable
+//! before the next step. So a torn write leaves the other copy, and rot in one
+//! copy costs nothing: what the older state needs is given up only when both agree.
+
+use bytes::Bytes;
+
+use super::api::FlushSeq;
+use super::chunks::{Chunk, Class};
+use super::codec::{Put, Reader};
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, PageBuf, StoreId};
+
+const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
+const VERSION: u32 = 1;
+/// Chunks that one checkpoint may take: what fits into the block.
+pub(super) const CHECKPOINT_CHUNKS_MAX: usize = 400;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Superblock {
+    pub store: StoreId,
+    /// Random, so that records of another store are never taken for this one's.
+    pub uuid: u64,
+    pub journal_bytes: u64,
+    /// Grows with each checkpoint.
+    pub generation: u64,
+    /// End of the chunk area.
+    pub chunks_end: u64,
+    /// The flush up to which the checkpoint holds everything.
+    pub flush: FlushSeq,
+    /// Logical ring position of the record that follows `flush`.
+    pub ring_pos: u64,
+    /// CRC of the last record before that position: the start of the chain.
+    pub chain: u32,
+    pub checkpoint_len: u64,
+    pub checkpoint_crc: u32,
+    pub checkpoint_chunks: Vec<Chunk>,
+}
+
+impl Superblock {
+    /// One block, ready to be written.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(BLOCK);
+        out.u64(MAGIC);
+        out.u32(0); // CRC, below
+        out.u32(VERSION);
+        out.u16(self.store.0);
+        out.u64(self.uuid);
+        out.u64(self.journal_bytes);
+        out.u64(self.generation);
+        out.u64(self.chunks_end);
+        out.u64(self.flush.0);
+        out.u64(self.ring_pos);
+        out.u32(self.chain);
+        out.u64(self.checkpoint_len);
+        out.u32(self.checkpoint_crc);
+        out.u32(self.checkpoint_chunks.len() as u32);
+        for chunk in &self.checkpoint_chunks {
+            out.u64(chunk.pos);
+            out.u8(chunk.class.code());
+        }
+        out.resize(BLOCK, 0);
+        let crc = crc32c(&out[12..]);
+        out[8..12].copy_from_slice(&crc.to_le_bytes());
+        let mut page = PageBuf::zeroed(BLOCK);
+        page.as_mut_bytes().copy_from_slice(&out);
+        page.freeze()
+    }
+
+    /// Reads a block back.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn decode(block: &Bytes) -> Result<Self, &'static str> {
+        if block.len() != BLOCK {
+            return Err("short");
+        }
+        let mut r = Reader::new(block.clone());
+        if r.u64() != Some(MAGIC) {
+            return Err("not a superblock");
+        }
+        if r.u32() != Some(crc32c(&block[12..])) {
+            return Err("bad checksum");
+        }
+        if r.u32() != Some(VERSION) {
+            return Err("made by a version of Millrace that this one does not know");
+        }
+        Self::decode_fields(&mut r).ok_or("contradicts itself")
+    }
+
+    fn decode_fields(r: &mut Reader) -> Option<Self> {
+        let mut superblock = Self {
+            store: StoreId(r.u16()?),
+            uuid: r.u64()?,
+            journal_bytes: r.u64()?,
+            generation: r.u64()?,
+            chunks_end: r.u64()?,
+            flush: FlushSeq(r.u64()?),
+            ring_pos: r.u64()?,
+            chain: r.u32()?,
+            checkpoint_len: r.u64()?,
+            checkpoint_crc: r.u32()?,
+            checkpoint_chunks: Vec::new(),
+        };
+        let chunks = r.u32()?;
+        if chunks as usize > CHECKPOINT_CHUNKS_MAX
+            || superblock.journal_bytes == 0
+            || !superblock.journal_bytes.is_multiple_of(BLOCK as u64)
+            || superblock.journal_bytes > 1 << 40
+            || !superblock.ring_pos.is_multiple_of(BLOCK as u64)
+        {
+            return None;
+        }
+        for _ in 0..chunks {
+            let pos = r.u64()?;
+            let class = Class::from_code(r.u8()?)?;
+            superblock.checkpoint_chunks.push(Chunk { pos, class });
+        }
+        let room: u64 = superblock
+            .checkpoint_chunks
+            .iter()
+            .map(|c| c.class.bytes())
+            .sum();
+        (superblock.checkpoint_len <= room).then_some(superblock)
+    }
+}
+
+const _: () = assert!(100 + CHECKPOINT_CHUNKS_MAX * 9 <= BLOCK);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Superblock {
+        Superblock {
+            store: StoreId(3),
+            uuid: 7,
+            journal_bytes: 1 << 20,
+            generation: 9,
+            chunks_end: 64 << 20,
+            flush: FlushSeq(100),
+            ring_pos: 8192,
+            chain: 0xdead_beef,
+            checkpoint_len: 300_000,
+            checkpoint_crc: 5,
+            checkpoint_chunks: vec![
+                Chunk {
+                    pos: 4 << 20,
+                    class: Class::Medium,
+                },
+                Chunk {
+                    pos: 8 << 20,
+                    class: Class::Medium,
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn round_trip_and_every_flipped_bit_is_noticed() {
+        let block = sample().encode();
+        assert_eq!(Superblock::decode(&block), Ok(sample()));
+        for bit in 0..BLOCK * 8 {
+            let mut bad = block.to_vec();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Superblock::decode(&bad.into()).is_err(), "bit {bit}");
+        }
+    }
+}

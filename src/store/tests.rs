@@ -1,0 +1,576 @@
+//! The whole store against a model and a disk that forgets, tears and reorders.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::layout::REGION;
+use super::*;
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, Rng, TopicId};
+
+const SECTOR: usize = 512;
+
+/// A disk: what is durable, what was written since, what is asked for.
+struct Disk {
+    image: Vec<u8>,
+    /// Completed, not synced.
+    written: Vec<(u64, Bytes)>,
+    asked: Vec<DiskOp>,
+}
+
+impl Disk {
+    fn new(ops: Vec<DiskOp>) -> Self {
+        let mut disk = Self {
+            image: Vec::new(),
+            written: Vec::new(),
+            asked: Vec::new(),
+        };
+        for op in ops {
+            if let DiskOp::Write { pos, data, .. } = op {
+                disk.put(pos, &data);
+            }
+        }
+        disk
+    }
+
+    fn put(&mut self, pos: u64, data: &[u8]) {
+        let end = pos as usize + data.len();
+        if self.image.len() < end {
+            self.image.resize(end, 0);
+        }
+        self.image[pos as usize..end].copy_from_slice(data);
+    }
+
+    fn ask(&mut self, ops: &mut Vec<DiskOp>) {
+        for op in ops.drain(..) {
+            if let DiskOp::Write { pos, data, .. } = &op {
+                assert_eq!(*pos as usize % BLOCK, 0);
+                assert_eq!(data.len() % BLOCK, 0);
+                assert_eq!(data.as_ptr() as usize % BLOCK, 0);
+                let range = *pos..*pos + data.len() as u64;
+                for other in &self.asked {
+                    if let DiskOp::Write { pos, data, .. } = other {
+                        let disjoint = *pos >= range.end || pos + data.len() as u64 <= range.start;
+                        assert!(disjoint, "two writes to one block in flight");
+                    }
+                }
+            }
+            self.asked.push(op);
+        }
+    }
+
+    /// Completes one operation, any one.
+    fn step(&mut self, rng: &mut Rng) -> Option<IoId> {
+        if self.asked.is_empty() {
+            return None;
+        }
+        let at = rng.below(self.asked.len() as u64) as usize;
+        match self.asked.swap_remove(at) {
+            DiskOp::Write { id, pos, data, .. } => {
+                self.written.push((pos, data));
+                Some(id)
+            }
+            DiskOp::Sync { id, .. } => {
+                for (pos, data) in std::mem::take(&mut self.written) {
+                    self.put(pos, &data);
+                }
+                Some(id)
+            }
+        }
+    }
+
+    /// What a reader of the running system sees.
+    fn seen(&self, pos: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let image = self.image.get(pos as usize..).unwrap_or(&[]);
+        let n = image.len().min(len);
+        bytes[..n].copy_from_slice(&image[..n]);
+        for (at, data) in &self.written {
+            for (i, byte) in data.iter().enumerate() {
+                let p = *at + i as u64;
+                if p >= pos && p < pos + len as u64 {
+                    bytes[(p - pos) as usize] = *byte;
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Power off: of each sector that was not synced, either state may be found.
+    fn crash(&mut self, rng: &mut Rng) {
+        let mut loose = std::mem::take(&mut self.written);
+        for op in std::mem::take(&mut self.asked) {
+            if let DiskOp::Write { pos, data, .. } = op {
+                loose.push((pos, data));
+            }
+        }
+        for (pos, data) in loose {
+            let fate = rng.below(3);
+            for (i, sector) in data.chunks(SECTOR).enumerate() {
+                if fate == 0 || fate == 1 && rng.chance(1, 2) {
+                    self.put(pos + (i * SECTOR) as u64, sector);
+                }
+            }
+        }
+    }
+
+    fn reader(&self) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> + '_ {
+        |pos, len| Ok(self.seen(pos, len).into())
+    }
+}
+
+fn batch(rng: &mut Rng, len: usize) -> Bytes {
+    let len = len.max(61);
+    let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
+    bytes[8..12].copy_from_slice(&((len - 12) as i32).to_be_bytes());
+    let crc = crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+fn stamped(batch: &Bytes, base: Offset, epoch: LeaderEpoch) -> Vec<u8> {
+    let mut bytes = batch.to_vec();
+    bytes[..8].copy_from_slice(&base.0.to_be_bytes());
+    bytes[12..16].copy_from_slice(&epoch.0.to_be_bytes());
+    bytes
+}
+
+/// What a log should hold: segments of bytes, and up to where it is acknowledged.
+#[derive(Clone, Debug, Default)]
+struct ModelLog {
+    segments: BTreeMap<Offset, Vec<u8>>,
+    /// (flush, segments as they are when that flush is durable).
+    history: Vec<(FlushSeq, Option<BTreeMap<Offset, usize>>)>,
+    next: i64,
+    deleted: bool,
+}
+
+impl ModelLog {
+    fn mark(&mut self, flush: FlushSeq) {
+        let lens = self.segments.iter().map(|(b, s)| (*b, s.len())).collect();
+        let state = (!self.deleted).then_some(lens);
+        match self.history.last_mut() {
+            Some((seq, last)) if *seq == flush => *last = state,
+            _ => self.history.push((flush, state)),
+        }
+    }
+}
+
+struct World {
+    rng: Rng,
+    config: StoreConfig,
+    store: Store,
+    disk: Disk,
+    logs: BTreeMap<LogId, ModelLog>,
+    durable: FlushSeq,
+    next_log: u64,
+    pins: Vec<(Piece, Vec<u8>)>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let config = StoreConfig {
+            journal_bytes: [128, 256, 1024][rng.below(3) as usize] << 10,
+            initial_bytes: 0,
+            bytes_max: (8 + rng.below(4)) * REGION,
+            bulk_bytes_min: [4096, 9000, 1 << 20][rng.below(3) as usize],
+            flushes_in_flight_max: 1 + rng.below(4) as usize,
+            flush_bytes_max: 64 << 10,
+            tail_bytes_max: [0, 20_000, 1 << 20][rng.below(3) as usize],
+            checkpoint_bytes: 1 << 20,
+            boot: rng.next_u64() as u32,
+            sabotage: Sabotage::default(),
+        };
+        let (store, ops) = Store::format(StoreId(1), config.clone(), seed);
+        Self {
+            rng,
+            config,
+            store,
+            disk: Disk::new(ops),
+            logs: BTreeMap::new(),
+            durable: FlushSeq(0),
+            next_log: 1,
+            pins: Vec::new(),
+        }
+    }
+
+    fn alive(&mut self) -> Option<LogId> {
+        let alive: Vec<LogId> = self
+            .logs
+            .iter()
+            .filter(|(_, l)| !l.deleted)
+            .map(|(id, _)| *id)
+            .collect();
+        (!alive.is_empty()).then(|| alive[self.rng.below(alive.len() as u64) as usize])
+    }
+
+    fn act(&mut self) {
+        let dice = self.rng.below(100);
+        let Some(log) = self.alive().filter(|_| dice >= 3) else {
+            let id = LogId(self.next_log);
+            self.next_log += 1;
+            let label = LogLabel {
+                topic: format!("t{}", id.0),
+                topic_id: TopicId([id.0 as u8; 16]),
+                partition: 0,
+            };
+            let flush = self.store.create_log(id, label, Offset(0));
+            let mut model = ModelLog::default();
+            model.segments.insert(Offset(0), Vec::new());
+            model.mark(flush);
+            self.logs.insert(id, model);
+            return;
+        };
+        let model = self.logs.get_mut(&log).unwrap();
+        match dice {
+            3..70 => {
+                let len = match self.rng.below(10) {
+                    0..6 => 61 + self.rng.below(400),
+                    6..9 => self.rng.below(12_000),
+                    _ => self.rng.below(90_000),
+                };
+                let batch = batch(&mut self.rng, len as usize);
+                let base = Offset(model.next);
+                let bytes = stamped(&batch, base, LeaderEpoch(7));
+                if let Ok(flush) = self.store.append(log, batch, base, LeaderEpoch(7)) {
+                    model.next += 1 + self.rng.below(5) as i64;
+                    let mut last = model.segments.last_entry().unwrap();
+                    last.get_mut().extend_from_slice(&bytes);
+                    model.mark(flush);
+                }
+            }
+            70..74 => {
+                let base = Offset(model.next);
+                if !model.segments.contains_key(&base) {
+                    let flush = self.store.roll(log, base);
+                    model.segments.insert(base, Vec::new());
+                    model.mark(flush);
+                }
+            }
+            74..77 => {
+                let bases: Vec<Offset> = model.segments.keys().copied().collect();
+                let base = bases[self.rng.below(bases.len() as u64) as usize];
+                let flush = self.store.drop_before(log, base);
+                model.segments = model.segments.split_off(&base);
+                model.mark(flush);
+            }
+            77 => {
+                model.deleted = true;
+                let flush = self.store.delete_log(log);
+                model.mark(flush);
+            }
+            78..80 => {
+                self.store.note(log, Bytes::from_static(b"note"));
+            }
+            _ => {}
+        }
+    }
+
+    fn pump(&mut self, steps: u64) {
+        let mut ops = Vec::new();
+        self.store.poll(&mut ops);
+        if self.store.checkpoint_due() || self.rng.chance(1, 60) {
+            let states = self.store.logs().map(|(id, _)| id).collect::<Vec<_>>();
+            let states = states
+                .into_iter()
+                .map(|id| (id, Bytes::from(id.0.to_le_bytes().to_vec())))
+                .collect();
+            self.store.checkpoint(states, &mut ops);
+        }
+        self.disk.ask(&mut ops);
+        for _ in 0..steps {
+            let Some(id) = self.disk.step(&mut self.rng) else {
+                break;
+            };
+            let mut events = Vec::new();
+            self.store.on_disk(id, Ok(()), &mut ops, &mut events);
+            self.disk.ask(&mut ops);
+            for event in events {
+                match event {
+                    StoreEvent::Durable(seq) => {
+                        assert!(seq >= self.durable, "the durable end went back");
+                        self.durable = seq;
+                    }
+                    StoreEvent::Failed(error) => panic!("the store failed: {error:?}"),
+                }
+            }
+            self.store.invariants();
+        }
+    }
+
+    /// Reads ranges of what is durable, keeping some of the plans for later.
+    fn read(&mut self) {
+        let Some(log) = self.alive() else { return };
+        let model = &self.logs[&log];
+        let durable = model.history.iter().rev().find(|(s, _)| *s <= self.durable);
+        let Some((_, Some(lens))) = durable else {
+            return;
+        };
+        for (base, len) in lens {
+            let Some(bytes) = model.segments.get(base) else {
+                continue;
+            };
+            let from = self.rng.below(*len as u64 + 1) as usize;
+            let want = self.rng.below((*len - from) as u64 + 1) as usize;
+            let mut pieces = Vec::new();
+            self.store.read(log, *base, from as u64, want, &mut pieces);
+            let mut at = from;
+            for piece in pieces {
+                let expected = bytes[at..at + piece.len()].to_vec();
+                at += piece.len();
+                self.verify(&piece, &expected);
+                if self.rng.chance(1, 10) && self.pins.len() < 20 {
+                    self.pins.push((piece, expected));
+                }
+            }
+            assert_eq!(at, from + want, "a read plan is short");
+        }
+        if self.rng.chance(1, 5) && !self.pins.is_empty() {
+            let (piece, expected) = self.pins.swap_remove(0);
+            self.verify(&piece, &expected);
+        }
+    }
+
+    fn verify(&self, piece: &Piece, expected: &[u8]) {
+        match piece {
+            Piece::Memory(bytes) => assert_eq!(&bytes[..], expected),
+            Piece::File { pos, len, .. } => {
+                assert_eq!(self.disk.seen(*pos, *len), expected, "file range at {pos}");
+            }
+        }
+    }
+
+    fn restart(&mut self, crash: bool) {
+        self.pins.clear();
+        if crash {
+            self.disk.crash(&mut self.rng);
+        }
+        self.config.boot = self.rng.next_u64() as u32;
+        let file_len = self.disk.image.len() as u64;
+        let mut replayed: BTreeMap<LogId, usize> = BTreeMap::new();
+        let (store, report) = Store::recover(
+            StoreId(1),
+            self.config.clone(),
+            file_len,
+            &mut self.disk.reader(),
+            &mut |(log, _)| *replayed.entry(log).or_default() += 1,
+        )
+        .expect("recovery");
+        assert_eq!(
+            report
+                .warnings
+                .iter()
+                .filter(|w| !w.contains("superblock"))
+                .count(),
+            0
+        );
+        let recovered = store.durable_seq();
+        assert!(recovered >= self.durable, "acknowledged flushes are lost");
+        for (id, model) in &mut self.logs {
+            let state = model.history.iter().rev().find(|(s, _)| *s <= recovered);
+            let lens = state.and_then(|(_, lens)| lens.clone());
+            let mut found: BTreeMap<Offset, Vec<u8>> = BTreeMap::new();
+            for (base, len) in store.segments(*id) {
+                let mut pieces = Vec::new();
+                store.read(*id, base, 0, len as usize, &mut pieces);
+                let mut bytes = Vec::new();
+                for piece in &pieces {
+                    match piece {
+                        Piece::Memory(part) => bytes.extend_from_slice(part),
+                        Piece::File { pos, len, .. } => {
+                            bytes.extend_from_slice(&self.disk.seen(*pos, *len));
+                        }
+                    }
+                }
+                found.insert(base, bytes);
+            }
+            match lens {
+                None => {
+                    assert!(found.is_empty(), "a deleted or unborn log is back");
+                    model.deleted = true;
+                    model.segments.clear();
+                }
+                Some(lens) => {
+                    let found_lens: BTreeMap<Offset, usize> =
+                        found.iter().map(|(b, s)| (*b, s.len())).collect();
+                    assert_eq!(found_lens, lens, "log {id}");
+                    for (base, bytes) in &found {
+                        // A segment dropped by what was lost is back; then there is nothing to compare with.
+                        if let Some(expected) = model.segments.get(base) {
+                            assert!(bytes[..] == expected[..bytes.len()], "log {id} differs");
+                        }
+                    }
+                    model.deleted = false;
+                    model.segments = found;
+                }
+            }
+            model.history.clear();
+            model.mark(recovered);
+        }
+        self.logs.retain(|_, model| !model.deleted);
+        self.durable = recovered;
+        self.store = store;
+        self.store.invariants();
+    }
+}
+
+fn run(seed: u64, steps: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        for _ in 0..world.rng.below(8) {
+            world.act();
+        }
+        let pump = world.rng.below(12);
+        world.pump(pump);
+        world.read();
+        if world.rng.chance(1, 150) {
+            let crash = world.rng.chance(4, 5);
+            if !crash {
+                for _ in 0..10_000 {
+                    world.pump(50);
+                    if world.store.is_quiet() {
+                        break;
+                    }
+                }
+            }
+            world.restart(true);
+        }
+    }
+    // Left alone, everything gets done.
+    for _ in 0..20_000 {
+        world.pump(50);
+        if world.store.is_quiet() {
+            break;
+        }
+    }
+    assert!(
+        world.store.is_quiet(),
+        "seed {seed}: the store does not come to rest"
+    );
+    assert_eq!(world.durable, world.store.pending_seq());
+}
+
+#[test]
+fn survives_crashes_at_any_moment() {
+    for seed in 0..25 {
+        run(seed, 600);
+    }
+}
+
+fn settled(seed: u64) -> World {
+    let mut world = World::new(seed);
+    for _ in 0..300 {
+        world.act();
+        world.pump(4);
+    }
+    for _ in 0..20_000 {
+        world.pump(50);
+        if world.store.is_quiet() {
+            break;
+        }
+    }
+    world
+}
+
+fn reopen(world: &World) -> Result<(Store, RecoveryReport), RecoverError> {
+    let len = world.disk.image.len() as u64;
+    let mut read = world.disk.reader();
+    Store::recover(
+        StoreId(1),
+        world.config.clone(),
+        len,
+        &mut read,
+        &mut |_| {},
+    )
+}
+
+#[test]
+fn one_rotten_superblock_costs_nothing_and_two_are_refused() {
+    let mut world = settled(1);
+    world.disk.image[100] ^= 1;
+    let (store, report) = reopen(&world).unwrap();
+    assert_eq!(store.durable_seq(), world.durable);
+    assert_eq!(report.warnings.len(), 1);
+    world.disk.image[BLOCK + 100] ^= 1;
+    assert!(reopen(&world).is_err());
+}
+
+#[test]
+fn a_rotten_checkpoint_is_refused() {
+    let mut world = settled(2);
+    let mut ops = Vec::new();
+    world.store.checkpoint(Vec::new(), &mut ops);
+    world.disk.ask(&mut ops);
+    for _ in 0..1000 {
+        world.pump(10);
+    }
+    let (pos, _) = world.store.checkpoint_extents()[0];
+    assert!(reopen(&world).is_ok());
+    world.disk.image[pos as usize + 9] ^= 0x40;
+    assert!(matches!(reopen(&world), Err(RecoverError::Corrupt { .. })));
+}
+
+#[test]
+fn a_rotten_journal_record_is_refused_unless_it_is_the_last() {
+    for seed in 3..13 {
+        let mut world = settled(seed);
+        // A few flushes one after the other, so that later ones vouch for earlier ones.
+        for _ in 0..6 {
+            let Some(log) = world.alive() else { return };
+            let bytes = batch(&mut world.rng, 200);
+            let _ = world
+                .store
+                .append(log, bytes, Offset(1 << 40), LeaderEpoch(0));
+            for _ in 0..200 {
+                world.pump(10);
+            }
+        }
+        let start = layout::RING_START;
+        let ring = world.store.superblock.journal_bytes;
+        let tail = start + world.store.ring_tail % ring;
+        if world.store.ring_head - world.store.ring_tail < 4 * BLOCK as u64 {
+            continue;
+        }
+        world.disk.image[tail as usize + 60] ^= 1;
+        assert!(
+            matches!(reopen(&world), Err(RecoverError::Corrupt { .. })),
+            "seed {seed}"
+        );
+    }
+}
+
+#[test]
+fn a_full_store_refuses_appends_and_recovers_by_deleting() {
+    let mut world = World::new(99);
+    world.config.tail_bytes_max = 0;
+    let log = LogId(500);
+    world.store.create_log(log, LogLabel::default(), Offset(0));
+    let mut full = false;
+    let mut base = 0;
+    for _ in 0..5_000 {
+        let bytes = batch(&mut world.rng, 30_000);
+        match world.store.append(log, bytes, Offset(base), LeaderEpoch(0)) {
+            Ok(_) => base += 1,
+            Err(StoreFull) => full = true,
+        }
+        world.pump(30);
+    }
+    assert!(full, "the bound is never reached");
+    world.store.delete_log(log);
+    for _ in 0..5_000 {
+        world.pump(30);
+    }
+    let other = LogId(501);
+    world
+        .store
+        .create_log(other, LogLabel::default(), Offset(0));
+    let bytes = batch(&mut world.rng, 30_000);
+    assert!(
+        world
+            .store
+            .append(other, bytes, Offset(0), LeaderEpoch(0))
+            .is_ok()
+    );
+}
