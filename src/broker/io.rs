@@ -20,6 +20,8 @@ pub struct ReadId(pub u64);
 /// What can happen to a shard.
 #[derive(Debug)]
 pub enum Input {
+    /// The first input: the stores are open, the other shards exist.
+    Start,
     /// A connection was accepted.
     ConnOpened {
         /// The new connection.
@@ -112,6 +114,8 @@ pub enum Output {
     },
     /// Send [`Input::Idle`] no later than this. Replaces the one before.
     WakeAt(Mono),
+    /// Clients may be let in; the driver opens its listeners when every shard has said so.
+    Ready,
     /// Nothing is in flight any more and everything is durable; the driver may stop.
     Drained,
     /// Stop the process at once with this exit status.

@@ -1,10 +1,40 @@
 //! [`Shard`]: the brain of one core. One file per family of requests turns wire
 //! requests into calls on the state machines and their effects into outputs.
 
-pub mod groups;
 pub mod admin;
-pub mod io;
-pub mod msg;
+mod conns;
+mod control;
+mod control_groups;
+mod control_load;
+pub mod fatal;
+mod fetch;
+mod fetch_session;
+mod front;
+mod fx;
+pub mod groups;
+mod io;
+mod msg;
+mod owner;
+mod produce;
+mod query;
+mod shard;
+mod stores;
+mod watch;
 
+use fx::Fx;
 pub use io::*;
 pub use msg::*;
+pub use shard::{Shard, ShardSetup};
+pub use stores::{StoreSlot, format_store, open_store};
+
+use crate::base::{ErrorCode, LeaderEpoch};
+
+/// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.
+fn check_epoch(believed: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match believed {
+        ..0 => Ok(()),
+        older if older < current.0 => Err(ErrorCode::FencedLeaderEpoch),
+        newer if newer > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}

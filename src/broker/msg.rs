@@ -1,8 +1,213 @@
-//! Messages between the shards of one node.
+//! Messages between the shards of one node. A shard also sends them to itself,
+//! so that a partition is reached by one path whether it is local or not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
+use crate::controller::Image;
+use crate::record::BatchInfo;
+use crate::store::Piece;
+use crate::wire::RequestHeader;
+
+/// A request of a client, by the shard that holds its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReqRef {
+    /// The front shard.
+    pub shard: ShardId,
+    /// Its number for the request.
+    pub id: u64,
+}
+
+/// An error code with an explanation for the client's log.
+pub type Failure = (ErrorCode, Option<String>);
 
 /// One message of the mesh.
 #[derive(Debug)]
 pub enum Msg {
-    /// Placeholder until the first real message.
-    Nothing,
+    /// Append to logs of one store.
+    Produce {
+        /// Who asks.
+        req: ReqRef,
+        /// The store of all the parts.
+        store: StoreId,
+        /// One batch for each partition.
+        parts: Vec<ProducePart>,
+    },
+    /// The parts are durable, or refused.
+    ProduceDone {
+        /// The front's request.
+        id: u64,
+        /// By slot of the request.
+        results: Vec<(u32, Result<Produced, Failure>)>,
+    },
+    /// Plan reads of logs.
+    Fetch {
+        /// Who asks.
+        req: ReqRef,
+        /// Which pass of the request this is.
+        round: u32,
+        /// The partitions, in the order of the request.
+        parts: Vec<FetchPart>,
+        /// Bytes after which further partitions are left empty.
+        bytes_max: usize,
+        /// If fewer bytes than this are there, watch the logs and say [`Msg::FetchReady`] when that many are.
+        watch: Option<u64>,
+    },
+    /// The plans of one [`Msg::Fetch`].
+    FetchDone {
+        /// The front's request.
+        id: u64,
+        /// The pass that is answered.
+        round: u32,
+        /// By slot of the request.
+        parts: Vec<FetchedPart>,
+        /// The sender, if it found too little and watches for more.
+        watching: Option<ShardId>,
+    },
+    /// A watched fetch has enough now: ask again.
+    FetchReady {
+        /// The front's request.
+        id: u64,
+    },
+    /// The request is answered: forget its watch.
+    FetchCancel {
+        /// Who asked.
+        req: ReqRef,
+    },
+    /// Ask logs about offsets.
+    Query {
+        /// Who asks.
+        req: ReqRef,
+        /// Slot of the request, log, question.
+        parts: Vec<(u32, LogId, Query)>,
+    },
+    /// Answers to some of a [`Msg::Query`].
+    QueryDone {
+        /// The front's request.
+        id: u64,
+        /// By slot of the request.
+        results: Vec<(u32, Result<Answered, ErrorCode>)>,
+    },
+    /// A request that only the control shard can answer.
+    Control {
+        /// Who asks.
+        req: ReqRef,
+        /// The request.
+        call: Box<ControlCall>,
+    },
+    /// Its answer: a whole response frame, or the reason to close the connection.
+    ControlDone {
+        /// The front's request.
+        id: u64,
+        /// The outcome.
+        answer: Result<Bytes, String>,
+    },
+    /// A new metadata image, durable.
+    Image(Arc<Image>),
+    /// The sender serves by this image now.
+    ImageApplied {
+        /// `Image::version`.
+        version: u64,
+    },
+}
+
+/// A batch for one partition.
+#[derive(Debug)]
+pub struct ProducePart {
+    /// Position in the front's request.
+    pub slot: u32,
+    /// The partition's log.
+    pub log: LogId,
+    /// Validated batch, still as the client sent it.
+    pub batch: Bytes,
+    /// Its header.
+    pub info: BatchInfo,
+    /// Whether `acks=all` was asked: then `min.insync.replicas` applies.
+    pub acks_all: bool,
+}
+
+/// Where a batch ended up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Time given by the broker, -1 unless `message.timestamp.type=LogAppendTime`.
+    pub log_append_time_ms: i64,
+    /// First offset of the log.
+    pub log_start: Offset,
+}
+
+/// A partition to read.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchPart {
+    /// Position in the front's request.
+    pub slot: u32,
+    /// The partition's log.
+    pub log: LogId,
+    /// First offset wanted.
+    pub offset: Offset,
+    /// Bytes wanted of this partition at most.
+    pub bytes_max: usize,
+    /// Leader epoch known to the client, -1 if none.
+    pub leader_epoch: i32,
+}
+
+/// What was read of a partition.
+#[derive(Clone, Debug, Default)]
+pub struct FetchedPart {
+    /// Position in the front's request.
+    pub slot: u32,
+    /// Error, or none.
+    pub error: ErrorCode,
+    /// High watermark, -1 with an error.
+    pub high_watermark: i64,
+    /// First offset, -1 with an error.
+    pub log_start: i64,
+    /// The bytes.
+    pub pieces: Vec<Piece>,
+    /// Their length.
+    pub bytes: usize,
+}
+
+/// A question to one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// First offset.
+    Earliest,
+    /// High watermark.
+    Latest,
+    /// Record with the largest timestamp (KIP-734).
+    MaxTimestamp,
+    /// First record at or after a time.
+    AtTime(i64),
+    /// Where a leader epoch ends (OffsetForLeaderEpoch).
+    EpochEnd(i32),
+    /// Drop all records before an offset, -1 for the high watermark; answered when durable.
+    DeleteBefore(i64),
+}
+
+/// The answer of one log. Fields that do not apply are -1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// The offset asked for.
+    pub offset: i64,
+    /// Timestamp of the record there.
+    pub timestamp_ms: i64,
+    /// Leader epoch there.
+    pub leader_epoch: i32,
+}
+
+/// A request on its way to the control shard.
+#[derive(Debug)]
+pub struct ControlCall {
+    /// Parsed header.
+    pub header: RequestHeader,
+    /// The body.
+    pub body: Bytes,
+    /// Listener by which the client came.
+    pub listener: usize,
+    /// Address of the client without its port.
+    pub client_host: String,
 }

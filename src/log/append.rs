@@ -111,7 +111,11 @@ impl Log {
         Ok(Appended {
             base_offset: entry.base_offset,
             last_offset: entry.last_offset,
-            log_append_time: if stamps_time { now.wall_ms } else { NO_TIMESTAMP },
+            log_append_time: if stamps_time {
+                now.wall_ms
+            } else {
+                NO_TIMESTAMP
+            },
             flush,
             duplicate: false,
         })
@@ -202,16 +206,15 @@ fn bad_offsets() -> Refusal {
 }
 
 fn store_full() -> Refusal {
-    let message =
-        "The broker's store is full; the records were not written. Raise millrace.store.bytes.max, \
+    let message = "The broker's store is full; the records were not written. Raise millrace.store.bytes.max, \
          shorten the retention of topics or delete some; the producer may go on retrying meanwhile.";
     (ErrorCode::KafkaStorageError, message.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Draft, Fixture, START_MS};
     use super::super::LogConfig;
+    use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
 
     fn config() -> LogConfig {
@@ -223,8 +226,14 @@ mod tests {
         let mut f = Fixture::new(config(), 0);
         let first = f.append(&Draft::plain(&[START_MS; 3], 10)).unwrap();
         let second = f.append(&Draft::plain(&[START_MS; 2], 10)).unwrap();
-        assert_eq!((first.base_offset, first.last_offset), (Offset(0), Offset(2)));
-        assert_eq!((second.base_offset, second.last_offset), (Offset(3), Offset(4)));
+        assert_eq!(
+            (first.base_offset, first.last_offset),
+            (Offset(0), Offset(2))
+        );
+        assert_eq!(
+            (second.base_offset, second.last_offset),
+            (Offset(3), Offset(4))
+        );
         assert_eq!(first.log_append_time, -1);
         assert_eq!(f.log.high_watermark(), Offset(0));
         assert_eq!(f.log.on_durable(FlushSeq(0)), None);
@@ -257,11 +266,16 @@ mod tests {
         let refused = |f: &mut Fixture, len| f.append(&Draft::plain(&[START_MS], len)).unwrap_err();
         let (error, message) = refused(&mut f, 500);
         assert_eq!(error, ErrorCode::MessageTooLarge);
-        assert!(message.contains("max.message.bytes allows 500"), "{message}");
+        assert!(
+            message.contains("max.message.bytes allows 500"),
+            "{message}"
+        );
         assert_eq!(refused(&mut f, 300).0, ErrorCode::RecordListTooLarge);
         let (batch, info) = Draft::plain(&[START_MS], 200).build();
-        f.log
-            .set_config(LogConfig { max_message_bytes: 100, ..*f.log.config() });
+        f.log.set_config(LogConfig {
+            max_message_bytes: 100,
+            ..*f.log.config()
+        });
         assert_eq!(refused(&mut f, 200).0, ErrorCode::MessageTooLarge);
         f.log
             .append_internal(f.now, batch, &info, &mut f.disk.store)
@@ -327,11 +341,23 @@ mod tests {
         draft.producer = Some((9, 1, 0));
         let original = f.append(&draft).unwrap();
         let again = f.append(&draft).unwrap();
-        assert_eq!(again, Appended { duplicate: true, ..original });
+        assert_eq!(
+            again,
+            Appended {
+                duplicate: true,
+                ..original
+            }
+        );
         draft.producer = Some((9, 1, 4));
-        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(
+            f.append(&draft).unwrap_err().0,
+            ErrorCode::OutOfOrderSequenceNumber
+        );
         draft.producer = Some((9, 0, 3));
-        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::InvalidProducerEpoch);
+        assert_eq!(
+            f.append(&draft).unwrap_err().0,
+            ErrorCode::InvalidProducerEpoch
+        );
         assert_eq!(f.log.end_offset(), Offset(3));
     }
 
@@ -353,7 +379,11 @@ mod tests {
         f.append(&Draft::plain(&[START_MS + 100], 10)).unwrap();
         assert_eq!(bases(&f), [0, 2], "not yet");
         f.append(&Draft::plain(&[START_MS + 101], 10)).unwrap();
-        assert_eq!(bases(&f), [0, 2, 4], "the records' time counts, not the clock's");
+        assert_eq!(
+            bases(&f),
+            [0, 2, 4],
+            "the records' time counts, not the clock's"
+        );
         f.append(&Draft::plain(&[-1], 10)).unwrap();
         f.now.wall_ms += 1000;
         f.append(&Draft::plain(&[-1], 10)).unwrap();
@@ -362,7 +392,11 @@ mod tests {
         f.log.active_mut().first_timestamp = NO_TIMESTAMP;
         f.now.wall_ms += 101;
         f.append(&Draft::plain(&[-1], 10)).unwrap();
-        assert_eq!(bases(&f), [0, 2, 4, 7, 8], "the clock's, where records have none");
+        assert_eq!(
+            bases(&f),
+            [0, 2, 4, 7, 8],
+            "the clock's, where records have none"
+        );
     }
 
     #[test]
@@ -370,8 +404,16 @@ mod tests {
         use crate::base::LeaderEpoch;
         let mut f = Fixture::new(config(), 0);
         f.fill(2, 10);
-        assert!(f.log.begin_epoch(LeaderEpoch(3), &mut f.disk.store).is_some());
-        assert!(f.log.begin_epoch(LeaderEpoch(2), &mut f.disk.store).is_none());
+        assert!(
+            f.log
+                .begin_epoch(LeaderEpoch(3), &mut f.disk.store)
+                .is_some()
+        );
+        assert!(
+            f.log
+                .begin_epoch(LeaderEpoch(2), &mut f.disk.store)
+                .is_none()
+        );
         f.fill(1, 10);
         let bytes = f.read(2, 1000, true).unwrap();
         assert_eq!(record::parse(&bytes).unwrap().leader_epoch, 3);

@@ -146,7 +146,9 @@ fn check_segment(segment: &Segment, end: i64) -> Result<(), String> {
     );
     let max = &segment.max;
     rule!(
-        max.pos.checked_add(max.len).is_some_and(|to| to <= segment.len)
+        max.pos
+            .checked_add(max.len)
+            .is_some_and(|to| to <= segment.len)
             && max.base_offset >= base
             && max.base_offset.0 <= end,
         "the largest timestamp of segment {base} is nowhere"

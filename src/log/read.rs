@@ -463,14 +463,22 @@ mod tests {
         assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
         let mut rotten = good.clone();
         rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
-        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "beyond the end");
+        assert_eq!(
+            check(&rotten),
+            Err(ErrorCode::CorruptMessage),
+            "beyond the end"
+        );
         let mut rotten = good.clone();
         rotten[..8].copy_from_slice(&(-3i64).to_be_bytes());
         assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage));
         let second = crate::record::parse(&good).unwrap().len;
         let mut rotten = good.clone();
         rotten[second..second + 8].copy_from_slice(&0i64.to_be_bytes());
-        assert_eq!(check(&rotten), Err(ErrorCode::CorruptMessage), "offsets go back");
+        assert_eq!(
+            check(&rotten),
+            Err(ErrorCode::CorruptMessage),
+            "offsets go back"
+        );
         assert_eq!(check(&good), Ok(()));
     }
 
@@ -485,7 +493,10 @@ mod tests {
         assert!(f.read(300, 1000, true).unwrap().is_empty());
         let size = f.log.size_bytes();
         f.fill(2, 1000);
-        assert_eq!(f.log.bytes_available(Offset(300)), f.log.size_bytes() - size);
+        assert_eq!(
+            f.log.bytes_available(Offset(300)),
+            f.log.size_bytes() - size
+        );
         let later = f.log.bytes_available(Offset(150));
         assert!(later < all * 6 / 10 && later > all * 4 / 10);
     }

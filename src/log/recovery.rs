@@ -169,8 +169,7 @@ impl LogRecovery {
         if !self.log.active().fits(&entry) {
             return Err(format!("the segment of offset {base} is too long"));
         }
-        self.log
-            .record_entry(&entry, self.now.wall_ms, FlushSeq(0));
+        self.log.record_entry(&entry, self.now.wall_ms, FlushSeq(0));
         Ok(())
     }
 
@@ -258,7 +257,10 @@ mod tests {
         assert_eq!(f.log.high_watermark(), mark);
         let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
         draft.producer = Some((5, 1, 6));
-        assert!(f.append(&draft).unwrap().duplicate, "producers are remembered");
+        assert!(
+            f.append(&draft).unwrap().duplicate,
+            "producers are remembered"
+        );
     }
 
     #[test]
@@ -270,7 +272,13 @@ mod tests {
         assert_eq!((&log.epochs, log.producers.len()), (&f.log.epochs, 1));
         for (read, written) in log.segments.iter().zip(&f.log.segments) {
             let start = read.start;
-            assert_eq!(*read, super::super::Segment { start, ..written.clone() });
+            assert_eq!(
+                *read,
+                super::super::Segment {
+                    start,
+                    ..written.clone()
+                }
+            );
         }
         assert_eq!(log.high_watermark(), log.end_offset());
     }
@@ -284,7 +292,10 @@ mod tests {
             ReplayItem::Batch(batch.into())
         };
         let log = finish([ReplayItem::Rolled(Offset(5)), batch(5), batch(6)]).unwrap();
-        assert_eq!((log.start_offset(), log.end_offset()), (Offset(5), Offset(7)));
+        assert_eq!(
+            (log.start_offset(), log.end_offset()),
+            (Offset(5), Offset(7))
+        );
         let error = finish([batch(0), batch(2)]).unwrap_err();
         assert!(error.to_string().contains("begins at offset 2"), "{error}");
         assert!(finish([batch(0), ReplayItem::Rolled(Offset(9))]).is_err());

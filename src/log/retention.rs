@@ -157,7 +157,13 @@ mod tests {
         let (batch, _) = Draft::plain(&[START_MS], 1000).build();
         let len = batch.len() as u64;
         let segment_bytes = len * 10;
-        let mut f = Fixture::new(LogConfig { segment_bytes, ..config }, 0);
+        let mut f = Fixture::new(
+            LogConfig {
+                segment_bytes,
+                ..config
+            },
+            0,
+        );
         f.fill(100, 1000);
         assert_eq!(f.log.segment_count(), 10);
         (f, len)
@@ -176,7 +182,11 @@ mod tests {
         assert!(!f.retain(), "no limits");
         f.log.config.retention_bytes = len as i64 * 35;
         assert!(f.retain());
-        assert_eq!(f.log.start_offset(), Offset(60), "what is left is at least the limit");
+        assert_eq!(
+            f.log.start_offset(),
+            Offset(60),
+            "what is left is at least the limit"
+        );
         assert_eq!(f.log.size_bytes(), len * 40);
         assert!(!f.retain());
         f.log.config.retention_bytes = 1;
@@ -184,15 +194,25 @@ mod tests {
         assert_eq!(f.log.start_offset(), Offset(90), "the active segment stays");
         f.log.config.retention_bytes = 0;
         assert!(f.retain());
-        assert_eq!(f.log.start_offset(), Offset(100), "except if nothing is to stay, as in Kafka");
+        assert_eq!(
+            f.log.start_offset(),
+            Offset(100),
+            "except if nothing is to stay, as in Kafka"
+        );
         assert!(!f.retain());
     }
 
     #[test]
     fn by_age() {
-        let (mut f, _) = ten_segments(LogConfig { retention_ms: 1000, ..config() });
+        let (mut f, _) = ten_segments(LogConfig {
+            retention_ms: 1000,
+            ..config()
+        });
         f.now.wall_ms = START_MS + 1000 + 29;
-        assert!(f.retain(), "the newest of segment 10 has START + 19, of 20 START + 29");
+        assert!(
+            f.retain(),
+            "the newest of segment 10 has START + 19, of 20 START + 29"
+        );
         assert_eq!(f.log.start_offset(), Offset(20));
         f.now.wall_ms = START_MS + 1000 + 100;
         assert!(f.retain());
@@ -206,7 +226,13 @@ mod tests {
 
     #[test]
     fn records_without_timestamps_age_by_the_clock() {
-        let mut f = Fixture::new(LogConfig { retention_ms: 1000, ..config() }, 0);
+        let mut f = Fixture::new(
+            LogConfig {
+                retention_ms: 1000,
+                ..config()
+            },
+            0,
+        );
         f.append(&Draft::plain(&[-1], 10)).unwrap();
         f.settle();
         f.now.wall_ms += 1000;
@@ -217,7 +243,13 @@ mod tests {
 
     #[test]
     fn never_what_is_not_durable() {
-        let mut f = Fixture::new(LogConfig { retention_bytes: 0, ..config() }, 0);
+        let mut f = Fixture::new(
+            LogConfig {
+                retention_bytes: 0,
+                ..config()
+            },
+            0,
+        );
         f.append(&Draft::plain(&[START_MS], 10)).unwrap();
         assert!(!f.retain());
         f.settle();
@@ -232,7 +264,11 @@ mod tests {
         assert_eq!(f.delete_records(-2), Err(ErrorCode::OffsetOutOfRange));
         assert_eq!(f.delete_records(0), Ok(0));
         assert_eq!(f.delete_records(25), Ok(25));
-        assert_eq!(f.log.segment_count(), 9, "the first two went, one new began");
+        assert_eq!(
+            f.log.segment_count(),
+            9,
+            "the first two went, one new began"
+        );
         assert_eq!(f.delete_records(10), Ok(25), "never back");
         assert_eq!(f.read_bases(25, 1)[0], 25);
         assert_eq!(f.delete_records(-1), Ok(100));
@@ -251,9 +287,13 @@ mod tests {
         draft.producer = Some((1, 0, 5));
         f.append(&draft).unwrap();
         draft.producer = Some((1, 0, 9));
-        assert_eq!(f.append(&draft).unwrap_err().0, ErrorCode::OutOfOrderSequenceNumber);
+        assert_eq!(
+            f.append(&draft).unwrap_err().0,
+            ErrorCode::OutOfOrderSequenceNumber
+        );
         f.now.wall_ms += f.log.config().producer_id_expiration_ms + 1;
         f.retain();
-        f.append(&draft).expect("forgotten, so it may begin anywhere");
+        f.append(&draft)
+            .expect("forgotten, so it may begin anywhere");
     }
 }

@@ -2,14 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{
-    Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup,
-};
+use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
-use crate::store::{
-    DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
-};
+use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
 
 pub(super) const LOG: LogId = LogId(7);
 const STORE: StoreId = StoreId(0);
@@ -286,4 +282,3 @@ impl Fixture {
         deleted.map(|start| start.0).map_err(|refusal| refusal.0)
     }
 }
-

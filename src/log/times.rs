@@ -139,9 +139,7 @@ impl Log {
                         return Ok(TimeLookup::NotFound);
                     };
                     match load(store, self.id, segment, pos, len)? {
-                        Loaded::Memory(bytes) => {
-                            Some(self.step(segment, pos, &bytes, goal)?)
-                        }
+                        Loaded::Memory(bytes) => Some(self.step(segment, pos, &bytes, goal)?),
                         Loaded::File(pieces) => {
                             let ticket = Ticket {
                                 segment,
@@ -358,7 +356,8 @@ mod tests {
         let mut f = fixture();
         assert_eq!((f.time(0), f.max_time()), (None, None), "an empty log");
         for t in [10, 20, 30] {
-            f.append(&Draft::plain(&[START_MS + t, START_MS + t + 1], 10)).unwrap();
+            f.append(&Draft::plain(&[START_MS + t, START_MS + t + 1], 10))
+                .unwrap();
         }
         f.settle();
         f.append(&Draft::plain(&[START_MS + 40], 10)).unwrap();

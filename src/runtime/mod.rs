@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! Drives [`Shard`](crate::broker::Shard) on a real machine: all of glommio, io_uring,
+//! `unsafe`, clocks, files, sockets and threads. Nothing in here decides anything about
+//! Kafka, so that it can be rewritten in days.
+//!
+//! `server` starts one `thread` per core; each runs one `pump`, which alone holds the
+//! shard. `conn` reads requests (glommio), `send` and `disk` act through `ring`
+//! (a second ring of our own), `mesh` connects the shards.
+
+pub mod conn;
+pub mod disk;
+pub mod fatal;
+pub mod frame;
+pub mod logging;
+pub mod mesh;
+pub mod probe;
+pub mod pump;
+pub mod ring;
+pub mod send;
+pub mod server;
+pub mod sys;
+mod thread;
+
+pub use fatal::Fatal;
+pub use server::{Server, Stopper};
+
+// Under test the driver drives a fake shard, so that its own tests depend on nobody's.
+#[cfg(not(test))]
+use crate::broker as brain;
+#[cfg(test)]
+#[path = "fake.rs"]
+mod brain;

@@ -1,0 +1,395 @@
+//! The control shard's part: it alone changes the cluster's metadata, and it
+//! runs the group coordinator.
+//!
+//! A change is decided against the newest image, written as records to the metadata log, and published
+//! to every shard when durable; the client is answered when every shard serves by it. What a client
+//! was told is therefore true on whichever core it comes back to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::admin::{self, Answer, Ctx};
+use super::conns::ReplyTo;
+use super::control_groups::OFFSETS_TOPIC;
+use super::control_load::Load;
+use super::front::{Front, Pending};
+use super::groups::GroupService;
+use super::owner::{Ack, Owner};
+use super::{ControlCall, Fx, Msg, ReqRef};
+use crate::base::{IdMap, Now, Rng, ShardId};
+use crate::config::BrokerConfig;
+use crate::controller::{Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap};
+use crate::record::{BatchBuilder, Codec};
+use crate::store::Piece;
+
+const METADATA: i16 = 3;
+const INIT_PRODUCER_ID: i16 = 22;
+
+/// A request that the control shard works on, at the shard it came from.
+#[derive(Debug)]
+pub(super) struct PendingControl {
+    reply_to: ReplyTo,
+}
+
+impl Front {
+    /// Passes a request on to the control shard.
+    pub fn control(&mut self, reply_to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
+        let id = self.park(Pending::Control(PendingControl { reply_to }));
+        let req = ReqRef { shard: fx.me, id };
+        let call = Box::new(call);
+        fx.send(ShardId(0), Msg::Control { req, call });
+    }
+
+    /// The control shard has answered.
+    pub fn control_done(&mut self, id: u64, answer: Result<Bytes, String>, fx: &mut Fx<'_>) {
+        let Some(Pending::Control(pending)) = self.unpark(id) else {
+            return;
+        };
+        match answer {
+            Ok(frame) => {
+                self.conns
+                    .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
+            }
+            Err(why) => self.conns.close(pending.reply_to.conn, why, fx.out),
+        }
+    }
+}
+
+/// Records on their way to the metadata log, and what follows when they are there.
+#[derive(Debug)]
+struct Commit {
+    token: u64,
+    image: Arc<Image>,
+    then: Vec<Then>,
+}
+
+/// What a client, or a call that had to wait, gets when a commit is served by every shard.
+#[derive(Debug)]
+enum Then {
+    Nothing,
+    Reply(ReqRef, Bytes),
+    Retry(ReqRef, Box<ControlCall>),
+}
+
+/// See the module. Lives on shard 0.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub config: Arc<BrokerConfig>,
+    pub groups: GroupService,
+    pub load: Load,
+    /// Who waits for the coordinator, by its token.
+    pub group_calls: IdMap<u64, ReqRef>,
+    /// Appends of the coordinator that are being flushed, by control token.
+    pub group_appends: IdMap<u64, u64>,
+    /// The newest decided image; the published one may lag behind it by the commits in flight.
+    pub image: Image,
+    rng: Rng,
+    tokens: u64,
+    producer_ids: ProducerIdAllocator,
+    commits: VecDeque<Commit>,
+    /// Published, not yet served by every shard: (image version, what follows).
+    publishing: VecDeque<(u64, Vec<Then>)>,
+    /// The image version that each shard serves by.
+    served: Vec<u64>,
+    stores: u16,
+}
+
+impl Control {
+    pub fn new(
+        config: Arc<BrokerConfig>,
+        groups: GroupService,
+        shards: u16,
+        stores: u16,
+        seed: u64,
+    ) -> Self {
+        Self {
+            config,
+            groups,
+            load: Load::default(),
+            group_calls: IdMap::default(),
+            group_appends: IdMap::default(),
+            image: Image::default(),
+            rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
+            tokens: 0,
+            producer_ids: ProducerIdAllocator::default(),
+            commits: VecDeque::new(),
+            publishing: VecDeque::new(),
+            served: vec![0; usize::from(shards)],
+            stores,
+        }
+    }
+
+    /// A number for something to be waited for.
+    pub fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    /// The newest decided image.
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Replays a record of the metadata log; the only way, besides deciding one, that the image changes.
+    pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), String> {
+        self.image.replay(record).map_err(|error| error.to_string())
+    }
+
+    /// Whether something is still to be answered.
+    pub fn is_quiet(&self) -> bool {
+        self.commits.is_empty() && self.publishing.is_empty() && self.group_appends.is_empty()
+    }
+
+    /// Takes a request.
+    pub fn call(
+        &mut self,
+        now: Now,
+        req: ReqRef,
+        call: Box<ControlCall>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        if GroupService::serves(call.header.key) {
+            return self.group_call(now, req, call, owner, fx);
+        }
+        if call.header.key == METADATA && self.auto_create(now, req, &call, owner, fx) {
+            return;
+        }
+        let key = call.header.key;
+        match self.decide(call) {
+            // An id of a block whose record is on its way must not be known before that record is durable.
+            Answer::Reply(frame) if key == INIT_PRODUCER_ID && !self.commits.is_empty() => {
+                if let Some(commit) = self.commits.back_mut() {
+                    commit.then.push(Then::Reply(req, frame));
+                }
+            }
+            Answer::Reply(frame) => fx.send(
+                req.shard,
+                Msg::ControlDone {
+                    id: req.id,
+                    answer: Ok(frame),
+                },
+            ),
+            Answer::Malformed(why) => fx.send(
+                req.shard,
+                Msg::ControlDone {
+                    id: req.id,
+                    answer: Err(why),
+                },
+            ),
+            Answer::Commit { records, reply } => {
+                let gone = self.removed_topics(&records);
+                self.commit(now, records, Then::Reply(req, reply), owner, fx);
+                self.group_topics_deleted(now, &gone, owner, fx);
+            }
+        }
+    }
+
+    /// Lets the handler of a request decide.
+    fn decide(&mut self, call: Box<ControlCall>) -> Answer {
+        let mut ctx = Ctx {
+            image: &self.image,
+            config: &self.config,
+            listener: call.listener,
+            rng: &mut self.rng,
+            stores: self.stores,
+        };
+        let (header, body) = (&call.header, call.body);
+        match header.key {
+            METADATA => admin::metadata(&ctx, header, body),
+            19 => admin::create_topics(&mut ctx, header, body),
+            20 => admin::delete_topics(&mut ctx, header, body),
+            INIT_PRODUCER_ID => {
+                admin::init_producer_id(&mut ctx, &mut self.producer_ids, header, body)
+            }
+            37 => admin::create_partitions(&mut ctx, header, body),
+            44 => admin::incremental_alter_configs(&mut ctx, header, body),
+            other => Answer::Malformed(format!("API key {other} has no handler")),
+        }
+    }
+
+    /// Creates the topics that a Metadata request asks for and that may be created by asking; the request
+    /// is taken up again when they are there. Returns whether there was anything to create.
+    fn auto_create(
+        &mut self,
+        now: Now,
+        req: ReqRef,
+        call: &ControlCall,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> bool {
+        let mut ctx = Ctx {
+            image: &self.image,
+            config: &self.config,
+            listener: call.listener,
+            rng: &mut self.rng,
+            stores: self.stores,
+        };
+        let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
+        let records = admin::auto_create(&mut ctx, &names);
+        if names.is_empty() || records.is_empty() {
+            return false;
+        }
+        let call = ControlCall {
+            header: call.header.clone(),
+            body: call.body.clone(),
+            listener: call.listener,
+            client_host: call.client_host.clone(),
+        };
+        self.commit(now, records, Then::Retry(req, Box::new(call)), owner, fx);
+        true
+    }
+
+    /// Names of the topics that records remove.
+    fn removed_topics(&self, records: &[MetadataRecord]) -> Vec<String> {
+        let removed = records.iter().filter_map(|record| match record {
+            MetadataRecord::RemoveTopic { id } => self.image.topic_by_id(*id),
+            _ => None,
+        });
+        removed.map(|topic| topic.name.to_string()).collect()
+    }
+
+    /// Commits records and takes `call` up again when every shard serves by them.
+    pub fn commit_and_retry(
+        &mut self,
+        now: Now,
+        records: Vec<MetadataRecord>,
+        req: ReqRef,
+        call: Box<ControlCall>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        self.commit(now, records, Then::Retry(req, call), owner, fx);
+    }
+
+    /// Commits records that nobody waits for.
+    pub fn commit_quietly(
+        &mut self,
+        now: Now,
+        records: Vec<MetadataRecord>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        self.commit(now, records, Then::Nothing, owner, fx);
+    }
+
+    /// The records needed to make `__consumer_offsets`.
+    pub fn offsets_topic(&mut self) -> Vec<MetadataRecord> {
+        let mut ctx = Ctx {
+            image: &self.image,
+            config: &self.config,
+            listener: 0,
+            rng: &mut self.rng,
+            stores: self.stores,
+        };
+        admin::auto_create(&mut ctx, &[OFFSETS_TOPIC.to_owned()])
+    }
+
+    /// The records needed on the first start.
+    pub fn first_start(&mut self) -> Result<Vec<MetadataRecord>, String> {
+        bootstrap(&self.image, &self.config, &mut self.rng)
+    }
+
+    fn commit(
+        &mut self,
+        now: Now,
+        records: Vec<MetadataRecord>,
+        then: Then,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        // Decided is decided: the next request must see it although it is not durable yet. If it never
+        // becomes durable the process has failed and nobody was told.
+        for record in &records {
+            if let Err(why) = self.replay(record) {
+                fx.out.push(super::fatal::metadata(format!(
+                    "a decided metadata record does not apply: {why}"
+                )));
+                return;
+            }
+        }
+        let token = self.token();
+        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
+        for record in &records {
+            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
+        }
+        let slot = match owner.append_internal(now, METADATA_LOG, batch.build()) {
+            Ok(slot) => slot,
+            Err((code, why)) => {
+                let why = why.unwrap_or_else(|| code.to_string());
+                fx.out.push(super::fatal::metadata(format!(
+                    "the metadata log cannot be written: {why}"
+                )));
+                return;
+            }
+        };
+        self.commits.push_back(Commit {
+            token,
+            image: Arc::new(self.image.clone()),
+            then: vec![then],
+        });
+        owner.ack_after(slot, Ack::Control(token), fx);
+    }
+
+    /// Flushes that the control shard waited for are durable.
+    pub fn durable(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
+        for token in std::mem::take(&mut owner.control_done) {
+            if let Some(append) = self.group_appends.remove(&token) {
+                self.group_appended(now, append, Ok(()), owner, fx);
+            } else if self.commits.front().is_some_and(|c| c.token == token)
+                && let Some(commit) = self.commits.pop_front()
+            {
+                self.publish(commit.image, commit.then, fx);
+            }
+        }
+    }
+
+    /// Gives an image to every shard.
+    pub fn publish_current(&mut self, fx: &mut Fx<'_>) {
+        self.publish(Arc::new(self.image.clone()), Vec::new(), fx);
+    }
+
+    fn publish(&mut self, image: Arc<Image>, then: Vec<Then>, fx: &mut Fx<'_>) {
+        self.publishing.push_back((image.version, then));
+        for shard in 0..self.served.len() {
+            fx.send(ShardId(shard as u16), Msg::Image(Arc::clone(&image)));
+        }
+    }
+
+    /// A shard serves by an image now; answers those who waited for that.
+    pub fn served(
+        &mut self,
+        now: Now,
+        shard: ShardId,
+        version: u64,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        if let Some(served) = self.served.get_mut(usize::from(shard.0)) {
+            *served = (*served).max(version);
+        }
+        let by_all = self.served.iter().copied().min().unwrap_or(0);
+        while self
+            .publishing
+            .front()
+            .is_some_and(|(version, _)| *version <= by_all)
+        {
+            let (_, then) = self.publishing.pop_front().unwrap_or_default();
+            for then in then {
+                match then {
+                    Then::Reply(req, frame) => fx.send(
+                        req.shard,
+                        Msg::ControlDone {
+                            id: req.id,
+                            answer: Ok(frame),
+                        },
+                    ),
+                    Then::Retry(req, call) => self.call(now, req, call, owner, fx),
+                    Then::Nothing => {}
+                }
+            }
+        }
+    }
+}

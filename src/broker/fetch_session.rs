@@ -1,0 +1,243 @@
+//! Incremental fetch sessions (KIP-227): a client names its partitions once and
+//! then sends only what changed, and is answered only what changed.
+//!
+//! Sessions belong to the shard of the connection; a client that comes back by another connection may
+//! meet another shard and is told FETCH_SESSION_ID_NOT_FOUND, upon which it starts a full session.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::FetchedPart;
+use crate::base::{ErrorCode, Mono, Now, Rng};
+use crate::wire::TopicRef;
+use crate::wire::fetch::FetchRequest;
+
+/// A session that was used within this time is not pushed out (Kafka's `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+const EVICTION_MS_MIN: u64 = 120_000;
+
+/// A partition that the client wants.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub topic: TopicRef,
+    pub index: i32,
+    pub offset: i64,
+    pub bytes_max: i32,
+    pub leader_epoch: i32,
+}
+
+/// How a fetch relates to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opened {
+    /// No session: everything is answered.
+    Sessionless,
+    /// The first answer of a session: everything is answered.
+    Full(i32),
+    /// Only what changed is answered.
+    Incremental(i32),
+}
+
+impl Opened {
+    /// The session id to answer, 0 for none.
+    pub fn id(self) -> i32 {
+        match self {
+            Self::Sessionless => 0,
+            Self::Full(id) | Self::Incremental(id) => id,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    asked: Asked,
+    /// What was last answered; -1 before.
+    high_watermark: i64,
+    log_start: i64,
+    /// Position in the order of service: those that got bytes go to the back, so that a busy partition
+    /// cannot starve the others when `max.bytes` is short.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Session {
+    epoch_next: i32,
+    used: Mono,
+    entries: HashMap<(TopicRef, i32), Entry>,
+    turns: u64,
+}
+
+/// The sessions of one shard.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    sessions: BTreeMap<i32, Session>,
+    slots: usize,
+}
+
+impl Sessions {
+    pub fn new(slots: usize) -> Self {
+        Self {
+            sessions: BTreeMap::new(),
+            slots,
+        }
+    }
+
+    /// Finds or makes the session of a request and returns all the partitions to be read.
+    pub fn open(
+        &mut self,
+        now: Now,
+        request: FetchRequest,
+        rng: &mut Rng,
+    ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
+        let (id, epoch) = (request.session_id, request.session_epoch);
+        let forgotten: Vec<(TopicRef, i32)> = request
+            .forgotten
+            .iter()
+            .flat_map(|gone| {
+                gone.partitions
+                    .iter()
+                    .map(|index| (gone.topic.clone(), *index))
+            })
+            .collect();
+        let asked = asked(request);
+        match epoch {
+            -1 => {
+                self.sessions.remove(&id);
+                Ok((Opened::Sessionless, asked))
+            }
+            0 => {
+                self.sessions.remove(&id);
+                Ok((self.create(now, &asked, rng), asked))
+            }
+            _ => self.resume(now, id, epoch, asked, &forgotten),
+        }
+    }
+
+    fn create(&mut self, now: Now, asked: &[Asked], rng: &mut Rng) -> Opened {
+        if asked.is_empty() || !self.make_room(now) {
+            return Opened::Sessionless;
+        }
+        let id = loop {
+            let id = (rng.next_u64() & 0x7fff_ffff) as i32;
+            if id != 0 && !self.sessions.contains_key(&id) {
+                break id;
+            }
+        };
+        let mut session = Session {
+            epoch_next: 1,
+            used: now.mono,
+            entries: HashMap::new(),
+            turns: 0,
+        };
+        for asked in asked {
+            session.put(asked.clone());
+        }
+        self.sessions.insert(id, session);
+        Opened::Full(id)
+    }
+
+    fn make_room(&mut self, now: Now) -> bool {
+        if self.sessions.len() < self.slots {
+            return true;
+        }
+        let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
+        match oldest {
+            Some((&id, session)) if now.mono.ms_since(session.used) >= EVICTION_MS_MIN => {
+                self.sessions.remove(&id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn resume(
+        &mut self,
+        now: Now,
+        id: i32,
+        epoch: i32,
+        asked: Vec<Asked>,
+        forgotten: &[(TopicRef, i32)],
+    ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
+        let session = self
+            .sessions
+            .get_mut(&id)
+            .ok_or(ErrorCode::FetchSessionIdNotFound)?;
+        if epoch != session.epoch_next {
+            return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        session.epoch_next = epoch.checked_add(1).unwrap_or(1);
+        session.used = now.mono;
+        for key in forgotten {
+            session.entries.remove(key);
+        }
+        for asked in asked {
+            session.put(asked);
+        }
+        let mut entries: Vec<&Entry> = session.entries.values().collect();
+        entries.sort_by_key(|entry| entry.turn);
+        let all = entries.into_iter().map(|entry| entry.asked.clone());
+        Ok((Opened::Incremental(id), all.collect()))
+    }
+
+    /// Notes what a partition is about to be answered; returns whether it has to be in the answer.
+    pub fn answered(
+        &mut self,
+        now: Now,
+        opened: &Opened,
+        topic: &TopicRef,
+        index: i32,
+        found: &FetchedPart,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&opened.id()) else {
+            return true;
+        };
+        session.used = now.mono;
+        session.turns += 1;
+        let turn = session.turns;
+        let Some(entry) = session.entries.get_mut(&(topic.clone(), index)) else {
+            return true;
+        };
+        let changed = !found.error.is_none()
+            || found.bytes > 0
+            || found.high_watermark != entry.high_watermark
+            || found.log_start != entry.log_start;
+        entry.high_watermark = found.high_watermark;
+        entry.log_start = found.log_start;
+        if found.bytes > 0 {
+            entry.turn = turn;
+        }
+        changed || matches!(opened, Opened::Full(_))
+    }
+}
+
+impl Session {
+    fn put(&mut self, asked: Asked) {
+        let key = (asked.topic.clone(), asked.index);
+        self.turns += 1;
+        match self.entries.get_mut(&key) {
+            Some(entry) => entry.asked = asked,
+            None => {
+                let entry = Entry {
+                    asked,
+                    high_watermark: -1,
+                    log_start: -1,
+                    turn: self.turns,
+                };
+                self.entries.insert(key, entry);
+            }
+        }
+    }
+}
+
+fn asked(request: FetchRequest) -> Vec<Asked> {
+    let mut all = Vec::new();
+    for topic in request.topics {
+        for partition in topic.partitions {
+            all.push(Asked {
+                topic: topic.topic.clone(),
+                index: partition.index,
+                offset: partition.fetch_offset,
+                bytes_max: partition.max_bytes,
+                leader_epoch: partition.current_leader_epoch,
+            });
+        }
+    }
+    all
+}

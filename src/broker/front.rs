@@ -1,0 +1,130 @@
+//! The front of a shard: the client requests in progress on its connections,
+//! and the image by which they are routed to the shards that own the data.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Fx;
+use super::conns::{Conns, ReplyTo};
+use super::control::PendingControl;
+use super::fetch::PendingFetch;
+use super::fetch_session::Sessions;
+use super::produce::PendingProduce;
+use super::query::PendingQuery;
+use crate::base::{ErrorCode, IdMap, Mono, Rng, ShardId, StoreId};
+use crate::config::BrokerConfig;
+use crate::controller::{Image, Partition, Topic};
+use crate::store::Piece;
+use crate::wire::{TopicRef, WireError};
+
+/// A request that waits for something.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Produce(PendingProduce),
+    Fetch(PendingFetch),
+    Query(PendingQuery),
+    Control(PendingControl),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub config: Arc<BrokerConfig>,
+    pub conns: Conns,
+    pub image: Arc<Image>,
+    pub sessions: Sessions,
+    pub rng: Rng,
+    /// The shard that owns each store of this node.
+    pub owners: Vec<ShardId>,
+    pending: IdMap<u64, Pending>,
+    started: u64,
+    /// When parked fetches must be answered, whatever there is.
+    pub deadlines: BTreeSet<(Mono, u64)>,
+}
+
+impl Front {
+    pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, seed: u64) -> Self {
+        let sessions = Sessions::new(config.max_incremental_fetch_session_cache_slots as usize);
+        Self {
+            config,
+            conns: Conns::default(),
+            image: Arc::default(),
+            sessions,
+            rng: Rng::new(seed),
+            owners,
+            pending: IdMap::default(),
+            started: 0,
+            deadlines: BTreeSet::new(),
+        }
+    }
+
+    /// Keeps a request until it can be answered; returns its number.
+    pub fn park(&mut self, pending: Pending) -> u64 {
+        self.started += 1;
+        self.pending.insert(self.started, pending);
+        self.started
+    }
+
+    /// The request of that number, if it is still waiting.
+    pub fn pending_mut(&mut self, id: u64) -> Option<&mut Pending> {
+        self.pending.get_mut(&id)
+    }
+
+    /// The same, to look at.
+    pub fn pending_ref(&self, id: u64) -> Option<&Pending> {
+        self.pending.get(&id)
+    }
+
+    /// Takes the request of that number out.
+    pub fn unpark(&mut self, id: u64) -> Option<Pending> {
+        self.pending.remove(&id)
+    }
+
+    /// Sends a response, or closes the connection if it cannot be written (a text of the client's own that
+    /// the version has no room for).
+    pub fn reply_or_close(
+        &mut self,
+        to: ReplyTo,
+        frame: Result<Bytes, WireError>,
+        fx: &mut Fx<'_>,
+    ) {
+        match frame {
+            Ok(frame) => self.conns.reply(to, vec![Piece::Memory(frame)], fx.out),
+            Err(error) => self.conns.close(to.conn, error.to_string(), fx.out),
+        }
+    }
+
+    /// The shard that owns a store.
+    pub fn owner_of(&self, store: StoreId) -> ShardId {
+        self.owners
+            .get(usize::from(store.0))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// The topic that a request means.
+    pub fn topic(&self, topic: &TopicRef) -> Result<&Arc<Topic>, ErrorCode> {
+        match topic {
+            TopicRef::Name(name) => self
+                .image
+                .topic(name)
+                .ok_or(ErrorCode::UnknownTopicOrPartition),
+            TopicRef::Id(id) => self.image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
+        }
+    }
+
+    /// The partition that a request means.
+    pub fn partition(
+        &self,
+        topic: &TopicRef,
+        index: i32,
+    ) -> Result<(&Arc<Topic>, &Partition), ErrorCode> {
+        let topic = self.topic(topic)?;
+        let partition = topic
+            .partition(index)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        Ok((topic, partition))
+    }
+}

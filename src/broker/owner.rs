@@ -1,0 +1,530 @@
+//! The partitions and stores that a shard owns. Requests reach them as messages,
+//! from this shard or another; an append is answered when its flush is durable.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::fetch::FetchJob;
+use super::query::QueryJob;
+use super::watch::Watches;
+use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::{self, Image, METADATA_LOG, Topic};
+use crate::log::{Log, LogConfig, ReadOutcome, Ticket};
+use crate::record::BatchInfo;
+use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
+
+/// One partition, on the core that owns it.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub log: Log,
+    /// Index into [`Owner::slots`].
+    pub slot: usize,
+    pub min_insync_replicas: i32,
+    /// Fetches that wait for more bytes.
+    pub watchers: Vec<ReqRef>,
+}
+
+/// Who waits for a flush.
+#[derive(Debug)]
+pub(super) enum Ack {
+    /// A produce request; `results` as they will be answered.
+    Produce {
+        req: ReqRef,
+        results: Vec<(u32, Result<Produced, Failure>)>,
+    },
+    /// A query that changed the log.
+    Query { req: ReqRef, answers: QueryJob },
+    /// Something of the control shard's own.
+    Control(u64),
+}
+
+/// A read of the store file that somebody waits for.
+#[derive(Debug)]
+enum ReadJob {
+    Fetch(FetchJob, LogId, Ticket),
+    Query(QueryJob, LogId, Ticket),
+    LoadScan(LogId, Ticket, Offset),
+    Load(LogId),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub me: ShardId,
+    pub config: Arc<BrokerConfig>,
+    pub slots: Vec<StoreSlot>,
+    pub partitions: IdMap<LogId, Partition>,
+    pub watches: Watches,
+    reads: IdMap<u64, ReadJob>,
+    reads_started: u64,
+    next_retention: Mono,
+    /// Control tokens whose flush is durable, for the control shard to take.
+    pub control_done: Vec<u64>,
+    /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
+    pub loaded: VecDeque<(LogId, Result<Bytes, DiskError>)>,
+    checkpoint_wanted: bool,
+}
+
+impl Owner {
+    pub fn new(me: ShardId, config: Arc<BrokerConfig>, slots: Vec<StoreSlot>) -> Self {
+        Self {
+            me,
+            config,
+            slots,
+            partitions: IdMap::default(),
+            watches: Watches::default(),
+            reads: IdMap::default(),
+            reads_started: 0,
+            next_retention: Mono(0),
+            control_done: Vec::new(),
+            loaded: VecDeque::new(),
+            checkpoint_wanted: false,
+        }
+    }
+
+    /// Index of the slot that holds a store of this shard.
+    pub fn slot_of(&self, store: StoreId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.store.id() == store)
+    }
+
+    /// Appends to a log and notes who waits for which flush. The acknowledgement itself is queued by
+    /// the caller, with [`Owner::ack_after`], once for all that it appends.
+    pub fn append(
+        &mut self,
+        now: Now,
+        log: LogId,
+        batch: Bytes,
+        info: &BatchInfo,
+        acks_all: bool,
+    ) -> Result<Produced, Failure> {
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err((ErrorCode::UnknownTopicOrPartition, None));
+        };
+        if acks_all && partition.min_insync_replicas > 1 {
+            // One node: the in-sync replicas are this one alone.
+            let why = format!(
+                "The in-sync replicas are 1, fewer than min.insync.replicas={}.",
+                partition.min_insync_replicas
+            );
+            return Err((ErrorCode::NotEnoughReplicas, Some(why)));
+        }
+        let slot = &mut self.slots[partition.slot];
+        let len = batch.len();
+        let appended = partition
+            .log
+            .append(now, batch, info, &mut slot.store)
+            .map_err(|(code, why)| (code, Some(why)))?;
+        Ok(slot.appended(&partition.log, appended, len))
+    }
+
+    /// Appends a batch of the broker's own to one of its internal topics.
+    pub fn append_internal(
+        &mut self,
+        now: Now,
+        log: LogId,
+        batch: Bytes,
+    ) -> Result<usize, Failure> {
+        let info = crate::record::parse(&batch)
+            .map_err(|error| (ErrorCode::UnknownServerError, Some(error.to_string())))?;
+        let partition = self
+            .partitions
+            .get_mut(&log)
+            .ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
+        let slot = &mut self.slots[partition.slot];
+        let len = batch.len();
+        let appended = partition
+            .log
+            .append_internal(now, batch, &info, &mut slot.store)
+            .map_err(|(code, why)| (code, Some(why)))?;
+        slot.appended(&partition.log, appended, len);
+        Ok(partition.slot)
+    }
+
+    /// Answers `ack` as soon as all that was appended to the slot so far is durable.
+    pub fn ack_after(&mut self, slot: usize, ack: Ack, fx: &mut Fx<'_>) {
+        let slot = &mut self.slots[slot];
+        if slot.newest <= slot.durable {
+            Self::answer(ack, &mut self.control_done, fx);
+        } else {
+            slot.acks.push_back((slot.newest, ack));
+        }
+    }
+
+    fn answer(ack: Ack, control_done: &mut Vec<u64>, fx: &mut Fx<'_>) {
+        match ack {
+            Ack::Produce { req, results } => fx.send(
+                req.shard,
+                Msg::ProduceDone {
+                    id: req.id,
+                    results,
+                },
+            ),
+            Ack::Query { req, answers } => fx.send(
+                req.shard,
+                Msg::QueryDone {
+                    id: req.id,
+                    results: answers.done,
+                },
+            ),
+            Ack::Control(token) => control_done.push(token),
+        }
+    }
+
+    /// Starts what can be started: flushes first, then checkpoints and retention.
+    pub fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
+        if now.mono >= self.next_retention {
+            let interval = self.config.log_retention_check_interval_ms;
+            self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
+            for partition in self.partitions.values_mut() {
+                let slot = &mut self.slots[partition.slot];
+                if partition.log.retain(now, &mut slot.store) {
+                    slot.newest = slot.newest.max(slot.store.pending_seq());
+                }
+            }
+        }
+        for index in 0..self.slots.len() {
+            let mut ops = std::mem::take(&mut fx.ops);
+            let slot = &mut self.slots[index];
+            slot.store.poll(&mut ops);
+            if slot.store.checkpoint_due() || self.checkpoint_wanted {
+                let states = slot_states(&self.partitions, index);
+                slot.store.checkpoint(states, &mut ops);
+            }
+            let store = slot.store.id();
+            fx.out
+                .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
+            fx.ops = ops;
+        }
+        self.checkpoint_wanted = false;
+    }
+
+    /// Asks for a checkpoint of every store at the next idle moment (before a shutdown).
+    pub fn want_checkpoint(&mut self) {
+        self.checkpoint_wanted = true;
+    }
+
+    /// Whether nothing is on its way to a disk and nobody waits.
+    pub fn is_quiet(&self) -> bool {
+        self.slots
+            .iter()
+            .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
+    }
+
+    /// The next time at which `idle` has something to do by itself.
+    pub fn next_deadline(&self) -> Mono {
+        self.next_retention
+    }
+
+    /// A disk operation ended.
+    pub fn on_disk(
+        &mut self,
+        store: StoreId,
+        id: IoId,
+        result: Result<(), DiskError>,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some(index) = self.slot_of(store) else {
+            return;
+        };
+        let mut ops = std::mem::take(&mut fx.ops);
+        let mut events = Vec::new();
+        self.slots[index]
+            .store
+            .on_disk(id, result, &mut ops, &mut events);
+        fx.out
+            .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
+        fx.ops = ops;
+        for event in events {
+            match event {
+                StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
+                StoreEvent::Failed(error) => fx.out.push(super::fatal::disk_failed(store, &error)),
+            }
+        }
+    }
+
+    /// Moves high watermarks, wakes fetches, then releases acknowledgements: a client that saw its
+    /// acknowledgement finds the record when it fetches.
+    fn on_durable(&mut self, index: usize, flush: FlushSeq, fx: &mut Fx<'_>) {
+        let slot = &mut self.slots[index];
+        slot.durable = slot.durable.max(flush);
+        while let Some(&(seq, log, bytes)) = slot.dirty.front() {
+            if seq > flush {
+                break;
+            }
+            slot.dirty.pop_front();
+            let Some(partition) = self.partitions.get_mut(&log) else {
+                continue;
+            };
+            if partition.log.on_durable(flush).is_some() {
+                self.watches.advanced(partition, bytes as u64, fx);
+            }
+        }
+        while let Some((seq, _)) = slot.acks.front() {
+            if *seq > flush {
+                break;
+            }
+            if let Some((_, ack)) = slot.acks.pop_front() {
+                Self::answer(ack, &mut self.control_done, fx);
+            }
+        }
+    }
+
+    fn start_read(&mut self, pieces: Vec<Piece>, job: ReadJob, fx: &mut Fx<'_>) {
+        self.reads_started += 1;
+        self.reads.insert(self.reads_started, job);
+        fx.out.push(Output::Read {
+            id: ReadId(self.reads_started),
+            pieces,
+        });
+    }
+
+    /// Reads on for a fetch that cannot go on without bytes from the file.
+    pub fn scan_for_fetch(
+        &mut self,
+        pieces: Vec<Piece>,
+        job: FetchJob,
+        log: LogId,
+        ticket: Ticket,
+        fx: &mut Fx<'_>,
+    ) {
+        self.start_read(pieces, ReadJob::Fetch(job, log, ticket), fx);
+    }
+
+    /// The same for a query.
+    pub fn scan_for_query(
+        &mut self,
+        pieces: Vec<Piece>,
+        job: QueryJob,
+        log: LogId,
+        ticket: Ticket,
+        fx: &mut Fx<'_>,
+    ) {
+        self.start_read(pieces, ReadJob::Query(job, log, ticket), fx);
+    }
+
+    /// A read of the store file ended: go on with what waited for it.
+    pub fn on_read(
+        &mut self,
+        now: Now,
+        id: ReadId,
+        result: Result<Bytes, DiskError>,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some(job) = self.reads.remove(&id.0) else {
+            return;
+        };
+        match job {
+            ReadJob::Fetch(mut job, log, ticket) => {
+                match result {
+                    Ok(bytes) => self.scanned(log, ticket, &bytes),
+                    Err(_) => job.fail(ErrorCode::KafkaStorageError),
+                }
+                self.run_fetch(job, fx);
+            }
+            ReadJob::Query(mut job, log, ticket) => {
+                match result {
+                    Ok(bytes) => self.scanned(log, ticket, &bytes),
+                    Err(_) => job.fail(ErrorCode::KafkaStorageError),
+                }
+                self.run_query(now, job, fx);
+            }
+            ReadJob::LoadScan(log, ticket, offset) => match result {
+                Ok(bytes) => {
+                    self.scanned(log, ticket, &bytes);
+                    self.load(log, offset, fx);
+                }
+                Err(error) => self.loaded.push_back((log, Err(error))),
+            },
+            ReadJob::Load(log) => self.loaded.push_back((log, result)),
+        }
+    }
+
+    fn scanned(&mut self, log: LogId, ticket: Ticket, bytes: &[u8]) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
+            // What cannot be understood is reported by the read that follows.
+            let _ = partition.log.scanned(ticket, bytes);
+        }
+    }
+
+    /// Reads the next part of a log from `offset` into memory; it comes back through
+    /// [`Owner::loaded`], empty at the high watermark. For the control shard's own topics.
+    pub fn load(&mut self, log: LogId, offset: Offset, fx: &mut Fx<'_>) {
+        /// Large enough that a start is few reads, small enough to be no burden.
+        const LOAD_BYTES: usize = 1 << 20;
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            self.loaded.push_back((log, Ok(Bytes::new())));
+            return;
+        };
+        let store = &self.slots[partition.slot].store;
+        match partition.log.read(store, offset, LOAD_BYTES, true) {
+            Ok(ReadOutcome::Plan { pieces, .. }) => {
+                if let Some(bytes) = in_memory(&pieces) {
+                    self.loaded.push_back((log, Ok(bytes)));
+                } else {
+                    self.start_read(pieces, ReadJob::Load(log), fx);
+                }
+            }
+            Ok(ReadOutcome::Scan { pieces, ticket }) => {
+                self.start_read(pieces, ReadJob::LoadScan(log, ticket, offset), fx);
+            }
+            Err(_) => self.loaded.push_back((log, Ok(Bytes::new()))),
+        }
+    }
+
+    /// Serves by a new image: opens or creates the logs of this shard's partitions, applies topic
+    /// settings, deletes logs that no partition owns any more.
+    pub fn apply_image(&mut self, now: Now, image: &Image) {
+        let mut wanted: IdMap<LogId, ()> = IdMap::default();
+        for topic in image.topics() {
+            let mut config = None;
+            for (index, partition) in topic.partitions.iter().enumerate() {
+                let Some(slot) = self.slot_of(partition.store) else {
+                    continue;
+                };
+                wanted.insert(partition.log, ());
+                let config = config
+                    .get_or_insert_with(|| TopicConfig::effective(&self.config, &topic.configs));
+                self.open(now, slot, topic, index as i32, partition, config);
+            }
+        }
+        let orphans: Vec<LogId> = self
+            .partitions
+            .keys()
+            .filter(|log| **log != METADATA_LOG && !wanted.contains_key(log))
+            .copied()
+            .collect();
+        for log in orphans {
+            if let Some(partition) = self.partitions.remove(&log) {
+                let slot = &mut self.slots[partition.slot];
+                slot.newest = slot.newest.max(slot.store.delete_log(log));
+            }
+        }
+        // Logs that recovery found but whose topic was removed, or never committed.
+        for slot in &mut self.slots {
+            let gone: Vec<LogId> = slot.recovered.keys().copied().collect();
+            for log in gone {
+                if log != METADATA_LOG {
+                    slot.recovered.remove(&log);
+                    slot.newest = slot.newest.max(slot.store.delete_log(log));
+                }
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        now: Now,
+        slot: usize,
+        topic: &Topic,
+        index: i32,
+        partition: &controller::Partition,
+        config: &TopicConfig,
+    ) {
+        let log_config = log_config(config, &self.config);
+        if let Some(open) = self.partitions.get_mut(&partition.log) {
+            open.log.set_config(log_config);
+            open.min_insync_replicas = config.min_insync_replicas;
+            return;
+        }
+        let label = LogLabel {
+            topic: topic.name.to_string(),
+            topic_id: topic.id,
+            partition: index,
+        };
+        self.open_log(now, slot, partition.log, label, log_config);
+        if let Some(open) = self.partitions.get_mut(&partition.log) {
+            open.min_insync_replicas = config.min_insync_replicas;
+        }
+    }
+
+    /// Opens a recovered log or creates it.
+    pub fn open_log(
+        &mut self,
+        now: Now,
+        index: usize,
+        id: LogId,
+        label: LogLabel,
+        config: LogConfig,
+    ) {
+        let slot = &mut self.slots[index];
+        let log = if let Some(mut log) = slot.recovered.remove(&id) {
+            log.set_config(config);
+            log
+        } else {
+            let log = Log::create(id, label, config, now, &mut slot.store);
+            slot.newest = slot.newest.max(slot.store.pending_seq());
+            log
+        };
+        self.partitions.insert(
+            id,
+            Partition {
+                log,
+                slot: index,
+                min_insync_replicas: 1,
+                watchers: Vec::new(),
+            },
+        );
+    }
+
+    /// The invariants of everything owned; panics where one is broken.
+    pub fn invariants(&self) {
+        for partition in self.partitions.values() {
+            partition.log.invariants();
+        }
+        for slot in &self.slots {
+            slot.store.invariants();
+        }
+    }
+
+    /// Logs by id with their high watermark, for the simulator's oracle.
+    pub fn watermarks(&self) -> BTreeMap<LogId, Offset> {
+        self.partitions
+            .iter()
+            .map(|(id, partition)| (*id, partition.log.high_watermark()))
+            .collect()
+    }
+}
+
+fn slot_states(partitions: &IdMap<LogId, Partition>, index: usize) -> Vec<(LogId, Bytes)> {
+    partitions
+        .iter()
+        .filter(|(_, partition)| partition.slot == index)
+        .map(|(id, partition)| (*id, partition.log.state()))
+        .collect()
+}
+
+fn in_memory(pieces: &[Piece]) -> Option<Bytes> {
+    match pieces {
+        [] => Some(Bytes::new()),
+        [Piece::Memory(bytes)] => Some(bytes.clone()),
+        many => {
+            let mut joined = Vec::with_capacity(many.iter().map(Piece::len).sum());
+            for piece in many {
+                match piece {
+                    Piece::Memory(bytes) => joined.extend_from_slice(bytes),
+                    Piece::File { .. } => return None,
+                }
+            }
+            Some(joined.into())
+        }
+    }
+}
+
+/// What a log needs to know of a topic's settings.
+pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
+    LogConfig {
+        segment_bytes: topic.segment_bytes as u64,
+        segment_ms: topic.segment_ms,
+        retention_ms: topic.retention_ms,
+        retention_bytes: topic.retention_bytes,
+        max_message_bytes: topic.max_message_bytes as u64,
+        timestamp_type: topic.message_timestamp_type,
+        timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
+        timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
+        producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
+    }
+}

@@ -1,0 +1,233 @@
+//! Produce (key 0), versions 3 to 13.
+//!
+//! Front: validates each batch (format, CRC) where it arrived and passes it to the store that owns the
+//! partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both answered
+//! after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
+//! error then closes the connection, as in Kafka, since there is no other way to tell.
+//!
+//! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
+//! coordinator.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::conns::ReplyTo;
+use super::front::{Front, Pending};
+use super::owner::{Ack, Owner};
+use super::{Failure, Fx, Msg, ProducePart, Produced, ReqRef};
+use crate::base::{ErrorCode, Now, StoreId};
+use crate::record;
+use crate::store::Piece;
+use crate::wire::produce::{
+    ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse, codec_allowed,
+    encode_response,
+};
+use crate::wire::{RequestHeader, TopicRef};
+
+/// A produce request whose partitions are on their way.
+#[derive(Debug)]
+pub(super) struct PendingProduce {
+    reply_to: ReplyTo,
+    correlation_id: i32,
+    version: i16,
+    acks: i16,
+    /// Topics as the client named them, each with its number of partitions.
+    topics: Vec<(TopicRef, usize)>,
+    /// All partitions in the order of the request.
+    slots: Vec<(i32, Option<Result<Produced, Failure>>)>,
+    open: usize,
+}
+
+impl Front {
+    /// Takes a produce request. `Err` closes the connection.
+    pub fn produce(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let request =
+            ProduceRequest::parse(body, header.version).map_err(|error| error.to_string())?;
+        let bad_acks = !matches!(request.acks, -1..=1);
+        let mut by_store: BTreeMap<StoreId, Vec<ProducePart>> = BTreeMap::new();
+        let mut pending = PendingProduce {
+            reply_to,
+            correlation_id: header.correlation_id,
+            version: header.version,
+            acks: request.acks,
+            topics: Vec::with_capacity(request.topics.len()),
+            slots: Vec::new(),
+            open: 0,
+        };
+        for topic in request.topics {
+            pending
+                .topics
+                .push((topic.topic.clone(), topic.partitions.len()));
+            for partition in topic.partitions {
+                let slot = pending.slots.len() as u32;
+                let outcome = if bad_acks {
+                    Err((ErrorCode::InvalidRequiredAcks, None))
+                } else {
+                    self.locate_batch(
+                        &topic.topic,
+                        partition.index,
+                        partition.records,
+                        slot,
+                        header.version,
+                    )
+                };
+                let outcome = match outcome {
+                    Ok((store, mut part)) => {
+                        part.acks_all = request.acks == -1;
+                        by_store.entry(store).or_default().push(part);
+                        pending.open += 1;
+                        None
+                    }
+                    Err(failure) => Some(Err(failure)),
+                };
+                pending.slots.push((partition.index, outcome));
+            }
+        }
+        if by_store.is_empty() {
+            self.finish_produce(pending, fx);
+            return Ok(());
+        }
+        let id = self.park(Pending::Produce(pending));
+        let req = ReqRef { shard: fx.me, id };
+        for (store, parts) in by_store {
+            fx.send(self.owner_of(store), Msg::Produce { req, store, parts });
+        }
+        Ok(())
+    }
+
+    fn locate_batch(
+        &self,
+        topic: &TopicRef,
+        index: i32,
+        records: Option<Bytes>,
+        slot: u32,
+        version: i16,
+    ) -> Result<(StoreId, ProducePart), Failure> {
+        let (topic, partition) = self.partition(topic, index).map_err(|code| (code, None))?;
+        if topic.internal {
+            let why = format!("{} is written by the broker alone.", topic.name);
+            return Err((ErrorCode::InvalidTopicException, Some(why)));
+        }
+        let batch = records.unwrap_or_default();
+        let info = record::validate_produced(&batch)
+            .map_err(|(code, why)| (code, Some(why.to_string())))?;
+        if !codec_allowed(version, info.codec()) {
+            return Err((ErrorCode::UnsupportedCompressionType, None));
+        }
+        if info.is_transactional() {
+            let why = "Transactions are not supported yet.".to_string();
+            return Err((ErrorCode::InvalidTxnState, Some(why)));
+        }
+        let part = ProducePart {
+            slot,
+            log: partition.log,
+            batch,
+            info,
+            acks_all: false,
+        };
+        Ok((partition.store, part))
+    }
+
+    /// Some partitions of a produce request are durable or refused.
+    pub fn produce_done(
+        &mut self,
+        id: u64,
+        results: Vec<(u32, Result<Produced, Failure>)>,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some(Pending::Produce(pending)) = self.pending_mut(id) else {
+            return;
+        };
+        for (slot, result) in results {
+            pending.slots[slot as usize].1 = Some(result);
+            pending.open -= 1;
+        }
+        if pending.open == 0
+            && let Some(Pending::Produce(pending)) = self.unpark(id)
+        {
+            self.finish_produce(pending, fx);
+        }
+    }
+
+    fn finish_produce(&mut self, pending: PendingProduce, fx: &mut Fx<'_>) {
+        if pending.acks == 0 {
+            let failed = pending
+                .slots
+                .iter()
+                .find_map(|(_, outcome)| outcome.as_ref()?.as_ref().err());
+            if let Some((code, why)) = failed {
+                let why = why.as_deref().unwrap_or(code.message());
+                let reason = format!("produce with acks=0 failed: {code}: {why}");
+                self.conns.close(pending.reply_to.conn, reason, fx.out);
+            } else {
+                self.conns.reply(pending.reply_to, Vec::new(), fx.out);
+            }
+            return;
+        }
+        let mut slots = pending.slots.into_iter();
+        let topics: Vec<ProduceTopicResponse> = pending
+            .topics
+            .into_iter()
+            .map(|(topic, partitions)| ProduceTopicResponse {
+                topic,
+                partitions: slots.by_ref().take(partitions).map(answer).collect(),
+            })
+            .collect();
+        let response = ProduceResponse {
+            topics,
+            throttle_time_ms: 0,
+        };
+        let frame = encode_response(pending.correlation_id, pending.version, &response);
+        self.conns
+            .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
+    }
+}
+
+fn answer((index, outcome): (i32, Option<Result<Produced, Failure>>)) -> ProducePartitionResponse {
+    match outcome.unwrap_or(Err((ErrorCode::UnknownServerError, None))) {
+        Ok(produced) => ProducePartitionResponse {
+            index,
+            error: ErrorCode::None,
+            base_offset: produced.base_offset.0,
+            log_append_time: produced.log_append_time_ms,
+            log_start_offset: produced.log_start.0,
+            error_message: None,
+        },
+        Err((error, message)) => {
+            ProducePartitionResponse::failed(index, error, message.map(Cow::Owned))
+        }
+    }
+}
+
+impl Owner {
+    /// Appends the parts of a produce request that belong to one store.
+    pub fn produce(
+        &mut self,
+        now: Now,
+        req: ReqRef,
+        store: StoreId,
+        parts: Vec<ProducePart>,
+        fx: &mut Fx<'_>,
+    ) {
+        let results = parts
+            .into_iter()
+            .map(|part| {
+                let result = self.append(now, part.log, part.batch, &part.info, part.acks_all);
+                (part.slot, result)
+            })
+            .collect();
+        let ack = Ack::Produce { req, results };
+        match self.slot_of(store) {
+            Some(slot) => self.ack_after(slot, ack, fx),
+            None => debug_assert!(false, "a produce for a store of another shard"),
+        }
+    }
+}

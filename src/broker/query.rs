@@ -1,0 +1,418 @@
+//! ListOffsets (key 2, versions 1 to 11), OffsetForLeaderEpoch (23, 2 to 4) and
+//! DeleteRecords (21, 0 to 2): questions about offsets that the logs answer.
+//!
+//! Deviations: the special timestamps of tiered storage (-4, -5) are answered as Kafka does without
+//! tiered storage: -4 as the earliest, -5 as unknown (-1). A lookup may have to read and open a batch;
+//! it waits for the disk without holding up the shard.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kafka_wire as kw;
+
+use super::conns::ReplyTo;
+use super::front::{Front, Pending};
+use super::owner::{Ack, Owner};
+use super::{Answered, Fx, Msg, Query, ReqRef};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
+use crate::log::TimeLookup;
+use crate::store::Piece;
+use crate::wire::{self, RequestHeader, TopicRef};
+
+/// Which API a pending query answers, with what it echoes of the request.
+#[derive(Debug)]
+enum Shape {
+    ListOffsets(kw::ListOffsetsRequest),
+    EpochEnd(kw::OffsetForLeaderEpochRequest),
+    DeleteRecords(kw::DeleteRecordsRequest),
+}
+
+/// A query whose partitions are being asked.
+#[derive(Debug)]
+pub(super) struct PendingQuery {
+    reply_to: ReplyTo,
+    correlation_id: i32,
+    version: i16,
+    shape: Shape,
+    slots: Vec<Option<Result<Answered, ErrorCode>>>,
+    open: usize,
+}
+
+/// The part of a query that one shard works on.
+#[derive(Debug)]
+pub(super) struct QueryJob {
+    req: ReqRef,
+    todo: Vec<(u32, LogId, Query)>,
+    /// Answers so far, by slot.
+    pub done: Vec<(u32, Result<Answered, ErrorCode>)>,
+}
+
+impl QueryJob {
+    /// The question at hand cannot be answered.
+    pub fn fail(&mut self, code: ErrorCode) {
+        if let Some((slot, ..)) = self.todo.pop() {
+            self.done.push((slot, Err(code)));
+        }
+    }
+}
+
+impl Front {
+    /// ListOffsets.
+    pub fn list_offsets(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let request: kw::ListOffsetsRequest =
+            wire::decode(body, header.version).map_err(|error| error.to_string())?;
+        let mut asks = Vec::new();
+        for topic in &request.topics {
+            let name = TopicRef::Name(topic.name.clone());
+            for partition in &topic.partitions {
+                let query = match partition.timestamp {
+                    -2 | -4 => Ok(Query::Earliest),
+                    -1 => Ok(Query::Latest),
+                    -3 if header.version >= 7 => Ok(Query::MaxTimestamp),
+                    at if at >= 0 => Ok(Query::AtTime(at)),
+                    -5 if header.version >= 9 => Err(ErrorCode::None),
+                    _ => Err(ErrorCode::UnsupportedVersion),
+                };
+                let epoch = partition.current_leader_epoch;
+                asks.push((name.clone(), partition.partition_index, epoch, query));
+            }
+        }
+        self.ask(reply_to, header, asks, Shape::ListOffsets(request), fx);
+        Ok(())
+    }
+
+    /// OffsetForLeaderEpoch.
+    pub fn offset_for_leader_epoch(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let request: kw::OffsetForLeaderEpochRequest =
+            wire::decode(body, header.version).map_err(|error| error.to_string())?;
+        let mut asks = Vec::new();
+        for topic in &request.topics {
+            let name = TopicRef::Name(topic.topic.clone());
+            for partition in &topic.partitions {
+                let query = Ok(Query::EpochEnd(partition.leader_epoch));
+                let epoch = partition.current_leader_epoch;
+                asks.push((name.clone(), partition.partition, epoch, query));
+            }
+        }
+        self.ask(reply_to, header, asks, Shape::EpochEnd(request), fx);
+        Ok(())
+    }
+
+    /// DeleteRecords.
+    pub fn delete_records(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let request: kw::DeleteRecordsRequest =
+            wire::decode(body, header.version).map_err(|error| error.to_string())?;
+        let mut asks = Vec::new();
+        for topic in &request.topics {
+            let name = TopicRef::Name(topic.name.clone());
+            for partition in &topic.partitions {
+                let query = Ok(Query::DeleteBefore(partition.offset));
+                asks.push((name.clone(), partition.partition_index, -1, query));
+            }
+        }
+        self.ask(reply_to, header, asks, Shape::DeleteRecords(request), fx);
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        asks: Vec<(TopicRef, i32, i32, Result<Query, ErrorCode>)>,
+        shape: Shape,
+        fx: &mut Fx<'_>,
+    ) {
+        let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
+        let mut slots = Vec::with_capacity(asks.len());
+        for (topic, index, epoch, query) in asks {
+            let slot = slots.len() as u32;
+            let located = query.and_then(|query| {
+                let (topic, partition) = self.partition(&topic, index)?;
+                if matches!(query, Query::DeleteBefore(_)) && topic.internal {
+                    return Err(ErrorCode::PolicyViolation);
+                }
+                super::check_epoch(epoch, partition.leader_epoch)?;
+                Ok((self.owner_of(partition.store), partition.log, query))
+            });
+            slots.push(match located {
+                Ok((owner, log, query)) => {
+                    by_shard.entry(owner).or_default().push((slot, log, query));
+                    None
+                }
+                // Not an error but an offset that is not known.
+                Err(ErrorCode::None) => Some(Ok(Answered {
+                    offset: -1,
+                    timestamp_ms: -1,
+                    leader_epoch: -1,
+                })),
+                Err(code) => Some(Err(code)),
+            });
+        }
+        let pending = PendingQuery {
+            reply_to,
+            correlation_id: header.correlation_id,
+            version: header.version,
+            shape,
+            open: by_shard.values().map(Vec::len).sum(),
+            slots,
+        };
+        if pending.open == 0 {
+            self.finish_query(pending, fx);
+            return;
+        }
+        let id = self.park(Pending::Query(pending));
+        let req = ReqRef { shard: fx.me, id };
+        for (shard, parts) in by_shard {
+            fx.send(shard, Msg::Query { req, parts });
+        }
+    }
+
+    /// Some logs have answered.
+    pub fn query_done(
+        &mut self,
+        id: u64,
+        results: Vec<(u32, Result<Answered, ErrorCode>)>,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some(Pending::Query(pending)) = self.pending_mut(id) else {
+            return;
+        };
+        for (slot, result) in results {
+            pending.slots[slot as usize] = Some(result);
+            pending.open -= 1;
+        }
+        if pending.open == 0
+            && let Some(Pending::Query(pending)) = self.unpark(id)
+        {
+            self.finish_query(pending, fx);
+        }
+    }
+
+    fn finish_query(&mut self, pending: PendingQuery, fx: &mut Fx<'_>) {
+        let mut answers = pending
+            .slots
+            .into_iter()
+            .map(|slot| slot.unwrap_or(Err(ErrorCode::UnknownServerError)));
+        let (id, version) = (pending.correlation_id, pending.version);
+        let frame = match pending.shape {
+            Shape::ListOffsets(request) => {
+                let response = list_offsets_response(request, &mut answers);
+                wire::encode_response(id, version, &response)
+            }
+            Shape::EpochEnd(request) => {
+                let response = epoch_end_response(request, &mut answers);
+                wire::encode_response(id, version, &response)
+            }
+            Shape::DeleteRecords(request) => {
+                let response = delete_records_response(request, &mut answers);
+                wire::encode_response(id, version, &response)
+            }
+        };
+        self.reply_or_close(pending.reply_to, frame, fx);
+    }
+}
+
+/// The answers in the order in which the partitions were asked.
+type Answers<'a> = &'a mut dyn Iterator<Item = Result<Answered, ErrorCode>>;
+
+fn next(answers: Answers<'_>) -> (i16, Answered) {
+    const UNKNOWN: Answered = Answered {
+        offset: -1,
+        timestamp_ms: -1,
+        leader_epoch: -1,
+    };
+    match answers.next() {
+        Some(Ok(answered)) => (ErrorCode::None.code(), answered),
+        Some(Err(code)) => (code.code(), UNKNOWN),
+        None => (ErrorCode::UnknownServerError.code(), UNKNOWN),
+    }
+}
+
+fn list_offsets_response(
+    request: kw::ListOffsetsRequest,
+    answers: Answers<'_>,
+) -> kw::ListOffsetsResponse {
+    let mut response = kw::ListOffsetsResponse::default();
+    for topic in request.topics {
+        let mut out = kw::list_offsets_response::ListOffsetsTopicResponse::default();
+        out.name = topic.name;
+        for partition in topic.partitions {
+            let (error_code, answered) = next(answers);
+            let mut result = kw::list_offsets_response::ListOffsetsPartitionResponse::default();
+            result.partition_index = partition.partition_index;
+            result.error_code = error_code;
+            result.timestamp = answered.timestamp_ms;
+            result.offset = answered.offset;
+            result.leader_epoch = answered.leader_epoch;
+            out.partitions.push(result);
+        }
+        response.topics.push(out);
+    }
+    response
+}
+
+fn epoch_end_response(
+    request: kw::OffsetForLeaderEpochRequest,
+    answers: Answers<'_>,
+) -> kw::OffsetForLeaderEpochResponse {
+    let mut response = kw::OffsetForLeaderEpochResponse::default();
+    for topic in request.topics {
+        let mut out = kw::offset_for_leader_epoch_response::OffsetForLeaderTopicResult::default();
+        out.topic = topic.topic;
+        for partition in topic.partitions {
+            let (error_code, answered) = next(answers);
+            let mut result = kw::offset_for_leader_epoch_response::EpochEndOffset::default();
+            result.partition = partition.partition;
+            result.error_code = error_code;
+            result.leader_epoch = answered.leader_epoch;
+            result.end_offset = answered.offset;
+            out.partitions.push(result);
+        }
+        response.topics.push(out);
+    }
+    response
+}
+
+fn delete_records_response(
+    request: kw::DeleteRecordsRequest,
+    answers: Answers<'_>,
+) -> kw::DeleteRecordsResponse {
+    let mut response = kw::DeleteRecordsResponse::default();
+    for topic in request.topics {
+        let mut out = kw::delete_records_response::DeleteRecordsTopicResult::default();
+        out.name = topic.name;
+        for partition in topic.partitions {
+            let (error_code, answered) = next(answers);
+            let mut result = kw::delete_records_response::DeleteRecordsPartitionResult::default();
+            result.partition_index = partition.partition_index;
+            result.low_watermark = answered.offset;
+            result.error_code = error_code;
+            out.partitions.push(result);
+        }
+        response.topics.push(out);
+    }
+    response
+}
+
+/// What one log says to a question.
+enum Step {
+    Answer(Answered),
+    Read(Vec<Piece>, crate::log::Ticket),
+}
+
+impl Owner {
+    /// Answers questions about logs of this shard.
+    pub fn query(
+        &mut self,
+        now: Now,
+        req: ReqRef,
+        parts: Vec<(u32, LogId, Query)>,
+        fx: &mut Fx<'_>,
+    ) {
+        let job = QueryJob {
+            req,
+            todo: parts,
+            done: Vec::new(),
+        };
+        self.run_query(now, job, fx);
+    }
+
+    /// Goes on with a query until it is answered or has to read.
+    pub fn run_query(&mut self, now: Now, mut job: QueryJob, fx: &mut Fx<'_>) {
+        let mut changed = None;
+        while let Some(&(slot, log, query)) = job.todo.last() {
+            let Some(partition) = self.partitions.get(&log) else {
+                job.fail(ErrorCode::UnknownTopicOrPartition);
+                continue;
+            };
+            if matches!(query, Query::DeleteBefore(_)) {
+                changed = Some(partition.slot);
+            }
+            match self.ask_log(now, log, query) {
+                Ok(Step::Answer(answered)) => {
+                    job.todo.pop();
+                    job.done.push((slot, Ok(answered)));
+                }
+                Ok(Step::Read(pieces, ticket)) => {
+                    return self.scan_for_query(pieces, job, log, ticket, fx);
+                }
+                Err(code) => job.fail(code),
+            }
+        }
+        let req = job.req;
+        if let Some(slot) = changed {
+            return self.ack_after(slot, Ack::Query { req, answers: job }, fx);
+        }
+        fx.send(
+            req.shard,
+            Msg::QueryDone {
+                id: req.id,
+                results: job.done,
+            },
+        );
+    }
+
+    fn ask_log(&mut self, now: Now, log: LogId, query: Query) -> Result<Step, ErrorCode> {
+        let partition = self
+            .partitions
+            .get_mut(&log)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let slot = &mut self.slots[partition.slot];
+        let log = &mut partition.log;
+        let here = |offset: Offset, timestamp_ms: i64, epoch: i32| {
+            Step::Answer(Answered {
+                offset: offset.0,
+                timestamp_ms,
+                leader_epoch: epoch,
+            })
+        };
+        let lookup = match query {
+            Query::Earliest => {
+                return Ok(here(log.start_offset(), -1, log.leader_epoch().0));
+            }
+            Query::Latest => {
+                return Ok(here(log.high_watermark(), -1, log.leader_epoch().0));
+            }
+            Query::EpochEnd(epoch) => {
+                let (epoch, end) = log.end_offset_for_epoch(LeaderEpoch(epoch));
+                return Ok(here(end, -1, epoch.0));
+            }
+            Query::DeleteBefore(offset) => {
+                let start = log
+                    .delete_records(now, Offset(offset), &mut slot.store)
+                    .map_err(|(code, _)| code)?;
+                slot.newest = slot.newest.max(slot.store.pending_seq());
+                return Ok(here(start, -1, -1));
+            }
+            Query::MaxTimestamp => log.max_timestamp(&slot.store)?,
+            Query::AtTime(at) => log.offset_for_time(&slot.store, at)?,
+        };
+        Ok(match lookup {
+            TimeLookup::Found {
+                offset,
+                timestamp,
+                epoch,
+            } => here(offset, timestamp, epoch.0),
+            TimeLookup::NotFound => here(Offset(-1), -1, -1),
+            TimeLookup::Scan { pieces, ticket } => Step::Read(pieces, ticket),
+        })
+    }
+}

@@ -1,0 +1,350 @@
+//! The brain of one core: takes inputs, asks the machines, gives outputs. One
+//! entry, [`Shard::handle`]; the driver calls it from one place, one input at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::admin::{self, Answer, Ctx};
+use super::control::Control;
+use super::front::Front;
+use super::groups::{GroupService, NodeInfo};
+use super::owner::Owner;
+use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
+use crate::base::{Mono, Now, ShardId};
+use crate::config::BrokerConfig;
+use crate::group::GroupConfig;
+use crate::store::Piece;
+use crate::wire;
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct ShardSetup {
+    /// Which one it is.
+    pub id: ShardId,
+    /// How many there are on this node.
+    pub shards: u16,
+    /// The node's configuration.
+    pub config: Arc<BrokerConfig>,
+    /// Where its randomness starts; must differ from shard to shard and from start to start.
+    pub seed: u64,
+    /// The stores it owns, opened or formatted.
+    pub slots: Vec<StoreSlot>,
+    /// The owner of each store of the node, by number.
+    pub owners: Vec<ShardId>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    front: Front,
+    owner: Owner,
+    /// On shard 0 alone.
+    control: Option<Control>,
+    local: VecDeque<Msg>,
+    ready: bool,
+    draining: Draining,
+    wake_at: Mono,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// Waiting for what is in flight.
+    InFlight,
+    /// Waiting for the last checkpoint.
+    Checkpoint,
+    Done,
+}
+
+impl Shard {
+    /// A shard that has not been started: its first input must be [`Input::Start`].
+    #[must_use]
+    pub fn new(setup: ShardSetup) -> Self {
+        let config = setup.config;
+        let stores = setup.owners.len() as u16;
+        let control = (setup.id == ShardId(0)).then(|| {
+            let groups = GroupService::new(group_config(&config), node(&config), setup.seed);
+            Control::new(
+                Arc::clone(&config),
+                groups,
+                setup.shards,
+                stores,
+                setup.seed,
+            )
+        });
+        Self {
+            id: setup.id,
+            front: Front::new(Arc::clone(&config), setup.owners, setup.seed),
+            owner: Owner::new(setup.id, config, setup.slots),
+            control,
+            local: VecDeque::new(),
+            ready: false,
+            draining: Draining::No,
+            wake_at: Mono(0),
+        }
+    }
+
+    /// Handles one input. Outputs are appended to `out`; their order matters.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let mut local = std::mem::take(&mut self.local);
+        let mut fx = Fx {
+            me: self.id,
+            out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        self.input(now, input, &mut fx);
+        while let Some(msg) = fx.local.pop_front() {
+            self.message(now, self.id, msg, &mut fx);
+        }
+        self.local = local;
+    }
+
+    fn input(&mut self, now: Now, input: Input, fx: &mut Fx<'_>) {
+        match input {
+            Input::Start => {
+                if let Some(control) = &mut self.control {
+                    control.start(now, &mut self.owner, fx);
+                }
+                self.control_follow_up(now, fx);
+            }
+            Input::ConnOpened {
+                conn,
+                peer,
+                listener,
+            } => self.front.conns.open(conn, peer, listener),
+            Input::Request { conn, frame } => self.request(now, conn, frame, fx),
+            Input::ConnClosed { conn } => {
+                self.front.conns.closed(conn);
+                self.front.fetch_abandoned(conn, fx);
+            }
+            Input::Mesh { from, msg } => self.message(now, from, *msg, fx),
+            Input::Disk { store, id, result } => {
+                self.owner.on_disk(store, id, result, fx);
+                self.control_follow_up(now, fx);
+            }
+            Input::Read { id, result } => {
+                self.owner.on_read(now, id, result, fx);
+                self.control_follow_up(now, fx);
+            }
+            Input::Idle => self.idle(now, fx),
+            Input::Shutdown => {
+                self.draining = Draining::InFlight;
+                self.front.fetch_deadlines(now, true, fx);
+            }
+        }
+    }
+
+    fn message(&mut self, now: Now, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
+        match msg {
+            Msg::Produce { req, store, parts } => self.owner.produce(now, req, store, parts, fx),
+            Msg::ProduceDone { id, results } => self.front.produce_done(id, results, fx),
+            Msg::Fetch {
+                req,
+                round,
+                parts,
+                bytes_max,
+                watch,
+            } => self.owner.fetch(req, round, parts, bytes_max, watch, fx),
+            Msg::FetchDone {
+                id,
+                round,
+                parts,
+                watching,
+            } => self.front.fetch_done(now, id, round, parts, watching, fx),
+            Msg::FetchReady { id } => self.front.fetch_ready(now, id, fx),
+            Msg::FetchCancel { req } => self.owner.fetch_cancel(req),
+            Msg::Query { req, parts } => self.owner.query(now, req, parts, fx),
+            Msg::QueryDone { id, results } => self.front.query_done(id, results, fx),
+            Msg::Control { req, call } => {
+                if let Some(control) = &mut self.control {
+                    control.call(now, req, call, &mut self.owner, fx);
+                }
+                self.control_follow_up(now, fx);
+            }
+            Msg::ControlDone { id, answer } => self.front.control_done(id, answer, fx),
+            Msg::Image(image) => {
+                self.owner.apply_image(now, &image);
+                let version = image.version;
+                self.front.image = image;
+                fx.send(ShardId(0), Msg::ImageApplied { version });
+                match &mut self.control {
+                    Some(control) => control.image_applied(now, &mut self.owner, fx),
+                    None if !self.ready => fx.out.push(Output::Ready),
+                    None => {}
+                }
+                self.ready = true;
+                self.control_follow_up(now, fx);
+            }
+            Msg::ImageApplied { version } => {
+                if let Some(control) = &mut self.control {
+                    control.served(now, from, version, &mut self.owner, fx);
+                }
+            }
+        }
+    }
+
+    /// Lets the control shard take what its appends and reads have come to.
+    fn control_follow_up(&mut self, now: Now, fx: &mut Fx<'_>) {
+        let Some(control) = &mut self.control else {
+            return;
+        };
+        while !self.owner.control_done.is_empty() || !self.owner.loaded.is_empty() {
+            control.durable(now, &mut self.owner, fx);
+            control.loaded(now, &mut self.owner, fx);
+        }
+    }
+
+    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, fx: &mut Fx<'_>) {
+        let outcome = self.take_request(now, conn, frame, fx);
+        if let Err(why) = outcome {
+            self.front.conns.close(conn, why, fx.out);
+        }
+    }
+
+    /// One client request. `Err` is the reason to close the connection.
+    fn take_request(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        frame: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let Some(client) = self.front.conns.get(conn) else {
+            return Ok(());
+        };
+        let (listener, peer) = (client.listener, client.peer);
+        let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
+        let Some(to) = self.front.conns.expect_reply(conn) else {
+            return Ok(());
+        };
+        match header.key {
+            0 => self.front.produce(to, &header, body, fx),
+            1 => self.front.fetch(now, to, &header, body, fx),
+            2 => self.front.list_offsets(to, &header, body, fx),
+            21 => self.front.delete_records(to, &header, body, fx),
+            23 => self.front.offset_for_leader_epoch(to, &header, body, fx),
+            _ => {
+                let call = ControlCall {
+                    client_host: peer.ip().to_string(),
+                    header,
+                    body,
+                    listener,
+                };
+                match self.answer_here(&call) {
+                    Some(Answer::Reply(frame)) => {
+                        let pieces = vec![Piece::Memory(frame)];
+                        self.front.conns.reply(to, pieces, fx.out);
+                    }
+                    Some(Answer::Malformed(why)) => return Err(why),
+                    Some(Answer::Commit { .. }) | None => self.front.control(to, call, fx),
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers what the image alone can answer; `None` is for the control shard.
+    fn answer_here(&mut self, call: &ControlCall) -> Option<Answer> {
+        let front = &mut self.front;
+        let ctx = Ctx {
+            image: &front.image,
+            config: &front.config,
+            listener: call.listener,
+            rng: &mut front.rng,
+            stores: front.owners.len() as u16,
+        };
+        let (header, body) = (&call.header, call.body.clone());
+        match header.key {
+            3 if admin::topics_to_auto_create(&ctx, header, body.clone()).is_empty() => {
+                Some(admin::metadata(&ctx, header, body))
+            }
+            18 => Some(admin::api_versions(&ctx, header, body)),
+            32 => Some(admin::describe_configs(&ctx, header, body)),
+            60 => Some(admin::describe_cluster(&ctx, header, body)),
+            75 => Some(admin::describe_topic_partitions(&ctx, header, body)),
+            _ => None,
+        }
+    }
+
+    fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
+        self.front.fetch_deadlines(now, false, fx);
+        if let Some(control) = &mut self.control {
+            control.group_tick(now, &mut self.owner, fx);
+        }
+        // Messages to this shard itself may append: they belong into the flush that starts now.
+        while let Some(msg) = fx.local.pop_front() {
+            self.message(now, self.id, msg, fx);
+        }
+        self.drain(now, fx);
+        self.owner.idle(now, fx);
+        let mut wake_at = self.owner.next_deadline();
+        if let Some((deadline, _)) = self.front.deadlines.first() {
+            wake_at = wake_at.min(*deadline);
+        }
+        if let Some(control) = &self.control
+            && control.load.is_done()
+        {
+            wake_at = wake_at.min(control.groups.next_deadline());
+        }
+        if wake_at != self.wake_at {
+            self.wake_at = wake_at;
+            fx.out.push(Output::WakeAt(wake_at));
+        }
+    }
+
+    /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
+    fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
+        let quiet = self.owner.is_quiet() && self.control.as_ref().is_none_or(Control::is_quiet);
+        match self.draining {
+            Draining::InFlight if quiet => {
+                self.draining = Draining::Checkpoint;
+                self.owner.want_checkpoint();
+            }
+            Draining::Checkpoint if quiet => {
+                self.draining = Draining::Done;
+                fx.out.push(Output::Drained);
+            }
+            Draining::No | Draining::InFlight | Draining::Checkpoint | Draining::Done => {}
+        }
+    }
+
+    /// Checks the invariants of everything in the shard; panics where one is broken. For the simulator.
+    pub fn invariants(&self) {
+        self.owner.invariants();
+    }
+
+    /// The high watermarks of the logs of this shard. For the simulator's oracle.
+    #[must_use]
+    pub fn watermarks(
+        &self,
+    ) -> std::collections::BTreeMap<crate::base::LogId, crate::base::Offset> {
+        self.owner.watermarks()
+    }
+}
+
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms.max(0) as u64,
+        max_size: config.group_max_size.max(1) as usize,
+        offset_metadata_max_bytes: config.offset_metadata_max_bytes.max(0) as usize,
+        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
+            as u64,
+    }
+}
+
+fn node(config: &BrokerConfig) -> NodeInfo {
+    let listeners = 0..config.listeners.0.len();
+    NodeInfo {
+        id: config.node(),
+        endpoints: listeners
+            .map(|listener| config.advertised(listener))
+            .collect(),
+    }
+}

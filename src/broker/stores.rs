@@ -1,0 +1,107 @@
+//! A store with the logs that recovery found in it, as the driver hands it to
+//! the shard that is to own it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Produced;
+use super::owner::{Ack, log_config};
+use crate::base::{IdMap, LogId, Now, StoreId};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::log::{Appended, Log, LogRecovery};
+use crate::store::{
+    DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
+};
+
+/// A store of a shard and who waits for it.
+#[derive(Debug)]
+pub struct StoreSlot {
+    /// The store.
+    pub store: Store,
+    /// Logs found by recovery that no image has claimed yet.
+    pub(super) recovered: IdMap<LogId, Log>,
+    /// Who waits for which flush, in the order of the flushes.
+    pub(super) acks: VecDeque<(FlushSeq, Ack)>,
+    /// Logs with appends that are not durable yet: flush, log, bytes.
+    pub(super) dirty: VecDeque<(FlushSeq, LogId, usize)>,
+    /// Flushes that are durable.
+    pub(super) durable: FlushSeq,
+    /// The last flush that anything of interest is part of.
+    pub(super) newest: FlushSeq,
+}
+
+impl StoreSlot {
+    fn new(store: Store, recovered: IdMap<LogId, Log>) -> Self {
+        Self {
+            durable: store.durable_seq(),
+            newest: store.durable_seq(),
+            store,
+            recovered,
+            acks: VecDeque::new(),
+            dirty: VecDeque::new(),
+        }
+    }
+
+    /// Notes an append: who must be woken when it is durable, and what its producer is told then.
+    pub(super) fn appended(&mut self, log: &Log, appended: Appended, bytes: usize) -> Produced {
+        if !appended.duplicate {
+            self.note_dirty(appended.flush, log.id(), bytes);
+            self.newest = self.newest.max(appended.flush);
+        }
+        Produced {
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time,
+            log_start: log.start_offset(),
+        }
+    }
+
+    /// A log has `bytes` more in a flush.
+    fn note_dirty(&mut self, flush: FlushSeq, log: LogId, bytes: usize) {
+        match self.dirty.back_mut() {
+            Some((seq, last, sum)) if *seq == flush && *last == log => *sum += bytes,
+            _ => self.dirty.push_back((flush, log, bytes)),
+        }
+    }
+}
+
+/// Makes a new store. The driver performs the operations before it does anything else with it.
+#[must_use]
+pub fn format_store(id: StoreId, config: StoreConfig, seed: u64) -> (StoreSlot, Vec<DiskOp>) {
+    let (store, ops) = Store::format(id, config, seed);
+    (StoreSlot::new(store, IdMap::default()), ops)
+}
+
+/// Opens a store after a stop or a crash: replays its journal and rebuilds its logs. Reads block.
+///
+/// # Errors
+/// When the store is damaged where it must not be; nothing is changed then.
+pub fn open_store(
+    id: StoreId,
+    config: StoreConfig,
+    broker: &BrokerConfig,
+    now: Now,
+    file_len: u64,
+    read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
+) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
+    let mut open: IdMap<LogId, LogRecovery> = IdMap::default();
+    let (store, report) = Store::recover(id, config, file_len, read, &mut |(log, item)| {
+        if matches!(item, ReplayItem::Deleted) {
+            open.remove(&log);
+            return;
+        }
+        open.entry(log)
+            .or_insert_with(|| Log::recovered(log, now))
+            .replay(item);
+    })?;
+    let topic = TopicConfig::effective(broker, &Default::default());
+    let config = log_config(&topic, broker);
+    let mut logs = IdMap::default();
+    for (log, recovery) in open {
+        let recovered = recovery
+            .finish(config)
+            .map_err(|what| RecoverError::corrupt_log(log, what))?;
+        logs.insert(log, recovered);
+    }
+    Ok((StoreSlot::new(store, logs), report))
+}

@@ -1,0 +1,448 @@
+//! The store files of one shard: what the store wants written goes out through the
+//! ring, with O_DIRECT; what is read comes through a second, cached descriptor, so
+//! that replays share the page cache and can be sent by sendfile.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::pump::Tag;
+use super::ring::{Op, Ring};
+use crate::base::{IdMap, StoreId};
+use crate::broker::{Input, ReadId};
+use crate::store::{DiskError, DiskOp, IoId, Piece};
+
+/// Disk space is reserved this much ahead of the first write beyond what is reserved.
+const RESERVE_STEP: u64 = 64 * 1024 * 1024;
+/// Background operations in flight while somebody waits for a foreground one, and while nobody does.
+const BACKGROUND_MAX: [usize; 2] = [2, 8];
+
+/// A store's file as all shards may read it.
+pub struct CachedFile {
+    /// Without O_DIRECT.
+    pub file: File,
+    /// Whether writes leave the page cache alone, so that pages a socket still refers to keep
+    /// their content when their place on the disk is written anew.
+    pub written_direct: bool,
+}
+
+/// The readable side of every store of the node: a reply may hold ranges of any, since requests
+/// are answered by whatever shard owns the partition.
+pub struct CachedFiles(Vec<OnceLock<CachedFile>>);
+
+impl CachedFiles {
+    /// For the stores `0..stores`, none open yet.
+    #[must_use]
+    pub fn new(stores: u16) -> Arc<Self> {
+        Arc::new(Self((0..stores).map(|_| OnceLock::new()).collect()))
+    }
+
+    /// The file of a store, once it is open.
+    #[must_use]
+    pub fn get(&self, store: StoreId) -> Option<&CachedFile> {
+        self.0.get(usize::from(store.0))?.get()
+    }
+}
+
+/// One store's file, open for writing.
+pub struct StoreFile {
+    /// The store.
+    pub id: StoreId,
+    written: File,
+    direct: bool,
+    reserved: u64,
+}
+
+impl StoreFile {
+    /// Path of a store's file.
+    #[must_use]
+    pub fn path(dir: &Path, id: StoreId) -> PathBuf {
+        dir.join(format!("store-{id}"))
+    }
+
+    /// The stores that exist in a directory, in order. A file of a format that was cut off bears
+    /// another name and is not among them.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn list(dir: &Path) -> io::Result<Vec<StoreId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix("store-")?.parse().ok());
+            ids.extend(id.map(StoreId));
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Opens a store's file.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(id: StoreId, path: &Path, direct: bool) -> io::Result<Self> {
+        Self::open_with(id, path, direct, false)
+    }
+
+    fn open_with(id: StoreId, path: &Path, direct: bool, create: bool) -> io::Result<Self> {
+        let written = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(create)
+            .custom_flags(if direct { libc::O_DIRECT } else { 0 })
+            .open(path)?;
+        let reserved = written.metadata()?.len();
+        Ok(Self { id, written, direct, reserved })
+    }
+
+    /// Makes a new store: performs what formatting it takes under another name, then gives the
+    /// file its own, so that there never is a half-formatted store.
+    ///
+    /// # Errors
+    /// As open(2) and write(2).
+    pub fn create(id: StoreId, dir: &Path, direct: bool, ops: &[DiskOp]) -> io::Result<Self> {
+        let path = Self::path(dir, id);
+        let unfinished = path.with_extension("unfinished");
+        let mut file = Self::open_with(id, &unfinished, direct, true)?;
+        for op in ops {
+            match op {
+                DiskOp::Write { pos, data, .. } => file.written.write_all_at(data, *pos)?,
+                DiskOp::Sync { .. } => file.written.sync_data()?,
+            }
+        }
+        file.written.sync_all()?;
+        file.reserved = file.written.metadata()?.len();
+        fs::rename(&unfinished, &path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(file)
+    }
+
+    /// Opens the file for reading, for all shards.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn publish(&self, path: &Path, files: &CachedFiles) -> io::Result<()> {
+        let file = CachedFile { file: File::open(path)?, written_direct: self.direct };
+        if let Some(slot) = files.0.get(usize::from(self.id.0)) {
+            let _ = slot.set(file);
+        }
+        Ok(())
+    }
+
+    /// Length of the file in bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.reserved
+    }
+
+    /// Whether nothing was ever written to it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reserved == 0
+    }
+
+}
+
+/// Blocking reads for recovery: exactly as many bytes as asked for.
+pub fn recovery_reader(file: &File) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> {
+    |pos, len| {
+        let mut buf = vec![0; len];
+        file.read_exact_at(&mut buf, pos).map_err(|error| DiskError {
+            // Bytes beyond the end have no errno, but are unreadable all the same.
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+        })?;
+        Ok(buf.into())
+    }
+}
+
+struct State {
+    file: StoreFile,
+    /// Where space is being reserved up to.
+    reserving: Option<u64>,
+    /// Writes beyond what is reserved.
+    beyond: VecDeque<DiskOp>,
+    /// Background operations that yield.
+    yielding: VecDeque<DiskOp>,
+    foreground: usize,
+    background: usize,
+}
+
+/// Which kind of operation a completion belongs to; part of [`Tag`].
+#[derive(Clone, Copy, Debug)]
+pub enum DiskTag {
+    /// An operation of the store's.
+    Store {
+        /// The store.
+        store: StoreId,
+        /// The store's own id of it.
+        id: IoId,
+        /// Whether it counts as background.
+        background: bool,
+    },
+    /// Space is reserved.
+    Reserve {
+        /// The store.
+        store: StoreId,
+    },
+    /// A part of an [`Output::Read`](crate::broker::Output::Read).
+    Read {
+        /// The read.
+        id: ReadId,
+        /// Index of the part.
+        part: usize,
+    },
+}
+
+/// A read whose pieces are on their way.
+struct JoinedRead {
+    parts: Vec<Piece>,
+    missing: usize,
+    failed: Option<DiskError>,
+}
+
+/// The store files a shard writes, and all that it reads.
+pub struct Disk {
+    cached: Arc<CachedFiles>,
+    stores: IdMap<StoreId, State>,
+    reads: IdMap<ReadId, JoinedRead>,
+}
+
+impl Disk {
+    /// No store yet.
+    #[must_use]
+    pub fn new(cached: Arc<CachedFiles>) -> Self {
+        Self { cached, stores: IdMap::default(), reads: IdMap::default() }
+    }
+
+    /// Takes over a store's file, which is to be open in the table of readable ones.
+    pub fn add(&mut self, file: StoreFile) {
+        let state = State {
+            reserving: None,
+            beyond: VecDeque::new(),
+            yielding: VecDeque::new(),
+            foreground: 0,
+            background: 0,
+            file,
+        };
+        self.stores.insert(state.file.id, state);
+    }
+
+    /// The readable file of any store of the node.
+    #[must_use]
+    pub fn cached(&self, store: StoreId) -> Option<&CachedFile> {
+        self.cached.get(store)
+    }
+
+    /// Starts an operation of the store's.
+    pub fn perform(&mut self, store: StoreId, op: DiskOp, ring: &mut Ring<Tag>) {
+        let state = self.stores.get_mut(&store).expect("a store of this shard");
+        state.perform(op, ring);
+    }
+
+    /// Starts to read pieces into one answer; it comes at once if all of it is in memory.
+    pub fn read(&mut self, id: ReadId, pieces: Vec<Piece>, ring: &mut Ring<Tag>) -> Option<Input> {
+        let mut missing = 0;
+        for (part, piece) in pieces.iter().enumerate() {
+            if let Piece::File { store, pos, len, .. } = piece
+                && *len > 0
+            {
+                let fd = self.cached.get(*store).expect("a store of this node").file.as_raw_fd();
+                let tag = Tag::Disk(DiskTag::Read { id, part });
+                ring.push(tag, Op::Read { fd, pos: *pos, len: *len, buf: Vec::new() });
+                missing += 1;
+            }
+        }
+        let read = JoinedRead { parts: pieces, missing, failed: None };
+        if missing == 0 {
+            return Some(read.finish(id));
+        }
+        self.reads.insert(id, read);
+        None
+    }
+
+    /// Takes a completion; what the shard has to hear of is added to `inputs`.
+    pub fn on_done(
+        &mut self,
+        tag: DiskTag,
+        op: Op,
+        result: Result<usize, i32>,
+        ring: &mut Ring<Tag>,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        match tag {
+            DiskTag::Store { store, id, background } => {
+                let Some(result) = settle(tag, op, result, ring) else { return };
+                let state = self.stores.get_mut(&store).expect("a store of this shard");
+                state.ended(background, ring);
+                inputs.push_back(Input::Disk { store, id, result });
+            }
+            DiskTag::Reserve { store } => {
+                let state = self.stores.get_mut(&store).expect("a store of this shard");
+                state.on_reserved(result, ring, inputs);
+            }
+            DiskTag::Read { id, part } => {
+                let Some(read) = self.reads.get_mut(&id) else { return };
+                let Op::Read { fd, pos, len, buf } = op else { return };
+                let want = read.parts[part].len();
+                match result {
+                    Ok(n) if n > 0 && buf.len() < want => {
+                        let op = Op::Read { fd, pos: pos + n as u64, len: len - n, buf };
+                        ring.push(Tag::Disk(tag), op);
+                        return;
+                    }
+                    Ok(_) if buf.len() >= want => read.parts[part] = Piece::Memory(buf.into()),
+                    Ok(_) => read.failed = Some(DiskError { errno: libc::EIO }),
+                    Err(errno) => read.failed = Some(DiskError { errno }),
+                }
+                read.missing -= 1;
+                if read.missing == 0 {
+                    let read = self.reads.remove(&id).expect("looked up above");
+                    inputs.push_back(read.finish(id));
+                }
+            }
+        }
+    }
+}
+
+/// The result of a store operation. A short write is gone on with and gives `None`: it did not
+/// fail, the kernel only took it in parts.
+fn settle(
+    tag: DiskTag,
+    op: Op,
+    result: Result<usize, i32>,
+    ring: &mut Ring<Tag>,
+) -> Option<Result<(), DiskError>> {
+    Some(match (op, result) {
+        (_, Err(errno)) => Err(DiskError { errno }),
+        (Op::Write { data, .. }, Ok(0)) if !data.is_empty() => Err(DiskError { errno: libc::EIO }),
+        (Op::Write { fd, pos, data }, Ok(n)) if n < data.len() => {
+            let op = Op::Write { fd, pos: pos + n as u64, data: data.slice(n..) };
+            ring.push(Tag::Disk(tag), op);
+            return None;
+        }
+        (_, Ok(_)) => Ok(()),
+    })
+}
+
+impl State {
+    fn perform(&mut self, op: DiskOp, ring: &mut Ring<Tag>) {
+        let end = end_of(&op);
+        match &op {
+            _ if end > self.file.reserved => {
+                self.beyond.push_back(op);
+                if self.reserving.is_none() {
+                    self.reserve(end.next_multiple_of(RESERVE_STEP), ring);
+                }
+            }
+            DiskOp::Write { background: true, .. } | DiskOp::Sync { background: true, .. } => {
+                self.yielding.push_back(op);
+                self.start_background(ring);
+            }
+            _ => self.start(op, ring),
+        }
+    }
+
+    fn reserve(&mut self, end: u64, ring: &mut Ring<Tag>) {
+        self.reserving = Some(end);
+        let (fd, pos) = (self.file.written.as_raw_fd(), self.file.reserved);
+        let tag = Tag::Disk(DiskTag::Reserve { store: self.file.id });
+        ring.push(tag, Op::Allocate { fd, pos, len: end.saturating_sub(pos) });
+    }
+
+    /// The blocks are there, or not: then the writes themselves are told, unless the filesystem
+    /// merely cannot reserve, or only the step was too large.
+    fn on_reserved(
+        &mut self,
+        result: Result<usize, i32>,
+        ring: &mut Ring<Tag>,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        let Some(end) = self.reserving.take() else { return };
+        let needed = self.beyond.iter().map(end_of).max().unwrap_or(0);
+        match result {
+            Err(libc::ENOSPC) if end > needed && needed > self.file.reserved => {
+                self.reserve(needed, ring);
+                return;
+            }
+            Err(errno) if errno != libc::EOPNOTSUPP => {
+                let store = self.file.id;
+                for op in self.beyond.drain(..) {
+                    let result = Err(DiskError { errno });
+                    inputs.push_back(Input::Disk { store, id: id_of(&op), result });
+                }
+                return;
+            }
+            _ => self.file.reserved = self.file.reserved.max(end),
+        }
+        for op in std::mem::take(&mut self.beyond) {
+            self.perform(op, ring);
+        }
+    }
+
+    fn start_background(&mut self, ring: &mut Ring<Tag>) {
+        while self.background < BACKGROUND_MAX[usize::from(self.foreground == 0)] {
+            let Some(op) = self.yielding.pop_front() else { return };
+            self.start(op, ring);
+        }
+    }
+
+    fn start(&mut self, op: DiskOp, ring: &mut Ring<Tag>) {
+        let (store, fd) = (self.file.id, self.file.written.as_raw_fd());
+        let (id, background, op) = match op {
+            DiskOp::Write { id, pos, data, background } => {
+                (id, background, Op::Write { fd, pos, data })
+            }
+            DiskOp::Sync { id, background } => (id, background, Op::DataSync { fd }),
+        };
+        if background { self.background += 1 } else { self.foreground += 1 }
+        ring.push(Tag::Disk(DiskTag::Store { store, id, background }), op);
+    }
+
+    fn ended(&mut self, background: bool, ring: &mut Ring<Tag>) {
+        if background { self.background -= 1 } else { self.foreground -= 1 }
+        self.start_background(ring);
+    }
+}
+
+fn id_of(op: &DiskOp) -> IoId {
+    match op {
+        DiskOp::Write { id, .. } | DiskOp::Sync { id, .. } => *id,
+    }
+}
+
+/// Where a write ends; 0 for a sync.
+fn end_of(op: &DiskOp) -> u64 {
+    match op {
+        DiskOp::Write { pos, data, .. } => pos + data.len() as u64,
+        DiskOp::Sync { .. } => 0,
+    }
+}
+
+impl JoinedRead {
+    fn finish(self, id: ReadId) -> Input {
+        if let Some(error) = self.failed {
+            return Input::Read { id, result: Err(error) };
+        }
+        let mut parts: Vec<Bytes> = self
+            .parts
+            .into_iter()
+            .filter_map(|piece| match piece {
+                Piece::Memory(bytes) => Some(bytes),
+                Piece::File { .. } => None, // empty ones are never read
+            })
+            .collect();
+        let joined = if parts.len() == 1 { parts.remove(0) } else { parts.concat().into() };
+        Input::Read { id, result: Ok(joined) }
+    }
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,287 @@
+//! A running broker: probes, lock, listeners, one thread per shard, and the way
+//! from recovery to serving to a clean stop.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::conn::Admission;
+use super::disk::{CachedFiles, StoreFile};
+use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
+use super::mesh::{Mesh, Phase};
+use super::probe;
+use super::pump::End;
+use super::thread::{self, Plan};
+use crate::base::{Rng, ShardId, StoreId};
+use crate::broker::Msg;
+use crate::config::{BrokerConfig, Endpoint};
+
+/// How long shards may take to finish what is in flight.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// Connections that the kernel completes before we accept them.
+const BACKLOG: i32 = 1024;
+
+/// What shard threads tell the server.
+pub enum Report {
+    /// Its stores are recovered and it answers other shards.
+    Recovered,
+    /// Its pump has ended.
+    Ended(End),
+    /// It could not start.
+    Failed(Fatal),
+    /// Somebody asked the server to stop.
+    Stopping,
+}
+
+/// A broker that serves.
+pub struct Server {
+    stopper: Stopper,
+    reports: Receiver<Report>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+    /// Released when everything else is gone.
+    _lock: std::fs::File,
+}
+
+/// Stops a server from another thread.
+#[derive(Clone)]
+pub struct Stopper {
+    mesh: Arc<Mesh<Box<Msg>>>,
+    reports: Sender<Report>,
+}
+
+impl Stopper {
+    /// No more connections are accepted, what is in flight is finished.
+    pub fn stop(&self) {
+        self.mesh.announce(Phase::Stopping);
+        let _ = self.reports.send(Report::Stopping);
+    }
+}
+
+impl Server {
+    /// Starts a broker; it accepts connections when this returns.
+    ///
+    /// # Errors
+    /// Why it cannot, with the exit status for it.
+    pub fn start(mut config: BrokerConfig) -> Result<Self, Fatal> {
+        let began = Instant::now();
+        probe::system()?;
+        let cores = probe::cores(config.millrace_shards.max(0) as usize)?;
+        let shards = u16::try_from(cores.len())
+            .map_err(|_| Fatal::new(CONFIG, "millrace.shards is too large"))?;
+        let dir = PathBuf::from(&config.log_dirs);
+        let (lock, direct) = probe::directory(&dir)?;
+        let stores = stores_by_shard(&dir, shards)?;
+        warn_about_space(&dir, &stores, &config);
+        let (addresses, mut listeners) = listen(&mut config, cores.len())?;
+        config.host_name = host_name();
+
+        let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
+        let mesh = Mesh::new(shards).map_err(system)?;
+        let highest = stores.iter().flatten().map(|id| id.0).max().unwrap_or(0);
+        let files = CachedFiles::new(highest.saturating_add(1));
+        let admission = Admission::new(
+            config.max_connections.max(0) as usize,
+            config.max_connections_per_ip.max(0) as usize,
+        );
+        let config = Arc::new(config);
+        let (sender, reports) = channel();
+        let mut rng = Rng::new(seed().map_err(system)?);
+        let mut threads = Vec::new();
+        for (i, (core, stores)) in cores.iter().zip(stores).enumerate() {
+            let plan = Plan {
+                id: ShardId(i as u16),
+                shards,
+                core: *core,
+                config: Arc::clone(&config),
+                seed: rng.next_u64(),
+                dir: dir.clone(),
+                direct,
+                stores,
+                files: Arc::clone(&files),
+                mesh: Arc::clone(&mesh),
+                listeners: listeners.pop().unwrap_or_default(),
+                admission: Arc::clone(&admission),
+                reports: sender.clone(),
+            };
+            threads.push(thread::spawn(plan).map_err(system)?);
+        }
+        let stopper = Stopper { mesh, reports: sender };
+        let server = Self { stopper, reports, threads, addresses, _lock: lock };
+        for _ in 0..shards {
+            match server.reports.recv() {
+                Ok(Report::Recovered) => {}
+                Ok(Report::Failed(fatal)) => return Err(fatal),
+                Ok(Report::Ended(End::Fatal { status, message })) => {
+                    return Err(Fatal { status, message });
+                }
+                Ok(Report::Ended(End::Drained) | Report::Stopping) | Err(_) => {
+                    return Err(Fatal::new(SOFTWARE, "a shard ended while starting"));
+                }
+            }
+        }
+        server.stopper.mesh.announce(Phase::Serving);
+        let listening: Vec<String> = server.addresses.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            "ready: {shards} shards, listening on {}, after {} ms",
+            listening.join(", "),
+            began.elapsed().as_millis()
+        );
+        Ok(server)
+    }
+
+    /// Where it listens, in the order of the configured listeners.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it was stopped and every shard is drained.
+    ///
+    /// # Errors
+    /// A shard failed, or took longer than half a minute.
+    pub fn wait(self) -> Result<(), Fatal> {
+        let mut running = self.threads.len();
+        let mut deadline: Option<Instant> = None;
+        while running > 0 {
+            let left = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
+            match self.reports.recv_timeout(left) {
+                Ok(Report::Stopping) => {
+                    tracing::info!("stopping");
+                    deadline.get_or_insert(Instant::now() + STOP_WITHIN);
+                }
+                Ok(Report::Ended(End::Drained)) => running -= 1,
+                Ok(Report::Ended(End::Fatal { status, message })) => {
+                    return Err(Fatal { status, message });
+                }
+                Ok(Report::Failed(fatal)) => return Err(fatal),
+                Ok(Report::Recovered) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(Fatal::new(
+                        SOFTWARE,
+                        format!("{running} shards were not done within {STOP_WITHIN:?}"),
+                    ));
+                }
+                // Not while we hold a sender ourselves.
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// The stores each shard gets: one of its own, which is made if it does not exist, and of those
+/// left over from a start with more shards every so-manieth.
+fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> {
+    let found = StoreFile::list(dir).map_err(|error| {
+        Fatal::new(DIRECTORY, format!("cannot read {}: {error}", dir.display()))
+    })?;
+    let mut by_shard: Vec<Vec<StoreId>> = (0..shards).map(|i| vec![StoreId(i)]).collect();
+    for store in found.into_iter().filter(|store| store.0 >= shards) {
+        by_shard[usize::from(store.0 % shards)].push(store);
+    }
+    Ok(by_shard)
+}
+
+fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {
+    let new = stores.iter().flatten().filter(|id| !StoreFile::path(dir, **id).exists()).count();
+    let each = u64::try_from(config.millrace_store_initial_bytes).unwrap_or(0);
+    probe::warn_if_full(dir, each.saturating_mul(new as u64));
+}
+
+/// Binds every listener once per shard, and tells the configuration the ports that were chosen.
+/// Sockets come per shard, with the index of the listener they are for.
+type Sockets = Vec<(usize, TcpListener)>;
+
+fn listen(
+    config: &mut BrokerConfig,
+    shards: usize,
+) -> Result<(Vec<SocketAddr>, Vec<Sockets>), Fatal> {
+    let mut addresses = Vec::new();
+    let mut by_shard: Vec<Sockets> = (0..shards).map(|_| Vec::new()).collect();
+    for (index, endpoint) in config.listeners.0.clone().iter().enumerate() {
+        let fail = |error: io::Error| {
+            let Endpoint { name, host, port } = endpoint;
+            let hint = match error.kind() {
+                io::ErrorKind::AddrInUse => ": another process listens there",
+                io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+                _ => "",
+            };
+            let message = format!("cannot listen on {name}://{host}:{port}: {error}{hint}");
+            Fatal::new(SYSTEM, message)
+        };
+        let mut address = resolve(endpoint).map_err(fail)?;
+        for sockets in &mut by_shard {
+            // The first socket claims the port for itself, so that a broker already there is
+            // found out rather than shared with.
+            if sockets.len() == index && address.port() == 0 || addresses.len() == index {
+                let first = bind(address, false).map_err(fail)?;
+                address = first.local_addr().map_err(fail)?;
+                addresses.push(address);
+            }
+            sockets.push((index, bind(address, true).map_err(fail)?));
+        }
+        config.bound(index, address.port());
+    }
+    Ok((addresses, by_shard))
+}
+
+fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
+    if endpoint.host.is_empty() {
+        // Both families through one socket, where the machine has IPv6 at all.
+        let any = SocketAddr::from(([0u16; 8], endpoint.port));
+        let v6 = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
+        return Ok(if v6 { any } else { SocketAddr::from(([0u8; 4], endpoint.port)) });
+    }
+    (endpoint.host.as_str(), endpoint.port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // A restart need not wait for the connections of the one before to time out.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+fn seed() -> io::Result<u64> {
+    let mut seed = [0; 8];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut seed)?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

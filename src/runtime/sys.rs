@@ -1,0 +1,288 @@
+//! System calls that neither the standard library nor glommio has, each behind a
+//! safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use crate::base::{Mono, Now};
+
+/// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC` itself, which is also what the
+/// ring's alarms are set by.
+#[must_use]
+pub fn now() -> Now {
+    let mono = clock(libc::CLOCK_MONOTONIC);
+    let wall = clock(libc::CLOCK_REALTIME);
+    Now { mono: Mono(mono), wall_ms: (wall / 1_000_000) as i64 }
+}
+
+/// CPU time of the whole process so far, kernel workers included, in nanoseconds.
+#[must_use]
+pub fn process_cpu_ns() -> u64 {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the call to write to; the clocks used exist everywhere.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// A counter that another thread, or the kernel, raises to wake a shard.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// A new one. It blocks: it is read through io_uring, which then arms a poll.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no memory is passed.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes whoever reads it.
+    pub fn signal(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight readable bytes. It can fail only when 2^64 - 2 signals are unread.
+        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+
+    /// A second descriptor for the same counter, for a reader that closes it by itself.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn reader(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Ends both directions of a socket, so that whoever reads or writes it finds out.
+pub fn shutdown_socket(fd: RawFd) {
+    // SAFETY: no memory is passed. A socket that is not connected any more is what we want.
+    unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
+}
+
+/// Sends file bytes to a socket without a copy through user space; `Err(WouldBlock)` if the
+/// socket is full. The file range has to be resident or the thread blocks on the disk.
+///
+/// Sockets are in blocking mode, because the ring arms its own poll only for those, so
+/// non-blocking mode is set around the call.
+///
+/// # Errors
+/// As sendfile(2).
+pub fn sendfile(socket: RawFd, file: &File, pos: u64, len: usize) -> io::Result<usize> {
+    set_nonblocking(socket, true)?;
+    let mut offset = pos as libc::off_t;
+    // SAFETY: `offset` is valid for the call, which reads and writes it.
+    let n = unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut offset, len) };
+    let result = usize::try_from(n).map_err(|_| io::Error::last_os_error());
+    set_nonblocking(socket, false)?;
+    result
+}
+
+fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
+    // Accepted sockets carry no other status flag, so there is none to preserve.
+    let flags = if on { libc::O_NONBLOCK } else { 0 };
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_RDWR | flags) }).map(drop)
+}
+
+/// Appends up to `len` bytes to `buf` that the page cache has at `pos`, never waiting for the disk:
+/// `Err(WouldBlock)` if the first page is not there, fewer bytes if a later one is not.
+///
+/// # Errors
+/// As preadv2(2).
+pub fn read_resident(file: &File, pos: u64, buf: &mut Vec<u8>, len: usize) -> io::Result<usize> {
+    buf.reserve(len);
+    let iov = libc::iovec { iov_base: buf.spare_capacity_mut().as_mut_ptr().cast(), iov_len: len };
+    let (fd, pos) = (file.as_raw_fd(), pos as libc::off_t);
+    // SAFETY: one iovec, which describes spare capacity of `buf` that was just reserved.
+    let n = unsafe { libc::preadv2(fd, &raw const iov, 1, pos, libc::RWF_NOWAIT) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written `n <= len` bytes behind the old length.
+    unsafe { buf.set_len(buf.len() + n) };
+    Ok(n)
+}
+
+/// Whether the whole range is in the page cache, so that [`sendfile`] does not wait for the disk.
+/// A kernel without cachestat(2) (before 6.5) says no, which costs a copy and nothing else.
+#[must_use]
+pub fn is_resident(file: &File, pos: u64, len: usize) -> bool {
+    const CACHESTAT: libc::c_long = 451;
+    #[repr(C)]
+    struct Range {
+        off: u64,
+        len: u64,
+    }
+    #[repr(C)]
+    #[derive(Default)]
+    struct Stat {
+        cached: u64,
+        dirty: u64,
+        writeback: u64,
+        evicted: u64,
+        recently_evicted: u64,
+    }
+    let Some(last) = (len as u64).checked_sub(1) else { return true };
+    let pages = (pos + last) / 4096 - pos / 4096 + 1;
+    let range = Range { off: pos, len: len as u64 };
+    let mut stat = Stat::default();
+    // SAFETY: both structures have the kernel's layout and are valid for the call.
+    let rc = unsafe {
+        libc::syscall(CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut stat, 0)
+    };
+    if rc != 0 || stat.cached < pages {
+        return false;
+    }
+    // A page that is only just being read counts as cached; pages arrive in order, so ask for the
+    // last byte.
+    matches!(read_resident(file, pos + last, &mut Vec::new(), 1), Ok(1))
+}
+
+/// Reserves disk blocks for a range and extends the file over it.
+///
+/// # Errors
+/// As fallocate(2): `ENOSPC`, `EOPNOTSUPP`.
+pub fn allocate(file: &File, pos: u64, len: u64) -> io::Result<()> {
+    let (pos, len) = (pos as libc::off_t, len as libc::off_t);
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::fallocate(file.as_raw_fd(), 0, pos, len) }).map(drop)
+}
+
+/// Bytes free to us on the filesystem of `path`.
+///
+/// # Errors
+/// As statvfs(3).
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: a NUL-terminated path and a place of the right type; zeroes are a valid statvfs.
+    let stat = unsafe {
+        check(libc::statvfs(path.as_ptr(), stat.as_mut_ptr()))?;
+        stat.assume_init()
+    };
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+/// Soft and hard limit of a resource (`RLIM_INFINITY` is `u64::MAX`).
+#[must_use]
+pub fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a valid place to write to.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    (limit.rlim_cur, limit.rlim_max)
+}
+
+/// Raises the soft limit of a resource to its hard limit; returns what holds afterwards.
+pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let (_, hard) = limit(resource);
+    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: a valid structure. A refusal leaves the limit as it is, which the return value says.
+    unsafe { libc::setrlimit(resource, &raw const wanted) };
+    limit(resource).0
+}
+
+/// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_for_signal`].
+pub fn block_stop_signals() {
+    let set = stop_signals();
+    // SAFETY: a valid set; the old mask is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Waits for SIGTERM or SIGINT; they have to be blocked in every thread.
+#[must_use]
+pub fn wait_for_signal() -> i32 {
+    let set = stop_signals();
+    let mut signal = 0;
+    // SAFETY: a valid set and a place to write to.
+    while unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {}
+    signal
+}
+
+fn stop_signals() -> libc::sigset_t {
+    let mut set = MaybeUninit::zeroed();
+    // SAFETY: sigemptyset initialises the set, the other two add valid signals to it.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        set.assume_init()
+    }
+}
+
+/// Cores' worth of CPU time that the control group allows, if it sets a limit.
+#[must_use]
+pub fn cpu_quota() -> Option<f64> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    read("/sys/fs/cgroup/cpu.max").and_then(|text| parse_cpu_max(&text)).or_else(|| {
+        let quota = read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")?;
+        let period = read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")?;
+        parse_cpu_max(&format!("{} {}", quota.trim(), period.trim()))
+    })
+}
+
+/// `quota period` in microseconds; `max` or a negative quota means none.
+fn parse_cpu_max(text: &str) -> Option<f64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
+    (quota > 0.0 && period > 0.0).then(|| quota / period)
+}
+
+/// Memory this process may use: the machine's, or less where the control group says so.
+#[must_use]
+pub fn memory_bytes() -> u64 {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let total = read("/proc/meminfo")
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        })
+        .map_or(u64::MAX, |kib| kib * 1024);
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .into_iter()
+        .filter_map(|path| read(path)?.trim().parse::<u64>().ok())
+        .fold(total, u64::min)
+}
+
+fn check(rc: libc::c_int) -> io::Result<libc::c_int> {
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn cpu_max_of_both_cgroup_versions() {
+        assert_eq!(parse_cpu_max("150000 100000\n"), Some(1.5));
+        assert_eq!(parse_cpu_max("max 100000\n"), None);
+        assert_eq!(parse_cpu_max("-1 100000"), None);
+        assert_eq!(parse_cpu_max(""), None);
+    }
+
+    #[test]
+    fn a_file_just_written_is_resident_and_readable_without_waiting() {
+        let mut file = tempfile::tempfile().expect("a scratch file");
+        file.write_all(&[5; 10_000]).expect("written");
+        assert!(is_resident(&file, 4000, 6000));
+        assert!(is_resident(&file, 0, 0));
+        let mut buf = vec![1];
+        assert_eq!(read_resident(&file, 9990, &mut buf, 64).ok(), Some(10));
+        assert_eq!(buf, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
+    }
+}

@@ -1,0 +1,157 @@
+//! The thread of one shard: pins itself, recovers its stores, then runs the pump on a
+//! glommio executor.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use glommio::io::BufferedFile;
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
+
+use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
+use super::conn::{Admission, Front};
+use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
+use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
+use super::mesh::Mesh;
+use super::pump::Pump;
+use super::ring::Ring;
+use super::server::Report;
+use crate::base::{ShardId, StoreId};
+use crate::broker::Msg;
+use crate::config::BrokerConfig;
+
+/// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
+const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
+/// The longest that a busy pump keeps sockets from being looked at.
+const PREEMPT: Duration = Duration::from_millis(1);
+
+/// Everything a shard's thread needs.
+pub struct Plan {
+    /// Which shard.
+    pub id: ShardId,
+    /// How many there are.
+    pub shards: u16,
+    /// The core to run on.
+    pub core: usize,
+    /// The settings, ports and host name filled in.
+    pub config: Arc<BrokerConfig>,
+    /// For the shard's randomness.
+    pub seed: u64,
+    /// Where the stores are.
+    pub dir: PathBuf,
+    /// Whether they can be written with O_DIRECT.
+    pub direct: bool,
+    /// The stores of this shard; one that does not exist is made.
+    pub stores: Vec<StoreId>,
+    /// The readable files of all stores.
+    pub files: Arc<CachedFiles>,
+    /// The other shards.
+    pub mesh: Arc<Mesh<Box<Msg>>>,
+    /// Sockets to accept on, with the index of the configured listener.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// Connection limits of the node.
+    pub admission: Arc<Admission>,
+    /// Whom to tell what becomes of it.
+    pub reports: Sender<Report>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
+    let name = format!("shard-{}", plan.id);
+    std::thread::Builder::new().name(name).spawn(move || {
+        let reports = plan.reports.clone();
+        // If nobody listens any more, the process is on its way out.
+        let _ = match run(plan) {
+            Ok(end) => reports.send(Report::Ended(end)),
+            Err(fatal) => reports.send(Report::Failed(fatal)),
+        };
+    })
+}
+
+fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
+    let executor = executor(&plan)?;
+    let mut disk = Disk::new(Arc::clone(&plan.files));
+    let mut slots = Vec::new();
+    for store in &plan.stores {
+        slots.push(open(&plan, *store, &mut disk)?);
+    }
+    let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start a shard: {error}"));
+    let mesh = plan.mesh.port(plan.id);
+    let ring = Ring::new(Some(mesh.bell().eventfd().as_raw_fd())).map_err(system)?;
+    let bell = mesh.bell().eventfd().reader().map_err(system)?;
+    let config = &plan.config;
+    let request_bytes_max = config.queued_max_request_bytes / i64::from(plan.shards);
+    let frame_bytes_max = config.socket_request_max_bytes.max(1) as usize;
+    let idle_ms_max = config.connections_max_idle_ms.max(1) as u64;
+    let shard = Shard::new(ShardSetup {
+        id: plan.id,
+        shards: plan.shards,
+        config: Arc::clone(config),
+        seed: plan.seed,
+        stores: slots,
+    });
+    let _ = plan.reports.send(Report::Recovered);
+    Ok(executor.run(async move {
+        let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
+        let front = Rc::new(Front::new(frame_bytes_max, request_bytes_max, plan.admission));
+        let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
+        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max).run().await;
+        drop(watch);
+        end
+    }))
+}
+
+fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
+    LocalExecutorBuilder::new(Placement::Fixed(plan.core))
+        .name(&format!("shard-{}", plan.id))
+        .io_memory(EXECUTOR_IO_MEMORY)
+        .preempt_timer(PREEMPT)
+        .make()
+        .map_err(|error| {
+            Fatal::new(
+                SYSTEM,
+                format!("no executor on core {}: {error}; see the limits of this process", plan.core),
+            )
+        })
+}
+
+/// Wakes the pump whenever the eventfd is raised.
+async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
+    // SAFETY: the descriptor is ours and given away. It is not a file, but all that is done with
+    // it is to read 8 bytes at position 0, which an eventfd takes for a plain read.
+    let bell = unsafe { BufferedFile::from_raw_fd(bell.into_raw_fd()) };
+    while bell.read_at(0, 8).await.is_ok() {
+        front.wake_pump();
+    }
+}
+
+fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
+    let path = StoreFile::path(&plan.dir, id);
+    let shown = path.display();
+    let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
+    let (file, slot) = if path.exists() {
+        let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
+        file.publish(&path, &plan.files).map_err(fail)?;
+        let cached = plan.files.get(id).ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        let mut read = recovery_reader(&cached.file);
+        let slot = open_store(id, &plan.config, file.len(), &mut read)
+            .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
+        (file, slot)
+    } else {
+        let (slot, ops) = format_store(id, &plan.config, plan.seed);
+        let file = StoreFile::create(id, &plan.dir, plan.direct, &ops).map_err(fail)?;
+        file.publish(&path, &plan.files).map_err(fail)?;
+        (file, slot)
+    };
+    disk.add(file);
+    Ok(slot)
+}
