@@ -115,13 +115,18 @@ impl Disk {
         }
     }
 
-    /// Performs operations one after the other and makes them durable, as formatting does.
+    /// Performs operations one after the other and makes them durable, as a driver does that formats.
+    ///
+    /// # Errors
+    /// As [`Disk::issue`].
     pub fn perform(&mut self, ops: Vec<DiskOp>) -> Result<(), String> {
         for op in ops {
             let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
             self.issue(op)?;
             self.complete(id);
         }
+        self.unsynced.clear();
+        self.durable.clone_from(&self.current);
         Ok(())
     }
 

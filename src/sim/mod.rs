@@ -16,9 +16,16 @@ pub mod clients;
 pub mod disk;
 pub mod invariants;
 pub mod net;
+pub mod node;
 pub mod oracle;
+pub mod plan;
 pub mod queue;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 pub mod values;
+pub mod world;
 
 pub use oracle::Violation;
+pub use plan::{Options, Plan};
+pub use world::{Outcome, run};

@@ -116,7 +116,8 @@ impl Auditor {
                 return self.fetched(ctx, frame, asked, (at, start, position));
             }
             Task::Commit(group, at) => {
-                let offset = fetched_commit(frame, self.version)?;
+                let offset = fetched_commit(frame, self.version)?
+                    .map_err(|error| format!("group {group}, {at}: {error}"))?;
                 ctx.oracle.tell(Fact::CommitRead {
                     group,
                     at,

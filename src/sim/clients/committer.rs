@@ -13,9 +13,11 @@ use crate::wire::client;
 /// API keys.
 const COMMIT: i16 = 8;
 const FETCH: i16 = 9;
+const FIND_COORDINATOR: i16 = 10;
 
 #[derive(Clone, Copy, Debug)]
 enum Asked {
+    Coordinator(i16),
     Commit(i16, Place, i64),
     Fetch(i16, Place),
 }
@@ -26,6 +28,7 @@ pub struct Committer {
     group: u32,
     asked: Option<Asked>,
     rest: bool,
+    coordinator_known: bool,
 }
 
 /// The name of a group.
@@ -41,8 +44,50 @@ impl Committer {
             group,
             asked: None,
             rest: false,
+            coordinator_known: false,
         }
     }
+}
+
+/// Asks for the coordinator of a group, which makes the broker ready to be it.
+pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
+    let version = ctx.version(FIND_COORDINATOR, 0);
+    let group = text(&group_name(group));
+    let mut request = kw::FindCoordinatorRequest::default();
+    if version >= 4 {
+        request.coordinator_keys = vec![group];
+    } else {
+        request.key = group;
+    }
+    (version, frame(version, &request))
+}
+
+/// Whether the coordinator was found.
+pub fn found_coordinator(frame: Bytes, version: i16) -> Result<bool, String> {
+    let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
+        .map_err(|error| error.to_string())?;
+    let code = if version >= 4 {
+        let first = response.coordinators.first();
+        first.ok_or("no coordinator in the answer")?.error_code
+    } else {
+        response.error_code
+    };
+    match error_of(code) {
+        ErrorCode::None => Ok(true),
+        ErrorCode::CoordinatorNotAvailable => Ok(false),
+        error => Err(error.to_string()),
+    }
+}
+
+/// Whether an error means that the coordinator has to be looked for again.
+pub fn looks_again(error: ErrorCode) -> bool {
+    matches!(
+        error,
+        ErrorCode::CoordinatorNotAvailable
+            | ErrorCode::CoordinatorLoadInProgress
+            | ErrorCode::NotCoordinator
+            | ErrorCode::KafkaStorageError
+    )
 }
 
 /// Who commits: generation and member, or -1 and nobody.
@@ -141,34 +186,71 @@ pub fn fetch_commit(
 }
 
 /// The committed offset of the one partition asked for.
-pub fn fetched_commit(frame: Bytes, version: i16) -> Result<i64, String> {
+pub fn fetched_commit(frame: Bytes, version: i16) -> Result<Result<i64, ErrorCode>, String> {
     let (_, response) = client::decode_response::<kw::OffsetFetchRequest>(frame, version)
         .map_err(|error| error.to_string())?;
-    let (codes, offset, metadata) = if version < 8 {
-        let partition = response
-            .topics
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .ok_or("no partition in the answer")?;
-        let codes = [response.error_code, partition.error_code];
-        (codes, partition.committed_offset, &partition.metadata)
+    let (error, partition) = if version < 8 {
+        let topic = response.topics.first();
+        let partition = topic.and_then(|topic| topic.partitions.first());
+        let partition = partition.map(|p| (p.error_code, p.committed_offset, &p.metadata));
+        (response.error_code, partition)
     } else {
         let group = response.groups.first().ok_or("no group in the answer")?;
-        let partition = group.topics.first().and_then(|t| t.partitions.first());
-        let Some(partition) = partition else {
-            return Err(error_of(group.error_code).to_string());
-        };
-        let codes = [group.error_code, partition.error_code];
-        (codes, partition.committed_offset, &partition.metadata)
+        let topic = group.topics.first();
+        let partition = topic.and_then(|topic| topic.partitions.first());
+        let partition = partition.map(|p| (p.error_code, p.committed_offset, &p.metadata));
+        (group.error_code, partition)
     };
-    if let Some(code) = codes.into_iter().find(|code| *code != 0) {
-        return Err(error_of(code).to_string());
+    if error != 0 {
+        return Ok(Err(error_of(error)));
+    }
+    let (error, offset, metadata) = partition.ok_or("no partition in the answer")?;
+    if error != 0 {
+        return Ok(Err(error_of(error)));
     }
     let metadata = metadata.as_ref().map_or("", |text| text);
     if offset >= 0 && metadata != format!("m{offset}") {
         return Err(format!("offset {offset} with metadata {metadata:?}"));
     }
-    Ok(offset)
+    Ok(Ok(offset))
+}
+
+impl Committer {
+    fn answered(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) -> Result<(), String> {
+        let group = self.group;
+        let error = match self.asked {
+            Some(Asked::Coordinator(version)) => {
+                self.coordinator_known = found_coordinator(frame, version)?;
+                return Ok(());
+            }
+            Some(Asked::Commit(version, at, offset)) => {
+                let error = committed(frame, version)?;
+                if error.is_none() {
+                    ctx.oracle.tell(Fact::Committed { group, at, offset });
+                }
+                error
+            }
+            Some(Asked::Fetch(version, at)) => match fetched_commit(frame, version)? {
+                Ok(offset) => {
+                    ctx.oracle.tell(Fact::CommitRead {
+                        group,
+                        at,
+                        asked,
+                        offset,
+                    });
+                    ErrorCode::None
+                }
+                Err(error) => error,
+            },
+            None => ErrorCode::None,
+        };
+        if looks_again(error) {
+            self.coordinator_known = false;
+        } else if !error.is_none() {
+            return Err(error.to_string());
+        }
+        Ok(())
+    }
 }
 
 impl Script for Committer {
@@ -183,7 +265,10 @@ impl Script for Committer {
             return Next::Pause(ctx.up_to_ms(20));
         }
         let at = ctx.pick(&places);
-        let (asked, request) = if ctx.rng.chance(2, 3) {
+        let (asked, request) = if !self.coordinator_known {
+            let (version, request) = find_coordinator(ctx, self.group);
+            (Asked::Coordinator(version), request)
+        } else if ctx.rng.chance(2, 3) {
             let version = ctx.version(COMMIT, 2);
             let (offset, request) = commit(ctx, version, self.group, (-1, ""), at);
             (Asked::Commit(version, at, offset), request)
@@ -197,34 +282,14 @@ impl Script for Committer {
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
-        let group = self.group;
-        match self.asked {
-            Some(Asked::Commit(version, at, offset)) => match committed(frame, version) {
-                Ok(ErrorCode::None) => ctx.oracle.tell(Fact::Committed { group, at, offset }),
-                Ok(ErrorCode::KafkaStorageError | ErrorCode::CoordinatorNotAvailable) => {}
-                Ok(error) => {
-                    let what = format!(
-                        "commit v{version} of {group_name}: {error}",
-                        group_name = group_name(group)
-                    );
-                    ctx.oracle.fail("GoodCommitsAreTaken", what);
-                }
-                Err(why) => ctx.oracle.fail("AnswersAreWellFormed", why),
-            },
-            Some(Asked::Fetch(version, at)) => match fetched_commit(frame, version) {
-                Ok(offset) => ctx.oracle.tell(Fact::CommitRead {
-                    group,
-                    at,
-                    asked,
-                    offset,
-                }),
-                Err(why) => {
-                    let what = format!("offset fetch v{version}: {why}");
-                    ctx.oracle.fail("GoodCommitsAreTaken", what);
-                }
-            },
-            None => {}
+        if let Err(why) = self.answered(ctx, frame, asked) {
+            let what = format!("{}: {:?}: {why}", group_name(self.group), self.asked);
+            ctx.oracle.fail("GoodCommitsAreTaken", what);
         }
+    }
+
+    fn lost(&mut self, _ctx: &mut Ctx<'_>) {
+        self.coordinator_known = false;
     }
 
     fn doing(&self) -> String {

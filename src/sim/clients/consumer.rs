@@ -119,11 +119,17 @@ impl Consumer {
     fn fetched(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, version: i16, asked: Moment) {
         let fetched = match client::decode_fetch(frame, version) {
             Ok((_, fetched)) => fetched,
-            Err(error) => return ctx.oracle.fail("AnswersAreWellFormed", error.to_string()),
+            Err(error) => {
+                let what = format!("fetch v{version}: {error}");
+                return ctx.oracle.fail("AnswersAreWellFormed", what);
+            }
         };
         match fetched.head.error {
             ErrorCode::None => {}
-            ErrorCode::FetchSessionIdNotFound | ErrorCode::InvalidFetchSessionEpoch
+            // The last one because the version changes from request to request, which no real client does.
+            ErrorCode::FetchSessionIdNotFound
+            | ErrorCode::InvalidFetchSessionEpoch
+            | ErrorCode::FetchSessionTopicIdError
                 if self.with_session =>
             {
                 return self.begin_session(fetched.head.error);

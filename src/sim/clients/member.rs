@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use kafka_wire as kw;
 
-use super::committer::{commit, committed, fetch_commit, fetched_commit, group_name};
+use super::committer::{
+    commit, committed, fetch_commit, fetched_commit, find_coordinator, found_coordinator,
+    group_name, looks_again,
+};
 use super::talk::{Next, Script};
 use super::{Ctx, MS, Phase, Use, error_of, frame, message, text};
 use crate::base::ErrorCode;
@@ -25,6 +28,7 @@ const REBALANCE_MS: i32 = 3000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    Find,
     Join,
     Sync,
     Stable,
@@ -35,6 +39,7 @@ enum Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Nothing,
+    Coordinator,
     Join,
     Sync,
     Heartbeat,
@@ -69,7 +74,7 @@ impl Member {
             generation: -1,
             assignments: Vec::new(),
             mine: Vec::new(),
-            stage: Stage::Join,
+            stage: Stage::Find,
             asked: Asked::Nothing,
             version: 0,
             start: 0,
@@ -251,6 +256,12 @@ impl Member {
         let group = self.group;
         match self.asked {
             Asked::Nothing => Ok(ErrorCode::None),
+            Asked::Coordinator => {
+                if found_coordinator(frame, self.version)? {
+                    self.stage = Stage::Join;
+                }
+                Ok(ErrorCode::None)
+            }
             Asked::Join => self.joined(ctx, frame),
             Asked::Sync => self.synced(ctx, frame),
             Asked::Heartbeat => {
@@ -266,7 +277,7 @@ impl Member {
                 }
                 Ok(error)
             }
-            Asked::Fetch(at) => match fetched_commit(frame, self.version) {
+            Asked::Fetch(at) => match fetched_commit(frame, self.version)? {
                 Ok(offset) => {
                     ctx.oracle.tell(Fact::CommitRead {
                         group,
@@ -277,10 +288,8 @@ impl Member {
                     Ok(ErrorCode::None)
                 }
                 // By the newest versions a member is fenced here too.
-                Err(why) if why == "UNKNOWN_MEMBER_ID" => Ok(ErrorCode::UnknownMemberId),
-                Err(why) if why == "STALE_MEMBER_EPOCH" => Ok(ErrorCode::IllegalGeneration),
-                Err(why) if why == "ILLEGAL_GENERATION" => Ok(ErrorCode::IllegalGeneration),
-                Err(why) => Err(why),
+                Err(ErrorCode::StaleMemberEpoch) => Ok(ErrorCode::IllegalGeneration),
+                Err(error) => Ok(error),
             },
             Asked::Leave => {
                 self.stage = Stage::Left;
@@ -302,6 +311,11 @@ impl Script for Member {
             self.stage = Stage::Leave;
         }
         match self.stage {
+            Stage::Find => {
+                let (version, request) = find_coordinator(ctx, self.group);
+                (self.version, self.asked) = (version, Asked::Coordinator);
+                Next::Ask(request)
+            }
             Stage::Join => {
                 self.asked = Asked::Join;
                 Next::Ask(self.join(ctx))
@@ -331,7 +345,7 @@ impl Script for Member {
                 self.stage = Stage::Join;
             }
             // These pass.
-            Ok(ErrorCode::CoordinatorNotAvailable | ErrorCode::KafkaStorageError) => {}
+            Ok(error) if looks_again(error) => {}
             Ok(error) => {
                 let what = format!("{:?} v{} of {}: {error}", self.asked, self.version, self.id);
                 ctx.oracle.fail("GroupsWork", what);

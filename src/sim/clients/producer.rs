@@ -82,7 +82,7 @@ impl Producer {
         let value_bytes_max = match rng.below(4) {
             0 => 20,
             1 | 2 => 600,
-            _ => 6000,
+            _ => 3000,
         };
         Self {
             number: if acks.is_some() {
@@ -249,7 +249,8 @@ impl Producer {
         let response = match client::decode_produce(frame, version) {
             Ok((_, response)) => response,
             Err(error) => {
-                return ctx.oracle.fail("AnswersAreWellFormed", error.to_string());
+                let what = format!("produce v{version}: {error}");
+                return ctx.oracle.fail("AnswersAreWellFormed", what);
             }
         };
         for topic in response.topics {
