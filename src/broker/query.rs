@@ -214,7 +214,7 @@ impl Front {
         let (id, version) = (pending.correlation_id, pending.version);
         let frame = match pending.shape {
             Shape::ListOffsets(request) => {
-                let response = list_offsets_response(request, &mut answers);
+                let response = list_offsets_response(version, request, &mut answers);
                 wire::encode_response(id, version, &response)
             }
             Shape::EpochEnd(request) => {
@@ -246,7 +246,11 @@ fn next(answers: Answers<'_>) -> (i16, Answered) {
     }
 }
 
+/// First version of ListOffsets whose answer has leader epochs.
+const LEADER_EPOCH_FROM: i16 = 4;
+
 fn list_offsets_response(
+    version: i16,
     request: kw::ListOffsetsRequest,
     answers: Answers<'_>,
 ) -> kw::ListOffsetsResponse {
@@ -261,7 +265,9 @@ fn list_offsets_response(
             result.error_code = error_code;
             result.timestamp = answered.timestamp_ms;
             result.offset = answered.offset;
-            result.leader_epoch = answered.leader_epoch;
+            if version >= LEADER_EPOCH_FROM {
+                result.leader_epoch = answered.leader_epoch;
+            }
             out.partitions.push(result);
         }
         response.topics.push(out);
