@@ -162,7 +162,8 @@ pub enum Fact<'a> {
     Assigning {
         /// The group.
         group: u32,
-        /// How often the node had started: an unfinished generation does not outlive it.
+        /// How often the node had started when the generation began: one that is not finished does not
+        /// outlive the node.
         start: u32,
         /// The generation.
         generation: i32,
@@ -175,7 +176,7 @@ pub enum Fact<'a> {
     Assigned {
         /// The group.
         group: u32,
-        /// How often the node had started when this was asked.
+        /// How often the node had started when the generation began.
         start: u32,
         /// The generation.
         generation: i32,

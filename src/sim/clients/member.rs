@@ -60,6 +60,7 @@ pub struct Member {
     stage: Stage,
     asked: Asked,
     version: i16,
+    /// Start of the node in which it joined.
     start: u32,
     rest: bool,
 }
@@ -115,6 +116,8 @@ impl Member {
         }
         self.id = answer.member_id.to_string();
         self.generation = answer.generation_id;
+        // The node may not outlive the generation, and number another one like it after its next start.
+        self.start = ctx.shared.starts;
         self.stage = Stage::Sync;
         self.assignments.clear();
         if answer.leader == answer.member_id {
@@ -145,7 +148,6 @@ impl Member {
 
     fn sync(&mut self, ctx: &mut Ctx<'_>) -> Bytes {
         self.version = ctx.version(SYNC, 0);
-        self.start = ctx.shared.starts;
         let mut assignments = Vec::new();
         for (member, assignment) in &self.assignments {
             ctx.oracle.tell(Fact::Assigning {
