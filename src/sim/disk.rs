@@ -195,15 +195,23 @@ impl Disk {
         Ok(out.into())
     }
 
-    /// Whether no write to this range is waiting to become durable.
+    /// Why a range is not durable: what of it was never written, or which write to it is not.
     #[must_use]
-    pub fn is_durable(&self, pos: u64, len: usize) -> bool {
-        let end = pos + len as u64;
-        end <= (self.durable.len() * BLOCK) as u64
-            && !self
-                .unsynced
-                .iter()
-                .any(|w| w.pos < end && pos < w.pos + w.data.len() as u64)
+    pub fn not_durable(&self, pos: u64, len: usize) -> Option<String> {
+        let (end, file_end) = (pos + len as u64, (self.durable.len() * BLOCK) as u64);
+        if end > file_end {
+            return Some(format!("the file ends at {file_end}"));
+        }
+        let overlaps = |w: &&Write| w.pos < end && pos < w.pos + w.data.len() as u64;
+        self.unsynced.iter().find(overlaps).map(|w| {
+            format!(
+                "write {:?} of {} bytes at {}, completed: {}",
+                w.id,
+                w.data.len(),
+                w.pos,
+                w.completed
+            )
+        })
     }
 }
 
@@ -269,10 +277,10 @@ mod tests {
             disk.issue(write(2, 4096, 2, 1)).unwrap();
             disk.issue(sync(3)).unwrap();
             disk.complete(IoId(2));
-            assert!(!disk.is_durable(0, 10));
+            assert!(disk.not_durable(0, 10).is_some());
             disk.complete(IoId(3));
-            assert!(disk.is_durable(0, 4096));
-            assert!(!disk.is_durable(4095, 2));
+            assert_eq!(disk.not_durable(0, 4096), None);
+            assert!(disk.not_durable(4095, 2).is_some());
             assert_eq!(disk.read(4096, 1).unwrap()[..], [2], "visible");
             assert_eq!(disk.crash(&mut Rng::new(seed)), 1);
             assert!(disk.read(0, BLOCK).unwrap().iter().all(|b| *b == 1));

@@ -213,9 +213,9 @@ impl Node {
             Piece::File {
                 store, pos, len, ..
             } => {
-                let disk = self.disks.get(usize::from(store.0));
-                let durable = disk.is_some_and(|disk| disk.is_durable(*pos, *len));
-                (!durable).then(|| format!("store-{store}: {len} bytes at {pos}"))
+                let disk = self.disks.get(usize::from(store.0))?;
+                let why = disk.not_durable(*pos, *len)?;
+                Some(format!("store-{store}: {len} bytes at {pos}: {why}"))
             }
         })
     }
