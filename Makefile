@@ -1,9 +1,60 @@
-# Entry points for people. Everything here is an ordinary cargo command.
+# Millrace. `make help` says what there is.
 
+SEEDS   ?= 200
+FROM    ?= 1
 SECONDS ?= 30
-SEED ?= 1
+SEED    ?= 1
 TARGETS ?=
+ADDRESS ?= 127.0.0.1:9092
 
-.PHONY: fuzz
-fuzz: ## Feed damaged bytes to every decoder: SECONDS per target, SEED, TARGETS="frame batch"
+# Wherever cargo builds: the environment or its configuration may have moved it.
+TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
+BIN    := $(TARGET)/release
+
+.PHONY: help setup build run test clients crash sim soak bench fuzz fmt lint clean
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo "  e.g. make sim SEEDS=1000 FROM=5000; make fuzz SECONDS=300; make run ADDRESS=127.0.0.1:19092"
+
+setup: ## Install what the tests need: system packages and clients, only what is missing
+	@tests/setup
+
+build: ## Build all programs, optimized
+	cargo build --release --locked
+
+run: build ## Start a broker on ADDRESS with its data in ./data
+	mkdir -p data
+	$(BIN)/millrace --override log.dirs=data --override listeners=PLAINTEXT://$(ADDRESS)
+
+test: ## Everything: setup, build, lint, unit tests, simulator, real clients, kill -9
+	@tests/all
+
+clients: build ## Only the real clients (tests/clients/run --help says more)
+	@tests/clients/run
+
+crash: build ## Only the crash tests (tests/crash/run --help says more)
+	@tests/crash/run
+
+sim: ## Run SEEDS seeds of the simulator, from seed FROM on
+	cargo run --release --locked --bin millrace-sim -- --seeds $(SEEDS) --from $(FROM)
+
+soak: build ## Hours of simulator seeds and kills; SEEDS=20000 by default
+	cargo run --release --locked --bin millrace-sim -- --seeds $(if $(filter file,$(origin SEEDS)),20000,$(SEEDS)) --from $(FROM)
+	SUITE_SECONDS_MAX=7200 tests/crash/run --kills 500 kills
+
+bench: build ## Measure this machine: produce, then replay, against a broker of its own
+	@tests/bench
+
+fuzz: ## Feed damaged bytes to every decoder: SECONDS for each, SEED=1, TARGETS="frame batch"
 	cd fuzz && cargo run --release -- run --seconds $(SECONDS) --seed $(SEED) $(TARGETS)
+
+fmt: ## Format the sources
+	cargo fmt
+
+lint: ## Check format and clippy, warnings are errors
+	@tests/all fmt clippy
+
+clean: ## Remove what was built and installed here
+	cargo clean
+	rm -rf .deps

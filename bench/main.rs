@@ -1,2 +1,59 @@
-//! Placeholder.
-fn main() {}
+//! `millrace-bench`: load generator and verifier for any Kafka broker.
+//!
+//! Its own thin client prebuilds every batch, so that the generator is not what is
+//! measured; `verify` proves that what a broker acknowledged is there.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+#[path = "../tools/client/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each of the two programs uses its part of the client"
+)]
+mod client;
+mod consume;
+mod load;
+mod payload;
+mod plan;
+mod procfs;
+mod produce;
+mod progress;
+mod reactor;
+mod report;
+mod socket;
+mod stats;
+mod units;
+mod verify;
+
+use args::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Exit status when the run could not be carried out; a run that was, and failed, gives 1.
+const EXIT_NOT_RUN: u8 = 2;
+
+fn main() -> ExitCode {
+    let (json, result) = match &Cli::parse().command {
+        Command::Produce(args) => (args.load.json.clone(), produce::run(args)),
+        Command::Consume(args) => (args.load.json.clone(), consume::run(args)),
+        Command::Verify(args) => (args.json.clone(), verify::run(args)),
+    };
+    let saved = result.and_then(|report| {
+        print!("{report}");
+        json.map_or(Ok(()), |path| report.save(&path))
+            .map(|()| report.is_good())
+    });
+    match saved {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("millrace-bench: {error}");
+            ExitCode::from(EXIT_NOT_RUN)
+        }
+    }
+}

@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     if args.list_settings {
@@ -72,15 +76,21 @@ fn run(args: &Args) -> Result<(), Fatal> {
 
 fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
     let text = args.config.as_ref().map(|path| {
-        std::fs::read_to_string(path).map_err(|error| {
-            Fatal::new(CONFIG, format!("cannot read {}: {error}", path.display()))
-        })
+        std::fs::read_to_string(path)
+            .map_err(|error| Fatal::new(CONFIG, format!("cannot read {}: {error}", path.display())))
     });
     let pair = |text: &String| match text.split_once('=') {
         Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        None => Err(Fatal::new(USAGE, format!("--override {text}: expected KEY=VALUE"))),
+        None => Err(Fatal::new(
+            USAGE,
+            format!("--override {text}: expected KEY=VALUE"),
+        )),
     };
-    let overrides = args.overrides.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+    let overrides = args
+        .overrides
+        .iter()
+        .map(pair)
+        .collect::<Result<Vec<_>, _>>()?;
     config::load(text.transpose()?.as_deref(), &overrides)
         .map_err(|error| Fatal::new(CONFIG, error.to_string()))
 }
@@ -88,7 +98,11 @@ fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
 fn on_signals() {
     loop {
         let signal = sys::wait_for_signal();
-        match STOPPER.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match STOPPER
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             Some(stopper) => stopper.stop(),
             None => std::process::exit(128 + signal),
         }

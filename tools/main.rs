@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `millracectl`: the operator's command line, for any Kafka broker; the `store`
+//! commands look into Millrace's own files.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+mod args;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "each of the two programs uses its part of the client"
+)]
+mod client;
+mod cluster;
+mod consume;
+mod groups;
+mod kafka_dir;
+mod produce;
+mod start;
+mod store;
+mod table;
+mod topics;
+
+use args::{Cli, Command};
+use client::Cluster;
+
+/// What a command returns; the error is a text that says what to do.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("millracectl: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Outcome {
+    let timeout = Duration::from_secs(cli.timeout);
+    let connect = || Cluster::connect(&cli.bootstrap, timeout).map_err(|e| e.to_string());
+    match &cli.command {
+        Command::Topics(command) => topics::run(&mut connect()?, command),
+        Command::Groups(command) => groups::run(&mut connect()?, command),
+        Command::Produce(args) => produce::run(&mut connect()?, args, timeout),
+        Command::Consume(args) => consume::run(connect()?, args, timeout),
+        Command::Cluster => cluster::run(&mut connect()?),
+        Command::Store(command) => store::run(command),
+    }
+}

@@ -214,7 +214,7 @@ impl Front {
         let (id, version) = (pending.correlation_id, pending.version);
         let frame = match pending.shape {
             Shape::ListOffsets(request) => {
-                let response = list_offsets_response(version, request, &mut answers);
+                let response = list_offsets_response(request, version, &mut answers);
                 wire::encode_response(id, version, &response)
             }
             Shape::EpochEnd(request) => {
@@ -246,12 +246,9 @@ fn next(answers: Answers<'_>) -> (i16, Answered) {
     }
 }
 
-/// First version of ListOffsets whose answer has leader epochs.
-const LEADER_EPOCH_FROM: i16 = 4;
-
 fn list_offsets_response(
-    version: i16,
     request: kw::ListOffsetsRequest,
+    version: i16,
     answers: Answers<'_>,
 ) -> kw::ListOffsetsResponse {
     let mut response = kw::ListOffsetsResponse::default();
@@ -265,9 +262,11 @@ fn list_offsets_response(
             result.error_code = error_code;
             result.timestamp = answered.timestamp_ms;
             result.offset = answered.offset;
-            if version >= LEADER_EPOCH_FROM {
-                result.leader_epoch = answered.leader_epoch;
-            }
+            result.leader_epoch = if version >= 4 {
+                answered.leader_epoch
+            } else {
+                -1
+            };
             out.partitions.push(result);
         }
         response.topics.push(out);

@@ -12,7 +12,7 @@ use super::front::Front;
 use super::groups::{GroupService, NodeInfo};
 use super::owner::Owner;
 use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
-use crate::base::{Mono, Now, ShardId};
+use crate::base::{Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::group::GroupConfig;
 use crate::store::Piece;
@@ -46,7 +46,6 @@ pub struct Shard {
     local: VecDeque<Msg>,
     ready: bool,
     draining: Draining,
-    wake_at: Mono,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +82,6 @@ impl Shard {
             local: VecDeque::new(),
             ready: false,
             draining: Draining::No,
-            wake_at: Mono(0),
         }
     }
 
@@ -290,10 +288,7 @@ impl Shard {
         {
             wake_at = wake_at.min(control.groups.next_deadline());
         }
-        if wake_at != self.wake_at {
-            self.wake_at = wake_at;
-            fx.out.push(Output::WakeAt(wake_at));
-        }
+        fx.out.push(Output::WakeAt(wake_at));
     }
 
     /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.

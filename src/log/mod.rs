@@ -115,6 +115,9 @@ pub struct Log {
     high_watermark: Position,
     hints: Hints,
     lookups: Lookups,
+    /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
+    /// sent for the same bytes for ever.
+    failed_scan: Option<(Ticket, ErrorCode)>,
 }
 
 impl Log {
@@ -154,6 +157,7 @@ impl Log {
             high_watermark: zero,
             hints: Hints::default(),
             lookups: Lookups::default(),
+            failed_scan: None,
         }
     }
 

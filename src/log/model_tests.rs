@@ -1,1 +1,489 @@
+//! Random lives of a log, compared with a list of batches after each step.
 
+use proptest::prelude::*;
+
+use super::testing::{Draft, Fixture, START_MS};
+use super::{Log, LogConfig};
+use crate::base::limits::PRODUCER_BATCHES_REMEMBERED;
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
+use crate::record::{self, Codec, TimestampType};
+use crate::store::ReplayItem;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append {
+        records: usize,
+        value_len: usize,
+        codec: usize,
+        jitter_ms: i64,
+    },
+    /// An idempotent producer sends its next batch, or does something wrong.
+    Produce {
+        id: usize,
+        records: usize,
+        how: How,
+    },
+    Settle,
+    File,
+    /// Forgets what makes searches short: the index as a much larger segment would have it.
+    Forget,
+    Read {
+        at: prop::sample::Index,
+        max_bytes: usize,
+        at_least_one: bool,
+    },
+    Time {
+        at: prop::sample::Index,
+        off_ms: i64,
+    },
+    Retain {
+        wait_ms: i64,
+    },
+    Delete {
+        at: prop::sample::Index,
+    },
+    Epoch,
+    Restart,
+    Stamping(bool),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Next,
+    Retry(usize),
+    Gap,
+    NewEpoch,
+    OldEpoch,
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![
+        6 => Just(How::Next),
+        2 => (1..8usize).prop_map(How::Retry),
+        1 => Just(How::Gap),
+        1 => Just(How::NewEpoch),
+        1 => Just(How::OldEpoch),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let index = any::<prop::sample::Index>;
+    prop_oneof![
+        20 => (1..20usize, 0..2500usize, 0..5usize, -50..50i64).prop_map(
+            |(records, value_len, codec, jitter_ms)| Op::Append {
+                records,
+                value_len: value_len / records,
+                codec,
+                jitter_ms
+            }
+        ),
+        8 => (0..3usize, 1..4usize, how()).prop_map(|(id, records, how)| Op::Produce { id, records, how }),
+        6 => Just(Op::Settle),
+        3 => Just(Op::File),
+        1 => Just(Op::Forget),
+        12 => (index(), 0..12_000usize, any::<bool>())
+            .prop_map(|(at, max_bytes, at_least_one)| Op::Read { at, max_bytes, at_least_one }),
+        5 => (index(), -20..20i64).prop_map(|(at, off_ms)| Op::Time { at, off_ms }),
+        1 => (0..400i64).prop_map(|wait_ms| Op::Retain { wait_ms }),
+        1 => index().prop_map(|at| Op::Delete { at }),
+        1 => Just(Op::Epoch),
+        1 => Just(Op::Restart),
+        1 => any::<bool>().prop_map(Op::Stamping),
+    ]
+}
+
+/// A batch as the log should have it.
+struct Batch {
+    base: i64,
+    timestamps: Vec<i64>,
+    len: usize,
+    epoch: i32,
+}
+
+impl Batch {
+    fn end(&self) -> i64 {
+        self.base + self.timestamps.len() as i64
+    }
+
+    fn records(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        (self.base..).zip(self.timestamps.iter().copied())
+    }
+}
+
+/// What an idempotent producer knows of itself: epoch, next sequence, all batches of the epoch.
+#[derive(Default)]
+struct Producer {
+    epoch: i16,
+    sequence: i32,
+    sent: Vec<(i32, usize, i64)>,
+}
+
+struct Model {
+    f: Fixture,
+    batches: Vec<Batch>,
+    log_start: i64,
+    durable: i64,
+    stamping: bool,
+    indexed: bool,
+    epoch: i32,
+    producers: [Producer; 3],
+}
+
+impl Model {
+    fn new(tail_bytes_max: usize) -> Self {
+        let config = LogConfig {
+            segment_bytes: 20_000,
+            segment_ms: 100,
+            retention_ms: 500,
+            retention_bytes: 120_000,
+            ..LogConfig::default()
+        };
+        Self {
+            f: Fixture::new(config, tail_bytes_max),
+            batches: Vec::new(),
+            log_start: 0,
+            durable: 0,
+            stamping: false,
+            indexed: true,
+            epoch: 0,
+            producers: Default::default(),
+        }
+    }
+
+    fn end(&self) -> i64 {
+        self.batches.last().map_or(0, Batch::end)
+    }
+
+    /// Some offset of the log, or one just outside.
+    fn pick(&self, at: prop::sample::Index) -> i64 {
+        self.log_start - 1 + at.index((self.end() - self.log_start) as usize + 3) as i64
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Append {
+                records,
+                value_len,
+                codec,
+                jitter_ms,
+            } => {
+                self.f.now.wall_ms += 3;
+                let first = self.f.now.wall_ms + jitter_ms;
+                let mut draft = Draft::plain(&[first], *value_len);
+                draft.timestamps = (0..*records as i64).map(|n| first + n * 7 % 5).collect();
+                draft.codec = Codec::ALL[*codec];
+                let appended = self.f.append(&draft).unwrap();
+                assert!(!appended.duplicate);
+                self.appended(&draft, appended.base_offset.0);
+            }
+            Op::Produce { id, records, how } => self.produce(*id, *records, *how),
+            Op::Settle => {
+                self.f.settle();
+                self.durable = self.end();
+            }
+            Op::File => {
+                self.f.file();
+                self.durable = self.end();
+            }
+            Op::Forget => {
+                self.indexed = false;
+                self.f.log.forget_shortcuts();
+            }
+            Op::Read {
+                at,
+                max_bytes,
+                at_least_one,
+            } => {
+                self.read(self.pick(*at), *max_bytes, *at_least_one);
+            }
+            Op::Time { at, off_ms } => self.time(self.pick(*at), *off_ms),
+            Op::Retain { wait_ms } => {
+                self.f.now.wall_ms += wait_ms;
+                self.f.retain();
+                self.retained();
+            }
+            Op::Delete { at } => self.delete(self.pick(*at)),
+            Op::Epoch => {
+                self.epoch += 1;
+                self.f
+                    .log
+                    .begin_epoch(LeaderEpoch(self.epoch), &mut self.f.disk.store);
+            }
+            Op::Restart => self.restart(),
+            Op::Stamping(on) => {
+                self.stamping = *on;
+                let timestamp_type = match on {
+                    true => TimestampType::LogAppendTime,
+                    false => TimestampType::CreateTime,
+                };
+                let config = LogConfig {
+                    timestamp_type,
+                    ..*self.f.log.config()
+                };
+                self.f.log.set_config(config);
+            }
+        }
+        self.compare();
+    }
+
+    fn appended(&mut self, draft: &Draft, base: i64) {
+        assert_eq!(base, self.end().max(self.log_start));
+        let mut timestamps = draft.timestamps.clone();
+        if self.stamping {
+            timestamps.fill(self.f.now.wall_ms);
+        }
+        let (batch, _) = draft.build();
+        self.batches.push(Batch {
+            base,
+            timestamps,
+            len: batch.len(),
+            epoch: self.epoch,
+        });
+    }
+
+    fn produce(&mut self, id: usize, records: usize, how: How) {
+        let producer = &self.producers[id];
+        let mut draft = Draft::plain(&vec![self.f.now.wall_ms; records], 30);
+        let (epoch, sequence) = (producer.epoch, producer.sequence);
+        let known = !producer.sent.is_empty();
+        let identity = |epoch, sequence| Some((id as i64, epoch, sequence));
+        let expected = match how {
+            How::Next => {
+                draft.producer = identity(epoch, sequence);
+                Ok(None)
+            }
+            How::Retry(back) => {
+                let Some(n) = producer.sent.len().checked_sub(back) else {
+                    return;
+                };
+                let (sequence, records, base) = producer.sent[n];
+                draft.timestamps = vec![self.f.now.wall_ms; records];
+                draft.producer = identity(epoch, sequence);
+                match back <= PRODUCER_BATCHES_REMEMBERED {
+                    true => Ok(Some(base)),
+                    false => Err(ErrorCode::OutOfOrderSequenceNumber),
+                }
+            }
+            How::Gap if known => {
+                draft.producer = identity(epoch, sequence + 1);
+                Err(ErrorCode::OutOfOrderSequenceNumber)
+            }
+            How::OldEpoch if known => {
+                draft.producer = identity(epoch - 1, sequence);
+                match epoch {
+                    0 => return,
+                    _ => Err(ErrorCode::InvalidProducerEpoch),
+                }
+            }
+            How::NewEpoch => {
+                self.producers[id] = Producer {
+                    epoch: epoch + 1,
+                    ..Producer::default()
+                };
+                draft.producer = identity(epoch + 1, 0);
+                Ok(None)
+            }
+            How::Gap | How::OldEpoch => return,
+        };
+        let outcome = self.f.append(&draft).map_err(|refusal| refusal.0);
+        let duplicate = outcome.map(|a| a.duplicate.then_some(a.base_offset.0));
+        assert_eq!(duplicate, expected, "{how:?}");
+        if let Ok(appended) = outcome
+            && !appended.duplicate
+        {
+            let base = appended.base_offset.0;
+            self.appended(&draft, base);
+            let producer = &mut self.producers[id];
+            let (_, _, sequence) = draft.producer.unwrap();
+            producer.sent.push((sequence, records, base));
+            producer.sequence = sequence + records as i32;
+        }
+    }
+
+    fn read(&mut self, offset: i64, max_bytes: usize, at_least_one: bool) {
+        let read = self.f.read(offset, max_bytes, at_least_one);
+        if offset < self.log_start || offset > self.end().max(self.log_start) {
+            assert_eq!(read, Err(ErrorCode::OffsetOutOfRange), "offset {offset}");
+            return;
+        }
+        let bytes = read.unwrap();
+        let readable: Vec<&Batch> = self
+            .batches
+            .iter()
+            .filter(|batch| batch.end() > offset && batch.end() <= self.durable)
+            .collect();
+        let available: usize = readable.iter().map(|batch| batch.len).sum();
+        let first = readable.first().map_or(0, |batch| batch.len);
+        let largest = self
+            .batches
+            .iter()
+            .map(|batch| batch.len)
+            .max()
+            .unwrap_or(0);
+        if first > max_bytes && !at_least_one {
+            assert!(bytes.is_empty());
+            return;
+        }
+        let most = if at_least_one {
+            max_bytes.max(largest)
+        } else {
+            max_bytes
+        };
+        assert!(bytes.len() <= most.min(available));
+        assert!(
+            bytes.len() >= available.min(max_bytes / 2).max(first),
+            "too little"
+        );
+        let whole: Vec<_> = record::batches(&bytes)
+            .map(|batch| batch.unwrap())
+            .collect();
+        let mut rest = bytes.len();
+        for ((info, batch), expected) in whole.iter().zip(&readable) {
+            assert_eq!((info.base_offset, info.len), (expected.base, expected.len));
+            assert_eq!(info.leader_epoch, expected.epoch);
+            assert!(record::check_crc(batch));
+            rest -= info.len;
+        }
+        let next = readable.get(whole.len()).map_or(0, |batch| batch.len);
+        assert!(rest == 0 || rest < next, "batches are missing");
+    }
+
+    fn time(&mut self, offset: i64, off_ms: i64) {
+        let near = self
+            .batches
+            .iter()
+            .flat_map(Batch::records)
+            .find(|r| r.0 >= offset);
+        let target = near.map_or(START_MS, |record| record.1) + off_ms;
+        let readable = |record: &(i64, i64)| record.0 >= self.log_start && record.0 < self.durable;
+        let expected = self
+            .batches
+            .iter()
+            .flat_map(Batch::records)
+            .filter(readable)
+            .find(|record| record.1 >= target);
+        assert_eq!(self.f.time(target), expected, "first at or after {target}");
+        self.max_time();
+    }
+
+    fn max_time(&mut self) {
+        let kept = self.f.log.segments[0].base.0;
+        let records = || {
+            self.batches
+                .iter()
+                .flat_map(Batch::records)
+                .filter(|r| r.0 >= kept)
+        };
+        let largest = records().map(|record| record.1).max();
+        let first = records().find(|record| Some(record.1) == largest);
+        let expected = first.filter(|record| record.0 < self.durable);
+        assert_eq!(self.f.max_time(), expected, "largest");
+    }
+
+    /// What retention dropped is taken from the log, and checked against what it may drop.
+    fn retained(&mut self) {
+        let (start, now) = (self.f.log.start_offset().0, self.f.now.wall_ms);
+        assert!(start >= self.log_start && start <= self.durable);
+        let config = *self.f.log.config();
+        let kept: u64 = self
+            .batches
+            .iter()
+            .filter(|batch| batch.base >= self.f.log.segments[0].base.0)
+            .map(|batch| batch.len as u64)
+            .sum();
+        assert_eq!(self.f.log.size_bytes(), kept);
+        let by_size = kept < config.retention_bytes as u64 + config.segment_bytes;
+        let pinned = self.end() - self.durable > 0;
+        assert!(by_size || pinned, "{kept} bytes stay");
+        for batch in self.batches.iter().filter(|batch| batch.base < start) {
+            let fresh = batch
+                .timestamps
+                .iter()
+                .all(|t| now - t <= config.retention_ms);
+            let many = self.batches.iter().filter(|later| later.base >= batch.base);
+            let many: usize = many.map(|later| later.len).sum();
+            assert!(
+                !fresh || batch.base < self.log_start || many as i64 > config.retention_bytes,
+                "offset {} was dropped",
+                batch.base
+            );
+        }
+        self.log_start = start;
+    }
+
+    fn delete(&mut self, before: i64) {
+        let outcome = self.f.delete_records(before);
+        // One before offset 0 is -1, which stands for the high watermark.
+        let before = if before == -1 { self.durable } else { before };
+        if before > self.durable.max(self.log_start) {
+            assert_eq!(outcome, Err(ErrorCode::OffsetOutOfRange));
+        } else {
+            self.log_start = self.log_start.max(before);
+            assert_eq!(outcome, Ok(self.log_start));
+        }
+    }
+
+    fn restart(&mut self) {
+        self.f.settle();
+        self.durable = self.end();
+        let before = essence(&self.f.log, self.indexed);
+        self.f.restart();
+        assert_eq!(
+            essence(&self.f.log, self.indexed),
+            before,
+            "recovery changed the log"
+        );
+    }
+
+    fn compare(&self) {
+        let log = &self.f.log;
+        self.f.disk.store.invariants();
+        assert_eq!(log.end_offset().0, self.end().max(self.log_start));
+        assert_eq!(log.high_watermark().0, self.durable);
+        assert_eq!(log.start_offset().0, self.log_start);
+        assert_eq!(log.leader_epoch().0, self.epoch);
+    }
+}
+
+/// The state without what recovery cannot know: wall times, and indexes if the test took them away.
+fn essence(log: &Log, indexed: bool) -> bytes::Bytes {
+    let mut recovery = Log::recovered(log.id(), Now::default());
+    recovery.replay(ReplayItem::State(log.state()));
+    let mut copy = recovery.finish(LogConfig::default()).unwrap();
+    for segment in &mut copy.segments {
+        (segment.created_ms, segment.modified_ms) = (0, 0);
+    }
+    copy.producers.forget_times();
+    if !indexed {
+        copy.forget_shortcuts();
+    }
+    copy.state()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_log_is_a_list_of_batches(
+        tail_bytes_max in prop::sample::select(vec![0usize, 5000, 1 << 20]),
+        ops in prop::collection::vec(op(), 1..150),
+    ) {
+        let mut model = Model::new(tail_bytes_max);
+        for op in &ops {
+            model.step(op);
+        }
+        model.step(&Op::Restart);
+        // A consumer from the beginning sees every batch once.
+        let mut offset = model.log_start;
+        let mut seen = Vec::new();
+        while offset < model.durable {
+            let bases = model.f.read_bases(offset, 3000);
+            seen.extend(bases);
+            let last = seen.last().unwrap();
+            offset = model.batches.iter().find(|batch| batch.base == *last).unwrap().end();
+        }
+        let all = model.batches.iter().filter(|batch| batch.end() > model.log_start);
+        prop_assert_eq!(seen, all.map(|batch| batch.base).collect::<Vec<_>>());
+        prop_assert_eq!(model.f.log.end_offset(), Offset(model.end()));
+    }
+}

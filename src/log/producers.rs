@@ -162,6 +162,12 @@ impl Producers {
         self.known.retain(|_, producer| producer.seen_ms >= wall_ms);
     }
 
+    /// Forgets when producers were heard of, which recovery does not know.
+    #[cfg(test)]
+    pub(super) fn forget_times(&mut self) {
+        self.known.values_mut().for_each(|p| p.seen_ms = 0);
+    }
+
     /// Makes room for a producer that is not known yet. A sixteenth goes at once, those heard of
     /// longest ago, so that a stream of new producers does not search all of them each time.
     fn make_room(&mut self, id: i64) {

@@ -54,6 +54,13 @@ pub struct Ticket {
     pub(super) goal: Goal,
 }
 
+impl Ticket {
+    /// Whether they are of the same search at the same place; the length follows the high watermark.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goal {
     /// The batch that holds `offset`; the scan begins at the batch of offset `from`.
@@ -76,8 +83,8 @@ impl Log {
     /// is there whatever its size.
     ///
     /// # Errors
-    /// OFFSET_OUT_OF_RANGE before the log start or after the log end; CORRUPT_MESSAGE if the
-    /// bytes in memory are no batches.
+    /// OFFSET_OUT_OF_RANGE before the log start or after the log end; CORRUPT_MESSAGE if the bytes in
+    /// memory, or those of the scan before, are no batches; KAFKA_STORAGE_ERROR if the store lacks some.
     pub fn read(
         &mut self,
         store: &Store,
@@ -102,12 +109,18 @@ impl Log {
         }
     }
 
-    /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket.
+    /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket. The
+    /// operation that wanted them is to be tried again at once; if this failed, so does that.
     ///
     /// # Errors
-    /// CORRUPT_MESSAGE if they are no batches, KAFKA_STORAGE_ERROR if they are too few. The
-    /// operation that wanted them must not be tried again then, it would want the same bytes.
+    /// CORRUPT_MESSAGE if they are no batches, KAFKA_STORAGE_ERROR if they are too few.
     pub fn scanned(&mut self, ticket: Ticket, bytes: &[u8]) -> Result<(), ErrorCode> {
+        let outcome = self.learn_from(ticket, bytes);
+        self.failed_scan = outcome.err().map(|error| (ticket, error));
+        outcome
+    }
+
+    fn learn_from(&mut self, ticket: Ticket, bytes: &[u8]) -> Result<(), ErrorCode> {
         if bytes.len() != ticket.len {
             return Err(ErrorCode::KafkaStorageError);
         }
@@ -126,6 +139,14 @@ impl Log {
                 Ok(())
             }
             Goal::Time(goal) => self.scanned_time(ticket.segment, &window, goal),
+        }
+    }
+
+    /// Refuses a scan that has just failed.
+    pub(super) fn check_scan(&mut self, ticket: &Ticket) -> Result<(), ErrorCode> {
+        match self.failed_scan.take() {
+            Some((failed, error)) if failed.is_like(ticket) => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -211,6 +232,7 @@ impl Log {
                             offset,
                         },
                     };
+                    self.check_scan(&ticket)?;
                     return Ok(Located::Scan { pieces, ticket });
                 }
             }
@@ -407,6 +429,7 @@ mod tests {
     fn sequential_readers_and_tail_readers_do_not_scan() {
         let mut f = fixture(0);
         f.fill(300, 1000);
+        f.file();
         let mut offset = 0;
         while offset < 300 {
             let bases = f.read_bases(offset, 10_000);
@@ -426,6 +449,7 @@ mod tests {
     fn a_search_in_the_file_goes_window_by_window() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(700, 1000);
+        f.file();
         f.log.active_mut().index = Index::default();
         assert_eq!(f.read_bases(690, 1000)[0], 690);
         assert_eq!(f.scans, 3, "700 KiB in windows of 256 KiB");
@@ -439,6 +463,7 @@ mod tests {
     fn large_batches_are_passed_by_their_headers() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(5, 100_000);
+        f.file();
         f.log.active_mut().index = Index::default();
         let found = f.log.read(&f.disk.store, Offset(4), 1000, true).unwrap();
         let ReadOutcome::Scan { pieces, .. } = found else {
@@ -452,6 +477,7 @@ mod tests {
     fn bytes_that_are_no_batches_end_the_search() {
         let mut f = Fixture::new(LogConfig::default(), 0);
         f.fill(100, 1000);
+        f.file();
         f.log.active_mut().index = Index::default();
         let found = f.log.read(&f.disk.store, Offset(50), 1000, true).unwrap();
         let ReadOutcome::Scan { pieces, ticket } = found else {
@@ -461,6 +487,10 @@ mod tests {
         let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
         assert_eq!(check(&good[1..]), Err(ErrorCode::KafkaStorageError));
         assert_eq!(check(&vec![0; good.len()]), Err(ErrorCode::CorruptMessage));
+        let again = f.log.read(&f.disk.store, Offset(50), 1000, true);
+        assert_eq!(again.unwrap_err(), ErrorCode::CorruptMessage, "told once");
+        assert!(f.log.read(&f.disk.store, Offset(50), 1000, true).is_ok());
+        let mut check = |bytes: &[u8]| f.log.scanned(ticket, bytes);
         let mut rotten = good.clone();
         rotten[8..12].copy_from_slice(&i32::MAX.to_be_bytes());
         assert_eq!(

@@ -275,6 +275,7 @@ mod tests {
         f.settle();
         assert_eq!(f.delete_records(-1), Ok(101));
         assert_eq!(f.log.size_bytes(), 0);
+        f.settle();
         f.restart();
         assert_eq!(f.log.start_offset(), Offset(101));
         assert_eq!(f.log.end_offset(), Offset(101));

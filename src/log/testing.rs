@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::hints::Hints;
+use super::index::Index;
 use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
@@ -52,6 +54,14 @@ impl Disk {
         }
     }
 
+    /// Makes a checkpoint, by which whole blocks get into the file.
+    pub(super) fn checkpoint(&mut self, log: &Log) -> Option<FlushSeq> {
+        let mut ops = Vec::new();
+        self.store.checkpoint(vec![(LOG, log.state())], &mut ops);
+        let durable = self.perform(ops);
+        self.settle().or(durable)
+    }
+
     fn perform(&mut self, mut ops: Vec<DiskOp>) -> Option<FlushSeq> {
         let mut durable = None;
         while !ops.is_empty() {
@@ -99,12 +109,27 @@ impl Disk {
 
     /// Opens the store anew from what is on the disk, and replays the log.
     pub(super) fn restart(&mut self, now: Now) -> LogRecovery {
-        let _ = &self.config;
         let mut recovery = Log::recovered(LOG, now);
-        for (log, item) in self.store.items.clone() {
+        let mut read = |pos: u64, len: usize| {
+            let from = self.image.len().min(pos as usize);
+            let to = self.image.len().min(pos as usize + len);
+            let mut bytes = self.image[from..to].to_vec();
+            bytes.resize(len, 0);
+            Ok(Bytes::from(bytes))
+        };
+        let mut replay = |(log, item)| {
             assert_eq!(log, LOG);
             recovery.replay(item);
-        }
+        };
+        let (store, _) = Store::recover(
+            STORE,
+            self.config.clone(),
+            self.image.len() as u64,
+            &mut read,
+            &mut replay,
+        )
+        .unwrap();
+        self.store = store;
         recovery
     }
 }
@@ -183,17 +208,29 @@ impl Fixture {
         appended
     }
 
-    /// Appends batches of one record, one millisecond apart, and makes them durable.
+    /// Appends batches of one record, one millisecond apart, and makes them durable in flushes of
+    /// about 8 KiB: the store drops memory by whole flushes.
     pub(super) fn fill(&mut self, batches: i64, value_len: usize) {
-        for _ in 0..batches {
+        for n in 1..=batches as usize {
             let timestamp = START_MS + self.log.end_offset().0;
             self.append(&Draft::plain(&[timestamp], value_len)).unwrap();
+            if n % (8192 / value_len).max(1) == 0 {
+                self.settle();
+            }
         }
         self.settle();
     }
 
     pub(super) fn settle(&mut self) {
         if let Some(flush) = self.disk.settle() {
+            self.log.on_durable(flush);
+        }
+        self.log.check_live();
+    }
+
+    /// Makes all durable and gets it into the file, as far as it fills blocks.
+    pub(super) fn file(&mut self) {
+        if let Some(flush) = self.disk.checkpoint(&self.log) {
             self.log.on_durable(flush);
         }
         self.log.check_live();
@@ -280,5 +317,16 @@ impl Fixture {
             .delete_records(self.now, Offset(before), &mut self.disk.store);
         self.log.check_live();
         deleted.map(|start| start.0).map_err(|refusal| refusal.0)
+    }
+}
+
+impl Log {
+    /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of
+    /// a very large one comes to.
+    pub(super) fn forget_shortcuts(&mut self) {
+        self.hints = Hints::default();
+        for segment in &mut self.segments {
+            segment.index = Index::default();
+        }
     }
 }

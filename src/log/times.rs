@@ -100,7 +100,7 @@ impl Log {
     /// The first record, from the log start on, with this timestamp or a larger one.
     ///
     /// # Errors
-    /// CORRUPT_MESSAGE if the bytes in memory are no batches.
+    /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read).
     pub fn offset_for_time(
         &mut self,
         store: &Store,
@@ -113,7 +113,7 @@ impl Log {
     /// it counts until its segment is dropped, even if DeleteRecords removed it.
     ///
     /// # Errors
-    /// CORRUPT_MESSAGE if the bytes in memory are no batches.
+    /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read).
     pub fn max_timestamp(&mut self, store: &Store) -> Result<TimeLookup, ErrorCode> {
         let mut largest = NO_TIMESTAMP;
         for segment in &self.segments {
@@ -147,6 +147,7 @@ impl Log {
                                 len: len as usize,
                                 goal: Goal::Time(goal),
                             };
+                            self.check_scan(&ticket)?;
                             return Ok(TimeLookup::Scan { pieces, ticket });
                         }
                     }
@@ -326,7 +327,7 @@ mod tests {
             draft.codec = Codec::ALL[n as usize % 5];
             f.append(&draft).unwrap();
         }
-        f.settle();
+        f.file();
         assert!(f.log.segment_count() > 2);
         for n in [0, 1, 77, 199] {
             let t = START_MS + n * 10;
@@ -393,6 +394,25 @@ mod tests {
             .unwrap();
         f.fill(1, 10);
         assert_eq!(f.time(START_MS + 50), Some((0, START_MS + 99)));
+    }
+
+    #[test]
+    fn bytes_that_are_no_batches_end_the_search() {
+        let mut f = fixture();
+        f.fill(20, 1000);
+        f.file();
+        let ask = |f: &mut Fixture| f.log.offset_for_time(&f.disk.store, START_MS + 9);
+        let Ok(TimeLookup::Scan { pieces, ticket }) = ask(&mut f) else {
+            panic!("no scan");
+        };
+        let rotten = vec![0; f.disk.join(&pieces).len()];
+        assert!(f.log.scanned(ticket, &rotten).is_err());
+        assert_eq!(ask(&mut f).unwrap_err(), ErrorCode::CorruptMessage);
+        assert_eq!(
+            f.time(START_MS + 9),
+            Some((9, START_MS + 9)),
+            "it was the reading"
+        );
     }
 
     #[test]

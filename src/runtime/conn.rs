@@ -171,7 +171,12 @@ pub struct Budget {
 impl Budget {
     fn new(limit: usize) -> Self {
         let (held, overdraft) = (Cell::new(0), Cell::new(Overdraft::Free));
-        Self { limit, held, overdraft, waiting: RefCell::default() }
+        Self {
+            limit,
+            held,
+            overdraft,
+            waiting: RefCell::default(),
+        }
     }
 
     fn may_take(&self, conn: ConnId) -> bool {
@@ -222,7 +227,11 @@ impl Admission {
     /// With Kafka's two limits.
     #[must_use]
     pub fn new(connections_max: usize, per_ip_max: usize) -> Arc<Self> {
-        Arc::new(Self { connections_max, per_ip_max, by_ip: Mutex::default() })
+        Arc::new(Self {
+            connections_max,
+            per_ip_max,
+            by_ip: Mutex::default(),
+        })
     }
 
     fn enter(&self, ip: IpAddr) -> Result<(), &'static str> {
@@ -269,7 +278,11 @@ pub struct Front {
 impl Front {
     /// For a shard whose requests may take `request_bytes_max` of memory together.
     #[must_use]
-    pub fn new(frame_bytes_max: usize, request_bytes_max: usize, admission: Arc<Admission>) -> Self {
+    pub fn new(
+        frame_bytes_max: usize,
+        request_bytes_max: usize,
+        admission: Arc<Admission>,
+    ) -> Self {
         Self {
             now: Cell::new(sys::now().mono),
             events: RefCell::default(),
@@ -376,9 +389,9 @@ impl Front {
         let mut scratch = self.scratch.borrow_mut();
         let poll = Pin::new(stream).poll_read(cx, &mut scratch);
         if let Poll::Ready(Ok(n)) = &poll {
-            frames.feed(&scratch[..*n]).map_err(|bad| {
-                io::Error::new(io::ErrorKind::InvalidData, bad.diagnosis())
-            })?;
+            frames
+                .feed(&scratch[..*n])
+                .map_err(|bad| io::Error::new(io::ErrorKind::InvalidData, bad.diagnosis()))?;
         }
         poll
     }
@@ -391,7 +404,9 @@ pub async fn accept(listener: TcpListener, index: usize, front: Rc<Front>) {
             Ok(stream) => begin(stream, index, &front),
             Err(error) => {
                 // Out of descriptors or memory, most likely: let some connections end first.
-                front.refused.warn(|| format!("cannot accept connections: {error}"));
+                front
+                    .refused
+                    .warn(|| format!("cannot accept connections: {error}"));
                 glommio::timer::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -401,7 +416,9 @@ pub async fn accept(listener: TcpListener, index: usize, front: Rc<Front>) {
 fn begin(stream: TcpStream, listener: usize, front: &Rc<Front>) {
     let Ok(peer) = stream.peer_addr() else { return };
     if let Err(why) = front.admission.enter(peer.ip()) {
-        front.refused.warn(|| format!("connection of {peer} refused: {why}"));
+        front
+            .refused
+            .warn(|| format!("connection of {peer} refused: {why}"));
         return;
     }
     // Without it small replies wait for the client's delayed acknowledgement; if it fails the
@@ -409,8 +426,16 @@ fn begin(stream: TcpStream, listener: usize, front: &Rc<Front>) {
     let _ = stream.set_nodelay(true);
     let id = front.next_conn.get();
     front.next_conn.set(id + 1);
-    let conn = Rc::new(Conn::new(ConnId(id), stream.as_raw_fd(), peer, front.now.get()));
-    front.push(Event::Opened { conn: Rc::clone(&conn), listener });
+    let conn = Rc::new(Conn::new(
+        ConnId(id),
+        stream.as_raw_fd(),
+        peer,
+        front.now.get(),
+    ));
+    front.push(Event::Opened {
+        conn: Rc::clone(&conn),
+        listener,
+    });
     glommio::spawn_local(read(stream, conn, Rc::clone(front))).detach();
 }
 
@@ -419,7 +444,9 @@ async fn read(mut stream: TcpStream, conn: Rc<Conn>, front: Rc<Front>) {
     match read_requests(&mut stream, &conn, &front).await {
         Ok(()) => tracing::debug!(peer = %conn.peer, "connection ended"),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            front.garbage.warn(|| format!("connection of {} closed: {error}", conn.peer));
+            front
+                .garbage
+                .warn(|| format!("connection of {} closed: {error}", conn.peer));
         }
         Err(error) => tracing::debug!(peer = %conn.peer, %error, "connection ended"),
     }
@@ -461,13 +488,20 @@ async fn read_requests(stream: &mut TcpStream, conn: &Conn, front: &Front) -> io
         conn.last_active.set(front.now.get());
         // Whole frames that came before a bad one still count.
         while let Some(frame) = frames.pop() {
-            if front.admission(conn, conn.partial.get() > 0).await.is_none() {
+            if front
+                .admission(conn, conn.partial.get() > 0)
+                .await
+                .is_none()
+            {
                 return Ok(());
             }
             conn.charge_partial(0, front);
             let charge = front.budget.admit(conn.id, frame.len());
             conn.charges.borrow_mut().push_back(charge);
-            front.push(Event::Request { conn: conn.id, frame });
+            front.push(Event::Request {
+                conn: conn.id,
+                frame,
+            });
         }
         received?;
     }
@@ -485,7 +519,11 @@ mod tests {
         assert!(admission.enter(a).is_ok());
         assert!(admission.enter(a).is_err_and(|why| why.contains("per.ip")));
         assert!(admission.enter(b).is_ok());
-        assert!(admission.enter(b).is_err_and(|why| why.contains("max.connections is")));
+        assert!(
+            admission
+                .enter(b)
+                .is_err_and(|why| why.contains("max.connections is"))
+        );
         admission.leave(a);
         assert!(admission.enter(b).is_ok());
     }

@@ -75,7 +75,9 @@ impl StoreFile {
         let mut ids = Vec::new();
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_prefix("store-")?.parse().ok());
+            let id = name
+                .to_str()
+                .and_then(|name| name.strip_prefix("store-")?.parse().ok());
             ids.extend(id.map(StoreId));
         }
         ids.sort_unstable();
@@ -99,7 +101,12 @@ impl StoreFile {
             .custom_flags(if direct { libc::O_DIRECT } else { 0 })
             .open(path)?;
         let reserved = written.metadata()?.len();
-        Ok(Self { id, written, direct, reserved })
+        Ok(Self {
+            id,
+            written,
+            direct,
+            reserved,
+        })
     }
 
     /// Makes a new store: performs what formatting it takes under another name, then gives the
@@ -129,7 +136,10 @@ impl StoreFile {
     /// # Errors
     /// As open(2).
     pub fn publish(&self, path: &Path, files: &CachedFiles) -> io::Result<()> {
-        let file = CachedFile { file: File::open(path)?, written_direct: self.direct };
+        let file = CachedFile {
+            file: File::open(path)?,
+            written_direct: self.direct,
+        };
         if let Some(slot) = files.0.get(usize::from(self.id.0)) {
             let _ = slot.set(file);
         }
@@ -147,17 +157,17 @@ impl StoreFile {
     pub fn is_empty(&self) -> bool {
         self.reserved == 0
     }
-
 }
 
 /// Blocking reads for recovery: exactly as many bytes as asked for.
 pub fn recovery_reader(file: &File) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> {
     |pos, len| {
         let mut buf = vec![0; len];
-        file.read_exact_at(&mut buf, pos).map_err(|error| DiskError {
-            // Bytes beyond the end have no errno, but are unreadable all the same.
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-        })?;
+        file.read_exact_at(&mut buf, pos)
+            .map_err(|error| DiskError {
+                // Bytes beyond the end have no errno, but are unreadable all the same.
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            })?;
         Ok(buf.into())
     }
 }
@@ -218,7 +228,11 @@ impl Disk {
     /// No store yet.
     #[must_use]
     pub fn new(cached: Arc<CachedFiles>) -> Self {
-        Self { cached, stores: IdMap::default(), reads: IdMap::default() }
+        Self {
+            cached,
+            stores: IdMap::default(),
+            reads: IdMap::default(),
+        }
     }
 
     /// Takes over a store's file, which is to be open in the table of readable ones.
@@ -250,16 +264,35 @@ impl Disk {
     pub fn read(&mut self, id: ReadId, pieces: Vec<Piece>, ring: &mut Ring<Tag>) -> Option<Input> {
         let mut missing = 0;
         for (part, piece) in pieces.iter().enumerate() {
-            if let Piece::File { store, pos, len, .. } = piece
+            if let Piece::File {
+                store, pos, len, ..
+            } = piece
                 && *len > 0
             {
-                let fd = self.cached.get(*store).expect("a store of this node").file.as_raw_fd();
+                let fd = self
+                    .cached
+                    .get(*store)
+                    .expect("a store of this node")
+                    .file
+                    .as_raw_fd();
                 let tag = Tag::Disk(DiskTag::Read { id, part });
-                ring.push(tag, Op::Read { fd, pos: *pos, len: *len, buf: Vec::new() });
+                ring.push(
+                    tag,
+                    Op::Read {
+                        fd,
+                        pos: *pos,
+                        len: *len,
+                        buf: Vec::new(),
+                    },
+                );
                 missing += 1;
             }
         }
-        let read = JoinedRead { parts: pieces, missing, failed: None };
+        let read = JoinedRead {
+            parts: pieces,
+            missing,
+            failed: None,
+        };
         if missing == 0 {
             return Some(read.finish(id));
         }
@@ -277,8 +310,14 @@ impl Disk {
         inputs: &mut VecDeque<Input>,
     ) {
         match tag {
-            DiskTag::Store { store, id, background } => {
-                let Some(result) = settle(tag, op, result, ring) else { return };
+            DiskTag::Store {
+                store,
+                id,
+                background,
+            } => {
+                let Some(result) = settle(tag, op, result, ring) else {
+                    return;
+                };
                 let state = self.stores.get_mut(&store).expect("a store of this shard");
                 state.ended(background, ring);
                 inputs.push_back(Input::Disk { store, id, result });
@@ -288,12 +327,21 @@ impl Disk {
                 state.on_reserved(result, ring, inputs);
             }
             DiskTag::Read { id, part } => {
-                let Some(read) = self.reads.get_mut(&id) else { return };
-                let Op::Read { fd, pos, len, buf } = op else { return };
+                let Some(read) = self.reads.get_mut(&id) else {
+                    return;
+                };
+                let Op::Read { fd, pos, len, buf } = op else {
+                    return;
+                };
                 let want = read.parts[part].len();
                 match result {
                     Ok(n) if n > 0 && buf.len() < want => {
-                        let op = Op::Read { fd, pos: pos + n as u64, len: len - n, buf };
+                        let op = Op::Read {
+                            fd,
+                            pos: pos + n as u64,
+                            len: len - n,
+                            buf,
+                        };
                         ring.push(Tag::Disk(tag), op);
                         return;
                     }
@@ -323,7 +371,11 @@ fn settle(
         (_, Err(errno)) => Err(DiskError { errno }),
         (Op::Write { data, .. }, Ok(0)) if !data.is_empty() => Err(DiskError { errno: libc::EIO }),
         (Op::Write { fd, pos, data }, Ok(n)) if n < data.len() => {
-            let op = Op::Write { fd, pos: pos + n as u64, data: data.slice(n..) };
+            let op = Op::Write {
+                fd,
+                pos: pos + n as u64,
+                data: data.slice(n..),
+            };
             ring.push(Tag::Disk(tag), op);
             return None;
         }
@@ -341,7 +393,12 @@ impl State {
                     self.reserve(end.next_multiple_of(RESERVE_STEP), ring);
                 }
             }
-            DiskOp::Write { background: true, .. } | DiskOp::Sync { background: true, .. } => {
+            DiskOp::Write {
+                background: true, ..
+            }
+            | DiskOp::Sync {
+                background: true, ..
+            } => {
                 self.yielding.push_back(op);
                 self.start_background(ring);
             }
@@ -352,8 +409,17 @@ impl State {
     fn reserve(&mut self, end: u64, ring: &mut Ring<Tag>) {
         self.reserving = Some(end);
         let (fd, pos) = (self.file.written.as_raw_fd(), self.file.reserved);
-        let tag = Tag::Disk(DiskTag::Reserve { store: self.file.id });
-        ring.push(tag, Op::Allocate { fd, pos, len: end.saturating_sub(pos) });
+        let tag = Tag::Disk(DiskTag::Reserve {
+            store: self.file.id,
+        });
+        ring.push(
+            tag,
+            Op::Allocate {
+                fd,
+                pos,
+                len: end.saturating_sub(pos),
+            },
+        );
     }
 
     /// The blocks are there, or not: then the writes themselves are told, unless the filesystem
@@ -364,7 +430,9 @@ impl State {
         ring: &mut Ring<Tag>,
         inputs: &mut VecDeque<Input>,
     ) {
-        let Some(end) = self.reserving.take() else { return };
+        let Some(end) = self.reserving.take() else {
+            return;
+        };
         let needed = self.beyond.iter().map(end_of).max().unwrap_or(0);
         match result {
             Err(libc::ENOSPC) if end > needed && needed > self.file.reserved => {
@@ -375,7 +443,11 @@ impl State {
                 let store = self.file.id;
                 for op in self.beyond.drain(..) {
                     let result = Err(DiskError { errno });
-                    inputs.push_back(Input::Disk { store, id: id_of(&op), result });
+                    inputs.push_back(Input::Disk {
+                        store,
+                        id: id_of(&op),
+                        result,
+                    });
                 }
                 return;
             }
@@ -388,7 +460,9 @@ impl State {
 
     fn start_background(&mut self, ring: &mut Ring<Tag>) {
         while self.background < BACKGROUND_MAX[usize::from(self.foreground == 0)] {
-            let Some(op) = self.yielding.pop_front() else { return };
+            let Some(op) = self.yielding.pop_front() else {
+                return;
+            };
             self.start(op, ring);
         }
     }
@@ -396,17 +470,35 @@ impl State {
     fn start(&mut self, op: DiskOp, ring: &mut Ring<Tag>) {
         let (store, fd) = (self.file.id, self.file.written.as_raw_fd());
         let (id, background, op) = match op {
-            DiskOp::Write { id, pos, data, background } => {
-                (id, background, Op::Write { fd, pos, data })
-            }
+            DiskOp::Write {
+                id,
+                pos,
+                data,
+                background,
+            } => (id, background, Op::Write { fd, pos, data }),
             DiskOp::Sync { id, background } => (id, background, Op::DataSync { fd }),
         };
-        if background { self.background += 1 } else { self.foreground += 1 }
-        ring.push(Tag::Disk(DiskTag::Store { store, id, background }), op);
+        if background {
+            self.background += 1
+        } else {
+            self.foreground += 1
+        }
+        ring.push(
+            Tag::Disk(DiskTag::Store {
+                store,
+                id,
+                background,
+            }),
+            op,
+        );
     }
 
     fn ended(&mut self, background: bool, ring: &mut Ring<Tag>) {
-        if background { self.background -= 1 } else { self.foreground -= 1 }
+        if background {
+            self.background -= 1
+        } else {
+            self.foreground -= 1
+        }
         self.start_background(ring);
     }
 }
@@ -428,7 +520,10 @@ fn end_of(op: &DiskOp) -> u64 {
 impl JoinedRead {
     fn finish(self, id: ReadId) -> Input {
         if let Some(error) = self.failed {
-            return Input::Read { id, result: Err(error) };
+            return Input::Read {
+                id,
+                result: Err(error),
+            };
         }
         let mut parts: Vec<Bytes> = self
             .parts
@@ -438,8 +533,15 @@ impl JoinedRead {
                 Piece::File { .. } => None, // empty ones are never read
             })
             .collect();
-        let joined = if parts.len() == 1 { parts.remove(0) } else { parts.concat().into() };
-        Input::Read { id, result: Ok(joined) }
+        let joined = if parts.len() == 1 {
+            parts.remove(0)
+        } else {
+            parts.concat().into()
+        };
+        Input::Read {
+            id,
+            result: Ok(joined),
+        }
     }
 }
 

@@ -16,7 +16,12 @@ fn block(fill: u8) -> Bytes {
 }
 
 fn write(id: u64, pos: u64, background: bool) -> DiskOp {
-    DiskOp::Write { id: IoId(id), pos, data: block(id as u8), background }
+    DiskOp::Write {
+        id: IoId(id),
+        pos,
+        data: block(id as u8),
+        background,
+    }
 }
 
 const STORE: StoreId = StoreId(0);
@@ -25,13 +30,25 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir_in(".").expect("a scratch directory");
         let files = CachedFiles::new(1);
-        let format = [write(1, 0, false), DiskOp::Sync { id: IoId(2), background: false }];
+        let format = [
+            write(1, 0, false),
+            DiskOp::Sync {
+                id: IoId(2),
+                background: false,
+            },
+        ];
         let file = StoreFile::create(STORE, dir.path(), true, &format).expect("a new store");
-        file.publish(&StoreFile::path(dir.path(), STORE), &files).expect("readable");
+        file.publish(&StoreFile::path(dir.path(), STORE), &files)
+            .expect("readable");
         assert_eq!(StoreFile::list(dir.path()).expect("listed"), [STORE]);
         let mut disk = Disk::new(files);
         disk.add(file);
-        Self { _dir: dir, disk, ring: Ring::new(None).expect("a ring"), inputs: VecDeque::new() }
+        Self {
+            _dir: dir,
+            disk,
+            ring: Ring::new(None).expect("a ring"),
+            inputs: VecDeque::new(),
+        }
     }
 
     /// Runs until so many inputs are there.
@@ -39,7 +56,9 @@ impl Bench {
         while self.inputs.len() < n {
             self.ring.wait();
             while let Some(done) = self.ring.reap() {
-                let Tag::Disk(tag) = done.tag else { panic!("no other tag was pushed") };
+                let Tag::Disk(tag) = done.tag else {
+                    panic!("no other tag was pushed")
+                };
                 let (ring, inputs) = (&mut self.ring, &mut self.inputs);
                 self.disk.on_done(tag, done.op, done.result, ring, inputs);
             }
@@ -57,14 +76,24 @@ impl Bench {
         });
         let at_once = self.disk.read(ReadId(9), pieces.collect(), &mut self.ring);
         let input = at_once.or_else(|| self.inputs(1).pop());
-        let Some(Input::Read { id: ReadId(9), result }) = input else { panic!("{input:?}") };
+        let Some(Input::Read {
+            id: ReadId(9),
+            result,
+        }) = input
+        else {
+            panic!("{input:?}")
+        };
         result
     }
 }
 
 fn ok_ids(inputs: Vec<Input>) -> Vec<u64> {
     let id = |input| match input {
-        Input::Disk { store: STORE, id, result: Ok(()) } => id.0,
+        Input::Disk {
+            store: STORE,
+            id,
+            result: Ok(()),
+        } => id.0,
         other => panic!("{other:?}"),
     };
     let mut ids: Vec<_> = inputs.into_iter().map(id).collect();
@@ -76,45 +105,77 @@ fn ok_ids(inputs: Vec<Input>) -> Vec<u64> {
 fn writes_within_and_beyond_the_file_are_read_back() {
     let mut bench = Bench::new();
     for (id, pos) in [(3, 0), (4, 10 * BLOCK as u64), (5, 200 << 20)] {
-        bench.disk.perform(STORE, write(id, pos, false), &mut bench.ring);
+        bench
+            .disk
+            .perform(STORE, write(id, pos, false), &mut bench.ring);
     }
     assert_eq!(ok_ids(bench.inputs(3)), [3, 4, 5]);
-    bench.disk.perform(STORE, DiskOp::Sync { id: IoId(6), background: false }, &mut bench.ring);
+    bench.disk.perform(
+        STORE,
+        DiskOp::Sync {
+            id: IoId(6),
+            background: false,
+        },
+        &mut bench.ring,
+    );
     assert_eq!(ok_ids(bench.inputs(1)), [6]);
     // Space was reserved in steps, not for each write.
     assert_eq!(bench.disk.stores[&STORE].file.len(), 256 << 20);
     let got = bench.read(&[(4090, 10), (10 * BLOCK as u64 + 4094, 4), (200 << 20, 2)]);
-    assert_eq!(got.expect("read"), [&[3; 6][..], &[0; 4], &[4; 2], &[0; 2], &[5; 2]].concat());
+    assert_eq!(
+        got.expect("read"),
+        [&[3; 6][..], &[0; 4], &[4; 2], &[0; 2], &[5; 2]].concat()
+    );
 }
 
 #[test]
 fn a_read_beyond_the_end_fails_as_a_whole() {
     let mut bench = Bench::new();
-    assert_eq!(bench.read(&[(0, 10), (4000, 200)]), Err(DiskError { errno: libc::EIO }));
-    assert_eq!(bench.read(&[(0, 0)]).expect("nothing to read"), Bytes::new());
+    assert_eq!(
+        bench.read(&[(0, 10), (4000, 200)]),
+        Err(DiskError { errno: libc::EIO })
+    );
+    assert_eq!(
+        bench.read(&[(0, 0)]).expect("nothing to read"),
+        Bytes::new()
+    );
 }
 
 #[test]
 fn background_yields_but_all_of_it_is_done() {
     let mut bench = Bench::new();
-    bench.disk.perform(STORE, write(100, 0, false), &mut bench.ring);
+    bench
+        .disk
+        .perform(STORE, write(100, 0, false), &mut bench.ring);
     for id in 1..=40 {
-        bench.disk.perform(STORE, write(id, id * BLOCK as u64, true), &mut bench.ring);
+        bench
+            .disk
+            .perform(STORE, write(id, id * BLOCK as u64, true), &mut bench.ring);
     }
     let grown = 41 * BLOCK as u64;
-    assert!(bench.disk.stores[&STORE].file.len() < grown, "the file has to grow first");
+    assert!(
+        bench.disk.stores[&STORE].file.len() < grown,
+        "the file has to grow first"
+    );
     // Once there is room, no more than two of them go along with the foreground write.
     let state = &bench.disk.stores[&STORE];
     assert_eq!((state.foreground, state.background), (1, 0));
     let mut want: Vec<u64> = (1..=40).collect();
     want.push(100);
     assert_eq!(ok_ids(bench.inputs(41)), want);
-    bench.disk.perform(STORE, write(100, 0, false), &mut bench.ring);
+    bench
+        .disk
+        .perform(STORE, write(100, 0, false), &mut bench.ring);
     for id in 1..=40 {
-        bench.disk.perform(STORE, write(id, id * BLOCK as u64, true), &mut bench.ring);
+        bench
+            .disk
+            .perform(STORE, write(id, id * BLOCK as u64, true), &mut bench.ring);
     }
     let state = &bench.disk.stores[&STORE];
-    assert_eq!((state.foreground, state.background, state.yielding.len()), (1, 2, 38));
+    assert_eq!(
+        (state.foreground, state.background, state.yielding.len()),
+        (1, 2, 38)
+    );
     assert_eq!(ok_ids(bench.inputs(41)), want);
 }
 
@@ -129,7 +190,11 @@ fn a_failed_write_is_reported_and_not_retried() {
     };
     bench.disk.perform(STORE, crooked, &mut bench.ring);
     match bench.inputs(1).pop() {
-        Some(Input::Disk { id: IoId(7), result: Err(DiskError { errno }), .. }) => {
+        Some(Input::Disk {
+            id: IoId(7),
+            result: Err(DiskError { errno }),
+            ..
+        }) => {
             assert_eq!(errno, libc::EINVAL);
         }
         other => panic!("{other:?}"),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
 use crate::broker::{ConnId, Input, Output, ReadId};
 use crate::config::BrokerConfig;
-use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece};
+use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, StoreConfig};
 
 /// Length of a formatted store.
 pub const STORE_BYTES: usize = 4 << 20;
@@ -26,18 +26,21 @@ pub struct ShardSetup {
     pub shards: u16,
     pub config: Arc<BrokerConfig>,
     pub seed: u64,
-    pub stores: Vec<StoreSlot>,
+    pub slots: Vec<StoreSlot>,
+    pub owners: Vec<ShardId>,
 }
 
 pub fn open_store(
     id: StoreId,
+    _settings: StoreConfig,
     _config: &BrokerConfig,
+    _now: Now,
     file_len: u64,
     read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
-) -> Result<StoreSlot, String> {
+) -> Result<(StoreSlot, RecoveryReport), String> {
     let bytes = read(4097, 100).map_err(|error| format!("{error:?}"))?;
     if file_len >= STORE_BYTES as u64 && bytes[..] == pattern_bytes(4097, 100)[..] {
-        Ok(StoreSlot(id))
+        Ok((StoreSlot(id), RecoveryReport::default()))
     } else {
         Err("not the pattern".into())
     }
@@ -47,11 +50,27 @@ pub fn pattern_bytes(pos: u64, len: usize) -> Vec<u8> {
     (pos..pos + len as u64).map(pattern).collect()
 }
 
-pub fn format_store(id: StoreId, _config: &BrokerConfig, _seed: u64) -> (StoreSlot, Vec<DiskOp>) {
+pub fn format_store(id: StoreId, _settings: StoreConfig, _seed: u64) -> (StoreSlot, Vec<DiskOp>) {
     let mut pages = PageBuf::zeroed(STORE_BYTES);
-    pages.as_mut_bytes().copy_from_slice(&pattern_bytes(0, STORE_BYTES));
-    let write = DiskOp::Write { id: IoId(0), pos: 0, data: pages.freeze(), background: false };
-    (StoreSlot(id), vec![write, DiskOp::Sync { id: IoId(1), background: false }])
+    pages
+        .as_mut_bytes()
+        .copy_from_slice(&pattern_bytes(0, STORE_BYTES));
+    let write = DiskOp::Write {
+        id: IoId(0),
+        pos: 0,
+        data: pages.freeze(),
+        background: false,
+    };
+    (
+        StoreSlot(id),
+        vec![
+            write,
+            DiskOp::Sync {
+                id: IoId(1),
+                background: false,
+            },
+        ],
+    )
 }
 
 #[derive(Default)]
@@ -74,15 +93,31 @@ pub struct Shard {
 
 impl Shard {
     pub fn new(setup: ShardSetup) -> Self {
-        let ShardSetup { id, shards, config, seed: _, stores } = setup;
-        assert!(id.0 < shards && !stores.is_empty() && !config.host_name.is_empty());
-        Self { store: stores[0].0, ..Self::default() }
+        let ShardSetup {
+            id,
+            shards,
+            config,
+            seed: _,
+            slots,
+            owners,
+        } = setup;
+        assert!(
+            id.0 < shards
+                && !slots.is_empty()
+                && !owners.is_empty()
+                && !config.host_name.is_empty()
+        );
+        Self {
+            store: slots[0].0,
+            ..Self::default()
+        }
     }
 
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::ConnOpened { conn, .. } => drop(self.conns.insert(conn, Conn::default())),
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
+            Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame } => self.request(now, conn, &frame, out),
             Input::Mesh { .. } => unreachable!("nobody sends any"),
             Input::Disk { store, id, result } => self.on_disk(store, id, result, out),
@@ -103,7 +138,10 @@ impl Shard {
     /// file range, `r` + pos + len: the same through a read, `w` + pos: write a block of 'w' and
     /// sync, `b` + len: that many bytes of memory, in pieces.
     fn request(&mut self, now: Now, conn: ConnId, frame: &Bytes, out: &mut Vec<Output>) {
-        let state = self.conns.get_mut(&conn).expect("opened before its requests");
+        let state = self
+            .conns
+            .get_mut(&conn)
+            .expect("opened before its requests");
         let n = state.first + state.replies.len() as u64;
         state.replies.push_back(None);
         let number = |at: usize| {
@@ -117,7 +155,10 @@ impl Shard {
         };
         match frame[0] {
             b'n' => self.reply_raw(conn, n, vec![], out),
-            b'x' => out.push(Output::Fatal { status: 99, message: "told to".into() }),
+            b'x' => out.push(Output::Fatal {
+                status: 99,
+                message: "told to".into(),
+            }),
             b't' => {
                 self.timers.push((now.mono.plus_ms(number(1)), conn, n));
                 self.on_time(now, out);
@@ -130,7 +171,10 @@ impl Shard {
                 self.next_io += 1;
                 self.reads.insert(ReadId(self.next_io), (conn, n));
                 let pieces = vec![Piece::Memory(frame.slice(..1)), range(), range()];
-                out.push(Output::Read { id: ReadId(self.next_io), pieces });
+                out.push(Output::Read {
+                    id: ReadId(self.next_io),
+                    pieces,
+                });
             }
             b'w' => {
                 self.next_io += 1;
@@ -138,20 +182,36 @@ impl Shard {
                 let mut page = PageBuf::zeroed(BLOCK);
                 page.as_mut_bytes().fill(b'w');
                 let (pos, data) = (number(1), page.freeze());
-                let op = DiskOp::Write { id, pos, data, background: frame.len() > 9 };
-                let sync = DiskOp::Sync { id, background: false };
+                let op = DiskOp::Write {
+                    id,
+                    pos,
+                    data,
+                    background: frame.len() > 9,
+                };
+                let sync = DiskOp::Sync {
+                    id,
+                    background: false,
+                };
                 self.ios.insert(id, (conn, n, Some(sync)));
-                out.push(Output::Disk { store: self.store, op });
+                out.push(Output::Disk {
+                    store: self.store,
+                    op,
+                });
             }
             b'b' => {
                 let chunk = Bytes::from(vec![b'b'; 1000]);
-                let pieces = (0..number(1) / 1000).map(|_| Piece::Memory(chunk.clone())).collect();
+                let pieces = (0..number(1) / 1000)
+                    .map(|_| Piece::Memory(chunk.clone()))
+                    .collect();
                 self.reply(conn, n, pieces, out);
             }
             command => {
                 self.reply(conn, n, vec![Piece::Memory(frame.clone())], out);
                 if command == b'c' {
-                    out.push(Output::Close { conn, why: "told to".into() });
+                    out.push(Output::Close {
+                        conn,
+                        why: "told to".into(),
+                    });
                 }
             }
         }
@@ -179,7 +239,10 @@ impl Shard {
     }
 
     fn on_time(&mut self, now: Now, out: &mut Vec<Output>) {
-        let due: Vec<_> = self.timers.extract_if(.., |timer| timer.0 <= now.mono).collect();
+        let due: Vec<_> = self
+            .timers
+            .extract_if(.., |timer| timer.0 <= now.mono)
+            .collect();
         for (_, conn, n) in due {
             self.reply(conn, n, vec![Piece::Memory("late".into())], out);
         }
@@ -196,10 +259,16 @@ impl Shard {
     }
 
     fn reply_raw(&mut self, conn: ConnId, n: u64, pieces: Vec<Piece>, out: &mut Vec<Output>) {
-        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let Some(state) = self.conns.get_mut(&conn) else {
+            return;
+        };
         state.replies[(n - state.first) as usize] = Some(pieces);
         while let Some(Some(_)) = state.replies.front() {
-            let pieces = state.replies.pop_front().flatten().expect("looked at just now");
+            let pieces = state
+                .replies
+                .pop_front()
+                .flatten()
+                .expect("looked at just now");
             state.first += 1;
             out.push(Output::Reply { conn, pieces });
         }

@@ -30,7 +30,10 @@ impl Fatal {
     /// A reason to stop.
     #[must_use]
     pub fn new(status: u8, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self {
+            status,
+            message: message.into(),
+        }
     }
 }
 

@@ -164,7 +164,10 @@ impl FrameReader {
         let length = i32::from_be_bytes(self.prefix);
         match usize::try_from(length) {
             Ok(n) if n > 0 && n <= self.frame_bytes_max => Ok(n),
-            _ => Err(BadFrame { prefix: self.prefix, frames_before: self.frames }),
+            _ => Err(BadFrame {
+                prefix: self.prefix,
+                frames_before: self.frames,
+            }),
         }
     }
 
@@ -260,10 +263,16 @@ mod tests {
     #[test]
     fn a_claimed_length_costs_nothing() {
         let mut reader = FrameReader::new(100 << 20);
-        reader.feed(&(100u32 << 20).to_be_bytes()).expect("within the maximum");
+        reader
+            .feed(&(100u32 << 20).to_be_bytes())
+            .expect("within the maximum");
         assert_eq!(reader.body.capacity(), 0);
         reader.feed(&[7; 10]).expect("a body");
-        assert!(reader.body.capacity() <= STEP_BYTES, "{}", reader.body.capacity());
+        assert!(
+            reader.body.capacity() <= STEP_BYTES,
+            "{}",
+            reader.body.capacity()
+        );
         // And a large frame is not copied again and again: growth doubles, up to its length.
         let mut growths = 0;
         let mut capacity = 0;
@@ -282,7 +291,10 @@ mod tests {
     #[test]
     fn bad_prefixes_are_named() {
         let say = |prefix: &[u8; 4]| {
-            FrameReader::new(1 << 20).feed(prefix).expect_err("not a length").diagnosis()
+            FrameReader::new(1 << 20)
+                .feed(prefix)
+                .expect_err("not a length")
+                .diagnosis()
         };
         assert!(say(b"GET ").contains("HTTP"));
         assert!(say(&[0x16, 3, 1, 2]).contains("TLS"));

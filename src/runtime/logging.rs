@@ -33,8 +33,8 @@ pub fn start() {
     if LINES.set(sender).is_err() {
         return;
     }
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,glommio=error"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,glommio=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(ToThread)
@@ -51,7 +51,10 @@ pub fn start() {
 pub fn flush() {
     let Some(lines) = LINES.get() else { return };
     let (sender, done) = bounded(1);
-    if lines.send_timeout(Line::Flush(sender), Duration::from_secs(1)).is_ok() {
+    if lines
+        .send_timeout(Line::Flush(sender), Duration::from_secs(1))
+        .is_ok()
+    {
         let _ = done.recv_timeout(Duration::from_secs(1));
     }
 }
@@ -66,7 +69,10 @@ fn write_lines(lines: &Receiver<Line>) {
         }
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
-            let _ = writeln!(stderr, "{dropped} log lines dropped: standard error is too slow");
+            let _ = writeln!(
+                stderr,
+                "{dropped} log lines dropped: standard error is too slow"
+            );
         }
     }
 }
@@ -126,7 +132,11 @@ impl Often {
         let leaked = (now.duration_since(since).as_nanos() / each.as_nanos()) as u32;
         let level = level.saturating_sub(leaked);
         let allowed = level < OFTEN_LINES;
-        let since = if level == 0 { now } else { since + each * leaked };
+        let since = if level == 0 {
+            now
+        } else {
+            since + each * leaked
+        };
         self.state.set(Some((since, level + u32::from(allowed))));
         allowed
     }

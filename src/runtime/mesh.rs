@@ -147,10 +147,15 @@ impl<M> MeshPort<M> {
     /// Queues a message; it is sure to be seen after the next [`MeshPort::flush`].
     pub fn send(&mut self, to: ShardId, msg: M) {
         let to = usize::from(to.0);
-        assert!(to != self.me && to < self.written.len(), "no such shard to write to: {to}");
+        assert!(
+            to != self.me && to < self.written.len(),
+            "no such shard to write to: {to}"
+        );
         self.written[to] = true;
         if self.overflow[to].is_empty() {
-            let Err(msg) = self.mesh.lane(self.me, to).queue.push(msg) else { return };
+            let Err(msg) = self.mesh.lane(self.me, to).queue.push(msg) else {
+                return;
+            };
             self.overflow[to].push_back(msg);
         } else {
             self.overflow[to].push_back(msg);
@@ -205,16 +210,22 @@ impl<M> MeshPort<M> {
         self.bell().sleeping.store(true, Ordering::SeqCst);
         for (to, waiting) in self.overflow.iter().enumerate() {
             if !waiting.is_empty() {
-                self.mesh.lane(self.me, to).blocked.store(true, Ordering::SeqCst);
+                self.mesh
+                    .lane(self.me, to)
+                    .blocked
+                    .store(true, Ordering::SeqCst);
             }
         }
         // A sender queues (a receiver makes room), then looks whether we sleep (are blocked); we
         // the other way round. With a full barrier on both sides one of us sees the other.
         fence(Ordering::SeqCst);
-        (0..self.written.len()).filter(|other| *other != self.me).all(|other| {
-            self.mesh.lane(other, self.me).queue.is_empty()
-                && (self.overflow[other].is_empty() || self.mesh.lane(self.me, other).queue.is_full())
-        })
+        (0..self.written.len())
+            .filter(|other| *other != self.me)
+            .all(|other| {
+                self.mesh.lane(other, self.me).queue.is_empty()
+                    && (self.overflow[other].is_empty()
+                        || self.mesh.lane(self.me, other).queue.is_full())
+            })
     }
 
     /// No more bells: the shard is looking by itself.

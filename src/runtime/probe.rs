@@ -29,7 +29,11 @@ pub fn cores(wanted: usize) -> Result<Vec<usize>, Fatal> {
         .map(|core| core.id)
         .collect();
     let quota = sys::cpu_quota().map_or(usize::MAX, |cores| cores.ceil().max(1.0) as usize);
-    let shards = if wanted == 0 { allowed.len().min(quota) } else { wanted };
+    let shards = if wanted == 0 {
+        allowed.len().min(quota)
+    } else {
+        wanted
+    };
     if shards > allowed.len() {
         tracing::warn!(
             "millrace.shards={shards}, but only {} cores may be used: shards will share cores",
@@ -60,7 +64,10 @@ pub fn system() -> Result<(), Fatal> {
     if !missing.is_empty() {
         return Err(Fatal::new(
             SYSTEM,
-            format!("io_uring lacks {}: use Linux 5.15 or later", missing.join(", ")),
+            format!(
+                "io_uring lacks {}: use Linux 5.15 or later",
+                missing.join(", ")
+            ),
         ));
     }
     let memlock = sys::raise_limit(libc::RLIMIT_MEMLOCK);
@@ -92,7 +99,10 @@ pub fn system() -> Result<(), Fatal> {
 pub fn directory(dir: &Path) -> Result<(File, bool), Fatal> {
     let shown = dir.display();
     let fail = |what: &str, error: &io::Error| {
-        Fatal::new(DIRECTORY, format!("cannot {what} the directory of log.dirs, {shown}: {error}"))
+        Fatal::new(
+            DIRECTORY,
+            format!("cannot {what} the directory of log.dirs, {shown}: {error}"),
+        )
     };
     fs::create_dir_all(dir).map_err(|error| fail("create", &error))?;
     let lock = lock(dir)?;
@@ -110,7 +120,12 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
     let path = dir.join(".lock");
     let shown = path.display();
     let fail = |error: &io::Error| Fatal::new(DIRECTORY, format!("cannot lock {shown}: {error}"));
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let file = open.map_err(|error| fail(&error))?;
     match file.try_lock() {
         Ok(()) => {}
@@ -127,7 +142,9 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
         Err(fs::TryLockError::Error(error)) => return Err(fail(&error)),
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all_at(pid.as_bytes(), 0)).map_err(|e| fail(&e))?;
+    file.set_len(0)
+        .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
+        .map_err(|e| fail(&e))?;
     Ok(file)
 }
 
@@ -152,7 +169,10 @@ fn try_direct(dir: &Path) -> io::Result<bool> {
         if back.as_bytes() == block.as_bytes() {
             Ok(())
         } else {
-            Err(io::Error::new(io::ErrorKind::InvalidData, "a block read back differs"))
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a block read back differs",
+            ))
         }
     };
     let direct = match attempt(libc::O_DIRECT) {
@@ -198,7 +218,10 @@ mod tests {
         let (held, _) = directory(&path).expect("the first one gets it");
         let refused = directory(&path).expect_err("the second one does not");
         assert_eq!(refused.status, DIRECTORY);
-        assert!(refused.message.contains(&std::process::id().to_string()), "{refused}");
+        assert!(
+            refused.message.contains(&std::process::id().to_string()),
+            "{refused}"
+        );
         drop(held);
         assert!(directory(&path).is_ok());
         assert!(!path.join(".probe").exists());

@@ -19,6 +19,7 @@ use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::ring::{Done, Ring};
 use super::send::{Progress, Sender};
+use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
 use crate::broker::{ConnId, Input, Msg, Output};
@@ -66,6 +67,7 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     listeners: Vec<(usize, TcpListener)>,
     idle_ms_max: u64,
+    reports: std::sync::mpsc::Sender<Report>,
     acceptors: Vec<(RawFd, Task<()>)>,
     senders: IdMap<ConnId, Sender>,
     /// Connections whose sender has something new to do.
@@ -91,6 +93,7 @@ impl Pump {
         mesh: MeshPort<Box<Msg>>,
         listeners: Vec<(usize, TcpListener)>,
         idle_ms_max: u64,
+        reports: std::sync::mpsc::Sender<Report>,
     ) -> Self {
         Self {
             shard,
@@ -100,10 +103,11 @@ impl Pump {
             mesh,
             listeners,
             idle_ms_max,
+            reports,
             acceptors: Vec::new(),
             senders: IdMap::default(),
             dirty: Vec::new(),
-            inputs: VecDeque::new(),
+            inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             events: Vec::new(),
             phase: Phase::Starting,
@@ -119,7 +123,9 @@ impl Pump {
         loop {
             let worked = self.turn();
             if let Some(end) = self.ended() {
-                self.senders.values().for_each(|sender| sender.conn().close());
+                self.senders
+                    .values()
+                    .for_each(|sender| sender.conn().close());
                 return end;
             }
             if worked || !self.prepare_sleep() {
@@ -175,7 +181,11 @@ impl Pump {
                     let (id, peer) = (conn.id, conn.peer);
                     self.senders.insert(id, Sender::new(conn));
                     self.sweep_at = self.sweep_at.min(self.front.now.get().plus_ms(SWEEP_MS));
-                    self.inputs.push_back(Input::ConnOpened { conn: id, peer, listener });
+                    self.inputs.push_back(Input::ConnOpened {
+                        conn: id,
+                        peer,
+                        listener,
+                    });
                 }
                 Event::Request { conn, frame } => {
                     self.inputs.push_back(Input::Request { conn, frame });
@@ -189,16 +199,21 @@ impl Pump {
             }
         }
         let inputs = &mut self.inputs;
-        self.mesh.receive(MESH_BATCH, |from, msg| inputs.push_back(Input::Mesh { from, msg }));
+        self.mesh.receive(MESH_BATCH, |from, msg| {
+            inputs.push_back(Input::Mesh { from, msg })
+        });
     }
 
     fn on_completion(&mut self, Done { tag, op, result }: Done<Tag>) {
         match tag {
             Tag::Disk(tag) => {
-                self.disk.on_done(tag, op, result, &mut self.ring, &mut self.inputs);
+                self.disk
+                    .on_done(tag, op, result, &mut self.ring, &mut self.inputs);
             }
             Tag::Conn(id) => {
-                let Some(sender) = self.senders.get_mut(&id) else { return };
+                let Some(sender) = self.senders.get_mut(&id) else {
+                    return;
+                };
                 if sender.on_done(op, result, &self.front, &mut self.ring) {
                     Self::forget(&mut self.senders, id);
                 } else {
@@ -243,9 +258,14 @@ impl Pump {
             Output::Mesh { to, msg } => self.mesh.send(to, msg),
             Output::Disk { store, op } => self.disk.perform(store, op, &mut self.ring),
             Output::Read { id, pieces } => {
-                self.inputs.extend(self.disk.read(id, pieces, &mut self.ring));
+                self.inputs
+                    .extend(self.disk.read(id, pieces, &mut self.ring));
             }
             Output::WakeAt(at) => self.wake_at = at,
+            Output::Ready => {
+                // If nobody listens any more, the process is on its way out.
+                let _ = self.reports.send(Report::Ready);
+            }
             Output::Drained => self.end(End::Drained),
             Output::Fatal { status, message } => self.end(End::Fatal { status, message }),
         }
@@ -271,7 +291,9 @@ impl Pump {
     fn send(&mut self) {
         // Completions during this pass and senders that want another one are for the next turn.
         for id in std::mem::take(&mut self.dirty) {
-            let Some(sender) = self.senders.get_mut(&id) else { continue };
+            let Some(sender) = self.senders.get_mut(&id) else {
+                continue;
+            };
             if sender.advance(&self.disk, &self.front, &mut self.ring) == Progress::More {
                 self.dirty.push(id);
             }
@@ -285,8 +307,11 @@ impl Pump {
                 sender.conn().close();
             }
         }
-        self.sweep_at =
-            if self.senders.is_empty() { Mono::NEVER } else { now.plus_ms(SWEEP_MS) };
+        self.sweep_at = if self.senders.is_empty() {
+            Mono::NEVER
+        } else {
+            now.plus_ms(SWEEP_MS)
+        };
     }
 
     fn set_alarm(&mut self) {

@@ -95,18 +95,22 @@ impl Op {
             Self::DataSync { fd } => opcode::Fsync::new(types::Fd(*fd))
                 .flags(types::FsyncFlags::DATASYNC)
                 .build(),
-            Self::Allocate { fd, pos, len } => {
-                opcode::Fallocate::new(types::Fd(*fd), *len).offset(*pos).build()
-            }
+            Self::Allocate { fd, pos, len } => opcode::Fallocate::new(types::Fd(*fd), *len)
+                .offset(*pos)
+                .build(),
             Self::Read { fd, pos, len, buf } => {
                 buf.reserve(*len);
                 let room = buf.spare_capacity_mut().as_mut_ptr();
-                opcode::Read::new(types::Fd(*fd), room.cast(), len32(*len)).offset(*pos).build()
+                opcode::Read::new(types::Fd(*fd), room.cast(), len32(*len))
+                    .offset(*pos)
+                    .build()
             }
             Self::Send { fd, batch } => {
                 let more = if batch.more { libc::MSG_MORE } else { 0 };
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more;
-                opcode::SendMsg::new(types::Fd(*fd), batch.header()).flags(flags as u32).build()
+                opcode::SendMsg::new(types::Fd(*fd), batch.header())
+                    .flags(flags as u32)
+                    .build()
             }
             Self::Writable { fd } => {
                 opcode::PollAdd::new(types::Fd(*fd), libc::POLLOUT as u32).build()
@@ -114,11 +118,12 @@ impl Op {
             Self::Alarm { at, moves: None } => opcode::Timeout::new(&raw const **at)
                 .flags(types::TimeoutFlags::ABS)
                 .build(),
-            Self::Alarm { at, moves: Some(alarm) } => {
-                opcode::TimeoutUpdate::new(*alarm, &raw const **at)
-                    .flags(types::TimeoutFlags::ABS)
-                    .build()
-            }
+            Self::Alarm {
+                at,
+                moves: Some(alarm),
+            } => opcode::TimeoutUpdate::new(*alarm, &raw const **at)
+                .flags(types::TimeoutFlags::ABS)
+                .build(),
         }
     }
 }
@@ -182,10 +187,11 @@ impl SendBatch {
 
     fn header(&mut self) -> *const libc::msghdr {
         self.iov.clear();
-        self.iov.extend(self.parts.iter().take(SLICES_MAX).map(|part| libc::iovec {
-            iov_base: part.as_ptr().cast_mut().cast(),
-            iov_len: part.len(),
-        }));
+        self.iov
+            .extend(self.parts.iter().take(SLICES_MAX).map(|part| libc::iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            }));
         self.header.msg_iov = self.iov.as_mut_ptr();
         self.header.msg_iovlen = self.iov.len();
         &raw const self.header
@@ -232,8 +238,18 @@ impl<T> Ring<T> {
             .setup_cqsize(COMPLETIONS)
             .dontfork()
             .build(ENTRIES)
-            .or_else(|_| IoUring::builder().setup_cqsize(COMPLETIONS).dontfork().build(ENTRIES))?;
-        let mut ring = Self { uring, pending: Slab::new(), done: VecDeque::new(), alarm: None };
+            .or_else(|_| {
+                IoUring::builder()
+                    .setup_cqsize(COMPLETIONS)
+                    .dontfork()
+                    .build(ENTRIES)
+            })?;
+        let mut ring = Self {
+            uring,
+            pending: Slab::new(),
+            done: VecDeque::new(),
+            alarm: None,
+        };
         if let Some(fd) = wake {
             ring.uring.submitter().register_eventfd(fd)?;
             ring.uring.completion().disable_eventfd();
@@ -258,7 +274,11 @@ impl<T> Ring<T> {
             ("TIMEOUT", opcode::Timeout::CODE),
             ("TIMEOUT_REMOVE", opcode::TimeoutUpdate::CODE),
         ];
-        Ok(needed.iter().filter(|(_, code)| !probe.is_supported(*code)).map(|(n, _)| *n).collect())
+        Ok(needed
+            .iter()
+            .filter(|(_, code)| !probe.is_supported(*code))
+            .map(|(n, _)| *n)
+            .collect())
     }
 
     /// Queues an operation for the next [`Ring::submit`].
@@ -276,10 +296,22 @@ impl<T> Ring<T> {
             Some((_, set)) if set <= at => {}
             Some((key, _)) => {
                 self.alarm = Some((key, at));
-                self.enqueue(None, Op::Alarm { at: Box::new(time), moves: Some(key) });
+                self.enqueue(
+                    None,
+                    Op::Alarm {
+                        at: Box::new(time),
+                        moves: Some(key),
+                    },
+                );
             }
             None => {
-                let key = self.enqueue(Some(tag), Op::Alarm { at: Box::new(time), moves: None });
+                let key = self.enqueue(
+                    Some(tag),
+                    Op::Alarm {
+                        at: Box::new(time),
+                        moves: None,
+                    },
+                );
                 self.alarm = Some((key, at));
             }
         }
@@ -419,16 +451,43 @@ mod tests {
         let fd = file.as_raw_fd();
         let mut ring = Ring::new(None).expect("io_uring");
         assert_eq!(ring.missing_operations().ok(), Some(vec![]));
-        ring.push(1, Op::Allocate { fd, pos: 0, len: 8192 });
+        ring.push(
+            1,
+            Op::Allocate {
+                fd,
+                pos: 0,
+                len: 8192,
+            },
+        );
         assert_eq!(one(&mut ring).result, Ok(0));
-        ring.push(2, Op::Write { fd, pos: 100, data: Bytes::from_static(b"abcdef") });
+        ring.push(
+            2,
+            Op::Write {
+                fd,
+                pos: 100,
+                data: Bytes::from_static(b"abcdef"),
+            },
+        );
         assert_eq!(one(&mut ring).result, Ok(6));
         ring.push(3, Op::DataSync { fd });
         assert_eq!(one(&mut ring).tag, 3);
         let mut buf = Vec::with_capacity(3);
         buf.push(b'>');
-        ring.push(4, Op::Read { fd, pos: 101, len: 2, buf });
-        let Done { op: Op::Read { buf, .. }, result: Ok(2), .. } = one(&mut ring) else {
+        ring.push(
+            4,
+            Op::Read {
+                fd,
+                pos: 101,
+                len: 2,
+                buf,
+            },
+        );
+        let Done {
+            op: Op::Read { buf, .. },
+            result: Ok(2),
+            ..
+        } = one(&mut ring)
+        else {
             panic!("a read of two bytes");
         };
         assert_eq!(buf, b">bc");
@@ -447,7 +506,13 @@ mod tests {
             sent.extend_from_slice(&part);
             batch.push(part);
         }
-        ring.push((), Op::Send { fd: a.as_raw_fd(), batch });
+        ring.push(
+            (),
+            Op::Send {
+                fd: a.as_raw_fd(),
+                batch,
+            },
+        );
         ring.submit();
         let reader = std::thread::spawn(move || {
             let mut got = Vec::new();

@@ -77,7 +77,13 @@ impl Sender {
     #[must_use]
     pub fn new(conn: Rc<Conn>) -> Self {
         let items = VecDeque::new();
-        Self { conn, items, flight: Flight::None, closing: false, dead: false }
+        Self {
+            conn,
+            items,
+            flight: Flight::None,
+            closing: false,
+            dead: false,
+        }
     }
 
     /// The connection.
@@ -92,14 +98,25 @@ impl Sender {
             return;
         }
         self.conn.reply_queued(pieces.iter().map(Piece::len).sum());
-        self.items.extend(pieces.into_iter().filter(|piece| !piece.is_empty()).map(|piece| {
-            match piece {
-                Piece::Memory(bytes) => Item::Memory(bytes),
-                Piece::File { store, pos, len, pin } => {
-                    Item::File(Range { store, pos, len, _pin: pin })
-                }
-            }
-        }));
+        self.items.extend(
+            pieces
+                .into_iter()
+                .filter(|piece| !piece.is_empty())
+                .map(|piece| match piece {
+                    Piece::Memory(bytes) => Item::Memory(bytes),
+                    Piece::File {
+                        store,
+                        pos,
+                        len,
+                        pin,
+                    } => Item::File(Range {
+                        store,
+                        pos,
+                        len,
+                        _pin: pin,
+                    }),
+                }),
+        );
         self.items.push_back(Item::End);
     }
 
@@ -155,7 +172,11 @@ impl Sender {
         front: &Front,
         ring: &mut Ring<Tag>,
     ) -> bool {
-        match (std::mem::replace(&mut self.flight, Flight::None), op, result) {
+        match (
+            std::mem::replace(&mut self.flight, Flight::None),
+            op,
+            result,
+        ) {
             _ if self.dead => return true,
             (_, _, Err(errno)) => self.fail(&io::Error::from_raw_os_error(errno)),
             (Flight::Batch(ends), Op::Send { fd, mut batch }, Ok(n)) => {
@@ -188,7 +209,9 @@ impl Sender {
         let mut batch = Box::new(SendBatch::default());
         let (mut bytes, mut copied, mut ends) = (0, 0, 0);
         while bytes < BATCH_BYTES_MAX && batch.slices() < SLICES_MAX {
-            let Some(item) = self.items.pop_front() else { break };
+            let Some(item) = self.items.pop_front() else {
+                break;
+            };
             match item {
                 Item::End => ends += 1,
                 Item::Memory(part) => {
@@ -219,7 +242,13 @@ impl Sender {
             self.conn.sent(0, ends, front);
         } else {
             self.flight = Flight::Batch(ends);
-            ring.push(Tag::Conn(self.conn.id), Op::Send { fd: self.conn.fd, batch });
+            ring.push(
+                Tag::Conn(self.conn.id),
+                Op::Send {
+                    fd: self.conn.fd,
+                    batch,
+                },
+            );
         }
         Ok(Progress::Waiting)
     }
@@ -228,7 +257,9 @@ impl Sender {
     fn by_memory(&self, range: &Range, disk: &Disk) -> bool {
         range.len < SENDFILE_BYTES_MIN
             || self.conn.peer.ip().is_loopback()
-            || disk.cached(range.store).is_none_or(|file| !file.written_direct)
+            || disk
+                .cached(range.store)
+                .is_none_or(|file| !file.written_direct)
     }
 
     /// Puts as much of a range as is cached at the front of the queue, as memory, the rest of the
@@ -267,7 +298,12 @@ impl Sender {
     fn read_ahead(&mut self, range: Range, disk: &Disk, ring: &mut Ring<Tag>) -> io::Result<()> {
         let file = &disk.cached(range.store).ok_or_else(no_store)?.file;
         let (fd, len) = (file.as_raw_fd(), range.len.min(COPY_BYTES_MAX));
-        let op = Op::Read { fd, pos: range.pos, len, buf: Vec::new() };
+        let op = Op::Read {
+            fd,
+            pos: range.pos,
+            len,
+            buf: Vec::new(),
+        };
         self.flight = Flight::Read(range);
         ring.push(Tag::Conn(self.conn.id), op);
         Ok(())
@@ -280,7 +316,9 @@ impl Sender {
         front: &Front,
         ring: &mut Ring<Tag>,
     ) -> io::Result<Progress> {
-        let Some(Item::File(range)) = self.items.front_mut() else { return Ok(Progress::Waiting) };
+        let Some(Item::File(range)) = self.items.front_mut() else {
+            return Ok(Progress::Waiting);
+        };
         let file = &disk.cached(range.store).ok_or_else(no_store)?.file;
         let n = range.len.min(STEP_BYTES_MAX);
         if !sys::is_resident(file, range.pos, n) {
@@ -317,11 +355,17 @@ impl Sender {
 }
 
 fn cut_off() -> io::Error {
-    io::Error::new(io::ErrorKind::UnexpectedEof, "the store file ends before a range to send")
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the store file ends before a range to send",
+    )
 }
 
 fn no_store() -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, "a range of a store that is not open")
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        "a range of a store that is not open",
+    )
 }
 
 #[cfg(test)]

@@ -38,10 +38,16 @@ impl Bench {
         }
         let content = pages.freeze();
         let data = content.clone();
-        let write = DiskOp::Write { id: IoId(0), pos: 0, data, background: false };
+        let write = DiskOp::Write {
+            id: IoId(0),
+            pos: 0,
+            data,
+            background: false,
+        };
         let files = CachedFiles::new(1);
         let file = StoreFile::create(STORE, dir.path(), direct, &[write]).expect("a store");
-        file.publish(&StoreFile::path(dir.path(), STORE), &files).expect("readable");
+        file.publish(&StoreFile::path(dir.path(), STORE), &files)
+            .expect("readable");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         let client = TcpStream::connect(address).expect("connected");
@@ -61,7 +67,12 @@ impl Bench {
     }
 
     fn piece(&self, pos: u64, len: usize) -> Piece {
-        Piece::File { store: STORE, pos, len, pin: ChunkPin::default() }
+        Piece::File {
+            store: STORE,
+            pos,
+            len,
+            pin: ChunkPin::default(),
+        }
     }
 
     /// Drops the store from the page cache.
@@ -70,7 +81,10 @@ impl Bench {
         file.sync_all().expect("synced");
         // SAFETY: no memory is passed.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-        assert!(!sys::is_resident(&file, 0, FILE_BYTES), "the cache keeps what it was told to drop");
+        assert!(
+            !sys::is_resident(&file, 0, FILE_BYTES),
+            "the cache keeps what it was told to drop"
+        );
     }
 
     fn warm(&self) {
@@ -102,7 +116,8 @@ impl Bench {
                     Op::Writable { .. } => 'p',
                     _ => '?',
                 });
-                self.sender.on_done(done.op, done.result, &self.front, &mut self.ring);
+                self.sender
+                    .on_done(done.op, done.result, &self.front, &mut self.ring);
             }
             more = self.sender.advance(&self.disk, &self.front, &mut self.ring);
         }
@@ -118,12 +133,19 @@ fn a_cached_range_goes_to_a_remote_client_by_sendfile() {
     let mut bench = Bench::new(REMOTE, true);
     bench.warm();
     let range = bench.piece(4097, 6_000_000);
-    bench.sender.reply(vec![Piece::Memory("head".into()), range, Piece::Memory("tail".into())]);
+    bench.sender.reply(vec![
+        Piece::Memory("head".into()),
+        range,
+        Piece::Memory("tail".into()),
+    ]);
     let expected = [b"head", &bench.content[4097..6_004_097], b"tail"].concat();
     // The client is slow, so that the socket fills up and has to be waited for.
     let (got, operations) = bench.run(50);
     assert!(got == expected);
-    assert!(!operations.contains('r') && operations.contains('p'), "{operations}");
+    assert!(
+        !operations.contains('r') && operations.contains('p'),
+        "{operations}"
+    );
     assert_eq!(operations.matches('s').count(), 2, "{operations}");
 }
 
@@ -133,7 +155,9 @@ fn a_range_that_is_not_cached_is_read_by_the_ring() {
         let mut bench = Bench::new(peer, direct);
         bench.chill();
         let range = bench.piece(100, 2_000_000);
-        bench.sender.reply(vec![Piece::Memory("head".into()), range]);
+        bench
+            .sender
+            .reply(vec![Piece::Memory("head".into()), range]);
         let expected = [b"head", &bench.content[100..2_000_100]].concat();
         let (got, operations) = bench.run(0);
         assert!(got == expected);
@@ -148,7 +172,9 @@ fn short_and_local_ranges_share_a_send() {
     let mut expected = Vec::new();
     for i in 0..50usize {
         let range = bench.piece(i as u64 * 1000, 4000);
-        bench.sender.reply(vec![Piece::Memory("h".into()), range, bench.piece(7, 0)]);
+        bench
+            .sender
+            .reply(vec![Piece::Memory("h".into()), range, bench.piece(7, 0)]);
         expected.extend_from_slice(b"h");
         expected.extend_from_slice(&bench.content[i * 1000..i * 1000 + 4000]);
     }
@@ -166,7 +192,10 @@ fn buffered_stores_are_never_sent_by_reference() {
     let expected = bench.content.slice(..1_000_000);
     let (got, operations) = bench.run(0);
     assert!(got == expected);
-    assert!(operations.len() >= 4 && operations.chars().all(|op| op == 's'), "{operations}");
+    assert!(
+        operations.len() >= 4 && operations.chars().all(|op| op == 's'),
+        "{operations}"
+    );
 }
 
 #[test]
@@ -174,7 +203,9 @@ fn a_range_beyond_the_file_ends_the_connection() {
     let mut bench = Bench::new(REMOTE, true);
     bench.warm();
     let range = bench.piece(FILE_BYTES as u64 - 10, 100_000);
-    bench.sender.reply(vec![Piece::Memory("head".into()), range]);
+    bench
+        .sender
+        .reply(vec![Piece::Memory("head".into()), range]);
     bench.sender.reply(vec![Piece::Memory("never".into())]);
     let (got, _) = bench.run(0);
     assert!(got.len() <= 14, "{} bytes", got.len());

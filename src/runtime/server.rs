@@ -29,8 +29,8 @@ const BACKLOG: i32 = 1024;
 
 /// What shard threads tell the server.
 pub enum Report {
-    /// Its stores are recovered and it answers other shards.
-    Recovered,
+    /// Its stores are recovered and it serves by the cluster's metadata.
+    Ready,
     /// Its pump has ended.
     Ended(End),
     /// It could not start.
@@ -93,6 +93,7 @@ impl Server {
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let mut rng = Rng::new(seed().map_err(system)?);
+        let owners: Arc<[ShardId]> = (0..=highest).map(|store| ShardId(store % shards)).collect();
         let mut threads = Vec::new();
         for (i, (core, stores)) in cores.iter().zip(stores).enumerate() {
             let plan = Plan {
@@ -106,17 +107,27 @@ impl Server {
                 stores,
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
+                owners: Arc::clone(&owners),
                 listeners: listeners.pop().unwrap_or_default(),
                 admission: Arc::clone(&admission),
                 reports: sender.clone(),
             };
             threads.push(thread::spawn(plan).map_err(system)?);
         }
-        let stopper = Stopper { mesh, reports: sender };
-        let server = Self { stopper, reports, threads, addresses, _lock: lock };
+        let stopper = Stopper {
+            mesh,
+            reports: sender,
+        };
+        let server = Self {
+            stopper,
+            reports,
+            threads,
+            addresses,
+            _lock: lock,
+        };
         for _ in 0..shards {
             match server.reports.recv() {
-                Ok(Report::Recovered) => {}
+                Ok(Report::Ready) => {}
                 Ok(Report::Failed(fatal)) => return Err(fatal),
                 Ok(Report::Ended(End::Fatal { status, message })) => {
                     return Err(Fatal { status, message });
@@ -167,7 +178,7 @@ impl Server {
                     return Err(Fatal { status, message });
                 }
                 Ok(Report::Failed(fatal)) => return Err(fatal),
-                Ok(Report::Recovered) => {}
+                Ok(Report::Ready) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Fatal::new(
                         SOFTWARE,
@@ -200,7 +211,11 @@ fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> 
 }
 
 fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {
-    let new = stores.iter().flatten().filter(|id| !StoreFile::path(dir, **id).exists()).count();
+    let new = stores
+        .iter()
+        .flatten()
+        .filter(|id| !StoreFile::path(dir, **id).exists())
+        .count();
     let each = u64::try_from(config.millrace_store_initial_bytes).unwrap_or(0);
     probe::warn_if_full(dir, each.saturating_mul(new as u64));
 }
@@ -247,7 +262,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         // Both families through one socket, where the machine has IPv6 at all.
         let any = SocketAddr::from(([0u16; 8], endpoint.port));
         let v6 = Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok();
-        return Ok(if v6 { any } else { SocketAddr::from(([0u8; 4], endpoint.port)) });
+        return Ok(if v6 {
+            any
+        } else {
+            SocketAddr::from(([0u8; 4], endpoint.port))
+        });
     }
     (endpoint.host.as_str(), endpoint.port)
         .to_socket_addrs()?
@@ -256,7 +275,11 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }

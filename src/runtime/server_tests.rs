@@ -17,7 +17,10 @@ fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
     let mut all = vec![("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", &dir)];
     all.push(("millrace.shards", "2"));
     all.extend_from_slice(settings);
-    let all: Vec<_> = all.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let all: Vec<_> = all
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     Server::start(config::load(None, &all).expect("good settings"))
 }
 
@@ -25,14 +28,19 @@ impl Broker {
     fn start(settings: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir_in(".").expect("a scratch directory");
         let server = start_in(dir.path(), settings).expect("started");
-        Self { server: Some(server), dir }
+        Self {
+            server: Some(server),
+            dir,
+        }
     }
 
     fn connect(&self) -> Client {
         let address = self.server.as_ref().expect("running").addresses()[0];
         let socket = TcpStream::connect(address).expect("connected");
         socket.set_nodelay(true).expect("an option");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("an option");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("an option");
         Client(socket)
     }
 
@@ -124,12 +132,15 @@ fn frames_may_be_split_anywhere_and_large() {
     }
     assert_eq!(client.receive(), b"echo");
     assert_eq!(client.receive(), b"efgh");
-    let large: Vec<u8> = std::iter::once(b'e').chain((0..5_000_000u32).map(|i| i as u8)).collect();
+    let large: Vec<u8> = std::iter::once(b'e')
+        .chain((0..5_000_000u32).map(|i| i as u8))
+        .collect();
     let mut writer = client.0.try_clone().expect("a second handle");
     let expected = large.clone();
     let sender = std::thread::spawn(move || {
         let all = [framed(b"e1"), framed(&large), framed(b"e2"), framed(&large)].concat();
-        all.chunks(77_777).for_each(|part| writer.write_all(part).expect("sent"));
+        all.chunks(77_777)
+            .for_each(|part| writer.write_all(part).expect("sent"));
     });
     assert_eq!(client.receive(), b"e1");
     assert!(client.receive() == expected);
@@ -142,7 +153,12 @@ fn frames_may_be_split_anywhere_and_large() {
 fn garbage_closes_its_own_connection_only() {
     let broker = Broker::start(&[("socket.request.max.bytes", "1000")]);
     let mut good = broker.connect();
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 0, 5], &[0; 4], &[0xff; 9]] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0x16, 3, 1, 0, 5],
+        &[0; 4],
+        &[0xff; 9],
+    ] {
         let mut bad = broker.connect();
         bad.0.write_all(garbage).expect("sent");
         assert!(bad.is_closed());
@@ -150,11 +166,17 @@ fn garbage_closes_its_own_connection_only() {
     }
     // What came before it is still answered.
     let mut late = broker.connect();
-    late.0.write_all(&[framed(&[b'e'; 1000]), framed(&[b'e'; 1001])].concat()).expect("sent");
+    late.0
+        .write_all(&[framed(&[b'e'; 1000]), framed(&[b'e'; 1001])].concat())
+        .expect("sent");
     assert_eq!(good.call(b"echo"), b"echo");
     let mut got = Vec::new();
     let _ = late.0.read_to_end(&mut got);
-    assert!(got.is_empty() || got == framed(&[b'e'; 1000]), "{} bytes", got.len());
+    assert!(
+        got.is_empty() || got == framed(&[b'e'; 1000]),
+        "{} bytes",
+        got.len()
+    );
 }
 
 #[test]
@@ -175,7 +197,11 @@ fn a_slow_reader_holds_up_nobody_else() {
             assert_eq!(client.call(b"echo"), b"echo");
         }
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     let expected = pattern_bytes(5, 3_000_000);
     for client in &mut slow {
         for _ in 0..3 {
@@ -213,7 +239,12 @@ fn requests_in_progress_are_bounded_by_memory() {
     let mut frame = command(b't', &[700]);
     frame.resize(1_000_000, 0);
     let frame = framed(&frame);
-    let all: Vec<u8> = frame.iter().copied().cycle().take(frame.len() * 40).collect();
+    let all: Vec<u8> = frame
+        .iter()
+        .copied()
+        .cycle()
+        .take(frame.len() * 40)
+        .collect();
     // The shard has half of the budget, one frame, and one more may overdraw; the rest has to stay
     // in socket buffers, which hold a few MB.
     let sent = fill(&client, &all);
@@ -242,7 +273,10 @@ fn requests_in_progress_are_bounded_by_number() {
     for i in 0..2 * n {
         assert_eq!(client.receive(), b"late");
         let expected = if i < n { 250 } else { 500 };
-        assert!(began.elapsed() >= Duration::from_millis(expected), "reply {i}");
+        assert!(
+            began.elapsed() >= Duration::from_millis(expected),
+            "reply {i}"
+        );
     }
 }
 
@@ -331,7 +365,10 @@ fn files_are_written_read_and_sent() {
     let range = pattern_bytes(4000, 10_000);
     assert!(reply == [b"r", &range[..], &range[..]].concat());
     assert_eq!(client.call(&command(b'w', &[1 << 20])), b"done");
-    assert_eq!(client.call(&command(b'r', &[(1 << 20) + 10, 3])), b"rwwwwww");
+    assert_eq!(
+        client.call(&command(b'r', &[(1 << 20) + 10, 3])),
+        b"rwwwwww"
+    );
     assert_eq!(client.call(&command(b'w', &[100 << 20, 1])), b"done");
     let reply = client.call(&command(b'f', &[(100 << 20) - 1, 3]));
     assert_eq!(reply[..3], [0, b'w', b'w']);
@@ -346,7 +383,10 @@ fn files_are_written_read_and_sent() {
 fn a_connection_can_be_closed_after_its_last_reply() {
     let broker = Broker::start(&[]);
     let mut client = broker.connect();
-    client.0.write_all(&[framed(b"e1"), framed(b"n"), framed(b"close")].concat()).expect("sent");
+    client
+        .0
+        .write_all(&[framed(b"e1"), framed(b"n"), framed(b"close")].concat())
+        .expect("sent");
     assert_eq!(client.receive(), b"e1");
     assert_eq!(client.receive(), b"close");
     assert!(client.is_closed());
@@ -390,7 +430,9 @@ fn a_taken_port_is_not_shared() {
     let address = broker.server.as_ref().expect("running").addresses()[0];
     let dir = tempfile::tempdir_in(".").expect("a scratch directory");
     let listener = format!("PLAINTEXT://{address}");
-    let refused = start_in(dir.path(), &[("listeners", &listener)]).err().expect("taken");
+    let refused = start_in(dir.path(), &[("listeners", &listener)])
+        .err()
+        .expect("taken");
     assert_eq!(refused.status, SYSTEM);
     assert!(refused.message.contains("another process"), "{refused}");
 }

@@ -15,7 +15,10 @@ use crate::base::{Mono, Now};
 pub fn now() -> Now {
     let mono = clock(libc::CLOCK_MONOTONIC);
     let wall = clock(libc::CLOCK_REALTIME);
-    Now { mono: Mono(mono), wall_ms: (wall / 1_000_000) as i64 }
+    Now {
+        mono: Mono(mono),
+        wall_ms: (wall / 1_000_000) as i64,
+    }
 }
 
 /// CPU time of the whole process so far, kernel workers included, in nanoseconds.
@@ -25,7 +28,10 @@ pub fn process_cpu_ns() -> u64 {
 }
 
 fn clock(id: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid place for the call to write to; the clocks used exist everywhere.
     unsafe { libc::clock_gettime(id, &raw mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
@@ -107,7 +113,10 @@ fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
 /// As preadv2(2).
 pub fn read_resident(file: &File, pos: u64, buf: &mut Vec<u8>, len: usize) -> io::Result<usize> {
     buf.reserve(len);
-    let iov = libc::iovec { iov_base: buf.spare_capacity_mut().as_mut_ptr().cast(), iov_len: len };
+    let iov = libc::iovec {
+        iov_base: buf.spare_capacity_mut().as_mut_ptr().cast(),
+        iov_len: len,
+    };
     let (fd, pos) = (file.as_raw_fd(), pos as libc::off_t);
     // SAFETY: one iovec, which describes spare capacity of `buf` that was just reserved.
     let n = unsafe { libc::preadv2(fd, &raw const iov, 1, pos, libc::RWF_NOWAIT) };
@@ -136,13 +145,24 @@ pub fn is_resident(file: &File, pos: u64, len: usize) -> bool {
         evicted: u64,
         recently_evicted: u64,
     }
-    let Some(last) = (len as u64).checked_sub(1) else { return true };
+    let Some(last) = (len as u64).checked_sub(1) else {
+        return true;
+    };
     let pages = (pos + last) / 4096 - pos / 4096 + 1;
-    let range = Range { off: pos, len: len as u64 };
+    let range = Range {
+        off: pos,
+        len: len as u64,
+    };
     let mut stat = Stat::default();
     // SAFETY: both structures have the kernel's layout and are valid for the call.
     let rc = unsafe {
-        libc::syscall(CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut stat, 0)
+        libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            &raw const range,
+            &raw mut stat,
+            0,
+        )
     };
     if rc != 0 || stat.cached < pages {
         return false;
@@ -180,7 +200,10 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
 /// Soft and hard limit of a resource (`RLIM_INFINITY` is `u64::MAX`).
 #[must_use]
 pub fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: a valid place to write to.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
     (limit.rlim_cur, limit.rlim_max)
@@ -189,7 +212,10 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> (u64, u64) {
 /// Raises the soft limit of a resource to its hard limit; returns what holds afterwards.
 pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
     let (_, hard) = limit(resource);
-    let wanted = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    let wanted = libc::rlimit {
+        rlim_cur: hard,
+        rlim_max: hard,
+    };
     // SAFETY: a valid structure. A refusal leaves the limit as it is, which the return value says.
     unsafe { libc::setrlimit(resource, &raw const wanted) };
     limit(resource).0
@@ -227,11 +253,13 @@ fn stop_signals() -> libc::sigset_t {
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
-    read("/sys/fs/cgroup/cpu.max").and_then(|text| parse_cpu_max(&text)).or_else(|| {
-        let quota = read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")?;
-        let period = read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")?;
-        parse_cpu_max(&format!("{} {}", quota.trim(), period.trim()))
-    })
+    read("/sys/fs/cgroup/cpu.max")
+        .and_then(|text| parse_cpu_max(&text))
+        .or_else(|| {
+            let quota = read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")?;
+            let period = read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")?;
+            parse_cpu_max(&format!("{} {}", quota.trim(), period.trim()))
+        })
 }
 
 /// `quota period` in microseconds; `max` or a negative quota means none.
@@ -251,14 +279,21 @@ pub fn memory_bytes() -> u64 {
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         })
         .map_or(u64::MAX, |kib| kib * 1024);
-    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .into_iter()
-        .filter_map(|path| read(path)?.trim().parse::<u64>().ok())
-        .fold(total, u64::min)
+    [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .into_iter()
+    .filter_map(|path| read(path)?.trim().parse::<u64>().ok())
+    .fold(total, u64::min)
 }
 
 fn check(rc: libc::c_int) -> io::Result<libc::c_int> {
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(rc) }
+    if rc < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(rc)
+    }
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Plan {
     pub direct: bool,
     /// The stores of this shard; one that does not exist is made.
     pub stores: Vec<StoreId>,
+    /// The shard that owns each store of the node.
+    pub owners: Arc<[ShardId]>,
     /// The readable files of all stores.
     pub files: Arc<CachedFiles>,
     /// The other shards.
@@ -97,14 +99,29 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         shards: plan.shards,
         config: Arc::clone(config),
         seed: plan.seed,
-        stores: slots,
+        slots,
+        owners: plan.owners.to_vec(),
     });
-    let _ = plan.reports.send(Report::Recovered);
     Ok(executor.run(async move {
         let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
-        let front = Rc::new(Front::new(frame_bytes_max, request_bytes_max, plan.admission));
+        let front = Rc::new(Front::new(
+            frame_bytes_max,
+            request_bytes_max,
+            plan.admission,
+        ));
         let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let end = Pump::new(shard, front, ring, disk, mesh, plan.listeners, idle_ms_max).run().await;
+        let end = Pump::new(
+            shard,
+            front,
+            ring,
+            disk,
+            mesh,
+            plan.listeners,
+            idle_ms_max,
+            plan.reports,
+        )
+        .run()
+        .await;
         drop(watch);
         end
     }))
@@ -119,7 +136,10 @@ fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
         .map_err(|error| {
             Fatal::new(
                 SYSTEM,
-                format!("no executor on core {}: {error}; see the limits of this process", plan.core),
+                format!(
+                    "no executor on core {}: {error}; see the limits of this process",
+                    plan.core
+                ),
             )
         })
 }
@@ -137,17 +157,32 @@ async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
 fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let path = StoreFile::path(&plan.dir, id);
     let shown = path.display();
+    let mut settings = plan.config.store();
+    settings.boot = plan.seed as u32;
     let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
     let (file, slot) = if path.exists() {
         let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
-        let cached = plan.files.get(id).ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+        let cached = plan
+            .files
+            .get(id)
+            .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let mut read = recovery_reader(&cached.file);
-        let slot = open_store(id, &plan.config, file.len(), &mut read)
+        let now = super::sys::now();
+        let (slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
             .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
+        for warning in &report.warnings {
+            tracing::warn!("{shown}: {warning}");
+        }
+        tracing::info!(
+            "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
+            report.logs,
+            report.batches,
+            report.bytes
+        );
         (file, slot)
     } else {
-        let (slot, ops) = format_store(id, &plan.config, plan.seed);
+        let (slot, ops) = format_store(id, settings, plan.seed);
         let file = StoreFile::create(id, &plan.dir, plan.direct, &ops).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
         (file, slot)

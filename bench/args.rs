@@ -1,0 +1,304 @@
+//! The command line of `millrace-bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use millrace::record::Codec;
+
+use crate::units::{parse_bytes, parse_cores, parse_pair};
+
+/// Load generator and verifier for Kafka brokers.
+#[derive(Debug, Parser)]
+#[command(name = "millrace-bench", version, about, long_about = None)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Send records as fast as the broker takes them, or at a fixed rate
+    Produce(ProduceArgs),
+    /// Read records: what is there (replay) or what is coming (tail)
+    Consume(ConsumeArgs),
+    /// Send and read back records that carry their identity, and prove that every promise was kept
+    Verify(VerifyArgs),
+}
+
+/// Which topic, where.
+#[derive(Args, Clone, Debug)]
+pub struct TopicArgs {
+    /// Brokers to ask first, comma-separated host:port
+    #[arg(long, default_value = "127.0.0.1:9092")]
+    pub bootstrap: String,
+    /// Topic; made if it is missing
+    #[arg(long, default_value = "millrace-bench")]
+    pub topic: String,
+    /// Partitions of a topic that has to be made
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: i32,
+    /// Replicas of a topic that has to be made, -1 for the broker's default
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true)]
+    pub replication: i16,
+    /// Configuration of a topic that has to be made, repeatable
+    #[arg(long = "topic-config", value_name = "KEY=VALUE", value_parser = parse_pair)]
+    pub topic_configs: Vec<(String, String)>,
+    /// Seconds to wait for a connection or an answer
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub timeout: u64,
+}
+
+/// How to generate load, how long, and what to report.
+#[derive(Args, Clone, Debug)]
+pub struct LoadArgs {
+    /// Connections in all; at least one per broker that leads a partition
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Cores to pin threads to, one thread each, as 0,2 or 4-7; not pinned if absent
+    #[arg(long, value_parser = parse_cores_arg)]
+    pub cores: Option<Cores>,
+    /// Threads, if no cores are given
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: u32,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Seconds to run before measuring
+    #[arg(long, default_value_t = 5)]
+    pub warmup: u64,
+    /// Process id of a broker on this machine: reports its CPU time and memory
+    #[arg(long)]
+    pub broker_pid: Option<u32>,
+    /// Write the result to this file as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+/// A list of cores, as one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cores(pub Vec<usize>);
+
+fn parse_cores_arg(text: &str) -> Result<Cores, String> {
+    parse_cores(text).map(Cores)
+}
+
+/// What the records look like.
+#[derive(Args, Clone, Debug)]
+pub struct RecordArgs {
+    /// Bytes of a record's value
+    #[arg(long, default_value = "100", value_parser = parse_bytes)]
+    pub record_bytes: u64,
+    /// Compression of the batches: none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value = "none", value_parser = parse_codec)]
+    pub codec: Codec,
+}
+
+/// `produce`
+#[derive(Args, Clone, Debug)]
+pub struct ProduceArgs {
+    /// Which topic.
+    #[command(flatten)]
+    pub topic: TopicArgs,
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Which records.
+    #[command(flatten)]
+    pub record: RecordArgs,
+    /// Bytes of a batch before compression; it holds as many records as fit
+    #[arg(long, default_value = "16K", value_parser = parse_bytes)]
+    pub batch_bytes: u64,
+    /// Records of a batch, instead of --batch-bytes
+    #[arg(long, conflicts_with = "batch_bytes", value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_records: Option<u32>,
+    /// Batches (each of another partition) in one request, as far as a connection has partitions
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub request_batches: u32,
+    /// Requests on their way per connection
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub in_flight: u32,
+    /// Acknowledgement to ask for
+    #[arg(long, default_value = "all")]
+    pub acks: Acks,
+    /// Records per second in all: open loop, latency counted from when a request was due.
+    /// Without it the next request follows when the window has room (closed loop)
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Distinct record keys, 0 for records without a key
+    #[arg(long, default_value_t = 0)]
+    pub keys: u32,
+}
+
+/// `acks` of a produce request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Acks {
+    /// No answer
+    #[value(name = "0")]
+    None,
+    /// The leader has it
+    #[value(name = "1")]
+    Leader,
+    /// Every replica in sync has it
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+impl Acks {
+    /// The number on the wire.
+    pub const fn code(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Leader => 1,
+            Self::All => -1,
+        }
+    }
+}
+
+/// `consume`
+#[derive(Args, Clone, Debug)]
+pub struct ConsumeArgs {
+    /// Which topic.
+    #[command(flatten)]
+    pub topic: TopicArgs,
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// Read what is there, again and again, or what is coming
+    #[arg(long, default_value = "replay")]
+    pub mode: Mode,
+    /// Replay: stop at the end instead of beginning again (implies --warmup 0)
+    #[arg(long)]
+    pub once: bool,
+    /// Bytes to ask for per partition and fetch
+    #[arg(long, default_value = "1M", value_parser = parse_bytes)]
+    pub fetch_bytes: u64,
+    /// Bytes for which the broker is to wait
+    #[arg(long, default_value_t = 1)]
+    pub min_bytes: i32,
+    /// Milliseconds the broker is to wait for them
+    #[arg(long, default_value_t = 500)]
+    pub max_wait_ms: i32,
+    /// Compute the CRC of every batch
+    #[arg(long)]
+    pub check_crc: bool,
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// From the first record to the last one that was there at the start
+    Replay,
+    /// From the end on
+    Tail,
+}
+
+/// `verify`
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArgs {
+    /// Which topic.
+    #[command(flatten)]
+    pub topic: TopicArgs,
+    /// Which records. A value has room for its identity: 40 bytes at least.
+    #[command(flatten)]
+    pub record: RecordArgs,
+    /// Producers, each with a thread and connections of its own, each writing to every partition
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub producers: u16,
+    /// Records of a batch
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch_records: u32,
+    /// Batches on their way per producer and partition (an idempotent producer may have 5)
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub in_flight: u32,
+    /// Use idempotent producers: then any duplicate is an error, and order is promised
+    #[arg(long)]
+    pub idempotent: bool,
+    /// Records per second in all; as many as possible if absent
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Seconds to send
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Seconds for which a broker may be gone before this program gives up
+    #[arg(long, default_value_t = 120)]
+    pub patience: u64,
+    /// Write acknowledgements to this file, for --verify-against
+    #[arg(long)]
+    pub acks: Option<PathBuf>,
+    /// Send nothing: prove that everything acknowledged in this file is there
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["acks", "idempotent", "rate"])]
+    pub verify_against: Option<PathBuf>,
+    /// Write the result to this file as JSON
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+}
+
+fn parse_codec(text: &str) -> Result<Codec, String> {
+    let names = Codec::ALL.map(Codec::name).join(", ");
+    Codec::from_name(text).ok_or_else(|| format!("'{text}' is no codec; known are {names}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn produce_takes_its_knobs() {
+        let line = "millrace-bench produce --topic t --partitions 20 --connections 4 --record-bytes 1K \
+                    --batch-bytes 64K --in-flight 8 --acks 1 --seconds 3 --warmup 0 --rate 1000.5 \
+                    --codec lz4 --keys 10 --cores 1-2 --broker-pid 12";
+        let Ok(Command::Produce(args)) = parse(line) else {
+            panic!()
+        };
+        assert_eq!(
+            (args.topic.topic.as_str(), args.topic.partitions),
+            ("t", 20)
+        );
+        assert_eq!((args.record.record_bytes, args.batch_bytes), (1024, 65536));
+        assert_eq!(
+            (args.acks.code(), args.in_flight, args.rate),
+            (1, 8, Some(1000.5))
+        );
+        assert_eq!((args.record.codec, args.keys), (Codec::Lz4, 10));
+        assert_eq!(args.load.cores, Some(Cores(vec![1, 2])));
+    }
+
+    #[test]
+    fn acks_are_kafkas() {
+        for (text, code) in [("0", 0), ("1", 1), ("all", -1), ("-1", -1)] {
+            let line = format!("millrace-bench produce --acks={text}");
+            let Ok(Command::Produce(args)) = parse(&line) else {
+                panic!("{text}")
+            };
+            assert_eq!(args.acks.code(), code);
+        }
+        assert!(parse("millrace-bench produce --acks 2").is_err());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [
+            "millrace-bench produce --codec brotli",
+            "millrace-bench produce --partitions 0",
+            "millrace-bench produce --batch-bytes 1K --batch-records 3",
+            "millrace-bench verify --verify-against f --acks g",
+            "millrace-bench consume --mode sideways",
+            "millrace-bench",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

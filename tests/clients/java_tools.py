@@ -1,0 +1,228 @@
+"""Apache Kafka's own command line tools, and with them its Java clients."""
+
+import json
+import re
+import subprocess
+import tempfile
+
+from harness import paths
+from harness.suite import BOOTSTRAP, equal, eventually, main, test, unique
+
+TOOLS = "org.apache.kafka.tools."
+KEYED = ["--reader-property", "parse.key=true", "--reader-property", "key.separator=:"]
+
+
+class ToolServer:
+    """One JVM that runs the tools one after the other; see ToolServer.java."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(
+            ["java", "-XX:TieredStopAtLevel=1", "-Xmx512M", "-Dlog4j2.configurationFile=java/log4j2.properties",
+             "-cp", paths.KAFKA_CLASSPATH, "java/ToolServer.java"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def run(self, tool: str, *args: str, stdin: bytes = b"") -> tuple[int, str]:
+        """Exit status and all that the tool printed."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(stdin)
+            file.flush()
+            self.process.stdin.write("\t".join([file.name if stdin else "", tool, *args]).encode() + b"\n")
+            self.process.stdin.flush()
+            status, length = self.process.stdout.readline().split()
+            return int(status), self.process.stdout.read(int(length)).decode()
+
+
+server = ToolServer()
+
+
+def tool(name: str, *args: str, stdin: bytes = b"", fails: bool = False, address: str = "--bootstrap-server") -> str:
+    """Runs a tool against the broker and returns what it printed."""
+    status, printed = server.run(name if name.startswith("kafka.") else TOOLS + name, address, BOOTSTRAP, *args, stdin=stdin)
+    if (status != 0) != fails:
+        raise AssertionError(f"{name} {' '.join(args)}: status {status}: {printed[-500:]}")
+    return printed
+
+
+def topics(*args: str, **how) -> str:
+    return tool("TopicCommand", *args, **how)
+
+
+def groups(*args: str, **how) -> str:
+    return tool("consumer.group.ConsumerGroupCommand", *args, **how)
+
+
+def configs(*args: str, **how) -> str:
+    return tool("kafka.admin.ConfigCommand", *args, **how)
+
+
+def make_topic(prefix: str, partitions: int = 1, *args: str) -> str:
+    name = unique(prefix)
+    topics("--create", "--topic", name, "--partitions", str(partitions), "--replication-factor", "1", *args)
+    return name
+
+
+def console_produce(topic: str, text: bytes, *args: str):
+    tool("ConsoleProducer", "--topic", topic, *args, stdin=text)
+
+
+def console_consume(topic: str, count: int, *args: str) -> str:
+    printed = tool("consumer.ConsoleConsumer", "--topic", topic, "--max-messages", str(count),
+                   "--timeout-ms", "20000", *args)
+    return re.sub(r"(Processed a total of \d+ messages|The consumer rebalance protocol \(KIP-848\).*)\n", "", printed)
+
+
+@test(seconds=90)
+def api_versions_are_told():
+    printed = tool("BrokerApiVersionsCommand")
+    assert re.search(r"Produce\(0\): 0 to \d+ \[usable: \d+\]", printed), printed[:500]
+    assert re.search(r"Fetch\(1\): \d+ to \d+ \[usable: \d+\]", printed), printed[:500]
+
+
+@test
+def topics_live_and_die():
+    name = make_topic("java-topic", 2, "--config", "retention.ms=7200000")
+    assert name in topics("--list").split()
+    printed = topics("--describe", "--topic", name)
+    assert "PartitionCount: 2" in printed and "retention.ms=7200000" in printed, printed
+    equal(len(re.findall(r"Partition: \d+\tLeader: \d+\tReplicas: \d+\tIsr: \d+", printed)), 2, printed)
+    topics("--alter", "--topic", name, "--partitions", "4")
+    assert "PartitionCount: 4" in topics("--describe", "--topic", name)
+    assert "already exists" in topics("--create", "--topic", name, fails=True)
+    assert "UNKNOWN" not in topics("--create", "--if-not-exists", "--topic", name)
+    topics("--delete", "--topic", name)
+    eventually(lambda: name not in topics("--list").split(), what="the topic is gone")
+    assert "does not exist" in topics("--describe", "--topic", name, fails=True)
+
+
+@test
+def bad_topics_are_refused():
+    printed = topics("--create", "--topic", unique("java-bad"), "--replication-factor", "7", fails=True)
+    assert "replication factor" in printed.lower(), printed
+    printed = topics("--create", "--topic", unique("java-bad"), "--config", "retention.ms=-7", fails=True)
+    assert "retention.ms" in printed, printed
+    printed = topics("--create", "--topic", "bad name", fails=True)
+    assert "illegal" in printed or "invalid" in printed, printed
+
+
+@test
+def console_to_console():
+    name = make_topic("java-console", 1)
+    text = b"".join(b"line %d\n" % i for i in range(2000))
+    console_produce(name, text)
+    equal(console_consume(name, 2000, "--from-beginning"), text.decode())
+
+
+@test
+def console_with_keys_headers_and_offsets():
+    name = make_topic("java-keys")
+    console_produce(name, b"h1:one\tk1\tv1\nh1:two\tk2\tv2\n", "--reader-property", "parse.key=true", "--reader-property", "parse.headers=true")
+    printed = console_consume(name, 2, "--from-beginning", *(a for key in ["print.key", "print.headers", "print.offset", "print.partition"]
+                                                           for a in ("--formatter-property", f"{key}=true")))
+    equal(printed, "Partition:0\tOffset:0\th1:one\tk1\tv1\nPartition:0\tOffset:1\th1:two\tk2\tv2\n")
+    equal(console_consume(name, 1, "--partition", "0", "--offset", "1"), "v2\n")
+
+
+@test(seconds=90)
+def every_codec():
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"]:
+        name = make_topic(f"java-{codec}")
+        text = b"".join(b"%s %d\n" % (codec.encode(), i) for i in range(500))
+        console_produce(name, text, "--compression-codec", codec)
+        equal(console_consume(name, 500, "--from-beginning"), text.decode(), codec)
+
+
+@test
+def offsets_and_deleted_records():
+    name = make_topic("java-offsets", 2)
+    console_produce(name, b"".join(b"k%d:%d\n" % (i, i) for i in range(40)), *KEYED)
+
+    def offsets(time_spec: str) -> dict[int, int]:
+        printed = tool("GetOffsetShell", "--topic", name, "--time", time_spec)
+        return {int(p): int(o) for p, o in re.findall(rf"^{name}:(\d+):(-?\d+)$", printed, re.M)}
+    ends = offsets("latest")
+    equal(sum(ends.values()), 40)
+    equal(offsets("earliest"), {0: 0, 1: 0})
+    equal(offsets("max-timestamp").keys(), {0, 1})
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump({"version": 1, "partitions": [{"topic": name, "partition": 0, "offset": 3}, {"topic": name, "partition": 1, "offset": -1}]}, file)
+        file.flush()
+        printed = tool("DeleteRecordsCommand", "--offset-json-file", file.name)
+    assert f"partition: {name}-0\tlow_watermark: 3" in printed, printed
+    equal(offsets("earliest"), {0: 3, 1: ends[1]})
+
+
+@test
+def topic_configs():
+    name = make_topic("java-config")
+    configs("--alter", "--entity-type", "topics", "--entity-name", name, "--add-config", "max.message.bytes=5000,cleanup.policy=[delete]")
+
+    def described(*args: str) -> str:
+        return configs("--describe", "--entity-type", "topics", "--entity-name", name, *args)
+    eventually(lambda: "max.message.bytes=5000" in described(), what="the new value is told")
+    assert "DYNAMIC_TOPIC_CONFIG" in described() and "segment.bytes=1073741824" in described("--all")
+    printed = tool("ConsoleProducer", "--topic", name, "--max-memory-bytes", "100000000", "--command-property", "max.request.size=20000000",
+                   "--command-property", "compression.type=none", stdin=b"x" * 6000 + b"\n")
+    assert "RecordTooLargeException" in printed, printed[-500:]
+    configs("--alter", "--entity-type", "topics", "--entity-name", name, "--delete-config", "max.message.bytes")
+    eventually(lambda: "max.message.bytes=5000" not in described(), what="the default is back")
+    assert "nonsense" in configs("--alter", "--entity-type", "topics", "--entity-name", name, "--add-config", "nonsense=1", fails=True)
+    configs("--alter", "--entity-type", "topics", "--entity-name", unique("java-nowhere"), "--add-config", "retention.ms=1", fails=True)
+
+
+@test(seconds=90)
+def groups_live_and_die():
+    name, group = make_topic("java-group", 2), unique("java-group")
+    console_produce(name, b"".join(b"k%d:%d\n" % (i, i) for i in range(30)), *KEYED)
+    console_consume(name, 30, "--group", group, "--from-beginning")
+    assert group in groups("--list").split()
+
+    def lag() -> tuple[int, int]:
+        rows = re.findall(rf"^{group}\s+{name}\s+\d+\s+(\S+)\s+\d+\s+(\d+)", groups("--describe", "--group", group), re.M)
+        return len(rows), sum(int(lag) for _, lag in rows)
+    equal(lag(), (2, 0), "partitions and lag after reading all")
+    console_produce(name, b"more\n")
+    equal(lag(), (2, 1), "lag after one more record")
+    state = eventually(lambda: re.search(r"(Empty|Dead)", groups("--describe", "--state", "--group", group)), what="the group is empty")
+    equal(state[1], "Empty")
+    groups("--reset-offsets", "--group", group, "--topic", name, "--to-earliest", "--execute")
+    equal(lag(), (2, 31), "lag after the reset")
+    groups("--reset-offsets", "--group", group, "--topic", f"{name}:0,1", "--shift-by", "2", "--execute")
+    equal(lag()[1], 27, "lag after the shift")
+    groups("--delete-offsets", "--group", group, "--topic", f"{name}:0")
+    equal(lag()[0], 1, "partitions with an offset after one was deleted")
+    groups("--delete", "--group", group)
+    assert group not in groups("--list").split()
+    assert "does not exist" in groups("--delete", "--group", group)
+
+
+@test(seconds=120)
+def performance_tools():
+    name = make_topic("java-perf", 2)
+    printed = tool("ProducerPerformance", "--topic", name, "--num-records", "50000", "--record-size", "200", "--throughput", "-1",
+                   "--command-property", "acks=all", "--command-property", "enable.idempotence=true")
+    assert "50000 records sent" in printed, printed
+    printed = tool("ConsumerPerformance", "--topic", name, "--num-records", "50000", "--timeout", "30000")
+    assert re.search(r"\b50000\b", printed), printed
+    printed = tool("EndToEndLatency", "--topic", make_topic("java-latency"), "--num-records", "500", "--producer-acks", "all", "--record-size", "100")
+    assert "Percentiles: 50th" in printed, printed
+
+
+def alone(name: str, *args: str) -> list[dict]:
+    """Runs a tool that hooks into the end of its JVM in a JVM of its own; returns the events it printed."""
+    command = ["java", "-XX:TieredStopAtLevel=1", "-cp", paths.KAFKA_CLASSPATH, TOOLS + name, "--bootstrap-server", BOOTSTRAP, *args]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    return [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+
+
+@test(seconds=90)
+def verifiable_clients():
+    name, group = make_topic("java-verifiable", 3), unique("java-verifiable")
+    events = alone("VerifiableProducer", "--topic", name, "--max-messages", "3000", "--acks", "-1")
+    equal(sum(e["name"] == "producer_send_success" for e in events), 3000, "acknowledged")
+    events = alone("VerifiableConsumer", "--topic", name, "--group-id", group, "--max-messages", "3000", "--reset-policy", "earliest",
+                   "--enable-autocommit")
+    equal(sum(e["count"] for e in events if e["name"] == "records_consumed"), 3000, "consumed")
+
+
+if __name__ == "__main__":
+    main("java")

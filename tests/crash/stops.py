@@ -1,0 +1,92 @@
+"""Orderly ends and disorderly starts: SIGTERM under load, and two brokers that want the same thing."""
+
+import os
+import re
+import subprocess
+import time
+
+from harness.broker import BROKERS, Broker
+from harness.load import Load, make_topic
+from harness.suite import equal, eventually, main, test, unique
+
+KIND = BROKERS[os.environ.get("BROKER", "millrace")]
+
+
+@test(seconds=180)
+def sigterm_under_load_loses_nothing():
+    with KIND() as server:
+        topic = unique("stops-load")
+        make_topic(server.address, topic, 4)
+        load = Load(server.address, topic, 4, **{"enable.idempotence": True})
+        for _ in range(3):
+            before = load.acks
+            eventually(lambda: load.acks > before + 500, 30, "acknowledgements")
+            equal(server.stop(20), server.stopped_status, "exit status")
+            server.start()
+        load.end()
+        load.verify(server.address)
+
+
+@test(seconds=120)
+def an_idle_broker_stops_quickly():
+    with KIND() as server:
+        began = time.monotonic()
+        equal(server.stop(20), server.stopped_status, "exit status")
+        assert time.monotonic() - began < 10, "it took longer than 10 s"
+
+
+def refused(second: Broker) -> str:
+    """Starts a broker that must not come up; returns what it said."""
+    second.spawn()
+    try:
+        status = second.process.wait(60)
+    except subprocess.TimeoutExpired:
+        second.kill()
+        raise AssertionError("the second broker keeps running") from None
+    assert status != 0, "the second broker ended as if all was well"
+    return second.log_tail()
+
+
+@test(seconds=120)
+def a_second_broker_on_the_same_directory_is_refused():
+    with KIND() as first:
+        topic = unique("stops-second")
+        make_topic(first.address, topic)
+        second = KIND()
+        second.data = first.data
+        if KIND.name == "kafka":
+            second.home = first.home  # Its settings name ports, too; the lock comes first.
+        said = refused(second)
+        assert re.search(r"(?i)lock|in use|using|another", said), said
+        assert str(first.data) in said or KIND.name == "kafka", f"it does not say which directory: {said}"
+        still_serves(first, topic)
+
+
+@test(seconds=120)
+def a_second_broker_on_the_same_port_is_refused():
+    with KIND() as first:
+        topic = unique("stops-port")
+        make_topic(first.address, topic)
+        second = KIND()
+        second.port = first.port
+        said = refused(second)
+        assert re.search(r"(?i)address already in use|in use", said), said
+        still_serves(first, topic)
+
+
+if KIND.name == "millrace":  # Kafka ignores settings that it does not know.
+    @test(seconds=60)
+    def unknown_settings_are_refused_with_a_suggestion():
+        said = refused(KIND({"log.segment.byte": "1000000"}))
+        assert "log.segment.byte" in said and "log.segment.bytes" in said, said
+
+
+def still_serves(server: Broker, topic: str):
+    load = Load(server.address, topic, 1)
+    eventually(lambda: load.acks > 100, 20, "acknowledgements from the first broker")
+    load.end()
+    load.verify(server.address)
+
+
+if __name__ == "__main__":
+    main("stops")

@@ -1,0 +1,226 @@
+"""The store of Millrace: when it is full, and when the disk gives back other bytes than were written."""
+
+import subprocess
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from harness.broker import Millrace
+from harness.load import QUIET, Load, make_topic, number_in, patiently, read_all, reader, value_of
+from harness.store import SUPERBLOCKS, StoreFile, store_files
+from harness.suite import equal, eventually, main, test, unique
+
+MIB = 1 << 20
+# One store, so that it is known where things are; small, so that checkpoints come often and sealed data is in chunks.
+SMALL = {"millrace.shards": "1", "millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB),
+         "millrace.store.checkpoint.bytes": str(2 * MIB)}
+
+
+# Full
+
+
+def fill(server: Millrace, topic: str) -> Load:
+    """Produces until it is refused. What was refused is refused with Kafka's error for it, at once."""
+    load = Load(server.address, topic, 2, rate=20_000, retries=0)
+    eventually(lambda: load.errors, 60, "the store is full")
+    load.stop()
+    load._producer.flush(30)
+    assert all("KAFKA_STORAGE_ERROR" in error for error in load.errors), load.errors[:3]
+    return load
+
+
+@test(seconds=240)
+def a_full_store_refuses_and_loses_nothing():
+    with Millrace({**SMALL, "millrace.store.bytes.max": str(48 * MIB)}) as server:
+        topic = unique("store-full")
+        make_topic(server.address, topic, 2, segment_bytes=str(MIB))
+        load = fill(server, topic)
+        load.verify(server.address)
+        # A restart finds no more room than there was, and neither loses nor needs any.
+        server.restart()
+        load.verify(server.address)
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+        # Space is given back by deleting records; then producing works again, without a restart.
+        ends = [len(numbers) for numbers in read_all(server.address, topic, 2)]
+        gone = [TopicPartition(topic, p, end - 10) for p, end in enumerate(ends)]
+        for future in admin.delete_records(gone).values():
+            future.result(20)
+        second = unique("store-again")
+        make_topic(server.address, second)
+        again = Load(server.address, second, 1, rate=500)
+        eventually(lambda: again.acks > 500, 40, "acknowledgements after records were deleted")
+        again.end()
+        again.verify(server.address)
+        server.restart()
+        again.verify(server.address)
+
+
+@test(seconds=240)
+def a_full_store_kept_at_it_survives_kills():
+    """Producers that keep trying, deletes that make room, and kills in between."""
+    with Millrace({**SMALL, "millrace.store.bytes.max": str(48 * MIB)}) as server:
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+        for round_ in range(4):
+            topic = unique(f"store-kept-{round_}")
+            patiently(lambda: make_topic(server.address, topic, 2))
+            load = Load(server.address, topic, 2, rate=20_000, retries=0)
+            eventually(lambda: load.errors, 60, "the store is full")
+            server.kill()
+            load.stop()
+            load._producer.purge()
+            server.start()
+            load.verify(server.address)
+            admin.delete_topics([topic])[topic].result(20)
+            eventually(lambda: produces(server), 40, "room after the topic was deleted")
+
+
+def produces(server: Millrace) -> bool:
+    topic = unique("store-probe")
+    make_topic(server.address, topic)
+    load = Load(server.address, topic, 1, rate=100, retries=0)
+    try:
+        eventually(lambda: load.acks + len(load.errors) > 3, 10, "an answer")
+    finally:
+        load.stop()
+    return not load.errors
+
+
+# Rot
+
+
+class Filled:
+    """A broker that was filled with known records and killed, and its one store file."""
+
+    def __init__(self, large: bool):
+        self.server = Millrace(SMALL)
+        self.server.start()
+        self.topic = unique("store-rot")
+        make_topic(self.server.address, self.topic, 2)
+        self.load = Load(self.server.address, self.topic, 2, rate=8000)
+        eventually(lambda: self.load.acks > (30_000 if large else 2000), 60, "enough records")
+        self.load.end()
+        self.server.kill()
+        (self.store,) = store_files(self.server.data)
+
+    def __enter__(self) -> "Filled":
+        return self
+
+    def __exit__(self, *error):
+        self.server.__exit__(*error)
+
+    def all_there(self):
+        self.server.start()
+        self.load.verify(self.server.address)
+
+    def refuses(self, word: str):
+        """The broker must not start: it would have to drop what it promised. It says what is damaged and where."""
+        self.server.spawn()
+        try:
+            status = self.server.process.wait(30)
+        except subprocess.TimeoutExpired:
+            raise AssertionError("it started on a damaged store") from None
+        assert status != 0, "exit status 0"
+        said = self.server.log_tail(10)
+        assert "damaged" in said and word in said and self.store.path.name in said, said
+
+
+@test(seconds=120)
+def one_rotten_superblock_costs_nothing():
+    with Filled(large=True) as filled:
+        for at in SUPERBLOCKS:
+            filled.store.flip(at + 40)
+            filled.all_there()
+            said = filled.server.log_tail()
+            assert "superblock" in said, said
+            filled.server.kill()
+            # A checkpoint may have made both whole again.
+            try:
+                filled.store = StoreFile(filled.store.path)
+            except AssertionError:
+                filled.store.flip(at + 40)
+
+
+@test(seconds=120)
+def two_rotten_superblocks_are_refused():
+    with Filled(large=True) as filled:
+        for at in SUPERBLOCKS:
+            filled.store.flip(at + 40)
+        filled.refuses("superblock")
+        for at in SUPERBLOCKS:
+            filled.store.flip(at + 40)
+        filled.all_there()
+
+
+@test(seconds=120)
+def a_rotten_checkpoint_is_refused():
+    with Filled(large=True) as filled:
+        assert filled.store.checkpoint_len > 100, "there is no checkpoint"
+        at = filled.store.checkpoint_chunks[0] + 50
+        filled.store.flip(at)
+        filled.refuses("checkpoint")
+        filled.store.flip(at)
+        filled.all_there()
+
+
+@test(seconds=120)
+def a_rotten_journal_is_refused():
+    """A bad record with good ones behind it cannot be a torn write: it is not cut off in silence."""
+    with Filled(large=False) as filled:
+        records = filled.store.live_records()
+        assert len(records) > 20, f"only {len(records)} records in the journal"
+        pos, length = records[len(records) // 2]
+        filled.store.flip(pos + length // 2)
+        filled.refuses("journal")
+        filled.store.flip(pos + length // 2)
+        filled.all_there()
+
+
+@test(seconds=120)
+def a_rotten_record_is_never_served_as_good():
+    """Rot in a sealed chunk: the broker serves all other records; the damaged batch fails its checksum at the reader."""
+    with Filled(large=True) as filled:
+        # A record of the beginning, which a checkpoint has long put into a chunk.
+        number = next(n for n in range(100, 2000) if len(value_of(0, n)) > 400)
+        at = filled.store.find(value_of(0, number))
+        assert at >= 0, "the record is not in a chunk"
+        filled.store.flip(at + 200)
+        filled.server.start()
+        address = filled.server.address
+        equal(read_until_damage(address, filled.topic, 0) <= number, True, "damage seen at or before the damaged record")
+        # Partition 1 is whole.
+        source = Consumer({"bootstrap.servers": address, "group.id": "unused", "check.crcs": True, **QUIET})
+        source.assign([TopicPartition(filled.topic, 1, 0)])
+        wanted = len(filled.load.acked[1])
+        got = 0
+        while got < wanted:
+            for message in source.consume(1000, 5):
+                assert not message.error(), message.error()
+                number_in(message, 1)
+                got += 1
+        source.close()
+        assert filled.server.alive
+
+
+def read_until_damage(address: str, topic: str, partition: int) -> int:
+    """How many records a reader that checks CRCs gets before it is told of damage."""
+    source = reader(address, topic, 1)
+    source.assign([TopicPartition(topic, partition, 0)])
+    got = 0
+    try:
+        while True:
+            messages = source.consume(1000, 10)
+            assert messages, f"neither records nor an error after {got} records"
+            for message in messages:
+                if message.error():
+                    assert message.error().code() in (KafkaError._BAD_MSG, KafkaError.INVALID_MSG, KafkaError.KAFKA_STORAGE_ERROR), message.error()
+                    return got
+                number_in(message, partition)
+                got += 1
+    except KafkaException as error:
+        raise AssertionError(f"after {got} records: {error}") from error
+    finally:
+        source.close()
+
+
+if __name__ == "__main__":
+    main("store")

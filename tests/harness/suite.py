@@ -1,0 +1,93 @@
+"""A suite: functions marked @test in one script, each reported as `ok NAME` or `FAIL NAME: why`.
+
+The functions take no arguments; `BOOTSTRAP` is the broker. A test is stopped after its seconds, so that nothing hangs.
+"""
+
+import os
+import random
+import re
+import signal
+import string
+import sys
+import time
+import traceback
+
+BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
+_tests = []
+
+
+class TookTooLong(BaseException):
+    """Not an Exception, so that no retry loop under test swallows it."""
+
+
+def test(function=None, *, seconds=60):
+    """Marks a test. Runs in the order of the file."""
+    def mark(marked):
+        _tests.append((marked, seconds))
+        return marked
+    return mark(function) if function else mark
+
+
+def unique(prefix: str) -> str:
+    """A topic or group name that no other test uses."""
+    return f"{prefix}-{''.join(random.choices(string.ascii_lowercase + string.digits, k=8))}"
+
+
+def eventually(condition, seconds: float = 15, what: str = "condition"):
+    """Waits until `condition()` is true and returns what it gave."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if value := condition():
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.1)
+
+
+def equal(got, wanted, what: str = ""):
+    """An assertion that shows both sides, shortened."""
+    if got != wanted:
+        raise AssertionError(f"{what + ': ' if what else ''}got {got!r:.300}, wanted {wanted!r:.300}")
+
+
+def report(name: str, why: str | None, seconds: float | None = None):
+    """One result line, as the driver of all stages reads it."""
+    took = f" ({seconds:.1f} s)" if seconds is not None else ""
+    if why is None:
+        print(f"ok {name}{took}", flush=True)
+    else:
+        print(f"FAIL {name}: {' '.join(why.split())[:600]}{took}", flush=True)
+
+
+def _run_one(function, seconds) -> str | None:
+    def ring(*_):
+        raise TookTooLong(f"not done within {seconds} s")
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        function()
+        return None
+    except (Exception, TookTooLong) as error:
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}"
+    finally:
+        signal.alarm(0)
+
+
+def main(suite: str):
+    """Runs the tests whose name contains one of the arguments, or all of them."""
+    wanted = sys.argv[1:]
+    failed = 0
+    for function, seconds in _tests:
+        name = f"{suite}/{function.__name__}"
+        if wanted and not any(re.search(w, name) for w in wanted):
+            continue
+        began = time.monotonic()
+        why = _run_one(function, seconds)
+        failed += why is not None
+        report(name, why, time.monotonic() - began)
+    print(f"end {suite}", flush=True)
+    # Client libraries keep threads of their own alive; all there is to say has been said.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1 if failed else 0)

@@ -1,0 +1,33 @@
+//! A small blocking Kafka client: what the operator's command line and the load
+//! generator need, and no more. It talks to any Kafka broker: every request goes
+//! out in the newest version that both sides know.
+//!
+//! `millracectl` owns it; `millrace-bench` takes it in by path, so that there is
+//! one client to keep right.
+
+mod cluster;
+mod conn;
+mod error;
+mod nearest;
+mod reader;
+mod topics;
+
+pub use cluster::{Cluster, Partition, Topic};
+pub use conn::{CLIENT_ID, Conn};
+pub use error::{ClientError, is_retriable};
+pub use reader::{Position, Reader, fetch_request, fetch_version};
+pub use topics::{EARLIEST, LATEST, NewTopic, create_topic, ensure_topic, list_offsets};
+
+/// Result of everything that talks to a broker.
+pub type Result<T> = std::result::Result<T, ClientError>;
+
+/// Builds a wire message from its defaults: the generated types cannot be written as literals,
+/// because a later protocol version may add fields to them.
+macro_rules! message {
+    ($type:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        let mut message = $type::default();
+        $(message.$field = $value;)*
+        message
+    }};
+}
+pub(crate) use message;
