@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         print!("{}", config::settings_page());
         return ExitCode::SUCCESS;
     }
+    // Before any thread starts, for threads inherit it: a signal goes to any that does not block it.
+    sys::block_stop_signals();
     logging::start();
     let result = run(&args);
     if let Err(fatal) = &result {
@@ -66,8 +68,6 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Fatal> {
     let config = load(args)?;
-    // Before any thread starts, for threads inherit it.
-    sys::block_stop_signals();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(on_signals)
