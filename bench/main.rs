@@ -3,6 +3,11 @@
 //! Its own thin client prebuilds every batch, so that the generator is not what is
 //! measured; `verify` proves that what a broker acknowledged is there.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own: clocks, files, sockets and threads are its business"
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -53,7 +53,8 @@ fn main() -> ExitCode {
         print!("{}", config::settings_page());
         return ExitCode::SUCCESS;
     }
-    // Before any thread starts, for threads inherit it: a signal goes to any that does not block it.
+    // Before any thread starts, the log's included, for threads inherit it: one that did not would
+    // take SIGTERM's default action and end the process on the spot.
     sys::block_stop_signals();
     logging::start();
     let result = run(&args);

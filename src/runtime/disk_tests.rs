@@ -1,3 +1,5 @@
+//! The store files on a real disk, without a pump.
+
 use super::super::brain::scratch;
 use super::*;
 use crate::base::{BLOCK, PageBuf};
