@@ -1,5 +1,8 @@
 //! The broker as a process: exit statuses and signals.
 
+// A test of processes starts some.
+#![allow(clippy::disallowed_methods)]
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 
