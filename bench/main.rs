@@ -21,6 +21,7 @@ mod args;
 )]
 mod client;
 mod consume;
+mod disk;
 mod load;
 mod payload;
 mod plan;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Produce(args) => (args.load.json.clone(), produce::run(args)),
         Command::Consume(args) => (args.load.json.clone(), consume::run(args)),
         Command::Verify(args) => (args.json.clone(), verify::run(args)),
+        Command::Disk(args) => return print_disk(args),
     };
     let saved = result.and_then(|report| {
         print!("{report}");
@@ -56,6 +58,19 @@ fn main() -> ExitCode {
     match saved {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("millrace-bench: {error}");
+            ExitCode::from(EXIT_NOT_RUN)
+        }
+    }
+}
+
+fn print_disk(args: &disk::DiskArgs) -> ExitCode {
+    match disk::run(args) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("millrace-bench: {error}");
             ExitCode::from(EXIT_NOT_RUN)
