@@ -1,5 +1,8 @@
 //! The broker's process: command line, signals, exit status.
 
+// The process belongs to the real world, as `runtime` does.
+#![allow(clippy::disallowed_methods)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -50,6 +53,9 @@ fn main() -> ExitCode {
         print!("{}", config::settings_page());
         return ExitCode::SUCCESS;
     }
+    // Before any thread starts, the log's included, for threads inherit it: one that did not would
+    // take SIGTERM's default action and end the process on the spot.
+    sys::block_stop_signals();
     logging::start();
     let result = run(&args);
     if let Err(fatal) = &result {
@@ -63,8 +69,6 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Fatal> {
     let config = load(args)?;
-    // Before any thread starts, for threads inherit it.
-    sys::block_stop_signals();
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(on_signals)

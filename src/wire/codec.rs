@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::{KafkaRequest, KafkaResponse};
-use kafka_wire_core::{ApiVersion, DecodeLimits, KafkaDecode};
+use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode};
 
 use super::{Api, WireError};
 use crate::base::limits::{DECODE_ARRAY_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX};
@@ -22,17 +22,15 @@ pub(super) fn limits(frame_bytes: usize) -> DecodeLimits {
     limits
 }
 
-/// Decodes a request's body; it must be all of `body`.
+/// Decodes a request's body. What follows it is ignored, as Kafka does: librdkafka 2.16 leaves three
+/// bytes behind its metadata request for all topics.
 ///
 /// # Errors
 /// If the body is malformed, too big, or of a version that the type does not know.
 pub fn decode<R: KafkaRequest + KafkaDecode>(body: Bytes, version: i16) -> Result<R, WireError> {
     let limits = limits(body.len());
-    Ok(R::decode_from_bytes(
-        body,
-        ApiVersion::new(version),
-        limits,
-    )?)
+    let mut decoder = Decoder::new(body, limits)?;
+    Ok(R::decode(&mut decoder, ApiVersion::new(version))?)
 }
 
 /// A response frame: length prefix, the header that this API and version have, body.
@@ -97,10 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn trailing_bytes_and_huge_claims_are_refused() {
+    fn trailing_bytes_are_ignored_and_short_bodies_and_huge_claims_refused() {
         let mut body = vec![0, 1, b'g', 0, 0, 0, 1, 0, 1, b'm'];
-        assert!(decode::<HeartbeatRequest>(body.clone().into(), 0).is_ok());
+        let exact = decode::<HeartbeatRequest>(body.clone().into(), 0).unwrap();
         body.push(0);
+        let longer = decode::<HeartbeatRequest>(body.clone().into(), 0).unwrap();
+        assert_eq!(longer, exact);
+        body.truncate(9);
         assert!(decode::<HeartbeatRequest>(body.into(), 0).is_err());
         let huge = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]);
         assert!(decode::<MetadataRequest>(huge, 0).is_err());

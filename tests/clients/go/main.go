@@ -96,9 +96,7 @@ func topicsLiveAndDie(ctx context.Context, admin *kadm.Client) {
 	grown, err := admin.UpdatePartitions(ctx, 3, name)
 	check(err, "grow")
 	check(grown[name].Err, "grow")
-	told, err := admin.ListTopics(ctx, name)
-	check(err, "list")
-	equal(len(told[name].Partitions), 3, "partitions")
+	untilListed(ctx, admin, name, "three partitions", func(told kadm.TopicDetail) bool { return len(told.Partitions) == 3 })
 	value := "4000000"
 	_, err = admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: &value}}, name)
 	check(err, "alter config")
@@ -111,13 +109,18 @@ func topicsLiveAndDie(ctx context.Context, admin *kadm.Client) {
 	}
 	_, err = admin.DeleteTopics(ctx, name)
 	check(err, "delete")
+	untilListed(ctx, admin, name, "gone", func(told kadm.TopicDetail) bool { return errors.Is(told.Err, kerr.UnknownTopicOrPartition) })
+}
+
+// untilListed waits: a change is acknowledged before every broker's metadata shows it.
+func untilListed(ctx context.Context, admin *kadm.Client, name, what string, done func(kadm.TopicDetail) bool) {
 	for {
-		told, err = admin.ListTopics(ctx, name)
-		check(err, "list until the topic is gone")
-		if errors.Is(told[name].Err, kerr.UnknownTopicOrPartition) {
-			break
+		told, err := admin.ListTopics(ctx, name)
+		check(err, "list until "+what)
+		if done(told[name]) {
+			return
 		}
-		time.sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
