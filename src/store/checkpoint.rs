@@ -38,6 +38,16 @@ pub(super) struct Checkpoint {
     superblock: Superblock,
 }
 
+impl Checkpoint {
+    /// Up to where a segment is filled when this is done, if it fills it at all.
+    pub fn filling(&mut self, log: LogId, base: Offset) -> Option<&mut u64> {
+        let mut filled = self.filled.iter_mut();
+        filled
+            .find(|(its_log, its_base, _)| (*its_log, *its_base) == (log, base))
+            .map(|(_, _, filled)| filled)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Content,
