@@ -1,5 +1,8 @@
 //! The broker's process: command line, signals, exit status.
 
+// The process belongs to the real world, as `runtime` does.
+#![allow(clippy::disallowed_methods)]
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};

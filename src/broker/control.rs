@@ -158,7 +158,7 @@ impl Control {
             return;
         }
         let key = call.header.key;
-        match self.decide(call) {
+        match self.decide(*call) {
             // An id of a block whose record is on its way must not be known before that record is durable.
             Answer::Reply(frame) if key == INIT_PRODUCER_ID && !self.commits.is_empty() => {
                 if let Some(commit) = self.commits.back_mut() {
@@ -188,7 +188,7 @@ impl Control {
     }
 
     /// Lets the handler of a request decide.
-    fn decide(&mut self, call: Box<ControlCall>) -> Answer {
+    fn decide(&mut self, call: ControlCall) -> Answer {
         let mut ctx = Ctx {
             image: &self.image,
             config: &self.config,

@@ -21,7 +21,8 @@ use super::{ConnId, FetchPart, FetchedPart, Fx, Msg, ReqRef};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
 use crate::log::ReadOutcome;
 use crate::wire::fetch::{
-    FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, encode_response,
+    FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, TOPIC_IDS_FROM,
+    encode_response,
 };
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -90,7 +91,8 @@ impl Front {
         );
         let deadline = now.mono.plus_ms(request.max_wait_ms.max(0) as u64);
         let follower = request.replica_id >= 0;
-        let (session, asked) = match self.sessions.open(now, request, &mut self.rng) {
+        let by_id = header.version >= TOPIC_IDS_FROM;
+        let (session, asked) = match self.sessions.open(now, by_id, request, &mut self.rng) {
             Ok(opened) => opened,
             Err(error) => {
                 let (id, version) = (header.correlation_id, header.version);

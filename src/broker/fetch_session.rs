@@ -58,6 +58,8 @@ struct Entry {
 
 #[derive(Debug)]
 struct Session {
+    /// Whether topics are named by id.
+    by_id: bool,
     epoch_next: i32,
     used: Mono,
     entries: HashMap<(TopicRef, i32), Entry>,
@@ -79,10 +81,12 @@ impl Sessions {
         }
     }
 
-    /// Finds or makes the session of a request and returns all the partitions to be read.
+    /// Finds or makes the session of a request and returns all the partitions to be read. `by_id` says how
+    /// this version of the request names topics; a session cannot change from one way to the other.
     pub fn open(
         &mut self,
         now: Now,
+        by_id: bool,
         request: FetchRequest,
         rng: &mut Rng,
     ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
@@ -104,13 +108,13 @@ impl Sessions {
             }
             0 => {
                 self.sessions.remove(&id);
-                Ok((self.create(now, &asked, rng), asked))
+                Ok((self.create(now, by_id, &asked, rng), asked))
             }
-            _ => self.resume(now, id, epoch, asked, &forgotten),
+            _ => self.resume(now, by_id, (id, epoch), asked, &forgotten),
         }
     }
 
-    fn create(&mut self, now: Now, asked: &[Asked], rng: &mut Rng) -> Opened {
+    fn create(&mut self, now: Now, by_id: bool, asked: &[Asked], rng: &mut Rng) -> Opened {
         if asked.is_empty() || !self.make_room(now) {
             return Opened::Sessionless;
         }
@@ -121,6 +125,7 @@ impl Sessions {
             }
         };
         let mut session = Session {
+            by_id,
             epoch_next: 1,
             used: now.mono,
             entries: HashMap::new(),
@@ -150,8 +155,8 @@ impl Sessions {
     fn resume(
         &mut self,
         now: Now,
-        id: i32,
-        epoch: i32,
+        by_id: bool,
+        (id, epoch): (i32, i32),
         asked: Vec<Asked>,
         forgotten: &[(TopicRef, i32)],
     ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
@@ -161,6 +166,9 @@ impl Sessions {
             .ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if epoch != session.epoch_next {
             return Err(ErrorCode::InvalidFetchSessionEpoch);
+        }
+        if session.by_id != by_id {
+            return Err(ErrorCode::FetchSessionTopicIdError);
         }
         session.epoch_next = epoch.checked_add(1).unwrap_or(1);
         session.used = now.mono;

@@ -191,7 +191,7 @@ impl Owner {
             let slot = &mut self.slots[index];
             slot.store.poll(&mut ops);
             if slot.store.checkpoint_due() || self.checkpoint_wanted {
-                let states = slot_states(&self.partitions, index);
+                let states = slot_states(&self.partitions, slot, index);
                 slot.store.checkpoint(states, &mut ops);
             }
             let store = slot.store.id();
@@ -489,12 +489,19 @@ impl Owner {
     }
 }
 
-fn slot_states(partitions: &IdMap<LogId, Partition>, index: usize) -> Vec<(LogId, Bytes)> {
-    partitions
+/// The states of all logs of a slot. Those that no image has claimed yet, right after a start, are
+/// among them: without a state the checkpoint would forget all that the log was before it.
+fn slot_states(
+    partitions: &IdMap<LogId, Partition>,
+    slot: &StoreSlot,
+    index: usize,
+) -> Vec<(LogId, Bytes)> {
+    let claimed = partitions
         .iter()
         .filter(|(_, partition)| partition.slot == index)
-        .map(|(id, partition)| (*id, partition.log.state()))
-        .collect()
+        .map(|(id, partition)| (*id, partition.log.state()));
+    let unclaimed = slot.recovered.iter().map(|(id, log)| (*id, log.state()));
+    claimed.chain(unclaimed).collect()
 }
 
 fn in_memory(pieces: &[Piece]) -> Option<Bytes> {

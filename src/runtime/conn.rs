@@ -266,6 +266,8 @@ pub struct Front {
     pub now: Cell<Mono>,
     events: RefCell<Vec<Event>>,
     pump: Cell<Option<Waker>>,
+    /// How often the eventfd was seen to be raised.
+    bells: Cell<u32>,
     budget: Budget,
     scratch: RefCell<Vec<u8>>,
     frame_bytes_max: usize,
@@ -287,6 +289,7 @@ impl Front {
             now: Cell::new(sys::now().mono),
             events: RefCell::default(),
             pump: Cell::new(None),
+            bells: Cell::new(0),
             budget: Budget::new(request_bytes_max),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             frame_bytes_max,
@@ -308,7 +311,7 @@ impl Front {
         !self.events.borrow().is_empty()
     }
 
-    /// Waits until [`Front::wake_pump`] is called; it returns early if there is an event.
+    /// Waits for an event or the bell.
     pub async fn wait(&self) {
         let mut waited = false;
         poll_fn(|cx| {
@@ -322,8 +325,27 @@ impl Front {
         self.pump.set(None);
     }
 
-    /// Wakes the pump.
-    pub fn wake_pump(&self) {
+    /// Waits until the shard's eventfd, which the caller has raised, was seen to be raised. For that
+    /// the executor has to look at what has happened on its sockets too.
+    pub async fn wait_for_bell(&self) {
+        let before = self.bells.get();
+        poll_fn(|cx| {
+            if self.bells.get() != before {
+                return Poll::Ready(());
+            }
+            self.pump.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The eventfd was raised: wakes the pump.
+    pub fn bell_rang(&self) {
+        self.bells.set(self.bells.get().wrapping_add(1));
+        self.wake_pump();
+    }
+
+    fn wake_pump(&self) {
         if let Some(waker) = self.pump.take() {
             waker.wake();
         }

@@ -4,7 +4,9 @@
 //!
 //! A turn is bounded and followed by a yield, so that connections are read in
 //! between. With nothing to do it sleeps on one eventfd, which completions of the
-//! ring and messages of other shards raise, or until a connection wakes it.
+//! ring and messages of other shards raise, or until a connection wakes it. The
+//! executor looks at its sockets only when no task is ready, so a pump that is busy
+//! for long raises the eventfd itself and waits for it.
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
@@ -28,6 +30,8 @@ use crate::broker::{ConnId, Input, Msg, Output};
 const MESH_BATCH: usize = 256;
 /// Completions taken per turn.
 const COMPLETION_BATCH: usize = 512;
+/// How long the pump may be busy without the executor looking at its sockets.
+const BUSY_NS_MAX: u64 = 500_000;
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
 /// How long replies may take to leave after the shard is done.
@@ -58,6 +62,26 @@ pub enum End {
     },
 }
 
+/// What a pump is made of.
+pub struct Parts {
+    /// The shard, its stores recovered.
+    pub shard: Shard,
+    /// The reading side of its connections.
+    pub front: Rc<Front>,
+    /// Its ring; raises the eventfd of `mesh`.
+    pub ring: Ring<Tag>,
+    /// Its store files.
+    pub disk: Disk,
+    /// Its end of the mesh.
+    pub mesh: MeshPort<Box<Msg>>,
+    /// Sockets to accept on, with the index by which the configuration knows them.
+    pub listeners: Vec<(usize, TcpListener)>,
+    /// `connections.max.idle.ms`.
+    pub idle_ms_max: u64,
+    /// Whom to tell that the shard is ready.
+    pub reports: std::sync::mpsc::Sender<Report>,
+}
+
 /// A shard and everything it acts through.
 pub struct Pump {
     shard: Shard,
@@ -82,19 +106,19 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// A pump for a recovered shard. `listeners` come with the index by which the configuration
-    /// knows them; connections are accepted when the process says so.
+    /// A pump for a recovered shard; connections are accepted when the process says so.
     #[must_use]
-    pub fn new(
-        shard: Shard,
-        front: Rc<Front>,
-        ring: Ring<Tag>,
-        disk: Disk,
-        mesh: MeshPort<Box<Msg>>,
-        listeners: Vec<(usize, TcpListener)>,
-        idle_ms_max: u64,
-        reports: std::sync::mpsc::Sender<Report>,
-    ) -> Self {
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            shard,
+            front,
+            ring,
+            disk,
+            mesh,
+            listeners,
+            idle_ms_max,
+            reports,
+        } = parts;
         Self {
             shard,
             front,
@@ -120,6 +144,7 @@ impl Pump {
 
     /// Runs the shard until it is drained or has failed.
     pub async fn run(mut self) -> End {
+        let mut rested = self.front.now.get();
         loop {
             let worked = self.turn();
             if let Some(end) = self.ended() {
@@ -128,10 +153,15 @@ impl Pump {
                     .for_each(|sender| sender.conn().close());
                 return end;
             }
-            if worked || !self.prepare_sleep() {
+            if !worked && self.prepare_sleep() {
+                self.front.wait().await;
+                rested = sys::now().mono;
+            } else if self.front.now.get().0.saturating_sub(rested.0) < BUSY_NS_MAX {
                 glommio::executor().yield_now().await;
             } else {
-                self.front.wait().await;
+                self.mesh.bell().eventfd().signal();
+                self.front.wait_for_bell().await;
+                rested = sys::now().mono;
             }
             self.ring.awake();
             self.mesh.awake();

@@ -19,7 +19,7 @@ use super::conn::{Admission, Front};
 use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
-use super::pump::Pump;
+use super::pump::{Parts, Pump};
 use super::ring::Ring;
 use super::server::Report;
 use crate::base::{ShardId, StoreId};
@@ -28,8 +28,12 @@ use crate::config::BrokerConfig;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
-/// The longest that a busy pump keeps sockets from being looked at.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// glommio's own preemption must never happen: if its timer fires between its looking at the rings
+/// and its running of tasks, it takes "nothing was run" for "nothing to run" and sleeps with tasks
+/// ready (`run_task_queues` of 0.9, and of its continuation 0.12). With a timer of 1 ms that hung
+/// one shard in some hundred starts on a busy machine. The pump sees to it that sockets are looked
+/// at, see `pump`.
+const PREEMPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything a shard's thread needs.
 pub struct Plan {
@@ -110,18 +114,17 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
             plan.admission,
         ));
         let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let end = Pump::new(
+        let parts = Parts {
             shard,
             front,
             ring,
             disk,
             mesh,
-            plan.listeners,
+            listeners: plan.listeners,
             idle_ms_max,
-            plan.reports,
-        )
-        .run()
-        .await;
+            reports: plan.reports,
+        };
+        let end = Pump::new(parts).run().await;
         drop(watch);
         end
     }))
@@ -149,8 +152,13 @@ async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
     // SAFETY: the descriptor is ours and given away. It is not a file, but all that is done with
     // it is to read 8 bytes at position 0, which an eventfd takes for a plain read.
     let bell = unsafe { BufferedFile::from_raw_fd(bell.into_raw_fd()) };
-    while bell.read_at(0, 8).await.is_ok() {
-        front.wake_pump();
+    loop {
+        if let Err(error) = bell.read_at(0, 8).await {
+            // Not known to happen. If it does: late is better than never, and than spinning.
+            tracing::error!(%error, "cannot read the eventfd of this shard");
+            glommio::timer::sleep(Duration::from_millis(10)).await;
+        }
+        front.bell_rang();
     }
 }
 

@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! The simulator: the second driver of [`Shard`](crate::broker::Shard). A whole
+//! node with its disks, its network and its clients runs in virtual time from one
+//! seed, and everything goes wrong that may: crashes that tear writes, disks that
+//! fail, connections that are cut, clocks that jump, restarts with more or fewer
+//! shards. Named invariants judge all that the clients see.
+//!
+//! - [`plan`]: everything that a seed chooses in advance;
+//! - [`disk`], [`queue`], [`net`], [`node`]: the world around the shards;
+//! - [`clients`]: who uses the node;
+//! - [`oracle`], [`invariants`]: who judges;
+//! - [`world`]: the loop that runs it all.
+//!
+//! `millrace-sim --seed S` replays a run exactly.
+
+pub mod clients;
+pub mod disk;
+pub mod invariants;
+pub mod net;
+pub mod node;
+pub mod oracle;
+pub mod plan;
+pub mod queue;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+pub mod values;
+pub mod world;
+
+pub use oracle::Violation;
+pub use plan::{Options, Plan};
+pub use world::{Outcome, run};

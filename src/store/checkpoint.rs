@@ -38,6 +38,16 @@ pub(super) struct Checkpoint {
     superblock: Superblock,
 }
 
+impl Checkpoint {
+    /// Up to where a segment is filled when this is done, if it fills it at all.
+    pub fn filling(&mut self, log: LogId, base: Offset) -> Option<&mut u64> {
+        let mut filled = self.filled.iter_mut();
+        filled
+            .find(|(its_log, its_base, _)| (*its_log, *its_base) == (log, base))
+            .map(|(_, _, filled)| filled)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Content,
@@ -297,7 +307,7 @@ fn checkpoint_write(
     pos: u64,
     data: Bytes,
 ) -> DiskOp {
-    debug_assert!(data.len() % BLOCK == 0 && pos % BLOCK as u64 == 0);
+    debug_assert!(data.len().is_multiple_of(BLOCK) && pos.is_multiple_of(BLOCK as u64));
     *next_io += 1;
     ios.insert(*next_io, Io::Checkpoint);
     DiskOp::Write {

@@ -533,15 +533,28 @@ impl Store {
             };
             self.durable = flight.seq;
             for (log, base, filled) in flight.filled {
-                let log = self.map.logs.get_mut(&log);
-                if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
-                    segment.filled_to(filled);
-                }
+                self.filled_by_flush(log, base, filled);
             }
         }
         if self.durable > before {
             events.push(StoreEvent::Durable(self.durable));
             self.checkpoint_advance(ops);
+        }
+    }
+
+    /// The chunks of a segment are durable up to `filled`, but for what a checkpoint may still be filling
+    /// in before that: then it becomes readable there together with it.
+    fn filled_by_flush(&mut self, log: LogId, base: Offset, filled: u64) {
+        let filling = self.checkpoint.as_mut().and_then(|c| c.filling(log, base));
+        if let Some(target) = filling
+            && filled > *target
+        {
+            *target = filled;
+            return;
+        }
+        let log = self.map.logs.get_mut(&log);
+        if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+            segment.filled_to(filled);
         }
     }
 }

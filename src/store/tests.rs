@@ -97,6 +97,18 @@ impl Disk {
         bytes
     }
 
+    /// Whether no write to a range is on its way or waits for a sync.
+    fn is_durable(&self, pos: u64, len: usize) -> bool {
+        let asked = self.asked.iter().filter_map(|op| match op {
+            DiskOp::Write { pos, data, .. } => Some((*pos, data.len())),
+            DiskOp::Sync { .. } => None,
+        });
+        let written = self.written.iter().map(|(pos, data)| (*pos, data.len()));
+        asked
+            .chain(written)
+            .all(|(at, n)| at >= pos + len as u64 || at + n as u64 <= pos)
+    }
+
     /// Power off: of each sector that was not synced, either state may be found.
     fn crash(&mut self, rng: &mut Rng) {
         let mut loose = std::mem::take(&mut self.written);
@@ -243,9 +255,11 @@ impl World {
             }
             70..74 => {
                 let base = Offset(model.next);
-                if !model.segments.contains_key(&base) {
+                if let std::collections::btree_map::Entry::Vacant(segment) =
+                    model.segments.entry(base)
+                {
+                    segment.insert(Vec::new());
                     let flush = self.store.roll(log, base);
-                    model.segments.insert(base, Vec::new());
                     model.mark(flush);
                 }
             }
@@ -337,6 +351,7 @@ impl World {
         match piece {
             Piece::Memory(bytes) => assert_eq!(&bytes[..], expected),
             Piece::File { pos, len, .. } => {
+                assert!(self.disk.is_durable(*pos, *len), "read before durable");
                 assert_eq!(self.disk.seen(*pos, *len), expected, "file range at {pos}");
             }
         }
@@ -450,6 +465,60 @@ fn run(seed: u64, steps: u64) {
         "seed {seed}: the store does not come to rest"
     );
     assert_eq!(world.durable, world.store.pending_seq());
+}
+
+#[test]
+fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
+    let config = StoreConfig {
+        journal_bytes: 256 << 10,
+        initial_bytes: 0,
+        bulk_bytes_min: 9000,
+        tail_bytes_max: 0,
+        ..StoreConfig::default()
+    };
+    let (mut store, ops) = Store::format(StoreId(1), config, 1);
+    let (mut disk, mut rng) = (Disk::new(ops), Rng::new(1));
+    let (log, mut ops, mut events) = (LogId(1), Vec::new(), Vec::new());
+    store.create_log(log, LogLabel::default(), Offset(0));
+    let append = |store: &mut Store, base, len| {
+        let batch = batch(&mut Rng::new(2), len);
+        let appended = store.append(log, batch, Offset(base), LeaderEpoch(0));
+        appended.unwrap();
+    };
+    // Inline, and durable.
+    append(&mut store, 0, 6000);
+    store.poll(&mut ops);
+    disk.ask(&mut ops);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    // A checkpoint writes the first block to a chunk, and does not get on.
+    let mut stuck = Vec::new();
+    store.checkpoint(vec![(log, Bytes::new())], &mut stuck);
+    assert!(!stuck.is_empty());
+    // Bulk behind that block is durable.
+    append(&mut store, 1, 20_000);
+    store.poll(&mut ops);
+    disk.ask(&mut ops);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    assert_eq!(events.last(), Some(&StoreEvent::Durable(store.durable_seq())));
+    let mut pieces = Vec::new();
+    store.read(log, Offset(0), 0, 6000, &mut pieces);
+    let in_memory = |piece: &Piece| matches!(piece, Piece::Memory(_));
+    assert!(pieces.iter().all(in_memory), "read from where nothing is yet");
+    // When the checkpoint is done, all of it is.
+    disk.ask(&mut stuck);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    let mut pieces = Vec::new();
+    store.read(log, Offset(0), 0, 6000, &mut pieces);
+    assert!(!pieces.iter().any(in_memory), "memory is not given back");
 }
 
 #[test]

@@ -12,7 +12,8 @@ pub use response::{
 };
 
 pub(super) const FLEXIBLE_FROM: i16 = 12;
-pub(super) const TOPIC_IDS_FROM: i16 = 13;
+/// From this version on topics are named by id.
+pub const TOPIC_IDS_FROM: i16 = 13;
 pub(super) const SESSIONS_FROM: i16 = 7;
 pub(super) const LOG_START_FROM: i16 = 5;
 /// Fetching from the closest replica: the rack in the request, the replica in the response.

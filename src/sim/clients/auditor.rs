@@ -1,0 +1,194 @@
+//! The client that comes last and reads everything once more.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::Ctx;
+use super::committer::{fetch_commit, fetched_commit};
+use super::consumer::{list_offsets, listed_offset};
+use super::fetching::{Limits, fetch, read};
+use super::setup::{described, metadata};
+use super::talk::{Next, Script};
+use crate::base::ErrorCode;
+use crate::sim::oracle::{Fact, Moment, Place};
+use crate::wire::client;
+
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Topic(u32),
+    Start(Place),
+    Read(Place, i64, i64),
+    Latest(Place),
+    Commit(u32, Place),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Auditor {
+    todo: Option<VecDeque<Task>>,
+    version: i16,
+}
+
+impl Auditor {
+    fn plan(ctx: &Ctx<'_>) -> VecDeque<Task> {
+        let topics = ctx.shared.topics.iter();
+        let mut todo: VecDeque<Task> = topics.map(|topic| Task::Topic(topic.number)).collect();
+        let places = ctx.shared.places(|_| true);
+        todo.extend(places.iter().map(|at| Task::Latest(*at)));
+        todo.extend(places.iter().map(|at| Task::Start(*at)));
+        let commits = ctx.shared.commits.keys();
+        todo.extend(commits.map(|(group, at)| Task::Commit(*group, *at)));
+        todo
+    }
+
+    fn fetched(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        frame: Bytes,
+        asked: Moment,
+        (at, start, position): (Place, i64, i64),
+    ) -> Result<Option<Task>, String> {
+        let (_, fetched) =
+            client::decode_fetch(frame, self.version).map_err(|error| error.to_string())?;
+        let partition = fetched
+            .topics
+            .first()
+            .and_then(|topic| topic.partitions.first())
+            .ok_or("no partition in the answer")?;
+        match partition.error {
+            ErrorCode::None => {}
+            // Retention went on meanwhile.
+            ErrorCode::OffsetOutOfRange => return Ok(Some(Task::Start(at))),
+            ErrorCode::KafkaStorageError | ErrorCode::CorruptMessage if ctx.shared.rotten => {
+                ctx.shared.damage_seen += 1;
+                return Ok(None);
+            }
+            error => return Err(format!("{at}: fetch of {position}: {error}")),
+        }
+        let (damage, end) = (ctx.shared.damage_seen, partition.high_watermark);
+        let next = read(ctx, at, asked, position, partition);
+        if ctx.shared.damage_seen > damage {
+            return Ok(None);
+        }
+        if next < end {
+            if next == position {
+                return Err(format!(
+                    "{at}: nothing at {position}, with the end at {end}"
+                ));
+            }
+            return Ok(Some(Task::Read(at, start, next)));
+        }
+        ctx.oracle.tell(Fact::Audited {
+            at,
+            log_start: start,
+            end,
+        });
+        Ok(None)
+    }
+
+    fn answered(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        frame: Bytes,
+        asked: Moment,
+        task: Task,
+    ) -> Result<Option<Task>, String> {
+        match task {
+            Task::Topic(topic) => {
+                let found = described(frame, self.version)?;
+                ctx.oracle.tell(Fact::Described {
+                    topic,
+                    asked,
+                    found,
+                });
+            }
+            Task::Latest(at) => {
+                let (offset, _) = listed_offset(frame, self.version)?;
+                ctx.oracle.tell(Fact::Latest { at, asked, offset });
+            }
+            Task::Start(at) => {
+                let (offset, _) = listed_offset(frame, self.version)?;
+                ctx.oracle.tell(Fact::Earliest { at, asked, offset });
+                return Ok(Some(Task::Read(at, offset, offset)));
+            }
+            Task::Read(at, start, position) => {
+                return self.fetched(ctx, frame, asked, (at, start, position));
+            }
+            Task::Commit(group, at) => {
+                let offset = fetched_commit(frame, self.version)?
+                    .map_err(|error| format!("group {group}, {at}: {error}"))?;
+                ctx.oracle.tell(Fact::CommitRead {
+                    group,
+                    at,
+                    asked,
+                    offset,
+                });
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Script for Auditor {
+    fn next(&mut self, ctx: &mut Ctx<'_>) -> Next {
+        let todo = self.todo.get_or_insert_with(|| Self::plan(ctx));
+        let Some(task) = todo.front().copied() else {
+            return Next::Done;
+        };
+        Next::Ask(match task {
+            Task::Topic(number) => {
+                self.version = ctx.version(3, 10);
+                let name = ctx.shared.topic(number).map_or("", |topic| &topic.name);
+                metadata(self.version, name)
+            }
+            Task::Latest(at) => {
+                self.version = ctx.version(2, 1);
+                list_offsets(ctx, self.version, at, -1)
+            }
+            Task::Start(at) => {
+                self.version = ctx.version(2, 1);
+                list_offsets(ctx, self.version, at, -2)
+            }
+            Task::Read(at, _, position) => {
+                self.version = ctx.version(1, 4);
+                let limits = Limits {
+                    wait_ms: 0,
+                    bytes_min: 0,
+                    bytes_max: 1 << 20,
+                    partition_bytes_max: ctx.pick(&[2000, 1 << 20]),
+                    session: 0,
+                    epoch: -1,
+                };
+                fetch(ctx, self.version, limits, &[(at, position)], &[])
+            }
+            Task::Commit(group, at) => {
+                self.version = ctx.version(9, 1);
+                fetch_commit(ctx, self.version, group, (-1, ""), at)
+            }
+        })
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
+        let Some(task) = self.todo.as_ref().and_then(|todo| todo.front().copied()) else {
+            return;
+        };
+        let next = match self.answered(ctx, frame, asked, task) {
+            Ok(next) => next,
+            Err(why) => {
+                return ctx
+                    .oracle
+                    .fail("TheAuditSucceeds", format!("{task:?}: {why}"));
+            }
+        };
+        if let Some(todo) = &mut self.todo {
+            todo.pop_front();
+            todo.extend(next);
+        }
+    }
+
+    fn doing(&self) -> String {
+        let todo = self.todo.as_ref();
+        format!("auditor: {:?}", todo.and_then(|todo| todo.front()))
+    }
+}

@@ -1,0 +1,288 @@
+//! A consumer: reads partitions from their beginning and follows them, with or
+//! without a fetch session, with limits of all sizes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kafka_wire as kw;
+
+use super::fetching::{Limits, fetch, read};
+use super::talk::{Next, Script};
+use super::{Ctx, MS, Phase, error_of, frame, message, text};
+use crate::base::ErrorCode;
+use crate::sim::oracle::{Fact, Moment, Place};
+use crate::wire::client;
+
+/// API key of ListOffsets.
+const LIST_OFFSETS: i16 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Fetch(i16),
+    Earliest(i16, Place),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Consumer {
+    with_session: bool,
+    positions: BTreeMap<Place, i64>,
+    /// Partitions that the session has left out for a while.
+    forgotten: BTreeSet<Place>,
+    /// Partitions of which the broker knows the position by its session.
+    told: BTreeMap<Place, i64>,
+    out_of_range: Vec<Place>,
+    session: (i32, i32),
+    asked: Asked,
+}
+
+impl Consumer {
+    /// A consumer that follows some partitions.
+    #[must_use]
+    pub const fn new(with_session: bool) -> Self {
+        Self {
+            with_session,
+            positions: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
+            told: BTreeMap::new(),
+            out_of_range: Vec::new(),
+            session: (0, 0),
+            asked: Asked::Nothing,
+        }
+    }
+
+    fn assign(&mut self, ctx: &mut Ctx<'_>) {
+        for place in ctx.shared.places(|_| true) {
+            if ctx.rng.chance(3, 4) {
+                self.positions.insert(place, 0);
+            }
+        }
+    }
+
+    /// Whether everything that was ever acknowledged has been read.
+    fn has_all(&self, ctx: &Ctx<'_>) -> bool {
+        self.positions.iter().all(|(at, position)| {
+            let end = ctx.shared.ends.get(at).copied().unwrap_or(0);
+            *position >= end
+        })
+    }
+
+    fn fetch(&mut self, ctx: &mut Ctx<'_>) -> Next {
+        let version = ctx.version(1, if self.with_session { 7 } else { 4 });
+        let (session, epoch) = if self.with_session {
+            self.session
+        } else {
+            (0, -1)
+        };
+        let limits = Limits {
+            wait_ms: ctx.pick(&[0, 5, 100, 500]),
+            bytes_min: ctx.pick(&[0, 1, 1, 300, 5000]),
+            bytes_max: ctx.pick(&[1, 1000, 100_000, 1 << 20]),
+            partition_bytes_max: ctx.pick(&[1, 500, 20_000, 1 << 20]),
+            session,
+            epoch,
+        };
+        let mut left_out = Vec::new();
+        if epoch > 0 {
+            self.toggle(ctx, &mut left_out);
+        }
+        let wanted: Vec<(Place, i64)> = self
+            .positions
+            .iter()
+            .filter(|(at, _)| !self.forgotten.contains(at))
+            .filter(|(at, position)| epoch <= 0 || self.told.get(at) != Some(position))
+            .map(|(at, position)| (*at, *position))
+            .collect();
+        for (at, position) in &wanted {
+            self.told.insert(*at, *position);
+        }
+        self.asked = Asked::Fetch(version);
+        Next::Ask(fetch(ctx, version, limits, &wanted, &left_out))
+    }
+
+    /// Sometimes takes a partition out of the session, or back in.
+    fn toggle(&mut self, ctx: &mut Ctx<'_>, left_out: &mut Vec<Place>) {
+        if ctx.shared.phase != Phase::Busy {
+            self.forgotten.clear();
+        } else if let Some(at) = self.forgotten.pop_first() {
+            self.told.remove(&at);
+        } else if self.positions.len() > 1 && ctx.rng.chance(1, 8) {
+            let places: Vec<Place> = self.positions.keys().copied().collect();
+            let at = ctx.pick(&places);
+            self.forgotten.insert(at);
+            self.told.remove(&at);
+            left_out.push(at);
+        }
+    }
+
+    fn fetched(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, version: i16, asked: Moment) {
+        let fetched = match client::decode_fetch(frame, version) {
+            Ok((_, fetched)) => fetched,
+            Err(error) => {
+                let what = format!("fetch v{version}: {error}");
+                return ctx.oracle.fail("AnswersAreWellFormed", what);
+            }
+        };
+        match fetched.head.error {
+            ErrorCode::None => {}
+            // The last one because the version changes from request to request, which no real client does.
+            ErrorCode::FetchSessionIdNotFound
+            | ErrorCode::InvalidFetchSessionEpoch
+            | ErrorCode::FetchSessionTopicIdError
+                if self.with_session =>
+            {
+                return self.begin_session(fetched.head.error);
+            }
+            error => {
+                let what = format!("fetch was answered {error}");
+                return ctx.oracle.fail("GoodFetchesAreAnswered", what);
+            }
+        }
+        if self.with_session {
+            let epoch = if fetched.head.session_id == 0 {
+                0
+            } else {
+                self.session.1 + 1
+            };
+            self.session = (fetched.head.session_id, epoch);
+        }
+        for topic in fetched.topics {
+            let known = ctx
+                .shared
+                .topics
+                .iter()
+                .find(|known| known.is(&topic.topic));
+            let Some(number) = known.map(|topic| topic.number) else {
+                let what = format!("fetch answered for {:?}", topic.topic);
+                return ctx.oracle.fail("AnswersAreWellFormed", what);
+            };
+            for partition in topic.partitions {
+                let at = Place {
+                    topic: number,
+                    partition: partition.index,
+                };
+                let Some(position) = self.positions.get(&at).copied() else {
+                    let what = format!("fetch answered for {at}");
+                    return ctx.oracle.fail("AnswersAreWellFormed", what);
+                };
+                match partition.error {
+                    ErrorCode::None => {
+                        let next = read(ctx, at, asked, position, &partition);
+                        self.positions.insert(at, next);
+                    }
+                    ErrorCode::OffsetOutOfRange => self.out_of_range.push(at),
+                    // A read of the file failed.
+                    ErrorCode::KafkaStorageError if ctx.shared.phase == Phase::Busy => {}
+                    error => {
+                        let what = format!("{at}: fetch of {position} was answered {error}");
+                        ctx.oracle.fail("GoodFetchesAreAnswered", what);
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_session(&mut self, why: ErrorCode) {
+        // A session that is not found has no id any more; otherwise the id tells which one to replace.
+        let id = if why == ErrorCode::FetchSessionIdNotFound {
+            0
+        } else {
+            self.session.0
+        };
+        self.session = (id, 0);
+        self.told.clear();
+        self.forgotten.clear();
+    }
+
+    fn earliest(&mut self, ctx: &mut Ctx<'_>, at: Place) -> Next {
+        let version = ctx.version(LIST_OFFSETS, 1);
+        self.asked = Asked::Earliest(version, at);
+        Next::Ask(list_offsets(ctx, version, at, -2))
+    }
+}
+
+/// A ListOffsets request for one partition.
+pub fn list_offsets(ctx: &Ctx<'_>, version: i16, at: Place, timestamp: i64) -> Bytes {
+    let name = ctx.shared.topic(at.topic).map_or("", |topic| &topic.name);
+    let partition = message!(kw::list_offsets_request::ListOffsetsPartition {
+        partition_index: at.partition,
+        current_leader_epoch: -1,
+        timestamp: timestamp,
+    });
+    let topic = message!(kw::list_offsets_request::ListOffsetsTopic {
+        name: text(name),
+        partitions: vec![partition],
+    });
+    let request = message!(kw::ListOffsetsRequest {
+        replica_id: -1,
+        topics: vec![topic],
+    });
+    frame(version, &request)
+}
+
+/// Offset and timestamp that a ListOffsets request for one partition was answered.
+pub fn listed_offset(frame: Bytes, version: i16) -> Result<(i64, i64), String> {
+    let (_, response) = client::decode_response::<kw::ListOffsetsRequest>(frame, version)
+        .map_err(|error| error.to_string())?;
+    let partition = response
+        .topics
+        .first()
+        .and_then(|topic| topic.partitions.first())
+        .ok_or("no partition in the answer")?;
+    match error_of(partition.error_code) {
+        ErrorCode::None => Ok((partition.offset, partition.timestamp)),
+        error => Err(error.to_string()),
+    }
+}
+
+impl Script for Consumer {
+    fn next(&mut self, ctx: &mut Ctx<'_>) -> Next {
+        if !ctx.shared.is_set_up() && ctx.shared.phase == Phase::Busy {
+            return Next::Pause(5 * MS);
+        }
+        if self.positions.is_empty() && ctx.shared.phase == Phase::Busy {
+            self.assign(ctx);
+        }
+        if let Some(at) = self.out_of_range.pop() {
+            return self.earliest(ctx, at);
+        }
+        if ctx.shared.phase >= Phase::Quiet && self.has_all(ctx) {
+            return Next::Done;
+        }
+        if self.positions.is_empty() || ctx.rng.chance(1, 6) && self.asked != Asked::Nothing {
+            self.asked = Asked::Nothing;
+            return Next::Pause(ctx.up_to_ms(20));
+        }
+        self.fetch(ctx)
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
+        match self.asked {
+            Asked::Nothing => {}
+            Asked::Fetch(version) => self.fetched(ctx, frame, version, asked),
+            Asked::Earliest(version, at) => match listed_offset(frame, version) {
+                Ok((offset, _)) => {
+                    ctx.oracle.tell(Fact::Earliest { at, asked, offset });
+                    let position = self.positions.entry(at).or_default();
+                    *position = offset.max(*position);
+                }
+                Err(why) => ctx.oracle.fail("GoodFetchesAreAnswered", why),
+            },
+        }
+    }
+
+    fn lost(&mut self, _ctx: &mut Ctx<'_>) {
+        self.begin_session(ErrorCode::None);
+    }
+
+    fn doing(&self) -> String {
+        let Self {
+            positions,
+            asked,
+            session,
+            ..
+        } = self;
+        format!("consumer, session {session:?}, asked {asked:?}, positions {positions:?}")
+    }
+}

@@ -1,0 +1,172 @@
+//! What consumers and the auditor share: fetch requests made, fetched records
+//! looked at.
+
+use bytes::Bytes;
+use kafka_wire as kw;
+
+use super::{Ctx, Topic, frame, message, text, uuid};
+use crate::record;
+use crate::sim::oracle::{Fact, Moment, Place, Placed};
+use crate::sim::values::Value;
+use crate::wire::client::FetchedPartition;
+
+/// Nothing that clients of the simulator write opens to more than this.
+const OPENED_BYTES_MAX: usize = 1 << 20;
+/// First fetch version that names topics by id.
+const BY_ID_FROM: i16 = 13;
+
+/// Limits and session of a fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long the broker may wait.
+    pub wait_ms: i32,
+    /// For how many bytes it waits.
+    pub bytes_min: i32,
+    /// How many it may send.
+    pub bytes_max: i32,
+    /// How many of one partition.
+    pub partition_bytes_max: i32,
+    /// Session id.
+    pub session: i32,
+    /// Session epoch.
+    pub epoch: i32,
+}
+
+/// A fetch request of these partitions from these offsets.
+pub fn fetch(
+    ctx: &Ctx<'_>,
+    version: i16,
+    limits: Limits,
+    wanted: &[(Place, i64)],
+    forgotten: &[Place],
+) -> Bytes {
+    let by_id = version >= BY_ID_FROM;
+    let mut request = message!(kw::FetchRequest {
+        max_wait_ms: limits.wait_ms,
+        min_bytes: limits.bytes_min,
+        max_bytes: limits.bytes_max,
+    });
+    if version >= 7 {
+        request.session_id = limits.session;
+        request.session_epoch = limits.epoch;
+    }
+    for topic in &ctx.shared.topics {
+        let of_topic = wanted.iter().filter(|(at, _)| at.topic == topic.number);
+        let partitions: Vec<_> = of_topic
+            .map(|(at, offset)| {
+                message!(kw::fetch_request::FetchPartition {
+                    partition: at.partition,
+                    fetch_offset: *offset,
+                    partition_max_bytes: limits.partition_bytes_max,
+                })
+            })
+            .collect();
+        if !partitions.is_empty() {
+            let mut entry = message!(kw::fetch_request::FetchTopic {
+                partitions: partitions
+            });
+            name(topic, by_id, &mut entry.topic, &mut entry.topic_id);
+            request.topics.push(entry);
+        }
+        let gone = forgotten.iter().filter(|at| at.topic == topic.number);
+        let partitions: Vec<i32> = gone.map(|at| at.partition).collect();
+        if !partitions.is_empty() {
+            let mut entry = message!(kw::fetch_request::ForgottenTopic {
+                partitions: partitions
+            });
+            name(topic, by_id, &mut entry.topic, &mut entry.topic_id);
+            request.forgotten_topics_data.push(entry);
+        }
+    }
+    frame(version, &request)
+}
+
+fn name(
+    topic: &Topic,
+    by_id: bool,
+    name: &mut kafka_wire_core::StrBytes,
+    id: &mut kafka_wire_core::Uuid,
+) {
+    if by_id {
+        *id = uuid(topic.id);
+    } else {
+        *name = text(&topic.name);
+    }
+}
+
+/// Tells the oracle what was fetched from `from` on and returns the offset to go on with.
+pub fn read(
+    ctx: &mut Ctx<'_>,
+    at: Place,
+    asked: Moment,
+    from: i64,
+    fetched: &FetchedPartition,
+) -> i64 {
+    let (records, problem) = opened(&fetched.records, from);
+    if let Some(problem) = problem {
+        if ctx.shared.rotten {
+            ctx.shared.damage_seen += 1;
+        } else {
+            let what = format!("{at}: read from {from}: {problem}");
+            ctx.oracle.fail("ReadsAreIntact", what);
+        }
+    }
+    let next = records.last().map_or(from, |last| last.offset + 1);
+    if next > fetched.high_watermark {
+        let what = format!(
+            "{at}: read up to {next}, beyond the high watermark {}",
+            fetched.high_watermark
+        );
+        ctx.oracle.fail("ReadsAreIntact", what);
+    }
+    ctx.oracle.tell(Fact::Read {
+        at,
+        asked,
+        from,
+        records: &records,
+        high_watermark: fetched.high_watermark,
+        log_start: (fetched.log_start_offset >= 0).then_some(fetched.log_start_offset),
+    });
+    next
+}
+
+/// The records from an offset on, and what is wrong with the first batch that is damaged.
+fn opened(bytes: &Bytes, from: i64) -> (Vec<Placed>, Option<String>) {
+    let mut placed = Vec::new();
+    for batch in record::batches(bytes) {
+        let (info, batch) = match batch {
+            Ok(batch) => batch,
+            Err(error) => return (placed, Some(error.to_string())),
+        };
+        if !record::check_crc(batch) {
+            let what = format!("bad CRC in the batch of offset {}", info.base_offset);
+            return (placed, Some(what));
+        }
+        let records = match record::records(batch, OPENED_BYTES_MAX) {
+            Ok(records) => records,
+            Err(error) => return (placed, Some(error.to_string())),
+        };
+        for record in records {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => return (placed, Some(error.to_string())),
+            };
+            let Some(value) = record.value.as_deref().and_then(Value::parse) else {
+                let what = format!("no value at offset {}", record.offset);
+                return (placed, Some(what));
+            };
+            if record.offset >= from {
+                let timestamp = match info.timestamp_type() {
+                    record::TimestampType::CreateTime => record.timestamp,
+                    record::TimestampType::LogAppendTime => info.max_timestamp,
+                };
+                placed.push(Placed {
+                    offset: record.offset,
+                    value,
+                    timestamp: Some(timestamp),
+                });
+            }
+        }
+    }
+    (placed, None)
+}

@@ -1,0 +1,471 @@
+//! A producer: several requests in flight, batches in the order of their
+//! sequences, and after a cut or a retriable error the same batches again.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kafka_wire as kw;
+
+use super::{Act, Client, Ctx, MS, Phase, error_of, frame, with_correlation};
+use crate::base::ErrorCode;
+use crate::record::{BatchBuilder, Codec};
+use crate::sim::oracle::{Fact, Place, Placed};
+use crate::sim::values::{PLAIN, Value};
+use crate::wire::client;
+use crate::wire::produce::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceTopic, codec_allowed,
+};
+
+/// As Kafka's own producer with idempotence.
+const IN_FLIGHT_MAX: usize = 5;
+/// API key of InitProducerId.
+const INIT_PRODUCER_ID: i16 = 22;
+
+/// One batch, made once and sent until it is acknowledged.
+#[derive(Debug)]
+struct Batch {
+    first: Value,
+    timestamps: Vec<i64>,
+    bytes: Bytes,
+    /// Correlation id of the request it is in.
+    flying: Option<i32>,
+}
+
+/// The batches for one partition, in order.
+#[derive(Debug)]
+struct Lane {
+    at: Place,
+    made: u32,
+    batches: VecDeque<Batch>,
+    /// A batch came back: nothing is sent before all have, so that they keep their order.
+    held: bool,
+    /// The store is full and the run is to end: the rest is not sent any more.
+    given_up: bool,
+}
+
+#[derive(Debug)]
+enum Asked {
+    ProducerId(i16),
+    Produce(i16),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Producer {
+    number: u32,
+    acks: i16,
+    /// Id and epoch; an idempotent one asks for them first.
+    id: Option<(i64, i16)>,
+    lanes: Vec<Lane>,
+    version: i16,
+    codec: Codec,
+    value_bytes_max: usize,
+    /// Average pause between batches, ms.
+    pace_ms: u64,
+    connected: bool,
+    in_flight: VecDeque<(i32, Asked)>,
+    correlations: i32,
+    done: bool,
+}
+
+impl Producer {
+    /// An idempotent producer, or a plain one if `acks` is given.
+    #[must_use]
+    pub fn new(number: u32, acks: Option<i16>, rng: &mut crate::base::Rng) -> Self {
+        let version = 3 + rng.below(11) as i16;
+        let codec = Codec::ALL[rng.below(5) as usize];
+        let codec = if rng.chance(1, 3) && codec_allowed(version, codec) {
+            codec
+        } else {
+            Codec::None
+        };
+        let value_bytes_max = match rng.below(4) {
+            0 => 20,
+            1 | 2 => 600,
+            _ => 3000,
+        };
+        Self {
+            number: if acks.is_some() {
+                number | PLAIN
+            } else {
+                number
+            },
+            acks: acks.unwrap_or(-1),
+            id: acks.is_some().then_some((-1, -1)),
+            lanes: Vec::new(),
+            version,
+            codec,
+            value_bytes_max,
+            pace_ms: 1 + rng.below(8),
+            connected: false,
+            in_flight: VecDeque::new(),
+            correlations: 0,
+            done: false,
+        }
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.number & PLAIN == 0
+    }
+
+    fn send(&mut self, ctx: &mut Ctx<'_>, frame: &Bytes, asked: Asked, answered: bool) {
+        self.correlations += 1;
+        let frame = with_correlation(frame, self.correlations);
+        if answered {
+            self.in_flight.push_back((self.correlations, asked));
+        }
+        ctx.acts.push(Act::Send { frame, answered });
+    }
+
+    fn ask_producer_id(&mut self, ctx: &mut Ctx<'_>) {
+        let version = ctx.version(INIT_PRODUCER_ID, 0);
+        let mut request = kw::InitProducerIdRequest::default();
+        request.transactional_id = None;
+        request.transaction_timeout_ms = 60_000;
+        self.send(
+            ctx,
+            &frame(version, &request),
+            Asked::ProducerId(version),
+            true,
+        );
+    }
+
+    fn make_lanes(&mut self, ctx: &mut Ctx<'_>) {
+        let mut places = ctx.shared.places(|_| true);
+        while places.len() > 4 {
+            places.swap_remove(ctx.rng.below(places.len() as u64) as usize);
+        }
+        self.lanes = places
+            .into_iter()
+            .map(|at| Lane {
+                at,
+                made: 0,
+                batches: VecDeque::new(),
+                held: false,
+                given_up: false,
+            })
+            .collect();
+    }
+
+    fn make_batch(&mut self, ctx: &mut Ctx<'_>) {
+        let lane = ctx.rng.below(self.lanes.len() as u64) as usize;
+        let (id, epoch) = self.id.unwrap_or((-1, -1));
+        let lane = &mut self.lanes[lane];
+        let first = Value {
+            producer: self.number,
+            number: lane.made,
+        };
+        let count = 1 + ctx.rng.below(8) as u32;
+        let base = ctx.now.wall_ms;
+        let sequence = if id < 0 { -1 } else { lane.made as i32 };
+        let mut builder = BatchBuilder::new(self.codec, base).producer(id, epoch, sequence);
+        let mut timestamps = Vec::new();
+        for number in lane.made..lane.made + count {
+            let value = Value { number, ..first };
+            let len = 8 + ctx.rng.below(self.value_bytes_max as u64) as usize;
+            let timestamp = base - ctx.rng.below(20) as i64;
+            timestamps.push(timestamp);
+            let key = number.to_be_bytes();
+            let key = ctx.rng.chance(1, 2).then_some(&key[..]);
+            builder.push(timestamp, key, Some(&value.bytes(len)), &[]);
+        }
+        lane.made += count;
+        lane.batches.push_back(Batch {
+            first,
+            timestamps,
+            bytes: builder.build(),
+            flying: None,
+        });
+    }
+
+    /// Sends what may be sent.
+    fn pump(&mut self, ctx: &mut Ctx<'_>) {
+        if !self.connected {
+            return;
+        }
+        if self.id.is_none() {
+            if self.in_flight.is_empty() {
+                self.ask_producer_id(ctx);
+            }
+            return;
+        }
+        while self.in_flight.len() < IN_FLIGHT_MAX {
+            let mut ready: Vec<usize> = (0..self.lanes.len())
+                .filter(|lane| self.lanes[*lane].next().is_some())
+                .collect();
+            if ready.is_empty() {
+                break;
+            }
+            while ready.len() > 1 && ctx.rng.chance(1, 2) {
+                ready.swap_remove(ctx.rng.below(ready.len() as u64) as usize);
+            }
+            self.produce(ctx, &ready);
+        }
+    }
+
+    fn produce(&mut self, ctx: &mut Ctx<'_>, lanes: &[usize]) {
+        let correlation = self.correlations + 1;
+        let by_id = self.version >= 13;
+        let mut topics: Vec<ProduceTopic> = Vec::new();
+        for &index in lanes {
+            let lane = &mut self.lanes[index];
+            let (Some(next), Some(topic)) = (lane.next(), ctx.shared.topic(lane.at.topic)) else {
+                continue;
+            };
+            let batch = &mut lane.batches[next];
+            batch.flying = Some(correlation);
+            ctx.oracle.tell(Fact::Sent {
+                at: lane.at,
+                first: batch.first,
+                count: batch.timestamps.len() as u32,
+            });
+            let partition = ProducePartition {
+                index: lane.at.partition,
+                records: Some(batch.bytes.clone()),
+            };
+            let topic = topic.reference(by_id);
+            match topics.iter_mut().find(|known| known.topic == topic) {
+                Some(known) => known.partitions.push(partition),
+                None => topics.push(ProduceTopic {
+                    topic,
+                    partitions: vec![partition],
+                }),
+            }
+            if self.acks == 0 {
+                lane.batches.remove(next);
+            }
+        }
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: self.acks,
+            timeout_ms: 30_000,
+            topics,
+        };
+        let frame = client::encode_produce_flat(0, Some("sim"), self.version, &request);
+        self.send(ctx, &frame, Asked::Produce(self.version), self.acks != 0);
+    }
+
+    fn produced(&mut self, ctx: &mut Ctx<'_>, correlation: i32, frame: Bytes, version: i16) {
+        let response = match client::decode_produce(frame, version) {
+            Ok((_, response)) => response,
+            Err(error) => {
+                let what = format!("produce v{version}: {error}");
+                return ctx.oracle.fail("AnswersAreWellFormed", what);
+            }
+        };
+        for topic in response.topics {
+            let number = ctx.shared.topics.iter().find(|t| t.is(&topic.topic));
+            let Some(number) = number.map(|topic| topic.number) else {
+                let what = format!("produce answered for {:?}", topic.topic);
+                ctx.oracle.fail("AnswersAreWellFormed", what);
+                continue;
+            };
+            for partition in topic.partitions {
+                let at = Place {
+                    topic: number,
+                    partition: partition.index,
+                };
+                self.partition_produced(ctx, correlation, at, &partition);
+            }
+        }
+        for lane in &mut self.lanes {
+            // Whatever was in the request and not in the answer.
+            let flying = Some(correlation);
+            if lane.batches.iter().any(|batch| batch.flying == flying) {
+                let what = format!("produce: no answer for {}", lane.at);
+                ctx.oracle.fail("AnswersAreWellFormed", what);
+            }
+        }
+    }
+
+    fn partition_produced(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        correlation: i32,
+        at: Place,
+        answer: &ProducePartitionResponse,
+    ) {
+        let idempotent = self.is_idempotent();
+        let lane = self.lanes.iter_mut().find(|lane| lane.at == at);
+        let Some(lane) = lane.filter(|lane| !lane.given_up) else {
+            return;
+        };
+        let flying = Some(correlation);
+        let Some(index) = lane.batches.iter().position(|b| b.flying == flying) else {
+            let what = format!("produce: {at} was not in the request");
+            return ctx.oracle.fail("AnswersAreWellFormed", what);
+        };
+        match answer.error {
+            ErrorCode::None => {
+                if let Some(batch) = lane.batches.remove(index) {
+                    acked(ctx, at, &batch, answer);
+                }
+            }
+            // Of errors that pass, the batch is sent again.
+            ErrorCode::KafkaStorageError if ctx.shared.phase >= Phase::Quiet => {
+                lane.batches.clear();
+                lane.given_up = true;
+            }
+            ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => lane.hold(index),
+            // The batch before it came back and was not appended.
+            ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => lane.hold(index),
+            error => {
+                let what = format!(
+                    "{at}: {} was answered {error}: {:?}",
+                    lane.batches[index].first, answer.error_message
+                );
+                ctx.oracle.fail("GoodBatchesAreTaken", what);
+            }
+        }
+    }
+}
+
+impl Lane {
+    /// The batch to be sent next.
+    fn next(&self) -> Option<usize> {
+        if self.held {
+            return None;
+        }
+        self.batches.iter().position(|batch| batch.flying.is_none())
+    }
+
+    fn hold(&mut self, index: usize) {
+        self.batches[index].flying = None;
+        self.held = true;
+    }
+}
+
+fn acked(ctx: &mut Ctx<'_>, at: Place, batch: &Batch, answer: &ProducePartitionResponse) {
+    let records: Vec<Placed> = batch
+        .timestamps
+        .iter()
+        .enumerate()
+        .map(|(index, timestamp)| Placed {
+            offset: answer.base_offset + index as i64,
+            value: Value {
+                number: batch.first.number + index as u32,
+                ..batch.first
+            },
+            timestamp: Some(match answer.log_append_time {
+                -1 => *timestamp,
+                time => time,
+            }),
+        })
+        .collect();
+    if answer.base_offset < 0 {
+        let what = format!("{at}: acknowledged at offset {}", answer.base_offset);
+        return ctx.oracle.fail("AnswersAreWellFormed", what);
+    }
+    let end = answer.base_offset + records.len() as i64;
+    let known = ctx.shared.ends.entry(at).or_default();
+    *known = end.max(*known);
+    ctx.oracle.tell(Fact::Acked {
+        at,
+        records: &records,
+    });
+}
+
+impl Client for Producer {
+    fn start(&mut self, ctx: &mut Ctx<'_>) {
+        let after = ctx.up_to_ms(3);
+        ctx.acts.push(Act::Connect { after });
+        let after = ctx.up_to_ms(3);
+        ctx.acts.push(Act::Timer { after, token: 0 });
+    }
+
+    fn connected(&mut self, ctx: &mut Ctx<'_>) {
+        self.connected = true;
+        self.pump(ctx);
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes) {
+        let correlation = client::correlation_id(&frame);
+        let Some((expected, asked)) = self.in_flight.pop_front() else {
+            return ctx
+                .oracle
+                .fail("RepliesInOrder", "an answer to nothing".into());
+        };
+        if correlation != Some(expected) {
+            let what = format!("answer {correlation:?} where {expected} is due");
+            return ctx.oracle.fail("RepliesInOrder", what);
+        }
+        match asked {
+            Asked::ProducerId(version) => {
+                match client::decode_response::<kw::InitProducerIdRequest>(frame, version) {
+                    Ok((_, answer)) if answer.error_code == 0 => {
+                        ctx.oracle.tell(Fact::ProducerId(answer.producer_id));
+                        self.id = Some((answer.producer_id, answer.producer_epoch));
+                    }
+                    Ok((_, answer)) => {
+                        let what = format!("InitProducerId: {}", error_of(answer.error_code));
+                        ctx.oracle.fail("GoodBatchesAreTaken", what);
+                    }
+                    Err(error) => ctx.oracle.fail("AnswersAreWellFormed", error.to_string()),
+                }
+            }
+            Asked::Produce(version) => self.produced(ctx, expected, frame, version),
+        }
+        self.pump(ctx);
+    }
+
+    fn cut(&mut self, ctx: &mut Ctx<'_>) {
+        self.connected = false;
+        self.in_flight.clear();
+        for lane in &mut self.lanes {
+            lane.held = false;
+            for batch in &mut lane.batches {
+                batch.flying = None;
+            }
+        }
+        if !self.done {
+            // Soon, so that requests of the old connection may still be on their way.
+            let after = ctx.up_to_ms(30);
+            ctx.acts.push(Act::Connect { after });
+        }
+    }
+
+    fn timer(&mut self, ctx: &mut Ctx<'_>, token: u64) {
+        let waiting: usize = self.lanes.iter().map(|lane| lane.batches.len()).sum();
+        for lane in &mut self.lanes {
+            lane.held &= lane.batches.iter().any(|batch| batch.flying.is_some());
+        }
+        if ctx.shared.phase == Phase::Busy {
+            if ctx.shared.is_set_up() && self.lanes.is_empty() {
+                self.make_lanes(ctx);
+            }
+            if !self.lanes.is_empty() && waiting < 3 * IN_FLIGHT_MAX && self.id.is_some() {
+                for _ in 0..=ctx.rng.below(3) {
+                    self.make_batch(ctx);
+                }
+            }
+        } else if waiting == 0 {
+            self.done = true;
+            ctx.acts.push(Act::Disconnect);
+            return;
+        }
+        self.pump(ctx);
+        let after = ctx.rng.below(2 * self.pace_ms * MS) + 1;
+        ctx.acts.push(Act::Timer { after, token });
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+
+    fn doing(&self) -> String {
+        let lanes = self.lanes.iter().filter(|lane| !lane.batches.is_empty());
+        let lanes: Vec<String> = lanes
+            .map(|lane| {
+                let flying = lane.batches.iter().filter(|b| b.flying.is_some()).count();
+                format!("{}: {} of {} flying", lane.at, flying, lane.batches.len())
+            })
+            .collect();
+        format!(
+            "producer {:#x}, id {:?}, connected {}, {} requests in flight, {lanes:?}",
+            self.number,
+            self.id,
+            self.connected,
+            self.in_flight.len()
+        )
+    }
+}

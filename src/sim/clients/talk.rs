@@ -1,0 +1,136 @@
+//! A client that does one thing after the other: a script of requests, each sent
+//! when the one before is answered, taken up again after a cut.
+
+use bytes::Bytes;
+
+use super::Act;
+use super::{Client, Ctx, MS, with_correlation};
+use crate::sim::oracle::Moment;
+use crate::wire::client;
+
+/// What a script wants to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Send a request.
+    Ask(Bytes),
+    /// Wait (ns).
+    Pause(u64),
+    /// Nothing any more.
+    Done,
+}
+
+/// What a sequential client does.
+pub trait Script: std::fmt::Debug {
+    /// The next step.
+    fn next(&mut self, ctx: &mut Ctx<'_>) -> Next;
+    /// The answer to what was asked last, and when it was asked.
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment);
+    /// The connection was cut; the request, if one was on its way, may or may not have had its effect.
+    fn lost(&mut self, _ctx: &mut Ctx<'_>) {}
+    /// What it is doing, for people.
+    fn doing(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Connecting,
+    Asked(i32, Moment),
+    Paused(u64),
+    Done,
+}
+
+/// A client that follows a script.
+#[derive(Debug)]
+pub struct Talk<S> {
+    script: S,
+    state: State,
+    /// Correlation ids and timer tokens.
+    numbers: u64,
+}
+
+impl<S: Script> Talk<S> {
+    /// A client that will follow this script.
+    pub const fn new(script: S) -> Self {
+        Self {
+            script,
+            state: State::Connecting,
+            numbers: 0,
+        }
+    }
+
+    fn proceed(&mut self, ctx: &mut Ctx<'_>) {
+        self.numbers += 1;
+        match self.script.next(ctx) {
+            Next::Ask(frame) => {
+                let correlation = (self.numbers & 0x7fff_ffff) as i32;
+                self.state = State::Asked(correlation, ctx.oracle.moment());
+                let frame = with_correlation(&frame, correlation);
+                let answered = true;
+                ctx.acts.push(Act::Send { frame, answered });
+            }
+            Next::Pause(after) => {
+                self.state = State::Paused(self.numbers);
+                let token = self.numbers;
+                ctx.acts.push(Act::Timer { after, token });
+            }
+            Next::Done => {
+                self.state = State::Done;
+                ctx.acts.push(Act::Disconnect);
+            }
+        }
+    }
+}
+
+impl<S: Script> Client for Talk<S> {
+    fn start(&mut self, ctx: &mut Ctx<'_>) {
+        let after = ctx.up_to_ms(2);
+        ctx.acts.push(Act::Connect { after });
+    }
+
+    fn connected(&mut self, ctx: &mut Ctx<'_>) {
+        self.proceed(ctx);
+    }
+
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes) {
+        let State::Asked(correlation, asked) = self.state else {
+            return ctx
+                .oracle
+                .fail("RepliesInOrder", "an answer to nothing".into());
+        };
+        if client::correlation_id(&frame) != Some(correlation) {
+            return ctx
+                .oracle
+                .fail("RepliesInOrder", "an answer to something else".into());
+        }
+        self.script.answer(ctx, frame, asked);
+        self.proceed(ctx);
+    }
+
+    fn cut(&mut self, ctx: &mut Ctx<'_>) {
+        if self.state == State::Done {
+            return;
+        }
+        self.script.lost(ctx);
+        self.state = State::Connecting;
+        // Longer than a request of the old connection can be on its way, so that it cannot overtake a
+        // request of the new one.
+        let after = 50 * MS + ctx.up_to_ms(50);
+        ctx.acts.push(Act::Connect { after });
+    }
+
+    fn timer(&mut self, ctx: &mut Ctx<'_>, token: u64) {
+        if self.state == State::Paused(token) {
+            self.proceed(ctx);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn doing(&self) -> String {
+        format!("{:?}: {}", self.state, self.script.doing())
+    }
+}

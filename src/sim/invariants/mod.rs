@@ -1,0 +1,283 @@
+//! The named invariants: each sees every fact and says when it contradicts what
+//! was known before. They share nothing, so that each can be read by itself.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use super::oracle::{Fact, Moment};
+
+mod groups;
+mod log;
+mod lookup;
+mod metadata;
+mod producers;
+
+/// See the module.
+pub trait Invariant: Debug {
+    /// Its name, for reports.
+    fn name(&self) -> &'static str;
+
+    /// Sees a fact that becomes known at `now`.
+    ///
+    /// # Errors
+    /// How the fact contradicts the invariant.
+    fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String>;
+}
+
+/// One of each.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(log::AckedIsNeverLost::default()),
+        Box::new(log::OneValuePerOffset::default()),
+        Box::new(log::NothingIsMadeUp::default()),
+        Box::new(log::WatermarkNeverGoesBack::default()),
+        Box::new(log::DeletedStaysDeleted::default()),
+        Box::new(producers::OrderPerProducer::default()),
+        Box::new(producers::NoDuplicateWithIdempotence::default()),
+        Box::new(producers::ProducerIdsAreUnique::default()),
+        Box::new(lookup::FirstAtOrAfterTime::default()),
+        Box::new(groups::CommittedOffsetSurvives::default()),
+        Box::new(groups::AssignmentsAgree::default()),
+        Box::new(metadata::TopicsSurvive::default()),
+    ]
+}
+
+/// The largest value known, by the moment at which it became known.
+#[derive(Clone, Debug, Default)]
+struct Growing(Vec<(Moment, i64)>);
+
+impl Growing {
+    /// `value` is known at `now`.
+    fn learn(&mut self, now: Moment, value: i64) {
+        if self.0.last().is_none_or(|(_, known)| value > *known) {
+            self.0.push((now, value));
+        }
+    }
+
+    /// The largest value that was known at a moment.
+    fn at(&self, moment: Moment) -> Option<i64> {
+        let known = self.0.partition_point(|(when, _)| *when <= moment);
+        Some(self.0.get(known.checked_sub(1)?)?.1)
+    }
+}
+
+/// What is known of each partition, or of whatever `K` is.
+type By<K, T> = BTreeMap<K, T>;
+
+#[cfg(test)]
+mod tests {
+    use super::super::oracle::{Oracle, Place, Placed};
+    use super::super::values::Value;
+    use super::*;
+    use crate::base::TopicId;
+
+    const AT: Place = Place {
+        topic: 0,
+        partition: 0,
+    };
+
+    fn placed(offset: i64, producer: u32, number: u32) -> Placed {
+        Placed {
+            offset,
+            value: Value { producer, number },
+            timestamp: Some(1000 + offset),
+        }
+    }
+
+    fn told(facts: &[Fact<'_>]) -> Option<&'static str> {
+        let mut oracle = Oracle::default();
+        oracle.tell(Fact::Created {
+            topic: 0,
+            id: TopicId([1; 16]),
+            partitions: 1,
+            expires: false,
+        });
+        for producer in [1, 2] {
+            let first = Value {
+                producer,
+                number: 0,
+            };
+            oracle.tell(Fact::Sent {
+                at: AT,
+                first,
+                count: 100,
+            });
+        }
+        for fact in facts {
+            oracle.tell(*fact);
+        }
+        oracle.violation().map(|violation| violation.invariant)
+    }
+
+    fn read(from: i64, records: &[Placed], high_watermark: i64) -> Fact<'_> {
+        Fact::Read {
+            at: AT,
+            asked: Moment(u64::MAX),
+            from,
+            records,
+            high_watermark,
+            log_start: Some(0),
+        }
+    }
+
+    fn acked(records: &[Placed]) -> Fact<'_> {
+        Fact::Acked { at: AT, records }
+    }
+
+    #[test]
+    fn a_good_run_breaks_nothing() {
+        let all = [placed(0, 1, 0), placed(1, 2, 0), placed(2, 1, 1)];
+        let facts = [
+            acked(&all[..1]),
+            read(0, &all[..2], 3),
+            read(1, &all[1..], 3),
+            Fact::Audited {
+                at: AT,
+                log_start: 0,
+                end: 3,
+            },
+        ];
+        assert_eq!(told(&facts), None);
+    }
+
+    #[test]
+    fn a_lost_record_is_seen() {
+        let all = [placed(0, 1, 0), placed(1, 1, 1), placed(2, 1, 2)];
+        assert_eq!(
+            told(&[acked(&all), read(0, &[all[0], all[2]], 3)]),
+            Some("AckedIsNeverLost"),
+            "a gap"
+        );
+        assert_eq!(
+            told(&[acked(&all), read(0, &all[..2], 2)]),
+            Some("AckedIsNeverLost"),
+            "a cut end"
+        );
+    }
+
+    #[test]
+    fn a_changed_record_is_seen() {
+        let (before, after) = ([placed(0, 1, 0)], [placed(0, 2, 0)]);
+        let facts = [read(0, &before, 1), read(0, &after, 1)];
+        assert_eq!(told(&facts), Some("OneValuePerOffset"));
+        assert_eq!(
+            told(&[read(0, &[placed(0, 7, 0)], 1)]),
+            Some("NothingIsMadeUp")
+        );
+    }
+
+    #[test]
+    fn doubled_and_reordered_records_are_seen() {
+        let doubled = [placed(0, 1, 0), placed(1, 1, 0)];
+        assert_eq!(
+            told(&[read(0, &doubled, 2)]),
+            Some("NoDuplicateWithIdempotence")
+        );
+        let reordered = [placed(0, 1, 1), placed(1, 1, 0)];
+        assert_eq!(told(&[read(0, &reordered, 2)]), Some("OrderPerProducer"));
+        let gap = [placed(0, 1, 0), placed(1, 1, 2)];
+        let audited = Fact::Audited {
+            at: AT,
+            log_start: 0,
+            end: 2,
+        };
+        assert_eq!(told(&[read(0, &gap, 2), audited]), Some("OrderPerProducer"));
+    }
+
+    #[test]
+    fn a_watermark_that_goes_back_is_seen() {
+        let records = [placed(0, 1, 0)];
+        let facts = [
+            Fact::Latest {
+                at: AT,
+                asked: Moment(0),
+                offset: 5,
+            },
+            read(0, &records, 4),
+        ];
+        assert_eq!(told(&facts), Some("WatermarkNeverGoesBack"));
+        let late = Fact::Read {
+            at: AT,
+            asked: Moment(1),
+            from: 0,
+            records: &records,
+            high_watermark: 4,
+            log_start: None,
+        };
+        assert_eq!(told(&[facts[0], late]), None, "asked before it was known");
+    }
+
+    #[test]
+    fn a_forgotten_commit_is_seen() {
+        let (group, at) = (0, AT);
+        let commit = |offset| {
+            [
+                Fact::Committing { group, at, offset },
+                Fact::Committed { group, at, offset },
+            ]
+        };
+        let read = |offset| Fact::CommitRead {
+            group,
+            at,
+            asked: Moment(u64::MAX),
+            offset,
+        };
+        let [a, b] = commit(4);
+        let [c, d] = commit(6);
+        assert_eq!(told(&[a, b, c, read(4)]), None);
+        assert_eq!(told(&[a, b, c, read(6)]), None, "sent, so it may count");
+        assert_eq!(
+            told(&[a, b, c, d, read(4)]),
+            Some("CommittedOffsetSurvives")
+        );
+        assert_eq!(told(&[a, b, read(5)]), Some("CommittedOffsetSurvives"));
+        assert_eq!(told(&[a, b, read(-1)]), Some("CommittedOffsetSurvives"));
+        assert_eq!(told(&[a, read(-1)]), None);
+    }
+
+    #[test]
+    fn wrong_time_lookups_are_seen() {
+        let all = [placed(0, 1, 0), placed(1, 1, 1), placed(2, 1, 2)];
+        let look = |time, found| Fact::AtTime {
+            at: AT,
+            asked: Moment(u64::MAX),
+            time,
+            found,
+        };
+        let told = |fact| told(&[acked(&all), fact]);
+        assert_eq!(told(look(1001, Some((1, 1001)))), None);
+        assert_eq!(told(look(1003, None)), None);
+        assert_eq!(
+            told(look(1001, Some((2, 1002)))),
+            Some("FirstAtOrAfterTime")
+        );
+        assert_eq!(
+            told(look(1001, Some((0, 1000)))),
+            Some("FirstAtOrAfterTime")
+        );
+        assert_eq!(told(look(1001, None)), Some("FirstAtOrAfterTime"));
+    }
+
+    #[test]
+    fn a_lost_topic_is_seen() {
+        let seen = |found| Fact::Described {
+            topic: 0,
+            asked: Moment(u64::MAX),
+            found,
+        };
+        let there = Some((TopicId([1; 16]), 1));
+        assert_eq!(told(&[seen(there)]), None);
+        assert_eq!(told(&[seen(None)]), Some("TopicsSurvive"));
+        assert_eq!(
+            told(&[seen(Some((TopicId([2; 16]), 1)))]),
+            Some("TopicsSurvive")
+        );
+        let (removing, removed) = (Fact::Removing { topic: 0 }, Fact::Removed { topic: 0 });
+        assert_eq!(told(&[removing, seen(None), seen(there)]), None);
+        assert_eq!(
+            told(&[removing, removed, seen(there)]),
+            Some("TopicsSurvive")
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! The simulated node: its shards, as long as they live, and its disks, which
+//! outlive them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::disk::Disk;
+use super::plan::Plan;
+use crate::base::{Mono, Now, Rng, ShardId, StoreId};
+use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
+use crate::config::BrokerConfig;
+use crate::store::{DiskError, Piece, StoreConfig};
+
+/// What the node is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not running.
+    Down,
+    /// Started, not all shards are ready.
+    Starting,
+    /// Clients are let in.
+    Up,
+    /// Asked to shut down.
+    Stopping,
+}
+
+/// A shard and what its driver has to remember of it.
+#[derive(Debug)]
+pub struct Running {
+    shard: Shard,
+    /// An idle input is on its way.
+    pub idle_due: bool,
+    /// The last time it asked to be woken at, in virtual time.
+    pub wake_at: u64,
+    /// It said that it is ready.
+    pub ready: bool,
+    /// It said that it is drained.
+    pub drained: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Node {
+    config: Arc<BrokerConfig>,
+    /// The store files.
+    pub disks: Vec<Disk>,
+    /// The shards; none while the node is down.
+    pub shards: Vec<Running>,
+    /// What the node is at.
+    pub state: State,
+    /// How often it has started: what belongs to an earlier start is void.
+    pub starts: u32,
+    /// When it reached its state, in virtual time.
+    pub since: u64,
+    /// An operation was made to fail since the last start.
+    pub fault_injected: bool,
+    started_at: u64,
+    /// Lead of the wall clock over virtual time, ms.
+    pub wall_lead_ms: i64,
+    /// When the last message from one shard to another arrives.
+    mesh: Vec<u64>,
+}
+
+impl Node {
+    /// A node that was never started.
+    #[must_use]
+    pub fn new(plan: &Plan, wall_ms: i64) -> Self {
+        Self {
+            config: Arc::new(plan.config.clone()),
+            disks: Vec::new(),
+            shards: Vec::new(),
+            state: State::Down,
+            starts: 0,
+            since: 0,
+            fault_injected: false,
+            started_at: 0,
+            wall_lead_ms: wall_ms,
+            mesh: Vec::new(),
+        }
+    }
+
+    /// The node's clocks at a point in virtual time. The monotonic one begins anew with each start.
+    #[must_use]
+    pub fn now(&self, time: u64) -> Now {
+        Now {
+            mono: Mono(time - self.started_at),
+            wall_ms: (time / 1_000_000) as i64 + self.wall_lead_ms,
+        }
+    }
+
+    /// Virtual time of a deadline of the node's.
+    #[must_use]
+    pub const fn time_of(&self, deadline: Mono) -> u64 {
+        deadline.0.saturating_add(self.started_at)
+    }
+
+    /// Opens the stores, makes those that are missing, and the shards.
+    ///
+    /// # Errors
+    /// Why a store cannot be opened.
+    pub fn start(
+        &mut self,
+        time: u64,
+        plan: &Plan,
+        shards: u16,
+        rng: &mut Rng,
+    ) -> Result<Vec<u64>, String> {
+        (self.started_at, self.since) = (time, time);
+        self.starts += 1;
+        self.fault_injected = false;
+        self.state = State::Starting;
+        let now = self.now(time);
+        let stores = self.disks.len().max(usize::from(shards));
+        let mut slots: Vec<Vec<StoreSlot>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut lengths = Vec::new();
+        let config = StoreConfig {
+            boot: rng.next_u64() as u32,
+            ..plan.store.clone()
+        };
+        for number in 0..stores {
+            let id = StoreId(number as u16);
+            let slot = if let Some(disk) = self.disks.get(number) {
+                lengths.push(disk.len());
+                let mut read = |pos, len| disk.read(pos, len);
+                let len = disk.len();
+                open_store(id, config.clone(), &self.config, now, len, &mut read)
+                    .map_err(|error| format!("store-{id}: {error:?}"))?
+                    .0
+            } else {
+                let (slot, ops) = format_store(id, config.clone(), rng.next_u64());
+                let mut disk = Disk::default();
+                disk.perform(ops)?;
+                self.disks.push(disk);
+                slot
+            };
+            slots[number % usize::from(shards)].push(slot);
+        }
+        let owners: Vec<ShardId> = (0..stores)
+            .map(|store| ShardId((store % usize::from(shards)) as u16))
+            .collect();
+        self.mesh = vec![0; usize::from(shards) * usize::from(shards)];
+        self.shards = slots
+            .into_iter()
+            .enumerate()
+            .map(|(id, slots)| Running {
+                shard: Shard::new(ShardSetup {
+                    id: ShardId(id as u16),
+                    shards,
+                    config: Arc::clone(&self.config),
+                    seed: rng.next_u64(),
+                    slots,
+                    owners: owners.clone(),
+                }),
+                idle_due: false,
+                wake_at: u64::MAX,
+                ready: false,
+                drained: false,
+            })
+            .collect();
+        Ok(lengths)
+    }
+
+    /// The process is gone. Returns how many writes were not durable.
+    pub fn stop(&mut self, time: u64, rng: &mut Rng) -> usize {
+        self.shards.clear();
+        self.state = State::Down;
+        self.since = time;
+        self.disks.iter_mut().map(|disk| disk.crash(rng)).sum()
+    }
+
+    /// Gives a shard an input.
+    pub fn handle(&mut self, time: u64, shard: usize, input: Input, out: &mut Vec<Output>) {
+        let now = self.now(time);
+        if let Some(running) = self.shards.get_mut(shard) {
+            running.shard.handle(now, input, out);
+        }
+    }
+
+    /// When a message that would arrive at `at` reaches its shard: none overtakes another.
+    pub fn mesh_arrives_at(&mut self, from: usize, to: usize, at: u64) -> u64 {
+        let last = &mut self.mesh[from * self.shards.len() + to];
+        *last = at.max(*last + 1);
+        *last
+    }
+
+    /// The bytes of pieces as they are now.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read(&self, pieces: &[Piece]) -> Result<Bytes, DiskError> {
+        let mut out = Vec::with_capacity(pieces.iter().map(Piece::len).sum());
+        for piece in pieces {
+            match piece {
+                Piece::Memory(bytes) => out.extend_from_slice(bytes),
+                Piece::File {
+                    store, pos, len, ..
+                } => {
+                    let disk = self.disks.get(usize::from(store.0));
+                    let disk = disk.ok_or(DiskError { errno: 2 })?;
+                    out.extend_from_slice(&disk.read(*pos, *len)?);
+                }
+            }
+        }
+        Ok(out.into())
+    }
+
+    /// A piece of a file that is not durable, if there is one among these.
+    #[must_use]
+    pub fn not_durable(&self, pieces: &[Piece]) -> Option<String> {
+        pieces.iter().find_map(|piece| match piece {
+            Piece::Memory(_) => None,
+            Piece::File {
+                store, pos, len, ..
+            } => {
+                let disk = self.disks.get(usize::from(store.0))?;
+                let why = disk.not_durable(*pos, *len)?;
+                Some(format!("store-{store}: {len} bytes at {pos}: {why}"))
+            }
+        })
+    }
+
+    /// Whether every shard has said that it is ready.
+    #[must_use]
+    pub fn all_ready(&self) -> bool {
+        self.shards.iter().all(|shard| shard.ready)
+    }
+
+    /// Whether every shard has said that it is drained.
+    #[must_use]
+    pub fn all_drained(&self) -> bool {
+        self.shards.iter().all(|shard| shard.drained)
+    }
+
+    /// Checks the invariants inside the shards, which panic, and tells the high watermarks.
+    pub fn inspect(&self, mut watermark: impl FnMut(crate::base::LogId, i64)) {
+        for running in &self.shards {
+            running.shard.invariants();
+            for (log, offset) in running.shard.watermarks() {
+                watermark(log, offset.0);
+            }
+        }
+    }
+}

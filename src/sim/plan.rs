@@ -1,0 +1,205 @@
+//! Everything that a seed chooses in advance: sizes, topics, clients, delays, and
+//! what goes wrong how often.
+
+use crate::base::Rng;
+use crate::config::BrokerConfig;
+use crate::sim::clients::{MS, SetupTopic, Use};
+use crate::store::{Sabotage, StoreConfig};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// What the caller chooses.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Events until the faults stop.
+    pub steps: u64,
+    /// What the store is to do wrong on purpose.
+    pub sabotage: Sabotage,
+    /// Print every event.
+    pub verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            steps: 4000,
+            sabotage: Sabotage::default(),
+            verbose: false,
+        }
+    }
+}
+
+/// Mean distance of the faults, in events, or in operations for those of the disk; 0 for never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// The machine stops.
+    pub crash: u64,
+    /// The node is asked to shut down.
+    pub shutdown: u64,
+    /// A connection is cut.
+    pub cut: u64,
+    /// The wall clock jumps.
+    pub wall_jump: u64,
+    /// A write or sync fails.
+    pub disk_error: u64,
+    /// A read fails.
+    pub read_error: u64,
+}
+
+/// Longest delays, ns. What happens within them is drawn from the seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Delays {
+    /// Of a frame on the network, one way.
+    pub net: u64,
+    /// Of a message between shards.
+    pub mesh: u64,
+    /// Of a disk operation.
+    pub disk: u64,
+    /// Of a shard that is told that nothing is waiting.
+    pub idle: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Shards at the first start.
+    pub shards: u16,
+    /// Whether their number changes from start to start.
+    pub shards_change: bool,
+    /// Sizes of the stores.
+    pub store: StoreConfig,
+    /// Configuration of the node.
+    pub config: BrokerConfig,
+    /// Topics to be made.
+    pub topics: Vec<SetupTopic>,
+    /// Idempotent producers.
+    pub idempotent: u32,
+    /// The `acks` of plain producers.
+    pub plain: Vec<i16>,
+    /// Consumers; every second one uses fetch sessions.
+    pub consumers: u32,
+    /// Clients that look up offsets.
+    pub lookups: u32,
+    /// Groups with a committer of its own each.
+    pub committers: u32,
+    /// Members of each classic group.
+    pub groups: Vec<u32>,
+    /// Clients that create and delete topics.
+    pub churns: u32,
+    /// Clients that delete records.
+    pub truncators: u32,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Delays.
+    pub delays: Delays,
+    /// Bits are flipped at the end of the run, to see whether that is noticed.
+    pub rot: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn new(rng: &mut Rng, options: &Options) -> Self {
+        let shards = 1 + rng.below(4) as u16;
+        Self {
+            shards,
+            shards_change: rng.chance(1, 3),
+            store: store(rng, options),
+            config: config(rng),
+            topics: topics(rng),
+            idempotent: 1 + rng.below(3) as u32,
+            plain: (0..rng.below(3)).map(|_| rng.below(3) as i16 - 1).collect(),
+            consumers: 1 + rng.below(4) as u32,
+            lookups: rng.below(2) as u32,
+            committers: rng.below(3) as u32,
+            groups: (0..rng.below(2)).map(|_| 1 + rng.below(3) as u32).collect(),
+            churns: rng.below(2) as u32,
+            truncators: 1,
+            faults: faults(rng),
+            delays: Delays {
+                net: pick(rng, &[50_000, 500_000, 3 * MS]),
+                mesh: pick(rng, &[2_000, 50_000, MS]),
+                disk: pick(rng, &[100_000, 2 * MS, 20 * MS]),
+                idle: pick(rng, &[1, 20_000, 200_000]),
+            },
+            rot: rng.chance(1, 10),
+        }
+    }
+}
+
+fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.below(from.len() as u64) as usize]
+}
+
+fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
+    let journal_bytes = pick(rng, &[256 * KIB, 512 * KIB, MIB]);
+    let initial_bytes = 16 * MIB;
+    StoreConfig {
+        journal_bytes,
+        initial_bytes,
+        bytes_max: pick(rng, &[16 * MIB, 24 * MIB, 64 * MIB]),
+        bulk_bytes_min: pick(rng, &[4096, 8192, 32 * 1024]),
+        flushes_in_flight_max: 1 + rng.below(4) as usize,
+        flush_bytes_max: pick(rng, &[64 * KIB, 128 * KIB, MIB]) as usize,
+        tail_bytes_max: pick(rng, &[32 * KIB, 256 * KIB, 4 * MIB]) as usize,
+        checkpoint_bytes: pick(rng, &[128 * KIB, MIB, 64 * MIB]),
+        sabotage: options.sabotage,
+        ..StoreConfig::default()
+    }
+}
+
+fn config(rng: &mut Rng) -> BrokerConfig {
+    BrokerConfig {
+        log_segment_bytes: pick(rng, &[32 * KIB, 64 * KIB, 256 * KIB, MIB]) as i32,
+        log_roll_ms: rng.chance(1, 4).then(|| 50 + rng.below(2000) as i64),
+        log_retention_check_interval_ms: pick(rng, &[20, 200, 2000]),
+        offsets_topic_num_partitions: 1 + rng.below(4) as i32,
+        group_initial_rebalance_delay_ms: pick(rng, &[0, 30]),
+        group_min_session_timeout_ms: 500,
+        max_incremental_fetch_session_cache_slots: pick(rng, &[1, 100]),
+        offsets_retention_check_interval_ms: 500,
+        ..BrokerConfig::default()
+    }
+}
+
+fn topics(rng: &mut Rng) -> Vec<SetupTopic> {
+    let mut topics = Vec::new();
+    let uses = [Use::Kept, Use::Kept, Use::Expiring, Use::Truncated];
+    for (index, used) in uses.into_iter().enumerate() {
+        if index > 0 && rng.chance(1, 3) {
+            continue;
+        }
+        let mut configs = Vec::new();
+        if used == Use::Expiring {
+            configs.push(match rng.below(2) {
+                0 => ("retention.bytes", rng.below(60_000).to_string()),
+                _ => ("retention.ms", (1 + rng.below(3000)).to_string()),
+            });
+        }
+        if used != Use::Expiring && rng.chance(1, 4) {
+            configs.push(("message.timestamp.type", "LogAppendTime".to_owned()));
+        }
+        topics.push(SetupTopic {
+            name: format!("topic-{index}"),
+            partitions: 1 + rng.below(4) as i32,
+            used,
+            configs,
+        });
+    }
+    topics
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    if rng.chance(1, 10) {
+        return Faults::default();
+    }
+    Faults {
+        crash: pick(rng, &[0, 400, 1000, 2500]),
+        shutdown: pick(rng, &[0, 0, 1500]),
+        cut: pick(rng, &[0, 100, 500]),
+        wall_jump: pick(rng, &[0, 500]),
+        disk_error: pick(rng, &[0, 0, 0, 500]),
+        read_error: pick(rng, &[0, 0, 50]),
+    }
+}

@@ -1,0 +1,76 @@
+//! Whole runs: seeds that must pass, and planted faults that must be found.
+
+use std::panic::catch_unwind;
+
+use super::{Options, run};
+use crate::store::Sabotage;
+
+/// Long enough for several starts, short enough for every test run.
+const STEPS: u64 = 2500;
+
+fn options(sabotage: Sabotage) -> Options {
+    Options {
+        steps: STEPS,
+        sabotage,
+        verbose: false,
+    }
+}
+
+fn passes(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let outcome = run(seed, &options(Sabotage::default()));
+        if let Some(violation) = outcome.violation {
+            panic!(
+                "seed {seed}: {}: {}\n{}replay with: millrace-sim --seed {seed} --steps {STEPS} -v",
+                violation.invariant, violation.what, outcome.last_events
+            );
+        }
+    }
+}
+
+#[test]
+fn seeds_0_to_7_pass() {
+    passes(0..8);
+}
+
+#[test]
+fn seeds_1000_to_1007_pass() {
+    passes(1000..1008);
+}
+
+#[test]
+fn a_seed_is_one_run_and_no_other() {
+    let hash = |seed| run(seed, &options(Sabotage::default())).hash;
+    for seed in 20..24 {
+        assert_eq!(hash(seed), hash(seed), "seed {seed}");
+    }
+    assert_ne!(hash(20), hash(21));
+}
+
+/// The first of these seeds that finds the fault.
+fn found_by(sabotage: Sabotage, seeds: u64) -> Option<u64> {
+    (0..seeds).find(|seed| {
+        let options = options(sabotage);
+        let seed = *seed;
+        // A panic in the broker is a find as well.
+        catch_unwind(move || run(seed, &options).violation.is_some()).unwrap_or(true)
+    })
+}
+
+#[test]
+fn acknowledging_before_the_flush_is_found() {
+    let sabotage = Sabotage {
+        ack_before_flush: true,
+        ..Sabotage::default()
+    };
+    assert!(found_by(sabotage, 20).is_some());
+}
+
+#[test]
+fn believing_what_recovery_finds_is_found() {
+    let sabotage = Sabotage {
+        skip_recovery_crc: true,
+        ..Sabotage::default()
+    };
+    assert!(found_by(sabotage, 40).is_some());
+}
