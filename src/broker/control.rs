@@ -422,7 +422,8 @@ fn refuse(then: Then, fx: &mut Fx<'_>) {
     let (Then::Reply(req, _) | Then::Retry(req, _)) = then else {
         return;
     };
-    let why = "the store of the metadata log is full; delete topics, or raise millrace.store.bytes.max";
+    let why =
+        "the store of the metadata log is full; delete topics, or raise millrace.store.bytes.max";
     fx.send(
         req.shard,
         Msg::ControlDone {
