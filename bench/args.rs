@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
 
+use crate::disk::DiskArgs;
 use crate::units::{parse_bytes, parse_cores, parse_pair};
 
 /// Load generator and verifier for Kafka brokers.
@@ -25,6 +26,8 @@ pub enum Command {
     Consume(ConsumeArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
+    /// Measure the disk: files per partition against one store
+    Disk(DiskArgs),
 }
 
 /// Which topic, where.

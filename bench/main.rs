@@ -3,6 +3,11 @@
 //! Its own thin client prebuilds every batch, so that the generator is not what is
 //! measured; `verify` proves that what a broker acknowledged is there.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own: clocks, files, sockets and threads are its business"
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,6 +21,7 @@ mod args;
 )]
 mod client;
 mod consume;
+mod disk;
 mod load;
 mod payload;
 mod plan;
@@ -42,6 +48,7 @@ fn main() -> ExitCode {
         Command::Produce(args) => (args.load.json.clone(), produce::run(args)),
         Command::Consume(args) => (args.load.json.clone(), consume::run(args)),
         Command::Verify(args) => (args.json.clone(), verify::run(args)),
+        Command::Disk(args) => return print_disk(args),
     };
     let saved = result.and_then(|report| {
         print!("{report}");
@@ -51,6 +58,19 @@ fn main() -> ExitCode {
     match saved {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("millrace-bench: {error}");
+            ExitCode::from(EXIT_NOT_RUN)
+        }
+    }
+}
+
+fn print_disk(args: &disk::DiskArgs) -> ExitCode {
+    match disk::run(args) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("millrace-bench: {error}");
             ExitCode::from(EXIT_NOT_RUN)

@@ -1,6 +1,11 @@
 //! `millracectl`: the operator's command line, for any Kafka broker; the `store`
 //! commands look into Millrace's own files.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own: clocks, files, sockets and threads are its business"
+)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 

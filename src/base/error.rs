@@ -4,12 +4,12 @@
 use std::fmt;
 
 macro_rules! error_codes {
-    ($($code:literal $variant:ident $name:literal $message:literal;)*) => {
+    ($($(#[$attr:meta])* $code:literal $variant:ident $name:literal $message:literal;)*) => {
         /// A protocol error code. `ErrorCode::None` is success.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
         #[repr(i16)]
         pub enum ErrorCode {
-            $(#[doc = $message] $variant = $code,)*
+            $(#[doc = $message] $(#[$attr])* $variant = $code,)*
         }
 
         impl ErrorCode {
@@ -48,12 +48,6 @@ impl ErrorCode {
     }
 }
 
-impl Default for ErrorCode {
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -64,6 +58,7 @@ impl std::error::Error for ErrorCode {}
 
 error_codes! {
     -1 UnknownServerError "UNKNOWN_SERVER_ERROR" "The server experienced an unexpected error when processing the request.";
+    #[default]
     0 None "NONE" "No error.";
     1 OffsetOutOfRange "OFFSET_OUT_OF_RANGE" "The requested offset is not within the range of offsets maintained by the server.";
     2 CorruptMessage "CORRUPT_MESSAGE" "This message has failed its CRC checksum, exceeds the valid size, has a null key for a compacted topic, or is otherwise corrupt.";

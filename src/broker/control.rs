@@ -157,7 +157,7 @@ impl Control {
         if call.header.key == METADATA && self.auto_create(now, req, &call, owner, fx) {
             return;
         }
-        match self.decide(call) {
+        match self.decide(*call) {
             // What was decided by records that are on their way, such as that a topic exists or which
             // producer ids are taken, must not be known before they are durable.
             Answer::Reply(frame) if !self.commits.is_empty() => {
@@ -189,7 +189,7 @@ impl Control {
     }
 
     /// Lets the handler of a request decide.
-    fn decide(&mut self, call: Box<ControlCall>) -> Answer {
+    fn decide(&mut self, call: ControlCall) -> Answer {
         let mut ctx = Ctx {
             image: &self.image,
             config: &self.config,

@@ -186,12 +186,12 @@ impl Control {
     }
 }
 
-/// Feeds every record of a run of batches to `each` (key, value, timestamp) and returns the offset that
+/// Takes key, value and timestamp of a record.
+type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
+
+/// Feeds every record of a run of batches to `each` and returns the offset that
 /// follows, or `None` if there was no batch.
-fn for_each_record(
-    bytes: &Bytes,
-    each: &mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>,
-) -> Result<Option<Offset>, String> {
+fn for_each_record(bytes: &Bytes, each: Each<'_>) -> Result<Option<Offset>, String> {
     /// The broker writes these batches itself, uncompressed; nothing opens to more than this.
     const OPENED_BYTES_MAX: usize = 64 << 20;
     let mut end = None;

@@ -1,3 +1,6 @@
+//! The store files on a real disk, without a pump.
+
+use super::super::brain::scratch;
 use super::*;
 use crate::base::{BLOCK, PageBuf};
 use crate::store::ChunkPin;
@@ -28,7 +31,7 @@ const STORE: StoreId = StoreId(0);
 
 impl Bench {
     fn new() -> Self {
-        let dir = tempfile::tempdir_in(".").expect("a scratch directory");
+        let dir = scratch();
         let files = CachedFiles::new(1);
         let format = [
             write(1, 0, false),
@@ -203,7 +206,7 @@ fn a_failed_write_is_reported_and_not_retried() {
 
 #[test]
 fn a_format_that_was_cut_off_leaves_no_store() {
-    let dir = tempfile::tempdir_in(".").expect("a scratch directory");
+    let dir = scratch();
     let path = StoreFile::path(dir.path(), STORE).with_extension("unfinished");
     fs::write(&path, b"half a superblock").expect("written");
     assert!(StoreFile::list(dir.path()).expect("listed").is_empty());

@@ -19,6 +19,13 @@ pub fn pattern(pos: u64) -> u8 {
     (pos ^ (pos >> 8) ^ (pos >> 16)) as u8
 }
 
+/// A directory on the disk that the build is on: what is in memory only has no page cache to drop,
+/// and a killed test leaves nothing among the sources.
+pub fn scratch() -> tempfile::TempDir {
+    let exe = std::env::current_exe().expect("this program");
+    tempfile::tempdir_in(exe.parent().expect("its directory")).expect("a scratch directory")
+}
+
 pub struct StoreSlot(StoreId);
 
 pub struct ShardSetup {

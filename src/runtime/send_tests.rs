@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 
 use bytes::Bytes;
 
+use super::super::brain::scratch;
 use super::super::conn::Admission;
 use super::super::disk::{CachedFiles, StoreFile};
 use super::*;
@@ -31,7 +32,7 @@ struct Bench {
 
 impl Bench {
     fn new(peer: [u8; 4], direct: bool) -> Self {
-        let dir = tempfile::tempdir_in(".").expect("a scratch directory");
+        let dir = scratch();
         let mut pages = PageBuf::zeroed(FILE_BYTES);
         for (i, byte) in pages.as_mut_bytes().iter_mut().enumerate() {
             *byte = (i ^ (i >> 8) ^ (i >> 16)) as u8;

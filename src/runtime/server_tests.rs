@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use super::super::brain::{STORE_BYTES, pattern_bytes};
+use super::super::brain::{STORE_BYTES, pattern_bytes, scratch};
 use super::*;
 use crate::config;
 
@@ -26,7 +26,7 @@ fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
 
 impl Broker {
     fn start(settings: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir_in(".").expect("a scratch directory");
+        let dir = scratch();
         let server = start_in(dir.path(), settings).expect("started");
         Self {
             server: Some(server),
@@ -428,7 +428,7 @@ fn a_fatal_shard_ends_the_server_with_its_status() {
 fn a_taken_port_is_not_shared() {
     let broker = Broker::start(&[]);
     let address = broker.server.as_ref().expect("running").addresses()[0];
-    let dir = tempfile::tempdir_in(".").expect("a scratch directory");
+    let dir = scratch();
     let listener = format!("PLAINTEXT://{address}");
     let refused = start_in(dir.path(), &[("listeners", &listener)])
         .err()

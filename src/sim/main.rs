@@ -1,5 +1,10 @@
 //! `millrace-sim`: runs seeds of the simulator.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program of its own: clocks, files, sockets and threads are its business"
+)]
+
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};

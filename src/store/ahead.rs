@@ -53,7 +53,7 @@ impl Store {
     pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
         if self.ahead.writing.is_none() {
             let area = self.chunks.end() - self.chunks.start();
-            let wanted = (area / 5).max(4 * REGION).min(64 * REGION);
+            let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
             let short = self.chunks.end() < self.ahead.initial_bytes
                 || self.chunks.free_bytes() < wanted && area > 0;
             if !short {

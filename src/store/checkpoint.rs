@@ -307,7 +307,7 @@ fn checkpoint_write(
     pos: u64,
     data: Bytes,
 ) -> DiskOp {
-    debug_assert!(data.len() % BLOCK == 0 && pos % BLOCK as u64 == 0);
+    debug_assert!(data.len().is_multiple_of(BLOCK) && pos.is_multiple_of(BLOCK as u64));
     *next_io += 1;
     ios.insert(*next_io, Io::Checkpoint);
     DiskOp::Write {

@@ -9,7 +9,8 @@ pub(super) const RING_START: u64 = 16 * BLOCK as u64;
 /// Positions of the two copies of the superblock.
 pub(super) const SUPERBLOCKS: [u64; 2] = [0, BLOCK as u64];
 
-const _: () = assert!(REGION as usize % BLOCK == 0 && RING_START as usize % BLOCK == 0);
+const _: () =
+    assert!(REGION.is_multiple_of(BLOCK as u64) && RING_START.is_multiple_of(BLOCK as u64));
 
 /// First byte of the chunk area of a store with such a journal.
 pub(super) const fn chunks_start(journal_bytes: u64) -> u64 {

@@ -255,9 +255,11 @@ impl World {
             }
             70..74 => {
                 let base = Offset(model.next);
-                if !model.segments.contains_key(&base) {
+                if let std::collections::btree_map::Entry::Vacant(segment) =
+                    model.segments.entry(base)
+                {
+                    segment.insert(Vec::new());
                     let flush = self.store.roll(log, base);
-                    model.segments.insert(base, Vec::new());
                     model.mark(flush);
                 }
             }
