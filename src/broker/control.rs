@@ -157,10 +157,10 @@ impl Control {
         if call.header.key == METADATA && self.auto_create(now, req, &call, owner, fx) {
             return;
         }
-        let key = call.header.key;
         match self.decide(*call) {
-            // An id of a block whose record is on its way must not be known before that record is durable.
-            Answer::Reply(frame) if key == INIT_PRODUCER_ID && !self.commits.is_empty() => {
+            // What was decided by records that are on their way, such as that a topic exists or which
+            // producer ids are taken, must not be known before they are durable.
+            Answer::Reply(frame) if !self.commits.is_empty() => {
                 if let Some(commit) = self.commits.back_mut() {
                     commit.then.push(Then::Reply(req, frame));
                 }
@@ -181,8 +181,9 @@ impl Control {
             ),
             Answer::Commit { records, reply } => {
                 let gone = self.removed_topics(&records);
-                self.commit(now, records, Then::Reply(req, reply), owner, fx);
-                self.group_topics_deleted(now, &gone, owner, fx);
+                if self.commit(now, records, Then::Reply(req, reply), owner, fx) {
+                    self.group_topics_deleted(now, &gone, owner, fx);
+                }
             }
         }
     }
@@ -292,6 +293,8 @@ impl Control {
         bootstrap(&self.image, &self.config, &mut self.rng)
     }
 
+    /// Writes records and takes them into the image at once. Returns false, with nothing changed, if the
+    /// store is full.
     fn commit(
         &mut self,
         now: Now,
@@ -299,7 +302,16 @@ impl Control {
         then: Then,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) {
+    ) -> bool {
+        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
+        for record in &records {
+            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
+        }
+        let batch = batch.build();
+        if !has_room(owner, &records, batch.len()) {
+            refuse(then, fx);
+            return false;
+        }
         // Decided is decided: the next request must see it although it is not durable yet. If it never
         // becomes durable the process has failed and nobody was told.
         for record in &records {
@@ -307,22 +319,18 @@ impl Control {
                 fx.out.push(super::fatal::metadata(format!(
                     "a decided metadata record does not apply: {why}"
                 )));
-                return;
+                return false;
             }
         }
         let token = self.token();
-        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
-        for record in &records {
-            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
-        }
-        let slot = match owner.append_internal(now, METADATA_LOG, batch.build()) {
+        let slot = match owner.append_internal(now, METADATA_LOG, batch) {
             Ok(slot) => slot,
             Err((code, why)) => {
                 let why = why.unwrap_or_else(|| code.to_string());
                 fx.out.push(super::fatal::metadata(format!(
                     "the metadata log cannot be written: {why}"
                 )));
-                return;
+                return false;
             }
         };
         self.commits.push_back(Commit {
@@ -331,6 +339,7 @@ impl Control {
             then: vec![then],
         });
         owner.ack_after(slot, Ack::Control(token), fx);
+        true
     }
 
     /// Flushes that the control shard waited for are durable.
@@ -392,4 +401,34 @@ impl Control {
             }
         }
     }
+}
+
+/// Whether the metadata log takes these records. What makes the store fuller has to leave room for what
+/// makes it emptier.
+fn has_room(owner: &Owner, records: &[MetadataRecord], bytes: usize) -> bool {
+    /// The least that a new partition takes.
+    const PARTITION_BYTES: usize = 16 << 10;
+    let partitions = records
+        .iter()
+        .filter(|record| matches!(record, MetadataRecord::Partition(_)))
+        .count();
+    let bytes = bytes + partitions * PARTITION_BYTES;
+    owner.has_room(METADATA_LOG, bytes, partitions > 0)
+}
+
+/// The store is full: the client is told by the end of its connection, since the answer that is ready
+/// would say that all went well.
+fn refuse(then: Then, fx: &mut Fx<'_>) {
+    let (Then::Reply(req, _) | Then::Retry(req, _)) = then else {
+        return;
+    };
+    let why =
+        "the store of the metadata log is full; delete topics, or raise millrace.store.bytes.max";
+    fx.send(
+        req.shard,
+        Msg::ControlDone {
+            id: req.id,
+            answer: Err(why.into()),
+        },
+    );
 }

@@ -149,8 +149,12 @@ impl Control {
         for (key, value) in records {
             batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
         }
+        let batch = batch.build();
+        if !owner.has_room(log, batch.len(), true) {
+            return Err(ErrorCode::KafkaStorageError);
+        }
         let slot = owner
-            .append_internal(now, log, batch.build())
+            .append_internal(now, log, batch)
             .map_err(|(code, _)| code)?;
         let token = self.token();
         self.group_appends.insert(token, append);

@@ -121,6 +121,19 @@ impl Owner {
         Ok(slot.appended(&partition.log, appended, len))
     }
 
+    /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
+    /// clients, without touching what is left for the broker.
+    pub fn has_room(&self, log: LogId, bytes: usize, for_clients: bool) -> bool {
+        self.partitions.get(&log).is_some_and(|partition| {
+            let store = &self.slots[partition.slot].store;
+            if for_clients {
+                store.has_room_for_clients(bytes)
+            } else {
+                store.has_room(bytes)
+            }
+        })
+    }
+
     /// Appends a batch of the broker's own to one of its internal topics.
     pub fn append_internal(
         &mut self,

@@ -92,7 +92,11 @@ impl Log {
         {
             return Ok(self.duplicate_of(&original));
         }
-        if !store.has_room(batch.len()) {
+        let has_room = match origin {
+            Origin::Client => store.has_room_for_clients(batch.len()),
+            Origin::Internal => store.has_room(batch.len()),
+        };
+        if !has_room {
             return Err(store_full());
         }
         let mut batch = batch;

@@ -28,4 +28,4 @@ pub mod world;
 
 pub use oracle::Violation;
 pub use plan::{Options, Plan};
-pub use world::{Outcome, run};
+pub use world::{Counts, Outcome, run};

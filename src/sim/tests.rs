@@ -6,7 +6,7 @@ use super::{Options, run};
 use crate::store::Sabotage;
 
 /// Long enough for several starts, short enough for every test run.
-const STEPS: u64 = 2500;
+const STEPS: u64 = 2000;
 
 fn options(sabotage: Sabotage) -> Options {
     Options {
@@ -29,19 +29,19 @@ fn passes(seeds: std::ops::Range<u64>) {
 }
 
 #[test]
-fn seeds_0_to_7_pass() {
-    passes(0..8);
+fn seeds_0_to_4_pass() {
+    passes(0..5);
 }
 
 #[test]
-fn seeds_1000_to_1007_pass() {
-    passes(1000..1008);
+fn seeds_1000_to_1004_pass() {
+    passes(1000..1005);
 }
 
 #[test]
 fn a_seed_is_one_run_and_no_other() {
     let hash = |seed| run(seed, &options(Sabotage::default())).hash;
-    for seed in 20..24 {
+    for seed in 20..22 {
         assert_eq!(hash(seed), hash(seed), "seed {seed}");
     }
     assert_ne!(hash(20), hash(21));

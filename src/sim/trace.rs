@@ -49,7 +49,14 @@ pub enum What {
     Rot,
     /// The run enters its next phase: a = number of the phase.
     Phase,
+    /// A checkpoint is being made valid: a = store.
+    Checkpoint,
+    /// A reply has bytes of a store file in it: a = connection, b = how many.
+    FileBytes,
 }
+
+/// How many kinds there are.
+const KINDS: usize = What::FileBytes as usize + 1;
 
 /// One event.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +72,7 @@ struct Entry {
 pub struct Trace {
     hash: u64,
     events: u64,
+    counts: [u64; KINDS],
     last: VecDeque<Entry>,
     verbose: bool,
 }
@@ -76,6 +84,7 @@ impl Trace {
         Self {
             hash: 0,
             events: 0,
+            counts: [0; KINDS],
             last: VecDeque::with_capacity(KEPT),
             verbose,
         }
@@ -89,6 +98,7 @@ impl Trace {
                 .rotate_left(29);
         }
         self.events += 1;
+        self.counts[what as usize] += 1;
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
@@ -116,6 +126,12 @@ impl Trace {
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.events
+    }
+
+    /// How many events of a kind there were.
+    #[must_use]
+    pub const fn count(&self, what: What) -> u64 {
+        self.counts[what as usize]
     }
 
     /// The last events, one on each line.

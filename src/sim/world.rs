@@ -35,14 +35,77 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// Hash over all events.
     pub hash: u64,
-    /// Number of events.
-    pub events: u64,
-    /// Starts of the node.
-    pub starts: u32,
-    /// Records acknowledged, about.
-    pub acknowledged: i64,
+    /// What there was of everything.
+    pub counts: Counts,
     /// The last events, one on each line.
     pub last_events: String,
+}
+
+/// What there was of everything in a run, or in several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events.
+    pub events: u64,
+    /// Starts of the node.
+    pub starts: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Writes and syncs that failed.
+    pub disk_errors: u64,
+    /// Connections cut.
+    pub cuts: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Answers with bytes of a store file.
+    pub file_reads: u64,
+    /// Records acknowledged, about.
+    pub acknowledged: u64,
+}
+
+impl Counts {
+    fn of(world: &World) -> Self {
+        let count = |what| world.trace.count(what);
+        Self {
+            events: world.trace.events(),
+            starts: count(What::Start),
+            crashes: count(What::Crash),
+            disk_errors: count(What::DiskFailed),
+            cuts: count(What::Cut),
+            checkpoints: count(What::Checkpoint),
+            file_reads: count(What::FileBytes),
+            acknowledged: world.shared.ends.values().sum::<i64>().unsigned_abs(),
+        }
+    }
+
+    /// Adds those of another run.
+    pub fn add(&mut self, other: Self) {
+        self.events += other.events;
+        self.starts += other.starts;
+        self.crashes += other.crashes;
+        self.disk_errors += other.disk_errors;
+        self.cuts += other.cuts;
+        self.checkpoints += other.checkpoints;
+        self.file_reads += other.file_reads;
+        self.acknowledged += other.acknowledged;
+    }
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} events, {} starts, {} crashes, {} disk errors, {} cuts, {} checkpoints, \
+             {} answers from files, {} records acknowledged",
+            self.events,
+            self.starts,
+            self.crashes,
+            self.disk_errors,
+            self.cuts,
+            self.checkpoints,
+            self.file_reads,
+            self.acknowledged
+        )
+    }
 }
 
 /// Runs a seed from its beginning to its end.
@@ -53,9 +116,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     Outcome {
         violation,
         hash: world.trace.hash(),
-        events: world.trace.events(),
-        starts: world.node.starts,
-        acknowledged: world.shared.ends.values().sum(),
+        counts: Counts::of(&world),
         last_events: world.trace.last_events(),
     }
 }

@@ -232,6 +232,15 @@ impl Store {
         }))
     }
 
+    /// Whether the store takes this many bytes more of clients' records. What the broker itself has to
+    /// write, above all that a topic is deleted, still has room then.
+    #[must_use]
+    pub fn has_room_for_clients(&self, bytes: usize) -> bool {
+        /// Left for the broker.
+        const RESERVED: usize = 256 << 10;
+        self.has_room(bytes.saturating_add(RESERVED))
+    }
+
     /// Whether the store could place this many bytes more, with what checkpoints need kept in reserve.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {

@@ -505,11 +505,17 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
         store.on_disk(id, Ok(()), &mut ops, &mut events);
         disk.ask(&mut ops);
     }
-    assert_eq!(events.last(), Some(&StoreEvent::Durable(store.durable_seq())));
+    assert_eq!(
+        events.last(),
+        Some(&StoreEvent::Durable(store.durable_seq()))
+    );
     let mut pieces = Vec::new();
     store.read(log, Offset(0), 0, 6000, &mut pieces);
     let in_memory = |piece: &Piece| matches!(piece, Piece::Memory(_));
-    assert!(pieces.iter().all(in_memory), "read from where nothing is yet");
+    assert!(
+        pieces.iter().all(in_memory),
+        "read from where nothing is yet"
+    );
     // When the checkpoint is done, all of it is.
     disk.ask(&mut stuck);
     while let Some(id) = disk.step(&mut rng) {

@@ -248,6 +248,9 @@ impl World {
         let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
         let number = u64::from(store.0);
         self.trace.note(self.time, What::Disk, number, id.0);
+        if matches!(op, DiskOp::Write { pos: 0, .. }) {
+            self.trace.note(self.time, What::Checkpoint, number, 0);
+        }
         if let Err(what) = self.node.disks[usize::from(store.0)].issue(op) {
             return violated("WritesAreProper", format!("store-{store}: {what}"));
         }
@@ -350,6 +353,12 @@ impl World {
         if let Some(what) = not_durable {
             return violated("OnlyDurableIsRead", what);
         }
+        let in_file = |piece: &Piece| matches!(piece, Piece::File { .. });
+        let file_bytes: usize = pieces.iter().filter(|p| in_file(p)).map(Piece::len).sum();
+        if file_bytes > 0 {
+            self.trace
+                .note(self.time, What::FileBytes, id.0, file_bytes as u64);
+        }
         if !pieces.is_empty() && !conn.client_gone {
             let at = conn.client_gets_at(self.time + delay);
             self.events.add(at, Event::Answer { conn: id, pieces });
@@ -382,13 +391,14 @@ impl World {
         Ok(())
     }
 
-    /// The shard closes a connection. Clients of the simulator give it a reason in one case only: an
-    /// acks=0 produce that failed.
+    /// The shard closes a connection. Clients of the simulator give it a reason in two cases only: an
+    /// acks=0 produce that failed, and a change of the metadata for which there is no room.
     fn close(&mut self, id: ConnId, why: String) -> Done {
         let conn = self.net.get(id);
         if let Some(conn) = conn
             && conn.expected.iter().all(|expected| expected.answered)
             && !conn.client_gone
+            && !why.contains("is full")
         {
             return violated("NoCloseWithoutReason", format!("{id:?}: {why}"));
         }
