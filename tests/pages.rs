@@ -33,8 +33,12 @@ fn apis() {
     let (_, after) = rest.split_once(END).expect("the table's end");
     let mut table = String::from("| Key | API | Versions |\n|---|---|---|\n");
     for api in millrace::wire::APIS {
-        writeln!(table, "| {} | {} | {}-{} |", api.key, api.name, api.min, api.max)
-            .expect("a string");
+        writeln!(
+            table,
+            "| {} | {} | {}-{} |",
+            api.key, api.name, api.min, api.max
+        )
+        .expect("a string");
     }
     check("README.md", &format!("{before}{BEGIN}{table}{END}{after}"));
 }
