@@ -13,6 +13,9 @@ use crate::store::{DiskError, DiskOp, IoId};
 /// What a disk writes or does not write as a whole.
 const SECTOR: usize = 512;
 
+/// A block as it is before anything is written to it.
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 /// Content in blocks; `None` is zeros. Blocks share the memory of the writes they came from.
 type Image = Vec<Option<Bytes>>;
 
@@ -230,8 +233,7 @@ fn put(image: &mut Image, pos: u64, data: &Bytes, mut keep: impl FnMut(usize) ->
         }
         let slot = &mut image[first + block];
         if kept.iter().all(|kept| *kept) {
-            let zeros = new.iter().all(|byte| *byte == 0);
-            *slot = (!zeros).then_some(new);
+            *slot = (new[..] != ZEROS).then_some(new);
         } else if kept.iter().any(|kept| *kept) {
             let mut mixed = slot
                 .as_ref()
