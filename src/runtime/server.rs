@@ -24,6 +24,8 @@ use crate::config::{BrokerConfig, Endpoint};
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long the port of a broker that was just killed may take to become free.
+const CLAIM_WITHIN: Duration = Duration::from_secs(3);
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
 
@@ -246,7 +248,7 @@ fn listen(
             // The first socket claims the port for itself, so that a broker already there is
             // found out rather than shared with.
             if sockets.len() == index && address.port() == 0 || addresses.len() == index {
-                let first = bind(address, false).map_err(fail)?;
+                let first = claim(address).map_err(fail)?;
                 address = first.local_addr().map_err(fail)?;
                 addresses.push(address);
             }
@@ -255,6 +257,20 @@ fn listen(
         config.bound(index, address.port());
     }
     Ok((addresses, by_shard))
+}
+
+/// Binds a port for this process alone. The kernel takes apart the rings of a process that was killed, and
+/// with them its listening sockets, some time after the process is gone: a restart at once waits for that.
+fn claim(address: SocketAddr) -> io::Result<TcpListener> {
+    let until = Instant::now() + CLAIM_WITHIN;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {

@@ -69,7 +69,8 @@ impl Store {
         let ring_used = self.ring_head - self.ring_tail;
         let freed: u64 = self.freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
         let space_short = freed > 0 && !self.has_room((freed / 2) as usize);
-        ring_used >= self.superblock.journal_bytes / 2
+        self.superblock_damaged
+            || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
             || space_short
     }
@@ -266,6 +267,7 @@ impl Store {
             self.chunks.free(chunk);
         }
         self.superblock = checkpoint.superblock;
+        self.superblock_damaged = false;
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {
             if flight.state == FlightState::InCheckpoint && flight.seq <= checkpoint.flush {

@@ -66,6 +66,8 @@ pub struct Store {
     chain: u32,
     superblock: Superblock,
     checkpoint: Option<Checkpoint>,
+    /// One copy of the superblock is damaged: the next checkpoint makes it whole, and is due at once.
+    superblock_damaged: bool,
     /// Bytes given to chunks since the last checkpoint.
     placed_since: u64,
     ahead: Ahead,
@@ -150,6 +152,7 @@ impl Store {
             ring_tail: superblock.ring_pos,
             chain: superblock.chain,
             checkpoint: None,
+            superblock_damaged: false,
             placed_since: 0,
             ahead: Ahead::new(config.initial_bytes),
             chunks,

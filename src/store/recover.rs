@@ -96,6 +96,7 @@ impl Store {
     ) -> Result<(Self, RecoveryReport), RecoverError> {
         let mut report = RecoveryReport::default();
         let superblock = read_superblocks(id, read, &mut report)?;
+        let damaged = !report.warnings.is_empty();
         let snapshot = read_checkpoint(&superblock, read)?;
         for (log, state) in snapshot.states {
             let label = snapshot.map.logs[&log].label.clone();
@@ -137,7 +138,8 @@ impl Store {
         }
         let end = (journal.seq, journal.pos, journal.chain);
         let (map, freed) = (journal.map, journal.freed);
-        let store = Self::reopened(id, config, superblock, map, freed, end)?;
+        let mut store = Self::reopened(id, config, superblock, map, freed, end)?;
+        store.superblock_damaged = damaged;
         report.logs = store.map.logs.len();
         Ok((store, report))
     }
