@@ -33,6 +33,9 @@ impl Put for Vec<u8> {
     }
 }
 
+/// What [`Reader::size`] accepts: more than any store holds, and sums of a few cannot overflow.
+const SIZE_MAX: u64 = 1 << 60;
+
 /// Reads what [`Put`] wrote; `None` at the end of the bytes.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -81,6 +84,10 @@ impl Reader {
     }
     pub fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+    /// A position, a length or a running number: one that arithmetic may be done on.
+    pub fn size(&mut self) -> Option<u64> {
+        self.u64().filter(|n| *n <= SIZE_MAX)
     }
     pub fn i32(&mut self) -> Option<i32> {
         self.array().map(i32::from_le_bytes)

@@ -214,7 +214,7 @@ impl Entry {
                 }
             }
             INLINE => {
-                let pos = r.u64()?;
+                let pos = r.size()?;
                 let len = r.u32()?;
                 Self::Inline {
                     log,
@@ -224,14 +224,14 @@ impl Entry {
             }
             REF => Self::Ref {
                 log,
-                pos: r.u64()?,
+                pos: r.size()?,
                 len: r.u32()?,
                 crc: r.u32()?,
                 chunk: Chunk {
-                    pos: r.u64()?,
+                    pos: r.size()?,
                     class: Class::from_code(r.u8()?)?,
                 },
-                chunk_start: r.u64()?,
+                chunk_start: r.size()?,
             },
             _ => return None,
         })

@@ -13,6 +13,8 @@ mod checkpoint;
 mod chunks;
 mod codec;
 mod flush;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspect;
 mod journal;
 mod layout;

@@ -92,8 +92,8 @@ pub(super) fn decode(bytes: Bytes) -> Option<Snapshot> {
 fn decode_segment(r: &mut Reader) -> Option<Segment> {
     let base = Offset(r.i64()?);
     let sealed = r.u8()? != 0;
-    let len = r.u64()?;
-    let placed = r.u64()?;
+    let len = r.size()?;
+    let placed = r.size()?;
     let tail = len.checked_sub(placed)?;
     let mut segment = Segment {
         base,
@@ -105,9 +105,9 @@ fn decode_segment(r: &mut Reader) -> Option<Segment> {
     };
     for _ in 0..r.u32()? {
         segment.extents.push(Extent {
-            start: r.u64()?,
+            start: r.size()?,
             chunk: Chunk {
-                pos: r.u64()?,
+                pos: r.size()?,
                 class: Class::from_code(r.u8()?)?,
             },
             pin: ChunkPin::default(),
@@ -121,4 +121,43 @@ fn decode_segment(r: &mut Reader) -> Option<Segment> {
         segment.push_copy(&tail);
     }
     Some(segment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A checkpoint of one log with one segment: its placed bytes, and where its chunk begins in the
+    /// segment and in the file.
+    fn checkpoint(placed: u64, start: u64, pos: u64) -> Bytes {
+        let mut out = Vec::new();
+        out.u32(VERSION);
+        out.u64(1);
+        out.u64(7);
+        let label = super::super::LogLabel {
+            topic: "orders".into(),
+            topic_id: crate::base::TopicId([7; 16]),
+            partition: 0,
+        };
+        encode_label(&label, &mut out);
+        out.u32(0);
+        out.u32(1);
+        out.i64(0);
+        out.u8(1);
+        out.u64(placed);
+        out.u64(placed);
+        out.u32(1);
+        out.u64(start);
+        out.u64(pos);
+        out.u8(Class::Large.code());
+        out.into()
+    }
+
+    #[test]
+    fn positions_that_would_overflow_are_refused() {
+        assert!(decode(checkpoint(4096, 0, 4 << 20)).is_some());
+        assert!(decode(checkpoint(u64::MAX, 0, 4 << 20)).is_none());
+        assert!(decode(checkpoint(4096, u64::MAX, 4 << 20)).is_none());
+        assert!(decode(checkpoint(4096, 0, u64::MAX)).is_none());
+    }
 }

@@ -94,10 +94,10 @@ impl Superblock {
             store: StoreId(r.u16()?),
             uuid: r.u64()?,
             journal_bytes: r.u64()?,
-            generation: r.u64()?,
-            chunks_end: r.u64()?,
-            flush: FlushSeq(r.u64()?),
-            ring_pos: r.u64()?,
+            generation: r.size()?,
+            chunks_end: r.size()?,
+            flush: FlushSeq(r.size()?),
+            ring_pos: r.size()?,
             chain: r.u32()?,
             checkpoint_len: r.u64()?,
             checkpoint_crc: r.u32()?,
@@ -113,7 +113,7 @@ impl Superblock {
             return None;
         }
         for _ in 0..chunks {
-            let pos = r.u64()?;
+            let pos = r.size()?;
             let class = Class::from_code(r.u8()?)?;
             superblock.checkpoint_chunks.push(Chunk { pos, class });
         }

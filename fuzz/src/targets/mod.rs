@@ -1,9 +1,12 @@
 //! The decoders under attack, one file each.
 
 mod batch;
+mod checkpoint;
 mod fetch;
 mod frame;
+mod journal;
 mod produce;
+mod superblock;
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -46,7 +49,15 @@ const DECODING: Memory = Memory {
 };
 
 /// Every target.
-pub const TARGETS: &[Target] = &[frame::TARGET, produce::TARGET, fetch::TARGET, batch::TARGET];
+pub const TARGETS: &[Target] = &[
+    frame::TARGET,
+    produce::TARGET,
+    fetch::TARGET,
+    batch::TARGET,
+    journal::TARGET,
+    checkpoint::TARGET,
+    superblock::TARGET,
+];
 
 /// An outcome from anything printable: errors say what they stumbled over, and where. Only the
 /// first number counts, which is where, and only if it is short: otherwise every input would be

@@ -1,0 +1,259 @@
+//! What the fuzzer needs of the store's own formats, which are nobody else's
+//! business: each decoder run on given bytes, with what must hold of whatever it
+//! accepts, and good inputs to start from.
+//!
+//! The functions panic where an assertion does not hold. What they return tells
+//! outcomes apart, and means nothing else.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::api::{FlushSeq, LogLabel};
+use super::chunks::{Chunk, Class};
+use super::journal::{self, Entry, Header};
+use super::map::{Extent, LogEntry, Map};
+use super::snapshot::{self, Snapshot};
+use super::superblock::{CHECKPOINT_CHUNKS_MAX, Superblock};
+use crate::base::{BLOCK, IdMap, LogId, Offset, StoreId, TopicId};
+
+/// Counts are told apart up to here, so that longer inputs are not new for ever.
+const COUNT_MAX: usize = 15;
+
+/// Reads a journal record. What parses is written again, byte for byte the same.
+pub fn journal(record: &Bytes) -> u64 {
+    let header = Header::decode(record);
+    let sealed = header
+        .as_ref()
+        .is_some_and(|header| journal::crc_is_right(header, record));
+    if let Some(header) = header.filter(|_| sealed) {
+        let mut again = record.to_vec();
+        let crc = header.seal(&mut again);
+        let read = Header::decode(&again.into());
+        assert_eq!(read, Some(Header { crc, ..header }));
+    }
+    let parsed = journal::entries(record).map(|entries| {
+        let body = &record[journal::HEADER.min(record.len())..];
+        let mut again = Vec::with_capacity(body.len());
+        entries.iter().for_each(|entry| entry.encode(&mut again));
+        assert_eq!(again, body, "entries read and written again");
+        entries.iter().fold(count(entries.len()), |kinds, entry| {
+            kinds | 1 << (4 + kind(entry))
+        })
+    });
+    let state = u64::from(header.is_some()) << 1 | u64::from(sealed);
+    parsed.map_or(state, |parsed| (parsed << 3) | 4 | state)
+}
+
+fn kind(entry: &Entry) -> u32 {
+    match entry {
+        Entry::Create { .. } => 0,
+        Entry::Delete { .. } => 1,
+        Entry::Roll { .. } => 2,
+        Entry::DropBefore { .. } => 3,
+        Entry::Note { .. } => 4,
+        Entry::Inline { .. } => 5,
+        Entry::Ref { .. } => 6,
+    }
+}
+
+/// Reads the content of a checkpoint. What parses is read the same after it was written again, and its
+/// segments can be read from end to end.
+pub fn checkpoint(content: &Bytes) -> u64 {
+    let Some(read) = snapshot::decode(content.clone()) else {
+        return 0;
+    };
+    let logs = encoded_logs(&read);
+    let states = read.states.iter().cloned().collect();
+    let again = snapshot::encode(&read.map, &states);
+    assert!(again.len() <= content.len(), "it grew");
+    let again = snapshot::decode(again.into()).expect("our own checkpoint");
+    assert_eq!(encoded_logs(&again), logs);
+
+    let segments = || read.map.logs.values().flat_map(|log| &log.segments);
+    for segment in segments() {
+        let memory: usize = segment
+            .memory(segment.placed, segment.len)
+            .map(|part| part.len())
+            .sum();
+        assert_eq!(memory as u64, segment.len - segment.placed);
+        for pos in [0, segment.placed, segment.len, u64::MAX] {
+            // Whatever it finds, it is an extent that begins no later.
+            let found = segment.extent_at(pos);
+            assert!(found.is_none_or(|(extent, end)| extent.start <= pos && pos < end));
+        }
+    }
+    let in_chunks = segments().map(|segment| segment.extents.len()).sum();
+    let in_memory = segments().filter(|s| s.placed < s.len).count();
+    let counts = [read.states.len(), segments().count(), in_chunks, in_memory];
+    counts
+        .into_iter()
+        .fold(1, |outcome, n| (outcome << 4) | count(n))
+}
+
+/// Each log by itself as a checkpoint, since the order of the logs is not fixed.
+fn encoded_logs(snapshot: &Snapshot) -> BTreeMap<LogId, Vec<u8>> {
+    let states: IdMap<LogId, Bytes> = snapshot.states.iter().cloned().collect();
+    let alone = |log: &LogEntry| {
+        let mut map = Map::default();
+        map.logs.insert(log.id, log.clone());
+        snapshot::encode(&map, &states)
+    };
+    let logs = snapshot.map.logs.values();
+    logs.map(|log| (log.id, alone(log))).collect()
+}
+
+/// Reads a superblock. What is accepted is read the same after it was written again, and says nothing
+/// that cannot be.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn superblock(block: &Bytes) -> Result<u64, &'static str> {
+    let read = Superblock::decode(block)?;
+    assert_eq!(Superblock::decode(&read.encode()).as_ref(), Ok(&read));
+    assert!(read.journal_bytes >= BLOCK as u64);
+    assert!(read.checkpoint_chunks.len() <= CHECKPOINT_CHUNKS_MAX);
+    Ok(count(read.checkpoint_chunks.len()))
+}
+
+fn count(n: usize) -> u64 {
+    n.min(COUNT_MAX) as u64
+}
+
+/// Journal records: none, one and all of the kinds of entries.
+#[must_use]
+pub fn journal_corpus() -> Vec<Vec<u8>> {
+    let all = entries();
+    let mut groups: Vec<&[Entry]> = vec![&[], &all];
+    groups.extend(all.chunks(1));
+    let sealed = |entries: &[Entry]| {
+        let mut record = vec![0; journal::HEADER];
+        entries.iter().for_each(|entry| entry.encode(&mut record));
+        let header = Header {
+            crc: 0,
+            uuid: 1,
+            seq: FlushSeq(2),
+            durable: FlushSeq(1),
+            chain: 3,
+            len: 0,
+            boot: 4,
+        };
+        header.seal(&mut record);
+        record
+    };
+    groups.into_iter().map(sealed).collect()
+}
+
+fn entries() -> Vec<Entry> {
+    let log = LogId(4);
+    vec![
+        Entry::Create {
+            log,
+            first: Offset(0),
+            label: label(2),
+        },
+        Entry::Inline {
+            log,
+            pos: 0,
+            bytes: Bytes::from_static(b"a batch of records"),
+        },
+        Entry::Roll {
+            log,
+            base: Offset(9),
+        },
+        Entry::Ref {
+            log,
+            pos: 0,
+            len: 4096,
+            crc: 1,
+            chunk: chunk(1),
+            chunk_start: 0,
+        },
+        Entry::DropBefore {
+            log,
+            base: Offset(9),
+        },
+        Entry::Note {
+            log,
+            note: Bytes::from_static(b"a note"),
+        },
+        Entry::Delete { log },
+    ]
+}
+
+fn label(partition: i32) -> LogLabel {
+    LogLabel {
+        topic: "orders".into(),
+        topic_id: TopicId([7; 16]),
+        partition,
+    }
+}
+
+fn chunk(region: u64) -> Chunk {
+    let class = Class::ALL[region as usize % Class::ALL.len()];
+    Chunk {
+        pos: region << 22,
+        class,
+    }
+}
+
+/// Checkpoints of no log, an empty one and some with segments in chunks and in memory.
+#[must_use]
+pub fn checkpoint_corpus() -> Vec<Vec<u8>> {
+    (0..4)
+        .map(|logs| {
+            let mut map = Map::default();
+            let mut states = IdMap::default();
+            for id in 0..logs {
+                map.logs.insert(LogId(id), log(id));
+                states.insert(LogId(id), Bytes::from(vec![b's'; id as usize * 5]));
+            }
+            snapshot::encode(&map, &states)
+        })
+        .collect()
+}
+
+/// A log that was rolled `n` times. The sealed segments are in chunks, the active one is also in memory.
+fn log(n: u64) -> LogEntry {
+    let mut log = LogEntry::new(LogId(n), label(n as i32), Offset(0));
+    for roll in 0..n {
+        let active = log.active();
+        active.add_extent(Extent {
+            start: 0,
+            chunk: chunk(n * 10 + roll),
+            pin: Default::default(),
+        });
+        active.len = 5000;
+        active.placed = 5000;
+        active.filled = 5000;
+        log.roll(Offset(100 * (roll as i64 + 1)));
+    }
+    if n > 0 {
+        log.active().push_copy(b"bytes that are in no chunk yet");
+    }
+    log
+}
+
+/// Superblocks: of a new store, with a small checkpoint, with one as large as it can be.
+#[must_use]
+pub fn superblock_corpus() -> Vec<Vec<u8>> {
+    [0, 2, CHECKPOINT_CHUNKS_MAX as u64]
+        .into_iter()
+        .map(|chunks| {
+            let superblock = Superblock {
+                store: StoreId(3),
+                uuid: 7,
+                journal_bytes: 1 << 20,
+                generation: chunks,
+                chunks_end: (chunks + 2) << 22,
+                flush: FlushSeq(100),
+                ring_pos: 2 * BLOCK as u64,
+                chain: 0xdead_beef,
+                checkpoint_len: chunks * Class::Small.bytes(),
+                checkpoint_crc: 5,
+                checkpoint_chunks: (1..=chunks).map(chunk).collect(),
+            };
+            superblock.encode().to_vec()
+        })
+        .collect()
+}
