@@ -24,6 +24,9 @@ use crate::config::{BrokerConfig, Endpoint};
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+/// How long a port may still be taken. The kernel tears io_uring instances down in the background, so
+/// the listeners of a broker that was killed outlive its process by some milliseconds.
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(3);
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
 
@@ -246,7 +249,7 @@ fn listen(
             // The first socket claims the port for itself, so that a broker already there is
             // found out rather than shared with.
             if sockets.len() == index && address.port() == 0 || addresses.len() == index {
-                let first = bind(address, false).map_err(fail)?;
+                let first = claim(address).map_err(fail)?;
                 address = first.local_addr().map_err(fail)?;
                 addresses.push(address);
             }
@@ -272,6 +275,19 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
+}
+
+/// Binds a port that nobody else has, waiting a little for one that is just being given up.
+fn claim(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + PORT_FREE_WITHIN;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
