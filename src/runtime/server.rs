@@ -24,8 +24,9 @@ use crate::config::{BrokerConfig, Endpoint};
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long the port of a broker that was just killed may take to become free.
-const CLAIM_WITHIN: Duration = Duration::from_secs(3);
+/// How long a port may still be taken. The kernel tears io_uring instances down in the background, so
+/// the listeners of a broker that was killed outlive its process by some milliseconds.
+const PORT_FREE_WITHIN: Duration = Duration::from_secs(3);
 /// Connections that the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
 
@@ -259,20 +260,6 @@ fn listen(
     Ok((addresses, by_shard))
 }
 
-/// Binds a port for this process alone. The kernel takes apart the rings of a process that was killed, and
-/// with them its listening sockets, some time after the process is gone: a restart at once waits for that.
-fn claim(address: SocketAddr) -> io::Result<TcpListener> {
-    let until = Instant::now() + CLAIM_WITHIN;
-    loop {
-        match bind(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            result => return result,
-        }
-    }
-}
-
 fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
     if endpoint.host.is_empty() {
         // Both families through one socket, where the machine has IPv6 at all.
@@ -288,6 +275,19 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
+}
+
+/// Binds a port that nobody else has, waiting a little for one that is just being given up.
+fn claim(address: SocketAddr) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + PORT_FREE_WITHIN;
+    loop {
+        match bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
