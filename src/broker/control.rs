@@ -403,17 +403,18 @@ impl Control {
     }
 }
 
-/// Whether the metadata log takes these records. What makes the store fuller has to leave room for what
-/// makes it emptier.
+/// Whether the metadata log takes these records. What makes the store fuller has to leave room for the
+/// rest; what makes it emptier is always taken.
 fn has_room(owner: &Owner, records: &[MetadataRecord], bytes: usize) -> bool {
     /// The least that a new partition takes.
     const PARTITION_BYTES: usize = 16 << 10;
+    let removes = |record: &MetadataRecord| matches!(record, MetadataRecord::RemoveTopic { .. });
     let partitions = records
         .iter()
         .filter(|record| matches!(record, MetadataRecord::Partition(_)))
         .count();
     let bytes = bytes + partitions * PARTITION_BYTES;
-    owner.has_room(METADATA_LOG, bytes, partitions > 0)
+    records.iter().any(removes) || owner.has_room(METADATA_LOG, bytes, partitions > 0)
 }
 
 /// The store is full: the client is told by the end of its connection, since the answer that is ready

@@ -57,7 +57,8 @@ impl Log {
     /// its timestamps, which stay as they are; control batches are welcome.
     ///
     /// # Errors
-    /// As [`append`](Self::append), without MESSAGE_TOO_LARGE and INVALID_TIMESTAMP.
+    /// As [`append`](Self::append), without MESSAGE_TOO_LARGE and INVALID_TIMESTAMP. Nor does it ask whether
+    /// there is room: the caller does where a full store is a reason to refuse.
     pub fn append_internal(
         &mut self,
         now: Now,
@@ -92,11 +93,7 @@ impl Log {
         {
             return Ok(self.duplicate_of(&original));
         }
-        let has_room = match origin {
-            Origin::Client => store.has_room_for_clients(batch.len()),
-            Origin::Internal => store.has_room(batch.len()),
-        };
-        if !has_room {
+        if origin == Origin::Client && !store.has_room_for_clients(batch.len()) {
             return Err(store_full());
         }
         let mut batch = batch;
@@ -108,9 +105,13 @@ impl Log {
             store.roll(self.id, self.end);
             self.start_segment(self.end, now.wall_ms);
         }
-        let flush = store
-            .append(self.id, batch, entry.base_offset, entry.epoch)
-            .map_err(|_| store_full())?;
+        let (base, epoch) = (entry.base_offset, entry.epoch);
+        let flush = match origin {
+            Origin::Client => store
+                .append(self.id, batch, base, epoch)
+                .map_err(|_| store_full())?,
+            Origin::Internal => store.append_anyway(self.id, batch, base, epoch),
+        };
         self.record_entry(&entry, now.wall_ms, flush);
         Ok(Appended {
             base_offset: entry.base_offset,

@@ -43,7 +43,7 @@ pub enum What {
     Recovered,
     /// A shard said that the process must stop: a = shard, b = status.
     Fatal,
-    /// The wall clock jumped: a = milliseconds, as i64.
+    /// The wall clock jumped: a = its new lead over virtual time, ms.
     WallJump,
     /// Bits of a store were flipped: a = store, b = position.
     Rot,

@@ -185,7 +185,10 @@ struct World {
     plan: Plan,
     steps: u64,
     rng: Rng,
+    /// Virtual time, ns.
     time: u64,
+    /// Wall clock at the beginning.
+    wall_ms: i64,
     /// Events in the current millisecond.
     burst: (u64, u64),
     events: Queue<Event>,
@@ -230,6 +233,7 @@ impl World {
             outputs: Vec::new(),
             steps: options.steps,
             time: 0,
+            wall_ms,
             burst: (0, 0),
             plan,
             rng,
@@ -339,9 +343,10 @@ impl World {
             self.cut_one();
         }
         if jump {
-            let ms = self.rng.below(1_200_000) as i64 - 600_000;
-            self.node.wall_lead_ms += ms;
-            self.trace.note(self.time, What::WallJump, ms as u64, 0);
+            // Not farther apart than timestamps from before a jump may lie in the future.
+            let lead_ms = self.wall_ms + self.rng.below(3_000_000) as i64;
+            self.node.wall_lead_ms = lead_ms;
+            self.trace.note(self.time, What::WallJump, lead_ms as u64, 0);
         }
         if crash && self.node.state != State::Down {
             self.crash();

@@ -228,13 +228,25 @@ impl Store {
         if !self.has_room(batch.len()) {
             return Err(StoreFull);
         }
+        Ok(self.append_anyway(log, batch, base_offset, epoch))
+    }
+
+    /// As [`append`](Self::append), whether there is room or not: for the few bytes by which a full store
+    /// is told to become emptier.
+    pub fn append_anyway(
+        &mut self,
+        log: LogId,
+        batch: Bytes,
+        base_offset: Offset,
+        epoch: LeaderEpoch,
+    ) -> FlushSeq {
         self.unplaced_bytes += batch.len() as u64;
-        Ok(self.push_item(Item::Append {
+        self.push_item(Item::Append {
             log,
             batch,
             base_offset,
             epoch,
-        }))
+        })
     }
 
     /// Whether the store takes this many bytes more of clients' records. What the broker itself has to

@@ -172,8 +172,8 @@ impl Consumer {
                         self.positions.insert(at, next);
                     }
                     ErrorCode::OffsetOutOfRange => self.out_of_range.push(at),
-                    // A read of the file failed.
-                    ErrorCode::KafkaStorageError if ctx.shared.phase == Phase::Busy => {}
+                    // A read of the file failed, maybe at the very end of the busy phase.
+                    ErrorCode::KafkaStorageError if ctx.shared.phase != Phase::Audit => {}
                     error => {
                         let what = format!("{at}: fetch of {position} was answered {error}");
                         ctx.oracle.fail("GoodFetchesAreAnswered", what);
