@@ -346,7 +346,8 @@ impl World {
             // Not farther apart than timestamps from before a jump may lie in the future.
             let lead_ms = self.wall_ms + self.rng.below(3_000_000) as i64;
             self.node.wall_lead_ms = lead_ms;
-            self.trace.note(self.time, What::WallJump, lead_ms as u64, 0);
+            self.trace
+                .note(self.time, What::WallJump, lead_ms as u64, 0);
         }
         if crash && self.node.state != State::Down {
             self.crash();
