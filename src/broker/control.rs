@@ -24,6 +24,8 @@ use crate::controller::{Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
 
+/// What the batch of a few metadata records takes at most.
+pub(super) const BATCH_BYTES: usize = 64 << 10;
 const METADATA: i16 = 3;
 const INIT_PRODUCER_ID: i16 = 22;
 
@@ -230,7 +232,8 @@ impl Control {
         };
         let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
         let records = admin::auto_create(&mut ctx, &names);
-        if names.is_empty() || records.is_empty() {
+        // In a full store the topic stays unknown, which is an answer; the connection goes on.
+        if names.is_empty() || records.is_empty() || !has_room(owner, &records, BATCH_BYTES) {
             return false;
         }
         let call = ControlCall {
@@ -405,7 +408,7 @@ impl Control {
 
 /// Whether the metadata log takes these records. What makes the store fuller has to leave room for the
 /// rest; what makes it emptier is always taken.
-fn has_room(owner: &Owner, records: &[MetadataRecord], bytes: usize) -> bool {
+pub(super) fn has_room(owner: &Owner, records: &[MetadataRecord], bytes: usize) -> bool {
     /// The least that a new partition takes.
     const PARTITION_BYTES: usize = 16 << 10;
     let removes = |record: &MetadataRecord| matches!(record, MetadataRecord::RemoveTopic { .. });
