@@ -143,10 +143,13 @@ impl Store {
     /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
     fn fill(&mut self, todo: &mut VecDeque<(u64, Bytes)>) -> Vec<(LogId, Offset, u64)> {
         let mut filled = Vec::new();
+        let leave = self.leave();
         for log in self.map.logs.values_mut() {
             for segment in &mut log.segments {
                 let (from, to) = (segment.placed, segment.fill_target());
-                if from >= to || !ensure_extents(&mut self.chunks, segment, from, block_ceil(to)) {
+                let chunks = &mut self.chunks;
+                // What gets no chunk stays in memory and goes into the checkpoint itself.
+                if from >= to || !ensure_extents(chunks, leave, segment, from, block_ceil(to)) {
                     continue;
                 }
                 let mut pos = from;

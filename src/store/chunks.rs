@@ -68,6 +68,15 @@ pub(super) struct Chunk {
     pub class: Class,
 }
 
+/// What the bytes of logs leave of the free space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Leave {
+    /// For checkpoints, always: without one nothing is ever free again.
+    pub checkpoints: u64,
+    /// For what waits for its place, as long as a smaller chunk does too.
+    pub waiting: u64,
+}
+
 /// The free chunks, and how far the area reaches.
 #[derive(Debug)]
 pub(super) struct Chunks {
@@ -153,6 +162,19 @@ impl Chunks {
             .rev()
             .filter(|smaller| *smaller < class)
             .find_map(|smaller| self.take(smaller))
+    }
+
+    /// As [`take_up_to`](Self::take_up_to), for the bytes of a log: a large chunk is taken only if all that
+    /// waits could still be placed in small ones, a small one only if checkpoints have their space.
+    pub fn take_for_log(&mut self, wanted: Class, leave: Leave) -> Option<Chunk> {
+        let there = self.free_bytes + self.growable_bytes();
+        let fits = |class: &Class| {
+            let waiting = if *class == Class::Small { 0 } else { leave.waiting };
+            there >= leave.checkpoints + waiting + class.bytes()
+        };
+        let mut classes = Class::ALL.into_iter().rev().filter(|c| *c <= wanted);
+        let class = classes.find(fits)?;
+        self.take_up_to(class)
     }
 
     /// Gives a chunk back for reuse. The caller knows that nothing refers to it any more.

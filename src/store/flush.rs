@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::api::{ChunkPin, DiskError, FlushSeq, StoreEvent};
-use super::chunks::{Chunk, Class};
+use super::chunks::{Chunk, Class, Leave};
 use super::codec::Put;
 use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
 use super::layout::{RING_START, block_ceil, block_floor};
@@ -358,6 +358,7 @@ impl Store {
     /// Writes the unfilled remainder and the run as whole blocks into chunks; what fills no block goes
     /// inline. Returns false, with nothing changed, if there is no chunk to be had.
     fn place_bulk(&mut self, run: &Run, build: &mut Build) -> bool {
+        let leave = self.leave();
         let Some(log) = self.map.logs.get_mut(&run.log) else {
             return false;
         };
@@ -365,7 +366,7 @@ impl Store {
         let (base, from, old_len) = (segment.base, segment.placed, segment.len);
         let new_len = old_len + run.bytes as u64;
         let to = block_floor(new_len);
-        if !ensure_extents(&mut self.chunks, segment, from, to)
+        if !ensure_extents(&mut self.chunks, leave, segment, from, to)
             || segment.extents_in(from, to) > REFS_MAX
         {
             return false;
@@ -559,9 +560,10 @@ impl Store {
     }
 }
 
-/// Makes sure that `[from, to)` of a segment has chunks.
+/// Makes sure that `[from, to)` of a segment has chunks, or changes nothing and returns false.
 pub(super) fn ensure_extents(
     chunks: &mut super::Chunks,
+    leave: Leave,
     segment: &mut Segment,
     from: u64,
     to: u64,
@@ -574,7 +576,7 @@ pub(super) fn ensure_extents(
             continue;
         }
         let class = Class::for_growth(segment.chunk_bytes(), to - pos);
-        let Some(chunk) = chunks.take_up_to(class) else {
+        let Some(chunk) = chunks.take_for_log(class, leave) else {
             segment.extents.retain(|e| !added.contains(&e.chunk));
             for chunk in added {
                 chunks.free(chunk);

@@ -35,7 +35,7 @@ pub use recover::{RecoverError, RecoveryReport};
 
 use ahead::Ahead;
 use checkpoint::Checkpoint;
-use chunks::{Chunk, Chunks};
+use chunks::{Chunk, Chunks, Class, Leave};
 use flush::{Flight, Item, OpenFlush};
 use journal::Entry;
 use map::Map;
@@ -261,12 +261,19 @@ impl Store {
     /// Whether the store could place this many bytes more, with what checkpoints need kept in reserve.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        /// What one log may waste by the rounding of its chunks.
-        const ROUNDING: u64 = 16 << 10;
         let there = self.chunks.free_bytes() + self.chunks.growable_bytes();
-        let checkpoints = 2 * self.superblock.checkpoint_len + layout::REGION / 2;
-        let logs = self.map.logs.len() as u64 * ROUNDING / 4;
-        there >= checkpoints + 2 * self.unplaced_bytes + logs + 2 * bytes as u64 + ROUNDING
+        let leave = self.leave();
+        let bytes = (bytes as u64).saturating_mul(2);
+        there >= bytes.saturating_add(leave.checkpoints + leave.waiting)
+    }
+
+    /// What the bytes of logs have to leave of the free space.
+    fn leave(&self) -> Leave {
+        let small = Class::Small.bytes();
+        Leave {
+            checkpoints: 2 * self.superblock.checkpoint_len + layout::REGION / 2,
+            waiting: 2 * self.unplaced_bytes + (self.map.logs.len() as u64 + 1) * small,
+        }
     }
 
     fn push_entry(&mut self, entry: Entry) -> FlushSeq {

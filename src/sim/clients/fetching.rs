@@ -102,7 +102,18 @@ pub fn read(
     from: i64,
     fetched: &FetchedPartition,
 ) -> i64 {
-    let (records, problem) = opened(&fetched.records, from);
+    let (mut records, mut problem) = opened(&fetched.records, from);
+    if ctx.shared.rotten {
+        // A batch's base offset is outside of its CRC, in Kafka as here: of that damage a consumer sees
+        // only that offsets do not follow each other.
+        let mut expected = from..;
+        let intact = |record: &&Placed| expected.next() == Some(record.offset);
+        let intact = records.iter().take_while(intact).count();
+        if intact < records.len() {
+            problem = Some("offsets do not follow each other".to_owned());
+            records.truncate(intact);
+        }
+    }
     if let Some(problem) = problem {
         if ctx.shared.rotten {
             ctx.shared.damage_seen += 1;
