@@ -34,6 +34,9 @@ pub enum Command {
     Search(SearchArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
+    /// Stand in for a broker: answer every produce, store nothing. The generator's own limit is
+    /// what `produce` reaches against it
+    Sink(SinkArgs),
     /// Measure the disk: files per partition against one store
     Disk(DiskArgs),
 }
@@ -342,6 +345,23 @@ pub enum Mode {
     Replay,
     /// From the end on
     Tail,
+}
+
+/// `sink`
+#[derive(Args, Clone, Debug)]
+pub struct SinkArgs {
+    /// Address and port
+    #[arg(long, default_value = "127.0.0.1:9192")]
+    pub listen: String,
+    /// Partitions that every topic seems to have
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub partitions: i32,
+    /// Core to pin to
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Seconds to run; until it is killed if absent
+    #[arg(long)]
+    pub seconds: Option<u64>,
 }
 
 /// `verify`

@@ -39,6 +39,7 @@ mod report;
 mod requests;
 mod search;
 mod sender;
+mod sink;
 mod socket;
 mod stamp;
 mod stats;
@@ -64,7 +65,8 @@ fn main() -> ExitCode {
         Command::Mixed(args) => (args.load.json.clone(), e2e::run_mixed(args)),
         Command::Search(args) => (args.e2e.load.json.clone(), search::run(args)),
         Command::Verify(args) => (args.json.clone(), verify::run(args)),
-        Command::Disk(args) => return print_disk(args),
+        Command::Disk(args) => return tell(disk::run(args).map_err(|e| e.to_string())),
+        Command::Sink(args) => return tell(sink::run(args).map(|()| "")),
     };
     let saved = result.and_then(|report| {
         print!("{report}");
@@ -81,10 +83,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_disk(args: &disk::DiskArgs) -> ExitCode {
-    match disk::run(args) {
-        Ok(table) => {
-            print!("{table}");
+/// Prints what came out of a subcommand that makes no report.
+fn tell<T: std::fmt::Display>(result: Result<T, String>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(error) => {
