@@ -34,6 +34,8 @@ pub enum Command {
     Search(SearchArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
+    /// Put results (files of --json) side by side
+    Compare(CompareArgs),
     /// Stand in for a broker: answer every produce, store nothing. The generator's own limit is
     /// what `produce` reaches against it
     Sink(SinkArgs),
@@ -91,6 +93,10 @@ pub struct LoadArgs {
     /// Write the result to this file as JSON, with every second and its latencies
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write the result to this file as an HTML page with pictures: percentile curve, latency and
+    /// throughput over time, heat map, environment
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the latencies of every second to this file as an HdrHistogram interval log (V2), one
     /// tag per kind of latency, in nanoseconds
     #[arg(long, value_name = "FILE")]
@@ -345,6 +351,20 @@ pub enum Mode {
     Replay,
     /// From the end on
     Tail,
+}
+
+/// `compare`
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Files written by --json
+    #[arg(required = true)]
+    pub results: Vec<PathBuf>,
+    /// What to call them, comma-separated; the names of the files if absent
+    #[arg(long, value_delimiter = ',')]
+    pub names: Vec<String>,
+    /// Write a page with all of them over each other to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// `sink`

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use crate::args::{LoadArgs, TopicArgs};
 use crate::book::Book;
 use crate::client::{Cluster, Conn, EARLIEST, LATEST, list_offsets};
+use crate::environment;
 use crate::layout::{self, Layout};
 use crate::plan::{Assignment, assign};
 use crate::procfs::{self, Usage};
@@ -143,6 +144,7 @@ pub fn run<J: Job>(
         clients.push((socket, client));
     }
     let connections = clients.len();
+    let environment = environment::describe(&mut site.cluster, load);
     let seconds = Duration::from_secs;
     let window = Window::new(
         seconds(load.warmup),
@@ -177,11 +179,15 @@ pub fn run<J: Job>(
             topics => format!("{} topics, {partitions} partitions", topics.len()),
         },
     );
+    if load.warmup > 0 {
+        report.count("warmup_s", load.warmup);
+    }
     report.text(
         "generator",
         format!("{connections} connections, {threads} threads"),
     );
     let outcome = crate::summary::sum_up(&mut report, job, &measured?, &worked, &site.counters);
+    report.section("environment", environment);
     report.timeline(&timeline, job.kinds(), &window);
     if let Some(path) = &load.hdr_log {
         crate::hdrlog::write(path, &timeline, job.kinds(), &window)?;
