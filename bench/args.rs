@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
 
 use crate::disk::DiskArgs;
-use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines};
+use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines, read_whole};
 use crate::units::{parse_bytes, parse_cores, parse_pair};
 
 /// Load generator and verifier for Kafka brokers.
@@ -32,6 +32,9 @@ pub enum Command {
     /// Find the highest rate at which p99 stays under a bound and nothing is lost: e2e runs in
     /// open loop, bisected
     Search(SearchArgs),
+    /// Run a workload file of the OpenMessaging Benchmark as e2e; batch, linger, acks and codec are
+    /// options, as they belong to drivers there
+    Omb(OmbArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
     /// Put results (files of --json) side by side
@@ -120,8 +123,11 @@ pub struct RecordArgs {
     /// Take the values from the lines of this file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["record_bytes", "compressibility"])]
     pub payload_file: Option<PathBuf>,
-    /// Share of each value that compression can remove, 0 to 1. Default: letters like those of
-    /// text, of which compression removes about half
+    /// Take the file as one value instead of its lines.
+    #[arg(skip)]
+    pub payload_whole: bool,
+    /// Share of each value that compression can remove, 0 to 1. Default: random letters, of
+    /// which gzip and zstd remove about half and lz4 and snappy nothing
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub compressibility: Option<f64>,
     /// Compression of the batches: none, gzip, snappy, lz4 or zstd
@@ -190,6 +196,7 @@ impl SendArgs {
         }
         let record = &self.record;
         let content = match (&record.payload_file, record.compressibility) {
+            (Some(path), _) if record.payload_whole => read_whole(path)?,
             (Some(path), _) => read_lines(path)?,
             (None, Some(same)) => Content::Mixed { same },
             (None, None) => Content::Text,
@@ -248,6 +255,10 @@ pub struct E2eArgs {
     /// Connections of each consumer; at least one per broker that leads a partition
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub consumer_connections: u32,
+    /// Consumers wait until this many bytes have been sent and then catch up: how long that takes
+    /// is told
+    #[arg(long, default_value = "0", value_parser = parse_bytes)]
+    pub backlog_bytes: u64,
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -271,6 +282,20 @@ pub struct SearchArgs {
     /// Stop when the answer is known to within this share
     #[arg(long, default_value_t = 0.05, value_parser = parse_share)]
     pub precision: f64,
+}
+
+/// `omb`
+#[derive(Args, Clone, Debug)]
+pub struct OmbArgs {
+    /// The workload file
+    pub workload: PathBuf,
+    /// Seconds to measure instead of testDurationMinutes; --warmup then counts instead of
+    /// warmupDurationMinutes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub test_seconds: Option<u64>,
+    /// What the file says nothing about. What it does say overrides these.
+    #[command(flatten)]
+    pub e2e: E2eArgs,
 }
 
 /// Which latency a search looks at.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millrace::base::Rng;
@@ -24,6 +24,11 @@ use crate::sender::{Sender, Source, groups};
 use crate::stamp::{Reading, STAMP_BYTES, Stamp};
 use crate::stats::{Counters, Kind, Window};
 use crate::walk;
+
+/// How often a consumer that waits for a backlog looks whether it is there.
+const BACKLOG_LOOK: Duration = Duration::from_millis(10);
+/// Consumers have caught up when not more than one in so many records is still to be read.
+const CAUGHT_UP_SHARE: u64 = 1000;
 
 /// Runs `e2e`.
 pub fn run(args: &E2eArgs) -> Result<Report, String> {
@@ -83,6 +88,15 @@ impl E2eJob<'_> {
         report.count("records_lost", lost);
         if self.run.is_some() {
             report.count("records_again_or_out_of_order", late);
+        }
+        if self.args.backlog_bytes > 0 {
+            report.count("backlog_bytes", self.args.backlog_bytes);
+            match outcome.counters.catch_up() {
+                Some(time) => report.number("backlog_caught_up_s", time.as_secs_f64()),
+                None => report.warn(String::from(
+                    "the consumers did not catch up with the backlog",
+                )),
+            }
         }
         outcome.lost = lost;
         if lost > 0 && self.args.send.acks != Acks::None {
@@ -156,7 +170,10 @@ impl Job for E2eJob<'_> {
                 };
                 let ranges = assignment.slots.iter().map(|&slot| range(slot)).collect();
                 let fetcher = Fetcher::new(&conn, &site.layout, &self.args.fetch, ranges)?;
-                parties.push((conn, Party::Reader(Reader::new(fetcher, self.run, site))));
+                let mut reader = Reader::new(fetcher, self.run, site);
+                reader.backlog = (self.args.backlog_bytes > 0)
+                    .then_some((self.args.backlog_bytes, self.args.fanout.into()));
+                parties.push((conn, Party::Reader(reader)));
             }
         }
         let senders = senders
@@ -218,6 +235,8 @@ impl Client for Party {
 pub struct Reader {
     fetcher: Fetcher,
     asked: Option<Instant>,
+    /// Bytes to let pile up before the first fetch, and readers of everything: until it is read.
+    backlog: Option<(u64, u64)>,
     arrivals: Option<Arrivals>,
     window: Option<Window>,
     counters: Arc<Counters>,
@@ -228,6 +247,7 @@ impl Reader {
         Self {
             fetcher,
             asked: None,
+            backlog: None,
             arrivals: run.map(Arrivals::new),
             window: None,
             counters: Arc::clone(&site.counters),
@@ -240,6 +260,15 @@ impl Reader {
         }
         if self.fetcher.is_waiting() {
             return Next::Answer;
+        }
+        if self.asked.is_none()
+            && let Some((bytes, _)) = self.backlog
+        {
+            let has_piled_up = self.counters.sample(Kind::Produce).bytes >= bytes;
+            if !has_piled_up && !self.counters.closed() {
+                return Next::At(now + BACKLOG_LOOK);
+            }
+            self.counters.catching_up(false, now);
         }
         self.asked = Some(now);
         self.fetcher
@@ -270,7 +299,24 @@ impl Reader {
                 book.latency(Kind::Fetch, asked, now);
             }
         }
+        self.look_whether_caught_up(now);
         Ok(())
+    }
+
+    fn look_whether_caught_up(&mut self, now: Instant) {
+        let Some((_, fanout)) = self.backlog else {
+            return;
+        };
+        let kind = match self.arrivals {
+            Some(_) => Kind::EndToEnd,
+            None => Kind::Fetch,
+        };
+        let sent = self.counters.sample(Kind::Produce).records * fanout;
+        // What comes in meanwhile is always a little ahead.
+        if self.counters.sample(kind).records >= sent - sent / CAUGHT_UP_SHARE {
+            self.counters.catching_up(true, now);
+            self.backlog = None;
+        }
     }
 }
 

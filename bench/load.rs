@@ -299,21 +299,38 @@ impl<J: Job> Watch<'_, J> {
     fn run(&self, workers: &[Worker]) -> Result<Measured, String> {
         let result = self.measure(workers);
         self.counters.close();
-        let limit = if self.window.open {
-            DRAIN_MAX
-        } else {
-            self.patience
-        };
-        let until = Instant::now() + limit;
-        while result.is_ok()
-            && Instant::now() < until
-            && !self.job.is_drained(self.counters)
-            && !self.counters.stopped()
-        {
-            std::thread::sleep(LOOK);
+        if result.is_ok() {
+            self.drain();
         }
         self.counters.stop();
         result
+    }
+
+    /// Waits for what was begun: in open loop a while for answers, and for readers as long as they
+    /// get on; in closed loop until all is there. Never longer than for one answer.
+    fn drain(&self) {
+        let begun = Instant::now();
+        let (mut read, mut moved) = (self.records(), begun);
+        while !self.job.is_drained(self.counters)
+            && !self.counters.stopped()
+            && begun.elapsed() < self.patience.max(DRAIN_MAX)
+            && (!self.window.open || moved.elapsed() < DRAIN_MAX)
+        {
+            std::thread::sleep(LOOK);
+            if self.window.open && begun.elapsed() >= DRAIN_MAX {
+                self.counters.expire();
+            }
+            let now_read = self.records();
+            if now_read != read {
+                (read, moved) = (now_read, Instant::now());
+            }
+        }
+    }
+
+    /// Records of all kinds so far.
+    fn records(&self) -> u64 {
+        let samples = self.counters.samples();
+        samples.iter().map(|sample| sample.records).sum()
     }
 
     fn measure(&self, workers: &[Worker]) -> Result<Measured, String> {

@@ -31,6 +31,7 @@ mod fetcher;
 mod hdrlog;
 mod layout;
 mod load;
+mod omb;
 mod pace;
 mod page;
 mod payload;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         Command::E2e(args) => (Files::of(&args.load), e2e::run(args)),
         Command::Mixed(args) => (Files::of(&args.load), e2e::run_mixed(args)),
         Command::Search(args) => (Files::of(&args.e2e.load), search::run(args)),
+        Command::Omb(args) => (Files::of(&args.e2e.load), omb::run(args)),
         Command::Verify(args) => {
             let json = args.json.clone();
             (Files { json, html: None }, verify::run(args))
