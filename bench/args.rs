@@ -9,9 +9,48 @@ use crate::disk::DiskArgs;
 use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines, read_whole};
 use crate::units::{parse_bytes, parse_cores, parse_pair};
 
+const ABOUT: &str = "Load generator and verifier for any Kafka broker";
+/// What the options of the subcommands do not say.
+const MANUAL: &str = "\
+Closed loop and open loop
+  Without --rate the next request goes out when an answer has come: the highest throughput, and
+  latencies that say little, because a slow broker is asked less. With --rate requests fall due by
+  the clock and latency counts from when each was due, so a broker that stalls pays for everything
+  that had to wait. What was due within the measured seconds counts, whenever it is answered.
+
+What a run tells
+  ack latency     from due to acknowledged
+  e2e latency     from due to read by a consumer, told by the record itself
+  backlog         records that were due and could not be sent yet
+  kept up         whether the backlog at the end was below a quarter of a second
+  records lost    acknowledged and not read: a failure
+  generator headroom   how many times more the generator could have done; it warns below 1.1
+  broker cpu s per gb  CPU-seconds of --broker-pid per GB in and out together
+
+Files
+  --json     everything, with a histogram per second; compare reads it
+  --html     one page with pictures
+  --hdr-log  HdrHistogram interval log
+
+Examples
+  As fast as it goes, generator on core 1:
+    millrace-bench produce --partitions 16 --connections 4 --record-bytes 1K --batch-bytes 64K --cores 1
+  End-to-end latency at 20 000 records/s to two consumers, with pictures:
+    millrace-bench e2e --partitions 8 --connections 4 --rate 20000 --linger-ms 2 --fanout 2 --html run.html
+  The highest rate with p99 below 10 ms:
+    millrace-bench search --partitions 8 --connections 4 --record-bytes 1K --p99-ms 10 --seconds 10
+  Two systems side by side:
+    millrace-bench compare millrace.json kafka.json --html both.html
+  Is everything acknowledged there, also after crashes?
+    millrace-bench verify --idempotent --acks acks.txt; millrace-bench verify --verify-against acks.txt
+  How fast is the generator itself?
+    millrace-bench sink --core 0 & millrace-bench produce --bootstrap 127.0.0.1:9192 --cores 1
+
+Exit status: 0 done and good, 1 done and something was lost, refused or wrong, 2 could not be done.";
+
 /// Load generator and verifier for Kafka brokers.
 #[derive(Debug, Parser)]
-#[command(name = "millrace-bench", version, about, long_about = None)]
+#[command(name = "millrace-bench", version, about = ABOUT, long_about = None, after_long_help = MANUAL)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -48,6 +87,7 @@ pub enum Command {
 
 /// Which topic, where.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Topic")]
 pub struct TopicArgs {
     /// Brokers to ask first, comma-separated host:port
     #[arg(long, default_value = "127.0.0.1:9092")]
@@ -74,6 +114,7 @@ pub struct TopicArgs {
 
 /// How to generate load, how long, and what to report.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
 pub struct LoadArgs {
     /// Connections in all; at least one per broker that leads a partition
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -116,6 +157,7 @@ fn parse_cores_arg(text: &str) -> Result<Cores, String> {
 
 /// What the records look like.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Records")]
 pub struct RecordArgs {
     /// Bytes of a record's value: 100, 1K, or a range as 100..2000, each length as likely
     #[arg(long, default_value = "100")]
@@ -144,6 +186,7 @@ pub struct RecordArgs {
 
 /// How records are sent.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sending")]
 pub struct SendArgs {
     /// Which records.
     #[command(flatten)]
@@ -266,6 +309,7 @@ pub struct E2eArgs {
 
 /// `search`
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Fetching")]
 pub struct SearchArgs {
     /// What to run again and again; --rate is what is searched, so it cannot be given.
     #[command(flatten)]

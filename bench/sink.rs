@@ -2,13 +2,17 @@
 //! What the generator reaches against it is the generator's own limit; a broker that
 //! comes near that is not what was measured.
 
-use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
 use crate::args::SinkArgs;
+use crate::socket::Socket;
 
 const PRODUCE: i16 = 0;
 const METADATA: i16 = 3;
@@ -21,10 +25,12 @@ const APIS: [(i16, i16, i16); 4] = [
     (API_VERSIONS, 0, 3),
     (INIT_PRODUCER_ID, 0, 1),
 ];
-/// Longest request, in bytes.
-const FRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Room for what comes in at once on a connection.
-const INBOX_BYTES: usize = 256 * 1024;
+/// Longest sleep, so that the end of the time given is noticed.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 256;
+/// The event of somebody who wants to connect; connections count from 1.
+const LISTENER: u64 = 0;
 /// The only broker.
 const NODE: i32 = 1;
 
@@ -33,7 +39,6 @@ pub fn run(args: &SinkArgs) -> Result<(), String> {
     let named = |error| format!("cannot listen on {}: {error}", args.listen);
     let listener = TcpListener::bind(&args.listen).map_err(named)?;
     let address = listener.local_addr().map_err(named)?;
-    // Threads inherit it.
     if let Some(core) = args.core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
     {
@@ -47,53 +52,80 @@ pub fn run(args: &SinkArgs) -> Result<(), String> {
         port: address.port(),
         partitions: args.partitions,
     };
-    let accept = move || {
-        for stream in listener.incoming().flatten() {
-            let site = site.clone();
-            // An error means that the other side has gone or is no client of ours.
-            std::thread::spawn(move || drop(serve(stream, &site)));
-        }
-    };
-    match args.seconds {
-        Some(seconds) => {
-            std::thread::spawn(accept);
-            std::thread::sleep(Duration::from_secs(seconds));
-        }
-        None => accept(),
-    }
-    Ok(())
+    let end = args
+        .seconds
+        .map(|s| Instant::now() + Duration::from_secs(s));
+    serve(&listener, &site, end).map_err(|error| format!("sink: {error}"))
 }
 
 /// What Metadata tells: this address, and every topic asked for with so many partitions.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Site {
     host: String,
     port: u16,
     partitions: i32,
 }
 
-fn serve(stream: TcpStream, site: &Site) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut out = stream.try_clone()?;
-    let mut input = BufReader::with_capacity(INBOX_BYTES, stream);
-    let mut body = Vec::new();
-    let mut answers = BytesMut::new();
-    loop {
-        let mut prefix = [0; 4];
-        input.read_exact(&mut prefix)?;
-        let len = u32::from_be_bytes(prefix) as usize;
-        if len > FRAME_BYTES_MAX {
-            return Err(std::io::ErrorKind::InvalidData.into());
+/// One thread for all connections, so that it costs as little as it can.
+fn serve(listener: &TcpListener, site: &Site, end: Option<Instant>) -> std::io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let data = epoll::EventData::new_u64;
+    epoll::add(&poller, listener, data(LISTENER), epoll::EventFlags::IN)?;
+    let mut sockets: HashMap<u64, Socket> = HashMap::new();
+    let mut number = LISTENER;
+    let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS_MAX);
+    while end.is_none_or(|end| Instant::now() < end) {
+        events.clear();
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: i64::from(SLEEP_MAX.subsec_nanos()),
+        };
+        match epoll::wait(&poller, spare_capacity(&mut events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        body.resize(len, 0);
-        input.read_exact(&mut body)?;
-        answer(&body, site, &mut answers).ok_or(std::io::ErrorKind::InvalidData)?;
-        // What came in together is answered together.
-        if input.buffer().len() < 4 {
-            out.write_all(&answers)?;
-            answers.clear();
+        for event in &events {
+            let id = event.data.u64();
+            if id == LISTENER {
+                while let Ok((stream, _)) = listener.accept() {
+                    let socket = Socket::new(stream)?;
+                    number += 1;
+                    epoll::add(&poller, socket.fd(), data(number), epoll::EventFlags::IN)?;
+                    sockets.insert(number, socket);
+                }
+            } else if let Some(socket) = sockets.get_mut(&id)
+                && exchange(socket, site).is_err()
+            {
+                // It has gone, or is no client of ours. Closing it takes it out of the poller.
+                sockets.remove(&id);
+            }
+            // An answer that did not fit goes out when there is room.
+            let flags = event.flags;
+            let was_full = flags.contains(epoll::EventFlags::OUT);
+            if let Some(socket) = sockets.get(&id)
+                && (was_full || socket.is_sending())
+            {
+                let mut flags = epoll::EventFlags::IN;
+                flags.set(epoll::EventFlags::OUT, socket.is_sending());
+                epoll::modify(&poller, socket.fd(), data(id), flags)?;
+            }
         }
     }
+    Ok(())
+}
+
+/// Takes what has come in, and answers it together.
+fn exchange(socket: &mut Socket, site: &Site) -> Result<(), String> {
+    let mut answers = BytesMut::new();
+    let received = socket.receive(|frame| {
+        answer(&frame, site, &mut answers).ok_or_else(|| String::from("not understood"))
+    });
+    if !answers.is_empty() {
+        socket.queue(vec![answers.freeze()]);
+    }
+    socket.flush().map_err(|error| error.to_string())?;
+    received
 }
 
 /// Appends the answer to a request, length prefix included, if there is to be one. `None` if the
@@ -258,17 +290,12 @@ mod tests {
     fn a_client_takes_it_for_a_broker() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            let site = Site {
-                host: String::from("127.0.0.1"),
-                port: address.port(),
-                partitions: 3,
-            };
-            for stream in listener.incoming().flatten() {
-                let site = site.clone();
-                std::thread::spawn(move || drop(serve(stream, &site)));
-            }
-        });
+        let site = Site {
+            host: String::from("127.0.0.1"),
+            port: address.port(),
+            partitions: 3,
+        };
+        std::thread::spawn(move || serve(&listener, &site, None));
         let patience = Duration::from_secs(10);
         let mut cluster = Cluster::connect(&address.to_string(), patience).unwrap();
         let new = NewTopic {
