@@ -74,9 +74,10 @@ def a_full_store_answers_every_change():
         fill(server, topic).verify(server.address)
         admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
         other = unique("store-refused")
+        # So many that the room which the last refused batch would have needed is not enough for them.
         for _ in range(3):
-            equal(refusal(admin.create_topics([NewTopic(other, 1, 1)])[other]), "KAFKA_STORAGE_ERROR", "CreateTopics")
-            equal(refusal(admin.create_partitions([NewPartitions(topic, 4)])[topic]), "KAFKA_STORAGE_ERROR", "CreatePartitions")
+            equal(refusal(admin.create_topics([NewTopic(other, 1000, 1)])[other]), "KAFKA_STORAGE_ERROR", "CreateTopics")
+            equal(refusal(admin.create_partitions([NewPartitions(topic, 1000)])[topic]), "KAFKA_STORAGE_ERROR", "CreatePartitions")
         assert other not in admin.list_topics(timeout=20).topics, "a refused topic exists"
         equal(len(admin.list_topics(timeout=20).topics[topic].partitions), 2, "partitions")
         # A setting takes hardly any room, and may be what ends the trouble.
