@@ -2,6 +2,7 @@
 
 import socket
 import struct
+import time
 
 PRODUCE = 0
 METADATA = 3
@@ -14,19 +15,30 @@ def frame(api: int, version: int, correlation: int, body: bytes = b"", client: b
     return struct.pack(">i", len(header) + len(body)) + header + body
 
 
+def _crc32c_table() -> list[int]:
+    table = []
+    for crc in range(256):
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+_CRC32C = _crc32c_table()
+
+
 def crc32c(data: bytes) -> int:
     """The checksum of a record batch."""
     crc = 0xFFFFFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+        crc = crc >> 8 ^ _CRC32C[(crc ^ byte) & 0xFF]
     return crc ^ 0xFFFFFFFF
 
 
 def batch(body: bytes, count: int, codec: int = 0) -> bytes:
     """A record batch with these bytes in the place of its records, and a header that fits."""
-    covered = struct.pack(">hiqqqhii", codec, count - 1, 1000, 1000, -1, -1, -1, count) + body
+    now = int(time.time() * 1000)  # Old records would fall to retention.
+    covered = struct.pack(">hiqqqhii", codec, count - 1, now, now, -1, -1, -1, count) + body
     return struct.pack(">qiibI", 0, len(covered) + 9, -1, 2, crc32c(covered)) + covered
 
 
@@ -36,14 +48,17 @@ def record(delta: int, value: bytes) -> bytes:
     return bytes([2 * len(body)]) + body
 
 
-def produce(connection: "Connection", topic: str, records: bytes) -> int:
-    """Sends one batch to partition 0 and returns the error code of the answer."""
-    body = struct.pack(">hhiih", -1, -1, 30_000, 1, len(topic)) + topic.encode() + struct.pack(">iii", 1, 0, len(records)) + records
-    connection.send(frame(PRODUCE, 3, 9, body))
-    reply = connection.reply()
-    at = 4 + 4 + 2 + len(topic) + 4
-    (_, error) = struct.unpack_from(">ih", reply, at)
-    return error
+def produce_frame(correlation: int, topic: str, partition: int, records: bytes) -> bytes:
+    """A request that sends one batch, with acks=all."""
+    body = struct.pack(">hhiih", -1, -1, 30_000, 1, len(topic)) + topic.encode() + struct.pack(">iii", 1, partition, len(records)) + records
+    return frame(PRODUCE, 3, correlation, body)
+
+
+def produced(reply: bytes, topic: str) -> tuple[int, int, int]:
+    """Correlation id, error code and offset of the answer to that."""
+    (correlation,) = struct.unpack_from(">i", reply)
+    _, error, offset = struct.unpack_from(">ihq", reply, 4 + 4 + 2 + len(topic) + 4)
+    return correlation, error, offset
 
 
 class Connection:
