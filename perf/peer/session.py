@@ -49,6 +49,8 @@ class Session:
 
     def __init__(self, system: str, plan: Plan, save):
         self.system, self.plan, self.save = system, plan, save
+        # Called with the server when a load's measuring begins; for profilers. It has to end before the load does.
+        self.observe = None
         self.results: dict[str, dict] = {}
 
     def run(self) -> None:
@@ -123,7 +125,7 @@ class Session:
             return self.replay_cold(workload, args)
         if workload.readers:
             return self.with_readers(workload, args)
-        return self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup)
+        return self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
 
     def rate(self, workload: Workload) -> list[str]:
         if workload.equal:
@@ -149,7 +151,7 @@ class Session:
             self.generate("produce", workload.topic, ["--partitions", "16", *BULK], 2, 0)
         self.server.evict()
         seconds = max(self.plan.seconds, 120 if self.plan.cold_bytes else 0)
-        return self.generate("consume", workload.topic, args, seconds, 0)
+        return self.generate("consume", workload.topic, args, seconds, 0, self.observe)
 
     def with_readers(self, workload: Workload, args: list[str]) -> dict:
         """The producer, and each consumer as a process of its own, all on the generator's core."""
@@ -162,7 +164,7 @@ class Session:
                       self.plan.seconds, self.plan.warmup, output),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for output in outputs]
             try:
-                result = self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup)
+                result = self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
                 complaints = [reader.communicate(timeout=PATIENCE_SECONDS)[1] for reader in readers]
                 if any(reader.returncode for reader in readers):
                     raise RuntimeError("a consumer failed: " + next(filter(None, complaints), "?")[-300:])
@@ -174,12 +176,12 @@ class Session:
         return {**result, "readers": workload.readers, "read_mb_per_s": sum(r["mb_per_s"] for r in read),
                 "slowest_reader_mb_per_s": min(r["mb_per_s"] for r in read)}
 
-    def generate(self, kind: str, topic: str, args: list[str], seconds: int, warmup: int) -> dict:
+    def generate(self, kind: str, topic: str, args: list[str], seconds: int, warmup: int, observe=None) -> dict:
         if "--partitions" in args:
             # Each partition has acknowledged a record before the load begins: Kafka makes many only slowly.
             partitions = int(args[args.index("--partitions") + 1])
             wire.make_ready(self.server.port, topic, partitions, PATIENCE_SECONDS)
-        return run_bench(self.server, kind, topic, args, seconds, warmup)
+        return run_bench(self.server, kind, topic, args, seconds, warmup, observe=observe)
 
     def clear(self, workload: Workload) -> None:
         """Makes room; a topic that cannot be deleted is the next workload's business, not the run's end."""
@@ -197,13 +199,20 @@ def bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: 
     return command + (["--json", str(output)] if output else [])
 
 
-def run_bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: int, cores=GENERATOR_CORE) -> dict:
+def run_bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: int, cores=GENERATOR_CORE, observe=None) -> dict:
     """One run of the generator, and its report as one level of numbers; RuntimeError with its words if it failed."""
     with tempfile.NamedTemporaryFile(suffix=".json") as output:
-        done = subprocess.run(bench(server, kind, topic, args, seconds, warmup, output.name, cores), stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + warmup + PATIENCE_SECONDS)
-        if done.returncode != 0:
-            raise RuntimeError(done.stdout.strip()[-400:] or f"exit status {done.returncode}")
+        command = bench(server, kind, topic, args, seconds, warmup, output.name, cores)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                if observe:
+                    time.sleep(warmup + 0.2)
+                    observe(server)
+                words, _ = process.communicate(timeout=seconds + warmup + PATIENCE_SECONDS)
+            finally:
+                process.kill()
+        if process.returncode != 0:
+            raise RuntimeError(words.strip()[-400:] or f"exit status {process.returncode}")
         return flatten(json.load(open(output.name)), args)
 
 
