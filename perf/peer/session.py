@@ -72,13 +72,15 @@ class Session:
             self.save()
 
     def attempt(self, name: str, work) -> None:
+        began = time.monotonic()
         try:
             self.results[name] = work()
         except subprocess.TimeoutExpired as failure:
             self.results[name] = {"failed": f"still running after {failure.timeout:.0f} s"}
         except Exception as failure:  # noqa: BLE001 - recorded, and the next one may work
             self.results[name] = {"failed": str(failure)[-500:] or repr(failure)}
-        print(f"  {self.system:12} {name:14} {brief(self.results[name])}", flush=True)
+        took = self.results[name]["took_s"] = round(time.monotonic() - began, 1)
+        print(f"  {self.system:12} {name:14} {took:5.1f} s  {brief(self.results[name])}", flush=True)
         self.save()
 
     # Moments.
@@ -189,6 +191,7 @@ class Session:
             return
         try:
             wire.delete_topic(self.server.port, workload.topic)
+            self.server.settle()
         except (OSError, RuntimeError) as failure:
             print(f"  {self.system}: {workload.topic} stays: {failure}", flush=True)
 

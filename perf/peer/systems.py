@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import subprocess
 import time
 
 from harness import broker, paths
@@ -53,10 +54,18 @@ class Pinned:
 
     def data_bytes(self) -> int:
         """What its directory occupies on the disk."""
-        return sum(f.stat().st_blocks * 512 for f in self.files())
+        found = subprocess.run(["du", "-s", "-B1", str(self.data)], capture_output=True, text=True)
+        return int(found.stdout.split()[0])
 
-    def files(self):
-        return [f for f in self.data.rglob("*") if f.is_file()]
+    def settle(self, seconds_max: float = 15) -> None:
+        """Waits until what was deleted is gone, or it would go during the next measurement."""
+        deadline = time.monotonic() + seconds_max
+        while any(path.name.endswith("-delete") for path in self.data.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def files(self) -> list[pathlib.Path]:
+        """All of them; they come and go while one looks."""
+        return [pathlib.Path(folder) / name for folder, _, names in os.walk(self.data) for name in names]
 
     def evict(self) -> None:
         """Puts its files out of this machine's page cache: written back first, or they would stay."""

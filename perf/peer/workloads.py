@@ -48,20 +48,18 @@ def busy(partitions: int) -> Workload:
                 "--rate", str(BUSY_RATE), OPEN, quick=partitions != 100)
 
 
+# What is hottest comes late: by then a JIT compiler has seen the rest.
 WORKLOADS = [
-    load("limit", "1 KiB in 16 KiB batches, as fast as it goes", THROUGHPUT, MEDIUM, "--in-flight", "5", topic="paced", keep=True),
-    load("ack-10", "acknowledgement at 10 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.1, quick=False),
-    load("ack-50", "acknowledgement at 50 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.5),
-    load("ack-80", "acknowledgement at 80 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.8, quick=False),
-    load("ack-equal", "acknowledgement at half of Kafka's limit", LATENCY, MEDIUM, OPEN, topic="paced", equal=True),
     load("small-1", "100 bytes per request, 1 connection", REQUESTS, SMALL, "--connections", "1", "--in-flight", "1", quick=False),
     load("small-64", "100 bytes per request, 64 connections", REQUESTS, SMALL, "--connections", "64", "--in-flight", "1"),
     load("small-512", "100 bytes per request, 512 connections", REQUESTS, SMALL, "--connections", "512", "--in-flight", "1", quick=False),
-    busy(1), busy(100), busy(1000),
     load("produce-lz4", "produce, 16 partitions, lz4", "value_mb_per_s", "--partitions", "16", BULK, "--codec", "lz4",
          fsync_matters=False, quick=False),
     load("produce-zstd", "produce, 16 partitions, zstd", "value_mb_per_s", "--partitions", "16", BULK, "--codec", "zstd",
          fsync_matters=False, quick=False),
+    load("produce-1", "produce, 1 partition", THROUGHPUT, "--partitions", "1", BULK),
+    load("produce-100", "produce, 100 partitions", THROUGHPUT, "--partitions", "100", BULK),
+    load("produce-1000", "produce, 1,000 partitions", THROUGHPUT, "--partitions", "1000", BULK, quick=False),
     load("paced-alone", "20 MB/s produced, nobody reads", LATENCY, "--partitions", "16", BULK, "--rate", str(FANOUT_RATE),
          topic="fan", keep=True, fsync_matters=False),
     load("paced-fanout", f"20 MB/s produced, {FANOUT} consumers read it", LATENCY, "--partitions", "16", BULK, "--rate", str(FANOUT_RATE),
@@ -69,9 +67,12 @@ WORKLOADS = [
     load("fanout", f"1 producer as fast as it goes, {FANOUT} consumers", "read_mb_per_s", "--partitions", "16", "--connections", "1",
          "--record-bytes", "1K", "--batch-bytes", "64K", "--in-flight", "2", topic="fan", readers=FANOUT, fsync_matters=False),
     load("tail", "4 connections produce, 1 consumer", "read_mb_per_s", "--partitions", "16", BULK, readers=1, fsync_matters=False, quick=False),
-    load("produce-1", "produce, 1 partition", THROUGHPUT, "--partitions", "1", BULK),
-    load("produce-100", "produce, 100 partitions", THROUGHPUT, "--partitions", "100", BULK),
-    load("produce-1000", "produce, 1,000 partitions", THROUGHPUT, "--partitions", "1000", BULK, quick=False),
+    load("limit", "1 KiB in 16 KiB batches, as fast as it goes", THROUGHPUT, MEDIUM, "--in-flight", "5", topic="paced", keep=True),
+    load("ack-10", "acknowledgement at 10 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.1, quick=False),
+    load("ack-50", "acknowledgement at 50 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.5),
+    load("ack-80", "acknowledgement at 80 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.8, quick=False),
+    load("ack-equal", "acknowledgement at half of Kafka's limit", LATENCY, MEDIUM, OPEN, topic="paced", equal=True),
+    busy(1), busy(100), busy(1000),
     # The last ones keep what was produced, for the replays and for the recovery.
     load("produce-16", "produce, 16 partitions", THROUGHPUT, "--partitions", "16", BULK, topic="replay", keep=True),
     load("replay-warm", "replay of what was just written", THROUGHPUT, "--connections", "4", "--mode", "replay",
