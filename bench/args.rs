@@ -298,6 +298,13 @@ pub struct E2eArgs {
     /// Connections of each consumer; at least one per broker that leads a partition
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub consumer_connections: u32,
+    /// Make each consumer a consumer group (GROUP-0, GROUP-1 and so on) that joins, sends
+    /// heartbeats and commits; its members are its connections
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Milliseconds between commits of a member; needs --group
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub commit_ms: u32,
     /// Consumers wait until this many bytes have been sent and then catch up: how long that takes
     /// is told
     #[arg(long, default_value = "0", value_parser = parse_bytes)]

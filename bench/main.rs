@@ -28,6 +28,7 @@ mod disk;
 mod e2e;
 mod environment;
 mod fetcher;
+mod group;
 mod hdrlog;
 mod layout;
 mod load;

@@ -100,6 +100,15 @@ def consumers_catch_up_with_a_backlog():
 
 
 @test
+def consumer_groups_share_the_partitions_and_commit():
+    got = bench("e2e", *topic("group", 6), "--seconds", "3", "--warmup", "0", "--rate", "500", "--fanout", "2",
+                "--consumer-connections", "3", "--group", unique("group"), "--commit-ms", "200")
+    equal((got["records_lost"], got["group_members"], got["failures"]), (0, 6, []))
+    # Each member once at the end, and before that as often as the machine gets round to it.
+    assert got["commit_latency"]["count"] >= 6, got["commit_latency"]
+
+
+@test
 def results_become_pages():
     with tempfile.TemporaryDirectory() as folder:
         bench("e2e", *topic("page"), *SHORT, "--rate", "200", "--html", f"{folder}/one.html", "--hdr-log", f"{folder}/log")
