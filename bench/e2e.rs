@@ -4,7 +4,7 @@
 //! headers: the throughput of both directions together.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -105,13 +105,15 @@ impl E2eJob<'_> {
             .lock()
             .expect("nothing panics while it is held");
         let mut positions = vec![None; shares.len()];
+        let together = Arc::new(Barrier::new(members.len()));
         for member in members {
             // The leader gives the shares out as they are, but to whom which is its own business.
             let at = shares.iter().position(|share| *share == member.slots);
             let at = at.ok_or("the group's leader made other shares")?;
             let place = Positions::default();
             positions[at] = Some(Arc::clone(&place));
-            keepers.push(member.keep(place, every, Arc::clone(&site.counters)));
+            let counters = Arc::clone(&site.counters);
+            keepers.push(member.keep(place, every, counters, Arc::clone(&together)));
         }
         Ok(positions)
     }

@@ -4,7 +4,7 @@
 //! rebalance in the middle of it is a failure.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -199,19 +199,25 @@ impl Member {
         ClientError::check(|| "keep the membership".into(), beat.error_code, None)
     }
 
-    /// Keeps the membership and commits positions until the run is over; then leaves.
+    /// Keeps the membership and commits positions until the run is over; then leaves, when
+    /// everybody in `together` has come so far: the first one to leave makes the others rebalance.
     pub fn keep(
         mut self,
         positions: Positions,
         commit_every: Duration,
         counters: Arc<Counters>,
+        together: Arc<Barrier>,
     ) -> JoinHandle<Kept> {
         std::thread::spawn(move || {
             let mut commits = histogram();
-            let failure = self.run(&positions, commit_every, &counters, &mut commits);
+            let mut ended = self.run(&positions, commit_every, &counters, &mut commits);
+            together.wait();
+            if ended.is_ok() {
+                ended = self.leave();
+            }
             Kept {
                 commits,
-                failure: failure.err().map(|error| error.to_string()),
+                failure: ended.err().map(|error| error.to_string()),
             }
         })
     }
@@ -235,8 +241,7 @@ impl Member {
                 self.commit(positions, commits)?;
             }
         }
-        self.commit(positions, commits)?;
-        self.leave()
+        self.commit(positions, commits)
     }
 
     fn commit(&mut self, positions: &Positions, commits: &mut Histogram<u64>) -> Result<()> {
