@@ -5,6 +5,7 @@ import struct
 
 API_VERSIONS = 18
 METADATA = 3
+FETCH = 1
 
 
 def frame(api: int, version: int, correlation: int, body: bytes = b"", client: bytes = b"bare") -> bytes:
