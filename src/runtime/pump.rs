@@ -20,7 +20,7 @@ use super::conn::{self, Event, Front};
 use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::ring::{Done, Ring};
-use super::send::{Progress, Sender};
+use super::send::Sender;
 use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
@@ -44,6 +44,8 @@ pub enum Tag {
     Disk(DiskTag),
     /// What a connection is being sent.
     Conn(ConnId),
+    /// What is read for a connection, and the number by which it knows the read.
+    Load(ConnId, u64),
     /// The time of the last wake-up has come.
     Alarm,
 }
@@ -250,6 +252,23 @@ impl Pump {
                     self.dirty.push(id);
                 }
             }
+            Tag::Load(id, load) => {
+                let blocks = self.disk.on_loaded(op, result);
+                while let Some(next) = self.disk.next_waiting() {
+                    if self.senders.contains_key(&next) {
+                        self.dirty.push(next);
+                        break;
+                    }
+                }
+                let Some(sender) = self.senders.get_mut(&id) else {
+                    return;
+                };
+                if sender.on_loaded(load, blocks) {
+                    Self::forget(&mut self.senders, id);
+                } else {
+                    self.dirty.push(id);
+                }
+            }
             // `turn` looks at the clock.
             Tag::Alarm => {}
         }
@@ -319,14 +338,11 @@ impl Pump {
     }
 
     fn send(&mut self) {
-        // Completions during this pass and senders that want another one are for the next turn.
         for id in std::mem::take(&mut self.dirty) {
             let Some(sender) = self.senders.get_mut(&id) else {
                 continue;
             };
-            if sender.advance(&self.disk, &self.front, &mut self.ring) == Progress::More {
-                self.dirty.push(id);
-            }
+            sender.advance(&mut self.disk, &self.front, &mut self.ring);
         }
     }
 

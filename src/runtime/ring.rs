@@ -15,7 +15,7 @@ use bytes::Bytes;
 use io_uring::{IoUring, Probe, opcode, types};
 use slab::Slab;
 
-use crate::base::Mono;
+use crate::base::{Mono, PageBuf};
 
 /// Most slices that one send carries, the kernel's `UIO_MAXIOV`.
 pub const SLICES_MAX: usize = 1024;
@@ -61,6 +61,15 @@ pub enum Op {
         /// Where to; its length grows by the result.
         buf: Vec<u8>,
     },
+    /// Read into the whole of `pages`.
+    Load {
+        /// File.
+        fd: RawFd,
+        /// Byte position, a multiple of the block if the file was opened with O_DIRECT.
+        pos: u64,
+        /// Where to.
+        pages: PageBuf,
+    },
     /// Send a batch of slices on a blocking socket; the kernel waits for room by itself.
     Send {
         /// Socket.
@@ -102,6 +111,12 @@ impl Op {
                 buf.reserve(*len);
                 let room = buf.spare_capacity_mut().as_mut_ptr();
                 opcode::Read::new(types::Fd(*fd), room.cast(), len32(*len))
+                    .offset(*pos)
+                    .build()
+            }
+            Self::Load { fd, pos, pages } => {
+                let room = pages.as_mut_bytes();
+                opcode::Read::new(types::Fd(*fd), room.as_mut_ptr(), len32(room.len()))
                     .offset(*pos)
                     .build()
             }
