@@ -469,11 +469,20 @@ fn settle(
     Some(match (op, result) {
         (_, Err(errno)) => Err(DiskError { errno }),
         (Op::Write { data, .. }, Ok(0)) if !data.is_empty() => Err(DiskError { errno: libc::EIO }),
-        (Op::Write { fd, pos, data }, Ok(n)) if n < data.len() => {
+        (
+            Op::Write {
+                fd,
+                pos,
+                data,
+                through,
+            },
+            Ok(n),
+        ) if n < data.len() => {
             let op = Op::Write {
                 fd,
                 pos: pos + n as u64,
                 data: data.slice(n..),
+                through,
             };
             ring.push(Tag::Disk(tag), op);
             return None;
@@ -574,7 +583,17 @@ impl State {
                 pos,
                 data,
                 background,
-            } => (id, background, Op::Write { fd, pos, data }),
+                through,
+            } => (
+                id,
+                background,
+                Op::Write {
+                    fd,
+                    pos,
+                    data,
+                    through,
+                },
+            ),
             DiskOp::Sync { id, background } => (id, background, Op::DataSync { fd }),
         };
         if background {

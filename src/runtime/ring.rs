@@ -35,6 +35,8 @@ pub enum Op {
         pos: u64,
         /// What to write; aligned if the file was opened with O_DIRECT.
         data: Bytes,
+        /// Complete only when it is durable (RWF_DSYNC).
+        through: bool,
     },
     /// fdatasync.
     DataSync {
@@ -96,11 +98,15 @@ impl Op {
     /// it is when `self` moves.
     fn entry(&mut self) -> io_uring::squeue::Entry {
         match self {
-            Self::Write { fd, pos, data } => {
-                opcode::Write::new(types::Fd(*fd), data.as_ptr(), len32(data.len()))
-                    .offset(*pos)
-                    .build()
-            }
+            Self::Write {
+                fd,
+                pos,
+                data,
+                through,
+            } => opcode::Write::new(types::Fd(*fd), data.as_ptr(), len32(data.len()))
+                .offset(*pos)
+                .rw_flags(if *through { libc::RWF_DSYNC } else { 0 })
+                .build(),
             Self::DataSync { fd } => opcode::Fsync::new(types::Fd(*fd))
                 .flags(types::FsyncFlags::DATASYNC)
                 .build(),
@@ -481,6 +487,7 @@ mod tests {
                 fd,
                 pos: 100,
                 data: Bytes::from_static(b"abcdef"),
+                through: true,
             },
         );
         assert_eq!(one(&mut ring).result, Ok(6));

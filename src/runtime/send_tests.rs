@@ -43,6 +43,7 @@ impl Bench {
             pos: 0,
             data,
             background: false,
+            through: false,
         };
         let files = CachedFiles::new(1);
         let file = StoreFile::create(STORE, dir.path(), direct, &[write]).expect("a store");

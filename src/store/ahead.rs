@@ -44,6 +44,7 @@ impl Ahead {
                 pos: at,
                 data: self.zeroes.slice(..len as usize),
                 background: false,
+                through: false,
             });
             at += len;
         }
@@ -90,6 +91,7 @@ impl Store {
             pos: region + done,
             data: self.ahead.zeroes.slice(..step as usize),
             background: true,
+            through: false,
         });
     }
 

@@ -316,5 +316,6 @@ fn checkpoint_write(
         pos,
         data,
         background: true,
+        through: false,
     }
 }

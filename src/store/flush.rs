@@ -1,6 +1,7 @@
 //! Group commit. A flush takes what is pending, for all logs: small runs go inline
 //! into one journal record, large ones straight into the chunks of their logs with
-//! a reference in the record; then one sync covers it all. Several flushes may be
+//! a reference in the record; then one sync covers it all, or the one write there is goes
+//! through to the disk. Several flushes may be
 //! on their way; the durable end moves over the contiguous prefix only.
 
 use bytes::Bytes;
@@ -66,6 +67,7 @@ pub(super) struct Flight {
 pub(super) enum FlightState {
     /// This many writes have not completed.
     Writing(usize),
+    /// All are completed and the sync is on its way, or the only one is, which is durable when it completes.
     Syncing,
     /// It went into the checkpoint that is being made, because the ring had no room.
     InCheckpoint,
@@ -181,7 +183,13 @@ impl Store {
         let pages = pages.freeze();
         self.keep_inline(&build.inline, &pages, memory);
         build.writes.push((pos, pages));
-        let state = FlightState::Writing(build.writes.len());
+        // One write is its own sync: that spares a round through the kernel, and nothing else waits for it.
+        let through = build.writes.len() == 1;
+        let state = if through {
+            FlightState::Syncing
+        } else {
+            FlightState::Writing(build.writes.len())
+        };
         for (pos, data) in build.writes {
             let id = self.io(Io::Flush(open.seq));
             ops.push(DiskOp::Write {
@@ -189,6 +197,7 @@ impl Store {
                 pos,
                 data,
                 background: false,
+                through,
             });
         }
         self.flights.push_back(Flight {
@@ -543,7 +552,7 @@ impl Store {
         }
         while let Some(flight) = self.flights.front() {
             let early = self.config.sabotage.ack_before_flush
-                && matches!(flight.state, FlightState::Writing(_));
+                && matches!(flight.state, FlightState::Writing(_) | FlightState::Syncing);
             if early {
                 events.push(StoreEvent::Durable(flight.seq));
             }

@@ -124,6 +124,7 @@ impl Store {
                 pos,
                 data: store.superblock.encode(),
                 background: false,
+                through: false,
             });
         }
         (store, ops)
