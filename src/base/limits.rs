@@ -45,3 +45,9 @@ pub const LOAD_BYTES_MIN: usize = 32 * 1024;
 pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];
 /// Memory of page buffers that are gone, kept on each thread for the next ones.
 pub const PAGE_POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Slowest requests that a shard remembers, per kind of request and span of time.
+pub const SLOWEST_KEPT: usize = 16;
+/// Span of time whose slowest requests are remembered, and then those of the next one too.
+pub const SLOWEST_WINDOW_MS: u64 = 10_000;
+/// Bytes of a client's id that are remembered for its slow requests.
+pub const CLIENT_NAME_BYTES_MAX: usize = 31;
