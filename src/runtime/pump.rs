@@ -17,7 +17,7 @@ use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
 use super::ring::{Done, Op, Ring};
-use super::send::{Progress, Sender};
+use super::send::Sender;
 use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
@@ -39,6 +39,8 @@ pub enum Tag {
     Disk(DiskTag),
     /// What a connection is being sent.
     Conn(ConnId),
+    /// What is read for a connection, and the number by which it knows the read.
+    Load(ConnId, u64),
     /// What a connection sends.
     Receive(ConnId),
     /// A listening socket, by its place.
@@ -246,6 +248,25 @@ impl Pump {
                     self.hear_bell(buf);
                 }
             }
+            Tag::Load(id, load) => self.on_loaded(id, load, done),
+        }
+    }
+
+    fn on_loaded(&mut self, id: ConnId, load: u64, done: Done<Tag>) {
+        let blocks = self.disk.on_loaded(done.op, done.result);
+        while let Some(next) = self.disk.next_waiting() {
+            if self.conns.contains_key(&next) {
+                self.dirty.push(next);
+                break;
+            }
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.sender.on_loaded(load, blocks) {
+            self.forget(id);
+        } else {
+            self.dirty.push(id);
         }
     }
 
@@ -378,10 +399,8 @@ impl Pump {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            let progress = conn.sender.advance(&self.disk, &self.front, &mut self.ring);
-            if progress == Progress::More {
-                self.dirty.push(id);
-            }
+            conn.sender
+                .advance(&mut self.disk, &self.front, &mut self.ring);
             // Replies that have left make room for requests.
             conn.receiver
                 .advance(&self.front, &mut self.ring, &mut self.inputs);
