@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::conns::ReplyTo;
 use super::front::{Front, Pending};
 use super::owner::{Ack, Owner};
+use super::trace::ProduceStamps;
 use super::{Failure, Fx, Msg, ProducePart, Produced, ReqRef};
 use crate::base::{ErrorCode, Now, StoreId};
 use crate::record;
@@ -95,6 +96,11 @@ impl Front {
             self.finish_produce(pending, fx);
             return Ok(());
         }
+        let first = by_store.values().flatten().min_by_key(|part| part.slot);
+        if let Some(part) = first {
+            let partitions = pending.slots.len();
+            self.conns.describe(reply_to, part.log, partitions);
+        }
         let id = self.park(Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
@@ -143,18 +149,22 @@ impl Front {
         &mut self,
         id: u64,
         results: Vec<(u32, Result<Produced, Failure>)>,
+        stamps: &ProduceStamps,
         fx: &mut Fx<'_>,
     ) {
         let Some(Pending::Produce(pending)) = self.pending_mut(id) else {
             return;
         };
+        let reply_to = pending.reply_to;
         for (slot, result) in results {
             pending.slots[slot as usize].1 = Some(result);
             pending.open -= 1;
         }
-        if pending.open == 0
-            && let Some(Pending::Produce(pending)) = self.unpark(id)
-        {
+        let answered = pending.open == 0;
+        if let Some(trace) = self.conns.trace(reply_to) {
+            trace.pass_produce(stamps);
+        }
+        if answered && let Some(Pending::Produce(pending)) = self.unpark(id) {
             self.finish_produce(pending, fx);
         }
     }
@@ -226,7 +236,14 @@ impl Owner {
                 (part.slot, result)
             })
             .collect();
-        let ack = Ack::Produce { req, results };
+        let ack = Ack::Produce {
+            req,
+            results,
+            stamps: ProduceStamps {
+                arrived: now.mono,
+                ..ProduceStamps::default()
+            },
+        };
         match self.slot_of(store) {
             Some(slot) => self.ack_after(slot, ack, fx),
             None => debug_assert!(false, "a produce for a store of another shard"),
