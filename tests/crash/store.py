@@ -6,6 +6,7 @@ import subprocess
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
+from harness import paths
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic, number_in, patiently, read_all, reader, value_of
 from harness.store import BLOCK, SUPERBLOCKS, store_files
@@ -123,6 +124,44 @@ def produces(server: Millrace) -> bool:
     finally:
         load.stop()
     return not load.errors
+
+
+# Compaction
+
+
+@test(seconds=180)
+def committed_offsets_stay_few_and_survive_kills():
+    """The broker's own topic keeps what is valid: an offset that was committed once and long ago, and the last one of
+    those that were committed again and again."""
+    offsets = TopicPartition("__consumer_offsets", 0)
+    with Millrace({"millrace.offsets.compact.bytes": "65536", "offsets.topic.num.partitions": "1"}) as server:
+        topic = unique("store-offsets")
+        make_topic(server.address, topic, 2)
+        config = {"bootstrap.servers": server.address, "enable.auto.commit": False, **QUIET}
+        rare, often = Consumer({**config, "group.id": "rare"}), Consumer({**config, "group.id": "often"})
+
+        def commit(consumer: Consumer, offset: int):
+            patiently(lambda: consumer.commit(offsets=[TopicPartition(topic, 1, offset, "metadata " * 20)], asynchronous=False))
+
+        def committed(consumer: Consumer) -> int:
+            return patiently(lambda: consumer.committed([TopicPartition(topic, 1)], timeout=20)[0].offset)
+
+        commit(rare, 7)
+        began = 0
+        for round_ in range(4):
+            for n in range(1, 1001):
+                commit(often, round_ * 1000 + n)
+            low, high = patiently(lambda: often.get_watermark_offsets(offsets, timeout=20))
+            assert low > began, f"nothing was dropped in round {round_}: offsets {low} to {high}"
+            assert high - low < 1000, f"offsets {low} to {high} in round {round_}"
+            began = low
+            server.restart()
+            equal((committed(rare), committed(often)), (7, (round_ + 1) * 1000), f"committed offsets after kill {round_ + 1}")
+        equal(server.stop(), server.stopped_status, "exit status")
+        checked = subprocess.run([paths.binary("millracectl"), "store", "check", str(server.data)], capture_output=True, text=True, timeout=60)
+        assert "everything is whole" in checked.stdout, checked
+        rare.close()
+        often.close()
 
 
 # Rot
