@@ -74,6 +74,11 @@ impl Change {
         Self { records, batch }
     }
 
+    /// The batch alone, for records that change nothing.
+    pub fn into_batch(self) -> Bytes {
+        self.batch
+    }
+
     /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
     pub fn fits(&self, owner: &Owner) -> bool {
         /// The least that a new partition takes.
@@ -383,11 +388,12 @@ impl Control {
             if let Some((append, partition)) = self.group_appends.remove(&token) {
                 self.group_appended(now, append, Ok(()), owner, fx);
                 self.compact_offsets(now, partition, owner, fx);
-            } else if !self.offsets_compacted(now, token, owner)
+            } else if !self.compacted(now, token, owner)
                 && self.commits.front().is_some_and(|c| c.token == token)
                 && let Some(commit) = self.commits.pop_front()
             {
                 self.publish(commit.image, commit.then, fx);
+                self.compact_metadata(now, owner, fx);
             }
         }
     }

@@ -1,39 +1,43 @@
-//! Compaction of `__consumer_offsets`. The coordinator knows what is valid, so
-//! nothing has to be read: its records are appended once more in a new segment, and
-//! when they are durable all that is before them is dropped.
+//! Compaction of the broker's own logs, `__consumer_offsets` and the metadata. What is
+//! valid is known here, so nothing has to be read: it is appended once more in a new
+//! segment, and when that is durable all that is before it is dropped.
 //!
-//! A crash in between leaves the old records and (some of) the new ones behind them,
-//! which are the same once more: it is replayed into the same state.
+//! A crash in between leaves the old records and the new ones behind them. Those of
+//! `__consumer_offsets` are the same once more; the metadata's are one batch, there
+//! or not there, that begins by forgetting what was before.
 
 use bytes::Bytes;
 
 use super::Fx;
-use super::control::Control;
+use super::control::{Change, Control};
 use super::control_groups::OFFSETS_TOPIC;
 use super::owner::{Ack, Owner};
 use crate::base::{IdMap, LogId, Now, Offset};
+use crate::controller::METADATA_LOG;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 
 /// Keys and values of one batch, about.
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A partition that is being compacted.
+/// A larger image is not written at once.
+const METADATA_BYTES_MAX: usize = 64 << 20;
+
+/// A log that is being compacted.
 #[derive(Debug)]
 struct Running {
-    partition: i32,
     log: LogId,
     /// Where the valid records begin.
     first: Offset,
 }
 
-/// What is going on, and when to look at a partition again.
+/// What is going on, and when to look at a log again.
 #[derive(Debug, Default)]
 pub(super) struct Compaction {
     /// By the control token of the flush that is waited for.
     running: IdMap<u64, Running>,
-    /// Size of a partition from which on it is looked at, if that is not the configured one.
-    due_bytes: IdMap<i32, u64>,
+    /// Size of a log from which on it is looked at, if that is not the configured one.
+    due_bytes: IdMap<LogId, u64>,
 }
 
 impl Compaction {
@@ -43,8 +47,18 @@ impl Compaction {
 }
 
 impl Control {
-    /// Compacts a partition if it is time. Called when something of it has become durable, so that a
-    /// moment comes at which nothing is on its way.
+    /// Compacts the metadata log if it is time.
+    pub fn compact_metadata(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Some(size) = self.size_if_due(METADATA_LOG, owner) {
+            // The image has all that was decided, and what was decided before this is before it in the log.
+            let batch = Change::new(now, self.image().snapshot()).into_batch();
+            let batches = (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch]);
+            self.compact(now, METADATA_LOG, size, batches, owner, fx);
+        }
+    }
+
+    /// Compacts a partition of `__consumer_offsets` if it is time. Called when something of it has
+    /// become durable, so that a moment comes at which nothing is on its way.
     pub fn compact_offsets(
         &mut self,
         now: Now,
@@ -56,35 +70,54 @@ impl Control {
         let Some(log) = topic.and_then(|t| t.partition(partition)).map(|p| p.log) else {
             return;
         };
-        let least = self.config.millrace_offsets_compact_bytes.unsigned_abs();
-        let due = self.compaction.due_bytes.get(&partition).copied();
-        let size = owner.partitions.get(&log).map_or(0, |p| p.log.size_bytes());
-        let is_running = |running: &Running| running.partition == partition;
-        if size < due.unwrap_or(least) || self.compaction.running.values().any(is_running) {
-            return;
+        if let Some(size) = self.size_if_due(log, owner) {
+            let valid = self.groups.snapshot(partition);
+            let batches = valid.map(|records| batches(now, &records));
+            self.compact(now, log, size, batches, owner, fx);
         }
-        // To look at all groups costs something: if it is in vain, the next look is some bytes away.
-        let again = size + least / 8;
-        let Some(records) = self.groups.snapshot(partition) else {
-            self.compaction.due_bytes.insert(partition, again);
-            return;
-        };
-        let batches = batches(now, &records);
-        let valid: usize = batches.iter().map(Bytes::len).sum();
-        let worth_it = 2 * valid as u64 <= size;
-        let next = if worth_it && owner.has_room(log, valid, false) {
-            self.rewrite_offsets(now, partition, log, batches, owner, fx);
-            2 * valid as u64
-        } else {
-            again.max(2 * valid as u64)
-        };
-        self.compaction.due_bytes.insert(partition, next.max(least));
     }
 
-    fn rewrite_offsets(
+    fn size_if_due(&self, log: LogId, owner: &Owner) -> Option<u64> {
+        let due = self.compaction.due_bytes.get(&log).copied();
+        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
+        let size = owner.partitions.get(&log)?.log.size_bytes();
+        let mut running = self.compaction.running.values();
+        let is_due = size >= due.unwrap_or(least) && running.all(|running| running.log != log);
+        is_due.then_some(size)
+    }
+
+    /// Writes `valid` anew if that makes a log of `size` bytes at most half as long; without it, not now.
+    fn compact(
         &mut self,
         now: Now,
-        partition: i32,
+        log: LogId,
+        size: u64,
+        valid: Option<Vec<Bytes>>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
+        // To find out what is valid costs something: if it is in vain, the next time is some bytes away.
+        let again = size + least / 8;
+        let next = match valid {
+            None => again,
+            Some(batches) => {
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
+                let twice = 2 * bytes as u64;
+                if twice <= size && owner.has_room(log, bytes, false) {
+                    self.rewrite(now, log, batches, owner, fx);
+                    twice
+                } else {
+                    again.max(twice)
+                }
+            }
+        };
+        self.compaction.due_bytes.insert(log, next.max(least));
+    }
+
+    fn rewrite(
+        &mut self,
+        now: Now,
         log: LogId,
         batches: Vec<Bytes>,
         owner: &mut Owner,
@@ -93,24 +126,21 @@ impl Control {
         match owner.rewrite_internal(now, log, batches) {
             Ok((slot, first)) => {
                 let token = self.token();
-                let running = Running {
-                    partition,
-                    log,
-                    first,
-                };
-                self.compaction.running.insert(token, running);
+                self.compaction
+                    .running
+                    .insert(token, Running { log, first });
                 owner.ack_after(slot, Ack::Control(token), fx);
             }
             // What has been written of it does no harm.
             Err((code, why)) => {
                 let why = why.unwrap_or_default();
-                tracing::warn!("{OFFSETS_TOPIC}-{partition} cannot be compacted: {code}: {why}");
+                tracing::warn!("log {log} cannot be compacted: {code}: {why}");
             }
         }
     }
 
     /// If the token is that of a compaction: the valid records are durable, so the rest can go.
-    pub fn offsets_compacted(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
+    pub fn compacted(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
         let Some(running) = self.compaction.running.remove(&token) else {
             return false;
         };

@@ -134,7 +134,7 @@ def committed_offsets_stay_few_and_survive_kills():
     """The broker's own topic keeps what is valid: an offset that was committed once and long ago, and the last one of
     those that were committed again and again."""
     offsets = TopicPartition("__consumer_offsets", 0)
-    with Millrace({"millrace.offsets.compact.bytes": "65536", "offsets.topic.num.partitions": "1"}) as server:
+    with Millrace({"millrace.internal.compact.bytes": "65536", "offsets.topic.num.partitions": "1"}) as server:
         topic = unique("store-offsets")
         make_topic(server.address, topic, 2)
         config = {"bootstrap.servers": server.address, "enable.auto.commit": False, **QUIET}
