@@ -403,8 +403,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[8, 0]),
-            Err(RecordError::UnknownType(8))
+            MetadataRecord::decode(&[9, 0]),
+            Err(RecordError::UnknownType(9))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

@@ -164,6 +164,38 @@ def committed_offsets_stay_few_and_survive_kills():
         often.close()
 
 
+@test(seconds=180)
+def the_metadata_log_stays_short_and_survives_kills():
+    """Topics that come and go leave nothing behind; those that stay are there with all that was said about them."""
+    with Millrace({"millrace.internal.compact.bytes": "16384", "millrace.shards": "2"}) as server:
+        kept = unique("store-kept")
+        make_topic(server.address, kept, 3, retention_ms="12345678")
+        load = Load(server.address, kept, 3, rate=500, **{"enable.idempotence": True})
+        first = 0
+        for _ in range(4):
+            admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+            for _ in range(12):
+                gone = unique("store-gone")
+                patiently(lambda: admin.create_topics([NewTopic(gone, 60, 1)])[gone].result(20))
+                admin.delete_topics([gone])[gone].result(20)
+            change = ConfigResource(ResourceType.TOPIC, kept, incremental_configs=[
+                ConfigEntry("max.message.bytes", str(2_000_000 + first), incremental_operation=AlterConfigOpType.SET)])
+            admin.incremental_alter_configs([change])[change].result(20)
+            server.kill()
+            listed = subprocess.run([paths.binary("millracectl"), "store", "ls", str(server.data)], capture_output=True, text=True, timeout=60)
+            (fields,) = [line.split() for line in listed.stdout.splitlines() if " __cluster_metadata " in line]
+            assert int(fields[5]) > first and int(fields[6]) < 40_000, f"first offset {first} before; now {fields}"
+            server.start()
+            wanted = {"max.message.bytes": str(2_000_000 + first), "retention.ms": "12345678"}
+            first = int(fields[5])
+            topic = ConfigResource(ResourceType.TOPIC, kept)
+            found = patiently(lambda: admin.describe_configs([topic])[topic].result(20))
+            equal({key: found[key].value for key in wanted}, wanted, "settings")
+            equal({name: len(t.partitions) for name, t in admin.list_topics(timeout=20).topics.items()}, {kept: 3}, "topics")
+        load.end()
+        load.verify(server.address)
+
+
 # Rot
 
 
