@@ -212,7 +212,7 @@ impl Bench {
         rounds: u64,
         round: &mut dyn FnMut(u64) -> Vec<Unit>,
     ) -> io::Result<Measured> {
-        let mut ring = Ring::new(None)?;
+        let mut ring = Ring::new()?;
         let (began, cpu) = (sys::now().mono.0, sys::process_cpu_ns());
         let (mut started, mut bytes) = (0, 0);
         // Per round in flight: its units, each with the writes that are still on their way.

@@ -49,7 +49,7 @@ impl Bench {
         Self {
             _dir: dir,
             disk,
-            ring: Ring::new(None).expect("a ring"),
+            ring: Ring::new().expect("a ring"),
             inputs: VecDeque::new(),
         }
     }

@@ -48,14 +48,16 @@ pub fn cores(wanted: usize) -> Result<Vec<usize>, Fatal> {
 /// # Errors
 /// What is missing, and how to provide it.
 pub fn system() -> Result<(), Fatal> {
-    let ring = Ring::<()>::new(None).map_err(|error| {
+    let ring = Ring::<()>::new().map_err(|error| {
         let fix = match error.raw_os_error() {
             Some(libc::EPERM) => {
                 "set sysctl kernel.io_uring_disabled=0, and in a container allow the io_uring \
                  system calls in its seccomp profile"
             }
             Some(libc::ENOMEM) => "raise the locked-memory limit (ulimit -l, LimitMEMLOCK=)",
-            Some(libc::ENOSYS) => "use Linux 5.15 or later, in a container with io_uring allowed",
+            Some(libc::ENOSYS | libc::EINVAL) => {
+                "use Linux 6.1 or later, in a container with io_uring allowed"
+            }
             _ => "see dmesg",
         };
         Fatal::new(SYSTEM, format!("io_uring is not available: {error}; {fix}"))
@@ -65,7 +67,7 @@ pub fn system() -> Result<(), Fatal> {
         return Err(Fatal::new(
             SYSTEM,
             format!(
-                "io_uring lacks {}: use Linux 5.15 or later",
+                "io_uring lacks {}: use Linux 6.1 or later",
                 missing.join(", ")
             ),
         ));

@@ -8,7 +8,6 @@ use std::os::fd::AsRawFd;
 use bytes::Bytes;
 
 use super::super::brain::scratch;
-use super::super::conn::Admission;
 use super::super::disk::{CachedFiles, StoreFile};
 use super::*;
 use crate::base::{Mono, PageBuf};
@@ -59,8 +58,8 @@ impl Bench {
             dir,
             content,
             disk: Disk::new(files),
-            front: Front::new(1000, 1000, Admission::new(1, 1)),
-            ring: Ring::new(None).expect("a ring"),
+            front: Front::new(1000, 1000),
+            ring: Ring::new().expect("a ring"),
             _socket: socket,
             sender: Sender::new(conn),
             client,

@@ -1,5 +1,4 @@
-//! System calls that neither the standard library nor glommio has, each behind a
-//! safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
+//! System calls that the standard library does not have, each behind a safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
 
 use std::fs::File;
 use std::io;
@@ -66,10 +65,11 @@ impl EventFd {
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// A second descriptor for the same counter, for a reader that closes it by itself.
+    /// A second descriptor for the same counter.
     ///
     /// # Errors
     /// Out of descriptors.
+    #[cfg(test)]
     pub fn reader(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
     }
