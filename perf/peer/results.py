@@ -68,9 +68,9 @@ class Results:
         values = []
         for turn in self.report["rounds"]:
             alone, with_readers = (turn.get(system, {}).get(name, {}) for name in ("paced-alone", "paced-fanout"))
-            if "broker_cores" in alone and with_readers.get("read_mb_per_s"):
+            if "broker_cores" in alone and with_readers.get("fetch_mb_per_s"):
                 more = with_readers["broker_cores"] - alone["broker_cores"]
-                values.append(more / (with_readers["read_mb_per_s"] / 1e3))
+                values.append(more / (with_readers["fetch_mb_per_s"] / 1e3))
         return Figure.of(values)
 
 
