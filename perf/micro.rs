@@ -94,6 +94,14 @@ impl Bench {
 
     fn handle(&mut self, input: Input) {
         let now = self.now();
+        let input = match input {
+            Input::Request { conn, frame, .. } => Input::Request {
+                conn,
+                frame,
+                at: now.mono,
+            },
+            other => other,
+        };
         self.shard.handle(now, input, &mut self.out);
         for output in self.out.drain(..) {
             match output {
@@ -142,6 +150,7 @@ fn request(conn: u64, frame: Bytes) -> Input {
     Input::Request {
         conn: ConnId(conn),
         frame,
+        at: Mono(0),
     }
 }
 

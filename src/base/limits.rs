@@ -31,3 +31,9 @@ pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 1_000_000;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+/// Slowest requests that a shard remembers, per kind of request and span of time.
+pub const SLOWEST_KEPT: usize = 16;
+/// Span of time whose slowest requests are remembered, and then those of the next one too.
+pub const SLOWEST_WINDOW_MS: u64 = 10_000;
+/// Bytes of a client's id that are remembered for its slow requests.
+pub const CLIENT_NAME_BYTES_MAX: usize = 31;

@@ -6,6 +6,7 @@ mod conns;
 mod control;
 mod control_groups;
 mod control_load;
+mod explain;
 pub mod fatal;
 mod fetch;
 mod fetch_session;
@@ -19,6 +20,7 @@ mod produce;
 mod query;
 mod shard;
 mod stores;
+pub mod trace;
 mod watch;
 
 use fx::Fx;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::fetch::FetchJob;
 use super::query::QueryJob;
+use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
@@ -35,6 +36,7 @@ pub(super) enum Ack {
     Produce {
         req: ReqRef,
         results: Vec<(u32, Result<Produced, Failure>)>,
+        stamps: ProduceStamps,
     },
     /// A query that changed the log.
     Query { req: ReqRef, answers: QueryJob },
@@ -67,6 +69,10 @@ pub(super) struct Owner {
     /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
     pub loaded: VecDeque<(LogId, Result<Bytes, DiskError>)>,
     checkpoint_wanted: bool,
+    /// The last input appended to this slot: when the next input comes, that is over.
+    appending: Option<usize>,
+    /// Scratch space for what stores have to say.
+    events: Vec<StoreEvent>,
 }
 
 impl Owner {
@@ -83,6 +89,17 @@ impl Owner {
             control_done: Vec::new(),
             loaded: VecDeque::new(),
             checkpoint_wanted: false,
+            appending: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// A new input is handled: the one before is done with.
+    pub fn next_input(&mut self, now: Mono) {
+        if let Some(slot) = self.appending.take()
+            && let Some((_, Ack::Produce { stamps, .. })) = self.slots[slot].acks.back_mut()
+        {
+            stamps.appended = now;
         }
     }
 
@@ -159,21 +176,27 @@ impl Owner {
 
     /// Answers `ack` as soon as all that was appended to the slot so far is durable.
     pub fn ack_after(&mut self, slot: usize, ack: Ack, fx: &mut Fx<'_>) {
-        let slot = &mut self.slots[slot];
-        if slot.newest <= slot.durable {
+        let entry = &mut self.slots[slot];
+        if entry.newest <= entry.durable {
             Self::answer(ack, &mut self.control_done, fx);
         } else {
-            slot.acks.push_back((slot.newest, ack));
+            entry.acks.push_back((entry.newest, ack));
+            self.appending = Some(slot);
         }
     }
 
     fn answer(ack: Ack, control_done: &mut Vec<u64>, fx: &mut Fx<'_>) {
         match ack {
-            Ack::Produce { req, results } => fx.send(
+            Ack::Produce {
+                req,
+                results,
+                stamps,
+            } => fx.send(
                 req.shard,
                 Msg::ProduceDone {
                     id: req.id,
                     results,
+                    stamps,
                 },
             ),
             Ack::Query { req, answers } => fx.send(
@@ -207,6 +230,7 @@ impl Owner {
                 let states = slot_states(&self.partitions, slot, index);
                 slot.store.checkpoint(states, &mut ops);
             }
+            slot.flushes_started(slot.store.started_seq(), now.mono);
             let store = slot.store.id();
             fx.out
                 .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
@@ -244,19 +268,30 @@ impl Owner {
             return;
         };
         let mut ops = std::mem::take(&mut fx.ops);
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.events);
         self.slots[index]
             .store
             .on_disk(id, result, &mut ops, &mut events);
         fx.out
             .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
         fx.ops = ops;
-        for event in events {
+        for event in events.drain(..) {
             match event {
+                StoreEvent::Written(flush) => {
+                    if let Some(stamps) = self.slots[index].flush_stamps(flush) {
+                        stamps.written = fx.now;
+                    }
+                }
+                StoreEvent::Synced(flush) => {
+                    if let Some(stamps) = self.slots[index].flush_stamps(flush) {
+                        stamps.synced = fx.now;
+                    }
+                }
                 StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
                 StoreEvent::Failed(error) => fx.out.push(super::fatal::disk_failed(store, &error)),
             }
         }
+        self.events = events;
     }
 
     /// Moves high watermarks, wakes fetches, then releases acknowledgements: a client that saw its
@@ -280,10 +315,15 @@ impl Owner {
             if *seq > flush {
                 break;
             }
-            if let Some((_, ack)) = slot.acks.pop_front() {
+            if let Some((seq, mut ack)) = slot.acks.pop_front() {
+                if let Ack::Produce { stamps, .. } = &mut ack {
+                    stamps.flush = slot.flush_stamps(seq).copied().unwrap_or_default();
+                    stamps.durable = fx.now;
+                }
                 Self::answer(ack, &mut self.control_done, fx);
             }
         }
+        slot.flushes_durable(flush);
     }
 
     fn start_read(&mut self, pieces: Vec<Piece>, job: ReadJob, fx: &mut Fx<'_>) {

@@ -48,6 +48,8 @@ pub enum Event {
         conn: ConnId,
         /// Without the length prefix.
         frame: bytes::Bytes,
+        /// When its last byte was received.
+        at: Mono,
     },
     /// Nothing more is read from the connection.
     Closed {
@@ -124,6 +126,9 @@ impl Conn {
         self.last_active.set(front.now.get());
         let n = replies.min(self.charges.borrow().len());
         self.discharge(n, front);
+        if replies > 0 {
+            front.sent.borrow_mut().push((self.id, replies));
+        }
         self.wake();
     }
 
@@ -265,6 +270,8 @@ pub struct Front {
     /// The clock as of the pump's last turn.
     pub now: Cell<Mono>,
     events: RefCell<Vec<Event>>,
+    /// Connections and how many of their replies have left since the pump asked.
+    sent: RefCell<Vec<(ConnId, usize)>>,
     pump: Cell<Option<Waker>>,
     /// How often the eventfd was seen to be raised.
     bells: Cell<u32>,
@@ -288,6 +295,7 @@ impl Front {
         Self {
             now: Cell::new(sys::now().mono),
             events: RefCell::default(),
+            sent: RefCell::default(),
             pump: Cell::new(None),
             bells: Cell::new(0),
             budget: Budget::new(request_bytes_max),
@@ -303,6 +311,11 @@ impl Front {
     /// Moves what has happened into `events`, which has to be empty.
     pub fn take_events(&self, events: &mut Vec<Event>) {
         std::mem::swap(&mut *self.events.borrow_mut(), events);
+    }
+
+    /// Moves what has left into `sent`, which has to be empty.
+    pub fn take_sent(&self, sent: &mut Vec<(ConnId, usize)>) {
+        std::mem::swap(&mut *self.sent.borrow_mut(), sent);
     }
 
     /// Whether there is an event to take.
@@ -507,7 +520,9 @@ async fn read_requests(stream: &mut TcpStream, conn: &Conn, front: &Front) -> io
         if let Ok(0) = received {
             return Ok(());
         }
-        conn.last_active.set(front.now.get());
+        // The pump's clock is as old as its last turn, which is long ago if it slept.
+        let at = sys::mono();
+        conn.last_active.set(at);
         // Whole frames that came before a bad one still count.
         while let Some(frame) = frames.pop() {
             if front
@@ -523,6 +538,7 @@ async fn read_requests(stream: &mut TcpStream, conn: &Conn, front: &Front) -> io
             front.push(Event::Request {
                 conn: conn.id,
                 frame,
+                at,
             });
         }
         received?;

@@ -123,9 +123,10 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::ConnOpened { conn, .. } => drop(self.conns.insert(conn, Conn::default())),
+            Input::Sent { .. } => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
-            Input::Request { conn, frame } => self.request(now, conn, &frame, out),
+            Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),
             Input::Mesh { .. } => unreachable!("nobody sends any"),
             Input::Disk { store, id, result } => self.on_disk(store, id, result, out),
             Input::Read { id, result } => {

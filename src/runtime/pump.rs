@@ -99,6 +99,8 @@ pub struct Pump {
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     events: Vec<Event>,
+    /// Scratch space of [`Pump::tell_sent`].
+    sent: Vec<(ConnId, usize)>,
     phase: Phase,
     wake_at: Mono,
     sweep_at: Mono,
@@ -134,6 +136,7 @@ impl Pump {
             inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             events: Vec::new(),
+            sent: Vec::new(),
             phase: Phase::Starting,
             // The shard is told that it is idle at once: it may have something to start.
             wake_at: Mono(0),
@@ -170,10 +173,11 @@ impl Pump {
 
     /// One round of inputs, outputs and submission. False if there was nothing to do.
     fn turn(&mut self) -> bool {
-        let now = sys::now();
+        let mut now = sys::now();
         self.front.now.set(now.mono);
         self.follow_phase();
         self.collect();
+        self.tell_sent(now);
         let due = now.mono >= self.wake_at;
         let worked = due || !self.inputs.is_empty() || !self.dirty.is_empty();
         if due || !self.inputs.is_empty() {
@@ -182,6 +186,8 @@ impl Pump {
             }
             while let Some(input) = self.inputs.pop_front() {
                 self.tell(now, input);
+                // Inputs of one turn at one time would hide what each of them takes.
+                now.mono = sys::mono();
             }
             self.tell(now, Input::Idle);
         }
@@ -193,6 +199,16 @@ impl Pump {
         self.set_alarm();
         self.ring.submit();
         worked
+    }
+
+    /// Tells the shard which replies have left.
+    fn tell_sent(&mut self, now: Now) {
+        let mut sent = std::mem::take(&mut self.sent);
+        self.front.take_sent(&mut sent);
+        for (conn, replies) in sent.drain(..) {
+            self.tell(now, Input::Sent { conn, replies });
+        }
+        self.sent = sent;
     }
 
     /// Makes inputs of everything that has happened.
@@ -217,8 +233,8 @@ impl Pump {
                         listener,
                     });
                 }
-                Event::Request { conn, frame } => {
-                    self.inputs.push_back(Input::Request { conn, frame });
+                Event::Request { conn, frame, at } => {
+                    self.inputs.push_back(Input::Request { conn, frame, at });
                 }
                 Event::Closed { conn } => {
                     self.inputs.push_back(Input::ConnClosed { conn });

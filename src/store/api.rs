@@ -50,6 +50,10 @@ pub struct DiskError {
 /// What the store has to tell the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
+    /// The writes of this flush have completed; its sync is on the way. For those who measure.
+    Written(FlushSeq),
+    /// The sync of this flush has completed. It is durable when those before it are.
+    Synced(FlushSeq),
     /// All flushes up to and including this one are on disk.
     Durable(FlushSeq),
     /// A disk operation failed; the process must stop with the store's exit status.

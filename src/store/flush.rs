@@ -493,13 +493,19 @@ impl Store {
     }
 
     /// A write or the sync of a flush completed.
-    pub(super) fn flush_io_done(&mut self, seq: FlushSeq, ops: &mut Vec<DiskOp>) {
+    pub(super) fn flush_io_done(
+        &mut self,
+        seq: FlushSeq,
+        ops: &mut Vec<DiskOp>,
+        events: &mut Vec<StoreEvent>,
+    ) {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.seq == seq) else {
             return;
         };
         match flight.state {
             FlightState::Writing(1) => {
                 flight.state = FlightState::Syncing;
+                events.push(StoreEvent::Written(seq));
                 let id = self.io(Io::Flush(seq));
                 ops.push(DiskOp::Sync {
                     id,
@@ -507,7 +513,10 @@ impl Store {
                 });
             }
             FlightState::Writing(left) => flight.state = FlightState::Writing(left - 1),
-            FlightState::Syncing => flight.state = FlightState::Done,
+            FlightState::Syncing => {
+                flight.state = FlightState::Done;
+                events.push(StoreEvent::Synced(seq));
+            }
             FlightState::InCheckpoint | FlightState::Done => {}
         }
     }

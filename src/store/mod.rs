@@ -182,6 +182,14 @@ impl Store {
         self.durable
     }
 
+    /// The last flush that is on its way.
+    #[must_use]
+    pub fn started_seq(&self) -> FlushSeq {
+        self.flights
+            .back()
+            .map_or(self.durable, |flight| flight.seq)
+    }
+
     /// The last flush that anything given to the store so far belongs to.
     #[must_use]
     pub fn pending_seq(&self) -> FlushSeq {
@@ -333,7 +341,7 @@ impl Store {
             return;
         }
         match io {
-            Io::Flush(seq) => self.flush_io_done(seq, ops),
+            Io::Flush(seq) => self.flush_io_done(seq, ops, events),
             Io::Checkpoint => self.checkpoint_io_done(ops),
             Io::Ahead(region) => self.ahead_done(region),
         }

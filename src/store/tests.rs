@@ -307,6 +307,7 @@ impl World {
                         assert!(seq >= self.durable, "the durable end went back");
                         self.durable = seq;
                     }
+                    StoreEvent::Written(_) | StoreEvent::Synced(_) => {}
                     StoreEvent::Failed(error) => panic!("the store failed: {error:?}"),
                 }
             }
