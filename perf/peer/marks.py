@@ -25,7 +25,9 @@ class Mark:
         return self.ratio.median >= self.bound if self.at_least else self.ratio.median <= self.bound
 
     def text(self, value: float) -> str:
-        return f"{value * 100:.0f} %" if self.unit == "%" else f"{number(value)}x"
+        if self.unit == "%":
+            return f"{value * 100:.0f} %"
+        return f"{number(value)}x" if self.unit == "x" else f"{number(value)} {self.unit}"
 
     def row(self) -> str:
         sign = ">=" if self.at_least else "<="
@@ -78,6 +80,10 @@ def marks(results: Results) -> list[Mark]:
     found.append(Mark("p50 of an acknowledgement, 1,000 busy partitions against 1", 2, False,
                       share(ours("busy-1000", "latency_p50_ms"), ours("busy-1", "latency_p50_ms"))))
     found.append(Mark("work per CPU-second of two broker cores against one", 1.7, True, results.scaling()))
+    seconds = results.report.get("memory", {}).get("seconds", 0)
+    crowd = f"10,000 partitions, 2,000 connections, {seconds} s"
+    found.append(Mark(f"resident memory, {crowd}", 300, False, results.memory("rss_max_mib"), "MiB"))
+    found.append(Mark(f"its growth from the first half to the second, {crowd}", 1.05, False, results.memory("growth")))
     return found
 
 

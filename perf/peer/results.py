@@ -53,6 +53,10 @@ class Results:
     def scaling(self) -> Figure | None:
         return Figure.of([found["ratio"] for found in self.report["scaling"] if "ratio" in found])
 
+    def memory(self, key: str) -> Figure | None:
+        value = self.report.get("memory", {}).get(key)
+        return Figure.of([value] if value else [])
+
     def tool(self, system: str, tool: str, key: str) -> Figure | None:
         found = [turn.get(system, {}).get(tool, {}).get(key) for turn in self.report["tools"]]
         return Figure.of([value for value in found if value is not None])
