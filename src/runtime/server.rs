@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::conn::Admission;
+use super::accept::Admission;
 use super::disk::{CachedFiles, StoreFile};
 use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
