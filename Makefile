@@ -48,8 +48,7 @@ bench: build ## Measure this machine: produce, then replay, against a broker of 
 
 compare: setup build ## Millrace beside Apache Kafka, about 25 minutes; QUICK=1: about five
 	@perf/setup compare
-	perf/compare $(if $(QUICK),--quick --name quick)
-	perf/report $(if $(QUICK),quick,compare)
+	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
 
 flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG
 	@perf/setup profile

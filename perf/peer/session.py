@@ -2,6 +2,7 @@
 fails is recorded under its name while the rest goes on."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from .workloads import BULK, WORKLOADS, Workload
 
 # Beyond its own time, for topics of 1,000 partitions, connections and stragglers.
 PATIENCE_SECONDS = 60
+# About what the generator takes until its clock starts.
+CONNECTING_SECONDS = 0.2
 # A workload that fills the disk would fail for a reason of the machine's.
 FREE_BYTES_MIN = 12 << 30
 
@@ -183,7 +186,7 @@ def run_bench(server, kind: str, topic: str, args: list[str], seconds: int, warm
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             try:
                 if observe:
-                    time.sleep(warmup + 0.2)
+                    time.sleep(warmup + CONNECTING_SECONDS)
                     observe(server)
                 words, _ = process.communicate(timeout=seconds + warmup + PATIENCE_SECONDS)
             finally:
@@ -204,6 +207,9 @@ def flatten(report: dict, args: list[str]) -> dict:
             flat[key] = value
         elif isinstance(value, (int, float)):
             flat[key] = value
+    seconds = report.get("timeline", {}).get("seconds", {})
+    flat["requests_by_second"] = [sum(second["requests"] for second in together) for together in itertools.zip_longest(
+        *seconds.values(), fillvalue={"requests": 0})]
     if "--record-bytes" in args and args[args.index("--record-bytes") + 1] == "1K":
         flat["value_mb_per_s"] = flat["records_per_s"] * 1024 / 1e6
     return flat

@@ -6,12 +6,14 @@ from peer.workloads import BY_NAME, Workload
 
 # The generator runs on when the profiler has seen enough: perf needs a moment to stop.
 MARGIN_SECONDS = 3
+# Before the profiler looks; the generator's clock starts with it.
+WARMUP_SECONDS = 2
 
 
 def observed(name: str, seconds: int, observe, system: str = "millrace") -> dict:
     """Runs the workload, calls `observe(server)` for `seconds` of it, and returns the generator's figures."""
     workload = BY_NAME[name]
-    plan = Plan(seconds=seconds + MARGIN_SECONDS, warmup=2, jvm_warmup=20, quick=False, cold_bytes=0, only=frozenset())
+    plan = Plan(seconds=seconds + MARGIN_SECONDS, warmup=WARMUP_SECONDS, jvm_warmup=20, quick=False, cold_bytes=0, only=frozenset())
     session = Session(system, plan, save=lambda: None)
     with SYSTEMS[system]() as server:
         session.server = server
@@ -31,10 +33,3 @@ def prepare(session: Session, workload: Workload) -> None:
         session.plan.equal_rate = session.share_of_limit(0.5)
     if workload.kind == "consume":
         session.measure(BY_NAME["produce-16"])
-
-
-def workload_name(text: str) -> str:
-    """For the command line."""
-    if text not in BY_NAME:
-        raise ValueError(text)
-    return text
