@@ -226,7 +226,15 @@ impl Bench {
                         flight.push((fd, writes.len()));
                         for (pos, data) in writes {
                             bytes += data.len() as u64;
-                            ring.push((slot, unit), Op::Write { fd, pos, data });
+                            ring.push(
+                                (slot, unit),
+                                Op::Write {
+                                    fd,
+                                    pos,
+                                    data,
+                                    through: false,
+                                },
+                            );
                         }
                     }
                     started += 1;

@@ -38,6 +38,9 @@ pub enum Command {
     Consume(Consume),
     /// Show the brokers and what they can do
     Cluster,
+    /// Show where the time of requests goes: stage by stage at the median, at the 99th percentile and at
+    /// worst, and the slowest requests
+    Explain(Explain),
     /// Look into the store files of a Millrace broker that is not running
     #[command(subcommand)]
     Store(StoreCommand),
@@ -222,6 +225,26 @@ pub struct Consume {
     /// \n, \t, \\ as usual
     #[arg(long, short, default_value = "%v\\n")]
     pub format: String,
+}
+
+/// `explain`
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// Seconds to look at
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub seconds: u64,
+    /// Go on, showing each time what has happened since the last
+    #[arg(long, short, conflicts_with = "since_start")]
+    pub watch: bool,
+    /// Do not wait: everything since the broker was started
+    #[arg(long)]
+    pub since_start: bool,
+    /// How many of the slowest requests to show, of each kind
+    #[arg(long, short = 'n', default_value_t = 5)]
+    pub slowest: usize,
+    /// One line of JSON for each broker
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn parse_pair(text: &str) -> Result<(String, String), String> {

@@ -20,6 +20,8 @@ mod args;
 mod client;
 mod cluster;
 mod consume;
+mod explain;
+mod explain_view;
 mod groups;
 mod kafka_dir;
 mod produce;
@@ -54,6 +56,7 @@ fn run(cli: &Cli) -> Outcome {
         Command::Produce(args) => produce::run(&mut connect()?, args, timeout),
         Command::Consume(args) => consume::run(connect()?, args, timeout),
         Command::Cluster => cluster::run(&mut connect()?),
+        Command::Explain(args) => explain::run(connect()?, args),
         Command::Store(command) => store::run(command),
     }
 }

@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use super::trace::{ClientName, Stage, Trace, Tracer};
 use super::{ConnId, Output};
-use crate::base::IdMap;
+use crate::base::limits::CONN_IN_FLIGHT_MAX;
+use crate::base::{IdMap, LogId, Mono};
 use crate::store::Piece;
 
 /// Where the reply to one request has to go.
@@ -24,11 +26,22 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Index of the listener by which it came.
     pub listener: usize,
-    /// Number of the request at the front of `replies`.
+    /// Who the client says it is.
+    client: ClientName,
+    /// Number of the request at the front of `requests`.
     first: u64,
-    /// One slot for each request not yet answered on the socket.
-    replies: VecDeque<Option<Vec<Piece>>>,
+    /// Requests whose reply has not left yet.
+    requests: VecDeque<Request>,
+    /// How many of them, from the front, were given to the driver to be sent.
+    handed_out: usize,
     closing: bool,
+}
+
+/// A request in progress.
+#[derive(Debug)]
+struct Request {
+    trace: Trace,
+    reply: Option<Vec<Piece>>,
 }
 
 /// All connections of a shard. Bounded by `max.connections` and, per connection, by
@@ -36,9 +49,59 @@ pub struct Conn {
 #[derive(Debug, Default)]
 pub struct Conns {
     conns: IdMap<u64, Conn>,
+    /// The time of the input that is being handled.
+    now: Mono,
+    /// The request that was the last input: when the next input comes, its handling is over.
+    handled: Option<ReplyTo>,
 }
 
 impl Conns {
+    /// A new input is handled: the one before is done with.
+    pub fn next_input(&mut self, now: Mono) {
+        self.now = now;
+        if let Some(to) = self.handled.take() {
+            self.pass(to, Stage::Parse, now);
+        }
+    }
+
+    /// The trace of a request, unless its connection is gone.
+    pub fn trace(&mut self, to: ReplyTo) -> Option<&mut Trace> {
+        let entry = self.conns.get_mut(&to.conn.0)?;
+        let index = to.seq.checked_sub(entry.first)?;
+        let request = entry.requests.get_mut(usize::try_from(index).ok()?)?;
+        Some(&mut request.trace)
+    }
+
+    /// A request spent the time since its last stamp in `stage`.
+    pub fn pass(&mut self, to: ReplyTo, stage: Stage, at: Mono) {
+        if let Some(trace) = self.trace(to) {
+            trace.pass(stage, at);
+        }
+    }
+
+    /// What a request is about, for people.
+    pub fn describe(&mut self, to: ReplyTo, log: LogId, partitions: usize) {
+        if let Some(trace) = self.trace(to) {
+            trace.log = log;
+            trace.partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The last byte of so many replies has left.
+    pub fn sent(&mut self, conn: ConnId, replies: usize, tracer: &mut Tracer) {
+        let Some(entry) = self.conns.get_mut(&conn.0) else {
+            return;
+        };
+        for _ in 0..replies.min(entry.handed_out) {
+            entry.handed_out -= 1;
+            entry.first += 1;
+            if let Some(mut request) = entry.requests.pop_front() {
+                request.trace.pass(Stage::Send, self.now);
+                tracer.finish(&request.trace, &entry.client, self.now);
+            }
+        }
+    }
+
     /// A connection was accepted.
     pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize) {
         self.conns.insert(
@@ -46,8 +109,10 @@ impl Conns {
             Conn {
                 peer,
                 listener,
+                client: ClientName::default(),
                 first: 0,
-                replies: VecDeque::new(),
+                requests: VecDeque::new(),
+                handed_out: 0,
                 closing: false,
             },
         );
@@ -65,13 +130,22 @@ impl Conns {
     }
 
     /// Takes a request: reserves the place of its reply.
-    pub fn expect_reply(&mut self, conn: ConnId) -> Option<ReplyTo> {
+    pub fn expect_reply(
+        &mut self,
+        conn: ConnId,
+        mut trace: Trace,
+        client: &str,
+    ) -> Option<ReplyTo> {
         let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing)?;
-        entry.replies.push_back(None);
-        Some(ReplyTo {
+        entry.client.set(client);
+        trace.pass(Stage::Queue, self.now);
+        entry.requests.push_back(Request { trace, reply: None });
+        let to = ReplyTo {
             conn,
-            seq: entry.first + entry.replies.len() as u64 - 1,
-        })
+            seq: entry.first + entry.requests.len() as u64 - 1,
+        };
+        self.handled = Some(to);
+        Some(to)
     }
 
     /// Answers a request; what is now first in line goes out.
@@ -79,16 +153,26 @@ impl Conns {
         let Some(entry) = self.conns.get_mut(&to.conn.0) else {
             return;
         };
-        let index = (to.seq - entry.first) as usize;
-        debug_assert!(entry.replies[index].is_none(), "answered twice");
-        entry.replies[index] = Some(pieces);
-        while let Some(Some(_)) = entry.replies.front() {
-            let pieces = entry.replies.pop_front().flatten().unwrap_or_default();
-            entry.first += 1;
+        let request = &mut entry.requests[(to.seq - entry.first) as usize];
+        debug_assert!(request.reply.is_none(), "answered twice");
+        request.trace.pass(Stage::Answer, self.now);
+        request.trace.replied(pieces.iter().map(Piece::len).sum());
+        request.reply = Some(pieces);
+        while let Some(request) = entry.requests.get_mut(entry.handed_out)
+            && let Some(pieces) = request.reply.take()
+        {
+            request.trace.pass(Stage::Order, self.now);
+            entry.handed_out += 1;
             out.push(Output::Reply {
                 conn: to.conn,
                 pieces,
             });
+        }
+        // A driver that never tells what has left may not cost memory.
+        while entry.handed_out > CONN_IN_FLIGHT_MAX {
+            entry.handed_out -= 1;
+            entry.first += 1;
+            entry.requests.pop_front();
         }
     }
 
@@ -107,7 +191,13 @@ impl Conns {
 mod tests {
     use bytes::Bytes;
 
+    use super::super::trace::Class;
     use super::*;
+
+    fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
+        let trace = Trace::new(0, 100, conns.now);
+        conns.expect_reply(conn, trace, "me")
+    }
 
     fn body(text: &'static str) -> Vec<Piece> {
         vec![Piece::Memory(Bytes::from_static(text.as_bytes()))]
@@ -118,8 +208,8 @@ mod tests {
         let mut conns = Conns::default();
         let conn = ConnId(7);
         conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
-        let first = conns.expect_reply(conn).unwrap();
-        let second = conns.expect_reply(conn).unwrap();
+        let first = expect(&mut conns, conn).unwrap();
+        let second = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
         conns.reply(second, body("2"), &mut out);
         assert!(out.is_empty(), "the second waits for the first");
@@ -142,14 +232,57 @@ mod tests {
         let mut conns = Conns::default();
         let conn = ConnId(1);
         conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
-        let to = conns.expect_reply(conn).unwrap();
+        let to = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
         conns.close(conn, "test".into(), &mut out);
         conns.close(conn, "test".into(), &mut out);
         assert_eq!(out.len(), 1, "closed once");
-        assert!(conns.expect_reply(conn).is_none());
+        assert!(expect(&mut conns, conn).is_none());
         conns.closed(conn);
         conns.reply(to, body("late"), &mut out);
         assert_eq!(out.len(), 1);
+    }
+
+    #[test]
+    fn a_request_is_traced_until_its_reply_has_left() {
+        let (mut conns, mut tracer) = (Conns::default(), Tracer::new());
+        let conn = ConnId(7);
+        let mut out = Vec::new();
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.next_input(Mono(1_000));
+        let first = expect(&mut conns, conn).unwrap();
+        conns.next_input(Mono(3_000));
+        let second = expect(&mut conns, conn).unwrap();
+        conns.next_input(Mono(7_000));
+        conns.reply(second, body("2"), &mut out);
+        conns.next_input(Mono(10_000));
+        conns.reply(first, body("1"), &mut out);
+        conns.next_input(Mono(100_000));
+        conns.sent(conn, 1, &mut tracer);
+        assert_eq!(tracer.stats(Class::Produce).count(), 1);
+        conns.next_input(Mono(200_000));
+        // More than there are, as after a reply that was dropped.
+        conns.sent(conn, 5, &mut tracer);
+        let spent: Vec<[u64; super::super::trace::STAGES]> = tracer
+            .slowest()
+            .filter(|(recent, _)| *recent)
+            .map(|(_, slow)| slow.spent)
+            .collect();
+        assert_eq!(spent[0], [0, 2000, 0, 0, 0, 0, 0, 0, 0, 7000, 0, 90_000]);
+        assert_eq!(spent[1], [0, 4000, 0, 0, 0, 0, 0, 0, 0, 0, 3000, 190_000]);
+    }
+
+    #[test]
+    fn what_never_leaves_is_forgotten() {
+        let mut conns = Conns::default();
+        let conn = ConnId(7);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        let mut out = Vec::new();
+        for _ in 0..3 * CONN_IN_FLIGHT_MAX {
+            let to = expect(&mut conns, conn).unwrap();
+            conns.reply(to, body("x"), &mut out);
+        }
+        assert_eq!(out.len(), 3 * CONN_IN_FLIGHT_MAX);
+        assert_eq!(conns.conns[&7].requests.len(), CONN_IN_FLIGHT_MAX);
     }
 }

@@ -17,6 +17,7 @@ use super::conns::ReplyTo;
 use super::fetch_session::{Asked, Opened};
 use super::front::{Front, Pending};
 use super::owner::Owner;
+use super::trace::{FetchStamps, Stage};
 use super::{ConnId, FetchPart, FetchedPart, Fx, Msg, ReqRef};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
 use crate::log::ReadOutcome;
@@ -110,6 +111,9 @@ impl Front {
             .enumerate()
             .map(|(slot, asked)| self.slot(slot as u32, asked, follower))
             .collect();
+        if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref()) {
+            self.conns.describe(reply_to, part.log, slots.len());
+        }
         let pending = PendingFetch {
             reply_to,
             correlation_id: header.correlation_id,
@@ -243,6 +247,33 @@ impl Front {
         }
     }
 
+    /// Notes when an owner did its part of a pass.
+    pub fn fetch_passed(&mut self, now: Now, id: u64, round: u32, stamps: &FetchStamps) {
+        let Some(Pending::Fetch(fetch)) = self.pending_ref(id) else {
+            return;
+        };
+        if fetch.round == round
+            && let Some(trace) = self.conns.trace(fetch.reply_to)
+        {
+            trace.pass(Stage::Hop, stamps.arrived);
+            trace.pass(Stage::Plan, stamps.planned);
+            trace.pass(Stage::Answer, now.mono);
+        }
+    }
+
+    /// A parked fetch goes on.
+    fn fetch_unpark(&mut self, now: Now, id: u64, last_round: bool, fx: &mut Fx<'_>) {
+        let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+            return;
+        };
+        fetch.last_round |= last_round;
+        let reply_to = fetch.reply_to;
+        if let Some(trace) = self.conns.trace(reply_to) {
+            trace.unpark(now.mono);
+        }
+        self.fetch_round(now, id, fx);
+    }
+
     /// A watch has seen enough bytes.
     pub fn fetch_ready(&mut self, now: Now, id: u64, fx: &mut Fx<'_>) {
         let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
@@ -252,7 +283,7 @@ impl Front {
         if fetch.open == 0 {
             let deadline = fetch.deadline;
             self.deadlines.remove(&(deadline, id));
-            self.fetch_round(now, id, fx);
+            self.fetch_unpark(now, id, false, fx);
         }
     }
 
@@ -263,10 +294,7 @@ impl Front {
                 break;
             }
             self.deadlines.pop_first();
-            if let Some(Pending::Fetch(fetch)) = self.pending_mut(id) {
-                fetch.last_round = true;
-                self.fetch_round(now, id, fx);
-            }
+            self.fetch_unpark(now, id, true, fx);
         }
     }
 
@@ -366,6 +394,7 @@ pub(super) struct FetchJob {
     bytes_max: usize,
     watch: Option<u64>,
     failed: bool,
+    arrived: Mono,
 }
 
 impl FetchJob {
@@ -399,6 +428,7 @@ impl Owner {
         let job = FetchJob {
             req,
             round,
+            arrived: fx.now,
             logs: parts.iter().map(|part| part.log).collect(),
             done: Vec::with_capacity(parts.len()),
             todo: parts.into_iter(),
@@ -460,6 +490,10 @@ impl Owner {
                 round: job.round,
                 parts: job.done,
                 watching,
+                stamps: FetchStamps {
+                    arrived: job.arrived,
+                    planned: fx.now,
+                },
             },
         );
     }

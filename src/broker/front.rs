@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Fx;
 use super::conns::{Conns, ReplyTo};
 use super::control::PendingControl;
+use super::explain::PendingExplain;
 use super::fetch::PendingFetch;
 use super::fetch_session::Sessions;
 use super::produce::PendingProduce;
 use super::query::PendingQuery;
+use super::trace::Tracer;
+use super::{ConnId, Fx};
 use crate::base::{ErrorCode, IdMap, Mono, Rng, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
@@ -26,6 +28,7 @@ pub(super) enum Pending {
     Fetch(PendingFetch),
     Query(PendingQuery),
     Control(PendingControl),
+    Explain(PendingExplain),
 }
 
 /// See the module.
@@ -38,6 +41,12 @@ pub(super) struct Front {
     pub rng: Rng,
     /// The shard that owns each store of this node.
     pub owners: Vec<ShardId>,
+    /// How many shards this node has.
+    pub shards: u16,
+    /// Where the time of its requests went.
+    pub tracer: Tracer,
+    /// When it was started, by the wall clock, in ms.
+    pub started_ms: i64,
     pending: IdMap<u64, Pending>,
     started: u64,
     /// When parked fetches must be answered, whatever there is.
@@ -45,7 +54,7 @@ pub(super) struct Front {
 }
 
 impl Front {
-    pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, seed: u64) -> Self {
+    pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, shards: u16, seed: u64) -> Self {
         let sessions = Sessions::new(config.max_incremental_fetch_session_cache_slots as usize);
         Self {
             config,
@@ -54,10 +63,18 @@ impl Front {
             sessions,
             rng: Rng::new(seed),
             owners,
+            shards,
+            tracer: Tracer::new(),
+            started_ms: 0,
             pending: IdMap::default(),
             started: 0,
             deadlines: BTreeSet::new(),
         }
+    }
+
+    /// Replies of a connection have left.
+    pub fn sent(&mut self, conn: ConnId, replies: usize) {
+        self.conns.sent(conn, replies, &mut self.tracer);
     }
 
     /// Keeps a request until it can be answered; returns its number.

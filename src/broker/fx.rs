@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Msg, Output};
-use crate::base::ShardId;
+use crate::base::{Mono, ShardId};
 use crate::store::DiskOp;
 
 /// Outputs of the input that is being handled.
@@ -11,6 +11,8 @@ use crate::store::DiskOp;
 pub(super) struct Fx<'a> {
     /// This shard.
     pub me: ShardId,
+    /// When the input was handled.
+    pub now: Mono,
     /// For the driver.
     pub out: &'a mut Vec<Output>,
     /// Messages of this shard to itself, handled before `Shard::handle` returns.

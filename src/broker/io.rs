@@ -37,6 +37,15 @@ pub enum Input {
         conn: ConnId,
         /// Header and body.
         frame: Bytes,
+        /// When its last byte was received.
+        at: Mono,
+    },
+    /// Replies have left, in the order in which they were given out. Needs no [`Input::Idle`] after it.
+    Sent {
+        /// The connection.
+        conn: ConnId,
+        /// How many [`Output::Reply`]s, the empty ones included.
+        replies: usize,
     },
     /// The connection is gone; replies to it are dropped.
     ConnClosed {

@@ -4,8 +4,10 @@
 pub mod admin;
 mod conns;
 mod control;
+mod control_compact;
 mod control_groups;
 mod control_load;
+mod explain;
 pub mod fatal;
 mod fetch;
 mod fetch_session;
@@ -19,6 +21,7 @@ mod produce;
 mod query;
 mod shard;
 mod stores;
+pub mod trace;
 mod watch;
 
 use fx::Fx;

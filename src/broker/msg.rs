@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::trace::{FetchStamps, ProduceStamps, Report};
 use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
 use crate::controller::Image;
 use crate::record::BatchInfo;
@@ -41,6 +42,8 @@ pub enum Msg {
         id: u64,
         /// By slot of the request.
         results: Vec<(u32, Result<Produced, Failure>)>,
+        /// When they were where.
+        stamps: ProduceStamps,
     },
     /// Plan reads of logs.
     Fetch {
@@ -65,6 +68,8 @@ pub enum Msg {
         parts: Vec<FetchedPart>,
         /// The sender, if it found too little and watches for more.
         watching: Option<ShardId>,
+        /// When they were where.
+        stamps: FetchStamps,
     },
     /// A watched fetch has enough now: ask again.
     FetchReady {
@@ -103,6 +108,18 @@ pub enum Msg {
         id: u64,
         /// The outcome.
         answer: Result<Bytes, String>,
+    },
+    /// Tell where the time of requests went.
+    Explain {
+        /// Who asks.
+        req: ReqRef,
+    },
+    /// What one shard has to say to that.
+    Explained {
+        /// The front's request.
+        id: u64,
+        /// Its part.
+        report: Box<Report>,
     },
     /// A new metadata image, durable.
     Image(Arc<Image>),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::fetch::FetchJob;
 use super::query::QueryJob;
+use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
@@ -35,6 +36,7 @@ pub(super) enum Ack {
     Produce {
         req: ReqRef,
         results: Vec<(u32, Result<Produced, Failure>)>,
+        stamps: ProduceStamps,
     },
     /// A query that changed the log.
     Query { req: ReqRef, answers: QueryJob },
@@ -67,6 +69,10 @@ pub(super) struct Owner {
     /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
     pub loaded: VecDeque<(LogId, Result<Bytes, DiskError>)>,
     checkpoint_wanted: bool,
+    /// The last input appended to this slot: when the next input comes, that is over.
+    appending: Option<usize>,
+    /// Scratch space for what stores have to say.
+    events: Vec<StoreEvent>,
 }
 
 impl Owner {
@@ -83,6 +89,17 @@ impl Owner {
             control_done: Vec::new(),
             loaded: VecDeque::new(),
             checkpoint_wanted: false,
+            appending: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// A new input is handled: the one before is done with.
+    pub fn next_input(&mut self, now: Mono) {
+        if let Some(slot) = self.appending.take()
+            && let Some((_, Ack::Produce { stamps, .. })) = self.slots[slot].acks.back_mut()
+        {
+            stamps.appended = now;
         }
     }
 
@@ -157,23 +174,60 @@ impl Owner {
         Ok(partition.slot)
     }
 
+    /// Appends batches of the broker's own at the start of a new segment. Returns the slot and the offset
+    /// of the first one; when they are durable, [`Owner::drop_before`] may drop all that is before it.
+    pub fn rewrite_internal(
+        &mut self,
+        now: Now,
+        log: LogId,
+        batches: Vec<Bytes>,
+    ) -> Result<(usize, Offset), Failure> {
+        let partition = self
+            .partitions
+            .get_mut(&log)
+            .ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
+        let (slot, first) = (partition.slot, partition.log.end_offset());
+        partition.log.roll(now, &mut self.slots[slot].store);
+        for batch in batches {
+            self.append_internal(now, log, batch)?;
+        }
+        Ok((slot, first))
+    }
+
+    /// Drops everything before an offset of one of the broker's own logs, up to its high watermark.
+    pub fn drop_before(&mut self, now: Now, log: LogId, before: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
+            let slot = &mut self.slots[partition.slot];
+            if let Err((code, why)) = partition.log.delete_records(now, before, &mut slot.store) {
+                tracing::warn!("log {log}: the records before {before} stay: {code}: {why}");
+            }
+            slot.newest = slot.newest.max(slot.store.pending_seq());
+        }
+    }
+
     /// Answers `ack` as soon as all that was appended to the slot so far is durable.
     pub fn ack_after(&mut self, slot: usize, ack: Ack, fx: &mut Fx<'_>) {
-        let slot = &mut self.slots[slot];
-        if slot.newest <= slot.durable {
+        let entry = &mut self.slots[slot];
+        if entry.newest <= entry.durable {
             Self::answer(ack, &mut self.control_done, fx);
         } else {
-            slot.acks.push_back((slot.newest, ack));
+            entry.acks.push_back((entry.newest, ack));
+            self.appending = Some(slot);
         }
     }
 
     fn answer(ack: Ack, control_done: &mut Vec<u64>, fx: &mut Fx<'_>) {
         match ack {
-            Ack::Produce { req, results } => fx.send(
+            Ack::Produce {
+                req,
+                results,
+                stamps,
+            } => fx.send(
                 req.shard,
                 Msg::ProduceDone {
                     id: req.id,
                     results,
+                    stamps,
                 },
             ),
             Ack::Query { req, answers } => fx.send(
@@ -207,6 +261,7 @@ impl Owner {
                 let states = slot_states(&self.partitions, slot, index);
                 slot.store.checkpoint(states, &mut ops);
             }
+            slot.flushes_started(slot.store.started_seq(), now.mono);
             let store = slot.store.id();
             fx.out
                 .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
@@ -244,19 +299,30 @@ impl Owner {
             return;
         };
         let mut ops = std::mem::take(&mut fx.ops);
-        let mut events = Vec::new();
+        let mut events = std::mem::take(&mut self.events);
         self.slots[index]
             .store
             .on_disk(id, result, &mut ops, &mut events);
         fx.out
             .extend(ops.drain(..).map(|op| Output::Disk { store, op }));
         fx.ops = ops;
-        for event in events {
+        for event in events.drain(..) {
             match event {
+                StoreEvent::Written(flush) => {
+                    if let Some(stamps) = self.slots[index].flush_stamps(flush) {
+                        stamps.written = fx.now;
+                    }
+                }
+                StoreEvent::Synced(flush) => {
+                    if let Some(stamps) = self.slots[index].flush_stamps(flush) {
+                        stamps.synced = fx.now;
+                    }
+                }
                 StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
                 StoreEvent::Failed(error) => fx.out.push(super::fatal::disk_failed(store, &error)),
             }
         }
+        self.events = events;
     }
 
     /// Moves high watermarks, wakes fetches, then releases acknowledgements: a client that saw its
@@ -280,10 +346,15 @@ impl Owner {
             if *seq > flush {
                 break;
             }
-            if let Some((_, ack)) = slot.acks.pop_front() {
+            if let Some((seq, mut ack)) = slot.acks.pop_front() {
+                if let Ack::Produce { stamps, .. } = &mut ack {
+                    stamps.flush = slot.flush_stamps(seq).copied().unwrap_or_default();
+                    stamps.durable = fx.now;
+                }
                 Self::answer(ack, &mut self.control_done, fx);
             }
         }
+        slot.flushes_durable(flush);
     }
 
     fn start_read(&mut self, pieces: Vec<Piece>, job: ReadJob, fx: &mut Fx<'_>) {

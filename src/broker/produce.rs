@@ -1,6 +1,6 @@
 //! Produce (key 0), versions 3 to 13.
 //!
-//! Front: validates each batch (format, CRC) where it arrived and passes it to the store that owns the
+//! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store that owns the
 //! partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both answered
 //! after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
 //! error then closes the connection, as in Kafka, since there is no other way to tell.
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::conns::ReplyTo;
 use super::front::{Front, Pending};
 use super::owner::{Ack, Owner};
+use super::trace::ProduceStamps;
 use super::{Failure, Fx, Msg, ProducePart, Produced, ReqRef};
 use crate::base::{ErrorCode, Now, StoreId};
 use crate::record;
@@ -95,6 +96,11 @@ impl Front {
             self.finish_produce(pending, fx);
             return Ok(());
         }
+        let first = by_store.values().flatten().min_by_key(|part| part.slot);
+        if let Some(part) = first {
+            let partitions = pending.slots.len();
+            self.conns.describe(reply_to, part.log, partitions);
+        }
         let id = self.park(Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
@@ -117,8 +123,8 @@ impl Front {
             return Err((ErrorCode::InvalidTopicException, Some(why)));
         }
         let batch = records.unwrap_or_default();
-        let info = record::validate_produced(&batch)
-            .map_err(|(code, why)| (code, Some(why.to_string())))?;
+        let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
+        let mut info = record::validate_produced(&batch).map_err(refusal)?;
         if !codec_allowed(version, info.codec()) {
             return Err((ErrorCode::UnsupportedCompressionType, None));
         }
@@ -126,6 +132,8 @@ impl Front {
             let why = "Transactions are not supported yet.".to_string();
             return Err((ErrorCode::InvalidTxnState, Some(why)));
         }
+        let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
+        let batch = record::validate_records(batch, &mut info, open_bytes_max).map_err(refusal)?;
         let part = ProducePart {
             slot,
             log: partition.log,
@@ -141,18 +149,22 @@ impl Front {
         &mut self,
         id: u64,
         results: Vec<(u32, Result<Produced, Failure>)>,
+        stamps: &ProduceStamps,
         fx: &mut Fx<'_>,
     ) {
         let Some(Pending::Produce(pending)) = self.pending_mut(id) else {
             return;
         };
+        let reply_to = pending.reply_to;
         for (slot, result) in results {
             pending.slots[slot as usize].1 = Some(result);
             pending.open -= 1;
         }
-        if pending.open == 0
-            && let Some(Pending::Produce(pending)) = self.unpark(id)
-        {
+        let answered = pending.open == 0;
+        if let Some(trace) = self.conns.trace(reply_to) {
+            trace.pass_produce(stamps);
+        }
+        if answered && let Some(Pending::Produce(pending)) = self.unpark(id) {
             self.finish_produce(pending, fx);
         }
     }
@@ -224,7 +236,14 @@ impl Owner {
                 (part.slot, result)
             })
             .collect();
-        let ack = Ack::Produce { req, results };
+        let ack = Ack::Produce {
+            req,
+            results,
+            stamps: ProduceStamps {
+                arrived: now.mono,
+                ..ProduceStamps::default()
+            },
+        };
         match self.slot_of(store) {
             Some(slot) => self.ack_after(slot, ack, fx),
             None => debug_assert!(false, "a produce for a store of another shard"),

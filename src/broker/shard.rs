@@ -11,12 +11,13 @@ use super::control::Control;
 use super::front::Front;
 use super::groups::{GroupService, NodeInfo};
 use super::owner::Owner;
+use super::trace::Trace;
 use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
-use crate::base::{Now, ShardId};
+use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::group::GroupConfig;
 use crate::store::Piece;
-use crate::wire;
+use crate::wire::{self, Api};
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl Shard {
         });
         Self {
             id: setup.id,
-            front: Front::new(Arc::clone(&config), setup.owners, setup.seed),
+            front: Front::new(Arc::clone(&config), setup.owners, setup.shards, setup.seed),
             owner: Owner::new(setup.id, config, setup.slots),
             control,
             local: VecDeque::new(),
@@ -87,9 +88,12 @@ impl Shard {
 
     /// Handles one input. Outputs are appended to `out`; their order matters.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.front.conns.next_input(now.mono);
+        self.owner.next_input(now.mono);
         let mut local = std::mem::take(&mut self.local);
         let mut fx = Fx {
             me: self.id,
+            now: now.mono,
             out,
             local: &mut local,
             ops: Vec::new(),
@@ -104,6 +108,7 @@ impl Shard {
     fn input(&mut self, now: Now, input: Input, fx: &mut Fx<'_>) {
         match input {
             Input::Start => {
+                self.front.started_ms = now.wall_ms;
                 if let Some(control) = &mut self.control {
                     control.start(now, &mut self.owner, fx);
                 }
@@ -114,7 +119,8 @@ impl Shard {
                 peer,
                 listener,
             } => self.front.conns.open(conn, peer, listener),
-            Input::Request { conn, frame } => self.request(now, conn, frame, fx),
+            Input::Request { conn, frame, at } => self.request(now, conn, frame, at, fx),
+            Input::Sent { conn, replies } => self.front.sent(conn, replies),
             Input::ConnClosed { conn } => {
                 self.front.conns.closed(conn);
                 self.front.fetch_abandoned(conn, fx);
@@ -139,7 +145,11 @@ impl Shard {
     fn message(&mut self, now: Now, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
         match msg {
             Msg::Produce { req, store, parts } => self.owner.produce(now, req, store, parts, fx),
-            Msg::ProduceDone { id, results } => self.front.produce_done(id, results, fx),
+            Msg::ProduceDone {
+                id,
+                results,
+                stamps,
+            } => self.front.produce_done(id, results, &stamps, fx),
             Msg::Fetch {
                 req,
                 round,
@@ -152,7 +162,11 @@ impl Shard {
                 round,
                 parts,
                 watching,
-            } => self.front.fetch_done(now, id, round, parts, watching, fx),
+                stamps,
+            } => {
+                self.front.fetch_passed(now, id, round, &stamps);
+                self.front.fetch_done(now, id, round, parts, watching, fx);
+            }
             Msg::FetchReady { id } => self.front.fetch_ready(now, id, fx),
             Msg::FetchCancel { req } => self.owner.fetch_cancel(req),
             Msg::Query { req, parts } => self.owner.query(now, req, parts, fx),
@@ -164,6 +178,8 @@ impl Shard {
                 self.control_follow_up(now, fx);
             }
             Msg::ControlDone { id, answer } => self.front.control_done(id, answer, fx),
+            Msg::Explain { req } => self.front.explain_part(req, fx),
+            Msg::Explained { id, report } => self.front.explained(id, *report, fx),
             Msg::Image(image) => {
                 self.owner.apply_image(now, &image);
                 let version = image.version;
@@ -196,8 +212,8 @@ impl Shard {
         }
     }
 
-    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, fx: &mut Fx<'_>) {
-        let outcome = self.take_request(now, conn, frame, fx);
+    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, at: Mono, fx: &mut Fx<'_>) {
+        let outcome = self.take_request(now, conn, frame, at, fx);
         if let Err(why) = outcome {
             self.front.conns.close(conn, why, fx.out);
         }
@@ -209,14 +225,18 @@ impl Shard {
         now: Now,
         conn: ConnId,
         frame: Bytes,
+        at: Mono,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
         let Some(client) = self.front.conns.get(conn) else {
             return Ok(());
         };
         let (listener, peer) = (client.listener, client.peer);
+        let bytes = frame.len();
         let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
-        let Some(to) = self.front.conns.expect_reply(conn) else {
+        let trace = Trace::new(header.key, bytes, at);
+        let name = header.client_id.as_deref().unwrap_or_default();
+        let Some(to) = self.front.conns.expect_reply(conn, trace, name) else {
             return Ok(());
         };
         match header.key {
@@ -225,6 +245,10 @@ impl Shard {
             2 => self.front.list_offsets(to, &header, body, fx),
             21 => self.front.delete_records(to, &header, body, fx),
             23 => self.front.offset_for_leader_epoch(to, &header, body, fx),
+            Api::EXPLAIN => {
+                self.front.explain(to, &header, fx);
+                Ok(())
+            }
             _ => {
                 let call = ControlCall {
                     client_host: peer.ip().to_string(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::Produced;
 use super::owner::{Ack, log_config};
+use super::trace::FlushStamps;
 use crate::base::{IdMap, LogId, Now, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::log::{Appended, Log, LogRecovery};
@@ -25,6 +26,8 @@ pub struct StoreSlot {
     pub(super) acks: VecDeque<(FlushSeq, Ack)>,
     /// Logs with appends that are not durable yet: flush, log, bytes.
     pub(super) dirty: VecDeque<(FlushSeq, LogId, usize)>,
+    /// The flushes on their way, in order.
+    pub(super) flushes: VecDeque<FlushStamps>,
     /// Flushes that are durable.
     pub(super) durable: FlushSeq,
     /// The last flush that anything of interest is part of.
@@ -40,6 +43,7 @@ impl StoreSlot {
             recovered,
             acks: VecDeque::new(),
             dirty: VecDeque::new(),
+            flushes: VecDeque::new(),
         }
     }
 

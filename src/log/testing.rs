@@ -78,6 +78,7 @@ impl Disk {
                 for event in events {
                     match event {
                         StoreEvent::Durable(flush) => durable = durable.max(Some(flush)),
+                        StoreEvent::Written(_) | StoreEvent::Synced(_) => {}
                         StoreEvent::Failed(error) => panic!("{error:?}"),
                     }
                 }

@@ -80,6 +80,9 @@ impl Conn {
         for charge in self.charges.borrow_mut().drain(..n) {
             front.budget.release(charge);
         }
+        if replies > 0 {
+            front.sent.borrow_mut().push((self.id, replies));
+        }
     }
 
     /// Bytes were received.
@@ -125,6 +128,8 @@ impl Conn {
 pub struct Front {
     /// The clock as of the pump's last turn.
     pub now: Cell<Mono>,
+    /// Connections and how many of their replies have left since the pump asked.
+    sent: RefCell<Vec<(ConnId, usize)>>,
     /// Memory for requests.
     pub budget: Budget,
     /// `socket.request.max.bytes`.
@@ -139,10 +144,16 @@ impl Front {
     pub fn new(frame_bytes_max: usize, request_bytes_max: usize) -> Self {
         Self {
             now: Cell::new(sys::now().mono),
+            sent: RefCell::default(),
             budget: Budget::new(request_bytes_max),
             frame_bytes_max,
             garbage: Often::default(),
         }
+    }
+
+    /// Moves what has left into `sent`, which has to be empty.
+    pub fn take_sent(&self, sent: &mut Vec<(ConnId, usize)>) {
+        std::mem::swap(&mut *self.sent.borrow_mut(), sent);
     }
 
     /// Whether this connection should be closed: idle for longer than allowed, or in the way of

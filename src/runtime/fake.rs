@@ -67,6 +67,7 @@ pub fn format_store(id: StoreId, _settings: StoreConfig, _seed: u64) -> (StoreSl
         pos: 0,
         data: pages.freeze(),
         background: false,
+        through: false,
     };
     (
         StoreSlot(id),
@@ -123,9 +124,10 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::ConnOpened { conn, .. } => drop(self.conns.insert(conn, Conn::default())),
+            Input::Sent { .. } => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
-            Input::Request { conn, frame } => self.request(now, conn, &frame, out),
+            Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),
             Input::Mesh { .. } => unreachable!("nobody sends any"),
             Input::Disk { store, id, result } => self.on_disk(store, id, result, out),
             Input::Read { id, result } => {
@@ -194,6 +196,7 @@ impl Shard {
                     pos,
                     data,
                     background: frame.len() > 9,
+                    through: false,
                 };
                 let sync = DiskOp::Sync {
                     id,

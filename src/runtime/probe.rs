@@ -144,10 +144,21 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
         Err(fs::TryLockError::Error(error)) => return Err(fail(&error)),
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
-        .map_err(|e| fail(&e))?;
-    Ok(file)
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.write_all_at(pid.as_bytes(), 0));
+    match written {
+        // The number only says who has the lock.
+        Err(error) if !is_full(&error) => Err(fail(&error)),
+        _ => Ok(file),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Writes a block, makes it durable and reads it back; with O_DIRECT if the filesystem has it,
@@ -180,8 +191,14 @@ fn try_direct(dir: &Path) -> io::Result<bool> {
     let direct = match attempt(libc::O_DIRECT) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
-            attempt(0).map(|()| false)
+            match attempt(0) {
+                Err(error) if !is_full(&error) => Err(error),
+                _ => Ok(false),
+            }
         }
+        // A full disk does not keep a broker from serving what it has, and from making room: that the
+        // file could be opened says enough.
+        Err(error) if is_full(&error) => Ok(true),
         Err(error) => Err(error),
     };
     let _ = fs::remove_file(&path);

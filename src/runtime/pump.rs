@@ -17,7 +17,7 @@ use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
 use super::ring::{Done, Op, Ring};
-use super::send::{Progress, Sender};
+use super::send::Sender;
 use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
@@ -39,6 +39,8 @@ pub enum Tag {
     Disk(DiskTag),
     /// What a connection is being sent.
     Conn(ConnId),
+    /// What is read for a connection, and the number by which it knows the read.
+    Load(ConnId, u64),
     /// What a connection sends.
     Receive(ConnId),
     /// A listening socket, by its place.
@@ -104,6 +106,8 @@ pub struct Pump {
     dirty: Vec<ConnId>,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
+    /// Scratch space of [`Pump::tell_sent`].
+    sent: Vec<(ConnId, usize)>,
     phase: Phase,
     wake_at: Mono,
     sweep_at: Mono,
@@ -138,6 +142,7 @@ impl Pump {
             dirty: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
+            sent: Vec::new(),
             phase: Phase::Starting,
             // The shard is told that it is idle at once: it may have something to start.
             wake_at: Mono(0),
@@ -169,10 +174,11 @@ impl Pump {
 
     /// One round of inputs and outputs.
     fn turn(&mut self) {
-        let now = sys::now();
+        let mut now = sys::now();
         self.front.now.set(now.mono);
         self.follow_phase();
         self.collect();
+        self.tell_sent(now);
         let due = now.mono >= self.wake_at;
         if due || !self.inputs.is_empty() {
             if due {
@@ -180,6 +186,8 @@ impl Pump {
             }
             while let Some(input) = self.inputs.pop_front() {
                 self.tell(now, input);
+                // Inputs of one turn at one time would hide what each of them takes.
+                now.mono = sys::mono();
             }
             self.tell(now, Input::Idle);
         }
@@ -189,6 +197,16 @@ impl Pump {
         self.acceptor.retry(now.mono, &mut self.ring);
         self.look_after_conns();
         self.mesh.flush();
+    }
+
+    /// Tells the shard which replies have left.
+    fn tell_sent(&mut self, now: Now) {
+        let mut sent = std::mem::take(&mut self.sent);
+        self.front.take_sent(&mut sent);
+        for (conn, replies) in sent.drain(..) {
+            self.tell(now, Input::Sent { conn, replies });
+        }
+        self.sent = sent;
     }
 
     /// Makes inputs of everything that has happened.
@@ -230,6 +248,25 @@ impl Pump {
                     self.hear_bell(buf);
                 }
             }
+            Tag::Load(id, load) => self.on_loaded(id, load, done),
+        }
+    }
+
+    fn on_loaded(&mut self, id: ConnId, load: u64, done: Done<Tag>) {
+        let blocks = self.disk.on_loaded(done.op, done.result);
+        while let Some(next) = self.disk.next_waiting() {
+            if self.conns.contains_key(&next) {
+                self.dirty.push(next);
+                break;
+            }
+        }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.sender.on_loaded(load, blocks) {
+            self.forget(id);
+        } else {
+            self.dirty.push(id);
         }
     }
 
@@ -362,10 +399,8 @@ impl Pump {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            let progress = conn.sender.advance(&self.disk, &self.front, &mut self.ring);
-            if progress == Progress::More {
-                self.dirty.push(id);
-            }
+            conn.sender
+                .advance(&mut self.disk, &self.front, &mut self.ring);
             // Replies that have left make room for requests.
             conn.receiver
                 .advance(&self.front, &mut self.ring, &mut self.inputs);

@@ -115,6 +115,7 @@ impl Receiver {
                 inputs.push_back(Input::Request {
                     conn: self.conn.id,
                     frame,
+                    at: front.now.get(),
                 });
             }
         }

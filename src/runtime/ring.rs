@@ -20,7 +20,7 @@ pub use super::batch::{SLICES_MAX, SendBatch};
 pub use super::lent::LENT_BYTES;
 use super::lent::{GROUP, Lender, Lent};
 use super::sys;
-use crate::base::Mono;
+use crate::base::{Mono, PageBuf};
 
 /// Entries of the submission queue; a turn that pushes more submits in between.
 const ENTRIES: u32 = 256;
@@ -39,6 +39,8 @@ pub enum Op {
         pos: u64,
         /// What to write; aligned if the file was opened with O_DIRECT.
         data: Bytes,
+        /// Complete only when it is durable (RWF_DSYNC).
+        through: bool,
     },
     /// fdatasync.
     DataSync {
@@ -65,17 +67,21 @@ pub enum Op {
         /// Where to; its length grows by the result.
         buf: Vec<u8>,
     },
+    /// Read into the whole of `pages`.
+    Load {
+        /// File.
+        fd: RawFd,
+        /// Byte position, a multiple of the block if the file was opened with O_DIRECT.
+        pos: u64,
+        /// Where to.
+        pages: PageBuf,
+    },
     /// Send a batch of slices on a blocking socket; the kernel waits for room by itself.
     Send {
         /// Socket.
         fd: RawFd,
         /// What to send.
         batch: Box<SendBatch>,
-    },
-    /// Wait until the socket takes bytes again.
-    Writable {
-        /// Socket.
-        fd: RawFd,
     },
     /// Accept a connection on a listening socket.
     Accept {
@@ -111,11 +117,15 @@ impl Op {
     /// it is when `self` moves.
     fn entry(&mut self) -> io_uring::squeue::Entry {
         match self {
-            Self::Write { fd, pos, data } => {
-                opcode::Write::new(types::Fd(*fd), data.as_ptr(), len32(data.len()))
-                    .offset(*pos)
-                    .build()
-            }
+            Self::Write {
+                fd,
+                pos,
+                data,
+                through,
+            } => opcode::Write::new(types::Fd(*fd), data.as_ptr(), len32(data.len()))
+                .offset(*pos)
+                .rw_flags(if *through { libc::RWF_DSYNC } else { 0 })
+                .build(),
             Self::DataSync { fd } => opcode::Fsync::new(types::Fd(*fd))
                 .flags(types::FsyncFlags::DATASYNC)
                 .build(),
@@ -126,6 +136,12 @@ impl Op {
                 buf.reserve(*len);
                 let room = buf.spare_capacity_mut().as_mut_ptr();
                 opcode::Read::new(types::Fd(*fd), room.cast(), len32(*len))
+                    .offset(*pos)
+                    .build()
+            }
+            Self::Load { fd, pos, pages } => {
+                let room = pages.as_mut_bytes();
+                opcode::Read::new(types::Fd(*fd), room.as_mut_ptr(), len32(room.len()))
                     .offset(*pos)
                     .build()
             }
@@ -142,9 +158,6 @@ impl Op {
                         .flags(flags as u32)
                         .build()
                 }
-            }
-            Self::Writable { fd } => {
-                opcode::PollAdd::new(types::Fd(*fd), libc::POLLOUT as u32).build()
             }
             Self::Accept { fd, .. } => {
                 let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -244,7 +257,6 @@ impl<T> Ring<T> {
             ("FALLOCATE", opcode::Fallocate::CODE),
             ("SEND", opcode::Send::CODE),
             ("SENDMSG", opcode::SendMsg::CODE),
-            ("POLL_ADD", opcode::PollAdd::CODE),
             ("ACCEPT", opcode::Accept::CODE),
             ("RECV", opcode::Recv::CODE),
         ];

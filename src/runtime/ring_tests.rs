@@ -38,6 +38,7 @@ fn writes_syncs_and_reads_a_file() {
             fd,
             pos: 100,
             data: Bytes::from_static(b"abcdef"),
+            through: true,
         },
     );
     assert_eq!(one(&mut ring).result, Ok(6));
@@ -117,8 +118,10 @@ fn waiting_ends_at_its_time_and_with_the_first_completion() {
     assert!(ring.reap().is_none());
     assert!(sys::now().mono >= start.plus_ms(20));
     ring.wait_until(start);
-    let (a, _b) = UnixStream::pair().expect("sockets");
-    ring.push((), Op::Writable { fd: a.as_raw_fd() });
+    let (server, _client) = sockets();
+    let fd = server.as_raw_fd();
+    let batch = Box::new(SendBatch::default());
+    ring.push((), Op::Send { fd, batch });
     ring.wait_until(start.plus_ms(3_600_000));
     assert!(ring.reap().is_some());
     assert_eq!(ring.in_flight(), 0);

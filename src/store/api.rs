@@ -29,6 +29,8 @@ pub enum DiskOp {
         data: Bytes,
         /// Whether somebody waits for it; background work yields to foreground.
         background: bool,
+        /// It completes only when it is durable: a write and the sync of it in one (RWF_DSYNC).
+        through: bool,
     },
     /// Make every write that has completed durable (fdatasync).
     Sync {
@@ -50,6 +52,10 @@ pub struct DiskError {
 /// What the store has to tell the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
+    /// The writes of this flush have completed; its sync is on the way. For those who measure.
+    Written(FlushSeq),
+    /// The sync of this flush has completed. It is durable when those before it are.
+    Synced(FlushSeq),
     /// All flushes up to and including this one are on disk.
     Durable(FlushSeq),
     /// A disk operation failed; the process must stop with the store's exit status.

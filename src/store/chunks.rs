@@ -169,7 +169,11 @@ impl Chunks {
     pub fn take_for_log(&mut self, wanted: Class, leave: Leave) -> Option<Chunk> {
         let there = self.free_bytes + self.growable_bytes();
         let fits = |class: &Class| {
-            let waiting = if *class == Class::Small { 0 } else { leave.waiting };
+            let waiting = if *class == Class::Small {
+                0
+            } else {
+                leave.waiting
+            };
             there >= leave.checkpoints + waiting + class.bytes()
         };
         let mut classes = Class::ALL.into_iter().rev().filter(|c| *c <= wanted);

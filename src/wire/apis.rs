@@ -28,6 +28,10 @@ impl Api {
     pub const PRODUCE: i16 = 0;
     /// Key of Fetch.
     pub const FETCH: i16 = 1;
+    /// Key of our own Explain: where the time of requests went, see `broker::trace`. Not listed by
+    /// ApiVersions; a broker that does not know it closes the connection, as Kafka does. Kafka's
+    /// keys are small and dense, so that it will not meet one of theirs.
+    pub const EXPLAIN: i16 = 20_100;
     /// Key of ApiVersions.
     pub const API_VERSIONS: i16 = 18;
 
@@ -97,9 +101,15 @@ pub const APIS: &[Api] = &[
     Api::new(75, "DescribeTopicPartitions", 0, 0, 0),
 ];
 
+/// What is served to our own tools and not advertised.
+static EXPLAIN: Api = Api::new(Api::EXPLAIN, "Explain", 0, 0, 0);
+
 /// The API of a key, if it is served.
 #[must_use]
 pub fn api(key: i16) -> Option<&'static Api> {
+    if key == Api::EXPLAIN {
+        return Some(&EXPLAIN);
+    }
     APIS.binary_search_by_key(&key, |api| api.key)
         .ok()
         .map(|at| &APIS[at])
@@ -161,6 +171,13 @@ mod tests {
                 assert_eq!(api.is_flexible(version), flexible, "{api:?} {version}");
             }
         }
+    }
+
+    #[test]
+    fn our_own_is_served_and_not_advertised() {
+        assert!(api(Api::EXPLAIN).unwrap().serves(0));
+        let (_, response) = api_versions(3);
+        assert!(response.api_keys.iter().all(|api| api.api_key < 1000));
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub fn encode_response<R: KafkaResponse>(
     Ok(frame.freeze())
 }
 
+/// A response frame of one of our own APIs: flexible header, then this body.
+#[must_use]
+pub fn encode_own_response(correlation_id: i32, body: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(9 + body.len());
+    // What we answer ourselves is far from 2 GiB.
+    frame.put_i32(5 + body.len() as i32);
+    frame.put_i32(correlation_id);
+    frame.put_u8(0);
+    frame.put_slice(body);
+    frame.freeze()
+}
+
 #[cfg(test)]
 mod tests {
     use kafka_wire::{ApiVersionsResponse, HeartbeatRequest, HeartbeatResponse, MetadataRequest};

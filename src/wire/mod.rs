@@ -22,7 +22,7 @@ mod topic;
 mod writer;
 
 pub use apis::{APIS, Api, api, api_versions};
-pub use codec::{decode, encode_response};
+pub use codec::{decode, encode_own_response, encode_response};
 pub use error::WireError;
 pub use header::{RequestHeader, parse_header};
 pub use kafka_wire_core::StrBytes;

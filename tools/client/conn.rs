@@ -10,7 +10,9 @@ use kafka_wire::{ApiVersionsRequest, KafkaRequest, RequestResponsePair};
 use kafka_wire_core::{ApiVersion, StrBytes};
 use millrace::base::ErrorCode;
 use millrace::wire::WireError;
-use millrace::wire::client::{decode_response, encode_request};
+use millrace::wire::client::{
+    decode_own_response, decode_response, encode_own_request, encode_request,
+};
 
 use super::{ClientError, Result, message};
 
@@ -114,6 +116,20 @@ impl Conn {
             return Err(self.malformed(format!("answer {answered} where {correlation_id} was due")));
         }
         Ok(response)
+    }
+
+    /// Sends one of our own requests, which only Millrace knows, and waits for the answer's body. A
+    /// broker that does not know it ends the connection.
+    pub fn call_own(&mut self, key: i16) -> Result<Bytes> {
+        self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
+        let frame = encode_own_request(key, self.correlation_id, CLIENT_ID);
+        self.send_frame(&frame)?;
+        let frame = self.receive()?;
+        let (answered, body) = self.read(decode_own_response(frame))?;
+        if answered != self.correlation_id {
+            return Err(self.malformed(format!("answer {answered} to another request")));
+        }
+        Ok(body)
     }
 
     /// Sends a request and returns its correlation id; the answer is for [`Conn::receive`].

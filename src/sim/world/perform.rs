@@ -315,11 +315,13 @@ impl World {
         });
         let shard = conn.shard;
         self.trace.note(self.time, What::Request, id.0, key as u64);
+        let at = self.node.now(self.time).mono;
         self.shard_input(
             shard,
             Input::Request {
                 conn: id,
                 frame: frame.slice(4..),
+                at,
             },
         )
     }
@@ -363,7 +365,12 @@ impl World {
             let at = conn.client_gets_at(self.time + delay);
             self.events.add(at, Event::Answer { conn: id, pieces });
         }
-        Ok(())
+        let shard = conn.shard;
+        let sent = Input::Sent {
+            conn: id,
+            replies: 1,
+        };
+        self.give(shard, sent)
     }
 
     fn answer(&mut self, id: ConnId, pieces: &[Piece]) -> Done {
@@ -391,14 +398,13 @@ impl World {
         Ok(())
     }
 
-    /// The shard closes a connection. Clients of the simulator give it a reason in two cases only: an
-    /// acks=0 produce that failed, and a change of the metadata for which there is no room.
+    /// The shard closes a connection. Clients of the simulator give it a reason in one case only: an
+    /// acks=0 produce that failed.
     fn close(&mut self, id: ConnId, why: String) -> Done {
         let conn = self.net.get(id);
         if let Some(conn) = conn
             && conn.expected.iter().all(|expected| expected.answered)
             && !conn.client_gone
-            && !why.contains("is full")
         {
             return violated("NoCloseWithoutReason", format!("{id:?}: {why}"));
         }

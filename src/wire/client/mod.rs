@@ -2,7 +2,7 @@
 //! generator, the simulator's clients and the tools. Frames that are written
 //! include their length prefix; frames that are read come without it.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::{KafkaRequest, OutboundFrameLimits, RequestResponsePair};
 use kafka_wire_core::{ApiVersion, KafkaDecode, StrBytes};
 
@@ -37,6 +37,29 @@ pub fn encode_request<R: KafkaRequest>(
         OutboundFrameLimits::new(i32::MAX as usize),
     )?;
     Ok(frame.freeze())
+}
+
+/// A request frame of one of our own APIs, version 0, without a body.
+#[must_use]
+pub fn encode_own_request(key: i16, correlation_id: i32, client_id: &str) -> Bytes {
+    let len = client_id.len().min(i16::MAX as usize);
+    let mut frame = BytesMut::with_capacity(15 + len);
+    frame.put_i32(11 + len as i32);
+    frame.put_i16(key);
+    frame.put_i16(0);
+    frame.put_i32(correlation_id);
+    frame.put_i16(len as i16);
+    frame.put_slice(&client_id.as_bytes()[..len]);
+    frame.put_u8(0);
+    frame.freeze()
+}
+
+/// The correlation id and the body of a response frame of one of our own APIs.
+///
+/// # Errors
+/// If the frame is malformed.
+pub fn decode_own_response(frame: Bytes) -> Result<(i32, Bytes), WireError> {
+    response_header(frame, true)
 }
 
 /// The correlation id and the body of a response frame to request `R` of this version.
@@ -87,7 +110,7 @@ mod tests {
     use kafka_wire::{ApiVersionsRequest, HeartbeatRequest, HeartbeatResponse};
 
     use super::*;
-    use crate::wire::{api_versions, encode_response};
+    use crate::wire::{api_versions, encode_own_response, encode_response, parse_header};
 
     #[test]
     fn responses_of_both_header_versions_come_back() {
@@ -99,6 +122,20 @@ mod tests {
             let back = decode_response::<HeartbeatRequest>(frame, version).unwrap();
             assert_eq!(back, (9, response));
         }
+    }
+
+    #[test]
+    fn our_own_requests_and_responses() {
+        let frame = encode_own_request(Api::EXPLAIN, 9, "me");
+        assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes());
+        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        assert_eq!((header.key, header.correlation_id), (Api::EXPLAIN, 9));
+        assert_eq!(header.client_id.as_deref(), Some("me"));
+        assert!(body.is_empty());
+        let frame = encode_own_response(9, b"body");
+        assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes());
+        let back = decode_own_response(frame.slice(4..)).unwrap();
+        assert_eq!(back, (9, Bytes::from_static(b"body")));
     }
 
     #[test]
