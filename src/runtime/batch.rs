@@ -47,6 +47,12 @@ impl SendBatch {
         self.parts.len()
     }
 
+    /// The slice, if it is the only one.
+    #[must_use]
+    pub fn only(&self) -> Option<&Bytes> {
+        self.parts.front().filter(|_| self.parts.len() == 1)
+    }
+
     /// Drops the `n` bytes that were sent.
     pub fn advance(&mut self, mut n: usize) {
         while let Some(part) = self.parts.front_mut() {

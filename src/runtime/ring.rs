@@ -148,9 +148,16 @@ impl Op {
             Self::Send { fd, batch } => {
                 let more = if batch.more { libc::MSG_MORE } else { 0 };
                 let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | more;
-                opcode::SendMsg::new(types::Fd(*fd), batch.header())
-                    .flags(flags as u32)
-                    .build()
+                // One slice needs no list, which the kernel would have to copy and check.
+                if let Some(part) = batch.only() {
+                    opcode::Send::new(types::Fd(*fd), part.as_ptr(), len32(part.len()))
+                        .flags(flags)
+                        .build()
+                } else {
+                    opcode::SendMsg::new(types::Fd(*fd), batch.header())
+                        .flags(flags as u32)
+                        .build()
+                }
             }
             Self::Accept { fd, .. } => {
                 let (address, len) = (std::ptr::null_mut(), std::ptr::null_mut());
@@ -248,6 +255,7 @@ impl<T> Ring<T> {
             ("READ", opcode::Read::CODE),
             ("FSYNC", opcode::Fsync::CODE),
             ("FALLOCATE", opcode::Fallocate::CODE),
+            ("SEND", opcode::Send::CODE),
             ("SENDMSG", opcode::SendMsg::CODE),
             ("ACCEPT", opcode::Accept::CODE),
             ("RECV", opcode::Recv::CODE),

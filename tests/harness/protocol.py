@@ -79,13 +79,13 @@ class Connection:
 
     def read(self, count: int) -> bytes:
         """Exactly `count` bytes; an OSError if the broker closes before."""
-        got = b""
+        got = bytearray()
         while len(got) < count:
-            piece = self.socket.recv(count - len(got))
+            piece = self.socket.recv(min(count - len(got), 1 << 20))
             if not piece:
                 raise ConnectionResetError(f"closed after {len(got)} of {count} bytes")
             got += piece
-        return got
+        return bytes(got)
 
     def reply(self) -> bytes:
         """The next reply: correlation id and body."""
