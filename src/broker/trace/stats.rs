@@ -1,7 +1,7 @@
 //! Counts of finished requests, by kind. Fixed arrays of counters that only grow:
 //! two looks at them give what happened in between.
 
-use super::{BUCKETS, STAGES, Stage, Trace, bucket_of, upper_ns};
+use super::{BUCKETS, STAGES, Stage, Trace, bucket_of, ns, upper_ns};
 
 /// Kinds of requests that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,12 +73,12 @@ impl Stats {
     pub(super) fn add(&mut self, trace: &Trace) {
         let row = &mut self.rows[bucket_of(trace.total())];
         row.count += 1;
-        for (stage, ns) in trace.spent.iter().enumerate() {
-            row.spent[stage] += ns;
-            self.stages[stage][bucket_of(*ns)] += 1;
+        for (stage, units) in trace.spent.iter().enumerate() {
+            row.spent[stage] += ns(*units);
+            self.stages[stage][bucket_of(u64::from(*units))] += 1;
         }
         if trace.parked > 0 {
-            self.stages[PARKED][bucket_of(trace.parked)] += 1;
+            self.stages[PARKED][bucket_of(u64::from(trace.parked))] += 1;
         }
     }
 
@@ -173,10 +173,11 @@ mod tests {
     use super::*;
     use crate::base::Mono;
 
+    /// In units of 64 ns.
     fn trace(queue: u64, sync: u64) -> Trace {
         let mut trace = Trace::new(0, 10, Mono(0));
-        trace.pass(Stage::Queue, Mono(queue));
-        trace.pass(Stage::Sync, Mono(queue + sync));
+        trace.pass(Stage::Queue, Mono(queue * 64));
+        trace.pass(Stage::Sync, Mono((queue + sync) * 64));
         trace
     }
 
@@ -196,11 +197,15 @@ mod tests {
         assert_eq!(stats.count(), 100);
         let (bucket, spent) = stats.at(0.5).unwrap();
         assert_eq!(bucket, bucket_of(101_000));
-        assert_eq!(spent[Stage::Sync as usize], 100_000);
+        assert_eq!(spent[Stage::Sync as usize], 6_400_000);
         let (_, spent) = stats.at(0.99).unwrap();
-        assert_eq!(spent[Stage::Queue as usize], 3_000_000, "it was the queue");
+        assert_eq!(
+            spent[Stage::Queue as usize],
+            192_000_000,
+            "it was the queue"
+        );
         let (_, spent) = stats.at(1.0).unwrap();
-        assert_eq!(spent[Stage::Sync as usize], 8_000_000, "it was the disk");
+        assert_eq!(spent[Stage::Sync as usize], 512_000_000, "it was the disk");
         assert_eq!(Stats::default().at(0.5), None);
     }
 
@@ -230,6 +235,6 @@ mod tests {
         assert_eq!(merged.count(), 201);
         after.subtract(&before);
         assert_eq!(after.count(), 1);
-        assert_eq!(after.at(0.5).unwrap().1[Stage::Sync as usize], 77_000);
+        assert_eq!(after.at(0.5).unwrap().1[Stage::Sync as usize], 77_000 * 64);
     }
 }
