@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
 
 use crate::disk::DiskArgs;
+use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines};
 use crate::units::{parse_bytes, parse_cores, parse_pair};
 
 /// Load generator and verifier for Kafka brokers.
@@ -24,6 +25,13 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Read records: what is there (replay) or what is coming (tail)
     Consume(ConsumeArgs),
+    /// Send records that carry their due time and read them back: latency from due to read
+    E2e(E2eArgs),
+    /// Send and read at the same time without looking into the records: throughput of both
+    Mixed(E2eArgs),
+    /// Find the highest rate at which p99 stays under a bound and nothing is lost: e2e runs in
+    /// open loop, bisected
+    Search(SearchArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
     /// Measure the disk: files per partition against one store
@@ -39,7 +47,10 @@ pub struct TopicArgs {
     /// Topic; made if it is missing
     #[arg(long, default_value = "millrace-bench")]
     pub topic: String,
-    /// Partitions of a topic that has to be made
+    /// Topics: above 1 they are called TOPIC-0, TOPIC-1 and so on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub topics: u32,
+    /// Partitions of each topic that has to be made
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: i32,
     /// Replicas of a topic that has to be made, -1 for the broker's default
@@ -74,9 +85,13 @@ pub struct LoadArgs {
     /// Process id of a broker on this machine: reports its CPU time and memory
     #[arg(long)]
     pub broker_pid: Option<u32>,
-    /// Write the result to this file as JSON
+    /// Write the result to this file as JSON, with every second and its latencies
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write the latencies of every second to this file as an HdrHistogram interval log (V2), one
+    /// tag per kind of latency, in nanoseconds
+    #[arg(long, value_name = "FILE")]
+    pub hdr_log: Option<PathBuf>,
 }
 
 /// A list of cores, as one argument.
@@ -90,23 +105,31 @@ fn parse_cores_arg(text: &str) -> Result<Cores, String> {
 /// What the records look like.
 #[derive(Args, Clone, Debug)]
 pub struct RecordArgs {
-    /// Bytes of a record's value
-    #[arg(long, default_value = "100", value_parser = parse_bytes)]
-    pub record_bytes: u64,
+    /// Bytes of a record's value: 100, 1K, or a range as 100..2000, each length as likely
+    #[arg(long, default_value = "100")]
+    pub record_bytes: Sizes,
+    /// Take the values from the lines of this file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record_bytes", "compressibility"])]
+    pub payload_file: Option<PathBuf>,
+    /// Share of each value that compression can remove, 0 to 1. Default: letters like those of
+    /// text, of which compression removes about half
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub compressibility: Option<f64>,
     /// Compression of the batches: none, gzip, snappy, lz4 or zstd
     #[arg(long, default_value = "none", value_parser = parse_codec)]
     pub codec: Codec,
+    /// Distinct record keys, 0 for records without a key. Keys do not choose the partition: load is
+    /// spread evenly
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
+    pub keys: u32,
+    /// Order of the keys
+    #[arg(long, default_value = "uniform")]
+    pub key_order: KeyOrder,
 }
 
-/// `produce`
+/// How records are sent.
 #[derive(Args, Clone, Debug)]
-pub struct ProduceArgs {
-    /// Which topic.
-    #[command(flatten)]
-    pub topic: TopicArgs,
-    /// How to load.
-    #[command(flatten)]
-    pub load: LoadArgs,
+pub struct SendArgs {
     /// Which records.
     #[command(flatten)]
     pub record: RecordArgs,
@@ -125,13 +148,143 @@ pub struct ProduceArgs {
     /// Acknowledgement to ask for
     #[arg(long, default_value = "all")]
     pub acks: Acks,
-    /// Records per second in all: open loop, latency counted from when a request was due.
-    /// Without it the next request follows when the window has room (closed loop)
-    #[arg(long)]
+    /// Records per second in all: open loop. Each request is due at a time of its own and its
+    /// latency counts from then, whether or not it could be sent then; what cannot be sent yet is
+    /// the backlog. Without it the next request follows when the window has room (closed loop)
+    #[arg(long, value_name = "RECORDS", value_parser = parse_rate)]
     pub rate: Option<f64>,
-    /// Distinct record keys, 0 for records without a key
-    #[arg(long, default_value_t = 0)]
-    pub keys: u32,
+    /// Milliseconds to wait for a batch to fill; needs --rate. Records then fall due one by one,
+    /// a batch goes out when it is full or its first record has waited this long, and latency
+    /// counts from when each record was due. Without it all records of a batch fall due at once
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(..=60_000))]
+    pub linger_ms: Option<u32>,
+    /// Send as an idempotent producer per connection (at most 5 in flight)
+    #[arg(long)]
+    pub idempotent: bool,
+}
+
+impl SendArgs {
+    /// What the batches hold, for connections that each send `rate` records per second.
+    pub fn shape(&self, connection_rate: Option<f64>) -> Result<Shape, String> {
+        if self.idempotent && self.in_flight > 5 {
+            return Err(String::from(
+                "brokers remember 5 batches of an idempotent producer: --in-flight 5 at most",
+            ));
+        }
+        if self.idempotent && self.acks != Acks::All {
+            return Err(String::from("an idempotent producer needs --acks all"));
+        }
+        if self.linger_ms.is_some() && self.rate.is_none() {
+            return Err(String::from(
+                "--linger-ms needs --rate: in closed loop every batch is full",
+            ));
+        }
+        let record = &self.record;
+        let content = match (&record.payload_file, record.compressibility) {
+            (Some(path), _) => read_lines(path)?,
+            (None, Some(same)) => Content::Mixed { same },
+            (None, None) => Content::Text,
+        };
+        let full = self
+            .batch_records
+            .map_or(Fill::Bytes(self.batch_bytes), Fill::Records);
+        let mut shape = Shape {
+            fill: full,
+            sizes: record.record_bytes,
+            content,
+            keys: Keys::new(record.keys, record.key_order),
+            codec: record.codec,
+        };
+        if let Some(rate) = connection_rate {
+            // A schedule needs batches of one number of records, whatever their sizes.
+            let full = shape.template(0).records();
+            let in_time = self
+                .linger_ms
+                .map(|ms| 1 + (rate * f64::from(ms) / 1e3) as u32);
+            shape.fill = Fill::Records(in_time.map_or(full, |records| records.min(full)));
+        }
+        Ok(shape)
+    }
+}
+
+/// `produce`
+#[derive(Args, Clone, Debug)]
+pub struct ProduceArgs {
+    /// Which topic.
+    #[command(flatten)]
+    pub topic: TopicArgs,
+    /// How to load.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// What to send.
+    #[command(flatten)]
+    pub send: SendArgs,
+}
+
+/// `e2e` and `mixed`
+#[derive(Args, Clone, Debug)]
+pub struct E2eArgs {
+    /// Which topic.
+    #[command(flatten)]
+    pub topic: TopicArgs,
+    /// How to load. `--connections` are those of the producers.
+    #[command(flatten)]
+    pub load: LoadArgs,
+    /// What to send.
+    #[command(flatten)]
+    pub send: SendArgs,
+    /// Consumers, each of which reads everything
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub fanout: u32,
+    /// Connections of each consumer; at least one per broker that leads a partition
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub consumer_connections: u32,
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// `search`
+#[derive(Args, Clone, Debug)]
+pub struct SearchArgs {
+    /// What to run again and again; --rate is what is searched, so it cannot be given.
+    #[command(flatten)]
+    pub e2e: E2eArgs,
+    /// Milliseconds under which the 99th percentile is to stay
+    #[arg(long, value_name = "MS", value_parser = parse_rate)]
+    pub p99_ms: f64,
+    /// Latency that counts: from due to read by a consumer, or from due to acknowledged
+    #[arg(long, default_value = "e2e")]
+    pub of: Of,
+    /// Records per second to begin below; found by a closed-loop run if absent
+    #[arg(long, value_name = "RECORDS", value_parser = parse_rate)]
+    pub rate_max: Option<f64>,
+    /// Stop when the answer is known to within this share
+    #[arg(long, default_value_t = 0.05, value_parser = parse_share)]
+    pub precision: f64,
+}
+
+/// Which latency a search looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Of {
+    /// From due to read
+    E2e,
+    /// From due to acknowledged
+    Ack,
+}
+
+/// How to fetch.
+#[derive(Args, Clone, Debug)]
+pub struct FetchArgs {
+    /// Bytes to ask for per partition and fetch
+    #[arg(long, default_value = "1M", value_parser = parse_bytes)]
+    pub fetch_bytes: u64,
+    /// Bytes for which the broker is to wait
+    #[arg(long, default_value_t = 1)]
+    pub min_bytes: i32,
+    /// Milliseconds the broker is to wait for them
+    #[arg(long, default_value_t = 500)]
+    pub max_wait_ms: i32,
 }
 
 /// `acks` of a produce request.
@@ -174,15 +327,9 @@ pub struct ConsumeArgs {
     /// Replay: stop at the end instead of beginning again (implies --warmup 0)
     #[arg(long)]
     pub once: bool,
-    /// Bytes to ask for per partition and fetch
-    #[arg(long, default_value = "1M", value_parser = parse_bytes)]
-    pub fetch_bytes: u64,
-    /// Bytes for which the broker is to wait
-    #[arg(long, default_value_t = 1)]
-    pub min_bytes: i32,
-    /// Milliseconds the broker is to wait for them
-    #[arg(long, default_value_t = 500)]
-    pub max_wait_ms: i32,
+    /// How to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// Compute the CRC of every batch
     #[arg(long)]
     pub check_crc: bool,
@@ -203,9 +350,12 @@ pub struct VerifyArgs {
     /// Which topic.
     #[command(flatten)]
     pub topic: TopicArgs,
-    /// Which records. A value has room for its identity: 40 bytes at least.
-    #[command(flatten)]
-    pub record: RecordArgs,
+    /// Bytes of a record's value; it has room for the record's identity: 40 at least
+    #[arg(long, default_value = "100", value_parser = parse_bytes)]
+    pub record_bytes: u64,
+    /// Compression of the batches: none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value = "none", value_parser = parse_codec)]
+    pub codec: Codec,
     /// Producers, each with a thread and connections of its own, each writing to every partition
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub producers: u16,
@@ -219,7 +369,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub idempotent: bool,
     /// Records per second in all; as many as possible if absent
-    #[arg(long)]
+    #[arg(long, value_parser = parse_rate)]
     pub rate: Option<f64>,
     /// Seconds to send
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
@@ -241,6 +391,22 @@ pub struct VerifyArgs {
 fn parse_codec(text: &str) -> Result<Codec, String> {
     let names = Codec::ALL.map(Codec::name).join(", ");
     Codec::from_name(text).ok_or_else(|| format!("'{text}' is no codec; known are {names}"))
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text
+        .parse()
+        .ok()
+        .filter(|&rate: &f64| rate > 0.0 && rate <= 1e9);
+    rate.ok_or_else(|| format!("'{text}' is no rate in records per second, above 0"))
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is no share from 0 to 1"))
 }
 
 #[cfg(test)]
@@ -270,12 +436,18 @@ mod tests {
             (args.topic.topic.as_str(), args.topic.partitions),
             ("t", 20)
         );
-        assert_eq!((args.record.record_bytes, args.batch_bytes), (1024, 65536));
         assert_eq!(
-            (args.acks.code(), args.in_flight, args.rate),
+            (args.send.record.record_bytes, args.send.batch_bytes),
+            (Sizes::fixed(1024), 65536)
+        );
+        assert_eq!(
+            (args.send.acks.code(), args.send.in_flight, args.send.rate),
             (1, 8, Some(1000.5))
         );
-        assert_eq!((args.record.codec, args.keys), (Codec::Lz4, 10));
+        assert_eq!(
+            (args.send.record.codec, args.send.record.keys),
+            (Codec::Lz4, 10)
+        );
         assert_eq!(args.load.cores, Some(Cores(vec![1, 2])));
     }
 
@@ -286,7 +458,7 @@ mod tests {
             let Ok(Command::Produce(args)) = parse(&line) else {
                 panic!("{text}")
             };
-            assert_eq!(args.acks.code(), code);
+            assert_eq!(args.send.acks.code(), code);
         }
         assert!(parse("millrace-bench produce --acks 2").is_err());
     }
@@ -298,6 +470,10 @@ mod tests {
             "millrace-bench produce --partitions 0",
             "millrace-bench produce --batch-bytes 1K --batch-records 3",
             "millrace-bench verify --verify-against f --acks g",
+            "millrace-bench produce --rate 0",
+            "millrace-bench produce --compressibility 2",
+            "millrace-bench produce --record-bytes 5..1",
+            "millrace-bench e2e --fanout 0",
             "millrace-bench consume --mode sideways",
             "millrace-bench",
         ] {

@@ -3,145 +3,201 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hdrhistogram::Histogram;
 
 use crate::args::{LoadArgs, TopicArgs};
-use crate::client::{Cluster, Conn, NewTopic, Topic, ensure_topic};
+use crate::book::Book;
+use crate::client::{Cluster, Conn, EARLIEST, LATEST, list_offsets};
+use crate::layout::{self, Layout};
 use crate::plan::{Assignment, assign};
 use crate::procfs::{self, Usage};
 use crate::progress::Progress;
 use crate::reactor::{self, Client};
-use crate::report::{Percentiles, Report};
+use crate::report::Report;
 use crate::socket::Socket;
-use crate::stats::{Counters, Sample, Tally, Window};
+use crate::stats::{Counters, Kind, Sample, Window};
+use crate::timeline::Timeline;
 
 /// How often the clock looks whether the workers have ended by themselves.
 const LOOK: Duration = Duration::from_millis(20);
-/// A worker that used this share of its core may have been what limited the result.
-const SATURATED: f64 = 0.9;
+/// How long what was due may take after the end of the run, in open loop.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 
 /// A kind of load.
 pub trait Job {
     /// What runs on each connection.
-    type Client: Client + Tallied + Send + 'static;
+    type Client: LoadClient;
 
     /// For the display.
     fn name(&self) -> &'static str;
 
-    /// Called once, before the connections are made.
-    fn prepare(&self, _cluster: &mut Cluster, _topic: &Topic) -> Result<(), String> {
-        Ok(())
+    /// What it measures, the first one being what bytes and requests are counted of.
+    fn kinds(&self) -> &'static [Kind];
+
+    /// Records per second that are due, in open loop.
+    fn rate(&self) -> Option<f64> {
+        None
     }
 
-    /// The client for one connection.
-    fn client(
-        &self,
-        conn: &Conn,
-        topic: &Topic,
-        assignment: &Assignment,
-        place: Place,
-        counters: &Arc<Counters>,
-        window: Window,
-    ) -> Result<Self::Client, String>;
+    /// A client for every connection.
+    fn clients(&self, site: &mut Site) -> Result<Vec<(Conn, Self::Client)>, String>;
+
+    /// Whether everything that was begun has come to its end.
+    fn is_drained(&self, _counters: &Counters) -> bool {
+        true
+    }
 }
 
-/// A client that has something to sum up at the end.
-pub trait Tallied {
-    /// What it counted.
-    fn tally(&self) -> &Tally;
+/// A client of a load.
+pub trait LoadClient: Client<Notes = Book> + Send + 'static {
+    /// The clock starts.
+    fn begin(&mut self, window: Window);
 }
 
-/// Which connection of how many.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Counted from 0.
-    pub index: usize,
-    /// Connections in all.
-    pub connections: usize,
+/// Where a load runs.
+pub struct Site {
+    cluster: Cluster,
+    /// The partitions.
+    pub layout: Arc<Layout>,
+    /// What all clients count.
+    pub counters: Arc<Counters>,
 }
 
-/// Connects to the cluster and makes the topic if it is missing.
-pub fn open(args: &TopicArgs, configs: &[(String, String)]) -> Result<(Cluster, Topic), String> {
-    let timeout = Duration::from_secs(args.timeout);
-    let mut cluster = Cluster::connect(&args.bootstrap, timeout).map_err(|e| e.to_string())?;
-    let new = NewTopic {
-        name: &args.topic,
-        partitions: args.partitions,
-        replication: args.replication,
-        configs,
-    };
-    let topic = ensure_topic(&mut cluster, &new).map_err(|e| e.to_string())?;
-    Ok((cluster, topic))
+impl Site {
+    /// Shares out this many connections.
+    pub fn assign(&self, connections: u32) -> Vec<Assignment> {
+        let led = self.layout.slots.iter().enumerate();
+        let led: Vec<(usize, i32)> = led.map(|(slot, at)| (slot, at.leader)).collect();
+        assign(&led, connections as usize)
+    }
+
+    /// A connection to the broker of an assignment.
+    pub fn connect(&self, assignment: &Assignment) -> Result<Conn, String> {
+        self.cluster
+            .connect_to(assignment.leader)
+            .map_err(|e| e.to_string())
+    }
+
+    /// First offset and end offset of every slot.
+    pub fn bounds(&mut self) -> Result<Vec<(i64, i64)>, String> {
+        let mut bounds = Vec::with_capacity(self.layout.slots.len());
+        for topic in &self.layout.topics {
+            let indexes: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
+            let mut list = |at| {
+                list_offsets(&mut self.cluster, topic, &indexes, at).map_err(|e| e.to_string())
+            };
+            let (first, end) = (list(EARLIEST)?, list(LATEST)?);
+            bounds.extend(indexes.iter().map(|index| (first[index], end[index])));
+        }
+        Ok(bounds)
+    }
+}
+
+/// What came out, for programs that go on from there.
+pub struct Outcome {
+    /// What was counted, from the first moment to the last.
+    pub counters: Arc<Counters>,
+    /// Latencies of the window.
+    pub latency: [Option<Histogram<u64>>; 3],
+    /// Records per second in the window, of the first kind.
+    pub rate: f64,
+    /// Whether everything could be sent about when it was due.
+    pub kept_up: bool,
+    /// Requests that were due and never answered.
+    pub unanswered: u64,
+    /// Batches refused.
+    pub errors: u64,
+    /// Records acknowledged and not read.
+    pub lost: u64,
 }
 
 /// What a worker leaves behind.
-struct Worked<C> {
-    clients: Vec<C>,
-    ended: Instant,
-    cpu: Option<Duration>,
-    wall: Duration,
+pub struct Worked {
+    /// What it wrote down.
+    pub book: Book,
+    /// When it was done.
+    pub ended: Instant,
+    /// CPU time it used, and how long it ran.
+    pub cpu: Option<Duration>,
+    /// See `cpu`.
+    pub wall: Duration,
 }
 
 /// Runs a load from beginning to end.
-pub fn run<J: Job>(topic_args: &TopicArgs, load: &LoadArgs, job: &J) -> Result<Report, String> {
-    let (mut cluster, topic) = open(topic_args, &topic_args.topic_configs)?;
-    job.prepare(&mut cluster, &topic)?;
-    let led: Vec<(i32, i32)> = topic
-        .partitions
-        .iter()
-        .map(|p| (p.index, p.leader))
-        .collect();
-    let assignments = assign(&led, load.connections as usize);
-    let conns = assignments
-        .iter()
-        .map(|assignment| cluster.connect_to(assignment.leader))
-        .collect::<Result<Vec<Conn>, _>>()
-        .map_err(|e| e.to_string())?;
-
-    let start = Instant::now();
-    let from = start + Duration::from_secs(load.warmup);
-    let window = Window {
-        start,
-        from,
-        to: from + Duration::from_secs(load.seconds),
+pub fn run<J: Job>(
+    topic_args: &TopicArgs,
+    load: &LoadArgs,
+    job: &J,
+) -> Result<(Report, Outcome), String> {
+    let (cluster, layout) = layout::open(topic_args, &topic_args.topic_configs)?;
+    let mut site = Site {
+        cluster,
+        layout: Arc::new(layout),
+        counters: Arc::default(),
     };
-    let counters = Arc::new(Counters::default());
-    let mut clients = Vec::with_capacity(conns.len());
-    for (index, (conn, assignment)) in conns.into_iter().zip(&assignments).enumerate() {
-        let place = Place {
-            index,
-            connections: assignments.len(),
-        };
-        let client = job.client(&conn, &topic, assignment, place, &counters, window)?;
+    let mut clients = Vec::new();
+    for (conn, client) in job.clients(&mut site)? {
         let socket = Socket::new(conn.into_stream()).map_err(|e| e.to_string())?;
         clients.push((socket, client));
     }
-    let give_up = window.to + Duration::from_secs(topic_args.timeout);
-    let workers = spawn(clients, load, give_up);
+    let connections = clients.len();
+    let seconds = Duration::from_secs;
+    let window = Window::new(
+        seconds(load.warmup),
+        seconds(load.seconds),
+        job.rate().is_some(),
+    );
+    for (_, client) in &mut clients {
+        client.begin(window);
+    }
+    let timeline = Arc::new(Timeline::default());
+    let give_up = window.to + DRAIN_MAX + seconds(topic_args.timeout);
+    let book = || Book::new(window, Arc::clone(&site.counters), Arc::clone(&timeline));
+    let workers = spawn(clients, load, &site.counters, book, give_up);
     let threads = workers.len();
-    let measured = watch(job.name(), load, &counters, window, &workers);
+    let watch = Watch {
+        job,
+        load,
+        counters: &site.counters,
+        timeline: &timeline,
+        window,
+        patience: seconds(topic_args.timeout),
+    };
+    let measured = watch.run(&workers);
     let worked = join(workers)?;
 
     let mut report = Report::new(job.name());
+    let partitions = site.layout.slots.len();
     report.text(
         "topic",
-        format!("{}, {} partitions", topic.name, topic.partitions.len()),
+        match &site.layout.topics[..] {
+            [topic] => format!("{}, {partitions} partitions", topic.name),
+            topics => format!("{} topics, {partitions} partitions", topics.len()),
+        },
     );
     report.text(
         "generator",
-        format!("{} connections, {threads} threads", assignments.len()),
+        format!("{connections} connections, {threads} threads"),
     );
-    sum_up(&mut report, &measured?, &worked, window);
-    Ok(report)
+    let outcome = crate::summary::sum_up(&mut report, job, &measured?, &worked, &site.counters);
+    report.timeline(&timeline, job.kinds(), &window);
+    if let Some(path) = &load.hdr_log {
+        crate::hdrlog::write(path, &timeline, job.kinds(), &window)?;
+    }
+    Ok((report, outcome))
 }
 
-type Worker<C> = JoinHandle<Result<Worked<C>, String>>;
+type Worker = JoinHandle<Result<Worked, String>>;
 
-fn spawn<C: Client + Send + 'static>(
+fn spawn<C: LoadClient>(
     clients: Vec<(Socket, C)>,
     load: &LoadArgs,
+    counters: &Arc<Counters>,
+    book: impl Fn() -> Book,
     give_up: Instant,
-) -> Vec<Worker<C>> {
+) -> Vec<Worker> {
     let cores = load
         .cores
         .as_ref()
@@ -162,17 +218,25 @@ fn spawn<C: Client + Send + 'static>(
         .into_iter()
         .enumerate()
         .map(|(index, share)| {
-            let core = cores.get(index).copied();
-            std::thread::spawn(move || work(share, core, give_up))
+            let (core, book) = (cores.get(index).copied(), book());
+            let counters = Arc::clone(counters);
+            std::thread::spawn(move || {
+                let worked = work(share, book, core, give_up);
+                if worked.is_err() {
+                    counters.stop();
+                }
+                worked
+            })
         })
         .collect()
 }
 
-fn work<C: Client>(
+fn work<C: LoadClient>(
     share: Vec<(Socket, C)>,
+    mut book: Book,
     core: Option<usize>,
     give_up: Instant,
-) -> Result<Worked<C>, String> {
+) -> Result<Worked, String> {
     if let Some(core) = core
         && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
     {
@@ -184,12 +248,13 @@ fn work<C: Client>(
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))
         .map_err(|error| format!("cannot set the timer slack: {error}"))?;
     let (begun, cpu_before) = (Instant::now(), procfs::thread_cpu());
-    let clients = reactor::run(share, give_up)?;
+    reactor::run(share, &mut book, give_up)?;
+    book.close_pages();
     let cpu = procfs::thread_cpu()
         .zip(cpu_before)
         .map(|(after, before)| after - before);
     Ok(Worked {
-        clients,
+        book,
         ended: Instant::now(),
         cpu,
         wall: begun.elapsed(),
@@ -197,127 +262,112 @@ fn work<C: Client>(
 }
 
 /// What was seen between the end of the warm-up and the end of the run.
-struct Measured {
-    sample: Sample,
-    began: Instant,
-    ended: Instant,
-    broker: Option<(Usage, Usage)>,
+pub struct Measured {
+    /// What was added to the counters, by kind.
+    pub samples: [Sample; 3],
+    /// When the warm-up was over.
+    pub began: Instant,
+    /// When the run was over.
+    pub ended: Instant,
+    /// What the broker had used at both.
+    pub broker: Option<(Usage, Usage)>,
+    /// Records that were due and not sent, at most and at the end.
+    pub backlog_max: u64,
+    /// See `backlog_max`.
+    pub backlog_end: u64,
 }
 
-/// Keeps the clock until the end of the window, or until all workers have ended.
-fn watch<T>(
-    name: &str,
-    load: &LoadArgs,
-    counters: &Counters,
+/// Keeps the clock.
+struct Watch<'a, J> {
+    job: &'a J,
+    load: &'a LoadArgs,
+    counters: &'a Counters,
+    timeline: &'a Timeline,
     window: Window,
-    workers: &[JoinHandle<T>],
-) -> Result<Measured, String> {
-    let broker = || load.broker_pid.map(procfs::process).transpose();
-    let result = (|| {
-        let mut progress = Progress::new(name, load.warmup + load.seconds);
-        let sleep_until = |progress: &mut Progress, to: Instant| {
-            while Instant::now() < to && !workers.iter().all(JoinHandle::is_finished) {
+    patience: Duration,
+}
+
+impl<J: Job> Watch<'_, J> {
+    /// Until the end of the window, or until all workers have ended, and then until everything
+    /// that was due has come to its end.
+    fn run(&self, workers: &[Worker]) -> Result<Measured, String> {
+        let result = self.measure(workers);
+        self.counters.close();
+        let limit = if self.window.open {
+            DRAIN_MAX
+        } else {
+            self.patience
+        };
+        let until = Instant::now() + limit;
+        while result.is_ok()
+            && Instant::now() < until
+            && !self.job.is_drained(self.counters)
+            && !self.counters.stopped()
+        {
+            std::thread::sleep(LOOK);
+        }
+        self.counters.stop();
+        result
+    }
+
+    fn measure(&self, workers: &[Worker]) -> Result<Measured, String> {
+        let broker = || self.load.broker_pid.map(procfs::process).transpose();
+        let seconds = self.load.warmup + self.load.seconds;
+        let mut progress = Progress::new(self.job.name(), self.job.kinds(), seconds);
+        let mut backlog_max = 0;
+        let mut sleep_until = |to: Instant, measuring: bool| {
+            // A worker that fails stops the others.
+            while Instant::now() < to
+                && !self.counters.stopped()
+                && !workers.iter().all(JoinHandle::is_finished)
+            {
                 std::thread::sleep(LOOK.min(to.saturating_duration_since(Instant::now())));
-                progress.tick(window.start.elapsed(), &counters.sample());
+                let backlog = self.backlog();
+                if measuring {
+                    backlog_max = backlog_max.max(backlog.unwrap_or(0));
+                }
+                progress.tick(
+                    self.window.start.elapsed(),
+                    self.timeline,
+                    self.counters,
+                    backlog,
+                );
             }
         };
-        sleep_until(&mut progress, window.from);
-        let (before, began, base) = (broker()?, Instant::now(), counters.sample());
-        sleep_until(&mut progress, window.to);
-        let (sample, ended, after) = (counters.sample(), Instant::now(), broker()?);
+        sleep_until(self.window.from, false);
+        let (before, began, base) = (broker()?, Instant::now(), self.counters.samples());
+        sleep_until(self.window.to, true);
+        let backlog_end = self.backlog().unwrap_or(0);
+        let (samples, ended, after) = (self.counters.samples(), Instant::now(), broker()?);
         progress.finish();
         Ok(Measured {
-            sample: sample.since(&base),
+            samples: Kind::ALL.map(|kind| samples[kind as usize].since(&base[kind as usize])),
             began,
             ended,
             broker: before.zip(after),
+            backlog_max,
+            backlog_end,
         })
-    })();
-    counters.stop();
-    result
+    }
+
+    /// Records that are due and whose sending has not begun.
+    fn backlog(&self) -> Option<u64> {
+        let rate = self.job.rate()?;
+        let elapsed = Instant::now().min(self.window.to) - self.window.start;
+        let due = rate * elapsed.as_secs_f64();
+        Some((due as u64).saturating_sub(self.counters.begun()))
+    }
 }
 
-fn join<C>(workers: Vec<Worker<C>>) -> Result<Vec<Worked<C>>, String> {
+fn join(workers: Vec<Worker>) -> Result<Vec<Worked>, String> {
     let ended = workers
         .into_iter()
         .map(|worker| worker.join().map_err(|_| "a worker panicked"));
     ended.map(|result| result?).collect()
 }
 
-fn sum_up<C: Tallied>(
-    report: &mut Report,
-    measured: &Measured,
-    worked: &[Worked<C>],
-    window: Window,
-) {
-    let mut tally = Tally::new(window);
-    for client in worked.iter().flat_map(|worked| &worked.clients) {
-        tally.merge(client.tally());
-    }
-    let last_ended = worked
-        .iter()
-        .map(|w| w.ended)
-        .max()
-        .unwrap_or(measured.ended);
-    let ended = measured.ended.min(last_ended);
-    let seconds = ended
-        .saturating_duration_since(measured.began)
-        .as_secs_f64()
-        .max(1e-9);
-    let Sample {
-        records,
-        bytes,
-        requests,
-        errors,
-    } = measured.sample;
-    report.number("seconds", seconds);
-    report.count("records", records);
-    report.number("records_per_s", records as f64 / seconds);
-    report.number("mb_per_s", bytes as f64 / seconds / 1e6);
-    report.number("requests_per_s", requests as f64 / seconds);
-    report.latency("latency", Percentiles::of(&tally.latency));
-    let cpu: f64 = worked
-        .iter()
-        .filter_map(|w| w.cpu)
-        .map(|cpu| cpu.as_secs_f64())
-        .sum();
-    report.number("generator_cpu_s", cpu);
-    let busiest = worked
-        .iter()
-        .filter_map(|w| Some(w.cpu?.as_secs_f64() / w.wall.as_secs_f64().max(1e-9)))
-        .fold(0.0, f64::max);
-    report.number("generator_busiest_thread", busiest);
-    if busiest > SATURATED {
-        report.warn(format!(
-            "a generator thread was busy for {:.0} % of the time: the broker may be faster than \
-             this; give more --cores or --threads, or larger batches",
-            busiest * 100.0
-        ));
-    }
-    if let Some((before, after)) = &measured.broker {
-        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
-        report.number("broker_cores", cpu / seconds);
-        report.number("broker_cpu_s_per_gb", cpu / (bytes as f64 / 1e9).max(1e-9));
-        report.number(
-            "broker_rss_mib",
-            after.rss_bytes as f64 / f64::from(1 << 20),
-        );
-        report.number(
-            "broker_rss_peak_mib",
-            after.rss_peak_bytes as f64 / f64::from(1 << 20),
-        );
-    }
-    report.count("errors", errors);
-    if tally.errors_outside > 0 {
-        let count = tally.errors_outside;
-        report.warn(format!(
-            "{count} batches were refused before or after measuring"
-        ));
-    }
-    for (name, count) in &tally.errors {
-        report.fail(format!("{count} batches were refused with {name}"));
-    }
-    if records == 0 {
-        report.fail(String::from("nothing was transferred while measuring"));
-    }
+/// Milliseconds since 1970.
+pub fn wall_ms() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    wall.unwrap_or_default().as_millis() as i64
 }

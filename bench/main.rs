@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 mod args;
+mod book;
 #[path = "../tools/client/mod.rs"]
 #[allow(
     dead_code,
@@ -22,7 +23,12 @@ mod args;
 mod client;
 mod consume;
 mod disk;
+mod e2e;
+mod fetcher;
+mod hdrlog;
+mod layout;
 mod load;
+mod pace;
 mod payload;
 mod plan;
 mod procfs;
@@ -30,10 +36,17 @@ mod produce;
 mod progress;
 mod reactor;
 mod report;
+mod requests;
+mod search;
+mod sender;
 mod socket;
+mod stamp;
 mod stats;
+mod summary;
+mod timeline;
 mod units;
 mod verify;
+mod walk;
 
 use args::{Cli, Command};
 
@@ -47,6 +60,9 @@ fn main() -> ExitCode {
     let (json, result) = match &Cli::parse().command {
         Command::Produce(args) => (args.load.json.clone(), produce::run(args)),
         Command::Consume(args) => (args.load.json.clone(), consume::run(args)),
+        Command::E2e(args) => (args.load.json.clone(), e2e::run(args)),
+        Command::Mixed(args) => (args.load.json.clone(), e2e::run_mixed(args)),
+        Command::Search(args) => (args.e2e.load.json.clone(), search::run(args)),
         Command::Verify(args) => (args.json.clone(), verify::run(args)),
         Command::Disk(args) => return print_disk(args),
     };

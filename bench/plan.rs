@@ -7,19 +7,19 @@ use std::collections::BTreeMap;
 pub struct Assignment {
     /// Node id of the broker.
     pub leader: i32,
-    /// Partitions that it leads.
-    pub partitions: Vec<i32>,
+    /// Partitions that it leads, by their numbers in the layout.
+    pub slots: Vec<usize>,
 }
 
-/// Shares out `connections` among the leaders of `partitions` (index, leader): every leader gets at
+/// Shares out `connections` among the leaders of `partitions` (number, leader): every leader gets at
 /// least one, the others go to where most partitions wait per connection. Where there are more
 /// connections than partitions, several serve the same partition.
-pub fn assign(partitions: &[(i32, i32)], connections: usize) -> Vec<Assignment> {
-    let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+pub fn assign(partitions: &[(usize, i32)], connections: usize) -> Vec<Assignment> {
+    let mut by_leader: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for &(partition, leader) in partitions {
         by_leader.entry(leader).or_default().push(partition);
     }
-    let mut shares: Vec<(i32, Vec<i32>, usize)> = by_leader
+    let mut shares: Vec<(i32, Vec<usize>, usize)> = by_leader
         .into_iter()
         .map(|(leader, led)| (leader, led, 1))
         .collect();
@@ -38,12 +38,12 @@ pub fn assign(partitions: &[(i32, i32)], connections: usize) -> Vec<Assignment> 
     let mut assignments = Vec::new();
     for (leader, led, share) in shares {
         for n in 0..share {
-            let partitions = if share <= led.len() {
+            let slots = if share <= led.len() {
                 led.iter().copied().skip(n).step_by(share).collect()
             } else {
                 vec![led[n % led.len()]]
             };
-            assignments.push(Assignment { leader, partitions });
+            assignments.push(Assignment { leader, slots });
         }
     }
     assignments
@@ -53,10 +53,10 @@ pub fn assign(partitions: &[(i32, i32)], connections: usize) -> Vec<Assignment> 
 mod tests {
     use super::*;
 
-    fn plan(partitions: &[(i32, i32)], connections: usize) -> Vec<(i32, Vec<i32>)> {
+    fn plan(partitions: &[(usize, i32)], connections: usize) -> Vec<(i32, Vec<usize>)> {
         assign(partitions, connections)
             .into_iter()
-            .map(|a| (a.leader, a.partitions))
+            .map(|a| (a.leader, a.slots))
             .collect()
     }
 

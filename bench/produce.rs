@@ -1,75 +1,133 @@
 //! `produce`: sends the same batches again and again, closed loop or at a rate.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use kafka_wire::ProduceRequest as ProduceApi;
-use millrace::wire::TopicRef;
-use millrace::wire::client::{decode_produce, encode_produce};
-use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
+use bytes::Bytes;
 
-use crate::args::ProduceArgs;
-use crate::client::{CLIENT_ID, Conn, Topic};
-use crate::load::{self, Job};
-use crate::payload::Shape;
+use crate::args::{ProduceArgs, SendArgs};
+use crate::book::Book;
+use crate::client::Conn;
+use crate::load::{self, Job, LoadClient, Site};
+use crate::payload::{Shape, Template};
 use crate::plan::Assignment;
 use crate::reactor::{Client, Next};
 use crate::report::Report;
-use crate::stats::{Counters, Tally, Window};
+use crate::requests::{Envelope, Prebuilt};
+use crate::sender::{Sender, Source, envelope, groups};
+use crate::stats::{Counters, Kind, Window};
 
 /// Different batches made beforehand; more would only cost cache.
 const VARIANTS: u64 = 4;
-/// From this version on, Produce names topics by id instead of by name.
-const PRODUCE_BY_ID_SINCE: i16 = 13;
-/// Where the correlation id lies in a request frame, after length, API key and version.
-const CORRELATION_AT: std::ops::Range<usize> = 8..12;
+/// With keys more are made, so that many keys occur, up to this many bytes.
+const VARIANT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// And up to this many.
+const VARIANTS_MAX: u64 = 1024;
 
 /// Runs the subcommand.
 pub fn run(args: &ProduceArgs) -> Result<Report, String> {
-    let records = args
-        .batch_records
-        .unwrap_or_else(|| Shape::records_in(args.batch_bytes, args.record.record_bytes));
-    let shape = Shape {
-        records,
-        record_bytes: args.record.record_bytes,
-        keys: args.keys,
-        codec: args.record.codec,
-    };
-    let timestamp_ms = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    let batches: Vec<Bytes> = (0..VARIANTS)
-        .map(|seed| shape.batch(seed, timestamp_ms as i64))
-        .collect();
-    let batch_len = batches[0].len();
+    let batches = Batches::new(&args.send, args.load.connections)?;
     let job = ProduceJob {
         args,
-        shape,
-        batches,
+        batches: &batches,
     };
-    let mut report = load::run(&args.topic, &args.load, &job)?;
-    report.text(
-        "batch",
-        format!(
-            "{records} records, {batch_len} bytes, {}",
-            shape.codec.name()
-        ),
-    );
-    report.text("acks", format!("{:?}", args.acks).to_lowercase());
-    report.count("in_flight", u64::from(args.in_flight));
-    if let Some(rate) = args.rate {
-        report.number("rate_asked_records_per_s", rate);
-    }
+    let (mut report, _) = load::run(&args.topic, &args.load, &job)?;
+    batches.describe(&args.send, &mut report);
     Ok(report)
+}
+
+/// What is sent, made beforehand.
+pub struct Batches {
+    shape: Shape,
+    /// What all batches are copies of.
+    pub templates: Arc<[Template]>,
+    /// As they go out: records, bytes.
+    packed: Vec<(u32, Bytes)>,
+}
+
+impl Batches {
+    /// Batches for this many connections.
+    pub fn new(args: &SendArgs, connections: u32) -> Result<Self, String> {
+        let rate = args.rate.map(|rate| rate / f64::from(connections));
+        let shape = args.shape(rate)?;
+        let first = shape.template(0);
+        let mut variants = VARIANTS;
+        if args.record.keys > 0 || args.record.payload_file.is_some() {
+            let wanted = u64::from(args.record.keys / first.records().max(1)).max(64);
+            let room = (VARIANT_BYTES_MAX / first.plain_len().max(1)) as u64;
+            variants = wanted.min(room).clamp(VARIANTS, VARIANTS_MAX);
+        }
+        let templates: Arc<[Template]> = (0..variants).map(|n| shape.template(n)).collect();
+        let now_ms = load::wall_ms();
+        let packed = templates
+            .iter()
+            .map(|template| (template.records(), template.batch(now_ms, |_, _| {})))
+            .collect();
+        Ok(Self {
+            shape,
+            templates,
+            packed,
+        })
+    }
+
+    /// Requests for these groups of slots.
+    pub fn requests(&self, envelope: &Envelope, groups: &[Vec<usize>]) -> Vec<Prebuilt> {
+        // Every batch takes its turn, also with few partitions.
+        let rounds = self.packed.len().div_ceil(groups.len()).max(1);
+        let mut turns = self.packed.iter().cycle();
+        let mut requests = Vec::new();
+        for group in std::iter::repeat_n(groups, rounds).flatten() {
+            let batches: Vec<(usize, u32, Bytes)> = group
+                .iter()
+                .zip(&mut turns)
+                .map(|(&slot, (records, batch))| (slot, *records, batch.clone()))
+                .collect();
+            requests.push(Prebuilt::new(envelope, &batches));
+        }
+        requests
+    }
+
+    /// Says what was sent and how.
+    pub fn describe(&self, args: &SendArgs, report: &mut Report) {
+        let template = &self.templates[0];
+        let packed = self.packed[0].1.len();
+        let codec = self.shape.codec.name();
+        let plain = template.plain_len();
+        report.text(
+            "batch",
+            format!("{} records, {packed} bytes, {codec}", template.records()),
+        );
+        if packed != plain {
+            report.number("compressed_to", packed as f64 / plain as f64);
+        }
+        let mean = template.value_bytes() as f64 / f64::from(template.records());
+        report.text(
+            "record_bytes",
+            match &args.record.payload_file {
+                Some(path) => format!("lines of {}, {mean:.0} on average", path.display()),
+                None => self.shape.sizes.to_string(),
+            },
+        );
+        report.text("keys", self.shape.keys.describe());
+        report.text("acks", format!("{:?}", args.acks).to_lowercase());
+        report.text("idempotent", if args.idempotent { "yes" } else { "no" });
+        report.count("in_flight", u64::from(args.in_flight));
+        report.text(
+            "loop",
+            if args.rate.is_some() {
+                "open"
+            } else {
+                "closed"
+            },
+        );
+        if let Some(ms) = args.linger_ms {
+            report.count("linger_ms", u64::from(ms));
+        }
+    }
 }
 
 struct ProduceJob<'a> {
     args: &'a ProduceArgs,
-    shape: Shape,
-    batches: Vec<Bytes>,
+    batches: &'a Batches,
 }
 
 impl Job for ProduceJob<'_> {
@@ -79,271 +137,81 @@ impl Job for ProduceJob<'_> {
         "produce"
     }
 
-    fn client(
-        &self,
-        conn: &Conn,
-        topic: &Topic,
-        assignment: &Assignment,
-        place: load::Place,
-        counters: &Arc<Counters>,
-        window: Window,
-    ) -> Result<Producer, String> {
-        let by_id = topic.id.0 != [0; 16];
-        let cap = if by_id {
-            i16::MAX
-        } else {
-            PRODUCE_BY_ID_SINCE - 1
-        };
-        let version = conn
-            .version_up_to::<ProduceApi>(cap)
-            .map_err(|e| e.to_string())?;
-        let requests = self.requests(topic, assignment, version);
-        let pace = self.args.rate.map(|rate| {
-            let per_request = requests[0].records as f64;
-            Pace::new(window, rate / per_request / place.connections as f64, place)
-        });
-        Ok(Producer {
-            requests,
-            version,
-            acks: self.args.acks.code(),
-            in_flight_max: self.args.in_flight as usize,
-            in_flight: VecDeque::new(),
-            next: 0,
-            correlation_id: 0,
-            pace,
-            counters: Arc::clone(counters),
-            tally: Tally::new(window),
-        })
+    fn kinds(&self) -> &'static [Kind] {
+        &[Kind::Produce]
+    }
+
+    fn rate(&self) -> Option<f64> {
+        self.args.send.rate
+    }
+
+    fn clients(&self, site: &mut Site) -> Result<Vec<(Conn, Producer)>, String> {
+        let (send, timeout) = (&self.args.send, self.args.topic.timeout);
+        senders(
+            site,
+            send,
+            timeout,
+            self.args.load.connections,
+            |envelope, assignment, _| Source::Prebuilt {
+                requests: self.batches.requests(envelope, &groups(send, assignment)),
+                turn: 0,
+            },
+        )
+        .map(|senders| senders.into_iter().map(|(c, s)| (c, Producer(s))).collect())
+    }
+
+    fn is_drained(&self, counters: &Counters) -> bool {
+        counters.senders() == 0
     }
 }
 
-impl ProduceJob<'_> {
-    /// The requests that a connection sends in turn: together they cover all its partitions.
-    fn requests(&self, topic: &Topic, assignment: &Assignment, version: i16) -> Vec<Request> {
-        let name = if version >= PRODUCE_BY_ID_SINCE {
-            TopicRef::Id(topic.id)
-        } else {
-            TopicRef::Name(topic.name.as_str().into())
-        };
-        let mut variants = self.batches.iter().cycle();
-        let mut requests = Vec::new();
-        // With few partitions the variants still take turns.
-        let rounds = self
-            .batches
-            .len()
-            .div_ceil(assignment.partitions.len())
-            .max(1);
-        for _ in 0..rounds {
-            for partitions in assignment
-                .partitions
-                .chunks(self.args.request_batches as usize)
-            {
-                let partitions = partitions.iter().map(|&index| ProducePartition {
-                    index,
-                    records: variants.next().cloned(),
-                });
-                let topic = ProduceTopic {
-                    topic: name.clone(),
-                    partitions: partitions.collect(),
-                };
-                requests.push(self.request(topic, version));
-            }
-        }
-        requests
+/// Connections with a sender each.
+pub fn senders(
+    site: &mut Site,
+    args: &SendArgs,
+    timeout_s: u64,
+    connections: u32,
+    mut source: impl FnMut(&Envelope, &Assignment, usize) -> Source,
+) -> Result<Vec<(Conn, Sender)>, String> {
+    let assignments = site.assign(connections);
+    let mut senders = Vec::with_capacity(assignments.len());
+    for (index, assignment) in assignments.iter().enumerate() {
+        let mut conn = site.connect(assignment)?;
+        let envelope = envelope(&conn, args, timeout_s, &site.layout)?;
+        let source = source(&envelope, assignment, index);
+        let place = (index, assignments.len());
+        let sender = Sender::new(args, source, envelope, &mut conn, place, &site.counters)?;
+        senders.push((conn, sender));
     }
+    Ok(senders)
+}
 
-    fn request(&self, topic: ProduceTopic, version: i16) -> Request {
-        let batches = topic.partitions.len() as u64;
-        let bytes = topic
-            .partitions
-            .iter()
-            .flat_map(|p| &p.records)
-            .map(|r| r.len() as u64)
-            .sum();
-        let request = ProduceRequest {
-            transactional_id: None,
-            acks: self.args.acks.code(),
-            timeout_ms: (self.args.topic.timeout * 1000).min(i32::MAX as u64) as i32,
-            topics: vec![topic],
-        };
-        let pieces = encode_produce(0, Some(CLIENT_ID), version, &request);
-        Request {
-            pieces,
-            records: batches * u64::from(self.shape.records),
-            bytes,
-        }
+/// A sender as a client of its own.
+pub struct Producer(Sender);
+
+impl LoadClient for Producer {
+    fn begin(&mut self, window: Window) {
+        self.0.begin(window);
     }
-}
-
-/// A request made beforehand; only the correlation id differs from one sending to the next.
-struct Request {
-    pieces: Vec<Bytes>,
-    records: u64,
-    bytes: u64,
-}
-
-impl Request {
-    fn frame(&self, correlation_id: i32) -> Vec<Bytes> {
-        let mut pieces = self.pieces.clone();
-        let mut head = BytesMut::from(&pieces[0][..]);
-        head[CORRELATION_AT].copy_from_slice(&correlation_id.to_be_bytes());
-        pieces[0] = head.freeze();
-        pieces
-    }
-}
-
-/// When requests are due.
-struct Pace {
-    start: Instant,
-    /// Requests per second of this connection.
-    rate: f64,
-    sent: u64,
-}
-
-impl Pace {
-    /// Connections are staggered, so that they do not all send at the same moment.
-    fn new(window: Window, rate: f64, place: load::Place) -> Self {
-        let stagger = place.index as f64 / place.connections as f64 / rate;
-        let start = window.start + Duration::from_secs_f64(stagger);
-        Self {
-            start,
-            rate,
-            sent: 0,
-        }
-    }
-
-    fn due(&self) -> Instant {
-        self.start + Duration::from_secs_f64(self.sent as f64 / self.rate)
-    }
-}
-
-struct InFlight {
-    correlation_id: i32,
-    intended: Instant,
-    request: usize,
-}
-
-/// The producer on one connection.
-pub struct Producer {
-    requests: Vec<Request>,
-    version: i16,
-    acks: i16,
-    in_flight_max: usize,
-    in_flight: VecDeque<InFlight>,
-    next: usize,
-    correlation_id: i32,
-    pace: Option<Pace>,
-    counters: Arc<Counters>,
-    tally: Tally,
 }
 
 impl Client for Producer {
-    fn next(&mut self, now: Instant) -> Next {
-        if self.counters.stopped() {
-            return if self.in_flight.is_empty() {
-                Next::Done
-            } else {
-                Next::Answer
-            };
-        }
-        if self.in_flight.len() >= self.in_flight_max {
-            return Next::Answer;
-        }
-        let mut intended = now;
-        if let Some(pace) = &mut self.pace {
-            intended = pace.due();
-            if intended > now {
-                return Next::At(intended);
-            }
-            pace.sent += 1;
-        }
-        self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        let request = self.next;
-        self.next = (self.next + 1) % self.requests.len();
-        self.in_flight.push_back(InFlight {
-            correlation_id: self.correlation_id,
-            intended,
-            request,
-        });
-        Next::Send(self.requests[request].frame(self.correlation_id))
+    type Notes = Book;
+
+    fn next(&mut self, book: &mut Book, now: std::time::Instant) -> Next {
+        self.0.next(book, now)
     }
 
-    fn sent(&mut self, frames: usize, now: Instant) {
-        if self.acks == 0 {
-            // There will be no answer: done is what the kernel has taken.
-            for done in self.in_flight.drain(..frames) {
-                let request = &self.requests[done.request];
-                self.counters.add(request.records, request.bytes);
-                self.tally.answered(done.intended, now);
-            }
-        }
+    fn sent(&mut self, book: &mut Book, frames: usize, now: std::time::Instant) {
+        self.0.sent(book, frames, now);
     }
 
-    fn answered(&mut self, frame: Bytes, now: Instant) -> Result<(), String> {
-        let (correlation_id, response) =
-            decode_produce(frame, self.version).map_err(|e| format!("produce answer: {e}"))?;
-        let done = self
-            .in_flight
-            .pop_front()
-            .filter(|d| d.correlation_id == correlation_id);
-        let done = done.ok_or("the broker answered what was not asked")?;
-        let mut refused = false;
-        for partition in response.topics.iter().flat_map(|topic| &topic.partitions) {
-            if !partition.error.is_none() {
-                refused = true;
-                self.tally.refused(partition.error, now);
-                self.counters.add_error();
-            }
-        }
-        if !refused {
-            let request = &self.requests[done.request];
-            self.counters.add(request.records, request.bytes);
-            self.tally.answered(done.intended, now);
-        }
-        Ok(())
-    }
-}
-
-impl load::Tallied for Producer {
-    fn tally(&self) -> &Tally {
-        &self.tally
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_fall_due_at_the_rate_and_staggered() {
-        let start = Instant::now();
-        let window = Window {
-            start,
-            from: start,
-            to: start + Duration::from_secs(10),
-        };
-        let place = load::Place {
-            index: 1,
-            connections: 2,
-        };
-        let mut pace = Pace::new(window, 10.0, place);
-        assert_eq!(pace.due() - start, Duration::from_millis(50));
-        pace.sent = 20;
-        assert_eq!(pace.due() - start, Duration::from_millis(2050));
-    }
-
-    #[test]
-    fn only_the_correlation_id_changes() {
-        let head = Bytes::from(vec![7; 30]);
-        let request = Request {
-            pieces: vec![head.clone(), Bytes::from_static(b"batch")],
-            records: 1,
-            bytes: 5,
-        };
-        let frame = request.frame(0x0102_0304);
-        assert_eq!(frame[0][..8], head[..8]);
-        assert_eq!(frame[0][8..12], [1, 2, 3, 4]);
-        assert_eq!(frame[0][12..], head[12..]);
-        assert_eq!(frame[1].as_ptr(), request.pieces[1].as_ptr());
+    fn answered(
+        &mut self,
+        book: &mut Book,
+        frame: Bytes,
+        now: std::time::Instant,
+    ) -> Result<(), String> {
+        self.0.answered(book, frame, now)
     }
 }

@@ -5,22 +5,29 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::stats::Sample;
+use crate::report::Percentiles;
+use crate::stats::{Counters, Kind};
+use crate::timeline::{Second, Timeline};
 use crate::units::count_text;
+
+/// How long after the end of a second its figures are complete.
+const LAG: Duration = Duration::from_millis(150);
 
 /// See the module.
 pub struct Progress {
     bar: Option<ProgressBar>,
     name: String,
+    kinds: &'static [Kind],
+    /// Seconds shown so far.
     shown: u64,
-    last: Sample,
+    errors: u64,
 }
 
 impl Progress {
     /// A display of a run of `seconds`.
-    pub fn new(name: &str, seconds: u64) -> Self {
+    pub fn new(name: &str, kinds: &'static [Kind], seconds: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} s  {msg}");
+            let style = ProgressStyle::with_template("{prefix} {bar:20} {pos}/{len} s  {msg}");
             ProgressBar::new(seconds)
                 .with_style(style.expect("the template is sound"))
                 .with_prefix(name.to_owned())
@@ -28,20 +35,41 @@ impl Progress {
         Self {
             bar,
             name: name.to_owned(),
+            kinds,
             shown: 0,
-            last: Sample::default(),
+            errors: 0,
         }
     }
 
-    /// Shows how it goes, once a second; may be called more often.
-    pub fn tick(&mut self, elapsed: Duration, sample: &Sample) {
-        let seconds = elapsed.as_secs();
+    /// Shows the second that has just ended; may be called more often.
+    pub fn tick(
+        &mut self,
+        elapsed: Duration,
+        timeline: &Timeline,
+        counters: &Counters,
+        backlog: Option<u64>,
+    ) {
+        let seconds = elapsed.saturating_sub(LAG).as_secs();
         if seconds <= self.shown {
             return;
         }
-        let text = line(&sample.since(&self.last), seconds - self.shown);
         self.shown = seconds;
-        self.last = *sample;
+        let parts = self.kinds.iter().map(|&kind| {
+            let second = timeline.second(kind, seconds - 1);
+            second.map_or_else(
+                || format!("{} -", kind.name()),
+                |second| line(kind, &second),
+            )
+        });
+        let mut text = parts.collect::<Vec<_>>().join("  |  ");
+        if let Some(records) = backlog {
+            text.push_str(&format!("  |  backlog {}", count_text(records)));
+        }
+        let errors = counters.sample(self.kinds[0]).errors;
+        if errors > self.errors {
+            text.push_str(&format!("  |  {} ERRORS", count_text(errors - self.errors)));
+            self.errors = errors;
+        }
         match &self.bar {
             Some(bar) => {
                 bar.set_position(seconds);
@@ -59,38 +87,40 @@ impl Progress {
     }
 }
 
-fn line(added: &Sample, seconds: u64) -> String {
-    let per_second = |count: u64| count / seconds.max(1);
-    let mut text = format!(
-        "{:>8.1} MB/s  {:>11} records/s  {:>9} requests/s",
-        per_second(added.bytes) as f64 / 1e6,
-        count_text(per_second(added.records)),
-        count_text(per_second(added.requests))
-    );
-    if added.errors > 0 {
-        text.push_str(&format!("  {} ERRORS", count_text(added.errors)));
-    }
-    text
+fn line(kind: Kind, second: &Second) -> String {
+    let p = Percentiles::of(&second.latency);
+    format!(
+        "{} {:.1} MB/s, {} records/s, p50 {:.2} p99 {:.2} p99.9 {:.2} max {:.2} ms",
+        kind.name(),
+        second.bytes as f64 / 1e6,
+        count_text(second.records),
+        p.p50,
+        p.p99,
+        p.p999,
+        p.max
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::histogram;
 
     #[test]
-    fn a_line_is_per_second() {
-        let added = Sample {
+    fn a_line_tells_one_second() {
+        let mut latency = histogram();
+        latency.record(2_000_000).unwrap();
+        let second = Second {
+            second: 4,
             records: 3_000,
             bytes: 6_000_000,
             requests: 30,
-            errors: 0,
+            latency,
         };
-        let text = line(&added, 3);
+        let text = line(Kind::Produce, &second);
         assert!(
-            text.contains("2.0 MB/s") && text.contains("1 000 records/s"),
+            text.starts_with("produce 6.0 MB/s, 3 000 records/s, p50 2.00"),
             "{text}"
         );
-        assert!(!text.contains("ERRORS"));
-        assert!(line(&Sample { errors: 2, ..added }, 1).ends_with("2 ERRORS"));
     }
 }

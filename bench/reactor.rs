@@ -1,6 +1,9 @@
 //! One worker thread's event loop: epoll over its connections, each with a client
-//! that decides what to send and looks at what comes back.
+//! that decides what to send and looks at what comes back. Only clients to whom
+//! something happened are looked at, so that hundreds of idle ones cost nothing.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -12,8 +15,8 @@ use crate::socket::Socket;
 /// Frames queued on a socket before the client is asked for more: what the kernel has not taken
 /// yet. A client that gets no answers (acks 0) is held back by this alone.
 const FRAMES_QUEUED_MAX: usize = 4;
-/// Longest sleep, so that the end of a run is noticed.
-const SLEEP_MAX: Duration = Duration::from_millis(100);
+/// Longest sleep, after which every client is asked: so the end of a run is noticed.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
 
 /// What a client wants next.
 pub enum Next {
@@ -27,14 +30,27 @@ pub enum Next {
     Done,
 }
 
+/// What all clients of a thread write into.
+pub trait Notes {
+    /// Called often; the clock as the thread sees it.
+    fn tick(&mut self, now: Instant);
+}
+
 /// What lives on a connection.
 pub trait Client {
+    /// What it writes into.
+    type Notes: Notes;
     /// What to do next.
-    fn next(&mut self, now: Instant) -> Next;
+    fn next(&mut self, notes: &mut Self::Notes, now: Instant) -> Next;
     /// `frames` of the frames queued have been handed to the kernel, in order.
-    fn sent(&mut self, frames: usize, now: Instant);
+    fn sent(&mut self, notes: &mut Self::Notes, frames: usize, now: Instant);
     /// An answer came, without its length prefix.
-    fn answered(&mut self, frame: Bytes, now: Instant) -> Result<(), String>;
+    fn answered(
+        &mut self,
+        notes: &mut Self::Notes,
+        frame: Bytes,
+        now: Instant,
+    ) -> Result<(), String>;
 }
 
 struct Seat<C> {
@@ -42,55 +58,111 @@ struct Seat<C> {
     client: C,
     queued: usize,
     wants_write: bool,
+    /// When it asked to be woken, if it did.
+    wake: Option<Instant>,
     done: bool,
 }
 
 /// Runs the clients until all are done, and gives them back. The first failure ends the run; not to
 /// be done at `give_up` is one.
-pub fn run<C: Client>(clients: Vec<(Socket, C)>, give_up: Instant) -> Result<Vec<C>, String> {
-    let poller = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| format!("epoll: {e}"))?;
+pub fn run<C: Client>(
+    clients: Vec<(Socket, C)>,
+    notes: &mut C::Notes,
+    give_up: Instant,
+) -> Result<Vec<C>, String> {
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(epoll_error)?;
     let mut seats = Vec::with_capacity(clients.len());
     for (index, (socket, client)) in clients.into_iter().enumerate() {
         epoll::add(&poller, socket.fd(), data(index), epoll::EventFlags::IN)
-            .map_err(|e| format!("epoll: {e}"))?;
+            .map_err(epoll_error)?;
         seats.push(Seat {
             socket,
             client,
             queued: 0,
             wants_write: false,
+            wake: None,
             done: false,
         });
     }
+    let mut open = seats.len();
+    let mut timers: BinaryHeap<Reverse<(Instant, usize)>> = BinaryHeap::new();
+    let mut ready: Vec<usize> = (0..seats.len()).collect();
+    let mut sweep = Instant::now() + SLEEP_MAX;
     let mut events: Vec<epoll::Event> = Vec::with_capacity(seats.len().max(1));
-    while seats.iter().any(|seat| !seat.done) {
-        let now = Instant::now();
-        if now >= give_up {
-            return Err(String::from(
-                "the broker stopped answering: requests are still open",
-            ));
-        }
-        let mut wake = now + SLEEP_MAX;
-        for (index, seat) in seats.iter_mut().enumerate() {
-            if let Some(at) = seat.pump()? {
-                wake = wake.min(at);
+    loop {
+        for index in ready.drain(..) {
+            let seat = &mut seats[index];
+            if seat.done {
+                continue;
             }
-            seat.watch(&poller, index)?;
+            if let Some(at) = seat.pump(notes)?
+                && seat.wake.is_none_or(|wake| at < wake)
+            {
+                seat.wake = Some(at);
+                timers.push(Reverse((at, index)));
+            }
+            if seat.done {
+                // What it still gets would wake the thread for nothing.
+                epoll::delete(&poller, seat.socket.fd()).map_err(epoll_error)?;
+                open -= 1;
+            } else {
+                seat.watch(&poller, index)?;
+            }
         }
-        events.clear();
-        let timeout = wake.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        };
-        match epoll::wait(&poller, spare_capacity(&mut events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(format!("epoll: {error}")),
+        if open == 0 {
+            break;
         }
+        let wake = timers
+            .peek()
+            .map_or(sweep, |Reverse((at, _))| sweep.min(*at));
+        wait(&poller, &mut events, wake)?;
+        let now = Instant::now();
+        notes.tick(now);
         for event in &events {
-            seats[event.data.u64() as usize].receive()?;
+            let index = event.data.u64() as usize;
+            seats[index].receive(notes)?;
+            ready.push(index);
+        }
+        while let Some(&Reverse((at, index))) = timers.peek().filter(|t| t.0.0 <= now) {
+            timers.pop();
+            if seats[index].wake == Some(at) {
+                seats[index].wake = None;
+                ready.push(index);
+            }
+        }
+        if now >= sweep {
+            if now >= give_up {
+                return Err(String::from(
+                    "the broker stopped answering: requests are still open",
+                ));
+            }
+            sweep = now + SLEEP_MAX;
+            ready.clear();
+            ready.extend((0..seats.len()).filter(|&index| !seats[index].done));
         }
     }
     Ok(seats.into_iter().map(|seat| seat.client).collect())
+}
+
+fn wait(
+    poller: &impl std::os::fd::AsFd,
+    events: &mut Vec<epoll::Event>,
+    until: Instant,
+) -> Result<(), String> {
+    events.clear();
+    let timeout = until.saturating_duration_since(Instant::now());
+    let timeout = Timespec {
+        tv_sec: timeout.as_secs() as i64,
+        tv_nsec: i64::from(timeout.subsec_nanos()),
+    };
+    match epoll::wait(poller, spare_capacity(events), Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(epoll_error(error)),
+    }
+}
+
+fn epoll_error(error: rustix::io::Errno) -> String {
+    format!("epoll: {error}")
 }
 
 fn data(index: usize) -> epoll::EventData {
@@ -99,13 +171,13 @@ fn data(index: usize) -> epoll::EventData {
 
 impl<C: Client> Seat<C> {
     /// Queues and sends what can be; returns when the client wants to be asked again.
-    fn pump(&mut self) -> Result<Option<Instant>, String> {
+    fn pump(&mut self, notes: &mut C::Notes) -> Result<Option<Instant>, String> {
         loop {
-            self.flush()?;
+            self.flush(notes)?;
             if self.done || self.queued >= FRAMES_QUEUED_MAX {
                 return Ok(None);
             }
-            match self.client.next(Instant::now()) {
+            match self.client.next(notes, Instant::now()) {
                 Next::Send(pieces) => {
                     self.socket.queue(pieces);
                     self.queued += 1;
@@ -121,25 +193,22 @@ impl<C: Client> Seat<C> {
         }
     }
 
-    fn flush(&mut self) -> Result<(), String> {
+    fn flush(&mut self, notes: &mut C::Notes) -> Result<(), String> {
         let frames = self
             .socket
             .flush()
             .map_err(|error| format!("cannot send: {error}"))?;
         if frames > 0 {
             self.queued -= frames;
-            self.client.sent(frames, Instant::now());
+            self.client.sent(notes, frames, Instant::now());
         }
         Ok(())
     }
 
-    fn receive(&mut self) -> Result<(), String> {
-        if self.done {
-            return Ok(());
-        }
+    fn receive(&mut self, notes: &mut C::Notes) -> Result<(), String> {
         let client = &mut self.client;
         self.socket
-            .receive(|frame| client.answered(frame, Instant::now()))
+            .receive(|frame| client.answered(notes, frame, Instant::now()))
     }
 
     /// Asks the poller for writability exactly while something waits to be sent.
@@ -148,8 +217,7 @@ impl<C: Client> Seat<C> {
         if wants_write != self.wants_write {
             let mut flags = epoll::EventFlags::IN;
             flags.set(epoll::EventFlags::OUT, wants_write);
-            epoll::modify(poller, self.socket.fd(), data(index), flags)
-                .map_err(|e| format!("epoll: {e}"))?;
+            epoll::modify(poller, self.socket.fd(), data(index), flags).map_err(epoll_error)?;
             self.wants_write = wants_write;
         }
         Ok(())
@@ -172,8 +240,16 @@ mod tests {
         pause_until: Option<Instant>,
     }
 
+    struct Blank;
+
+    impl Notes for Blank {
+        fn tick(&mut self, _now: Instant) {}
+    }
+
     impl Client for Echoes {
-        fn next(&mut self, now: Instant) -> Next {
+        type Notes = Blank;
+
+        fn next(&mut self, _: &mut Blank, now: Instant) -> Next {
             if let Some(at) = self.pause_until.filter(|at| now < *at) {
                 return Next::At(at);
             }
@@ -189,11 +265,11 @@ mod tests {
             Next::Send(vec![Bytes::copy_from_slice(&prefix), body.into()])
         }
 
-        fn sent(&mut self, frames: usize, _now: Instant) {
+        fn sent(&mut self, _: &mut Blank, frames: usize, _now: Instant) {
             self.sent += frames;
         }
 
-        fn answered(&mut self, frame: Bytes, _now: Instant) -> Result<(), String> {
+        fn answered(&mut self, _: &mut Blank, frame: Bytes, _now: Instant) -> Result<(), String> {
             self.answered += 1;
             let whole = frame.len() == 300_000 && frame.iter().all(|b| *b == self.answered as u8);
             if whole {
@@ -237,7 +313,7 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_millis(30);
         let clients = vec![(first, echoes(9, None)), (second, echoes(5, Some(later)))];
-        let done = run(clients, start + Duration::from_secs(30)).unwrap();
+        let done = run(clients, &mut Blank, start + Duration::from_secs(30)).unwrap();
         assert!(Instant::now() >= later);
         assert_eq!((done[0].sent, done[0].answered), (9, 9));
         assert_eq!((done[1].sent, done[1].answered), (5, 5));
@@ -249,7 +325,7 @@ mod tests {
     fn silence_ends_the_run() {
         let (socket, thread) = peer(false);
         let give_up = Instant::now() + Duration::from_millis(150);
-        let failure = run(vec![(socket, echoes(1, None))], give_up).err();
+        let failure = run(vec![(socket, echoes(1, None))], &mut Blank, give_up).err();
         assert!(failure.unwrap().contains("stopped answering"));
         thread.join().unwrap();
     }

@@ -1,11 +1,19 @@
 //! The result: a table for people, JSON for programs, an exit status for scripts.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
+use serde_json::{Map, Number, Value as Json, json};
 
+use crate::stats::{Kind, Window};
+use crate::timeline::Timeline;
 use crate::units::count_text;
+
+/// Points of a percentile curve each time the rest halves.
+const CURVE_POINTS: u32 = 8;
+/// Buckets of a factor of ten in the histograms of seconds, which make the heat map.
+const BUCKETS_PER_DECADE: f64 = 20.0;
 
 /// What is told of a latency distribution, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,6 +28,8 @@ pub struct Percentiles {
     pub p99: f64,
     /// 99.9 % are below.
     pub p999: f64,
+    /// 99.99 % are below.
+    pub p9999: f64,
     /// The largest.
     pub max: f64,
 }
@@ -34,8 +44,23 @@ impl Percentiles {
             p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
+            p9999: at(0.9999),
             max: histogram.max() as f64 / 1e6,
         }
+    }
+}
+
+impl Percentiles {
+    fn json(&self) -> Json {
+        json!({
+            "count": self.count,
+            "p50_ms": number(self.p50),
+            "p90_ms": number(self.p90),
+            "p99_ms": number(self.p99),
+            "p99_9_ms": number(self.p999),
+            "p99_99_ms": number(self.p9999),
+            "max_ms": number(self.max),
+        })
     }
 }
 
@@ -52,6 +77,8 @@ enum Value {
 pub struct Report {
     title: String,
     rows: Vec<(String, Value)>,
+    /// What only programs want to know.
+    sections: Map<String, Json>,
     warnings: Vec<String>,
     failures: Vec<String>,
 }
@@ -62,9 +89,15 @@ impl Report {
         Self {
             title: title.to_owned(),
             rows: Vec::new(),
+            sections: Map::new(),
             warnings: Vec::new(),
             failures: Vec::new(),
         }
+    }
+
+    /// Gives it another title.
+    pub fn retitle(&mut self, title: &str) {
+        title.clone_into(&mut self.title);
     }
 
     /// Adds a row.
@@ -104,38 +137,96 @@ impl Report {
 
     /// Writes [`Report::json`] to a file.
     pub fn save(&self, path: &Path) -> Result<(), String> {
-        std::fs::write(path, self.json())
+        std::fs::write(path, format!("{:#}\n", self.json()))
             .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
-    /// One JSON object; latencies are objects in milliseconds.
-    pub fn json(&self) -> String {
-        let mut out = format!("{{\n  \"run\": {}", Quoted(&self.title));
-        for (key, value) in &self.rows {
-            let _ = write!(out, ",\n  {}: ", Quoted(key));
-            let _ = match value {
-                Value::Text(text) => write!(out, "{}", Quoted(text)),
-                Value::Number(number) => write!(out, "{}", Finite(*number)),
-                Value::Count(count) => write!(out, "{count}"),
-                Value::Latency(p) => write!(
-                    out,
-                    "{{\"count\": {}, \"p50_ms\": {}, \"p90_ms\": {}, \"p99_ms\": {}, \"p99_9_ms\": {}, \"max_ms\": {}}}",
-                    p.count,
-                    Finite(p.p50),
-                    Finite(p.p90),
-                    Finite(p.p99),
-                    Finite(p.p999),
-                    Finite(p.max)
-                ),
-            };
-        }
-        for (key, list) in [("warnings", &self.warnings), ("failures", &self.failures)] {
-            let texts: Vec<String> = list.iter().map(|text| Quoted(text).to_string()).collect();
-            let _ = write!(out, ",\n  \"{key}\": [{}]", texts.join(", "));
-        }
-        out.push_str("\n}\n");
-        out
+    /// Adds a part that is not shown in the table.
+    pub fn section(&mut self, key: &str, value: Json) {
+        self.sections.insert(key.to_owned(), value);
     }
+
+    /// Adds the percentile curve of a latency: pairs of share and milliseconds.
+    pub fn distribution(&mut self, kind: Kind, histogram: &Histogram<u64>) {
+        let curve: Vec<Json> = histogram
+            .iter_quantiles(CURVE_POINTS)
+            .map(|v| json!([v.quantile_iterated_to(), v.value_iterated_to() as f64 / 1e6]))
+            .collect();
+        let all = self
+            .sections
+            .entry("percentile_curves")
+            .or_insert_with(|| json!({}));
+        all[kind.name()] = Json::Array(curve);
+    }
+
+    /// Adds every second of the run.
+    pub fn timeline(&mut self, timeline: &Timeline, kinds: &[Kind], window: &Window) {
+        let mut all = Map::new();
+        for kind in kinds {
+            let seconds = timeline.seconds(*kind).into_iter().map(|s| {
+                let p = Percentiles::of(&s.latency);
+                let mut line = json!({
+                    "second": s.second,
+                    "records": s.records,
+                    "mb": number(s.bytes as f64 / 1e6),
+                    "requests": s.requests,
+                });
+                if let (Json::Object(line), Json::Object(latency)) = (&mut line, p.json()) {
+                    line.extend(latency);
+                    line.insert("histogram".into(), buckets(&s.latency));
+                }
+                line
+            });
+            all.insert(kind.name().to_owned(), seconds.collect());
+        }
+        let measured = |at: std::time::Instant| (at - window.start).as_secs();
+        self.section(
+            "timeline",
+            json!({
+                "measured_from_second": measured(window.from),
+                "measured_to_second": measured(window.to),
+                "histogram_buckets_per_decade_from_1_us": BUCKETS_PER_DECADE,
+                "seconds": all,
+            }),
+        );
+    }
+
+    /// One JSON object; latencies are objects in milliseconds.
+    pub fn json(&self) -> Json {
+        let mut out = Map::new();
+        out.insert("run".into(), self.title.clone().into());
+        for (key, value) in &self.rows {
+            let value = match value {
+                Value::Text(text) => text.clone().into(),
+                Value::Number(value) => number(*value),
+                Value::Count(count) => (*count).into(),
+                Value::Latency(percentiles) => percentiles.json(),
+            };
+            out.insert(key.clone(), value);
+        }
+        out.insert("warnings".into(), self.warnings.clone().into());
+        out.insert("failures".into(), self.failures.clone().into());
+        out.extend(self.sections.clone());
+        Json::Object(out)
+    }
+}
+
+/// Six digits after the point; JSON knows neither infinity nor NaN.
+fn number(value: f64) -> Json {
+    Number::from_f64((value * 1e6).round() / 1e6).map_or(Json::Null, Json::Number)
+}
+
+/// Pairs of bucket number and count, for those that are not empty.
+fn buckets(latency: &Histogram<u64>) -> Json {
+    let mut sums = std::collections::BTreeMap::new();
+    for value in latency.iter_recorded() {
+        let us = value.value_iterated_to() as f64 / 1e3;
+        let bucket = (us.max(1.0).log10() * BUCKETS_PER_DECADE) as u64;
+        *sums.entry(bucket).or_insert(0) += value.count_since_last_iteration();
+    }
+    sums.into_iter()
+        .map(|(bucket, count)| json!([bucket, count]))
+        .collect()
 }
 
 impl fmt::Display for Report {
@@ -155,11 +246,12 @@ impl fmt::Display for Report {
                 Value::Count(count) => writeln!(f, "  {key:width$}  {}", count_text(*count))?,
                 Value::Latency(p) => writeln!(
                     f,
-                    "  {key:width$}  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  max {:.3} ms  ({} answers)",
+                    "  {key:width$}  p50 {:.3}  p90 {:.3}  p99 {:.3}  p99.9 {:.3}  p99.99 {:.3}  max {:.3} ms  (of {})",
                     p.p50,
                     p.p90,
                     p.p99,
                     p.p999,
+                    p.p9999,
                     p.max,
                     count_text(p.count)
                 )?,
@@ -172,38 +264,6 @@ impl fmt::Display for Report {
             writeln!(f, "FAILED: {failure}")?;
         }
         Ok(())
-    }
-}
-
-/// A JSON string.
-struct Quoted<'a>(&'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in self.0.chars() {
-            match c {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\n' => f.write_str("\\n")?,
-                c if (c as u32) < 0x20 => write!(f, "\\u{:04x}", c as u32)?,
-                c => f.write_char(c)?,
-            }
-        }
-        f.write_char('"')
-    }
-}
-
-/// A JSON number: JSON knows neither infinity nor NaN.
-struct Finite(f64);
-
-impl fmt::Display for Finite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_finite() {
-            write!(f, "{:.6}", self.0)
-        } else {
-            f.write_str("null")
-        }
     }
 }
 
@@ -260,13 +320,38 @@ mod tests {
     }
 
     #[test]
-    fn json_is_json() {
-        let json = sample().json();
-        assert!(json.contains(r#""topic": "a \"b\"\\\n""#), "{json}");
-        assert!(json.contains(r#""mb_per_s": 1234.567800"#), "{json}");
-        assert!(json.contains(r#""odd": null"#), "{json}");
-        assert!(json.contains(r#""p50_ms": 0.250000"#), "{json}");
-        assert!(json.contains(r#""failures": []"#), "{json}");
+    fn json_has_everything() {
+        let mut report = sample();
+        report.section("more", json!([1]));
+        let json = report.json();
+        assert_eq!(json["topic"], "a \"b\"\\\n");
+        assert_eq!(json["mb_per_s"], 1234.5678);
+        assert!(json["odd"].is_null());
+        assert_eq!(json["latency"]["p50_ms"], 0.25);
+        assert_eq!(json["failures"], json!([]));
+        assert_eq!(json["more"], json!([1]));
+    }
+
+    #[test]
+    fn a_run_is_told_second_by_second() {
+        let timeline = Timeline::default();
+        let mut page = timeline.blank_page(3, Kind::Produce);
+        page.records = 7;
+        page.latency.record_n(1_000_000, 5).unwrap();
+        timeline.hand_in(page);
+        let seconds = std::time::Duration::from_secs;
+        let window = Window::new(seconds(2), seconds(5), true);
+        let mut report = sample();
+        report.timeline(&timeline, &[Kind::Produce], &window);
+        let told = &report.json()["timeline"];
+        assert_eq!(told["measured_from_second"], 2);
+        let second = &told["seconds"]["produce"][0];
+        assert_eq!(
+            (&second["second"], &second["records"]),
+            (&json!(3), &json!(7))
+        );
+        // A millisecond is three decades above a microsecond.
+        assert_eq!(second["histogram"], json!([[60, 5]]));
     }
 
     #[test]

@@ -103,9 +103,16 @@ impl Socket {
     ) -> Result<(), String> {
         loop {
             self.reserve()?;
+            let room = self.inbox.capacity() - self.inbox.len();
             match rustix::io::read(&self.stream, spare_capacity(&mut self.inbox)) {
                 Ok(0) => return Err(String::from("the broker closed the connection")),
-                Ok(_) => self.cut(&mut take)?,
+                Ok(got) => {
+                    self.cut(&mut take)?;
+                    if got < room {
+                        // That was all: asking again would only cost a system call.
+                        return Ok(());
+                    }
+                }
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(format!("cannot receive: {error}")),

@@ -1,27 +1,61 @@
-//! What is counted while the load runs: counters that the progress display reads,
-//! and a latency histogram per worker.
+//! What is counted while the load runs: counters that all threads add to and the
+//! display reads, the window in which latencies count, and the shape of histograms.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use millrace::base::ErrorCode;
 
 /// Latencies above this are counted as this.
 const LATENCY_MAX: Duration = Duration::from_secs(600);
 
-/// Counters of all workers together. Relaxed: they are sums, nothing is ordered by them.
+/// What a latency or a throughput is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// From when a request was due to its acknowledgement.
+    Produce,
+    /// From when a fetch was sent to its answer, if that had records.
+    Fetch,
+    /// From when a record was due to its arrival at a consumer.
+    EndToEnd,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Produce, Self::Fetch, Self::EndToEnd];
+
+    /// As it is called in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Produce => "produce",
+            Self::Fetch => "fetch",
+            Self::EndToEnd => "e2e",
+        }
+    }
+}
+
+/// Counters of all threads together. Relaxed: they are sums, nothing is ordered by them.
 #[derive(Debug, Default)]
 pub struct Counters {
-    records: AtomicU64,
-    bytes: AtomicU64,
-    requests: AtomicU64,
+    flows: [Flow; 3],
     errors: AtomicU64,
+    /// Records handed to the kernel or waiting for an answer, and done ones: what has been begun.
+    begun: AtomicU64,
+    /// Records that came again or out of order.
+    late: AtomicU64,
+    senders: AtomicUsize,
+    closed: AtomicBool,
     stop: AtomicBool,
 }
 
-/// Values of the counters at one moment.
+#[derive(Debug, Default)]
+struct Flow {
+    records: AtomicU64,
+    bytes: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// Values of one kind's counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Records done.
@@ -30,21 +64,67 @@ pub struct Sample {
     pub bytes: u64,
     /// Requests answered.
     pub requests: u64,
-    /// Batches refused.
+    /// Batches refused, of all kinds.
     pub errors: u64,
 }
 
 impl Counters {
     /// Counts one request.
-    pub fn add(&self, records: u64, bytes: u64) {
-        self.records.fetch_add(records, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    pub fn add(&self, kind: Kind, records: u64, bytes: u64) {
+        let flow = &self.flows[kind as usize];
+        flow.records.fetch_add(records, Ordering::Relaxed);
+        flow.bytes.fetch_add(bytes, Ordering::Relaxed);
+        flow.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts one refused batch.
     pub fn add_error(&self) {
         self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts records whose sending begins.
+    pub fn begin(&self, records: u64) {
+        self.begun.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Records whose sending has begun.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Counts records that came again or out of order.
+    pub fn add_late(&self, records: u64) {
+        self.late.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Records that came again or out of order.
+    pub fn late(&self) -> u64 {
+        self.late.load(Ordering::Relaxed)
+    }
+
+    /// One more client has something to send.
+    pub fn sender_added(&self) {
+        self.senders.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One has sent everything and has every answer.
+    pub fn sender_done(&self) {
+        self.senders.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Clients that still send or wait for answers.
+    pub fn senders(&self) -> usize {
+        self.senders.load(Ordering::Acquire)
+    }
+
+    /// From now on nothing new falls due; what was due is still sent.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nothing new falls due.
+    pub fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Asks the workers to end.
@@ -57,14 +137,20 @@ impl Counters {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// The values now.
-    pub fn sample(&self) -> Sample {
+    /// The values of one kind now.
+    pub fn sample(&self, kind: Kind) -> Sample {
+        let flow = &self.flows[kind as usize];
         Sample {
-            records: self.records.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
+            records: flow.records.load(Ordering::Relaxed),
+            bytes: flow.bytes.load(Ordering::Relaxed),
+            requests: flow.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
         }
+    }
+
+    /// The values of every kind now.
+    pub fn samples(&self) -> [Sample; 3] {
+        Kind::ALL.map(|kind| self.sample(kind))
     }
 }
 
@@ -89,56 +175,44 @@ pub struct Window {
     pub from: Instant,
     /// End of the run.
     pub to: Instant,
+    /// Whether requests fall due by the clock. Then what was *due* within the window counts,
+    /// whenever it was answered: a broker that stalls cannot make its worst answers uncounted.
+    /// In closed loop what was *answered* within it counts.
+    pub open: bool,
+    /// The time of day at `start`, nanoseconds since 1970.
+    pub start_wall_ns: u64,
 }
 
-/// What one worker keeps for itself.
-#[derive(Debug)]
-pub struct Tally {
-    window: Window,
-    /// Latencies in nanoseconds, of what was answered within the window.
-    pub latency: Histogram<u64>,
-    /// Batches refused within the window, by error.
-    pub errors: BTreeMap<&'static str, u64>,
-    /// Batches refused before or after it: a topic that was just made may need a moment.
-    pub errors_outside: u64,
-}
-
-impl Tally {
-    /// Nothing yet.
-    pub fn new(window: Window) -> Self {
+impl Window {
+    /// A run that starts now.
+    pub fn new(warmup: Duration, length: Duration, open: bool) -> Self {
+        let start = Instant::now();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
-            window,
-            latency: histogram(),
-            errors: BTreeMap::new(),
-            errors_outside: 0,
+            start,
+            from: start + warmup,
+            to: start + warmup + length,
+            open,
+            start_wall_ns: wall.unwrap_or_default().as_nanos() as u64,
         }
     }
 
-    /// Counts an answer that came at `now` to something that was due at `intended`.
-    pub fn answered(&mut self, intended: Instant, now: Instant) {
-        if now >= self.window.from && now < self.window.to {
-            record(&mut self.latency, now.saturating_duration_since(intended));
-        }
+    /// Whether something due at `due` and answered at `now` counts.
+    pub fn counts(&self, due: Instant, now: Instant) -> bool {
+        let at = if self.open { due } else { now };
+        at >= self.from && at < self.to
     }
 
-    /// Counts a refused batch.
-    pub fn refused(&mut self, error: ErrorCode, now: Instant) {
-        if now >= self.window.from && now < self.window.to {
-            *self.errors.entry(error.name()).or_default() += 1;
-        } else {
-            self.errors_outside += 1;
-        }
+    /// A moment as nanoseconds since 1970. Steps of the clock during the run do not matter: this
+    /// is the monotonic clock, moved.
+    pub fn wall_ns(&self, at: Instant) -> u64 {
+        self.start_wall_ns + at.saturating_duration_since(self.start).as_nanos() as u64
     }
 
-    /// Adds what another worker kept.
-    pub fn merge(&mut self, other: &Self) {
-        self.latency
-            .add(&other.latency)
-            .expect("histograms of one shape add");
-        for (name, count) in &other.errors {
-            *self.errors.entry(name).or_default() += count;
-        }
-        self.errors_outside += other.errors_outside;
+    /// The moment that [`Window::wall_ns`] gave; the start of the run for anything before.
+    pub fn moment(&self, wall_ns: u64) -> Instant {
+        let since = wall_ns.saturating_sub(self.start_wall_ns);
+        self.start + Duration::from_nanos(since).min(LATENCY_MAX * 1000)
     }
 }
 
@@ -147,9 +221,10 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3).expect("the bounds are sound")
 }
 
-/// Adds a latency.
-pub fn record(histogram: &mut Histogram<u64>, latency: Duration) {
-    histogram.saturating_record(latency.as_nanos().min(LATENCY_MAX.as_nanos()) as u64);
+/// Adds a latency, `count` times.
+pub fn record(histogram: &mut Histogram<u64>, latency: Duration, count: u64) {
+    let ns = latency.as_nanos().min(LATENCY_MAX.as_nanos()) as u64;
+    histogram.saturating_record_n(ns, count);
 }
 
 #[cfg(test)]
@@ -157,45 +232,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_window_counts() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut tally = Tally::new(Window {
-            start,
-            from: at(100),
-            to: at(200),
-        });
-        tally.answered(at(50), at(99));
-        tally.answered(at(50), at(100));
-        tally.answered(at(190), at(199));
-        tally.answered(at(190), at(200));
-        assert_eq!(tally.latency.len(), 2);
-        assert!((49_000_000..=51_000_000).contains(&tally.latency.max()));
+    fn closed_loop_counts_by_answer_and_open_loop_by_due_time() {
+        let mut window = Window::new(
+            Duration::from_millis(100),
+            Duration::from_millis(100),
+            false,
+        );
+        let at = |ms| window.start + Duration::from_millis(ms);
+        let cases = [(50, 99), (50, 100), (190, 199), (190, 5000), (200, 5000)];
+        let counted = |window: &Window| cases.map(|(due, now)| window.counts(at(due), at(now)));
+        assert_eq!(counted(&window), [false, true, true, false, false]);
+        window.open = true;
+        assert_eq!(counted(&window), [false, false, true, true, false]);
     }
 
     #[test]
-    fn tallies_merge() {
-        let start = Instant::now();
-        let window = Window {
-            start,
-            from: start,
-            to: start + Duration::from_secs(1),
-        };
-        let mut left = Tally::new(window);
-        let mut right = Tally::new(window);
-        left.refused(ErrorCode::NotLeaderOrFollower, start);
-        right.refused(ErrorCode::NotLeaderOrFollower, start);
-        right.refused(ErrorCode::NotLeaderOrFollower, window.to);
-        right.answered(start, start + Duration::from_millis(1));
-        left.merge(&right);
-        assert_eq!(left.errors["NOT_LEADER_OR_FOLLOWER"], 2);
-        assert_eq!((left.latency.len(), left.errors_outside), (1, 1));
+    fn moments_survive_the_trip_through_a_record() {
+        let window = Window::new(Duration::ZERO, Duration::ZERO, true);
+        let at = window.start + Duration::from_nanos(123_456_789);
+        assert_eq!(window.moment(window.wall_ns(at)), at);
+        assert_eq!(window.moment(5), window.start);
+        assert!(window.moment(u64::MAX) > window.start);
+    }
+
+    #[test]
+    fn kinds_are_counted_apart() {
+        let counters = Counters::default();
+        counters.add(Kind::Produce, 3, 30);
+        counters.add(Kind::EndToEnd, 2, 20);
+        assert_eq!(counters.sample(Kind::Produce).records, 3);
+        assert_eq!(counters.sample(Kind::Fetch).records, 0);
+        let all = counters.samples();
+        assert_eq!(
+            all[Kind::EndToEnd as usize].since(&Sample::default()).bytes,
+            20
+        );
     }
 
     #[test]
     fn absurd_latencies_saturate() {
         let mut latency = histogram();
-        record(&mut latency, Duration::from_secs(1 << 40));
+        record(&mut latency, Duration::from_secs(1 << 40), 1);
         assert_eq!(latency.len(), 1);
     }
 }

@@ -10,7 +10,6 @@ mod lane;
 mod pass;
 mod producer;
 mod reading;
-mod stamp;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,8 +30,9 @@ use self::pass::Pass;
 use self::producer::{Produced, Producer};
 use crate::args::{TopicArgs, VerifyArgs};
 use crate::client::{self, Cluster, EARLIEST, LATEST, Topic};
-use crate::load;
+use crate::layout;
 use crate::report::{Percentiles, Report};
+use crate::stamp::STAMP_BYTES;
 use crate::stats::histogram;
 use crate::units::count_text;
 
@@ -63,11 +63,8 @@ impl Setup {
             idempotent: args.idempotent,
             in_flight: args.in_flight as usize,
             batch_records: args.batch_records,
-            record_bytes: args
-                .record
-                .record_bytes
-                .clamp(stamp::STAMP_BYTES as u64, 1 << 30) as usize,
-            codec: args.record.codec,
+            record_bytes: args.record_bytes.clamp(STAMP_BYTES as u64, 1 << 30) as usize,
+            codec: args.codec,
             rate_per_producer: args.rate.map(|rate| rate / f64::from(args.producers)),
             patience: Duration::from_secs(args.patience),
             acked: AtomicU64::new(0),
@@ -152,10 +149,10 @@ fn fresh(args: &VerifyArgs) -> Result<Report, String> {
     if args.rate.is_some_and(|rate| rate <= 0.0) {
         return Err(String::from("--rate must be above 0"));
     }
-    if args.record.record_bytes < stamp::STAMP_BYTES as u64 {
+    if args.record_bytes < STAMP_BYTES as u64 {
         return Err(format!(
             "--record-bytes {} at least: a record carries its identity",
-            stamp::STAMP_BYTES
+            STAMP_BYTES
         ));
     }
     // Nothing may expire while it is to be proven there.
@@ -164,7 +161,13 @@ fn fresh(args: &VerifyArgs) -> Result<Report, String> {
         (String::from("retention.bytes"), String::from("-1")),
     ];
     configs.extend(args.topic.topic_configs.iter().cloned());
-    let (_, topic) = load::open(&args.topic, &configs)?;
+    let (_, layout) = layout::open(&args.topic, &configs)?;
+    let [topic] = &layout.topics[..] else {
+        return Err(String::from(
+            "verify takes one topic; start it once per topic",
+        ));
+    };
+    let topic = topic.clone();
     let run = Rng::new(producer::wall_ns() ^ u64::from(std::process::id())).next_u64();
     let setup = Setup::new(args, topic, run);
     let head = Head {

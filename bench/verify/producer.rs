@@ -15,9 +15,9 @@ use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 use super::judge::Batch;
 use super::lane::{Lane, Outcome};
-use super::stamp::Stamp;
 use super::{Journal, Setup};
 use crate::client::{CLIENT_ID, ClientError, Cluster, Conn, Result, Topic, message};
+use crate::stamp::Stamp;
 use crate::stats::{histogram, record};
 
 /// Pause before going on after something went wrong.
@@ -275,7 +275,7 @@ impl<'a> Producer<'a> {
         match self.lanes[lane].on_answer(first, answer.error, answer.base_offset) {
             Outcome::Acked(batch, intended_ns) => {
                 let latency = wall_ns().saturating_sub(intended_ns);
-                record(&mut self.done.latency, Duration::from_nanos(latency));
+                record(&mut self.done.latency, Duration::from_nanos(latency), 1);
                 self.done.acked.push(batch);
                 self.setup
                     .acked

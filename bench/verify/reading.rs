@@ -11,8 +11,8 @@ use millrace::record::{self, Record};
 use super::Setup;
 use super::pass::{PartitionPass, Pass, Value};
 use super::producer::wall_ns;
-use super::stamp::{Reading, Stamp};
 use crate::client::{ClientError, Cluster, LATEST, Position, Reader, Result, list_offsets};
+use crate::stamp::{Reading, Stamp};
 use crate::stats::{histogram, record as record_latency};
 
 /// Largest batch that is opened, decompressed.
@@ -188,7 +188,7 @@ fn value_of(run: u64, partition: i32, record: &Record, latency: &mut Histogram<u
         Reading::Stamp(stamp) if stamp.run != run => Value::FOREIGN,
         Reading::Stamp(stamp) if stamp.partition == partition => {
             let age = wall_ns().saturating_sub(stamp.intended_ns);
-            record_latency(latency, Duration::from_nanos(age));
+            record_latency(latency, Duration::from_nanos(age), 1);
             Value::of(stamp.producer, stamp.sequence)
         }
         Reading::Stamp(_) | Reading::Damaged => Value::DAMAGED,

@@ -24,8 +24,6 @@ use crate::controller::{Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
 
-/// What the batch of a few metadata records takes at most.
-pub(super) const BATCH_BYTES: usize = 64 << 10;
 const METADATA: i16 = 3;
 const INIT_PRODUCER_ID: i16 = 22;
 
@@ -56,6 +54,36 @@ impl Front {
             }
             Err(why) => self.conns.close(pending.reply_to.conn, why, fx.out),
         }
+    }
+}
+
+/// Decided records as one batch of the metadata log, so that all of them count or none.
+pub(super) struct Change {
+    records: Vec<MetadataRecord>,
+    batch: Bytes,
+}
+
+impl Change {
+    pub fn new(now: Now, records: Vec<MetadataRecord>) -> Self {
+        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
+        for record in &records {
+            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
+        }
+        let batch = batch.build();
+        Self { records, batch }
+    }
+
+    /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
+    pub fn fits(&self, owner: &Owner) -> bool {
+        /// The least that a new partition takes.
+        const PARTITION_BYTES: usize = 16 << 10;
+        let partitions = self
+            .records
+            .iter()
+            .filter(|record| matches!(record, MetadataRecord::Partition(_)))
+            .count();
+        let bytes = self.batch.len() + partitions * PARTITION_BYTES;
+        owner.has_room(METADATA_LOG, bytes, partitions > 0)
     }
 }
 
@@ -160,20 +188,7 @@ impl Control {
             return;
         }
         match self.decide(*call) {
-            // What was decided by records that are on their way, such as that a topic exists or which
-            // producer ids are taken, must not be known before they are durable.
-            Answer::Reply(frame) if !self.commits.is_empty() => {
-                if let Some(commit) = self.commits.back_mut() {
-                    commit.then.push(Then::Reply(req, frame));
-                }
-            }
-            Answer::Reply(frame) => fx.send(
-                req.shard,
-                Msg::ControlDone {
-                    id: req.id,
-                    answer: Ok(frame),
-                },
-            ),
+            Answer::Reply(frame) => self.reply(req, frame, fx),
             Answer::Malformed(why) => fx.send(
                 req.shard,
                 Msg::ControlDone {
@@ -181,12 +196,36 @@ impl Control {
                     answer: Err(why),
                 },
             ),
-            Answer::Commit { records, reply } => {
+            Answer::Commit {
+                records,
+                reply,
+                refusal,
+            } => {
                 let gone = self.removed_topics(&records);
-                if self.commit(now, records, Then::Reply(req, reply), owner, fx) {
-                    self.group_topics_deleted(now, &gone, owner, fx);
+                let change = Change::new(now, records);
+                match refusal {
+                    Some(refusal) if !change.fits(owner) => self.reply(req, refusal, fx),
+                    _ => {
+                        self.commit(now, change, Then::Reply(req, reply), owner, fx);
+                        self.group_topics_deleted(now, &gone, owner, fx);
+                    }
                 }
             }
+        }
+    }
+
+    /// Answers. What was decided by records that are on their way, such as that a topic exists or which
+    /// producer ids are taken, must not be known before they are durable.
+    fn reply(&mut self, req: ReqRef, frame: Bytes, fx: &mut Fx<'_>) {
+        match self.commits.back_mut() {
+            Some(commit) => commit.then.push(Then::Reply(req, frame)),
+            None => fx.send(
+                req.shard,
+                Msg::ControlDone {
+                    id: req.id,
+                    answer: Ok(frame),
+                },
+            ),
         }
     }
 
@@ -232,8 +271,12 @@ impl Control {
         };
         let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
         let records = admin::auto_create(&mut ctx, &names);
-        // In a full store the topic stays unknown, which is an answer; the connection goes on.
-        if names.is_empty() || records.is_empty() || !has_room(owner, &records, BATCH_BYTES) {
+        if records.is_empty() {
+            return false;
+        }
+        let change = Change::new(now, records);
+        // In a full store the topic stays unknown, which is an answer.
+        if !change.fits(owner) {
             return false;
         }
         let call = ControlCall {
@@ -242,7 +285,7 @@ impl Control {
             listener: call.listener,
             client_host: call.client_host.clone(),
         };
-        self.commit(now, records, Then::Retry(req, Box::new(call)), owner, fx);
+        self.commit(now, change, Then::Retry(req, Box::new(call)), owner, fx);
         true
     }
 
@@ -255,17 +298,17 @@ impl Control {
         removed.map(|topic| topic.name.to_string()).collect()
     }
 
-    /// Commits records and takes `call` up again when every shard serves by them.
+    /// Commits a change and takes `call` up again when every shard serves by it.
     pub fn commit_and_retry(
         &mut self,
         now: Now,
-        records: Vec<MetadataRecord>,
+        change: Change,
         req: ReqRef,
         call: Box<ControlCall>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        self.commit(now, records, Then::Retry(req, call), owner, fx);
+        self.commit(now, change, Then::Retry(req, call), owner, fx);
     }
 
     /// Commits records that nobody waits for.
@@ -276,7 +319,7 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        self.commit(now, records, Then::Nothing, owner, fx);
+        self.commit(now, Change::new(now, records), Then::Nothing, owner, fx);
     }
 
     /// The records needed to make `__consumer_offsets`.
@@ -296,25 +339,9 @@ impl Control {
         bootstrap(&self.image, &self.config, &mut self.rng)
     }
 
-    /// Writes records and takes them into the image at once. Returns false, with nothing changed, if the
-    /// store is full.
-    fn commit(
-        &mut self,
-        now: Now,
-        records: Vec<MetadataRecord>,
-        then: Then,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) -> bool {
-        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
-        for record in &records {
-            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
-        }
-        let batch = batch.build();
-        if !has_room(owner, &records, batch.len()) {
-            refuse(then, fx);
-            return false;
-        }
+    /// Writes a change and takes it into the image at once.
+    fn commit(&mut self, now: Now, change: Change, then: Then, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let Change { records, batch } = change;
         // Decided is decided: the next request must see it although it is not durable yet. If it never
         // becomes durable the process has failed and nobody was told.
         for record in &records {
@@ -322,7 +349,7 @@ impl Control {
                 fx.out.push(super::fatal::metadata(format!(
                     "a decided metadata record does not apply: {why}"
                 )));
-                return false;
+                return;
             }
         }
         let token = self.token();
@@ -333,7 +360,7 @@ impl Control {
                 fx.out.push(super::fatal::metadata(format!(
                     "the metadata log cannot be written: {why}"
                 )));
-                return false;
+                return;
             }
         };
         self.commits.push_back(Commit {
@@ -342,7 +369,6 @@ impl Control {
             then: vec![then],
         });
         owner.ack_after(slot, Ack::Control(token), fx);
-        true
     }
 
     /// Flushes that the control shard waited for are durable.
@@ -404,35 +430,4 @@ impl Control {
             }
         }
     }
-}
-
-/// Whether the metadata log takes these records. What makes the store fuller has to leave room for the
-/// rest; what makes it emptier is always taken.
-pub(super) fn has_room(owner: &Owner, records: &[MetadataRecord], bytes: usize) -> bool {
-    /// The least that a new partition takes.
-    const PARTITION_BYTES: usize = 16 << 10;
-    let removes = |record: &MetadataRecord| matches!(record, MetadataRecord::RemoveTopic { .. });
-    let partitions = records
-        .iter()
-        .filter(|record| matches!(record, MetadataRecord::Partition(_)))
-        .count();
-    let bytes = bytes + partitions * PARTITION_BYTES;
-    records.iter().any(removes) || owner.has_room(METADATA_LOG, bytes, partitions > 0)
-}
-
-/// The store is full: the client is told by the end of its connection, since the answer that is ready
-/// would say that all went well.
-fn refuse(then: Then, fx: &mut Fx<'_>) {
-    let (Then::Reply(req, _) | Then::Retry(req, _)) = then else {
-        return;
-    };
-    let why =
-        "the store of the metadata log is full; delete topics, or raise millrace.store.bytes.max";
-    fx.send(
-        req.shard,
-        Msg::ControlDone {
-            id: req.id,
-            answer: Err(why.into()),
-        },
-    );
 }

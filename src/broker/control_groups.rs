@@ -1,7 +1,7 @@
 //! Between the group coordinator and the shard: its calls, its records in
 //! `__consumer_offsets`, its timers.
 
-use super::control::{BATCH_BYTES, Control, has_room};
+use super::control::{Change, Control};
 pub(super) use super::groups::OFFSETS_TOPIC;
 use super::groups::{Call, GroupEffect, TopicInfo, TopicLookup, needs_offsets_topic};
 use super::owner::{Ack, Owner};
@@ -40,10 +40,10 @@ impl Control {
         fx: &mut Fx<'_>,
     ) {
         if self.image().topic(OFFSETS_TOPIC).is_none() && needs_offsets_topic(&call.header) {
-            let records = self.offsets_topic();
+            let change = Change::new(now, self.offsets_topic());
             // In a full store the topic has to wait; the coordinator says that it is not available.
-            if has_room(owner, &records, BATCH_BYTES) {
-                return self.commit_and_retry(now, records, req, call, owner, fx);
+            if change.fits(owner) {
+                return self.commit_and_retry(now, change, req, call, owner, fx);
             }
         }
         let token = self.token();

@@ -59,6 +59,8 @@ impl Control {
         // The history of the cluster is kept whole: the image is replayed from it.
         config.retention_ms = -1;
         config.retention_bytes = -1;
+        // A decided change has to fit, however short the segments of topics are.
+        config.segment_bytes = u64::MAX;
         owner.open_log(now, slot, METADATA_LOG, label, config);
         self.load.at = owner.partitions[&METADATA_LOG].log.start_offset();
         owner.load(METADATA_LOG, self.load.at, fx);

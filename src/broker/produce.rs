@@ -1,6 +1,6 @@
 //! Produce (key 0), versions 3 to 13.
 //!
-//! Front: validates each batch (format, CRC) where it arrived and passes it to the store that owns the
+//! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store that owns the
 //! partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both answered
 //! after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
 //! error then closes the connection, as in Kafka, since there is no other way to tell.
@@ -123,8 +123,8 @@ impl Front {
             return Err((ErrorCode::InvalidTopicException, Some(why)));
         }
         let batch = records.unwrap_or_default();
-        let info = record::validate_produced(&batch)
-            .map_err(|(code, why)| (code, Some(why.to_string())))?;
+        let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
+        let mut info = record::validate_produced(&batch).map_err(refusal)?;
         if !codec_allowed(version, info.codec()) {
             return Err((ErrorCode::UnsupportedCompressionType, None));
         }
@@ -132,6 +132,8 @@ impl Front {
             let why = "Transactions are not supported yet.".to_string();
             return Err((ErrorCode::InvalidTxnState, Some(why)));
         }
+        let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
+        let batch = record::validate_records(batch, &mut info, open_bytes_max).map_err(refusal)?;
         let part = ProducePart {
             slot,
             log: partition.log,

@@ -122,6 +122,10 @@ settings! {
         millrace_cluster_id: Option<String> = None, "millrace.cluster.id", None, ANY;
         /// Cores to use, one shard on each; 0 for all.
         millrace_shards: i32 = 0, "millrace.shards", None, (0, 1024);
+        /// The records of a compressed batch are checked when it is produced if they decompress to no
+        /// more than this; 0 to leave compressed batches unopened, which saves 0.7 to 3 CPU-seconds
+        /// per GB of records. Uncompressed ones are always checked.
+        millrace_produce_open_bytes_max: i32 = 32 * 1024 * 1024, "millrace.produce.open.bytes.max", Bytes, (0, 1 << 30);
         /// Size to which a new store is written ahead before it is used. Per core.
         millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);
         /// A store never grows beyond this; when full, produce is refused. Per core.

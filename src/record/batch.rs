@@ -327,6 +327,14 @@ pub fn set_log_append_time(batch: &mut [u8], wall_ms: i64) {
     }
 }
 
+/// Writes the largest timestamp of the records of this one whole batch, and computes the CRC anew.
+pub(super) fn set_max_timestamp(batch: &mut [u8], timestamp: i64) {
+    if let Some(head) = header_mut(batch) {
+        head.max_timestamp = I64::new(timestamp);
+        set_crc(batch);
+    }
+}
+
 /// Computes the CRC of this one whole batch and stores it.
 pub(super) fn set_crc(batch: &mut [u8]) {
     let crc = batch.get(CRC_FROM..).map_or(0, crc32c);

@@ -1,10 +1,11 @@
 //! The record batch, magic 2: the unit in which Kafka produces, stores,
 //! replicates and fetches. The same bytes travel from the producer to the disk
-//! and on to the consumer; the broker looks at the header, checks the CRC and
-//! stamps base offset and leader epoch, which lie outside the CRC.
+//! and on to the consumer; the broker looks at the header, checks the CRC, walks
+//! the records and stamps base offset and leader epoch, which lie outside the CRC.
 //!
 //! - [`header`], [`parse`], [`batches`]: look at batches without opening them;
-//! - [`validate_produced`]: what a batch from a producer must satisfy;
+//! - [`validate_produced`], [`validate_records`]: what a batch from a producer, and
+//!   what the records inside it, must satisfy;
 //! - [`stamp`], [`set_log_append_time`]: what the broker changes in place;
 //! - [`records`], [`verify_records`]: open a batch, whatever its codec;
 //! - [`BatchBuilder`]: make one.
@@ -25,4 +26,4 @@ pub use builder::BatchBuilder;
 pub use codec::Codec;
 pub use error::BatchError;
 pub use records::{Record, RecordHeader, Records, RecordsSummary, records, verify_records};
-pub use validate::validate_produced;
+pub use validate::{validate_produced, validate_records};

@@ -1,7 +1,7 @@
 //! Opening a batch: its records one by one, decompressed where needed.
 //!
-//! The hot path never comes here. Who does: the metadata log, group offsets,
-//! time lookups, topics whose records must have a key, and the tools.
+//! Every produced batch is walked by [`verify_records`] or its like, in place. The records as
+//! values are for the metadata log, group offsets, time lookups and the tools.
 
 use bytes::Bytes;
 
@@ -132,6 +132,15 @@ pub fn verify_records(batch: &[u8], out_bytes_max: usize) -> Result<RecordsSumma
     let body = batch
         .get(HEADER_LEN..info.len)
         .ok_or(BatchError::Truncated)?;
+    verify_body(&info, body, out_bytes_max)
+}
+
+/// The same for a batch whose header is known: `body` is what follows it.
+pub(super) fn verify_body(
+    info: &BatchInfo,
+    body: &[u8],
+    out_bytes_max: usize,
+) -> Result<RecordsSummary, BatchError> {
     let unpacked;
     let body = if info.codec() == Codec::None {
         body
@@ -150,7 +159,7 @@ pub fn verify_records(batch: &[u8], out_bytes_max: usize) -> Result<RecordsSumma
         if record.offset_delta != index {
             return Err(BatchError::Record);
         }
-        let timestamp = record.timestamp(&info)?;
+        let timestamp = record.timestamp(info)?;
         if timestamp > summary.max_timestamp.0 {
             summary.max_timestamp = (timestamp, index);
         }
@@ -178,6 +187,7 @@ struct RawRecord<'a> {
 }
 
 impl<'a> RawRecord<'a> {
+    #[inline]
     fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
         let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
         let mut body = Cursor::new(cursor.take(len)?);

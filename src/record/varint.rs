@@ -22,12 +22,14 @@ impl<'a> Cursor<'a> {
         self.rest
     }
 
+    #[inline]
     pub(super) fn byte(&mut self) -> Result<u8, BatchError> {
         let (&byte, rest) = self.rest.split_first().ok_or(BatchError::Record)?;
         self.rest = rest;
         Ok(byte)
     }
 
+    #[inline]
     pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], BatchError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(BatchError::Record)?;
         self.rest = rest;
@@ -36,7 +38,24 @@ impl<'a> Cursor<'a> {
 
     /// A zig-zag varint of up to 64 bits. Longer forms of small numbers are taken, as Kafka takes
     /// them; bits beyond the 64th are refused.
+    #[inline]
     pub(super) fn varlong(&mut self) -> Result<i64, BatchError> {
+        // Nearly all numbers in a record have one or two bytes, and every produced record comes here.
+        match *self.rest {
+            [low, ref rest @ ..] if low < 0x80 => {
+                self.rest = rest;
+                Ok(unzigzag(u64::from(low)))
+            }
+            [low, high, ref rest @ ..] if high < 0x80 => {
+                self.rest = rest;
+                Ok(unzigzag(u64::from(low & 0x7f) | u64::from(high) << 7))
+            }
+            _ => self.long_varlong(),
+        }
+    }
+
+    #[inline(never)]
+    fn long_varlong(&mut self) -> Result<i64, BatchError> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let byte = self.byte()?;
@@ -46,18 +65,20 @@ impl<'a> Cursor<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+                return Ok(unzigzag(value));
             }
         }
         Err(BatchError::Record)
     }
 
     /// A zig-zag varint of up to 32 bits.
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<i32, BatchError> {
         i32::try_from(self.varlong()?).map_err(|_| BatchError::Record)
     }
 
     /// Bytes after their varint length; `None` for length -1.
+    #[inline]
     pub(super) fn nullable_bytes(&mut self) -> Result<Option<&'a [u8]>, BatchError> {
         match self.varint()? {
             -1 => Ok(None),
@@ -67,6 +88,10 @@ impl<'a> Cursor<'a> {
             }
         }
     }
+}
+
+const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 /// Appends the zig-zag varint of `value`.

@@ -3,7 +3,7 @@
 
 use crate::base::Rng;
 use crate::config::BrokerConfig;
-use crate::sim::clients::{MS, SetupTopic, Use};
+use crate::sim::clients::{MS, RECORDS_PER_BATCH_MAX, SetupTopic, Use};
 use crate::store::{Sabotage, StoreConfig};
 
 const KIB: u64 = 1024;
@@ -73,6 +73,8 @@ pub struct Plan {
     pub config: BrokerConfig,
     /// Topics to be made.
     pub topics: Vec<SetupTopic>,
+    /// Longest values of the producers; long ones fill a store.
+    pub value_bytes_max: usize,
     /// Idempotent producers.
     pub idempotent: u32,
     /// The `acks` of plain producers.
@@ -102,12 +104,14 @@ impl Plan {
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
         let shards = 1 + rng.below(4) as u16;
+        let value_bytes_max = pick(rng, &[20, 600, 600, 3000, 40_000]);
         Self {
             shards,
             shards_change: rng.chance(1, 3),
             store: store(rng, options),
-            config: config(rng),
+            config: config(rng, value_bytes_max),
             topics: topics(rng),
+            value_bytes_max,
             idempotent: 1 + rng.below(3) as u32,
             plain: (0..rng.below(3)).map(|_| rng.below(3) as i16 - 1).collect(),
             consumers: 1 + rng.below(4) as u32,
@@ -149,9 +153,12 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
     }
 }
 
-fn config(rng: &mut Rng) -> BrokerConfig {
+fn config(rng: &mut Rng, value_bytes_max: usize) -> BrokerConfig {
+    // A batch that is longer than a segment is refused for good.
+    let batch_bytes_max = (RECORDS_PER_BATCH_MAX * (value_bytes_max + 100)) as u64;
+    let segment_bytes = pick(rng, &[32 * KIB, 64 * KIB, 256 * KIB, MIB]);
     BrokerConfig {
-        log_segment_bytes: pick(rng, &[32 * KIB, 64 * KIB, 256 * KIB, MIB]) as i32,
+        log_segment_bytes: segment_bytes.max(batch_bytes_max) as i32,
         log_roll_ms: rng.chance(1, 4).then(|| 50 + rng.below(2000) as i64),
         log_retention_check_interval_ms: pick(rng, &[20, 200, 2000]),
         offsets_topic_num_partitions: 1 + rng.below(4) as i32,

@@ -60,6 +60,8 @@ pub struct Counts {
     pub file_reads: u64,
     /// Records acknowledged, about.
     pub acknowledged: u64,
+    /// Runs in which a store was full.
+    pub full: u64,
 }
 
 impl Counts {
@@ -74,6 +76,7 @@ impl Counts {
             checkpoints: count(What::Checkpoint),
             file_reads: count(What::FileBytes),
             acknowledged: world.shared.ends.values().sum::<i64>().unsigned_abs(),
+            full: u64::from(world.shared.refused > 0),
         }
     }
 
@@ -87,6 +90,7 @@ impl Counts {
         self.checkpoints += other.checkpoints;
         self.file_reads += other.file_reads;
         self.acknowledged += other.acknowledged;
+        self.full += other.full;
     }
 }
 
@@ -95,7 +99,7 @@ impl std::fmt::Display for Counts {
         write!(
             f,
             "{} events, {} starts, {} crashes, {} disk errors, {} cuts, {} checkpoints, \
-             {} answers from files, {} records acknowledged",
+             {} answers from files, {} records acknowledged, {} runs with a full store",
             self.events,
             self.starts,
             self.crashes,
@@ -103,7 +107,8 @@ impl std::fmt::Display for Counts {
             self.cuts,
             self.checkpoints,
             self.file_reads,
-            self.acknowledged
+            self.acknowledged,
+            self.full
         )
     }
 }
@@ -217,6 +222,7 @@ impl World {
             ends: Default::default(),
             commits: Default::default(),
             starts: 0,
+            refused: 0,
             rotten: false,
             damage_seen: 0,
         };
@@ -249,10 +255,12 @@ impl World {
         let plan = self.plan.clone();
         let mut clients: Vec<Box<dyn Client>> = vec![Box::new(Talk::new(Setup::new(plan.topics)))];
         for number in 0..plan.idempotent {
-            clients.push(Box::new(Producer::new(number, None, &mut self.rng)));
+            let producer = Producer::new(number, None, plan.value_bytes_max, &mut self.rng);
+            clients.push(Box::new(producer));
         }
         for (number, acks) in (100..).zip(plan.plain) {
-            clients.push(Box::new(Producer::new(number, Some(acks), &mut self.rng)));
+            let producer = Producer::new(number, Some(acks), plan.value_bytes_max, &mut self.rng);
+            clients.push(Box::new(producer));
         }
         for number in 0..plan.consumers {
             clients.push(Box::new(Talk::new(Consumer::new(number % 2 == 1))));

@@ -1,5 +1,6 @@
 """Hostile and broken clients: whatever they send, the broker lives, its memory stays bounded and others are served."""
 
+import gzip
 import os
 import random
 import socket
@@ -9,8 +10,8 @@ import threading
 import time
 
 from harness.broker import BROKERS, Broker
-from harness.load import Load, make_topic
-from harness.protocol import API_VERSIONS, METADATA, Connection, frame
+from harness.load import Load, make_topic, reader
+from harness.protocol import API_VERSIONS, METADATA, Connection, batch, frame, produce_frame, produced, record
 from harness.suite import equal, eventually, main, test, unique
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
@@ -127,6 +128,37 @@ def damaged_requests_of_every_kind():
                         except OSError:
                             pass
                 assert server.alive, f"died of API {key} version {version}"
+
+
+@test(seconds=60)
+def malformed_records_do_not_reach_a_consumer():
+    """Under a right CRC and a right header: records that are cut, too many, too few, or no records at all."""
+    invalid_record = 87
+
+    def produce(connection: Connection, records: bytes) -> int:
+        connection.send(produce_frame(9, topic, 0, records))
+        return produced(connection.reply(), topic)[1]
+
+    with Bystander() as server:
+        topic = unique("hostile-records")
+        make_topic(server.address, topic)
+        good = [record(0, b"zero"), record(1, b"one")]
+        bad = [(b"", 1), (b"noise", 1), (b"\xff" * 40, 2), (good[0], 2), (b"".join(good), 1), (b"".join(good)[:-1], 2), (b"".join(good) + b"\0", 2)]
+        with Connection(server.port) as connection:
+            equal(produce(connection, batch(b"".join(good), 2)), 0, "two good records")
+            for body, count in bad:
+                equal(produce(connection, batch(body, count)), invalid_record, f"{count} records in {body!r}")
+                packed = batch(gzip.compress(body), count, codec=1)
+                equal(produce(connection, packed), invalid_record, f"{count} compressed records in {body!r}")
+            equal(produce(connection, batch(gzip.compress(b"".join(good)), 2, codec=1)), 0, "two good records, compressed")
+        source = reader(server.address, topic, 1)
+        read = []
+        while len(read) < 4:
+            message = source.poll(10)
+            assert message and not message.error(), message and message.error()
+            read.append((message.offset(), message.value()))
+        source.close()
+        equal(read, [(0, b"zero"), (1, b"one"), (2, b"zero"), (3, b"one")], "what a consumer gets")
 
 
 @test(seconds=60)

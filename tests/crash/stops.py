@@ -2,11 +2,15 @@
 
 import os
 import re
+import signal
+import socket
+import struct
 import subprocess
 import time
 
 from harness.broker import BROKERS, Broker
 from harness.load import Load, make_topic
+from harness.protocol import METADATA, Connection, frame
 from harness.suite import equal, eventually, main, test, unique
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
@@ -72,6 +76,32 @@ def a_second_broker_on_the_same_port_is_refused():
         said = refused(second)
         assert re.search(r"(?i)address already in use|in use", said), said
         still_serves(first, topic)
+
+
+if KIND.name == "millrace":  # Kafka takes no notice of a second signal.
+    @test(seconds=120)
+    def a_second_sigterm_ends_it_at_once():
+        """The first one waits for replies that nobody reads, the second one does not; what was acknowledged is there."""
+        with KIND() as server:
+            topic = unique("stops-twice")
+            make_topic(server.address, topic, 4)
+            load = Load(server.address, topic, 4)
+            eventually(lambda: load.acks > 2000, 30, "acknowledgements")
+            with Connection(server.port, timeout=2) as deaf:
+                deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                try:
+                    while True:
+                        deaf.send(frame(METADATA, 1, 5, struct.pack(">i", -1)) * 100)
+                except TimeoutError:
+                    pass  # It is held back, because its replies wait to be sent.
+                # Two that are sent before the first one is looked at are one.
+                while server.alive:
+                    server.process.send_signal(signal.SIGTERM)
+                    time.sleep(0.02)
+                equal(server.process.returncode, 128 + signal.SIGTERM, "exit status after the second SIGTERM")
+            server.start()
+            load.end()
+            load.verify(server.address)
 
 
 if KIND.name == "millrace":  # Kafka ignores settings that it does not know.

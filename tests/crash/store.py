@@ -1,9 +1,10 @@
 """The store of Millrace: when it is full, and when the disk gives back other bytes than were written."""
 
+import re
 import subprocess
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic, number_in, patiently, read_all, reader, value_of
@@ -53,6 +54,45 @@ def a_full_store_refuses_and_loses_nothing():
         again.verify(server.address)
         server.restart()
         again.verify(server.address)
+
+
+def refusal(future) -> str:
+    """The error that a call of the admin client ended with."""
+    try:
+        future.result(20)
+    except KafkaException as error:
+        return error.args[0].name()
+    return "none"
+
+
+@test(seconds=120)
+def a_full_store_answers_every_change():
+    """What needs room is refused by an answer, not by the end of the connection; what gives room back is done."""
+    with Millrace({**SMALL, "millrace.store.bytes.max": str(48 * MIB)}) as server:
+        topic = unique("store-answers")
+        make_topic(server.address, topic, 2, segment_bytes=str(MIB))
+        fill(server, topic).verify(server.address)
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+        other = unique("store-refused")
+        # So many that the room which the last refused batch would have needed is not enough for them.
+        for _ in range(3):
+            equal(refusal(admin.create_topics([NewTopic(other, 1000, 1)])[other]), "KAFKA_STORAGE_ERROR", "CreateTopics")
+            equal(refusal(admin.create_partitions([NewPartitions(topic, 1000)])[topic]), "KAFKA_STORAGE_ERROR", "CreatePartitions")
+        assert other not in admin.list_topics(timeout=20).topics, "a refused topic exists"
+        equal(len(admin.list_topics(timeout=20).topics[topic].partitions), 2, "partitions")
+        # A setting takes hardly any room, and may be what ends the trouble.
+        change = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[
+            ConfigEntry("retention.ms", "86400000", incremental_operation=AlterConfigOpType.SET)])
+        equal(refusal(admin.incremental_alter_configs([change])[change]), "none", "IncrementalAlterConfigs")
+        # So may a producer of the broker's own kind, which needs an id: it gets as far as its first record.
+        producer = Producer({"bootstrap.servers": server.address, "enable.idempotence": True, "message.timeout.ms": 3000, "retries": 3, **QUIET})
+        told = []
+        producer.produce(topic, b"x" * 100_000, partition=0, on_delivery=lambda error, _: told.append(error.name()))
+        producer.flush(20)
+        assert told and told[0] in ("KAFKA_STORAGE_ERROR", "_MSG_TIMED_OUT"), told
+        assert not re.search(r"clos.*full", server.log_path.read_text()), server.log_tail()
+        equal(refusal(admin.delete_topics([topic])[topic]), "none", "DeleteTopics")
+        eventually(lambda: refusal(admin.create_topics([NewTopic(other, 1, 1)])[other]) == "none", 30, "room for a topic")
 
 
 @test(seconds=240)

@@ -16,7 +16,7 @@ class Tally:
     """Counts results over all suites; prints one line at a time."""
 
     def __init__(self):
-        self.passed = self.failed = 0
+        self.passed = self.failed = self.skipped = 0
         self._lock = threading.Lock()
 
     def line(self, line: str):
@@ -24,7 +24,8 @@ class Tally:
         with self._lock:
             self.passed += line.startswith("ok ")
             self.failed += line.startswith("FAIL ")
-            if line.startswith(("ok ", "FAIL ")):
+            self.skipped += line.startswith("skip ")
+            if line.startswith(("ok ", "FAIL ", "skip ")):
                 print(line, flush=True)
 
     def check(self, name: str, why: str | None):
@@ -36,7 +37,8 @@ class Tally:
 
     def end(self, what: str) -> int:
         """The last line, and the exit status."""
-        print(f"{what}: {self.passed} passed, {self.failed} failed", flush=True)
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        print(f"{what}: {self.passed} passed, {self.failed} failed{skipped}", flush=True)
         return 1 if self.failed else 0
 
 

@@ -1,4 +1,4 @@
-"""A suite: functions marked @test in one script, each reported as `ok NAME` or `FAIL NAME: why`.
+"""A suite: functions marked @test in one script, each reported as `ok NAME`, `FAIL NAME: why` or `skip NAME: why`.
 
 The functions take no arguments; `BOOTSTRAP` is the broker. A test is stopped after its seconds, so that nothing hangs.
 """
@@ -18,6 +18,10 @@ _tests = []
 
 class TookTooLong(BaseException):
     """Not an Exception, so that no retry loop under test swallows it."""
+
+
+class Skipped(Exception):
+    """The machine lacks what the test needs. It is counted and said, so that nobody takes it for passed."""
 
 
 def test(function=None, *, seconds=60):
@@ -59,6 +63,11 @@ def report(name: str, why: str | None, seconds: float | None = None):
         print(f"FAIL {name}: {' '.join(why.split())[:600]}{took}", flush=True)
 
 
+def report_skipped(name: str, why: str):
+    """The line for a test that could not be run."""
+    print(f"skip {name}: {' '.join(why.split())[:600]}", flush=True)
+
+
 def _run_one(function, seconds) -> str | None:
     def ring(*_):
         raise TookTooLong(f"not done within {seconds} s")
@@ -67,6 +76,8 @@ def _run_one(function, seconds) -> str | None:
     try:
         function()
         return None
+    except Skipped:
+        raise
     except (Exception, TookTooLong) as error:
         traceback.print_exc()
         return f"{type(error).__name__}: {error}"
@@ -83,7 +94,11 @@ def main(suite: str):
         if wanted and not any(re.search(w, name) for w in wanted):
             continue
         began = time.monotonic()
-        why = _run_one(function, seconds)
+        try:
+            why = _run_one(function, seconds)
+        except Skipped as skipped:
+            report_skipped(name, str(skipped))
+            continue
         failed += why is not None
         report(name, why, time.monotonic() - began)
     print(f"end {suite}", flush=True)

@@ -1,10 +1,12 @@
 //! Record batches: header, CRC, validation, every codec, the records inside.
 
+use bytes::Bytes;
 use millrace::base::crc::crc32c;
 use millrace::base::{LeaderEpoch, Offset};
 use millrace::record::{
-    BatchBuilder, Codec, HEADER_LEN, Record, batches, check_crc, header, parse, records,
-    set_log_append_time, stamp, validate_produced, verify_records,
+    BatchBuilder, BatchError, BatchInfo, Codec, HEADER_LEN, Record, RecordsSummary, batches,
+    check_crc, header, parse, records, set_log_append_time, stamp, validate_produced,
+    validate_records, verify_records,
 };
 
 use super::{Memory, Target, outcome};
@@ -72,6 +74,9 @@ fn check(input: &[u8]) -> u64 {
         check_stamping(input);
     }
     let verified = verify_records(input, OUT_BYTES_MAX);
+    if let Ok(info) = verdict {
+        check_taken(input, info, verified);
+    }
     let opened = records(input, OUT_BYTES_MAX)
         .and_then(|records| records.collect::<Result<Vec<Record>, _>>());
     if let Ok(summary) = verified {
@@ -94,6 +99,26 @@ fn check(input: &[u8]) -> u64 {
             counts,
         ),
     )
+}
+
+/// A batch is stored if and only if its records are whole, or more than may be opened; then its
+/// header tells their largest timestamp.
+fn check_taken(input: &[u8], mut info: BatchInfo, verified: Result<RecordsSummary, BatchError>) {
+    let taken = validate_records(Bytes::copy_from_slice(input), &mut info, OUT_BYTES_MAX);
+    match (verified, taken) {
+        (Ok(summary), Ok(batch)) => {
+            assert_eq!(parse(&batch), Ok(info));
+            assert!(check_crc(&batch));
+            assert_eq!(info.max_timestamp, summary.max_timestamp.0.max(-1));
+        }
+        (Err(error), Ok(batch)) => {
+            // What is not compressed is in memory anyway: no bound applies to it.
+            assert_eq!(error, BatchError::TooLarge);
+            assert_eq!(&batch[HEADER_LEN..], &input[HEADER_LEN..]);
+        }
+        (Err(_), Err(_)) => {}
+        (Ok(_), Err(why)) => panic!("good records refused: {why:?}"),
+    }
 }
 
 fn check_iteration(input: &[u8]) {

@@ -13,7 +13,7 @@ use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Answer, Ctx, answer, outcome};
+use super::{Answer, Ctx, change, full, outcome};
 use crate::base::{ErrorCode, NodeId};
 use crate::controller::{Draft, MetadataRecord, MorePartitions, Refused, Terms, add_partitions};
 use crate::wire::RequestHeader;
@@ -21,7 +21,12 @@ use crate::wire::RequestHeader;
 /// Answers a CreatePartitions request.
 #[must_use]
 pub fn create_partitions(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, request))
+    change(
+        header,
+        body,
+        |request| respond(ctx, request),
+        Some(full::partitions_refused),
+    )
 }
 
 fn respond(

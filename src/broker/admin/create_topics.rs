@@ -14,7 +14,7 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
-use super::{Answer, Ctx, answer, config_entries, outcome, to_wire};
+use super::{Answer, Ctx, change, config_entries, full, outcome, to_wire};
 use crate::base::NodeId;
 use crate::config::BrokerConfig;
 use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
@@ -23,7 +23,12 @@ use crate::wire::RequestHeader;
 /// Answers a CreateTopics request.
 #[must_use]
 pub fn create_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, request))
+    change(
+        header,
+        body,
+        |request| respond(ctx, request),
+        Some(full::topics_refused),
+    )
 }
 
 fn respond(

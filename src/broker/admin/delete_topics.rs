@@ -13,7 +13,7 @@ use kafka_wire::delete_topics_response::DeletableTopicResult;
 use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Answer, Ctx, answer, from_wire, outcome, to_wire};
+use super::{Answer, Ctx, change, from_wire, outcome, to_wire};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Draft, Image, MetadataRecord, Refused, remove_topic};
 use crate::wire::RequestHeader;
@@ -22,7 +22,7 @@ use crate::wire::RequestHeader;
 #[must_use]
 pub fn delete_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
     let version = header.version;
-    answer(header, body, |request| respond(ctx, version, request))
+    change(header, body, |request| respond(ctx, version, request), None)
 }
 
 /// A topic as the client named it.

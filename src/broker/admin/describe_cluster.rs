@@ -21,7 +21,7 @@ const CONTROLLERS: i8 = 2;
 /// Answers a DescribeCluster request. Reads only.
 #[must_use]
 pub fn describe_cluster(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| (respond(ctx, &request), Vec::new()))
+    answer(header, body, |request| respond(ctx, &request))
 }
 
 fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterResponse {

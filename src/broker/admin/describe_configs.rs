@@ -25,7 +25,7 @@ pub(super) const BROKER: i8 = 4;
 /// Answers a DescribeConfigs request. Reads only.
 #[must_use]
 pub fn describe_configs(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| (respond(ctx, &request), Vec::new()))
+    answer(header, body, |request| respond(ctx, &request))
 }
 
 fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {

@@ -24,7 +24,7 @@ use crate::wire::RequestHeader;
 /// Answers a DescribeTopicPartitions request. Reads only.
 #[must_use]
 pub fn describe_topic_partitions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| (respond(ctx, &request), Vec::new()))
+    answer(header, body, |request| respond(ctx, &request))
 }
 
 fn respond(

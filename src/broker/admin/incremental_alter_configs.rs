@@ -14,7 +14,7 @@ use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
 use super::describe_configs::{BROKER, TOPIC, check_broker, unsupported};
-use super::{Answer, Ctx, answer, outcome};
+use super::{Answer, Ctx, change, full, outcome};
 use crate::base::ErrorCode;
 use crate::controller::{ConfigOp, Draft, MetadataRecord, Refused, alter_topic_configs};
 use crate::wire::RequestHeader;
@@ -22,7 +22,12 @@ use crate::wire::RequestHeader;
 /// Answers an IncrementalAlterConfigs request.
 #[must_use]
 pub fn incremental_alter_configs(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, request))
+    change(
+        header,
+        body,
+        |request| respond(ctx, request),
+        Some(full::configs_refused),
+    )
 }
 
 fn respond(
@@ -64,7 +69,7 @@ fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> R
     let name = resource.resource_name.as_str();
     match resource.resource_type {
         TOPIC => {
-            let changes: Result<Vec<_>, _> = resource.configs.iter().map(change).collect();
+            let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
             alter_topic_configs(draft, ctx.config, name, &changes?)
         }
         BROKER => {
@@ -83,7 +88,7 @@ fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> R
     }
 }
 
-fn change(config: &AlterableConfig) -> Result<(String, ConfigOp), Refused> {
+fn config_op(config: &AlterableConfig) -> Result<(String, ConfigOp), Refused> {
     let invalid = |why| Refused::because(ErrorCode::InvalidRequest, why);
     let key = config.name.as_str().to_owned();
     let text = || match &config.value {

@@ -11,7 +11,7 @@
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::{Answer, Ctx, answer};
+use super::{Answer, Ctx, change, full};
 use crate::base::ErrorCode;
 use crate::controller::{MetadataRecord, ProducerIdAllocator};
 use crate::wire::RequestHeader;
@@ -24,7 +24,12 @@ pub fn init_producer_id(
     header: &RequestHeader,
     body: Bytes,
 ) -> Answer {
-    answer(header, body, |request| respond(ctx, ids, &request))
+    change(
+        header,
+        body,
+        |request| respond(ctx, ids, &request),
+        Some(full::id_refused),
+    )
 }
 
 fn respond(

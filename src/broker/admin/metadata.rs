@@ -28,9 +28,7 @@ use crate::wire::RequestHeader;
 #[must_use]
 pub fn metadata(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
     let version = header.version;
-    answer(header, body, |request| {
-        (respond(ctx, version, &request), Vec::new())
-    })
+    answer(header, body, |request| respond(ctx, version, &request))
 }
 
 /// The topics that a request names; `None` for all.

@@ -13,6 +13,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
+mod full;
 mod incremental_alter_configs;
 mod init_producer_id;
 mod metadata;
@@ -26,7 +27,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 use crate::base::{ErrorCode, Rng, TopicId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, MetadataRecord, Refused};
-use crate::wire::{self, RequestHeader};
+use crate::wire::{self, RequestHeader, WireError};
 
 pub use api_versions::api_versions;
 pub use auto_create::{auto_create, topics_to_auto_create};
@@ -66,6 +67,9 @@ pub enum Answer {
         records: Vec<MetadataRecord>,
         /// The frame.
         reply: Bytes,
+        /// The frame to send instead, with nothing changed, if the store is full. `None` for what makes
+        /// the store emptier, which is never refused.
+        refusal: Option<Bytes>,
     },
     /// Close the connection: the request cannot be read, or its answer cannot be written.
     Malformed(String),
@@ -83,19 +87,46 @@ const CLUSTER_OPERATIONS: i32 = 0b1_1111_1010_0000;
 fn answer<Q: RequestResponsePair>(
     header: &RequestHeader,
     body: Bytes,
-    handle: impl FnOnce(Q) -> (Q::Response, Vec<MetadataRecord>),
+    handle: impl FnOnce(Q) -> Q::Response,
 ) -> Answer {
-    let request = match wire::decode::<Q>(body, header.version) {
-        Ok(request) => request,
-        Err(error) => return Answer::Malformed(error.to_string()),
-    };
-    let (response, records) = handle(request);
-    match wire::encode_response(header.correlation_id, header.version, &response) {
-        Ok(reply) if records.is_empty() => Answer::Reply(reply),
-        Ok(reply) => Answer::Commit { records, reply },
-        // Nothing was committed, so that the client may try again.
+    let handled = wire::decode::<Q>(body, header.version)
+        .and_then(|request| encode::<Q>(header, &handle(request)));
+    match handled {
+        Ok(reply) => Answer::Reply(reply),
         Err(error) => Answer::Malformed(error.to_string()),
     }
+}
+
+/// The same for a request that changes something. `when_full` makes of the response the one for a full
+/// store; without it the change is made however full the store is.
+fn change<Q: RequestResponsePair>(
+    header: &RequestHeader,
+    body: Bytes,
+    handle: impl FnOnce(Q) -> (Q::Response, Vec<MetadataRecord>),
+    when_full: Option<fn(Q::Response) -> Q::Response>,
+) -> Answer {
+    let handled = wire::decode::<Q>(body, header.version).and_then(|request| {
+        let (response, records) = handle(request);
+        let reply = encode::<Q>(header, &response)?;
+        if records.is_empty() {
+            return Ok(Answer::Reply(reply));
+        }
+        let refusal = when_full.map(|refuse| encode::<Q>(header, &refuse(response)));
+        Ok(Answer::Commit {
+            records,
+            reply,
+            refusal: refusal.transpose()?,
+        })
+    });
+    // Nothing is committed then, so that the client may try again.
+    handled.unwrap_or_else(|error| Answer::Malformed(error.to_string()))
+}
+
+fn encode<Q: RequestResponsePair>(
+    header: &RequestHeader,
+    response: &Q::Response,
+) -> Result<Bytes, WireError> {
+    wire::encode_response(header.correlation_id, header.version, response)
 }
 
 /// The error code and message fields of a result.

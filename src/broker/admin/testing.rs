@@ -53,24 +53,43 @@ impl Cluster {
         request: &Q,
         handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
     ) -> Q::Response {
-        let frame = encode_request(5, Some("test"), version, request).unwrap();
-        let (header, body) = parse_header(frame.slice(4..)).unwrap();
-        let mut ctx = Ctx {
-            image: &self.image,
-            config: &self.config,
-            listener: 0,
-            rng: &mut self.rng,
-            stores: 2,
-        };
-        let (records, reply) = match handle(&mut ctx, &header, body) {
+        let (records, reply) = match self.decide(version, request, handle) {
             Answer::Reply(reply) => (Vec::new(), reply),
-            Answer::Commit { records, reply } => (records, reply),
+            Answer::Commit { records, reply, .. } => (records, reply),
             Answer::Malformed(why) => panic!("{why}"),
         };
         self.commit(&records);
         let (id, response) = decode_response::<Q>(reply.slice(4..), version).unwrap();
         assert_eq!(id, 5);
         response
+    }
+
+    /// What a handler wants done about a request.
+    pub(super) fn decide<Q: RequestResponsePair>(
+        &mut self,
+        version: i16,
+        request: &Q,
+        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
+    ) -> Answer {
+        let frame = encode_request(5, Some("test"), version, request).unwrap();
+        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        handle(&mut self.ctx(), &header, body)
+    }
+
+    /// What the handler of a change answers in a full store, where nothing is committed.
+    pub(super) fn ask_when_full<Q: RequestResponsePair>(
+        &mut self,
+        version: i16,
+        request: &Q,
+        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
+    ) -> Q::Response {
+        match self.decide(version, request, handle) {
+            Answer::Commit {
+                refusal: Some(refusal),
+                ..
+            } => decode_response::<Q>(refusal.slice(4..), version).unwrap().1,
+            other => panic!("not a change that may be refused: {other:?}"),
+        }
     }
 
     pub(super) fn commit(&mut self, records: &[MetadataRecord]) {

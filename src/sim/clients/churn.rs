@@ -226,6 +226,8 @@ impl Churn {
         match self.step {
             Step::Create => match created_topic(frame, self.version)? {
                 ErrorCode::None | ErrorCode::TopicAlreadyExists => self.step = Step::Identify,
+                // The store is full; it is asked for again.
+                ErrorCode::KafkaStorageError => {}
                 error => return Err(error.to_string()),
             },
             Step::Identify => return self.identified(ctx, frame),

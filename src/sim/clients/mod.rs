@@ -30,7 +30,7 @@ pub use committer::Committer;
 pub use consumer::Consumer;
 pub use lookup::Lookup;
 pub use member::Member;
-pub use producer::Producer;
+pub use producer::{Producer, RECORDS_PER_BATCH_MAX};
 pub use setup::{Plan as SetupTopic, Setup};
 pub use talk::Talk;
 pub use truncator::Truncator;
@@ -113,6 +113,8 @@ pub struct Shared {
     pub commits: BTreeMap<(u32, Place), i64>,
     /// How often the node has started.
     pub starts: u32,
+    /// Batches that a full store refused.
+    pub refused: u32,
     /// Bits were flipped: data that is recognizably damaged is no violation.
     pub rotten: bool,
     /// Damage that was recognized.

@@ -18,6 +18,8 @@ use crate::wire::produce::{
 
 /// As Kafka's own producer with idempotence.
 const IN_FLIGHT_MAX: usize = 5;
+/// Records in one batch.
+pub const RECORDS_PER_BATCH_MAX: usize = 8;
 /// API key of InitProducerId.
 const INIT_PRODUCER_ID: i16 = 22;
 
@@ -39,7 +41,10 @@ struct Lane {
     batches: VecDeque<Batch>,
     /// A batch came back: nothing is sent before all have, so that they keep their order.
     held: bool,
-    /// The store is full and the run is to end: the rest is not sent any more.
+    /// Its very first batch was refused by a full store.
+    first_refused: bool,
+    /// The rest is not sent any more: the store is full and the run is to end, or the first batch
+    /// cannot be had any more.
     given_up: bool,
 }
 
@@ -71,18 +76,18 @@ pub struct Producer {
 impl Producer {
     /// An idempotent producer, or a plain one if `acks` is given.
     #[must_use]
-    pub fn new(number: u32, acks: Option<i16>, rng: &mut crate::base::Rng) -> Self {
+    pub fn new(
+        number: u32,
+        acks: Option<i16>,
+        value_bytes_max: usize,
+        rng: &mut crate::base::Rng,
+    ) -> Self {
         let version = 3 + rng.below(11) as i16;
         let codec = Codec::ALL[rng.below(5) as usize];
         let codec = if rng.chance(1, 3) && codec_allowed(version, codec) {
             codec
         } else {
             Codec::None
-        };
-        let value_bytes_max = match rng.below(4) {
-            0 => 20,
-            1 | 2 => 600,
-            _ => 3000,
         };
         Self {
             number: if acks.is_some() {
@@ -142,6 +147,7 @@ impl Producer {
                 made: 0,
                 batches: VecDeque::new(),
                 held: false,
+                first_refused: false,
                 given_up: false,
             })
             .collect();
@@ -149,13 +155,16 @@ impl Producer {
 
     fn make_batch(&mut self, ctx: &mut Ctx<'_>) {
         let lane = ctx.rng.below(self.lanes.len() as u64) as usize;
+        if self.lanes[lane].given_up {
+            return;
+        }
         let (id, epoch) = self.id.unwrap_or((-1, -1));
         let lane = &mut self.lanes[lane];
         let first = Value {
             producer: self.number,
             number: lane.made,
         };
-        let count = 1 + ctx.rng.below(8) as u32;
+        let count = 1 + ctx.rng.below(RECORDS_PER_BATCH_MAX as u64) as u32;
         let base = ctx.now.wall_ms;
         let sequence = if id < 0 { -1 } else { lane.made as i32 };
         let mut builder = BatchBuilder::new(self.codec, base).producer(id, epoch, sequence);
@@ -302,13 +311,23 @@ impl Producer {
                 }
             }
             // Of errors that pass, the batch is sent again.
-            ErrorCode::KafkaStorageError if ctx.shared.phase >= Phase::Quiet => {
-                lane.batches.clear();
-                lane.given_up = true;
+            ErrorCode::KafkaStorageError => {
+                ctx.shared.refused += 1;
+                lane.first_refused |= lane.batches[index].first.number == 0;
+                if ctx.shared.phase >= Phase::Quiet {
+                    lane.give_up();
+                } else {
+                    lane.hold(index);
+                }
             }
-            ErrorCode::KafkaStorageError | ErrorCode::NotLeaderOrFollower => lane.hold(index),
+            ErrorCode::NotLeaderOrFollower => lane.hold(index),
             // The batch before it came back and was not appended.
             ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => lane.hold(index),
+            // A producer that the broker has not heard of may begin at any sequence, as in Kafka: the
+            // second batch found room where the first one did not.
+            ErrorCode::OutOfOrderSequenceNumber if idempotent && lane.first_refused => {
+                lane.give_up();
+            }
             error => {
                 let what = format!(
                     "{at}: {} was answered {error}: {:?}",
@@ -332,6 +351,11 @@ impl Lane {
     fn hold(&mut self, index: usize) {
         self.batches[index].flying = None;
         self.held = true;
+    }
+
+    fn give_up(&mut self) {
+        self.batches.clear();
+        self.given_up = true;
     }
 }
 
@@ -396,6 +420,9 @@ impl Client for Producer {
                         ctx.oracle.tell(Fact::ProducerId(answer.producer_id));
                         self.id = Some((answer.producer_id, answer.producer_epoch));
                     }
+                    // The store is full; it is asked for again.
+                    Ok((_, answer))
+                        if error_of(answer.error_code) == ErrorCode::CoordinatorLoadInProgress => {}
                     Ok((_, answer)) => {
                         let what = format!("InitProducerId: {}", error_of(answer.error_code));
                         ctx.oracle.fail("GoodBatchesAreTaken", what);

@@ -186,6 +186,8 @@ impl Script for Setup {
                     self.created = true;
                     Ok(())
                 }
+                // The store is full; it is asked for again.
+                Ok(ErrorCode::KafkaStorageError) => Ok(()),
                 Ok(error) => Err(format!("creating {:?}: {error}", self.todo.front())),
                 Err(why) => Err(why),
             },

@@ -398,14 +398,13 @@ impl World {
         Ok(())
     }
 
-    /// The shard closes a connection. Clients of the simulator give it a reason in two cases only: an
-    /// acks=0 produce that failed, and a change of the metadata for which there is no room.
+    /// The shard closes a connection. Clients of the simulator give it a reason in one case only: an
+    /// acks=0 produce that failed.
     fn close(&mut self, id: ConnId, why: String) -> Done {
         let conn = self.net.get(id);
         if let Some(conn) = conn
             && conn.expected.iter().all(|expected| expected.answered)
             && !conn.client_gone
-            && !why.contains("is full")
         {
             return violated("NoCloseWithoutReason", format!("{id:?}: {why}"));
         }

@@ -38,13 +38,6 @@ pub enum Reading {
 impl Stamp {
     /// Fills `value` (at least [`STAMP_BYTES`] long) with this stamp, filling, and checksum.
     pub fn write(&self, value: &mut [u8]) {
-        value[0..4].copy_from_slice(&MAGIC);
-        value[4..12].copy_from_slice(&self.run.to_be_bytes());
-        value[12..14].copy_from_slice(&self.producer.to_be_bytes());
-        value[14..16].copy_from_slice(&[0; 2]);
-        value[16..20].copy_from_slice(&self.partition.to_be_bytes());
-        value[20..28].copy_from_slice(&self.sequence.to_be_bytes());
-        value[28..36].copy_from_slice(&self.intended_ns.to_be_bytes());
         // The filling differs from record to record, so that bytes of one record in the place of
         // another one's cannot pass the checksum.
         let step = self.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -53,6 +46,18 @@ impl Stamp {
             chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
             word = word.wrapping_add(step);
         }
+        self.seal(value);
+    }
+
+    /// Writes this stamp in front of a filling that is there, and the checksum of both.
+    pub fn seal(&self, value: &mut [u8]) {
+        value[0..4].copy_from_slice(&MAGIC);
+        value[4..12].copy_from_slice(&self.run.to_be_bytes());
+        value[12..14].copy_from_slice(&self.producer.to_be_bytes());
+        value[14..16].copy_from_slice(&[0; 2]);
+        value[16..20].copy_from_slice(&self.partition.to_be_bytes());
+        value[20..28].copy_from_slice(&self.sequence.to_be_bytes());
+        value[28..36].copy_from_slice(&self.intended_ns.to_be_bytes());
         let crc = checksum(value);
         value[CRC_AT..STAMP_BYTES].copy_from_slice(&crc.to_be_bytes());
     }

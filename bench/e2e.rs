@@ -1,0 +1,394 @@
+//! `e2e` and `mixed`: producers and consumers at once. In `e2e` every record says
+//! who sent it as which one and when it was due, so that a consumer can tell how old
+//! it is and whether all came, in order. `mixed` looks no deeper than the batch
+//! headers: the throughput of both directions together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use millrace::base::Rng;
+use millrace::record::BatchInfo;
+
+use crate::args::{Acks, E2eArgs};
+use crate::book::Book;
+use crate::client::Conn;
+use crate::fetcher::{Fetcher, Range};
+use crate::load::{self, Job, LoadClient, Outcome, Site};
+use crate::produce::{Batches, senders};
+use crate::reactor::{Client, Next};
+use crate::report::Report;
+use crate::requests::Stamper;
+use crate::sender::{Sender, Source, groups};
+use crate::stamp::{Reading, STAMP_BYTES, Stamp};
+use crate::stats::{Counters, Kind, Window};
+use crate::walk;
+
+/// Runs `e2e`.
+pub fn run(args: &E2eArgs) -> Result<Report, String> {
+    measure(args, true).map(|(report, _)| report)
+}
+
+/// Runs `mixed`.
+pub fn run_mixed(args: &E2eArgs) -> Result<Report, String> {
+    measure(args, false).map(|(report, _)| report)
+}
+
+/// Runs either.
+pub fn measure(args: &E2eArgs, stamped: bool) -> Result<(Report, Outcome), String> {
+    let batches = Batches::new(&args.send, args.load.connections)?;
+    let shortest = batches.templates.iter().map(|t| t.value_bytes_min()).min();
+    if stamped && shortest < Some(STAMP_BYTES) {
+        return Err(format!(
+            "values of {STAMP_BYTES} bytes at least: a record carries its identity (or use `mixed`)"
+        ));
+    }
+    let run = Rng::new(load::wall_ms() as u64 ^ u64::from(std::process::id()) << 32).next_u64();
+    let job = E2eJob {
+        args,
+        batches: &batches,
+        run: stamped.then_some(run),
+    };
+    let (mut report, mut outcome) = load::run(&args.topic, &args.load, &job)?;
+    batches.describe(&args.send, &mut report);
+    report.count("consumers", u64::from(args.fanout));
+    job.judge(&mut report, &mut outcome);
+    Ok((report, outcome))
+}
+
+struct E2eJob<'a> {
+    args: &'a E2eArgs,
+    batches: &'a Batches,
+    /// The run, if records carry their identity.
+    run: Option<u64>,
+}
+
+impl E2eJob<'_> {
+    fn read_kind(&self) -> Kind {
+        match self.run {
+            Some(_) => Kind::EndToEnd,
+            None => Kind::Fetch,
+        }
+    }
+
+    /// Whether everything that was acknowledged was read, once, in order.
+    fn judge(&self, report: &mut Report, outcome: &mut Outcome) {
+        let sent = outcome.counters.sample(Kind::Produce).records * u64::from(self.args.fanout);
+        let read = outcome.counters.sample(self.read_kind()).records;
+        let late = outcome.counters.late();
+        let lost = sent.saturating_sub(read - late.min(read));
+        report.count("records_acked_in_all", sent / u64::from(self.args.fanout));
+        report.count("records_read_in_all", read);
+        report.count("records_lost", lost);
+        if self.run.is_some() {
+            report.count("records_again_or_out_of_order", late);
+        }
+        outcome.lost = lost;
+        if lost > 0 && self.args.send.acks != Acks::None {
+            report.fail(format!("{lost} records were acknowledged and not read"));
+        } else if lost > 0 {
+            report.warn(format!(
+                "{lost} records were sent without acknowledgement and not read"
+            ));
+        }
+        if late > 0 {
+            report.fail(format!("{late} records were read again or out of order"));
+        }
+    }
+}
+
+impl Job for E2eJob<'_> {
+    type Client = Party;
+
+    fn name(&self) -> &'static str {
+        match self.run {
+            Some(_) => "e2e",
+            None => "mixed",
+        }
+    }
+
+    fn kinds(&self) -> &'static [Kind] {
+        match self.run {
+            Some(_) => &[Kind::Produce, Kind::EndToEnd],
+            None => &[Kind::Produce, Kind::Fetch],
+        }
+    }
+
+    fn rate(&self) -> Option<f64> {
+        self.args.send.rate
+    }
+
+    fn clients(&self, site: &mut Site) -> Result<Vec<(Conn, Party)>, String> {
+        let ends = site.bounds()?;
+        let (send, timeout) = (&self.args.send, self.args.topic.timeout);
+        let connections = self.args.load.connections;
+        let senders = senders(
+            site,
+            send,
+            timeout,
+            connections,
+            |envelope, assignment, index| {
+                let groups = groups(send, assignment);
+                match self.run {
+                    Some(run) => {
+                        let templates = Arc::clone(&self.batches.templates);
+                        Source::Stamped(Stamper::new(run, index as u16, templates, groups))
+                    }
+                    None => Source::Prebuilt {
+                        requests: self.batches.requests(envelope, &groups),
+                        turn: 0,
+                    },
+                }
+            },
+        )?;
+        let mut parties: Vec<(Conn, Party)> = Vec::new();
+        for _ in 0..self.args.fanout {
+            // With more connections than partitions some would read the same ones.
+            let connections = self.args.consumer_connections.min(ends.len() as u32);
+            for assignment in site.assign(connections) {
+                let conn = site.connect(&assignment)?;
+                let range = |slot: usize| Range {
+                    slot,
+                    first: ends[slot].1,
+                    end: i64::MAX,
+                    at: ends[slot].1,
+                };
+                let ranges = assignment.slots.iter().map(|&slot| range(slot)).collect();
+                let fetcher = Fetcher::new(&conn, &site.layout, &self.args.fetch, ranges)?;
+                parties.push((conn, Party::Reader(Reader::new(fetcher, self.run, site))));
+            }
+        }
+        let senders = senders
+            .into_iter()
+            .map(|(conn, sender)| (conn, Party::Sender(sender)));
+        parties.extend(senders);
+        Ok(parties)
+    }
+
+    fn is_drained(&self, counters: &Counters) -> bool {
+        let sent = counters.sample(Kind::Produce).records;
+        let read = counters.sample(self.read_kind()).records;
+        counters.senders() == 0 && read >= sent * u64::from(self.args.fanout)
+    }
+}
+
+/// What lives on a connection.
+pub enum Party {
+    /// One that writes.
+    Sender(Sender),
+    /// One that reads.
+    Reader(Reader),
+}
+
+impl LoadClient for Party {
+    fn begin(&mut self, window: Window) {
+        match self {
+            Self::Sender(sender) => sender.begin(window),
+            Self::Reader(reader) => reader.window = Some(window),
+        }
+    }
+}
+
+impl Client for Party {
+    type Notes = Book;
+
+    fn next(&mut self, book: &mut Book, now: Instant) -> Next {
+        match self {
+            Self::Sender(sender) => sender.next(book, now),
+            Self::Reader(reader) => reader.next(now),
+        }
+    }
+
+    fn sent(&mut self, book: &mut Book, frames: usize, now: Instant) {
+        if let Self::Sender(sender) = self {
+            sender.sent(book, frames, now);
+        }
+    }
+
+    fn answered(&mut self, book: &mut Book, frame: Bytes, now: Instant) -> Result<(), String> {
+        match self {
+            Self::Sender(sender) => sender.answered(book, frame, now),
+            Self::Reader(reader) => reader.answered(book, frame, now),
+        }
+    }
+}
+
+/// One connection of a consumer.
+pub struct Reader {
+    fetcher: Fetcher,
+    asked: Option<Instant>,
+    arrivals: Option<Arrivals>,
+    window: Option<Window>,
+    counters: Arc<Counters>,
+}
+
+impl Reader {
+    fn new(fetcher: Fetcher, run: Option<u64>, site: &Site) -> Self {
+        Self {
+            fetcher,
+            asked: None,
+            arrivals: run.map(Arrivals::new),
+            window: None,
+            counters: Arc::clone(&site.counters),
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Next {
+        if self.counters.stopped() {
+            return Next::Done;
+        }
+        if self.fetcher.is_waiting() {
+            return Next::Answer;
+        }
+        self.asked = Some(now);
+        self.fetcher
+            .request()
+            .map_or(Next::Done, |frame| Next::Send(vec![frame]))
+    }
+
+    fn answered(&mut self, book: &mut Book, frame: Bytes, now: Instant) -> Result<(), String> {
+        let Self {
+            fetcher, arrivals, ..
+        } = self;
+        let (mut records, bytes) = fetcher.answered(frame, |slot, wanted, info, batch| {
+            arrivals
+                .as_mut()
+                .map_or(Ok(()), |arrivals| arrivals.take(slot, wanted, info, batch))
+        })?;
+        if let Some(arrivals) = arrivals {
+            records = std::mem::take(&mut arrivals.records);
+            self.counters.add_late(std::mem::take(&mut arrivals.late));
+            let window = self.window.expect("the run has begun");
+            for (due_ns, count) in arrivals.due.drain(..) {
+                book.latencies(Kind::EndToEnd, window.moment(due_ns), now, count);
+            }
+            book.done(Kind::EndToEnd, records, bytes, now);
+        } else if records > 0 {
+            book.done(Kind::Fetch, records, bytes, now);
+            if let Some(asked) = self.asked {
+                book.latency(Kind::Fetch, asked, now);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What came: how many, due when, and whether in order.
+struct Arrivals {
+    run: u64,
+    /// The next sequence number by slot and producer.
+    next: HashMap<(usize, u16), u64>,
+    records: u64,
+    late: u64,
+    /// Due times, and of how many records in a row.
+    due: Vec<(u64, u64)>,
+}
+
+impl Arrivals {
+    fn new(run: u64) -> Self {
+        Self {
+            run,
+            next: HashMap::new(),
+            records: 0,
+            late: 0,
+            due: Vec::new(),
+        }
+    }
+
+    fn take(
+        &mut self,
+        slot: usize,
+        wanted: i64,
+        info: &BatchInfo,
+        batch: &[u8],
+    ) -> Result<(), String> {
+        let mut damaged = None;
+        walk::values(info, batch, |offset, value| match Stamp::read(value) {
+            _ if offset < wanted => {}
+            Reading::Stamp(stamp) if stamp.run != self.run => {}
+            Reading::Stamp(stamp) if stamp.partition == slot as i32 => self.note(slot, &stamp),
+            Reading::Foreign => {}
+            Reading::Stamp(_) | Reading::Damaged => damaged = damaged.or(Some(offset)),
+        })?;
+        damaged.map_or(Ok(()), |offset| {
+            Err(format!(
+                "the record at offset {offset} is not what was sent"
+            ))
+        })
+    }
+
+    fn note(&mut self, slot: usize, stamp: &Stamp) {
+        self.records += 1;
+        let next = self.next.entry((slot, stamp.producer)).or_default();
+        if stamp.sequence < *next {
+            self.late += 1;
+        }
+        *next = (*next).max(stamp.sequence + 1);
+        match self.due.last_mut() {
+            Some((due, count)) if *due == stamp.intended_ns => *count += 1,
+            _ => self.due.push((stamp.intended_ns, 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace::record::{BatchBuilder, Codec, parse};
+
+    use super::*;
+
+    const RUN: u64 = 77;
+
+    fn batch(slot: i32, sequences: &[u64]) -> Bytes {
+        let mut builder = BatchBuilder::new(Codec::None, 0);
+        for &sequence in sequences {
+            let mut value = vec![5; 60];
+            let stamp = Stamp {
+                run: RUN,
+                producer: 1,
+                partition: slot,
+                sequence,
+                intended_ns: 1000 + sequence / 2,
+            };
+            stamp.seal(&mut value);
+            builder.push(0, None, Some(&value), &[]);
+        }
+        builder.build()
+    }
+
+    fn take(arrivals: &mut Arrivals, wanted: i64, batch: &Bytes) -> Result<(), String> {
+        arrivals.take(3, wanted, &parse(batch).unwrap(), batch)
+    }
+
+    #[test]
+    fn arrivals_are_counted_with_their_due_times() {
+        let mut arrivals = Arrivals::new(RUN);
+        take(&mut arrivals, 0, &batch(3, &[0, 1, 2])).unwrap();
+        assert_eq!((arrivals.records, arrivals.late), (3, 0));
+        assert_eq!(arrivals.due, [(1000, 2), (1001, 1)]);
+        // Of a batch that begins before what is wanted only the rest counts.
+        take(&mut arrivals, 2, &batch(3, &[3, 4, 5])).unwrap();
+        assert_eq!((arrivals.records, arrivals.late), (4, 0));
+    }
+
+    #[test]
+    fn repeats_and_disorder_are_seen() {
+        let mut arrivals = Arrivals::new(RUN);
+        take(&mut arrivals, 0, &batch(3, &[0, 2, 1, 2])).unwrap();
+        assert_eq!((arrivals.records, arrivals.late), (4, 2));
+    }
+
+    #[test]
+    fn others_do_not_count_and_damage_is_an_error() {
+        let mut arrivals = Arrivals::new(RUN + 1);
+        take(&mut arrivals, 0, &batch(3, &[0])).unwrap();
+        assert_eq!(arrivals.records, 0);
+        let mut arrivals = Arrivals::new(RUN);
+        assert!(take(&mut arrivals, 0, &batch(4, &[0])).is_err());
+        let mut bad = batch(3, &[0]).to_vec();
+        let last = bad.len() - 2;
+        bad[last] ^= 1;
+        assert!(take(&mut arrivals, 0, &bad.into()).is_err());
+    }
+}

@@ -1,0 +1,129 @@
+"""Pictures as plain SVG: throughput as bars, latency percentiles as lines."""
+
+import html
+import math
+
+from .results import Figure, Results, number
+from .systems import TITLES
+
+COLOURS = {"millrace": "#0b5fc1", "kafka": "#e08a1e", "kafka-fsync": "#8d5a3a"}
+INK, PALE = "#1f2328", "#d8dee4"
+FONT = 'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"'
+PANEL_GAP, MARGIN = 36, 20
+
+PANELS = [
+    ("Produce, MB/s", "mb_per_s", [("produce-1", "1 partition"), ("produce-16", "16"), ("produce-100", "100"), ("produce-1000", "1,000")]),
+    ("Produce with compression, MB/s of values", "value_mb_per_s", [("produce-lz4", "lz4"), ("produce-zstd", "zstd")]),
+    ("100-byte requests per second", "requests_per_s", [("small-1", "1 connection"), ("small-64", "64"), ("small-512", "512")]),
+    ("Read at the end of the log, MB/s", "read_mb_per_s", [("tail", "1 consumer"), ("fanout", "8 consumers")]),
+    ("Replay, MB/s", "mb_per_s", [("replay-warm", "just written"), ("replay-cold", "cold")]),
+    ("Broker CPU-seconds per GB produced (less is better)", "broker_cpu_s_per_gb", [("produce-1", "1 partition"), ("produce-16", "16"), ("produce-100", "100")]),
+]
+LATENCIES = [("ack-equal", "at half of Kafka's limit"), ("ack-10", "at 10 % of its own limit"), ("ack-50", "at 50 % of its own limit"),
+             ("ack-80", "at 80 % of its own limit"), ("busy-1", "one record per request, 1 partition"),
+             ("busy-1000", "one record per request, 1,000 partitions")]
+PERCENTILES = [("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p99_9"), ("max", "max")]
+
+
+class Drawing:
+    """Shapes, and the text of the file."""
+
+    def __init__(self):
+        self.shapes: list[str] = []
+
+    def rect(self, x, y, width, height, colour):
+        self.shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" height="{max(height, 0.5):.1f}" fill="{colour}"/>')
+
+    def line(self, points, colour, width=1.0):
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.shapes.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width}"/>')
+
+    def dot(self, x, y, colour):
+        self.shapes.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+
+    def text(self, x, y, words, size=12, anchor="start", colour=INK, weight="normal"):
+        self.shapes.append(f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}" '
+                           f'font-weight="{weight}">{html.escape(words)}</text>')
+
+    def svg(self, width, height, title) -> str:
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" {FONT}>\n'
+                f"<title>{html.escape(title)}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
+                + "\n".join(self.shapes) + "\n</svg>\n")
+
+    def legend(self, systems, x, y):
+        for system in systems:
+            self.rect(x, y - 10, 12, 12, COLOURS[system])
+            self.text(x + 18, y, TITLES[system])
+            x += 36 + 7.2 * len(TITLES[system])
+
+
+def throughput(results: Results) -> str:
+    """Horizontal bars, one panel per kind of figure, with the spread of the rounds as a thin line."""
+    drawing, systems, width = Drawing(), results.systems(), 900
+    drawing.text(MARGIN, 30, "Throughput and cost, medians of the rounds", 17, weight="600")
+    drawing.legend(systems, MARGIN, 54)
+    y = 84.0
+    for title, key, groups in PANELS:
+        bars = [(label, system, results.figure(system, workload, key)) for workload, label in groups for system in systems]
+        if any(figure for _, _, figure in bars):
+            y = bar_panel(drawing, title, [bar for bar in bars if bar[2]], y, width) + PANEL_GAP
+    return drawing.svg(width, int(y), "Throughput by workload and system")
+
+
+def bar_panel(drawing: Drawing, title: str, bars: list[tuple[str, str, Figure]], y: float, width: int) -> float:
+    left, right = 130, width - 90
+    drawing.text(MARGIN, y, title, 14, weight="600")
+    y += 12
+    scale = (right - left) / max(figure.high for _, _, figure in bars)
+    last = None
+    for label, system, figure in bars:
+        if label != last:
+            y += 8 if last else 0
+            drawing.text(left - 10, y + 12, label, 12, "end")
+            last = label
+        drawing.rect(left, y, figure.median * scale, 14, COLOURS[system])
+        if figure.count > 1:
+            drawing.line([(left + figure.low * scale, y + 7), (left + figure.high * scale, y + 7)], INK, 1.2)
+        end = max(figure.median, figure.high if figure.count > 1 else 0) * scale
+        drawing.text(left + end + 6, y + 12, number(figure.median), 12)
+        y += 17
+    return y
+
+
+def latency(results: Results) -> str:
+    """A panel per load: percentiles from left to right, milliseconds on a logarithmic scale."""
+    drawing, systems = Drawing(), results.systems()
+    loads = [(workload, title) for workload, title in LATENCIES
+             if any(results.figure(system, workload, "latency_p50_ms") for system in systems)]
+    columns, panel_width, panel_height = 2, 430, 250
+    rows = math.ceil(len(loads) / columns)
+    drawing.text(MARGIN, 30, "Milliseconds from the intended send to the acknowledgement", 17, weight="600")
+    drawing.legend(systems, MARGIN, 54)
+    for index, (workload, title) in enumerate(loads):
+        x, y = MARGIN + index % columns * panel_width, 80 + index // columns * panel_height
+        latency_panel(drawing, results, systems, workload, title, x, y, panel_width - 30, panel_height - 40)
+    return drawing.svg(MARGIN + columns * panel_width, 80 + rows * panel_height, "Latency percentiles by load and system")
+
+
+def latency_panel(drawing: Drawing, results: Results, systems, workload, title, x, y, width, height):
+    lines = {system: [results.figure(system, workload, f"latency_{key}_ms") for _, key in PERCENTILES] for system in systems}
+    lines = {system: [figure.median for figure in line] for system, line in lines.items() if all(line)}
+    values = [value for line in lines.values() for value in line if value > 0]
+    if not values:
+        return
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)) + 1e-9)
+    high = max(high, low + 1)
+    left, top, bottom = x + 48, y + 16, y + height - 24
+    step = (width - 70) / (len(PERCENTILES) - 1)
+    at = lambda value: bottom - (math.log10(max(value, 10**low)) - low) / (high - low) * (bottom - top)
+    drawing.text(x, y + 4, title, 13, weight="600")
+    for power in range(low, high + 1):
+        drawing.line([(left, at(10**power)), (left + step * (len(PERCENTILES) - 1), at(10**power))], PALE)
+        drawing.text(left - 6, at(10**power) + 4, f"{10**power:g}", 11, "end")
+    for index, (label, _) in enumerate(PERCENTILES):
+        drawing.text(left + index * step, bottom + 18, label, 11, "middle")
+    for system, line in lines.items():
+        points = [(left + index * step, at(value)) for index, value in enumerate(line)]
+        drawing.line(points, COLOURS[system], 2)
+        for point in points:
+            drawing.dot(*point, COLOURS[system])

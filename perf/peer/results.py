@@ -1,0 +1,90 @@
+"""A file of results: medians over the rounds, their spread, and ratios between systems."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """The median over the rounds, with the lowest and the highest."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @staticmethod
+    def of(values: list[float]) -> "Figure | None":
+        return Figure(statistics.median(values), min(values), max(values), len(values)) if values else None
+
+    def over(self, other: "Figure | None") -> "Figure | None":
+        """The ratio: of the medians, and as far apart as the rounds can make it."""
+        if other is None or min(other.low, other.median) <= 0:
+            return None
+        return Figure(self.median / other.median, self.low / other.high, self.high / other.low, min(self.count, other.count))
+
+
+class Results:
+    """See the module."""
+
+    def __init__(self, path: pathlib.Path):
+        self.report = json.loads(path.read_text())
+        self.environment = self.report["environment"]
+
+    def values(self, system: str, workload: str, key: str) -> list[float]:
+        """One number per round in which the workload did not fail."""
+        found = (turn.get(system, {}).get(workload, {}).get(key) for turn in self.report["rounds"])
+        return [value for value in found if isinstance(value, (int, float))]
+
+    def figure(self, system: str, workload: str, key: str) -> Figure | None:
+        return Figure.of(self.values(system, workload, key))
+
+    def failure(self, system: str, workload: str) -> str | None:
+        """Why it failed, in the last round in which it did."""
+        found = [turn.get(system, {}).get(workload, {}).get("failed") for turn in self.report["rounds"]]
+        return next((why for why in reversed(found) if why), None)
+
+    def machine(self, probe: str, key: str) -> Figure | None:
+        value = self.report["machine"].get(probe, {}).get(key)
+        return Figure.of([value] if value else [])
+
+    def scaling(self) -> Figure | None:
+        return Figure.of([found["ratio"] for found in self.report["scaling"] if "ratio" in found])
+
+    def tool(self, system: str, tool: str, key: str) -> Figure | None:
+        found = [turn.get(system, {}).get(tool, {}).get(key) for turn in self.report["tools"]]
+        return Figure.of([value for value in found if value is not None])
+
+    def systems(self) -> list[str]:
+        """Those that were measured, Millrace first."""
+        seen = {system for turn in self.report["rounds"] for system in turn}
+        return sorted(seen, key=lambda system: (system != "millrace", system))
+
+    def reading_cpu(self, system: str) -> Figure | None:
+        """Broker CPU-seconds per GB that consumers at the end of the log got: what eight of them add to the same
+        producer, round by round."""
+        values = []
+        for turn in self.report["rounds"]:
+            alone, with_readers = (turn.get(system, {}).get(name, {}) for name in ("paced-alone", "paced-fanout"))
+            if "broker_cores" in alone and with_readers.get("read_mb_per_s"):
+                more = with_readers["broker_cores"] - alone["broker_cores"]
+                values.append(more / (with_readers["read_mb_per_s"] / 1e3))
+        return Figure.of(values)
+
+
+def number(value: float) -> str:
+    """Three digits are enough for a ratio between machines that are never the same."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def shown(figure: Figure | None) -> str:
+    """Median and spread."""
+    if figure is None:
+        return "-"
+    if figure.count < 2:
+        return number(figure.median)
+    return f"{number(figure.median)} ({number(figure.low)} to {number(figure.high)})"

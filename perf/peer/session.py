@@ -1,0 +1,246 @@
+"""One system's turn in one round: start it, load it, measure it, kill it. Nothing it starts outlives it, and what
+fails is recorded under its name while the rest goes on."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+from harness import paths
+
+from . import wire
+from .systems import GENERATOR_CORE, SYSTEMS
+from .workloads import BULK, WORKLOADS, Workload
+
+# Beyond its own time, for topics of 1,000 partitions, connections and stragglers.
+PATIENCE_SECONDS = 60
+# A workload that fills the disk would fail for a reason of the machine's.
+FREE_BYTES_MIN = 12 << 30
+
+
+@dataclasses.dataclass
+class Plan:
+    """How long, how much."""
+
+    seconds: int
+    warmup: int
+    jvm_warmup: int
+    quick: bool
+    cold_bytes: int
+    only: frozenset[str]
+    # Records per second of `equal` workloads; known once Kafka's limit is.
+    equal_rate: float | None = None
+
+    def takes(self, workload: Workload, system: str) -> bool:
+        if self.only:
+            return workload.name in self.only
+        return (workload.quick or not self.quick) and (workload.fsync_matters or system != "kafka-fsync")
+
+
+class Skip(Exception):
+    """A reason why something cannot be measured."""
+
+
+class Session:
+    """See the module."""
+
+    def __init__(self, system: str, plan: Plan, save):
+        self.system, self.plan, self.save = system, plan, save
+        # Called with the server when a load's measuring begins; for profilers. It has to end before the load does.
+        self.observe = None
+        self.results: dict[str, dict] = {}
+
+    def run(self) -> None:
+        try:
+            with SYSTEMS[self.system]() as server:
+                self.server = server
+                self.attempt("start", self.start)
+                if not server.alive:
+                    return
+                self.attempt("warm-up", self.warm_up)
+                for workload in WORKLOADS:
+                    if self.plan.takes(workload, self.system):
+                        self.attempt(workload.name, lambda: self.measure(workload))
+                        self.clear(workload)
+                if not self.plan.only or "recovery" in self.plan.only:
+                    self.attempt("recovery", self.recover)
+        except Exception as failure:  # noqa: BLE001 - one system must not end the run
+            self.results["session"] = {"failed": repr(failure)[-500:]}
+            self.save()
+
+    def attempt(self, name: str, work) -> None:
+        began = time.monotonic()
+        try:
+            self.results[name] = work()
+        except subprocess.TimeoutExpired as failure:
+            self.results[name] = {"failed": f"still running after {failure.timeout:.0f} s"}
+        except Exception as failure:  # noqa: BLE001 - recorded, and the next one may work
+            self.results[name] = {"failed": str(failure)[-500:] or repr(failure)}
+        took = self.results[name]["took_s"] = round(time.monotonic() - began, 1)
+        print(f"  {self.system:12} {name:14} {took:5.1f} s  {brief(self.results[name])}", flush=True)
+        self.save()
+
+    # Moments.
+
+    def start(self) -> dict:
+        self.server.prepare()
+        seconds = self.server.seconds_to_first_ack()
+        time.sleep(1)
+        return {"seconds_to_first_ack": seconds, "rss_idle_mib": self.server.rss_mib()}
+
+    def recover(self) -> dict:
+        """kill -9 under load, then the time until a record is acknowledged again."""
+        load = subprocess.Popen(bench(self.server, "produce", "replay", ["--partitions", "16", *BULK], 60, 0),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(2)
+            data = self.server.data_bytes()
+            self.server.kill()
+        finally:
+            load.kill()
+            load.wait()
+        return {"seconds_to_first_ack": self.server.seconds_to_first_ack(), "data_gb": data / 1e9}
+
+    def warm_up(self) -> dict:
+        """Single records first, because a JIT compiler counts calls and not bytes; then bulk, then reading."""
+        total = self.plan.jvm_warmup if "kafka" in self.system else self.plan.warmup
+        topic = ["--partitions", "16"]
+        for kind, share, args in [("produce", 0.5, [*topic, "--connections", "64", "--batch-records", "1"]),
+                                  ("produce", 0.3, [*topic, *BULK]),
+                                  ("consume", 0.2, ["--connections", "4"])]:
+            self.generate(kind, "warm", args, max(1, round(total * share)), 0)
+        wire.delete_topic(self.server.port, "warm")
+        return {"seconds_asked": total}
+
+    # Loads.
+
+    def measure(self, workload: Workload) -> dict:
+        if not self.server.alive:
+            raise Skip("the broker has ended")
+        if shutil.disk_usage(self.server.home).free < FREE_BYTES_MIN:
+            raise Skip("less than 12 GiB are free on the disk")
+        args = [*workload.args, *self.rate(workload)]
+        if workload.cold:
+            return self.replay_cold(workload, args)
+        if workload.readers:
+            return self.with_readers(workload, args)
+        return self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
+
+    def rate(self, workload: Workload) -> list[str]:
+        if workload.equal:
+            if self.plan.equal_rate is None and self.system == "kafka":
+                self.plan.equal_rate = self.share_of_limit(0.5)
+            if self.plan.equal_rate is None:
+                raise Skip("Kafka's limit is not known")
+            return ["--rate", f"{self.plan.equal_rate:.0f}"]
+        if workload.share is None:
+            return []
+        return ["--rate", f"{self.share_of_limit(workload.share):.0f}"]
+
+    def share_of_limit(self, share: float) -> float:
+        limit = self.results.get("limit", {}).get("records_per_s")
+        if limit is None:
+            raise Skip("its own limit is not known")
+        return limit * share
+
+    def replay_cold(self, workload: Workload, args: list[str]) -> dict:
+        """Fills up to the size asked for, puts the files out of the page cache, reads everything once."""
+        deadline = time.monotonic() + 600
+        while self.server.data_bytes() < self.plan.cold_bytes and time.monotonic() < deadline:
+            self.generate("produce", workload.topic, ["--partitions", "16", *BULK], 2, 0)
+        self.server.evict()
+        seconds = max(self.plan.seconds, 120 if self.plan.cold_bytes else 0)
+        return self.generate("consume", workload.topic, args, seconds, 0, self.observe)
+
+    def with_readers(self, workload: Workload, args: list[str]) -> dict:
+        """The producer, and each consumer as a process of its own, all on the generator's core."""
+        # The readers stand at the end of the log before the producer begins, and outlast its measuring.
+        self.generate("produce", workload.topic, [*workload.args], 1, 0)
+        with tempfile.TemporaryDirectory() as folder:
+            outputs = [pathlib.Path(folder) / f"{n}.json" for n in range(workload.readers)]
+            readers = [subprocess.Popen(
+                bench(self.server, "consume", workload.topic, ["--connections", "1" if workload.readers > 1 else "4", "--mode", "tail"],
+                      self.plan.seconds, self.plan.warmup, output),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for output in outputs]
+            try:
+                result = self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
+                complaints = [reader.communicate(timeout=PATIENCE_SECONDS)[1] for reader in readers]
+                if any(reader.returncode for reader in readers):
+                    raise RuntimeError("a consumer failed: " + next(filter(None, complaints), "?")[-300:])
+                read = [json.loads(output.read_text()) for output in outputs]
+            finally:
+                for reader in readers:
+                    reader.kill()
+                    reader.wait()
+        return {**result, "readers": workload.readers, "read_mb_per_s": sum(r["mb_per_s"] for r in read),
+                "slowest_reader_mb_per_s": min(r["mb_per_s"] for r in read)}
+
+    def generate(self, kind: str, topic: str, args: list[str], seconds: int, warmup: int, observe=None) -> dict:
+        if "--partitions" in args:
+            # Each partition has acknowledged a record before the load begins: Kafka makes many only slowly.
+            partitions = int(args[args.index("--partitions") + 1])
+            wire.make_ready(self.server.port, topic, partitions, PATIENCE_SECONDS)
+        return run_bench(self.server, kind, topic, args, seconds, warmup, observe=observe)
+
+    def clear(self, workload: Workload) -> None:
+        """Makes room; a topic that cannot be deleted is the next workload's business, not the run's end."""
+        if workload.keep or not self.server.alive:
+            return
+        try:
+            wire.delete_topic(self.server.port, workload.topic)
+            self.server.settle()
+        except (OSError, RuntimeError) as failure:
+            print(f"  {self.system}: {workload.topic} stays: {failure}", flush=True)
+
+
+def bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: int, output=None, cores=GENERATOR_CORE) -> list[str]:
+    command = [paths.binary("millrace-bench"), kind, "--bootstrap", server.address, "--topic", topic, *args,
+               "--seconds", str(seconds), "--warmup", str(warmup), "--cores", cores, "--broker-pid", str(server.pid)]
+    return command + (["--json", str(output)] if output else [])
+
+
+def run_bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: int, cores=GENERATOR_CORE, observe=None) -> dict:
+    """One run of the generator, and its report as one level of numbers; RuntimeError with its words if it failed."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as output:
+        command = bench(server, kind, topic, args, seconds, warmup, output.name, cores)
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            try:
+                if observe:
+                    time.sleep(warmup + 0.2)
+                    observe(server)
+                words, _ = process.communicate(timeout=seconds + warmup + PATIENCE_SECONDS)
+            finally:
+                process.kill()
+        if process.returncode != 0:
+            raise RuntimeError(words.strip()[-400:] or f"exit status {process.returncode}")
+        return flatten(json.load(open(output.name)), args)
+
+
+def flatten(report: dict, args: list[str]) -> dict:
+    """Numbers at one level: `latency` becomes `latency_p50_ms` and so on. Codecs are compared by what they carry."""
+    flat: dict = {}
+    for key, value in report.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}_{inner}": number for inner, number in value.items()}
+        elif key == "warnings" and value:
+            flat[key] = value
+        elif isinstance(value, (int, float)):
+            flat[key] = value
+    if "--record-bytes" in args and args[args.index("--record-bytes") + 1] == "1K":
+        flat["value_mb_per_s"] = flat["records_per_s"] * 1024 / 1e6
+    return flat
+
+
+BRIEF = [("mb_per_s", "MB/s"), ("read_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
+         ("latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"), ("seconds_to_first_ack", "s to the first ack"),
+         ("rss_idle_mib", "MiB idle"), ("broker_rss_mib", "MiB")]
+
+
+def brief(result: dict) -> str:
+    if "failed" in result:
+        return "FAILED: " + " ".join(result["failed"].split())
+    return "  ".join(f"{result[key]:,.2f} {unit}" if result[key] < 100 else f"{result[key]:,.0f} {unit}"
+                     for key, unit in BRIEF if isinstance(result.get(key), (int, float)))

@@ -1,0 +1,139 @@
+"""Disks that are less than one would wish: without O_DIRECT, and smaller than the store may grow. They are mounted for
+the test, which takes root."""
+
+import contextlib
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+
+from harness.broker import Millrace
+from harness.load import Load, make_topic
+from harness.suite import Skipped, equal, eventually, main, test, unique
+
+MIB = 1 << 20
+SMALL = {"millrace.shards": "1", "millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB),
+         "millrace.store.checkpoint.bytes": str(4 * MIB)}
+# The exit status for a disk that failed, and the rest of what README says about it.
+DISK_FAILED = 74
+
+
+def run(*command: str):
+    """A command that needs rights; without them the test cannot be had."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Skipped(f"{' '.join(command)}: {done.stderr.strip()}")
+
+
+@contextlib.contextmanager
+def mounted(*arguments: str):
+    """A directory on a filesystem of its own."""
+    with tempfile.TemporaryDirectory(prefix="millrace-mount-") as place:
+        run("mount", *arguments, place)
+        try:
+            yield pathlib.Path(place)
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def ext4(mib: int):
+    """A directory on an ext4 of this size, in a file."""
+    with tempfile.TemporaryDirectory(prefix="millrace-image-") as home:
+        image = pathlib.Path(home) / "image"
+        with open(image, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, mib * MIB)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+        with mounted("-o", "loop", str(image)) as place:
+            yield place
+
+
+def has_direct(place: pathlib.Path) -> bool:
+    try:
+        os.close(os.open(place / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
+        return True
+    except OSError:
+        return False
+    finally:
+        (place / "probe").unlink(missing_ok=True)
+
+
+def on(place: pathlib.Path, settings: dict[str, str]) -> Millrace:
+    server = Millrace(settings)
+    server.data = place / "data"
+    return server
+
+
+@test(seconds=120)
+def without_o_direct_it_says_so_and_loses_nothing():
+    """ramfs has none; tmpfs has had it since Linux 6.6."""
+    with mounted("-t", "ramfs", "ramfs") as place:
+        if has_direct(place):
+            raise Skipped("ramfs takes O_DIRECT on this kernel: there is no filesystem without it to be had")
+        with on(place, {**SMALL, "millrace.store.bytes.max": str(128 * MIB)}) as server:
+            assert re.search(r"WARN .*no O_DIRECT.*page cache and.*fdatasync", server.log_tail()), server.log_tail()
+            topic = unique("disks-buffered")
+            make_topic(server.address, topic, 2, segment_bytes=str(MIB))
+            load = Load(server.address, topic, 2, rate=8000, **{"enable.idempotence": True})
+            for _ in range(3):
+                before = load.acks
+                eventually(lambda: load.acks > before + 3000, 30, "acknowledgements")
+                server.restart()
+            load.end()
+            load.verify(server.address)
+            equal(server.stop(), server.stopped_status, "exit status")
+            server.start()
+            load.verify(server.address)
+
+
+@test(seconds=180)
+def a_disk_that_is_full_before_the_store_is_ends_the_process_and_loses_nothing():
+    """Nothing stops the store from growing but the disk: the process ends with a status of its own, says what to do,
+    and after that has been done everything acknowledged is there."""
+    with ext4(96) as place, on(place, SMALL) as server:
+        topic = unique("disks-full")
+        make_topic(server.address, topic, 2, segment_bytes=str(MIB))
+        load = Load(server.address, topic, 2, rate=20_000)
+        eventually(lambda: not server.alive, 90, "the disk is full")
+        equal(server.process.returncode, DISK_FAILED, "exit status")
+        said = server.log_tail()
+        assert "the filesystem is full" in said and "millrace.store.bytes.max" in said, said
+        load.stop()
+        load._producer.purge()
+        assert load.acks > 10_000, f"only {load.acks} acknowledged before the disk was full"
+        # What the message says: no more than what the store has taken already.
+        size = (place / "data" / "store-0").stat().st_size
+        server.overrides["millrace.store.bytes.max"] = str(size // MIB * MIB)
+        server.start()
+        load.verify(server.address)
+        server.restart()
+        load.verify(server.address)
+        # Or room is made; the setting is back as it was.
+        del server.overrides["millrace.store.bytes.max"]
+        server.kill()
+
+
+@test(seconds=180)
+def room_that_is_made_on_a_full_disk_is_used():
+    with ext4(128) as place:
+        ballast = place / "ballast"
+        with open(ballast, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, 48 * MIB)
+        with on(place, SMALL) as server:
+            topic = unique("disks-room")
+            make_topic(server.address, topic, 2, segment_bytes=str(MIB))
+            load = Load(server.address, topic, 2, rate=20_000, **{"enable.idempotence": True})
+            eventually(lambda: not server.alive, 90, "the disk is full")
+            equal(server.process.returncode, DISK_FAILED, "exit status")
+            ballast.unlink()
+            server.start()
+            before = load.acks
+            eventually(lambda: load.acks > before + 1000, 40, "acknowledgements after room was made")
+            load.stop()
+            load._producer.flush(60)
+            load.verify(server.address)
+
+
+if __name__ == "__main__":
+    main("disks")
