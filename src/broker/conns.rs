@@ -26,6 +26,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Index of the listener by which it came.
     pub listener: usize,
+    /// Whether it came to this shard by the shard's own port.
+    pub direct: bool,
     /// Who the client says it is.
     client: ClientName,
     /// Number of the request at the front of `requests`.
@@ -95,12 +97,13 @@ impl Conns {
     }
 
     /// A connection was accepted.
-    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize) {
+    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, direct: bool) {
         self.conns.insert(
             conn.0,
             Conn {
                 peer,
                 listener,
+                direct,
                 client: ClientName::default(),
                 first: 0,
                 requests: VecDeque::new(),
@@ -199,7 +202,7 @@ mod tests {
     fn replies_leave_in_the_order_of_the_requests() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let first = expect(&mut conns, conn).unwrap();
         let second = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
@@ -223,7 +226,7 @@ mod tests {
     fn a_closed_connection_takes_no_requests_and_no_replies() {
         let mut conns = Conns::default();
         let conn = ConnId(1);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let to = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
         conns.close(conn, "test".into(), &mut out);
@@ -242,7 +245,7 @@ mod tests {
         let (mut conns, mut tracer) = (Conns::default(), Tracer::new());
         let conn = ConnId(7);
         let mut out = Vec::new();
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         conns.next_input(at(1));
         let first = expect(&mut conns, conn).unwrap();
         conns.next_input(at(3));
@@ -270,7 +273,7 @@ mod tests {
     fn what_never_leaves_is_forgotten() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let mut out = Vec::new();
         for _ in 0..3 * CONN_IN_FLIGHT_MAX {
             let to = expect(&mut conns, conn).unwrap();

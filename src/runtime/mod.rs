@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod conn;
+mod direct;
 pub mod disk;
 pub mod fatal;
 pub mod frame;
