@@ -32,6 +32,9 @@ const MESH_BATCH: usize = 256;
 const COMPLETION_BATCH: usize = 512;
 /// How long the pump may be busy without the executor looking at its sockets.
 const BUSY_NS_MAX: u64 = 500_000;
+/// The clock is looked at after inputs of this [`weight`] together. Inputs of one turn at one time
+/// would hide what each of them takes; a look for each costs as much as all the rest of tracing.
+const LOOK_EVERY: usize = 4;
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
 /// How long replies may take to leave after the shard is done.
@@ -80,6 +83,17 @@ pub struct Parts {
     pub idle_ms_max: u64,
     /// Whom to tell that the shard is ready.
     pub reports: std::sync::mpsc::Sender<Report>,
+}
+
+/// How much work an input is about to be: 1 for the least, [`LOOK_EVERY`] or more for what takes long
+/// by itself.
+fn weight(input: &Input) -> usize {
+    match input {
+        Input::Request { frame, .. } => 1 + frame.len() / 1024,
+        // May release all the acknowledgements of a flush.
+        Input::Disk { .. } | Input::Read { .. } => LOOK_EVERY,
+        _ => 1,
+    }
 }
 
 /// A shard and everything it acts through.
@@ -184,9 +198,16 @@ impl Pump {
             if due {
                 self.wake_at = Mono::NEVER;
             }
+            let mut since_look = 0;
             while let Some(input) = self.inputs.pop_front() {
+                since_look += weight(&input);
                 self.tell(now, input);
-                // Inputs of one turn at one time would hide what each of them takes.
+                if since_look >= LOOK_EVERY {
+                    now.mono = sys::mono();
+                    since_look = 0;
+                }
+            }
+            if since_look > 0 {
                 now.mono = sys::mono();
             }
             self.tell(now, Input::Idle);

@@ -53,7 +53,7 @@ pub struct Row {
 pub struct Stats {
     /// By latency: tells what the requests of a percentile spent their time on.
     pub rows: Box<[Row; BUCKETS]>,
-    /// By stage, the time spent there; the last one is the wait for records.
+    /// By stage, the time that requests spent there which met it; the last one is the wait for records.
     pub stages: Box<[[u64; BUCKETS]; STAGES + 1]>,
 }
 
@@ -74,8 +74,11 @@ impl Stats {
         let row = &mut self.rows[bucket_of(trace.total())];
         row.count += 1;
         for (stage, units) in trace.spent.iter().enumerate() {
-            row.spent[stage] += ns(*units);
-            self.stages[stage][bucket_of(u64::from(*units))] += 1;
+            // Those that a request did not meet, half of them, cost nothing.
+            if *units > 0 {
+                row.spent[stage] += ns(*units);
+                self.stages[stage][bucket_of(u64::from(*units))] += 1;
+            }
         }
         if trace.parked > 0 {
             self.stages[PARKED][bucket_of(u64::from(trace.parked))] += 1;
@@ -126,24 +129,21 @@ impl Stats {
     /// its bucket, so 1 is the longest to within an eighth.
     #[must_use]
     pub fn stage_ns(&self, stage: Stage, share: f64) -> u64 {
-        self.index_ns(stage as usize, share)
+        let stage = &self.stages[stage as usize];
+        let missed = self.count().saturating_sub(stage.iter().sum());
+        let counts = std::iter::once(missed).chain(stage.iter().copied());
+        match percentile(counts, share) {
+            None | Some(0) => 0,
+            Some(after) => upper_ns(after - 1),
+        }
     }
 
     /// How many fetches had to wait for records, and how long `share` of them at most, in nanoseconds.
     #[must_use]
     pub fn parked_ns(&self, share: f64) -> (u64, u64) {
-        (
-            self.stages[PARKED].iter().sum(),
-            self.index_ns(PARKED, share),
-        )
-    }
-
-    fn index_ns(&self, index: usize, share: f64) -> u64 {
-        match percentile(self.stages[index].iter().copied(), share) {
-            // Less than can be told apart from nothing.
-            None | Some(0) => 0,
-            Some(bucket) => upper_ns(bucket),
-        }
+        let parked = &self.stages[PARKED];
+        let bucket = percentile(parked.iter().copied(), share);
+        (parked.iter().sum(), bucket.map_or(0, upper_ns))
     }
 
     /// The part of all time that was spent in a stage, 0 to 1.
