@@ -11,7 +11,7 @@ ADDRESS ?= 127.0.0.1:9092
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help setup build run test clients crash sim soak bench compare flamegraph fuzz fmt lint clean
+.PHONY: help setup build run test clients crash sim soak bench compare flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -54,6 +54,11 @@ compare: setup build ## Millrace beside Apache Kafka, about 25 minutes; QUICK=1:
 flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG
 	@perf/setup profile
 	perf/flamegraph $(or $(WORKLOAD),produce-16)
+
+profile: build ## Syscalls, allocations, waits, top functions and instructions under WORKLOAD=produce-16
+	@perf/setup profile
+	cargo build --release --locked --example micro
+	perf/profile $(or $(WORKLOAD),produce-16)
 
 fuzz: ## Feed damaged bytes to every decoder: SECONDS for each, SEED=1, TARGETS="frame batch"
 	cd fuzz && cargo run --release -- run --seconds $(SECONDS) --seed $(SEED) $(TARGETS)

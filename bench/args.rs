@@ -6,12 +6,51 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
 
 use crate::disk::DiskArgs;
-use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines};
+use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes, read_lines, read_whole};
 use crate::units::{parse_bytes, parse_cores, parse_pair};
+
+const ABOUT: &str = "Load generator and verifier for any Kafka broker";
+/// What the options of the subcommands do not say.
+const MANUAL: &str = "\
+Closed loop and open loop
+  Without --rate the next request goes out when an answer has come: the highest throughput, and
+  latencies that say little, because a slow broker is asked less. With --rate requests fall due by
+  the clock and latency counts from when each was due, so a broker that stalls pays for everything
+  that had to wait. What was due within the measured seconds counts, whenever it is answered.
+
+What a run tells
+  ack latency     from due to acknowledged
+  e2e latency     from due to read by a consumer, told by the record itself
+  backlog         records that were due and could not be sent yet
+  kept up         whether the backlog at the end was below a quarter of a second
+  records lost    acknowledged and not read: a failure
+  generator headroom   how many times more the generator could have done; it warns below 1.1
+  broker cpu s per gb  CPU-seconds of --broker-pid per GB in and out together
+
+Files
+  --json     everything, with a histogram per second; compare reads it
+  --html     one page with pictures
+  --hdr-log  HdrHistogram interval log
+
+Examples
+  As fast as it goes, generator on core 1:
+    millrace-bench produce --partitions 16 --connections 4 --record-bytes 1K --batch-bytes 64K --cores 1
+  End-to-end latency at 20 000 records/s to two consumers, with pictures:
+    millrace-bench e2e --partitions 8 --connections 4 --rate 20000 --linger-ms 2 --fanout 2 --html run.html
+  The highest rate with p99 below 10 ms:
+    millrace-bench search --partitions 8 --connections 4 --record-bytes 1K --p99-ms 10 --seconds 10
+  Two systems side by side:
+    millrace-bench compare millrace.json kafka.json --html both.html
+  Is everything acknowledged there, also after crashes?
+    millrace-bench verify --idempotent --acks acks.txt; millrace-bench verify --verify-against acks.txt
+  How fast is the generator itself?
+    millrace-bench sink --core 0 & millrace-bench produce --bootstrap 127.0.0.1:9192 --cores 1
+
+Exit status: 0 done and good, 1 done and something was lost, refused or wrong, 2 could not be done.";
 
 /// Load generator and verifier for Kafka brokers.
 #[derive(Debug, Parser)]
-#[command(name = "millrace-bench", version, about, long_about = None)]
+#[command(name = "millrace-bench", version, about = ABOUT, long_about = None, after_long_help = MANUAL)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,14 +71,23 @@ pub enum Command {
     /// Find the highest rate at which p99 stays under a bound and nothing is lost: e2e runs in
     /// open loop, bisected
     Search(SearchArgs),
+    /// Run a workload file of the OpenMessaging Benchmark as e2e; batch, linger, acks and codec are
+    /// options, as they belong to drivers there
+    Omb(OmbArgs),
     /// Send and read back records that carry their identity, and prove that every promise was kept
     Verify(VerifyArgs),
+    /// Put results (files of --json) side by side
+    Compare(CompareArgs),
+    /// Stand in for a broker: answer every produce, store nothing. The generator's own limit is
+    /// what `produce` reaches against it
+    Sink(SinkArgs),
     /// Measure the disk: files per partition against one store
     Disk(DiskArgs),
 }
 
 /// Which topic, where.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Topic")]
 pub struct TopicArgs {
     /// Brokers to ask first, comma-separated host:port
     #[arg(long, default_value = "127.0.0.1:9092")]
@@ -66,6 +114,7 @@ pub struct TopicArgs {
 
 /// How to generate load, how long, and what to report.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Run")]
 pub struct LoadArgs {
     /// Connections in all; at least one per broker that leads a partition
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -88,6 +137,10 @@ pub struct LoadArgs {
     /// Write the result to this file as JSON, with every second and its latencies
     #[arg(long)]
     pub json: Option<PathBuf>,
+    /// Write the result to this file as an HTML page with pictures: percentile curve, latency and
+    /// throughput over time, heat map, environment
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the latencies of every second to this file as an HdrHistogram interval log (V2), one
     /// tag per kind of latency, in nanoseconds
     #[arg(long, value_name = "FILE")]
@@ -104,6 +157,7 @@ fn parse_cores_arg(text: &str) -> Result<Cores, String> {
 
 /// What the records look like.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Records")]
 pub struct RecordArgs {
     /// Bytes of a record's value: 100, 1K, or a range as 100..2000, each length as likely
     #[arg(long, default_value = "100")]
@@ -111,8 +165,11 @@ pub struct RecordArgs {
     /// Take the values from the lines of this file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["record_bytes", "compressibility"])]
     pub payload_file: Option<PathBuf>,
-    /// Share of each value that compression can remove, 0 to 1. Default: letters like those of
-    /// text, of which compression removes about half
+    /// Take the file as one value instead of its lines.
+    #[arg(skip)]
+    pub payload_whole: bool,
+    /// Share of each value that compression can remove, 0 to 1. Default: random letters, of
+    /// which gzip and zstd remove about half and lz4 and snappy nothing
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub compressibility: Option<f64>,
     /// Compression of the batches: none, gzip, snappy, lz4 or zstd
@@ -129,6 +186,7 @@ pub struct RecordArgs {
 
 /// How records are sent.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sending")]
 pub struct SendArgs {
     /// Which records.
     #[command(flatten)]
@@ -181,6 +239,7 @@ impl SendArgs {
         }
         let record = &self.record;
         let content = match (&record.payload_file, record.compressibility) {
+            (Some(path), _) if record.payload_whole => read_whole(path)?,
             (Some(path), _) => read_lines(path)?,
             (None, Some(same)) => Content::Mixed { same },
             (None, None) => Content::Text,
@@ -239,6 +298,17 @@ pub struct E2eArgs {
     /// Connections of each consumer; at least one per broker that leads a partition
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub consumer_connections: u32,
+    /// Make each consumer a consumer group (GROUP-0, GROUP-1 and so on) that joins, sends
+    /// heartbeats and commits; its members are its connections
+    #[arg(long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// Milliseconds between commits of a member; needs --group
+    #[arg(long, value_name = "MS", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub commit_ms: u32,
+    /// Consumers wait until this many bytes have been sent and then catch up: how long that takes
+    /// is told
+    #[arg(long, default_value = "0", value_parser = parse_bytes)]
+    pub backlog_bytes: u64,
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -246,6 +316,7 @@ pub struct E2eArgs {
 
 /// `search`
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Fetching")]
 pub struct SearchArgs {
     /// What to run again and again; --rate is what is searched, so it cannot be given.
     #[command(flatten)]
@@ -262,6 +333,20 @@ pub struct SearchArgs {
     /// Stop when the answer is known to within this share
     #[arg(long, default_value_t = 0.05, value_parser = parse_share)]
     pub precision: f64,
+}
+
+/// `omb`
+#[derive(Args, Clone, Debug)]
+pub struct OmbArgs {
+    /// The workload file
+    pub workload: PathBuf,
+    /// Seconds to measure instead of testDurationMinutes; --warmup then counts instead of
+    /// warmupDurationMinutes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub test_seconds: Option<u64>,
+    /// What the file says nothing about. What it does say overrides these.
+    #[command(flatten)]
+    pub e2e: E2eArgs,
 }
 
 /// Which latency a search looks at.
@@ -342,6 +427,37 @@ pub enum Mode {
     Replay,
     /// From the end on
     Tail,
+}
+
+/// `compare`
+#[derive(Args, Clone, Debug)]
+pub struct CompareArgs {
+    /// Files written by --json
+    #[arg(required = true)]
+    pub results: Vec<PathBuf>,
+    /// What to call them, comma-separated; the names of the files if absent
+    #[arg(long, value_delimiter = ',')]
+    pub names: Vec<String>,
+    /// Write a page with all of them over each other to this file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `sink`
+#[derive(Args, Clone, Debug)]
+pub struct SinkArgs {
+    /// Address and port
+    #[arg(long, default_value = "127.0.0.1:9192")]
+    pub listen: String,
+    /// Partitions that every topic seems to have
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub partitions: i32,
+    /// Core to pin to
+    #[arg(long)]
+    pub core: Option<usize>,
+    /// Seconds to run; until it is killed if absent
+    #[arg(long)]
+    pub seconds: Option<u64>,
 }
 
 /// `verify`

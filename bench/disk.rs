@@ -212,7 +212,7 @@ impl Bench {
         rounds: u64,
         round: &mut dyn FnMut(u64) -> Vec<Unit>,
     ) -> io::Result<Measured> {
-        let mut ring = Ring::new(None)?;
+        let mut ring = Ring::new()?;
         let (began, cpu) = (sys::now().mono.0, sys::process_cpu_ns());
         let (mut started, mut bytes) = (0, 0);
         // Per round in flight: its units, each with the writes that are still on their way.
@@ -226,7 +226,15 @@ impl Bench {
                         flight.push((fd, writes.len()));
                         for (pos, data) in writes {
                             bytes += data.len() as u64;
-                            ring.push((slot, unit), Op::Write { fd, pos, data });
+                            ring.push(
+                                (slot, unit),
+                                Op::Write {
+                                    fd,
+                                    pos,
+                                    data,
+                                    through: false,
+                                },
+                            );
                         }
                     }
                     started += 1;

@@ -4,8 +4,9 @@
 //! headers: the throughput of both directions together.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millrace::base::Rng;
@@ -15,15 +16,22 @@ use crate::args::{Acks, E2eArgs};
 use crate::book::Book;
 use crate::client::Conn;
 use crate::fetcher::{Fetcher, Range};
+use crate::group::{self, Kept, Positions};
 use crate::load::{self, Job, LoadClient, Outcome, Site};
+use crate::plan::Assignment;
 use crate::produce::{Batches, senders};
 use crate::reactor::{Client, Next};
-use crate::report::Report;
+use crate::report::{Percentiles, Report};
 use crate::requests::Stamper;
 use crate::sender::{Sender, Source, groups};
 use crate::stamp::{Reading, STAMP_BYTES, Stamp};
-use crate::stats::{Counters, Kind, Window};
+use crate::stats::{Counters, Kind, Window, histogram};
 use crate::walk;
+
+/// How often a consumer that waits for a backlog looks whether it is there.
+const BACKLOG_LOOK: Duration = Duration::from_millis(10);
+/// Consumers have caught up when not more than one in so many records is still to be read.
+const CAUGHT_UP_SHARE: u64 = 1000;
 
 /// Runs `e2e`.
 pub fn run(args: &E2eArgs) -> Result<Report, String> {
@@ -49,11 +57,13 @@ pub fn measure(args: &E2eArgs, stamped: bool) -> Result<(Report, Outcome), Strin
         args,
         batches: &batches,
         run: stamped.then_some(run),
+        keepers: Mutex::default(),
     };
     let (mut report, mut outcome) = load::run(&args.topic, &args.load, &job)?;
     batches.describe(&args.send, &mut report);
     report.count("consumers", u64::from(args.fanout));
     job.judge(&mut report, &mut outcome);
+    job.judge_groups(&mut report);
     Ok((report, outcome))
 }
 
@@ -62,6 +72,8 @@ struct E2eJob<'a> {
     batches: &'a Batches,
     /// The run, if records carry their identity.
     run: Option<u64>,
+    /// Threads of group members.
+    keepers: Mutex<Vec<JoinHandle<Kept>>>,
 }
 
 impl E2eJob<'_> {
@@ -69,6 +81,68 @@ impl E2eJob<'_> {
         match self.run {
             Some(_) => Kind::EndToEnd,
             None => Kind::Fetch,
+        }
+    }
+
+    /// Lets the members of a consumer join, one per assignment, if it is to be a group; gives where
+    /// each is told what to commit.
+    fn join(
+        &self,
+        site: &Site,
+        consumer: u32,
+        assignments: &[Assignment],
+    ) -> Result<Vec<Option<Positions>>, String> {
+        let Some(name) = &self.args.group else {
+            return Ok(vec![None; assignments.len()]);
+        };
+        let shares: Vec<Vec<usize>> = assignments.iter().map(|a| a.slots.clone()).collect();
+        let (topic, name) = (&self.args.topic, format!("{name}-{consumer}"));
+        let timeout = Duration::from_secs(topic.timeout);
+        let members = group::join_all(&topic.bootstrap, timeout, &name, &site.layout, &shares)?;
+        let every = Duration::from_millis(self.args.commit_ms.into());
+        let mut keepers = self
+            .keepers
+            .lock()
+            .expect("nothing panics while it is held");
+        let mut positions = vec![None; shares.len()];
+        for member in members {
+            // The leader gives the shares out as they are, but to whom which is its own business.
+            let at = shares.iter().position(|share| *share == member.slots);
+            let at = at.ok_or("the group's leader made other shares")?;
+            let place = Positions::default();
+            positions[at] = Some(Arc::clone(&place));
+            keepers.push(member.keep(place, every, Arc::clone(&site.counters)));
+        }
+        Ok(positions)
+    }
+
+    /// Waits until the members have left, and tells how they did.
+    fn judge_groups(&self, report: &mut Report) {
+        let keepers = self
+            .keepers
+            .lock()
+            .map(|mut keepers| std::mem::take(&mut *keepers));
+        let keepers = keepers.expect("nothing panics while it is held");
+        if keepers.is_empty() {
+            return;
+        }
+        report.count("group_members", keepers.len() as u64);
+        let mut commits = histogram();
+        for keeper in keepers {
+            let Ok(kept) = keeper.join() else {
+                report.fail(String::from("a group member panicked"));
+                continue;
+            };
+            commits
+                .add(&kept.commits)
+                .expect("histograms of one shape add");
+            if let Some(error) = kept.failure {
+                report.fail(format!("a group member: {error}"));
+            }
+        }
+        report.latency("commit_latency", Percentiles::of(&commits));
+        if commits.is_empty() {
+            report.fail(String::from("no member committed anything"));
         }
     }
 
@@ -83,6 +157,15 @@ impl E2eJob<'_> {
         report.count("records_lost", lost);
         if self.run.is_some() {
             report.count("records_again_or_out_of_order", late);
+        }
+        if self.args.backlog_bytes > 0 {
+            report.count("backlog_bytes", self.args.backlog_bytes);
+            match outcome.counters.catch_up() {
+                Some(time) => report.number("backlog_caught_up_s", time.as_secs_f64()),
+                None => report.warn(String::from(
+                    "the consumers did not catch up with the backlog",
+                )),
+            }
         }
         outcome.lost = lost;
         if lost > 0 && self.args.send.acks != Acks::None {
@@ -143,11 +226,13 @@ impl Job for E2eJob<'_> {
             },
         )?;
         let mut parties: Vec<(Conn, Party)> = Vec::new();
-        for _ in 0..self.args.fanout {
-            // With more connections than partitions some would read the same ones.
-            let connections = self.args.consumer_connections.min(ends.len() as u32);
-            for assignment in site.assign(connections) {
-                let conn = site.connect(&assignment)?;
+        // With more connections than partitions some would read the same ones.
+        let connections = self.args.consumer_connections.min(ends.len() as u32);
+        for consumer in 0..self.args.fanout {
+            let assignments = site.assign(connections);
+            let positions = self.join(site, consumer, &assignments)?;
+            for (assignment, positions) in assignments.iter().zip(positions) {
+                let conn = site.connect(assignment)?;
                 let range = |slot: usize| Range {
                     slot,
                     first: ends[slot].1,
@@ -156,7 +241,11 @@ impl Job for E2eJob<'_> {
                 };
                 let ranges = assignment.slots.iter().map(|&slot| range(slot)).collect();
                 let fetcher = Fetcher::new(&conn, &site.layout, &self.args.fetch, ranges)?;
-                parties.push((conn, Party::Reader(Reader::new(fetcher, self.run, site))));
+                let mut reader = Reader::new(fetcher, self.run, site);
+                reader.backlog = (self.args.backlog_bytes > 0)
+                    .then_some((self.args.backlog_bytes, self.args.fanout.into()));
+                reader.positions = positions;
+                parties.push((conn, Party::Reader(reader)));
             }
         }
         let senders = senders
@@ -218,6 +307,10 @@ impl Client for Party {
 pub struct Reader {
     fetcher: Fetcher,
     asked: Option<Instant>,
+    /// Bytes to let pile up before the first fetch, and readers of everything: until it is read.
+    backlog: Option<(u64, u64)>,
+    /// Where a group member finds what to commit.
+    positions: Option<Positions>,
     arrivals: Option<Arrivals>,
     window: Option<Window>,
     counters: Arc<Counters>,
@@ -228,6 +321,8 @@ impl Reader {
         Self {
             fetcher,
             asked: None,
+            backlog: None,
+            positions: None,
             arrivals: run.map(Arrivals::new),
             window: None,
             counters: Arc::clone(&site.counters),
@@ -240,6 +335,15 @@ impl Reader {
         }
         if self.fetcher.is_waiting() {
             return Next::Answer;
+        }
+        if self.asked.is_none()
+            && let Some((bytes, _)) = self.backlog
+        {
+            let has_piled_up = self.counters.sample(Kind::Produce).bytes >= bytes;
+            if !has_piled_up && !self.counters.closed() {
+                return Next::At(now + BACKLOG_LOOK);
+            }
+            self.counters.catching_up(false, now);
         }
         self.asked = Some(now);
         self.fetcher
@@ -270,7 +374,28 @@ impl Reader {
                 book.latency(Kind::Fetch, asked, now);
             }
         }
+        if let Some(positions) = &self.positions {
+            let mut positions = positions.lock().expect("nothing panics while it is held");
+            positions.extend(self.fetcher.positions());
+        }
+        self.look_whether_caught_up(now);
         Ok(())
+    }
+
+    fn look_whether_caught_up(&mut self, now: Instant) {
+        let Some((_, fanout)) = self.backlog else {
+            return;
+        };
+        let kind = match self.arrivals {
+            Some(_) => Kind::EndToEnd,
+            None => Kind::Fetch,
+        };
+        let sent = self.counters.sample(Kind::Produce).records * fanout;
+        // What comes in meanwhile is always a little ahead.
+        if self.counters.sample(kind).records >= sent - sent / CAUGHT_UP_SHARE {
+            self.counters.catching_up(true, now);
+            self.backlog = None;
+        }
     }
 }
 

@@ -85,6 +85,11 @@ impl Fetcher {
         self.ranges.iter().all(|range| range.at >= range.end)
     }
 
+    /// Offset of the next record wanted, by slot.
+    pub fn positions(&self) -> impl Iterator<Item = (usize, i64)> + '_ {
+        self.ranges.iter().map(|range| (range.slot, range.at))
+    }
+
     /// Begins again with the first offsets.
     pub fn rewind(&mut self) {
         for range in &mut self.ranges {

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use crate::args::{LoadArgs, TopicArgs};
 use crate::book::Book;
 use crate::client::{Cluster, Conn, EARLIEST, LATEST, list_offsets};
+use crate::environment;
 use crate::layout::{self, Layout};
 use crate::plan::{Assignment, assign};
 use crate::procfs::{self, Usage};
@@ -143,6 +144,7 @@ pub fn run<J: Job>(
         clients.push((socket, client));
     }
     let connections = clients.len();
+    let environment = environment::describe(&mut site.cluster, load);
     let seconds = Duration::from_secs;
     let window = Window::new(
         seconds(load.warmup),
@@ -177,11 +179,15 @@ pub fn run<J: Job>(
             topics => format!("{} topics, {partitions} partitions", topics.len()),
         },
     );
+    if load.warmup > 0 {
+        report.count("warmup_s", load.warmup);
+    }
     report.text(
         "generator",
         format!("{connections} connections, {threads} threads"),
     );
     let outcome = crate::summary::sum_up(&mut report, job, &measured?, &worked, &site.counters);
+    report.section("environment", environment);
     report.timeline(&timeline, job.kinds(), &window);
     if let Some(path) = &load.hdr_log {
         crate::hdrlog::write(path, &timeline, job.kinds(), &window)?;
@@ -293,21 +299,38 @@ impl<J: Job> Watch<'_, J> {
     fn run(&self, workers: &[Worker]) -> Result<Measured, String> {
         let result = self.measure(workers);
         self.counters.close();
-        let limit = if self.window.open {
-            DRAIN_MAX
-        } else {
-            self.patience
-        };
-        let until = Instant::now() + limit;
-        while result.is_ok()
-            && Instant::now() < until
-            && !self.job.is_drained(self.counters)
-            && !self.counters.stopped()
-        {
-            std::thread::sleep(LOOK);
+        if result.is_ok() {
+            self.drain();
         }
         self.counters.stop();
         result
+    }
+
+    /// Waits for what was begun: in open loop a while for answers, and for readers as long as they
+    /// get on; in closed loop until all is there. Never longer than for one answer.
+    fn drain(&self) {
+        let begun = Instant::now();
+        let (mut read, mut moved) = (self.records(), begun);
+        while !self.job.is_drained(self.counters)
+            && !self.counters.stopped()
+            && begun.elapsed() < self.patience.max(DRAIN_MAX)
+            && (!self.window.open || moved.elapsed() < DRAIN_MAX)
+        {
+            std::thread::sleep(LOOK);
+            if self.window.open && begun.elapsed() >= DRAIN_MAX {
+                self.counters.expire();
+            }
+            let now_read = self.records();
+            if now_read != read {
+                (read, moved) = (now_read, Instant::now());
+            }
+        }
+    }
+
+    /// Records of all kinds so far.
+    fn records(&self) -> u64 {
+        let samples = self.counters.samples();
+        samples.iter().map(|sample| sample.records).sum()
     }
 
     fn measure(&self, workers: &[Worker]) -> Result<Measured, String> {

@@ -95,6 +95,11 @@ impl Report {
         }
     }
 
+    /// What was run.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// Gives it another title.
     pub fn retitle(&mut self, title: &str) {
         title.clone_into(&mut self.title);

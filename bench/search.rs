@@ -14,6 +14,8 @@ use crate::units::count_text;
 
 /// Runs at most; each halves what is not known.
 const TRIALS_MAX: usize = 14;
+/// Share of the rate it begins with below which the search gives up.
+const FLOOR_SHARE: f64 = 0.01;
 /// Pause after a run that was too fast, for the broker to get over it.
 const REST: Duration = Duration::from_secs(1);
 
@@ -24,12 +26,23 @@ struct Bracket {
     good: f64,
     /// Lowest rate that was not.
     bad: f64,
+    /// Nothing is sought below this.
+    floor: f64,
 }
 
 impl Bracket {
+    /// Nothing is known but that `bad` is too much.
+    fn below(bad: f64) -> Self {
+        Self {
+            good: 0.0,
+            bad,
+            floor: bad * FLOOR_SHARE,
+        }
+    }
+
     /// The rate to try next; `None` when the answer is known to within `precision`.
     fn next(&self, precision: f64) -> Option<f64> {
-        let wide = self.bad - self.good > precision * self.bad;
+        let wide = self.bad - self.good > precision * self.bad && self.bad > self.floor;
         wide.then_some((self.good + self.bad) / 2.0)
     }
 
@@ -60,7 +73,7 @@ pub fn run(args: &SearchArgs) -> Result<Report, String> {
         Some(rate) => rate,
         None => closed_loop_rate(&args.e2e)?,
     };
-    let mut bracket = Bracket { good: 0.0, bad };
+    let mut bracket = Bracket::below(bad);
     let mut trials: Vec<Trial> = Vec::new();
     while let Some(rate) = bracket
         .next(args.precision)
@@ -177,10 +190,7 @@ mod tests {
 
     #[test]
     fn bisection_ends_at_the_highest_good_rate() {
-        let mut bracket = Bracket {
-            good: 0.0,
-            bad: 1000.0,
-        };
+        let mut bracket = Bracket::below(1000.0);
         let mut trials = 0;
         while let Some(rate) = bracket.next(0.01) {
             bracket.note(rate, rate <= 640.0);
@@ -188,6 +198,12 @@ mod tests {
         }
         assert!((633.0..=640.0).contains(&bracket.good), "{bracket:?}");
         assert!(trials <= 8, "{trials}");
+        // Where nothing is good the search gives up.
+        let mut hopeless = Bracket::below(1000.0);
+        while let Some(rate) = hopeless.next(0.01) {
+            hopeless.note(rate, false);
+        }
+        assert!(hopeless.good == 0.0 && hopeless.bad > 1.0, "{hopeless:?}");
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Sender {
         if self.done {
             return Next::Done;
         }
-        if self.counters.stopped() {
+        if self.counters.expired() {
             return self.wind_up(book, now);
         }
         if self.counters.closed() && self.pace.is_none() {

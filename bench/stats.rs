@@ -1,6 +1,7 @@
 //! What is counted while the load runs: counters that all threads add to and the
 //! display reads, the window in which latencies count, and the shape of histograms.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +45,10 @@ pub struct Counters {
     /// Records that came again or out of order.
     late: AtomicU64,
     senders: AtomicUsize,
+    /// When consumers that waited for a backlog began to read it, and when they were done.
+    catch_up: Mutex<(Option<Instant>, Option<Instant>)>,
     closed: AtomicBool,
+    expired: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -102,6 +106,25 @@ impl Counters {
         self.late.load(Ordering::Relaxed)
     }
 
+    /// Consumers begin to read what has piled up, or have read it all. The first time counts.
+    pub fn catching_up(&self, done: bool, now: Instant) {
+        let mut times = self
+            .catch_up
+            .lock()
+            .expect("nothing panics while it is held");
+        let time = if done { &mut times.1 } else { &mut times.0 };
+        time.get_or_insert(now);
+    }
+
+    /// How long catching up took; `None` if it did not come to its end.
+    pub fn catch_up(&self) -> Option<Duration> {
+        let times = self
+            .catch_up
+            .lock()
+            .expect("nothing panics while it is held");
+        Some(times.1?.saturating_duration_since(times.0?))
+    }
+
     /// One more client has something to send.
     pub fn sender_added(&self) {
         self.senders.fetch_add(1, Ordering::Relaxed);
@@ -125,6 +148,16 @@ impl Counters {
     /// Whether nothing new falls due.
     pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// What was due and has not been answered by now is given up.
+    pub fn expire(&self) {
+        self.expired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether senders are to give up what they wait for.
+    pub fn expired(&self) -> bool {
+        self.expired.load(Ordering::Relaxed) || self.stopped()
     }
 
     /// Asks the workers to end.

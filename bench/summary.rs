@@ -100,6 +100,8 @@ fn generator(report: &mut Report, worked: &[Worked]) {
         .filter_map(|w| Some(w.cpu?.as_secs_f64() / w.wall.as_secs_f64().max(1e-9)))
         .fold(0.0, f64::max);
     report.number("generator_busiest_thread", busiest);
+    // What the generator could do if the broker were not in the way.
+    report.number("generator_headroom", 1.0 / busiest.max(1e-3));
     if busiest > SATURATED {
         report.warn(format!(
             "a generator thread was busy for {:.0} % of the time: the broker may be faster than \

@@ -14,7 +14,7 @@ use millrace::base::{Rng, crc};
 use millrace::record::{BatchBuilder, Codec, HEADER_LEN};
 
 pub use self::keys::{KeyOrder, Keys};
-pub use self::values::{Content, Sizes, read_lines};
+pub use self::values::{Content, Sizes, read_lines, read_whole};
 
 /// Where the header of a batch has its checksum, and where what it covers begins.
 const CRC_AT: Range<usize> = 17..21;

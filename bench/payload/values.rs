@@ -128,6 +128,12 @@ pub fn read_lines(path: &Path) -> Result<Content, String> {
     Ok(Content::Lines(lines))
 }
 
+/// A file as the only value.
+pub fn read_whole(path: &Path) -> Result<Content, String> {
+    let value = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Content::Lines([Bytes::from(value)].into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

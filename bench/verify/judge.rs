@@ -373,3 +373,7 @@ fn sent_in<'a>(stream: &Stream<'a>, sequence: u64) -> Option<&'a Batch> {
 #[cfg(test)]
 #[path = "judge_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "seeded_tests.rs"]
+mod seeded_tests;

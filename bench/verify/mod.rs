@@ -36,6 +36,9 @@ use crate::stamp::STAMP_BYTES;
 use crate::stats::histogram;
 use crate::units::count_text;
 
+/// Pause before something that failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
 /// What all parts of a run share.
 struct Setup {
     args: TopicArgs,
@@ -75,6 +78,23 @@ impl Setup {
 
     fn connect(&self) -> client::Result<Cluster> {
         Cluster::connect(&self.args.bootstrap, Duration::from_secs(self.args.timeout))
+    }
+}
+
+/// Does something again and again while it fails for a reason that passes, for as long as
+/// `patience` lasts: a broker may be gone at any moment of a run, also while all is read again.
+fn patiently<T>(
+    patience: Duration,
+    mut operation: impl FnMut() -> client::Result<T>,
+) -> client::Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match operation() {
+            Err(error) if error.is_retriable() && Instant::now() < deadline => {
+                std::thread::sleep(RETRY_PAUSE);
+            }
+            other => return other,
+        }
     }
 }
 
@@ -223,14 +243,12 @@ fn against(args: &VerifyArgs, path: &Path) -> Result<Report, String> {
     let (head, mut history) =
         journal::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let timeout = Duration::from_secs(args.topic.timeout);
-    let topic = Cluster::connect(&args.topic.bootstrap, timeout)
-        .and_then(|mut cluster| {
-            cluster.topic_with_leaders(
-                &head.topic,
-                Instant::now() + Duration::from_secs(args.patience),
-            )
-        })
-        .map_err(|e| e.to_string())?;
+    let patience = Duration::from_secs(args.patience);
+    let topic = patiently(patience, || {
+        Cluster::connect(&args.topic.bootstrap, timeout)?
+            .topic_with_leaders(&head.topic, Instant::now() + patience)
+    })
+    .map_err(|e| e.to_string())?;
     let setup = Setup::new(args, topic, head.run);
     let from = reading::offsets(&setup, EARLIEST).map_err(|e| e.to_string())?;
     let pass = reading::read_all(&setup, &from, "afterwards").map_err(|e| e.to_string())?;
@@ -373,4 +391,41 @@ fn tell(report: &mut Report, history: &History) {
         "NOT CLEAN"
     };
     report.text("verdict", clean);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ClientError;
+
+    fn gone() -> ClientError {
+        ClientError::NoLeader {
+            topic: String::from("t"),
+            partition: 0,
+        }
+    }
+
+    #[test]
+    fn what_passes_is_sat_out() {
+        let mut left = 3;
+        let done = patiently(Duration::from_secs(60), || {
+            left -= 1;
+            if left > 0 { Err(gone()) } else { Ok(7) }
+        });
+        assert_eq!((done.unwrap(), left), (7, 0));
+    }
+
+    #[test]
+    fn what_does_not_pass_is_told_at_once_and_patience_ends() {
+        let mut tries = 0;
+        let failed: client::Result<()> = patiently(Duration::from_secs(60), || {
+            tries += 1;
+            Err(ClientError::UnknownTopic {
+                topic: String::from("t"),
+                nearest: None,
+            })
+        });
+        assert!(failed.is_err() && tries == 1);
+        assert!(patiently::<()>(Duration::ZERO, || Err(gone())).is_err());
+    }
 }

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use millrace::record::{self, Record};
 
-use super::Setup;
 use super::pass::{PartitionPass, Pass, Value};
 use super::producer::wall_ns;
+use super::{Setup, patiently};
 use crate::client::{ClientError, Cluster, LATEST, Position, Reader, Result, list_offsets};
 use crate::stamp::{Reading, Stamp};
 use crate::stats::{histogram, record as record_latency};
@@ -19,8 +19,6 @@ use crate::stats::{histogram, record as record_latency};
 const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a fetch may wait for records that are still to come.
 const TAIL_WAIT: Duration = Duration::from_millis(200);
-/// Pause before asking for offsets again.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Reads from `from` on until the writers have finished, and then to the end: what a consumer sees
 /// while brokers come and go. Also the latency from when a record was due to when it was read.
@@ -47,20 +45,12 @@ pub fn read_all(setup: &Setup, from: &BTreeMap<i32, i64>, name: &'static str) ->
 /// Offsets of all partitions, asked until the brokers can tell.
 pub fn offsets(setup: &Setup, timestamp: i64) -> Result<BTreeMap<i32, i64>> {
     let deadline = Instant::now() + setup.patience;
-    let ask = || {
+    patiently(setup.patience, || {
         let mut cluster: Cluster = setup.connect()?;
         let topic = cluster.topic_with_leaders(&setup.topic.name, deadline)?;
         let indexes: Vec<i32> = topic.partitions.iter().map(|p| p.index).collect();
         list_offsets(&mut cluster, &topic, &indexes, timestamp)
-    };
-    loop {
-        match ask() {
-            Err(error) if error.is_retriable() && Instant::now() < deadline => {
-                std::thread::sleep(RETRY_PAUSE);
-            }
-            other => return other,
-        }
-    }
+    })
 }
 
 struct Scan<'a> {
@@ -76,7 +66,7 @@ impl<'a> Scan<'a> {
             .iter()
             .map(|(&partition, &offset)| Position { partition, offset });
         let topic = setup.topic.clone();
-        let cluster = setup.connect()?;
+        let cluster = patiently(setup.patience, || setup.connect())?;
         let reader = Reader::new(cluster, topic, positions, TAIL_WAIT, setup.patience);
         let partitions = from
             .iter()

@@ -25,7 +25,9 @@ class Mark:
         return self.ratio.median >= self.bound if self.at_least else self.ratio.median <= self.bound
 
     def text(self, value: float) -> str:
-        return f"{value * 100:.0f} %" if self.unit == "%" else f"{number(value)}x"
+        if self.unit == "%":
+            return f"{value * 100:.0f} %"
+        return f"{number(value)}x" if self.unit == "x" else f"{number(value)} {self.unit}"
 
     def row(self) -> str:
         sign = ">=" if self.at_least else "<="
@@ -67,22 +69,22 @@ def marks(results: Results) -> list[Mark]:
     found.append(Mark("broker CPU-seconds per GB fetched on the tail, against Kafka's", 1 / 2, False,
                       share(reading, results.reading_cpu(KAFKA))))
     found.append(Mark("fetch MB/s on the tail, 8 consumers, against a loopback send", 0.6, True,
-                      share(ours("fanout", "read_mb_per_s"), results.machine("loopback_send", "mb_per_s")), "%"))
+                      share(ours("fanout", "fetch_mb_per_s"), results.machine("loopback_send", "mb_per_s")), "%"))
     found.append(Mark("cold replay MB/s, against what the disk reads", 0.7, True,
                       share(ours("replay-cold", "mb_per_s"), results.machine("disk_sequential", "read_mb_per_s")), "%"))
     for percentile, bound in (("p50", 1 / 2), ("p99", 1 / 5)):
         found.append(Mark(f"end-to-end {percentile} at half of Kafka's limit, against {NAMES[KAFKA]}", bound, False,
-                          against(KAFKA, *end_to_end(results, percentile))))
+                          against(KAFKA, "e2e-equal", f"e2e_latency_{percentile}_ms")))
     found.append(Mark("p99 of a durable acknowledgement at that rate, against the median 4 KiB write + fdatasync", 3, False,
-                      share(ours("ack-equal", "latency_p99_ms"), results.machine("write_fdatasync_4k", "p50_ms"))))
+                      share(ours("e2e-equal", "latency_p99_ms"), results.machine("write_fdatasync_4k", "p50_ms"))))
     found.append(Mark("p50 of an acknowledgement, 1,000 busy partitions against 1", 2, False,
                       share(ours("busy-1000", "latency_p50_ms"), ours("busy-1", "latency_p50_ms"))))
     found.append(Mark("work per CPU-second of two broker cores against one", 1.7, True, results.scaling()))
+    seconds = results.report.get("memory", {}).get("seconds", 0)
+    crowd = f"10,000 partitions, 2,000 connections, {seconds} s"
+    found.append(Mark(f"resident memory, {crowd}", 300, False, results.memory("rss_max_mib"), "MiB"))
+    found.append(Mark(f"its growth from the first half to the second, {crowd}", 1.05, False, results.memory("growth")))
     return found
-
-
-def end_to_end(results: Results, percentile: str) -> tuple[str, str]:
-    return "ack-equal", f"latency_{percentile}_ms"
 
 
 def table(results: Results) -> str:

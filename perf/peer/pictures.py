@@ -15,13 +15,15 @@ PANELS = [
     ("Produce, MB/s", "mb_per_s", [("produce-1", "1 partition"), ("produce-16", "16"), ("produce-100", "100"), ("produce-1000", "1,000")]),
     ("Produce with compression, MB/s of values", "value_mb_per_s", [("produce-lz4", "lz4"), ("produce-zstd", "zstd")]),
     ("100-byte requests per second", "requests_per_s", [("small-1", "1 connection"), ("small-64", "64"), ("small-512", "512")]),
-    ("Read at the end of the log, MB/s", "read_mb_per_s", [("tail", "1 consumer"), ("fanout", "8 consumers")]),
+    ("Read at the end of the log, MB/s", "fetch_mb_per_s", [("tail", "1 consumer"), ("fanout", "8 consumers")]),
     ("Replay, MB/s", "mb_per_s", [("replay-warm", "just written"), ("replay-cold", "cold")]),
     ("Broker CPU-seconds per GB produced (less is better)", "broker_cpu_s_per_gb", [("produce-1", "1 partition"), ("produce-16", "16"), ("produce-100", "100")]),
 ]
-LATENCIES = [("ack-equal", "at half of Kafka's limit"), ("ack-10", "at 10 % of its own limit"), ("ack-50", "at 50 % of its own limit"),
-             ("ack-80", "at 80 % of its own limit"), ("busy-1", "one record per request, 1 partition"),
-             ("busy-1000", "one record per request, 1,000 partitions")]
+E2E, ACK = "e2e_latency", "latency"
+LATENCIES = [("e2e-equal", E2E, "end-to-end, half of Kafka's limit"), ("e2e-equal", ACK, "acknowledgement, half of Kafka's limit"),
+             ("e2e-10", E2E, "end-to-end, 10 % of its own limit"), ("e2e-50", E2E, "end-to-end, 50 % of its own limit"),
+             ("e2e-80", E2E, "end-to-end, 80 % of its own limit"), ("busy-1", ACK, "acknowledgement, 1,000 requests/s, 1 partition"),
+             ("busy-100", ACK, "the same over 100 partitions"), ("busy-1000", ACK, "the same over 1,000 partitions")]
 PERCENTILES = [("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p99_9"), ("max", "max")]
 
 
@@ -93,20 +95,20 @@ def bar_panel(drawing: Drawing, title: str, bars: list[tuple[str, str, Figure]],
 def latency(results: Results) -> str:
     """A panel per load: percentiles from left to right, milliseconds on a logarithmic scale."""
     drawing, systems = Drawing(), results.systems()
-    loads = [(workload, title) for workload, title in LATENCIES
-             if any(results.figure(system, workload, "latency_p50_ms") for system in systems)]
+    loads = [load for load in LATENCIES if any(results.figure(system, load[0], f"{load[1]}_p50_ms") for system in systems)]
     columns, panel_width, panel_height = 2, 430, 250
     rows = math.ceil(len(loads) / columns)
-    drawing.text(MARGIN, 30, "Milliseconds from the intended send to the acknowledgement", 17, weight="600")
+    drawing.text(MARGIN, 30, "Milliseconds from the intended send to the acknowledgement, or to the consumer", 17, weight="600")
     drawing.legend(systems, MARGIN, 54)
-    for index, (workload, title) in enumerate(loads):
+    for index, (workload, kind, title) in enumerate(loads):
         x, y = MARGIN + index % columns * panel_width, 80 + index // columns * panel_height
-        latency_panel(drawing, results, systems, workload, title, x, y, panel_width - 30, panel_height - 40)
+        latency_panel(drawing, results, systems, (workload, kind), title, x, y, panel_width - 30, panel_height - 40)
     return drawing.svg(MARGIN + columns * panel_width, 80 + rows * panel_height, "Latency percentiles by load and system")
 
 
-def latency_panel(drawing: Drawing, results: Results, systems, workload, title, x, y, width, height):
-    lines = {system: [results.figure(system, workload, f"latency_{key}_ms") for _, key in PERCENTILES] for system in systems}
+def latency_panel(drawing: Drawing, results: Results, systems, load, title, x, y, width, height):
+    workload, kind = load
+    lines = {system: [results.figure(system, workload, f"{kind}_{key}_ms") for _, key in PERCENTILES] for system in systems}
     lines = {system: [figure.median for figure in line] for system, line in lines.items() if all(line)}
     values = [value for line in lines.values() for value in line if value > 0]
     if not values:

@@ -53,6 +53,10 @@ class Results:
     def scaling(self) -> Figure | None:
         return Figure.of([found["ratio"] for found in self.report["scaling"] if "ratio" in found])
 
+    def memory(self, key: str) -> Figure | None:
+        value = self.report.get("memory", {}).get(key)
+        return Figure.of([value] if value else [])
+
     def tool(self, system: str, tool: str, key: str) -> Figure | None:
         found = [turn.get(system, {}).get(tool, {}).get(key) for turn in self.report["tools"]]
         return Figure.of([value for value in found if value is not None])
@@ -68,9 +72,9 @@ class Results:
         values = []
         for turn in self.report["rounds"]:
             alone, with_readers = (turn.get(system, {}).get(name, {}) for name in ("paced-alone", "paced-fanout"))
-            if "broker_cores" in alone and with_readers.get("read_mb_per_s"):
+            if "broker_cores" in alone and with_readers.get("fetch_mb_per_s"):
                 more = with_readers["broker_cores"] - alone["broker_cores"]
-                values.append(more / (with_readers["read_mb_per_s"] / 1e3))
+                values.append(more / (with_readers["fetch_mb_per_s"] / 1e3))
         return Figure.of(values)
 
 

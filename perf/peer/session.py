@@ -3,7 +3,6 @@ fails is recorded under its name while the rest goes on."""
 
 import dataclasses
 import json
-import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -125,8 +124,6 @@ class Session:
         args = [*workload.args, *self.rate(workload)]
         if workload.cold:
             return self.replay_cold(workload, args)
-        if workload.readers:
-            return self.with_readers(workload, args)
         return self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
 
     def rate(self, workload: Workload) -> list[str]:
@@ -154,29 +151,6 @@ class Session:
         self.server.evict()
         seconds = max(self.plan.seconds, 120 if self.plan.cold_bytes else 0)
         return self.generate("consume", workload.topic, args, seconds, 0, self.observe)
-
-    def with_readers(self, workload: Workload, args: list[str]) -> dict:
-        """The producer, and each consumer as a process of its own, all on the generator's core."""
-        # The readers stand at the end of the log before the producer begins, and outlast its measuring.
-        self.generate("produce", workload.topic, [*workload.args], 1, 0)
-        with tempfile.TemporaryDirectory() as folder:
-            outputs = [pathlib.Path(folder) / f"{n}.json" for n in range(workload.readers)]
-            readers = [subprocess.Popen(
-                bench(self.server, "consume", workload.topic, ["--connections", "1" if workload.readers > 1 else "4", "--mode", "tail"],
-                      self.plan.seconds, self.plan.warmup, output),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for output in outputs]
-            try:
-                result = self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
-                complaints = [reader.communicate(timeout=PATIENCE_SECONDS)[1] for reader in readers]
-                if any(reader.returncode for reader in readers):
-                    raise RuntimeError("a consumer failed: " + next(filter(None, complaints), "?")[-300:])
-                read = [json.loads(output.read_text()) for output in outputs]
-            finally:
-                for reader in readers:
-                    reader.kill()
-                    reader.wait()
-        return {**result, "readers": workload.readers, "read_mb_per_s": sum(r["mb_per_s"] for r in read),
-                "slowest_reader_mb_per_s": min(r["mb_per_s"] for r in read)}
 
     def generate(self, kind: str, topic: str, args: list[str], seconds: int, warmup: int, observe=None) -> dict:
         if "--partitions" in args:
@@ -223,8 +197,9 @@ def flatten(report: dict, args: list[str]) -> dict:
     """Numbers at one level: `latency` becomes `latency_p50_ms` and so on. Codecs are compared by what they carry."""
     flat: dict = {}
     for key, value in report.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}_{inner}": number for inner, number in value.items()}
+        if isinstance(value, dict) and key.endswith("latency"):
+            # One name for the time to the acknowledgement, whatever else a mode measures.
+            flat |= {f"{key.removeprefix('ack_')}_{inner}": number for inner, number in value.items()}
         elif key == "warnings" and value:
             flat[key] = value
         elif isinstance(value, (int, float)):
@@ -234,9 +209,9 @@ def flatten(report: dict, args: list[str]) -> dict:
     return flat
 
 
-BRIEF = [("mb_per_s", "MB/s"), ("read_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
-         ("latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"), ("seconds_to_first_ack", "s to the first ack"),
-         ("rss_idle_mib", "MiB idle"), ("broker_rss_mib", "MiB")]
+BRIEF = [("mb_per_s", "MB/s"), ("fetch_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
+         ("latency_p99_ms", "p99"), ("e2e_latency_p50_ms", "e2e p50"), ("e2e_latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"), ("seconds_to_first_ack", "s to the first ack"),
+         ("rss_idle_mib", "MiB idle"), ("rss_max_mib", "MiB at most"), ("growth", "times from the first half to the second"), ("broker_rss_mib", "MiB")]
 
 
 def brief(result: dict) -> str:

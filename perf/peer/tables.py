@@ -18,13 +18,14 @@ ROWS = [
     ("100-byte requests/s, 1 connection", "small-1", REQUESTS, True),
     ("100-byte requests/s, 64 connections", "small-64", REQUESTS, True),
     ("100-byte requests/s, 512 connections", "small-512", REQUESTS, True),
-    ("4 connections produce, 1 consumer, MB/s read", "tail", "read_mb_per_s", True),
-    (f"1 producer, {FANOUT} consumers, MB/s read", "fanout", "read_mb_per_s", True),
+    ("4 connections produce, 1 consumer, MB/s read", "tail", "fetch_mb_per_s", True),
+    (f"1 producer, {FANOUT} consumers, MB/s read", "fanout", "fetch_mb_per_s", True),
     ("replay of what was just written, MB/s", "replay-warm", MB, True),
     ("replay of cold data, MB/s", "replay-cold", MB, True),
-    *((f"acknowledgement at half of Kafka's limit, {name}, ms", "ack-equal", f"latency_{key}_ms", False)
+    *((f"end-to-end at half of Kafka's limit, {name}, ms", "e2e-equal", f"e2e_latency_{key}_ms", False)
       for name, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p99_9"))),
-    *((f"acknowledgement at {share} % of its own limit, p99, ms", f"ack-{share}", "latency_p99_ms", False) for share in (10, 50, 80)),
+    ("acknowledgement at half of Kafka's limit, p99, ms", "e2e-equal", "latency_p99_ms", False),
+    *((f"end-to-end at {share} % of its own limit, p99, ms", f"e2e-{share}", "e2e_latency_p99_ms", False) for share in (10, 50, 80)),
     *((f"{BUSY_RATE:,} requests/s over {partitions:,} partitions, p50, ms", f"busy-{partitions}", "latency_p50_ms", False)
       for partitions in (1, 100, 1000)),
     ("broker CPU-seconds per GB produced, 16 partitions", "produce-16", CPU, False),

@@ -13,13 +13,13 @@ BUSY_RATE = 1000
 FANOUT = 8
 FANOUT_RATE = 20_000  # records of 1 KiB per second
 
-THROUGHPUT, REQUESTS, LATENCY = "mb_per_s", "requests_per_s", "latency_p99_ms"
+THROUGHPUT, REQUESTS, LATENCY, READ = "mb_per_s", "requests_per_s", "latency_p99_ms", "fetch_mb_per_s"
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """One load. `topic` is made for it and deleted after it unless `keep`. `share` sends at that share of the
-    system's own limit, `equal` at half of what Kafka without fsync can do; `readers` consume what is produced."""
+    system's own limit, `equal` at half of what Kafka without fsync can do."""
 
     name: str
     title: str
@@ -30,7 +30,6 @@ class Workload:
     keep: bool = False
     share: float | None = None
     equal: bool = False
-    readers: int = 0
     cold: bool = False
     # Whether Kafka's flushing makes a difference worth its time.
     fsync_matters: bool = True
@@ -63,15 +62,17 @@ WORKLOADS = [
     load("paced-alone", "20 MB/s produced, nobody reads", LATENCY, "--partitions", "16", BULK, "--rate", str(FANOUT_RATE),
          topic="fan", keep=True, fsync_matters=False),
     load("paced-fanout", f"20 MB/s produced, {FANOUT} consumers read it", LATENCY, "--partitions", "16", BULK, "--rate", str(FANOUT_RATE),
-         topic="fan", keep=True, readers=FANOUT, fsync_matters=False),
-    load("fanout", f"1 producer as fast as it goes, {FANOUT} consumers", "read_mb_per_s", "--partitions", "16", "--connections", "1",
-         "--record-bytes", "1K", "--batch-bytes", "64K", "--in-flight", "2", topic="fan", readers=FANOUT, fsync_matters=False),
-    load("tail", "4 connections produce, 1 consumer", "read_mb_per_s", "--partitions", "16", BULK, readers=1, fsync_matters=False, quick=False),
+         "--fanout", str(FANOUT), topic="fan", kind="mixed", keep=True, fsync_matters=False),
+    load("fanout", f"1 producer as fast as it goes, {FANOUT} consumers", READ, "--partitions", "16", "--connections", "1",
+         "--record-bytes", "1K", "--batch-bytes", "64K", "--in-flight", "2", "--fanout", str(FANOUT), topic="fan", kind="mixed",
+         fsync_matters=False),
+    load("tail", "4 connections produce, 1 consumer", READ, "--partitions", "16", BULK, "--consumer-connections", "4", kind="mixed",
+         fsync_matters=False, quick=False),
     load("limit", "1 KiB in 16 KiB batches, as fast as it goes", THROUGHPUT, MEDIUM, "--in-flight", "5", topic="paced", keep=True),
-    load("ack-10", "acknowledgement at 10 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.1, quick=False),
-    load("ack-50", "acknowledgement at 50 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.5),
-    load("ack-80", "acknowledgement at 80 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", keep=True, share=0.8, quick=False),
-    load("ack-equal", "acknowledgement at half of Kafka's limit", LATENCY, MEDIUM, OPEN, topic="paced", equal=True),
+    load("e2e-10", "from due to read at 10 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", kind="e2e", keep=True, share=0.1, quick=False),
+    load("e2e-50", "from due to read at 50 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", kind="e2e", keep=True, share=0.5),
+    load("e2e-80", "from due to read at 80 % of its own limit", LATENCY, MEDIUM, OPEN, topic="paced", kind="e2e", keep=True, share=0.8, quick=False),
+    load("e2e-equal", "from due to read at half of Kafka's limit", LATENCY, MEDIUM, OPEN, topic="paced", kind="e2e", equal=True),
     busy(1), busy(100), busy(1000),
     # The last ones keep what was produced, for the replays and for the recovery.
     load("produce-16", "produce, 16 partitions", THROUGHPUT, "--partitions", "16", BULK, topic="replay", keep=True),

@@ -15,6 +15,9 @@ pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
 pub const DECODE_TAGS_MAX: usize = 256;
 /// Sparse index entries kept per segment; when full, every second one is dropped and the interval doubles.
 pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
+/// The same from an interval of 512 KiB on. A consumer reads a megabyte at a time, and is to find an
+/// indexed batch near its end: where its next fetch begins need not be searched for then.
+pub const SEGMENT_INDEX_ENTRIES_COARSE_MAX: usize = 2048;
 /// Producers whose sequence state one partition remembers; the least recently used one is forgotten.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
@@ -31,6 +34,17 @@ pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 1_000_000;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+/// Bytes that are read from disk for one connection and not sent yet.
+pub const CONN_READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
+/// The same for all connections of a shard together; past that each one has [`LOAD_BYTES_MIN`] alone.
+pub const READ_AHEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a connection may read at a time however much the others hold.
+pub const LOAD_BYTES_MIN: usize = 32 * 1024;
+/// Bytes that a shard reads at once for connections, while a flush is on its way and while none is:
+/// a flush waits in the disk's queue for what is before it.
+pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];
+/// Memory of page buffers that are gone, kept on each thread for the next ones.
+pub const PAGE_POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Slowest requests that a shard remembers, per kind of request and span of time.
 pub const SLOWEST_KEPT: usize = 16;
 /// Span of time whose slowest requests are remembered, and then those of the next one too.

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::admin::{self, Answer, Brokers, Ctx};
 use super::conns::ReplyTo;
+use super::control_compact::Compaction;
 use super::control_groups::OFFSETS_TOPIC;
 use super::control_load::Load;
 use super::front::{Front, Pending};
@@ -73,6 +74,11 @@ impl Change {
         Self { records, batch }
     }
 
+    /// The batch alone, for records that change nothing.
+    pub fn into_batch(self) -> Bytes {
+        self.batch
+    }
+
     /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
     pub fn fits(&self, owner: &Owner) -> bool {
         /// The least that a new partition takes.
@@ -111,8 +117,9 @@ pub(super) struct Control {
     pub load: Load,
     /// Who waits for the coordinator, by its token.
     pub group_calls: IdMap<u64, ReqRef>,
-    /// Appends of the coordinator that are being flushed, by control token.
-    pub group_appends: IdMap<u64, u64>,
+    /// Appends of the coordinator that are being flushed, by control token: number and partition.
+    pub group_appends: IdMap<u64, (u64, i32)>,
+    pub compaction: Compaction,
     /// The newest decided image; the published one may lag behind it by the commits in flight.
     pub image: Image,
     rng: Rng,
@@ -142,6 +149,7 @@ impl Control {
             load: Load::default(),
             group_calls: IdMap::default(),
             group_appends: IdMap::default(),
+            compaction: Compaction::default(),
             image: Image::default(),
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             tokens: 0,
@@ -171,7 +179,10 @@ impl Control {
 
     /// Whether something is still to be answered.
     pub fn is_quiet(&self) -> bool {
-        self.commits.is_empty() && self.publishing.is_empty() && self.group_appends.is_empty()
+        self.commits.is_empty()
+            && self.publishing.is_empty()
+            && self.group_appends.is_empty()
+            && self.compaction.is_quiet()
     }
 
     /// Takes a request.
@@ -379,12 +390,15 @@ impl Control {
     /// Flushes that the control shard waited for are durable.
     pub fn durable(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
         for token in std::mem::take(&mut owner.control_done) {
-            if let Some(append) = self.group_appends.remove(&token) {
+            if let Some((append, partition)) = self.group_appends.remove(&token) {
                 self.group_appended(now, append, Ok(()), owner, fx);
-            } else if self.commits.front().is_some_and(|c| c.token == token)
+                self.compact_offsets(now, partition, owner, fx);
+            } else if !self.compacted(now, token, owner)
+                && self.commits.front().is_some_and(|c| c.token == token)
                 && let Some(commit) = self.commits.pop_front()
             {
                 self.publish(commit.image, commit.then, fx);
+                self.compact_metadata(now, owner, fx);
             }
         }
     }

@@ -160,7 +160,7 @@ impl Control {
             .append_internal(now, log, batch)
             .map_err(|(code, _)| code)?;
         let token = self.token();
-        self.group_appends.insert(token, append);
+        self.group_appends.insert(token, (append, partition));
         owner.ack_after(slot, Ack::Control(token), fx);
         Ok(())
     }

@@ -194,8 +194,8 @@ type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(
 /// Feeds every record of a run of batches to `each` and returns the offset that
 /// follows, or `None` if there was no batch.
 fn for_each_record(bytes: &Bytes, each: Each<'_>) -> Result<Option<Offset>, String> {
-    /// The broker writes these batches itself, uncompressed; nothing opens to more than this.
-    const OPENED_BYTES_MAX: usize = 64 << 20;
+    /// The broker writes these batches itself, uncompressed: what could be written can be read.
+    const OPENED_BYTES_MAX: usize = i32::MAX as usize;
     let mut end = None;
     for batch in record::batches(bytes) {
         let (info, batch) = batch.map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@
 pub mod admin;
 mod conns;
 mod control;
+mod control_compact;
 mod control_groups;
 mod control_load;
 mod explain;

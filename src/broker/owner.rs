@@ -174,6 +174,37 @@ impl Owner {
         Ok(partition.slot)
     }
 
+    /// Appends batches of the broker's own at the start of a new segment. Returns the slot and the offset
+    /// of the first one; when they are durable, [`Owner::drop_before`] may drop all that is before it.
+    pub fn rewrite_internal(
+        &mut self,
+        now: Now,
+        log: LogId,
+        batches: Vec<Bytes>,
+    ) -> Result<(usize, Offset), Failure> {
+        let partition = self
+            .partitions
+            .get_mut(&log)
+            .ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
+        let (slot, first) = (partition.slot, partition.log.end_offset());
+        partition.log.roll(now, &mut self.slots[slot].store);
+        for batch in batches {
+            self.append_internal(now, log, batch)?;
+        }
+        Ok((slot, first))
+    }
+
+    /// Drops everything before an offset of one of the broker's own logs, up to its high watermark.
+    pub fn drop_before(&mut self, now: Now, log: LogId, before: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
+            let slot = &mut self.slots[partition.slot];
+            if let Err((code, why)) = partition.log.delete_records(now, before, &mut slot.store) {
+                tracing::warn!("log {log}: the records before {before} stay: {code}: {why}");
+            }
+            slot.newest = slot.newest.max(slot.store.pending_seq());
+        }
+    }
+
     /// Answers `ack` as soon as all that was appended to the slot so far is durable.
     pub fn ack_after(&mut self, slot: usize, ack: Ack, fx: &mut Fx<'_>) {
         let entry = &mut self.slots[slot];

@@ -122,6 +122,10 @@ settings! {
         millrace_cluster_id: Option<String> = None, "millrace.cluster.id", None, ANY;
         /// Cores to use, one shard on each; 0 for all.
         millrace_shards: i32 = 0, "millrace.shards", None, (0, 1024);
+        /// A log of the broker's own (the metadata, each partition of `__consumer_offsets`) that has grown
+        /// to this, and to twice what is valid in it, is compacted: what is valid is written anew, and
+        /// the rest dropped.
+        millrace_internal_compact_bytes: i64 = 4 * MIB, "millrace.internal.compact.bytes", Bytes, from(4096);
         /// The records of a compressed batch are checked when it is produced if they decompress to no
         /// more than this; 0 to leave compressed batches unopened, which saves 0.7 to 3 CPU-seconds
         /// per GB of records. Uncompressed ones are always checked.

@@ -146,6 +146,7 @@ impl Image {
                 self.set_config(resource, key, value.as_deref())?;
             }
             MetadataRecord::ProducerIds { next } => self.set_producer_ids(*next)?,
+            MetadataRecord::SnapshotBegin => *self = Self::default(),
             MetadataRecord::SnapshotEnd { version, next_log } => {
                 self.next_log = self.next_log.max(*next_log);
                 // The one below is of this record itself.
@@ -156,10 +157,10 @@ impl Image {
         Ok(())
     }
 
-    /// The records that make this image from an empty one.
+    /// The records that make this image of any other one.
     #[must_use]
     pub fn snapshot(&self) -> Vec<MetadataRecord> {
-        let mut records = Vec::new();
+        let mut records = vec![MetadataRecord::SnapshotBegin];
         let cluster = self.cluster_id.as_ref();
         records.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
         for topic in self.topics() {
@@ -368,7 +369,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_snapshot_makes_the_same_image(records in proptest::collection::vec(record(), 0..60)) {
+        fn a_snapshot_makes_the_same_image(
+            records in proptest::collection::vec(record(), 0..60),
+            others in proptest::collection::vec(record(), 0..30),
+        ) {
             let mut image = Image::default();
             for record in &records {
                 let before = image.clone();
@@ -376,7 +380,11 @@ mod tests {
                     prop_assert_eq!(&image, &before);
                 }
             }
+            // Whatever was before it in the log.
             let mut copy = Image::default();
+            for record in &others {
+                let _ = copy.replay(record);
+            }
             for record in image.snapshot() {
                 prop_assert_eq!(copy.replay(&record), Ok(()));
             }

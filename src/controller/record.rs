@@ -1,4 +1,4 @@
-//! What can happen to the metadata, one record each. Records are kept for ever,
+//! What can happen to the metadata, one record each. Records are read by later releases,
 //! so a type's number and meaning never change; see `record_codec.rs`.
 
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
@@ -39,6 +39,8 @@ pub enum MetadataRecord {
         /// The first one that was not.
         next: i64,
     },
+    /// Begins a snapshot: what is before it in the log counts no more.
+    SnapshotBegin,
     /// Ends a snapshot: what the records of a snapshot cannot say themselves.
     SnapshotEnd {
         /// [`super::Image::version`] when it was taken.

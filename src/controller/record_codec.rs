@@ -16,6 +16,7 @@ const REMOVE_TOPIC: u8 = 4;
 const CONFIG: u8 = 5;
 const PRODUCER_IDS: u8 = 6;
 const SNAPSHOT_END: u8 = 7;
+const SNAPSHOT_BEGIN: u8 = 8;
 
 /// The version of every type so far.
 const VERSION: u8 = 0;
@@ -91,6 +92,7 @@ impl MetadataRecord {
                 out.extend([PRODUCER_IDS, VERSION]);
                 put_signed(&mut out, *next);
             }
+            Self::SnapshotBegin => out.extend([SNAPSHOT_BEGIN, VERSION]),
             Self::SnapshotEnd { version, next_log } => {
                 out.extend([SNAPSHOT_END, VERSION]);
                 put_unsigned(&mut out, *version);
@@ -107,7 +109,7 @@ impl MetadataRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut fields = Fields(bytes);
         let (kind, version) = (fields.byte()?, fields.byte()?);
-        if !(CLUSTER..=SNAPSHOT_END).contains(&kind) {
+        if !(CLUSTER..=SNAPSHOT_BEGIN).contains(&kind) {
             return Err(RecordError::UnknownType(kind));
         }
         if version != VERSION {
@@ -131,6 +133,7 @@ impl MetadataRecord {
             PRODUCER_IDS => Self::ProducerIds {
                 next: fields.signed()?,
             },
+            SNAPSHOT_BEGIN => Self::SnapshotBegin,
             _ => Self::SnapshotEnd {
                 version: fields.unsigned()?,
                 next_log: fields.unsigned()?,
@@ -350,6 +353,7 @@ mod tests {
             any::<i64>().prop_map(|next| MetadataRecord::ProducerIds { next }),
             any::<(u64, u64)>()
                 .prop_map(|(version, next_log)| MetadataRecord::SnapshotEnd { version, next_log }),
+            Just(MetadataRecord::SnapshotBegin),
         ]
     }
 
@@ -399,8 +403,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[8, 0]),
-            Err(RecordError::UnknownType(8))
+            MetadataRecord::decode(&[9, 0]),
+            Err(RecordError::UnknownType(9))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

@@ -1,7 +1,7 @@
 //! All groups of this broker: finds the group of a request, keeps the timers and
 //! the appends in flight, and turns durable records into committed offsets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::join::JoinRequest;
 use super::rebalance::{Leaving, SyncRequest};
@@ -44,6 +44,10 @@ pub struct Coordinator {
     pub(super) appends: Appends,
     pub(super) rng: Rng,
     pub(super) expiry_cursor: Option<Name>,
+    /// Everything was replayed, and nothing is forgotten yet.
+    pub(super) loaded: bool,
+    /// Partitions with records that this release does not understand.
+    pub(super) foreign: BTreeSet<i32>,
 }
 
 impl Coordinator {
@@ -57,6 +61,8 @@ impl Coordinator {
             appends: Appends::default(),
             rng: Rng::new(seed),
             expiry_cursor: None,
+            loaded: false,
+            foreign: BTreeSet::new(),
         }
     }
 
@@ -222,6 +228,7 @@ impl Coordinator {
 
     /// Every record has been replayed: sessions start anew, since nobody could send heartbeats.
     pub fn loaded(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.loaded = true;
         let max_size = self.config.max_size;
         let ids: Vec<Name> = self.groups.keys().cloned().collect();
         for id in ids {
@@ -265,6 +272,7 @@ impl Coordinator {
     /// The broker goes down: everybody who waits for a rebalance is sent to find the coordinator,
     /// and the groups are forgotten. Appends in flight still get their answers.
     pub fn unload(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.loaded = false;
         let ids: Vec<Name> = self.groups.keys().cloned().collect();
         for id in ids {
             self.with_group(now, &id, out, |group, cx| {

@@ -3,7 +3,7 @@
 //!
 //! [`Coordinator`] owns the groups, the timers and the appends in flight:
 //! `coordinator.rs` takes the requests of members, `writes.rs` those that write,
-//! `replay.rs` the records. [`ClassicGroup`] is one group: `join.rs` lets members in,
+//! `replay.rs` the records, `snapshot.rs` gives those that are still valid. [`ClassicGroup`] is one group: `join.rs` lets members in,
 //! `rebalance.rs` moves it from generation to generation, `classic.rs` keeps the
 //! books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing here knows the wire: requests come as
 //! plain values with a token, and answers leave as [`Effect`]s with that token.
@@ -24,6 +24,7 @@ mod persist;
 pub mod rebalance;
 pub mod records;
 mod replay;
+mod snapshot;
 pub mod state;
 mod timers;
 pub mod writes;

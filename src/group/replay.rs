@@ -15,6 +15,20 @@ impl Coordinator {
         value: Option<&[u8]>,
         record_ms: i64,
     ) -> Result<(), RecordError> {
+        let replayed = self.replay_record(partition, key, value, record_ms);
+        if replayed.is_err() {
+            self.foreign.insert(partition);
+        }
+        replayed
+    }
+
+    fn replay_record(
+        &mut self,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        record_ms: i64,
+    ) -> Result<(), RecordError> {
         match records::parse_key(key)? {
             Key::Offset {
                 group,
@@ -37,7 +51,10 @@ impl Coordinator {
                 self.replay_group(partition, id, group);
                 Ok(())
             }
-            Key::Other(_) => Ok(()),
+            Key::Other(_) => {
+                self.foreign.insert(partition);
+                Ok(())
+            }
         }
     }
 

@@ -69,6 +69,15 @@ impl Log {
         self.append_as(Origin::Internal, now, batch, info, store)
     }
 
+    /// Begins a new segment, unless the active one is still empty: what is appended from now on can
+    /// stay when all that is there is dropped.
+    pub fn roll(&mut self, now: Now, store: &mut Store) {
+        if self.active().batches > 0 {
+            store.roll(self.id, self.end);
+            self.start_segment(self.end, now.wall_ms);
+        }
+    }
+
     fn append_as(
         &mut self,
         origin: Origin,

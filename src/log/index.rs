@@ -2,10 +2,12 @@
 //! It is bounded: when it is full every second entry goes and the interval
 //! doubles, so a small segment is indexed finely and a large one coarsely.
 
-use crate::base::limits::SEGMENT_INDEX_ENTRIES_MAX;
+use crate::base::limits::{SEGMENT_INDEX_ENTRIES_COARSE_MAX, SEGMENT_INDEX_ENTRIES_MAX};
 
 /// Bytes between two entries of a fresh index, Kafka's `index.interval.bytes`.
 const INTERVAL_BYTES_MIN: u32 = 4096;
+/// From this interval on there may be more entries.
+const INTERVAL_BYTES_COARSE: u32 = 512 * 1024;
 
 /// One indexed batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,7 @@ impl Index {
     /// Whether the entries are in order and within the bounds.
     pub(super) fn is_sound(&self) -> bool {
         self.interval >= INTERVAL_BYTES_MIN
-            && self.entries.len() < SEGMENT_INDEX_ENTRIES_MAX
+            && self.entries.len() < self.entries_max()
             && self.entries.first().is_none_or(|first| first.pos > 0)
             && self.entries.windows(2).all(|pair| {
                 pair[0].delta < pair[1].delta
@@ -68,8 +70,16 @@ impl Index {
             return;
         }
         self.entries.push(entry);
-        if self.entries.len() == SEGMENT_INDEX_ENTRIES_MAX {
+        if self.entries.len() == self.entries_max() {
             self.thin();
+        }
+    }
+
+    fn entries_max(&self) -> usize {
+        if self.interval < INTERVAL_BYTES_COARSE {
+            SEGMENT_INDEX_ENTRIES_MAX
+        } else {
+            SEGMENT_INDEX_ENTRIES_COARSE_MAX
         }
     }
 
@@ -155,6 +165,15 @@ mod tests {
             .collect();
         assert!(steps.iter().all(|step| *step == index.interval()));
         assert_eq!(index.entries()[0].pos, index.interval());
+    }
+
+    #[test]
+    fn a_gibibyte_is_indexed_every_half_mebibyte() {
+        let index = filled(1 << 14, 1 << 16);
+        assert_eq!(index.interval(), 512 * 1024);
+        assert!((1900..SEGMENT_INDEX_ENTRIES_COARSE_MAX).contains(&index.entries().len()));
+        assert!(Index::restored(index.interval(), index.entries().to_vec()).is_some());
+        assert!(Index::restored(256 * 1024, index.entries().to_vec()).is_none());
     }
 
     #[test]

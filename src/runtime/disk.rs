@@ -1,6 +1,7 @@
 //! The store files of one shard: what the store wants written goes out through the
-//! ring, with O_DIRECT; what is read comes through a second, cached descriptor, so
-//! that replays share the page cache and can be sent by sendfile.
+//! ring, with O_DIRECT, and so does what is read for connections, since a replay would
+//! only drive everything else out of the page cache, at the price of a copy. The short
+//! reads that look for a place in a log come through a cached descriptor.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -8,14 +9,17 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use super::pump::Tag;
 use super::ring::{Op, Ring};
-use crate::base::{IdMap, StoreId};
-use crate::broker::{Input, ReadId};
+use super::send::Range;
+use crate::base::limits::{LOAD_BYTES_MIN, LOADS_IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
+use crate::base::{IdMap, PageBuf, StoreId};
+use crate::broker::{ConnId, Input, ReadId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
 /// Disk space is reserved this much ahead of the first write beyond what is reserved.
@@ -27,9 +31,8 @@ const BACKGROUND_MAX: [usize; 2] = [2, 8];
 pub struct CachedFile {
     /// Without O_DIRECT.
     pub file: File,
-    /// Whether writes leave the page cache alone, so that pages a socket still refers to keep
-    /// their content when their place on the disk is written anew.
-    pub written_direct: bool,
+    /// With O_DIRECT, if the filesystem has it.
+    direct: Option<File>,
 }
 
 /// The readable side of every store of the node: a reply may hold ranges of any, since requests
@@ -138,7 +141,13 @@ impl StoreFile {
     pub fn publish(&self, path: &Path, files: &CachedFiles) -> io::Result<()> {
         let file = CachedFile {
             file: File::open(path)?,
-            written_direct: self.direct,
+            direct: self
+                .direct
+                .then(|| {
+                    let mut options = OpenOptions::new();
+                    options.read(true).custom_flags(libc::O_DIRECT).open(path)
+                })
+                .transpose()?,
         };
         if let Some(slot) = files.0.get(usize::from(self.id.0)) {
             let _ = slot.set(file);
@@ -217,11 +226,40 @@ struct JoinedRead {
     failed: Option<DiskError>,
 }
 
+/// Memory that was read for a connection; counts as long as somebody has a slice of it.
+struct Loaded {
+    pages: PageBuf,
+    held: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Loaded {
+    fn as_ref(&self) -> &[u8] {
+        self.pages.as_bytes()
+    }
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.pages.len(), Ordering::Relaxed);
+    }
+}
+
+/// What a read counts in the disk's queue: a short one takes its time too.
+fn load_cost(len: usize) -> usize {
+    len.max(LOAD_BYTES_MIN)
+}
+
 /// The store files a shard writes, and all that it reads.
 pub struct Disk {
     cached: Arc<CachedFiles>,
     stores: IdMap<StoreId, State>,
     reads: IdMap<ReadId, JoinedRead>,
+    /// Cost of the reads for connections that are on their way.
+    loading: usize,
+    /// Bytes read for connections that are not sent yet.
+    held: Arc<AtomicUsize>,
+    /// Connections that wait until fewer reads are on their way.
+    waiting: VecDeque<ConnId>,
 }
 
 impl Disk {
@@ -232,6 +270,9 @@ impl Disk {
             cached,
             stores: IdMap::default(),
             reads: IdMap::default(),
+            loading: 0,
+            held: Arc::default(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -248,10 +289,68 @@ impl Disk {
         self.stores.insert(state.file.id, state);
     }
 
-    /// The readable file of any store of the node.
-    #[must_use]
-    pub fn cached(&self, store: StoreId) -> Option<&CachedFile> {
-        self.cached.get(store)
+    /// How many bytes a connection may read now. If there is nothing in flight for it, `still`, it may
+    /// always read something, if not at once: then [`Disk::next_waiting`] will name it.
+    pub fn may_load(&mut self, conn: ConnId, still: bool) -> usize {
+        let idle = self.stores.values().all(|state| state.foreground == 0);
+        let room = LOADS_IN_FLIGHT_BYTES_MAX[usize::from(idle)].saturating_sub(self.loading);
+        if room < LOAD_BYTES_MIN {
+            if still && !self.waiting.contains(&conn) {
+                self.waiting.push_back(conn);
+            }
+            return 0;
+        }
+        let held = self.held.load(Ordering::Relaxed) + self.loading;
+        let memory = READ_AHEAD_BYTES_MAX.saturating_sub(held);
+        let least = if still { LOAD_BYTES_MIN } else { 0 };
+        room.min(memory.max(least))
+    }
+
+    /// Reads the blocks of a range, for a connection that knows it as `id`.
+    ///
+    /// # Errors
+    /// There is no such store.
+    pub fn load(
+        &mut self,
+        conn: ConnId,
+        id: u64,
+        range: &Range,
+        ring: &mut Ring<Tag>,
+    ) -> io::Result<()> {
+        let file = self
+            .cached
+            .get(range.store)
+            .ok_or(io::ErrorKind::NotFound)?;
+        let fd = file.direct.as_ref().unwrap_or(&file.file).as_raw_fd();
+        let pages = PageBuf::stale(range.in_block() + range.len);
+        self.loading += load_cost(pages.len());
+        let pos = range.pos - range.in_block() as u64;
+        ring.push(Tag::Load(conn, id), Op::Load { fd, pos, pages });
+        Ok(())
+    }
+
+    /// A read for a connection has ended: what was read, from the beginning of its first block on.
+    pub fn on_loaded(&mut self, op: Op, result: Result<usize, i32>) -> io::Result<Bytes> {
+        let Op::Load { pages, .. } = op else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        self.loading -= load_cost(pages.len());
+        let read = result.map_err(io::Error::from_raw_os_error)?;
+        self.held.fetch_add(pages.len(), Ordering::Relaxed);
+        let held = Arc::clone(&self.held);
+        let blocks = Bytes::from_owner(Loaded { pages, held });
+        Ok(blocks.slice(..read.min(blocks.len())))
+    }
+
+    /// Bytes read for connections that are not sent yet.
+    #[cfg(test)]
+    pub fn held_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// A connection that may try again, after a read has ended.
+    pub fn next_waiting(&mut self) -> Option<ConnId> {
+        self.waiting.pop_front()
     }
 
     /// Starts an operation of the store's.
@@ -370,11 +469,20 @@ fn settle(
     Some(match (op, result) {
         (_, Err(errno)) => Err(DiskError { errno }),
         (Op::Write { data, .. }, Ok(0)) if !data.is_empty() => Err(DiskError { errno: libc::EIO }),
-        (Op::Write { fd, pos, data }, Ok(n)) if n < data.len() => {
+        (
+            Op::Write {
+                fd,
+                pos,
+                data,
+                through,
+            },
+            Ok(n),
+        ) if n < data.len() => {
             let op = Op::Write {
                 fd,
                 pos: pos + n as u64,
                 data: data.slice(n..),
+                through,
             };
             ring.push(Tag::Disk(tag), op);
             return None;
@@ -475,7 +583,17 @@ impl State {
                 pos,
                 data,
                 background,
-            } => (id, background, Op::Write { fd, pos, data }),
+                through,
+            } => (
+                id,
+                background,
+                Op::Write {
+                    fd,
+                    pos,
+                    data,
+                    through,
+                },
+            ),
             DiskOp::Sync { id, background } => (id, background, Op::DataSync { fd }),
         };
         if background {

@@ -24,6 +24,7 @@ fn write(id: u64, pos: u64, background: bool) -> DiskOp {
         pos,
         data: block(id as u8),
         background,
+        through: false,
     }
 }
 
@@ -49,7 +50,7 @@ impl Bench {
         Self {
             _dir: dir,
             disk,
-            ring: Ring::new(None).expect("a ring"),
+            ring: Ring::new().expect("a ring"),
             inputs: VecDeque::new(),
         }
     }
@@ -190,6 +191,7 @@ fn a_failed_write_is_reported_and_not_retried() {
         pos: 512,
         data: Bytes::from_static(b"neither aligned nor a block"),
         background: false,
+        through: false,
     };
     bench.disk.perform(STORE, crooked, &mut bench.ring);
     match bench.inputs(1).pop() {

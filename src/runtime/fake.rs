@@ -67,6 +67,7 @@ pub fn format_store(id: StoreId, _settings: StoreConfig, _seed: u64) -> (StoreSl
         pos: 0,
         data: pages.freeze(),
         background: false,
+        through: false,
     };
     (
         StoreSlot(id),
@@ -195,6 +196,7 @@ impl Shard {
                     pos,
                     data,
                     background: frame.len() > 9,
+                    through: false,
                 };
                 let sync = DiskOp::Sync {
                     id,

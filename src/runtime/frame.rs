@@ -3,15 +3,15 @@
 //! not on sockets.
 //!
 //! A claimed length costs nothing: memory grows with the bytes that arrive. Small
-//! frames come out of a receive buffer that all connections of a shard share; the
-//! rest of a large one is received straight into the buffer that becomes the frame.
+//! frames are copied out of a buffer of somebody else's; the rest of a large one is
+//! received straight into the memory that becomes the frame, which is not zeroed first.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// How much of a large frame is made room for at a time. Also the most that one receive zeroes
-/// beforehand, so it is sized to stay in a core's cache.
+/// How much of a large frame is made room for at a time, and so received at a time: one connection
+/// does not keep the core for long.
 pub const STEP_BYTES: usize = 256 * 1024;
 
 /// The length prefix of a frame that cannot be one.
@@ -60,9 +60,10 @@ pub struct FrameReader {
     prefix_len: usize,
     /// Length of the frame being received; meaningful while `prefix_len` is 4.
     want: usize,
+    /// What is here of the frame being received.
     body: Vec<u8>,
-    /// Bytes of `body` that are received; the rest is zeroed room.
-    filled: usize,
+    /// Length of `body` while it is lent.
+    lent: Option<usize>,
     ready: VecDeque<Bytes>,
     frames: u64,
 }
@@ -77,7 +78,7 @@ impl FrameReader {
             prefix_len: 0,
             want: 0,
             body: Vec::new(),
-            filled: 0,
+            lent: None,
             ready: VecDeque::new(),
             frames: 0,
         }
@@ -88,6 +89,7 @@ impl FrameReader {
     /// # Errors
     /// A length that is not positive or too large; the connection is of no further use.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), BadFrame> {
+        debug_assert!(self.lent.is_none(), "received in two ways at once");
         while !bytes.is_empty() {
             if self.prefix_len < 4 {
                 let n = bytes.len().min(4 - self.prefix_len);
@@ -99,15 +101,13 @@ impl FrameReader {
                 }
                 continue;
             }
-            let n = bytes.len().min(self.want - self.filled);
-            if self.filled == 0 && n == self.want {
+            let n = bytes.len().min(self.missing());
+            if n == self.want {
                 self.ready.push_back(Bytes::copy_from_slice(&bytes[..n]));
                 self.next_frame();
             } else {
-                self.body.truncate(self.filled);
                 self.reserve(n);
                 self.body.extend_from_slice(&bytes[..n]);
-                self.filled += n;
                 self.finish_if_full();
             }
             bytes = &bytes[n..];
@@ -121,38 +121,37 @@ impl FrameReader {
         if self.prefix_len < 4 {
             0
         } else {
-            self.want - self.filled
+            self.want - self.received()
         }
     }
 
     /// Bytes of the frame being received that are here.
     #[must_use]
     pub fn received(&self) -> usize {
-        self.filled
+        self.lent.unwrap_or(self.body.len())
     }
 
-    /// Whether a frame, or its length, is half received.
-    #[must_use]
-    pub fn in_frame(&self) -> bool {
-        self.prefix_len > 0
-    }
-
-    /// Room to receive the next bytes of a large frame into, at most [`STEP_BYTES`] of it; to be
-    /// followed by [`FrameReader::filled`].
-    pub fn room(&mut self) -> &mut [u8] {
+    /// Gives away the memory of the frame being received, with room for so many more bytes of it, at
+    /// most [`STEP_BYTES`]. To be followed by [`FrameReader::give_back`].
+    pub fn lend(&mut self) -> (Vec<u8>, usize) {
         let n = self.missing().min(STEP_BYTES);
-        if self.body.len() < self.filled + n {
-            self.reserve(n);
-            self.body.resize(self.filled + n, 0);
-        }
-        &mut self.body[self.filled..]
+        self.reserve(n);
+        self.lent = Some(self.body.len());
+        (std::mem::take(&mut self.body), n)
     }
 
-    /// `n` bytes were received into [`FrameReader::room`].
-    pub fn filled(&mut self, n: usize) {
-        self.filled += n;
-        debug_assert!(self.filled <= self.body.len() && self.filled <= self.want);
+    /// Takes back what [`FrameReader::lend`] gave, with the received bytes appended.
+    pub fn give_back(&mut self, body: Vec<u8>) {
+        debug_assert!(self.lent.is_some_and(|n| n <= body.len()) && body.len() <= self.want);
+        self.lent = None;
+        self.body = body;
         self.finish_if_full();
+    }
+
+    /// Whether there is a whole frame.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// The next whole frame.
@@ -174,7 +173,7 @@ impl FrameReader {
     /// Makes room for `n` more bytes. Doubling keeps the copies of a growing frame within its
     /// length; the frame's own length bounds it, so that a finished one wastes nothing.
     fn reserve(&mut self, n: usize) {
-        let needed = self.filled + n;
+        let needed = self.body.len() + n;
         if self.body.capacity() < needed {
             let capacity = (needed * 2).max(STEP_BYTES).min(self.want);
             self.body.reserve_exact(capacity - self.body.len());
@@ -182,9 +181,8 @@ impl FrameReader {
     }
 
     fn finish_if_full(&mut self) {
-        if self.filled == self.want {
-            let mut body = std::mem::take(&mut self.body);
-            body.truncate(self.filled);
+        if self.body.len() == self.want {
+            let body = std::mem::take(&mut self.body);
             self.ready.push_back(body.into());
             self.next_frame();
         }
@@ -193,7 +191,6 @@ impl FrameReader {
     fn next_frame(&mut self) {
         self.prefix_len = 0;
         self.want = 0;
-        self.filled = 0;
         self.frames += 1;
     }
 }
@@ -213,7 +210,7 @@ mod tests {
         out
     }
 
-    /// Feeds `bytes` in pieces of the given sizes, through `room` where `direct` says so.
+    /// Feeds `bytes` in pieces of the given sizes, through `lend` where `direct` says so.
     fn run(bytes: &[u8], cuts: &[(usize, bool)]) -> Vec<Bytes> {
         let mut reader = FrameReader::new(1 << 20);
         let mut rest = bytes;
@@ -223,10 +220,11 @@ mod tests {
                 break;
             }
             if direct && reader.missing() > 0 {
-                let room = reader.room();
-                let n = cut.clamp(1, room.len()).min(rest.len());
-                room[..n].copy_from_slice(&rest[..n]);
-                reader.filled(n);
+                let (mut body, room) = reader.lend();
+                let n = cut.clamp(1, room).min(rest.len());
+                assert!(body.capacity() - body.len() >= n);
+                body.extend_from_slice(&rest[..n]);
+                reader.give_back(body);
                 rest = &rest[n..];
             } else {
                 let n = cut.max(1).min(rest.len());
@@ -235,7 +233,7 @@ mod tests {
             }
             out.extend(std::iter::from_fn(|| reader.pop()));
         }
-        assert!(!reader.in_frame(), "the stream ended between frames");
+        assert_eq!(reader.prefix_len, 0, "the stream ended between frames");
         out
     }
 
@@ -277,8 +275,9 @@ mod tests {
         let mut growths = 0;
         let mut capacity = 0;
         while reader.missing() > 0 {
-            let n = reader.room().len();
-            reader.filled(n);
+            let (mut body, room) = reader.lend();
+            body.resize(body.len() + room, 7);
+            reader.give_back(body);
             if reader.body.capacity() != capacity {
                 capacity = reader.body.capacity();
                 growths += 1;

@@ -3,21 +3,26 @@
 //! Kafka, so that it can be rewritten in days.
 //!
 //! `server` starts one `thread` per core; each runs one `pump`, which alone holds the
-//! shard. `conn` reads requests (glommio), `send` and `disk` act through `ring`
-//! (a second ring of our own), `mesh` connects the shards.
+//! shard. `accept`, `receive`, `send` and `disk` act through its `ring`; `mesh` connects
+//! the shards.
 
 // This is where the real world is allowed.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod accept;
+mod batch;
+mod budget;
 pub mod conn;
 mod direct;
 pub mod disk;
 pub mod fatal;
 pub mod frame;
+mod lent;
 pub mod logging;
 pub mod mesh;
 pub mod probe;
 pub mod pump;
+pub mod receive;
 pub mod ring;
 pub mod send;
 pub mod server;

@@ -48,14 +48,16 @@ pub fn cores(wanted: usize) -> Result<Vec<usize>, Fatal> {
 /// # Errors
 /// What is missing, and how to provide it.
 pub fn system() -> Result<(), Fatal> {
-    let ring = Ring::<()>::new(None).map_err(|error| {
+    let ring = Ring::<()>::new().map_err(|error| {
         let fix = match error.raw_os_error() {
             Some(libc::EPERM) => {
                 "set sysctl kernel.io_uring_disabled=0, and in a container allow the io_uring \
                  system calls in its seccomp profile"
             }
             Some(libc::ENOMEM) => "raise the locked-memory limit (ulimit -l, LimitMEMLOCK=)",
-            Some(libc::ENOSYS) => "use Linux 5.15 or later, in a container with io_uring allowed",
+            Some(libc::ENOSYS | libc::EINVAL) => {
+                "use Linux 6.1 or later, in a container with io_uring allowed"
+            }
             _ => "see dmesg",
         };
         Fatal::new(SYSTEM, format!("io_uring is not available: {error}; {fix}"))
@@ -65,7 +67,7 @@ pub fn system() -> Result<(), Fatal> {
         return Err(Fatal::new(
             SYSTEM,
             format!(
-                "io_uring lacks {}: use Linux 5.15 or later",
+                "io_uring lacks {}: use Linux 6.1 or later",
                 missing.join(", ")
             ),
         ));
@@ -142,10 +144,21 @@ fn lock(dir: &Path) -> Result<File, Fatal> {
         Err(fs::TryLockError::Error(error)) => return Err(fail(&error)),
     }
     let pid = format!("{}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all_at(pid.as_bytes(), 0))
-        .map_err(|e| fail(&e))?;
-    Ok(file)
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.write_all_at(pid.as_bytes(), 0));
+    match written {
+        // The number only says who has the lock.
+        Err(error) if !is_full(&error) => Err(fail(&error)),
+        _ => Ok(file),
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Writes a block, makes it durable and reads it back; with O_DIRECT if the filesystem has it,
@@ -178,8 +191,14 @@ fn try_direct(dir: &Path) -> io::Result<bool> {
     let direct = match attempt(libc::O_DIRECT) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
-            attempt(0).map(|()| false)
+            match attempt(0) {
+                Err(error) if !is_full(&error) => Err(error),
+                _ => Ok(false),
+            }
         }
+        // A full disk does not keep a broker from serving what it has, and from making room: that the
+        // file could be opened says enough.
+        Err(error) if is_full(&error) => Ok(true),
         Err(error) => Err(error),
     };
     let _ = fs::remove_file(&path);

@@ -1,26 +1,23 @@
 //! The one loop of a shard: it collects what has happened, tells [`Shard`], does what
 //! the shard wants, and hands everything to the kernel at once. It alone holds the
-//! shard, and it never awaits while it is telling it something.
+//! shard and its connections.
 //!
-//! A turn is bounded and followed by a yield, so that connections are read in
-//! between. With nothing to do it sleeps on one eventfd, which completions of the
-//! ring and messages of other shards raise, or until a connection wakes it. The
-//! executor looks at its sockets only when no task is ready, so a pump that is busy
-//! for long raises the eventfd itself and waits for it.
+//! All that can happen comes through one ring: requests, connections, the disk, and
+//! the eventfd that other shards raise. So a turn ends with one system call, which
+//! submits what was started and, with nothing left to do, sleeps until there is.
 
 use std::collections::VecDeque;
-use std::net::TcpListener;
-use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use glommio::Task;
-
+use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
-use super::conn::{self, Event, Front};
+use super::conn::{Conn, Front};
 use super::disk::{Disk, DiskTag};
 use super::mesh::{MeshPort, Phase};
-use super::ring::{Done, Ring};
-use super::send::{Progress, Sender};
+use super::receive::Receiver;
+use super::ring::{Done, Op, Ring};
+use super::send::Sender;
 use super::server::Report;
 use super::sys;
 use crate::base::{IdMap, Mono, Now};
@@ -30,11 +27,14 @@ use crate::broker::{ConnId, Input, Msg, Output};
 const MESH_BATCH: usize = 256;
 /// Completions taken per turn.
 const COMPLETION_BATCH: usize = 512;
+<<<<<<< HEAD
 /// How long the pump may be busy without the executor looking at its sockets.
 const BUSY_NS_MAX: u64 = 500_000;
 /// The clock is looked at after inputs of this [`weight`] together. Inputs of one turn at one time
 /// would hide what each of them takes; a look for each costs as much as all the rest of tracing.
 const LOOK_EVERY: usize = 4;
+=======
+>>>>>>> main
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
 /// How long replies may take to leave after the shard is done.
@@ -47,8 +47,14 @@ pub enum Tag {
     Disk(DiskTag),
     /// What a connection is being sent.
     Conn(ConnId),
-    /// The time of the last wake-up has come.
-    Alarm,
+    /// What is read for a connection, and the number by which it knows the read.
+    Load(ConnId, u64),
+    /// What a connection sends.
+    Receive(ConnId),
+    /// A listening socket, by its place.
+    Accept(usize),
+    /// The eventfd that wakes this shard.
+    Bell,
 }
 
 /// Why a pump ended.
@@ -69,22 +75,23 @@ pub enum End {
 pub struct Parts {
     /// The shard, its stores recovered.
     pub shard: Shard,
-    /// The reading side of its connections.
-    pub front: Rc<Front>,
-    /// Its ring; raises the eventfd of `mesh`.
+    /// What its connections share.
+    pub front: Front,
+    /// Its ring.
     pub ring: Ring<Tag>,
     /// Its store files.
     pub disk: Disk,
     /// Its end of the mesh.
     pub mesh: MeshPort<Box<Msg>>,
-    /// Sockets to accept on, with the index by which the configuration knows them.
-    pub listeners: Vec<(usize, TcpListener)>,
+    /// Its listening sockets.
+    pub acceptor: Acceptor,
     /// `connections.max.idle.ms`.
     pub idle_ms_max: u64,
     /// Whom to tell that the shard is ready.
     pub reports: std::sync::mpsc::Sender<Report>,
 }
 
+<<<<<<< HEAD
 /// How much work an input is about to be: 1 for the least, [`LOOK_EVERY`] or more for what takes long
 /// by itself.
 fn weight(input: &Input) -> usize {
@@ -94,25 +101,31 @@ fn weight(input: &Input) -> usize {
         Input::Disk { .. } | Input::Read { .. } => LOOK_EVERY,
         _ => 1,
     }
+=======
+/// A connection: its socket is closed when neither half uses it any more.
+struct Connection {
+    receiver: Receiver,
+    sender: Sender,
+    _socket: Accepted,
+>>>>>>> main
 }
 
 /// A shard and everything it acts through.
 pub struct Pump {
     shard: Shard,
-    front: Rc<Front>,
+    front: Front,
     ring: Ring<Tag>,
     disk: Disk,
     mesh: MeshPort<Box<Msg>>,
-    listeners: Vec<(usize, TcpListener)>,
+    acceptor: Acceptor,
     idle_ms_max: u64,
     reports: std::sync::mpsc::Sender<Report>,
-    acceptors: Vec<(RawFd, Task<()>)>,
-    senders: IdMap<ConnId, Sender>,
-    /// Connections whose sender has something new to do.
+    conns: IdMap<ConnId, Connection>,
+    last_conn: u64,
+    /// Connections that have, or may have, something new to do.
     dirty: Vec<ConnId>,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
-    events: Vec<Event>,
     /// Scratch space of [`Pump::tell_sent`].
     sent: Vec<(ConnId, usize)>,
     phase: Phase,
@@ -131,7 +144,7 @@ impl Pump {
             ring,
             disk,
             mesh,
-            listeners,
+            acceptor,
             idle_ms_max,
             reports,
         } = parts;
@@ -141,15 +154,14 @@ impl Pump {
             ring,
             disk,
             mesh,
-            listeners,
+            acceptor,
             idle_ms_max,
             reports,
-            acceptors: Vec::new(),
-            senders: IdMap::default(),
+            conns: IdMap::default(),
+            last_conn: 0,
             dirty: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
-            events: Vec::new(),
             sent: Vec::new(),
             phase: Phase::Starting,
             // The shard is told that it is idle at once: it may have something to start.
@@ -160,40 +172,34 @@ impl Pump {
     }
 
     /// Runs the shard until it is drained or has failed.
-    pub async fn run(mut self) -> End {
-        let mut rested = self.front.now.get();
+    #[must_use]
+    pub fn run(mut self) -> End {
+        self.hear_bell(Vec::new());
         loop {
-            let worked = self.turn();
+            self.turn();
             if let Some(end) = self.ended() {
-                self.senders
+                self.conns
                     .values()
-                    .for_each(|sender| sender.conn().close());
+                    .for_each(|conn| conn.sender.conn().close());
                 return end;
             }
-            if !worked && self.prepare_sleep() {
-                self.front.wait().await;
-                rested = sys::now().mono;
-            } else if self.front.now.get().0.saturating_sub(rested.0) < BUSY_NS_MAX {
-                glommio::executor().yield_now().await;
+            if self.may_sleep() {
+                self.ring.wait_until(self.next_deadline());
             } else {
-                self.mesh.bell().eventfd().signal();
-                self.front.wait_for_bell().await;
-                rested = sys::now().mono;
+                self.ring.submit();
             }
-            self.ring.awake();
             self.mesh.awake();
         }
     }
 
-    /// One round of inputs, outputs and submission. False if there was nothing to do.
-    fn turn(&mut self) -> bool {
+    /// One round of inputs and outputs.
+    fn turn(&mut self) {
         let mut now = sys::now();
         self.front.now.set(now.mono);
         self.follow_phase();
         self.collect();
         self.tell_sent(now);
         let due = now.mono >= self.wake_at;
-        let worked = due || !self.inputs.is_empty() || !self.dirty.is_empty();
         if due || !self.inputs.is_empty() {
             if due {
                 self.wake_at = Mono::NEVER;
@@ -215,11 +221,9 @@ impl Pump {
         if now.mono >= self.sweep_at {
             self.sweep(now.mono);
         }
-        self.send();
+        self.acceptor.retry(now.mono, &mut self.ring);
+        self.look_after_conns();
         self.mesh.flush();
-        self.set_alarm();
-        self.ring.submit();
-        worked
     }
 
     /// Tells the shard which replies have left.
@@ -241,61 +245,120 @@ impl Pump {
             self.on_completion(completion);
             done += 1;
         }
-        self.front.take_events(&mut self.events);
-        for event in self.events.drain(..) {
-            match event {
-                Event::Opened { conn, listener } => {
-                    let (id, peer) = (conn.id, conn.peer);
-                    self.senders.insert(id, Sender::new(conn));
-                    self.sweep_at = self.sweep_at.min(self.front.now.get().plus_ms(SWEEP_MS));
-                    self.inputs.push_back(Input::ConnOpened {
-                        conn: id,
-                        peer,
-                        listener,
-                    });
-                }
-                Event::Request { conn, frame, at } => {
-                    self.inputs.push_back(Input::Request { conn, frame, at });
-                }
-                Event::Closed { conn } => {
-                    self.inputs.push_back(Input::ConnClosed { conn });
-                    if self.senders.get_mut(&conn).is_some_and(Sender::kill) {
-                        Self::forget(&mut self.senders, conn);
-                    }
-                }
-            }
-        }
         let inputs = &mut self.inputs;
         self.mesh.receive(MESH_BATCH, |from, msg| {
             inputs.push_back(Input::Mesh { from, msg })
         });
     }
 
-    fn on_completion(&mut self, Done { tag, op, result }: Done<Tag>) {
-        match tag {
+    fn on_completion(&mut self, done: Done<Tag>) {
+        match done.tag {
             Tag::Disk(tag) => {
                 self.disk
-                    .on_done(tag, op, result, &mut self.ring, &mut self.inputs);
+                    .on_done(tag, done.op, done.result, &mut self.ring, &mut self.inputs)
             }
-            Tag::Conn(id) => {
-                let Some(sender) = self.senders.get_mut(&id) else {
-                    return;
-                };
-                if sender.on_done(op, result, &self.front, &mut self.ring) {
-                    Self::forget(&mut self.senders, id);
-                } else {
-                    self.dirty.push(id);
+            Tag::Conn(id) => self.on_sent(id, done),
+            Tag::Receive(id) => self.on_received(id, done),
+            Tag::Accept(place) => {
+                let now = self.front.now.get();
+                let accepted =
+                    self.acceptor
+                        .on_done(place, done.op, done.result, now, &mut self.ring);
+                if let Some(accepted) = accepted {
+                    self.begin(accepted);
                 }
             }
-            // `turn` looks at the clock.
-            Tag::Alarm => {}
+            // `turn` looks at the mesh by itself.
+            Tag::Bell => {
+                if let Op::Read { mut buf, .. } = done.op {
+                    buf.clear();
+                    self.hear_bell(buf);
+                }
+            }
+            Tag::Load(id, load) => self.on_loaded(id, load, done),
         }
     }
 
-    fn forget(senders: &mut IdMap<ConnId, Sender>, id: ConnId) {
-        if let Some(sender) = senders.remove(&id) {
-            sender.conn().release();
+    fn on_loaded(&mut self, id: ConnId, load: u64, done: Done<Tag>) {
+        let blocks = self.disk.on_loaded(done.op, done.result);
+        while let Some(next) = self.disk.next_waiting() {
+            if self.conns.contains_key(&next) {
+                self.dirty.push(next);
+                break;
+            }
         }
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn.sender.on_loaded(load, blocks) {
+            self.forget(id);
+        } else {
+            self.dirty.push(id);
+        }
+    }
+
+    fn on_sent(&mut self, id: ConnId, done: Done<Tag>) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        if conn
+            .sender
+            .on_done(done.op, done.result, &self.front, &mut self.ring)
+        {
+            self.forget(id);
+        } else {
+            self.dirty.push(id);
+        }
+    }
+
+    fn on_received(&mut self, id: ConnId, done: Done<Tag>) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            return;
+        };
+        conn.receiver.on_done(done, &self.front);
+        conn.receiver
+            .advance(&self.front, &mut self.ring, &mut self.inputs);
+        if conn.receiver.is_over() {
+            self.dirty.push(id);
+        }
+    }
+
+    fn begin(&mut self, accepted: Accepted) {
+        self.last_conn += 1;
+        let (id, now) = (ConnId(self.last_conn), self.front.now.get());
+        let (fd, peer) = (accepted.socket.as_raw_fd(), accepted.peer);
+        let listener = accepted.listener;
+        let conn = Rc::new(Conn::new(id, fd, peer, now));
+        self.inputs.push_back(Input::ConnOpened {
+            conn: id,
+            peer,
+            listener,
+        });
+        let connection = Connection {
+            receiver: Receiver::new(Rc::clone(&conn), &self.front),
+            sender: Sender::new(conn),
+            _socket: accepted,
+        };
+        self.conns.insert(id, connection);
+        self.dirty.push(id);
+        self.sweep_at = self.sweep_at.min(now.plus_ms(SWEEP_MS));
+    }
+
+    fn forget(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.remove(&id) {
+            conn.sender.conn().release(&self.front.budget);
+        }
+    }
+
+    fn hear_bell(&mut self, buf: Vec<u8>) {
+        let fd = self.mesh.bell().eventfd().as_raw_fd();
+        let op = Op::Read {
+            fd,
+            pos: 0,
+            len: 8,
+            buf,
+        };
+        self.ring.push(Tag::Bell, op);
     }
 
     fn tell(&mut self, now: Now, input: Input) {
@@ -310,13 +373,13 @@ impl Pump {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Reply { conn, pieces } => {
-                if let Some(sender) = self.senders.get_mut(&conn) {
+                if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
                     sender.reply(pieces);
                     self.dirty.push(conn);
                 }
             }
             Output::Close { conn, why } => {
-                if let Some(sender) = self.senders.get_mut(&conn) {
+                if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
                     tracing::info!(peer = %sender.conn().peer, "connection closed: {why}");
                     sender.close_when_sent();
                     self.dirty.push(conn);
@@ -350,52 +413,63 @@ impl Pump {
     /// Whether it is time to end: a failed shard at once, a drained one when its replies have left.
     fn ended(&self) -> Option<End> {
         let (end, until) = self.ending.as_ref()?;
-        let sent = self.dirty.is_empty() && self.senders.values().all(Sender::is_done);
+        let sent = self.dirty.is_empty() && self.conns.values().all(|conn| conn.sender.is_done());
         let stop = *end != End::Drained || sent || self.front.now.get() >= *until;
         stop.then(|| end.clone())
     }
 
-    fn send(&mut self) {
-        // Completions during this pass and senders that want another one are for the next turn.
+    /// Lets every connection with something new to do go on.
+    fn look_after_conns(&mut self) {
+        self.front.budget.take_woken(&mut self.dirty);
+        // Whatever wants another pass gets it in the next turn.
         for id in std::mem::take(&mut self.dirty) {
-            let Some(sender) = self.senders.get_mut(&id) else {
+            let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
-            if sender.advance(&self.disk, &self.front, &mut self.ring) == Progress::More {
-                self.dirty.push(id);
+            conn.sender
+                .advance(&mut self.disk, &self.front, &mut self.ring);
+            // Replies that have left make room for requests.
+            conn.receiver
+                .advance(&self.front, &mut self.ring, &mut self.inputs);
+            if conn.receiver.is_over() && conn.sender.kill() {
+                self.forget(id);
             }
         }
+        self.front.budget.take_woken(&mut self.dirty);
     }
 
     fn sweep(&mut self, now: Mono) {
-        for sender in self.senders.values() {
-            if let Some(why) = self.front.overdue(sender.conn(), self.idle_ms_max) {
-                tracing::info!(peer = %sender.conn().peer, "connection closed: {why}");
-                sender.conn().close();
+        for conn in self.conns.values().map(|conn| conn.sender.conn()) {
+            if let Some(why) = self.front.overdue(conn, self.idle_ms_max) {
+                tracing::info!(peer = %conn.peer, "connection closed: {why}");
+                conn.close();
+                self.dirty.push(conn.id);
             }
         }
-        self.sweep_at = if self.senders.is_empty() {
+        self.sweep_at = if self.conns.is_empty() {
             Mono::NEVER
         } else {
             now.plus_ms(SWEEP_MS)
         };
     }
 
-    fn set_alarm(&mut self) {
-        let mut at = self.wake_at.min(self.sweep_at);
-        if let Some((_, until)) = self.ending {
-            at = at.min(until);
-        }
-        if at != Mono::NEVER {
-            self.ring.set_alarm(Tag::Alarm, at);
-        }
+    /// When there is something to do even if nothing happens.
+    fn next_deadline(&self) -> Mono {
+        let ending = self
+            .ending
+            .as_ref()
+            .map_or(Mono::NEVER, |(_, until)| *until);
+        self.wake_at
+            .min(self.sweep_at)
+            .min(self.acceptor.retry_at())
+            .min(ending)
     }
 
-    /// Arms everything that can wake the shard; false if something has happened in the meantime.
-    fn prepare_sleep(&mut self) -> bool {
-        self.ring.prepare_sleep()
+    /// Whether there is nothing to do; other shards then ring the bell for what they send.
+    fn may_sleep(&mut self) -> bool {
+        self.inputs.is_empty()
+            && self.dirty.is_empty()
             && self.mesh.prepare_sleep()
-            && !self.front.has_events()
             && self.mesh.phase() == self.phase
     }
 
@@ -406,23 +480,9 @@ impl Pump {
         }
         self.phase = phase;
         if phase == Phase::Serving {
-            for (index, listener) in self.listeners.drain(..) {
-                // SAFETY: the descriptor is a listening socket that was just given away.
-                let (fd, listener) = unsafe {
-                    let fd = listener.into_raw_fd();
-                    (fd, glommio::net::TcpListener::from_raw_fd(fd))
-                };
-                let accept = conn::accept(listener, index, Rc::clone(&self.front));
-                self.acceptors.push((fd, glommio::spawn_local(accept)));
-            }
+            self.acceptor.start(&mut self.ring);
         } else {
-            for (fd, task) in self.acceptors.drain(..) {
-                // At once: the accept in progress keeps the socket open for a while after its
-                // task, and so its descriptor, is gone.
-                sys::shutdown_socket(fd);
-                drop(task);
-            }
-            self.listeners.clear();
+            self.acceptor.stop();
             self.inputs.push_back(Input::Shutdown);
         }
     }

@@ -1,86 +1,107 @@
 //! What one connection is being sent. Replies go out in order, many small ones with
 //! one vectored send; a reader that is slow holds up nobody but itself.
 //!
-//! File pieces never make the core wait for the disk. A range in the page cache goes
-//! out by sendfile, or by way of memory where that is cheaper: if it is short, to a
-//! client on this machine (whose kernel would copy page by page), and if the store is
-//! written through the page cache (a page that a socket still refers to would change
-//! under it). A range that is not cached is read through the ring first.
+//! File ranges never make the core wait for the disk. They are read through the ring,
+//! past the page cache, into recycled memory: several at a time and ahead of what is
+//! being sent, so that a replay is bound by the disk and not by its latency. Reading
+//! stops where the connection, or the shard, holds as much unsent as it may.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
+
+use bytes::Bytes;
 
 use super::conn::{Conn, Front};
 use super::disk::Disk;
 use super::pump::Tag;
 use super::ring::{Op, Ring, SLICES_MAX, SendBatch};
-use super::sys;
-use crate::base::StoreId;
+use crate::base::limits::CONN_READ_AHEAD_BYTES_MAX;
+use crate::base::{BLOCK, StoreId};
 use crate::store::{ChunkPin, Piece};
 
 /// Most bytes of one send, so that one connection does not keep the core for long.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// Most file bytes that go out in one step.
-const STEP_BYTES_MAX: usize = 512 * 1024;
-/// Most file bytes a connection holds in memory at a time.
-const COPY_BYTES_MAX: usize = 256 * 1024;
-/// Shorter file pieces go by way of memory, together with what is around them.
-const SENDFILE_BYTES_MIN: usize = 32 * 1024;
+/// Most bytes of one read: large enough for the disk's full speed with a few of them, small enough
+/// that a flush which comes behind them hardly notices.
+const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// A file range that is still to be sent.
-struct Range {
-    store: StoreId,
-    pos: u64,
-    len: usize,
-    _pin: ChunkPin,
+pub struct Range {
+    /// The store.
+    pub store: StoreId,
+    /// Byte position in its file.
+    pub pos: u64,
+    /// Length in bytes.
+    pub len: usize,
+    /// Keeps it from being reused.
+    pub pin: ChunkPin,
+}
+
+impl Range {
+    /// Bytes of its first block that are before it.
+    pub fn in_block(&self) -> usize {
+        (self.pos % BLOCK as u64) as usize
+    }
+
+    /// Cuts off a part whose blocks are at most so many bytes, at least a block: it ends at a block
+    /// boundary, or with the range.
+    fn split_front(&mut self, bytes_max: usize) -> Self {
+        let blocks = (bytes_max / BLOCK).max(1) * BLOCK;
+        let len = self.len.min(blocks - self.in_block());
+        let front = Self {
+            store: self.store,
+            pos: self.pos,
+            len,
+            pin: self.pin.clone(),
+        };
+        self.pos += len as u64;
+        self.len -= len;
+        front
+    }
 }
 
 enum Item {
-    Memory(bytes::Bytes),
+    Memory(Bytes),
+    /// The same, but read for this connection.
+    Loaded(Bytes),
+    /// A range on its way from the disk, and the number of its read.
+    Loading(Range, u64),
     File(Range),
     /// The reply ends here.
     End,
-}
-
-/// Whether [`Sender::advance`] has to be called again by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// A completion or a new reply will come.
-    Waiting,
-    /// There is more to do now, after the others had their turn.
-    More,
 }
 
 /// The sending side of a connection.
 pub struct Sender {
     conn: Rc<Conn>,
     items: VecDeque<Item>,
-    /// What the operation in flight is about.
-    flight: Flight,
+    /// How many of them are [`Item::File`].
+    files: usize,
+    /// Bytes that are read, or on their way, and not given to a send yet.
+    ahead: usize,
+    /// Reads in flight.
+    loading: usize,
+    /// Reads so far.
+    loads: u64,
+    /// A batch in which so many replies end is on its way.
+    sending: Option<usize>,
     closing: bool,
     dead: bool,
-}
-
-enum Flight {
-    None,
-    /// A batch in which so many replies end.
-    Batch(usize),
-    Poll,
-    /// A range on its way from the disk.
-    Read(Range),
 }
 
 impl Sender {
     /// For a new connection.
     #[must_use]
     pub fn new(conn: Rc<Conn>) -> Self {
-        let items = VecDeque::new();
         Self {
             conn,
-            items,
-            flight: Flight::None,
+            items: VecDeque::new(),
+            files: 0,
+            ahead: 0,
+            loading: 0,
+            loads: 0,
+            sending: None,
             closing: false,
             dead: false,
         }
@@ -98,25 +119,25 @@ impl Sender {
             return;
         }
         self.conn.reply_queued(pieces.iter().map(Piece::len).sum());
-        self.items.extend(
-            pieces
-                .into_iter()
-                .filter(|piece| !piece.is_empty())
-                .map(|piece| match piece {
-                    Piece::Memory(bytes) => Item::Memory(bytes),
-                    Piece::File {
+        for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
+            self.items.push_back(match piece {
+                Piece::Memory(bytes) => Item::Memory(bytes),
+                Piece::File {
+                    store,
+                    pos,
+                    len,
+                    pin,
+                } => {
+                    self.files += 1;
+                    Item::File(Range {
                         store,
                         pos,
                         len,
                         pin,
-                    } => Item::File(Range {
-                        store,
-                        pos,
-                        len,
-                        _pin: pin,
-                    }),
-                }),
-        );
+                    })
+                }
+            });
+        }
         self.items.push_back(Item::End);
     }
 
@@ -129,42 +150,54 @@ impl Sender {
     /// the socket may be closed; else [`Sender::on_done`] will say so.
     pub fn kill(&mut self) -> bool {
         self.dead = true;
-        self.items.clear();
-        matches!(self.flight, Flight::None)
+        self.forget();
+        self.is_still()
     }
 
     /// Whether everything queued is sent.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.items.is_empty() && matches!(self.flight, Flight::None)
+        self.items.is_empty() && self.is_still()
     }
 
-    /// Starts what can be started.
-    pub fn advance(&mut self, disk: &Disk, front: &Front, ring: &mut Ring<Tag>) -> Progress {
-        while matches!(self.flight, Flight::None) && !self.dead {
-            let result = match self.items.front() {
-                None => {
-                    if std::mem::take(&mut self.closing) {
-                        self.conn.close();
-                    }
-                    return Progress::Waiting;
-                }
-                Some(Item::File(range)) if !self.by_memory(range, disk) => {
-                    self.send_file(disk, front, ring)
-                }
-                Some(_) => self.send_batch(disk, front, ring),
-            };
-            match result {
-                Ok(Progress::Waiting) => {}
-                Ok(Progress::More) => return Progress::More,
-                Err(error) => self.fail(&error),
-            }
+    fn is_still(&self) -> bool {
+        self.sending.is_none() && self.loading == 0
+    }
+
+    fn forget(&mut self) {
+        self.items.clear();
+        self.files = 0;
+        self.ahead = 0;
+    }
+
+    /// Starts what can be started; a completion or a new reply comes before there is more to do.
+    pub fn advance(&mut self, disk: &mut Disk, front: &Front, ring: &mut Ring<Tag>) {
+        if self.dead {
+            return;
         }
-        Progress::Waiting
+        self.send(front, ring);
+        if self.files > 0
+            && let Err(error) = self.read_ahead(disk, ring)
+        {
+            self.fail(&error);
+        }
+        if self.closing && self.is_done() {
+            self.closing = false;
+            self.conn.close();
+        }
     }
 
-    /// Takes the completion of this connection's operation. True if the connection is gone and its
-    /// socket may now be closed; else [`Sender::advance`] goes on.
+    /// Takes what was read by read `id`. True if the connection is gone and its socket may now be closed;
+    /// else [`Sender::advance`] goes on.
+    pub fn on_loaded(&mut self, id: u64, blocks: io::Result<Bytes>) -> bool {
+        self.loading -= 1;
+        if let Err(error) = blocks.and_then(|blocks| self.put_in_place(id, &blocks)) {
+            self.fail(&error);
+        }
+        self.dead && self.is_still()
+    }
+
+    /// Takes the completion of a send; the same as for [`Sender::on_loaded`] goes for the result.
     pub fn on_done(
         &mut self,
         op: Op,
@@ -172,184 +205,133 @@ impl Sender {
         front: &Front,
         ring: &mut Ring<Tag>,
     ) -> bool {
-        match (
-            std::mem::replace(&mut self.flight, Flight::None),
-            op,
-            result,
-        ) {
-            _ if self.dead => return true,
-            (_, _, Err(errno)) => self.fail(&io::Error::from_raw_os_error(errno)),
-            (Flight::Batch(ends), Op::Send { fd, mut batch }, Ok(n)) => {
+        let ends = self.sending.take().unwrap_or(0);
+        match (op, result) {
+            _ if self.dead => {}
+            (_, Err(errno)) => self.fail(&io::Error::from_raw_os_error(errno)),
+            (Op::Send { fd, mut batch }, Ok(n)) => {
                 batch.advance(n);
                 if batch.is_empty() {
                     self.conn.sent(n, ends, front);
                 } else {
                     // More slices than one send takes, or interrupted.
                     self.conn.sent(n, 0, front);
-                    self.flight = Flight::Batch(ends);
+                    self.sending = Some(ends);
                     ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
                 }
             }
-            (Flight::Read(range), Op::Read { buf, .. }, Ok(n)) if n > 0 => {
-                self.unread(range, buf);
-            }
-            (Flight::Read(_), _, Ok(_)) => self.fail(&cut_off()),
-            (Flight::None | Flight::Batch(_) | Flight::Poll, _, Ok(_)) => {}
+            (_, Ok(_)) => {}
         }
-        false
+        self.dead && self.is_still()
     }
 
-    /// Sends what is in memory, and file pieces by way of memory, up to the next large range.
-    fn send_batch(
-        &mut self,
-        disk: &Disk,
-        front: &Front,
-        ring: &mut Ring<Tag>,
-    ) -> io::Result<Progress> {
+    /// Sends what is in memory, up to the next range that is not.
+    fn send(&mut self, front: &Front, ring: &mut Ring<Tag>) {
+        if self.sending.is_some() {
+            return;
+        }
         let mut batch = Box::new(SendBatch::default());
-        let (mut bytes, mut copied, mut ends) = (0, 0, 0);
+        let (mut bytes, mut ends) = (0, 0);
+        // Whether what is in the batch so far ends within a reply.
+        let mut cut = false;
         while bytes < BATCH_BYTES_MAX && batch.slices() < SLICES_MAX {
-            let Some(item) = self.items.pop_front() else {
-                break;
-            };
-            match item {
-                Item::End => ends += 1,
-                Item::Memory(part) => {
+            match self.items.pop_front() {
+                None => break,
+                Some(Item::End) => {
+                    ends += 1;
+                    cut = false;
+                    continue;
+                }
+                Some(Item::Memory(part)) => {
                     bytes += part.len();
                     batch.push(part);
                 }
-                Item::File(range) if copied < COPY_BYTES_MAX && self.by_memory(&range, disk) => {
-                    match self.read_cached(range, COPY_BYTES_MAX - copied, disk)? {
-                        Ok(n) => copied += n,
-                        Err(range) if batch.is_empty() && ends == 0 => {
-                            self.read_ahead(range, disk, ring)?;
-                            return Ok(Progress::Waiting);
-                        }
-                        Err(range) => {
-                            self.items.push_front(Item::File(range));
-                            break;
-                        }
-                    }
+                Some(Item::Loaded(part)) => {
+                    bytes += part.len();
+                    self.ahead -= part.len();
+                    batch.push(part);
                 }
-                Item::File(range) => {
-                    self.items.push_front(Item::File(range));
-                    batch.more = true;
+                Some(range @ (Item::File(_) | Item::Loading(..))) => {
+                    self.items.push_front(range);
+                    batch.more = cut;
                     break;
                 }
             }
+            cut = true;
         }
-        if batch.is_empty() {
+        if !batch.is_empty() {
+            self.sending = Some(ends);
+            let fd = self.conn.fd;
+            ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
+        } else if ends > 0 {
             self.conn.sent(0, ends, front);
-        } else {
-            self.flight = Flight::Batch(ends);
-            ring.push(
-                Tag::Conn(self.conn.id),
-                Op::Send {
-                    fd: self.conn.fd,
-                    batch,
-                },
-            );
         }
-        Ok(Progress::Waiting)
     }
 
-    /// Whether a range goes by way of memory.
-    fn by_memory(&self, range: &Range, disk: &Disk) -> bool {
-        range.len < SENDFILE_BYTES_MIN
-            || self.conn.peer.ip().is_loopback()
-            || disk
-                .cached(range.store)
-                .is_none_or(|file| !file.written_direct)
-    }
-
-    /// Puts as much of a range as is cached at the front of the queue, as memory, the rest of the
-    /// range behind it; gives the range back if its first page is not cached.
-    fn read_cached(
-        &mut self,
-        range: Range,
-        bytes_max: usize,
-        disk: &Disk,
-    ) -> io::Result<Result<usize, Range>> {
-        let file = &disk.cached(range.store).ok_or_else(no_store)?.file;
-        let mut buf = Vec::new();
-        match sys::read_resident(file, range.pos, &mut buf, range.len.min(bytes_max)) {
-            Ok(0) => Err(cut_off()),
-            Ok(n) => {
-                self.unread(range, buf);
-                Ok(Ok(n))
+    /// Reads the next ranges, as long as the connection and the shard may hold more.
+    fn read_ahead(&mut self, disk: &mut Disk, ring: &mut Ring<Tag>) -> io::Result<()> {
+        let mut index = 0;
+        // With nothing in flight what comes next is to be read, whatever is there behind it.
+        while self.ahead < CONN_READ_AHEAD_BYTES_MAX || self.is_still() {
+            match self.items.get_mut(index) {
+                None => break,
+                Some(Item::File(range)) => {
+                    let still = self.sending.is_none() && self.loading == 0;
+                    let bytes_max = match disk.may_load(self.conn.id, still) {
+                        0 => break,
+                        bytes => bytes.min(READ_BYTES_MAX),
+                    };
+                    let part = range.split_front(bytes_max);
+                    self.loads += 1;
+                    disk.load(self.conn.id, self.loads, &part, ring)?;
+                    self.loading += 1;
+                    self.ahead += part.len;
+                    let rest = range.len;
+                    let part = Item::Loading(part, self.loads);
+                    if rest == 0 {
+                        self.files -= 1;
+                        self.items[index] = part;
+                    } else {
+                        self.items.insert(index, part);
+                    }
+                }
+                Some(_) => {}
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Err(range)),
-            // A filesystem without RWF_NOWAIT: the ring knows what to do.
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Err(range)),
-            Err(error) => Err(error),
+            index += 1;
         }
-    }
-
-    /// `buf` is the beginning of `range`: both go to the front of the queue.
-    fn unread(&mut self, mut range: Range, buf: Vec<u8>) {
-        range.pos += buf.len() as u64;
-        range.len = range.len.saturating_sub(buf.len());
-        if range.len > 0 {
-            self.items.push_front(Item::File(range));
-        }
-        self.items.push_front(Item::Memory(buf.into()));
-    }
-
-    fn read_ahead(&mut self, range: Range, disk: &Disk, ring: &mut Ring<Tag>) -> io::Result<()> {
-        let file = &disk.cached(range.store).ok_or_else(no_store)?.file;
-        let (fd, len) = (file.as_raw_fd(), range.len.min(COPY_BYTES_MAX));
-        let op = Op::Read {
-            fd,
-            pos: range.pos,
-            len,
-            buf: Vec::new(),
-        };
-        self.flight = Flight::Read(range);
-        ring.push(Tag::Conn(self.conn.id), op);
         Ok(())
     }
 
-    /// Sends a part of the range at the front from the page cache.
-    fn send_file(
-        &mut self,
-        disk: &Disk,
-        front: &Front,
-        ring: &mut Ring<Tag>,
-    ) -> io::Result<Progress> {
-        let Some(Item::File(range)) = self.items.front_mut() else {
-            return Ok(Progress::Waiting);
+    /// Puts what was read in the place of its range. The kernel may have read less than was asked for.
+    fn put_in_place(&mut self, id: u64, blocks: &Bytes) -> io::Result<()> {
+        let mut items = self.items.iter();
+        let is_it = |item: &Item| matches!(item, Item::Loading(_, its)  if *its == id);
+        let Some(index) = items.position(is_it) else {
+            return Ok(()); // forgotten
         };
-        let file = &disk.cached(range.store).ok_or_else(no_store)?.file;
-        let n = range.len.min(STEP_BYTES_MAX);
-        if !sys::is_resident(file, range.pos, n) {
-            if let Some(Item::File(range)) = self.items.pop_front() {
-                self.read_ahead(range, disk, ring)?;
-            }
-            return Ok(Progress::Waiting);
+        let Item::Loading(mut range, _) = std::mem::replace(&mut self.items[index], Item::End)
+        else {
+            return Ok(());
+        };
+        let from = range.in_block();
+        let there = blocks.len().saturating_sub(from).min(range.len);
+        if there == 0 {
+            return Err(cut_off());
         }
-        match sys::sendfile(self.conn.fd, file, range.pos, n) {
-            Ok(0) => Err(cut_off()),
-            Ok(n) => {
-                range.pos += n as u64;
-                range.len -= n;
-                if range.len == 0 {
-                    self.items.pop_front();
-                }
-                self.conn.sent(n, 0, front);
-                Ok(Progress::More)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.flight = Flight::Poll;
-                ring.push(Tag::Conn(self.conn.id), Op::Writable { fd: self.conn.fd });
-                Ok(Progress::Waiting)
-            }
-            Err(error) => Err(error),
+        self.items[index] = Item::Loaded(blocks.slice(from..from + there));
+        if there < range.len {
+            range.pos += there as u64;
+            range.len -= there;
+            self.ahead -= range.len;
+            self.files += 1;
+            self.items.insert(index + 1, Item::File(range));
         }
+        Ok(())
     }
 
     fn fail(&mut self, error: &io::Error) {
         tracing::debug!(peer = %self.conn.peer, %error, "cannot send");
-        self.items.clear();
+        self.forget();
         self.conn.close();
     }
 }
@@ -358,13 +340,6 @@ fn cut_off() -> io::Error {
     io::Error::new(
         io::ErrorKind::UnexpectedEof,
         "the store file ends before a range to send",
-    )
-}
-
-fn no_store() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::NotFound,
-        "a range of a store that is not open",
     )
 }
 

@@ -1,5 +1,4 @@
-//! System calls that neither the standard library nor glommio has, each behind a
-//! safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
+//! System calls that the standard library does not have, each behind a safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
 
 use std::fs::File;
 use std::io;
@@ -66,10 +65,11 @@ impl EventFd {
         unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// A second descriptor for the same counter, for a reader that closes it by itself.
+    /// A second descriptor for the same counter.
     ///
     /// # Errors
     /// Out of descriptors.
+    #[cfg(test)]
     pub fn reader(&self) -> io::Result<OwnedFd> {
         self.0.try_clone()
     }
@@ -85,97 +85,6 @@ impl AsRawFd for EventFd {
 pub fn shutdown_socket(fd: RawFd) {
     // SAFETY: no memory is passed. A socket that is not connected any more is what we want.
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
-}
-
-/// Sends file bytes to a socket without a copy through user space; `Err(WouldBlock)` if the
-/// socket is full. The file range has to be resident or the thread blocks on the disk.
-///
-/// Sockets are in blocking mode, because the ring arms its own poll only for those, so
-/// non-blocking mode is set around the call.
-///
-/// # Errors
-/// As sendfile(2).
-pub fn sendfile(socket: RawFd, file: &File, pos: u64, len: usize) -> io::Result<usize> {
-    set_nonblocking(socket, true)?;
-    let mut offset = pos as libc::off_t;
-    // SAFETY: `offset` is valid for the call, which reads and writes it.
-    let n = unsafe { libc::sendfile(socket, file.as_raw_fd(), &raw mut offset, len) };
-    let result = usize::try_from(n).map_err(|_| io::Error::last_os_error());
-    set_nonblocking(socket, false)?;
-    result
-}
-
-fn set_nonblocking(fd: RawFd, on: bool) -> io::Result<()> {
-    // Accepted sockets carry no other status flag, so there is none to preserve.
-    let flags = if on { libc::O_NONBLOCK } else { 0 };
-    // SAFETY: no memory is passed.
-    check(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_RDWR | flags) }).map(drop)
-}
-
-/// Appends up to `len` bytes to `buf` that the page cache has at `pos`, never waiting for the disk:
-/// `Err(WouldBlock)` if the first page is not there, fewer bytes if a later one is not.
-///
-/// # Errors
-/// As preadv2(2).
-pub fn read_resident(file: &File, pos: u64, buf: &mut Vec<u8>, len: usize) -> io::Result<usize> {
-    buf.reserve(len);
-    let iov = libc::iovec {
-        iov_base: buf.spare_capacity_mut().as_mut_ptr().cast(),
-        iov_len: len,
-    };
-    let (fd, pos) = (file.as_raw_fd(), pos as libc::off_t);
-    // SAFETY: one iovec, which describes spare capacity of `buf` that was just reserved.
-    let n = unsafe { libc::preadv2(fd, &raw const iov, 1, pos, libc::RWF_NOWAIT) };
-    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: the kernel has written `n <= len` bytes behind the old length.
-    unsafe { buf.set_len(buf.len() + n) };
-    Ok(n)
-}
-
-/// Whether the whole range is in the page cache, so that [`sendfile`] does not wait for the disk.
-/// A kernel without cachestat(2) (before 6.5) says no, which costs a copy and nothing else.
-#[must_use]
-pub fn is_resident(file: &File, pos: u64, len: usize) -> bool {
-    const CACHESTAT: libc::c_long = 451;
-    #[repr(C)]
-    struct Range {
-        off: u64,
-        len: u64,
-    }
-    #[repr(C)]
-    #[derive(Default)]
-    struct Stat {
-        cached: u64,
-        dirty: u64,
-        writeback: u64,
-        evicted: u64,
-        recently_evicted: u64,
-    }
-    let Some(last) = (len as u64).checked_sub(1) else {
-        return true;
-    };
-    let pages = (pos + last) / 4096 - pos / 4096 + 1;
-    let range = Range {
-        off: pos,
-        len: len as u64,
-    };
-    let mut stat = Stat::default();
-    // SAFETY: both structures have the kernel's layout and are valid for the call.
-    let rc = unsafe {
-        libc::syscall(
-            CACHESTAT,
-            file.as_raw_fd(),
-            &raw const range,
-            &raw mut stat,
-            0,
-        )
-    };
-    if rc != 0 || stat.cached < pages {
-        return false;
-    }
-    // A page that is only just being read counts as cached; pages arrive in order, so ask for the
-    // last byte.
-    matches!(read_resident(file, pos + last, &mut Vec::new(), 1), Ok(1))
 }
 
 /// Reserves disk blocks for a range and extends the file over it.
@@ -304,7 +213,6 @@ fn check(rc: libc::c_int) -> io::Result<libc::c_int> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
 
     use super::*;
 
@@ -314,16 +222,5 @@ mod tests {
         assert_eq!(parse_cpu_max("max 100000\n"), None);
         assert_eq!(parse_cpu_max("-1 100000"), None);
         assert_eq!(parse_cpu_max(""), None);
-    }
-
-    #[test]
-    fn a_file_just_written_is_resident_and_readable_without_waiting() {
-        let mut file = tempfile::tempfile().expect("a scratch file");
-        file.write_all(&[5; 10_000]).expect("written");
-        assert!(is_resident(&file, 4000, 6000));
-        assert!(is_resident(&file, 0, 0));
-        let mut buf = vec![1];
-        assert_eq!(read_resident(&file, 9990, &mut buf, 64).ok(), Some(10));
-        assert_eq!(buf, [1, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
     }
 }

@@ -1,21 +1,17 @@
-//! The thread of one shard: pins itself, recovers its stores, then runs the pump on a
-//! glommio executor.
+//! The thread of one shard: pins itself, recovers its stores, then runs the pump.
 
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use glommio::io::BufferedFile;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
+use super::accept::{Acceptor, Admission};
 use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
-use super::conn::{Admission, Front};
+use super::conn::Front;
 use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
@@ -28,12 +24,6 @@ use crate::config::BrokerConfig;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
-/// glommio's own preemption must never happen: if its timer fires between its looking at the rings
-/// and its running of tasks, it takes "nothing was run" for "nothing to run" and sleeps with tasks
-/// ready (`run_task_queues` of 0.9, and of its continuation 0.12). With a timer of 1 ms that hung
-/// one shard in some hundred starts on a busy machine. The pump sees to it that sockets are looked
-/// at, see `pump`.
-const PREEMPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything a shard's thread needs.
 pub struct Plan {
@@ -92,8 +82,7 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
     }
     let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start a shard: {error}"));
     let mesh = plan.mesh.port(plan.id);
-    let ring = Ring::new(Some(mesh.bell().eventfd().as_raw_fd())).map_err(system)?;
-    let bell = mesh.bell().eventfd().reader().map_err(system)?;
+    let ring = Ring::new().map_err(system)?;
     let config = &plan.config;
     let request_bytes_max = config.queued_max_request_bytes / i64::from(plan.shards);
     let frame_bytes_max = config.socket_request_max_bytes.max(1) as usize;
@@ -106,35 +95,25 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         slots,
         owners: plan.owners.to_vec(),
     });
-    Ok(executor.run(async move {
-        let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
-        let front = Rc::new(Front::new(
-            frame_bytes_max,
-            request_bytes_max,
-            plan.admission,
-        ));
-        let watch = glommio::spawn_local(watch(bell, Rc::clone(&front)));
-        let parts = Parts {
-            shard,
-            front,
-            ring,
-            disk,
-            mesh,
-            listeners: plan.listeners,
-            idle_ms_max,
-            reports: plan.reports,
-        };
-        let end = Pump::new(parts).run().await;
-        drop(watch);
-        end
-    }))
+    let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
+    let parts = Parts {
+        shard,
+        front: Front::new(frame_bytes_max, request_bytes_max),
+        ring,
+        disk,
+        mesh,
+        acceptor: Acceptor::new(plan.listeners, plan.admission),
+        idle_ms_max,
+        reports: plan.reports,
+    };
+    // The pump blocks the thread when it sleeps: nothing else may run on this executor.
+    Ok(executor.run(async move { Pump::new(parts).run() }))
 }
 
 fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
     LocalExecutorBuilder::new(Placement::Fixed(plan.core))
         .name(&format!("shard-{}", plan.id))
         .io_memory(EXECUTOR_IO_MEMORY)
-        .preempt_timer(PREEMPT)
         .make()
         .map_err(|error| {
             Fatal::new(
@@ -145,21 +124,6 @@ fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
                 ),
             )
         })
-}
-
-/// Wakes the pump whenever the eventfd is raised.
-async fn watch(bell: std::os::fd::OwnedFd, front: Rc<Front>) {
-    // SAFETY: the descriptor is ours and given away. It is not a file, but all that is done with
-    // it is to read 8 bytes at position 0, which an eventfd takes for a plain read.
-    let bell = unsafe { BufferedFile::from_raw_fd(bell.into_raw_fd()) };
-    loop {
-        if let Err(error) = bell.read_at(0, 8).await {
-            // Not known to happen. If it does: late is better than never, and than spinning.
-            tracing::error!(%error, "cannot read the eventfd of this shard");
-            glommio::timer::sleep(Duration::from_millis(10)).await;
-        }
-        front.bell_rang();
-    }
 }
 
 fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {

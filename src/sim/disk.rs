@@ -1,6 +1,6 @@
 //! A simulated store file that behaves as badly as a real one is allowed to:
 //! writes complete in any order, a sync makes durable what had completed before
-//! it was issued and promises nothing else, and a crash leaves of every other
+//! it was issued and promises nothing else but for writes that go through, and a crash leaves of every other
 //! write nothing, all, or any of its sectors.
 
 use std::collections::VecDeque;
@@ -25,6 +25,8 @@ struct Write {
     pos: u64,
     data: Bytes,
     completed: bool,
+    /// Durable when it completes.
+    through: bool,
 }
 
 /// See the module.
@@ -59,7 +61,13 @@ impl Disk {
     /// What the store did wrong: it must write whole blocks and never have two writes to one block in flight.
     pub fn issue(&mut self, op: DiskOp) -> Result<(), String> {
         match op {
-            DiskOp::Write { id, pos, data, .. } => {
+            DiskOp::Write {
+                id,
+                pos,
+                data,
+                through,
+                ..
+            } => {
                 let aligned = pos.is_multiple_of(BLOCK as u64)
                     && data.len().is_multiple_of(BLOCK)
                     && (data.as_ptr() as usize).is_multiple_of(BLOCK);
@@ -83,6 +91,7 @@ impl Disk {
                     pos,
                     data,
                     completed: false,
+                    through,
                 });
             }
             DiskOp::Sync { id, .. } => {
@@ -103,7 +112,11 @@ impl Disk {
         {
             write.completed = true;
             put(&mut self.current, write.pos, &write.data, |_| true);
-            self.unsynced.push_back(write);
+            if write.through {
+                self.make_durable(&write);
+            } else {
+                self.unsynced.push_back(write);
+            }
         } else if let Some(index) = self.syncs.iter().position(|(sync, _)| *sync == id) {
             let (_, covered) = self.syncs.swap_remove(index);
             let durable = &mut self.durable;
@@ -116,6 +129,20 @@ impl Disk {
                 !synced
             });
         }
+    }
+
+    /// One write is durable by itself. What was written to the same place before can then not come back.
+    fn make_durable(&mut self, write: &Write) {
+        let (start, end) = (write.pos, write.pos + write.data.len() as u64);
+        let durable = &mut self.durable;
+        self.unsynced.retain(|earlier| {
+            let covers = earlier.pos < end && start < earlier.pos + earlier.data.len() as u64;
+            if covers && earlier.completed {
+                put(durable, earlier.pos, &earlier.data, |_| true);
+            }
+            !(covers && earlier.completed)
+        });
+        put(durable, start, &write.data, |_| true);
     }
 
     /// Performs operations one after the other and makes them durable, as a driver does that formats.
@@ -260,6 +287,7 @@ mod tests {
             pos,
             data: page.freeze(),
             background: false,
+            through: false,
         }
     }
 

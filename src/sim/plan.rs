@@ -166,6 +166,7 @@ fn config(rng: &mut Rng, value_bytes_max: usize) -> BrokerConfig {
         group_min_session_timeout_ms: 500,
         max_incremental_fetch_session_cache_slots: pick(rng, &[1, 100]),
         offsets_retention_check_interval_ms: 500,
+        millrace_internal_compact_bytes: pick(rng, &[500, 2_000, 10_000]),
         ..BrokerConfig::default()
     }
 }

@@ -10,8 +10,10 @@ use crate::base::PageBuf;
 use crate::store::api::IoId;
 use crate::store::chunks::{Chunk, Class};
 
-/// Bytes of one background write.
-const STEP: u64 = 1 << 20;
+/// Bytes of one background write: as much as a flush may find in front of it in the device's queue.
+const STEP: u64 = 256 << 10;
+/// The same when written space is about to run out, which would cost more.
+const STEP_SHORT: u64 = 1 << 20;
 
 /// How far a store is written ahead.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl Ahead {
         Self {
             initial_bytes,
             writing: None,
-            zeroes: PageBuf::zeroed(STEP as usize).freeze(),
+            zeroes: PageBuf::zeroed(STEP_SHORT as usize).freeze(),
         }
     }
 
@@ -36,12 +38,13 @@ impl Ahead {
         let mut at = RING_START;
         let end = RING_START + journal_bytes;
         while at < end {
-            let len = STEP.min(end - at);
+            let len = STEP_SHORT.min(end - at);
             ops.push(DiskOp::Write {
                 id: IoId(0),
                 pos: at,
                 data: self.zeroes.slice(..len as usize),
                 background: false,
+                through: false,
             });
             at += len;
         }
@@ -51,9 +54,9 @@ impl Ahead {
 impl Store {
     /// Adds regions while fewer written bytes are free than a quarter of what is used.
     pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
+        let area = self.chunks.end() - self.chunks.start();
+        let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
         if self.ahead.writing.is_none() {
-            let area = self.chunks.end() - self.chunks.start();
-            let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
             let short = self.chunks.end() < self.ahead.initial_bytes
                 || self.chunks.free_bytes() < wanted && area > 0;
             if !short {
@@ -64,11 +67,12 @@ impl Store {
             };
             self.ahead.writing = Some((region, 0));
         }
-        self.write_ahead_step(ops);
+        let short = self.chunks.free_bytes() < wanted / 2;
+        self.write_ahead_step(if short { STEP_SHORT } else { STEP }, ops);
     }
 
     /// One step at a time: background work must never fill the device's queue.
-    fn write_ahead_step(&mut self, ops: &mut Vec<DiskOp>) {
+    fn write_ahead_step(&mut self, step: u64, ops: &mut Vec<DiskOp>) {
         let Some((region, done)) = self.ahead.writing else {
             return;
         };
@@ -79,13 +83,15 @@ impl Store {
             self.ahead.writing = None;
             return;
         }
-        self.ahead.writing = Some((region, done + STEP));
+        let step = step.min(REGION - done);
+        self.ahead.writing = Some((region, done + step));
         let id = self.io(Io::Ahead(region));
         ops.push(DiskOp::Write {
             id,
             pos: region + done,
-            data: self.ahead.zeroes.clone(),
+            data: self.ahead.zeroes.slice(..step as usize),
             background: true,
+            through: false,
         });
     }
 

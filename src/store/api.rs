@@ -29,6 +29,8 @@ pub enum DiskOp {
         data: Bytes,
         /// Whether somebody waits for it; background work yields to foreground.
         background: bool,
+        /// It completes only when it is durable: a write and the sync of it in one (RWF_DSYNC).
+        through: bool,
     },
     /// Make every write that has completed durable (fdatasync).
     Sync {

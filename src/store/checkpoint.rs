@@ -17,12 +17,16 @@ use super::layout::{SUPERBLOCKS, block_ceil};
 use super::superblock::{CHECKPOINT_CHUNKS_MAX, Superblock};
 use super::{Io, Store, snapshot};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, LogId, Offset, PageBuf};
+use crate::base::{BLOCK, IdMap, LogId, Offset, PageBuf};
 
 /// Background writes of a checkpoint that are on their way at once.
 const WRITES_IN_FLIGHT: usize = 4;
-/// Largest background write.
-const WRITE_BYTES: u64 = 1 << 20;
+/// Largest background write. A flush may find one in front of it in the device's queue, so it is small;
+/// and its bytes are copied in one go, while nothing else is done.
+const WRITE_BYTES: u64 = 256 << 10;
+
+/// A write that is still to be made: a position, and the bytes in parts.
+type Todo = (u64, Vec<Bytes>);
 
 /// A checkpoint that is being made.
 #[derive(Debug)]
@@ -32,19 +36,18 @@ pub(super) struct Checkpoint {
     /// Where its own content goes.
     pub chunks: Vec<Chunk>,
     stage: Stage,
-    todo: VecDeque<(u64, Bytes)>,
+    /// What is to be written. The bytes are put into aligned memory only when their turn comes: ahead of
+    /// it, that would hold everybody up for milliseconds.
+    todo: VecDeque<Todo>,
     in_flight: usize,
-    filled: Vec<(LogId, Offset, u64)>,
+    filled: IdMap<(LogId, Offset), u64>,
     superblock: Superblock,
 }
 
 impl Checkpoint {
     /// Up to where a segment is filled when this is done, if it fills it at all.
     pub fn filling(&mut self, log: LogId, base: Offset) -> Option<&mut u64> {
-        let mut filled = self.filled.iter_mut();
-        filled
-            .find(|(its_log, its_base, _)| (*its_log, *its_base) == (log, base))
-            .map(|(_, _, filled)| filled)
+        self.filled.get_mut(&(log, base))
     }
 }
 
@@ -67,8 +70,7 @@ impl Store {
             return false;
         }
         let ring_used = self.ring_head - self.ring_tail;
-        let freed: u64 = self.freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
-        let space_short = freed > 0 && !self.has_room((freed / 2) as usize);
+        let space_short = self.freed_bytes > 0 && !self.has_room((self.freed_bytes / 2) as usize);
         self.superblock_damaged
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
@@ -96,10 +98,8 @@ impl Store {
         for chunk in &chunks {
             let end = content.len().min(at + chunk.class.bytes() as usize);
             for start in (at..end).step_by(WRITE_BYTES as usize) {
-                let part = &content[start..end.min(start + WRITE_BYTES as usize)];
-                let mut pages = PageBuf::zeroed(part.len());
-                pages.as_mut_bytes()[..part.len()].copy_from_slice(part);
-                todo.push_back((chunk.pos + (start - at) as u64, pages.freeze()));
+                let part = content.slice(start..end.min(start + WRITE_BYTES as usize));
+                todo.push_back((chunk.pos + (start - at) as u64, vec![part]));
             }
             at = end;
         }
@@ -141,8 +141,8 @@ impl Store {
     }
 
     /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
-    fn fill(&mut self, todo: &mut VecDeque<(u64, Bytes)>) -> Vec<(LogId, Offset, u64)> {
-        let mut filled = Vec::new();
+    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> IdMap<(LogId, Offset), u64> {
+        let mut filled = IdMap::default();
         let leave = self.leave();
         for log in self.map.logs.values_mut() {
             for segment in &mut log.segments {
@@ -158,19 +158,13 @@ impl Store {
                         break;
                     };
                     let end = covered.min(to).min(pos + WRITE_BYTES);
-                    let mut pages = PageBuf::zeroed((end - pos) as usize);
-                    let memory = pages.as_mut_bytes();
-                    let mut at = 0;
-                    for part in segment.memory(pos, end) {
-                        memory[at..at + part.len()].copy_from_slice(&part);
-                        at += part.len();
-                    }
-                    todo.push_back((extent.chunk.pos + (pos - extent.start), pages.freeze()));
+                    let parts = segment.memory(pos, end).collect();
+                    todo.push_back((extent.chunk.pos + (pos - extent.start), parts));
                     pos = end;
                 }
                 segment.placed = to;
                 self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
-                filled.push((log.id, segment.base, to));
+                filled.insert((log.id, segment.base), to);
             }
         }
         filled
@@ -212,10 +206,11 @@ impl Store {
             let next = match checkpoint.stage {
                 Stage::Content => {
                     while checkpoint.in_flight < WRITES_IN_FLIGHT {
-                        let Some((pos, data)) = checkpoint.todo.pop_front() else {
+                        let Some((pos, parts)) = checkpoint.todo.pop_front() else {
                             break;
                         };
                         checkpoint.in_flight += 1;
+                        let data = PageBuf::joined(&parts).freeze();
                         let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
                         ops.push(op);
                     }
@@ -277,7 +272,7 @@ impl Store {
                 flight.state = FlightState::Done;
             }
         }
-        for (log, base, filled) in checkpoint.filled {
+        for ((log, base), filled) in checkpoint.filled {
             let log = self.map.logs.get_mut(&log);
             if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
                 segment.filled_to(filled);
@@ -288,6 +283,7 @@ impl Store {
                 self.freed.push_front((seq, chunk, pin));
                 break;
             }
+            self.freed_bytes -= chunk.class.bytes();
             self.unpinned_soon.push((chunk, pin));
         }
         self.reclaim_unpinned();
@@ -320,5 +316,6 @@ fn checkpoint_write(
         pos,
         data,
         background: true,
+        through: false,
     }
 }

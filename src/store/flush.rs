@@ -1,6 +1,7 @@
 //! Group commit. A flush takes what is pending, for all logs: small runs go inline
 //! into one journal record, large ones straight into the chunks of their logs with
-//! a reference in the record; then one sync covers it all. Several flushes may be
+//! a reference in the record; then one sync covers it all, or the one write there is goes
+//! through to the disk. Several flushes may be
 //! on their way; the durable end moves over the contiguous prefix only.
 
 use bytes::Bytes;
@@ -66,6 +67,7 @@ pub(super) struct Flight {
 pub(super) enum FlightState {
     /// This many writes have not completed.
     Writing(usize),
+    /// All are completed and the sync is on its way, or the only one is, which is durable when it completes.
     Syncing,
     /// It went into the checkpoint that is being made, because the ring had no room.
     InCheckpoint,
@@ -156,7 +158,7 @@ impl Store {
         };
         let mut build = Build {
             record: Record {
-                pages: PageBuf::zeroed(record_max),
+                pages: PageBuf::stale(HEADER + self.inline_bytes(&open)),
                 len: HEADER,
             },
             inline: Vec::new(),
@@ -174,13 +176,20 @@ impl Store {
             boot: self.config.boot,
         };
         let Record { mut pages, len } = build.record;
-        pages.truncate(len);
+        pages.finish(len);
         self.chain = header.seal(&mut pages.as_mut_bytes()[..len]);
         let pos = self.take_ring(len);
+        let memory = pages.memory_bytes();
         let pages = pages.freeze();
-        self.keep_inline(&build.inline, &pages);
+        self.keep_inline(&build.inline, &pages, memory);
         build.writes.push((pos, pages));
-        let state = FlightState::Writing(build.writes.len());
+        // One write is its own sync: that spares a round through the kernel, and nothing else waits for it.
+        let through = build.writes.len() == 1;
+        let state = if through {
+            FlightState::Syncing
+        } else {
+            FlightState::Writing(build.writes.len())
+        };
         for (pos, data) in build.writes {
             let id = self.io(Io::Flush(open.seq));
             ops.push(DiskOp::Write {
@@ -188,6 +197,7 @@ impl Store {
                 pos,
                 data,
                 background: false,
+                through,
             });
         }
         self.flights.push_back(Flight {
@@ -311,6 +321,7 @@ impl Store {
                 .unplaced_bytes
                 .saturating_sub(segment.len - segment.placed);
             for extent in segment.extents {
+                self.freed_bytes += extent.chunk.class.bytes();
                 self.freed.push_back((seq, extent.chunk, extent.pin));
             }
         }
@@ -371,7 +382,7 @@ impl Store {
         {
             return false;
         }
-        let mut pages = PageBuf::zeroed((new_len - from) as usize);
+        let mut pages = PageBuf::stale((new_len - from) as usize);
         let memory = pages.as_mut_bytes();
         let mut at = 0;
         for part in segment.memory(from, old_len) {
@@ -391,6 +402,9 @@ impl Store {
             !mine
         });
         run.copy_stamped(&mut memory[at..at + run.bytes]);
+        debug_assert_eq!(at + run.bytes, (new_len - from) as usize);
+        pages.finish(at + run.bytes);
+        let memory_bytes = pages.memory_bytes();
         let pages = pages.freeze();
         let mut pos = from;
         while pos < to {
@@ -426,7 +440,6 @@ impl Store {
         segment.placed = to;
         segment.len = new_len;
         let kept = (kept_from - from) as usize..(new_len - from) as usize;
-        let kept_bytes = kept.len();
         segment.slices.push_back(Slice {
             pos: kept_from,
             bytes: pages.slice(kept),
@@ -435,12 +448,15 @@ impl Store {
         build.filled.push((run.log, base, to));
         self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
         self.placed_since += to - from;
-        self.remember(run.log, base, kept_bytes);
+        self.remember(run.log, base, memory_bytes);
         true
     }
 
-    /// Gives the inline bytes of a record their memory: slices of the record's own pages.
-    fn keep_inline(&mut self, inline: &[Placed], pages: &Bytes) {
+    /// Gives the inline bytes of a record their memory: slices of the record's own pages, which are kept
+    /// as a whole as long as one slice is; the first one answers for what the others do not.
+    fn keep_inline(&mut self, inline: &[Placed], pages: &Bytes, memory: usize) {
+        let sliced: usize = inline.iter().map(|placed| placed.len).sum();
+        let mut rest = memory.saturating_sub(sliced);
         for placed in inline {
             let log = self.map.logs.get_mut(&placed.log);
             let Some(segment) = log.and_then(|log| log.segment_mut(placed.base)) else {
@@ -451,8 +467,22 @@ impl Store {
                 bytes: pages.slice(placed.at..placed.at + placed.len),
                 cached: true,
             });
-            self.remember(placed.log, placed.base, placed.len);
+            self.remember(
+                placed.log,
+                placed.base,
+                placed.len + std::mem::take(&mut rest),
+            );
         }
+    }
+
+    /// What the journal record of a flush will hold, as far as it can be told in advance.
+    fn inline_bytes(&self, open: &OpenFlush) -> usize {
+        let bulk_min = self.config.bulk_bytes_min;
+        let items = open.items.iter().map(|item| match item {
+            Item::Append { batch, .. } if batch.len() >= bulk_min => BLOCK / 4,
+            item => item.cost(),
+        });
+        items.sum()
     }
 
     /// Upper bound of the journal record of a flush: what is large enough leaves only references and
@@ -531,7 +561,7 @@ impl Store {
         }
         while let Some(flight) = self.flights.front() {
             let early = self.config.sabotage.ack_before_flush
-                && matches!(flight.state, FlightState::Writing(_));
+                && matches!(flight.state, FlightState::Writing(_) | FlightState::Syncing);
             if early {
                 events.push(StoreEvent::Durable(flight.seq));
             }

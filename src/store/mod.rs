@@ -52,6 +52,8 @@ pub struct Store {
     chunks: Chunks,
     /// Freed by this flush; free once a checkpoint covers it and no read plan holds the pin.
     freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    /// Bytes of the chunks in `freed`.
+    freed_bytes: u64,
     /// Covered by a checkpoint already, waiting for readers only.
     unpinned_soon: Vec<(Chunk, ChunkPin)>,
     /// Appends and notes that no flush has taken yet.
@@ -73,7 +75,7 @@ pub struct Store {
     /// Bytes given to chunks since the last checkpoint.
     placed_since: u64,
     ahead: Ahead,
-    /// The memory tail, oldest first: log, segment, bytes.
+    /// The memory tail, oldest first: log, segment, and the memory that goes with a slice.
     tail: VecDeque<(LogId, Offset, usize)>,
     tail_bytes: usize,
     /// Bytes of appends that are in no chunk yet.
@@ -122,6 +124,7 @@ impl Store {
                 pos,
                 data: store.superblock.encode(),
                 background: false,
+                through: false,
             });
         }
         (store, ops)
@@ -145,6 +148,7 @@ impl Store {
             id,
             map,
             freed: VecDeque::new(),
+            freed_bytes: 0,
             unpinned_soon: Vec::new(),
             open: VecDeque::new(),
             flights: VecDeque::new(),
@@ -396,8 +400,12 @@ impl Store {
         IoId(self.next_io)
     }
 
-    /// Keeps the bytes of a slice that was just pushed in the memory tail, and the tail in its bound.
+    /// Keeps a slice that was just pushed in the memory tail, and the tail in its bound. `bytes` is the
+    /// memory that goes with the slice.
     fn remember(&mut self, log: LogId, segment: Offset, bytes: usize) {
+        /// What the slice itself takes, and its place in the tail.
+        const SLICE_BYTES: usize = 128;
+        let bytes = bytes + SLICE_BYTES;
         self.tail.push_back((log, segment, bytes));
         self.tail_bytes += bytes;
         while self.tail_bytes > self.config.tail_bytes_max {
@@ -423,6 +431,8 @@ impl Store {
         let extents: usize = count.map(|s| s.extents.len()).sum();
         assert_eq!(used.len(), extents, "two segments share a chunk");
         let waiting = self.freed.iter().map(|(_, chunk, _)| *chunk);
+        let freed: u64 = waiting.clone().map(|chunk| chunk.class.bytes()).sum();
+        assert_eq!(freed, self.freed_bytes);
         let more = waiting
             .chain(self.unpinned_soon.iter().map(|(chunk, _)| *chunk))
             .chain(self.superblock.checkpoint_chunks.iter().copied())

@@ -175,6 +175,7 @@ impl Store {
                 pos: start,
             })?;
         let mut store = Self::assemble(id, config, map, chunks, superblock);
+        store.freed_bytes = freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
         store.freed = freed;
         store.durable = seq;
         store.next_seq = FlushSeq(seq.0 + 1);

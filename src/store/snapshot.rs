@@ -17,7 +17,8 @@ const VERSION: u32 = 1;
 /// Encodes the map. Everything up to `placed` of each segment will be durable in its chunks when the
 /// checkpoint becomes valid; the rest is put in here.
 pub(super) fn encode(map: &Map, states: &IdMap<LogId, Bytes>) -> Vec<u8> {
-    let mut out = Vec::new();
+    // With very many logs this is large: to grow it step by step would take twice the memory.
+    let mut out = Vec::with_capacity(encoded_len(map, states));
     out.u32(VERSION);
     out.u64(map.logs.len() as u64);
     for log in map.logs.values() {
@@ -32,6 +33,20 @@ pub(super) fn encode(map: &Map, states: &IdMap<LogId, Bytes>) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Upper bound of the length.
+fn encoded_len(map: &Map, states: &IdMap<LogId, Bytes>) -> usize {
+    /// Fixed parts of the file, a log, a segment and an extent, rounded up.
+    const FIXED: usize = 64;
+    let states: usize = states.values().map(Bytes::len).sum();
+    let logs = map.logs.values().map(|log| {
+        let segments = log.segments.iter().map(|segment| {
+            FIXED + FIXED * segment.extents.len() + (segment.len - segment.placed) as usize
+        });
+        FIXED + log.label.topic.len() + segments.sum::<usize>()
+    });
+    FIXED + states + logs.sum::<usize>()
 }
 
 fn encode_segment(segment: &Segment, out: &mut Vec<u8>) {

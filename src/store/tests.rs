@@ -67,8 +67,27 @@ impl Disk {
         }
         let at = rng.below(self.asked.len() as u64) as usize;
         match self.asked.swap_remove(at) {
-            DiskOp::Write { id, pos, data, .. } => {
-                self.written.push((pos, data));
+            DiskOp::Write {
+                id,
+                pos,
+                data,
+                through,
+                ..
+            } => {
+                if through {
+                    let end = pos + data.len() as u64;
+                    let covers = |at: u64, n: usize| at < end && pos < at + n as u64;
+                    for (at, data) in std::mem::take(&mut self.written) {
+                        if covers(at, data.len()) {
+                            self.put(at, &data);
+                        } else {
+                            self.written.push((at, data));
+                        }
+                    }
+                    self.put(pos, &data);
+                } else {
+                    self.written.push((pos, data));
+                }
                 Some(id)
             }
             DiskOp::Sync { id, .. } => {
@@ -526,6 +545,38 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
     let mut pieces = Vec::new();
     store.read(log, Offset(0), 0, 6000, &mut pieces);
     assert!(!pieces.iter().any(in_memory), "memory is not given back");
+}
+
+#[test]
+fn a_short_record_counts_the_block_that_it_keeps() {
+    const TAIL_BYTES: usize = 64 << 10;
+    let config = StoreConfig {
+        tail_bytes_max: TAIL_BYTES,
+        ..StoreConfig::default()
+    };
+    let (mut store, ops) = Store::format(StoreId(1), config, 1);
+    let mut disk = Disk::new(ops);
+    let mut rng = Rng::new(1);
+    store.create_log(LogId(1), LogLabel::default(), Offset(0));
+    let batch = batch(&mut rng, 100);
+    for n in 0..200 {
+        let appended = store.append(LogId(1), batch.clone(), Offset(n), LeaderEpoch(0));
+        appended.expect("room");
+        let mut ops = Vec::new();
+        store.poll(&mut ops);
+        disk.ask(&mut ops);
+        while let Some(id) = disk.step(&mut rng) {
+            store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
+            disk.ask(&mut ops);
+        }
+    }
+    let slices = &store.map.logs[&LogId(1)].segments[0].slices;
+    let in_records = slices.iter().filter(|slice| slice.cached).count();
+    assert!(
+        (8..=TAIL_BYTES / BLOCK).contains(&in_records),
+        "{in_records}"
+    );
+    assert_eq!(slices.len(), 200, "nothing is lost before it is in a chunk");
 }
 
 #[test]

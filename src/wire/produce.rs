@@ -49,7 +49,7 @@ pub struct ProducePartition {
 }
 
 impl ProduceRequest {
-    /// Parses the body of a request of a version that is served.
+    /// Parses the body of a request of a version that is served. What follows it is ignored, as by Kafka.
     ///
     /// # Errors
     /// If the body is malformed, or the version is not served.
@@ -71,7 +71,6 @@ impl ProduceRequest {
             Ok(ProduceTopic { topic, partitions })
         })?;
         reader.skip_tags()?;
-        reader.finish()?;
         Ok(Self {
             transactional_id,
             acks,

@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 
+from confluent_kafka import Producer
+
 from harness.broker import BROKERS, Broker
 from harness.load import Load, make_topic, reader
-from harness.protocol import API_VERSIONS, METADATA, Connection, batch, frame, produce_frame, produced, record
+from harness.protocol import API_VERSIONS, FETCH, METADATA, Connection, batch, frame, produce_frame, produced, record
 from harness.suite import equal, eventually, main, test, unique
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
@@ -248,6 +250,43 @@ def requests_whose_answers_nobody_reads():
         for connection in deaf:
             connection.socket.close()
         print(f"{sent} bytes of requests sent", file=sys.stderr)
+
+
+def fetch_of_everything(topic: str, correlation: int) -> bytes:
+    """A fetch from the beginning of partition 0 that asks for all that one may have."""
+    name = struct.pack(">h", len(topic)) + topic.encode()
+    partition = struct.pack(">iqi", 0, 0, 50 << 20)
+    return frame(FETCH, 4, correlation, struct.pack(">iiiibi", -1, 0, 1, 50 << 20, 0, 1) + name + length(1) + partition)
+
+
+@test(seconds=180)
+def large_fetches_whose_answers_nobody_reads():
+    """Clients that pipeline fetches of 50 MB, twenty GB in all, and read none of it: memory stays bounded, others are served.
+    When one begins to read after all, it gets its answers, in order."""
+    with Bystander() as server:
+        topic = unique("hostile-large")
+        make_topic(server.address, topic)
+        producer = Producer({"bootstrap.servers": server.address, "linger.ms": 20, "batch.size": 900_000})
+        for _ in range(60):
+            producer.produce(topic, rng.randbytes(900_000), partition=0)
+            producer.poll(0)
+        assert producer.flush(60) == 0, "not all was produced"
+        resident = resident_bytes(server)
+        deaf = [Connection(server.port, timeout=20) for _ in range(10)]
+        for connection in deaf:
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.send(b"".join(fetch_of_everything(topic, n) for n in range(40)))
+        slowest = slowest_reply(server, 5)
+        assert slowest < 3, f"another client waited {slowest:.1f} s"
+        grown = resident_bytes(server) - resident
+        assert grown < GROWTH_BYTES_MAX, f"memory grew by {grown >> 20} MiB for answers that nobody reads"
+        for n in range(2):
+            reply = deaf[0].reply()
+            equal(struct.unpack_from(">i", reply)[0], n, "correlation id")
+            assert len(reply) > 40 << 20, f"an answer of {len(reply)} bytes"
+        for connection in deaf:
+            connection.socket.close()
+        print(f"memory grew by {grown >> 20} MiB", file=sys.stderr)
 
 
 @test(seconds=60)

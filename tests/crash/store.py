@@ -6,6 +6,7 @@ import subprocess
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
+from harness import paths
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic, number_in, patiently, read_all, reader, value_of
 from harness.store import BLOCK, SUPERBLOCKS, store_files
@@ -123,6 +124,76 @@ def produces(server: Millrace) -> bool:
     finally:
         load.stop()
     return not load.errors
+
+
+# Compaction
+
+
+@test(seconds=180)
+def committed_offsets_stay_few_and_survive_kills():
+    """The broker's own topic keeps what is valid: an offset that was committed once and long ago, and the last one of
+    those that were committed again and again."""
+    offsets = TopicPartition("__consumer_offsets", 0)
+    with Millrace({"millrace.internal.compact.bytes": "65536", "offsets.topic.num.partitions": "1"}) as server:
+        topic = unique("store-offsets")
+        make_topic(server.address, topic, 2)
+        config = {"bootstrap.servers": server.address, "enable.auto.commit": False, **QUIET}
+        rare, often = Consumer({**config, "group.id": "rare"}), Consumer({**config, "group.id": "often"})
+
+        def commit(consumer: Consumer, offset: int):
+            patiently(lambda: consumer.commit(offsets=[TopicPartition(topic, 1, offset, "metadata " * 20)], asynchronous=False))
+
+        def committed(consumer: Consumer) -> int:
+            return patiently(lambda: consumer.committed([TopicPartition(topic, 1)], timeout=20)[0].offset)
+
+        commit(rare, 7)
+        began = 0
+        for round_ in range(4):
+            for n in range(1, 1001):
+                commit(often, round_ * 1000 + n)
+            low, high = patiently(lambda: often.get_watermark_offsets(offsets, timeout=20))
+            assert low > began, f"nothing was dropped in round {round_}: offsets {low} to {high}"
+            assert high - low < 1000, f"offsets {low} to {high} in round {round_}"
+            began = low
+            server.restart()
+            equal((committed(rare), committed(often)), (7, (round_ + 1) * 1000), f"committed offsets after kill {round_ + 1}")
+        equal(server.stop(), server.stopped_status, "exit status")
+        checked = subprocess.run([paths.binary("millracectl"), "store", "check", str(server.data)], capture_output=True, text=True, timeout=60)
+        assert "everything is whole" in checked.stdout, checked
+        rare.close()
+        often.close()
+
+
+@test(seconds=180)
+def the_metadata_log_stays_short_and_survives_kills():
+    """Topics that come and go leave nothing behind; those that stay are there with all that was said about them."""
+    with Millrace({"millrace.internal.compact.bytes": "16384", "millrace.shards": "2"}) as server:
+        kept = unique("store-kept")
+        make_topic(server.address, kept, 3, retention_ms="12345678")
+        load = Load(server.address, kept, 3, rate=500, **{"enable.idempotence": True})
+        first = 0
+        for _ in range(4):
+            admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+            for _ in range(12):
+                gone = unique("store-gone")
+                patiently(lambda: admin.create_topics([NewTopic(gone, 60, 1)])[gone].result(20))
+                admin.delete_topics([gone])[gone].result(20)
+            change = ConfigResource(ResourceType.TOPIC, kept, incremental_configs=[
+                ConfigEntry("max.message.bytes", str(2_000_000 + first), incremental_operation=AlterConfigOpType.SET)])
+            admin.incremental_alter_configs([change])[change].result(20)
+            server.kill()
+            listed = subprocess.run([paths.binary("millracectl"), "store", "ls", str(server.data)], capture_output=True, text=True, timeout=60)
+            (fields,) = [line.split() for line in listed.stdout.splitlines() if " __cluster_metadata " in line]
+            assert int(fields[5]) > first and int(fields[6]) < 40_000, f"first offset {first} before; now {fields}"
+            server.start()
+            wanted = {"max.message.bytes": str(2_000_000 + first), "retention.ms": "12345678"}
+            first = int(fields[5])
+            topic = ConfigResource(ResourceType.TOPIC, kept)
+            found = patiently(lambda: admin.describe_configs([topic])[topic].result(20))
+            equal({key: found[key].value for key in wanted}, wanted, "settings")
+            equal({name: len(t.partitions) for name, t in admin.list_topics(timeout=20).topics.items()}, {kept: 3}, "topics")
+        load.end()
+        load.verify(server.address)
 
 
 # Rot

@@ -6,6 +6,7 @@ import time
 
 PRODUCE = 0
 METADATA = 3
+FETCH = 1
 API_VERSIONS = 18
 
 

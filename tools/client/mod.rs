@@ -15,6 +15,7 @@ mod topics;
 pub use cluster::{Cluster, Partition, Topic};
 pub use conn::{CLIENT_ID, Conn};
 pub use error::{ClientError, is_retriable};
+pub use nearest::nearest;
 pub use reader::{Position, Reader, fetch_request, fetch_version};
 pub use topics::{EARLIEST, LATEST, NewTopic, create_topic, ensure_topic, list_offsets};
 

@@ -247,6 +247,13 @@ impl GroupService {
         self.perform(effects, out);
     }
 
+    /// The records of a partition of [`OFFSETS_TOPIC`] that are still valid; see
+    /// [`Coordinator::snapshot`].
+    #[must_use]
+    pub fn snapshot(&self, partition: i32) -> Option<Vec<Record>> {
+        self.coordinator.snapshot(partition)
+    }
+
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Vec<GroupEffect>) {
         let mut effects = Vec::new();

@@ -18,6 +18,8 @@ use crate::wire::produce::{
 
 /// As Kafka's own producer with idempotence.
 const IN_FLIGHT_MAX: usize = 5;
+/// Stores run full only in runs with values of this length.
+const FULL_FROM_BYTES: usize = 3000;
 /// Records in one batch.
 pub const RECORDS_PER_BATCH_MAX: usize = 8;
 /// API key of InitProducerId.
@@ -41,8 +43,6 @@ struct Lane {
     batches: VecDeque<Batch>,
     /// A batch came back: nothing is sent before all have, so that they keep their order.
     held: bool,
-    /// Its very first batch was refused by a full store.
-    first_refused: bool,
     /// The rest is not sent any more: the store is full and the run is to end, or the first batch
     /// cannot be had any more.
     given_up: bool,
@@ -147,7 +147,6 @@ impl Producer {
                 made: 0,
                 batches: VecDeque::new(),
                 held: false,
-                first_refused: false,
                 given_up: false,
             })
             .collect();
@@ -295,6 +294,7 @@ impl Producer {
         answer: &ProducePartitionResponse,
     ) {
         let idempotent = self.is_idempotent();
+        let fills_stores = self.value_bytes_max >= FULL_FROM_BYTES;
         let lane = self.lanes.iter_mut().find(|lane| lane.at == at);
         let Some(lane) = lane.filter(|lane| !lane.given_up) else {
             return;
@@ -313,7 +313,6 @@ impl Producer {
             // Of errors that pass, the batch is sent again.
             ErrorCode::KafkaStorageError => {
                 ctx.shared.refused += 1;
-                lane.first_refused |= lane.batches[index].first.number == 0;
                 if ctx.shared.phase >= Phase::Quiet {
                     lane.give_up();
                 } else {
@@ -324,8 +323,10 @@ impl Producer {
             // The batch before it came back and was not appended.
             ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => lane.hold(index),
             // A producer that the broker has not heard of may begin at any sequence, as in Kafka: the
-            // second batch found room where the first one did not.
-            ErrorCode::OutOfOrderSequenceNumber if idempotent && lane.first_refused => {
+            // second batch found room where the first one did not. The refusal may have been lost.
+            ErrorCode::OutOfOrderSequenceNumber
+                if idempotent && fills_stores && lane.batches[index].first.number == 0 =>
+            {
                 lane.give_up();
             }
             error => {

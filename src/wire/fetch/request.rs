@@ -128,7 +128,6 @@ impl FetchRequest {
             }
             Ok(())
         })?;
-        reader.finish()?;
         Ok(request)
     }
 }

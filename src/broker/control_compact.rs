@@ -1,0 +1,205 @@
+//! Compaction of the broker's own logs, `__consumer_offsets` and the metadata. What is
+//! valid is known here, so nothing has to be read: it is appended once more in a new
+//! segment, and when that is durable all that is before it is dropped.
+//!
+//! A crash in between leaves the old records and the new ones behind them. Those of
+//! `__consumer_offsets` are the same once more; the metadata's are one batch, there
+//! or not there, that begins by forgetting what was before.
+
+use bytes::Bytes;
+
+use super::Fx;
+use super::control::{Change, Control};
+use super::control_groups::OFFSETS_TOPIC;
+use super::owner::{Ack, Owner};
+use crate::base::{IdMap, LogId, Now, Offset};
+use crate::controller::METADATA_LOG;
+use crate::group::Record;
+use crate::record::{BatchBuilder, Codec};
+
+/// Keys and values of one batch, about.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// A larger image is not written at once.
+const METADATA_BYTES_MAX: usize = 64 << 20;
+
+/// A log that is being compacted.
+#[derive(Debug)]
+struct Running {
+    log: LogId,
+    /// Where the valid records begin.
+    first: Offset,
+}
+
+/// What is going on, and when to look at a log again.
+#[derive(Debug, Default)]
+pub(super) struct Compaction {
+    /// By the control token of the flush that is waited for.
+    running: IdMap<u64, Running>,
+    /// Size of a log from which on it is looked at, if that is not the configured one.
+    due_bytes: IdMap<LogId, u64>,
+}
+
+impl Compaction {
+    pub fn is_quiet(&self) -> bool {
+        self.running.is_empty()
+    }
+}
+
+impl Control {
+    /// Compacts the metadata log if it is time.
+    pub fn compact_metadata(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Some(size) = self.size_if_due(METADATA_LOG, owner) {
+            // The image has all that was decided, and what was decided before this is before it in the log.
+            let batch = Change::new(now, self.image().snapshot()).into_batch();
+            let batches = (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch]);
+            self.compact(now, METADATA_LOG, size, batches, owner, fx);
+        }
+    }
+
+    /// Compacts a partition of `__consumer_offsets` if it is time. Called when something of it has
+    /// become durable, so that a moment comes at which nothing is on its way.
+    pub fn compact_offsets(
+        &mut self,
+        now: Now,
+        partition: i32,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let topic = self.image().topic(OFFSETS_TOPIC);
+        let Some(log) = topic.and_then(|t| t.partition(partition)).map(|p| p.log) else {
+            return;
+        };
+        if let Some(size) = self.size_if_due(log, owner) {
+            let valid = self.groups.snapshot(partition);
+            let batches = valid.map(|records| batches(now, &records));
+            self.compact(now, log, size, batches, owner, fx);
+        }
+    }
+
+    fn size_if_due(&self, log: LogId, owner: &Owner) -> Option<u64> {
+        let due = self.compaction.due_bytes.get(&log).copied();
+        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
+        let size = owner.partitions.get(&log)?.log.size_bytes();
+        let mut running = self.compaction.running.values();
+        let is_due = size >= due.unwrap_or(least) && running.all(|running| running.log != log);
+        is_due.then_some(size)
+    }
+
+    /// Writes `valid` anew if that makes a log of `size` bytes at most half as long; without it, not now.
+    fn compact(
+        &mut self,
+        now: Now,
+        log: LogId,
+        size: u64,
+        valid: Option<Vec<Bytes>>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
+        // To find out what is valid costs something: if it is in vain, the next time is some bytes away.
+        let again = size + least / 8;
+        let next = match valid {
+            None => again,
+            Some(batches) => {
+                let bytes: usize = batches.iter().map(Bytes::len).sum();
+                let twice = 2 * bytes as u64;
+                if twice <= size && owner.has_room(log, bytes, false) {
+                    self.rewrite(now, log, batches, owner, fx);
+                    twice
+                } else {
+                    again.max(twice)
+                }
+            }
+        };
+        self.compaction.due_bytes.insert(log, next.max(least));
+    }
+
+    fn rewrite(
+        &mut self,
+        now: Now,
+        log: LogId,
+        batches: Vec<Bytes>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        match owner.rewrite_internal(now, log, batches) {
+            Ok((slot, first)) => {
+                let token = self.token();
+                self.compaction
+                    .running
+                    .insert(token, Running { log, first });
+                owner.ack_after(slot, Ack::Control(token), fx);
+            }
+            // What has been written of it does no harm.
+            Err((code, why)) => {
+                let why = why.unwrap_or_default();
+                tracing::warn!("log {log} cannot be compacted: {code}: {why}");
+            }
+        }
+    }
+
+    /// If the token is that of a compaction: the valid records are durable, so the rest can go.
+    pub fn compacted(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
+        let Some(running) = self.compaction.running.remove(&token) else {
+            return false;
+        };
+        owner.drop_before(now, running.log, running.first);
+        true
+    }
+}
+
+fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
+    let mut batches = Vec::new();
+    let mut rest = records;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let size = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Bytes::len);
+        let fits = |record: &&Record| {
+            let before = bytes;
+            bytes += size(record);
+            before < BATCH_BYTES
+        };
+        let count = rest.iter().take_while(fits).count();
+        let (these, others) = rest.split_at(count);
+        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
+        for (key, value) in these {
+            batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
+        }
+        batches.push(batch.build());
+        rest = others;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Mono;
+
+    #[test]
+    fn batches_are_bounded_and_whole() {
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: 7,
+        };
+        assert!(batches(now, &[]).is_empty());
+        let records: Vec<Record> = (0..1000u32)
+            .map(|n| {
+                let key = Bytes::copy_from_slice(&n.to_be_bytes());
+                (key, (n % 3 > 0).then(|| vec![1; 1500].into()))
+            })
+            .collect();
+        let batches = batches(now, &records);
+        assert!(batches.len() > 2);
+        assert!(batches.iter().all(|b| b.len() < BATCH_BYTES + 20_000));
+        let mut read = Vec::new();
+        for batch in &batches {
+            for record in crate::record::records(batch, 1 << 20).unwrap() {
+                let record = record.unwrap();
+                read.push((record.key.unwrap(), record.value));
+            }
+        }
+        assert_eq!(read, records);
+    }
+}

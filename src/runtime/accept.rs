@@ -1,0 +1,230 @@
+//! The listening sockets of a shard, accepted on through its ring, and the limits
+//! on how many connections there may be.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::logging::Often;
+use super::pump::Tag;
+use super::ring::{Op, Ring};
+use super::sys;
+use crate::base::Mono;
+
+/// How long to wait after a failure: out of descriptors or memory, most likely, so let some
+/// connections end first.
+const RETRY_MS: u64 = 50;
+
+/// Connection counts of the whole node. A lock, but only where a connection begins or ends.
+pub struct Admission {
+    connections_max: usize,
+    per_ip_max: usize,
+    by_ip: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+impl Admission {
+    /// With Kafka's two limits.
+    #[must_use]
+    pub fn new(connections_max: usize, per_ip_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            connections_max,
+            per_ip_max,
+            by_ip: Mutex::default(),
+        })
+    }
+
+    fn enter(&self, ip: IpAddr) -> Result<(), &'static str> {
+        let mut counts = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.0 >= self.connections_max {
+            return Err("max.connections is reached");
+        }
+        let of_ip = counts.1.entry(ip).or_default();
+        if *of_ip >= self.per_ip_max {
+            return Err("max.connections.per.ip is reached");
+        }
+        *of_ip += 1;
+        counts.0 += 1;
+        Ok(())
+    }
+
+    fn leave(&self, ip: IpAddr) {
+        let mut counts = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.0 -= 1;
+        if let Some(of_ip) = counts.1.get_mut(&ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                counts.1.remove(&ip);
+            }
+        }
+    }
+}
+
+/// A connection's socket, which counts as one until it is dropped.
+pub struct Accepted {
+    /// The socket, in blocking mode.
+    pub socket: TcpStream,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Index into the configured listeners.
+    pub listener: usize,
+    admission: Arc<Admission>,
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.admission.leave(self.peer.ip());
+    }
+}
+
+struct Listener {
+    /// Index into the configured listeners.
+    index: usize,
+    socket: TcpListener,
+}
+
+/// The listening sockets of a shard.
+pub struct Acceptor {
+    listeners: Vec<Listener>,
+    admission: Arc<Admission>,
+    /// Listeners by their place that are to be tried again, and when.
+    failed: Vec<usize>,
+    retry_at: Mono,
+    stopped: bool,
+    refused: Often,
+}
+
+impl Acceptor {
+    /// For sockets that come with the index by which the configuration knows them.
+    #[must_use]
+    pub fn new(sockets: Vec<(usize, TcpListener)>, admission: Arc<Admission>) -> Self {
+        let listener = |(index, socket)| Listener { index, socket };
+        Self {
+            listeners: sockets.into_iter().map(listener).collect(),
+            admission,
+            failed: Vec::new(),
+            retry_at: Mono::NEVER,
+            stopped: false,
+            refused: Often::default(),
+        }
+    }
+
+    /// Begins to accept.
+    pub fn start(&self, ring: &mut Ring<Tag>) {
+        for place in 0..self.listeners.len() {
+            self.accept(place, ring);
+        }
+    }
+
+    /// Accepts nothing more, at once: an operation in progress keeps its socket open for a while.
+    pub fn stop(&mut self) {
+        for listener in self.listeners.drain(..) {
+            sys::shutdown_socket(listener.socket.as_raw_fd());
+        }
+        self.stopped = true;
+        self.retry_at = Mono::NEVER;
+    }
+
+    /// When [`Acceptor::retry`] has something to do.
+    #[must_use]
+    pub fn retry_at(&self) -> Mono {
+        self.retry_at
+    }
+
+    /// Tries again on sockets that failed, if it is time to.
+    pub fn retry(&mut self, now: Mono, ring: &mut Ring<Tag>) {
+        if now >= self.retry_at {
+            self.retry_at = Mono::NEVER;
+            for place in std::mem::take(&mut self.failed) {
+                self.accept(place, ring);
+            }
+        }
+    }
+
+    /// Takes the completion of the listener at `place`: a connection, if there is one to serve.
+    pub fn on_done(
+        &mut self,
+        place: usize,
+        op: Op,
+        result: Result<usize, i32>,
+        now: Mono,
+        ring: &mut Ring<Tag>,
+    ) -> Option<Accepted> {
+        if self.stopped {
+            return None;
+        }
+        match (op, result) {
+            (
+                Op::Accept {
+                    accepted: Some(socket),
+                    ..
+                },
+                Ok(_),
+            ) => {
+                self.accept(place, ring);
+                self.admit(socket, self.listeners[place].index)
+            }
+            (_, Err(libc::ECONNABORTED | libc::EINTR)) => {
+                self.accept(place, ring);
+                None
+            }
+            (_, result) => {
+                let errno = result.err().unwrap_or(libc::EIO);
+                self.refused.warn(|| {
+                    let error = std::io::Error::from_raw_os_error(errno);
+                    format!("cannot accept connections: {error}")
+                });
+                self.failed.push(place);
+                self.retry_at = self.retry_at.min(now.plus_ms(RETRY_MS));
+                None
+            }
+        }
+    }
+
+    fn accept(&self, place: usize, ring: &mut Ring<Tag>) {
+        let fd = self.listeners[place].socket.as_raw_fd();
+        ring.push(Tag::Accept(place), Op::Accept { fd, accepted: None });
+    }
+
+    fn admit(&mut self, socket: OwnedFd, listener: usize) -> Option<Accepted> {
+        let socket = TcpStream::from(socket);
+        // Fails if the connection is gone already.
+        let peer = socket.peer_addr().ok()?;
+        if let Err(why) = self.admission.enter(peer.ip()) {
+            self.refused
+                .warn(|| format!("connection of {peer} refused: {why}"));
+            return None;
+        }
+        // Without it small replies wait for the client's delayed acknowledgement; if it fails the
+        // connection is already gone, which reading finds out.
+        let _ = socket.set_nodelay(true);
+        Some(Accepted {
+            socket,
+            peer,
+            listener,
+            admission: Arc::clone(&self.admission),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admission_counts_both_limits() {
+        let admission = Admission::new(3, 2);
+        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        assert!(admission.enter(a).is_ok());
+        assert!(admission.enter(a).is_ok());
+        assert!(admission.enter(a).is_err_and(|why| why.contains("per.ip")));
+        assert!(admission.enter(b).is_ok());
+        assert!(
+            admission
+                .enter(b)
+                .is_err_and(|why| why.contains("max.connections is"))
+        );
+        admission.leave(a);
+        assert!(admission.enter(b).is_ok());
+    }
+}
