@@ -31,6 +31,20 @@ id!(/// A record's position in its partition. The next offset to be written is t
 id!(/// Leader epoch (KIP-101): grows by one whenever leadership of a partition changes hands.
     LeaderEpoch(i32));
 
+impl NodeId {
+    /// Ids of shards per node: more than a node can have shards.
+    pub const SHARD_IDS: i32 = 10_000;
+    /// The highest node whose shards have ids too.
+    pub const DIRECT_MAX: i32 = i32::MAX / Self::SHARD_IDS - 1;
+
+    /// The id under which a shard of this node is announced as a broker of its own: 20003 is shard 3
+    /// of node 2. The node is at most [`NodeId::DIRECT_MAX`].
+    #[must_use]
+    pub const fn direct(self, shard: ShardId) -> i32 {
+        self.0 * Self::SHARD_IDS + shard.0 as i32
+    }
+}
+
 impl Offset {
     /// The offset `n` records further on.
     #[must_use]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use super::trace::{ClientName, Stage, Trace, Tracer};
 use super::{ConnId, Output};
 use crate::base::limits::CONN_IN_FLIGHT_MAX;
-use crate::base::{IdMap, LogId, Mono};
+use crate::base::{IdMap, Mono};
 use crate::store::Piece;
 
 /// Where the reply to one request has to go.
@@ -26,6 +26,8 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// Index of the listener by which it came.
     pub listener: usize,
+    /// Whether it came to this shard by the shard's own port.
+    pub direct: bool,
     /// Who the client says it is.
     client: ClientName,
     /// Number of the request at the front of `requests`.
@@ -79,14 +81,6 @@ impl Conns {
         }
     }
 
-    /// What a request is about, for people.
-    pub fn describe(&mut self, to: ReplyTo, log: LogId, partitions: usize) {
-        if let Some(trace) = self.trace(to) {
-            trace.log = log;
-            trace.partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-        }
-    }
-
     /// The last byte of so many replies has left.
     pub fn sent(&mut self, conn: ConnId, replies: usize, tracer: &mut Tracer) {
         let Some(entry) = self.conns.get_mut(&conn.0) else {
@@ -103,12 +97,13 @@ impl Conns {
     }
 
     /// A connection was accepted.
-    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize) {
+    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, direct: bool) {
         self.conns.insert(
             conn.0,
             Conn {
                 peer,
                 listener,
+                direct,
                 client: ClientName::default(),
                 first: 0,
                 requests: VecDeque::new(),
@@ -207,7 +202,7 @@ mod tests {
     fn replies_leave_in_the_order_of_the_requests() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let first = expect(&mut conns, conn).unwrap();
         let second = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
@@ -231,7 +226,7 @@ mod tests {
     fn a_closed_connection_takes_no_requests_and_no_replies() {
         let mut conns = Conns::default();
         let conn = ConnId(1);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let to = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
         conns.close(conn, "test".into(), &mut out);
@@ -245,38 +240,40 @@ mod tests {
 
     #[test]
     fn a_request_is_traced_until_its_reply_has_left() {
+        // In whole units of the trace.
+        let at = |units: u64| Mono(units * 64);
         let (mut conns, mut tracer) = (Conns::default(), Tracer::new());
         let conn = ConnId(7);
         let mut out = Vec::new();
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
-        conns.next_input(Mono(1_000));
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+        conns.next_input(at(1));
         let first = expect(&mut conns, conn).unwrap();
-        conns.next_input(Mono(3_000));
+        conns.next_input(at(3));
         let second = expect(&mut conns, conn).unwrap();
-        conns.next_input(Mono(7_000));
+        conns.next_input(at(7));
         conns.reply(second, body("2"), &mut out);
-        conns.next_input(Mono(10_000));
+        conns.next_input(at(10));
         conns.reply(first, body("1"), &mut out);
-        conns.next_input(Mono(100_000));
+        conns.next_input(at(100));
         conns.sent(conn, 1, &mut tracer);
         assert_eq!(tracer.stats(Class::Produce).count(), 1);
-        conns.next_input(Mono(200_000));
+        conns.next_input(at(200));
         // More than there are, as after a reply that was dropped.
         conns.sent(conn, 5, &mut tracer);
-        let spent: Vec<[u64; super::super::trace::STAGES]> = tracer
+        let spent: Vec<[u32; super::super::trace::STAGES]> = tracer
             .slowest()
             .filter(|(recent, _)| *recent)
             .map(|(_, slow)| slow.spent)
             .collect();
-        assert_eq!(spent[0], [0, 2000, 0, 0, 0, 0, 0, 0, 0, 7000, 0, 90_000]);
-        assert_eq!(spent[1], [0, 4000, 0, 0, 0, 0, 0, 0, 0, 0, 3000, 190_000]);
+        assert_eq!(spent[0], [0, 2, 0, 0, 0, 0, 0, 0, 0, 7, 0, 90]);
+        assert_eq!(spent[1], [0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 3, 190]);
     }
 
     #[test]
     fn what_never_leaves_is_forgotten() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
         let mut out = Vec::new();
         for _ in 0..3 * CONN_IN_FLIGHT_MAX {
             let to = expect(&mut conns, conn).unwrap();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::{self, Answer, Ctx};
+use super::admin::{self, Answer, Brokers, Ctx};
 use super::conns::ReplyTo;
 use super::control_compact::Compaction;
 use super::control_groups::OFFSETS_TOPIC;
@@ -131,6 +131,7 @@ pub(super) struct Control {
     /// The image version that each shard serves by.
     served: Vec<u64>,
     stores: u16,
+    brokers: Brokers,
 }
 
 impl Control {
@@ -138,10 +139,11 @@ impl Control {
         config: Arc<BrokerConfig>,
         groups: GroupService,
         shards: u16,
-        stores: u16,
+        owners: &[ShardId],
         seed: u64,
     ) -> Self {
         Self {
+            brokers: Brokers::new(&config, shards, owners),
             config,
             groups,
             load: Load::default(),
@@ -155,7 +157,7 @@ impl Control {
             commits: VecDeque::new(),
             publishing: VecDeque::new(),
             served: vec![0; usize::from(shards)],
-            stores,
+            stores: owners.len() as u16,
         }
     }
 
@@ -247,6 +249,7 @@ impl Control {
             config: &self.config,
             listener: call.listener,
             rng: &mut self.rng,
+            brokers: &self.brokers,
             stores: self.stores,
         };
         let (header, body) = (&call.header, call.body);
@@ -278,6 +281,7 @@ impl Control {
             config: &self.config,
             listener: call.listener,
             rng: &mut self.rng,
+            brokers: &self.brokers,
             stores: self.stores,
         };
         let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
@@ -340,6 +344,7 @@ impl Control {
             config: &self.config,
             listener: 0,
             rng: &mut self.rng,
+            brokers: &self.brokers,
             stores: self.stores,
         };
         admin::auto_create(&mut ctx, &[OFFSETS_TOPIC.to_owned()])

@@ -111,8 +111,10 @@ impl Front {
             .enumerate()
             .map(|(slot, asked)| self.slot(slot as u32, asked, follower))
             .collect();
-        if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref()) {
-            self.conns.describe(reply_to, part.log, slots.len());
+        if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref())
+            && let Some(trace) = self.conns.trace(reply_to)
+        {
+            trace.describe(part.log, slots.len());
         }
         let pending = PendingFetch {
             reply_to,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::admin::Brokers;
 use super::conns::{Conns, ReplyTo};
 use super::control::PendingControl;
 use super::explain::PendingExplain;
@@ -43,6 +44,8 @@ pub(super) struct Front {
     pub owners: Vec<ShardId>,
     /// How many shards this node has.
     pub shards: u16,
+    /// The brokers as clients see them.
+    pub brokers: Brokers,
     /// Where the time of its requests went.
     pub tracer: Tracer,
     /// When it was started, by the wall clock, in ms.
@@ -57,6 +60,7 @@ impl Front {
     pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, shards: u16, seed: u64) -> Self {
         let sessions = Sessions::new(config.max_incremental_fetch_session_cache_slots as usize);
         Self {
+            brokers: Brokers::new(&config, shards, &owners),
             config,
             conns: Conns::default(),
             image: Arc::default(),

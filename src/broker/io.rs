@@ -28,7 +28,8 @@ pub enum Input {
         conn: ConnId,
         /// Address of the client.
         peer: SocketAddr,
-        /// Index into the configured listeners.
+        /// Index into the configured listeners; for the shard's own port next to one of them, the
+        /// number of listeners plus that.
         listener: usize,
     },
     /// One request frame arrived, without its length prefix.

@@ -99,7 +99,7 @@ impl Owner {
         if let Some(slot) = self.appending.take()
             && let Some((_, Ack::Produce { stamps, .. })) = self.slots[slot].acks.back_mut()
         {
-            stamps.appended = now;
+            stamps.appended(now);
         }
     }
 
@@ -348,8 +348,8 @@ impl Owner {
             }
             if let Some((seq, mut ack)) = slot.acks.pop_front() {
                 if let Ack::Produce { stamps, .. } = &mut ack {
-                    stamps.flush = slot.flush_stamps(seq).copied().unwrap_or_default();
-                    stamps.durable = fx.now;
+                    let flush = slot.flush_stamps(seq).copied().unwrap_or_default();
+                    stamps.durable(&flush, fx.now);
                 }
                 Self::answer(ack, &mut self.control_done, fx);
             }

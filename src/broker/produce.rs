@@ -18,7 +18,7 @@ use super::front::{Front, Pending};
 use super::owner::{Ack, Owner};
 use super::trace::ProduceStamps;
 use super::{Failure, Fx, Msg, ProducePart, Produced, ReqRef};
-use crate::base::{ErrorCode, Now, StoreId};
+use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::record;
 use crate::store::Piece;
 use crate::wire::produce::{
@@ -39,6 +39,8 @@ pub(super) struct PendingProduce {
     /// All partitions in the order of the request.
     slots: Vec<(i32, Option<Result<Produced, Failure>>)>,
     open: usize,
+    /// The log of the first partition that is written.
+    first: LogId,
 }
 
 impl Front {
@@ -62,6 +64,7 @@ impl Front {
             topics: Vec::with_capacity(request.topics.len()),
             slots: Vec::new(),
             open: 0,
+            first: LogId(0),
         };
         for topic in request.topics {
             pending
@@ -97,10 +100,7 @@ impl Front {
             return Ok(());
         }
         let first = by_store.values().flatten().min_by_key(|part| part.slot);
-        if let Some(part) = first {
-            let partitions = pending.slots.len();
-            self.conns.describe(reply_to, part.log, partitions);
-        }
+        pending.first = first.map_or(LogId(0), |part| part.log);
         let id = self.park(Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
@@ -155,13 +155,14 @@ impl Front {
         let Some(Pending::Produce(pending)) = self.pending_mut(id) else {
             return;
         };
-        let reply_to = pending.reply_to;
         for (slot, result) in results {
             pending.slots[slot as usize].1 = Some(result);
             pending.open -= 1;
         }
         let answered = pending.open == 0;
+        let (reply_to, log, partitions) = (pending.reply_to, pending.first, pending.slots.len());
         if let Some(trace) = self.conns.trace(reply_to) {
+            trace.describe(log, partitions);
             trace.pass_produce(stamps);
         }
         if answered && let Some(Pending::Produce(pending)) = self.unpark(id) {
@@ -239,10 +240,7 @@ impl Owner {
         let ack = Ack::Produce {
             req,
             results,
-            stamps: ProduceStamps {
-                arrived: now.mono,
-                ..ProduceStamps::default()
-            },
+            stamps: ProduceStamps::arrived(now.mono),
         };
         match self.slot_of(store) {
             Some(slot) => self.ack_after(slot, ack, fx),

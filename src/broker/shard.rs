@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::{self, Answer, Ctx};
+use super::admin::{self, Answer, Brokers, Ctx};
 use super::control::Control;
 use super::front::Front;
-use super::groups::{GroupService, NodeInfo};
+use super::groups::{self, GroupService, NodeInfo};
 use super::owner::Owner;
 use super::trace::Trace;
 use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
@@ -35,6 +35,8 @@ pub struct ShardSetup {
     /// The owner of each store of the node, by number.
     pub owners: Vec<ShardId>,
 }
+
+const LIST_GROUPS: i16 = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -64,14 +66,15 @@ impl Shard {
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
         let config = setup.config;
-        let stores = setup.owners.len() as u16;
         let control = (setup.id == ShardId(0)).then(|| {
-            let groups = GroupService::new(group_config(&config), node(&config), setup.seed);
+            let brokers = Brokers::new(&config, setup.shards, &setup.owners);
+            let node = coordinator(&config, &brokers);
+            let groups = GroupService::new(group_config(&config), node, setup.seed);
             Control::new(
                 Arc::clone(&config),
                 groups,
                 setup.shards,
-                stores,
+                &setup.owners,
                 setup.seed,
             )
         });
@@ -118,7 +121,13 @@ impl Shard {
                 conn,
                 peer,
                 listener,
-            } => self.front.conns.open(conn, peer, listener),
+            } => {
+                let listeners = self.front.config.listeners.0.len().max(1);
+                let direct = listener >= listeners;
+                self.front
+                    .conns
+                    .open(conn, peer, listener % listeners, direct);
+            }
             Input::Request { conn, frame, at } => self.request(now, conn, frame, at, fx),
             Input::Sent { conn, replies } => self.front.sent(conn, replies),
             Input::ConnClosed { conn } => {
@@ -231,7 +240,7 @@ impl Shard {
         let Some(client) = self.front.conns.get(conn) else {
             return Ok(());
         };
-        let (listener, peer) = (client.listener, client.peer);
+        let (listener, peer, direct) = (client.listener, client.peer, client.direct);
         let bytes = frame.len();
         let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
         let trace = Trace::new(header.key, bytes, at);
@@ -245,6 +254,12 @@ impl Shard {
             2 => self.front.list_offsets(to, &header, body, fx),
             21 => self.front.delete_records(to, &header, body, fx),
             23 => self.front.offset_for_leader_epoch(to, &header, body, fx),
+            // Asked of each broker in turn; the groups are all with the coordinator.
+            LIST_GROUPS if direct && self.id != ShardId(0) => {
+                let frame = groups::no_groups(&header);
+                self.front.reply_or_close(to, frame, fx);
+                Ok(())
+            }
             Api::EXPLAIN => {
                 self.front.explain(to, &header, fx);
                 Ok(())
@@ -277,6 +292,7 @@ impl Shard {
             config: &front.config,
             listener: call.listener,
             rng: &mut front.rng,
+            brokers: &front.brokers,
             stores: front.owners.len() as u16,
         };
         let (header, body) = (&call.header, call.body.clone());
@@ -358,12 +374,14 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
     }
 }
 
-fn node(config: &BrokerConfig) -> NodeInfo {
+fn coordinator(config: &BrokerConfig, brokers: &Brokers) -> NodeInfo {
     let listeners = 0..config.listeners.0.len();
+    let endpoint = |listener| brokers.coordinator(config, listener);
     NodeInfo {
-        id: config.node(),
+        id: brokers.controller(),
         endpoints: listeners
-            .map(|listener| config.advertised(listener))
+            .map(endpoint)
+            .map(|at| (at.host, at.port))
             .collect(),
     }
 }

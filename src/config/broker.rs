@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
 use super::value::{CleanupPolicy, CompressionType};
-use crate::base::{BLOCK, NodeId};
+use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
 use crate::store::StoreConfig;
 
@@ -130,6 +130,11 @@ settings! {
         /// more than this; 0 to leave compressed batches unopened, which saves 0.7 to 3 CPU-seconds
         /// per GB of records. Uncompressed ones are always checked.
         millrace_produce_open_bytes_max: i32 = 32 * 1024 * 1024, "millrace.produce.open.bytes.max", Bytes, (0, 1 << 30);
+        /// Announces each core as a broker of its own, so that clients connect to the core that has the
+        /// data: core n listens, besides, on the listener's port plus this plus n, and has the id node.id
+        /// times 10000 plus n. The same holds for ports in advertised.listeners. 0 for off. The same on
+        /// all nodes of a cluster.
+        millrace_direct_ports: i32 = 0, "millrace.direct.ports", None, (0, 65_535);
         /// Size to which a new store is written ahead before it is used. Per core.
         millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);
         /// A store never grows beyond this; when full, produce is refused. Per core.
@@ -151,6 +156,8 @@ settings! {
         explicit: BTreeSet<&'static str> = BTreeSet::new();
         /// Name of this machine, for listeners that name no host. The driver fills it in.
         host_name: String = "localhost".to_owned();
+        /// The direct ports of listeners with port 0, by listener and shard. The driver fills it in.
+        direct_bound: Vec<Vec<u16>> = Vec::new();
     }
 }
 
@@ -196,6 +203,38 @@ impl BrokerConfig {
             &shown.host
         };
         (host.clone(), shown.port)
+    }
+
+    /// Whether each shard is announced as a broker of its own.
+    #[must_use]
+    pub const fn is_direct(&self) -> bool {
+        self.millrace_direct_ports > 0
+    }
+
+    /// The port of its own that a shard has next to a listener's port; `None` if there is no such port.
+    #[must_use]
+    pub fn direct_port(&self, port: u16, shard: ShardId) -> Option<u16> {
+        let port = i32::from(port) + self.millrace_direct_ports + i32::from(shard.0);
+        u16::try_from(port).ok()
+    }
+
+    /// Where clients of a listener are told to connect to for one shard.
+    #[must_use]
+    pub fn advertised_direct(&self, listener: usize, shard: ShardId) -> (String, u16) {
+        let (host, port) = self.advertised(listener);
+        let bound = self.direct_bound.get(listener);
+        let bound = bound.and_then(|ports| ports.get(usize::from(shard.0)));
+        let is_bound_port = self
+            .listeners
+            .0
+            .get(listener)
+            .is_some_and(|l| l.port == port);
+        let direct = match bound {
+            // What the system chose counts, unless other ports are advertised in its stead.
+            Some(chosen) if is_bound_port => Some(*chosen),
+            _ => self.direct_port(port, shard),
+        };
+        (host, direct.unwrap_or(port))
     }
 
     /// Tells the port that the system chose for a listener with port 0.
@@ -295,6 +334,11 @@ impl BrokerConfig {
             "millrace.cluster.id",
             "1 to 64 letters, digits, '-' or '_'",
         );
+        require(
+            !self.is_direct() || self.node_id <= NodeId::DIRECT_MAX,
+            "node.id",
+            "no larger than 214747 with millrace.direct.ports, which makes ids of it",
+        );
         found.extend(self.listener_contradictions());
         found
     }
@@ -371,6 +415,32 @@ mod tests {
         assert_eq!(store.flushes_in_flight_max, own.flushes_in_flight_max);
         assert_eq!(store.tail_bytes_max, own.tail_bytes_max);
         assert_eq!(store.checkpoint_bytes, own.checkpoint_bytes);
+    }
+
+    #[test]
+    fn shards_have_ports_of_their_own() {
+        let mut config = BrokerConfig::default();
+        assert!(!config.is_direct());
+        config.set("millrace.direct.ports", "100").unwrap();
+        config
+            .set("listeners", "PLAINTEXT://127.0.0.1:9092")
+            .unwrap();
+        let at = |config: &BrokerConfig, shard| config.advertised_direct(0, ShardId(shard)).1;
+        assert_eq!((at(&config, 0), at(&config, 3)), (9192, 9195));
+        config
+            .set("advertised.listeners", "PLAINTEXT://kafka.example:19092")
+            .unwrap();
+        assert_eq!(at(&config, 1), 19_193, "mapped as a range");
+        assert_eq!(config.direct_port(65_435, ShardId(0)), Some(65_535));
+        assert_eq!(config.direct_port(65_435, ShardId(1)), None);
+        // Ports that the system chose do not come in a row.
+        config.set("listeners", "PLAINTEXT://127.0.0.1:0").unwrap();
+        config.advertised_listeners = None;
+        config.bound(0, 4000);
+        config.direct_bound = vec![vec![5000, 4500]];
+        assert_eq!((at(&config, 0), at(&config, 1)), (5000, 4500));
+        config.set("node.id", "214748").unwrap();
+        assert_eq!(config.contradictions()[0].0, "node.id");
     }
 
     #[test]

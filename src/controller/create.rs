@@ -9,7 +9,7 @@ use super::partitions::new_partition;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::{check_topic_name, collision_key};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, NodeId, Rng, TopicId};
+use crate::base::{ErrorCode, NodeId, Rng, StoreId, TopicId};
 use crate::config::{BrokerConfig, TopicConfig, is_internal};
 
 /// A topic that somebody wants.
@@ -23,6 +23,8 @@ pub struct NewTopic {
     pub replication_factor: i16,
     /// The nodes of each partition by its index, if the client chose them.
     pub assignments: Vec<(i32, Vec<NodeId>)>,
+    /// The store of each partition by its index, where the client chose one.
+    pub places: BTreeMap<i32, StoreId>,
     /// Settings; the last one of a key wins.
     pub configs: Vec<(String, Option<String>)>,
 }
@@ -154,8 +156,9 @@ fn create_topic(
         name: name.clone(),
         id,
     });
-    for replicas in &partitions {
-        let record = new_partition(draft, terms, &name, replicas);
+    for (index, replicas) in (0..).zip(&partitions) {
+        let place = topic.places.get(&index).copied();
+        let record = new_partition(draft, terms, &name, replicas, place);
         draft.push(record);
     }
     for (key, value) in &configs {

@@ -4,7 +4,7 @@ use super::assignment::check_replicas;
 use super::draft::{Draft, Refused, Terms};
 use super::record::{MetadataRecord, PartitionRecord};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, LeaderEpoch, LogId, NodeId, TopicId};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 
 /// More partitions that somebody wants for a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct MorePartitions {
     pub count: i32,
     /// The nodes of each new partition, if the client chose them.
     pub assignments: Option<Vec<Vec<NodeId>>>,
+    /// The store of each new partition, where the client chose one; may be shorter.
+    pub places: Vec<Option<StoreId>>,
 }
 
 /// Adds partitions to a topic.
@@ -62,8 +64,9 @@ pub fn add_partitions(
         .assignments
         .clone()
         .unwrap_or(vec![replicas; additional]);
-    for replicas in &replicas {
-        let record = new_partition(draft, terms, name, replicas);
+    for (index, replicas) in replicas.iter().enumerate() {
+        let place = wanted.places.get(index).copied().flatten();
+        let record = new_partition(draft, terms, name, replicas, place);
         draft.push(record);
     }
     Ok(())
@@ -109,6 +112,7 @@ pub(super) fn new_partition(
     terms: &mut Terms<'_>,
     name: &str,
     replicas: &[NodeId],
+    place: Option<StoreId>,
 ) -> MetadataRecord {
     let topic = draft.image().topic(name);
     let (id, index, internal) = topic.map_or((TopicId::ZERO, 0, false), |topic| {
@@ -118,7 +122,10 @@ pub(super) fn new_partition(
         topic: id,
         index: i32::try_from(index).unwrap_or(i32::MAX),
         log: LogId(draft.image().next_log),
-        store: terms.placement.next(internal),
+        store: match place {
+            Some(store) => terms.placement.take(store),
+            None => terms.placement.next(internal),
+        },
         replicas: replicas.to_vec(),
         isr: replicas.to_vec(),
         leader: replicas.first().copied().unwrap_or(NodeId(-1)),
@@ -144,6 +151,7 @@ mod tests {
             name: "a".to_owned(),
             count,
             assignments: assignments.map(|all| all.iter().map(nodes).collect()),
+            places: Vec::new(),
         };
         add_partitions(&mut draft, &mut terms, &wanted)?;
         Ok(draft.image().topic("a").unwrap().partitions.len())

@@ -25,6 +25,14 @@ impl Placement {
         Self { partitions }
     }
 
+    /// A store that somebody chose; the partition counts from now on.
+    pub fn take(&mut self, store: StoreId) -> StoreId {
+        if let Some(count) = self.partitions.get_mut(usize::from(store.0)) {
+            *count += 1;
+        }
+        store
+    }
+
     /// The store of the next partition; it counts from now on.
     pub fn next(&mut self, internal: bool) -> StoreId {
         if internal {
@@ -51,5 +59,7 @@ mod tests {
         assert_eq!(stores, [0, 1, 2, 0, 1, 2, 0]);
         assert_eq!(placement.next(true), StoreId(0));
         assert_eq!(placement.next(false), StoreId(1));
+        assert_eq!(placement.take(StoreId(2)), StoreId(2));
+        assert_eq!(placement.next(false), StoreId(0), "what was chosen counts");
     }
 }

@@ -11,7 +11,12 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+<<<<<<< HEAD
+use super::conn::Admission;
+use super::direct;
+=======
 use super::accept::Admission;
+>>>>>>> main
 use super::disk::{CachedFiles, StoreFile};
 use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
@@ -79,10 +84,12 @@ impl Server {
         let shards = u16::try_from(cores.len())
             .map_err(|_| Fatal::new(CONFIG, "millrace.shards is too large"))?;
         let dir = PathBuf::from(&config.log_dirs);
-        let (lock, direct) = probe::directory(&dir)?;
+        let (lock, direct_io) = probe::directory(&dir)?;
         let stores = stores_by_shard(&dir, shards)?;
         warn_about_space(&dir, &stores, &config);
+        let asked = config.listeners.0.clone();
         let (addresses, mut listeners) = listen(&mut config, cores.len())?;
+        direct::listen(&mut config, &asked, &addresses, &mut listeners)?;
         config.host_name = host_name();
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
@@ -106,12 +113,12 @@ impl Server {
                 config: Arc::clone(&config),
                 seed: rng.next_u64(),
                 dir: dir.clone(),
-                direct,
+                direct: direct_io,
                 stores,
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
                 owners: Arc::clone(&owners),
-                listeners: listeners.pop().unwrap_or_default(),
+                listeners: std::mem::take(&mut listeners[i]),
                 admission: Arc::clone(&admission),
                 reports: sender.clone(),
             };
@@ -278,7 +285,7 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
 }
 
 /// Binds a port that nobody else has, waiting a little for one that is just being given up.
-fn claim(address: SocketAddr) -> io::Result<TcpListener> {
+pub(super) fn claim(address: SocketAddr) -> io::Result<TcpListener> {
     let deadline = Instant::now() + PORT_FREE_WITHIN;
     loop {
         match bind(address, false) {

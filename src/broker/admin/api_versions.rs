@@ -47,7 +47,7 @@ fn refusal(ctx: &Ctx<'_>, version: i16, request: &ApiVersionsRequest) -> Option<
         .cluster_id
         .as_ref()
         .is_some_and(|id| Some(id.as_str()) != ctx.image.cluster_id.as_deref());
-    let other_node = request.node_id >= 0 && request.node_id != ctx.config.node_id;
+    let other_node = request.node_id >= 0 && !ctx.brokers.is_here(request.node_id);
     (other_cluster || other_node).then_some(ErrorCode::RebootstrapRequired)
 }
 
@@ -126,5 +126,20 @@ mod tests {
         };
         // Correlation id, then UNSUPPORTED_VERSION.
         assert_eq!(reply[4..10], [0, 0, 0, 5, 0, 35]);
+    }
+
+    #[test]
+    fn with_direct_ports_each_core_is_the_broker_that_is_meant() {
+        let mut cluster = Cluster::direct();
+        for (node, code) in [(10_000, 0), (10_001, 0), (10_002, 129), (2, 129)] {
+            let mut request = ApiVersionsRequest::default();
+            request.client_software_name = text("x");
+            request.client_software_version = text("1");
+            request.node_id = node;
+            let response = cluster.ask(5, &request, |ctx, header, body| {
+                api_versions(ctx, header, body)
+            });
+            assert_eq!(response.error_code, code, "{node}");
+        }
     }
 }

@@ -13,8 +13,8 @@ use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Answer, Ctx, change, full, outcome};
-use crate::base::{ErrorCode, NodeId};
+use super::{Answer, Brokers, Ctx, change, full, outcome};
+use crate::base::ErrorCode;
 use crate::controller::{Draft, MetadataRecord, MorePartitions, Refused, Terms, add_partitions};
 use crate::wire::RequestHeader;
 
@@ -43,7 +43,7 @@ fn respond(
     for topic in request.topics {
         let result = match count.remove(&topic.name) {
             None => continue,
-            Some(1) => add_partitions(&mut draft, &mut terms, &more(&topic)),
+            Some(1) => add_partitions(&mut draft, &mut terms, &more(ctx.brokers, &topic)),
             Some(_) => Err(Refused::because(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",
@@ -62,19 +62,25 @@ fn respond(
     (response, records)
 }
 
-fn more(topic: &CreatePartitionsTopic) -> MorePartitions {
-    let assignments = topic.assignments.as_ref();
-    let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
+fn more(brokers: &Brokers, topic: &CreatePartitionsTopic) -> MorePartitions {
+    let chosen = topic.assignments.as_ref();
+    let chosen = chosen.map(|all| all.iter().map(|a| brokers.places(&a.broker_ids)).unzip());
+    let (assignments, places) = match chosen {
+        Some((nodes, places)) => (Some(nodes), places),
+        None => (None, Vec::new()),
+    };
     MorePartitions {
         name: topic.name.as_str().to_owned(),
         count: topic.count,
-        assignments: assignments.map(|all| all.iter().map(|a| nodes(&a.broker_ids)).collect()),
+        assignments,
+        places,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Cluster, text};
+    use super::super::create_topics;
+    use super::super::testing::{Cluster, new_topic, text};
     use super::*;
 
     fn request(topics: &[(&str, i32)]) -> CreatePartitionsRequest {
@@ -106,6 +112,25 @@ mod tests {
             assert_eq!(message, Some("Topic already has 2 partition(s)."));
             assert_eq!(cluster.image.topic("a").unwrap().partitions.len(), 3);
         }
+    }
+
+    #[test]
+    fn a_chosen_core_gets_the_partition() {
+        use kafka_wire::create_partitions_request::CreatePartitionsAssignment;
+        let mut cluster = Cluster::direct();
+        cluster.ask(7, &new_topic("a", 1), create_topics);
+        let mut wanted = request(&[("a", 3)]);
+        let assign = |broker| {
+            let mut assignment = CreatePartitionsAssignment::default();
+            assignment.broker_ids = vec![broker];
+            assignment
+        };
+        wanted.topics[0].assignments = Some(vec![assign(10_001), assign(10_001)]);
+        let response = cluster.ask(3, &wanted, create_partitions);
+        assert_eq!(response.results[0].error_code, 0);
+        let partitions = &cluster.image.topic("a").unwrap().partitions;
+        let stores: Vec<_> = partitions.iter().map(|p| p.store.0).collect();
+        assert_eq!(stores, [0, 1, 1]);
     }
 
     #[test]

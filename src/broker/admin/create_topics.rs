@@ -9,13 +9,14 @@
 //! - The reply waits for the topic as long as it takes: `timeout_ms` is not looked at, because the
 //!   commit is one flush of the local disk.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
-use super::{Answer, Ctx, change, config_entries, full, outcome, to_wire};
-use crate::base::NodeId;
+use super::{Answer, Brokers, Ctx, change, config_entries, full, outcome, to_wire};
 use crate::config::BrokerConfig;
 use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
 use crate::wire::RequestHeader;
@@ -35,7 +36,11 @@ fn respond(
     ctx: &mut Ctx<'_>,
     request: CreateTopicsRequest,
 ) -> (CreateTopicsResponse, Vec<MetadataRecord>) {
-    let topics: Vec<_> = request.topics.into_iter().map(new_topic).collect();
+    let topics: Vec<_> = request
+        .topics
+        .into_iter()
+        .map(|topic| new_topic(ctx.brokers, topic))
+        .collect();
     let mut draft = Draft::new(ctx.image);
     let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
     let results = controller::create_topics(&mut draft, &mut terms, &topics);
@@ -52,17 +57,19 @@ fn respond(
     (response, records)
 }
 
-fn new_topic(topic: CreatableTopic) -> NewTopic {
-    let nodes = |ids: Vec<i32>| ids.into_iter().map(NodeId).collect();
+fn new_topic(brokers: &Brokers, topic: CreatableTopic) -> NewTopic {
+    let mut places = BTreeMap::new();
+    let assignments = topic.assignments.into_iter().map(|assignment| {
+        let (nodes, store) = brokers.places(&assignment.broker_ids);
+        places.extend(store.map(|store| (assignment.partition_index, store)));
+        (assignment.partition_index, nodes)
+    });
     NewTopic {
+        assignments: assignments.collect(),
+        places,
         name: topic.name.into_string(),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        assignments: topic
-            .assignments
-            .into_iter()
-            .map(|assignment| (assignment.partition_index, nodes(assignment.broker_ids)))
-            .collect(),
         configs: topic
             .configs
             .into_iter()
@@ -154,6 +161,41 @@ mod tests {
             cluster.image.topic("a").unwrap().configs["retention.ms"],
             "5"
         );
+    }
+
+    #[test]
+    fn a_chosen_core_gets_the_partition() {
+        let mut cluster = Cluster::direct();
+        let assign = |index: i32, brokers: &[i32]| {
+            let mut assignment =
+                kafka_wire::create_topics_request::CreatableReplicaAssignment::default();
+            assignment.partition_index = index;
+            assignment.broker_ids = brokers.to_vec();
+            assignment
+        };
+        let mut request = new_topic("a", -1);
+        request.topics[0].assignments = vec![
+            assign(2, &[10_000]),
+            assign(0, &[10_001]),
+            assign(1, &[10_001]),
+        ];
+        let response = cluster.ask(7, &request, create_topics);
+        assert_eq!(response.topics[0].error_code, 0);
+        let partitions = &cluster.image.topic("a").unwrap().partitions;
+        let stores: Vec<_> = partitions.iter().map(|p| p.store.0).collect();
+        assert_eq!(stores, [1, 1, 0]);
+        assert!(
+            partitions
+                .iter()
+                .all(|p| p.replicas == [cluster.config.node()])
+        );
+        // Two cores are not two nodes, and only those that are there can be chosen.
+        for brokers in [&[10_000, 10_001][..], &[10_002], &[7]] {
+            let mut request = new_topic("b", -1);
+            request.topics[0].assignments = vec![assign(0, brokers)];
+            let response = cluster.ask(7, &request, create_topics);
+            assert_eq!(response.topics[0].error_code, 39, "{brokers:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use kafka_wire::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 
+use super::brokers::Announced;
 use super::{Answer, CLUSTER_OPERATIONS, Ctx, answer, outcome};
 use crate::base::ErrorCode;
 use crate::controller::Refused;
@@ -30,14 +31,17 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeClusterRequest) -> DescribeClusterRe
         (response.error_code, response.error_message) = outcome(Some(&refused));
         return response;
     }
-    let (host, port) = ctx.config.advertised(ctx.listener);
-    let mut broker = DescribeClusterBroker::default();
-    broker.broker_id = ctx.config.node_id;
-    broker.host = host.into();
-    broker.port = port.into();
-    response.brokers = vec![broker];
+    let one = |announced: Announced| {
+        let mut broker = DescribeClusterBroker::default();
+        broker.broker_id = announced.id;
+        broker.host = announced.host;
+        broker.port = announced.port;
+        broker
+    };
+    let brokers = ctx.brokers.all(ctx.config, ctx.listener);
+    response.brokers = brokers.into_iter().map(one).collect();
     response.cluster_id = ctx.image.cluster_id.as_deref().unwrap_or_default().into();
-    response.controller_id = ctx.config.node_id;
+    response.controller_id = ctx.brokers.controller();
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = CLUSTER_OPERATIONS;
     }
@@ -83,6 +87,21 @@ mod tests {
             );
             assert_eq!(response.brokers[0].port, 9092);
             assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+        }
+    }
+
+    #[test]
+    fn with_direct_ports_each_core_is_a_broker() {
+        let mut cluster = Cluster::direct();
+        for version in 0..=2 {
+            let request = DescribeClusterRequest::default();
+            let response = cluster.ask(version, &request, |ctx, header, body| {
+                describe_cluster(ctx, header, body)
+            });
+            let brokers = response.brokers.iter();
+            let brokers: Vec<_> = brokers.map(|one| (one.broker_id, one.port)).collect();
+            assert_eq!(brokers, [(10_000, 9093), (10_001, 9094)]);
+            assert_eq!(response.controller_id, 10_000);
         }
     }
 

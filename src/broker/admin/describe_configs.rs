@@ -69,9 +69,9 @@ fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Entr
 
 /// Checks that a broker resource is this broker.
 pub(super) fn check_broker(ctx: &Ctx<'_>, name: &str) -> Result<(), Refused> {
-    let own = ctx.config.node_id;
+    let own = ctx.brokers.controller();
     let why = match name.parse::<i32>() {
-        Ok(id) if id == own => return Ok(()),
+        Ok(id) if ctx.brokers.is_here(id) => return Ok(()),
         Ok(_) => {
             format!("Unexpected broker id, expected {own} or empty string, but received {name}")
         }
@@ -182,6 +182,22 @@ mod tests {
         );
         let all = ask(&mut cluster, 4, &request(TOPIC, "a", Some(&[])));
         assert_eq!(all.configs.len(), TopicConfig::SETTINGS.len());
+    }
+
+    #[test]
+    fn with_direct_ports_a_core_is_a_broker_and_so_is_the_node() {
+        let mut cluster = Cluster::direct();
+        for (name, code) in [
+            ("1", 0),
+            ("10000", 0),
+            ("10001", 0),
+            ("10002", 42),
+            ("2", 42),
+        ] {
+            let result = ask(&mut cluster, 4, &request(BROKER, name, None));
+            assert_eq!(result.error_code, code, "{name}");
+            assert_eq!(result.configs.is_empty(), code != 0, "{name}");
+        }
     }
 
     #[test]

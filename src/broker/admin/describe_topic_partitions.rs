@@ -16,6 +16,7 @@ use kafka_wire::describe_topic_partitions_response::{
 };
 use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
+use super::brokers::Brokers;
 use super::{Answer, Ctx, TOPIC_OPERATIONS, answer, to_wire};
 use crate::base::ErrorCode;
 use crate::controller::{Partition, Topic, check_topic_name};
@@ -43,6 +44,7 @@ fn respond(
         .response_partition_limit
         .min(ctx.config.max_request_partition_size_limit);
     let mut page = Page {
+        brokers: ctx.brokers,
         response,
         left: usize::try_from(limit).unwrap_or(0),
     };
@@ -73,13 +75,14 @@ fn respond(
 }
 
 /// The answer while it is filled.
-struct Page {
+struct Page<'a> {
+    brokers: &'a Brokers,
     response: DescribeTopicPartitionsResponse,
     /// Partitions that still fit.
     left: usize,
 }
 
-impl Page {
+impl Page<'_> {
     /// Adds the partitions of a topic from `start` on, as far as they fit. False when the page is
     /// full, with the cursor set.
     fn add(&mut self, name: &str, topic: Option<&Topic>, start: usize) -> bool {
@@ -98,7 +101,8 @@ impl Page {
         let rest = topic.partitions.get(start..).unwrap_or_default();
         let shown = &rest[..rest.len().min(self.left)];
         self.left -= shown.len();
-        self.response.topics.push(known(topic, start, shown));
+        let known = known(self.brokers, topic, start, shown);
+        self.response.topics.push(known);
         if shown.len() < rest.len() {
             self.go_on_at(name, start + shown.len());
             return false;
@@ -123,6 +127,7 @@ fn refused(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic 
 }
 
 fn known(
+    brokers: &Brokers,
     topic: &Topic,
     start: usize,
     partitions: &[Partition],
@@ -133,20 +138,26 @@ fn known(
     shown.is_internal = topic.internal;
     shown.topic_authorized_operations = TOPIC_OPERATIONS;
     let numbered = (start..).zip(partitions);
-    shown.partitions = numbered.map(|(index, p)| partition(index, p)).collect();
+    shown.partitions = numbered
+        .map(|(index, p)| partition(brokers, index, p))
+        .collect();
     shown
 }
 
-fn partition(index: usize, partition: &Partition) -> DescribeTopicPartitionsResponsePartition {
+fn partition(
+    brokers: &Brokers,
+    index: usize,
+    partition: &Partition,
+) -> DescribeTopicPartitionsResponsePartition {
     let mut shown = DescribeTopicPartitionsResponsePartition::default();
     if partition.leader.0 < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = i32::try_from(index).unwrap_or(i32::MAX);
-    shown.leader_id = partition.leader.0;
+    shown.leader_id = brokers.of(partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
-    shown.replica_nodes = partition.replicas.iter().map(|node| node.0).collect();
-    shown.isr_nodes = partition.isr.iter().map(|node| node.0).collect();
+    shown.replica_nodes = brokers.of_all(partition, &partition.replicas);
+    shown.isr_nodes = brokers.of_all(partition, &partition.isr);
     shown.eligible_leader_replicas = Some(Vec::new());
     shown.last_known_elr = Some(Vec::new());
     shown

@@ -7,7 +7,7 @@
 //! - Versions 10 and 11 have ids but no null names: an unknown id is answered with an empty name.
 //! - Brokers are announced with what is advertised for the listener by which the client came.
 //! - Authorized operations are all operations, as in Kafka without an authorizer.
-//! - The controller is this broker.
+//! - The controller is this broker; with direct ports, its control shard.
 
 use std::collections::HashSet;
 
@@ -19,6 +19,7 @@ use kafka_wire::metadata_response::{
 use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::StrBytes;
 
+use super::brokers::{Announced, Brokers};
 use super::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, answer, from_wire, to_wire};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
@@ -42,11 +43,12 @@ pub(super) fn named_topics(
 
 fn respond(ctx: &Ctx<'_>, version: i16, request: &MetadataRequest) -> MetadataResponse {
     let mut response = MetadataResponse::default();
-    response.brokers = vec![this_broker(ctx)];
+    let brokers = ctx.brokers.all(ctx.config, ctx.listener);
+    response.brokers = brokers.into_iter().map(broker).collect();
     response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
-    response.controller_id = ctx.config.node_id;
+    response.controller_id = ctx.brokers.controller();
     response.topics = match named_topics(version, request) {
-        None => ctx.image.topics().map(|topic| known(topic)).collect(),
+        None => ctx.image.topics().map(|topic| known(ctx, topic)).collect(),
         Some(topics) => named(ctx, version, request, topics),
     };
     if request.include_topic_authorized_operations {
@@ -64,12 +66,11 @@ fn respond(ctx: &Ctx<'_>, version: i16, request: &MetadataRequest) -> MetadataRe
     response
 }
 
-fn this_broker(ctx: &Ctx<'_>) -> MetadataResponseBroker {
-    let (host, port) = ctx.config.advertised(ctx.listener);
+fn broker(announced: Announced) -> MetadataResponseBroker {
     let mut broker = MetadataResponseBroker::default();
-    broker.node_id = ctx.config.node_id;
-    broker.host = host.into();
-    broker.port = port.into();
+    broker.node_id = announced.id;
+    broker.host = announced.host;
+    broker.port = announced.port;
     broker
 }
 
@@ -92,7 +93,7 @@ fn named(
                     Some(name.clone()),
                 )
             },
-            |topic| known(topic),
+            |topic| known(ctx, topic),
         ),
         (TopicId::ZERO, None) => {
             let name = (version < 12).then(StrBytes::default);
@@ -105,7 +106,7 @@ fn named(
                 topic.topic_id = to_wire(id);
                 topic
             },
-            |topic| known(topic),
+            |topic| known(ctx, topic),
         ),
     };
     once.map(one).collect()
@@ -131,34 +132,35 @@ fn unknown(code: ErrorCode, name: Option<StrBytes>) -> MetadataResponseTopic {
     topic
 }
 
-fn known(topic: &Topic) -> MetadataResponseTopic {
+fn known(ctx: &Ctx<'_>, topic: &Topic) -> MetadataResponseTopic {
     let mut shown = MetadataResponseTopic::default();
     shown.name = Some((&*topic.name).into());
     shown.topic_id = to_wire(topic.id);
     shown.is_internal = topic.internal;
     shown.partitions = (0..)
         .zip(&topic.partitions)
-        .map(|(i, p)| partition(i, p))
+        .map(|(i, p)| partition(ctx.brokers, i, p))
         .collect();
     shown
 }
 
-fn partition(index: i32, partition: &Partition) -> MetadataResponsePartition {
+fn partition(brokers: &Brokers, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let mut shown = MetadataResponsePartition::default();
     if partition.leader.0 < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = index;
-    shown.leader_id = partition.leader.0;
+    shown.leader_id = brokers.of(partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
-    shown.replica_nodes = partition.replicas.iter().map(|node| node.0).collect();
-    shown.isr_nodes = partition.isr.iter().map(|node| node.0).collect();
+    shown.replica_nodes = brokers.of_all(partition, &partition.replicas);
+    shown.isr_nodes = brokers.of_all(partition, &partition.isr);
     shown
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Cluster, text};
+    use super::super::create_topics;
+    use super::super::testing::{Cluster, new_topic, text};
     use super::*;
 
     fn by_name(names: &[&str]) -> MetadataRequest {
@@ -205,6 +207,28 @@ mod tests {
             );
             if version >= 2 {
                 assert_eq!(response.cluster_id, Some(text("c1")));
+            }
+        }
+    }
+
+    #[test]
+    fn with_direct_ports_a_partition_is_led_by_its_core() {
+        let mut cluster = Cluster::direct();
+        cluster.ask(7, &new_topic("a", 4), create_topics);
+        for version in 0..=13 {
+            let response = ask(&mut cluster, version, &by_name(&["a"]));
+            let brokers = response.brokers.iter();
+            let brokers: Vec<_> = brokers.map(|one| (one.node_id, one.port)).collect();
+            assert_eq!(brokers, [(10_000, 9093), (10_001, 9094)]);
+            if version >= 1 {
+                assert_eq!(response.controller_id, 10_000);
+            }
+            for partition in &response.topics[0].partitions {
+                // Two stores, which new partitions take in turn.
+                let want = 10_000 + partition.partition_index % 2;
+                assert_eq!(partition.leader_id, want);
+                assert_eq!(partition.replica_nodes, [want]);
+                assert_eq!(partition.isr_nodes, [want]);
             }
         }
     }

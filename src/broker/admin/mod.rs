@@ -6,6 +6,7 @@
 
 mod api_versions;
 mod auto_create;
+mod brokers;
 mod config_entries;
 mod create_partitions;
 mod create_topics;
@@ -31,6 +32,7 @@ use crate::wire::{self, RequestHeader, WireError};
 
 pub use api_versions::api_versions;
 pub use auto_create::{auto_create, topics_to_auto_create};
+pub use brokers::Brokers;
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
 pub use delete_topics::delete_topics;
@@ -52,6 +54,8 @@ pub struct Ctx<'a> {
     pub listener: usize,
     /// For ids.
     pub rng: &'a mut Rng,
+    /// The brokers as clients see them.
+    pub brokers: &'a Brokers,
     /// Stores of this node, over which new partitions are spread.
     pub stores: u16,
 }

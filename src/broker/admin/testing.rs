@@ -3,8 +3,8 @@
 
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
-use super::{Answer, Ctx, create_topics};
-use crate::base::Rng;
+use super::{Answer, Brokers, Ctx, create_topics};
+use crate::base::{Rng, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, MetadataRecord};
 use crate::wire::client::{decode_response, encode_request};
@@ -13,6 +13,8 @@ use crate::wire::{RequestHeader, StrBytes, parse_header};
 pub(super) struct Cluster {
     pub(super) image: Image,
     pub(super) config: BrokerConfig,
+    /// As clients see them.
+    pub(super) brokers: Brokers,
     /// Records of the last request.
     pub(super) committed: usize,
     rng: Rng,
@@ -26,8 +28,19 @@ impl Cluster {
                 id: "c1".to_owned(),
             })
             .unwrap();
-        let config = BrokerConfig::default();
+        Self::of(image, BrokerConfig::default())
+    }
+
+    /// With two shards, each announced as a broker of its own.
+    pub(super) fn direct() -> Self {
+        let mut cluster = Self::new();
+        cluster.config.millrace_direct_ports = 1;
+        Self::of(cluster.image, cluster.config)
+    }
+
+    fn of(image: Image, config: BrokerConfig) -> Self {
         Self {
+            brokers: Brokers::new(&config, 2, &[ShardId(0), ShardId(1)]),
             image,
             config,
             committed: 0,
@@ -108,6 +121,7 @@ impl Cluster {
             config: &self.config,
             listener: 0,
             rng: &mut self.rng,
+            brokers: &self.brokers,
             stores: 2,
         }
     }

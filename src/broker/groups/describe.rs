@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use kafka_wire::delete_groups_response::DeletableGroupResult;
 use kafka_wire::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_wire::list_groups_response::ListedGroup;
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::base::{ErrorCode, Now};
 use crate::group::{ClassicGroup, Member, Name, State};
-use crate::wire::{WireError, decode};
+use crate::wire::{RequestHeader, WireError, decode, encode_response};
 
 /// The type of all groups here, as ListGroups names it.
 const CLASSIC: &str = "classic";
@@ -24,6 +25,16 @@ const CLASSIC: &str = "classic";
 /// What everybody may do with a group where there are no ACLs: READ, DELETE, DESCRIBE,
 /// DESCRIBE_CONFIGS and ALTER_CONFIGS, as bits.
 const ALL_GROUP_OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+
+/// The answer to ListGroups of a broker that coordinates none: with direct ports, of every shard but
+/// the control shard. Clients ask all brokers and put the answers together.
+///
+/// # Errors
+/// None that is known: the answer has nothing in it.
+pub fn no_groups(header: &RequestHeader) -> Result<Bytes, WireError> {
+    let response = ListGroupsResponse::default();
+    encode_response(header.correlation_id, header.version, &response)
+}
 
 impl GroupService {
     pub(super) fn describe_groups(

@@ -98,9 +98,9 @@ impl GroupService {
             return Err((error, error.message()));
         };
         Ok(Found {
-            node: self.node.id.0,
-            host: StrBytes::from(host.as_str()),
-            port: i32::from(*port),
+            node: self.node.id,
+            host: host.clone(),
+            port: *port,
         })
     }
 }

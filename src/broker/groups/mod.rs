@@ -16,6 +16,8 @@ mod find;
 mod members;
 mod offsets;
 
+pub use describe::no_groups;
+
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use kafka_wire::{DeleteGroupsResponse, KafkaResponse, OffsetCommitResponse, OffsetDeleteResponse};
 use kafka_wire_core::StrBytes;
 
-use crate::base::{ErrorCode, Mono, NodeId, Now, TopicId};
+use crate::base::{ErrorCode, Mono, Now, TopicId};
 use crate::group::records::RecordError;
 use crate::group::{Coordinator, Effect, GroupConfig, Name, Record};
 use crate::wire::{RequestHeader, WireError, encode_response};
@@ -36,10 +38,10 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// How clients reach the node that coordinates all groups.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
-    /// Its Kafka id.
-    pub id: NodeId,
+    /// The id under which it is announced.
+    pub id: i32,
     /// Host and port as announced, for each listener.
-    pub endpoints: Vec<(String, u16)>,
+    pub endpoints: Vec<(StrBytes, i32)>,
 }
 
 /// A topic as the metadata image knows it.

@@ -55,7 +55,7 @@ struct Broker {
 impl Broker {
     fn new() -> Self {
         let node = NodeInfo {
-            id: NodeId(3),
+            id: 3,
             endpoints: vec![("inside".into(), 9092), ("outside".into(), 19092)],
         };
         let mut service = GroupService::new(GroupConfig::default(), node, 1);

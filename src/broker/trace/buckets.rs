@@ -4,15 +4,14 @@
 /// Number of buckets.
 pub const BUCKETS: usize = 256;
 /// Durations are counted in units of 64 ns.
-const UNIT_BITS: u32 = 6;
+pub const UNIT_BITS: u32 = 6;
 /// Eight buckets for each power of two.
 const SUB_BITS: u32 = 3;
 const SUB: u64 = 1 << SUB_BITS;
 
-/// The bucket of a duration in nanoseconds; the last one takes all that is longer.
+/// The bucket of a duration in units of 64 ns; the last one takes all that is longer.
 #[must_use]
-pub fn bucket_of(ns: u64) -> usize {
-    let units = ns >> UNIT_BITS;
+pub fn bucket_of(units: u64) -> usize {
     if units < SUB {
         return units as usize;
     }
@@ -41,8 +40,8 @@ mod tests {
 
     #[test]
     fn the_first_and_the_last() {
-        assert_eq!((bucket_of(0), bucket_of(63), bucket_of(64)), (0, 0, 1));
-        assert_eq!(upper_ns(0), 64);
+        assert_eq!((bucket_of(0), bucket_of(1), bucket_of(8)), (0, 1, 8));
+        assert_eq!((upper_ns(0), upper_ns(1)), (64, 128));
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
         assert!(upper_ns(BUCKETS - 2) > 1_000_000_000_000);
     }
@@ -50,7 +49,7 @@ mod tests {
     #[test]
     fn each_bucket_begins_where_the_one_before_ends() {
         for bucket in 0..BUCKETS - 1 {
-            let end = upper_ns(bucket);
+            let end = upper_ns(bucket) >> UNIT_BITS;
             assert_eq!(bucket_of(end - 1), bucket, "before {end}");
             assert_eq!(bucket_of(end), bucket + 1, "at {end}");
         }
@@ -58,9 +57,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_bucket_is_at_most_an_eighth_wide(ns in 512u64..1_000_000_000_000) {
-            let end = upper_ns(bucket_of(ns));
-            prop_assert!(end > ns && end - ns <= ns / 8 + 64);
+        fn a_bucket_is_at_most_an_eighth_wide(units in 8u64..1 << 34) {
+            let end = upper_ns(bucket_of(units)) >> UNIT_BITS;
+            prop_assert!(end > units && end - units <= units / 8 + 1);
         }
     }
 }

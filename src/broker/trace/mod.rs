@@ -16,7 +16,7 @@ mod report;
 mod stats;
 mod tracer;
 
-pub use buckets::{BUCKETS, bucket_of, upper_ns};
+pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
 pub use report::{Report, Slow};
 pub use stats::{Class, Stats};
 pub(super) use tracer::{ClientName, Tracer};
@@ -109,10 +109,27 @@ pub(super) struct Trace {
     /// Whether there is a reply to wait for.
     pub answered: bool,
     last: Mono,
-    /// Nanoseconds by stage.
-    pub spent: [u64; STAGES],
-    /// Nanoseconds for which a fetch had to wait for records; not counted as latency.
-    pub parked: u64,
+    /// Time by stage.
+    pub spent: [Units; STAGES],
+    /// The time for which a fetch had to wait for records; not counted as latency.
+    pub parked: Units,
+}
+
+/// A duration in units of 64 ns, up to four and a half minutes: half the memory of nanoseconds in
+/// each request in progress. Not before its time: `last` moves by whole units, so that what is
+/// left over counts for the next stage.
+type Units = u32;
+
+/// The time from `last` until `at`, which moves `last`. A time of the past is no time.
+fn elapsed(last: &mut Mono, at: Mono) -> Units {
+    let units = at.0.saturating_sub(last.0) >> UNIT_BITS;
+    last.0 += units << UNIT_BITS;
+    Units::try_from(units).unwrap_or(Units::MAX)
+}
+
+/// Units as nanoseconds.
+const fn ns(units: Units) -> u64 {
+    (units as u64) << UNIT_BITS
 }
 
 impl Trace {
@@ -133,26 +150,30 @@ impl Trace {
     /// The time since the last stamp was spent in `stage`. A stamp of the past says nothing: parts
     /// of one request run side by side, and the later one counts.
     pub fn pass(&mut self, stage: Stage, at: Mono) {
-        let ns = at.0.saturating_sub(self.last.0);
-        self.spent[stage as usize] += ns;
-        self.last.0 += ns;
+        let spent = &mut self.spent[stage as usize];
+        *spent = spent.saturating_add(elapsed(&mut self.last, at));
     }
 
     /// The time since the last stamp was spent waiting for records.
     pub fn unpark(&mut self, at: Mono) {
-        let ns = at.0.saturating_sub(self.last.0);
-        self.parked += ns;
-        self.last.0 += ns;
+        let parked = elapsed(&mut self.last, at);
+        self.parked = self.parked.saturating_add(parked);
     }
 
     /// Takes over what the owner of the partitions noted.
     pub fn pass_produce(&mut self, stamps: &ProduceStamps) {
-        self.pass(Stage::Hop, stamps.arrived);
-        self.pass(Stage::Append, stamps.appended);
-        self.pass(Stage::FlushWait, stamps.flush.started);
-        self.pass(Stage::Write, stamps.flush.written);
-        self.pass(Stage::Sync, stamps.flush.synced);
-        self.pass(Stage::Watermark, stamps.durable);
+        let mut at = stamps.arrived;
+        self.pass(Stage::Hop, at);
+        for (stage, units) in ProduceStamps::STAGES.into_iter().zip(stamps.spent) {
+            at.0 += ns(units);
+            self.pass(stage, at);
+        }
+    }
+
+    /// What it is about, for people: its first log and the number of its partitions.
+    pub fn describe(&mut self, log: LogId, partitions: usize) {
+        self.log = log;
+        self.partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
     }
 
     /// The reply has so many bytes; none means that the request is not answered at all.
@@ -161,23 +182,54 @@ impl Trace {
         self.bytes = self.bytes.max(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// Latency so far, in nanoseconds.
+    /// Latency so far, in units of 64 ns.
     pub fn total(&self) -> u64 {
-        self.spent.iter().sum()
+        self.spent.iter().map(|units| u64::from(*units)).sum()
     }
 }
 
-/// When a produce passed the owner of its partitions. What did not happen is 0.
+/// How a produce passed the owner of its partitions: when it was taken up, and how long it then
+/// was appended, waited for its flush, was written, synced, and waited for the watermark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProduceStamps {
-    /// Taken up.
-    pub arrived: Mono,
-    /// Appended to the logs.
-    pub appended: Mono,
-    /// What became of its flush.
-    pub flush: FlushStamps,
-    /// The watermark moved.
-    pub durable: Mono,
+    arrived: Mono,
+    spent: [Units; 5],
+}
+
+impl ProduceStamps {
+    const STAGES: [Stage; 5] = [
+        Stage::Append,
+        Stage::FlushWait,
+        Stage::Write,
+        Stage::Sync,
+        Stage::Watermark,
+    ];
+
+    /// Taken up at `at`.
+    pub fn arrived(at: Mono) -> Self {
+        Self {
+            arrived: at,
+            spent: [0; 5],
+        }
+    }
+
+    /// Appended at `at`.
+    pub fn appended(&mut self, at: Mono) {
+        let mut last = self.arrived;
+        self.spent[0] = elapsed(&mut last, at);
+    }
+
+    /// Durable at `at`, with this flush.
+    pub fn durable(&mut self, flush: &FlushStamps, at: Mono) {
+        let mut last = Mono(self.arrived.0 + ns(self.spent[0]));
+        for (spent, at) in
+            self.spent[1..]
+                .iter_mut()
+                .zip([flush.started, flush.written, flush.synced, at])
+        {
+            *spent = elapsed(&mut last, at);
+        }
+    }
 }
 
 /// When a fetch passed the owner of its partitions.
@@ -234,26 +286,26 @@ impl StoreSlot {
 mod tests {
     use super::*;
 
-    fn at(us: u64) -> Mono {
-        Mono(us * 1000)
+    /// A time that is a whole number of units.
+    const fn at(units: u64) -> Mono {
+        Mono(units << UNIT_BITS)
     }
 
-    fn us(trace: &Trace, stage: Stage) -> u64 {
-        trace.spent[stage as usize] / 1000
+    fn spent(trace: &Trace, stage: Stage) -> u32 {
+        trace.spent[stage as usize]
     }
 
     fn stamps() -> ProduceStamps {
-        ProduceStamps {
-            arrived: at(30),
-            appended: at(31),
-            flush: FlushStamps {
-                seq: FlushSeq(1),
-                started: at(50),
-                written: at(150),
-                synced: at(350),
-            },
-            durable: at(400),
-        }
+        let mut stamps = ProduceStamps::arrived(at(30));
+        stamps.appended(at(31));
+        let flush = FlushStamps {
+            seq: FlushSeq(1),
+            started: at(50),
+            written: at(150),
+            synced: at(350),
+        };
+        stamps.durable(&flush, at(400));
+        stamps
     }
 
     #[test]
@@ -276,9 +328,8 @@ mod tests {
         trace.pass(Stage::Answer, at(420));
         trace.pass(Stage::Order, at(420));
         trace.pass(Stage::Send, at(450));
-        let spent: Vec<u64> = Stage::ALL.iter().map(|s| us(&trace, *s)).collect();
-        assert_eq!(spent, [10, 4, 16, 1, 0, 19, 100, 200, 50, 20, 0, 30]);
-        assert_eq!(trace.total(), at(450).0);
+        assert_eq!(trace.spent, [10, 4, 16, 1, 0, 19, 100, 200, 50, 20, 0, 30]);
+        assert_eq!(trace.total(), 450);
     }
 
     #[test]
@@ -287,9 +338,10 @@ mod tests {
         trace.pass(Stage::Queue, at(30));
         trace.pass(Stage::Parse, at(31));
         trace.pass_produce(&stamps());
-        assert_eq!((us(&trace, Stage::Hop), us(&trace, Stage::Append)), (0, 0));
-        assert_eq!(us(&trace, Stage::Parse), 1);
-        assert_eq!(trace.total(), at(400).0);
+        assert_eq!(spent(&trace, Stage::Hop), 0);
+        assert_eq!(spent(&trace, Stage::Append), 0);
+        assert_eq!(spent(&trace, Stage::Parse), 1);
+        assert_eq!(trace.total(), 400);
     }
 
     #[test]
@@ -299,8 +351,38 @@ mod tests {
         trace.pass(Stage::Queue, at(6));
         trace.pass_produce(&ProduceStamps::default());
         trace.pass(Stage::Answer, at(8));
-        assert_eq!(us(&trace, Stage::Answer), 2);
-        assert_eq!(trace.total(), 3000);
+        assert_eq!(spent(&trace, Stage::Answer), 2);
+        assert_eq!(trace.total(), 3);
+    }
+
+    #[test]
+    fn a_flush_of_which_nothing_is_known_counts_for_the_watermark() {
+        // It went into a checkpoint.
+        let mut trace = Trace::new(0, 100, at(5));
+        let mut stamps = ProduceStamps::arrived(at(6));
+        stamps.appended(at(8));
+        stamps.durable(&FlushStamps::default(), at(100));
+        trace.pass_produce(&stamps);
+        assert_eq!(spent(&trace, Stage::Append), 2);
+        assert_eq!(spent(&trace, Stage::Watermark), 92);
+        assert_eq!(trace.total(), 95);
+    }
+
+    #[test]
+    fn what_is_less_than_a_unit_is_not_lost() {
+        let mut trace = Trace::new(0, 100, Mono(0));
+        for ns in 1..=6400 {
+            trace.pass(Stage::Queue, Mono(ns));
+        }
+        assert_eq!(trace.total(), 100);
+    }
+
+    #[test]
+    fn very_long_is_long() {
+        let mut trace = Trace::new(11, 100, Mono(0));
+        trace.pass(Stage::Answer, Mono(u64::MAX / 2));
+        trace.pass(Stage::Answer, Mono(u64::MAX));
+        assert_eq!(trace.total(), u64::from(u32::MAX));
     }
 
     #[test]
@@ -309,6 +391,6 @@ mod tests {
         trace.pass(Stage::Parse, at(3));
         trace.unpark(at(500_000));
         trace.pass(Stage::Send, at(500_004));
-        assert_eq!((trace.parked, trace.total()), (at(499_997).0, 7000));
+        assert_eq!((trace.parked, trace.total()), (499_997, 7));
     }
 }

@@ -2,7 +2,7 @@
 //! shards together, and its slowest requests.
 
 use super::tracer::Tracer;
-use super::{Class, STAGES, Stats};
+use super::{Class, STAGES, Stats, ns};
 use crate::base::{IdMap, LogId, Mono};
 use crate::controller::Image;
 
@@ -82,8 +82,8 @@ impl Report {
                 partitions: slow.partitions,
                 bytes: slow.bytes,
                 ago_ns: now.0.saturating_sub(slow.finished.0),
-                parked_ns: slow.parked,
-                spent_ns: slow.spent,
+                parked_ns: ns(slow.parked),
+                spent_ns: slow.spent.map(ns),
             }
         });
         Self {

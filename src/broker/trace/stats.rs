@@ -1,7 +1,7 @@
 //! Counts of finished requests, by kind. Fixed arrays of counters that only grow:
 //! two looks at them give what happened in between.
 
-use super::{BUCKETS, STAGES, Stage, Trace, bucket_of, upper_ns};
+use super::{BUCKETS, STAGES, Stage, Trace, bucket_of, ns, upper_ns};
 
 /// Kinds of requests that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Row {
 pub struct Stats {
     /// By latency: tells what the requests of a percentile spent their time on.
     pub rows: Box<[Row; BUCKETS]>,
-    /// By stage, the time spent there; the last one is the wait for records.
+    /// By stage, the time that requests spent there which met it; the last one is the wait for records.
     pub stages: Box<[[u64; BUCKETS]; STAGES + 1]>,
 }
 
@@ -73,12 +73,15 @@ impl Stats {
     pub(super) fn add(&mut self, trace: &Trace) {
         let row = &mut self.rows[bucket_of(trace.total())];
         row.count += 1;
-        for (stage, ns) in trace.spent.iter().enumerate() {
-            row.spent[stage] += ns;
-            self.stages[stage][bucket_of(*ns)] += 1;
+        for (stage, units) in trace.spent.iter().enumerate() {
+            // Those that a request did not meet, half of them, cost nothing.
+            if *units > 0 {
+                row.spent[stage] += ns(*units);
+                self.stages[stage][bucket_of(u64::from(*units))] += 1;
+            }
         }
         if trace.parked > 0 {
-            self.stages[PARKED][bucket_of(trace.parked)] += 1;
+            self.stages[PARKED][bucket_of(u64::from(trace.parked))] += 1;
         }
     }
 
@@ -126,24 +129,21 @@ impl Stats {
     /// its bucket, so 1 is the longest to within an eighth.
     #[must_use]
     pub fn stage_ns(&self, stage: Stage, share: f64) -> u64 {
-        self.index_ns(stage as usize, share)
+        let stage = &self.stages[stage as usize];
+        let missed = self.count().saturating_sub(stage.iter().sum());
+        let counts = std::iter::once(missed).chain(stage.iter().copied());
+        match percentile(counts, share) {
+            None | Some(0) => 0,
+            Some(after) => upper_ns(after - 1),
+        }
     }
 
     /// How many fetches had to wait for records, and how long `share` of them at most, in nanoseconds.
     #[must_use]
     pub fn parked_ns(&self, share: f64) -> (u64, u64) {
-        (
-            self.stages[PARKED].iter().sum(),
-            self.index_ns(PARKED, share),
-        )
-    }
-
-    fn index_ns(&self, index: usize, share: f64) -> u64 {
-        match percentile(self.stages[index].iter().copied(), share) {
-            // Less than can be told apart from nothing.
-            None | Some(0) => 0,
-            Some(bucket) => upper_ns(bucket),
-        }
+        let parked = &self.stages[PARKED];
+        let bucket = percentile(parked.iter().copied(), share);
+        (parked.iter().sum(), bucket.map_or(0, upper_ns))
     }
 
     /// The part of all time that was spent in a stage, 0 to 1.
@@ -173,10 +173,11 @@ mod tests {
     use super::*;
     use crate::base::Mono;
 
+    /// In units of 64 ns.
     fn trace(queue: u64, sync: u64) -> Trace {
         let mut trace = Trace::new(0, 10, Mono(0));
-        trace.pass(Stage::Queue, Mono(queue));
-        trace.pass(Stage::Sync, Mono(queue + sync));
+        trace.pass(Stage::Queue, Mono(queue * 64));
+        trace.pass(Stage::Sync, Mono((queue + sync) * 64));
         trace
     }
 
@@ -196,11 +197,15 @@ mod tests {
         assert_eq!(stats.count(), 100);
         let (bucket, spent) = stats.at(0.5).unwrap();
         assert_eq!(bucket, bucket_of(101_000));
-        assert_eq!(spent[Stage::Sync as usize], 100_000);
+        assert_eq!(spent[Stage::Sync as usize], 6_400_000);
         let (_, spent) = stats.at(0.99).unwrap();
-        assert_eq!(spent[Stage::Queue as usize], 3_000_000, "it was the queue");
+        assert_eq!(
+            spent[Stage::Queue as usize],
+            192_000_000,
+            "it was the queue"
+        );
         let (_, spent) = stats.at(1.0).unwrap();
-        assert_eq!(spent[Stage::Sync as usize], 8_000_000, "it was the disk");
+        assert_eq!(spent[Stage::Sync as usize], 512_000_000, "it was the disk");
         assert_eq!(Stats::default().at(0.5), None);
     }
 
@@ -230,6 +235,6 @@ mod tests {
         assert_eq!(merged.count(), 201);
         after.subtract(&before);
         assert_eq!(after.count(), 1);
-        assert_eq!(after.at(0.5).unwrap().1[Stage::Sync as usize], 77_000);
+        assert_eq!(after.at(0.5).unwrap().1[Stage::Sync as usize], 77_000 * 64);
     }
 }

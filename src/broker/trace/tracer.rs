@@ -1,7 +1,7 @@
 //! What a shard remembers of finished requests: counts for ever, the slowest for a
 //! while. Its memory is the same from its start to its end.
 
-use super::{Class, STAGES, Stats, Trace};
+use super::{Class, STAGES, Stats, Trace, Units};
 use crate::base::limits::{CLIENT_NAME_BYTES_MAX, SLOWEST_KEPT, SLOWEST_WINDOW_MS};
 use crate::base::{LogId, Mono};
 use crate::wire::Api;
@@ -43,8 +43,8 @@ pub struct SlowTrace {
     pub partitions: u32,
     pub bytes: u32,
     pub finished: Mono,
-    pub spent: [u64; STAGES],
-    pub parked: u64,
+    pub spent: [Units; STAGES],
+    pub parked: Units,
     pub total: u64,
 }
 
@@ -174,9 +174,9 @@ mod tests {
     use super::super::Stage;
     use super::*;
 
-    fn finish(tracer: &mut Tracer, key: i16, ns: u64, now_ms: u64) {
+    fn finish(tracer: &mut Tracer, key: i16, units: u64, now_ms: u64) {
         let mut trace = Trace::new(key, 10, Mono(0));
-        trace.pass(Stage::Sync, Mono(ns));
+        trace.pass(Stage::Sync, Mono(units * 64));
         tracer.finish(&trace, &ClientName::default(), Mono(now_ms * 1_000_000));
     }
 
