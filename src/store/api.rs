@@ -52,7 +52,8 @@ pub struct DiskError {
 /// What the store has to tell the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// The writes of this flush have completed; its sync is on the way. For those who measure.
+    /// The writes of this flush have completed; its sync is on the way, or was part of the only write.
+    /// For those who measure.
     Written(FlushSeq),
     /// The sync of this flush has completed. It is durable when those before it are.
     Synced(FlushSeq),

@@ -67,7 +67,8 @@ pub(super) struct Flight {
 pub(super) enum FlightState {
     /// This many writes have not completed.
     Writing(usize),
-    /// All are completed and the sync is on its way, or the only one is, which is durable when it completes.
+    /// The only write is on its way; it is durable when it completes.
+    WritingThrough,
     Syncing,
     /// It went into the checkpoint that is being made, because the ring had no room.
     InCheckpoint,
@@ -186,7 +187,7 @@ impl Store {
         // One write is its own sync: that spares a round through the kernel, and nothing else waits for it.
         let through = build.writes.len() == 1;
         let state = if through {
-            FlightState::Syncing
+            FlightState::WritingThrough
         } else {
             FlightState::Writing(build.writes.len())
         };
@@ -543,6 +544,10 @@ impl Store {
                 });
             }
             FlightState::Writing(left) => flight.state = FlightState::Writing(left - 1),
+            FlightState::WritingThrough => {
+                flight.state = FlightState::Done;
+                events.extend([StoreEvent::Written(seq), StoreEvent::Synced(seq)]);
+            }
             FlightState::Syncing => {
                 flight.state = FlightState::Done;
                 events.push(StoreEvent::Synced(seq));
@@ -561,7 +566,10 @@ impl Store {
         }
         while let Some(flight) = self.flights.front() {
             let early = self.config.sabotage.ack_before_flush
-                && matches!(flight.state, FlightState::Writing(_) | FlightState::Syncing);
+                && matches!(
+                    flight.state,
+                    FlightState::Writing(_) | FlightState::WritingThrough
+                );
             if early {
                 events.push(StoreEvent::Durable(flight.seq));
             }
