@@ -69,8 +69,9 @@ def stages_add_up_under_load():
         for slow in produce["slowest"]:
             equal((slow["api"], slow["client"], slow["topic"]), ("Produce", "the-producer", topic))
             assert 0 <= slow["partition"] < 4 and slow["bytes"] > 100 and slow["shard"] in (0, 1), slow
-            # Acknowledged means on disk: none has spent nothing on getting there.
-            assert slow["spent_ns"]["sync"] > 0 and slow["spent_ns"]["write"] > 0, slow
+            # Acknowledged means on disk: none has spent nothing on getting there. A flush of a single write is durable
+            # with it; the others have a sync of their own.
+            assert slow["spent_ns"]["write"] > 0, slow
             equal(slow["spent_ns"]["plan"], 0, "a produce plans no reads")
         # A consumer at the end waits for records, which is no latency: it does not appear among the stages.
         assert ever["fetch"]["parked"] > 0, "no fetch had to wait"

@@ -44,9 +44,9 @@ pub enum Stage {
     Plan,
     /// Until a flush took it along: the flushes before are still on their way.
     FlushWait,
-    /// The flush being built, submitted and written.
+    /// The flush being built, submitted and written; durably, if it is a single write.
     Write,
-    /// The fdatasync of the flush.
+    /// The fdatasync of the flush, if it needed one of its own.
     Sync,
     /// Until the flushes before were durable too and the watermark moved.
     Watermark,
