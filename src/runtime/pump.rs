@@ -27,14 +27,9 @@ use crate::broker::{ConnId, Input, Msg, Output};
 const MESH_BATCH: usize = 256;
 /// Completions taken per turn.
 const COMPLETION_BATCH: usize = 512;
-<<<<<<< HEAD
-/// How long the pump may be busy without the executor looking at its sockets.
-const BUSY_NS_MAX: u64 = 500_000;
 /// The clock is looked at after inputs of this [`weight`] together. Inputs of one turn at one time
 /// would hide what each of them takes; a look for each costs as much as all the rest of tracing.
 const LOOK_EVERY: usize = 4;
-=======
->>>>>>> main
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
 /// How long replies may take to leave after the shard is done.
@@ -91,7 +86,6 @@ pub struct Parts {
     pub reports: std::sync::mpsc::Sender<Report>,
 }
 
-<<<<<<< HEAD
 /// How much work an input is about to be: 1 for the least, [`LOOK_EVERY`] or more for what takes long
 /// by itself.
 fn weight(input: &Input) -> usize {
@@ -101,13 +95,13 @@ fn weight(input: &Input) -> usize {
         Input::Disk { .. } | Input::Read { .. } => LOOK_EVERY,
         _ => 1,
     }
-=======
+}
+
 /// A connection: its socket is closed when neither half uses it any more.
 struct Connection {
     receiver: Receiver,
     sender: Sender,
     _socket: Accepted,
->>>>>>> main
 }
 
 /// A shard and everything it acts through.

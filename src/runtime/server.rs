@@ -11,12 +11,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-<<<<<<< HEAD
-use super::conn::Admission;
-use super::direct;
-=======
 use super::accept::Admission;
->>>>>>> main
+use super::direct;
 use super::disk::{CachedFiles, StoreFile};
 use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
