@@ -11,8 +11,8 @@ MB, REQUESTS, CPU = "mb_per_s", "requests_per_s", "broker_cpu_s_per_gb"
 ROWS = [
     ("produce, 1 partition, MB/s", "produce-1", MB, True),
     ("produce, 16 partitions, MB/s", "produce-16", MB, True),
-    ("produce, 100 partitions, MB/s", "produce-100", MB, True),
-    ("produce, 1,000 partitions, MB/s", "produce-1000", MB, True),
+    ("produce, 100 partitions of a new topic, MB/s", "produce-100", MB, True),
+    ("produce, 1,000 partitions of a new topic, MB/s", "produce-1000", MB, True),
     ("produce, 16 partitions, lz4, MB/s of values", "produce-lz4", "value_mb_per_s", True),
     ("produce, 16 partitions, zstd, MB/s of values", "produce-zstd", "value_mb_per_s", True),
     ("100-byte requests/s, 1 connection", "small-1", REQUESTS, True),
@@ -26,7 +26,7 @@ ROWS = [
       for name, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p99_9"))),
     ("acknowledgement at half of Kafka's limit, p99, ms", "e2e-equal", "latency_p99_ms", False),
     *((f"end-to-end at {share} % of its own limit, p99, ms", f"e2e-{share}", "e2e_latency_p99_ms", False) for share in (10, 50, 80)),
-    *((f"{BUSY_RATE:,} requests/s over {partitions:,} partitions, p50, ms", f"busy-{partitions}", "latency_p50_ms", False)
+    *((f"{BUSY_RATE:,} requests/s over {partitions:,} partitions of a new topic, p50, ms", f"busy-{partitions}", "latency_p50_ms", False)
       for partitions in (1, 100, 1000)),
     ("broker CPU-seconds per GB produced, 16 partitions", "produce-16", CPU, False),
     ("resident memory, idle, MiB", "start", "rss_idle_mib", False),
