@@ -143,7 +143,7 @@ impl Front {
     #[must_use]
     pub fn new(frame_bytes_max: usize, request_bytes_max: usize) -> Self {
         Self {
-            now: Cell::new(sys::now().mono),
+            now: Cell::new(sys::mono()),
             sent: RefCell::default(),
             budget: Budget::new(request_bytes_max),
             frame_bytes_max,

@@ -281,24 +281,24 @@ impl Pump {
                 break;
             }
         }
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return;
-        };
-        if conn.sender.on_loaded(load, blocks) {
-            self.forget(id);
-        } else {
-            self.dirty.push(id);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let over = conn.sender.on_loaded(load, blocks);
+            self.go_on_unless(over, id);
         }
     }
 
     fn on_sent(&mut self, id: ConnId, done: Done<Tag>) {
-        let Some(conn) = self.conns.get_mut(&id) else {
-            return;
-        };
-        if conn
-            .sender
-            .on_done(done.op, done.result, &self.front, &mut self.ring)
-        {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            let over = conn
+                .sender
+                .on_done(done.op, done.result, &self.front, &mut self.ring);
+            self.go_on_unless(over, id);
+        }
+    }
+
+    /// A connection has something new to do, or is gone.
+    fn go_on_unless(&mut self, over: bool, id: ConnId) {
+        if over {
             self.forget(id);
         } else {
             self.dirty.push(id);

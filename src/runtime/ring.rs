@@ -324,7 +324,7 @@ impl<T> Ring<T> {
             let entered = if until == Mono::NEVER {
                 self.uring.submitter().submit_and_wait(want)
             } else {
-                let left = until.0.saturating_sub(sys::now().mono.0);
+                let left = until.0.saturating_sub(sys::mono().0);
                 let left = types::Timespec::from(Duration::from_nanos(left));
                 let args = types::SubmitArgs::new().timespec(&left);
                 self.uring.submitter().submit_with_args(want, &args)

@@ -29,6 +29,13 @@ struct Write {
     through: bool,
 }
 
+impl Write {
+    /// Whether it has bytes in `[pos, end)`.
+    fn touches(&self, pos: u64, end: u64) -> bool {
+        self.pos < end && pos < self.pos + self.data.len() as u64
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -76,9 +83,8 @@ impl Disk {
                     return Err(format!("misaligned or empty write of {len} bytes at {pos}"));
                 }
                 let end = pos + data.len() as u64;
-                let overlap =
-                    |w: &&Write| !w.completed && w.pos < end && pos < w.pos + w.data.len() as u64;
-                if let Some(other) = self.unsynced.iter().find(overlap) {
+                let clashes = |w: &&Write| !w.completed && w.touches(pos, end);
+                if let Some(other) = self.unsynced.iter().find(clashes) {
                     return Err(format!(
                         "write {id:?} at {pos}..{end} while write {:?} at {} of {} bytes is in flight",
                         other.id,
@@ -136,11 +142,11 @@ impl Disk {
         let (start, end) = (write.pos, write.pos + write.data.len() as u64);
         let durable = &mut self.durable;
         self.unsynced.retain(|earlier| {
-            let covers = earlier.pos < end && start < earlier.pos + earlier.data.len() as u64;
-            if covers && earlier.completed {
+            let covered = earlier.completed && earlier.touches(start, end);
+            if covered {
                 put(durable, earlier.pos, &earlier.data, |_| true);
             }
-            !(covers && earlier.completed)
+            !covered
         });
         put(durable, start, &write.data, |_| true);
     }
@@ -232,8 +238,8 @@ impl Disk {
         if end > file_end {
             return Some(format!("the file ends at {file_end}"));
         }
-        let overlaps = |w: &&Write| w.pos < end && pos < w.pos + w.data.len() as u64;
-        self.unsynced.iter().find(overlaps).map(|w| {
+        let not_durable = self.unsynced.iter().find(|w| w.touches(pos, end));
+        not_durable.map(|w| {
             format!(
                 "write {:?} of {} bytes at {}, completed: {}",
                 w.id,

@@ -1,8 +1,8 @@
 //! Group commit. A flush takes what is pending, for all logs: small runs go inline
 //! into one journal record, large ones straight into the chunks of their logs with
 //! a reference in the record; then one sync covers it all, or the one write there is goes
-//! through to the disk. Several flushes may be
-//! on their way; the durable end moves over the contiguous prefix only.
+//! through to the disk. Several flushes may be on their way; the durable end moves over
+//! the contiguous prefix only.
 
 use bytes::Bytes;
 

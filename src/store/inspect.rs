@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::api::{DiskError, LogLabel, Piece, Usage};
+use super::api::{DiskError, LogLabel, Piece};
 use super::recover::{batch_crc_is_right, batch_len};
 use super::{LogId, Offset, Store};
 
@@ -51,11 +51,6 @@ impl Store {
     pub fn checkpoint_extents(&self) -> Vec<(u64, u64)> {
         let chunks = &self.superblock.checkpoint_chunks;
         chunks.iter().map(|c| (c.pos, c.class.bytes())).collect()
-    }
-
-    /// Position of the journal ring in the file, and its usage.
-    pub fn journal_start(&self) -> (u64, Usage) {
-        (super::layout::RING_START, self.usage())
     }
 
     /// Reads a segment batch by batch, checks each and gives it to `each`.
