@@ -26,7 +26,7 @@ THROUGHPUT, REQUESTS, LATENCY, READ = "mb_per_s", "requests_per_s", "latency_p99
 class Workload:
     """One load. `topic` is made for it and deleted after it unless `keep`. `share` sends at that share of the
     system's own limit, `equal` at half of what Kafka without fsync can do. `peers` says whether the systems beside
-    Kafka get it, too."""
+    Kafka get it, too; `slow` is what a Kafka that flushes gets in the first round only, for the time it takes."""
 
     name: str
     title: str
@@ -42,6 +42,7 @@ class Workload:
     fsync_matters: bool = True
     quick: bool = True
     peers: bool = False
+    slow: bool = False
 
 
 def load(name: str, title: str, figure: str, *parts, **more) -> Workload:
@@ -52,7 +53,8 @@ def load(name: str, title: str, figure: str, *parts, **more) -> Workload:
 def busy(partitions: int) -> Workload:
     return load(f"busy-{partitions}", f"one record per request, {BUSY_RATE:,}/s over {partitions:,} partitions", LATENCY,
                 "--partitions", str(partitions), "--connections", "16", "--record-bytes", "100", "--batch-records", "1",
-                "--rate", str(BUSY_RATE), OPEN, topic=wide(partitions), keep=partitions > 1, quick=partitions != 100, peers=partitions == 1)
+                "--rate", str(BUSY_RATE), OPEN, topic=wide(partitions), keep=partitions > 1, quick=partitions == 1, peers=partitions == 1,
+                slow=partitions == 1000)
 
 
 def wide(partitions: int) -> str:
@@ -94,20 +96,20 @@ WORKLOADS = [
          fsync_matters=False),
     load("tail", "4 connections produce, 1 consumer", READ, "--partitions", "16", BULK, "--consumer-connections", "4", kind="mixed",
          fsync_matters=False, quick=False, peers=True),
+    load("search", f"most that is read within {SEARCH_P99_MS} ms (p99)", "highest_good_records_per_s", MEDIUM, PACED, "--p99-ms", str(SEARCH_P99_MS),
+         "--precision", "0.1", kind="search", fsync_matters=False, quick=False),
     *(load(with_connections("limit", connections), f"1 KiB in 16 KiB batches, {connections} connections, as fast as it goes", THROUGHPUT,
            MEDIUM, "--connections", str(connections), "--in-flight", "5", topic="paced", keep=True) for connections in CONNECTIONS),
     load("e2e-10", "from due to read at 10 % of its own limit", LATENCY, MEDIUM, PACED, topic="paced", kind="e2e", keep=True, share=0.1, quick=False),
     load("e2e-50", "from due to read at 50 % of its own limit", LATENCY, MEDIUM, PACED, topic="paced", kind="e2e", keep=True, share=0.5),
     load("e2e-80", "from due to read at 80 % of its own limit", LATENCY, MEDIUM, PACED, topic="paced", kind="e2e", keep=True, share=0.8, quick=False),
     load("e2e-equal", "from due to read at half of Kafka's limit", LATENCY, MEDIUM, PACED, topic="paced", kind="e2e", equal=True),
-    load("search", f"most that is read within {SEARCH_P99_MS} ms (p99)", "highest_good_records_per_s", MEDIUM, PACED, "--p99-ms", str(SEARCH_P99_MS),
-         "--precision", "0.1", kind="search", fsync_matters=False, quick=False),
     load("verify", "every record accounted for", "records_acked", "--partitions", "16", "--idempotent", "--record-bytes", "1K",
          kind="verify", keep=True),
     busy(1), busy(100),
     bulk(100, 4, topic=wide(100), keep=True), bulk(100, 16, topic=wide(100)),
     busy(1000),
-    bulk(1000, 4, topic=wide(1000), quick=False),
+    bulk(1000, 4, topic=wide(1000), quick=False, slow=True),
     bulk(16, 16, topic="many", peers=True),
     # The last ones keep what was produced, for the replays and for the recovery.
     bulk(16, 4, topic="replay", keep=True, peers=True),
