@@ -261,9 +261,11 @@ def flatten(report: dict, args: list[str]) -> dict:
     return flat
 
 
-BRIEF = [("highest_good_records_per_s", "records/s within the bound"), ("records_acked", "records accounted for"), ("mb_per_s", "MB/s"), ("fetch_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
-         ("latency_p99_ms", "p99"), ("e2e_latency_p50_ms", "e2e p50"), ("e2e_latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"), ("seconds_to_first_ack", "s to the first ack"),
-         ("rss_idle_mib", "MiB idle"), ("rss_max_mib", "MiB at most"), ("growth", "times from the first half to the second"), ("broker_rss_mib", "MiB")]
+BRIEF = [("highest_good_records_per_s", "records/s within the bound"), ("records_acked", "records accounted for"), ("mb_per_s", "MB/s"),
+         ("fetch_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"), ("latency_p99_ms", "p99"),
+         ("e2e_latency_p50_ms", "e2e p50"), ("e2e_latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"),
+         ("seconds_to_first_ack", "s to the first ack"), ("rss_idle_mib", "MiB idle"), ("rss_max_mib", "MiB at most"),
+         ("growth", "times from the first half to the second"), ("broker_rss_mib", "MiB")]
 
 
 def brief(result: dict) -> str:
