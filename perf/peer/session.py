@@ -40,6 +40,7 @@ class Plan:
     quick: bool
     cold_bytes: int
     only: frozenset[str]
+    # Of the round, from 0.
     number: int = 0
     # Records per second of `equal` workloads; known once Kafka's limit is.
     equal_rate: float | None = None
@@ -49,7 +50,7 @@ class Plan:
             return False
         if system not in MAIN:
             return workload.peers
-        if workload.slow and system == "kafka-fsync" and self.number > 0:
+        if workload.slow and self.number > 0 and not self.only and system != "millrace":
             return False
         return bool(self.only) or ((workload.quick or not self.quick) and (workload.fsync_matters or system != "kafka-fsync"))
 
