@@ -20,8 +20,9 @@ from .workloads import BULK, FANOUT_RATE, PACED, WORKLOADS, Workload, alternativ
 PATIENCE_SECONDS = 60
 # For making each partition of a topic ready: 50 s for 1,000 with Kafka here.
 TOUCH_SECONDS = 180
-# How much Millrace's store gets before it is measured, so that it does not grow meanwhile; see growth.py.
-FILL_SECONDS = 4
+# How much Millrace's store gets before it is measured, so that it does not grow meanwhile; see growth.py. Enough for
+# both loads that share a topic.
+FILL_SECONDS = 8
 # Runs of a search at most.
 TRIALS_MAX = 16
 # About what the generator takes until its clock starts.
