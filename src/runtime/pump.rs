@@ -82,6 +82,8 @@ pub struct Parts {
     pub acceptor: Acceptor,
     /// `connections.max.idle.ms`.
     pub idle_ms_max: u64,
+    /// `millrace.spin.us`.
+    pub spin_us: u64,
     /// Whom to tell that the shard is ready.
     pub reports: std::sync::mpsc::Sender<Report>,
 }
@@ -113,6 +115,7 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     acceptor: Acceptor,
     idle_ms_max: u64,
+    spin_us: u64,
     reports: std::sync::mpsc::Sender<Report>,
     conns: IdMap<ConnId, Connection>,
     last_conn: u64,
@@ -142,6 +145,7 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            spin_us,
             reports,
         } = parts;
         Self {
@@ -152,6 +156,7 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            spin_us,
             reports,
             conns: IdMap::default(),
             last_conn: 0,
@@ -180,7 +185,7 @@ impl Pump {
                     .for_each(|conn| conn.sender.conn().close());
                 return end;
             }
-            if self.may_sleep() {
+            if !self.spin() && self.may_sleep() {
                 self.ring.wait_until(self.next_deadline());
             } else {
                 self.ring.submit();
@@ -463,6 +468,26 @@ impl Pump {
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
             .min(ending)
+    }
+
+    /// Polls for what may happen soon, before the thread sleeps and has to be woken for it. Whether
+    /// there is something to do now.
+    fn spin(&mut self) -> bool {
+        if self.spin_us == 0 || !self.inputs.is_empty() || !self.dirty.is_empty() {
+            return false;
+        }
+        let until = Mono(sys::mono().0 + self.spin_us * 1000).min(self.next_deadline());
+        loop {
+            self.ring.submit();
+            if self.ring.has_done() || !self.mesh.is_quiet() || self.mesh.phase() != self.phase {
+                return true;
+            }
+            if sys::mono() >= until {
+                return false;
+            }
+            // What completes durable writes is a thread of the kernel, on this very core.
+            std::thread::yield_now();
+        }
     }
 
     /// Whether there is nothing to do; other shards then ring the bell for what they send.

@@ -17,7 +17,7 @@ impl ClientName {
     /// Changes the name, UTF-8, if it is another one.
     pub fn set(&mut self, name: &[u8]) {
         let mut len = name.len().min(CLIENT_NAME_BYTES_MAX);
-        while name.get(len).is_some_and(|byte| byte & 0xc0 == 0x80) {
+        while len > 0 && name.get(len).is_some_and(|byte| byte & 0xc0 == 0x80) {
             len -= 1;
         }
         let name = &name[..len];
