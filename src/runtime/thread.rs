@@ -106,6 +106,7 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         mesh,
         acceptor: Acceptor::new(plan.listeners, plan.admission),
         idle_ms_max,
+        spin_us: config.millrace_spin_us.max(0) as u64,
         reports: plan.reports,
     };
     // The pump blocks the thread when it sleeps: nothing else may run on this executor.

@@ -81,7 +81,7 @@ impl World {
                 Some(ended) => self.shard_input(ended.shard, Input::ConnClosed { conn }),
                 None => Ok(()),
             },
-            Event::Connect { client } => self.connect(client),
+            Event::Connect { client, to } => self.connect(client, to),
             Event::Connected { client, conn } => {
                 if self
                     .clients
@@ -283,13 +283,28 @@ impl World {
         Ok(())
     }
 
-    fn connect(&mut self, client: usize) -> Done {
-        if self.node.state != State::Up {
+    /// The shard that a connection to a port of its own, or to the common one, comes to, if one listens there.
+    fn shard_at(&mut self, port: Option<u16>) -> Option<usize> {
+        let shards = self.node.shards.len();
+        match port {
+            None => Some(self.rng.below(shards as u64) as usize),
+            Some(port) => (0..shards).find(|shard| self.plan.direct_port(*shard) == Some(port)),
+        }
+    }
+
+    fn connect(&mut self, client: usize, to: Option<u16>) -> Done {
+        let shard = match self.node.state {
+            State::Up => self.shard_at(to),
+            _ => None,
+        };
+        let Some(shard) = shard else {
+            if let Some(port) = to {
+                self.shared.forget_port(port);
+            }
             let at = self.time + 10 * MS + self.delay(40 * MS);
             self.events.add(at, Event::Cut { client, conn: None });
             return Ok(());
-        }
-        let shard = self.rng.below(self.node.shards.len() as u64) as usize;
+        };
         let conn = self.net.open(client, shard);
         self.clients[client].1 = Some(conn);
         let delay = self.delay(self.plan.delays.net);
