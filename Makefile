@@ -50,8 +50,9 @@ endif
 bench: build ## Measure this machine: produce, then replay, against a broker of its own
 	@tests/bench
 
-compare: setup build ## Millrace beside Apache Kafka, about 25 minutes; QUICK=1: about five
+compare: setup build ## Millrace beside Apache Kafka, half an hour; QUICK=1: about five minutes; PEERS=1: NATS and nisshi, too
 	@perf/setup compare
+	$(if $(PEERS),-@perf/setup peers)
 	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
 
 flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG; OFFCPU=1: where it waits

@@ -9,7 +9,6 @@
 //! coordinator.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -22,8 +21,7 @@ use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::record;
 use crate::store::Piece;
 use crate::wire::produce::{
-    ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse, codec_allowed,
-    encode_response,
+    ProducePartitionResponse, ProduceRequest, ProduceTopic, ResponseWriter, codec_allowed,
 };
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -55,7 +53,8 @@ impl Front {
         let request =
             ProduceRequest::parse(body, header.version).map_err(|error| error.to_string())?;
         let bad_acks = !matches!(request.acks, -1..=1);
-        let mut by_store: BTreeMap<StoreId, Vec<ProducePart>> = BTreeMap::new();
+        // Very few stores, most often one: looking through them is less than any map.
+        let mut by_store: Vec<(StoreId, Vec<ProducePart>)> = Vec::new();
         let mut pending = PendingProduce {
             reply_to,
             correlation_id: header.correlation_id,
@@ -66,17 +65,16 @@ impl Front {
             open: 0,
             first: LogId(0),
         };
-        for topic in request.topics {
-            pending
-                .topics
-                .push((topic.topic.clone(), topic.partitions.len()));
-            for partition in topic.partitions {
+        for ProduceTopic { topic, partitions } in request.topics {
+            let count = partitions.len();
+            pending.slots.reserve(count);
+            for partition in partitions {
                 let slot = pending.slots.len() as u32;
                 let outcome = if bad_acks {
                     Err((ErrorCode::InvalidRequiredAcks, None))
                 } else {
                     self.locate_batch(
-                        &topic.topic,
+                        &topic,
                         partition.index,
                         partition.records,
                         slot,
@@ -86,21 +84,26 @@ impl Front {
                 let outcome = match outcome {
                     Ok((store, mut part)) => {
                         part.acks_all = request.acks == -1;
-                        by_store.entry(store).or_default().push(part);
+                        if pending.open == 0 {
+                            pending.first = part.log;
+                        }
                         pending.open += 1;
+                        match by_store.iter_mut().find(|(of, _)| *of == store) {
+                            Some((_, parts)) => parts.push(part),
+                            None => by_store.push((store, vec![part])),
+                        }
                         None
                     }
                     Err(failure) => Some(Err(failure)),
                 };
                 pending.slots.push((partition.index, outcome));
             }
+            pending.topics.push((topic, count));
         }
         if by_store.is_empty() {
             self.finish_produce(pending, fx);
             return Ok(());
         }
-        let first = by_store.values().flatten().min_by_key(|part| part.slot);
-        pending.first = first.map_or(LogId(0), |part| part.log);
         let id = self.park(Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
@@ -185,22 +188,18 @@ impl Front {
             }
             return;
         }
+        let (id, topics) = (pending.correlation_id, pending.topics.len());
+        let mut frame = ResponseWriter::new(id, pending.version, topics);
         let mut slots = pending.slots.into_iter();
-        let topics: Vec<ProduceTopicResponse> = pending
-            .topics
-            .into_iter()
-            .map(|(topic, partitions)| ProduceTopicResponse {
-                topic,
-                partitions: slots.by_ref().take(partitions).map(answer).collect(),
-            })
-            .collect();
-        let response = ProduceResponse {
-            topics,
-            throttle_time_ms: 0,
-        };
-        let frame = encode_response(pending.correlation_id, pending.version, &response);
-        self.conns
-            .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
+        for (topic, partitions) in &pending.topics {
+            frame.topic(topic, *partitions);
+            for slot in slots.by_ref().take(*partitions) {
+                frame.partition(&answer(slot));
+            }
+            frame.end_topic();
+        }
+        let pieces = vec![Piece::Memory(frame.finish(0))];
+        self.conns.reply(pending.reply_to, pieces, fx.out);
     }
 }
 

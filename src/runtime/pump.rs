@@ -121,6 +121,8 @@ pub struct Pump {
     last_conn: u64,
     /// Connections that have, or may have, something new to do.
     dirty: Vec<ConnId>,
+    /// Scratch space of [`Pump::look_after_conns`].
+    looked_after: Vec<ConnId>,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     /// Scratch space of [`Pump::tell_sent`].
@@ -159,6 +161,7 @@ impl Pump {
             conns: IdMap::default(),
             last_conn: 0,
             dirty: Vec::new(),
+            looked_after: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             sent: Vec::new(),
@@ -421,7 +424,9 @@ impl Pump {
     fn look_after_conns(&mut self) {
         self.front.budget.take_woken(&mut self.dirty);
         // Whatever wants another pass gets it in the next turn.
-        for id in std::mem::take(&mut self.dirty) {
+        let mut ids = std::mem::take(&mut self.looked_after);
+        std::mem::swap(&mut ids, &mut self.dirty);
+        for id in ids.drain(..) {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
@@ -434,6 +439,7 @@ impl Pump {
                 self.forget(id);
             }
         }
+        self.looked_after = ids;
         self.front.budget.take_woken(&mut self.dirty);
     }
 

@@ -156,6 +156,8 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
         bytes_max: pick(rng, &[16 * MIB, 24 * MIB, 64 * MIB]),
         bulk_bytes_min: pick(rng, &[4096, 8192, 32 * 1024]),
         flushes_in_flight_max: 1 + rng.below(4) as usize,
+        small_flush_bytes: pick(rng, &[0, 4 * KIB, 64 * KIB]) as usize,
+        small_flushes_in_flight_max: 1 + rng.below(3) as usize,
         flush_bytes_max: pick(rng, &[64 * KIB, 128 * KIB, MIB]) as usize,
         tail_bytes_max: pick(rng, &[32 * KIB, 256 * KIB, 4 * MIB]) as usize,
         checkpoint_bytes: pick(rng, &[128 * KIB, MIB, 64 * MIB]),

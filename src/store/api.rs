@@ -183,6 +183,11 @@ pub struct StoreConfig {
     pub bulk_bytes_min: usize,
     /// Flushes that may be on their way at once.
     pub flushes_in_flight_max: usize,
+    /// A flush of less than this starts only while fewer than `small_flushes_in_flight_max` are on
+    /// their way; until then it takes in what comes.
+    pub small_flush_bytes: usize,
+    /// See `small_flush_bytes`.
+    pub small_flushes_in_flight_max: usize,
     /// One flush takes no more than this from the pending appends.
     pub flush_bytes_max: usize,
     /// Memory tail: bytes kept in memory for tail readers, beyond what is not in chunks yet.
@@ -204,6 +209,8 @@ impl Default for StoreConfig {
             bytes_max: u64::MAX,
             bulk_bytes_min: 32 * 1024,
             flushes_in_flight_max: 4,
+            small_flush_bytes: 512 * 1024,
+            small_flushes_in_flight_max: 2,
             flush_bytes_max: 4 * MIB as usize,
             tail_bytes_max: 64 * MIB as usize,
             checkpoint_bytes: 512 * MIB,

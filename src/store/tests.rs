@@ -208,6 +208,8 @@ impl World {
             bytes_max: (8 + rng.below(4)) * REGION,
             bulk_bytes_min: [4096, 9000, 1 << 20][rng.below(3) as usize],
             flushes_in_flight_max: 1 + rng.below(4) as usize,
+            small_flush_bytes: [0, 4 << 10, 64 << 10][rng.below(3) as usize],
+            small_flushes_in_flight_max: 1 + rng.below(3) as usize,
             flush_bytes_max: 64 << 10,
             tail_bytes_max: [0, 20_000, 1 << 20][rng.below(3) as usize],
             checkpoint_bytes: 1 << 20,
@@ -577,6 +579,51 @@ fn a_short_record_counts_the_block_that_it_keeps() {
         "{in_records}"
     );
     assert_eq!(slices.len(), 200, "nothing is lost before it is in a chunk");
+}
+
+#[test]
+fn what_is_small_gathers_behind_the_first_flushes() {
+    let config = StoreConfig::default();
+    let (first, all) = (
+        config.small_flushes_in_flight_max,
+        config.flushes_in_flight_max,
+    );
+    let large = config.small_flush_bytes;
+    let (mut store, _) = Store::format(StoreId(1), config, 1);
+    let mut rng = Rng::new(1);
+    let mut ops = Vec::new();
+    store.create_log(LogId(1), LogLabel::default(), Offset(0));
+    let mut append = |store: &mut Store, bytes, ops: &mut Vec<DiskOp>| {
+        let batch = batch(&mut rng, bytes);
+        let appended = store.append(LogId(1), batch, Offset(0), LeaderEpoch(0));
+        appended.expect("room");
+        store.poll(ops);
+        store.flights.len()
+    };
+    for flying in 1..=first {
+        assert_eq!(append(&mut store, 100, &mut ops), flying, "at once");
+    }
+    assert_eq!(append(&mut store, 100, &mut ops), first, "waits");
+    assert_eq!(append(&mut store, 100, &mut ops), first, "and gathers");
+    assert_eq!(append(&mut store, large, &mut ops), first + 1, "enough");
+    assert_eq!(append(&mut store, 100, &mut ops), first + 1);
+    for flying in first + 2..=all {
+        assert_eq!(append(&mut store, large, &mut ops), flying);
+    }
+    assert_eq!(
+        append(&mut store, large, &mut ops),
+        all,
+        "no more than that"
+    );
+    // Whatever waits goes on its way when those before it have arrived.
+    while let Some(op) = (!ops.is_empty()).then(|| ops.remove(0)) {
+        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op else {
+            continue;
+        };
+        store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
+        store.poll(&mut ops);
+    }
+    assert_eq!(store.durable_seq(), store.pending_seq());
 }
 
 #[test]
