@@ -616,10 +616,8 @@ fn what_is_small_gathers_behind_the_first_flushes() {
         "no more than that"
     );
     // Whatever waits goes on its way when those before it have arrived.
-    while let Some(op) = (!ops.is_empty()).then(|| ops.remove(0)) {
-        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op else {
-            continue;
-        };
+    while !ops.is_empty() {
+        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = ops.remove(0);
         store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
         store.poll(&mut ops);
     }
