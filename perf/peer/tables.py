@@ -81,7 +81,7 @@ TOOLS = [
 OTHERS = [
     Row("produce, 1 partition, own best, MB/s", "produce-1", MB, best=True),
     Row("produce, 16 partitions, own best, MB/s", "produce-16", MB, best=True),
-    Row("broker CPU-seconds per GB of that", "produce-16", CPU, False, best=True),
+    Row("broker CPU-seconds per GB of that, own best", "produce-16", CPU, False, best=True),
     Row("100-byte requests/s, 64 connections", "small-64", REQUESTS),
     Row(f"{FEW} connections produce, 1 consumer, MB/s read", "tail", FETCH),
     *(Row(f"acknowledgement, {BUSY_RATE:,} requests/s, {key}, ms", "busy-1", f"{ACK}_{key}_ms", False) for key in ("p50", "p99")),
