@@ -16,7 +16,8 @@ struct Page([u8; BLOCK]);
 /// Buffers are recycled: one that is dropped, or whose last [`Bytes`] is, leaves its memory to the next
 /// one that is made on that thread, up to
 /// [`PAGE_POOL_BYTES_MAX`](super::limits::PAGE_POOL_BYTES_MAX). That spares the kernel the
-/// work of handing out the same memory again, and us that of zeroing it.
+/// work of handing out the same memory again, and us that of zeroing it. What no buffer needed for
+/// a while goes back with [`PageBuf::trim`].
 #[derive(Default)]
 pub struct PageBuf {
     /// At least as long as the content: the rest is room to grow.
@@ -43,6 +44,12 @@ impl PageBuf {
             Page::new_vec_zeroed(pool::room_for(used)).expect("allocation of a page buffer")
         });
         Self { pages, used }
+    }
+
+    /// Gives back the memory of gone buffers, on this thread, that was not needed since the last
+    /// call; with nothing going on, the second call in a row gives back all of it.
+    pub fn trim() {
+        pool::trim();
     }
 
     /// The parts one after the other, with zeroes up to the end of the last block.
@@ -158,11 +165,31 @@ mod pool {
     struct Pool {
         free: [Vec<Vec<Page>>; SIZES],
         bytes: usize,
+        /// The least there was since [`trim`].
+        bytes_least: usize,
+    }
+
+    impl Pool {
+        /// Lets one go, of the size that takes the most memory: what is asked for changes, and a pool
+        /// full of what nobody asks for any more would be of no use.
+        fn drop_one(&mut self) {
+            let most = self
+                .free
+                .iter_mut()
+                .max_by_key(|list| list.first().map_or(0, Vec::len) * list.len());
+            let dropped = most.and_then(Vec::pop).unwrap_or_default();
+            self.bytes -= dropped.len() * BLOCK;
+            self.bytes_least = self.bytes_least.min(self.bytes);
+        }
     }
 
     thread_local! {
         static POOL: RefCell<Pool> = const {
-            RefCell::new(Pool { free: [const { Vec::new() }; SIZES], bytes: 0 })
+            RefCell::new(Pool {
+                free: [const { Vec::new() }; SIZES],
+                bytes: 0,
+                bytes_least: 0,
+            })
         };
     }
 
@@ -173,8 +200,14 @@ mod pool {
         }
         let taken = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            let pages = pool.free[size(pages).0].pop()?;
+            let (first, room) = size(pages);
+            // A larger one will do, up to half as much again: two sizes up at most.
+            let pages = pool.free[first..]
+                .iter_mut()
+                .take(3)
+                .find_map(|list| list.pop_if(|pages| pages.len() * 2 <= room * 3))?;
             pool.bytes -= pages.len() * BLOCK;
+            pool.bytes_least = pool.bytes_least.min(pool.bytes);
             Some(pages)
         });
         taken.ok().flatten()
@@ -188,11 +221,23 @@ mod pool {
         // A thread that is ending has no pool any more.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            let bytes = pages.len() * BLOCK;
-            if pool.bytes + bytes <= PAGE_POOL_BYTES_MAX {
-                pool.bytes += bytes;
-                pool.free[size(pages.len()).0].push(pages);
+            pool.bytes += pages.len() * BLOCK;
+            pool.free[size(pages.len()).0].push(pages);
+            while pool.bytes > PAGE_POOL_BYTES_MAX {
+                pool.drop_one();
             }
+        });
+    }
+
+    /// Lets go what lay here unused since the last call.
+    pub(super) fn trim() {
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            let keep = pool.bytes - pool.bytes_least;
+            while pool.bytes > keep {
+                pool.drop_one();
+            }
+            pool.bytes_least = pool.bytes;
         });
     }
 
@@ -222,11 +267,49 @@ mod pool {
         fn the_pool_is_bounded() {
             let many = 2 * PAGE_POOL_BYTES_MAX / (64 * BLOCK);
             for _ in 0..many {
-                give(vec![Page([0; BLOCK]); 64]);
+                give(pages(64));
             }
-            POOL.with(|pool| assert_eq!(pool.borrow().bytes, PAGE_POOL_BYTES_MAX));
+            assert_eq!(bytes(), PAGE_POOL_BYTES_MAX);
             while take(64).is_some() {}
-            POOL.with(|pool| assert_eq!(pool.borrow().bytes, 0));
+            assert_eq!(bytes(), 0);
+        }
+
+        fn bytes() -> usize {
+            POOL.with(|pool| pool.borrow().bytes)
+        }
+
+        fn pages(n: usize) -> Vec<Page> {
+            vec![Page([0; BLOCK]); n]
+        }
+
+        #[test]
+        fn a_full_pool_makes_room_for_another_size() {
+            let many = PAGE_POOL_BYTES_MAX / (64 * BLOCK);
+            (0..many).for_each(|_| give(pages(64)));
+            (0..many).for_each(|_| give(pages(16)));
+            assert!(bytes() <= PAGE_POOL_BYTES_MAX);
+            assert!((0..many).all(|_| take(16).is_some()));
+        }
+
+        #[test]
+        fn a_somewhat_larger_one_will_do() {
+            give(pages(24));
+            assert!(take(14).is_none(), "too large");
+            assert_eq!(take(16).map(|p| p.len()), Some(24));
+            give(pages(16));
+            assert!(take(17).is_none(), "too small");
+        }
+
+        #[test]
+        fn what_lies_unused_goes_back() {
+            (0..4).for_each(|_| give(pages(16)));
+            trim();
+            // Of four, one is in use now and then.
+            give(take(16).expect("one of four"));
+            trim();
+            assert_eq!(bytes(), 16 * BLOCK);
+            trim();
+            assert_eq!(bytes(), 0);
         }
     }
 }

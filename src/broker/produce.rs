@@ -32,10 +32,10 @@ pub(super) struct PendingProduce {
     correlation_id: i32,
     version: i16,
     acks: i16,
-    /// Topics as the client named them, each with its number of partitions.
-    topics: Vec<(TopicRef, usize)>,
+    /// As in the request, but for the records, which are on their way.
+    topics: Vec<ProduceTopic>,
     /// All partitions in the order of the request.
-    slots: Vec<(i32, Option<Result<Produced, Failure>>)>,
+    slots: Vec<Option<Result<Produced, Failure>>>,
     open: usize,
     /// The log of the first partition that is written.
     first: LogId,
@@ -60,23 +60,22 @@ impl Front {
             correlation_id: header.correlation_id,
             version: header.version,
             acks: request.acks,
-            topics: Vec::with_capacity(request.topics.len()),
+            topics: request.topics,
             slots: Vec::new(),
             open: 0,
             first: LogId(0),
         };
-        for ProduceTopic { topic, partitions } in request.topics {
-            let count = partitions.len();
-            pending.slots.reserve(count);
+        for ProduceTopic { topic, partitions } in &mut pending.topics {
+            pending.slots.reserve(partitions.len());
             for partition in partitions {
                 let slot = pending.slots.len() as u32;
                 let outcome = if bad_acks {
                     Err((ErrorCode::InvalidRequiredAcks, None))
                 } else {
                     self.locate_batch(
-                        &topic,
+                        topic,
                         partition.index,
-                        partition.records,
+                        partition.records.take(),
                         slot,
                         header.version,
                     )
@@ -96,9 +95,8 @@ impl Front {
                     }
                     Err(failure) => Some(Err(failure)),
                 };
-                pending.slots.push((partition.index, outcome));
+                pending.slots.push(outcome);
             }
-            pending.topics.push((topic, count));
         }
         if by_store.is_empty() {
             self.finish_produce(pending, fx);
@@ -159,7 +157,7 @@ impl Front {
             return;
         };
         for (slot, result) in results {
-            pending.slots[slot as usize].1 = Some(result);
+            pending.slots[slot as usize] = Some(result);
             pending.open -= 1;
         }
         let answered = pending.open == 0;
@@ -178,7 +176,7 @@ impl Front {
             let failed = pending
                 .slots
                 .iter()
-                .find_map(|(_, outcome)| outcome.as_ref()?.as_ref().err());
+                .find_map(|outcome| outcome.as_ref()?.as_ref().err());
             if let Some((code, why)) = failed {
                 let why = why.as_deref().unwrap_or(code.message());
                 let reason = format!("produce with acks=0 failed: {code}: {why}");
@@ -191,10 +189,10 @@ impl Front {
         let (id, topics) = (pending.correlation_id, pending.topics.len());
         let mut frame = ResponseWriter::new(id, pending.version, topics);
         let mut slots = pending.slots.into_iter();
-        for (topic, partitions) in &pending.topics {
-            frame.topic(topic, *partitions);
-            for slot in slots.by_ref().take(*partitions) {
-                frame.partition(&answer(slot));
+        for ProduceTopic { topic, partitions } in &pending.topics {
+            frame.topic(topic, partitions.len());
+            for (partition, outcome) in partitions.iter().zip(slots.by_ref()) {
+                frame.partition(&answer(partition.index, outcome));
             }
             frame.end_topic();
         }
@@ -203,7 +201,7 @@ impl Front {
     }
 }
 
-fn answer((index, outcome): (i32, Option<Result<Produced, Failure>>)) -> ProducePartitionResponse {
+fn answer(index: i32, outcome: Option<Result<Produced, Failure>>) -> ProducePartitionResponse {
     match outcome.unwrap_or(Err((ErrorCode::UnknownServerError, None))) {
         Ok(produced) => ProducePartitionResponse {
             index,

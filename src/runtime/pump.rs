@@ -20,7 +20,7 @@ use super::ring::{Done, Op, Ring};
 use super::send::Sender;
 use super::server::Report;
 use super::sys;
-use crate::base::{IdMap, Mono, Now};
+use crate::base::{IdMap, Mono, Now, PageBuf};
 use crate::broker::{ConnId, Input, Msg, Output};
 
 /// Messages taken from each other shard per turn.
@@ -444,6 +444,7 @@ impl Pump {
     }
 
     fn sweep(&mut self, now: Mono) {
+        PageBuf::trim();
         for conn in self.conns.values().map(|conn| conn.sender.conn()) {
             if let Some(why) = self.front.overdue(conn, self.idle_ms_max) {
                 tracing::info!(peer = %conn.peer, "connection closed: {why}");
@@ -452,6 +453,8 @@ impl Pump {
             }
         }
         self.sweep_at = if self.conns.is_empty() {
+            // Nobody looks after it again before there are connections.
+            PageBuf::trim();
             Mono::NEVER
         } else {
             now.plus_ms(SWEEP_MS)

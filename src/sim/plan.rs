@@ -153,6 +153,7 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
     StoreConfig {
         journal_bytes,
         initial_bytes,
+        raw: journal_bytes == 512 * KIB,
         bytes_max: pick(rng, &[16 * MIB, 24 * MIB, 64 * MIB]),
         bulk_bytes_min: pick(rng, &[4096, 8192, 32 * 1024]),
         flushes_in_flight_max: 1 + rng.below(4) as usize,

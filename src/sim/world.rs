@@ -146,6 +146,8 @@ enum Event {
         store: StoreId,
         id: IoId,
         errno: Option<i32>,
+        /// Whether it only writes zeroes, ahead of use.
+        ahead: bool,
     },
     /// A read ends.
     ReadDone {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::layout::{REGION, chunks_start};
 use crate::base::{LogId, Offset, StoreId, TopicId};
 
 /// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
@@ -175,8 +176,11 @@ pub struct Sabotage {
 pub struct StoreConfig {
     /// Journal ring, a multiple of `BLOCK`. Fixed when the store is formatted.
     pub journal_bytes: u64,
-    /// Size to which a new store is written ahead before it is used.
+    /// Size to which a store is written ahead from its start on, in the background.
     pub initial_bytes: u64,
+    /// The store is a raw block device: there every block can be written at the price of one that was written
+    /// before, so nothing is written ahead.
+    pub raw: bool,
     /// The store never grows beyond this (`millrace.store.bytes.max`).
     pub bytes_max: u64,
     /// From this many new bytes per log in one flush on, they go straight into the log's chunks.
@@ -200,12 +204,21 @@ pub struct StoreConfig {
     pub sabotage: Sabotage,
 }
 
+impl StoreConfig {
+    /// The least that a store can do anything with.
+    #[must_use]
+    pub const fn least_bytes(&self) -> u64 {
+        chunks_start(self.journal_bytes) + 4 * REGION
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
         Self {
             journal_bytes: 32 * MIB,
             initial_bytes: 64 * MIB,
+            raw: false,
             bytes_max: u64::MAX,
             bulk_bytes_min: 32 * 1024,
             flushes_in_flight_max: 4,

@@ -12,6 +12,7 @@ mod api;
 mod checkpoint;
 mod chunks;
 mod codec;
+pub mod device;
 mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -36,12 +37,15 @@ pub use recover::{RecoverError, RecoveryReport};
 use ahead::Ahead;
 use checkpoint::Checkpoint;
 use chunks::{Chunk, Chunks, Class, Leave};
-use flush::{Flight, Item, OpenFlush};
+use flush::{ENOSPC, Flight, Item, OpenFlush};
 use journal::Entry;
 use map::Map;
 use superblock::Superblock;
 
 use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
+
+/// The filesystem's quota is used up.
+const EDQUOT: i32 = 122;
 
 /// See the module.
 #[derive(Debug)]
@@ -350,6 +354,12 @@ impl Store {
         let Some(io) = self.ios.remove(&id.0) else {
             return;
         };
+        if let (Io::Ahead(region), Err(error)) = (io, &result)
+            && matches!(error.errno, ENOSPC | EDQUOT)
+        {
+            self.ahead_found_no_room(region);
+            return;
+        }
         if let Err(error) = result {
             // Whatever was asked to be durable may not be, and asking again would be answered with a lie.
             self.failed = true;

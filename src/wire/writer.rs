@@ -90,7 +90,7 @@ impl Writer {
 fn cut(text: &[u8]) -> &[u8] {
     let continues = |byte: Option<&u8>| byte.is_some_and(|byte| byte & 0xc0 == 0x80);
     let mut end = text.len().min(STRING_BYTES_MAX);
-    while continues(text.get(end)) {
+    while end > 0 && continues(text.get(end)) {
         end -= 1;
     }
     &text[..end]
