@@ -178,7 +178,7 @@ class NisshiServer(broker.Broker):
     def command(self) -> list[str]:
         listener = f"tcp://{self.address}"
         return [str(paths.DEPS / "bin" / "nisshi"), "broker", "--listener-url", listener, "--advertised-listener-url", listener,
-                "--storage-engine", self.engine.format(data=self.data)]
+                "--storage-engine", self.engine]
 
 
 class NisshiMemory(Pinned, NisshiServer):
@@ -191,7 +191,8 @@ class NisshiSqlite(Pinned, NisshiServer):
     """SQLite in a file, with a write-ahead log and `synchronous=NORMAL`, as nisshi opens it: a commit goes to the page
     cache, and a checkpoint of the log to the disk."""
 
-    engine = "sqlite://{data}/nisshi.db"
+    # Relative to the directory in which the process starts.
+    engine = "sqlite://data/nisshi.db"
 
 
 # Those of the main table, in the order of a round. Kafka comes first: half of its limit is the rate at which all are compared.
