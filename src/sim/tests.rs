@@ -72,5 +72,5 @@ fn believing_what_recovery_finds_is_found() {
         skip_recovery_crc: true,
         ..Sabotage::default()
     };
-    assert!(found_by(sabotage, 40).is_some());
+    assert!(found_by(sabotage, 100).is_some());
 }
