@@ -39,20 +39,25 @@ crash: build ## Only the crash tests (tests/crash/run --help says more)
 sim: ## Run SEEDS seeds of the simulator, from seed FROM on
 	cargo run --release --locked --bin millrace-sim -- --seeds $(SEEDS) --from $(FROM)
 
-soak: build ## Hours of simulator seeds and kills; SEEDS=20000 by default
+soak: build ## Hours of simulator seeds and kills, SEEDS=20000; MINUTES=n: one busy broker, its memory watched
+ifdef MINUTES
+	tests/soak $(MINUTES)
+else
 	cargo run --release --locked --bin millrace-sim -- --seeds $(if $(filter file,$(origin SEEDS)),20000,$(SEEDS)) --from $(FROM)
 	SUITE_SECONDS_MAX=7200 tests/crash/run --kills 500 kills
+endif
 
 bench: build ## Measure this machine: produce, then replay, against a broker of its own
 	@tests/bench
 
-compare: setup build ## Millrace beside Apache Kafka, about 25 minutes; QUICK=1: about five
+compare: setup build ## Millrace beside Apache Kafka, half an hour; QUICK=1: about five minutes; PEERS=1: NATS and nisshi, too
 	@perf/setup compare
+	$(if $(PEERS),-@perf/setup peers)
 	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
 
-flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG
+flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG; OFFCPU=1: where it waits
 	@perf/setup profile
-	perf/flamegraph $(or $(WORKLOAD),produce-16)
+	perf/flamegraph $(if $(OFFCPU),--off-cpu) $(or $(WORKLOAD),produce-16)
 
 profile: build ## Syscalls, allocations, waits, top functions and instructions under WORKLOAD=produce-16
 	@perf/setup profile

@@ -1,8 +1,11 @@
 //! The command line of `millrace-bench`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use millrace::record::Codec;
 
 use crate::disk::DiskArgs;
@@ -55,6 +58,66 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Options that a subcommand shares with others and decides by itself.
+const DECIDED: [(&str, &str, &[&str]); 2] = [
+    ("search", "is what is searched", &["rate"]),
+    (
+        "omb",
+        "is what the workload file says",
+        &[
+            "topics",
+            "partitions",
+            "connections",
+            "seconds",
+            "record_bytes",
+            "payload_file",
+            "compressibility",
+            "keys",
+            "key_order",
+            "rate",
+            "fanout",
+            "consumer_connections",
+            "backlog_bytes",
+        ],
+    ),
+];
+
+impl Cli {
+    /// The command line of this process. What a subcommand decides is neither shown nor taken: it would
+    /// have no effect.
+    pub fn read() -> Self {
+        Self::of(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn of(
+        line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> clap::error::Result<Self> {
+        let mut command = Self::command();
+        for (name, _, decided) in DECIDED {
+            command = command.mut_subcommand(name, |subcommand| {
+                subcommand.mut_args(|arg| {
+                    let hide = decided.contains(&arg.get_id().as_str());
+                    arg.hide(hide)
+                })
+            });
+        }
+        let matches = command.try_get_matches_from_mut(line)?;
+        for (name, why, decided) in DECIDED {
+            let given = |given: &ArgMatches, id: &&&str| {
+                given.value_source(id) == Some(ValueSource::CommandLine)
+            };
+            if let Some((called, options)) = matches.subcommand()
+                && called == name
+                && let Some(id) = decided.iter().find(|id| given(options, id))
+            {
+                let what = format!("--{} {why}", id.replace('_', "-"));
+                return Err(command.error(ErrorKind::ArgumentConflict, what));
+            }
+        }
+        Self::from_arg_matches(&matches)
+    }
 }
 
 /// What can be done.
@@ -318,7 +381,7 @@ pub struct E2eArgs {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Fetching")]
 pub struct SearchArgs {
-    /// What to run again and again; --rate is what is searched, so it cannot be given.
+    /// What to run again and again; its --rate is what is searched.
     #[command(flatten)]
     pub e2e: E2eArgs,
     /// Milliseconds under which the 99th percentile is to stay
@@ -344,7 +407,7 @@ pub struct OmbArgs {
     /// warmupDurationMinutes
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub test_seconds: Option<u64>,
-    /// What the file says nothing about. What it does say overrides these.
+    /// What the file says nothing about.
     #[command(flatten)]
     pub e2e: E2eArgs,
 }
@@ -370,6 +433,10 @@ pub struct FetchArgs {
     /// Milliseconds the broker is to wait for them
     #[arg(long, default_value_t = 500)]
     pub max_wait_ms: i32,
+    /// Read in a fetch session (KIP-227), as consumers do: after the first request only what has
+    /// changed is named. Without it every request names every partition
+    #[arg(long)]
+    pub fetch_session: bool,
 }
 
 /// `acks` of a produce request.
@@ -527,17 +594,35 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &str) -> Result<Command, clap::Error> {
-        Cli::try_parse_from(line.split(' ')).map(|cli| cli.command)
+        Cli::of(line.split(' ')).map(|cli| cli.command)
     }
 
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_decided_elsewhere_is_refused() {
+        let command = Cli::command();
+        for (name, _, decided) in DECIDED {
+            let subcommand = command.find_subcommand(name).expect("it is there");
+            let known = |id: &&&str| subcommand.get_arguments().any(|arg| arg.get_id() == **id);
+            assert!(decided.iter().all(|id| known(&id)), "{name}");
+        }
+        for line in [
+            "millrace-bench omb file.yaml --rate 5",
+            "millrace-bench omb file.yaml --consumer-connections 5",
+            "millrace-bench search --p99-ms 5 --rate 5",
+        ] {
+            let refused = parse(line).expect_err(line);
+            assert_eq!(refused.kind(), ErrorKind::ArgumentConflict, "{refused}");
+        }
+        assert!(parse("millrace-bench omb file.yaml --codec lz4 --warmup 0").is_ok());
+        assert!(parse("millrace-bench e2e --rate 5").is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_wire::FetchRequest;
-use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_wire_core::{StrBytes, Uuid};
 use millrace::record::{self, BatchInfo};
 use millrace::wire::client::{decode_fetch, encode_request};
@@ -13,13 +13,14 @@ use millrace::wire::client::{decode_fetch, encode_request};
 use crate::args::FetchArgs;
 use crate::client::{CLIENT_ID, Conn, message};
 use crate::layout::Layout;
+use crate::session::Session;
 
 /// Bytes of one answer, as Kafka's consumer has it (fetch.max.bytes).
 const ANSWER_BYTES_MAX: i32 = 50 * 1024 * 1024;
 /// From this version on, Fetch names topics by id instead of by name.
 const FETCH_BY_ID_SINCE: i16 = 13;
-/// The session epoch that says "no fetch session" (KIP-227).
-const NO_SESSION: i32 = -1;
+/// From this version on there are fetch sessions.
+const SESSIONS_SINCE: i16 = 7;
 
 /// What is to be read of one partition.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,7 @@ pub struct Fetcher {
     by_slot: HashMap<usize, usize>,
     correlation_id: i32,
     asked: bool,
+    session: Session,
 }
 
 impl Fetcher {
@@ -58,15 +60,20 @@ impl Fetcher {
         } else {
             FETCH_BY_ID_SINCE - 1
         };
+        let version = conn
+            .version_up_to::<FetchRequest>(cap)
+            .map_err(|e| e.to_string())?;
+        if args.fetch_session && version < SESSIONS_SINCE {
+            return Err(String::from("the broker has no fetch sessions"));
+        }
         let by_slot = ranges
             .iter()
             .enumerate()
             .map(|(at, range)| (range.slot, at));
         Ok(Self {
             layout: Arc::clone(layout),
-            version: conn
-                .version_up_to::<FetchRequest>(cap)
-                .map_err(|e| e.to_string())?,
+            version,
+            session: Session::new(args.fetch_session, ranges.len()),
             args: args.clone(),
             by_slot: by_slot.collect(),
             ranges,
@@ -99,9 +106,16 @@ impl Fetcher {
 
     /// The next request; `None` if there is nothing to read.
     pub fn request(&mut self) -> Option<Bytes> {
+        if self.is_at_end() {
+            return None;
+        }
         let bytes = i32::try_from(self.args.fetch_bytes).unwrap_or(i32::MAX);
+        let (session_id, session_epoch) = self.session.head();
+        let wanted = self.ranges.iter();
+        let wanted = wanted.map(|range| (range.at < range.end).then_some(range.at));
+        let change = self.session.change(wanted);
         let mut by_topic: BTreeMap<usize, Vec<FetchPartition>> = BTreeMap::new();
-        for range in self.ranges.iter().filter(|range| range.at < range.end) {
+        for range in change.told.iter().map(|&at| self.ranges[at]) {
             let slot = self.layout.slots[range.slot];
             by_topic
                 .entry(slot.topic)
@@ -115,12 +129,25 @@ impl Fetcher {
                     partition_max_bytes: bytes,
                 }));
         }
-        if by_topic.is_empty() {
-            return None;
+        let mut forgotten: BTreeMap<usize, Vec<i32>> = BTreeMap::new();
+        for range in change.forgotten.iter().map(|&at| self.ranges[at]) {
+            let slot = self.layout.slots[range.slot];
+            forgotten
+                .entry(slot.topic)
+                .or_default()
+                .push(slot.partition);
         }
         let topics = by_topic.into_iter().map(|(topic, partitions)| {
             let topic = &self.layout.topics[topic];
             message!(FetchTopic {
+                topic: StrBytes::from(topic.name.as_str()),
+                topic_id: Uuid::from_bytes(topic.id.0),
+                partitions: partitions,
+            })
+        });
+        let forgotten = forgotten.into_iter().map(|(topic, partitions)| {
+            let topic = &self.layout.topics[topic];
+            message!(ForgottenTopic {
                 topic: StrBytes::from(topic.name.as_str()),
                 topic_id: Uuid::from_bytes(topic.id.0),
                 partitions: partitions,
@@ -131,8 +158,10 @@ impl Fetcher {
             max_wait_ms: self.args.max_wait_ms,
             min_bytes: self.args.min_bytes,
             max_bytes: ANSWER_BYTES_MAX.max(bytes),
-            session_epoch: NO_SESSION,
+            session_id: session_id,
+            session_epoch: session_epoch,
             topics: topics.collect(),
+            forgotten_topics_data: forgotten.collect(),
         });
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
         self.asked = true;
@@ -152,8 +181,10 @@ impl Fetcher {
         if !std::mem::take(&mut self.asked) || correlation_id != self.correlation_id {
             return Err(String::from("the broker answered what was not asked"));
         }
-        if !fetched.head.error.is_none() {
-            return Err(format!("fetch: {}", fetched.head.error));
+        let head = &fetched.head;
+        let counts = self.session.answered(head.error, head.session_id);
+        if !counts.map_err(|error| format!("fetch: {error}"))? {
+            return Ok((0, 0));
         }
         let (mut records, mut bytes) = (0, 0);
         for topic in &fetched.topics {

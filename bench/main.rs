@@ -11,8 +11,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 mod args;
 mod book;
 #[path = "../tools/client/mod.rs"]
@@ -45,6 +43,7 @@ mod report;
 mod requests;
 mod search;
 mod sender;
+mod session;
 mod sink;
 mod socket;
 mod stamp;
@@ -94,7 +93,7 @@ impl Files {
 }
 
 fn main() -> ExitCode {
-    let (files, result) = match &Cli::parse().command {
+    let (files, result) = match &Cli::read().command {
         Command::Produce(args) => (Files::of(&args.load), produce::run(args)),
         Command::Consume(args) => (Files::of(&args.load), consume::run(args)),
         Command::E2e(args) => (Files::of(&args.load), e2e::run(args)),

@@ -66,9 +66,6 @@ struct Trial {
 
 /// Runs the subcommand.
 pub fn run(args: &SearchArgs) -> Result<Report, String> {
-    if args.e2e.send.rate.is_some() {
-        return Err(String::from("search finds the rate: leave --rate out"));
-    }
     let bad = match args.rate_max {
         Some(rate) => rate,
         None => closed_loop_rate(&args.e2e)?,

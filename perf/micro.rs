@@ -44,6 +44,8 @@ struct Bench {
     shard: Shard,
     out: Vec<Output>,
     disk: VecDeque<IoId>,
+    /// Connections whose reply is to leave, once for each.
+    leaving: Vec<ConnId>,
     replies: u64,
     nanos: u64,
 }
@@ -65,6 +67,7 @@ impl Bench {
             shard,
             out: Vec::new(),
             disk: VecDeque::new(),
+            leaving: Vec::new(),
             replies: 0,
             nanos: 0,
         };
@@ -105,8 +108,9 @@ impl Bench {
         self.shard.handle(now, input, &mut self.out);
         for output in self.out.drain(..) {
             match output {
-                Output::Reply { pieces, .. } => {
+                Output::Reply { conn, pieces } => {
                     black_box(pieces);
+                    self.leaving.push(conn);
                     self.replies += 1;
                 }
                 Output::Disk { op, .. } => self.disk.push_back(match op {
@@ -118,7 +122,7 @@ impl Bench {
     }
 
     /// What the pump does with what has arrived: tells it, says that nothing more waits, and brings the completions,
-    /// until nothing is in flight.
+    /// until nothing is in flight. Then all replies have left.
     fn turn(&mut self, inputs: impl IntoIterator<Item = Input>) {
         self.nanos += 1_000_000;
         for input in inputs {
@@ -135,6 +139,11 @@ impl Bench {
             }
             self.handle(Input::Idle);
         }
+        let mut leaving = std::mem::take(&mut self.leaving);
+        for conn in leaving.drain(..) {
+            self.handle(Input::Sent { conn, replies: 1 });
+        }
+        self.leaving = leaving;
     }
 }
 

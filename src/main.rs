@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         print!("{}", config::settings_page());
         return ExitCode::SUCCESS;
     }
+    sys::keep_freed_memory();
     // Before any thread starts, the log's included, for threads inherit it: one that did not would
     // take SIGTERM's default action and end the process on the spot.
     sys::block_stop_signals();

@@ -54,6 +54,14 @@ pub enum StoreCommand {
         /// The broker's data directory
         directory: PathBuf,
     },
+    /// Make a raw block device blank, so that millrace.store.devices takes it
+    Format {
+        /// The device
+        device: PathBuf,
+        /// Also if it holds something, which is lost
+        #[arg(long)]
+        erase: bool,
+    },
     /// Read every batch and check it
     Check {
         /// The broker's data directory

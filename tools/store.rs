@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use millrace::base::{LogId, Offset, StoreId};
 use millrace::record;
+use millrace::runtime::device::{self, Device};
+use millrace::store::device::Holds;
 use millrace::store::{DiskError, LogLabel, RecoveryReport, Store, StoreConfig};
 
 use crate::Outcome;
@@ -24,6 +26,7 @@ const EIO: i32 = 5;
 pub fn run(command: &StoreCommand) -> Outcome {
     match command {
         StoreCommand::Ls { directory } => ls(directory),
+        StoreCommand::Format { device, erase } => format_device(device, *erase),
         StoreCommand::Check { directory, pick } => check(directory, pick),
         StoreCommand::Export {
             directory,
@@ -48,7 +51,7 @@ impl Opened {
     fn open(path: &Path, id: StoreId) -> Result<Self, String> {
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let file = File::open(path).map_err(|e| named(&e))?;
-        let len = file.metadata().map_err(|e| named(&e))?.len();
+        let len = device::size(&file).map_err(|e| named(&e))?;
         let config = StoreConfig::default();
         let (store, report) = Store::recover(id, config, len, &mut reader(&file), &mut |_| {})
             .map_err(|e| named(&e))?;
@@ -106,6 +109,27 @@ fn lock(directory: &Path) -> Result<Option<File>, String> {
             Err(format!("cannot lock {}: {error}", directory.display()))
         }
     }
+}
+
+/// Makes a device blank; nothing is lost unless asked for.
+fn format_device(path: &Path, erase: bool) -> Outcome {
+    let shown = path.display();
+    let found = Device::look(path).map_err(|error| format!("{shown}: {error}"))?;
+    let what = match found.map(|device| device.holds) {
+        None => return Err(format!("{shown} is no block device")),
+        Some(Holds::Nothing) => {
+            println!("{shown} is blank: millrace.store.devices takes it as it is");
+            return Ok(());
+        }
+        Some(Holds::Store) => "a store of Millrace's",
+        Some(Holds::Other(what)) => what,
+    };
+    if !erase {
+        return Err(format!("{shown} holds {what}, which --erase would destroy"));
+    }
+    Device::erase(path).map_err(|error| format!("cannot erase {shown}: {error}"))?;
+    println!("{shown} held {what}; now it is blank");
+    Ok(())
 }
 
 /// All stores of a data directory.

@@ -58,6 +58,9 @@ fn render(runs: &[Run]) -> String {
     for chart in charts(runs) {
         out.push_str(&chart);
     }
+    for run in runs {
+        out.push_str(&trials(run, runs.len() > 1));
+    }
     out.push_str("<h2>Figures</h2>");
     out.push_str(&table(runs, &rows(runs, figures)));
     out.push_str("<h2>Environment and settings</h2>");
@@ -89,6 +92,38 @@ pub fn figures(run: &Run) -> Vec<(String, String)> {
         }
     }
     flat
+}
+
+/// What a search tried, in its order; nothing for other runs.
+fn trials(run: &Run, named: bool) -> String {
+    let Some(trials) = run.json["trials_in_order"].as_array() else {
+        return String::new();
+    };
+    let of = if named {
+        format!(" of {}", escape(&run.name))
+    } else {
+        String::new()
+    };
+    let mut out = format!(
+        "<h2>Trials{of}</h2><table><tr><th>records per s</th><th>p50, ms</th><th>p99, ms</th>\
+         <th>p99.9, ms</th><th>max, ms</th><th></th></tr>"
+    );
+    for trial in trials {
+        out.push_str("<tr>");
+        for figure in [
+            "rate_records_per_s",
+            "p50_ms",
+            "p99_ms",
+            "p99_9_ms",
+            "max_ms",
+        ] {
+            let _ = write!(out, "<td class=\"n\">{}</td>", text(&trial[figure]));
+        }
+        let verdict = trial["because"].as_str().unwrap_or("good");
+        let _ = write!(out, "<td>{}</td></tr>", escape(verdict));
+    }
+    out.push_str("</table>");
+    out
 }
 
 fn environment(run: &Run) -> Vec<(String, String)> {
@@ -213,6 +248,22 @@ mod tests {
         assert!(page.contains("broker fsync") && page.contains("12 345"));
         assert!(page.contains("a &lt;b&gt; doubt"));
         assert!(!page.contains("src=") && !page.contains("href="));
+    }
+
+    #[test]
+    fn a_search_shows_its_trials() {
+        let mut search = run("search", 5.0);
+        search.json["trials_in_order"] = json!([
+            {"rate_records_per_s": 4000.0, "p99_ms": 70.5, "because": "p99 above 50 ms"},
+            {"rate_records_per_s": 2000.0, "p99_ms": 9.25, "because": null},
+        ]);
+        let page = render(&[search]);
+        let at = |what: &str| {
+            page.find(what)
+                .unwrap_or_else(|| panic!("{what} is missing"))
+        };
+        assert!(at("4000.000") < at("p99 above 50 ms") && at("9.250") < at("<td>good</td>"));
+        assert!(!render(&[run("one", 5.0)]).contains("Trials"));
     }
 
     #[test]

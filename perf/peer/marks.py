@@ -5,6 +5,7 @@ import dataclasses
 from .results import Figure, Results, number
 
 KAFKA, FSYNC = "kafka", "kafka-fsync"
+CPU = "broker_cpu_s_per_gb"
 NAMES = {KAFKA: "Kafka from the page cache", FSYNC: "Kafka with fsync"}
 
 
@@ -42,11 +43,12 @@ class Mark:
 
 def marks(results: Results) -> list[Mark]:
     """All of them."""
-    ours = lambda workload, key: results.figure("millrace", workload, key)
+    ours = lambda workload, key: results.best("millrace", workload, key, key != CPU)
 
     def against(system: str, workload: str, key: str) -> Figure | None:
+        """Each with its own best number of connections."""
         own = ours(workload, key)
-        return own and own.over(results.figure(system, workload, key))
+        return own and own.over(results.best(system, workload, key, key != CPU))
 
     def share(own: Figure | None, of: Figure | None) -> Figure | None:
         return own and own.over(of)
@@ -64,7 +66,7 @@ def marks(results: Results) -> list[Mark]:
         found.append(Mark(f"single-record requests/s, 64 connections, against {NAMES[system]}", bound, True,
                           against(system, "small-64", "requests_per_s")))
     found.append(Mark("broker CPU-seconds per GB produced, 16 partitions, against Kafka's", 1 / 6, False,
-                      against(KAFKA, "produce-16", "broker_cpu_s_per_gb")))
+                      against(KAFKA, "produce-16", CPU)))
     reading = results.reading_cpu("millrace")
     found.append(Mark("broker CPU-seconds per GB fetched on the tail, against Kafka's", 1 / 2, False,
                       share(reading, results.reading_cpu(KAFKA))))
@@ -79,7 +81,8 @@ def marks(results: Results) -> list[Mark]:
                       share(ours("e2e-equal", "latency_p99_ms"), results.machine("write_fdatasync_4k", "p50_ms"))))
     found.append(Mark("p50 of an acknowledgement, 1,000 busy partitions against 1", 2, False,
                       share(ours("busy-1000", "latency_p50_ms"), ours("busy-1", "latency_p50_ms"))))
-    found.append(Mark("work per CPU-second of two broker cores against one", 1.7, True, results.scaling()))
+    for key, how in (("ratio", ""), ("ratio_direct", ", direct ports")):
+        found.append(Mark(f"work per CPU-second of two broker cores against one{how}", 1.7, True, results.extra("scaling", key)))
     seconds = results.report.get("memory", {}).get("seconds", 0)
     crowd = f"10,000 partitions, 2,000 connections, {seconds} s"
     found.append(Mark(f"resident memory, {crowd}", 300, False, results.memory("rss_max_mib"), "MiB"))

@@ -5,6 +5,13 @@ import json
 import pathlib
 import statistics
 
+from .systems import TITLES
+from .workloads import alternatives
+
+# Findings of the verifier that have a column of their own, and its other ones.
+LOST, AGAIN = ("lost", "vanished", "records_lost"), ("duplicate", "disorder", "backwards", "records_again_or_out_of_order")
+WRONG = ("misplaced", "changed", "damaged", "hole", "phantom", "rejected")
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -41,6 +48,17 @@ class Results:
     def figure(self, system: str, workload: str, key: str) -> Figure | None:
         return Figure.of(self.values(system, workload, key))
 
+    def best(self, system: str, workload: str, key: str, more: bool = True) -> Figure | None:
+        """The best of all numbers of connections with which a workload was measured."""
+        found = [figure for name in alternatives(workload) if (figure := self.figure(system, name, key))]
+        return (max if more else min)(found, key=lambda figure: figure.median, default=None)
+
+    def accounted(self, system: str) -> tuple[int, int, int, int]:
+        """Records that were acknowledged and looked for, and of them lost, again or out of order, otherwise wrong."""
+        runs = [run for turn in self.report["rounds"] for run in turn.get(system, {}).values()]
+        total = lambda *keys: sum(int(run.get(key, 0)) for run in runs for key in keys)
+        return total("records_acked_in_all", "records_acked"), total(*LOST), total(*AGAIN), total(*WRONG)
+
     def failure(self, system: str, workload: str) -> str | None:
         """Why it failed, in the last round in which it did."""
         found = [turn.get(system, {}).get(workload, {}).get("failed") for turn in self.report["rounds"]]
@@ -50,8 +68,14 @@ class Results:
         value = self.report["machine"].get(probe, {}).get(key)
         return Figure.of([value] if value else [])
 
-    def scaling(self) -> Figure | None:
-        return Figure.of([found["ratio"] for found in self.report["scaling"] if "ratio" in found])
+    def extra(self, kind: str, *keys: str) -> Figure | None:
+        """A figure of what is measured beside the rounds."""
+        values = []
+        for value in self.report.get(kind, []):
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            values.append(value)
+        return Figure.of([value for value in values if isinstance(value, (int, float))])
 
     def memory(self, key: str) -> Figure | None:
         value = self.report.get("memory", {}).get(key)
@@ -64,7 +88,7 @@ class Results:
     def systems(self) -> list[str]:
         """Those that were measured, Millrace first."""
         seen = {system for turn in self.report["rounds"] for system in turn}
-        return sorted(seen, key=lambda system: (system != "millrace", system))
+        return [system for system in TITLES if system in seen]
 
     def reading_cpu(self, system: str) -> Figure | None:
         """Broker CPU-seconds per GB that consumers at the end of the log got: what eight of them add to the same

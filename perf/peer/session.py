@@ -4,6 +4,7 @@ fails is recorded under its name while the rest goes on."""
 import dataclasses
 import itertools
 import json
+import pathlib
 import shutil
 import subprocess
 import tempfile
@@ -12,11 +13,17 @@ import time
 from harness import paths
 
 from . import wire
-from .systems import GENERATOR_CORE, SYSTEMS
-from .workloads import BULK, WORKLOADS, Workload
+from .systems import GENERATOR_CORE, MAIN, SYSTEMS
+from .workloads import BULK, FANOUT_RATE, PACED, WORKLOADS, Workload, alternatives
 
-# Beyond its own time, for topics of 1,000 partitions, connections and stragglers.
+# Beyond its own time, for connections and stragglers.
 PATIENCE_SECONDS = 60
+# For making each partition of a topic ready: 50 s for 1,000 with Kafka here.
+TOUCH_SECONDS = 180
+# How much Millrace's store gets before it is measured, so that it does not grow meanwhile; see growth.py.
+FILL_SECONDS = 4
+# Runs of a search at most.
+TRIALS_MAX = 16
 # About what the generator takes until its clock starts.
 CONNECTING_SECONDS = 0.2
 # A workload that fills the disk would fail for a reason of the machine's.
@@ -33,13 +40,18 @@ class Plan:
     quick: bool
     cold_bytes: int
     only: frozenset[str]
+    number: int = 0
     # Records per second of `equal` workloads; known once Kafka's limit is.
     equal_rate: float | None = None
 
     def takes(self, workload: Workload, system: str) -> bool:
-        if self.only:
-            return workload.name in self.only
-        return (workload.quick or not self.quick) and (workload.fsync_matters or system != "kafka-fsync")
+        if self.only and workload.name not in self.only:
+            return False
+        if system not in MAIN:
+            return workload.peers
+        if workload.slow and system == "kafka-fsync" and self.number > 0:
+            return False
+        return bool(self.only) or ((workload.quick or not self.quick) and (workload.fsync_matters or system != "kafka-fsync"))
 
 
 class Skip(Exception):
@@ -54,6 +66,10 @@ class Session:
         # Called with the server when a load's measuring begins; for profilers. It has to end before the load does.
         self.observe = None
         self.results: dict[str, dict] = {}
+        # What the verifier was told is durable.
+        self.acks: pathlib.Path | None = None
+        # Topics whose partitions are all ready.
+        self.touched: set[str] = set()
 
     def run(self) -> None:
         try:
@@ -67,7 +83,7 @@ class Session:
                     if self.plan.takes(workload, self.system):
                         self.attempt(workload.name, lambda: self.measure(workload))
                         self.clear(workload)
-                if not self.plan.only or "recovery" in self.plan.only:
+                if self.system in MAIN and (not self.plan.only or "recovery" in self.plan.only):
                     self.attempt("recovery", self.recover)
         except Exception as failure:  # noqa: BLE001 - one system must not end the run
             self.results["session"] = {"failed": repr(failure)[-500:]}
@@ -80,7 +96,8 @@ class Session:
         except subprocess.TimeoutExpired as failure:
             self.results[name] = {"failed": f"still running after {failure.timeout:.0f} s"}
         except Exception as failure:  # noqa: BLE001 - recorded, and the next one may work
-            self.results[name] = {"failed": str(failure)[-500:] or repr(failure)}
+            log = "" if self.server.alive else f"; the broker has ended: {self.server.log_tail(5)}"
+            self.results[name] = {"failed": (str(failure) or repr(failure))[-500:] + log[-500:]}
         took = self.results[name]["took_s"] = round(time.monotonic() - began, 1)
         print(f"  {self.system:12} {name:14} {took:5.1f} s  {brief(self.results[name])}", flush=True)
         self.save()
@@ -104,17 +121,23 @@ class Session:
         finally:
             load.kill()
             load.wait()
-        return {"seconds_to_first_ack": self.server.seconds_to_first_ack(), "data_gb": data / 1e9}
+        found = {"seconds_to_first_ack": self.server.seconds_to_first_ack(), "data_gb": data / 1e9}
+        return found | (verified(self.server, "verify", self.acks) if self.acks else {})
 
     def warm_up(self) -> dict:
-        """Single records first, because a JIT compiler counts calls and not bytes; then bulk, then reading."""
+        """Single records first, because a JIT compiler counts calls and not bytes; then bulk, then reading at the end of
+        the log, then reading what is there."""
         total = self.plan.jvm_warmup if "kafka" in self.system else self.plan.warmup
         topic = ["--partitions", "16"]
-        for kind, share, args in [("produce", 0.5, [*topic, "--connections", "64", "--batch-records", "1"]),
-                                  ("produce", 0.3, [*topic, *BULK]),
+        if self.system == "millrace":
+            self.generate("produce", "fill", [*topic, *BULK], FILL_SECONDS, 0)
+            self.delete("fill")
+        for kind, share, args in [("produce", 0.4, [*topic, "--connections", "64", "--batch-records", "1"]),
+                                  ("produce", 0.2, [*topic, *BULK]),
+                                  ("e2e", 0.2, [*topic, *PACED, "--record-bytes", "1K", "--rate", str(FANOUT_RATE)]),
                                   ("consume", 0.2, ["--connections", "4"])]:
             self.generate(kind, "warm", args, max(1, round(total * share)), 0)
-        wire.delete_topic(self.server.port, "warm")
+        self.delete("warm")
         return {"seconds_asked": total}
 
     # Loads.
@@ -125,6 +148,9 @@ class Session:
         if shutil.disk_usage(self.server.home).free < FREE_BYTES_MIN:
             raise Skip("less than 12 GiB are free on the disk")
         args = [*workload.args, *self.rate(workload)]
+        if workload.kind == "verify":
+            self.acks = pathlib.Path(self.server.home) / "acks"
+            return verified(self.server, workload.topic, self.acks, args, self.plan.seconds)
         if workload.cold:
             return self.replay_cold(workload, args)
         return self.generate(workload.kind, workload.topic, args, self.plan.seconds, self.plan.warmup, self.observe)
@@ -141,10 +167,11 @@ class Session:
         return ["--rate", f"{self.share_of_limit(workload.share):.0f}"]
 
     def share_of_limit(self, share: float) -> float:
-        limit = self.results.get("limit", {}).get("records_per_s")
-        if limit is None:
+        """Of the most it took with any number of connections."""
+        limits = [self.results.get(name, {}).get("records_per_s") for name in alternatives("limit")]
+        if not any(limits):
             raise Skip("its own limit is not known")
-        return limit * share
+        return max(limit for limit in limits if limit) * share
 
     def replay_cold(self, workload: Workload, args: list[str]) -> dict:
         """Fills up to the size asked for, puts the files out of the page cache, reads everything once."""
@@ -156,10 +183,10 @@ class Session:
         return self.generate("consume", workload.topic, args, seconds, 0, self.observe)
 
     def generate(self, kind: str, topic: str, args: list[str], seconds: int, warmup: int, observe=None) -> dict:
-        if "--partitions" in args:
-            # Each partition has acknowledged a record before the load begins: Kafka makes many only slowly.
+        if "--partitions" in args and topic not in self.touched:
             partitions = int(args[args.index("--partitions") + 1])
-            wire.make_ready(self.server.port, topic, partitions, PATIENCE_SECONDS)
+            wire.touch(self.server.port, topic, partitions, TOUCH_SECONDS)
+            self.touched.add(topic)
         return run_bench(self.server, kind, topic, args, seconds, warmup, observe=observe)
 
     def clear(self, workload: Workload) -> None:
@@ -167,10 +194,15 @@ class Session:
         if workload.keep or not self.server.alive:
             return
         try:
-            wire.delete_topic(self.server.port, workload.topic)
+            self.delete(workload.topic)
             self.server.settle()
         except (OSError, RuntimeError) as failure:
             print(f"  {self.system}: {workload.topic} stays: {failure}", flush=True)
+
+
+    def delete(self, topic: str) -> None:
+        self.touched.discard(topic)
+        wire.delete_topic(self.server.port, topic)
 
 
 def bench(server, kind: str, topic: str, args: list[str], seconds: int, warmup: int, output=None, cores=GENERATOR_CORE) -> list[str]:
@@ -188,12 +220,26 @@ def run_bench(server, kind: str, topic: str, args: list[str], seconds: int, warm
                 if observe:
                     time.sleep(warmup + CONNECTING_SECONDS)
                     observe(server)
-                words, _ = process.communicate(timeout=seconds + warmup + PATIENCE_SECONDS)
+                trials = TRIALS_MAX if kind == "search" else 1
+                words, _ = process.communicate(timeout=(seconds + warmup) * trials + PATIENCE_SECONDS)
             finally:
                 process.kill()
         if process.returncode != 0:
             raise RuntimeError(words.strip()[-400:] or f"exit status {process.returncode}")
         return flatten(json.load(open(output.name)), args)
+
+
+def verified(server, topic: str, acks: pathlib.Path, args: list[str] | None = None, seconds: int = 0) -> dict:
+    """The verifier's counts: of records it sends and reads back, or, without `args`, of what `acks` says was
+    acknowledged earlier."""
+    command = [paths.binary("millrace-bench"), "verify", "--bootstrap", server.address, "--topic", topic]
+    command += [*args, "--seconds", str(seconds), "--acks", str(acks)] if args else ["--verify-against", str(acks)]
+    with tempfile.NamedTemporaryFile(suffix=".json") as output:
+        done = subprocess.run(["taskset", "-c", GENERATOR_CORE, *command, "--json", output.name], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + PATIENCE_SECONDS)
+        if done.returncode != 0:
+            raise RuntimeError(done.stdout.strip()[-400:])
+        return {key: value for key, value in json.load(open(output.name)).items() if isinstance(value, (int, float, str))}
 
 
 def flatten(report: dict, args: list[str]) -> dict:
@@ -215,7 +261,7 @@ def flatten(report: dict, args: list[str]) -> dict:
     return flat
 
 
-BRIEF = [("mb_per_s", "MB/s"), ("fetch_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
+BRIEF = [("highest_good_records_per_s", "records/s within the bound"), ("records_acked", "records accounted for"), ("mb_per_s", "MB/s"), ("fetch_mb_per_s", "MB/s read"), ("requests_per_s", "requests/s"), ("latency_p50_ms", "ms p50"),
          ("latency_p99_ms", "p99"), ("e2e_latency_p50_ms", "e2e p50"), ("e2e_latency_p99_ms", "p99"), ("broker_cpu_s_per_gb", "CPU-s/GB"), ("seconds_to_first_ack", "s to the first ack"),
          ("rss_idle_mib", "MiB idle"), ("rss_max_mib", "MiB at most"), ("growth", "times from the first half to the second"), ("broker_rss_mib", "MiB")]
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import subprocess
 import time
 
@@ -15,6 +16,8 @@ KAFKA_JVM = ["-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMilli
              "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"]
 KAFKA_VERSION = "4.3.1"
 NEVER = str(2**63 - 1)
+# As in perf/setup and perf/peer/nats/go.mod.
+NATS_VERSION, NISSHI_VERSION = "2.15.2", "0.8.1"
 
 
 class Pinned:
@@ -57,7 +60,7 @@ class Pinned:
         found = subprocess.run(["du", "-s", "-B1", str(self.data)], capture_output=True, text=True)
         return int(found.stdout.split()[0])
 
-    def settle(self, seconds_max: float = 15) -> None:
+    def settle(self, seconds_max: float = 40) -> None:
         """Waits until what was deleted is gone, or it would go during the next measurement."""
         deadline = time.monotonic() + seconds_max
         while any(path.name.endswith("-delete") for path in self.data.iterdir()) and time.monotonic() < deadline:
@@ -99,6 +102,15 @@ class MillraceTwoCores(Pinned, broker.Millrace):
         super().__init__({"millrace.shards": "2"})
 
 
+class MillraceDirect(Pinned, broker.Millrace):
+    """The same, and clients connect to the shard that has their partition."""
+
+    cores = MillraceTwoCores.cores
+
+    def __init__(self):
+        super().__init__({"millrace.shards": "2", "millrace.direct.ports": "1"})
+
+
 class Kafka(Pinned, broker.Kafka):
     """Apache Kafka as its scripts start it: acknowledges from the page cache."""
 
@@ -120,6 +132,80 @@ class KafkaFsync(Kafka):
     flush_messages = "1"
 
 
-SYSTEMS = {"millrace": Millrace, "kafka": Kafka, "kafka-fsync": KafkaFsync}
+class NatsServer(broker.Broker):
+    """NATS JetStream: another protocol, so it has a load generator of its own (perf/peer/nats)."""
+
+    name = "nats"
+    # Its default.
+    sync = "2m"
+
+    def command(self) -> list[str]:
+        return [str(paths.DEPS / "bin" / "nats-server"), "-c", str(self.home / "nats.conf")]
+
+    def prepare(self):
+        super().prepare()
+        (self.home / "nats.conf").write_text(
+            f'listen: "{self.address}"\njetstream {{ store_dir: "{self.data}", sync_interval: {self.sync}, max_file_store: 40GB }}\n')
+
+    def wait_ready(self):
+        deadline = time.monotonic() + self.start_seconds_max
+        while time.monotonic() < deadline and self.alive:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                    if connection.recv(5) == b"INFO ":
+                        return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"nats-server does not answer:\n{self.log_tail()}")
+
+
+class Nats(Pinned, NatsServer):
+    """As it comes: it acknowledges from the page cache."""
+
+
+class NatsSync(Nats):
+    """Each message is durable before it is acknowledged."""
+
+    sync = "always"
+
+
+class NisshiServer(broker.Broker):
+    """nisshi (formerly tansu), a broker for Kafka's protocol whose storage is somebody else's."""
+
+    name = "nisshi"
+    engine = ""
+
+    def command(self) -> list[str]:
+        listener = f"tcp://{self.address}"
+        return [str(paths.DEPS / "bin" / "nisshi"), "broker", "--listener-url", listener, "--advertised-listener-url", listener,
+                "--storage-engine", self.engine.format(data=self.data)]
+
+
+class NisshiMemory(Pinned, NisshiServer):
+    """Keeps everything in memory: nothing survives the process."""
+
+    engine = "memory://nisshi/"
+
+
+class NisshiSqlite(Pinned, NisshiServer):
+    """SQLite in a file, with a write-ahead log and `synchronous=NORMAL`, as nisshi opens it: a commit goes to the page
+    cache, and a checkpoint of the log to the disk."""
+
+    engine = "sqlite://{data}/nisshi.db"
+
+
+# Those of the main table, in the order of a round. Kafka comes first: half of its limit is the rate at which all are compared.
+MAIN = ["kafka", "millrace", "kafka-fsync"]
+# The others need `perf/setup peers` and get few workloads: what they are, and the program that has to be there.
+PEERS = {"nats": "nats-server", "nats-sync": "nats-server", "nisshi-memory": "nisshi", "nisshi-sqlite": "nisshi"}
+SYSTEMS = {"millrace": Millrace, "kafka": Kafka, "kafka-fsync": KafkaFsync, "nats": Nats, "nats-sync": NatsSync,
+           "nisshi-memory": NisshiMemory, "nisshi-sqlite": NisshiSqlite}
 TITLES = {"millrace": "Millrace, durable", "kafka": f"Kafka {KAFKA_VERSION}, page cache",
-          "kafka-fsync": f"Kafka {KAFKA_VERSION}, fsync"}
+          "kafka-fsync": f"Kafka {KAFKA_VERSION}, fsync", "nats": f"NATS {NATS_VERSION}, page cache",
+          "nats-sync": f"NATS {NATS_VERSION}, fsync", "nisshi-memory": f"nisshi {NISSHI_VERSION}, memory",
+          "nisshi-sqlite": f"nisshi {NISSHI_VERSION}, SQLite, page cache"}
+
+
+def missing(system: str) -> bool:
+    """Whether a system's program is not there."""
+    return system in PEERS and not (paths.DEPS / "bin" / PEERS[system]).exists()

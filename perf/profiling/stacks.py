@@ -26,9 +26,9 @@ def fold(data: pathlib.Path) -> str:
     return folded.stdout
 
 
-def draw(folded: str, title: str, out: pathlib.Path) -> None:
+def draw(folded: str, title: str, out: pathlib.Path, unit: str = "ns of CPU time", *colors: str) -> None:
     """The flame graph."""
-    drawn = subprocess.run([inferno("inferno-flamegraph"), "--title", title, "--hash", "--width", "1400", "--countname", "ns of CPU time"], input=folded,
+    drawn = subprocess.run([inferno("inferno-flamegraph"), "--title", title, "--hash", "--width", "1400", "--countname", unit, *colors], input=folded,
                            capture_output=True, text=True)
     check(drawn)
     out.write_text(drawn.stdout)

@@ -129,7 +129,7 @@ impl Conns {
         &mut self,
         conn: ConnId,
         mut trace: Trace,
-        client: &str,
+        client: &[u8],
     ) -> Option<ReplyTo> {
         let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing)?;
         entry.client.set(client);
@@ -191,7 +191,7 @@ mod tests {
 
     fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
         let trace = Trace::new(0, 100, conns.now);
-        conns.expect_reply(conn, trace, "me")
+        conns.expect_reply(conn, trace, b"me")
     }
 
     fn body(text: &'static str) -> Vec<Piece> {

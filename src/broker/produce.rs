@@ -9,7 +9,6 @@
 //! coordinator.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -22,8 +21,7 @@ use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::record;
 use crate::store::Piece;
 use crate::wire::produce::{
-    ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopicResponse, codec_allowed,
-    encode_response,
+    ProducePartitionResponse, ProduceRequest, ProduceTopic, ResponseWriter, codec_allowed,
 };
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -34,10 +32,10 @@ pub(super) struct PendingProduce {
     correlation_id: i32,
     version: i16,
     acks: i16,
-    /// Topics as the client named them, each with its number of partitions.
-    topics: Vec<(TopicRef, usize)>,
+    /// As in the request, but for the records, which are on their way.
+    topics: Vec<ProduceTopic>,
     /// All partitions in the order of the request.
-    slots: Vec<(i32, Option<Result<Produced, Failure>>)>,
+    slots: Vec<Option<Result<Produced, Failure>>>,
     open: usize,
     /// The log of the first partition that is written.
     first: LogId,
@@ -55,30 +53,29 @@ impl Front {
         let request =
             ProduceRequest::parse(body, header.version).map_err(|error| error.to_string())?;
         let bad_acks = !matches!(request.acks, -1..=1);
-        let mut by_store: BTreeMap<StoreId, Vec<ProducePart>> = BTreeMap::new();
+        // Very few stores, most often one: looking through them is less than any map.
+        let mut by_store: Vec<(StoreId, Vec<ProducePart>)> = Vec::new();
         let mut pending = PendingProduce {
             reply_to,
             correlation_id: header.correlation_id,
             version: header.version,
             acks: request.acks,
-            topics: Vec::with_capacity(request.topics.len()),
+            topics: request.topics,
             slots: Vec::new(),
             open: 0,
             first: LogId(0),
         };
-        for topic in request.topics {
-            pending
-                .topics
-                .push((topic.topic.clone(), topic.partitions.len()));
-            for partition in topic.partitions {
+        for ProduceTopic { topic, partitions } in &mut pending.topics {
+            pending.slots.reserve(partitions.len());
+            for partition in partitions {
                 let slot = pending.slots.len() as u32;
                 let outcome = if bad_acks {
                     Err((ErrorCode::InvalidRequiredAcks, None))
                 } else {
                     self.locate_batch(
-                        &topic.topic,
+                        topic,
                         partition.index,
-                        partition.records,
+                        partition.records.take(),
                         slot,
                         header.version,
                     )
@@ -86,21 +83,25 @@ impl Front {
                 let outcome = match outcome {
                     Ok((store, mut part)) => {
                         part.acks_all = request.acks == -1;
-                        by_store.entry(store).or_default().push(part);
+                        if pending.open == 0 {
+                            pending.first = part.log;
+                        }
                         pending.open += 1;
+                        match by_store.iter_mut().find(|(of, _)| *of == store) {
+                            Some((_, parts)) => parts.push(part),
+                            None => by_store.push((store, vec![part])),
+                        }
                         None
                     }
                     Err(failure) => Some(Err(failure)),
                 };
-                pending.slots.push((partition.index, outcome));
+                pending.slots.push(outcome);
             }
         }
         if by_store.is_empty() {
             self.finish_produce(pending, fx);
             return Ok(());
         }
-        let first = by_store.values().flatten().min_by_key(|part| part.slot);
-        pending.first = first.map_or(LogId(0), |part| part.log);
         let id = self.park(Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
@@ -156,7 +157,7 @@ impl Front {
             return;
         };
         for (slot, result) in results {
-            pending.slots[slot as usize].1 = Some(result);
+            pending.slots[slot as usize] = Some(result);
             pending.open -= 1;
         }
         let answered = pending.open == 0;
@@ -175,7 +176,7 @@ impl Front {
             let failed = pending
                 .slots
                 .iter()
-                .find_map(|(_, outcome)| outcome.as_ref()?.as_ref().err());
+                .find_map(|outcome| outcome.as_ref()?.as_ref().err());
             if let Some((code, why)) = failed {
                 let why = why.as_deref().unwrap_or(code.message());
                 let reason = format!("produce with acks=0 failed: {code}: {why}");
@@ -185,26 +186,22 @@ impl Front {
             }
             return;
         }
+        let (id, topics) = (pending.correlation_id, pending.topics.len());
+        let mut frame = ResponseWriter::new(id, pending.version, topics);
         let mut slots = pending.slots.into_iter();
-        let topics: Vec<ProduceTopicResponse> = pending
-            .topics
-            .into_iter()
-            .map(|(topic, partitions)| ProduceTopicResponse {
-                topic,
-                partitions: slots.by_ref().take(partitions).map(answer).collect(),
-            })
-            .collect();
-        let response = ProduceResponse {
-            topics,
-            throttle_time_ms: 0,
-        };
-        let frame = encode_response(pending.correlation_id, pending.version, &response);
-        self.conns
-            .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
+        for ProduceTopic { topic, partitions } in &pending.topics {
+            frame.topic(topic, partitions.len());
+            for (partition, outcome) in partitions.iter().zip(slots.by_ref()) {
+                frame.partition(&answer(partition.index, outcome));
+            }
+            frame.end_topic();
+        }
+        let pieces = vec![Piece::Memory(frame.finish(0))];
+        self.conns.reply(pending.reply_to, pieces, fx.out);
     }
 }
 
-fn answer((index, outcome): (i32, Option<Result<Produced, Failure>>)) -> ProducePartitionResponse {
+fn answer(index: i32, outcome: Option<Result<Produced, Failure>>) -> ProducePartitionResponse {
     match outcome.unwrap_or(Err((ErrorCode::UnknownServerError, None))) {
         Ok(produced) => ProducePartitionResponse {
             index,

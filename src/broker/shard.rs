@@ -244,7 +244,8 @@ impl Shard {
         let bytes = frame.len();
         let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
         let trace = Trace::new(header.key, bytes, at);
-        let name = header.client_id.as_deref().unwrap_or_default();
+        let name = header.client_id.as_ref();
+        let name = name.map_or(&b""[..], wire::StrBytes::as_bytes);
         let Some(to) = self.front.conns.expect_reply(conn, trace, name) else {
             return Ok(());
         };

@@ -7,6 +7,9 @@ use bytes::Bytes;
 /// Most slices that one send carries, the kernel's `UIO_MAXIOV`.
 pub const SLICES_MAX: usize = 1024;
 
+/// See [`SendBatch::is_small`].
+const SMALL_SLICES: usize = 8;
+
 /// Slices for one vectored send.
 pub struct SendBatch {
     pub(super) parts: VecDeque<Bytes>,
@@ -39,6 +42,12 @@ impl SendBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
+    }
+
+    /// Whether it has so little memory of its own that it may be kept for each connection.
+    #[must_use]
+    pub fn is_small(&self) -> bool {
+        self.parts.capacity() <= SMALL_SLICES && self.iov.capacity() <= SMALL_SLICES
     }
 
     /// Slices in it; at most [`SLICES_MAX`] go out with one operation.

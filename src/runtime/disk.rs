@@ -14,6 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::device;
 use super::pump::Tag;
 use super::ring::{Op, Ring};
 use super::send::Range;
@@ -22,8 +23,9 @@ use crate::base::{IdMap, PageBuf, StoreId};
 use crate::broker::{ConnId, Input, ReadId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
-/// Disk space is reserved this much ahead of the first write beyond what is reserved.
-const RESERVE_STEP: u64 = 64 * 1024 * 1024;
+/// Disk space is reserved in steps of about an eighth of the file, within these bounds: while the filesystem
+/// reserves, nothing is written.
+const RESERVE_STEP: [u64; 2] = [64 << 20, 1 << 30];
 /// Background operations in flight while somebody waits for a foreground one, and while nobody does.
 const BACKGROUND_MAX: [usize; 2] = [2, 8];
 
@@ -96,14 +98,23 @@ impl StoreFile {
     }
 
     fn open_with(id: StoreId, path: &Path, direct: bool, create: bool) -> io::Result<Self> {
-        let written = OpenOptions::new()
+        // Nobody else may have a device, such as a mounted filesystem or another broker.
+        let device = !create && device::is_device(path)?;
+        let direct = direct || device;
+        let exclusive = if device { libc::O_EXCL } else { 0 };
+        let mut options = OpenOptions::new();
+        options
             .read(true)
             .write(true)
             .create(create)
             .truncate(create)
-            .custom_flags(if direct { libc::O_DIRECT } else { 0 })
-            .open(path)?;
-        let reserved = written.metadata()?.len();
+            .custom_flags(exclusive | if direct { libc::O_DIRECT } else { 0 });
+        let written = if device {
+            device::claim(&options, path)?
+        } else {
+            options.open(path)?
+        };
+        let reserved = device::size(&written)?;
         Ok(Self {
             id,
             written,
@@ -131,6 +142,22 @@ impl StoreFile {
         file.reserved = file.written.metadata()?.len();
         fs::rename(&unfinished, &path)?;
         File::open(dir)?.sync_all()?;
+        Ok(file)
+    }
+
+    /// Makes a new store on a blank device. Each step is durable before the next one, so that what was cut off
+    /// before the superblocks, which come last, leaves the device blank.
+    ///
+    /// # Errors
+    /// As open(2) and write(2).
+    pub fn on_device(id: StoreId, path: &Path, ops: &[DiskOp]) -> io::Result<Self> {
+        let file = Self::open(id, path, true)?;
+        for op in ops {
+            if let DiskOp::Write { pos, data, .. } = op {
+                file.written.write_all_at(data, *pos)?;
+            }
+            file.written.sync_data()?;
+        }
         Ok(file)
     }
 
@@ -498,7 +525,9 @@ impl State {
             _ if end > self.file.reserved => {
                 self.beyond.push_back(op);
                 if self.reserving.is_none() {
-                    self.reserve(end.next_multiple_of(RESERVE_STEP), ring);
+                    let [least, most] = RESERVE_STEP;
+                    let step = (end / 8).next_power_of_two().clamp(least, most);
+                    self.reserve(end.next_multiple_of(step), ring);
                 }
             }
             DiskOp::Write {
@@ -559,7 +588,10 @@ impl State {
                 }
                 return;
             }
-            _ => self.file.reserved = self.file.reserved.max(end),
+            _ => {
+                self.file.reserved = self.file.reserved.max(end);
+                tracing::info!("store-{} has {} MiB of the disk", self.file.id, end >> 20);
+            }
         }
         for op in std::mem::take(&mut self.beyond) {
             self.perform(op, ring);

@@ -219,6 +219,12 @@ impl<M> MeshPort<M> {
         // A sender queues (a receiver makes room), then looks whether we sleep (are blocked); we
         // the other way round. With a full barrier on both sides one of us sees the other.
         fence(Ordering::SeqCst);
+        self.is_quiet()
+    }
+
+    /// Whether there is neither a message to look at nor room for one that waits.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
         (0..self.written.len())
             .filter(|other| *other != self.me)
             .all(|other| {

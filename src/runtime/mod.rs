@@ -13,6 +13,7 @@ pub mod accept;
 mod batch;
 mod budget;
 pub mod conn;
+pub mod device;
 mod direct;
 pub mod disk;
 pub mod fatal;

@@ -82,6 +82,8 @@ pub struct Parts {
     pub acceptor: Acceptor,
     /// `connections.max.idle.ms`.
     pub idle_ms_max: u64,
+    /// `millrace.spin.us`.
+    pub spin_us: u64,
     /// Whom to tell that the shard is ready.
     pub reports: std::sync::mpsc::Sender<Report>,
 }
@@ -113,11 +115,14 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     acceptor: Acceptor,
     idle_ms_max: u64,
+    spin_us: u64,
     reports: std::sync::mpsc::Sender<Report>,
     conns: IdMap<ConnId, Connection>,
     last_conn: u64,
     /// Connections that have, or may have, something new to do.
     dirty: Vec<ConnId>,
+    /// Scratch space of [`Pump::look_after_conns`].
+    looked_after: Vec<ConnId>,
     inputs: VecDeque<Input>,
     outputs: Vec<Output>,
     /// Scratch space of [`Pump::tell_sent`].
@@ -140,6 +145,7 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            spin_us,
             reports,
         } = parts;
         Self {
@@ -150,10 +156,12 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            spin_us,
             reports,
             conns: IdMap::default(),
             last_conn: 0,
             dirty: Vec::new(),
+            looked_after: Vec::new(),
             inputs: VecDeque::from([Input::Start]),
             outputs: Vec::new(),
             sent: Vec::new(),
@@ -177,7 +185,7 @@ impl Pump {
                     .for_each(|conn| conn.sender.conn().close());
                 return end;
             }
-            if self.may_sleep() {
+            if !self.spin() && self.may_sleep() {
                 self.ring.wait_until(self.next_deadline());
             } else {
                 self.ring.submit();
@@ -416,7 +424,9 @@ impl Pump {
     fn look_after_conns(&mut self) {
         self.front.budget.take_woken(&mut self.dirty);
         // Whatever wants another pass gets it in the next turn.
-        for id in std::mem::take(&mut self.dirty) {
+        let mut ids = std::mem::take(&mut self.looked_after);
+        std::mem::swap(&mut ids, &mut self.dirty);
+        for id in ids.drain(..) {
             let Some(conn) = self.conns.get_mut(&id) else {
                 continue;
             };
@@ -429,6 +439,7 @@ impl Pump {
                 self.forget(id);
             }
         }
+        self.looked_after = ids;
         self.front.budget.take_woken(&mut self.dirty);
     }
 
@@ -460,6 +471,26 @@ impl Pump {
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
             .min(ending)
+    }
+
+    /// Polls for what may happen soon, before the thread sleeps and has to be woken for it. Whether
+    /// there is something to do now.
+    fn spin(&mut self) -> bool {
+        if self.spin_us == 0 || !self.inputs.is_empty() || !self.dirty.is_empty() {
+            return false;
+        }
+        let until = Mono(sys::mono().0 + self.spin_us * 1000).min(self.next_deadline());
+        loop {
+            self.ring.submit();
+            if self.ring.has_done() || !self.mesh.is_quiet() || self.mesh.phase() != self.phase {
+                return true;
+            }
+            if sys::mono() >= until {
+                return false;
+            }
+            // What completes durable writes is a thread of the kernel, on this very core.
+            std::thread::yield_now();
+        }
     }
 
     /// Whether there is nothing to do; other shards then ring the bell for what they send.

@@ -311,6 +311,11 @@ impl<T> Ring<T> {
         }
     }
 
+    /// Whether an operation has finished that is not reaped yet; asks nobody.
+    pub fn has_done(&mut self) -> bool {
+        !self.done.is_empty() || !self.uring.completion().is_empty()
+    }
+
     /// The next finished operation.
     pub fn reap(&mut self) -> Option<Done<T>> {
         if self.done.is_empty() {

@@ -86,6 +86,8 @@ pub struct Sender {
     loads: u64,
     /// A batch in which so many replies end is on its way.
     sending: Option<usize>,
+    /// The last batch, empty, for the next one: a small reply then needs no new memory.
+    spare: Option<Box<SendBatch>>,
     closing: bool,
     dead: bool,
 }
@@ -102,6 +104,7 @@ impl Sender {
             loading: 0,
             loads: 0,
             sending: None,
+            spare: None,
             closing: false,
             dead: false,
         }
@@ -213,6 +216,7 @@ impl Sender {
                 batch.advance(n);
                 if batch.is_empty() {
                     self.conn.sent(n, ends, front);
+                    self.spare = batch.is_small().then_some(batch);
                 } else {
                     // More slices than one send takes, or interrupted.
                     self.conn.sent(n, 0, front);
@@ -227,10 +231,11 @@ impl Sender {
 
     /// Sends what is in memory, up to the next range that is not.
     fn send(&mut self, front: &Front, ring: &mut Ring<Tag>) {
-        if self.sending.is_some() {
+        if self.sending.is_some() || self.items.is_empty() {
             return;
         }
-        let mut batch = Box::new(SendBatch::default());
+        let mut batch = self.spare.take().unwrap_or_default();
+        batch.more = false;
         let (mut bytes, mut ends) = (0, 0);
         // Whether what is in the batch so far ends within a reply.
         let mut cut = false;
@@ -263,8 +268,11 @@ impl Sender {
             self.sending = Some(ends);
             let fd = self.conn.fd;
             ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
-        } else if ends > 0 {
-            self.conn.sent(0, ends, front);
+        } else {
+            self.spare = Some(batch);
+            if ends > 0 {
+                self.conn.sent(0, ends, front);
+            }
         }
     }
 

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accept::Admission;
-use super::direct;
 use super::disk::{CachedFiles, StoreFile};
 use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
 use super::probe;
 use super::pump::End;
 use super::thread::{self, Plan};
+use super::{device, direct};
 use crate::base::{Rng, ShardId, StoreId};
 use crate::broker::Msg;
 use crate::config::{BrokerConfig, Endpoint};
@@ -81,6 +81,7 @@ impl Server {
             .map_err(|_| Fatal::new(CONFIG, "millrace.shards is too large"))?;
         let dir = PathBuf::from(&config.log_dirs);
         let (lock, direct_io) = probe::directory(&dir)?;
+        device::link(&dir, &config.store_devices(), shards)?;
         let stores = stores_by_shard(&dir, shards)?;
         warn_about_space(&dir, &stores, &config);
         let asked = config.listeners.0.clone();

@@ -12,8 +12,9 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::accept::{Acceptor, Admission};
 use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
 use super::conn::Front;
+use super::device::Device;
 use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
-use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
+use super::fatal::{CONFIG, CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
 use super::pump::{Parts, Pump};
 use super::ring::Ring;
@@ -21,6 +22,7 @@ use super::server::Report;
 use crate::base::{ShardId, StoreId};
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
+use crate::store::device::Holds;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
@@ -104,6 +106,7 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         mesh,
         acceptor: Acceptor::new(plan.listeners, plan.admission),
         idle_ms_max,
+        spin_us: config.millrace_spin_us.max(0) as u64,
         reports: plan.reports,
     };
     // The pump blocks the thread when it sleeps: nothing else may run on this executor.
@@ -132,7 +135,29 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let mut settings = plan.config.store();
     settings.boot = plan.seed as u32;
     let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
-    let (file, slot) = if path.exists() {
+    let device = if path.is_symlink() {
+        Device::look(&path).map_err(fail)?
+    } else {
+        None
+    };
+    if let Some(device) = device {
+        settings.raw = true;
+        settings.bytes_max = settings.bytes_max.min(device.bytes);
+        if device.bytes < settings.least_bytes() {
+            let message = format!(
+                "{shown} has {} bytes, a store takes {} at least",
+                device.bytes,
+                settings.least_bytes()
+            );
+            return Err(Fatal::new(CONFIG, message));
+        }
+    }
+    let (file, slot) = if device.is_some_and(|device| device.holds == Holds::Nothing) {
+        let (slot, ops) = format_store(id, settings, plan.seed);
+        let file = StoreFile::on_device(id, &path, &ops).map_err(fail)?;
+        file.publish(&path, &plan.files).map_err(fail)?;
+        (file, slot)
+    } else if path.exists() {
         let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
         file.publish(&path, &plan.files).map_err(fail)?;
         let cached = plan

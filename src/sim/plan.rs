@@ -1,7 +1,7 @@
 //! Everything that a seed chooses in advance: sizes, topics, clients, delays, and
 //! what goes wrong how often.
 
-use crate::base::Rng;
+use crate::base::{Rng, ShardId};
 use crate::config::BrokerConfig;
 use crate::sim::clients::{MS, RECORDS_PER_BATCH_MAX, SetupTopic, Use};
 use crate::store::{Sabotage, StoreConfig};
@@ -104,12 +104,13 @@ impl Plan {
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
         let shards = 1 + rng.below(4) as u16;
+        let direct = rng.chance(1, 3);
         let value_bytes_max = pick(rng, &[20, 600, 600, 3000, 40_000]);
         Self {
             shards,
             shards_change: rng.chance(1, 3),
             store: store(rng, options),
-            config: config(rng, value_bytes_max),
+            config: config(rng, value_bytes_max, direct),
             topics: topics(rng),
             value_bytes_max,
             idempotent: 1 + rng.below(3) as u32,
@@ -130,6 +131,16 @@ impl Plan {
             rot: rng.chance(1, 10),
         }
     }
+
+    /// The port that a shard has for itself, if each has one.
+    #[must_use]
+    pub fn direct_port(&self, shard: usize) -> Option<u16> {
+        let (_, port) = self
+            .config
+            .is_direct()
+            .then(|| self.config.advertised_direct(0, ShardId(shard as u16)))?;
+        Some(port)
+    }
 }
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
@@ -142,9 +153,12 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
     StoreConfig {
         journal_bytes,
         initial_bytes,
+        raw: journal_bytes == 512 * KIB,
         bytes_max: pick(rng, &[16 * MIB, 24 * MIB, 64 * MIB]),
         bulk_bytes_min: pick(rng, &[4096, 8192, 32 * 1024]),
         flushes_in_flight_max: 1 + rng.below(4) as usize,
+        small_flush_bytes: pick(rng, &[0, 4 * KIB, 64 * KIB]) as usize,
+        small_flushes_in_flight_max: 1 + rng.below(3) as usize,
         flush_bytes_max: pick(rng, &[64 * KIB, 128 * KIB, MIB]) as usize,
         tail_bytes_max: pick(rng, &[32 * KIB, 256 * KIB, 4 * MIB]) as usize,
         checkpoint_bytes: pick(rng, &[128 * KIB, MIB, 64 * MIB]),
@@ -153,7 +167,7 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
     }
 }
 
-fn config(rng: &mut Rng, value_bytes_max: usize) -> BrokerConfig {
+fn config(rng: &mut Rng, value_bytes_max: usize, direct: bool) -> BrokerConfig {
     // A batch that is longer than a segment is refused for good.
     let batch_bytes_max = (RECORDS_PER_BATCH_MAX * (value_bytes_max + 100)) as u64;
     let segment_bytes = pick(rng, &[32 * KIB, 64 * KIB, 256 * KIB, MIB]);
@@ -166,6 +180,7 @@ fn config(rng: &mut Rng, value_bytes_max: usize) -> BrokerConfig {
         group_min_session_timeout_ms: 500,
         max_incremental_fetch_session_cache_slots: pick(rng, &[1, 100]),
         offsets_retention_check_interval_ms: 500,
+        millrace_direct_ports: i32::from(direct),
         millrace_internal_compact_bytes: pick(rng, &[500, 2_000, 10_000]),
         ..BrokerConfig::default()
     }

@@ -146,6 +146,8 @@ enum Event {
         store: StoreId,
         id: IoId,
         errno: Option<i32>,
+        /// Whether it only writes zeroes, ahead of use.
+        ahead: bool,
     },
     /// A read ends.
     ReadDone {
@@ -159,7 +161,7 @@ enum Event {
     /// A shard learns that a connection is gone.
     Closed { conn: ConnId },
     /// A client wants to connect.
-    Connect { client: usize },
+    Connect { client: usize, to: Option<u16> },
     /// A client's connection is there.
     Connected { client: usize, conn: ConnId },
     /// An answer reaches its client.
@@ -216,6 +218,9 @@ impl World {
         let wall_ms = 1_700_000_000_000 + rng.below(1 << 30) as i64;
         let shared = Shared {
             phase: Phase::Busy,
+            direct: plan.config.is_direct(),
+            leaders: Default::default(),
+            coordinator: None,
             topics: Vec::new(),
             next_topic: 0,
             topics_planned: plan.topics.len(),
@@ -579,9 +584,10 @@ impl World {
 
     fn perform_act(&mut self, client: usize, act: Act) {
         match act {
-            Act::Connect { after } => {
+            Act::Connect { after, to } => {
+                let to = to.filter(|_| self.plan.config.is_direct());
                 self.events
-                    .add(self.time + after, Event::Connect { client });
+                    .add(self.time + after, Event::Connect { client, to });
             }
             Act::Timer { after, token } => {
                 self.events

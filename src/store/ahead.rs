@@ -15,12 +15,17 @@ const STEP: u64 = 256 << 10;
 /// The same when written space is about to run out, which would cost more.
 const STEP_SHORT: u64 = 1 << 20;
 
+/// So many times as much is written ahead while nothing else is to be done.
+const QUIET: u64 = 4;
+
 /// How far a store is written ahead.
 #[derive(Debug)]
 pub(super) struct Ahead {
     initial_bytes: u64,
     /// The region that is being written, and the bytes of it that are on their way or written.
     writing: Option<(u64, u64)>,
+    /// The disk had no room; tried again after the next checkpoint.
+    full: bool,
     zeroes: Bytes,
 }
 
@@ -29,6 +34,7 @@ impl Ahead {
         Self {
             initial_bytes,
             writing: None,
+            full: false,
             zeroes: PageBuf::zeroed(STEP_SHORT as usize).freeze(),
         }
     }
@@ -52,13 +58,19 @@ impl Ahead {
 }
 
 impl Store {
-    /// Adds regions while fewer written bytes are free than a quarter of what is used.
+    /// Adds regions while fewer written bytes are free than a quarter of what is used; and while nobody
+    /// waits for a flush, more of them.
     pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
+        if self.config.raw || self.ahead.full {
+            return;
+        }
         let area = self.chunks.end() - self.chunks.start();
         let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
+        let quiet = self.flights.is_empty() && self.open.is_empty();
+        let sought = if quiet { QUIET * wanted } else { wanted };
         if self.ahead.writing.is_none() {
             let short = self.chunks.end() < self.ahead.initial_bytes
-                || self.chunks.free_bytes() < wanted && area > 0;
+                || self.chunks.free_bytes() < sought && area > 0;
             if !short {
                 return;
             }
@@ -93,6 +105,19 @@ impl Store {
             background: true,
             through: false,
         });
+    }
+
+    /// There is no room on the disk for a region. Nothing depends on it yet, so that is no failure: the store
+    /// goes on with the regions it has.
+    pub(super) fn ahead_found_no_room(&mut self, region: u64) {
+        self.ahead.writing = None;
+        self.ahead.full = true;
+        self.chunks.ungrow(region);
+    }
+
+    /// A checkpoint may have made room, or others have.
+    pub(super) fn ahead_may_try_again(&mut self) {
+        self.ahead.full = false;
     }
 
     /// A step is written; after the last one the region may be used.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::layout::{REGION, chunks_start};
 use crate::base::{LogId, Offset, StoreId, TopicId};
 
 /// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
@@ -175,14 +176,22 @@ pub struct Sabotage {
 pub struct StoreConfig {
     /// Journal ring, a multiple of `BLOCK`. Fixed when the store is formatted.
     pub journal_bytes: u64,
-    /// Size to which a new store is written ahead before it is used.
+    /// Size to which a store is written ahead from its start on, in the background.
     pub initial_bytes: u64,
+    /// The store is a raw block device: there every block can be written at the price of one that was written
+    /// before, so nothing is written ahead.
+    pub raw: bool,
     /// The store never grows beyond this (`millrace.store.bytes.max`).
     pub bytes_max: u64,
     /// From this many new bytes per log in one flush on, they go straight into the log's chunks.
     pub bulk_bytes_min: usize,
     /// Flushes that may be on their way at once.
     pub flushes_in_flight_max: usize,
+    /// A flush of less than this starts only while fewer than `small_flushes_in_flight_max` are on
+    /// their way; until then it takes in what comes.
+    pub small_flush_bytes: usize,
+    /// See `small_flush_bytes`.
+    pub small_flushes_in_flight_max: usize,
     /// One flush takes no more than this from the pending appends.
     pub flush_bytes_max: usize,
     /// Memory tail: bytes kept in memory for tail readers, beyond what is not in chunks yet.
@@ -195,15 +204,26 @@ pub struct StoreConfig {
     pub sabotage: Sabotage,
 }
 
+impl StoreConfig {
+    /// The least that a store can do anything with.
+    #[must_use]
+    pub const fn least_bytes(&self) -> u64 {
+        chunks_start(self.journal_bytes) + 4 * REGION
+    }
+}
+
 impl Default for StoreConfig {
     fn default() -> Self {
         const MIB: u64 = 1024 * 1024;
         Self {
             journal_bytes: 32 * MIB,
             initial_bytes: 64 * MIB,
+            raw: false,
             bytes_max: u64::MAX,
             bulk_bytes_min: 32 * 1024,
             flushes_in_flight_max: 4,
+            small_flush_bytes: 512 * 1024,
+            small_flushes_in_flight_max: 2,
             flush_bytes_max: 4 * MIB as usize,
             tail_bytes_max: 64 * MIB as usize,
             checkpoint_bytes: 512 * MIB,

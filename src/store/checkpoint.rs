@@ -266,6 +266,7 @@ impl Store {
         }
         self.superblock = checkpoint.superblock;
         self.superblock_damaged = false;
+        self.ahead_may_try_again();
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {
             if flight.state == FlightState::InCheckpoint && flight.seq <= checkpoint.flush {

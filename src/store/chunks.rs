@@ -215,6 +215,13 @@ impl Chunks {
         Some(region)
     }
 
+    /// Takes a region back that [`grow`](Self::grow) gave and that is not free yet, unless others came after it.
+    pub fn ungrow(&mut self, region: u64) {
+        if region + REGION == self.end {
+            self.end = region;
+        }
+    }
+
     /// Bytes that can be handed out at once.
     pub fn free_bytes(&self) -> u64 {
         self.free_bytes

@@ -18,7 +18,8 @@ use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf};
 
 /// References that one run may need; a run in more pieces than that goes inline.
 const REFS_MAX: usize = 64;
-const ENOSPC: i32 = 28;
+/// The filesystem is full.
+pub(super) const ENOSPC: i32 = 28;
 
 /// Something that waits for a flush.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ mod api;
 mod checkpoint;
 mod chunks;
 mod codec;
+pub mod device;
 mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -36,12 +37,15 @@ pub use recover::{RecoverError, RecoveryReport};
 use ahead::Ahead;
 use checkpoint::Checkpoint;
 use chunks::{Chunk, Chunks, Class, Leave};
-use flush::{Flight, Item, OpenFlush};
+use flush::{ENOSPC, Flight, Item, OpenFlush};
 use journal::Entry;
 use map::Map;
 use superblock::Superblock;
 
 use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
+
+/// The filesystem's quota is used up.
+const EDQUOT: i32 = 122;
 
 /// See the module.
 #[derive(Debug)]
@@ -144,6 +148,7 @@ impl Store {
             .bulk_bytes_min
             .clamp(4096, config.flush_bytes_max.max(4096));
         config.flushes_in_flight_max = config.flushes_in_flight_max.max(1);
+        config.small_flushes_in_flight_max = config.small_flushes_in_flight_max.max(1);
         Self {
             id,
             map,
@@ -319,9 +324,23 @@ impl Store {
         if self.failed {
             return;
         }
-        while self.flights.len() < self.config.flushes_in_flight_max && self.start_flush(ops) {}
+        while self.may_fly() && self.start_flush(ops) {}
         self.reclaim_unpinned();
         self.write_ahead(ops);
+    }
+
+    /// Whether one more flush may be on its way. The first ones start however little there is, so that
+    /// nobody waits for company; beyond them what is small gathers, because a write and its sync cost
+    /// the core as much for one request as for a hundred.
+    fn may_fly(&self) -> bool {
+        let flying = self.flights.len();
+        let small = match self.open.len() {
+            0 => return false,
+            1 => self.open[0].cost < self.config.small_flush_bytes,
+            _ => false,
+        };
+        flying < self.config.flushes_in_flight_max
+            && !(small && flying >= self.config.small_flushes_in_flight_max)
     }
 
     /// A disk operation ended.
@@ -335,6 +354,12 @@ impl Store {
         let Some(io) = self.ios.remove(&id.0) else {
             return;
         };
+        if let (Io::Ahead(region), Err(error)) = (io, &result)
+            && matches!(error.errno, ENOSPC | EDQUOT)
+        {
+            self.ahead_found_no_room(region);
+            return;
+        }
         if let Err(error) = result {
             // Whatever was asked to be durable may not be, and asking again would be answered with a lie.
             self.failed = true;

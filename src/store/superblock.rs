@@ -11,7 +11,7 @@ use super::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, PageBuf, StoreId};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
 const VERSION: u32 = 1;
 /// Chunks that one checkpoint may take: what fits into the block.
 pub(super) const CHECKPOINT_CHUNKS_MAX: usize = 400;

@@ -38,13 +38,11 @@ impl<T> Gather<T> {
 
     /// The frame, in order. Panics if it is 2 GiB or longer; every caller is bounded far below.
     pub(super) fn finish(mut self, wrap: impl Fn(Bytes) -> T) -> Vec<T> {
-        let len = self.writer.out.len() - PREFIX + self.payload_bytes;
-        let len = i32::try_from(len).expect("a frame is below 2 GiB");
-        self.writer.out[..PREFIX].copy_from_slice(&len.to_be_bytes());
-        let written = self.writer.out.freeze();
-        let mut parts = Vec::with_capacity(2 * self.payloads.len() + 1);
+        let payloads = std::mem::take(&mut self.payloads);
+        let written = self.written();
+        let mut parts = Vec::with_capacity(2 * payloads.len() + 1);
         let mut from = 0;
-        for (before, payload) in self.payloads {
+        for (before, payload) in payloads {
             if before > from {
                 parts.push(wrap(written.slice(from..before)));
                 from = before;
@@ -55,6 +53,14 @@ impl<T> Gather<T> {
             parts.push(wrap(written.slice(from..)));
         }
         parts
+    }
+
+    /// What was written, the whole frame if it has no payloads. Panics as [`Self::finish`].
+    pub(super) fn written(mut self) -> Bytes {
+        let len = self.writer.out.len() - PREFIX + self.payload_bytes;
+        let len = i32::try_from(len).expect("a frame is below 2 GiB");
+        self.writer.out[..PREFIX].copy_from_slice(&len.to_be_bytes());
+        self.writer.out.into()
     }
 }
 

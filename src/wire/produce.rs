@@ -153,38 +153,73 @@ impl ProducePartitionResponse {
 /// If the frame is 2 GiB or longer; the size of the request bounds it far below.
 #[must_use]
 pub fn encode_response(correlation_id: i32, version: i16, response: &ProduceResponse) -> Bytes {
-    let flexible = version >= FLEXIBLE_FROM;
-    let mut out = Gather::new(64 + 64 * response.topics.len(), flexible);
-    out.i32(correlation_id);
-    out.no_tags();
-    out.len(Some(response.topics.len()));
+    let mut out = ResponseWriter::new(correlation_id, version, response.topics.len());
     for topic in &response.topics {
-        out.topic(&topic.topic);
-        out.len(Some(topic.partitions.len()));
-        for partition in &topic.partitions {
-            encode_partition(&mut out, version, partition);
+        out.topic(&topic.topic, topic.partitions.len());
+        topic.partitions.iter().for_each(|p| out.partition(p));
+        out.end_topic();
+    }
+    out.finish(response.throttle_time_ms)
+}
+
+/// A response while it is written, topic after topic: a broker that answers very many of them need not
+/// gather each first.
+#[derive(Debug)]
+pub struct ResponseWriter {
+    out: Gather<Bytes>,
+    version: i16,
+}
+
+impl ResponseWriter {
+    /// Begins a response for so many topics.
+    #[must_use]
+    pub fn new(correlation_id: i32, version: i16, topics: usize) -> Self {
+        let mut out = Gather::new(64 + 64 * topics, version >= FLEXIBLE_FROM);
+        out.i32(correlation_id);
+        out.no_tags();
+        out.len(Some(topics));
+        Self { out, version }
+    }
+
+    /// Begins a topic, of which so many partitions follow.
+    pub fn topic(&mut self, topic: &TopicRef, partitions: usize) {
+        self.out.topic(topic);
+        self.out.len(Some(partitions));
+    }
+
+    /// The answer for the next partition.
+    pub fn partition(&mut self, partition: &ProducePartitionResponse) {
+        let out = &mut self.out;
+        out.i32(partition.index);
+        out.i16(partition.error.code());
+        out.i64(partition.base_offset);
+        out.i64(partition.log_append_time);
+        if self.version >= LOG_START_FROM {
+            out.i64(partition.log_start_offset);
+        }
+        if self.version >= ERROR_MESSAGES_FROM {
+            // No errors of single records: a batch is refused as a whole.
+            out.len(Some(0));
+            out.nullable_string(partition.error_message.as_deref());
         }
         out.no_tags();
     }
-    out.i32(response.throttle_time_ms);
-    out.no_tags();
-    out.finish(|bytes| bytes).pop().unwrap_or_default()
-}
 
-fn encode_partition(out: &mut Gather<Bytes>, version: i16, partition: &ProducePartitionResponse) {
-    out.i32(partition.index);
-    out.i16(partition.error.code());
-    out.i64(partition.base_offset);
-    out.i64(partition.log_append_time);
-    if version >= LOG_START_FROM {
-        out.i64(partition.log_start_offset);
+    /// Ends a topic.
+    pub fn end_topic(&mut self) {
+        self.out.no_tags();
     }
-    if version >= ERROR_MESSAGES_FROM {
-        // No errors of single records: a batch is refused as a whole.
-        out.len(Some(0));
-        out.nullable_string(partition.error_message.as_deref());
+
+    /// The frame, length prefix included.
+    ///
+    /// # Panics
+    /// As [`encode_response`].
+    #[must_use]
+    pub fn finish(mut self, throttle_time_ms: i32) -> Bytes {
+        self.out.i32(throttle_time_ms);
+        self.out.no_tags();
+        self.out.written()
     }
-    out.no_tags();
 }
 
 #[cfg(test)]

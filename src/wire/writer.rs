@@ -1,6 +1,6 @@
 //! Writes the primitives of a message body, the counterpart of `reader`.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::TopicRef;
 
@@ -10,14 +10,14 @@ const STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// A frame in the making.
 #[derive(Debug)]
 pub(super) struct Writer {
-    pub(super) out: BytesMut,
+    pub(super) out: Vec<u8>,
     pub(super) flexible: bool,
 }
 
 impl Writer {
     pub(super) fn with_capacity(bytes: usize, flexible: bool) -> Self {
         Self {
-            out: BytesMut::with_capacity(bytes),
+            out: Vec::with_capacity(bytes),
             flexible,
         }
     }
@@ -56,19 +56,24 @@ impl Writer {
     /// A string or null. A string that is too long for the protocol is cut: only messages for
     /// people can be so long, since names have been checked.
     pub(super) fn nullable_string(&mut self, value: Option<&str>) {
+        self.text(value.map(str::as_bytes));
+    }
+
+    /// The same, given as its bytes.
+    fn text(&mut self, value: Option<&[u8]>) {
         let value = value.map(cut);
-        let len = value.map(str::len);
+        let len = value.map(<[u8]>::len);
         match (self.flexible, len) {
             (true, _) => self.len(len),
             (false, None) => self.i16(-1),
             (false, Some(len)) => self.i16(len as i16),
         }
-        self.out.put_slice(value.unwrap_or_default().as_bytes());
+        self.out.put_slice(value.unwrap_or_default());
     }
 
     pub(super) fn topic(&mut self, topic: &TopicRef) {
         match topic {
-            TopicRef::Name(name) => self.nullable_string(Some(name)),
+            TopicRef::Name(name) => self.text(Some(name.as_bytes())),
             TopicRef::Id(id) => self.out.put_slice(&id.0),
         }
     }
@@ -81,12 +86,14 @@ impl Writer {
     }
 }
 
-fn cut(string: &str) -> &str {
-    let mut end = string.len().min(STRING_BYTES_MAX);
-    while !string.is_char_boundary(end) {
+/// The beginning of UTF-8 text that has room, up to the end of a character.
+fn cut(text: &[u8]) -> &[u8] {
+    let continues = |byte: Option<&u8>| byte.is_some_and(|byte| byte & 0xc0 == 0x80);
+    let mut end = text.len().min(STRING_BYTES_MAX);
+    while end > 0 && continues(text.get(end)) {
         end -= 1;
     }
-    &string[..end]
+    &text[..end]
 }
 
 #[cfg(test)]

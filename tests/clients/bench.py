@@ -109,6 +109,21 @@ def consumer_groups_share_the_partitions_and_commit():
 
 
 @test
+def fetch_sessions_read_the_same():
+    where = topic("session", 6)
+    made = bench("produce", *where, *SHORT, "--rate", "2000", "--connections", "2")
+    # Everything once, however the partitions end one after the other, and then round and round.
+    replay = ["consume", *where, "--mode", "replay", "--connections", "2"]
+    counts = [bench(*replay, "--once", "--seconds", "30", "--fetch-bytes", "4K", *how)["records"] for how in ([], ["--fetch-session"])]
+    equal(counts[0], counts[1], "records read without and with a session")
+    assert counts[0] >= made["records"], (counts, made["records"])
+    assert bench(*replay, "--seconds", "4", "--warmup", "0", "--fetch-session")["records"] > counts[0], "a second time round"
+    # Idle partitions are not named, those with records are read all the same.
+    got = bench("e2e", *topic("session-e2e", 6), *SHORT, "--rate", "300", "--fanout", "2", "--fetch-session")
+    equal((got["records_lost"], got["records_read_in_all"]), (0, 2 * got["records_acked_in_all"]))
+
+
+@test
 def results_become_pages():
     with tempfile.TemporaryDirectory() as folder:
         bench("e2e", *topic("page"), *SHORT, "--rate", "200", "--html", f"{folder}/one.html", "--hdr-log", f"{folder}/log")

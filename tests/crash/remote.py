@@ -44,7 +44,8 @@ def replay(address: str, topic: str, counts: list[int], **config: str):
     source = reader(address, topic, len(counts), **config)
     found = [0] * len(counts)
     while found != counts:
-        messages = source.consume(1000, 20)
+        # It waits for as many as it is asked for.
+        messages = source.consume(min(1000, sum(counts) - sum(found)), 20)
         assert messages, f"nothing more after {found} of {counts}"
         for message in messages:
             assert not message.error(), message.error()

@@ -64,7 +64,8 @@ def read(address: str, topic: str, count: int) -> dict[tuple[int, int], tuple[in
     source.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in range(PARTITIONS)])
     found = {}
     while len(found) < count:
-        messages = source.consume(1000, 20)
+        # It waits for as many as it is asked for.
+        messages = source.consume(min(1000, count - len(found)), 20)
         assert messages, f"nothing more after {len(found)} of {count}"
         for message in messages:
             assert not message.error(), message.error()

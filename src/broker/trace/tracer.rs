@@ -14,13 +14,13 @@ pub struct ClientName {
 }
 
 impl ClientName {
-    /// Changes the name if it is another one.
-    pub fn set(&mut self, name: &str) {
+    /// Changes the name, UTF-8, if it is another one.
+    pub fn set(&mut self, name: &[u8]) {
         let mut len = name.len().min(CLIENT_NAME_BYTES_MAX);
-        while !name.is_char_boundary(len) {
+        while len > 0 && name.get(len).is_some_and(|byte| byte & 0xc0 == 0x80) {
             len -= 1;
         }
-        let name = &name.as_bytes()[..len];
+        let name = &name[..len];
         if self.text() != name {
             self.len = len as u8;
             self.bytes[..len].copy_from_slice(name);
@@ -232,12 +232,12 @@ mod tests {
     #[test]
     fn names_are_cut_at_a_character() {
         let mut name = ClientName::default();
-        name.set("short");
+        name.set(b"short");
         assert_eq!(name.text(), b"short");
-        name.set(&"é".repeat(100));
+        name.set("é".repeat(100).as_bytes());
         assert!(name.text().len() <= CLIENT_NAME_BYTES_MAX);
         assert!(std::str::from_utf8(name.text()).is_ok());
-        name.set("");
+        name.set(b"");
         assert_eq!(name.text(), b"");
     }
 }

@@ -96,7 +96,7 @@ impl Auditor {
     ) -> Result<Option<Task>, String> {
         match task {
             Task::Topic(topic) => {
-                let found = described(frame, self.version)?;
+                let found = described(frame, self.version)?.map(|found| found.shape());
                 ctx.oracle.tell(Fact::Described {
                     topic,
                     asked,

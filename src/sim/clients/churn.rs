@@ -197,7 +197,8 @@ impl Churn {
     }
 
     fn identified(&mut self, ctx: &mut Ctx<'_>, frame: Bytes) -> Result<(), String> {
-        let Some((id, partitions)) = described(frame, self.version)? else {
+        let Some((id, partitions)) = described(frame, self.version)?.map(|found| found.shape())
+        else {
             return Err("created, but not there".into());
         };
         if partitions != self.plan.partitions as usize {
@@ -244,7 +245,7 @@ impl Churn {
                 error => return Err(error.to_string()),
             },
             Step::LookGone => {
-                let found = described(frame, self.version)?;
+                let found = described(frame, self.version)?.map(|found| found.shape());
                 let topic = self.at().topic;
                 ctx.oracle.tell(Fact::Described {
                     topic,

@@ -62,18 +62,23 @@ pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
     (version, frame(version, &request))
 }
 
-/// Whether the coordinator was found.
-pub fn found_coordinator(frame: Bytes, version: i16) -> Result<bool, String> {
+/// Whether the coordinator was found; from then on it is known where it listens.
+pub fn found_coordinator(ctx: &mut Ctx<'_>, frame: Bytes, version: i16) -> Result<bool, String> {
     let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
         .map_err(|error| error.to_string())?;
-    let code = if version >= 4 {
+    let (code, port) = if version >= 4 {
         let first = response.coordinators.first();
-        first.ok_or("no coordinator in the answer")?.error_code
+        let first = first.ok_or("no coordinator in the answer")?;
+        (first.error_code, first.port)
     } else {
-        response.error_code
+        (response.error_code, response.port)
     };
     match error_of(code) {
-        ErrorCode::None => Ok(true),
+        ErrorCode::None => {
+            let port = u16::try_from(port).map_err(|_| format!("port {port}"))?;
+            ctx.shared.coordinator = Some(port);
+            Ok(true)
+        }
         ErrorCode::CoordinatorNotAvailable => Ok(false),
         error => Err(error.to_string()),
     }
@@ -220,7 +225,7 @@ impl Committer {
         let group = self.group;
         let error = match self.asked {
             Some(Asked::Coordinator(version)) => {
-                self.coordinator_known = found_coordinator(frame, version)?;
+                self.coordinator_known = found_coordinator(ctx, frame, version)?;
                 return Ok(());
             }
             Some(Asked::Commit(version, at, offset)) => {
@@ -279,6 +284,10 @@ impl Script for Committer {
         };
         self.asked = Some(asked);
         Next::Ask(request)
+    }
+
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+        ctx.shared.coordinator
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {

@@ -257,6 +257,12 @@ impl Script for Consumer {
         self.fetch(ctx)
     }
 
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+        let places: Vec<Place> = self.positions.keys().copied().collect();
+        let at = (!places.is_empty()).then(|| ctx.pick(&places))?;
+        ctx.shared.leaders.get(&at).copied()
+    }
+
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
         match self.asked {
             Asked::Nothing => {}

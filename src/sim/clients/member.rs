@@ -259,7 +259,7 @@ impl Member {
         match self.asked {
             Asked::Nothing => Ok(ErrorCode::None),
             Asked::Coordinator => {
-                if found_coordinator(frame, self.version)? {
+                if found_coordinator(ctx, frame, self.version)? {
                     self.stage = Stage::Join;
                 }
                 Ok(ErrorCode::None)
@@ -333,6 +333,10 @@ impl Script for Member {
             }
             Stage::Left => Next::Done,
         }
+    }
+
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+        ctx.shared.coordinator
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {

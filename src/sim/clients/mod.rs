@@ -101,6 +101,8 @@ impl Topic {
 pub struct Shared {
     /// What the run is about.
     pub phase: Phase,
+    /// Each shard is a broker of its own.
+    pub direct: bool,
     /// Topics that exist for good, once they do.
     pub topics: Vec<Topic>,
     /// Number for the next topic.
@@ -109,6 +111,10 @@ pub struct Shared {
     pub topics_planned: usize,
     /// The offset after the last acknowledged record.
     pub ends: BTreeMap<Place, i64>,
+    /// With direct ports, where Metadata says that the leader of a partition listens.
+    pub leaders: BTreeMap<Place, u16>,
+    /// With direct ports, where FindCoordinator says that the coordinator listens.
+    pub coordinator: Option<u16>,
     /// The next offset to be committed by a group.
     pub commits: BTreeMap<(u32, Place), i64>,
     /// How often the node has started.
@@ -140,6 +146,12 @@ impl Shared {
         places
     }
 
+    /// Nobody listens at a port any more: who is told of it asks anew.
+    pub fn forget_port(&mut self, port: u16) {
+        self.leaders.retain(|_, leader| *leader != port);
+        self.coordinator = self.coordinator.filter(|known| *known != port);
+    }
+
     /// Whether all topics are there.
     #[must_use]
     pub fn is_set_up(&self) -> bool {
@@ -154,6 +166,8 @@ pub enum Act {
     Connect {
         /// How long to wait.
         after: u64,
+        /// The port of one shard; `None` for the one that they share.
+        to: Option<u16>,
     },
     /// Send a request, length prefix included.
     Send {

@@ -393,7 +393,7 @@ fn acked(ctx: &mut Ctx<'_>, at: Place, batch: &Batch, answer: &ProducePartitionR
 impl Client for Producer {
     fn start(&mut self, ctx: &mut Ctx<'_>) {
         let after = ctx.up_to_ms(3);
-        ctx.acts.push(Act::Connect { after });
+        ctx.acts.push(Act::Connect { after, to: None });
         let after = ctx.up_to_ms(3);
         ctx.acts.push(Act::Timer { after, token: 0 });
     }
@@ -448,7 +448,10 @@ impl Client for Producer {
         if !self.done {
             // Soon, so that requests of the old connection may still be on their way.
             let after = ctx.up_to_ms(30);
-            ctx.acts.push(Act::Connect { after });
+            // To the leader of its first partition, if it knows; all shards take the others as well.
+            let home = self.lanes.first().map(|lane| lane.at);
+            let to = home.and_then(|at| ctx.shared.leaders.get(&at).copied());
+            ctx.acts.push(Act::Connect { after, to });
         }
     }
 

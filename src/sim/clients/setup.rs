@@ -1,7 +1,7 @@
 //! The client that creates the topics of a run, and from then on looks whether
 //! they are still there.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kafka_wire as kw;
@@ -9,7 +9,7 @@ use kafka_wire as kw;
 use super::talk::{Next, Script};
 use super::{Ctx, Phase, Topic, Use, error_of, frame, message, text, uuid};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::oracle::{Fact, Moment};
+use crate::sim::oracle::{Fact, Moment, Place};
 use crate::wire::client;
 
 /// API keys.
@@ -58,12 +58,12 @@ impl Setup {
         }
     }
 
-    fn identified(&mut self, ctx: &mut Ctx<'_>, found: Option<(TopicId, usize)>) {
+    fn identified(&mut self, ctx: &mut Ctx<'_>, found: Option<Described>) {
         let Some(plan) = self.todo.front() else {
             return;
         };
         match found {
-            Some((id, partitions)) if partitions == plan.partitions as usize => {
+            Some(Described { id, leaders }) if leaders.len() == plan.partitions as usize => {
                 let number = ctx.shared.next_topic;
                 ctx.shared.next_topic += 1;
                 ctx.oracle.tell(Fact::Created {
@@ -79,6 +79,7 @@ impl Setup {
                     partitions: plan.partitions,
                     used: plan.used,
                 });
+                follow(ctx, number, &leaders);
                 self.todo.pop_front();
                 self.created = false;
             }
@@ -132,22 +133,55 @@ pub fn metadata(version: i16, name: &str) -> Bytes {
     frame(version, &request)
 }
 
-/// Id and number of partitions of the topic asked for, if it exists.
-pub fn described(frame: Bytes, version: i16) -> Result<Option<(TopicId, usize)>, String> {
+/// What Metadata tells of a topic.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its id; zeroes before version 10.
+    pub id: TopicId,
+    /// The port of each partition's leader.
+    pub leaders: Vec<u16>,
+}
+
+impl Described {
+    /// Id and number of partitions.
+    #[must_use]
+    pub fn shape(&self) -> (TopicId, usize) {
+        (self.id, self.leaders.len())
+    }
+}
+
+/// The topic asked for, if it exists. Its leaders have to be among the brokers of the same answer.
+pub fn described(frame: Bytes, version: i16) -> Result<Option<Described>, String> {
     let (_, response) = client::decode_response::<kw::MetadataRequest>(frame, version)
         .map_err(|error| error.to_string())?;
     let topic = response.topics.first().ok_or("no topic in the answer")?;
     match error_of(topic.error_code) {
-        ErrorCode::None => {
-            let led = topic.partitions.iter().all(|p| p.leader_id >= 0);
-            if !led {
-                return Err("a partition without a leader".into());
-            }
-            let id = TopicId(*topic.topic_id.as_bytes());
-            Ok(Some((id, topic.partitions.len())))
-        }
-        ErrorCode::UnknownTopicOrPartition => Ok(None),
-        error => Err(error.to_string()),
+        ErrorCode::None => {}
+        ErrorCode::UnknownTopicOrPartition => return Ok(None),
+        error => return Err(error.to_string()),
+    }
+    let mut leaders = BTreeMap::new();
+    for partition in &topic.partitions {
+        let mut brokers = response.brokers.iter();
+        let leader = brokers.find(|broker| broker.node_id == partition.leader_id);
+        let port = leader.and_then(|broker| u16::try_from(broker.port).ok());
+        let unknown = || format!("{} leads, which is no broker", partition.leader_id);
+        leaders.insert(partition.partition_index, port.ok_or_else(unknown)?);
+    }
+    if !leaders.keys().copied().eq(0..topic.partitions.len() as i32) {
+        return Err(format!("partitions {:?}", leaders.keys()));
+    }
+    Ok(Some(Described {
+        id: TopicId(*topic.topic_id.as_bytes()),
+        leaders: leaders.into_values().collect(),
+    }))
+}
+
+/// Clients go where Metadata sends them.
+fn follow(ctx: &mut Ctx<'_>, topic: u32, leaders: &[u16]) {
+    for (partition, port) in (0..).zip(leaders) {
+        let at = Place { topic, partition };
+        ctx.shared.leaders.insert(at, *port);
     }
 }
 
@@ -194,7 +228,11 @@ impl Script for Setup {
             Some(Asked::Identify(version)) => {
                 described(frame, version).map(|found| self.identified(ctx, found))
             }
-            Some(Asked::Watch(version, topic)) => described(frame, version).map(|mut found| {
+            Some(Asked::Watch(version, topic)) => described(frame, version).map(|found| {
+                if let Some(found) = &found {
+                    follow(ctx, topic, &found.leaders);
+                }
+                let mut found = found.map(|found| found.shape());
                 if version < IDS_FROM
                     && let (Some((id, _)), Some(known)) = (&mut found, ctx.shared.topic(topic))
                 {

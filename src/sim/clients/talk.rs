@@ -25,6 +25,10 @@ pub trait Script: std::fmt::Debug {
     fn next(&mut self, ctx: &mut Ctx<'_>) -> Next;
     /// The answer to what was asked last, and when it was asked.
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment);
+    /// The port of the broker that it has its business with, if there is more than one and it knows.
+    fn home(&self, _ctx: &mut Ctx<'_>) -> Option<u16> {
+        None
+    }
     /// The connection was cut; the request, if one was on its way, may or may not have had its effect.
     fn lost(&mut self, _ctx: &mut Ctx<'_>) {}
     /// What it is doing, for people.
@@ -48,6 +52,8 @@ pub struct Talk<S> {
     state: State,
     /// Correlation ids and timer tokens.
     numbers: u64,
+    /// The shard that it has gone to since it was last cut off.
+    went_to: Option<u16>,
 }
 
 impl<S: Script> Talk<S> {
@@ -57,10 +63,30 @@ impl<S: Script> Talk<S> {
             script,
             state: State::Connecting,
             numbers: 0,
+            went_to: None,
         }
     }
 
+    /// As clients do, it begins with any broker and then goes to the one that it is told of, once.
+    fn goes_home(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        if !ctx.shared.direct || self.went_to.is_some() {
+            return false;
+        }
+        self.went_to = self.script.home(ctx);
+        if self.went_to.is_some() {
+            self.script.lost(ctx);
+            self.state = State::Connecting;
+            let (after, to) = (ctx.up_to_ms(2), self.went_to);
+            ctx.acts
+                .extend([Act::Disconnect, Act::Connect { after, to }]);
+        }
+        self.went_to.is_some()
+    }
+
     fn proceed(&mut self, ctx: &mut Ctx<'_>) {
+        if self.goes_home(ctx) {
+            return;
+        }
         self.numbers += 1;
         match self.script.next(ctx) {
             Next::Ask(frame) => {
@@ -86,7 +112,7 @@ impl<S: Script> Talk<S> {
 impl<S: Script> Client for Talk<S> {
     fn start(&mut self, ctx: &mut Ctx<'_>) {
         let after = ctx.up_to_ms(2);
-        ctx.acts.push(Act::Connect { after });
+        ctx.acts.push(Act::Connect { after, to: None });
     }
 
     fn connected(&mut self, ctx: &mut Ctx<'_>) {
@@ -117,7 +143,8 @@ impl<S: Script> Client for Talk<S> {
         // Longer than a request of the old connection can be on its way, so that it cannot overtake a
         // request of the new one.
         let after = 50 * MS + ctx.up_to_ms(50);
-        ctx.acts.push(Act::Connect { after });
+        self.went_to = None;
+        ctx.acts.push(Act::Connect { after, to: None });
     }
 
     fn timer(&mut self, ctx: &mut Ctx<'_>, token: u64) {

@@ -13,6 +13,9 @@ use crate::sim::trace::What;
 use crate::store::{DiskError, DiskOp, Piece};
 use crate::wire::client;
 
+/// The disk is full.
+const ENOSPC: i32 = 28;
+
 type Done = Result<(), Violation>;
 
 impl World {
@@ -45,9 +48,11 @@ impl World {
                 store,
                 id,
                 errno,
+                ahead,
             } if is_now(start) => {
-                let result = self.disk_done(store, id, errno);
-                let failed = result.is_err();
+                // That there is no room to grow into is the one error which costs nothing.
+                let failed = errno.is_some_and(|errno| !(ahead && errno == ENOSPC));
+                let result = self.disk_done(store, id, errno, failed);
                 self.shard_input(shard, Input::Disk { store, id, result })?;
                 if failed && self.node.state != State::Down {
                     return violated("DiskErrorsAreFatal", format!("store-{store} goes on"));
@@ -76,7 +81,7 @@ impl World {
                 Some(ended) => self.shard_input(ended.shard, Input::ConnClosed { conn }),
                 None => Ok(()),
             },
-            Event::Connect { client } => self.connect(client),
+            Event::Connect { client, to } => self.connect(client, to),
             Event::Connected { client, conn } => {
                 if self
                     .clients
@@ -117,10 +122,14 @@ impl World {
         store: StoreId,
         id: crate::store::IoId,
         errno: Option<i32>,
+        fatal: bool,
     ) -> Result<(), DiskError> {
         let store = u64::from(store.0);
         if let Some(errno) = errno {
-            self.node.fault_injected = true;
+            self.node.fault_injected |= fatal;
+            if !fatal {
+                self.node.disks[store as usize].complete(id);
+            }
             self.trace
                 .note(self.time, What::DiskFailed, store, errno as u64);
             return Err(DiskError { errno });
@@ -251,12 +260,13 @@ impl World {
         if matches!(op, DiskOp::Write { pos: 0, .. }) {
             self.trace.note(self.time, What::Checkpoint, number, 0);
         }
+        let ahead = matches!(&op, DiskOp::Write { background: true, data, .. } if data.iter().all(|byte| *byte == 0));
         if let Err(what) = self.node.disks[usize::from(store.0)].issue(op) {
             return violated("WritesAreProper", format!("store-{store}: {what}"));
         }
         let faults = self.plan.faults.disk_error;
         let fails = self.shared.phase == Phase::Busy && faults > 0 && self.rng.chance(1, faults);
-        let errno = fails.then(|| if self.rng.chance(1, 3) { 28 } else { 5 });
+        let errno = fails.then(|| if self.rng.chance(1, 3) { ENOSPC } else { 5 });
         let at = self.time + self.delay(self.plan.delays.disk);
         let start = self.node.starts;
         self.events.add(
@@ -267,18 +277,34 @@ impl World {
                 store,
                 id,
                 errno,
+                ahead,
             },
         );
         Ok(())
     }
 
-    fn connect(&mut self, client: usize) -> Done {
-        if self.node.state != State::Up {
+    /// The shard that a connection to a port of its own, or to the common one, comes to, if one listens there.
+    fn shard_at(&mut self, port: Option<u16>) -> Option<usize> {
+        let shards = self.node.shards.len();
+        match port {
+            None => Some(self.rng.below(shards as u64) as usize),
+            Some(port) => (0..shards).find(|shard| self.plan.direct_port(*shard) == Some(port)),
+        }
+    }
+
+    fn connect(&mut self, client: usize, to: Option<u16>) -> Done {
+        let shard = match self.node.state {
+            State::Up => self.shard_at(to),
+            _ => None,
+        };
+        let Some(shard) = shard else {
+            if let Some(port) = to {
+                self.shared.forget_port(port);
+            }
             let at = self.time + 10 * MS + self.delay(40 * MS);
             self.events.add(at, Event::Cut { client, conn: None });
             return Ok(());
-        }
-        let shard = self.rng.below(self.node.shards.len() as u64) as usize;
+        };
         let conn = self.net.open(client, shard);
         self.clients[client].1 = Some(conn);
         let delay = self.delay(self.plan.delays.net);
