@@ -130,6 +130,13 @@ def others(results: Results) -> str:
     return grid(["", *(TITLES[system] for system in systems)], lines)
 
 
+def others_notes(results: Results) -> str:
+    """What is different about those that were measured, and which were not there."""
+    systems, missing = results.systems(), results.report.get("not_installed", [])
+    notes = "".join(note for kind, note in (("nats", NATS_NOTE), ("nisshi", NISSHI_NOTE)) if any(system.startswith(kind) for system in systems))
+    return notes + (f"- Not installed for this run: {', '.join(TITLES[system] for system in missing)}.\n" if missing else "") + "\n"
+
+
 def alone(results: Results) -> str:
     """What only Millrace has: a store that grows or has its size, and two cores with and without direct ports."""
     lines = []
@@ -182,7 +189,7 @@ def page(results: Results, pictures: list[str]) -> str:
         ("Latency", against_kafka(results, LATENCY), LATENCY_NOTES),
         ("CPU, memory, starts", against_kafka(results, COST, [("broker CPU-seconds per GB read on the tail", reading, False)]), ""),
         ("Kafka's own tools", against_kafka(results, [], tools), TOOLS_NOTES),
-        ("Beside NATS JetStream and nisshi", others(results), OTHERS_NOTES),
+        ("Beside other systems", others(results), others_notes(results)),
         ("Millrace by itself", alone(results), ALONE_NOTES),
         ("Was it all there?", verdicts(results), VERDICT_NOTES),
     ]
@@ -212,10 +219,10 @@ LATENCY_NOTES = """- From when a record was due, in open loop, at rates that are
 TOOLS_NOTES = """- On one core the tool's JVM is the limit more than the broker.
 
 """
-OTHERS_NOTES = """- NATS speaks its own protocol, so a generator of its own (perf/peer/nats) loads it: a stream per partition, a message per record, as many on their way as the batches hold.
+NATS_NOTE = """- NATS speaks its own protocol, so a generator of its own (perf/peer/nats) loads it: a stream per partition, a message per record, as many on their way as the batches hold.
   It has no batches: each message is acknowledged, and with fsync (`sync_interval: always`) written and flushed, by itself.
-- nisshi speaks Kafka's protocol and gets our generator. In memory nothing survives the process; SQLite runs with `synchronous=NORMAL`, which leaves commits in the page cache.
-
+"""
+NISSHI_NOTE = """- nisshi speaks Kafka's protocol and gets our generator. In memory nothing survives the process; SQLite runs with `synchronous=NORMAL`, which leaves commits in the page cache.
 """
 ALONE_NOTES = """- All figures above are of a store that has its size. Two cores share with the generator, hence work per CPU-second; 2 is perfect.
 
