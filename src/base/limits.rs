@@ -43,9 +43,8 @@ pub const LOAD_BYTES_MIN: usize = 32 * 1024;
 /// Bytes that a shard reads at once for connections, while a flush is on its way and while none is:
 /// a flush waits in the disk's queue for what is before it.
 pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];
-/// Memory of page buffers that are gone, kept on each thread for the next ones. Sizes come in bursts: with
-/// half of this, every sixth buffer of 64 KiB batches had to be made anew.
-pub const PAGE_POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Memory of page buffers that are gone, kept on each thread for the next ones.
+pub const PAGE_POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Slowest requests that a shard remembers, per kind of request and span of time.
 pub const SLOWEST_KEPT: usize = 16;
 /// Span of time whose slowest requests are remembered, and then those of the next one too.

@@ -97,7 +97,17 @@ impl Client {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let broker = Broker::start(&[]);
+    answers_in_order(&[]);
+}
+
+/// Requests, timers, writes, connections and the end all reach a core that is never found asleep.
+#[test]
+fn a_spinning_core_misses_nothing() {
+    answers_in_order(&[("millrace.spin.us", "1000000")]);
+}
+
+fn answers_in_order(settings: &[(&str, &str)]) {
+    let mut broker = Broker::start(settings);
     let mut clients: Vec<_> = (0..4).map(|_| broker.connect()).collect();
     for client in &mut clients {
         let mut bytes = Vec::new();
@@ -121,6 +131,7 @@ fn pipelined_requests_are_answered_in_order() {
             }
         }
     }
+    broker.stop().expect("a clean stop");
 }
 
 #[test]

@@ -72,5 +72,6 @@ fn believing_what_recovery_finds_is_found() {
         skip_recovery_crc: true,
         ..Sabotage::default()
     };
-    assert!(found_by(sabotage, 40).is_some());
+    // It takes a crash that tears a journal record, which few of these short runs have.
+    assert!(found_by(sabotage, 200).is_some());
 }

@@ -131,3 +131,61 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::flush::ENOSPC;
+    use super::*;
+    use crate::base::StoreId;
+    use crate::store::{DiskError, StoreConfig, StoreEvent};
+
+    #[test]
+    fn a_disk_without_room_stops_writing_ahead_and_nothing_else() {
+        let config = StoreConfig {
+            journal_bytes: 256 << 10,
+            initial_bytes: 5 * REGION,
+            bytes_max: 64 * REGION,
+            ..StoreConfig::default()
+        };
+        let (mut store, _) = Store::format(StoreId(1), config, 1);
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        store.poll(&mut ops);
+        let Some(DiskOp::Write { id, pos, .. }) = ops.pop() else {
+            panic!("something is written ahead");
+        };
+        let end = store.usage().bytes_total;
+        store.on_disk(id, Err(DiskError { errno: ENOSPC }), &mut ops, &mut events);
+        store.poll(&mut ops);
+        assert!(ops.is_empty() && events.is_empty() && store.is_quiet());
+        assert_eq!(store.usage().bytes_total, end - REGION);
+        store.invariants();
+        // A checkpoint later it is tried again, in the same place.
+        store.checkpoint(Vec::new(), &mut ops);
+        let mut again = None;
+        while let Some(op) = ops.pop() {
+            let id = match op {
+                DiskOp::Write { id, pos: at, .. } => {
+                    again = again.or((at == pos + REGION).then_some(at));
+                    id
+                }
+                DiskOp::Sync { id, .. } => id,
+            };
+            store.on_disk(id, Ok(()), &mut ops, &mut events);
+            store.poll(&mut ops);
+            if again.is_some() {
+                break;
+            }
+        }
+        assert!(again.is_some(), "nothing was written ahead again");
+        assert!(events.is_empty());
+        // Any other error is as fatal as ever.
+        let (mut store, _) = Store::format(StoreId(1), store.config.clone(), 1);
+        ops.clear();
+        store.poll(&mut ops);
+        let Some(DiskOp::Write { id, .. }) = ops.pop() else {
+            panic!("something is written ahead");
+        };
+        store.on_disk(id, Err(DiskError { errno: 5 }), &mut ops, &mut events);
+        assert_eq!(events, [StoreEvent::Failed(DiskError { errno: 5 })]);
+    }
+}

@@ -16,6 +16,8 @@ pub mod device;
 mod flush;
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(test)]
+mod gather_tests;
 mod inspect;
 mod journal;
 mod layout;

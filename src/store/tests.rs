@@ -583,49 +583,6 @@ fn a_short_record_counts_the_block_that_it_keeps() {
 }
 
 #[test]
-fn what_is_small_gathers_behind_the_first_flushes() {
-    let config = StoreConfig::default();
-    let (first, all) = (
-        config.small_flushes_in_flight_max,
-        config.flushes_in_flight_max,
-    );
-    let large = config.small_flush_bytes;
-    let (mut store, _) = Store::format(StoreId(1), config, 1);
-    let mut rng = Rng::new(1);
-    let mut ops = Vec::new();
-    store.create_log(LogId(1), LogLabel::default(), Offset(0));
-    let mut append = |store: &mut Store, bytes, ops: &mut Vec<DiskOp>| {
-        let batch = batch(&mut rng, bytes);
-        let appended = store.append(LogId(1), batch, Offset(0), LeaderEpoch(0));
-        appended.expect("room");
-        store.poll(ops);
-        store.flights.len()
-    };
-    for flying in 1..=first {
-        assert_eq!(append(&mut store, 100, &mut ops), flying, "at once");
-    }
-    assert_eq!(append(&mut store, 100, &mut ops), first, "waits");
-    assert_eq!(append(&mut store, 100, &mut ops), first, "and gathers");
-    assert_eq!(append(&mut store, large, &mut ops), first + 1, "enough");
-    assert_eq!(append(&mut store, 100, &mut ops), first + 1);
-    for flying in first + 2..=all {
-        assert_eq!(append(&mut store, large, &mut ops), flying);
-    }
-    assert_eq!(
-        append(&mut store, large, &mut ops),
-        all,
-        "no more than that"
-    );
-    // Whatever waits goes on its way when those before it have arrived.
-    while !ops.is_empty() {
-        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = ops.remove(0);
-        store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
-        store.poll(&mut ops);
-    }
-    assert_eq!(store.durable_seq(), store.pending_seq());
-}
-
-#[test]
 fn survives_crashes_at_any_moment() {
     for seed in 0..25 {
         run(seed, 600);
@@ -784,54 +741,4 @@ fn stale_bytes_of_an_earlier_store_are_never_taken_for_its_own() {
         }
         assert!(new.durable > FlushSeq(50), "seed {seed}: {:?}", new.durable);
     }
-}
-
-#[test]
-fn a_disk_without_room_stops_writing_ahead_and_nothing_else() {
-    let config = StoreConfig {
-        journal_bytes: 256 << 10,
-        initial_bytes: 5 * REGION,
-        bytes_max: 64 * REGION,
-        ..StoreConfig::default()
-    };
-    let (mut store, _) = Store::format(StoreId(1), config, 1);
-    let (mut ops, mut events) = (Vec::new(), Vec::new());
-    store.poll(&mut ops);
-    let Some(DiskOp::Write { id, pos, .. }) = ops.pop() else {
-        panic!("something is written ahead");
-    };
-    let end = store.usage().bytes_total;
-    store.on_disk(id, Err(DiskError { errno: ENOSPC }), &mut ops, &mut events);
-    store.poll(&mut ops);
-    assert!(ops.is_empty() && events.is_empty() && store.is_quiet());
-    assert_eq!(store.usage().bytes_total, end - REGION);
-    store.invariants();
-    // A checkpoint later it is tried again, in the same place.
-    store.checkpoint(Vec::new(), &mut ops);
-    let mut again = None;
-    while let Some(op) = ops.pop() {
-        let id = match op {
-            DiskOp::Write { id, pos: at, .. } => {
-                again = again.or((at == pos + REGION).then_some(at));
-                id
-            }
-            DiskOp::Sync { id, .. } => id,
-        };
-        store.on_disk(id, Ok(()), &mut ops, &mut events);
-        store.poll(&mut ops);
-        if again.is_some() {
-            break;
-        }
-    }
-    assert!(again.is_some(), "nothing was written ahead again");
-    assert!(events.is_empty());
-    // Any other error is as fatal as ever.
-    let (mut store, _) = Store::format(StoreId(1), store.config.clone(), 1);
-    ops.clear();
-    store.poll(&mut ops);
-    let Some(DiskOp::Write { id, .. }) = ops.pop() else {
-        panic!("something is written ahead");
-    };
-    store.on_disk(id, Err(DiskError { errno: 5 }), &mut ops, &mut events);
-    assert_eq!(events, [StoreEvent::Failed(DiskError { errno: 5 })]);
 }
