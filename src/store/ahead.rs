@@ -15,9 +15,6 @@ const STEP: u64 = 256 << 10;
 /// The same when written space is about to run out, which would cost more.
 const STEP_SHORT: u64 = 1 << 20;
 
-/// So many times as much is written ahead while nothing else is to be done.
-const QUIET: u64 = 4;
-
 /// How far a store is written ahead.
 #[derive(Debug)]
 pub(super) struct Ahead {
@@ -58,19 +55,16 @@ impl Ahead {
 }
 
 impl Store {
-    /// Adds regions while fewer written bytes are free than a quarter of what is used; and while nobody
-    /// waits for a flush, more of them.
+    /// Adds regions while fewer written bytes are free than a quarter of what is used.
     pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
         if self.config.raw || self.ahead.full {
             return;
         }
         let area = self.chunks.end() - self.chunks.start();
         let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
-        let quiet = self.flights.is_empty() && self.open.is_empty();
-        let sought = if quiet { QUIET * wanted } else { wanted };
         if self.ahead.writing.is_none() {
             let short = self.chunks.end() < self.ahead.initial_bytes
-                || self.chunks.free_bytes() < sought && area > 0;
+                || self.chunks.free_bytes() < wanted && area > 0;
             if !short {
                 return;
             }
