@@ -136,19 +136,19 @@ pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
     limit(resource).0
 }
 
-/// Lets the allocator keep what is freed for what is allocated next, unless `MIMALLOC_PURGE_DELAY` says otherwise.
+/// Lets the allocator keep what is freed for ten seconds, unless `MIMALLOC_PURGE_DELAY` says otherwise.
 /// Given back to the system, memory is zeroed, and mapped page by page, when it is used again: on the core that
-/// serves requests, and in a virtual machine at the hypervisor's pace. What a broker takes is bounded anyhow.
+/// serves requests, and in a virtual machine at the hypervisor's pace. Load that comes in waves finds it again; what idles goes back.
 pub fn keep_freed_memory() {
     /// `mi_option_purge_delay`, the same number in mimalloc 2 and 3.
     const PURGE_DELAY: libc::c_int = 15;
-    const NEVER: libc::c_long = -1;
+    const MILLISECONDS: libc::c_long = 10_000;
     use mimalloc as _; // its symbol
     unsafe extern "C" {
         fn mi_option_set_default(option: libc::c_int, value: libc::c_long);
     }
     // SAFETY: the signature of mimalloc.h, and an option that it has.
-    unsafe { mi_option_set_default(PURGE_DELAY, NEVER) };
+    unsafe { mi_option_set_default(PURGE_DELAY, MILLISECONDS) };
 }
 
 /// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_for_signal`].
