@@ -1,5 +1,8 @@
 # Millrace. `make help` says what there is.
 
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
 SEEDS   ?= 200
 FROM    ?= 1
 SECONDS ?= 30
@@ -11,7 +14,7 @@ ADDRESS ?= 127.0.0.1:9092
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help setup build run test clients crash sim soak bench compare flamegraph profile fuzz fmt lint clean
+.PHONY: help setup build install run test clients crash sim soak bench compare flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -22,6 +25,9 @@ setup: ## Install what the tests need: system packages and clients, only what is
 
 build: ## Build all programs, optimized
 	cargo build --release --locked
+
+install: build ## Put the programs into PREFIX=/usr/local (stripped; DESTDIR= for packages)
+	install -D -s -t $(DESTDIR)$(PREFIX)/bin $(BIN)/millrace $(BIN)/millracectl $(BIN)/millrace-bench
 
 run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data

@@ -3,6 +3,7 @@
 // The process belongs to the real world, as `runtime` does.
 #![allow(clippy::disallowed_methods)]
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use clap::Parser;
 use millrace::config::{self, BrokerConfig};
 use millrace::runtime::fatal::{CONFIG, Fatal, SYSTEM, USAGE};
+use millrace::runtime::sys::Signal;
 use millrace::runtime::{Server, Stopper, logging, sys};
 
 #[global_allocator]
@@ -50,13 +52,14 @@ fn main() -> ExitCode {
         }
     };
     if args.list_settings {
-        print!("{}", config::settings_page());
+        // Whoever reads may have seen enough: `millrace --list-settings | head`.
+        let _ = std::io::stdout().write_all(config::settings_page().as_bytes());
         return ExitCode::SUCCESS;
     }
     sys::keep_freed_memory();
     // Before any thread starts, the log's included, for threads inherit it: one that did not would
     // take SIGTERM's default action and end the process on the spot.
-    sys::block_stop_signals();
+    sys::block_signals();
     logging::start();
     let result = run(&args);
     if let Err(fatal) = &result {
@@ -102,7 +105,13 @@ fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
 
 fn on_signals() {
     loop {
-        let signal = sys::wait_for_signal();
+        let signal = match sys::wait_for_signal() {
+            Signal::Stop(signal) => signal,
+            Signal::Other(name) => {
+                tracing::info!("{name} has no meaning here; SIGTERM stops the broker");
+                continue;
+            }
+        };
         match STOPPER
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 fn millrace(args: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_millrace"))
@@ -28,6 +28,24 @@ fn signal(child: &Child, name: &str) {
     assert!(kill.expect("kill").success());
 }
 
+/// A broker that serves, with the setting of its directory, and the rest of what it logs.
+fn serving(dir: &str) -> (Child, BufReader<ChildStderr>) {
+    let listener = "listeners=PLAINTEXT://127.0.0.1:0";
+    let mut child = millrace(&["--override", dir, "--override", listener]);
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    until(&mut stderr, "ready");
+    (child, stderr)
+}
+
+/// Reads on to a line with this text.
+fn until(stderr: &mut BufReader<ChildStderr>, text: &str) {
+    let mut line = String::new();
+    while !line.contains(text) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).expect("a line") > 0, "it ended");
+    }
+}
+
 #[test]
 fn exit_statuses_tell_what_is_wrong() {
     assert_eq!(status(&["--no-such-option"]).0, Some(64));
@@ -46,14 +64,12 @@ fn exit_statuses_tell_what_is_wrong() {
 fn both_signals_stop_it_cleanly_and_it_starts_again() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
     let dir = format!("log.dirs={}", dir.path().join("data").display());
-    let listener = "listeners=PLAINTEXT://127.0.0.1:0";
     for name in ["-TERM", "-INT"] {
-        let mut child = millrace(&["--override", &dir, "--override", listener]);
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut line = String::new();
-        while !line.contains("ready") {
-            line.clear();
-            assert!(stderr.read_line(&mut line).expect("a line") > 0, "it ended");
+        let (mut child, mut stderr) = serving(&dir);
+        // They mean something to other daemons; their default would end the process.
+        for harmless in ["-HUP", "-USR1", "-USR2"] {
+            signal(&child, harmless);
+            until(&mut stderr, &harmless[1..]);
         }
         signal(&child, name);
         let code = child.wait().expect("ended").code();
@@ -61,5 +77,26 @@ fn both_signals_stop_it_cleanly_and_it_starts_again() {
         stderr.read_to_string(&mut rest).expect("text");
         assert_eq!(code, Some(0), "{rest}");
         assert!(rest.contains("stopped"), "{rest}");
+    }
+}
+
+/// As `millracectl ... | head` and `millrace --list-settings | head` meet it.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
+    let data = dir.path().join("data").display().to_string();
+    let (child, stderr) = serving(&format!("log.dirs={data}"));
+    signal(&child, "-TERM");
+    drop(stderr);
+    assert!(child.wait_with_output().expect("ended").status.success());
+    for (program, args) in [
+        (env!("CARGO_BIN_EXE_millrace"), &["--list-settings"][..]),
+        (env!("CARGO_BIN_EXE_millracectl"), &["store", "ls", &data]),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = Command::new(program).args(args).stdout(writer).output();
+        let text = output.map(|o| String::from_utf8_lossy(&o.stderr).into_owned());
+        assert_eq!(text.expect("ended"), "", "{program}");
     }
 }

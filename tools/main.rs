@@ -37,6 +37,8 @@ use client::Cluster;
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
+    // Sockets are written with MSG_NOSIGNAL, by the standard library.
+    millrace::runtime::sys::end_on_broken_pipe();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -109,6 +109,12 @@ pub fn directory(dir: &Path) -> Result<(File, bool), Fatal> {
     fs::create_dir_all(dir).map_err(|error| fail("create", &error))?;
     let lock = lock(dir)?;
     let direct = try_direct(dir).map_err(|error| fail("write to", &error))?;
+    if sys::is_in_memory(dir) {
+        tracing::warn!(
+            "{shown} is in memory (tmpfs): everything is lost when the machine stops, acknowledged \
+             or not. Put log.dirs on a disk"
+        );
+    }
     if !direct {
         tracing::warn!(
             "the filesystem of {shown} has no O_DIRECT: writes go through the page cache and \

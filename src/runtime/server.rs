@@ -80,6 +80,12 @@ impl Server {
         let shards = u16::try_from(cores.len())
             .map_err(|_| Fatal::new(CONFIG, "millrace.shards is too large"))?;
         let dir = PathBuf::from(&config.log_dirs);
+        tracing::info!(
+            "millrace {}: node {}, {shards} cores, data in {}",
+            env!("CARGO_PKG_VERSION"),
+            config.node_id,
+            dir.display()
+        );
         let (lock, direct_io) = probe::directory(&dir)?;
         device::link(&dir, &config.store_devices(), shards)?;
         let stores = stores_by_shard(&dir, shards)?;
@@ -87,6 +93,7 @@ impl Server {
         let asked = config.listeners.0.clone();
         let (addresses, mut listeners) = listen(&mut config, cores.len())?;
         direct::listen(&mut config, &asked, &addresses, &mut listeners)?;
+        warn_about_strangers(&addresses);
         config.host_name = host_name();
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
@@ -215,6 +222,18 @@ fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> 
         by_shard[usize::from(store.0 % shards)].push(store);
     }
     Ok(by_shard)
+}
+
+/// There is no authentication yet: whoever reaches a listener may read and delete everything.
+fn warn_about_strangers(addresses: &[SocketAddr]) {
+    for address in addresses.iter().filter(|a| !a.ip().is_loopback()) {
+        tracing::warn!(
+            "anybody who reaches {address} can read, write and delete everything: there is no \
+             authentication yet. Let only trusted hosts through, or set \
+             listeners=PLAINTEXT://127.0.0.1:{}",
+            address.port()
+        );
+    }
 }
 
 fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {

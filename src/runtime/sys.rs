@@ -151,32 +151,77 @@ pub fn keep_freed_memory() {
     unsafe { mi_option_set_default(PURGE_DELAY, MILLISECONDS) };
 }
 
-/// Blocks SIGTERM and SIGINT in this thread and those it starts, for [`wait_for_signal`].
-pub fn block_stop_signals() {
-    let set = stop_signals();
+/// Blocks the signals that [`wait_for_signal`] waits for in this thread and those it starts.
+pub fn block_signals() {
+    let set = awaited_signals();
     // SAFETY: a valid set; the old mask is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
-/// Waits for SIGTERM or SIGINT; they have to be blocked in every thread.
+/// What a signal asks of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT, by its number: to stop.
+    Stop(i32),
+    /// Signals that other daemons give a meaning, by name. Their default would end the process.
+    Other(&'static str),
+}
+
+/// Waits for one of these signals; they have to be blocked in every thread.
 #[must_use]
-pub fn wait_for_signal() -> i32 {
-    let set = stop_signals();
+pub fn wait_for_signal() -> Signal {
+    let set = awaited_signals();
     let mut signal = 0;
     // SAFETY: a valid set and a place to write to.
     while unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {}
-    signal
+    match OTHER_SIGNALS.iter().find(|(number, _)| *number == signal) {
+        Some((_, name)) => Signal::Other(name),
+        None => Signal::Stop(signal),
+    }
 }
 
-fn stop_signals() -> libc::sigset_t {
+const STOP_SIGNALS: [i32; 2] = [libc::SIGTERM, libc::SIGINT];
+const OTHER_SIGNALS: [(i32, &str); 3] = [
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGUSR1, "SIGUSR1"),
+    (libc::SIGUSR2, "SIGUSR2"),
+];
+
+fn awaited_signals() -> libc::sigset_t {
+    let others = OTHER_SIGNALS.iter().map(|(number, _)| *number);
     let mut set = MaybeUninit::zeroed();
-    // SAFETY: sigemptyset initialises the set, the other two add valid signals to it.
+    // SAFETY: sigemptyset initialises the set, sigaddset adds valid signals to it.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        for signal in STOP_SIGNALS.into_iter().chain(others) {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
         set.assume_init()
     }
+}
+
+/// Lets a command line program end quietly when the reader of its output is gone (`... | head`), as
+/// others do. Not for a program that writes to sockets with write(2).
+pub fn end_on_broken_pipe() {
+    // SAFETY: SIG_DFL is a valid disposition, and no thread has been started that could rely on another.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Whether the files of a directory live in memory alone, and are gone when the machine stops.
+#[must_use]
+pub fn is_in_memory(path: &Path) -> bool {
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()) else {
+        return false;
+    };
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: a NUL-terminated path and a place of the right type; zeroes are a valid statfs.
+    let stat = unsafe {
+        if libc::statfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return false;
+        }
+        stat.assume_init()
+    };
+    stat.f_type == libc::TMPFS_MAGIC
 }
 
 /// Cores' worth of CPU time that the control group allows, if it sets a limit.
