@@ -2,6 +2,8 @@
 
 /// Requests of one connection that may be in progress at once; the socket is not read past that.
 pub const CONN_IN_FLIGHT_MAX: usize = 64;
+/// Requests that waited for others of their connection and are begun while one input is handled.
+pub const REQUESTS_BEGUN_MAX: usize = 8;
 /// Bytes of replies that wait to be sent on one connection; the socket is not read past that.
 pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages one shard may have queued for another one in the mesh ring; more wait at the sender,

@@ -4,11 +4,15 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
+use super::order::{Footprint, Order, footprint};
 use super::trace::{ClientName, Stage, Trace, Tracer};
 use super::{ConnId, Output};
 use crate::base::limits::CONN_IN_FLIGHT_MAX;
 use crate::base::{IdMap, Mono};
 use crate::store::Piece;
+use crate::wire::RequestHeader;
 
 /// Where the reply to one request has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +40,19 @@ pub struct Conn {
     requests: VecDeque<Request>,
     /// How many of them, from the front, were given to the driver to be sent.
     handed_out: usize,
+    /// Which of them may begin.
+    order: Order<Waiting>,
     closing: bool,
 }
+
+/// A request that has to wait for one before it.
+type Waiting = (ReplyTo, RequestHeader, Bytes);
 
 /// A request in progress.
 #[derive(Debug)]
 struct Request {
     trace: Trace,
+    footprint: Footprint,
     reply: Option<Vec<Piece>>,
 }
 
@@ -55,6 +65,8 @@ pub struct Conns {
     now: Mono,
     /// The request that was the last input: when the next input comes, its handling is over.
     handled: Option<ReplyTo>,
+    /// Connections with a request that waited and may begin now.
+    ready: VecDeque<ConnId>,
 }
 
 impl Conns {
@@ -108,6 +120,7 @@ impl Conns {
                 first: 0,
                 requests: VecDeque::new(),
                 handed_out: 0,
+                order: Order::default(),
                 closing: false,
             },
         );
@@ -124,23 +137,69 @@ impl Conns {
         self.conns.get(&conn.0).filter(|c| !c.closing)
     }
 
-    /// Takes a request: reserves the place of its reply.
+    /// Takes a request of an API: reserves the place of its reply.
     pub fn expect_reply(
         &mut self,
         conn: ConnId,
         mut trace: Trace,
         client: &[u8],
+        key: i16,
     ) -> Option<ReplyTo> {
         let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing)?;
         entry.client.set(client);
         trace.pass(Stage::Queue, self.now);
-        entry.requests.push_back(Request { trace, reply: None });
+        entry.requests.push_back(Request {
+            trace,
+            footprint: footprint(key),
+            reply: None,
+        });
         let to = ReplyTo {
             conn,
             seq: entry.first + entry.requests.len() as u64 - 1,
         };
         self.handled = Some(to);
         Some(to)
+    }
+
+    /// Whether a request that was just taken may begin, or has to wait for those before it.
+    pub fn may_begin(&mut self, to: ReplyTo) -> bool {
+        let Some(entry) = self.conns.get_mut(&to.conn.0) else {
+            return false;
+        };
+        match entry.requests.back() {
+            Some(request) => entry.order.begin(request.footprint),
+            None => false,
+        }
+    }
+
+    /// Keeps a request that may not begin yet, for [`Conns::next_ready`].
+    pub fn wait(&mut self, to: ReplyTo, header: RequestHeader, body: Bytes) {
+        let Some(entry) = self.conns.get_mut(&to.conn.0) else {
+            return;
+        };
+        let footprint = footprint(header.key);
+        entry.order.wait(footprint, (to, header, body));
+        self.handled = None;
+    }
+
+    /// A request that had to wait and may begin now.
+    pub fn next_ready(&mut self) -> Option<(ReplyTo, RequestHeader, Bytes)> {
+        while let Some(&conn) = self.ready.front() {
+            let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing);
+            if let Some((to, header, body)) = entry.and_then(|entry| entry.order.next()) {
+                let now = self.now;
+                self.pass(to, Stage::Order, now);
+                self.handled.get_or_insert(to);
+                return Some((to, header, body));
+            }
+            self.ready.pop_front();
+        }
+        None
+    }
+
+    /// Whether there is any such request.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Answers a request; what is now first in line goes out.
@@ -153,6 +212,9 @@ impl Conns {
         request.trace.pass(Stage::Answer, self.now);
         request.trace.replied(pieces.iter().map(Piece::len).sum());
         request.reply = Some(pieces);
+        if entry.order.answered(request.footprint) {
+            self.ready.push_back(to.conn);
+        }
         while let Some(request) = entry.requests.get_mut(entry.handed_out)
             && let Some(pieces) = request.reply.take()
         {
@@ -191,7 +253,9 @@ mod tests {
 
     fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
         let trace = Trace::new(0, 100, conns.now);
-        conns.expect_reply(conn, trace, b"me")
+        let to = conns.expect_reply(conn, trace, b"me", 0)?;
+        assert!(conns.may_begin(to));
+        Some(to)
     }
 
     fn body(text: &'static str) -> Vec<Piece> {

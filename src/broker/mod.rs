@@ -16,6 +16,7 @@ mod fx;
 pub mod groups;
 mod io;
 mod msg;
+mod order;
 mod owner;
 mod produce;
 mod query;

@@ -7,17 +7,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{self, Answer, Brokers, Ctx};
+use super::conns::ReplyTo;
 use super::control::Control;
 use super::front::Front;
 use super::groups::{self, GroupService, NodeInfo};
 use super::owner::Owner;
 use super::trace::Trace;
 use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
+use crate::base::limits::REQUESTS_BEGUN_MAX;
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::group::GroupConfig;
 use crate::store::Piece;
-use crate::wire::{self, Api};
+use crate::wire::{self, Api, RequestHeader};
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -102,10 +104,30 @@ impl Shard {
             ops: Vec::new(),
         };
         self.input(now, input, &mut fx);
-        while let Some(msg) = fx.local.pop_front() {
-            self.message(now, self.id, msg, &mut fx);
-        }
+        self.settle(now, &mut fx);
         self.local = local;
+    }
+
+    /// Handles the shard's messages to itself, and requests that waited for those that are answered now.
+    fn settle(&mut self, now: Now, fx: &mut Fx<'_>) {
+        let mut begun = 0;
+        loop {
+            while let Some(msg) = fx.local.pop_front() {
+                self.message(now, self.id, msg, fx);
+            }
+            // One input may not begin any number of them: the rest has its turn when the shard is idle.
+            if begun == REQUESTS_BEGUN_MAX {
+                break;
+            }
+            let Some((to, header, body)) = self.front.conns.next_ready() else {
+                break;
+            };
+            begun += 1;
+            let outcome = self.begin(now, to, header, body, fx);
+            if let Err(why) = outcome {
+                self.front.conns.close(to.conn, why, fx.out);
+            }
+        }
     }
 
     fn input(&mut self, now: Now, input: Input, fx: &mut Fx<'_>) {
@@ -237,18 +259,38 @@ impl Shard {
         at: Mono,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let Some(client) = self.front.conns.get(conn) else {
+        if self.front.conns.get(conn).is_none() {
             return Ok(());
-        };
-        let (listener, peer, direct) = (client.listener, client.peer, client.direct);
+        }
         let bytes = frame.len();
         let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
         let trace = Trace::new(header.key, bytes, at);
         let name = header.client_id.as_ref();
         let name = name.map_or(&b""[..], wire::StrBytes::as_bytes);
-        let Some(to) = self.front.conns.expect_reply(conn, trace, name) else {
+        let key = header.key;
+        let Some(to) = self.front.conns.expect_reply(conn, trace, name, key) else {
             return Ok(());
         };
+        if self.front.conns.may_begin(to) {
+            return self.begin(now, to, header, body, fx);
+        }
+        self.front.conns.wait(to, header, body);
+        Ok(())
+    }
+
+    /// Begins with a request that may.
+    fn begin(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        header: RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let Some(client) = self.front.conns.get(to.conn) else {
+            return Ok(());
+        };
+        let (listener, peer, direct) = (client.listener, client.peer, client.direct);
         match header.key {
             0 => self.front.produce(to, &header, body, fx),
             1 => self.front.fetch(now, to, &header, body, fx),
@@ -315,9 +357,7 @@ impl Shard {
             control.group_tick(now, &mut self.owner, fx);
         }
         // Messages to this shard itself may append: they belong into the flush that starts now.
-        while let Some(msg) = fx.local.pop_front() {
-            self.message(now, self.id, msg, fx);
-        }
+        self.settle(now, fx);
         self.drain(now, fx);
         self.owner.idle(now, fx);
         let mut wake_at = self.owner.next_deadline();
@@ -328,6 +368,9 @@ impl Shard {
             && control.load.is_done()
         {
             wake_at = wake_at.min(control.groups.next_deadline());
+        }
+        if self.front.conns.has_ready() {
+            wake_at = now.mono;
         }
         fx.out.push(Output::WakeAt(wake_at));
     }

@@ -441,6 +441,21 @@ def groups_are_listed_described_altered_deleted():
     equal(refused(lambda: admin.delete_consumer_groups([group])[group].result(20)), KafkaError.GROUP_ID_NOT_FOUND)
 
 
+@test()
+def a_commit_is_seen_by_what_is_asked_behind_it():
+    name, group = make_topic("confluent-behind"), unique("confluent-behind")
+    source = consumer(**{"group.id": group})
+    place = TopicPartition(name, 0, 0)
+    source.assign([place])
+    source.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
+    told = []
+    for offset in range(2, 42):
+        source.commit(offsets=[TopicPartition(name, 0, offset)], asynchronous=True)
+        told.append(source.committed([place], timeout=10)[0].offset)
+    equal(told, list(range(2, 42)), "committed right behind each commit")
+    source.close()
+
+
 @test(seconds=60)
 def a_member_that_dies_is_missed():
     name, group = make_topic("confluent-dead", 2), unique("confluent-dead")

@@ -224,5 +224,13 @@ def verifiable_clients():
     equal(sum(e["count"] for e in events if e["name"] == "records_consumed"), 3000, "consumed")
 
 
+@test(seconds=60)
+def a_commit_is_seen_by_what_is_asked_behind_it():
+    command = ["java", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=java/log4j2.properties", "-cp", paths.KAFKA_CLASSPATH,
+               "java/CommitBehind.java", BOOTSTRAP, make_topic("java-behind"), unique("java-behind")]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout
+    equal(json.loads(printed.splitlines()[-1]), {"stale": 0})
+
+
 if __name__ == "__main__":
     main("java")
