@@ -11,6 +11,17 @@ pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MESH_QUEUE_MAX: usize = 4096;
 /// Largest array a decoded request may claim.
 pub const DECODE_ARRAY_MAX: usize = 100_000;
+/// Topics, partitions and the like that a produce or fetch request may list in all: each takes some
+/// hundred bytes while it is in progress, however few it has in the request.
+pub const REQUEST_ENTRIES_MAX: usize = 20_000;
+/// Partitions in all the fetch sessions of a shard; past that a client gets no session, or has to open a new one.
+pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
+/// The longest that a fetch waits for records, whatever it asks for.
+pub const FETCH_WAIT_MS_MAX: u64 = 300_000;
+/// Partitions of one request that are read or asked about at a time; the rest waits for its next turn.
+pub const PARTITIONS_PER_SLICE: usize = 512;
+/// Waiting fetches that go on at a time when there is something for them, or their time is up.
+pub const WAKES_PER_SLICE: usize = 128;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
 /// Tagged fields that one structure of a decoded request may carry.

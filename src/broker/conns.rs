@@ -54,6 +54,8 @@ struct Request {
     trace: Trace,
     footprint: Footprint,
     reply: Option<Vec<Piece>>,
+    /// Under which number the front keeps it while it waits for something.
+    parked: Option<u64>,
 }
 
 /// All connections of a shard. Bounded by `max.connections` and, per connection, by
@@ -80,10 +82,13 @@ impl Conns {
 
     /// The trace of a request, unless its connection is gone.
     pub fn trace(&mut self, to: ReplyTo) -> Option<&mut Trace> {
+        self.request(to).map(|request| &mut request.trace)
+    }
+
+    fn request(&mut self, to: ReplyTo) -> Option<&mut Request> {
         let entry = self.conns.get_mut(&to.conn.0)?;
         let index = to.seq.checked_sub(entry.first)?;
-        let request = entry.requests.get_mut(usize::try_from(index).ok()?)?;
-        Some(&mut request.trace)
+        entry.requests.get_mut(usize::try_from(index).ok()?)
     }
 
     /// A request spent the time since its last stamp in `stage`.
@@ -126,9 +131,21 @@ impl Conns {
         );
     }
 
-    /// A connection is gone; later replies to it are dropped.
-    pub fn closed(&mut self, conn: ConnId) {
-        self.conns.remove(&conn.0);
+    /// A connection is gone; later replies to it are dropped. Returns the numbers of its requests that
+    /// were parked and are not answered.
+    pub fn closed(&mut self, conn: ConnId) -> Vec<u64> {
+        let Some(entry) = self.conns.remove(&conn.0) else {
+            return Vec::new();
+        };
+        let requests = entry.requests.iter();
+        requests.filter_map(|request| request.parked).collect()
+    }
+
+    /// The request is kept by the front under this number until it is answered.
+    pub fn parked(&mut self, to: ReplyTo, id: u64) {
+        if let Some(request) = self.request(to) {
+            request.parked = Some(id);
+        }
     }
 
     /// The connection, unless it is gone or being closed.
@@ -152,6 +169,7 @@ impl Conns {
             trace,
             footprint: footprint(key),
             reply: None,
+            parked: None,
         });
         let to = ReplyTo {
             conn,
@@ -212,6 +230,7 @@ impl Conns {
         request.trace.pass(Stage::Answer, self.now);
         request.trace.replied(pieces.iter().map(Piece::len).sum());
         request.reply = Some(pieces);
+        request.parked = None;
         if entry.order.answered(request.footprint) {
             self.ready.push_back(to.conn);
         }

@@ -37,7 +37,7 @@ pub(super) struct PendingControl {
 impl Front {
     /// Passes a request on to the control shard.
     pub fn control(&mut self, reply_to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
-        let id = self.park(Pending::Control(PendingControl { reply_to }));
+        let id = self.park(reply_to, Pending::Control(PendingControl { reply_to }));
         let req = ReqRef { shard: fx.me, id };
         let call = Box::new(call);
         fx.send(ShardId(0), Msg::Control { req, call });

@@ -26,12 +26,15 @@ pub(super) struct PendingExplain {
 impl Front {
     /// Takes the request: asks every shard.
     pub fn explain(&mut self, reply_to: ReplyTo, header: &RequestHeader, fx: &mut Fx<'_>) {
-        let id = self.park(Pending::Explain(PendingExplain {
+        let id = self.park(
             reply_to,
-            correlation_id: header.correlation_id,
-            report: None,
-            open: self.shards,
-        }));
+            Pending::Explain(PendingExplain {
+                reply_to,
+                correlation_id: header.correlation_id,
+                report: None,
+                open: self.shards,
+            }),
+        );
         let req = ReqRef { shard: fx.me, id };
         for shard in 0..self.shards {
             fx.send(ShardId(shard), Msg::Explain { req });

@@ -9,16 +9,17 @@
 //! last stable offset is the high watermark). No preferred read replica. Requests of followers (replica id
 //! 0 or more) are refused with NOT_LEADER_OR_FOLLOWER: replication is a protocol of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::conns::ReplyTo;
 use super::fetch_session::{Asked, Opened};
 use super::front::{Front, Pending};
-use super::owner::Owner;
+use super::owner::{Later, Owner};
 use super::trace::{FetchStamps, Stage};
-use super::{ConnId, FetchPart, FetchedPart, Fx, Msg, ReqRef};
+use super::{FetchPart, FetchedPart, Fx, Msg, ReqRef};
+use crate::base::limits::{FETCH_WAIT_MS_MAX, PARTITIONS_PER_SLICE, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
 use crate::log::ReadOutcome;
 use crate::wire::fetch::{
@@ -68,9 +69,13 @@ impl PendingFetch {
         self.slots.iter().any(|slot| !slot.found.error.is_none())
     }
 
-    /// Whether the connection that asked is this one.
-    pub fn is_from(&self, conn: ConnId) -> bool {
-        self.reply_to.conn == conn
+    /// The owners that know of it.
+    fn owners(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let asked = self.slots.iter().filter_map(|slot| slot.ask.as_ref());
+        asked
+            .map(|(shard, _)| *shard)
+            .collect::<BTreeSet<ShardId>>()
+            .into_iter()
     }
 }
 
@@ -90,7 +95,8 @@ impl Front {
             request.min_bytes.max(0) as usize,
             request.max_bytes.clamp(0, self.config.fetch_max_bytes) as usize,
         );
-        let deadline = now.mono.plus_ms(request.max_wait_ms.max(0) as u64);
+        let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
+        let deadline = now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
         let by_id = header.version >= TOPIC_IDS_FROM;
         let (session, asked) = match self.sessions.open(now, by_id, request, &mut self.rng) {
@@ -131,7 +137,7 @@ impl Front {
             watched_by: Vec::new(),
             ready: false,
         };
-        let id = self.park(Pending::Fetch(pending));
+        let id = self.park(reply_to, Pending::Fetch(pending));
         self.fetch_round(now, id, fx);
         Ok(())
     }
@@ -173,12 +179,13 @@ impl Front {
 
     /// Asks the owners, once more or for the first time.
     fn fetch_round(&mut self, now: Now, id: u64, fx: &mut Fx<'_>) {
+        let draining = self.draining;
         let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
             return;
         };
         fetch.round += 1;
         fetch.ready = false;
-        fetch.last_round |= fetch.deadline <= now.mono;
+        fetch.last_round |= draining || fetch.deadline <= now.mono;
         let mut by_shard: BTreeMap<ShardId, Vec<FetchPart>> = BTreeMap::new();
         for (shard, part) in fetch.slots.iter().filter_map(|slot| slot.ask.as_ref()) {
             by_shard.entry(*shard).or_default().push(*part);
@@ -217,6 +224,11 @@ impl Front {
         fx: &mut Fx<'_>,
     ) {
         let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+            if let Some(shard) = watching {
+                // Its connection went while the owner was at it.
+                let req = ReqRef { shard: fx.me, id };
+                fx.send(shard, Msg::FetchCancel { req });
+            }
             return;
         };
         if fetch.round != round {
@@ -289,10 +301,13 @@ impl Front {
         }
     }
 
-    /// Answers the parked fetches whose time is up; with `all`, every one.
-    pub fn fetch_deadlines(&mut self, now: Now, all: bool, fx: &mut Fx<'_>) {
-        while let Some(&(deadline, id)) = self.deadlines.first() {
-            if deadline > now.mono && !all {
+    /// Answers the parked fetches whose time is up, some at a time; at a stop, every one.
+    pub fn fetch_deadlines(&mut self, now: Now, fx: &mut Fx<'_>) {
+        for _ in 0..WAKES_PER_SLICE {
+            let Some(&(deadline, id)) = self.deadlines.first() else {
+                break;
+            };
+            if deadline > now.mono && !self.draining {
                 break;
             }
             self.deadlines.pop_first();
@@ -300,21 +315,12 @@ impl Front {
         }
     }
 
-    /// Forgets the fetches of a connection that is gone.
-    pub fn fetch_abandoned(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
-        let abandoned: Vec<(Mono, u64)> = self
-            .deadlines
-            .iter()
-            .filter(|(_, id)| {
-                matches!(self.pending_ref(*id), Some(Pending::Fetch(fetch)) if fetch.is_from(conn))
-            })
-            .copied()
-            .collect();
-        for entry in abandoned {
-            self.deadlines.remove(&entry);
-            if let Some(Pending::Fetch(fetch)) = self.unpark(entry.1) {
-                cancel(&fetch, entry.1, fx);
-            }
+    /// The connection of a fetch is gone, in whatever state the fetch was.
+    pub fn fetch_abandoned(&mut self, id: u64, fetch: &PendingFetch, fx: &mut Fx<'_>) {
+        self.deadlines.remove(&(fetch.deadline, id));
+        let req = ReqRef { shard: fx.me, id };
+        for shard in fetch.owners() {
+            fx.send(shard, Msg::FetchCancel { req });
         }
     }
 
@@ -445,7 +451,13 @@ impl Owner {
 
     /// Goes on with a fetch until it is planned or has to read to find its place.
     pub fn run_fetch(&mut self, mut job: FetchJob, fx: &mut Fx<'_>) {
-        while let Some(part) = job.current.take().or_else(|| job.todo.next()) {
+        for planned in 0.. {
+            if planned == PARTITIONS_PER_SLICE && job.todo.len() > 0 {
+                return self.go_on_later(Later::Fetch(job));
+            }
+            let Some(part) = job.current.take().or_else(|| job.todo.next()) else {
+                break;
+            };
             job.current = Some(part);
             let Some(partition) = self.partitions.get_mut(&part.log) else {
                 job.fail(ErrorCode::UnknownTopicOrPartition);
@@ -479,8 +491,7 @@ impl Owner {
         let watching = match job.watch {
             Some(wanted) if !job.failed && (job.bytes as u64) < wanted => {
                 let missing = wanted - job.bytes as u64;
-                self.watches
-                    .add(job.req, missing, job.logs, &mut self.partitions);
+                self.watches.add(job.req, missing, job.logs.into_iter());
                 Some(self.me)
             }
             _ => None,
@@ -502,6 +513,6 @@ impl Owner {
 
     /// Forgets the watch of a fetch.
     pub fn fetch_cancel(&mut self, req: ReqRef) {
-        self.watches.cancel(req, &mut self.partitions);
+        self.watches.cancel(req);
     }
 }

@@ -4,9 +4,11 @@
 //! Sessions belong to the shard of the connection; a client that comes back by another connection may
 //! meet another shard and is told FETCH_SESSION_ID_NOT_FOUND, upon which it starts a full session.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 
 use super::FetchedPart;
+use crate::base::limits::{FETCH_SESSION_ENTRIES_MAX, REQUEST_ENTRIES_MAX};
 use crate::base::{ErrorCode, Mono, Now, Rng};
 use crate::wire::TopicRef;
 use crate::wire::fetch::FetchRequest;
@@ -71,6 +73,8 @@ struct Session {
 pub(super) struct Sessions {
     sessions: BTreeMap<i32, Session>,
     slots: usize,
+    /// Partitions in all sessions together.
+    entries: usize,
 }
 
 impl Sessions {
@@ -78,6 +82,7 @@ impl Sessions {
         Self {
             sessions: BTreeMap::new(),
             slots,
+            entries: 0,
         }
     }
 
@@ -103,11 +108,11 @@ impl Sessions {
         let asked = asked(request);
         match epoch {
             -1 => {
-                self.sessions.remove(&id);
+                self.remove(id);
                 Ok((Opened::Sessionless, asked))
             }
             0 => {
-                self.sessions.remove(&id);
+                self.remove(id);
                 Ok((self.create(now, by_id, &asked, rng), asked))
             }
             _ => self.resume(now, by_id, (id, epoch), asked, &forgotten),
@@ -115,7 +120,7 @@ impl Sessions {
     }
 
     fn create(&mut self, now: Now, by_id: bool, asked: &[Asked], rng: &mut Rng) -> Opened {
-        if asked.is_empty() || !self.make_room(now) {
+        if asked.is_empty() || !self.make_room(now, asked.len()) {
             return Opened::Sessionless;
         }
         let id = loop {
@@ -134,19 +139,27 @@ impl Sessions {
         for asked in asked {
             session.put(asked.clone());
         }
+        self.entries += session.entries.len();
         self.sessions.insert(id, session);
         Opened::Full(id)
     }
 
-    fn make_room(&mut self, now: Now) -> bool {
-        if self.sessions.len() < self.slots {
+    fn remove(&mut self, id: i32) {
+        if let Some(session) = self.sessions.remove(&id) {
+            self.entries -= session.entries.len();
+        }
+    }
+
+    /// Makes room for a session of so many partitions, if that can be.
+    fn make_room(&mut self, now: Now, entries: usize) -> bool {
+        if self.sessions.len() < self.slots && self.entries + entries <= FETCH_SESSION_ENTRIES_MAX {
             return true;
         }
         let oldest = self.sessions.iter().min_by_key(|(_, session)| session.used);
         match oldest {
             Some((&id, session)) if now.mono.ms_since(session.used) >= EVICTION_MS_MIN => {
-                self.sessions.remove(&id);
-                true
+                self.remove(id);
+                self.entries + entries <= FETCH_SESSION_ENTRIES_MAX
             }
             _ => false,
         }
@@ -172,11 +185,19 @@ impl Sessions {
         }
         session.epoch_next = epoch.checked_add(1).unwrap_or(1);
         session.used = now.mono;
+        let before = session.entries.len();
         for key in forgotten {
             session.entries.remove(key);
         }
         for asked in asked {
             session.put(asked);
+        }
+        let after = session.entries.len();
+        self.entries = self.entries - before + after;
+        if after > REQUEST_ENTRIES_MAX || self.entries > FETCH_SESSION_ENTRIES_MAX {
+            // The client names all its partitions at once then, and learns whether they are too many.
+            self.remove(id);
+            return Err(ErrorCode::FetchSessionIdNotFound);
         }
         let mut entries: Vec<&Entry> = session.entries.values().collect();
         entries.sort_by_key(|entry| entry.turn);
@@ -220,31 +241,49 @@ impl Session {
         let key = (asked.topic.clone(), asked.index);
         self.turns += 1;
         match self.entries.get_mut(&key) {
-            Some(entry) => entry.asked = asked,
+            Some(entry) => {
+                let topic = std::mem::replace(&mut entry.asked, asked).topic;
+                entry.asked.topic = topic;
+            }
             None => {
+                // The name is a part of the request, which would stay as long as the session.
+                let topic = asked.topic.detached();
                 let entry = Entry {
-                    asked,
+                    asked: Asked {
+                        topic: topic.clone(),
+                        ..asked
+                    },
                     high_watermark: -1,
                     log_start: -1,
                     turn: self.turns,
                 };
-                self.entries.insert(key, entry);
+                self.entries.insert((topic, key.1), entry);
             }
         }
     }
 }
 
+/// The partitions of a request. One that is named more than once counts as its last naming says, in the
+/// place of its first, as in Kafka.
 fn asked(request: FetchRequest) -> Vec<Asked> {
-    let mut all = Vec::new();
+    let mut all: Vec<Asked> = Vec::new();
+    let mut places: HashMap<(TopicRef, i32), usize> = HashMap::new();
     for topic in request.topics {
         for partition in topic.partitions {
-            all.push(Asked {
+            let asked = Asked {
                 topic: topic.topic.clone(),
                 index: partition.index,
                 offset: partition.fetch_offset,
                 bytes_max: partition.max_bytes,
                 leader_epoch: partition.current_leader_epoch,
-            });
+            };
+            match places.entry((topic.topic.clone(), partition.index)) {
+                MapEntry::Occupied(place) => all[*place.get()] = asked,
+                MapEntry::Vacant(place) => {
+                    place.insert(all.len());
+                    all.push(asked);
+                }
+            }
         }
     }
     all

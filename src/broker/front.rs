@@ -54,6 +54,8 @@ pub(super) struct Front {
     started: u64,
     /// When parked fetches must be answered, whatever there is.
     pub deadlines: BTreeSet<(Mono, u64)>,
+    /// The shard is to stop: no fetch waits any more.
+    pub draining: bool,
 }
 
 impl Front {
@@ -73,6 +75,7 @@ impl Front {
             pending: IdMap::default(),
             started: 0,
             deadlines: BTreeSet::new(),
+            draining: false,
         }
     }
 
@@ -81,16 +84,32 @@ impl Front {
         self.conns.sent(conn, replies, &mut self.tracer);
     }
 
-    /// Keeps a request until it can be answered; returns its number.
-    pub fn park(&mut self, pending: Pending) -> u64 {
+    /// Keeps a request until it can be answered, or its connection is gone; returns its number.
+    pub fn park(&mut self, to: ReplyTo, pending: Pending) -> u64 {
         self.started += 1;
         self.pending.insert(self.started, pending);
+        self.conns.parked(to, self.started);
         self.started
+    }
+
+    /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
+    pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
+        for id in self.conns.closed(conn) {
+            if let Some(Pending::Fetch(fetch)) = self.unpark(id) {
+                self.fetch_abandoned(id, &fetch, fx);
+            }
+        }
     }
 
     /// The request of that number, if it is still waiting.
     pub fn pending_mut(&mut self, id: u64) -> Option<&mut Pending> {
         self.pending.get_mut(&id)
+    }
+
+    /// How many requests are waiting.
+    #[cfg(test)]
+    pub fn pending_len(&self) -> usize {
+        self.pending.len()
     }
 
     /// The same, to look at.

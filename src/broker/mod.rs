@@ -7,6 +7,8 @@ mod control;
 mod control_compact;
 mod control_groups;
 mod control_load;
+#[cfg(test)]
+mod cost_tests;
 mod explain;
 pub mod fatal;
 mod fetch;
@@ -22,6 +24,8 @@ mod produce;
 mod query;
 mod shard;
 mod stores;
+#[cfg(test)]
+mod testing;
 pub mod trace;
 mod watch;
 

@@ -11,6 +11,7 @@ use super::query::QueryJob;
 use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
+use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use crate::controller::{self, Image, METADATA_LOG, Topic};
@@ -25,8 +26,6 @@ pub(super) struct Partition {
     /// Index into [`Owner::slots`].
     pub slot: usize,
     pub min_insync_replicas: i32,
-    /// Fetches that wait for more bytes.
-    pub watchers: Vec<ReqRef>,
 }
 
 /// Who waits for a flush.
@@ -53,6 +52,13 @@ enum ReadJob {
     Load(LogId),
 }
 
+/// Work on one request that goes on when others have had their turn.
+#[derive(Debug)]
+pub(super) enum Later {
+    Fetch(FetchJob),
+    Query(QueryJob),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Owner {
@@ -61,6 +67,7 @@ pub(super) struct Owner {
     pub slots: Vec<StoreSlot>,
     pub partitions: IdMap<LogId, Partition>,
     pub watches: Watches,
+    later: VecDeque<Later>,
     reads: IdMap<u64, ReadJob>,
     reads_started: u64,
     next_retention: Mono,
@@ -83,6 +90,7 @@ impl Owner {
             slots,
             partitions: IdMap::default(),
             watches: Watches::default(),
+            later: VecDeque::new(),
             reads: IdMap::default(),
             reads_started: 0,
             next_retention: Mono(0),
@@ -280,6 +288,7 @@ impl Owner {
         self.slots
             .iter()
             .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
+            && !self.has_more()
     }
 
     /// The next time at which `idle` has something to do by itself.
@@ -328,20 +337,21 @@ impl Owner {
     /// Moves high watermarks, wakes fetches, then releases acknowledgements: a client that saw its
     /// acknowledgement finds the record when it fetches.
     fn on_durable(&mut self, index: usize, flush: FlushSeq, fx: &mut Fx<'_>) {
-        let slot = &mut self.slots[index];
-        slot.durable = slot.durable.max(flush);
-        while let Some(&(seq, log, bytes)) = slot.dirty.front() {
+        self.slots[index].durable = self.slots[index].durable.max(flush);
+        while let Some(&(seq, log, bytes)) = self.slots[index].dirty.front() {
             if seq > flush {
                 break;
             }
-            slot.dirty.pop_front();
+            self.slots[index].dirty.pop_front();
             let Some(partition) = self.partitions.get_mut(&log) else {
                 continue;
             };
             if partition.log.on_durable(flush).is_some() {
-                self.watches.advanced(partition, bytes as u64, fx);
+                self.watches.advanced(log, bytes as u64);
             }
         }
+        self.wake_some(fx);
+        let slot = &mut self.slots[index];
         while let Some((seq, _)) = slot.acks.front() {
             if *seq > flush {
                 break;
@@ -355,6 +365,35 @@ impl Owner {
             }
         }
         slot.flushes_durable(flush);
+    }
+
+    /// Puts the rest of a large request off.
+    pub fn go_on_later(&mut self, work: Later) {
+        self.later.push_back(work);
+    }
+
+    /// Does some of what was put off, and wakes some of the fetches that have enough.
+    pub fn slice(&mut self, now: Now, fx: &mut Fx<'_>) {
+        self.wake_some(fx);
+        match self.later.pop_front() {
+            Some(Later::Fetch(job)) => self.run_fetch(job, fx),
+            Some(Later::Query(job)) => self.run_query(now, job, fx),
+            None => {}
+        }
+    }
+
+    /// Whether [`Owner::slice`] has something to do.
+    pub fn has_more(&self) -> bool {
+        !self.later.is_empty() || self.watches.has_ready()
+    }
+
+    fn wake_some(&mut self, fx: &mut Fx<'_>) {
+        for _ in 0..WAKES_PER_SLICE {
+            let Some(req) = self.watches.next_ready() else {
+                break;
+            };
+            fx.send(req.shard, Msg::FetchReady { id: req.id });
+        }
     }
 
     fn start_read(&mut self, pieces: Vec<Piece>, job: ReadJob, fx: &mut Fx<'_>) {
@@ -549,7 +588,6 @@ impl Owner {
                 log,
                 slot: index,
                 min_insync_replicas: 1,
-                watchers: Vec::new(),
             },
         );
     }

@@ -102,7 +102,7 @@ impl Front {
             self.finish_produce(pending, fx);
             return Ok(());
         }
-        let id = self.park(Pending::Produce(pending));
+        let id = self.park(reply_to, Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
             fx.send(self.owner_of(store), Msg::Produce { req, store, parts });

@@ -12,8 +12,9 @@ use kafka_wire as kw;
 
 use super::conns::ReplyTo;
 use super::front::{Front, Pending};
-use super::owner::{Ack, Owner};
+use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
+use crate::base::limits::PARTITIONS_PER_SLICE;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
 use crate::log::TimeLookup;
 use crate::store::Piece;
@@ -45,6 +46,8 @@ pub(super) struct QueryJob {
     todo: Vec<(u32, LogId, Query)>,
     /// Answers so far, by slot.
     pub done: Vec<(u32, Result<Answered, ErrorCode>)>,
+    /// Index of the slot whose store it changed.
+    changed: Option<usize>,
 }
 
 impl QueryJob {
@@ -178,7 +181,7 @@ impl Front {
             self.finish_query(pending, fx);
             return;
         }
-        let id = self.park(Pending::Query(pending));
+        let id = self.park(reply_to, Pending::Query(pending));
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in by_shard {
             fx.send(shard, Msg::Query { req, parts });
@@ -336,20 +339,26 @@ impl Owner {
             req,
             todo: parts,
             done: Vec::new(),
+            changed: None,
         };
         self.run_query(now, job, fx);
     }
 
     /// Goes on with a query until it is answered or has to read.
     pub fn run_query(&mut self, now: Now, mut job: QueryJob, fx: &mut Fx<'_>) {
-        let mut changed = None;
-        while let Some(&(slot, log, query)) = job.todo.last() {
+        for asked in 0.. {
+            if asked == PARTITIONS_PER_SLICE && !job.todo.is_empty() {
+                return self.go_on_later(Later::Query(job));
+            }
+            let Some(&(slot, log, query)) = job.todo.last() else {
+                break;
+            };
             let Some(partition) = self.partitions.get(&log) else {
                 job.fail(ErrorCode::UnknownTopicOrPartition);
                 continue;
             };
             if matches!(query, Query::DeleteBefore(_)) {
-                changed = Some(partition.slot);
+                job.changed = Some(partition.slot);
             }
             match self.ask_log(now, log, query) {
                 Ok(Step::Answer(answered)) => {
@@ -363,7 +372,7 @@ impl Owner {
             }
         }
         let req = job.req;
-        if let Some(slot) = changed {
+        if let Some(slot) = job.changed {
             return self.ack_after(slot, Ack::Query { req, answers: job }, fx);
         }
         fx.send(

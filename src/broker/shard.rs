@@ -153,8 +153,7 @@ impl Shard {
             Input::Request { conn, frame, at } => self.request(now, conn, frame, at, fx),
             Input::Sent { conn, replies } => self.front.sent(conn, replies),
             Input::ConnClosed { conn } => {
-                self.front.conns.closed(conn);
-                self.front.fetch_abandoned(conn, fx);
+                self.front.conn_closed(conn, fx);
             }
             Input::Mesh { from, msg } => self.message(now, from, *msg, fx),
             Input::Disk { store, id, result } => {
@@ -168,7 +167,7 @@ impl Shard {
             Input::Idle => self.idle(now, fx),
             Input::Shutdown => {
                 self.draining = Draining::InFlight;
-                self.front.fetch_deadlines(now, true, fx);
+                self.front.draining = true;
             }
         }
     }
@@ -352,7 +351,8 @@ impl Shard {
     }
 
     fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
-        self.front.fetch_deadlines(now, false, fx);
+        self.front.fetch_deadlines(now, fx);
+        self.owner.slice(now, fx);
         if let Some(control) = &mut self.control {
             control.group_tick(now, &mut self.owner, fx);
         }
@@ -363,6 +363,10 @@ impl Shard {
         let mut wake_at = self.owner.next_deadline();
         if let Some((deadline, _)) = self.front.deadlines.first() {
             wake_at = wake_at.min(*deadline);
+        }
+        if self.owner.has_more() || (self.front.draining && !self.front.deadlines.is_empty()) {
+            // The rest has its turn when what has come meanwhile has had its own.
+            wake_at = now.mono;
         }
         if let Some(control) = &self.control
             && control.load.is_done()
@@ -377,7 +381,9 @@ impl Shard {
 
     /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
     fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
-        let quiet = self.owner.is_quiet() && self.control.as_ref().is_none_or(Control::is_quiet);
+        let quiet = self.owner.is_quiet()
+            && self.front.deadlines.is_empty()
+            && self.control.as_ref().is_none_or(Control::is_quiet);
         match self.draining {
             Draining::InFlight if quiet => {
                 self.draining = Draining::Checkpoint;
@@ -394,6 +400,12 @@ impl Shard {
     /// Checks the invariants of everything in the shard; panics where one is broken. For the simulator.
     pub fn invariants(&self) {
         self.owner.invariants();
+    }
+
+    /// Requests that wait for something, and watches of fetches, here and of other shards.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.front.pending_len(), self.owner.watches.len())
     }
 
     /// The high watermarks of the logs of this shard. For the simulator's oracle.

@@ -4,6 +4,8 @@ use std::fmt;
 
 use kafka_wire_core::{DecodeError, EncodeError};
 
+use crate::base::limits::REQUEST_ENTRIES_MAX;
+
 /// A frame that the broker cannot take. Except for the one case that
 /// [`super::parse_header`] names, the answer is to close the connection, as in
 /// Kafka: nothing after a frame that was not understood can be trusted.
@@ -35,6 +37,13 @@ pub enum WireError {
         /// Byte position in the frame or body.
         at: usize,
     },
+    /// The lists of the request have more elements in all than the broker takes.
+    TooManyEntries {
+        /// The list that went too far.
+        what: &'static str,
+        /// Byte position in the frame or body.
+        at: usize,
+    },
     /// Bytes are left after the last field.
     TrailingBytes {
         /// How many.
@@ -55,6 +64,12 @@ impl fmt::Display for WireError {
             }
             Self::Truncated { what, at } => write!(f, "frame ends inside {what} at byte {at}"),
             Self::Malformed { what, at } => write!(f, "malformed {what} at byte {at}"),
+            Self::TooManyEntries { what, at } => {
+                write!(
+                    f,
+                    "more than {REQUEST_ENTRIES_MAX} entries in {what} at byte {at}"
+                )
+            }
             Self::TrailingBytes { remaining } => {
                 write!(f, "{remaining} bytes are left after the last field")
             }

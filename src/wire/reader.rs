@@ -7,7 +7,7 @@ use kafka_wire_core::StrBytes;
 
 use super::{TopicRef, WireError};
 use crate::base::TopicId;
-use crate::base::limits::{DECODE_ARRAY_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX};
+use crate::base::limits::{DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX, REQUEST_ENTRIES_MAX};
 
 /// The least that a topic takes in a list of topics: an empty name, no partitions, no tags, each
 /// of one byte. A bound like this is all that keeps a hostile count from reserving memory.
@@ -21,6 +21,8 @@ pub(super) struct Reader {
     bytes: Bytes,
     at: usize,
     flexible: bool,
+    /// Elements that the lists still to come may have in all.
+    entries_left: usize,
 }
 
 macro_rules! fixed {
@@ -37,6 +39,7 @@ impl Reader {
             bytes,
             at: 0,
             flexible,
+            entries_left: REQUEST_ENTRIES_MAX,
         }
     }
 
@@ -174,9 +177,10 @@ impl Reader {
         let Some(count) = self.len(true, what)? else {
             return Ok(None);
         };
-        if count > DECODE_ARRAY_MAX {
-            return Err(WireError::Malformed { what, at });
-        }
+        let Some(entries_left) = self.entries_left.checked_sub(count) else {
+            return Err(WireError::TooManyEntries { what, at });
+        };
+        self.entries_left = entries_left;
         // The count is a claim: do not make room for more than the frame can hold.
         if count > self.remaining() / element_bytes_min {
             return Err(WireError::Truncated { what, at });

@@ -13,3 +13,21 @@ pub enum TopicRef {
     /// By id (KIP-516).
     Id(TopicId),
 }
+
+impl TopicRef {
+    /// The same in memory of its own: a name that was parsed is a part of the request, which stays as
+    /// long as any part of it.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        match self {
+            Self::Name(name) => Self::Name(detached(name)),
+            Self::Id(id) => Self::Id(*id),
+        }
+    }
+}
+
+/// A string in memory of its own, to be kept longer than the request that it is a part of.
+#[must_use]
+pub fn detached(string: &StrBytes) -> StrBytes {
+    StrBytes::from(string.as_str().to_owned())
+}

@@ -1,0 +1,225 @@
+//! What one request may cost, counted in work and not in time.
+
+use bytes::Bytes;
+use kafka_wire::FetchRequest;
+use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire_core::StrBytes;
+
+use super::Input;
+use super::testing::Bench;
+use crate::base::limits::{FETCH_WAIT_MS_MAX, REQUEST_ENTRIES_MAX, WAKES_PER_SLICE};
+use crate::config::BrokerConfig;
+use crate::record::{BatchBuilder, Codec};
+use crate::wire::TopicRef;
+use crate::wire::client::{encode_produce_flat, encode_request};
+use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
+
+const TOPIC: &str = "t";
+const VERSION: i16 = 12;
+
+struct Ask {
+    wait_ms: i32,
+    min_bytes: i32,
+    /// 0 to open a session, -1 for none.
+    session_epoch: i32,
+}
+
+const WAITING: Ask = Ask {
+    wait_ms: i32::MAX,
+    min_bytes: 1,
+    session_epoch: -1,
+};
+
+fn fetch(ask: &Ask, partitions: impl Iterator<Item = (i32, i64)>) -> Bytes {
+    let mut topic = FetchTopic::default();
+    topic.topic = StrBytes::from(TOPIC);
+    topic.partitions = partitions
+        .map(|(index, offset)| {
+            let mut at = FetchPartition::default();
+            at.partition = index;
+            at.current_leader_epoch = -1;
+            at.fetch_offset = offset;
+            at.last_fetched_epoch = -1;
+            at.log_start_offset = -1;
+            at.partition_max_bytes = 1 << 20;
+            at
+        })
+        .collect();
+    let mut request = FetchRequest::default();
+    request.max_wait_ms = ask.wait_ms;
+    request.min_bytes = ask.min_bytes;
+    request.max_bytes = 50 << 20;
+    request.session_epoch = ask.session_epoch;
+    request.topics = vec![topic];
+    encode_request(1, Some("test"), VERSION, &request).unwrap()
+}
+
+fn produce(parts: impl Iterator<Item = (i32, Option<Bytes>)>) -> Bytes {
+    let partitions = parts
+        .map(|(index, records)| ProducePartition { index, records })
+        .collect();
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![ProduceTopic {
+            topic: TopicRef::Name(TOPIC.into()),
+            partitions,
+        }],
+    };
+    encode_produce_flat(1, Some("test"), VERSION, &request)
+}
+
+fn batch(value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None, 1_700_000_000_000);
+    builder.push(1_700_000_000_000, None, Some(value), &[]);
+    builder.build()
+}
+
+fn bench(shards: u16, partitions: i32) -> Bench {
+    let mut bench = Bench::new(shards, BrokerConfig::default());
+    bench.open(0);
+    bench.create_topic(0, TOPIC, partitions);
+    bench
+}
+
+fn pending(bench: &Bench) -> usize {
+    let shards = bench.shards.iter();
+    shards.map(|shard| shard.waiting().0).sum()
+}
+
+fn watches(bench: &Bench) -> usize {
+    let shards = bench.shards.iter();
+    shards.map(|shard| shard.waiting().1).sum()
+}
+
+#[test]
+fn a_partition_named_many_times_is_read_and_answered_once() {
+    let mut bench = bench(1, 2);
+    bench.ask(0, &produce([(0, Some(batch(b"value")))].into_iter()));
+    let once = bench.ask(0, &fetch(&WAITING, [(0, 0)].into_iter()));
+    let last = (REQUEST_ENTRIES_MAX - 2) as i64;
+    let many = fetch(&WAITING, (0..=last).map(|n| (0, last - n)));
+    assert_eq!(bench.ask(0, &many), once, "the last naming counts");
+}
+
+#[test]
+fn a_request_of_too_many_entries_closes_its_connection() {
+    let frames = [
+        fetch(&WAITING, (0..REQUEST_ENTRIES_MAX as i32).map(|n| (n, 0))),
+        produce((0..REQUEST_ENTRIES_MAX as i32).map(|n| (n, None))),
+    ];
+    for frame in frames {
+        let mut bench = bench(1, 1);
+        let before = bench.replies.len();
+        assert_eq!(bench.ask(0, &frame).is_some(), before > 0);
+        assert_eq!((bench.replies.len(), bench.closed.len()), (before, 1));
+        assert!(bench.closed[0].1.contains("entries"), "{:?}", bench.closed);
+    }
+}
+
+#[test]
+fn a_crowd_of_waiting_fetches_is_woken_some_at_a_time() {
+    let mut bench = bench(1, 1);
+    let crowd = 20 * WAKES_PER_SLICE as u64;
+    let frame = fetch(&WAITING, [(0, 0)].into_iter());
+    for conn in 1..=crowd {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    bench.settle();
+    assert_eq!(watches(&bench), crowd as usize);
+    bench.send(0, &produce([(0, Some(batch(b"value")))].into_iter()));
+    let mut before = bench.replies.len();
+    let mut most = 0;
+    loop {
+        let coming: Vec<_> = bench.coming.drain(..).collect();
+        let nothing_came = coming.is_empty();
+        for (shard, input) in coming {
+            bench.handle(shard, input);
+            most = most.max(bench.replies.len() - before);
+            before = bench.replies.len();
+        }
+        let more = bench.idle(0);
+        most = most.max(bench.replies.len() - before);
+        before = bench.replies.len();
+        if nothing_came && !more && bench.coming.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(watches(&bench), 0, "all were answered");
+    // The acknowledgement may leave together with some of them.
+    assert!(most <= WAKES_PER_SLICE + 1, "{most} at once");
+}
+
+#[test]
+fn a_crowd_whose_time_is_up_is_answered_some_at_a_time() {
+    let mut bench = bench(1, 1);
+    let crowd = 10 * WAKES_PER_SLICE as u64;
+    let frame = fetch(&WAITING, [(0, 0)].into_iter());
+    for conn in 1..=crowd {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    bench.nanos += (FETCH_WAIT_MS_MAX + 1000) * 1_000_000;
+    let before = bench.replies.len();
+    bench.idle(0);
+    assert_eq!(bench.replies.len() - before, WAKES_PER_SLICE);
+    bench.settle();
+    assert_eq!(bench.replies.len() - before, crowd as usize);
+}
+
+#[test]
+fn what_a_closed_connection_asked_for_is_forgotten_wherever_it_is() {
+    // Before the owners hear of it, while they answer, and when it is parked.
+    for delivered in 0..3 {
+        let mut bench = bench(2, 8);
+        bench.open(1);
+        let ask = Ask {
+            min_bytes: i32::MAX,
+            ..WAITING
+        };
+        bench.send(1, &fetch(&ask, (0..8).map(|index| (index, 0))));
+        for _ in 0..delivered {
+            bench.deliver();
+        }
+        assert_eq!(pending(&bench), 1, "{delivered} deliveries");
+        bench.close(1);
+        assert_eq!(pending(&bench), 0, "{delivered} deliveries");
+        bench.settle();
+        assert_eq!(watches(&bench), 0, "{delivered} deliveries");
+    }
+}
+
+#[test]
+fn other_requests_of_a_closed_connection_are_forgotten_too() {
+    let mut bench = bench(2, 8);
+    bench.open(1);
+    let all = (0..8).map(|index| (index, Some(batch(b"value"))));
+    bench.send(1, &produce(all));
+    assert_eq!(pending(&bench), 1);
+    bench.close(1);
+    assert_eq!(pending(&bench), 0);
+    bench.settle();
+    bench.open(3);
+    let found = bench.ask(3, &fetch(&WAITING, [(0, 0)].into_iter()));
+    assert!(found.is_some(), "what was produced is there all the same");
+}
+
+#[test]
+fn a_stop_answers_every_fetch_that_waits_or_is_about_to() {
+    let mut bench = bench(1, 1);
+    let crowd = 3 * WAKES_PER_SLICE as u64;
+    let frame = fetch(&WAITING, [(0, 0)].into_iter());
+    for conn in 1..=crowd {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    bench.settle();
+    let before = bench.replies.len();
+    bench.handle(0, Input::Shutdown);
+    bench.settle();
+    assert_eq!(bench.replies.len() - before, crowd as usize);
+    assert_eq!((pending(&bench), bench.drained), (0, 1));
+    assert!(bench.ask(0, &frame).is_some(), "nobody waits any more");
+}

@@ -1,0 +1,200 @@
+//! A node of shards without a machine around it, for tests of what requests cost and in which order things
+//! happen: messages between shards and completions of the disk come when the test says so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_wire::CreateTopicsRequest;
+use kafka_wire::create_topics_request::CreatableTopic;
+use kafka_wire_core::StrBytes;
+
+use super::{ConnId, Input, Output, Shard, ShardSetup, format_store};
+use crate::base::{Mono, Now, ShardId, StoreId};
+use crate::config::BrokerConfig;
+use crate::store::{DiskOp, Piece};
+use crate::wire::client::encode_request;
+
+/// Length prefix of a frame, which the driver takes off.
+const PREFIX: usize = 4;
+const WALL_MS: i64 = 1_700_000_000_000;
+
+/// See the module. Every shard has one store, and connection `n` is with shard `n % shards`.
+pub struct Bench {
+    pub shards: Vec<Shard>,
+    /// Messages and completions on their way, by receiver.
+    pub coming: VecDeque<(usize, Input)>,
+    /// Replies in the order in which they were given out.
+    pub replies: Vec<(ConnId, Bytes)>,
+    /// Connections that were closed by the broker, and why.
+    pub closed: Vec<(ConnId, String)>,
+    /// When each shard wants to be told that it is idle.
+    pub wake_at: Vec<Mono>,
+    pub drained: usize,
+    pub nanos: u64,
+}
+
+impl Bench {
+    pub fn new(shards: u16, config: BrokerConfig) -> Self {
+        let config = Arc::new(config);
+        let owners: Vec<ShardId> = (0..shards).map(ShardId).collect();
+        let setup = |id: u16| ShardSetup {
+            id: ShardId(id),
+            shards,
+            config: Arc::clone(&config),
+            seed: u64::from(id),
+            // Formatting writes to a disk that keeps nothing.
+            slots: vec![format_store(StoreId(id), config.store(), 1).0],
+            owners: owners.clone(),
+        };
+        let mut bench = Self {
+            shards: (0..shards).map(|id| Shard::new(setup(id))).collect(),
+            coming: VecDeque::new(),
+            replies: Vec::new(),
+            closed: Vec::new(),
+            wake_at: vec![Mono::NEVER; usize::from(shards)],
+            drained: 0,
+            nanos: 0,
+        };
+        for shard in 0..bench.shards.len() {
+            bench.handle(shard, Input::Start);
+        }
+        bench.settle();
+        bench
+    }
+
+    pub fn open(&mut self, conn: u64) {
+        let input = Input::ConnOpened {
+            conn: ConnId(conn),
+            peer: ([127, 0, 0, 1], 1000).into(),
+            listener: 0,
+        };
+        self.handle(self.shard_of(conn), input);
+    }
+
+    pub fn close(&mut self, conn: u64) {
+        let conn = ConnId(conn);
+        self.handle(self.shard_of(conn.0), Input::ConnClosed { conn });
+    }
+
+    fn shard_of(&self, conn: u64) -> usize {
+        (conn % self.shards.len() as u64) as usize
+    }
+
+    /// Gives a shard a request, and nothing else.
+    pub fn send(&mut self, conn: u64, frame: &Bytes) {
+        let input = Input::Request {
+            conn: ConnId(conn),
+            // Fresh memory, as a connection gives it.
+            frame: Bytes::copy_from_slice(&frame[PREFIX..]),
+            at: Mono(self.nanos),
+        };
+        self.handle(self.shard_of(conn), input);
+    }
+
+    /// Sends a request and lets everything happen that follows from it.
+    pub fn ask(&mut self, conn: u64, frame: &Bytes) -> Option<Bytes> {
+        self.send(conn, frame);
+        self.settle();
+        self.last_reply(conn)
+    }
+
+    pub fn last_reply(&self, conn: u64) -> Option<Bytes> {
+        let mut replies = self.replies.iter().rev();
+        replies
+            .find(|(to, _)| to.0 == conn)
+            .map(|(_, frame)| frame.clone())
+    }
+
+    pub fn create_topic(&mut self, conn: u64, name: &str, partitions: i32) {
+        let mut topic = CreatableTopic::default();
+        topic.name = StrBytes::from(name);
+        topic.num_partitions = partitions;
+        topic.replication_factor = 1;
+        let mut request = CreateTopicsRequest::default();
+        request.topics = vec![topic];
+        request.timeout_ms = 30_000;
+        let frame = encode_request(1, Some("test"), 5, &request).expect("a request");
+        assert!(self.ask(conn, &frame).is_some(), "the topic was not made");
+    }
+
+    pub fn handle(&mut self, shard: usize, input: Input) {
+        self.nanos += 1000;
+        let now = Now {
+            mono: Mono(self.nanos),
+            wall_ms: WALL_MS + (self.nanos / 1_000_000) as i64,
+        };
+        let mut out = Vec::new();
+        self.shards[shard].handle(now, input, &mut out);
+        for output in out {
+            self.perform(shard, output);
+        }
+    }
+
+    fn perform(&mut self, shard: usize, output: Output) {
+        match output {
+            Output::Reply { conn, pieces } => {
+                let mut frame = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Memory(bytes) => frame.extend_from_slice(&bytes),
+                        Piece::File { len, .. } => frame.resize(frame.len() + len, 0),
+                    }
+                }
+                self.replies.push((conn, frame.into()));
+                let sent = Input::Sent { conn, replies: 1 };
+                self.coming.push_back((shard, sent));
+            }
+            Output::Close { conn, why } => {
+                self.closed.push((conn, why));
+                let closed = Input::ConnClosed { conn };
+                self.coming.push_back((shard, closed));
+            }
+            Output::Mesh { to, msg } => {
+                let from = ShardId(shard as u16);
+                self.coming
+                    .push_back((usize::from(to.0), Input::Mesh { from, msg }));
+            }
+            Output::Disk { store, op } => {
+                let id = match op {
+                    DiskOp::Write { id, .. } | DiskOp::Sync { id, .. } => id,
+                };
+                let result = Ok(());
+                self.coming
+                    .push_back((shard, Input::Disk { store, id, result }));
+            }
+            Output::WakeAt(at) => self.wake_at[shard] = at,
+            Output::Drained => self.drained += 1,
+            Output::Fatal { message, .. } => panic!("{message}"),
+            Output::Read { .. } => panic!("these tests read from memory alone"),
+            Output::Ready => {}
+        }
+    }
+
+    /// Tells a shard that nothing is waiting; returns whether it wants to go on at once.
+    pub fn idle(&mut self, shard: usize) -> bool {
+        self.handle(shard, Input::Idle);
+        self.wake_at[shard] <= Mono(self.nanos)
+    }
+
+    /// Delivers what is on its way, once.
+    pub fn deliver(&mut self) {
+        for (shard, input) in std::mem::take(&mut self.coming) {
+            self.handle(shard, input);
+        }
+    }
+
+    /// Lets everything happen that needs no time to pass.
+    pub fn settle(&mut self) {
+        loop {
+            self.deliver();
+            let mut more = false;
+            for shard in 0..self.shards.len() {
+                more |= self.idle(shard);
+            }
+            if !more && self.coming.is_empty() {
+                return;
+            }
+        }
+    }
+}
