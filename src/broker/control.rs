@@ -81,8 +81,8 @@ impl Change {
 
     /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
     pub fn fits(&self, owner: &Owner) -> bool {
-        /// The least that a new partition takes.
-        const PARTITION_BYTES: usize = 16 << 10;
+        /// What a new partition takes as long as it is empty.
+        const PARTITION_BYTES: usize = 1 << 10;
         let partitions = self
             .records
             .iter()

@@ -11,11 +11,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::api::{DiskOp, FlushSeq, IoId};
-use super::chunks::{Chunk, Class};
+use super::chunks::{Chunk, UNPLACED_COST};
+use super::copies::{COPIES, Copy};
 use super::flush::{Flight, FlightState, ensure_extents};
-use super::layout::{SUPERBLOCKS, block_ceil};
-use super::superblock::{CHECKPOINT_CHUNKS_MAX, Superblock};
-use super::{Io, Store, snapshot};
+use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
+use super::superblock::Superblock;
+use super::{Io, SinceCheckpoint, Store, snapshot};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LogId, Offset, PageBuf};
 
@@ -28,23 +29,31 @@ const WRITE_BYTES: u64 = 256 << 10;
 /// A write that is still to be made: a position, and the bytes in parts.
 type Todo = (u64, Vec<Bytes>);
 
+/// Up to where segments are in chunks.
+type Filled = IdMap<(LogId, Offset), u64>;
+
 /// A checkpoint that is being made.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     /// The last flush that it holds.
     pub flush: FlushSeq,
     /// Where its own content goes.
-    pub chunks: Vec<Chunk>,
+    pub copies: [Copy; COPIES],
     stage: Stage,
     /// What is to be written. The bytes are put into aligned memory only when their turn comes: ahead of
     /// it, that would hold everybody up for milliseconds.
     todo: VecDeque<Todo>,
     in_flight: usize,
-    filled: IdMap<(LogId, Offset), u64>,
+    filled: Filled,
     superblock: Superblock,
 }
 
 impl Checkpoint {
+    /// The chunks of its own content.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
+        self.copies.iter().flat_map(Copy::chunks)
+    }
+
     /// Up to where a segment is filled when this is done, if it fills it at all.
     pub fn filling(&mut self, log: LogId, base: Offset) -> Option<&mut u64> {
         self.filled.get_mut(&(log, base))
@@ -69,12 +78,25 @@ impl Store {
         if self.checkpoint.is_some() || self.failed {
             return false;
         }
+        if self.put_off.is_some_and(|free| free == self.free_bytes()) {
+            return false;
+        }
         let ring_used = self.ring_head - self.ring_tail;
-        let space_short = self.freed_bytes > 0 && !self.has_room((self.freed_bytes / 2) as usize);
         self.superblock_damaged
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
-            || space_short
+            || self.space_is_short()
+    }
+
+    /// Whether a checkpoint would bring room of which there is little.
+    fn space_is_short(&self) -> bool {
+        /// What it has to be worth, unless chunks come free.
+        const WORTH_BYTES: u64 = 256 << 10;
+        let since = self.since_checkpoint;
+        let smaller = UNPLACED_COST * (since.inline_bytes + since.state_bytes);
+        let little = |wins: u64| !self.has_room_for_clients((wins / 8) as usize);
+        self.freed_bytes > 0 && little(self.freed_bytes)
+            || smaller >= WORTH_BYTES && little(smaller)
     }
 
     /// Starts a checkpoint, unless one is being made. `states` are the logs' own blobs as of now, that is
@@ -87,21 +109,21 @@ impl Store {
         while self.start_flush(ops) {}
         self.absorb_open();
         let mut todo = VecDeque::new();
-        let filled = self.fill(&mut todo);
+        let (filled, placed_before) = self.fill(&mut todo);
         let content = Bytes::from(snapshot::encode(&self.map, &states.into_iter().collect()));
-        let Some(chunks) = self.take_checkpoint_chunks(content.len() as u64) else {
-            // No room for it: the bytes are placed and will be counted as filled by the next one.
-            self.out_of_space = true;
+        let len = content.len() as u64;
+        let Some(copies) = self.take_copies(len) else {
+            // What the state before needs stays, and what waits for this one goes on waiting.
+            self.undo_fill(placed_before);
+            self.put_off = Some(self.free_bytes());
             return;
         };
-        let mut at = 0;
-        for chunk in &chunks {
-            let end = content.len().min(at + chunk.class.bytes() as usize);
-            for start in (at..end).step_by(WRITE_BYTES as usize) {
-                let part = content.slice(start..end.min(start + WRITE_BYTES as usize));
-                todo.push_back((chunk.pos + (start - at) as u64, vec![part]));
-            }
-            at = end;
+        self.put_off = None;
+        self.state_bytes = len.saturating_sub(self.unplaced_bytes);
+        self.since_checkpoint = SinceCheckpoint::default();
+        for copy in &copies {
+            let writes = copy.writes(&content, WRITE_BYTES);
+            todo.extend(writes.into_iter().map(|(pos, part)| (pos, vec![part])));
         }
         let superblock = Superblock {
             generation: self.superblock.generation + 1,
@@ -111,13 +133,13 @@ impl Store {
             chain: self.chain,
             checkpoint_len: content.len() as u64,
             checkpoint_crc: crc32c(&content),
-            checkpoint_chunks: chunks.clone(),
+            checkpoint: copies.each_ref().map(Copy::named),
             ..self.superblock.clone()
         };
         self.placed_since = 0;
         self.checkpoint = Some(Checkpoint {
             flush: superblock.flush,
-            chunks,
+            copies,
             stage: Stage::Content,
             todo,
             in_flight: 0,
@@ -141,17 +163,23 @@ impl Store {
     }
 
     /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
-    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> IdMap<(LogId, Offset), u64> {
-        let mut filled = IdMap::default();
-        let leave = self.leave();
+    /// Returns up to where the segments are filled then, and what they had in chunks before.
+    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> (Filled, Vec<(LogId, Offset, u64)>) {
+        let (mut filled, mut before) = (Filled::default(), Vec::new());
+        let mut leave = self.leave();
         for log in self.map.logs.values_mut() {
             for segment in &mut log.segments {
-                let (from, to) = (segment.placed, segment.fill_target());
+                let from = segment.placed;
                 let chunks = &mut self.chunks;
-                // What gets no chunk stays in memory and goes into the checkpoint itself.
-                if from >= to || !ensure_extents(chunks, leave, segment, from, block_ceil(to)) {
+                // A last block that is not whole may get no chunk. What gets none stays in memory and goes
+                // into the checkpoint itself.
+                let target = segment.fill_target();
+                let to = [target, block_floor(target)].into_iter().find(|to| {
+                    from < *to && ensure_extents(chunks, leave, segment, from, block_ceil(*to))
+                });
+                let Some(to) = to else {
                     continue;
-                }
+                };
                 let mut pos = from;
                 while pos < to {
                     let Some((extent, covered)) = segment.extent_at(pos) else {
@@ -164,32 +192,30 @@ impl Store {
                 }
                 segment.placed = to;
                 self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
+                leave = leave.saturating_sub(UNPLACED_COST * (to - from));
                 filled.insert((log.id, segment.base), to);
+                before.push((log.id, segment.base, from));
             }
         }
-        filled
+        (filled, before)
     }
 
-    fn take_checkpoint_chunks(&mut self, len: u64) -> Option<Vec<Chunk>> {
-        let mut chunks = Vec::new();
-        let mut room = 0;
-        while room < len {
-            let class = Class::for_growth(0, len - room);
-            let chunk = if chunks.len() < CHECKPOINT_CHUNKS_MAX {
-                self.chunks.take_up_to(class)
-            } else {
-                None
-            };
-            let Some(chunk) = chunk else {
-                for chunk in chunks {
-                    self.chunks.free(chunk);
-                }
-                return None;
-            };
-            room += chunk.class.bytes();
-            chunks.push(chunk);
+    /// Nothing of what [`fill`](Self::fill) gave to chunks is written. They stay with their segments.
+    fn undo_fill(&mut self, before: Vec<(LogId, Offset, u64)>) {
+        for (log, base, placed) in before {
+            let log = self.map.logs.get_mut(&log);
+            if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+                self.unplaced_bytes += segment.placed - placed;
+                segment.placed = placed;
+            }
         }
-        Some(chunks)
+    }
+
+    /// Room for a checkpoint: twice if there is so much, else once.
+    fn take_copies(&mut self, len: u64) -> Option<[Copy; COPIES]> {
+        let first = Copy::take(len, &mut self.chunks)?;
+        let second = Copy::take(len, &mut self.chunks).unwrap_or_default();
+        Some([first, second])
     }
 
     /// A write or a sync of the checkpoint completed.
@@ -261,7 +287,8 @@ impl Store {
         let Some(checkpoint) = self.checkpoint.take() else {
             return;
         };
-        for chunk in std::mem::take(&mut self.superblock.checkpoint_chunks) {
+        let old = std::mem::replace(&mut self.copies, checkpoint.copies);
+        for chunk in old.iter().flat_map(Copy::chunks) {
             self.chunks.free(chunk);
         }
         self.superblock = checkpoint.superblock;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::layout::REGION;
+use crate::base::BLOCK;
 
 /// A size class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,14 +69,11 @@ pub(super) struct Chunk {
     pub class: Class,
 }
 
-/// What the bytes of logs leave of the free space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Leave {
-    /// For checkpoints, always: without one nothing is ever free again.
-    pub checkpoints: u64,
-    /// For what waits for its place, as long as a smaller chunk does too.
-    pub waiting: u64,
-}
+/// Bytes of free space that are kept for each byte which is in no chunk yet: a checkpoint stands twice, the
+/// one before it too, and the last block of a log may have a chunk to itself.
+pub(super) const UNPLACED_COST: u64 = 4;
+
+const _: () = assert!(UNPLACED_COST * BLOCK as u64 >= Class::Small.bytes());
 
 /// The free chunks, and how far the area reaches.
 #[derive(Debug)]
@@ -164,21 +162,35 @@ impl Chunks {
             .find_map(|smaller| self.take(smaller))
     }
 
-    /// As [`take_up_to`](Self::take_up_to), for the bytes of a log: a large chunk is taken only if all that
-    /// waits could still be placed in small ones, a small one only if checkpoints have their space.
-    pub fn take_for_log(&mut self, wanted: Class, leave: Leave) -> Option<Chunk> {
+    /// As [`take_up_to`](Self::take_up_to), for `to_go` bytes of a log that are in no chunk yet: only what
+    /// leaves as much as has to stay free, `leave`, once those bytes count no more. A small chunk for whole
+    /// blocks always does.
+    pub fn take_for_log(&mut self, wanted: Class, to_go: u64, leave: u64) -> Option<Chunk> {
         let there = self.free_bytes + self.growable_bytes();
         let fits = |class: &Class| {
-            let waiting = if *class == Class::Small {
-                0
-            } else {
-                leave.waiting
-            };
-            there >= leave.checkpoints + waiting + class.bytes()
+            let placed = UNPLACED_COST * to_go.min(class.bytes());
+            there.saturating_add(placed) >= leave.saturating_add(class.bytes())
         };
         let mut classes = Class::ALL.into_iter().rev().filter(|c| *c <= wanted);
         let class = classes.find(fits)?;
         self.take_up_to(class)
+    }
+
+    /// Takes chunks of at least so many bytes together, with as little over as can be; `None`, with nothing
+    /// taken, if there are too few.
+    pub fn take_bytes(&mut self, bytes: u64) -> Option<Vec<Chunk>> {
+        let (mut chunks, mut room) = (Vec::new(), 0);
+        while room < bytes {
+            let fits = |class: &Class| class.bytes() <= bytes - room;
+            let class = Class::ALL.into_iter().rev().find(fits);
+            let Some(chunk) = self.take_up_to(class.unwrap_or(Class::Small)) else {
+                chunks.into_iter().for_each(|chunk| self.free(chunk));
+                return None;
+            };
+            room += chunk.class.bytes();
+            chunks.push(chunk);
+        }
+        Some(chunks)
     }
 
     /// Gives a chunk back for reuse. The caller knows that nothing refers to it any more.

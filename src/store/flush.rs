@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::api::{ChunkPin, DiskError, FlushSeq, StoreEvent};
-use super::chunks::{Chunk, Class, Leave};
+use super::api::{ChunkPin, FlushSeq, StoreEvent};
+use super::chunks::{Chunk, Class, UNPLACED_COST};
 use super::codec::Put;
 use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
 use super::layout::{RING_START, block_ceil, block_floor};
@@ -44,6 +44,30 @@ impl Item {
                 Self::Entry(_) => 0,
             }
     }
+
+    /// Upper bound of the bytes by which it makes the next checkpoint longer, its batch itself not counted.
+    pub fn state_growth(&self) -> u64 {
+        match self {
+            Self::Append { batch, .. } => state_growth(batch.len() as u64),
+            Self::Entry(entry) => entry_growth(entry),
+        }
+    }
+}
+
+/// The same for what is not an append: above all a new log or a new segment.
+pub(super) fn entry_growth(entry: &Entry) -> u64 {
+    let own = match entry {
+        Entry::Note { note, .. } => note.len(),
+        Entry::Create { label, .. } => 256 + label.topic.len(),
+        _ => 0,
+    };
+    256 + own as u64
+}
+
+/// By how much a batch of so many bytes makes what a log has in a checkpoint longer, at most: an entry of
+/// its index, what is known of its producer, the chunks that it takes.
+pub(super) const fn state_growth(batch: u64) -> u64 {
+    128 + batch / 128
 }
 
 /// The items of one flush to be.
@@ -339,11 +363,6 @@ impl Store {
         if run.bytes >= self.config.bulk_bytes_min && self.place_bulk(run, build) {
             return;
         }
-        if run.bytes > self.config.flush_bytes_max {
-            // Neither chunks nor the ring can take it, although `append` saw room: give up before anything
-            // is acknowledged that is not there.
-            self.out_of_space = true;
-        }
         self.place_inline(run, build);
     }
 
@@ -351,6 +370,7 @@ impl Store {
         let Some(log) = self.map.logs.get_mut(&run.log) else {
             return;
         };
+        self.since_checkpoint.inline_bytes += run.bytes as u64;
         let segment = log.active();
         let (base, pos) = (segment.base, segment.len);
         journal::inline_header(run.log, pos, run.bytes, &mut build.record);
@@ -560,11 +580,6 @@ impl Store {
     /// Moves the durable end over the flushes that are done.
     pub(super) fn advance_durable(&mut self, ops: &mut Vec<DiskOp>, events: &mut Vec<StoreEvent>) {
         let before = self.durable;
-        if self.out_of_space {
-            self.failed = true;
-            events.push(StoreEvent::Failed(DiskError { errno: ENOSPC }));
-            return;
-        }
         while let Some(flight) = self.flights.front() {
             let early = self.config.sabotage.ack_before_flush
                 && matches!(
@@ -608,10 +623,11 @@ impl Store {
     }
 }
 
-/// Makes sure that `[from, to)` of a segment has chunks, or changes nothing and returns false.
+/// Makes sure that `[from, to)` of a segment, which no chunk has yet, has chunks, or changes nothing and
+/// returns false. `leave` is what has to stay free as long as those bytes are counted.
 pub(super) fn ensure_extents(
     chunks: &mut super::Chunks,
-    leave: Leave,
+    mut leave: u64,
     segment: &mut Segment,
     from: u64,
     to: u64,
@@ -620,11 +636,13 @@ pub(super) fn ensure_extents(
     let mut pos = from;
     while pos < to {
         if let Some((_, covered)) = segment.extent_at(pos) {
+            leave = leave.saturating_sub(UNPLACED_COST * (covered.min(to) - pos));
             pos = covered;
             continue;
         }
+        let to_go = segment.gap_end(pos, to) - pos;
         let class = Class::for_growth(segment.chunk_bytes(), to - pos);
-        let Some(chunk) = chunks.take_for_log(class, leave) else {
+        let Some(chunk) = chunks.take_for_log(class, to_go, leave) else {
             segment.extents.retain(|e| !added.contains(&e.chunk));
             for chunk in added {
                 chunks.free(chunk);

@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use super::api::{FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
+use super::copies::{NAMED_MAX, Named};
 use super::journal::{self, Entry, Header};
 use super::map::{Extent, LogEntry, Map};
 use super::snapshot::{self, Snapshot};
-use super::superblock::{CHECKPOINT_CHUNKS_MAX, Superblock};
+use super::superblock::Superblock;
 use crate::base::{BLOCK, IdMap, LogId, Offset, StoreId, TopicId};
 
 /// Counts are told apart up to here, so that longer inputs are not new for ever.
@@ -112,8 +113,9 @@ pub fn superblock(block: &Bytes) -> Result<u64, &'static str> {
     let read = Superblock::decode(block)?;
     assert_eq!(Superblock::decode(&read.encode()).as_ref(), Ok(&read));
     assert!(read.journal_bytes >= BLOCK as u64);
-    assert!(read.checkpoint_chunks.len() <= CHECKPOINT_CHUNKS_MAX);
-    Ok(count(read.checkpoint_chunks.len()))
+    let named = read.checkpoint.iter().map(|copy| copy.chunks.len());
+    assert!(named.clone().all(|chunks| chunks <= NAMED_MAX));
+    Ok(count(named.sum()))
 }
 
 fn count(n: usize) -> u64 {
@@ -237,7 +239,7 @@ fn log(n: u64) -> LogEntry {
 /// Superblocks: of a new store, with a small checkpoint, with one as large as it can be.
 #[must_use]
 pub fn superblock_corpus() -> Vec<Vec<u8>> {
-    [0, 2, CHECKPOINT_CHUNKS_MAX as u64]
+    [0, 2, NAMED_MAX as u64]
         .into_iter()
         .map(|chunks| {
             let superblock = Superblock {
@@ -251,7 +253,10 @@ pub fn superblock_corpus() -> Vec<Vec<u8>> {
                 chain: 0xdead_beef,
                 checkpoint_len: chunks * Class::Small.bytes(),
                 checkpoint_crc: 5,
-                checkpoint_chunks: (1..=chunks).map(chunk).collect(),
+                checkpoint: [false, true].map(|is_list| Named {
+                    is_list: is_list && chunks > 0,
+                    chunks: (1..=chunks).map(chunk).collect(),
+                }),
             };
             superblock.encode().to_vec()
         })

@@ -47,10 +47,10 @@ impl Store {
         })
     }
 
-    /// Where the checkpoint lies: position in the file and bytes of each part.
+    /// Where the checkpoint lies, both copies of it: position in the file and bytes of each part.
     pub fn checkpoint_extents(&self) -> Vec<(u64, u64)> {
-        let chunks = &self.superblock.checkpoint_chunks;
-        chunks.iter().map(|c| (c.pos, c.class.bytes())).collect()
+        let chunks = self.copies.iter().flat_map(super::Copy::chunks);
+        chunks.map(|c| (c.pos, c.class.bytes())).collect()
     }
 
     /// Reads a segment batch by batch, checks each and gives it to `each`.

@@ -59,6 +59,12 @@ impl Segment {
         (pos < end).then_some((extent, end))
     }
 
+    /// Where the next extent begins after a position that none covers, or `end`.
+    pub fn gap_end(&self, pos: u64, end: u64) -> u64 {
+        let next = self.extents.partition_point(|e| e.start <= pos);
+        self.extents.get(next).map_or(end, |e| e.start.min(end))
+    }
+
     /// How many extents cover `[from, to)`.
     pub fn extents_in(&self, from: u64, to: u64) -> usize {
         let first = self.extents.partition_point(|e| e.start <= from);

@@ -12,6 +12,7 @@ mod api;
 mod checkpoint;
 mod chunks;
 mod codec;
+mod copies;
 pub mod device;
 mod flush;
 #[doc(hidden)]
@@ -38,7 +39,8 @@ pub use recover::{RecoverError, RecoveryReport};
 
 use ahead::Ahead;
 use checkpoint::Checkpoint;
-use chunks::{Chunk, Chunks, Class, Leave};
+use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
+use copies::{COPIES, Copy, copy_bytes_max};
 use flush::{ENOSPC, Flight, Item, OpenFlush};
 use journal::Entry;
 use map::Map;
@@ -75,7 +77,15 @@ pub struct Store {
     ring_tail: u64,
     chain: u32,
     superblock: Superblock,
+    /// Where the checkpoint stands that the superblock names.
+    copies: [Copy; COPIES],
+    /// Upper bound of what the next checkpoint holds, but for the bytes that are in no chunk.
+    state_bytes: u64,
+    /// By how much that may have grown, and how much has come that is in no chunk, since the last checkpoint.
+    since_checkpoint: SinceCheckpoint,
     checkpoint: Option<Checkpoint>,
+    /// There was no room for a checkpoint when so much was free: tried again when that has changed.
+    put_off: Option<u64>,
     /// One copy of the superblock is damaged: the next checkpoint makes it whole, and is due at once.
     superblock_damaged: bool,
     /// Bytes given to chunks since the last checkpoint.
@@ -89,8 +99,15 @@ pub struct Store {
     ios: IdMap<u64, Io>,
     next_io: u64,
     failed: bool,
-    /// Something accepted could not be placed; fatal like a failed write.
-    out_of_space: bool,
+}
+
+/// What would be different after a checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+struct SinceCheckpoint {
+    /// Bytes by which it may be larger.
+    state_bytes: u64,
+    /// Bytes that could be in chunks.
+    inline_bytes: u64,
 }
 
 /// What a disk operation was for.
@@ -118,7 +135,7 @@ impl Store {
             chain: 0,
             checkpoint_len: 0,
             checkpoint_crc: 0,
-            checkpoint_chunks: Vec::new(),
+            checkpoint: Default::default(),
         };
         let chunks = Chunks::new(start, config.bytes_max);
         let store = Self::assemble(id, config, Map::default(), chunks, superblock);
@@ -165,6 +182,10 @@ impl Store {
             ring_tail: superblock.ring_pos,
             chain: superblock.chain,
             checkpoint: None,
+            copies: Default::default(),
+            state_bytes: superblock.checkpoint_len,
+            since_checkpoint: SinceCheckpoint::default(),
+            put_off: None,
             superblock_damaged: false,
             placed_since: 0,
             ahead: Ahead::new(config.initial_bytes),
@@ -175,7 +196,6 @@ impl Store {
             ios: IdMap::default(),
             next_io: 0,
             failed: false,
-            out_of_space: false,
             superblock,
             config,
         }
@@ -277,22 +297,47 @@ impl Store {
         self.has_room(bytes.saturating_add(RESERVED))
     }
 
-    /// Whether the store could place this many bytes more, with what checkpoints need kept in reserve.
+    /// Whether the store could place this many bytes more, and make the checkpoints that it takes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        let there = self.chunks.free_bytes() + self.chunks.growable_bytes();
-        let leave = self.leave();
-        let bytes = (bytes as u64).saturating_mul(2);
-        there >= bytes.saturating_add(leave.checkpoints + leave.waiting)
+        let bytes = bytes as u64;
+        let more = bytes.saturating_add(flush::state_growth(bytes));
+        self.room() >= UNPLACED_COST.saturating_mul(more)
+    }
+
+    /// What is free beyond that which has to stay so.
+    fn room(&self) -> u64 {
+        (self.free_bytes() + self.coming_back()).saturating_sub(self.needed())
+    }
+
+    /// Bytes of chunks that can be taken now.
+    fn free_bytes(&self) -> u64 {
+        self.chunks.free_bytes() + self.chunks.growable_bytes()
+    }
+
+    /// Bytes of chunks that are free as soon as the checkpoint that is being made is done.
+    fn coming_back(&self) -> u64 {
+        let old = self
+            .checkpoint
+            .as_ref()
+            .map(|_| copies::bytes_of(&self.copies));
+        old.unwrap_or(0)
+    }
+
+    /// What has to be free for checkpoints, which have to be possible whatever shape free space has: the next
+    /// one stands beside the newest one, twice, and so does the one after it.
+    fn needed(&self) -> u64 {
+        /// For what is rounded up.
+        const SLACK: u64 = 16 * Class::Small.bytes();
+        let newest = self.checkpoint.as_ref().map_or(&self.copies, |c| &c.copies);
+        let next = COPIES as u64 * copy_bytes_max(self.state_bytes);
+        let after = (2 * next).saturating_sub(copies::bytes_of(newest));
+        SLACK + next.max(after) + UNPLACED_COST * self.unplaced_bytes
     }
 
     /// What the bytes of logs have to leave of the free space.
-    fn leave(&self) -> Leave {
-        let small = Class::Small.bytes();
-        Leave {
-            checkpoints: 2 * self.superblock.checkpoint_len + layout::REGION / 2,
-            waiting: 2 * self.unplaced_bytes + (self.map.logs.len() as u64 + 1) * small,
-        }
+    fn leave(&self) -> u64 {
+        self.needed().saturating_sub(self.coming_back())
     }
 
     fn push_entry(&mut self, entry: Entry) -> FlushSeq {
@@ -301,6 +346,9 @@ impl Store {
 
     fn push_item(&mut self, item: Item) -> FlushSeq {
         let cost = item.cost();
+        let growth = item.state_growth();
+        self.state_bytes += growth;
+        self.since_checkpoint.state_bytes += growth;
         let limit = self.config.flush_bytes_max;
         match self.open.back_mut() {
             Some(open) if open.cost + cost <= limit => {
@@ -462,8 +510,8 @@ impl Store {
         assert_eq!(freed, self.freed_bytes);
         let more = waiting
             .chain(self.unpinned_soon.iter().map(|(chunk, _)| *chunk))
-            .chain(self.superblock.checkpoint_chunks.iter().copied())
-            .chain(self.checkpoint.iter().flat_map(|c| c.chunks.clone()));
+            .chain(self.copies.iter().flat_map(Copy::chunks))
+            .chain(self.checkpoint.iter().flat_map(Checkpoint::chunks));
         for chunk in more {
             assert!(used.insert(chunk), "chunk {chunk:?} has two owners");
         }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 
 use super::api::{DiskError, FlushSeq, Replay, ReplayItem, StoreConfig};
 use super::chunks::{Chunk, Chunks};
+use super::copies::{self, COPIES, Copy};
+use super::flush::{entry_growth, state_growth};
 use super::journal::{self, Entry, Header};
 use super::layout::{RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Extent, LogEntry, Map, Segment};
@@ -96,8 +98,8 @@ impl Store {
     ) -> Result<(Self, RecoveryReport), RecoverError> {
         let mut report = RecoveryReport::default();
         let superblock = read_superblocks(id, read, &mut report)?;
+        let (snapshot, copies) = read_checkpoint(&superblock, read, &mut report)?;
         let damaged = !report.warnings.is_empty();
-        let snapshot = read_checkpoint(&superblock, read)?;
         for (log, state) in snapshot.states {
             let label = snapshot.map.logs[&log].label.clone();
             replay((log, ReplayItem::Created(label)));
@@ -116,6 +118,7 @@ impl Store {
             pos: superblock.ring_pos,
             chain: superblock.chain,
             freed: VecDeque::new(),
+            state_growth: 0,
             report: &mut report,
         };
         while let Some((header, record)) = journal.next()? {
@@ -137,8 +140,9 @@ impl Store {
             journal.report.records += 1;
         }
         let end = (journal.seq, journal.pos, journal.chain);
-        let (map, freed) = (journal.map, journal.freed);
-        let mut store = Self::reopened(id, config, superblock, map, freed, end)?;
+        let (map, freed, growth) = (journal.map, journal.freed, journal.state_growth);
+        let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
+        store.state_bytes += growth;
         store.superblock_damaged = damaged;
         report.logs = store.map.logs.len();
         Ok((store, report))
@@ -149,16 +153,18 @@ impl Store {
         config: StoreConfig,
         superblock: Superblock,
         map: Map,
+        copies: [Copy; COPIES],
         freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
         (seq, pos, chain): (FlushSeq, u64, u32),
     ) -> Result<Self, RecoverError> {
         let start = chunks_start(superblock.journal_bytes);
         let mut used = map.chunks();
         let mut doubled = false;
-        let held = freed.iter().map(|(_, chunk, _)| chunk);
-        let not_mapped = superblock.checkpoint_chunks.len() + freed.len();
-        for chunk in superblock.checkpoint_chunks.iter().chain(held) {
-            doubled |= !used.insert(*chunk);
+        let mut not_mapped = 0;
+        let held = freed.iter().map(|(_, chunk, _)| *chunk);
+        for chunk in copies.iter().flat_map(Copy::chunks).chain(held) {
+            doubled |= !used.insert(chunk);
+            not_mapped += 1;
         }
         let extents: usize = map
             .logs
@@ -175,6 +181,7 @@ impl Store {
                 pos: start,
             })?;
         let mut store = Self::assemble(id, config, map, chunks, superblock);
+        store.copies = copies;
         store.freed_bytes = freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
         store.freed = freed;
         store.durable = seq;
@@ -235,33 +242,56 @@ fn read_superblocks(
     Ok(superblock)
 }
 
+/// The checkpoint, from the first copy of it that is whole, and where both are.
 fn read_checkpoint(
     superblock: &Superblock,
     read: Read<'_>,
-) -> Result<snapshot::Snapshot, RecoverError> {
+    report: &mut RecoveryReport,
+) -> Result<(snapshot::Snapshot, [Copy; COPIES]), RecoverError> {
+    let mut found = [Copy::default(), Copy::default()];
     if superblock.checkpoint_len == 0 {
-        return Ok(snapshot::Snapshot::default());
+        return Ok((snapshot::Snapshot::default(), found));
     }
-    let len = superblock.checkpoint_len as usize;
-    let mut content = Vec::new();
-    for chunk in &superblock.checkpoint_chunks {
-        let wanted = (len - content.len()).min(chunk.class.bytes() as usize);
-        let part =
-            read(chunk.pos, wanted.next_multiple_of(BLOCK)).map_err(|error| RecoverError::Io {
-                what: "checkpoint",
-                error,
-            })?;
-        content.extend_from_slice(&part[..wanted.min(part.len())]);
+    let mut snapshot = None;
+    let mut problems = Vec::new();
+    for (n, named) in superblock.checkpoint.iter().enumerate() {
+        if named.chunks.is_empty() {
+            continue;
+        }
+        let problem = match copies::find(named, read) {
+            Ok(copy) => {
+                found[n] = copy;
+                if snapshot.is_some() {
+                    continue;
+                }
+                match copies::content(&found[n], superblock, read) {
+                    Ok(content) => match snapshot::decode(content) {
+                        Some(decoded) => {
+                            snapshot = Some(decoded);
+                            continue;
+                        }
+                        None => "it does not parse".to_string(),
+                    },
+                    Err(problem) => problem,
+                }
+            }
+            Err(problem) => problem,
+        };
+        problems.push(format!("copy {n} of the checkpoint: {problem}"));
     }
-    let pos = superblock.checkpoint_chunks.first().map_or(0, |c| c.pos);
-    let corrupt = |what: &str| RecoverError::Corrupt {
-        what: format!("the checkpoint ({what})"),
-        pos,
+    let Some(snapshot) = snapshot else {
+        let pos = superblock.checkpoint.first().and_then(|c| c.chunks.first());
+        return Err(RecoverError::Corrupt {
+            what: format!("the checkpoint ({})", problems.join("; ")),
+            pos: pos.map_or(0, |chunk| chunk.pos),
+        });
     };
-    if content.len() != len || crc32c(&content) != superblock.checkpoint_crc {
-        return Err(corrupt("bad checksum"));
+    for problem in problems {
+        report
+            .warnings
+            .push(format!("{problem}; the other copy is good and is used"));
     }
-    snapshot::decode(content.into()).ok_or_else(|| corrupt("it does not parse"))
+    Ok((snapshot, found))
 }
 
 /// The replay of the journal.
@@ -277,6 +307,8 @@ struct Journal<'a> {
     pos: u64,
     chain: u32,
     freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    /// Upper bound of how much longer the next checkpoint is for what was replayed.
+    state_growth: u64,
     report: &'a mut RecoveryReport,
 }
 
@@ -411,6 +443,7 @@ impl Journal<'_> {
         let mut fresh: IdMap<LogId, Vec<u8>> = IdMap::default();
         for (entry, bytes) in entries {
             let log = entry.log();
+            self.state_growth += entry_growth(&entry);
             if !matches!(entry, Entry::Inline { .. } | Entry::Ref { .. })
                 && let Some(bytes) = fresh.remove(&log)
             {
@@ -536,6 +569,7 @@ impl Journal<'_> {
             }
             self.report.batches += 1;
             self.report.bytes += len as u64;
+            self.state_growth += state_growth(len as u64);
             replay((log, ReplayItem::Batch(batch)));
             at += len;
         }

@@ -8,16 +8,15 @@ use bytes::Bytes;
 use super::api::FlushSeq;
 use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
+use super::copies::{COPIES, NAMED_MAX, Named};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, PageBuf, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
-const VERSION: u32 = 1;
-/// Chunks that one checkpoint may take: what fits into the block.
-pub(super) const CHECKPOINT_CHUNKS_MAX: usize = 400;
+const VERSION: u32 = 2;
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Superblock {
     pub store: StoreId,
     /// Random, so that records of another store are never taken for this one's.
@@ -35,7 +34,8 @@ pub(super) struct Superblock {
     pub chain: u32,
     pub checkpoint_len: u64,
     pub checkpoint_crc: u32,
-    pub checkpoint_chunks: Vec<Chunk>,
+    /// Where it stands, twice.
+    pub checkpoint: [Named; COPIES],
 }
 
 impl Superblock {
@@ -55,10 +55,13 @@ impl Superblock {
         out.u32(self.chain);
         out.u64(self.checkpoint_len);
         out.u32(self.checkpoint_crc);
-        out.u32(self.checkpoint_chunks.len() as u32);
-        for chunk in &self.checkpoint_chunks {
-            out.u64(chunk.pos);
-            out.u8(chunk.class.code());
+        for copy in &self.checkpoint {
+            out.u16(copy.chunks.len() as u16);
+            out.u8(u8::from(copy.is_list));
+            for chunk in &copy.chunks {
+                out.u64(chunk.pos);
+                out.u8(chunk.class.code());
+            }
         }
         out.resize(BLOCK, 0);
         let crc = crc32c(&out[12..]);
@@ -101,36 +104,58 @@ impl Superblock {
             chain: r.u32()?,
             checkpoint_len: r.u64()?,
             checkpoint_crc: r.u32()?,
-            checkpoint_chunks: Vec::new(),
+            checkpoint: Default::default(),
         };
-        let chunks = r.u32()?;
-        if chunks as usize > CHECKPOINT_CHUNKS_MAX
-            || superblock.journal_bytes == 0
+        if superblock.journal_bytes == 0
             || !superblock.journal_bytes.is_multiple_of(BLOCK as u64)
             || superblock.journal_bytes > 1 << 40
             || !superblock.ring_pos.is_multiple_of(BLOCK as u64)
         {
             return None;
         }
-        for _ in 0..chunks {
-            let pos = r.size()?;
-            let class = Class::from_code(r.u8()?)?;
-            superblock.checkpoint_chunks.push(Chunk { pos, class });
+        for copy in &mut superblock.checkpoint {
+            *copy = decode_named(r)?;
+            let room: u64 = copy.chunks.iter().map(|c| c.class.bytes()).sum();
+            if !copy.is_list && !copy.chunks.is_empty() && superblock.checkpoint_len > room {
+                return None;
+            }
         }
-        let room: u64 = superblock
-            .checkpoint_chunks
-            .iter()
-            .map(|c| c.class.bytes())
-            .sum();
-        (superblock.checkpoint_len <= room).then_some(superblock)
+        Some(superblock)
     }
 }
 
-const _: () = assert!(100 + CHECKPOINT_CHUNKS_MAX * 9 <= BLOCK);
+fn decode_named(r: &mut Reader) -> Option<Named> {
+    let count = usize::from(r.u16()?);
+    let is_list = match r.u8()? {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    if count > NAMED_MAX || is_list && count == 0 {
+        return None;
+    }
+    let mut chunks = Vec::with_capacity(count);
+    for _ in 0..count {
+        chunks.push(Chunk {
+            pos: r.size()?,
+            class: Class::from_code(r.u8()?)?,
+        });
+    }
+    Some(Named { is_list, chunks })
+}
+
+const _: () = assert!(100 + COPIES * (3 + NAMED_MAX * 9) <= BLOCK);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn chunk(mib: u64) -> Chunk {
+        Chunk {
+            pos: mib << 20,
+            class: Class::Medium,
+        }
+    }
 
     fn sample() -> Superblock {
         Superblock {
@@ -144,14 +169,14 @@ mod tests {
             chain: 0xdead_beef,
             checkpoint_len: 300_000,
             checkpoint_crc: 5,
-            checkpoint_chunks: vec![
-                Chunk {
-                    pos: 4 << 20,
-                    class: Class::Medium,
+            checkpoint: [
+                Named {
+                    is_list: false,
+                    chunks: [4, 8].map(chunk).to_vec(),
                 },
-                Chunk {
-                    pos: 8 << 20,
-                    class: Class::Medium,
+                Named {
+                    is_list: true,
+                    chunks: vec![chunk(12)],
                 },
             ],
         }

@@ -279,14 +279,16 @@ def two_rotten_superblocks_are_refused():
 
 
 @test(seconds=120)
-def a_rotten_checkpoint_is_refused():
+def a_checkpoint_that_rots_once_costs_nothing_and_twice_is_refused():
     with Filled(SMALL, 30_000) as filled:
         assert filled.store.checkpoint_len > 100, "there is no checkpoint"
-        at = filled.store.checkpoint_chunks[0] + 50
-        filled.store.flip(at)
+        first, second = (chunks[0] + 50 for chunks in filled.store.checkpoint_copies)
+        filled.store.flip(first)
+        filled.store.flip(second)
         filled.refuses("checkpoint")
-        filled.store.flip(at)
+        filled.store.flip(second)
         filled.all_there()
+        assert "copy 0 of the checkpoint" in filled.server.log_tail(), filled.server.log_tail()
 
 
 @test(seconds=120)

@@ -7,7 +7,8 @@ BLOCK = 4096
 SUPERBLOCKS = (0, BLOCK)
 RING_START = 16 * BLOCK
 
-_SUPERBLOCK = struct.Struct("<8sIIHQQQQQQIQII")
+_SUPERBLOCK = struct.Struct("<8sIIHQQQQQQIQI")
+_COPY = struct.Struct("<HB")
 _RECORD = struct.Struct("<4sIQQQIII")
 
 
@@ -23,9 +24,14 @@ class StoreFile:
             if newest is None or fields[6] > newest[6]:
                 newest, newest_at = fields, at
         (_, _, _, _, self.uuid, self.journal_bytes, self.generation, self.chunks_end, self.flush, self.ring_pos, _,
-         self.checkpoint_len, _, count) = newest
-        table = self.read(newest_at + _SUPERBLOCK.size, 9 * count)
-        self.checkpoint_chunks = [pos for pos, _ in struct.iter_unpack("<QB", table)]
+         self.checkpoint_len, _) = newest
+        # Of each copy of the checkpoint, where its chunks are (or, of a very large one, those of a list of them).
+        self.checkpoint_copies, at = [], newest_at + _SUPERBLOCK.size
+        for _ in range(2):
+            count, _ = _COPY.unpack(self.read(at, _COPY.size))
+            table = self.read(at + _COPY.size, 9 * count)
+            self.checkpoint_copies.append([pos for pos, _ in struct.iter_unpack("<QB", table)])
+            at += _COPY.size + len(table)
 
     def read(self, pos: int, length: int) -> bytes:
         with open(self.path, "rb") as file:
