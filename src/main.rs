@@ -99,8 +99,20 @@ fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
         .iter()
         .map(pair)
         .collect::<Result<Vec<_>, _>>()?;
-    config::load(text.transpose()?.as_deref(), &overrides)
-        .map_err(|error| Fatal::new(CONFIG, error.to_string()))
+    let config = config::load(text.transpose()?.as_deref(), &overrides)
+        .map_err(|error| Fatal::new(CONFIG, error.to_string()))?;
+    for ignored in &config.ignored {
+        let place = match (&args.config, ignored.line) {
+            (Some(path), Some(line)) => format!("{}:{line}", path.display()),
+            _ => "--override".to_owned(),
+        };
+        tracing::warn!(
+            "{place}: {} changes nothing here. {}",
+            ignored.key,
+            ignored.why
+        );
+    }
+    Ok(config)
 }
 
 fn on_signals() {

@@ -47,6 +47,9 @@ pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 1_000_000;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+/// Resources whose settings are told in one answer: each takes a few bytes of the request and some
+/// kilobytes of the answer.
+pub const CONFIG_RESOURCES_MAX: usize = 10_000;
 /// Bytes that are read from disk for one connection and not sent yet.
 pub const CONN_READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 /// The same for all connections of a shard together; past that each one has [`LOAD_BYTES_MIN`] alone.

@@ -260,6 +260,7 @@ impl Control {
             INIT_PRODUCER_ID => {
                 admin::init_producer_id(&mut ctx, &mut self.producer_ids, header, body)
             }
+            33 => admin::alter_configs(&mut ctx, header, body),
             37 => admin::create_partitions(&mut ctx, header, body),
             44 => admin::incremental_alter_configs(&mut ctx, header, body),
             other => Answer::Malformed(format!("API key {other} has no handler")),

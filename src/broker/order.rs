@@ -47,8 +47,8 @@ pub(super) fn footprint(key: i16) -> Footprint {
     let (changes, looks) = match key {
         // Produce.
         0 => (T::RECORDS, T::TOPICS),
-        // Fetch, ListOffsets, OffsetForLeaderEpoch.
-        1 | 2 | 23 => (T::NONE, T::RECORDS.and(T::TOPICS)),
+        // Fetch, ListOffsets, OffsetForLeaderEpoch, DescribeLogDirs.
+        1 | 2 | 23 | 35 => (T::NONE, T::RECORDS.and(T::TOPICS)),
         // Metadata: it may create topics.
         3 => (T::TOPICS, T::TOPICS),
         // OffsetCommit.
@@ -56,19 +56,20 @@ pub(super) fn footprint(key: i16) -> Footprint {
         // OffsetFetch.
         9 => (T::NONE, T::OFFSETS),
         // FindCoordinator, Heartbeat, ApiVersions, InitProducerId: what they change nobody can look at.
-        10 | 12 | 18 | 22 => (T::NONE, T::NONE),
+        // DescribeAcls, ListPartitionReassignments: they look at nothing.
+        10 | 12 | 18 | 22 | 29 | 46 => (T::NONE, T::NONE),
         // JoinGroup, LeaveGroup, SyncGroup.
         11 | 13 | 14 => (T::MEMBERS, T::NONE),
         // DescribeGroups, ListGroups.
         15 | 16 => (T::NONE, groups),
-        // CreateTopics, CreatePartitions, IncrementalAlterConfigs.
-        19 | 37 | 44 => (T::TOPICS, T::NONE),
+        // CreateTopics, AlterConfigs, CreatePartitions, IncrementalAlterConfigs.
+        19 | 33 | 37 | 44 => (T::TOPICS, T::NONE),
         // DeleteTopics: what was committed for them goes too.
         20 => (T::TOPICS.and(T::RECORDS).and(T::OFFSETS), T::NONE),
         // DeleteRecords: up to a high watermark, which the records before it must have moved.
         21 => (T::RECORDS, T::RECORDS.and(T::TOPICS)),
-        // DescribeConfigs, DescribeCluster, DescribeTopicPartitions.
-        32 | 60 | 75 => (T::NONE, T::TOPICS),
+        // DescribeConfigs, DescribeCluster, ListConfigResources, DescribeTopicPartitions.
+        32 | 60 | 74 | 75 => (T::NONE, T::TOPICS),
         // DeleteGroups.
         42 => (groups, groups),
         // OffsetDelete.

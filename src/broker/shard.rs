@@ -17,6 +17,7 @@ use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
 use crate::base::limits::REQUESTS_BEGUN_MAX;
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
+use crate::controller::Image;
 use crate::group::GroupConfig;
 use crate::store::Piece;
 use crate::wire::{self, Api, RequestHeader};
@@ -44,6 +45,8 @@ const LIST_GROUPS: i16 = 16;
 #[derive(Debug)]
 pub struct Shard {
     id: ShardId,
+    /// The file's settings, over which those are laid that clients set.
+    config: Arc<BrokerConfig>,
     front: Front,
     owner: Owner,
     /// On shard 0 alone.
@@ -82,6 +85,7 @@ impl Shard {
         });
         Self {
             id: setup.id,
+            config: Arc::clone(&config),
             front: Front::new(Arc::clone(&config), setup.owners, setup.shards, setup.seed),
             owner: Owner::new(setup.id, config, setup.slots),
             control,
@@ -211,6 +215,7 @@ impl Shard {
             Msg::Explain { req } => self.front.explain_part(req, fx),
             Msg::Explained { id, report } => self.front.explained(id, *report, fx),
             Msg::Image(image) => {
+                self.apply_settings(&image);
                 self.owner.apply_image(now, &image);
                 let version = image.version;
                 self.front.image = image;
@@ -228,6 +233,22 @@ impl Shard {
                     control.served(now, from, version, &mut self.owner, fx);
                 }
             }
+        }
+    }
+
+    /// Serves by what clients have set for this broker and for all.
+    fn apply_settings(&mut self, image: &Image) {
+        let node = Some(self.config.node());
+        let (all, own) = (image.broker_configs(None), image.broker_configs(node));
+        let known = &self.front.image;
+        if all == known.broker_configs(None) && own == known.broker_configs(node) {
+            return;
+        }
+        let config = Arc::new(self.config.with_dynamic(all, own));
+        self.front.config = Arc::clone(&config);
+        self.owner.config = Arc::clone(&config);
+        if let Some(control) = &mut self.control {
+            control.config = config;
         }
     }
 
@@ -343,8 +364,11 @@ impl Shard {
                 Some(admin::metadata(&ctx, header, body))
             }
             18 => Some(admin::api_versions(&ctx, header, body)),
+            29 => Some(admin::describe_acls(header, body)),
             32 => Some(admin::describe_configs(&ctx, header, body)),
+            46 => Some(admin::list_partition_reassignments(header, body)),
             60 => Some(admin::describe_cluster(&ctx, header, body)),
+            74 => Some(admin::list_config_resources(&ctx, header, body)),
             75 => Some(admin::describe_topic_partitions(&ctx, header, body)),
             _ => None,
         }

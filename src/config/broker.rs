@@ -1,8 +1,9 @@
 //! The settings of a broker: their table and what follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
+use super::load::Ignored;
 use super::setting::{ANY, from, settings};
 use super::value::{CleanupPolicy, CompressionType};
 use crate::base::{BLOCK, NodeId, ShardId};
@@ -24,8 +25,8 @@ settings! {
         /// Addresses that clients are told to connect to, one for each listener of the same name.
         /// Without it, the listeners themselves, with this machine's name where they name no host.
         advertised_listeners: Option<Endpoints> = None, "advertised.listeners", None, ANY;
-        /// The security protocol of each listener name, `NAME:PROTOCOL` separated by commas.
-        /// PLAINTEXT is the only protocol.
+        /// The security protocol of each listener name, `NAME:PROTOCOL` separated by commas. Only
+        /// listeners whose protocol is PLAINTEXT can be used so far.
         listener_security_protocol_map: ProtocolMap = ProtocolMap::default(),
             "listener.security.protocol.map", None, ANY;
         /// The directory of the stores. Exactly one: a store uses a disk by itself. `log.dir` is
@@ -112,7 +113,7 @@ settings! {
             "log.message.timestamp.after.max.ms", Ms, from(0);
         /// What happens to old segments. Only deletion so far.
         log_cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "log.cleanup.policy", None, ANY;
-        /// The codec of stored batches. Batches are stored as they came.
+        /// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
         compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY;
         /// An idempotent producer that sent nothing for this long is forgotten.
         producer_id_expiration_ms: i32 = 86_400_000, "producer.id.expiration.ms", Ms, (1, i32::MAX as i64);
@@ -161,8 +162,10 @@ settings! {
         millrace_store_checkpoint_bytes: i64 = 512 * MIB, "millrace.store.checkpoint.bytes", Bytes, from(MIB);
     }
     extra {
-        /// Keys that were set, rather than left at their default.
-        explicit: BTreeSet<&'static str> = BTreeSet::new();
+        /// What was set, rather than left at its default, as text; settings that change nothing too.
+        explicit: BTreeMap<&'static str, String> = BTreeMap::new();
+        /// Where something was set that changes nothing.
+        ignored: Vec<Ignored> = Vec::new();
         /// Name of this machine, for listeners that name no host. The driver fills it in.
         host_name: String = "localhost".to_owned();
         /// The direct ports of listeners with port 0, by listener and shard. The driver fills it in.
@@ -362,6 +365,18 @@ impl BrokerConfig {
             "node.id",
             "no larger than 214747 with millrace.direct.ports, which makes ids of it",
         );
+        let voter = self.explicit.get("controller.quorum.voters");
+        let voter = voter.and_then(|voter| voter.split_once('@'));
+        require(
+            voter.is_none_or(|(id, _)| id.parse() == Ok(self.node_id)),
+            "controller.quorum.voters",
+            "this node's own id, as in node.id: this broker is its own controller",
+        );
+        require(
+            !self.listeners.0.is_empty(),
+            "listeners",
+            "at least one listener besides those of controller.listener.names",
+        );
         found.extend(self.listener_contradictions());
         found
     }
@@ -370,9 +385,17 @@ impl BrokerConfig {
         let mut found = Vec::new();
         let protocols = &self.listener_security_protocol_map;
         let listeners = &self.listeners.0;
-        let unmapped = listeners.iter().find(|l| !protocols.knows(&l.name));
-        if let Some(Endpoint { name, .. }) = unmapped {
-            let why = format!("names of listener.security.protocol.map only, which lacks {name}");
+        for Endpoint { name, .. } in listeners {
+            let why = match protocols.protocol(name) {
+                Some("PLAINTEXT") => continue,
+                Some(protocol) => format!(
+                    "PLAINTEXT listeners only, because neither TLS nor SASL is supported yet: {name} has {protocol}. \
+                     Remove it, or give it PLAINTEXT in listener.security.protocol.map and let a proxy do the rest"
+                ),
+                None => {
+                    format!("names of listener.security.protocol.map only, which lacks {name}")
+                }
+            };
             found.push(("listeners", why));
         }
         for shown in self.advertised_listeners.iter().flat_map(|all| &all.0) {

@@ -95,26 +95,31 @@ impl Value for Endpoints {
     }
 }
 
-/// The listener names that may be used; their protocol is always PLAINTEXT.
+/// The security protocol of each listener name, both in upper case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProtocolMap(pub Vec<String>);
+pub struct ProtocolMap(pub Vec<(String, String)>);
 
 impl ProtocolMap {
-    /// Whether a listener of this name has a protocol.
+    /// Every protocol that Kafka has. Only PLAINTEXT can be listened to.
+    const PROTOCOLS: [&str; 4] = ["SASL_SSL", "PLAINTEXT", "SSL", "SASL_PLAINTEXT"];
+
+    /// The protocol of listeners of this name.
     #[must_use]
-    pub fn knows(&self, name: &str) -> bool {
-        self.0.iter().any(|known| known == name)
+    pub fn protocol(&self, name: &str) -> Option<&str> {
+        let known = self.0.iter().find(|(known, _)| known == name);
+        known.map(|(_, protocol)| protocol.as_str())
     }
 }
 
 impl Default for ProtocolMap {
     fn default() -> Self {
-        Self(vec!["PLAINTEXT".to_owned()])
+        let own = |protocol: &str| (protocol.to_owned(), protocol.to_owned());
+        Self(Self::PROTOCOLS.map(own).into())
     }
 }
 
 impl Value for ProtocolMap {
-    const KIND: Kind = Kind::List;
+    const KIND: Kind = Kind::String;
 
     fn parse(text: &str) -> Result<Self, String> {
         let mut names = Vec::new();
@@ -124,10 +129,14 @@ impl Value for ProtocolMap {
                 .split_once(':')
                 .filter(|(name, _)| is_listener_name(name))
                 .ok_or_else(|| "NAME:PROTOCOL, separated by commas".to_owned())?;
-            if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
-                return Err("PLAINTEXT for every name, the only protocol so far".to_owned());
+            let protocol = protocol.to_ascii_uppercase();
+            if !Self::PROTOCOLS.contains(&protocol.as_str()) {
+                return Err(format!(
+                    "protocols of these: {}",
+                    Self::PROTOCOLS.join(", ")
+                ));
             }
-            names.push(name.to_ascii_uppercase());
+            names.push((name.to_ascii_uppercase(), protocol));
         }
         Ok(Self(names))
     }
@@ -136,7 +145,7 @@ impl Value for ProtocolMap {
         let all: Vec<_> = self
             .0
             .iter()
-            .map(|name| format!("{name}:PLAINTEXT"))
+            .map(|(name, protocol)| format!("{name}:{protocol}"))
             .collect();
         Some(all.join(","))
     }
@@ -173,10 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn only_plaintext_is_mapped() {
-        let map = ProtocolMap::parse("inside:PLAINTEXT, OUT:plaintext").unwrap();
-        assert!(map.knows("INSIDE") && map.knows("OUT") && !map.knows("PLAINTEXT"));
-        assert!(ProtocolMap::parse("OUT:SSL").is_err());
+    fn names_are_mapped_to_protocols_of_kafka() {
+        let map = ProtocolMap::parse("inside:PLAINTEXT, OUT:ssl").unwrap();
+        assert_eq!(map.protocol("INSIDE"), Some("PLAINTEXT"));
+        assert_eq!(map.protocol("OUT"), Some("SSL"));
+        assert_eq!(map.protocol("PLAINTEXT"), None);
+        assert!(ProtocolMap::parse("OUT:TLS").is_err());
         assert!(ProtocolMap::parse("OUT").is_err());
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::broker::BrokerConfig;
+use super::inert::{self, Inert};
 use super::properties;
 use super::setting::SetError;
 use super::topic::TopicConfig;
@@ -11,6 +12,17 @@ use super::unsupported;
 
 /// Other names of a setting: (taken as well, the setting).
 const ALIASES: &[(&str, &str)] = &[("broker.id", "node.id"), ("log.dir", "log.dirs")];
+
+/// Something that was set and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// The line of the file, from 1; `None` if it was not in the file.
+    pub line: Option<usize>,
+    /// The setting.
+    pub key: &'static str,
+    /// Why it changes nothing.
+    pub why: String,
+}
 
 /// What is wrong with a configuration: every problem found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +48,7 @@ pub enum Problem {
         /// The known setting that looks most like it, if one does.
         nearest: Option<&'static str>,
     },
-    /// A setting of Kafka's that this broker does not act on.
+    /// A name that is known, though not as a setting of Kafka 4.
     Unsupported {
         /// As given.
         key: String,
@@ -71,7 +83,10 @@ impl fmt::Display for Problem {
                 write!(f, "unknown setting {key}: did you mean {near}?")
             }
             Self::Unsupported { key } => {
-                write!(f, "Kafka setting {key} is not supported yet: remove it")
+                write!(
+                    f,
+                    "{key} is not supported, or no setting of Kafka 4: remove it"
+                )
             }
             Self::TopicSetting { key, instead } => {
                 let instead = instead.join(" or ");
@@ -114,17 +129,21 @@ pub fn load(
 ) -> Result<BrokerConfig, ConfigError> {
     let mut config = BrokerConfig::default();
     let mut problems = Vec::new();
-    let mut pairs = properties::parse(file.unwrap_or_default()).unwrap_or_else(|(line, why)| {
+    let lines = properties::parse(file.unwrap_or_default()).unwrap_or_else(|(line, why)| {
         problems.push(Problem::Syntax { line, why });
         Vec::new()
     });
-    pairs.extend_from_slice(overrides);
-    for (key, value) in &pairs {
-        if let Err(problem) = apply(&mut config, key, value) {
+    let lines = lines
+        .iter()
+        .map(|(line, key, value)| (Some(*line), key, value));
+    let overrides = overrides.iter().map(|(key, value)| (None, key, value));
+    for (line, key, value) in lines.chain(overrides) {
+        if let Err(problem) = apply(&mut config, line, key, value) {
             problems.push(problem);
         }
     }
     if problems.is_empty() {
+        leave_out_controller(&mut config);
         problems.extend(contradictions(&config));
     }
     if problems.is_empty() {
@@ -134,22 +153,70 @@ pub fn load(
     }
 }
 
-fn apply(config: &mut BrokerConfig, key: &str, value: &str) -> Result<(), Problem> {
+fn apply(
+    config: &mut BrokerConfig,
+    line: Option<usize>,
+    key: &str,
+    value: &str,
+) -> Result<(), Problem> {
     let alias = ALIASES.iter().find(|(alias, _)| *alias == key);
     let name = alias.map_or(key, |(_, setting)| setting);
     match config.set(name, value) {
         Ok(()) => {
+            let shown = config.show(name).unwrap_or_default();
+            let setting = BrokerConfig::setting(name);
             config
                 .explicit
-                .extend(BrokerConfig::setting(name).map(|setting| setting.key));
+                .extend(setting.map(|setting| (setting.key, shown)));
             Ok(())
         }
-        Err(SetError::Invalid(expected)) => Err(Problem::BadValue {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            expected,
-        }),
-        Err(SetError::Unknown) => Err(unknown(key)),
+        Err(SetError::Invalid(expected)) => Err(bad_value(key, value, expected)),
+        Err(SetError::Unknown) => match inert::find(&inert::BROKER, key) {
+            Some(inert) => ignore(config, line, inert, value)
+                .map_err(|expected| bad_value(key, value, expected)),
+            None => Err(unknown(key)),
+        },
+    }
+}
+
+/// Takes a setting that changes nothing.
+fn ignore(
+    config: &mut BrokerConfig,
+    line: Option<usize>,
+    inert: &'static Inert,
+    value: &str,
+) -> Result<(), String> {
+    let shown = inert.check(value)?;
+    inert.honour(&shown)?;
+    config.explicit.insert(inert.setting.key, shown);
+    config.ignored.push(Ignored {
+        line,
+        key: inert.setting.key,
+        why: inert.setting.doc(),
+    });
+    Ok(())
+}
+
+/// Kafka's broker and controller of one process talk by a listener of their own. Here they need none, so
+/// what a file says of it is left out.
+fn leave_out_controller(config: &mut BrokerConfig) {
+    let Some(names) = config.explicit.get("controller.listener.names") else {
+        return;
+    };
+    let names: Vec<_> = names.split(',').map(str::to_ascii_uppercase).collect();
+    let advertised = config.advertised_listeners.iter_mut().map(|all| &mut all.0);
+    for listeners in advertised.chain([&mut config.listeners.0]) {
+        listeners.retain(|listener| !names.contains(&listener.name));
+    }
+}
+
+fn bad_value(key: &str, value: &str, expected: String) -> Problem {
+    let secret = inert::find(&inert::BROKER, key).is_some_and(Inert::is_sensitive);
+    let value = if secret { "(hidden)" } else { value };
+    Problem::BadValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        expected,
     }
 }
 
@@ -161,7 +228,15 @@ fn unknown(key: &str) -> Problem {
             instead: setting.synonyms,
         };
     }
-    if unsupported::is_broker_setting(key) {
+    if let Some(inert) = inert::find(&inert::TOPIC, key)
+        && !inert.setting.synonyms.is_empty()
+    {
+        return Problem::TopicSetting {
+            key: owned,
+            instead: inert.setting.synonyms,
+        };
+    }
+    if unsupported::is_known(key) {
         return Problem::Unsupported { key: owned };
     }
     Problem::Unknown {
@@ -171,12 +246,17 @@ fn unknown(key: &str) -> Problem {
 }
 
 fn contradictions(config: &BrokerConfig) -> impl Iterator<Item = Problem> {
+    let shown = |key: &str| {
+        config
+            .show(key)
+            .or_else(|| config.explicit.get(key).cloned())
+    };
     config
         .contradictions()
         .into_iter()
-        .map(|(key, expected)| Problem::BadValue {
+        .map(move |(key, expected)| Problem::BadValue {
             key: key.to_owned(),
-            value: config.show(key).unwrap_or_default(),
+            value: shown(key).unwrap_or_default(),
             expected,
         })
 }
@@ -188,7 +268,9 @@ fn nearest(key: &str) -> Option<&'static str> {
     if key.len() > KEY_BYTES_MAX {
         return None;
     }
-    let names = BrokerConfig::SETTINGS.iter().map(|setting| setting.key);
+    let inert = inert::BROKER.iter().map(|inert| &inert.setting);
+    let names = BrokerConfig::SETTINGS.iter().chain(inert);
+    let names = names.map(|setting| setting.key);
     names
         .map(|name| (distance(key, name), name))
         .min()
@@ -235,8 +317,10 @@ mod tests {
         .unwrap();
         assert_eq!((config.node_id, config.num_partitions), (3, 7));
         assert_eq!(config.log_dirs, "/data");
-        let explicit: Vec<_> = config.explicit.iter().copied().collect();
+        let explicit: Vec<_> = config.explicit.keys().copied().collect();
         assert_eq!(explicit, ["log.dirs", "node.id", "num.partitions"]);
+        assert_eq!(config.explicit["num.partitions"], "7");
+        assert_eq!(config.ignored, []);
     }
 
     #[test]
@@ -249,19 +333,77 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_would_do_nothing_are_refused() {
-        assert_eq!(
-            problem("num.network.threads=3"),
-            "Kafka setting num.network.threads is not supported yet: remove it"
-        );
-        assert_eq!(
-            problem("listener.name.inside.ssl.keystore.location=x"),
-            "Kafka setting listener.name.inside.ssl.keystore.location is not supported yet: remove it"
-        );
+    fn names_of_other_releases_and_of_topics_are_refused_as_what_they_are() {
+        for key in [
+            "zookeeper.connect",
+            "listener.name.inside.max.connections",
+            "log.message.format.version",
+        ] {
+            let text = problem(&format!("{key}=3"));
+            assert!(
+                text.starts_with(key) && text.contains("remove it"),
+                "{text}"
+            );
+        }
         assert_eq!(
             problem("segment.ms=3"),
             "segment.ms is a setting of topics: the broker's default is log.roll.ms or log.roll.hours"
         );
+        assert_eq!(
+            problem("flush.messages=3"),
+            "flush.messages is a setting of topics: the broker's default is log.flush.interval.messages"
+        );
+    }
+
+    /// The lines of a fresh Kafka 4 that are not comments, and those that people add for one node.
+    const STOCK: &str = "process.roles=broker,controller\nnode.id=1\n\
+        controller.quorum.bootstrap.servers=localhost:9093\n\
+        listeners=PLAINTEXT://:9092,CONTROLLER://:9093\ninter.broker.listener.name=PLAINTEXT\n\
+        advertised.listeners=PLAINTEXT://localhost:9092,CONTROLLER://localhost:9093\n\
+        controller.listener.names=CONTROLLER\n\
+        listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL\n\
+        num.network.threads=3\nnum.io.threads=8\nsocket.send.buffer.bytes=102400\n\
+        socket.receive.buffer.bytes=102400\nsocket.request.max.bytes=104857600\n\
+        log.dirs=/tmp/kraft-combined-logs\nnum.partitions=1\nnum.recovery.threads.per.data.dir=1\n\
+        offsets.topic.replication.factor=1\nshare.coordinator.state.topic.replication.factor=1\n\
+        transaction.state.log.min.isr=1\n#log.flush.interval.messages=10000\nlog.retention.hours=168\n";
+
+    #[test]
+    fn a_stock_file_of_kafka_is_one_node_with_a_warning_for_each_line_that_changes_nothing() {
+        let config = load(Some(STOCK), &[]).unwrap();
+        let names: Vec<_> = config.listeners.0.iter().map(|l| l.name.as_str()).collect();
+        assert_eq!(names, ["PLAINTEXT"]);
+        assert_eq!(config.advertised(0), ("localhost".to_owned(), 9092));
+        let lines: Vec<_> = config.ignored.iter().map(|i| (i.line, i.key)).collect();
+        assert_eq!(lines[0], (Some(1), "process.roles"));
+        assert!(
+            lines.contains(&(Some(9), "num.network.threads")),
+            "{lines:?}"
+        );
+        assert_eq!(lines.len(), 12, "{lines:?}");
+        assert_eq!(config.explicit["num.io.threads"], "8");
+    }
+
+    #[test]
+    fn what_would_make_it_another_broker_is_refused_with_what_to_do() {
+        let stock = |line: &str| problem(&format!("{STOCK}{line}\n"));
+        for (line, why) in [
+            ("process.roles=controller", "broker, or broker,controller"),
+            ("controller.quorum.voters=1@a:1,2@b:1,3@c:1", "single node"),
+            ("controller.quorum.voters=2@a:1", "node.id"),
+            ("listeners=CONTROLLER://:9093", "at least one listener"),
+            ("listeners=SSL://:9094", "neither TLS nor SASL"),
+            ("authorizer.class.name=x.Y", "no authorizer"),
+            (
+                "max.connections.per.ip.overrides=10.0.0.1:5",
+                "Not supported",
+            ),
+            ("num.io.threads=0", "at least 1"),
+            ("num.io.thread=9", "did you mean num.io.threads?"),
+        ] {
+            let text = stock(line);
+            assert!(text.contains(why), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! that declaration come the typed field, parsing, validation, the answers of
 //! DescribeConfigs and the settings page.
 //!
-//! There is no setting that does nothing: a Kafka setting that this broker does
-//! not act on is refused by name, see `unsupported.rs`.
+//! Kafka's settings that this broker does not act on are in tables of their own (`inert.rs`): one whose
+//! value changes nothing here is taken, with a warning where it comes from a file; one that would have to
+//! do something is refused.
 
 mod broker;
+mod dynamic;
+pub mod inert;
 mod listeners;
 mod load;
 mod page;
@@ -18,8 +21,9 @@ mod unsupported;
 mod value;
 
 pub use broker::BrokerConfig;
+pub use dynamic::{DynamicError, check_dynamic, update_of};
 pub use listeners::{Endpoint, Endpoints, ProtocolMap};
-pub use load::{ConfigError, Problem, load};
+pub use load::{ConfigError, Ignored, Problem, load};
 pub use page::settings_page;
 pub use setting::{Kind, SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, is_internal};

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::broker::BrokerConfig;
+use super::inert::{self, Inert};
 use super::setting::Setting;
 use super::topic::TopicConfig;
 
@@ -13,7 +14,7 @@ pub fn settings_page() -> String {
     let mut page = String::from(
         "# Settings\n\n\
          Millrace reads Kafka's `server.properties`: Kafka's names, units, defaults and meanings; what \
-         Kafka does not have begins with `millrace.`. A Kafka setting that is not listed here is refused.\n\n\
+         Kafka does not have begins with `millrace.`. What is not listed here is refused.\n\n\
          ## Broker\n\n",
     );
     let broker = BrokerConfig::default();
@@ -24,7 +25,33 @@ pub fn settings_page() -> String {
     );
     let topic = TopicConfig::default();
     table(&mut page, TopicConfig::SETTINGS, |key| topic.show(key));
+    page.push_str(
+        "\n## Settings of Kafka whose value changes nothing here\n\n\
+         They are described to clients and taken, with a warning where they stand in the file. A value that would have \
+         to do something is refused: for some settings there is only one.\n\n\
+         ### Broker\n\n",
+    );
+    inert_table(&mut page, &inert::BROKER);
+    page.push_str("\n### Topic\n\n");
+    inert_table(&mut page, &inert::TOPIC);
     page
+}
+
+fn inert_table(page: &mut String, table: &[Inert]) {
+    page.push_str("| Setting | Default | What it is in Kafka |\n|---|---|---|\n");
+    for inert in table {
+        let default = match inert.default {
+            None => "not set".to_owned(),
+            Some("") => "empty".to_owned(),
+            Some(text) => format!("`{text}`"),
+        };
+        let only = inert
+            .only()
+            .map_or_else(String::new, |only| format!(" Only: {only}."));
+        let (key, doc) = (inert.setting.key, inert.setting.doc());
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{key}` | {default} | {doc}{only} |");
+    }
 }
 
 fn table(page: &mut String, settings: &[Setting], show: impl Fn(&str) -> Option<String>) {
@@ -61,7 +88,10 @@ mod tests {
     #[test]
     fn every_setting_is_on_the_page_with_its_meaning() {
         let page = settings_page();
-        for setting in BrokerConfig::SETTINGS.iter().chain(TopicConfig::SETTINGS) {
+        let inert = inert::BROKER.iter().chain(inert::TOPIC.iter());
+        let inert = inert.map(|inert| &inert.setting);
+        let acted_on = BrokerConfig::SETTINGS.iter().chain(TopicConfig::SETTINGS);
+        for setting in acted_on.chain(inert) {
             assert!(
                 page.contains(&format!("| `{}` |", setting.key)),
                 "{}",

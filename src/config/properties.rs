@@ -1,11 +1,14 @@
 //! A reader of Java's properties format, as far as `server.properties` uses it:
 //! comments, `key=value`, `key:value` or `key value`, continued lines, escapes.
 
-/// Reads a text into pairs, in order; the same key may come twice.
+/// Line number, from 1, key, value.
+pub(super) type Line = (usize, String, String);
+
+/// Reads a text into its lines, in order; the same key may come twice.
 ///
 /// # Errors
 /// Line number, from 1, and what is wrong with it.
-pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, (usize, String)> {
+pub(super) fn parse(text: &str) -> Result<Vec<Line>, (usize, String)> {
     let mut pairs = Vec::new();
     let mut lines = text.lines().enumerate();
     while let Some((index, first)) = lines.next() {
@@ -21,7 +24,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, (usize, String)
                 None => break,
             }
         }
-        pairs.push(pair(&line).map_err(|why| (index + 1, why))?);
+        let (key, value) = pair(&line).map_err(|why| (index + 1, why))?;
+        pairs.push((index + 1, key, value));
     }
     Ok(pairs)
 }
@@ -87,7 +91,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Vec<(String, String)> {
-        parse(text).unwrap()
+        let lines = parse(text).unwrap();
+        lines
+            .into_iter()
+            .map(|(_, key, value)| (key, value))
+            .collect()
     }
 
     fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -117,6 +125,13 @@ mod tests {
             ("k ey", "v"),
         ];
         assert_eq!(read(text), owned(&want));
+    }
+
+    #[test]
+    fn lines_are_numbered_as_an_editor_does() {
+        let lines = parse("# c\na=1\\\n2\n\nb=3\n").unwrap();
+        let numbers: Vec<_> = lines.iter().map(|(number, ..)| *number).collect();
+        assert_eq!(numbers, [2, 5]);
     }
 
     #[test]

@@ -15,11 +15,30 @@ pub enum Kind {
     Short = 4,
     /// A number of 64 bits.
     Long = 5,
+    /// A number with a fraction.
+    Double = 6,
     /// Texts, separated by commas.
     List = 7,
+    /// The name of a Java class.
+    Class = 8,
+    /// A secret.
+    Password = 9,
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Boolean,
+        Self::String,
+        Self::Int,
+        Self::Short,
+        Self::Long,
+        Self::Double,
+        Self::List,
+        Self::Class,
+        Self::Password,
+    ];
+
     /// Kafka's name of the type, as in its documentation.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -29,7 +48,10 @@ impl Kind {
             Self::Int => "int",
             Self::Short => "short",
             Self::Long => "long",
+            Self::Double => "double",
             Self::List => "list",
+            Self::Class => "class",
+            Self::Password => "password",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::broker::BrokerConfig;
+use super::inert::{self, Inert};
 use super::setting::{ANY, SetError, from, settings};
 use super::value::{CleanupPolicy, CompressionType};
 use crate::record::TimestampType;
@@ -31,7 +32,7 @@ settings! {
         /// What happens to old segments. Only deletion so far.
         cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "cleanup.policy", None, ANY,
             from ["log.cleanup.policy"];
-        /// The codec of stored batches. Batches are stored as they came.
+        /// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
         compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY,
             from ["compression.type"];
         /// Largest batch that is accepted.
@@ -116,16 +117,19 @@ impl TopicConfig {
             Err(SetError::Invalid(expected)) => Err(format!(
                 "Invalid value {text} for configuration {key}: expected {expected}"
             )),
-            Err(SetError::Unknown) => Err(unknown(key)),
+            Err(SetError::Unknown) => match inert::find(&inert::TOPIC, key) {
+                Some(inert) => Self::check_inert(inert, text),
+                None => Err(format!("Unknown topic config name: {key}")),
+            },
         }
     }
-}
 
-fn unknown(key: &str) -> String {
-    if super::unsupported::TOPIC.contains(&key) {
-        format!("Kafka's topic setting {key} is not supported yet")
-    } else {
-        format!("Unknown topic config name: {key}")
+    fn check_inert(inert: &Inert, text: &str) -> Result<(), String> {
+        let checked = inert.check(text).and_then(|text| inert.honour(&text));
+        checked.map_err(|expected| {
+            let key = inert.setting.key;
+            format!("Invalid value {text} for configuration {key}: expected {expected}")
+        })
     }
 }
 
@@ -170,12 +174,7 @@ mod tests {
                 .unwrap_err()
                 .contains("compaction")
         );
-        assert!(TopicConfig::check("t", "compression.type", "gzip").is_err());
-        assert!(
-            TopicConfig::check("t", "flush.ms", "1")
-                .unwrap_err()
-                .contains("not supported yet")
-        );
+        assert!(TopicConfig::check("t", "compression.type", "none").is_err());
         assert_eq!(
             TopicConfig::check("__consumer_offsets", "cleanup.policy", "compact"),
             Ok(())
@@ -186,6 +185,28 @@ mod tests {
                 .unwrap_err()
                 .contains("Unknown")
         );
+    }
+
+    #[test]
+    fn what_changes_nothing_is_taken_if_kafka_would_take_it() {
+        for (key, value) in [
+            ("compression.type", "gzip"),
+            ("flush.messages", "1000"),
+            ("unclean.leader.election.enable", "true"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("local.retention.ms", "-2"),
+            ("remote.storage.enable", "false"),
+        ] {
+            assert_eq!(TopicConfig::check("t", key, value), Ok(()), "{key}");
+        }
+        for (key, value, why) in [
+            ("flush.messages", "0", "at least 1"),
+            ("remote.storage.enable", "true", "tiered storage"),
+            ("message.format.version", "3.0", "Unknown topic config name"),
+        ] {
+            let refused = TopicConfig::check("t", key, value).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 
     #[test]

@@ -121,14 +121,31 @@ choice!(TimestampType, String {
     LogAppendTime = "LogAppendTime",
 });
 
-/// The codec of stored batches.
+/// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompressionType {
-    /// What the producer chose: batches are stored as they came.
+    /// No compression.
+    Uncompressed,
+    /// Zstandard.
+    Zstd,
+    /// LZ4.
+    Lz4,
+    /// Snappy.
+    Snappy,
+    /// Gzip.
+    Gzip,
+    /// What the producer chose.
     Producer,
 }
 
-choice!(CompressionType, String { Producer = "producer", });
+choice!(CompressionType, String {
+    Uncompressed = "uncompressed",
+    Zstd = "zstd",
+    Lz4 = "lz4",
+    Snappy = "snappy",
+    Gzip = "gzip",
+    Producer = "producer",
+});
 
 /// What happens to old segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

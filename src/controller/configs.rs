@@ -1,11 +1,14 @@
-//! Decides on changes of a topic's settings.
+//! Decides on changes of the settings of topics and brokers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, Refused};
 use super::record::{ConfigResource, MetadataRecord};
-use crate::base::ErrorCode;
-use crate::config::{BrokerConfig, Kind, TopicConfig};
+use crate::base::{ErrorCode, NodeId};
+use crate::config::inert::{self, Update};
+use crate::config::{
+    BrokerConfig, DynamicError, Kind, Setting, TopicConfig, check_dynamic, is_internal, update_of,
+};
 
 /// One change of one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,65 +40,191 @@ pub fn alter_topic_configs(
             message,
         ));
     };
-    let mut keys = BTreeSet::new();
-    if changes.iter().any(|(key, _)| !keys.insert(key)) {
-        let message = "Error due to duplicate config keys";
-        return Err(Refused::because(ErrorCode::InvalidRequest, message));
-    }
+    each_once(changes)?;
     let effective = TopicConfig::effective(broker, &topic.configs);
-    let mut records = Vec::new();
+    let mut new = Vec::new();
     for (key, op) in changes {
-        let value = new_value(name, key, op, &effective)
-            .map_err(|message| Refused::because(ErrorCode::InvalidConfig, message))?;
-        if topic.configs.get(key) != value.as_ref() {
-            records.push(MetadataRecord::Config {
-                resource: ConfigResource::Topic(name.to_owned()),
-                key: key.clone(),
-                value,
-            });
+        let setting = TopicConfig::setting(key).or_else(|| in_table(&inert::TOPIC, key));
+        let now = || match TopicConfig::setting(key) {
+            Some(_) => effective.show(key),
+            None => topic.configs.get(key).cloned(),
+        };
+        let checked = new_value(setting, key, op, now).and_then(|value| {
+            match &value {
+                Some(text) => TopicConfig::check(name, key, text)?,
+                None if is_fixed(name, key) => {
+                    return Err(format!(
+                        "{name} must be compacted: {key} cannot be taken away"
+                    ));
+                }
+                None => {}
+            }
+            Ok(value)
+        });
+        let value = checked.map_err(|m| Refused::because(ErrorCode::InvalidConfig, m))?;
+        new.push((key, value));
+    }
+    let changed = changed(&ConfigResource::Topic(name.to_owned()), &topic.configs, new);
+    push_all(draft, changed);
+    Ok(())
+}
+
+/// Changes what clients have set for one broker, or for all (`None`), all of it or nothing.
+///
+/// # Errors
+/// As Kafka's IncrementalAlterConfigs; the draft is unchanged. What is no setting of the broker is
+/// refused here, while Kafka keeps it for its plugins.
+pub fn alter_broker_configs(
+    draft: &mut Draft,
+    broker: &BrokerConfig,
+    node: Option<NodeId>,
+    changes: &[(String, ConfigOp)],
+) -> Result<(), Refused> {
+    let invalid = |message| Refused::because(ErrorCode::InvalidRequest, message);
+    each_once(changes)?;
+    let none = BTreeMap::new();
+    let set = draft.image().broker_configs(node).unwrap_or(&none);
+    let (mut new, mut read_only, mut single) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, op) in changes {
+        let setting = BrokerConfig::setting(key).or_else(|| in_table(&inert::BROKER, key));
+        let now = || set.get(key).cloned().or_else(|| broker.value(key));
+        let value = new_value(setting, key, op, now)
+            .map_err(|m| Refused::because(ErrorCode::InvalidConfig, m))?;
+        let checked = match &value {
+            Some(text) => check_dynamic(key, Some(text), node.is_none()),
+            // What is not known any more can still be taken away.
+            None if update_of(key) != Some(Update::ReadOnly) => Ok(()),
+            None => Err(DynamicError::ReadOnly),
+        };
+        match checked {
+            Ok(()) => new.push((key, value)),
+            Err(DynamicError::ReadOnly) => read_only.push(key.as_str()),
+            Err(DynamicError::SingleBroker) => single.push(key.as_str()),
+            Err(DynamicError::Unknown) => {
+                return Err(invalid(format!("Unknown broker config name: {key}")));
+            }
+            Err(DynamicError::Invalid(expected)) => {
+                let text = value.unwrap_or_default();
+                return Err(invalid(format!(
+                    "Invalid value {text} for configuration {key}: expected {expected}"
+                )));
+            }
         }
     }
+    if !read_only.is_empty() {
+        let keys = read_only.join(", ");
+        return Err(invalid(format!(
+            "Cannot update these configs dynamically: [{keys}]. Change the broker's configuration file and restart it."
+        )));
+    }
+    if !single.is_empty() {
+        let keys = single.join(", ");
+        return Err(invalid(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: [{keys}]"
+        )));
+    }
+    let changed = changed(&ConfigResource::Broker(node), set, new);
+    push_all(draft, changed);
+    Ok(())
+}
+
+/// The changes that leave a resource with these settings and no others of its own.
+#[must_use]
+pub fn replacing(
+    draft: &Draft,
+    resource: &ConfigResource,
+    wanted: Vec<(String, String)>,
+) -> Vec<(String, ConfigOp)> {
+    let (set, topic) = match resource {
+        ConfigResource::Topic(name) => {
+            let topic = draft.image().topic(name);
+            (topic.map(|topic| &topic.configs), name.as_str())
+        }
+        ConfigResource::Broker(node) => (draft.image().broker_configs(*node), ""),
+    };
+    let gone = set
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !wanted.iter().any(|(known, _)| known == *key) && !is_fixed(topic, key));
+    let gone: Vec<_> = gone
+        .map(|(key, _)| (key.clone(), ConfigOp::Delete))
+        .collect();
+    let set = wanted
+        .into_iter()
+        .map(|(key, text)| (key, ConfigOp::Set(text)));
+    gone.into_iter().chain(set).collect()
+}
+
+/// Whether a setting of a topic stays, whatever clients say: the broker's own topics are compacted.
+fn is_fixed(topic: &str, key: &str) -> bool {
+    key == "cleanup.policy" && is_internal(topic)
+}
+
+fn in_table(table: &'static [inert::Inert], key: &str) -> Option<&'static Setting> {
+    inert::find(table, key).map(|inert| &inert.setting)
+}
+
+fn each_once(changes: &[(String, ConfigOp)]) -> Result<(), Refused> {
+    let mut keys = BTreeSet::new();
+    if changes.iter().all(|(key, _)| keys.insert(key)) {
+        return Ok(());
+    }
+    let message = "Error due to duplicate config keys";
+    Err(Refused::because(ErrorCode::InvalidRequest, message))
+}
+
+/// Records for what is not so already.
+fn changed(
+    resource: &ConfigResource,
+    set: &BTreeMap<String, String>,
+    new: Vec<(&String, Option<String>)>,
+) -> Vec<MetadataRecord> {
+    let new = new
+        .into_iter()
+        .filter(|(key, value)| set.get(*key) != value.as_ref());
+    new.map(|(key, value)| MetadataRecord::Config {
+        resource: resource.clone(),
+        key: key.clone(),
+        value,
+    })
+    .collect()
+}
+
+fn push_all(draft: &mut Draft, records: Vec<MetadataRecord>) {
     for record in records {
         draft.push(record);
     }
-    Ok(())
 }
 
 /// The text that a setting is to have; `None` for the default.
 fn new_value(
-    topic: &str,
+    setting: Option<&Setting>,
     key: &str,
     op: &ConfigOp,
-    effective: &TopicConfig,
+    now: impl Fn() -> Option<String>,
 ) -> Result<Option<String>, String> {
-    let value = match op {
+    let list = |op: &str| match setting {
+        Some(setting) if setting.kind != Kind::List => Err(format!(
+            "Can't {op} to key {key} because its type is not LIST."
+        )),
+        _ => Ok(elements(&now().unwrap_or_default()).collect::<Vec<_>>()),
+    };
+    Ok(Some(match op {
         // What is not known any more can still be taken away.
         ConfigOp::Delete => return Ok(None),
         ConfigOp::Set(text) => text.clone(),
         ConfigOp::Append(text) => {
-            let mut list = list(key, "APPEND", effective)?;
+            let mut list = list("APPEND")?;
             list.extend(elements(text));
             join_once(&list)
         }
         ConfigOp::Subtract(text) => {
-            let mut list = list(key, "SUBTRACT", effective)?;
+            let mut list = list("SUBTRACT")?;
             let gone: Vec<_> = elements(text).collect();
             list.retain(|element| !gone.contains(element));
             join_once(&list)
         }
-    };
-    TopicConfig::check(topic, key, &value)?;
-    Ok(Some(value))
-}
-
-/// The elements that a list has now.
-fn list(key: &str, op: &str, effective: &TopicConfig) -> Result<Vec<String>, String> {
-    match TopicConfig::setting(key) {
-        Some(setting) if setting.kind != Kind::List => Err(format!(
-            "Can't {op} to key {key} because its type is not LIST."
-        )),
-        _ => Ok(elements(&effective.show(key).unwrap_or_default()).collect()),
-    }
+    }))
 }
 
 fn elements(text: &str) -> impl Iterator<Item = String> {
@@ -196,8 +325,123 @@ mod tests {
         assert_eq!(both.unwrap_err().code, ErrorCode::InvalidConfig);
         let none = ConfigOp::Subtract("delete".to_owned());
         assert!(alter(&mut draft, &[("cleanup.policy", none)]).is_err());
+        let throttled = "leader.replication.throttled.replicas";
+        alter(&mut draft, &[(throttled, set("0:1"))]).unwrap();
+        alter(&mut draft, &[(throttled, append("1:1,0:1"))]).unwrap();
+        assert_eq!(
+            draft.image().topic("a").unwrap().configs[throttled],
+            "0:1,1:1"
+        );
         let number = alter(&mut draft, &[("retention.ms", append("1"))]).unwrap_err();
         assert!(number.message.contains("not LIST"));
+    }
+
+    fn alter_broker(
+        draft: &mut Draft,
+        node: Option<i32>,
+        key: &str,
+        op: ConfigOp,
+    ) -> Result<(), (i16, String)> {
+        let changes = [(key.to_owned(), op)];
+        let config = BrokerConfig::default();
+        alter_broker_configs(draft, &config, node.map(NodeId), &changes)
+            .map_err(|refused| (refused.code.code(), refused.message))
+    }
+
+    #[test]
+    fn settings_of_brokers_are_set_and_deleted() {
+        let mut draft = draft();
+        alter_broker(&mut draft, None, "log.retention.ms", set("5")).unwrap();
+        alter_broker(&mut draft, Some(1), "log.retention.ms", set("6")).unwrap();
+        alter_broker(&mut draft, Some(1), "num.io.threads", set("16")).unwrap();
+        let own = |draft: &Draft| draft.image().broker_configs(Some(NodeId(1))).cloned();
+        assert_eq!(own(&draft).unwrap().len(), 2);
+        assert_eq!(
+            draft.image().broker_configs(None).unwrap()["log.retention.ms"],
+            "5"
+        );
+        for key in ["log.retention.ms", "num.io.threads", "of.another.release"] {
+            alter_broker(&mut draft, Some(1), key, ConfigOp::Delete).unwrap();
+        }
+        assert_eq!(own(&draft), None);
+    }
+
+    #[test]
+    fn what_cannot_be_changed_on_a_running_broker() {
+        let mut draft = draft();
+        for (node, key, op, code, why) in [
+            (
+                None,
+                "num.partitions",
+                set("5"),
+                42,
+                "dynamically: [num.partitions]",
+            ),
+            (
+                Some(1),
+                "num.partitions",
+                ConfigOp::Delete,
+                42,
+                "dynamically",
+            ),
+            (None, "listener.name", set("5"), 42, "Unknown"),
+            (None, "log.retention.ms", set("x"), 42, "Invalid value x"),
+            (
+                None,
+                "log.cleanup.policy",
+                set("compact"),
+                42,
+                "not supported yet",
+            ),
+            (
+                None,
+                "principal.builder.class",
+                set("x"),
+                42,
+                "cluster level",
+            ),
+            (
+                None,
+                "log.retention.ms",
+                ConfigOp::Append("1".to_owned()),
+                40,
+                "not LIST",
+            ),
+        ] {
+            let (found, message) = alter_broker(&mut draft, node, key, op).unwrap_err();
+            assert!(
+                found == code && message.contains(why),
+                "{key}: {found} {message}"
+            );
+        }
+        assert_eq!(draft.image().broker_configs(None), None);
+    }
+
+    #[test]
+    fn what_is_replaced_is_what_was_not_named() {
+        let mut draft = draft();
+        alter(
+            &mut draft,
+            &[("retention.ms", set("5")), ("segment.ms", set("9"))],
+        )
+        .unwrap();
+        let wanted = vec![("retention.ms".to_owned(), "7".to_owned())];
+        let changes = replacing(&draft, &ConfigResource::Topic("a".to_owned()), wanted);
+        let want = [("segment.ms", ConfigOp::Delete), ("retention.ms", set("7"))];
+        assert_eq!(changes, want.map(|(key, op)| (key.to_owned(), op)));
+    }
+
+    #[test]
+    fn the_brokers_own_topics_stay_compacted() {
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let mut draft = Draft::new(&image);
+        let mut terms = Terms::new(&image, &config, &mut rng, 1);
+        create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
+        let name = "__consumer_offsets".to_owned();
+        let delete = [("cleanup.policy".to_owned(), ConfigOp::Delete)];
+        assert!(alter_topic_configs(&mut draft, &config, &name, &delete).is_err());
+        let changes = replacing(&draft, &ConfigResource::Topic(name), Vec::new());
+        assert_eq!(changes, [("segment.bytes".to_owned(), ConfigOp::Delete)]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub fn create_topics(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",
             ))
-        } else if is_internal(&topic.name) {
+        } else if is_internal(&topic.name) && draft.image().topic(&topic.name).is_none() {
             Err(Refused::because(
                 ErrorCode::InvalidRequest,
                 format!("Creation of internal topic {} is prohibited.", topic.name),
@@ -305,6 +305,21 @@ mod tests {
             ErrorCode::InvalidRequest
         );
         assert!(image.topic("a").is_none() && image.topic("b").is_some());
+    }
+
+    #[test]
+    fn an_internal_topic_that_is_there_exists() {
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let mut draft = Draft::new(&image);
+        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
+        for (name, code) in [
+            ("__consumer_offsets", ErrorCode::TopicAlreadyExists),
+            ("__cluster_metadata", ErrorCode::InvalidRequest),
+        ] {
+            let results = create_topics(&mut draft, &mut terms, &[topic(name)]);
+            assert_eq!(results[0].1.as_ref().unwrap_err().code, code, "{name}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod record_codec;
 mod topic_name;
 
 pub use bootstrap::bootstrap;
-pub use configs::{ConfigOp, alter_topic_configs};
+pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, replacing};
 pub use create::{Created, NewTopic, create_missing, create_topics};
 pub use draft::{Draft, Refused, Terms};
 pub use image::{Image, METADATA_LOG, Partition, ReplayError, Topic};

@@ -92,12 +92,16 @@ pub const APIS: &[Api] = &[
     Api::new(21, "DeleteRecords", 0, 2, 2),
     Api::new(22, "InitProducerId", 0, 5, 2),
     Api::new(23, "OffsetForLeaderEpoch", 2, 4, 4),
+    Api::new(29, "DescribeAcls", 1, 3, 2),
     Api::new(32, "DescribeConfigs", 1, 4, 4),
+    Api::new(33, "AlterConfigs", 0, 2, 2),
     Api::new(37, "CreatePartitions", 0, 3, 2),
     Api::new(42, "DeleteGroups", 0, 3, 2),
     Api::new(44, "IncrementalAlterConfigs", 0, 1, 1),
+    Api::new(46, "ListPartitionReassignments", 0, 0, 0),
     Api::new(47, "OffsetDelete", 0, 0, i16::MAX),
     Api::new(60, "DescribeCluster", 0, 2, 0),
+    Api::new(74, "ListConfigResources", 0, 1, 0),
     Api::new(75, "DescribeTopicPartitions", 0, 0, 0),
 ];
 

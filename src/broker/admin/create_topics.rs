@@ -2,8 +2,9 @@
 //!
 //! - Partitions and replication factor -1 mean the defaults of the broker, in every version.
 //! - A name that comes twice is answered once, with INVALID_REQUEST.
-//! - Internal topics cannot be created by clients (Kafka refuses `__cluster_metadata` only); the
-//!   broker creates the ones it uses itself.
+//! - Internal topics cannot be created by clients, which is INVALID_REQUEST (Kafka refuses
+//!   `__cluster_metadata` only); the broker creates the ones it uses itself, and of those that it has
+//!   TOPIC_ALREADY_EXISTS is told.
 //! - Version 5 tells counts and settings of the new topic, version 7 its id. With `validate_only`
 //!   the id is one that the topic would have had.
 //! - The reply waits for the topic as long as it takes: `timeout_ms` is not looked at, because the
@@ -16,8 +17,8 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
+use super::config_entries::Source;
 use super::{Answer, Brokers, Ctx, change, config_entries, full, outcome, to_wire};
-use crate::config::BrokerConfig;
 use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
 use crate::wire::RequestHeader;
 
@@ -44,10 +45,11 @@ fn respond(
     let mut draft = Draft::new(ctx.image);
     let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
     let results = controller::create_topics(&mut draft, &mut terms, &topics);
+    let source = Source::new(ctx.config, ctx.image);
     let mut response = CreateTopicsResponse::default();
     response.topics = results
         .into_iter()
-        .map(|(name, result)| shown(ctx.config, name, result))
+        .map(|(name, result)| shown(source, name, result))
         .collect();
     let records = if request.validate_only {
         Vec::new()
@@ -84,7 +86,7 @@ fn new_topic(brokers: &Brokers, topic: CreatableTopic) -> NewTopic {
 }
 
 fn shown(
-    config: &BrokerConfig,
+    source: Source<'_>,
     name: String,
     result: Result<Created, Refused>,
 ) -> CreatableTopicResult {
@@ -95,7 +97,7 @@ fn shown(
         shown.topic_id = to_wire(created.id);
         shown.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
         shown.replication_factor = i16::try_from(created.replication_factor).unwrap_or(i16::MAX);
-        let entries = config_entries::of_topic(config, &created.configs);
+        let entries = config_entries::of_topic(source, &created.configs);
         shown.configs = Some(entries.map(setting).collect());
     }
     shown

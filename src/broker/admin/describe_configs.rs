@@ -1,9 +1,14 @@
 //! DescribeConfigs (32), versions 1-4.
 //!
-//! - Topics: every setting, its own or the broker's. Broker: every setting, all read-only; by this
-//!   node's id, while the empty name (settings of all brokers) has none.
-//! - Types from version 3 on, synonyms and documentation when asked for.
-//! - Resources of other kinds are INVALID_REQUEST.
+//! - Topics and brokers: every setting that Kafka has, and ours. Broker: by this node's id; the empty name
+//!   is what clients have set for all brokers.
+//! - Types from version 3 on, synonyms and documentation when asked for. Secrets are never told.
+//! - Groups and subscriptions to metrics of clients: Kafka's settings at their defaults, whatever the
+//!   name. Loggers of a broker: none, because their levels cannot be changed here.
+//! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once, and no
+//!   more than a bound of them at all: a few bytes of a request become many of the answer.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
@@ -12,15 +17,20 @@ use kafka_wire::describe_configs_response::{
 };
 use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 
-use super::config_entries::{self, Entry};
+use super::config_entries::{self, DEFAULT, Entry, Source};
 use super::{Answer, Ctx, answer, outcome};
 use crate::base::ErrorCode;
+use crate::base::limits::CONFIG_RESOURCES_MAX;
+use crate::config::inert;
 use crate::controller::{Refused, check_topic_name};
 use crate::wire::RequestHeader;
 
 /// The kinds of resources that have settings, numbered as on the wire.
 pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
+pub(super) const BROKER_LOGGER: i8 = 8;
+pub(super) const CLIENT_METRICS: i8 = 16;
+pub(super) const GROUP: i8 = 32;
 
 /// Answers a DescribeConfigs request. Reads only.
 #[must_use]
@@ -30,7 +40,14 @@ pub fn describe_configs(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> A
 
 fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
     let mut response = DescribeConfigsResponse::default();
-    for resource in &request.resources {
+    let mut once = BTreeSet::new();
+    let mut resources = request.resources.iter();
+    while let Some(resource) = resources.next()
+        && once.len() < CONFIG_RESOURCES_MAX
+    {
+        if !once.insert((resource.resource_type, resource.resource_name.as_str())) {
+            continue;
+        }
         let mut result = DescribeConfigsResult::default();
         result.resource_type = resource.resource_type;
         result.resource_name = resource.resource_name.clone();
@@ -48,6 +65,18 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsRe
 
 fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
     let name = resource.resource_name.as_str();
+    let source = Source::new(ctx.config, ctx.image);
+    let named = |what: &str| {
+        let why = format!("{what} must not be empty");
+        let refused = Refused::because(ErrorCode::InvalidRequest, why);
+        if name.is_empty() {
+            Err(refused)
+        } else {
+            Ok(())
+        }
+    };
+    let none = BTreeMap::new();
+    let defaults = |table| config_entries::of_inert(table, source, &none, DEFAULT).collect();
     match resource.resource_type {
         TOPIC => {
             check_topic_name(name)
@@ -56,12 +85,25 @@ fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Entr
                 .image
                 .topic(name)
                 .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-            Ok(config_entries::of_topic(ctx.config, &topic.configs).collect())
+            Ok(config_entries::of_topic(source, &topic.configs).collect())
         }
-        BROKER if name.is_empty() => Ok(Vec::new()),
+        BROKER if name.is_empty() => Ok(config_entries::of_all_brokers(source)),
         BROKER => {
             check_broker(ctx, name)?;
-            Ok(config_entries::of_broker(ctx.config).collect())
+            Ok(config_entries::of_broker(source).collect())
+        }
+        BROKER_LOGGER => {
+            named("Broker id")?;
+            check_broker(ctx, name)?;
+            Ok(Vec::new())
+        }
+        CLIENT_METRICS => {
+            named("Client metrics subscription name")?;
+            Ok(defaults(&inert::CLIENT_METRICS))
+        }
+        GROUP => {
+            named("Group name")?;
+            Ok(defaults(&inert::GROUP))
         }
         other => Err(unsupported(other)),
     }
@@ -96,6 +138,7 @@ fn shown(entry: Entry, request: &DescribeConfigsRequest) -> DescribeConfigsResou
     shown.name = entry.setting.key.into();
     shown.value = entry.value.map(Into::into);
     shown.read_only = entry.read_only;
+    shown.is_sensitive = entry.sensitive;
     shown.config_source = entry.source;
     shown.config_type = entry.setting.kind as i8;
     shown.documentation = request
@@ -146,15 +189,45 @@ mod tests {
         let mut cluster = Cluster::with(&[("a", 1)]);
         for version in 1..=4 {
             let topic = ask(&mut cluster, version, &request(TOPIC, "a", None));
-            assert_eq!(
-                topic.configs.len(),
-                TopicConfig::SETTINGS.len(),
-                "version {version}"
-            );
+            assert_eq!(topic.configs.len(), of_topics(), "version {version}");
             let broker = ask(&mut cluster, version, &request(BROKER, "1", None));
-            assert_eq!(broker.configs.len(), BrokerConfig::SETTINGS.len());
-            assert!(broker.configs.iter().all(|config| config.read_only));
+            assert_eq!(
+                broker.configs.len(),
+                BrokerConfig::SETTINGS.len() + inert::BROKER.len()
+            );
+            let read_only = |key: &str| {
+                let mut configs = broker.configs.iter();
+                configs.find(|c| c.name.as_str() == key).unwrap().read_only
+            };
+            assert!(read_only("num.partitions") && !read_only("log.retention.ms"));
+            let group = ask(&mut cluster, version, &request(GROUP, "g", None));
+            assert_eq!(group.configs.len(), inert::GROUP.len());
+            let metrics = ask(&mut cluster, version, &request(CLIENT_METRICS, "m", None));
+            assert_eq!(metrics.configs.len(), 3);
         }
+    }
+
+    fn of_topics() -> usize {
+        TopicConfig::SETTINGS.len() + inert::TOPIC.len()
+    }
+
+    #[test]
+    fn a_request_of_nothing_but_resources_is_answered_within_a_bound() {
+        let mut cluster = Cluster::new();
+        let mut many = request(GROUP, "g", None);
+        many.resources.extend(request(GROUP, "g", None).resources);
+        let mut count = |request: &DescribeConfigsRequest| {
+            let answer = cluster.ask(1, request, |ctx, header, body| {
+                describe_configs(ctx, header, body)
+            });
+            answer.results.len()
+        };
+        assert_eq!(count(&many), 1, "each once");
+        for i in 0..=CONFIG_RESOURCES_MAX {
+            many.resources
+                .extend(request(64, &i.to_string(), None).resources);
+        }
+        assert_eq!(count(&many), CONFIG_RESOURCES_MAX);
     }
 
     #[test]
@@ -181,7 +254,7 @@ mod tests {
             text("log.retention.hours")
         );
         let all = ask(&mut cluster, 4, &request(TOPIC, "a", Some(&[])));
-        assert_eq!(all.configs.len(), TopicConfig::SETTINGS.len());
+        assert_eq!(all.configs.len(), of_topics());
     }
 
     #[test]
@@ -209,7 +282,12 @@ mod tests {
             (BROKER, "2", 42),
             (BROKER, "one", 42),
             (BROKER, "", 0),
-            (8, "1", 42),
+            (BROKER_LOGGER, "1", 0),
+            (BROKER_LOGGER, "2", 42),
+            (BROKER_LOGGER, "", 42),
+            (GROUP, "", 42),
+            (CLIENT_METRICS, "", 42),
+            (64, "1", 42),
         ] {
             let result = ask(&mut cluster, 4, &request(kind, name, None));
             assert_eq!(

@@ -7,8 +7,8 @@
 
 use kafka_wire::create_topics_response::CreatableTopicResult;
 use kafka_wire::{
-    CreatePartitionsResponse, CreateTopicsResponse, IncrementalAlterConfigsResponse,
-    InitProducerIdResponse,
+    AlterConfigsResponse, CreatePartitionsResponse, CreateTopicsResponse,
+    IncrementalAlterConfigsResponse, InitProducerIdResponse,
 };
 use kafka_wire_core::StrBytes;
 
@@ -54,6 +54,14 @@ pub(super) fn partitions_refused(
 pub(super) fn configs_refused(
     mut response: IncrementalAlterConfigsResponse,
 ) -> IncrementalAlterConfigsResponse {
+    for resource in &mut response.responses {
+        refuse(&mut resource.error_code, &mut resource.error_message);
+    }
+    response
+}
+
+/// The same for AlterConfigs.
+pub(super) fn all_configs_refused(mut response: AlterConfigsResponse) -> AlterConfigsResponse {
     for resource in &mut response.responses {
         refuse(&mut resource.error_code, &mut resource.error_message);
     }

@@ -2,8 +2,9 @@
 //!
 //! - Topics: set, delete, append, subtract; all changes of a resource or none of them. What a
 //!   topic cannot have is INVALID_CONFIG.
-//! - Brokers: INVALID_REQUEST, because the settings of a running broker cannot be changed: they
-//!   are changed in its file. Kafka answers so for its read-only settings.
+//! - Brokers, one or all: what takes effect while the broker runs, or changes nothing here. The others are
+//!   INVALID_REQUEST, as from Kafka; so is what is no setting of the broker, which Kafka keeps for plugins.
+//! - Loggers, groups and subscriptions to metrics of clients have nothing that could be changed here.
 //! - A resource that comes twice is INVALID_REQUEST.
 
 use std::collections::BTreeMap;
@@ -12,11 +13,17 @@ use bytes::Bytes;
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+use kafka_wire_core::StrBytes;
 
-use super::describe_configs::{BROKER, TOPIC, check_broker, unsupported};
+use super::describe_configs::{
+    BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, check_broker, unsupported,
+};
 use super::{Answer, Ctx, change, full, outcome};
 use crate::base::ErrorCode;
-use crate::controller::{ConfigOp, Draft, MetadataRecord, Refused, alter_topic_configs};
+use crate::controller::{
+    ConfigOp, ConfigResource, Draft, MetadataRecord, Refused, alter_broker_configs,
+    alter_topic_configs, check_topic_name,
+};
 use crate::wire::RequestHeader;
 
 /// Answers an IncrementalAlterConfigs request.
@@ -34,12 +41,8 @@ fn respond(
     ctx: &Ctx<'_>,
     request: IncrementalAlterConfigsRequest,
 ) -> (IncrementalAlterConfigsResponse, Vec<MetadataRecord>) {
-    let mut count = BTreeMap::new();
-    for resource in &request.resources {
-        *count
-            .entry((resource.resource_type, resource.resource_name.clone()))
-            .or_insert(0) += 1;
-    }
+    let names = request.resources.iter();
+    let mut count = count(names.map(|r| (r.resource_type, &r.resource_name)));
     let mut draft = Draft::new(ctx.image);
     let mut response = IncrementalAlterConfigsResponse::default();
     for resource in request.resources {
@@ -65,39 +68,74 @@ fn respond(
     (response, records)
 }
 
+/// How often each resource comes.
+pub(super) fn count<'r>(
+    resources: impl Iterator<Item = (i8, &'r StrBytes)>,
+) -> BTreeMap<(i8, StrBytes), usize> {
+    let mut count = BTreeMap::new();
+    for (kind, name) in resources {
+        *count.entry((kind, name.clone())).or_insert(0) += 1;
+    }
+    count
+}
+
 fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> Result<(), Refused> {
-    let name = resource.resource_name.as_str();
-    match resource.resource_type {
+    let target = target(ctx, resource.resource_type, resource.resource_name.as_str())?;
+    let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
+    apply(ctx, draft, &target, &changes?)
+}
+
+/// What has the settings that are to be changed.
+pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResource, Refused> {
+    let invalid = |why: &str| Err(Refused::because(ErrorCode::InvalidRequest, why));
+    match kind {
+        TOPIC if name.is_empty() => invalid("Default topic resources are not allowed."),
         TOPIC => {
-            let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
-            alter_topic_configs(draft, ctx.config, name, &changes?)
+            check_topic_name(name)
+                .map_err(|why| Refused::because(ErrorCode::InvalidTopicException, why))?;
+            Ok(ConfigResource::Topic(name.to_owned()))
         }
+        BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
         BROKER => {
-            if !name.is_empty() {
-                check_broker(ctx, name)?;
-            }
-            let keys: Vec<_> = resource.configs.iter().map(|c| c.name.as_str()).collect();
-            let why = format!(
-                "Cannot update these configs dynamically: {}. Change the broker's configuration \
-                 file and restart it.",
-                keys.join(", ")
-            );
-            Err(Refused::because(ErrorCode::InvalidRequest, why))
+            check_broker(ctx, name)?;
+            Ok(ConfigResource::Broker(Some(ctx.config.node())))
         }
+        BROKER_LOGGER => {
+            check_broker(ctx, name)?;
+            let why = "The levels of loggers cannot be changed here.";
+            Err(Refused::because(ErrorCode::InvalidConfig, why))
+        }
+        CLIENT_METRICS => invalid("Clients cannot be asked for metrics yet."),
+        GROUP => invalid("Groups have no settings of their own yet."),
         other => Err(unsupported(other)),
     }
+}
+
+/// Makes the changes of one resource, all or none of them.
+pub(super) fn apply(
+    ctx: &Ctx<'_>,
+    draft: &mut Draft,
+    target: &ConfigResource,
+    changes: &[(String, ConfigOp)],
+) -> Result<(), Refused> {
+    match target {
+        ConfigResource::Topic(name) => alter_topic_configs(draft, ctx.config, name, changes),
+        ConfigResource::Broker(node) => alter_broker_configs(draft, ctx.config, *node, changes),
+    }
+}
+
+/// The value of a setting, which must not be null.
+pub(super) fn value(key: &str, value: Option<&StrBytes>) -> Result<String, Refused> {
+    let why = || format!("Null value not supported for : {key}");
+    value
+        .map(|value| value.as_str().to_owned())
+        .ok_or_else(|| Refused::because(ErrorCode::InvalidRequest, why()))
 }
 
 fn config_op(config: &AlterableConfig) -> Result<(String, ConfigOp), Refused> {
     let invalid = |why| Refused::because(ErrorCode::InvalidRequest, why);
     let key = config.name.as_str().to_owned();
-    let text = || match &config.value {
-        Some(value) => Ok(value.as_str().to_owned()),
-        None => Err(invalid(format!(
-            "Null value not supported for : {}",
-            config.name
-        ))),
-    };
+    let text = || value(&key, config.value.as_ref());
     let op = match config.config_operation {
         0 => ConfigOp::Set(text()?),
         1 => ConfigOp::Delete,
@@ -184,12 +222,37 @@ mod tests {
                 resource(BROKER, "", &[("num.partitions", 0, Some("5"))]),
                 42,
             ),
-            (resource(8, "1", &[]), 42),
+            (resource(BROKER_LOGGER, "1", &[]), 40),
+            (resource(CLIENT_METRICS, "m", &[]), 42),
+            (resource(GROUP, "g", &[]), 42),
+            (resource(64, "1", &[]), 42),
+            (resource(TOPIC, "", &[]), 42),
+            (resource(TOPIC, "no good", &[]), 17),
+            (
+                resource(BROKER, "2", &[("log.retention.ms", 0, Some("5"))]),
+                42,
+            ),
         ] {
             let request = request(&[resource]);
             assert_eq!(codes(&mut cluster, 1, &request), [code], "{request:?}");
             assert_eq!(cluster.committed, 0);
         }
+    }
+
+    #[test]
+    fn settings_of_brokers_are_records_too() {
+        let mut cluster = Cluster::new();
+        let set = |name: &str| resource(BROKER, name, &[("log.retention.ms", 0, Some("5"))]);
+        assert_eq!(
+            codes(&mut cluster, 1, &request(&[set("1"), set("")])),
+            [0, 0]
+        );
+        for node in [Some(cluster.config.node()), None] {
+            let settings = cluster.image.broker_configs(node).unwrap();
+            assert_eq!(settings["log.retention.ms"], "5");
+        }
+        let nothing = request(&[resource(BROKER, "1", &[])]);
+        assert_eq!(codes(&mut cluster, 1, &nothing), [0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! nothing and may run on any shard; those that take `&mut Ctx` run on the control shard, with
 //! the newest image.
 
+mod alter_configs;
 mod api_versions;
 mod auto_create;
 mod brokers;
@@ -11,12 +12,15 @@ mod config_entries;
 mod create_partitions;
 mod create_topics;
 mod delete_topics;
+mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
 mod full;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod list_config_resources;
+mod list_partition_reassignments;
 mod metadata;
 #[cfg(test)]
 mod testing;
@@ -30,17 +34,21 @@ use crate::config::BrokerConfig;
 use crate::controller::{Image, MetadataRecord, Refused};
 use crate::wire::{self, RequestHeader, WireError};
 
+pub use alter_configs::alter_configs;
 pub use api_versions::api_versions;
 pub use auto_create::{auto_create, topics_to_auto_create};
 pub use brokers::Brokers;
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
 pub use delete_topics::delete_topics;
+pub use describe_acls::describe_acls;
 pub use describe_cluster::describe_cluster;
 pub use describe_configs::describe_configs;
 pub use describe_topic_partitions::describe_topic_partitions;
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use init_producer_id::init_producer_id;
+pub use list_config_resources::list_config_resources;
+pub use list_partition_reassignments::list_partition_reassignments;
 pub use metadata::metadata;
 
 /// What a handler may look at.
