@@ -1,9 +1,14 @@
 //! Fetch (key 1), versions 4 to 18.
 //!
 //! Front: resolves the session (KIP-227) and the partitions, asks the owners for read plans, and waits
-//! until `min.bytes` are there, a partition has an error, or `max.wait.ms` is over. Owner: plans reads up
+//! until `min.bytes` are there, a partition has an error, or `max.wait.ms` is over. (A partition that there
+//! is not when the request comes is answered as unknown and ends no wait, as in Kafka.) Owner: plans reads up
 //! to the high watermark; if there is too little, it watches the logs and the front asks again when told.
 //! The plans are sent as they are: memory and file ranges, never copied.
+//!
+//! Limits: only the first partition that has records, in the order of the request, may exceed its limit or the
+//! request's, by one batch. With several owners none of them knows whether it has that one: the first one asked
+//! for is taken for it, and if it turns out to be another one, that one is asked for once more.
 //!
 //! Deviations: `isolation.level` is accepted and makes no difference while there are no transactions (the
 //! last stable offset is the high watermark). No preferred read replica. Requests of followers (replica id
@@ -18,10 +23,11 @@ use super::fetch_session::{Asked, Opened};
 use super::front::{Front, Pending};
 use super::owner::{Later, Owner};
 use super::trace::{FetchStamps, Stage};
-use super::{FetchPart, FetchedPart, Fx, Msg, ReqRef};
+use super::{FetchPart, FetchedPart, Fx, Msg, ReqRef, Watch};
 use crate::base::limits::{FETCH_WAIT_MS_MAX, PARTITIONS_PER_SLICE, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
 use crate::log::ReadOutcome;
+use crate::store::Piece;
 use crate::wire::fetch::{
     FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, TOPIC_IDS_FROM,
     encode_response,
@@ -39,6 +45,8 @@ pub(super) struct PendingFetch {
     bytes_min: usize,
     bytes_max: usize,
     deadline: Mono,
+    /// The slot that may exceed the limits, if there are several owners.
+    oversized: Option<u32>,
     /// Number of the current pass over the owners.
     round: u32,
     /// Owners that have not answered the current pass.
@@ -57,6 +65,8 @@ struct Slot {
     index: i32,
     /// Where to ask; `None` if `found` is an error already.
     ask: Option<(ShardId, FetchPart)>,
+    /// There was no such partition when the request came.
+    unknown: bool,
     found: FetchedPart,
 }
 
@@ -66,7 +76,16 @@ impl PendingFetch {
     }
 
     fn has_error(&self) -> bool {
-        self.slots.iter().any(|slot| !slot.found.error.is_none())
+        let mut known = self.slots.iter().filter(|slot| !slot.unknown);
+        known.any(|slot| !slot.found.error.is_none())
+    }
+
+    /// The slot that should have been the one to exceed the limits and was not.
+    fn wrongly_withheld(&self) -> Option<u32> {
+        let mut found = self.slots.iter().map(|slot| &slot.found);
+        let first = found.find(|found| found.bytes > 0 || found.withheld)?;
+        (first.withheld && self.oversized.is_some_and(|slot| slot != first.slot))
+            .then_some(first.slot)
     }
 
     /// The owners that know of it.
@@ -132,6 +151,7 @@ impl Front {
             bytes_min,
             bytes_max,
             deadline,
+            oversized: None,
             round: 0,
             open: 0,
             watched_by: Vec::new(),
@@ -143,22 +163,22 @@ impl Front {
     }
 
     fn slot(&self, slot: u32, asked: Asked, follower: bool) -> Slot {
-        let located = self
-            .partition(&asked.topic, asked.index)
-            .and_then(|(_, partition)| {
-                if follower {
-                    return Err(ErrorCode::NotLeaderOrFollower);
-                }
-                super::check_epoch(asked.leader_epoch, partition.leader_epoch)?;
-                let part = FetchPart {
-                    slot,
-                    log: partition.log,
-                    offset: Offset(asked.offset),
-                    bytes_max: asked.bytes_max.max(0) as usize,
-                    leader_epoch: asked.leader_epoch,
-                };
-                Ok((self.owner_of(partition.store), part))
-            });
+        let partition = self.partition(&asked.topic, asked.index);
+        let unknown = partition.is_err();
+        let located = partition.and_then(|(_, partition)| {
+            if follower {
+                return Err(ErrorCode::NotLeaderOrFollower);
+            }
+            super::check_epoch(asked.leader_epoch, partition.leader_epoch)?;
+            let part = FetchPart {
+                slot,
+                log: partition.log,
+                offset: Offset(asked.offset),
+                bytes_max: asked.bytes_max.max(0) as usize,
+                leader_epoch: asked.leader_epoch,
+            };
+            Ok((self.owner_of(partition.store), part))
+        });
         let (ask, error) = match located {
             Ok(ask) => (Some(ask), ErrorCode::None),
             Err(error) => (None, error),
@@ -167,6 +187,7 @@ impl Front {
             topic: asked.topic,
             index: asked.index,
             ask,
+            unknown,
             found: FetchedPart {
                 slot,
                 error,
@@ -191,10 +212,18 @@ impl Front {
             by_shard.entry(*shard).or_default().push(*part);
         }
         fetch.open = by_shard.len();
-        // With several owners each waits for its share, so that no combination is waited for too long.
-        let share = fetch.bytes_min.div_ceil(by_shard.len().max(1)) as u64;
-        let watch = (!fetch.last_round && !fetch.has_error()).then_some(share);
-        let (round, bytes_max) = (fetch.round, fetch.bytes_max);
+        let several = by_shard.len() > 1;
+        let bytes_min = fetch.bytes_min as u64;
+        let watch = match several {
+            _ if fetch.last_round || fetch.has_error() => Watch::No,
+            true => Watch::Count(bytes_min),
+            false => Watch::Until(bytes_min),
+        };
+        if several && fetch.oversized.is_none() {
+            let mut asked = fetch.slots.iter().filter_map(|slot| slot.ask.as_ref());
+            fetch.oversized = asked.next().map(|(_, part)| part.slot);
+        }
+        let (round, bytes_max, oversized) = (fetch.round, fetch.bytes_max, fetch.oversized);
         if by_shard.is_empty() {
             return self.finish_fetch(now, id, fx);
         }
@@ -207,6 +236,7 @@ impl Front {
                     round,
                     parts,
                     bytes_max,
+                    oversized,
                     watch,
                 },
             );
@@ -247,6 +277,10 @@ impl Front {
         if fetch.open > 0 {
             return;
         }
+        if let Some(slot) = fetch.wrongly_withheld() {
+            fetch.oversized = Some(slot);
+            return self.fetch_round(now, id, fx);
+        }
         if fetch.last_round || fetch.bytes() >= fetch.bytes_min || fetch.has_error() {
             self.finish_fetch(now, id, fx);
         } else if fetch.ready {
@@ -255,6 +289,14 @@ impl Front {
             // Parked. What was found so far is planned again later: holding it would pin memory.
             for slot in &mut fetch.slots {
                 slot.found.pieces = Vec::new();
+            }
+            if fetch.oversized.is_some() {
+                let missing = fetch.bytes_min.saturating_sub(fetch.bytes());
+                let req = ReqRef { shard: fx.me, id };
+                let bytes = missing.div_ceil(fetch.watched_by.len().max(1)) as u64;
+                for shard in &fetch.watched_by {
+                    fx.send(*shard, Msg::FetchWatch { req, bytes });
+                }
             }
             let deadline = fetch.deadline;
             self.deadlines.insert((deadline, id));
@@ -380,13 +422,40 @@ fn cancel(fetch: &PendingFetch, id: u64, fx: &mut Fx<'_>) {
 /// Several owners may have found up to the limit each: the later partitions give way.
 fn trim(slots: &mut [Slot], bytes_max: usize) {
     let mut total = 0;
-    for slot in slots {
-        if total > 0 && total + slot.found.bytes > bytes_max {
-            slot.found.pieces = Vec::new();
-            slot.found.bytes = 0;
+    for found in slots.iter_mut().map(|slot| &mut slot.found) {
+        let room = bytes_max.saturating_sub(total);
+        if total > 0 && found.bytes > room {
+            // A batch that is cut is no use to anybody if it is the only one.
+            let room = if found.first_bytes_max <= room {
+                room
+            } else {
+                0
+            };
+            cut(&mut found.pieces, room);
+            found.bytes = room;
         }
-        total += slot.found.bytes;
+        total += found.bytes;
     }
+}
+
+/// Keeps the first `len` bytes.
+fn cut(pieces: &mut Vec<Piece>, len: usize) {
+    let mut left = len;
+    pieces.retain_mut(|piece| {
+        let kept = left.min(piece.len());
+        piece.truncate(kept);
+        left -= kept;
+        kept > 0
+    });
+}
+
+/// How much a shard plans for a fetch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FetchLimits {
+    /// Bytes after which further partitions are left empty.
+    pub bytes_max: usize,
+    /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
+    pub oversized: Option<u32>,
 }
 
 /// The part of a fetch that one shard plans.
@@ -399,8 +468,10 @@ pub(super) struct FetchJob {
     logs: Vec<LogId>,
     done: Vec<FetchedPart>,
     bytes: usize,
-    bytes_max: usize,
-    watch: Option<u64>,
+    limits: FetchLimits,
+    watch: Watch,
+    /// The logs are watched already.
+    watching: bool,
     failed: bool,
     arrived: Mono,
 }
@@ -428,8 +499,8 @@ impl Owner {
         req: ReqRef,
         round: u32,
         parts: Vec<FetchPart>,
-        bytes_max: usize,
-        watch: Option<u64>,
+        limits: FetchLimits,
+        watch: Watch,
         fx: &mut Fx<'_>,
     ) {
         self.fetch_cancel(req);
@@ -442,8 +513,9 @@ impl Owner {
             todo: parts.into_iter(),
             current: None,
             bytes: 0,
-            bytes_max,
+            limits,
             watch,
+            watching: false,
             failed: false,
         };
         self.run_fetch(job, fx);
@@ -453,6 +525,7 @@ impl Owner {
     pub fn run_fetch(&mut self, mut job: FetchJob, fx: &mut Fx<'_>) {
         for planned in 0.. {
             if planned == PARTITIONS_PER_SLICE && job.todo.len() > 0 {
+                self.watch(&mut job);
                 return self.go_on_later(Later::Fetch(job));
             }
             let Some(part) = job.current.take().or_else(|| job.todo.next()) else {
@@ -463,14 +536,22 @@ impl Owner {
                 job.fail(ErrorCode::UnknownTopicOrPartition);
                 continue;
             };
-            let room = job.bytes_max.saturating_sub(job.bytes);
+            let room = job.limits.bytes_max.saturating_sub(job.bytes);
             let bytes_max = part.bytes_max.min(room);
             let store = &self.slots[partition.slot].store;
-            let outcome = partition
-                .log
-                .read(store, part.offset, bytes_max, job.bytes == 0);
+            let oversized = match job.limits.oversized {
+                None => job.bytes == 0,
+                Some(slot) => slot == part.slot,
+            };
+            let outcome = partition.log.read(store, part.offset, bytes_max, oversized);
             match outcome {
-                Ok(ReadOutcome::Plan { pieces, bytes, .. }) => {
+                Ok(ReadOutcome::Plan {
+                    pieces,
+                    bytes,
+                    first_bytes_max,
+                    withheld,
+                    ..
+                }) => {
                     job.current = None;
                     job.bytes += bytes;
                     job.done.push(FetchedPart {
@@ -480,22 +561,48 @@ impl Owner {
                         log_start: partition.log.start_offset().0,
                         pieces,
                         bytes,
+                        first_bytes_max,
+                        withheld,
                     });
                 }
                 Ok(ReadOutcome::Scan { pieces, ticket }) => {
+                    // What becomes visible during the read, of partitions that are planned already, counts.
+                    self.watch(&mut job);
                     return self.scan_for_fetch(pieces, job, part.log, ticket, fx);
                 }
                 Err(error) => job.fail(error),
             }
         }
-        let watching = match job.watch {
-            Some(wanted) if !job.failed && (job.bytes as u64) < wanted => {
-                let missing = wanted - job.bytes as u64;
-                self.watches.add(job.req, missing, job.logs.into_iter());
-                Some(self.me)
-            }
-            _ => None,
+        let (Watch::Until(wanted) | Watch::Count(wanted)) = job.watch else {
+            return self.fetch_planned(job, None, fx);
         };
+        let missing = wanted.saturating_sub(job.bytes as u64);
+        let watches = !job.failed && missing > 0;
+        if !watches {
+            self.watches.cancel(job.req);
+            return self.fetch_planned(job, None, fx);
+        }
+        match job.watch {
+            Watch::Until(_) if job.watching => self.watches.want(job.req, missing),
+            Watch::Until(_) => {
+                let logs = std::mem::take(&mut job.logs);
+                self.watches.add(job.req, missing, logs.into_iter());
+            }
+            Watch::Count(_) | Watch::No => self.watch(&mut job),
+        }
+        self.fetch_planned(job, Some(self.me), fx);
+    }
+
+    /// Begins to count what becomes visible for a fetch.
+    fn watch(&mut self, job: &mut FetchJob) {
+        if job.watch != Watch::No && !job.watching {
+            job.watching = true;
+            let logs = std::mem::take(&mut job.logs);
+            self.watches.count(job.req, logs.into_iter());
+        }
+    }
+
+    fn fetch_planned(&mut self, job: FetchJob, watching: Option<ShardId>, fx: &mut Fx<'_>) {
         fx.send(
             job.req.shard,
             Msg::FetchDone {
@@ -511,8 +618,111 @@ impl Owner {
         );
     }
 
+    /// Together with other owners there was too little for a fetch.
+    pub fn fetch_watch(&mut self, req: ReqRef, bytes: u64) {
+        self.watches.want(req, bytes);
+    }
+
     /// Forgets the watch of a fetch.
     pub fn fetch_cancel(&mut self, req: ReqRef) {
         self.watches.cancel(req);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConnId;
+    use super::*;
+
+    /// A slot with pieces of these lengths.
+    fn slot(slot: u32, lens: &[usize], first_bytes_max: usize) -> Slot {
+        let pieces: Vec<Piece> = lens
+            .iter()
+            .map(|len| Piece::Memory(vec![0; *len].into()))
+            .collect();
+        Slot {
+            topic: TopicRef::Name("t".into()),
+            index: slot as i32,
+            ask: None,
+            unknown: false,
+            found: FetchedPart {
+                slot,
+                bytes: lens.iter().sum(),
+                pieces,
+                first_bytes_max,
+                ..Default::default()
+            },
+        }
+    }
+
+    fn withheld(number: u32) -> Slot {
+        let mut slot = slot(number, &[], 0);
+        slot.found.withheld = true;
+        slot
+    }
+
+    fn fetch(slots: Vec<Slot>, oversized: Option<u32>) -> PendingFetch {
+        PendingFetch {
+            reply_to: ReplyTo {
+                conn: ConnId(1),
+                seq: 0,
+            },
+            correlation_id: 0,
+            version: 11,
+            session: Opened::Sessionless,
+            slots,
+            bytes_min: 1,
+            bytes_max: 100,
+            deadline: Mono(0),
+            oversized,
+            round: 1,
+            open: 0,
+            watched_by: Vec::new(),
+            ready: false,
+            last_round: false,
+        }
+    }
+
+    #[test]
+    fn later_partitions_give_way() {
+        let mut slots = [slot(0, &[], 0), slot(1, &[60, 80], 140), slot(2, &[10], 10)];
+        trim(&mut slots, 100);
+        let lens: Vec<usize> = slots.iter().map(|slot| slot.found.bytes).collect();
+        assert_eq!(lens, [0, 140, 0], "the first that has records is whole");
+        let mut slots = [
+            slot(0, &[50], 50),
+            slot(1, &[20, 50, 9], 30),
+            slot(2, &[9], 9),
+        ];
+        trim(&mut slots, 100);
+        let lens: Vec<usize> = slots.iter().map(|slot| slot.found.bytes).collect();
+        assert_eq!(lens, [50, 50, 0], "cut behind its first batch");
+        let pieces: Vec<usize> = slots[1].found.pieces.iter().map(Piece::len).collect();
+        assert_eq!(pieces, [20, 30]);
+        let mut slots = [slot(0, &[50], 50), slot(1, &[70], 60), slot(2, &[40], 40)];
+        trim(&mut slots, 100);
+        let lens: Vec<usize> = slots.iter().map(|slot| slot.found.bytes).collect();
+        assert_eq!(lens, [50, 0, 40], "half a batch is left out");
+    }
+
+    #[test]
+    fn the_first_partition_with_records_may_be_too_large_and_no_other() {
+        let wrong = |slots, oversized| fetch(slots, oversized).wrongly_withheld();
+        // Slot 0 was taken for it and has nothing: slot 1 comes first.
+        let slots = || vec![slot(0, &[], 0), withheld(1), slot(2, &[9], 9), withheld(3)];
+        assert_eq!(wrong(slots(), Some(0)), Some(1));
+        assert_eq!(wrong(vec![slot(0, &[9], 9), withheld(1)], Some(0)), None);
+        assert_eq!(wrong(slots(), None), None, "one owner decides by itself");
+    }
+
+    #[test]
+    fn an_unknown_partition_is_no_reason_to_answer() {
+        let mut pending = fetch(vec![slot(0, &[], 0), slot(1, &[], 0)], None);
+        pending.slots[0].found.error = ErrorCode::UnknownTopicOrPartition;
+        assert!(pending.has_error(), "it was there when the request came");
+        pending.slots[0].unknown = true;
+        assert!(!pending.has_error());
+        pending.slots[1].found.error = ErrorCode::OffsetOutOfRange;
+        assert!(pending.has_error());
     }
 }

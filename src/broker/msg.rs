@@ -55,8 +55,10 @@ pub enum Msg {
         parts: Vec<FetchPart>,
         /// Bytes after which further partitions are left empty.
         bytes_max: usize,
-        /// If fewer bytes than this are there, watch the logs and say [`Msg::FetchReady`] when that many are.
-        watch: Option<u64>,
+        /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
+        oversized: Option<u32>,
+        /// What to do if there is too little.
+        watch: Watch,
     },
     /// The plans of one [`Msg::Fetch`].
     FetchDone {
@@ -71,7 +73,15 @@ pub enum Msg {
         /// When they were where.
         stamps: FetchStamps,
     },
-    /// A watched fetch has enough now: ask again.
+    /// All plans of a pass together are too little: say [`Msg::FetchReady`] when so many bytes have become
+    /// visible in the receiver's logs since its plan.
+    FetchWatch {
+        /// Who asks.
+        req: ReqRef,
+        /// The bytes.
+        bytes: u64,
+    },
+    /// A watched fetch has enough now, or one of its logs is gone: ask again.
     FetchReady {
         /// The front's request.
         id: u64,
@@ -141,8 +151,6 @@ pub struct ProducePart {
     pub batch: Bytes,
     /// Its header.
     pub info: BatchInfo,
-    /// Whether `acks=all` was asked: then `min.insync.replicas` applies.
-    pub acks_all: bool,
 }
 
 /// Where a batch ended up.
@@ -171,6 +179,18 @@ pub struct FetchPart {
     pub leader_epoch: i32,
 }
 
+/// What an owner does when it finds too little for a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Nothing.
+    No,
+    /// It has all the partitions: it says [`Msg::FetchReady`] when this many bytes are there.
+    Until(u64),
+    /// Others have partitions too: unless it finds this many bytes itself, it counts what becomes visible
+    /// until [`Msg::FetchWatch`] says how much is wanted.
+    Count(u64),
+}
+
 /// What was read of a partition.
 #[derive(Clone, Debug, Default)]
 pub struct FetchedPart {
@@ -186,6 +206,10 @@ pub struct FetchedPart {
     pub pieces: Vec<Piece>,
     /// Their length.
     pub bytes: usize,
+    /// The first batch among them is no longer than this.
+    pub first_bytes_max: usize,
+    /// There is a batch, and it is larger than what was asked for.
+    pub withheld: bool,
 }
 
 /// A question to one log.

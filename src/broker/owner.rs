@@ -25,7 +25,6 @@ pub(super) struct Partition {
     pub log: Log,
     /// Index into [`Owner::slots`].
     pub slot: usize,
-    pub min_insync_replicas: i32,
 }
 
 /// Who waits for a flush.
@@ -124,19 +123,10 @@ impl Owner {
         log: LogId,
         batch: Bytes,
         info: &BatchInfo,
-        acks_all: bool,
     ) -> Result<Produced, Failure> {
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err((ErrorCode::UnknownTopicOrPartition, None));
         };
-        if acks_all && partition.min_insync_replicas > 1 {
-            // One node: the in-sync replicas are this one alone.
-            let why = format!(
-                "The in-sync replicas are 1, fewer than min.insync.replicas={}.",
-                partition.min_insync_replicas
-            );
-            return Err((ErrorCode::NotEnoughReplicas, Some(why)));
-        }
         let slot = &mut self.slots[partition.slot];
         let len = batch.len();
         let appended = partition
@@ -522,6 +512,7 @@ impl Owner {
             .collect();
         for log in orphans {
             if let Some(partition) = self.partitions.remove(&log) {
+                self.watches.gone(log);
                 let slot = &mut self.slots[partition.slot];
                 slot.newest = slot.newest.max(slot.store.delete_log(log));
             }
@@ -550,7 +541,6 @@ impl Owner {
         let log_config = log_config(config, &self.config);
         if let Some(open) = self.partitions.get_mut(&partition.log) {
             open.log.set_config(log_config);
-            open.min_insync_replicas = config.min_insync_replicas;
             return;
         }
         let label = LogLabel {
@@ -559,9 +549,6 @@ impl Owner {
             partition: index,
         };
         self.open_log(now, slot, partition.log, label, log_config);
-        if let Some(open) = self.partitions.get_mut(&partition.log) {
-            open.min_insync_replicas = config.min_insync_replicas;
-        }
     }
 
     /// Opens a recovered log or creates it.
@@ -582,14 +569,7 @@ impl Owner {
             slot.newest = slot.newest.max(slot.store.pending_seq());
             log
         };
-        self.partitions.insert(
-            id,
-            Partition {
-                log,
-                slot: index,
-                min_insync_replicas: 1,
-            },
-        );
+        self.partitions.insert(id, Partition { log, slot: index });
     }
 
     /// The invariants of everything owned; panics where one is broken.

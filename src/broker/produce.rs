@@ -3,7 +3,8 @@
 //! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store that owns the
 //! partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both answered
 //! after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
-//! error then closes the connection, as in Kafka, since there is no other way to tell.
+//! error then closes the connection, as in Kafka, since there is no other way to tell. What counts of
+//! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them always.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.
@@ -81,8 +82,7 @@ impl Front {
                     )
                 };
                 let outcome = match outcome {
-                    Ok((store, mut part)) => {
-                        part.acks_all = request.acks == -1;
+                    Ok((store, part)) => {
                         if pending.open == 0 {
                             pending.first = part.log;
                         }
@@ -140,7 +140,6 @@ impl Front {
             log: partition.log,
             batch,
             info,
-            acks_all: false,
         };
         Ok((partition.store, part))
     }
@@ -230,7 +229,7 @@ impl Owner {
         let results = parts
             .into_iter()
             .map(|part| {
-                let result = self.append(now, part.log, part.batch, &part.info, part.acks_all);
+                let result = self.append(now, part.log, part.batch, &part.info);
                 (part.slot, result)
             })
             .collect();

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::admin::{self, Answer, Brokers, Ctx};
 use super::conns::ReplyTo;
 use super::control::Control;
+use super::fetch::FetchLimits;
 use super::front::Front;
 use super::groups::{self, GroupService, NodeInfo};
 use super::owner::Owner;
@@ -189,8 +190,15 @@ impl Shard {
                 round,
                 parts,
                 bytes_max,
+                oversized,
                 watch,
-            } => self.owner.fetch(req, round, parts, bytes_max, watch, fx),
+            } => {
+                let limits = FetchLimits {
+                    bytes_max,
+                    oversized,
+                };
+                self.owner.fetch(req, round, parts, limits, watch, fx);
+            }
             Msg::FetchDone {
                 id,
                 round,
@@ -201,6 +209,7 @@ impl Shard {
                 self.front.fetch_passed(now, id, round, &stamps);
                 self.front.fetch_done(now, id, round, parts, watching, fx);
             }
+            Msg::FetchWatch { req, bytes } => self.owner.fetch_watch(req, bytes),
             Msg::FetchReady { id } => self.front.fetch_ready(now, id, fx),
             Msg::FetchCancel { req } => self.owner.fetch_cancel(req),
             Msg::Query { req, parts } => self.owner.query(now, req, parts, fx),

@@ -7,11 +7,18 @@
 //! in all of them is less than what is missing: a watch that has enough is never overlooked. When what is
 //! left falls to what may be uncounted, everything is counted and armed anew, which happens no more often
 //! than what is missing halves.
+//!
+//! Where a fetch has logs on several shards, its front adds up what each of them found and tells each one's watch
+//! an equal share of what is missing: when all together have it, at least one of them has its share. So it is never
+//! too late; where it is too early, the front asks again, and what is missing then is less.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use super::ReqRef;
 use crate::base::{IdMap, LogId, ShardId};
+
+/// What a watch waits for as long as it was not told.
+const UNTOLD: u64 = 1 << 62;
 
 /// Key of a watch: shard and number of its request.
 type Key = (u16, u64);
@@ -67,6 +74,38 @@ impl Watches {
         self.by_req.insert(key, watch);
     }
 
+    /// Counts what becomes visible in `logs` from now on, until [`Watches::want`] says how much is wanted.
+    pub fn count(&mut self, req: ReqRef, logs: impl Iterator<Item = LogId>) {
+        self.add(req, UNTOLD, logs);
+    }
+
+    /// Says how many bytes a watch waits for, since it has been counting.
+    pub fn want(&mut self, req: ReqRef, bytes: u64) {
+        let key = (req.shard.0, req.id);
+        let Some(watch) = self.by_req.get_mut(&key) else {
+            return;
+        };
+        if watch.logs.is_empty() {
+            return;
+        }
+        watch.bytes_missing = bytes;
+        self.recount(key);
+    }
+
+    /// A log is gone: who waits for it is woken, and will learn it when it asks again.
+    pub fn gone(&mut self, log: LogId) {
+        let Some(here) = self.by_log.get(&log) else {
+            return;
+        };
+        let waiting: Vec<Key> = here.armed.iter().map(|(_, key, _)| *key).collect();
+        for key in waiting {
+            if let Some(watch) = self.by_req.get_mut(&key) {
+                watch.bytes_missing = 0;
+                self.recount(key);
+            }
+        }
+    }
+
     /// Forgets the watch of a request, if it has one.
     pub fn cancel(&mut self, req: ReqRef) {
         let key = (req.shard.0, req.id);
@@ -112,7 +151,14 @@ impl Watches {
             armed.insert((of_log.armed_at, key, place));
             return;
         }
-        // What the other logs have may be all that is missing.
+        self.recount(key);
+    }
+
+    /// Counts what a watch has in all of its logs, since what is not counted may be all that is missing.
+    fn recount(&mut self, key: Key) {
+        let Some(watch) = self.by_req.get_mut(&key) else {
+            return;
+        };
         self.touched += watch.logs.len() as u64;
         for of_log in &watch.logs {
             let visible = self.by_log.get(&of_log.log).map_or(0, |here| here.visible);
@@ -225,6 +271,62 @@ mod tests {
         assert_eq!(ready(&mut watches), [1]);
         watches.cancel(req(1));
         assert!(watches.by_log.is_empty());
+    }
+
+    /// Against the plain sum over shards, by the rounds of a front that asks them.
+    #[test]
+    fn shares_of_shards_are_never_too_late() {
+        let mut rng = Rng::new(11);
+        for _ in 0..500 {
+            let shards = 2 + rng.below(4);
+            let wanted = 1 + rng.below(5000);
+            let mut of_shard: Vec<Watches> = Vec::new();
+            of_shard.resize_with(shards as usize, Watches::default);
+            let (mut all, mut rounds, mut asks) = (0, 0, true);
+            while all < wanted {
+                let more = 1 + rng.below(300);
+                if !asks {
+                    let log = LogId(rng.below(2));
+                    of_shard[rng.below(shards) as usize].advanced(log, more);
+                    all += more;
+                } else {
+                    rounds += 1;
+                    for watches in &mut of_shard {
+                        watches.cancel(req(1));
+                        watches.count(req(1), [LogId(0), LogId(1)].into_iter());
+                    }
+                    // Some become visible between the plan and the front's word.
+                    let share = (wanted - all).div_ceil(shards);
+                    if rng.chance(1, 2) {
+                        of_shard[rng.below(shards) as usize].advanced(LogId(0), more);
+                        all += more;
+                    }
+                    of_shard.iter_mut().for_each(|w| w.want(req(1), share));
+                }
+                asks = of_shard.iter_mut().any(|w| !ready(w).is_empty());
+                assert!(
+                    asks || all < wanted,
+                    "{all} of {wanted} and nobody spoke up"
+                );
+            }
+            assert!(rounds <= 20 * shards, "{rounds} rounds");
+        }
+    }
+
+    #[test]
+    fn who_watches_a_log_that_goes_is_woken() {
+        let mut watches = Watches::default();
+        watches.add(req(1), 100, [LogId(1), LogId(2)].into_iter());
+        watches.count(req(2), [LogId(2)].into_iter());
+        watches.add(req(3), 100, [LogId(1)].into_iter());
+        watches.gone(LogId(2));
+        let mut woken = ready(&mut watches);
+        woken.sort_unstable();
+        assert_eq!(woken, [1, 2]);
+        watches.want(req(2), 5);
+        assert_eq!(ready(&mut watches), [0; 0], "it has spoken up");
+        (1..=3).for_each(|id| watches.cancel(req(id)));
+        assert!(watches.by_log.is_empty() && watches.by_req.is_empty());
     }
 
     /// Against the plain sum, whatever comes where.

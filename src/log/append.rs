@@ -93,6 +93,11 @@ impl Log {
         self.check_segment_size(info)?;
         let stamps_time =
             origin == Origin::Client && self.config.timestamp_type == TimestampType::LogAppendTime;
+        let says_append_time =
+            origin == Origin::Client && info.timestamp_type() == TimestampType::LogAppendTime;
+        if says_append_time && (stamps_time || info.max_timestamp == NO_TIMESTAMP) {
+            return Err(not_a_brokers_time());
+        }
         if origin == Origin::Client && !stamps_time {
             self.check_timestamps(now, info)?;
         }
@@ -109,6 +114,9 @@ impl Log {
         if stamps_time {
             batch = with_log_append_time(&batch, now.wall_ms);
             entry.max_timestamp = now.wall_ms;
+        } else if says_append_time {
+            // As in Kafka: its records are taken at their own times, which the bit had hidden.
+            batch = with_create_time(&batch);
         }
         if self.must_roll(&entry, now) {
             store.roll(self.id, self.end);
@@ -159,15 +167,13 @@ impl Log {
         Err((ErrorCode::RecordListTooLarge, message))
     }
 
-    /// The header tells the timestamp of the first record and the largest one: Kafka looks at every
-    /// record, but no other one can be further ahead, and a record older than the first one in the
-    /// same batch by more than the bound would be the only difference.
+    /// Every record has to be in time: those with the smallest and the largest timestamp tell.
     fn check_timestamps(&self, now: Now, info: &BatchInfo) -> Result<(), Refusal> {
         let (before, after) = (
             self.config.timestamp_before_max_ms,
             self.config.timestamp_after_max_ms,
         );
-        for timestamp in [info.base_timestamp, info.max_timestamp] {
+        for timestamp in [info.min_timestamp, info.max_timestamp] {
             let ahead = timestamp.saturating_sub(now.wall_ms);
             let outside = ahead > after || ahead < before.saturating_neg();
             if timestamp != NO_TIMESTAMP && outside {
@@ -212,6 +218,17 @@ fn with_log_append_time(batch: &[u8], wall_ms: i64) -> Bytes {
     let mut stamped = BytesMut::from(batch);
     record::set_log_append_time(&mut stamped, wall_ms);
     stamped.freeze()
+}
+
+fn with_create_time(batch: &[u8]) -> Bytes {
+    let mut cleared = BytesMut::from(batch);
+    record::set_create_time(&mut cleared);
+    cleared.freeze()
+}
+
+fn not_a_brokers_time() -> Refusal {
+    let message = "Producers must not set the timestamp type to LogAppendTime.".to_owned();
+    (ErrorCode::InvalidTimestamp, message)
 }
 
 fn bad_offsets() -> Refusal {
@@ -316,7 +333,78 @@ mod tests {
         assert_eq!(send(&[START_MS, START_MS + 51]), refused);
         assert_eq!(send(&[START_MS - 100, START_MS + 50]), Ok(0));
         assert_eq!(send(&[-1]), Ok(2), "no timestamp is no wrong timestamp");
-        assert_eq!(send(&[i64::MIN]), refused);
+    }
+
+    #[test]
+    fn it_is_the_records_that_must_be_in_time() {
+        let mut f = Fixture::new(
+            LogConfig {
+                timestamp_before_max_ms: 100,
+                timestamp_after_max_ms: 50,
+                ..config()
+            },
+            0,
+        );
+        let mut send = |base: i64, timestamps: &[i64]| {
+            let mut builder = record::BatchBuilder::new(record::Codec::Gzip, base);
+            for timestamp in timestamps {
+                builder.push(*timestamp, None, Some(b"v"), &[]);
+            }
+            let batch = builder.build();
+            let mut info = record::validate_produced(&batch).unwrap();
+            let batch = record::validate_records(batch, &mut info, 1 << 20).unwrap();
+            f.log
+                .append(f.now, batch, &info, &mut f.disk.store)
+                .map(|a| a.base_offset.0)
+                .map_err(|e| e.0)
+        };
+        let refused = Err(ErrorCode::InvalidTimestamp);
+        assert_eq!(send(START_MS + 9_000, &[START_MS]), Ok(0));
+        assert_eq!(send(0, &[START_MS, -1]), Ok(1));
+        assert_eq!(send(START_MS, &[START_MS - 101, START_MS]), refused);
+        assert_eq!(send(START_MS, &[-1, START_MS - 101, START_MS]), refused);
+        assert_eq!(send(START_MS, &[START_MS, START_MS + 51]), refused);
+        assert_eq!(send(0, &[-1, -1]), Ok(3));
+        assert_eq!(send(0, &[i64::MIN]), refused);
+    }
+
+    /// Kafka 4.3.1 takes it where the topic has CreateTime and the header a timestamp that is in time, and
+    /// stores it without the bit; a topic with LogAppendTime refuses it.
+    #[test]
+    fn a_producer_that_says_log_append_time() {
+        let mut f = Fixture::new(config(), 0);
+        let said = |max: i64| {
+            let mut bytes = Draft::plain(&[START_MS, START_MS + 1], 10)
+                .build()
+                .0
+                .to_vec();
+            record::set_log_append_time(&mut bytes, max);
+            let info = record::validate_produced(&bytes).unwrap();
+            (Bytes::from(bytes), info)
+        };
+        let send = |f: &mut Fixture, max| {
+            let (batch, mut info) = said(max);
+            let batch = record::validate_records(batch, &mut info, 1 << 20).unwrap();
+            f.log
+                .append(f.now, batch, &info, &mut f.disk.store)
+                .map(|a| a.log_append_time)
+                .map_err(|e| e.0)
+        };
+        let refused = Err(ErrorCode::InvalidTimestamp);
+        assert_eq!(send(&mut f, START_MS - 7), Ok(-1));
+        assert_eq!(send(&mut f, START_MS + (1 << 40)), refused);
+        assert_eq!(send(&mut f, -1), refused);
+        f.settle();
+        let bytes = f.read(0, 1000, true).unwrap();
+        let info = record::parse(&bytes).unwrap();
+        assert!(record::check_crc(&bytes));
+        assert_eq!(info.timestamp_type(), TimestampType::CreateTime);
+        assert_eq!(info.max_timestamp, START_MS - 7);
+        f.log.set_config(LogConfig {
+            timestamp_type: TimestampType::LogAppendTime,
+            ..config()
+        });
+        assert_eq!(send(&mut f, START_MS), refused);
     }
 
     #[test]

@@ -285,7 +285,7 @@ impl Log {
                 timestamp: entry.max_timestamp,
                 flush,
             };
-            self.producers.remember(producer, appended, wall_ms);
+            self.producers.remember(producer, appended);
         }
         self.end = entry.next_offset();
         let active = self.active_mut();

@@ -453,7 +453,6 @@ fn essence(log: &Log, indexed: bool) -> bytes::Bytes {
     for segment in &mut copy.segments {
         (segment.created_ms, segment.modified_ms) = (0, 0);
     }
-    copy.producers.forget_times();
     if !indexed {
         copy.forget_shortcuts();
     }

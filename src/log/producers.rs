@@ -10,6 +10,9 @@ use crate::store::FlushSeq;
 
 use super::Refusal;
 
+/// The epoch of a producer that has none.
+const NO_EPOCH: i16 = -1;
+
 /// The producer fields of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProducerBatch {
@@ -53,8 +56,6 @@ impl Remembered {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Producer {
     pub(super) epoch: i16,
-    /// Wall time of the last append, milliseconds since 1970.
-    pub(super) seen_ms: i64,
     recent: [Remembered; PRODUCER_BATCHES_REMEMBERED],
     count: usize,
 }
@@ -63,7 +64,6 @@ impl Producer {
     pub(super) fn new(epoch: i16) -> Self {
         Self {
             epoch,
-            seen_ms: 0,
             recent: [Remembered::default(); PRODUCER_BATCHES_REMEMBERED],
             count: 0,
         }
@@ -80,6 +80,13 @@ impl Producer {
         }
         self.recent[self.count] = batch;
         self.count += 1;
+    }
+
+    /// Whether it was heard of since `wall_ms`, by the clock of its own records, as in Kafka: so it is the
+    /// same after a restart and on every replica.
+    fn is_younger(&self, wall_ms: i64) -> bool {
+        let last = self.batches().last();
+        last.is_some_and(|batch| batch.timestamp > wall_ms)
     }
 
     /// Where its last batch ended: producers are told by it who was heard of last.
@@ -114,20 +121,23 @@ impl Producers {
 
     /// Decides about a batch: `Ok(None)` is to be appended, `Ok(Some(..))` was appended before.
     ///
-    /// A producer that is not known may begin anywhere: its state may have expired here.
+    /// A producer that is not known may begin anywhere: its state may have expired here. Epoch -1 is that of
+    /// none, whose sequences follow no rule (Kafka's clients never send it with an id).
     ///
     /// # Errors
     /// INVALID_PRODUCER_EPOCH for an epoch older than the last one, OUT_OF_ORDER_SEQUENCE_NUMBER
     /// for a gap or for a new epoch that does not begin at 0.
     pub(super) fn check(&self, batch: &ProducerBatch) -> Result<Option<Remembered>, Refusal> {
-        let Some(producer) = self.known.get(&batch.id) else {
-            return Ok(None);
-        };
+        let unknown = Producer::new(NO_EPOCH);
+        let producer = self.known.get(&batch.id).unwrap_or(&unknown);
         if let Some(duplicate) = find_duplicate(producer, batch) {
             return Ok(Some(duplicate));
         }
         if batch.epoch < producer.epoch {
             return Err(stale_epoch(producer, batch));
+        }
+        if producer.epoch == NO_EPOCH {
+            return Ok(None);
         }
         if batch.epoch > producer.epoch {
             return match batch.base_sequence {
@@ -144,7 +154,7 @@ impl Producers {
     }
 
     /// Remembers an appended batch.
-    pub(super) fn remember(&mut self, batch: &ProducerBatch, appended: Remembered, wall_ms: i64) {
+    pub(super) fn remember(&mut self, batch: &ProducerBatch, appended: Remembered) {
         self.make_room(batch.id);
         let producer = self
             .known
@@ -153,19 +163,13 @@ impl Producers {
         if producer.epoch != batch.epoch {
             *producer = Producer::new(batch.epoch);
         }
-        producer.seen_ms = wall_ms;
         producer.push(appended);
     }
 
-    /// Forgets producers that were last heard of before `wall_ms`.
-    pub(super) fn expire_before(&mut self, wall_ms: i64) {
-        self.known.retain(|_, producer| producer.seen_ms >= wall_ms);
-    }
-
-    /// Forgets when producers were heard of, which recovery does not know.
-    #[cfg(test)]
-    pub(super) fn forget_times(&mut self) {
-        self.known.values_mut().for_each(|p| p.seen_ms = 0);
+    /// Forgets producers whose last batch has no timestamp after `wall_ms`.
+    pub(super) fn expire(&mut self, wall_ms: i64) {
+        self.known
+            .retain(|_, producer| producer.is_younger(wall_ms));
     }
 
     /// Makes room for a producer that is not known yet. A sixteenth goes at once, those heard of
@@ -272,10 +276,10 @@ mod tests {
                         base_sequence: sequence,
                         last_delta: records - 1,
                         base_offset: Offset(base),
-                        timestamp: 0,
+                        timestamp: base,
                         flush: FlushSeq(0),
                     };
-                    self.producers.remember(&batch, appended, base);
+                    self.producers.remember(&batch, appended);
                     Ok(base)
                 }
             }
@@ -334,6 +338,21 @@ mod tests {
         );
     }
 
+    /// As Kafka 4.3.1 answers.
+    #[test]
+    fn epoch_minus_one_is_that_of_none() {
+        let mut f = Fixture::new();
+        assert_eq!(f.send(1, -2, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
+        assert_eq!(f.send(1, -1, 7, 1), Ok(0));
+        assert_eq!(f.send(1, -1, 7, 1), Ok(0), "a duplicate, of offset 0");
+        assert_eq!(f.send(1, -1, 3, 1), Ok(1));
+        assert_eq!(f.send(1, -1, 90, 1), Ok(2));
+        assert_eq!(f.send(1, 0, 5, 1), Ok(3), "any sequence");
+        assert_eq!(f.send(1, -1, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
+        assert_eq!(f.send(1, 0, 5, 1), Ok(-3), "a duplicate");
+        assert_eq!(f.send(1, 0, 7, 1), Err(ErrorCode::OutOfOrderSequenceNumber));
+    }
+
     #[test]
     fn sequences_wrap() {
         let mut f = Fixture::new();
@@ -363,7 +382,7 @@ mod tests {
             "used last but one, stays"
         );
         assert!(!f.producers.known.contains_key(&1), "used first, goes");
-        f.producers.expire_before(max);
+        f.producers.expire(max - 1);
         let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [0, max]);
     }

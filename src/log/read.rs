@@ -22,6 +22,10 @@ pub enum ReadOutcome {
         pieces: Vec<Piece>,
         /// Sum of the lengths.
         bytes: usize,
+        /// The first batch is no longer than this.
+        first_bytes_max: usize,
+        /// There is a batch, and it is larger than what was asked for.
+        withheld: bool,
         /// The offset after the last batch, where that is known without looking at it.
         next: Option<Offset>,
     },
@@ -36,11 +40,25 @@ pub enum ReadOutcome {
 }
 
 impl ReadOutcome {
+    /// There is nothing to read yet.
     fn nothing(next: Option<Offset>) -> Self {
         Self::Plan {
             pieces: Vec::new(),
             bytes: 0,
+            first_bytes_max: 0,
+            withheld: false,
             next,
+        }
+    }
+
+    /// Nothing that fits.
+    fn withheld() -> Self {
+        Self::Plan {
+            pieces: Vec::new(),
+            bytes: 0,
+            first_bytes_max: 0,
+            withheld: true,
+            next: None,
         }
     }
 }
@@ -103,7 +121,10 @@ impl Log {
             return Ok(ReadOutcome::nothing(Some(offset)));
         }
         let max_bytes = max_bytes as u64;
-        match self.locate(store, offset, (!at_least_one).then_some(max_bytes))? {
+        if !at_least_one && max_bytes < HEADER_BYTES {
+            return Ok(ReadOutcome::withheld());
+        }
+        match self.locate(store, offset, max_bytes)? {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
             Located::At(boundary) => Ok(self.plan(store, &boundary, max_bytes, at_least_one)),
         }
@@ -188,21 +209,20 @@ impl Log {
         )
     }
 
-    /// Finds the batch that holds `offset`, which is below the high watermark. If that batch must
-    /// fit `must_fit` bytes and may be larger, its length is found out too.
+    /// Finds the batch that holds `offset`, which is below the high watermark. If that batch may be
+    /// larger than `max_bytes`, its length is found out too.
     fn locate(
         &mut self,
         store: &Store,
         offset: Offset,
-        must_fit: Option<u64>,
+        max_bytes: u64,
     ) -> Result<Located, ErrorCode> {
         loop {
             let from = self.floor(offset).ok_or(ErrorCode::OffsetOutOfRange)?;
             let (_, segment) = self
                 .segment(from.at.segment)
                 .ok_or(ErrorCode::OffsetOutOfRange)?;
-            let sized =
-                from.batch.is_some() || must_fit.is_none_or(|max| segment.largest_batch <= max);
+            let sized = from.batch.is_some() || segment.largest_batch <= max_bytes;
             let held = from.holds(offset);
             if held && sized {
                 return Ok(Located::At(from));
@@ -252,7 +272,7 @@ impl Log {
         };
         let first_len = from.batch.map_or(segment.largest_batch, |batch| batch.len);
         if !at_least_one && first_len > max_bytes {
-            return ReadOutcome::nothing(None);
+            return ReadOutcome::withheld();
         }
         let mut left = max_bytes.max(first_len);
         let mut pieces = Vec::new();
@@ -278,6 +298,8 @@ impl Log {
         }
         ReadOutcome::Plan {
             bytes: pieces.iter().map(Piece::len).sum(),
+            first_bytes_max: first_len as usize,
+            withheld: false,
             pieces,
             next: reached.map(|end| end.offset),
         }
@@ -396,6 +418,22 @@ mod tests {
         f.settle();
         assert_eq!(f.read_bases(19, 10_000), [10, 20]);
         assert_eq!(f.read_bases(0, 10_000), [0, 10, 20]);
+    }
+
+    #[test]
+    fn a_larger_batch_elsewhere_makes_no_limit_larger() {
+        for tail_bytes_max in [0, 1 << 20] {
+            let mut f = fixture(tail_bytes_max);
+            f.fill(30, 100);
+            f.fill(1, 50_000);
+            f.fill(30, 100);
+            f.settle();
+            for offset in [0, 15, 29, 31] {
+                let len = f.read(offset, 1000, true).unwrap().len();
+                assert!((100..=1000).contains(&len), "{len} bytes from {offset}");
+            }
+            assert!(f.read(30, 1000, true).unwrap().len() > 50_000, "the first");
+        }
     }
 
     #[test]

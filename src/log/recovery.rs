@@ -47,7 +47,7 @@ pub struct LogRecovery {
 
 impl Log {
     /// Begins the recovery of a log. `now` stands in for wall times that are not on the disk: how
-    /// long ago producers, and segments whose records have no timestamps, were written to.
+    /// long ago segments whose records have no timestamps were written to.
     #[must_use]
     pub fn recovered(id: LogId, now: Now) -> LogRecovery {
         LogRecovery {

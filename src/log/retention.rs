@@ -20,8 +20,7 @@ impl Log {
     /// The active segment expires too, once its newest record is old enough; a new one begins then.
     pub fn retain(&mut self, now: Now, store: &mut Store) -> bool {
         let expired = self.config.producer_id_expiration_ms.max(0);
-        self.producers
-            .expire_before(now.wall_ms.saturating_sub(expired));
+        self.producers.expire(now.wall_ms.saturating_sub(expired));
         let doomed = self
             .deleted_segments()
             .max(self.oversized_segments())
@@ -292,9 +291,16 @@ mod tests {
             f.append(&draft).unwrap_err().0,
             ErrorCode::OutOfOrderSequenceNumber
         );
-        f.now.wall_ms += f.log.config().producer_id_expiration_ms + 1;
+        f.now.wall_ms += f.log.config().producer_id_expiration_ms - 1;
+        f.retain();
+        assert!(f.append(&draft).is_err(), "still remembered");
+        f.now.wall_ms += 1;
         f.retain();
         f.append(&draft)
             .expect("forgotten, so it may begin anywhere");
+        // It is the time of the records that counts, not that of their arrival.
+        f.retain();
+        draft.producer = Some((1, 0, 20));
+        f.append(&draft).expect("forgotten at once");
     }
 }

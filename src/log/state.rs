@@ -13,7 +13,7 @@ use super::index::{Index, IndexEntry};
 use super::producers::{Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -140,7 +140,6 @@ fn read_index_entry(input: &mut Reader<'_>, last: IndexEntry) -> Option<IndexEnt
 fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
     out.signed(id);
     out.signed(i64::from(producer.epoch));
-    out.signed(producer.seen_ms);
     out.unsigned(producer.batches().len() as u64);
     for batch in producer.batches() {
         out.signed(i64::from(batch.base_sequence));
@@ -153,7 +152,6 @@ fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
 fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
     let id = input.signed()?;
     let mut producer = Producer::new(input.int()?);
-    producer.seen_ms = input.signed()?;
     for _ in 0..input.count()? {
         let batch = Remembered {
             base_sequence: input.int()?,

@@ -125,6 +125,9 @@ pub struct BatchInfo {
     pub base_timestamp: i64,
     /// The largest timestamp in the batch.
     pub max_timestamp: i64,
+    /// The smallest timestamp of its records that have one. The header does not tell it: until the records
+    /// were looked at it is the largest one.
+    pub min_timestamp: i64,
     /// Producer id, -1 if the producer is not idempotent.
     pub producer_id: i64,
     /// Producer epoch, -1 if the producer is not idempotent.
@@ -209,6 +212,7 @@ pub fn parse(bytes: &[u8]) -> Result<BatchInfo, BatchError> {
         records: head.records_count(),
         base_timestamp: head.base_timestamp(),
         max_timestamp: head.max_timestamp(),
+        min_timestamp: head.max_timestamp(),
         producer_id: head.producer_id(),
         producer_epoch: head.producer_epoch(),
         base_sequence: head.base_sequence(),
@@ -323,6 +327,14 @@ pub fn set_log_append_time(batch: &mut [u8], wall_ms: i64) {
     if let Some(head) = header_mut(batch) {
         head.attributes = I16::new(head.attributes.get() | LOG_APPEND_TIME);
         head.max_timestamp = I64::new(wall_ms);
+        set_crc(batch);
+    }
+}
+
+/// Takes the LogAppendTime bit away from this one whole batch, and computes the CRC anew.
+pub fn set_create_time(batch: &mut [u8]) {
+    if let Some(head) = header_mut(batch) {
+        head.attributes = I16::new(head.attributes.get() & !LOG_APPEND_TIME);
         set_crc(batch);
     }
 }

@@ -6,7 +6,7 @@
 //! - [`header`], [`parse`], [`batches`]: look at batches without opening them;
 //! - [`validate_produced`], [`validate_records`]: what a batch from a producer, and
 //!   what the records inside it, must satisfy;
-//! - [`stamp`], [`set_log_append_time`]: what the broker changes in place;
+//! - [`stamp`], [`set_log_append_time`], [`set_create_time`]: what the broker changes in place;
 //! - [`records`], [`verify_records`]: open a batch, whatever its codec;
 //! - [`BatchBuilder`]: make one.
 
@@ -20,7 +20,7 @@ mod varint;
 
 pub use batch::{
     BatchHeader, BatchInfo, Batches, HEADER_LEN, TimestampType, batches, check_crc, header, parse,
-    set_log_append_time, stamp,
+    set_create_time, set_log_append_time, stamp,
 };
 pub use builder::BatchBuilder;
 pub use codec::Codec;

@@ -8,6 +8,9 @@ use bytes::Bytes;
 use super::varint::Cursor;
 use super::{BatchError, BatchInfo, Codec, HEADER_LEN, TimestampType, parse};
 
+/// The timestamp of a record that has none.
+pub(super) const NO_TIMESTAMP: i64 = -1;
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -116,7 +119,7 @@ impl Iterator for Records {
 pub struct RecordsSummary {
     /// Largest timestamp of a record, and the offset delta of the first record that has it.
     pub max_timestamp: (i64, i32),
-    /// Smallest timestamp of a record.
+    /// Smallest timestamp of a record that has one (-1 is none); `i64::MAX` if none has.
     pub min_timestamp: i64,
     /// Index of the first record without a key.
     pub first_keyless: Option<i32>,
@@ -163,7 +166,9 @@ pub(super) fn verify_body(
         if timestamp > summary.max_timestamp.0 {
             summary.max_timestamp = (timestamp, index);
         }
-        summary.min_timestamp = summary.min_timestamp.min(timestamp);
+        if timestamp != NO_TIMESTAMP {
+            summary.min_timestamp = summary.min_timestamp.min(timestamp);
+        }
         if record.key.is_none() && summary.first_keyless.is_none() {
             summary.first_keyless = Some(index);
         }

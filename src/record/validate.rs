@@ -12,8 +12,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::batch::set_max_timestamp;
-use super::records::verify_body;
-use super::{BatchError, BatchInfo, Codec, HEADER_LEN, TimestampType, check_crc, parse};
+use super::records::{NO_TIMESTAMP, verify_body};
+use super::{BatchError, BatchInfo, Codec, HEADER_LEN, check_crc, parse};
 use crate::base::ErrorCode;
 
 type Refusal = (ErrorCode, &'static str);
@@ -29,7 +29,7 @@ const fn refuse<T>(error: ErrorCode, why: &'static str) -> Result<T, Refusal> {
 /// # Errors
 /// The error code for the partition, and a sentence for the response's error message.
 pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static str)> {
-    use ErrorCode::{CorruptMessage, InvalidRecord, InvalidTimestamp};
+    use ErrorCode::{CorruptMessage, InvalidRecord};
 
     let info = parse(bytes).map_err(|error| refusal(error, bytes))?;
     if bytes.len() > info.len {
@@ -63,12 +63,6 @@ pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static
         return refuse(
             InvalidRecord,
             "Clients are not allowed to write control records.",
-        );
-    }
-    if info.timestamp_type() == TimestampType::LogAppendTime {
-        return refuse(
-            InvalidTimestamp,
-            "Producers must not set the timestamp type to LogAppendTime.",
         );
     }
     producer_fields(&info)?;
@@ -110,8 +104,11 @@ pub fn validate_records(
             );
         }
     };
-    /// The least that Kafka makes of the timestamps of records.
-    const NO_TIMESTAMP: i64 = -1;
+    info.min_timestamp = match summary.min_timestamp {
+        i64::MAX => NO_TIMESTAMP,
+        least => least,
+    };
+    // The least that Kafka makes of the timestamps of records.
     let max_timestamp = summary.max_timestamp.0.max(NO_TIMESTAMP);
     if max_timestamp == info.max_timestamp {
         return Ok(batch);
@@ -124,10 +121,10 @@ pub fn validate_records(
 
 fn producer_fields(info: &BatchInfo) -> Result<(), Refusal> {
     if info.has_producer_id() {
-        if info.base_sequence < 0 || info.producer_epoch < 0 {
+        if info.base_sequence < 0 {
             return refuse(
                 ErrorCode::InvalidRecord,
-                "A batch with a producer id needs a producer epoch and a sequence number.",
+                "A batch with a producer id needs a sequence number.",
             );
         }
     } else if info.is_transactional() {
@@ -273,9 +270,10 @@ mod tests {
         assert_eq!(code(&with(22, &[0x10])), ErrorCode::InvalidRecord);
         let mut bytes = build(None);
         set_log_append_time(&mut bytes, 1);
-        assert_eq!(code(&bytes), ErrorCode::InvalidTimestamp);
+        assert_eq!(code(&bytes), ErrorCode::None, "the log decides about it");
         assert_eq!(code(&build(Some((7, 0, -1)))), ErrorCode::InvalidRecord);
-        assert_eq!(code(&build(Some((7, -1, 0)))), ErrorCode::InvalidRecord);
+        assert_eq!(code(&build(Some((7, -1, -1)))), ErrorCode::InvalidRecord);
+        assert_eq!(code(&build(Some((7, -1, 0)))), ErrorCode::None);
     }
 
     /// A good batch of this codec with `body` in place of its records, header and CRC right.

@@ -97,6 +97,14 @@ impl Piece {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Keeps the first `max` bytes, if it is longer.
+    pub fn truncate(&mut self, max: usize) {
+        match self {
+            Self::Memory(bytes) => bytes.truncate(max),
+            Self::File { len, .. } => *len = max.min(*len),
+        }
+    }
 }
 
 /// Keeps a chunk from being reused while a read plan may still read it. Cloning is cheap and the

@@ -441,6 +441,19 @@ def groups_are_listed_described_altered_deleted():
     equal(refused(lambda: admin.delete_consumer_groups([group])[group].result(20)), KafkaError.GROUP_ID_NOT_FOUND)
 
 
+@test(seconds=60)
+def min_bytes_are_summed_over_partitions():
+    name = make_topic("confluent-min-bytes", 6)
+    source = consumer(**{"fetch.min.bytes": 100_000, "fetch.wait.max.ms": 60_000, "socket.timeout.ms": 90_000})
+    source.assign([TopicPartition(name, p, OFFSET_BEGINNING) for p in range(6)])
+    source.poll(1)
+    for first, second in [(0, 0), (1, 1), (2, 3), (5, 4)]:
+        for partition in first, second:
+            produce(name, [{"value": os.urandom(60_000), "partition": partition}])
+        read(source, 2, 20)
+    source.close()
+
+
 @test()
 def a_commit_is_seen_by_what_is_asked_behind_it():
     name, group = make_topic("confluent-behind"), unique("confluent-behind")
