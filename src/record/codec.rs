@@ -1,9 +1,9 @@
 //! Compression of records: the five codecs of magic 2, each in the framing that
 //! Kafka's own clients write and read.
 
-use std::io::{Read, Write};
+use std::io::Write;
 
-use super::BatchError;
+use super::{BatchError, Opener, snappy};
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -68,18 +68,19 @@ impl Codec {
     /// [`BatchError::TooLarge`] if they are more than `out_bytes_max`, without having made more
     /// than that; [`BatchError::Compression`] if `input` is not of this codec.
     pub fn decompress(self, input: &[u8], out_bytes_max: usize) -> Result<Vec<u8>, BatchError> {
-        match self {
-            Self::None if input.len() > out_bytes_max => Err(BatchError::TooLarge),
-            Self::None => Ok(input.to_vec()),
-            Self::Gzip => read_capped(flate2::read::MultiGzDecoder::new(input), out_bytes_max),
-            Self::Snappy => snappy::decompress(input, out_bytes_max),
-            Self::Lz4 => read_capped(lz4_flex::frame::FrameDecoder::new(input), out_bytes_max),
-            Self::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(input)
-                    .map_err(|_| BatchError::Compression)?;
-                read_capped(decoder, out_bytes_max)
-            }
+        if self == Self::None && input.len() > out_bytes_max {
+            return Err(BatchError::TooLarge);
         }
+        let mut opener = Opener::new(self, input)?;
+        let mut out = Vec::new();
+        let mut work = usize::MAX;
+        while let Some(bytes) = opener.step(out_bytes_max - out.len(), &mut work)? {
+            if bytes.len() > out_bytes_max - out.len() {
+                return Err(BatchError::TooLarge);
+            }
+            out.extend_from_slice(bytes);
+        }
+        Ok(out)
     }
 
     /// Appends the compressed `input` to `out`, at the codec's default level.
@@ -105,83 +106,6 @@ impl Codec {
                 zstd::stream::copy_encode(input, out, zstd::DEFAULT_COMPRESSION_LEVEL)
                     .expect(IN_MEMORY);
             }
-        }
-    }
-}
-
-fn read_capped(reader: impl Read, out_bytes_max: usize) -> Result<Vec<u8>, BatchError> {
-    let mut out = Vec::new();
-    let read = reader.take(out_bytes_max as u64 + 1).read_to_end(&mut out);
-    if out.len() > out_bytes_max {
-        return Err(BatchError::TooLarge);
-    }
-    read.map_err(|_| BatchError::Compression)?;
-    Ok(out)
-}
-
-/// Snappy in xerial's framing: a header of 16 bytes, then blocks, each after its length.
-mod snappy {
-    use crate::record::BatchError;
-
-    const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-    /// Version 1, readable by version 1.
-    const VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
-    /// Uncompressed bytes per block, as the Java producer's.
-    const BLOCK_BYTES: usize = 32 * 1024;
-    /// No Snappy input grows by more: three bytes copy at most 64.
-    const RATIO_MAX: usize = 22;
-
-    pub(super) fn decompress(input: &[u8], out_bytes_max: usize) -> Result<Vec<u8>, BatchError> {
-        let mut out = Vec::new();
-        let Some(framed) = input.strip_prefix(&MAGIC) else {
-            block(input, out_bytes_max, &mut out)?;
-            return Ok(out);
-        };
-        let mut rest = framed
-            .get(VERSIONS.len()..)
-            .ok_or(BatchError::Compression)?;
-        while let Some((len, tail)) = rest.split_first_chunk::<4>() {
-            let (compressed, tail) = usize::try_from(i32::from_be_bytes(*len))
-                .ok()
-                .and_then(|len| tail.split_at_checked(len))
-                .ok_or(BatchError::Compression)?;
-            block(compressed, out_bytes_max, &mut out)?;
-            rest = tail;
-        }
-        if rest.is_empty() {
-            Ok(out)
-        } else {
-            Err(BatchError::Compression)
-        }
-    }
-
-    fn block(input: &[u8], out_bytes_max: usize, out: &mut Vec<u8>) -> Result<(), BatchError> {
-        let len = snap::raw::decompress_len(input).map_err(|_| BatchError::Compression)?;
-        // The length is a claim: do not make room for what the input cannot hold.
-        if len > input.len().saturating_mul(RATIO_MAX) {
-            return Err(BatchError::Compression);
-        }
-        let start = out.len();
-        let end = start.checked_add(len).filter(|&end| end <= out_bytes_max);
-        let end = end.ok_or(BatchError::TooLarge)?;
-        out.resize(end, 0);
-        let written = snap::raw::Decoder::new().decompress(input, &mut out[start..]);
-        match written {
-            Ok(written) if written == len => Ok(()),
-            _ => Err(BatchError::Compression),
-        }
-    }
-
-    pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSIONS);
-        let mut encoder = snap::raw::Encoder::new();
-        for chunk in input.chunks(BLOCK_BYTES) {
-            let compressed = encoder
-                .compress_vec(chunk)
-                .expect("a block is far below Snappy's 4 GiB");
-            out.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
-            out.extend_from_slice(&compressed);
         }
     }
 }

@@ -14,9 +14,12 @@ mod batch;
 mod builder;
 mod codec;
 mod error;
+mod opener;
 mod records;
+mod snappy;
 mod validate;
 mod varint;
+mod walk;
 
 pub use batch::{
     BatchHeader, BatchInfo, Batches, HEADER_LEN, TimestampType, batches, check_crc, header, parse,
@@ -25,5 +28,6 @@ pub use batch::{
 pub use builder::BatchBuilder;
 pub use codec::Codec;
 pub use error::BatchError;
+pub use opener::Opener;
 pub use records::{Record, RecordHeader, Records, RecordsSummary, records, verify_records};
-pub use validate::{validate_produced, validate_records};
+pub use validate::{Validation, validate_produced, validate_records};

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::varint::Cursor;
+use super::walk::Walk;
 use super::{BatchError, BatchInfo, Codec, HEADER_LEN, TimestampType, parse};
 
 /// The timestamp of a record that has none.
@@ -139,11 +140,12 @@ pub fn verify_records(batch: &[u8], out_bytes_max: usize) -> Result<RecordsSumma
 }
 
 /// The same for a batch whose header is known: `body` is what follows it.
-pub(super) fn verify_body(
+fn verify_body(
     info: &BatchInfo,
     body: &[u8],
     out_bytes_max: usize,
 ) -> Result<RecordsSummary, BatchError> {
+    let mut walk = Walk::new(info);
     let unpacked;
     let body = if info.codec() == Codec::None {
         body
@@ -151,40 +153,39 @@ pub(super) fn verify_body(
         unpacked = info.codec().decompress(body, out_bytes_max)?;
         &unpacked
     };
-    let mut summary = RecordsSummary {
-        max_timestamp: (i64::MIN, 0),
-        min_timestamp: i64::MAX,
-        first_keyless: None,
-    };
-    let mut cursor = Cursor::new(body);
-    for index in 0..info.records {
-        let record = RawRecord::read(&mut cursor)?;
-        if record.offset_delta != index {
-            return Err(BatchError::Record);
-        }
-        let timestamp = record.timestamp(info)?;
-        if timestamp > summary.max_timestamp.0 {
-            summary.max_timestamp = (timestamp, index);
+    walk.feed(body, usize::MAX)?;
+    walk.finish()
+}
+
+impl RecordsSummary {
+    /// Notes the record of this index.
+    #[inline]
+    pub(super) fn note(
+        &mut self,
+        info: &BatchInfo,
+        index: i32,
+        timestamp_delta: i64,
+        has_key: bool,
+    ) -> Result<(), BatchError> {
+        let timestamp = timestamp(info, timestamp_delta)?;
+        if timestamp > self.max_timestamp.0 {
+            self.max_timestamp = (timestamp, index);
         }
         if timestamp != NO_TIMESTAMP {
-            summary.min_timestamp = summary.min_timestamp.min(timestamp);
+            self.min_timestamp = self.min_timestamp.min(timestamp);
         }
-        if record.key.is_none() && summary.first_keyless.is_none() {
-            summary.first_keyless = Some(index);
+        if !has_key && self.first_keyless.is_none() {
+            self.first_keyless = Some(index);
         }
-    }
-    if cursor.remaining() == 0 {
-        Ok(summary)
-    } else {
-        Err(BatchError::Record)
+        Ok(())
     }
 }
 
 /// A record in place. Its attributes byte has no meaning in magic 2 and is skipped, as in Kafka.
-struct RawRecord<'a> {
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&'a [u8]>,
+pub(super) struct RawRecord<'a> {
+    pub timestamp_delta: i64,
+    pub offset_delta: i32,
+    pub key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     header_count: usize,
     /// Well-formed and exactly `header_count` of them.
@@ -193,7 +194,7 @@ struct RawRecord<'a> {
 
 impl<'a> RawRecord<'a> {
     #[inline]
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
+    pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
         let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
         let mut body = Cursor::new(cursor.take(len)?);
         let _attributes = body.byte()?;
@@ -231,13 +232,30 @@ impl<'a> RawRecord<'a> {
     }
 
     fn timestamp(&self, info: &BatchInfo) -> Result<i64, BatchError> {
-        match info.timestamp_type() {
-            TimestampType::LogAppendTime => Ok(info.max_timestamp),
-            TimestampType::CreateTime => info
-                .base_timestamp
-                .checked_add(self.timestamp_delta)
-                .ok_or(BatchError::Record),
+        timestamp(info, self.timestamp_delta)
+    }
+
+    /// Whether the bytes hold all of their first record, or what reading it will find fault with.
+    #[inline]
+    pub(super) fn is_whole(mut cursor: Cursor<'_>) -> Result<bool, BatchError> {
+        const VARLONG_BYTES_MAX: usize = 10;
+        let available = cursor.remaining();
+        match cursor.varint() {
+            Ok(len) => Ok(usize::try_from(len).is_ok_and(|len| len <= cursor.remaining())),
+            Err(error) if available >= VARLONG_BYTES_MAX => Err(error),
+            Err(_) => Ok(false),
         }
+    }
+}
+
+#[inline]
+fn timestamp(info: &BatchInfo, timestamp_delta: i64) -> Result<i64, BatchError> {
+    match info.timestamp_type() {
+        TimestampType::LogAppendTime => Ok(info.max_timestamp),
+        TimestampType::CreateTime => info
+            .base_timestamp
+            .checked_add(timestamp_delta)
+            .ok_or(BatchError::Record),
     }
 }
 

@@ -12,8 +12,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::batch::set_max_timestamp;
-use super::records::{NO_TIMESTAMP, verify_body};
-use super::{BatchError, BatchInfo, Codec, HEADER_LEN, check_crc, parse};
+use super::records::NO_TIMESTAMP;
+use super::walk::Walk;
+use super::{BatchError, BatchInfo, Codec, HEADER_LEN, Opener, check_crc, parse};
 use crate::base::ErrorCode;
 
 type Refusal = (ErrorCode, &'static str);
@@ -74,8 +75,8 @@ pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static
 /// stored: if the header does not name the largest timestamp of its records, a copy that does, as in
 /// Kafka, since consumers and time lookups go by it.
 ///
-/// Compressed records are decompressed for this into at most `open_bytes_max` bytes, 0 for not at
-/// all; a batch of more is taken as it is. Nothing is allocated per record.
+/// Compressed records are decompressed for this, at most `open_bytes_max` bytes of them, 0 for not at
+/// all; a batch of more, good so far, is taken as it is. Nothing is allocated per record.
 ///
 /// # Errors
 /// INVALID_RECORD, and a sentence for the response's error message.
@@ -84,40 +85,150 @@ pub fn validate_records(
     info: &mut BatchInfo,
     open_bytes_max: usize,
 ) -> Result<Bytes, (ErrorCode, &'static str)> {
-    if info.codec() != Codec::None && open_bytes_max == 0 {
-        return Ok(batch);
-    }
-    let body = batch.get(HEADER_LEN..info.len).unwrap_or_default();
-    let summary = match verify_body(info, body, open_bytes_max) {
-        Ok(summary) => summary,
-        Err(BatchError::TooLarge) => return Ok(batch),
-        Err(BatchError::Compression) => {
-            return refuse(
-                ErrorCode::InvalidRecord,
-                "The records of the batch cannot be decompressed.",
-            );
+    let mut validation = Validation::new(batch, *info, open_bytes_max);
+    loop {
+        let mut work = usize::MAX;
+        if let Some((batch, checked)) = validation.go_on(&mut work)? {
+            *info = checked;
+            return Ok(batch);
         }
-        Err(_) => {
-            return refuse(
-                ErrorCode::InvalidRecord,
-                "The batch holds a malformed record, or not as many records as it says.",
-            );
-        }
-    };
-    info.min_timestamp = match summary.min_timestamp {
-        i64::MAX => NO_TIMESTAMP,
-        least => least,
-    };
-    // The least that Kafka makes of the timestamps of records.
-    let max_timestamp = summary.max_timestamp.0.max(NO_TIMESTAMP);
-    if max_timestamp == info.max_timestamp {
-        return Ok(batch);
     }
-    let mut batch = BytesMut::from(&batch[..]);
-    set_max_timestamp(&mut batch, max_timestamp);
-    info.max_timestamp = max_timestamp;
-    Ok(batch.freeze())
 }
+
+/// What [`validate_records`] does, a bounded amount at a time.
+#[derive(Debug)]
+pub struct Validation {
+    batch: Bytes,
+    info: BatchInfo,
+    open_bytes_max: usize,
+    walk: Walk,
+    /// Bytes of the records that were walked over.
+    walked: usize,
+    opener: Option<Opener<Bytes>>,
+}
+
+/// What walking over a record costs, in bytes decompressed.
+const RECORD_COST: usize = 4;
+
+impl Validation {
+    /// Nothing is done yet.
+    #[must_use]
+    pub fn new(batch: Bytes, info: BatchInfo, open_bytes_max: usize) -> Self {
+        Self {
+            batch,
+            info,
+            open_bytes_max,
+            walk: Walk::new(&info),
+            walked: 0,
+            opener: None,
+        }
+    }
+
+    /// Forgets how far it has got, and what memory that holds.
+    pub fn rewind(&mut self) {
+        (self.walk, self.walked, self.opener) = (Walk::new(&self.info), 0, None);
+    }
+
+    /// Bytes that were decompressed so far.
+    #[must_use]
+    pub fn opened(&self) -> usize {
+        match self.info.codec() {
+            Codec::None => 0,
+            _ => self.walked,
+        }
+    }
+
+    /// Goes on until the batch is checked or `work` is used up, counted in bytes decompressed. Returns the
+    /// batch to be stored and what its header says then.
+    ///
+    /// # Errors
+    /// As [`validate_records`].
+    pub fn go_on(
+        &mut self,
+        work: &mut usize,
+    ) -> Result<Option<(Bytes, BatchInfo)>, (ErrorCode, &'static str)> {
+        if self.info.codec() != Codec::None && self.open_bytes_max == 0 {
+            return Ok(Some((self.batch.clone(), self.info)));
+        }
+        match self.look(work) {
+            Ok(false) => return Ok(None),
+            Ok(true) => {}
+            Err(BatchError::TooLarge) => return Ok(Some((self.batch.clone(), self.info))),
+            Err(BatchError::Compression) => {
+                return refuse(
+                    ErrorCode::InvalidRecord,
+                    "The records of the batch cannot be decompressed.",
+                );
+            }
+            Err(_) => return MALFORMED,
+        }
+        let Ok(summary) = self.walk.finish() else {
+            return MALFORMED;
+        };
+        self.info.min_timestamp = match summary.min_timestamp {
+            i64::MAX => NO_TIMESTAMP,
+            least => least,
+        };
+        // The least that Kafka makes of the timestamps of records.
+        let max_timestamp = summary.max_timestamp.0.max(NO_TIMESTAMP);
+        if max_timestamp == self.info.max_timestamp {
+            return Ok(Some((self.batch.clone(), self.info)));
+        }
+        let mut batch = BytesMut::from(&self.batch[..]);
+        set_max_timestamp(&mut batch, max_timestamp);
+        self.info.max_timestamp = max_timestamp;
+        Ok(Some((batch.freeze(), self.info)))
+    }
+
+    /// Walks over what is left of the records, as far as `work` goes; whether that was all.
+    fn look(&mut self, work: &mut usize) -> Result<bool, BatchError> {
+        let walk = |walk: &mut Walk, bytes: &[u8], work: &mut usize| {
+            let before = walk.records();
+            let walked = walk.feed(bytes, *work / RECORD_COST)?;
+            let records = (walk.records() - before) as usize;
+            *work = work.saturating_sub(records * RECORD_COST);
+            Ok(walked)
+        };
+        if self.info.codec() == Codec::None {
+            let body = self.batch.get(HEADER_LEN..self.info.len);
+            let body = body.unwrap_or_default();
+            self.walked += walk(&mut self.walk, &body[self.walked..], work)?;
+            return Ok(self.walked == body.len());
+        }
+        if self.opener.is_none() {
+            let end = self.info.len.min(self.batch.len());
+            let body = self.batch.slice(HEADER_LEN.min(end)..end);
+            self.opener = Some(Opener::new(self.info.codec(), body)?);
+        }
+        let Some(opener) = &mut self.opener else {
+            return Ok(false);
+        };
+        while *work > 0 {
+            let left = self.open_bytes_max - self.walked;
+            let Some(bytes) = opener.step(left, work)? else {
+                return Ok(true);
+            };
+            // Far fewer than a step can hold records of are not worth stopping in between.
+            let mut unbounded = usize::MAX;
+            walk(
+                &mut self.walk,
+                &bytes[..bytes.len().min(left)],
+                &mut unbounded,
+            )?;
+            *work = work.saturating_sub(usize::MAX - unbounded);
+            if bytes.len() > left {
+                return Err(BatchError::TooLarge);
+            }
+            self.walked += bytes.len();
+        }
+        Ok(false)
+    }
+}
+
+const MALFORMED: Result<Option<(Bytes, BatchInfo)>, Refusal> = refuse(
+    ErrorCode::InvalidRecord,
+    "The batch holds a malformed record, or not as many records as it says.",
+);
 
 fn producer_fields(info: &BatchInfo) -> Result<(), Refusal> {
     if info.has_producer_id() {
@@ -328,9 +439,13 @@ mod tests {
     #[test]
     fn compressed_batches_are_opened_as_far_as_is_allowed() {
         for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::None) {
+            let mut builder = BatchBuilder::new(codec, 0);
+            builder.push(0, None, Some(&vec![0; 1 << 20]), &[]);
+            let large = builder.build();
+            assert_eq!(records_code(&large, 2 << 20), ErrorCode::None, "{codec:?}");
+            assert_eq!(records_code(&large, 1 << 19), ErrorCode::None, "{codec:?}");
             let zeros = with_body(codec, &vec![0; 1 << 20]);
             assert_eq!(records_code(&zeros, 1 << 20), ErrorCode::InvalidRecord);
-            assert_eq!(records_code(&zeros, 1 << 19), ErrorCode::None, "{codec:?}");
             assert_eq!(records_code(&zeros, 0), ErrorCode::None, "{codec:?}");
             let mut junk = with_body(codec, b"x").to_vec();
             junk.truncate(HEADER_LEN);
@@ -363,6 +478,74 @@ mod tests {
                 let stored = validate_records(lie.into(), &mut info, 1 << 20).unwrap();
                 assert_eq!((&stored[..], info.max_timestamp), (&good[..], 300));
             }
+        }
+    }
+
+    /// However little is done at a time, no step does much more than it is given, and the outcome is
+    /// the same.
+    #[test]
+    fn batches_are_validated_a_bounded_amount_at_a_time() {
+        const SLICE: usize = 50_000;
+        /// One LZ4 block of the size that the encoder makes, and a step of the others.
+        const STEP: usize = 64 * 1024 * 5;
+        for codec in Codec::ALL {
+            for value in [0usize, 100, 3 << 20] {
+                let mut builder = BatchBuilder::new(codec, 5);
+                let records = (6 << 20) / (value + 8);
+                (0..records).for_each(|_| builder.push(9, None, Some(&vec![1; value]), &[]));
+                let batch = builder.build();
+                let info = validate_produced(&batch).unwrap();
+                let mut validation = Validation::new(batch.clone(), info, 32 << 20);
+                let (mut slices, mut opened) = (0, 0);
+                loop {
+                    let mut work = SLICE;
+                    let done = validation.go_on(&mut work).unwrap();
+                    let walked = validation.opened() - opened;
+                    assert!(walked <= SLICE + STEP, "{codec:?}, {value}: {walked}");
+                    opened += walked;
+                    slices += 1;
+                    if let Some((stored, info)) = done {
+                        assert_eq!((&stored, info.max_timestamp), (&batch, 9));
+                        break;
+                    }
+                }
+                let bodies = records * value;
+                assert!(opened == 0 || opened > bodies);
+                assert!(codec == Codec::None || slices >= bodies / (SLICE + STEP));
+            }
+        }
+    }
+
+    /// Streams that make nothing cost too.
+    #[test]
+    fn streams_of_nothing_are_walked_in_slices() {
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Zstd] {
+            let mut nothing = Vec::new();
+            codec.compress(b"", &mut nothing);
+            if codec == Codec::Snappy {
+                // Blocks of the length zero follow the header.
+                (0..20_000).for_each(|_| nothing.extend([0, 0, 0, 1, 0]));
+            } else {
+                nothing = nothing.repeat(20_000);
+            }
+            let mut bytes = build(None)[..HEADER_LEN].to_vec();
+            bytes.extend(nothing);
+            bytes[22] = codec.id();
+            let length = (bytes.len() - 12) as i32;
+            bytes[8..12].copy_from_slice(&length.to_be_bytes());
+            batch::set_crc(&mut bytes);
+            let info = validate_produced(&bytes).unwrap();
+            let mut validation = Validation::new(bytes.into(), info, 1 << 20);
+            let mut slices = 0;
+            let refused = loop {
+                match validation.go_on(&mut 100_000) {
+                    Ok(None) => slices += 1,
+                    Ok(Some(_)) => panic!("it has no records"),
+                    Err((code, _)) => break code,
+                }
+            };
+            assert_eq!(refused, ErrorCode::InvalidRecord);
+            assert!(slices >= 20, "{codec:?}: {slices}");
         }
     }
 

@@ -90,6 +90,35 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A zig-zag varint of which one byte comes after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Varint {
+    value: u64,
+    shift: u32,
+}
+
+impl Varint {
+    /// Takes the next byte; the number if that was the last one. As [`Cursor::varlong`] in all else.
+    pub(super) fn push(&mut self, byte: u8) -> Result<Option<i64>, BatchError> {
+        let bits = u64::from(byte & 0x7f);
+        if self.shift > 63 || (self.shift == 63 && bits > 1) {
+            return Err(BatchError::Record);
+        }
+        self.value |= bits << self.shift;
+        self.shift += 7;
+        if byte & 0x80 != 0 {
+            return if self.shift > 63 {
+                Err(BatchError::Record)
+            } else {
+                Ok(None)
+            };
+        }
+        let value = unzigzag(self.value);
+        *self = Self::default();
+        Ok(Some(value))
+    }
+}
+
 const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }

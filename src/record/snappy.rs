@@ -1,0 +1,241 @@
+//! Snappy, in xerial's framing (a header of 16 bytes, then blocks, each after its length) and as one plain
+//! block, which librdkafka writes. Its blocks are of any size, so they are opened step by step.
+
+use super::BatchError;
+
+const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
+/// Version 1, readable by version 1.
+const VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+/// Uncompressed bytes per block, as the Java producer's.
+const BLOCK_BYTES: usize = 32 * 1024;
+/// No Snappy input grows by more: three bytes copy at most 64.
+const RATIO_MAX: usize = 22;
+
+/// Opens Snappy; see [`super::Opener`].
+#[derive(Debug)]
+pub(super) struct Snappy {
+    framed: bool,
+    /// Bytes of the input that are used up.
+    at: usize,
+    /// Where the block at hand ends.
+    end: usize,
+    /// Bytes that it opens to.
+    len: usize,
+    /// What of it is open: copies go back to any place of it.
+    out: Vec<u8>,
+    /// What of that was given out.
+    given: usize,
+    /// Whether there is a block at hand.
+    inside: bool,
+}
+
+impl Snappy {
+    pub(super) fn new(input: &[u8]) -> Self {
+        let framed = input.starts_with(&MAGIC);
+        Self {
+            framed,
+            at: if framed { MAGIC.len() } else { 0 },
+            end: 0,
+            len: 0,
+            out: Vec::new(),
+            given: 0,
+            inside: false,
+        }
+    }
+
+    /// About `step_bytes` more; see [`super::Opener::step`].
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        step_bytes: usize,
+        bytes_max: usize,
+    ) -> Result<Option<&[u8]>, BatchError> {
+        if !self.inside && !self.begin(input, bytes_max)? {
+            return Ok(None);
+        }
+        let block = input.get(..self.end).ok_or(BatchError::Compression)?;
+        if self.out.is_empty() && self.len <= step_bytes {
+            self.out.resize(self.len, 0);
+            let opened =
+                snap::raw::Decoder::new().decompress(&input[self.at..self.end], &mut self.out);
+            self.at = self.end;
+            if opened != Ok(self.len) {
+                return Err(BatchError::Compression);
+            }
+        } else {
+            let until = (self.given + step_bytes).min(self.len);
+            while self.out.len() < until {
+                self.element(block)?;
+            }
+        }
+        let from = self.given;
+        self.given = self.out.len();
+        if self.given == self.len {
+            if self.at != self.end {
+                return Err(BatchError::Compression);
+            }
+            self.inside = false;
+        }
+        Ok(Some(&self.out[from..]))
+    }
+
+    /// Begins with the next block; false if there is none.
+    fn begin(&mut self, input: &[u8], bytes_max: usize) -> Result<bool, BatchError> {
+        const DAMAGED: BatchError = BatchError::Compression;
+        self.end = input.len();
+        if self.framed {
+            if self.at == MAGIC.len() {
+                self.at += VERSIONS.len();
+            }
+            let rest = input.get(self.at..).ok_or(DAMAGED)?;
+            if rest.is_empty() {
+                return Ok(false);
+            }
+            let (len, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
+            let len = usize::try_from(i32::from_be_bytes(*len)).map_err(|_| DAMAGED)?;
+            if len > rest.len() {
+                return Err(DAMAGED);
+            }
+            self.at += 4;
+            self.end = self.at + len;
+        } else if self.at > 0 {
+            return Ok(false);
+        }
+        let block = &input[self.at..self.end];
+        self.len = snap::raw::decompress_len(block).map_err(|_| DAMAGED)?;
+        // The length is a claim: do not make room for what the input cannot hold.
+        if self.len > block.len().saturating_mul(RATIO_MAX) {
+            return Err(DAMAGED);
+        }
+        if self.len > bytes_max {
+            return Err(BatchError::TooLarge);
+        }
+        (self.given, self.inside) = (0, true);
+        self.out.clear();
+        self.out.reserve_exact(self.len);
+        if self.len > super::opener::STEP_BYTES {
+            // The other way skips the length itself.
+            self.at += block.iter().take_while(|byte| **byte >= 0x80).count() + 1;
+        }
+        Ok(true)
+    }
+
+    /// One literal or copy of a block.
+    fn element(&mut self, block: &[u8]) -> Result<(), BatchError> {
+        const DAMAGED: BatchError = BatchError::Compression;
+        let rest = block.get(self.at..).ok_or(DAMAGED)?;
+        let (&tag, rest) = rest.split_first().ok_or(DAMAGED)?;
+        let number = |bytes: usize| -> Result<usize, BatchError> {
+            let bytes = rest.get(..bytes).ok_or(DAMAGED)?;
+            let low_first = bytes.iter().rev();
+            Ok(low_first.fold(0, |value, byte| value << 8 | usize::from(*byte)))
+        };
+        let high = usize::from(tag >> 2);
+        let (extra, len, offset) = match tag & 3 {
+            0 if high < 60 => (0, high + 1, 0),
+            0 => (high - 59, number(high - 59)? + 1, 0),
+            1 => (1, (high & 7) + 4, (high >> 3) << 8 | number(1)?),
+            2 => (2, high + 1, number(2)?),
+            _ => (4, high + 1, number(4)?),
+        };
+        self.at += 1 + extra;
+        if len > self.len - self.out.len() {
+            return Err(DAMAGED);
+        }
+        if tag & 3 == 0 {
+            let literal = block.get(self.at..self.at + len).ok_or(DAMAGED)?;
+            self.out.extend_from_slice(literal);
+            self.at += len;
+            return Ok(());
+        }
+        if offset == 0 || offset > self.out.len() {
+            return Err(DAMAGED);
+        }
+        // A copy may go on into what it makes itself.
+        let mut left = len;
+        while left > 0 {
+            let from = self.out.len() - offset;
+            let part = left.min(offset);
+            self.out.extend_from_within(from..from + part);
+            left -= part;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `input` in xerial's framing.
+pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&VERSIONS);
+    let mut encoder = snap::raw::Encoder::new();
+    for chunk in input.chunks(BLOCK_BYTES) {
+        let compressed = encoder
+            .compress_vec(chunk)
+            .expect("a block is far below Snappy's 4 GiB");
+        out.extend_from_slice(&(compressed.len() as u32).to_be_bytes());
+        out.extend_from_slice(&compressed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::opener::STEP_BYTES;
+    use super::*;
+
+    fn opened(input: &[u8]) -> Result<Vec<u8>, BatchError> {
+        let mut snappy = Snappy::new(input);
+        let mut all = Vec::new();
+        while let Some(bytes) = snappy.step(input, STEP_BYTES, usize::MAX)? {
+            assert!(bytes.len() <= STEP_BYTES + input.len());
+            all.extend_from_slice(bytes);
+        }
+        Ok(all)
+    }
+
+    proptest! {
+        /// Large plain blocks, which the library would open at once, against the library.
+        #[test]
+        fn large_blocks_are_opened_as_the_library_does(
+            words in prop::collection::vec("[a-d]{1,9}", 1..300),
+            repeat in 1usize..200,
+            damage: Option<(prop::sample::Index, u8)>,
+        ) {
+            let input = words.concat().repeat(repeat);
+            let mut packed = snap::raw::Encoder::new().compress_vec(input.as_bytes()).unwrap();
+            if let Some((at, flip)) = damage {
+                let at = at.index(packed.len());
+                packed[at] ^= flip;
+            }
+            let theirs = snap::raw::Decoder::new().decompress_vec(&packed);
+            match opened(&packed) {
+                Ok(ours) => prop_assert!(theirs.is_ok_and(|theirs| theirs == ours)),
+                Err(_) => prop_assert!(theirs.is_err()),
+            }
+        }
+    }
+
+    #[test]
+    fn long_literals_and_all_kinds_of_copies() {
+        let mut random = 1u32;
+        let mut input: Vec<u8> = (0..200_000)
+            .map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 24) as u8
+            })
+            .collect();
+        input.extend_from_within(..70_000);
+        input.extend(vec![7; 100_000]);
+        let packed = snap::raw::Encoder::new().compress_vec(&input).unwrap();
+        assert_eq!(opened(&packed).unwrap(), input);
+        // A copy with an offset of four bytes, which encoders do not write: literal "abcd", then 64 bytes of it.
+        let mut by_hand = vec![0x80, 0x80, 0x08, 3 << 2, b'a', b'b', b'c', b'd'];
+        let copies = (131_072 - 4) / 64;
+        (0..copies).for_each(|_| by_hand.extend([63 << 2 | 3, 4, 0, 0, 0]));
+        by_hand.extend([59 << 2 | 3, 4, 0, 0, 0]);
+        assert_eq!(opened(&by_hand).unwrap(), b"abcd".repeat(32_768));
+        by_hand.push(0);
+        assert!(opened(&by_hand).is_err(), "bytes after the end");
+    }
+}
