@@ -20,6 +20,16 @@ pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
 pub const FETCH_WAIT_MS_MAX: u64 = 300_000;
 /// Partitions of one request that are read or asked about at a time; the rest waits for its next turn.
 pub const PARTITIONS_PER_SLICE: usize = 512;
+/// What checking produced batches may take while one input is handled, in bytes decompressed; a record
+/// counts as four, for it is looked at. What is left is checked in slices of this when the shard is idle.
+pub const VALIDATION_SLICE_WORK: usize = 256 * 1024;
+/// The same for all inputs between two idle moments together.
+pub const VALIDATION_TURN_WORK: usize = 1024 * 1024;
+/// Bytes that one produce request may have decompressed for each byte it has, beyond
+/// `millrace.produce.open.bytes.max`; what is larger is taken unopened.
+pub const OPEN_BYTES_PER_BYTE: usize = 32;
+/// Requests whose connection is gone and whose records are still to be checked, in bytes.
+pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Waiting fetches that go on at a time when there is something for them, or their time is up.
 pub const WAKES_PER_SLICE: usize = 128;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).

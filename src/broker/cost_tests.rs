@@ -7,7 +7,10 @@ use kafka_wire_core::StrBytes;
 
 use super::Input;
 use super::testing::Bench;
-use crate::base::limits::{FETCH_WAIT_MS_MAX, REQUEST_ENTRIES_MAX, WAKES_PER_SLICE};
+use crate::base::limits::{
+    FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, REQUEST_ENTRIES_MAX,
+    VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
+};
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
 use crate::wire::TopicRef;
@@ -222,4 +225,132 @@ fn a_stop_answers_every_fetch_that_waits_or_is_about_to() {
     assert_eq!(bench.replies.len() - before, crowd as usize);
     assert_eq!((pending(&bench), bench.drained), (0, 1));
     assert!(bench.ask(0, &frame).is_some(), "nobody waits any more");
+}
+
+/// A batch that opens to so many bytes, and is small.
+fn bomb(codec: Codec, bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(codec, 1_700_000_000_000);
+    builder.push(1_700_000_000_000, None, Some(&vec![0; bytes]), &[]);
+    builder.build()
+}
+
+fn base_offset(reply: &Bytes) -> i64 {
+    // Length, correlation id, tags, one topic: its name, one partition: index, error code.
+    let at = 4 + 4 + 1 + 1 + 2 + 1 + 4;
+    assert_eq!(reply[at..at + 2], [0, 0], "an error");
+    i64::from_be_bytes(reply[at + 2..at + 10].try_into().unwrap())
+}
+
+/// Lets everything happen, and holds what is opened against each input; how many inputs that took.
+fn settle_in_slices(bench: &mut Bench) -> usize {
+    /// An LZ4 block may be made at once, and one step of the other codecs.
+    const STEP: u64 = 4 << 20;
+    let (mut inputs, mut opened) = (0, bench.shards[0].opened());
+    loop {
+        let coming: Vec<_> = bench.coming.drain(..).collect();
+        let nothing_came = coming.is_empty();
+        for (shard, input) in coming {
+            bench.handle(shard, input);
+        }
+        let more = bench.idle(0);
+        let now = bench.shards[0].opened();
+        assert!(now - opened <= VALIDATION_SLICE_WORK as u64 + STEP);
+        opened = now;
+        inputs += 1;
+        if nothing_came && !more && bench.coming.is_empty() {
+            return inputs;
+        }
+    }
+}
+
+#[test]
+fn what_opens_to_much_is_opened_in_slices_and_holds_nobody_up() {
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        let mut bench = bench(1, 2);
+        bench.open(1);
+        let before = bench.replies.len();
+        let frame = produce([(0, Some(bomb(codec, 8 << 20)))].into_iter());
+        bench.send(1, &frame);
+        assert!(bench.shards[0].opened() <= 2 * VALIDATION_SLICE_WORK as u64);
+        // Behind it on the same connection: it may not overtake.
+        bench.send(1, &produce([(0, Some(batch(b"second")))].into_iter()));
+        // Another client's is answered before it is done.
+        bench.send(0, &produce([(1, Some(batch(b"other")))].into_iter()));
+        let mut turns = 0;
+        while bench.last_reply(0).is_none() || bench.replies.len() == before {
+            bench.deliver();
+            bench.idle(0);
+            turns += 1;
+        }
+        assert!(turns < 10, "{turns}");
+        assert_eq!(bench.replies[before].0.0, 0, "{codec:?}");
+        assert!(settle_in_slices(&mut bench) >= 20, "{codec:?}");
+        let to_first: Vec<_> = bench.replies[before..].iter().collect();
+        let offsets: Vec<i64> = to_first
+            .iter()
+            .filter(|(conn, _)| conn.0 == 1)
+            .map(|(_, reply)| base_offset(reply))
+            .collect();
+        assert_eq!(offsets, [0, 1], "{codec:?}");
+    }
+}
+
+#[test]
+fn a_request_opens_no_more_than_its_bytes_pay_for() {
+    let mut bench = bench(1, 1);
+    let config = BrokerConfig::default();
+    let bomb = bomb(Codec::Zstd, 8 << 20);
+    let frame = produce((0..200).map(|_| (0, Some(bomb.clone()))));
+    bench.send(0, &frame);
+    settle_in_slices(&mut bench);
+    let paid = config.millrace_produce_open_bytes_max as usize + OPEN_BYTES_PER_BYTE * frame.len();
+    let most = (paid + (8 << 20) + VALIDATION_SLICE_WORK) as u64;
+    assert!(bench.shards[0].opened() <= most);
+    let answered = bench.last_reply(0).unwrap();
+    assert_eq!(answered[0..2], [0, 0]);
+}
+
+#[test]
+fn what_many_small_requests_open_is_bounded_between_two_idle_moments() {
+    let mut bench = bench(1, 1);
+    let frame = produce([(0, Some(bomb(Codec::Zstd, 200_000)))].into_iter());
+    let before = bench.replies.len();
+    for conn in 1..=64 {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    let most = VALIDATION_TURN_WORK + VALIDATION_SLICE_WORK;
+    assert!(bench.shards[0].opened() <= most as u64);
+    settle_in_slices(&mut bench);
+    assert_eq!(bench.replies.len() - before, 64);
+}
+
+#[test]
+fn what_a_closed_connection_produced_is_still_taken_within_bounds() {
+    let mut bench = bench(1, 1);
+    let mut parts = vec![(0, Some(bomb(Codec::Zstd, 8 << 20)))];
+    // Ballast: each request stands for a tenth of what may be left behind.
+    parts.push((9, Some(vec![0; ORPHANED_BYTES_MAX / 10].into())));
+    let frame = produce(parts.into_iter());
+    for conn in 1..=20 {
+        bench.open(conn);
+        bench.send(conn, &frame);
+        bench.close(conn);
+    }
+    settle_in_slices(&mut bench);
+    let next = bench.ask(0, &produce([(0, Some(batch(b"value")))].into_iter()));
+    let taken = base_offset(&next.unwrap());
+    assert!((8..=10).contains(&taken), "{taken}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_all_that_is_to_be_opened() {
+    let mut bench = bench(1, 1);
+    bench.open(1);
+    let frame = produce([(0, Some(bomb(Codec::Zstd, 8 << 20)))].into_iter());
+    let before = bench.replies.len();
+    (0..50).for_each(|_| bench.send(1, &frame));
+    bench.handle(0, Input::Shutdown);
+    settle_in_slices(&mut bench);
+    assert_eq!((bench.replies.len() - before, bench.drained), (1, 1));
 }

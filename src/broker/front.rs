@@ -15,6 +15,7 @@ use super::fetch_session::Sessions;
 use super::produce::PendingProduce;
 use super::query::PendingQuery;
 use super::trace::Tracer;
+use super::validation::Validations;
 use super::{ConnId, Fx};
 use crate::base::{ErrorCode, IdMap, Mono, Rng, ShardId, StoreId};
 use crate::config::BrokerConfig;
@@ -39,6 +40,8 @@ pub(super) struct Front {
     pub conns: Conns,
     pub image: Arc<Image>,
     pub sessions: Sessions,
+    /// Produce requests that are still being checked.
+    pub validations: Validations,
     pub rng: Rng,
     /// The shard that owns each store of this node.
     pub owners: Vec<ShardId>,
@@ -67,6 +70,7 @@ impl Front {
             conns: Conns::default(),
             image: Arc::default(),
             sessions,
+            validations: Validations::default(),
             rng: Rng::new(seed),
             owners,
             shards,
@@ -94,6 +98,7 @@ impl Front {
 
     /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
     pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
+        self.validations.closed(conn);
         for id in self.conns.closed(conn) {
             if let Some(Pending::Fetch(fetch)) = self.unpark(id) {
                 self.fetch_abandoned(id, &fetch, fx);

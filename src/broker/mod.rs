@@ -27,6 +27,7 @@ mod stores;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+mod validation;
 mod watch;
 
 use fx::Fx;

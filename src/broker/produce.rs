@@ -17,7 +17,8 @@ use super::conns::ReplyTo;
 use super::front::{Front, Pending};
 use super::owner::{Ack, Owner};
 use super::trace::ProduceStamps;
-use super::{Failure, Fx, Msg, ProducePart, Produced, ReqRef};
+use super::{ConnId, Failure, Fx, Msg, ProducePart, Produced, ReqRef};
+use crate::base::limits::OPEN_BYTES_PER_BYTE;
 use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::record;
 use crate::store::Piece;
@@ -42,6 +43,79 @@ pub(super) struct PendingProduce {
     first: LogId,
 }
 
+/// A produce request whose batches are being checked.
+#[derive(Debug)]
+pub(super) struct ProduceJob {
+    pending: PendingProduce,
+    /// The batches by slot, taken one after the other.
+    batches: std::vec::IntoIter<Option<Bytes>>,
+    /// Topic and partition of the next one, by their places in the request.
+    next: (usize, usize),
+    /// The batch at hand.
+    current: Option<(StoreId, ProducePart, record::Validation)>,
+    /// Very few stores, most often one: looking through them is less than any map.
+    by_store: Vec<(StoreId, Vec<ProducePart>)>,
+    /// Bytes of the request.
+    pub bytes: usize,
+    /// Bytes that may still be decompressed for it.
+    open_bytes_left: usize,
+}
+
+/// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
+/// bytes decompressed.
+const BATCH_COST: usize = 64;
+const BYTES_PER_WORK: usize = 64;
+
+impl ProduceJob {
+    /// The connection that asked.
+    pub fn conn(&self) -> ConnId {
+        self.pending.reply_to.conn
+    }
+
+    /// Bytes that may still be decompressed for it.
+    pub fn open_bytes_left(&self) -> usize {
+        self.open_bytes_left
+    }
+
+    /// Topic and partition of the next batch, by their places.
+    fn next_place(&mut self) -> (usize, usize) {
+        let topics = &self.pending.topics;
+        while topics[self.next.0].partitions.len() == self.next.1 {
+            self.next = (self.next.0 + 1, 0);
+        }
+        let place = self.next;
+        self.next.1 += 1;
+        place
+    }
+
+    /// What becomes of the batch at hand.
+    fn checked(&mut self, outcome: Result<(StoreId, ProducePart), Failure>) {
+        let pending = &mut self.pending;
+        let outcome = match outcome {
+            Ok((store, part)) => {
+                if pending.open == 0 {
+                    pending.first = part.log;
+                }
+                pending.open += 1;
+                match self.by_store.iter_mut().find(|(of, _)| *of == store) {
+                    Some((_, parts)) => parts.push(part),
+                    None => self.by_store.push((store, vec![part])),
+                }
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        };
+        pending.slots.push(outcome);
+    }
+
+    /// Gives back what memory an unfinished batch holds: it is begun with anew.
+    pub fn rewind(&mut self) {
+        if let Some((.., validation)) = &mut self.current {
+            validation.rewind();
+        }
+    }
+}
+
 impl Front {
     /// Takes a produce request. `Err` closes the connection.
     pub fn produce(
@@ -51,63 +125,111 @@ impl Front {
         body: Bytes,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let request =
+        let bytes = body.len();
+        let mut request =
             ProduceRequest::parse(body, header.version).map_err(|error| error.to_string())?;
-        let bad_acks = !matches!(request.acks, -1..=1);
-        // Very few stores, most often one: looking through them is less than any map.
-        let mut by_store: Vec<(StoreId, Vec<ProducePart>)> = Vec::new();
-        let mut pending = PendingProduce {
-            reply_to,
-            correlation_id: header.correlation_id,
-            version: header.version,
-            acks: request.acks,
-            topics: request.topics,
-            slots: Vec::new(),
-            open: 0,
-            first: LogId(0),
+        let partitions = request
+            .topics
+            .iter_mut()
+            .flat_map(|topic| &mut topic.partitions);
+        let batches: Vec<Option<Bytes>> = partitions
+            .map(|partition| partition.records.take())
+            .collect();
+        let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
+        let job = ProduceJob {
+            pending: PendingProduce {
+                reply_to,
+                correlation_id: header.correlation_id,
+                version: header.version,
+                acks: request.acks,
+                topics: request.topics,
+                slots: Vec::with_capacity(batches.len()),
+                open: 0,
+                first: LogId(0),
+            },
+            batches: batches.into_iter(),
+            next: (0, 0),
+            current: None,
+            by_store: Vec::new(),
+            bytes,
+            open_bytes_left: open_bytes_max
+                .saturating_add(bytes.saturating_mul(OPEN_BYTES_PER_BYTE)),
         };
-        for ProduceTopic { topic, partitions } in &mut pending.topics {
-            pending.slots.reserve(partitions.len());
-            for partition in partitions {
-                let slot = pending.slots.len() as u32;
-                let outcome = if bad_acks {
-                    Err((ErrorCode::InvalidRequiredAcks, None))
-                } else {
-                    self.locate_batch(
-                        topic,
-                        partition.index,
-                        partition.records.take(),
-                        slot,
-                        header.version,
-                    )
-                };
+        self.validate_now(job, fx);
+        Ok(())
+    }
+
+    /// Checks batches of a request until all are or `work` is used up; whether all are.
+    pub fn validate(&self, job: &mut ProduceJob, work: &mut usize) -> bool {
+        loop {
+            if let Some((.., validation)) = &mut job.current {
+                let before = validation.opened();
+                let outcome = validation.go_on(work);
+                let opened = validation.opened() - before;
+                job.open_bytes_left = job.open_bytes_left.saturating_sub(opened);
                 let outcome = match outcome {
-                    Ok((store, part)) => {
-                        if pending.open == 0 {
-                            pending.first = part.log;
-                        }
-                        pending.open += 1;
-                        match by_store.iter_mut().find(|(of, _)| *of == store) {
-                            Some((_, parts)) => parts.push(part),
-                            None => by_store.push((store, vec![part])),
-                        }
-                        None
-                    }
-                    Err(failure) => Some(Err(failure)),
+                    Ok(None) => return false,
+                    Ok(Some((batch, info))) => Ok((batch, info)),
+                    Err((code, why)) => Err((code, Some(why.to_string()))),
                 };
-                pending.slots.push(outcome);
+                if let Some((store, mut part, _)) = job.current.take() {
+                    let outcome = outcome.map(|(batch, info)| {
+                        (part.batch, part.info) = (batch, info);
+                        (store, part)
+                    });
+                    job.checked(outcome);
+                }
+            }
+            if *work == 0 && job.batches.len() > 0 {
+                return false;
+            }
+            let Some(batch) = job.batches.next() else {
+                return true;
+            };
+            let bytes = batch.as_ref().map_or(0, Bytes::len);
+            *work = work.saturating_sub(BATCH_COST + bytes / BYTES_PER_WORK);
+            match self.begin_batch(job, batch) {
+                Ok(begun) => job.current = Some(begun),
+                Err(failure) => job.checked(Err(failure)),
             }
         }
+    }
+
+    fn begin_batch(
+        &self,
+        job: &mut ProduceJob,
+        records: Option<Bytes>,
+    ) -> Result<(StoreId, ProducePart, record::Validation), Failure> {
+        let (topic, partition) = job.next_place();
+        let slot = job.pending.slots.len() as u32;
+        let pending = &job.pending;
+        if !matches!(pending.acks, -1..=1) {
+            return Err((ErrorCode::InvalidRequiredAcks, None));
+        }
+        let topic = &pending.topics[topic];
+        let index = topic.partitions[partition].index;
+        let (store, part) =
+            self.locate_batch(&topic.topic, index, records, slot, pending.version)?;
+        let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
+        let open_bytes_max = open_bytes_max.min(job.open_bytes_left);
+        let validation = record::Validation::new(part.batch.clone(), part.info, open_bytes_max);
+        Ok((store, part, validation))
+    }
+
+    /// All batches of a request are checked: on to their owners.
+    pub fn validated(&mut self, job: ProduceJob, fx: &mut Fx<'_>) {
+        let ProduceJob {
+            pending, by_store, ..
+        } = job;
         if by_store.is_empty() {
             self.finish_produce(pending, fx);
-            return Ok(());
+            return;
         }
-        let id = self.park(reply_to, Pending::Produce(pending));
+        let id = self.park(pending.reply_to, Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
         for (store, parts) in by_store {
             fx.send(self.owner_of(store), Msg::Produce { req, store, parts });
         }
-        Ok(())
     }
 
     fn locate_batch(
@@ -125,7 +247,7 @@ impl Front {
         }
         let batch = records.unwrap_or_default();
         let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
-        let mut info = record::validate_produced(&batch).map_err(refusal)?;
+        let info = record::validate_produced(&batch).map_err(refusal)?;
         if !codec_allowed(version, info.codec()) {
             return Err((ErrorCode::UnsupportedCompressionType, None));
         }
@@ -133,8 +255,6 @@ impl Front {
             let why = "Transactions are not supported yet.".to_string();
             return Err((ErrorCode::InvalidTxnState, Some(why)));
         }
-        let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
-        let batch = record::validate_records(batch, &mut info, open_bytes_max).map_err(refusal)?;
         let part = ProducePart {
             slot,
             log: partition.log,

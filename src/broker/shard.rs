@@ -173,6 +173,7 @@ impl Shard {
             Input::Shutdown => {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
+                self.front.validations.draining();
             }
         }
     }
@@ -386,6 +387,7 @@ impl Shard {
     fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
         self.front.fetch_deadlines(now, fx);
         self.owner.slice(now, fx);
+        self.front.validate_some(fx);
         if let Some(control) = &mut self.control {
             control.group_tick(now, &mut self.owner, fx);
         }
@@ -397,7 +399,10 @@ impl Shard {
         if let Some((deadline, _)) = self.front.deadlines.first() {
             wake_at = wake_at.min(*deadline);
         }
-        if self.owner.has_more() || (self.front.draining && !self.front.deadlines.is_empty()) {
+        if self.owner.has_more()
+            || !self.front.validations.is_empty()
+            || (self.front.draining && !self.front.deadlines.is_empty())
+        {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = now.mono;
         }
@@ -416,6 +421,7 @@ impl Shard {
     fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
         let quiet = self.owner.is_quiet()
             && self.front.deadlines.is_empty()
+            && self.front.validations.is_empty()
             && self.control.as_ref().is_none_or(Control::is_quiet);
         match self.draining {
             Draining::InFlight if quiet => {
@@ -433,6 +439,12 @@ impl Shard {
     /// Checks the invariants of everything in the shard; panics where one is broken. For the simulator.
     pub fn invariants(&self) {
         self.owner.invariants();
+    }
+
+    /// Bytes of produced batches that were decompressed.
+    #[cfg(test)]
+    pub(super) fn opened(&self) -> u64 {
+        self.front.validations.opened()
     }
 
     /// Requests that wait for something, and watches of fetches, here and of other shards.

@@ -194,9 +194,14 @@ pub(super) struct RawRecord<'a> {
 
 impl<'a> RawRecord<'a> {
     #[inline]
-    pub(super) fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
         let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
-        let mut body = Cursor::new(cursor.take(len)?);
+        Self::read_body(Cursor::new(cursor.take(len)?))
+    }
+
+    /// What follows the length.
+    #[inline]
+    fn read_body(mut body: Cursor<'a>) -> Result<Self, BatchError> {
         let _attributes = body.byte()?;
         let timestamp_delta = body.varlong()?;
         let offset_delta = body.varint()?;
@@ -235,16 +240,19 @@ impl<'a> RawRecord<'a> {
         timestamp(info, self.timestamp_delta)
     }
 
-    /// Whether the bytes hold all of their first record, or what reading it will find fault with.
+    /// The first record, if all of it is there.
     #[inline]
-    pub(super) fn is_whole(mut cursor: Cursor<'_>) -> Result<bool, BatchError> {
-        const VARLONG_BYTES_MAX: usize = 10;
-        let available = cursor.remaining();
-        match cursor.varint() {
-            Ok(len) => Ok(usize::try_from(len).is_ok_and(|len| len <= cursor.remaining())),
-            Err(error) if available >= VARLONG_BYTES_MAX => Err(error),
-            Err(_) => Ok(false),
+    pub(super) fn read_whole(cursor: &mut Cursor<'a>) -> Result<Option<Self>, BatchError> {
+        let mut ahead = *cursor;
+        // What is wrong with a length is found out when it is read byte by byte.
+        let Ok(Ok(len)) = ahead.varint().map(usize::try_from) else {
+            return Ok(None);
+        };
+        if len > ahead.remaining() {
+            return Ok(None);
         }
+        *cursor = ahead;
+        Self::read_body(Cursor::new(cursor.take(len)?)).map(Some)
     }
 }
 

@@ -68,8 +68,9 @@ impl Walk {
             if self.partial.is_none() && self.index == self.info.records {
                 return Err(BatchError::Record);
             }
-            if self.partial.is_none() && RawRecord::is_whole(cursor)? {
-                let record = RawRecord::read(&mut cursor)?;
+            if self.partial.is_none()
+                && let Some(record) = RawRecord::read_whole(&mut cursor)?
+            {
                 self.seen(
                     record.timestamp_delta,
                     record.offset_delta,

@@ -1,0 +1,169 @@
+//! Produce requests whose batches are still being checked: what is much work is done in slices, when the
+//! shard is idle, so that it holds nobody up.
+//!
+//! Requests of one connection keep their order: behind one that waits, all wait. Connections take
+//! turns, a request each, so what one sends holds the others up by one request at most. Only the
+//! request whose turn it is holds a decoder.
+
+use std::collections::VecDeque;
+
+use super::front::Front;
+use super::produce::ProduceJob;
+use super::{ConnId, Fx};
+use crate::base::IdMap;
+use crate::base::limits::{ORPHANED_BYTES_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Validations {
+    by_conn: IdMap<u64, Waiting>,
+    /// The connections above, in the order of their turns.
+    turns: VecDeque<ConnId>,
+    /// Work that may still be done before the shard is idle.
+    work_left: usize,
+    /// Bytes of requests whose connection is gone.
+    orphaned_bytes: usize,
+    /// Bytes that were decompressed; tests hold it against the inputs.
+    opened: u64,
+}
+
+/// The requests of one connection.
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<ProduceJob>,
+    orphaned: bool,
+}
+
+impl Default for Validations {
+    fn default() -> Self {
+        Self {
+            by_conn: IdMap::default(),
+            turns: VecDeque::new(),
+            work_left: VALIDATION_TURN_WORK,
+            orphaned_bytes: 0,
+            opened: 0,
+        }
+    }
+}
+
+impl Validations {
+    /// Bytes that were decompressed so far.
+    #[cfg(test)]
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    fn put_off(&mut self, job: ProduceJob) {
+        let conn = job.conn();
+        let waiting = self.by_conn.entry(conn.0).or_default();
+        if waiting.jobs.is_empty() {
+            self.turns.push_back(conn);
+        }
+        waiting.jobs.push_back(job);
+    }
+
+    /// A connection is gone. What it sent is worked on all the same, as in Kafka, within bounds: the
+    /// memory of its requests is nobody's any more.
+    pub fn closed(&mut self, conn: ConnId) {
+        let Some(waiting) = self.by_conn.get_mut(&conn.0) else {
+            return;
+        };
+        let bytes: usize = waiting.jobs.iter().map(|job| job.bytes).sum();
+        if self.orphaned_bytes + bytes > ORPHANED_BYTES_MAX {
+            self.by_conn.remove(&conn.0);
+            self.turns.retain(|turn| *turn != conn);
+        } else {
+            waiting.orphaned = true;
+            self.orphaned_bytes += bytes;
+        }
+    }
+
+    /// The shard is to stop: of each connection only the first request is finished, for all of them
+    /// might be hours of work.
+    pub fn draining(&mut self) {
+        for waiting in self.by_conn.values_mut() {
+            let bytes: usize = waiting.jobs.iter().skip(1).map(|job| job.bytes).sum();
+            if waiting.orphaned {
+                self.orphaned_bytes -= bytes;
+            }
+            waiting.jobs.truncate(1);
+        }
+    }
+
+    /// The request whose turn it is.
+    fn take(&mut self) -> Option<ProduceJob> {
+        let conn = self.turns.front()?;
+        self.by_conn.get_mut(&conn.0)?.jobs.pop_front()
+    }
+
+    /// It needs more turns.
+    fn put_back(&mut self, job: ProduceJob) {
+        if let Some(waiting) = self.by_conn.get_mut(&job.conn().0) {
+            waiting.jobs.push_front(job);
+        }
+    }
+
+    /// It is done with: it is the next connection's turn.
+    fn done(&mut self, job: &ProduceJob) {
+        let conn = job.conn();
+        self.turns.pop_front();
+        let Some(waiting) = self.by_conn.get(&conn.0) else {
+            return;
+        };
+        if waiting.orphaned {
+            self.orphaned_bytes -= job.bytes;
+        }
+        if waiting.jobs.is_empty() {
+            self.by_conn.remove(&conn.0);
+        } else {
+            self.turns.push_back(conn);
+        }
+    }
+}
+
+impl Front {
+    /// Checks a request that has just come, if that is little work and none before it waits.
+    pub fn validate_now(&mut self, mut job: ProduceJob, fx: &mut Fx<'_>) {
+        let waits = self.validations.by_conn.contains_key(&job.conn().0);
+        let granted = VALIDATION_SLICE_WORK.min(self.validations.work_left);
+        if !waits && granted > 0 {
+            let mut work = granted;
+            let done = self.validate_counted(&mut job, &mut work);
+            self.validations.work_left -= granted - work;
+            if done {
+                return self.validated(job, fx);
+            }
+            // However many wait, one decoder is all that is held.
+            job.rewind();
+        }
+        self.validations.put_off(job);
+    }
+
+    fn validate_counted(&mut self, job: &mut ProduceJob, work: &mut usize) -> bool {
+        let before = job.open_bytes_left();
+        let done = self.validate(job, work);
+        self.validations.opened += before.saturating_sub(job.open_bytes_left()) as u64;
+        done
+    }
+
+    /// Does a slice of what was put off.
+    pub fn validate_some(&mut self, fx: &mut Fx<'_>) {
+        self.validations.work_left = VALIDATION_TURN_WORK;
+        let mut work = VALIDATION_SLICE_WORK;
+        while work > 0
+            && let Some(mut job) = self.validations.take()
+        {
+            if self.validate_counted(&mut job, &mut work) {
+                self.validations.done(&job);
+                self.validated(job, fx);
+            } else {
+                self.validations.put_back(job);
+            }
+        }
+    }
+}
