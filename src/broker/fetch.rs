@@ -70,6 +70,9 @@ struct Slot {
     found: FetchedPart,
 }
 
+/// Requests of more than this are not kept for the names in them.
+const DETACH_FROM_BYTES: usize = 4096;
+
 impl PendingFetch {
     fn bytes(&self) -> usize {
         self.slots.iter().map(|slot| slot.found.bytes).sum()
@@ -108,6 +111,8 @@ impl Front {
         body: Bytes,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
+        // A fetch may wait for long, and the names in it hold all of it.
+        let detach = body.len() > DETACH_FROM_BYTES;
         let request =
             FetchRequest::parse(body, header.version).map_err(|error| error.to_string())?;
         let (bytes_min, bytes_max) = (
@@ -134,7 +139,12 @@ impl Front {
         let slots: Vec<Slot> = asked
             .into_iter()
             .enumerate()
-            .map(|(slot, asked)| self.slot(slot as u32, asked, follower))
+            .map(|(slot, mut asked)| {
+                if detach {
+                    asked.topic = asked.topic.detached();
+                }
+                self.slot(slot as u32, asked, follower)
+            })
             .collect();
         if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref())
             && let Some(trace) = self.conns.trace(reply_to)

@@ -288,3 +288,87 @@ fn asked(request: FetchRequest) -> Vec<Asked> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_wire_core::StrBytes;
+
+    use super::*;
+    use crate::wire::fetch::{FetchPartition, FetchTopic};
+
+    const NOW: Now = Now {
+        mono: Mono(0),
+        wall_ms: 0,
+    };
+
+    fn request(
+        (session_id, session_epoch): (i32, i32),
+        name: StrBytes,
+        partitions: std::ops::Range<i32>,
+    ) -> FetchRequest {
+        let partition = |index| FetchPartition {
+            index,
+            current_leader_epoch: -1,
+            fetch_offset: 0,
+            last_fetched_epoch: -1,
+            log_start_offset: -1,
+            max_bytes: 1,
+        };
+        FetchRequest {
+            session_id,
+            session_epoch,
+            topics: vec![FetchTopic {
+                topic: TopicRef::Name(name),
+                partitions: partitions.map(partition).collect(),
+            }],
+            ..FetchRequest::default()
+        }
+    }
+
+    #[test]
+    fn a_session_does_not_keep_the_memory_of_requests() {
+        let frame = Bytes::from(vec![b'a'; 1000]);
+        let name = StrBytes::try_from(frame.slice(10..20)).unwrap();
+        let mut sessions = Sessions::new(10);
+        let mut rng = Rng::new(1);
+        let full = request((0, 0), name.clone(), 0..3);
+        let (opened, _) = sessions.open(NOW, false, full, &mut rng).unwrap();
+        // Named again, as a client does that goes on elsewhere.
+        let again = request((opened.id(), 1), name, 0..3);
+        let (_, asked) = sessions.open(NOW, false, again, &mut rng).unwrap();
+        assert_eq!(asked.len(), 3);
+        for asked in asked {
+            let TopicRef::Name(kept) = asked.topic else {
+                panic!("named by id");
+            };
+            assert!(!frame.as_ptr_range().contains(&kept.as_bytes().as_ptr()));
+        }
+    }
+
+    #[test]
+    fn sessions_have_a_bound_each_and_in_all() {
+        let mut sessions = Sessions::new(10_000);
+        let mut rng = Rng::new(1);
+        let most = REQUEST_ENTRIES_MAX as i32;
+        let mut open = |at, partitions| {
+            let request = request(at, StrBytes::from("t"), partitions);
+            sessions.open(NOW, false, request, &mut rng)
+        };
+        let (first, _) = open((0, 0), 0..most).unwrap();
+        let grown = open((first.id(), 1), most..most + 1);
+        assert_eq!(grown.unwrap_err(), ErrorCode::FetchSessionIdNotFound);
+        let fit = FETCH_SESSION_ENTRIES_MAX / REQUEST_ENTRIES_MAX;
+        for session in 0..fit + 2 {
+            let (opened, asked) = open((0, 0), 0..most).unwrap();
+            assert_eq!(opened == Opened::Sessionless, session >= fit, "{session}");
+            assert_eq!(asked.len(), REQUEST_ENTRIES_MAX);
+        }
+        // A session that ends makes room.
+        let last = *sessions.sessions.keys().next().unwrap();
+        let end = request((last, -1), StrBytes::from("t"), 0..1);
+        sessions.open(NOW, false, end, &mut rng).unwrap();
+        let entries: usize = sessions.sessions.values().map(|s| s.entries.len()).sum();
+        assert_eq!(sessions.entries, entries);
+    }
+}

@@ -208,11 +208,12 @@ impl Front {
         }
         let topic = &pending.topics[topic];
         let index = topic.partitions[partition].index;
-        let (store, part) =
+        let (store, mut part) =
             self.locate_batch(&topic.topic, index, records, slot, pending.version)?;
         let open_bytes_max = self.config.millrace_produce_open_bytes_max as usize;
         let open_bytes_max = open_bytes_max.min(job.open_bytes_left);
-        let validation = record::Validation::new(part.batch.clone(), part.info, open_bytes_max);
+        let validation =
+            record::Validation::new(std::mem::take(&mut part.batch), part.info, open_bytes_max);
         Ok((store, part, validation))
     }
 

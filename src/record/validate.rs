@@ -148,12 +148,12 @@ impl Validation {
         work: &mut usize,
     ) -> Result<Option<(Bytes, BatchInfo)>, (ErrorCode, &'static str)> {
         if self.info.codec() != Codec::None && self.open_bytes_max == 0 {
-            return Ok(Some((self.batch.clone(), self.info)));
+            return Ok(Some(self.unchanged()));
         }
         match self.look(work) {
             Ok(false) => return Ok(None),
             Ok(true) => {}
-            Err(BatchError::TooLarge) => return Ok(Some((self.batch.clone(), self.info))),
+            Err(BatchError::TooLarge) => return Ok(Some(self.unchanged())),
             Err(BatchError::Compression) => {
                 return refuse(
                     ErrorCode::InvalidRecord,
@@ -172,12 +172,18 @@ impl Validation {
         // The least that Kafka makes of the timestamps of records.
         let max_timestamp = summary.max_timestamp.0.max(NO_TIMESTAMP);
         if max_timestamp == self.info.max_timestamp {
-            return Ok(Some((self.batch.clone(), self.info)));
+            return Ok(Some(self.unchanged()));
         }
         let mut batch = BytesMut::from(&self.batch[..]);
         set_max_timestamp(&mut batch, max_timestamp);
         self.info.max_timestamp = max_timestamp;
         Ok(Some((batch.freeze(), self.info)))
+    }
+
+    /// It is over: nobody else holds the batch then, which is stamped in place.
+    fn unchanged(&mut self) -> (Bytes, BatchInfo) {
+        self.opener = None;
+        (std::mem::take(&mut self.batch), self.info)
     }
 
     /// Walks over what is left of the records, as far as `work` goes; whether that was all.

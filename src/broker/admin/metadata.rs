@@ -82,9 +82,12 @@ fn named(
     topics: &[MetadataRequestTopic],
 ) -> Vec<MetadataResponseTopic> {
     let mut seen = HashSet::new();
-    let once = topics
-        .iter()
-        .filter(|topic| seen.insert((topic.topic_id.to_bytes(), &topic.name)));
+    // Where there is an id, the name beside it does not count.
+    let once = topics.iter().filter(|topic| {
+        let id = topic.topic_id.to_bytes();
+        let name = (from_wire(topic.topic_id) == TopicId::ZERO).then_some(&topic.name);
+        seen.insert((id, name))
+    });
     let one = |topic: &MetadataRequestTopic| match (from_wire(topic.topic_id), &topic.name) {
         (TopicId::ZERO, Some(name)) => ctx.image.topic(name).map_or_else(
             || {
@@ -263,6 +266,23 @@ mod tests {
             let response = ask(&mut cluster, version, &by_name(&["a"]));
             assert_eq!(response.topics[0].error_code, 0);
         }
+    }
+
+    #[test]
+    fn a_topic_named_many_times_is_described_once() {
+        let mut cluster = Cluster::with(&[("a", 1)]);
+        let id = cluster.image.topic("a").unwrap().id;
+        let mut request = by_id(id);
+        let one = request.topics.as_ref().unwrap()[0].clone();
+        let named = |n: i32| {
+            let mut topic = one.clone();
+            topic.name = Some(text(&n.to_string()));
+            topic
+        };
+        request.topics = Some((0..100).map(named).collect());
+        assert_eq!(ask(&mut cluster, 12, &request).topics.len(), 1);
+        let many = ask(&mut cluster, 12, &by_name(&["a"; 100]));
+        assert_eq!(many.topics.len(), 1);
     }
 
     #[test]

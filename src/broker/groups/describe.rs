@@ -47,7 +47,9 @@ impl GroupService {
         let request: DescribeGroupsRequest = decode(call.body, origin.version)?;
         let available = self.partitions(topics);
         let mut response = DescribeGroupsResponse::default();
-        for id in &request.groups {
+        // Each once: a large group named very often would make an answer of any size.
+        let mut seen = BTreeSet::new();
+        for id in request.groups.iter().filter(|id| seen.insert(id.as_str())) {
             let mut described = match (available, self.coordinator.group(id)) {
                 (Err(error), _) => {
                     let mut described = DescribedGroup::default();

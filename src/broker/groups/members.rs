@@ -1,5 +1,6 @@
 //! JoinGroup (11), Heartbeat (12), LeaveGroup (13), SyncGroup (14).
 
+use bytes::Bytes;
 use kafka_wire::join_group_response::JoinGroupResponseMember;
 use kafka_wire::leave_group_response::MemberResponse;
 use kafka_wire::{
@@ -134,7 +135,8 @@ fn join_request(
 ) -> JoinRequest {
     let protocols = request.protocols.into_iter().map(|p| Protocol {
         name: name(&p.name),
-        metadata: p.metadata,
+        // A slice of the request would keep all of it as long as the member is there.
+        metadata: Bytes::copy_from_slice(&p.metadata),
     });
     JoinRequest {
         group: name(&request.group_id),
@@ -192,7 +194,7 @@ fn sync_request(request: SyncGroupRequest) -> SyncRequest {
         protocol_type: request.protocol_type.as_ref().map(name),
         protocol: request.protocol_name.as_ref().map(name),
         assignments: assignments
-            .map(|a| (name(&a.member_id), a.assignment))
+            .map(|a| (name(&a.member_id), Bytes::copy_from_slice(&a.assignment)))
             .collect(),
     }
 }

@@ -4,6 +4,8 @@
 //! sees durable commits only, so `require_stable` has nothing to add here (there are
 //! no transactions).
 
+use std::collections::BTreeSet;
+
 use kafka_wire::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_wire::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -94,7 +96,10 @@ impl GroupService {
         let request: OffsetFetchRequest = decode(call.body, origin.version)?;
         let mut response = OffsetFetchResponse::default();
         if origin.version >= 8 {
-            for group in &request.groups {
+            // Each once: a group with many offsets named very often would make an answer of any size.
+            let mut seen = BTreeSet::new();
+            let groups = request.groups.iter();
+            for group in groups.filter(|group| seen.insert(group.group_id.as_str())) {
                 response
                     .groups
                     .push(self.fetch_group(origin.version, group, topics));

@@ -96,7 +96,11 @@ impl Broker {
 
     fn send<R: KafkaRequest>(&mut self, version: i16, request: &R) -> u64 {
         let frame = encode_request(42, Some("client"), version, request).unwrap();
-        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        self.send_frame(frame.slice(4..))
+    }
+
+    fn send_frame(&mut self, frame: Bytes) -> u64 {
+        let (header, body) = parse_header(frame).unwrap();
         assert!(GroupService::serves(header.key));
         self.next += 1;
         let call = Call {
@@ -476,6 +480,33 @@ fn check_fetched(version: i16, response: &OffsetFetchResponse, expected: &[(i32,
             .collect()
     };
     assert_eq!(got, expected, "version {version}");
+}
+
+#[test]
+fn a_group_named_many_times_is_answered_once() {
+    let mut b = Broker::new();
+    b.member(5, 3);
+    let mut request = DescribeGroupsRequest::default();
+    request.groups = vec!["g".into(); 1000];
+    assert_eq!(b.call(5, &request).groups.len(), 1);
+    let mut request = fetch_of(8, None);
+    request.groups = vec![request.groups[0].clone(); 1000];
+    assert_eq!(b.call(8, &request).groups.len(), 1);
+}
+
+#[test]
+fn what_a_member_sent_is_not_kept_in_the_memory_of_its_request() {
+    let mut b = Broker::new();
+    let metadata = Bytes::from(vec![7; 5000]);
+    let mut request = join_of(3);
+    request.protocols[0].metadata = metadata.clone();
+    let frame = encode_request(42, Some("client"), 3, &request).unwrap();
+    let request: Bytes = frame.slice(4..);
+    b.send_frame(request.clone());
+    let members = b.service.coordinator.group("g").unwrap().members();
+    let kept = &members.last().unwrap().1.protocols[0].metadata;
+    assert_eq!(kept, &metadata);
+    assert!(!request.as_ptr_range().contains(&kept.as_ptr()));
 }
 
 #[test]
