@@ -43,6 +43,9 @@ pub(super) struct PendingProduce {
     first: LogId,
 }
 
+/// A batch that is being checked, and where it is to go.
+type BatchAtHand = (StoreId, ProducePart, record::Validation);
+
 /// A produce request whose batches are being checked.
 #[derive(Debug)]
 pub(super) struct ProduceJob {
@@ -52,7 +55,7 @@ pub(super) struct ProduceJob {
     /// Topic and partition of the next one, by their places in the request.
     next: (usize, usize),
     /// The batch at hand.
-    current: Option<(StoreId, ProducePart, record::Validation)>,
+    current: Option<Box<BatchAtHand>>,
     /// Very few stores, most often one: looking through them is less than any map.
     by_store: Vec<(StoreId, Vec<ProducePart>)>,
     /// Bytes of the request.
@@ -88,6 +91,28 @@ impl ProduceJob {
         place
     }
 
+    /// Goes on with a batch; whether it is done with.
+    fn check(&mut self, batch: &mut BatchAtHand, work: &mut usize) -> bool {
+        let (store, part, validation) = batch;
+        let before = validation.opened();
+        let outcome = validation.go_on(work);
+        let opened = validation.opened() - before;
+        self.open_bytes_left = self.open_bytes_left.saturating_sub(opened);
+        match outcome {
+            Ok(None) => return false,
+            Ok(Some((batch, info))) => {
+                let part = ProducePart {
+                    batch,
+                    info,
+                    ..*part
+                };
+                self.checked(Ok((*store, part)));
+            }
+            Err((code, why)) => self.checked(Err((code, Some(why.to_string())))),
+        }
+        true
+    }
+
     /// What becomes of the batch at hand.
     fn checked(&mut self, outcome: Result<(StoreId, ProducePart), Failure>) {
         let pending = &mut self.pending;
@@ -110,8 +135,8 @@ impl ProduceJob {
 
     /// Gives back what memory an unfinished batch holds: it is begun with anew.
     pub fn rewind(&mut self) {
-        if let Some((.., validation)) = &mut self.current {
-            validation.rewind();
+        if let Some(batch) = &mut self.current {
+            batch.2.rewind();
         }
     }
 }
@@ -161,45 +186,36 @@ impl Front {
 
     /// Checks batches of a request until all are or `work` is used up; whether all are.
     pub fn validate(&self, job: &mut ProduceJob, work: &mut usize) -> bool {
-        loop {
-            if let Some((.., validation)) = &mut job.current {
-                let before = validation.opened();
-                let outcome = validation.go_on(work);
-                let opened = validation.opened() - before;
-                job.open_bytes_left = job.open_bytes_left.saturating_sub(opened);
-                let outcome = match outcome {
-                    Ok(None) => return false,
-                    Ok(Some((batch, info))) => Ok((batch, info)),
-                    Err((code, why)) => Err((code, Some(why.to_string()))),
-                };
-                if let Some((store, mut part, _)) = job.current.take() {
-                    let outcome = outcome.map(|(batch, info)| {
-                        (part.batch, part.info) = (batch, info);
-                        (store, part)
-                    });
-                    job.checked(outcome);
+        if let Some(mut batch) = job.current.take()
+            && !job.check(&mut batch, work)
+        {
+            job.current = Some(batch);
+            return false;
+        }
+        while let Some(records) = job.batches.next() {
+            let bytes = records.as_ref().map_or(0, Bytes::len);
+            *work = work.saturating_sub(BATCH_COST + bytes / BYTES_PER_WORK);
+            match self.begin_batch(job, records) {
+                Ok(mut batch) => {
+                    if !job.check(&mut batch, work) {
+                        job.current = Some(Box::new(batch));
+                        return false;
+                    }
                 }
+                Err(failure) => job.checked(Err(failure)),
             }
             if *work == 0 && job.batches.len() > 0 {
                 return false;
             }
-            let Some(batch) = job.batches.next() else {
-                return true;
-            };
-            let bytes = batch.as_ref().map_or(0, Bytes::len);
-            *work = work.saturating_sub(BATCH_COST + bytes / BYTES_PER_WORK);
-            match self.begin_batch(job, batch) {
-                Ok(begun) => job.current = Some(begun),
-                Err(failure) => job.checked(Err(failure)),
-            }
         }
+        true
     }
 
     fn begin_batch(
         &self,
         job: &mut ProduceJob,
         records: Option<Bytes>,
-    ) -> Result<(StoreId, ProducePart, record::Validation), Failure> {
+    ) -> Result<BatchAtHand, Failure> {
         let (topic, partition) = job.next_place();
         let slot = job.pending.slots.len() as u32;
         let pending = &job.pending;

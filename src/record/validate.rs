@@ -104,7 +104,7 @@ pub struct Validation {
     walk: Walk,
     /// Bytes of the records that were walked over.
     walked: usize,
-    opener: Option<Opener<Bytes>>,
+    opener: Option<Box<Opener<Bytes>>>,
 }
 
 /// What walking over a record costs, in bytes decompressed.
@@ -204,7 +204,7 @@ impl Validation {
         if self.opener.is_none() {
             let end = self.info.len.min(self.batch.len());
             let body = self.batch.slice(HEADER_LEN.min(end)..end);
-            self.opener = Some(Opener::new(self.info.codec(), body)?);
+            self.opener = Some(Box::new(Opener::new(self.info.codec(), body)?));
         }
         let Some(opener) = &mut self.opener else {
             return Ok(false);
