@@ -11,6 +11,9 @@ pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const MESH_QUEUE_MAX: usize = 4096;
 /// Largest array a decoded request may claim.
 pub const DECODE_ARRAY_MAX: usize = 100_000;
+/// Bytes of a request that consists of lists, which is all but produce, fetch and what carries members' data:
+/// decoded, each takes some ten times what it has in the request.
+pub const DECODE_LISTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Topics, partitions and the like that a produce or fetch request may list in all: each takes some
 /// hundred bytes while it is in progress, however few it has in the request.
 pub const REQUEST_ENTRIES_MAX: usize = 20_000;

@@ -1,15 +1,16 @@
 //! What one request may cost, counted in work and not in time.
 
 use bytes::Bytes;
-use kafka_wire::FetchRequest;
 use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
+use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_wire::{FetchRequest, ListOffsetsRequest};
 use kafka_wire_core::StrBytes;
 
 use super::Input;
 use super::testing::Bench;
 use crate::base::limits::{
-    FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, REQUEST_ENTRIES_MAX,
-    VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
+    FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
+    REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
@@ -73,6 +74,23 @@ fn produce(parts: impl Iterator<Item = (i32, Option<Bytes>)>) -> Bytes {
     encode_produce_flat(1, Some("test"), VERSION, &request)
 }
 
+fn list_offsets(partitions: std::ops::Range<i32>) -> Bytes {
+    let mut topic = ListOffsetsTopic::default();
+    topic.name = StrBytes::from(TOPIC);
+    topic.partitions = partitions
+        .map(|index| {
+            let mut partition = ListOffsetsPartition::default();
+            partition.partition_index = index;
+            partition.current_leader_epoch = -1;
+            partition.timestamp = -1;
+            partition
+        })
+        .collect();
+    let mut request = ListOffsetsRequest::default();
+    request.topics = vec![topic];
+    encode_request(1, Some("test"), 7, &request).unwrap()
+}
+
 fn batch(value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None, 1_700_000_000_000);
     builder.push(1_700_000_000_000, None, Some(value), &[]);
@@ -111,14 +129,40 @@ fn a_request_of_too_many_entries_closes_its_connection() {
     let frames = [
         fetch(&WAITING, (0..REQUEST_ENTRIES_MAX as i32).map(|n| (n, 0))),
         produce((0..REQUEST_ENTRIES_MAX as i32).map(|n| (n, None))),
+        list_offsets(0..REQUEST_ENTRIES_MAX as i32 + 1),
     ];
     for frame in frames {
         let mut bench = bench(1, 1);
         let before = bench.replies.len();
         assert_eq!(bench.ask(0, &frame).is_some(), before > 0);
         assert_eq!((bench.replies.len(), bench.closed.len()), (before, 1));
-        assert!(bench.closed[0].1.contains("entries"), "{:?}", bench.closed);
+        assert!(
+            bench.closed[0].1.contains("more than"),
+            "{:?}",
+            bench.closed
+        );
     }
+}
+
+#[test]
+fn a_question_about_many_partitions_is_answered_whole() {
+    let mut bench = bench(2, 5 * PARTITIONS_PER_SLICE as i32);
+    bench.open(1);
+    let all = 5 * PARTITIONS_PER_SLICE as i32;
+    let asked = bench.ask(1, &list_offsets(0..all)).unwrap();
+    assert!(asked.len() > all as usize * 22);
+    let waiting = fetch(&WAITING, (0..all).map(|index| (index, 0)));
+    bench.send(1, &waiting);
+    bench.settle();
+    assert_eq!(
+        watches(&bench),
+        2,
+        "each shard has planned all its partitions"
+    );
+    let value = Some(batch(b"value"));
+    let found = bench.ask(0, &produce([(all - 1, value)].into_iter()));
+    assert!(found.is_some());
+    assert_eq!((watches(&bench), pending(&bench)), (0, 0));
 }
 
 #[test]

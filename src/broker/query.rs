@@ -14,7 +14,7 @@ use super::conns::ReplyTo;
 use super::front::{Front, Pending};
 use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
-use crate::base::limits::PARTITIONS_PER_SLICE;
+use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
 use crate::log::TimeLookup;
 use crate::store::Piece;
@@ -85,8 +85,7 @@ impl Front {
                 asks.push((name.clone(), partition.partition_index, epoch, query));
             }
         }
-        self.ask(reply_to, header, asks, Shape::ListOffsets(request), fx);
-        Ok(())
+        self.ask(reply_to, header, asks, Shape::ListOffsets(request), fx)
     }
 
     /// OffsetForLeaderEpoch.
@@ -108,8 +107,7 @@ impl Front {
                 asks.push((name.clone(), partition.partition, epoch, query));
             }
         }
-        self.ask(reply_to, header, asks, Shape::EpochEnd(request), fx);
-        Ok(())
+        self.ask(reply_to, header, asks, Shape::EpochEnd(request), fx)
     }
 
     /// DeleteRecords.
@@ -130,8 +128,7 @@ impl Front {
                 asks.push((name.clone(), partition.partition_index, -1, query));
             }
         }
-        self.ask(reply_to, header, asks, Shape::DeleteRecords(request), fx);
-        Ok(())
+        self.ask(reply_to, header, asks, Shape::DeleteRecords(request), fx)
     }
 
     fn ask(
@@ -141,7 +138,10 @@ impl Front {
         asks: Vec<(TopicRef, i32, i32, Result<Query, ErrorCode>)>,
         shape: Shape,
         fx: &mut Fx<'_>,
-    ) {
+    ) -> Result<(), String> {
+        if asks.len() > REQUEST_ENTRIES_MAX {
+            return Err(format!("more than {REQUEST_ENTRIES_MAX} partitions"));
+        }
         let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
         let mut slots = Vec::with_capacity(asks.len());
         for (topic, index, epoch, query) in asks {
@@ -178,13 +178,14 @@ impl Front {
         };
         if pending.open == 0 {
             self.finish_query(pending, fx);
-            return;
+            return Ok(());
         }
         let id = self.park(reply_to, Pending::Query(pending));
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in by_shard {
             fx.send(shard, Msg::Query { req, parts });
         }
+        Ok(())
     }
 
     /// Some logs have answered.

@@ -6,7 +6,9 @@ use kafka_wire::{KafkaRequest, KafkaResponse};
 use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode};
 
 use super::{Api, WireError};
-use crate::base::limits::{DECODE_ARRAY_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX};
+use crate::base::limits::{
+    DECODE_ARRAY_MAX, DECODE_LISTS_BYTES_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX,
+};
 
 /// The limits for decoding a frame. Its size was bounded when it was read from the connection
 /// (`socket.request.max.bytes`), and neither bytes nor tags can be longer than the frame.
@@ -22,13 +24,20 @@ pub(super) fn limits(frame_bytes: usize) -> DecodeLimits {
     limits
 }
 
+/// JoinGroup and SyncGroup carry bytes of the members, which stay as they are.
+const CARRY_DATA: [i16; 2] = [11, 14];
+
 /// Decodes a request's body. What follows it is ignored, as Kafka does: librdkafka 2.16 leaves three
 /// bytes behind its metadata request for all topics.
 ///
 /// # Errors
 /// If the body is malformed, too big, or of a version that the type does not know.
 pub fn decode<R: KafkaRequest + KafkaDecode>(body: Bytes, version: i16) -> Result<R, WireError> {
-    let limits = limits(body.len());
+    let bytes = body.len();
+    if bytes > DECODE_LISTS_BYTES_MAX && !CARRY_DATA.contains(&R::API_KEY.value()) {
+        return Err(WireError::TooLong { bytes });
+    }
+    let limits = limits(bytes);
     let mut decoder = Decoder::new(body, limits)?;
     Ok(R::decode(&mut decoder, ApiVersion::new(version))?)
 }
@@ -117,6 +126,20 @@ mod tests {
         assert!(decode::<HeartbeatRequest>(body.into(), 0).is_err());
         let huge = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]);
         assert!(decode::<MetadataRequest>(huge, 0).is_err());
+    }
+
+    #[test]
+    fn lists_are_taken_up_to_a_size() {
+        use kafka_wire::{OffsetCommitRequest, SyncGroupRequest};
+        let body = || Bytes::from(vec![0; DECODE_LISTS_BYTES_MAX + 1]);
+        assert_eq!(
+            decode::<OffsetCommitRequest>(body(), 2).unwrap_err(),
+            WireError::TooLong {
+                bytes: DECODE_LISTS_BYTES_MAX + 1
+            }
+        );
+        assert!(decode::<OffsetCommitRequest>(body().slice(1..), 2).is_ok());
+        assert!(decode::<SyncGroupRequest>(body(), 2).is_ok());
     }
 
     proptest! {

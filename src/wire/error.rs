@@ -44,6 +44,11 @@ pub enum WireError {
         /// Byte position in the frame or body.
         at: usize,
     },
+    /// The request is larger than the broker takes of its kind.
+    TooLong {
+        /// Bytes of its body.
+        bytes: usize,
+    },
     /// Bytes are left after the last field.
     TrailingBytes {
         /// How many.
@@ -69,6 +74,9 @@ impl fmt::Display for WireError {
                     f,
                     "more than {REQUEST_ENTRIES_MAX} entries in {what} at byte {at}"
                 )
+            }
+            Self::TooLong { bytes } => {
+                write!(f, "a body of {bytes} bytes is too long for this API")
             }
             Self::TrailingBytes { remaining } => {
                 write!(f, "{remaining} bytes are left after the last field")
