@@ -27,6 +27,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 use super::{
     Call, GroupEffect, GroupService, Origin, TopicInfo, TopicLookup, Wait, name, reply, text,
 };
+use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::writes::CommitRequest;
 use crate::group::{Committed, Name, OffsetToCommit};
@@ -34,6 +35,17 @@ use crate::wire::{WireError, decode};
 
 /// From this version on ids name topics.
 const TOPIC_IDS_SINCE: i16 = 10;
+
+/// Refuses a request of too many partitions: each takes its microseconds, all at once.
+fn check_count(by_topic: impl Iterator<Item = usize>) -> Result<(), WireError> {
+    // A topic counts too, however few partitions it has.
+    let count: usize = by_topic.map(|partitions| partitions + 1).sum();
+    if count > REQUEST_ENTRIES_MAX {
+        let what = "partitions";
+        return Err(WireError::TooManyEntries { what, at: 0 });
+    }
+    Ok(())
+}
 
 impl GroupService {
     pub(super) fn offset_commit(
@@ -45,6 +57,7 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: OffsetCommitRequest = decode(call.body, origin.version)?;
+        check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
         let mut commit = CommitRequest {
             group: name(&request.group_id),
             member: name(&request.member_id),
@@ -94,6 +107,12 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: OffsetFetchRequest = decode(call.body, origin.version)?;
+        let old = request.topics.iter().flatten();
+        let old = old.map(|topic| topic.partition_indexes.len());
+        let groups = request.groups.iter();
+        let new = groups.flat_map(|group| group.topics.iter().flatten());
+        let new = new.map(|topic| topic.partition_indexes.len());
+        check_count(old.chain(new))?;
         let mut response = OffsetFetchResponse::default();
         if origin.version >= 8 {
             // Each once: a group with many offsets named very often would make an answer of any size.
@@ -211,6 +230,7 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: OffsetDeleteRequest = decode(call.body, origin.version)?;
+        check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
         let mut response = OffsetDeleteResponse::default();
         let mut targets: Vec<(Name, i32)> = Vec::new();
         let mut places = Vec::new();

@@ -483,6 +483,25 @@ fn check_fetched(version: i16, response: &OffsetFetchResponse, expected: &[(i32,
 }
 
 #[test]
+fn commits_and_fetches_of_too_many_partitions_close_the_connection() {
+    let mut b = Broker::new();
+    let many: Vec<i32> = (0..20_000).collect();
+    let mut commit = commit_of(5, 0, 1);
+    let one = commit.topics[0].partitions[0].clone();
+    commit.topics[0].partitions = vec![one; many.len()];
+    let frames = [
+        encode_request(42, Some("client"), 5, &commit).unwrap(),
+        encode_request(42, Some("client"), 5, &fetch_of(5, Some(&many))).unwrap(),
+        encode_request(42, Some("client"), 8, &fetch_of(8, Some(&many[..10_000]))).unwrap(),
+    ];
+    for frame in frames {
+        let token = b.send_frame(frame.slice(4..));
+        assert!(b.failed.contains(&token), "{token}");
+    }
+    b.call(5, &fetch_of(5, Some(&many[1..])));
+}
+
+#[test]
 fn a_group_named_many_times_is_answered_once() {
     let mut b = Broker::new();
     b.member(5, 3);
