@@ -266,8 +266,12 @@ impl Session {
 /// The partitions of a request. One that is named more than once counts as its last naming says, in the
 /// place of its first, as in Kafka.
 fn asked(request: FetchRequest) -> Vec<Asked> {
+    /// Up to here it is less to look through them all.
+    const FEW: usize = 8;
     let mut all: Vec<Asked> = Vec::new();
     let mut places: HashMap<(TopicRef, i32), usize> = HashMap::new();
+    let topics = request.topics.iter();
+    let few = topics.map(|topic| topic.partitions.len()).sum::<usize>() <= FEW;
     for topic in request.topics {
         for partition in topic.partitions {
             let asked = Asked {
@@ -277,6 +281,15 @@ fn asked(request: FetchRequest) -> Vec<Asked> {
                 bytes_max: partition.max_bytes,
                 leader_epoch: partition.current_leader_epoch,
             };
+            if few {
+                let same =
+                    |known: &&mut Asked| known.index == asked.index && known.topic == asked.topic;
+                match all.iter_mut().find(same) {
+                    Some(known) => *known = asked,
+                    None => all.push(asked),
+                }
+                continue;
+            }
             match places.entry((topic.topic.clone(), partition.index)) {
                 MapEntry::Occupied(place) => all[*place.get()] = asked,
                 MapEntry::Vacant(place) => {
@@ -343,6 +356,25 @@ mod tests {
                 panic!("named by id");
             };
             assert!(!frame.as_ptr_range().contains(&kept.as_bytes().as_ptr()));
+        }
+    }
+
+    #[test]
+    fn the_last_naming_counts_in_the_place_of_the_first() {
+        for repeat in [2, 100] {
+            let mut twice = request((0, -1), StrBytes::from("t"), 0..3);
+            let first = twice.topics[0].clone();
+            for offset in 1..repeat {
+                let mut again = first.clone();
+                again
+                    .partitions
+                    .iter_mut()
+                    .for_each(|p| p.fetch_offset = offset);
+                twice.topics.push(again);
+            }
+            let asked = asked(twice);
+            let seen: Vec<_> = asked.iter().map(|a| (a.index, a.offset)).collect();
+            assert_eq!(seen, [0, 1, 2].map(|index| (index, repeat - 1)));
         }
     }
 
