@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fetch::FetchJob;
-use super::query::QueryJob;
+use super::query::{Answer, QueryJob};
 use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
@@ -37,7 +37,7 @@ pub(super) enum Ack {
         stamps: ProduceStamps,
     },
     /// A query that changed the log.
-    Query { req: ReqRef, answers: QueryJob },
+    Query { req: ReqRef, answers: Vec<Answer> },
     /// Something of the control shard's own.
     Control(u64),
 }
@@ -232,7 +232,7 @@ impl Owner {
                 req.shard,
                 Msg::QueryDone {
                     id: req.id,
-                    results: answers.done,
+                    results: answers,
                 },
             ),
             Ack::Control(token) => control_done.push(token),

@@ -44,11 +44,14 @@ pub(super) struct PendingQuery {
 pub(super) struct QueryJob {
     req: ReqRef,
     todo: Vec<(u32, LogId, Query)>,
-    /// Answers so far, by slot.
-    pub done: Vec<(u32, Result<Answered, ErrorCode>)>,
-    /// Index of the slot whose store it changed.
-    changed: Option<usize>,
+    /// Answers so far.
+    done: Vec<Answer>,
+    /// Answers that wait until a store of this shard has made durable what they say, by its slot.
+    changed: BTreeMap<usize, Vec<Answer>>,
 }
+
+/// What one partition of a query is answered, and its place in the request.
+pub(super) type Answer = (u32, Result<Answered, ErrorCode>);
 
 impl QueryJob {
     /// The question at hand cannot be answered.
@@ -385,7 +388,7 @@ impl Owner {
             req,
             todo: parts,
             done: Vec::new(),
-            changed: None,
+            changed: BTreeMap::new(),
         };
         self.run_query(now, job, fx);
     }
@@ -403,13 +406,15 @@ impl Owner {
                 job.fail(ErrorCode::UnknownTopicOrPartition);
                 continue;
             };
-            if matches!(query, Query::DeleteBefore(_)) {
-                job.changed = Some(partition.slot);
-            }
+            let store = partition.slot;
             match self.ask_log(now, log, query) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
-                    job.done.push((slot, Ok(answered)));
+                    let answers = match query {
+                        Query::DeleteBefore(_) => job.changed.entry(store).or_default(),
+                        _ => &mut job.done,
+                    };
+                    answers.push((slot, Ok(answered)));
                 }
                 Ok(Step::Read(pieces, ticket)) => {
                     return self.scan_for_query(pieces, job, log, ticket, fx);
@@ -418,16 +423,19 @@ impl Owner {
             }
         }
         let req = job.req;
-        if let Some(slot) = job.changed {
-            return self.ack_after(slot, Ack::Query { req, answers: job }, fx);
+        // Each store acknowledges what lies in it: a shard may own several, and they flush apart.
+        for (store, answers) in job.changed {
+            self.ack_after(store, Ack::Query { req, answers }, fx);
         }
-        fx.send(
-            req.shard,
-            Msg::QueryDone {
-                id: req.id,
-                results: job.done,
-            },
-        );
+        if !job.done.is_empty() {
+            fx.send(
+                req.shard,
+                Msg::QueryDone {
+                    id: req.id,
+                    results: job.done,
+                },
+            );
+        }
     }
 
     fn ask_log(&mut self, now: Now, log: LogId, query: Query) -> Result<Step, ErrorCode> {
@@ -483,7 +491,103 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+
+    use super::super::{Output, StoreSlot, format_store};
     use super::*;
+    use crate::base::{Mono, StoreId};
+    use crate::config::BrokerConfig;
+    use crate::log::LogConfig;
+    use crate::record::{self, BatchBuilder, Codec};
+    use crate::store::{DiskOp, IoId, LogLabel, StoreConfig};
+
+    const ME: ShardId = ShardId(0);
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1_700_000_000_000,
+    };
+
+    fn slot(store: u16) -> StoreSlot {
+        let config = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 4 << 20,
+            ..StoreConfig::default()
+        };
+        format_store(StoreId(store), config, 1).0
+    }
+
+    /// Gives an owner something to do, performs what it wants of the disks of `stores`, and returns the
+    /// answers to queries.
+    fn run(
+        owner: &mut Owner,
+        stores: &[u16],
+        held: &mut Vec<(StoreId, IoId)>,
+        act: impl FnOnce(&mut Owner, &mut Fx<'_>),
+    ) -> Vec<Answer> {
+        let (mut out, mut local) = (Vec::new(), VecDeque::new());
+        let mut fx = Fx {
+            me: ME,
+            now: NOW.mono,
+            out: &mut out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        act(owner, &mut fx);
+        owner.idle(NOW, &mut fx);
+        loop {
+            for output in fx.out.drain(..) {
+                if let Output::Disk { store, op } = output {
+                    let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+                    held.push((store, id));
+                }
+            }
+            let Some(next) = held.iter().position(|(s, _)| stores.contains(&s.0)) else {
+                break;
+            };
+            let (store, id) = held.remove(next);
+            owner.on_disk(store, id, Ok(()), &mut fx);
+            owner.idle(NOW, &mut fx);
+        }
+        let done = local.into_iter().filter_map(|msg| match msg {
+            Msg::QueryDone { results, .. } => Some(results),
+            _ => None,
+        });
+        done.flatten().collect()
+    }
+
+    #[test]
+    fn deleted_records_are_answered_when_each_store_has_it_durable() {
+        let config = Arc::new(BrokerConfig::default());
+        let mut owner = Owner::new(ME, config, vec![slot(0), slot(1)]);
+        let mut held = Vec::new();
+        run(&mut owner, &[0, 1], &mut held, |owner, _| {
+            for store in 0..2 {
+                let log = LogId(10 + store as u64);
+                let label = LogLabel::default();
+                owner.open_log(NOW, store, log, label, LogConfig::default());
+                let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
+                builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
+                let batch = builder.build();
+                let info = record::parse(&batch).unwrap();
+                owner.append(NOW, log, batch, &info).unwrap();
+            }
+        });
+        let req = ReqRef { shard: ME, id: 1 };
+        let delete = vec![
+            (0, LogId(10), Query::DeleteBefore(1)),
+            (1, LogId(99), Query::DeleteBefore(1)),
+            (2, LogId(11), Query::DeleteBefore(1)),
+        ];
+        let slots = |answers: Vec<Answer>| answers.iter().map(|a| a.0).collect::<Vec<_>>();
+        // Whichever store is slow: what lies in it waits, and nothing else does.
+        let first = run(&mut owner, &[1], &mut held, |owner, fx| {
+            owner.query(NOW, req, delete, fx);
+        });
+        assert_eq!(slots(first), [1, 2]);
+        let second = run(&mut owner, &[0, 1], &mut held, |_, _| {});
+        assert_eq!(slots(second), [0]);
+    }
 
     /// As Kafka 4.3.1 answers.
     #[test]
