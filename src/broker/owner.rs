@@ -468,6 +468,8 @@ impl Owner {
     pub fn load(&mut self, log: LogId, offset: Offset, fx: &mut Fx<'_>) {
         /// Large enough that a start is few reads, small enough to be no burden.
         const LOAD_BYTES: usize = 1 << 20;
+        /// What Linux says of blocks whose checksum is wrong.
+        const EBADMSG: i32 = 74;
         let Some(partition) = self.partitions.get_mut(&log) else {
             self.loaded.push_back((log, Ok(Bytes::new())));
             return;
@@ -484,7 +486,13 @@ impl Owner {
             Ok(ReadOutcome::Scan { pieces, ticket }) => {
                 self.start_read(pieces, ReadJob::LoadScan(log, ticket, offset), fx);
             }
-            Err(_) => self.loaded.push_back((log, Ok(Bytes::new()))),
+            // Dropped meanwhile: the next read begins where the log does.
+            Err(ErrorCode::OffsetOutOfRange) => self.loaded.push_back((log, Ok(Bytes::new()))),
+            // An end here would forget all that comes after it.
+            Err(_) => {
+                let error = DiskError { errno: EBADMSG };
+                self.loaded.push_back((log, Err(error)));
+            }
         }
     }
 

@@ -116,6 +116,17 @@ impl Index {
         (u64::from(entry.pos) > low).then_some((entry.delta, entry.pos))
     }
 
+    /// The batch that begins at `pos`, if it is indexed, and the first indexed one after it: the delta of the
+    /// one, `(delta, pos)` of the other. The implicit entry counts.
+    pub(super) fn around(&self, pos: u64) -> (Option<u32>, Option<(u32, u32)>) {
+        let after = self
+            .entries
+            .partition_point(|entry| u64::from(entry.pos) <= pos);
+        let (delta, at) = self.before(after);
+        let next = self.entries.get(after).map(|next| (next.delta, next.pos));
+        ((u64::from(at) == pos).then_some(delta), next)
+    }
+
     fn before(&self, number: usize) -> (u32, u32) {
         number
             .checked_sub(1)
@@ -192,6 +203,16 @@ mod tests {
         assert_eq!(index.last_between(0, 5000), Some((5, 5000)));
         assert_eq!(index.last_between(5000, 9999), None);
         assert_eq!(index.last_between(5000, 99_999), Some((95, 95_000)));
+    }
+
+    #[test]
+    fn what_is_known_around_a_position() {
+        let index = filled(100, 1000);
+        assert_eq!(index.around(0), (Some(0), Some((5, 5000))));
+        assert_eq!(index.around(1000), (None, Some((5, 5000))));
+        assert_eq!(index.around(5000), (Some(5), Some((10, 10_000))));
+        assert_eq!(index.around(95_000), (Some(95), None));
+        assert_eq!(index.around(96_000), (None, None));
     }
 
     #[test]

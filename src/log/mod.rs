@@ -118,6 +118,8 @@ pub struct Log {
     /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
     /// sent for the same bytes for ever.
     failed_scan: Option<(Ticket, ErrorCode)>,
+    /// The batch in the file whose header the last scan saw; the read that follows may send it.
+    seen: Option<Position>,
 }
 
 impl Log {
@@ -158,6 +160,7 @@ impl Log {
             hints: Hints::default(),
             lookups: Lookups::default(),
             failed_scan: None,
+            seen: None,
         }
     }
 
@@ -345,5 +348,16 @@ impl Log {
             std::cmp::Ordering::Equal => mark.pos,
             std::cmp::Ordering::Greater => 0,
         }
+    }
+
+    /// The same, and the offset there.
+    fn readable_limit(&self, segment: &Segment) -> (Offset, u64) {
+        let end = self.readable_end(segment);
+        let next = self.segments.partition_point(|s| s.base <= segment.base);
+        let offset = match self.segments.get(next) {
+            Some(next) if segment.base < self.high_watermark.segment => next.base,
+            _ => self.high_watermark.offset,
+        };
+        (offset, end)
     }
 }

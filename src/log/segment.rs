@@ -176,6 +176,13 @@ impl Segment {
         }
     }
 
+    /// The offset of the batch at `pos`, if the index has it, and the next batch that it has: offset and position.
+    pub(super) fn around(&self, pos: u64) -> (Option<Offset>, Option<(Offset, u64)>) {
+        let (here, next) = self.index.around(pos);
+        let here = here.map(|delta| self.base.plus(i64::from(delta)));
+        (here, next.map(|next| self.place(next)))
+    }
+
     fn delta(&self, offset: Offset) -> u32 {
         let delta = offset.0.saturating_sub(self.base.0);
         delta.clamp(0, i64::from(u32::MAX)) as u32

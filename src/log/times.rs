@@ -194,10 +194,11 @@ impl Log {
     pub(super) fn scanned_time(
         &mut self,
         segment: Offset,
-        window: &Window<'_>,
+        start: u64,
+        bytes: &[u8],
         goal: TimeGoal,
     ) -> Result<(), ErrorCode> {
-        let progress = self.step(segment, window.start, window.bytes, goal)?;
+        let progress = self.step(segment, start, bytes, goal)?;
         self.lookups.put(goal, progress);
         Ok(())
     }
@@ -214,9 +215,10 @@ impl Log {
             return Ok(Progress::SegmentDone(base));
         };
         let window = Window {
+            segment,
             start,
             bytes,
-            limit: self.readable_end(segment),
+            limit: self.readable_limit(segment),
         };
         let at = |pos, want| Progress::At {
             segment: base,
@@ -224,13 +226,21 @@ impl Log {
             want,
         };
         let mut pos = start;
+        let mut expected = None;
         while let Some(head) = window.head(pos)? {
+            if expected.is_some_and(|expected| expected != head.base_offset) {
+                return Err(ErrorCode::CorruptMessage);
+            }
+            expected = Some(head.last_offset.plus(1));
             let candidate = head.max_timestamp >= goal.timestamp()
                 && head.last_offset >= self.first_answer(goal)
                 && head.base_offset < self.high_watermark.offset;
             if candidate {
                 match window.batch(&head) {
                     None => return Ok(at(pos, head.len)),
+                    Some(batch) if !record::check_crc(batch) => {
+                        return Err(ErrorCode::CorruptMessage);
+                    }
                     Some(batch) => {
                         if let Some(found) = self.search(&head, batch, goal) {
                             return Ok(found);

@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::{ErrorCode, LogId, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Offset};
 use crate::record;
 use crate::store::{Piece, Store};
 
@@ -27,6 +27,7 @@ pub(super) struct Head {
     pub(super) len: u64,
     pub(super) base_offset: Offset,
     pub(super) last_offset: Offset,
+    pub(super) epoch: LeaderEpoch,
     pub(super) max_timestamp: i64,
     /// All its records have the timestamp of the append, which is `max_timestamp`.
     pub(super) log_append_time: bool,
@@ -41,27 +42,47 @@ impl Head {
 /// A run of a segment's bytes that begins at a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Window<'a> {
+    pub(super) segment: &'a Segment,
     /// Position of the first byte in the segment.
     pub(super) start: u64,
     pub(super) bytes: &'a [u8],
-    /// No batch reaches beyond this position.
-    pub(super) limit: u64,
+    /// Where its readable part ends, a batch boundary as those of the index: offset and position.
+    pub(super) limit: (Offset, u64),
 }
 
 impl<'a> Window<'a> {
     /// The header of the batch at `pos`; `Ok(None)` if the window ends before its end.
     ///
+    /// Length and offsets are outside of a batch's CRC: what the index and the end of the segment say is all
+    /// that tells a header which has rotted from a good one.
+    ///
     /// # Errors
-    /// CORRUPT_MESSAGE if no batch of this log can have such a header.
+    /// CORRUPT_MESSAGE if this log has no such batch there.
     pub(super) fn head(&self, pos: u64) -> Result<Option<Head>, ErrorCode> {
         let Some(header) = self.slice(pos, HEADER_BYTES).and_then(record::header) else {
             return Ok(None);
         };
-        let head = read_head(pos, header).ok_or(ErrorCode::CorruptMessage)?;
-        match head.end() <= self.limit {
-            true => Ok(Some(head)),
-            false => Err(ErrorCode::CorruptMessage),
+        match read_head(pos, header).filter(|head| self.agrees(head)) {
+            Some(head) => Ok(Some(head)),
+            None => Err(ErrorCode::CorruptMessage),
         }
+    }
+
+    /// Whether the index knows nothing that contradicts this header.
+    fn agrees(&self, head: &Head) -> bool {
+        let (here, next) = self.segment.around(head.pos);
+        let (mut offset, mut end) = self.limit;
+        if let Some(next) = next
+            && next.1 < end
+        {
+            (offset, end) = next;
+        }
+        let following = head.last_offset.plus(1);
+        // There are no gaps in a log: it reaches the next known batch with both or with neither.
+        here.is_none_or(|here| here == head.base_offset)
+            && head.end() <= end
+            && following <= offset
+            && (head.end() == end) == (following == offset)
     }
 
     /// The whole batch, if the window has it.
@@ -78,18 +99,22 @@ impl<'a> Window<'a> {
 
 fn read_head(pos: u64, header: &record::BatchHeader) -> Option<Head> {
     const LEN_PREFIX: i32 = 12;
+    const MAGIC: i8 = 2;
     let len = header.batch_length().checked_add(LEN_PREFIX)?;
     let len = u64::try_from(len).ok()?;
     let base_offset = header.base_offset();
     let delta = header.last_offset_delta();
-    if len < HEADER_BYTES || base_offset < 0 || delta < 0 {
+    if len < HEADER_BYTES || base_offset < 0 || delta < 0 || header.magic() != MAGIC {
         return None;
     }
+    let last_offset = base_offset.checked_add(i64::from(delta))?;
+    last_offset.checked_add(1)?;
     Some(Head {
         pos,
         len,
         base_offset: Offset(base_offset),
-        last_offset: Offset(base_offset.checked_add(i64::from(delta))?),
+        last_offset: Offset(last_offset),
+        epoch: LeaderEpoch(header.partition_leader_epoch()),
         max_timestamp: header.max_timestamp(),
         log_append_time: header.attributes() & 0x08 != 0,
     })

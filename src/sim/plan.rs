@@ -97,6 +97,8 @@ pub struct Plan {
     pub delays: Delays,
     /// Bits are flipped at the end of the run, to see whether that is noticed.
     pub rot: bool,
+    /// The same while the node is up, in what was acknowledged and is on the disk.
+    pub rot_live: bool,
 }
 
 impl Plan {
@@ -105,7 +107,9 @@ impl Plan {
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
         let shards = 1 + rng.below(4) as u16;
         // Drawn apart, so that the other choices of a seed stay what they were.
-        let direct = Rng::new(rng.clone().next_u64()).chance(1, 3);
+        let mut apart = Rng::new(rng.clone().next_u64());
+        let direct = apart.chance(1, 3);
+        let rot_live = apart.chance(1, 8);
         let value_bytes_max = pick(rng, &[20, 600, 600, 3000, 40_000]);
         Self {
             shards,
@@ -130,6 +134,7 @@ impl Plan {
                 idle: pick(rng, &[1, 20_000, 200_000]),
             },
             rot: rng.chance(1, 10),
+            rot_live,
         }
     }
 

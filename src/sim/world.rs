@@ -401,6 +401,11 @@ impl World {
                 self.restart_soon();
                 self.add_client(Box::new(Talk::new(Auditor::default())));
             }
+            Ending::Audit if self.plan.rot_live => {
+                self.ending = Ending::RottenAudit;
+                self.rot(64);
+                self.audit_rotten();
+            }
             Ending::Audit if self.plan.rot => {
                 self.ending = Ending::ShutDown;
                 self.shut_down();
@@ -483,14 +488,24 @@ impl World {
             return;
         }
         self.ending = Ending::RottenAudit;
+        self.rot(4);
+        self.audit_rotten();
+    }
+
+    /// Flips fewer than so many bits of each store.
+    fn rot(&mut self, bits: u64) {
         self.shared.rotten = true;
         for store in 0..self.node.disks.len() {
-            for _ in 0..self.rng.below(4) {
+            for _ in 0..self.rng.below(bits) {
                 if let Some(pos) = self.node.disks[store].rot(&mut self.rng) {
                     self.trace.note(self.time, What::Rot, store as u64, pos);
                 }
             }
         }
+    }
+
+    /// Everything is read once more: served right or refused, never wrong and never in silence.
+    fn audit_rotten(&mut self) {
         self.phase_since = self.time;
         self.add_client(Box::new(Talk::new(Auditor::default())));
     }
