@@ -4,23 +4,19 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use millrace::base::{LogId, Offset, StoreId};
 use millrace::record;
+use millrace::runtime::blocks;
 use millrace::runtime::device::{self, Device};
 use millrace::store::device::Holds;
-use millrace::store::{DiskError, LogLabel, RecoveryReport, Store, StoreConfig};
+use millrace::store::{LogLabel, RecoveryReport, Store, StoreConfig};
 
 use crate::Outcome;
 use crate::args::{Pick, StoreCommand};
 use crate::kafka_dir::{SegmentWriter, partition_directory};
 use crate::table::Table;
-
-/// `errno` for a read that fails without one, as beyond the end of the file.
-const EIO: i32 = 5;
 
 /// Runs the command.
 pub fn run(command: &StoreCommand) -> Outcome {
@@ -50,11 +46,12 @@ struct Opened {
 impl Opened {
     fn open(path: &Path, id: StoreId) -> Result<Self, String> {
         let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(|e| named(&e))?;
+        let file = blocks::open(path).map_err(|e| named(&e))?;
         let len = device::size(&file).map_err(|e| named(&e))?;
         let config = StoreConfig::default();
-        let (store, report) = Store::recover(id, config, len, &mut reader(&file), &mut |_| {})
-            .map_err(|e| named(&e))?;
+        let (store, report) =
+            Store::recover(id, config, len, &mut blocks::reader(&file), &mut |_| {})
+                .map_err(|e| named(&e))?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -77,18 +74,6 @@ impl Opened {
 
     fn segments(&self, log: LogId) -> Vec<(Offset, u64)> {
         self.store.segments(log).collect()
-    }
-}
-
-/// Reads whole ranges of a store file.
-fn reader(file: &File) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> {
-    |pos, len| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, pos)
-            .map_err(|error| DiskError {
-                errno: error.raw_os_error().unwrap_or(EIO),
-            })?;
-        Ok(bytes.into())
     }
 }
 
@@ -224,7 +209,7 @@ fn check(directory: &Path, pick: &Pick) -> Outcome {
                 let mut disorder = None;
                 let found = opened
                     .store
-                    .inspect_segment(log, base, &mut reader(&opened.file), &mut |batch| {
+                    .inspect_segment(log, base, &mut blocks::reader(&opened.file), &mut |batch| {
                         match record::parse(batch) {
                             Ok(info) if info.base_offset > last => last = info.last_offset(),
                             Ok(info) => disorder = disorder.or(Some(info.base_offset)),
@@ -285,7 +270,7 @@ fn export_segment(opened: &Opened, log: LogId, base: Offset, target: &Path) -> O
     let mut written = Ok(());
     let found = opened
         .store
-        .inspect_segment(log, base, &mut reader(&opened.file), &mut |batch| {
+        .inspect_segment(log, base, &mut blocks::reader(&opened.file), &mut |batch| {
             if written.is_ok() {
                 written = record::parse(batch)
                     .map_err(io::Error::other)

@@ -1,5 +1,8 @@
 //! A store made by the store's own code, written to a file, looked into from outside.
 
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
 use millrace::base::TopicId;
 use millrace::base::{LeaderEpoch, Offset};
 use millrace::record::{BatchBuilder, Codec};

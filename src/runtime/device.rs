@@ -7,9 +7,11 @@ use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::blocks;
 use super::disk::StoreFile;
 use super::fatal::{CONFIG, DISK, Fatal};
 use crate::base::StoreId;
+use crate::store::DiskError;
 use crate::store::device::{Holds, LOOKED_AT};
 
 /// How long a device may still be taken. A broker that was killed has it until the kernel has torn down its
@@ -35,7 +37,7 @@ impl Device {
             return Ok(None);
         }
         // Not with O_EXCL: what has it otherwise is found out when it is written to.
-        let (bytes, holds) = look_at(&File::open(path)?)?;
+        let (bytes, holds) = look_at(&blocks::open(path)?)?;
         Ok(Some(Self { bytes, holds }))
     }
 
@@ -95,11 +97,13 @@ pub fn size(mut file: &File) -> io::Result<u64> {
 
 fn look_at(file: &File) -> io::Result<(u64, Holds)> {
     let bytes = size(file)?;
-    let mut head = vec![0; LOOKED_AT.min(bytes) as usize];
-    let mut tail = head.clone();
-    file.read_exact_at(&mut head, 0)?;
-    let last = bytes - tail.len() as u64;
-    file.read_exact_at(&mut tail, last)?;
+    let len = LOOKED_AT.min(bytes) as usize;
+    let mut read = blocks::reader(file);
+    let mut at = |pos| {
+        let error = |error: DiskError| io::Error::from_raw_os_error(error.errno);
+        read(pos, len).map_err(error)
+    };
+    let (head, tail) = (at(0)?, at(bytes - len as u64)?);
     Ok((bytes, Holds::of(&head, &tail)))
 }
 

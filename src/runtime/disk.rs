@@ -1,12 +1,12 @@
 //! The store files of one shard: what the store wants written goes out through the
-//! ring, with O_DIRECT, and so does what is read for connections, since a replay would
-//! only drive everything else out of the page cache, at the price of a copy. The short
-//! reads that look for a place in a log come through a cached descriptor.
+//! ring, with O_DIRECT, and so does what is read, for connections and to look for a place
+//! in a log: a replay would only drive everything else out of the page cache, at the price
+//! of a copy, and on a device the page cache may not know what was written past it.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use super::pump::Tag;
 use super::ring::{Op, Ring};
 use super::send::Range;
 use crate::base::limits::{LOAD_BYTES_MIN, LOADS_IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
-use crate::base::{IdMap, PageBuf, StoreId};
+use crate::base::{BLOCK, IdMap, PageBuf, StoreId};
 use crate::broker::{ConnId, Input, ReadId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
@@ -32,9 +32,17 @@ const BACKGROUND_MAX: [usize; 2] = [2, 8];
 /// A store's file as all shards may read it.
 pub struct CachedFile {
     /// Without O_DIRECT.
-    pub file: File,
+    file: File,
     /// With O_DIRECT, if the filesystem has it.
     direct: Option<File>,
+}
+
+impl CachedFile {
+    /// The descriptor that knows of every write, whatever the page cache holds.
+    #[must_use]
+    pub fn uncached(&self) -> &File {
+        self.direct.as_ref().unwrap_or(&self.file)
+    }
 }
 
 /// The readable side of every store of the node: a reply may hold ranges of any, since requests
@@ -195,19 +203,6 @@ impl StoreFile {
     }
 }
 
-/// Blocking reads for recovery: exactly as many bytes as asked for.
-pub fn recovery_reader(file: &File) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> {
-    |pos, len| {
-        let mut buf = vec![0; len];
-        file.read_exact_at(&mut buf, pos)
-            .map_err(|error| DiskError {
-                // Bytes beyond the end have no errno, but are unreadable all the same.
-                errno: error.raw_os_error().unwrap_or(libc::EIO),
-            })?;
-        Ok(buf.into())
-    }
-}
-
 struct State {
     file: StoreFile,
     /// Where space is being reserved up to.
@@ -249,6 +244,8 @@ pub enum DiskTag {
 /// A read whose pieces are on their way.
 struct JoinedRead {
     parts: Vec<Piece>,
+    /// What there is so far of the parts that the kernel read only the beginning of.
+    begun: Vec<Vec<u8>>,
     missing: usize,
     failed: Option<DiskError>,
 }
@@ -348,7 +345,7 @@ impl Disk {
             .cached
             .get(range.store)
             .ok_or(io::ErrorKind::NotFound)?;
-        let fd = file.direct.as_ref().unwrap_or(&file.file).as_raw_fd();
+        let fd = file.uncached().as_raw_fd();
         let pages = PageBuf::stale(range.in_block() + range.len);
         self.loading += load_cost(pages.len());
         let pos = range.pos - range.in_block() as u64;
@@ -395,26 +392,16 @@ impl Disk {
             } = piece
                 && *len > 0
             {
-                let fd = self
-                    .cached
-                    .get(*store)
-                    .expect("a store of this node")
-                    .file
-                    .as_raw_fd();
+                let file = self.cached.get(*store).expect("a store of this node");
+                let (fd, skip) = (file.uncached().as_raw_fd(), pos % BLOCK as u64);
+                let (pos, pages) = (pos - skip, PageBuf::stale(skip as usize + len));
                 let tag = Tag::Disk(DiskTag::Read { id, part });
-                ring.push(
-                    tag,
-                    Op::Read {
-                        fd,
-                        pos: *pos,
-                        len: *len,
-                        buf: Vec::new(),
-                    },
-                );
+                ring.push(tag, Op::Load { fd, pos, pages });
                 missing += 1;
             }
         }
         let read = JoinedRead {
+            begun: vec![Vec::new(); pieces.len()],
             parts: pieces,
             missing,
             failed: None,
@@ -456,24 +443,12 @@ impl Disk {
                 let Some(read) = self.reads.get_mut(&id) else {
                     return;
                 };
-                let Op::Read { fd, pos, len, buf } = op else {
+                let Op::Load { fd, pos, pages } = op else {
                     return;
                 };
-                let want = read.parts[part].len();
-                match result {
-                    Ok(n) if n > 0 && buf.len() < want => {
-                        let op = Op::Read {
-                            fd,
-                            pos: pos + n as u64,
-                            len: len - n,
-                            buf,
-                        };
-                        ring.push(Tag::Disk(tag), op);
-                        return;
-                    }
-                    Ok(_) if buf.len() >= want => read.parts[part] = Piece::Memory(buf.into()),
-                    Ok(_) => read.failed = Some(DiskError { errno: libc::EIO }),
-                    Err(errno) => read.failed = Some(DiskError { errno }),
+                if let Some(op) = read.take(part, (fd, pos, pages), result) {
+                    ring.push(Tag::Disk(tag), op);
+                    return;
                 }
                 read.missing -= 1;
                 if read.missing == 0 {
@@ -668,6 +643,52 @@ fn end_of(op: &DiskOp) -> u64 {
 }
 
 impl JoinedRead {
+    /// Takes what was read of a part; the operation to go on with if that was not all of it.
+    fn take(
+        &mut self,
+        part: usize,
+        (fd, pos, pages): (RawFd, u64, PageBuf),
+        result: Result<usize, i32>,
+    ) -> Option<Op> {
+        let begun = &mut self.begun[part];
+        let Piece::File {
+            pos: start, len, ..
+        } = self.parts[part]
+        else {
+            return None;
+        };
+        let missing = len - begun.len();
+        let skip = (start + begun.len() as u64 - pos) as usize;
+        let read = match result {
+            Ok(n) => n.min(pages.len()).saturating_sub(skip).min(missing),
+            Err(errno) => {
+                self.failed = Some(DiskError { errno });
+                return None;
+            }
+        };
+        if read == missing && begun.is_empty() {
+            let bytes = pages.freeze().slice(skip..skip + read);
+            self.parts[part] = Piece::Memory(bytes);
+            return None;
+        }
+        begun.extend_from_slice(&pages.as_bytes()[skip..skip + read]);
+        if read == missing {
+            self.parts[part] = Piece::Memory(std::mem::take(begun).into());
+            return None;
+        }
+        if read == 0 {
+            self.failed = Some(DiskError { errno: libc::EIO });
+            return None;
+        }
+        let next = start + begun.len() as u64;
+        let skip = next % BLOCK as u64;
+        Some(Op::Load {
+            fd,
+            pos: next - skip,
+            pages: PageBuf::stale(skip as usize + missing - read),
+        })
+    }
+
     fn finish(self, id: ReadId) -> Input {
         if let Some(error) = self.failed {
             return Input::Read {

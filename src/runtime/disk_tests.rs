@@ -215,7 +215,7 @@ fn a_format_that_was_cut_off_leaves_no_store() {
     assert!(StoreFile::create(STORE, dir.path(), true, &[write(1, 0, false)]).is_ok());
     assert!(!path.exists());
     let file = File::open(StoreFile::path(dir.path(), STORE)).expect("the store");
-    let mut read = recovery_reader(&file);
+    let mut read = super::super::blocks::reader(&file);
     assert_eq!(read(10, 3).expect("read")[..], [1, 1, 1]);
     assert_eq!(read(4000, 200), Err(DiskError { errno: libc::EIO }));
 }

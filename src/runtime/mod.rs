@@ -11,6 +11,7 @@
 
 pub mod accept;
 mod batch;
+pub mod blocks;
 mod budget;
 pub mod conn;
 pub mod device;

@@ -10,10 +10,11 @@ use std::thread::JoinHandle;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::accept::{Acceptor, Admission};
+use super::blocks;
 use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
 use super::conn::Front;
 use super::device::Device;
-use super::disk::{CachedFiles, Disk, StoreFile, recovery_reader};
+use super::disk::{CachedFiles, Disk, StoreFile};
 use super::fatal::{CONFIG, CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
 use super::pump::{Parts, Pump};
@@ -164,7 +165,7 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
             .files
             .get(id)
             .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
-        let mut read = recovery_reader(&cached.file);
+        let mut read = blocks::reader(cached.uncached());
         let now = super::sys::now();
         let (slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
             .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
