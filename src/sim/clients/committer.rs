@@ -27,6 +27,8 @@ enum Asked {
 pub struct Committer {
     group: u32,
     asked: Option<Asked>,
+    /// What was asked right behind that.
+    behind: Option<Asked>,
     rest: bool,
     coordinator_known: bool,
 }
@@ -43,6 +45,7 @@ impl Committer {
         Self {
             group,
             asked: None,
+            behind: None,
             rest: false,
             coordinator_known: false,
         }
@@ -276,7 +279,16 @@ impl Script for Committer {
         } else if ctx.rng.chance(2, 3) {
             let version = ctx.version(COMMIT, 2);
             let (offset, request) = commit(ctx, version, self.group, (-1, ""), at);
-            (Asked::Commit(version, at, offset), request)
+            let asked = Asked::Commit(version, at, offset);
+            if ctx.rng.chance(1, 2) {
+                // As consumers do that commit without waiting and then ask.
+                let version = ctx.version(FETCH, 1);
+                let behind = fetch_commit(ctx, version, self.group, (-1, ""), at);
+                self.asked = Some(asked);
+                self.behind = Some(Asked::Fetch(version, at));
+                return Next::AskBehind(request, behind);
+            }
+            (asked, request)
         } else {
             let version = ctx.version(FETCH, 1);
             let request = fetch_commit(ctx, version, self.group, (-1, ""), at);
@@ -295,10 +307,14 @@ impl Script for Committer {
             let what = format!("{}: {:?}: {why}", group_name(self.group), self.asked);
             ctx.oracle.fail("GoodCommitsAreTaken", what);
         }
+        if let Some(behind) = self.behind.take() {
+            self.asked = Some(behind);
+        }
     }
 
     fn lost(&mut self, _ctx: &mut Ctx<'_>) {
         self.coordinator_known = false;
+        self.behind = None;
     }
 
     fn doing(&self) -> String {

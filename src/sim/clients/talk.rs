@@ -13,6 +13,8 @@ use crate::wire::client;
 pub enum Next {
     /// Send a request.
     Ask(Bytes),
+    /// Send two, the second right behind the first one.
+    AskBehind(Bytes, Bytes),
     /// Wait (ns).
     Pause(u64),
     /// Nothing any more.
@@ -52,6 +54,8 @@ pub struct Talk<S> {
     state: State,
     /// Correlation ids and timer tokens.
     numbers: u64,
+    /// What was sent right behind what is asked.
+    behind: Option<i32>,
     /// The shard that it has gone to since it was last cut off.
     went_to: Option<u16>,
 }
@@ -63,6 +67,7 @@ impl<S: Script> Talk<S> {
             script,
             state: State::Connecting,
             numbers: 0,
+            behind: None,
             went_to: None,
         }
     }
@@ -83,6 +88,14 @@ impl<S: Script> Talk<S> {
         self.went_to.is_some()
     }
 
+    fn send(&mut self, ctx: &mut Ctx<'_>, frame: &Bytes) -> i32 {
+        let correlation = (self.numbers & 0x7fff_ffff) as i32;
+        let frame = with_correlation(frame, correlation);
+        let answered = true;
+        ctx.acts.push(Act::Send { frame, answered });
+        correlation
+    }
+
     fn proceed(&mut self, ctx: &mut Ctx<'_>) {
         if self.goes_home(ctx) {
             return;
@@ -90,11 +103,14 @@ impl<S: Script> Talk<S> {
         self.numbers += 1;
         match self.script.next(ctx) {
             Next::Ask(frame) => {
-                let correlation = (self.numbers & 0x7fff_ffff) as i32;
+                let correlation = self.send(ctx, &frame);
                 self.state = State::Asked(correlation, ctx.oracle.moment());
-                let frame = with_correlation(&frame, correlation);
-                let answered = true;
-                ctx.acts.push(Act::Send { frame, answered });
+            }
+            Next::AskBehind(first, second) => {
+                let correlation = self.send(ctx, &first);
+                self.numbers += 1;
+                self.behind = Some(self.send(ctx, &second));
+                self.state = State::Asked(correlation, ctx.oracle.moment());
             }
             Next::Pause(after) => {
                 self.state = State::Paused(self.numbers);
@@ -131,7 +147,12 @@ impl<S: Script> Client for Talk<S> {
                 .fail("RepliesInOrder", "an answer to something else".into());
         }
         self.script.answer(ctx, frame, asked);
-        self.proceed(ctx);
+        if let Some(behind) = self.behind.take() {
+            // It takes effect after what was answered just now, so it has to show what that did.
+            self.state = State::Asked(behind, ctx.oracle.moment());
+        } else {
+            self.proceed(ctx);
+        }
     }
 
     fn cut(&mut self, ctx: &mut Ctx<'_>) {
@@ -139,6 +160,7 @@ impl<S: Script> Client for Talk<S> {
             return;
         }
         self.script.lost(ctx);
+        self.behind = None;
         self.state = State::Connecting;
         // Longer than a request of the old connection can be on its way, so that it cannot overtake a
         // request of the new one.
