@@ -1,12 +1,10 @@
 //! Opens the records of a batch a bounded amount at a time, so that a shard can do something else in
 //! between, and holds no more of them than it looks at.
 
-use std::io::{BufRead, Cursor};
-
 use flate2::{Decompress, FlushDecompress, Status};
-use lz4_flex::frame::FrameDecoder;
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
+use super::lz4::Lz4;
 use super::snappy::Snappy;
 use super::{BatchError, Codec};
 
@@ -24,19 +22,15 @@ pub struct Opener<B: AsRef<[u8]>> {
     input: B,
     /// Bytes of the input that are used up.
     at: usize,
-    decoder: Decoder<B>,
+    decoder: Decoder,
     made: Vec<u8>,
 }
 
-enum Decoder<B: AsRef<[u8]>> {
+enum Decoder {
     Plain,
     Gzip(Option<Box<Decompress>>),
     Snappy(Snappy),
-    Lz4 {
-        decoder: Box<FrameDecoder<Cursor<B>>>,
-        /// Bytes of its buffer that were given out by the last step.
-        given: usize,
-    },
+    Lz4(Lz4),
     Zstd {
         decoder: Box<ZstdDecoder<'static>>,
         /// The last frame is complete.
@@ -54,10 +48,7 @@ impl<B: AsRef<[u8]> + Clone> Opener<B> {
             Codec::None => Decoder::Plain,
             Codec::Gzip => Decoder::Gzip(None),
             Codec::Snappy => Decoder::Snappy(Snappy::new(input.as_ref())),
-            Codec::Lz4 => Decoder::Lz4 {
-                decoder: Box::new(FrameDecoder::new(Cursor::new(input.clone()))),
-                given: 0,
-            },
+            Codec::Lz4 => Decoder::Lz4(Lz4::default()),
             Codec::Zstd => Decoder::Zstd {
                 decoder: Box::new(ZstdDecoder::new().map_err(|_| BatchError::Compression)?),
                 whole: true,
@@ -117,13 +108,7 @@ impl<B: AsRef<[u8]> + Clone> Opener<B> {
                 Some(&self.made[..made])
             }
             Decoder::Snappy(snappy) => snappy.step(input, STEP_BYTES, bytes_max)?,
-            Decoder::Lz4 { decoder, given } => {
-                decoder.consume(std::mem::take(given));
-                let made = decoder.fill_buf().map_err(|_| BatchError::Compression)?;
-                let made = &made[..made.len().min(STEP_BYTES)];
-                *given = made.len();
-                (!made.is_empty()).then_some(made)
-            }
+            Decoder::Lz4(lz4) => lz4.step(input, STEP_BYTES)?,
             Decoder::Zstd { decoder, whole } => {
                 if rest.is_empty() && *whole {
                     return Ok(None);
