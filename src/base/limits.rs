@@ -2,10 +2,31 @@
 
 /// Requests of one connection that may be in progress at once; the socket is not read past that.
 pub const CONN_IN_FLIGHT_MAX: usize = 64;
+/// Bytes of such requests; past that, one at a time.
+pub const CONN_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest request that counts as small: it gets memory that is set aside for such, if its connection has nothing else in progress.
+pub const SMALL_REQUEST_BYTES_MAX: usize = 32 * 1024;
+/// A client that has begun a request may be this far behind [`RECEIVE_BYTES_PER_SECOND_MIN`], and then its connection is closed;
+/// the second numbers count while request memory is short. Time for which we do not read does not count.
+pub const RECEIVE_GRACE_MS: [u64; 2] = [10_000, 1000];
+/// See [`RECEIVE_GRACE_MS`].
+pub const RECEIVE_BYTES_PER_SECOND_MIN: [u64; 2] = [4 * 1024, 64 * 1024];
+/// A client that has ended its sending side still gets what it has asked for, but no later than this
+/// after the last byte that it took.
+pub const HALF_CLOSED_MS_MAX: u64 = 10_000;
 /// Requests that waited for others of their connection and are begun while one input is handled.
 pub const REQUESTS_BEGUN_MAX: usize = 8;
 /// Bytes of replies that wait to be sent on one connection; the socket is not read past that.
 pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Memory of replies that wait for clients which take nothing, or next to nothing, over the whole node. What such a client would
+/// need longest for goes first, with its connection. Memory that the log's tail keeps anyway does not count.
+pub const STALLED_REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// A reply may wait this long before its client can count as one that takes nothing ...
+pub const STALLED_AFTER_MS: u64 = 1000;
+/// ... and, at the rate at which it takes bytes, has to need longer than this for what is waiting.
+pub const STALLED_DRAIN_MS_MIN: u64 = 10_000;
+/// Connections that a listening socket may give a shard in one turn of its loop.
+pub const ACCEPTS_PER_TURN: usize = 16;
 /// Messages one shard may have queued for another one in the mesh ring; more wait at the sender,
 /// whose connections are bounded by [`CONN_IN_FLIGHT_MAX`].
 pub const MESH_QUEUE_MAX: usize = 4096;

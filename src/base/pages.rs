@@ -1,6 +1,8 @@
 //! Page-aligned memory that a disk write can use as it is and that readers can
 //! go on sharing: the one copy a produced batch is given.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -10,6 +12,9 @@ pub const BLOCK: usize = 4096;
 #[derive(Clone, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(4096))]
 struct Page([u8; BLOCK]);
+
+/// Memory of all buffers that exist.
+static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Growable memory that starts on a [`BLOCK`] boundary and is a whole number of blocks.
 ///
@@ -43,6 +48,7 @@ impl PageBuf {
         let pages = pool::take(used).unwrap_or_else(|| {
             Page::new_vec_zeroed(pool::room_for(used)).expect("allocation of a page buffer")
         });
+        LIVE_BYTES.fetch_add(pages.len() * BLOCK, Ordering::Relaxed);
         Self { pages, used }
     }
 
@@ -50,6 +56,13 @@ impl PageBuf {
     /// call; with nothing going on, the second call in a row gives back all of it.
     pub fn trim() {
         pool::trim();
+    }
+
+    /// Memory of all buffers of this process that exist, and of those whose content is shared for as
+    /// long as somebody has a part of it. What is recycled is not among it.
+    #[must_use]
+    pub fn live_bytes() -> usize {
+        LIVE_BYTES.load(Ordering::Relaxed)
     }
 
     /// The parts one after the other, with zeroes up to the end of the last block.
@@ -125,6 +138,7 @@ impl PageBuf {
 
 impl Drop for PageBuf {
     fn drop(&mut self) {
+        LIVE_BYTES.fetch_sub(self.pages.len() * BLOCK, Ordering::Relaxed);
         pool::give(std::mem::take(&mut self.pages));
     }
 }

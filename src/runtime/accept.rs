@@ -11,6 +11,7 @@ use super::pump::Tag;
 use super::ring::{Op, Ring};
 use super::sys;
 use crate::base::Mono;
+use crate::base::limits::ACCEPTS_PER_TURN;
 
 /// How long to wait after a failure: out of descriptors or memory, most likely, so let some
 /// connections end first.
@@ -109,10 +110,13 @@ impl Acceptor {
         }
     }
 
-    /// Begins to accept.
+    /// Begins to accept: so many at once that a crowd which comes again after a restart is taken in quickly,
+    /// and so few that the others are served in between.
     pub fn start(&self, ring: &mut Ring<Tag>) {
         for place in 0..self.listeners.len() {
-            self.accept(place, ring);
+            for _ in 0..ACCEPTS_PER_TURN {
+                self.accept(place, ring);
+            }
         }
     }
 
@@ -189,7 +193,7 @@ impl Acceptor {
     fn admit(&mut self, socket: OwnedFd, listener: usize) -> Option<Accepted> {
         let socket = TcpStream::from(socket);
         // Fails if the connection is gone already.
-        let peer = socket.peer_addr().ok()?;
+        let peer = canonical(socket.peer_addr().ok()?);
         if let Err(why) = self.admission.enter(peer.ip()) {
             self.refused
                 .warn(|| format!("connection of {peer} refused: {why}"));
@@ -207,9 +211,55 @@ impl Acceptor {
     }
 }
 
+/// The address of a client as it knows it itself: a listener for both families sees IPv4 clients as
+/// `::ffff:192.0.2.1`.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Those that are there already are taken by one submission.
+    #[test]
+    fn a_crowd_is_accepted_many_at_a_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let crowd: Vec<_> = (0..3 * ACCEPTS_PER_TURN)
+            .map(|_| TcpStream::connect(address).expect("connected"))
+            .collect();
+        let admission = Admission::new(1000, 1000);
+        let mut acceptor = Acceptor::new(vec![(0, listener)], admission);
+        let mut ring = Ring::new().expect("a ring");
+        acceptor.start(&mut ring);
+        let mut all = Vec::new();
+        while all.len() < crowd.len() {
+            let before = all.len();
+            ring.wait();
+            while let Some(done) = ring.reap() {
+                let Tag::Accept(place) = done.tag else {
+                    panic!("nothing else was asked for");
+                };
+                all.extend(acceptor.on_done(place, done.op, done.result, Mono(0), &mut ring));
+            }
+            assert_eq!(all.len() - before, ACCEPTS_PER_TURN);
+        }
+        acceptor.stop();
+    }
+
+    #[test]
+    fn clients_are_shown_as_they_know_themselves() {
+        for (seen, shown) in [
+            ("[::ffff:192.0.2.7]:5", "192.0.2.7:5"),
+            ("192.0.2.7:5", "192.0.2.7:5"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            let seen: SocketAddr = seen.parse().expect("an address");
+            assert_eq!(canonical(seen).to_string(), shown);
+        }
+    }
 
     #[test]
     fn admission_counts_both_limits() {

@@ -1,18 +1,100 @@
-//! Memory for requests, per shard: from when a request is read until its reply has
-//! left. Whoever finds none left is remembered and looked at again when there is.
+//! Memory for requests: from when their bytes arrive until their reply has left.
+//! The node has one [`Pool`]; each shard leases from it slice by slice, so that
+//! nothing shared is touched for most requests. Whoever finds none left is
+//! remembered and looked at again when there is.
+//!
+//! A part of it is set aside for small requests of clients with nothing else in
+//! progress, shard by shard: whatever large ones hold, a heartbeat gets in.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::conn::Conn;
+use crate::base::Mono;
+use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
 use crate::broker::ConnId;
+
+/// The share of the memory that is for small requests only: an eighth.
+const RESERVE_SHARE: usize = 8;
+/// How many slices the pool has for each shard.
+const SLICES_PER_SHARD: usize = 16;
+/// Connections that are told of free memory at once. More would be told in vain.
+const WAKE_AT_ONCE: usize = 32;
+/// How often a shard that is short looks whether others have given something back.
+const RETRY_MS: u64 = 10;
+
+/// Request memory of the node.
+pub struct Pool {
+    limit: usize,
+    slice: usize,
+    leased: AtomicUsize,
+    /// Whether a connection somewhere overdraws.
+    overdrawn: AtomicBool,
+    reserve_per_shard: usize,
+}
+
+impl Pool {
+    /// Of `bytes`, for `shards` shards.
+    #[must_use]
+    pub fn new(bytes: usize, shards: u16) -> Arc<Self> {
+        let shards = usize::from(shards.max(1));
+        let reserve = bytes / RESERVE_SHARE;
+        let limit = bytes - reserve;
+        Arc::new(Self {
+            limit,
+            slice: (limit / shards / SLICES_PER_SHARD).max(1),
+            leased: AtomicUsize::new(0),
+            overdrawn: AtomicBool::new(false),
+            // However little there is, one small request fits.
+            reserve_per_shard: (reserve / shards).max(SMALL_REQUEST_BYTES_MAX),
+        })
+    }
+
+    /// Up to `slices` slices, as far as there is something left.
+    fn lease(&self, slices: usize) -> usize {
+        let wanted = slices * self.slice;
+        let mut got = 0;
+        // Nothing is published with the number, so its order does not matter.
+        let _ = self
+            .leased
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |leased| {
+                got = wanted.min(self.limit - leased);
+                (got > 0).then_some(leased + got)
+            });
+        got
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.leased.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
 
 /// What a request in progress holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Charge {
-    bytes: usize,
-    /// It got in by the overdraft, which is free again when it is answered.
-    overdraft: bool,
+    /// How much.
+    pub bytes: usize,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Pool,
+    /// From the pool, by the overdraft, which is free again when the request is answered.
+    Overdraft,
+    Reserve,
+}
+
+/// Where a whole frame that is about to be taken gets its memory from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// From what all requests share.
+    Shared,
+    /// From what is set aside for small ones.
+    Reserve,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -26,50 +108,104 @@ enum Overdraft {
 
 /// Request memory of a shard.
 pub struct Budget {
-    limit: usize,
+    pool: Arc<Pool>,
+    leased: Cell<usize>,
     held: Cell<usize>,
-    /// One frame at a time may go over the limit. Without that, frames received by half could hold
-    /// all the memory and wait for each other for ever.
+    /// Held of what is set aside for small requests.
+    reserved: Cell<usize>,
+    /// One frame at a time, of the whole node, may go over the limit. Without that, frames received
+    /// by half could hold all the memory and wait for each other for ever.
     overdraft: Cell<Overdraft>,
-    waiting: RefCell<Vec<Rc<Conn>>>,
+    waiting: RefCell<VecDeque<Rc<Conn>>>,
     woken: RefCell<Vec<ConnId>>,
+    retry_at: Cell<Mono>,
 }
 
 impl Budget {
-    /// Memory of `limit` bytes.
+    /// A shard's part in a pool.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub fn new(pool: Arc<Pool>) -> Self {
         Self {
-            limit,
+            pool,
+            leased: Cell::new(0),
             held: Cell::new(0),
+            reserved: Cell::new(0),
             overdraft: Cell::new(Overdraft::Free),
             waiting: RefCell::default(),
             woken: RefCell::default(),
+            retry_at: Cell::new(Mono::NEVER),
         }
     }
 
-    /// Whether a connection may have more memory; it may then overdraw by one frame.
-    pub fn may_take(&self, conn: ConnId) -> bool {
-        if self.held.get() < self.limit {
+    /// Whether there is more than is held, leased now if need be.
+    fn has_some(&self) -> bool {
+        let (held, leased) = (self.held.get(), self.leased.get());
+        if held < leased {
             return true;
         }
-        if self.overdraft.get() == Overdraft::Free {
+        let slices = (held - leased) / self.pool.slice + 1;
+        self.leased.set(leased + self.pool.lease(slices));
+        held < self.leased.get()
+    }
+
+    /// Whether a connection may receive more of a large frame; it may then overdraw by that frame.
+    pub fn may_take(&self, conn: ConnId) -> bool {
+        if self.has_some() {
+            return true;
+        }
+        let free = self.overdraft.get() == Overdraft::Free;
+        if free && !self.pool.overdrawn.swap(true, Ordering::Relaxed) {
             self.overdraft.set(Overdraft::Receiving(conn));
         }
         self.overdraft.get() == Overdraft::Receiving(conn)
     }
 
+    /// Where the memory of a small frame can come from, which has been received already. `alone` says
+    /// that its connection has nothing else in progress.
+    pub fn may_admit_small(&self, conn: ConnId, bytes: usize, alone: bool) -> Option<Grant> {
+        if self.has_some() || self.overdraft.get() == Overdraft::Receiving(conn) {
+            return Some(Grant::Shared);
+        }
+        let room = self.reserved.get() + bytes <= self.pool.reserve_per_shard;
+        (alone && room).then_some(Grant::Reserve)
+    }
+
     /// Lets a connection that was refused hear of memory, once.
-    pub fn wait(&self, conn: &Rc<Conn>) {
+    pub fn wait(&self, conn: &Rc<Conn>, now: Mono) {
         if !conn.waits_for_memory.replace(true) {
-            self.waiting.borrow_mut().push(Rc::clone(conn));
+            self.waiting.borrow_mut().push_back(Rc::clone(conn));
+            let retry_at = now.plus_ms(RETRY_MS);
+            self.retry_at.set(self.retry_at.get().min(retry_at));
         }
     }
 
-    /// Whether somebody was refused memory and has not heard of any since.
+    /// When [`Budget::retry`] has something to do.
+    #[must_use]
+    pub fn retry_at(&self) -> Mono {
+        self.retry_at.get()
+    }
+
+    /// Looks for what other shards have given back, if it is time to.
+    pub fn retry(&self, now: Mono) {
+        if now >= self.retry_at.get() {
+            let nobody = self.waiting.borrow().is_empty();
+            self.retry_at.set(if nobody {
+                Mono::NEVER
+            } else {
+                now.plus_ms(RETRY_MS)
+            });
+            let overdraft = !self.pool.overdrawn.load(Ordering::Relaxed);
+            let small = self.reserved.get() < self.pool.reserve_per_shard;
+            if overdraft || small || self.has_some() {
+                self.wake();
+            }
+        }
+    }
+
+    /// Whether somebody was refused memory, now or a moment ago.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        !self.waiting.borrow().is_empty()
+        self.retry_at.get() < Mono::NEVER
     }
 
     /// Connections that should try again, added to `conns`.
@@ -77,33 +213,53 @@ impl Budget {
         conns.append(&mut self.woken.borrow_mut());
     }
 
-    /// Charges what the frame that is being received takes.
+    /// Charges what is being received.
     pub fn take(&self, bytes: usize) {
         self.held.set(self.held.get() + bytes);
     }
 
     /// Charges a whole frame.
-    pub fn admit(&self, conn: ConnId, bytes: usize) -> Charge {
-        self.take(bytes);
-        let overdraft = self.overdraft.get() == Overdraft::Receiving(conn);
-        if overdraft {
-            self.overdraft.set(Overdraft::InProgress);
-        }
-        Charge { bytes, overdraft }
+    pub fn admit(&self, conn: ConnId, bytes: usize, grant: Grant) -> Charge {
+        let source = if grant == Grant::Reserve {
+            self.reserved.set(self.reserved.get() + bytes);
+            Source::Reserve
+        } else {
+            self.take(bytes);
+            if self.overdraft.get() == Overdraft::Receiving(conn) {
+                self.overdraft.set(Overdraft::InProgress);
+                Source::Overdraft
+            } else {
+                Source::Pool
+            }
+        };
+        Charge { bytes, source }
     }
 
     /// Takes back what was charged for a frame.
     pub fn release(&self, charge: Charge) {
+        if charge.source == Source::Reserve {
+            self.reserved.set(self.reserved.get() - charge.bytes);
+            self.wake();
+            return;
+        }
         self.give(charge.bytes);
-        if charge.overdraft {
+        if charge.source == Source::Overdraft {
             self.end_overdraft();
         }
     }
 
     /// Takes memory back.
     pub fn give(&self, bytes: usize) {
-        self.held.set(self.held.get() - bytes);
-        if bytes > 0 && self.held.get() < self.limit {
+        let held = self.held.get() - bytes;
+        self.held.set(held);
+        // A slice stays here, so that a shard at the edge of one need not ask all the time.
+        let spare = self.leased.get().saturating_sub(held);
+        if spare >= 2 * self.pool.slice {
+            let back = spare - self.pool.slice;
+            self.leased.set(self.leased.get() - back);
+            self.pool.give_back(back);
+        }
+        if bytes > 0 && held < self.leased.get() {
             self.wake();
         }
     }
@@ -117,72 +273,30 @@ impl Budget {
 
     fn end_overdraft(&self) {
         self.overdraft.set(Overdraft::Free);
+        self.pool.overdrawn.store(false, Ordering::Relaxed);
         self.wake();
     }
 
     fn wake(&self) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            return;
+        }
+        let n = waiting.len().min(WAKE_AT_ONCE);
         let mut woken = self.woken.borrow_mut();
-        for conn in self.waiting.borrow_mut().drain(..) {
+        for conn in waiting.drain(..n) {
             conn.waits_for_memory.set(false);
             woken.push(conn.id);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-    use crate::base::Mono;
-
-    fn conn(id: u64) -> Rc<Conn> {
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        Rc::new(Conn::new(ConnId(id), -1, peer, Mono(0)))
-    }
-
-    #[test]
-    fn one_frame_at_a_time_may_overdraw() {
-        let budget = Budget::new(100);
-        let (a, b) = (ConnId(1), ConnId(2));
-        assert!(budget.may_take(a));
-        assert!(!budget.admit(a, 100).overdraft);
-        assert!(budget.may_take(a), "takes the overdraft");
-        assert!(!budget.may_take(b));
-        assert!(budget.may_take(a), "keeps it");
-        let over = budget.admit(a, 50);
-        assert!(over.overdraft);
-        assert!(!budget.may_take(a), "has used it");
-        assert!(!budget.may_take(b));
-        budget.release(over);
-        assert!(budget.may_take(b));
-        assert!(!budget.may_take(a));
-        budget.left(b);
-        assert!(budget.may_take(a), "who leaves does not keep it");
-        budget.give(60);
-        assert!(budget.may_take(b));
-    }
-
-    #[test]
-    fn who_waits_is_woken_once_and_only_for_memory() {
-        let budget = Budget::new(100);
-        let (a, b) = (conn(1), conn(2));
-        let woken = |budget: &Budget| {
-            let mut ids = Vec::new();
-            budget.take_woken(&mut ids);
-            ids
-        };
-        let (first, over) = (budget.admit(a.id, 150), ConnId(9));
-        assert!(budget.may_take(over));
-        budget.wait(&a);
-        budget.wait(&b);
-        budget.wait(&a);
-        assert!(budget.is_short());
-        budget.give(0);
-        assert_eq!(woken(&budget), []);
-        budget.release(first);
-        assert_eq!(woken(&budget), [a.id, b.id]);
-        assert!(!budget.is_short());
-        assert_eq!(woken(&budget), []);
+impl Drop for Budget {
+    fn drop(&mut self) {
+        self.pool.give_back(self.leased.get());
     }
 }
+
+#[cfg(test)]
+#[path = "budget_tests.rs"]
+mod tests;

@@ -282,6 +282,8 @@ pub struct Disk {
     loading: usize,
     /// Bytes read for connections that are not sent yet.
     held: Arc<AtomicUsize>,
+    /// Those of them that wait for clients which take nothing: they are not in the way of others.
+    stalled: usize,
     /// Connections that wait until fewer reads are on their way.
     waiting: VecDeque<ConnId>,
 }
@@ -296,6 +298,7 @@ impl Disk {
             reads: IdMap::default(),
             loading: 0,
             held: Arc::default(),
+            stalled: 0,
             waiting: VecDeque::new(),
         }
     }
@@ -325,7 +328,7 @@ impl Disk {
             return 0;
         }
         let held = self.held.load(Ordering::Relaxed) + self.loading;
-        let memory = READ_AHEAD_BYTES_MAX.saturating_sub(held);
+        let memory = (READ_AHEAD_BYTES_MAX + self.stalled).saturating_sub(held);
         let least = if still { LOAD_BYTES_MIN } else { 0 };
         room.min(memory.max(least))
     }
@@ -366,8 +369,14 @@ impl Disk {
         Ok(blocks.slice(..read.min(blocks.len())))
     }
 
+    /// How many of the bytes that were read wait for clients which take nothing. They have a bound of their
+    /// own, together with all that such clients hold.
+    pub fn set_stalled(&mut self, bytes: usize) {
+        self.stalled = bytes;
+    }
+
     /// Bytes read for connections that are not sent yet.
-    #[cfg(test)]
+    #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }

@@ -86,6 +86,7 @@ struct Conn {
     /// Replies in order; `None` is not known yet. With the number of the first.
     replies: VecDeque<Option<Vec<Piece>>>,
     first: u64,
+    peer: String,
 }
 
 #[derive(Default)]
@@ -123,7 +124,16 @@ impl Shard {
 
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::ConnOpened { conn, .. } => drop(self.conns.insert(conn, Conn::default())),
+            Input::ConnOpened { conn, peer, .. } => {
+                let peer = peer.to_string();
+                self.conns.insert(
+                    conn,
+                    Conn {
+                        peer,
+                        ..Conn::default()
+                    },
+                );
+            }
             Input::Sent { .. } => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
@@ -145,7 +155,7 @@ impl Shard {
 
     /// `e` echo, `n` no reply, `c` echo and close, `x` fail, `t` + ms: echo later, `f` + pos + len:
     /// file range, `r` + pos + len: the same through a read, `w` + pos: write a block of 'w' and
-    /// sync, `b` + len: that many bytes of memory, in pieces.
+    /// sync, `b` + len: that many bytes of memory, in pieces, `p`: who the client is.
     fn request(&mut self, now: Now, conn: ConnId, frame: &Bytes, out: &mut Vec<Output>) {
         let state = self
             .conns
@@ -164,6 +174,10 @@ impl Shard {
         };
         match frame[0] {
             b'n' => self.reply_raw(conn, n, vec![], out),
+            b'p' => {
+                let peer = state.peer.clone();
+                self.reply(conn, n, vec![Piece::Memory(peer.into())], out);
+            }
             b'x' => out.push(Output::Fatal {
                 status: 99,
                 message: "told to".into(),

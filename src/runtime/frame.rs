@@ -2,9 +2,10 @@
 //! many bytes. Pure, so that every way a stream can be split is tested here and
 //! not on sockets.
 //!
-//! A claimed length costs nothing: memory grows with the bytes that arrive. Small
-//! frames are copied out of a buffer of somebody else's; the rest of a large one is
-//! received straight into the memory that becomes the frame, which is not zeroed first.
+//! A claimed length costs nothing: memory grows with the bytes that arrive, to four
+//! times as much at most. Small frames, and the beginning of large ones, are copied out
+//! of a buffer of somebody else's; the rest of a large one is received straight into the
+//! memory that becomes the frame, which is not zeroed first.
 
 use std::collections::VecDeque;
 
@@ -13,6 +14,12 @@ use bytes::Bytes;
 /// How much of a large frame is made room for at a time, and so received at a time: one connection
 /// does not keep the core for long.
 pub const STEP_BYTES: usize = 256 * 1024;
+/// A frame of which so much is here gets all its memory at once. What nothing was written to yet costs
+/// no memory; growing on would copy all that is there, tens of megabytes in one go.
+const WHOLE_FROM_BYTES: usize = 1024 * 1024;
+/// How much larger than what has arrived the memory of a frame may be, and its least size.
+const GROWTH: usize = 4;
+const BODY_BYTES_MIN: usize = 4096;
 
 /// The length prefix of a frame that cannot be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +72,10 @@ pub struct FrameReader {
     /// Length of `body` while it is lent.
     lent: Option<usize>,
     ready: VecDeque<Bytes>,
+    /// Bytes of `ready`.
+    ready_bytes: usize,
+    /// Memory of `body`.
+    body_bytes: usize,
     frames: u64,
 }
 
@@ -80,6 +91,8 @@ impl FrameReader {
             body: Vec::new(),
             lent: None,
             ready: VecDeque::new(),
+            ready_bytes: 0,
+            body_bytes: 0,
             frames: 0,
         }
     }
@@ -103,10 +116,9 @@ impl FrameReader {
             }
             let n = bytes.len().min(self.missing());
             if n == self.want {
-                self.ready.push_back(Bytes::copy_from_slice(&bytes[..n]));
-                self.next_frame();
+                self.push_ready(Bytes::copy_from_slice(&bytes[..n]));
             } else {
-                self.reserve(n);
+                self.reserve(n, n);
                 self.body.extend_from_slice(&bytes[..n]);
                 self.finish_if_full();
             }
@@ -131,11 +143,26 @@ impl FrameReader {
         self.lent.unwrap_or(self.body.len())
     }
 
-    /// Gives away the memory of the frame being received, with room for so many more bytes of it, at
-    /// most [`STEP_BYTES`]. To be followed by [`FrameReader::give_back`].
+    /// Bytes of the frame being received that are here, with those of its length.
+    #[must_use]
+    pub fn begun(&self) -> usize {
+        self.prefix_len + self.received()
+    }
+
+    /// Memory of everything that is here: of whole frames, and of the one being received, as far as
+    /// bytes that have arrived account for it.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let body = (GROWTH * self.received()).max(BODY_BYTES_MIN);
+        self.ready_bytes + self.body_bytes.min(body)
+    }
+
+    /// Gives away the memory of the frame being received, with room for so many more bytes of it: at
+    /// most [`STEP_BYTES`], and some times what is here. To be followed by [`FrameReader::give_back`].
     pub fn lend(&mut self) -> (Vec<u8>, usize) {
-        let n = self.missing().min(STEP_BYTES);
-        self.reserve(n);
+        let growth = ((GROWTH - 1) * self.body.len()).max(BODY_BYTES_MIN);
+        let n = self.missing().min(STEP_BYTES).min(growth);
+        self.reserve(n, 0);
         self.lent = Some(self.body.len());
         (std::mem::take(&mut self.body), n)
     }
@@ -154,9 +181,23 @@ impl FrameReader {
         !self.ready.is_empty()
     }
 
+    /// Length of the next whole frame.
+    #[must_use]
+    pub fn next_len(&self) -> Option<usize> {
+        self.ready.front().map(Bytes::len)
+    }
+
     /// The next whole frame.
     pub fn pop(&mut self) -> Option<Bytes> {
-        self.ready.pop_front()
+        let frame = self.ready.pop_front()?;
+        self.ready_bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// Frames that were received so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.frames
     }
 
     fn length(&self) -> Result<usize, BadFrame> {
@@ -170,25 +211,33 @@ impl FrameReader {
         }
     }
 
-    /// Makes room for `n` more bytes. Doubling keeps the copies of a growing frame within its
-    /// length; the frame's own length bounds it, so that a finished one wastes nothing.
-    fn reserve(&mut self, n: usize) {
-        let needed = self.body.len() + n;
+    /// Makes room for `n` more bytes, of which `arrived` have. Growing by a factor keeps the copies of a growing frame well
+    /// below its length; the frame's own length bounds it, so that a finished one wastes nothing.
+    fn reserve(&mut self, n: usize, arrived: usize) {
+        let (here, needed) = (self.body.len(), self.body.len() + n);
         if self.body.capacity() < needed {
-            let capacity = (needed * 2).max(STEP_BYTES).min(self.want);
-            self.body.reserve_exact(capacity - self.body.len());
+            let capacity = if here >= WHOLE_FROM_BYTES {
+                self.want
+            } else {
+                let growth = GROWTH * (here + arrived);
+                growth.max(BODY_BYTES_MIN).max(needed).min(self.want)
+            };
+            self.body.reserve_exact(capacity - here);
+            self.body_bytes = self.body.capacity();
         }
     }
 
     fn finish_if_full(&mut self) {
         if self.body.len() == self.want {
             let body = std::mem::take(&mut self.body);
-            self.ready.push_back(body.into());
-            self.next_frame();
+            self.body_bytes = 0;
+            self.push_ready(body.into());
         }
     }
 
-    fn next_frame(&mut self) {
+    fn push_ready(&mut self, frame: Bytes) {
+        self.ready_bytes += frame.len();
+        self.ready.push_back(frame);
         self.prefix_len = 0;
         self.want = 0;
         self.frames += 1;
@@ -265,13 +314,30 @@ mod tests {
             .feed(&(100u32 << 20).to_be_bytes())
             .expect("within the maximum");
         assert_eq!(reader.body.capacity(), 0);
-        reader.feed(&[7; 10]).expect("a body");
-        assert!(
-            reader.body.capacity() <= STEP_BYTES,
-            "{}",
-            reader.body.capacity()
-        );
-        // And a large frame is not copied again and again: growth doubles, up to its length.
+        assert_eq!(reader.memory(), 0);
+        // Memory follows what has arrived, however it is received.
+        let mut sizes = [10, 5000, 16_000, 100_000].into_iter();
+        for size in sizes.by_ref() {
+            while reader.received() < size {
+                let n = (size - reader.received()).min(7000);
+                reader.feed(&vec![7; n]).expect("a body");
+                let (held, here) = (reader.body.capacity(), reader.received());
+                assert!(
+                    held <= (GROWTH * here).max(BODY_BYTES_MIN),
+                    "{held} for {here}"
+                );
+                assert_eq!(reader.memory(), held);
+            }
+            let (body, room) = reader.lend();
+            let (held, here) = (body.capacity(), body.len());
+            assert!(room > 0 && held >= here + room);
+            assert!(
+                held <= (GROWTH * here).max(here + BODY_BYTES_MIN),
+                "{held} for {here}"
+            );
+            reader.give_back(body);
+        }
+        // And a large frame is not copied again and again.
         let mut growths = 0;
         let mut capacity = 0;
         while reader.missing() > 0 {
@@ -283,8 +349,10 @@ mod tests {
                 growths += 1;
             }
         }
-        assert!(growths < 12, "{growths} reallocations for 100 MiB");
+        assert!(growths < 6, "{growths} reallocations for 100 MiB");
+        assert_eq!(reader.memory(), 100 << 20);
         assert_eq!(reader.pop().map(|f| f.len()), Some(100 << 20));
+        assert_eq!(reader.memory(), 0);
     }
 
     #[test]

@@ -113,16 +113,42 @@ pub struct Often {
 }
 
 impl Often {
+    /// Logs an error, or counts it.
+    pub fn error(&self, message: impl FnOnce() -> String) {
+        if let Some(line) = self.line(message) {
+            tracing::error!("{line}");
+        }
+    }
+
     /// Logs a warning, or counts it.
     pub fn warn(&self, message: impl FnOnce() -> String) {
+        if let Some(line) = self.line(message) {
+            tracing::warn!("{line}");
+        }
+    }
+
+    /// Logs what is no fault of ours, or counts it.
+    pub fn info(&self, message: impl FnOnce() -> String) {
+        if let Some(line) = self.line(message) {
+            tracing::info!("{line}");
+        }
+    }
+
+    /// How many lines there were lately.
+    #[cfg(test)]
+    pub fn lines(&self) -> u32 {
+        self.state.get().map_or(0, |(_, level)| level)
+    }
+
+    fn line(&self, message: impl FnOnce() -> String) -> Option<String> {
         if !self.allow(Instant::now()) {
             self.left_out.set(self.left_out.get() + 1);
-            return;
+            return None;
         }
-        match self.left_out.replace(0) {
-            0 => tracing::warn!("{}", message()),
-            n => tracing::warn!("{} (and {n} more like it)", message()),
-        }
+        Some(match self.left_out.replace(0) {
+            0 => message(),
+            n => format!("{} (and {n} more like it)", message()),
+        })
     }
 
     /// A leaky bucket.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 
@@ -72,6 +72,8 @@ struct Lane<M> {
 pub struct Mesh<M> {
     bells: Vec<Bell>,
     lanes: Vec<Lane<M>>,
+    /// Shards whose clients may still be waiting for an answer.
+    answering: AtomicUsize,
 }
 
 impl<M> Mesh<M> {
@@ -83,6 +85,7 @@ impl<M> Mesh<M> {
         let n = usize::from(shards.max(1));
         let places = (NODE_PLACES_MAX / (n * n)).clamp(64, MESH_QUEUE_MAX);
         Ok(Arc::new(Self {
+            answering: AtomicUsize::new(n),
             bells: (0..n).map(|_| Bell::new()).collect::<io::Result<_>>()?,
             lanes: (0..n * n)
                 .map(|i| Lane {
@@ -114,6 +117,14 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// A stopping shard has answered its clients. The last one wakes the others, which have stayed in
+    /// order to do what is asked of them for that.
+    fn answered(&self) {
+        if self.answering.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.bells.iter().for_each(Bell::ring);
+        }
+    }
+
     fn lane(&self, from: usize, to: usize) -> &Lane<M> {
         &self.lanes[from * self.bells.len() + to]
     }
@@ -142,6 +153,17 @@ impl<M> MeshPort<M> {
             1 => Phase::Serving,
             _ => Phase::Stopping,
         }
+    }
+
+    /// See [`MeshPort::all_answered`]; to be called once.
+    pub fn answered(&self) {
+        self.mesh.answered();
+    }
+
+    /// Whether every shard has said that its clients are answered, so that no more is asked of this one.
+    #[must_use]
+    pub fn all_answered(&self) -> bool {
+        self.mesh.answering.load(Ordering::SeqCst) == 0
     }
 
     /// Queues a message; it is sure to be seen after the next [`MeshPort::flush`].

@@ -28,6 +28,7 @@ pub mod receive;
 pub mod ring;
 pub mod send;
 pub mod server;
+mod stalled;
 pub mod sys;
 mod thread;
 

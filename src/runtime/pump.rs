@@ -19,7 +19,8 @@ use super::receive::Receiver;
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
 use super::server::Report;
-use super::sys;
+use super::{stalled, sys};
+use crate::base::limits::READ_AHEAD_BYTES_MAX;
 use crate::base::{IdMap, Mono, Now, PageBuf};
 use crate::broker::{ConnId, Input, Msg, Output};
 
@@ -32,6 +33,8 @@ const COMPLETION_BATCH: usize = 512;
 const LOOK_EVERY: usize = 4;
 /// How often connections are looked at for being idle.
 const SWEEP_MS: u64 = 1000;
+/// The same while clients that may not take their replies hold much memory, which can grow fast.
+const SWEEP_SOON_MS: u64 = 200;
 /// How long replies may take to leave after the shard is done.
 const LINGER_MS: u64 = 1000;
 
@@ -82,6 +85,10 @@ pub struct Parts {
     pub acceptor: Acceptor,
     /// `connections.max.idle.ms`.
     pub idle_ms_max: u64,
+    /// Memory of replies that clients may hold which take nothing.
+    pub stalled_bytes_max: usize,
+    /// Memory in page buffers that the whole node may have without such clients.
+    pub page_bytes_max: usize,
     /// `millrace.spin.us`.
     pub spin_us: u64,
     /// Whom to tell that the shard is ready.
@@ -115,6 +122,8 @@ pub struct Pump {
     mesh: MeshPort<Box<Msg>>,
     acceptor: Acceptor,
     idle_ms_max: u64,
+    stalled_bytes_max: usize,
+    page_bytes_max: usize,
     spin_us: u64,
     reports: std::sync::mpsc::Sender<Report>,
     conns: IdMap<ConnId, Connection>,
@@ -130,7 +139,11 @@ pub struct Pump {
     phase: Phase,
     wake_at: Mono,
     sweep_at: Mono,
+    /// When page buffers are trimmed again.
+    trim_at: Mono,
     ending: Option<(End, Mono)>,
+    /// The other shards were told that nobody waits for an answer here any more.
+    answered: bool,
 }
 
 impl Pump {
@@ -145,6 +158,8 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            stalled_bytes_max,
+            page_bytes_max,
             spin_us,
             reports,
         } = parts;
@@ -156,6 +171,8 @@ impl Pump {
             mesh,
             acceptor,
             idle_ms_max,
+            stalled_bytes_max,
+            page_bytes_max,
             spin_us,
             reports,
             conns: IdMap::default(),
@@ -169,7 +186,9 @@ impl Pump {
             // The shard is told that it is idle at once: it may have something to start.
             wake_at: Mono(0),
             sweep_at: Mono::NEVER,
+            trim_at: Mono(0),
             ending: None,
+            answered: false,
         }
     }
 
@@ -224,6 +243,7 @@ impl Pump {
             self.sweep(now.mono);
         }
         self.acceptor.retry(now.mono, &mut self.ring);
+        self.front.budget.retry(now.mono);
         self.look_after_conns();
         self.mesh.flush();
     }
@@ -290,7 +310,7 @@ impl Pump {
             }
         }
         if let Some(conn) = self.conns.get_mut(&id) {
-            let over = conn.sender.on_loaded(load, blocks);
+            let over = conn.sender.on_loaded(load, blocks, &self.front);
             self.go_on_unless(over, id);
         }
     }
@@ -348,7 +368,7 @@ impl Pump {
 
     fn forget(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.remove(&id) {
-            conn.sender.conn().release(&self.front.budget);
+            conn.sender.conn().release(&self.front);
         }
     }
 
@@ -382,7 +402,10 @@ impl Pump {
             }
             Output::Close { conn, why } => {
                 if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
-                    tracing::info!(peer = %sender.conn().peer, "connection closed: {why}");
+                    let peer = sender.conn().peer;
+                    self.front
+                        .closed
+                        .info(|| format!("connection of {peer} closed: {why}"));
                     sender.close_when_sent();
                     self.dirty.push(conn);
                 }
@@ -412,12 +435,23 @@ impl Pump {
         }
     }
 
-    /// Whether it is time to end: a failed shard at once, a drained one when its replies have left.
-    fn ended(&self) -> Option<End> {
+    /// Whether it is time to end: a failed shard at once, a drained one when every client of every shard
+    /// has the answers that were in progress, for others may still ask something of this one.
+    fn ended(&mut self) -> Option<End> {
         let (end, until) = self.ending.as_ref()?;
-        let sent = self.dirty.is_empty() && self.conns.values().all(|conn| conn.sender.is_done());
-        let stop = *end != End::Drained || sent || self.front.now.get() >= *until;
-        stop.then(|| end.clone())
+        if *end != End::Drained {
+            return Some(end.clone());
+        }
+        if !self.answered {
+            let mut senders = self.conns.values().map(|conn| &conn.sender);
+            let sent = self.dirty.is_empty()
+                && senders.all(|sender| sender.is_done() && !sender.conn().is_waiting());
+            if sent || self.front.now.get() >= *until {
+                self.answered = true;
+                self.mesh.answered();
+            }
+        }
+        self.mesh.all_answered().then(|| end.clone())
     }
 
     /// Lets every connection with something new to do go on.
@@ -444,10 +478,16 @@ impl Pump {
     }
 
     fn sweep(&mut self, now: Mono) {
-        PageBuf::trim();
+        if now >= self.trim_at {
+            PageBuf::trim();
+            self.trim_at = now.plus_ms(SWEEP_MS);
+        }
+        let soon = self.close_stalled(now);
         for conn in self.conns.values().map(|conn| conn.sender.conn()) {
             if let Some(why) = self.front.overdue(conn, self.idle_ms_max) {
-                tracing::info!(peer = %conn.peer, "connection closed: {why}");
+                self.front
+                    .closed
+                    .info(|| format!("connection of {} closed: {why}", conn.peer));
                 conn.close();
                 self.dirty.push(conn.id);
             }
@@ -457,8 +497,40 @@ impl Pump {
             PageBuf::trim();
             Mono::NEVER
         } else {
-            now.plus_ms(SWEEP_MS)
+            now.plus_ms(if soon { SWEEP_SOON_MS } else { SWEEP_MS })
         };
+    }
+
+    /// Looks for clients that do not take their replies, and lets go of those that hold too much. Whether
+    /// they hold so much that this should be looked at again soon.
+    fn close_stalled(&mut self, now: Mono) -> bool {
+        let senders = self.conns.values().map(|conn| &conn.sender);
+        let held: usize = senders.map(Sender::held_bytes).sum();
+        let loaded = self.disk.held_bytes();
+        // Who takes how much matters for memory only when much is held, and then soon.
+        let much = held > self.stalled_bytes_max / 2 || loaded > READ_AHEAD_BYTES_MAX / 2;
+        let mut stalled = Vec::new();
+        for conn in self.conns.values_mut() {
+            if much || conn.sender.conn().is_quiet_for(now, self.idle_ms_max / 2) {
+                stalled.extend(conn.sender.stalled(now));
+            }
+        }
+        self.disk
+            .set_stalled(stalled.iter().map(|one| one.loaded).sum());
+        // Slices of what the log's tail holds anyway cost nothing.
+        let shared = PageBuf::live_bytes() > self.page_bytes_max;
+        for id in stalled::to_close(&mut stalled, self.stalled_bytes_max, shared) {
+            if let Some(conn) = self.conns.get(&id) {
+                let conn = conn.sender.conn();
+                let why = "its client does not take replies, whose memory others need";
+                self.front
+                    .closed
+                    .warn(|| format!("connection of {} closed: {why}", conn.peer));
+                conn.close();
+                self.dirty.push(id);
+            }
+        }
+        much
     }
 
     /// When there is something to do even if nothing happens.
@@ -470,6 +542,7 @@ impl Pump {
         self.wake_at
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
+            .min(self.front.budget.retry_at())
             .min(ending)
     }
 
@@ -499,6 +572,7 @@ impl Pump {
             && self.dirty.is_empty()
             && self.mesh.prepare_sleep()
             && self.mesh.phase() == self.phase
+            && !(self.answered && self.mesh.all_answered())
     }
 
     fn follow_phase(&mut self) {
@@ -511,6 +585,7 @@ impl Pump {
             self.acceptor.start(&mut self.ring);
         } else {
             self.acceptor.stop();
+            self.front.stopping.set(true);
             self.inputs.push_back(Input::Shutdown);
         }
     }

@@ -9,14 +9,20 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 
+use super::budget::Grant;
 use super::conn::{Conn, Front};
 use super::frame::{BadFrame, FrameReader};
 use super::pump::Tag;
 use super::ring::{Done, LENT_BYTES, Op, Ring};
+use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
 use crate::broker::Input;
 
-/// If a frame lacks more than this, it is received into its own memory.
+/// If a frame lacks more than this, it is received into its own memory,
 const DIRECT_BYTES_MIN: usize = LENT_BYTES / 2;
+/// once so much of it has come. Before, its client has only announced it.
+const DIRECT_FROM_BYTES: usize = LENT_BYTES / 4;
+// A frame that is not small is received into its own memory at least once, and asks for memory then.
+const _: () = assert!(DIRECT_FROM_BYTES + LENT_BYTES + DIRECT_BYTES_MIN <= SMALL_REQUEST_BYTES_MAX);
 
 /// Why nothing more is received.
 enum Ending {
@@ -35,6 +41,8 @@ pub struct Receiver {
     more: bool,
     /// What to end with when the frames before it have been taken.
     ending: Option<Ending>,
+    /// The client sends no more, but gets what it has asked for.
+    half_closed: bool,
     over: bool,
 }
 
@@ -48,6 +56,7 @@ impl Receiver {
             in_flight: false,
             more: false,
             ending: None,
+            half_closed: false,
             over: false,
         }
     }
@@ -72,7 +81,6 @@ impl Receiver {
                 return self.ending = Some(Ending::Failed(error));
             }
         };
-        self.conn.received(front.now.get());
         match op {
             Op::Receive { buf, .. } => self.frames.give_back(buf),
             Op::ReceiveLent {
@@ -84,6 +92,7 @@ impl Receiver {
             }
             _ => {}
         }
+        self.conn.received(&self.frames, front);
     }
 
     /// Takes the frames there is room for, then receives more or ends.
@@ -93,25 +102,32 @@ impl Receiver {
         }
         if self.conn.is_closing() {
             self.ending.get_or_insert(Ending::Closed);
+        } else if front.stopping.get() {
+            // What is in progress is still answered; nothing more is taken.
+            if self.ending.is_none() {
+                return;
+            }
         } else if !self.take_frames(front, inputs) {
             return;
         }
-        match self.ending.take() {
-            Some(ending) => self.end(&ending, front, inputs),
+        match &self.ending {
             None => self.receive(front, ring),
+            // As in Kafka, a client that only shuts its sending side down is answered.
+            Some(Ending::Closed) if !self.conn.is_closing() && self.conn.is_waiting() => {
+                self.half_close(front)
+            }
+            Some(_) => self.end(front, inputs),
         }
     }
 
     /// False if a frame is left for which there is no room.
     fn take_frames(&mut self, front: &Front, inputs: &mut VecDeque<Input>) -> bool {
-        while self.frames.has_ready() {
-            // While it was received, a large frame's memory was charged already.
-            let charged = self.conn.has_partial();
-            if !self.may_go_on(charged, front) {
+        while let Some(len) = self.frames.next_len() {
+            let Some(grant) = self.may_admit(len, front) else {
                 return false;
-            }
+            };
             if let Some(frame) = self.frames.pop() {
-                self.conn.admit(frame.len(), &front.budget);
+                self.conn.admit(&self.frames, frame.len(), grant, front);
                 inputs.push_back(Input::Request {
                     conn: self.conn.id,
                     frame,
@@ -122,28 +138,37 @@ impl Receiver {
         true
     }
 
-    /// Whether there is room; if not, whatever makes some leads to [`Receiver::advance`].
-    fn may_go_on(&self, charged: bool, front: &Front) -> bool {
+    /// Whether there is room for a whole frame; if not, whatever makes some leads to [`Receiver::advance`].
+    fn may_admit(&self, len: usize, front: &Front) -> Option<Grant> {
         if !self.conn.has_room() {
-            return false;
+            return None;
         }
-        let memory = charged || front.budget.may_take(self.conn.id);
-        if !memory {
-            front.budget.wait(&self.conn);
+        if len > SMALL_REQUEST_BYTES_MAX {
+            // It was asked for while it was received.
+            return Some(Grant::Shared);
         }
-        memory
+        let alone = !self.conn.is_waiting();
+        let grant = front.budget.may_admit_small(self.conn.id, len, alone);
+        if grant.is_none() {
+            front.budget.wait(&self.conn, front.now.get());
+        }
+        grant
     }
 
     fn receive(&mut self, front: &Front, ring: &mut Ring<Tag>) {
         let fd = self.conn.fd;
         let wait_first = !self.more;
-        let op = if self.frames.missing() > DIRECT_BYTES_MIN {
-            if !self.may_go_on(false, front) {
+        let large = self.frames.missing() > DIRECT_BYTES_MIN;
+        let op = if large && self.frames.received() >= DIRECT_FROM_BYTES {
+            if !self.conn.has_room() {
+                return;
+            }
+            if !front.budget.may_take(self.conn.id) {
+                front.budget.wait(&self.conn, front.now.get());
                 return;
             }
             let (buf, len) = self.frames.lend();
-            let held = self.frames.received() + len;
-            self.conn.charge_partial(held, &front.budget);
+            self.conn.charge_partial(self.frames.memory(), front);
             Op::Receive {
                 fd,
                 buf,
@@ -158,20 +183,32 @@ impl Receiver {
             }
         };
         self.in_flight = true;
+        self.conn.receiving(&self.frames, front);
         ring.push(Tag::Receive(self.conn.id), op);
     }
 
-    fn end(&mut self, ending: &Ending, front: &Front, inputs: &mut VecDeque<Input>) {
+    /// Everything in progress is still answered, unless that takes too long.
+    fn half_close(&mut self, front: &Front) {
+        if !self.half_closed {
+            self.half_closed = true;
+            self.frames = FrameReader::new(front.frame_bytes_max);
+            self.conn.half_closed(front);
+            front.budget.left(self.conn.id);
+        }
+    }
+
+    fn end(&mut self, front: &Front, inputs: &mut VecDeque<Input>) {
         let peer = self.conn.peer;
-        match ending {
-            Ending::Closed => tracing::debug!(%peer, "connection ended"),
-            Ending::Failed(error) => tracing::debug!(%peer, %error, "connection ended"),
-            Ending::Garbage(bad) => front
+        match &self.ending {
+            None | Some(Ending::Closed) => tracing::debug!(%peer, "connection ended"),
+            Some(Ending::Failed(error)) => tracing::debug!(%peer, %error, "connection ended"),
+            Some(Ending::Garbage(bad)) => front
                 .garbage
                 .warn(|| format!("connection of {peer} closed: {}", bad.diagnosis())),
         }
         self.over = true;
-        self.conn.charge_partial(0, &front.budget);
+        self.frames = FrameReader::new(front.frame_bytes_max);
+        self.conn.charge_partial(0, front);
         front.budget.left(self.conn.id);
         self.conn.close();
         inputs.push_back(Input::ConnClosed { conn: self.conn.id });

@@ -16,8 +16,10 @@ use super::conn::{Conn, Front};
 use super::disk::Disk;
 use super::pump::Tag;
 use super::ring::{Op, Ring, SLICES_MAX, SendBatch};
-use crate::base::limits::CONN_READ_AHEAD_BYTES_MAX;
-use crate::base::{BLOCK, StoreId};
+use super::stalled::Stalled;
+use super::sys;
+use crate::base::limits::{CONN_READ_AHEAD_BYTES_MAX, STALLED_AFTER_MS, STALLED_DRAIN_MS_MIN};
+use crate::base::{BLOCK, Mono, StoreId};
 use crate::store::{ChunkPin, Piece};
 
 /// Most bytes of one send, so that one connection does not keep the core for long.
@@ -62,14 +64,68 @@ impl Range {
 }
 
 enum Item {
-    Memory(Bytes),
-    /// The same, but read for this connection.
+    /// A slice of what others have, too.
+    Shared(Bytes),
+    /// Memory that nobody else has.
+    Own(Bytes),
+    /// The same, read for this connection.
     Loaded(Bytes),
     /// A range on its way from the disk, and the number of its read.
     Loading(Range, u64),
     File(Range),
     /// The reply ends here.
     End,
+}
+
+/// Memory of replies.
+#[derive(Clone, Copy, Default, Debug)]
+struct Held {
+    /// Which this connection has alone, [`Held::loaded`] not included.
+    own: usize,
+    /// Which others have, or had, too: slices of the log's tail.
+    shared: usize,
+    /// Read from disk for it.
+    loaded: usize,
+}
+
+impl Held {
+    fn add(&mut self, item: &Item) {
+        match item {
+            Item::Own(bytes) => self.own += bytes.len(),
+            Item::Shared(bytes) => self.shared += bytes.len(),
+            Item::Loaded(bytes) => self.loaded += bytes.len(),
+            Item::Loading(..) | Item::File(_) | Item::End => {}
+        }
+    }
+
+    fn remove(&mut self, sent: Self) {
+        self.own -= sent.own;
+        self.shared -= sent.shared;
+        self.loaded -= sent.loaded;
+    }
+
+    fn total(&self) -> usize {
+        self.own + self.shared + self.loaded
+    }
+}
+
+/// A batch on its way.
+struct Sending {
+    /// How many replies end in it.
+    ends: usize,
+    held: Held,
+    since: Mono,
+    /// How fast the client takes it, looked at now and then.
+    pace: Option<Pace>,
+}
+
+#[derive(Clone, Copy)]
+struct Pace {
+    at: Mono,
+    /// Bytes that the client has acknowledged since it connected.
+    acked: u64,
+    /// Bytes a second lately; `None` before the second look.
+    rate: Option<u64>,
 }
 
 /// The sending side of a connection.
@@ -84,8 +140,10 @@ pub struct Sender {
     loading: usize,
     /// Reads so far.
     loads: u64,
-    /// A batch in which so many replies end is on its way.
-    sending: Option<usize>,
+    /// A batch that is on its way.
+    sending: Option<Sending>,
+    /// Memory of everything queued and on its way.
+    held: Held,
     /// The last batch, empty, for the next one: a small reply then needs no new memory.
     spare: Option<Box<SendBatch>>,
     closing: bool,
@@ -104,6 +162,7 @@ impl Sender {
             loading: 0,
             loads: 0,
             sending: None,
+            held: Held::default(),
             spare: None,
             closing: false,
             dead: false,
@@ -123,8 +182,10 @@ impl Sender {
         }
         self.conn.reply_queued(pieces.iter().map(Piece::len).sum());
         for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
-            self.items.push_back(match piece {
-                Piece::Memory(bytes) => Item::Memory(bytes),
+            let item = match piece {
+                // A slice of a page buffer never counts as the only one.
+                Piece::Memory(bytes) if bytes.is_unique() => Item::Own(bytes),
+                Piece::Memory(bytes) => Item::Shared(bytes),
                 Piece::File {
                     store,
                     pos,
@@ -139,7 +200,9 @@ impl Sender {
                         pin,
                     })
                 }
-            });
+            };
+            self.held.add(&item);
+            self.items.push_back(item);
         }
         self.items.push_back(Item::End);
     }
@@ -171,6 +234,47 @@ impl Sender {
         self.items.clear();
         self.files = 0;
         self.ahead = 0;
+        self.held = self
+            .sending
+            .as_ref()
+            .map(|sending| sending.held)
+            .unwrap_or_default();
+    }
+
+    /// Bytes of memory that wait for the client.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.total()
+    }
+
+    /// Looks how fast the client takes what is on its way. What it holds, if it takes next to nothing.
+    pub fn stalled(&mut self, now: Mono) -> Option<Stalled> {
+        let held = self.held;
+        let sending = self.sending.as_mut()?;
+        let acked = sys::acknowledged_bytes(self.conn.fd)?;
+        let rate = sending.pace.map(|before| {
+            let ms = now.ms_since(before.at).max(1);
+            let taken = acked.saturating_sub(before.acked);
+            if taken > 0 {
+                self.conn.took_something(now);
+            }
+            let lately = taken * 1000 / ms;
+            before.rate.map_or(lately, |rate| (rate + lately) / 2)
+        });
+        sending.pace = Some(Pace {
+            at: now,
+            acked,
+            rate,
+        });
+        let drain_ms = held.total() as u64 * 1000 / rate?.max(1);
+        let old = now.ms_since(sending.since) >= STALLED_AFTER_MS;
+        (old && drain_ms >= STALLED_DRAIN_MS_MIN).then_some(Stalled {
+            conn: self.conn.id,
+            own: held.own + held.loaded,
+            shared: held.shared,
+            loaded: held.loaded,
+            drain_ms,
+        })
     }
 
     /// Starts what can be started; a completion or a new reply comes before there is more to do.
@@ -182,7 +286,7 @@ impl Sender {
         if self.files > 0
             && let Err(error) = self.read_ahead(disk, ring)
         {
-            self.fail(&error);
+            self.unreadable(self.loads, &error, front);
         }
         if self.closing && self.is_done() {
             self.closing = false;
@@ -192,10 +296,10 @@ impl Sender {
 
     /// Takes what was read by read `id`. True if the connection is gone and its socket may now be closed;
     /// else [`Sender::advance`] goes on.
-    pub fn on_loaded(&mut self, id: u64, blocks: io::Result<Bytes>) -> bool {
+    pub fn on_loaded(&mut self, id: u64, blocks: io::Result<Bytes>, front: &Front) -> bool {
         self.loading -= 1;
         if let Err(error) = blocks.and_then(|blocks| self.put_in_place(id, &blocks)) {
-            self.fail(&error);
+            self.unreadable(id, &error, front);
         }
         self.dead && self.is_still()
     }
@@ -208,23 +312,31 @@ impl Sender {
         front: &Front,
         ring: &mut Ring<Tag>,
     ) -> bool {
-        let ends = self.sending.take().unwrap_or(0);
+        let Some(sending) = self.sending.take() else {
+            return false;
+        };
         match (op, result) {
-            _ if self.dead => {}
-            (_, Err(errno)) => self.fail(&io::Error::from_raw_os_error(errno)),
-            (Op::Send { fd, mut batch }, Ok(n)) => {
+            (Op::Send { fd, mut batch }, Ok(n)) if !self.dead => {
                 batch.advance(n);
                 if batch.is_empty() {
-                    self.conn.sent(n, ends, front);
+                    self.conn.sent(n, sending.ends, front);
+                    self.held.remove(sending.held);
                     self.spare = batch.is_small().then_some(batch);
                 } else {
                     // More slices than one send takes, or interrupted.
                     self.conn.sent(n, 0, front);
-                    self.sending = Some(ends);
+                    self.sending = Some(sending);
                     ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
                 }
             }
-            (_, Ok(_)) => {}
+            (_, result) => {
+                self.held.remove(sending.held);
+                if let Err(errno) = result
+                    && !self.dead
+                {
+                    self.fail(&io::Error::from_raw_os_error(errno));
+                }
+            }
         }
         self.dead && self.is_still()
     }
@@ -237,26 +349,30 @@ impl Sender {
         let mut batch = self.spare.take().unwrap_or_default();
         batch.more = false;
         let (mut bytes, mut ends) = (0, 0);
+        let mut held = Held::default();
         // Whether what is in the batch so far ends within a reply.
         let mut cut = false;
         while bytes < BATCH_BYTES_MAX && batch.slices() < SLICES_MAX {
-            match self.items.pop_front() {
-                None => break,
-                Some(Item::End) => {
+            let Some(item) = self.items.pop_front() else {
+                break;
+            };
+            held.add(&item);
+            match item {
+                Item::End => {
                     ends += 1;
                     cut = false;
                     continue;
                 }
-                Some(Item::Memory(part)) => {
+                Item::Shared(part) | Item::Own(part) => {
                     bytes += part.len();
                     batch.push(part);
                 }
-                Some(Item::Loaded(part)) => {
+                Item::Loaded(part) => {
                     bytes += part.len();
                     self.ahead -= part.len();
                     batch.push(part);
                 }
-                Some(range @ (Item::File(_) | Item::Loading(..))) => {
+                range @ (Item::File(_) | Item::Loading(..)) => {
                     self.items.push_front(range);
                     batch.more = cut;
                     break;
@@ -265,7 +381,12 @@ impl Sender {
             cut = true;
         }
         if !batch.is_empty() {
-            self.sending = Some(ends);
+            self.sending = Some(Sending {
+                ends,
+                held,
+                since: front.now.get(),
+                pace: None,
+            });
             let fd = self.conn.fd;
             ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
         } else {
@@ -291,8 +412,8 @@ impl Sender {
                     };
                     let part = range.split_front(bytes_max);
                     self.loads += 1;
-                    disk.load(self.conn.id, self.loads, &part, ring)?;
-                    self.loading += 1;
+                    let started = disk.load(self.conn.id, self.loads, &part, ring);
+                    self.loading += usize::from(started.is_ok());
                     self.ahead += part.len;
                     let rest = range.len;
                     let part = Item::Loading(part, self.loads);
@@ -302,6 +423,7 @@ impl Sender {
                     } else {
                         self.items.insert(index, part);
                     }
+                    started?;
                 }
                 Some(_) => {}
             }
@@ -317,8 +439,7 @@ impl Sender {
         let Some(index) = items.position(is_it) else {
             return Ok(()); // forgotten
         };
-        let Item::Loading(mut range, _) = std::mem::replace(&mut self.items[index], Item::End)
-        else {
+        let Item::Loading(range, _) = &self.items[index] else {
             return Ok(());
         };
         let from = range.in_block();
@@ -326,7 +447,11 @@ impl Sender {
         if there == 0 {
             return Err(cut_off());
         }
-        self.items[index] = Item::Loaded(blocks.slice(from..from + there));
+        let loaded = Item::Loaded(blocks.slice(from..from + there));
+        self.held.add(&loaded);
+        let Item::Loading(mut range, _) = std::mem::replace(&mut self.items[index], loaded) else {
+            return Ok(());
+        };
         if there < range.len {
             range.pos += there as u64;
             range.len -= there;
@@ -335,6 +460,25 @@ impl Sender {
             self.items.insert(index + 1, Item::File(range));
         }
         Ok(())
+    }
+
+    /// What read `id` was to read cannot be sent. A reply cannot be taken back once it is here, and its
+    /// length is told already, so the connection ends, as in Kafka. For the store it means nothing: what
+    /// else is in it is as good as before, and so is what is written to it.
+    fn unreadable(&mut self, id: u64, error: &io::Error, front: &Front) {
+        let place = self.items.iter().find_map(|item| match item {
+            Item::Loading(range, its) if *its == id => Some((range.store, range.pos, range.len)),
+            _ => None,
+        });
+        if let Some((store, pos, len)) = place {
+            let peer = self.conn.peer;
+            front.unreadable.error(|| {
+                format!(
+                    "cannot read {len} bytes at {pos} of store-{store} for a reply: {error}; connection of {peer} closed"
+                )
+            });
+        }
+        self.fail(error);
     }
 
     fn fail(&mut self, error: &io::Error) {

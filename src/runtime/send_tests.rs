@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use bytes::Bytes;
 
 use super::super::brain::scratch;
+use super::super::budget::{Budget, Pool};
 use super::super::disk::{CachedFiles, StoreFile};
 use super::*;
 use crate::base::{Mono, PageBuf};
@@ -58,7 +59,7 @@ impl Bench {
             _dir: dir,
             content,
             disk: Disk::new(files),
-            front: Front::new(1000, 1000),
+            front: Front::new(1000, Budget::new(Pool::new(1000, 1))),
             ring: Ring::new().expect("a ring"),
             _socket: socket,
             sender: Sender::new(conn),
@@ -82,7 +83,7 @@ impl Bench {
                 Tag::Load(_, id) => {
                     operations.push('l');
                     let blocks = self.disk.on_loaded(done.op, done.result);
-                    self.sender.on_loaded(id, blocks);
+                    self.sender.on_loaded(id, blocks, &self.front);
                 }
                 _ => {
                     operations.push('s');
@@ -247,7 +248,9 @@ fn what_is_missing_of_a_short_read_is_read_once_more() {
                 let blocks = bench.disk.on_loaded(done.op, done.result).expect("read");
                 cut += 1;
                 let len = if cut <= 3 { BLOCK } else { blocks.len() };
-                bench.sender.on_loaded(id, Ok(blocks.slice(..len)));
+                bench
+                    .sender
+                    .on_loaded(id, Ok(blocks.slice(..len)), &bench.front);
             } else {
                 bench
                     .sender
@@ -285,4 +288,77 @@ fn many_slices_take_several_sends() {
     let (got, operations) = bench.run(0);
     assert!(got == expected);
     assert_eq!(operations, "sss");
+}
+
+/// A client that takes nothing is found out by what its side has acknowledged; one that takes a little
+/// is as far from done as its pace says.
+#[test]
+fn who_takes_nothing_is_found_out() {
+    let mut bench = Bench::new(true);
+    let own = Bytes::from(vec![1; 8_000_000]);
+    let page = PageBuf::zeroed(4096).freeze();
+    let range = bench.piece(0, 300_000);
+    bench.sender.reply(vec![
+        Piece::Memory(own),
+        Piece::Memory(page.slice(..1000)),
+        range,
+    ]);
+    assert_eq!(bench.sender.held_bytes(), 8_001_000);
+    bench.front.now.set(Mono(0));
+    let mut operations = String::new();
+    while !operations.contains("ll") {
+        bench.turn(&mut operations);
+        bench.ring.wait_until(sys::mono().plus_ms(20));
+    }
+    let at = |ms| Mono(0).plus_ms(ms);
+    assert_eq!(bench.sender.stalled(at(400)), None, "the first look");
+    assert_eq!(
+        bench.sender.stalled(at(900)),
+        None,
+        "it has only just begun"
+    );
+    let stalled = bench.sender.stalled(at(2900)).expect("nothing was taken");
+    assert_eq!(
+        (stalled.own, stalled.shared, stalled.loaded),
+        (8_300_000, 1000, 300_000)
+    );
+    assert_eq!(stalled.drain_ms, 8_301_000 * 1000);
+    // It takes a megabyte: that is soon enough.
+    let mut taken = vec![0; 1_000_000];
+    bench.client.read_exact(&mut taken).expect("a part");
+    let acked = sys::acknowledged_bytes(bench.sender.conn().fd);
+    while sys::acknowledged_bytes(bench.sender.conn().fd) < acked.map(|n| n + 100_000) {
+        bench
+            .client
+            .read_exact(&mut taken[..100_000])
+            .expect("a part");
+    }
+    let after = bench.sender.stalled(at(3000));
+    assert!(after.is_none_or(|it| it.drain_ms < 100_000), "{after:?}");
+    // All of it, and nothing is held any more.
+    let mut client = bench.client.try_clone().expect("a second handle");
+    let reader = std::thread::spawn(move || while client.read(&mut taken).is_ok_and(|n| n > 0) {});
+    bench.sender.close_when_sent();
+    while !bench.sender.is_done() {
+        bench.ring.wait();
+        bench.turn(&mut operations);
+    }
+    assert_eq!(bench.sender.held_bytes(), 0);
+    reader.join().expect("reader");
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_that_names_the_place() {
+    for (pos, len) in [(1 << 40, 10), (FILE_BYTES as u64 - 10, 4096)] {
+        let mut bench = Bench::new(true);
+        let range = bench.piece(pos, len);
+        bench.sender.reply(vec![range]);
+        let mut operations = String::new();
+        while !bench.sender.is_done() {
+            bench.turn(&mut operations);
+            bench.ring.wait_until(sys::mono().plus_ms(20));
+        }
+        assert_eq!(bench.front.unreadable.lines(), 1, "one line");
+        assert!(bench.sender.conn().is_closing());
+    }
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accept::Admission;
+use super::budget::Pool;
 use super::disk::{CachedFiles, StoreFile};
 use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
@@ -104,6 +105,8 @@ impl Server {
             config.max_connections.max(0) as usize,
             config.max_connections_per_ip.max(0) as usize,
         );
+        let request_bytes = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
+        let requests = Pool::new(request_bytes, shards);
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let mut rng = Rng::new(seed().map_err(system)?);
@@ -124,6 +127,7 @@ impl Server {
                 owners: Arc::clone(&owners),
                 listeners: std::mem::take(&mut listeners[i]),
                 admission: Arc::clone(&admission),
+                requests: Arc::clone(&requests),
                 reports: sender.clone(),
             };
             threads.push(thread::spawn(plan).map_err(system)?);

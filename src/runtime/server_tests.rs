@@ -7,6 +7,9 @@ use super::super::brain::{STORE_BYTES, pattern_bytes, scratch};
 use super::*;
 use crate::config;
 
+#[path = "clients_tests.rs"]
+mod clients;
+
 struct Broker {
     server: Option<Server>,
     dir: tempfile::TempDir,
@@ -256,11 +259,11 @@ fn requests_in_progress_are_bounded_by_memory() {
         .cycle()
         .take(frame.len() * 40)
         .collect();
-    // The shard has half of the budget, one frame, and one more may overdraw; the rest has to stay
-    // in socket buffers, which hold a few MB.
+    // There is memory for one frame and a part, and one more may overdraw; the rest has to stay in
+    // socket buffers, which hold a few MB.
     let sent = fill(&client, &all);
     assert!(sent < 30_000_000, "{sent} bytes were taken");
-    // Others with small requests come through in the meantime: one at a time.
+    // Others with small requests come through in the meantime.
     assert_eq!(broker.connect().call(b"echo"), b"echo");
     let rest = all[sent..].to_vec();
     let mut writer = client.0.try_clone().expect("a second handle");

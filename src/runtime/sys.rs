@@ -87,6 +87,27 @@ pub fn shutdown_socket(fd: RawFd) {
     unsafe { libc::shutdown(fd, libc::SHUT_RDWR) };
 }
 
+/// Bytes that the other end of a TCP connection has acknowledged since it was connected; `None` if the
+/// system does not say.
+#[must_use]
+pub fn acknowledged_bytes(fd: RawFd) -> Option<u64> {
+    /// Where `tcpi_bytes_acked` is in `struct tcp_info` (linux/tcp.h), which only grows at its end.
+    const BYTES_ACKED: usize = 120;
+    let mut info = [0u64; 32];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `len` writable bytes.
+    let rc = unsafe {
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    (rc == 0 && len as usize >= BYTES_ACKED + 8).then(|| info[BYTES_ACKED / 8])
+}
+
 /// Reserves disk blocks for a range and extends the file over it.
 ///
 /// # Errors
@@ -275,6 +296,25 @@ fn check(rc: libc::c_int) -> io::Result<libc::c_int> {
 mod tests {
 
     use super::*;
+
+    #[test]
+    fn bytes_are_acknowledged() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let mut client = std::net::TcpStream::connect(address).expect("connected");
+        let (mut socket, _) = listener.accept().expect("accepted");
+        let acked = |socket: &std::net::TcpStream| {
+            acknowledged_bytes(socket.as_raw_fd()).expect("this kernel says it")
+        };
+        let before = acked(&socket);
+        socket.write_all(&[1; 1000]).expect("sent");
+        client.read_exact(&mut [0; 1000]).expect("received");
+        // An answer carries the acknowledgement.
+        client.write_all(&[1]).expect("sent");
+        socket.read_exact(&mut [0; 1]).expect("received");
+        assert_eq!(acked(&socket) - before, 1000);
+    }
 
     #[test]
     fn cpu_max_of_both_cgroup_versions() {

@@ -12,6 +12,7 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use super::accept::{Acceptor, Admission};
 use super::blocks;
 use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
+use super::budget::{Budget, Pool};
 use super::conn::Front;
 use super::device::Device;
 use super::disk::{CachedFiles, Disk, StoreFile};
@@ -20,6 +21,7 @@ use super::mesh::Mesh;
 use super::pump::{Parts, Pump};
 use super::ring::Ring;
 use super::server::Report;
+use crate::base::limits::{READ_AHEAD_BYTES_MAX, STALLED_REPLY_BYTES_MAX};
 use crate::base::{ShardId, StoreId};
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
@@ -56,6 +58,8 @@ pub struct Plan {
     pub listeners: Vec<(usize, TcpListener)>,
     /// Connection limits of the node.
     pub admission: Arc<Admission>,
+    /// Request memory of the node.
+    pub requests: Arc<Pool>,
     /// Whom to tell what becomes of it.
     pub reports: Sender<Report>,
 }
@@ -87,7 +91,6 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
     let mesh = plan.mesh.port(plan.id);
     let ring = Ring::new().map_err(system)?;
     let config = &plan.config;
-    let request_bytes_max = config.queued_max_request_bytes / i64::from(plan.shards);
     let frame_bytes_max = config.socket_request_max_bytes.max(1) as usize;
     let idle_ms_max = config.connections_max_idle_ms.max(1) as u64;
     let shard = Shard::new(ShardSetup {
@@ -98,15 +101,21 @@ fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
         slots,
         owners: plan.owners.to_vec(),
     });
-    let request_bytes_max = usize::try_from(request_bytes_max).unwrap_or(1).max(1);
+    let shards = usize::from(plan.shards);
+    let tail_bytes = usize::try_from(config.millrace_store_tail_bytes_max).unwrap_or(usize::MAX);
+    // The tails, what is read ahead, and as much again for what is being written.
+    let page_bytes = tail_bytes.saturating_add(2 * READ_AHEAD_BYTES_MAX);
+    let page_bytes_max = page_bytes.saturating_mul(shards);
     let parts = Parts {
         shard,
-        front: Front::new(frame_bytes_max, request_bytes_max),
+        front: Front::new(frame_bytes_max, Budget::new(plan.requests)),
         ring,
         disk,
         mesh,
         acceptor: Acceptor::new(plan.listeners, plan.admission),
         idle_ms_max,
+        stalled_bytes_max: STALLED_REPLY_BYTES_MAX / shards,
+        page_bytes_max,
         spin_us: config.millrace_spin_us.max(0) as u64,
         reports: plan.reports,
     };

@@ -1,0 +1,170 @@
+//! The request memory of a node, without sockets.
+
+use std::net::SocketAddr;
+
+use super::*;
+
+const SLICE: usize = 7000;
+/// Two shards with sixteen slices each.
+const LIMIT: usize = 32 * SLICE;
+
+fn pool() -> Arc<Pool> {
+    Pool::new(LIMIT / 7 * 8, 2)
+}
+
+fn conn(id: u64) -> Rc<Conn> {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    Rc::new(Conn::new(ConnId(id), -1, peer, Mono(0)))
+}
+
+fn woken(budget: &Budget) -> Vec<u64> {
+    let mut ids = Vec::new();
+    budget.take_woken(&mut ids);
+    ids.into_iter().map(|id| id.0).collect()
+}
+
+fn is_overdraft(charge: &Charge) -> bool {
+    charge.source == Source::Overdraft
+}
+
+#[test]
+fn one_shard_may_have_what_the_others_do_not_need() {
+    let pool = pool();
+    let (a, b) = (
+        Budget::new(Arc::clone(&pool)),
+        Budget::new(Arc::clone(&pool)),
+    );
+    let (x, y) = (ConnId(1), ConnId(2));
+    // All of it at once, though it is more than half.
+    assert!(a.may_take(x));
+    let all = a.admit(x, LIMIT, Grant::Shared);
+    assert!(a.may_admit_small(x, 10, false).is_none());
+    assert!(
+        b.may_admit_small(y, 10, false).is_none(),
+        "one pool for both"
+    );
+    a.release(all);
+    assert_eq!(
+        pool.leased.load(Ordering::Relaxed),
+        SLICE,
+        "given back but for a slice"
+    );
+    assert!(b.may_take(y));
+    let most = b.admit(y, LIMIT - 2 * SLICE, Grant::Shared);
+    assert!(a.may_take(x), "it has kept a slice");
+    drop(a);
+    b.release(most);
+    drop(b);
+    assert_eq!(pool.leased.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn one_frame_of_the_node_may_overdraw() {
+    let pool = pool();
+    let budget = Budget::new(Arc::clone(&pool));
+    let other = Budget::new(pool);
+    let (a, b) = (ConnId(1), ConnId(2));
+    assert!(budget.may_take(a));
+    assert!(!is_overdraft(&budget.admit(a, LIMIT, Grant::Shared)));
+    assert!(budget.may_take(a), "takes the overdraft");
+    assert!(!budget.may_take(b));
+    assert!(!other.may_take(b), "nor on another shard");
+    assert!(budget.may_take(a), "keeps it");
+    let over = budget.admit(a, 50, Grant::Shared);
+    assert!(is_overdraft(&over));
+    assert!(!budget.may_take(a), "has used it");
+    assert!(!budget.may_take(b));
+    budget.release(over);
+    assert!(other.may_take(b));
+    assert!(!budget.may_take(a));
+    other.left(b);
+    assert!(budget.may_take(a), "who leaves does not keep it");
+}
+
+#[test]
+fn small_requests_of_clients_that_wait_for_nothing_get_in() {
+    let budget = Budget::new(pool());
+    let (a, b) = (ConnId(1), ConnId(2));
+    let small = SMALL_REQUEST_BYTES_MAX;
+    assert_eq!(budget.may_admit_small(a, small, false), Some(Grant::Shared));
+    let all = budget.admit(a, LIMIT, Grant::Shared);
+    assert_eq!(budget.may_admit_small(b, small, false), None);
+    assert_eq!(budget.may_admit_small(b, small, true), Some(Grant::Reserve));
+    let first = budget.admit(b, small, Grant::Reserve);
+    assert_eq!(
+        budget.may_admit_small(ConnId(3), small, true),
+        None,
+        "it is bounded"
+    );
+    assert_eq!(budget.may_admit_small(ConnId(3), 1, true), None);
+    budget.release(first);
+    assert_eq!(
+        budget.may_admit_small(ConnId(3), small, true),
+        Some(Grant::Reserve)
+    );
+    budget.release(all);
+    assert_eq!(budget.may_admit_small(b, small, true), Some(Grant::Shared));
+}
+
+#[test]
+fn who_waits_is_woken_once_and_only_for_memory() {
+    let budget = Budget::new(pool());
+    let (a, b) = (conn(1), conn(2));
+    let now = Mono(0);
+    assert!(budget.may_take(a.id));
+    let all = budget.admit(a.id, LIMIT + 500, Grant::Shared);
+    assert!(budget.may_take(ConnId(9)), "the overdraft");
+    assert!(!budget.is_short());
+    budget.wait(&a, now);
+    budget.wait(&b, now);
+    budget.wait(&a, now);
+    assert!(budget.is_short());
+    budget.give(0);
+    assert_eq!(woken(&budget), [0; 0]);
+    budget.release(all);
+    assert_eq!(woken(&budget), [1, 2]);
+    assert_eq!(woken(&budget), [0; 0]);
+    // It is over when some time has passed without anybody waiting.
+    assert!(budget.is_short());
+    budget.retry(budget.retry_at());
+    assert!(!budget.is_short());
+    assert_eq!(budget.retry_at(), Mono::NEVER);
+}
+
+#[test]
+fn what_another_shard_gives_back_is_found() {
+    let pool = pool();
+    let (a, b) = (Budget::new(Arc::clone(&pool)), Budget::new(pool));
+    let large = a
+        .may_take(ConnId(1))
+        .then(|| a.admit(ConnId(1), LIMIT, Grant::Shared));
+    assert!(!a.has_some(), "all of it is leased");
+    let waiting = conn(2);
+    b.wait(&waiting, Mono(5));
+    let at = b.retry_at();
+    assert!(at > Mono(5) && at < Mono::NEVER);
+    b.retry(Mono(at.0 - 1));
+    assert_eq!(woken(&b), [0; 0], "not before it is time");
+    a.release(large.expect("room"));
+    b.retry(at);
+    assert_eq!(woken(&b), [2]);
+    assert!(b.may_take(waiting.id));
+}
+
+/// A crowd that waits is not woken as a whole for each byte.
+#[test]
+fn a_few_at_a_time_are_woken() {
+    let budget = Budget::new(pool());
+    assert!(budget.may_take(ConnId(0)));
+    let all = budget.admit(ConnId(0), LIMIT, Grant::Shared);
+    let crowd: Vec<_> = (1..=100).map(conn).collect();
+    crowd.iter().for_each(|conn| budget.wait(conn, Mono(0)));
+    budget.release(all);
+    let mut order = woken(&budget);
+    assert_eq!(order.len(), WAKE_AT_ONCE);
+    while budget.is_short() {
+        budget.retry(budget.retry_at());
+        order.extend(woken(&budget));
+    }
+    assert_eq!(order, (1..=100).collect::<Vec<_>>(), "in turn");
+}
