@@ -47,6 +47,12 @@ impl StoreSlot {
         }
     }
 
+    /// What makes a store that was opened one that may be written; see [`Store::begin`].
+    #[must_use]
+    pub fn begin(&mut self) -> Vec<DiskOp> {
+        self.store.begin()
+    }
+
     /// Notes an append: who must be woken when it is durable, and what its producer is told then.
     pub(super) fn appended(&mut self, log: &Log, appended: Appended, bytes: usize) -> Produced {
         if !appended.duplicate {
@@ -76,7 +82,8 @@ pub fn format_store(id: StoreId, config: StoreConfig, seed: u64) -> (StoreSlot, 
     (StoreSlot::new(store, IdMap::default()), ops)
 }
 
-/// Opens a store after a stop or a crash: replays its journal and rebuilds its logs. Reads block.
+/// Opens a store after a stop or a crash: replays its journal and rebuilds its logs. Reads block. The driver
+/// performs what [`StoreSlot::begin`] says before it does anything else with it.
 ///
 /// # Errors
 /// When the store is damaged where it must not be; nothing is changed then.

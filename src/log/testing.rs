@@ -128,7 +128,7 @@ impl Disk {
             assert_eq!(log, LOG);
             recovery.replay(item);
         };
-        let (store, _) = Store::recover(
+        let (mut store, _) = Store::recover(
             STORE,
             self.config.clone(),
             self.image.len() as u64,
@@ -136,7 +136,9 @@ impl Disk {
             &mut replay,
         )
         .unwrap();
+        let ops = store.begin();
         self.store = store;
+        self.perform(ops);
         recovery
     }
 }

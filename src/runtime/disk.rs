@@ -140,12 +140,7 @@ impl StoreFile {
         let path = Self::path(dir, id);
         let unfinished = path.with_extension("unfinished");
         let mut file = Self::open_with(id, &unfinished, direct, true)?;
-        for op in ops {
-            match op {
-                DiskOp::Write { pos, data, .. } => file.written.write_all_at(data, *pos)?,
-                DiskOp::Sync { .. } => file.written.sync_data()?,
-            }
-        }
+        file.perform(ops)?;
         file.written.sync_all()?;
         file.reserved = file.written.metadata()?.len();
         fs::rename(&unfinished, &path)?;
@@ -167,6 +162,20 @@ impl StoreFile {
             file.written.sync_data()?;
         }
         Ok(file)
+    }
+
+    /// Performs operations one after the other.
+    ///
+    /// # Errors
+    /// As write(2) and fdatasync(2).
+    pub fn perform(&self, ops: &[DiskOp]) -> io::Result<()> {
+        for op in ops {
+            match op {
+                DiskOp::Write { pos, data, .. } => self.written.write_all_at(data, *pos)?,
+                DiskOp::Sync { .. } => self.written.sync_data()?,
+            }
+        }
+        Ok(())
     }
 
     /// Opens the file for reading, for all shards.

@@ -28,6 +28,12 @@ pub fn scratch() -> tempfile::TempDir {
 
 pub struct StoreSlot(StoreId);
 
+impl StoreSlot {
+    pub fn begin(&mut self) -> Vec<DiskOp> {
+        Vec::new()
+    }
+}
+
 pub struct ShardSetup {
     pub id: ShardId,
     pub shards: u16,

@@ -143,7 +143,6 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
     let path = StoreFile::path(&plan.dir, id);
     let shown = path.display();
     let mut settings = plan.config.store();
-    settings.boot = plan.seed as u32;
     let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
     let device = if path.is_symlink() {
         Device::look(&path).map_err(fail)?
@@ -176,7 +175,7 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
             .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
         let mut read = blocks::reader(cached.uncached());
         let now = super::sys::now();
-        let (slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
+        let (mut slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
             .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
         for warning in &report.warnings {
             tracing::warn!("{shown}: {warning}");
@@ -187,6 +186,7 @@ fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
             report.batches,
             report.bytes
         );
+        file.perform(&slot.begin()).map_err(fail)?;
         (file, slot)
     } else {
         let (slot, ops) = format_store(id, settings, plan.seed);

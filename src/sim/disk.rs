@@ -166,6 +166,22 @@ impl Disk {
         Ok(())
     }
 
+    /// Begins to perform operations one after the other; the last one may be on its way.
+    ///
+    /// # Errors
+    /// As [`Disk::issue`].
+    pub fn perform_some(&mut self, ops: Vec<DiskOp>, rng: &mut Rng) -> Result<(), String> {
+        let done = rng.below(ops.len() as u64 + 1) as usize;
+        for (index, op) in ops.into_iter().enumerate().take(done + 1) {
+            let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+            self.issue(op)?;
+            if index < done {
+                self.complete(id);
+            }
+        }
+        Ok(())
+    }
+
     /// The machine stops. Returns how many writes were not durable.
     pub fn crash(&mut self, rng: &mut Rng) -> usize {
         let mut unsynced: Vec<Write> = self.unsynced.drain(..).collect();

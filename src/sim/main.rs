@@ -45,6 +45,8 @@ enum Wrong {
     AckBeforeFlush,
     /// Trust what recovery finds.
     SkipRecoveryCrc,
+    /// Take any record with the right number and chain for the successor.
+    AnySuccessor,
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,10 @@ fn main() -> ExitCode {
             },
             Some(Wrong::SkipRecoveryCrc) => Sabotage {
                 skip_recovery_crc: true,
+                ..Sabotage::default()
+            },
+            Some(Wrong::AnySuccessor) => Sabotage {
+                any_successor: true,
                 ..Sabotage::default()
             },
         },

@@ -10,7 +10,7 @@ use super::plan::Plan;
 use crate::base::{Mono, Now, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
-use crate::store::{DiskError, Piece, StoreConfig};
+use crate::store::{DiskError, Piece};
 
 /// What the node is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,8 @@ impl Node {
         deadline.0.saturating_add(self.started_at)
     }
 
-    /// Opens the stores, makes those that are missing, and the shards.
+    /// Opens the stores, makes those that are missing, and the shards. With `cut` the machine stops while
+    /// the stores are begun, and the answer is `None`.
     ///
     /// # Errors
     /// Why a store cannot be opened.
@@ -104,8 +105,9 @@ impl Node {
         time: u64,
         plan: &Plan,
         shards: u16,
+        cut: bool,
         rng: &mut Rng,
-    ) -> Result<Vec<u64>, String> {
+    ) -> Result<Option<Vec<u64>>, String> {
         (self.started_at, self.since) = (time, time);
         self.starts += 1;
         self.fault_injected = false;
@@ -114,19 +116,24 @@ impl Node {
         let stores = self.disks.len().max(usize::from(shards));
         let mut slots: Vec<Vec<StoreSlot>> = (0..shards).map(|_| Vec::new()).collect();
         let mut lengths = Vec::new();
-        let config = StoreConfig {
-            boot: rng.next_u64() as u32,
-            ..plan.store.clone()
-        };
+        let config = plan.store.clone();
         for number in 0..stores {
             let id = StoreId(number as u16);
-            let slot = if let Some(disk) = self.disks.get(number) {
+            let slot = if let Some(disk) = self.disks.get_mut(number) {
                 lengths.push(disk.len());
                 let mut read = |pos, len| disk.read(pos, len);
                 let len = disk.len();
-                open_store(id, config.clone(), &self.config, now, len, &mut read)
-                    .map_err(|error| format!("store-{id}: {error:?}"))?
-                    .0
+                let (mut slot, _) =
+                    open_store(id, config.clone(), &self.config, now, len, &mut read)
+                        .map_err(|error| format!("store-{id}: {error:?}"))?;
+                let ops = slot.begin();
+                if cut && rng.chance(1, 2) {
+                    disk.perform_some(ops, rng)?;
+                    self.stop(time, rng);
+                    return Ok(None);
+                }
+                disk.perform(ops)?;
+                slot
             } else {
                 let (slot, ops) = format_store(id, config.clone(), rng.next_u64());
                 let mut disk = Disk::default();
@@ -158,7 +165,7 @@ impl Node {
                 drained: false,
             })
             .collect();
-        Ok(lengths)
+        Ok(Some(lengths))
     }
 
     /// The process is gone. Returns how many writes were not durable.

@@ -111,10 +111,15 @@ impl Plan {
         let direct = apart.chance(1, 3);
         let rot_live = apart.chance(1, 8);
         let value_bytes_max = pick(rng, &[20, 600, 600, 3000, 40_000]);
+        let tight = rng.chance(1, 3);
         Self {
             shards,
             shards_change: rng.chance(1, 3),
-            store: store(rng, options),
+            store: if tight {
+                tight_store(rng, options)
+            } else {
+                roomy_store(rng, options)
+            },
             config: config(rng, value_bytes_max, direct),
             topics: topics(rng),
             value_bytes_max,
@@ -126,7 +131,7 @@ impl Plan {
             groups: (0..rng.below(2)).map(|_| 1 + rng.below(3) as u32).collect(),
             churns: rng.below(2) as u32,
             truncators: 1,
-            faults: faults(rng),
+            faults: faults(rng, tight),
             delays: Delays {
                 net: pick(rng, &[50_000, 500_000, 3 * MS]),
                 mesh: pick(rng, &[2_000, 50_000, MS]),
@@ -153,7 +158,17 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
     from[rng.below(from.len() as u64) as usize]
 }
 
-fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
+/// A store whose ring wraps every few flushes.
+fn tight_store(rng: &mut Rng, options: &Options) -> StoreConfig {
+    StoreConfig {
+        journal_bytes: pick(rng, &[128 * KIB, 192 * KIB, 256 * KIB]),
+        bulk_bytes_min: 4096,
+        flush_bytes_max: pick(rng, &[32 * KIB, 64 * KIB]) as usize,
+        ..roomy_store(rng, options)
+    }
+}
+
+fn roomy_store(rng: &mut Rng, options: &Options) -> StoreConfig {
     let journal_bytes = pick(rng, &[256 * KIB, 512 * KIB, MIB]);
     let initial_bytes = 16 * MIB;
     StoreConfig {
@@ -169,7 +184,6 @@ fn store(rng: &mut Rng, options: &Options) -> StoreConfig {
         tail_bytes_max: pick(rng, &[32 * KIB, 256 * KIB, 4 * MIB]) as usize,
         checkpoint_bytes: pick(rng, &[128 * KIB, MIB, 64 * MIB]),
         sabotage: options.sabotage,
-        ..StoreConfig::default()
     }
 }
 
@@ -219,12 +233,18 @@ fn topics(rng: &mut Rng) -> Vec<SetupTopic> {
     topics
 }
 
-fn faults(rng: &mut Rng) -> Faults {
+/// With a tight store crashes come in quick succession: the next one before a checkpoint has made the last one
+/// a thing of the past.
+fn faults(rng: &mut Rng, tight: bool) -> Faults {
     if rng.chance(1, 10) {
         return Faults::default();
     }
     Faults {
-        crash: pick(rng, &[0, 400, 1000, 2500]),
+        crash: if tight {
+            pick(rng, &[100, 200, 400])
+        } else {
+            pick(rng, &[0, 400, 1000, 2500])
+        },
         shutdown: pick(rng, &[0, 0, 1500]),
         cut: pick(rng, &[0, 100, 500]),
         wall_jump: pick(rng, &[0, 500]),

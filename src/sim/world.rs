@@ -516,11 +516,18 @@ impl World {
         } else {
             self.plan.shards
         };
+        let busy = self.shared.phase == Phase::Busy;
+        let cut = busy && self.plan.faults.crash > 0 && self.rng.chance(1, 4);
         let started = self
             .node
-            .start(self.time, &self.plan, shards, &mut self.rng);
+            .start(self.time, &self.plan, shards, cut, &mut self.rng);
         let lengths = match started {
-            Ok(lengths) => lengths,
+            Ok(Some(lengths)) => lengths,
+            Ok(None) => {
+                self.trace.note(self.time, What::Crash, 0, 0);
+                self.restart_soon();
+                return Ok(());
+            }
             // Damage was noticed, which is all that is asked for.
             Err(why) if self.shared.rotten => return self.damage_noticed(&why),
             Err(why) => return violated("RecoverySucceeds", why),

@@ -166,7 +166,7 @@ pub struct Usage {
     pub journal_bytes_used: u64,
     /// Bytes kept in memory for tail readers.
     pub memory_tail_bytes: usize,
-    /// Checkpoints made so far.
+    /// How often the superblock was written, for a checkpoint or a start.
     pub generation: u64,
 }
 
@@ -177,6 +177,9 @@ pub struct Sabotage {
     pub ack_before_flush: bool,
     /// Believe whatever the journal and the chunks hold.
     pub skip_recovery_crc: bool,
+    /// Take for the successor of a journal record whatever has its number and its chain, whichever start of
+    /// the process wrote it.
+    pub any_successor: bool,
 }
 
 /// Sizes and bounds of a store. All in bytes unless named otherwise.
@@ -206,8 +209,6 @@ pub struct StoreConfig {
     pub tail_bytes_max: usize,
     /// A checkpoint is due after this many bytes went into chunks or half the ring was used.
     pub checkpoint_bytes: u64,
-    /// Random per start of the process: goes into each journal record, so that no two are ever the same.
-    pub boot: u32,
     /// For the simulator only.
     pub sabotage: Sabotage,
 }
@@ -235,7 +236,6 @@ impl Default for StoreConfig {
             flush_bytes_max: 4 * MIB as usize,
             tail_bytes_max: 64 * MIB as usize,
             checkpoint_bytes: 512 * MIB,
-            boot: 0,
             sabotage: Sabotage::default(),
         }
     }

@@ -15,7 +15,7 @@ use super::chunks::{Chunk, UNPLACED_COST};
 use super::copies::{COPIES, Copy};
 use super::flush::{Flight, FlightState, ensure_extents};
 use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
-use super::superblock::Superblock;
+use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, SinceCheckpoint, Store, snapshot};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LogId, Offset, PageBuf};
@@ -83,6 +83,8 @@ impl Store {
         }
         let ring_used = self.ring_head - self.ring_tail;
         self.superblock_damaged
+            || self.starts_are_full
+            || self.superblock.starts.len() > STARTS_MAX / 2
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
             || self.space_is_short()
@@ -134,6 +136,10 @@ impl Store {
             checkpoint_len: content.len() as u64,
             checkpoint_crc: crc32c(&content),
             checkpoint: copies.each_ref().map(Copy::named),
+            starts: vec![Start {
+                number: self.start,
+                after: self.pending_seq(),
+            }],
             ..self.superblock.clone()
         };
         self.placed_since = 0;
@@ -292,7 +298,7 @@ impl Store {
             self.chunks.free(chunk);
         }
         self.superblock = checkpoint.superblock;
-        self.superblock_damaged = false;
+        self.starts_are_full = false;
         self.ahead_may_try_again();
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {

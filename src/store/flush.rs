@@ -172,6 +172,9 @@ struct Build {
 impl Store {
     /// Starts the next pending flush if there is one and the ring has room. Returns whether it did.
     pub(super) fn start_flush(&mut self, ops: &mut Vec<DiskOp>) -> bool {
+        if self.starts_are_full {
+            return false;
+        }
         let Some(open) = self.open.front() else {
             return false;
         };
@@ -199,7 +202,7 @@ impl Store {
             durable: self.durable,
             chain: self.chain,
             len: 0,
-            boot: self.config.boot,
+            start: self.start,
         };
         let Record { mut pages, len } = build.record;
         pages.finish(len);

@@ -15,7 +15,7 @@ use super::copies::{NAMED_MAX, Named};
 use super::journal::{self, Entry, Header};
 use super::map::{Extent, LogEntry, Map};
 use super::snapshot::{self, Snapshot};
-use super::superblock::Superblock;
+use super::superblock::{STARTS_MAX, Start, Superblock};
 use crate::base::{BLOCK, IdMap, LogId, Offset, StoreId, TopicId};
 
 /// Counts are told apart up to here, so that longer inputs are not new for ever.
@@ -115,7 +115,9 @@ pub fn superblock(block: &Bytes) -> Result<u64, &'static str> {
     assert!(read.journal_bytes >= BLOCK as u64);
     let named = read.checkpoint.iter().map(|copy| copy.chunks.len());
     assert!(named.clone().all(|chunks| chunks <= NAMED_MAX));
-    Ok(count(named.sum()))
+    assert!((1..=STARTS_MAX).contains(&read.starts.len()));
+    assert!(read.owner_of(FlushSeq(u64::MAX)) == Some(read.start()) && read.found() >= read.flush);
+    Ok(count(named.sum()) << 4 | count(read.starts.len()))
 }
 
 fn count(n: usize) -> u64 {
@@ -138,7 +140,7 @@ pub fn journal_corpus() -> Vec<Vec<u8>> {
             durable: FlushSeq(1),
             chain: 3,
             len: 0,
-            boot: 4,
+            start: 4,
         };
         header.seal(&mut record);
         record
@@ -257,6 +259,12 @@ pub fn superblock_corpus() -> Vec<Vec<u8>> {
                     is_list: is_list && chunks > 0,
                     chunks: (1..=chunks).map(chunk).collect(),
                 }),
+                starts: (0..=chunks.min(STARTS_MAX as u64 - 1))
+                    .map(|n| Start {
+                        number: 1 + n,
+                        after: FlushSeq(100 + n),
+                    })
+                    .collect(),
             };
             superblock.encode().to_vec()
         })

@@ -1,7 +1,9 @@
 //! Journal records: one for each flush. A record is accepted only if its own CRC
-//! is right, it belongs to this store, its number is the expected one and it names
-//! the CRC of the record before it. So neither the stale suffix of a torn write nor
-//! a record of an earlier lap of the ring can ever be taken for the successor.
+//! is right, it belongs to this store, its number is the expected one, the start of
+//! the process that wrote it owns that number, and it names the CRC of the record
+//! before it. So neither the stale suffix of a torn write, nor a record of an earlier
+//! lap of the ring, nor one that an earlier recovery has rejected, wherever it lies,
+//! can ever be taken for the successor.
 
 use bytes::Bytes;
 
@@ -11,7 +13,7 @@ use super::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{LogId, Offset, TopicId};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"MRJ1");
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ2");
 /// Bytes of a record before its entries.
 pub(super) const HEADER: usize = 48;
 /// Upper bound of the encoding of an entry, its own bytes and names not counted.
@@ -28,8 +30,8 @@ pub(super) struct Header {
     pub chain: u32,
     /// Header and entries, without the padding to whole blocks.
     pub len: u32,
-    /// Random per start of the process: no two records ever have the same bytes.
-    pub boot: u32,
+    /// Number of the start of the process: no two records ever have the same bytes.
+    pub start: u64,
 }
 
 impl Header {
@@ -44,7 +46,7 @@ impl Header {
         out.u64(self.durable.0);
         out.u32(self.chain);
         out.u32(self.len);
-        out.u32(self.boot);
+        out.u64(self.start);
         out.resize(HEADER, 0);
         record[..HEADER].copy_from_slice(&out);
         let crc = crc32c(&record[8..]);
@@ -65,7 +67,7 @@ impl Header {
             durable: FlushSeq(r.u64()?),
             chain: r.u32()?,
             len: r.u32()?,
-            boot: r.u32()?,
+            start: r.u64()?,
         };
         (header.len as usize >= HEADER).then_some(header)
     }
@@ -343,7 +345,7 @@ mod tests {
             durable: FlushSeq(1),
             chain: 3,
             len: 0,
-            boot: 4,
+            start: 4,
         };
         header.seal(&mut out);
         out

@@ -25,6 +25,8 @@ mod layout;
 mod map;
 mod recover;
 mod snapshot;
+#[cfg(test)]
+mod start_tests;
 mod superblock;
 #[cfg(test)]
 mod tests;
@@ -44,7 +46,7 @@ use copies::{COPIES, Copy, copy_bytes_max};
 use flush::{ENOSPC, Flight, Item, OpenFlush};
 use journal::Entry;
 use map::Map;
-use superblock::Superblock;
+use superblock::{Start, Superblock};
 
 use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
 
@@ -88,6 +90,13 @@ pub struct Store {
     put_off: Option<u64>,
     /// One copy of the superblock is damaged: the next checkpoint makes it whole, and is due at once.
     superblock_damaged: bool,
+    /// Number of this start of the process.
+    start: u64,
+    /// The superblock has no place for this start, so no flush may start before a checkpoint has made it one.
+    starts_are_full: bool,
+    /// Recovered, and not begun yet: nothing may be written before. With the copy of the superblock that is
+    /// damaged or older than the other.
+    unbegun: Option<usize>,
     /// Bytes given to chunks since the last checkpoint.
     placed_since: u64,
     ahead: Ahead,
@@ -136,6 +145,10 @@ impl Store {
             checkpoint_len: 0,
             checkpoint_crc: 0,
             checkpoint: Default::default(),
+            starts: vec![Start {
+                number: 1,
+                after: FlushSeq(0),
+            }],
         };
         let chunks = Chunks::new(start, config.bytes_max);
         let store = Self::assemble(id, config, Map::default(), chunks, superblock);
@@ -151,6 +164,38 @@ impl Store {
             });
         }
         (store, ops)
+    }
+
+    /// Makes a recovered store one that may be written: the operations are to be performed one after the
+    /// other, each before the next, and nothing else before them. Their completion need not be reported.
+    ///
+    /// They make both superblocks the same, the worse one first, and say that the flushes from here on belong
+    /// to this start of the process: what recovery has rejected can then never be met again.
+    #[must_use]
+    pub fn begin(&mut self) -> Vec<DiskOp> {
+        let Some(worse) = self.unbegun.take() else {
+            return Vec::new();
+        };
+        self.start = self.superblock.start() + 1;
+        self.starts_are_full = !self.superblock.begin(self.durable);
+        if self.starts_are_full {
+            self.superblock.generation += 1;
+        }
+        let mut ops = Vec::new();
+        for copy in [worse, 1 - worse] {
+            ops.push(DiskOp::Write {
+                id: IoId(0),
+                pos: layout::SUPERBLOCKS[copy],
+                data: self.superblock.encode(),
+                background: false,
+                through: false,
+            });
+            ops.push(DiskOp::Sync {
+                id: IoId(0),
+                background: false,
+            });
+        }
+        ops
     }
 
     fn assemble(
@@ -187,6 +232,9 @@ impl Store {
             since_checkpoint: SinceCheckpoint::default(),
             put_off: None,
             superblock_damaged: false,
+            start: superblock.start(),
+            starts_are_full: false,
+            unbegun: None,
             placed_since: 0,
             ahead: Ahead::new(config.initial_bytes),
             chunks,
@@ -371,6 +419,10 @@ impl Store {
 
     /// Starts what can be started: flushes as long as there is room for them, then background work.
     pub fn poll(&mut self, ops: &mut Vec<DiskOp>) {
+        assert!(
+            self.unbegun.is_none(),
+            "a recovered store is begun before it is used"
+        );
         if self.failed {
             return;
         }

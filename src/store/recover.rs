@@ -97,7 +97,7 @@ impl Store {
         replay: Sink<'_>,
     ) -> Result<(Self, RecoveryReport), RecoverError> {
         let mut report = RecoveryReport::default();
-        let superblock = read_superblocks(id, read, &mut report)?;
+        let (superblock, worse) = read_superblocks(id, read, &mut report)?;
         let (snapshot, copies) = read_checkpoint(&superblock, read, &mut report)?;
         let damaged = !report.warnings.is_empty();
         for (log, state) in snapshot.states {
@@ -108,11 +108,13 @@ impl Store {
             }
         }
         let skip_crc = config.sabotage.skip_recovery_crc;
+        let any_successor = config.sabotage.any_successor;
         let mut journal = Journal {
             read,
             superblock: &superblock,
             file_len,
             skip_crc,
+            any_successor,
             map: snapshot.map,
             seq: superblock.flush,
             pos: superblock.ring_pos,
@@ -144,6 +146,7 @@ impl Store {
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.state_bytes += growth;
         store.superblock_damaged = damaged;
+        store.unbegun = Some(worse);
         report.logs = store.map.logs.len();
         Ok((store, report))
     }
@@ -199,12 +202,13 @@ impl Store {
     }
 }
 
+/// The newer superblock, and which copy is the other one, older or damaged.
 fn read_superblocks(
     id: StoreId,
     read: Read<'_>,
     report: &mut RecoveryReport,
-) -> Result<Superblock, RecoverError> {
-    let mut best: Option<Superblock> = None;
+) -> Result<(Superblock, usize), RecoverError> {
+    let mut best: Option<(Superblock, usize)> = None;
     let mut problems = Vec::new();
     for (n, pos) in SUPERBLOCKS.into_iter().enumerate() {
         let found = match read(pos, BLOCK) {
@@ -215,15 +219,15 @@ fn read_superblocks(
             Ok(superblock) => {
                 if best
                     .as_ref()
-                    .is_none_or(|b| b.generation < superblock.generation)
+                    .is_none_or(|(b, _)| b.generation < superblock.generation)
                 {
-                    best = Some(superblock);
+                    best = Some((superblock, n));
                 }
             }
             Err(problem) => problems.push(format!("superblock {n}: {problem}")),
         }
     }
-    let Some(superblock) = best else {
+    let Some((superblock, good)) = best else {
         let what = format!("the superblock, in both copies ({})", problems.join("; "));
         return Err(RecoverError::Corrupt { what, pos: 0 });
     };
@@ -239,7 +243,7 @@ fn read_superblocks(
             .warnings
             .push(format!("{problem}; the other copy is good and is used"));
     }
-    Ok(superblock)
+    Ok((superblock, 1 - good))
 }
 
 /// The checkpoint, from the first copy of it that is whole, and where both are.
@@ -300,6 +304,7 @@ struct Journal<'a> {
     superblock: &'a Superblock,
     file_len: u64,
     skip_crc: bool,
+    any_successor: bool,
     map: Map,
     /// The last record that was good.
     seq: FlushSeq,
@@ -323,19 +328,26 @@ impl Journal<'_> {
     /// The next record, whole and with the right CRC; `None` at the end of the journal.
     fn next(&mut self) -> Result<Option<(Header, Bytes)>, RecoverError> {
         let wrapped = self.pos.next_multiple_of(self.ring());
+        let seq = FlushSeq(self.seq.0 + 1);
         for pos in [self.pos, wrapped] {
             if let Some((header, record)) = self.record_at(pos)?
-                && header.seq.0 == self.seq.0 + 1
+                && header.seq == seq
                 && header.chain == self.chain
+                && self.counts(&header)
             {
                 self.pos = pos;
                 return Ok(Some((header, record)));
             }
         }
-        let seq = FlushSeq(self.seq.0 + 1);
         let at = RING_START + self.pos % self.ring();
         self.refuse_if_durable(seq, "the journal", at)?;
         Ok(None)
+    }
+
+    /// Whether a record was written by the start that owns its number. One that was not lay there when that
+    /// start recovered, which rejected it.
+    fn counts(&self, header: &Header) -> bool {
+        self.any_successor || self.superblock.owner_of(header.seq) == Some(header.start)
     }
 
     /// A record of this store at a logical position, if there is one and its CRC is right.
@@ -368,25 +380,32 @@ impl Journal<'_> {
         Ok(good.then_some((header, record)))
     }
 
-    /// Whether any valid record of the ring, of whatever lap since the checkpoint, proves that flush
-    /// `seq` was durable: then its record at `pos` has rotted.
+    /// Whether a start since, or any record of the ring that counts, of whatever lap since the checkpoint,
+    /// proves that flush `seq` was durable: then its record at `pos` has rotted.
     fn refuse_if_durable(
         &mut self,
         seq: FlushSeq,
         what: &str,
         pos: u64,
     ) -> Result<(), RecoverError> {
+        if self.skip_crc {
+            return Ok(());
+        }
+        let was_durable = || RecoverError::Corrupt {
+            what: format!(
+                "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
+                 from a replica or a backup (`millracectl store check` shows what is affected)"
+            ),
+            pos,
+        };
+        if self.superblock.found() >= seq {
+            return Err(was_durable());
+        }
         let mut at = 0;
         while at < self.ring() {
             match self.record_at(at)? {
-                Some((header, _)) if header.durable >= seq && !self.skip_crc => {
-                    return Err(RecoverError::Corrupt {
-                        what: format!(
-                            "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
-                             from a replica or a backup (`millracectl store check` shows what is affected)"
-                        ),
-                        pos,
-                    });
+                Some((header, _)) if header.durable >= seq && self.counts(&header) => {
+                    return Err(was_durable());
                 }
                 Some((header, _)) => at += block_ceil(u64::from(header.len)).max(BLOCK as u64),
                 None => at += BLOCK as u64,

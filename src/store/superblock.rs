@@ -1,6 +1,7 @@
-//! The superblock: where the newest checkpoint is and where replay begins. Both
-//! copies are written for each checkpoint, one after the other, each made durable
-//! before the next step. So a torn write leaves the other copy, and rot in one
+//! The superblock: where the newest checkpoint is, where replay begins, and which
+//! start of the process owns which flushes since. Both copies are written for each
+//! checkpoint and each start, one after the other, each made durable before the next
+//! step, the worse one first. So a torn write leaves the other copy, and rot in one
 //! copy costs nothing: what the older state needs is given up only when both agree.
 
 use bytes::Bytes;
@@ -13,7 +14,23 @@ use crate::base::crc::crc32c;
 use crate::base::{BLOCK, PageBuf, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// Starts that a superblock can tell of. A store that has had so many since its last checkpoint makes one
+/// before it does anything else.
+pub(super) const STARTS_MAX: usize = 16;
+
+/// A start of the process, durable before anything of it is acknowledged.
+///
+/// A crash may leave whole records in the ring whose flush was torn: right numbers, right chain, and perhaps
+/// not where the next process writes its own under the same numbers. Only a record of the start that owns its
+/// number counts, so that recovery never has to choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Start {
+    /// Grows with each start of the store.
+    pub number: u64,
+    /// What it found: the flushes after this one are its own, up to the next start's.
+    pub after: FlushSeq,
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +39,7 @@ pub(super) struct Superblock {
     /// Random, so that records of another store are never taken for this one's.
     pub uuid: u64,
     pub journal_bytes: u64,
-    /// Grows with each checkpoint.
+    /// Grows with each rewriting.
     pub generation: u64,
     /// End of the chunk area.
     pub chunks_end: u64,
@@ -36,9 +53,40 @@ pub(super) struct Superblock {
     pub checkpoint_crc: u32,
     /// Where it stands, twice.
     pub checkpoint: [Named; COPIES],
+    /// The starts that own the flushes after the checkpoint, oldest first; never empty.
+    pub starts: Vec<Start>,
 }
 
 impl Superblock {
+    /// The number of the newest start.
+    pub fn start(&self) -> u64 {
+        self.starts.last().map_or(0, |start| start.number)
+    }
+
+    /// Which start a flush after the checkpoint belongs to.
+    pub fn owner_of(&self, seq: FlushSeq) -> Option<u64> {
+        let owner = self.starts.iter().rev().find(|start| start.after < seq);
+        owner.map(|start| start.number)
+    }
+
+    /// Up to which flush a later start has found everything.
+    pub fn found(&self) -> FlushSeq {
+        self.starts.last().map_or(self.flush, |start| start.after)
+    }
+
+    /// One more start, which found everything up to `after`. A start before it of which nothing is left needs
+    /// no place: what it may have written is nobody's. False if there is no place for another one.
+    pub fn begin(&mut self, after: FlushSeq) -> bool {
+        let number = self.start() + 1;
+        self.starts.retain(|start| start.after < after);
+        if self.starts.len() == STARTS_MAX {
+            return false;
+        }
+        self.generation += 1;
+        self.starts.push(Start { number, after });
+        true
+    }
+
     /// One block, ready to be written.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(BLOCK);
@@ -62,6 +110,11 @@ impl Superblock {
                 out.u64(chunk.pos);
                 out.u8(chunk.class.code());
             }
+        }
+        out.u32(self.starts.len() as u32);
+        for start in &self.starts {
+            out.u64(start.number);
+            out.u64(start.after.0);
         }
         out.resize(BLOCK, 0);
         let crc = crc32c(&out[12..]);
@@ -105,6 +158,7 @@ impl Superblock {
             checkpoint_len: r.u64()?,
             checkpoint_crc: r.u32()?,
             checkpoint: Default::default(),
+            starts: Vec::new(),
         };
         if superblock.journal_bytes == 0
             || !superblock.journal_bytes.is_multiple_of(BLOCK as u64)
@@ -119,6 +173,22 @@ impl Superblock {
             if !copy.is_list && !copy.chunks.is_empty() && superblock.checkpoint_len > room {
                 return None;
             }
+        }
+        let starts = r.u32()? as usize;
+        if starts == 0 || starts > STARTS_MAX {
+            return None;
+        }
+        for _ in 0..starts {
+            let start = Start {
+                number: r.size()?,
+                after: FlushSeq(r.size()?),
+            };
+            let before = superblock.starts.last();
+            let grows = before.is_none_or(|b| b.number < start.number && b.after < start.after);
+            if !grows || start.after < superblock.flush {
+                return None;
+            }
+            superblock.starts.push(start);
         }
         Some(superblock)
     }
@@ -144,7 +214,7 @@ fn decode_named(r: &mut Reader) -> Option<Named> {
     Some(Named { is_list, chunks })
 }
 
-const _: () = assert!(100 + COPIES * (3 + NAMED_MAX * 9) <= BLOCK);
+const _: () = assert!(104 + COPIES * (3 + NAMED_MAX * 9) + STARTS_MAX * 16 <= BLOCK);
 
 #[cfg(test)]
 mod tests {
@@ -179,6 +249,43 @@ mod tests {
                     chunks: vec![chunk(12)],
                 },
             ],
+            starts: vec![
+                Start {
+                    number: 3,
+                    after: FlushSeq(100),
+                },
+                Start {
+                    number: 5,
+                    after: FlushSeq(104),
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_flush_belongs_to_the_newest_start_before_it() {
+        let mut superblock = sample();
+        let owner = |superblock: &Superblock, seq| superblock.owner_of(FlushSeq(seq));
+        assert_eq!(owner(&superblock, 100), None);
+        assert_eq!(owner(&superblock, 101), Some(3));
+        assert_eq!(owner(&superblock, 104), Some(3));
+        assert_eq!(owner(&superblock, 105), Some(5));
+        assert_eq!(superblock.found(), FlushSeq(104));
+        // Nothing of the last start was found: its numbers are the new one's, its records nobody's.
+        assert!(superblock.begin(FlushSeq(104)));
+        assert_eq!((superblock.start(), superblock.starts.len()), (6, 2));
+        assert_eq!(owner(&superblock, 105), Some(6));
+        assert_eq!(superblock.generation, sample().generation + 1);
+        for after in 105.. {
+            let before = superblock.clone();
+            if !superblock.begin(FlushSeq(after)) {
+                assert_eq!((before.starts.len(), &before), (STARTS_MAX, &superblock));
+                break;
+            }
+            assert_eq!(
+                Superblock::decode(&superblock.encode()),
+                Ok(superblock.clone())
+            );
         }
     }
 

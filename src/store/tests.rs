@@ -12,15 +12,15 @@ use crate::base::{BLOCK, Rng, TopicId};
 const SECTOR: usize = 512;
 
 /// A disk: what is durable, what was written since, what is asked for.
-struct Disk {
-    image: Vec<u8>,
+pub(super) struct Disk {
+    pub image: Vec<u8>,
     /// Completed, not synced.
     written: Vec<(u64, Bytes)>,
     asked: Vec<DiskOp>,
 }
 
 impl Disk {
-    fn new(ops: Vec<DiskOp>) -> Self {
+    pub fn new(ops: Vec<DiskOp>) -> Self {
         let mut disk = Self {
             image: Vec::new(),
             written: Vec::new(),
@@ -34,7 +34,7 @@ impl Disk {
         disk
     }
 
-    fn put(&mut self, pos: u64, data: &[u8]) {
+    pub fn put(&mut self, pos: u64, data: &[u8]) {
         let end = pos as usize + data.len();
         if self.image.len() < end {
             self.image.resize(end, 0);
@@ -146,12 +146,12 @@ impl Disk {
         }
     }
 
-    fn reader(&self) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> + '_ {
+    pub fn reader(&self) -> impl FnMut(u64, usize) -> Result<Bytes, DiskError> + '_ {
         |pos, len| Ok(self.seen(pos, len).into())
     }
 }
 
-fn batch(rng: &mut Rng, len: usize) -> Bytes {
+pub(super) fn batch(rng: &mut Rng, len: usize) -> Bytes {
     let len = len.max(61);
     let mut bytes: Vec<u8> = (0..len).map(|_| rng.next_u64() as u8).collect();
     bytes[8..12].copy_from_slice(&((len - 12) as i32).to_be_bytes());
@@ -160,7 +160,7 @@ fn batch(rng: &mut Rng, len: usize) -> Bytes {
     bytes.into()
 }
 
-fn stamped(batch: &Bytes, base: Offset, epoch: LeaderEpoch) -> Vec<u8> {
+pub(super) fn stamped(batch: &Bytes, base: Offset, epoch: LeaderEpoch) -> Vec<u8> {
     let mut bytes = batch.to_vec();
     bytes[..8].copy_from_slice(&base.0.to_be_bytes());
     bytes[12..16].copy_from_slice(&epoch.0.to_be_bytes());
@@ -214,7 +214,6 @@ impl World {
             flush_bytes_max: 64 << 10,
             tail_bytes_max: [0, 20_000, 1 << 20][rng.below(3) as usize],
             checkpoint_bytes: 1 << 20,
-            boot: rng.next_u64() as u32,
             sabotage: Sabotage::default(),
         };
         let (store, ops) = Store::format(StoreId(1), config.clone(), seed);
@@ -385,10 +384,9 @@ impl World {
         if crash {
             self.disk.crash(&mut self.rng);
         }
-        self.config.boot = self.rng.next_u64() as u32;
         let file_len = self.disk.image.len() as u64;
         let mut replayed: BTreeMap<LogId, usize> = BTreeMap::new();
-        let (store, report) = Store::recover(
+        let (mut store, report) = Store::recover(
             StoreId(1),
             self.config.clone(),
             file_len,
@@ -448,6 +446,11 @@ impl World {
             model.mark(recovered);
         }
         self.logs.retain(|_, model| !model.deleted);
+        for op in store.begin() {
+            if let DiskOp::Write { pos, data, .. } = op {
+                self.disk.put(pos, &data);
+            }
+        }
         self.durable = recovered;
         self.store = store;
         self.store.invariants();
@@ -658,6 +661,11 @@ fn a_checkpoint_that_rots_once_costs_nothing_and_twice_is_refused() {
     world.disk.image[second as usize + 9] ^= 0x40;
     assert!(matches!(reopen(&world), Err(RecoverError::Corrupt { .. })));
     // The next checkpoint of the store that was opened makes both whole.
+    for op in store.begin() {
+        if let DiskOp::Write { pos, data, .. } = op {
+            world.disk.put(pos, &data);
+        }
+    }
     store.checkpoint(Vec::new(), &mut ops);
     world.store = store;
     world.disk.ask(&mut ops);
