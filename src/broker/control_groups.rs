@@ -69,6 +69,15 @@ impl Control {
         }
     }
 
+    /// The broker goes down: members that wait for a rebalance are told to look for another coordinator.
+    pub fn stop_groups(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if self.load.is_done() {
+            let mut effects = Vec::new();
+            self.groups.stop(now, &mut effects);
+            self.group_effects(now, effects, owner, fx);
+        }
+    }
+
     /// Records of the coordinator are durable, or could not be written.
     pub fn group_appended(
         &mut self,

@@ -17,6 +17,7 @@ mod front;
 mod fx;
 pub mod groups;
 mod io;
+mod log_dirs;
 mod msg;
 mod order;
 mod owner;

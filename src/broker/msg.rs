@@ -215,6 +215,8 @@ pub struct FetchedPart {
 /// A question to one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
+    /// Bytes that the log takes, as an offset.
+    Size,
     /// First offset.
     Earliest,
     /// High watermark.

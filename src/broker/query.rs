@@ -12,6 +12,7 @@ use kafka_wire as kw;
 
 use super::conns::ReplyTo;
 use super::front::{Front, Pending};
+use super::log_dirs::Sizes;
 use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
 use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX};
@@ -22,10 +23,11 @@ use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
 
 /// Which API a pending query answers, with what it echoes of the request.
 #[derive(Debug)]
-enum Shape {
+pub(super) enum Shape {
     ListOffsets(kw::ListOffsetsRequest),
     EpochEnd(kw::OffsetForLeaderEpochRequest),
     DeleteRecords(kw::DeleteRecordsRequest),
+    LogDirs(Sizes),
 }
 
 /// A query whose partitions are being asked.
@@ -134,7 +136,11 @@ impl Front {
         self.ask(reply_to, header, asks, Shape::DeleteRecords(request), fx)
     }
 
-    fn ask(
+    /// Asks the owners of partitions, and answers when all have.
+    ///
+    /// # Errors
+    /// More partitions than one request may name: the reason to close the connection.
+    pub(super) fn ask(
         &mut self,
         reply_to: ReplyTo,
         header: &RequestHeader,
@@ -145,6 +151,19 @@ impl Front {
         if asks.len() > REQUEST_ENTRIES_MAX {
             return Err(format!("more than {REQUEST_ENTRIES_MAX} partitions"));
         }
+        self.ask_all(reply_to, header, asks, shape, fx);
+        Ok(())
+    }
+
+    /// As [`ask`](Self::ask), however many there are: for lists that are bounded by what exists.
+    pub(super) fn ask_all(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        asks: Vec<(TopicRef, i32, i32, Result<Query, ErrorCode>)>,
+        shape: Shape,
+        fx: &mut Fx<'_>,
+    ) {
         let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
         let mut slots = Vec::with_capacity(asks.len());
         for (topic, index, epoch, query) in asks {
@@ -152,7 +171,7 @@ impl Front {
             let located = query.and_then(|query| {
                 let (topic, partition) = self.partition(&topic, index)?;
                 if matches!(query, Query::DeleteBefore(_)) && topic.internal {
-                    return Err(ErrorCode::PolicyViolation);
+                    return Err(ErrorCode::InvalidTopicException);
                 }
                 super::check_epoch(epoch, partition.leader_epoch)?;
                 Ok((self.owner_of(partition.store), partition.log, query))
@@ -181,14 +200,13 @@ impl Front {
         };
         if pending.open == 0 {
             self.finish_query(pending, fx);
-            return Ok(());
+            return;
         }
         let id = self.park(reply_to, Pending::Query(pending));
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in by_shard {
             fx.send(shard, Msg::Query { req, parts });
         }
-        Ok(())
     }
 
     /// Some logs have answered.
@@ -230,6 +248,10 @@ impl Front {
             Shape::DeleteRecords(request) => {
                 let response = delete_records_response(request, &mut answers);
                 wire::encode_response(id, version, &response)
+            }
+            Shape::LogDirs(sizes) => {
+                let dir = self.config.log_dirs.as_str();
+                wire::encode_response(id, version, &sizes.response(dir, &mut answers))
             }
         };
         self.reply_or_close(pending.reply_to, frame, fx);
@@ -462,6 +484,10 @@ impl Owner {
             }
             Query::Latest => {
                 return Ok(here(log.high_watermark(), -1, log.leader_epoch().0));
+            }
+            Query::Size => {
+                let bytes = i64::try_from(log.size_bytes()).unwrap_or(i64::MAX);
+                return Ok(here(Offset(bytes), -1, -1));
             }
             Query::EpochEnd(epoch) => {
                 let (epoch, end) = log.end_offset_for_epoch(LeaderEpoch(epoch));

@@ -174,6 +174,9 @@ impl Shard {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
                 self.front.validations.draining();
+                if let Some(control) = &mut self.control {
+                    control.stop_groups(now, &mut self.owner, fx);
+                }
             }
         }
     }
@@ -327,6 +330,11 @@ impl Shard {
             2 => self.front.list_offsets(to, &header, body, fx),
             21 => self.front.delete_records(to, &header, body, fx),
             23 => self.front.offset_for_leader_epoch(to, &header, body, fx),
+            35 => {
+                let only = direct.then_some(self.id);
+                let front = &mut self.front;
+                front.describe_log_dirs(to, &header, body, only, fx)
+            }
             // Asked of each broker in turn; the groups are all with the coordinator.
             LIST_GROUPS if direct && self.id != ShardId(0) => {
                 let frame = groups::no_groups(&header);

@@ -95,6 +95,7 @@ pub const APIS: &[Api] = &[
     Api::new(29, "DescribeAcls", 1, 3, 2),
     Api::new(32, "DescribeConfigs", 1, 4, 4),
     Api::new(33, "AlterConfigs", 0, 2, 2),
+    Api::new(35, "DescribeLogDirs", 1, 5, 2),
     Api::new(37, "CreatePartitions", 0, 3, 2),
     Api::new(42, "DeleteGroups", 0, 3, 2),
     Api::new(44, "IncrementalAlterConfigs", 0, 1, 1),

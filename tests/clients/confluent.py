@@ -11,7 +11,7 @@ from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, 
                                    OffsetSpec, ResourceType)
 from confluent_kafka import ConsumerGroupTopicPartitions
 
-from harness.suite import BOOTSTRAP, equal, eventually, main, test, unique
+from harness.suite import BOOTSTRAP, BROKER, equal, eventually, main, test, unique
 
 admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
 
@@ -119,6 +119,17 @@ def validate_only_creates_nothing():
     name = unique("confluent-dry")
     admin.create_topics([NewTopic(name, 1, 1)], validate_only=True)[name].result(20)
     assert name not in admin.list_topics(timeout=10).topics
+
+
+@test
+def the_old_way_to_alter_configs_replaces_them():
+    name = make_topic("confluent-replace", retention_ms="5000000", segment_ms="600000")
+    resource = ConfigResource(ResourceType.TOPIC, name, set_config={"retention.ms": "7000000", "flush.messages": "1000"})
+    admin.alter_configs([resource])[resource].result(20)
+
+    def own() -> dict[str, str]:
+        return {key: entry.value for key, entry in describe_config(name).items() if entry.source == 1}
+    eventually(lambda: own() == {"retention.ms": "7000000", "flush.messages": "1000"}, what="only what was named is set")
 
 
 @test
@@ -486,6 +497,20 @@ def a_member_that_dies_is_missed():
         dying.wait()
     eventually(lambda: len(alive.owned) == 2, 25, "the survivor has both partitions")
     alive.leave()
+
+
+@test
+def transactions_are_refused_at_once():
+    if BROKER == "kafka":
+        return
+    producer, began = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": unique("confluent-tx")}), time.monotonic()
+    try:
+        producer.init_transactions(20)
+    except KafkaException as error:
+        assert error.args[0].fatal() and "does not support transactions" in error.args[0].str(), error
+        assert time.monotonic() - began < 15, "it asked again until its timeout"
+        return
+    raise AssertionError("it was not refused")
 
 
 if __name__ == "__main__":

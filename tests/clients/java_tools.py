@@ -169,6 +169,37 @@ def topic_configs():
     configs("--alter", "--entity-type", "topics", "--entity-name", unique("java-nowhere"), "--add-config", "retention.ms=1", fails=True)
 
 
+@test
+def broker_configs():
+    def described(*args: str) -> str:
+        return configs("--describe", "--entity-type", "brokers", *args)
+    printed = described("--entity-name", "1", "--all")
+    assert "num.io.threads=" in printed and "log.retention.hours=168" in printed, printed[:500]
+    configs("--alter", "--entity-type", "brokers", "--entity-default", "--add-config", "log.cleaner.delete.retention.ms=86400001")
+    eventually(lambda: "log.cleaner.delete.retention.ms=86400001" in described("--entity-default"), what="the default of all brokers is told")
+    configs("--alter", "--entity-type", "brokers", "--entity-default", "--delete-config", "log.cleaner.delete.retention.ms")
+    printed = configs("--alter", "--entity-type", "brokers", "--entity-name", "1", "--add-config", "num.partitions=3", fails=True)
+    assert "Cannot update these configs dynamically" in printed, printed
+
+
+@test
+def sizes_of_logs():
+    name = make_topic("java-dirs", 2)
+    console_produce(name, b"k:" + b"x" * 5000 + b"\n", *KEYED)
+    printed = tool("LogDirsCommand", "--describe", "--topic-list", name)
+    told = json.loads(printed[printed.index("{"):].splitlines()[0])
+    partitions = {p["partition"]: p["size"] for b in told["brokers"] for d in b["logDirs"] for p in d["partitions"]}
+    equal(partitions.keys(), {f"{name}-0", f"{name}-1"})
+    assert 5000 < sum(partitions.values()) < 6000 and min(partitions.values()) == 0, partitions
+
+
+@test
+def what_is_not_there_is_told_as_that():
+    assert "No partition reassignments found" in tool("reassign.ReassignPartitionsCommand", "--list")
+    printed = tool("AclCommand", "--list", fails=True)
+    assert "No Authorizer is configured" in printed, printed
+
+
 @test(seconds=90)
 def groups_live_and_die():
     name, group = make_topic("java-group", 2), unique("java-group")

@@ -13,6 +13,8 @@ import time
 import traceback
 
 BOOTSTRAP = os.environ.get("BOOTSTRAP", "127.0.0.1:9092")
+# Which broker that is, of those that tests/clients/run starts.
+BROKER = os.environ.get("BROKER", "millrace")
 _tests = []
 
 

@@ -5,9 +5,13 @@
 //! - From version 3 on, a client's software name and version must be letters, digits, '-' and
 //!   '.', beginning and ending with a letter or digit, or else INVALID_REQUEST (KIP-511).
 //! - Version 5: a client that means another cluster or node gets REBOOTSTRAP_REQUIRED (KIP-1242).
-//! - No features are claimed: none of Kafka's feature levels is implemented as a whole.
+//! - The only feature (from version 3 on) is metadata.version, at Kafka 4.4's level: tools take the release
+//!   from it whose requests they may use. The others make clients rely on what is not there yet:
+//!   transaction.version on transactions, group.version, streams.version and share.version on group
+//!   protocols, eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
+use kafka_wire::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{Answer, Ctx};
@@ -24,6 +28,8 @@ pub fn api_versions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answe
                 if let Some(code) = refusal(ctx, header.version, &request) {
                     response = ApiVersionsResponse::default();
                     response.error_code = code.code();
+                } else if header.version >= 3 {
+                    add_features(ctx, &mut response);
                 }
             }
             Err(error) => return Answer::Malformed(error.to_string()),
@@ -33,6 +39,23 @@ pub fn api_versions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answe
         Ok(reply) => Answer::Reply(reply),
         Err(error) => Answer::Malformed(error.to_string()),
     }
+}
+
+/// The level has no effect here and cannot be changed, so that only one is supported.
+fn add_features(ctx: &Ctx<'_>, response: &mut ApiVersionsResponse) {
+    const NAME: &str = "metadata.version";
+    /// 4.4-IV2.
+    const LEVEL: i16 = 33;
+    let mut supported = SupportedFeatureKey::default();
+    supported.name = NAME.into();
+    (supported.min_version, supported.max_version) = (LEVEL, LEVEL);
+    let mut finalized = FinalizedFeatureKey::default();
+    finalized.name = NAME.into();
+    (finalized.min_version_level, finalized.max_version_level) = (LEVEL, LEVEL);
+    response.supported_features = vec![supported];
+    response.finalized_features = vec![finalized];
+    // Clients keep what comes with the largest one.
+    response.finalized_features_epoch = i64::try_from(ctx.image.version).unwrap_or(i64::MAX);
 }
 
 fn refusal(ctx: &Ctx<'_>, version: i16, request: &ApiVersionsRequest) -> Option<ErrorCode> {
@@ -81,6 +104,16 @@ mod tests {
             let response = ask(version, &request("apache-kafka-java", "4.1.0"));
             assert_eq!(response.error_code, 0, "version {version}");
             assert_eq!(response.api_keys.len(), wire::APIS.len());
+            let features = response.finalized_features.iter();
+            let features: Vec<_> = features
+                .map(|f| (f.name.as_str(), f.max_version_level))
+                .collect();
+            if version < 3 {
+                assert_eq!(features, []);
+            } else {
+                assert_eq!(features, [("metadata.version", 33)]);
+                assert!(response.finalized_features_epoch >= 0);
+            }
         }
     }
 

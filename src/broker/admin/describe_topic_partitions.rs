@@ -1,8 +1,9 @@
 //! DescribeTopicPartitions (75), version 0.
 //!
 //! - Topics come sorted by name, each once; without names, all of them, from the cursor on.
-//! - No more partitions than the client's limit and `max.request.partition.size.limit`; the
-//!   cursor says where to go on: in the topic that was cut, or at the next one.
+//! - No more partitions than the client's limit and `max.request.partition.size.limit`, but always
+//!   one: a limit of 0 or less would give pages without end. The cursor says where to go on: in the
+//!   topic that was cut, or at the next one.
 //! - A named topic that is not there is UNKNOWN_TOPIC_OR_PARTITION, or INVALID_TOPIC_EXCEPTION.
 //! - A negative partition in the cursor is answered with INVALID_REQUEST for each named topic, and
 //!   as an empty page if none is named: the response has no other place for an error.
@@ -42,7 +43,8 @@ fn respond(
     }
     let limit = request
         .response_partition_limit
-        .min(ctx.config.max_request_partition_size_limit);
+        .min(ctx.config.max_request_partition_size_limit)
+        .max(1);
     let mut page = Page {
         brokers: ctx.brokers,
         response,
@@ -237,6 +239,15 @@ mod tests {
         assert_eq!(pages(&mut cluster, &["c", "a", "a"], 2), want);
         cluster.config.max_request_partition_size_limit = 5;
         assert_eq!(pages(&mut cluster, &[], 2000).len(), 2);
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_one_so_that_pages_end() {
+        let mut cluster = Cluster::with(&[("a", 2)]);
+        let want = [page(&[("a", 0, 1)]), page(&[("a", 1, 1)])];
+        for limit in [1, 0, -1, i32::MIN] {
+            assert_eq!(pages(&mut cluster, &["a"], limit), want, "{limit}");
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! FindCoordinator (10), versions 0-6; 4 and up ask for many keys at once.
 //!
-//! All groups are coordinated by this node. There are no transactions and no share
-//! groups: asking for their coordinators gets INVALID_REQUEST, which makes a
-//! producer fail with the message at once, whereas COORDINATOR_NOT_AVAILABLE would
-//! make it ask until its `max.block.ms` is over. As in Kafka the key of a group is
+//! All groups are coordinated by this node. There are no transactions: asking for their
+//! coordinator gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the only error that makes
+//! librdkafka fail with the message at once (it asks again on every other one, until its
+//! timeout is over); to the clients in Java and Go it is fatal like any other. There are no
+//! share groups either: INVALID_REQUEST. As in Kafka the key of a group is
 //! not looked at: an invalid group id is refused by the requests that use it.
 
 use kafka_wire::find_coordinator_response::Coordinator;
@@ -85,7 +86,10 @@ impl GroupService {
         let refused = |message| Err((ErrorCode::InvalidRequest, message));
         match key_type {
             GROUP => {}
-            TRANSACTION => return refused("This broker does not support transactions."),
+            TRANSACTION => {
+                let message = "This broker does not support transactions.";
+                return Err((ErrorCode::TransactionalIdAuthorizationFailed, message));
+            }
             SHARE => return refused("This broker does not support share groups."),
             _ => return refused("The type of the coordinator key is unknown."),
         }

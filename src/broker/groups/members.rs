@@ -55,15 +55,14 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: SyncGroupRequest = decode(call.body, origin.version)?;
+        // From version 5 on the two must be there (KIP-559).
+        let incomplete = origin.version >= 5
+            && (request.protocol_type.is_none() || request.protocol_name.is_none());
         let error = match self.partitions(topics) {
+            Err(ErrorCode::CoordinatorNotAvailable) => ErrorCode::CoordinatorNotAvailable,
+            _ if !incomplete && request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Err(error) => error,
-            // From version 5 on the two must be there (KIP-559).
-            Ok(_)
-                if origin.version >= 5
-                    && (request.protocol_type.is_none() || request.protocol_name.is_none()) =>
-            {
-                ErrorCode::InconsistentGroupProtocol
-            }
+            Ok(_) if incomplete => ErrorCode::InconsistentGroupProtocol,
             Ok(_) => ErrorCode::None,
         };
         let wait = self.wait(Wait::Sync(origin));

@@ -251,15 +251,30 @@ fn find_coordinator_in_all_versions() {
                 (3, "outside", 19092, 0)
             );
         }
-        for key_type in [1, 2, 9].into_iter().filter(|_| version >= 1) {
+        let unknown = E::InvalidRequest;
+        let no_transactions = E::TransactionalIdAuthorizationFailed;
+        let refused = [(1, no_transactions), (2, unknown), (9, unknown)];
+        for (key_type, want) in refused.into_iter().filter(|_| version >= 1) {
             request.key_type = key_type;
             let refused = b.call(version, &request);
             let code = refused
                 .coordinators
                 .first()
                 .map_or(refused.error_code, |c| c.error_code);
-            assert_eq!(code, E::InvalidRequest.code());
+            assert_eq!(code, want.code());
         }
+    }
+}
+
+#[test]
+fn a_sync_without_a_group_is_of_an_invalid_group() {
+    let mut b = Broker::new();
+    for version in 0..=5 {
+        let mut request = SyncGroupRequest::default();
+        request.protocol_type = Some("consumer".into());
+        request.protocol_name = Some("range".into());
+        let reply = b.call(version, &request);
+        assert_eq!(reply.error_code, E::InvalidGroupId.code(), "{version}");
     }
 }
 

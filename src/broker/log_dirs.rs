@@ -1,0 +1,147 @@
+//! DescribeLogDirs (35), versions 1-5: the sizes of partitions, which user interfaces and
+//! `kafka-log-dirs.sh` show.
+//!
+//! - The data directory is the only directory, whatever stores are in it. A size is what the partition's
+//!   records take; the store that holds it has room of its own besides.
+//! - Without topics (null) every partition is told; a topic or partition that does not exist is left out.
+//! - Size and free space of the volume (version 4) are -1, unknown: the bound of a store is
+//!   `millrace.store.bytes.max`. No directory is cordoned (version 5), none is being moved to.
+//! - With direct ports each core is a broker, and tells of its own partitions.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kafka_wire::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+
+use super::conns::ReplyTo;
+use super::front::Front;
+use super::query::Shape;
+use super::{Answered, Fx, Query};
+use crate::base::{ErrorCode, ShardId};
+use crate::controller::Topic;
+use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
+
+/// The partitions whose sizes are asked for, in the order of the questions.
+#[derive(Debug)]
+pub(super) struct Sizes(Vec<(StrBytes, Vec<i32>)>);
+
+impl Front {
+    /// DescribeLogDirs, of the whole node or of one shard alone.
+    pub fn describe_log_dirs(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        body: Bytes,
+        only: Option<ShardId>,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let request: DescribeLogDirsRequest =
+            wire::decode(body, header.version).map_err(|error| error.to_string())?;
+        let here = |topic: &Topic, index: i32| {
+            let partition = topic.partition(index);
+            partition.is_some_and(|p| only.is_none_or(|shard| self.owner_of(p.store) == shard))
+        };
+        let mut wanted: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        match &request.topics {
+            None => {
+                for topic in self.image.topics() {
+                    let all = 0..topic.partitions.len() as i32;
+                    wanted.insert(&topic.name, all.collect());
+                }
+            }
+            Some(topics) => {
+                for topic in topics {
+                    let partitions = wanted.entry(topic.topic.as_str()).or_default();
+                    partitions.extend(&topic.partitions);
+                }
+            }
+        }
+        let (mut sizes, mut asks) = (Vec::new(), Vec::new());
+        for (name, mut partitions) in wanted {
+            let Some(topic) = self.image.topic(name) else {
+                continue;
+            };
+            partitions.sort_unstable();
+            partitions.dedup();
+            partitions.retain(|index| here(topic, *index));
+            let name = StrBytes::from(name);
+            for index in &partitions {
+                asks.push((TopicRef::Name(name.clone()), *index, -1, Ok(Query::Size)));
+            }
+            if !partitions.is_empty() {
+                sizes.push((name, partitions));
+            }
+        }
+        self.ask_all(reply_to, header, asks, Shape::LogDirs(Sizes(sizes)), fx);
+        Ok(())
+    }
+}
+
+impl Sizes {
+    /// The answer, given those of the logs. A partition that went away meanwhile is left out.
+    pub fn response(
+        self,
+        dir: &str,
+        answers: &mut dyn Iterator<Item = Result<Answered, ErrorCode>>,
+    ) -> DescribeLogDirsResponse {
+        let mut result = DescribeLogDirsResult::default();
+        result.log_dir = dir.into();
+        result.total_bytes = -1;
+        result.usable_bytes = -1;
+        for (name, partitions) in self.0 {
+            let mut topic = DescribeLogDirsTopic::default();
+            topic.name = name;
+            for index in partitions {
+                let Some(Ok(answered)) = answers.next() else {
+                    continue;
+                };
+                let mut partition = DescribeLogDirsPartition::default();
+                partition.partition_index = index;
+                partition.partition_size = answered.offset;
+                topic.partitions.push(partition);
+            }
+            if !topic.partitions.is_empty() {
+                result.topics.push(topic);
+            }
+        }
+        let mut response = DescribeLogDirsResponse::default();
+        response.results.push(result);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_told_and_what_went_away_is_not() {
+        let sizes = Sizes(vec![
+            (StrBytes::from("a"), vec![0, 1]),
+            (StrBytes::from("b"), vec![0]),
+        ]);
+        let size = |bytes| {
+            Ok(Answered {
+                offset: bytes,
+                timestamp_ms: -1,
+                leader_epoch: -1,
+            })
+        };
+        let gone = || Err(ErrorCode::UnknownTopicOrPartition);
+        let mut answers = [gone(), size(7), gone()].into_iter();
+        let response = sizes.response("/data", &mut answers);
+        assert_eq!((response.error_code, response.results.len()), (0, 1));
+        let result = &response.results[0];
+        assert_eq!((result.log_dir.as_str(), result.error_code), ("/data", 0));
+        assert_eq!((result.total_bytes, result.usable_bytes), (-1, -1));
+        assert_eq!(result.topics.len(), 1);
+        let partition = &result.topics[0].partitions[0];
+        assert_eq!(
+            (partition.partition_index, partition.partition_size),
+            (1, 7)
+        );
+    }
+}
