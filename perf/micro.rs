@@ -19,7 +19,7 @@ use millrace::base::{Mono, Now, ShardId, StoreId};
 use millrace::broker::{ConnId, Input, Output, Shard, ShardSetup, format_store};
 use millrace::config::BrokerConfig;
 use millrace::record::{BatchBuilder, Codec};
-use millrace::store::{DiskOp, IoId};
+use millrace::store::IoId;
 use millrace::wire::TopicRef;
 use millrace::wire::client::{encode_produce_flat, encode_request};
 use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
@@ -113,9 +113,7 @@ impl Bench {
                     self.leaving.push(conn);
                     self.replies += 1;
                 }
-                Output::Disk { op, .. } => self.disk.push_back(match op {
-                    DiskOp::Write { id, .. } | DiskOp::Sync { id, .. } => id,
-                }),
+                Output::Disk { op, .. } => self.disk.push_back(op.id()),
                 _ => {}
             }
         }

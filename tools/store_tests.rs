@@ -20,7 +20,7 @@ fn drive(store: &mut Store, file: &File, mut ops: Vec<DiskOp>) {
                 file.write_all_at(data, *pos).unwrap();
                 *id
             }
-            DiskOp::Sync { id, .. } => *id,
+            DiskOp::Sync { id, .. } | DiskOp::Allocate { id, .. } => *id,
         };
         store.on_disk(id, Ok(()), &mut ops, &mut events);
         store.poll(&mut ops);

@@ -80,7 +80,7 @@ impl Change {
     }
 
     /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
-    pub fn fits(&self, owner: &Owner) -> bool {
+    pub fn fits(&self, owner: &mut Owner) -> bool {
         /// What a new partition takes as long as it is empty.
         const PARTITION_BYTES: usize = 1 << 10;
         let partitions = self

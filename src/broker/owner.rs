@@ -10,7 +10,7 @@ use super::fetch::FetchJob;
 use super::query::{Answer, QueryJob};
 use super::trace::ProduceStamps;
 use super::watch::Watches;
-use super::{Failure, Fx, Msg, Output, Produced, ReadId, ReqRef, StoreSlot};
+use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, StoreSlot};
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
@@ -18,6 +18,9 @@ use crate::controller::{self, Image, METADATA_LOG, Topic};
 use crate::log::{Log, LogConfig, ReadOutcome, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
+
+/// A store that found its disk full tries again after so long, or after a checkpoint.
+const GROW_AGAIN_MS: u64 = 1000;
 
 /// One partition, on the core that owns it.
 #[derive(Debug)]
@@ -70,6 +73,10 @@ pub(super) struct Owner {
     reads: IdMap<u64, ReadJob>,
     reads_started: u64,
     next_retention: Mono,
+    /// When a store that found its disk full tries again to grow.
+    next_growth: Mono,
+    /// Produce requests that wait for their store to grow.
+    pub delayed: VecDeque<(ReqRef, StoreId, Vec<ProducePart>)>,
     /// Control tokens whose flush is durable, for the control shard to take.
     pub control_done: Vec<u64>,
     /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
@@ -93,6 +100,8 @@ impl Owner {
             reads: IdMap::default(),
             reads_started: 0,
             next_retention: Mono(0),
+            next_growth: Mono(0),
+            delayed: VecDeque::new(),
             control_done: Vec::new(),
             loaded: VecDeque::new(),
             checkpoint_wanted: false,
@@ -138,14 +147,16 @@ impl Owner {
 
     /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
     /// clients, without touching what is left for the broker.
-    pub fn has_room(&self, log: LogId, bytes: usize, for_clients: bool) -> bool {
+    /// A store that may still grow is not full.
+    pub fn has_room(&mut self, log: LogId, bytes: usize, for_clients: bool) -> bool {
         self.partitions.get(&log).is_some_and(|partition| {
-            let store = &self.slots[partition.slot].store;
-            if for_clients {
+            let store = &mut self.slots[partition.slot].store;
+            let there = if for_clients {
                 store.has_room_for_clients(bytes)
             } else {
                 store.has_room(bytes)
-            }
+            };
+            there || store.grows_for_clients(bytes)
         })
     }
 
@@ -251,9 +262,16 @@ impl Owner {
                 }
             }
         }
+        let grow = now.mono >= self.next_growth;
+        if grow {
+            self.next_growth = now.mono.plus_ms(GROW_AGAIN_MS);
+        }
         for index in 0..self.slots.len() {
             let mut ops = std::mem::take(&mut fx.ops);
             let slot = &mut self.slots[index];
+            if grow {
+                slot.store.try_to_grow_again();
+            }
             slot.store.poll(&mut ops);
             if slot.store.checkpoint_due() || self.checkpoint_wanted {
                 let states = slot_states(&self.partitions, slot, index);
@@ -278,11 +296,15 @@ impl Owner {
         self.slots
             .iter()
             .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
+            && self.delayed.is_empty()
             && !self.has_more()
     }
 
     /// The next time at which `idle` has something to do by itself.
     pub fn next_deadline(&self) -> Mono {
+        if self.slots.iter().any(|slot| slot.store.is_disk_full()) {
+            return self.next_retention.min(self.next_growth);
+        }
         self.next_retention
     }
 

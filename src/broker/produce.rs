@@ -354,8 +354,45 @@ fn answer(index: i32, outcome: Option<Result<Produced, Failure>>) -> ProducePart
 }
 
 impl Owner {
-    /// Appends the parts of a produce request that belong to one store.
+    /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows.
     pub fn produce(
+        &mut self,
+        now: Now,
+        req: ReqRef,
+        store: StoreId,
+        parts: Vec<ProducePart>,
+        fx: &mut Fx<'_>,
+    ) {
+        if self.delayed.iter().any(|(_, of, _)| *of == store) || self.must_grow(store, &parts) {
+            self.delayed.push_back((req, store, parts));
+        } else {
+            self.produce_now(now, req, store, parts, fx);
+        }
+    }
+
+    /// Goes on with what waited for a store to grow, in order, as far as it has room now or will not get it.
+    pub fn produce_delayed(&mut self, now: Now, fx: &mut Fx<'_>) {
+        let mut blocked = Vec::new();
+        for (req, store, parts) in std::mem::take(&mut self.delayed) {
+            if blocked.contains(&store) || self.must_grow(store, &parts) {
+                blocked.push(store);
+                self.delayed.push_back((req, store, parts));
+            } else {
+                self.produce_now(now, req, store, parts, fx);
+            }
+        }
+    }
+
+    /// Whether a store has no room for these, but may soon.
+    fn must_grow(&mut self, store: StoreId, parts: &[ProducePart]) -> bool {
+        let bytes = parts.iter().map(|part| part.batch.len()).sum();
+        self.slot_of(store).is_some_and(|slot| {
+            let store = &mut self.slots[slot].store;
+            !store.has_room_for_clients(bytes) && store.grows_for_clients(bytes)
+        })
+    }
+
+    fn produce_now(
         &mut self,
         now: Now,
         req: ReqRef,

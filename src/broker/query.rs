@@ -526,7 +526,7 @@ mod tests {
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
     use crate::record::{self, BatchBuilder, Codec};
-    use crate::store::{DiskOp, IoId, LogLabel, StoreConfig};
+    use crate::store::{IoId, LogLabel, StoreConfig};
 
     const ME: ShardId = ShardId(0);
     const NOW: Now = Now {
@@ -538,6 +538,7 @@ mod tests {
         let config = StoreConfig {
             journal_bytes: 1 << 20,
             initial_bytes: 4 << 20,
+            raw: true,
             ..StoreConfig::default()
         };
         format_store(StoreId(store), config, 1).0
@@ -564,7 +565,7 @@ mod tests {
         loop {
             for output in fx.out.drain(..) {
                 if let Output::Disk { store, op } = output {
-                    let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+                    let id = op.id();
                     held.push((store, id));
                 }
             }

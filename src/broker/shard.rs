@@ -396,6 +396,7 @@ impl Shard {
         self.front.fetch_deadlines(now, fx);
         self.owner.slice(now, fx);
         self.front.validate_some(fx);
+        self.owner.produce_delayed(now, fx);
         if let Some(control) = &mut self.control {
             control.group_tick(now, &mut self.owner, fx);
         }

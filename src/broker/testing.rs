@@ -12,7 +12,7 @@ use kafka_wire_core::StrBytes;
 use super::{ConnId, Input, Output, Shard, ShardSetup, format_store};
 use crate::base::{Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
-use crate::store::{DiskOp, Piece};
+use crate::store::Piece;
 use crate::wire::client::encode_request;
 
 /// Length prefix of a frame, which the driver takes off.
@@ -156,9 +156,7 @@ impl Bench {
                     .push_back((usize::from(to.0), Input::Mesh { from, msg }));
             }
             Output::Disk { store, op } => {
-                let id = match op {
-                    DiskOp::Write { id, .. } | DiskOp::Sync { id, .. } => id,
-                };
+                let id = op.id();
                 let result = Ok(());
                 self.coming
                     .push_back((shard, Input::Disk { store, id, result }));

@@ -72,7 +72,7 @@ impl Disk {
                         self.write(pos as usize, &data);
                         id
                     }
-                    DiskOp::Sync { id, .. } => id,
+                    DiskOp::Sync { id, .. } | DiskOp::Allocate { id, .. } => id,
                 };
                 let mut events = Vec::new();
                 self.store.on_disk(id, Ok(()), &mut ops, &mut events);

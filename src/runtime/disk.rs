@@ -23,9 +23,6 @@ use crate::base::{BLOCK, IdMap, PageBuf, StoreId};
 use crate::broker::{ConnId, Input, ReadId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
-/// Disk space is reserved in steps of about an eighth of the file, within these bounds: while the filesystem
-/// reserves, nothing is written.
-const RESERVE_STEP: [u64; 2] = [64 << 20, 1 << 30];
 /// Background operations in flight while somebody waits for a foreground one, and while nobody does.
 const BACKGROUND_MAX: [usize; 2] = [2, 8];
 
@@ -173,6 +170,7 @@ impl StoreFile {
             match op {
                 DiskOp::Write { pos, data, .. } => self.written.write_all_at(data, *pos)?,
                 DiskOp::Sync { .. } => self.written.sync_data()?,
+                DiskOp::Allocate { .. } => {}
             }
         }
         Ok(())
@@ -214,14 +212,12 @@ impl StoreFile {
 
 struct State {
     file: StoreFile,
-    /// Where space is being reserved up to.
-    reserving: Option<u64>,
-    /// Writes beyond what is reserved.
-    beyond: VecDeque<DiskOp>,
     /// Background operations that yield.
     yielding: VecDeque<DiskOp>,
     foreground: usize,
     background: usize,
+    /// That the disk is full was said.
+    full: bool,
 }
 
 /// Which kind of operation a completion belongs to; part of [`Tag`].
@@ -235,11 +231,6 @@ pub enum DiskTag {
         id: IoId,
         /// Whether it counts as background.
         background: bool,
-    },
-    /// Space is reserved.
-    Reserve {
-        /// The store.
-        store: StoreId,
     },
     /// A part of an [`Output::Read`](crate::broker::Output::Read).
     Read {
@@ -315,11 +306,10 @@ impl Disk {
     /// Takes over a store's file, which is to be open in the table of readable ones.
     pub fn add(&mut self, file: StoreFile) {
         let state = State {
-            reserving: None,
-            beyond: VecDeque::new(),
             yielding: VecDeque::new(),
             foreground: 0,
             background: 0,
+            full: false,
             file,
         };
         self.stores.insert(state.file.id, state);
@@ -446,16 +436,19 @@ impl Disk {
                 id,
                 background,
             } => {
+                let allocated = match &op {
+                    Op::Allocate { pos, len, .. } => Some((pos + len, *len)),
+                    _ => None,
+                };
                 let Some(result) = settle(tag, op, result, ring) else {
                     return;
                 };
                 let state = self.stores.get_mut(&store).expect("a store of this shard");
+                if let Some((end, len)) = allocated {
+                    state.allocated(end, len, &result);
+                }
                 state.ended(background, ring);
                 inputs.push_back(Input::Disk { store, id, result });
-            }
-            DiskTag::Reserve { store } => {
-                let state = self.stores.get_mut(&store).expect("a store of this shard");
-                state.on_reserved(result, ring, inputs);
             }
             DiskTag::Read { id, part } => {
                 let Some(read) = self.reads.get_mut(&id) else {
@@ -513,16 +506,7 @@ fn settle(
 
 impl State {
     fn perform(&mut self, op: DiskOp, ring: &mut Ring<Tag>) {
-        let end = end_of(&op);
         match &op {
-            _ if end > self.file.reserved => {
-                self.beyond.push_back(op);
-                if self.reserving.is_none() {
-                    let [least, most] = RESERVE_STEP;
-                    let step = (end / 8).next_power_of_two().clamp(least, most);
-                    self.reserve(end.next_multiple_of(step), ring);
-                }
-            }
             DiskOp::Write {
                 background: true, ..
             }
@@ -536,58 +520,26 @@ impl State {
         }
     }
 
-    fn reserve(&mut self, end: u64, ring: &mut Ring<Tag>) {
-        self.reserving = Some(end);
-        let (fd, pos) = (self.file.written.as_raw_fd(), self.file.reserved);
-        let tag = Tag::Disk(DiskTag::Reserve {
-            store: self.file.id,
-        });
-        ring.push(
-            tag,
-            Op::Allocate {
-                fd,
-                pos,
-                len: end.saturating_sub(pos),
-            },
-        );
-    }
-
-    /// The blocks are there, or not: then the writes themselves are told, unless the filesystem
-    /// merely cannot reserve, or only the step was too large.
-    fn on_reserved(
-        &mut self,
-        result: Result<usize, i32>,
-        ring: &mut Ring<Tag>,
-        inputs: &mut VecDeque<Input>,
-    ) {
-        let Some(end) = self.reserving.take() else {
-            return;
-        };
-        let needed = self.beyond.iter().map(end_of).max().unwrap_or(0);
+    /// Tells the operator how large the file has become, and once that it cannot become larger.
+    fn allocated(&mut self, end: u64, len: u64, result: &Result<(), DiskError>) {
+        let store = self.file.id;
         match result {
-            Err(libc::ENOSPC) if end > needed && needed > self.file.reserved => {
-                self.reserve(needed, ring);
-                return;
-            }
-            Err(errno) if errno != libc::EOPNOTSUPP => {
-                let store = self.file.id;
-                for op in self.beyond.drain(..) {
-                    let result = Err(DiskError { errno });
-                    inputs.push_back(Input::Disk {
-                        store,
-                        id: id_of(&op),
-                        result,
-                    });
-                }
-                return;
-            }
-            _ => {
+            Ok(()) => {
                 self.file.reserved = self.file.reserved.max(end);
-                tracing::info!("store-{} has {} MiB of the disk", self.file.id, end >> 20);
+                self.full = false;
+                tracing::info!("store-{store} has {} MiB of the disk", end >> 20);
             }
-        }
-        for op in std::mem::take(&mut self.beyond) {
-            self.perform(op, ring);
+            Err(error) if error.errno == libc::EOPNOTSUPP => {}
+            Err(error) if !self.full => {
+                self.full = true;
+                tracing::warn!(
+                    "store-{store}: the filesystem has no room for {} MiB more (errno {}): when the store is full, \
+                     producers are refused until records are deleted or there is room on the filesystem",
+                    len >> 20,
+                    error.errno
+                );
+            }
+            Err(_) => {}
         }
     }
 
@@ -620,6 +572,7 @@ impl State {
                 },
             ),
             DiskOp::Sync { id, background } => (id, background, Op::DataSync { fd }),
+            DiskOp::Allocate { id, pos, len } => (id, true, Op::Allocate { fd, pos, len }),
         };
         if background {
             self.background += 1
@@ -643,20 +596,6 @@ impl State {
             self.foreground -= 1
         }
         self.start_background(ring);
-    }
-}
-
-fn id_of(op: &DiskOp) -> IoId {
-    match op {
-        DiskOp::Write { id, .. } | DiskOp::Sync { id, .. } => *id,
-    }
-}
-
-/// Where a write ends; 0 for a sync.
-fn end_of(op: &DiskOp) -> u64 {
-    match op {
-        DiskOp::Write { pos, data, .. } => pos + data.len() as u64,
-        DiskOp::Sync { .. } => 0,
     }
 }
 

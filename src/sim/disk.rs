@@ -47,6 +47,10 @@ pub struct Disk {
     unsynced: VecDeque<Write>,
     /// Syncs in progress, each with the writes that had completed before it was issued.
     syncs: Vec<(IoId, Vec<IoId>)>,
+    /// Blocks being set aside: up to where.
+    allocations: Vec<(IoId, u64)>,
+    /// Every block can be written to, as on a device.
+    pub raw: bool,
 }
 
 impl Disk {
@@ -73,7 +77,7 @@ impl Disk {
                 pos,
                 data,
                 through,
-                ..
+                background,
             } => {
                 let aligned = pos.is_multiple_of(BLOCK as u64)
                     && data.len().is_multiple_of(BLOCK)
@@ -83,6 +87,14 @@ impl Disk {
                     return Err(format!("misaligned or empty write of {len} bytes at {pos}"));
                 }
                 let end = pos + data.len() as u64;
+                // Only what is written ahead may come to where no block is, and fail.
+                let ahead = background && data.iter().all(|byte| *byte == 0);
+                if end > self.len() && !self.raw && !self.is_empty() && !ahead {
+                    let len = self.len();
+                    return Err(format!(
+                        "a write up to {end}, blocks are allocated to {len}"
+                    ));
+                }
                 let clashes = |w: &&Write| !w.completed && w.touches(pos, end);
                 if let Some(other) = self.unsynced.iter().find(clashes) {
                     return Err(format!(
@@ -104,6 +116,7 @@ impl Disk {
                 let covered = self.unsynced.iter().filter(|w| w.completed);
                 self.syncs.push((id, covered.map(|w| w.id).collect()));
             }
+            DiskOp::Allocate { id, pos, len } => self.allocations.push((id, pos + len)),
         }
         Ok(())
     }
@@ -125,6 +138,9 @@ impl Disk {
             }
         } else if let Some(index) = self.syncs.iter().position(|(sync, _)| *sync == id) {
             let (_, covered) = self.syncs.swap_remove(index);
+            // So is the length of the file.
+            let len = self.current.len().max(self.durable.len());
+            self.durable.resize(len, None);
             let durable = &mut self.durable;
             // In the order of completion, which decides between two writes to one place.
             self.unsynced.retain(|write| {
@@ -134,7 +150,17 @@ impl Disk {
                 }
                 !synced
             });
+        } else if let Some(index) = self.allocations.iter().position(|(it, _)| *it == id) {
+            let (_, end) = self.allocations.swap_remove(index);
+            let blocks = (end as usize / BLOCK).max(self.current.len());
+            self.current.resize(blocks, None);
         }
+    }
+
+    /// An operation for which there was no room ends: nothing came of it.
+    pub fn found_no_room(&mut self, id: IoId) {
+        self.allocations.retain(|(it, _)| *it != id);
+        self.unsynced.retain(|write| write.id != id);
     }
 
     /// One write is durable by itself. What was written to the same place before can then not come back.
@@ -157,8 +183,11 @@ impl Disk {
     /// As [`Disk::issue`].
     pub fn perform(&mut self, ops: Vec<DiskOp>) -> Result<(), String> {
         for op in ops {
-            let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+            let id = op.id();
+            // A driver that formats writes from the start of an empty file to its end.
+            let raw = std::mem::replace(&mut self.raw, true);
             self.issue(op)?;
+            self.raw = raw;
             self.complete(id);
         }
         self.unsynced.clear();
@@ -173,7 +202,7 @@ impl Disk {
     pub fn perform_some(&mut self, ops: Vec<DiskOp>, rng: &mut Rng) -> Result<(), String> {
         let done = rng.below(ops.len() as u64 + 1) as usize;
         for (index, op) in ops.into_iter().enumerate().take(done + 1) {
-            let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+            let id = op.id();
             self.issue(op)?;
             if index < done {
                 self.complete(id);
@@ -205,6 +234,7 @@ impl Disk {
             }
         }
         self.syncs.clear();
+        self.allocations.clear();
         self.current.clone_from(&self.durable);
         count
     }
@@ -323,7 +353,10 @@ mod tests {
     #[test]
     fn a_sync_covers_what_had_completed_before_it_and_no_more() {
         for seed in 0..50 {
-            let mut disk = Disk::default();
+            let mut disk = Disk {
+                raw: true,
+                ..Disk::default()
+            };
             disk.issue(write(1, 0, 1, 1)).unwrap();
             disk.complete(IoId(1));
             disk.issue(write(2, 4096, 2, 1)).unwrap();
@@ -368,6 +401,21 @@ mod tests {
         disk.complete(IoId(1));
         disk.issue(write(2, 4096, 2, 1)).unwrap();
         assert!(disk.issue(write(3, 1, 2, 1)).is_err(), "misaligned");
+    }
+
+    #[test]
+    fn a_write_to_where_no_block_is_is_an_error() {
+        let mut disk = Disk::default();
+        disk.perform(vec![write(1, 0, 1, 2)]).unwrap();
+        assert!(disk.issue(write(2, 8192, 1, 1)).is_err());
+        let (id, pos, len) = (IoId(3), 8192, 8192);
+        disk.issue(DiskOp::Allocate { id, pos, len }).unwrap();
+        assert!(disk.issue(write(2, 8192, 1, 1)).is_err(), "not yet");
+        disk.complete(id);
+        disk.issue(write(2, 8192, 1, 1)).unwrap();
+        assert_eq!(disk.len(), 16384);
+        disk.crash(&mut Rng::new(1));
+        assert!(disk.len() < 16384, "nothing made it durable");
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl Node {
             } else {
                 let (slot, ops) = format_store(id, config.clone(), rng.next_u64());
                 let mut disk = Disk::default();
+                disk.raw = config.raw;
                 disk.perform(ops)?;
                 self.disks.push(disk);
                 slot

@@ -45,6 +45,8 @@ pub struct Faults {
     pub disk_error: u64,
     /// A read fails.
     pub read_error: u64,
+    /// In eighths, how often the disk has no room for a store to grow, until there is relief; 0 for always room.
+    pub no_room: u64,
 }
 
 /// Longest delays, ns. What happens within them is drawn from the seed.
@@ -250,5 +252,6 @@ fn faults(rng: &mut Rng, tight: bool) -> Faults {
         wall_jump: pick(rng, &[0, 500]),
         disk_error: pick(rng, &[0, 0, 0, 500]),
         read_error: pick(rng, &[0, 0, 50]),
+        no_room: pick(rng, &[0, 0, 4, 8]),
     }
 }

@@ -194,6 +194,8 @@ struct World {
     rng: Rng,
     /// Virtual time, ns.
     time: u64,
+    /// When the disks have room again.
+    relief: u64,
     /// Wall clock at the beginning.
     wall_ms: i64,
     /// Events in the current millisecond.
@@ -244,6 +246,7 @@ impl World {
             outputs: Vec::new(),
             steps: options.steps,
             time: 0,
+            relief: rng.below(20_000) * MS,
             wall_ms,
             burst: (0, 0),
             plan,

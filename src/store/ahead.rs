@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 
+use super::flush::ENOSPC;
 use super::layout::{REGION, RING_START};
-use super::{DiskOp, Io, Store};
+use super::{DiskError, DiskOp, EDQUOT, EFBIG, Io, Store};
 use crate::base::PageBuf;
 use crate::store::api::IoId;
 use crate::store::chunks::{Chunk, Class};
@@ -15,13 +16,27 @@ const STEP: u64 = 256 << 10;
 /// The same when written space is about to run out, which would cost more.
 const STEP_SHORT: u64 = 1 << 20;
 
+/// Blocks are asked for in steps of about an eighth of the file, within these bounds: while the filesystem
+/// allocates, nothing is written.
+const ALLOCATE: [u64; 2] = [64 << 20, 1 << 30];
+/// The filesystem cannot allocate.
+const EOPNOTSUPP: i32 = 95;
+
 /// How far a store is written ahead.
 #[derive(Debug)]
 pub(super) struct Ahead {
     initial_bytes: u64,
     /// The region that is being written, and the bytes of it that are on their way or written.
     writing: Option<(u64, u64)>,
-    /// The disk had no room; tried again after the next checkpoint.
+    /// Up to where blocks are being asked for.
+    allocating: Option<u64>,
+    /// The largest step that the disk may have room for.
+    step_max: u64,
+    /// Room that somebody waits for.
+    asked: u64,
+    /// Allocating means nothing here: there are blocks where something was written, and nowhere else.
+    by_writing: bool,
+    /// The disk had no room; tried again after the next checkpoint, or when the owner thinks so.
     full: bool,
     zeroes: Bytes,
 }
@@ -31,6 +46,10 @@ impl Ahead {
         Self {
             initial_bytes,
             writing: None,
+            allocating: None,
+            step_max: u64::MAX,
+            asked: 0,
+            by_writing: false,
             full: false,
             zeroes: PageBuf::zeroed(STEP_SHORT as usize).freeze(),
         }
@@ -55,18 +74,99 @@ impl Ahead {
 }
 
 impl Store {
-    /// Adds regions while fewer written bytes are free than a quarter of what is used.
-    pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
-        if self.config.raw || self.ahead.full {
+    /// Whether the store is at its bound for now because the disk has no room.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.ahead.full
+    }
+
+    /// The disk may have room again.
+    pub fn try_to_grow_again(&mut self) {
+        self.ahead.full = false;
+    }
+
+    /// Whether there may soon be room for so many bytes more of clients' records because the store grows: then
+    /// it is worth waiting. Room counts when the disk has blocks for it, not before.
+    pub fn grows_for_clients(&mut self, bytes: usize) -> bool {
+        let asked = self.room_for_clients(bytes);
+        self.ahead.asked = self.ahead.asked.max(asked);
+        let grows = self.chunks.allocated() < self.chunks.allocated_max();
+        grows && !self.ahead.full && !self.config.raw && !self.failed
+    }
+
+    /// Asks the disk for blocks while there is less room than a step.
+    fn allocate(&mut self, ops: &mut Vec<DiskOp>) {
+        let (at, max) = (self.chunks.allocated(), self.chunks.allocated_max());
+        if self.ahead.allocating.is_some() || self.ahead.full || self.ahead.by_writing || at >= max
+        {
             return;
         }
+        let [least, most] = ALLOCATE;
+        let step = (at / 8).next_power_of_two().clamp(least, most);
+        let is_used = self.unplaced_bytes > 0 || self.placed_since > 0 || !self.map.logs.is_empty();
+        let wanted = self.ahead.asked.max(if is_used { step } else { 0 });
+        let to = if at < self.ahead.initial_bytes {
+            self.ahead.initial_bytes
+        } else if self.room() < wanted {
+            (at + step.max(self.ahead.asked)).next_multiple_of(step)
+        } else {
+            return;
+        };
+        let len = (to - at).next_multiple_of(REGION);
+        let to = max.min(at + len.min(self.ahead.step_max));
+        self.ahead.allocating = Some(to);
+        let id = self.io(Io::Allocate);
+        ops.push(DiskOp::Allocate {
+            id,
+            pos: at,
+            len: to - at,
+        });
+    }
+
+    /// The disk has given blocks, or has none: then a smaller step may do, and at last there is no room.
+    pub(super) fn allocated(&mut self, result: Result<(), DiskError>) -> Result<(), DiskError> {
+        let Some(to) = self.ahead.allocating.take() else {
+            return Ok(());
+        };
+        self.ahead.asked = 0;
+        let step = to - self.chunks.allocated();
+        match result {
+            Ok(()) => {
+                self.chunks.allocated_to(to);
+                self.ahead.step_max = self.ahead.step_max.max(step).saturating_mul(2);
+                Ok(())
+            }
+            Err(error) if matches!(error.errno, ENOSPC | EDQUOT | EFBIG) => {
+                self.ahead.step_max = (step / 2 / REGION * REGION).max(REGION);
+                self.ahead.full = step <= REGION;
+                Ok(())
+            }
+            Err(error) if error.errno == EOPNOTSUPP => {
+                self.ahead.by_writing = true;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds regions while fewer written bytes are free than a quarter of what is used.
+    pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
+        if self.config.raw {
+            return;
+        }
+        self.allocate(ops);
         let area = self.chunks.end() - self.chunks.start();
         let wanted = (area / 5).clamp(4 * REGION, 64 * REGION);
         if self.ahead.writing.is_none() {
+            let by_writing = self.ahead.by_writing && !self.ahead.full;
             let short = self.chunks.end() < self.ahead.initial_bytes
-                || self.chunks.free_bytes() < wanted && area > 0;
+                || self.chunks.free_bytes() < wanted && area > 0
+                || by_writing && self.room() < self.ahead.asked;
             if !short {
                 return;
+            }
+            if by_writing {
+                self.chunks.allocated_to(self.chunks.end() + REGION);
             }
             let Some(region) = self.chunks.grow() else {
                 return;
@@ -101,23 +201,22 @@ impl Store {
         });
     }
 
-    /// There is no room on the disk for a region. Nothing depends on it yet, so that is no failure: the store
-    /// goes on with the regions it has.
+    /// There is no room on the disk for a region, allocated or not. Nothing depends on it yet, so that is no
+    /// failure: the store goes on with the regions it has.
     pub(super) fn ahead_found_no_room(&mut self, region: u64) {
         self.ahead.writing = None;
         self.ahead.full = true;
+        self.ahead.by_writing = true;
+        self.ahead.asked = 0;
         self.chunks.ungrow(region);
-    }
-
-    /// A checkpoint may have made room, or others have.
-    pub(super) fn ahead_may_try_again(&mut self) {
-        self.ahead.full = false;
+        self.chunks.allocated_no_further();
     }
 
     /// A step is written; after the last one the region may be used.
     pub(super) fn ahead_done(&mut self, region: u64) {
         if self.ahead.writing == Some((region, REGION)) {
             self.ahead.writing = None;
+            self.ahead.asked = 0;
             self.chunks.free(Chunk {
                 pos: region,
                 class: Class::Large,
@@ -128,58 +227,93 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::flush::ENOSPC;
     use super::*;
     use crate::base::StoreId;
-    use crate::store::{DiskError, StoreConfig, StoreEvent};
+    use crate::store::{Sabotage, StoreConfig, StoreEvent};
+
+    const ROOM: StoreConfig = StoreConfig {
+        journal_bytes: 256 << 10,
+        initial_bytes: 5 * REGION,
+        bytes_max: 64 * REGION + 12_345,
+        raw: false,
+        bulk_bytes_min: 32 << 10,
+        flushes_in_flight_max: 4,
+        small_flush_bytes: 0,
+        small_flushes_in_flight_max: 2,
+        flush_bytes_max: 32 << 10,
+        tail_bytes_max: 0,
+        checkpoint_bytes: 1 << 20,
+        sabotage: Sabotage {
+            ack_before_flush: false,
+            skip_recovery_crc: false,
+            any_successor: false,
+        },
+    };
+
+    /// Does what the store wants on a disk of so many bytes; how far the file reaches.
+    fn settle(store: &mut Store, disk: u64, allocates: bool) -> u64 {
+        let (mut ops, mut events, mut end) = (Vec::new(), Vec::new(), 0);
+        loop {
+            store.poll(&mut ops);
+            let Some(op) = ops.pop() else { return end };
+            let to = match &op {
+                DiskOp::Write { pos, data, .. } => pos + data.len() as u64,
+                DiskOp::Sync { .. } => 0,
+                DiskOp::Allocate { pos, len, .. } => pos + len,
+            };
+            let result = match &op {
+                DiskOp::Allocate { .. } if !allocates => Err(DiskError { errno: EOPNOTSUPP }),
+                _ if to > disk => Err(DiskError { errno: ENOSPC }),
+                _ => {
+                    end = end.max(to);
+                    Ok(())
+                }
+            };
+            store.on_disk(op.id(), result, &mut ops, &mut events);
+            store.invariants();
+            let failed = |event: &StoreEvent| matches!(event, StoreEvent::Failed(_));
+            assert!(!events.iter().any(failed), "{events:?}");
+        }
+    }
 
     #[test]
-    fn a_disk_without_room_stops_writing_ahead_and_nothing_else() {
-        let config = StoreConfig {
-            journal_bytes: 256 << 10,
-            initial_bytes: 5 * REGION,
-            bytes_max: 64 * REGION,
-            ..StoreConfig::default()
-        };
-        let (mut store, _) = Store::format(StoreId(1), config, 1);
+    fn a_store_grows_as_far_as_the_disk_goes_and_further_when_that_has_room() {
+        for allocates in [true, false] {
+            let (mut store, _) = Store::format(StoreId(1), ROOM, 1);
+            assert!(store.grows_for_clients(100 << 20));
+            assert!(!store.has_room(1), "what is not there does not count");
+            settle(&mut store, 9 * REGION + 1, allocates);
+            assert_eq!(store.usage().bytes_total, 5 * REGION);
+            // More when that is wanted, down to the last region that there is room for.
+            while store.grows_for_clients(100 << 20) {
+                settle(&mut store, 9 * REGION + 1, allocates);
+            }
+            assert_eq!(store.chunks.allocated(), 9 * REGION);
+            assert!(store.is_disk_full());
+            assert!(store.has_room(1 << 20) && !store.has_room(32 << 20));
+            // It does not ask again by itself.
+            assert_eq!(settle(&mut store, 99 * REGION, allocates), 0);
+            store.try_to_grow_again();
+            while !store.has_room(30 << 20) {
+                assert!(store.grows_for_clients(30 << 20));
+                settle(&mut store, 99 * REGION, allocates);
+            }
+            // Never beyond the bound.
+            store.try_to_grow_again();
+            while store.grows_for_clients(1 << 40) {
+                assert!(settle(&mut store, u64::MAX, allocates) <= ROOM.bytes_max);
+            }
+            assert_eq!(store.chunks.allocated(), 64 * REGION);
+        }
+    }
+
+    #[test]
+    fn any_other_error_is_as_fatal_as_ever() {
+        let (mut store, _) = Store::format(StoreId(1), ROOM, 1);
         let (mut ops, mut events) = (Vec::new(), Vec::new());
         store.poll(&mut ops);
-        let Some(DiskOp::Write { id, pos, .. }) = ops.pop() else {
-            panic!("something is written ahead");
-        };
-        let end = store.usage().bytes_total;
-        store.on_disk(id, Err(DiskError { errno: ENOSPC }), &mut ops, &mut events);
-        store.poll(&mut ops);
-        assert!(ops.is_empty() && events.is_empty() && store.is_quiet());
-        assert_eq!(store.usage().bytes_total, end - REGION);
-        store.invariants();
-        // A checkpoint later it is tried again, in the same place.
-        store.checkpoint(Vec::new(), &mut ops);
-        let mut again = None;
-        while let Some(op) = ops.pop() {
-            let id = match op {
-                DiskOp::Write { id, pos: at, .. } => {
-                    again = again.or((at == pos + REGION).then_some(at));
-                    id
-                }
-                DiskOp::Sync { id, .. } => id,
-            };
-            store.on_disk(id, Ok(()), &mut ops, &mut events);
-            store.poll(&mut ops);
-            if again.is_some() {
-                break;
-            }
-        }
-        assert!(again.is_some(), "nothing was written ahead again");
-        assert!(events.is_empty());
-        // Any other error is as fatal as ever.
-        let (mut store, _) = Store::format(StoreId(1), store.config.clone(), 1);
-        ops.clear();
-        store.poll(&mut ops);
-        let Some(DiskOp::Write { id, .. }) = ops.pop() else {
-            panic!("something is written ahead");
-        };
-        store.on_disk(id, Err(DiskError { errno: 5 }), &mut ops, &mut events);
+        let op = ops.pop().expect("it asks for blocks");
+        store.on_disk(op.id(), Err(DiskError { errno: 5 }), &mut ops, &mut events);
         assert_eq!(events, [StoreEvent::Failed(DiskError { errno: 5 })]);
     }
 }

@@ -40,6 +40,26 @@ pub enum DiskOp {
         /// Whether somebody waits for it.
         background: bool,
     },
+    /// Have the filesystem set aside the bytes `[pos, pos + len)` of the file, so that a write there cannot
+    /// fail for want of room. If this fails nothing is lost.
+    Allocate {
+        /// Echoed in the completion.
+        id: IoId,
+        /// Byte position in the store file.
+        pos: u64,
+        /// Length in bytes.
+        len: u64,
+    },
+}
+
+impl DiskOp {
+    /// What its completion is known by.
+    #[must_use]
+    pub const fn id(&self) -> IoId {
+        match self {
+            Self::Write { id, .. } | Self::Sync { id, .. } | Self::Allocate { id, .. } => *id,
+        }
+    }
 }
 
 /// A failed write or sync. Fatal for the store: nothing is ever retried, because the kernel may

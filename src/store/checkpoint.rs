@@ -85,6 +85,7 @@ impl Store {
         self.superblock_damaged
             || self.starts_are_full
             || self.superblock.starts.len() > STARTS_MAX / 2
+            || self.stuck
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
             || self.space_is_short()
@@ -121,6 +122,7 @@ impl Store {
             return;
         };
         self.put_off = None;
+        self.stuck = false;
         self.state_bytes = len.saturating_sub(self.unplaced_bytes);
         self.since_checkpoint = SinceCheckpoint::default();
         for copy in &copies {
@@ -299,7 +301,8 @@ impl Store {
         }
         self.superblock = checkpoint.superblock;
         self.starts_are_full = false;
-        self.ahead_may_try_again();
+        self.superblock_damaged = false;
+        self.try_to_grow_again();
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {
             if flight.state == FlightState::InCheckpoint && flight.seq <= checkpoint.flush {

@@ -81,6 +81,8 @@ pub(super) struct Chunks {
     start: u64,
     /// End of the regions that are in use or free; growth continues here.
     end: u64,
+    /// Up to here the disk has blocks for the area: growth beyond might not be possible.
+    allocated: u64,
     end_max: u64,
     free: [BTreeSet<u64>; 3],
     free_bytes: u64,
@@ -92,6 +94,7 @@ impl Chunks {
         Self {
             start,
             end: start,
+            allocated: start,
             end_max: end_max.max(start),
             free: Default::default(),
             free_bytes: 0,
@@ -110,6 +113,7 @@ impl Chunks {
             at = chunk.pos + chunk.class.bytes();
         }
         chunks.end = end.max(at.next_multiple_of(REGION));
+        chunks.allocated = chunks.end;
         chunks.free_range(at, chunks.end);
         Some(chunks)
     }
@@ -142,8 +146,8 @@ impl Chunks {
         Some(Chunk { pos, class })
     }
 
-    /// Takes a chunk of this class, or of a smaller one when space is short; opens a region that was
-    /// never written if nothing written is left.
+    /// Takes a chunk of this class. A region that was never written is opened if nothing written is left
+    /// for it, and smaller chunks are taken if there is no such region either.
     pub fn take_up_to(&mut self, class: Class) -> Option<Chunk> {
         if let Some(chunk) = self.take(class) {
             return Some(chunk);
@@ -155,11 +159,8 @@ impl Chunks {
             });
             return self.take(class);
         }
-        Class::ALL
-            .into_iter()
-            .rev()
-            .filter(|smaller| *smaller < class)
-            .find_map(|smaller| self.take(smaller))
+        let mut smaller = Class::ALL.into_iter().rev().filter(|c| *c < class);
+        smaller.find_map(|smaller| self.take(smaller))
     }
 
     /// As [`take_up_to`](Self::take_up_to), for `to_go` bytes of a log that are in no chunk yet: only what
@@ -216,10 +217,32 @@ impl Chunks {
         }
     }
 
-    /// Adds a region at the end; returns its position, or `None` at the limit. It is not free yet:
+    /// The disk has blocks up to here, as far as the area may ever reach.
+    pub fn allocated_to(&mut self, end: u64) {
+        let end = end.min(self.end_max);
+        let whole = end.saturating_sub(self.start) / REGION * REGION;
+        self.allocated = self.allocated.max(self.start + whole);
+    }
+
+    /// There are no blocks beyond the end after all.
+    pub fn allocated_no_further(&mut self) {
+        self.allocated = self.end;
+    }
+
+    /// Up to where the disk has blocks.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// Up to where the area may ever reach.
+    pub fn allocated_max(&self) -> u64 {
+        self.start + (self.end_max - self.start) / REGION * REGION
+    }
+
+    /// Adds a region at the end; returns its position, or `None` where the disk has no blocks. It is not free yet:
     /// the caller writes it ahead and then frees it.
     pub fn grow(&mut self) -> Option<u64> {
-        if self.end + REGION > self.end_max {
+        if self.end + REGION > self.allocated {
             return None;
         }
         let region = self.end;
@@ -239,10 +262,9 @@ impl Chunks {
         self.free_bytes
     }
 
-    /// Bytes that can still be added by growing.
+    /// Bytes that can be added by growing, at once.
     pub fn growable_bytes(&self) -> u64 {
-        let room = self.end_max - self.end.min(self.end_max);
-        room - room % REGION
+        self.allocated.saturating_sub(self.end)
     }
 
     /// End of the area.
@@ -287,6 +309,7 @@ mod tests {
     fn chunks_split_join_and_never_overlap() {
         let mut rng = Rng::new(1);
         let mut chunks = Chunks::new(0, 8 * REGION);
+        chunks.allocated_to(u64::MAX);
         let mut used = BTreeSet::new();
         for _ in 0..20_000 {
             if rng.chance(1, 2) {

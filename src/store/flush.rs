@@ -16,8 +16,6 @@ use super::{DiskOp, Io, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf};
 
-/// References that one run may need; a run in more pieces than that goes inline.
-const REFS_MAX: usize = 64;
 /// The filesystem is full.
 pub(super) const ENOSPC: i32 = 28;
 
@@ -170,7 +168,8 @@ struct Build {
 }
 
 impl Store {
-    /// Starts the next pending flush if there is one and the ring has room. Returns whether it did.
+    /// Starts the next pending flush if there is one and the ring has room for whatever its record may
+    /// turn out to be. Returns whether it did.
     pub(super) fn start_flush(&mut self, ops: &mut Vec<DiskOp>) -> bool {
         if self.starts_are_full {
             return false;
@@ -178,10 +177,18 @@ impl Store {
         let Some(open) = self.open.front() else {
             return false;
         };
-        let record_max = self.record_bytes_max(open);
-        if !self.ring_has_room(record_max) {
+        // What is large goes into chunks if there are any to be had. As long as a checkpoint is being made,
+        // room that was promised may still have to come back; then all of it must fit into the ring.
+        let bound = if self.free_bytes() >= self.needed() {
+            self.record_bytes_max(open)
+        } else {
+            self.inline_record_bytes_max(open)
+        };
+        if !self.ring_has_room(bound) {
+            self.stuck = self.checkpoint.is_none();
             return false;
         }
+        self.stuck = false;
         let Some(open) = self.open.pop_front() else {
             return false;
         };
@@ -205,6 +212,7 @@ impl Store {
             start: self.start,
         };
         let Record { mut pages, len } = build.record;
+        assert!(len <= bound, "a record of {len} bytes, {bound} at most");
         pages.finish(len);
         self.chain = header.seal(&mut pages.as_mut_bytes()[..len]);
         let pos = self.take_ring(len);
@@ -402,9 +410,7 @@ impl Store {
         let (base, from, old_len) = (segment.base, segment.placed, segment.len);
         let new_len = old_len + run.bytes as u64;
         let to = block_floor(new_len);
-        if !ensure_extents(&mut self.chunks, leave, segment, from, to)
-            || segment.extents_in(from, to) > REFS_MAX
-        {
+        if !ensure_extents(&mut self.chunks, leave, segment, from, to) {
             return false;
         }
         let mut pages = PageBuf::stale((new_len - from) as usize);
@@ -511,16 +517,23 @@ impl Store {
     }
 
     /// Upper bound of the journal record of a flush: what is large enough leaves only references and
-    /// a remainder there.
+    /// a remainder there. A run is given chunks for all of the log that has none yet, so there are
+    /// references for that too: one for each block if there is nothing but gaps.
     fn record_bytes_max(&self, open: &OpenFlush) -> usize {
         let bulk_min = self.config.bulk_bytes_min;
         let items = open.items.iter().map(|item| match item {
-            Item::Append { batch, .. } if batch.len() >= bulk_min => {
-                BLOCK + REFS_MAX * ENTRY_BYTES_MAX
-            }
-            item => item.cost(),
+            Item::Append { batch, .. } if batch.len() >= bulk_min => BLOCK + 2 * ENTRY_BYTES_MAX,
+            // Small ones may be large together; then their run leaves this much.
+            item => item.cost() + ENTRY_BYTES_MAX,
         });
-        HEADER + items.sum::<usize>()
+        let blocks = self.unplaced_bytes as usize / BLOCK + 1;
+        HEADER + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
+    }
+
+    /// The same if there may be no chunks to be had.
+    fn inline_record_bytes_max(&self, open: &OpenFlush) -> usize {
+        let inline: usize = open.items.iter().map(Item::cost).sum();
+        self.record_bytes_max(open).max(HEADER + inline)
     }
 
     fn ring_has_room(&self, record: usize) -> bool {

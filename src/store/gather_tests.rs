@@ -4,7 +4,10 @@ use super::*;
 
 #[test]
 fn what_is_small_gathers_behind_the_first_flushes() {
-    let config = StoreConfig::default();
+    let config = StoreConfig {
+        raw: true,
+        ..StoreConfig::default()
+    };
     let (first, all) = (
         config.small_flushes_in_flight_max,
         config.flushes_in_flight_max,
@@ -37,7 +40,7 @@ fn what_is_small_gathers_behind_the_first_flushes() {
     );
     // Whatever waits goes on its way when those before it have arrived.
     while !ops.is_empty() {
-        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = ops.remove(0);
+        let id = ops.remove(0).id();
         store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
         store.poll(&mut ops);
     }

@@ -65,13 +65,6 @@ impl Segment {
         self.extents.get(next).map_or(end, |e| e.start.min(end))
     }
 
-    /// How many extents cover `[from, to)`.
-    pub fn extents_in(&self, from: u64, to: u64) -> usize {
-        let first = self.extents.partition_point(|e| e.start <= from);
-        let last = self.extents.partition_point(|e| e.start < to);
-        last - first.saturating_sub(1).min(last)
-    }
-
     /// Puts an extent in its place.
     pub fn add_extent(&mut self, extent: Extent) {
         let at = self.extents.partition_point(|e| e.start <= extent.start);

@@ -52,6 +52,8 @@ use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
 
 /// The filesystem's quota is used up.
 const EDQUOT: i32 = 122;
+/// The file may not be larger.
+const EFBIG: i32 = 27;
 
 /// See the module.
 #[derive(Debug)]
@@ -108,6 +110,8 @@ pub struct Store {
     ios: IdMap<u64, Io>,
     next_io: u64,
     failed: bool,
+    /// The next flush waits for room that only a checkpoint can make.
+    stuck: bool,
 }
 
 /// What would be different after a checkpoint.
@@ -125,6 +129,7 @@ enum Io {
     Flush(FlushSeq),
     Checkpoint,
     Ahead(u64),
+    Allocate,
 }
 
 impl Store {
@@ -150,7 +155,10 @@ impl Store {
                 after: FlushSeq(0),
             }],
         };
-        let chunks = Chunks::new(start, config.bytes_max);
+        let mut chunks = Chunks::new(start, config.bytes_max);
+        if config.raw {
+            chunks.allocated_to(u64::MAX);
+        }
         let store = Self::assemble(id, config, Map::default(), chunks, superblock);
         let mut ops = Vec::new();
         store.ahead.format(store.config.journal_bytes, &mut ops);
@@ -244,6 +252,7 @@ impl Store {
             ios: IdMap::default(),
             next_io: 0,
             failed: false,
+            stuck: false,
             superblock,
             config,
         }
@@ -340,17 +349,26 @@ impl Store {
     /// write, above all that a topic is deleted, still has room then.
     #[must_use]
     pub fn has_room_for_clients(&self, bytes: usize) -> bool {
+        self.room() >= self.room_for_clients(bytes)
+    }
+
+    /// The room that it takes for this.
+    fn room_for_clients(&self, bytes: usize) -> u64 {
         /// Left for the broker.
         const RESERVED: usize = 256 << 10;
-        self.has_room(bytes.saturating_add(RESERVED))
+        Self::room_for(bytes.saturating_add(RESERVED))
     }
 
     /// Whether the store could place this many bytes more, and make the checkpoints that it takes.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
+        self.room() >= Self::room_for(bytes)
+    }
+
+    fn room_for(bytes: usize) -> u64 {
         let bytes = bytes as u64;
         let more = bytes.saturating_add(flush::state_growth(bytes));
-        self.room() >= UNPLACED_COST.saturating_mul(more)
+        UNPLACED_COST.saturating_mul(more)
     }
 
     /// What is free beyond that which has to stay so.
@@ -457,11 +475,15 @@ impl Store {
             return;
         };
         if let (Io::Ahead(region), Err(error)) = (io, &result)
-            && matches!(error.errno, ENOSPC | EDQUOT)
+            && matches!(error.errno, ENOSPC | EDQUOT | EFBIG)
         {
             self.ahead_found_no_room(region);
             return;
         }
+        let result = match io {
+            Io::Allocate => self.allocated(result),
+            _ => result,
+        };
         if let Err(error) = result {
             // Whatever was asked to be durable may not be, and asking again would be answered with a lie.
             self.failed = true;
@@ -475,6 +497,7 @@ impl Store {
             Io::Flush(seq) => self.flush_io_done(seq, ops, events),
             Io::Checkpoint => self.checkpoint_io_done(ops),
             Io::Ahead(region) => self.ahead_done(region),
+            Io::Allocate => {}
         }
         self.advance_durable(ops, events);
     }

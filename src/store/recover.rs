@@ -144,6 +144,11 @@ impl Store {
         let end = (journal.seq, journal.pos, journal.chain);
         let (map, freed, growth) = (journal.map, journal.freed, journal.state_growth);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
+        // The blocks of a device are all there, those of a file up to its end.
+        let raw = store.config.raw;
+        store
+            .chunks
+            .allocated_to(if raw { u64::MAX } else { file_len });
         store.state_bytes += growth;
         store.superblock_damaged = damaged;
         store.unbegun = Some(worse);

@@ -92,7 +92,7 @@ impl Scene {
     fn perform(&mut self, mut ops: Vec<DiskOp>) {
         let mut events = Vec::new();
         while let Some(op) = (!ops.is_empty()).then(|| ops.remove(0)) {
-            let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+            let id = op.id();
             self.write(&op);
             self.store.on_disk(id, Ok(()), &mut ops, &mut events);
         }

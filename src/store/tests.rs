@@ -96,6 +96,7 @@ impl Disk {
                 }
                 Some(id)
             }
+            DiskOp::Allocate { id, .. } => Some(id),
         }
     }
 
@@ -120,7 +121,7 @@ impl Disk {
     fn is_durable(&self, pos: u64, len: usize) -> bool {
         let asked = self.asked.iter().filter_map(|op| match op {
             DiskOp::Write { pos, data, .. } => Some((*pos, data.len())),
-            DiskOp::Sync { .. } => None,
+            DiskOp::Sync { .. } | DiskOp::Allocate { .. } => None,
         });
         let written = self.written.iter().map(|(pos, data)| (*pos, data.len()));
         asked
@@ -498,6 +499,7 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
     let config = StoreConfig {
         journal_bytes: 256 << 10,
         initial_bytes: 0,
+        raw: true,
         bulk_bytes_min: 9000,
         tail_bytes_max: 0,
         ..StoreConfig::default()
@@ -557,6 +559,7 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
 fn a_short_record_counts_the_block_that_it_keeps() {
     const TAIL_BYTES: usize = 64 << 10;
     let config = StoreConfig {
+        raw: true,
         tail_bytes_max: TAIL_BYTES,
         ..StoreConfig::default()
     };

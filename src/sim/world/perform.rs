@@ -128,7 +128,7 @@ impl World {
         if let Some(errno) = errno {
             self.node.fault_injected |= fatal;
             if !fatal {
-                self.node.disks[store as usize].complete(id);
+                self.node.disks[store as usize].found_no_room(id);
             }
             self.trace
                 .note(self.time, What::DiskFailed, store, errno as u64);
@@ -254,19 +254,25 @@ impl World {
     }
 
     fn disk(&mut self, shard: usize, store: StoreId, op: DiskOp) -> Done {
-        let (DiskOp::Write { id, .. } | DiskOp::Sync { id, .. }) = op;
+        let id = op.id();
+        let allocates = matches!(op, DiskOp::Allocate { .. });
         let number = u64::from(store.0);
         self.trace.note(self.time, What::Disk, number, id.0);
         if matches!(op, DiskOp::Write { pos: 0, .. }) {
             self.trace.note(self.time, What::Checkpoint, number, 0);
         }
-        let ahead = matches!(&op, DiskOp::Write { background: true, data, .. } if data.iter().all(|byte| *byte == 0));
+        let zeroes = matches!(&op, DiskOp::Write { background: true, data, .. } if data.iter().all(|byte| *byte == 0));
+        let ahead = allocates || zeroes;
         if let Err(what) = self.node.disks[usize::from(store.0)].issue(op) {
             return violated("WritesAreProper", format!("store-{store}: {what}"));
         }
         let faults = self.plan.faults.disk_error;
         let fails = self.shared.phase == Phase::Busy && faults > 0 && self.rng.chance(1, faults);
-        let errno = fails.then(|| if self.rng.chance(1, 3) { ENOSPC } else { 5 });
+        let mut errno = fails.then(|| if self.rng.chance(1, 3) { ENOSPC } else { 5 });
+        let scarce = self.plan.faults.no_room;
+        if allocates && errno.is_none() && scarce > 0 && self.time < self.relief {
+            errno = self.rng.chance(scarce, 8).then_some(ENOSPC);
+        }
         let at = self.time + self.delay(self.plan.delays.disk);
         let start = self.node.starts;
         self.events.add(
