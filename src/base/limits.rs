@@ -74,7 +74,10 @@ pub const READ_HINTS_PER_PARTITION_MAX: usize = 32;
 /// Time lookups of one partition that may be waiting for a file read at once; the oldest one starts again.
 pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
 /// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.
-pub const BATCH_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// It is opened in slices of [`VALIDATION_SLICE_WORK`], and nothing of it is kept.
+pub const TIME_LOOKUP_OPEN_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Time lookups of a shard that may wait with a batch in hand for their turn to open it; more start again.
+pub const TIME_LOOKUPS_OPENING_MAX: usize = 16;
 /// Member ids one consumer group may have handed out to members that have not joined with them yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 /// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.

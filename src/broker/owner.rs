@@ -11,11 +11,11 @@ use super::query::{Answer, QueryJob};
 use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, StoreSlot};
-use crate::base::limits::WAKES_PER_SLICE;
+use crate::base::limits::{TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use crate::controller::{self, Image, METADATA_LOG, Topic};
-use crate::log::{Log, LogConfig, ReadOutcome, Ticket};
+use crate::log::{Log, LogConfig, Opening, ReadOutcome, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
 
@@ -70,6 +70,8 @@ pub(super) struct Owner {
     pub partitions: IdMap<LogId, Partition>,
     pub watches: Watches,
     later: VecDeque<Later>,
+    /// Queries that open a batch; the first one is at it, the others have no decoder yet.
+    opening: VecDeque<(QueryJob, LogId, Box<Opening>)>,
     reads: IdMap<u64, ReadJob>,
     reads_started: u64,
     next_retention: Mono,
@@ -97,6 +99,7 @@ impl Owner {
             partitions: IdMap::default(),
             watches: Watches::default(),
             later: VecDeque::new(),
+            opening: VecDeque::new(),
             reads: IdMap::default(),
             reads_started: 0,
             next_retention: Mono(0),
@@ -392,11 +395,36 @@ impl Owner {
             Some(Later::Query(job)) => self.run_query(now, job, fx),
             None => {}
         }
+        self.open_some(now, fx);
+    }
+
+    /// A query has to open a batch, which takes a while.
+    pub fn open_for_query(&mut self, job: QueryJob, log: LogId, opening: Box<Opening>) {
+        if self.opening.len() < TIME_LOOKUPS_OPENING_MAX {
+            self.opening.push_back((job, log, opening));
+        } else {
+            self.go_on_later(Later::Query(job));
+        }
+    }
+
+    fn open_some(&mut self, now: Now, fx: &mut Fx<'_>) {
+        let Some((_, log, opening)) = self.opening.front_mut() else {
+            return;
+        };
+        if !opening.go_on(VALIDATION_SLICE_WORK) {
+            return;
+        }
+        if let Some(partition) = self.partitions.get_mut(log) {
+            partition.log.opened(opening);
+        }
+        if let Some((job, ..)) = self.opening.pop_front() {
+            self.run_query(now, job, fx);
+        }
     }
 
     /// Whether [`Owner::slice`] has something to do.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty() || self.watches.has_ready()
+        !self.later.is_empty() || !self.opening.is_empty() || self.watches.has_ready()
     }
 
     fn wake_some(&mut self, fx: &mut Fx<'_>) {

@@ -17,7 +17,7 @@ use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
 use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
-use crate::log::TimeLookup;
+use crate::log::{Opening, TimeLookup};
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
 
@@ -395,6 +395,7 @@ fn delete_records_response(
 enum Step {
     Answer(Answered),
     Read(Vec<Piece>, crate::log::Ticket),
+    Open(Box<Opening>),
 }
 
 impl Owner {
@@ -441,6 +442,7 @@ impl Owner {
                 Ok(Step::Read(pieces, ticket)) => {
                     return self.scan_for_query(pieces, job, log, ticket, fx);
                 }
+                Ok(Step::Open(opening)) => return self.open_for_query(job, log, opening),
                 Err(code) => job.fail(code),
             }
         }
@@ -511,6 +513,7 @@ impl Owner {
             } => here(offset, timestamp, epoch.0),
             TimeLookup::NotFound => here(Offset(-1), -1, -1),
             TimeLookup::Scan { pieces, ticket } => Step::Read(pieces, ticket),
+            TimeLookup::Open(opening) => Step::Open(opening),
         })
     }
 }

@@ -40,7 +40,7 @@ pub use append::Appended;
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use read::{ReadOutcome, Ticket};
 pub use recovery::{LogRecovery, LogRecoveryError};
-pub use times::TimeLookup;
+pub use times::{Opening, TimeLookup};
 
 use epochs::Epochs;
 use hints::{Hints, Position};

@@ -6,6 +6,7 @@ use super::hints::Hints;
 use super::index::Index;
 use super::read::Goal;
 use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
+use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
 use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
@@ -188,6 +189,8 @@ pub(super) struct Fixture {
     pub(super) now: Now,
     /// Scans that reads and lookups needed so far.
     pub(super) scans: usize,
+    /// Slices in which batches were opened for lookups.
+    pub(super) slices: usize,
 }
 
 impl Fixture {
@@ -203,6 +206,7 @@ impl Fixture {
             log,
             now,
             scans: 0,
+            slices: 0,
         };
         fixture.settle();
         fixture
@@ -296,6 +300,12 @@ impl Fixture {
                 } => return Some((offset.0, timestamp)),
                 TimeLookup::NotFound => return None,
                 TimeLookup::Scan { pieces, ticket } => self.scan(&pieces, ticket).unwrap(),
+                TimeLookup::Open(mut opening) => {
+                    while !opening.go_on(VALIDATION_SLICE_WORK) {
+                        self.slices += 1;
+                    }
+                    self.log.opened(&opening);
+                }
             }
         }
     }

@@ -2,9 +2,14 @@
 //! with the largest one. Segments and their indexes narrow the search to a few
 //! headers; the batch that may hold the record is opened.
 
-use crate::base::limits::{BATCH_OPEN_BYTES_MAX, TIME_LOOKUPS_PER_PARTITION_MAX};
+use bytes::Bytes;
+
+use crate::base::limits::{
+    TIME_LOOKUP_OPEN_BYTES_MAX, TIME_LOOKUPS_PER_PARTITION_MAX, VALIDATION_SLICE_WORK,
+};
 use crate::base::{ErrorCode, LeaderEpoch, Offset};
-use crate::record;
+use crate::record::seek::{self, Seek, Sought};
+use crate::record::{self, BatchError};
 use crate::store::{Piece, Store};
 
 use super::Log;
@@ -33,6 +38,86 @@ pub enum TimeLookup {
         /// Goes with the bytes.
         ticket: Ticket,
     },
+    /// A batch has to be opened that is too much for one go: [`Opening::go_on`], then [`Log::opened`], then ask
+    /// again.
+    Open(Box<Opening>),
+}
+
+/// A batch that a lookup opens, in slices.
+#[derive(Debug)]
+pub struct Opening {
+    goal: TimeGoal,
+    segment: Offset,
+    /// Where the next batch begins.
+    end: u64,
+    /// The answer if the batch cannot be opened, or does not hold what its header promises.
+    first: (Offset, i64),
+    /// The batch, until the first slice; what is left of it afterwards.
+    seek: Result<Seek<Bytes>, Bytes>,
+    log_start: Offset,
+    /// What came of it.
+    sought: Option<Result<Sought, BatchError>>,
+}
+
+impl Opening {
+    /// Goes on for `work` bytes decompressed; whether it is over.
+    pub fn go_on(&mut self, work: usize) -> bool {
+        let mut work = work;
+        if let Err(batch) = &self.seek {
+            // A decoder takes far more memory than the batch: it is made when its turn has come.
+            match begin_seek(batch, self.goal, self.log_start, |body| {
+                batch.slice_ref(body)
+            }) {
+                Ok(seek) => self.seek = Ok(seek),
+                Err(error) => self.sought = Some(Err(error)),
+            }
+        }
+        if let Ok(seek) = &mut self.seek {
+            self.sought = seek.go_on(&mut work).transpose();
+        }
+        self.sought.is_some()
+    }
+
+    fn progress(&self) -> Progress {
+        let sought = self.sought.unwrap_or(Err(BatchError::TooLarge));
+        let (offset, timestamp) = self.first;
+        match outcome(sought, offset, timestamp) {
+            Some(found) => found,
+            None => Progress::At {
+                segment: self.segment,
+                pos: self.end,
+                want: HEADER_BYTES,
+            },
+        }
+    }
+}
+
+fn begin_seek<'a, B: AsRef<[u8]> + Clone>(
+    batch: &'a [u8],
+    goal: TimeGoal,
+    log_start: Offset,
+    body: impl Fn(&'a [u8]) -> B,
+) -> Result<Seek<B>, BatchError> {
+    let (info, bytes) = seek::parts(batch)?;
+    let max = TIME_LOOKUP_OPEN_BYTES_MAX;
+    Seek::new(&info, body(bytes), goal.timestamp(), log_start.0, max)
+}
+
+/// What a search in a batch means for the lookup: `None` if it goes on behind the batch. If no record
+/// matches though the header promises one, or it cannot be opened, its first offset is the answer: never
+/// after the record, and no reason to search the rest of the log.
+fn outcome(sought: Result<Sought, BatchError>, first: Offset, timestamp: i64) -> Option<Progress> {
+    match sought {
+        Ok(Sought::Record(offset, timestamp)) => Some(Progress::Found {
+            offset: Offset(offset),
+            timestamp,
+        }),
+        Ok(Sought::Before) => None,
+        Ok(Sought::Nothing) | Err(_) => Some(Progress::Found {
+            offset: first,
+            timestamp,
+        }),
+    }
 }
 
 /// What is looked for.
@@ -53,7 +138,7 @@ impl TimeGoal {
 }
 
 /// How far a lookup is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Progress {
     /// Nothing before this batch matches; `want` bytes are needed from here.
     At {
@@ -67,11 +152,13 @@ enum Progress {
         offset: Offset,
         timestamp: i64,
     },
+    /// This batch is to be opened.
+    Open(Box<Opening>),
 }
 
 /// Lookups that wait for bytes, at most [`TIME_LOOKUPS_PER_PARTITION_MAX`]. What was learned of a
 /// goal stays true for as long as the segment exists: appends only add behind it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Lookups {
     waiting: Vec<(TimeGoal, Progress)>,
 }
@@ -133,6 +220,7 @@ impl Log {
                 Some(Progress::Found { offset, timestamp }) => {
                     return Ok(self.found(offset, timestamp));
                 }
+                Some(Progress::Open(opening)) => return Ok(TimeLookup::Open(opening)),
                 Some(Progress::SegmentDone(base)) => self.begin(goal, Some(base)),
                 Some(Progress::At { segment, pos, want }) => {
                     let Some(len) = self.lookup_len(segment, pos, want) else {
@@ -190,6 +278,12 @@ impl Log {
         Some(len.min(limit - pos))
     }
 
+    /// A batch was opened as far as it is needed.
+    pub fn opened(&mut self, opening: &Opening) {
+        // If the segment went away meanwhile, that is found out when the lookup goes on.
+        self.lookups.put(opening.goal, opening.progress());
+    }
+
     /// The bytes of a lookup's scan came.
     pub(super) fn scanned_time(
         &mut self,
@@ -242,7 +336,7 @@ impl Log {
                         return Err(ErrorCode::CorruptMessage);
                     }
                     Some(batch) => {
-                        if let Some(found) = self.search(&head, batch, goal) {
+                        if let Some(found) = self.search(base, &head, batch, goal) {
                             return Ok(found);
                         }
                     }
@@ -259,38 +353,37 @@ impl Log {
         })
     }
 
-    /// The record in a batch whose header promises it. `None` if all that match are before the log
-    /// start. If none matches at all, or the batch cannot be opened, its first offset is the
-    /// answer: never after the record, and no reason to search the rest of the log.
-    fn search(&self, head: &Head, batch: &[u8], goal: TimeGoal) -> Option<Progress> {
+    /// The record in a batch whose header promises it; `None` if all that match are before the log start. What
+    /// takes longer than a moment is put off.
+    fn search(
+        &self,
+        segment: Offset,
+        head: &Head,
+        batch: &[u8],
+        goal: TimeGoal,
+    ) -> Option<Progress> {
         let log_start = self.first_answer(goal);
-        let first = Progress::Found {
-            offset: head.base_offset.max(log_start),
-            timestamp: head.max_timestamp,
-        };
+        let first = head.base_offset.max(log_start);
         if head.log_append_time {
-            return Some(first);
+            return Some(Progress::Found {
+                offset: first,
+                timestamp: head.max_timestamp,
+            });
         }
-        let Ok(records) = record::records(batch, BATCH_OPEN_BYTES_MAX) else {
-            return Some(first);
-        };
-        let mut matched = false;
-        for record in records {
-            let Ok(record) = record else {
-                return Some(first);
-            };
-            if record.timestamp < goal.timestamp() {
-                continue;
-            }
-            matched = true;
-            if record.offset >= log_start.0 {
-                return Some(Progress::Found {
-                    offset: Offset(record.offset),
-                    timestamp: record.timestamp,
-                });
-            }
+        let seek = begin_seek(batch, goal, log_start, |body| body);
+        let sought = seek.and_then(|mut seek| seek.go_on(&mut { VALIDATION_SLICE_WORK }));
+        match sought.transpose() {
+            Some(sought) => outcome(sought, first, head.max_timestamp),
+            None => Some(Progress::Open(Box::new(Opening {
+                goal,
+                segment,
+                end: head.end(),
+                first: (first, head.max_timestamp),
+                seek: Err(Bytes::copy_from_slice(batch)),
+                log_start,
+                sought: None,
+            }))),
         }
-        (!matched).then_some(first)
     }
 
     /// No record before this offset is an answer.
@@ -349,6 +442,29 @@ mod tests {
         assert_eq!(f.time(START_MS + 1995), None);
         assert_eq!(f.max_time(), Some((598, START_MS + 1994)));
         assert!(f.scans > 0, "these are in the file");
+    }
+
+    /// 40 MB of zeros in 40 KB, in the memory tail and in the file.
+    #[test]
+    fn a_batch_that_opens_to_much_is_searched_in_slices() {
+        for codec in [Codec::Zstd, Codec::Gzip, Codec::Lz4] {
+            let mut f = Fixture::new(LogConfig::default(), 0);
+            let mut builder = record::BatchBuilder::new(codec, START_MS);
+            builder.push(START_MS, None, Some(&vec![0; 40 << 20]), &[]);
+            builder.push(START_MS + 5, None, Some(b"e"), &[]);
+            let batch = builder.build();
+            let info = record::validate_produced(&batch).unwrap();
+            f.log
+                .append(f.now, batch, &info, &mut f.disk.store)
+                .unwrap();
+            f.settle();
+            assert_eq!(f.time(START_MS + 1), Some((1, START_MS + 5)));
+            assert!(f.slices > 20, "{} slices", f.slices);
+            f.fill(30, 1000);
+            f.file();
+            assert_eq!(f.time(START_MS + 1), Some((1, START_MS + 5)));
+            assert_eq!(f.time(START_MS), Some((0, START_MS)));
+        }
     }
 
     #[test]
@@ -431,8 +547,8 @@ mod tests {
         for n in 0..=TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
             lookups.put(TimeGoal::AtLeast(n), Progress::SegmentDone(Offset(n)));
         }
-        assert_eq!(lookups.take(TimeGoal::AtLeast(0)), None);
+        assert!(lookups.take(TimeGoal::AtLeast(0)).is_none());
         assert!(lookups.take(TimeGoal::AtLeast(1)).is_some());
-        assert_eq!(lookups.take(TimeGoal::AtLeast(1)), None);
+        assert!(lookups.take(TimeGoal::AtLeast(1)).is_none());
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod lz4;
 mod opener;
 mod records;
+pub mod seek;
 mod snappy;
 mod validate;
 mod varint;

@@ -158,7 +158,7 @@ fn verify_body(
 }
 
 impl RecordsSummary {
-    /// Notes the record of this index.
+    /// Notes the record of this index; returns its timestamp.
     #[inline]
     pub(super) fn note(
         &mut self,
@@ -166,7 +166,7 @@ impl RecordsSummary {
         index: i32,
         timestamp_delta: i64,
         has_key: bool,
-    ) -> Result<(), BatchError> {
+    ) -> Result<i64, BatchError> {
         let timestamp = timestamp(info, timestamp_delta)?;
         if timestamp > self.max_timestamp.0 {
             self.max_timestamp = (timestamp, index);
@@ -177,7 +177,7 @@ impl RecordsSummary {
         if !has_key && self.first_keyless.is_none() {
             self.first_keyless = Some(index);
         }
-        Ok(())
+        Ok(timestamp)
     }
 }
 

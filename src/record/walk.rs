@@ -2,6 +2,7 @@
 //! never gathered.
 
 use super::records::RawRecord;
+use super::seek::Wanted;
 use super::varint::{Cursor, Varint};
 use super::{BatchError, BatchInfo, RecordsSummary};
 
@@ -14,6 +15,8 @@ pub(super) struct Walk {
     summary: RecordsSummary,
     /// The record that is not whole yet.
     partial: Option<Partial>,
+    /// A record that somebody looks for.
+    wanted: Option<Wanted>,
 }
 
 /// What comes next in a record.
@@ -56,7 +59,21 @@ impl Walk {
                 first_keyless: None,
             },
             partial: None,
+            wanted: None,
         }
+    }
+
+    /// The same, which looks for a record by the way.
+    pub fn seeking(info: &BatchInfo, wanted: Wanted) -> Self {
+        Self {
+            wanted: Some(wanted),
+            ..Self::new(info)
+        }
+    }
+
+    /// What was seen of the record that is looked for.
+    pub fn wanted(&self) -> Option<&Wanted> {
+        self.wanted.as_ref()
     }
 
     /// Goes on over the next bytes, for so many records at most; returns how many bytes that was.
@@ -104,8 +121,13 @@ impl Walk {
             return Err(BatchError::Record);
         }
         self.index += 1;
-        self.summary
-            .note(&self.info, index, timestamp_delta, has_key)
+        let timestamp = self
+            .summary
+            .note(&self.info, index, timestamp_delta, has_key)?;
+        if let Some(wanted) = &mut self.wanted {
+            wanted.note(self.info.base_offset + i64::from(index), timestamp);
+        }
+        Ok(())
     }
 
     /// Records so far.
