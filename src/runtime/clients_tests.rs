@@ -73,7 +73,7 @@ fn a_client_that_has_said_all_is_answered_and_then_hung_up_on() {
         framed(&command(b't', &[300])),
         framed(&command(b'w', &[3 << 20])),
         framed(&command(b'b', &[9_000_000])),
-        framed(&command(b'f', &[1000, 2_000_000])),
+        framed(&command(b'f', &[71_000, 2_000_000])),
         framed(b"e1"),
         framed(b"echo that is cut off")[..9].to_vec(),
     ];
@@ -82,7 +82,7 @@ fn a_client_that_has_said_all_is_answered_and_then_hung_up_on() {
     assert_eq!(client.receive(), b"late");
     assert_eq!(client.receive(), b"done");
     assert!(client.receive() == [b'b'; 9_000_000]);
-    assert!(client.receive()[..2_000_000] == pattern_bytes(1000, 2_000_000));
+    assert!(client.receive()[..2_000_000] == pattern_bytes(71_000, 2_000_000));
     assert_eq!(client.receive(), b"e1");
     assert!(client.is_closed());
 }

@@ -14,7 +14,7 @@ use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, Sto
 /// Length of a formatted store.
 pub const STORE_BYTES: usize = 4 << 20;
 
-/// The byte that a formatted store has at `pos`.
+/// The byte that a formatted store has at `pos`, from the journal on: what is before belongs to the driver.
 pub fn pattern(pos: u64) -> u8 {
     (pos ^ (pos >> 8) ^ (pos >> 16)) as u8
 }

@@ -10,7 +10,7 @@ pub const CORRUPT: u8 = 65;
 pub const SOFTWARE: u8 = 70;
 /// The system lacks something: io_uring, locked memory, descriptors, a free port.
 pub const SYSTEM: u8 = 71;
-/// The data directory cannot be created, locked or read.
+/// The data directory cannot be created, locked or read, or lacks a store, or has one that is older or not its own.
 pub const DIRECTORY: u8 = 73;
 /// The disk failed to write, sync or read. Start again only when it is known why.
 pub const DISK: u8 = 74;

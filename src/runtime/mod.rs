@@ -29,6 +29,7 @@ pub mod ring;
 pub mod send;
 pub mod server;
 mod stalled;
+mod stores;
 pub mod sys;
 mod thread;
 

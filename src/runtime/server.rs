@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -13,14 +13,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accept::Admission;
 use super::budget::Pool;
-use super::disk::{CachedFiles, StoreFile};
-use super::fatal::{CONFIG, DIRECTORY, Fatal, SOFTWARE, SYSTEM};
+use super::disk::CachedFiles;
+use super::fatal::{CONFIG, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
 use super::probe;
 use super::pump::End;
+use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
-use crate::base::{Rng, ShardId, StoreId};
+use crate::base::{Rng, ShardId};
 use crate::broker::Msg;
 use crate::config::{BrokerConfig, Endpoint};
 
@@ -89,8 +90,6 @@ impl Server {
         );
         let (lock, direct_io) = probe::directory(&dir)?;
         device::link(&dir, &config.store_devices(), shards)?;
-        let stores = stores_by_shard(&dir, shards)?;
-        warn_about_space(&dir, &stores, &config);
         let asked = config.listeners.0.clone();
         let (addresses, mut listeners) = listen(&mut config, cores.len())?;
         direct::listen(&mut config, &asked, &addresses, &mut listeners)?;
@@ -98,9 +97,11 @@ impl Server {
         config.host_name = host_name();
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
+        let mut rng = Rng::new(seed().map_err(system)?);
+        let opened = stores::open(&dir, direct_io, shards, &config, &mut rng)?;
+        let count = opened.len() as u16;
         let mesh = Mesh::new(shards).map_err(system)?;
-        let highest = stores.iter().flatten().map(|id| id.0).max().unwrap_or(0);
-        let files = CachedFiles::new(highest.saturating_add(1));
+        let files = CachedFiles::new(count);
         let admission = Admission::new(
             config.max_connections.max(0) as usize,
             config.max_connections_per_ip.max(0) as usize,
@@ -109,10 +110,14 @@ impl Server {
         let requests = Pool::new(request_bytes, shards);
         let config = Arc::new(config);
         let (sender, reports) = channel();
-        let mut rng = Rng::new(seed().map_err(system)?);
-        let owners: Arc<[ShardId]> = (0..=highest).map(|store| ShardId(store % shards)).collect();
+        let owners: Arc<[ShardId]> = (0..count).map(|store| ShardId(store % shards)).collect();
+        // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
+        let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
+        for store in opened {
+            by_shard[usize::from(store.file.id.0 % shards)].push(store);
+        }
         let mut threads = Vec::new();
-        for (i, (core, stores)) in cores.iter().zip(stores).enumerate() {
+        for (i, (core, stores)) in cores.iter().zip(by_shard).enumerate() {
             let plan = Plan {
                 id: ShardId(i as u16),
                 shards,
@@ -120,7 +125,6 @@ impl Server {
                 config: Arc::clone(&config),
                 seed: rng.next_u64(),
                 dir: dir.clone(),
-                direct: direct_io,
                 stores,
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
@@ -215,19 +219,6 @@ impl Server {
     }
 }
 
-/// The stores each shard gets: one of its own, which is made if it does not exist, and of those
-/// left over from a start with more shards every so-manieth.
-fn stores_by_shard(dir: &Path, shards: u16) -> Result<Vec<Vec<StoreId>>, Fatal> {
-    let found = StoreFile::list(dir).map_err(|error| {
-        Fatal::new(DIRECTORY, format!("cannot read {}: {error}", dir.display()))
-    })?;
-    let mut by_shard: Vec<Vec<StoreId>> = (0..shards).map(|i| vec![StoreId(i)]).collect();
-    for store in found.into_iter().filter(|store| store.0 >= shards) {
-        by_shard[usize::from(store.0 % shards)].push(store);
-    }
-    Ok(by_shard)
-}
-
 /// There is no authentication yet: whoever reaches a listener may read and delete everything.
 fn warn_about_strangers(addresses: &[SocketAddr]) {
     for address in addresses.iter().filter(|a| !a.ip().is_loopback()) {
@@ -238,16 +229,6 @@ fn warn_about_strangers(addresses: &[SocketAddr]) {
             address.port()
         );
     }
-}
-
-fn warn_about_space(dir: &Path, stores: &[Vec<StoreId>], config: &BrokerConfig) {
-    let new = stores
-        .iter()
-        .flatten()
-        .filter(|id| !StoreFile::path(dir, **id).exists())
-        .count();
-    let each = u64::try_from(config.millrace_store_initial_bytes).unwrap_or(0);
-    probe::warn_if_full(dir, each.saturating_mul(new as u64));
 }
 
 /// Binds every listener once per shard, and tells the configuration the ports that were chosen.

@@ -4,8 +4,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use super::super::brain::{STORE_BYTES, pattern_bytes, scratch};
+use super::super::disk::StoreFile;
+use super::super::fatal::DIRECTORY;
 use super::*;
+use crate::base::StoreId;
 use crate::config;
+use std::path::Path;
 
 #[path = "clients_tests.rs"]
 mod clients;
@@ -201,7 +205,7 @@ fn a_slow_reader_holds_up_nobody_else() {
     for client in &mut slow {
         for _ in 0..3 {
             client.send(&command(b'b', &[BYTES as u64]));
-            client.send(&command(b'f', &[5, 3_000_000]));
+            client.send(&command(b'f', &[70_005, 3_000_000]));
         }
     }
     let mut quick: Vec<_> = (0..4).map(|_| broker.connect()).collect();
@@ -216,7 +220,7 @@ fn a_slow_reader_holds_up_nobody_else() {
         "{:?}",
         began.elapsed()
     );
-    let expected = pattern_bytes(5, 3_000_000);
+    let expected = pattern_bytes(70_005, 3_000_000);
     for client in &mut slow {
         for _ in 0..3 {
             assert!(client.receive() == [b'b'; BYTES]);
@@ -373,8 +377,8 @@ fn idle_connections_are_closed_busy_ones_are_not() {
 fn files_are_written_read_and_sent() {
     let broker = Broker::start(&[]);
     let mut client = broker.connect();
-    let reply = client.call(&command(b'f', &[1000, 2_000_000]));
-    assert!(reply[..2_000_000] == pattern_bytes(1000, 2_000_000));
+    let reply = client.call(&command(b'f', &[71_000, 2_000_000]));
+    assert!(reply[..2_000_000] == pattern_bytes(71_000, 2_000_000));
     let reply = client.call(&command(b'r', &[4000, 10_000]));
     let range = pattern_bytes(4000, 10_000);
     assert!(reply == [b"r", &range[..], &range[..]].concat());

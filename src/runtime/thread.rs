@@ -11,21 +11,20 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::accept::{Acceptor, Admission};
 use super::blocks;
-use super::brain::{Shard, ShardSetup, StoreSlot, format_store, open_store};
+use super::brain::{Shard, ShardSetup, StoreSlot, open_store};
 use super::budget::{Budget, Pool};
 use super::conn::Front;
-use super::device::Device;
 use super::disk::{CachedFiles, Disk, StoreFile};
-use super::fatal::{CONFIG, CORRUPT, DISK, Fatal, SYSTEM};
+use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
 use super::pump::{Parts, Pump};
 use super::ring::Ring;
 use super::server::Report;
+use super::stores::Opened;
+use crate::base::ShardId;
 use crate::base::limits::{READ_AHEAD_BYTES_MAX, STALLED_REPLY_BYTES_MAX};
-use crate::base::{ShardId, StoreId};
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
-use crate::store::device::Holds;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
@@ -44,10 +43,8 @@ pub struct Plan {
     pub seed: u64,
     /// Where the stores are.
     pub dir: PathBuf,
-    /// Whether they can be written with O_DIRECT.
-    pub direct: bool,
-    /// The stores of this shard; one that does not exist is made.
-    pub stores: Vec<StoreId>,
+    /// The stores of this shard.
+    pub stores: Vec<Opened>,
     /// The shard that owns each store of the node.
     pub owners: Arc<[ShardId]>,
     /// The readable files of all stores.
@@ -80,12 +77,12 @@ pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
     })
 }
 
-fn run(plan: Plan) -> Result<super::pump::End, Fatal> {
+fn run(mut plan: Plan) -> Result<super::pump::End, Fatal> {
     let executor = executor(&plan)?;
     let mut disk = Disk::new(Arc::clone(&plan.files));
     let mut slots = Vec::new();
-    for store in &plan.stores {
-        slots.push(open(&plan, *store, &mut disk)?);
+    for store in std::mem::take(&mut plan.stores) {
+        slots.push(open(&plan, store, &mut disk)?);
     }
     let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start a shard: {error}"));
     let mesh = plan.mesh.port(plan.id);
@@ -139,61 +136,31 @@ fn executor(plan: &Plan) -> Result<LocalExecutor, Fatal> {
         })
 }
 
-fn open(plan: &Plan, id: StoreId, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
+fn open(plan: &Plan, opened: Opened, disk: &mut Disk) -> Result<StoreSlot, Fatal> {
+    let Opened { file, settings } = opened;
+    let id = file.id;
     let path = StoreFile::path(&plan.dir, id);
     let shown = path.display();
-    let mut settings = plan.config.store();
     let fail = |error: io::Error| Fatal::new(DISK, format!("cannot open {shown}: {error}"));
-    let device = if path.is_symlink() {
-        Device::look(&path).map_err(fail)?
-    } else {
-        None
-    };
-    if let Some(device) = device {
-        settings.raw = true;
-        settings.bytes_max = settings.bytes_max.min(device.bytes);
-        if device.bytes < settings.least_bytes() {
-            let message = format!(
-                "{shown} has {} bytes, a store takes {} at least",
-                device.bytes,
-                settings.least_bytes()
-            );
-            return Err(Fatal::new(CONFIG, message));
-        }
+    file.publish(&path, &plan.files).map_err(fail)?;
+    let cached = plan
+        .files
+        .get(id)
+        .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
+    let mut read = blocks::reader(cached.uncached());
+    let now = super::sys::now();
+    let (mut slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
+        .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
+    for warning in &report.warnings {
+        tracing::warn!("{shown}: {warning}");
     }
-    let (file, slot) = if device.is_some_and(|device| device.holds == Holds::Nothing) {
-        let (slot, ops) = format_store(id, settings, plan.seed);
-        let file = StoreFile::on_device(id, &path, &ops).map_err(fail)?;
-        file.publish(&path, &plan.files).map_err(fail)?;
-        (file, slot)
-    } else if path.exists() {
-        let file = StoreFile::open(id, &path, plan.direct).map_err(fail)?;
-        file.publish(&path, &plan.files).map_err(fail)?;
-        let cached = plan
-            .files
-            .get(id)
-            .ok_or_else(|| fail(io::ErrorKind::NotFound.into()))?;
-        let mut read = blocks::reader(cached.uncached());
-        let now = super::sys::now();
-        let (mut slot, report) = open_store(id, settings, &plan.config, now, file.len(), &mut read)
-            .map_err(|error| Fatal::new(CORRUPT, format!("{shown}: {error}")))?;
-        for warning in &report.warnings {
-            tracing::warn!("{shown}: {warning}");
-        }
-        tracing::info!(
-            "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
-            report.logs,
-            report.batches,
-            report.bytes
-        );
-        file.perform(&slot.begin()).map_err(fail)?;
-        (file, slot)
-    } else {
-        let (slot, ops) = format_store(id, settings, plan.seed);
-        let file = StoreFile::create(id, &plan.dir, plan.direct, &ops).map_err(fail)?;
-        file.publish(&path, &plan.files).map_err(fail)?;
-        (file, slot)
-    };
+    tracing::info!(
+        "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
+        report.logs,
+        report.batches,
+        report.bytes
+    );
+    file.perform(&slot.begin()).map_err(fail)?;
     disk.add(file);
     Ok(slot)
 }

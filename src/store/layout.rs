@@ -4,10 +4,13 @@ use crate::base::BLOCK;
 
 /// The unit by which a store grows, and the largest chunk.
 pub(super) const REGION: u64 = 4 << 20;
-/// First byte of the journal ring. The blocks before it hold the superblocks; the rest is spare.
+/// First byte of the journal ring. The blocks before it hold the superblocks and the identity; the rest is spare.
 pub(super) const RING_START: u64 = 16 * BLOCK as u64;
 /// Positions of the two copies of the superblock.
 pub(super) const SUPERBLOCKS: [u64; 2] = [0, BLOCK as u64];
+
+/// Positions of the two copies of what says whose store it is.
+pub(super) const IDENTITIES: [u64; 2] = [14 * BLOCK as u64, 15 * BLOCK as u64];
 
 const _: () =
     assert!(REGION.is_multiple_of(BLOCK as u64) && RING_START.is_multiple_of(BLOCK as u64));

@@ -5,7 +5,7 @@
 //! [`DiskOp`]s and is told of their completion.
 //!
 //! Shape of the file (DESIGN.md section 5):
-//! `superblock x2 | journal ring | chunk area (regions of 4 MiB, split 16-fold twice)`.
+//! `superblock x2 | identity x2 | journal ring | chunk area (regions of 4 MiB, split 16-fold twice)`.
 
 mod ahead;
 mod api;
@@ -19,6 +19,7 @@ mod flush;
 pub mod fuzzing;
 #[cfg(test)]
 mod gather_tests;
+pub mod identity;
 mod inspect;
 mod journal;
 mod layout;
@@ -48,7 +49,7 @@ use journal::Entry;
 use map::Map;
 use superblock::{Start, Superblock};
 
-use crate::base::{IdMap, LeaderEpoch, LogId, Offset, StoreId};
+use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, StoreId};
 
 /// The filesystem's quota is used up.
 const EDQUOT: i32 = 122;
@@ -162,11 +163,15 @@ impl Store {
         let store = Self::assemble(id, config, Map::default(), chunks, superblock);
         let mut ops = Vec::new();
         store.ahead.format(store.config.journal_bytes, &mut ops);
-        for pos in layout::SUPERBLOCKS {
+        // Blank: the node writes it before it uses the store, and a full disk has a place for it then.
+        let blank = PageBuf::zeroed(BLOCK).freeze();
+        let identities = layout::IDENTITIES.map(|pos| (pos, blank.clone()));
+        let superblocks = layout::SUPERBLOCKS.map(|pos| (pos, store.superblock.encode()));
+        for (pos, data) in identities.into_iter().chain(superblocks) {
             ops.push(DiskOp::Write {
                 id: IoId(0),
                 pos,
-                data: store.superblock.encode(),
+                data,
                 background: false,
                 through: false,
             });
