@@ -80,6 +80,17 @@ pub enum StoreCommand {
         #[command(flatten)]
         pick: Pick,
     },
+    /// Export what can still be read of stores that the broker refuses, and say what cannot. Nothing is changed
+    Salvage {
+        /// The broker's data directory
+        directory: PathBuf,
+        /// Directory to write into
+        #[arg(long = "to", value_name = "OUT")]
+        out: PathBuf,
+        /// Which partitions.
+        #[command(flatten)]
+        pick: Pick,
+    },
 }
 
 /// Which partitions of a store.

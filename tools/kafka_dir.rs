@@ -6,14 +6,16 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use millrace::record::BatchInfo;
-use millrace::store::LogLabel;
+use bytes::Bytes;
+use millrace::record::{self, BatchInfo};
+use millrace::runtime::blocks;
+use millrace::store::{BadRange, Found, LogLabel, LogRemains, Remains};
 
 /// Bytes of log per index entry, Kafka's `index.interval.bytes`.
 const INDEX_INTERVAL_BYTES: u64 = 4096;
 
 /// One segment being written.
-pub struct SegmentWriter {
+struct SegmentWriter {
     log: BufWriter<File>,
     index: BufWriter<File>,
     time_index: BufWriter<File>,
@@ -130,8 +132,150 @@ impl SegmentWriter {
     }
 }
 
+/// A partition that was written, and what of it is not there.
+#[derive(Debug, Default)]
+pub struct LogWriter {
+    /// Its directory.
+    pub target: PathBuf,
+    /// Offset of the first record.
+    pub first: Option<i64>,
+    /// Offset of the last one.
+    pub last: i64,
+    /// How many there are.
+    pub records: u64,
+    /// Ranges of offsets between and behind them of which there are none.
+    pub missing: Vec<String>,
+    /// What is damaged, for people.
+    pub problems: Vec<String>,
+    /// The offset that is due, if it is known, and whether something is lost before it.
+    next: Option<i64>,
+    torn: bool,
+    /// A batch that leaves offsets out. Its CRC does not cover its offset: the batch behind it tells whether
+    /// that has rotted.
+    held: Option<(BatchInfo, Bytes)>,
+}
+
+impl LogWriter {
+    /// Writes all of a log that is whole. Damage is told of, what cannot be written is an error.
+    pub fn write(log: &LogRemains, file: &File, out: &Path) -> Result<Self, String> {
+        let mut writer = Self {
+            target: partition_directory(out, &log.label).map_err(|e| e.to_string())?,
+            ..Self::default()
+        };
+        for segment in &log.segments {
+            writer
+                .segment(segment, file)
+                .map_err(|e| format!("{}: {e}", writer.target.display()))?;
+        }
+        if writer.torn {
+            let next = writer.next.unwrap_or_default();
+            writer.missing.push(format!("{next}.."));
+        }
+        Ok(writer)
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.problems.is_empty()
+    }
+
+    fn segment(&mut self, segment: &Remains, file: &File) -> io::Result<()> {
+        let mut to = None;
+        let name = segment.base.map(|base| base.0);
+        if let Some(base) = name {
+            self.due(base);
+            to = Some(SegmentWriter::create(&self.target, base)?);
+        }
+        let mut done = Ok(());
+        segment.walk(&mut blocks::reader(file), &mut |found| match found {
+            Found::Batch(batch) => {
+                if done.is_ok() {
+                    done = self.batch(batch, &mut to);
+                }
+            }
+            Found::Damage(BadRange { pos, why }) => {
+                self.torn = true;
+                let name = name.map_or_else(|| "without a name".into(), |name| name.to_string());
+                self.problems
+                    .push(format!("segment {name} is damaged at byte {pos} ({why})"));
+            }
+        });
+        done?;
+        if let Some((info, batch)) = self.held.take() {
+            let base = name.unwrap_or(info.base_offset);
+            if info.last_offset() - base <= i64::from(i32::MAX) {
+                self.put(&info, &batch, &mut to)?;
+            } else {
+                self.disorder(info.base_offset);
+            }
+        }
+        to.map_or(Ok(()), SegmentWriter::finish)
+    }
+
+    fn batch(&mut self, batch: &Bytes, to: &mut Option<SegmentWriter>) -> io::Result<()> {
+        let info = match record::parse(batch) {
+            Ok(info) => info,
+            Err(error) => {
+                self.torn = true;
+                self.problems.push(error.to_string());
+                return Ok(());
+            }
+        };
+        if let Some((held, bytes)) = self.held.take() {
+            if held.base_offset < info.base_offset {
+                self.put(&held, &bytes, to)?;
+            } else {
+                self.disorder(held.base_offset);
+            }
+        }
+        match self.next {
+            Some(next) if info.base_offset < next => self.disorder(info.base_offset),
+            Some(next) if info.base_offset > next => self.held = Some((info, batch.clone())),
+            _ => self.put(&info, batch, to)?,
+        }
+        Ok(())
+    }
+
+    fn disorder(&mut self, offset: i64) {
+        self.torn = true;
+        self.problems
+            .push(format!("a batch with offset {offset} is out of order"));
+    }
+
+    fn put(
+        &mut self,
+        info: &BatchInfo,
+        batch: &[u8],
+        to: &mut Option<SegmentWriter>,
+    ) -> io::Result<()> {
+        self.due(info.base_offset);
+        let segment = match to {
+            Some(segment) => segment,
+            None => to.insert(SegmentWriter::create(&self.target, info.base_offset)?),
+        };
+        segment.append(info, batch)?;
+        self.first.get_or_insert(info.base_offset);
+        self.last = info.last_offset();
+        self.records += info.records as u64;
+        self.next = Some(info.last_offset() + 1);
+        Ok(())
+    }
+
+    /// There is something from this offset on: what lies between is missing.
+    fn due(&mut self, offset: i64) {
+        if let Some(next) = self.next.filter(|next| *next < offset) {
+            self.missing.push(match offset - 1 {
+                last if last == next => next.to_string(),
+                last => format!("{next}..{last}"),
+            });
+        }
+        self.next = self.next.max(Some(offset));
+        self.torn = false;
+    }
+}
+
 /// Makes the directory of a partition under `out`, with the file that names its topic id.
-pub fn partition_directory(out: &Path, label: &LogLabel) -> io::Result<PathBuf> {
+fn partition_directory(out: &Path, label: &LogLabel) -> io::Result<PathBuf> {
     let directory = out.join(format!("{}-{}", label.topic, label.partition));
     fs::create_dir_all(&directory).map_err(|error| named(&directory, &error))?;
     let path = directory.join("partition.metadata");
@@ -213,6 +357,28 @@ mod tests {
 
         let again = SegmentWriter::create(&directory, 100).err().unwrap();
         assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn an_offset_that_has_rotted_costs_its_own_batch_only() {
+        for rotten in [1 << 40, 30, 1] {
+            let out = tempfile::tempdir().unwrap();
+            let mut log = LogWriter {
+                target: out.path().to_owned(),
+                next: Some(0),
+                ..LogWriter::default()
+            };
+            let mut to = None;
+            for base in [0, 2, rotten, 6, 8] {
+                log.batch(&Bytes::from(batch(base, 0, 10)), &mut to)
+                    .unwrap();
+            }
+            assert_eq!((log.records, log.last), (8, 9), "{rotten}");
+            assert_eq!(
+                (&log.missing[..], log.problems.len()),
+                (&["4..5".into()][..], 1)
+            );
+        }
     }
 
     #[test]

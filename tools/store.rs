@@ -6,16 +6,16 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millrace::base::{LogId, Offset, StoreId};
+use millrace::base::StoreId;
 use millrace::record;
 use millrace::runtime::blocks;
 use millrace::runtime::device::{self, Device};
 use millrace::store::device::Holds;
-use millrace::store::{LogLabel, RecoveryReport, Store, StoreConfig};
+use millrace::store::{BadRange, Found, LogRemains, RecoveryReport, Store, StoreConfig};
 
 use crate::Outcome;
 use crate::args::{Pick, StoreCommand};
-use crate::kafka_dir::{SegmentWriter, partition_directory};
+use crate::kafka_dir::LogWriter;
 use crate::table::Table;
 
 /// Runs the command.
@@ -29,6 +29,11 @@ pub fn run(command: &StoreCommand) -> Outcome {
             out,
             pick,
         } => export(directory, out, pick),
+        StoreCommand::Salvage {
+            directory,
+            out,
+            pick,
+        } => salvage(directory, out, pick),
     }
 }
 
@@ -37,44 +42,72 @@ const LOCK_FILE: &str = ".lock";
 
 /// One store file, recovered in memory.
 struct Opened {
-    path: PathBuf,
-    file: File,
     store: Store,
     report: RecoveryReport,
 }
 
-impl Opened {
-    fn open(path: &Path, id: StoreId) -> Result<Self, String> {
-        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let file = blocks::open(path).map_err(|e| named(&e))?;
-        let len = device::size(&file).map_err(|e| named(&e))?;
-        let config = StoreConfig::default();
-        let (store, report) =
-            Store::recover(id, config, len, &mut blocks::reader(&file), &mut |_| {})
-                .map_err(|e| named(&e))?;
-        Ok(Self {
+/// A store file, and what it is or why it cannot be opened.
+struct Entry {
+    id: StoreId,
+    path: PathBuf,
+    file: Result<File, String>,
+    opened: Result<Opened, String>,
+}
+
+impl Entry {
+    fn open(path: &Path, id: StoreId) -> Self {
+        let file = blocks::open(path).map_err(|e| e.to_string());
+        let opened = file.as_ref().map_err(Clone::clone).and_then(|file| {
+            let len = device::size(file).map_err(|e| e.to_string())?;
+            let config = StoreConfig::default();
+            let (store, report) =
+                Store::recover(id, config, len, &mut blocks::reader(file), &mut |_| {})
+                    .map_err(|e| e.to_string())?;
+            Ok(Opened { store, report })
+        });
+        Self {
+            id,
             path: path.to_owned(),
             file,
-            store,
-            report,
-        })
+            opened,
+        }
     }
 
-    /// The logs asked for, ordered by topic and partition.
-    fn logs(&self, pick: &Pick) -> Vec<(LogId, LogLabel)> {
-        let mut logs: Vec<(LogId, LogLabel)> = self
-            .store
-            .logs()
-            .map(|(id, label)| (id, label.clone()))
-            .filter(|(_, l)| pick.takes(l))
-            .collect();
-        logs.sort_by(|a, b| (&a.1.topic, a.1.partition).cmp(&(&b.1.topic, b.1.partition)));
-        logs
+    fn say(&self, what: impl std::fmt::Display) {
+        println!("{}: {what}", self.path.display());
     }
 
-    fn segments(&self, log: LogId) -> Vec<(Offset, u64)> {
-        self.store.segments(log).collect()
+    /// The logs asked for, ordered by topic and partition, with the file that they are in; none, and a
+    /// line about it, if the store cannot be opened.
+    fn logs(&self, pick: &Pick) -> (Option<&File>, Vec<LogRemains>) {
+        match (&self.opened, &self.file) {
+            (Ok(opened), Ok(file)) => {
+                for warning in &opened.report.warnings {
+                    self.say(format_args!("warning: {warning}"));
+                }
+                let mut logs = opened.store.remains();
+                logs.retain(|log| pick.takes(&log.label));
+                (Some(file), logs)
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.say(format_args!("UNREADABLE: {error}"));
+                (None, Vec::new())
+            }
+        }
     }
+}
+
+/// The error at the end of a command that went on past stores which cannot be opened.
+fn refused(stores: &[Entry]) -> Outcome {
+    let bad = stores.iter().filter(|entry| entry.opened.is_err()).count();
+    if bad == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{bad} of {} stores cannot be opened; `millracectl store salvage DIRECTORY --to OUT` writes what can \
+         still be read of them",
+        stores.len()
+    ))
 }
 
 /// Keeps a broker from starting on the directory while it is read, and refuses one that a broker
@@ -117,8 +150,8 @@ fn format_device(path: &Path, erase: bool) -> Outcome {
     Ok(())
 }
 
-/// All stores of a data directory.
-fn open_all(directory: &Path) -> Result<Vec<Opened>, String> {
+/// All stores of a data directory, each by itself.
+fn open_all(directory: &Path) -> Result<Vec<Entry>, String> {
     let named = |error: io::Error| format!("cannot read {}: {error}", directory.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).map_err(named)? {
@@ -134,10 +167,10 @@ fn open_all(directory: &Path) -> Result<Vec<Opened>, String> {
             directory.display()
         ));
     }
-    files
+    Ok(files
         .iter()
-        .map(|(id, path)| Opened::open(path, *id))
-        .collect()
+        .map(|(id, path)| Entry::open(path, *id))
+        .collect())
 }
 
 fn store_id(name: &str) -> Option<StoreId> {
@@ -156,12 +189,27 @@ fn ls(directory: &Path) -> Outcome {
         "FIRST",
         "BYTES",
     ]);
-    for opened in &stores {
-        for (log, label) in opened.logs(&Pick::default()) {
-            let segments = opened.segments(log);
+    let mut lines = Vec::new();
+    for entry in &stores {
+        let path = entry.path.display();
+        let opened = match &entry.opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let mut row = vec![String::new(); 7];
+                row[0] = entry.id.to_string();
+                row[1] = "UNREADABLE".into();
+                table.row(row);
+                lines.push(format!("{path}: UNREADABLE: {error}"));
+                continue;
+            }
+        };
+        let mut logs: Vec<_> = opened.store.logs().collect();
+        logs.sort_by_key(|(_, label)| (&label.topic, label.partition));
+        for (log, label) in logs {
+            let segments: Vec<_> = opened.store.segments(log).collect();
             table.row([
-                opened.store.id().to_string(),
-                label.topic,
+                entry.id.to_string(),
+                label.topic.clone(),
                 label.partition.to_string(),
                 log.to_string(),
                 segments.len().to_string(),
@@ -172,64 +220,60 @@ fn ls(directory: &Path) -> Outcome {
                 segments.iter().map(|(_, len)| len).sum::<u64>().to_string(),
             ]);
         }
-    }
-    print!("{table}");
-    for opened in &stores {
         let usage = opened.store.usage();
-        println!(
-            "{}: {} logs, {} bytes, {} of them free, journal {} of {} bytes in use, checkpoint {}",
-            opened.path.display(),
+        lines.push(format!(
+            "{path}: {} logs, {} bytes, {} of them free, journal {} of {} bytes in use, checkpoint {}",
             usage.logs,
             usage.bytes_total,
             usage.chunk_bytes_free,
             usage.journal_bytes_used,
             usage.journal_bytes,
             usage.generation
-        );
-        warn(opened);
+        ));
+        let warnings = &opened.report.warnings;
+        lines.extend(warnings.iter().map(|w| format!("{path}: warning: {w}")));
     }
-    Ok(())
-}
-
-fn warn(opened: &Opened) {
-    for warning in &opened.report.warnings {
-        println!("{}: warning: {warning}", opened.path.display());
+    print!("{table}");
+    for line in lines {
+        println!("{line}");
     }
+    refused(&stores)
 }
 
 fn check(directory: &Path, pick: &Pick) -> Outcome {
     let _lock = lock(directory)?;
-    let (mut batches, mut bytes, mut bad) = (0, 0, 0);
-    for opened in open_all(directory)? {
-        warn(&opened);
-        for (log, label) in opened.logs(pick) {
-            for (base, len) in opened.segments(log) {
-                let place = format!("{}-{} segment {base}", label.topic, label.partition);
+    let stores = open_all(directory)?;
+    let (mut batches, mut bytes, mut bad) = (0_u64, 0, 0);
+    for entry in &stores {
+        let (Some(file), logs) = entry.logs(pick) else {
+            continue;
+        };
+        for log in logs {
+            for segment in &log.segments {
+                let base = segment.base.unwrap_or_default();
+                let place = format!("{}-{} segment {base}", log.label.topic, log.label.partition);
                 let mut last = base.0 - 1;
-                let mut disorder = None;
-                let found = opened
-                    .store
-                    .inspect_segment(log, base, &mut blocks::reader(&opened.file), &mut |batch| {
+                let mut damage: Vec<String> = Vec::new();
+                segment.walk(&mut blocks::reader(file), &mut |found| match found {
+                    Found::Batch(batch) => {
+                        batches += 1;
+                        bytes += batch.len() as u64;
                         match record::parse(batch) {
                             Ok(info) if info.base_offset > last => last = info.last_offset(),
-                            Ok(info) => disorder = disorder.or(Some(info.base_offset)),
-                            Err(_) => disorder = disorder.or(Some(last + 1)),
+                            Ok(info) => damage.push(format!(
+                                "offset {} does not follow the one before",
+                                info.base_offset
+                            )),
+                            Err(error) => damage.push(error.to_string()),
                         }
-                    })
-                    .map_err(|error| format!("{place}: cannot be read (errno {})", error.errno))?;
-                batches += found.batches;
-                bytes += found.bytes;
-                let damage = found
-                    .bad
-                    .map(|range| format!("{} at byte {}", range.why, range.pos));
-                let damage = damage
-                    .or(disorder
-                        .map(|offset| format!("offset {offset} does not follow the one before")))
-                    .or((found.bytes != len)
-                        .then(|| format!("{} of {len} bytes are there", found.bytes)));
-                if let Some(damage) = damage {
-                    bad += 1;
-                    println!("DAMAGED {place}: {damage}");
+                    }
+                    Found::Damage(BadRange { pos, why }) => {
+                        damage.push(format!("{why} at byte {pos}"));
+                    }
+                });
+                bad += u64::from(!damage.is_empty());
+                for what in damage {
+                    println!("DAMAGED {place}: {what}");
                 }
             }
         }
@@ -240,23 +284,42 @@ fn check(directory: &Path, pick: &Pick) -> Outcome {
             "{bad} segments are damaged; restore them from a replica or a backup"
         ));
     }
+    refused(&stores)?;
     println!("everything is whole");
     Ok(())
 }
 
 fn export(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
     let _lock = lock(directory)?;
-    let mut exported = 0;
-    for opened in open_all(directory)? {
-        for (log, label) in opened.logs(pick) {
-            let target = partition_directory(out, &label).map_err(|e| e.to_string())?;
-            for (base, _) in opened.segments(log) {
-                export_segment(&opened, log, base, &target)?;
+    let stores = open_all(directory)?;
+    let (mut exported, mut short) = (0, 0);
+    for entry in &stores {
+        let (Some(file), logs) = entry.logs(pick) else {
+            continue;
+        };
+        for log in logs {
+            let written = LogWriter::write(&log, file, out)?;
+            println!("{}", written.target.display());
+            for problem in &written.problems {
+                println!("{}: {problem}", written.target.display());
             }
-            println!("{}", target.display());
+            if !written.missing.is_empty() {
+                let missing = written.missing.join(", ");
+                println!(
+                    "{}: offsets {missing} are missing",
+                    written.target.display()
+                );
+            }
             exported += 1;
+            short += u64::from(!written.is_whole());
         }
     }
+    if short > 0 {
+        return Err(format!(
+            "{short} of {exported} partitions are damaged; all that is whole was exported"
+        ));
+    }
+    refused(&stores)?;
     if exported == 0 {
         return Err(String::from(
             "nothing to export: no partition is what --topic and --partition ask for",
@@ -265,30 +328,60 @@ fn export(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
     Ok(())
 }
 
-fn export_segment(opened: &Opened, log: LogId, base: Offset, target: &Path) -> Outcome {
-    let mut segment = SegmentWriter::create(target, base.0).map_err(|e| e.to_string())?;
-    let mut written = Ok(());
-    let found = opened
-        .store
-        .inspect_segment(log, base, &mut blocks::reader(&opened.file), &mut |batch| {
-            if written.is_ok() {
-                written = record::parse(batch)
-                    .map_err(io::Error::other)
-                    .and_then(|info| segment.append(&info, batch));
+/// Writes what can be read of every store, whole or not.
+fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
+    let _lock = lock(directory)?;
+    let stores = open_all(directory)?;
+    let mut table = Table::new(&["PARTITION", "FIRST", "LAST", "RECORDS", "MISSING"]);
+    let (mut problems, mut whole) = (Vec::new(), true);
+    for entry in &stores {
+        let path = entry.path.display();
+        let file = match &entry.file {
+            Ok(file) => file,
+            Err(error) => {
+                problems.push(format!("{path}: {error}"));
+                continue;
             }
-        })
-        .map_err(|error| format!("segment {base} cannot be read (errno {})", error.errno))?;
-    written
-        .and_then(|()| segment.finish())
-        .map_err(|e| format!("{}: {e}", target.display()))?;
-    found.bad.map_or(Ok(()), |bad| {
-        Err(format!(
-            "{}: segment {base} is damaged at byte {} ({}); what lies before it was exported",
-            target.display(),
-            bad.pos,
-            bad.why
-        ))
-    })
+        };
+        let logs = match &entry.opened {
+            Ok(opened) => opened.store.remains(),
+            Err(error) => {
+                problems.push(format!("{path}: {error}"));
+                match Store::salvage(entry.id, &mut blocks::reader(file)) {
+                    Ok(found) => {
+                        let found_problems = found.problems.iter();
+                        problems.extend(found_problems.map(|what| format!("{path}: {what}")));
+                        found.logs
+                    }
+                    Err(_) => continue,
+                }
+            }
+        };
+        for log in logs.iter().filter(|log| pick.takes(&log.label)) {
+            let written = LogWriter::write(log, file, out)?;
+            let target = written.target.display();
+            problems.extend(written.problems.iter().map(|p| format!("{target}: {p}")));
+            whole &= written.is_whole();
+            table.row([
+                format!("{}-{}", log.label.topic, log.label.partition),
+                written.first.map(|n| n.to_string()).unwrap_or_default(),
+                written
+                    .first
+                    .map(|_| written.last.to_string())
+                    .unwrap_or_default(),
+                written.records.to_string(),
+                written.missing.join(","),
+            ]);
+        }
+    }
+    print!("{table}");
+    for problem in &problems {
+        println!("{problem}");
+    }
+    if whole && problems.is_empty() {
+        return Ok(());
+    }
+    Err("something is damaged, as said above; all that can be read was written".into())
 }
 
 #[cfg(test)]

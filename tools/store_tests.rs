@@ -4,9 +4,9 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use millrace::base::TopicId;
-use millrace::base::{LeaderEpoch, Offset};
+use millrace::base::{LeaderEpoch, LogId, Offset};
 use millrace::record::{BatchBuilder, Codec};
-use millrace::store::DiskOp;
+use millrace::store::{DiskOp, LogLabel};
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn data(checkpointed: bool) -> tempfile::TempDir {
     let file = File::create(directory.path().join("store-0")).unwrap();
     let config = StoreConfig {
         journal_bytes: 1 << 20,
-        initial_bytes: 4 << 20,
+        initial_bytes: 32 << 20,
         ..StoreConfig::default()
     };
     let (mut store, ops) = Store::format(StoreId(0), config, 7);
@@ -44,6 +44,7 @@ fn data(checkpointed: bool) -> tempfile::TempDir {
             file.write_all_at(&data, pos).unwrap();
         }
     }
+    drive(&mut store, &file, Vec::new());
     for partition in 0..2 {
         let log = LogId(10 + partition as u64);
         let label = LogLabel {
@@ -75,19 +76,24 @@ fn data(checkpointed: bool) -> tempfile::TempDir {
     directory
 }
 
+fn opened(data: &Path) -> Opened {
+    let entry = open_all(data).unwrap().swap_remove(0);
+    entry.opened.unwrap()
+}
+
 #[test]
 fn logs_and_segments_are_found() {
     let data = data(false);
     assert_eq!(ls(data.path()), Ok(()));
     let stores = open_all(data.path()).unwrap();
-    let logs = stores[0].logs(&Pick::default());
+    let (_, logs) = stores[0].logs(&Pick::default());
     assert_eq!(logs.len(), 2);
-    assert_eq!(stores[0].segments(logs[0].0).len(), 2);
+    assert_eq!(logs[0].segments.len(), 2);
     let one = Pick {
         topic: Some("orders".into()),
         partition: Some(1),
     };
-    assert_eq!(stores[0].logs(&one).len(), 1);
+    assert_eq!(stores[0].logs(&one).1.len(), 1);
     assert_eq!(check(data.path(), &Pick::default()), Ok(()));
 }
 
@@ -135,16 +141,35 @@ fn a_running_brokers_directory_is_left_alone() {
     assert!(ls(data.path()).unwrap_err().contains("stop it first"));
 }
 
+/// Base offsets of what was written of a partition.
+fn offsets(out: &Path, partition: &str) -> Vec<i64> {
+    let mut logs: Vec<PathBuf> = fs::read_dir(out.join(partition))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"))
+        .collect();
+    logs.sort();
+    let bytes = logs.iter().flat_map(|path| fs::read(path).unwrap());
+    let bytes: Vec<u8> = bytes.collect();
+    record::batches(&bytes)
+        .map(|batch| batch.unwrap().0.base_offset)
+        .collect()
+}
+
+fn rot(data: &Path, pos: u64) {
+    let path = data.join("store-0");
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"rot", pos).unwrap();
+}
+
 #[test]
-fn damage_is_found() {
+fn damage_is_found_and_passed() {
     let data = data(true);
     assert_eq!(check(data.path(), &Pick::default()), Ok(()));
-    let stores = open_all(data.path()).unwrap();
-    let (log, _) = stores[0].logs(&Pick::default())[1].clone();
-    let (pos, ..) = stores[0].store.extents(log, Offset(0))[0];
-    let path = data.path().join("store-0");
-    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(b"rot", pos + 100).unwrap();
+    let store = opened(data.path()).store;
+    let (pos, ..) = store.extents(LogId(11), Offset(0))[0];
+    // In the first batch of two, its length included.
+    rot(data.path(), pos + 9);
     let found = check(data.path(), &Pick::default());
     assert!(found.unwrap_err().contains("1 segments are damaged"));
     let other = Pick {
@@ -152,9 +177,77 @@ fn damage_is_found() {
         partition: Some(0),
     };
     assert_eq!(check(data.path(), &other), Ok(()));
+    for exporting in [export, salvage] {
+        let out = tempfile::tempdir().unwrap();
+        assert!(exporting(data.path(), out.path(), &Pick::default()).is_err());
+        assert_eq!(offsets(out.path(), "orders-0"), [0, 3]);
+        assert_eq!(offsets(out.path(), "orders-1"), [3]);
+    }
+    let log = store.remains().swap_remove(1);
+    let file = File::open(data.path().join("store-0")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let exported = export(data.path(), out.path(), &Pick::default());
-    assert!(exported.unwrap_err().contains("is damaged at byte 0"));
+    let written = LogWriter::write(&log, &file, out.path()).unwrap();
+    assert_eq!(written.missing, ["0..2"]);
+    assert_eq!(
+        (written.first, written.last, written.records),
+        (Some(3), 5, 3)
+    );
+}
+
+/// One store refused, the other whole: every command serves the whole one, and says that it is not all.
+#[test]
+fn one_damaged_store_does_not_hide_another() {
+    let data = data(false);
+    fs::write(data.path().join("store-1"), vec![0; 1 << 16]).unwrap();
+    assert!(ls(data.path()).unwrap_err().contains("1 of 2 stores"));
+    let checked = check(data.path(), &Pick::default());
+    assert!(checked.unwrap_err().contains("1 of 2 stores"));
+    for exporting in [export, salvage] {
+        let out = tempfile::tempdir().unwrap();
+        assert!(exporting(data.path(), out.path(), &Pick::default()).is_err());
+        assert_eq!(offsets(out.path(), "orders-0"), [0, 3]);
+        assert_eq!(offsets(out.path(), "orders-1"), [0, 3]);
+    }
+}
+
+#[test]
+fn what_is_readable_of_a_refused_store_is_salvaged() {
+    // The record of the first partition has rotted, the one of the second vouches for it.
+    let data = data(false);
+    rot(data.path(), 16 * 4096 + 60);
+    let image = fs::read(data.path().join("store-0")).unwrap();
+    let refused = check(data.path(), &Pick::default());
+    assert!(refused.unwrap_err().contains("salvage"));
+    let out = tempfile::tempdir().unwrap();
+    let salvaged = salvage(data.path(), out.path(), &Pick::default());
+    assert!(salvaged.unwrap_err().contains("damaged"));
+    assert_eq!(offsets(out.path(), "orders-1"), [0, 3]);
+    assert!(!out.path().join("orders-0").exists());
+    // Nothing is changed.
+    assert!(fs::read(data.path().join("store-0")).unwrap() == image);
+    assert_eq!(
+        salvage(
+            self::data(false).path(),
+            &out.path().join("whole"),
+            &Pick::default()
+        ),
+        Ok(())
+    );
+}
+
+#[test]
+fn without_a_checkpoint_the_journal_speaks() {
+    let data = data(true);
+    let extents = opened(data.path()).store.checkpoint_extents();
+    for (pos, _) in extents {
+        rot(data.path(), pos + 9);
+    }
+    assert!(ls(data.path()).is_err());
+    let out = tempfile::tempdir().unwrap();
+    assert!(salvage(data.path(), out.path(), &Pick::default()).is_err());
+    for partition in ["orders-0", "orders-1"] {
+        assert_eq!(offsets(out.path(), partition), [0, 3]);
+    }
 }
 
 #[test]
@@ -166,7 +259,7 @@ fn directories_without_a_store_are_named() {
             .contains("holds no store-<n> file")
     );
     fs::write(empty.path().join("store-0"), b"not a store").unwrap();
-    assert!(ls(empty.path()).unwrap_err().contains("store-0"));
+    assert!(ls(empty.path()).unwrap_err().contains("1 of 1 stores"));
     assert!(ls(&empty.path().join("missing")).is_err());
     assert_eq!(store_id("store-12"), Some(StoreId(12)));
     assert_eq!(store_id("store-x"), None);

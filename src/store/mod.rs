@@ -25,6 +25,7 @@ mod journal;
 mod layout;
 mod map;
 mod recover;
+mod salvage;
 mod snapshot;
 #[cfg(test)]
 mod start_tests;
@@ -37,8 +38,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use api::*;
-pub use inspect::{BadRange, Inspection};
+pub use inspect::{BadRange, Found, LogRemains, Remains};
 pub use recover::{RecoverError, RecoveryReport};
+pub use salvage::Salvage;
 
 use ahead::Ahead;
 use checkpoint::Checkpoint;

@@ -80,7 +80,7 @@ pub struct RecoveryReport {
     pub warnings: Vec<String>,
 }
 
-type Read<'a> = &'a mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>;
+pub(super) type Read<'a> = &'a mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>;
 type Sink<'a> = &'a mut dyn FnMut(Replay);
 
 impl Store {
@@ -208,7 +208,7 @@ impl Store {
 }
 
 /// The newer superblock, and which copy is the other one, older or damaged.
-fn read_superblocks(
+pub(super) fn read_superblocks(
     id: StoreId,
     read: Read<'_>,
     report: &mut RecoveryReport,
@@ -252,7 +252,7 @@ fn read_superblocks(
 }
 
 /// The checkpoint, from the first copy of it that is whole, and where both are.
-fn read_checkpoint(
+pub(super) fn read_checkpoint(
     superblock: &Superblock,
     read: Read<'_>,
     report: &mut RecoveryReport,
@@ -349,40 +349,14 @@ impl Journal<'_> {
         Ok(None)
     }
 
-    /// Whether a record was written by the start that owns its number. One that was not lay there when that
-    /// start recovered, which rejected it.
+    /// See [`counts`].
     fn counts(&self, header: &Header) -> bool {
-        self.any_successor || self.superblock.owner_of(header.seq) == Some(header.start)
+        self.any_successor || counts(self.superblock, header)
     }
 
-    /// A record of this store at a logical position, if there is one and its CRC is right.
+    /// See [`record_at`].
     fn record_at(&mut self, pos: u64) -> Result<Option<(Header, Bytes)>, RecoverError> {
-        let ring = self.ring();
-        let at = pos % ring;
-        let io = |error| RecoverError::Io {
-            what: "journal",
-            error,
-        };
-        let block = (self.read)(RING_START + at, BLOCK).map_err(io)?;
-        let Some(header) = Header::decode(&block) else {
-            return Ok(None);
-        };
-        let size = block_ceil(u64::from(header.len));
-        if header.uuid != self.superblock.uuid || at + size > ring {
-            return Ok(None);
-        }
-        let record = if size as usize > BLOCK {
-            (self.read)(RING_START + at, size as usize).map_err(io)?
-        } else {
-            block
-        };
-        let len = header.len as usize;
-        if record.len() < len {
-            return Ok(None);
-        }
-        let record = record.slice(..len);
-        let good = self.skip_crc || journal::crc_is_right(&header, &record);
-        Ok(good.then_some((header, record)))
+        record_at(self.superblock, self.skip_crc, pos, self.read)
     }
 
     /// Whether a start since, or any record of the ring that counts, of whatever lap since the checkpoint,
@@ -399,7 +373,7 @@ impl Journal<'_> {
         let was_durable = || RecoverError::Corrupt {
             what: format!(
                 "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
-                 from a replica or a backup (`millracectl store check` shows what is affected)"
+                 from a replica or a backup (`millracectl store salvage` writes what can still be read)"
             ),
             pos,
         };
@@ -599,6 +573,47 @@ impl Journal<'_> {
         }
         Ok(())
     }
+}
+
+/// A record of this store at a logical position, if there is one and its CRC is right.
+pub(super) fn record_at(
+    superblock: &Superblock,
+    skip_crc: bool,
+    pos: u64,
+    read: Read<'_>,
+) -> Result<Option<(Header, Bytes)>, RecoverError> {
+    let ring = superblock.journal_bytes;
+    let at = pos % ring;
+    let io = |error| RecoverError::Io {
+        what: "journal",
+        error,
+    };
+    let block = read(RING_START + at, BLOCK).map_err(io)?;
+    let Some(header) = Header::decode(&block) else {
+        return Ok(None);
+    };
+    let size = block_ceil(u64::from(header.len));
+    if header.uuid != superblock.uuid || at + size > ring {
+        return Ok(None);
+    }
+    let record = if size as usize > BLOCK {
+        read(RING_START + at, size as usize).map_err(io)?
+    } else {
+        block
+    };
+    let len = header.len as usize;
+    if record.len() < len {
+        return Ok(None);
+    }
+    let record = record.slice(..len);
+    let good = skip_crc || journal::crc_is_right(&header, &record);
+    Ok(good.then_some((header, record)))
+}
+
+/// Whether a record was written by the start that owns its number. One that was not lay there when that
+/// start recovered, which rejected it.
+pub(super) fn counts(superblock: &Superblock, header: &Header) -> bool {
+    superblock.owner_of(header.seq) == Some(header.start)
 }
 
 /// Length of the batch at the start of `bytes`, if it is there whole. The only thing, with its CRC, that

@@ -1,5 +1,7 @@
 //! The whole store against a model and a disk that forgets, tears and reorders.
 
+mod salvage;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

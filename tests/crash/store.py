@@ -1,7 +1,9 @@
 """The store of Millrace: when it is full, and when the disk gives back other bytes than were written."""
 
+import pathlib
 import re
 import subprocess
+import tempfile
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
@@ -300,8 +302,24 @@ def a_rotten_journal_is_refused():
         pos, length = records[len(records) // 2]
         filled.store.flip(pos + length // 2)
         filled.refuses("journal")
+        salvaged(filled, lost=3 * SINGLE_FLUSHES)
         filled.store.flip(pos + length // 2)
         filled.all_there()
+
+
+def salvaged(filled: Filled, lost: int):
+    """Almost all of a store that the broker refuses comes out, byte for byte, and the store stays as it is."""
+    before = filled.store.path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="millrace-salvage-") as out:
+        tool = [paths.binary("millracectl"), "store"]
+        done = subprocess.run([*tool, "salvage", str(filled.server.data), "--to", out], capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0 and "damaged" in done.stderr and " are lost" in done.stdout, done
+        for partition in range(2):
+            log = b"".join(path.read_bytes() for path in sorted(pathlib.Path(out, f"{filled.topic}-{partition}").glob("*.log")))
+            wanted = len(filled.load.acked[partition])
+            there = sum(value_of(partition, number) in log for number in range(wanted))
+            assert there >= wanted - lost and there > 0, f"{there} of {wanted} records of partition {partition}: {done.stdout}"
+    assert filled.store.path.read_bytes() == before, "the store was changed"
 
 
 @test(seconds=120)

@@ -9,7 +9,7 @@ RING_START = 16 * BLOCK
 
 _SUPERBLOCK = struct.Struct("<8sIIHQQQQQQIQI")
 _COPY = struct.Struct("<HB")
-_RECORD = struct.Struct("<4sIQQQIII")
+_RECORD = struct.Struct("<4sIQQQIIQ")
 
 
 class StoreFile:
@@ -53,7 +53,7 @@ class StoreFile:
             for start in (at, -(-at // self.journal_bytes) * self.journal_bytes):
                 pos = RING_START + start % self.journal_bytes
                 magic, _, uuid, this, _, _, length, _ = _RECORD.unpack(self.read(pos, _RECORD.size))
-                if (magic, uuid, this) == (b"MRJ1", self.uuid, seq):
+                if (magic, uuid, this) == (b"MRJ2", self.uuid, seq):
                     break
             else:
                 return found

@@ -1,0 +1,438 @@
+//! What can be read of a store that recovery refuses, for tools: the checkpoint if a copy of it is whole,
+//! what the journal says beyond records that have rotted, and of each log the batches that are whole, past
+//! those that are not. Nothing is written, and nothing is guessed: a record counts if its CRC is right and the
+//! start that owns its number has written it, a batch if its CRC is right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::api::{DiskError, FlushSeq, LogLabel, Piece};
+use super::inspect::{LogRemains, Remains};
+use super::journal::{self, Entry, Header};
+use super::layout::block_ceil;
+use super::recover::{
+    Read, RecoverError, RecoveryReport, counts, read_checkpoint, read_superblocks, record_at,
+};
+use super::superblock::Superblock;
+use super::{ChunkPin, Store};
+use crate::base::crc::crc32c;
+use crate::base::{BLOCK, LogId, StoreId, TopicId};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Salvage {
+    /// The logs, ordered by topic and partition.
+    pub logs: Vec<LogRemains>,
+    /// What is damaged, for people. Damage within the batches of a log is found by reading them.
+    pub problems: Vec<String>,
+}
+
+impl Store {
+    /// Looks at a store that [`Store::recover`] refuses. `read` as there.
+    ///
+    /// # Errors
+    /// If no superblock is whole: then nothing says what is where.
+    pub fn salvage(id: StoreId, read: Read<'_>) -> Result<Salvage, RecoverError> {
+        let mut report = RecoveryReport::default();
+        let (superblock, _) = read_superblocks(id, read, &mut report)?;
+        let mut found = Found::default();
+        match read_checkpoint(&superblock, read, &mut report) {
+            Ok((snapshot, _)) => {
+                for log in snapshot.map.logs.into_values() {
+                    let segments = log.segments.iter().map(|segment| {
+                        let mut pieces = Vec::new();
+                        segment.read(id, 0, segment.len, &mut pieces);
+                        Remains::whole(segment.base, pieces)
+                    });
+                    let known = Log {
+                        label: Some(log.label),
+                        segments: segments.collect(),
+                    };
+                    found.logs.insert(log.id, known);
+                }
+            }
+            Err(error) => {
+                found.incomplete = true;
+                found.problems.push(format!(
+                    "{error}; only what the journal says by itself is known"
+                ));
+            }
+        }
+        let ring = Ring::scan(&superblock, found.incomplete, read);
+        found.replay(id, &superblock, &ring, read);
+        let mut problems = report.warnings;
+        problems.append(&mut found.problems);
+        let mut logs: Vec<LogRemains> = found.logs.into_iter().map(named).collect();
+        logs.sort_by(|a, b| a.place().cmp(&b.place()));
+        Ok(Salvage { logs, problems })
+    }
+}
+
+/// The name of a log is lost with the record that made it, not its records.
+fn named((id, log): (LogId, Log)) -> LogRemains {
+    let label = log.label.unwrap_or_else(|| LogLabel {
+        topic: format!("unnamed-log-{id}"),
+        topic_id: TopicId::ZERO,
+        partition: 0,
+    });
+    LogRemains {
+        id,
+        label,
+        segments: log.segments,
+    }
+}
+
+/// The records of the journal that count, by number.
+struct Ring {
+    records: BTreeMap<FlushSeq, u64>,
+    /// Up to here everything was acknowledged.
+    durable: FlushSeq,
+}
+
+impl Ring {
+    /// Looks at every block. `earlier`: also for what a checkpoint has made superfluous.
+    fn scan(superblock: &Superblock, earlier: bool, read: Read<'_>) -> Self {
+        let mut all = Vec::new();
+        let mut at = 0;
+        while at < superblock.journal_bytes {
+            // A block that cannot be read holds no record that can.
+            let step = match record_at(superblock, false, at, read) {
+                Ok(Some((header, _))) => {
+                    all.push((at, header));
+                    block_ceil(u64::from(header.len)).max(BLOCK as u64)
+                }
+                _ => BLOCK as u64,
+            };
+            at += step;
+        }
+        let counting = all.iter().filter(|(_, h)| counts(superblock, h));
+        let durable = counting.clone().map(|(_, h)| h.durable).max();
+        let mut records: BTreeMap<FlushSeq, u64> =
+            counting.map(|(at, header)| (header.seq, *at)).collect();
+        if earlier {
+            // The superblock names the last record before the checkpoint's end by its CRC, and each record
+            // the one before it.
+            let by_name: BTreeMap<(FlushSeq, u32), &(u64, Header)> =
+                all.iter().map(|r| ((r.1.seq, r.1.crc), r)).collect();
+            let mut name = (superblock.flush, superblock.chain);
+            while let Some((at, header)) = by_name.get(&name) {
+                records.insert(header.seq, *at);
+                name = (FlushSeq(header.seq.0.saturating_sub(1)), header.chain);
+            }
+        }
+        let found = superblock.found();
+        Self {
+            records,
+            durable: durable.map_or(found, |durable| durable.max(found)),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    label: Option<LogLabel>,
+    segments: Vec<Remains>,
+}
+
+/// What is known so far.
+#[derive(Debug, Default)]
+struct Found {
+    logs: BTreeMap<LogId, Log>,
+    deleted: BTreeSet<LogId>,
+    /// The checkpoint or a record is lost: logs may be there whose creation is not, and segments.
+    incomplete: bool,
+    problems: Vec<String>,
+}
+
+impl Found {
+    fn replay(&mut self, id: StoreId, superblock: &Superblock, ring: &Ring, read: Read<'_>) {
+        let oldest = ring.records.keys().next();
+        let mut seq = oldest.map_or(superblock.flush, |s| {
+            superblock.flush.min(FlushSeq(s.0.saturating_sub(1)))
+        });
+        for (&this, &at) in &ring.records {
+            let expected = FlushSeq(seq.0 + 1);
+            if this != expected {
+                if expected > ring.durable {
+                    // Torn, and what comes after it was never acknowledged.
+                    return;
+                }
+                self.lost(expected, FlushSeq(this.0 - 1));
+            }
+            let entries = match record_at(superblock, false, at, read) {
+                Ok(Some((_, record))) => journal::entries(&record),
+                _ => None,
+            };
+            let Some(entries) = entries else {
+                self.lost(this, this);
+                seq = this;
+                continue;
+            };
+            let rotten = bad_ranges(&entries, read);
+            if !rotten.is_empty() && this > ring.durable {
+                return;
+            }
+            let old = this <= superblock.flush;
+            for (log, at) in rotten.iter().filter(|_| !old) {
+                self.problems.push(format!(
+                    "bytes of log {log} that the journal refers to, at byte {at}, have rotted"
+                ));
+            }
+            // What an older record refers to may belong to another log now.
+            let stale = |entry: &Entry| {
+                old && matches!(entry, Entry::Ref { .. })
+                    && rotten.iter().any(|(log, _)| *log == entry.log())
+            };
+            let mut fresh = BTreeSet::new();
+            for entry in entries.into_iter().filter(|entry| !stale(entry)) {
+                self.apply(id, entry, &mut fresh, read);
+            }
+            seq = this;
+        }
+        if seq < ring.durable {
+            self.lost(FlushSeq(seq.0 + 1), ring.durable);
+        }
+    }
+
+    fn lost(&mut self, from: FlushSeq, to: FlushSeq) {
+        self.incomplete = true;
+        self.problems.push(format!(
+            "the journal's records {} to {} are lost; any log may have lost records with them",
+            from.0, to.0
+        ));
+    }
+
+    /// The log of an entry. One that nobody has heard of may have been made by what is lost.
+    fn log(&mut self, id: LogId) -> Option<&mut Log> {
+        if self.incomplete && !self.deleted.contains(&id) {
+            return Some(self.logs.entry(id).or_default());
+        }
+        self.logs.get_mut(&id)
+    }
+
+    /// `fresh` holds the logs of which this record has had bytes: a record begins with a whole batch of each.
+    fn apply(&mut self, store: StoreId, entry: Entry, fresh: &mut BTreeSet<LogId>, read: Read<'_>) {
+        let incomplete = self.incomplete;
+        match entry {
+            Entry::Create { log, first, label } => {
+                let created = Log {
+                    label: Some(label),
+                    segments: vec![Remains::whole(first, Vec::new())],
+                };
+                self.deleted.remove(&log);
+                self.logs.insert(log, created);
+            }
+            Entry::Delete { log } => {
+                self.deleted.insert(log);
+                self.logs.remove(&log);
+            }
+            Entry::Roll { log, base } => {
+                fresh.remove(&log);
+                if let Some(log) = self.log(log) {
+                    log.segments.push(Remains::whole(base, Vec::new()));
+                }
+            }
+            Entry::DropBefore { log, base } => {
+                if let Some(log) = self.log(log) {
+                    let last = log.segments.len().saturating_sub(1);
+                    let mut n = 0;
+                    log.segments.retain(|segment| {
+                        n += 1;
+                        n > last || segment.base.is_none_or(|b| b >= base)
+                    });
+                }
+            }
+            Entry::Note { .. } => {}
+            Entry::Inline { log, pos, bytes } => {
+                let first = fresh.insert(log);
+                if let Some(log) = self.log(log) {
+                    let rolled = incomplete && pos < log.active().end();
+                    log.add(pos, Piece::Memory(bytes), rolled, first);
+                }
+            }
+            Entry::Ref {
+                log,
+                pos,
+                len,
+                crc,
+                chunk,
+                chunk_start,
+            } => {
+                let first = fresh.insert(log);
+                let (Some(log), Some(skip)) = (self.log(log), pos.checked_sub(chunk_start)) else {
+                    return;
+                };
+                let end = log.active().end();
+                // Bytes that were inline may be put into a chunk later; others belong to a new segment.
+                let again = pos + u64::from(len) <= end;
+                let known = again && incomplete;
+                let known = known.then(|| log.active().bytes(pos, u64::from(len), read));
+                let rolled = known.is_some_and(|known| known.is_none_or(|b| crc32c(&b) != crc));
+                let piece = Piece::File {
+                    store,
+                    pos: chunk.pos + skip,
+                    len: len as usize,
+                    pin: ChunkPin::default(),
+                };
+                // It begins with the rest of a batch, if what came before is lost.
+                log.add(pos, piece, rolled, first && pos <= end);
+            }
+        }
+    }
+}
+
+impl Log {
+    fn active(&mut self) -> &mut Remains {
+        if self.segments.is_empty() {
+            self.segments.push(Remains::default());
+        }
+        let last = self.segments.len() - 1;
+        &mut self.segments[last]
+    }
+
+    /// Adds bytes to the active segment, or to a new one whose beginning is lost.
+    fn add(&mut self, pos: u64, piece: Piece, rolled: bool, boundary: bool) {
+        if rolled {
+            self.segments.push(Remains::default());
+        }
+        self.active().add(pos, piece, boundary);
+    }
+}
+
+/// The ranges that entries refer to and that are not what they say: whose, and where in the file.
+fn bad_ranges(entries: &[Entry], read: Read<'_>) -> Vec<(LogId, u64)> {
+    let mut bad = Vec::new();
+    for entry in entries {
+        if let Entry::Ref {
+            log,
+            pos,
+            len,
+            crc,
+            chunk,
+            chunk_start,
+        } = entry
+        {
+            let at = pos.checked_sub(*chunk_start).map(|skip| chunk.pos + skip);
+            let bytes: Option<Result<Bytes, DiskError>> = at.map(|at| read(at, *len as usize));
+            if !matches!(bytes, Some(Ok(bytes)) if crc32c(&bytes) == *crc) {
+                bad.push((*log, at.unwrap_or(0)));
+            }
+        }
+    }
+    bad
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Offset;
+    use super::super::inspect::Found as Event;
+    use super::*;
+
+    const NO_STORE: StoreId = StoreId(0);
+
+    fn batch(base: i64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![b'b'; len];
+        bytes[..8].copy_from_slice(&base.to_be_bytes());
+        bytes[8..12].copy_from_slice(&(len as i32 - 12).to_be_bytes());
+        bytes[12..16].fill(0);
+        bytes[16] = 2;
+        bytes[21..27].fill(0);
+        let crc = crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+
+    /// Base offsets, and -1 for each damage.
+    fn walked(remains: &Remains) -> Vec<i64> {
+        let mut seen = Vec::new();
+        remains.walk(&mut |_, _| Err(DiskError { errno: 5 }), &mut |event| {
+            seen.push(match event {
+                Event::Batch(b) => i64::from_be_bytes(b[..8].try_into().expect("a batch")),
+                Event::Damage(_) => -1,
+            });
+        });
+        seen
+    }
+
+    #[test]
+    fn a_walk_goes_past_every_kind_of_damage() {
+        let batches: Vec<Vec<u8>> = (0..5).map(|n| batch(n, 100 + n as usize)).collect();
+        let bytes = batches.concat();
+        let of = |bytes: Vec<u8>| {
+            let piece = Piece::Memory(bytes.into());
+            Remains::whole(Offset(0), vec![piece])
+        };
+        assert_eq!(walked(&of(bytes.clone())), [0, 1, 2, 3, 4]);
+        // Whatever byte of the second batch has rotted, a length too: the others are there.
+        for at in 100..201 {
+            let mut bad = bytes.clone();
+            bad[at] ^= 0x11;
+            let offset = at < 108;
+            let seen = walked(&of(bad));
+            // Base offset, leader epoch and magic byte are no part of a batch's CRC.
+            let silent = offset || (112..117).contains(&at);
+            if silent {
+                assert_eq!(seen.len(), 5, "byte {at}");
+            } else {
+                assert_eq!(seen, [0, -1, 2, 3, 4], "byte {at}");
+            }
+        }
+        let mut bad = bytes.clone();
+        bad.truncate(bytes.len() - 1);
+        assert_eq!(walked(&of(bad)), [0, 1, 2, 3, -1]);
+        // A range that is not there, and one that cannot be read.
+        let hole = |piece: Option<Piece>| {
+            let mut remains = of(batches[0].clone());
+            if let Some(piece) = piece {
+                remains.add(100, piece, true);
+            }
+            remains.add(201, Piece::Memory(batches[2].clone().into()), true);
+            remains
+        };
+        assert_eq!(walked(&hole(None)), [0, -1, 2]);
+        let unreadable = Piece::File {
+            store: NO_STORE,
+            pos: 8192,
+            len: 101,
+            pin: ChunkPin::default(),
+        };
+        assert_eq!(walked(&hole(Some(unreadable))), [0, -1, 2]);
+    }
+
+    #[test]
+    fn what_follows_a_lost_record_is_put_where_it_belongs() {
+        let mut found = Found::default();
+        let mut nothing = |_, _| Err(DiskError { errno: 5 });
+        let log = LogId(7);
+        let inline = |pos, base| Entry::Inline {
+            log,
+            pos,
+            bytes: batch(base, 100).into(),
+        };
+        // Before anything is lost, what names no log is of a deleted one.
+        found.apply(NO_STORE, inline(0, 0), &mut BTreeSet::new(), &mut nothing);
+        assert!(found.logs.is_empty());
+        found.lost(FlushSeq(3), FlushSeq(4));
+        for (pos, base) in [(300, 3), (400, 4), (100, 8)] {
+            found.apply(
+                NO_STORE,
+                inline(pos, base),
+                &mut BTreeSet::new(),
+                &mut nothing,
+            );
+        }
+        let remains = named((log, found.logs.remove(&log).expect("known now")));
+        assert_eq!(remains.label.topic, "unnamed-log-7");
+        let seen: Vec<Vec<i64>> = remains.segments.iter().map(walked).collect();
+        assert_eq!(seen, [vec![-1, 3, 4], vec![-1, 8]]);
+        found.apply(
+            NO_STORE,
+            Entry::Delete { log },
+            &mut BTreeSet::new(),
+            &mut nothing,
+        );
+        found.apply(NO_STORE, inline(500, 9), &mut BTreeSet::new(), &mut nothing);
+        assert!(found.logs.is_empty());
+    }
+}
