@@ -214,8 +214,9 @@ impl World {
             }
             Output::WakeAt(deadline) => {
                 let at = self.node.time_of(deadline);
-                self.node.shards[shard].wake_at = at;
-                if at < u64::MAX {
+                let before = std::mem::replace(&mut self.node.shards[shard].wake_at, at);
+                // One that is still to come need not come twice: a busy shard names the same time for long.
+                if at < u64::MAX && (at != before || at <= self.time) {
                     let at = at.max(self.time + 1);
                     self.events.add(at, Event::Wake { start, shard });
                 }
