@@ -273,7 +273,8 @@ fn nearest(key: &str) -> Option<&'static str> {
     let names = names.map(|setting| setting.key);
     names
         .map(|name| (distance(key, name), name))
-        .min()
+        // Of two that are as near the one that does something here comes first.
+        .min_by_key(|(edits, _)| *edits)
         .filter(|(edits, name)| *edits <= name.len().div_ceil(3))
         .map(|(_, name)| name)
 }

@@ -13,6 +13,7 @@ use super::oracle::{Fact, Oracle, Violation};
 use super::plan::{Options, Plan};
 use super::queue::Queue;
 use super::trace::{Trace, What};
+use crate::base::PageBuf;
 use crate::base::{Rng, StoreId};
 use crate::broker::{ConnId, Input, Output, ReadId};
 use crate::store::{IoId, Piece};
@@ -116,6 +117,10 @@ impl std::fmt::Display for Counts {
 /// Runs a seed from its beginning to its end.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
+    // Buffers that an earlier run on this thread left behind may be larger than what is asked for, and
+    // how much memory a slice keeps alive decides what the memory tail forgets.
+    PageBuf::trim();
+    PageBuf::trim();
     let mut world = World::new(seed, options);
     let violation = world.run().err();
     Outcome {
