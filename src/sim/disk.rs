@@ -219,6 +219,14 @@ impl Disk {
             unsynced.swap(last, rng.below(last as u64 + 1) as usize);
         }
         let mood = rng.below(4);
+        // A journaling filesystem commits what it was told in order: if a block behind the durable end can be
+        // reached, so can all that was allocated before it was written.
+        if self.raw || rng.chance(1, 2) {
+            let blocks = self.durable.len().max(self.current.len());
+            self.durable.resize(blocks, None);
+        }
+        let there = (self.durable.len() * BLOCK) as u64;
+        unsynced.retain(|write| write.pos + write.data.len() as u64 <= there);
         for write in unsynced {
             match (mood, rng.below(3)) {
                 // Nothing of any write, or all of every one: the simplest crashes are not the rarest.

@@ -63,7 +63,7 @@ fn acknowledging_before_the_flush_is_found() {
         ack_before_flush: true,
         ..Sabotage::default()
     };
-    assert!(found_by(sabotage, 20).is_some());
+    assert!(found_by(sabotage, 100).is_some());
 }
 
 #[test]

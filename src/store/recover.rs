@@ -14,7 +14,7 @@ use super::chunks::{Chunk, Chunks};
 use super::copies::{self, COPIES, Copy};
 use super::flush::{entry_growth, state_growth};
 use super::journal::{self, Entry, Header};
-use super::layout::{RING_START, SUPERBLOCKS, block_ceil, chunks_start};
+use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Extent, LogEntry, Map, Segment};
 use super::snapshot;
 use super::superblock::Superblock;
@@ -142,13 +142,14 @@ impl Store {
             journal.report.records += 1;
         }
         let end = (journal.seq, journal.pos, journal.chain);
+        // The blocks of a device are all there, those of a file up to its end. A superblock that a crash left
+        // before its sync may name regions whose blocks the same crash took; nothing is in them yet.
+        let there = if config.raw { u64::MAX } else { file_len };
         let (map, freed, growth) = (journal.map, journal.freed, journal.state_growth);
+        let mut superblock = superblock;
+        superblock.chunks_end = superblock.chunks_end.min(there - there % REGION);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
-        // The blocks of a device are all there, those of a file up to its end.
-        let raw = store.config.raw;
-        store
-            .chunks
-            .allocated_to(if raw { u64::MAX } else { file_len });
+        store.chunks.allocated_to(there);
         store.state_bytes += growth;
         store.superblock_damaged = damaged;
         store.unbegun = Some(worse);

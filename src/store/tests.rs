@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::layout::REGION;
+use super::layout::{REGION, SUPERBLOCKS};
 use super::*;
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, Rng, TopicId};
@@ -622,6 +622,21 @@ fn reopen(world: &World) -> Result<(Store, RecoveryReport), RecoverError> {
         &mut read,
         &mut |_| {},
     )
+}
+
+#[test]
+fn blocks_that_a_crash_took_are_not_handed_out() {
+    let mut world = settled(2);
+    let len = world.disk.image.len() as u64;
+    let (store, _) = reopen(&world).unwrap();
+    let mut superblock = store.superblock.clone();
+    superblock.chunks_end = len.next_multiple_of(REGION) + 2 * REGION;
+    for pos in SUPERBLOCKS {
+        world.disk.put(pos, &superblock.encode());
+    }
+    let (store, _) = reopen(&world).unwrap();
+    assert!(store.chunks.end() <= len.next_multiple_of(REGION));
+    assert_eq!(store.durable_seq(), world.durable);
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub struct Producer {
     version: i16,
     codec: Codec,
     value_bytes_max: usize,
+    /// Whether a store may get full.
+    fills_stores: bool,
     /// Average pause between batches, ms.
     pace_ms: u64,
     connected: bool,
@@ -74,6 +76,13 @@ pub struct Producer {
 }
 
 impl Producer {
+    /// The same, where the disk may have no room for a store to grow.
+    #[must_use]
+    pub fn on_scarce_disks(mut self, scarce: bool) -> Self {
+        self.fills_stores |= scarce;
+        self
+    }
+
     /// An idempotent producer, or a plain one if `acks` is given.
     #[must_use]
     pub fn new(
@@ -101,6 +110,7 @@ impl Producer {
             version,
             codec,
             value_bytes_max,
+            fills_stores: value_bytes_max >= FULL_FROM_BYTES,
             pace_ms: 1 + rng.below(8),
             connected: false,
             in_flight: VecDeque::new(),
@@ -294,7 +304,7 @@ impl Producer {
         answer: &ProducePartitionResponse,
     ) {
         let idempotent = self.is_idempotent();
-        let fills_stores = self.value_bytes_max >= FULL_FROM_BYTES;
+        let fills_stores = self.fills_stores;
         let lane = self.lanes.iter_mut().find(|lane| lane.at == at);
         let Some(lane) = lane.filter(|lane| !lane.given_up) else {
             return;
