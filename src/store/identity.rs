@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::api::{DiskError, DiskOp, IoId};
+use super::api::{DiskError, DiskOp};
 use super::codec::{Put, Reader};
 use super::layout::{IDENTITIES, SUPERBLOCKS};
+use super::sealed;
 use super::superblock::Superblock;
-use crate::base::crc::crc32c;
-use crate::base::{BLOCK, PageBuf, StoreId};
+use crate::base::{BLOCK, StoreId};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLNODE");
 const VERSION: u32 = 1;
@@ -160,42 +160,18 @@ impl Identity {
     /// is to leave one.
     #[must_use]
     pub fn write(&self, worse: usize) -> Vec<DiskOp> {
-        let data = self.encode();
-        let mut ops = Vec::new();
-        for copy in [worse, 1 - worse] {
-            let pos = IDENTITIES[copy];
-            ops.push(DiskOp::Write {
-                id: IoId(0),
-                pos,
-                data: data.clone(),
-                background: false,
-                through: false,
-            });
-            ops.push(DiskOp::Sync {
-                id: IoId(0),
-                background: false,
-            });
-        }
-        ops
+        sealed::write_twice(&self.encode(), IDENTITIES, worse)
     }
 
     fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(BLOCK);
-        out.u64(MAGIC);
-        out.u32(0); // CRC, below
-        out.u32(VERSION);
+        let mut out = sealed::begin(MAGIC, VERSION);
         out.u16(self.store.0);
         out.u64(self.set);
         out.i32(self.node);
         out.u64(self.round);
         out.u8(u8::from(self.begins));
         out.u16(self.stores);
-        out.resize(BLOCK, 0);
-        let crc = crc32c(&out[12..]);
-        out[8..12].copy_from_slice(&crc.to_le_bytes());
-        let mut page = PageBuf::zeroed(BLOCK);
-        page.as_mut_bytes().copy_from_slice(&out);
-        page.freeze()
+        sealed::seal(out)
     }
 
     /// `None` is a block that was never written.
@@ -203,16 +179,7 @@ impl Identity {
         if block.iter().all(|byte| *byte == 0) {
             return Ok(None);
         }
-        let mut r = Reader::new(block.clone());
-        if r.u64() != Some(MAGIC) {
-            return Err("not what a store has there");
-        }
-        if r.u32() != block.get(12..).map(crc32c) {
-            return Err("bad checksum");
-        }
-        if r.u32() != Some(VERSION) {
-            return Err("made by a version of Millrace that this one does not know");
-        }
+        let mut r = sealed::open(block, MAGIC, VERSION, "not what a store has there")?;
         let fields = |r: &mut Reader| {
             Some(Self {
                 store: StoreId(r.u16()?),

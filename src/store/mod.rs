@@ -26,6 +26,7 @@ mod layout;
 mod map;
 mod recover;
 mod salvage;
+mod sealed;
 mod snapshot;
 #[cfg(test)]
 mod start_tests;
@@ -196,21 +197,7 @@ impl Store {
         if self.starts_are_full {
             self.superblock.generation += 1;
         }
-        let mut ops = Vec::new();
-        for copy in [worse, 1 - worse] {
-            ops.push(DiskOp::Write {
-                id: IoId(0),
-                pos: layout::SUPERBLOCKS[copy],
-                data: self.superblock.encode(),
-                background: false,
-                through: false,
-            });
-            ops.push(DiskOp::Sync {
-                id: IoId(0),
-                background: false,
-            });
-        }
-        ops
+        sealed::write_twice(&self.superblock.encode(), layout::SUPERBLOCKS, worse)
     }
 
     fn assemble(

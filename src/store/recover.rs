@@ -97,7 +97,11 @@ impl Store {
         replay: Sink<'_>,
     ) -> Result<(Self, RecoveryReport), RecoverError> {
         let mut report = RecoveryReport::default();
-        let (superblock, worse) = read_superblocks(id, read, &mut report)?;
+        let (mut superblock, worse) = read_superblocks(id, read, &mut report)?;
+        // The blocks of a device are all there, those of a file up to its end. A superblock that a crash left
+        // before its sync may name regions whose blocks the same crash took; nothing is in them yet.
+        let there = if config.raw { u64::MAX } else { file_len };
+        superblock.chunks_end = superblock.chunks_end.min(there - there % REGION);
         let (snapshot, copies) = read_checkpoint(&superblock, read, &mut report)?;
         let damaged = !report.warnings.is_empty();
         for (log, state) in snapshot.states {
@@ -142,12 +146,7 @@ impl Store {
             journal.report.records += 1;
         }
         let end = (journal.seq, journal.pos, journal.chain);
-        // The blocks of a device are all there, those of a file up to its end. A superblock that a crash left
-        // before its sync may name regions whose blocks the same crash took; nothing is in them yet.
-        let there = if config.raw { u64::MAX } else { file_len };
         let (map, freed, growth) = (journal.map, journal.freed, journal.state_growth);
-        let mut superblock = superblock;
-        superblock.chunks_end = superblock.chunks_end.min(there - there % REGION);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.chunks.allocated_to(there);
         store.state_bytes += growth;

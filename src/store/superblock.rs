@@ -10,8 +10,8 @@ use super::api::FlushSeq;
 use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
 use super::copies::{COPIES, NAMED_MAX, Named};
-use crate::base::crc::crc32c;
-use crate::base::{BLOCK, PageBuf, StoreId};
+use super::sealed;
+use crate::base::{BLOCK, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
 const VERSION: u32 = 4;
@@ -89,10 +89,7 @@ impl Superblock {
 
     /// One block, ready to be written.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(BLOCK);
-        out.u64(MAGIC);
-        out.u32(0); // CRC, below
-        out.u32(VERSION);
+        let mut out = sealed::begin(MAGIC, VERSION);
         out.u16(self.store.0);
         out.u64(self.uuid);
         out.u64(self.journal_bytes);
@@ -116,12 +113,7 @@ impl Superblock {
             out.u64(start.number);
             out.u64(start.after.0);
         }
-        out.resize(BLOCK, 0);
-        let crc = crc32c(&out[12..]);
-        out[8..12].copy_from_slice(&crc.to_le_bytes());
-        let mut page = PageBuf::zeroed(BLOCK);
-        page.as_mut_bytes().copy_from_slice(&out);
-        page.freeze()
+        sealed::seal(out)
     }
 
     /// Reads a block back.
@@ -132,16 +124,7 @@ impl Superblock {
         if block.len() != BLOCK {
             return Err("short");
         }
-        let mut r = Reader::new(block.clone());
-        if r.u64() != Some(MAGIC) {
-            return Err("not a superblock");
-        }
-        if r.u32() != Some(crc32c(&block[12..])) {
-            return Err("bad checksum");
-        }
-        if r.u32() != Some(VERSION) {
-            return Err("made by a version of Millrace that this one does not know");
-        }
+        let mut r = sealed::open(block, MAGIC, VERSION, "not a superblock")?;
         Self::decode_fields(&mut r).ok_or("contradicts itself")
     }
 

@@ -12,9 +12,8 @@ use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 
 use super::describe_configs::{BROKER_LOGGER, unsupported};
-use super::incremental_alter_configs::{apply, count, target, value};
+use super::incremental_alter_configs::{apply, each_once, target, value};
 use super::{Answer, Ctx, change, full, outcome};
-use crate::base::ErrorCode;
 use crate::controller::{Draft, MetadataRecord, Refused, replacing};
 use crate::wire::RequestHeader;
 
@@ -33,19 +32,14 @@ fn respond(
     ctx: &Ctx<'_>,
     request: AlterConfigsRequest,
 ) -> (AlterConfigsResponse, Vec<MetadataRecord>) {
-    let names = request.resources.iter();
-    let mut count = count(names.map(|r| (r.resource_type, &r.resource_name)));
     let mut draft = Draft::new(ctx.image);
     let mut response = AlterConfigsResponse::default();
-    for resource in request.resources {
-        let result = match count.remove(&(resource.resource_type, resource.resource_name.clone())) {
-            None => continue,
-            Some(1) => alter(ctx, &mut draft, &resource),
-            Some(_) => Err(Refused::because(
-                ErrorCode::InvalidRequest,
-                "Each resource must appear at most once.",
-            )),
-        };
+    let name =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let altered = each_once(request.resources, name, |resource| {
+        alter(ctx, &mut draft, resource)
+    });
+    for (resource, result) in altered {
         let mut shown = AlterConfigsResourceResponse::default();
         shown.resource_type = resource.resource_type;
         shown.resource_name = resource.resource_name;

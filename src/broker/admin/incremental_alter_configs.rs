@@ -41,19 +41,14 @@ fn respond(
     ctx: &Ctx<'_>,
     request: IncrementalAlterConfigsRequest,
 ) -> (IncrementalAlterConfigsResponse, Vec<MetadataRecord>) {
-    let names = request.resources.iter();
-    let mut count = count(names.map(|r| (r.resource_type, &r.resource_name)));
     let mut draft = Draft::new(ctx.image);
     let mut response = IncrementalAlterConfigsResponse::default();
-    for resource in request.resources {
-        let result = match count.remove(&(resource.resource_type, resource.resource_name.clone())) {
-            None => continue,
-            Some(1) => alter(ctx, &mut draft, &resource),
-            Some(_) => Err(Refused::because(
-                ErrorCode::InvalidRequest,
-                "Each resource must appear at most once.",
-            )),
-        };
+    let name =
+        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
+    let altered = each_once(request.resources, name, |resource| {
+        alter(ctx, &mut draft, resource)
+    });
+    for (resource, result) in altered {
         let mut shown = AlterConfigsResourceResponse::default();
         shown.resource_type = resource.resource_type;
         shown.resource_name = resource.resource_name;
@@ -68,15 +63,27 @@ fn respond(
     (response, records)
 }
 
-/// How often each resource comes.
-pub(super) fn count<'r>(
-    resources: impl Iterator<Item = (i8, &'r StrBytes)>,
-) -> BTreeMap<(i8, StrBytes), usize> {
-    let mut count = BTreeMap::new();
-    for (kind, name) in resources {
-        *count.entry((kind, name.clone())).or_insert(0) += 1;
+/// Alters each resource, in their order. One that comes more than once is refused, in its first place alone.
+pub(super) fn each_once<R>(
+    resources: Vec<R>,
+    name: impl Fn(&R) -> (i8, StrBytes),
+    mut alter: impl FnMut(&R) -> Result<(), Refused>,
+) -> Vec<(R, Result<(), Refused>)> {
+    let mut count: BTreeMap<(i8, StrBytes), usize> = BTreeMap::new();
+    for resource in &resources {
+        *count.entry(name(resource)).or_insert(0) += 1;
     }
-    count
+    let altered = resources.into_iter().filter_map(|resource| {
+        let result = match count.remove(&name(&resource))? {
+            1 => alter(&resource),
+            _ => Err(Refused::because(
+                ErrorCode::InvalidRequest,
+                "Each resource must appear at most once.",
+            )),
+        };
+        Some((resource, result))
+    });
+    altered.collect()
 }
 
 fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> Result<(), Refused> {
