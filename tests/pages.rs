@@ -2,7 +2,6 @@
 //! out of date; `UPDATE=1 cargo test --test pages` writes them anew.
 #![allow(clippy::disallowed_methods, reason = "reads and writes the pages")]
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 fn check(path: &str, expected: &str) {
@@ -31,14 +30,27 @@ fn apis() {
     let readme = std::fs::read_to_string(path).expect("a README");
     let (before, rest) = readme.split_once(BEGIN).expect("the table's place");
     let (_, after) = rest.split_once(END).expect("the table's end");
-    let mut table = String::from("| Key | API | Versions |\n|---|---|---|\n");
-    for api in millrace::wire::APIS {
-        writeln!(
-            table,
-            "| {} | {} | {}-{} |",
-            api.key, api.name, api.min, api.max
-        )
-        .expect("a string");
+    let apis = millrace::wire::APIS.iter();
+    let names: Vec<String> = apis
+        .map(|api| format!("{} {}-{}", api.name, api.min, api.max))
+        .collect();
+    let text = wrapped(&format!("APIs and their versions: {}.", names.join(", ")));
+    check("README.md", &format!("{before}{BEGIN}{text}{END}{after}"));
+}
+
+/// In lines of at most 130 characters.
+fn wrapped(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = 0;
+    for word in text.split(' ') {
+        let wide = word.chars().count();
+        if column > 0 {
+            let breaks = column + 1 + wide > 130;
+            lines.push(if breaks { '\n' } else { ' ' });
+            column = if breaks { 0 } else { column + 1 };
+        }
+        lines.push_str(word);
+        column += wide;
     }
-    check("README.md", &format!("{before}{BEGIN}{table}{END}{after}"));
+    lines + "\n"
 }

@@ -5,6 +5,7 @@ import math
 
 from .results import Figure, Results, number
 from .systems import MAIN, TITLES
+from .tables import PICTURED
 
 COLOURS = {"millrace": "#0b5fc1", "kafka": "#e08a1e", "kafka-fsync": "#8d5a3a", "nats": "#2f9e6e", "nats-sync": "#1d5f45",
            "nisshi-memory": "#b06fd0", "nisshi-sqlite": "#6b3f86"}
@@ -64,6 +65,27 @@ class Drawing:
             self.text(x + 18, y, TITLES[system])
             x += wide
         return y - began
+
+
+def summary(results: Results) -> str:
+    """The README's: a row per figure, its bars to the scale of its longest."""
+    systems, width, left = [system for system in results.systems() if system in MAIN], 900, 330
+    drawing = Drawing()
+    y = 60.0 + drawing.legend(systems, 28)
+    for row in PICTURED:
+        figures = [(system, row.figure(results, system)) for system in systems]
+        figures = [(system, figure) for system, figure in figures if figure]
+        if not figures:
+            continue
+        scale = (width - 90 - left) / max(figure.median for _, figure in figures)
+        drawing.text(left - 12, y + 9 + 8.5 * len(figures), row.title, 13, "end")
+        drawing.text(left - 12, y + 23 + 8.5 * len(figures), "more is better" if row.more else "less is better", 10, "end", "#6e7781")
+        for system, figure in figures:
+            drawing.rect(left, y, figure.median * scale, 14, COLOURS[system])
+            drawing.text(left + figure.median * scale + 6, y + 12, number(figure.median), 12)
+            y += 17
+        y += 20
+    return drawing.svg(width, int(y), "Millrace beside Apache Kafka: five figures")
 
 
 def throughput(results: Results) -> str:

@@ -79,6 +79,21 @@ TOOLS = [
     Row("EndToEndLatency, average, ms", "EndToEndLatency", "avg_ms", False),
     Row("EndToEndLatency, p99, whole ms", "EndToEndLatency", "p99_ms", False),
 ]
+# What the README shows, as a table and, the first five, as a picture: the two rows that Kafka wins among them.
+SUMMARY = [
+    Row("produce, 16 partitions, MB/s", "produce-16", MB, best=True),
+    Row("100-byte requests/s, 64 connections", "small-64", REQUESTS),
+    Row(f"1 producer, {FANOUT} consumers, MB/s read", "fanout", FETCH),
+    Row("replay of what was just written, MB/s", "replay-warm", MB),
+    Row("end-to-end at 10 % of its own limit, p99, ms", "e2e-10", f"{E2E}_p99_ms", False),
+    Row(f"acknowledgement, {BUSY_RATE:,} requests/s, p50, ms", "busy-1", f"{ACK}_p50_ms", False),
+    Row(f"acknowledgement, {BUSY_RATE:,} requests/s, p99, ms", "busy-1", f"{ACK}_p99_ms", False),
+    Row("replay of cold data, MB/s", "replay-cold", MB),
+    Row("broker CPU-seconds per GB produced", "produce-16", CPU, False, best=True),
+    Row("resident memory, idle, MiB", "start", "rss_idle_mib", False),
+    Row("kill -9 under load to the first acknowledgement, s", "recovery", "seconds_to_first_ack", False),
+]
+PICTURED = SUMMARY[:5]
 # What all systems get. No spread here: so many columns would not be read.
 OTHERS = [
     Row("produce, 1 partition, own best, MB/s", "produce-1", MB, best=True),
@@ -182,8 +197,23 @@ def environment(results: Results) -> str:
     return "".join(f"- {point[0].upper()}{point[1:]}\n" for point in points)
 
 
+def summary(results: Results) -> str:
+    """What stands in the README between its markers: medians of a few figures, and what they were measured on."""
+    systems, e = [system for system in results.systems() if system in MAIN], results.environment
+    lines = []
+    for row in SUMMARY:
+        figures = [row.figure(results, system) for system in systems]
+        if any(figures):
+            cells = (number(figure.median) if figure else row.cell(results, system) for figure, system in zip(figures, systems))
+            lines.append([row.title, *cells, better(row.figure(results, "millrace"), row.figure(results, "kafka"), row.more)])
+    rounds = len(results.report["rounds"])
+    return (grid(["", *(TITLES[system] for system in systems), "times better"], lines)
+            + f"\n{e['date']}, {e['cpu']}, {e['cores']} cores, broker and generator on a core each; no TLS, one replica, `acks=all`, bulk as 1 KiB\n"
+            f"records in 64 KiB batches; medians of {rounds} rounds of {e['seconds']} s; {e['millrace']} at commit {e['commit']}.\n")
+
+
 def page(results: Results, pictures: list[str]) -> str:
-    """What stands in the README between its markers."""
+    """What stands in perf/RESULTS.md between its markers."""
     reading = {system: results.reading_cpu(system) for system in MAIN}
     tools = [(f"Kafka's {row.title}", {system: results.tool(system, row.workload, row.key) for system in MAIN}, row.more) for row in TOOLS]
     sections = [
@@ -195,7 +225,7 @@ def page(results: Results, pictures: list[str]) -> str:
         ("Millrace by itself", alone(results), ALONE_NOTES),
         ("Was it all there?", verdicts(results), VERDICT_NOTES),
     ]
-    drawn = "\n".join(f"![{name.rsplit('-', 1)[-1].split('.')[0]}](perf/results/{name})\n" for name in pictures)
+    drawn = "\n".join(f"![{name.rsplit('-', 1)[-1].split('.')[0]}](results/{name})\n" for name in pictures)
     body = "".join(f"**{title}**\n\n{table}\n{notes}" for title, table, notes in sections if table)
     return f"{environment(results)}\n{failures(results)}{body}{drawn}\n**The marks that were set for this work**\n\n{marks.table(results)}"
 
