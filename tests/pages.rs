@@ -30,7 +30,7 @@ fn apis() {
     let readme = std::fs::read_to_string(path).expect("a README");
     let (before, rest) = readme.split_once(BEGIN).expect("the table's place");
     let (_, after) = rest.split_once(END).expect("the table's end");
-    let apis = millrace::wire::APIS.iter();
+    let apis = millrace::broker::apis::advertised();
     let names: Vec<String> = apis
         .map(|api| format!("{} {}-{}", api.name, api.min, api.max))
         .collect();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use millrace::broker::apis;
 use millrace::broker::trace::{Class, Report, STAGES, Slow, Stage, Stats, upper_ns};
-use millrace::wire;
 
 use crate::table::Table;
 
@@ -339,7 +339,7 @@ const fn letter(stage: Stage) -> char {
 }
 
 fn api(key: i16) -> &'static str {
-    wire::api(key).map_or("unknown", |api| api.name)
+    apis::api(key).map_or("unknown", |api| api.name)
 }
 
 fn client(slow: &Slow) -> String {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::order::{Footprint, Order, footprint};
+use super::order::{Footprint, Order};
 use super::trace::{ClientName, Stage, Trace, Tracer};
 use super::{ConnId, Output};
 use crate::base::limits::CONN_IN_FLIGHT_MAX;
@@ -160,14 +160,14 @@ impl Conns {
         conn: ConnId,
         mut trace: Trace,
         client: &[u8],
-        key: i16,
+        footprint: Footprint,
     ) -> Option<ReplyTo> {
         let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing)?;
         entry.client.set(client);
         trace.pass(Stage::Queue, self.now);
         entry.requests.push_back(Request {
             trace,
-            footprint: footprint(key),
+            footprint,
             reply: None,
             parked: None,
         });
@@ -195,8 +195,10 @@ impl Conns {
         let Some(entry) = self.conns.get_mut(&to.conn.0) else {
             return;
         };
-        let footprint = footprint(header.key);
-        entry.order.wait(footprint, (to, header, body));
+        if let Some(request) = entry.requests.back() {
+            let footprint = request.footprint;
+            entry.order.wait(footprint, (to, header, body));
+        }
         self.handled = None;
     }
 
@@ -272,7 +274,7 @@ mod tests {
 
     fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
         let trace = Trace::new(0, 100, conns.now);
-        let to = conns.expect_reply(conn, trace, b"me", 0)?;
+        let to = conns.expect_reply(conn, trace, b"me", Footprint::default())?;
         assert!(conns.may_begin(to));
         Some(to)
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{self, Answer, Brokers, Ctx};
+use super::apis::{self, Handler};
 use super::conns::ReplyTo;
 use super::control_compact::Compaction;
 use super::control_groups::OFFSETS_TOPIC;
@@ -24,9 +25,6 @@ use crate::config::BrokerConfig;
 use crate::controller::{Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap};
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
-
-const METADATA: i16 = 3;
-const INIT_PRODUCER_ID: i16 = 22;
 
 /// A request that the control shard works on, at the shard it came from.
 #[derive(Debug)]
@@ -194,13 +192,17 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        if GroupService::serves(call.header.key) {
-            return self.group_call(now, req, call, owner, fx);
-        }
-        if call.header.key == METADATA && self.auto_create(now, req, &call, owner, fx) {
-            return;
-        }
-        match self.decide(*call) {
+        let answer = match apis::served(call.header.key).map(|served| served.handler) {
+            Some(Handler::Groups(handler)) => {
+                return self.group_call(now, handler, req, call, owner, fx);
+            }
+            Some(Handler::ImageOrCreate(_)) if self.auto_create(now, req, &call, owner, fx) => {
+                return;
+            }
+            Some(handler) => self.decide(handler, *call),
+            None => Answer::Malformed(format!("API key {} is not served", call.header.key)),
+        };
+        match answer {
             Answer::Reply(frame) => self.reply(req, frame, fx),
             Answer::Malformed(why) => fx.send(
                 req.shard,
@@ -243,7 +245,7 @@ impl Control {
     }
 
     /// Lets the handler of a request decide.
-    fn decide(&mut self, call: ControlCall) -> Answer {
+    fn decide(&mut self, handler: Handler, call: ControlCall) -> Answer {
         let mut ctx = Ctx {
             image: &self.image,
             config: &self.config,
@@ -253,17 +255,12 @@ impl Control {
             stores: self.stores,
         };
         let (header, body) = (&call.header, call.body);
-        match header.key {
-            METADATA => admin::metadata(&ctx, header, body),
-            19 => admin::create_topics(&mut ctx, header, body),
-            20 => admin::delete_topics(&mut ctx, header, body),
-            INIT_PRODUCER_ID => {
-                admin::init_producer_id(&mut ctx, &mut self.producer_ids, header, body)
+        match handler {
+            Handler::Control(decide) => decide(&mut ctx, &mut self.producer_ids, header, body),
+            Handler::Image(answer) | Handler::ImageOrCreate(answer) => answer(&ctx, header, body),
+            Handler::Front(_) | Handler::Groups(_) => {
+                Answer::Malformed(format!("API key {} is served elsewhere", header.key))
             }
-            33 => admin::alter_configs(&mut ctx, header, body),
-            37 => admin::create_partitions(&mut ctx, header, body),
-            44 => admin::incremental_alter_configs(&mut ctx, header, body),
-            other => Answer::Malformed(format!("API key {other} has no handler")),
         }
     }
 

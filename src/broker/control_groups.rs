@@ -3,7 +3,7 @@
 
 use super::control::{Change, Control};
 pub(super) use super::groups::OFFSETS_TOPIC;
-use super::groups::{Call, GroupEffect, TopicInfo, TopicLookup, needs_offsets_topic};
+use super::groups::{Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic};
 use super::owner::{Ack, Owner};
 use super::{ControlCall, Fx, Msg, ReqRef};
 use crate::base::{ErrorCode, Now, TopicId};
@@ -34,6 +34,7 @@ impl Control {
     pub fn group_call(
         &mut self,
         now: Now,
+        handler: GroupHandler,
         req: ReqRef,
         call: Box<ControlCall>,
         owner: &mut Owner,
@@ -56,7 +57,8 @@ impl Control {
             listener: call.listener,
         };
         let mut effects = Vec::new();
-        self.groups.request(now, call, &self.image, &mut effects);
+        self.groups
+            .request(now, handler, call, &self.image, &mut effects);
         self.group_effects(now, effects, owner, fx);
     }
 

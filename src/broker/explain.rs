@@ -25,7 +25,12 @@ pub(super) struct PendingExplain {
 
 impl Front {
     /// Takes the request: asks every shard.
-    pub fn explain(&mut self, reply_to: ReplyTo, header: &RequestHeader, fx: &mut Fx<'_>) {
+    pub fn explain(
+        &mut self,
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
         let id = self.park(
             reply_to,
             Pending::Explain(PendingExplain {
@@ -39,6 +44,7 @@ impl Front {
         for shard in 0..self.shards {
             fx.send(ShardId(shard), Msg::Explain { req });
         }
+        Ok(())
     }
 
     /// Another shard, or this one, asks for what this shard knows.

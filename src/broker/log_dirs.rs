@@ -20,7 +20,7 @@ use super::conns::ReplyTo;
 use super::front::Front;
 use super::query::Shape;
 use super::{Answered, Fx, Query};
-use crate::base::{ErrorCode, ShardId};
+use crate::base::ErrorCode;
 use crate::controller::Topic;
 use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
 
@@ -35,9 +35,13 @@ impl Front {
         reply_to: ReplyTo,
         header: &RequestHeader,
         body: Bytes,
-        only: Option<ShardId>,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
+        let direct = self
+            .conns
+            .get(reply_to.conn)
+            .is_some_and(|conn| conn.direct);
+        let only = direct.then_some(fx.me);
         let request: DescribeLogDirsRequest =
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
         let here = |topic: &Topic, index: i32| {

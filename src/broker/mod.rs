@@ -2,6 +2,7 @@
 //! requests into calls on the state machines and their effects into outputs.
 
 pub mod admin;
+pub mod apis;
 mod conns;
 mod control;
 mod control_compact;

@@ -38,48 +38,6 @@ pub(super) struct Footprint {
     pub looks: Things,
 }
 
-/// What requests of an API change and look at. What is decided by the owner of the thing, in the order of
-/// arrival, does not count as looking: a Produce appends behind the one before, a CreateTopics is decided
-/// against a DeleteTopics that is not durable yet.
-pub(super) fn footprint(key: i16) -> Footprint {
-    use Things as T;
-    let groups = T::MEMBERS.and(T::OFFSETS);
-    let (changes, looks) = match key {
-        // Produce.
-        0 => (T::RECORDS, T::TOPICS),
-        // Fetch, ListOffsets, OffsetForLeaderEpoch, DescribeLogDirs.
-        1 | 2 | 23 | 35 => (T::NONE, T::RECORDS.and(T::TOPICS)),
-        // Metadata: it may create topics.
-        3 => (T::TOPICS, T::TOPICS),
-        // OffsetCommit.
-        8 => (T::OFFSETS, T::NONE),
-        // OffsetFetch.
-        9 => (T::NONE, T::OFFSETS),
-        // FindCoordinator, Heartbeat, ApiVersions, InitProducerId: what they change nobody can look at.
-        // DescribeAcls, ListPartitionReassignments: they look at nothing.
-        10 | 12 | 18 | 22 | 29 | 46 => (T::NONE, T::NONE),
-        // JoinGroup, LeaveGroup, SyncGroup.
-        11 | 13 | 14 => (T::MEMBERS, T::NONE),
-        // DescribeGroups, ListGroups.
-        15 | 16 => (T::NONE, groups),
-        // CreateTopics, AlterConfigs, CreatePartitions, IncrementalAlterConfigs.
-        19 | 33 | 37 | 44 => (T::TOPICS, T::NONE),
-        // DeleteTopics: what was committed for them goes too.
-        20 => (T::TOPICS.and(T::RECORDS).and(T::OFFSETS), T::NONE),
-        // DeleteRecords: up to a high watermark, which the records before it must have moved.
-        21 => (T::RECORDS, T::RECORDS.and(T::TOPICS)),
-        // DescribeConfigs, DescribeCluster, ListConfigResources, DescribeTopicPartitions.
-        32 | 60 | 74 | 75 => (T::NONE, T::TOPICS),
-        // DeleteGroups.
-        42 => (groups, groups),
-        // OffsetDelete.
-        47 => (T::OFFSETS, groups),
-        // Nothing is known of it: it takes its turn.
-        _ => (T::ALL, T::ALL),
-    };
-    Footprint { changes, looks }
-}
-
 /// The requests of one connection that are in progress or have to wait.
 #[derive(Debug)]
 pub(super) struct Order<T> {
@@ -156,7 +114,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wire::APIS;
 
     fn any_footprint() -> impl Strategy<Value = Footprint> {
         let things = 0..=Things::ALL.0;
@@ -251,91 +208,5 @@ mod tests {
             }
             prop_assert!(f.states.iter().all(|state| *state == (true, true)), "one never began");
         }
-    }
-
-    /// Whether a request of the second API waits for one of the first.
-    fn waits(first: i16, second: i16) -> bool {
-        let mut order: Order<()> = Order::default();
-        assert!(order.begin(footprint(first)));
-        !order.begin(footprint(second))
-    }
-
-    #[test]
-    fn who_waits_for_whom() {
-        const PRODUCE: i16 = 0;
-        const FETCH: i16 = 1;
-        let waiting = [
-            (PRODUCE, FETCH, "Fetch"),
-            (PRODUCE, 2, "ListOffsets"),
-            (PRODUCE, 21, "DeleteRecords"),
-            (21, 2, "DeleteRecords, ListOffsets"),
-            (8, 9, "OffsetCommit, OffsetFetch"),
-            (8, 15, "OffsetCommit, DescribeGroups: it may make the group"),
-            (8, 42, "OffsetCommit, DeleteGroups"),
-            (47, 9, "OffsetDelete, OffsetFetch"),
-            (42, 16, "DeleteGroups, ListGroups"),
-            (11, 15, "JoinGroup, DescribeGroups"),
-            (13, 15, "LeaveGroup, DescribeGroups"),
-            (13, 42, "LeaveGroup, DeleteGroups"),
-            (19, 3, "CreateTopics, Metadata"),
-            (19, PRODUCE, "CreateTopics, Produce"),
-            (19, FETCH, "CreateTopics, Fetch"),
-            (37, PRODUCE, "CreatePartitions, Produce"),
-            (20, 3, "DeleteTopics, Metadata"),
-            (20, PRODUCE, "DeleteTopics, Produce"),
-            (20, 9, "DeleteTopics, OffsetFetch"),
-            (44, 32, "IncrementalAlterConfigs, DescribeConfigs"),
-            (44, PRODUCE, "IncrementalAlterConfigs, Produce"),
-            (3, 3, "Metadata that creates, Metadata"),
-            (-1, FETCH, "an API that nothing is known of"),
-        ];
-        for (first, second, what) in waiting {
-            assert!(waits(first, second), "{what}");
-        }
-        for (first, second) in [
-            (PRODUCE, PRODUCE),
-            (PRODUCE, 3),
-            (PRODUCE, 8),
-            (FETCH, FETCH),
-            (FETCH, PRODUCE),
-            (FETCH, 8),
-            (8, 8),
-            (8, FETCH),
-            (11, 12),
-            (19, 20),
-            (20, 19),
-            (22, PRODUCE),
-        ] {
-            assert!(!waits(first, second), "{first}, {second}");
-        }
-    }
-
-    #[test]
-    fn every_api_that_only_tells_changes_nothing() {
-        let tells = |name: &str| {
-            ["Describe", "List"]
-                .iter()
-                .any(|verb| name.starts_with(verb))
-                || name.ends_with("Fetch")
-                || name == "ApiVersions"
-        };
-        for api in APIS.iter().filter(|api| tells(api.name)) {
-            let known = footprint(api.key) != footprint(-1);
-            let changes = footprint(api.key).changes;
-            assert!(!known || changes == Things::NONE, "{}", api.name);
-        }
-    }
-
-    #[test]
-    fn what_comes_behind_one_that_waits_waits_too() {
-        let mut order = Order::default();
-        assert!(order.begin(footprint(0)));
-        assert!(!order.begin(footprint(2)));
-        order.wait(footprint(2), 'l');
-        assert!(!order.begin(footprint(0)), "ListOffsets would see it");
-        order.wait(footprint(0), 'p');
-        assert!(order.answered(footprint(0)));
-        assert_eq!((order.next(), order.next()), (Some('l'), Some('p')));
-        assert_eq!(order.next(), None);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::admin::{self, Answer, Brokers, Ctx};
+use super::apis::{self, Handler};
 use super::conns::ReplyTo;
 use super::control::Control;
 use super::fetch::FetchLimits;
@@ -21,7 +22,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::group::GroupConfig;
 use crate::store::Piece;
-use crate::wire::{self, Api, RequestHeader};
+use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
 #[derive(Debug)]
@@ -296,12 +297,16 @@ impl Shard {
             return Ok(());
         }
         let bytes = frame.len();
-        let (header, body) = wire::parse_header(frame).map_err(|error| error.to_string())?;
+        let (header, body) =
+            wire::parse_header(frame, apis::api).map_err(|error| error.to_string())?;
+        let Some(served) = apis::served(header.key) else {
+            return Err(format!("API key {} is not served", header.key));
+        };
         let trace = Trace::new(header.key, bytes, at);
         let name = header.client_id.as_ref();
         let name = name.map_or(&b""[..], wire::StrBytes::as_bytes);
-        let key = header.key;
-        let Some(to) = self.front.conns.expect_reply(conn, trace, name, key) else {
+        let conns = &mut self.front.conns;
+        let Some(to) = conns.expect_reply(conn, trace, name, served.footprint) else {
             return Ok(());
         };
         if self.front.conns.may_begin(to) {
@@ -324,49 +329,40 @@ impl Shard {
             return Ok(());
         };
         let (listener, peer, direct) = (client.listener, client.peer, client.direct);
-        match header.key {
-            0 => self.front.produce(to, &header, body, fx),
-            1 => self.front.fetch(now, to, &header, body, fx),
-            2 => self.front.list_offsets(to, &header, body, fx),
-            21 => self.front.delete_records(to, &header, body, fx),
-            23 => self.front.offset_for_leader_epoch(to, &header, body, fx),
-            35 => {
-                let only = direct.then_some(self.id);
-                let front = &mut self.front;
-                front.describe_log_dirs(to, &header, body, only, fx)
-            }
-            // Asked of each broker in turn; the groups are all with the coordinator.
-            LIST_GROUPS if direct && self.id != ShardId(0) => {
-                let frame = groups::no_groups(&header);
-                self.front.reply_or_close(to, frame, fx);
-                Ok(())
-            }
-            Api::EXPLAIN => {
-                self.front.explain(to, &header, fx);
-                Ok(())
-            }
-            _ => {
-                let call = ControlCall {
-                    client_host: peer.ip().to_string(),
-                    header,
-                    body,
-                    listener,
-                };
-                match self.answer_here(&call) {
-                    Some(Answer::Reply(frame)) => {
-                        let pieces = vec![Piece::Memory(frame)];
-                        self.front.conns.reply(to, pieces, fx.out);
-                    }
-                    Some(Answer::Malformed(why)) => return Err(why),
-                    Some(Answer::Commit { .. }) | None => self.front.control(to, call, fx),
-                }
-                Ok(())
-            }
+        let Some(served) = apis::served(header.key) else {
+            return Err(format!("API key {} is not served", header.key));
+        };
+        if let Handler::Front(handler) = served.handler {
+            return handler(&mut self.front, now, to, &header, body, fx);
         }
+        // Asked of each broker in turn; the groups are all with the coordinator.
+        if header.key == LIST_GROUPS && direct && self.id != ShardId(0) {
+            let frame = groups::no_groups(&header);
+            self.front.reply_or_close(to, frame, fx);
+            return Ok(());
+        }
+        let call = ControlCall {
+            client_host: peer.ip().to_string(),
+            header,
+            body,
+            listener,
+        };
+        match self.answer_here(served.handler, &call) {
+            Some(Answer::Reply(frame)) => {
+                let pieces = vec![Piece::Memory(frame)];
+                self.front.conns.reply(to, pieces, fx.out);
+            }
+            Some(Answer::Malformed(why)) => return Err(why),
+            Some(Answer::Commit { .. }) | None => self.front.control(to, call, fx),
+        }
+        Ok(())
     }
 
     /// Answers what the image alone can answer; `None` is for the control shard.
-    fn answer_here(&mut self, call: &ControlCall) -> Option<Answer> {
+    fn answer_here(&mut self, handler: Handler, call: &ControlCall) -> Option<Answer> {
+        let (Handler::Image(answer) | Handler::ImageOrCreate(answer)) = handler else {
+            return None;
+        };
         let front = &mut self.front;
         let ctx = Ctx {
             image: &front.image,
@@ -377,19 +373,9 @@ impl Shard {
             stores: front.owners.len() as u16,
         };
         let (header, body) = (&call.header, call.body.clone());
-        match header.key {
-            3 if admin::topics_to_auto_create(&ctx, header, body.clone()).is_empty() => {
-                Some(admin::metadata(&ctx, header, body))
-            }
-            18 => Some(admin::api_versions(&ctx, header, body)),
-            29 => Some(admin::describe_acls(header, body)),
-            32 => Some(admin::describe_configs(&ctx, header, body)),
-            46 => Some(admin::list_partition_reassignments(header, body)),
-            60 => Some(admin::describe_cluster(&ctx, header, body)),
-            74 => Some(admin::list_config_resources(&ctx, header, body)),
-            75 => Some(admin::describe_topic_partitions(&ctx, header, body)),
-            _ => None,
-        }
+        let creates = matches!(handler, Handler::ImageOrCreate(_))
+            && !admin::topics_to_auto_create(&ctx, header, body.clone()).is_empty();
+        (!creates).then(|| answer(&ctx, header, body))
     }
 
     fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
 use super::reader::Reader;
-use super::{Api, WireError, api};
+use super::{Api, WireError};
 
 /// What every request begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHeader {
-    /// API key; one that [`super::APIS`] lists.
+    /// API key; one that is served.
     pub key: i16,
     /// Version of the API; one that is served, or any if the API is ApiVersions.
     pub version: i16,
@@ -24,16 +24,21 @@ pub struct RequestHeader {
 /// A request of an API or version that is not served is an error, on which the connection is to
 /// be closed, as Kafka does. The exception is ApiVersions, with which a client finds out what is
 /// served: any version of it comes through. Of one that is not served only the correlation id is
-/// relied upon, and the body is empty; [`super::api_versions`] makes the answer.
+/// relied upon, and the body is empty.
+///
+/// `served` finds the API of a key, if it is served.
 ///
 /// # Errors
 /// What is wrong with the header.
-pub fn parse_header(frame: Bytes) -> Result<(RequestHeader, Bytes), WireError> {
+pub fn parse_header(
+    frame: Bytes,
+    served: impl FnOnce(i16) -> Option<&'static Api>,
+) -> Result<(RequestHeader, Bytes), WireError> {
     let mut reader = Reader::new(frame, false);
     let key = reader.i16("API key")?;
     let version = reader.i16("API version")?;
     let correlation_id = reader.i32("correlation id")?;
-    let api = api(key).ok_or(WireError::UnknownApi { key })?;
+    let api = served(key).ok_or(WireError::UnknownApi { key })?;
     if !api.serves(version) {
         if key != Api::API_VERSIONS {
             return Err(WireError::UnsupportedVersion {
@@ -73,6 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::wire::api::known;
     use crate::wire::client::encode_request;
 
     fn frame(bytes: &Bytes) -> Bytes {
@@ -85,7 +91,7 @@ mod tests {
             let mut request = MetadataRequest::default();
             request.topics = Some(Vec::new());
             let bytes = encode_request(7, Some("me"), version, &request).unwrap();
-            let (header, body) = parse_header(frame(&bytes)).unwrap();
+            let (header, body) = parse_header(frame(&bytes), known).unwrap();
             assert_eq!(
                 (header.key, header.version, header.correlation_id),
                 (3, version, 7)
@@ -103,7 +109,10 @@ mod tests {
     #[test]
     fn the_client_id_may_be_null() {
         let bytes = encode_request(7, None, 4, &HeartbeatRequest::default()).unwrap();
-        assert_eq!(parse_header(frame(&bytes)).unwrap().0.client_id, None);
+        assert_eq!(
+            parse_header(frame(&bytes), known).unwrap().0.client_id,
+            None
+        );
     }
 
     #[test]
@@ -111,7 +120,7 @@ mod tests {
         for rest in [&[][..], &[0, 1, b'x', 0, 1, 2, 3], &[0x7f, 0xff], &[0xff]] {
             let mut bytes = vec![0, 18, 0, 99, 0, 0, 0, 5];
             bytes.extend_from_slice(rest);
-            let (header, body) = parse_header(bytes.into()).unwrap();
+            let (header, body) = parse_header(bytes.into(), known).unwrap();
             assert_eq!(
                 (header.key, header.version, header.correlation_id),
                 (18, 99, 5)
@@ -125,7 +134,7 @@ mod tests {
         let parse = |key: i16, version: i16| {
             let mut bytes = [key.to_be_bytes(), version.to_be_bytes()].concat();
             bytes.extend([0, 0, 0, 5, 0xff, 0xff, 0]);
-            parse_header(bytes.into()).map(|_| ())
+            parse_header(bytes.into(), known).map(|_| ())
         };
         assert_eq!(
             parse(0, 2),
@@ -153,7 +162,7 @@ mod tests {
         let mut bytes = frame(&bytes).to_vec();
         assert_eq!(bytes[12], 0);
         bytes.splice(12..13, [2, 5, 1, 0xaa, 9, 0]);
-        let (_, body) = parse_header(bytes.into()).unwrap();
+        let (_, body) = parse_header(bytes.into(), known).unwrap();
         assert!(crate::wire::decode::<ApiVersionsRequest>(body, 3).is_ok());
     }
 
@@ -163,7 +172,7 @@ mod tests {
             let mut bytes = [key.to_be_bytes(), version.to_be_bytes()].concat();
             bytes.extend(rest);
             let len = bytes.len();
-            if let Ok((_, body)) = parse_header(bytes.into()) {
+            if let Ok((_, body)) = parse_header(bytes.into(), known) {
                 prop_assert!(body.is_empty() || body.len() + 10 <= len);
             }
         }

@@ -9,7 +9,7 @@
 //! The one import from outside `base` and `record` is [`crate::store::Piece`],
 //! a plain value: a fetch response is a list of them.
 
-mod apis;
+mod api;
 pub mod client;
 mod codec;
 mod error;
@@ -21,7 +21,7 @@ mod reader;
 mod topic;
 mod writer;
 
-pub use apis::{APIS, Api, api, api_versions};
+pub use api::Api;
 pub use codec::{decode, encode_own_response, encode_response};
 pub use error::WireError;
 pub use header::{RequestHeader, parse_header};

@@ -2,16 +2,19 @@
 //! its frame. Flexible from version 9, topics by id from version 13.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
 use super::gather::Gather;
 use super::reader::{Reader, TOPIC_BYTES_MIN};
-use super::{Api, TopicRef, WireError, api};
+use super::{TopicRef, WireError};
 use crate::base::ErrorCode;
 use crate::record::Codec;
 
+/// The versions that are read and written here.
+pub const VERSIONS: RangeInclusive<i16> = 3..=13;
 pub(super) const FLEXIBLE_FROM: i16 = 9;
 pub(super) const TOPIC_IDS_FROM: i16 = 13;
 pub(super) const ERROR_MESSAGES_FROM: i16 = 8;
@@ -81,13 +84,13 @@ impl ProduceRequest {
 }
 
 fn check_version(version: i16) -> Result<(), WireError> {
-    match api(Api::PRODUCE) {
-        Some(api) if api.serves(version) => Ok(()),
-        _ => Err(WireError::UnsupportedVersion {
-            api: "Produce",
-            version,
-        }),
+    if VERSIONS.contains(&version) {
+        return Ok(());
     }
+    Err(WireError::UnsupportedVersion {
+        api: "Produce",
+        version,
+    })
 }
 
 /// Whether a producer may use this codec in a request of this version; if not, the partition is
@@ -235,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::base::TopicId;
+    use crate::wire::api::known;
     use crate::wire::client::{
         decode_produce, decode_response, encode_produce, encode_produce_flat, encode_request,
     };
@@ -380,7 +384,7 @@ mod tests {
             ..ProduceRequest::default()
         };
         let frame = encode_produce_flat(1, None, 9, &request).slice(4..);
-        let (_, body) = parse_header(frame.clone()).unwrap();
+        let (_, body) = parse_header(frame.clone(), known).unwrap();
         let parsed = ProduceRequest::parse(body, 9).unwrap();
         let records = parsed.topics[0].partitions[0].records.clone().unwrap();
         assert!(frame.as_ptr_range().contains(&records.as_ptr()));
@@ -419,7 +423,7 @@ mod tests {
             let generated = generated_request(&request);
             let ours = encode_produce_flat(5, Some("c"), version, &request);
             prop_assert_eq!(&ours, &encode_request(5, Some("c"), version, &generated).unwrap());
-            let (_, body) = parse_header(ours.slice(4..)).unwrap();
+            let (_, body) = parse_header(ours.slice(4..), known).unwrap();
             prop_assert_eq!(decode::<theirs::ProduceRequest>(body.clone(), version).unwrap(), generated);
             prop_assert_eq!(ProduceRequest::parse(body.clone(), version).unwrap(), request);
             for len in 0..body.len() {
@@ -450,7 +454,7 @@ mod tests {
             let mut body = encode_produce_flat(5, None, version, &request).to_vec();
             let at = at.index(body.len());
             body[at] = byte;
-            if let Ok((header, body)) = parse_header(Bytes::from(body).slice(4..)) {
+            if let Ok((header, body)) = parse_header(Bytes::from(body).slice(4..), known) {
                 let _ = ProduceRequest::parse(body, header.version);
             }
         }

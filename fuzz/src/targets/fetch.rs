@@ -16,6 +16,7 @@ use millrace::wire::fetch::{
     AbortedTransaction, FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse,
     encode_response,
 };
+use millrace::broker::apis::api;
 use millrace::wire::{TopicRef, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
@@ -37,7 +38,7 @@ fn corpus() -> Vec<Vec<u8>> {
     for byte in 0..15 {
         let version = version_of(byte);
         let frame = encode_request(1, None, version, &request(version)).expect("a good request");
-        let (_, body) = parse_header(frame.slice(4..)).expect("our own frame");
+        let (_, body) = parse_header(frame.slice(4..), api).expect("our own frame");
         out.push([&[byte, 0], &body[..]].concat());
         let mut frame = vec![byte, 1];
         for piece in encode_response(1, version, FetchHead::default(), response(version)) {

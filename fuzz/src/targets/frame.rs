@@ -6,7 +6,8 @@ use bytes::Bytes;
 use kafka_wire::*;
 use kafka_wire_core::ApiVersion;
 use millrace::wire::client::{decode_response, encode_request};
-use millrace::wire::{APIS, WireError, decode, parse_header};
+use millrace::broker::apis::{advertised, api};
+use millrace::wire::{WireError, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
 
@@ -75,7 +76,7 @@ apis! {
 }
 
 fn versions(key: i16) -> impl Iterator<Item = i16> {
-    APIS.iter()
+    advertised()
         .filter(move |api| api.key == key)
         .flat_map(|api| api.min..=api.max)
 }
@@ -86,8 +87,10 @@ fn repair(input: &mut [u8]) {
         return;
     };
     let key = i16::from_be_bytes([head[0], head[1]]);
-    let any = &APIS[usize::from(head[1]) % APIS.len()];
-    let api = APIS.iter().find(|api| api.key == key).unwrap_or(any);
+    let any = advertised().nth(usize::from(head[1]) % advertised().count());
+    let Some(api) = api(key).or(any) else {
+        return;
+    };
     let mut version = i16::from_be_bytes([head[2], head[3]]);
     if !api.serves(version) {
         version = api.min + i16::from(head[3]) % (api.max - api.min + 1);
@@ -98,7 +101,7 @@ fn repair(input: &mut [u8]) {
 
 fn check(input: &[u8]) -> u64 {
     let frame = Bytes::copy_from_slice(input);
-    match parse_header(frame) {
+    match parse_header(frame, api) {
         Err(error) => outcome("header", &error),
         // A version of ApiVersions that is not served: there is no body to look at.
         Ok((header, body)) if !versions(header.key).any(|version| version == header.version) => {

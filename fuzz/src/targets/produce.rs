@@ -13,6 +13,7 @@ use millrace::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
     ProduceTopicResponse, encode_response,
 };
+use millrace::broker::apis::api;
 use millrace::wire::{TopicRef, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
@@ -39,7 +40,7 @@ fn corpus() -> Vec<Vec<u8>> {
             TopicRef::Name("topic".into())
         };
         let frame = encode_produce_flat(1, None, version, &request(topic.clone()));
-        let (_, body) = parse_header(frame.slice(4..)).expect("our own frame");
+        let (_, body) = parse_header(frame.slice(4..), api).expect("our own frame");
         out.push([&[byte, 0], &body[..]].concat());
         let frame = encode_response(1, version, &response(topic));
         out.push([&[byte, 1], &frame[4..]].concat());
@@ -132,7 +133,7 @@ fn check_request(version: i16, body: Bytes) -> u64 {
         );
     }
     let frame = encode_produce_flat(1, None, version, &ours);
-    let (_, again) = parse_header(frame.slice(4..)).expect("our own frame");
+    let (_, again) = parse_header(frame.slice(4..), api).expect("our own frame");
     assert_eq!(
         ProduceRequest::parse(again, version).expect("our own body"),
         ours

@@ -11,31 +11,49 @@
 //!   protocols, eligible.leader.replicas.version on replicas.
 
 use bytes::Bytes;
-use kafka_wire::api_versions_response::{FinalizedFeatureKey, SupportedFeatureKey};
+use kafka_wire::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
 use super::{Answer, Ctx};
 use crate::base::ErrorCode;
-use crate::wire::{self, RequestHeader};
+use crate::wire::{self, Api, RequestHeader};
 
-/// Answers an ApiVersions request of any version.
+/// Answers an ApiVersions request of any version, from what is claimed to be served.
 #[must_use]
-pub fn api_versions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    let (version, mut response) = wire::api_versions(header.version);
-    if response.error_code == ErrorCode::None.code() {
-        match wire::decode::<ApiVersionsRequest>(body, header.version) {
-            Ok(request) => {
-                if let Some(code) = refusal(ctx, header.version, &request) {
-                    response = ApiVersionsResponse::default();
-                    response.error_code = code.code();
-                } else if header.version >= 3 {
+pub fn api_versions(
+    ctx: &Ctx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+    claims: impl Iterator<Item = ApiVersion>,
+) -> Answer {
+    let (correlation_id, version) = (header.correlation_id, header.version);
+    let mut claims: Vec<ApiVersion> = claims.collect();
+    let mut response = ApiVersionsResponse::default();
+    let own = claims.iter().find(|c| c.api_key == Api::API_VERSIONS);
+    if !own.is_some_and(|own| (own.min_version..=own.max_version).contains(&version)) {
+        // From the one range the client picks the version to ask again in.
+        claims.retain(|claim| claim.api_key == Api::API_VERSIONS);
+        response.error_code = ErrorCode::UnsupportedVersion.code();
+        response.api_keys = claims;
+        return encoded(correlation_id, 0, &response);
+    }
+    match wire::decode::<ApiVersionsRequest>(body, version) {
+        Ok(request) => match refusal(ctx, version, &request) {
+            Some(code) => response.error_code = code.code(),
+            None => {
+                response.api_keys = claims;
+                if version >= 3 {
                     add_features(ctx, &mut response);
                 }
             }
-            Err(error) => return Answer::Malformed(error.to_string()),
-        }
+        },
+        Err(error) => return Answer::Malformed(error.to_string()),
     }
-    match wire::encode_response(header.correlation_id, version, &response) {
+    encoded(correlation_id, version, &response)
+}
+
+fn encoded(correlation_id: i32, version: i16, response: &ApiVersionsResponse) -> Answer {
+    match wire::encode_response(correlation_id, version, response) {
         Ok(reply) => Answer::Reply(reply),
         Err(error) => Answer::Malformed(error.to_string()),
     }
@@ -84,6 +102,7 @@ fn is_software_name(name: &str) -> bool {
 mod tests {
     use super::super::testing::{Cluster, text};
     use super::*;
+    use crate::broker::apis::claims;
 
     fn request(name: &str, version: &str) -> ApiVersionsRequest {
         let mut request = ApiVersionsRequest::default();
@@ -94,7 +113,7 @@ mod tests {
 
     fn ask(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
         Cluster::new().ask(version, request, |ctx, header, body| {
-            api_versions(ctx, header, body)
+            api_versions(ctx, header, body, claims())
         })
     }
 
@@ -103,7 +122,7 @@ mod tests {
         for version in 0..=5 {
             let response = ask(version, &request("apache-kafka-java", "4.1.0"));
             assert_eq!(response.error_code, 0, "version {version}");
-            assert_eq!(response.api_keys.len(), wire::APIS.len());
+            assert_eq!(response.api_keys.len(), claims().count());
             let features = response.finalized_features.iter();
             let features: Vec<_> = features
                 .map(|f| (f.name.as_str(), f.max_version_level))
@@ -154,7 +173,8 @@ mod tests {
             correlation_id: 5,
             client_id: None,
         };
-        let Answer::Reply(reply) = api_versions(&cluster.ctx(), &header, Bytes::new()) else {
+        let Answer::Reply(reply) = api_versions(&cluster.ctx(), &header, Bytes::new(), claims())
+        else {
             panic!("no reply");
         };
         // Correlation id, then UNSUPPORTED_VERSION.
@@ -170,7 +190,7 @@ mod tests {
             request.client_software_version = text("1");
             request.node_id = node;
             let response = cluster.ask(5, &request, |ctx, header, body| {
-                api_versions(ctx, header, body)
+                api_versions(ctx, header, body, claims())
             });
             assert_eq!(response.error_code, code, "{node}");
         }

@@ -55,6 +55,7 @@ mod tests {
 
     use super::super::testing::{Cluster, text};
     use super::*;
+    use crate::broker::apis;
     use crate::wire::client::encode_request;
     use crate::wire::parse_header;
 
@@ -68,7 +69,7 @@ mod tests {
         request.allow_auto_topic_creation = allow;
         request.topics = Some(names.iter().map(one).collect());
         let frame = encode_request(1, None, version, &request).unwrap();
-        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
         topics_to_auto_create(&cluster.ctx(), &header, body)
     }
 

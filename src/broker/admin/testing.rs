@@ -5,6 +5,7 @@ use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, create_topics};
 use crate::base::{Rng, ShardId};
+use crate::broker::apis;
 use crate::config::BrokerConfig;
 use crate::controller::{Image, MetadataRecord};
 use crate::wire::client::{decode_response, encode_request};
@@ -85,7 +86,7 @@ impl Cluster {
         handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
     ) -> Answer {
         let frame = encode_request(5, Some("test"), version, request).unwrap();
-        let (header, body) = parse_header(frame.slice(4..)).unwrap();
+        let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
         handle(&mut self.ctx(), &header, body)
     }
 

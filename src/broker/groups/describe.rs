@@ -37,8 +37,9 @@ pub fn no_groups(header: &RequestHeader) -> Result<Bytes, WireError> {
 }
 
 impl GroupService {
-    pub(super) fn describe_groups(
+    pub(in crate::broker) fn describe_groups(
         &mut self,
+        _: Now,
         origin: Origin,
         call: Call,
         topics: &dyn TopicLookup,
@@ -69,10 +70,12 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn list_groups(
+    pub(in crate::broker) fn list_groups(
         &mut self,
+        _: Now,
         origin: Origin,
         call: Call,
+        _: &dyn TopicLookup,
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: ListGroupsRequest = decode(call.body, origin.version)?;
@@ -99,7 +102,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn delete_groups(
+    pub(in crate::broker) fn delete_groups(
         &mut self,
         now: Now,
         origin: Origin,
@@ -136,7 +139,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn group_deleted(
+    pub(in crate::broker) fn group_deleted(
         &mut self,
         number: u64,
         index: usize,

@@ -12,7 +12,7 @@ use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
 use super::{Call, GroupEffect, GroupService, Origin, TopicLookup, reply};
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Now};
 use crate::wire::{WireError, decode};
 
 const GROUP: i8 = 0;
@@ -29,8 +29,9 @@ struct Found {
 }
 
 impl GroupService {
-    pub(super) fn find_coordinator(
+    pub(in crate::broker) fn find_coordinator(
         &mut self,
+        _: Now,
         origin: Origin,
         call: Call,
         topics: &dyn TopicLookup,

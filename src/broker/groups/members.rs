@@ -18,7 +18,7 @@ use crate::group::{Effect, JoinReply, Name, Protocol, SyncReply, coordinator};
 use crate::wire::{RequestHeader, WireError, decode};
 
 impl GroupService {
-    pub(super) fn join_group(
+    pub(in crate::broker) fn join_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -46,7 +46,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn sync_group(
+    pub(in crate::broker) fn sync_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -77,7 +77,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn heartbeat(
+    pub(in crate::broker) fn heartbeat(
         &mut self,
         now: Now,
         origin: Origin,
@@ -104,7 +104,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn leave_group(
+    pub(in crate::broker) fn leave_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -159,7 +159,7 @@ fn join_request(
     }
 }
 
-pub(super) fn join_response(version: i16, joined: JoinReply) -> JoinGroupResponse {
+pub(in crate::broker) fn join_response(version: i16, joined: JoinReply) -> JoinGroupResponse {
     let mut response = JoinGroupResponse::default();
     response.error_code = joined.error.code();
     response.generation_id = joined.generation;
@@ -198,7 +198,7 @@ fn sync_request(request: SyncGroupRequest) -> SyncRequest {
     }
 }
 
-pub(super) fn sync_response(synced: SyncReply) -> SyncGroupResponse {
+pub(in crate::broker) fn sync_response(synced: SyncReply) -> SyncGroupResponse {
     let mut response = SyncGroupResponse::default();
     response.error_code = synced.error.code();
     response.protocol_type = synced.protocol_type.as_ref().map(text);

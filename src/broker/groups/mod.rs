@@ -1,12 +1,8 @@
 //! The group APIs: turns requests of the wire into calls on the coordinator and
 //! its effects into reply frames. Lives on shard 0.
 //!
-//! | key | API | versions | file |
-//! |---|---|---|---|
-//! | 8, 9, 47 | OffsetCommit 2-10, OffsetFetch 1-10, OffsetDelete 0 | offsets.rs |
-//! | 10 | FindCoordinator 0-6 | find.rs |
-//! | 11-14 | JoinGroup 0-9, Heartbeat 0-4, LeaveGroup 0-5, SyncGroup 0-5 | members.rs |
-//! | 15, 16, 42 | DescribeGroups 0-6, ListGroups 0-5, DeleteGroups 0-3 | describe.rs |
+//! `offsets.rs` has commits, `find.rs` FindCoordinator, `members.rs` what members send, `describe.rs` what
+//! tools ask; `super::apis` lists them with keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
 //! group, not when a record says so; after a crash such members end with their session.
@@ -106,9 +102,19 @@ pub enum GroupEffect {
     },
 }
 
+/// The handler of one API: a method of [`GroupService`]. An error closes the connection.
+pub(super) type GroupHandler = fn(
+    &mut GroupService,
+    Now,
+    Origin,
+    Call,
+    &dyn TopicLookup,
+    &mut Vec<GroupEffect>,
+) -> Result<(), WireError>;
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug)]
-struct Origin {
+pub(super) struct Origin {
     token: u64,
     version: i16,
     correlation_id: i32,
@@ -169,16 +175,11 @@ impl GroupService {
         }
     }
 
-    /// Whether this service handles requests of the API.
-    #[must_use]
-    pub const fn serves(key: i16) -> bool {
-        matches!(key, 8..=16 | 42 | 47)
-    }
-
-    /// Handles one request of an API that [`GroupService::serves`].
-    pub fn request(
+    /// Handles one request.
+    pub(super) fn request(
         &mut self,
         now: Now,
+        handler: GroupHandler,
         call: Call,
         topics: &dyn TopicLookup,
         out: &mut Vec<GroupEffect>,
@@ -188,20 +189,7 @@ impl GroupService {
             version: call.header.version,
             correlation_id: call.header.correlation_id,
         };
-        let handled = match call.header.key {
-            8 => self.offset_commit(now, origin, call, topics, out),
-            9 => self.offset_fetch(origin, call, topics, out),
-            10 => self.find_coordinator(origin, call, topics, out),
-            11 => self.join_group(now, origin, call, topics, out),
-            12 => self.heartbeat(now, origin, call, topics, out),
-            13 => self.leave_group(now, origin, call, topics, out),
-            14 => self.sync_group(now, origin, call, topics, out),
-            15 => self.describe_groups(origin, call, topics, out),
-            16 => self.list_groups(origin, call, out),
-            42 => self.delete_groups(now, origin, call, topics, out),
-            47 => self.offset_delete(now, origin, call, topics, out),
-            key => Err(WireError::UnknownApi { key }),
-        };
+        let handled = handler(self, now, origin, call, topics, out);
         if let Err(error) = handled {
             out.push(GroupEffect::Fail {
                 token: origin.token,

@@ -48,7 +48,7 @@ fn check_count(by_topic: impl Iterator<Item = usize>) -> Result<(), WireError> {
 }
 
 impl GroupService {
-    pub(super) fn offset_commit(
+    pub(in crate::broker) fn offset_commit(
         &mut self,
         now: Now,
         origin: Origin,
@@ -99,8 +99,9 @@ impl GroupService {
         Ok(())
     }
 
-    pub(super) fn offset_fetch(
+    pub(in crate::broker) fn offset_fetch(
         &mut self,
+        _: Now,
         origin: Origin,
         call: Call,
         topics: &dyn TopicLookup,
@@ -221,7 +222,7 @@ impl GroupService {
         all
     }
 
-    pub(super) fn offset_delete(
+    pub(in crate::broker) fn offset_delete(
         &mut self,
         now: Now,
         origin: Origin,
@@ -352,7 +353,7 @@ fn check_commit_topic(
 
 /// Puts the outcome of the commit where no error is yet. If it failed as a whole, that also goes
 /// before the length of some metadata.
-pub(super) fn set_commit_error(response: &mut OffsetCommitResponse, error: ErrorCode) {
+pub(in crate::broker) fn set_commit_error(response: &mut OffsetCommitResponse, error: ErrorCode) {
     let too_large = ErrorCode::OffsetMetadataTooLarge.code();
     let partitions = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
     for partition in partitions {

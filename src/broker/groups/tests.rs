@@ -15,8 +15,9 @@ use kafka_wire_core::Uuid;
 
 use super::*;
 use crate::base::ErrorCode as E;
+use crate::broker::apis::{self, Handler, api};
 use crate::wire::client::{decode_response, encode_request};
-use crate::wire::{RequestHeader, api, parse_header};
+use crate::wire::{RequestHeader, parse_header};
 
 struct Topics(Vec<(&'static str, TopicId, i32)>);
 
@@ -100,8 +101,10 @@ impl Broker {
     }
 
     fn send_frame(&mut self, frame: Bytes) -> u64 {
-        let (header, body) = parse_header(frame).unwrap();
-        assert!(GroupService::serves(header.key));
+        let (header, body) = parse_header(frame, apis::api).unwrap();
+        let Some(Handler::Groups(handler)) = apis::served(header.key).map(|s| s.handler) else {
+            panic!("key {} is not the coordinator's", header.key);
+        };
         self.next += 1;
         let call = Call {
             token: self.next,
@@ -112,7 +115,7 @@ impl Broker {
         };
         let mut effects = Vec::new();
         self.service
-            .request(self.now, call, &self.topics, &mut effects);
+            .request(self.now, handler, call, &self.topics, &mut effects);
         self.perform(effects);
         self.next
     }
@@ -681,7 +684,11 @@ fn garbage_fails_and_a_stop_answers_everybody() {
             listener: 0,
         };
         let mut effects = Vec::new();
-        b.service.request(b.now, call, &b.topics, &mut effects);
+        let Some(Handler::Groups(handler)) = apis::served(key).map(|s| s.handler) else {
+            panic!("key {key} is not the coordinator's");
+        };
+        b.service
+            .request(b.now, handler, call, &b.topics, &mut effects);
         assert!(
             matches!(effects[..], [GroupEffect::Fail { token: 1_000, .. }]),
             "key {key}"

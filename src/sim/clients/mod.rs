@@ -10,7 +10,8 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::oracle::{Oracle, Place};
 use crate::base::{ErrorCode, Now, Rng, TopicId};
-use crate::wire::{self, TopicRef, client};
+use crate::broker::apis;
+use crate::wire::{TopicRef, client};
 
 mod auditor;
 mod churn;
@@ -205,7 +206,7 @@ pub struct Ctx<'a> {
 impl Ctx<'_> {
     /// A version of an API that the broker serves, any of them, but at least `min`.
     pub fn version(&mut self, key: i16, min: i16) -> i16 {
-        let Some(api) = wire::api(key) else {
+        let Some(api) = apis::api(key) else {
             return min;
         };
         let min = min.max(api.min);

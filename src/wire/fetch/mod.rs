@@ -6,11 +6,15 @@ mod response;
 #[cfg(test)]
 mod tests;
 
+use std::ops::RangeInclusive;
+
 pub use request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, IsolationLevel};
 pub use response::{
     AbortedTransaction, FetchHead, FetchPartitionResponse, FetchTopicResponse, encode_response,
 };
 
+/// The versions that are read and written here.
+pub const VERSIONS: RangeInclusive<i16> = 4..=18;
 pub(super) const FLEXIBLE_FROM: i16 = 12;
 /// From this version on topics are named by id.
 pub const TOPIC_IDS_FROM: i16 = 13;

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
-use super::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM};
+use super::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, VERSIONS};
 use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
-use crate::wire::{Api, TopicRef, WireError, api};
+use crate::wire::{TopicRef, WireError};
 
 const LEADER_EPOCH_FROM: i16 = 9;
 const LAST_FETCHED_EPOCH_FROM: i16 = 12;
@@ -89,7 +89,7 @@ impl FetchRequest {
     /// # Errors
     /// If the body is malformed, or the version is not served.
     pub fn parse(body: Bytes, version: i16) -> Result<Self, WireError> {
-        if !api(Api::FETCH).is_some_and(|api| api.serves(version)) {
+        if !VERSIONS.contains(&version) {
             return Err(WireError::UnsupportedVersion {
                 api: "Fetch",
                 version,

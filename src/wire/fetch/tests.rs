@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::{ErrorCode, StoreId, TopicId};
 use crate::store::{ChunkPin, Piece};
+use crate::wire::api::known;
 use crate::wire::client::{decode_fetch, decode_response, encode_request};
 use crate::wire::{TopicRef, WireError, parse_header};
 
@@ -271,7 +272,7 @@ fn an_unknown_isolation_level_is_refused() {
     let mut request = theirs::FetchRequest::default();
     request.isolation_level = 2;
     let frame = encode_request(1, None, 4, &request).unwrap();
-    let (_, body) = parse_header(frame.slice(4..)).unwrap();
+    let (_, body) = parse_header(frame.slice(4..), known).unwrap();
     assert_eq!(
         FetchRequest::parse(body, 4),
         Err(WireError::Malformed {
@@ -321,7 +322,7 @@ proptest! {
     #[test]
     fn requests_agree_with_the_generated_type((version, request) in any_request()) {
         let frame = encode_request(5, Some("c"), version, &request).unwrap();
-        let (_, body) = parse_header(frame.slice(4..)).unwrap();
+        let (_, body) = parse_header(frame.slice(4..), known).unwrap();
         check_request(&FetchRequest::parse(body.clone(), version).unwrap(), &request, version);
         for len in 0..body.len() {
             prop_assert!(FetchRequest::parse(body.slice(..len), version).is_err());
@@ -365,7 +366,7 @@ proptest! {
         let mut frame = encode_request(5, None, version, &request).unwrap().to_vec();
         let at = at.index(frame.len());
         frame[at] = byte;
-        if let Ok((header, body)) = parse_header(Bytes::from(frame).slice(4..)) {
+        if let Ok((header, body)) = parse_header(Bytes::from(frame).slice(4..), known) {
             let _ = FetchRequest::parse(body, header.version);
         }
     }

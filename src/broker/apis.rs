@@ -1,0 +1,298 @@
+//! The APIs that the broker serves, one row each: versions, who answers, and what a request changes or looks
+//! at. Dispatch, ApiVersions, the order of effects on a connection and the README follow from it.
+//!
+//! To add one: a handler in a file of its own (`admin/`, `groups/`, or beside `fetch.rs`), and a row here.
+
+use bytes::Bytes;
+use kafka_wire::api_versions_response::ApiVersion;
+
+use super::Fx;
+use super::admin::{self, Answer, Ctx};
+use super::conns::ReplyTo;
+use super::front::Front;
+use super::groups::{GroupHandler, GroupService as Groups};
+use super::order::{Footprint, Things};
+use crate::base::Now;
+use crate::controller::ProducerIdAllocator;
+use crate::wire::{Api, RequestHeader, fetch, produce};
+
+/// One API as it is served.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served {
+    pub api: Api,
+    /// The oldest version that ApiVersions claims; `None`: it does not list it.
+    claimed_from: Option<i16>,
+    pub handler: Handler,
+    pub footprint: Footprint,
+}
+
+/// Who answers the requests of an API. An error closes the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Handler {
+    /// The shard that the client is connected to, which asks the owners of what the request names.
+    Front(FrontHandler),
+    /// That shard, from the metadata that every shard has.
+    Image(fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer),
+    /// As `Image`; but if it makes the broker create topics, the control shard.
+    ImageOrCreate(fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer),
+    /// The control shard, which decides on changes of the metadata.
+    Control(fn(&mut Ctx<'_>, &mut ProducerIdAllocator, &RequestHeader, Bytes) -> Answer),
+    /// The group coordinator.
+    Groups(GroupHandler),
+}
+
+type FrontHandler =
+    fn(&mut Front, Now, ReplyTo, &RequestHeader, Bytes, &mut Fx<'_>) -> Result<(), String>;
+
+/// The row of a key, if it is served.
+pub(super) fn served(key: i16) -> Option<&'static Served> {
+    let at = APIS.binary_search_by_key(&key, |served| served.api.key);
+    at.ok().map(|at| &APIS[at])
+}
+
+/// The API of a key, if it is served.
+#[must_use]
+pub fn api(key: i16) -> Option<&'static Api> {
+    served(key).map(|served| &served.api)
+}
+
+/// Everything that is served and listed by ApiVersions, by key.
+pub fn advertised() -> impl Iterator<Item = &'static Api> {
+    let listed = APIS.iter().filter(|served| served.claimed_from.is_some());
+    listed.map(|served| &served.api)
+}
+
+/// The same, as ApiVersions lists it.
+pub(super) fn claims() -> impl Iterator<Item = ApiVersion> {
+    APIS.iter().filter_map(|served| {
+        let mut range = ApiVersion::default();
+        range.api_key = served.api.key;
+        range.min_version = served.claimed_from?;
+        range.max_version = served.api.max;
+        Some(range)
+    })
+}
+
+/// A row: key, name, oldest and newest version, first flexible version, what a request changes before it is
+/// answered and what it looks at when it begins.
+const fn row(
+    api: (i16, &'static str, i16, i16, i16),
+    handler: Handler,
+    changes: Things,
+    looks: Things,
+) -> Served {
+    let (key, name, min, max, flexible_from) = api;
+    Served {
+        api: Api {
+            key,
+            name,
+            min,
+            max,
+            flexible_from,
+        },
+        claimed_from: Some(min),
+        handler,
+        footprint: Footprint { changes, looks },
+    }
+}
+
+use Handler::{Control, Image, ImageOrCreate};
+
+const NONE: Things = Things::NONE;
+const TOPICS: Things = Things::TOPICS;
+const RECORDS: Things = Things::RECORDS;
+const MEMBERS: Things = Things::MEMBERS;
+const OFFSETS: Things = Things::OFFSETS;
+const DATA: Things = RECORDS.and(TOPICS);
+const GROUPS: Things = MEMBERS.and(OFFSETS);
+const PRODUCE: (i16, i16) = (*produce::VERSIONS.start(), *produce::VERSIONS.end());
+const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
+
+/// By key. What is decided by the owner of a thing, in the order of arrival, does not count as looking at it: a
+/// Produce appends behind the one before, a CreateTopics is decided against a DeleteTopics that is not durable yet.
+#[rustfmt::skip]
+static APIS: [Served; 32] = [
+    // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
+    // it; versions 0 to 2 are refused all the same.
+    Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
+        Handler::Front(|front, _, to, header, body, fx| front.produce(to, header, body, fx)), RECORDS, TOPICS) },
+    row((1, "Fetch", FETCH.0, FETCH.1, 12),
+        Handler::Front(|front, now, to, header, body, fx| front.fetch(now, to, header, body, fx)), NONE, DATA),
+    row((2, "ListOffsets", 1, 11, 6),
+        Handler::Front(|front, _, to, header, body, fx| front.list_offsets(to, header, body, fx)), NONE, DATA),
+    // It may create topics.
+    row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), TOPICS, TOPICS),
+    row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, NONE),
+    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
+    row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
+    row((11, "JoinGroup", 0, 9, 6), Handler::Groups(Groups::join_group), MEMBERS, NONE),
+    // What a heartbeat changes nobody can look at.
+    row((12, "Heartbeat", 0, 4, 4), Handler::Groups(Groups::heartbeat), NONE, NONE),
+    row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(Groups::leave_group), MEMBERS, NONE),
+    row((14, "SyncGroup", 0, 5, 4), Handler::Groups(Groups::sync_group), MEMBERS, NONE),
+    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(Groups::describe_groups), NONE, GROUPS),
+    row((16, "ListGroups", 0, 5, 3), Handler::Groups(Groups::list_groups), NONE, GROUPS),
+    row((18, "ApiVersions", 0, 5, 3),
+        Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
+    row((19, "CreateTopics", 2, 7, 5), Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), TOPICS, NONE),
+    // What was committed for them goes too.
+    row((20, "DeleteTopics", 1, 6, 4),
+        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), DATA.and(OFFSETS), NONE),
+    // Up to a high watermark, which the records before it must have moved.
+    row((21, "DeleteRecords", 0, 2, 2),
+        Handler::Front(|front, _, to, header, body, fx| front.delete_records(to, header, body, fx)), RECORDS, DATA),
+    row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
+    row((23, "OffsetForLeaderEpoch", 2, 4, 4),
+        Handler::Front(|front, _, to, header, body, fx| front.offset_for_leader_epoch(to, header, body, fx)), NONE, DATA),
+    row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
+    row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
+    row((33, "AlterConfigs", 0, 2, 2), Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), TOPICS, NONE),
+    row((35, "DescribeLogDirs", 1, 5, 2),
+        Handler::Front(|front, _, to, header, body, fx| front.describe_log_dirs(to, header, body, fx)), NONE, DATA),
+    row((37, "CreatePartitions", 0, 3, 2),
+        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), TOPICS, NONE),
+    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(Groups::delete_groups), GROUPS, GROUPS),
+    row((44, "IncrementalAlterConfigs", 0, 1, 1),
+        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), TOPICS, NONE),
+    row((46, "ListPartitionReassignments", 0, 0, 0),
+        Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
+    row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(Groups::offset_delete), OFFSETS, GROUPS),
+    row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
+    row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS),
+    row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS),
+    // Our own tools ask it; it takes its turn behind everything.
+    Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
+        Handler::Front(|front, _, to, header, _, fx| front.explain(to, header, fx)), Things::ALL, Things::ALL) },
+];
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::API_DESCRIPTORS;
+
+    use super::super::order::Order;
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_agrees_with_the_generated_types() {
+        assert!(APIS.is_sorted_by_key(|served| served.api.key));
+        for api in advertised() {
+            let theirs = API_DESCRIPTORS
+                .iter()
+                .find(|d| d.api_key.value() == api.key)
+                .unwrap();
+            assert_eq!(theirs.request.name, format!("{}Request", api.name));
+            let range = theirs.supported_versions;
+            assert!(
+                range.min().value() <= api.min && api.max <= range.max().value(),
+                "{api:?}"
+            );
+            for version in api.min..=api.max {
+                let flexible = theirs
+                    .flexible_versions
+                    .is_some_and(|range| range.contains(kafka_wire_core::ApiVersion::new(version)));
+                assert_eq!(api.is_flexible(version), flexible, "{api:?} {version}");
+            }
+        }
+    }
+
+    #[test]
+    fn our_own_is_served_and_not_advertised() {
+        assert!(api(Api::EXPLAIN).unwrap().serves(0));
+        assert!(claims().all(|claim| claim.api_key < 1000));
+    }
+
+    #[test]
+    fn produce_is_claimed_from_0_but_served_from_3() {
+        let claim = claims().next().unwrap();
+        assert_eq!((claim.min_version, claim.max_version), (0, 13));
+        assert!(!api(Api::PRODUCE).unwrap().serves(2));
+    }
+
+    fn footprint(key: i16) -> Footprint {
+        served(key).unwrap().footprint
+    }
+
+    /// Whether a request of the second API waits for one of the first.
+    fn waits(first: i16, second: i16) -> bool {
+        let mut order: Order<()> = Order::default();
+        assert!(order.begin(footprint(first)));
+        !order.begin(footprint(second))
+    }
+
+    #[test]
+    fn who_waits_for_whom() {
+        const PRODUCE: i16 = 0;
+        const FETCH: i16 = 1;
+        let waiting = [
+            (PRODUCE, FETCH, "Fetch"),
+            (PRODUCE, 2, "ListOffsets"),
+            (PRODUCE, 21, "DeleteRecords"),
+            (21, 2, "DeleteRecords, ListOffsets"),
+            (8, 9, "OffsetCommit, OffsetFetch"),
+            (8, 15, "OffsetCommit, DescribeGroups: it may make the group"),
+            (8, 42, "OffsetCommit, DeleteGroups"),
+            (47, 9, "OffsetDelete, OffsetFetch"),
+            (42, 16, "DeleteGroups, ListGroups"),
+            (11, 15, "JoinGroup, DescribeGroups"),
+            (13, 15, "LeaveGroup, DescribeGroups"),
+            (13, 42, "LeaveGroup, DeleteGroups"),
+            (19, 3, "CreateTopics, Metadata"),
+            (19, PRODUCE, "CreateTopics, Produce"),
+            (19, FETCH, "CreateTopics, Fetch"),
+            (37, PRODUCE, "CreatePartitions, Produce"),
+            (20, 3, "DeleteTopics, Metadata"),
+            (20, PRODUCE, "DeleteTopics, Produce"),
+            (20, 9, "DeleteTopics, OffsetFetch"),
+            (44, 32, "IncrementalAlterConfigs, DescribeConfigs"),
+            (44, PRODUCE, "IncrementalAlterConfigs, Produce"),
+            (3, 3, "Metadata that creates, Metadata"),
+            (Api::EXPLAIN, FETCH, "Explain, Fetch"),
+        ];
+        for (first, second, what) in waiting {
+            assert!(waits(first, second), "{what}");
+        }
+        for (first, second) in [
+            (PRODUCE, PRODUCE),
+            (PRODUCE, 3),
+            (PRODUCE, 8),
+            (FETCH, FETCH),
+            (FETCH, PRODUCE),
+            (FETCH, 8),
+            (8, 8),
+            (8, FETCH),
+            (11, 12),
+            (19, 20),
+            (20, 19),
+            (22, PRODUCE),
+        ] {
+            assert!(!waits(first, second), "{first}, {second}");
+        }
+    }
+
+    #[test]
+    fn every_api_that_only_tells_changes_nothing() {
+        let tells = |name: &str| {
+            ["Describe", "List"]
+                .iter()
+                .any(|verb| name.starts_with(verb))
+                || name.ends_with("Fetch")
+                || name == "ApiVersions"
+        };
+        for api in advertised().filter(|api| tells(api.name)) {
+            assert_eq!(footprint(api.key).changes, Things::NONE, "{}", api.name);
+        }
+    }
+
+    #[test]
+    fn what_comes_behind_one_that_waits_waits_too() {
+        let mut order = Order::default();
+        assert!(order.begin(footprint(0)));
+        assert!(!order.begin(footprint(2)));
+        order.wait(footprint(2), 'l');
+        assert!(!order.begin(footprint(0)), "ListOffsets would see it");
+        order.wait(footprint(0), 'p');
+        assert!(order.answered(footprint(0)));
+        assert_eq!((order.next(), order.next()), (Some('l'), Some('p')));
+        assert_eq!(order.next(), None);
+    }
+}
