@@ -284,8 +284,10 @@ pub struct Disk {
     held: Arc<AtomicUsize>,
     /// Those of them that wait for clients which take nothing: they are not in the way of others.
     stalled: usize,
-    /// Connections that wait until fewer reads are on their way.
+    /// Connections that wait until fewer reads are on their way, in turn,
     waiting: VecDeque<ConnId>,
+    /// and to look up.
+    waits: IdMap<ConnId, ()>,
 }
 
 impl Disk {
@@ -300,6 +302,7 @@ impl Disk {
             held: Arc::default(),
             stalled: 0,
             waiting: VecDeque::new(),
+            waits: IdMap::default(),
         }
     }
 
@@ -318,18 +321,23 @@ impl Disk {
     /// How many bytes a connection may read now. If there is nothing in flight for it, `still`, it may
     /// always read something, if not at once: then [`Disk::next_waiting`] will name it.
     pub fn may_load(&mut self, conn: ConnId, still: bool) -> usize {
-        let idle = self.stores.values().all(|state| state.foreground == 0);
-        let room = LOADS_IN_FLIGHT_BYTES_MAX[usize::from(idle)].saturating_sub(self.loading);
-        if room < LOAD_BYTES_MIN {
-            if still && !self.waiting.contains(&conn) {
+        let Some(room) = self.load_room() else {
+            if still && self.waits.insert(conn, ()).is_none() {
                 self.waiting.push_back(conn);
             }
             return 0;
-        }
+        };
         let held = self.held.load(Ordering::Relaxed) + self.loading;
         let memory = (READ_AHEAD_BYTES_MAX + self.stalled).saturating_sub(held);
         let least = if still { LOAD_BYTES_MIN } else { 0 };
         room.min(memory.max(least))
+    }
+
+    /// Bytes that may be read now besides what is being read, if that is enough for one more read.
+    fn load_room(&self) -> Option<usize> {
+        let idle = self.stores.values().all(|state| state.foreground == 0);
+        let room = LOADS_IN_FLIGHT_BYTES_MAX[usize::from(idle)].saturating_sub(self.loading);
+        (room >= LOAD_BYTES_MIN).then_some(room)
     }
 
     /// Reads the blocks of a range, for a connection that knows it as `id`.
@@ -380,9 +388,16 @@ impl Disk {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// A connection that may try again, after a read has ended.
+    /// A connection that may try again, as long as there is room: to be asked until there is none, for whoever is
+    /// named may not want to read any more.
     pub fn next_waiting(&mut self) -> Option<ConnId> {
-        self.waiting.pop_front()
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.load_room()?;
+        let next = self.waiting.pop_front()?;
+        self.waits.remove(&next);
+        Some(next)
     }
 
     /// Starts an operation of the store's.

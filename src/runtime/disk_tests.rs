@@ -200,6 +200,35 @@ fn a_failed_write_is_reported_and_not_retried() {
     }
 }
 
+/// Whoever is named may not want to read any more: it has gone, or has found something else to send.
+#[test]
+fn all_who_wait_are_named_as_long_as_there_is_room() {
+    let mut bench = Bench::new();
+    let full = LOADS_IN_FLIGHT_BYTES_MAX[1];
+    bench.disk.loading = full;
+    for conn in [1, 2, 3, 2] {
+        assert_eq!(bench.disk.may_load(ConnId(conn), true), 0);
+    }
+    let named = |disk: &mut Disk| std::iter::from_fn(|| disk.next_waiting()).collect::<Vec<_>>();
+    assert_eq!(named(&mut bench.disk), [], "there is no room");
+    // A read ends as a flush begins: there is none yet.
+    bench.disk.loading -= LOAD_BYTES_MIN;
+    bench
+        .disk
+        .perform(STORE, write(9, 0, false), &mut bench.ring);
+    assert_eq!(named(&mut bench.disk), []);
+    assert_eq!(ok_ids(bench.inputs(1)), [9]);
+    assert_eq!(
+        named(&mut bench.disk),
+        [1, 2, 3].map(ConnId),
+        "no read has ended, but the flush has"
+    );
+    bench.disk.loading = full;
+    assert_eq!(bench.disk.may_load(ConnId(2), true), 0);
+    bench.disk.loading = 0;
+    assert_eq!(named(&mut bench.disk), [ConnId(2)], "it waits once more");
+}
+
 #[test]
 fn a_format_that_was_cut_off_leaves_no_store() {
     let dir = scratch();

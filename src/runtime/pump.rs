@@ -303,12 +303,6 @@ impl Pump {
 
     fn on_loaded(&mut self, id: ConnId, load: u64, done: Done<Tag>) {
         let blocks = self.disk.on_loaded(done.op, done.result);
-        while let Some(next) = self.disk.next_waiting() {
-            if self.conns.contains_key(&next) {
-                self.dirty.push(next);
-                break;
-            }
-        }
         if let Some(conn) = self.conns.get_mut(&id) {
             let over = conn.sender.on_loaded(load, blocks, &self.front);
             self.go_on_unless(over, id);
@@ -454,8 +448,20 @@ impl Pump {
         self.mesh.all_answered().then(|| end.clone())
     }
 
+    /// Lets connections that wait for the disk read on, as long as there is room for more.
+    fn let_waiting_load(&mut self) {
+        while let Some(next) = self.disk.next_waiting() {
+            if let Some(conn) = self.conns.get_mut(&next) {
+                conn.sender
+                    .advance(&mut self.disk, &self.front, &mut self.ring);
+                self.dirty.push(next);
+            }
+        }
+    }
+
     /// Lets every connection with something new to do go on.
     fn look_after_conns(&mut self) {
+        self.let_waiting_load();
         self.front.budget.take_woken(&mut self.dirty);
         // Whatever wants another pass gets it in the next turn.
         let mut ids = std::mem::take(&mut self.looked_after);
