@@ -24,6 +24,8 @@ mod order;
 mod owner;
 mod produce;
 mod query;
+#[cfg(test)]
+mod room_tests;
 mod shard;
 mod stores;
 #[cfg(test)]

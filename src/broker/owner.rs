@@ -19,8 +19,8 @@ use crate::log::{Log, LogConfig, Opening, ReadOutcome, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
 
-/// A store that found its disk full tries again after so long, or after a checkpoint.
-const GROW_AGAIN_MS: u64 = 1000;
+/// A store that found its disk full, or no room for a checkpoint, tries again after so long.
+const TRY_AGAIN_MS: u64 = 1000;
 
 /// One partition, on the core that owns it.
 #[derive(Debug)]
@@ -75,8 +75,8 @@ pub(super) struct Owner {
     reads: IdMap<u64, ReadJob>,
     reads_started: u64,
     next_retention: Mono,
-    /// When a store that found its disk full tries again to grow.
-    next_growth: Mono,
+    /// When stores that found no room try again.
+    next_try: Mono,
     /// Produce requests that wait for their store to grow.
     pub delayed: VecDeque<(ReqRef, StoreId, Vec<ProducePart>)>,
     /// Control tokens whose flush is durable, for the control shard to take.
@@ -103,7 +103,7 @@ impl Owner {
             reads: IdMap::default(),
             reads_started: 0,
             next_retention: Mono(0),
-            next_growth: Mono(0),
+            next_try: Mono(0),
             delayed: VecDeque::new(),
             control_done: Vec::new(),
             loaded: VecDeque::new(),
@@ -265,15 +265,15 @@ impl Owner {
                 }
             }
         }
-        let grow = now.mono >= self.next_growth;
-        if grow {
-            self.next_growth = now.mono.plus_ms(GROW_AGAIN_MS);
+        let again = now.mono >= self.next_try;
+        if again {
+            self.next_try = now.mono.plus_ms(TRY_AGAIN_MS);
         }
         for index in 0..self.slots.len() {
             let mut ops = std::mem::take(&mut fx.ops);
             let slot = &mut self.slots[index];
-            if grow {
-                slot.store.try_to_grow_again();
+            if again {
+                slot.store.try_again();
             }
             slot.store.poll(&mut ops);
             if slot.store.checkpoint_due() || self.checkpoint_wanted {
@@ -305,8 +305,8 @@ impl Owner {
 
     /// The next time at which `idle` has something to do by itself.
     pub fn next_deadline(&self) -> Mono {
-        if self.slots.iter().any(|slot| slot.store.is_disk_full()) {
-            return self.next_retention.min(self.next_growth);
+        if self.slots.iter().any(|slot| slot.store.waits_for_room()) {
+            return self.next_retention.min(self.next_try);
         }
         self.next_retention
     }

@@ -80,9 +80,16 @@ impl Store {
         self.ahead.full
     }
 
-    /// The disk may have room again.
-    pub fn try_to_grow_again(&mut self) {
+    /// Whether something waits that may be possible later without a word from the disk: to grow, or a checkpoint.
+    #[must_use]
+    pub fn waits_for_room(&self) -> bool {
+        self.ahead.full || self.put_off.is_some()
+    }
+
+    /// There may be room again: on the disk, or for a checkpoint.
+    pub fn try_again(&mut self) {
         self.ahead.full = false;
+        self.put_off = None;
     }
 
     /// Whether there may soon be room for so many bytes more of clients' records because the store grows: then
@@ -293,13 +300,13 @@ mod tests {
             assert!(store.has_room(1 << 20) && !store.has_room(32 << 20));
             // It does not ask again by itself.
             assert_eq!(settle(&mut store, 99 * REGION, allocates), 0);
-            store.try_to_grow_again();
+            store.try_again();
             while !store.has_room(30 << 20) {
                 assert!(store.grows_for_clients(30 << 20));
                 settle(&mut store, 99 * REGION, allocates);
             }
             // Never beyond the bound.
-            store.try_to_grow_again();
+            store.try_again();
             while store.grows_for_clients(1 << 40) {
                 assert!(settle(&mut store, u64::MAX, allocates) <= ROOM.bytes_max);
             }

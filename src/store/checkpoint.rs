@@ -64,7 +64,7 @@ impl Checkpoint {
 enum Stage {
     Content,
     ContentSync,
-    /// Waits until the flushes it describes are durable.
+    /// Waits until the flushes it describes are durable, but for those that become so with it.
     Flushes,
     /// The superblock of that number is being written.
     Superblock(usize),
@@ -82,10 +82,13 @@ impl Store {
             return false;
         }
         let ring_used = self.ring_head - self.ring_tail;
+        // Of a checkpoint that was put off.
+        let absorbed = |flight: &Flight| flight.state == FlightState::InCheckpoint;
         self.superblock_damaged
             || self.starts_are_full
             || self.superblock.starts.len() > STARTS_MAX / 2
             || self.stuck
+            || self.flights.iter().any(absorbed)
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
             || self.space_is_short()
@@ -252,8 +255,9 @@ impl Store {
                 }
                 Stage::ContentSync if checkpoint.in_flight == 0 => Some(Stage::Flushes),
                 Stage::Flushes => {
+                    // One that is done may wait in the queue behind one that only this checkpoint makes durable.
                     let pending = self.flights.iter().any(|flight| {
-                        flight.seq <= checkpoint.flush && flight.state != FlightState::InCheckpoint
+                        flight.seq <= checkpoint.flush && flight.state.is_under_way()
                     });
                     (!pending).then_some(Stage::Superblock(0))
                 }
@@ -302,7 +306,7 @@ impl Store {
         self.superblock = checkpoint.superblock;
         self.starts_are_full = false;
         self.superblock_damaged = false;
-        self.try_to_grow_again();
+        self.try_again();
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {
             if flight.state == FlightState::InCheckpoint && flight.seq <= checkpoint.flush {

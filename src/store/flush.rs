@@ -98,6 +98,16 @@ pub(super) enum FlightState {
     Done,
 }
 
+impl FlightState {
+    /// Whether the disk has yet to say that what it wrote is durable.
+    pub const fn is_under_way(self) -> bool {
+        match self {
+            Self::Writing(_) | Self::WritingThrough | Self::Syncing => true,
+            Self::InCheckpoint | Self::Done => false,
+        }
+    }
+}
+
 /// Consecutive appends to one log within a flush.
 #[derive(Debug)]
 struct Run {

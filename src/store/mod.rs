@@ -29,6 +29,8 @@ mod salvage;
 mod sealed;
 mod snapshot;
 #[cfg(test)]
+mod space_tests;
+#[cfg(test)]
 mod start_tests;
 mod superblock;
 #[cfg(test)]
@@ -92,7 +94,8 @@ pub struct Store {
     /// By how much that may have grown, and how much has come that is in no chunk, since the last checkpoint.
     since_checkpoint: SinceCheckpoint,
     checkpoint: Option<Checkpoint>,
-    /// There was no room for a checkpoint when so much was free: tried again when that has changed.
+    /// There was no room for a checkpoint when so much was free: tried again when that has changed, or when the
+    /// owner thinks so. A delete changes nothing that is free, and yet makes the checkpoint smaller.
     put_off: Option<u64>,
     /// One copy of the superblock is damaged: the next checkpoint makes it whole, and is due at once.
     superblock_damaged: bool,

@@ -15,16 +15,16 @@ const RING: u64 = 128 << 10;
 const LOGS: u64 = 3;
 
 /// A store on a disk that does at once what it is told, and what its logs must hold.
-struct Scene {
-    rng: Rng,
-    config: StoreConfig,
-    store: Store,
-    disk: Disk,
-    logs: BTreeMap<LogId, Vec<u8>>,
+pub(super) struct Scene {
+    pub rng: Rng,
+    pub config: StoreConfig,
+    pub store: Store,
+    pub disk: Disk,
+    pub logs: BTreeMap<LogId, Vec<u8>>,
 }
 
 impl Scene {
-    fn new(sabotage: Sabotage) -> Self {
+    pub fn new(sabotage: Sabotage) -> Self {
         let config = StoreConfig {
             journal_bytes: RING,
             initial_bytes: 0,
@@ -50,19 +50,19 @@ impl Scene {
         scene
     }
 
-    fn batch(&mut self, len: usize) -> Bytes {
+    pub fn batch(&mut self, len: usize) -> Bytes {
         batch(&mut self.rng, len)
     }
 
     /// Gives the store something to append.
-    fn give(&mut self, log: u64, batch: &Bytes) {
+    pub fn give(&mut self, log: u64, batch: &Bytes) {
         self.store
             .append(LogId(log), batch.clone(), Offset(7), LeaderEpoch(0))
             .expect("room");
     }
 
     /// Appends, and is told that it is durable.
-    fn acknowledged(&mut self, log: u64, batch: &Bytes) {
+    pub fn acknowledged(&mut self, log: u64, batch: &Bytes) {
         self.give(log, batch);
         self.settle();
         let bytes = stamped(batch, Offset(7), LeaderEpoch(0));
@@ -70,14 +70,14 @@ impl Scene {
     }
 
     /// What the store wants done next.
-    fn asked(&mut self) -> Vec<DiskOp> {
+    pub fn asked(&mut self) -> Vec<DiskOp> {
         let mut ops = Vec::new();
         self.store.poll(&mut ops);
         ops
     }
 
     /// Does all that the store wants done.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         loop {
             let ops = self.asked();
             if ops.is_empty() {
@@ -89,7 +89,7 @@ impl Scene {
         assert_eq!(self.store.durable_seq(), self.store.pending_seq());
     }
 
-    fn perform(&mut self, mut ops: Vec<DiskOp>) {
+    pub fn perform(&mut self, mut ops: Vec<DiskOp>) {
         let mut events = Vec::new();
         while let Some(op) = (!ops.is_empty()).then(|| ops.remove(0)) {
             let id = op.id();
@@ -98,21 +98,28 @@ impl Scene {
         }
     }
 
-    fn write(&mut self, op: &DiskOp) {
+    pub fn write(&mut self, op: &DiskOp) {
         if let DiskOp::Write { pos, data, .. } = op {
             self.disk.put(*pos, data);
         }
     }
 
-    fn checkpoint(&mut self) {
+    pub fn checkpoint(&mut self) {
         let mut ops = Vec::new();
         self.store.checkpoint(Vec::new(), &mut ops);
         self.perform(ops);
         assert!(self.store.is_quiet());
     }
 
+    /// Asks for a checkpoint, which begins with so many operations.
+    pub fn checkpoint_asked(&mut self, expected: usize) {
+        let mut ops = Vec::new();
+        self.store.checkpoint(Vec::new(), &mut ops);
+        assert_eq!(ops.len(), expected);
+    }
+
     /// Opens what is on the disk, as a new process does.
-    fn recover(&self) -> Result<Store, RecoverError> {
+    pub fn recover(&self) -> Result<Store, RecoverError> {
         let len = self.disk.image.len() as u64;
         let mut read = self.disk.reader();
         let opened = Store::recover(StoreId(1), self.config.clone(), len, &mut read, &mut |_| {});
@@ -120,7 +127,7 @@ impl Scene {
     }
 
     /// The process is gone, another one starts.
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.store = self.recover().expect("a good store");
         for op in self.store.begin() {
             self.write(&op);
@@ -129,13 +136,13 @@ impl Scene {
     }
 
     /// Every log holds what was acknowledged, and that alone.
-    fn check(&self) {
+    pub fn check(&self) {
         for (log, expected) in &self.logs {
             assert_eq!(&self.content(&self.store, *log), expected, "log {log}");
         }
     }
 
-    fn content(&self, store: &Store, log: LogId) -> Vec<u8> {
+    pub fn content(&self, store: &Store, log: LogId) -> Vec<u8> {
         let mut pieces = Vec::new();
         for (base, len) in store.segments(log) {
             store.read(log, base, 0, len as usize, &mut pieces);
@@ -152,10 +159,10 @@ impl Scene {
         bytes
     }
 
-    /// Writes one record of a block each until the ring has one block left before its end; the ring's beginning
-    /// is free by then.
-    fn go_to_the_end_of_the_ring(&mut self) {
-        let last = RING - BLOCK as u64;
+    /// Writes one record of a block each until the ring has so many blocks left before its end; the ring's
+    /// beginning is free by then.
+    pub fn go_to_the_end_of_the_ring(&mut self, left: u64) {
+        let last = RING - left * BLOCK as u64;
         while self.store.ring_head < last {
             if self.store.ring_head == RING / 2 {
                 self.checkpoint();
@@ -168,8 +175,8 @@ impl Scene {
     }
 
     /// A flush in bulk whose record reaches the disk, in the last block of the ring, and whose chunk does not.
-    fn torn_at_the_end_of_the_ring(&mut self, bulk: &Bytes) {
-        self.go_to_the_end_of_the_ring();
+    pub fn torn_at_the_end_of_the_ring(&mut self, bulk: &Bytes) {
+        self.go_to_the_end_of_the_ring(1);
         let before = self.store.durable_seq();
         self.give(2, bulk);
         let ops = self.asked();
