@@ -11,10 +11,10 @@ from harness import broker, paths
 from . import wire
 
 BROKER_CORE, GENERATOR_CORE = "0", "1"
-# What bin/kafka-server-start.sh and bin/kafka-run-class.sh of Kafka 4.3.1 give the JVM.
+# What bin/kafka-server-start.sh and bin/kafka-run-class.sh of Kafka 4.4.0 give the JVM.
 KAFKA_JVM = ["-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20",
              "-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent", "-Djava.awt.headless=true"]
-KAFKA_VERSION = "4.3.1"
+KAFKA_VERSION = "4.4.0"
 NEVER = str(2**63 - 1)
 # As in perf/setup and perf/peer/nats/go.mod.
 NATS_VERSION, NISSHI_VERSION = "2.15.2", "0.8.1"

@@ -37,7 +37,7 @@ server = ToolServer()
 
 def tool(name: str, *args: str, stdin: bytes = b"", fails: bool = False, address: str = "--bootstrap-server") -> str:
     """Runs a tool against the broker and returns what it printed."""
-    status, printed = server.run(name if name.startswith("kafka.") else TOOLS + name, address, BOOTSTRAP, *args, stdin=stdin)
+    status, printed = server.run(TOOLS + name, address, BOOTSTRAP, *args, stdin=stdin)
     if (status != 0) != fails:
         raise AssertionError(f"{name} {' '.join(args)}: status {status}: {printed[-500:]}")
     return printed
@@ -52,7 +52,7 @@ def groups(*args: str, **how) -> str:
 
 
 def configs(*args: str, **how) -> str:
-    return tool("kafka.admin.ConfigCommand", *args, **how)
+    return tool("ConfigCommand", *args, **how)
 
 
 def make_topic(prefix: str, partitions: int = 1, *args: str) -> str:

@@ -14,7 +14,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 
-import org.apache.kafka.common.utils.Exit;
+import org.apache.kafka.common.utils.internals.Exit;
 
 public class ToolServer {
 
@@ -76,6 +76,9 @@ public class ToolServer {
                 e.getCause().printStackTrace();
                 return 1;
             }
+        } catch (ReflectiveOperationException e) {
+            System.err.println("no such tool: " + e);
+            return 1;
         } finally {
             hooks.forEach(Runnable::run);
         }
