@@ -77,6 +77,25 @@ impl Control {
         }
     }
 
+    /// Writes a partition of `__consumer_offsets` anew, whatever its size: something of it cannot be read.
+    pub fn rewrite_offsets(
+        &mut self,
+        now: Now,
+        partition: i32,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let topic = self.image().topic(OFFSETS_TOPIC);
+        let log = topic.and_then(|t| t.partition(partition)).map(|p| p.log);
+        let valid = self.groups.snapshot(partition);
+        if let (Some(log), Some(valid)) = (log, valid) {
+            let batches = batches(now, &valid);
+            if owner.has_room(log, batches.iter().map(Bytes::len).sum(), false) {
+                self.rewrite(now, log, batches, owner, fx);
+            }
+        }
+    }
+
     fn size_if_due(&self, log: LogId, owner: &Owner) -> Option<u64> {
         let due = self.compaction.due_bytes.get(&log).copied();
         let least = self.config.millrace_internal_compact_bytes.unsigned_abs();

@@ -1,18 +1,18 @@
 //! The start of the control shard: it reads the metadata log, gives the image
 //! to every shard, then reads `__consumer_offsets`. Clients are let in after that.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
 use super::control::Control;
 use super::control_groups::OFFSETS_TOPIC;
 use super::owner::{Owner, log_config};
+use super::run::Run;
 use super::{Fx, Output};
 use crate::base::{LogId, Now, Offset, TopicId};
 use crate::config::TopicConfig;
 use crate::controller::{METADATA_LOG, MetadataRecord};
-use crate::record;
 use crate::store::LogLabel;
 
 /// How far the start has come.
@@ -22,6 +22,8 @@ pub(super) struct Load {
     /// Logs of `__consumer_offsets` still to be read.
     todo: VecDeque<(i32, LogId, Offset)>,
     at: Offset,
+    /// Partitions of `__consumer_offsets` of which something was skipped.
+    skipped: BTreeSet<i32>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,17 +71,13 @@ impl Control {
     /// Takes what was read.
     pub fn loaded(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
         while let Some((log, result)) = owner.loaded.pop_front() {
-            let bytes = match result {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    let why = format!("log {log} cannot be read: errno {}", error.errno);
-                    fx.out.push(super::fatal::metadata(why));
-                    return;
-                }
-            };
+            let result = result.map_err(|error| format!("errno {}", error.errno));
             let outcome = match self.load.stage {
-                Stage::Metadata => self.loaded_metadata(now, &bytes, owner, fx),
-                Stage::Offsets => self.loaded_offsets(now, &bytes, owner, fx),
+                Stage::Metadata => self.loaded_metadata(now, result, owner, fx),
+                Stage::Offsets => {
+                    self.loaded_offsets(now, log, result, owner, fx);
+                    Ok(())
+                }
                 Stage::Done => Ok(()),
             };
             if let Err(why) = outcome {
@@ -92,17 +90,26 @@ impl Control {
     fn loaded_metadata(
         &mut self,
         now: Now,
-        bytes: &Bytes,
+        result: Result<Bytes, String>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let end = for_each_record(bytes, &mut |_, value, _| {
-            let value = value.ok_or("a metadata record without a value")?;
-            let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
-            self.replay(&record)
-        })
-        .map_err(|why| format!("the metadata log cannot be understood: {why}"))?;
-        if let Some(end) = end {
+        let at = self.load.at;
+        let end = result.and_then(|bytes| {
+            let mut run = Run::new(&bytes, at);
+            run.each(&mut |_, value, _| {
+                let value = value.ok_or("a metadata record without a value")?;
+                let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
+                self.replay(&record)
+            })?;
+            Ok(run.next)
+        });
+        let end = end.map_err(|why| {
+            format!(
+                "the metadata log (log {METADATA_LOG} of store-0) cannot be understood from offset {at} on: {why}"
+            )
+        })?;
+        if end > at {
             self.load.at = end;
             owner.load(METADATA_LOG, end, fx);
             return Ok(());
@@ -152,6 +159,9 @@ impl Control {
         self.load.stage = Stage::Done;
         let mut effects = Vec::new();
         self.groups.loaded(now, &mut effects);
+        for partition in std::mem::take(&mut self.load.skipped) {
+            self.rewrite_offsets(now, partition, owner, fx);
+        }
         self.group_effects(now, effects, owner, fx);
         fx.out.push(Output::Ready);
     }
@@ -159,63 +169,98 @@ impl Control {
     fn loaded_offsets(
         &mut self,
         now: Now,
-        bytes: &Bytes,
+        log: LogId,
+        result: Result<Bytes, String>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        let Some((partition, ..)) = self.load.todo.front().copied() else {
-            return Ok(());
+    ) {
+        let Some((partition, _, at)) = self.load.todo.front().copied() else {
+            return;
         };
-        let groups = &mut self.groups;
-        let end = for_each_record(bytes, &mut |key, value, timestamp_ms| {
-            if let Some(key) = key {
-                // What the coordinator does not understand is a record of a later version: it stays.
-                if let Err(error) = groups.replay(partition, key, value, timestamp_ms) {
-                    tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
-                }
-            }
-            Ok(())
-        })
-        .map_err(|why| format!("{OFFSETS_TOPIC}-{partition} cannot be read: {why}"))?;
-        match (end, self.load.todo.front_mut()) {
-            (Some(end), Some((_, _, at))) => *at = end,
+        let outcome = result.and_then(|bytes| self.replay_offsets(partition, &bytes, at));
+        let next = outcome.or_else(|why| {
+            // Behind what cannot be read at all, the log knows where some batch begins.
+            let log = owner.partitions.get(&log).map(|p| &p.log);
+            let next = log.map_or(at, |log| log.known_after(at));
+            self.damaged_offsets(partition, at, next, &why)
+                .map(|()| next)
+        });
+        match (next, self.load.todo.front_mut()) {
+            (Ok(next), Some((_, _, front))) if next > at => *front = next,
             _ => {
                 self.load.todo.pop_front();
             }
         }
         self.load_next_offsets(now, owner, fx);
-        Ok(())
+    }
+
+    /// Gives the coordinator what was read from `at` on. Returns where to go on, or what is wrong if that is
+    /// not known.
+    fn replay_offsets(
+        &mut self,
+        partition: i32,
+        bytes: &[u8],
+        at: Offset,
+    ) -> Result<Offset, String> {
+        let mut run = Run::new(bytes, at);
+        loop {
+            let groups = &mut self.groups;
+            let outcome = run.each(&mut |key, value, timestamp_ms| {
+                if let Some(key) = key {
+                    // What the coordinator does not understand is a record of a later version: it stays.
+                    if let Err(error) = groups.replay(partition, key, value, timestamp_ms) {
+                        tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
+                    }
+                }
+                Ok(())
+            });
+            let Err(why) = outcome else {
+                return Ok(run.next);
+            };
+            let from = run.next;
+            if !run.skip() {
+                // Whoever reads on from there is told what is wrong there.
+                return if from > at { Ok(from) } else { Err(why) };
+            }
+            if self
+                .damaged_offsets(partition, from, run.next, &why)
+                .is_err()
+            {
+                return Ok(at);
+            }
+        }
+    }
+
+    /// Something of a partition of `__consumer_offsets` cannot be read. As in Kafka its groups are not served
+    /// then, unless the operator wants to go on without.
+    fn damaged_offsets(
+        &mut self,
+        partition: i32,
+        from: Offset,
+        next: Offset,
+        why: &str,
+    ) -> Result<(), Unreadable> {
+        let topic = self.image().topic(OFFSETS_TOPIC);
+        let store = topic.and_then(|t| t.partition(partition));
+        let store = store.map_or(crate::base::StoreId(0), |p| p.store);
+        let place = format!("{OFFSETS_TOPIC}-{partition} in store-{store}");
+        if self.config.millrace_groups_skip_damage {
+            let last = Offset(next.0 - 1);
+            tracing::error!(
+                "{place} is damaged ({why}): offsets {from} to {last} were skipped, the commits in them are lost"
+            );
+            self.load.skipped.insert(partition);
+            return Ok(());
+        }
+        tracing::error!(
+            "{place} is damaged at offset {from} ({why}): its groups get NOT_COORDINATOR, all others are served. \
+             `millracectl store check` says where the damage is. Restore the store from a copy, or start once \
+             with millrace.groups.skip.damage=true to go on without the commits that cannot be read"
+        );
+        self.groups.fail(partition);
+        Err(Unreadable)
     }
 }
 
-/// Takes key, value and timestamp of a record.
-type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
-
-/// Feeds every record of a run of batches to `each` and returns the offset that
-/// follows, or `None` if there was no batch.
-fn for_each_record(bytes: &Bytes, each: Each<'_>) -> Result<Option<Offset>, String> {
-    /// The broker writes these batches itself, uncompressed: what could be written can be read.
-    const OPENED_BYTES_MAX: usize = i32::MAX as usize;
-    let mut end = None;
-    for batch in record::batches(bytes) {
-        let (info, batch) = batch.map_err(|error| error.to_string())?;
-        if !record::check_crc(batch) {
-            return Err(format!(
-                "bad CRC in the batch at offset {}",
-                info.base_offset
-            ));
-        }
-        let records =
-            record::records(batch, OPENED_BYTES_MAX).map_err(|error| error.to_string())?;
-        for record in records {
-            let record = record.map_err(|error| error.to_string())?;
-            each(
-                record.key.as_deref(),
-                record.value.as_deref(),
-                record.timestamp,
-            )?;
-        }
-        end = Some(Offset(info.last_offset() + 1));
-    }
-    Ok(end)
-}
+/// A partition is not read on.
+struct Unreadable;

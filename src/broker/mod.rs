@@ -26,6 +26,7 @@ mod produce;
 mod query;
 #[cfg(test)]
 mod room_tests;
+mod run;
 mod shard;
 mod stores;
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub struct Coordinator {
     pub(super) loaded: bool,
     /// Partitions with records that this release does not understand.
     pub(super) foreign: BTreeSet<i32>,
+    /// Partitions that could not be read: see [`Coordinator::fail`].
+    failed: BTreeSet<i32>,
 }
 
 impl Coordinator {
@@ -63,6 +65,7 @@ impl Coordinator {
             expiry_cursor: None,
             loaded: false,
             foreign: BTreeSet::new(),
+            failed: BTreeSet::new(),
         }
     }
 
@@ -224,6 +227,20 @@ impl Coordinator {
         }
         self.with_group(now, group, out, |group, cx| group.leave(cx, leaving))
             .unwrap_or_else(|| Ok(vec![ErrorCode::UnknownMemberId; leaving.len()]))
+    }
+
+    /// A partition cannot be read, at start: nothing is known of its groups, and what was replayed of them may
+    /// be outdated. They are not served, and what the partition holds is left as it is.
+    pub fn fail(&mut self, partition: i32) {
+        self.groups
+            .retain(|_, entry| entry.group.partition != partition);
+        self.failed.insert(partition);
+    }
+
+    /// Whether the groups of a partition are served.
+    #[must_use]
+    pub fn serves(&self, partition: i32) -> bool {
+        !self.failed.contains(&partition)
     }
 
     /// Every record has been replayed: sessions start anew, since nobody could send heartbeats.

@@ -8,12 +8,13 @@ impl Coordinator {
     /// The records of the groups of a partition: what its whole log would be replayed into, since every
     /// append of this coordinator has ended. `None` if that cannot be said now: while an append is on
     /// its way, while a group rebalances (its state is ahead of its last record then), or for good if
-    /// there are records of a later version, which would be lost.
+    /// there are records of a later version or ones that could not be read, which would be lost.
     #[must_use]
     pub fn snapshot(&self, partition: i32) -> Option<Vec<Record>> {
         let mut in_flight = self.appends.in_flight.values();
         let settled = self.loaded
             && !self.foreign.contains(&partition)
+            && self.serves(partition)
             && in_flight.all(|append| append.partition != partition);
         if !settled {
             return None;

@@ -272,6 +272,19 @@ impl Log {
         }
     }
 
+    /// The first offset behind `offset` at which a batch is known to begin without reading any; the high
+    /// watermark if there is none before it.
+    #[must_use]
+    pub fn known_after(&self, offset: Offset) -> Offset {
+        let end = self.high_watermark.offset;
+        let after = self.segments.partition_point(|s| s.base <= offset);
+        let indexed = after.checked_sub(1).and_then(|n| self.segments.get(n));
+        let indexed = indexed.and_then(|s| s.around(s.floor(offset).1).1);
+        let segment = self.segments.get(after).map(|s| s.base);
+        let known = indexed.map(|(offset, _)| offset).or(segment);
+        known.map_or(end, |known| known.min(end))
+    }
+
     /// Bytes of the log before this place, counted as the segments' starts are.
     fn log_bytes(&self, at: &Position) -> u64 {
         self.segment(at.segment).map_or_else(
@@ -553,6 +566,29 @@ mod tests {
             offset += 3;
         }
         assert_eq!(f.scans, 0);
+    }
+
+    #[test]
+    fn what_is_known_behind_an_offset_are_index_segments_and_end() {
+        let config = LogConfig {
+            segment_bytes: 300_000,
+            ..LogConfig::default()
+        };
+        let mut f = Fixture::new(config, 0);
+        f.fill(700, 1000);
+        let mut known = vec![Offset(0)];
+        while let Some(&last) = known.last()
+            && last < f.log.high_watermark()
+        {
+            let next = f.log.known_after(last);
+            assert!(next > last);
+            assert_eq!(f.log.known_after(Offset(next.0 - 1)), next);
+            known.push(next);
+        }
+        assert_eq!(known.last(), Some(&Offset(700)));
+        assert!(known.len() > 20, "{known:?}");
+        let bases: Vec<Offset> = f.log.segments.iter().map(|s| s.base).collect();
+        assert!(bases.len() > 2 && bases.iter().all(|base| known.contains(base)));
     }
 
     #[test]

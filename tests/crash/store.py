@@ -350,6 +350,59 @@ def a_rotten_record_is_never_served_as_good():
         assert filled.server.alive
 
 
+@test(seconds=180)
+def rotten_commits_cost_the_groups_of_their_partition_alone():
+    """A commit in a chunk rots: the node starts, groups of other partitions are served, those of this one are refused until the
+    operator lets the commit go; then everything is as before without it, and the setting need not stay."""
+    skip = "millrace.groups.skip.damage"
+    with Millrace({**SMALL, "offsets.topic.num.partitions": "2"}) as server:
+        topic = unique("store-commits")
+        make_topic(server.address, topic, 1)
+
+        def group(name: str) -> Consumer:
+            return Consumer({"bootstrap.servers": server.address, "enable.auto.commit": False, "group.id": name, **QUIET})
+
+        def commit(consumer: Consumer, offset: int, note: str = ""):
+            metadata = note + "m" * 2000
+            patiently(lambda: consumer.commit(offsets=[TopicPartition(topic, 0, offset, metadata)], asynchronous=False))
+
+        def committed(consumer: Consumer) -> int:
+            return patiently(lambda: consumer.committed([TopicPartition(topic, 0)], timeout=20)[0].offset)
+
+        # Groups of partition 1 and of partition 0, as Java hashes their names.
+        rotten, whole, early = group("a"), group("b"), group("c")
+        commit(early, 5)
+        for n in range(1, 41):
+            commit(rotten, n, f"rotten-{n:04}-")
+            commit(whole, n)
+        equal(server.stop(), server.stopped_status, "exit status")
+        (store,) = store_files(server.data)
+        at = store.find(b"rotten-0020-")
+        assert at >= 0, "the commit is not in a chunk"
+        store.flip(at + 500)
+        server.start()
+        equal(committed(whole), 40, "offset of a group whose partition is whole")
+        for refused in (rotten, early):
+            try:
+                found = refused.committed([TopicPartition(topic, 0)], timeout=3)
+                raise AssertionError(f"a refused group got {found}")
+            except KafkaException as error:
+                assert error.args[0].code() in (KafkaError.NOT_COORDINATOR, KafkaError._TIMED_OUT, KafkaError._WAIT_COORD), error
+        said = server.log_tail()
+        assert "__consumer_offsets-1 in store-0 is damaged at offset 20" in said and skip in said, said
+        assert produces(server)
+        server.overrides[skip] = "true"
+        server.restart()
+        equal([committed(g) for g in (early, rotten, whole)], [5, 40, 40], "offsets with the damage skipped")
+        assert "offsets 20 to 20 were skipped" in server.log_tail(), server.log_tail()
+        commit(rotten, 50)
+        del server.overrides[skip]
+        server.restart()
+        equal([committed(g) for g in (early, rotten, whole)], [5, 50, 40], "offsets without the setting")
+        for consumer in (rotten, whole, early):
+            consumer.close()
+
+
 def read_until_damage(address: str, topic: str, partition: int) -> int:
     """How many records a reader that checks CRCs gets before it is told of damage."""
     source = reader(address, topic, 1)

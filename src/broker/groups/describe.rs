@@ -46,12 +46,11 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: DescribeGroupsRequest = decode(call.body, origin.version)?;
-        let available = self.partitions(topics);
         let mut response = DescribeGroupsResponse::default();
         // Each once: a large group named very often would make an answer of any size.
         let mut seen = BTreeSet::new();
         for id in request.groups.iter().filter(|id| seen.insert(id.as_str())) {
-            let mut described = match (available, self.coordinator.group(id)) {
+            let mut described = match (self.serving(id, topics), self.coordinator.group(id)) {
                 (Err(error), _) => {
                     let mut described = DescribedGroup::default();
                     described.error_code = error.code();
@@ -111,7 +110,6 @@ impl GroupService {
         out: &mut Vec<GroupEffect>,
     ) -> Result<(), WireError> {
         let request: DeleteGroupsRequest = decode(call.body, origin.version)?;
-        let available = self.partitions(topics);
         let ids: BTreeSet<Name> = request.groups_names.iter().map(name).collect();
         let number = self.number();
         let mut batch = DeleteBatch {
@@ -125,7 +123,7 @@ impl GroupService {
         let mut effects = Vec::new();
         for (index, id) in ids.iter().enumerate() {
             let wait = self.wait(Wait::DeleteGroup(number, index));
-            let asked = match available {
+            let asked = match self.serving(id, topics) {
                 Ok(_) => self.coordinator.delete_group(now, wait, id, &mut effects),
                 Err(error) => Err(error),
             };

@@ -30,7 +30,7 @@ impl GroupService {
         let request = join_request(&call.header, call.client_host, request);
         let wait = self.wait(Wait::Join(origin));
         let mut effects = Vec::new();
-        match self.partitions(topics) {
+        match self.serving_member(&request.group, topics) {
             Ok(partitions) => {
                 self.coordinator
                     .join(now, wait, request, partitions, &mut effects);
@@ -58,7 +58,7 @@ impl GroupService {
         // From version 5 on the two must be there (KIP-559).
         let incomplete = origin.version >= 5
             && (request.protocol_type.is_none() || request.protocol_name.is_none());
-        let error = match self.partitions(topics) {
+        let error = match self.serving_member(&request.group_id, topics) {
             Err(ErrorCode::CoordinatorNotAvailable) => ErrorCode::CoordinatorNotAvailable,
             _ if !incomplete && request.group_id.is_empty() => ErrorCode::InvalidGroupId,
             Err(error) => error,
@@ -93,7 +93,7 @@ impl GroupService {
             generation: request.generation_id,
         };
         let mut effects = Vec::new();
-        let error = match self.partitions(topics) {
+        let error = match self.serving_member(&request.group, topics) {
             Ok(_) => self.coordinator.heartbeat(now, &request, &mut effects),
             Err(error) => error,
         };
@@ -115,7 +115,7 @@ impl GroupService {
         let request: LeaveGroupRequest = decode(call.body, origin.version)?;
         let leaving = leaving(origin.version, &request);
         let mut effects = Vec::new();
-        let left = match self.partitions(topics) {
+        let left = match self.serving_member(&request.group_id, topics) {
             Ok(_) => self
                 .coordinator
                 .leave(now, &request.group_id, &leaving, &mut effects),

@@ -25,7 +25,7 @@ use kafka_wire_core::StrBytes;
 
 use crate::base::{ErrorCode, Mono, Now, TopicId};
 use crate::group::records::RecordError;
-use crate::group::{Coordinator, Effect, GroupConfig, Name, Record};
+use crate::group::{Coordinator, Effect, GroupConfig, Name, Record, partition_for};
 use crate::wire::{RequestHeader, WireError, encode_response};
 
 /// The internal topic of groups and committed offsets.
@@ -228,6 +228,12 @@ impl GroupService {
             .replay(partition, key, value, record_timestamp_ms)
     }
 
+    /// A partition cannot be read: its groups get NOT_COORDINATOR, as from Kafka's coordinator that failed to
+    /// load. See [`Coordinator::fail`].
+    pub fn fail(&mut self, partition: i32) {
+        self.coordinator.fail(partition);
+    }
+
     /// Every record has been replayed; call it also if there was none.
     pub fn loaded(&mut self, now: Now, out: &mut Vec<GroupEffect>) {
         let mut effects = Vec::new();
@@ -289,6 +295,23 @@ impl GroupService {
         }
         let topic = topics.by_name(OFFSETS_TOPIC);
         topic.map(|t| t.partitions).ok_or(ErrorCode::NotCoordinator)
+    }
+
+    /// The same for a group: its own partition has to be readable.
+    fn serving(&self, group: &str, topics: &dyn TopicLookup) -> Result<i32, ErrorCode> {
+        let partitions = self.partitions(topics)?;
+        let served = self.coordinator.serves(partition_for(group, partitions));
+        served
+            .then_some(partitions)
+            .ok_or(ErrorCode::NotCoordinator)
+    }
+
+    /// The same for a member. An empty id is no group's, which the coordinator says.
+    fn serving_member(&self, group: &str, topics: &dyn TopicLookup) -> Result<i32, ErrorCode> {
+        if group.is_empty() {
+            return self.partitions(topics);
+        }
+        self.serving(group, topics)
     }
 
     fn number(&mut self) -> u64 {

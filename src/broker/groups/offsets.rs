@@ -88,7 +88,8 @@ impl GroupService {
         }
         let wait = self.wait(Wait::Commit(origin, response));
         let mut effects = Vec::new();
-        let asked = self.partitions(topics).and_then(|partitions| {
+        let serving = self.serving(&commit.group, topics);
+        let asked = serving.and_then(|partitions| {
             self.coordinator
                 .commit(now, wait, &commit, partitions, &mut effects)
         });
@@ -152,7 +153,7 @@ impl GroupService {
     ) -> OffsetFetchResponseGroup {
         let mut response = OffsetFetchResponseGroup::default();
         response.group_id = request.group_id.clone();
-        let error = self.partitions(topics).err();
+        let error = self.serving(&request.group_id, topics).err();
         // Version 1 has no place for an error but the partitions.
         response.error_code = error.filter(|_| version >= 2).map_or(0, ErrorCode::code);
         let everywhere = error.filter(|_| version < 2);
@@ -255,7 +256,7 @@ impl GroupService {
         let group = name(&request.group_id);
         let wait = self.number();
         let mut effects = Vec::new();
-        let asked = self.partitions(topics).and_then(|_| {
+        let asked = self.serving(&group, topics).and_then(|_| {
             self.coordinator
                 .delete_offsets(now, wait, &group, &targets, &mut effects)
         });

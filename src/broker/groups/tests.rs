@@ -308,6 +308,45 @@ fn without_the_offsets_topic_nothing_is_served() {
 }
 
 #[test]
+fn groups_of_a_partition_that_cannot_be_read_are_refused_and_others_are_served() {
+    let mut b = Broker::new();
+    b.member(4, 3);
+    assert_eq!(b.commit(8, |commit| commit.group_id = "h".into()), 0);
+    b.service.fail(partition_for("g", 50));
+    let refused = E::NotCoordinator.code();
+    assert_eq!(b.call(5, &join_of(5)).error_code, refused);
+    assert_eq!(b.commit(8, |_| {}), refused);
+    assert_eq!(b.call(8, &fetch_of(8, None)).groups[0].error_code, refused);
+    let mut describe = DescribeGroupsRequest::default();
+    describe.groups = vec!["g".into(), "h".into()];
+    let described = b.call(5, &describe).groups;
+    assert_eq!(
+        (described[0].error_code, described[1].error_code),
+        (refused, 0)
+    );
+    let mut heartbeat = HeartbeatRequest::default();
+    heartbeat.group_id = "g".into();
+    assert_eq!(b.call(3, &heartbeat).error_code, refused);
+    let mut delete = DeleteGroupsRequest::default();
+    delete.groups_names = vec!["g".into()];
+    assert_eq!(b.call(1, &delete).results[0].error_code, refused);
+    let mut leave = LeaveGroupRequest::default();
+    leave.group_id = "g".into();
+    assert_eq!(b.call(1, &leave).error_code, refused);
+    leave.group_id = StrBytes::default();
+    let invalid = E::InvalidGroupId.code();
+    assert_eq!(b.call(1, &leave).error_code, invalid);
+    // It is found, as in Kafka; and what its partition holds is not written anew without it.
+    let mut find = FindCoordinatorRequest::default();
+    find.key = "g".into();
+    assert_eq!(b.call(1, &find).error_code, 0);
+    let listed = b.call(3, &ListGroupsRequest::default()).groups;
+    assert_eq!(listed.len(), 1);
+    assert!(b.service.snapshot(partition_for("g", 50)).is_none());
+    assert!(b.service.snapshot(partition_for("h", 50)).is_some());
+}
+
+#[test]
 fn membership_in_all_versions() {
     for version in versions(11) {
         let mut b = Broker::new();
