@@ -42,6 +42,9 @@ pub struct Conn {
     handed_out: usize,
     /// Which of them may begin.
     order: Order<Waiting>,
+    /// One of the requests ends the connection when its turn comes to be answered: no more are taken.
+    ending: bool,
+    /// That turn has come.
     closing: bool,
 }
 
@@ -53,9 +56,43 @@ type Waiting = (ReplyTo, RequestHeader, Bytes);
 struct Request {
     trace: Trace,
     footprint: Footprint,
-    reply: Option<Vec<Piece>>,
+    outcome: Option<Outcome>,
     /// Under which number the front keeps it while it waits for something.
     parked: Option<u64>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+enum Outcome {
+    Reply(Vec<Piece>),
+    /// It cannot be answered, for this reason: its connection is closed.
+    Close(String),
+}
+
+impl Conn {
+    /// Gives out what is now first in line.
+    fn hand_out(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
+        while !self.closing
+            && let Some(request) = self.requests.get_mut(self.handed_out)
+            && let Some(outcome) = request.outcome.take()
+        {
+            request.trace.pass(Stage::Order, now);
+            self.handed_out += 1;
+            out.push(match outcome {
+                Outcome::Reply(pieces) => Output::Reply { conn, pieces },
+                Outcome::Close(why) => {
+                    self.closing = true;
+                    Output::Close { conn, why }
+                }
+            });
+        }
+        // A driver that never tells what has left may not cost memory.
+        while self.handed_out > CONN_IN_FLIGHT_MAX {
+            self.handed_out -= 1;
+            self.first += 1;
+            self.requests.pop_front();
+        }
+    }
 }
 
 /// All connections of a shard. Bounded by `max.connections` and, per connection, by
@@ -126,6 +163,7 @@ impl Conns {
                 requests: VecDeque::new(),
                 handed_out: 0,
                 order: Order::default(),
+                ending: false,
                 closing: false,
             },
         );
@@ -162,13 +200,13 @@ impl Conns {
         client: &[u8],
         footprint: Footprint,
     ) -> Option<ReplyTo> {
-        let entry = self.conns.get_mut(&conn.0).filter(|c| !c.closing)?;
+        let entry = self.conns.get_mut(&conn.0).filter(|c| !c.ending)?;
         entry.client.set(client);
         trace.pass(Stage::Queue, self.now);
         entry.requests.push_back(Request {
             trace,
             footprint,
-            reply: None,
+            outcome: None,
             parked: None,
         });
         let to = ReplyTo {
@@ -228,39 +266,43 @@ impl Conns {
             return;
         };
         let request = &mut entry.requests[(to.seq - entry.first) as usize];
-        debug_assert!(request.reply.is_none(), "answered twice");
+        debug_assert!(request.outcome.is_none(), "answered twice");
         request.trace.pass(Stage::Answer, self.now);
         request.trace.replied(pieces.iter().map(Piece::len).sum());
-        request.reply = Some(pieces);
+        request.outcome = Some(Outcome::Reply(pieces));
         request.parked = None;
         if entry.order.answered(request.footprint) {
             self.ready.push_back(to.conn);
         }
-        while let Some(request) = entry.requests.get_mut(entry.handed_out)
-            && let Some(pieces) = request.reply.take()
-        {
-            request.trace.pass(Stage::Order, self.now);
-            entry.handed_out += 1;
-            out.push(Output::Reply {
-                conn: to.conn,
-                pieces,
-            });
+        entry.hand_out(to.conn, self.now, out);
+    }
+
+    /// A request that has begun cannot be answered. Its connection is closed, as in Kafka, when those before it are
+    /// answered; those behind it do not begin any more.
+    pub fn fail(&mut self, to: ReplyTo, why: String, out: &mut Vec<Output>) {
+        let now = self.now;
+        if let Some(request) = self.request(to) {
+            request.outcome = Some(Outcome::Close(why));
+            request.parked = None;
         }
-        // A driver that never tells what has left may not cost memory.
-        while entry.handed_out > CONN_IN_FLIGHT_MAX {
-            entry.handed_out -= 1;
-            entry.first += 1;
-            entry.requests.pop_front();
+        if let Some(entry) = self.conns.get_mut(&to.conn.0) {
+            entry.ending = true;
+            entry.order.forget_waiting();
+            entry.hand_out(to.conn, now, out);
         }
     }
 
-    /// Ends a connection: nothing that was asked on it is answered any more.
-    pub fn close(&mut self, conn: ConnId, why: String, out: &mut Vec<Output>) {
-        if let Some(entry) = self.conns.get_mut(&conn.0)
-            && !entry.closing
-        {
-            entry.closing = true;
-            out.push(Output::Close { conn, why });
+    /// The same for a request of which not even the kind is known.
+    pub fn refuse(&mut self, conn: ConnId, trace: Trace, why: String, out: &mut Vec<Output>) {
+        if let Some(entry) = self.conns.get_mut(&conn.0).filter(|c| !c.ending) {
+            entry.ending = true;
+            entry.requests.push_back(Request {
+                trace,
+                footprint: Footprint::default(),
+                outcome: Some(Outcome::Close(why)),
+                parked: None,
+            });
+            entry.hand_out(conn, self.now, out);
         }
     }
 }
@@ -308,19 +350,35 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_connection_takes_no_requests_and_no_replies() {
-        let mut conns = Conns::default();
-        let conn = ConnId(1);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
-        let to = expect(&mut conns, conn).unwrap();
-        let mut out = Vec::new();
-        conns.close(conn, "test".into(), &mut out);
-        conns.close(conn, "test".into(), &mut out);
-        assert_eq!(out.len(), 1, "closed once");
-        assert!(expect(&mut conns, conn).is_none());
-        conns.closed(conn);
-        conns.reply(to, body("late"), &mut out);
-        assert_eq!(out.len(), 1);
+    fn what_cannot_be_answered_ends_the_connection_in_its_turn() {
+        for header_is_bad in [false, true] {
+            let mut conns = Conns::default();
+            let conn = ConnId(1);
+            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+            let first = expect(&mut conns, conn).unwrap();
+            let mut out = Vec::new();
+            if header_is_bad {
+                let trace = Trace::new(-1, 100, conns.now);
+                conns.refuse(conn, trace, "test".into(), &mut out);
+            } else {
+                let bad = expect(&mut conns, conn).unwrap();
+                let behind = expect(&mut conns, conn).unwrap();
+                conns.fail(bad, "test".into(), &mut out);
+                conns.reply(behind, body("no more"), &mut out);
+            }
+            assert!(out.is_empty(), "the first is not answered yet");
+            assert!(expect(&mut conns, conn).is_none(), "no more are taken");
+            assert!(conns.get(conn).is_some());
+            conns.reply(first, body("1"), &mut out);
+            assert!(
+                matches!(out[..], [Output::Reply { .. }, Output::Close { .. }]),
+                "{out:?}"
+            );
+            assert!(conns.get(conn).is_none());
+            conns.closed(conn);
+            conns.reply(first, body("late"), &mut out);
+            assert_eq!(out.len(), 2);
+        }
     }
 
     #[test]

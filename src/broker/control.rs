@@ -51,7 +51,7 @@ impl Front {
                 self.conns
                     .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
             }
-            Err(why) => self.conns.close(pending.reply_to.conn, why, fx.out),
+            Err(why) => self.conns.fail(pending.reply_to, why, fx.out),
         }
     }
 }

@@ -144,6 +144,31 @@ fn a_request_of_too_many_entries_closes_its_connection() {
     }
 }
 
+/// As in Kafka, which does not look at a request before the one before it is answered.
+#[test]
+fn what_came_before_a_malformed_request_is_answered() {
+    let malformed_body = list_offsets(0..1).slice(..30);
+    let unknown_api = Bytes::from_static(&[0, 0, 0, 0, 0x7f, 0xff, 0, 0, 0, 0, 0, 1]);
+    for malformed in [malformed_body, unknown_api] {
+        let mut bench = bench(2, 2);
+        bench.open(1);
+        bench.send(
+            1,
+            &produce([(0, Some(batch(b"1"))), (1, Some(batch(b"2")))].into_iter()),
+        );
+        // Waits for the produce, and has its turn all the same.
+        bench.send(1, &list_offsets(0..2));
+        bench.send(1, &malformed);
+        bench.send(1, &list_offsets(0..2));
+        let before = bench.replies.len();
+        assert_eq!(bench.closed, []);
+        bench.settle();
+        assert_eq!(bench.replies.len() - before, 2);
+        assert_eq!(bench.closed.len(), 1, "{malformed:?}");
+        assert_eq!(pending(&bench), 0);
+    }
+}
+
 #[test]
 fn a_question_about_many_partitions_is_answered_whole() {
     let mut bench = bench(2, 5 * PARTITIONS_PER_SLICE as i32);

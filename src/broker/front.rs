@@ -137,7 +137,7 @@ impl Front {
     ) {
         match frame {
             Ok(frame) => self.conns.reply(to, vec![Piece::Memory(frame)], fx.out),
-            Err(error) => self.conns.close(to.conn, error.to_string(), fx.out),
+            Err(error) => self.conns.fail(to, error.to_string(), fx.out),
         }
     }
 

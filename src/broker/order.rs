@@ -79,6 +79,11 @@ impl<T> Order<T> {
         self.is_ready()
     }
 
+    /// Those that wait will not begin any more.
+    pub fn forget_waiting(&mut self) {
+        self.waiting.clear();
+    }
+
     /// The first of those that wait, if it may begin now; it counts as in progress from now on.
     pub fn next(&mut self) -> Option<T> {
         if !self.is_ready() {

@@ -316,7 +316,7 @@ impl Front {
             if let Some((code, why)) = failed {
                 let why = why.as_deref().unwrap_or(code.message());
                 let reason = format!("produce with acks=0 failed: {code}: {why}");
-                self.conns.close(pending.reply_to.conn, reason, fx.out);
+                self.conns.fail(pending.reply_to, reason, fx.out);
             } else {
                 self.conns.reply(pending.reply_to, Vec::new(), fx.out);
             }

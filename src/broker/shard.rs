@@ -129,10 +129,7 @@ impl Shard {
                 break;
             };
             begun += 1;
-            let outcome = self.begin(now, to, header, body, fx);
-            if let Err(why) = outcome {
-                self.front.conns.close(to.conn, why, fx.out);
-            }
+            self.begin(now, to, header, body, fx);
         }
     }
 
@@ -277,47 +274,49 @@ impl Shard {
         }
     }
 
+    /// One client request.
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, at: Mono, fx: &mut Fx<'_>) {
-        let outcome = self.take_request(now, conn, frame, at, fx);
-        if let Err(why) = outcome {
-            self.front.conns.close(conn, why, fx.out);
-        }
-    }
-
-    /// One client request. `Err` is the reason to close the connection.
-    fn take_request(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        frame: Bytes,
-        at: Mono,
-        fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        if self.front.conns.get(conn).is_none() {
-            return Ok(());
-        }
         let bytes = frame.len();
-        let (header, body) =
-            wire::parse_header(frame, apis::api).map_err(|error| error.to_string())?;
-        let Some(served) = apis::served(header.key) else {
-            return Err(format!("API key {} is not served", header.key));
+        let parsed = wire::parse_header(frame, apis::api).map_err(|error| error.to_string());
+        let served = parsed.and_then(|(header, body)| {
+            let served = apis::served(header.key);
+            let served = served.ok_or_else(|| format!("API key {} is not served", header.key))?;
+            Ok((served, header, body))
+        });
+        let conns = &mut self.front.conns;
+        let (served, header, body) = match served {
+            Ok(served) => served,
+            Err(why) => return conns.refuse(conn, Trace::new(-1, bytes, at), why, fx.out),
         };
         let trace = Trace::new(header.key, bytes, at);
         let name = header.client_id.as_ref();
         let name = name.map_or(&b""[..], wire::StrBytes::as_bytes);
-        let conns = &mut self.front.conns;
         let Some(to) = conns.expect_reply(conn, trace, name, served.footprint) else {
-            return Ok(());
+            return;
         };
-        if self.front.conns.may_begin(to) {
-            return self.begin(now, to, header, body, fx);
+        if conns.may_begin(to) {
+            self.begin(now, to, header, body, fx);
+        } else {
+            conns.wait(to, header, body);
         }
-        self.front.conns.wait(to, header, body);
-        Ok(())
     }
 
     /// Begins with a request that may.
     fn begin(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        header: RequestHeader,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) {
+        if let Err(why) = self.hand_on(now, to, header, body, fx) {
+            self.front.conns.fail(to, why, fx.out);
+        }
+    }
+
+    /// Hands a request to whoever answers it. `Err` is the reason to close the connection.
+    fn hand_on(
         &mut self,
         now: Now,
         to: ReplyTo,

@@ -208,8 +208,13 @@ impl Conn {
     /// The client sends nothing more, but is answered.
     pub fn half_closed(&self, front: &Front) {
         self.half_closed.set(Some(front.now.get()));
+    }
+
+    /// Nothing more is received.
+    pub fn receives_no_more(&self, front: &Front) {
         self.arrival.take();
         self.charge_partial(0, front);
+        front.budget.left(self.id);
     }
 
     /// The connection is over: nothing of it is in progress any more.

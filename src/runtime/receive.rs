@@ -41,8 +41,8 @@ pub struct Receiver {
     more: bool,
     /// What to end with when the frames before it have been taken.
     ending: Option<Ending>,
-    /// The client sends no more, but gets what it has asked for.
-    half_closed: bool,
+    /// Nothing more is received, but the client gets what it has asked for.
+    answering: bool,
     over: bool,
 }
 
@@ -56,7 +56,7 @@ impl Receiver {
             in_flight: false,
             more: false,
             ending: None,
-            half_closed: false,
+            answering: false,
             over: false,
         }
     }
@@ -112,9 +112,12 @@ impl Receiver {
         }
         match &self.ending {
             None => self.receive(front, ring),
-            // As in Kafka, a client that only shuts its sending side down is answered.
-            Some(Ending::Closed) if !self.conn.is_closing() && self.conn.is_waiting() => {
-                self.half_close(front)
+            // As in Kafka, what came before garbage is answered, and so is a client that only shuts its sending
+            // side down.
+            Some(Ending::Closed | Ending::Garbage(_))
+                if !self.conn.is_closing() && self.conn.is_waiting() =>
+            {
+                self.receive_no_more(front)
             }
             Some(_) => self.end(front, inputs),
         }
@@ -187,13 +190,15 @@ impl Receiver {
         ring.push(Tag::Receive(self.conn.id), op);
     }
 
-    /// Everything in progress is still answered, unless that takes too long.
-    fn half_close(&mut self, front: &Front) {
-        if !self.half_closed {
-            self.half_closed = true;
+    /// Everything in progress is still answered; if the client has gone, unless that takes too long.
+    fn receive_no_more(&mut self, front: &Front) {
+        if !self.answering {
+            self.answering = true;
             self.frames = FrameReader::new(front.frame_bytes_max);
-            self.conn.half_closed(front);
-            front.budget.left(self.conn.id);
+            self.conn.receives_no_more(front);
+            if matches!(self.ending, Some(Ending::Closed)) {
+                self.conn.half_closed(front);
+            }
         }
     }
 
@@ -208,8 +213,7 @@ impl Receiver {
         }
         self.over = true;
         self.frames = FrameReader::new(front.frame_bytes_max);
-        self.conn.charge_partial(0, front);
-        front.budget.left(self.conn.id);
+        self.conn.receives_no_more(front);
         self.conn.close();
         inputs.push_back(Input::ConnClosed { conn: self.conn.id });
     }

@@ -298,6 +298,18 @@ def pipelined_requests_are_answered_in_order():
 
 
 @test(seconds=60)
+def what_comes_before_garbage_is_answered():
+    """Good requests, then one that is malformed, or of no known API, or no frame: the answers, then the end."""
+    good = frame(METADATA, 1, 1, length(0)) + frame(API_VERSIONS, 0, 2)
+    with Bystander() as server:
+        for bad in [frame(METADATA, 1, 3, b"\x7f"), frame(32_000, 0, 3), length(-1)]:
+            with Connection(server.port, timeout=20) as connection:
+                connection.send(good + bad + frame(API_VERSIONS, 0, 4))
+                equal([struct.unpack_from(">i", connection.reply())[0] for _ in range(2)], [1, 2], f"answered before {bad!r}")
+                assert connection.closed_by_broker(), f"still open after {bad!r}"
+
+
+@test(seconds=60)
 def a_request_in_single_bytes_is_answered():
     with Bystander() as server:
         with Connection(server.port) as connection:
