@@ -49,6 +49,11 @@ pub const PARTITIONS_PER_SLICE: usize = 512;
 pub const VALIDATION_SLICE_WORK: usize = 256 * 1024;
 /// The same for all inputs between two idle moments together.
 pub const VALIDATION_TURN_WORK: usize = 1024 * 1024;
+/// The same for all that is still to be checked when the shard is to stop, and for one request of it: what needs more is
+/// not answered any more, and its connection closed.
+pub const STOPPING_WORK_MAX: usize = 256 * 1024 * 1024;
+/// See [`STOPPING_WORK_MAX`].
+pub const STOPPING_REQUEST_WORK_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that one produce request may have decompressed for each byte it has, beyond
 /// `millrace.produce.open.bytes.max`; what is larger is taken unopened.
 pub const OPEN_BYTES_PER_BYTE: usize = 32;

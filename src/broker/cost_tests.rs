@@ -10,7 +10,8 @@ use super::Input;
 use super::testing::Bench;
 use crate::base::limits::{
     FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
-    REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
+    REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK,
+    WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
@@ -413,13 +414,43 @@ fn what_a_closed_connection_produced_is_still_taken_within_bounds() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_all_that_is_to_be_opened() {
+fn a_connection_that_sends_much_holds_another_up_by_one_request() {
     let mut bench = bench(1, 1);
     bench.open(1);
+    bench.open(2);
     let frame = produce([(0, Some(bomb(Codec::Zstd, 8 << 20)))].into_iter());
     let before = bench.replies.len();
-    (0..50).for_each(|_| bench.send(1, &frame));
-    bench.handle(0, Input::Shutdown);
+    (0..20).for_each(|_| bench.send(1, &frame));
+    bench.send(2, &frame);
     settle_in_slices(&mut bench);
-    assert_eq!((bench.replies.len() - before, bench.drained), (1, 1));
+    let order: Vec<u64> = bench.replies[before..]
+        .iter()
+        .map(|(conn, _)| conn.0)
+        .collect();
+    assert_eq!((order.len(), order[1]), (21, 2), "{order:?}");
+}
+
+#[test]
+fn a_stop_does_no_more_than_some_of_what_is_to_be_opened() {
+    // The second is more than one request may be; at each size there are some that wait for their turn.
+    for (bytes, answered) in [(8 << 20, 20..=32), (24 << 20, 0..=0)] {
+        let mut bench = bench(1, 1);
+        let frame = produce([(0, Some(bomb(Codec::Zstd, bytes)))].into_iter());
+        let behind = produce([(0, Some(batch(b"second")))].into_iter());
+        let before = bench.replies.len();
+        for conn in 1..=100 {
+            bench.open(conn);
+            bench.send(conn, &frame);
+            bench.send(conn, &behind);
+        }
+        let opened = bench.shards[0].opened();
+        bench.handle(0, Input::Shutdown);
+        settle_in_slices(&mut bench);
+        let opened = bench.shards[0].opened() - opened;
+        let most = STOPPING_WORK_MAX + 2 * VALIDATION_SLICE_WORK;
+        assert!(opened <= most as u64, "{opened}");
+        let first = bench.replies.len() + bench.closed.len() - before - 100;
+        assert!(answered.contains(&first), "{first} of {bytes} bytes");
+        assert_eq!((pending(&bench), bench.drained), (0, 1));
+    }
 }

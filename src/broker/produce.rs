@@ -70,6 +70,11 @@ const BATCH_COST: usize = 64;
 const BYTES_PER_WORK: usize = 64;
 
 impl ProduceJob {
+    /// Where its answer has to go.
+    pub fn reply_to(&self) -> ReplyTo {
+        self.pending.reply_to
+    }
+
     /// The connection that asked.
     pub fn conn(&self) -> ConnId {
         self.pending.reply_to.conn

@@ -171,7 +171,7 @@ impl Shard {
             Input::Shutdown => {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
-                self.front.validations.draining();
+                self.front.validations.stop();
                 if let Some(control) = &mut self.control {
                     control.stop_groups(now, &mut self.owner, fx);
                 }

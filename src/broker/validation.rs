@@ -4,6 +4,9 @@
 //! Requests of one connection keep their order: behind one that waits, all wait. Connections take
 //! turns, a request each, so what one sends holds the others up by one request at most. Only the
 //! request whose turn it is holds a decoder.
+//!
+//! A shard that is to stop does no more than a bounded part of it, for all of it might be hours of work. What is
+//! left is not answered: its connections are closed, and who wants to know asks once more.
 
 use std::collections::VecDeque;
 
@@ -11,7 +14,10 @@ use super::front::Front;
 use super::produce::ProduceJob;
 use super::{ConnId, Fx};
 use crate::base::IdMap;
-use crate::base::limits::{ORPHANED_BYTES_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK};
+use crate::base::limits::{
+    ORPHANED_BYTES_MAX, STOPPING_REQUEST_WORK_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK,
+    VALIDATION_TURN_WORK,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -21,10 +27,20 @@ pub(super) struct Validations {
     turns: VecDeque<ConnId>,
     /// Work that may still be done before the shard is idle.
     work_left: usize,
+    /// The shard is to stop.
+    stopping: Option<Stopping>,
     /// Bytes of requests whose connection is gone.
     orphaned_bytes: usize,
     /// Bytes that were decompressed; tests hold it against the inputs.
     opened: u64,
+}
+
+/// The work that a shard still does which is to stop.
+#[derive(Debug)]
+struct Stopping {
+    left: usize,
+    /// The same for the request whose turn it is.
+    left_for_request: usize,
 }
 
 /// The requests of one connection.
@@ -40,6 +56,7 @@ impl Default for Validations {
             by_conn: IdMap::default(),
             turns: VecDeque::new(),
             work_left: VALIDATION_TURN_WORK,
+            stopping: None,
             orphaned_bytes: 0,
             opened: 0,
         }
@@ -83,16 +100,34 @@ impl Validations {
         }
     }
 
-    /// The shard is to stop: of each connection only the first request is finished, for all of them
-    /// might be hours of work.
-    pub fn draining(&mut self) {
-        for waiting in self.by_conn.values_mut() {
-            let bytes: usize = waiting.jobs.iter().skip(1).map(|job| job.bytes).sum();
-            if waiting.orphaned {
-                self.orphaned_bytes -= bytes;
-            }
-            waiting.jobs.truncate(1);
+    /// The shard is to stop.
+    pub fn stop(&mut self) {
+        self.stopping = Some(Stopping {
+            left: STOPPING_WORK_MAX,
+            left_for_request: STOPPING_REQUEST_WORK_MAX,
+        });
+    }
+
+    /// Counts work that was done.
+    fn spend(&mut self, work: usize) {
+        if let Some(stopping) = &mut self.stopping {
+            stopping.left = stopping.left.saturating_sub(work);
+            stopping.left_for_request = stopping.left_for_request.saturating_sub(work);
         }
+    }
+
+    /// Whether no more work is done at all.
+    fn is_spent(&self) -> bool {
+        self.stopping
+            .as_ref()
+            .is_some_and(|stopping| stopping.left == 0)
+    }
+
+    /// Whether the request whose turn it is may have more work.
+    fn may_go_on(&self) -> bool {
+        self.stopping
+            .as_ref()
+            .is_none_or(|stopping| stopping.left_for_request > 0)
     }
 
     /// The request whose turn it is.
@@ -112,6 +147,9 @@ impl Validations {
     fn done(&mut self, job: &ProduceJob) {
         let conn = job.conn();
         self.turns.pop_front();
+        if let Some(stopping) = &mut self.stopping {
+            stopping.left_for_request = STOPPING_REQUEST_WORK_MAX;
+        }
         let Some(waiting) = self.by_conn.get(&conn.0) else {
             return;
         };
@@ -129,8 +167,12 @@ impl Validations {
 impl Front {
     /// Checks a request that has just come, if that is little work and none before it waits.
     pub fn validate_now(&mut self, mut job: ProduceJob, fx: &mut Fx<'_>) {
-        let waits = self.validations.by_conn.contains_key(&job.conn().0);
-        let granted = VALIDATION_SLICE_WORK.min(self.validations.work_left);
+        let validations = &mut self.validations;
+        let waits = validations.by_conn.contains_key(&job.conn().0);
+        let granted = VALIDATION_SLICE_WORK.min(validations.work_left);
+        if validations.is_spent() {
+            return self.left_unanswered(&job, fx);
+        }
         if !waits && granted > 0 {
             let mut work = granted;
             let done = self.validate_counted(&mut job, &mut work);
@@ -145,9 +187,11 @@ impl Front {
     }
 
     fn validate_counted(&mut self, job: &mut ProduceJob, work: &mut usize) -> bool {
-        let before = job.open_bytes_left();
+        let (bytes_before, work_before) = (job.open_bytes_left(), *work);
         let done = self.validate(job, work);
-        self.validations.opened += before.saturating_sub(job.open_bytes_left()) as u64;
+        let opened = bytes_before.saturating_sub(job.open_bytes_left());
+        self.validations.opened += opened as u64;
+        self.validations.spend(work_before - *work);
         done
     }
 
@@ -158,12 +202,24 @@ impl Front {
         while work > 0
             && let Some(mut job) = self.validations.take()
         {
-            if self.validate_counted(&mut job, &mut work) {
+            if self.validations.is_spent() {
+                self.validations.done(&job);
+                self.left_unanswered(&job, fx);
+            } else if self.validate_counted(&mut job, &mut work) {
                 self.validations.done(&job);
                 self.validated(job, fx);
-            } else {
+            } else if self.validations.may_go_on() {
                 self.validations.put_back(job);
+            } else {
+                self.validations.done(&job);
+                self.left_unanswered(&job, fx);
             }
         }
+    }
+
+    /// The shard stops before a request is checked: nothing of it was taken.
+    fn left_unanswered(&mut self, job: &ProduceJob, fx: &mut Fx<'_>) {
+        let why = "the broker stops before its records are checked".to_owned();
+        self.conns.fail(job.reply_to(), why, fx.out);
     }
 }
