@@ -100,7 +100,8 @@ fn begin_seek<'a, B: AsRef<[u8]> + Clone>(
 ) -> Result<Seek<B>, BatchError> {
     let (info, bytes) = seek::parts(batch)?;
     let max = TIME_LOOKUP_OPEN_BYTES_MAX;
-    Seek::new(&info, body(bytes), goal.timestamp(), log_start.0, max)
+    let timestamp = goal.timestamp();
+    Ok(Seek::new(&info, body(bytes), timestamp, log_start.0, max))
 }
 
 /// What a search in a batch means for the lookup: `None` if it goes on behind the batch. If no record

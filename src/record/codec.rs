@@ -71,7 +71,7 @@ impl Codec {
         if self == Self::None && input.len() > out_bytes_max {
             return Err(BatchError::TooLarge);
         }
-        let mut opener = Opener::new(self, input)?;
+        let mut opener = Opener::new(self, input);
         let mut out = Vec::new();
         let mut work = usize::MAX;
         while let Some(bytes) = opener.step(out_bytes_max - out.len(), &mut work)? {

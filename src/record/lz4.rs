@@ -5,6 +5,7 @@
 //! A library's reader would take more, and batches that it took would be read by nobody in Java.
 
 use super::BatchError;
+use super::opener::Cost;
 
 const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 const DAMAGED: BatchError = BatchError::Compression;
@@ -18,7 +19,7 @@ mod flag {
     pub(super) const INDEPENDENT: u8 = 1 << 5;
 }
 
-/// Opens LZ4; see [`super::Opener`]. A block is made at once: up to 4 MiB.
+/// Opens LZ4; see [`super::Opener`]. A block is of up to 4 MiB, so that is done step by step.
 #[derive(Debug, Default)]
 pub(super) struct Lz4 {
     /// Bytes of the input that are used up.
@@ -26,33 +27,75 @@ pub(super) struct Lz4 {
     flags: u8,
     /// Bytes that a block opens to at most; 0 before the header was seen.
     block_max: usize,
+    block: Block,
+    /// Where the block at hand ends.
+    end: usize,
+    /// What of it is open: copies go back to any place of it.
+    out: Vec<u8>,
+}
+
+/// The block at hand, and where in it the next byte is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Block {
+    /// There is none yet.
+    #[default]
+    None,
+    Plain,
+    /// At the beginning of a sequence.
+    Token,
+    /// So many of a sequence's literals are still to come.
+    Literals {
+        left: usize,
+        token: u8,
+    },
+    /// So many bytes are still to be copied from so far back.
+    Copy {
+        left: usize,
+        offset: usize,
+    },
     /// The end mark was seen.
-    ended: bool,
-    block: Vec<u8>,
-    /// Bytes of the block that there are, and that were given out.
-    made: usize,
-    given: usize,
+    End,
 }
 
 impl Lz4 {
     /// About `step_bytes` more; see [`super::Opener::step`].
-    pub(super) fn step(
-        &mut self,
-        input: &[u8],
+    pub(super) fn step<'a>(
+        &'a mut self,
+        input: &'a [u8],
         step_bytes: usize,
-    ) -> Result<Option<&[u8]>, BatchError> {
+        cost: &mut Cost,
+    ) -> Result<Option<&'a [u8]>, BatchError> {
         if self.block_max == 0 {
             self.begin(input)?;
         }
-        if self.given == self.made && !self.ended {
-            self.open_block(input)?;
+        if self.block == Block::None {
+            self.begin_block(input, cost)?;
         }
-        if self.given == self.made && self.ended {
-            return Ok(None);
-        }
-        let from = self.given;
-        self.given = self.made.min(from + step_bytes);
-        Ok(Some(&self.block[from..self.given]))
+        let block = input.get(..self.end).ok_or(DAMAGED)?;
+        let from = self.out.len();
+        let made = match self.block {
+            Block::End => return Ok(None),
+            Block::Plain => {
+                let len = step_bytes.min(block.len() - self.at);
+                let made = self.take(block, len)?;
+                if self.at == block.len() {
+                    self.end_block();
+                }
+                made
+            }
+            Block::Token if from == 0 && self.block_max <= step_bytes => {
+                cost.opened = step_bytes;
+                self.open_whole(block)?;
+                &self.out
+            }
+            _ => {
+                cost.opened = step_bytes;
+                self.open(block, from + step_bytes)?;
+                &self.out[from..]
+            }
+        };
+        cost.opened = made.len();
+        Ok(Some(made))
     }
 
     fn take<'a>(&mut self, input: &'a [u8], len: usize) -> Result<&'a [u8], BatchError> {
@@ -104,40 +147,121 @@ impl Lz4 {
         Ok(())
     }
 
-    fn open_block(&mut self, input: &[u8]) -> Result<(), BatchError> {
+    fn begin_block(&mut self, input: &[u8], cost: &mut Cost) -> Result<(), BatchError> {
         const PLAIN: u32 = 1 << 31;
-        /// No LZ4 input grows by more.
-        const RATIO_MAX: usize = 256;
-        (self.made, self.given) = (0, 0);
+        /// Bytes that go into a checksum in the time of one that is made.
+        const BYTES_PER_COST: usize = 4;
         let head = self.number(input)?;
         let len = (head & !PLAIN) as usize;
         if len == 0 {
             if self.flags & flag::CONTENT_CHECKSUM != 0 {
                 self.take(input, 4)?;
             }
-            self.ended = true;
+            self.block = Block::End;
             return Ok(());
         }
         if len > self.block_max {
             return Err(DAMAGED);
         }
-        let packed = self.take(input, len)?;
-        if self.flags & flag::BLOCK_CHECKSUM != 0 && self.number(input)? != xxh32(packed) {
+        let from = self.at;
+        let block = self.take(input, len)?;
+        if self.flags & flag::BLOCK_CHECKSUM != 0 {
+            cost.besides += len / BYTES_PER_COST;
+            if self.number(input)? != xxh32(block) {
+                return Err(DAMAGED);
+            }
+        }
+        (self.at, self.end) = (from, from + len);
+        self.out.clear();
+        self.block = match head & PLAIN {
+            0 => Block::Token,
+            _ => Block::Plain,
+        };
+        Ok(())
+    }
+
+    fn end_block(&mut self) {
+        if self.flags & flag::BLOCK_CHECKSUM != 0 {
+            self.at += 4;
+        }
+        self.block = Block::None;
+    }
+
+    /// A block that is no more than a step, which the library does faster.
+    fn open_whole(&mut self, block: &[u8]) -> Result<(), BatchError> {
+        /// No LZ4 input grows by more.
+        const RATIO_MAX: usize = 256;
+        let packed = self.take(block, block.len() - self.at)?;
+        self.out
+            .resize(self.block_max.min(packed.len() * RATIO_MAX), 0);
+        let made = lz4_flex::block::decompress_into(packed, &mut self.out).map_err(|_| DAMAGED)?;
+        self.out.truncate(made);
+        self.end_block();
+        Ok(())
+    }
+
+    /// Goes on in a compressed block until so much of it is open, or all.
+    fn open(&mut self, block: &[u8], until: usize) -> Result<(), BatchError> {
+        const COPY_MIN: usize = 4;
+        while self.out.len() < until {
+            let (made, room) = (self.out.len(), until - self.out.len());
+            self.block = match self.block {
+                Block::Literals { left: 0, .. } if self.at == block.len() => {
+                    self.end_block();
+                    return Ok(());
+                }
+                Block::Literals { left: 0, token } => {
+                    let offset = self.take(block, 2)?.first_chunk().ok_or(DAMAGED)?;
+                    let offset = usize::from(u16::from_le_bytes(*offset));
+                    let left = self.length(block, token & 15, COPY_MIN)?;
+                    if offset == 0 || offset > made {
+                        return Err(DAMAGED);
+                    }
+                    Block::Copy { left, offset }
+                }
+                Block::Literals { left, token } => {
+                    let part = left.min(room);
+                    let literals = self.take(block, part)?;
+                    self.out.extend_from_slice(literals);
+                    let left = left - part;
+                    Block::Literals { left, token }
+                }
+                Block::Copy { left, offset } if left > 0 => {
+                    let part = left.min(offset).min(room);
+                    self.out
+                        .extend_from_within(made - offset..made - offset + part);
+                    // What was copied whole stands there twice now: next time, that much at once.
+                    let offset = if part == offset { 2 * offset } else { offset };
+                    let left = left - part;
+                    Block::Copy { left, offset }
+                }
+                _ => {
+                    let &[token] = self.take(block, 1)? else {
+                        return Err(DAMAGED);
+                    };
+                    let left = self.length(block, token >> 4, 0)?;
+                    Block::Literals { left, token }
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// A length that begins with these four bits and goes on in bytes if they are all set.
+    fn length(&mut self, block: &[u8], bits: u8, least: usize) -> Result<usize, BatchError> {
+        let mut length = least + usize::from(bits);
+        let mut more = bits == 15;
+        while more {
+            let &[byte] = self.take(block, 1)? else {
+                return Err(DAMAGED);
+            };
+            length += usize::from(byte);
+            more = byte == 255;
+        }
+        if length > self.block_max - self.out.len() {
             return Err(DAMAGED);
         }
-        if head & PLAIN != 0 {
-            self.block.clear();
-            self.block.extend_from_slice(packed);
-            self.made = len;
-            return Ok(());
-        }
-        let room = self.block_max.min(len * RATIO_MAX);
-        if self.block.len() < room {
-            self.block.resize(room, 0);
-        }
-        let room = &mut self.block[..room];
-        self.made = lz4_flex::block::decompress_into(packed, room).map_err(|_| DAMAGED)?;
-        Ok(())
+        Ok(length)
     }
 }
 
@@ -190,10 +314,16 @@ mod tests {
     const TEXT: &[u8] = b"what a frame holds, and what a frame holds once more";
 
     fn opened(input: &[u8]) -> Result<Vec<u8>, BatchError> {
+        let at_once = opened_by(input, 64 << 10);
+        assert_eq!(opened_by(input, 7), at_once);
+        at_once
+    }
+
+    fn opened_by(input: &[u8], step_bytes: usize) -> Result<Vec<u8>, BatchError> {
         let mut lz4 = Lz4::default();
         let mut all = Vec::new();
-        while let Some(bytes) = lz4.step(input, 7)? {
-            assert!(bytes.len() <= 7);
+        while let Some(bytes) = lz4.step(input, step_bytes, &mut Cost::default())? {
+            assert!(bytes.len() <= step_bytes);
             all.extend_from_slice(bytes);
         }
         Ok(all)
@@ -348,6 +478,45 @@ mod tests {
             ),
         ] {
             assert_eq!(opened(&frame), Err(DAMAGED), "{what}");
+        }
+    }
+
+    proptest! {
+        /// Step by step, and at once by the library.
+        #[test]
+        fn blocks_are_opened_as_the_library_does(
+            words in prop::collection::vec("[a-d]{1,9}", 0..60),
+            repeat in 1usize..30,
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+            cut: Option<prop::sample::Index>,
+        ) {
+            let data = words.concat().repeat(repeat);
+            let mut block = lz4_flex::block::compress(data.as_bytes());
+            for (at, flip) in damage {
+                let at = at.index(block.len());
+                block[at] ^= flip;
+            }
+            block.truncate(cut.map_or(block.len(), |cut| cut.index(block.len()) + 1));
+            let len = (block.len() as u32).to_le_bytes();
+            let frame = [&header(0x60, 0x40, b"")[..], &len, &block, &END].concat();
+            let mut room = vec![0; 64 << 10];
+            let theirs = lz4_flex::block::decompress_into(&block, &mut room);
+            let theirs = theirs.ok().map(|made| room[..made].to_vec());
+            prop_assert_eq!(&opened_by(&frame, 7).ok(), &theirs);
+            prop_assert_eq!(&opened_by(&frame, 64 << 10).ok(), &theirs);
+        }
+    }
+
+    #[test]
+    fn large_blocks_are_opened_in_steps() {
+        let mut data = vec![7; 1 << 20];
+        data.extend(
+            (0..1u32 << 20).flat_map(|n| (n.wrapping_mul(0x9e37_79b1) >> 16).to_le_bytes()),
+        );
+        data.truncate(4 << 20);
+        for (block, flags) in [(packed(&data), 0x60), (plain(&data), 0x60)] {
+            let frame = [&header(flags, 0x70, b"")[..], &block, &END].concat();
+            assert!(opened_by(&frame, 64 << 10).as_deref() == Ok(&data));
         }
     }
 

@@ -53,27 +53,24 @@ pub struct Seek<B: AsRef<[u8]> + Clone> {
 impl<B: AsRef<[u8]> + Clone> Seek<B> {
     /// For the first record of a batch with this timestamp or a larger one, from this offset on. `body` is
     /// what follows the batch's header; at most `open_bytes_max` bytes of it are decompressed.
-    ///
-    /// # Errors
-    /// [`BatchError::Compression`] if there is no memory for a decoder.
     pub fn new(
         info: &BatchInfo,
         body: B,
         timestamp: i64,
         first: i64,
         open_bytes_max: usize,
-    ) -> Result<Self, BatchError> {
+    ) -> Self {
         let wanted = Wanted {
             timestamp,
             first,
             found: None,
             matched: false,
         };
-        Ok(Self {
-            opener: Opener::new(info.codec(), body)?,
+        Self {
+            opener: Opener::new(info.codec(), body),
             walk: Walk::seeking(info, wanted),
             left: open_bytes_max,
-        })
+        }
     }
 
     /// Goes on until there is an answer or `work` is used up, counted in bytes decompressed.
@@ -90,7 +87,7 @@ impl<B: AsRef<[u8]> + Clone> Seek<B> {
                 }));
             };
             let len = bytes.len();
-            self.walk.feed(bytes, usize::MAX)?;
+            self.walk.feed_all(bytes, work)?;
             if let Some((offset, timestamp)) = self.walk.wanted().and_then(|w| w.found) {
                 return Ok(Some(Sought::Record(offset, timestamp)));
             }
@@ -117,7 +114,7 @@ mod tests {
 
     fn seek(batch: &[u8], timestamp: i64, first: i64, max: usize) -> Result<Sought, BatchError> {
         let (info, body) = parts(batch)?;
-        let mut seek = Seek::new(&info, body, timestamp, first, max)?;
+        let mut seek = Seek::new(&info, body, timestamp, first, max);
         let mut turns = 0;
         loop {
             // As little at a time as there is.

@@ -105,10 +105,12 @@ pub struct Validation {
     /// Bytes of the records that were walked over.
     walked: usize,
     opener: Option<Box<Opener<Bytes>>>,
+    /// Bytes that openers before that one decompressed.
+    opened: usize,
 }
 
-/// What walking over a record costs, in bytes decompressed.
-const RECORD_COST: usize = 4;
+/// Bytes that are copied and gone into a checksum in the time of one decompressed.
+const COPIED_PER_WORK: usize = 16;
 
 impl Validation {
     /// Nothing is done yet.
@@ -121,21 +123,26 @@ impl Validation {
             walk: Walk::new(&info),
             walked: 0,
             opener: None,
+            opened: 0,
         }
     }
 
     /// Forgets how far it has got, and what memory that holds.
     pub fn rewind(&mut self) {
-        (self.walk, self.walked, self.opener) = (Walk::new(&self.info), 0, None);
+        self.drop_opener();
+        (self.walk, self.walked) = (Walk::new(&self.info), 0);
     }
 
-    /// Bytes that were decompressed so far.
+    /// Bytes that were decompressed so far, whatever came of it.
     #[must_use]
     pub fn opened(&self) -> usize {
-        match self.info.codec() {
-            Codec::None => 0,
-            _ => self.walked,
-        }
+        let opener = self.opener.as_ref();
+        self.opened + opener.map_or(0, |opener| opener.opened())
+    }
+
+    fn drop_opener(&mut self) {
+        self.opened = self.opened();
+        self.opener = None;
     }
 
     /// Goes on until the batch is checked or `work` is used up, counted in bytes decompressed. Returns the
@@ -174,6 +181,7 @@ impl Validation {
         if max_timestamp == self.info.max_timestamp {
             return Ok(Some(self.unchanged()));
         }
+        *work = work.saturating_sub(self.batch.len() / COPIED_PER_WORK);
         let mut batch = BytesMut::from(&self.batch[..]);
         set_max_timestamp(&mut batch, max_timestamp);
         self.info.max_timestamp = max_timestamp;
@@ -182,46 +190,29 @@ impl Validation {
 
     /// It is over: nobody else holds the batch then, which is stamped in place.
     fn unchanged(&mut self) -> (Bytes, BatchInfo) {
-        self.opener = None;
+        self.drop_opener();
         (std::mem::take(&mut self.batch), self.info)
     }
 
     /// Walks over what is left of the records, as far as `work` goes; whether that was all.
     fn look(&mut self, work: &mut usize) -> Result<bool, BatchError> {
-        let walk = |walk: &mut Walk, bytes: &[u8], work: &mut usize| {
-            let before = walk.records();
-            let walked = walk.feed(bytes, *work / RECORD_COST)?;
-            let records = (walk.records() - before) as usize;
-            *work = work.saturating_sub(records * RECORD_COST);
-            Ok(walked)
-        };
         if self.info.codec() == Codec::None {
             let body = self.batch.get(HEADER_LEN..self.info.len);
             let body = body.unwrap_or_default();
-            self.walked += walk(&mut self.walk, &body[self.walked..], work)?;
+            self.walked += self.walk.feed_for(&body[self.walked..], work)?;
             return Ok(self.walked == body.len());
         }
-        if self.opener.is_none() {
+        let opener = self.opener.get_or_insert_with(|| {
             let end = self.info.len.min(self.batch.len());
             let body = self.batch.slice(HEADER_LEN.min(end)..end);
-            self.opener = Some(Box::new(Opener::new(self.info.codec(), body)?));
-        }
-        let Some(opener) = &mut self.opener else {
-            return Ok(false);
-        };
+            Box::new(Opener::new(self.info.codec(), body))
+        });
         while *work > 0 {
             let left = self.open_bytes_max - self.walked;
             let Some(bytes) = opener.step(left, work)? else {
                 return Ok(true);
             };
-            // Far fewer than a step can hold records of are not worth stopping in between.
-            let mut unbounded = usize::MAX;
-            walk(
-                &mut self.walk,
-                &bytes[..bytes.len().min(left)],
-                &mut unbounded,
-            )?;
-            *work = work.saturating_sub(usize::MAX - unbounded);
+            self.walk.feed_all(&bytes[..bytes.len().min(left)], work)?;
             if bytes.len() > left {
                 return Err(BatchError::TooLarge);
             }
@@ -519,6 +510,63 @@ mod tests {
                 assert!(opened == 0 || opened > bodies);
                 assert!(codec == Codec::None || slices >= bodies / (SLICE + STEP));
             }
+        }
+    }
+
+    /// A good batch's header before these compressed records, so many are they said to be.
+    fn with_packed(codec: Codec, records: i32, packed: &[u8]) -> Bytes {
+        let mut bytes = build(None)[..HEADER_LEN].to_vec();
+        bytes.extend(packed);
+        bytes[22] = codec.id();
+        let length = (bytes.len() - 12) as i32;
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[23..27].copy_from_slice(&(records - 1).to_be_bytes());
+        bytes[57..61].copy_from_slice(&records.to_be_bytes());
+        batch::set_crc(&mut bytes);
+        bytes.into()
+    }
+
+    /// The work that a batch takes that is refused, and the bytes opened.
+    fn cost_of_refusal(batch: Bytes) -> (usize, usize) {
+        let info = validate_produced(&batch).unwrap();
+        let mut validation = Validation::new(batch, info, 32 << 20);
+        let mut work = usize::MAX;
+        assert!(validation.go_on(&mut work).is_err());
+        (usize::MAX - work, validation.opened())
+    }
+
+    #[test]
+    fn what_fails_costs_what_it_took() {
+        for codec in Codec::ALL.into_iter().filter(|codec| *codec != Codec::None) {
+            let mut packed = Vec::new();
+            codec.compress(b"", &mut packed);
+            let junk = match codec {
+                // A header, and a block of which a sequence copies from before its beginning.
+                Codec::Lz4 => [&packed[..7], &[5, 0, 0, 0, 0, 1, 1, 0, 0]].concat(),
+                _ => b"no codec wrote this".to_vec(),
+            };
+            let (work, opened) = cost_of_refusal(with_packed(codec, 2, &junk));
+            assert!(work >= opened && opened >= 1 << 16, "{codec:?}");
+        }
+        // Records that are good until the last one: they were looked at.
+        let mut builder = BatchBuilder::new(Codec::None, 0);
+        (0..10_000).for_each(|_| builder.push(0, None, None, &[]));
+        let mut records = builder.build()[HEADER_LEN..].to_vec();
+        *records.last_mut().unwrap() = 2;
+        let (work, _) = cost_of_refusal(with_packed(Codec::None, 10_000, &records));
+        assert!(work >= 9_999 * 4, "{work}");
+    }
+
+    /// A decoder costs, whatever it decodes.
+    #[test]
+    fn decoders_cost() {
+        for codec in [Codec::Gzip, Codec::Zstd] {
+            let batch = with_body(codec, &build(None)[HEADER_LEN..]);
+            let info = validate_produced(&batch).unwrap();
+            let mut work = 1 << 20;
+            let mut validation = Validation::new(batch, info, 1 << 20);
+            assert!(validation.go_on(&mut work).unwrap().is_some());
+            assert!((1 << 20) - work > 4096, "{codec:?}");
         }
     }
 

@@ -6,6 +6,9 @@ use super::seek::Wanted;
 use super::varint::{Cursor, Varint};
 use super::{BatchError, BatchInfo, RecordsSummary};
 
+/// What walking over a record costs, in bytes decompressed.
+const RECORD_COST: usize = 4;
+
 /// A walk over the records of one batch.
 #[derive(Debug)]
 pub(super) struct Walk {
@@ -109,6 +112,22 @@ impl Walk {
         Ok(bytes.len() - cursor.remaining())
     }
 
+    /// The same for as many records as `work` goes; what they cost is taken off it, also if one is malformed.
+    pub fn feed_for(&mut self, bytes: &[u8], work: &mut usize) -> Result<usize, BatchError> {
+        let before = self.index;
+        let fed = self.feed(bytes, *work / RECORD_COST);
+        *work = work.saturating_sub((self.index - before) as usize * RECORD_COST);
+        fed
+    }
+
+    /// The same for all of the bytes: so few that they are not worth stopping in between.
+    pub fn feed_all(&mut self, bytes: &[u8], work: &mut usize) -> Result<(), BatchError> {
+        let mut unbounded = usize::MAX;
+        let fed = self.feed_for(bytes, &mut unbounded);
+        *work = work.saturating_sub(usize::MAX - unbounded);
+        fed.map(drop)
+    }
+
     #[inline]
     fn seen(
         &mut self,
@@ -128,11 +147,6 @@ impl Walk {
             wanted.note(self.info.base_offset + i64::from(index), timestamp);
         }
         Ok(())
-    }
-
-    /// Records so far.
-    pub fn records(&self) -> i32 {
-        self.index
     }
 
     /// What there was, if it was all that the header promises.
