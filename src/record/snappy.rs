@@ -25,6 +25,8 @@ pub(super) struct Snappy {
     out: Vec<u8>,
     /// What of that was given out.
     given: usize,
+    /// Bytes of a literal that are still to come.
+    literal: usize,
     /// Whether there is a block at hand.
     inside: bool,
 }
@@ -39,6 +41,7 @@ impl Snappy {
             len: 0,
             out: Vec::new(),
             given: 0,
+            literal: 0,
             inside: false,
         }
     }
@@ -65,7 +68,10 @@ impl Snappy {
         } else {
             let until = (self.given + step_bytes).min(self.len);
             while self.out.len() < until {
-                self.element(block)?;
+                match self.literal {
+                    0 => self.element(block)?,
+                    _ => self.literal(block, until)?,
+                }
             }
         }
         let from = self.given;
@@ -120,7 +126,18 @@ impl Snappy {
         Ok(true)
     }
 
-    /// One literal or copy of a block.
+    /// Goes on with a literal: it may be the whole block.
+    fn literal(&mut self, block: &[u8], until: usize) -> Result<(), BatchError> {
+        let part = self.literal.min(until - self.out.len());
+        let bytes = block.get(self.at..self.at + part);
+        self.out
+            .extend_from_slice(bytes.ok_or(BatchError::Compression)?);
+        self.at += part;
+        self.literal -= part;
+        Ok(())
+    }
+
+    /// One copy of a block, of at most 64 bytes, or the beginning of a literal.
     fn element(&mut self, block: &[u8]) -> Result<(), BatchError> {
         const DAMAGED: BatchError = BatchError::Compression;
         let rest = block.get(self.at..).ok_or(DAMAGED)?;
@@ -143,9 +160,7 @@ impl Snappy {
             return Err(DAMAGED);
         }
         if tag & 3 == 0 {
-            let literal = block.get(self.at..self.at + len).ok_or(DAMAGED)?;
-            self.out.extend_from_slice(literal);
-            self.at += len;
+            self.literal = len;
             return Ok(());
         }
         if offset == 0 || offset > self.out.len() {
@@ -188,7 +203,7 @@ mod tests {
         let mut snappy = Snappy::new(input);
         let mut all = Vec::new();
         while let Some(bytes) = snappy.step(input, STEP_BYTES, usize::MAX)? {
-            assert!(bytes.len() <= STEP_BYTES + input.len());
+            assert!(bytes.len() < STEP_BYTES + 64);
             all.extend_from_slice(bytes);
         }
         Ok(all)
