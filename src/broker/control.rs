@@ -22,7 +22,9 @@ use super::owner::{Ack, Owner};
 use super::{ControlCall, Fx, Msg, ReqRef};
 use crate::base::{IdMap, Now, Rng, ShardId};
 use crate::config::BrokerConfig;
-use crate::controller::{Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap};
+use crate::controller::{
+    Delta, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
+};
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
 
@@ -63,10 +65,13 @@ pub(super) struct Change {
 }
 
 impl Change {
-    pub fn new(now: Now, records: Vec<MetadataRecord>) -> Self {
+    /// Records as the feature level of the image allows to write them.
+    pub fn new(now: Now, image: &Image, records: Vec<MetadataRecord>) -> Self {
+        // The first records of a cluster say the level themselves.
+        let level = image.features.max(1);
         let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
         for record in &records {
-            batch.push(now.wall_ms, None, Some(&record.encode()), &[]);
+            batch.push(now.wall_ms, None, Some(&record.encode(level)), &[]);
         }
         let batch = batch.build();
         Self { records, batch }
@@ -96,6 +101,7 @@ impl Change {
 struct Commit {
     token: u64,
     image: Arc<Image>,
+    delta: Arc<Delta>,
     then: Vec<Then>,
 }
 
@@ -217,7 +223,7 @@ impl Control {
                 refusal,
             } => {
                 let gone = self.removed_topics(&records);
-                let change = Change::new(now, records);
+                let change = Change::new(now, &self.image, records);
                 match refusal {
                     Some(refusal) if !change.fits(owner) => self.reply(req, refusal, fx),
                     _ => {
@@ -287,7 +293,7 @@ impl Control {
         if records.is_empty() {
             return false;
         }
-        let change = Change::new(now, records);
+        let change = Change::new(now, &self.image, records);
         // In a full store the topic stays unknown, which is an answer.
         if !change.fits(owner) {
             return false;
@@ -332,7 +338,8 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        self.commit(now, Change::new(now, records), Then::Nothing, owner, fx);
+        let change = Change::new(now, &self.image, records);
+        self.commit(now, change, Then::Nothing, owner, fx);
     }
 
     /// The records needed to make `__consumer_offsets`.
@@ -358,7 +365,9 @@ impl Control {
         let Change { records, batch } = change;
         // Decided is decided: the next request must see it although it is not durable yet. If it never
         // becomes durable the process has failed and nobody was told.
+        let mut delta = Delta::default();
         for record in &records {
+            delta.note(&self.image, record);
             if let Err(why) = self.replay(record) {
                 fx.out.push(super::fatal::metadata(format!(
                     "a decided metadata record does not apply: {why}"
@@ -380,6 +389,7 @@ impl Control {
         self.commits.push_back(Commit {
             token,
             image: Arc::new(self.image.clone()),
+            delta: Arc::new(delta),
             then: vec![then],
         });
         owner.ack_after(slot, Ack::Control(token), fx);
@@ -395,7 +405,7 @@ impl Control {
                 && self.commits.front().is_some_and(|c| c.token == token)
                 && let Some(commit) = self.commits.pop_front()
             {
-                self.publish(commit.image, commit.then, fx);
+                self.publish(commit.image, commit.delta, commit.then, fx);
                 self.compact_metadata(now, owner, fx);
             }
         }
@@ -403,13 +413,15 @@ impl Control {
 
     /// Gives an image to every shard.
     pub fn publish_current(&mut self, fx: &mut Fx<'_>) {
-        self.publish(Arc::new(self.image.clone()), Vec::new(), fx);
+        let (image, delta) = (Arc::new(self.image.clone()), Arc::new(Delta::everything()));
+        self.publish(image, delta, Vec::new(), fx);
     }
 
-    fn publish(&mut self, image: Arc<Image>, then: Vec<Then>, fx: &mut Fx<'_>) {
+    fn publish(&mut self, image: Arc<Image>, delta: Arc<Delta>, then: Vec<Then>, fx: &mut Fx<'_>) {
         self.publishing.push_back((image.version, then));
         for shard in 0..self.served.len() {
-            fx.send(ShardId(shard as u16), Msg::Image(Arc::clone(&image)));
+            let (image, delta) = (Arc::clone(&image), Arc::clone(&delta));
+            fx.send(ShardId(shard as u16), Msg::Image { image, delta });
         }
     }
 

@@ -51,7 +51,7 @@ impl Control {
     pub fn compact_metadata(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
         if let Some(size) = self.size_if_due(METADATA_LOG, owner) {
             // The image has all that was decided, and what was decided before this is before it in the log.
-            let batch = Change::new(now, self.image().snapshot()).into_batch();
+            let batch = Change::new(now, self.image(), self.image().snapshot()).into_batch();
             let batches = (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch]);
             self.compact(now, METADATA_LOG, size, batches, owner, fx);
         }

@@ -41,7 +41,8 @@ impl Control {
         fx: &mut Fx<'_>,
     ) {
         if self.image().topic(OFFSETS_TOPIC).is_none() && needs_offsets_topic(&call.header) {
-            let change = Change::new(now, self.offsets_topic());
+            let records = self.offsets_topic();
+            let change = Change::new(now, self.image(), records);
             // In a full store the topic has to wait; the coordinator says that it is not available.
             if change.fits(owner) {
                 return self.commit_and_retry(now, change, req, call, owner, fx);

@@ -22,6 +22,8 @@ mod log_dirs;
 mod msg;
 mod order;
 mod owner;
+#[cfg(test)]
+mod owner_tests;
 mod produce;
 mod query;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::trace::{FetchStamps, ProduceStamps, Report};
 use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
-use crate::controller::Image;
+use crate::controller::{Delta, Image};
 use crate::record::BatchInfo;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
@@ -132,7 +132,12 @@ pub enum Msg {
         report: Box<Report>,
     },
     /// A new metadata image, durable.
-    Image(Arc<Image>),
+    Image {
+        /// All of it.
+        image: Arc<Image>,
+        /// What is different since the one before.
+        delta: Arc<Delta>,
+    },
     /// The sender serves by this image now.
     ImageApplied {
         /// `Image::version`.

@@ -14,7 +14,7 @@ use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, Sto
 use crate::base::limits::{TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
-use crate::controller::{self, Image, METADATA_LOG, Topic};
+use crate::controller::{self, Delta, Image, METADATA_LOG, Topic};
 use crate::log::{Log, LogConfig, Opening, ReadOutcome, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
@@ -546,42 +546,60 @@ impl Owner {
         }
     }
 
-    /// Serves by a new image: opens or creates the logs of this shard's partitions, applies topic
-    /// settings, deletes logs that no partition owns any more.
-    pub fn apply_image(&mut self, now: Now, image: &Image) {
-        let mut wanted: IdMap<LogId, ()> = IdMap::default();
-        for topic in image.topics() {
+    /// Serves by a new image, as far as it is different: opens or creates the logs of this shard's partitions,
+    /// applies topic settings, deletes the logs of topics that were removed.
+    pub fn apply_image(&mut self, now: Now, image: &Image, delta: &Delta) {
+        for topic in delta.topics(image) {
             let mut config = None;
             for (index, partition) in topic.partitions.iter().enumerate() {
                 let Some(slot) = self.slot_of(partition.store) else {
                     continue;
                 };
-                wanted.insert(partition.log, ());
                 let config = config
                     .get_or_insert_with(|| TopicConfig::effective(&self.config, &topic.configs));
                 self.open(now, slot, topic, index as i32, partition, config);
             }
         }
-        let orphans: Vec<LogId> = self
-            .partitions
-            .keys()
-            .filter(|log| **log != METADATA_LOG && !wanted.contains_key(log))
-            .copied()
-            .collect();
-        for log in orphans {
-            if let Some(partition) = self.partitions.remove(&log) {
-                self.watches.gone(log);
-                let slot = &mut self.slots[partition.slot];
-                slot.newest = slot.newest.max(slot.store.delete_log(log));
-            }
+        for log in delta.removed() {
+            self.delete_log(*log);
         }
-        // Logs that recovery found but whose topic was removed, or never committed.
+        if delta.is_everything() {
+            self.settle_recovered(image);
+        }
+    }
+
+    /// The topic of a log was removed.
+    fn delete_log(&mut self, log: LogId) {
+        if let Some(partition) = self.partitions.remove(&log) {
+            self.watches.gone(log);
+            let slot = &mut self.slots[partition.slot];
+            slot.newest = slot.newest.max(slot.store.delete_log(log));
+        }
+    }
+
+    /// Decides about logs that recovery found and no partition of the image has. Ids of logs are given out in
+    /// order and by committed records only, so one that this metadata has given out and does not know is of a
+    /// topic that a committed record has removed: it goes. What it never gave out is kept: the metadata may be
+    /// what is wrong.
+    fn settle_recovered(&mut self, image: &Image) {
         for slot in &mut self.slots {
-            let gone: Vec<LogId> = slot.recovered.keys().copied().collect();
-            for log in gone {
-                if log != METADATA_LOG {
+            let found: Vec<LogId> = slot.recovered.keys().copied().collect();
+            for log in found {
+                if log == METADATA_LOG {
+                    continue;
+                }
+                if log.0 < image.next_log {
                     slot.recovered.remove(&log);
                     slot.newest = slot.newest.max(slot.store.delete_log(log));
+                } else if let Some(stray) = slot.recovered.get(&log) {
+                    let (store, label) = (slot.store.id(), stray.label());
+                    tracing::error!(
+                        "store-{store}: log {log}, of {}-{} ({}), is a stray: the metadata has never given out \
+                         this log. It is kept, and not served; `millracectl store export` reads it",
+                        label.topic,
+                        label.partition,
+                        label.topic_id,
+                    );
                 }
             }
         }
@@ -619,7 +637,18 @@ impl Owner {
         config: LogConfig,
     ) {
         let slot = &mut self.slots[index];
-        let log = if let Some(mut log) = slot.recovered.remove(&id) {
+        let log = if let Some(found) = slot.recovered.get(&id)
+            && found.label().topic_id != label.topic_id
+        {
+            // A stray. What is in it is nobody's who asks for this partition.
+            tracing::error!(
+                "{}-{}: log {id} exists already and is of {}: the partition is not served",
+                label.topic,
+                label.partition,
+                found.label().topic,
+            );
+            return;
+        } else if let Some(mut log) = slot.recovered.remove(&id) {
             log.set_config(config);
             log
         } else {

@@ -225,9 +225,9 @@ impl Shard {
             Msg::ControlDone { id, answer } => self.front.control_done(id, answer, fx),
             Msg::Explain { req } => self.front.explain_part(req, fx),
             Msg::Explained { id, report } => self.front.explained(id, *report, fx),
-            Msg::Image(image) => {
+            Msg::Image { image, delta } => {
                 self.apply_settings(&image);
-                self.owner.apply_image(now, &image);
+                self.owner.apply_image(now, &image, &delta);
                 let version = image.version;
                 self.front.image = image;
                 fx.send(ShardId(0), Msg::ImageApplied { version });

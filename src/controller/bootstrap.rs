@@ -1,5 +1,6 @@
-//! The first record of a cluster: its id.
+//! The first records of a cluster: its id, and which records may follow.
 
+use super::features::FEATURE_LEVEL;
 use super::image::Image;
 use super::record::MetadataRecord;
 use crate::base::{Rng, TopicId};
@@ -25,7 +26,12 @@ pub fn bootstrap(
             // Kafka's cluster ids are UUIDs in the same text form as topic ids.
             let random = || TopicId(rng.uuid()).to_string();
             let id = wanted.clone().unwrap_or_else(random);
-            Ok(vec![MetadataRecord::Cluster { id }])
+            Ok(vec![
+                MetadataRecord::Cluster { id },
+                MetadataRecord::Features {
+                    level: FEATURE_LEVEL,
+                },
+            ])
         }
     }
 }
@@ -39,8 +45,10 @@ mod tests {
         let (mut image, mut config, mut rng) =
             (Image::default(), BrokerConfig::default(), Rng::new(1));
         let records = bootstrap(&image, &config, &mut rng).unwrap();
-        assert_eq!(records.len(), 1);
-        image.replay(&records[0]).unwrap();
+        for record in &records {
+            image.replay(record).unwrap();
+        }
+        assert_eq!(image.features, FEATURE_LEVEL);
         assert_eq!(image.cluster_id.as_ref().unwrap().len(), 22);
         assert_eq!(bootstrap(&image, &config, &mut rng), Ok(vec![]));
         config.millrace_cluster_id = Some("other".to_owned());
@@ -58,9 +66,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let id = "mine".to_owned();
-        assert_eq!(
-            bootstrap(&Image::default(), &config, &mut Rng::new(1)),
-            Ok(vec![MetadataRecord::Cluster { id }])
-        );
+        let records = bootstrap(&Image::default(), &config, &mut Rng::new(1)).unwrap();
+        assert_eq!(records[0], MetadataRecord::Cluster { id });
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::features::{FEATURE_LEVEL, FeatureLevel};
 use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::base::{IdMap, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 use crate::config::is_internal;
@@ -72,6 +73,8 @@ pub struct Image {
     pub version: u64,
     /// Unset only before the first record.
     pub cluster_id: Option<Arc<str>>,
+    /// Which records may be written.
+    pub features: FeatureLevel,
     /// The first producer id that was never given out.
     pub next_producer_id: i64,
     /// The first log id that was never used.
@@ -88,6 +91,7 @@ impl Default for Image {
         Self {
             version: 0,
             cluster_id: None,
+            features: 0,
             next_producer_id: 0,
             next_log: METADATA_LOG.0 + 1,
             topics: IdMap::default(),
@@ -135,6 +139,7 @@ impl Image {
     pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         match record {
             MetadataRecord::Cluster { id } => self.set_cluster(id)?,
+            MetadataRecord::Features { level } => self.set_features(*level)?,
             MetadataRecord::Topic { name, id } => self.add_topic(name, *id)?,
             MetadataRecord::Partition(partition) => self.set_partition(partition)?,
             MetadataRecord::RemoveTopic { id } => self.remove_topic(*id)?,
@@ -163,6 +168,10 @@ impl Image {
         let mut records = vec![MetadataRecord::SnapshotBegin];
         let cluster = self.cluster_id.as_ref();
         records.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
+        if self.features > 0 {
+            let level = self.features;
+            records.push(MetadataRecord::Features { level });
+        }
         for topic in self.topics() {
             snapshot_topic(topic, &mut records);
         }
@@ -187,6 +196,19 @@ impl Image {
             return wrong(format!("a second cluster id, {id}"));
         }
         self.cluster_id = Some(id.into());
+        Ok(())
+    }
+
+    fn set_features(&mut self, level: FeatureLevel) -> Result<(), ReplayError> {
+        if level > FEATURE_LEVEL {
+            return wrong(format!(
+                "feature level {level} is of a later release; this one knows {FEATURE_LEVEL}"
+            ));
+        }
+        if level < self.features {
+            return wrong(format!("feature level {level} after {}", self.features));
+        }
+        self.features = level;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What can happen to the metadata, one record each. Records are read by later releases,
 //! so a type's number and meaning never change; see `record_codec.rs`.
 
+use super::features::FeatureLevel;
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 
 /// One change of the metadata.
@@ -10,6 +11,11 @@ pub enum MetadataRecord {
     Cluster {
         /// Kafka's text form of a random UUID, or what `millrace.cluster.id` says.
         id: String,
+    },
+    /// From here on records of this level may follow; see [`super::FeatureLevel`].
+    Features {
+        /// At least the one before.
+        level: FeatureLevel,
     },
     /// A topic exists. Its partitions follow.
     Topic {

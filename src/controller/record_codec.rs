@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use super::features::FeatureLevel;
 use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 
@@ -17,9 +18,28 @@ const CONFIG: u8 = 5;
 const PRODUCER_IDS: u8 = 6;
 const SNAPSHOT_END: u8 = 7;
 const SNAPSHOT_BEGIN: u8 = 8;
+const FEATURES: u8 = 9;
 
-/// The version of every type so far.
-const VERSION: u8 = 0;
+/// By type: the feature level from which on each version of it is written, oldest version first.
+const VERSIONS: [&[FeatureLevel]; 10] = [
+    &[], // There is no type 0.
+    &[0],
+    &[1],
+    &[1],
+    &[1],
+    &[1],
+    &[1],
+    &[1],
+    &[0],
+    &[0],
+];
+
+/// The version that is written of a type: the newest one that the level allows.
+fn version(kind: u8, level: FeatureLevel) -> u8 {
+    let versions = VERSIONS[usize::from(kind)];
+    let newest = versions.iter().rposition(|from| *from <= level);
+    newest.unwrap_or(0) as u8
+}
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,45 +76,46 @@ impl std::fmt::Display for RecordError {
 impl std::error::Error for RecordError {}
 
 impl MetadataRecord {
-    /// The record as bytes.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(64);
+    const fn kind(&self) -> u8 {
         match self {
-            Self::Cluster { id } => {
-                out.extend([CLUSTER, VERSION]);
-                put_text(&mut out, id);
-            }
+            Self::Cluster { .. } => CLUSTER,
+            Self::Features { .. } => FEATURES,
+            Self::Topic { .. } => TOPIC,
+            Self::Partition(_) => PARTITION,
+            Self::RemoveTopic { .. } => REMOVE_TOPIC,
+            Self::Config { .. } => CONFIG,
+            Self::ProducerIds { .. } => PRODUCER_IDS,
+            Self::SnapshotBegin => SNAPSHOT_BEGIN,
+            Self::SnapshotEnd { .. } => SNAPSHOT_END,
+        }
+    }
+
+    /// The record as bytes, in the version that a feature level allows.
+    #[must_use]
+    pub fn encode(&self, level: FeatureLevel) -> Bytes {
+        let mut out = Vec::with_capacity(64);
+        out.extend([self.kind(), version(self.kind(), level)]);
+        match self {
+            Self::Cluster { id } => put_text(&mut out, id),
+            Self::Features { level } => put_unsigned(&mut out, u64::from(*level)),
             Self::Topic { name, id } => {
-                out.extend([TOPIC, VERSION]);
                 put_text(&mut out, name);
                 out.extend(id.0);
             }
-            Self::Partition(partition) => {
-                out.extend([PARTITION, VERSION]);
-                put_partition(&mut out, partition);
-            }
-            Self::RemoveTopic { id } => {
-                out.extend([REMOVE_TOPIC, VERSION]);
-                out.extend(id.0);
-            }
+            Self::Partition(partition) => put_partition(&mut out, partition),
+            Self::RemoveTopic { id } => out.extend(id.0),
             Self::Config {
                 resource,
                 key,
                 value,
             } => {
-                out.extend([CONFIG, VERSION]);
                 put_resource(&mut out, resource);
                 put_text(&mut out, key);
                 put_option(&mut out, value.as_deref(), put_text);
             }
-            Self::ProducerIds { next } => {
-                out.extend([PRODUCER_IDS, VERSION]);
-                put_signed(&mut out, *next);
-            }
-            Self::SnapshotBegin => out.extend([SNAPSHOT_BEGIN, VERSION]),
+            Self::ProducerIds { next } => put_signed(&mut out, *next),
+            Self::SnapshotBegin => {}
             Self::SnapshotEnd { version, next_log } => {
-                out.extend([SNAPSHOT_END, VERSION]);
                 put_unsigned(&mut out, *version);
                 put_unsigned(&mut out, *next_log);
             }
@@ -109,10 +130,11 @@ impl MetadataRecord {
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut fields = Fields(bytes);
         let (kind, version) = (fields.byte()?, fields.byte()?);
-        if !(CLUSTER..=SNAPSHOT_BEGIN).contains(&kind) {
+        let versions = VERSIONS.get(usize::from(kind)).copied().unwrap_or(&[]);
+        if versions.is_empty() {
             return Err(RecordError::UnknownType(kind));
         }
-        if version != VERSION {
+        if usize::from(version) >= versions.len() {
             return Err(RecordError::UnknownVersion(kind, version));
         }
         let record = match kind {
@@ -134,6 +156,10 @@ impl MetadataRecord {
                 next: fields.signed()?,
             },
             SNAPSHOT_BEGIN => Self::SnapshotBegin,
+            FEATURES => Self::Features {
+                level: u16::try_from(fields.unsigned()?)
+                    .map_err(|_| RecordError::BadField("feature level"))?,
+            },
             _ => Self::SnapshotEnd {
                 version: fields.unsigned()?,
                 next_log: fields.unsigned()?,
@@ -308,6 +334,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::controller::FEATURE_LEVEL;
 
     fn nodes() -> impl Strategy<Value = Vec<NodeId>> {
         proptest::collection::vec(any::<i32>().prop_map(NodeId), 0..5)
@@ -354,13 +381,14 @@ mod tests {
             any::<(u64, u64)>()
                 .prop_map(|(version, next_log)| MetadataRecord::SnapshotEnd { version, next_log }),
             Just(MetadataRecord::SnapshotBegin),
+            any::<u16>().prop_map(|level| MetadataRecord::Features { level }),
         ]
     }
 
     proptest! {
         #[test]
         fn a_record_survives_its_bytes(record in record()) {
-            let bytes = record.encode();
+            let bytes = record.encode(FEATURE_LEVEL);
             prop_assert_eq!(MetadataRecord::decode(&bytes), Ok(record));
             for end in 0..bytes.len() {
                 prop_assert!(MetadataRecord::decode(&bytes[..end]).is_err());
@@ -368,7 +396,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(kind in 0u8..9, mut bytes: Vec<u8>) {
+        fn any_bytes_are_survived(kind in 0u8..10, mut bytes: Vec<u8>) {
             let _ = MetadataRecord::decode(&bytes);
             bytes.splice(0..0, [kind, 0]);
             let _ = MetadataRecord::decode(&bytes);
@@ -403,8 +431,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[9, 0]),
-            Err(RecordError::UnknownType(9))
+            MetadataRecord::decode(&[10, 0]),
+            Err(RecordError::UnknownType(10))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

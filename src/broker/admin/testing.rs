@@ -108,7 +108,7 @@ impl Cluster {
 
     pub(super) fn commit(&mut self, records: &[MetadataRecord]) {
         for record in records {
-            let bytes = record.encode();
+            let bytes = record.encode(crate::controller::FEATURE_LEVEL);
             self.image
                 .replay(&MetadataRecord::decode(&bytes).unwrap())
                 .unwrap();

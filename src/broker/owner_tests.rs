@@ -1,0 +1,155 @@
+//! What a shard owns, as images of the metadata come.
+
+use std::sync::Arc;
+
+use super::format_store;
+use super::owner::{Owner, log_config};
+use crate::base::{LeaderEpoch, LogId, Mono, NodeId, Now, ShardId, StoreId, TopicId};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::{Delta, Image, MetadataRecord, PartitionRecord};
+use crate::log::Log;
+use crate::store::LogLabel;
+
+const NOW: Now = Now {
+    mono: Mono(1),
+    wall_ms: 1_700_000_000_000,
+};
+
+struct Fixture {
+    owner: Owner,
+    image: Image,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let config = BrokerConfig::default();
+        let slots = vec![format_store(StoreId(0), config.store(), 1).0];
+        Self {
+            owner: Owner::new(ShardId(0), Arc::new(config), slots),
+            image: Image::default(),
+        }
+    }
+
+    /// Commits records; the shard gets what is different.
+    fn change(&mut self, records: &[MetadataRecord]) {
+        let mut delta = Delta::default();
+        for record in records {
+            delta.note(&self.image, record);
+            self.image.replay(record).unwrap();
+        }
+        self.owner.apply_image(NOW, &self.image, &delta);
+    }
+
+    /// A log as recovery finds it, of a topic of this id.
+    fn recovered(&mut self, log: u64, topic: u8) {
+        let label = LogLabel {
+            topic: format!("topic-{topic}"),
+            topic_id: TopicId([topic; 16]),
+            partition: 0,
+        };
+        let config = log_config(
+            &TopicConfig::effective(&self.owner.config, &Default::default()),
+            &self.owner.config,
+        );
+        let slot = &mut self.owner.slots[0];
+        let made = Log::create(LogId(log), label, config, NOW, &mut slot.store);
+        slot.recovered.insert(LogId(log), made);
+    }
+
+    /// The first image after a start.
+    fn start(&mut self) {
+        let delta = Delta::everything();
+        self.owner.apply_image(NOW, &self.image, &delta);
+    }
+
+    fn served(&self) -> Vec<u64> {
+        let mut logs: Vec<u64> = self.owner.partitions.keys().map(|log| log.0).collect();
+        logs.sort_unstable();
+        logs
+    }
+
+    fn strays(&self) -> Vec<u64> {
+        self.owner.slots[0]
+            .recovered
+            .keys()
+            .map(|log| log.0)
+            .collect()
+    }
+}
+
+fn topic(id: u8) -> MetadataRecord {
+    MetadataRecord::Topic {
+        name: format!("topic-{id}"),
+        id: TopicId([id; 16]),
+    }
+}
+
+fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
+    MetadataRecord::Partition(PartitionRecord {
+        topic: TopicId([topic; 16]),
+        index,
+        log: LogId(log),
+        store: StoreId(0),
+        replicas: vec![NodeId(1)],
+        isr: vec![NodeId(1)],
+        leader: NodeId(1),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: 0,
+    })
+}
+
+fn remove(id: u8) -> MetadataRecord {
+    MetadataRecord::RemoveTopic {
+        id: TopicId([id; 16]),
+    }
+}
+
+#[test]
+fn logs_come_and_go_with_their_topics() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1), topic(2), partition(2, 0, 2)]);
+    assert_eq!(f.served(), [1, 2]);
+    f.change(&[partition(2, 1, 3)]);
+    assert_eq!(f.served(), [1, 2, 3]);
+    f.change(&[remove(1)]);
+    assert_eq!(f.served(), [2, 3]);
+}
+
+#[test]
+fn what_was_removed_and_is_still_on_the_disk_goes_at_the_next_start() {
+    let mut f = Fixture::new();
+    f.recovered(1, 1);
+    f.recovered(2, 2);
+    let records = [
+        topic(1),
+        partition(1, 0, 1),
+        topic(2),
+        partition(2, 0, 2),
+        remove(1),
+    ];
+    for record in &records {
+        f.image.replay(record).unwrap();
+    }
+    f.start();
+    assert_eq!((f.served(), f.strays()), (vec![2], vec![]));
+}
+
+/// An older copy of the metadata, or none, must not cost a log.
+#[test]
+fn a_log_that_the_metadata_never_gave_out_is_kept() {
+    let mut f = Fixture::new();
+    f.recovered(1, 1);
+    f.recovered(7, 9);
+    f.start();
+    assert_eq!(f.served(), [0u64; 0]);
+    let mut kept = f.strays();
+    kept.sort_unstable();
+    assert_eq!(kept, [1, 7]);
+    // Given out again by metadata that did not know of it: not served under the other topic's name.
+    f.change(&[topic(2), partition(2, 0, 1)]);
+    assert_eq!(f.served(), [0u64; 0]);
+    assert!(f.strays().contains(&1));
+    // Under its own name it is what was lost.
+    f.change(&[topic(9), partition(9, 0, 7)]);
+    assert_eq!((f.served(), f.strays()), (vec![7], vec![1]));
+}

@@ -1,0 +1,160 @@
+//! What a change of the metadata touches, so that a shard looks at that and not at every partition.
+
+use std::collections::BTreeSet;
+
+use super::image::{Image, Topic};
+use super::record::{ConfigResource, MetadataRecord};
+use crate::base::{LogId, TopicId};
+
+/// The difference between an image and the one before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Anything may have changed: there was no image before, or what holds for all topics is different.
+    everything: bool,
+    topics: BTreeSet<TopicId>,
+    removed: Vec<LogId>,
+}
+
+impl Delta {
+    /// From nothing to an image.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self {
+            everything: true,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a record that `image` is about to replay.
+    pub fn note(&mut self, image: &Image, record: &MetadataRecord) {
+        match record {
+            MetadataRecord::Topic { id, .. } => {
+                self.topics.insert(*id);
+            }
+            MetadataRecord::Partition(partition) => {
+                self.topics.insert(partition.topic);
+            }
+            MetadataRecord::RemoveTopic { id } => {
+                if let Some(topic) = image.topic_by_id(*id) {
+                    let logs = topic.partitions.iter().map(|partition| partition.log);
+                    self.removed.extend(logs);
+                }
+            }
+            MetadataRecord::Config { resource, .. } => match resource {
+                ConfigResource::Topic(name) => {
+                    self.topics.extend(image.topic(name).map(|topic| topic.id));
+                }
+                // Defaults of topics.
+                ConfigResource::Broker(_) => self.everything = true,
+            },
+            MetadataRecord::SnapshotBegin => self.everything = true,
+            MetadataRecord::Cluster { .. }
+            | MetadataRecord::Features { .. }
+            | MetadataRecord::ProducerIds { .. }
+            | MetadataRecord::SnapshotEnd { .. } => {}
+        }
+    }
+
+    /// Whether there was no image before, or every topic may be different.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    /// The topics of the image to look at.
+    pub fn topics<'a>(&'a self, image: &'a Image) -> Box<dyn Iterator<Item = &'a Topic> + 'a> {
+        if self.everything {
+            return Box::new(image.topics().map(|topic| &**topic));
+        }
+        let touched = self.topics.iter();
+        Box::new(touched.filter_map(|id| image.topic_by_id(*id).map(|topic| &**topic)))
+    }
+
+    /// The logs of topics that were removed.
+    #[must_use]
+    pub fn removed(&self) -> &[LogId] {
+        &self.removed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{LeaderEpoch, NodeId, StoreId};
+    use crate::controller::PartitionRecord;
+
+    fn topic(name: &str, id: u8) -> MetadataRecord {
+        MetadataRecord::Topic {
+            name: name.to_owned(),
+            id: TopicId([id; 16]),
+        }
+    }
+
+    fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
+        MetadataRecord::Partition(PartitionRecord {
+            topic: TopicId([topic; 16]),
+            index,
+            log: LogId(log),
+            store: StoreId(0),
+            replicas: vec![NodeId(1)],
+            isr: vec![NodeId(1)],
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+        })
+    }
+
+    fn config(resource: ConfigResource) -> MetadataRecord {
+        MetadataRecord::Config {
+            resource,
+            key: "retention.ms".to_owned(),
+            value: Some("1".to_owned()),
+        }
+    }
+
+    fn apply(image: &mut Image, records: &[MetadataRecord]) -> Delta {
+        let mut delta = Delta::default();
+        for record in records {
+            delta.note(image, record);
+            image.replay(record).unwrap();
+        }
+        delta
+    }
+
+    fn names(delta: &Delta, image: &Image) -> Vec<String> {
+        delta.topics(image).map(|t| t.name.to_string()).collect()
+    }
+
+    #[test]
+    fn only_what_was_touched_is_looked_at() {
+        let mut image = Image::default();
+        let made = [
+            topic("a", 1),
+            partition(1, 0, 1),
+            topic("b", 2),
+            partition(2, 0, 2),
+        ];
+        let delta = apply(&mut image, &made);
+        assert_eq!(names(&delta, &image), ["a", "b"]);
+        let delta = apply(&mut image, &[partition(2, 1, 3)]);
+        assert_eq!(names(&delta, &image), ["b"]);
+        let delta = apply(&mut image, &[config(ConfigResource::Topic("a".to_owned()))]);
+        assert_eq!(names(&delta, &image), ["a"]);
+        let delta = apply(&mut image, &[MetadataRecord::ProducerIds { next: 5 }]);
+        assert_eq!(delta, Delta::default());
+        let delta = apply(&mut image, &[config(ConfigResource::Broker(None))]);
+        assert!(delta.is_everything());
+        assert_eq!(names(&delta, &image), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_removed_topic_names_its_logs() {
+        let mut image = Image::default();
+        let made = [topic("a", 1), partition(1, 0, 1), partition(1, 1, 2)];
+        apply(&mut image, &made);
+        let id = TopicId([1; 16]);
+        let delta = apply(&mut image, &[MetadataRecord::RemoveTopic { id }]);
+        assert_eq!(delta.removed(), [LogId(1), LogId(2)]);
+        assert_eq!(names(&delta, &image), [""; 0]);
+    }
+}

@@ -1,0 +1,9 @@
+//! The feature level: which kinds and versions of records may be written, so that the nodes of a cluster can be
+//! upgraded one by one. It is raised by a record, when every node reads what comes with it; a node that does
+//! not know a level refuses to start with it instead of misreading what it may meet.
+
+/// What is written: the level that the metadata says, or 0 before it says any.
+pub type FeatureLevel = u16;
+
+/// The newest level that this release reads and writes.
+pub const FEATURE_LEVEL: FeatureLevel = 1;
