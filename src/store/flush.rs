@@ -189,11 +189,7 @@ impl Store {
         };
         // What is large goes into chunks if there are any to be had. As long as a checkpoint is being made,
         // room that was promised may still have to come back; then all of it must fit into the ring.
-        let bound = if self.free_bytes() >= self.needed() {
-            self.record_bytes_max(open)
-        } else {
-            self.inline_record_bytes_max(open)
-        };
+        let bound = self.record_bytes_max(open, self.free_bytes() >= self.needed());
         if !self.ring_has_room(bound) {
             self.stuck = self.checkpoint.is_none();
             return false;
@@ -527,23 +523,21 @@ impl Store {
     }
 
     /// Upper bound of the journal record of a flush: what is large enough leaves only references and
-    /// a remainder there. A run is given chunks for all of the log that has none yet, so there are
-    /// references for that too: one for each block if there is nothing but gaps.
-    fn record_bytes_max(&self, open: &OpenFlush) -> usize {
+    /// a remainder there, if there are `chunks` for all of it; if not, any of it may go inline while the rest
+    /// does not. A run is given chunks for all of the log that has none yet, so there are references for that
+    /// too: one for each block if there is nothing but gaps.
+    fn record_bytes_max(&self, open: &OpenFlush, chunks: bool) -> usize {
         let bulk_min = self.config.bulk_bytes_min;
         let items = open.items.iter().map(|item| match item {
-            Item::Append { batch, .. } if batch.len() >= bulk_min => BLOCK + 2 * ENTRY_BYTES_MAX,
+            Item::Append { batch, .. } if batch.len() >= bulk_min => {
+                let placed = BLOCK + 2 * ENTRY_BYTES_MAX;
+                placed.max(if chunks { 0 } else { item.cost() })
+            }
             // Small ones may be large together; then their run leaves this much.
             item => item.cost() + ENTRY_BYTES_MAX,
         });
         let blocks = self.unplaced_bytes as usize / BLOCK + 1;
         HEADER + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
-    }
-
-    /// The same if there may be no chunks to be had.
-    fn inline_record_bytes_max(&self, open: &OpenFlush) -> usize {
-        let inline: usize = open.items.iter().map(Item::cost).sum();
-        self.record_bytes_max(open).max(HEADER + inline)
     }
 
     fn ring_has_room(&self, record: usize) -> bool {

@@ -1,5 +1,7 @@
 //! A store that has little room left, or none: what waits then, and what it may never wait for.
 
+use proptest::prelude::*;
+
 use super::start_tests::Scene;
 use super::*;
 
@@ -64,4 +66,89 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     assert!(scene.store.checkpoint_due() && !scene.store.waits_for_room());
     scene.checkpoint_asked(1);
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
+}
+
+/// What one flush has for one log: bytes that earlier flushes left inline, batches of its own, and whether the
+/// log gets a new segment between them.
+type Part = (usize, Vec<usize>, bool);
+
+/// One flush for some logs when the chunks that are left may do for some of them and not for others; the store
+/// itself checks that the record is no longer than it said.
+fn flush_near_the_edge(parts: &[Part], over: i64, crumbs: bool) {
+    let config = StoreConfig {
+        journal_bytes: 4 << 20,
+        raw: true,
+        bytes_max: 64 << 20,
+        bulk_bytes_min: 4096,
+        flush_bytes_max: 512 << 10,
+        tail_bytes_max: 0,
+        ..StoreConfig::default()
+    };
+    let (mut store, _) = Store::format(StoreId(1), config, 5);
+    let (mut ops, mut events) = (Vec::new(), Vec::new());
+    let mut settle = |store: &mut Store| {
+        store.poll(&mut ops);
+        while let Some(op) = ops.pop() {
+            store.on_disk(op.id(), Ok(()), &mut ops, &mut events);
+            store.poll(&mut ops);
+        }
+    };
+    let taken = fill_up(&mut store);
+    let append = |store: &mut Store, log: usize, len: usize| {
+        let batch = vec![7; len].into();
+        store.append_anyway(LogId(log as u64), batch, Offset(0), LeaderEpoch(0));
+    };
+    for (log, (before, ..)) in parts.iter().enumerate() {
+        store.create_log(LogId(log as u64), LogLabel::default(), Offset(0));
+        append(&mut store, log, *before);
+        settle(&mut store);
+    }
+    for (log, (_, batches, rolls)) in parts.iter().enumerate() {
+        for (n, len) in batches.iter().enumerate() {
+            append(&mut store, log, *len);
+            if n == 0 && *rolls {
+                store.roll(LogId(log as u64), Offset(1));
+            }
+        }
+    }
+    let free = store.leave().saturating_add_signed(over);
+    for chunk in taken.into_iter().step_by(if crumbs { 2 } else { 1 }) {
+        if store.chunks.free_bytes() < free {
+            store.chunks.free(chunk);
+        }
+    }
+    settle(&mut store);
+    assert_eq!(store.durable_seq(), store.pending_seq());
+}
+
+/// Some go inline, and for others there are more references than their bytes would have taken.
+#[test]
+fn a_record_of_both_kinds_has_a_bound_too() {
+    let inline = (0, vec![8 << 10], false);
+    let parts = [
+        inline.clone(),
+        inline.clone(),
+        inline,
+        ((500 << 10) + 4000, vec![4096], false),
+    ];
+    flush_near_the_edge(&parts, -(32 << 10), true);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn no_record_is_longer_than_its_bound(
+        parts in proptest::collection::vec(
+            (
+                prop_oneof![0usize..9000, 0usize..600_000],
+                proptest::collection::vec(prop_oneof![61usize..5000, 4000usize..40_000], 1..5),
+                any::<bool>(),
+            ),
+            1..7,
+        ),
+        over in -(128i64 << 10)..(64 << 10),
+        crumbs in any::<bool>(),
+    ) {
+        flush_near_the_edge(&parts, over, crumbs);
+    }
 }
