@@ -18,7 +18,7 @@ use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Extent, LogEntry, Map, Segment};
 use super::snapshot;
 use super::superblock::Superblock;
-use super::{ChunkPin, Store};
+use super::{ChunkPin, SinceCheckpoint, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LogId, StoreId};
 
@@ -111,6 +111,7 @@ impl Store {
                 replay((log, ReplayItem::State(state)));
             }
         }
+        let tails = unplaced_bytes(&snapshot.map);
         let skip_crc = config.sabotage.skip_recovery_crc;
         let any_successor = config.sabotage.any_successor;
         let mut journal = Journal {
@@ -124,7 +125,9 @@ impl Store {
             pos: superblock.ring_pos,
             chain: superblock.chain,
             freed: VecDeque::new(),
-            state_growth: 0,
+            since: SinceCheckpoint::default(),
+            placed: 0,
+            placed_to: None,
             report: &mut report,
         };
         while let Some((header, record)) = journal.next()? {
@@ -146,10 +149,12 @@ impl Store {
             journal.report.records += 1;
         }
         let end = (journal.seq, journal.pos, journal.chain);
-        let (map, freed, growth) = (journal.map, journal.freed, journal.state_growth);
+        let (since, placed) = (journal.since, journal.placed);
+        let (map, freed) = (journal.map, journal.freed);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.chunks.allocated_to(there);
-        store.state_bytes += growth;
+        store.state_bytes = store.state_bytes.saturating_sub(tails) + since.state_bytes;
+        (store.since_checkpoint, store.placed_since) = (since, placed);
         store.superblock_damaged = damaged;
         store.unbegun = Some(worse);
         report.logs = store.map.logs.len();
@@ -196,15 +201,15 @@ impl Store {
         store.next_seq = FlushSeq(seq.0 + 1);
         store.ring_head = pos;
         store.chain = chain;
-        store.unplaced_bytes = store
-            .map
-            .logs
-            .values()
-            .flat_map(|log| &log.segments)
-            .map(|s| s.len - s.placed)
-            .sum();
+        store.unplaced_bytes = unplaced_bytes(&store.map);
         Ok(store)
     }
+}
+
+/// Bytes that are in no chunk.
+fn unplaced_bytes(map: &Map) -> u64 {
+    let segments = map.logs.values().flat_map(|log| &log.segments);
+    segments.map(|s| s.len - s.placed).sum()
 }
 
 /// The newer superblock, and which copy is the other one, older or damaged.
@@ -317,8 +322,13 @@ struct Journal<'a> {
     pos: u64,
     chain: u32,
     freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
-    /// Upper bound of how much longer the next checkpoint is for what was replayed.
-    state_growth: u64,
+    /// What was replayed, counted as it was when it was written: the store decides by it when it makes a
+    /// checkpoint, and whom it refuses until then.
+    since: SinceCheckpoint,
+    /// Bytes that went into chunks.
+    placed: u64,
+    /// Up to where the entry before put a log into a chunk: what follows inline is what filled no block.
+    placed_to: Option<(LogId, u64)>,
     report: &'a mut RecoveryReport,
 }
 
@@ -441,7 +451,7 @@ impl Journal<'_> {
         let mut fresh: IdMap<LogId, Vec<u8>> = IdMap::default();
         for (entry, bytes) in entries {
             let log = entry.log();
-            self.state_growth += entry_growth(&entry);
+            self.count(&entry);
             if !matches!(entry, Entry::Inline { .. } | Entry::Ref { .. })
                 && let Some(bytes) = fresh.remove(&log)
             {
@@ -521,6 +531,7 @@ impl Journal<'_> {
                     } else {
                         // A fill that no checkpoint confirmed lies between: everything from there on is
                         // kept in memory and filled again.
+                        self.since.inline_bytes += new.len() as u64;
                         segment.push_copy(&new);
                     }
                 }
@@ -530,6 +541,20 @@ impl Journal<'_> {
             self.emit(log, bytes.into(), replay)?;
         }
         Ok(())
+    }
+
+    /// Counts what an entry makes of the next checkpoint.
+    fn count(&mut self, entry: &Entry) {
+        let placed_to = self.placed_to.take();
+        match entry {
+            Entry::Inline { log, pos, .. } if placed_to == Some((*log, *pos)) => {}
+            Entry::Inline { bytes, .. } => self.since.inline_bytes += bytes.len() as u64,
+            Entry::Ref { log, pos, len, .. } => {
+                self.placed += u64::from(*len);
+                self.placed_to = Some((*log, *pos + u64::from(*len)));
+            }
+            other => self.since.state_bytes += entry_growth(other),
+        }
     }
 
     /// Freed chunks stay out of use until the next checkpoint: the records that refer to them would be
@@ -567,7 +592,7 @@ impl Journal<'_> {
             }
             self.report.batches += 1;
             self.report.bytes += len as u64;
-            self.state_growth += state_growth(len as u64);
+            self.since.state_bytes += state_growth(len as u64);
             replay((log, ReplayItem::Batch(batch)));
             at += len;
         }

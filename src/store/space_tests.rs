@@ -68,6 +68,42 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
 }
 
+/// What a store goes by when it refuses producers and when it makes checkpoints.
+fn estimates(store: &Store) -> [u64; 5] {
+    let since = store.since_checkpoint;
+    [
+        store.state_bytes,
+        store.unplaced_bytes,
+        since.state_bytes,
+        since.inline_bytes,
+        store.placed_since,
+    ]
+}
+
+#[test]
+fn a_restart_changes_nothing_that_a_store_goes_by() {
+    let mut scene = Scene::new(Sabotage::default());
+    for round in 0..4u64 {
+        for n in 0..20 {
+            let len = if n % 5 == 0 { 9000 } else { 100 * n };
+            let batch = scene.batch(len);
+            scene.acknowledged(1 + (n as u64 + round) % 3, &batch);
+        }
+        scene.store.note(LogId(1), Bytes::from_static(b"note"));
+        scene.store.roll(LogId(2), Offset(8 + round as i64));
+        scene.settle();
+        let before = estimates(&scene.store);
+        scene.restart();
+        assert_eq!(estimates(&scene.store), before, "round {round}");
+        // Tails of less than a block stay with the checkpoint.
+        scene.checkpoint();
+        let before = estimates(&scene.store);
+        assert!(before[0] < 2000 && before[1] > 0, "{before:?}");
+        scene.restart();
+        assert_eq!(estimates(&scene.store), before, "round {round}");
+    }
+}
+
 /// What one flush has for one log: bytes that earlier flushes left inline, batches of its own, and whether the
 /// log gets a new segment between them.
 type Part = (usize, Vec<usize>, bool);
