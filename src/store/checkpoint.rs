@@ -84,7 +84,7 @@ impl Store {
         let ring_used = self.ring_head - self.ring_tail;
         // Of a checkpoint that was put off.
         let absorbed = |flight: &Flight| flight.state == FlightState::InCheckpoint;
-        self.superblock_damaged
+        self.copy_damaged
             || self.starts_are_full
             || self.superblock.starts.len() > STARTS_MAX / 2
             || self.stuck
@@ -305,7 +305,7 @@ impl Store {
         }
         self.superblock = checkpoint.superblock;
         self.starts_are_full = false;
-        self.superblock_damaged = false;
+        self.copy_damaged = false;
         self.try_again();
         self.ring_tail = self.superblock.ring_pos;
         for flight in &mut self.flights {

@@ -97,8 +97,9 @@ pub struct Store {
     /// There was no room for a checkpoint when so much was free: tried again when that has changed, or when the
     /// owner thinks so. A delete changes nothing that is free, and yet makes the checkpoint smaller.
     put_off: Option<u64>,
-    /// One copy of the superblock is damaged: the next checkpoint makes it whole, and is due at once.
-    superblock_damaged: bool,
+    /// A copy of the superblock or of the checkpoint is damaged or missing: the next checkpoint makes it whole, and
+    /// is due at once.
+    copy_damaged: bool,
     /// Number of this start of the process.
     start: u64,
     /// The superblock has no place for this start, so no flush may start before a checkpoint has made it one.
@@ -236,7 +237,7 @@ impl Store {
             state_bytes: superblock.checkpoint_len,
             since_checkpoint: SinceCheckpoint::default(),
             put_off: None,
-            superblock_damaged: false,
+            copy_damaged: false,
             start: superblock.start(),
             starts_are_full: false,
             unbegun: None,

@@ -103,7 +103,12 @@ impl Store {
         let there = if config.raw { u64::MAX } else { file_len };
         superblock.chunks_end = superblock.chunks_end.min(there - there % REGION);
         let (snapshot, copies) = read_checkpoint(&superblock, read, &mut report)?;
-        let damaged = !report.warnings.is_empty();
+        // A copy whose chunks are not known now is given up for good: its chunks are free, whatever the disk says
+        // of them another time.
+        superblock.checkpoint = copies.each_ref().map(Copy::named);
+        let stands_once =
+            superblock.checkpoint_len > 0 && copies.iter().any(|copy| copy.bytes == 0);
+        let damaged = stands_once || !report.warnings.is_empty();
         for (log, state) in snapshot.states {
             let label = snapshot.map.logs[&log].label.clone();
             replay((log, ReplayItem::Created(label)));
@@ -155,7 +160,7 @@ impl Store {
         store.chunks.allocated_to(there);
         store.state_bytes = store.state_bytes.saturating_sub(tails) + since.state_bytes;
         (store.since_checkpoint, store.placed_since) = (since, placed);
-        store.superblock_damaged = damaged;
+        store.copy_damaged = damaged;
         store.unbegun = Some(worse);
         report.logs = store.map.logs.len();
         Ok((store, report))

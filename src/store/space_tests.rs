@@ -68,6 +68,32 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
 }
 
+#[test]
+fn a_copy_of_a_checkpoint_that_was_not_found_is_not_looked_for_again() {
+    for copy in [0, 1] {
+        let mut scene = Scene::new(Sabotage::default());
+        // Small chunks alone: so many that each copy has a list of them.
+        let taken = fill_up(&mut scene.store);
+        let crumbs = taken.into_iter().step_by(2).collect();
+        give_back(&mut scene.store, crumbs);
+        let state = Bytes::from(vec![7; 3 << 20]);
+        let mut ops = Vec::new();
+        scene.store.checkpoint(vec![(LogId(1), state)], &mut ops);
+        scene.perform(ops);
+        let named = scene.store.superblock.checkpoint.clone();
+        assert!(named.iter().all(|copy| copy.is_list));
+        // Its list cannot be read, once; what it names is anybody's then.
+        scene.restart_without(&[named[copy].chunks[0].pos]);
+        for _ in 0..24 {
+            let bulk = scene.batch(512 << 10);
+            scene.acknowledged(2, &bulk);
+        }
+        scene.restart();
+        scene.check();
+        assert!(scene.store.checkpoint_due(), "it is to stand twice again");
+    }
+}
+
 /// What a store goes by when it refuses producers and when it makes checkpoints.
 fn estimates(store: &Store) -> [u64; 5] {
     let since = store.since_checkpoint;

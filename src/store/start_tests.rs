@@ -120,15 +120,32 @@ impl Scene {
 
     /// Opens what is on the disk, as a new process does.
     pub fn recover(&self) -> Result<Store, RecoverError> {
+        self.recover_without(&[])
+    }
+
+    /// The same with blocks that cannot be read this time.
+    fn recover_without(&self, unreadable: &[u64]) -> Result<Store, RecoverError> {
         let len = self.disk.image.len() as u64;
         let mut read = self.disk.reader();
+        let mut read = |pos: u64, len: usize| {
+            let range = pos..pos + len as u64;
+            match unreadable.iter().any(|block| range.contains(block)) {
+                true => Err(DiskError { errno: 5 }),
+                false => read(pos, len),
+            }
+        };
         let opened = Store::recover(StoreId(1), self.config.clone(), len, &mut read, &mut |_| {});
         opened.map(|(store, _)| store)
     }
 
     /// The process is gone, another one starts.
     pub fn restart(&mut self) {
-        self.store = self.recover().expect("a good store");
+        self.restart_without(&[]);
+    }
+
+    /// The same with blocks that cannot be read this time.
+    pub fn restart_without(&mut self, unreadable: &[u64]) {
+        self.store = self.recover_without(unreadable).expect("a good store");
         for op in self.store.begin() {
             self.write(&op);
         }
