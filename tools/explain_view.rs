@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use millrace::base::limits::TURN_TOLD_NS_MIN;
 use millrace::broker::apis;
 use millrace::broker::trace::{Class, Report, STAGES, Slow, Stage, Stats, upper_ns};
 
@@ -34,6 +35,7 @@ impl View {
         for (stats, before) in later.stats.iter_mut().zip(&earlier.stats) {
             stats.subtract(before);
         }
+        later.turns.subtract(&earlier.turns);
         let span = later.at_ns.saturating_sub(earlier.at_ns);
         Self {
             report: later,
@@ -88,6 +90,16 @@ impl View {
         }
         if self.report.stats.iter().all(|stats| stats.count() == 0) {
             out.push_str("no requests\n");
+        }
+        let turns = &self.report.turns;
+        if turns.count() > 0 {
+            let _ = writeln!(
+                out,
+                "\nlongest turn of a core: {}, in which no other request of it gets on; {} turns of more than {}",
+                time(turns.longest_ns()),
+                turns.count(),
+                time(TURN_TOLD_NS_MIN)
+            );
         }
         out
     }
@@ -186,12 +198,17 @@ impl View {
             .into_iter()
             .map(|class| self.class_json(class, slowest))
             .collect();
+        let turns = self.report.turns.lengths();
+        let turns: Vec<String> = turns
+            .map(|(ns, count)| format!(r#"{{"ns":{ns},"count":{count}}}"#))
+            .collect();
         let span = self.span_ns.map_or("null".to_owned(), |ns| ns.to_string());
         format!(
-            r#"{{"node":{},"shards":{},"started_ms":{},"span_ns":{span},"classes":[{}]}}"#,
+            r#"{{"node":{},"shards":{},"started_ms":{},"span_ns":{span},"turns":[{}],"classes":[{}]}}"#,
             self.report.node,
             self.report.shards,
             self.report.started_ms,
+            turns.join(","),
             classes.join(",")
         )
     }
@@ -365,6 +382,8 @@ fn place(slow: &Slow) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millrace::broker::trace::Turns;
+
     use super::*;
 
     fn slow(total: u64, stages: &[(Stage, u64)]) -> Slow {
@@ -391,6 +410,7 @@ mod tests {
             at_ns: 3_000_000_000,
             stats: Default::default(),
             slowest,
+            turns: Turns::default(),
         }
     }
 

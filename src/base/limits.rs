@@ -105,6 +105,8 @@ pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024]
 pub const PAGE_POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Slowest requests that a shard remembers, per kind of request and span of time.
 pub const SLOWEST_KEPT: usize = 16;
+/// Turns of a shard below this many nanoseconds on the core are not counted.
+pub const TURN_TOLD_NS_MIN: u64 = 250_000;
 /// Span of time whose slowest requests are remembered, and then those of the next one too.
 pub const SLOWEST_WINDOW_MS: u64 = 10_000;
 /// Bytes of a client's id that are remembered for its slow requests.

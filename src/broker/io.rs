@@ -76,6 +76,12 @@ pub enum Input {
         /// The bytes, exactly as many as asked for.
         result: Result<Bytes, DiskError>,
     },
+    /// The shard's last turn took this many nanoseconds on its core: told of the longer ones. Needs no
+    /// [`Input::Idle`] after it.
+    Turn {
+        /// How many.
+        ns: u64,
+    },
     /// Nothing more is waiting: the moment to start flushes. Also sent when the time of the last
     /// [`Output::WakeAt`] has come. Must follow every run of other inputs.
     Idle,

@@ -167,6 +167,7 @@ impl Shard {
                 self.owner.on_read(now, id, result, fx);
                 self.control_follow_up(now, fx);
             }
+            Input::Turn { ns } => self.front.tracer.turn(ns),
             Input::Idle => self.idle(now, fx),
             Input::Shutdown => {
                 self.draining = Draining::InFlight;

@@ -140,7 +140,7 @@ impl Shard {
                     },
                 );
             }
-            Input::Sent { .. } => {}
+            Input::Sent { .. } | Input::Turn { .. } => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),

@@ -32,6 +32,7 @@ mod stalled;
 mod stores;
 pub mod sys;
 mod thread;
+mod turns;
 
 pub use fatal::Fatal;
 pub use server::{Server, Stopper};

@@ -19,6 +19,7 @@ use super::receive::Receiver;
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
 use super::server::Report;
+use super::turns::Turns;
 use super::{stalled, sys};
 use crate::base::limits::READ_AHEAD_BYTES_MAX;
 use crate::base::{IdMap, Mono, Now, PageBuf};
@@ -141,6 +142,7 @@ pub struct Pump {
     sweep_at: Mono,
     /// When page buffers are trimmed again.
     trim_at: Mono,
+    turns: Turns,
     ending: Option<(End, Mono)>,
     /// The other shards were told that nobody waits for an answer here any more.
     answered: bool,
@@ -187,6 +189,7 @@ impl Pump {
             wake_at: Mono(0),
             sweep_at: Mono::NEVER,
             trim_at: Mono(0),
+            turns: Turns::default(),
             ending: None,
             answered: false,
         }
@@ -204,10 +207,16 @@ impl Pump {
                     .for_each(|conn| conn.sender.conn().close());
                 return end;
             }
-            if !self.spin() && self.may_sleep() {
-                self.ring.wait_until(self.next_deadline());
-            } else {
+            if !self.inputs.is_empty() || !self.dirty.is_empty() {
                 self.ring.submit();
+                self.turned();
+            } else {
+                self.turned();
+                if !self.spin() && self.may_sleep() {
+                    self.ring.wait_until(self.next_deadline());
+                } else {
+                    self.ring.submit();
+                }
             }
             self.mesh.awake();
         }
@@ -246,6 +255,14 @@ impl Pump {
         self.front.budget.retry(now.mono);
         self.look_after_conns();
         self.mesh.flush();
+    }
+
+    /// A turn is over. What it started is submitted, unless that is to be one call with the sleep.
+    fn turned(&mut self) {
+        let began = self.front.now.get();
+        if let Some(ns) = self.turns.ended(began, sys::mono(), sys::thread_cpu_ns) {
+            self.tell(sys::now(), Input::Turn { ns });
+        }
     }
 
     /// Tells the shard which replies have left.
@@ -555,7 +572,7 @@ impl Pump {
     /// Polls for what may happen soon, before the thread sleeps and has to be woken for it. Whether
     /// there is something to do now.
     fn spin(&mut self) -> bool {
-        if self.spin_us == 0 || !self.inputs.is_empty() || !self.dirty.is_empty() {
+        if self.spin_us == 0 {
             return false;
         }
         let until = Mono(sys::mono().0 + self.spin_us * 1000).min(self.next_deadline());

@@ -4,7 +4,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::stats::{PARKED, Row};
-use super::{BUCKETS, Class, Report, STAGES, Slow, Stats};
+use super::{BUCKETS, Class, Report, STAGES, Slow, Stats, Turns};
 
 /// Most slow requests that are read from a report.
 const SLOW_MAX: u64 = 1 << 20;
@@ -27,6 +27,7 @@ impl Report {
         for slow in &self.slowest {
             put_slow(&mut out, slow);
         }
+        put_counts(&mut out, &self.turns.0);
         out
     }
 
@@ -46,6 +47,7 @@ impl Report {
             at_ns: from.varint()?,
             stats: Default::default(),
             slowest: Vec::new(),
+            turns: Turns::default(),
         };
         for stats in &mut report.stats {
             from.stats(stats)?;
@@ -53,6 +55,7 @@ impl Report {
         for _ in 0..from.varint()?.min(SLOW_MAX) {
             report.slowest.push(from.slow()?);
         }
+        from.counts(&mut report.turns.0)?;
         Ok(report)
     }
 }
@@ -84,13 +87,15 @@ fn put_stats(out: &mut Vec<u8>, stats: &Stats) {
         put(out, row.count);
         row.spent.iter().for_each(|ns| put(out, *ns));
     }
-    for stage in stats.stages.iter() {
-        let counts = || stage.iter().enumerate().filter(|(_, count)| **count > 0);
-        put(out, counts().count() as u64);
-        for (bucket, count) in counts() {
-            put(out, bucket as u64);
-            put(out, *count);
-        }
+    stats.stages.iter().for_each(|stage| put_counts(out, stage));
+}
+
+fn put_counts(out: &mut Vec<u8>, counts: &[u64; BUCKETS]) {
+    let counts = || counts.iter().enumerate().filter(|(_, count)| **count > 0);
+    put(out, counts().count() as u64);
+    for (bucket, count) in counts() {
+        put(out, bucket as u64);
+        put(out, *count);
     }
 }
 
@@ -162,10 +167,15 @@ impl From<'_> {
             };
         }
         for stage in 0..=PARKED {
-            for _ in 0..self.bucket_count()? {
-                let bucket = self.bucket()?;
-                stats.stages[stage][bucket] = self.varint()?;
-            }
+            self.counts(&mut stats.stages[stage])?;
+        }
+        Ok(())
+    }
+
+    fn counts(&mut self, counts: &mut [u64; BUCKETS]) -> Result<(), &'static str> {
+        for _ in 0..self.bucket_count()? {
+            let bucket = self.bucket()?;
+            counts[bucket] = self.varint()?;
         }
         Ok(())
     }
@@ -201,6 +211,8 @@ mod tests {
     use crate::base::Mono;
 
     fn report() -> Report {
+        let mut turns = Turns::default();
+        turns.add(2_000_000);
         let mut stats: [Stats; 3] = Default::default();
         for (i, stats) in stats.iter_mut().enumerate() {
             let mut trace = Trace::new(0, 10, Mono(0));
@@ -231,6 +243,7 @@ mod tests {
                 },
                 Slow::default(),
             ],
+            turns,
         }
     }
 

@@ -15,11 +15,13 @@ mod codec;
 mod report;
 mod stats;
 mod tracer;
+mod turns;
 
 pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
 pub use report::{Report, Slow};
 pub use stats::{Class, Stats};
 pub(super) use tracer::{ClientName, Tracer};
+pub use turns::Turns;
 
 use super::StoreSlot;
 use crate::base::{LogId, Mono};

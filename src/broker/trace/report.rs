@@ -2,7 +2,7 @@
 //! shards together, and its slowest requests.
 
 use super::tracer::Tracer;
-use super::{Class, STAGES, Stats, ns};
+use super::{Class, STAGES, Stats, Turns, ns};
 use crate::base::{IdMap, LogId, Mono};
 use crate::controller::Image;
 
@@ -58,6 +58,8 @@ pub struct Report {
     pub stats: [Stats; Class::ALL.len()],
     /// The slowest requests, in no order.
     pub slowest: Vec<Slow>,
+    /// The longer turns of its shards since the start.
+    pub turns: Turns,
 }
 
 impl Report {
@@ -93,6 +95,7 @@ impl Report {
             at_ns: now.0,
             stats: Class::ALL.map(|class| tracer.stats(class).clone()),
             slowest: slowest.collect(),
+            turns: tracer.turns().clone(),
         }
     }
 
@@ -105,6 +108,7 @@ impl Report {
             mine.merge(theirs);
         }
         self.slowest.extend(other.slowest);
+        self.turns.merge(&other.turns);
     }
 
     /// The counts of a kind.

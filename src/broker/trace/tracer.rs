@@ -1,7 +1,7 @@
 //! What a shard remembers of finished requests: counts for ever, the slowest for a
 //! while. Its memory is the same from its start to its end.
 
-use super::{Class, STAGES, Stats, Trace, Units};
+use super::{Class, STAGES, Stats, Trace, Turns, Units};
 use crate::base::limits::{CLIENT_NAME_BYTES_MAX, SLOWEST_KEPT, SLOWEST_WINDOW_MS};
 use crate::base::{LogId, Mono};
 use crate::wire::Api;
@@ -95,6 +95,7 @@ struct Kind {
 #[derive(Debug)]
 pub struct Tracer {
     kinds: [Kind; Class::ALL.len()],
+    turns: Turns,
     /// When the current window began.
     window: Mono,
 }
@@ -108,8 +109,19 @@ impl Tracer {
                 ever: Slowest::new(),
                 windows: [Slowest::new(), Slowest::new()],
             }),
+            turns: Turns::default(),
             window: Mono(0),
         }
+    }
+
+    /// A turn of the shard took this long.
+    pub fn turn(&mut self, ns: u64) {
+        self.turns.add(ns);
+    }
+
+    /// The turns of the shard.
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Takes a request whose answer has left.
