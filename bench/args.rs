@@ -479,6 +479,10 @@ pub struct ConsumeArgs {
     /// Replay: stop at the end instead of beginning again (implies --warmup 0)
     #[arg(long)]
     pub once: bool,
+    /// Fetches per second in all: open loop, in which the latency of each counts from when it was due. Without
+    /// it the next fetch follows the answer to the one before (closed loop)
+    #[arg(long, value_name = "FETCHES", value_parser = parse_rate, conflicts_with = "once")]
+    pub rate: Option<f64>,
     /// How to fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -623,6 +627,7 @@ mod tests {
         }
         assert!(parse("millrace-bench omb file.yaml --codec lz4 --warmup 0").is_ok());
         assert!(parse("millrace-bench e2e --rate 5").is_ok());
+        assert!(parse("millrace-bench consume --rate 5").is_ok());
     }
 
     #[test]
@@ -672,6 +677,7 @@ mod tests {
             "millrace-bench produce --batch-bytes 1K --batch-records 3",
             "millrace-bench verify --verify-against f --acks g",
             "millrace-bench produce --rate 0",
+            "millrace-bench consume --rate 5 --once",
             "millrace-bench produce --compressibility 2",
             "millrace-bench produce --record-bytes 5..1",
             "millrace-bench e2e --fanout 0",

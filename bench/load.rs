@@ -37,9 +37,14 @@ pub trait Job {
     /// What it measures, the first one being what bytes and requests are counted of.
     fn kinds(&self) -> &'static [Kind];
 
-    /// Records per second that are due, in open loop.
+    /// Records per second that are due, in open loop; or whatever else [`Job::paced`] is.
     fn rate(&self) -> Option<f64> {
         None
+    }
+
+    /// What falls due.
+    fn paced(&self) -> &'static str {
+        "records"
     }
 
     /// A client for every connection.

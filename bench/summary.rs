@@ -54,7 +54,7 @@ pub fn sum_up<J: Job>(
     }
     generator(report, worked);
     broker(report, measured, seconds);
-    let kept_up = backlog(report, job.rate(), measured);
+    let kept_up = backlog(report, job.rate(), job.paced(), measured);
     let errors = complaints(report, measured, worked);
     if measured.samples.iter().all(|sample| sample.records == 0) {
         report.fail(String::from("nothing was transferred while measuring"));
@@ -125,20 +125,20 @@ fn broker(report: &mut Report, measured: &Measured, seconds: f64) {
 }
 
 /// Open loop: whether the broker took what was due.
-fn backlog(report: &mut Report, rate: Option<f64>, measured: &Measured) -> bool {
+fn backlog(report: &mut Report, rate: Option<f64>, paced: &str, measured: &Measured) -> bool {
     let Some(rate) = rate else {
         return true;
     };
-    report.number("rate_asked_records_per_s", rate);
-    report.count("backlog_max_records", measured.backlog_max);
-    report.count("backlog_end_records", measured.backlog_end);
+    report.number(&format!("rate_asked_{paced}_per_s"), rate);
+    report.count(&format!("backlog_max_{paced}"), measured.backlog_max);
+    report.count(&format!("backlog_end_{paced}"), measured.backlog_end);
     let seconds = measured.backlog_end as f64 / rate;
     report.number("backlog_end_ms", seconds * 1e3);
     let kept_up = seconds <= BACKLOG_SECONDS_MAX;
     report.text("kept_up", if kept_up { "yes" } else { "no" });
     if !kept_up {
         report.warn(format!(
-            "the rate could not be followed: at the end {} records were due and not sent; latencies \
+            "the rate could not be followed: at the end {} {paced} were due and not sent; latencies \
              grow with the length of the run",
             measured.backlog_end
         ));
