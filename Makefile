@@ -14,7 +14,7 @@ ADDRESS ?= 127.0.0.1:9092
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help setup build install run test clients crash sim soak bench compare flamegraph profile fuzz fmt lint clean
+.PHONY: help setup build install run test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -60,6 +60,9 @@ compare: setup build ## Millrace beside Apache Kafka, half an hour; QUICK=1: abo
 	@perf/setup compare
 	$(if $(PEERS),-@perf/setup peers)
 	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
+
+hostile: build ## How long honest clients wait while hostile ones do their worst, under five minutes
+	perf/hostile --publish
 
 flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG; OFFCPU=1: where it waits
 	@perf/setup profile
