@@ -8,6 +8,8 @@ use kafka_wire_core::StrBytes;
 
 use super::Input;
 use super::testing::Bench;
+use crate::base::ErrorCode;
+use crate::base::crc::crc32c;
 use crate::base::limits::{
     FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
     REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK,
@@ -304,17 +306,23 @@ fn bomb(codec: Codec, bytes: usize) -> Bytes {
     builder.build()
 }
 
+/// Length, correlation id, tags, one topic: its name, one partition: index; the error code is next.
+const ERROR_AT: usize = 4 + 4 + 1 + 1 + 2 + 1 + 4;
+
 fn base_offset(reply: &Bytes) -> i64 {
-    // Length, correlation id, tags, one topic: its name, one partition: index, error code.
-    let at = 4 + 4 + 1 + 1 + 2 + 1 + 4;
+    let at = ERROR_AT;
     assert_eq!(reply[at..at + 2], [0, 0], "an error");
     i64::from_be_bytes(reply[at + 2..at + 10].try_into().unwrap())
 }
 
+fn error_code(reply: &Bytes) -> i16 {
+    i16::from_be_bytes(reply[ERROR_AT..ERROR_AT + 2].try_into().unwrap())
+}
+
 /// Lets everything happen, and holds what is opened against each input; how many inputs that took.
 fn settle_in_slices(bench: &mut Bench) -> usize {
-    /// An LZ4 block may be made at once, and one step of the other codecs.
-    const STEP: u64 = 4 << 20;
+    /// The last step of a slice.
+    const STEP: u64 = 64 * 1024 + 64;
     let (mut inputs, mut opened) = (0, bench.shards[0].opened());
     loop {
         let coming: Vec<_> = bench.coming.drain(..).collect();
@@ -363,6 +371,46 @@ fn what_opens_to_much_is_opened_in_slices_and_holds_nobody_up() {
             .collect();
         assert_eq!(offsets, [0, 1], "{codec:?}");
     }
+}
+
+/// What cannot be opened takes as long as what can.
+#[test]
+fn damaged_batches_are_refused_in_slices() {
+    const BATCHES: usize = 100;
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Zstd] {
+        let mut bench = bench(1, 1);
+        let mut damaged = batch(b"no codec wrote this").to_vec();
+        damaged[22] = codec.id();
+        let crc = crc32c(&damaged[21..]);
+        damaged[17..21].copy_from_slice(&crc.to_be_bytes());
+        let damaged = Bytes::from(damaged);
+        bench.send(
+            0,
+            &produce((0..BATCHES).map(|_| (0, Some(damaged.clone())))),
+        );
+        let slices = settle_in_slices(&mut bench);
+        assert!(
+            slices >= BATCHES * 64 * 1024 / VALIDATION_SLICE_WORK / 2,
+            "{codec:?}: {slices}"
+        );
+        assert_eq!(
+            error_code(&bench.last_reply(0).unwrap()),
+            ErrorCode::InvalidRecord.code()
+        );
+    }
+}
+
+/// As in Kafka: there may be much of it.
+#[test]
+fn a_batch_that_is_too_large_is_refused_before_its_checksum_is_made() {
+    let mut bench = bench(1, 1);
+    let mut large = batch(&vec![0; 2 << 20]).to_vec();
+    large[17] ^= 1;
+    let reply = bench.ask(0, &produce([(0, Some(large.into()))].into_iter()));
+    assert_eq!(
+        error_code(&reply.unwrap()),
+        ErrorCode::MessageTooLarge.code()
+    );
 }
 
 #[test]

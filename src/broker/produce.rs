@@ -20,6 +20,8 @@ use super::trace::ProduceStamps;
 use super::{ConnId, Failure, Fx, Msg, ProducePart, Produced, ReqRef};
 use crate::base::limits::OPEN_BYTES_PER_BYTE;
 use crate::base::{ErrorCode, LogId, Now, StoreId};
+use crate::config::TopicConfig;
+use crate::log::check_message_size;
 use crate::record;
 use crate::store::Piece;
 use crate::wire::produce::{
@@ -269,7 +271,11 @@ impl Front {
         }
         let batch = records.unwrap_or_default();
         let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
-        let info = record::validate_produced(&batch).map_err(refusal)?;
+        let info = record::produced_header(&batch).map_err(refusal)?;
+        // As in Kafka before the checksum, which takes a while if the batch is as large as a request may be.
+        let max = TopicConfig::effective_max_message_bytes(&self.config, &topic.configs);
+        check_message_size(&info, max as u64).map_err(|(code, why)| (code, Some(why)))?;
+        record::validate_header(&batch, &info).map_err(refusal)?;
         if !codec_allowed(version, info.codec()) {
             return Err((ErrorCode::UnsupportedCompressionType, None));
         }

@@ -15,7 +15,7 @@ use super::front::{Front, Pending};
 use super::log_dirs::Sizes;
 use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
-use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX};
+use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
 use crate::log::{Opening, TimeLookup};
 use crate::store::Piece;
@@ -418,8 +418,10 @@ impl Owner {
 
     /// Goes on with a query until it is answered or has to read.
     pub fn run_query(&mut self, now: Now, mut job: QueryJob, fx: &mut Fx<'_>) {
+        let mut work = VALIDATION_SLICE_WORK;
         for asked in 0.. {
-            if asked == PARTITIONS_PER_SLICE && !job.todo.is_empty() {
+            let slice_over = asked == PARTITIONS_PER_SLICE || work == 0;
+            if slice_over && !job.todo.is_empty() {
                 return self.go_on_later(Later::Query(job));
             }
             let Some(&(slot, log, query)) = job.todo.last() else {
@@ -430,7 +432,7 @@ impl Owner {
                 continue;
             };
             let store = partition.slot;
-            match self.ask_log(now, log, query) {
+            match self.ask_log(now, log, query, &mut work) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
                     let answers = match query {
@@ -462,7 +464,13 @@ impl Owner {
         }
     }
 
-    fn ask_log(&mut self, now: Now, log: LogId, query: Query) -> Result<Step, ErrorCode> {
+    fn ask_log(
+        &mut self,
+        now: Now,
+        log: LogId,
+        query: Query,
+        work: &mut usize,
+    ) -> Result<Step, ErrorCode> {
         let partition = self
             .partitions
             .get_mut(&log)
@@ -502,8 +510,8 @@ impl Owner {
                 slot.newest = slot.newest.max(slot.store.pending_seq());
                 return Ok(here(start, -1, -1));
             }
-            Query::MaxTimestamp => log.max_timestamp(&slot.store)?,
-            Query::AtTime(at) => log.offset_for_time(&slot.store, at)?,
+            Query::MaxTimestamp => log.max_timestamp(&slot.store, work)?,
+            Query::AtTime(at) => log.offset_for_time(&slot.store, at, work)?,
         };
         Ok(match lookup {
             TimeLookup::Found {
@@ -523,7 +531,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Arc;
 
-    use super::super::{Output, StoreSlot, format_store};
+    use super::super::{Output, ProducePart, StoreSlot, format_store};
     use super::*;
     use crate::base::{Mono, StoreId};
     use crate::config::BrokerConfig;
@@ -617,6 +625,67 @@ mod tests {
         assert_eq!(slots(first), [1, 2]);
         let second = run(&mut owner, &[0, 1], &mut held, |_, _| {});
         assert_eq!(slots(second), [0]);
+    }
+
+    /// Each opens to less than a slice, all together to many of them.
+    #[test]
+    fn lookups_of_one_request_share_their_slices() {
+        const LOGS: u64 = 40;
+        const OPENED: usize = 150_000;
+        let config = Arc::new(BrokerConfig::default());
+        let mut owner = Owner::new(ME, config, vec![slot(0)]);
+        let mut held = Vec::new();
+        run(&mut owner, &[0], &mut held, |owner, fx| {
+            for log in 0..LOGS {
+                let label = LogLabel::default();
+                owner.open_log(NOW, 0, LogId(log), label, LogConfig::default());
+                let mut builder = BatchBuilder::new(Codec::Zstd, NOW.wall_ms);
+                builder.push(NOW.wall_ms, None, Some(&[0; OPENED]), &[]);
+                builder.push(NOW.wall_ms + 1, None, None, &[]);
+                let batch = builder.build();
+                let info = record::parse(&batch).unwrap();
+                let part = ProducePart {
+                    slot: 0,
+                    log: LogId(log),
+                    batch,
+                    info,
+                };
+                owner.produce(NOW, ReqRef { shard: ME, id: 1 }, StoreId(0), vec![part], fx);
+            }
+        });
+        let (mut out, mut local) = (Vec::new(), VecDeque::new());
+        let mut fx = Fx {
+            me: ME,
+            now: NOW.mono,
+            out: &mut out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        let asked = |log| (log as u32, LogId(log), Query::AtTime(NOW.wall_ms + 1));
+        owner.query(
+            NOW,
+            ReqRef { shard: ME, id: 2 },
+            (0..LOGS).map(asked).collect(),
+            &mut fx,
+        );
+        let mut slices = 1;
+        while owner.has_more() {
+            owner.slice(NOW, &mut fx);
+            slices += 1;
+        }
+        assert!(
+            slices >= LOGS as usize * OPENED / (2 * VALIDATION_SLICE_WORK),
+            "{slices}"
+        );
+        let Some(Msg::QueryDone { results, .. }) = local.pop_front() else {
+            panic!("no answer");
+        };
+        assert_eq!(results.len() as u64, LOGS);
+        assert!(
+            results
+                .iter()
+                .all(|(_, answer)| answer.is_ok_and(|a| a.offset == 1))
+        );
     }
 
     /// As Kafka 4.3.1 answers.

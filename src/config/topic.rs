@@ -77,6 +77,20 @@ impl TopicConfig {
         config
     }
 
+    /// What `max.message.bytes` of such a topic is, without a look at the rest.
+    #[must_use]
+    pub fn effective_max_message_bytes(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> i32 {
+        const KEY: &str = "max.message.bytes";
+        overrides.get(KEY).map_or(broker.message_max_bytes, |text| {
+            let mut config = Self::of_broker(broker);
+            let _ = config.set(KEY, text);
+            config.max_message_bytes
+        })
+    }
+
     /// What holds for a topic without settings of its own.
     #[must_use]
     pub fn of_broker(broker: &BrokerConfig) -> Self {

@@ -34,6 +34,22 @@ enum Origin {
     Internal,
 }
 
+/// Whether a topic that allows `max` bytes takes a batch of a client.
+///
+/// # Errors
+/// MESSAGE_TOO_LARGE, and what to do about it.
+pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
+    if info.len as u64 <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "The record batch has {} bytes, max.message.bytes allows {max}: lower batch.size and max.request.size of \
+         the producer, or raise max.message.bytes of the topic.",
+        info.len
+    );
+    Err((ErrorCode::MessageTooLarge, message))
+}
+
 impl Log {
     /// Appends a batch that passed [`record::validate_produced`]; `info` is what that returned.
     /// It is durable, and to be acknowledged, when the high watermark is past `last_offset`.
@@ -88,7 +104,7 @@ impl Log {
     ) -> Result<Appended, Refusal> {
         debug_assert_eq!(batch.len(), info.len, "exactly one batch");
         if origin == Origin::Client {
-            self.check_message_size(info)?;
+            check_message_size(info, self.config.max_message_bytes)?;
         }
         self.check_segment_size(info)?;
         let stamps_time =
@@ -141,18 +157,6 @@ impl Log {
             flush,
             duplicate: false,
         })
-    }
-
-    fn check_message_size(&self, info: &BatchInfo) -> Result<(), Refusal> {
-        if info.len as u64 <= self.config.max_message_bytes {
-            return Ok(());
-        }
-        let message = format!(
-            "The record batch has {} bytes, max.message.bytes allows {}: lower batch.size and max.request.size of \
-             the producer, or raise max.message.bytes of the topic.",
-            info.len, self.config.max_message_bytes
-        );
-        Err((ErrorCode::MessageTooLarge, message))
     }
 
     fn check_segment_size(&self, info: &BatchInfo) -> Result<(), Refusal> {

@@ -36,7 +36,7 @@ mod model_tests;
 #[cfg(test)]
 mod testing;
 
-pub use append::Appended;
+pub use append::{Appended, check_message_size};
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use read::{ReadOutcome, Ticket};
 pub use recovery::{LogRecovery, LogRecoveryError};

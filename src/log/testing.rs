@@ -282,11 +282,11 @@ impl Fixture {
 
     /// Offset and timestamp of the first record with this timestamp or a larger one.
     pub(super) fn time(&mut self, timestamp: i64) -> Option<(i64, i64)> {
-        self.look_up(|log, store| log.offset_for_time(store, timestamp))
+        self.look_up(|log, store| log.offset_for_time(store, timestamp, &mut 0))
     }
 
     pub(super) fn max_time(&mut self) -> Option<(i64, i64)> {
-        self.look_up(Log::max_timestamp)
+        self.look_up(|log, store| log.max_timestamp(store, &mut 0))
     }
 
     fn look_up(

@@ -17,6 +17,11 @@ use super::read::{Goal, Ticket};
 use super::segment::NO_TIMESTAMP;
 use super::walk::{HEADER_BYTES, Head, Loaded, Window, load, window_len};
 
+/// What looking at headers takes at least, and how many bytes are copied and gone into a checksum in the time of
+/// one decompressed.
+const STEP_COST: usize = 128;
+const BYTES_PER_WORK: usize = 16;
+
 /// The outcome of a lookup by time.
 #[derive(Debug)]
 pub enum TimeLookup {
@@ -185,7 +190,8 @@ impl Lookups {
 }
 
 impl Log {
-    /// The first record, from the log start on, with this timestamp or a larger one.
+    /// The first record, from the log start on, with this timestamp or a larger one. What it took is taken off
+    /// `work`, counted in bytes decompressed: at most a slice, and what is read in memory.
     ///
     /// # Errors
     /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read).
@@ -193,8 +199,9 @@ impl Log {
         &mut self,
         store: &Store,
         timestamp: i64,
+        work: &mut usize,
     ) -> Result<TimeLookup, ErrorCode> {
-        self.look_up(store, TimeGoal::AtLeast(timestamp))
+        self.look_up(store, TimeGoal::AtLeast(timestamp), work)
     }
 
     /// The first record with the largest timestamp of the log (ListOffsets with -3). As in Kafka
@@ -202,7 +209,11 @@ impl Log {
     ///
     /// # Errors
     /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read).
-    pub fn max_timestamp(&mut self, store: &Store) -> Result<TimeLookup, ErrorCode> {
+    pub fn max_timestamp(
+        &mut self,
+        store: &Store,
+        work: &mut usize,
+    ) -> Result<TimeLookup, ErrorCode> {
         let mut largest = NO_TIMESTAMP;
         for segment in &self.segments {
             largest = largest.max(segment.max.timestamp);
@@ -210,10 +221,15 @@ impl Log {
         if largest == NO_TIMESTAMP {
             return Ok(TimeLookup::NotFound);
         }
-        self.look_up(store, TimeGoal::Max(largest))
+        self.look_up(store, TimeGoal::Max(largest), work)
     }
 
-    fn look_up(&mut self, store: &Store, goal: TimeGoal) -> Result<TimeLookup, ErrorCode> {
+    fn look_up(
+        &mut self,
+        store: &Store,
+        goal: TimeGoal,
+        work: &mut usize,
+    ) -> Result<TimeLookup, ErrorCode> {
         let mut progress = self.lookups.take(goal).or_else(|| self.begin(goal, None));
         loop {
             progress = match progress {
@@ -228,7 +244,7 @@ impl Log {
                         return Ok(TimeLookup::NotFound);
                     };
                     match load(store, self.id, segment, pos, len)? {
-                        Loaded::Memory(bytes) => Some(self.step(segment, pos, &bytes, goal)?),
+                        Loaded::Memory(bytes) => Some(self.step(segment, pos, &bytes, goal, work)?),
                         Loaded::File(pieces) => {
                             let ticket = Ticket {
                                 segment,
@@ -293,7 +309,8 @@ impl Log {
         bytes: &[u8],
         goal: TimeGoal,
     ) -> Result<(), ErrorCode> {
-        let progress = self.step(segment, start, bytes, goal)?;
+        let mut work = VALIDATION_SLICE_WORK;
+        let progress = self.step(segment, start, bytes, goal, &mut work)?;
         self.lookups.put(goal, progress);
         Ok(())
     }
@@ -305,7 +322,9 @@ impl Log {
         start: u64,
         bytes: &[u8],
         goal: TimeGoal,
+        work: &mut usize,
     ) -> Result<Progress, ErrorCode> {
+        *work = work.saturating_sub(STEP_COST + bytes.len() / BYTES_PER_WORK);
         let Some((_, segment)) = self.segment(base) else {
             return Ok(Progress::SegmentDone(base));
         };
@@ -337,7 +356,7 @@ impl Log {
                         return Err(ErrorCode::CorruptMessage);
                     }
                     Some(batch) => {
-                        if let Some(found) = self.search(base, &head, batch, goal) {
+                        if let Some(found) = self.search(base, &head, batch, goal, work) {
                             return Ok(found);
                         }
                     }
@@ -362,6 +381,7 @@ impl Log {
         head: &Head,
         batch: &[u8],
         goal: TimeGoal,
+        work: &mut usize,
     ) -> Option<Progress> {
         let log_start = self.first_answer(goal);
         let first = head.base_offset.max(log_start);
@@ -372,7 +392,9 @@ impl Log {
             });
         }
         let seek = begin_seek(batch, goal, log_start, |body| body);
-        let sought = seek.and_then(|mut seek| seek.go_on(&mut { VALIDATION_SLICE_WORK }));
+        let mut slice = VALIDATION_SLICE_WORK;
+        let sought = seek.and_then(|mut seek| seek.go_on(&mut slice));
+        *work = work.saturating_sub(VALIDATION_SLICE_WORK - slice);
         match sought.transpose() {
             Some(sought) => outcome(sought, first, head.max_timestamp),
             None => Some(Progress::Open(Box::new(Opening {
@@ -528,7 +550,7 @@ mod tests {
         let mut f = fixture();
         f.fill(20, 1000);
         f.file();
-        let ask = |f: &mut Fixture| f.log.offset_for_time(&f.disk.store, START_MS + 9);
+        let ask = |f: &mut Fixture| f.log.offset_for_time(&f.disk.store, START_MS + 9, &mut 0);
         let Ok(TimeLookup::Scan { pieces, ticket }) = ask(&mut f) else {
             panic!("no scan");
         };

@@ -32,4 +32,6 @@ pub use codec::Codec;
 pub use error::BatchError;
 pub use opener::Opener;
 pub use records::{Record, RecordHeader, Records, RecordsSummary, records, verify_records};
-pub use validate::{Validation, validate_produced, validate_records};
+pub use validate::{
+    Validation, produced_header, validate_header, validate_produced, validate_records,
+};

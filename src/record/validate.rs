@@ -30,7 +30,18 @@ const fn refuse<T>(error: ErrorCode, why: &'static str) -> Result<T, Refusal> {
 /// # Errors
 /// The error code for the partition, and a sentence for the response's error message.
 pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static str)> {
-    use ErrorCode::{CorruptMessage, InvalidRecord};
+    let info = produced_header(bytes)?;
+    validate_header(bytes, &info)?;
+    Ok(info)
+}
+
+/// What of [`validate_produced`] Kafka asks before it knows whether the batch is too large for its topic, all
+/// of which takes no time.
+///
+/// # Errors
+/// As [`validate_produced`].
+pub fn produced_header(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static str)> {
+    use ErrorCode::InvalidRecord;
 
     let info = parse(bytes).map_err(|error| refusal(error, bytes))?;
     if bytes.len() > info.len {
@@ -45,6 +56,16 @@ pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static
             "The base offset of a produced record batch must be 0.",
         );
     }
+    Ok(info)
+}
+
+/// The rest of [`validate_produced`]; `info` is what [`produced_header`] said.
+///
+/// # Errors
+/// As [`validate_produced`].
+pub fn validate_header(bytes: &[u8], info: &BatchInfo) -> Result<(), (ErrorCode, &'static str)> {
+    use ErrorCode::{CorruptMessage, InvalidRecord};
+
     if !check_crc(bytes) {
         return refuse(
             CorruptMessage,
@@ -66,8 +87,7 @@ pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static
             "Clients are not allowed to write control records.",
         );
     }
-    producer_fields(&info)?;
-    Ok(info)
+    producer_fields(info)
 }
 
 /// Checks the records of a batch that passed [`validate_produced`], which `info` comes from: each is
