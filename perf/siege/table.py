@@ -23,7 +23,8 @@ def page(report: dict) -> str:
     environment = report["environment"]
     lines = [
         f"- {environment['date']}: {environment['seconds']} s per case, {environment['rate']:,} requests per second of each honest client. "
-        f"{environment['cpu']}, {environment['cores']} cores; Linux {environment['kernel']}; commit {environment['commit']}.",
+        f"{environment['cpu']}, {environment['cores']} cores; Linux {environment['kernel']}; commit {environment['commit']}. "
+        f"Load of the machine before: {environment['load_before']:.1f}.",
         "",
         "| while this happens | honest produce, ms: worst / p99.9 / p99 / p50 | honest fetch, ms: worst / p99.9 / p99 / p50 | "
         "longest turn of the core, ms | turns over 2 ms | peak memory, MiB | broker cores | rounds |",
