@@ -14,6 +14,7 @@ mod batch;
 mod builder;
 mod codec;
 mod error;
+mod gzip;
 mod lz4;
 mod opener;
 mod records;

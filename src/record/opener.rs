@@ -1,9 +1,9 @@
 //! Opens the records of a batch a bounded amount at a time, so that a shard can do something else in
 //! between, and holds no more of them than it looks at.
 
-use flate2::{Decompress, FlushDecompress, Status};
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
+use super::gzip::Gzip;
 use super::lz4::Lz4;
 use super::snappy::Snappy;
 use super::{BatchError, Codec};
@@ -15,7 +15,7 @@ const STEP_INPUT_BYTES: usize = 16 * 1024;
 /// What a step costs besides, in bytes made.
 const STEP_COST: usize = 128;
 /// The same for making a decoder or beginning a stream: there may be nothing but beginnings.
-const DECODER_COST: usize = 4096;
+pub(super) const DECODER_COST: usize = 4096;
 
 /// Decompresses what `B` holds, step by step.
 pub struct Opener<B: AsRef<[u8]>> {
@@ -30,15 +30,10 @@ pub struct Opener<B: AsRef<[u8]>> {
 
 enum Decoder {
     Plain,
-    Gzip(Option<Box<Decompress>>),
+    Gzip(Gzip),
     Snappy(Snappy),
     Lz4(Lz4),
-    Zstd {
-        /// Made when it is needed.
-        decoder: Option<Box<ZstdDecoder<'static>>>,
-        /// The last frame is complete.
-        whole: bool,
-    },
+    Zstd(Zstd),
 }
 
 /// What a step takes. It is noted before the step may fail: what is no good costs as much as what is.
@@ -55,13 +50,10 @@ impl<B: AsRef<[u8]> + Clone> Opener<B> {
     pub fn new(codec: Codec, input: B) -> Self {
         let decoder = match codec {
             Codec::None => Decoder::Plain,
-            Codec::Gzip => Decoder::Gzip(None),
+            Codec::Gzip => Decoder::Gzip(Gzip::default()),
             Codec::Snappy => Decoder::Snappy(Snappy::new(input.as_ref())),
             Codec::Lz4 => Decoder::Lz4(Lz4::default()),
-            Codec::Zstd => Decoder::Zstd {
-                decoder: None,
-                whole: true,
-            },
+            Codec::Zstd => Decoder::Zstd(Zstd::default()),
         };
         Self {
             input,
@@ -126,91 +118,132 @@ impl Decoder {
                 return Ok(bytes);
             }
             Self::Lz4(lz4) => return lz4.step(input, STEP_BYTES, cost),
-            Self::Gzip(None) | Self::Zstd { whole: true, .. } if rest.is_empty() => {
-                return Ok(None);
-            }
-            Self::Gzip(member) => {
+            Self::Gzip(gzip) if gzip.is_over(rest, cost) => return Ok(None),
+            Self::Zstd(zstd) if rest.is_empty() && zstd.whole == *at => return Ok(None),
+            Self::Gzip(gzip) => {
                 cost.opened = STEP_BYTES;
-                gzip(member, fed, made, cost)?
+                gzip.step(fed, made, cost)?
             }
-            Self::Zstd { decoder, whole } => {
+            Self::Zstd(zstd) => {
                 cost.opened = STEP_BYTES;
-                zstd(decoder, whole, fed, made, cost)?
+                zstd.step(fed, *at, made, cost)?
             }
         };
         *at += step.used;
         cost.opened = step.made;
         // Nothing left to read, nothing left to say, and yet not the end.
         if step.used == 0 && step.made == 0 && !step.ended {
-            return Err(BatchError::Compression);
+            return match self {
+                Self::Zstd(zstd) if rest.is_empty() && zstd.may_end(input.len()) => Ok(None),
+                _ => Err(BatchError::Compression),
+            };
         }
         Ok(Some(&made[..step.made]))
     }
 }
 
 /// What a library's decoder did.
-struct Step {
-    used: usize,
-    made: usize,
+pub(super) struct Step {
+    pub used: usize,
+    pub made: usize,
     /// The stream is over; another one may follow.
-    ended: bool,
+    pub ended: bool,
 }
 
-fn gzip(
-    member: &mut Option<Box<Decompress>>,
-    fed: &[u8],
-    made: &mut Vec<u8>,
-    cost: &mut Cost,
-) -> Result<Step, BatchError> {
-    let decoder = member.get_or_insert_with(|| {
-        cost.besides += DECODER_COST;
-        Box::new(Decompress::new_gzip(15))
-    });
-    made.resize(STEP_BYTES, 0);
-    let (before_in, before_out) = (decoder.total_in(), decoder.total_out());
-    let status = decoder
-        .decompress(fed, made, FlushDecompress::None)
-        .map_err(|_| BatchError::Compression)?;
-    let step = Step {
-        used: (decoder.total_in() - before_in) as usize,
-        made: (decoder.total_out() - before_out) as usize,
-        ended: status == Status::StreamEnd,
-    };
-    if step.ended {
-        *member = None;
-    }
-    Ok(step)
+/// Zstandard as zstd-jni's reader takes it: frames one behind another.
+#[derive(Default)]
+struct Zstd {
+    /// Made when it is needed.
+    decoder: Option<Box<ZstdDecoder<'static>>>,
+    /// Where the last whole frame ended.
+    whole: usize,
 }
 
-fn zstd(
-    decoder: &mut Option<Box<ZstdDecoder<'static>>>,
-    whole: &mut bool,
-    fed: &[u8],
-    made: &mut Vec<u8>,
-    cost: &mut Cost,
-) -> Result<Step, BatchError> {
-    const DAMAGED: BatchError = BatchError::Compression;
-    if *whole {
-        cost.besides += DECODER_COST;
+impl Zstd {
+    /// Whether the input of so many bytes may end here. A frame that is cut is none to that reader, if the one
+    /// before it ended in the same filling of its buffer: it forgets only then that it had come to an end.
+    fn may_end(&self, len: usize) -> bool {
+        const FILLING: usize = 128 * 1024 + 3;
+        self.whole == len || self.whole > len.saturating_sub(1) / FILLING * FILLING
     }
-    if decoder.is_none() {
-        *decoder = Some(Box::new(ZstdDecoder::new().map_err(|_| DAMAGED)?));
+
+    fn step(
+        &mut self,
+        fed: &[u8],
+        at: usize,
+        made: &mut Vec<u8>,
+        cost: &mut Cost,
+    ) -> Result<Step, BatchError> {
+        const DAMAGED: BatchError = BatchError::Compression;
+        if self.whole == at {
+            cost.besides += DECODER_COST;
+        }
+        if self.decoder.is_none() {
+            self.decoder = Some(Box::new(ZstdDecoder::new().map_err(|_| DAMAGED)?));
+        }
+        let decoder = self.decoder.as_mut().ok_or(DAMAGED)?;
+        made.resize(STEP_BYTES, 0);
+        let mut from = InBuffer::around(fed);
+        let mut to = OutBuffer::around(&mut made[..]);
+        let left = decoder.run(&mut from, &mut to).map_err(|_| DAMAGED)?;
+        if left == 0 {
+            self.whole = at + from.pos();
+        }
+        Ok(Step {
+            used: from.pos(),
+            made: to.pos(),
+            ended: left == 0,
+        })
     }
-    let decoder = decoder.as_mut().ok_or(DAMAGED)?;
-    made.resize(STEP_BYTES, 0);
-    let mut from = InBuffer::around(fed);
-    let mut to = OutBuffer::around(&mut made[..]);
-    let left = decoder.run(&mut from, &mut to).map_err(|_| DAMAGED)?;
-    *whole = left == 0;
-    Ok(Step {
-        used: from.pos(),
-        made: to.pos(),
-        ended: *whole,
-    })
 }
 
 impl<B: AsRef<[u8]>> std::fmt::Debug for Opener<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opener").field("at", &self.at).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(data: &[u8]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        Codec::Zstd.compress(data, &mut packed);
+        packed
+    }
+
+    fn opened(parts: &[&[u8]]) -> Option<Vec<u8>> {
+        Codec::Zstd.decompress(&parts.concat(), 1 << 20).ok()
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_behind_a_whole_one_does_not_count() {
+        let (one, two) = (frame(b"one"), frame(b"two"));
+        let whole = |data: &[u8]| Some(data.to_vec());
+        assert_eq!(opened(&[&one, &two]), whole(b"onetwo"));
+        for cut in 1..two.len() {
+            // What of it is there counts.
+            let some = opened(&[&one, &two[..cut]]).unwrap();
+            assert!(
+                some.starts_with(b"one") && b"onetwo".starts_with(&some[..]),
+                "{cut} bytes"
+            );
+            assert_eq!(opened(&[&two[..cut]]), None, "{cut} bytes alone");
+        }
+        assert_eq!(opened(&[&one, b"junk that no frame begins with"]), None);
+        // That it is cut counts if it is long.
+        let mut random = 1u32;
+        let noise: Vec<u8> = (0..300_000)
+            .map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 24) as u8
+            })
+            .collect();
+        let large = frame(&noise);
+        let some = opened(&[&one, &large[..131_075 - one.len()]]).unwrap();
+        assert!(some.starts_with(b"one"));
+        assert_eq!(opened(&[&one, &large[..131_076 - one.len()]]), None);
+        assert_eq!(opened(&[&one, &large[..200_000]]), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Snappy, in xerial's framing (a header of 16 bytes, then blocks, each after its length) and as one plain
-//! block, which librdkafka writes. Its blocks are of any size, so they are opened step by step.
+//! Snappy, in xerial's framing (a header of 16 bytes, then blocks, each after its length; another header may
+//! follow, and up to three bytes behind it all do not count) and as one plain block, which librdkafka writes. Its blocks are of any size, so they are opened step by step.
 
 use super::BatchError;
 
@@ -36,7 +36,7 @@ impl Snappy {
         let framed = input.starts_with(&MAGIC);
         Self {
             framed,
-            at: if framed { MAGIC.len() } else { 0 },
+            at: 0,
             end: 0,
             len: 0,
             out: Vec::new(),
@@ -53,8 +53,13 @@ impl Snappy {
         step_bytes: usize,
         bytes_max: usize,
     ) -> Result<Option<&[u8]>, BatchError> {
-        if !self.inside && !self.begin(input, bytes_max)? {
-            return Ok(None);
+        if !self.inside {
+            if self.framed && self.header(input)? {
+                return Ok(Some(&[]));
+            }
+            if !self.begin(input, bytes_max)? {
+                return Ok(None);
+            }
         }
         let block = input.get(..self.end).ok_or(BatchError::Compression)?;
         if self.out.is_empty() && self.len <= step_bytes {
@@ -85,19 +90,34 @@ impl Snappy {
         Ok(Some(&self.out[from..]))
     }
 
+    /// Steps over a header of a stream, if there is one.
+    fn header(&mut self, input: &[u8]) -> Result<bool, BatchError> {
+        const DAMAGED: BatchError = BatchError::Compression;
+        let rest = input.get(self.at..).unwrap_or_default();
+        if !rest.starts_with(&MAGIC[..4]) {
+            return Ok(false);
+        }
+        let rest = rest.strip_prefix(&MAGIC).ok_or(DAMAGED)?;
+        let versions: &[u8; VERSIONS.len()] = rest.first_chunk().ok_or(DAMAGED)?;
+        let version = versions
+            .first_chunk()
+            .map_or(0, |bytes| i32::from_be_bytes(*bytes));
+        if version < 1 {
+            return Err(DAMAGED);
+        }
+        self.at += MAGIC.len() + VERSIONS.len();
+        Ok(true)
+    }
+
     /// Begins with the next block; false if there is none.
     fn begin(&mut self, input: &[u8], bytes_max: usize) -> Result<bool, BatchError> {
         const DAMAGED: BatchError = BatchError::Compression;
         self.end = input.len();
         if self.framed {
-            if self.at == MAGIC.len() {
-                self.at += VERSIONS.len();
-            }
-            let rest = input.get(self.at..).ok_or(DAMAGED)?;
-            if rest.is_empty() {
+            let rest = input.get(self.at..).unwrap_or_default();
+            let Some((len, rest)) = rest.split_first_chunk::<4>() else {
                 return Ok(false);
-            }
-            let (len, rest) = rest.split_first_chunk::<4>().ok_or(DAMAGED)?;
+            };
             let len = usize::try_from(i32::from_be_bytes(*len)).map_err(|_| DAMAGED)?;
             if len > rest.len() {
                 return Err(DAMAGED);
@@ -229,6 +249,34 @@ mod tests {
                 Err(_) => prop_assert!(theirs.is_err()),
             }
         }
+    }
+
+    #[test]
+    fn streams_may_follow_one_another() {
+        let stream = |data: &[u8]| {
+            let mut packed = Vec::new();
+            compress(data, &mut packed);
+            packed
+        };
+        let (one, two) = (stream(b"one"), stream(b"two"));
+        let header = &two[..16];
+        assert_eq!(opened(&[&one[..], &two].concat()).unwrap(), b"onetwo");
+        assert_eq!(opened(&[header, header, &one].concat()).unwrap(), b"one");
+        for len in 0..4 {
+            assert_eq!(
+                opened(&[&one[..], &b"end"[..len]].concat()).unwrap(),
+                b"one"
+            );
+        }
+        for cut in 4..16 {
+            assert!(opened(&[&one[..], &header[..cut]].concat()).is_err());
+        }
+        for (at, damage) in [(7, 1), (11, 0), (8, 0x80)] {
+            let mut wrong = two.clone();
+            wrong[at] = damage;
+            assert!(opened(&[&one[..], &wrong].concat()).is_err(), "{at}");
+        }
+        assert!(opened(&[&one[..], b"\0\0\0\0"].concat()).is_err());
     }
 
     #[test]
