@@ -11,6 +11,9 @@ pub const SMALL_REQUEST_BYTES_MAX: usize = 32 * 1024;
 pub const RECEIVE_GRACE_MS: [u64; 2] = [10_000, 1000];
 /// See [`RECEIVE_GRACE_MS`].
 pub const RECEIVE_BYTES_PER_SECOND_MIN: [u64; 2] = [4 * 1024, 64 * 1024];
+/// While request memory is short, a client may keep what it could give back for so long: for a request that it does
+/// not finish, that waits for others as it has asked for, or that there is no room for until it takes its replies.
+pub const HELD_MS_MAX: u64 = 10_000;
 /// A client that has ended its sending side still gets what it has asked for, but no later than this
 /// after the last byte that it took.
 pub const HALF_CLOSED_MS_MAX: u64 = 10_000;
@@ -81,8 +84,11 @@ pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
 /// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.
 /// It is opened in slices of [`VALIDATION_SLICE_WORK`], and nothing of it is kept.
 pub const TIME_LOOKUP_OPEN_BYTES_MAX: usize = 1024 * 1024 * 1024;
-/// Time lookups of a shard that may wait with a batch in hand for their turn to open it; more start again.
+/// Time lookups of a shard that may wait with a batch in hand for their turn to open it, for each of two queues; more
+/// start again.
 pub const TIME_LOOKUPS_OPENING_MAX: usize = 16;
+/// What a time lookup may open of a batch before those that come after it have their turn.
+pub const TIME_LOOKUP_SHORT_WORK: usize = 16 * 1024 * 1024;
 /// Member ids one consumer group may have handed out to members that have not joined with them yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 /// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.

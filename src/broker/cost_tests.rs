@@ -12,8 +12,8 @@ use crate::base::ErrorCode;
 use crate::base::crc::crc32c;
 use crate::base::limits::{
     FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
-    REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK,
-    WAKES_PER_SLICE,
+    REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX,
+    VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
@@ -78,6 +78,10 @@ fn produce(parts: impl Iterator<Item = (i32, Option<Bytes>)>) -> Bytes {
 }
 
 fn list_offsets(partitions: std::ops::Range<i32>) -> Bytes {
+    look_up(partitions, -1)
+}
+
+fn look_up(partitions: std::ops::Range<i32>, timestamp: i64) -> Bytes {
     let mut topic = ListOffsetsTopic::default();
     topic.name = StrBytes::from(TOPIC);
     topic.partitions = partitions
@@ -85,7 +89,7 @@ fn list_offsets(partitions: std::ops::Range<i32>) -> Bytes {
             let mut partition = ListOffsetsPartition::default();
             partition.partition_index = index;
             partition.current_leader_epoch = -1;
-            partition.timestamp = -1;
+            partition.timestamp = timestamp;
             partition
         })
         .collect();
@@ -501,4 +505,110 @@ fn a_stop_does_no_more_than_some_of_what_is_to_be_opened() {
         assert!(answered.contains(&first), "{first} of {bytes} bytes");
         assert_eq!((pending(&bench), bench.drained), (0, 1));
     }
+}
+
+const START_MS: i64 = 1_700_000_000_000;
+/// The offset of this is found when all but the last record of [`deep`] is opened.
+const DEEP_MS: i64 = START_MS + 5;
+
+/// A batch whose record at [`DEEP_MS`] lies behind so many bytes.
+fn deep(bytes: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::Zstd, START_MS);
+    builder.push(START_MS, None, Some(&vec![0; bytes]), &[]);
+    builder.push(DEEP_MS, None, Some(b"v"), &[]);
+    builder.build()
+}
+
+/// A node with a partition for each of these, whose lookup has to open so many bytes.
+fn deep_logs(bytes: &[usize]) -> Bench {
+    let mut bench = bench(1, bytes.len() as i32);
+    for (index, bytes) in bytes.iter().enumerate() {
+        let batch = deep(*bytes);
+        bench.ask(0, &produce([(index as i32, Some(batch))].into_iter()));
+    }
+    bench
+}
+
+/// Error code and offset of the last partition that a lookup answers.
+fn looked_up(reply: &Bytes) -> (i16, i64) {
+    // Error code, timestamp, offset, leader epoch, and two counts of tagged fields and one of the whole.
+    let at = reply.len() - (2 + 8 + 8 + 4 + 3);
+    let code = i16::from_be_bytes(reply[at..at + 2].try_into().unwrap());
+    let offset = i64::from_be_bytes(reply[at + 10..at + 18].try_into().unwrap());
+    (code, offset)
+}
+
+#[test]
+fn who_looks_up_little_does_not_wait_for_those_who_look_up_much() {
+    const MUCH: usize = 10 * TIME_LOOKUP_SHORT_WORK;
+    const LITTLE: usize = TIME_LOOKUP_SHORT_WORK / 2;
+    let mut bench = deep_logs(&[LITTLE, MUCH, MUCH]);
+    let others = 3 * TIME_LOOKUPS_OPENING_MAX as u64;
+    for conn in 1..=others {
+        bench.open(conn);
+        bench.send(conn, &look_up(1..3, DEEP_MS));
+    }
+    // They are all at it.
+    for _ in 0..2000 {
+        bench.idle(0);
+    }
+    let before = bench.replies.len();
+    bench.send(0, &look_up(0..1, DEEP_MS));
+    let mut turns = 0;
+    while bench.replies.len() == before || bench.replies.last().unwrap().0.0 != 0 {
+        bench.deliver();
+        bench.idle(0);
+        turns += 1;
+        assert!(turns < 2 * others * (TIME_LOOKUP_SHORT_WORK / VALIDATION_SLICE_WORK) as u64);
+    }
+    assert_eq!(looked_up(&bench.last_reply(0).unwrap()), (0, 1));
+    // And those who look up much are answered too.
+    (1..others).for_each(|conn| bench.close(conn));
+    bench.settle();
+    let last = bench.last_reply(others).expect("answered");
+    assert_eq!(looked_up(&last), (0, 1));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_lookups() {
+    let mut bench = deep_logs(&[300 << 20]);
+    let before = bench.replies.len();
+    let others = 50;
+    for conn in 1..=others {
+        bench.open(conn);
+        bench.send(conn, &look_up(0..1, DEEP_MS));
+    }
+    for _ in 0..20 {
+        bench.idle(0);
+    }
+    bench.handle(0, Input::Shutdown);
+    let mut turns = 0;
+    while bench.drained == 0 {
+        bench.deliver();
+        bench.idle(0);
+        turns += 1;
+        assert!(turns < 200, "it waits for them");
+    }
+    assert_eq!(bench.replies.len() - before, others as usize);
+    let not_leader = (6, -1);
+    assert_eq!(looked_up(&bench.last_reply(others).unwrap()), not_leader);
+    assert_eq!(looked_up(&bench.last_reply(1).unwrap()), not_leader);
+}
+
+#[test]
+fn lookups_of_a_closed_connection_are_forgotten() {
+    let mut bench = deep_logs(&[300 << 20]);
+    let others = 3 * TIME_LOOKUPS_OPENING_MAX as u64;
+    for conn in 1..=others {
+        bench.open(conn);
+        bench.send(conn, &look_up(0..1, DEEP_MS));
+    }
+    for turn in 0..200 {
+        bench.deliver();
+        assert!(bench.idle(0), "nothing to do after {turn} turns");
+    }
+    (1..=others).for_each(|conn| bench.close(conn));
+    bench.deliver();
+    assert!(!bench.idle(0), "it goes on for nobody");
+    assert_eq!(pending(&bench), 0);
 }

@@ -1,7 +1,7 @@
 //! The front of a shard: the client requests in progress on its connections,
 //! and the image by which they are routed to the shards that own the data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use super::produce::PendingProduce;
 use super::query::PendingQuery;
 use super::trace::Tracer;
 use super::validation::Validations;
-use super::{ConnId, Fx};
+use super::{ConnId, Fx, Msg};
 use crate::base::{ErrorCode, IdMap, Mono, Rng, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
@@ -99,10 +99,21 @@ impl Front {
     /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
     pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
         self.validations.closed(conn);
+        let mut queries: BTreeMap<ShardId, Vec<u64>> = BTreeMap::new();
         for id in self.conns.closed(conn) {
-            if let Some(Pending::Fetch(fetch)) = self.unpark(id) {
-                self.fetch_abandoned(id, &fetch, fx);
+            match self.unpark(id) {
+                Some(Pending::Fetch(fetch)) => self.fetch_abandoned(id, &fetch, fx),
+                Some(Pending::Query(query)) => {
+                    for owner in query.owners_to_tell() {
+                        queries.entry(*owner).or_default().push(id);
+                    }
+                }
+                _ => {}
             }
+        }
+        for (owner, mut ids) in queries {
+            ids.sort_unstable();
+            fx.send(owner, Msg::QueryCancel { shard: fx.me, ids });
         }
     }
 

@@ -20,6 +20,7 @@ pub mod groups;
 mod io;
 mod log_dirs;
 mod msg;
+mod openings;
 mod order;
 mod owner;
 #[cfg(test)]

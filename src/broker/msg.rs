@@ -98,6 +98,13 @@ pub enum Msg {
         /// Slot of the request, log, question.
         parts: Vec<(u32, LogId, Query)>,
     },
+    /// The connection that asked is gone: forget these.
+    QueryCancel {
+        /// The front shard.
+        shard: ShardId,
+        /// Its numbers for the requests, in order.
+        ids: Vec<u64>,
+    },
     /// Answers to some of a [`Msg::Query`].
     QueryDone {
         /// The front's request.

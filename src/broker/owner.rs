@@ -7,11 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::fetch::FetchJob;
+use super::openings::{Openings, Turn};
 use super::query::{Answer, QueryJob};
 use super::trace::ProduceStamps;
 use super::watch::Watches;
 use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, StoreSlot};
-use crate::base::limits::{TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, WAKES_PER_SLICE};
+use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use crate::controller::{self, Delta, Image, METADATA_LOG, Topic};
@@ -70,8 +71,10 @@ pub(super) struct Owner {
     pub partitions: IdMap<LogId, Partition>,
     pub watches: Watches,
     later: VecDeque<Later>,
-    /// Queries that open a batch; the first one is at it, the others have no decoder yet.
-    opening: VecDeque<(QueryJob, LogId, Box<Opening>)>,
+    /// Queries that have to open a batch.
+    openings: Openings,
+    /// The shard is to stop: nothing is looked up by time any more.
+    pub stopping: bool,
     reads: IdMap<u64, ReadJob>,
     reads_started: u64,
     next_retention: Mono,
@@ -99,7 +102,8 @@ impl Owner {
             partitions: IdMap::default(),
             watches: Watches::default(),
             later: VecDeque::new(),
-            opening: VecDeque::new(),
+            openings: Openings::default(),
+            stopping: false,
             reads: IdMap::default(),
             reads_started: 0,
             next_retention: Mono(0),
@@ -400,31 +404,43 @@ impl Owner {
 
     /// A query has to open a batch, which takes a while.
     pub fn open_for_query(&mut self, job: QueryJob, log: LogId, opening: Box<Opening>) {
-        if self.opening.len() < TIME_LOOKUPS_OPENING_MAX {
-            self.opening.push_back((job, log, opening));
-        } else {
-            self.go_on_later(Later::Query(job));
-        }
+        self.openings.push(job, log, opening);
     }
 
     fn open_some(&mut self, now: Now, fx: &mut Fx<'_>) {
-        let Some((_, log, opening)) = self.opening.front_mut() else {
-            return;
-        };
-        if !opening.go_on(VALIDATION_SLICE_WORK) {
-            return;
+        match self.openings.go_on() {
+            Some(Turn::Opened(job, log, opening)) => {
+                if let Some(partition) = self.partitions.get_mut(&log) {
+                    partition.log.opened(&opening);
+                }
+                // What was found is only kept for a moment; but what else it asks for has its turn later.
+                self.ask_some(now, job, 1, fx);
+            }
+            Some(Turn::Ask(job)) => self.ask_some(now, job, 1, fx),
+            None => {}
         }
-        if let Some(partition) = self.partitions.get_mut(log) {
-            partition.log.opened(opening);
-        }
-        if let Some((job, ..)) = self.opening.pop_front() {
-            self.run_query(now, job, fx);
-        }
+    }
+
+    /// The shard is to stop: what is looked up by time is answered at once, with an error.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        let jobs = self.openings.take_all();
+        self.later.extend(jobs.into_iter().map(Later::Query));
+    }
+
+    /// Forgets queries of another shard's closed connection, by their numbers in order.
+    pub fn query_cancel(&mut self, shard: ShardId, ids: &[u64]) {
+        let theirs = |job: &QueryJob| job.is_of(shard, ids);
+        self.later
+            .retain(|later| !matches!(later, Later::Query(job) if theirs(job)));
+        self.reads
+            .retain(|_, read| !matches!(read, ReadJob::Query(job, ..) if theirs(job)));
+        self.openings.forget(shard, ids);
     }
 
     /// Whether [`Owner::slice`] has something to do.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty() || !self.opening.is_empty() || self.watches.has_ready()
+        !self.later.is_empty() || !self.openings.is_empty() || self.watches.has_ready()
     }
 
     fn wake_some(&mut self, fx: &mut Fx<'_>) {

@@ -39,6 +39,8 @@ pub(super) struct PendingQuery {
     shape: Shape,
     slots: Vec<Option<Result<Answered, ErrorCode>>>,
     open: usize,
+    /// Who was asked.
+    owners: Vec<ShardId>,
 }
 
 /// The part of a query that one shard works on.
@@ -50,6 +52,10 @@ pub(super) struct QueryJob {
     done: Vec<Answer>,
     /// Answers that wait until a store of this shard has made durable what they say, by its slot.
     changed: BTreeMap<usize, Vec<Answer>>,
+    /// The question at hand takes long.
+    pub takes_long: bool,
+    /// It has waited for its turn to open a batch.
+    pub in_turn: bool,
 }
 
 /// What one partition of a query is answered, and its place in the request.
@@ -59,7 +65,28 @@ impl QueryJob {
     /// The question at hand cannot be answered.
     pub fn fail(&mut self, code: ErrorCode) {
         if let Some((slot, ..)) = self.todo.pop() {
+            self.next_question();
             self.done.push((slot, Err(code)));
+        }
+    }
+
+    fn next_question(&mut self) {
+        self.takes_long = false;
+        self.in_turn = false;
+    }
+
+    /// Whether it is one of these requests of a shard, which are in order.
+    pub fn is_of(&self, shard: ShardId, ids: &[u64]) -> bool {
+        self.req.shard == shard && ids.binary_search(&self.req.id).is_ok()
+    }
+}
+
+impl PendingQuery {
+    /// Whom to tell that nobody waits for it any more. What changes logs is done all the same, as in Kafka.
+    pub fn owners_to_tell(&self) -> &[ShardId] {
+        match self.shape {
+            Shape::DeleteRecords(_) => &[],
+            _ => &self.owners,
         }
     }
 }
@@ -196,6 +223,7 @@ impl Front {
             version: header.version,
             shape,
             open: by_shard.values().map(Vec::len).sum(),
+            owners: by_shard.keys().copied().collect(),
             slots,
         };
         if pending.open == 0 {
@@ -412,21 +440,25 @@ impl Owner {
             todo: parts,
             done: Vec::new(),
             changed: BTreeMap::new(),
+            takes_long: false,
+            in_turn: false,
         };
         self.run_query(now, job, fx);
     }
 
-    /// Goes on with a query until it is answered or has to read.
-    pub fn run_query(&mut self, now: Now, mut job: QueryJob, fx: &mut Fx<'_>) {
-        let mut work = VALIDATION_SLICE_WORK;
-        for asked in 0.. {
-            let slice_over = asked == PARTITIONS_PER_SLICE || work == 0;
-            if slice_over && !job.todo.is_empty() {
+    /// Goes on with a query.
+    pub fn run_query(&mut self, now: Now, job: QueryJob, fx: &mut Fx<'_>) {
+        self.ask_some(now, job, PARTITIONS_PER_SLICE, fx);
+    }
+
+    /// Goes on with a query until it is answered, has to read, or has had its turn of so many questions.
+    pub fn ask_some(&mut self, now: Now, mut job: QueryJob, turn: usize, fx: &mut Fx<'_>) {
+        let (mut asked, mut work) = (0, VALIDATION_SLICE_WORK);
+        while let Some(&(slot, log, query)) = job.todo.last() {
+            if asked == turn || work == 0 {
                 return self.go_on_later(Later::Query(job));
             }
-            let Some(&(slot, log, query)) = job.todo.last() else {
-                break;
-            };
+            asked += 1;
             let Some(partition) = self.partitions.get(&log) else {
                 job.fail(ErrorCode::UnknownTopicOrPartition);
                 continue;
@@ -435,6 +467,7 @@ impl Owner {
             match self.ask_log(now, log, query, &mut work) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
+                    job.next_question();
                     let answers = match query {
                         Query::DeleteBefore(_) => job.changed.entry(store).or_default(),
                         _ => &mut job.done,
@@ -509,6 +542,10 @@ impl Owner {
                     .map_err(|(code, _)| code)?;
                 slot.newest = slot.newest.max(slot.store.pending_seq());
                 return Ok(here(start, -1, -1));
+            }
+            // Other brokers that stop give their partitions away: it may be asked of whoever has them then.
+            Query::MaxTimestamp | Query::AtTime(_) if self.stopping => {
+                return Err(ErrorCode::NotLeaderOrFollower);
             }
             Query::MaxTimestamp => log.max_timestamp(&slot.store, work)?,
             Query::AtTime(at) => log.offset_for_time(&slot.store, at, work)?,

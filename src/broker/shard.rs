@@ -173,6 +173,7 @@ impl Shard {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
                 self.front.validations.stop();
+                self.owner.stop();
                 if let Some(control) = &mut self.control {
                     control.stop_groups(now, &mut self.owner, fx);
                 }
@@ -216,6 +217,7 @@ impl Shard {
             Msg::FetchReady { id } => self.front.fetch_ready(now, id, fx),
             Msg::FetchCancel { req } => self.owner.fetch_cancel(req),
             Msg::Query { req, parts } => self.owner.query(now, req, parts, fx),
+            Msg::QueryCancel { shard, ids } => self.owner.query_cancel(shard, &ids),
             Msg::QueryDone { id, results } => self.front.query_done(id, results, fx),
             Msg::Control { req, call } => {
                 if let Some(control) = &mut self.control {

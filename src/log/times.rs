@@ -57,8 +57,9 @@ pub struct Opening {
     end: u64,
     /// The answer if the batch cannot be opened, or does not hold what its header promises.
     first: (Offset, i64),
-    /// The batch, until the first slice; what is left of it afterwards.
-    seek: Result<Seek<Bytes>, Bytes>,
+    batch: Bytes,
+    /// The search in it. A decoder takes far more memory than the batch: it is made when its turn has come.
+    seek: Option<Seek<Bytes>>,
     log_start: Offset,
     /// What came of it.
     sought: Option<Result<Sought, BatchError>>,
@@ -68,19 +69,23 @@ impl Opening {
     /// Goes on for `work` bytes decompressed; whether it is over.
     pub fn go_on(&mut self, work: usize) -> bool {
         let mut work = work;
-        if let Err(batch) = &self.seek {
-            // A decoder takes far more memory than the batch: it is made when its turn has come.
-            match begin_seek(batch, self.goal, self.log_start, |body| {
-                batch.slice_ref(body)
-            }) {
-                Ok(seek) => self.seek = Ok(seek),
+        if self.seek.is_none() {
+            let batch = &self.batch;
+            let body = |body| batch.slice_ref(body);
+            match begin_seek(batch, self.goal, self.log_start, body) {
+                Ok(seek) => self.seek = Some(seek),
                 Err(error) => self.sought = Some(Err(error)),
             }
         }
-        if let Ok(seek) = &mut self.seek {
+        if let Some(seek) = &mut self.seek {
             self.sought = seek.go_on(&mut work).transpose();
         }
         self.sought.is_some()
+    }
+
+    /// Gives back the memory of a decoder: it is begun with anew.
+    pub fn rewind(&mut self) {
+        self.seek = None;
     }
 
     fn progress(&self) -> Progress {
@@ -402,7 +407,8 @@ impl Log {
                 segment,
                 end: head.end(),
                 first: (first, head.max_timestamp),
-                seek: Err(Bytes::copy_from_slice(batch)),
+                batch: Bytes::copy_from_slice(batch),
+                seek: None,
                 log_start,
                 sought: None,
             }))),

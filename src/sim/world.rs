@@ -234,6 +234,7 @@ impl World {
             ends: Default::default(),
             commits: Default::default(),
             starts: 0,
+            stops: 0,
             refused: 0,
             rotten: false,
             damage_seen: 0,
@@ -473,6 +474,7 @@ impl World {
     fn shut_down(&mut self) {
         self.trace.note(self.time, What::Shutdown, 0, 0);
         self.node.state = State::Stopping;
+        self.shared.stops += 1;
         self.node.since = self.time;
         for shard in 0..self.node.shards.len() {
             let at = self.time + self.delay(self.plan.delays.mesh);

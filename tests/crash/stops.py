@@ -7,10 +7,11 @@ import socket
 import struct
 import subprocess
 import time
+import zlib
 
 from harness.broker import BROKERS, Broker
 from harness.load import Load, make_topic
-from harness.protocol import METADATA, Connection, frame
+from harness.protocol import LIST_OFFSETS, METADATA, Connection, batch, frame, produce_frame, produced, record
 from harness.suite import equal, eventually, main, test, unique
 
 KIND = BROKERS[os.environ.get("BROKER", "millrace")]
@@ -76,6 +77,52 @@ def a_second_broker_on_the_same_port_is_refused():
         said = refused(second)
         assert re.search(r"(?i)address already in use|in use", said), said
         still_serves(first, topic)
+
+
+def varint(value: int) -> bytes:
+    value, out = (value << 1) ^ (value >> 63), bytearray()
+    while value > 0x7F:
+        out.append(0x80 | value & 0x7F)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def bomb(size: int) -> bytes:
+    """A batch whose newest record lies behind a value of so many zeros."""
+    head = b"\0" + varint(-5) + varint(0) + varint(-1) + varint(size)
+    packer = zlib.compressobj(1, wbits=31)
+    body = packer.compress(varint(len(head) + size + 1) + head)
+    for _ in range(size >> 20):
+        body += packer.compress(bytes(1 << 20))
+    body += packer.compress(b"\0" + record(1, b"newest")) + packer.flush()
+    return batch(body, 2, codec=1)
+
+
+if KIND.name == "millrace":  # Kafka opens it all, in threads that a stop does not wait for.
+    @test(seconds=120)
+    def a_stop_does_not_wait_for_what_is_to_be_opened():
+        """Lookups by time and produced batches that would take minutes."""
+        with KIND() as server:
+            topic = unique("stops-bombs")
+            make_topic(server.address, topic)
+            large, small = bomb(200 << 20), bomb(24 << 20)
+            with Connection(server.port, timeout=30) as connection:
+                connection.send(produce_frame(1, topic, 0, large))
+                equal(produced(connection.reply(), topic)[1], 0, "error code of the large one")
+            newest = large[35:43]
+            lookup = struct.pack(">iih", -1, 1, len(topic)) + topic.encode() + struct.pack(">ii", 1, 0) + newest
+            asking = [Connection(server.port) for _ in range(800)]
+            for n, connection in enumerate(asking):
+                connection.send(frame(LIST_OFFSETS, 1, 2, lookup) if n % 8 == 0 else produce_frame(3, topic, 0, small))
+            # It has begun with them.
+            time.sleep(1)
+            equal(server.stop(20), server.stopped_status, "exit status")
+            for connection in asking:
+                connection.socket.close()
+            server.start()
+            after = unique("stops-after")
+            make_topic(server.address, after)
+            still_serves(server, after)
 
 
 if KIND.name == "millrace":  # Kafka takes no notice of a second signal.

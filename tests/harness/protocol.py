@@ -5,8 +5,9 @@ import struct
 import time
 
 PRODUCE = 0
-METADATA = 3
 FETCH = 1
+LIST_OFFSETS = 2
+METADATA = 3
 API_VERSIONS = 18
 
 

@@ -14,7 +14,8 @@ const LIST_OFFSETS: i16 = 2;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Lookup {
-    asked: Option<(i16, Place, i64)>,
+    /// Version, place, time, and how often the node had been told to stop.
+    asked: Option<(i16, Place, i64, u32)>,
 }
 
 impl Script for Lookup {
@@ -35,17 +36,18 @@ impl Script for Lookup {
             3 => ctx.now.wall_ms + 1000,
             _ => ctx.now.wall_ms - ctx.rng.below(2000) as i64,
         };
-        self.asked = Some((version, at, time));
+        self.asked = Some((version, at, time, ctx.shared.stops));
         Next::Ask(list_offsets(ctx, version, at, time))
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
-        let Some((version, at, time)) = self.asked else {
+        let Some((version, at, time, stops)) = self.asked else {
             return;
         };
         let (offset, timestamp) = match listed_offset(frame, version) {
             Ok(listed) => listed,
             Err(why) if why == "KAFKA_STORAGE_ERROR" => return,
+            Err(why) if why == "NOT_LEADER_OR_FOLLOWER" && ctx.shared.stops > stops => return,
             Err(why) => {
                 let what = format!("{at}: ListOffsets of {time}: {why}");
                 return ctx.oracle.fail("GoodLookupsAreAnswered", what);

@@ -120,6 +120,8 @@ pub struct Shared {
     pub commits: BTreeMap<(u32, Place), i64>,
     /// How often the node has started.
     pub starts: u32,
+    /// How often it was told to stop.
+    pub stops: u32,
     /// Batches that a full store refused.
     pub refused: u32,
     /// Bits were flipped: data that is recognizably damaged is no violation.
