@@ -56,6 +56,13 @@ pub fn api(key: i16) -> Option<&'static Api> {
     served(key).map(|served| &served.api)
 }
 
+/// Whether a request, by its first bytes, may wait until others do something: Fetch, JoinGroup and SyncGroup.
+#[must_use]
+pub fn may_wait_for_others(frame: &[u8]) -> bool {
+    let key = frame.first_chunk().map(|key| i16::from_be_bytes(*key));
+    matches!(key, Some(1 | 11 | 14))
+}
+
 /// Everything that is served and listed by ApiVersions, by key.
 pub fn advertised() -> impl Iterator<Item = &'static Api> {
     let listed = APIS.iter().filter(|served| served.claimed_from.is_some());

@@ -1,4 +1,4 @@
-//! Memory for requests: from when their bytes arrive until their reply has left.
+//! Memory for requests: from when their bytes arrive until their reply is made.
 //! The node has one [`Pool`]; each shard leases from it slice by slice, so that
 //! nothing shared is touched for most requests. Whoever finds none left is
 //! remembered and looked at again when there is.
@@ -33,6 +33,8 @@ pub struct Pool {
     leased: AtomicUsize,
     /// Whether a connection somewhere overdraws.
     overdrawn: AtomicBool,
+    /// Shards whose connections wait for memory.
+    short: AtomicUsize,
     reserve_per_shard: usize,
 }
 
@@ -48,6 +50,7 @@ impl Pool {
             slice: (limit / shards / SLICES_PER_SHARD).max(1),
             leased: AtomicUsize::new(0),
             overdrawn: AtomicBool::new(false),
+            short: AtomicUsize::new(0),
             // However little there is, one small request fits.
             reserve_per_shard: (reserve / shards).max(SMALL_REQUEST_BYTES_MAX),
         })
@@ -100,8 +103,8 @@ pub enum Grant {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Overdraft {
     Free,
-    /// This connection is receiving a frame with it.
-    Receiving(ConnId),
+    /// This connection is receiving a frame with it, since then.
+    Receiving(ConnId, Mono),
     /// A frame received with it is in progress.
     InProgress,
 }
@@ -148,22 +151,33 @@ impl Budget {
         held < self.leased.get()
     }
 
-    /// Whether a connection may receive more of a large frame; it may then overdraw by that frame.
-    pub fn may_take(&self, conn: ConnId) -> bool {
+    /// Whether a connection may receive more of a large frame; it may then overdraw by that frame, unless there is
+    /// memory for all.
+    pub fn may_take(&self, conn: ConnId, now: Mono) -> bool {
         if self.has_some() {
+            self.left(conn);
             return true;
         }
         let free = self.overdraft.get() == Overdraft::Free;
         if free && !self.pool.overdrawn.swap(true, Ordering::Relaxed) {
-            self.overdraft.set(Overdraft::Receiving(conn));
+            self.overdraft.set(Overdraft::Receiving(conn, now));
         }
-        self.overdraft.get() == Overdraft::Receiving(conn)
+        self.overdraws_since(conn).is_some()
+    }
+
+    /// Since when a connection has been receiving a frame by the overdraft.
+    #[must_use]
+    pub fn overdraws_since(&self, conn: ConnId) -> Option<Mono> {
+        match self.overdraft.get() {
+            Overdraft::Receiving(by, since) if by == conn => Some(since),
+            _ => None,
+        }
     }
 
     /// Where the memory of a small frame can come from, which has been received already. `alone` says
     /// that its connection has nothing else in progress.
     pub fn may_admit_small(&self, conn: ConnId, bytes: usize, alone: bool) -> Option<Grant> {
-        if self.has_some() || self.overdraft.get() == Overdraft::Receiving(conn) {
+        if self.has_some() || self.overdraws_since(conn).is_some() {
             return Some(Grant::Shared);
         }
         let room = self.reserved.get() + bytes <= self.pool.reserve_per_shard;
@@ -174,9 +188,17 @@ impl Budget {
     pub fn wait(&self, conn: &Rc<Conn>, now: Mono) {
         if !conn.waits_for_memory.replace(true) {
             self.waiting.borrow_mut().push_back(Rc::clone(conn));
-            let retry_at = now.plus_ms(RETRY_MS);
-            self.retry_at.set(self.retry_at.get().min(retry_at));
+            self.retry_again_at(self.retry_at.get().min(now.plus_ms(RETRY_MS)));
         }
+    }
+
+    fn retry_again_at(&self, at: Mono) {
+        let before = self.retry_at.replace(at);
+        match (before < Mono::NEVER, at < Mono::NEVER) {
+            (false, true) => self.pool.short.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.pool.short.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
     }
 
     /// When [`Budget::retry`] has something to do.
@@ -189,7 +211,7 @@ impl Budget {
     pub fn retry(&self, now: Mono) {
         if now >= self.retry_at.get() {
             let nobody = self.waiting.borrow().is_empty();
-            self.retry_at.set(if nobody {
+            self.retry_again_at(if nobody {
                 Mono::NEVER
             } else {
                 now.plus_ms(RETRY_MS)
@@ -202,10 +224,10 @@ impl Budget {
         }
     }
 
-    /// Whether somebody was refused memory, now or a moment ago.
+    /// Whether somebody was refused memory, now or a moment ago, here or on another shard.
     #[must_use]
     pub fn is_short(&self) -> bool {
-        self.retry_at.get() < Mono::NEVER
+        self.pool.short.load(Ordering::Relaxed) > 0
     }
 
     /// Connections that should try again, added to `conns`.
@@ -225,7 +247,7 @@ impl Budget {
             Source::Reserve
         } else {
             self.take(bytes);
-            if self.overdraft.get() == Overdraft::Receiving(conn) {
+            if self.overdraws_since(conn).is_some() {
                 self.overdraft.set(Overdraft::InProgress);
                 Source::Overdraft
             } else {
@@ -266,7 +288,7 @@ impl Budget {
 
     /// A connection receives nothing more.
     pub fn left(&self, conn: ConnId) {
-        if self.overdraft.get() == Overdraft::Receiving(conn) {
+        if self.overdraws_since(conn).is_some() {
             self.end_overdraft();
         }
     }
@@ -293,6 +315,7 @@ impl Budget {
 
 impl Drop for Budget {
     fn drop(&mut self) {
+        self.retry_again_at(Mono::NEVER);
         self.pool.give_back(self.leased.get());
     }
 }

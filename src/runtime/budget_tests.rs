@@ -36,7 +36,7 @@ fn one_shard_may_have_what_the_others_do_not_need() {
     );
     let (x, y) = (ConnId(1), ConnId(2));
     // All of it at once, though it is more than half.
-    assert!(a.may_take(x));
+    assert!(a.may_take(x, Mono(0)));
     let all = a.admit(x, LIMIT, Grant::Shared);
     assert!(a.may_admit_small(x, 10, false).is_none());
     assert!(
@@ -49,9 +49,9 @@ fn one_shard_may_have_what_the_others_do_not_need() {
         SLICE,
         "given back but for a slice"
     );
-    assert!(b.may_take(y));
+    assert!(b.may_take(y, Mono(0)));
     let most = b.admit(y, LIMIT - 2 * SLICE, Grant::Shared);
-    assert!(a.may_take(x), "it has kept a slice");
+    assert!(a.may_take(x, Mono(0)), "it has kept a slice");
     drop(a);
     b.release(most);
     drop(b);
@@ -64,21 +64,21 @@ fn one_frame_of_the_node_may_overdraw() {
     let budget = Budget::new(Arc::clone(&pool));
     let other = Budget::new(pool);
     let (a, b) = (ConnId(1), ConnId(2));
-    assert!(budget.may_take(a));
+    assert!(budget.may_take(a, Mono(0)));
     assert!(!is_overdraft(&budget.admit(a, LIMIT, Grant::Shared)));
-    assert!(budget.may_take(a), "takes the overdraft");
-    assert!(!budget.may_take(b));
-    assert!(!other.may_take(b), "nor on another shard");
-    assert!(budget.may_take(a), "keeps it");
+    assert!(budget.may_take(a, Mono(0)), "takes the overdraft");
+    assert!(!budget.may_take(b, Mono(0)));
+    assert!(!other.may_take(b, Mono(0)), "nor on another shard");
+    assert!(budget.may_take(a, Mono(0)), "keeps it");
     let over = budget.admit(a, 50, Grant::Shared);
     assert!(is_overdraft(&over));
-    assert!(!budget.may_take(a), "has used it");
-    assert!(!budget.may_take(b));
+    assert!(!budget.may_take(a, Mono(0)), "has used it");
+    assert!(!budget.may_take(b, Mono(0)));
     budget.release(over);
-    assert!(other.may_take(b));
-    assert!(!budget.may_take(a));
+    assert!(other.may_take(b, Mono(0)));
+    assert!(!budget.may_take(a, Mono(0)));
     other.left(b);
-    assert!(budget.may_take(a), "who leaves does not keep it");
+    assert!(budget.may_take(a, Mono(0)), "who leaves does not keep it");
 }
 
 #[test]
@@ -111,9 +111,9 @@ fn who_waits_is_woken_once_and_only_for_memory() {
     let budget = Budget::new(pool());
     let (a, b) = (conn(1), conn(2));
     let now = Mono(0);
-    assert!(budget.may_take(a.id));
+    assert!(budget.may_take(a.id, Mono(0)));
     let all = budget.admit(a.id, LIMIT + 500, Grant::Shared);
-    assert!(budget.may_take(ConnId(9)), "the overdraft");
+    assert!(budget.may_take(ConnId(9), Mono(0)), "the overdraft");
     assert!(!budget.is_short());
     budget.wait(&a, now);
     budget.wait(&b, now);
@@ -136,11 +136,12 @@ fn what_another_shard_gives_back_is_found() {
     let pool = pool();
     let (a, b) = (Budget::new(Arc::clone(&pool)), Budget::new(pool));
     let large = a
-        .may_take(ConnId(1))
+        .may_take(ConnId(1), Mono(0))
         .then(|| a.admit(ConnId(1), LIMIT, Grant::Shared));
     assert!(!a.has_some(), "all of it is leased");
     let waiting = conn(2);
     b.wait(&waiting, Mono(5));
+    assert!(a.is_short(), "who has it hears of that");
     let at = b.retry_at();
     assert!(at > Mono(5) && at < Mono::NEVER);
     b.retry(Mono(at.0 - 1));
@@ -148,14 +149,14 @@ fn what_another_shard_gives_back_is_found() {
     a.release(large.expect("room"));
     b.retry(at);
     assert_eq!(woken(&b), [2]);
-    assert!(b.may_take(waiting.id));
+    assert!(b.may_take(waiting.id, Mono(0)));
 }
 
 /// A crowd that waits is not woken as a whole for each byte.
 #[test]
 fn a_few_at_a_time_are_woken() {
     let budget = Budget::new(pool());
-    assert!(budget.may_take(ConnId(0)));
+    assert!(budget.may_take(ConnId(0), Mono(0)));
     let all = budget.admit(ConnId(0), LIMIT, Grant::Shared);
     let crowd: Vec<_> = (1..=100).map(conn).collect();
     crowd.iter().for_each(|conn| budget.wait(conn, Mono(0)));

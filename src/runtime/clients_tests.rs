@@ -65,6 +65,23 @@ fn who_stalls_with_all_the_memory_has_to_go() {
     assert!(!stalled.iter().all(is_open), "large ones in their place");
 }
 
+/// More than the sockets between them take.
+#[test]
+fn who_does_not_take_its_replies_keeps_no_memory_for_requests() {
+    let broker = small_memory();
+    let deaf: Vec<_> = (0..4)
+        .map(|_| {
+            let client = broker.connect();
+            let whole = framed(&large_echo());
+            fill(&client, &whole.repeat(20));
+            client
+        })
+        .collect();
+    let mut honest = broker.connect();
+    assert!(honest.call(&large_echo()) == large_echo());
+    drop(deaf);
+}
+
 #[test]
 fn a_client_that_has_said_all_is_answered_and_then_hung_up_on() {
     let broker = Broker::start(&[]);

@@ -1,8 +1,8 @@
 //! What the two halves of a connection, `receive` and `send`, know of each other,
 //! and what all connections of a shard share. A request counts against its
-//! connection and against the shard's memory from when it is read until its reply
-//! has left. How fast a client sends and takes bytes is kept here, too: one that does
-//! neither may not hold what others need.
+//! connection from when it is read until its reply has left, and against the node's
+//! memory until its reply is made. How fast a client sends and takes bytes is kept here,
+//! too: one that does neither may not hold what others need.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,9 +16,10 @@ use super::sys;
 use crate::base::Mono;
 use crate::base::limits::{
     CONN_IN_FLIGHT_MAX, CONN_REPLY_BYTES_MAX, CONN_REQUEST_BYTES_MAX, HALF_CLOSED_MS_MAX,
-    RECEIVE_BYTES_PER_SECOND_MIN, RECEIVE_GRACE_MS,
+    HELD_MS_MAX, RECEIVE_BYTES_PER_SECOND_MIN, RECEIVE_GRACE_MS, SMALL_REQUEST_BYTES_MAX,
 };
 use crate::broker::ConnId;
+use crate::broker::apis::may_wait_for_others;
 
 /// How a request arrives whose beginning is here.
 #[derive(Clone, Copy, Default)]
@@ -42,6 +43,14 @@ impl Arrival {
     }
 }
 
+/// A request in progress.
+struct Request {
+    charge: Charge,
+    since: Mono,
+    /// It may be answered when others do something, or its time is up, as its client has asked for.
+    waits: bool,
+}
+
 /// What a connection's receiving and sending halves share.
 pub struct Conn {
     /// Its id.
@@ -51,12 +60,16 @@ pub struct Conn {
     /// The client.
     pub peer: SocketAddr,
     /// Each request in progress, oldest first.
-    charges: RefCell<VecDeque<Charge>>,
+    requests: RefCell<VecDeque<Request>>,
     /// Bytes of those.
     charged: Cell<usize>,
+    /// Replies that are not sent yet.
+    unsent: Cell<usize>,
     /// Memory of what was received and is not a request in progress yet.
     partial: Cell<usize>,
     arrival: Cell<Arrival>,
+    /// Since when there has been no room for what is received.
+    no_room: Cell<Option<Mono>>,
     /// Bytes of replies that are not sent yet.
     queued: Cell<usize>,
     /// When the client last sent something, or took something.
@@ -74,10 +87,12 @@ impl Conn {
             id,
             fd,
             peer,
-            charges: RefCell::default(),
+            requests: RefCell::default(),
             charged: Cell::new(0),
+            unsent: Cell::new(0),
             partial: Cell::new(0),
             arrival: Cell::default(),
+            no_room: Cell::new(None),
             queued: Cell::new(0),
             last_active: Cell::new(now),
             half_closed: Cell::new(None),
@@ -99,20 +114,22 @@ impl Conn {
         self.closing.get()
     }
 
-    /// Counts the bytes of a reply that was queued.
-    pub fn reply_queued(&self, bytes: usize) {
+    /// A reply of so many bytes is made and queued: its request costs no memory any more. What replies cost, to
+    /// clients that do not take them, has a bound of its own.
+    pub fn reply_queued(&self, bytes: usize, front: &Front) {
         self.queued.set(self.queued.get() + bytes);
+        self.unsent.set(self.unsent.get() + 1);
+        if let Some(request) = self.requests.borrow_mut().pop_front() {
+            self.charged.set(self.charged.get() - request.charge.bytes);
+            front.budget.release(request.charge);
+        }
     }
 
     /// `bytes` of replies and the last byte of `replies` of them have left.
     pub fn sent(&self, bytes: usize, replies: usize, front: &Front) {
         self.queued.set(self.queued.get().saturating_sub(bytes));
+        self.unsent.set(self.unsent.get().saturating_sub(replies));
         self.took_something(front.now.get());
-        let n = replies.min(self.charges.borrow().len());
-        for charge in self.charges.borrow_mut().drain(..n) {
-            self.charged.set(self.charged.get() - charge.bytes);
-            front.budget.release(charge);
-        }
         if replies > 0 {
             front.sent.borrow_mut().push((self.id, replies));
         }
@@ -131,6 +148,7 @@ impl Conn {
 
     /// What the client sends next is waited for from now on.
     pub fn receiving(&self, frames: &FrameReader, front: &Front) {
+        self.no_room.set(None);
         let mut arrival = self.arrival_of(frames);
         if arrival.bytes > 0 {
             arrival.since = Some(front.now.get());
@@ -184,25 +202,65 @@ impl Conn {
 
     /// Charges a whole frame, which `frames` does not have any more, in place of what was charged
     /// while it was received.
-    pub fn admit(&self, frames: &FrameReader, bytes: usize, grant: Grant, front: &Front) {
+    pub fn admit(&self, frames: &FrameReader, frame: &[u8], grant: Grant, front: &Front) {
+        self.no_room.set(None);
         self.charge_partial(frames.memory(), front);
-        let charge = front.budget.admit(self.id, bytes, grant);
-        self.charged.set(self.charged.get() + bytes);
-        self.charges.borrow_mut().push_back(charge);
+        let charge = front.budget.admit(self.id, frame.len(), grant);
+        self.charged.set(self.charged.get() + charge.bytes);
+        self.requests.borrow_mut().push_back(Request {
+            charge,
+            since: front.now.get(),
+            waits: may_wait_for_others(frame),
+        });
     }
 
-    /// Whether a request is in progress.
+    /// Whether a request is in progress, or its reply not sent yet.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        !self.charges.borrow().is_empty()
+        self.in_flight() > 0
+    }
+
+    fn in_flight(&self) -> usize {
+        self.requests.borrow().len() + self.unsent.get()
     }
 
     /// Whether one more request may be in progress, as far as this connection is concerned.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.charges.borrow().len() < CONN_IN_FLIGHT_MAX
+    pub fn has_room(&self, front: &Front) -> bool {
+        let room = self.in_flight() < CONN_IN_FLIGHT_MAX
             && self.charged.get() < CONN_REQUEST_BYTES_MAX
-            && self.queued.get() < CONN_REPLY_BYTES_MAX
+            && self.queued.get() < CONN_REPLY_BYTES_MAX;
+        if !room && self.no_room.get().is_none() {
+            self.no_room.set(Some(front.now.get()));
+        }
+        room
+    }
+
+    /// Since when the client has been keeping memory for requests that it could give back, and how.
+    fn holds_since(&self, front: &Front) -> Option<(Mono, &'static str)> {
+        if let Some(since) = front.budget.overdraws_since(self.id) {
+            return Some((
+                since,
+                "it takes too long for a request for which there was no memory",
+            ));
+        }
+        if self.partial.get() + self.charged.get() <= SMALL_REQUEST_BYTES_MAX {
+            return None;
+        }
+        // Replies leave in order: whatever comes behind this one waits as long.
+        if let Some(first) = self.requests.borrow().front()
+            && first.waits
+        {
+            return Some((
+                first.since,
+                "it waits for others with request memory that they need",
+            ));
+        }
+        let since = self.no_room.get().filter(|_| self.unsent.get() > 0)?;
+        Some((
+            since,
+            "its client does not take replies and has sent more than there is memory for",
+        ))
     }
 
     /// The client sends nothing more, but is answered.
@@ -220,8 +278,8 @@ impl Conn {
     /// The connection is over: nothing of it is in progress any more.
     pub fn release(&self, front: &Front) {
         self.charge_partial(0, front);
-        for charge in self.charges.borrow_mut().drain(..) {
-            front.budget.release(charge);
+        for request in self.requests.borrow_mut().drain(..) {
+            front.budget.release(request.charge);
         }
     }
 }
@@ -284,6 +342,12 @@ impl Front {
             return Some("its client has gone before it was answered");
         }
         let short = self.budget.is_short();
+        if short
+            && let Some((since, why)) = conn.holds_since(self)
+            && now.ms_since(since) >= HELD_MS_MAX
+        {
+            return Some(why);
+        }
         let behind_ms = conn.arrival.get().behind_ms_at(now)[usize::from(short)];
         if behind_ms >= RECEIVE_GRACE_MS[usize::from(short)] {
             Some(if short {
@@ -298,160 +362,5 @@ impl Front {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::budget::Pool;
-    use super::*;
-
-    const IDLE_MS: u64 = 600_000;
-
-    struct Bench {
-        front: Front,
-        conn: Conn,
-        frames: FrameReader,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let front = Front::new(1 << 20, Budget::new(Pool::new(2 << 20, 1)));
-            front.now.set(Mono(0));
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            Self {
-                front,
-                conn: Conn::new(ConnId(1), -1, peer, Mono(0)),
-                frames: FrameReader::new(1 << 20),
-            }
-        }
-
-        /// Some bytes come, `ms` after they were waited for.
-        fn receive(&mut self, bytes: &[u8], ms: u64) {
-            self.conn.receiving(&self.frames, &self.front);
-            self.pass(ms);
-            self.frames.feed(bytes).expect("a good stream");
-            self.conn.received(&self.frames, &self.front);
-        }
-
-        fn pass(&self, ms: u64) {
-            self.front.now.set(self.front.now.get().plus_ms(ms));
-        }
-
-        /// Whether it is to be closed, and whether it would be if memory were short.
-        fn overdue(&self) -> [bool; 2] {
-            let calm = self.front.overdue(&self.conn, IDLE_MS).is_some();
-            let peer = self.conn.peer;
-            let other = std::rc::Rc::new(Conn::new(ConnId(2), -1, peer, Mono(0)));
-            let now = self.front.now.get();
-            self.front.budget.wait(&other, now);
-            let short = self.front.overdue(&self.conn, IDLE_MS).is_some();
-            for _ in 0..3 {
-                self.front.budget.retry(self.front.budget.retry_at());
-            }
-            assert!(!self.front.budget.is_short());
-            [calm, short]
-        }
-    }
-
-    #[test]
-    fn a_byte_now_and_then_is_not_enough() {
-        let mut bench = Bench::new();
-        // Between requests there is all the time in the world.
-        bench.receive(&[], 100_000);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.receive(&1_000_000u32.to_be_bytes(), 500);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.receive(&[1], 900);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.receive(&[1], 200);
-        assert_eq!(bench.overdue(), [false, true], "more than a second");
-        bench.receive(&[1], 8800);
-        assert_eq!(bench.overdue(), [false, true]);
-        // The wait that is not over counts, too.
-        bench.conn.receiving(&bench.frames, &bench.front);
-        bench.pass(200);
-        assert_eq!(bench.overdue(), [true, true], "more than ten");
-    }
-
-    #[test]
-    fn a_slow_line_is_enough() {
-        let mut bench = Bench::new();
-        bench.receive(&1_000_000u32.to_be_bytes(), 0);
-        // 4 KiB a second, for four minutes.
-        for _ in 0..240 {
-            bench.receive(&[1; 4096], 1000);
-            assert!(!bench.overdue()[0]);
-        }
-        assert!(bench.overdue()[1]);
-        // Slower than that it has no more than the ten seconds.
-        for _ in 0..20 {
-            bench.receive(&[1; 10], 1000);
-        }
-        assert!(bench.overdue()[0]);
-    }
-
-    #[test]
-    fn only_time_for_which_we_read_counts_and_only_for_this_request() {
-        let mut bench = Bench::new();
-        bench.receive(&1000u32.to_be_bytes(), 0);
-        bench.receive(&[1; 10], 5000);
-        // We do not read: it has no room, or there is no memory.
-        bench.pass(60_000);
-        assert_eq!(bench.overdue(), [false, true]);
-        bench.receive(&[1; 10], 4000);
-        assert_eq!(bench.overdue(), [false, true]);
-        // The rest of it, and the beginning of the next one.
-        let mut rest = vec![1; 980];
-        rest.extend(1000u32.to_be_bytes());
-        bench.receive(&rest, 500);
-        assert_eq!(bench.overdue(), [false, false]);
-    }
-
-    #[test]
-    fn a_client_that_is_gone_by_half_is_waited_for_while_it_takes_something() {
-        let mut bench = Bench::new();
-        bench.receive(&[], 0);
-        bench
-            .conn
-            .admit(&bench.frames, 100, Grant::Shared, &bench.front);
-        bench.pass(60_000);
-        assert_eq!(bench.overdue(), [false, false], "it is our turn");
-        bench.conn.half_closed(&bench.front);
-        bench.pass(HALF_CLOSED_MS_MAX - 1);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.conn.took_something(bench.front.now.get());
-        bench.pass(HALF_CLOSED_MS_MAX - 1);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.pass(1);
-        assert_eq!(bench.overdue(), [true, true]);
-    }
-
-    #[test]
-    fn who_does_not_take_a_reply_is_idle_who_waits_for_one_is_not() {
-        let mut bench = Bench::new();
-        bench.receive(&[], 0);
-        bench
-            .conn
-            .admit(&bench.frames, 100, Grant::Shared, &bench.front);
-        bench.pass(2 * IDLE_MS);
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.conn.reply_queued(1000);
-        assert_eq!(bench.overdue(), [true, true]);
-        bench.conn.took_something(bench.front.now.get());
-        assert_eq!(bench.overdue(), [false, false]);
-        bench.conn.sent(1000, 1, &bench.front);
-        bench.pass(IDLE_MS);
-        assert_eq!(bench.overdue(), [true, true]);
-    }
-
-    #[test]
-    fn one_connection_has_a_bound_in_bytes() {
-        let bench = Bench::new();
-        let half = CONN_REQUEST_BYTES_MAX / 2;
-        for room in [true, true, false] {
-            assert_eq!(bench.conn.has_room(), room);
-            bench
-                .conn
-                .admit(&bench.frames, half, Grant::Shared, &bench.front);
-        }
-        bench.conn.sent(0, 2, &bench.front);
-        assert!(bench.conn.has_room());
-    }
-}
+#[path = "conn_tests.rs"]
+mod tests;

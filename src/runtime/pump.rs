@@ -407,7 +407,7 @@ impl Pump {
         match output {
             Output::Reply { conn, pieces } => {
                 if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
-                    sender.reply(pieces);
+                    sender.reply(pieces, &self.front);
                     self.dirty.push(conn);
                 }
             }

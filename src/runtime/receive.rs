@@ -130,7 +130,7 @@ impl Receiver {
                 return false;
             };
             if let Some(frame) = self.frames.pop() {
-                self.conn.admit(&self.frames, frame.len(), grant, front);
+                self.conn.admit(&self.frames, &frame, grant, front);
                 inputs.push_back(Input::Request {
                     conn: self.conn.id,
                     frame,
@@ -143,7 +143,7 @@ impl Receiver {
 
     /// Whether there is room for a whole frame; if not, whatever makes some leads to [`Receiver::advance`].
     fn may_admit(&self, len: usize, front: &Front) -> Option<Grant> {
-        if !self.conn.has_room() {
+        if !self.conn.has_room(front) {
             return None;
         }
         if len > SMALL_REQUEST_BYTES_MAX {
@@ -163,10 +163,10 @@ impl Receiver {
         let wait_first = !self.more;
         let large = self.frames.missing() > DIRECT_BYTES_MIN;
         let op = if large && self.frames.received() >= DIRECT_FROM_BYTES {
-            if !self.conn.has_room() {
+            if !self.conn.has_room(front) {
                 return;
             }
-            if !front.budget.may_take(self.conn.id) {
+            if !front.budget.may_take(self.conn.id, front.now.get()) {
                 front.budget.wait(&self.conn, front.now.get());
                 return;
             }

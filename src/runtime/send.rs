@@ -176,11 +176,12 @@ impl Sender {
     }
 
     /// Queues a reply. One of no bytes still ends a request.
-    pub fn reply(&mut self, pieces: Vec<Piece>) {
+    pub fn reply(&mut self, pieces: Vec<Piece>, front: &Front) {
         if self.dead {
             return;
         }
-        self.conn.reply_queued(pieces.iter().map(Piece::len).sum());
+        let bytes = pieces.iter().map(Piece::len).sum();
+        self.conn.reply_queued(bytes, front);
         for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
             let item = match piece {
                 // A slice of a page buffer never counts as the only one.

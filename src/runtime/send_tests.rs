@@ -76,6 +76,10 @@ impl Bench {
         }
     }
 
+    fn reply(&mut self, pieces: Vec<Piece>) {
+        self.sender.reply(pieces, &self.front);
+    }
+
     /// One turn of a pump.
     fn turn(&mut self, operations: &mut String) {
         while let Some(done) = self.ring.reap() {
@@ -125,7 +129,7 @@ fn a_range_is_read_in_parts_and_sent_in_order() {
     for direct in [true, false] {
         let mut bench = Bench::new(direct);
         let range = bench.piece(4097, 6_000_000);
-        bench.sender.reply(vec![
+        bench.reply(vec![
             Piece::Memory("head".into()),
             range,
             Piece::Memory("tail".into()),
@@ -143,9 +147,10 @@ fn short_ranges_are_read_together() {
     let mut expected = Vec::new();
     for i in 0..20usize {
         let range = bench.piece(i as u64 * 1000, 4000);
-        bench
-            .sender
-            .reply(vec![Piece::Memory("h".into()), range, bench.piece(7, 0)]);
+        bench.sender.reply(
+            vec![Piece::Memory("h".into()), range, bench.piece(7, 0)],
+            &bench.front,
+        );
         expected.extend_from_slice(b"h");
         expected.extend_from_slice(&bench.content[i * 1000..i * 1000 + 4000]);
     }
@@ -162,7 +167,7 @@ fn a_client_that_does_not_read_holds_little_memory() {
     let mut bench = Bench::new(true);
     for _ in 0..3 {
         let range = bench.piece(0, FILE_BYTES);
-        bench.sender.reply(vec![range]);
+        bench.reply(vec![range]);
     }
     let mut operations = String::new();
     loop {
@@ -210,7 +215,7 @@ fn connections_take_turns_at_the_disk() {
         load.expect("a store that is open");
     }
     let reply = bench.piece(0, 1000);
-    bench.sender.reply(vec![reply]);
+    bench.reply(vec![reply]);
     bench
         .sender
         .advance(&mut bench.disk, &bench.front, &mut bench.ring);
@@ -231,7 +236,7 @@ fn connections_take_turns_at_the_disk() {
 fn what_is_missing_of_a_short_read_is_read_once_more() {
     let mut bench = Bench::new(true);
     let range = bench.piece(10, 600_000);
-    bench.sender.reply(vec![range]);
+    bench.reply(vec![range]);
     let mut cut = 0;
     let mut client = bench.client.try_clone().expect("a second handle");
     let reader = std::thread::spawn(move || {
@@ -270,8 +275,8 @@ fn a_range_beyond_the_file_ends_the_connection() {
     let range = bench.piece(FILE_BYTES as u64 - 10, 100_000);
     bench
         .sender
-        .reply(vec![Piece::Memory("head".into()), range]);
-    bench.sender.reply(vec![Piece::Memory("never".into())]);
+        .reply(vec![Piece::Memory("head".into()), range], &bench.front);
+    bench.reply(vec![Piece::Memory("never".into())]);
     let (got, _) = bench.run(0);
     assert!(got.len() <= 14, "{} bytes", got.len());
 }
@@ -283,7 +288,7 @@ fn many_slices_take_several_sends() {
     for i in 0..3000usize {
         let part = bench.content.slice(i * 10..i * 10 + 10);
         expected.extend_from_slice(&part);
-        bench.sender.reply(vec![Piece::Memory(part)]);
+        bench.reply(vec![Piece::Memory(part)]);
     }
     let (got, operations) = bench.run(0);
     assert!(got == expected);
@@ -298,7 +303,7 @@ fn who_takes_nothing_is_found_out() {
     let own = Bytes::from(vec![1; 8_000_000]);
     let page = PageBuf::zeroed(4096).freeze();
     let range = bench.piece(0, 300_000);
-    bench.sender.reply(vec![
+    bench.reply(vec![
         Piece::Memory(own),
         Piece::Memory(page.slice(..1000)),
         range,
@@ -352,7 +357,7 @@ fn what_cannot_be_read_is_an_error_that_names_the_place() {
     for (pos, len) in [(1 << 40, 10), (FILE_BYTES as u64 - 10, 4096)] {
         let mut bench = Bench::new(true);
         let range = bench.piece(pos, len);
-        bench.sender.reply(vec![range]);
+        bench.reply(vec![range]);
         let mut operations = String::new();
         while !bench.sender.is_done() {
             bench.turn(&mut operations);

@@ -1,0 +1,262 @@
+//! What a connection holds and for how long, without sockets.
+
+use super::super::budget::Pool;
+use super::*;
+
+const IDLE_MS: u64 = 600_000;
+
+struct Bench {
+    front: Front,
+    conn: Conn,
+    frames: FrameReader,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let front = Front::new(1 << 20, Budget::new(Pool::new(2 << 20, 1)));
+        front.now.set(Mono(0));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        Self {
+            front,
+            conn: Conn::new(ConnId(1), -1, peer, Mono(0)),
+            frames: FrameReader::new(1 << 20),
+        }
+    }
+
+    /// Some bytes come, `ms` after they were waited for.
+    fn receive(&mut self, bytes: &[u8], ms: u64) {
+        self.conn.receiving(&self.frames, &self.front);
+        self.pass(ms);
+        self.frames.feed(bytes).expect("a good stream");
+        self.conn.received(&self.frames, &self.front);
+    }
+
+    fn pass(&self, ms: u64) {
+        self.front.now.set(self.front.now.get().plus_ms(ms));
+    }
+
+    /// Whether it is to be closed, and whether it would be if memory were short.
+    fn overdue(&self) -> [bool; 2] {
+        let calm = self.front.overdue(&self.conn, IDLE_MS).is_some();
+        let peer = self.conn.peer;
+        let other = std::rc::Rc::new(Conn::new(ConnId(2), -1, peer, Mono(0)));
+        let now = self.front.now.get();
+        self.front.budget.wait(&other, now);
+        let short = self.front.overdue(&self.conn, IDLE_MS).is_some();
+        for _ in 0..3 {
+            self.front.budget.retry(self.front.budget.retry_at());
+        }
+        assert!(!self.front.budget.is_short());
+        [calm, short]
+    }
+}
+
+#[test]
+fn a_byte_now_and_then_is_not_enough() {
+    let mut bench = Bench::new();
+    // Between requests there is all the time in the world.
+    bench.receive(&[], 100_000);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.receive(&1_000_000u32.to_be_bytes(), 500);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.receive(&[1], 900);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.receive(&[1], 200);
+    assert_eq!(bench.overdue(), [false, true], "more than a second");
+    bench.receive(&[1], 8800);
+    assert_eq!(bench.overdue(), [false, true]);
+    // The wait that is not over counts, too.
+    bench.conn.receiving(&bench.frames, &bench.front);
+    bench.pass(200);
+    assert_eq!(bench.overdue(), [true, true], "more than ten");
+}
+
+#[test]
+fn a_slow_line_is_enough() {
+    let mut bench = Bench::new();
+    bench.receive(&1_000_000u32.to_be_bytes(), 0);
+    // 4 KiB a second, for four minutes.
+    for _ in 0..240 {
+        bench.receive(&[1; 4096], 1000);
+        assert!(!bench.overdue()[0]);
+    }
+    assert!(bench.overdue()[1]);
+    // Slower than that it has no more than the ten seconds.
+    for _ in 0..20 {
+        bench.receive(&[1; 10], 1000);
+    }
+    assert!(bench.overdue()[0]);
+}
+
+#[test]
+fn only_time_for_which_we_read_counts_and_only_for_this_request() {
+    let mut bench = Bench::new();
+    bench.receive(&1000u32.to_be_bytes(), 0);
+    bench.receive(&[1; 10], 5000);
+    // We do not read: it has no room, or there is no memory.
+    bench.pass(60_000);
+    assert_eq!(bench.overdue(), [false, true]);
+    bench.receive(&[1; 10], 4000);
+    assert_eq!(bench.overdue(), [false, true]);
+    // The rest of it, and the beginning of the next one.
+    let mut rest = vec![1; 980];
+    rest.extend(1000u32.to_be_bytes());
+    bench.receive(&rest, 500);
+    assert_eq!(bench.overdue(), [false, false]);
+}
+
+#[test]
+fn a_client_that_is_gone_by_half_is_waited_for_while_it_takes_something() {
+    let mut bench = Bench::new();
+    bench.receive(&[], 0);
+    bench
+        .conn
+        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.front);
+    bench.pass(60_000);
+    assert_eq!(bench.overdue(), [false, false], "it is our turn");
+    bench.conn.half_closed(&bench.front);
+    bench.pass(HALF_CLOSED_MS_MAX - 1);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.conn.took_something(bench.front.now.get());
+    bench.pass(HALF_CLOSED_MS_MAX - 1);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.pass(1);
+    assert_eq!(bench.overdue(), [true, true]);
+}
+
+#[test]
+fn who_does_not_take_a_reply_is_idle_who_waits_for_one_is_not() {
+    let mut bench = Bench::new();
+    bench.receive(&[], 0);
+    bench
+        .conn
+        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.front);
+    bench.pass(2 * IDLE_MS);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.conn.reply_queued(1000, &bench.front);
+    assert_eq!(bench.overdue(), [true, true]);
+    bench.conn.took_something(bench.front.now.get());
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.conn.sent(1000, 1, &bench.front);
+    bench.pass(IDLE_MS);
+    assert_eq!(bench.overdue(), [true, true]);
+}
+
+#[test]
+fn one_connection_has_a_bound_in_bytes() {
+    let bench = Bench::new();
+    let half = vec![0; CONN_REQUEST_BYTES_MAX / 2];
+    for room in [true, true, false] {
+        assert_eq!(bench.conn.has_room(&bench.front), room);
+        bench
+            .conn
+            .admit(&bench.frames, &half, Grant::Shared, &bench.front);
+    }
+    for room in [false, true] {
+        bench.conn.reply_queued(0, &bench.front);
+        assert_eq!(bench.conn.has_room(&bench.front), room);
+    }
+}
+
+#[test]
+fn a_request_costs_memory_until_its_reply_is_made() {
+    let bench = Bench::new();
+    let all = vec![0; 2 << 20];
+    let may_take = |conn| bench.front.budget.may_take(ConnId(conn), Mono(0));
+    bench
+        .conn
+        .admit(&bench.frames, &all, Grant::Shared, &bench.front);
+    assert!(may_take(2), "the overdraft");
+    assert!(!may_take(3));
+    // Its client does not take the reply.
+    bench.conn.reply_queued(1000, &bench.front);
+    assert!(may_take(3));
+    assert!(bench.conn.is_waiting());
+    // Replies that are not sent count as requests in progress do.
+    for _ in 1..CONN_IN_FLIGHT_MAX {
+        assert!(bench.conn.has_room(&bench.front));
+        bench
+            .conn
+            .admit(&bench.frames, &[0], Grant::Shared, &bench.front);
+        bench.conn.reply_queued(0, &bench.front);
+    }
+    assert!(!bench.conn.has_room(&bench.front));
+    bench.conn.sent(1000, CONN_IN_FLIGHT_MAX, &bench.front);
+    assert!(bench.conn.has_room(&bench.front) && !bench.conn.is_waiting());
+}
+
+/// Calm, nobody has to go; while memory is short, it is not kept for longer than some seconds.
+fn held_for_a_while(bench: &Bench, expected: bool) {
+    bench.pass(HELD_MS_MAX - 1);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.pass(1);
+    assert_eq!(bench.overdue(), [false, expected]);
+}
+
+#[test]
+fn what_waits_for_others_keeps_little_for_long() {
+    const FETCH: u8 = 1;
+    const PRODUCE: u8 = 0;
+    let large = SMALL_REQUEST_BYTES_MAX + 1;
+    for (key, bytes, goes) in [
+        (FETCH, large, true),
+        (FETCH, large - 1, false),
+        (PRODUCE, large, false),
+    ] {
+        let bench = Bench::new();
+        let mut frame = vec![0; bytes];
+        frame[1] = key;
+        bench
+            .conn
+            .admit(&bench.frames, &frame, Grant::Shared, &bench.front);
+        held_for_a_while(&bench, goes);
+        bench.conn.reply_queued(0, &bench.front);
+        assert_eq!(bench.overdue(), [false, false]);
+    }
+}
+
+#[test]
+fn who_takes_no_replies_keeps_no_half_request() {
+    for taken in [false, true] {
+        let mut bench = Bench::new();
+        bench.receive(&1_000_000u32.to_be_bytes(), 0);
+        bench.receive(&[1; SMALL_REQUEST_BYTES_MAX + 1], 0);
+        for _ in 0..2 {
+            bench
+                .conn
+                .admit(&bench.frames, &[0; 10], Grant::Shared, &bench.front);
+            bench
+                .conn
+                .reply_queued(CONN_REPLY_BYTES_MAX / 2, &bench.front);
+        }
+        bench.conn.receiving(&bench.frames, &bench.front);
+        bench.conn.received(&bench.frames, &bench.front);
+        assert!(!bench.conn.has_room(&bench.front));
+        if taken {
+            bench.conn.sent(CONN_REPLY_BYTES_MAX, 2, &bench.front);
+            assert!(bench.conn.has_room(&bench.front));
+            bench.conn.receiving(&bench.frames, &bench.front);
+            bench.conn.received(&bench.frames, &bench.front);
+        }
+        held_for_a_while(&bench, !taken);
+    }
+}
+
+#[test]
+fn the_overdraft_is_kept_for_some_seconds() {
+    let bench = Bench::new();
+    bench.front.budget.take(2 << 20);
+    let may_take = || {
+        bench
+            .front
+            .budget
+            .may_take(bench.conn.id, bench.front.now.get())
+    };
+    assert!(may_take());
+    bench.pass(HELD_MS_MAX);
+    assert_eq!(bench.overdue(), [false, true]);
+    // There is memory again: it does without.
+    bench.front.budget.give(2 << 20);
+    assert!(may_take());
+    assert_eq!(bench.overdue(), [false, false]);
+}
