@@ -15,9 +15,10 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::fetch_request::{FetchPartition, FetchTopic};
 use kafka_wire::{CreateTopicsRequest, FetchRequest};
 use kafka_wire_core::StrBytes;
-use millrace::base::{Mono, Now, ShardId, StoreId};
+use millrace::base::{DirectoryId, Mono, Now, ShardId, StoreId};
 use millrace::broker::{ConnId, Input, Output, Shard, ShardSetup, format_store};
 use millrace::config::BrokerConfig;
+use millrace::controller::Directory;
 use millrace::record::{BatchBuilder, Codec};
 use millrace::store::IoId;
 use millrace::wire::TopicRef;
@@ -61,7 +62,10 @@ impl Bench {
             config: Arc::new(config),
             seed: 1,
             slots: vec![slot],
-            owners: vec![ShardId(0)],
+            directories: vec![Directory {
+                id: DirectoryId::new(1, StoreId(0)),
+                shard: ShardId(0),
+            }],
         });
         let mut bench = Self {
             shard,

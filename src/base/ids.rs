@@ -88,6 +88,29 @@ impl fmt::Display for TopicId {
     }
 }
 
+/// The directory of a replica (KIP-858): which store of which node, for ever. A node whose stores were made anew
+/// has other ones, whatever its node id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(pub [u8; 16]);
+
+impl DirectoryId {
+    /// Of a store of a set of stores that were made together, `set` being random.
+    #[must_use]
+    pub fn new(set: u64, store: StoreId) -> Self {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&set.to_be_bytes());
+        id[14..].copy_from_slice(&store.0.to_be_bytes());
+        Self(id)
+    }
+}
+
+impl fmt::Display for DirectoryId {
+    /// As Kafka prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        TopicId(self.0).fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

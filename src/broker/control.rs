@@ -23,7 +23,7 @@ use super::{ControlCall, Fx, Msg, ReqRef};
 use crate::base::{IdMap, Now, Rng, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{
-    Delta, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
+    Delta, Directory, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
 };
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
@@ -132,9 +132,12 @@ pub(super) struct Control {
     commits: VecDeque<Commit>,
     /// Published, not yet served by every shard: (image version, what follows).
     publishing: VecDeque<(u64, Vec<Then>)>,
+    /// Whether the shards have an image.
+    is_published: bool,
     /// The image version that each shard serves by.
     served: Vec<u64>,
-    stores: u16,
+    /// The stores of this node, by number.
+    here: Vec<Directory>,
     brokers: Brokers,
 }
 
@@ -143,25 +146,27 @@ impl Control {
         config: Arc<BrokerConfig>,
         groups: GroupService,
         shards: u16,
-        owners: &[ShardId],
+        here: Vec<Directory>,
         seed: u64,
     ) -> Self {
+        let owners: Vec<ShardId> = here.iter().map(|directory| directory.shard).collect();
         Self {
-            brokers: Brokers::new(&config, shards, owners),
+            brokers: Brokers::new(&config, shards, &owners),
             config,
             groups,
             load: Load::default(),
             group_calls: IdMap::default(),
             group_appends: IdMap::default(),
             compaction: Compaction::default(),
-            image: Image::default(),
+            image: Image::of_node(here.iter().map(|directory| directory.id)),
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             tokens: 0,
             producer_ids: ProducerIdAllocator::default(),
             commits: VecDeque::new(),
             publishing: VecDeque::new(),
+            is_published: false,
             served: vec![0; usize::from(shards)],
-            stores: owners.len() as u16,
+            here,
         }
     }
 
@@ -258,7 +263,6 @@ impl Control {
             listener: call.listener,
             rng: &mut self.rng,
             brokers: &self.brokers,
-            stores: self.stores,
         };
         let (header, body) = (&call.header, call.body);
         match handler {
@@ -286,7 +290,6 @@ impl Control {
             listener: call.listener,
             rng: &mut self.rng,
             brokers: &self.brokers,
-            stores: self.stores,
         };
         let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
         let records = admin::auto_create(&mut ctx, &names);
@@ -350,14 +353,13 @@ impl Control {
             listener: 0,
             rng: &mut self.rng,
             brokers: &self.brokers,
-            stores: self.stores,
         };
         admin::auto_create(&mut ctx, &[OFFSETS_TOPIC.to_owned()])
     }
 
-    /// The records needed on the first start.
+    /// The records needed before anybody is served: on the first start, and when this node has other stores.
     pub fn first_start(&mut self) -> Result<Vec<MetadataRecord>, String> {
-        bootstrap(&self.image, &self.config, &mut self.rng)
+        bootstrap(&self.image, &self.config, &self.here, &mut self.rng)
     }
 
     /// Writes a change and takes it into the image at once.
@@ -411,13 +413,20 @@ impl Control {
         }
     }
 
-    /// Gives an image to every shard.
+    /// Gives the image to every shard at a start at which nothing changes.
     pub fn publish_current(&mut self, fx: &mut Fx<'_>) {
-        let (image, delta) = (Arc::new(self.image.clone()), Arc::new(Delta::everything()));
-        self.publish(image, delta, Vec::new(), fx);
+        let image = Arc::new(self.image.clone());
+        self.publish(image, Arc::default(), Vec::new(), fx);
     }
 
     fn publish(&mut self, image: Arc<Image>, delta: Arc<Delta>, then: Vec<Then>, fx: &mut Fx<'_>) {
+        // The first image of a start may come with a change of its own: it is new to the shards as a whole.
+        let first = !std::mem::replace(&mut self.is_published, true);
+        let delta = if first {
+            Arc::new(Delta::everything())
+        } else {
+            delta
+        };
         self.publishing.push_back((image.version, then));
         for shard in 0..self.served.len() {
             let (image, delta) = (Arc::clone(&image), Arc::clone(&delta));

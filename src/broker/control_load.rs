@@ -242,7 +242,7 @@ impl Control {
     ) -> Result<(), Unreadable> {
         let topic = self.image().topic(OFFSETS_TOPIC);
         let store = topic.and_then(|t| t.partition(partition));
-        let store = store.map_or(crate::base::StoreId(0), |p| p.store);
+        let store = store.and_then(|p| p.store).unwrap_or_default();
         let place = format!("{OFFSETS_TOPIC}-{partition} in store-{store}");
         if self.config.millrace_groups_skip_damage {
             let last = Offset(next.0 - 1);

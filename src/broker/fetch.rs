@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::conns::ReplyTo;
 use super::fetch_session::{Asked, Opened};
-use super::front::{Front, Pending};
+use super::front::{Front, Pending, here};
 use super::owner::{Later, Owner};
 use super::trace::{FetchStamps, Stage};
 use super::{FetchPart, FetchedPart, Fx, Msg, ReqRef, Watch};
@@ -187,7 +187,7 @@ impl Front {
                 bytes_max: asked.bytes_max.max(0) as usize,
                 leader_epoch: asked.leader_epoch,
             };
-            Ok((self.owner_of(partition.store), part))
+            Ok((self.owner_of(here(partition)?), part))
         });
         let (ask, error) = match located {
             Ok(ask) => (Some(ask), ErrorCode::None),

@@ -152,7 +152,7 @@ impl Front {
         }
     }
 
-    /// The shard that owns a store.
+    /// The shard that owns a store of this node.
     pub fn owner_of(&self, store: StoreId) -> ShardId {
         self.owners
             .get(usize::from(store.0))
@@ -183,4 +183,9 @@ impl Front {
             .ok_or(ErrorCode::UnknownTopicOrPartition)?;
         Ok((topic, partition))
     }
+}
+
+/// The store of this node that has a partition.
+pub(super) fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
+    partition.store.ok_or(ErrorCode::NotLeaderOrFollower)
 }

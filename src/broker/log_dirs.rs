@@ -46,7 +46,8 @@ impl Front {
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
         let here = |topic: &Topic, index: i32| {
             let partition = topic.partition(index);
-            partition.is_some_and(|p| only.is_none_or(|shard| self.owner_of(p.store) == shard))
+            let store = partition.and_then(|partition| partition.store);
+            store.is_some_and(|store| only.is_none_or(|shard| self.owner_of(store) == shard))
         };
         let mut wanted: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         match &request.topics {

@@ -568,7 +568,7 @@ impl Owner {
         for topic in delta.topics(image) {
             let mut config = None;
             for (index, partition) in topic.partitions.iter().enumerate() {
-                let Some(slot) = self.slot_of(partition.store) else {
+                let Some(slot) = partition.store.and_then(|store| self.slot_of(store)) else {
                     continue;
                 };
                 let config = config

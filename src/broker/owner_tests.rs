@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::format_store;
 use super::owner::{Owner, log_config};
-use crate::base::{LeaderEpoch, LogId, Mono, NodeId, Now, ShardId, StoreId, TopicId};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, NodeId, Now, ShardId, StoreId, TopicId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{Delta, Image, MetadataRecord, PartitionRecord};
 use crate::log::Log;
@@ -26,7 +26,7 @@ impl Fixture {
         let slots = vec![format_store(StoreId(0), config.store(), 1).0];
         Self {
             owner: Owner::new(ShardId(0), Arc::new(config), slots),
-            image: Image::default(),
+            image: Image::of_node([DirectoryId::new(1, StoreId(0))]),
         }
     }
 
@@ -89,8 +89,8 @@ fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
         topic: TopicId([topic; 16]),
         index,
         log: LogId(log),
-        store: StoreId(0),
         replicas: vec![NodeId(1)],
+        directories: vec![DirectoryId::new(1, StoreId(0))],
         isr: vec![NodeId(1)],
         leader: NodeId(1),
         leader_epoch: LeaderEpoch(0),

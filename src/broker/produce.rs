@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::conns::ReplyTo;
-use super::front::{Front, Pending};
+use super::front::{Front, Pending, here};
 use super::owner::{Ack, Owner};
 use super::trace::ProduceStamps;
 use super::{ConnId, Failure, Fx, Msg, ProducePart, Produced, ReqRef};
@@ -283,13 +283,14 @@ impl Front {
             let why = "Transactions are not supported yet.".to_string();
             return Err((ErrorCode::InvalidTxnState, Some(why)));
         }
+        let store = here(partition).map_err(|code| (code, None))?;
         let part = ProducePart {
             slot,
             log: partition.log,
             batch,
             info,
         };
-        Ok((partition.store, part))
+        Ok((store, part))
     }
 
     /// Some partitions of a produce request are durable or refused.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::conns::ReplyTo;
-use super::front::{Front, Pending};
+use super::front::{Front, Pending, here};
 use super::log_dirs::Sizes;
 use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
@@ -201,7 +201,8 @@ impl Front {
                     return Err(ErrorCode::InvalidTopicException);
                 }
                 super::check_epoch(epoch, partition.leader_epoch)?;
-                Ok((self.owner_of(partition.store), partition.log, query))
+                let owner = self.owner_of(here(partition)?);
+                Ok((owner, partition.log, query))
             });
             slots.push(match located {
                 Ok((owner, log, query)) => {

@@ -19,7 +19,7 @@ use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
 use crate::base::limits::REQUESTS_BEGUN_MAX;
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
-use crate::controller::Image;
+use crate::controller::{Directory, Image};
 use crate::group::GroupConfig;
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader};
@@ -37,8 +37,8 @@ pub struct ShardSetup {
     pub seed: u64,
     /// The stores it owns, opened or formatted.
     pub slots: Vec<StoreSlot>,
-    /// The owner of each store of the node, by number.
-    pub owners: Vec<ShardId>,
+    /// The stores of the node, by number, and who owns each.
+    pub directories: Vec<Directory>,
 }
 
 const LIST_GROUPS: i16 = 16;
@@ -73,22 +73,23 @@ impl Shard {
     #[must_use]
     pub fn new(setup: ShardSetup) -> Self {
         let config = setup.config;
+        let owners: Vec<ShardId> = setup.directories.iter().map(|d| d.shard).collect();
         let control = (setup.id == ShardId(0)).then(|| {
-            let brokers = Brokers::new(&config, setup.shards, &setup.owners);
+            let brokers = Brokers::new(&config, setup.shards, &owners);
             let node = coordinator(&config, &brokers);
             let groups = GroupService::new(group_config(&config), node, setup.seed);
             Control::new(
                 Arc::clone(&config),
                 groups,
                 setup.shards,
-                &setup.owners,
+                setup.directories,
                 setup.seed,
             )
         });
         Self {
             id: setup.id,
             config: Arc::clone(&config),
-            front: Front::new(Arc::clone(&config), setup.owners, setup.shards, setup.seed),
+            front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
             owner: Owner::new(setup.id, config, setup.slots),
             control,
             local: VecDeque::new(),
@@ -372,7 +373,6 @@ impl Shard {
             listener: call.listener,
             rng: &mut front.rng,
             brokers: &front.brokers,
-            stores: front.owners.len() as u16,
         };
         let (header, body) = (&call.header, call.body.clone());
         let creates = matches!(handler, Handler::ImageOrCreate(_))

@@ -10,8 +10,9 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
 use super::{ConnId, Input, Output, Shard, ShardSetup, format_store};
-use crate::base::{Mono, Now, ShardId, StoreId};
+use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
+use crate::controller::Directory;
 use crate::store::Piece;
 use crate::wire::client::encode_request;
 
@@ -37,7 +38,12 @@ pub struct Bench {
 impl Bench {
     pub fn new(shards: u16, config: BrokerConfig) -> Self {
         let config = Arc::new(config);
-        let owners: Vec<ShardId> = (0..shards).map(ShardId).collect();
+        let directories: Vec<Directory> = (0..shards)
+            .map(|n| Directory {
+                id: DirectoryId::new(1, StoreId(n)),
+                shard: ShardId(n),
+            })
+            .collect();
         let setup = |id: u16| ShardSetup {
             id: ShardId(id),
             shards,
@@ -45,7 +51,7 @@ impl Bench {
             seed: u64::from(id),
             // Formatting writes to a disk that keeps nothing.
             slots: vec![format_store(StoreId(id), config.store(), 1).0],
-            owners: owners.clone(),
+            directories: directories.clone(),
         };
         let mut bench = Self {
             shards: (0..shards).map(|id| Shard::new(setup(id))).collect(),

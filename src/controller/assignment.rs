@@ -150,7 +150,8 @@ mod tests {
     /// How many partitions, or why not.
     fn decide(topic: &NewTopic) -> Result<usize, ErrorCode> {
         let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
-        let terms = Terms::new(&Image::default(), &config, &mut rng, 1);
+        let image = Image::default();
+        let terms = Terms::new(&image, &config, &mut rng);
         let decided = if topic.assignments.is_empty() {
             by_count(topic, &terms)
         } else {

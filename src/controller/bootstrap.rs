@@ -1,16 +1,32 @@
-//! The first records of a cluster: its id, and which records may follow.
+//! The first records of a cluster: its id, and which records may follow; and what a broker registers.
 
 use super::features::FEATURE_LEVEL;
 use super::image::Image;
-use super::record::MetadataRecord;
+use super::record::{Directory, MetadataRecord};
 use crate::base::{Rng, TopicId};
 use crate::config::BrokerConfig;
 
-/// What has to be recorded before the broker serves anybody; nothing after the first start.
+/// What has to be recorded before the broker serves anybody; nothing at most starts. `here` is what the broker has,
+/// by store.
 ///
 /// # Errors
 /// The cluster has another id than the configuration says: this is somebody else's data.
 pub fn bootstrap(
+    image: &Image,
+    config: &BrokerConfig,
+    here: &[Directory],
+    rng: &mut Rng,
+) -> Result<Vec<MetadataRecord>, String> {
+    let mut records = first_records(image, config, rng)?;
+    let node = config.node();
+    if image.registered(node) != Some(here) {
+        let directories = here.to_vec();
+        records.push(MetadataRecord::Broker { node, directories });
+    }
+    Ok(records)
+}
+
+fn first_records(
     image: &Image,
     config: &BrokerConfig,
     rng: &mut Rng,
@@ -39,21 +55,40 @@ pub fn bootstrap(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::{DirectoryId, ShardId, StoreId};
 
     #[test]
     fn a_cluster_gets_its_id_once() {
         let (mut image, mut config, mut rng) =
             (Image::default(), BrokerConfig::default(), Rng::new(1));
-        let records = bootstrap(&image, &config, &mut rng).unwrap();
+        let here = |shards: u16| -> Vec<Directory> {
+            let stores = 0..shards;
+            stores
+                .map(|n| Directory {
+                    id: DirectoryId::new(1, StoreId(n)),
+                    shard: ShardId(n),
+                })
+                .collect()
+        };
+        let records = bootstrap(&image, &config, &here(1), &mut rng).unwrap();
         for record in &records {
             image.replay(record).unwrap();
         }
         assert_eq!(image.features, FEATURE_LEVEL);
         assert_eq!(image.cluster_id.as_ref().unwrap().len(), 22);
-        assert_eq!(bootstrap(&image, &config, &mut rng), Ok(vec![]));
+        assert_eq!(bootstrap(&image, &config, &here(1), &mut rng), Ok(vec![]));
+        // One store more is registered again, and nothing else.
+        let more = MetadataRecord::Broker {
+            node: config.node(),
+            directories: here(2),
+        };
+        assert_eq!(
+            bootstrap(&image, &config, &here(2), &mut rng),
+            Ok(vec![more])
+        );
         config.millrace_cluster_id = Some("other".to_owned());
         assert!(
-            bootstrap(&image, &config, &mut rng)
+            bootstrap(&image, &config, &here(1), &mut rng)
                 .unwrap_err()
                 .contains("other")
         );
@@ -66,7 +101,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let id = "mine".to_owned();
-        let records = bootstrap(&Image::default(), &config, &mut Rng::new(1)).unwrap();
+        let records = bootstrap(&Image::default(), &config, &[], &mut Rng::new(1)).unwrap();
         assert_eq!(records[0], MetadataRecord::Cluster { id });
     }
 }

@@ -253,7 +253,7 @@ mod tests {
         let mut draft = Draft::new(&image);
         create_missing(
             &mut draft,
-            &mut Terms::new(&image, &config, &mut rng, 1),
+            &mut Terms::new(&image, &config, &mut rng),
             ["a"],
         );
         draft
@@ -435,7 +435,7 @@ mod tests {
     fn the_brokers_own_topics_stay_compacted() {
         let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
         let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng, 1);
+        let mut terms = Terms::new(&image, &config, &mut rng);
         create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
         let name = "__consumer_offsets".to_owned();
         let delete = [("cleanup.policy".to_owned(), ConfigOp::Delete)];

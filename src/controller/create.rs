@@ -224,6 +224,7 @@ fn topic_id(draft: &Draft, rng: &mut Rng) -> TopicId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DirectoryId;
     use crate::controller::Image;
 
     fn topic(name: &str) -> NewTopic {
@@ -235,15 +236,19 @@ mod tests {
         }
     }
 
+    fn node() -> Image {
+        Image::of_node([0, 1].map(|store| DirectoryId::new(1, StoreId(store))))
+    }
+
     /// Creates the topics one request after the other and tells what became of the last one.
     fn create(requests: &[&[NewTopic]]) -> (Image, Vec<Result<Created, Refused>>) {
         let config = BrokerConfig::default();
         let mut rng = Rng::new(7);
-        let mut image = Image::default();
+        let mut image = node();
         let mut results = Vec::new();
         for topics in requests {
             let mut draft = Draft::new(&image);
-            let mut terms = Terms::new(&image, &config, &mut rng, 2);
+            let mut terms = Terms::new(&image, &config, &mut rng);
             let named = create_topics(&mut draft, &mut terms, topics);
             results = named.into_iter().map(|(_, result)| result).collect();
             for record in draft.into_records() {
@@ -276,7 +281,10 @@ mod tests {
             ..topic("a")
         }]]);
         let partitions = &image.topic("a").unwrap().partitions;
-        let logs: Vec<_> = partitions.iter().map(|p| (p.log.0, p.store.0)).collect();
+        let logs: Vec<_> = partitions
+            .iter()
+            .map(|p| (p.log.0, p.store.unwrap().0))
+            .collect();
         assert_eq!(logs, [(1, 0), (2, 1), (3, 0), (4, 1)]);
     }
 
@@ -309,9 +317,9 @@ mod tests {
 
     #[test]
     fn an_internal_topic_that_is_there_exists() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), node());
         let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        let mut terms = Terms::new(&image, &config, &mut rng);
         create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
         for (name, code) in [
             ("__consumer_offsets", ErrorCode::TopicAlreadyExists),
@@ -353,9 +361,9 @@ mod tests {
 
     #[test]
     fn missing_topics_are_created_on_demand() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
+        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), node());
         let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        let mut terms = Terms::new(&image, &config, &mut rng);
         let names = ["a", "a", "b b", "__consumer_offsets", "__transaction_state"];
         create_missing(&mut draft, &mut terms, names);
         let names: Vec<_> = draft.image().topics().map(|t| t.name.to_string()).collect();
@@ -363,7 +371,12 @@ mod tests {
         let offsets = draft.image().topic("__consumer_offsets").unwrap();
         assert!(offsets.internal);
         assert_eq!(offsets.partitions.len(), 50);
-        assert!(offsets.partitions.iter().all(|p| p.store.0 == 0));
+        assert!(
+            offsets
+                .partitions
+                .iter()
+                .all(|p| p.store == Some(StoreId(0)))
+        );
         assert_eq!(offsets.configs["cleanup.policy"], "compact");
     }
 }

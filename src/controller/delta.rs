@@ -49,6 +49,7 @@ impl Delta {
             },
             MetadataRecord::SnapshotBegin => self.everything = true,
             MetadataRecord::Cluster { .. }
+            | MetadataRecord::Broker { .. }
             | MetadataRecord::Features { .. }
             | MetadataRecord::ProducerIds { .. }
             | MetadataRecord::SnapshotEnd { .. } => {}
@@ -80,7 +81,7 @@ impl Delta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{LeaderEpoch, NodeId, StoreId};
+    use crate::base::{DirectoryId, LeaderEpoch, NodeId, StoreId};
     use crate::controller::PartitionRecord;
 
     fn topic(name: &str, id: u8) -> MetadataRecord {
@@ -95,8 +96,8 @@ mod tests {
             topic: TopicId([topic; 16]),
             index,
             log: LogId(log),
-            store: StoreId(0),
             replicas: vec![NodeId(1)],
+            directories: vec![DirectoryId::new(1, StoreId(0))],
             isr: vec![NodeId(1)],
             leader: NodeId(1),
             leader_epoch: LeaderEpoch(0),

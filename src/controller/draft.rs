@@ -61,13 +61,13 @@ pub struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    /// The terms of this node, which has `stores` stores.
+    /// The terms of the node whose image it is.
     #[must_use]
-    pub fn new(image: &Image, config: &'a BrokerConfig, rng: &'a mut Rng, stores: u16) -> Self {
+    pub fn new(image: &Image, config: &'a BrokerConfig, rng: &'a mut Rng) -> Self {
         Self {
             config,
             rng,
-            placement: Placement::new(image, stores),
+            placement: Placement::new(image),
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
-use crate::base::{IdMap, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
+use crate::base::{DirectoryId, IdMap, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 use crate::config::is_internal;
 
 /// The log that the metadata records themselves are kept in.
@@ -40,10 +40,12 @@ impl Topic {
 pub struct Partition {
     /// Its log in the stores.
     pub log: LogId,
-    /// The store that holds the log.
-    pub store: StoreId,
+    /// The store of this node that holds the log, if one does.
+    pub store: Option<StoreId>,
     /// The nodes that should have a copy.
     pub replicas: Vec<NodeId>,
+    /// The directory of each of them.
+    pub directories: Vec<DirectoryId>,
     /// Those that are in sync.
     pub isr: Vec<NodeId>,
     /// The leader; -1 for none.
@@ -82,6 +84,10 @@ pub struct Image {
     /// By id, which is how produce and fetch ask.
     topics: IdMap<TopicId, Arc<Topic>>,
     names: BTreeMap<Arc<str>, TopicId>,
+    /// What each broker has registered.
+    registered: BTreeMap<NodeId, Vec<Directory>>,
+    /// The directories of the node whose picture this is, by store. Not replayed: the node knows them.
+    here: Arc<[DirectoryId]>,
     /// Settings of all brokers and of single ones.
     brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
 }
@@ -96,12 +102,35 @@ impl Default for Image {
             next_log: METADATA_LOG.0 + 1,
             topics: IdMap::default(),
             names: BTreeMap::new(),
+            registered: BTreeMap::new(),
+            here: Arc::default(),
             brokers: BTreeMap::new(),
         }
     }
 }
 
 impl Image {
+    /// Nothing yet, as a node with these directories will see it.
+    #[must_use]
+    pub fn of_node(here: impl IntoIterator<Item = DirectoryId>) -> Self {
+        Self {
+            here: here.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// The directories of the node whose picture this is, by store.
+    #[must_use]
+    pub fn here(&self) -> &[DirectoryId] {
+        &self.here
+    }
+
+    /// The directories that a broker has registered.
+    #[must_use]
+    pub fn registered(&self, node: NodeId) -> Option<&[Directory]> {
+        self.registered.get(&node).map(Vec::as_slice)
+    }
+
     /// A topic by name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
@@ -140,6 +169,9 @@ impl Image {
         match record {
             MetadataRecord::Cluster { id } => self.set_cluster(id)?,
             MetadataRecord::Features { level } => self.set_features(*level)?,
+            MetadataRecord::Broker { node, directories } => {
+                self.registered.insert(*node, directories.clone());
+            }
             MetadataRecord::Topic { name, id } => self.add_topic(name, *id)?,
             MetadataRecord::Partition(partition) => self.set_partition(partition)?,
             MetadataRecord::RemoveTopic { id } => self.remove_topic(*id)?,
@@ -151,7 +183,7 @@ impl Image {
                 self.set_config(resource, key, value.as_deref())?;
             }
             MetadataRecord::ProducerIds { next } => self.set_producer_ids(*next)?,
-            MetadataRecord::SnapshotBegin => *self = Self::default(),
+            MetadataRecord::SnapshotBegin => *self = Self::of_node(self.here.iter().copied()),
             MetadataRecord::SnapshotEnd { version, next_log } => {
                 self.next_log = self.next_log.max(*next_log);
                 // The one below is of this record itself.
@@ -171,6 +203,12 @@ impl Image {
         if self.features > 0 {
             let level = self.features;
             records.push(MetadataRecord::Features { level });
+        }
+        for (node, directories) in &self.registered {
+            records.push(MetadataRecord::Broker {
+                node: *node,
+                directories: directories.clone(),
+            });
         }
         for topic in self.topics() {
             snapshot_topic(topic, &mut records);
@@ -240,10 +278,23 @@ impl Image {
                 topic.name, record.index
             ));
         }
+        if record.directories.len() != record.replicas.len() {
+            return wrong(format!(
+                "partition {}-{} has {} replicas in {} directories",
+                topic.name,
+                record.index,
+                record.replicas.len(),
+                record.directories.len()
+            ));
+        }
+        let mut stores = (0..).map(StoreId).zip(self.here.iter());
         let partition = Partition {
             log: record.log,
-            store: record.store,
+            store: stores
+                .find(|(_, here)| record.directories.contains(here))
+                .map(|(store, _)| store),
             replicas: record.replicas.clone(),
+            directories: record.directories.clone(),
             isr: record.isr.clone(),
             leader: record.leader,
             leader_epoch: record.leader_epoch,
@@ -315,8 +366,8 @@ fn snapshot_topic(topic: &Topic, records: &mut Vec<MetadataRecord>) {
             topic: topic.id,
             index,
             log: partition.log,
-            store: partition.store,
             replicas: partition.replicas.clone(),
+            directories: partition.directories.clone(),
             isr: partition.isr.clone(),
             leader: partition.leader,
             leader_epoch: partition.leader_epoch,
@@ -350,8 +401,8 @@ mod tests {
             topic: TopicId([topic; 16]),
             index,
             log: LogId(log),
-            store: StoreId(0),
             replicas: vec![NodeId(1)],
+            directories: vec![DirectoryId::new(1, StoreId(0))],
             isr: vec![NodeId(1)],
             leader: NodeId(1),
             leader_epoch: LeaderEpoch(0),

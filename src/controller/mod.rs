@@ -28,6 +28,6 @@ pub use image::{Image, METADATA_LOG, Partition, ReplayError, Topic};
 pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
-pub use record::{ConfigResource, MetadataRecord, PartitionRecord};
+pub use record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
 pub use record_codec::RecordError;
 pub use topic_name::check_topic_name;

@@ -118,14 +118,18 @@ pub(super) fn new_partition(
     let (id, index, internal) = topic.map_or((TopicId::ZERO, 0, false), |topic| {
         (topic.id, topic.partitions.len(), topic.internal)
     });
+    let store = match place {
+        Some(store) => terms.placement.take(store),
+        None => terms.placement.next(internal),
+    };
+    let here = draft.image().here().get(usize::from(store.0));
+    let directory = here.copied().unwrap_or_default();
     MetadataRecord::Partition(PartitionRecord {
         topic: id,
         index: i32::try_from(index).unwrap_or(i32::MAX),
         log: LogId(draft.image().next_log),
-        store: match place {
-            Some(store) => terms.placement.take(store),
-            None => terms.placement.next(internal),
-        },
+        // Every replica is on this node: the deciders refuse any other one.
+        directories: vec![directory; replicas.len()],
         replicas: replicas.to_vec(),
         isr: replicas.to_vec(),
         leader: replicas.first().copied().unwrap_or(NodeId(-1)),
@@ -144,7 +148,7 @@ mod tests {
     fn more(count: i32, assignments: Option<&[&[i32]]>) -> Result<usize, Refused> {
         let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
         let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        let mut terms = Terms::new(&image, &config, &mut rng);
         create_missing(&mut draft, &mut terms, ["a"]);
         let nodes = |nodes: &&[i32]| nodes.iter().copied().map(NodeId).collect();
         let wanted = MorePartitions {
@@ -190,7 +194,7 @@ mod tests {
     fn topics_are_removed_unless_they_are_the_brokers() {
         let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
         let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng, 2);
+        let mut terms = Terms::new(&image, &config, &mut rng);
         create_missing(&mut draft, &mut terms, ["a", "__consumer_offsets"]);
         let a = draft.image().topic("a").unwrap().id;
         let offsets = draft.image().topic("__consumer_offsets").unwrap().id;

@@ -14,11 +14,13 @@ impl Placement {
     /// The load as the image has it. Internal topics all lie in store 0 and do not count, or else
     /// the 50 partitions of the committed offsets would keep store 0 free of anything else.
     #[must_use]
-    pub fn new(image: &Image, stores: u16) -> Self {
-        let mut partitions = vec![0; usize::from(stores.max(1))];
+    pub fn new(image: &Image) -> Self {
+        let mut partitions = vec![0; image.here().len().max(1)];
         let topics = image.topics().filter(|topic| !topic.internal);
         for partition in topics.flat_map(|topic| &topic.partitions) {
-            if let Some(count) = partitions.get_mut(usize::from(partition.store.0)) {
+            if let Some(store) = partition.store
+                && let Some(count) = partitions.get_mut(usize::from(store.0))
+            {
                 *count += 1;
             }
         }
@@ -51,10 +53,13 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DirectoryId;
 
     #[test]
     fn stores_fill_evenly() {
-        let mut placement = Placement::new(&Image::default(), 3);
+        let mut placement = Placement::new(&Image::of_node(
+            [0, 1, 2].map(|n| DirectoryId::new(1, StoreId(n))),
+        ));
         let stores: Vec<_> = (0..7).map(|_| placement.next(false).0).collect();
         assert_eq!(stores, [0, 1, 2, 0, 1, 2, 0]);
         assert_eq!(placement.next(true), StoreId(0));

@@ -2,7 +2,7 @@
 //! so a type's number and meaning never change; see `record_codec.rs`.
 
 use super::features::FeatureLevel;
-use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, TopicId};
 
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub enum MetadataRecord {
     Features {
         /// At least the one before.
         level: FeatureLevel,
+    },
+    /// A broker has these directories, each on one of its shards: all it has, in the order of its stores.
+    Broker {
+        /// Which.
+        node: NodeId,
+        /// What it has.
+        directories: Vec<Directory>,
     },
     /// A topic exists. Its partitions follow.
     Topic {
@@ -56,6 +63,15 @@ pub enum MetadataRecord {
     },
 }
 
+/// A directory of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Which.
+    pub id: DirectoryId,
+    /// The shard of the broker that serves what is in it.
+    pub shard: ShardId,
+}
+
 /// The whole state of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRecord {
@@ -65,10 +81,10 @@ pub struct PartitionRecord {
     pub index: i32,
     /// Its log in the stores.
     pub log: LogId,
-    /// The store of its node that holds the log.
-    pub store: StoreId,
     /// The nodes that should have a copy, the preferred leader first.
     pub replicas: Vec<NodeId>,
+    /// The directory of each of them, in the same order (KIP-858). A copy anywhere else counts for nothing.
+    pub directories: Vec<DirectoryId>,
     /// Those that are in sync.
     pub isr: Vec<NodeId>,
     /// The leader; -1 for none.

@@ -7,8 +7,8 @@
 use bytes::Bytes;
 
 use super::features::FeatureLevel;
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
-use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, TopicId};
 
 const CLUSTER: u8 = 1;
 const TOPIC: u8 = 2;
@@ -19,9 +19,10 @@ const PRODUCER_IDS: u8 = 6;
 const SNAPSHOT_END: u8 = 7;
 const SNAPSHOT_BEGIN: u8 = 8;
 const FEATURES: u8 = 9;
+const BROKER: u8 = 10;
 
 /// By type: the feature level from which on each version of it is written, oldest version first.
-const VERSIONS: [&[FeatureLevel]; 10] = [
+const VERSIONS: [&[FeatureLevel]; 11] = [
     &[], // There is no type 0.
     &[0],
     &[1],
@@ -32,6 +33,7 @@ const VERSIONS: [&[FeatureLevel]; 10] = [
     &[1],
     &[0],
     &[0],
+    &[1],
 ];
 
 /// The version that is written of a type: the newest one that the level allows.
@@ -80,6 +82,7 @@ impl MetadataRecord {
         match self {
             Self::Cluster { .. } => CLUSTER,
             Self::Features { .. } => FEATURES,
+            Self::Broker { .. } => BROKER,
             Self::Topic { .. } => TOPIC,
             Self::Partition(_) => PARTITION,
             Self::RemoveTopic { .. } => REMOVE_TOPIC,
@@ -98,6 +101,14 @@ impl MetadataRecord {
         match self {
             Self::Cluster { id } => put_text(&mut out, id),
             Self::Features { level } => put_unsigned(&mut out, u64::from(*level)),
+            Self::Broker { node, directories } => {
+                put_signed(&mut out, node.0.into());
+                put_unsigned(&mut out, directories.len() as u64);
+                for directory in directories {
+                    out.extend(directory.id.0);
+                    put_unsigned(&mut out, directory.shard.0.into());
+                }
+            }
             Self::Topic { name, id } => {
                 put_text(&mut out, name);
                 out.extend(id.0);
@@ -160,6 +171,10 @@ impl MetadataRecord {
                 level: u16::try_from(fields.unsigned()?)
                     .map_err(|_| RecordError::BadField("feature level"))?,
             },
+            BROKER => Self::Broker {
+                node: NodeId(fields.int()?),
+                directories: fields.directories()?,
+            },
             _ => Self::SnapshotEnd {
                 version: fields.unsigned()?,
                 next_log: fields.unsigned()?,
@@ -221,8 +236,11 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord) {
     out.extend(partition.topic.0);
     put_signed(out, partition.index.into());
     put_unsigned(out, partition.log.0);
-    put_unsigned(out, partition.store.0.into());
     put_nodes(out, &partition.replicas);
+    // As many as replicas.
+    for directory in &partition.directories {
+        out.extend(directory.0);
+    }
     put_nodes(out, &partition.isr);
     put_signed(out, partition.leader.0.into());
     put_signed(out, partition.leader_epoch.0.into());
@@ -312,15 +330,36 @@ impl<'a> Fields<'a> {
         }
     }
 
+    fn directories(&mut self) -> Result<Vec<Directory>, RecordError> {
+        let len = self.unsigned()?;
+        if len > self.0.len() as u64 {
+            return Err(RecordError::Truncated);
+        }
+        let directory = |_| {
+            Ok(Directory {
+                id: self.topic_id().map(|id| DirectoryId(id.0))?,
+                shard: u16::try_from(self.unsigned()?)
+                    .map(ShardId)
+                    .map_err(|_| RecordError::BadField("shard"))?,
+            })
+        };
+        (0..len).map(directory).collect()
+    }
+
     fn partition(&mut self) -> Result<PartitionRecord, RecordError> {
+        let (topic, index) = (self.topic_id()?, self.int()?);
+        let log = LogId(self.unsigned()?);
+        let replicas = self.nodes()?;
+        let directories = replicas
+            .iter()
+            .map(|_| self.topic_id().map(|id| DirectoryId(id.0)))
+            .collect::<Result<_, _>>()?;
         Ok(PartitionRecord {
-            topic: self.topic_id()?,
-            index: self.int()?,
-            log: LogId(self.unsigned()?),
-            store: u16::try_from(self.unsigned()?)
-                .map(StoreId)
-                .map_err(|_| RecordError::BadField("store"))?,
-            replicas: self.nodes()?,
+            topic,
+            index,
+            log,
+            replicas,
+            directories,
             isr: self.nodes()?,
             leader: NodeId(self.int()?),
             leader_epoch: LeaderEpoch(self.int()?),
@@ -334,6 +373,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::StoreId;
     use crate::controller::FEATURE_LEVEL;
 
     fn nodes() -> impl Strategy<Value = Vec<NodeId>> {
@@ -341,13 +381,16 @@ mod tests {
     }
 
     fn partition() -> impl Strategy<Value = PartitionRecord> {
-        let ids = (any::<[u8; 16]>(), any::<i32>(), any::<u64>(), any::<u16>());
+        let ids = (any::<[u8; 16]>(), any::<i32>(), any::<u64>());
         let epochs = (any::<i32>(), any::<i32>(), any::<i32>());
         (ids, nodes(), nodes(), epochs).prop_map(|(ids, replicas, isr, epochs)| PartitionRecord {
             topic: TopicId(ids.0),
             index: ids.1,
             log: LogId(ids.2),
-            store: StoreId(ids.3),
+            directories: replicas
+                .iter()
+                .map(|node: &NodeId| DirectoryId::new(node.0 as u64, StoreId(7)))
+                .collect(),
             replicas,
             isr,
             leader: NodeId(epochs.0),
@@ -382,6 +425,16 @@ mod tests {
                 .prop_map(|(version, next_log)| MetadataRecord::SnapshotEnd { version, next_log }),
             Just(MetadataRecord::SnapshotBegin),
             any::<u16>().prop_map(|level| MetadataRecord::Features { level }),
+            (any::<i32>(), any::<Vec<u16>>()).prop_map(|(node, shards)| MetadataRecord::Broker {
+                node: NodeId(node),
+                directories: (0..)
+                    .zip(shards)
+                    .map(|(store, shard)| Directory {
+                        id: DirectoryId::new(9, StoreId(store)),
+                        shard: ShardId(shard),
+                    })
+                    .collect(),
+            }),
         ]
     }
 
@@ -396,7 +449,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(kind in 0u8..10, mut bytes: Vec<u8>) {
+        fn any_bytes_are_survived(kind in 0u8..11, mut bytes: Vec<u8>) {
             let _ = MetadataRecord::decode(&bytes);
             bytes.splice(0..0, [kind, 0]);
             let _ = MetadataRecord::decode(&bytes);
@@ -409,14 +462,16 @@ mod tests {
         let bytes = [3, 0]
             .into_iter()
             .chain([7; 16])
-            .chain([4, 5, 1, 1, 2, 1, 2, 2, 0, 0]);
+            .chain([4, 5, 1, 2])
+            .chain([6; 16])
+            .chain([1, 2, 2, 0, 0]);
         let bytes: Vec<u8> = bytes.collect();
         let want = PartitionRecord {
             topic: TopicId([7; 16]),
             index: 2,
             log: LogId(5),
-            store: StoreId(1),
             replicas: vec![NodeId(1)],
+            directories: vec![DirectoryId([6; 16])],
             isr: vec![NodeId(1)],
             leader: NodeId(1),
             leader_epoch: LeaderEpoch(0),
@@ -431,8 +486,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[10, 0]),
-            Err(RecordError::UnknownType(10))
+            MetadataRecord::decode(&[11, 0]),
+            Err(RecordError::UnknownType(11))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

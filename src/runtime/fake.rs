@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
 use crate::broker::{ConnId, Input, Output, ReadId};
 use crate::config::BrokerConfig;
+use crate::controller::Directory;
 use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, StoreConfig};
 
 /// Length of a formatted store.
@@ -40,7 +41,7 @@ pub struct ShardSetup {
     pub config: Arc<BrokerConfig>,
     pub seed: u64,
     pub slots: Vec<StoreSlot>,
-    pub owners: Vec<ShardId>,
+    pub directories: Vec<Directory>,
 }
 
 pub fn open_store(
@@ -114,12 +115,12 @@ impl Shard {
             config,
             seed: _,
             slots,
-            owners,
+            directories,
         } = setup;
         assert!(
             id.0 < shards
                 && !slots.is_empty()
-                && !owners.is_empty()
+                && !directories.is_empty()
                 && !config.host_name.is_empty()
         );
         Self {

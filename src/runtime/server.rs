@@ -21,9 +21,10 @@ use super::pump::End;
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
-use crate::base::{Rng, ShardId};
+use crate::base::{DirectoryId, Rng, ShardId, StoreId};
 use crate::broker::Msg;
 use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::Directory;
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -98,7 +99,7 @@ impl Server {
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
         let mut rng = Rng::new(seed().map_err(system)?);
-        let opened = stores::open(&dir, direct_io, shards, &config, &mut rng)?;
+        let (set, opened) = stores::open(&dir, direct_io, shards, &config, &mut rng)?;
         let count = opened.len() as u16;
         let mesh = Mesh::new(shards).map_err(system)?;
         let files = CachedFiles::new(count);
@@ -110,7 +111,12 @@ impl Server {
         let requests = Pool::new(request_bytes, shards);
         let config = Arc::new(config);
         let (sender, reports) = channel();
-        let owners: Arc<[ShardId]> = (0..count).map(|store| ShardId(store % shards)).collect();
+        let directories: Arc<[Directory]> = (0..count)
+            .map(|store| Directory {
+                id: DirectoryId::new(set, StoreId(store)),
+                shard: ShardId(store % shards),
+            })
+            .collect();
         // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
         let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
         for store in opened {
@@ -128,7 +134,7 @@ impl Server {
                 stores,
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
-                owners: Arc::clone(&owners),
+                directories: Arc::clone(&directories),
                 listeners: std::mem::take(&mut listeners[i]),
                 admission: Arc::clone(&admission),
                 requests: Arc::clone(&requests),

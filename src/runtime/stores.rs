@@ -30,7 +30,8 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> Fatal {
     move |error| Fatal::new(DISK, format!("cannot open {}: {error}", path.display()))
 }
 
-/// Opens all stores of a node, in order: one for each shard, and those of earlier starts with more shards.
+/// Opens all stores of a node, in order: one for each shard, and those of earlier starts with more shards. Also
+/// says by which number their set is known.
 ///
 /// # Errors
 /// One is missing, older than the others or somebody else's, and then nothing was written; or it cannot be
@@ -41,7 +42,7 @@ pub fn open(
     shards: u16,
     config: &BrokerConfig,
     rng: &mut Rng,
-) -> Result<Vec<Opened>, Fatal> {
+) -> Result<(u64, Vec<Opened>), Fatal> {
     let shown = dir.display();
     let ids = StoreFile::list(dir)
         .map_err(|error| Fatal::new(DIRECTORY, format!("cannot read {shown}: {error}")))?;
@@ -74,7 +75,9 @@ pub fn open(
             None => (make(dir, id, direct, config, rng.next_u64())?, 0),
         });
     }
-    for identity in members.round(node, rng.next_u64()) {
+    let round = members.round(node, rng.next_u64());
+    let set = round.first().map_or(0, |identity| identity.set);
+    for identity in round {
         let (store, worse) = &stores[usize::from(identity.store.0)];
         store
             .file
@@ -84,7 +87,7 @@ pub fn open(
                 Fatal::new(DISK, format!("cannot write {}: {error}", path.display()))
             })?;
     }
-    Ok(stores.into_iter().map(|(store, _)| store).collect())
+    Ok((set, stores.into_iter().map(|(store, _)| store).collect()))
 }
 
 /// What a store is on, if that is a device, and the settings for it.

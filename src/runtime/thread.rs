@@ -25,6 +25,7 @@ use crate::base::ShardId;
 use crate::base::limits::{READ_AHEAD_BYTES_MAX, STALLED_REPLY_BYTES_MAX};
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
+use crate::controller::Directory;
 
 /// glommio registers this much memory for O_DIRECT files of its own, of which we have none.
 const EXECUTOR_IO_MEMORY: usize = 64 * 1024;
@@ -46,7 +47,7 @@ pub struct Plan {
     /// The stores of this shard.
     pub stores: Vec<Opened>,
     /// The shard that owns each store of the node.
-    pub owners: Arc<[ShardId]>,
+    pub directories: Arc<[Directory]>,
     /// The readable files of all stores.
     pub files: Arc<CachedFiles>,
     /// The other shards.
@@ -96,7 +97,7 @@ fn run(mut plan: Plan) -> Result<super::pump::End, Fatal> {
         config: Arc::clone(config),
         seed: plan.seed,
         slots,
-        owners: plan.owners.to_vec(),
+        directories: plan.directories.to_vec(),
     });
     let shards = usize::from(plan.shards);
     let tail_bytes = usize::try_from(config.millrace_store_tail_bytes_max).unwrap_or(usize::MAX);

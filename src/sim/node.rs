@@ -7,9 +7,10 @@ use bytes::Bytes;
 
 use super::disk::Disk;
 use super::plan::Plan;
-use crate::base::{Mono, Now, Rng, ShardId, StoreId};
+use crate::base::{DirectoryId, Mono, Now, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
+use crate::controller::Directory;
 use crate::store::{DiskError, Piece};
 
 /// What the node is at.
@@ -144,8 +145,11 @@ impl Node {
             };
             slots[number % usize::from(shards)].push(slot);
         }
-        let owners: Vec<ShardId> = (0..stores)
-            .map(|store| ShardId((store % usize::from(shards)) as u16))
+        let directories: Vec<Directory> = (0..stores as u16)
+            .map(|store| Directory {
+                id: DirectoryId::new(1, StoreId(store)),
+                shard: ShardId(store % shards),
+            })
             .collect();
         self.mesh = vec![0; usize::from(shards) * usize::from(shards)];
         self.shards = slots
@@ -158,7 +162,7 @@ impl Node {
                     config: Arc::clone(&self.config),
                     seed: rng.next_u64(),
                     slots,
-                    owners: owners.clone(),
+                    directories: directories.clone(),
                 }),
                 idle_due: false,
                 wake_at: u64::MAX,

@@ -44,7 +44,7 @@ fn can_exist(name: &str) -> bool {
 #[must_use]
 pub fn auto_create(ctx: &mut Ctx<'_>, names: &[String]) -> Vec<MetadataRecord> {
     let mut draft = Draft::new(ctx.image);
-    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
+    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
     create_missing(&mut draft, &mut terms, names.iter().map(String::as_str));
     draft.into_records()
 }

@@ -89,7 +89,8 @@ impl Brokers {
         if node.0 < 0 {
             return node.0;
         }
-        let owner = self.owners.get(usize::from(partition.store.0));
+        let store = partition.store.map(|store| usize::from(store.0));
+        let owner = store.and_then(|store| self.owners.get(store));
         self.id(node, owner.copied().unwrap_or_default())
     }
 
@@ -135,7 +136,7 @@ impl Brokers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{LeaderEpoch, LogId};
+    use crate::base::{DirectoryId, LeaderEpoch, LogId};
 
     fn brokers(direct: bool) -> (Brokers, BrokerConfig) {
         let mut config = BrokerConfig::default();
@@ -152,7 +153,8 @@ mod tests {
 
     fn partition(store: u16) -> Partition {
         Partition {
-            store: StoreId(store),
+            store: Some(StoreId(store)),
+            directories: vec![DirectoryId::default()],
             leader: NodeId(3),
             replicas: vec![NodeId(3)],
             log: LogId(1),

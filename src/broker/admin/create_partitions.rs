@@ -38,7 +38,7 @@ fn respond(
         *count.entry(topic.name.clone()).or_default() += 1;
     }
     let mut draft = Draft::new(ctx.image);
-    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
+    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
     let mut response = CreatePartitionsResponse::default();
     for topic in request.topics {
         let result = match count.remove(&topic.name) {
@@ -129,7 +129,7 @@ mod tests {
         let response = cluster.ask(3, &wanted, create_partitions);
         assert_eq!(response.results[0].error_code, 0);
         let partitions = &cluster.image.topic("a").unwrap().partitions;
-        let stores: Vec<_> = partitions.iter().map(|p| p.store.0).collect();
+        let stores: Vec<_> = partitions.iter().map(|p| p.store.unwrap().0).collect();
         assert_eq!(stores, [0, 1, 1]);
     }
 

@@ -43,7 +43,7 @@ fn respond(
         .map(|topic| new_topic(ctx.brokers, topic))
         .collect();
     let mut draft = Draft::new(ctx.image);
-    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng, ctx.stores);
+    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
     let results = controller::create_topics(&mut draft, &mut terms, &topics);
     let source = Source::new(ctx.config, ctx.image);
     let mut response = CreateTopicsResponse::default();
@@ -184,7 +184,7 @@ mod tests {
         let response = cluster.ask(7, &request, create_topics);
         assert_eq!(response.topics[0].error_code, 0);
         let partitions = &cluster.image.topic("a").unwrap().partitions;
-        let stores: Vec<_> = partitions.iter().map(|p| p.store.0).collect();
+        let stores: Vec<_> = partitions.iter().map(|p| p.store.unwrap().0).collect();
         assert_eq!(stores, [1, 1, 0]);
         assert!(
             partitions

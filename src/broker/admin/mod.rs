@@ -64,8 +64,6 @@ pub struct Ctx<'a> {
     pub rng: &'a mut Rng,
     /// The brokers as clients see them.
     pub brokers: &'a Brokers,
-    /// Stores of this node, over which new partitions are spread.
-    pub stores: u16,
 }
 
 /// What a handler wants done.

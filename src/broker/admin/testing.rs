@@ -4,7 +4,7 @@
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, create_topics};
-use crate::base::{Rng, ShardId};
+use crate::base::{DirectoryId, Rng, ShardId, StoreId};
 use crate::broker::apis;
 use crate::config::BrokerConfig;
 use crate::controller::{Image, MetadataRecord};
@@ -23,7 +23,7 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new() -> Self {
-        let mut image = Image::default();
+        let mut image = Image::of_node([0, 1].map(|n| DirectoryId::new(1, StoreId(n))));
         image
             .replay(&MetadataRecord::Cluster {
                 id: "c1".to_owned(),
@@ -123,7 +123,6 @@ impl Cluster {
             listener: 0,
             rng: &mut self.rng,
             brokers: &self.brokers,
-            stores: 2,
         }
     }
 }
@@ -230,7 +229,7 @@ mod tests {
         assert_eq!(once.len(), logs.len(), "two partitions with one log");
         assert!(logs.iter().all(|log| log.0 < image.next_log));
         assert!(image.next_log >= logs_before, "a log id could come again");
-        let mut copy = Image::default();
+        let mut copy = Image::of_node(image.here().iter().copied());
         for record in image.snapshot() {
             copy.replay(&record).unwrap();
         }
