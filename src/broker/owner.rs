@@ -293,6 +293,13 @@ impl Owner {
         self.checkpoint_wanted = false;
     }
 
+    /// The shard is to come to rest.
+    pub fn wind_down(&mut self) {
+        for slot in &mut self.slots {
+            slot.store.wind_down();
+        }
+    }
+
     /// Asks for a checkpoint of every store at the next idle moment (before a shutdown).
     pub fn want_checkpoint(&mut self) {
         self.checkpoint_wanted = true;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::owner::Owner;
-use super::{Fx, Output, format_store};
+use super::{Fx, Input, Output, Shard, ShardSetup, format_store};
 use crate::base::{LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
-use crate::store::{LogLabel, StoreConfig};
+use crate::store::{DiskOp, LogLabel, StoreConfig};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
 fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
@@ -66,4 +66,71 @@ fn a_checkpoint_for_which_there_was_no_room_is_tried_again_each_second() {
     now = owner.next_deadline();
     assert!(!idle(&mut owner, now).is_empty());
     assert!(!waits(&owner));
+}
+
+/// Whether an operation makes room, or readies it.
+fn makes_room(op: &DiskOp) -> bool {
+    match op {
+        DiskOp::Allocate { .. } => true,
+        DiskOp::Write {
+            data, background, ..
+        } => *background && data.iter().all(|byte| *byte == 0),
+        DiskOp::Sync { .. } => false,
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_stores_that_write_ahead() {
+    let config = Arc::new(BrokerConfig::default());
+    let store = |id| format_store(StoreId(id), config.store(), 1).0;
+    let mut shard = Shard::new(ShardSetup {
+        id: ShardId(0),
+        shards: 1,
+        config: Arc::clone(&config),
+        seed: 1,
+        slots: (0..2).map(store).collect(),
+        owners: vec![ShardId(0); 2],
+    });
+    let (mut disk, mut drained, mut nanos) = (VecDeque::new(), false, 0);
+    // What each input makes room for.
+    let mut give = |input, disk: &mut VecDeque<_>| {
+        let mut made = 0;
+        for input in [input, Input::Idle] {
+            nanos += 1000;
+            let now = Now {
+                mono: Mono(nanos),
+                wall_ms: 1_700_000_000_000,
+            };
+            let mut out = Vec::new();
+            shard.handle(now, input, &mut out);
+            for output in out {
+                match output {
+                    Output::Disk { store, op } => {
+                        made += usize::from(makes_room(&op));
+                        disk.push_back((store, op.id()));
+                    }
+                    Output::Drained => drained = true,
+                    _ => {}
+                }
+            }
+        }
+        (made, drained)
+    };
+    let done = |(store, id)| Input::Disk {
+        store,
+        id,
+        result: Ok(()),
+    };
+    give(Input::Start, &mut disk);
+    let mut made = 0;
+    while made < 20 {
+        let next = disk.pop_front().expect("they write ahead");
+        made += give(done(next), &mut disk).0;
+    }
+    // From here on one of them always has something on its way when the other one has not.
+    assert_eq!(give(Input::Shutdown, &mut disk).0, 0);
+    while let Some(next) = disk.pop_front() {
+        assert_eq!(give(done(next), &mut disk).0, 0, "nobody needs it");
+    }
+    assert!(give(Input::Idle, &mut disk).1, "drained");
 }

@@ -175,6 +175,7 @@ impl Shard {
                 self.front.draining = true;
                 self.front.validations.stop();
                 self.owner.stop();
+                self.owner.wind_down();
                 if let Some(control) = &mut self.control {
                     control.stop_groups(now, &mut self.owner, fx);
                 }

@@ -38,6 +38,8 @@ pub(super) struct Ahead {
     by_writing: bool,
     /// The disk had no room; tried again after the next checkpoint, or when the owner thinks so.
     full: bool,
+    /// The store is to come to rest.
+    winding_down: bool,
     zeroes: Bytes,
 }
 
@@ -51,6 +53,7 @@ impl Ahead {
             asked: 0,
             by_writing: false,
             full: false,
+            winding_down: false,
             zeroes: PageBuf::zeroed(STEP_SHORT as usize).freeze(),
         }
     }
@@ -99,6 +102,18 @@ impl Store {
         self.ahead.asked = self.ahead.asked.max(asked);
         let grows = self.chunks.allocated() < self.chunks.allocated_max();
         grows && !self.ahead.full && !self.config.raw && !self.failed
+    }
+
+    /// From now on the store makes no room of which nobody knows whether it will be needed: if each of several
+    /// stores did, there would always be one that is not quiet.
+    pub fn wind_down(&mut self) {
+        self.ahead.winding_down = true;
+    }
+
+    /// Whether more room may be made: for somebody who waits for it, at the end.
+    fn may_grow(&self) -> bool {
+        let waits = self.put_off.is_some() && !(self.open.is_empty() && self.flights.is_empty());
+        !self.ahead.winding_down || waits || self.room() < self.ahead.asked
     }
 
     /// Asks the disk for blocks while there is less room than a step.
@@ -158,7 +173,7 @@ impl Store {
 
     /// Adds regions while fewer written bytes are free than a quarter of what is used.
     pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
-        if self.config.raw {
+        if self.config.raw || !self.may_grow() {
             return;
         }
         self.allocate(ops);

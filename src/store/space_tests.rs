@@ -69,6 +69,41 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
 }
 
 #[test]
+fn a_store_that_winds_down_grows_only_for_those_who_wait() {
+    let config = StoreConfig {
+        journal_bytes: 128 << 10,
+        ..StoreConfig::default()
+    };
+    let (mut store, _) = Store::format(StoreId(1), config, 5);
+    let polled = |store: &mut Store| {
+        let mut ops = Vec::new();
+        store.poll(&mut ops);
+        ops
+    };
+    store.create_log(LogId(1), LogLabel::default(), Offset(0));
+    store.wind_down();
+    let mut ops = polled(&mut store);
+    assert!(matches!(ops[..], [DiskOp::Write { through: true, .. }]));
+    store.on_disk(ops[0].id(), Ok(()), &mut ops, &mut Vec::new());
+    assert!(polled(&mut store).is_empty());
+    // A producer waits.
+    assert!(store.grows_for_clients(1000));
+    let mut ops = polled(&mut store);
+    assert!(matches!(ops[..], [DiskOp::Allocate { .. }]), "{ops:?}");
+    let no_room = Err(DiskError { errno: ENOSPC });
+    store.on_disk(ops[0].id(), no_room, &mut ops, &mut Vec::new());
+    assert!(polled(&mut store).is_empty(), "it has to ask again");
+    // A flush waits for a checkpoint, and that for room.
+    let batch = vec![7; 1 << 20].into();
+    store.append_anyway(LogId(1), batch, Offset(0), LeaderEpoch(0));
+    assert!(polled(&mut store).is_empty() && store.checkpoint_due());
+    store.checkpoint(Vec::new(), &mut ops);
+    assert!(store.waits_for_room());
+    let ops = polled(&mut store);
+    assert!(matches!(ops[..], [DiskOp::Allocate { .. }]), "{ops:?}");
+}
+
+#[test]
 fn a_copy_of_a_checkpoint_that_was_not_found_is_not_looked_for_again() {
     for copy in [0, 1] {
         let mut scene = Scene::new(Sabotage::default());
