@@ -47,6 +47,8 @@ enum Wrong {
     SkipRecoveryCrc,
     /// Take any record with the right number and chain for the successor.
     AnySuccessor,
+    /// Give chunks out again as soon as they are dropped.
+    ReuseAtOnce,
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,10 @@ fn main() -> ExitCode {
             },
             Some(Wrong::AnySuccessor) => Sabotage {
                 any_successor: true,
+                ..Sabotage::default()
+            },
+            Some(Wrong::ReuseAtOnce) => Sabotage {
+                reuse_at_once: true,
                 ..Sabotage::default()
             },
         },

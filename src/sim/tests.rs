@@ -75,3 +75,12 @@ fn believing_what_recovery_finds_is_found() {
     // It takes a crash that tears a journal record, which few of these short runs have.
     assert!(found_by(sabotage, 200).is_some());
 }
+
+#[test]
+fn reusing_chunks_at_once_is_found() {
+    let sabotage = Sabotage {
+        reuse_at_once: true,
+        ..Sabotage::default()
+    };
+    assert!(found_by(sabotage, 200).is_some());
+}

@@ -58,6 +58,11 @@ impl Ahead {
         }
     }
 
+    /// Bytes that are in the area and not to be had yet.
+    pub fn bytes(&self) -> u64 {
+        self.writing.map_or(0, |_| REGION)
+    }
+
     /// Writes the journal ring of a new store.
     pub fn format(&self, journal_bytes: u64, ops: &mut Vec<DiskOp>) {
         let mut at = RING_START;
@@ -269,6 +274,7 @@ mod tests {
             ack_before_flush: false,
             skip_recovery_crc: false,
             any_successor: false,
+            reuse_at_once: false,
         },
     };
 

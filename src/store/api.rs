@@ -200,6 +200,8 @@ pub struct Sabotage {
     /// Take for the successor of a journal record whatever has its number and its chain, whichever start of
     /// the process wrote it.
     pub any_successor: bool,
+    /// Give the chunks of what is dropped out again before a checkpoint covers that, and while they are read.
+    pub reuse_at_once: bool,
 }
 
 /// Sizes and bounds of a store. All in bytes unless named otherwise.

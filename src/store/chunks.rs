@@ -277,19 +277,19 @@ impl Chunks {
         self.start
     }
 
-    /// Panics unless free and `used` chunks are disjoint and inside the area.
-    pub fn check(&self, used: &BTreeSet<Chunk>) {
+    /// Panics unless free and `used` chunks are disjoint, inside the area, and with `reserved` bytes all of it.
+    pub fn check(&self, used: &BTreeSet<Chunk>, reserved: u64) {
         let mut spans: Vec<(u64, u64)> = used
             .iter()
             .map(|chunk| (chunk.pos, chunk.class.bytes()))
             .collect();
+        let taken = spans.len();
         for class in Class::ALL {
-            spans.extend(
-                self.free[class as usize]
-                    .iter()
-                    .map(|p| (*p, class.bytes())),
-            );
+            let free = &self.free[class as usize];
+            spans.extend(free.iter().map(|pos| (*pos, class.bytes())));
         }
+        let free: u64 = spans[taken..].iter().map(|(_, bytes)| bytes).sum();
+        assert_eq!(free, self.free_bytes);
         spans.sort_unstable();
         let mut at = self.start;
         for (pos, len) in spans {
@@ -297,6 +297,13 @@ impl Chunks {
             at = pos + len;
         }
         assert!(at <= self.end, "a chunk lies beyond the end of the area");
+        let used: u64 = used.iter().map(|chunk| chunk.class.bytes()).sum();
+        let area = self.end - self.start;
+        assert_eq!(
+            free + used + reserved,
+            area,
+            "{free} free, {used} used, {reserved} reserved"
+        );
     }
 }
 
@@ -323,7 +330,7 @@ mod tests {
                 chunks.free(chunk);
             }
         }
-        chunks.check(&used);
+        chunks.check(&used, 0);
         let rebuilt = Chunks::rebuilt(0, chunks.end(), 8 * REGION, &used).unwrap();
         assert_eq!(rebuilt.free_bytes(), chunks.free_bytes());
         for chunk in std::mem::take(&mut used) {

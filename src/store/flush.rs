@@ -364,6 +364,10 @@ impl Store {
                 .unplaced_bytes
                 .saturating_sub(segment.len - segment.placed);
             for extent in segment.extents {
+                if self.config.sabotage.reuse_at_once {
+                    self.chunks.free(extent.chunk);
+                    continue;
+                }
                 self.freed_bytes += extent.chunk.class.bytes();
                 self.freed.push_back((seq, extent.chunk, extent.pin));
             }

@@ -588,7 +588,7 @@ impl Store {
         for chunk in more {
             assert!(used.insert(chunk), "chunk {chunk:?} has two owners");
         }
-        self.chunks.check(&used);
+        self.chunks.check(&used, self.ahead.bytes());
         assert!(self.ring_head - self.ring_tail <= self.superblock.journal_bytes);
         for log in self.map.logs.values() {
             for segment in &log.segments {

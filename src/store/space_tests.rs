@@ -68,6 +68,38 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
 }
 
+/// Free space of small chunks alone, no two of them side by side.
+fn crumble(store: &mut Store) {
+    let crumbs = fill_up(store).into_iter().step_by(2).collect();
+    give_back(store, crumbs);
+}
+
+#[test]
+fn crumbs_are_as_good_as_whole_regions() {
+    let mut scene = Scene::new(Sabotage::default());
+    crumble(&mut scene.store);
+    // In one run: a reference for each crumb.
+    let long = scene.batch(3 << 19);
+    scene.acknowledged(1, &long);
+    let segment = &scene.store.map.logs[&LogId(1)].segments[0];
+    let small = |extent: &map::Extent| extent.chunk.class == Class::Small;
+    assert!(segment.extents.len() == 96 && segment.extents.iter().all(small));
+    scene.restart();
+    scene.check();
+    // A checkpoint that no chunk holds.
+    crumble(&mut scene.store);
+    let state = Bytes::from(vec![7; 1 << 20]);
+    let mut ops = Vec::new();
+    let states = vec![(LogId(1), state)];
+    scene.store.checkpoint(states, &mut ops);
+    scene.perform(ops);
+    let chunks: Vec<Chunk> = scene.store.copies.iter().flat_map(Copy::chunks).collect();
+    assert!(chunks.iter().all(|chunk| chunk.class == Class::Small));
+    scene.restart();
+    scene.store.invariants();
+    scene.check();
+}
+
 #[test]
 fn a_store_that_winds_down_grows_only_for_those_who_wait() {
     let config = StoreConfig {
@@ -108,9 +140,7 @@ fn a_copy_of_a_checkpoint_that_was_not_found_is_not_looked_for_again() {
     for copy in [0, 1] {
         let mut scene = Scene::new(Sabotage::default());
         // Small chunks alone: so many that each copy has a list of them.
-        let taken = fill_up(&mut scene.store);
-        let crumbs = taken.into_iter().step_by(2).collect();
-        give_back(&mut scene.store, crumbs);
+        crumble(&mut scene.store);
         let state = Bytes::from(vec![7; 3 << 20]);
         let mut ops = Vec::new();
         scene.store.checkpoint(vec![(LogId(1), state)], &mut ops);
