@@ -100,3 +100,33 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert_eq!(text.expect("ended"), "", "{program}");
     }
 }
+
+/// As after a `kill -9` whose last writes hang in the disk: what comes late would be written over what is new.
+#[test]
+fn a_store_that_another_process_writes_to_is_refused() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a scratch directory");
+    let data = dir.path().join("data");
+    let setting = format!("log.dirs={}", data.display());
+    let stop = |(child, stderr)| {
+        signal(&child, "-TERM");
+        drop::<BufReader<ChildStderr>>(stderr);
+        assert!(child.wait_with_output().expect("ended").status.success());
+    };
+    stop(serving(&setting));
+    let store = data.join("store-0");
+    let options = std::fs::OpenOptions::new().write(true).open(&store);
+    let writer = options.expect("the store");
+    writer.lock().expect("locked");
+    let (code, text) = status(&["--override", &setting]);
+    assert_eq!(code, Some(73), "{text}");
+    assert!(text.contains("store-0: another process has it"), "{text}");
+    let path = data.display().to_string();
+    for what in ["ls", "check"] {
+        let looked = Command::new(env!("CARGO_BIN_EXE_millracectl"))
+            .args(["store", what, &path])
+            .output();
+        assert!(looked.expect("ended").status.success(), "store {what}");
+    }
+    drop(writer);
+    stop(serving(&setting));
+}

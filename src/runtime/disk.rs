@@ -103,7 +103,7 @@ impl StoreFile {
     }
 
     fn open_with(id: StoreId, path: &Path, direct: bool, create: bool) -> io::Result<Self> {
-        // Nobody else may have a device, such as a mounted filesystem or another broker.
+        // Nobody else may have it, such as a mounted filesystem that is on a device, or another broker.
         let device = !create && device::is_device(path)?;
         let direct = direct || device;
         let exclusive = if device { libc::O_EXCL } else { 0 };
@@ -117,7 +117,9 @@ impl StoreFile {
         let written = if device {
             device::claim(&options, path)?
         } else {
-            options.open(path)?
+            let file = options.open(path)?;
+            device::lock(&file)?;
+            file
         };
         let reserved = device::size(&written)?;
         Ok(Self {

@@ -242,3 +242,24 @@ fn a_format_that_was_cut_off_leaves_no_store() {
     assert_eq!(read(10, 3).expect("read")[..], [1, 1, 1]);
     assert_eq!(read(4000, 200), Err(DiskError { errno: libc::EIO }));
 }
+
+/// As a process has it that was killed while its ring still wrote.
+#[test]
+fn a_file_is_opened_when_whoever_writes_to_it_is_done() {
+    let dir = tempfile::tempdir().expect("a scratch directory");
+    let path = StoreFile::path(dir.path(), STORE);
+    let before = StoreFile::create(STORE, dir.path(), true, &[write(1, 0, false)]).expect("new");
+    let read = super::super::blocks::open(&path);
+    assert!(read.is_ok(), "readers need not wait");
+    let (opening, opened) = (path.clone(), std::sync::Arc::new(AtomicUsize::new(0)));
+    let seen = Arc::clone(&opened);
+    let next = std::thread::spawn(move || {
+        let file = StoreFile::open(STORE, &opening, true);
+        seen.store(1, Ordering::SeqCst);
+        file.map(|file| file.len())
+    });
+    before.perform(&[write(2, 4096, false)]).expect("written");
+    assert_eq!(opened.load(Ordering::SeqCst), 0, "it waits");
+    drop(before);
+    assert_eq!(next.join().expect("no panic").expect("opened"), 8192);
+}

@@ -27,7 +27,13 @@ pub struct Opened {
 }
 
 fn fail(path: &Path) -> impl Fn(io::Error) -> Fatal {
-    move |error| Fatal::new(DISK, format!("cannot open {}: {error}", path.display()))
+    move |error| {
+        let status = match error.kind() {
+            io::ErrorKind::ResourceBusy => DIRECTORY,
+            _ => DISK,
+        };
+        Fatal::new(status, format!("cannot open {}: {error}", path.display()))
+    }
 }
 
 /// Opens all stores of a node, in order: one for each shard, and those of earlier starts with more shards. Also

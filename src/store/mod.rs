@@ -189,8 +189,10 @@ impl Store {
     /// Makes a recovered store one that may be written: the operations are to be performed one after the
     /// other, each before the next, and nothing else before them. Their completion need not be reported.
     ///
-    /// They make both superblocks the same, the worse one first, and say that the flushes from here on belong
-    /// to this start of the process: what recovery has rejected can then never be met again.
+    /// They make durable what recovery has read, which a process that was killed may have written without
+    /// saying so to the disk. Then they make both superblocks the same, the worse one first, and say that the
+    /// flushes from here on belong to this start of the process: what recovery has rejected can then never be met
+    /// again, and what it has found must not go any more.
     #[must_use]
     pub fn begin(&mut self) -> Vec<DiskOp> {
         let Some(worse) = self.unbegun.take() else {
@@ -201,7 +203,13 @@ impl Store {
         if self.starts_are_full {
             self.superblock.generation += 1;
         }
-        sealed::write_twice(&self.superblock.encode(), layout::SUPERBLOCKS, worse)
+        let mut ops = vec![DiskOp::Sync {
+            id: IoId(0),
+            background: false,
+        }];
+        let superblock = self.superblock.encode();
+        ops.extend(sealed::write_twice(&superblock, layout::SUPERBLOCKS, worse));
+        ops
     }
 
     fn assemble(
