@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::owner::Owner;
 use super::{Fx, Input, Output, Shard, ShardSetup, format_store};
-use crate::base::{LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
+use crate::controller::Directory;
 use crate::store::{DiskOp, LogLabel, StoreConfig};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
@@ -83,13 +84,17 @@ fn makes_room(op: &DiskOp) -> bool {
 fn a_stop_does_not_wait_for_stores_that_write_ahead() {
     let config = Arc::new(BrokerConfig::default());
     let store = |id| format_store(StoreId(id), config.store(), 1).0;
+    let directory = |id| Directory {
+        id: DirectoryId::new(1, StoreId(id)),
+        shard: ShardId(0),
+    };
     let mut shard = Shard::new(ShardSetup {
         id: ShardId(0),
         shards: 1,
         config: Arc::clone(&config),
         seed: 1,
         slots: (0..2).map(store).collect(),
-        owners: vec![ShardId(0); 2],
+        directories: (0..2).map(directory).collect(),
     });
     let (mut disk, mut drained, mut nanos) = (VecDeque::new(), false, 0);
     // What each input makes room for.
