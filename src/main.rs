@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         let _ = std::io::stdout().write_all(config::settings_page().as_bytes());
         return ExitCode::SUCCESS;
     }
+    sys::avoid_huge_pages();
     sys::keep_freed_memory();
     // Before any thread starts, the log's included, for threads inherit it: one that did not would
     // take SIGTERM's default action and end the process on the spot.

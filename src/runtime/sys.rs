@@ -163,6 +163,16 @@ pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
     limit(resource).0
 }
 
+/// Does without transparent huge pages, unless `MIMALLOC_ALLOW_THP` decides. The allocator asks for them, and where
+/// memory is in pieces a page fault then waits until the kernel has moved others together: milliseconds of the
+/// shard's core, in which no request gets on, also for what fits into a few pages.
+pub fn avoid_huge_pages() {
+    if std::env::var_os("MIMALLOC_ALLOW_THP").is_none() {
+        // SAFETY: no memory is passed. A refusal leaves things as they are.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    }
+}
+
 /// Lets the allocator keep what is freed for ten seconds, unless `MIMALLOC_PURGE_DELAY` says otherwise.
 /// Given back to the system, memory is zeroed, and mapped page by page, when it is used again: on the core that
 /// serves requests, and in a virtual machine at the hypervisor's pace. Load that comes in waves finds it again; what idles goes back.
