@@ -16,6 +16,7 @@ use super::conns::ReplyTo;
 use super::control_compact::Compaction;
 use super::control_groups::OFFSETS_TOPIC;
 use super::control_load::Load;
+use super::control_room::{Room, Rooms};
 use super::front::{Front, Pending};
 use super::groups::GroupService;
 use super::owner::{Ack, Owner};
@@ -82,17 +83,14 @@ impl Change {
         self.batch
     }
 
-    /// Whether there is room for it. What makes the store fuller has to leave room for the rest.
-    pub fn fits(&self, owner: &mut Owner) -> bool {
-        /// What a new partition takes as long as it is empty.
-        const PARTITION_BYTES: usize = 1 << 10;
-        let partitions = self
-            .records
-            .iter()
-            .filter(|record| matches!(record, MetadataRecord::Partition(_)))
-            .count();
-        let bytes = self.batch.len() + partitions * PARTITION_BYTES;
-        owner.has_room(METADATA_LOG, bytes, partitions > 0)
+    /// What it changes.
+    pub fn records(&self) -> &[MetadataRecord] {
+        &self.records
+    }
+
+    /// Bytes that it takes in the metadata log.
+    pub fn len(&self) -> usize {
+        self.batch.len()
     }
 }
 
@@ -124,6 +122,7 @@ pub(super) struct Control {
     /// Appends of the coordinator that are being flushed, by control token: number and partition.
     pub group_appends: IdMap<u64, (u64, i32)>,
     pub compaction: Compaction,
+    pub rooms: Rooms,
     /// The newest decided image; the published one may lag behind it by the commits in flight.
     pub image: Image,
     rng: Rng,
@@ -158,6 +157,7 @@ impl Control {
             group_calls: IdMap::default(),
             group_appends: IdMap::default(),
             compaction: Compaction::default(),
+            rooms: Rooms::new(here.clone()),
             image: Image::of_node(here.iter().map(|directory| directory.id)),
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             tokens: 0,
@@ -192,6 +192,7 @@ impl Control {
             && self.publishing.is_empty()
             && self.group_appends.is_empty()
             && self.compaction.is_quiet()
+            && self.rooms.is_quiet()
     }
 
     /// Takes a request.
@@ -210,7 +211,7 @@ impl Control {
             Some(Handler::ImageOrCreate(_)) if self.auto_create(now, req, &call, owner, fx) => {
                 return;
             }
-            Some(handler) => self.decide(handler, *call),
+            Some(handler) => self.decide(handler, &call),
             None => Answer::Malformed(format!("API key {} is not served", call.header.key)),
         };
         match answer {
@@ -229,8 +230,13 @@ impl Control {
             } => {
                 let gone = self.removed_topics(&records);
                 let change = Change::new(now, &self.image, records);
-                match refusal {
-                    Some(refusal) if !change.fits(owner) => self.reply(req, refusal, fx),
+                let room = match &refusal {
+                    Some(_) => self.room_for(&change, owner),
+                    None => Room::There,
+                };
+                match (room, refusal) {
+                    (Room::Unknown, _) => self.ask_for_room(req, call, &change, fx),
+                    (Room::Full, Some(refusal)) => self.reply(req, refusal, fx),
                     _ => {
                         self.commit(now, change, Then::Reply(req, reply), owner, fx);
                         self.group_topics_deleted(now, &gone, owner, fx);
@@ -256,7 +262,7 @@ impl Control {
     }
 
     /// Lets the handler of a request decide.
-    fn decide(&mut self, handler: Handler, call: ControlCall) -> Answer {
+    fn decide(&mut self, handler: Handler, call: &ControlCall) -> Answer {
         let mut ctx = Ctx {
             image: &self.image,
             config: &self.config,
@@ -264,7 +270,7 @@ impl Control {
             rng: &mut self.rng,
             brokers: &self.brokers,
         };
-        let (header, body) = (&call.header, call.body);
+        let (header, body) = (&call.header, call.body.clone());
         match handler {
             Handler::Control(decide) => decide(&mut ctx, &mut self.producer_ids, header, body),
             Handler::Image(answer) | Handler::ImageOrCreate(answer) => answer(&ctx, header, body),
@@ -275,7 +281,7 @@ impl Control {
     }
 
     /// Creates the topics that a Metadata request asks for and that may be created by asking; the request
-    /// is taken up again when they are there. Returns whether there was anything to create.
+    /// is taken up again when they are there. Returns whether that is to be waited for.
     fn auto_create(
         &mut self,
         now: Now,
@@ -297,17 +303,13 @@ impl Control {
             return false;
         }
         let change = Change::new(now, &self.image, records);
-        // In a full store the topic stays unknown, which is an answer.
-        if !change.fits(owner) {
-            return false;
+        let call = Box::new(call.clone());
+        match self.room_for(&change, owner) {
+            Room::There => self.commit(now, change, Then::Retry(req, call), owner, fx),
+            Room::Unknown => self.ask_for_room(req, call, &change, fx),
+            // In a full store the topic stays unknown, which is an answer.
+            Room::Full => return false,
         }
-        let call = ControlCall {
-            header: call.header.clone(),
-            body: call.body.clone(),
-            listener: call.listener,
-            client_host: call.client_host.clone(),
-        };
-        self.commit(now, change, Then::Retry(req, Box::new(call)), owner, fx);
         true
     }
 
@@ -377,6 +379,7 @@ impl Control {
                 return;
             }
         }
+        self.rooms.decided(self.image.version, &records);
         let token = self.token();
         let slot = match owner.append_internal(now, METADATA_LOG, batch) {
             Ok(slot) => slot,
@@ -447,6 +450,7 @@ impl Control {
             *served = (*served).max(version);
         }
         let by_all = self.served.iter().copied().min().unwrap_or(0);
+        self.rooms.served(by_all);
         while self
             .publishing
             .front()

@@ -2,6 +2,7 @@
 //! `__consumer_offsets`, its timers.
 
 use super::control::{Change, Control};
+use super::control_room::Room;
 pub(super) use super::groups::OFFSETS_TOPIC;
 use super::groups::{Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic};
 use super::owner::{Ack, Owner};
@@ -43,9 +44,11 @@ impl Control {
         if self.image().topic(OFFSETS_TOPIC).is_none() && needs_offsets_topic(&call.header) {
             let records = self.offsets_topic();
             let change = Change::new(now, self.image(), records);
-            // In a full store the topic has to wait; the coordinator says that it is not available.
-            if change.fits(owner) {
-                return self.commit_and_retry(now, change, req, call, owner, fx);
+            match self.room_for(&change, owner) {
+                Room::There => return self.commit_and_retry(now, change, req, call, owner, fx),
+                Room::Unknown => return self.ask_for_room(req, call, &change, fx),
+                // The topic has to wait; the coordinator says that it is not available.
+                Room::Full => {}
             }
         }
         let token = self.token();

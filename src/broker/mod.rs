@@ -8,6 +8,7 @@ mod control;
 mod control_compact;
 mod control_groups;
 mod control_load;
+mod control_room;
 #[cfg(test)]
 mod cost_tests;
 mod explain;

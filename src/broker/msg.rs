@@ -126,6 +126,20 @@ pub enum Msg {
         /// The outcome.
         answer: Result<Bytes, String>,
     },
+    /// Say whether a store has room for this many bytes more; while it grows the answer waits.
+    Room {
+        /// The store.
+        store: StoreId,
+        /// What is to have room.
+        bytes: usize,
+        /// Whether it fills the store: then not with what is kept for the broker.
+        fills: bool,
+    },
+    /// The answer, of a store that the control shard has asked.
+    RoomTold {
+        /// Whether there is.
+        there: bool,
+    },
     /// Tell where the time of requests went.
     Explain {
         /// Who asks.
@@ -255,7 +269,7 @@ pub struct Answered {
 }
 
 /// A request on its way to the control shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ControlCall {
     /// Parsed header.
     pub header: RequestHeader,

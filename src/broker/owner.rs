@@ -82,6 +82,8 @@ pub(super) struct Owner {
     next_try: Mono,
     /// Produce requests that wait for their store to grow.
     pub delayed: VecDeque<(ReqRef, StoreId, Vec<ProducePart>)>,
+    /// What the control shard has asked for and a store has to grow for: store, bytes, whether it fills the store.
+    pub room_asked: Vec<(StoreId, usize, bool)>,
     /// Control tokens whose flush is durable, for the control shard to take.
     pub control_done: Vec<u64>,
     /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
@@ -109,6 +111,7 @@ impl Owner {
             next_retention: Mono(0),
             next_try: Mono(0),
             delayed: VecDeque::new(),
+            room_asked: Vec::new(),
             control_done: Vec::new(),
             loaded: VecDeque::new(),
             checkpoint_wanted: false,
@@ -153,17 +156,15 @@ impl Owner {
     }
 
     /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
-    /// clients, without touching what is left for the broker.
-    /// A store that may still grow is not full.
+    /// clients, without touching what is left for the broker; that helps out only while the store grows.
     pub fn has_room(&mut self, log: LogId, bytes: usize, for_clients: bool) -> bool {
         self.partitions.get(&log).is_some_and(|partition| {
             let store = &mut self.slots[partition.slot].store;
-            let there = if for_clients {
-                store.has_room_for_clients(bytes)
-            } else {
-                store.has_room(bytes)
-            };
-            there || store.grows_for_clients(bytes)
+            if !for_clients {
+                return store.has_room(bytes);
+            }
+            store.has_room_for_clients(bytes)
+                || store.grows_for_clients(bytes) && store.has_room(bytes)
         })
     }
 
@@ -311,6 +312,7 @@ impl Owner {
             .iter()
             .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
             && self.delayed.is_empty()
+            && self.room_asked.is_empty()
             && !self.has_more()
     }
 

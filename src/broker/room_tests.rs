@@ -4,13 +4,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_wire::CreateTopicsRequest;
+use kafka_wire::create_topics_request::CreatableTopic;
+use kafka_wire_core::StrBytes;
 
-use super::owner::Owner;
+use super::owner::{Owner, log_config};
+use super::testing::Bench;
 use super::{Fx, Input, Output, Shard, ShardSetup, format_store};
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::Directory;
+use crate::record::{BatchBuilder, Codec};
 use crate::store::{DiskOp, LogLabel, StoreConfig};
+use crate::wire::TopicRef;
+use crate::wire::client::{decode_response, encode_produce_flat, encode_request};
+use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
 fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
@@ -84,17 +92,18 @@ fn makes_room(op: &DiskOp) -> bool {
 fn a_stop_does_not_wait_for_stores_that_write_ahead() {
     let config = Arc::new(BrokerConfig::default());
     let store = |id| format_store(StoreId(id), config.store(), 1).0;
-    let directory = |id| Directory {
-        id: DirectoryId::new(1, StoreId(id)),
-        shard: ShardId(0),
-    };
     let mut shard = Shard::new(ShardSetup {
         id: ShardId(0),
         shards: 1,
         config: Arc::clone(&config),
         seed: 1,
         slots: (0..2).map(store).collect(),
-        directories: (0..2).map(directory).collect(),
+        directories: [0, 1]
+            .map(|n| Directory {
+                id: DirectoryId::new(1, StoreId(n)),
+                shard: ShardId(0),
+            })
+            .to_vec(),
     });
     let (mut disk, mut drained, mut nanos) = (VecDeque::new(), false, 0);
     // What each input makes room for.
@@ -138,4 +147,103 @@ fn a_stop_does_not_wait_for_stores_that_write_ahead() {
         assert_eq!(give(done(next), &mut disk).0, 0, "nobody needs it");
     }
     assert!(give(Input::Idle, &mut disk).1, "drained");
+}
+
+/// What a full store answers.
+const STORAGE_ERROR: i16 = 56;
+
+/// Two shards whose stores may not grow beyond the least that a store takes.
+fn small_stores() -> Bench {
+    let config = BrokerConfig {
+        millrace_store_journal_bytes: 4 << 20,
+        millrace_store_initial_bytes: 16 << 20,
+        millrace_store_bytes_max: 24 << 20,
+        num_partitions: 1,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(2, config);
+    bench.open(0);
+    bench
+}
+
+/// Asks for a topic whose partitions are spread over the stores in turn; error and message.
+fn create(bench: &mut Bench, name: &str, partitions: i32) -> (i16, Option<StrBytes>) {
+    let mut topic = CreatableTopic::default();
+    topic.name = StrBytes::from(name);
+    topic.num_partitions = partitions;
+    topic.replication_factor = 1;
+    let mut request = CreateTopicsRequest::default();
+    request.topics = vec![topic];
+    let frame = encode_request(1, Some("test"), 5, &request).unwrap();
+    let reply = bench.ask(0, &frame).unwrap();
+    let (_, response) = decode_response::<CreateTopicsRequest>(reply.slice(4..), 5).unwrap();
+    let topic = &response.topics[0];
+    (topic.error_code, topic.error_message.clone())
+}
+
+/// Produces to one partition; the error.
+fn produce(bench: &mut Bench, topic: &str, index: i32, bytes: usize) -> i16 {
+    let mut batch = BatchBuilder::new(Codec::None, 0);
+    batch.push(0, None, Some(&vec![7; bytes]), &[]);
+    let records = Some(batch.build());
+    let request = ProduceRequest {
+        transactional_id: None,
+        acks: -1,
+        timeout_ms: 30_000,
+        topics: vec![ProduceTopic {
+            topic: TopicRef::Name(topic.into()),
+            partitions: vec![ProducePartition { index, records }],
+        }],
+    };
+    let frame = encode_produce_flat(1, Some("test"), 9, &request);
+    let reply = bench.ask(0, &frame).unwrap();
+    let response = decode_response::<kafka_wire::ProduceRequest>(reply.slice(4..), 9);
+    let (_, response) = response.unwrap();
+    response.responses[0].partition_responses[0].error_code
+}
+
+/// Two shards, the store of the second one full of records; the partition of a topic that has room.
+fn other_store_full() -> (Bench, i32) {
+    let mut bench = small_stores();
+    assert_eq!(create(&mut bench, "two", 2).0, 0);
+    let other = (0..2).find(|index| bench.shards[0].store_of("two", *index) == Some(StoreId(1)));
+    let other = other.expect("one is in the other store");
+    let full = (0..100).any(|_| produce(&mut bench, "two", other, 900_000) == STORAGE_ERROR);
+    assert!(full, "the other store is full");
+    (bench, 1 - other)
+}
+
+#[test]
+fn partitions_are_not_made_in_a_store_that_is_full_while_that_of_the_metadata_has_room() {
+    let (mut bench, with_room) = other_store_full();
+    let (code, why) = create(&mut bench, "many", 500);
+    assert_eq!(code, STORAGE_ERROR);
+    assert!(why.expect("a reason").contains("full"));
+    assert_eq!(produce(&mut bench, "two", with_room, 1000), 0);
+}
+
+#[test]
+fn a_full_store_makes_checkpoints_however_many_partitions_are_asked_for() {
+    let (mut bench, _) = other_store_full();
+    for n in 0..40 {
+        create(&mut bench, &format!("{n}-{}", "n".repeat(200)), 500);
+        assert!(bench.shards[1].has_room(), "overdrawn after {n}");
+    }
+}
+
+#[test]
+fn what_a_store_may_grow_by_is_no_room_yet() {
+    let (slot, _) = format_store(StoreId(0), StoreConfig::default(), 1);
+    let broker = Arc::new(BrokerConfig::default());
+    let mut owner = Owner::new(ShardId(0), Arc::clone(&broker), vec![slot]);
+    let settings = log_config(&TopicConfig::of_broker(&broker), &broker);
+    let now = Now {
+        mono: Mono(0),
+        wall_ms: 0,
+    };
+    owner.open_log(now, 0, LogId(1), LogLabel::default(), settings);
+    for fills in [false, true] {
+        assert!(!owner.has_room(LogId(1), 1 << 30, fills));
+        assert_eq!(owner.room_in(StoreId(0), 1 << 30, fills), None, "it grows");
+    }
 }

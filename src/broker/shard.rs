@@ -228,6 +228,17 @@ impl Shard {
                 self.control_follow_up(now, fx);
             }
             Msg::ControlDone { id, answer } => self.front.control_done(id, answer, fx),
+            Msg::Room {
+                store,
+                bytes,
+                fills,
+            } => self.owner.tell_room(store, bytes, fills, fx),
+            Msg::RoomTold { there } => {
+                if let Some(control) = &mut self.control {
+                    control.room_told(now, there, &mut self.owner, fx);
+                }
+                self.control_follow_up(now, fx);
+            }
             Msg::Explain { req } => self.front.explain_part(req, fx),
             Msg::Explained { id, report } => self.front.explained(id, *report, fx),
             Msg::Image { image, delta } => {
@@ -386,6 +397,7 @@ impl Shard {
         self.owner.slice(now, fx);
         self.front.validate_some(fx);
         self.owner.produce_delayed(now, fx);
+        self.owner.tell_rooms(fx);
         if let Some(control) = &mut self.control {
             control.group_tick(now, &mut self.owner, fx);
         }
@@ -449,6 +461,19 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.front.pending_len(), self.owner.watches.len())
+    }
+
+    /// The store of a partition by the image that is served by.
+    #[cfg(test)]
+    pub(super) fn store_of(&self, topic: &str, index: i32) -> Option<crate::base::StoreId> {
+        let topic = self.front.image.topic(topic)?;
+        topic.partition(index).and_then(|partition| partition.store)
+    }
+
+    /// Whether every store of this shard can go on making checkpoints.
+    #[cfg(test)]
+    pub(super) fn has_room(&self) -> bool {
+        self.owner.slots.iter().all(|slot| slot.store.has_room(0))
     }
 
     /// The high watermarks of the logs of this shard. For the simulator's oracle.

@@ -1,4 +1,4 @@
-//! What the requests that would change something are answered with when the store has no room for
+//! What the requests that would change something are answered with when a store has no room for
 //! the change: every item that would have been done is refused, the others keep their errors.
 //!
 //! The error is KAFKA_STORAGE_ERROR, as for a produce: clients report it, and it points at the
@@ -16,7 +16,8 @@ use super::outcome;
 use crate::base::ErrorCode;
 use crate::controller::Refused;
 
-const WHY: &str = "The store of the metadata log is full: delete topics or records, or raise millrace.store.bytes.max.";
+const WHY: &str = "A store that this takes room in is full, the one of the metadata log or one that new partitions go to: \
+                   delete topics or records, or raise millrace.store.bytes.max.";
 
 /// Puts the refusal into the fields of an item that went well.
 fn refuse(code: &mut i16, message: &mut Option<StrBytes>) {

@@ -1,0 +1,244 @@
+//! Room for what the control shard decides. A change takes room in the store of the metadata log, and each
+//! new partition some in the store that it goes to, whose checkpoints become longer by it; what has no room
+//! in any of them is refused.
+//!
+//! Where it is not plain at once that there is room, the owners of the stores are asked. One that grows says
+//! so when it has grown; until then the request waits, and others that would make partitions behind it. Then
+//! the request is decided once more, by the image of that time, and asks again if it takes more than it asked for.
+//!
+//! Until a store has made the partitions that were decided, the next one to ask asks for these too. What
+//! clients may append meanwhile does not touch what a store keeps for the broker.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::control::{Change, Control};
+use super::owner::Owner;
+use super::{ControlCall, Fx, Msg, ReqRef};
+use crate::base::{Now, ShardId, StoreId};
+use crate::controller::{Directory, MetadataRecord};
+
+/// The store of the metadata log.
+const METADATA_STORE: StoreId = StoreId(0);
+
+/// Bytes that are to have room, by store.
+type Needs = BTreeMap<StoreId, usize>;
+
+/// Whether there is room for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    There,
+    Full,
+    /// Somebody has to be asked: [`Control::ask_for_room`].
+    Unknown,
+}
+
+/// What stores were asked for, and whether all of them have it.
+#[derive(Debug)]
+struct Asked {
+    needs: Needs,
+    there: bool,
+}
+
+/// A request whose stores are being asked.
+#[derive(Debug)]
+struct Asking {
+    req: ReqRef,
+    call: Box<ControlCall>,
+    asked: Asked,
+    missing: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    /// The stores of this node, by number.
+    here: Vec<Directory>,
+    asking: Option<Asking>,
+    /// Those that ask next, in turn.
+    waiting: VecDeque<(ReqRef, Box<ControlCall>)>,
+    /// For the request that is being decided once more.
+    answered: Option<Asked>,
+    /// Partitions that were decided and that not every shard serves yet: version of the image, what they take.
+    placed: VecDeque<(u64, Needs)>,
+}
+
+impl Rooms {
+    pub fn new(here: Vec<Directory>) -> Self {
+        Self {
+            here,
+            asking: None,
+            waiting: VecDeque::new(),
+            answered: None,
+            placed: VecDeque::new(),
+        }
+    }
+
+    /// Whether nobody waits.
+    pub fn is_quiet(&self) -> bool {
+        self.asking.is_none() && self.waiting.is_empty()
+    }
+
+    /// A change is decided, by the image of this version.
+    pub fn decided(&mut self, version: u64, records: &[MetadataRecord]) {
+        let needs = self.of_partitions(records);
+        if !needs.is_empty() {
+            self.placed.push_back((version, needs));
+        }
+    }
+
+    /// Every shard serves by this version.
+    pub fn served(&mut self, version: u64) {
+        while self.placed.front().is_some_and(|(of, _)| *of <= version) {
+            self.placed.pop_front();
+        }
+    }
+
+    /// What new partitions take of the stores of this node.
+    fn of_partitions(&self, records: &[MetadataRecord]) -> Needs {
+        /// As long as it is empty.
+        const PARTITION_BYTES: usize = 1 << 10;
+        let mut needs = Needs::new();
+        for record in records {
+            if let MetadataRecord::Partition(partition) = record {
+                let stores = (0..).map(StoreId).zip(&self.here);
+                for (store, _) in stores.filter(|(_, d)| partition.directories.contains(&d.id)) {
+                    *needs.entry(store).or_default() += PARTITION_BYTES;
+                }
+            }
+        }
+        needs
+    }
+
+    fn needs(&self, change: &Change) -> Needs {
+        let mut needs = self.of_partitions(change.records());
+        for (store, bytes) in self.placed.iter().flat_map(|(_, placed)| placed) {
+            if let Some(need) = needs.get_mut(store) {
+                *need += bytes;
+            }
+        }
+        *needs.entry(METADATA_STORE).or_default() += change.len();
+        needs
+    }
+}
+
+/// What makes stores fuller has to leave room for the rest.
+fn fills(change: &Change) -> bool {
+    let mut records = change.records().iter();
+    records.any(|record| matches!(record, MetadataRecord::Partition(_)))
+}
+
+impl Control {
+    /// Whether there is room for a change.
+    pub fn room_for(&self, change: &Change, owner: &mut Owner) -> Room {
+        let (needs, fills) = (self.rooms.needs(change), fills(change));
+        if let Some(asked) = &self.rooms.answered {
+            let covered = |(store, need)| asked.needs.get(store).is_some_and(|has| has >= need);
+            return match asked.there {
+                false => Room::Full,
+                true if needs.iter().all(covered) => Room::There,
+                true => Room::Unknown,
+            };
+        }
+        if fills && !self.rooms.is_quiet() {
+            return Room::Unknown;
+        }
+        let mut there = needs
+            .iter()
+            .map(|(store, need)| owner.room_in(*store, *need, fills));
+        match there.try_fold((), |(), there| match there {
+            Some(true) => Ok(()),
+            Some(false) => Err(Room::Full),
+            None => Err(Room::Unknown),
+        }) {
+            Ok(()) => Room::There,
+            Err(room) => room,
+        }
+    }
+
+    /// Asks the stores for room, or waits for its turn to; then the request is taken up again.
+    pub fn ask_for_room(
+        &mut self,
+        req: ReqRef,
+        call: Box<ControlCall>,
+        change: &Change,
+        fx: &mut Fx<'_>,
+    ) {
+        if self.rooms.asking.is_some() {
+            self.rooms.waiting.push_back((req, call));
+            return;
+        }
+        let (needs, fills) = (self.rooms.needs(change), fills(change));
+        for (&store, &bytes) in &needs {
+            let here = self.rooms.here.get(usize::from(store.0));
+            let owner = here.map(|directory| directory.shard);
+            let msg = Msg::Room {
+                store,
+                bytes,
+                fills,
+            };
+            fx.send(owner.unwrap_or(ShardId(0)), msg);
+        }
+        self.rooms.asking = Some(Asking {
+            req,
+            call,
+            missing: needs.len(),
+            asked: Asked { needs, there: true },
+        });
+    }
+
+    /// A store has said whether it has the room that it was asked for.
+    pub fn room_told(&mut self, now: Now, there: bool, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let Some(asking) = &mut self.rooms.asking else {
+            return;
+        };
+        asking.missing -= 1;
+        asking.asked.there &= there;
+        if asking.missing > 0 {
+            return;
+        }
+        if let Some(Asking {
+            req, call, asked, ..
+        }) = self.rooms.asking.take()
+        {
+            self.rooms.answered = Some(asked);
+            self.call(now, req, call, owner, fx);
+            self.rooms.answered = None;
+        }
+        while self.rooms.asking.is_none()
+            && let Some((req, call)) = self.rooms.waiting.pop_front()
+        {
+            self.call(now, req, call, owner, fx);
+        }
+    }
+}
+
+impl Owner {
+    /// Whether a store has room for this many bytes more; for what fills it, without touching what it keeps
+    /// for the broker. `None` as long as it grows, and for a store of another shard.
+    pub fn room_in(&mut self, store: StoreId, bytes: usize, fills: bool) -> Option<bool> {
+        let slot = self.slot_of(store)?;
+        let store = &mut self.slots[slot].store;
+        let there = if fills {
+            store.has_room_for_clients(bytes)
+        } else {
+            store.has_room(bytes)
+        };
+        (there || !store.grows_for_clients(bytes)).then_some(there)
+    }
+
+    /// Says whether there is room, at once or when the store has grown.
+    pub fn tell_room(&mut self, store: StoreId, bytes: usize, fills: bool, fx: &mut Fx<'_>) {
+        match self.room_in(store, bytes, fills) {
+            Some(there) => fx.send(ShardId(0), Msg::RoomTold { there }),
+            None if self.slot_of(store).is_some() => self.room_asked.push((store, bytes, fills)),
+            None => fx.send(ShardId(0), Msg::RoomTold { there: false }),
+        }
+    }
+
+    /// Tells those that waited for a store to grow, as far as it has, or will not.
+    pub fn tell_rooms(&mut self, fx: &mut Fx<'_>) {
+        for (store, bytes, fills) in std::mem::take(&mut self.room_asked) {
+            self.tell_room(store, bytes, fills, fx);
+        }
+    }
+}
