@@ -85,6 +85,9 @@ impl Entry {
                 for warning in &opened.report.warnings {
                     self.say(format_args!("warning: {warning}"));
                 }
+                for rot in &opened.report.rot {
+                    self.say(format_args!("DAMAGED: {rot}"));
+                }
                 let mut logs = opened.store.remains();
                 logs.retain(|log| pick.takes(&log.label));
                 (Some(file), logs)
@@ -97,17 +100,26 @@ impl Entry {
     }
 }
 
-/// The error at the end of a command that went on past stores which cannot be opened.
-fn refused(stores: &[Entry]) -> Outcome {
+/// The error at the end of a command that went on past stores which cannot be opened, and past logs of which
+/// something acknowledged is lost.
+fn refused(stores: &[Entry], pick: &Pick) -> Outcome {
+    let salvage = "`millracectl store salvage DIRECTORY --to OUT` writes what can still be read";
     let bad = stores.iter().filter(|entry| entry.opened.is_err()).count();
-    if bad == 0 {
-        return Ok(());
+    if bad > 0 {
+        return Err(format!(
+            "{bad} of {} stores cannot be opened; {salvage} of them",
+            stores.len()
+        ));
     }
-    Err(format!(
-        "{bad} of {} stores cannot be opened; `millracectl store salvage DIRECTORY --to OUT` writes what can \
-         still be read of them",
-        stores.len()
-    ))
+    let opened = stores.iter().filter_map(|entry| entry.opened.as_ref().ok());
+    let damaged = opened.flat_map(|opened| opened.store.damaged());
+    let damaged = damaged.filter(|(_, label, _)| pick.takes(label)).count();
+    if damaged > 0 {
+        return Err(format!(
+            "{damaged} partitions are damaged, and a broker does not serve them; {salvage} of them"
+        ));
+    }
+    Ok(())
 }
 
 /// Keeps a broker from starting on the directory while it is read, and refuses one that a broker
@@ -232,12 +244,14 @@ fn ls(directory: &Path) -> Outcome {
         ));
         let warnings = &opened.report.warnings;
         lines.extend(warnings.iter().map(|w| format!("{path}: warning: {w}")));
+        let rot = &opened.report.rot;
+        lines.extend(rot.iter().map(|rot| format!("{path}: DAMAGED: {rot}")));
     }
     print!("{table}");
     for line in lines {
         println!("{line}");
     }
-    refused(&stores)
+    refused(&stores, &Pick::default())
 }
 
 fn check(directory: &Path, pick: &Pick) -> Outcome {
@@ -284,7 +298,7 @@ fn check(directory: &Path, pick: &Pick) -> Outcome {
             "{bad} segments are damaged; restore them from a replica or a backup"
         ));
     }
-    refused(&stores)?;
+    refused(&stores, pick)?;
     println!("everything is whole");
     Ok(())
 }
@@ -319,7 +333,7 @@ fn export(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
             "{short} of {exported} partitions are damaged; all that is whole was exported"
         ));
     }
-    refused(&stores)?;
+    refused(&stores, pick)?;
     if exported == 0 {
         return Err(String::from(
             "nothing to export: no partition is what --topic and --partition ask for",
@@ -344,7 +358,11 @@ fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
             }
         };
         let logs = match &entry.opened {
-            Ok(opened) => opened.store.remains(),
+            Ok(opened) => {
+                let rot = opened.report.rot.iter();
+                problems.extend(rot.map(|rot| format!("{path}: {rot}")));
+                opened.store.remains()
+            }
             Err(error) => {
                 problems.push(format!("{path}: {error}"));
                 match Store::salvage(entry.id, &mut blocks::reader(file)) {

@@ -140,7 +140,13 @@ impl Control {
     }
 
     fn load_next_offsets(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while let Some((_, log, at)) = self.load.todo.front_mut() {
+        while let Some((partition, log, at)) = self.load.todo.front_mut() {
+            if owner.is_damaged(*log) {
+                let partition = *partition;
+                self.load.todo.pop_front();
+                self.lost_offsets(now, partition, owner);
+                continue;
+            }
             let bounds = owner
                 .partitions
                 .get(log)
@@ -240,10 +246,7 @@ impl Control {
         next: Offset,
         why: &str,
     ) -> Result<(), Unreadable> {
-        let topic = self.image().topic(OFFSETS_TOPIC);
-        let store = topic.and_then(|t| t.partition(partition));
-        let store = store.and_then(|p| p.store).unwrap_or_default();
-        let place = format!("{OFFSETS_TOPIC}-{partition} in store-{store}");
+        let place = self.place_of_offsets(partition);
         if self.config.millrace_groups_skip_damage {
             let last = Offset(next.0 - 1);
             tracing::error!(
@@ -259,6 +262,29 @@ impl Control {
         );
         self.groups.fail(partition);
         Err(Unreadable)
+    }
+
+    /// A partition of `__consumer_offsets` is damaged as a whole.
+    fn lost_offsets(&mut self, now: Now, partition: i32, owner: &mut Owner) {
+        let place = self.place_of_offsets(partition);
+        if self.config.millrace_groups_skip_damage
+            && let Some(topic) = self.image.topic(OFFSETS_TOPIC)
+        {
+            tracing::error!("{place} is damaged as a whole: the commits in it are lost");
+            return owner.recreate(now, topic, partition);
+        }
+        tracing::error!(
+            "{place} is damaged as a whole: its groups get NOT_COORDINATOR, all others are served. Restore the \
+             store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
+        );
+        self.groups.fail(partition);
+    }
+
+    fn place_of_offsets(&self, partition: i32) -> String {
+        let topic = self.image().topic(OFFSETS_TOPIC);
+        let store = topic.and_then(|t| t.partition(partition));
+        let store = store.and_then(|p| p.store).unwrap_or_default();
+        format!("{OFFSETS_TOPIC}-{partition} in store-{store}")
     }
 }
 

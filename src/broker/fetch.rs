@@ -542,8 +542,9 @@ impl Owner {
                 break;
             };
             job.current = Some(part);
+            let missing = self.missing(part.log);
             let Some(partition) = self.partitions.get_mut(&part.log) else {
-                job.fail(ErrorCode::UnknownTopicOrPartition);
+                job.fail(missing);
                 continue;
             };
             let room = job.limits.bytes_max.saturating_sub(job.bytes);

@@ -69,6 +69,8 @@ pub(super) struct Owner {
     pub config: Arc<BrokerConfig>,
     pub slots: Vec<StoreSlot>,
     pub partitions: IdMap<LogId, Partition>,
+    /// Logs that cannot be served, and whose slot: see [`crate::store::Store::damaged`].
+    damaged: IdMap<LogId, usize>,
     pub watches: Watches,
     later: VecDeque<Later>,
     /// Queries that have to open a batch.
@@ -97,7 +99,12 @@ pub(super) struct Owner {
 
 impl Owner {
     pub fn new(me: ShardId, config: Arc<BrokerConfig>, slots: Vec<StoreSlot>) -> Self {
+        let damaged = slots.iter().enumerate().flat_map(|(index, slot)| {
+            let logs = slot.store.damaged();
+            logs.map(move |(log, ..)| (log, index))
+        });
         Self {
+            damaged: damaged.collect(),
             me,
             config,
             slots,
@@ -129,6 +136,20 @@ impl Owner {
         }
     }
 
+    /// Whether a log is there, but cannot be served.
+    pub fn is_damaged(&self, log: LogId) -> bool {
+        self.damaged.contains_key(&log)
+    }
+
+    /// Why a log is not among the partitions.
+    pub fn missing(&self, log: LogId) -> ErrorCode {
+        if self.is_damaged(log) {
+            ErrorCode::KafkaStorageError
+        } else {
+            ErrorCode::UnknownTopicOrPartition
+        }
+    }
+
     /// Index of the slot that holds a store of this shard.
     pub fn slot_of(&self, store: StoreId) -> Option<usize> {
         self.slots.iter().position(|slot| slot.store.id() == store)
@@ -143,8 +164,9 @@ impl Owner {
         batch: Bytes,
         info: &BatchInfo,
     ) -> Result<Produced, Failure> {
+        let missing = self.missing(log);
         let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((ErrorCode::UnknownTopicOrPartition, None));
+            return Err((missing, None));
         };
         let slot = &mut self.slots[partition.slot];
         let len = batch.len();
@@ -177,10 +199,8 @@ impl Owner {
     ) -> Result<usize, Failure> {
         let info = crate::record::parse(&batch)
             .map_err(|error| (ErrorCode::UnknownServerError, Some(error.to_string())))?;
-        let partition = self
-            .partitions
-            .get_mut(&log)
-            .ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
+        let missing = self.missing(log);
+        let partition = self.partitions.get_mut(&log).ok_or((missing, None))?;
         let slot = &mut self.slots[partition.slot];
         let len = batch.len();
         let appended = partition
@@ -199,10 +219,8 @@ impl Owner {
         log: LogId,
         batches: Vec<Bytes>,
     ) -> Result<(usize, Offset), Failure> {
-        let partition = self
-            .partitions
-            .get_mut(&log)
-            .ok_or((ErrorCode::UnknownTopicOrPartition, None))?;
+        let missing = self.missing(log);
+        let partition = self.partitions.get_mut(&log).ok_or((missing, None))?;
         let (slot, first) = (partition.slot, partition.log.end_offset());
         partition.log.roll(now, &mut self.slots[slot].store);
         for batch in batches {
@@ -599,6 +617,9 @@ impl Owner {
             self.watches.gone(log);
             let slot = &mut self.slots[partition.slot];
             slot.newest = slot.newest.max(slot.store.delete_log(log));
+        } else if let Some(slot) = self.damaged.remove(&log) {
+            let slot = &mut self.slots[slot];
+            slot.newest = slot.newest.max(slot.store.delete_log(log));
         }
     }
 
@@ -607,6 +628,13 @@ impl Owner {
     /// topic that a committed record has removed: it goes. What it never gave out is kept: the metadata may be
     /// what is wrong.
     fn settle_recovered(&mut self, image: &Image) {
+        let damaged: Vec<LogId> = self.damaged.keys().copied().collect();
+        for log in damaged {
+            let mut known = image.topics().flat_map(|topic| topic.partitions.iter());
+            if log.0 < image.next_log && known.all(|partition| partition.log != log) {
+                self.delete_log(log);
+            }
+        }
         for slot in &mut self.slots {
             let found: Vec<LogId> = slot.recovered.keys().copied().collect();
             for log in found {
@@ -630,6 +658,18 @@ impl Owner {
         }
     }
 
+    /// Gives up a damaged log for a new and empty one.
+    pub fn recreate(&mut self, now: Now, topic: &Topic, index: i32) {
+        let Some(partition) = topic.partition(index) else {
+            return;
+        };
+        if let Some(&slot) = self.damaged.get(&partition.log) {
+            self.delete_log(partition.log);
+            let config = TopicConfig::effective(&self.config, &topic.configs);
+            self.open(now, slot, topic, index, partition, &config);
+        }
+    }
+
     fn open(
         &mut self,
         now: Now,
@@ -639,6 +679,9 @@ impl Owner {
         partition: &controller::Partition,
         config: &TopicConfig,
     ) {
+        if self.is_damaged(partition.log) {
+            return;
+        }
         let log_config = log_config(config, &self.config);
         if let Some(open) = self.partitions.get_mut(&partition.log) {
             open.log.set_config(log_config);

@@ -461,7 +461,7 @@ impl Owner {
             }
             asked += 1;
             let Some(partition) = self.partitions.get(&log) else {
-                job.fail(ErrorCode::UnknownTopicOrPartition);
+                job.fail(self.missing(log));
                 continue;
             };
             let store = partition.slot;

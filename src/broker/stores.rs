@@ -10,6 +10,7 @@ use super::owner::{Ack, log_config};
 use super::trace::FlushStamps;
 use crate::base::{IdMap, LogId, Now, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::METADATA_LOG;
 use crate::log::{Appended, Log, LogRecovery};
 use crate::store::{
     DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
@@ -85,6 +86,8 @@ pub fn format_store(id: StoreId, config: StoreConfig, seed: u64) -> (StoreSlot, 
 /// Opens a store after a stop or a crash: replays its journal and rebuilds its logs. Reads block. The driver
 /// performs what [`StoreSlot::begin`] says before it does anything else with it.
 ///
+/// A log that is damaged is not among the slot's: its partition is refused, and all others are served.
+///
 /// # Errors
 /// When the store is damaged where it must not be; nothing is changed then.
 pub fn open_store(
@@ -96,23 +99,43 @@ pub fn open_store(
     read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
 ) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
     let mut open: IdMap<LogId, LogRecovery> = IdMap::default();
-    let (store, report) = Store::recover(id, config, file_len, read, &mut |(log, item)| {
-        if matches!(item, ReplayItem::Deleted) {
-            open.remove(&log);
-            return;
-        }
-        open.entry(log)
-            .or_insert_with(|| Log::recovered(log, now))
-            .replay(item);
-    })?;
+    let (mut store, mut report) =
+        Store::recover(id, config, file_len, read, &mut |(log, item)| {
+            if matches!(item, ReplayItem::Deleted) {
+                open.remove(&log);
+                return;
+            }
+            open.entry(log)
+                .or_insert_with(|| Log::recovered(log, now))
+                .replay(item);
+        })?;
     let topic = TopicConfig::effective(broker, &Default::default());
     let config = log_config(&topic, broker);
     let mut logs = IdMap::default();
     for (log, recovery) in open {
-        let recovered = recovery
-            .finish(config)
-            .map_err(|what| RecoverError::corrupt_log(log, what))?;
-        logs.insert(log, recovered);
+        if store.is_damaged(log) {
+            continue;
+        }
+        match recovery.finish(config) {
+            Ok(recovered) => {
+                logs.insert(log, recovered);
+            }
+            Err(what) => {
+                report.rot.push(what.to_string());
+                store.quarantine(log);
+            }
+        }
+    }
+    if id == StoreId(0) && store.is_damaged(METADATA_LOG) {
+        report.rot.push(
+            "without the cluster's metadata no topic is known: restore the store from a copy, or take the topics \
+             out with `millracectl store salvage`"
+                .to_owned(),
+        );
+        return Err(RecoverError::corrupt_log(
+            METADATA_LOG,
+            report.rot.join("; "),
+        ));
     }
     Ok((StoreSlot::new(store, logs), report))
 }

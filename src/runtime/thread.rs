@@ -155,6 +155,15 @@ fn open(plan: &Plan, opened: Opened, disk: &mut Disk) -> Result<StoreSlot, Fatal
     for warning in &report.warnings {
         tracing::warn!("{shown}: {warning}");
     }
+    for rot in &report.rot {
+        tracing::error!("{shown}: {rot}");
+    }
+    if !report.rot.is_empty() {
+        tracing::error!(
+            "{shown}: partitions that are not served answer KAFKA_STORAGE_ERROR until the store is restored from a \
+             copy or their topic is deleted; `millracectl store salvage` writes what is left of them"
+        );
+    }
     tracing::info!(
         "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
         report.logs,

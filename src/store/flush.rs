@@ -4,6 +4,8 @@
 //! through to the disk. Several flushes may be on their way; the durable end moves over
 //! the contiguous prefix only.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::api::{ChunkPin, FlushSeq, StoreEvent};
@@ -175,6 +177,8 @@ struct Build {
     inline: Vec<Placed>,
     writes: Vec<(u64, Bytes)>,
     filled: Vec<(LogId, Offset, u64)>,
+    /// What it is about.
+    logs: BTreeSet<LogId>,
 }
 
 impl Store {
@@ -200,13 +204,15 @@ impl Store {
         };
         let mut build = Build {
             record: Record {
-                pages: PageBuf::stale(HEADER + self.inline_bytes(&open)),
+                pages: PageBuf::stale(self.record_start() + self.inline_bytes(&open)),
                 len: HEADER,
             },
             inline: Vec::new(),
             writes: Vec::new(),
             filled: Vec::new(),
+            logs: BTreeSet::new(),
         };
+        journal::encode_before(&self.last_logs, &mut build.record);
         self.take_items(open.items, open.seq, &mut build);
         let header = Header {
             crc: 0,
@@ -217,6 +223,7 @@ impl Store {
             len: 0,
             start: self.start,
         };
+        self.last_logs = build.logs.into_iter().collect();
         let Record { mut pages, len } = build.record;
         assert!(len <= bound, "a record of {len} bytes, {bound} at most");
         pages.finish(len);
@@ -288,6 +295,7 @@ impl Store {
                         self.place(&run, build);
                     }
                     entry.encode(&mut build.record);
+                    build.logs.insert(entry.log());
                     self.apply(entry, seq);
                 }
             }
@@ -381,6 +389,7 @@ impl Store {
             self.unplaced_bytes = self.unplaced_bytes.saturating_sub(run.bytes as u64);
             return;
         }
+        build.logs.insert(run.log);
         if run.bytes >= self.config.bulk_bytes_min && self.place_bulk(run, build) {
             return;
         }
@@ -541,7 +550,12 @@ impl Store {
             item => item.cost() + ENTRY_BYTES_MAX,
         });
         let blocks = self.unplaced_bytes as usize / BLOCK + 1;
-        HEADER + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
+        self.record_start() + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
+    }
+
+    /// Bytes of the next record before its entries.
+    fn record_start(&self) -> usize {
+        HEADER + journal::before_bytes(self.last_logs.len())
     }
 
     fn ring_has_room(&self, record: usize) -> bool {

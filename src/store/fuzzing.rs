@@ -36,6 +36,8 @@ pub fn journal(record: &Bytes) -> u64 {
     let parsed = journal::entries(record).map(|entries| {
         let body = &record[journal::HEADER.min(record.len())..];
         let mut again = Vec::with_capacity(body.len());
+        let before = journal::before(record).unwrap_or_default();
+        journal::encode_before(&before, &mut again);
         entries.iter().for_each(|entry| entry.encode(&mut again));
         assert_eq!(again, body, "entries read and written again");
         entries.iter().fold(count(entries.len()), |kinds, entry| {
@@ -132,6 +134,7 @@ pub fn journal_corpus() -> Vec<Vec<u8>> {
     groups.extend(all.chunks(1));
     let sealed = |entries: &[Entry]| {
         let mut record = vec![0; journal::HEADER];
+        journal::encode_before(&journal::logs_of(entries), &mut record);
         entries.iter().for_each(|entry| entry.encode(&mut record));
         let header = Header {
             crc: 0,

@@ -4,6 +4,11 @@
 //! before it. So neither the stale suffix of a torn write, nor a record of an earlier
 //! lap of the ring, nor one that an earlier recovery has rejected, wherever it lies,
 //! can ever be taken for the successor.
+//!
+//! Each record begins with the logs that the one before it is about. If that one has rotted, it is known
+//! which logs lack something, and that no other does.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
@@ -13,7 +18,7 @@ use super::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{LogId, Offset, TopicId};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"MRJ2");
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ3");
 /// Bytes of a record before its entries.
 pub(super) const HEADER: usize = 48;
 /// Upper bound of the encoding of an entry, its own bytes and names not counted.
@@ -269,9 +274,43 @@ pub(super) fn decode_label(r: &mut Reader) -> Option<LogLabel> {
     })
 }
 
+/// Bytes of the list of logs that a record begins with.
+pub(super) const fn before_bytes(logs: usize) -> usize {
+    4 + 8 * logs
+}
+
+/// Appends the logs that the record before is about.
+pub(super) fn encode_before(logs: &[LogId], out: &mut impl Put) {
+    out.u32(logs.len() as u32);
+    for log in logs {
+        out.u64(log.0);
+    }
+}
+
+fn decode_before(r: &mut Reader) -> Option<Vec<LogId>> {
+    let count = r.u32()?;
+    (0..count).map(|_| r.u64().map(LogId)).collect()
+}
+
+fn content(record: &Bytes) -> Reader {
+    Reader::new(record.slice(HEADER.min(record.len())..))
+}
+
+/// The logs that the record before this one, whose CRC is right, is about.
+pub(super) fn before(record: &Bytes) -> Option<Vec<LogId>> {
+    decode_before(&mut content(record))
+}
+
+/// The logs that entries are about, each once.
+pub(super) fn logs_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<LogId> {
+    let logs: BTreeSet<LogId> = entries.into_iter().map(Entry::log).collect();
+    logs.into_iter().collect()
+}
+
 /// The entries of a record whose CRC is right. `None` if they do not parse.
 pub(super) fn entries(record: &Bytes) -> Option<Vec<Entry>> {
-    let mut r = Reader::new(record.slice(HEADER.min(record.len())..));
+    let mut r = content(record);
+    decode_before(&mut r)?;
     let mut entries = Vec::new();
     while !r.is_at_end() {
         entries.push(Entry::decode(&mut r)?);
@@ -335,6 +374,7 @@ mod tests {
 
     fn record(entries: &[Entry]) -> Vec<u8> {
         let mut out = vec![0; HEADER];
+        encode_before(&[LogId(4), LogId(9)], &mut out);
         for entry in entries {
             entry.encode(&mut out);
         }
@@ -358,6 +398,8 @@ mod tests {
         assert!(crc_is_right(&header, &bytes));
         assert_eq!((header.seq, header.chain), (FlushSeq(2), 3));
         assert_eq!(entries(&bytes).unwrap(), sample());
+        assert_eq!(before(&bytes), Some(vec![LogId(4), LogId(9)]));
+        assert_eq!(logs_of(&sample()), [LogId(4)]);
     }
 
     proptest! {
@@ -365,7 +407,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let bytes = Bytes::from(bytes);
             let _ = Header::decode(&bytes);
-            let _ = entries(&bytes);
+            let _ = (entries(&bytes), before(&bytes));
         }
 
         #[test]

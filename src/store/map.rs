@@ -186,6 +186,50 @@ impl Segment {
     }
 }
 
+/// What is wrong with a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// A journal record that was about it has rotted.
+    Record,
+    /// Bytes of it that the journal refers to have rotted.
+    Chunk,
+    /// What is remembered of it contradicts itself.
+    Contradiction,
+}
+
+impl Damage {
+    /// For the disk; 0 is none.
+    pub(super) const fn code(this: Option<Self>) -> u8 {
+        match this {
+            None => 0,
+            Some(Self::Record) => 1,
+            Some(Self::Chunk) => 2,
+            Some(Self::Contradiction) => 3,
+        }
+    }
+
+    /// The inner `None` is none.
+    pub(super) const fn from_code(code: u8) -> Option<Option<Self>> {
+        Some(match code {
+            0 => None,
+            1 => Some(Self::Record),
+            2 => Some(Self::Chunk),
+            3 => Some(Self::Contradiction),
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Record => "a record of the journal that was about it has rotted",
+            Self::Chunk => "bytes that the journal refers to have rotted",
+            Self::Contradiction => "what is remembered of it contradicts itself",
+        })
+    }
+}
+
 /// A log.
 #[derive(Clone, Debug)]
 pub(super) struct LogEntry {
@@ -193,6 +237,8 @@ pub(super) struct LogEntry {
     pub label: LogLabel,
     /// In the order of their bases; the last one is active. Never empty.
     pub segments: VecDeque<Segment>,
+    /// What is wrong with it: then it is kept for those who look for what is left, and not used.
+    pub damage: Option<Damage>,
 }
 
 impl LogEntry {
@@ -204,7 +250,44 @@ impl LogEntry {
                 base: first,
                 ..Segment::default()
             }]),
+            damage: None,
         }
+    }
+
+    /// A log of which nothing is known but that it was there.
+    pub fn unknown(id: LogId, damage: Damage) -> Self {
+        let label = LogLabel {
+            topic: format!("unnamed-log-{id}"),
+            ..LogLabel::default()
+        };
+        Self {
+            damage: Some(damage),
+            ..Self::new(id, label, Offset(0))
+        }
+    }
+
+    /// Makes a damaged log end at `pos`, where its next bytes belong: in place of those that are lost there are
+    /// zeros, and if the end lies behind `pos` the beginning of a segment is lost. False if more is missing than
+    /// can have been lost.
+    pub fn resume(&mut self, pos: u64, rolled: bool, lost_max: u64) -> bool {
+        if rolled {
+            self.roll_damaged(Offset(0));
+        }
+        let segment = self.active();
+        let lost = pos.saturating_sub(segment.len);
+        if lost > lost_max {
+            return false;
+        }
+        if lost > 0 {
+            segment.push_copy(&vec![0; lost as usize]);
+        }
+        true
+    }
+
+    /// Starts a new segment of a damaged log. Bases are unique, whatever was lost.
+    pub fn roll_damaged(&mut self, base: Offset) {
+        let last = self.active().base;
+        self.roll(base.max(Offset(last.0.saturating_add(1))));
     }
 
     /// The segment that is written to.

@@ -42,6 +42,7 @@ use bytes::Bytes;
 
 pub use api::*;
 pub use inspect::{BadRange, Found, LogRemains, Remains};
+pub use map::Damage;
 pub use recover::{RecoverError, RecoveryReport};
 pub use salvage::Salvage;
 
@@ -86,6 +87,8 @@ pub struct Store {
     /// Logical position of the oldest record that recovery would need.
     ring_tail: u64,
     chain: u32,
+    /// What the last record is about: the next one says it once more.
+    last_logs: Vec<LogId>,
     superblock: Superblock,
     /// Where the checkpoint stands that the superblock names.
     copies: [Copy; COPIES],
@@ -240,6 +243,7 @@ impl Store {
             ring_head: superblock.ring_pos,
             ring_tail: superblock.ring_pos,
             chain: superblock.chain,
+            last_logs: Vec::new(),
             checkpoint: None,
             copies: Default::default(),
             state_bytes: superblock.checkpoint_len,
@@ -516,6 +520,28 @@ impl Store {
         let end = pos.saturating_add(len as u64).min(segment.len);
         if pos < end {
             segment.read(self.id, pos, end, out);
+        }
+    }
+
+    /// The logs that are damaged: they are kept for those who look for what is left, and nothing else is done
+    /// with them but deleting them.
+    pub fn damaged(&self) -> impl Iterator<Item = (LogId, &LogLabel, Damage)> {
+        let logs = self.map.logs.values();
+        logs.filter_map(|log| Some((log.id, &log.label, log.damage?)))
+    }
+
+    /// Whether a log is damaged.
+    #[must_use]
+    pub fn is_damaged(&self, log: LogId) -> bool {
+        let log = self.map.logs.get(&log);
+        log.is_some_and(|log| log.damage.is_some())
+    }
+
+    /// What recovery said of a log makes no sense: it is damaged from now on, and after the next checkpoint for
+    /// good.
+    pub fn quarantine(&mut self, log: LogId) {
+        if let Some(log) = self.map.logs.get_mut(&log) {
+            log.damage.get_or_insert(Damage::Contradiction);
         }
     }
 

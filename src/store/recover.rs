@@ -2,9 +2,11 @@
 //! map and the journal do not name does not exist; nothing is found by scanning.
 //!
 //! The first record that is not right ends the journal. If some valid record proves that the flush was
-//! durable when it was written, the bad place is rot, not a torn write: then recovery refuses to go on
-//! rather than drop what was acknowledged.
+//! durable when it was written, the bad place is rot, not a torn write, and nothing acknowledged is dropped in
+//! silence: the logs that it is about are damaged, and everything else goes on. Which they are the next record
+//! says; without it recovery refuses to go on.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use super::copies::{self, COPIES, Copy};
 use super::flush::{entry_growth, state_growth};
 use super::journal::{self, Entry, Header};
 use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
-use super::map::{Extent, LogEntry, Map, Segment};
+use super::map::{Damage, Extent, LogEntry, Map, Segment};
 use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, SinceCheckpoint, Store};
@@ -78,6 +80,8 @@ pub struct RecoveryReport {
     pub bytes: u64,
     /// Damage that cost nothing, for the operator.
     pub warnings: Vec<String>,
+    /// What has rotted in the journal and damaged logs.
+    pub rot: Vec<String>,
 }
 
 pub(super) type Read<'a> = &'a mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>;
@@ -110,8 +114,11 @@ impl Store {
             superblock.checkpoint_len > 0 && copies.iter().any(|copy| copy.bytes == 0);
         let damaged = stands_once || !report.warnings.is_empty();
         for (log, state) in snapshot.states {
-            let label = snapshot.map.logs[&log].label.clone();
-            replay((log, ReplayItem::Created(label)));
+            let entry = &snapshot.map.logs[&log];
+            if entry.damage.is_some() {
+                continue;
+            }
+            replay((log, ReplayItem::Created(entry.label.clone())));
             if !state.is_empty() {
                 replay((log, ReplayItem::State(state)));
             }
@@ -130,39 +137,44 @@ impl Store {
             pos: superblock.ring_pos,
             chain: superblock.chain,
             freed: VecDeque::new(),
+            last_logs: Vec::new(),
             since: SinceCheckpoint::default(),
             placed: 0,
             placed_to: None,
             report: &mut report,
         };
         while let Some((header, record)) = journal.next()? {
-            match journal.check(&record)? {
-                Ok(entries) => journal.apply(entries, replay)?,
-                Err(pos) => {
-                    // The record is whole, what it refers to is not: torn with the flush, or rot.
-                    journal.refuse_if_durable(
-                        header.seq,
-                        "a chunk that the journal refers to",
-                        pos,
-                    )?;
-                    break;
-                }
+            let (checked, rotten) = journal.check(&record)?;
+            if !rotten.is_empty() && !journal.goes_on_past(&header, &rotten)? {
+                break;
             }
+            let logs = journal::logs_of(checked.iter().map(|(entry, _)| entry));
+            journal.damage(Damage::Chunk, rotten.into_iter().map(|(log, _)| log));
+            journal.apply(checked, replay)?;
+            journal.last_logs = logs;
             journal.seq = header.seq;
             journal.pos = block_ceil(journal.pos + u64::from(header.len));
             journal.chain = header.crc;
             journal.report.records += 1;
         }
+        let last_logs = std::mem::take(&mut journal.last_logs);
         let end = (journal.seq, journal.pos, journal.chain);
         let (since, placed) = (journal.since, journal.placed);
         let (map, freed) = (journal.map, journal.freed);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.chunks.allocated_to(there);
+        store.last_logs = last_logs;
         store.state_bytes = store.state_bytes.saturating_sub(tails) + since.state_bytes;
         (store.since_checkpoint, store.placed_since) = (since, placed);
         store.copy_damaged = damaged;
         store.unbegun = Some(worse);
         report.logs = store.map.logs.len();
+        for (log, label, damage) in store.damaged() {
+            report.rot.push(format!(
+                "{}-{} (log {log}) is damaged and not served: {damage}",
+                label.topic, label.partition
+            ));
+        }
         Ok((store, report))
     }
 
@@ -327,6 +339,8 @@ struct Journal<'a> {
     pos: u64,
     chain: u32,
     freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    /// What the last record was about.
+    last_logs: Vec<LogId>,
     /// What was replayed, counted as it was when it was written: the store decides by it when it makes a
     /// checkpoint, and whom it refuses until then.
     since: SinceCheckpoint,
@@ -339,6 +353,8 @@ struct Journal<'a> {
 
 /// Entries of a record with the chunk bytes of its references.
 type Checked = Vec<(Entry, Option<Bytes>)>;
+/// References that are not what the record says: whose, and where in the file.
+type Rotten = Vec<(LogId, u64)>;
 
 impl Journal<'_> {
     fn ring(&self) -> u64 {
@@ -359,9 +375,47 @@ impl Journal<'_> {
                 return Ok(Some((header, record)));
             }
         }
+        let found = self.beyond(seq)?;
+        if !found.durable {
+            return Ok(None);
+        }
         let at = RING_START + self.pos % self.ring();
-        self.refuse_if_durable(seq, "the journal", at)?;
-        Ok(None)
+        let next = found
+            .next
+            .and_then(|pos| Some((pos, self.record_at(pos).transpose()?)));
+        let Some((pos, next)) = next else {
+            return Err(Self::unreadable(seq, "the journal", at));
+        };
+        let (header, record) = next?;
+        let lost =
+            journal::before(&record).ok_or_else(|| Self::unreadable(seq, "the journal", at))?;
+        self.report.rot.push(format!(
+            "the journal's record {} at byte {at} has rotted: {} logs are damaged",
+            seq.0,
+            lost.len()
+        ));
+        self.damage(Damage::Record, lost);
+        // It is where the ring has it, on this lap or the next one.
+        let ring = self.ring();
+        let lap = self.pos - self.pos % ring;
+        self.pos = [lap + pos, lap + ring + pos]
+            .into_iter()
+            .find(|at| *at > self.pos)
+            .unwrap_or(self.pos);
+        self.seq = seq;
+        Ok(Some((header, record)))
+    }
+
+    /// The logs have lost something; what comes of them is not believed any more.
+    fn damage(&mut self, damage: Damage, logs: impl IntoIterator<Item = LogId>) {
+        for log in logs {
+            /// What a log that nothing is known of takes in a checkpoint.
+            const UNKNOWN_BYTES_MAX: u64 = 512;
+            let unknown = || LogEntry::unknown(log, damage);
+            let entry = self.map.logs.entry(log).or_insert_with(unknown);
+            entry.damage.get_or_insert(damage);
+            self.since.state_bytes += UNKNOWN_BYTES_MAX;
+        }
     }
 
     /// See [`counts`].
@@ -374,60 +428,79 @@ impl Journal<'_> {
         record_at(self.superblock, self.skip_crc, pos, self.read)
     }
 
-    /// Whether a start since, or any record of the ring that counts, of whatever lap since the checkpoint,
-    /// proves that flush `seq` was durable: then its record at `pos` has rotted.
-    fn refuse_if_durable(
-        &mut self,
-        seq: FlushSeq,
-        what: &str,
-        pos: u64,
-    ) -> Result<(), RecoverError> {
+    /// What the rest of the ring says of flush `seq`, whose record is not there: whether a start since, or any
+    /// record that counts, of whatever lap since the checkpoint, proves that it was durable; and where the next
+    /// flush's is, of which there is one, as a start writes each number once.
+    fn beyond(&mut self, seq: FlushSeq) -> Result<Beyond, RecoverError> {
+        let mut found = Beyond::default();
         if self.skip_crc {
-            return Ok(());
+            return Ok(found);
         }
-        let was_durable = || RecoverError::Corrupt {
+        found.durable = self.superblock.found() >= seq;
+        let mut at = 0;
+        while at < self.ring() {
+            let mut len = 0;
+            if let Some((header, _)) = self.record_at(at)? {
+                len = u64::from(header.len);
+                if self.counts(&header) {
+                    found.durable |= header.durable >= seq;
+                    if header.seq.0 == seq.0 + 1 {
+                        found.next = Some(at);
+                    }
+                }
+            }
+            at += block_ceil(len).max(BLOCK as u64);
+        }
+        Ok(found)
+    }
+
+    fn unreadable(seq: FlushSeq, what: &str, pos: u64) -> RecoverError {
+        RecoverError::Corrupt {
             what: format!(
                 "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
                  from a replica or a backup (`millracectl store salvage` writes what can still be read)"
             ),
             pos,
-        };
-        if self.superblock.found() >= seq {
-            return Err(was_durable());
         }
-        let mut at = 0;
-        while at < self.ring() {
-            match self.record_at(at)? {
-                Some((header, _)) if header.durable >= seq && self.counts(&header) => {
-                    return Err(was_durable());
-                }
-                Some((header, _)) => at += block_ceil(u64::from(header.len)).max(BLOCK as u64),
-                None => at += BLOCK as u64,
-            }
-        }
-        Ok(())
     }
 
-    /// Parses a record and reads what it refers to. The inner error is the place of a range that is not
-    /// what the record says.
-    fn check(&mut self, record: &Bytes) -> Result<Result<Checked, u64>, RecoverError> {
+    /// The record is whole, what it refers to is not: rot, if the flush was acknowledged, else torn with it.
+    fn goes_on_past(
+        &mut self,
+        header: &Header,
+        rotten: &[(LogId, u64)],
+    ) -> Result<bool, RecoverError> {
+        if !self.beyond(header.seq)?.durable {
+            return Ok(false);
+        }
+        for (log, pos) in rotten {
+            self.report.rot.push(format!(
+                "bytes of log {log} at byte {pos}, that the journal refers to, have rotted"
+            ));
+        }
+        Ok(true)
+    }
+
+    /// Parses a record and reads what it refers to.
+    fn check(&mut self, record: &Bytes) -> Result<(Checked, Rotten), RecoverError> {
         let Some(entries) = journal::entries(record) else {
             if self.skip_crc {
-                return Ok(Err(self.pos));
+                return Ok((Checked::new(), vec![(LogId(0), self.pos)]));
             }
             let what = "a journal record that does not parse: it".to_string();
             let pos = RING_START + self.pos % self.ring();
             return Err(RecoverError::Corrupt { what, pos });
         };
         let mut checked = Vec::with_capacity(entries.len());
+        let mut rotten = Vec::new();
         for entry in entries {
             let Entry::Ref {
+                log,
                 pos,
                 len,
                 crc,
                 chunk,
                 chunk_start,
-                ..
             } = &entry
             else {
                 checked.push((entry, None));
@@ -437,18 +510,20 @@ impl Journal<'_> {
             let inside = at.is_some_and(|at| at + u64::from(*len) <= self.file_len);
             let at = at.unwrap_or(0);
             if !inside {
-                return Ok(Err(at));
+                rotten.push((*log, at));
+                checked.push((entry, None));
+                continue;
             }
             let bytes = (self.read)(at, *len as usize).map_err(|error| RecoverError::Io {
                 what: "chunk",
                 error,
             })?;
             if !self.skip_crc && crc32c(&bytes) != *crc {
-                return Ok(Err(at));
+                rotten.push((*log, at));
             }
             checked.push((entry, Some(bytes)));
         }
-        Ok(Ok(checked))
+        Ok((checked, rotten))
     }
 
     /// Applies a record to the map and replays what it says.
@@ -460,14 +535,15 @@ impl Journal<'_> {
             if !matches!(entry, Entry::Inline { .. } | Entry::Ref { .. })
                 && let Some(bytes) = fresh.remove(&log)
             {
-                self.emit(log, bytes.into(), replay)?;
+                self.emit(log, bytes.into(), replay);
             }
             match entry {
                 Entry::Create { log, first, label } => {
-                    let created = LogEntry::new(log, label.clone(), first);
+                    let mut created = LogEntry::new(log, label.clone(), first);
+                    created.damage = self.map.logs.get(&log).and_then(|known| known.damage);
                     self.map.logs.insert(log, created);
-                    replay((log, ReplayItem::Created(label)));
-                    replay((log, ReplayItem::Rolled(first)));
+                    self.tell(log, ReplayItem::Created(label), replay);
+                    self.tell(log, ReplayItem::Rolled(first), replay);
                 }
                 Entry::Delete { log } => {
                     let gone = self.map.logs.remove(&log);
@@ -475,30 +551,26 @@ impl Journal<'_> {
                     replay((log, ReplayItem::Deleted));
                 }
                 Entry::Roll { log, base } => {
-                    if let Some(entry) = self.map.logs.get_mut(&log) {
-                        entry.roll(base);
-                        replay((log, ReplayItem::Rolled(base)));
+                    match self.map.logs.get_mut(&log) {
+                        Some(entry) if entry.damage.is_some() => entry.roll_damaged(base),
+                        Some(entry) => entry.roll(base),
+                        None => {}
                     }
+                    self.tell(log, ReplayItem::Rolled(base), replay);
                 }
                 Entry::DropBefore { log, base } => {
                     if let Some(entry) = self.map.logs.get_mut(&log) {
                         let gone = entry.drop_before(base);
                         self.free(gone);
-                        replay((log, ReplayItem::DroppedBefore(base)));
                     }
+                    self.tell(log, ReplayItem::DroppedBefore(base), replay);
                 }
-                Entry::Note { log, note } => {
-                    if self.map.logs.contains_key(&log) {
-                        replay((log, ReplayItem::Note(note)));
-                    }
-                }
+                Entry::Note { log, note } => self.tell(log, ReplayItem::Note(note), replay),
                 Entry::Inline { log, pos, bytes } => {
-                    let Some(segment) = self.map.logs.get_mut(&log).map(LogEntry::active) else {
+                    let at_end = |segment: &Segment| pos.cmp(&segment.len);
+                    let Some(segment) = self.resumed(log, pos, at_end)? else {
                         continue;
                     };
-                    if pos != segment.len {
-                        return Err(self.gap(log, pos));
-                    }
                     segment.push_copy(&bytes);
                     fresh.entry(log).or_default().extend_from_slice(&bytes);
                 }
@@ -510,13 +582,16 @@ impl Journal<'_> {
                     chunk_start,
                     ..
                 } => {
-                    let Some(segment) = self.map.logs.get_mut(&log).map(LogEntry::active) else {
+                    // It may begin before the end, but not before what is in chunks.
+                    let follows = |segment: &Segment| match pos {
+                        _ if pos > segment.len => Ordering::Greater,
+                        _ if pos < segment.placed => Ordering::Less,
+                        _ => Ordering::Equal,
+                    };
+                    let Some(segment) = self.resumed(log, pos, follows)? else {
                         continue;
                     };
                     let (len, end) = (u64::from(len), segment.len);
-                    if pos > end {
-                        return Err(self.gap(log, pos));
-                    }
                     let known = segment.extents.iter().any(|e| e.chunk == chunk);
                     if !known {
                         segment.add_extent(Extent {
@@ -536,14 +611,14 @@ impl Journal<'_> {
                     } else {
                         // A fill that no checkpoint confirmed lies between: everything from there on is
                         // kept in memory and filled again.
-                        self.since.inline_bytes += new.len() as u64;
                         segment.push_copy(&new);
+                        self.since.inline_bytes += new.len() as u64;
                     }
                 }
             }
         }
         for (log, bytes) in fresh {
-            self.emit(log, bytes.into(), replay)?;
+            self.emit(log, bytes.into(), replay);
         }
         Ok(())
     }
@@ -571,38 +646,76 @@ impl Journal<'_> {
         }
     }
 
-    fn gap(&self, log: LogId, pos: u64) -> RecoverError {
-        RecoverError::Corrupt {
-            what: format!("the journal (log {log} continues at {pos}, not where it ended): it"),
-            pos: RING_START + self.pos % self.ring(),
-        }
-    }
-
-    /// Replays the whole batches that a record added to a log.
-    fn emit(&mut self, log: LogId, bytes: Bytes, replay: Sink<'_>) -> Result<(), RecoverError> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some(len) = batch_len(&bytes[at..]) else {
+    /// The active segment of a log, which goes on at `pos`; `None` if there is no such log. If it ends elsewhere,
+    /// as `ends` says, something of it is lost.
+    fn resumed(
+        &mut self,
+        log: LogId,
+        pos: u64,
+        ends: impl Fn(&Segment) -> Ordering,
+    ) -> Result<Option<&mut Segment>, RecoverError> {
+        /// More than any record is about.
+        const LOST_BYTES_MAX: u64 = 128 << 20;
+        let Some(entry) = self.map.logs.get_mut(&log) else {
+            return Ok(None);
+        };
+        let order = ends(entry.active());
+        if order.is_ne() {
+            entry.damage.get_or_insert(Damage::Contradiction);
+            if !entry.resume(pos, order.is_lt(), LOST_BYTES_MAX) {
                 return Err(RecoverError::Corrupt {
-                    what: format!("a batch of log {log}"),
-                    pos: RING_START + self.pos % self.ring(),
-                });
-            };
-            let batch = bytes.slice(at..at + len);
-            if !self.skip_crc && !batch_crc_is_right(&batch) {
-                return Err(RecoverError::Corrupt {
-                    what: format!("a batch of log {log} (its own CRC is wrong)"),
+                    what: format!(
+                        "the journal (log {log} continues at {pos}, not where it ended): it"
+                    ),
                     pos: RING_START + self.pos % self.ring(),
                 });
             }
+        }
+        Ok(self.map.logs.get_mut(&log).map(LogEntry::active))
+    }
+
+    /// Replays an item, unless the log is not there or not believed any more.
+    fn tell(&self, log: LogId, item: ReplayItem, replay: Sink<'_>) {
+        if self.is_sound(log) {
+            replay((log, item));
+        }
+    }
+
+    fn is_sound(&self, log: LogId) -> bool {
+        let log = self.map.logs.get(&log);
+        log.is_some_and(|log| log.damage.is_none())
+    }
+
+    /// Replays the whole batches that a record added to a log.
+    fn emit(&mut self, log: LogId, bytes: Bytes, replay: Sink<'_>) {
+        let mut at = 0;
+        while at < bytes.len() && self.is_sound(log) {
+            let batch = batch_len(&bytes[at..]).map(|len| bytes.slice(at..at + len));
+            let good = |batch: &Bytes| self.skip_crc || batch_crc_is_right(batch);
+            let Some(batch) = batch.filter(good) else {
+                self.report.rot.push(format!(
+                    "a batch of log {log}, in the journal at byte {} or referred to there, is none",
+                    RING_START + self.pos % self.ring()
+                ));
+                return self.damage(Damage::Contradiction, [log]);
+            };
+            let len = batch.len();
             self.report.batches += 1;
             self.report.bytes += len as u64;
             self.since.state_bytes += state_growth(len as u64);
             replay((log, ReplayItem::Batch(batch)));
             at += len;
         }
-        Ok(())
     }
+}
+
+/// What the ring says of a flush whose record is not there.
+#[derive(Debug, Default)]
+struct Beyond {
+    /// It was durable.
+    durable: bool,
+    /// Where the next flush's record is in the ring.
+    next: Option<u64>,
 }
 
 /// A record of this store at a logical position, if there is one and its CRC is right.

@@ -9,10 +9,10 @@ use super::api::ChunkPin;
 use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
 use super::journal::{decode_label, encode_label};
-use super::map::{Extent, LogEntry, Map, Segment};
+use super::map::{Damage, Extent, LogEntry, Map, Segment};
 use crate::base::{IdMap, LogId, Offset};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Encodes the map. Everything up to `placed` of each segment will be durable in its chunks when the
 /// checkpoint becomes valid; the rest is put in here.
@@ -24,6 +24,7 @@ pub(super) fn encode(map: &Map, states: &IdMap<LogId, Bytes>) -> Vec<u8> {
     for log in map.logs.values() {
         out.u64(log.id.0);
         encode_label(&log.label, &mut out);
+        out.u8(Damage::code(log.damage));
         let state = states.get(&log.id).map_or(&[][..], |state| state);
         out.u32(state.len() as u32);
         out.put(state);
@@ -82,6 +83,7 @@ pub(super) fn decode(bytes: Bytes) -> Option<Snapshot> {
     for _ in 0..r.u64()? {
         let id = LogId(r.u64()?);
         let label = decode_label(&mut r)?;
+        let damage = Damage::from_code(r.u8()?)?;
         let state_len = r.u32()?;
         let state = r.take(state_len as usize)?;
         let mut segments = VecDeque::new();
@@ -98,6 +100,7 @@ pub(super) fn decode(bytes: Bytes) -> Option<Snapshot> {
                 id,
                 label,
                 segments,
+                damage,
             },
         );
     }
@@ -155,6 +158,7 @@ mod tests {
             partition: 0,
         };
         encode_label(&label, &mut out);
+        out.u8(0);
         out.u32(0);
         out.u32(1);
         out.i64(0);

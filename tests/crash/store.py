@@ -8,7 +8,7 @@ import tempfile
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
 
-from harness import paths
+from harness import paths, protocol
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic, number_in, patiently, read_all, reader, value_of
 from harness.store import BLOCK, SUPERBLOCKS, store_files
@@ -226,10 +226,10 @@ class Filled:
     def flushed_singly(self, count: int):
         """So many records, each acknowledged, and so flushed, before the next one is sent."""
         producer = Producer({"bootstrap.servers": self.server.address, "linger.ms": 0, **QUIET})
-        topic = unique("store-single")
-        make_topic(self.server.address, topic)
+        self.single = unique("store-single")
+        make_topic(self.server.address, self.single)
         for _ in range(count):
-            producer.produce(topic, b"single", partition=0)
+            producer.produce(self.single, b"single", partition=0)
             equal(producer.flush(20), 0, "unacknowledged")
 
     def __enter__(self) -> "Filled":
@@ -295,17 +295,67 @@ def a_checkpoint_that_rots_once_costs_nothing_and_twice_is_refused():
         assert "copy 0 of the checkpoint" in filled.server.log_tail(), filled.server.log_tail()
 
 
-@test(seconds=120)
-def a_rotten_journal_is_refused():
-    """A bad record with good ones behind it cannot be a torn write: it is not cut off in silence."""
+@test(seconds=180)
+def a_rotten_journal_record_costs_the_partitions_that_it_is_about():
+    """A bad record with good ones behind it cannot be a torn write. What it was about is not served, and never again until the
+    topic is deleted; everything else is."""
     with Filled(NO_CHECKPOINT, 200) as filled:
         records = filled.store.live_records()
         assert len(records) >= SINGLE_FLUSHES, f"only {len(records)} records in the journal"
-        pos, length = records[len(records) // 2]
+        # Of those that were flushed one by one.
+        pos, length = records[-SINGLE_FLUSHES // 2]
         filled.store.flip(pos + length // 2)
+        checked = subprocess.run([paths.binary("millracectl"), "store", "check", str(filled.server.data)], capture_output=True, text=True, timeout=60)
+        assert checked.returncode != 0 and f"{filled.single}-0" in checked.stdout, checked
+        filled.all_there()
+        said = filled.server.log_tail()
+        assert "the journal's record" in said and f"{filled.single}-0 (log" in said and "damaged" in said, said
+        admin = AdminClient({"bootstrap.servers": filled.server.address, **QUIET})
+        for _ in range(2):
+            equal(refused_produce(filled.server, filled.single), "KAFKA_STORAGE_ERROR", "produce")
+            equal(refused_fetch(filled.server, filled.single), "KAFKA_STORAGE_ERROR", "fetch")
+            assert produces(filled.server)
+            filled.load.verify(filled.server.address)
+            # A stop makes a checkpoint, without the record.
+            equal(filled.server.stop(), filled.server.stopped_status, "exit status")
+            filled.server.start()
+        admin.delete_topics([filled.single])[filled.single].result(20)
+        eventually(lambda: filled.single not in admin.list_topics(timeout=20).topics, 20, "the topic is gone")
+        make_topic(filled.server.address, filled.single)
+        equal(refused_produce(filled.server, filled.single), "none", "produce to the new topic")
+        filled.server.restart()
+        equal(refused_produce(filled.server, filled.single), "none", "produce after a restart")
+        assert "damaged" not in filled.server.log_path.read_text().rsplit("millrace 0.", 1)[-1], filled.server.log_tail()
+
+
+def refused_produce(server: Millrace, topic: str) -> str:
+    """The error that a record gets, without retries."""
+    producer = Producer({"bootstrap.servers": server.address, "retries": 0, "linger.ms": 0, **QUIET})
+    told: list[str] = []
+    producer.produce(topic, b"x", partition=0, on_delivery=lambda error, _: told.append(error.name() if error else "none"))
+    equal(producer.flush(20), 0, "unanswered")
+    return told[0]
+
+
+def refused_fetch(server: Millrace, topic: str) -> str:
+    """The error that the question for the first offset gets."""
+    with protocol.Connection(server.port) as connection:
+        connection.send(protocol.fetch_frame(1, topic, 0, 0))
+        return {56: "KAFKA_STORAGE_ERROR", 0: "none"}[protocol.fetched(connection.reply(), topic)]
+
+
+@test(seconds=120)
+def two_rotten_journal_records_in_a_row_are_refused():
+    """Nothing says what the first of them was about."""
+    with Filled(NO_CHECKPOINT, 200) as filled:
+        records = filled.store.live_records()
+        places = [pos + length // 2 for pos, length in records[len(records) // 2:][:2]]
+        for place in places:
+            filled.store.flip(place)
         filled.refuses("journal")
         salvaged(filled, lost=3 * SINGLE_FLUSHES)
-        filled.store.flip(pos + length // 2)
+        for place in places:
+            filled.store.flip(place)
         filled.all_there()
 
 

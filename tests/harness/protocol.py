@@ -63,6 +63,17 @@ def produced(reply: bytes, topic: str) -> tuple[int, int, int]:
     return correlation, error, offset
 
 
+def fetch_frame(correlation: int, topic: str, partition: int, offset: int) -> bytes:
+    """A request that reads from one partition."""
+    body = struct.pack(">iiiibih", -1, 0, 1, 1 << 20, 0, 1, len(topic)) + topic.encode() + struct.pack(">iiqi", 1, partition, offset, 1 << 20)
+    return frame(FETCH, 4, correlation, body)
+
+
+def fetched(reply: bytes, topic: str) -> int:
+    """Error code of the answer to that."""
+    return struct.unpack_from(">ih", reply, 4 + 4 + 4 + 2 + len(topic) + 4)[1]
+
+
 class Connection:
     """A plain socket to a broker."""
 

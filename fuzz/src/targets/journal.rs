@@ -30,7 +30,7 @@ fn repair(input: &mut [u8]) {
         return;
     }
     let len = input.len() as u32;
-    input[..4].copy_from_slice(b"MRJ1");
+    input[..4].copy_from_slice(b"MRJ3");
     input[LEN_AT..LEN_AT + 4].copy_from_slice(&len.to_le_bytes());
     let crc = crc32c(&input[SUMMED_AT..]);
     input[4..SUMMED_AT].copy_from_slice(&crc.to_le_bytes());
