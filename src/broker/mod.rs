@@ -11,6 +11,7 @@ mod control_load;
 mod control_room;
 #[cfg(test)]
 mod cost_tests;
+mod damaged;
 mod explain;
 pub mod fatal;
 mod fetch;

@@ -70,7 +70,7 @@ pub(super) struct Owner {
     pub slots: Vec<StoreSlot>,
     pub partitions: IdMap<LogId, Partition>,
     /// Logs that cannot be served, and whose slot: see [`crate::store::Store::damaged`].
-    damaged: IdMap<LogId, usize>,
+    pub(super) damaged: IdMap<LogId, usize>,
     pub watches: Watches,
     later: VecDeque<Later>,
     /// Queries that have to open a batch.
@@ -133,20 +133,6 @@ impl Owner {
             && let Some((_, Ack::Produce { stamps, .. })) = self.slots[slot].acks.back_mut()
         {
             stamps.appended(now);
-        }
-    }
-
-    /// Whether a log is there, but cannot be served.
-    pub fn is_damaged(&self, log: LogId) -> bool {
-        self.damaged.contains_key(&log)
-    }
-
-    /// Why a log is not among the partitions.
-    pub fn missing(&self, log: LogId) -> ErrorCode {
-        if self.is_damaged(log) {
-            ErrorCode::KafkaStorageError
-        } else {
-            ErrorCode::UnknownTopicOrPartition
         }
     }
 
@@ -612,7 +598,7 @@ impl Owner {
     }
 
     /// The topic of a log was removed.
-    fn delete_log(&mut self, log: LogId) {
+    pub(super) fn delete_log(&mut self, log: LogId) {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
             let slot = &mut self.slots[partition.slot];
@@ -658,19 +644,7 @@ impl Owner {
         }
     }
 
-    /// Gives up a damaged log for a new and empty one.
-    pub fn recreate(&mut self, now: Now, topic: &Topic, index: i32) {
-        let Some(partition) = topic.partition(index) else {
-            return;
-        };
-        if let Some(&slot) = self.damaged.get(&partition.log) {
-            self.delete_log(partition.log);
-            let config = TopicConfig::effective(&self.config, &topic.configs);
-            self.open(now, slot, topic, index, partition, &config);
-        }
-    }
-
-    fn open(
+    pub(super) fn open(
         &mut self,
         now: Now,
         slot: usize,
