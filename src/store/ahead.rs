@@ -26,7 +26,8 @@ const EOPNOTSUPP: i32 = 95;
 #[derive(Debug)]
 pub(super) struct Ahead {
     initial_bytes: u64,
-    /// The region that is being written, and the bytes of it that are on their way or written.
+    /// The region that is being written, and the bytes of it that are on their way or written. Nobody else has
+    /// it until it is free.
     writing: Option<(u64, u64)>,
     /// Up to where blocks are being asked for.
     allocating: Option<u64>,
@@ -156,7 +157,8 @@ impl Store {
             return Ok(());
         };
         self.ahead.asked = 0;
-        let step = to - self.chunks.allocated();
+        // Written regions may have got there first.
+        let step = to.saturating_sub(self.chunks.allocated());
         match result {
             Ok(()) => {
                 self.chunks.allocated_to(to);
@@ -199,6 +201,8 @@ impl Store {
                 return;
             };
             self.ahead.writing = Some((region, 0));
+        } else if self.ahead.by_writing && self.ahead.full {
+            return;
         }
         let short = self.chunks.free_bytes() < wanted / 2;
         self.write_ahead_step(if short { STEP_SHORT } else { STEP }, ops);
@@ -229,13 +233,14 @@ impl Store {
     }
 
     /// There is no room on the disk for a region, allocated or not. Nothing depends on it yet, so that is no
-    /// failure: the store goes on with the regions it has.
+    /// failure: the store goes on with the regions it has. A region that others came after stays in the area, to
+    /// be written again when there may be room.
     pub(super) fn ahead_found_no_room(&mut self, region: u64) {
-        self.ahead.writing = None;
+        let is_gone = self.chunks.ungrow(region);
+        self.ahead.writing = (!is_gone).then_some((region, 0));
         self.ahead.full = true;
         self.ahead.by_writing = true;
         self.ahead.asked = 0;
-        self.chunks.ungrow(region);
         self.chunks.allocated_no_further();
     }
 
@@ -343,5 +348,62 @@ mod tests {
         let op = ops.pop().expect("it asks for blocks");
         store.on_disk(op.id(), Err(DiskError { errno: 5 }), &mut ops, &mut events);
         assert_eq!(events, [StoreEvent::Failed(DiskError { errno: 5 })]);
+    }
+
+    /// A store with one step of its first region on its way, which is not the last region any more.
+    fn writes_before_the_end() -> (Store, DiskOp) {
+        let (mut store, _) = Store::format(StoreId(1), ROOM, 1);
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        store.poll(&mut ops);
+        let blocks = ops.pop().expect("it asks for blocks");
+        store.on_disk(blocks.id(), Ok(()), &mut ops, &mut events);
+        store.poll(&mut ops);
+        let step = ops.pop().expect("it writes a region");
+        let chunk = store.chunks.take_up_to(Class::Small).expect("the next one");
+        store.chunks.free(chunk);
+        store.invariants();
+        (store, step)
+    }
+
+    #[test]
+    fn a_region_that_found_no_room_is_written_again_if_others_came_after_it() {
+        let (mut store, step) = writes_before_the_end();
+        let no_room = Err(DiskError { errno: ENOSPC });
+        store.on_disk(step.id(), no_room, &mut Vec::new(), &mut Vec::new());
+        store.invariants();
+        assert!(store.is_disk_full());
+        assert_eq!(store.free_bytes(), REGION, "the other one is as it was");
+        assert_eq!(settle(&mut store, u64::MAX, true), 0, "it waits");
+        // Not even then, and that changes nothing.
+        store.try_again();
+        settle(&mut store, 0, true);
+        assert_eq!(store.free_bytes(), REGION);
+        store.try_again();
+        settle(&mut store, u64::MAX, true);
+        let area = store.chunks.end() - store.chunks.start();
+        assert!(area >= 2 * REGION);
+        assert_eq!(store.chunks.free_bytes(), area, "nothing is lost");
+    }
+
+    #[test]
+    fn blocks_may_come_when_the_store_has_grown_further_without_them() {
+        let (mut store, step) = writes_before_the_end();
+        let (mut ops, mut events) = (Vec::new(), Vec::new());
+        store.ahead.step_max = REGION;
+        assert!(store.grows_for_clients(30 << 20));
+        store.poll(&mut ops);
+        let blocks = ops.pop().expect("it asks for blocks");
+        assert!(matches!(blocks, DiskOp::Allocate { len: REGION, .. }));
+        let no_room = Err(DiskError { errno: ENOSPC });
+        store.on_disk(step.id(), no_room, &mut ops, &mut events);
+        store.try_again();
+        while !store.has_room(30 << 20) {
+            assert!(store.grows_for_clients(30 << 20));
+            settle(&mut store, u64::MAX, true);
+        }
+        let before = store.chunks.allocated();
+        store.on_disk(blocks.id(), Ok(()), &mut ops, &mut events);
+        assert_eq!(store.chunks.allocated(), before);
+        store.invariants();
     }
 }

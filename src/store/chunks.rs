@@ -250,11 +250,15 @@ impl Chunks {
         Some(region)
     }
 
-    /// Takes a region back that [`grow`](Self::grow) gave and that is not free yet, unless others came after it.
-    pub fn ungrow(&mut self, region: u64) {
-        if region + REGION == self.end {
+    /// Takes a region back that [`grow`](Self::grow) gave and that is not free yet; `false`, and it is still the
+    /// caller's, if others came after it.
+    #[must_use]
+    pub fn ungrow(&mut self, region: u64) -> bool {
+        let is_last = region + REGION == self.end;
+        if is_last {
             self.end = region;
         }
+        is_last
     }
 
     /// Bytes that can be handed out at once.
