@@ -109,6 +109,22 @@ pub struct Conns {
 }
 
 impl Conns {
+    /// Panics if a reply is ready and not sent. For the simulator.
+    pub fn invariants(&self) {
+        for (id, conn) in &self.conns {
+            let sent = conn.handed_out;
+            assert!(
+                sent <= conn.requests.len(),
+                "connection {id}: replies to nothing"
+            );
+            let waits = conn
+                .requests
+                .get(sent)
+                .is_none_or(|next| next.outcome.is_none());
+            assert!(waits || conn.closing, "connection {id}: a reply is stuck");
+        }
+    }
+
     /// A new input is handled: the one before is done with.
     pub fn next_input(&mut self, now: Mono) {
         self.now = now;

@@ -195,6 +195,31 @@ impl Control {
             && self.rooms.is_quiet()
     }
 
+    /// Panics if something is wrong inside. For the simulator.
+    pub fn invariants(&self) {
+        self.groups.invariants();
+        self.image.invariants();
+        let published = self.publishing.iter().map(|(version, _)| *version);
+        let decided = self.commits.iter().map(|commit| commit.image.version);
+        let versions: Vec<u64> = published.chain(decided).collect();
+        assert!(versions.is_sorted(), "images are published in their order");
+        assert!(
+            versions.last() <= Some(&self.image.version),
+            "the newest image"
+        );
+        let tokens = self.commits.iter().map(|commit| commit.token);
+        assert!(tokens.is_sorted(), "commits end in their order");
+        let by_all = self.served.iter().min();
+        let waits = self
+            .publishing
+            .front()
+            .is_none_or(|(version, _)| Some(version) > by_all);
+        assert!(
+            waits,
+            "who waits for an image that all serve by is answered"
+        );
+    }
+
     /// Takes a request.
     pub fn call(
         &mut self,

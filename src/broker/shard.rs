@@ -449,6 +449,10 @@ impl Shard {
     /// Checks the invariants of everything in the shard; panics where one is broken. For the simulator.
     pub fn invariants(&self) {
         self.owner.invariants();
+        self.front.conns.invariants();
+        if let Some(control) = &self.control {
+            control.invariants();
+        }
     }
 
     /// Bytes of produced batches that were decompressed.

@@ -1,7 +1,7 @@
 //! The picture of the metadata that every shard reads. It is published as an
 //! `Arc`; the next one is a clone that shares every topic that did not change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
@@ -153,6 +153,32 @@ impl Image {
         let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
         let ids = self.names.range::<str, _>(from).map(|(_, id)| id);
         ids.filter_map(|id| self.topics.get(id))
+    }
+
+    /// Panics if the tables contradict each other. For tests and the simulator.
+    pub fn invariants(&self) {
+        assert_eq!(self.names.len(), self.topics.len(), "a name for each topic");
+        let mut logs = BTreeSet::from([METADATA_LOG]);
+        for (name, id) in &self.names {
+            let topic = &self.topics[id];
+            assert_eq!((&topic.name, topic.id), (name, *id), "a topic and its name");
+            for partition in &topic.partitions {
+                let log = partition.log;
+                assert!(
+                    logs.insert(log),
+                    "{name}: log {log} belongs to two partitions"
+                );
+                assert!(
+                    log.0 < self.next_log,
+                    "{name}: log {log} will be given out again"
+                );
+                let followed = partition
+                    .isr
+                    .iter()
+                    .all(|node| partition.replicas.contains(node));
+                assert!(followed, "{name}: a node is in sync that has no copy");
+            }
+        }
     }
 
     /// The settings of a broker, or of all brokers.

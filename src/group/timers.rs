@@ -37,6 +37,18 @@ impl<K: Ord + Clone> Timers<K> {
         }
     }
 
+    /// Panics if the two tables differ. For tests and the simulator.
+    pub fn invariants(&self) {
+        assert_eq!(self.queue.len(), self.by_key.len(), "deadlines");
+        for (at, key) in &self.queue {
+            assert_eq!(
+                self.by_key.get(key),
+                Some(at),
+                "a deadline is in both tables"
+            );
+        }
+    }
+
     /// Whether `key` has a deadline.
     #[must_use]
     pub fn contains(&self, key: &K) -> bool {
