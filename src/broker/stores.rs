@@ -14,6 +14,7 @@ use crate::controller::METADATA_LOG;
 use crate::log::{Appended, Log, LogRecovery};
 use crate::store::{
     DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
+    Usage,
 };
 
 /// A store of a shard and who waits for it.
@@ -46,6 +47,12 @@ impl StoreSlot {
             dirty: VecDeque::new(),
             flushes: VecDeque::new(),
         }
+    }
+
+    /// How the store is used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.store.usage()
     }
 
     /// What makes a store that was opened one that may be written; see [`Store::begin`].

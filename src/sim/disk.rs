@@ -36,6 +36,19 @@ impl Write {
     }
 }
 
+/// What a crash did to the writes that were not durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crash {
+    /// How many there were.
+    pub unsynced: usize,
+    /// Of which nothing is left.
+    pub lost: usize,
+    /// Of which a part is left.
+    pub torn: usize,
+    /// Of which everything is left.
+    pub spared: usize,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Disk {
@@ -51,6 +64,8 @@ pub struct Disk {
     allocations: Vec<(IoId, u64)>,
     /// Every block can be written to, as on a device.
     pub raw: bool,
+    /// Where the last write to the journal ring went.
+    journaled: u64,
 }
 
 impl Disk {
@@ -119,6 +134,17 @@ impl Disk {
             DiskOp::Allocate { id, pos, len } => self.allocations.push((id, pos + len)),
         }
         Ok(())
+    }
+
+    /// Whether a write begins the journal ring anew.
+    pub fn wraps(&mut self, op: &DiskOp, ring: &std::ops::Range<u64>) -> bool {
+        match op {
+            DiskOp::Write { pos, .. } if ring.contains(pos) => {
+                let before = std::mem::replace(&mut self.journaled, *pos);
+                *pos == ring.start && before > *pos
+            }
+            _ => false,
+        }
     }
 
     /// An operation ends well: a write becomes visible, a sync makes its writes durable.
@@ -211,10 +237,14 @@ impl Disk {
         Ok(())
     }
 
-    /// The machine stops. Returns how many writes were not durable.
-    pub fn crash(&mut self, rng: &mut Rng) -> usize {
+    /// The machine stops.
+    pub fn crash(&mut self, rng: &mut Rng) -> Crash {
         let mut unsynced: Vec<Write> = self.unsynced.drain(..).collect();
         let count = unsynced.len();
+        let mut crash = Crash {
+            unsynced: count,
+            ..Crash::default()
+        };
         for last in (1..count).rev() {
             unsynced.swap(last, rng.below(last as u64 + 1) as usize);
         }
@@ -228,23 +258,33 @@ impl Disk {
         let there = (self.durable.len() * BLOCK) as u64;
         unsynced.retain(|write| write.pos + write.data.len() as u64 <= there);
         for write in unsynced {
+            let (mut kept, sectors) = (0, write.data.len() / SECTOR);
             match (mood, rng.below(3)) {
                 // Nothing of any write, or all of every one: the simplest crashes are not the rarest.
                 (0, _) | (2.., 0) => {}
-                (1, _) | (2.., 1) => put(&mut self.durable, write.pos, &write.data, |_| true),
+                (1, _) | (2.., 1) => {
+                    put(&mut self.durable, write.pos, &write.data, |_| true);
+                    kept = sectors;
+                }
                 _ => {
                     let prefix = rng.chance(1, 3).then(|| rng.below(write.data.len() as u64));
                     let mut torn = Rng::new(rng.next_u64());
                     put(&mut self.durable, write.pos, &write.data, |at| {
-                        prefix.map_or_else(|| torn.chance(1, 2), |end| (at as u64) < end)
+                        let keep =
+                            prefix.map_or_else(|| torn.chance(1, 2), |end| (at as u64) < end);
+                        kept += usize::from(keep);
+                        keep
                     });
                 }
             }
+            crash.spared += usize::from(kept == sectors);
+            crash.torn += usize::from(kept > 0 && kept < sectors);
         }
+        crash.lost = count - crash.spared - crash.torn;
         self.syncs.clear();
         self.allocations.clear();
         self.current.clone_from(&self.durable);
-        count
+        crash
     }
 
     /// Flips one bit of what is durable. Returns the byte position.
@@ -375,7 +415,7 @@ mod tests {
             assert_eq!(disk.not_durable(0, 4096), None);
             assert!(disk.not_durable(4095, 2).is_some());
             assert_eq!(disk.read(4096, 1).unwrap()[..], [2], "visible");
-            assert_eq!(disk.crash(&mut Rng::new(seed)), 1);
+            assert_eq!(disk.crash(&mut Rng::new(seed)).unsynced, 1);
             assert!(disk.read(0, BLOCK).unwrap().iter().all(|b| *b == 1));
         }
     }

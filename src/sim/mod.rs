@@ -8,11 +8,13 @@
 //! - [`disk`], [`queue`], [`net`], [`node`]: the world around the shards;
 //! - [`clients`]: who uses the node;
 //! - [`oracle`], [`invariants`]: who judges;
+//! - [`counts`]: what happened, and what never did;
 //! - [`world`]: the loop that runs it all.
 //!
 //! `millrace-sim --seed S` replays a run exactly.
 
 pub mod clients;
+pub mod counts;
 pub mod disk;
 pub mod invariants;
 pub mod net;
@@ -26,6 +28,7 @@ pub mod trace;
 pub mod values;
 pub mod world;
 
+pub use counts::{Counts, SEEDS_FOR_ALL};
 pub use oracle::Violation;
-pub use plan::{Options, Plan};
-pub use world::{Counts, Outcome, run};
+pub use plan::{Options, Plan, Shape};
+pub use world::{Outcome, run};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::disk::Disk;
+use super::disk::{Crash, Disk};
 use super::plan::Plan;
 use crate::base::{DirectoryId, Mono, Now, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
-use crate::store::{DiskError, Piece};
+use crate::store::{DiskError, Piece, StoreConfig};
 
 /// What the node is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Node {
     /// the stores are begun, and the answer is `None`.
     ///
     /// # Errors
-    /// Why a store cannot be opened.
+    /// Which store cannot be opened, and why.
     pub fn start(
         &mut self,
         time: u64,
@@ -108,7 +108,7 @@ impl Node {
         shards: u16,
         cut: bool,
         rng: &mut Rng,
-    ) -> Result<Option<Vec<u64>>, String> {
+    ) -> Result<Option<Vec<u64>>, (usize, String)> {
         (self.started_at, self.since) = (time, time);
         self.starts += 1;
         self.fault_injected = false;
@@ -126,20 +126,20 @@ impl Node {
                 let len = disk.len();
                 let (mut slot, _) =
                     open_store(id, config.clone(), &self.config, now, len, &mut read)
-                        .map_err(|error| format!("store-{id}: {error:?}"))?;
+                        .map_err(|error| (number, format!("store-{id}: {error:?}")))?;
                 let ops = slot.begin();
                 if cut && rng.chance(1, 2) {
-                    disk.perform_some(ops, rng)?;
+                    disk.perform_some(ops, rng).map_err(|why| (number, why))?;
                     self.stop(time, rng);
                     return Ok(None);
                 }
-                disk.perform(ops)?;
+                disk.perform(ops).map_err(|why| (number, why))?;
                 slot
             } else {
                 let (slot, ops) = format_store(id, config.clone(), rng.next_u64());
                 let mut disk = Disk::default();
                 disk.raw = config.raw;
-                disk.perform(ops)?;
+                disk.perform(ops).map_err(|why| (number, why))?;
                 self.disks.push(disk);
                 slot
             };
@@ -173,12 +173,43 @@ impl Node {
         Ok(Some(lengths))
     }
 
-    /// The process is gone. Returns how many writes were not durable.
-    pub fn stop(&mut self, time: u64, rng: &mut Rng) -> usize {
+    /// What a start reads of each store, as they are now: position and length. Nothing else may be a reason
+    /// not to start.
+    ///
+    /// # Errors
+    /// Why a store cannot be opened.
+    pub fn read_by_start(
+        &self,
+        time: u64,
+        config: &StoreConfig,
+    ) -> Result<Vec<Vec<(u64, usize)>>, String> {
+        let now = self.now(time);
+        let opened = self.disks.iter().enumerate().map(|(number, disk)| {
+            let id = StoreId(number as u16);
+            let mut places = Vec::new();
+            let mut read = |pos, len| {
+                places.push((pos, len));
+                disk.read(pos, len)
+            };
+            let broker = &self.config;
+            let opened = open_store(id, config.clone(), broker, now, disk.len(), &mut read);
+            let (slot, _) = opened.map_err(|error| format!("store-{id}: {error:?}"))?;
+            if slot.usage().journal_bytes_used == 0 {
+                // Everything is in the checkpoint: the journal is looked at, and nothing in it is needed.
+                let ring = config.ring();
+                places.retain(|(pos, _)| !ring.contains(pos));
+            }
+            Ok(places)
+        });
+        opened.collect()
+    }
+
+    /// The process is gone. Returns what became of each store's writes that were not durable.
+    pub fn stop(&mut self, time: u64, rng: &mut Rng) -> Vec<Crash> {
         self.shards.clear();
         self.state = State::Down;
         self.since = time;
-        self.disks.iter_mut().map(|disk| disk.crash(rng)).sum()
+        self.disks.iter_mut().map(|disk| disk.crash(rng)).collect()
     }
 
     /// Gives a shard an input.
@@ -186,6 +217,7 @@ impl Node {
         let now = self.now(time);
         if let Some(running) = self.shards.get_mut(shard) {
             running.shard.handle(now, input, out);
+            running.shard.invariants();
         }
     }
 

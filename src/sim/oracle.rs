@@ -1,6 +1,7 @@
 //! What the clients of a run learn, as facts, and who judges them: the named
 //! invariants. The first that is broken ends the run.
 
+use super::counts::{Kinds, kind_of};
 use super::invariants::{self, Invariant};
 use super::values::Value;
 use crate::base::{LogId, TopicId};
@@ -233,6 +234,7 @@ pub struct Violation {
 pub struct Oracle {
     invariants: Vec<Box<dyn Invariant>>,
     told: u64,
+    kinds: Kinds,
     violation: Option<Violation>,
 }
 
@@ -241,6 +243,7 @@ impl Default for Oracle {
         Self {
             invariants: invariants::all(),
             told: 0,
+            kinds: Kinds::default(),
             violation: None,
         }
     }
@@ -256,6 +259,9 @@ impl Oracle {
     /// Lets every invariant see a fact.
     pub fn tell(&mut self, fact: Fact<'_>) {
         self.told += 1;
+        if let Some(what) = kind_of(&fact) {
+            self.kinds.count(what);
+        }
         let now = Moment(self.told);
         for invariant in &mut self.invariants {
             if let Err(what) = invariant.see(now, &fact) {
@@ -263,6 +269,12 @@ impl Oracle {
                 self.violation.get_or_insert(Violation { invariant, what });
             }
         }
+    }
+
+    /// How often what the facts tell of happened.
+    #[must_use]
+    pub const fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// Something that only the one who saw it can judge is wrong.

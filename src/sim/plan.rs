@@ -16,6 +16,8 @@ pub struct Options {
     pub steps: u64,
     /// What the store is to do wrong on purpose.
     pub sabotage: Sabotage,
+    /// The shape of the run; `None` leaves it to the seed.
+    pub shape: Option<Shape>,
     /// Print every event.
     pub verbose: bool,
 }
@@ -25,6 +27,7 @@ impl Default for Options {
         Self {
             steps: 4000,
             sabotage: Sabotage::default(),
+            shape: None,
             verbose: false,
         }
     }
@@ -62,9 +65,65 @@ pub struct Delays {
     pub idle: u64,
 }
 
+/// What the sizes of a run are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// Nothing in particular.
+    Any,
+    /// Crashes at the end of a ring of a few flushes, many of which go into chunks: of a flush the record
+    /// survives there and the chunk does not, and the next start's first flush is too large for the place.
+    RingEnd,
+    /// Flushes of more than the larger chunks, in a store with few of them free.
+    Large,
+}
+
+impl Shape {
+    fn new(rng: &mut Rng) -> Self {
+        match rng.below(32) {
+            0..5 => Self::RingEnd,
+            5 => Self::Large,
+            _ => Self::Any,
+        }
+    }
+
+    /// Changes what was drawn to what the shape is about.
+    fn lay_over(self, plan: &mut Plan, rng: &mut Rng) {
+        let store = &mut plan.store;
+        match self {
+            Self::Any => {}
+            Self::RingEnd => {
+                plan.shards = 1;
+                plan.shards_change = false;
+                store.journal_bytes = pick(rng, &[64 * KIB, 128 * KIB]);
+                store.bulk_bytes_min = 4096;
+                store.flush_bytes_max = 16 * KIB as usize;
+                store.checkpoint_bytes = 64 * MIB;
+                plan.value_bytes_max = pick(rng, &[600, 1000]);
+                plan.faults.crash = pick(rng, &[60, 120]);
+                plan.faults.no_room = 0;
+                plan.delays.disk = 20 * MS;
+                plan.delays.idle = 2 * MS;
+            }
+            Self::Large => {
+                store.journal_bytes = 16 * MIB;
+                store.initial_bytes = 20 * MIB;
+                store.bytes_max = pick(rng, &[36 * MIB, 44 * MIB]);
+                store.flush_bytes_max = 2 * MIB as usize;
+                store.bulk_bytes_min = pick(rng, &[32, 256]) * KIB as usize;
+                plan.shards = 1;
+                plan.shards_change = false;
+                plan.value_bytes_max = 120_000;
+                plan.delays.idle = 2 * MS;
+            }
+        }
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What the sizes are made for.
+    pub shape: Shape,
     /// Shards at the first start.
     pub shards: u16,
     /// Whether their number changes from start to start.
@@ -112,9 +171,12 @@ impl Plan {
         let mut apart = Rng::new(rng.clone().next_u64());
         let direct = apart.chance(1, 3);
         let rot_live = apart.chance(1, 8);
+        let drawn = Shape::new(&mut apart);
+        let shape = options.shape.unwrap_or(drawn);
         let value_bytes_max = pick(rng, &[20, 600, 600, 3000, 40_000]);
         let tight = rng.chance(1, 3);
-        Self {
+        let mut plan = Self {
+            shape,
             shards,
             shards_change: rng.chance(1, 3),
             store: if tight {
@@ -142,7 +204,13 @@ impl Plan {
             },
             rot: rng.chance(1, 10),
             rot_live,
-        }
+        };
+        shape.lay_over(&mut plan, &mut apart);
+        let config = &mut plan.config;
+        config.log_segment_bytes = config
+            .log_segment_bytes
+            .max(batch_bytes_max(plan.value_bytes_max));
+        plan
     }
 
     /// The port that a shard has for itself, if each has one.
@@ -190,11 +258,9 @@ fn roomy_store(rng: &mut Rng, options: &Options) -> StoreConfig {
 }
 
 fn config(rng: &mut Rng, value_bytes_max: usize, direct: bool) -> BrokerConfig {
-    // A batch that is longer than a segment is refused for good.
-    let batch_bytes_max = (RECORDS_PER_BATCH_MAX * (value_bytes_max + 100)) as u64;
     let segment_bytes = pick(rng, &[32 * KIB, 64 * KIB, 256 * KIB, MIB]);
     BrokerConfig {
-        log_segment_bytes: segment_bytes.max(batch_bytes_max) as i32,
+        log_segment_bytes: batch_bytes_max(value_bytes_max).max(segment_bytes as i32),
         log_roll_ms: rng.chance(1, 4).then(|| 50 + rng.below(2000) as i64),
         log_retention_check_interval_ms: pick(rng, &[20, 200, 2000]),
         offsets_topic_num_partitions: 1 + rng.below(4) as i32,
@@ -206,6 +272,11 @@ fn config(rng: &mut Rng, value_bytes_max: usize, direct: bool) -> BrokerConfig {
         millrace_internal_compact_bytes: pick(rng, &[500, 2_000, 10_000]),
         ..BrokerConfig::default()
     }
+}
+
+/// A batch that is longer than a segment is refused for good.
+const fn batch_bytes_max(value_bytes_max: usize) -> i32 {
+    (RECORDS_PER_BATCH_MAX * (value_bytes_max + 100)) as i32
 }
 
 fn topics(rng: &mut Rng) -> Vec<SetupTopic> {

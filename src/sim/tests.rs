@@ -2,7 +2,8 @@
 
 use std::panic::catch_unwind;
 
-use super::{Options, run};
+use super::trace::What;
+use super::{Counts, Options, Shape, run};
 use crate::store::Sabotage;
 
 /// Long enough for several starts, short enough for every test run.
@@ -12,6 +13,7 @@ fn options(sabotage: Sabotage) -> Options {
     Options {
         steps: STEPS,
         sabotage,
+        shape: None,
         verbose: false,
     }
 }
@@ -48,10 +50,9 @@ fn a_seed_is_one_run_and_no_other() {
 }
 
 /// The first of these seeds that finds the fault.
-fn found_by(sabotage: Sabotage, seeds: u64) -> Option<u64> {
+fn found_by(options: &Options, seeds: u64) -> Option<u64> {
     (0..seeds).find(|seed| {
-        let options = options(sabotage);
-        let seed = *seed;
+        let (seed, options) = (*seed, options.clone());
         // A panic in the broker is a find as well.
         catch_unwind(move || run(seed, &options).violation.is_some()).unwrap_or(true)
     })
@@ -63,7 +64,7 @@ fn acknowledging_before_the_flush_is_found() {
         ack_before_flush: true,
         ..Sabotage::default()
     };
-    assert!(found_by(sabotage, 100).is_some());
+    assert!(found_by(&options(sabotage), 100).is_some());
 }
 
 #[test]
@@ -73,7 +74,32 @@ fn believing_what_recovery_finds_is_found() {
         ..Sabotage::default()
     };
     // It takes a crash that tears a journal record, which few of these short runs have.
-    assert!(found_by(sabotage, 200).is_some());
+    assert!(found_by(&options(sabotage), 200).is_some());
+}
+
+#[test]
+fn taking_any_successor_is_found() {
+    let sabotage = Sabotage {
+        any_successor: true,
+        ..Sabotage::default()
+    };
+    let options = Options {
+        shape: Some(Shape::RingEnd),
+        ..options(sabotage)
+    };
+    assert!(found_by(&options, 400).is_some());
+}
+
+#[test]
+fn what_never_happened_is_named() {
+    let mut counts = Counts::default();
+    assert_eq!(counts.never(), What::ALL);
+    for seed in 0..3 {
+        counts.add(&run(seed, &options(Sabotage::default())).counts);
+    }
+    let never = counts.never();
+    assert!(!never.contains(&What::Crash) && !never.contains(&What::Acked));
+    assert!(never.iter().all(|what| counts.of(*what) == 0));
 }
 
 #[test]
@@ -82,5 +108,5 @@ fn reusing_chunks_at_once_is_found() {
         reuse_at_once: true,
         ..Sabotage::default()
     };
-    assert!(found_by(sabotage, 200).is_some());
+    assert!(found_by(&options(sabotage), 200).is_some());
 }

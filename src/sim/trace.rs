@@ -3,12 +3,28 @@
 
 use std::collections::VecDeque;
 
+use super::counts::Kinds;
+
 /// Events kept for the report of a failure.
 const KEPT: usize = 60;
 
-/// Kinds of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+/// Makes the kinds and a list of them all.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident,)*) => {
+        /// Kinds of events. All of them have to happen, see [`Counts::never`](super::counts::Counts::never).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum What {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl What {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+        }
+    };
+}
+
+kinds! {
     /// A shard was given an input that is none of those below: a = shard.
     Input,
     /// A shard was told that nothing is waiting: a = shard.
@@ -53,10 +69,54 @@ pub enum What {
     Checkpoint,
     /// A reply has bytes of a store file in it: a = connection, b = how many.
     FileBytes,
+    /// A crash left a part of a write: a = store, b = how many writes.
+    Torn,
+    /// A crash took a write: a = store, b = how many writes.
+    Lost,
+    /// A crash left a write that was not durable: a = store, b = how many writes.
+    Spared,
+    /// The machine stopped while the stores were begun.
+    CutStart,
+    /// The node started with another number of shards: a = shards.
+    Resharded,
+    /// The journal ring began anew: a = store.
+    Wrapped,
+    /// The disk had no room for a store to grow: a = store.
+    NoRoom,
+    /// A read of a store failed: a = shard.
+    ReadFailed,
+    /// The run ends with a batch or more refused by a full store.
+    Full,
+    /// Damage was seen by who read it.
+    DamageRead,
+    /// A batch was acknowledged.
+    Acked,
+    /// A fetch was answered.
+    Read,
+    /// There was a record at or after a time.
+    FoundByTime,
+    /// There was none.
+    NothingAtTime,
+    /// A partition was read from its beginning to its end.
+    Audited,
+    /// Records were deleted.
+    Deleted,
+    /// An offset was committed.
+    Committed,
+    /// A committed offset was read.
+    CommitRead,
+    /// A group had another generation than its first one.
+    Rebalanced,
+    /// A member was told its assignment.
+    Assigned,
+    /// A topic was made.
+    Created,
+    /// A topic was deleted.
+    Removed,
 }
 
 /// How many kinds there are.
-const KINDS: usize = What::FileBytes as usize + 1;
+pub const KINDS: usize = What::ALL.len();
 
 /// One event.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +132,7 @@ struct Entry {
 pub struct Trace {
     hash: u64,
     events: u64,
-    counts: [u64; KINDS],
+    kinds: Kinds,
     last: VecDeque<Entry>,
     verbose: bool,
 }
@@ -84,7 +144,7 @@ impl Trace {
         Self {
             hash: 0,
             events: 0,
-            counts: [0; KINDS],
+            kinds: Kinds::default(),
             last: VecDeque::with_capacity(KEPT),
             verbose,
         }
@@ -98,7 +158,7 @@ impl Trace {
                 .rotate_left(29);
         }
         self.events += 1;
-        self.counts[what as usize] += 1;
+        self.kinds.count(what);
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
@@ -128,10 +188,10 @@ impl Trace {
         self.events
     }
 
-    /// How many events of a kind there were.
+    /// How many events of each kind there were.
     #[must_use]
-    pub const fn count(&self, what: What) -> u64 {
-        self.counts[what as usize]
+    pub const fn kinds(&self) -> &Kinds {
+        &self.kinds
     }
 
     /// The last events, one on each line.

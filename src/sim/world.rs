@@ -1,12 +1,16 @@
 //! The loop: takes events in the order of virtual time, lets the node and the
 //! clients act on them, makes things go wrong, and asks the oracle after each.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::clients::{
     Act, Auditor, Churn, Client, Committer, Consumer, Ctx, Lookup, MS, Member, Phase, Producer,
     Setup, Shared, Talk, Truncator,
 };
+use super::counts::Counts;
+use super::disk::Crash;
 use super::net::Net;
 use super::node::{Node, State};
 use super::oracle::{Fact, Oracle, Violation};
@@ -42,78 +46,6 @@ pub struct Outcome {
     pub last_events: String,
 }
 
-/// What there was of everything in a run, or in several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Events.
-    pub events: u64,
-    /// Starts of the node.
-    pub starts: u64,
-    /// Crashes.
-    pub crashes: u64,
-    /// Writes and syncs that failed.
-    pub disk_errors: u64,
-    /// Connections cut.
-    pub cuts: u64,
-    /// Checkpoints.
-    pub checkpoints: u64,
-    /// Answers with bytes of a store file.
-    pub file_reads: u64,
-    /// Records acknowledged, about.
-    pub acknowledged: u64,
-    /// Runs in which a store was full.
-    pub full: u64,
-}
-
-impl Counts {
-    fn of(world: &World) -> Self {
-        let count = |what| world.trace.count(what);
-        Self {
-            events: world.trace.events(),
-            starts: count(What::Start),
-            crashes: count(What::Crash),
-            disk_errors: count(What::DiskFailed),
-            cuts: count(What::Cut),
-            checkpoints: count(What::Checkpoint),
-            file_reads: count(What::FileBytes),
-            acknowledged: world.shared.ends.values().sum::<i64>().unsigned_abs(),
-            full: u64::from(world.shared.refused > 0),
-        }
-    }
-
-    /// Adds those of another run.
-    pub fn add(&mut self, other: Self) {
-        self.events += other.events;
-        self.starts += other.starts;
-        self.crashes += other.crashes;
-        self.disk_errors += other.disk_errors;
-        self.cuts += other.cuts;
-        self.checkpoints += other.checkpoints;
-        self.file_reads += other.file_reads;
-        self.acknowledged += other.acknowledged;
-        self.full += other.full;
-    }
-}
-
-impl std::fmt::Display for Counts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} events, {} starts, {} crashes, {} disk errors, {} cuts, {} checkpoints, \
-             {} answers from files, {} records acknowledged, {} runs with a full store",
-            self.events,
-            self.starts,
-            self.crashes,
-            self.disk_errors,
-            self.cuts,
-            self.checkpoints,
-            self.file_reads,
-            self.acknowledged,
-            self.full
-        )
-    }
-}
-
 /// Runs a seed from its beginning to its end.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
@@ -123,10 +55,17 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     PageBuf::trim();
     let mut world = World::new(seed, options);
     let violation = world.run().err();
+    let seen = [
+        (What::Full, world.shared.refused),
+        (What::DamageRead, world.shared.damage_seen),
+    ];
+    for (what, times) in seen.into_iter().filter(|(_, times)| *times > 0) {
+        world.trace.note(world.time, what, u64::from(times), 0);
+    }
     Outcome {
         violation,
         hash: world.trace.hash(),
-        counts: Counts::of(&world),
+        counts: world.counts(),
         last_events: world.trace.last_events(),
     }
 }
@@ -213,6 +152,10 @@ struct World {
     oracle: Oracle,
     trace: Trace,
     ending: Ending,
+    /// Stores with damage that a start may refuse.
+    excuses: BTreeSet<usize>,
+    /// Shards at the last start.
+    shards: u16,
     /// When the phase or the ending began.
     phase_since: u64,
     outputs: Vec<Output>,
@@ -248,6 +191,8 @@ impl World {
             oracle: Oracle::default(),
             trace: Trace::new(options.verbose),
             ending: Ending::Not,
+            excuses: BTreeSet::new(),
+            shards: 0,
             phase_since: 0,
             outputs: Vec::new(),
             steps: options.steps,
@@ -301,6 +246,12 @@ impl World {
         for client in clients {
             self.add_client(client);
         }
+    }
+
+    fn counts(&self) -> Counts {
+        let acknowledged = self.shared.ends.values().sum::<i64>().unsigned_abs();
+        let kinds = [self.trace.kinds(), self.oracle.kinds()];
+        Counts::new(self.trace.events(), acknowledged, &kinds)
     }
 
     fn add_client(&mut self, client: Box<dyn Client>) {
@@ -457,8 +408,23 @@ impl World {
         self.node.inspect(|log, offset| {
             oracle.tell(Fact::ShardWatermark { log, offset });
         });
-        let unsynced = self.node.stop(self.time, &mut self.rng);
+        let crashes = self.node.stop(self.time, &mut self.rng);
+        let unsynced: usize = crashes.iter().map(|crash| crash.unsynced).sum();
         self.trace.note(self.time, What::Crash, unsynced as u64, 0);
+        for (store, crash) in crashes.iter().enumerate() {
+            let Crash {
+                lost, torn, spared, ..
+            } = *crash;
+            let left = [
+                (What::Lost, lost),
+                (What::Torn, torn),
+                (What::Spared, spared),
+            ];
+            for (what, writes) in left.into_iter().filter(|(_, writes)| *writes > 0) {
+                self.trace
+                    .note(self.time, what, store as u64, writes as u64);
+            }
+        }
         for (conn, client) in self.net.end_all() {
             let at = self.time + self.delay(self.plan.delays.net);
             let conn = Some(conn);
@@ -492,27 +458,41 @@ impl World {
     }
 
     /// All shards are drained: the process ends.
-    fn drained(&mut self) {
+    fn drained(&mut self) -> Result<(), Violation> {
         self.crash();
         self.restart_soon();
         if self.ending != Ending::ShutDown {
-            return;
+            return Ok(());
         }
         self.ending = Ending::RottenAudit;
-        self.rot(4);
+        let read = self.node.read_by_start(self.time, &self.plan.store);
+        let read = match read {
+            Ok(read) => read,
+            Err(why) => return violated("RecoverySucceeds", why),
+        };
+        for (store, pos) in self.rot(4) {
+            let holds = |(start, len): &(u64, usize)| (*start..start + *len as u64).contains(&pos);
+            if read[store].iter().any(holds) {
+                self.excuses.insert(store);
+            }
+        }
         self.audit_rotten();
+        Ok(())
     }
 
-    /// Flips fewer than so many bits of each store.
-    fn rot(&mut self, bits: u64) {
+    /// Flips fewer than so many bits of each store; says where.
+    fn rot(&mut self, bits: u64) -> Vec<(usize, u64)> {
         self.shared.rotten = true;
+        let mut places = Vec::new();
         for store in 0..self.node.disks.len() {
             for _ in 0..self.rng.below(bits) {
                 if let Some(pos) = self.node.disks[store].rot(&mut self.rng) {
                     self.trace.note(self.time, What::Rot, store as u64, pos);
+                    places.push((store, pos));
                 }
             }
         }
+        places
     }
 
     /// Everything is read once more: served right or refused, never wrong and never in silence.
@@ -535,14 +515,19 @@ impl World {
         let lengths = match started {
             Ok(Some(lengths)) => lengths,
             Ok(None) => {
-                self.trace.note(self.time, What::Crash, 0, 0);
+                self.trace.note(self.time, What::CutStart, 0, 0);
                 self.restart_soon();
                 return Ok(());
             }
             // Damage was noticed, which is all that is asked for.
-            Err(why) if self.shared.rotten => return self.damage_noticed(&why),
-            Err(why) => return violated("RecoverySucceeds", why),
+            Err((store, why)) if self.excuses.contains(&store) => return self.damage_noticed(&why),
+            Err((_, why)) if self.shared.rotten => return violated("NoRefusalWithoutCause", why),
+            Err((_, why)) => return violated("RecoverySucceeds", why),
         };
+        if std::mem::replace(&mut self.shards, shards) != shards && self.node.starts > 1 {
+            self.trace
+                .note(self.time, What::Resharded, u64::from(shards), 0);
+        }
         self.shared.starts = self.node.starts;
         for (store, len) in lengths.into_iter().enumerate() {
             self.trace
@@ -561,7 +546,6 @@ impl World {
     fn damage_noticed(&mut self, why: &str) -> Result<(), Violation> {
         self.trace
             .say(self.time, || format!("damage noticed: {why}"));
-        self.shared.damage_seen += 1;
         self.clients.clear();
         Ok(())
     }

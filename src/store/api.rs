@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::layout::{REGION, chunks_start};
+use super::layout::{REGION, RING_START, chunks_start};
 use crate::base::{LogId, Offset, StoreId, TopicId};
 
 /// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
@@ -236,6 +236,12 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// Where the journal ring lies in the file.
+    #[must_use]
+    pub const fn ring(&self) -> std::ops::Range<u64> {
+        RING_START..RING_START + self.journal_bytes
+    }
+
     /// The least that a store can do anything with.
     #[must_use]
     pub const fn least_bytes(&self) -> u64 {

@@ -16,6 +16,9 @@ use crate::wire::client;
 /// API key of ListOffsets.
 const LIST_OFFSETS: i16 = 2;
 
+/// More answers in a row without anything new, although there is something, are not bad luck.
+const STOOD_STILL_MAX: u32 = 10;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Nothing,
@@ -35,6 +38,8 @@ pub struct Consumer {
     out_of_range: Vec<Place>,
     session: (i32, i32),
     asked: Asked,
+    /// Answers in a row that brought nothing although there was something.
+    stood_still: u32,
 }
 
 impl Consumer {
@@ -49,6 +54,7 @@ impl Consumer {
             out_of_range: Vec::new(),
             session: (0, 0),
             asked: Asked::Nothing,
+            stood_still: 0,
         }
     }
 
@@ -147,6 +153,7 @@ impl Consumer {
             };
             self.session = (fetched.head.session_id, epoch);
         }
+        let (mut moved, mut behind) = (false, None);
         for topic in fetched.topics {
             let known = ctx
                 .shared
@@ -169,17 +176,42 @@ impl Consumer {
                 match partition.error {
                     ErrorCode::None => {
                         let next = read(ctx, at, asked, position, &partition);
+                        moved |= next > position;
+                        if next < partition.high_watermark {
+                            behind = Some((at, next, partition.high_watermark));
+                        }
                         self.positions.insert(at, next);
                     }
-                    ErrorCode::OffsetOutOfRange => self.out_of_range.push(at),
+                    ErrorCode::OffsetOutOfRange => {
+                        moved = true;
+                        self.out_of_range.push(at);
+                    }
                     // A read of the file failed, maybe at the very end of the busy phase.
-                    ErrorCode::KafkaStorageError if ctx.shared.phase != Phase::Audit => {}
+                    ErrorCode::KafkaStorageError if ctx.shared.phase != Phase::Audit => {
+                        moved = true
+                    }
                     error => {
                         let what = format!("{at}: fetch of {position} was answered {error}");
                         ctx.oracle.fail("GoodFetchesAreAnswered", what);
                     }
                 }
             }
+        }
+        self.gets_on(ctx, moved, behind);
+    }
+
+    /// A consumer that is told of records and does not get them would stand still for ever: above all one
+    /// that gets a batch that is never whole.
+    fn gets_on(&mut self, ctx: &mut Ctx<'_>, moved: bool, behind: Option<(Place, i64, i64)>) {
+        let Some((at, position, end)) = behind.filter(|_| !moved) else {
+            self.stood_still = 0;
+            return;
+        };
+        self.stood_still += 1;
+        if self.stood_still > STOOD_STILL_MAX {
+            let what =
+                format!("{at}: nothing at {position} again and again, with the end at {end}");
+            ctx.oracle.fail("ConsumersGetOn", what);
         }
     }
 
@@ -193,6 +225,7 @@ impl Consumer {
         self.session = (id, 0);
         self.told.clear();
         self.forgotten.clear();
+        self.stood_still = 0;
     }
 
     fn earliest(&mut self, ctx: &mut Ctx<'_>, at: Place) -> Next {

@@ -69,6 +69,8 @@ impl World {
                 let fails =
                     self.shared.phase == Phase::Busy && fails > 0 && self.rng.chance(1, fails);
                 let result = if fails {
+                    self.trace
+                        .note(self.time, What::ReadFailed, shard as u64, 0);
                     self.node.fault_injected = true;
                     Err(DiskError { errno: 5 })
                 } else {
@@ -129,6 +131,7 @@ impl World {
             self.node.fault_injected |= fatal;
             if !fatal {
                 self.node.disks[store as usize].found_no_room(id);
+                self.trace.note(self.time, What::NoRoom, store, 0);
             }
             self.trace
                 .note(self.time, What::DiskFailed, store, errno as u64);
@@ -232,7 +235,7 @@ impl World {
             Output::Drained => {
                 self.node.shards[shard].drained = true;
                 if self.node.all_drained() {
-                    self.drained();
+                    return self.drained();
                 }
             }
             Output::Fatal { status, message } => return self.fatal(shard, status, &message),
@@ -264,6 +267,10 @@ impl World {
         }
         let zeroes = matches!(&op, DiskOp::Write { background: true, data, .. } if data.iter().all(|byte| *byte == 0));
         let ahead = allocates || zeroes;
+        let disk = &mut self.node.disks[usize::from(store.0)];
+        if !zeroes && disk.wraps(&op, &self.plan.store.ring()) {
+            self.trace.note(self.time, What::Wrapped, number, 0);
+        }
         if let Err(what) = self.node.disks[usize::from(store.0)].issue(op) {
             return violated("WritesAreProper", format!("store-{store}: {what}"));
         }
