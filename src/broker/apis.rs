@@ -116,7 +116,8 @@ const PRODUCE: (i16, i16) = (*produce::VERSIONS.start(), *produce::VERSIONS.end(
 const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 
 /// By key. What is decided by the owner of a thing, in the order of arrival, does not count as looking at it: a
-/// Produce appends behind the one before, a CreateTopics is decided against a DeleteTopics that is not durable yet.
+/// Produce appends behind the one before. Changes of topics look at them: what makes partitions may have to wait
+/// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
 static APIS: [Served; 32] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
@@ -129,7 +130,7 @@ static APIS: [Served; 32] = [
         Handler::Front(|front, _, to, header, body, fx| front.list_offsets(to, header, body, fx)), NONE, DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), TOPICS, TOPICS),
-    row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, NONE),
+    row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
     row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
     row((11, "JoinGroup", 0, 9, 6), Handler::Groups(Groups::join_group), MEMBERS, NONE),
@@ -141,10 +142,10 @@ static APIS: [Served; 32] = [
     row((16, "ListGroups", 0, 5, 3), Handler::Groups(Groups::list_groups), NONE, GROUPS),
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
-    row((19, "CreateTopics", 2, 7, 5), Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), TOPICS, NONE),
+    row((19, "CreateTopics", 2, 7, 5), Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), TOPICS, TOPICS),
     // What was committed for them goes too.
     row((20, "DeleteTopics", 1, 6, 4),
-        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), DATA.and(OFFSETS), NONE),
+        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
         Handler::Front(|front, _, to, header, body, fx| front.delete_records(to, header, body, fx)), RECORDS, DATA),
@@ -153,14 +154,14 @@ static APIS: [Served; 32] = [
         Handler::Front(|front, _, to, header, body, fx| front.offset_for_leader_epoch(to, header, body, fx)), NONE, DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
-    row((33, "AlterConfigs", 0, 2, 2), Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), TOPICS, NONE),
+    row((33, "AlterConfigs", 0, 2, 2), Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
         Handler::Front(|front, _, to, header, body, fx| front.describe_log_dirs(to, header, body, fx)), NONE, DATA),
     row((37, "CreatePartitions", 0, 3, 2),
-        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), TOPICS, NONE),
+        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), TOPICS, TOPICS),
     row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(Groups::delete_groups), GROUPS, GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
-        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), TOPICS, NONE),
+        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(Groups::offset_delete), OFFSETS, GROUPS),
@@ -250,6 +251,10 @@ mod tests {
             (20, 3, "DeleteTopics, Metadata"),
             (20, PRODUCE, "DeleteTopics, Produce"),
             (20, 9, "DeleteTopics, OffsetFetch"),
+            (19, 20, "CreateTopics, DeleteTopics"),
+            (20, 19, "DeleteTopics, CreateTopics"),
+            (19, 19, "CreateTopics, CreateTopics"),
+            (19, 44, "CreateTopics, IncrementalAlterConfigs"),
             (44, 32, "IncrementalAlterConfigs, DescribeConfigs"),
             (44, PRODUCE, "IncrementalAlterConfigs, Produce"),
             (3, 3, "Metadata that creates, Metadata"),
@@ -268,8 +273,6 @@ mod tests {
             (8, 8),
             (8, FETCH),
             (11, 12),
-            (19, 20),
-            (20, 19),
             (22, PRODUCE),
         ] {
             assert!(!waits(first, second), "{first}, {second}");

@@ -21,7 +21,7 @@ use super::front::{Front, Pending};
 use super::groups::GroupService;
 use super::owner::{Ack, Owner};
 use super::{ControlCall, Fx, Msg, ReqRef};
-use crate::base::{IdMap, Now, Rng, ShardId};
+use crate::base::{IdMap, LogId, Now, Rng, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{
     Delta, Directory, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
@@ -459,6 +459,16 @@ impl Control {
         for shard in 0..self.served.len() {
             let (image, delta) = (Arc::clone(&image), Arc::clone(&delta));
             fx.send(ShardId(shard as u16), Msg::Image { image, delta });
+        }
+    }
+
+    /// A shard has found logs that were never given out: from now on they never will be.
+    pub fn strays_found(&mut self, now: Now, found: &[LogId], owner: &mut Owner, fx: &mut Fx<'_>) {
+        let image = &self.image;
+        let new = found.iter().filter(|log| !image.is_stray(**log));
+        let records: Vec<_> = new.map(|log| MetadataRecord::Stray { log: *log }).collect();
+        if !records.is_empty() {
+            self.commit_quietly(now, records, owner, fx);
         }
     }
 

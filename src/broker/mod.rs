@@ -11,7 +11,7 @@ mod control_load;
 mod control_room;
 #[cfg(test)]
 mod cost_tests;
-mod damaged;
+
 mod explain;
 pub mod fatal;
 mod fetch;
@@ -37,6 +37,7 @@ mod stores;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+mod unserved;
 mod validation;
 mod watch;
 

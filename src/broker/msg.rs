@@ -163,6 +163,8 @@ pub enum Msg {
     ImageApplied {
         /// `Image::version`.
         version: u64,
+        /// Logs that it has found and that the metadata has never given out.
+        strays: Vec<LogId>,
     },
 }
 

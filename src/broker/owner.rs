@@ -15,7 +15,7 @@ use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, Sto
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
-use crate::controller::{self, Delta, Image, METADATA_LOG, Topic};
+use crate::controller::{self, Delta, Image, Topic};
 use crate::log::{Log, LogConfig, Opening, ReadOutcome, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
@@ -576,8 +576,9 @@ impl Owner {
     }
 
     /// Serves by a new image, as far as it is different: opens or creates the logs of this shard's partitions,
-    /// applies topic settings, deletes the logs of topics that were removed.
-    pub fn apply_image(&mut self, now: Now, image: &Image, delta: &Delta) {
+    /// applies topic settings, deletes the logs of topics that were removed. Returns the logs that were found and
+    /// that the metadata does not know to be strays.
+    pub fn apply_image(&mut self, now: Now, image: &Image, delta: &Delta) -> Vec<LogId> {
         for topic in delta.topics(image) {
             let mut config = None;
             for (index, partition) in topic.partitions.iter().enumerate() {
@@ -593,7 +594,9 @@ impl Owner {
             self.delete_log(*log);
         }
         if delta.is_everything() {
-            self.settle_recovered(image);
+            self.settle_recovered(image)
+        } else {
+            Vec::new()
         }
     }
 
@@ -606,39 +609,10 @@ impl Owner {
         } else if let Some(slot) = self.damaged.remove(&log) {
             let slot = &mut self.slots[slot];
             slot.newest = slot.newest.max(slot.store.delete_log(log));
-        }
-    }
-
-    /// Decides about logs that recovery found and no partition of the image has. Ids of logs are given out in
-    /// order and by committed records only, so one that this metadata has given out and does not know is of a
-    /// topic that a committed record has removed: it goes. What it never gave out is kept: the metadata may be
-    /// what is wrong.
-    fn settle_recovered(&mut self, image: &Image) {
-        let damaged: Vec<LogId> = self.damaged.keys().copied().collect();
-        for log in damaged {
-            let mut known = image.topics().flat_map(|topic| topic.partitions.iter());
-            if log.0 < image.next_log && known.all(|partition| partition.log != log) {
-                self.delete_log(log);
-            }
-        }
-        for slot in &mut self.slots {
-            let found: Vec<LogId> = slot.recovered.keys().copied().collect();
-            for log in found {
-                if log == METADATA_LOG {
-                    continue;
-                }
-                if log.0 < image.next_log {
-                    slot.recovered.remove(&log);
+        } else {
+            for slot in &mut self.slots {
+                if slot.recovered.remove(&log).is_some() {
                     slot.newest = slot.newest.max(slot.store.delete_log(log));
-                } else if let Some(stray) = slot.recovered.get(&log) {
-                    let (store, label) = (slot.store.id(), stray.label());
-                    tracing::error!(
-                        "store-{store}: log {log}, of {}-{} ({}), is a stray: the metadata has never given out \
-                         this log. It is kept, and not served; `millracectl store export` reads it",
-                        label.topic,
-                        label.partition,
-                        label.topic_id,
-                    );
                 }
             }
         }

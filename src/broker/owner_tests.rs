@@ -57,9 +57,9 @@ impl Fixture {
     }
 
     /// The first image after a start.
-    fn start(&mut self) {
+    fn start(&mut self) -> Vec<LogId> {
         let delta = Delta::everything();
-        self.owner.apply_image(NOW, &self.image, &delta);
+        self.owner.apply_image(NOW, &self.image, &delta)
     }
 
     fn served(&self) -> Vec<u64> {
@@ -102,6 +102,19 @@ fn remove(id: u8) -> MetadataRecord {
     MetadataRecord::RemoveTopic {
         id: TopicId([id; 16]),
     }
+}
+
+#[test]
+fn what_is_a_stray_by_the_metadata_is_kept_for_ever() {
+    let mut f = Fixture::new();
+    f.recovered(7, 9);
+    let found = f.start();
+    assert_eq!(found, [LogId(7)]);
+    f.change(&[MetadataRecord::Stray { log: LogId(7) }]);
+    assert_eq!(f.image.next_log, 8, "nobody else gets its id");
+    f.change(&[topic(1), partition(1, 0, 8)]);
+    assert_eq!(f.start(), [], "the metadata knows");
+    assert_eq!((f.served(), f.strays()), (vec![8], vec![7]));
 }
 
 #[test]
@@ -148,6 +161,9 @@ fn a_log_that_the_metadata_never_gave_out_is_kept() {
     // Given out again by metadata that did not know of it: not served under the other topic's name.
     f.change(&[topic(2), partition(2, 0, 1)]);
     assert_eq!(f.served(), [0u64; 0]);
+    assert!(f.strays().contains(&1));
+    // Nor does it go when the ids have grown beyond it and everything is looked at once more.
+    f.start();
     assert!(f.strays().contains(&1));
     // Under its own name it is what was lost.
     f.change(&[topic(9), partition(9, 0, 7)]);

@@ -243,10 +243,10 @@ impl Shard {
             Msg::Explained { id, report } => self.front.explained(id, *report, fx),
             Msg::Image { image, delta } => {
                 self.apply_settings(&image);
-                self.owner.apply_image(now, &image, &delta);
+                let strays = self.owner.apply_image(now, &image, &delta);
                 let version = image.version;
                 self.front.image = image;
-                fx.send(ShardId(0), Msg::ImageApplied { version });
+                fx.send(ShardId(0), Msg::ImageApplied { version, strays });
                 match &mut self.control {
                     Some(control) => control.image_applied(now, &mut self.owner, fx),
                     None if !self.ready => fx.out.push(Output::Ready),
@@ -255,8 +255,9 @@ impl Shard {
                 self.ready = true;
                 self.control_follow_up(now, fx);
             }
-            Msg::ImageApplied { version } => {
+            Msg::ImageApplied { version, strays } => {
                 if let Some(control) = &mut self.control {
+                    control.strays_found(now, &strays, &mut self.owner, fx);
                     control.served(now, from, version, &mut self.owner, fx);
                 }
             }

@@ -52,6 +52,7 @@ impl Delta {
             | MetadataRecord::Broker { .. }
             | MetadataRecord::Features { .. }
             | MetadataRecord::ProducerIds { .. }
+            | MetadataRecord::Stray { .. }
             | MetadataRecord::SnapshotEnd { .. } => {}
         }
     }

@@ -88,6 +88,8 @@ pub struct Image {
     registered: BTreeMap<NodeId, Vec<Directory>>,
     /// The directories of the node whose picture this is, by store. Not replayed: the node knows them.
     here: Arc<[DirectoryId]>,
+    /// Logs that were found and had never been given out.
+    strays: BTreeSet<LogId>,
     /// Settings of all brokers and of single ones.
     brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
 }
@@ -104,6 +106,7 @@ impl Default for Image {
             names: BTreeMap::new(),
             registered: BTreeMap::new(),
             here: Arc::default(),
+            strays: BTreeSet::new(),
             brokers: BTreeMap::new(),
         }
     }
@@ -129,6 +132,26 @@ impl Image {
     #[must_use]
     pub fn registered(&self, node: NodeId) -> Option<&[Directory]> {
         self.registered.get(&node).map(Vec::as_slice)
+    }
+
+    /// The logs of all partitions.
+    #[must_use]
+    pub fn logs(&self) -> BTreeSet<LogId> {
+        let partitions = self.topics().flat_map(|topic| topic.partitions.iter());
+        partitions.map(|partition| partition.log).collect()
+    }
+
+    /// Whether a log that is no partition's was one of a topic that a committed record has removed. Ids are given
+    /// out in order and by committed records only, so that is so if it was given out.
+    #[must_use]
+    pub fn has_removed(&self, log: LogId) -> bool {
+        log.0 < self.next_log && log != METADATA_LOG && !self.strays.contains(&log)
+    }
+
+    /// Whether a log was found that this metadata has never given out.
+    #[must_use]
+    pub fn is_stray(&self, log: LogId) -> bool {
+        self.strays.contains(&log)
     }
 
     /// A topic by name.
@@ -209,6 +232,10 @@ impl Image {
                 self.set_config(resource, key, value.as_deref())?;
             }
             MetadataRecord::ProducerIds { next } => self.set_producer_ids(*next)?,
+            MetadataRecord::Stray { log } => {
+                self.strays.insert(*log);
+                self.next_log = self.next_log.max(log.0.saturating_add(1));
+            }
             MetadataRecord::SnapshotBegin => *self = Self::of_node(self.here.iter().copied()),
             MetadataRecord::SnapshotEnd { version, next_log } => {
                 self.next_log = self.next_log.max(*next_log);
@@ -236,6 +263,11 @@ impl Image {
                 directories: directories.clone(),
             });
         }
+        records.extend(
+            self.strays
+                .iter()
+                .map(|log| MetadataRecord::Stray { log: *log }),
+        );
         for topic in self.topics() {
             snapshot_topic(topic, &mut records);
         }

@@ -52,6 +52,11 @@ pub enum MetadataRecord {
         /// The first one that was not.
         next: i64,
     },
+    /// A log was found in a store that this metadata had never given out: it is kept, and its id stays unused.
+    Stray {
+        /// Which.
+        log: LogId,
+    },
     /// Begins a snapshot: what is before it in the log counts no more.
     SnapshotBegin,
     /// Ends a snapshot: what the records of a snapshot cannot say themselves.

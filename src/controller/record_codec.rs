@@ -20,9 +20,10 @@ const SNAPSHOT_END: u8 = 7;
 const SNAPSHOT_BEGIN: u8 = 8;
 const FEATURES: u8 = 9;
 const BROKER: u8 = 10;
+const STRAY: u8 = 11;
 
 /// By type: the feature level from which on each version of it is written, oldest version first.
-const VERSIONS: [&[FeatureLevel]; 11] = [
+const VERSIONS: [&[FeatureLevel]; 12] = [
     &[], // There is no type 0.
     &[0],
     &[1],
@@ -33,6 +34,7 @@ const VERSIONS: [&[FeatureLevel]; 11] = [
     &[1],
     &[0],
     &[0],
+    &[1],
     &[1],
 ];
 
@@ -83,6 +85,7 @@ impl MetadataRecord {
             Self::Cluster { .. } => CLUSTER,
             Self::Features { .. } => FEATURES,
             Self::Broker { .. } => BROKER,
+            Self::Stray { .. } => STRAY,
             Self::Topic { .. } => TOPIC,
             Self::Partition(_) => PARTITION,
             Self::RemoveTopic { .. } => REMOVE_TOPIC,
@@ -125,6 +128,7 @@ impl MetadataRecord {
                 put_option(&mut out, value.as_deref(), put_text);
             }
             Self::ProducerIds { next } => put_signed(&mut out, *next),
+            Self::Stray { log } => put_unsigned(&mut out, log.0),
             Self::SnapshotBegin => {}
             Self::SnapshotEnd { version, next_log } => {
                 put_unsigned(&mut out, *version);
@@ -174,6 +178,9 @@ impl MetadataRecord {
             BROKER => Self::Broker {
                 node: NodeId(fields.int()?),
                 directories: fields.directories()?,
+            },
+            STRAY => Self::Stray {
+                log: LogId(fields.unsigned()?),
             },
             _ => Self::SnapshotEnd {
                 version: fields.unsigned()?,
@@ -425,6 +432,7 @@ mod tests {
                 .prop_map(|(version, next_log)| MetadataRecord::SnapshotEnd { version, next_log }),
             Just(MetadataRecord::SnapshotBegin),
             any::<u16>().prop_map(|level| MetadataRecord::Features { level }),
+            any::<u64>().prop_map(|log| MetadataRecord::Stray { log: LogId(log) }),
             (any::<i32>(), any::<Vec<u16>>()).prop_map(|(node, shards)| MetadataRecord::Broker {
                 node: NodeId(node),
                 directories: (0..)
@@ -449,7 +457,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(kind in 0u8..11, mut bytes: Vec<u8>) {
+        fn any_bytes_are_survived(kind in 0u8..12, mut bytes: Vec<u8>) {
             let _ = MetadataRecord::decode(&bytes);
             bytes.splice(0..0, [kind, 0]);
             let _ = MetadataRecord::decode(&bytes);
@@ -486,8 +494,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[11, 0]),
-            Err(RecordError::UnknownType(11))
+            MetadataRecord::decode(&[12, 0]),
+            Err(RecordError::UnknownType(12))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

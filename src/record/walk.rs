@@ -115,7 +115,8 @@ impl Walk {
     /// The same for as many records as `work` goes; what they cost is taken off it, also if one is malformed.
     pub fn feed_for(&mut self, bytes: &[u8], work: &mut usize) -> Result<usize, BatchError> {
         let before = self.index;
-        let fed = self.feed(bytes, *work / RECORD_COST);
+        // One record at least, or who has less work left than it costs would never come to an end.
+        let fed = self.feed(bytes, work.div_ceil(RECORD_COST));
         *work = work.saturating_sub((self.index - before) as usize * RECORD_COST);
         fed
     }
@@ -281,6 +282,24 @@ mod tests {
             at += walk.feed(piece, 2)?;
         }
         walk.finish()
+    }
+
+    /// Whoever has a little work left goes on all the same: with nothing walked and nothing taken off he would be
+    /// asked again for ever.
+    #[test]
+    fn the_least_of_work_walks_a_record() {
+        let batch = sample();
+        let info = parse(&batch).unwrap();
+        let body = &batch[HEADER_LEN..];
+        for least in 1..=RECORD_COST {
+            let (mut walk, mut at) = (Walk::new(&info), 0);
+            while at < body.len() {
+                let mut work = least;
+                at += walk.feed_for(&body[at..], &mut work).unwrap();
+                assert_eq!(work, 0);
+            }
+            assert_eq!(walk.index, 4);
+        }
     }
 
     proptest! {
