@@ -230,9 +230,8 @@ impl Conn {
         let room = self.in_flight() < CONN_IN_FLIGHT_MAX
             && self.charged.get() < CONN_REQUEST_BYTES_MAX
             && self.queued.get() < CONN_REPLY_BYTES_MAX;
-        if !room && self.no_room.get().is_none() {
-            self.no_room.set(Some(front.now.get()));
-        }
+        let since = (!room).then(|| self.no_room.get().unwrap_or_else(|| front.now.get()));
+        self.no_room.set(since);
         room
     }
 

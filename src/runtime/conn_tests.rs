@@ -242,6 +242,22 @@ fn who_takes_no_replies_keeps_no_half_request() {
     }
 }
 
+/// Its client has taken replies, and it is others that it waits for.
+#[test]
+fn who_takes_replies_has_room_again() {
+    let mut bench = Bench::new();
+    bench.receive(&1_000_000u32.to_be_bytes(), 0);
+    bench.receive(&[1; SMALL_REQUEST_BYTES_MAX + 1], 0);
+    bench
+        .conn
+        .reply_queued(CONN_REPLY_BYTES_MAX - 1, &bench.front);
+    bench.conn.reply_queued(1, &bench.front);
+    assert!(!bench.conn.has_room(&bench.front));
+    bench.conn.sent(CONN_REPLY_BYTES_MAX - 1, 1, &bench.front);
+    assert!(bench.conn.has_room(&bench.front));
+    held_for_a_while(&bench, false);
+}
+
 #[test]
 fn the_overdraft_is_kept_for_some_seconds() {
     let bench = Bench::new();
