@@ -70,6 +70,14 @@ enum Outcome {
 }
 
 impl Conn {
+    /// One of the requests ends the connection, at once if it is first in line.
+    fn end(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
+        self.hand_out(conn, now, out);
+        if !std::mem::replace(&mut self.ending, true) && !self.closing {
+            out.push(Output::TakeNoMore { conn });
+        }
+    }
+
     /// Gives out what is now first in line.
     fn hand_out(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
         while !self.closing
@@ -302,23 +310,21 @@ impl Conns {
             request.parked = None;
         }
         if let Some(entry) = self.conns.get_mut(&to.conn.0) {
-            entry.ending = true;
             entry.order.forget_waiting();
-            entry.hand_out(to.conn, now, out);
+            entry.end(to.conn, now, out);
         }
     }
 
     /// The same for a request of which not even the kind is known.
     pub fn refuse(&mut self, conn: ConnId, trace: Trace, why: String, out: &mut Vec<Output>) {
         if let Some(entry) = self.conns.get_mut(&conn.0).filter(|c| !c.ending) {
-            entry.ending = true;
             entry.requests.push_back(Request {
                 trace,
                 footprint: Footprint::default(),
                 outcome: Some(Outcome::Close(why)),
                 parked: None,
             });
-            entry.hand_out(conn, self.now, out);
+            entry.end(conn, self.now, out);
         }
     }
 }
@@ -382,7 +388,11 @@ mod tests {
                 conns.fail(bad, "test".into(), &mut out);
                 conns.reply(behind, body("no more"), &mut out);
             }
-            assert!(out.is_empty(), "the first is not answered yet");
+            assert!(
+                matches!(out[..], [Output::TakeNoMore { .. }]),
+                "the first is not answered yet"
+            );
+            out.clear();
             assert!(expect(&mut conns, conn).is_none(), "no more are taken");
             assert!(conns.get(conn).is_some());
             conns.reply(first, body("1"), &mut out);

@@ -100,7 +100,14 @@ pub enum Output {
         /// The reply, length prefix included.
         pieces: Vec<Piece>,
     },
-    /// Close the connection after what was replied before is sent.
+    /// Receive nothing more on this connection: no more of its requests are taken, but what was taken is still
+    /// replied to, and then comes [`Output::Close`].
+    TakeNoMore {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Close the connection after what was replied before is sent; no other replies come, and no more of its requests
+    /// are taken. The shard may forget it at once: [`Input::ConnClosed`] need not wait for the client.
     Close {
         /// The connection.
         conn: ConnId,

@@ -82,6 +82,26 @@ fn who_does_not_take_its_replies_keeps_no_memory_for_requests() {
     drop(deaf);
 }
 
+/// Close once all is sent, or take no more while one is not answered: what comes behind is not even received.
+#[test]
+fn a_connection_that_is_ending_keeps_no_memory_for_requests() {
+    for last in [b"c", b"q"] {
+        let broker = small_memory();
+        let ending: Vec<_> = (0..4)
+            .map(|_| {
+                let mut client = broker.connect();
+                client.send(&command(b'b', &[3_900_000]));
+                client.send(last);
+                fill(&client, &framed(&large_echo()).repeat(2));
+                client
+            })
+            .collect();
+        let mut honest = broker.connect();
+        assert!(honest.call(&large_echo()) == large_echo());
+        drop(ending);
+    }
+}
+
 #[test]
 fn a_client_that_has_said_all_is_answered_and_then_hung_up_on() {
     let broker = Broker::start(&[]);

@@ -277,6 +277,12 @@ impl Conn {
     /// The connection is over: nothing of it is in progress any more.
     pub fn release(&self, front: &Front) {
         self.charge_partial(0, front);
+        self.release_requests(front);
+    }
+
+    /// No replies to its requests come any more: none of them is in progress.
+    pub fn release_requests(&self, front: &Front) {
+        self.charged.set(0);
         for request in self.requests.borrow_mut().drain(..) {
             front.budget.release(request.charge);
         }

@@ -94,6 +94,8 @@ struct Conn {
     replies: VecDeque<Option<Vec<Piece>>>,
     first: u64,
     peer: String,
+    /// No more requests of it are looked at.
+    ending: bool,
 }
 
 #[derive(Default)]
@@ -162,12 +164,16 @@ impl Shard {
 
     /// `e` echo, `n` no reply, `c` echo and close, `x` fail, `t` + ms: echo later, `f` + pos + len:
     /// file range, `r` + pos + len: the same through a read, `w` + pos: write a block of 'w' and
-    /// sync, `b` + len: that many bytes of memory, in pieces, `p`: who the client is.
+    /// sync, `b` + len: that many bytes of memory, in pieces, `p`: who the client is, `q`: take no more.
     fn request(&mut self, now: Now, conn: ConnId, frame: &Bytes, out: &mut Vec<Output>) {
         let state = self
             .conns
             .get_mut(&conn)
             .expect("opened before its requests");
+        if state.ending {
+            return;
+        }
+        state.ending = matches!(frame[0], b'c' | b'q');
         let n = state.first + state.replies.len() as u64;
         state.replies.push_back(None);
         let number = |at: usize| {
@@ -181,6 +187,7 @@ impl Shard {
         };
         match frame[0] {
             b'n' => self.reply_raw(conn, n, vec![], out),
+            b'q' => out.push(Output::TakeNoMore { conn }),
             b'p' => {
                 let peer = state.peer.clone();
                 self.reply(conn, n, vec![Piece::Memory(peer.into())], out);

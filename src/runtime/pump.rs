@@ -411,13 +411,26 @@ impl Pump {
                     self.dirty.push(conn);
                 }
             }
+            Output::TakeNoMore { conn } => {
+                if let Some(Connection { receiver, .. }) = self.conns.get_mut(&conn) {
+                    receiver.take_no_more();
+                    self.dirty.push(conn);
+                }
+            }
             Output::Close { conn, why } => {
-                if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
+                if let Some(Connection {
+                    sender, receiver, ..
+                }) = self.conns.get_mut(&conn)
+                {
                     let peer = sender.conn().peer;
                     self.front
                         .closed
                         .info(|| format!("connection of {peer} closed: {why}"));
                     sender.close_when_sent();
+                    // However long its client takes for what it still gets: requests cost nothing any more.
+                    receiver.take_no_more();
+                    receiver.tell_closed(&mut self.inputs);
+                    sender.conn().release_requests(&self.front);
                     self.dirty.push(conn);
                 }
             }

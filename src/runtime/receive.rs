@@ -30,6 +30,8 @@ enum Ending {
     Closed,
     Failed(io::Error),
     Garbage(BadFrame),
+    /// No more requests are taken.
+    Refused,
 }
 
 /// The receiving half of a connection.
@@ -43,6 +45,10 @@ pub struct Receiver {
     ending: Option<Ending>,
     /// Nothing more is received, but the client gets what it has asked for.
     answering: bool,
+    /// No more requests are taken, those included that are here.
+    refused: bool,
+    /// The shard knows that the connection is gone.
+    told: bool,
     over: bool,
 }
 
@@ -57,6 +63,8 @@ impl Receiver {
             more: false,
             ending: None,
             answering: false,
+            refused: false,
+            told: false,
             over: false,
         }
     }
@@ -65,6 +73,18 @@ impl Receiver {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Takes no more requests, and receives nothing from the next [`Receiver::advance`] on.
+    pub fn take_no_more(&mut self) {
+        self.refused = true;
+    }
+
+    /// Tells the shard, once, that the connection is gone.
+    pub fn tell_closed(&mut self, inputs: &mut VecDeque<Input>) {
+        if !std::mem::replace(&mut self.told, true) {
+            inputs.push_back(Input::ConnClosed { conn: self.conn.id });
+        }
     }
 
     /// Takes the completion of the operation in flight.
@@ -102,6 +122,8 @@ impl Receiver {
         }
         if self.conn.is_closing() {
             self.ending.get_or_insert(Ending::Closed);
+        } else if self.refused {
+            self.ending.get_or_insert(Ending::Refused);
         } else if front.stopping.get() {
             // What is in progress is still answered; nothing more is taken.
             if self.ending.is_none() {
@@ -114,7 +136,7 @@ impl Receiver {
             None => self.receive(front, ring),
             // As in Kafka, what came before garbage is answered, and so is a client that only shuts its sending
             // side down.
-            Some(Ending::Closed | Ending::Garbage(_))
+            Some(Ending::Closed | Ending::Garbage(_) | Ending::Refused)
                 if !self.conn.is_closing() && self.conn.is_waiting() =>
             {
                 self.receive_no_more(front)
@@ -205,7 +227,9 @@ impl Receiver {
     fn end(&mut self, front: &Front, inputs: &mut VecDeque<Input>) {
         let peer = self.conn.peer;
         match &self.ending {
-            None | Some(Ending::Closed) => tracing::debug!(%peer, "connection ended"),
+            None | Some(Ending::Closed | Ending::Refused) => {
+                tracing::debug!(%peer, "connection ended")
+            }
             Some(Ending::Failed(error)) => tracing::debug!(%peer, %error, "connection ended"),
             Some(Ending::Garbage(bad)) => front
                 .garbage
@@ -215,6 +239,6 @@ impl Receiver {
         self.frames = FrameReader::new(front.frame_bytes_max);
         self.conn.receives_no_more(front);
         self.conn.close();
-        inputs.push_back(Input::ConnClosed { conn: self.conn.id });
+        self.tell_closed(inputs);
     }
 }

@@ -181,6 +181,8 @@ impl World {
         let start = self.node.starts;
         match output {
             Output::Reply { conn, pieces } => return self.reply(conn, pieces),
+            // Whatever its client sends from here on is not looked at.
+            Output::TakeNoMore { .. } => {}
             Output::Close { conn, why } => return self.close(conn, why),
             Output::Mesh { to, msg } => {
                 let to = usize::from(to.0);
