@@ -62,6 +62,8 @@ pub const STOPPING_REQUEST_WORK_MAX: usize = 16 * 1024 * 1024;
 pub const OPEN_BYTES_PER_BYTE: usize = 32;
 /// Requests whose connection is gone and whose records are still to be checked, in bytes.
 pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Requests that wait until a store is asked for room for what they change, in bytes; past that there is none.
+pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Waiting fetches that go on at a time when there is something for them, or their time is up.
 pub const WAKES_PER_SLICE: usize = 128;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).

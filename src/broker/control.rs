@@ -256,7 +256,7 @@ impl Control {
                 let gone = self.removed_topics(&records);
                 let change = Change::new(now, &self.image, records);
                 let room = match &refusal {
-                    Some(_) => self.room_for(&change, owner),
+                    Some(_) => self.room_for(&change, &call, owner),
                     None => Room::There,
                 };
                 match (room, refusal) {
@@ -329,7 +329,7 @@ impl Control {
         }
         let change = Change::new(now, &self.image, records);
         let call = Box::new(call.clone());
-        match self.room_for(&change, owner) {
+        match self.room_for(&change, &call, owner) {
             Room::There => self.commit(now, change, Then::Retry(req, call), owner, fx),
             Room::Unknown => self.ask_for_room(req, call, &change, fx),
             // In a full store the topic stays unknown, which is an answer.

@@ -44,7 +44,7 @@ impl Control {
         if self.image().topic(OFFSETS_TOPIC).is_none() && needs_offsets_topic(&call.header) {
             let records = self.offsets_topic();
             let change = Change::new(now, self.image(), records);
-            match self.room_for(&change, owner) {
+            match self.room_for(&change, &call, owner) {
                 Room::There => return self.commit_and_retry(now, change, req, call, owner, fx),
                 Room::Unknown => return self.ask_for_room(req, call, &change, fx),
                 // The topic has to wait; the coordinator says that it is not available.

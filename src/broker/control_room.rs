@@ -3,7 +3,7 @@
 //! in any of them is refused.
 //!
 //! Where it is not plain at once that there is room, the owners of the stores are asked. One that grows says
-//! so when it has grown; until then the request waits, and others that would make partitions behind it. Then
+//! so when it has grown; until then the request waits, and others that would make partitions behind it, as far as they may. Then
 //! the request is decided once more, by the image of that time, and asks again if it takes more than it asked for.
 //!
 //! Until a store has made the partitions that were decided, the next one to ask asks for these too. What
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::control::{Change, Control};
 use super::owner::Owner;
 use super::{ControlCall, Fx, Msg, ReqRef};
+use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{Now, ShardId, StoreId};
 use crate::controller::{Directory, MetadataRecord};
 
@@ -56,6 +57,8 @@ pub(super) struct Rooms {
     asking: Option<Asking>,
     /// Those that ask next, in turn.
     waiting: VecDeque<(ReqRef, Box<ControlCall>)>,
+    /// Memory of those. It is charged to their connections only as long as these are there.
+    waiting_bytes: usize,
     /// For the request that is being decided once more.
     answered: Option<Asked>,
     /// Partitions that were decided and that not every shard serves yet: version of the image, what they take.
@@ -68,6 +71,7 @@ impl Rooms {
             here,
             asking: None,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             answered: None,
             placed: VecDeque::new(),
         }
@@ -76,6 +80,22 @@ impl Rooms {
     /// Whether nobody waits.
     pub fn is_quiet(&self) -> bool {
         self.asking.is_none() && self.waiting.is_empty()
+    }
+
+    /// Whether a request may ask now, or there is memory for it to wait.
+    fn may_wait(&self, call: &ControlCall) -> bool {
+        self.asking.is_none() || self.waiting_bytes + memory(call) <= WAITING_FOR_ROOM_BYTES_MAX
+    }
+
+    fn wait(&mut self, req: ReqRef, call: Box<ControlCall>) {
+        self.waiting_bytes += memory(&call);
+        self.waiting.push_back((req, call));
+    }
+
+    fn next(&mut self) -> Option<(ReqRef, Box<ControlCall>)> {
+        let (req, call) = self.waiting.pop_front()?;
+        self.waiting_bytes -= memory(&call);
+        Some((req, call))
     }
 
     /// A change is decided, by the image of this version.
@@ -121,6 +141,11 @@ impl Rooms {
     }
 }
 
+/// What a request keeps while it waits.
+fn memory(call: &ControlCall) -> usize {
+    size_of::<ControlCall>() + call.body.len()
+}
+
 /// What makes stores fuller has to leave room for the rest.
 fn fills(change: &Change) -> bool {
     let mut records = change.records().iter();
@@ -128,8 +153,15 @@ fn fills(change: &Change) -> bool {
 }
 
 impl Control {
-    /// Whether there is room for a change.
-    pub fn room_for(&self, change: &Change, owner: &mut Owner) -> Room {
+    /// Whether there is room for the change that a request makes.
+    pub fn room_for(&self, change: &Change, call: &ControlCall, owner: &mut Owner) -> Room {
+        match self.known_room(change, owner) {
+            Room::Unknown if !self.rooms.may_wait(call) => Room::Full,
+            room => room,
+        }
+    }
+
+    fn known_room(&self, change: &Change, owner: &mut Owner) -> Room {
         let (needs, fills) = (self.rooms.needs(change), fills(change));
         if let Some(asked) = &self.rooms.answered {
             let covered = |(store, need)| asked.needs.get(store).is_some_and(|has| has >= need);
@@ -164,8 +196,7 @@ impl Control {
         fx: &mut Fx<'_>,
     ) {
         if self.rooms.asking.is_some() {
-            self.rooms.waiting.push_back((req, call));
-            return;
+            return self.rooms.wait(req, call);
         }
         let (needs, fills) = (self.rooms.needs(change), fills(change));
         for (&store, &bytes) in &needs {
@@ -205,7 +236,7 @@ impl Control {
             self.rooms.answered = None;
         }
         while self.rooms.asking.is_none()
-            && let Some((req, call)) = self.rooms.waiting.pop_front()
+            && let Some((req, call)) = self.rooms.next()
         {
             self.call(now, req, call, owner, fx);
         }

@@ -11,6 +11,7 @@ use kafka_wire_core::StrBytes;
 use super::owner::{Owner, log_config};
 use super::testing::Bench;
 use super::{Fx, Input, Output, Shard, ShardSetup, format_store};
+use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::Directory;
@@ -229,6 +230,53 @@ fn a_full_store_makes_checkpoints_however_many_partitions_are_asked_for() {
         create(&mut bench, &format!("{n}-{}", "n".repeat(200)), 500);
         assert!(bench.shards[1].has_room(), "overdrawn after {n}");
     }
+}
+
+/// Whoever hangs up meanwhile leaves its request behind.
+#[test]
+fn what_waits_for_room_is_bounded() {
+    let mut bench = small_stores();
+    let request = |n: u64| {
+        let topic = |name: String| {
+            let mut topic = CreatableTopic::default();
+            topic.name = StrBytes::from(name);
+            topic.num_partitions = 2;
+            topic.replication_factor = 1;
+            topic
+        };
+        let mut request = CreateTopicsRequest::default();
+        request.topics = vec![topic(format!("good-{n}"))];
+        let long = |k| topic(format!("{k}-{}", "n".repeat(30_000)));
+        request.topics.extend((0..35).map(long));
+        encode_request(1, Some("test"), 5, &request).unwrap()
+    };
+    let bytes = request(0).len();
+    // Of one shard, each with a connection of its own.
+    let conns: Vec<u64> = (0..40).map(|n| 2 * n).collect();
+    for conn in &conns[1..] {
+        bench.open(*conn);
+    }
+    for conn in &conns {
+        bench.send(*conn, &request(*conn));
+    }
+    let codes = |bench: &Bench| -> Vec<i16> {
+        let replies = conns.iter().filter_map(|conn| bench.last_reply(*conn));
+        let first = |reply: Bytes| {
+            let response = decode_response::<CreateTopicsRequest>(reply.slice(4..), 5);
+            response.unwrap().1.topics[0].error_code
+        };
+        replies.map(first).collect()
+    };
+    // One asks, the others wait.
+    let refused = codes(&bench);
+    assert!(refused.iter().all(|code| *code == STORAGE_ERROR));
+    let waiting = conns.len() - refused.len() - 1;
+    let most = WAITING_FOR_ROOM_BYTES_MAX / bytes;
+    assert!((most - 1..=most).contains(&waiting), "{waiting} of {most}");
+    bench.close(conns[1]);
+    bench.settle();
+    let made = codes(&bench).iter().filter(|code| **code == 0).count();
+    assert_eq!(made, waiting, "all but the one that has gone");
 }
 
 #[test]
