@@ -249,16 +249,18 @@ impl Lz4 {
 
     /// A length that begins with these four bits and goes on in bytes if they are all set.
     fn length(&mut self, block: &[u8], bits: u8, least: usize) -> Result<usize, BatchError> {
+        let most = self.block_max - self.out.len();
         let mut length = least + usize::from(bits);
         let mut more = bits == 15;
-        while more {
+        // Looked at as it grows: all the rest of a block may claim to be a length.
+        while more && length <= most {
             let &[byte] = self.take(block, 1)? else {
                 return Err(DAMAGED);
             };
             length += usize::from(byte);
             more = byte == 255;
         }
-        if length > self.block_max - self.out.len() {
+        if length > most {
             return Err(DAMAGED);
         }
         Ok(length)
@@ -517,6 +519,23 @@ mod tests {
         for (block, flags) in [(packed(&data), 0x60), (plain(&data), 0x60)] {
             let frame = [&header(flags, 0x70, b"")[..], &block, &END].concat();
             assert!(opened_by(&frame, 64 << 10).as_deref() == Ok(&data));
+        }
+    }
+
+    #[test]
+    fn a_length_is_read_no_farther_than_it_may_be() {
+        const STEP: usize = 64 << 10;
+        let block_max = 4 << 20;
+        // Literals, and a copy behind one.
+        for begun in [&[0xff][..], &[0x1f, b'a', 1, 0]] {
+            let mut block = begun.to_vec();
+            block.resize(block_max, 0xff);
+            let len = (block.len() as u32).to_le_bytes();
+            let frame = [&header(0x60, 0x70, b"")[..], &len, &block].concat();
+            let (mut lz4, mut cost) = (Lz4::default(), Cost::default());
+            assert_eq!(lz4.step(&frame, STEP, &mut cost), Err(DAMAGED));
+            assert!(lz4.at < 2 * block_max / 255, "{} bytes read", lz4.at);
+            assert!(cost.opened >= lz4.at, "and that is paid for");
         }
     }
 
