@@ -183,11 +183,12 @@ impl Control {
         let Some((partition, _, at)) = self.load.todo.front().copied() else {
             return;
         };
-        let outcome = result.and_then(|bytes| self.replay_offsets(partition, &bytes, at));
+        // Behind what cannot be read, the log knows where some batch begins.
+        let log = owner.partitions.get(&log).map(|p| &p.log);
+        let known = |at| log.map_or((at, at), |log| (log.known_after(at), log.high_watermark()));
+        let outcome = result.and_then(|bytes| self.replay_offsets(partition, &bytes, at, known));
         let next = outcome.or_else(|why| {
-            // Behind what cannot be read at all, the log knows where some batch begins.
-            let log = owner.partitions.get(&log).map(|p| &p.log);
-            let next = log.map_or(at, |log| log.known_after(at));
+            let (next, _) = known(at);
             self.damaged_offsets(partition, at, next, &why)
                 .map(|()| next)
         });
@@ -201,12 +202,13 @@ impl Control {
     }
 
     /// Gives the coordinator what was read from `at` on. Returns where to go on, or what is wrong if that is
-    /// not known.
+    /// not known. `known` says where behind an offset a batch begins, and where the log ends.
     fn replay_offsets(
         &mut self,
         partition: i32,
         bytes: &[u8],
         at: Offset,
+        known: impl Fn(Offset) -> (Offset, Offset),
     ) -> Result<Offset, String> {
         let mut run = Run::new(bytes, at);
         loop {
@@ -224,7 +226,8 @@ impl Control {
                 return Ok(run.next);
             };
             let from = run.next;
-            if !run.skip() {
+            let (begins, end) = known(from);
+            if !run.skip(begins, end) {
                 // Whoever reads on from there is told what is wrong there.
                 return if from > at { Ok(from) } else { Err(why) };
             }

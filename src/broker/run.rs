@@ -47,20 +47,47 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Goes to the next batch behind the start of `rest`; false if there is none.
-    pub fn skip(&mut self) -> bool {
-        for at in 1..self.rest.len() {
+    /// Goes to the next batch behind what is wrong with the one at the start of `rest`, if it is among these bytes;
+    /// false if there is none. At `known`, which is behind `next`, a batch begins, or the log ends; it ends at `end`.
+    ///
+    /// What a record holds may look like a batch. So nothing inside of the damaged one is taken for one, if its
+    /// header is still one and says where it ends, nor anything that this log cannot have there.
+    pub fn skip(&mut self, known: Offset, end: Offset) -> bool {
+        /// Bytes that are gone over for checksums: there may be many headers of which each claims all the rest.
+        const CHECKED_BYTES_MAX: usize = 64 << 20;
+        let mut left = CHECKED_BYTES_MAX;
+        // What has rotted in a header may be something else than its length.
+        let claimed = claimed_len(self.rest).filter(|len| *len < self.rest.len());
+        let behind = record::parse(self.rest).map_or(1, |info| info.len);
+        for at in claimed.into_iter().chain(behind..self.rest.len()) {
             let rest = &self.rest[at..];
-            if let Ok(info) = record::parse(rest)
-                && info.base_offset > self.next.0
-                && record::check_crc(&rest[..info.len])
-            {
+            let Some(info) = self.candidate(rest, known, end) else {
+                continue;
+            };
+            if info.len > left {
+                return false;
+            }
+            left -= info.len;
+            if record::check_crc(&rest[..info.len]) {
                 self.rest = rest;
                 self.next = Offset(info.base_offset);
                 return true;
             }
         }
         false
+    }
+
+    /// The header at the start of these bytes, if it may be the one to go on with.
+    fn candidate(&self, rest: &[u8], known: Offset, end: Offset) -> Option<BatchInfo> {
+        let info = record::parse(rest).ok()?;
+        let bound = match info.base_offset < known.0 {
+            true => known,
+            false => end,
+        };
+        let fits = info.base_offset > self.next.0
+            && info.base_offset <= known.0
+            && info.last_offset() < bound.0;
+        fits.then_some(info)
     }
 
     /// The batch at the start. Logs have no gaps, and base offsets are no part of a batch's CRC.
@@ -71,6 +98,14 @@ impl<'a> Run<'a> {
         }
         Ok((info, &self.rest[..info.len]))
     }
+}
+
+/// How long the first batch says that it is.
+fn claimed_len(bytes: &[u8]) -> Option<usize> {
+    /// Of what is before the end of the length.
+    const PREFIX_BYTES: usize = 12;
+    let len = usize::try_from(record::header(bytes)?.batch_length()).ok()?;
+    len.checked_add(PREFIX_BYTES)
 }
 
 fn feed(batch: &[u8], each: Each<'_>) -> Result<(), String> {
@@ -110,6 +145,70 @@ mod tests {
         (bytes, len)
     }
 
+    /// A batch of one record.
+    fn one(offset: i64, key: u8, value: &[u8]) -> Vec<u8> {
+        let mut builder = BatchBuilder::new(Codec::None, 0);
+        builder.push(0, Some(&[key]), Some(value), &[]);
+        let mut batch = builder.build().to_vec();
+        record::stamp(&mut batch, Offset(offset), LeaderEpoch(0));
+        batch
+    }
+
+    /// Clients say what is in a record: it may look like a batch.
+    #[test]
+    fn what_a_record_holds_is_not_taken_for_a_batch() {
+        for forged in [6, 7, 8, 1_000_000_000_000] {
+            let inner = one(forged, 66, b"forged");
+            for rotten in [0, 16, 17, 21, 24, 40, 57, 64, 70] {
+                let mut bytes = one(5, 5, b"");
+                let at = bytes.len();
+                bytes.extend(one(6, 6, &inner));
+                bytes.extend(one(7, 7, b""));
+                bytes.extend(one(8, 8, b""));
+                bytes[at + rotten] ^= 0x40;
+                let found = read(&bytes);
+                assert_eq!(
+                    found,
+                    (vec![5, 7, 8], vec![6], 9),
+                    "{forged}, byte {rotten}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_goes_past_what_is_known_is_none() {
+        let mut forged = BatchBuilder::new(Codec::None, 0);
+        forged.push(0, Some(&[66]), None, &[]);
+        let mut forged = forged.build().to_vec();
+        record::stamp(&mut forged, Offset(6), LeaderEpoch(0));
+        // A claim of offsets up to far away, in a batch whose length has rotted.
+        forged[23..27].copy_from_slice(&i32::MAX.to_be_bytes());
+        let crc = crate::base::crc::crc32c(&forged[21..]);
+        forged[17..21].copy_from_slice(&crc.to_be_bytes());
+        let mut bytes = one(5, 5, &forged);
+        bytes.extend(one(6, 6, b""));
+        bytes[8] ^= 0x40;
+        assert_eq!(read(&bytes), (vec![6], vec![5], 7));
+    }
+
+    #[test]
+    fn headers_that_each_claim_all_the_rest_are_not_all_checked() {
+        const HEADERS: usize = 3000;
+        let mut inner = one(6, 66, b"");
+        inner.truncate(record::HEADER_LEN);
+        let mut inner = inner.repeat(HEADERS);
+        for at in (0..inner.len()).step_by(record::HEADER_LEN) {
+            let len = (inner.len() - at - 12) as i32;
+            inner[at + 8..at + 12].copy_from_slice(&len.to_be_bytes());
+        }
+        let mut bytes = one(5, 5, &inner);
+        bytes.extend(one(6, 6, b""));
+        bytes[8] ^= 0x40;
+        let mut run = Run::new(&bytes, Offset(5));
+        assert!(!run.skip(Offset(7), Offset(7)), "the log knows of a batch");
+    }
+
     /// Keys that are read, past all damage, and the offset before each damage.
     fn read(bytes: &[u8]) -> (Vec<u8>, Vec<i64>, i64) {
         let mut run = Run::new(bytes, Offset(5));
@@ -122,7 +221,7 @@ mod tests {
             .is_err()
         {
             damage.push(run.next.0);
-            if !run.skip() {
+            if !run.skip(Offset(9), Offset(9)) {
                 break;
             }
         }
@@ -142,6 +241,8 @@ mod tests {
                 12..16 => assert_eq!(found.0, [5, 6, 7, 8], "byte {at}"),
                 // A length that is too large: as if the batch had been cut.
                 8..=10 if found.1.is_empty() => assert_eq!((found.0, found.2), (vec![5], 6)),
+                // One that is somewhat too large: nothing inside of what it claims is a batch.
+                11 => assert_eq!(found, (vec![5, 8], vec![6], 9)),
                 _ => assert_eq!(found, (vec![5, 7, 8], vec![6], 9), "byte {at}"),
             }
         }
