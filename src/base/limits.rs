@@ -89,6 +89,9 @@ pub const TIME_LOOKUP_OPEN_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Time lookups of a shard that may wait with a batch in hand for their turn to open it, for each of two queues; more
 /// start again.
 pub const TIME_LOOKUPS_OPENING_MAX: usize = 16;
+/// Bytes that a shard reads at a time for time lookups; the rest waits in turn. What is larger is read alone, and a short
+/// read counts as [`LOAD_BYTES_MIN`].
+pub const QUERY_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a time lookup may open of a batch before those that come after it have their turn.
 pub const TIME_LOOKUP_SHORT_WORK: usize = 16 * 1024 * 1024;
 /// Member ids one consumer group may have handed out to members that have not joined with them yet.

@@ -12,8 +12,8 @@ use crate::base::ErrorCode;
 use crate::base::crc::crc32c;
 use crate::base::limits::{
     FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
-    REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX,
-    VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
+    QUERY_READS_BYTES_MAX, REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, TIME_LOOKUP_SHORT_WORK,
+    TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
@@ -611,4 +611,103 @@ fn lookups_of_a_closed_connection_are_forgotten() {
     bench.deliver();
     assert!(!bench.idle(0), "it goes on for nobody");
     assert_eq!(pending(&bench), 0);
+}
+
+/// Bytes of the batches of [`on_disk`].
+const LARGE: usize = 900 << 10;
+
+/// A node with a batch in its file that a lookup of [`DEEP_MS`] has to read and to open.
+fn on_disk() -> Bench {
+    let config = BrokerConfig {
+        millrace_store_tail_bytes_max: 0,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(1, config);
+    bench.open(0);
+    bench.create_topic(0, TOPIC, 1);
+    let mut builder = BatchBuilder::new(Codec::None, START_MS);
+    builder.push(START_MS, None, Some(&vec![0; LARGE]), &[]);
+    builder.push(DEEP_MS, None, Some(b"v"), &[]);
+    let batch = builder.build();
+    for _ in 0..40 {
+        bench.ask(0, &produce([(0, Some(batch.clone()))].into_iter()));
+    }
+    bench.read_lens.clear();
+    bench
+}
+
+fn larges(bench: &Bench) -> usize {
+    bench.read_lens.iter().filter(|len| **len > LARGE).count()
+}
+
+#[test]
+fn lookups_read_no_more_at_a_time_than_there_is_memory_for() {
+    let mut bench = on_disk();
+    let others = 4 * (QUERY_READS_BYTES_MAX / LARGE) as u64;
+    let before = bench.replies.len();
+    for conn in 1..=others {
+        bench.open(conn);
+        bench.send(conn, &look_up(0..1, DEEP_MS));
+    }
+    bench.settle();
+    assert!(larges(&bench) >= others as usize, "they read");
+    assert!(
+        bench.reads_peak <= QUERY_READS_BYTES_MAX,
+        "{}",
+        bench.reads_peak
+    );
+    let answered: Vec<u64> = bench.replies[before..]
+        .iter()
+        .map(|(conn, _)| conn.0)
+        .collect();
+    assert!(answered.is_sorted(), "{answered:?}");
+    assert_eq!(answered.len(), others as usize);
+    assert_eq!(looked_up(&bench.last_reply(others).unwrap()), (0, 1));
+}
+
+#[test]
+fn neither_a_stop_nor_a_closed_connection_hangs_on_lookups_that_wait_to_read() {
+    for stop in [false, true] {
+        let mut bench = on_disk();
+        let others = 4 * (QUERY_READS_BYTES_MAX / LARGE) as u64;
+        for conn in 1..=others {
+            bench.open(conn);
+            bench.send(conn, &look_up(0..1, DEEP_MS));
+        }
+        // The headers are read: now it is the batches.
+        bench.end_reads();
+        let (reading, before) = (bench.reads.len(), bench.replies.len());
+        if stop {
+            bench.handle(0, Input::Shutdown);
+            (0..others).for_each(|_| _ = bench.idle(0));
+            assert_eq!(bench.replies.len() - before, others as usize - reading);
+            bench.settle();
+            assert_eq!((bench.drained, pending(&bench)), (1, 0));
+        } else {
+            (1..others).for_each(|conn| bench.close(conn));
+            bench.deliver();
+            assert_eq!((bench.reads.len(), bench.idle(0)), (reading, false));
+            bench.settle();
+            assert_eq!(bench.replies.len() - before, 1);
+            assert_eq!(larges(&bench), reading + 1, "nothing is read for nobody");
+        }
+    }
+}
+
+#[test]
+fn a_lookup_reads_its_batch_again_only_when_it_has_a_place_to_open_it() {
+    let mut bench = on_disk();
+    let others = 3 * TIME_LOOKUPS_OPENING_MAX;
+    for conn in 1..=others as u64 {
+        bench.open(conn);
+        bench.send(conn, &look_up(0..1, DEEP_MS));
+    }
+    let before = bench.replies.len();
+    while bench.replies.len() < before + others {
+        bench.deliver();
+        bench.end_reads();
+        // A disk that takes its time.
+        (0..20).for_each(|_| _ = bench.idle(0));
+    }
+    assert!(larges(&bench) < 2 * others, "{} reads", larges(&bench));
 }

@@ -29,6 +29,7 @@ mod owner;
 mod owner_tests;
 mod produce;
 mod query;
+mod reads;
 #[cfg(test)]
 mod room_tests;
 mod run;

@@ -3,9 +3,11 @@
 //! What a batch opens to nobody knows before, so each begins in the first of two queues, where it is worked on for a
 //! moment. Most are done by then. The others go on in the second queue, which takes turns with the first: whoever
 //! asks for little waits for no more than a moment of each of those before. Only the first of a queue has a
-//! decoder, and only so many have their batch in hand; the rest ask their log again when there is a place.
+//! decoder, and only so many have their batch in hand; the rest ask their log again when there is a place, which is
+//! kept for them until they are back with the batch.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::query::QueryJob;
 use crate::base::limits::{
@@ -29,16 +31,23 @@ struct Queue {
     open: VecDeque<Open>,
     /// Those for which there was no place.
     waiting: VecDeque<QueryJob>,
+    /// Shared with the places that are kept.
+    kept: Arc<()>,
 }
+
+/// A place that is kept for a lookup which gets its batch; free when this is dropped, whatever becomes of it.
+#[derive(Debug)]
+pub(super) struct Place(#[expect(dead_code, reason = "counted, not looked at")] Arc<()>);
 
 impl Queue {
     fn has_place(&self) -> bool {
-        self.open.len() < TIME_LOOKUPS_OPENING_MAX
+        let kept = Arc::strong_count(&self.kept) - 1;
+        self.open.len() + kept < TIME_LOOKUPS_OPENING_MAX
     }
 
     fn push(&mut self, mut open: Open) {
-        let in_turn = std::mem::take(&mut open.job.in_turn) || self.waiting.is_empty();
-        if in_turn && self.has_place() {
+        let has_one = open.job.place.take().is_some();
+        if has_one || self.waiting.is_empty() && self.has_place() {
             self.open.push_back(open);
         } else {
             self.waiting.push_back(open.job);
@@ -93,7 +102,7 @@ impl Openings {
             if queue.has_place()
                 && let Some(mut job) = queue.waiting.pop_front()
             {
-                job.in_turn = true;
+                job.place = Some(Place(Arc::clone(&queue.kept)));
                 return Some(Turn::Ask(job));
             }
         }

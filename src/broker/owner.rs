@@ -9,16 +9,17 @@ use bytes::Bytes;
 use super::fetch::FetchJob;
 use super::openings::{Openings, Turn};
 use super::query::{Answer, QueryJob};
+use super::reads::Reads;
 use super::trace::ProduceStamps;
 use super::watch::Watches;
-use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReadId, ReqRef, StoreSlot};
+use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReqRef, StoreSlot};
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
 use crate::controller::{self, Delta, Image, Topic};
-use crate::log::{Log, LogConfig, Opening, ReadOutcome, Ticket};
+use crate::log::{Log, LogConfig, Opening};
 use crate::record::BatchInfo;
-use crate::store::{DiskError, FlushSeq, IoId, LogLabel, Piece, StoreEvent};
+use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 
 /// A store that found its disk full, or no room for a checkpoint, tries again after so long.
 const TRY_AGAIN_MS: u64 = 1000;
@@ -46,15 +47,6 @@ pub(super) enum Ack {
     Control(u64),
 }
 
-/// A read of the store file that somebody waits for.
-#[derive(Debug)]
-enum ReadJob {
-    Fetch(FetchJob, LogId, Ticket),
-    Query(QueryJob, LogId, Ticket),
-    LoadScan(LogId, Ticket, Offset),
-    Load(LogId),
-}
-
 /// Work on one request that goes on when others have had their turn.
 #[derive(Debug)]
 pub(super) enum Later {
@@ -77,8 +69,7 @@ pub(super) struct Owner {
     openings: Openings,
     /// The shard is to stop: nothing is looked up by time any more.
     pub stopping: bool,
-    reads: IdMap<u64, ReadJob>,
-    reads_started: u64,
+    pub(super) reads: Reads,
     next_retention: Mono,
     /// When stores that found no room try again.
     next_try: Mono,
@@ -113,8 +104,7 @@ impl Owner {
             later: VecDeque::new(),
             openings: Openings::default(),
             stopping: false,
-            reads: IdMap::default(),
-            reads_started: 0,
+            reads: Reads::default(),
             next_retention: Mono(0),
             next_try: Mono(0),
             delayed: VecDeque::new(),
@@ -437,8 +427,9 @@ impl Owner {
     /// The shard is to stop: what is looked up by time is answered at once, with an error.
     pub fn stop(&mut self) {
         self.stopping = true;
-        let jobs = self.openings.take_all();
-        self.later.extend(jobs.into_iter().map(Later::Query));
+        let jobs = self.openings.take_all().into_iter();
+        let jobs = jobs.chain(self.reads.take_waiting());
+        self.later.extend(jobs.map(Later::Query));
     }
 
     /// Forgets queries of another shard's closed connection, by their numbers in order.
@@ -446,8 +437,7 @@ impl Owner {
         let theirs = |job: &QueryJob| job.is_of(shard, ids);
         self.later
             .retain(|later| !matches!(later, Later::Query(job) if theirs(job)));
-        self.reads
-            .retain(|_, read| !matches!(read, ReadJob::Query(job, ..) if theirs(job)));
+        self.reads.forget(shard, ids);
         self.openings.forget(shard, ids);
     }
 
@@ -462,116 +452,6 @@ impl Owner {
                 break;
             };
             fx.send(req.shard, Msg::FetchReady { id: req.id });
-        }
-    }
-
-    fn start_read(&mut self, pieces: Vec<Piece>, job: ReadJob, fx: &mut Fx<'_>) {
-        self.reads_started += 1;
-        self.reads.insert(self.reads_started, job);
-        fx.out.push(Output::Read {
-            id: ReadId(self.reads_started),
-            pieces,
-        });
-    }
-
-    /// Reads on for a fetch that cannot go on without bytes from the file.
-    pub fn scan_for_fetch(
-        &mut self,
-        pieces: Vec<Piece>,
-        job: FetchJob,
-        log: LogId,
-        ticket: Ticket,
-        fx: &mut Fx<'_>,
-    ) {
-        self.start_read(pieces, ReadJob::Fetch(job, log, ticket), fx);
-    }
-
-    /// The same for a query.
-    pub fn scan_for_query(
-        &mut self,
-        pieces: Vec<Piece>,
-        job: QueryJob,
-        log: LogId,
-        ticket: Ticket,
-        fx: &mut Fx<'_>,
-    ) {
-        self.start_read(pieces, ReadJob::Query(job, log, ticket), fx);
-    }
-
-    /// A read of the store file ended: go on with what waited for it.
-    pub fn on_read(
-        &mut self,
-        now: Now,
-        id: ReadId,
-        result: Result<Bytes, DiskError>,
-        fx: &mut Fx<'_>,
-    ) {
-        let Some(job) = self.reads.remove(&id.0) else {
-            return;
-        };
-        match job {
-            ReadJob::Fetch(mut job, log, ticket) => {
-                match result {
-                    Ok(bytes) => self.scanned(log, ticket, &bytes),
-                    Err(_) => job.fail(ErrorCode::KafkaStorageError),
-                }
-                self.run_fetch(job, fx);
-            }
-            ReadJob::Query(mut job, log, ticket) => {
-                match result {
-                    Ok(bytes) => self.scanned(log, ticket, &bytes),
-                    Err(_) => job.fail(ErrorCode::KafkaStorageError),
-                }
-                self.run_query(now, job, fx);
-            }
-            ReadJob::LoadScan(log, ticket, offset) => match result {
-                Ok(bytes) => {
-                    self.scanned(log, ticket, &bytes);
-                    self.load(log, offset, fx);
-                }
-                Err(error) => self.loaded.push_back((log, Err(error))),
-            },
-            ReadJob::Load(log) => self.loaded.push_back((log, result)),
-        }
-    }
-
-    fn scanned(&mut self, log: LogId, ticket: Ticket, bytes: &[u8]) {
-        if let Some(partition) = self.partitions.get_mut(&log) {
-            // What cannot be understood is reported by the read that follows.
-            let _ = partition.log.scanned(ticket, bytes);
-        }
-    }
-
-    /// Reads the next part of a log from `offset` into memory; it comes back through
-    /// [`Owner::loaded`], empty at the high watermark. For the control shard's own topics.
-    pub fn load(&mut self, log: LogId, offset: Offset, fx: &mut Fx<'_>) {
-        /// Large enough that a start is few reads, small enough to be no burden.
-        const LOAD_BYTES: usize = 1 << 20;
-        /// What Linux says of blocks whose checksum is wrong.
-        const EBADMSG: i32 = 74;
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            self.loaded.push_back((log, Ok(Bytes::new())));
-            return;
-        };
-        let store = &self.slots[partition.slot].store;
-        match partition.log.read(store, offset, LOAD_BYTES, true) {
-            Ok(ReadOutcome::Plan { pieces, .. }) => {
-                if let Some(bytes) = in_memory(&pieces) {
-                    self.loaded.push_back((log, Ok(bytes)));
-                } else {
-                    self.start_read(pieces, ReadJob::Load(log), fx);
-                }
-            }
-            Ok(ReadOutcome::Scan { pieces, ticket }) => {
-                self.start_read(pieces, ReadJob::LoadScan(log, ticket, offset), fx);
-            }
-            // Dropped meanwhile: the next read begins where the log does.
-            Err(ErrorCode::OffsetOutOfRange) => self.loaded.push_back((log, Ok(Bytes::new()))),
-            // An end here would forget all that comes after it.
-            Err(_) => {
-                let error = DiskError { errno: EBADMSG };
-                self.loaded.push_back((log, Err(error)));
-            }
         }
     }
 
@@ -707,23 +587,6 @@ fn slot_states(
         .map(|(id, partition)| (*id, partition.log.state()));
     let unclaimed = slot.recovered.iter().map(|(id, log)| (*id, log.state()));
     claimed.chain(unclaimed).collect()
-}
-
-fn in_memory(pieces: &[Piece]) -> Option<Bytes> {
-    match pieces {
-        [] => Some(Bytes::new()),
-        [Piece::Memory(bytes)] => Some(bytes.clone()),
-        many => {
-            let mut joined = Vec::with_capacity(many.iter().map(Piece::len).sum());
-            for piece in many {
-                match piece {
-                    Piece::Memory(bytes) => joined.extend_from_slice(bytes),
-                    Piece::File { .. } => return None,
-                }
-            }
-            Some(joined.into())
-        }
-    }
 }
 
 /// What a log needs to know of a topic's settings.

@@ -13,6 +13,7 @@ use kafka_wire as kw;
 use super::conns::ReplyTo;
 use super::front::{Front, Pending, here};
 use super::log_dirs::Sizes;
+use super::openings::Place;
 use super::owner::{Ack, Later, Owner};
 use super::{Answered, Fx, Msg, Query, ReqRef};
 use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK};
@@ -54,8 +55,8 @@ pub(super) struct QueryJob {
     changed: BTreeMap<usize, Vec<Answer>>,
     /// The question at hand takes long.
     pub takes_long: bool,
-    /// It has waited for its turn to open a batch.
-    pub in_turn: bool,
+    /// It has waited for its turn to open a batch, and has a place for it.
+    pub place: Option<Place>,
 }
 
 /// What one partition of a query is answered, and its place in the request.
@@ -72,7 +73,7 @@ impl QueryJob {
 
     fn next_question(&mut self) {
         self.takes_long = false;
-        self.in_turn = false;
+        self.place = None;
     }
 
     /// Whether it is one of these requests of a shard, which are in order.
@@ -442,7 +443,7 @@ impl Owner {
             done: Vec::new(),
             changed: BTreeMap::new(),
             takes_long: false,
-            in_turn: false,
+            place: None,
         };
         self.run_query(now, job, fx);
     }

@@ -1,7 +1,7 @@
 //! A node of shards without a machine around it, for tests of what requests cost and in which order things
 //! happen: messages between shards and completions of the disk come when the test says so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
-use super::{ConnId, Input, Output, Shard, ShardSetup, format_store};
-use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId};
+use super::{ConnId, Input, Output, ReadId, Shard, ShardSetup, format_store};
+use crate::base::{BLOCK, DirectoryId, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
-use crate::store::Piece;
+use crate::store::{DiskOp, Piece};
 use crate::wire::client::encode_request;
 
 /// Length prefix of a frame, which the driver takes off.
@@ -33,6 +33,14 @@ pub struct Bench {
     pub wake_at: Vec<Mono>,
     pub drained: usize,
     pub nanos: u64,
+    /// Blocks that were written, by store and position.
+    blocks: BTreeMap<(StoreId, u64), Bytes>,
+    /// Reads on their way,
+    pub reads: VecDeque<(usize, ReadId, Vec<Piece>)>,
+    /// the most bytes that they were of at a time,
+    pub reads_peak: usize,
+    /// and how long each one was that there has been.
+    pub read_lens: Vec<usize>,
 }
 
 impl Bench {
@@ -61,6 +69,10 @@ impl Bench {
             wake_at: vec![Mono::NEVER; usize::from(shards)],
             drained: 0,
             nanos: 0,
+            blocks: BTreeMap::new(),
+            reads: VecDeque::new(),
+            reads_peak: 0,
+            read_lens: Vec::new(),
         };
         for shard in 0..bench.shards.len() {
             bench.handle(shard, Input::Start);
@@ -163,6 +175,11 @@ impl Bench {
             }
             Output::Disk { store, op } => {
                 let id = op.id();
+                if let DiskOp::Write { pos, data, .. } = op {
+                    for (at, block) in (pos..).step_by(BLOCK).zip(data.chunks(BLOCK)) {
+                        self.blocks.insert((store, at), data.slice_ref(block));
+                    }
+                }
                 let result = Ok(());
                 self.coming
                     .push_back((shard, Input::Disk { store, id, result }));
@@ -170,8 +187,38 @@ impl Bench {
             Output::WakeAt(at) => self.wake_at[shard] = at,
             Output::Drained => self.drained += 1,
             Output::Fatal { message, .. } => panic!("{message}"),
-            Output::Read { .. } => panic!("these tests read from memory alone"),
+            Output::Read { id, pieces } => {
+                self.read_lens.push(len(&pieces));
+                self.reads.push_back((shard, id, pieces));
+                let under_way = self.reads.iter().map(|(.., pieces)| len(pieces));
+                self.reads_peak = self.reads_peak.max(under_way.sum());
+            }
             Output::Ready | Output::TakeNoMore { .. } => {}
+        }
+    }
+
+    /// Ends the reads that are on their way.
+    pub fn end_reads(&mut self) {
+        for (shard, id, pieces) in std::mem::take(&mut self.reads) {
+            let parts: Vec<Vec<u8>> = pieces.iter().map(|piece| self.bytes_of(piece)).collect();
+            let result = Ok(parts.concat().into());
+            self.handle(shard, Input::Read { id, result });
+        }
+    }
+
+    fn bytes_of(&self, piece: &Piece) -> Vec<u8> {
+        match piece {
+            Piece::Memory(bytes) => bytes.to_vec(),
+            Piece::File {
+                store, pos, len, ..
+            } => {
+                let skip = (pos % BLOCK as u64) as usize;
+                let blocks = (pos - skip as u64..pos + *len as u64).step_by(BLOCK);
+                let blocks: Vec<Bytes> = blocks
+                    .map(|at| self.blocks[&(*store, at)].clone())
+                    .collect();
+                blocks.concat()[skip..skip + len].to_vec()
+            }
         }
     }
 
@@ -192,13 +239,18 @@ impl Bench {
     pub fn settle(&mut self) {
         loop {
             self.deliver();
+            self.end_reads();
             let mut more = false;
             for shard in 0..self.shards.len() {
                 more |= self.idle(shard);
             }
-            if !more && self.coming.is_empty() {
+            if !more && self.coming.is_empty() && self.reads.is_empty() {
                 return;
             }
         }
     }
+}
+
+fn len(pieces: &[Piece]) -> usize {
+    pieces.iter().map(Piece::len).sum()
 }

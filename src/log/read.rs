@@ -75,6 +75,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Bytes that the scan is of.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.len
+    }
+
     /// Whether they are of the same search at the same place; the length follows the high watermark.
     fn is_like(&self, other: &Self) -> bool {
         (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
@@ -166,6 +172,15 @@ impl Log {
         };
         self.check_scan(&ticket)?;
         Ok(ReadOutcome::Scan { pieces, ticket })
+    }
+
+    /// The pieces of a scan that was put off; `None` if they are no longer there.
+    #[must_use]
+    pub fn pieces_of(&self, store: &Store, ticket: &Ticket) -> Option<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        store.read(self.id, ticket.segment, ticket.pos, ticket.len, &mut pieces);
+        let there: usize = pieces.iter().map(Piece::len).sum();
+        (there == ticket.len).then_some(pieces)
     }
 
     /// Takes the bytes of a scan: exactly those of the pieces that came with the ticket. The
