@@ -118,8 +118,7 @@ impl Store {
 
     /// Whether more room may be made: for somebody who waits for it, at the end.
     fn may_grow(&self) -> bool {
-        let waits = self.put_off.is_some() && !(self.open.is_empty() && self.flights.is_empty());
-        !self.ahead.winding_down || waits || self.room() < self.ahead.asked
+        !self.ahead.winding_down || self.waits_for_checkpoint() || self.room() < self.ahead.asked
     }
 
     /// Asks the disk for blocks while there is less room than a step.

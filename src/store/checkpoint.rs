@@ -82,16 +82,20 @@ impl Store {
             return false;
         }
         let ring_used = self.ring_head - self.ring_tail;
-        // Of a checkpoint that was put off.
-        let absorbed = |flight: &Flight| flight.state == FlightState::InCheckpoint;
         self.copy_damaged
-            || self.starts_are_full
+            || self.checkpoint_first
             || self.superblock.starts.len() > STARTS_MAX / 2
             || self.stuck
-            || self.flights.iter().any(absorbed)
+            || self.waits_for_checkpoint()
             || ring_used >= self.superblock.journal_bytes / 2
             || self.placed_since >= self.config.checkpoint_bytes
             || self.space_is_short()
+    }
+
+    /// Whether a flush waits for a checkpoint that it went into and that was put off.
+    pub(super) fn waits_for_checkpoint(&self) -> bool {
+        let absorbed = |flight: &Flight| flight.state == FlightState::InCheckpoint;
+        self.checkpoint.is_none() && self.flights.iter().any(absorbed)
     }
 
     /// Whether a checkpoint would bring room of which there is little.
@@ -304,7 +308,7 @@ impl Store {
             self.chunks.free(chunk);
         }
         self.superblock = checkpoint.superblock;
-        self.starts_are_full = false;
+        self.checkpoint_first = false;
         self.copy_damaged = false;
         self.try_again();
         self.ring_tail = self.superblock.ring_pos;

@@ -185,7 +185,7 @@ impl Store {
     /// Starts the next pending flush if there is one and the ring has room for whatever its record may
     /// turn out to be. Returns whether it did.
     pub(super) fn start_flush(&mut self, ops: &mut Vec<DiskOp>) -> bool {
-        if self.starts_are_full {
+        if self.checkpoint_first {
             return false;
         }
         let Some(open) = self.open.front() else {

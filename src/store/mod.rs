@@ -105,8 +105,9 @@ pub struct Store {
     copy_damaged: bool,
     /// Number of this start of the process.
     start: u64,
-    /// The superblock has no place for this start, so no flush may start before a checkpoint has made it one.
-    starts_are_full: bool,
+    /// No flush may start before a checkpoint: the superblock has no place for this start; or a record of the
+    /// journal could not be read, and if it can another time, all that it says must still be true.
+    checkpoint_first: bool,
     /// Recovered, and not begun yet: nothing may be written before. With the copy of the superblock that is
     /// damaged or older than the other.
     unbegun: Option<usize>,
@@ -202,8 +203,8 @@ impl Store {
             return Vec::new();
         };
         self.start = self.superblock.start() + 1;
-        self.starts_are_full = !self.superblock.begin(self.durable);
-        if self.starts_are_full {
+        if !self.superblock.begin(self.durable) {
+            self.checkpoint_first = true;
             self.superblock.generation += 1;
         }
         let mut ops = vec![DiskOp::Sync {
@@ -251,7 +252,7 @@ impl Store {
             put_off: None,
             copy_damaged: false,
             start: superblock.start(),
-            starts_are_full: false,
+            checkpoint_first: false,
             unbegun: None,
             placed_since: 0,
             ahead: Ahead::new(config.initial_bytes),

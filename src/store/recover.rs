@@ -6,6 +6,8 @@
 //! silence: the logs that it is about are damaged, and everything else goes on. Which they are the next record
 //! says; without it recovery refuses to go on.
 
+mod rot;
+
 use std::cmp::Ordering;
 use std::collections::VecDeque;
 
@@ -138,6 +140,7 @@ impl Store {
             chain: superblock.chain,
             freed: VecDeque::new(),
             last_logs: Vec::new(),
+            passed_over: false,
             since: SinceCheckpoint::default(),
             placed: 0,
             placed_to: None,
@@ -145,12 +148,11 @@ impl Store {
         };
         while let Some((header, record)) = journal.next()? {
             let (checked, rotten) = journal.check(&record)?;
-            if !rotten.is_empty() && !journal.goes_on_past(&header, &rotten)? {
+            if !rotten.is_empty() && !journal.goes_on_past(&header, &rotten) {
                 break;
             }
             let logs = journal::logs_of(checked.iter().map(|(entry, _)| entry));
-            journal.damage(Damage::Chunk, rotten.into_iter().map(|(log, _)| log));
-            journal.apply(checked, replay)?;
+            journal.apply(checked, &rotten, replay)?;
             journal.last_logs = logs;
             journal.seq = header.seq;
             journal.pos = block_ceil(journal.pos + u64::from(header.len));
@@ -160,6 +162,7 @@ impl Store {
         let last_logs = std::mem::take(&mut journal.last_logs);
         let end = (journal.seq, journal.pos, journal.chain);
         let (since, placed) = (journal.since, journal.placed);
+        let passed_over = journal.passed_over;
         let (map, freed) = (journal.map, journal.freed);
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.chunks.allocated_to(there);
@@ -167,6 +170,7 @@ impl Store {
         store.state_bytes = store.state_bytes.saturating_sub(tails) + since.state_bytes;
         (store.since_checkpoint, store.placed_since) = (since, placed);
         store.copy_damaged = damaged;
+        store.checkpoint_first = passed_over;
         store.unbegun = Some(worse);
         report.logs = store.map.logs.len();
         for (log, label, damage) in store.damaged() {
@@ -341,6 +345,8 @@ struct Journal<'a> {
     freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
     /// What the last record was about.
     last_logs: Vec<LogId>,
+    /// A record has rotted.
+    passed_over: bool,
     /// What was replayed, counted as it was when it was written: the store decides by it when it makes a
     /// checkpoint, and whom it refuses until then.
     since: SinceCheckpoint,
@@ -375,47 +381,7 @@ impl Journal<'_> {
                 return Ok(Some((header, record)));
             }
         }
-        let found = self.beyond(seq)?;
-        if !found.durable {
-            return Ok(None);
-        }
-        let at = RING_START + self.pos % self.ring();
-        let next = found
-            .next
-            .and_then(|pos| Some((pos, self.record_at(pos).transpose()?)));
-        let Some((pos, next)) = next else {
-            return Err(Self::unreadable(seq, "the journal", at));
-        };
-        let (header, record) = next?;
-        let lost =
-            journal::before(&record).ok_or_else(|| Self::unreadable(seq, "the journal", at))?;
-        self.report.rot.push(format!(
-            "the journal's record {} at byte {at} has rotted: {} logs are damaged",
-            seq.0,
-            lost.len()
-        ));
-        self.damage(Damage::Record, lost);
-        // It is where the ring has it, on this lap or the next one.
-        let ring = self.ring();
-        let lap = self.pos - self.pos % ring;
-        self.pos = [lap + pos, lap + ring + pos]
-            .into_iter()
-            .find(|at| *at > self.pos)
-            .unwrap_or(self.pos);
-        self.seq = seq;
-        Ok(Some((header, record)))
-    }
-
-    /// The logs have lost something; what comes of them is not believed any more.
-    fn damage(&mut self, damage: Damage, logs: impl IntoIterator<Item = LogId>) {
-        for log in logs {
-            /// What a log that nothing is known of takes in a checkpoint.
-            const UNKNOWN_BYTES_MAX: u64 = 512;
-            let unknown = || LogEntry::unknown(log, damage);
-            let entry = self.map.logs.entry(log).or_insert_with(unknown);
-            entry.damage.get_or_insert(damage);
-            self.since.state_bytes += UNKNOWN_BYTES_MAX;
-        }
+        self.pass_over(seq)
     }
 
     /// See [`counts`].
@@ -426,59 +392,6 @@ impl Journal<'_> {
     /// See [`record_at`].
     fn record_at(&mut self, pos: u64) -> Result<Option<(Header, Bytes)>, RecoverError> {
         record_at(self.superblock, self.skip_crc, pos, self.read)
-    }
-
-    /// What the rest of the ring says of flush `seq`, whose record is not there: whether a start since, or any
-    /// record that counts, of whatever lap since the checkpoint, proves that it was durable; and where the next
-    /// flush's is, of which there is one, as a start writes each number once.
-    fn beyond(&mut self, seq: FlushSeq) -> Result<Beyond, RecoverError> {
-        let mut found = Beyond::default();
-        if self.skip_crc {
-            return Ok(found);
-        }
-        found.durable = self.superblock.found() >= seq;
-        let mut at = 0;
-        while at < self.ring() {
-            let mut len = 0;
-            if let Some((header, _)) = self.record_at(at)? {
-                len = u64::from(header.len);
-                if self.counts(&header) {
-                    found.durable |= header.durable >= seq;
-                    if header.seq.0 == seq.0 + 1 {
-                        found.next = Some(at);
-                    }
-                }
-            }
-            at += block_ceil(len).max(BLOCK as u64);
-        }
-        Ok(found)
-    }
-
-    fn unreadable(seq: FlushSeq, what: &str, pos: u64) -> RecoverError {
-        RecoverError::Corrupt {
-            what: format!(
-                "{what}: flush {seq:?} was acknowledged but is not readable; restore the store \
-                 from a replica or a backup (`millracectl store salvage` writes what can still be read)"
-            ),
-            pos,
-        }
-    }
-
-    /// The record is whole, what it refers to is not: rot, if the flush was acknowledged, else torn with it.
-    fn goes_on_past(
-        &mut self,
-        header: &Header,
-        rotten: &[(LogId, u64)],
-    ) -> Result<bool, RecoverError> {
-        if !self.beyond(header.seq)?.durable {
-            return Ok(false);
-        }
-        for (log, pos) in rotten {
-            self.report.rot.push(format!(
-                "bytes of log {log} at byte {pos}, that the journal refers to, have rotted"
-            ));
-        }
-        Ok(true)
     }
 
     /// Parses a record and reads what it refers to.
@@ -527,7 +440,12 @@ impl Journal<'_> {
     }
 
     /// Applies a record to the map and replays what it says.
-    fn apply(&mut self, entries: Checked, replay: Sink<'_>) -> Result<(), RecoverError> {
+    fn apply(
+        &mut self,
+        entries: Checked,
+        rotten: &Rotten,
+        replay: Sink<'_>,
+    ) -> Result<(), RecoverError> {
         let mut fresh: IdMap<LogId, Vec<u8>> = IdMap::default();
         for (entry, bytes) in entries {
             let log = entry.log();
@@ -582,18 +500,27 @@ impl Journal<'_> {
                     chunk_start,
                     ..
                 } => {
+                    let at = pos.checked_sub(chunk_start).map(|skip| chunk.pos + skip);
+                    if rotten.contains(&(log, at.unwrap_or(0))) && self.map.logs.contains_key(&log)
+                    {
+                        self.damage(Damage::Chunk, [log]);
+                    }
                     // It may begin before the end, but not before what is in chunks.
                     let follows = |segment: &Segment| match pos {
                         _ if pos > segment.len => Ordering::Greater,
                         _ if pos < segment.placed => Ordering::Less,
                         _ => Ordering::Equal,
                     };
-                    let Some(segment) = self.resumed(log, pos, follows)? else {
+                    if self.resumed(log, pos, follows)?.is_none() {
+                        continue;
+                    }
+                    self.own_again(log, chunk);
+                    let Some((segment, elsewhere)) = self.active_beside(log, chunk) else {
                         continue;
                     };
                     let (len, end) = (u64::from(len), segment.len);
                     let known = segment.extents.iter().any(|e| e.chunk == chunk);
-                    if !known {
+                    if !known && !elsewhere {
                         segment.add_extent(Extent {
                             start: chunk_start,
                             chunk,
@@ -604,13 +531,13 @@ impl Journal<'_> {
                     let bytes = bytes.unwrap_or_default();
                     let new = bytes.slice((end - pos).min(bytes.len() as u64) as usize..);
                     fresh.entry(log).or_default().extend_from_slice(&new);
-                    if pos == segment.placed {
+                    if pos == segment.placed && !elsewhere {
                         segment.placed = pos + len;
                         segment.len = segment.len.max(segment.placed);
                         segment.forget_memory_before(segment.placed);
                     } else {
-                        // A fill that no checkpoint confirmed lies between: everything from there on is
-                        // kept in memory and filled again.
+                        // A fill that no checkpoint confirmed lies between, or the chunk is not this segment's:
+                        // everything from there on is kept in memory and filled again.
                         segment.push_copy(&new);
                         self.since.inline_bytes += new.len() as u64;
                     }
@@ -646,34 +573,6 @@ impl Journal<'_> {
         }
     }
 
-    /// The active segment of a log, which goes on at `pos`; `None` if there is no such log. If it ends elsewhere,
-    /// as `ends` says, something of it is lost.
-    fn resumed(
-        &mut self,
-        log: LogId,
-        pos: u64,
-        ends: impl Fn(&Segment) -> Ordering,
-    ) -> Result<Option<&mut Segment>, RecoverError> {
-        /// More than any record is about.
-        const LOST_BYTES_MAX: u64 = 128 << 20;
-        let Some(entry) = self.map.logs.get_mut(&log) else {
-            return Ok(None);
-        };
-        let order = ends(entry.active());
-        if order.is_ne() {
-            entry.damage.get_or_insert(Damage::Contradiction);
-            if !entry.resume(pos, order.is_lt(), LOST_BYTES_MAX) {
-                return Err(RecoverError::Corrupt {
-                    what: format!(
-                        "the journal (log {log} continues at {pos}, not where it ended): it"
-                    ),
-                    pos: RING_START + self.pos % self.ring(),
-                });
-            }
-        }
-        Ok(self.map.logs.get_mut(&log).map(LogEntry::active))
-    }
-
     /// Replays an item, unless the log is not there or not believed any more.
     fn tell(&self, log: LogId, item: ReplayItem, replay: Sink<'_>) {
         if self.is_sound(log) {
@@ -707,15 +606,6 @@ impl Journal<'_> {
             at += len;
         }
     }
-}
-
-/// What the ring says of a flush whose record is not there.
-#[derive(Debug, Default)]
-struct Beyond {
-    /// It was durable.
-    durable: bool,
-    /// Where the next flush's record is in the ring.
-    next: Option<u64>,
 }
 
 /// A record of this store at a logical position, if there is one and its CRC is right.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::start_tests::Scene;
 use super::*;
 
 /// A place in the file, and the logs that lose something with it.
@@ -154,4 +155,189 @@ fn a_log_that_makes_no_sense_is_set_aside_for_good() {
     world.restart(false);
     go_on(&mut world);
     assert_eq!(damaged(&world.store), BTreeSet::from([log]));
+}
+
+/// Rot, or what reads as if it were, in the first block of the record that is written next.
+fn next_record(scene: &Scene) -> usize {
+    (layout::RING_START + scene.store.ring_head) as usize + 60
+}
+
+fn only(log: u64) -> BTreeSet<LogId> {
+    BTreeSet::from([LogId(log)])
+}
+
+/// What is in memory alone is lost with the process; what is known to be damaged is not, how often it ends.
+#[test]
+fn rot_before_a_torn_record_stays_known() {
+    let mut scene = Scene::new(Sabotage::default());
+    let small = scene.batch(500);
+    scene.acknowledged(1, &small);
+    let rot = next_record(&scene);
+    scene.acknowledged(2, &small);
+    let durable = scene.store.durable_seq();
+    let bulk = scene.batch(8 << 10);
+    scene.give(3, &bulk);
+    let chunks = layout::chunks_start(scene.store.superblock.journal_bytes);
+    let is_record = |op: &DiskOp| matches!(op, DiskOp::Write { pos, .. } if *pos < chunks);
+    let ops = scene.asked();
+    ops.iter()
+        .filter(|op| is_record(op))
+        .for_each(|op| scene.write(op));
+    scene.disk.image[rot] ^= 1;
+    for _ in 0..3 {
+        scene.restart();
+        assert_eq!(scene.store.durable_seq(), durable);
+        assert_eq!(damaged(&scene.store), only(2));
+        assert_eq!(scene.store.last_logs, [LogId(2)]);
+        scene.give(1, &small);
+        assert!(scene.asked().is_empty(), "nothing before the checkpoint");
+        assert!(scene.store.checkpoint_due());
+    }
+    scene.checkpoint();
+    scene.logs.remove(&LogId(2));
+    let bytes = stamped(&small, Offset(7), LeaderEpoch(0));
+    scene.logs.get_mut(&LogId(1)).unwrap().extend(bytes);
+    scene.acknowledged(3, &bulk);
+    for _ in 0..2 {
+        scene.restart();
+        assert_eq!(damaged(&scene.store), only(2));
+        scene.check();
+        scene.acknowledged(1, &small);
+    }
+}
+
+/// A store that cannot read a record, this once: what it refers to is free for all that is known.
+fn misread() -> (Scene, usize) {
+    let mut scene = Scene::new(Sabotage::default());
+    let (small, bulk) = (scene.batch(500), scene.batch(8 << 10));
+    scene.acknowledged(1, &small);
+    let rot = next_record(&scene);
+    scene.acknowledged(2, &bulk);
+    scene.acknowledged(1, &small);
+    scene.disk.image[rot] ^= 1;
+    scene.restart();
+    assert_eq!(damaged(&scene.store), only(2));
+    scene.disk.image[rot] ^= 1;
+    (scene, rot)
+}
+
+#[test]
+fn what_a_record_refers_to_is_given_to_nobody_while_it_may_be_read_again() {
+    let (mut scene, _) = misread();
+    let bulk = scene.batch(8 << 10);
+    scene.give(3, &bulk);
+    let ops = scene.asked();
+    scene.perform(ops);
+    scene.restart();
+    assert!(damaged(&scene.store).is_empty());
+    scene.check();
+    // However far the checkpoint came.
+    for cut in 0.. {
+        let (mut scene, _) = misread();
+        scene.give(3, &bulk);
+        let mut ops = Vec::new();
+        scene.store.checkpoint(Vec::new(), &mut ops);
+        let mut done = 0;
+        while done < cut && !ops.is_empty() {
+            let op = ops.remove(0);
+            scene.write(&op);
+            let mut events = Vec::new();
+            scene.store.on_disk(op.id(), Ok(()), &mut ops, &mut events);
+            done += 1;
+        }
+        let whole = ops.is_empty();
+        scene.restart();
+        assert!(damaged(&scene.store).is_subset(&only(2)));
+        scene.logs.retain(|log, _| *log == LogId(1));
+        scene.check();
+        if whole {
+            assert_eq!(damaged(&scene.store), only(2));
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_log_that_is_made_again_is_damaged_by_its_own_rot_alone() {
+    for own in [true, false] {
+        let mut scene = Scene::new(Sabotage::default());
+        let (small, bulk) = (scene.batch(500), scene.batch(8 << 10));
+        let again = |scene: &mut Scene| {
+            scene.store.delete_log(LogId(2));
+            let label = LogLabel::default();
+            scene.store.create_log(LogId(2), label, Offset(0));
+        };
+        if own {
+            again(&mut scene);
+        }
+        scene.give(2, &bulk);
+        if !own {
+            again(&mut scene);
+        }
+        let ops = scene.asked();
+        let chunks = layout::chunks_start(scene.store.superblock.journal_bytes);
+        let places = ops.iter().filter_map(|op| match op {
+            DiskOp::Write { pos, .. } if *pos >= chunks => Some(*pos as usize),
+            _ => None,
+        });
+        let places: Vec<usize> = places.collect();
+        scene.perform(ops);
+        scene.acknowledged(1, &small);
+        // A base offset is no part of a batch's own CRC.
+        scene.disk.image[places[0]] ^= 1;
+        scene.restart();
+        assert_eq!(damaged(&scene.store).contains(&LogId(2)), own);
+        scene.check_all_but(own.then_some(LogId(2)));
+    }
+}
+
+/// With a lost record that began a segment, it is not known which one a chunk belongs to.
+#[test]
+fn no_two_segments_of_a_damaged_log_have_one_chunk() {
+    for drops in [false, true] {
+        let mut scene = Scene::new(Sabotage::default());
+        let (small, bulk) = (scene.batch(3300), scene.batch(5000));
+        for _ in 0..3 {
+            scene.acknowledged(2, &small);
+        }
+        let rot = next_record(&scene);
+        scene.store.roll(LogId(2), Offset(8));
+        scene.settle();
+        scene.acknowledged(2, &bulk);
+        if drops {
+            scene.store.drop_before(LogId(2), Offset(8));
+            scene.settle();
+        }
+        scene.acknowledged(2, &bulk);
+        scene.acknowledged(1, &small);
+        scene.disk.image[rot] ^= 1;
+        for _ in 0..2 {
+            scene.restart();
+            assert_eq!(damaged(&scene.store), only(2));
+            scene.check_all_but(Some(LogId(2)));
+            let read = scene.content(&scene.store, LogId(2)).len() as u64;
+            let segments = scene.store.segments(LogId(2));
+            assert_eq!(read, segments.map(|(_, len)| len).sum());
+            scene.checkpoint();
+        }
+        scene.store.delete_log(LogId(2));
+        scene.settle();
+        scene.checkpoint();
+        scene.restart();
+        scene.check_all_but(Some(LogId(2)));
+    }
+}
+
+#[test]
+fn a_block_of_the_journal_that_nobody_needs_need_not_be_readable() {
+    let mut scene = Scene::new(Sabotage::default());
+    for _ in 0..3 {
+        let small = scene.batch(500);
+        scene.acknowledged(1, &small);
+    }
+    let ring = scene.store.superblock.journal_bytes;
+    for block in [layout::RING_START + ring / 2, layout::RING_START + ring - 1] {
+        scene.restart_without(&[block]);
+        scene.check();
+    }
 }
