@@ -96,7 +96,8 @@ pub fn format_store(id: StoreId, config: StoreConfig, seed: u64) -> (StoreSlot, 
 /// A log that is damaged is not among the slot's: its partition is refused, and all others are served.
 ///
 /// # Errors
-/// When the store is damaged where it must not be; nothing is changed then.
+/// When the store is damaged where it must not be, or another version of the broker wrote it; nothing is changed
+/// then.
 pub fn open_store(
     id: StoreId,
     config: StoreConfig,
@@ -120,10 +121,10 @@ pub fn open_store(
     let config = log_config(&topic, broker);
     let mut logs = IdMap::default();
     for (log, recovery) in open {
-        if store.is_damaged(log) {
-            continue;
-        }
         match recovery.finish(config) {
+            // Another version of the broker can read it: nothing of it is given up.
+            Err(what) if what.unknown => return Err(RecoverError::Unknown(what.to_string())),
+            _ if store.is_damaged(log) => {}
             Ok(recovered) => {
                 logs.insert(log, recovered);
             }
@@ -145,4 +146,77 @@ pub fn open_store(
         ));
     }
     Ok((StoreSlot::new(store, logs), report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{LeaderEpoch, Mono, Offset};
+    use crate::store::LogLabel;
+
+    /// A store of one log whose state a checkpoint holds; perhaps the log is damaged as well.
+    fn opened(
+        state: &'static [u8],
+        rot: bool,
+    ) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
+        let settings = StoreConfig {
+            journal_bytes: 128 << 10,
+            raw: true,
+            ..StoreConfig::default()
+        };
+        let (mut slot, mut ops) = format_store(StoreId(1), settings.clone(), 1);
+        let (store, log) = (&mut slot.store, LogId(7));
+        store.create_log(log, LogLabel::default(), Offset(0));
+        let (mut image, mut events, mut asked) = (Vec::new(), Vec::new(), false);
+        loop {
+            for op in std::mem::take(&mut ops) {
+                if let DiskOp::Write { pos, data, .. } = &op {
+                    let end = *pos as usize + data.len();
+                    image.resize(image.len().max(end), 0);
+                    image[*pos as usize..end].copy_from_slice(data);
+                }
+                store.on_disk(op.id(), Ok(()), &mut ops, &mut events);
+            }
+            store.poll(&mut ops);
+            if !ops.is_empty() {
+                continue;
+            }
+            if asked {
+                break;
+            }
+            asked = true;
+            store.checkpoint(vec![(log, Bytes::from_static(state))], &mut ops);
+            if rot {
+                // What a batch that is none has to say is not believed.
+                let batch = Bytes::from_static(&[0; 70]);
+                store.append_anyway(log, batch, Offset(0), LeaderEpoch(0));
+            }
+        }
+        let now = Now {
+            mono: Mono(0),
+            wall_ms: 0,
+        };
+        let config = BrokerConfig::default();
+        let len = image.len() as u64;
+        open_store(StoreId(1), settings, &config, now, len, &mut |pos, len| {
+            let mut bytes = vec![0; len];
+            let there = image.get(pos as usize..).unwrap_or(&[]);
+            let n = there.len().min(len);
+            bytes[..n].copy_from_slice(&there[..n]);
+            Ok(bytes.into())
+        })
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_refused_and_not_given_up() {
+        for rot in [false, true] {
+            let opened = opened(&[99, 0], rot);
+            assert!(
+                matches!(opened, Err(RecoverError::Unknown(_))),
+                "{opened:?}"
+            );
+        }
+        let (slot, report) = opened(&[2], false).expect("all others are served");
+        assert!(slot.store.is_damaged(LogId(7)) && report.rot.len() == 1);
+    }
 }

@@ -9,6 +9,19 @@ use crate::base::Offset;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
+impl Malformed {
+    /// A state of another version.
+    pub(super) const VERSION: Self =
+        Self("the checkpoint of a log is of a version this broker does not know");
+    /// A note that another version wrote.
+    pub(super) const KIND: Self = Self("a note of a kind this broker does not know");
+
+    /// Whether there is nothing wrong with them but that another version of this code wrote them.
+    pub(super) fn is_unknown(self) -> bool {
+        self == Self::VERSION || self == Self::KIND
+    }
+}
+
 /// Appends numbers to a buffer.
 #[derive(Default)]
 pub(super) struct Writer {

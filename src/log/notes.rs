@@ -44,7 +44,7 @@ impl Note {
                 epoch: LeaderEpoch(input.int()?),
                 start: input.offset()?,
             },
-            _ => return Err(Malformed("a note of an unknown kind")),
+            _ => return Err(Malformed::KIND),
         };
         input.end()?;
         Ok(note)

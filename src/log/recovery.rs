@@ -21,10 +21,19 @@ pub struct LogRecoveryError {
     pub label: LogLabel,
     /// What is wrong.
     pub what: String,
+    /// Nothing but that another version of the broker wrote it: no reason to give up anything.
+    pub unknown: bool,
 }
 
 impl fmt::Display for LogRecoveryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unknown {
+            return write!(
+                f,
+                "{}-{} (log {}): {}",
+                self.label.topic, self.label.partition, self.log, self.what
+            );
+        }
         write!(
             f,
             "log {} ({}-{}) cannot be recovered: {}. Restore the store from a copy, or delete the topic.",
@@ -43,6 +52,8 @@ pub struct LogRecovery {
     deleted: bool,
     /// The first thing that was wrong; what follows it is not looked at.
     failed: Option<String>,
+    /// It was that another version wrote it.
+    unknown: bool,
 }
 
 impl Log {
@@ -55,6 +66,7 @@ impl Log {
             now,
             deleted: false,
             failed: None,
+            unknown: false,
         }
     }
 }
@@ -106,6 +118,7 @@ impl LogRecovery {
                 log: log.id,
                 label: log.label,
                 what,
+                unknown: self.unknown,
             }),
         }
     }
@@ -117,18 +130,27 @@ impl LogRecovery {
                 Ok(())
             }
             ReplayItem::State(state) => {
-                self.log.restore(&state).map_err(what)?;
+                let restored = self.log.restore(&state);
+                restored.map_err(|error| self.malformed(error))?;
                 self.log.check()
             }
             ReplayItem::Rolled(base) => self.rolled(base),
             ReplayItem::Batch(batch) => self.batch(&batch),
             ReplayItem::DroppedBefore(base) => self.dropped(base),
-            ReplayItem::Note(note) => self.note(Note::decode(&note).map_err(what)?),
+            ReplayItem::Note(note) => {
+                let note = Note::decode(&note).map_err(|error| self.malformed(error))?;
+                self.note(note)
+            }
             ReplayItem::Deleted => {
                 self.deleted = true;
                 Ok(())
             }
         }
+    }
+
+    fn malformed(&mut self, error: Malformed) -> String {
+        self.unknown = error.is_unknown();
+        error.0.to_owned()
     }
 
     fn rolled(&mut self, base: Offset) -> Result<(), String> {
@@ -200,10 +222,6 @@ impl LogRecovery {
         }
         Ok(())
     }
-}
-
-fn what(error: Malformed) -> String {
-    error.0.to_owned()
 }
 
 #[cfg(test)]

@@ -43,9 +43,7 @@ impl Log {
     pub(super) fn restore(&mut self, state: &[u8]) -> Result<(), Malformed> {
         let mut input = Reader::new(state);
         if input.byte()? != VERSION {
-            return Err(Malformed(
-                "the checkpoint of a log is of a version this broker does not know",
-            ));
+            return Err(Malformed::VERSION);
         }
         self.log_start = input.offset()?;
         self.end = input.offset()?;

@@ -36,6 +36,8 @@ pub enum RecoverError {
         /// Its errno.
         error: DiskError,
     },
+    /// Another version of the broker wrote it: what, for people.
+    Unknown(String),
     /// Something that must be whole is not.
     Corrupt {
         /// What, for people.
@@ -62,6 +64,7 @@ impl std::fmt::Display for RecoverError {
             Self::Io { what, error } => {
                 write!(f, "the {what} cannot be read (errno {})", error.errno)
             }
+            Self::Unknown(what) => f.write_str(what),
             Self::Corrupt { what, pos } => write!(f, "{what} is damaged (at byte {pos})"),
         }
     }
