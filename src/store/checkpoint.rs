@@ -144,6 +144,7 @@ impl Store {
             chain: self.chain,
             checkpoint_len: content.len() as u64,
             checkpoint_crc: crc32c(&content),
+            checkpoint_head: snapshot::head_crc(&content),
             checkpoint: copies.each_ref().map(Copy::named),
             starts: vec![Start {
                 number: self.start,

@@ -195,6 +195,8 @@ pub enum Damage {
     Chunk,
     /// What is remembered of it contradicts itself.
     Contradiction,
+    /// What the checkpoint has of it has rotted, in both copies.
+    Checkpoint,
 }
 
 impl Damage {
@@ -205,6 +207,7 @@ impl Damage {
             Some(Self::Record) => 1,
             Some(Self::Chunk) => 2,
             Some(Self::Contradiction) => 3,
+            Some(Self::Checkpoint) => 4,
         }
     }
 
@@ -215,6 +218,7 @@ impl Damage {
             1 => Some(Self::Record),
             2 => Some(Self::Chunk),
             3 => Some(Self::Contradiction),
+            4 => Some(Self::Checkpoint),
             _ => return None,
         })
     }
@@ -226,6 +230,7 @@ impl std::fmt::Display for Damage {
             Self::Record => "a record of the journal that was about it has rotted",
             Self::Chunk => "bytes that the journal refers to have rotted",
             Self::Contradiction => "what is remembered of it contradicts itself",
+            Self::Checkpoint => "what the checkpoint has of it has rotted, in both copies",
         })
     }
 }

@@ -161,6 +161,7 @@ impl Store {
             chain: 0,
             checkpoint_len: 0,
             checkpoint_crc: 0,
+            checkpoint_head: 0,
             checkpoint: Default::default(),
             starts: vec![Start {
                 number: 1,

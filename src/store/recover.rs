@@ -117,7 +117,7 @@ impl Store {
         superblock.checkpoint = copies.each_ref().map(Copy::named);
         let stands_once =
             superblock.checkpoint_len > 0 && copies.iter().any(|copy| copy.bytes == 0);
-        let damaged = stands_once || !report.warnings.is_empty();
+        let damaged = stands_once || !(report.warnings.is_empty() && report.rot.is_empty());
         for (log, state) in snapshot.states {
             let entry = &snapshot.map.logs[&log];
             if entry.damage.is_some() {
@@ -290,7 +290,8 @@ pub(super) fn read_checkpoint(
     if superblock.checkpoint_len == 0 {
         return Ok((snapshot::Snapshot::default(), found));
     }
-    let mut snapshot = None;
+    let head = superblock.checkpoint_head;
+    let (mut snapshot, mut rotten) = (None, Vec::new());
     let mut problems = Vec::new();
     for (n, named) in superblock.checkpoint.iter().enumerate() {
         if named.chunks.is_empty() {
@@ -303,13 +304,17 @@ pub(super) fn read_checkpoint(
                     continue;
                 }
                 match copies::content(&found[n], superblock, read) {
-                    Ok(content) => match snapshot::decode(content) {
+                    Ok((content, true)) => match snapshot::decode(&[content], head) {
                         Some(decoded) => {
                             snapshot = Some(decoded);
                             continue;
                         }
                         None => "it does not parse".to_string(),
                     },
+                    Ok((content, false)) => {
+                        rotten.push(content);
+                        "bad checksum".to_string()
+                    }
                     Err(problem) => problem,
                 }
             }
@@ -317,7 +322,9 @@ pub(super) fn read_checkpoint(
         };
         problems.push(format!("copy {n} of the checkpoint: {problem}"));
     }
-    let Some(snapshot) = snapshot else {
+    // What is whole in neither copy is little, as a rule.
+    let whole = snapshot.is_some();
+    let Some(snapshot) = snapshot.or_else(|| snapshot::decode(&rotten, head)) else {
         let pos = superblock.checkpoint.first().and_then(|c| c.chunks.first());
         return Err(RecoverError::Corrupt {
             what: format!("the checkpoint ({})", problems.join("; ")),
@@ -325,9 +332,14 @@ pub(super) fn read_checkpoint(
         });
     };
     for problem in problems {
-        report
-            .warnings
-            .push(format!("{problem}; the other copy is good and is used"));
+        if whole {
+            report
+                .warnings
+                .push(format!("{problem}; the other copy is good and is used"));
+        } else {
+            let used = "of both copies is used what is whole";
+            report.rot.push(format!("{problem}; {used}"));
+        }
     }
     Ok((snapshot, found))
 }

@@ -62,6 +62,7 @@ impl Store {
         let ring = Ring::scan(&superblock, found.incomplete, read);
         found.replay(id, &superblock, &ring, read);
         let mut problems = report.warnings;
+        problems.append(&mut report.rot);
         problems.append(&mut found.problems);
         let mut logs: Vec<LogRemains> = found.logs.into_iter().map(named).collect();
         logs.sort_by(|a, b| a.place().cmp(&b.place()));

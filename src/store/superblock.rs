@@ -14,7 +14,7 @@ use super::sealed;
 use crate::base::{BLOCK, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 /// Starts that a superblock can tell of. A store that has had so many since its last checkpoint makes one
 /// before it does anything else.
 pub(super) const STARTS_MAX: usize = 16;
@@ -51,6 +51,8 @@ pub(super) struct Superblock {
     pub chain: u32,
     pub checkpoint_len: u64,
     pub checkpoint_crc: u32,
+    /// CRC of its head alone.
+    pub checkpoint_head: u32,
     /// Where it stands, twice.
     pub checkpoint: [Named; COPIES],
     /// The starts that own the flushes after the checkpoint, oldest first; never empty.
@@ -100,6 +102,7 @@ impl Superblock {
         out.u32(self.chain);
         out.u64(self.checkpoint_len);
         out.u32(self.checkpoint_crc);
+        out.u32(self.checkpoint_head);
         for copy in &self.checkpoint {
             out.u16(copy.chunks.len() as u16);
             out.u8(u8::from(copy.is_list));
@@ -140,6 +143,7 @@ impl Superblock {
             chain: r.u32()?,
             checkpoint_len: r.u64()?,
             checkpoint_crc: r.u32()?,
+            checkpoint_head: r.u32()?,
             checkpoint: Default::default(),
             starts: Vec::new(),
         };
@@ -222,6 +226,7 @@ mod tests {
             chain: 0xdead_beef,
             checkpoint_len: 300_000,
             checkpoint_crc: 5,
+            checkpoint_head: 6,
             checkpoint: [
                 Named {
                     is_list: false,

@@ -341,3 +341,81 @@ fn a_block_of_the_journal_that_nobody_needs_need_not_be_readable() {
         scene.check();
     }
 }
+
+/// Where a byte of the checkpoint is in the file.
+fn place(copy: &Copy, at: usize) -> usize {
+    let mut at = at as u64;
+    for chunk in copy.chunks() {
+        if at < chunk.class.bytes() {
+            return (chunk.pos + at) as usize;
+        }
+        at -= chunk.class.bytes();
+    }
+    panic!("behind the end of the checkpoint");
+}
+
+#[test]
+fn rot_in_both_copies_of_the_checkpoint_costs_what_is_whole_in_neither() {
+    let mut hit = 0;
+    for seed in 1..12 {
+        let mut world = settled(seed);
+        checkpoint(&mut world);
+        let content = {
+            let superblock = &world.store.superblock;
+            let copy = &world.store.copies[0];
+            copies::content(copy, superblock, &mut world.disk.reader())
+                .unwrap()
+                .0
+        };
+        let sections = snapshot::sections(&content).expect("a head");
+        if sections.len() < 2 {
+            continue;
+        }
+        hit += 1;
+        let whole = |world: &World| damaged(&reopen(world).unwrap().0);
+        let [first, second] = [0, 1].map(|n| sections[n].1.start);
+        let at = |world: &World, copy: usize, at| place(&world.store.copies[copy], at);
+        let flip = |world: &mut World, copy, byte| {
+            let byte = at(world, copy, byte);
+            world.disk.image[byte] ^= 4;
+        };
+        // Of each copy something else: it is all there.
+        flip(&mut world, 0, first);
+        flip(&mut world, 1, second);
+        assert!(whole(&world).is_empty());
+        assert!(reopen(&world).unwrap().0.checkpoint_due());
+        // The head of one too: its sections are as good as before.
+        flip(&mut world, 0, 20);
+        assert!(whole(&world).is_empty());
+        flip(&mut world, 1, 20);
+        assert!(reopen(&world).is_err(), "without a head nothing is known");
+        flip(&mut world, 0, 20);
+        flip(&mut world, 1, 20);
+        // The same of both.
+        flip(&mut world, 1, first);
+        let lost = BTreeSet::from([sections[0].0]);
+        assert_eq!(whole(&world), lost, "seed {seed}");
+        world.restart(false);
+        go_on(&mut world);
+        assert_eq!(damaged(&world.store), lost);
+    }
+    assert!(hit > 4, "{hit}");
+}
+
+#[test]
+fn the_head_of_another_checkpoint_is_none() {
+    let mut world = settled(2);
+    checkpoint(&mut world);
+    let superblock = world.store.superblock.clone();
+    let copies = world.store.copies.clone();
+    let content = copies::content(&copies[0], &superblock, &mut world.disk.reader());
+    // As long and as good, and of another time: writes that the disk has lost leave that.
+    let mut other = content.unwrap().0.to_vec();
+    other[16] ^= 128;
+    for copy in &copies {
+        for (at, byte) in other.iter().enumerate() {
+            world.disk.image[place(copy, at)] = *byte;
+        }
+    }
+    assert!(reopen(&world).is_err());
+}
