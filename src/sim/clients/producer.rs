@@ -431,9 +431,12 @@ impl Client for Producer {
                         ctx.oracle.tell(Fact::ProducerId(answer.producer_id));
                         self.id = Some((answer.producer_id, answer.producer_epoch));
                     }
-                    // The store is full; it is asked for again.
+                    // The store is full; it is asked for again, at the next tick.
                     Ok((_, answer))
-                        if error_of(answer.error_code) == ErrorCode::CoordinatorLoadInProgress => {}
+                        if error_of(answer.error_code) == ErrorCode::CoordinatorLoadInProgress =>
+                    {
+                        return;
+                    }
                     Ok((_, answer)) => {
                         let what = format!("InitProducerId: {}", error_of(answer.error_code));
                         ctx.oracle.fail("GoodBatchesAreTaken", what);
