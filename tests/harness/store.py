@@ -7,7 +7,7 @@ BLOCK = 4096
 SUPERBLOCKS = (0, BLOCK)
 RING_START = 16 * BLOCK
 
-_SUPERBLOCK = struct.Struct("<8sIIHQQQQQQIQI")
+_SUPERBLOCK = struct.Struct("<8sIIHQQQQQQIQII")
 _COPY = struct.Struct("<HB")
 _RECORD = struct.Struct("<4sIQQQIIQ")
 
@@ -24,7 +24,7 @@ class StoreFile:
             if newest is None or fields[6] > newest[6]:
                 newest, newest_at = fields, at
         (_, _, _, _, self.uuid, self.journal_bytes, self.generation, self.chunks_end, self.flush, self.ring_pos, _,
-         self.checkpoint_len, _) = newest
+         self.checkpoint_len, _, _) = newest
         # Of each copy of the checkpoint, where its chunks are (or, of a very large one, those of a list of them).
         self.checkpoint_copies, at = [], newest_at + _SUPERBLOCK.size
         for _ in range(2):
