@@ -104,11 +104,17 @@ impl Auditor {
                 });
             }
             Task::Latest(at) => {
-                let (offset, _) = listed_offset(frame, self.version)?;
+                let (offset, _) = match listed_offset(frame, self.version) {
+                    Err(why) if is_damage(ctx, &why) => return Ok(None),
+                    listed => listed?,
+                };
                 ctx.oracle.tell(Fact::Latest { at, asked, offset });
             }
             Task::Start(at) => {
-                let (offset, _) = listed_offset(frame, self.version)?;
+                let (offset, _) = match listed_offset(frame, self.version) {
+                    Err(why) if is_damage(ctx, &why) => return Ok(None),
+                    listed => listed?,
+                };
                 ctx.oracle.tell(Fact::Earliest { at, asked, offset });
                 return Ok(Some(Task::Read(at, offset, offset)));
             }
@@ -118,6 +124,11 @@ impl Auditor {
             Task::Commit(group, at) => {
                 let offset = match fetched_commit(frame, self.version)? {
                     Ok(offset) => offset,
+                    // What has rotted costs the groups of its partition.
+                    Err(ErrorCode::NotCoordinator) if ctx.shared.rotten => {
+                        ctx.shared.damage_seen += 1;
+                        return Ok(None);
+                    }
                     // Every commit was cut off before there was a topic for them.
                     Err(ErrorCode::NotCoordinator) => -1,
                     Err(error) => return Err(format!("group {group}, {at}: {error}")),
@@ -132,6 +143,13 @@ impl Auditor {
         }
         Ok(None)
     }
+}
+
+/// Whether a partition is refused because something of it has rotted.
+fn is_damage(ctx: &mut Ctx<'_>, why: &str) -> bool {
+    let damage = ctx.shared.rotten && why == ErrorCode::KafkaStorageError.to_string();
+    ctx.shared.damage_seen += u32::from(damage);
+    damage
 }
 
 impl Script for Auditor {
