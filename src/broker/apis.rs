@@ -24,6 +24,8 @@ pub(super) struct Served {
     claimed_from: Option<i16>,
     pub handler: Handler,
     pub footprint: Footprint,
+    /// Whether a request may wait until others do something.
+    waits: bool,
 }
 
 /// Who answers the requests of an API. An error closes the connection.
@@ -56,11 +58,11 @@ pub fn api(key: i16) -> Option<&'static Api> {
     served(key).map(|served| &served.api)
 }
 
-/// Whether a request, by its first bytes, may wait until others do something: Fetch, JoinGroup and SyncGroup.
+/// Whether a request, by its first bytes, may wait until others do something.
 #[must_use]
 pub fn may_wait_for_others(frame: &[u8]) -> bool {
     let key = frame.first_chunk().map(|key| i16::from_be_bytes(*key));
-    matches!(key, Some(1 | 11 | 14))
+    key.and_then(served).is_some_and(|served| served.waits)
 }
 
 /// Everything that is served and listed by ApiVersions, by key.
@@ -100,6 +102,7 @@ const fn row(
         claimed_from: Some(min),
         handler,
         footprint: Footprint { changes, looks },
+        waits: false,
     }
 }
 
@@ -124,8 +127,8 @@ static APIS: [Served; 32] = [
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
         Handler::Front(|front, _, to, header, body, fx| front.produce(to, header, body, fx)), RECORDS, TOPICS) },
-    row((1, "Fetch", FETCH.0, FETCH.1, 12),
-        Handler::Front(|front, now, to, header, body, fx| front.fetch(now, to, header, body, fx)), NONE, DATA),
+    Served { waits: true, ..row((1, "Fetch", FETCH.0, FETCH.1, 12),
+        Handler::Front(|front, now, to, header, body, fx| front.fetch(now, to, header, body, fx)), NONE, DATA) },
     row((2, "ListOffsets", 1, 11, 6),
         Handler::Front(|front, _, to, header, body, fx| front.list_offsets(to, header, body, fx)), NONE, DATA),
     // It may create topics.
@@ -133,11 +136,11 @@ static APIS: [Served; 32] = [
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
     row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
-    row((11, "JoinGroup", 0, 9, 6), Handler::Groups(Groups::join_group), MEMBERS, NONE),
+    Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(Groups::join_group), MEMBERS, NONE) },
     // What a heartbeat changes nobody can look at.
     row((12, "Heartbeat", 0, 4, 4), Handler::Groups(Groups::heartbeat), NONE, NONE),
     row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(Groups::leave_group), MEMBERS, NONE),
-    row((14, "SyncGroup", 0, 5, 4), Handler::Groups(Groups::sync_group), MEMBERS, NONE),
+    Served { waits: true, ..row((14, "SyncGroup", 0, 5, 4), Handler::Groups(Groups::sync_group), MEMBERS, NONE) },
     row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(Groups::describe_groups), NONE, GROUPS),
     row((16, "ListGroups", 0, 5, 3), Handler::Groups(Groups::list_groups), NONE, GROUPS),
     row((18, "ApiVersions", 0, 5, 3),
@@ -214,6 +217,14 @@ mod tests {
         let claim = claims().next().unwrap();
         assert_eq!((claim.min_version, claim.max_version), (0, 13));
         assert!(!api(Api::PRODUCE).unwrap().serves(2));
+    }
+
+    #[test]
+    fn fetches_joins_and_syncs_wait_for_others() {
+        let waits = |api: &&Api| may_wait_for_others(&api.key.to_be_bytes());
+        let names: Vec<_> = advertised().filter(waits).map(|api| api.name).collect();
+        assert_eq!(names, ["Fetch", "JoinGroup", "SyncGroup"]);
+        assert!(!may_wait_for_others(&[0]) && !may_wait_for_others(&[0x7f; 2]));
     }
 
     fn footprint(key: i16) -> Footprint {

@@ -66,8 +66,7 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let topic = self.image().topic(OFFSETS_TOPIC);
-        let Some(log) = topic.and_then(|t| t.partition(partition)).map(|p| p.log) else {
+        let Some(log) = self.offsets_log(partition) else {
             return;
         };
         if let Some(size) = self.size_if_due(log, owner) {
@@ -85,15 +84,18 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let topic = self.image().topic(OFFSETS_TOPIC);
-        let log = topic.and_then(|t| t.partition(partition)).map(|p| p.log);
         let valid = self.groups.snapshot(partition);
-        if let (Some(log), Some(valid)) = (log, valid) {
+        if let (Some(log), Some(valid)) = (self.offsets_log(partition), valid) {
             let batches = batches(now, &valid);
             if owner.has_room(log, batches.iter().map(Bytes::len).sum(), false) {
                 self.rewrite(now, log, batches, owner, fx);
             }
         }
+    }
+
+    fn offsets_log(&self, partition: i32) -> Option<LogId> {
+        let topic = self.image().topic(OFFSETS_TOPIC)?;
+        Some(topic.partition(partition)?.log)
     }
 
     fn size_if_due(&self, log: LogId, owner: &Owner) -> Option<u64> {

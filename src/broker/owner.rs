@@ -140,9 +140,8 @@ impl Owner {
         batch: Bytes,
         info: &BatchInfo,
     ) -> Result<Produced, Failure> {
-        let missing = self.missing(log);
         let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((missing, None));
+            return Err((self.missing(log), None));
         };
         let slot = &mut self.slots[partition.slot];
         let len = batch.len();
@@ -175,8 +174,9 @@ impl Owner {
     ) -> Result<usize, Failure> {
         let info = crate::record::parse(&batch)
             .map_err(|error| (ErrorCode::UnknownServerError, Some(error.to_string())))?;
-        let missing = self.missing(log);
-        let partition = self.partitions.get_mut(&log).ok_or((missing, None))?;
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err((self.missing(log), None));
+        };
         let slot = &mut self.slots[partition.slot];
         let len = batch.len();
         let appended = partition
@@ -195,8 +195,9 @@ impl Owner {
         log: LogId,
         batches: Vec<Bytes>,
     ) -> Result<(usize, Offset), Failure> {
-        let missing = self.missing(log);
-        let partition = self.partitions.get_mut(&log).ok_or((missing, None))?;
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err((self.missing(log), None));
+        };
         let (slot, first) = (partition.slot, partition.log.end_offset());
         partition.log.roll(now, &mut self.slots[slot].store);
         for batch in batches {

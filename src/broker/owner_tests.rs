@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::format_store;
 use super::owner::{Owner, log_config};
-use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, NodeId, Now, ShardId, StoreId, TopicId};
+use crate::base::{DirectoryId, LogId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::controller::{Delta, Image, MetadataRecord, PartitionRecord};
+use crate::controller::testing::partition;
+use crate::controller::{Delta, Image, MetadataRecord};
 use crate::log::Log;
 use crate::store::LogLabel;
 
@@ -82,20 +83,6 @@ fn topic(id: u8) -> MetadataRecord {
         name: format!("topic-{id}"),
         id: TopicId([id; 16]),
     }
-}
-
-fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
-    MetadataRecord::Partition(PartitionRecord {
-        topic: TopicId([topic; 16]),
-        index,
-        log: LogId(log),
-        replicas: vec![NodeId(1)],
-        directories: vec![DirectoryId::new(1, StoreId(0))],
-        isr: vec![NodeId(1)],
-        leader: NodeId(1),
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-    })
 }
 
 fn remove(id: u8) -> MetadataRecord {

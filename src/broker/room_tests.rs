@@ -169,14 +169,7 @@ fn small_stores() -> Bench {
 
 /// Asks for a topic whose partitions are spread over the stores in turn; error and message.
 fn create(bench: &mut Bench, name: &str, partitions: i32) -> (i16, Option<StrBytes>) {
-    let mut topic = CreatableTopic::default();
-    topic.name = StrBytes::from(name);
-    topic.num_partitions = partitions;
-    topic.replication_factor = 1;
-    let mut request = CreateTopicsRequest::default();
-    request.topics = vec![topic];
-    let frame = encode_request(1, Some("test"), 5, &request).unwrap();
-    let reply = bench.ask(0, &frame).unwrap();
+    let reply = bench.ask_for_topic(0, name, partitions).unwrap();
     let (_, response) = decode_response::<CreateTopicsRequest>(reply.slice(4..), 5).unwrap();
     let topic = &response.topics[0];
     (topic.error_code, topic.error_message.clone())

@@ -13,6 +13,7 @@ use super::control::Control;
 use super::fetch::FetchLimits;
 use super::front::Front;
 use super::groups::{self, GroupService, NodeInfo};
+use super::order::Footprint;
 use super::owner::Owner;
 use super::trace::Trace;
 use super::{ConnId, ControlCall, Fx, Input, Msg, Output, StoreSlot};
@@ -294,21 +295,24 @@ impl Shard {
     /// One client request.
     fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, at: Mono, fx: &mut Fx<'_>) {
         let bytes = frame.len();
-        let parsed = wire::parse_header(frame, apis::api).map_err(|error| error.to_string());
-        let served = parsed.and_then(|(header, body)| {
-            let served = apis::served(header.key);
-            let served = served.ok_or_else(|| format!("API key {} is not served", header.key))?;
-            Ok((served, header, body))
+        let mut footprint = Footprint::default();
+        let parsed = wire::parse_header(frame, |key| {
+            let served = apis::served(key)?;
+            footprint = served.footprint;
+            Some(&served.api)
         });
         let conns = &mut self.front.conns;
-        let (served, header, body) = match served {
-            Ok(served) => served,
-            Err(why) => return conns.refuse(conn, Trace::new(-1, bytes, at), why, fx.out),
+        let (header, body) = match parsed {
+            Ok(parsed) => parsed,
+            Err(why) => {
+                let trace = Trace::new(-1, bytes, at);
+                return conns.refuse(conn, trace, why.to_string(), fx.out);
+            }
         };
         let trace = Trace::new(header.key, bytes, at);
         let name = header.client_id.as_ref();
         let name = name.map_or(&b""[..], wire::StrBytes::as_bytes);
-        let Some(to) = conns.expect_reply(conn, trace, name, served.footprint) else {
+        let Some(to) = conns.expect_reply(conn, trace, name, footprint) else {
             return;
         };
         if conns.may_begin(to) {

@@ -125,6 +125,12 @@ impl Bench {
     }
 
     pub fn create_topic(&mut self, conn: u64, name: &str, partitions: i32) {
+        let reply = self.ask_for_topic(conn, name, partitions);
+        assert!(reply.is_some(), "the topic was not made");
+    }
+
+    /// Asks for a topic, with CreateTopics version 5.
+    pub fn ask_for_topic(&mut self, conn: u64, name: &str, partitions: i32) -> Option<Bytes> {
         let mut topic = CreatableTopic::default();
         topic.name = StrBytes::from(name);
         topic.num_partitions = partitions;
@@ -133,7 +139,7 @@ impl Bench {
         request.topics = vec![topic];
         request.timeout_ms = 30_000;
         let frame = encode_request(1, Some("test"), 5, &request).expect("a request");
-        assert!(self.ask(conn, &frame).is_some(), "the topic was not made");
+        self.ask(conn, &frame)
     }
 
     pub fn handle(&mut self, shard: usize, input: Input) {

@@ -82,28 +82,13 @@ impl Delta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{DirectoryId, LeaderEpoch, NodeId, StoreId};
-    use crate::controller::PartitionRecord;
+    use crate::controller::testing::partition;
 
     fn topic(name: &str, id: u8) -> MetadataRecord {
         MetadataRecord::Topic {
             name: name.to_owned(),
             id: TopicId([id; 16]),
         }
-    }
-
-    fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
-        MetadataRecord::Partition(PartitionRecord {
-            topic: TopicId([topic; 16]),
-            index,
-            log: LogId(log),
-            replicas: vec![NodeId(1)],
-            directories: vec![DirectoryId::new(1, StoreId(0))],
-            isr: vec![NodeId(1)],
-            leader: NodeId(1),
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
-        })
     }
 
     fn config(resource: ConfigResource) -> MetadataRecord {

@@ -453,20 +453,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
-        MetadataRecord::Partition(PartitionRecord {
-            topic: TopicId([topic; 16]),
-            index,
-            log: LogId(log),
-            replicas: vec![NodeId(1)],
-            directories: vec![DirectoryId::new(1, StoreId(0))],
-            isr: vec![NodeId(1)],
-            leader: NodeId(1),
-            leader_epoch: LeaderEpoch(0),
-            partition_epoch: 0,
-        })
-    }
+    use crate::controller::testing::partition;
 
     fn topic(name: u8) -> MetadataRecord {
         MetadataRecord::Topic {

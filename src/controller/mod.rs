@@ -16,6 +16,8 @@ mod placement;
 mod producer_ids;
 mod record;
 mod record_codec;
+#[cfg(test)]
+pub mod testing;
 mod topic_name;
 
 pub use bootstrap::bootstrap;
