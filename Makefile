@@ -77,7 +77,7 @@ fuzz: ## Feed damaged bytes to every decoder: SECONDS for each, SEED=1, TARGETS=
 	cd fuzz && cargo run --release -- run --seconds $(SECONDS) --seed $(SEED) $(TARGETS)
 
 fmt: ## Format the sources
-	cargo fmt
+	cargo fmt --all
 
 lint: ## Check format and clippy, warnings are errors
 	@tests/all fmt clippy

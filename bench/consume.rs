@@ -9,13 +9,13 @@ use millrace::record;
 
 use crate::args::{ConsumeArgs, Mode};
 use crate::book::Book;
-use crate::client::Conn;
 use crate::fetcher::{Fetcher, Range};
 use crate::load::{self, Job, LoadClient, Site};
 use crate::pace::{Due, Pace};
 use crate::reactor::{Client, Next};
 use crate::report::Report;
 use crate::stats::{Counters, Kind, Window};
+use millrace_client::Conn;
 
 /// Runs the subcommand.
 pub fn run(args: &ConsumeArgs) -> Result<Report, String> {

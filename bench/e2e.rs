@@ -14,7 +14,6 @@ use millrace::record::BatchInfo;
 
 use crate::args::{Acks, E2eArgs};
 use crate::book::Book;
-use crate::client::Conn;
 use crate::fetcher::{Fetcher, Range};
 use crate::group::{self, Kept, Positions};
 use crate::load::{self, Job, LoadClient, Outcome, Site};
@@ -27,6 +26,7 @@ use crate::sender::{Sender, Source, groups};
 use crate::stamp::{Reading, STAMP_BYTES, Stamp};
 use crate::stats::{Counters, Kind, Window, histogram};
 use crate::walk;
+use millrace_client::Conn;
 
 /// How often a consumer that waits for a backlog looks whether it is there.
 const BACKLOG_LOOK: Duration = Duration::from_millis(10);

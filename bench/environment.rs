@@ -9,7 +9,7 @@ use kafka_wire_core::StrBytes;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::LoadArgs;
-use crate::client::{Cluster, message};
+use millrace_client::{Cluster, message};
 
 /// Type of a resource that is a broker, in DescribeConfigs.
 const RESOURCE_BROKER: i8 = 4;

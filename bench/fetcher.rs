@@ -11,9 +11,9 @@ use millrace::record::{self, BatchInfo};
 use millrace::wire::client::{decode_fetch, encode_request};
 
 use crate::args::FetchArgs;
-use crate::client::{CLIENT_ID, Conn, message};
 use crate::layout::Layout;
 use crate::session::Session;
+use millrace_client::{CLIENT_ID, Conn, message};
 
 /// Bytes of one answer, as Kafka's consumer has it (fetch.max.bytes).
 const ANSWER_BYTES_MAX: i32 = 50 * 1024 * 1024;

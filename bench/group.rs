@@ -21,9 +21,9 @@ use kafka_wire::{
 use kafka_wire_core::{StrBytes, Uuid};
 use millrace::base::ErrorCode;
 
-use crate::client::{ClientError, Cluster, Result, message};
 use crate::layout::Layout;
 use crate::stats::{Counters, histogram, record};
+use millrace_client::{ClientError, Cluster, Result, message};
 
 const PROTOCOL_TYPE: &str = "consumer";
 /// All members are of this program, which assigns by its own plan.
@@ -372,7 +372,7 @@ fn slots_of(layout: &Layout, mut bytes: Bytes) -> Option<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Partition, Topic};
+    use millrace_client::{Partition, Topic};
 
     fn layout() -> Layout {
         let topic = |name: &str| Topic {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use millrace::wire::TopicRef;
 
 use crate::args::TopicArgs;
-use crate::client::{Cluster, NewTopic, Topic, ensure_topic};
+use millrace_client::{Cluster, NewTopic, Topic, ensure_topic};
 
 /// One partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ fn names(base: &str, count: u32) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Partition;
+    use millrace_client::Partition;
 
     fn topic(name: &str, id: u8, partitions: i32) -> Topic {
         let partitions = (0..partitions).map(|index| Partition {

@@ -9,7 +9,6 @@ use hdrhistogram::Histogram;
 
 use crate::args::{LoadArgs, TopicArgs};
 use crate::book::Book;
-use crate::client::{Cluster, Conn, EARLIEST, LATEST, list_offsets};
 use crate::environment;
 use crate::layout::{self, Layout};
 use crate::plan::{Assignment, assign};
@@ -20,6 +19,7 @@ use crate::report::Report;
 use crate::socket::Socket;
 use crate::stats::{Counters, Kind, Sample, Window};
 use crate::timeline::Timeline;
+use millrace_client::{Cluster, Conn, EARLIEST, LATEST, list_offsets};
 
 /// How often the clock looks whether the workers have ended by themselves.
 const LOOK: Duration = Duration::from_millis(20);

@@ -13,13 +13,6 @@ use std::process::ExitCode;
 
 mod args;
 mod book;
-#[path = "../tools/client/mod.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "each of the two programs uses its part of the client"
-)]
-mod client;
 mod compare;
 mod consume;
 mod disk;

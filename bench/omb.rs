@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::args::{E2eArgs, OmbArgs};
-use crate::client::nearest;
 use crate::e2e;
 use crate::payload::{KeyOrder, Sizes};
 use crate::report::Report;
+use millrace_client::nearest;
 
 /// Keys that the benchmark's key distributors have.
 const KEYS: u32 = 10_000;

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::args::{ProduceArgs, SendArgs};
 use crate::book::Book;
-use crate::client::Conn;
 use crate::load::{self, Job, LoadClient, Site};
 use crate::payload::{Shape, Template};
 use crate::plan::Assignment;
@@ -15,6 +14,7 @@ use crate::report::Report;
 use crate::requests::{Envelope, Prebuilt};
 use crate::sender::{Sender, Source, envelope, groups};
 use crate::stats::{Counters, Kind, Window};
+use millrace_client::Conn;
 
 /// Different batches made beforehand; more would only cost cache.
 const VARIANTS: u64 = 4;

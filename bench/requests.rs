@@ -11,12 +11,12 @@ use millrace::wire::TopicRef;
 use millrace::wire::client::encode_produce;
 use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
-use crate::client::CLIENT_ID;
 use crate::layout::Layout;
 use crate::pace::Due;
 use crate::payload::Template;
 use crate::stamp::Stamp;
 use crate::stats::Window;
+use millrace_client::CLIENT_ID;
 
 /// From this version on, Produce names topics by id instead of by name.
 pub const PRODUCE_BY_ID_SINCE: i16 = 13;
@@ -277,8 +277,8 @@ mod tests {
     use millrace::record::{Codec, check_crc, parse};
 
     use super::*;
-    use crate::client::{Partition, Topic};
     use crate::payload::{Content, Fill, KeyOrder, Keys, Shape, Sizes};
+    use millrace_client::{Partition, Topic};
 
     fn envelope() -> Envelope {
         let partition = Partition {

@@ -11,13 +11,13 @@ use millrace::wire::client::decode_produce;
 
 use crate::args::SendArgs;
 use crate::book::Book;
-use crate::client::{ClientError, Conn, message};
 use crate::layout::Layout;
 use crate::pace::{Due, Pace};
 use crate::plan::Assignment;
 use crate::reactor::Next;
 use crate::requests::{Envelope, Identity, PRODUCE_BY_ID_SINCE, Prebuilt, Stamper};
 use crate::stats::{Counters, Kind, Window};
+use millrace_client::{ClientError, Conn, message};
 
 /// Where requests come from.
 pub enum Source {

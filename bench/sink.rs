@@ -283,7 +283,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::{Cluster, NewTopic, ensure_topic};
+    use millrace_client::{Cluster, NewTopic, ensure_topic};
 
     /// The client of this program finds in it a broker with every topic.
     #[test]

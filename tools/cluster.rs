@@ -1,8 +1,8 @@
 //! `cluster`: the brokers, and what they say they can do.
 
 use crate::Outcome;
-use crate::client::Cluster;
 use crate::table::Table;
+use millrace_client::Cluster;
 
 /// Runs the command.
 pub fn run(cluster: &mut Cluster) -> Outcome {

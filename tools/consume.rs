@@ -9,8 +9,8 @@ use millrace::record::{self, Record};
 
 use crate::Outcome;
 use crate::args::Consume;
-use crate::client::{Cluster, EARLIEST, LATEST, Position, Reader, Result, Topic, list_offsets};
 use crate::start::Start;
+use millrace_client::{Cluster, EARLIEST, LATEST, Position, Reader, Result, Topic, list_offsets};
 
 /// Largest batch that is opened, decompressed.
 const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;

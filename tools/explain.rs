@@ -10,8 +10,8 @@ use millrace::wire::Api;
 
 use crate::Outcome;
 use crate::args::Explain;
-use crate::client::{ClientError, Cluster, Result};
 use crate::explain_view::View;
+use millrace_client::{ClientError, Cluster, Result};
 
 /// Runs the command.
 pub fn run(mut cluster: Cluster, args: &Explain) -> Outcome {

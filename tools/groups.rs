@@ -13,9 +13,11 @@ use millrace::base::ErrorCode;
 
 use crate::Outcome;
 use crate::args::Groups;
-use crate::client::{ClientError, Cluster, EARLIEST, LATEST, Result, Topic, list_offsets, message};
 use crate::start::Start;
 use crate::table::Table;
+use millrace_client::{
+    ClientError, Cluster, EARLIEST, LATEST, Result, Topic, list_offsets, message,
+};
 
 /// Newest versions of OffsetCommit and OffsetFetch that name topics by name.
 const OFFSETS_BY_NAME_UNTIL: i16 = 9;

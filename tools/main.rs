@@ -12,12 +12,6 @@ use std::time::Duration;
 use clap::Parser;
 
 mod args;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "each of the two programs uses its part of the client"
-)]
-mod client;
 mod cluster;
 mod consume;
 mod explain;
@@ -31,7 +25,7 @@ mod table;
 mod topics;
 
 use args::{Cli, Command};
-use client::Cluster;
+use millrace_client::Cluster;
 
 /// What a command returns; the error is a text that says what to do.
 type Outcome = Result<(), String>;

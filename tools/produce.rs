@@ -13,7 +13,7 @@ use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 use crate::Outcome;
 use crate::args::Produce;
-use crate::client::{CLIENT_ID, ClientError, Cluster, Result, Topic};
+use millrace_client::{CLIENT_ID, ClientError, Cluster, Result, Topic};
 
 /// A batch is sent when it has this many bytes.
 const BATCH_BYTES: usize = 256 * 1024;

@@ -12,11 +12,11 @@ use kafka_wire_core::StrBytes;
 
 use crate::Outcome;
 use crate::args::Topics;
-use crate::client::{
+use crate::table::{Table, list};
+use millrace_client::{
     ClientError, Cluster, EARLIEST, LATEST, NewTopic, Result, Topic, create_topic, list_offsets,
     message,
 };
-use crate::table::{Table, list};
 
 /// The resource type "topic" of configuration requests.
 const TOPIC_RESOURCE: i8 = 2;

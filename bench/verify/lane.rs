@@ -9,7 +9,7 @@ use bytes::Bytes;
 use millrace::base::ErrorCode;
 
 use super::judge::Batch;
-use crate::client::is_retriable;
+use millrace_client::is_retriable;
 
 /// One batch between being made and being acknowledged.
 #[derive(Clone, Debug)]

@@ -29,12 +29,12 @@ use self::judge::{Batch, History, Kind, judge};
 use self::pass::Pass;
 use self::producer::{Produced, Producer};
 use crate::args::{TopicArgs, VerifyArgs};
-use crate::client::{self, Cluster, EARLIEST, LATEST, Topic};
 use crate::layout;
 use crate::report::{Percentiles, Report};
 use crate::stamp::STAMP_BYTES;
 use crate::stats::histogram;
 use crate::units::count_text;
+use millrace_client::{self, Cluster, EARLIEST, LATEST, Topic};
 
 /// Pause before something that failed is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ impl Setup {
         }
     }
 
-    fn connect(&self) -> client::Result<Cluster> {
+    fn connect(&self) -> millrace_client::Result<Cluster> {
         Cluster::connect(&self.args.bootstrap, Duration::from_secs(self.args.timeout))
     }
 }
@@ -85,8 +85,8 @@ impl Setup {
 /// `patience` lasts: a broker may be gone at any moment of a run, also while all is read again.
 fn patiently<T>(
     patience: Duration,
-    mut operation: impl FnMut() -> client::Result<T>,
-) -> client::Result<T> {
+    mut operation: impl FnMut() -> millrace_client::Result<T>,
+) -> millrace_client::Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         match operation() {
@@ -288,7 +288,7 @@ fn write_and_tail(
 ) -> Result<Wrote, String> {
     let producers: Vec<Producer<'_>> = (0..args.producers)
         .map(|number| Producer::new(setup, journal, number))
-        .collect::<client::Result<_>>()
+        .collect::<millrace_client::Result<_>>()
         .map_err(|e| e.to_string())?;
     let until = Instant::now() + Duration::from_secs(args.seconds);
     let finished = AtomicBool::new(false);
@@ -396,7 +396,7 @@ fn tell(report: &mut Report, history: &History) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::ClientError;
+    use millrace_client::ClientError;
 
     fn gone() -> ClientError {
         ClientError::NoLeader {
@@ -418,7 +418,7 @@ mod tests {
     #[test]
     fn what_does_not_pass_is_told_at_once_and_patience_ends() {
         let mut tries = 0;
-        let failed: client::Result<()> = patiently(Duration::from_secs(60), || {
+        let failed: millrace_client::Result<()> = patiently(Duration::from_secs(60), || {
             tries += 1;
             Err(ClientError::UnknownTopic {
                 topic: String::from("t"),

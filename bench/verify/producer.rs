@@ -16,9 +16,9 @@ use millrace::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 use super::judge::Batch;
 use super::lane::{Lane, Outcome};
 use super::{Journal, Setup};
-use crate::client::{CLIENT_ID, ClientError, Cluster, Conn, Result, Topic, message};
 use crate::stamp::Stamp;
 use crate::stats::{histogram, record};
+use millrace_client::{CLIENT_ID, ClientError, Cluster, Conn, Result, Topic, message};
 
 /// Pause before going on after something went wrong.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);

@@ -11,9 +11,9 @@ use millrace::record::{self, Record};
 use super::pass::{PartitionPass, Pass, Value};
 use super::producer::wall_ns;
 use super::{Setup, patiently};
-use crate::client::{ClientError, Cluster, LATEST, Position, Reader, Result, list_offsets};
 use crate::stamp::{Reading, Stamp};
 use crate::stats::{histogram, record as record_latency};
+use millrace_client::{ClientError, Cluster, LATEST, Position, Reader, Result, list_offsets};
 
 /// Largest batch that is opened, decompressed.
 const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -2,8 +2,12 @@
 //! generator need, and no more. It talks to any Kafka broker: every request goes
 //! out in the newest version that both sides know.
 //!
-//! `millracectl` owns it; `millrace-bench` takes it in by path, so that there is
-//! one client to keep right.
+//! `millracectl` and `millrace-bench` share it, so that there is one client to keep right.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "of programs that face the real world: clocks and sockets are its business"
+)]
 
 mod cluster;
 mod conn;
@@ -24,6 +28,7 @@ pub type Result<T> = std::result::Result<T, ClientError>;
 
 /// Builds a wire message from its defaults: the generated types cannot be written as literals,
 /// because a later protocol version may add fields to them.
+#[macro_export]
 macro_rules! message {
     ($type:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let mut message = $type::default();
@@ -31,4 +36,3 @@ macro_rules! message {
         message
     }};
 }
-pub(crate) use message;
