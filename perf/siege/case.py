@@ -26,21 +26,15 @@ HONEST = {
 WARMUP_SECONDS, PREPARE_SECONDS_MAX, PATIENCE_SECONDS = 1, 60, 60
 # No request of a core gets on during a turn.
 LONG_TURN_MS = 2
-# Others may want the cores of a shared machine.
-AHEAD, BEHIND = ["nice", "-n", "-10"], ["nice", "-n", "10"]
-
-
-class Broker(Millrace):
-    """Ahead of whatever else runs on its core, where that is allowed."""
-
-    def command(self) -> list[str]:
-        return [*AHEAD, *super().command()]
+# What is hostile may not take the core from the honest clients beside it. Nobody is put ahead: the kernel finishes a durable write
+# in a worker of its own, on the core that the disk's interrupt comes to, and whoever is ahead of that worker holds the write up.
+BEHIND = ["nice", "-n", "10"]
 
 
 class Hostile:
     """The hostile process. Leaving the `with` stops it."""
 
-    def __init__(self, attack: Attack, server: Broker):
+    def __init__(self, attack: Attack, server: Millrace):
         command = [*BEHIND, "taskset", "-c", GENERATOR_CORE, sys.executable, str(HOSTILE), "--attack", attack.name, str(server.port)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -77,7 +71,7 @@ def status_mib(pid: int, key: str) -> float:
 
 def measure(attack: Attack, seconds: int) -> dict:
     """The honest clients' delays, and what it did to the broker."""
-    with Broker() as server:
+    with Millrace() as server:
         server.start()
         for topic in (PRODUCED, READ):
             wire.make_ready(server.port, topic, 1, 10)
@@ -102,7 +96,7 @@ def measure(attack: Attack, seconds: int) -> dict:
 
 def honest(server: Broker, kind: str, seconds: int, folder: pathlib.Path) -> subprocess.Popen:
     topic, args = HONEST[kind]
-    command = [*AHEAD, *bench(server, kind, topic, args, seconds, WARMUP_SECONDS, folder / kind)]
+    command = bench(server, kind, topic, args, seconds, WARMUP_SECONDS, folder / kind)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
