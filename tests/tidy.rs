@@ -1,4 +1,5 @@
-//! Rules of the house that the compiler does not know: headers, layers, where unsafe code may be, how long a file may get.
+//! Rules of the house that the compiler does not know: headers, layers, where unsafe code may be, how long a file, a
+//! function and a line may get.
 #![allow(clippy::disallowed_methods, reason = "reads the sources")]
 
 use std::fmt::Write as _;
@@ -6,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 /// No file is longer: it has a seam somewhere to be split along.
 const LINES_MAX: usize = 800;
+
+/// No line is wider, but for text in quotes that cannot be broken.
+const COLUMNS_MAX: usize = 120;
+
+/// No function is longer.
+const FUNCTION_LINES_MAX: usize = 110;
 
 /// Which parts of `src/` a part may name. What is not listed may name nothing.
 const LAYERS: &[(&str, &[&str])] = &[
@@ -223,6 +230,30 @@ fn parts_named(code: &str) -> Vec<String> {
     parts
 }
 
+/// The functions with a body: in which line each begins, its name, and how many lines it has. As rustfmt leaves them:
+/// the brace that closes one stands below its beginning.
+fn functions(code: &str) -> Vec<(usize, String, usize)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let text = line.trim_start();
+        let Some((before, after)) = text.split_once("fn ") else {
+            continue;
+        };
+        let is_head = before
+            .split_whitespace()
+            .all(|word| word.starts_with("pub") || ["const", "async", "unsafe"].contains(&word));
+        let name: String = after.chars().take_while(|&c| is_word(c)).collect();
+        if !is_head || name.is_empty() || text.trim_end().ends_with([';', '}']) {
+            continue;
+        }
+        let close = format!("{}}}", &line[..line.len() - text.len()]);
+        let end = lines[at..].iter().position(|l| l.trim_end() == close);
+        found.extend(end.map(|n| (at + 1, name, n + 1)));
+    }
+    found
+}
+
 /// Fails with all complaints at once.
 fn no_complaints(complaints: &[String]) {
     let mut list = String::new();
@@ -251,6 +282,34 @@ fn no_file_is_too_long() {
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines, {LINES_MAX} are allowed", s.path))
     };
     no_complaints(&sources().iter().filter_map(long).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_line_is_too_wide() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (number, line) in source.text.lines().enumerate() {
+            let columns = line.chars().count();
+            let is_comment = line.trim_start().starts_with("//");
+            if columns > COLUMNS_MAX && (is_comment || !line.contains('"')) {
+                complaints.push(format!("{}:{}: {columns} columns", source.path, number + 1));
+            }
+        }
+    }
+    no_complaints(&complaints);
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        for (line, name, lines) in functions(&source.code) {
+            if lines > FUNCTION_LINES_MAX {
+                complaints.push(format!("{}:{line}: {name} has {lines} lines", source.path));
+            }
+        }
+    }
+    no_complaints(&complaints);
 }
 
 #[test]
@@ -362,6 +421,12 @@ fn the_rules_see_what_they_should() {
             .split_whitespace()
             .collect::<String>(),
         "ab'ac"
+    );
+    assert_eq!(
+        functions(
+            "impl A {\n    pub(super) const fn a(\n        b: u8,\n    ) {\n        c()\n    }\n    fn d() {}\n}"
+        ),
+        [(2, "a".to_owned(), 5)]
     );
     assert_eq!(
         parts_named("use crate::{base::{A, B}, store}; crate::wire::x()"),

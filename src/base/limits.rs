@@ -4,10 +4,12 @@
 pub const CONN_IN_FLIGHT_MAX: usize = 64;
 /// Bytes of such requests; past that, one at a time.
 pub const CONN_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Largest request that counts as small: it gets memory that is set aside for such, if its connection has nothing else in progress.
+/// Largest request that counts as small: it gets memory that is set aside for such, if its connection has
+/// nothing else in progress.
 pub const SMALL_REQUEST_BYTES_MAX: usize = 32 * 1024;
-/// A client that has begun a request may be this far behind [`RECEIVE_BYTES_PER_SECOND_MIN`], and then its connection is closed;
-/// the second numbers count while request memory is short. Time for which we do not read does not count.
+/// A client that has begun a request may be this far behind [`RECEIVE_BYTES_PER_SECOND_MIN`], and then its
+/// connection is closed; the second numbers count while request memory is short. Time for which we do not
+/// read does not count.
 pub const RECEIVE_GRACE_MS: [u64; 2] = [10_000, 1000];
 /// See [`RECEIVE_GRACE_MS`].
 pub const RECEIVE_BYTES_PER_SECOND_MIN: [u64; 2] = [4 * 1024, 64 * 1024];
@@ -21,8 +23,9 @@ pub const HALF_CLOSED_MS_MAX: u64 = 10_000;
 pub const REQUESTS_BEGUN_MAX: usize = 8;
 /// Bytes of replies that wait to be sent on one connection; the socket is not read past that.
 pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Memory of replies that wait for clients which take nothing, or next to nothing, over the whole node. What such a client would
-/// need longest for goes first, with its connection. Memory that the log's tail keeps anyway does not count.
+/// Memory of replies that wait for clients which take nothing, or next to nothing, over the whole node. What
+/// such a client would need longest for goes first, with its connection. Memory that the log's tail keeps
+/// anyway does not count.
 pub const STALLED_REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A reply may wait this long before its client can count as one that takes nothing ...
 pub const STALLED_AFTER_MS: u64 = 1000;
@@ -52,8 +55,8 @@ pub const PARTITIONS_PER_SLICE: usize = 512;
 pub const VALIDATION_SLICE_WORK: usize = 256 * 1024;
 /// The same for all inputs between two idle moments together.
 pub const VALIDATION_TURN_WORK: usize = 1024 * 1024;
-/// The same for all that is still to be checked when the shard is to stop, and for one request of it: what needs more is
-/// not answered any more, and its connection closed.
+/// The same for all that is still to be checked when the shard is to stop, and for one request of it: what
+/// needs more is not answered any more, and its connection closed.
 pub const STOPPING_WORK_MAX: usize = 256 * 1024 * 1024;
 /// See [`STOPPING_WORK_MAX`].
 pub const STOPPING_REQUEST_WORK_MAX: usize = 16 * 1024 * 1024;
@@ -89,8 +92,8 @@ pub const TIME_LOOKUP_OPEN_BYTES_MAX: usize = 1024 * 1024 * 1024;
 /// Time lookups of a shard that may wait with a batch in hand for their turn to open it, for each of two queues; more
 /// start again.
 pub const TIME_LOOKUPS_OPENING_MAX: usize = 16;
-/// Bytes that a shard reads at a time for time lookups; the rest waits in turn. What is larger is read alone, and a short
-/// read counts as [`LOAD_BYTES_MIN`].
+/// Bytes that a shard reads at a time for time lookups; the rest waits in turn. What is larger is read alone,
+/// and a short read counts as [`LOAD_BYTES_MIN`].
 pub const QUERY_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a time lookup may open of a batch before those that come after it have their turn.
 pub const TIME_LOOKUP_SHORT_WORK: usize = 16 * 1024 * 1024;

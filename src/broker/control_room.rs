@@ -3,8 +3,9 @@
 //! in any of them is refused.
 //!
 //! Where it is not plain at once that there is room, the owners of the stores are asked. One that grows says
-//! so when it has grown; until then the request waits, and others that would make partitions behind it, as far as they may. Then
-//! the request is decided once more, by the image of that time, and asks again if it takes more than it asked for.
+//! so when it has grown; until then the request waits, and others that would make partitions behind it, as
+//! far as they may. Then the request is decided once more, by the image of that time, and asks again if it
+//! takes more than it asked for.
 //!
 //! Until a store has made the partitions that were decided, the next one to ask asks for these too. What
 //! clients may append meanwhile does not touch what a store keeps for the broker.

@@ -1,10 +1,11 @@
 //! Produce (key 0), versions 3 to 13.
 //!
-//! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store that owns the
-//! partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both answered
-//! after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
+//! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store
+//! that owns the partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both
+//! answered after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
 //! error then closes the connection, as in Kafka, since there is no other way to tell. What counts of
-//! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them always.
+//! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them
+//! always.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.

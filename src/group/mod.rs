@@ -1,12 +1,12 @@
 //! The group coordinator: membership of classic consumer groups and committed
 //! offsets, as pure state machines over the records of `__consumer_offsets`.
 //!
-//! [`Coordinator`] owns the groups, the timers and the appends in flight:
-//! `coordinator.rs` takes the requests of members, `writes.rs` those that write,
-//! `replay.rs` the records, `snapshot.rs` gives those that are still valid. [`ClassicGroup`] is one group: `join.rs` lets members in,
-//! `rebalance.rs` moves it from generation to generation, `classic.rs` keeps the
-//! books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing here knows the wire: requests come as
-//! plain values with a token, and answers leave as [`Effect`]s with that token.
+//! [`Coordinator`] owns the groups, the timers and the appends in flight: `coordinator.rs` takes the requests
+//! of members, `writes.rs` those that write, `replay.rs` the records, `snapshot.rs` gives those that are
+//! still valid. [`ClassicGroup`] is one group: `join.rs` lets members in, `rebalance.rs` moves it from
+//! generation to generation, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs`
+//! knows Kafka's formats. Nothing here knows the wire: requests come as plain values with a token, and
+//! answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying
 //! records that are durable, at start and at run time alike. Membership is soft

@@ -293,7 +293,8 @@ mod tests {
         #[test]
         fn offsets_round_trip(value in committed(), group in name(), topic in name(), partition: i32) {
             prop_assert_eq!(parse_offset_value(&offset_value(&value)), Ok(value));
-            prop_assert_eq!(parse_key(&offset_key(&group, &topic, partition)), Ok(Key::Offset { group, topic, partition }));
+            let key = offset_key(&group, &topic, partition);
+            prop_assert_eq!(parse_key(&key), Ok(Key::Offset { group, topic, partition }));
         }
 
         #[test]

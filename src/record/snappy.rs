@@ -1,5 +1,6 @@
 //! Snappy, in xerial's framing (a header of 16 bytes, then blocks, each after its length; another header may
-//! follow, and up to three bytes behind it all do not count) and as one plain block, which librdkafka writes. Its blocks are of any size, so they are opened step by step.
+//! follow, and up to three bytes behind it all do not count) and as one plain block, which librdkafka writes.
+//! Its blocks are of any size, so they are opened step by step.
 
 use super::BatchError;
 

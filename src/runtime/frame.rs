@@ -211,8 +211,9 @@ impl FrameReader {
         }
     }
 
-    /// Makes room for `n` more bytes, of which `arrived` have. Growing by a factor keeps the copies of a growing frame well
-    /// below its length; the frame's own length bounds it, so that a finished one wastes nothing.
+    /// Makes room for `n` more bytes, of which `arrived` have. Growing by a factor keeps the copies of a
+    /// growing frame well below its length; the frame's own length bounds it, so that a finished one wastes
+    /// nothing.
     fn reserve(&mut self, n: usize, arrived: usize) {
         let (here, needed) = (self.body.len(), self.body.len() + n);
         if self.body.capacity() < needed {

@@ -1,4 +1,5 @@
-//! System calls that the standard library does not have, each behind a safe function. Most of the crate's `unsafe` is here and in `ring.rs`.
+//! System calls that the standard library does not have, each behind a safe function. Most of the crate's
+//! `unsafe` is here and in `ring.rs`.
 
 use std::fs::File;
 use std::io;
@@ -173,9 +174,10 @@ pub fn avoid_huge_pages() {
     }
 }
 
-/// Lets the allocator keep what is freed for ten seconds, unless `MIMALLOC_PURGE_DELAY` says otherwise.
-/// Given back to the system, memory is zeroed, and mapped page by page, when it is used again: on the core that
-/// serves requests, and in a virtual machine at the hypervisor's pace. Load that comes in waves finds it again; what idles goes back.
+/// Lets the allocator keep what is freed for ten seconds, unless `MIMALLOC_PURGE_DELAY` says otherwise. Given
+/// back to the system, memory is zeroed, and mapped page by page, when it is used again: on the core that
+/// serves requests, and in a virtual machine at the hypervisor's pace. Load that comes in waves finds it
+/// again; what idles goes back.
 pub fn keep_freed_memory() {
     /// `mi_option_purge_delay`, the same number in mimalloc 2 and 3.
     const PURGE_DELAY: libc::c_int = 15;
