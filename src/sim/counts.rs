@@ -1,8 +1,7 @@
 //! What there was of everything in a run, or in several; and what there never was: a fault that no seed brings
 //! about, or a branch that none takes, is not tested, whatever the number of seeds that pass.
 
-use super::oracle::Fact;
-use super::trace::{KINDS, What};
+use super::what::{KINDS, What};
 
 /// So many seeds must show everything at least once.
 pub const SEEDS_FOR_ALL: u64 = 200;
@@ -89,26 +88,4 @@ impl std::fmt::Display for Counts {
         }
         Ok(())
     }
-}
-
-/// What became known by a fact, if that is something that must happen.
-#[must_use]
-pub const fn kind_of(fact: &Fact<'_>) -> Option<What> {
-    Some(match fact {
-        Fact::Acked { .. } => What::Acked,
-        Fact::Read { .. } => What::Read,
-        Fact::AtTime { found, .. } => match found {
-            Some(_) => What::FoundByTime,
-            None => What::NothingAtTime,
-        },
-        Fact::Audited { .. } => What::Audited,
-        Fact::Deleted { .. } => What::Deleted,
-        Fact::Committed { .. } => What::Committed,
-        Fact::CommitRead { .. } => What::CommitRead,
-        Fact::Assigning { generation, .. } if *generation > 1 => What::Rebalanced,
-        Fact::Assigned { .. } => What::Assigned,
-        Fact::Created { .. } => What::Created,
-        Fact::Removed { .. } => What::Removed,
-        _ => return None,
-    })
 }

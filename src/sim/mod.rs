@@ -5,17 +5,19 @@
 //! shards. Named invariants judge all that the clients see.
 //!
 //! - [`plan`]: everything that a seed chooses in advance;
-//! - [`disk`], [`queue`], [`net`], [`node`]: the world around the shards;
+//! - [`disk`], [`queue`], [`net`], [`clock`], [`node`]: the world around the shards;
 //! - [`clients`]: who uses the node;
-//! - [`oracle`], [`invariants`]: who judges;
-//! - [`counts`]: what happened, and what never did;
+//! - [`fact`], [`oracle`], [`invariants`]: what becomes known, and who judges;
+//! - [`what`], [`trace`], [`counts`]: what happened, and what never did;
 //! - [`world`]: the loop that runs it all.
 //!
 //! `millrace-sim --seed S` replays a run exactly.
 
 pub mod clients;
+pub mod clock;
 pub mod counts;
 pub mod disk;
+pub mod fact;
 pub mod invariants;
 pub mod net;
 pub mod node;
@@ -26,6 +28,7 @@ pub mod queue;
 mod tests;
 pub mod trace;
 pub mod values;
+pub mod what;
 pub mod world;
 
 pub use counts::{Counts, SEEDS_FOR_ALL};

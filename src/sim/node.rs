@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::clock::Clock;
 use super::disk::{Crash, Disk};
 use super::plan::Plan;
-use crate::base::{DirectoryId, Mono, Now, Rng, ShardId, StoreId};
+use crate::base::{DirectoryId, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
@@ -56,9 +57,8 @@ pub struct Node {
     pub since: u64,
     /// An operation was made to fail since the last start.
     pub fault_injected: bool,
-    started_at: u64,
-    /// Lead of the wall clock over virtual time, ms.
-    pub wall_lead_ms: i64,
+    /// Its clocks.
+    pub clock: Clock,
     /// When the last message from one shard to another arrives.
     mesh: Vec<u64>,
 }
@@ -75,25 +75,9 @@ impl Node {
             starts: 0,
             since: 0,
             fault_injected: false,
-            started_at: 0,
-            wall_lead_ms: wall_ms,
+            clock: Clock::new(wall_ms),
             mesh: Vec::new(),
         }
-    }
-
-    /// The node's clocks at a point in virtual time. The monotonic one begins anew with each start.
-    #[must_use]
-    pub fn now(&self, time: u64) -> Now {
-        Now {
-            mono: Mono(time - self.started_at),
-            wall_ms: (time / 1_000_000) as i64 + self.wall_lead_ms,
-        }
-    }
-
-    /// Virtual time of a deadline of the node's.
-    #[must_use]
-    pub const fn time_of(&self, deadline: Mono) -> u64 {
-        deadline.0.saturating_add(self.started_at)
     }
 
     /// Opens the stores, makes those that are missing, and the shards. With `cut` the machine stops while
@@ -109,11 +93,12 @@ impl Node {
         cut: bool,
         rng: &mut Rng,
     ) -> Result<Option<Vec<u64>>, (usize, String)> {
-        (self.started_at, self.since) = (time, time);
+        self.clock.start(time);
+        self.since = time;
         self.starts += 1;
         self.fault_injected = false;
         self.state = State::Starting;
-        let now = self.now(time);
+        let now = self.clock.now(time);
         let stores = self.disks.len().max(usize::from(shards));
         let mut slots: Vec<Vec<StoreSlot>> = (0..shards).map(|_| Vec::new()).collect();
         let mut lengths = Vec::new();
@@ -183,7 +168,7 @@ impl Node {
         time: u64,
         config: &StoreConfig,
     ) -> Result<Vec<Vec<(u64, usize)>>, String> {
-        let now = self.now(time);
+        let now = self.clock.now(time);
         let opened = self.disks.iter().enumerate().map(|(number, disk)| {
             let id = StoreId(number as u16);
             let mut places = Vec::new();
@@ -214,7 +199,7 @@ impl Node {
 
     /// Gives a shard an input.
     pub fn handle(&mut self, time: u64, shard: usize, input: Input, out: &mut Vec<Output>) {
-        let now = self.now(time);
+        let now = self.clock.now(time);
         if let Some(running) = self.shards.get_mut(shard) {
             running.shard.handle(now, input, out);
             running.shard.invariants();

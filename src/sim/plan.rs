@@ -3,7 +3,8 @@
 
 use crate::base::{Rng, ShardId};
 use crate::config::BrokerConfig;
-use crate::sim::clients::{MS, RECORDS_PER_BATCH_MAX, SetupTopic, Use};
+use crate::sim::clients::{RECORDS_PER_BATCH_MAX, SetupTopic, Use};
+use crate::sim::clock::MS;
 use crate::store::{Sabotage, StoreConfig};
 
 const KIB: u64 = 1024;

@@ -2,7 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::trace::What;
+use super::what::What;
 use super::{Counts, Options, Shape, run};
 use crate::store::Sabotage;
 

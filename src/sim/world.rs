@@ -6,17 +6,20 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::clients::{
-    Act, Auditor, Churn, Client, Committer, Consumer, Ctx, Lookup, MS, Member, Phase, Producer,
-    Setup, Shared, Talk, Truncator,
+    Act, Auditor, Churn, Client, Committer, Consumer, Ctx, Lookup, Member, Phase, Producer, Setup,
+    Shared, Talk, Truncator,
 };
+use super::clock::MS;
 use super::counts::Counts;
 use super::disk::Crash;
+use super::fact::Fact;
 use super::net::Net;
 use super::node::{Node, State};
-use super::oracle::{Fact, Oracle, Violation};
+use super::oracle::{Oracle, Violation};
 use super::plan::{Options, Plan};
 use super::queue::Queue;
-use super::trace::{Trace, What};
+use super::trace::Trace;
+use super::what::What;
 use crate::base::PageBuf;
 use crate::base::{Rng, StoreId};
 use crate::broker::{ConnId, Input, Output, ReadId};
@@ -319,7 +322,7 @@ impl World {
         if jump {
             // Not farther apart than timestamps from before a jump may lie in the future.
             let lead_ms = self.wall_ms + self.rng.below(3_000_000) as i64;
-            self.node.wall_lead_ms = lead_ms;
+            self.node.clock.jump(lead_ms);
             self.trace
                 .note(self.time, What::WallJump, lead_ms as u64, 0);
         }
@@ -586,7 +589,7 @@ impl World {
         let mut acts = Vec::new();
         if let Some((it, _)) = self.clients.get_mut(client) {
             let mut ctx = Ctx {
-                now: self.node.now(self.time),
+                now: self.node.clock.now(self.time),
                 rng: &mut self.rng,
                 shared: &mut self.shared,
                 oracle: &mut self.oracle,

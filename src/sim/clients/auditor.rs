@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Ctx;
+use super::client::Ctx;
 use super::committer::{fetch_commit, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
 use super::fetching::{Limits, fetch, read};
 use super::setup::{described, metadata};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
 #[derive(Clone, Copy, Debug)]

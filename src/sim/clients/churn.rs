@@ -3,15 +3,16 @@
 
 use bytes::Bytes;
 
+use super::client::Ctx;
 use super::fetching::{Limits, fetch, read};
 use super::setup::{
     Plan, create_topic, created_topic, delete_topic, deleted_topic, described, metadata,
 };
+use super::shared::{Phase, Topic, Use};
 use super::talk::{Next, Script};
-use super::{Ctx, Phase, Topic, Use};
 use crate::base::ErrorCode;
 use crate::record::{BatchBuilder, Codec};
-use crate::sim::oracle::{Fact, Moment, Place, Placed};
+use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
 use crate::wire::client;
 use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};

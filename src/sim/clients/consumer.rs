@@ -6,11 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use kafka_wire as kw;
 
+use super::client::Ctx;
 use super::fetching::{Limits, fetch, read};
+use super::frames::{error_of, frame, message, text};
+use super::shared::Phase;
 use super::talk::{Next, Script};
-use super::{Ctx, MS, Phase, error_of, frame, message, text};
 use crate::base::ErrorCode;
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::clock::MS;
+use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
 /// API key of ListOffsets.

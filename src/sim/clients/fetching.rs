@@ -4,9 +4,11 @@
 use bytes::Bytes;
 use kafka_wire as kw;
 
-use super::{Ctx, Topic, frame, message, text, uuid};
+use super::client::Ctx;
+use super::frames::{frame, message, text, uuid};
+use super::shared::Topic;
 use crate::record;
-use crate::sim::oracle::{Fact, Moment, Place, Placed};
+use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::Value;
 use crate::wire::client::FetchedPartition;
 

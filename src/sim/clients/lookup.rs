@@ -3,10 +3,12 @@
 
 use bytes::Bytes;
 
+use super::client::Ctx;
 use super::consumer::{list_offsets, listed_offset};
+use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
-use super::{Ctx, MS, Phase, Use};
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::clock::MS;
+use crate::sim::fact::{Fact, Moment, Place};
 
 /// API key of ListOffsets.
 const LIST_OFFSETS: i16 = 2;

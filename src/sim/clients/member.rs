@@ -4,14 +4,17 @@
 use bytes::Bytes;
 use kafka_wire as kw;
 
+use super::client::Ctx;
 use super::committer::{
     commit, committed, fetch_commit, fetched_commit, find_coordinator, found_coordinator,
     group_name, looks_again,
 };
+use super::frames::{error_of, frame, message, text};
+use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
-use super::{Ctx, MS, Phase, Use, error_of, frame, message, text};
 use crate::base::ErrorCode;
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::clock::MS;
+use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
 /// API keys.

@@ -6,10 +6,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use kafka_wire as kw;
 
-use super::{Act, Client, Ctx, MS, Phase, error_of, frame, with_correlation};
+use super::client::{Act, Client, Ctx};
+use super::frames::{error_of, frame, with_correlation};
+use super::shared::Phase;
 use crate::base::ErrorCode;
 use crate::record::{BatchBuilder, Codec};
-use crate::sim::oracle::{Fact, Place, Placed};
+use crate::sim::clock::MS;
+use crate::sim::fact::{Fact, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
 use crate::wire::client;
 use crate::wire::produce::{

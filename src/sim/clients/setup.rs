@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kafka_wire as kw;
 
+use super::client::Ctx;
+use super::frames::{error_of, frame, message, text, uuid};
+use super::shared::{Phase, Topic, Use};
 use super::talk::{Next, Script};
-use super::{Ctx, Phase, Topic, Use, error_of, frame, message, text, uuid};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
 /// API keys.

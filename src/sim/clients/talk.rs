@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 
-use super::Act;
-use super::{Client, Ctx, MS, with_correlation};
-use crate::sim::oracle::Moment;
+use super::client::{Act, Client, Ctx};
+use super::frames::with_correlation;
+use crate::sim::clock::MS;
+use crate::sim::fact::Moment;
 use crate::wire::client;
 
 /// What a script wants to do next.

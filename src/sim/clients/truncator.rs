@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use kafka_wire as kw;
 
+use super::client::Ctx;
+use super::frames::{error_of, frame, message, text};
+use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
-use super::{Ctx, Phase, Use, error_of, frame, message, text};
 use crate::base::ErrorCode;
-use crate::sim::oracle::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
 /// API key of DeleteRecords.

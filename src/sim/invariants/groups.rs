@@ -1,7 +1,7 @@
 //! What the group coordinator promises.
 
-use super::super::oracle::{Fact, Moment, Place};
-use super::{By, Growing, Invariant};
+use super::invariant::{By, Growing, Invariant};
+use crate::sim::fact::{Fact, Moment, Place};
 
 /// A committed offset that is read is the last one acknowledged before, or one sent after that.
 #[derive(Debug, Default)]

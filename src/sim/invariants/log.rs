@@ -1,8 +1,8 @@
 //! What a partition promises to those who write and read it.
 
-use super::super::oracle::{Fact, Moment, Place};
-use super::super::values::Value;
-use super::{By, Growing, Invariant};
+use super::invariant::{By, Growing, Invariant};
+use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::values::Value;
 
 /// An acknowledged record is found at its offset by every later read, until it is deleted on purpose.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! What a lookup by time promises.
 
-use super::super::oracle::{Fact, Moment, Place};
-use super::{By, Invariant};
+use super::invariant::{By, Invariant};
+use crate::sim::fact::{Fact, Moment, Place};
 
 /// The answer to "the first record at or after a time" is such a record, and no earlier offset that
 /// was known when it was asked is one. Partitions from which records are deleted are not judged.

@@ -1,8 +1,8 @@
 //! What the metadata promises.
 
-use super::super::oracle::{Fact, Moment};
-use super::{By, Invariant};
+use super::invariant::{By, Invariant};
 use crate::base::TopicId;
+use crate::sim::fact::{Fact, Moment};
 
 #[derive(Debug)]
 struct Topic {

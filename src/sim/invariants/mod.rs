@@ -1,28 +1,14 @@
 //! The named invariants: each sees every fact and says when it contradicts what
 //! was known before. They share nothing, so that each can be read by itself.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
-
-use super::oracle::{Fact, Moment};
-
 mod groups;
+mod invariant;
 mod log;
 mod lookup;
 mod metadata;
 mod producers;
 
-/// See the module.
-pub trait Invariant: Debug {
-    /// Its name, for reports.
-    fn name(&self) -> &'static str;
-
-    /// Sees a fact that becomes known at `now`.
-    ///
-    /// # Errors
-    /// How the fact contradicts the invariant.
-    fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String>;
-}
+pub use invariant::Invariant;
 
 /// One of each.
 #[must_use]
@@ -43,33 +29,11 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     ]
 }
 
-/// The largest value known, by the moment at which it became known.
-#[derive(Clone, Debug, Default)]
-struct Growing(Vec<(Moment, i64)>);
-
-impl Growing {
-    /// `value` is known at `now`.
-    fn learn(&mut self, now: Moment, value: i64) {
-        if self.0.last().is_none_or(|(_, known)| value > *known) {
-            self.0.push((now, value));
-        }
-    }
-
-    /// The largest value that was known at a moment.
-    fn at(&self, moment: Moment) -> Option<i64> {
-        let known = self.0.partition_point(|(when, _)| *when <= moment);
-        Some(self.0.get(known.checked_sub(1)?)?.1)
-    }
-}
-
-/// What is known of each partition, or of whatever `K` is.
-type By<K, T> = BTreeMap<K, T>;
-
 #[cfg(test)]
 mod tests {
-    use super::super::oracle::{Oracle, Place, Placed};
+    use super::super::fact::{Fact, Moment, Place, Placed};
+    use super::super::oracle::Oracle;
     use super::super::values::Value;
-    use super::*;
     use crate::base::TopicId;
 
     const AT: Place = Place {

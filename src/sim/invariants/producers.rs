@@ -1,8 +1,8 @@
 //! What idempotence promises: each record once, in the order of its producer.
 
-use super::super::oracle::{Fact, Moment, Place};
-use super::super::values::Value;
-use super::{By, Invariant};
+use super::invariant::{By, Invariant};
+use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::values::Value;
 
 /// Offsets of the records of one producer in one partition, by their number.
 type Offsets = By<u32, i64>;

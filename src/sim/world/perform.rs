@@ -6,10 +6,11 @@ use bytes::Bytes;
 use super::{Event, State, World, violated};
 use crate::base::{StoreId, crc::crc32c};
 use crate::broker::{ConnId, Input, Output};
-use crate::sim::clients::{MS, Phase};
+use crate::sim::clients::Phase;
+use crate::sim::clock::MS;
 use crate::sim::net::Expected;
 use crate::sim::oracle::Violation;
-use crate::sim::trace::What;
+use crate::sim::what::What;
 use crate::store::{DiskError, DiskOp, Piece};
 use crate::wire::client;
 
@@ -218,7 +219,7 @@ impl World {
                 );
             }
             Output::WakeAt(deadline) => {
-                let at = self.node.time_of(deadline);
+                let at = self.node.clock.time_of(deadline);
                 let before = std::mem::replace(&mut self.node.shards[shard].wake_at, at);
                 // One that is still to come need not come twice: a busy shard names the same time for long.
                 if at < u64::MAX && (at != before || at <= self.time) {
@@ -357,7 +358,7 @@ impl World {
         });
         let shard = conn.shard;
         self.trace.note(self.time, What::Request, id.0, key as u64);
-        let at = self.node.now(self.time).mono;
+        let at = self.node.clock.now(self.time).mono;
         self.shard_input(
             shard,
             Input::Request {

@@ -1,0 +1,91 @@
+//! What a client is: it is told what happens to it and says what it wants done.
+
+use bytes::Bytes;
+
+use super::shared::Shared;
+use crate::base::{Now, Rng};
+use crate::broker::apis;
+use crate::sim::clock::MS;
+use crate::sim::oracle::Oracle;
+
+/// What a client wants done.
+#[derive(Debug)]
+pub enum Act {
+    /// Connect after some time (ns).
+    Connect {
+        /// How long to wait.
+        after: u64,
+        /// The port of one shard; `None` for the one that they share.
+        to: Option<u16>,
+    },
+    /// Send a request, length prefix included.
+    Send {
+        /// The request.
+        frame: Bytes,
+        /// Whether there is an answer to it.
+        answered: bool,
+    },
+    /// End the connection.
+    Disconnect,
+    /// Wake it after some time (ns).
+    Timer {
+        /// How long to wait.
+        after: u64,
+        /// Echoed.
+        token: u64,
+    },
+}
+
+/// What a client may use while it handles an event.
+#[derive(Debug)]
+pub struct Ctx<'a> {
+    /// The clocks.
+    pub now: Now,
+    /// Randomness.
+    pub rng: &'a mut Rng,
+    /// Common knowledge.
+    pub shared: &'a mut Shared,
+    /// The judge.
+    pub oracle: &'a mut Oracle,
+    /// What is to be done.
+    pub acts: &'a mut Vec<Act>,
+}
+
+impl Ctx<'_> {
+    /// A version of an API that the broker serves, any of them, but at least `min`.
+    pub fn version(&mut self, key: i16, min: i16) -> i16 {
+        let Some(api) = apis::api(key) else {
+            return min;
+        };
+        let min = min.max(api.min);
+        min + self.rng.below((api.max - min + 1) as u64) as i16
+    }
+
+    /// One of a list; it must not be empty.
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.rng.below(from.len() as u64) as usize]
+    }
+
+    /// A duration of up to `ms` milliseconds, in ns.
+    pub fn up_to_ms(&mut self, ms: u64) -> u64 {
+        self.rng.below(ms * MS) + 1
+    }
+}
+
+/// A client.
+pub trait Client: std::fmt::Debug {
+    /// Begins.
+    fn start(&mut self, ctx: &mut Ctx<'_>);
+    /// The connection is there.
+    fn connected(&mut self, ctx: &mut Ctx<'_>);
+    /// An answer, without its length prefix.
+    fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes);
+    /// The connection is gone, or could not be made.
+    fn cut(&mut self, ctx: &mut Ctx<'_>);
+    /// Its timer.
+    fn timer(&mut self, ctx: &mut Ctx<'_>, token: u64);
+    /// Whether it has done all that it is there for.
+    fn is_done(&self) -> bool;
+    /// What it is doing, for the report when it does not get done.
+    fn doing(&self) -> String;
+}

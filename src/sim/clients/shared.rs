@@ -1,0 +1,130 @@
+//! What all clients of a run know of each other, out of the broker's sight.
+
+use std::collections::BTreeMap;
+
+use crate::base::TopicId;
+use crate::sim::fact::Place;
+use crate::wire::TopicRef;
+
+/// What a run is about at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Everything happens, and goes wrong.
+    Busy,
+    /// Nothing new is begun and nothing goes wrong: what was begun must end.
+    Quiet,
+    /// Everything is read once more.
+    Audit,
+}
+
+/// What happens to the records of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// They stay.
+    Kept,
+    /// Retention removes them.
+    Expiring,
+    /// DeleteRecords removes them.
+    Truncated,
+}
+
+/// A topic that clients can use.
+#[derive(Clone, Debug)]
+pub struct Topic {
+    /// Its number in this run.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: TopicId,
+    /// Its number of partitions.
+    pub partitions: i32,
+    /// What it is for.
+    pub used: Use,
+}
+
+impl Topic {
+    /// How a request names it.
+    #[must_use]
+    pub fn reference(&self, by_id: bool) -> TopicRef {
+        if by_id {
+            TopicRef::Id(self.id)
+        } else {
+            TopicRef::Name(self.name.as_str().into())
+        }
+    }
+
+    /// Whether an answer means it.
+    #[must_use]
+    pub fn is(&self, topic: &TopicRef) -> bool {
+        match topic {
+            TopicRef::Name(name) => **name == *self.name,
+            TopicRef::Id(id) => *id == self.id,
+        }
+    }
+}
+
+/// What all clients of a run know, out of the broker's sight.
+#[derive(Debug)]
+pub struct Shared {
+    /// What the run is about.
+    pub phase: Phase,
+    /// Each shard is a broker of its own.
+    pub direct: bool,
+    /// Topics that exist for good, once they do.
+    pub topics: Vec<Topic>,
+    /// Number for the next topic.
+    pub next_topic: u32,
+    /// How many topics there are to be.
+    pub topics_planned: usize,
+    /// The offset after the last acknowledged record.
+    pub ends: BTreeMap<Place, i64>,
+    /// With direct ports, where Metadata says that the leader of a partition listens.
+    pub leaders: BTreeMap<Place, u16>,
+    /// With direct ports, where FindCoordinator says that the coordinator listens.
+    pub coordinator: Option<u16>,
+    /// The next offset to be committed by a group.
+    pub commits: BTreeMap<(u32, Place), i64>,
+    /// How often the node has started.
+    pub starts: u32,
+    /// How often it was told to stop.
+    pub stops: u32,
+    /// Batches that a full store refused.
+    pub refused: u32,
+    /// Bits were flipped: data that is recognizably damaged is no violation.
+    pub rotten: bool,
+    /// Damage that was recognized.
+    pub damage_seen: u32,
+}
+
+impl Shared {
+    /// The topic of that number among those that exist for good.
+    #[must_use]
+    pub fn topic(&self, number: u32) -> Option<&Topic> {
+        self.topics.iter().find(|topic| topic.number == number)
+    }
+
+    /// All partitions of topics for which `wanted` holds.
+    pub fn places(&self, wanted: impl Fn(&Topic) -> bool) -> Vec<Place> {
+        let mut places = Vec::new();
+        for topic in self.topics.iter().filter(|topic| wanted(topic)) {
+            places.extend((0..topic.partitions).map(|partition| Place {
+                topic: topic.number,
+                partition,
+            }));
+        }
+        places
+    }
+
+    /// Nobody listens at a port any more: who is told of it asks anew.
+    pub fn forget_port(&mut self, port: u16) {
+        self.leaders.retain(|_, leader| *leader != port);
+        self.coordinator = self.coordinator.filter(|known| *known != port);
+    }
+
+    /// Whether all topics are there.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.topics.len() == self.topics_planned
+    }
+}

@@ -1,0 +1,244 @@
+//! What the clients of a run learn, as facts: what they send, what they are told,
+//! and what the shards say of themselves.
+
+use super::values::Value;
+use super::what::What;
+use crate::base::{LogId, TopicId};
+
+/// A point in the order in which facts became known. An answer must be at least as new as all that
+/// was known when its question was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(pub u64);
+
+/// A partition of a topic; a topic that is deleted and made again is another topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of the topic in this run.
+    pub topic: u32,
+    /// Partition index.
+    pub partition: i32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "topic {} partition {}", self.topic, self.partition)
+    }
+}
+
+/// A record at its offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset.
+    pub offset: i64,
+    /// What it carries.
+    pub value: Value,
+    /// Its timestamp; `None` if it is not known to the one who tells.
+    pub timestamp: Option<i64>,
+}
+
+/// Something that became known.
+#[derive(Clone, Copy, Debug)]
+pub enum Fact<'a> {
+    /// These records may turn up in the partition from now on: `count` of them, numbered on from `first`.
+    Sent {
+        /// The partition.
+        at: Place,
+        /// The first record.
+        first: Value,
+        /// How many.
+        count: u32,
+    },
+    /// The broker has acknowledged a batch.
+    Acked {
+        /// The partition.
+        at: Place,
+        /// The records where the broker says they are.
+        records: &'a [Placed],
+    },
+    /// A fetch was answered.
+    Read {
+        /// The partition.
+        at: Place,
+        /// When it was asked.
+        asked: Moment,
+        /// Offset asked for.
+        from: i64,
+        /// The records from there on.
+        records: &'a [Placed],
+        /// High watermark.
+        high_watermark: i64,
+        /// First offset; `None` before version 5.
+        log_start: Option<i64>,
+    },
+    /// ListOffsets told the high watermark.
+    Latest {
+        /// The partition.
+        at: Place,
+        /// When it was asked.
+        asked: Moment,
+        /// The answer.
+        offset: i64,
+    },
+    /// ListOffsets told the first offset.
+    Earliest {
+        /// The partition.
+        at: Place,
+        /// When it was asked.
+        asked: Moment,
+        /// The answer.
+        offset: i64,
+    },
+    /// ListOffsets told the first record at or after a time.
+    AtTime {
+        /// The partition.
+        at: Place,
+        /// When it was asked.
+        asked: Moment,
+        /// The time.
+        time: i64,
+        /// Offset and timestamp, if there is such a record.
+        found: Option<(i64, i64)>,
+    },
+    /// All records of the partition have been read, from `log_start` to the high watermark.
+    Audited {
+        /// The partition.
+        at: Place,
+        /// First offset.
+        log_start: i64,
+        /// High watermark.
+        end: i64,
+    },
+    /// The high watermark of a log, as its shard has it.
+    ShardWatermark {
+        /// The log.
+        log: LogId,
+        /// High watermark.
+        offset: i64,
+    },
+    /// A DeleteRecords request is on its way.
+    Deleting {
+        /// The partition.
+        at: Place,
+        /// First offset to be kept.
+        before: i64,
+    },
+    /// It was acknowledged.
+    Deleted {
+        /// The partition.
+        at: Place,
+        /// First offset kept.
+        before: i64,
+    },
+    /// An offset commit is on its way. Those of one group and partition have growing offsets.
+    Committing {
+        /// The group.
+        group: u32,
+        /// The partition.
+        at: Place,
+        /// The offset.
+        offset: i64,
+    },
+    /// It was acknowledged.
+    Committed {
+        /// The group.
+        group: u32,
+        /// The partition.
+        at: Place,
+        /// The offset.
+        offset: i64,
+    },
+    /// A committed offset was asked for and answered; -1 is none.
+    CommitRead {
+        /// The group.
+        group: u32,
+        /// The partition.
+        at: Place,
+        /// When it was asked.
+        asked: Moment,
+        /// The offset.
+        offset: i64,
+    },
+    /// The leader of a group's generation gives a member its assignment.
+    Assigning {
+        /// The group.
+        group: u32,
+        /// How often the node had started when the generation began: one that is not finished does not
+        /// outlive the node.
+        start: u32,
+        /// The generation.
+        generation: i32,
+        /// The member.
+        member: &'a str,
+        /// What it is assigned.
+        assignment: &'a [u8],
+    },
+    /// A member was told its assignment.
+    Assigned {
+        /// The group.
+        group: u32,
+        /// How often the node had started when the generation began.
+        start: u32,
+        /// The generation.
+        generation: i32,
+        /// The member.
+        member: &'a str,
+        /// What it is assigned.
+        assignment: &'a [u8],
+    },
+    /// A topic creation was acknowledged, or the topic was found to exist.
+    Created {
+        /// Number of the topic in this run.
+        topic: u32,
+        /// Its id.
+        id: TopicId,
+        /// Its number of partitions.
+        partitions: i32,
+        /// Whether retention removes its records.
+        expires: bool,
+    },
+    /// A topic deletion is on its way.
+    Removing {
+        /// Number of the topic.
+        topic: u32,
+    },
+    /// It was acknowledged.
+    Removed {
+        /// Number of the topic.
+        topic: u32,
+    },
+    /// Metadata of a topic: id and number of partitions, if it exists.
+    Described {
+        /// Number of the topic.
+        topic: u32,
+        /// When it was asked.
+        asked: Moment,
+        /// What there is by its name.
+        found: Option<(TopicId, usize)>,
+    },
+    /// An idempotent producer was given its id.
+    ProducerId(i64),
+}
+
+impl Fact<'_> {
+    /// What it tells of, if that is something that must happen.
+    #[must_use]
+    pub const fn kind(&self) -> Option<What> {
+        Some(match self {
+            Self::Acked { .. } => What::Acked,
+            Self::Read { .. } => What::Read,
+            Self::AtTime { found, .. } => match found {
+                Some(_) => What::FoundByTime,
+                None => What::NothingAtTime,
+            },
+            Self::Audited { .. } => What::Audited,
+            Self::Deleted { .. } => What::Deleted,
+            Self::Committed { .. } => What::Committed,
+            Self::CommitRead { .. } => What::CommitRead,
+            Self::Assigning { generation, .. } if *generation > 1 => What::Rebalanced,
+            Self::Assigned { .. } => What::Assigned,
+            Self::Created { .. } => What::Created,
+            Self::Removed { .. } => What::Removed,
+            _ => return None,
+        })
+    }
+}
