@@ -1,6 +1,6 @@
-//! The clocks of a simulated machine.
+//! Virtual time: its unit, how long things take, and what the clocks of a machine show of it.
 
-use crate::base::{Mono, Now};
+use crate::base::{Mono, Now, Rng};
 
 /// One millisecond in the unit of virtual time.
 pub const MS: u64 = 1_000_000;
@@ -48,4 +48,10 @@ impl Clock {
     pub const fn time_of(&self, deadline: Mono) -> u64 {
         deadline.0.saturating_add(self.started_at)
     }
+}
+
+/// A duration of up to `most` ns, short ones more often; never none.
+pub fn delay(rng: &mut Rng, most: u64) -> u64 {
+    let short = rng.chance(3, 4);
+    1 + rng.below(if short { most / 4 + 1 } else { most + 1 })
 }

@@ -25,6 +25,47 @@ impl std::fmt::Display for Place {
     }
 }
 
+/// Where clients find a shard: the host that its node is announced with, and its port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The node.
+    pub node: usize,
+    /// The port.
+    pub port: u16,
+}
+
+impl Address {
+    /// The address that a host and a port are.
+    ///
+    /// # Errors
+    /// No node has such a host, or there is no such port.
+    pub fn parse(host: &str, port: i32) -> Result<Self, String> {
+        let unknown = || format!("{host}:{port} is no node's");
+        let number = host.strip_prefix(HOST).ok_or_else(unknown)?;
+        Ok(Self {
+            node: number.parse().map_err(|_| unknown())?,
+            port: port.try_into().map_err(|_| unknown())?,
+        })
+    }
+}
+
+const HOST: &str = "node-";
+
+/// The host that a node is announced with.
+#[must_use]
+pub fn host_of(node: usize) -> String {
+    format!("{HOST}{node}")
+}
+
+/// A node from one of its starts to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// The node.
+    pub node: usize,
+    /// How often it had started.
+    pub start: u32,
+}
+
 /// A record at its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -110,6 +151,8 @@ pub enum Fact<'a> {
     },
     /// The high watermark of a log, as its shard has it.
     ShardWatermark {
+        /// The node.
+        node: usize,
         /// The log.
         log: LogId,
         /// High watermark.
@@ -162,9 +205,8 @@ pub enum Fact<'a> {
     Assigning {
         /// The group.
         group: u32,
-        /// How often the node had started when the generation began: one that is not finished does not
-        /// outlive the node.
-        start: u32,
+        /// The coordinator: a generation that is not finished does not outlive it.
+        coordinator: Process,
         /// The generation.
         generation: i32,
         /// The member.
@@ -176,8 +218,8 @@ pub enum Fact<'a> {
     Assigned {
         /// The group.
         group: u32,
-        /// How often the node had started when the generation began.
-        start: u32,
+        /// The coordinator when the generation began.
+        coordinator: Process,
         /// The generation.
         generation: i32,
         /// The member.

@@ -1,11 +1,12 @@
-//! The simulator: the second driver of [`Shard`](crate::broker::Shard). A whole
-//! node with its disks, its network and its clients runs in virtual time from one
+//! The simulator: the second driver of [`Shard`](crate::broker::Shard). Whole
+//! nodes with their disks, their network and their clients run in virtual time from one
 //! seed, and everything goes wrong that may: crashes that tear writes, disks that
 //! fail, connections that are cut, clocks that jump, restarts with more or fewer
 //! shards. Named invariants judge all that the clients see.
 //!
 //! - [`plan`]: everything that a seed chooses in advance;
-//! - [`disk`], [`queue`], [`net`], [`clock`], [`node`]: the world around the shards;
+//! - [`queue`], [`clock`], [`net`]: time and the network between all machines;
+//! - [`node`], [`disk`], [`conns`]: what belongs to one machine;
 //! - [`clients`]: who uses the node;
 //! - [`fact`], [`oracle`], [`invariants`]: what becomes known, and who judges;
 //! - [`what`], [`trace`], [`counts`]: what happened, and what never did;
@@ -15,6 +16,7 @@
 
 pub mod clients;
 pub mod clock;
+pub mod conns;
 pub mod counts;
 pub mod disk;
 pub mod fact;

@@ -1,119 +1,102 @@
-//! The simulated network: connections that keep the order of frames in each
-//! direction and can be cut at any moment.
+//! The simulated network: between any two ends, frames take their time, keep their
+//! order within a stream, and wait while their way is shut.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use crate::broker::ConnId;
+use super::clock::delay;
+use crate::base::Rng;
 
-/// A request that has not been answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Expected {
-    /// Its correlation id.
-    pub correlation: i32,
-    /// Its API key.
-    pub key: i16,
-    /// Whether the answer has any bytes (`acks=0` has none).
-    pub answered: bool,
-    /// When it reached the shard, ns.
-    pub since: u64,
+/// Who sends and receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// A client, by its number.
+    Client(usize),
+    /// A node, by its number.
+    Node(usize),
 }
 
-/// One connection.
+/// One direction of a connection: nothing in it overtakes anything else.
+#[derive(Clone, Debug, Default)]
+pub struct Stream {
+    last: u64,
+}
+
+impl Stream {
+    /// When that is there which would arrive at `at` if it were alone.
+    pub fn arrives_at(&mut self, at: u64) -> u64 {
+        self.last = at.max(self.last + 1);
+        self.last
+    }
+}
+
+/// See the module.
 #[derive(Debug)]
-pub struct Conn {
-    /// Whose it is.
-    pub client: usize,
-    /// The shard that accepted it.
-    pub shard: usize,
-    /// Requests on their way to the shard, whether each is to be answered.
-    pub on_the_way: VecDeque<bool>,
-    /// Requests that the shard has not answered.
-    pub expected: VecDeque<Expected>,
-    /// The client has left or was cut off: it gets nothing any more.
-    pub client_gone: bool,
-    /// What is still on the way to the shard is lost.
-    pub requests_lost: bool,
-    /// When the last frame in each direction arrives: nothing overtakes it.
-    to_shard: u64,
-    to_client: u64,
-}
-
-/// All connections of the node.
-#[derive(Debug, Default)]
 pub struct Net {
-    conns: BTreeMap<ConnId, Conn>,
-    opened: u64,
+    /// The longest time that a frame takes whose way is open, ns.
+    delay_max: u64,
+    /// Ways that are shut, each in one direction, and until when.
+    shut: BTreeMap<(End, End), u64>,
 }
 
 impl Net {
-    /// A new connection.
-    pub fn open(&mut self, client: usize, shard: usize) -> ConnId {
-        self.opened += 1;
-        let id = ConnId(self.opened);
-        self.conns.insert(
-            id,
-            Conn {
-                client,
-                shard,
-                on_the_way: VecDeque::new(),
-                expected: VecDeque::new(),
-                client_gone: false,
-                requests_lost: false,
-                to_shard: 0,
-                to_client: 0,
-            },
-        );
-        id
+    /// A network in which a frame takes up to so many ns.
+    #[must_use]
+    pub const fn new(delay_max: u64) -> Self {
+        Self {
+            delay_max,
+            shut: BTreeMap::new(),
+        }
     }
 
-    /// The connection, unless the shard knows that it is gone.
-    pub fn get(&mut self, conn: ConnId) -> Option<&mut Conn> {
-        self.conns.get_mut(&conn)
+    /// Shuts the way in one direction; what is sent waits until it is open again.
+    pub fn shut(&mut self, from: End, to: End, until: u64) {
+        let known = self.shut.entry((from, to)).or_default();
+        *known = until.max(*known);
     }
 
-    /// The shard knows that it is gone.
-    pub fn remove(&mut self, conn: ConnId) -> Option<Conn> {
-        self.conns.remove(&conn)
+    /// Opens all ways to what is sent from now on.
+    pub fn open_all(&mut self) {
+        self.shut.clear();
     }
 
-    /// The n-th of the connections whose client is there, counted round.
-    pub fn nth(&self, n: u64) -> Option<ConnId> {
-        let open: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| !conn.client_gone)
-            .map(|(id, _)| *id)
-            .collect();
-        Some(open[n.checked_rem(open.len() as u64)? as usize])
+    /// Whether the way in this direction is shut.
+    #[must_use]
+    pub fn is_shut(&self, now: u64, from: End, to: End) -> bool {
+        self.shut.get(&(from, to)).is_some_and(|until| *until > now)
     }
 
-    /// All connections end; returns those whose client is there.
-    pub fn end_all(&mut self) -> Vec<(ConnId, usize)> {
-        std::mem::take(&mut self.conns)
-            .into_iter()
-            .filter(|(_, conn)| !conn.client_gone)
-            .map(|(id, conn)| (id, conn.client))
-            .collect()
-    }
-
-    /// The request that has waited longest for its answer.
-    pub fn longest_waiting(&self) -> Option<(ConnId, Expected)> {
-        let first = |(id, conn): (&ConnId, &Conn)| Some((*id, *conn.expected.front()?));
-        let waiting = self.conns.iter().filter_map(first);
-        waiting.min_by_key(|(_, expected)| expected.since)
+    /// When what is sent now arrives.
+    pub fn arrival(&self, now: u64, from: End, to: End, rng: &mut Rng) -> u64 {
+        let until = self.shut.get(&(from, to)).copied().unwrap_or(0);
+        now.max(until) + delay(rng, self.delay_max)
     }
 }
 
-impl Conn {
-    /// When a frame that would arrive at `at` reaches the shard.
-    pub fn shard_gets_at(&mut self, at: u64) -> u64 {
-        self.to_shard = at.max(self.to_shard + 1);
-        self.to_shard
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_is_shut_in_its_direction_and_for_its_time() {
+        let (mut net, mut rng) = (Net::new(100), Rng::new(1));
+        let (client, node) = (End::Client(3), End::Node(0));
+        net.shut(client, node, 5_000);
+        net.shut(client, node, 4_000);
+        assert!(net.is_shut(4_999, client, node) && !net.is_shut(5_000, client, node));
+        assert!(!net.is_shut(0, node, client));
+        for _ in 0..100 {
+            let there = net.arrival(1_000, client, node, &mut rng);
+            assert!((5_001..=5_101).contains(&there), "{there}");
+            let back = net.arrival(1_000, node, client, &mut rng);
+            assert!((1_001..=1_101).contains(&back), "{back}");
+        }
+        net.open_all();
+        assert!(net.arrival(1_000, client, node, &mut rng) <= 1_101);
     }
 
-    /// When a frame that would arrive at `at` reaches the client.
-    pub fn client_gets_at(&mut self, at: u64) -> u64 {
-        self.to_client = at.max(self.to_client + 1);
-        self.to_client
+    #[test]
+    fn nothing_overtakes_within_a_stream() {
+        let mut stream = Stream::default();
+        assert_eq!([7, 3, 3, 20].map(|at| stream.arrives_at(at)), [7, 8, 9, 20]);
     }
 }

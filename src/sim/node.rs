@@ -1,14 +1,18 @@
-//! The simulated node: its shards, as long as they live, and its disks, which
-//! outlive them.
+//! A simulated machine: its shards and connections, as long as its process lives,
+//! and its disks and clocks, which outlive it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::clock::Clock;
+use super::conns::Conns;
 use super::disk::{Crash, Disk};
+use super::fact::host_of;
+use super::net::Stream;
 use super::plan::Plan;
-use crate::base::{DirectoryId, Rng, ShardId, StoreId};
+use crate::base::{DirectoryId, LogId, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
@@ -25,6 +29,17 @@ pub enum State {
     Up,
     /// Asked to shut down.
     Stopping,
+}
+
+/// A shard of a node, from one of its starts to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Core {
+    /// The node.
+    pub node: usize,
+    /// Which of its starts.
+    pub start: u32,
+    /// The shard.
+    pub shard: usize,
 }
 
 /// A shard and what its driver has to remember of it.
@@ -44,6 +59,7 @@ pub struct Running {
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
+    number: usize,
     config: Arc<BrokerConfig>,
     /// The store files.
     pub disks: Vec<Disk>,
@@ -59,16 +75,25 @@ pub struct Node {
     pub fault_injected: bool,
     /// Its clocks.
     pub clock: Clock,
-    /// When the last message from one shard to another arrives.
-    mesh: Vec<u64>,
+    /// Its connections.
+    pub conns: Conns,
+    /// Shards at the last start that was not cut off.
+    pub last_shards: Option<u16>,
+    /// Stores with damage that a start may refuse.
+    pub excuses: BTreeSet<usize>,
+    /// Messages from each shard to each other one.
+    mesh: Vec<Stream>,
 }
 
 impl Node {
     /// A node that was never started.
     #[must_use]
-    pub fn new(plan: &Plan, wall_ms: i64) -> Self {
+    pub fn new(number: usize, plan: &Plan, wall_ms: i64) -> Self {
+        let mut config = plan.config.clone();
+        config.host_name = host_of(number);
         Self {
-            config: Arc::new(plan.config.clone()),
+            number,
+            config: Arc::new(config),
             disks: Vec::new(),
             shards: Vec::new(),
             state: State::Down,
@@ -76,8 +101,35 @@ impl Node {
             since: 0,
             fault_injected: false,
             clock: Clock::new(wall_ms),
+            conns: Conns::default(),
+            last_shards: None,
+            excuses: BTreeSet::new(),
             mesh: Vec::new(),
         }
+    }
+
+    /// A shard of the process that runs.
+    #[must_use]
+    pub const fn core(&self, shard: usize) -> Core {
+        Core {
+            node: self.number,
+            start: self.starts,
+            shard,
+        }
+    }
+
+    /// Whether a shard of this node still runs.
+    #[must_use]
+    pub fn lives(&self, core: Core) -> bool {
+        self.state != State::Down && core.start == self.starts
+    }
+
+    /// The port that a shard has for itself, if each has one.
+    #[must_use]
+    pub fn direct_port(&self, shard: usize) -> Option<u16> {
+        let shard = ShardId(shard as u16);
+        let direct = self.config.is_direct();
+        direct.then(|| self.config.advertised_direct(0, shard).1)
     }
 
     /// Opens the stores, makes those that are missing, and the shards. With `cut` the machine stops while
@@ -132,11 +184,11 @@ impl Node {
         }
         let directories: Vec<Directory> = (0..stores as u16)
             .map(|store| Directory {
-                id: DirectoryId::new(1, StoreId(store)),
+                id: DirectoryId::new(self.number as u64 + 1, StoreId(store)),
                 shard: ShardId(store % shards),
             })
             .collect();
-        self.mesh = vec![0; usize::from(shards) * usize::from(shards)];
+        self.mesh = vec![Stream::default(); usize::from(shards) * usize::from(shards)];
         self.shards = slots
             .into_iter()
             .enumerate()
@@ -206,11 +258,9 @@ impl Node {
         }
     }
 
-    /// When a message that would arrive at `at` reaches its shard: none overtakes another.
-    pub fn mesh_arrives_at(&mut self, from: usize, to: usize, at: u64) -> u64 {
-        let last = &mut self.mesh[from * self.shards.len() + to];
-        *last = at.max(*last + 1);
-        *last
+    /// The messages from one shard to another one.
+    pub fn mesh(&mut self, from: usize, to: usize) -> &mut Stream {
+        &mut self.mesh[from * self.shards.len() + to]
     }
 
     /// The bytes of pieces as they are now.
@@ -261,12 +311,11 @@ impl Node {
         self.shards.iter().all(|shard| shard.drained)
     }
 
-    /// Checks the invariants inside the shards, which panic, and tells the high watermarks.
-    pub fn inspect(&self, mut watermark: impl FnMut(crate::base::LogId, i64)) {
+    /// Tells the high watermarks of all logs.
+    pub fn watermarks(&self, mut tell: impl FnMut(LogId, i64)) {
         for running in &self.shards {
-            running.shard.invariants();
             for (log, offset) in running.shard.watermarks() {
-                watermark(log, offset.0);
+                tell(log, offset.0);
             }
         }
     }

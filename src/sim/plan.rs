@@ -1,7 +1,7 @@
 //! Everything that a seed chooses in advance: sizes, topics, clients, delays, and
 //! what goes wrong how often.
 
-use crate::base::{Rng, ShardId};
+use crate::base::Rng;
 use crate::config::BrokerConfig;
 use crate::sim::clients::{RECORDS_PER_BATCH_MAX, SetupTopic, Use};
 use crate::sim::clock::MS;
@@ -37,12 +37,14 @@ impl Default for Options {
 /// Mean distance of the faults, in events, or in operations for those of the disk; 0 for never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// The machine stops.
+    /// A machine stops.
     pub crash: u64,
-    /// The node is asked to shut down.
+    /// A node is asked to shut down.
     pub shutdown: u64,
-    /// A connection is cut.
+    /// A connection ends.
     pub cut: u64,
+    /// The way between a client and a node is shut for a while.
+    pub shut: u64,
     /// The wall clock jumps.
     pub wall_jump: u64,
     /// A write or sync fails.
@@ -125,7 +127,9 @@ impl Shape {
 pub struct Plan {
     /// What the sizes are made for.
     pub shape: Shape,
-    /// Shards at the first start.
+    /// Machines: one, as long as a broker is one node.
+    pub nodes: usize,
+    /// Shards at the first start of each.
     pub shards: u16,
     /// Whether their number changes from start to start.
     pub shards_change: bool,
@@ -178,6 +182,7 @@ impl Plan {
         let tight = rng.chance(1, 3);
         let mut plan = Self {
             shape,
+            nodes: 1,
             shards,
             shards_change: rng.chance(1, 3),
             store: if tight {
@@ -212,16 +217,6 @@ impl Plan {
             .log_segment_bytes
             .max(batch_bytes_max(plan.value_bytes_max));
         plan
-    }
-
-    /// The port that a shard has for itself, if each has one.
-    #[must_use]
-    pub fn direct_port(&self, shard: usize) -> Option<u16> {
-        let (_, port) = self
-            .config
-            .is_direct()
-            .then(|| self.config.advertised_direct(0, ShardId(shard as u16)))?;
-        Some(port)
     }
 }
 
@@ -321,6 +316,7 @@ fn faults(rng: &mut Rng, tight: bool) -> Faults {
         },
         shutdown: pick(rng, &[0, 0, 1500]),
         cut: pick(rng, &[0, 100, 500]),
+        shut: pick(rng, &[0, 0, 300, 1500]),
         wall_jump: pick(rng, &[0, 500]),
         disk_error: pick(rng, &[0, 0, 0, 500]),
         read_error: pick(rng, &[0, 0, 50]),

@@ -13,6 +13,7 @@ const KEPT: usize = 60;
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     at: u64,
+    node: Option<usize>,
     what: What,
     a: u64,
     b: u64,
@@ -41,9 +42,10 @@ impl Trace {
         }
     }
 
-    /// Notes an event. `at` is virtual time in ns.
-    pub fn note(&mut self, at: u64, what: What, a: u64, b: u64) {
-        for word in [at, what as u64, a, b] {
+    /// Notes an event, of a node or of the run. `at` is virtual time in ns.
+    pub fn note(&mut self, at: u64, node: Option<usize>, what: What, a: u64, b: u64) {
+        let place = node.map_or(0, |node| node as u64 + 1);
+        for word in [at, place, what as u64, a, b] {
             self.hash = (self.hash ^ word)
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(29);
@@ -53,7 +55,13 @@ impl Trace {
         if self.last.len() == KEPT {
             self.last.pop_front();
         }
-        let entry = Entry { at, what, a, b };
+        let entry = Entry {
+            at,
+            node,
+            what,
+            a,
+            b,
+        };
         self.last.push_back(entry);
         if self.verbose {
             println!("{entry}");
@@ -94,10 +102,17 @@ impl Trace {
 
 impl std::fmt::Display for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { at, what, a, b } = self;
+        let Self {
+            at,
+            node,
+            what,
+            a,
+            b,
+        } = self;
+        let place = node.map_or_else(String::new, |node| format!("n{node}"));
         write!(
             f,
-            "{:>14.6} ms  {:<10} {a:>6} {b}",
+            "{:>14.6} ms  {place:<3} {:<10} {a:>6} {b}",
             *at as f64 / 1e6,
             format!("{what:?}")
         )

@@ -37,14 +37,30 @@ kinds! {
     Mesh,
     /// A client connected: a = client, b = connection.
     Connected,
-    /// A connection was cut: a = client, b = connection.
+    /// A connection ended: a = client, b = connection.
     Cut,
+    /// The way to a node was shut: a = client, b = for how many ms.
+    ShutToNode,
+    /// The way from a node was shut: a = client, b = for how many ms.
+    ShutFromNode,
+    /// The way between a client and a node was shut: a = client, b = for how many ms.
+    ShutBothWays,
+    /// A client gave up a connection whose way was shut: a = client, b = connection.
+    GaveUp,
+    /// A connection ended, and its shard does not learn of it for long: a = client, b = connection.
+    ShardUnaware,
+    /// A connection ended, and its client does not learn of it for long: a = client, b = connection.
+    ClientUnaware,
     /// A client's timer: a = client.
     Timer,
     /// The node crashed: a = unsynced writes.
     Crash,
     /// A shutdown was asked for.
     Shutdown,
+    /// Everything that was in flight at a shutdown is finished.
+    Drained,
+    /// A start was refused because of rot: a = store.
+    StartRefused,
     /// The node started: a = shards, b = stores.
     Start,
     /// All shards are ready.

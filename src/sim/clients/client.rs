@@ -6,6 +6,7 @@ use super::shared::Shared;
 use crate::base::{Now, Rng};
 use crate::broker::apis;
 use crate::sim::clock::MS;
+use crate::sim::fact::{Address, Process};
 use crate::sim::oracle::Oracle;
 
 /// What a client wants done.
@@ -15,8 +16,8 @@ pub enum Act {
     Connect {
         /// How long to wait.
         after: u64,
-        /// The port of one shard; `None` for the one that they share.
-        to: Option<u16>,
+        /// Where one shard listens; `None` for where any does, of any node.
+        to: Option<Address>,
     },
     /// Send a request, length prefix included.
     Send {
@@ -41,6 +42,8 @@ pub enum Act {
 pub struct Ctx<'a> {
     /// The clocks.
     pub now: Now,
+    /// The node that it is connected to, or was last.
+    pub node: usize,
     /// Randomness.
     pub rng: &'a mut Rng,
     /// Common knowledge.
@@ -52,6 +55,15 @@ pub struct Ctx<'a> {
 }
 
 impl Ctx<'_> {
+    /// The process that the client is connected to.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        Process {
+            node: self.node,
+            start: self.shared.lives[self.node].starts,
+        }
+    }
+
     /// A version of an API that the broker serves, any of them, but at least `min`.
     pub fn version(&mut self, key: i16, min: i16) -> i16 {
         let Some(api) = apis::api(key) else {

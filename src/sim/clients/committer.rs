@@ -9,7 +9,7 @@ use super::frames::{error_of, frame, message, text, uuid};
 use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place};
 use crate::wire::client;
 
 /// API keys.
@@ -71,17 +71,16 @@ pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
 pub fn found_coordinator(ctx: &mut Ctx<'_>, frame: Bytes, version: i16) -> Result<bool, String> {
     let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
         .map_err(|error| error.to_string())?;
-    let (code, port) = if version >= 4 {
+    let (code, host, port) = if version >= 4 {
         let first = response.coordinators.first();
         let first = first.ok_or("no coordinator in the answer")?;
-        (first.error_code, first.port)
+        (first.error_code, &first.host, first.port)
     } else {
-        (response.error_code, response.port)
+        (response.error_code, &response.host, response.port)
     };
     match error_of(code) {
         ErrorCode::None => {
-            let port = u16::try_from(port).map_err(|_| format!("port {port}"))?;
-            ctx.shared.coordinator = Some(port);
+            ctx.shared.coordinator = Some(Address::parse(host, port)?);
             Ok(true)
         }
         ErrorCode::CoordinatorNotAvailable => Ok(false),
@@ -300,7 +299,7 @@ impl Script for Committer {
         Next::Ask(request)
     }
 
-    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
         ctx.shared.coordinator
     }
 

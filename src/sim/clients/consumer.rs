@@ -13,7 +13,7 @@ use super::shared::Phase;
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place};
 use crate::wire::client;
 
 /// API key of ListOffsets.
@@ -293,7 +293,7 @@ impl Script for Consumer {
         self.fetch(ctx)
     }
 
-    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
         let places: Vec<Place> = self.positions.keys().copied().collect();
         let at = (!places.is_empty()).then(|| ctx.pick(&places))?;
         ctx.shared.leaders.get(&at).copied()

@@ -38,7 +38,7 @@ impl Script for Lookup {
             3 => ctx.now.wall_ms + 1000,
             _ => ctx.now.wall_ms - ctx.rng.below(2000) as i64,
         };
-        self.asked = Some((version, at, time, ctx.shared.stops));
+        self.asked = Some((version, at, time, ctx.shared.lives[ctx.node].stops));
         Next::Ask(list_offsets(ctx, version, at, time))
     }
 
@@ -49,7 +49,11 @@ impl Script for Lookup {
         let (offset, timestamp) = match listed_offset(frame, version) {
             Ok(listed) => listed,
             Err(why) if why == "KAFKA_STORAGE_ERROR" => return,
-            Err(why) if why == "NOT_LEADER_OR_FOLLOWER" && ctx.shared.stops > stops => return,
+            Err(why)
+                if why == "NOT_LEADER_OR_FOLLOWER" && ctx.shared.lives[ctx.node].stops > stops =>
+            {
+                return;
+            }
             Err(why) => {
                 let what = format!("{at}: ListOffsets of {time}: {why}");
                 return ctx.oracle.fail("GoodLookupsAreAnswered", what);

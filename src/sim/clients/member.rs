@@ -14,7 +14,7 @@ use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place, Process};
 use crate::wire::client;
 
 /// API keys.
@@ -63,8 +63,8 @@ pub struct Member {
     stage: Stage,
     asked: Asked,
     version: i16,
-    /// Start of the node in which it joined.
-    start: u32,
+    /// Who coordinated the group when it joined.
+    coordinator: Process,
     rest: bool,
 }
 
@@ -81,7 +81,7 @@ impl Member {
             stage: Stage::Find,
             asked: Asked::Nothing,
             version: 0,
-            start: 0,
+            coordinator: Process { node: 0, start: 0 },
             rest: false,
         }
     }
@@ -120,7 +120,7 @@ impl Member {
         self.id = answer.member_id.to_string();
         self.generation = answer.generation_id;
         // The node may not outlive the generation, and number another one like it after its next start.
-        self.start = ctx.shared.starts;
+        self.coordinator = ctx.process();
         self.stage = Stage::Sync;
         self.assignments.clear();
         if answer.leader == answer.member_id {
@@ -155,7 +155,7 @@ impl Member {
         for (member, assignment) in &self.assignments {
             ctx.oracle.tell(Fact::Assigning {
                 group: self.group,
-                start: self.start,
+                coordinator: self.coordinator,
                 generation: self.generation,
                 member,
                 assignment,
@@ -186,10 +186,10 @@ impl Member {
         if answer.error_code != 0 {
             return Ok(error_of(answer.error_code));
         }
-        if self.start == ctx.shared.starts {
+        if self.coordinator == ctx.process() {
             ctx.oracle.tell(Fact::Assigned {
                 group: self.group,
-                start: self.start,
+                coordinator: self.coordinator,
                 generation: self.generation,
                 member: &self.id,
                 assignment: &answer.assignment,
@@ -338,7 +338,7 @@ impl Script for Member {
         }
     }
 
-    fn home(&self, ctx: &mut Ctx<'_>) -> Option<u16> {
+    fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
         ctx.shared.coordinator
     }
 

@@ -11,7 +11,7 @@ use super::frames::{error_of, frame, message, text, uuid};
 use super::shared::{Phase, Topic, Use};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Address, Fact, Moment, Place};
 use crate::wire::client;
 
 /// API keys.
@@ -140,8 +140,8 @@ pub fn metadata(version: i16, name: &str) -> Bytes {
 pub struct Described {
     /// Its id; zeroes before version 10.
     pub id: TopicId,
-    /// The port of each partition's leader.
-    pub leaders: Vec<u16>,
+    /// Where each partition's leader listens.
+    pub leaders: Vec<Address>,
 }
 
 impl Described {
@@ -166,9 +166,10 @@ pub fn described(frame: Bytes, version: i16) -> Result<Option<Described>, String
     for partition in &topic.partitions {
         let mut brokers = response.brokers.iter();
         let leader = brokers.find(|broker| broker.node_id == partition.leader_id);
-        let port = leader.and_then(|broker| u16::try_from(broker.port).ok());
         let unknown = || format!("{} leads, which is no broker", partition.leader_id);
-        leaders.insert(partition.partition_index, port.ok_or_else(unknown)?);
+        let leader = leader.ok_or_else(unknown)?;
+        let address = Address::parse(&leader.host, leader.port)?;
+        leaders.insert(partition.partition_index, address);
     }
     if !leaders.keys().copied().eq(0..topic.partitions.len() as i32) {
         return Err(format!("partitions {:?}", leaders.keys()));
@@ -180,10 +181,10 @@ pub fn described(frame: Bytes, version: i16) -> Result<Option<Described>, String
 }
 
 /// Clients go where Metadata sends them.
-fn follow(ctx: &mut Ctx<'_>, topic: u32, leaders: &[u16]) {
-    for (partition, port) in (0..).zip(leaders) {
+fn follow(ctx: &mut Ctx<'_>, topic: u32, leaders: &[Address]) {
+    for (partition, address) in (0..).zip(leaders) {
         let at = Place { topic, partition };
-        ctx.shared.leaders.insert(at, *port);
+        ctx.shared.leaders.insert(at, *address);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::TopicId;
-use crate::sim::fact::Place;
+use crate::sim::fact::{Address, Place};
 use crate::wire::TopicRef;
 
 /// What a run is about at the moment.
@@ -64,6 +64,15 @@ impl Topic {
     }
 }
 
+/// What is known of a node's processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lives {
+    /// How often it has started.
+    pub starts: u32,
+    /// How often it was told to stop.
+    pub stops: u32,
+}
+
 /// What all clients of a run know, out of the broker's sight.
 #[derive(Debug)]
 pub struct Shared {
@@ -80,15 +89,13 @@ pub struct Shared {
     /// The offset after the last acknowledged record.
     pub ends: BTreeMap<Place, i64>,
     /// With direct ports, where Metadata says that the leader of a partition listens.
-    pub leaders: BTreeMap<Place, u16>,
+    pub leaders: BTreeMap<Place, Address>,
     /// With direct ports, where FindCoordinator says that the coordinator listens.
-    pub coordinator: Option<u16>,
+    pub coordinator: Option<Address>,
     /// The next offset to be committed by a group.
     pub commits: BTreeMap<(u32, Place), i64>,
-    /// How often the node has started.
-    pub starts: u32,
-    /// How often it was told to stop.
-    pub stops: u32,
+    /// What is known of each node's processes.
+    pub lives: Vec<Lives>,
     /// Batches that a full store refused.
     pub refused: u32,
     /// Bits were flipped: data that is recognizably damaged is no violation.
@@ -98,6 +105,26 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// What clients know before there is anything.
+    #[must_use]
+    pub fn new(direct: bool, topics_planned: usize, nodes: usize) -> Self {
+        Self {
+            phase: Phase::Busy,
+            direct,
+            topics: Vec::new(),
+            next_topic: 0,
+            topics_planned,
+            ends: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            coordinator: None,
+            commits: BTreeMap::new(),
+            lives: vec![Lives::default(); nodes],
+            refused: 0,
+            rotten: false,
+            damage_seen: 0,
+        }
+    }
+
     /// The topic of that number among those that exist for good.
     #[must_use]
     pub fn topic(&self, number: u32) -> Option<&Topic> {
@@ -116,10 +143,10 @@ impl Shared {
         places
     }
 
-    /// Nobody listens at a port any more: who is told of it asks anew.
-    pub fn forget_port(&mut self, port: u16) {
-        self.leaders.retain(|_, leader| *leader != port);
-        self.coordinator = self.coordinator.filter(|known| *known != port);
+    /// Nobody listens at an address any more: who is told of it asks anew.
+    pub fn forget(&mut self, address: Address) {
+        self.leaders.retain(|_, leader| *leader != address);
+        self.coordinator = self.coordinator.filter(|known| *known != address);
     }
 
     /// Whether all topics are there.

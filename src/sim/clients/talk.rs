@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::client::{Act, Client, Ctx};
 use super::frames::with_correlation;
 use crate::sim::clock::MS;
-use crate::sim::fact::Moment;
+use crate::sim::fact::{Address, Moment};
 use crate::wire::client;
 
 /// What a script wants to do next.
@@ -28,8 +28,8 @@ pub trait Script: std::fmt::Debug {
     fn next(&mut self, ctx: &mut Ctx<'_>) -> Next;
     /// The answer to what was asked last, and when it was asked.
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment);
-    /// The port of the broker that it has its business with, if there is more than one and it knows.
-    fn home(&self, _ctx: &mut Ctx<'_>) -> Option<u16> {
+    /// Where the broker listens that it has its business with, if there is more than one and it knows.
+    fn home(&self, _ctx: &mut Ctx<'_>) -> Option<Address> {
         None
     }
     /// The connection was cut; the request, if one was on its way, may or may not have had its effect.
@@ -58,7 +58,7 @@ pub struct Talk<S> {
     /// What was sent right behind what is asked.
     behind: Option<i32>,
     /// The shard that it has gone to since it was last cut off.
-    went_to: Option<u16>,
+    went_to: Option<Address>,
 }
 
 impl<S: Script> Talk<S> {

@@ -1,7 +1,7 @@
 //! What the group coordinator promises.
 
 use super::invariant::{By, Growing, Invariant};
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Process};
 
 /// A committed offset that is read is the last one acknowledged before, or one sent after that.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Invariant for CommittedOffsetSurvives {
 /// In one generation a member gets the assignment that the leader gave it.
 #[derive(Debug, Default)]
 pub struct AssignmentsAgree {
-    given: By<(u32, u32, i32, String), Vec<u8>>,
+    given: By<(u32, Process, i32, String), Vec<u8>>,
 }
 
 impl Invariant for AssignmentsAgree {
@@ -70,12 +70,12 @@ impl Invariant for AssignmentsAgree {
         match *fact {
             Fact::Assigning {
                 group,
-                start,
+                coordinator,
                 generation,
                 member,
                 assignment,
             } => {
-                let key = (group, start, generation, member.to_owned());
+                let key = (group, coordinator, generation, member.to_owned());
                 let before = self
                     .given
                     .entry(key)
@@ -88,12 +88,12 @@ impl Invariant for AssignmentsAgree {
             }
             Fact::Assigned {
                 group,
-                start,
+                coordinator,
                 generation,
                 member,
                 assignment,
             } => {
-                let key = (group, start, generation, member.to_owned());
+                let key = (group, coordinator, generation, member.to_owned());
                 // A generation that was finished before the last start is not known here.
                 if let Some(given) = self.given.get(&key)
                     && given != assignment

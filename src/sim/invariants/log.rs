@@ -154,7 +154,7 @@ impl Invariant for NothingIsMadeUp {
 #[derive(Debug, Default)]
 pub struct WatermarkNeverGoesBack {
     told: By<Place, Growing>,
-    shards: By<u64, i64>,
+    shards: By<(usize, u64), i64>,
 }
 
 impl Invariant for WatermarkNeverGoesBack {
@@ -171,10 +171,12 @@ impl Invariant for WatermarkNeverGoesBack {
                 ..
             } => (at, asked, high_watermark),
             Fact::Latest { at, asked, offset } => (at, asked, offset),
-            Fact::ShardWatermark { log, offset } => {
-                let known = self.shards.entry(log.0).or_default();
+            Fact::ShardWatermark { node, log, offset } => {
+                let known = self.shards.entry((node, log.0)).or_default();
                 if offset < *known {
-                    return Err(format!("log {log}: from {known} to {offset} in the shard"));
+                    return Err(format!(
+                        "node {node}, log {log}: from {known} to {offset} in the shard"
+                    ));
                 }
                 *known = offset;
                 return Ok(());

@@ -1,0 +1,198 @@
+//! What goes wrong: machines that stop, clocks that jump, connections that end,
+//! ways that are shut, bits that flip.
+
+use super::{Ending, Event, Socket, World, violated};
+use crate::broker::Input;
+use crate::sim::clients::{Auditor, Talk};
+use crate::sim::clock::MS;
+use crate::sim::disk::Crash;
+use crate::sim::net::End;
+use crate::sim::node::State;
+use crate::sim::oracle::Violation;
+use crate::sim::what::What;
+
+/// The longest time for which a way is shut, or one side does not learn that a connection has ended.
+const SILENCE_MAX: u64 = 2_000 * MS;
+/// How long a client waits on a connection whose way is shut.
+const PATIENCE: u64 = 300 * MS;
+
+impl World {
+    /// Lets things go wrong, each with its probability.
+    pub(super) fn go_wrong(&mut self) {
+        let faults = self.plan.faults;
+        let mut happens = |distance: u64| distance > 0 && self.rng.chance(1, distance);
+        let (cut, jump) = (happens(faults.cut), happens(faults.wall_jump));
+        let (crash, shutdown) = (happens(faults.crash), happens(faults.shutdown));
+        let shut = happens(faults.shut);
+        let node = self.rng.below(self.nodes.len() as u64) as usize;
+        if cut {
+            self.cut_one(node);
+        }
+        if shut {
+            self.shut_one(node);
+        }
+        if jump {
+            // Not farther apart than timestamps from before a jump may lie in the future.
+            let lead_ms = self.wall_ms + self.rng.below(3_000_000) as i64;
+            self.nodes[node].clock.jump(lead_ms);
+            self.note(node, What::WallJump, lead_ms as u64, 0);
+        }
+        if crash && self.nodes[node].state != State::Down {
+            self.crash(node);
+            self.restart_soon(node);
+        } else if shutdown && self.nodes[node].state == State::Up {
+            self.shut_down(node);
+        }
+    }
+
+    /// A machine stops.
+    pub(super) fn crash(&mut self, node: usize) {
+        self.tell_watermarks(node);
+        let crashes = self.nodes[node].stop(self.time, &mut self.rng);
+        let unsynced: usize = crashes.iter().map(|crash| crash.unsynced).sum();
+        self.note(node, What::Crash, unsynced as u64, 0);
+        for (store, crash) in crashes.iter().enumerate() {
+            let Crash {
+                lost, torn, spared, ..
+            } = *crash;
+            let left = [
+                (What::Lost, lost),
+                (What::Torn, torn),
+                (What::Spared, spared),
+            ];
+            for (what, writes) in left.into_iter().filter(|(_, writes)| *writes > 0) {
+                self.note(node, what, store as u64, writes as u64);
+            }
+        }
+        for (conn, client) in self.nodes[node].conns.end_all() {
+            let socket = Some(Socket { node, conn });
+            let at = self.arrival(End::Node(node), End::Client(client));
+            self.events.add(at, Event::Cut { client, socket });
+        }
+    }
+
+    pub(super) fn restart_soon(&mut self, node: usize) {
+        let at = self.time + self.delay(200 * MS);
+        self.events.add(at, Event::Start { node });
+    }
+
+    pub(super) fn shut_down(&mut self, node: usize) {
+        self.note(node, What::Shutdown, 0, 0);
+        self.nodes[node].state = State::Stopping;
+        self.nodes[node].since = self.time;
+        self.shared.lives[node].stops += 1;
+        for shard in 0..self.nodes[node].shards.len() {
+            let at = self.time + self.delay(self.plan.delays.mesh);
+            let core = self.nodes[node].core(shard);
+            let input = Input::Shutdown;
+            self.events.add(at, Event::Input { core, input });
+        }
+    }
+
+    /// All shards of a node are drained: the process ends.
+    pub(super) fn drained(&mut self, node: usize) -> Result<(), Violation> {
+        self.note(node, What::Drained, 0, 0);
+        self.crash(node);
+        if self.ending != Ending::ShutDown {
+            self.restart_soon(node);
+            return Ok(());
+        }
+        if self.nodes.iter().any(|node| node.state != State::Down) {
+            return Ok(());
+        }
+        self.ending = Ending::RottenAudit;
+        for node in 0..self.nodes.len() {
+            self.rot_stopped(node)?;
+            self.restart_soon(node);
+        }
+        self.audit_rotten();
+        Ok(())
+    }
+
+    /// Flips bits of a node that was shut down, and remembers which of its stores may refuse to start.
+    fn rot_stopped(&mut self, node: usize) -> Result<(), Violation> {
+        let read = self.nodes[node].read_by_start(self.time, &self.plan.store);
+        let read = match read {
+            Ok(read) => read,
+            Err(why) => return violated("RecoverySucceeds", why),
+        };
+        for (store, pos) in self.rot(node, 4) {
+            let holds = |(start, len): &(u64, usize)| (*start..start + *len as u64).contains(&pos);
+            if read[store].iter().any(holds) {
+                self.nodes[node].excuses.insert(store);
+            }
+        }
+        Ok(())
+    }
+
+    /// Flips fewer than so many bits of each store of a node; says where.
+    pub(super) fn rot(&mut self, node: usize, bits: u64) -> Vec<(usize, u64)> {
+        self.shared.rotten = true;
+        let mut places = Vec::new();
+        for store in 0..self.nodes[node].disks.len() {
+            for _ in 0..self.rng.below(bits) {
+                if let Some(pos) = self.nodes[node].disks[store].rot(&mut self.rng) {
+                    self.note(node, What::Rot, store as u64, pos);
+                    places.push((store, pos));
+                }
+            }
+        }
+        places
+    }
+
+    /// Everything is read once more: served right or refused, never wrong and never in silence.
+    pub(super) fn audit_rotten(&mut self) {
+        self.phase_since = self.time;
+        self.add_client(Box::new(Talk::new(Auditor::default())));
+    }
+
+    /// A connection ends at any moment. Requests on their way may still arrive; answers do not. One side may not
+    /// learn of it for long.
+    fn cut_one(&mut self, node: usize) {
+        let Some((conn, client)) = self.nodes[node].conns.any(&mut self.rng) else {
+            return;
+        };
+        let requests_lost = self.rng.chance(1, 2);
+        let silence = self.delay(SILENCE_MAX);
+        let (shard_later, client_later) = match self.rng.below(8) {
+            0 => (silence, 0),
+            1 => (0, silence),
+            _ => (0, 0),
+        };
+        if shard_later > 0 {
+            self.note(node, What::ShardUnaware, client as u64, conn.0);
+        }
+        if client_later > 0 {
+            self.note(node, What::ClientUnaware, client as u64, conn.0);
+        }
+        let socket = Socket { node, conn };
+        self.end_conn_later(socket, requests_lost, shard_later, client_later);
+    }
+
+    /// The way between a client and a node is shut, in one direction or in both.
+    fn shut_one(&mut self, node: usize) {
+        let Some((conn, client)) = self.nodes[node].conns.any(&mut self.rng) else {
+            return;
+        };
+        let lasts = self.delay(SILENCE_MAX);
+        let until = self.time + lasts;
+        let (what, to_node, from_node) = match self.rng.below(3) {
+            0 => (What::ShutToNode, true, false),
+            1 => (What::ShutFromNode, false, true),
+            _ => (What::ShutBothWays, true, true),
+        };
+        self.note(node, what, client as u64, lasts / MS);
+        let (client, end) = (End::Client(client), End::Node(node));
+        if to_node {
+            self.net.shut(client, end, until);
+        }
+        if from_node {
+            self.net.shut(end, client, until);
+        }
+        if lasts > PATIENCE {
+            let socket = Socket { node, conn };
+            self.events
+                .add(self.time + PATIENCE, Event::GiveUp { socket });
+        }
+    }
+}
