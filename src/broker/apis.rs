@@ -6,10 +6,10 @@
 use bytes::Bytes;
 use kafka_wire::api_versions_response::ApiVersion;
 
-use super::Fx;
 use super::admin::{self, Answer, Ctx};
 use super::conns::ReplyTo;
 use super::front::Front;
+use super::fx::Fx;
 use super::groups::{GroupHandler, GroupService as Groups};
 use super::order::{Footprint, Things};
 use crate::base::Now;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
+use super::io::{ConnId, Output};
 use super::order::{Footprint, Order};
 use super::trace::{ClientName, Stage, Trace, Tracer};
-use super::{ConnId, Output};
 use crate::base::limits::CONN_IN_FLIGHT_MAX;
 use crate::base::{IdMap, Mono};
 use crate::store::Piece;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ack::Ack;
 use super::admin::{self, Answer, Brokers, Ctx};
 use super::apis::{self, Handler};
 use super::conns::ReplyTo;
@@ -18,9 +19,10 @@ use super::control_groups::OFFSETS_TOPIC;
 use super::control_load::Load;
 use super::control_room::{Room, Rooms};
 use super::front::{Front, Pending};
+use super::fx::Fx;
 use super::groups::GroupService;
-use super::owner::{Ack, Owner};
-use super::{ControlCall, Fx, Msg, ReqRef};
+use super::msg::{ControlCall, Msg, ReqRef};
+use super::owner::Owner;
 use crate::base::{IdMap, LogId, Now, Rng, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{

@@ -8,10 +8,11 @@
 
 use bytes::Bytes;
 
-use super::Fx;
+use super::ack::Ack;
 use super::control::{Change, Control};
 use super::control_groups::OFFSETS_TOPIC;
-use super::owner::{Ack, Owner};
+use super::fx::Fx;
+use super::owner::Owner;
 use crate::base::{IdMap, LogId, Now, Offset};
 use crate::controller::METADATA_LOG;
 use crate::group::Record;

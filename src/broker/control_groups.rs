@@ -1,12 +1,14 @@
 //! Between the group coordinator and the shard: its calls, its records in
 //! `__consumer_offsets`, its timers.
 
+use super::ack::Ack;
 use super::control::{Change, Control};
 use super::control_room::Room;
+use super::fx::Fx;
 pub(super) use super::groups::OFFSETS_TOPIC;
 use super::groups::{Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic};
-use super::owner::{Ack, Owner};
-use super::{ControlCall, Fx, Msg, ReqRef};
+use super::msg::{ControlCall, Msg, ReqRef};
+use super::owner::Owner;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::controller::{Image, Topic};
 use crate::record::{BatchBuilder, Codec};

@@ -7,9 +7,11 @@ use bytes::Bytes;
 
 use super::control::Control;
 use super::control_groups::OFFSETS_TOPIC;
-use super::owner::{Owner, log_config};
+use super::fx::Fx;
+use super::io::Output;
+use super::owner::Owner;
 use super::run::Run;
-use super::{Fx, Output};
+use super::settings::log_config;
 use crate::base::{LogId, Now, Offset, TopicId};
 use crate::config::TopicConfig;
 use crate::controller::{METADATA_LOG, MetadataRecord};

@@ -13,8 +13,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::control::{Change, Control};
+use super::fx::Fx;
+use super::msg::{ControlCall, Msg, ReqRef};
 use super::owner::Owner;
-use super::{ControlCall, Fx, Msg, ReqRef};
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{Now, ShardId, StoreId};
 use crate::controller::{Directory, MetadataRecord};

@@ -6,7 +6,7 @@ use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::{FetchRequest, ListOffsetsRequest};
 use kafka_wire_core::StrBytes;
 
-use super::Input;
+use super::io::Input;
 use super::testing::Bench;
 use crate::base::ErrorCode;
 use crate::base::crc::crc32c;

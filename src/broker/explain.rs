@@ -8,8 +8,9 @@ use bytes::{BufMut, BytesMut};
 
 use super::conns::ReplyTo;
 use super::front::{Front, Pending};
+use super::fx::Fx;
+use super::msg::{Msg, ReqRef};
 use super::trace::Report;
-use super::{Fx, Msg, ReqRef};
 use crate::base::{ErrorCode, ShardId};
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader};

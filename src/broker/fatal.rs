@@ -1,7 +1,7 @@
 //! Failures after which the process must not go on, each with an exit status of
 //! its own so that a supervisor can tell them apart. `panic` aborts (134).
 
-use super::Output;
+use super::io::Output;
 use crate::base::StoreId;
 use crate::store::DiskError;
 

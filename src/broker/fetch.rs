@@ -20,10 +20,11 @@ use bytes::Bytes;
 
 use super::conns::ReplyTo;
 use super::fetch_session::{Asked, Opened};
-use super::front::{Front, Pending, here};
+use super::front::{Front, Pending, check_epoch, here};
+use super::fx::Fx;
+use super::msg::{FetchPart, FetchedPart, Msg, ReqRef, Watch};
 use super::owner::{Later, Owner};
 use super::trace::{FetchStamps, Stage};
-use super::{FetchPart, FetchedPart, Fx, Msg, ReqRef, Watch};
 use crate::base::limits::{FETCH_WAIT_MS_MAX, PARTITIONS_PER_SLICE, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
 use crate::log::ReadOutcome;
@@ -179,7 +180,7 @@ impl Front {
             if follower {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
-            super::check_epoch(asked.leader_epoch, partition.leader_epoch)?;
+            check_epoch(asked.leader_epoch, partition.leader_epoch)?;
             let part = FetchPart {
                 slot,
                 log: partition.log,
@@ -642,7 +643,7 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ConnId;
+    use super::super::io::ConnId;
     use super::*;
 
     /// A slot with pieces of these lengths.

@@ -7,7 +7,7 @@
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 
-use super::FetchedPart;
+use super::msg::FetchedPart;
 use crate::base::limits::{FETCH_SESSION_ENTRIES_MAX, REQUEST_ENTRIES_MAX};
 use crate::base::{ErrorCode, Mono, Now, Rng};
 use crate::wire::TopicRef;

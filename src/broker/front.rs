@@ -12,12 +12,14 @@ use super::control::PendingControl;
 use super::explain::PendingExplain;
 use super::fetch::PendingFetch;
 use super::fetch_session::Sessions;
+use super::fx::Fx;
+use super::io::ConnId;
+use super::msg::Msg;
 use super::produce::PendingProduce;
 use super::query::PendingQuery;
 use super::trace::Tracer;
 use super::validation::Validations;
-use super::{ConnId, Fx, Msg};
-use crate::base::{ErrorCode, IdMap, Mono, Rng, ShardId, StoreId};
+use crate::base::{ErrorCode, IdMap, LeaderEpoch, Mono, Rng, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
 use crate::store::Piece;
@@ -188,4 +190,14 @@ impl Front {
 /// The store of this node that has a partition.
 pub(super) fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
     partition.store.ok_or(ErrorCode::NotLeaderOrFollower)
+}
+
+/// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.
+pub(super) fn check_epoch(believed: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+    match believed {
+        ..0 => Ok(()),
+        older if older < current.0 => Err(ErrorCode::FencedLeaderEpoch),
+        newer if newer > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
 }

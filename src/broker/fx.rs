@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Msg, Output};
+use super::io::Output;
+use super::msg::Msg;
 use crate::base::{Mono, ShardId};
 use crate::store::DiskOp;
 

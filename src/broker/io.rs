@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::Msg;
+use super::msg::Msg;
 use crate::base::{Mono, ShardId, StoreId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 

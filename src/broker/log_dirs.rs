@@ -18,8 +18,9 @@ use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
 use super::conns::ReplyTo;
 use super::front::Front;
+use super::fx::Fx;
+use super::msg::{Answered, Query};
 use super::query::Shape;
-use super::{Answered, Fx, Query};
 use crate::base::ErrorCode;
 use crate::controller::Topic;
 use crate::wire::{self, RequestHeader, StrBytes, TopicRef};

@@ -1,6 +1,7 @@
 //! [`Shard`]: the brain of one core. One file per family of requests turns wire
 //! requests into calls on the state machines and their effects into outputs.
 
+mod ack;
 pub mod admin;
 pub mod apis;
 mod conns;
@@ -11,7 +12,6 @@ mod control_load;
 mod control_room;
 #[cfg(test)]
 mod cost_tests;
-
 mod explain;
 pub mod fatal;
 mod fetch;
@@ -33,6 +33,7 @@ mod reads;
 #[cfg(test)]
 mod room_tests;
 mod run;
+mod settings;
 mod shard;
 mod stores;
 #[cfg(test)]
@@ -42,20 +43,7 @@ mod unserved;
 mod validation;
 mod watch;
 
-use fx::Fx;
 pub use io::*;
 pub use msg::*;
 pub use shard::{Shard, ShardSetup};
 pub use stores::{StoreSlot, format_store, open_store};
-
-use crate::base::{ErrorCode, LeaderEpoch};
-
-/// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.
-fn check_epoch(believed: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
-    match believed {
-        ..0 => Ok(()),
-        older if older < current.0 => Err(ErrorCode::FencedLeaderEpoch),
-        newer if newer > current.0 => Err(ErrorCode::UnknownLeaderEpoch),
-        _ => Ok(()),
-    }
-}

@@ -110,7 +110,7 @@ pub enum Msg {
         /// The front's request.
         id: u64,
         /// By slot of the request.
-        results: Vec<(u32, Result<Answered, ErrorCode>)>,
+        results: Vec<Answer>,
     },
     /// A request that only the control shard can answer.
     Control {
@@ -269,6 +269,9 @@ pub struct Answered {
     /// Leader epoch there.
     pub leader_epoch: i32,
 }
+
+/// What one partition of a query is answered, and its place in the request.
+pub type Answer = (u32, Result<Answered, ErrorCode>);
 
 /// A request on its way to the control shard.
 #[derive(Clone, Debug)]

@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::ack::Ack;
 use super::fetch::FetchJob;
+use super::fx::Fx;
+use super::io::Output;
+use super::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
 use super::openings::{Openings, Turn};
-use super::query::{Answer, QueryJob};
+use super::query::QueryJob;
 use super::reads::Reads;
-use super::trace::ProduceStamps;
+use super::settings::log_config;
+use super::stores::StoreSlot;
 use super::watch::Watches;
-use super::{Failure, Fx, Msg, Output, ProducePart, Produced, ReqRef, StoreSlot};
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
-use crate::config::{BrokerConfig, CleanupPolicy, TopicConfig};
+use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Delta, Image, Topic};
 use crate::log::{Log, LogConfig, Opening};
 use crate::record::BatchInfo;
@@ -30,21 +34,6 @@ pub(super) struct Partition {
     pub log: Log,
     /// Index into [`Owner::slots`].
     pub slot: usize,
-}
-
-/// Who waits for a flush.
-#[derive(Debug)]
-pub(super) enum Ack {
-    /// A produce request; `results` as they will be answered.
-    Produce {
-        req: ReqRef,
-        results: Vec<(u32, Result<Produced, Failure>)>,
-        stamps: ProduceStamps,
-    },
-    /// A query that changed the log.
-    Query { req: ReqRef, answers: Vec<Answer> },
-    /// Something of the control shard's own.
-    Control(u64),
 }
 
 /// Work on one request that goes on when others have had their turn.
@@ -588,42 +577,4 @@ fn slot_states(
         .map(|(id, partition)| (*id, partition.log.state()));
     let unclaimed = slot.recovered.iter().map(|(id, log)| (*id, log.state()));
     claimed.chain(unclaimed).collect()
-}
-
-/// What a log needs to know of a topic's settings.
-pub fn log_config(topic: &TopicConfig, broker: &BrokerConfig) -> LogConfig {
-    // What is kept by key is not dropped by age or size: a committed offset counts until it is replaced.
-    let kept = |limit| match topic.cleanup_policy {
-        CleanupPolicy::Delete => limit,
-        CleanupPolicy::Compact => -1,
-    };
-    LogConfig {
-        segment_bytes: topic.segment_bytes as u64,
-        segment_ms: topic.segment_ms,
-        retention_ms: kept(topic.retention_ms),
-        retention_bytes: kept(topic.retention_bytes),
-        max_message_bytes: topic.max_message_bytes as u64,
-        timestamp_type: topic.message_timestamp_type,
-        timestamp_before_max_ms: topic.message_timestamp_before_max_ms,
-        timestamp_after_max_ms: topic.message_timestamp_after_max_ms,
-        producer_id_expiration_ms: i64::from(broker.producer_id_expiration_ms),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_by_key_is_not_dropped_by_age_or_size() {
-        let broker = BrokerConfig::default();
-        let by_age = log_config(&TopicConfig::of_broker(&broker), &broker);
-        assert!(by_age.retention_ms > 0, "Kafka's default is seven days");
-        let overrides = BTreeMap::from([
-            ("cleanup.policy".to_owned(), "compact".to_owned()),
-            ("retention.bytes".to_owned(), "1000".to_owned()),
-        ]);
-        let by_key = log_config(&TopicConfig::effective(&broker, &overrides), &broker);
-        assert_eq!((by_key.retention_ms, by_key.retention_bytes), (-1, -1));
-    }
 }

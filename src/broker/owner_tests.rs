@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::format_store;
-use super::owner::{Owner, log_config};
+use super::owner::Owner;
+use super::settings::log_config;
+use super::stores::format_store;
 use crate::base::{DirectoryId, LogId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;

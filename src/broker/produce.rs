@@ -14,11 +14,14 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::ack::Ack;
 use super::conns::ReplyTo;
 use super::front::{Front, Pending, here};
-use super::owner::{Ack, Owner};
+use super::fx::Fx;
+use super::io::ConnId;
+use super::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
+use super::owner::Owner;
 use super::trace::ProduceStamps;
-use super::{ConnId, Failure, Fx, Msg, ProducePart, Produced, ReqRef};
 use crate::base::limits::OPEN_BYTES_PER_BYTE;
 use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::config::TopicConfig;

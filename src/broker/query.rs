@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use kafka_wire as kw;
 
+use super::ack::Ack;
 use super::conns::ReplyTo;
-use super::front::{Front, Pending, here};
+use super::front::{Front, Pending, check_epoch, here};
+use super::fx::Fx;
 use super::log_dirs::Sizes;
+use super::msg::{Answer, Answered, Msg, Query, ReqRef};
 use super::openings::Place;
-use super::owner::{Ack, Later, Owner};
-use super::{Answered, Fx, Msg, Query, ReqRef};
+use super::owner::{Later, Owner};
 use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
 use crate::log::{Opening, TimeLookup};
@@ -58,9 +60,6 @@ pub(super) struct QueryJob {
     /// It has waited for its turn to open a batch, and has a place for it.
     pub place: Option<Place>,
 }
-
-/// What one partition of a query is answered, and its place in the request.
-pub(super) type Answer = (u32, Result<Answered, ErrorCode>);
 
 impl QueryJob {
     /// The question at hand cannot be answered.
@@ -201,7 +200,7 @@ impl Front {
                 if matches!(query, Query::DeleteBefore(_)) && topic.internal {
                     return Err(ErrorCode::InvalidTopicException);
                 }
-                super::check_epoch(epoch, partition.leader_epoch)?;
+                check_epoch(epoch, partition.leader_epoch)?;
                 let owner = self.owner_of(here(partition)?);
                 Ok((owner, partition.log, query))
             });
@@ -240,12 +239,7 @@ impl Front {
     }
 
     /// Some logs have answered.
-    pub fn query_done(
-        &mut self,
-        id: u64,
-        results: Vec<(u32, Result<Answered, ErrorCode>)>,
-        fx: &mut Fx<'_>,
-    ) {
+    pub fn query_done(&mut self, id: u64, results: Vec<Answer>, fx: &mut Fx<'_>) {
         let Some(Pending::Query(pending)) = self.pending_mut(id) else {
             return;
         };
@@ -570,7 +564,9 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Arc;
 
-    use super::super::{Output, ProducePart, StoreSlot, format_store};
+    use super::super::io::Output;
+    use super::super::msg::ProducePart;
+    use super::super::stores::{StoreSlot, format_store};
     use super::*;
     use crate::base::{Mono, StoreId};
     use crate::config::BrokerConfig;

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::fetch::FetchJob;
+use super::fx::Fx;
+use super::io::{Output, ReadId};
 use super::owner::{Later, Owner};
 use super::query::QueryJob;
-use super::{Fx, Output, ReadId};
 use crate::base::limits::{LOAD_BYTES_MIN, QUERY_READS_BYTES_MAX};
 use crate::base::{ErrorCode, IdMap, LogId, Now, Offset, ShardId};
 use crate::log::{ReadOutcome, Ticket};

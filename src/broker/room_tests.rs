@@ -8,9 +8,13 @@ use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
-use super::owner::{Owner, log_config};
+use super::fx::Fx;
+use super::io::{Input, Output};
+use super::owner::Owner;
+use super::settings::log_config;
+use super::shard::{Shard, ShardSetup};
+use super::stores::format_store;
 use super::testing::Bench;
-use super::{Fx, Input, Output, Shard, ShardSetup, format_store};
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};

@@ -5,10 +5,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::Produced;
-use super::owner::{Ack, log_config};
+use super::ack::Ack;
+use super::msg::Produced;
+use super::settings::log_config;
 use super::trace::FlushStamps;
-use crate::base::{IdMap, LogId, Now, StoreId};
+use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOG;
 use crate::log::{Appended, Log, LogRecovery};
@@ -79,6 +80,32 @@ impl StoreSlot {
         match self.dirty.back_mut() {
             Some((seq, last, sum)) if *seq == flush && *last == log => *sum += bytes,
             _ => self.dirty.push_back((flush, log, bytes)),
+        }
+    }
+
+    /// The store has started its flushes up to `newest`.
+    pub(super) fn flushes_started(&mut self, newest: FlushSeq, now: Mono) {
+        let known = self.flushes.back().map_or(self.durable, |flush| flush.seq);
+        for seq in known.0 + 1..=newest.0 {
+            self.flushes.push_back(FlushStamps {
+                seq: FlushSeq(seq),
+                started: now,
+                ..FlushStamps::default()
+            });
+        }
+    }
+
+    /// The stamps of a flush that is on its way.
+    pub(super) fn flush_stamps(&mut self, seq: FlushSeq) -> Option<&mut FlushStamps> {
+        let first = self.flushes.front()?.seq;
+        let index = seq.0.checked_sub(first.0)?;
+        self.flushes.get_mut(usize::try_from(index).ok()?)
+    }
+
+    /// Forgets the flushes up to this one.
+    pub(super) fn flushes_durable(&mut self, seq: FlushSeq) {
+        while self.flushes.front().is_some_and(|flush| flush.seq <= seq) {
+            self.flushes.pop_front();
         }
     }
 }

@@ -9,7 +9,9 @@ use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
-use super::{ConnId, Input, Output, ReadId, Shard, ShardSetup, format_store};
+use super::io::{ConnId, Input, Output, ReadId};
+use super::shard::{Shard, ShardSetup};
+use super::stores::format_store;
 use crate::base::{BLOCK, DirectoryId, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;

@@ -11,8 +11,9 @@
 use std::collections::VecDeque;
 
 use super::front::Front;
+use super::fx::Fx;
+use super::io::ConnId;
 use super::produce::ProduceJob;
-use super::{ConnId, Fx};
 use crate::base::IdMap;
 use crate::base::limits::{
     ORPHANED_BYTES_MAX, STOPPING_REQUEST_WORK_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK,

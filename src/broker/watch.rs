@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::ReqRef;
+use super::msg::ReqRef;
 use crate::base::{IdMap, LogId, ShardId};
 
 /// What a watch waits for as long as it was not told.

@@ -12,8 +12,9 @@ use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
 
 use super::describe_configs::{BROKER_LOGGER, unsupported};
+use super::full;
+use super::handler::{Answer, Ctx, change, outcome};
 use super::incremental_alter_configs::{apply, each_once, target, value};
-use super::{Answer, Ctx, change, full, outcome};
 use crate::controller::{Draft, MetadataRecord, Refused, replacing};
 use crate::wire::RequestHeader;
 

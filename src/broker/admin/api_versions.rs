@@ -14,7 +14,7 @@ use bytes::Bytes;
 use kafka_wire::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_wire::{ApiVersionsRequest, ApiVersionsResponse};
 
-use super::{Answer, Ctx};
+use super::handler::{Answer, Ctx};
 use crate::base::ErrorCode;
 use crate::wire::{self, Api, RequestHeader};
 

@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use kafka_wire::MetadataRequest;
 
-use super::Ctx;
+use super::handler::Ctx;
 use super::metadata::named_topics;
 use crate::config::is_internal;
 use crate::controller::{Draft, MetadataRecord, Terms, check_topic_name, create_missing};

@@ -13,7 +13,9 @@ use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Answer, Brokers, Ctx, change, full, outcome};
+use super::brokers::Brokers;
+use super::full;
+use super::handler::{Answer, Ctx, change, outcome};
 use crate::base::ErrorCode;
 use crate::controller::{Draft, MetadataRecord, MorePartitions, Refused, Terms, add_partitions};
 use crate::wire::RequestHeader;

@@ -17,8 +17,10 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
 
+use super::brokers::Brokers;
 use super::config_entries::Source;
-use super::{Answer, Brokers, Ctx, change, config_entries, full, outcome, to_wire};
+use super::handler::{Answer, Ctx, change, outcome, to_wire};
+use super::{config_entries, full};
 use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
 use crate::wire::RequestHeader;
 

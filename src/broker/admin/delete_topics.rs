@@ -13,7 +13,7 @@ use kafka_wire::delete_topics_response::DeletableTopicResult;
 use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Answer, Ctx, change, from_wire, outcome, to_wire};
+use super::handler::{Answer, Ctx, change, from_wire, outcome, to_wire};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Draft, Image, MetadataRecord, Refused, remove_topic};
 use crate::wire::RequestHeader;

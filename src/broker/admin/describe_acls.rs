@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kafka_wire::{DescribeAclsRequest, DescribeAclsResponse};
 
-use super::{Answer, answer, message};
+use super::handler::{Answer, answer, message};
 use crate::base::ErrorCode;
 use crate::wire::RequestHeader;
 

@@ -10,7 +10,7 @@ use kafka_wire::describe_cluster_response::DescribeClusterBroker;
 use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 
 use super::brokers::Announced;
-use super::{Answer, CLUSTER_OPERATIONS, Ctx, answer, outcome};
+use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, answer, outcome};
 use crate::base::ErrorCode;
 use crate::controller::Refused;
 use crate::wire::RequestHeader;

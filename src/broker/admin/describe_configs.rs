@@ -18,7 +18,7 @@ use kafka_wire::describe_configs_response::{
 use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 
 use super::config_entries::{self, DEFAULT, Entry, Source};
-use super::{Answer, Ctx, answer, outcome};
+use super::handler::{Answer, Ctx, answer, outcome};
 use crate::base::ErrorCode;
 use crate::base::limits::CONFIG_RESOURCES_MAX;
 use crate::config::inert;

@@ -18,7 +18,7 @@ use kafka_wire::describe_topic_partitions_response::{
 use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 
 use super::brokers::Brokers;
-use super::{Answer, Ctx, TOPIC_OPERATIONS, answer, to_wire};
+use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, answer, to_wire};
 use crate::base::ErrorCode;
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;

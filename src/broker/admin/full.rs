@@ -12,7 +12,7 @@ use kafka_wire::{
 };
 use kafka_wire_core::StrBytes;
 
-use super::outcome;
+use super::handler::outcome;
 use crate::base::ErrorCode;
 use crate::controller::Refused;
 

@@ -18,7 +18,8 @@ use kafka_wire_core::StrBytes;
 use super::describe_configs::{
     BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, check_broker, unsupported,
 };
-use super::{Answer, Ctx, change, full, outcome};
+use super::full;
+use super::handler::{Answer, Ctx, change, outcome};
 use crate::base::ErrorCode;
 use crate::controller::{
     ConfigOp, ConfigResource, Draft, MetadataRecord, Refused, alter_broker_configs,

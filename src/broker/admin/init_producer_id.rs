@@ -11,7 +11,8 @@
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
-use super::{Answer, Ctx, change, full};
+use super::full;
+use super::handler::{Answer, Ctx, change};
 use crate::base::ErrorCode;
 use crate::controller::{MetadataRecord, ProducerIdAllocator};
 use crate::wire::RequestHeader;

@@ -9,7 +9,7 @@ use kafka_wire::list_config_resources_response::ConfigResource;
 use kafka_wire::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
-use super::{Answer, Ctx, answer};
+use super::handler::{Answer, Ctx, answer};
 use crate::base::ErrorCode;
 use crate::wire::RequestHeader;
 

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use kafka_wire::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 
-use super::{Answer, answer};
+use super::handler::{Answer, answer};
 use crate::wire::RequestHeader;
 
 /// Answers a ListPartitionReassignments request. Reads only.

@@ -20,7 +20,9 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::StrBytes;
 
 use super::brokers::{Announced, Brokers};
-use super::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, answer, from_wire, to_wire};
+use super::handler::{
+    Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, answer, from_wire, to_wire,
+};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;

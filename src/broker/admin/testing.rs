@@ -150,7 +150,8 @@ mod tests {
     use kafka_wire::{CreatePartitionsRequest, DeleteTopicsRequest};
     use proptest::prelude::*;
 
-    use super::super::{create_partitions, delete_topics, from_wire, to_wire};
+    use super::super::handler::{from_wire, to_wire};
+    use super::super::{create_partitions, delete_topics};
     use super::*;
     use crate::base::TopicId;
 

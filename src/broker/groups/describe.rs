@@ -12,9 +12,8 @@ use kafka_wire::{
 };
 use kafka_wire_core::StrBytes;
 
-use super::{
-    Call, DeleteBatch, GroupEffect, GroupService, Origin, TopicLookup, Wait, name, reply, text,
-};
+use super::call::{Call, GroupEffect, Origin, TopicLookup, name, reply, text};
+use super::service::{DeleteBatch, GroupService, Wait};
 use crate::base::{ErrorCode, Now};
 use crate::group::{ClassicGroup, Member, Name, State};
 use crate::wire::{RequestHeader, WireError, decode, encode_response};
@@ -37,7 +36,7 @@ pub fn no_groups(header: &RequestHeader) -> Result<Bytes, WireError> {
 }
 
 impl GroupService {
-    pub(in crate::broker) fn describe_groups(
+    pub(crate) fn describe_groups(
         &mut self,
         _: Now,
         origin: Origin,
@@ -69,7 +68,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn list_groups(
+    pub(crate) fn list_groups(
         &mut self,
         _: Now,
         origin: Origin,
@@ -101,7 +100,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn delete_groups(
+    pub(crate) fn delete_groups(
         &mut self,
         now: Now,
         origin: Origin,
@@ -135,32 +134,6 @@ impl GroupService {
         self.perform(effects, out);
         self.batch_went_on(number, out);
         Ok(())
-    }
-
-    pub(in crate::broker) fn group_deleted(
-        &mut self,
-        number: u64,
-        index: usize,
-        error: ErrorCode,
-        out: &mut Vec<GroupEffect>,
-    ) {
-        let batch = self.deletes.get_mut(&number);
-        if let Some(result) = batch.and_then(|b| b.response.results.get_mut(index)) {
-            result.error_code = error.code();
-        }
-        self.batch_went_on(number, out);
-    }
-
-    fn batch_went_on(&mut self, number: u64, out: &mut Vec<GroupEffect>) {
-        let Some(batch) = self.deletes.get_mut(&number) else {
-            return;
-        };
-        batch.waiting -= 1;
-        if batch.waiting == 0
-            && let Some(batch) = self.deletes.remove(&number)
-        {
-            reply(batch.origin, &batch.response, out);
-        }
     }
 }
 

@@ -11,7 +11,8 @@ use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
-use super::{Call, GroupEffect, GroupService, Origin, TopicLookup, reply};
+use super::call::{Call, GroupEffect, Origin, TopicLookup, reply};
+use super::service::GroupService;
 use crate::base::{ErrorCode, Now};
 use crate::wire::{WireError, decode};
 
@@ -29,7 +30,7 @@ struct Found {
 }
 
 impl GroupService {
-    pub(in crate::broker) fn find_coordinator(
+    pub(crate) fn find_coordinator(
         &mut self,
         _: Now,
         origin: Origin,

@@ -1,15 +1,14 @@
 //! JoinGroup (11), Heartbeat (12), LeaveGroup (13), SyncGroup (14).
 
 use bytes::Bytes;
-use kafka_wire::join_group_response::JoinGroupResponseMember;
 use kafka_wire::leave_group_response::MemberResponse;
 use kafka_wire::{
-    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest,
-    LeaveGroupResponse, SyncGroupRequest, SyncGroupResponse,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, LeaveGroupRequest, LeaveGroupResponse,
+    SyncGroupRequest,
 };
-use kafka_wire_core::StrBytes;
 
-use super::{Call, GroupEffect, GroupService, Origin, TopicLookup, Wait, name, reply, text};
+use super::call::{Call, GroupEffect, Origin, TopicLookup, name, reply, text};
+use super::service::{GroupService, Wait};
 use crate::base::{ErrorCode, Now};
 use crate::group::join::JoinRequest;
 use crate::group::member::without_duplicates;
@@ -18,7 +17,7 @@ use crate::group::{Effect, JoinReply, Name, Protocol, SyncReply, coordinator};
 use crate::wire::{RequestHeader, WireError, decode};
 
 impl GroupService {
-    pub(in crate::broker) fn join_group(
+    pub(crate) fn join_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -46,7 +45,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn sync_group(
+    pub(crate) fn sync_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -77,7 +76,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn heartbeat(
+    pub(crate) fn heartbeat(
         &mut self,
         now: Now,
         origin: Origin,
@@ -104,7 +103,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn leave_group(
+    pub(crate) fn leave_group(
         &mut self,
         now: Now,
         origin: Origin,
@@ -159,30 +158,6 @@ fn join_request(
     }
 }
 
-pub(in crate::broker) fn join_response(version: i16, joined: JoinReply) -> JoinGroupResponse {
-    let mut response = JoinGroupResponse::default();
-    response.error_code = joined.error.code();
-    response.generation_id = joined.generation;
-    response.protocol_type = joined.protocol_type.as_ref().map(text);
-    response.protocol_name = match &joined.protocol {
-        Some(protocol) => Some(text(protocol)),
-        // Nullable from version 7 on.
-        None => Some(StrBytes::default()).filter(|_| version < 7),
-    };
-    response.leader = text(&joined.leader);
-    response.skip_assignment = joined.skip_assignment;
-    response.member_id = text(&joined.member);
-    let members = joined.members.into_iter().map(|joined| {
-        let mut member = JoinGroupResponseMember::default();
-        member.member_id = text(&joined.member);
-        member.group_instance_id = joined.instance.as_ref().map(text);
-        member.metadata = joined.metadata;
-        member
-    });
-    response.members = members.collect();
-    response
-}
-
 fn sync_request(request: SyncGroupRequest) -> SyncRequest {
     let assignments = request.assignments.into_iter();
     SyncRequest {
@@ -196,15 +171,6 @@ fn sync_request(request: SyncGroupRequest) -> SyncRequest {
             .map(|a| (name(&a.member_id), Bytes::copy_from_slice(&a.assignment)))
             .collect(),
     }
-}
-
-pub(in crate::broker) fn sync_response(synced: SyncReply) -> SyncGroupResponse {
-    let mut response = SyncGroupResponse::default();
-    response.error_code = synced.error.code();
-    response.protocol_type = synced.protocol_type.as_ref().map(text);
-    response.protocol_name = synced.protocol.as_ref().map(text);
-    response.assignment = synced.assignment;
-    response
 }
 
 fn leaving(version: i16, request: &LeaveGroupRequest) -> Vec<Leaving> {

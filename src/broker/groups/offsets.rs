@@ -24,9 +24,8 @@ use kafka_wire::{
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::{
-    Call, GroupEffect, GroupService, Origin, TopicInfo, TopicLookup, Wait, name, reply, text,
-};
+use super::call::{Call, GroupEffect, Origin, TopicInfo, TopicLookup, name, reply, text};
+use super::service::{GroupService, Wait};
 use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::writes::CommitRequest;
@@ -48,7 +47,7 @@ fn check_count(by_topic: impl Iterator<Item = usize>) -> Result<(), WireError> {
 }
 
 impl GroupService {
-    pub(in crate::broker) fn offset_commit(
+    pub(crate) fn offset_commit(
         &mut self,
         now: Now,
         origin: Origin,
@@ -100,7 +99,7 @@ impl GroupService {
         Ok(())
     }
 
-    pub(in crate::broker) fn offset_fetch(
+    pub(crate) fn offset_fetch(
         &mut self,
         _: Now,
         origin: Origin,
@@ -223,7 +222,7 @@ impl GroupService {
         all
     }
 
-    pub(in crate::broker) fn offset_delete(
+    pub(crate) fn offset_delete(
         &mut self,
         now: Now,
         origin: Origin,
@@ -350,19 +349,6 @@ fn check_commit_topic(
         answer.partitions.push(one);
     }
     answer
-}
-
-/// Puts the outcome of the commit where no error is yet. If it failed as a whole, that also goes
-/// before the length of some metadata.
-pub(in crate::broker) fn set_commit_error(response: &mut OffsetCommitResponse, error: ErrorCode) {
-    let too_large = ErrorCode::OffsetMetadataTooLarge.code();
-    let partitions = response.topics.iter_mut().flat_map(|t| &mut t.partitions);
-    for partition in partitions {
-        let code = partition.error_code;
-        if code == 0 || (code == too_large && !error.is_none()) {
-            partition.error_code = error.code();
-        }
-    }
 }
 
 fn fetch_partition(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {

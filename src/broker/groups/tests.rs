@@ -1,6 +1,9 @@
 //! The service over real frames: every version that is served can be read and
 //! answered, and each rule that lives in the handlers has a case.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::leave_group_request::MemberIdentity;
@@ -11,11 +14,12 @@ use kafka_wire::offset_fetch_request::{
 };
 use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
 use kafka_wire::*;
-use kafka_wire_core::Uuid;
+use kafka_wire_core::{StrBytes, Uuid};
 
 use super::*;
-use crate::base::ErrorCode as E;
+use crate::base::{ErrorCode as E, Mono, Now, TopicId};
 use crate::broker::apis::{self, Handler, api};
+use crate::group::{GroupConfig, partition_for};
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, parse_header};
 

@@ -3,8 +3,11 @@
 
 use bytes::{BufMut, Bytes};
 
-use super::stats::{PARKED, Row};
-use super::{BUCKETS, Class, Report, STAGES, Slow, Stats, Turns};
+use super::buckets::BUCKETS;
+use super::report::{Report, Slow};
+use super::stage::STAGES;
+use super::stats::{Class, PARKED, Row, Stats};
+use super::turns::Turns;
 
 /// Most slow requests that are read from a report.
 const SLOW_MAX: u64 = 1 << 20;

@@ -1,8 +1,11 @@
 //! What a broker answers when it is asked where the time goes: the counts of all its
 //! shards together, and its slowest requests.
 
+use super::stage::STAGES;
+use super::stats::{Class, Stats};
 use super::tracer::Tracer;
-use super::{Class, STAGES, Stats, Turns, ns};
+use super::turns::Turns;
+use super::units::ns;
 use crate::base::{IdMap, LogId, Mono};
 use crate::controller::Image;
 
@@ -64,12 +67,7 @@ pub struct Report {
 
 impl Report {
     /// What one shard has to say.
-    pub(in crate::broker) fn of_shard(
-        shard: u16,
-        tracer: &Tracer,
-        image: &Image,
-        now: Mono,
-    ) -> Self {
+    pub(crate) fn of_shard(shard: u16, tracer: &Tracer, image: &Image, now: Mono) -> Self {
         let logs: IdMap<LogId, ()> = tracer.slowest().map(|(_, slow)| (slow.log, ())).collect();
         let names = names(&logs, image);
         let slowest = tracer.slowest().map(|(recent, slow)| {

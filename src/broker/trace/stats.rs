@@ -1,7 +1,10 @@
 //! Counts of finished requests, by kind. Fixed arrays of counters that only grow:
 //! two looks at them give what happened in between.
 
-use super::{BUCKETS, STAGES, Stage, Trace, bucket_of, ns, upper_ns};
+use super::buckets::{BUCKETS, bucket_of, upper_ns};
+use super::stage::{STAGES, Stage};
+use super::units::ns;
+use super::walk::Trace;
 
 /// Kinds of requests that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,11 @@
 //! What a shard remembers of finished requests: counts for ever, the slowest for a
 //! while. Its memory is the same from its start to its end.
 
-use super::{Class, STAGES, Stats, Trace, Turns, Units};
+use super::stage::STAGES;
+use super::stats::{Class, Stats};
+use super::turns::Turns;
+use super::units::Units;
+use super::walk::Trace;
 use crate::base::limits::{CLIENT_NAME_BYTES_MAX, SLOWEST_KEPT, SLOWEST_WINDOW_MS};
 use crate::base::{LogId, Mono};
 use crate::wire::Api;

@@ -1,9 +1,9 @@
 //! How long the turns of shards took, the longer ones by [bucket](bucket_of): for the whole of a
 //! turn no other request of the core gets on, so its longest is what anyone may have to wait for another.
 
-use super::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
+use super::buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
 
-/// The turns of a shard that were told. Counters that only grow, as in [`Stats`](super::Stats).
+/// The turns of a shard that were told. Counters that only grow, as in [`Stats`](super::stats::Stats).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turns(pub(super) Box<[u64; BUCKETS]>);
 

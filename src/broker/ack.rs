@@ -1,0 +1,19 @@
+//! Who waits until what was appended to a store is durable.
+
+use super::msg::{Answer, Failure, Produced, ReqRef};
+use super::trace::ProduceStamps;
+
+/// Who waits for a flush.
+#[derive(Debug)]
+pub enum Ack {
+    /// A produce request; `results` as they will be answered.
+    Produce {
+        req: ReqRef,
+        results: Vec<(u32, Result<Produced, Failure>)>,
+        stamps: ProduceStamps,
+    },
+    /// A query that changed the log.
+    Query { req: ReqRef, answers: Vec<Answer> },
+    /// Something of the control shard's own.
+    Control(u64),
+}
