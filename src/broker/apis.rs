@@ -7,11 +7,11 @@ use bytes::Bytes;
 use kafka_wire::api_versions_response::ApiVersion;
 
 use super::admin::{self, Answer, Ctx};
-use super::conns::ReplyTo;
 use super::front::Front;
+use super::front::conns::ReplyTo;
+use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{GroupHandler, GroupService as Groups};
-use super::order::{Footprint, Things};
 use crate::base::Now;
 use crate::controller::ProducerIdAllocator;
 use crate::wire::{Api, RequestHeader, fetch, produce};
@@ -183,8 +183,8 @@ static APIS: [Served; 32] = [
 mod tests {
     use kafka_wire::API_DESCRIPTORS;
 
-    use super::super::order::Order;
     use super::*;
+    use crate::broker::front::order::Order;
 
     #[test]
     fn the_table_is_sorted_and_agrees_with_the_generated_types() {

@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::conns::ReplyTo;
+use super::front::conns::ReplyTo;
 use super::front::{Front, Pending};
 use super::fx::Fx;
 use super::msg::{Msg, ReqRef};

@@ -10,8 +10,8 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
 use super::io::{ConnId, Input, Output, ReadId};
+use super::owner::stores::format_store;
 use super::shard::{Shard, ShardSetup};
-use super::stores::format_store;
 use crate::base::{BLOCK, DirectoryId, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;

@@ -7,19 +7,19 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::fetch::FetchJob;
-use super::fx::Fx;
-use super::io::{Output, ReadId};
-use super::owner::{Later, Owner};
-use super::query::QueryJob;
 use crate::base::limits::{LOAD_BYTES_MIN, QUERY_READS_BYTES_MAX};
 use crate::base::{ErrorCode, IdMap, LogId, Now, Offset, ShardId};
+use crate::broker::data::fetch::front::FetchJob;
+use crate::broker::data::query::front::QueryJob;
+use crate::broker::fx::Fx;
+use crate::broker::io::{Output, ReadId};
+use crate::broker::owner::{Later, Owner};
 use crate::log::{ReadOutcome, Ticket};
 use crate::store::{DiskError, Piece};
 
 /// What goes on when a read has ended.
 #[derive(Debug)]
-pub(super) enum ReadJob {
+pub enum ReadJob {
     Fetch(FetchJob, LogId, Ticket),
     Query(QueryJob, LogId, Ticket),
     LoadScan(LogId, Ticket, Offset),
@@ -45,7 +45,7 @@ fn cost(ticket: &Ticket) -> usize {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub struct Reads {
     started: u64,
     on_their_way: IdMap<u64, ReadJob>,
     /// What those of queries take.

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::io::{ConnId, Output};
 use super::order::{Footprint, Order};
-use super::trace::{ClientName, Stage, Trace, Tracer};
 use crate::base::limits::CONN_IN_FLIGHT_MAX;
 use crate::base::{IdMap, Mono};
+use crate::broker::io::{ConnId, Output};
+use crate::broker::trace::{ClientName, Stage, Trace, Tracer};
 use crate::store::Piece;
 use crate::wire::RequestHeader;
 
@@ -333,8 +333,8 @@ impl Conns {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::trace::Class;
     use super::*;
+    use crate::broker::trace::Class;
 
     fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
         let trace = Trace::new(0, 100, conns.now);
@@ -429,7 +429,7 @@ mod tests {
         conns.next_input(at(200));
         // More than there are, as after a reply that was dropped.
         conns.sent(conn, 5, &mut tracer);
-        let spent: Vec<[u32; super::super::trace::STAGES]> = tracer
+        let spent: Vec<[u32; crate::broker::trace::STAGES]> = tracer
             .slowest()
             .filter(|(recent, _)| *recent)
             .map(|(_, slow)| slow.spent)

@@ -16,18 +16,18 @@ use kafka_wire::describe_log_dirs_response::{
 };
 use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use super::conns::ReplyTo;
-use super::front::Front;
-use super::fx::Fx;
-use super::msg::{Answered, Query};
-use super::query::Shape;
+use super::front::Shape;
 use crate::base::ErrorCode;
+use crate::broker::front::Front;
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::fx::Fx;
+use crate::broker::msg::{Answered, Query};
 use crate::controller::Topic;
 use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
 
 /// The partitions whose sizes are asked for, in the order of the questions.
 #[derive(Debug)]
-pub(super) struct Sizes(Vec<(StrBytes, Vec<i32>)>);
+pub struct Sizes(Vec<(StrBytes, Vec<i32>)>);
 
 impl Front {
     /// DescribeLogDirs, of the whole node or of one shard alone.

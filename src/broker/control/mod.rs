@@ -5,35 +5,41 @@
 //! to every shard when durable; the client is answered when every shard serves by it. What a client
 //! was told is therefore true on whichever core it comes back to.
 
+mod compact;
+mod groups;
+mod load;
+mod room;
+mod run;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ack::Ack;
-use super::admin::{self, Answer, Brokers, Ctx};
-use super::apis::{self, Handler};
-use super::conns::ReplyTo;
-use super::control_compact::Compaction;
-use super::control_groups::OFFSETS_TOPIC;
-use super::control_load::Load;
-use super::control_room::{Room, Rooms};
-use super::front::{Front, Pending};
-use super::fx::Fx;
-use super::groups::GroupService;
-use super::msg::{ControlCall, Msg, ReqRef};
-use super::owner::Owner;
 use crate::base::{IdMap, LogId, Now, Rng, ShardId};
+use crate::broker::admin::{self, Answer, Brokers, Ctx};
+use crate::broker::apis::{self, Handler};
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::{Front, Pending};
+use crate::broker::fx::Fx;
+use crate::broker::groups::GroupService;
+use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::owner::Owner;
+use crate::broker::owner::ack::Ack;
 use crate::config::BrokerConfig;
 use crate::controller::{
     Delta, Directory, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
 };
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
+use compact::Compaction;
+use groups::OFFSETS_TOPIC;
+use load::Load;
+use room::{Room, Rooms};
 
 /// A request that the control shard works on, at the shard it came from.
 #[derive(Debug)]
-pub(super) struct PendingControl {
+pub struct PendingControl {
     reply_to: ReplyTo,
 }
 
@@ -62,7 +68,7 @@ impl Front {
 }
 
 /// Decided records as one batch of the metadata log, so that all of them count or none.
-pub(super) struct Change {
+pub struct Change {
     records: Vec<MetadataRecord>,
     batch: Bytes,
 }
@@ -115,7 +121,7 @@ enum Then {
 
 /// See the module. Lives on shard 0.
 #[derive(Debug)]
-pub(super) struct Control {
+pub struct Control {
     pub config: Arc<BrokerConfig>,
     pub groups: GroupService,
     pub load: Load,
@@ -400,7 +406,7 @@ impl Control {
         for record in &records {
             delta.note(&self.image, record);
             if let Err(why) = self.replay(record) {
-                fx.out.push(super::fatal::metadata(format!(
+                fx.out.push(crate::broker::fatal::metadata(format!(
                     "a decided metadata record does not apply: {why}"
                 )));
                 return;
@@ -412,7 +418,7 @@ impl Control {
             Ok(slot) => slot,
             Err((code, why)) => {
                 let why = why.unwrap_or_else(|| code.to_string());
-                fx.out.push(super::fatal::metadata(format!(
+                fx.out.push(crate::broker::fatal::metadata(format!(
                     "the metadata log cannot be written: {why}"
                 )));
                 return;

@@ -7,9 +7,9 @@
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap};
 
-use super::msg::FetchedPart;
 use crate::base::limits::{FETCH_SESSION_ENTRIES_MAX, REQUEST_ENTRIES_MAX};
 use crate::base::{ErrorCode, Mono, Now, Rng};
+use crate::broker::msg::FetchedPart;
 use crate::wire::TopicRef;
 use crate::wire::fetch::FetchRequest;
 
@@ -18,7 +18,7 @@ const EVICTION_MS_MIN: u64 = 120_000;
 
 /// A partition that the client wants.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub struct Asked {
     pub topic: TopicRef,
     pub index: i32,
     pub offset: i64,
@@ -28,7 +28,7 @@ pub(super) struct Asked {
 
 /// How a fetch relates to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Opened {
+pub enum Opened {
     /// No session: everything is answered.
     Sessionless,
     /// The first answer of a session: everything is answered.
@@ -70,7 +70,7 @@ struct Session {
 
 /// The sessions of one shard.
 #[derive(Debug)]
-pub(super) struct Sessions {
+pub struct Sessions {
     sessions: BTreeMap<i32, Session>,
     slots: usize,
     /// Partitions in all sessions together.

@@ -14,8 +14,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::msg::ReqRef;
 use crate::base::{IdMap, LogId, ShardId};
+use crate::broker::msg::ReqRef;
 
 /// What a watch waits for as long as it was not told.
 const UNTOLD: u64 = 1 << 62;
@@ -52,7 +52,7 @@ struct LogWatches {
 
 /// The watches on the partitions of one shard. At most one for each fetch in progress.
 #[derive(Debug, Default)]
-pub(super) struct Watches {
+pub struct Watches {
     by_req: IdMap<Key, Watch>,
     by_log: IdMap<LogId, LogWatches>,
     /// Watches that have enough and have not said so yet.

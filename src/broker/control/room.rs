@@ -12,12 +12,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::control::{Change, Control};
-use super::fx::Fx;
-use super::msg::{ControlCall, Msg, ReqRef};
-use super::owner::Owner;
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{Now, ShardId, StoreId};
+use crate::broker::control::{Change, Control};
+use crate::broker::fx::Fx;
+use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::owner::Owner;
 use crate::controller::{Directory, MetadataRecord};
 
 /// The store of the metadata log.
@@ -28,7 +28,7 @@ type Needs = BTreeMap<StoreId, usize>;
 
 /// Whether there is room for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+pub enum Room {
     There,
     Full,
     /// Somebody has to be asked: [`Control::ask_for_room`].
@@ -53,7 +53,7 @@ struct Asking {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Rooms {
+pub struct Rooms {
     /// The stores of this node, by number.
     here: Vec<Directory>,
     asking: Option<Asking>,

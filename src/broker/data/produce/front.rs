@@ -14,16 +14,16 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::ack::Ack;
-use super::conns::ReplyTo;
-use super::front::{Front, Pending, here};
-use super::fx::Fx;
-use super::io::ConnId;
-use super::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
-use super::owner::Owner;
-use super::trace::ProduceStamps;
 use crate::base::limits::OPEN_BYTES_PER_BYTE;
 use crate::base::{ErrorCode, LogId, Now, StoreId};
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::{Front, Pending, here};
+use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
+use crate::broker::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
+use crate::broker::owner::Owner;
+use crate::broker::owner::ack::Ack;
+use crate::broker::trace::ProduceStamps;
 use crate::config::TopicConfig;
 use crate::log::check_message_size;
 use crate::record;
@@ -35,7 +35,7 @@ use crate::wire::{RequestHeader, TopicRef};
 
 /// A produce request whose partitions are on their way.
 #[derive(Debug)]
-pub(super) struct PendingProduce {
+pub struct PendingProduce {
     reply_to: ReplyTo,
     correlation_id: i32,
     version: i16,
@@ -54,7 +54,7 @@ type BatchAtHand = (StoreId, ProducePart, record::Validation);
 
 /// A produce request whose batches are being checked.
 #[derive(Debug)]
-pub(super) struct ProduceJob {
+pub struct ProduceJob {
     pending: PendingProduce,
     /// The batches by slot, taken one after the other.
     batches: std::vec::IntoIter<Option<Bytes>>,

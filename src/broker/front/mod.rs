@@ -1,33 +1,36 @@
 //! The front of a shard: the client requests in progress on its connections,
 //! and the image by which they are routed to the shards that own the data.
 
+pub mod conns;
+pub mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::Brokers;
-use super::conns::{Conns, ReplyTo};
-use super::control::PendingControl;
-use super::explain::PendingExplain;
-use super::fetch::PendingFetch;
-use super::fetch_session::Sessions;
-use super::fx::Fx;
-use super::io::ConnId;
-use super::msg::Msg;
-use super::produce::PendingProduce;
-use super::query::PendingQuery;
-use super::trace::Tracer;
-use super::validation::Validations;
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, Mono, Rng, ShardId, StoreId};
+use crate::broker::admin::Brokers;
+use crate::broker::control::PendingControl;
+use crate::broker::data::fetch::front::PendingFetch;
+use crate::broker::data::fetch::session::Sessions;
+use crate::broker::data::produce::front::PendingProduce;
+use crate::broker::data::produce::validation::Validations;
+use crate::broker::data::query::front::PendingQuery;
+use crate::broker::explain::PendingExplain;
+use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
+use crate::broker::msg::Msg;
+use crate::broker::trace::Tracer;
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
 use crate::store::Piece;
 use crate::wire::{TopicRef, WireError};
+use conns::{Conns, ReplyTo};
 
 /// A request that waits for something.
 #[derive(Debug)]
-pub(super) enum Pending {
+pub enum Pending {
     Produce(PendingProduce),
     Fetch(PendingFetch),
     Query(PendingQuery),
@@ -37,7 +40,7 @@ pub(super) enum Pending {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Front {
+pub struct Front {
     pub config: Arc<BrokerConfig>,
     pub conns: Conns,
     pub image: Arc<Image>,
@@ -188,12 +191,12 @@ impl Front {
 }
 
 /// The store of this node that has a partition.
-pub(super) fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
+pub fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
     partition.store.ok_or(ErrorCode::NotLeaderOrFollower)
 }
 
 /// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.
-pub(super) fn check_epoch(believed: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
+pub fn check_epoch(believed: i32, current: LeaderEpoch) -> Result<(), ErrorCode> {
     match believed {
         ..0 => Ok(()),
         older if older < current.0 => Err(ErrorCode::FencedLeaderEpoch),

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::query::QueryJob;
+use super::front::QueryJob;
 use crate::base::limits::{
     TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK,
 };
@@ -37,7 +37,7 @@ struct Queue {
 
 /// A place that is kept for a lookup which gets its batch; free when this is dropped, whatever becomes of it.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "counted, not looked at")] Arc<()>);
+pub struct Place(#[expect(dead_code, reason = "counted, not looked at")] Arc<()>);
 
 impl Queue {
     fn has_place(&self) -> bool {
@@ -57,7 +57,7 @@ impl Queue {
 
 /// What is to be done with a lookup.
 #[derive(Debug)]
-pub(super) enum Turn {
+pub enum Turn {
     /// Its batch is opened as far as need be.
     Opened(QueryJob, LogId, Box<Opening>),
     /// There is a place for it.
@@ -66,7 +66,7 @@ pub(super) enum Turn {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Openings {
+pub struct Openings {
     short: Queue,
     long: Queue,
     /// Whose turn it is, if both have something.

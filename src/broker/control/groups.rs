@@ -1,15 +1,17 @@
 //! Between the group coordinator and the shard: its calls, its records in
 //! `__consumer_offsets`, its timers.
 
-use super::ack::Ack;
-use super::control::{Change, Control};
-use super::control_room::Room;
-use super::fx::Fx;
-pub(super) use super::groups::OFFSETS_TOPIC;
-use super::groups::{Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic};
-use super::msg::{ControlCall, Msg, ReqRef};
-use super::owner::Owner;
+use super::room::Room;
 use crate::base::{ErrorCode, Now, TopicId};
+use crate::broker::control::{Change, Control};
+use crate::broker::fx::Fx;
+pub use crate::broker::groups::OFFSETS_TOPIC;
+use crate::broker::groups::{
+    Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic,
+};
+use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::owner::Owner;
+use crate::broker::owner::ack::Ack;
 use crate::controller::{Image, Topic};
 use crate::record::{BatchBuilder, Codec};
 use bytes::Bytes;

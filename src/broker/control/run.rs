@@ -4,11 +4,10 @@ use crate::base::Offset;
 use crate::record::{self, BatchError, BatchInfo};
 
 /// Takes key, value and timestamp of a record.
-pub(super) type Each<'a> =
-    &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
+pub type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
 
 /// Batches that were read of a log, the last one perhaps cut.
-pub(super) struct Run<'a> {
+pub struct Run<'a> {
     rest: &'a [u8],
     /// Offset of what is at the start of `rest`.
     pub next: Offset,

@@ -18,15 +18,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::conns::ReplyTo;
-use super::fetch_session::{Asked, Opened};
-use super::front::{Front, Pending, check_epoch, here};
-use super::fx::Fx;
-use super::msg::{FetchPart, FetchedPart, Msg, ReqRef, Watch};
-use super::owner::{Later, Owner};
-use super::trace::{FetchStamps, Stage};
+use super::session::{Asked, Opened};
 use crate::base::limits::{FETCH_WAIT_MS_MAX, PARTITIONS_PER_SLICE, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::{Front, Pending, check_epoch, here};
+use crate::broker::fx::Fx;
+use crate::broker::msg::{FetchPart, FetchedPart, Msg, ReqRef, Watch};
+use crate::broker::owner::{Later, Owner};
+use crate::broker::trace::{FetchStamps, Stage};
 use crate::log::ReadOutcome;
 use crate::store::Piece;
 use crate::wire::fetch::{
@@ -37,7 +37,7 @@ use crate::wire::{RequestHeader, TopicRef};
 
 /// A fetch in progress.
 #[derive(Debug)]
-pub(super) struct PendingFetch {
+pub struct PendingFetch {
     reply_to: ReplyTo,
     correlation_id: i32,
     version: i16,
@@ -462,7 +462,7 @@ fn cut(pieces: &mut Vec<Piece>, len: usize) {
 
 /// How much a shard plans for a fetch.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FetchLimits {
+pub struct FetchLimits {
     /// Bytes after which further partitions are left empty.
     pub bytes_max: usize,
     /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
@@ -471,7 +471,7 @@ pub(super) struct FetchLimits {
 
 /// The part of a fetch that one shard plans.
 #[derive(Debug)]
-pub(super) struct FetchJob {
+pub struct FetchJob {
     req: ReqRef,
     round: u32,
     todo: std::vec::IntoIter<FetchPart>,
@@ -643,8 +643,8 @@ impl Owner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::io::ConnId;
     use super::*;
+    use crate::broker::io::ConnId;
 
     /// A slot with pieces of these lengths.
     fn slot(slot: u32, lens: &[usize], first_bytes_max: usize) -> Slot {

@@ -5,21 +5,21 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::control::Control;
-use super::control_groups::OFFSETS_TOPIC;
-use super::fx::Fx;
-use super::io::Output;
-use super::owner::Owner;
+use super::groups::OFFSETS_TOPIC;
 use super::run::Run;
-use super::settings::log_config;
 use crate::base::{LogId, Now, Offset, TopicId};
+use crate::broker::control::Control;
+use crate::broker::fx::Fx;
+use crate::broker::io::Output;
+use crate::broker::owner::Owner;
+use crate::broker::owner::settings::log_config;
 use crate::config::TopicConfig;
 use crate::controller::{METADATA_LOG, MetadataRecord};
 use crate::store::LogLabel;
 
 /// How far the start has come.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub struct Load {
     stage: Stage,
     /// Logs of `__consumer_offsets` still to be read.
     todo: VecDeque<(i32, LogId, Offset)>,
@@ -47,7 +47,7 @@ impl Control {
     /// Opens the metadata log, or makes it on the first start.
     pub fn start(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
         let Some(slot) = owner.slot_of(crate::base::StoreId(0)) else {
-            fx.out.push(super::fatal::metadata(
+            fx.out.push(crate::broker::fatal::metadata(
                 "store-0, which holds the metadata log, is missing".into(),
             ));
             return;
@@ -83,7 +83,7 @@ impl Control {
                 Stage::Done => Ok(()),
             };
             if let Err(why) = outcome {
-                fx.out.push(super::fatal::metadata(why));
+                fx.out.push(crate::broker::fatal::metadata(why));
                 return;
             }
         }

@@ -1,8 +1,8 @@
 //! Logs of a shard that are there, but cannot be served: something of them has rotted, or the metadata does not
 //! know them.
 
-use super::owner::Owner;
 use crate::base::{ErrorCode, LogId, Now};
+use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
 use crate::controller::{Image, Topic};
 
@@ -36,7 +36,7 @@ impl Owner {
 
     /// Decides about logs that recovery found and no partition has. Those of removed topics go; what the
     /// metadata has never given out is kept: the metadata may be what is wrong. Returns what it does not know yet.
-    pub(super) fn settle_recovered(&mut self, image: &Image) -> Vec<LogId> {
+    pub fn settle_recovered(&mut self, image: &Image) -> Vec<LogId> {
         let recovered = self.slots.iter().flat_map(|slot| slot.recovered.keys());
         let found: Vec<LogId> = self.damaged.keys().chain(recovered).copied().collect();
         let mut strays = Vec::new();

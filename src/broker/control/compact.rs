@@ -8,12 +8,12 @@
 
 use bytes::Bytes;
 
-use super::ack::Ack;
-use super::control::{Change, Control};
-use super::control_groups::OFFSETS_TOPIC;
-use super::fx::Fx;
-use super::owner::Owner;
+use super::groups::OFFSETS_TOPIC;
 use crate::base::{IdMap, LogId, Now, Offset};
+use crate::broker::control::{Change, Control};
+use crate::broker::fx::Fx;
+use crate::broker::owner::Owner;
+use crate::broker::owner::ack::Ack;
 use crate::controller::METADATA_LOG;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
@@ -34,7 +34,7 @@ struct Running {
 
 /// What is going on, and when to look at a log again.
 #[derive(Debug, Default)]
-pub(super) struct Compaction {
+pub struct Compaction {
     /// By the control token of the flush that is waited for.
     running: IdMap<u64, Running>,
     /// Size of a log from which on it is looked at, if that is not the configured one.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 /// A set of things that requests change and look at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Things(u8);
+pub struct Things(u8);
 
 impl Things {
     pub const NONE: Self = Self(0);
@@ -33,14 +33,14 @@ impl Things {
 
 /// What one request changes before it is answered, and what it looks at when it begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Footprint {
+pub struct Footprint {
     pub changes: Things,
     pub looks: Things,
 }
 
 /// The requests of one connection that are in progress or have to wait.
 #[derive(Debug)]
-pub(super) struct Order<T> {
+pub struct Order<T> {
     /// How many in progress change each thing.
     changing: [u32; Things::COUNT],
     waiting: VecDeque<(Footprint, T)>,

@@ -1,36 +1,45 @@
 //! The partitions and stores that a shard owns. Requests reach them as messages,
 //! from this shard or another; an append is answered when its flush is durable.
 
+pub mod ack;
+pub mod reads;
+pub mod settings;
+pub mod stores;
+#[cfg(test)]
+mod tests;
+mod unserved;
+pub mod watch;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ack::Ack;
-use super::fetch::FetchJob;
-use super::fx::Fx;
-use super::io::Output;
-use super::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
-use super::openings::{Openings, Turn};
-use super::query::QueryJob;
-use super::reads::Reads;
-use super::settings::log_config;
-use super::stores::StoreSlot;
-use super::watch::Watches;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
+use crate::broker::data::fetch::front::FetchJob;
+use crate::broker::data::query::front::QueryJob;
+use crate::broker::data::query::openings::{Openings, Turn};
+use crate::broker::fx::Fx;
+use crate::broker::io::Output;
+use crate::broker::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Delta, Image, Topic};
 use crate::log::{Log, LogConfig, Opening};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
+use ack::Ack;
+use reads::Reads;
+use settings::log_config;
+use stores::StoreSlot;
+use watch::Watches;
 
 /// A store that found its disk full, or no room for a checkpoint, tries again after so long.
 const TRY_AGAIN_MS: u64 = 1000;
 
 /// One partition, on the core that owns it.
 #[derive(Debug)]
-pub(super) struct Partition {
+pub struct Partition {
     pub log: Log,
     /// Index into [`Owner::slots`].
     pub slot: usize,
@@ -38,27 +47,27 @@ pub(super) struct Partition {
 
 /// Work on one request that goes on when others have had their turn.
 #[derive(Debug)]
-pub(super) enum Later {
+pub enum Later {
     Fetch(FetchJob),
     Query(QueryJob),
 }
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Owner {
+pub struct Owner {
     pub me: ShardId,
     pub config: Arc<BrokerConfig>,
     pub slots: Vec<StoreSlot>,
     pub partitions: IdMap<LogId, Partition>,
     /// Logs that cannot be served, and whose slot: see [`crate::store::Store::damaged`].
-    pub(super) damaged: IdMap<LogId, usize>,
+    pub damaged: IdMap<LogId, usize>,
     pub watches: Watches,
     later: VecDeque<Later>,
     /// Queries that have to open a batch.
     openings: Openings,
     /// The shard is to stop: nothing is looked up by time any more.
     pub stopping: bool,
-    pub(super) reads: Reads,
+    pub reads: Reads,
     next_retention: Mono,
     /// When stores that found no room try again.
     next_try: Mono,
@@ -340,7 +349,9 @@ impl Owner {
                     }
                 }
                 StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
-                StoreEvent::Failed(error) => fx.out.push(super::fatal::disk_failed(store, &error)),
+                StoreEvent::Failed(error) => fx
+                    .out
+                    .push(crate::broker::fatal::disk_failed(store, &error)),
             }
         }
         self.events = events;
@@ -471,7 +482,7 @@ impl Owner {
     }
 
     /// The topic of a log was removed.
-    pub(super) fn delete_log(&mut self, log: LogId) {
+    pub fn delete_log(&mut self, log: LogId) {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
             let slot = &mut self.slots[partition.slot];
@@ -488,7 +499,7 @@ impl Owner {
         }
     }
 
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         now: Now,
         slot: usize,

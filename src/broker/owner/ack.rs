@@ -1,7 +1,7 @@
 //! Who waits until what was appended to a store is durable.
 
-use super::msg::{Answer, Failure, Produced, ReqRef};
-use super::trace::ProduceStamps;
+use crate::broker::msg::{Answer, Failure, Produced, ReqRef};
+use crate::broker::trace::ProduceStamps;
 
 /// Who waits for a flush.
 #[derive(Debug)]

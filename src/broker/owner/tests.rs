@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::owner::Owner;
 use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::{DirectoryId, LogId, Mono, Now, ShardId, StoreId, TopicId};
+use crate::broker::owner::Owner;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord};

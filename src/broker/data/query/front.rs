@@ -10,23 +10,23 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use bytes::Bytes;
 use kafka_wire as kw;
 
-use super::ack::Ack;
-use super::conns::ReplyTo;
-use super::front::{Front, Pending, check_epoch, here};
-use super::fx::Fx;
-use super::log_dirs::Sizes;
-use super::msg::{Answer, Answered, Msg, Query, ReqRef};
+use super::describe_log_dirs::Sizes;
 use super::openings::Place;
-use super::owner::{Later, Owner};
 use crate::base::limits::{PARTITIONS_PER_SLICE, REQUEST_ENTRIES_MAX, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::{Front, Pending, check_epoch, here};
+use crate::broker::fx::Fx;
+use crate::broker::msg::{Answer, Answered, Msg, Query, ReqRef};
+use crate::broker::owner::ack::Ack;
+use crate::broker::owner::{Later, Owner};
 use crate::log::{Opening, TimeLookup};
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
 
 /// Which API a pending query answers, with what it echoes of the request.
 #[derive(Debug)]
-pub(super) enum Shape {
+pub enum Shape {
     ListOffsets(kw::ListOffsetsRequest),
     EpochEnd(kw::OffsetForLeaderEpochRequest),
     DeleteRecords(kw::DeleteRecordsRequest),
@@ -35,7 +35,7 @@ pub(super) enum Shape {
 
 /// A query whose partitions are being asked.
 #[derive(Debug)]
-pub(super) struct PendingQuery {
+pub struct PendingQuery {
     reply_to: ReplyTo,
     correlation_id: i32,
     version: i16,
@@ -48,7 +48,7 @@ pub(super) struct PendingQuery {
 
 /// The part of a query that one shard works on.
 #[derive(Debug)]
-pub(super) struct QueryJob {
+pub struct QueryJob {
     req: ReqRef,
     todo: Vec<(u32, LogId, Query)>,
     /// Answers so far.
@@ -167,7 +167,7 @@ impl Front {
     ///
     /// # Errors
     /// More partitions than one request may name: the reason to close the connection.
-    pub(super) fn ask(
+    pub fn ask(
         &mut self,
         reply_to: ReplyTo,
         header: &RequestHeader,
@@ -183,7 +183,7 @@ impl Front {
     }
 
     /// As [`ask`](Self::ask), however many there are: for lists that are bounded by what exists.
-    pub(super) fn ask_all(
+    pub fn ask_all(
         &mut self,
         reply_to: ReplyTo,
         header: &RequestHeader,
@@ -564,11 +564,11 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Arc;
 
-    use super::super::io::Output;
-    use super::super::msg::ProducePart;
-    use super::super::stores::{StoreSlot, format_store};
     use super::*;
     use crate::base::{Mono, StoreId};
+    use crate::broker::io::Output;
+    use crate::broker::msg::ProducePart;
+    use crate::broker::owner::stores::{StoreSlot, format_store};
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
     use crate::record::{self, BatchBuilder, Codec};

@@ -10,19 +10,19 @@
 
 use std::collections::VecDeque;
 
-use super::front::Front;
-use super::fx::Fx;
-use super::io::ConnId;
-use super::produce::ProduceJob;
+use super::front::ProduceJob;
 use crate::base::IdMap;
 use crate::base::limits::{
     ORPHANED_BYTES_MAX, STOPPING_REQUEST_WORK_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK,
     VALIDATION_TURN_WORK,
 };
+use crate::broker::front::Front;
+use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Validations {
+pub struct Validations {
     by_conn: IdMap<u64, Waiting>,
     /// The connections above, in the order of their turns.
     turns: VecDeque<ConnId>,

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::ack::Ack;
-use super::msg::Produced;
 use super::settings::log_config;
-use super::trace::FlushStamps;
 use crate::base::{IdMap, LogId, Mono, Now, StoreId};
+use crate::broker::msg::Produced;
+use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOG;
 use crate::log::{Appended, Log, LogRecovery};
@@ -24,17 +24,17 @@ pub struct StoreSlot {
     /// The store.
     pub store: Store,
     /// Logs found by recovery that no image has claimed yet.
-    pub(super) recovered: IdMap<LogId, Log>,
+    pub(crate) recovered: IdMap<LogId, Log>,
     /// Who waits for which flush, in the order of the flushes.
-    pub(super) acks: VecDeque<(FlushSeq, Ack)>,
+    pub(crate) acks: VecDeque<(FlushSeq, Ack)>,
     /// Logs with appends that are not durable yet: flush, log, bytes.
-    pub(super) dirty: VecDeque<(FlushSeq, LogId, usize)>,
+    pub(crate) dirty: VecDeque<(FlushSeq, LogId, usize)>,
     /// The flushes on their way, in order.
-    pub(super) flushes: VecDeque<FlushStamps>,
+    pub(crate) flushes: VecDeque<FlushStamps>,
     /// Flushes that are durable.
-    pub(super) durable: FlushSeq,
+    pub(crate) durable: FlushSeq,
     /// The last flush that anything of interest is part of.
-    pub(super) newest: FlushSeq,
+    pub(crate) newest: FlushSeq,
 }
 
 impl StoreSlot {
@@ -63,7 +63,7 @@ impl StoreSlot {
     }
 
     /// Notes an append: who must be woken when it is durable, and what its producer is told then.
-    pub(super) fn appended(&mut self, log: &Log, appended: Appended, bytes: usize) -> Produced {
+    pub(crate) fn appended(&mut self, log: &Log, appended: Appended, bytes: usize) -> Produced {
         if !appended.duplicate {
             self.note_dirty(appended.flush, log.id(), bytes);
             self.newest = self.newest.max(appended.flush);
@@ -84,7 +84,7 @@ impl StoreSlot {
     }
 
     /// The store has started its flushes up to `newest`.
-    pub(super) fn flushes_started(&mut self, newest: FlushSeq, now: Mono) {
+    pub(crate) fn flushes_started(&mut self, newest: FlushSeq, now: Mono) {
         let known = self.flushes.back().map_or(self.durable, |flush| flush.seq);
         for seq in known.0 + 1..=newest.0 {
             self.flushes.push_back(FlushStamps {
@@ -96,14 +96,14 @@ impl StoreSlot {
     }
 
     /// The stamps of a flush that is on its way.
-    pub(super) fn flush_stamps(&mut self, seq: FlushSeq) -> Option<&mut FlushStamps> {
+    pub(crate) fn flush_stamps(&mut self, seq: FlushSeq) -> Option<&mut FlushStamps> {
         let first = self.flushes.front()?.seq;
         let index = seq.0.checked_sub(first.0)?;
         self.flushes.get_mut(usize::try_from(index).ok()?)
     }
 
     /// Forgets the flushes up to this one.
-    pub(super) fn flushes_durable(&mut self, seq: FlushSeq) {
+    pub(crate) fn flushes_durable(&mut self, seq: FlushSeq) {
         while self.flushes.front().is_some_and(|flush| flush.seq <= seq) {
             self.flushes.pop_front();
         }

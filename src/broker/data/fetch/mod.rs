@@ -1,0 +1,4 @@
+//! Fetch, from the request to the plan of its reads.
+
+pub mod front;
+pub mod session;

@@ -1,0 +1,5 @@
+//! The requests about records: what shards do for them where the client is connected, and where the partitions are.
+
+pub mod fetch;
+pub mod produce;
+pub mod query;

@@ -1,0 +1,4 @@
+//! Produce, from the request to the append.
+
+pub mod front;
+pub mod validation;

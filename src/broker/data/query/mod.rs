@@ -1,0 +1,5 @@
+//! Questions about logs: ListOffsets and its like.
+
+pub mod describe_log_dirs;
+pub mod front;
+pub mod openings;
