@@ -13,7 +13,7 @@ use super::chunks::{Chunk, Class, UNPLACED_COST};
 use super::codec::Put;
 use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
 use super::layout::{RING_START, block_ceil, block_floor};
-use super::map::{Extent, LogEntry, Segment, Slice};
+use super::map::{Extent, Segment, Slice};
 use super::{DiskOp, Io, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf};
@@ -296,7 +296,7 @@ impl Store {
                     }
                     entry.encode(&mut build.record);
                     build.logs.insert(entry.log());
-                    self.apply(entry, seq);
+                    self.apply(&entry, seq);
                 }
             }
         }
@@ -330,44 +330,17 @@ impl Store {
                     run.copy_stamped(&mut copy);
                     let segment = entry.active();
                     let base = segment.base;
-                    segment.slices.push_back(Slice {
-                        pos: segment.len,
-                        bytes: copy.into(),
-                        cached: true,
-                    });
-                    segment.len += bytes as u64;
+                    segment.push(copy.into(), true);
                     self.remember(log, base, bytes);
                 }
-                Item::Entry(entry) => self.apply(entry, seq),
+                Item::Entry(entry) => self.apply(&entry, seq),
             }
         }
     }
 
-    /// Applies what is not an append.
-    fn apply(&mut self, entry: Entry, seq: FlushSeq) {
-        let mut dropped = Vec::new();
-        match entry {
-            Entry::Create { log, first, label } => {
-                self.map.logs.insert(log, LogEntry::new(log, label, first));
-            }
-            Entry::Delete { log } => {
-                if let Some(log) = self.map.logs.remove(&log) {
-                    dropped.extend(log.segments);
-                }
-            }
-            Entry::Roll { log, base } => {
-                if let Some(log) = self.map.logs.get_mut(&log) {
-                    log.roll(base);
-                }
-            }
-            Entry::DropBefore { log, base } => {
-                if let Some(log) = self.map.logs.get_mut(&log) {
-                    dropped = log.drop_before(base);
-                }
-            }
-            Entry::Note { .. } | Entry::Inline { .. } | Entry::Ref { .. } => {}
-        }
-        for segment in dropped {
+    /// Applies what is not an append, and keeps what that gives up.
+    fn apply(&mut self, entry: &Entry, seq: FlushSeq) {
+        for segment in self.map.apply(entry) {
             self.unplaced_bytes = self
                 .unplaced_bytes
                 .saturating_sub(segment.len - segment.placed);
@@ -408,7 +381,7 @@ impl Store {
         run.copy_stamped(build.record.reserve(run.bytes));
         // The bytes get their memory when the record is complete; their length counts at once, so that
         // what follows in this flush has the right position.
-        segment.len += run.bytes as u64;
+        segment.grow(run.bytes);
         build.inline.push(Placed {
             log: run.log,
             base,
@@ -462,6 +435,7 @@ impl Store {
                 debug_assert!(false, "extents were ensured");
                 break;
             };
+            let (chunk, chunk_start) = (extent.chunk, extent.start);
             let end = covered.min(to);
             let data = pages.slice((pos - from) as usize..(end - from) as usize);
             Entry::Ref {
@@ -469,17 +443,17 @@ impl Store {
                 pos,
                 len: data.len() as u32,
                 crc: crc32c(&data),
-                chunk: extent.chunk,
-                chunk_start: extent.start,
+                chunk,
+                chunk_start,
             }
             .encode(&mut build.record);
-            build
-                .writes
-                .push((extent.chunk.pos + (pos - extent.start), data));
+            build.writes.push((chunk.pos + (pos - chunk_start), data));
+            segment.place(pos, end - pos, chunk, chunk_start);
             pos = end;
         }
         let remainder = pages.slice((to - from) as usize..(new_len - from) as usize);
         if !remainder.is_empty() {
+            segment.grow(remainder.len());
             Entry::Inline {
                 log: run.log,
                 pos: to,
@@ -487,8 +461,7 @@ impl Store {
             }
             .encode(&mut build.record);
         }
-        segment.placed = to;
-        segment.len = new_len;
+        debug_assert_eq!((segment.placed, segment.len), (to, new_len));
         let kept = (kept_from - from) as usize..(new_len - from) as usize;
         segment.slices.push_back(Slice {
             pos: kept_from,

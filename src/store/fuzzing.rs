@@ -226,7 +226,7 @@ pub fn checkpoint_corpus() -> Vec<Vec<u8>> {
 
 /// A log that was rolled `n` times. The sealed segments are in chunks, the active one is also in memory.
 fn log(n: u64) -> LogEntry {
-    let mut log = LogEntry::new(LogId(n), label(n as i32), Offset(0));
+    let mut log: LogEntry = LogEntry::new(LogId(n), label(n as i32), Offset(0));
     for roll in 0..n {
         let active = log.active();
         active.add_extent(Extent {

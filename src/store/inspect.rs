@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use super::api::{DiskError, LogLabel, Piece};
+use super::map::Run;
 use super::recover::batch_crc_is_right;
 use super::{LogId, Offset, Store};
 use crate::base::BLOCK;
@@ -108,6 +109,18 @@ impl Store {
         let chunks = self.copies.iter().flat_map(super::Copy::chunks);
         chunks.map(|c| (c.pos, c.class.bytes())).collect()
     }
+}
+
+impl Run for Remains {
+    fn begin(base: Offset) -> Self {
+        Self::whole(base, Vec::new())
+    }
+
+    fn base(&self) -> Option<Offset> {
+        self.base
+    }
+
+    fn seal(&mut self) {}
 }
 
 impl Remains {

@@ -76,15 +76,39 @@ impl Segment {
         self.extents.iter().map(|e| e.chunk.class.bytes()).sum()
     }
 
+    /// Takes bytes at the end that stand in the journal; their memory is given later.
+    pub fn grow(&mut self, len: usize) {
+        self.len += len as u64;
+    }
+
+    /// Takes bytes at the end, in this memory.
+    pub fn push(&mut self, bytes: Bytes, cached: bool) {
+        let pos = self.len;
+        self.grow(bytes.len());
+        self.slices.push_back(Slice { pos, bytes, cached });
+    }
+
     /// Adds bytes at the end, in memory of their own.
     pub fn push_copy(&mut self, bytes: &[u8]) {
-        let pos = self.len;
-        self.len += bytes.len() as u64;
-        self.slices.push_back(Slice {
-            pos,
-            bytes: Bytes::copy_from_slice(bytes),
-            cached: false,
-        });
+        self.push(Bytes::copy_from_slice(bytes), false);
+    }
+
+    /// Takes `[pos, pos + len)` as being in a chunk whose first byte is at `chunk_start`. False if something before
+    /// it is in none: then these bytes count as if they were not, and are filled again.
+    pub fn place(&mut self, pos: u64, len: u64, chunk: Chunk, chunk_start: u64) -> bool {
+        if !self.extents.iter().rev().any(|e| e.chunk == chunk) {
+            self.add_extent(Extent {
+                start: chunk_start,
+                chunk,
+                pin: ChunkPin::default(),
+            });
+        }
+        let follows = pos == self.placed;
+        if follows {
+            self.placed = pos + len;
+            self.len = self.len.max(self.placed);
+        }
+        follows
     }
 
     /// Where memory begins; `len` if nothing is in memory.
@@ -235,26 +259,50 @@ impl std::fmt::Display for Damage {
     }
 }
 
+/// What a segment is to a log: what whoever follows the journal keeps of it.
+pub(super) trait Run: Default {
+    /// One that nothing was written to yet.
+    fn begin(base: Offset) -> Self;
+    /// Its base offset, if that is known.
+    fn base(&self) -> Option<Offset>;
+    /// Nothing will be written to it any more.
+    fn seal(&mut self);
+}
+
+impl Run for Segment {
+    fn begin(base: Offset) -> Self {
+        Self {
+            base,
+            ..Self::default()
+        }
+    }
+
+    fn base(&self) -> Option<Offset> {
+        Some(self.base)
+    }
+
+    fn seal(&mut self) {
+        self.sealed = true;
+    }
+}
+
 /// A log.
 #[derive(Clone, Debug)]
-pub(super) struct LogEntry {
+pub(super) struct LogEntry<S = Segment> {
     pub id: LogId,
     pub label: LogLabel,
-    /// In the order of their bases; the last one is active. Never empty.
-    pub segments: VecDeque<Segment>,
+    /// In the order of their bases; the last one is active. Empty only if nothing is known of the log.
+    pub segments: VecDeque<S>,
     /// What is wrong with it: then it is kept for those who look for what is left, and not used.
     pub damage: Option<Damage>,
 }
 
-impl LogEntry {
+impl<S: Run> LogEntry<S> {
     pub fn new(id: LogId, label: LogLabel, first: Offset) -> Self {
         Self {
             id,
             label,
-            segments: VecDeque::from([Segment {
-                base: first,
-                ..Segment::default()
-            }]),
+            segments: VecDeque::from([S::begin(first)]),
             damage: None,
         }
     }
@@ -266,17 +314,52 @@ impl LogEntry {
             ..LogLabel::default()
         };
         Self {
+            id,
+            label,
+            segments: VecDeque::new(),
             damage: Some(damage),
-            ..Self::new(id, label, Offset(0))
         }
     }
 
+    /// The segment that is written to.
+    pub fn active(&mut self) -> &mut S {
+        if self.segments.is_empty() {
+            self.segments.push_back(S::default());
+        }
+        let last = self.segments.len() - 1;
+        &mut self.segments[last]
+    }
+
+    /// Starts a new segment. Bases are unique, also in a damaged log.
+    pub fn roll(&mut self, base: Offset) {
+        let mut least = base;
+        if let Some(active) = self.segments.back_mut() {
+            active.seal();
+            if self.damage.is_some() {
+                least = active.base().map_or(base, |last| last.plus(1));
+            }
+        }
+        self.segments.push_back(S::begin(base.max(least)));
+    }
+
+    /// Removes the segments below `base`, never the active one.
+    pub fn drop_before(&mut self, base: Offset) -> Vec<S> {
+        let is_below = |segment: &S| segment.base().is_none_or(|b| b < base);
+        let mut dropped = Vec::new();
+        while self.segments.len() > 1 && is_below(&self.segments[0]) {
+            dropped.extend(self.segments.pop_front());
+        }
+        dropped
+    }
+}
+
+impl LogEntry {
     /// Makes a damaged log end at `pos`, where its next bytes belong: in place of those that are lost there are
     /// zeros, and if the end lies behind `pos` the beginning of a segment is lost. False if more is missing than
     /// can have been lost.
     pub fn resume(&mut self, pos: u64, rolled: bool, lost_max: u64) -> bool {
         if rolled {
-            self.roll_damaged(Offset(0));
+            self.roll(Offset(0));
         }
         let segment = self.active();
         let lost = pos.saturating_sub(segment.len);
@@ -289,21 +372,6 @@ impl LogEntry {
         true
     }
 
-    /// Starts a new segment of a damaged log. Bases are unique, whatever was lost.
-    pub fn roll_damaged(&mut self, base: Offset) {
-        let last = self.active().base;
-        self.roll(base.max(Offset(last.0.saturating_add(1))));
-    }
-
-    /// The segment that is written to.
-    pub fn active(&mut self) -> &mut Segment {
-        if self.segments.is_empty() {
-            self.segments.push_back(Segment::default());
-        }
-        let last = self.segments.len() - 1;
-        &mut self.segments[last]
-    }
-
     pub fn segment(&self, base: Offset) -> Option<&Segment> {
         let index = self.segments.binary_search_by_key(&base, |s| s.base).ok()?;
         self.segments.get(index)
@@ -313,30 +381,20 @@ impl LogEntry {
         let index = self.segments.binary_search_by_key(&base, |s| s.base).ok()?;
         self.segments.get_mut(index)
     }
-
-    /// Starts a new segment.
-    pub fn roll(&mut self, base: Offset) {
-        self.active().sealed = true;
-        self.segments.push_back(Segment {
-            base,
-            ..Segment::default()
-        });
-    }
-
-    /// Removes the segments below `base`, never the active one.
-    pub fn drop_before(&mut self, base: Offset) -> Vec<Segment> {
-        let mut dropped = Vec::new();
-        while self.segments.len() > 1 && self.segments[0].base < base {
-            dropped.extend(self.segments.pop_front());
-        }
-        dropped
-    }
 }
 
 /// All logs of a store.
-#[derive(Debug, Default)]
-pub(super) struct Map {
-    pub logs: IdMap<LogId, LogEntry>,
+#[derive(Debug)]
+pub(super) struct Map<S = Segment> {
+    pub logs: IdMap<LogId, LogEntry<S>>,
+}
+
+impl<S> Default for Map<S> {
+    fn default() -> Self {
+        Self {
+            logs: IdMap::default(),
+        }
+    }
 }
 
 impl Map {

@@ -9,6 +9,7 @@
 
 mod ahead;
 mod api;
+mod apply;
 mod checkpoint;
 mod chunks;
 mod codec;

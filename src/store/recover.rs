@@ -19,7 +19,7 @@ use super::copies::{self, COPIES, Copy};
 use super::flush::{entry_growth, state_growth};
 use super::journal::{self, Entry, Header};
 use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
-use super::map::{Damage, Extent, LogEntry, Map, Segment};
+use super::map::{Damage, Map, Segment};
 use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, SinceCheckpoint, Store};
@@ -470,32 +470,16 @@ impl Journal<'_> {
             {
                 self.emit(log, bytes.into(), replay);
             }
+            let gone = self.map.apply(&entry);
+            self.free(gone);
             match entry {
-                Entry::Create { log, first, label } => {
-                    let mut created = LogEntry::new(log, label.clone(), first);
-                    created.damage = self.map.logs.get(&log).and_then(|known| known.damage);
-                    self.map.logs.insert(log, created);
+                Entry::Create { first, label, .. } => {
                     self.tell(log, ReplayItem::Created(label), replay);
                     self.tell(log, ReplayItem::Rolled(first), replay);
                 }
-                Entry::Delete { log } => {
-                    let gone = self.map.logs.remove(&log);
-                    self.free(gone.into_iter().flat_map(|log| log.segments));
-                    replay((log, ReplayItem::Deleted));
-                }
-                Entry::Roll { log, base } => {
-                    match self.map.logs.get_mut(&log) {
-                        Some(entry) if entry.damage.is_some() => entry.roll_damaged(base),
-                        Some(entry) => entry.roll(base),
-                        None => {}
-                    }
-                    self.tell(log, ReplayItem::Rolled(base), replay);
-                }
-                Entry::DropBefore { log, base } => {
-                    if let Some(entry) = self.map.logs.get_mut(&log) {
-                        let gone = entry.drop_before(base);
-                        self.free(gone);
-                    }
+                Entry::Delete { .. } => replay((log, ReplayItem::Deleted)),
+                Entry::Roll { base, .. } => self.tell(log, ReplayItem::Rolled(base), replay),
+                Entry::DropBefore { base, .. } => {
                     self.tell(log, ReplayItem::DroppedBefore(base), replay);
                 }
                 Entry::Note { log, note } => self.tell(log, ReplayItem::Note(note), replay),
@@ -533,22 +517,12 @@ impl Journal<'_> {
                     let Some((segment, elsewhere)) = self.active_beside(log, chunk) else {
                         continue;
                     };
-                    let (len, end) = (u64::from(len), segment.len);
-                    let known = segment.extents.iter().any(|e| e.chunk == chunk);
-                    if !known && !elsewhere {
-                        segment.add_extent(Extent {
-                            start: chunk_start,
-                            chunk,
-                            pin: ChunkPin::default(),
-                        });
-                    }
+                    let end = segment.len;
                     // What lies before the end was inline before, and is replayed already.
                     let bytes = bytes.unwrap_or_default();
                     let new = bytes.slice((end - pos).min(bytes.len() as u64) as usize..);
                     fresh.entry(log).or_default().extend_from_slice(&new);
-                    if pos == segment.placed && !elsewhere {
-                        segment.placed = pos + len;
-                        segment.len = segment.len.max(segment.placed);
+                    if !elsewhere && segment.place(pos, len.into(), chunk, chunk_start) {
                         segment.forget_memory_before(segment.placed);
                     } else {
                         // A fill that no checkpoint confirmed lies between, or the chunk is not this segment's:

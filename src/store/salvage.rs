@@ -7,17 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::api::{DiskError, FlushSeq, LogLabel, Piece};
+use super::api::{DiskError, FlushSeq, Piece};
 use super::inspect::{LogRemains, Remains};
 use super::journal::{self, Entry, Header};
 use super::layout::block_ceil;
+use super::map::{Damage, LogEntry, Map};
 use super::recover::{
     Read, RecoverError, RecoveryReport, counts, read_checkpoint, read_superblocks, record_at,
 };
 use super::superblock::Superblock;
 use super::{ChunkPin, Store};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, LogId, StoreId, TopicId};
+use crate::base::{BLOCK, LogId, StoreId};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -45,11 +46,13 @@ impl Store {
                         segment.read(id, 0, segment.len, &mut pieces);
                         Remains::whole(segment.base, pieces)
                     });
-                    let known = Log {
-                        label: Some(log.label),
+                    let known = LogEntry {
+                        id: log.id,
                         segments: segments.collect(),
+                        label: log.label,
+                        damage: log.damage,
                     };
-                    found.logs.insert(log.id, known);
+                    found.map.logs.insert(log.id, known);
                 }
             }
             Err(error) => {
@@ -64,23 +67,18 @@ impl Store {
         let mut problems = report.warnings;
         problems.append(&mut report.rot);
         problems.append(&mut found.problems);
-        let mut logs: Vec<LogRemains> = found.logs.into_iter().map(named).collect();
+        let logs = found.map.logs.into_values().map(remains);
+        let mut logs: Vec<LogRemains> = logs.collect();
         logs.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(Salvage { logs, problems })
     }
 }
 
-/// The name of a log is lost with the record that made it, not its records.
-fn named((id, log): (LogId, Log)) -> LogRemains {
-    let label = log.label.unwrap_or_else(|| LogLabel {
-        topic: format!("unnamed-log-{id}"),
-        topic_id: TopicId::ZERO,
-        partition: 0,
-    });
+fn remains(log: LogEntry<Remains>) -> LogRemains {
     LogRemains {
-        id,
-        label,
-        segments: log.segments,
+        id: log.id,
+        label: log.label,
+        segments: log.segments.into(),
     }
 }
 
@@ -130,16 +128,10 @@ impl Ring {
     }
 }
 
-#[derive(Debug, Default)]
-struct Log {
-    label: Option<LogLabel>,
-    segments: Vec<Remains>,
-}
-
 /// What is known so far.
 #[derive(Debug, Default)]
 struct Found {
-    logs: BTreeMap<LogId, Log>,
+    map: Map<Remains>,
     deleted: BTreeSet<LogId>,
     /// The checkpoint or a record is lost: logs may be there whose creation is not, and segments.
     incomplete: bool,
@@ -205,51 +197,38 @@ impl Found {
     }
 
     /// The log of an entry. One that nobody has heard of may have been made by what is lost.
-    fn log(&mut self, id: LogId) -> Option<&mut Log> {
+    fn log(&mut self, id: LogId) -> Option<&mut LogEntry<Remains>> {
         if self.incomplete && !self.deleted.contains(&id) {
-            return Some(self.logs.entry(id).or_default());
+            // The name of a log is lost with the record that made it, not its records.
+            let unknown = || LogEntry::unknown(id, Damage::Record);
+            return Some(self.map.logs.entry(id).or_insert_with(unknown));
         }
-        self.logs.get_mut(&id)
+        self.map.logs.get_mut(&id)
     }
 
     /// `fresh` holds the logs of which this record has had bytes: a record begins with a whole batch of each.
     fn apply(&mut self, store: StoreId, entry: Entry, fresh: &mut BTreeSet<LogId>, read: Read<'_>) {
         let incomplete = self.incomplete;
-        match entry {
-            Entry::Create { log, first, label } => {
-                let created = Log {
-                    label: Some(label),
-                    segments: vec![Remains::whole(first, Vec::new())],
-                };
-                self.deleted.remove(&log);
-                self.logs.insert(log, created);
+        match &entry {
+            Entry::Create { log, .. } => {
+                self.deleted.remove(log);
             }
             Entry::Delete { log } => {
-                self.deleted.insert(log);
-                self.logs.remove(&log);
+                self.deleted.insert(*log);
             }
-            Entry::Roll { log, base } => {
-                fresh.remove(&log);
-                if let Some(log) = self.log(log) {
-                    log.segments.push(Remains::whole(base, Vec::new()));
-                }
+            Entry::Roll { log, .. } => {
+                fresh.remove(log);
+                self.log(*log);
             }
-            Entry::DropBefore { log, base } => {
-                if let Some(log) = self.log(log) {
-                    let last = log.segments.len().saturating_sub(1);
-                    let mut n = 0;
-                    log.segments.retain(|segment| {
-                        n += 1;
-                        n > last || segment.base.is_none_or(|b| b >= base)
-                    });
-                }
-            }
-            Entry::Note { .. } => {}
+            _ => {}
+        }
+        self.map.apply(&entry);
+        match entry {
             Entry::Inline { log, pos, bytes } => {
                 let first = fresh.insert(log);
                 if let Some(log) = self.log(log) {
                     let rolled = incomplete && pos < log.active().end();
-                    log.add(pos, Piece::Memory(bytes), rolled, first);
+                    add(log, pos, Piece::Memory(bytes), rolled, first);
                 }
             }
             Entry::Ref {
@@ -277,28 +256,23 @@ impl Found {
                     pin: ChunkPin::default(),
                 };
                 // It begins with the rest of a batch, if what came before is lost.
-                log.add(pos, piece, rolled, first && pos <= end);
+                add(log, pos, piece, rolled, first && pos <= end);
             }
+            Entry::Create { .. }
+            | Entry::Delete { .. }
+            | Entry::Roll { .. }
+            | Entry::DropBefore { .. }
+            | Entry::Note { .. } => {}
         }
     }
 }
 
-impl Log {
-    fn active(&mut self) -> &mut Remains {
-        if self.segments.is_empty() {
-            self.segments.push(Remains::default());
-        }
-        let last = self.segments.len() - 1;
-        &mut self.segments[last]
+/// Adds bytes to the active segment, or to a new one whose beginning is lost.
+fn add(log: &mut LogEntry<Remains>, pos: u64, piece: Piece, rolled: bool, boundary: bool) {
+    if rolled {
+        log.segments.push_back(Remains::default());
     }
-
-    /// Adds bytes to the active segment, or to a new one whose beginning is lost.
-    fn add(&mut self, pos: u64, piece: Piece, rolled: bool, boundary: bool) {
-        if rolled {
-            self.segments.push(Remains::default());
-        }
-        self.active().add(pos, piece, boundary);
-    }
+    log.active().add(pos, piece, boundary);
 }
 
 /// The ranges that entries refer to and that are not what they say: whose, and where in the file.
@@ -413,7 +387,7 @@ mod tests {
         };
         // Before anything is lost, what names no log is of a deleted one.
         found.apply(NO_STORE, inline(0, 0), &mut BTreeSet::new(), &mut nothing);
-        assert!(found.logs.is_empty());
+        assert!(found.map.logs.is_empty());
         found.lost(FlushSeq(3), FlushSeq(4));
         for (pos, base) in [(300, 3), (400, 4), (100, 8)] {
             found.apply(
@@ -423,7 +397,7 @@ mod tests {
                 &mut nothing,
             );
         }
-        let remains = named((log, found.logs.remove(&log).expect("known now")));
+        let remains = remains(found.map.logs.remove(&log).expect("known now"));
         assert_eq!(remains.label.topic, "unnamed-log-7");
         let seen: Vec<Vec<i64>> = remains.segments.iter().map(walked).collect();
         assert_eq!(seen, [vec![-1, 3, 4], vec![-1, 8]]);
@@ -434,6 +408,6 @@ mod tests {
             &mut nothing,
         );
         found.apply(NO_STORE, inline(500, 9), &mut BTreeSet::new(), &mut nothing);
-        assert!(found.logs.is_empty());
+        assert!(found.map.logs.is_empty());
     }
 }

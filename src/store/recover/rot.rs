@@ -72,7 +72,11 @@ impl Journal<'_> {
         for log in logs {
             /// What a log that nothing is known of takes in a checkpoint.
             const UNKNOWN_BYTES_MAX: u64 = 512;
-            let unknown = || LogEntry::unknown(log, damage);
+            let unknown = || {
+                let mut unknown = LogEntry::unknown(log, damage);
+                unknown.active();
+                unknown
+            };
             let entry = self.map.logs.entry(log).or_insert_with(unknown);
             entry.damage.get_or_insert(damage);
             self.since.state_bytes += UNKNOWN_BYTES_MAX;
