@@ -227,9 +227,13 @@ fn ls(directory: &Path) -> Outcome {
                 segments.len().to_string(),
                 segments
                     .first()
-                    .map(|(base, _)| base.to_string())
+                    .map(|(_, base, _)| base.to_string())
                     .unwrap_or_default(),
-                segments.iter().map(|(_, len)| len).sum::<u64>().to_string(),
+                segments
+                    .iter()
+                    .map(|(.., len)| len)
+                    .sum::<u64>()
+                    .to_string(),
             ]);
         }
         let usage = opened.store.usage();

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 use millrace::base::TopicId;
-use millrace::base::{LeaderEpoch, LogId, Offset};
+use millrace::base::{LeaderEpoch, LogId, Offset, SegmentId};
 use millrace::record::{BatchBuilder, Codec};
 use millrace::store::{DiskOp, LogLabel};
 
@@ -55,7 +55,7 @@ fn data(checkpointed: bool) -> tempfile::TempDir {
         store.create_log(log, label, Offset(0));
         for base in [0, 3] {
             if partition == 0 && base == 3 {
-                store.roll(log, Offset(3));
+                store.roll(log, SegmentId(1), Offset(3));
             }
             let mut builder = BatchBuilder::new(Codec::None, 1000);
             for n in 0..3 {
@@ -167,7 +167,7 @@ fn damage_is_found_and_passed() {
     let data = data(true);
     assert_eq!(check(data.path(), &Pick::default()), Ok(()));
     let store = opened(data.path()).store;
-    let (pos, ..) = store.extents(LogId(11), Offset(0))[0];
+    let (pos, ..) = store.extents(LogId(11), SegmentId::FIRST)[0];
     // In the first batch of two, its length included.
     rot(data.path(), pos + 9);
     let found = check(data.path(), &Pick::default());

@@ -26,6 +26,8 @@ id!(/// A Kafka node id (`node.id`), as announced in Metadata.
 id!(/// One partition's log inside the stores of a cluster: unique for ever, never reused, so that
     /// the leftovers of a deleted topic can never be taken for a new topic of the same name.
     LogId(u64));
+id!(/// A segment of a log: grows along the log, and is never used again for another one.
+    SegmentId(u64));
 id!(/// A record's position in its partition. The next offset to be written is the log end offset.
     Offset(i64));
 id!(/// Leader epoch (KIP-101): grows by one whenever leadership of a partition changes hands.
@@ -42,6 +44,17 @@ impl NodeId {
     #[must_use]
     pub const fn direct(self, shard: ShardId) -> i32 {
         self.0 * Self::SHARD_IDS + shard.0 as i32
+    }
+}
+
+impl SegmentId {
+    /// That of a log's first segment.
+    pub const FIRST: Self = Self(0);
+
+    /// That of a segment which follows this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 

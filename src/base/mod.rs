@@ -12,7 +12,9 @@ pub mod time;
 
 pub use error::ErrorCode;
 pub use hash::IdMap;
-pub use ids::{DirectoryId, LeaderEpoch, LogId, NodeId, Offset, ShardId, StoreId, TopicId};
+pub use ids::{
+    DirectoryId, LeaderEpoch, LogId, NodeId, Offset, SegmentId, ShardId, StoreId, TopicId,
+};
 pub use pages::{BLOCK, PageBuf};
 pub use rng::Rng;
 pub use time::{Mono, Now};

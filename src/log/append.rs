@@ -89,8 +89,7 @@ impl Log {
     /// stay when all that is there is dropped.
     pub fn roll(&mut self, now: Now, store: &mut Store) {
         if self.active().batches > 0 {
-            store.roll(self.id, self.end);
-            self.start_segment(self.end, now.wall_ms);
+            self.roll_at_end(now, store);
         }
     }
 
@@ -135,8 +134,7 @@ impl Log {
             batch = with_create_time(&batch);
         }
         if self.must_roll(&entry, now) {
-            store.roll(self.id, self.end);
-            self.start_segment(self.end, now.wall_ms);
+            self.roll_at_end(now, store);
         }
         let (base, epoch) = (entry.base_offset, entry.epoch);
         let flush = match origin {

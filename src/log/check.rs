@@ -46,6 +46,13 @@ impl Log {
                     next.base,
                     segment.base
                 );
+                rule!(
+                    segment.id < next.id,
+                    "segment {} has number {}, the next one {}",
+                    segment.base,
+                    segment.id,
+                    next.id
+                );
                 rule!(segment.batches > 0, "segment {} is empty", segment.base);
             }
         }

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::base::Offset;
+use crate::base::{Offset, SegmentId};
 
 /// Bytes from the disk that no version of this code wrote, and what of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +107,14 @@ impl<'a> Reader<'a> {
         match self.signed()? {
             offset @ 0.. => Ok(Offset(offset)),
             _ => Err(Malformed("an offset is negative")),
+        }
+    }
+
+    /// The id of a segment; there is room for more behind it.
+    pub(super) fn segment(&mut self) -> Result<SegmentId, Malformed> {
+        match self.unsigned()? {
+            id @ 0..=0xffff_ffff_ffff => Ok(SegmentId(id)),
+            _ => Err(Malformed("a segment's number is out of range")),
         }
     }
 

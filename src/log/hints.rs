@@ -1,15 +1,14 @@
 //! Where earlier reads ended. A consumer that reads on asks for the offset that
 //! followed its last fetch; remembering where that is spares it the search.
 
-use crate::base::Offset;
 use crate::base::limits::READ_HINTS_PER_PARTITION_MAX;
+use crate::base::{Offset, SegmentId};
 
 /// A place in the log: `offset` is the first offset at or after byte `pos` of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) offset: Offset,
-    /// Base offset of the segment.
-    pub(super) segment: Offset,
+    pub(super) segment: SegmentId,
     pub(super) pos: u64,
 }
 
@@ -67,7 +66,7 @@ impl Hints {
     }
 
     /// The known boundary of this segment that is nearest to `offset` and not after it.
-    pub(super) fn floor(&self, segment: Offset, offset: Offset) -> Option<Boundary> {
+    pub(super) fn floor(&self, segment: SegmentId, offset: Offset) -> Option<Boundary> {
         self.slots
             .iter()
             .filter(|slot| slot.at.segment == segment && slot.at.offset <= offset)
@@ -75,9 +74,9 @@ impl Hints {
             .copied()
     }
 
-    /// Forgets segments that were dropped: those with a base offset below `base`.
-    pub(super) fn forget_before(&mut self, base: Offset) {
-        self.slots.retain(|slot| slot.at.segment >= base);
+    /// Forgets segments that were dropped: those before this one.
+    pub(super) fn forget_before(&mut self, segment: SegmentId) {
+        self.slots.retain(|slot| slot.at.segment >= segment);
         self.oldest = 0;
     }
 }
@@ -86,10 +85,10 @@ impl Hints {
 mod tests {
     use super::*;
 
-    fn boundary(segment: i64, offset: i64, pos: u64) -> Boundary {
+    fn boundary(segment: u64, offset: i64, pos: u64) -> Boundary {
         Boundary::unseen(Position {
             offset: Offset(offset),
-            segment: Offset(segment),
+            segment: SegmentId(segment),
             pos,
         })
     }
@@ -100,24 +99,24 @@ mod tests {
         for b in [
             boundary(0, 10, 100),
             boundary(0, 20, 200),
-            boundary(50, 55, 60),
+            boundary(1, 55, 60),
         ] {
             hints.learn(b);
         }
-        assert_eq!(hints.floor(Offset(0), Offset(9)), None);
+        assert_eq!(hints.floor(SegmentId(0), Offset(9)), None);
         assert_eq!(
-            hints.floor(Offset(0), Offset(19)),
+            hints.floor(SegmentId(0), Offset(19)),
             Some(boundary(0, 10, 100))
         );
         assert_eq!(
-            hints.floor(Offset(0), Offset(99)),
+            hints.floor(SegmentId(0), Offset(99)),
             Some(boundary(0, 20, 200))
         );
-        hints.forget_before(Offset(50));
-        assert_eq!(hints.floor(Offset(0), Offset(99)), None);
+        hints.forget_before(SegmentId(1));
+        assert_eq!(hints.floor(SegmentId(0), Offset(99)), None);
         assert_eq!(
-            hints.floor(Offset(50), Offset(55)),
-            Some(boundary(50, 55, 60))
+            hints.floor(SegmentId(1), Offset(55)),
+            Some(boundary(1, 55, 60))
         );
     }
 
@@ -133,7 +132,7 @@ mod tests {
             ..boundary(0, 10, 100)
         });
         hints.learn(boundary(0, 10, 100));
-        let found = hints.floor(Offset(0), Offset(15)).unwrap();
+        let found = hints.floor(SegmentId(0), Offset(15)).unwrap();
         assert!(found.holds(Offset(19)) && !found.holds(Offset(20)));
     }
 
@@ -144,7 +143,7 @@ mod tests {
             hints.learn(boundary(0, n, n as u64));
         }
         assert_eq!(hints.iter().count(), READ_HINTS_PER_PARTITION_MAX);
-        assert_eq!(hints.floor(Offset(0), Offset(0)), None);
-        assert!(hints.floor(Offset(0), Offset(1)).is_some());
+        assert_eq!(hints.floor(SegmentId(0), Offset(0)), None);
+        assert!(hints.floor(SegmentId(0), Offset(1)).is_some());
     }
 }

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record::TimestampType;
 use crate::store::{FlushSeq, LogLabel, Store};
 
@@ -134,7 +134,7 @@ impl Log {
         store.create_log(id, label.clone(), Offset(0));
         let mut log = Self::empty(id, config);
         log.label = label;
-        log.start_segment(Offset(0), now.wall_ms);
+        log.start_segment(SegmentId::FIRST, Offset(0), now.wall_ms);
         log
     }
 
@@ -142,7 +142,7 @@ impl Log {
     fn empty(id: LogId, config: LogConfig) -> Self {
         let zero = Position {
             offset: Offset(0),
-            segment: Offset(0),
+            segment: SegmentId::FIRST,
             pos: 0,
         };
         Self {
@@ -300,9 +300,16 @@ impl Log {
         }
     }
 
+    /// Begins a new active segment at the log's end.
+    fn roll_at_end(&mut self, now: Now, store: &mut Store) {
+        let id = self.active().id.next();
+        store.roll(self.id, id, self.end);
+        self.start_segment(id, self.end, now.wall_ms);
+    }
+
     /// Begins a new active segment in the bookkeeping.
-    fn start_segment(&mut self, base: Offset, wall_ms: i64) {
-        let segment = Segment::new(base, self.end_bytes(), wall_ms);
+    fn start_segment(&mut self, id: SegmentId, base: Offset, wall_ms: i64) {
+        let segment = Segment::new(id, base, self.end_bytes(), wall_ms);
         self.segments.push_back(segment);
     }
 
@@ -321,7 +328,7 @@ impl Log {
         let active = self.active();
         Position {
             offset: self.end,
-            segment: active.base,
+            segment: active.id,
             pos: active.len,
         }
     }
@@ -331,11 +338,11 @@ impl Log {
         self.segments.back().map_or(0, |last| last.start + last.len)
     }
 
-    /// The segment of this base offset and its number.
-    fn segment(&self, base: Offset) -> Option<(usize, &Segment)> {
+    /// The segment of this id and its number.
+    fn segment(&self, id: SegmentId) -> Option<(usize, &Segment)> {
         let number = self
             .segments
-            .binary_search_by_key(&base, |segment| segment.base)
+            .binary_search_by_key(&id, |segment| segment.id)
             .ok()?;
         Some((number, &self.segments[number]))
     }
@@ -343,7 +350,7 @@ impl Log {
     /// Where the readable bytes of a segment end; 0 for segments after the high watermark.
     fn readable_end(&self, segment: &Segment) -> u64 {
         let mark = &self.high_watermark;
-        match segment.base.cmp(&mark.segment) {
+        match segment.id.cmp(&mark.segment) {
             std::cmp::Ordering::Less => segment.len,
             std::cmp::Ordering::Equal => mark.pos,
             std::cmp::Ordering::Greater => 0,
@@ -353,9 +360,9 @@ impl Log {
     /// The same, and the offset there.
     fn readable_limit(&self, segment: &Segment) -> (Offset, u64) {
         let end = self.readable_end(segment);
-        let next = self.segments.partition_point(|s| s.base <= segment.base);
+        let next = self.segments.partition_point(|s| s.id <= segment.id);
         let offset = match self.segments.get(next) {
-            Some(next) if segment.base < self.high_watermark.segment => next.base,
+            Some(next) if segment.id < self.high_watermark.segment => next.base,
             _ => self.high_watermark.offset,
         };
         (offset, end)

@@ -6,7 +6,7 @@
 //! is served from hints alone; but what comes from the file first has its first
 //! header looked at.
 
-use crate::base::{BLOCK, ErrorCode, Offset};
+use crate::base::{BLOCK, ErrorCode, Offset, SegmentId};
 use crate::record;
 use crate::store::{Piece, Store};
 
@@ -68,7 +68,7 @@ impl ReadOutcome {
 /// What a scan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    pub(super) segment: Offset,
+    pub(super) segment: SegmentId,
     pub(super) pos: u64,
     pub(super) len: usize,
     pub(super) goal: Goal,
@@ -212,7 +212,7 @@ impl Log {
         };
         match ticket.goal {
             Goal::Offset { from, offset } => {
-                let found = walk(&window, ticket.segment, from, offset)?;
+                let found = walk(&window, from, offset)?;
                 // Its header was among these bytes, so it need not be looked at once more.
                 self.seen = found.batch.map(|_| found.at);
                 self.hints.learn(found);
@@ -239,7 +239,7 @@ impl Log {
         let head = good.ok_or(ErrorCode::CorruptMessage)?;
         let at = Position {
             offset,
-            segment: window.segment.base,
+            segment: window.segment.id,
             pos: head.pos,
         };
         let batch = Some(Span {
@@ -278,10 +278,10 @@ impl Log {
         let (indexed, pos) = segment.floor(offset);
         let indexed = Boundary::unseen(Position {
             offset: indexed,
-            segment: segment.base,
+            segment: segment.id,
             pos,
         });
-        match self.hints.floor(segment.base, offset) {
+        match self.hints.floor(segment.id, offset) {
             Some(hint) if hint.at.offset >= indexed.at.offset => Some(hint),
             _ => Some(indexed),
         }
@@ -331,7 +331,7 @@ impl Log {
                 true => HEADER_BYTES.min(limit.saturating_sub(from.at.pos)),
                 false => window_len(segment, from.at.pos, limit),
             };
-            match load(store, self.id, segment.base, from.at.pos, len)? {
+            match load(store, self.id, segment.id, from.at.pos, len)? {
                 Loaded::Memory(bytes) => {
                     let window = Window {
                         segment,
@@ -339,12 +339,12 @@ impl Log {
                         bytes: &bytes,
                         limit: self.readable_limit(segment),
                     };
-                    let found = walk(&window, segment.base, from.at.offset, offset)?;
+                    let found = walk(&window, from.at.offset, offset)?;
                     self.hints.learn(found);
                 }
                 Loaded::File(pieces) => {
                     let ticket = Ticket {
-                        segment: segment.base,
+                        segment: segment.id,
                         pos: from.at.pos,
                         len: len as usize,
                         goal: Goal::Offset {
@@ -385,7 +385,7 @@ impl Log {
             if len == 0 {
                 break;
             }
-            store.read(self.id, segment.base, start, len as usize, &mut pieces);
+            store.read(self.id, segment.id, start, len as usize, &mut pieces);
             reached = end;
             left -= len;
             if start + len < limit {
@@ -418,7 +418,7 @@ impl Log {
             Some((offset, pos)) => {
                 let end = Position {
                     offset,
-                    segment: segment.base,
+                    segment: segment.id,
                     pos,
                 };
                 (pos - start, Some(end))
@@ -430,9 +430,9 @@ impl Log {
     /// Where the readable part of a segment ends: the high watermark or the next segment.
     fn end_of(&self, number: usize) -> Position {
         match self.segments.get(number + 1) {
-            Some(next) if self.segments[number].base < self.high_watermark.segment => Position {
+            Some(next) if self.segments[number].id < self.high_watermark.segment => Position {
                 offset: next.base,
-                segment: next.base,
+                segment: next.id,
                 pos: 0,
             },
             _ => self.high_watermark,
@@ -442,12 +442,8 @@ impl Log {
 
 /// Walks the headers of a window, which begins with offset `from`, until the batch that holds
 /// `offset`, or until the window ends: then the boundary is where the next batch begins.
-fn walk(
-    window: &Window<'_>,
-    segment: Offset,
-    from: Offset,
-    offset: Offset,
-) -> Result<Boundary, ErrorCode> {
+fn walk(window: &Window<'_>, from: Offset, offset: Offset) -> Result<Boundary, ErrorCode> {
+    let segment = window.segment.id;
     let mut expected = from;
     let mut pos = window.start;
     while let Some(head) = window.head(pos)? {

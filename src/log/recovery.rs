@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::base::{LeaderEpoch, LogId, Now, Offset};
+use crate::base::{LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record;
 use crate::store::{FlushSeq, LogLabel, ReplayItem};
 
@@ -103,7 +103,7 @@ impl LogRecovery {
             Some(what) => Some(what),
             None => {
                 if log.segments.is_empty() {
-                    log.start_segment(log.end, self.now.wall_ms);
+                    log.start_segment(SegmentId::FIRST, log.end, self.now.wall_ms);
                 }
                 log.config = config;
                 log.pending.clear();
@@ -134,9 +134,9 @@ impl LogRecovery {
                 restored.map_err(|error| self.malformed(error))?;
                 self.log.check()
             }
-            ReplayItem::Rolled(base) => self.rolled(base),
+            ReplayItem::Rolled(segment, base) => self.rolled(segment, base),
             ReplayItem::Batch(batch) => self.batch(&batch),
-            ReplayItem::DroppedBefore(base) => self.dropped(base),
+            ReplayItem::DroppedBefore(segment) => self.dropped(segment),
             ReplayItem::Note(note) => {
                 let note = Note::decode(&note).map_err(|error| self.malformed(error))?;
                 self.note(note)
@@ -153,7 +153,7 @@ impl LogRecovery {
         error.0.to_owned()
     }
 
-    fn rolled(&mut self, base: Offset) -> Result<(), String> {
+    fn rolled(&mut self, id: SegmentId, base: Offset) -> Result<(), String> {
         let log = &mut self.log;
         match log.segments.back() {
             None => {
@@ -161,7 +161,12 @@ impl LogRecovery {
                 log.end = base;
                 log.epochs.start_at(base);
             }
-            Some(active) if active.base == base => return Ok(()),
+            Some(active) if active.id >= id => {
+                return Err(format!(
+                    "segment {id} begins at offset {base}, but there is segment {} already",
+                    active.id
+                ));
+            }
             Some(_) if base != log.end => {
                 return Err(format!(
                     "a segment begins at offset {base}, but the log ends at {}",
@@ -170,7 +175,7 @@ impl LogRecovery {
             }
             Some(_) => {}
         }
-        log.start_segment(base, self.now.wall_ms);
+        log.start_segment(id, base, self.now.wall_ms);
         Ok(())
     }
 
@@ -180,7 +185,7 @@ impl LogRecovery {
         let entry = Entry::new(&info, base, LeaderEpoch(info.leader_epoch))
             .ok_or("the offsets of a batch are out of range")?;
         if self.log.segments.is_empty() {
-            self.rolled(base)?;
+            self.rolled(SegmentId::FIRST, base)?;
         }
         if base != self.log.end {
             return Err(format!(
@@ -195,17 +200,18 @@ impl LogRecovery {
         Ok(())
     }
 
-    fn dropped(&mut self, base: Offset) -> Result<(), String> {
-        if self.log.segments.is_empty() {
-            return Ok(());
+    fn dropped(&mut self, first: SegmentId) -> Result<(), String> {
+        match self.log.segments.back() {
+            None => return Ok(()),
+            Some(active) if first > active.id => {
+                return Err(format!(
+                    "segments before {first} were dropped, but the last one is {}",
+                    active.id
+                ));
+            }
+            Some(_) => {}
         }
-        if base > self.log.end {
-            return Err(format!(
-                "segments before offset {base} were dropped, but the log ends at {}",
-                self.log.end
-            ));
-        }
-        self.log.forget_before(base);
+        self.log.forget_before(first);
         Ok(())
     }
 
@@ -309,15 +315,20 @@ mod tests {
             record::stamp(&mut batch, Offset(offset), LeaderEpoch(0));
             ReplayItem::Batch(batch.into())
         };
-        let log = finish([ReplayItem::Rolled(Offset(5)), batch(5), batch(6)]).unwrap();
+        let log = finish([
+            ReplayItem::Rolled(SegmentId(3), Offset(5)),
+            batch(5),
+            batch(6),
+        ])
+        .unwrap();
         assert_eq!(
             (log.start_offset(), log.end_offset()),
             (Offset(5), Offset(7))
         );
         let error = finish([batch(0), batch(2)]).unwrap_err();
         assert!(error.to_string().contains("begins at offset 2"), "{error}");
-        assert!(finish([batch(0), ReplayItem::Rolled(Offset(9))]).is_err());
-        assert!(finish([batch(0), ReplayItem::DroppedBefore(Offset(9))]).is_err());
+        assert!(finish([batch(0), ReplayItem::Rolled(SegmentId(1), Offset(9))]).is_err());
+        assert!(finish([batch(0), ReplayItem::DroppedBefore(SegmentId(9))]).is_err());
         assert!(finish([ReplayItem::Batch(Bytes::from_static(b"?"))]).is_err());
         let note = Note::LogStart(Offset(2)).encode();
         assert!(finish([batch(0), ReplayItem::Note(note)]).is_err());

@@ -1,7 +1,7 @@
 //! Dropping the oldest segments: by age, by size, and by DeleteRecords. Nothing
 //! at or above the high watermark is ever dropped.
 
-use crate::base::{ErrorCode, Now, Offset};
+use crate::base::{ErrorCode, Now, Offset, SegmentId};
 use crate::store::Store;
 
 use super::hints::Position;
@@ -68,13 +68,13 @@ impl Log {
         }
     }
 
-    /// Drops segments with a base offset below `base` from the bookkeeping; the last one stays.
-    pub(super) fn forget_before(&mut self, base: Offset) {
-        while self.segments.len() > 1 && self.segments[0].base < base {
+    /// Drops the segments before this one from the bookkeeping; the last one stays.
+    pub(super) fn forget_before(&mut self, id: SegmentId) {
+        while self.segments.len() > 1 && self.segments[0].id < id {
             self.segments.pop_front();
         }
-        let first = self.segments[0].base;
-        self.set_log_start(first);
+        let (first, base) = (self.segments[0].id, self.segments[0].base);
+        self.set_log_start(base);
         self.hints.forget_before(first);
         self.lookups.clear();
         // They stood at the end of a dropped segment, which is where the first one begins.
@@ -94,12 +94,11 @@ impl Log {
             return;
         }
         if count == self.segments.len() {
-            store.roll(self.id, self.end);
-            self.start_segment(self.end, now.wall_ms);
+            self.roll_at_end(now, store);
         }
-        let base = self.segments[count].base;
-        store.drop_before(self.id, base);
-        self.forget_before(base);
+        let first = self.segments[count].id;
+        store.drop_before(self.id, first);
+        self.forget_before(first);
     }
 
     /// How many of the oldest segments lie wholly before the log start.

@@ -1,11 +1,10 @@
 //! One segment: a run of batches that rolls, expires and is dropped as a whole.
 
-use crate::base::Offset;
+use crate::base::{LeaderEpoch, Offset, SegmentId};
 use crate::record::BatchInfo;
 
 use super::index::{Index, IndexEntry};
 use super::producers::ProducerBatch;
-use crate::base::LeaderEpoch;
 
 /// No segment gets longer than this; positions inside it fit 31 bits, as in Kafka.
 pub(super) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -72,6 +71,7 @@ pub(super) struct MaxTimestamp {
 /// See the module's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
+    pub(super) id: SegmentId,
     pub(super) base: Offset,
     /// Bytes that the log had before this segment, counted from its creation: makes sizes and
     /// distances across segments a subtraction. Recovery may count from elsewhere.
@@ -92,8 +92,9 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    pub(super) fn new(base: Offset, start: u64, wall_ms: i64) -> Self {
+    pub(super) fn new(id: SegmentId, base: Offset, start: u64, wall_ms: i64) -> Self {
         Self {
+            id,
             base,
             start,
             len: 0,
@@ -210,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_segment_counts_its_batches() {
-        let mut segment = Segment::new(Offset(100), 7, 50);
+        let mut segment = Segment::new(SegmentId(3), Offset(100), 7, 50);
         for (n, timestamp) in [30, 90, 20, 90].into_iter().enumerate() {
             segment.add(
                 &entry(100 + n as i64 * 10, 10, 5000 + n as u64, timestamp),
@@ -236,20 +237,20 @@ mod tests {
 
     #[test]
     fn ages_go_by_timestamp_and_else_by_the_clock() {
-        let mut segment = Segment::new(Offset(0), 0, 50);
+        let mut segment = Segment::new(SegmentId::FIRST, Offset(0), 0, 50);
         segment.add(&entry(0, 1, 100, NO_TIMESTAMP), 60);
         assert_eq!(
             (segment.age_ms(100), segment.open_ms(100, NO_TIMESTAMP)),
             (40, 50)
         );
-        let mut segment = Segment::new(Offset(0), 0, 50);
+        let mut segment = Segment::new(SegmentId::FIRST, Offset(0), 0, 50);
         segment.add(&entry(0, 1, 100, 10), 60);
         assert_eq!((segment.age_ms(100), segment.open_ms(100, 25)), (90, 15));
     }
 
     #[test]
     fn hard_bounds() {
-        let mut segment = Segment::new(Offset(0), 0, 0);
+        let mut segment = Segment::new(SegmentId::FIRST, Offset(0), 0, 0);
         assert!(!segment.fits(&entry(i64::from(i32::MAX), 2, 100, 0)));
         assert!(segment.fits(&entry(i64::from(i32::MAX), 1, 100, 0)));
         segment.len = SEGMENT_BYTES_MAX - 99;

@@ -13,7 +13,7 @@ use super::index::{Index, IndexEntry};
 use super::producers::{Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -68,6 +68,7 @@ impl Log {
 }
 
 fn write_segment(out: &mut Writer, segment: &Segment) {
+    out.unsigned(segment.id.0);
     out.signed(segment.base.0);
     out.unsigned(segment.len);
     out.unsigned(segment.batches);
@@ -96,7 +97,8 @@ fn write_segment(out: &mut Writer, segment: &Segment) {
 }
 
 fn read_segment(input: &mut Reader<'_>, start: u64) -> Result<Segment, Malformed> {
-    let mut segment = Segment::new(input.offset()?, start, 0);
+    let id = input.segment()?;
+    let mut segment = Segment::new(id, input.offset()?, start, 0);
     segment.len = input.uint::<u32>()?.into();
     segment.batches = input.unsigned()?;
     segment.largest_batch = input.unsigned()?;

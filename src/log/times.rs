@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::base::limits::{
     TIME_LOOKUP_OPEN_BYTES_MAX, TIME_LOOKUPS_PER_PARTITION_MAX, VALIDATION_SLICE_WORK,
 };
-use crate::base::{ErrorCode, LeaderEpoch, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, Offset, SegmentId};
 use crate::record::seek::{self, Seek, Sought};
 use crate::record::{self, BatchError};
 use crate::store::{Piece, Store};
@@ -52,7 +52,7 @@ pub enum TimeLookup {
 #[derive(Debug)]
 pub struct Opening {
     goal: TimeGoal,
-    segment: Offset,
+    segment: SegmentId,
     /// Where the next batch begins.
     end: u64,
     /// The answer if the batch cannot be opened, or does not hold what its header promises.
@@ -153,12 +153,12 @@ impl TimeGoal {
 enum Progress {
     /// Nothing before this batch matches; `want` bytes are needed from here.
     At {
-        segment: Offset,
+        segment: SegmentId,
         pos: u64,
         want: u64,
     },
     /// Nothing in this segment matches.
-    SegmentDone(Offset),
+    SegmentDone(SegmentId),
     Found {
         offset: Offset,
         timestamp: i64,
@@ -243,7 +243,7 @@ impl Log {
                     return Ok(self.found(offset, timestamp));
                 }
                 Some(Progress::Open(opening)) => return Ok(TimeLookup::Open(opening)),
-                Some(Progress::SegmentDone(base)) => self.begin(goal, Some(base)),
+                Some(Progress::SegmentDone(done)) => self.begin(goal, Some(done)),
                 Some(Progress::At { segment, pos, want }) => {
                     let Some(len) = self.lookup_len(segment, pos, want) else {
                         return Ok(TimeLookup::NotFound);
@@ -267,27 +267,27 @@ impl Log {
     }
 
     /// Where to begin in the first segment, after `done`, that has such a timestamp.
-    fn begin(&self, goal: TimeGoal, done: Option<Offset>) -> Option<Progress> {
+    fn begin(&self, goal: TimeGoal, done: Option<SegmentId>) -> Option<Progress> {
         let timestamp = goal.timestamp();
         let segment = self
             .segments
             .iter()
-            .filter(|segment| done.is_none_or(|done| segment.base > done))
+            .filter(|segment| done.is_none_or(|done| segment.id > done))
             .find(|segment| segment.max.timestamp >= timestamp)?;
         let (pos, want) = match goal {
             TimeGoal::AtLeast(_) => (segment.floor_time(timestamp).1, HEADER_BYTES),
             TimeGoal::Max(_) => (segment.max.pos, segment.max.len),
         };
         Some(Progress::At {
-            segment: segment.base,
+            segment: segment.id,
             pos,
             want,
         })
     }
 
     /// Bytes to get for the next step; `None` if that is not below the high watermark, or gone.
-    fn lookup_len(&self, base: Offset, pos: u64, want: u64) -> Option<u64> {
-        let (_, segment) = self.segment(base)?;
+    fn lookup_len(&self, id: SegmentId, pos: u64, want: u64) -> Option<u64> {
+        let (_, segment) = self.segment(id)?;
         let limit = self.readable_end(segment);
         if pos >= limit {
             return None;
@@ -309,7 +309,7 @@ impl Log {
     /// The bytes of a lookup's scan came.
     pub(super) fn scanned_time(
         &mut self,
-        segment: Offset,
+        segment: SegmentId,
         start: u64,
         bytes: &[u8],
         goal: TimeGoal,
@@ -323,15 +323,15 @@ impl Log {
     /// One step of a lookup: over the headers in these bytes, into the batch that matches.
     fn step(
         &self,
-        base: Offset,
+        id: SegmentId,
         start: u64,
         bytes: &[u8],
         goal: TimeGoal,
         work: &mut usize,
     ) -> Result<Progress, ErrorCode> {
         *work = work.saturating_sub(STEP_COST + bytes.len() / BYTES_PER_WORK);
-        let Some((_, segment)) = self.segment(base) else {
-            return Ok(Progress::SegmentDone(base));
+        let Some((_, segment)) = self.segment(id) else {
+            return Ok(Progress::SegmentDone(id));
         };
         let window = Window {
             segment,
@@ -340,7 +340,7 @@ impl Log {
             limit: self.readable_limit(segment),
         };
         let at = |pos, want| Progress::At {
-            segment: base,
+            segment: id,
             pos,
             want,
         };
@@ -361,7 +361,7 @@ impl Log {
                         return Err(ErrorCode::CorruptMessage);
                     }
                     Some(batch) => {
-                        if let Some(found) = self.search(base, &head, batch, goal, work) {
+                        if let Some(found) = self.search(id, &head, batch, goal, work) {
                             return Ok(found);
                         }
                     }
@@ -373,7 +373,7 @@ impl Log {
             return Err(ErrorCode::CorruptMessage); // Not one header: these are not the bytes asked for.
         }
         Ok(match pos >= segment.len {
-            true => Progress::SegmentDone(base),
+            true => Progress::SegmentDone(id),
             false => at(pos, HEADER_BYTES),
         })
     }
@@ -382,7 +382,7 @@ impl Log {
     /// takes longer than a moment is put off.
     fn search(
         &self,
-        segment: Offset,
+        segment: SegmentId,
         head: &Head,
         batch: &[u8],
         goal: TimeGoal,
@@ -574,7 +574,10 @@ mod tests {
     fn lookups_that_wait_are_bounded() {
         let mut lookups = Lookups::default();
         for n in 0..=TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
-            lookups.put(TimeGoal::AtLeast(n), Progress::SegmentDone(Offset(n)));
+            lookups.put(
+                TimeGoal::AtLeast(n),
+                Progress::SegmentDone(SegmentId(n as u64)),
+            );
         }
         assert!(lookups.take(TimeGoal::AtLeast(0)).is_none());
         assert!(lookups.take(TimeGoal::AtLeast(1)).is_some());

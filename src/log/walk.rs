@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::{ErrorCode, LeaderEpoch, LogId, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Offset, SegmentId};
 use crate::record;
 use crate::store::{Piece, Store};
 
@@ -135,7 +135,7 @@ pub(super) enum Loaded {
 pub(super) fn load(
     store: &Store,
     log: LogId,
-    segment: Offset,
+    segment: SegmentId,
     pos: u64,
     len: u64,
 ) -> Result<Loaded, ErrorCode> {

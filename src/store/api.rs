@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::layout::{REGION, RING_START, chunks_start};
-use crate::base::{LogId, Offset, StoreId, TopicId};
+use crate::base::{LogId, Offset, SegmentId, StoreId, TopicId};
 
 /// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
 /// [`StoreEvent::Durable`]`(m)` with `m >= n` is seen. Grows by one per flush, for ever.
@@ -150,12 +150,12 @@ pub enum ReplayItem {
     Created(LogLabel),
     /// The state blob that the log gave for the checkpoint.
     State(Bytes),
-    /// A new segment began; the batches that follow are in it.
-    Rolled(Offset),
+    /// A new segment began, with this base offset; the batches that follow are in it.
+    Rolled(SegmentId, Offset),
     /// One batch, whole and CRC-checked, at the current end of the current segment.
     Batch(Bytes),
-    /// Segments whose base offset is below this one were dropped.
-    DroppedBefore(Offset),
+    /// The segments before this one were dropped.
+    DroppedBefore(SegmentId),
     /// An opaque note of the log's.
     Note(Bytes),
     /// The log was deleted.

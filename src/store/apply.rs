@@ -17,15 +17,15 @@ impl<S: Run> Map<S> {
                 segments(known)
             }
             Entry::Delete { log } => segments(self.logs.remove(log)),
-            Entry::Roll { log, base } => {
+            Entry::Roll { log, segment, base } => {
                 if let Some(log) = self.logs.get_mut(log) {
-                    log.roll(*base);
+                    log.roll(*segment, Some(*base));
                 }
                 Vec::new()
             }
-            Entry::DropBefore { log, base } => {
+            Entry::DropBefore { log, segment } => {
                 let log = self.logs.get_mut(log);
-                log.map_or_else(Vec::new, |log| log.drop_before(*base))
+                log.map_or_else(Vec::new, |log| log.drop_before(*segment))
             }
             Entry::Note { .. } | Entry::Inline { .. } | Entry::Ref { .. } => Vec::new(),
         }

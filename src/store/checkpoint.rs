@@ -18,7 +18,7 @@ use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
 use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, SinceCheckpoint, Store, snapshot};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, IdMap, LogId, Offset, PageBuf};
+use crate::base::{BLOCK, IdMap, LogId, PageBuf, SegmentId};
 
 /// Background writes of a checkpoint that are on their way at once.
 const WRITES_IN_FLIGHT: usize = 4;
@@ -30,7 +30,7 @@ const WRITE_BYTES: u64 = 256 << 10;
 type Todo = (u64, Vec<Bytes>);
 
 /// Up to where segments are in chunks.
-type Filled = IdMap<(LogId, Offset), u64>;
+type Filled = IdMap<(LogId, SegmentId), u64>;
 
 /// A checkpoint that is being made.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ impl Checkpoint {
     }
 
     /// Up to where a segment is filled when this is done, if it fills it at all.
-    pub fn filling(&mut self, log: LogId, base: Offset) -> Option<&mut u64> {
-        self.filled.get_mut(&(log, base))
+    pub fn filling(&mut self, log: LogId, segment: SegmentId) -> Option<&mut u64> {
+        self.filled.get_mut(&(log, segment))
     }
 }
 
@@ -180,7 +180,7 @@ impl Store {
 
     /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
     /// Returns up to where the segments are filled then, and what they had in chunks before.
-    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> (Filled, Vec<(LogId, Offset, u64)>) {
+    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> (Filled, Vec<(LogId, SegmentId, u64)>) {
         let (mut filled, mut before) = (Filled::default(), Vec::new());
         let mut leave = self.leave();
         for log in self.map.logs.values_mut() {
@@ -209,18 +209,17 @@ impl Store {
                 segment.placed = to;
                 self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
                 leave = leave.saturating_sub(UNPLACED_COST * (to - from));
-                filled.insert((log.id, segment.base), to);
-                before.push((log.id, segment.base, from));
+                filled.insert((log.id, segment.id), to);
+                before.push((log.id, segment.id, from));
             }
         }
         (filled, before)
     }
 
     /// Nothing of what [`fill`](Self::fill) gave to chunks is written. They stay with their segments.
-    fn undo_fill(&mut self, before: Vec<(LogId, Offset, u64)>) {
-        for (log, base, placed) in before {
-            let log = self.map.logs.get_mut(&log);
-            if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+    fn undo_fill(&mut self, before: Vec<(LogId, SegmentId, u64)>) {
+        for (log, segment, placed) in before {
+            if let Some(segment) = self.map.segment_mut(log, segment) {
                 self.unplaced_bytes += segment.placed - placed;
                 segment.placed = placed;
             }
@@ -318,9 +317,8 @@ impl Store {
                 flight.state = FlightState::Done;
             }
         }
-        for ((log, base), filled) in checkpoint.filled {
-            let log = self.map.logs.get_mut(&log);
-            if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+        for ((log, segment), filled) in checkpoint.filled {
+            if let Some(segment) = self.map.segment_mut(log, segment) {
                 segment.filled_to(filled);
             }
         }

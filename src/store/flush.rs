@@ -16,7 +16,7 @@ use super::layout::{RING_START, block_ceil, block_floor};
 use super::map::{Extent, Segment, Slice};
 use super::{DiskOp, Io, Store};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf};
+use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId};
 
 /// The filesystem is full.
 pub(super) const ENOSPC: i32 = 28;
@@ -84,7 +84,7 @@ pub(super) struct Flight {
     pub seq: FlushSeq,
     pub state: FlightState,
     /// What is in chunks when the flush is durable: log, segment, position.
-    pub filled: Vec<(LogId, Offset, u64)>,
+    pub filled: Vec<(LogId, SegmentId, u64)>,
 }
 
 /// How far a flush is.
@@ -138,7 +138,7 @@ impl Run {
 #[derive(Clone, Copy, Debug)]
 struct Placed {
     log: LogId,
-    base: Offset,
+    segment: SegmentId,
     /// Position in the segment.
     pos: u64,
     /// Position in the record.
@@ -176,7 +176,7 @@ struct Build {
     record: Record,
     inline: Vec<Placed>,
     writes: Vec<(u64, Bytes)>,
-    filled: Vec<(LogId, Offset, u64)>,
+    filled: Vec<(LogId, SegmentId, u64)>,
     /// What it is about.
     logs: BTreeSet<LogId>,
 }
@@ -329,9 +329,9 @@ impl Store {
                     };
                     run.copy_stamped(&mut copy);
                     let segment = entry.active();
-                    let base = segment.base;
+                    let id = segment.id;
                     segment.push(copy.into(), true);
-                    self.remember(log, base, bytes);
+                    self.remember(log, id, bytes);
                 }
                 Item::Entry(entry) => self.apply(&entry, seq),
             }
@@ -375,8 +375,8 @@ impl Store {
         };
         self.since_checkpoint.inline_bytes += run.bytes as u64;
         let segment = log.active();
-        let (base, pos) = (segment.base, segment.len);
-        journal::inline_header(run.log, pos, run.bytes, &mut build.record);
+        let (id, pos) = (segment.id, segment.len);
+        journal::inline_header((run.log, id), pos, run.bytes, &mut build.record);
         let at = build.record.len;
         run.copy_stamped(build.record.reserve(run.bytes));
         // The bytes get their memory when the record is complete; their length counts at once, so that
@@ -384,7 +384,7 @@ impl Store {
         segment.grow(run.bytes);
         build.inline.push(Placed {
             log: run.log,
-            base,
+            segment: id,
             pos,
             at,
             len: run.bytes,
@@ -399,7 +399,7 @@ impl Store {
             return false;
         };
         let segment = log.active();
-        let (base, from, old_len) = (segment.base, segment.placed, segment.len);
+        let (id, from, old_len) = (segment.id, segment.placed, segment.len);
         let new_len = old_len + run.bytes as u64;
         let to = block_floor(new_len);
         if !ensure_extents(&mut self.chunks, leave, segment, from, to) {
@@ -415,7 +415,7 @@ impl Store {
         // Inline bytes of this very flush are not in the segment's memory yet: they join this run's.
         let mut kept_from = old_len;
         build.inline.retain(|placed| {
-            let mine = placed.log == run.log && placed.base == base;
+            let mine = placed.log == run.log && placed.segment == id;
             if mine {
                 kept_from = kept_from.min(placed.pos);
                 let bytes = &build.record.pages.as_bytes()[placed.at..placed.at + placed.len];
@@ -440,6 +440,7 @@ impl Store {
             let data = pages.slice((pos - from) as usize..(end - from) as usize);
             Entry::Ref {
                 log: run.log,
+                segment: id,
                 pos,
                 len: data.len() as u32,
                 crc: crc32c(&data),
@@ -456,6 +457,7 @@ impl Store {
             segment.grow(remainder.len());
             Entry::Inline {
                 log: run.log,
+                segment: id,
                 pos: to,
                 bytes: remainder,
             }
@@ -468,10 +470,10 @@ impl Store {
             bytes: pages.slice(kept),
             cached: true,
         });
-        build.filled.push((run.log, base, to));
+        build.filled.push((run.log, id, to));
         self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
         self.placed_since += to - from;
-        self.remember(run.log, base, memory_bytes);
+        self.remember(run.log, id, memory_bytes);
         true
     }
 
@@ -481,8 +483,7 @@ impl Store {
         let sliced: usize = inline.iter().map(|placed| placed.len).sum();
         let mut rest = memory.saturating_sub(sliced);
         for placed in inline {
-            let log = self.map.logs.get_mut(&placed.log);
-            let Some(segment) = log.and_then(|log| log.segment_mut(placed.base)) else {
+            let Some(segment) = self.map.segment_mut(placed.log, placed.segment) else {
                 continue;
             };
             segment.slices.push_back(Slice {
@@ -492,7 +493,7 @@ impl Store {
             });
             self.remember(
                 placed.log,
-                placed.base,
+                placed.segment,
                 placed.len + std::mem::take(&mut rest),
             );
         }
@@ -607,8 +608,8 @@ impl Store {
                 break;
             };
             self.durable = flight.seq;
-            for (log, base, filled) in flight.filled {
-                self.filled_by_flush(log, base, filled);
+            for (log, segment, filled) in flight.filled {
+                self.filled_by_flush(log, segment, filled);
             }
         }
         if self.durable > before {
@@ -619,16 +620,16 @@ impl Store {
 
     /// The chunks of a segment are durable up to `filled`, but for what a checkpoint may still be filling
     /// in before that: then it becomes readable there together with it.
-    fn filled_by_flush(&mut self, log: LogId, base: Offset, filled: u64) {
-        let filling = self.checkpoint.as_mut().and_then(|c| c.filling(log, base));
+    fn filled_by_flush(&mut self, log: LogId, segment: SegmentId, filled: u64) {
+        let checkpoint = self.checkpoint.as_mut();
+        let filling = checkpoint.and_then(|c| c.filling(log, segment));
         if let Some(target) = filling
             && filled > *target
         {
             *target = filled;
             return;
         }
-        let log = self.map.logs.get_mut(&log);
-        if let Some(segment) = log.and_then(|log| log.segment_mut(base)) {
+        if let Some(segment) = self.map.segment_mut(log, segment) {
             segment.filled_to(filled);
         }
     }

@@ -16,7 +16,7 @@ use super::journal::{self, Entry, Header};
 use super::map::{Extent, LogEntry, Map};
 use super::snapshot::{self, Snapshot};
 use super::superblock::{STARTS_MAX, Start, Superblock};
-use crate::base::{BLOCK, IdMap, LogId, Offset, StoreId, TopicId};
+use crate::base::{BLOCK, IdMap, LogId, Offset, SegmentId, StoreId, TopicId};
 
 /// Counts are told apart up to here, so that longer inputs are not new for ever.
 const COUNT_MAX: usize = 15;
@@ -165,15 +165,18 @@ fn entries() -> Vec<Entry> {
         },
         Entry::Inline {
             log,
+            segment: SegmentId::FIRST,
             pos: 0,
             bytes: Bytes::from_static(b"a batch of records"),
         },
         Entry::Roll {
             log,
+            segment: SegmentId(1),
             base: Offset(9),
         },
         Entry::Ref {
             log,
+            segment: SegmentId(1),
             pos: 0,
             len: 4096,
             crc: 1,
@@ -182,7 +185,7 @@ fn entries() -> Vec<Entry> {
         },
         Entry::DropBefore {
             log,
-            base: Offset(9),
+            segment: SegmentId(1),
         },
         Entry::Note {
             log,
@@ -237,7 +240,7 @@ fn log(n: u64) -> LogEntry {
         active.len = 5000;
         active.placed = 5000;
         active.filled = 5000;
-        log.roll(Offset(100 * (roll as i64 + 1)));
+        log.roll(SegmentId(roll + 1), Some(Offset(100 * (roll as i64 + 1))));
     }
     if n > 0 {
         log.active().push_copy(b"bytes that are in no chunk yet");

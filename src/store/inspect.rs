@@ -3,11 +3,11 @@
 
 use bytes::Bytes;
 
+use super::Store;
 use super::api::{DiskError, LogLabel, Piece};
 use super::map::Run;
 use super::recover::batch_crc_is_right;
-use super::{LogId, Offset, Store};
-use crate::base::BLOCK;
+use crate::base::{BLOCK, LogId, Offset, SegmentId};
 
 /// Bytes that are looked at together, in search of the next batch.
 const WINDOW: u64 = 1 << 20;
@@ -36,6 +36,8 @@ impl LogRemains {
 /// What there is of a segment: bytes at their positions, perhaps with holes.
 #[derive(Debug, Default)]
 pub struct Remains {
+    /// Its number.
+    pub id: SegmentId,
     /// Its base offset, if that is known.
     pub base: Option<Offset>,
     /// By position, disjoint.
@@ -80,10 +82,10 @@ impl Store {
                 label: label.clone(),
                 segments: self
                     .segments(id)
-                    .map(|(base, _)| {
+                    .map(|(segment, base, _)| {
                         let mut pieces = Vec::new();
-                        self.read(id, base, 0, usize::MAX, &mut pieces);
-                        Remains::whole(base, pieces)
+                        self.read(id, segment, 0, usize::MAX, &mut pieces);
+                        Remains::whole(segment, base, pieces)
                     })
                     .collect(),
             })
@@ -93,7 +95,7 @@ impl Store {
     }
 
     /// The file ranges in which a segment lies: position in the file, position in the segment, length.
-    pub fn extents(&self, log: LogId, segment: Offset) -> Vec<(u64, u64, u64)> {
+    pub fn extents(&self, log: LogId, segment: SegmentId) -> Vec<(u64, u64, u64)> {
         let segment = self.map.logs.get(&log).and_then(|log| log.segment(segment));
         segment.map_or_else(Vec::new, |segment| {
             segment
@@ -112,12 +114,16 @@ impl Store {
 }
 
 impl Run for Remains {
-    fn begin(base: Offset) -> Self {
-        Self::whole(base, Vec::new())
+    fn begin(id: SegmentId, base: Option<Offset>) -> Self {
+        Self {
+            id,
+            base,
+            ..Self::default()
+        }
     }
 
-    fn base(&self) -> Option<Offset> {
-        self.base
+    fn id(&self) -> SegmentId {
+        self.id
     }
 
     fn seal(&mut self) {}
@@ -125,11 +131,8 @@ impl Run for Remains {
 
 impl Remains {
     /// A segment of pieces that follow each other.
-    pub(super) fn whole(base: Offset, pieces: Vec<Piece>) -> Self {
-        let mut remains = Self {
-            base: Some(base),
-            ..Self::default()
-        };
+    pub(super) fn whole(id: SegmentId, base: Offset, pieces: Vec<Piece>) -> Self {
+        let mut remains = Self::begin(id, Some(base));
         for piece in pieces {
             remains.add(remains.end(), piece, false);
         }

@@ -16,9 +16,9 @@ use super::api::{FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
 use crate::base::crc::crc32c;
-use crate::base::{LogId, Offset, TopicId};
+use crate::base::{LogId, Offset, SegmentId, TopicId};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"MRJ3");
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ4");
 /// Bytes of a record before its entries.
 pub(super) const HEADER: usize = 48;
 /// Upper bound of the encoding of an entry, its own bytes and names not counted.
@@ -89,13 +89,16 @@ pub(super) enum Entry {
     Delete {
         log: LogId,
     },
+    /// A new segment becomes the active one.
     Roll {
         log: LogId,
+        segment: SegmentId,
         base: Offset,
     },
+    /// The segments before this one are gone.
     DropBefore {
         log: LogId,
-        base: Offset,
+        segment: SegmentId,
     },
     Note {
         log: LogId,
@@ -104,6 +107,7 @@ pub(super) enum Entry {
     /// Bytes at the end of the active segment.
     Inline {
         log: LogId,
+        segment: SegmentId,
         pos: u64,
         bytes: Bytes,
     },
@@ -111,6 +115,7 @@ pub(super) enum Entry {
     /// to the end are the remainder that was inline before.
     Ref {
         log: LogId,
+        segment: SegmentId,
         pos: u64,
         len: u32,
         crc: u32,
@@ -142,15 +147,16 @@ impl Entry {
                 out.u8(DELETE);
                 out.u64(log.0);
             }
-            Self::Roll { log, base } => {
+            Self::Roll { log, segment, base } => {
                 out.u8(ROLL);
                 out.u64(log.0);
+                out.u64(segment.0);
                 out.i64(base.0);
             }
-            Self::DropBefore { log, base } => {
+            Self::DropBefore { log, segment } => {
                 out.u8(DROP_BEFORE);
                 out.u64(log.0);
-                out.i64(base.0);
+                out.u64(segment.0);
             }
             Self::Note { log, note } => {
                 out.u8(NOTE);
@@ -158,12 +164,18 @@ impl Entry {
                 out.u32(note.len() as u32);
                 out.put(note);
             }
-            Self::Inline { log, pos, bytes } => {
-                inline_header(*log, *pos, bytes.len(), out);
+            Self::Inline {
+                log,
+                segment,
+                pos,
+                bytes,
+            } => {
+                inline_header((*log, *segment), *pos, bytes.len(), out);
                 out.put(bytes);
             }
             Self::Ref {
                 log,
+                segment,
                 pos,
                 len,
                 crc,
@@ -172,6 +184,7 @@ impl Entry {
             } => {
                 out.u8(REF);
                 out.u64(log.0);
+                out.u64(segment.0);
                 out.u64(*pos);
                 out.u32(*len);
                 out.u32(*crc);
@@ -207,11 +220,12 @@ impl Entry {
             DELETE => Self::Delete { log },
             ROLL => Self::Roll {
                 log,
+                segment: SegmentId(r.size()?),
                 base: Offset(r.i64()?),
             },
             DROP_BEFORE => Self::DropBefore {
                 log,
-                base: Offset(r.i64()?),
+                segment: SegmentId(r.size()?),
             },
             NOTE => {
                 let len = r.u32()?;
@@ -221,16 +235,19 @@ impl Entry {
                 }
             }
             INLINE => {
+                let segment = SegmentId(r.size()?);
                 let pos = r.size()?;
                 let len = r.u32()?;
                 Self::Inline {
                     log,
+                    segment,
                     pos,
                     bytes: r.take(len as usize)?,
                 }
             }
             REF => Self::Ref {
                 log,
+                segment: SegmentId(r.size()?),
                 pos: r.size()?,
                 len: r.u32()?,
                 crc: r.u32()?,
@@ -246,9 +263,15 @@ impl Entry {
 }
 
 /// The part of an inline entry before its bytes, which the flush copies in by itself.
-pub(super) fn inline_header(log: LogId, pos: u64, len: usize, out: &mut impl Put) {
+pub(super) fn inline_header(
+    (log, segment): (LogId, SegmentId),
+    pos: u64,
+    len: usize,
+    out: &mut impl Put,
+) {
     out.u8(INLINE);
     out.u64(log.0);
+    out.u64(segment.0);
     out.u64(pos);
     out.u32(len as u32);
 }
@@ -342,15 +365,18 @@ mod tests {
             },
             Entry::Inline {
                 log,
+                segment: SegmentId::FIRST,
                 pos: 0,
                 bytes: Bytes::from_static(b"batch"),
             },
             Entry::Roll {
                 log,
+                segment: SegmentId(1),
                 base: Offset(9),
             },
             Entry::Ref {
                 log,
+                segment: SegmentId(1),
                 pos: 0,
                 len: 4096,
                 crc: 1,
@@ -362,7 +388,7 @@ mod tests {
             },
             Entry::DropBefore {
                 log,
-                base: Offset(9),
+                segment: SegmentId(1),
             },
             Entry::Note {
                 log,

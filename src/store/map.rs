@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::api::{ChunkPin, LogLabel, Piece};
 use super::chunks::Chunk;
 use super::layout::block_floor;
-use crate::base::{IdMap, LogId, Offset, StoreId};
+use crate::base::{IdMap, LogId, Offset, SegmentId, StoreId};
 
 /// A chunk of a segment.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub(super) struct Slice {
 /// A run of a log, as Kafka's segment files are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Segment {
+    pub id: SegmentId,
+    /// Its first offset, for people and for recovery.
     pub base: Offset,
     /// Bytes that were given to a flush.
     pub len: u64,
@@ -261,24 +263,24 @@ impl std::fmt::Display for Damage {
 
 /// What a segment is to a log: what whoever follows the journal keeps of it.
 pub(super) trait Run: Default {
-    /// One that nothing was written to yet.
-    fn begin(base: Offset) -> Self;
-    /// Its base offset, if that is known.
-    fn base(&self) -> Option<Offset>;
+    /// One that nothing was written to yet, and its base offset if that is known.
+    fn begin(id: SegmentId, base: Option<Offset>) -> Self;
+    fn id(&self) -> SegmentId;
     /// Nothing will be written to it any more.
     fn seal(&mut self);
 }
 
 impl Run for Segment {
-    fn begin(base: Offset) -> Self {
+    fn begin(id: SegmentId, base: Option<Offset>) -> Self {
         Self {
-            base,
+            id,
+            base: base.unwrap_or_default(),
             ..Self::default()
         }
     }
 
-    fn base(&self) -> Option<Offset> {
-        Some(self.base)
+    fn id(&self) -> SegmentId {
+        self.id
     }
 
     fn seal(&mut self) {
@@ -291,7 +293,7 @@ impl Run for Segment {
 pub(super) struct LogEntry<S = Segment> {
     pub id: LogId,
     pub label: LogLabel,
-    /// In the order of their bases; the last one is active. Empty only if nothing is known of the log.
+    /// In the order of their ids; the last one is active. Empty only if nothing is known of the log.
     pub segments: VecDeque<S>,
     /// What is wrong with it: then it is kept for those who look for what is left, and not used.
     pub damage: Option<Damage>,
@@ -302,7 +304,7 @@ impl<S: Run> LogEntry<S> {
         Self {
             id,
             label,
-            segments: VecDeque::from([S::begin(first)]),
+            segments: VecDeque::from([S::begin(SegmentId::FIRST, Some(first))]),
             damage: None,
         }
     }
@@ -330,56 +332,43 @@ impl<S: Run> LogEntry<S> {
         &mut self.segments[last]
     }
 
-    /// Starts a new segment. Bases are unique, also in a damaged log.
-    pub fn roll(&mut self, base: Offset) {
-        let mut least = base;
+    /// Starts a new segment.
+    pub fn roll(&mut self, id: SegmentId, base: Option<Offset>) {
         if let Some(active) = self.segments.back_mut() {
             active.seal();
-            if self.damage.is_some() {
-                least = active.base().map_or(base, |last| last.plus(1));
-            }
         }
-        self.segments.push_back(S::begin(base.max(least)));
+        self.segments.push_back(S::begin(id, base));
     }
 
-    /// Removes the segments below `base`, never the active one.
-    pub fn drop_before(&mut self, base: Offset) -> Vec<S> {
-        let is_below = |segment: &S| segment.base().is_none_or(|b| b < base);
+    /// The active segment, which is to be this one. If nobody has heard of it, its beginning is lost. `None` if
+    /// others came after it.
+    pub fn active_named(&mut self, id: SegmentId) -> Option<&mut S> {
+        if self.segments.back().is_none_or(|active| active.id() < id) {
+            self.roll(id, None);
+        }
+        self.segments.back_mut().filter(|active| active.id() == id)
+    }
+
+    /// Removes the segments before this one, never the active one.
+    pub fn drop_before(&mut self, id: SegmentId) -> Vec<S> {
         let mut dropped = Vec::new();
-        while self.segments.len() > 1 && is_below(&self.segments[0]) {
+        while self.segments.len() > 1 && self.segments[0].id() < id {
             dropped.extend(self.segments.pop_front());
         }
         dropped
     }
-}
 
-impl LogEntry {
-    /// Makes a damaged log end at `pos`, where its next bytes belong: in place of those that are lost there are
-    /// zeros, and if the end lies behind `pos` the beginning of a segment is lost. False if more is missing than
-    /// can have been lost.
-    pub fn resume(&mut self, pos: u64, rolled: bool, lost_max: u64) -> bool {
-        if rolled {
-            self.roll(Offset(0));
-        }
-        let segment = self.active();
-        let lost = pos.saturating_sub(segment.len);
-        if lost > lost_max {
-            return false;
-        }
-        if lost > 0 {
-            segment.push_copy(&vec![0; lost as usize]);
-        }
-        true
+    fn number(&self, id: SegmentId) -> Option<usize> {
+        self.segments.binary_search_by_key(&id, S::id).ok()
     }
 
-    pub fn segment(&self, base: Offset) -> Option<&Segment> {
-        let index = self.segments.binary_search_by_key(&base, |s| s.base).ok()?;
-        self.segments.get(index)
+    pub fn segment(&self, id: SegmentId) -> Option<&S> {
+        self.segments.get(self.number(id)?)
     }
 
-    pub fn segment_mut(&mut self, base: Offset) -> Option<&mut Segment> {
-        let index = self.segments.binary_search_by_key(&base, |s| s.base).ok()?;
-        self.segments.get_mut(index)
+    pub fn segment_mut(&mut self, id: SegmentId) -> Option<&mut S> {
+        let number = self.number(id)?;
+        self.segments.get_mut(number)
     }
 }
 
@@ -387,6 +376,12 @@ impl LogEntry {
 #[derive(Debug)]
 pub(super) struct Map<S = Segment> {
     pub logs: IdMap<LogId, LogEntry<S>>,
+}
+
+impl<S: Run> Map<S> {
+    pub fn segment_mut(&mut self, log: LogId, segment: SegmentId) -> Option<&mut S> {
+        self.logs.get_mut(&log)?.segment_mut(segment)
+    }
 }
 
 impl<S> Default for Map<S> {

@@ -56,7 +56,7 @@ use journal::Entry;
 use map::Map;
 use superblock::{Start, Superblock};
 
-use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, StoreId};
+use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
 
 /// The filesystem's quota is used up.
 const EDQUOT: i32 = 122;
@@ -116,7 +116,7 @@ pub struct Store {
     placed_since: u64,
     ahead: Ahead,
     /// The memory tail, oldest first: log, segment, and the memory that goes with a slice.
-    tail: VecDeque<(LogId, Offset, usize)>,
+    tail: VecDeque<(LogId, SegmentId, usize)>,
     tail_bytes: usize,
     /// Bytes of appends that are in no chunk yet.
     unplaced_bytes: u64,
@@ -297,7 +297,7 @@ impl Store {
         FlushSeq(self.next_seq.0 - 1)
     }
 
-    /// Makes a log whose first segment begins at `first`.
+    /// Makes a log whose first segment, [`SegmentId::FIRST`], begins at `first`.
     pub fn create_log(&mut self, log: LogId, label: LogLabel, first: Offset) -> FlushSeq {
         self.push_entry(Entry::Create { log, first, label })
     }
@@ -307,14 +307,14 @@ impl Store {
         self.push_entry(Entry::Delete { log })
     }
 
-    /// Lets the next append go to a new segment.
-    pub fn roll(&mut self, log: LogId, base: Offset) -> FlushSeq {
-        self.push_entry(Entry::Roll { log, base })
+    /// Lets the next append go to a new segment, whose id is larger than all that the log has had.
+    pub fn roll(&mut self, log: LogId, segment: SegmentId, base: Offset) -> FlushSeq {
+        self.push_entry(Entry::Roll { log, segment, base })
     }
 
-    /// Drops the segments with a base below `base`, except the active one.
-    pub fn drop_before(&mut self, log: LogId, base: Offset) -> FlushSeq {
-        self.push_entry(Entry::DropBefore { log, base })
+    /// Drops the segments before this one, except the active one.
+    pub fn drop_before(&mut self, log: LogId, segment: SegmentId) -> FlushSeq {
+        self.push_entry(Entry::DropBefore { log, segment })
     }
 
     /// Keeps an opaque note, replayed in its place among the log's batches.
@@ -516,7 +516,7 @@ impl Store {
     }
 
     /// Adds the bytes `[pos, pos + len)` of a segment to a read plan, as far as they exist.
-    pub fn read(&self, log: LogId, segment: Offset, pos: u64, len: usize, out: &mut Vec<Piece>) {
+    pub fn read(&self, log: LogId, segment: SegmentId, pos: u64, len: usize, out: &mut Vec<Piece>) {
         let Some(segment) = self.map.logs.get(&log).and_then(|log| log.segment(segment)) else {
             return;
         };
@@ -548,11 +548,11 @@ impl Store {
         }
     }
 
-    /// The segments of a log: base offset and length in bytes.
-    pub fn segments(&self, log: LogId) -> impl Iterator<Item = (Offset, u64)> + '_ {
+    /// The segments of a log: id, base offset and length in bytes.
+    pub fn segments(&self, log: LogId) -> impl Iterator<Item = (SegmentId, Offset, u64)> + '_ {
         let log = self.map.logs.get(&log);
         log.into_iter()
-            .flat_map(|log| log.segments.iter().map(|s| (s.base, s.len)))
+            .flat_map(|log| log.segments.iter().map(|s| (s.id, s.base, s.len)))
     }
 
     /// Whether nothing is pending and nothing on its way.
@@ -587,23 +587,18 @@ impl Store {
 
     /// Keeps a slice that was just pushed in the memory tail, and the tail in its bound. `bytes` is the
     /// memory that goes with the slice.
-    fn remember(&mut self, log: LogId, segment: Offset, bytes: usize) {
+    fn remember(&mut self, log: LogId, segment: SegmentId, bytes: usize) {
         /// What the slice itself takes, and its place in the tail.
         const SLICE_BYTES: usize = 128;
         let bytes = bytes + SLICE_BYTES;
         self.tail.push_back((log, segment, bytes));
         self.tail_bytes += bytes;
         while self.tail_bytes > self.config.tail_bytes_max {
-            let Some((log, base, bytes)) = self.tail.pop_front() else {
+            let Some((log, segment, bytes)) = self.tail.pop_front() else {
                 break;
             };
             self.tail_bytes -= bytes;
-            if let Some(segment) = self
-                .map
-                .logs
-                .get_mut(&log)
-                .and_then(|log| log.segment_mut(base))
-            {
+            if let Some(segment) = self.map.segment_mut(log, segment) {
                 segment.evict_oldest_cached();
             }
         }

@@ -8,7 +8,6 @@
 
 mod rot;
 
-use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -24,7 +23,7 @@ use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, SinceCheckpoint, Store};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, IdMap, LogId, StoreId};
+use crate::base::{BLOCK, IdMap, LogId, SegmentId, StoreId};
 
 /// Why a store cannot be opened. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -429,6 +428,7 @@ impl Journal<'_> {
                 crc,
                 chunk,
                 chunk_start,
+                ..
             } = &entry
             else {
                 checked.push((entry, None));
@@ -475,24 +475,31 @@ impl Journal<'_> {
             match entry {
                 Entry::Create { first, label, .. } => {
                     self.tell(log, ReplayItem::Created(label), replay);
-                    self.tell(log, ReplayItem::Rolled(first), replay);
+                    self.tell(log, ReplayItem::Rolled(SegmentId::FIRST, first), replay);
                 }
                 Entry::Delete { .. } => replay((log, ReplayItem::Deleted)),
-                Entry::Roll { base, .. } => self.tell(log, ReplayItem::Rolled(base), replay),
-                Entry::DropBefore { base, .. } => {
-                    self.tell(log, ReplayItem::DroppedBefore(base), replay);
+                Entry::Roll { segment, base, .. } => {
+                    self.tell(log, ReplayItem::Rolled(segment, base), replay);
+                }
+                Entry::DropBefore { segment, .. } => {
+                    self.tell(log, ReplayItem::DroppedBefore(segment), replay);
                 }
                 Entry::Note { log, note } => self.tell(log, ReplayItem::Note(note), replay),
-                Entry::Inline { log, pos, bytes } => {
-                    let at_end = |segment: &Segment| pos.cmp(&segment.len);
-                    let Some(segment) = self.resumed(log, pos, at_end)? else {
+                Entry::Inline {
+                    segment,
+                    pos,
+                    bytes,
+                    ..
+                } => {
+                    let at_end = |segment: &Segment| pos == segment.len;
+                    let Some(segment) = self.resumed((log, segment), pos, at_end)? else {
                         continue;
                     };
                     segment.push_copy(&bytes);
                     fresh.entry(log).or_default().extend_from_slice(&bytes);
                 }
                 Entry::Ref {
-                    log,
+                    segment,
                     pos,
                     len,
                     chunk,
@@ -505,16 +512,8 @@ impl Journal<'_> {
                         self.damage(Damage::Chunk, [log]);
                     }
                     // It may begin before the end, but not before what is in chunks.
-                    let follows = |segment: &Segment| match pos {
-                        _ if pos > segment.len => Ordering::Greater,
-                        _ if pos < segment.placed => Ordering::Less,
-                        _ => Ordering::Equal,
-                    };
-                    if self.resumed(log, pos, follows)?.is_none() {
-                        continue;
-                    }
-                    self.own_again(log, chunk);
-                    let Some((segment, elsewhere)) = self.active_beside(log, chunk) else {
+                    let follows = |segment: &Segment| (segment.placed..=segment.len).contains(&pos);
+                    let Some(segment) = self.resumed((log, segment), pos, follows)? else {
                         continue;
                     };
                     let end = segment.len;
@@ -522,11 +521,11 @@ impl Journal<'_> {
                     let bytes = bytes.unwrap_or_default();
                     let new = bytes.slice((end - pos).min(bytes.len() as u64) as usize..);
                     fresh.entry(log).or_default().extend_from_slice(&new);
-                    if !elsewhere && segment.place(pos, len.into(), chunk, chunk_start) {
+                    if segment.place(pos, len.into(), chunk, chunk_start) {
                         segment.forget_memory_before(segment.placed);
                     } else {
-                        // A fill that no checkpoint confirmed lies between, or the chunk is not this segment's:
-                        // everything from there on is kept in memory and filled again.
+                        // A fill that no checkpoint confirmed lies between: everything from there on is kept in
+                        // memory and filled again.
                         segment.push_copy(&new);
                         self.since.inline_bytes += new.len() as u64;
                     }

@@ -18,7 +18,7 @@ use super::recover::{
 use super::superblock::Superblock;
 use super::{ChunkPin, Store};
 use crate::base::crc::crc32c;
-use crate::base::{BLOCK, LogId, StoreId};
+use crate::base::{BLOCK, LogId, SegmentId, StoreId};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Store {
                     let segments = log.segments.iter().map(|segment| {
                         let mut pieces = Vec::new();
                         segment.read(id, 0, segment.len, &mut pieces);
-                        Remains::whole(segment.base, pieces)
+                        Remains::whole(segment.id, segment.base, pieces)
                     });
                     let known = LogEntry {
                         id: log.id,
@@ -128,6 +128,9 @@ impl Ring {
     }
 }
 
+/// Segments of which a record has had bytes.
+type Fresh = BTreeSet<(LogId, SegmentId)>;
+
 /// What is known so far.
 #[derive(Debug, Default)]
 struct Found {
@@ -177,9 +180,9 @@ impl Found {
                 old && matches!(entry, Entry::Ref { .. })
                     && rotten.iter().any(|(log, _)| *log == entry.log())
             };
-            let mut fresh = BTreeSet::new();
+            let mut fresh = Fresh::new();
             for entry in entries.into_iter().filter(|entry| !stale(entry)) {
-                self.apply(id, entry, &mut fresh, read);
+                self.apply(id, entry, &mut fresh);
             }
             seq = this;
         }
@@ -206,9 +209,8 @@ impl Found {
         self.map.logs.get_mut(&id)
     }
 
-    /// `fresh` holds the logs of which this record has had bytes: a record begins with a whole batch of each.
-    fn apply(&mut self, store: StoreId, entry: Entry, fresh: &mut BTreeSet<LogId>, read: Read<'_>) {
-        let incomplete = self.incomplete;
+    /// `fresh` holds the segments of which this record has had bytes: a record begins with a whole batch of each.
+    fn apply(&mut self, store: StoreId, entry: Entry, fresh: &mut Fresh) {
         match &entry {
             Entry::Create { log, .. } => {
                 self.deleted.remove(log);
@@ -217,38 +219,38 @@ impl Found {
                 self.deleted.insert(*log);
             }
             Entry::Roll { log, .. } => {
-                fresh.remove(log);
                 self.log(*log);
             }
             _ => {}
         }
         self.map.apply(&entry);
         match entry {
-            Entry::Inline { log, pos, bytes } => {
-                let first = fresh.insert(log);
-                if let Some(log) = self.log(log) {
-                    let rolled = incomplete && pos < log.active().end();
-                    add(log, pos, Piece::Memory(bytes), rolled, first);
+            Entry::Inline {
+                log,
+                segment,
+                pos,
+                bytes,
+            } => {
+                let first = fresh.insert((log, segment));
+                if let Some(remains) = self.active(log, segment) {
+                    remains.add(pos, Piece::Memory(bytes), first);
                 }
             }
             Entry::Ref {
                 log,
+                segment,
                 pos,
                 len,
-                crc,
                 chunk,
                 chunk_start,
+                ..
             } => {
-                let first = fresh.insert(log);
-                let (Some(log), Some(skip)) = (self.log(log), pos.checked_sub(chunk_start)) else {
+                let first = fresh.insert((log, segment));
+                let (Some(remains), Some(skip)) =
+                    (self.active(log, segment), pos.checked_sub(chunk_start))
+                else {
                     return;
                 };
-                let end = log.active().end();
-                // Bytes that were inline may be put into a chunk later; others belong to a new segment.
-                let again = pos + u64::from(len) <= end;
-                let known = again && incomplete;
-                let known = known.then(|| log.active().bytes(pos, u64::from(len), read));
-                let rolled = known.is_some_and(|known| known.is_none_or(|b| crc32c(&b) != crc));
                 let piece = Piece::File {
                     store,
                     pos: chunk.pos + skip,
@@ -256,7 +258,8 @@ impl Found {
                     pin: ChunkPin::default(),
                 };
                 // It begins with the rest of a batch, if what came before is lost.
-                add(log, pos, piece, rolled, first && pos <= end);
+                let boundary = first && pos <= remains.end();
+                remains.add(pos, piece, boundary);
             }
             Entry::Create { .. }
             | Entry::Delete { .. }
@@ -265,14 +268,10 @@ impl Found {
             | Entry::Note { .. } => {}
         }
     }
-}
 
-/// Adds bytes to the active segment, or to a new one whose beginning is lost.
-fn add(log: &mut LogEntry<Remains>, pos: u64, piece: Piece, rolled: bool, boundary: bool) {
-    if rolled {
-        log.segments.push_back(Remains::default());
+    fn active(&mut self, log: LogId, segment: SegmentId) -> Option<&mut Remains> {
+        self.log(log)?.active_named(segment)
     }
-    log.active().add(pos, piece, boundary);
 }
 
 /// The ranges that entries refer to and that are not what they say: whose, and where in the file.
@@ -286,6 +285,7 @@ fn bad_ranges(entries: &[Entry], read: Read<'_>) -> Vec<(LogId, u64)> {
             crc,
             chunk,
             chunk_start,
+            ..
         } = entry
         {
             let at = pos.checked_sub(*chunk_start).map(|skip| chunk.pos + skip);
@@ -336,7 +336,7 @@ mod tests {
         let bytes = batches.concat();
         let of = |bytes: Vec<u8>| {
             let piece = Piece::Memory(bytes.into());
-            Remains::whole(Offset(0), vec![piece])
+            Remains::whole(SegmentId::FIRST, Offset(0), vec![piece])
         };
         assert_eq!(walked(&of(bytes.clone())), [0, 1, 2, 3, 4]);
         // Whatever byte of the second batch has rotted, a length too: the others are there.
@@ -378,36 +378,26 @@ mod tests {
     #[test]
     fn what_follows_a_lost_record_is_put_where_it_belongs() {
         let mut found = Found::default();
-        let mut nothing = |_, _| Err(DiskError { errno: 5 });
         let log = LogId(7);
-        let inline = |pos, base| Entry::Inline {
+        let inline = |segment, pos, base| Entry::Inline {
             log,
+            segment: SegmentId(segment),
             pos,
             bytes: batch(base, 100).into(),
         };
         // Before anything is lost, what names no log is of a deleted one.
-        found.apply(NO_STORE, inline(0, 0), &mut BTreeSet::new(), &mut nothing);
+        found.apply(NO_STORE, inline(0, 0, 0), &mut Fresh::new());
         assert!(found.map.logs.is_empty());
         found.lost(FlushSeq(3), FlushSeq(4));
-        for (pos, base) in [(300, 3), (400, 4), (100, 8)] {
-            found.apply(
-                NO_STORE,
-                inline(pos, base),
-                &mut BTreeSet::new(),
-                &mut nothing,
-            );
+        for (segment, pos, base) in [(2, 300, 3), (2, 400, 4), (5, 100, 8), (4, 0, 1)] {
+            found.apply(NO_STORE, inline(segment, pos, base), &mut Fresh::new());
         }
         let remains = remains(found.map.logs.remove(&log).expect("known now"));
         assert_eq!(remains.label.topic, "unnamed-log-7");
         let seen: Vec<Vec<i64>> = remains.segments.iter().map(walked).collect();
         assert_eq!(seen, [vec![-1, 3, 4], vec![-1, 8]]);
-        found.apply(
-            NO_STORE,
-            Entry::Delete { log },
-            &mut BTreeSet::new(),
-            &mut nothing,
-        );
-        found.apply(NO_STORE, inline(500, 9), &mut BTreeSet::new(), &mut nothing);
+        found.apply(NO_STORE, Entry::Delete { log }, &mut Fresh::new());
+        found.apply(NO_STORE, inline(5, 500, 9), &mut Fresh::new());
         assert!(found.map.logs.is_empty());
     }
 }

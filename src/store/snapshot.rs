@@ -16,9 +16,9 @@ use super::codec::{Put, Reader};
 use super::journal::{decode_label, encode_label};
 use super::map::{Damage, Extent, LogEntry, Map, Segment};
 use crate::base::crc::crc32c;
-use crate::base::{IdMap, LogId, Offset};
+use crate::base::{IdMap, LogId, Offset, SegmentId};
 
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Version and length of the head, which is counted from here.
 const HEAD: usize = 8;
 
@@ -86,6 +86,7 @@ fn encoded_len(map: &Map, states: &IdMap<LogId, Bytes>) -> usize {
 }
 
 fn encode_segment(segment: &Segment, out: &mut Vec<u8>) {
+    out.u64(segment.id.0);
     out.i64(segment.base.0);
     out.u8(u8::from(segment.sealed));
     out.u64(segment.len);
@@ -179,7 +180,8 @@ fn decode_log(r: &mut Reader) -> Option<Known> {
         segments.push_back(segment);
         tails.push(tail);
     }
-    if segments.is_empty() || !segments.iter().is_sorted_by_key(|s: &Segment| s.base) {
+    let follow = |a: &Segment, b: &Segment| a.id < b.id;
+    if segments.is_empty() || !segments.iter().is_sorted_by(|a, b| follow(a, b)) {
         return None;
     }
     let log = LogEntry {
@@ -221,12 +223,14 @@ impl Known {
 
 /// A segment as far as it is in chunks, and how many bytes of it are in the section.
 fn decode_segment(r: &mut Reader) -> Option<(Segment, usize)> {
+    let id = SegmentId(r.size()?);
     let base = Offset(r.i64()?);
     let sealed = r.u8()? != 0;
     let len = r.size()?;
     let placed = r.size()?;
     let tail = len.checked_sub(placed)?;
     let mut segment = Segment {
+        id,
         base,
         sealed,
         len: placed,
@@ -271,6 +275,7 @@ mod tests {
         out.u8(0);
         out.u64(0); // No state; the CRC of nothing is 0.
         out.u32(1);
+        out.u64(0);
         out.i64(0);
         out.u8(1);
         out.u64(placed);

@@ -203,7 +203,7 @@ fn a_restart_changes_nothing_that_a_store_goes_by() {
             scene.acknowledged(1 + (n as u64 + round) % 3, &batch);
         }
         scene.store.note(LogId(1), Bytes::from_static(b"note"));
-        scene.store.roll(LogId(2), Offset(8 + round as i64));
+        scene.store.roll(LogId(2), SegmentId(1 + round), Offset(8));
         scene.settle();
         let before = estimates(&scene.store);
         scene.restart();
@@ -250,7 +250,7 @@ fn flush_near_the_edge(parts: &[Part], over: i64, crumbs: bool) {
         for (n, len) in batches.iter().enumerate() {
             append(&mut store, log, *len);
             if n == 0 && *rolls {
-                store.roll(LogId(log as u64), Offset(1));
+                store.roll(LogId(log as u64), SegmentId(1), Offset(1));
             }
         }
     }

@@ -166,8 +166,8 @@ impl Scene {
 
     pub fn content(&self, store: &Store, log: LogId) -> Vec<u8> {
         let mut pieces = Vec::new();
-        for (base, len) in store.segments(log) {
-            store.read(log, base, 0, len as usize, &mut pieces);
+        for (segment, _, len) in store.segments(log) {
+            store.read(log, segment, 0, len as usize, &mut pieces);
         }
         let mut bytes = Vec::new();
         for piece in &pieces {

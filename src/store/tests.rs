@@ -176,14 +176,23 @@ pub(super) fn stamped(batch: &Bytes, base: Offset, epoch: LeaderEpoch) -> Vec<u8
 /// What a log should hold: segments of bytes, and up to where it is acknowledged.
 #[derive(Clone, Debug, Default)]
 struct ModelLog {
-    segments: BTreeMap<Offset, Vec<u8>>,
+    segments: BTreeMap<SegmentId, Vec<u8>>,
     /// (flush, segments as they are when that flush is durable).
-    history: Vec<(FlushSeq, Option<BTreeMap<Offset, usize>>)>,
+    history: Vec<(FlushSeq, Option<BTreeMap<SegmentId, usize>>)>,
     next: i64,
     deleted: bool,
 }
 
 impl ModelLog {
+    fn active(&self) -> SegmentId {
+        *self.segments.last_key_value().unwrap().0
+    }
+
+    fn any_segment(&self, rng: &mut Rng) -> SegmentId {
+        let at = rng.below(self.segments.len() as u64) as usize;
+        *self.segments.keys().nth(at).unwrap()
+    }
+
     fn mark(&mut self, flush: FlushSeq) {
         let lens = self.segments.iter().map(|(b, s)| (*b, s.len())).collect();
         let state = (!self.deleted).then_some(lens);
@@ -268,7 +277,7 @@ impl World {
             };
             let flush = self.store.create_log(id, label, Offset(0));
             let mut model = ModelLog::default();
-            model.segments.insert(Offset(0), Vec::new());
+            model.segments.insert(SegmentId::FIRST, Vec::new());
             model.mark(flush);
             self.logs.insert(id, model);
             return;
@@ -284,20 +293,18 @@ impl World {
                 self.append(log, len as usize);
             }
             70..74 => {
-                let base = Offset(model.next);
-                if let std::collections::btree_map::Entry::Vacant(segment) =
-                    model.segments.entry(base)
-                {
-                    segment.insert(Vec::new());
-                    let flush = self.store.roll(log, base);
+                let active = model.active();
+                if !model.segments[&active].is_empty() {
+                    let next = active.next();
+                    model.segments.insert(next, Vec::new());
+                    let flush = self.store.roll(log, next, Offset(model.next));
                     model.mark(flush);
                 }
             }
             74..77 => {
-                let bases: Vec<Offset> = model.segments.keys().copied().collect();
-                let base = bases[self.rng.below(bases.len() as u64) as usize];
-                let flush = self.store.drop_before(log, base);
-                model.segments = model.segments.split_off(&base);
+                let segment = model.any_segment(&mut self.rng);
+                let flush = self.store.drop_before(log, segment);
+                model.segments = model.segments.split_off(&segment);
                 model.mark(flush);
             }
             77 => {
@@ -442,10 +449,10 @@ impl World {
             }
             let state = model.history.iter().rev().find(|(s, _)| *s <= recovered);
             let lens = state.and_then(|(_, lens)| lens.clone());
-            let mut found: BTreeMap<Offset, Vec<u8>> = BTreeMap::new();
-            for (base, len) in store.segments(*id) {
+            let mut found: BTreeMap<SegmentId, Vec<u8>> = BTreeMap::new();
+            for (segment, _, len) in store.segments(*id) {
                 let mut pieces = Vec::new();
-                store.read(*id, base, 0, len as usize, &mut pieces);
+                store.read(*id, segment, 0, len as usize, &mut pieces);
                 let mut bytes = Vec::new();
                 for piece in &pieces {
                     match piece {
@@ -455,7 +462,7 @@ impl World {
                         }
                     }
                 }
-                found.insert(base, bytes);
+                found.insert(segment, bytes);
             }
             match lens {
                 None => {
@@ -464,7 +471,7 @@ impl World {
                     model.segments.clear();
                 }
                 Some(lens) => {
-                    let found_lens: BTreeMap<Offset, usize> =
+                    let found_lens: BTreeMap<SegmentId, usize> =
                         found.iter().map(|(b, s)| (*b, s.len())).collect();
                     assert_eq!(found_lens, lens, "log {id}");
                     for (base, bytes) in &found {
@@ -572,7 +579,7 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
         Some(&StoreEvent::Durable(store.durable_seq()))
     );
     let mut pieces = Vec::new();
-    store.read(log, Offset(0), 0, 6000, &mut pieces);
+    store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
     let in_memory = |piece: &Piece| matches!(piece, Piece::Memory(_));
     assert!(
         pieces.iter().all(in_memory),
@@ -585,7 +592,7 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
         disk.ask(&mut ops);
     }
     let mut pieces = Vec::new();
-    store.read(log, Offset(0), 0, 6000, &mut pieces);
+    store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
     assert!(!pieces.iter().any(in_memory), "memory is not given back");
 }
 

@@ -179,13 +179,11 @@ pub fn open_store(
 mod tests {
     use super::*;
     use crate::base::{LeaderEpoch, Mono, Offset};
+    use crate::log::LogConfig;
     use crate::store::LogLabel;
 
     /// A store of one log whose state a checkpoint holds; perhaps the log is damaged as well.
-    fn opened(
-        state: &'static [u8],
-        rot: bool,
-    ) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
+    fn opened(state: Bytes, rot: bool) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
         let settings = StoreConfig {
             journal_bytes: 128 << 10,
             raw: true,
@@ -212,7 +210,7 @@ mod tests {
                 break;
             }
             asked = true;
-            store.checkpoint(vec![(log, Bytes::from_static(state))], &mut ops);
+            store.checkpoint(vec![(log, state.clone())], &mut ops);
             if rot {
                 // What a batch that is none has to say is not believed.
                 let batch = Bytes::from_static(&[0; 70]);
@@ -237,13 +235,17 @@ mod tests {
     #[test]
     fn what_another_version_wrote_is_refused_and_not_given_up() {
         for rot in [false, true] {
-            let opened = opened(&[99, 0], rot);
+            let opened = opened(Bytes::from_static(&[99, 0]), rot);
             assert!(
                 matches!(opened, Err(RecoverError::Unknown(_))),
                 "{opened:?}"
             );
         }
-        let (slot, report) = opened(&[2], false).expect("all others are served");
+        let (mut slot, _) = format_store(StoreId(1), StoreConfig::default(), 1);
+        let (label, config) = (LogLabel::default(), LogConfig::default());
+        let log = Log::create(LogId(7), label, config, Now::default(), &mut slot.store);
+        let cut_off = log.state().slice(..1);
+        let (slot, report) = opened(cut_off, false).expect("all others are served");
         assert!(slot.store.is_damaged(LogId(7)) && report.rot.len() == 1);
     }
 }

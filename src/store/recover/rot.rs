@@ -1,13 +1,10 @@
 //! What has rotted in the journal, which logs that is about, and how far a damaged log can still be followed.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
 
 use super::{Journal, RecoverError, Rotten};
-use crate::base::{BLOCK, LogId};
+use crate::base::{BLOCK, LogId, SegmentId};
 use crate::store::api::FlushSeq;
-use crate::store::chunks::Chunk;
 use crate::store::journal::{self, Header};
 use crate::store::layout::{RING_START, block_ceil};
 use crate::store::map::{Damage, LogEntry, Segment};
@@ -148,52 +145,49 @@ impl Journal<'_> {
         true
     }
 
-    /// A damaged log may have dropped a segment that has a chunk of the next one: it is not known where that
-    /// began.
-    pub(super) fn own_again(&mut self, log: LogId, chunk: Chunk) {
-        if !self.is_sound(log) {
-            self.freed.retain(|(_, freed, _)| *freed != chunk);
-        }
-    }
-
-    /// The active segment of a log, and whether an earlier one has the chunk, for the same reason.
-    pub(super) fn active_beside(
-        &mut self,
-        log: LogId,
-        chunk: Chunk,
-    ) -> Option<(&mut Segment, bool)> {
-        let entry = self.map.logs.get_mut(&log)?;
-        let last = entry.segments.len().saturating_sub(1);
-        let has = |segment: &Segment| segment.extents.iter().any(|e| e.chunk == chunk);
-        let elsewhere = entry.damage.is_some() && entry.segments.range(..last).any(has);
-        Some((entry.active(), elsewhere))
-    }
-
-    /// The active segment of a log, which goes on at `pos`; `None` if there is no such log. If it ends elsewhere,
-    /// as `ends` says, something of it is lost.
+    /// The segment of a log that is to be its active one and goes on at `pos`; `None` if there is no such log. If
+    /// it is another one, or ends elsewhere, as `follows` says, something of the log is lost: in place of that
+    /// there are zeros.
     pub(super) fn resumed(
         &mut self,
-        log: LogId,
+        (log, id): (LogId, SegmentId),
         pos: u64,
-        ends: impl Fn(&Segment) -> Ordering,
+        follows: impl Fn(&Segment) -> bool,
     ) -> Result<Option<&mut Segment>, RecoverError> {
         /// More than any record is about.
         const LOST_BYTES_MAX: u64 = 128 << 20;
+        let at = RING_START + self.pos % self.ring();
         let Some(entry) = self.map.logs.get_mut(&log) else {
             return Ok(None);
         };
-        let order = ends(entry.active());
-        if order.is_ne() {
-            entry.damage.get_or_insert(Damage::Contradiction);
-            if !entry.resume(pos, order.is_lt(), LOST_BYTES_MAX) {
+        let known = entry.segment(id).is_some();
+        let segment = entry.active_named(id);
+        let mends = segment.and_then(|segment| {
+            if known && follows(segment) {
+                return Some(false);
+            }
+            let lost = pos.checked_sub(segment.len)?;
+            if lost > LOST_BYTES_MAX {
+                return None;
+            }
+            segment.push_copy(&vec![0; lost as usize]);
+            Some(true)
+        });
+        match mends {
+            Some(false) => {}
+            Some(true) => {
+                entry.damage.get_or_insert(Damage::Contradiction);
+            }
+            None => {
                 return Err(RecoverError::Corrupt {
                     what: format!(
-                        "the journal (log {log} continues at {pos}, not where it ended): it"
+                        "the journal (log {log} continues at {pos} of segment {id}, not where it \
+                         ended): it"
                     ),
-                    pos: RING_START + self.pos % self.ring(),
+                    pos: at,
                 });
             }
         }
-        Ok(self.map.logs.get_mut(&log).map(LogEntry::active))
+        Ok(entry.segment_mut(id))
     }
 }

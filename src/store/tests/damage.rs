@@ -301,11 +301,11 @@ fn no_two_segments_of_a_damaged_log_have_one_chunk() {
             scene.acknowledged(2, &small);
         }
         let rot = next_record(&scene);
-        scene.store.roll(LogId(2), Offset(8));
+        scene.store.roll(LogId(2), SegmentId(1), Offset(8));
         scene.settle();
         scene.acknowledged(2, &bulk);
         if drops {
-            scene.store.drop_before(LogId(2), Offset(8));
+            scene.store.drop_before(LogId(2), SegmentId(1));
             scene.settle();
         }
         scene.acknowledged(2, &bulk);
@@ -317,7 +317,7 @@ fn no_two_segments_of_a_damaged_log_have_one_chunk() {
             scene.check_all_but(Some(LogId(2)));
             let read = scene.content(&scene.store, LogId(2)).len() as u64;
             let segments = scene.store.segments(LogId(2));
-            assert_eq!(read, segments.map(|(_, len)| len).sum());
+            assert_eq!(read, segments.map(|(_, _, len)| len).sum());
             scene.checkpoint();
         }
         scene.store.delete_log(LogId(2));
