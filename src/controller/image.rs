@@ -233,8 +233,8 @@ impl Image {
             }
             MetadataRecord::ProducerIds { next } => self.set_producer_ids(*next)?,
             MetadataRecord::Stray { log } => {
+                self.next_log = self.next_log.max(after(*log)?);
                 self.strays.insert(*log);
-                self.next_log = self.next_log.max(log.0.saturating_add(1));
             }
             MetadataRecord::SnapshotBegin => *self = Self::of_node(self.here.iter().copied()),
             MetadataRecord::SnapshotEnd { version, next_log } => {
@@ -336,6 +336,16 @@ impl Image {
                 topic.name, record.index
             ));
         }
+        if record
+            .isr
+            .iter()
+            .any(|node| !record.replicas.contains(node))
+        {
+            return wrong(format!(
+                "partition {}-{} has a node in sync that has no copy",
+                topic.name, record.index
+            ));
+        }
         if record.directories.len() != record.replicas.len() {
             return wrong(format!(
                 "partition {}-{} has {} replicas in {} directories",
@@ -345,6 +355,7 @@ impl Image {
                 record.directories.len()
             ));
         }
+        let next_log = after(record.log)?;
         let mut stores = (0..).map(StoreId).zip(self.here.iter());
         let partition = Partition {
             log: record.log,
@@ -363,7 +374,7 @@ impl Image {
             Some(known) => *known = partition,
             None => partitions.push(partition),
         }
-        self.next_log = self.next_log.max(record.log.0.saturating_add(1));
+        self.next_log = self.next_log.max(next_log);
         Ok(())
     }
 
@@ -410,8 +421,16 @@ impl Image {
     }
 }
 
-fn wrong(why: String) -> Result<(), ReplayError> {
+fn wrong<T>(why: String) -> Result<T, ReplayError> {
     Err(ReplayError(why))
+}
+
+/// The id that follows the one of a log, which is then never given out again.
+fn after(log: LogId) -> Result<u64, ReplayError> {
+    match log.0.checked_add(1) {
+        Some(next) if log != METADATA_LOG => Ok(next),
+        _ => wrong(format!("log {log} is no partition's")),
+    }
 }
 
 fn snapshot_topic(topic: &Topic, records: &mut Vec<MetadataRecord>) {
@@ -533,6 +552,14 @@ mod tests {
         );
     }
 
+    fn in_sync_without_a_copy() -> MetadataRecord {
+        let mut record = partition(1, 0, 7);
+        if let MetadataRecord::Partition(partition) = &mut record {
+            partition.isr.push(NodeId(2));
+        }
+        record
+    }
+
     #[test]
     fn records_that_do_not_fit_are_refused() {
         let mut image = Image::default();
@@ -541,6 +568,10 @@ mod tests {
             topic(1),
             partition(1, 1, 0),
             partition(1, -1, 0),
+            partition(1, 0, METADATA_LOG.0),
+            partition(1, 0, u64::MAX),
+            MetadataRecord::Stray { log: METADATA_LOG },
+            in_sync_without_a_copy(),
             partition(2, 0, 0),
         ] {
             assert!(image.replay(&record).is_err(), "{record:?}");
