@@ -33,7 +33,7 @@ run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data
 	$(BIN)/millrace --override log.dirs=data --override listeners=PLAINTEXT://$(ADDRESS)
 
-test: ## Everything: setup, build, lint, unit tests, simulator, real clients, kill -9
+test: ## Everything: setup, build, lint, unit tests, simulator, fuzzing, real clients, kill -9
 	@tests/all
 
 clients: build ## Only the real clients (tests/clients/run --help says more)

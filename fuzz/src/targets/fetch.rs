@@ -9,6 +9,7 @@ use kafka_wire::FetchRequest as Generated;
 use kafka_wire::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_wire_core::Uuid;
 use millrace::base::{ErrorCode, TopicId};
+use millrace::broker::apis::api;
 use millrace::record::batches;
 use millrace::store::Piece;
 use millrace::wire::client::{decode_fetch, decode_response, encode_request};
@@ -16,7 +17,6 @@ use millrace::wire::fetch::{
     AbortedTransaction, FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse,
     encode_response,
 };
-use millrace::broker::apis::api;
 use millrace::wire::{TopicRef, decode, parse_header};
 
 use super::{DECODING, Target, outcome};

@@ -5,8 +5,8 @@
 use bytes::Bytes;
 use kafka_wire::*;
 use kafka_wire_core::ApiVersion;
-use millrace::wire::client::{decode_response, encode_request};
 use millrace::broker::apis::{advertised, api};
+use millrace::wire::client::{decode_response, encode_request};
 use millrace::wire::{WireError, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
@@ -66,12 +66,17 @@ apis! {
     21 DeleteRecordsRequest,
     22 InitProducerIdRequest,
     23 OffsetForLeaderEpochRequest,
+    29 DescribeAclsRequest,
     32 DescribeConfigsRequest,
+    33 AlterConfigsRequest,
+    35 DescribeLogDirsRequest,
     37 CreatePartitionsRequest,
     42 DeleteGroupsRequest,
     44 IncrementalAlterConfigsRequest,
+    46 ListPartitionReassignmentsRequest,
     47 OffsetDeleteRequest,
     60 DescribeClusterRequest,
+    74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
 }
 

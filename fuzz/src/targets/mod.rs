@@ -4,7 +4,9 @@ mod batch;
 mod checkpoint;
 mod fetch;
 mod frame;
+mod groups;
 mod journal;
+mod metadata;
 mod produce;
 mod superblock;
 
@@ -57,6 +59,8 @@ pub const TARGETS: &[Target] = &[
     journal::TARGET,
     checkpoint::TARGET,
     superblock::TARGET,
+    metadata::TARGET,
+    groups::TARGET,
 ];
 
 /// An outcome from anything printable: errors say what they stumbled over, and where. Only the

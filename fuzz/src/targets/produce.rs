@@ -7,13 +7,13 @@ use bytes::Bytes;
 use kafka_wire::ProduceRequest as Generated;
 use kafka_wire_core::Uuid;
 use millrace::base::TopicId;
+use millrace::broker::apis::api;
 use millrace::record::{BatchBuilder, Codec, validate_produced};
 use millrace::wire::client::{decode_produce, decode_response, encode_produce_flat};
 use millrace::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
     ProduceTopicResponse, encode_response,
 };
-use millrace::broker::apis::api;
 use millrace::wire::{TopicRef, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
