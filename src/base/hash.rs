@@ -2,11 +2,14 @@
 //! standard hasher defends against chosen keys, which costs too much per request;
 //! maps keyed by anything a client sends keep the standard one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A hash map keyed by ids of our own making.
 pub type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+/// A set of them.
+pub type IdSet<K> = HashSet<K, BuildHasherDefault<IdHasher>>;
 
 /// Multiply-and-fold of the integers fed to it.
 #[derive(Clone, Copy, Default)]

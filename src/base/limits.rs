@@ -69,6 +69,8 @@ pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Waiting fetches that go on at a time when there is something for them, or their time is up.
 pub const WAKES_PER_SLICE: usize = 128;
+/// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.
+pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
 /// Tagged fields that one structure of a decoded request may carry.

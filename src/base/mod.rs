@@ -11,7 +11,7 @@ pub mod rng;
 pub mod time;
 
 pub use error::ErrorCode;
-pub use hash::IdMap;
+pub use hash::{IdMap, IdSet};
 pub use ids::{
     DirectoryId, LeaderEpoch, LogId, NodeId, Offset, SegmentId, ShardId, StoreId, TopicId,
 };

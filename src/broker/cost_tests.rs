@@ -11,12 +11,14 @@ use super::testing::Bench;
 use crate::base::ErrorCode;
 use crate::base::crc::crc32c;
 use crate::base::limits::{
-    FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
-    QUERY_READS_BYTES_MAX, REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, TIME_LOOKUP_SHORT_WORK,
-    TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
+    CHECKPOINT_LOG_COST, FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX,
+    PARTITIONS_PER_SLICE, QUERY_READS_BYTES_MAX, REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX,
+    TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK,
+    WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
+use crate::store::StoreConfig;
 use crate::wire::TopicRef;
 use crate::wire::client::{encode_produce_flat, encode_request};
 use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
@@ -611,6 +613,43 @@ fn lookups_of_a_closed_connection_are_forgotten() {
     bench.deliver();
     assert!(!bench.idle(0), "it goes on for nobody");
     assert_eq!(pending(&bench), 0);
+}
+
+#[test]
+fn a_checkpoint_takes_logs_in_slices_and_each_as_it_was() {
+    const LOGS: i32 = 1000;
+    let config = BrokerConfig {
+        millrace_store_checkpoint_bytes: 64 << 10,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(1, config);
+    bench.open(0);
+    bench.create_topic(0, TOPIC, LOGS);
+    let lacking = |bench: &Bench| bench.shards[0].lacking();
+    // Enough of it goes to chunks: a checkpoint is due.
+    bench.send(
+        0,
+        &produce([(0, Some(batch(&vec![0; 100_000])))].into_iter()),
+    );
+    let (mut most, mut before, mut turns) = (0, 0_usize, 0);
+    while turns == 0 || lacking(&bench) > 0 {
+        bench.deliver();
+        // What changes is taken first, and is no reason to wait.
+        bench.send(0, &produce([(turns, Some(batch(b"value")))].into_iter()));
+        let goes_on = bench.idle(0);
+        assert!(goes_on || lacking(&bench) == 0);
+        most = most.max(before.saturating_sub(lacking(&bench)));
+        before = lacking(&bench);
+        turns += 1;
+    }
+    let slice = StoreConfig::default().checkpoint_slice_bytes / CHECKPOINT_LOG_COST;
+    assert!(turns > 5 && most as u64 <= slice, "{most} at once");
+    bench.settle();
+    assert_eq!(
+        bench.replies.len() as i32,
+        1 + 1 + turns,
+        "all are answered"
+    );
 }
 
 /// Bytes of the batches of [`on_disk`].

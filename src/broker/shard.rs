@@ -482,6 +482,13 @@ impl Shard {
         topic.partition(index).and_then(|partition| partition.store)
     }
 
+    /// Logs that the checkpoints which are being made have not taken yet.
+    #[cfg(test)]
+    pub(super) fn lacking(&self) -> usize {
+        let slots = self.owner.slots.iter();
+        slots.map(|slot| slot.store.lacking()).sum()
+    }
+
     /// Whether every store of this shard can go on making checkpoints.
     #[cfg(test)]
     pub(super) fn has_room(&self) -> bool {

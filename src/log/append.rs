@@ -125,6 +125,7 @@ impl Log {
         if origin == Origin::Client && !store.has_room_for_clients(batch.len()) {
             return Err(store_full());
         }
+        self.before_change(store);
         let mut batch = batch;
         if stamps_time {
             batch = with_log_append_time(&batch, now.wall_ms);

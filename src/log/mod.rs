@@ -164,6 +164,20 @@ impl Log {
         }
     }
 
+    /// Deletes it from the store.
+    pub fn delete(self, store: &mut Store) -> FlushSeq {
+        self.before_change(store);
+        store.delete_log(self.id)
+    }
+
+    /// A checkpoint that is being made takes the log as it was when that began. To be called before anything is
+    /// given to the store.
+    fn before_change(&self, store: &mut Store) {
+        if store.lacks(self.id) {
+            store.give_state(self.id, self.state());
+        }
+    }
+
     /// Its id in the store.
     #[must_use]
     pub fn id(&self) -> LogId {
@@ -236,6 +250,7 @@ impl Log {
         if epoch <= self.leader_epoch() {
             return None;
         }
+        self.before_change(store);
         self.epochs.assign(epoch, self.end);
         let note = Note::Epoch {
             epoch,
@@ -302,6 +317,7 @@ impl Log {
 
     /// Begins a new active segment at the log's end.
     fn roll_at_end(&mut self, now: Now, store: &mut Store) {
+        self.before_change(store);
         let id = self.active().id.next();
         store.roll(self.id, id, self.end);
         self.start_segment(id, self.end, now.wall_ms);

@@ -53,6 +53,7 @@ impl Log {
             return Err((ErrorCode::OffsetOutOfRange, message));
         }
         if before > self.log_start {
+            self.before_change(store);
             store.note(self.id, Note::LogStart(before).encode());
             self.set_log_start(before);
             self.drop_oldest(self.deleted_segments(), now, store);
@@ -93,6 +94,7 @@ impl Log {
         if count == 0 {
             return;
         }
+        self.before_change(store);
         if count == self.segments.len() {
             self.roll_at_end(now, store);
         }

@@ -212,6 +212,8 @@ impl Plan {
             rot_live,
         };
         shape.lay_over(&mut plan, &mut apart);
+        // There are few logs, and yet a checkpoint is to take its time.
+        plan.store.checkpoint_slice_bytes = pick(&mut apart, &[1, 6 * KIB, 256 * KIB]);
         let config = &mut plan.config;
         config.log_segment_bytes = config
             .log_segment_bytes
@@ -249,6 +251,7 @@ fn roomy_store(rng: &mut Rng, options: &Options) -> StoreConfig {
         flush_bytes_max: pick(rng, &[64 * KIB, 128 * KIB, MIB]) as usize,
         tail_bytes_max: pick(rng, &[32 * KIB, 256 * KIB, 4 * MIB]) as usize,
         checkpoint_bytes: pick(rng, &[128 * KIB, MIB, 64 * MIB]),
+        checkpoint_slice_bytes: 256 * KIB,
         sabotage: options.sabotage,
     }
 }

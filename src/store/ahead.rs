@@ -274,6 +274,7 @@ mod tests {
         flush_bytes_max: 32 << 10,
         tail_bytes_max: 0,
         checkpoint_bytes: 1 << 20,
+        checkpoint_slice_bytes: 1 << 20,
         sabotage: Sabotage {
             ack_before_flush: false,
             skip_recovery_crc: false,

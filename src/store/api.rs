@@ -231,6 +231,8 @@ pub struct StoreConfig {
     pub tail_bytes_max: usize,
     /// A checkpoint is due after this many bytes went into chunks or half the ring was used.
     pub checkpoint_bytes: u64,
+    /// A checkpoint takes about this many bytes of logs at a time.
+    pub checkpoint_slice_bytes: u64,
     /// For the simulator only.
     pub sabotage: Sabotage,
 }
@@ -264,6 +266,7 @@ impl Default for StoreConfig {
             flush_bytes_max: 4 * MIB as usize,
             tail_bytes_max: 64 * MIB as usize,
             checkpoint_bytes: 512 * MIB,
+            checkpoint_slice_bytes: MIB / 4,
             sabotage: Sabotage::default(),
         }
     }

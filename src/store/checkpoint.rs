@@ -1,10 +1,13 @@
 //! Checkpoints: what bounds the journal and gives space back.
 //!
-//! In order: whole blocks that are only in memory and journal are written to chunks
-//! (filling), the map is written to fresh chunks, all of it is synced, and when the
+//! In order: the logs are gathered, one after the other; whole blocks that are only in memory and journal are
+//! written to chunks (filling), the map is written to fresh chunks, all of it is synced, and when the
 //! flushes it describes are durable the two superblocks are rewritten, each synced
 //! before the next step. Only then are the ring before it, the old checkpoint and the
 //! chunks freed before it given up: replay never sees a record that refers to them.
+//!
+//! A checkpoint holds all logs as they are when it begins, and gathers them while others work with them: each is
+//! taken before anything of it changes.
 
 use std::collections::VecDeque;
 
@@ -12,22 +15,19 @@ use bytes::Bytes;
 
 use super::api::{DiskOp, FlushSeq, IoId};
 use super::chunks::{Chunk, UNPLACED_COST};
-use super::copies::{COPIES, Copy};
+use super::copies::{COPIES, Copy, Todo};
 use super::flush::{Flight, FlightState, ensure_extents};
 use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
+use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
-use super::{Io, SinceCheckpoint, Store, snapshot};
-use crate::base::crc::crc32c;
-use crate::base::{BLOCK, IdMap, LogId, PageBuf, SegmentId};
+use super::{Io, SinceCheckpoint, Store};
+use crate::base::{BLOCK, IdMap, IdSet, LogId, PageBuf, SegmentId};
 
 /// Background writes of a checkpoint that are on their way at once.
 const WRITES_IN_FLIGHT: usize = 4;
 /// Largest background write. A flush may find one in front of it in the device's queue, so it is small;
 /// and its bytes are copied in one go, while nothing else is done.
 const WRITE_BYTES: u64 = 256 << 10;
-
-/// A write that is still to be made: a position, and the bytes in parts.
-type Todo = (u64, Vec<Bytes>);
 
 /// Up to where segments are in chunks.
 type Filled = IdMap<(LogId, SegmentId), u64>;
@@ -37,8 +37,10 @@ type Filled = IdMap<(LogId, SegmentId), u64>;
 pub(super) struct Checkpoint {
     /// The last flush that it holds.
     pub flush: FlushSeq,
-    /// Where its own content goes.
-    pub copies: [Copy; COPIES],
+    /// As long as it lacks logs.
+    gathering: Option<Gathering>,
+    /// Where its own content goes, once that is known. If there is no room for it, only what goes to chunks is written.
+    pub copies: Option<[Copy; COPIES]>,
     stage: Stage,
     /// What is to be written. The bytes are put into aligned memory only when their turn comes: ahead of
     /// it, that would hold everybody up for milliseconds.
@@ -48,10 +50,36 @@ pub(super) struct Checkpoint {
     superblock: Superblock,
 }
 
+/// The logs as they go into a checkpoint.
+#[derive(Debug)]
+struct Gathering {
+    /// Those that are still to be taken, and in which order if nothing else says it.
+    lacking: IdSet<LogId>,
+    order: Vec<LogId>,
+    encoder: Encoder,
+    /// Bytes that it may hold and that nobody else needs room for any more.
+    gone_bytes: u64,
+    /// What had come since the last checkpoint when this one began.
+    since_checkpoint: SinceCheckpoint,
+    placed_since: u64,
+}
+
 impl Checkpoint {
     /// The chunks of its own content.
     pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
-        self.copies.iter().flat_map(Copy::chunks)
+        self.copies.iter().flatten().flat_map(Copy::chunks)
+    }
+
+    /// What its content may take beyond that which is counted elsewhere, as long as it has no chunks.
+    pub fn gone_bytes(&self) -> u64 {
+        self.gathering.as_ref().map_or(0, |g| g.gone_bytes)
+    }
+
+    /// Bytes of logs, in no chunk so far, need no room of their own any more.
+    pub fn are_gone(&mut self, bytes: u64) {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.gone_bytes += bytes;
+        }
     }
 
     /// Up to where a segment is filled when this is done, if it fills it at all.
@@ -62,6 +90,7 @@ impl Checkpoint {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
+    Gathering,
     Content,
     ContentSync,
     /// Waits until the flushes it describes are durable, but for those that become so with it.
@@ -109,60 +138,147 @@ impl Store {
             || smaller >= WORTH_BYTES && little(smaller)
     }
 
-    /// Starts a checkpoint, unless one is being made. `states` are the logs' own blobs as of now, that is
-    /// with everything appended so far.
-    pub fn checkpoint(&mut self, states: Vec<(LogId, Bytes)>, ops: &mut Vec<DiskOp>) {
+    /// Starts a checkpoint, unless one is being made. It takes all logs with everything appended so far, each when it
+    /// is [given](Self::give_state), and before anything of it changes.
+    pub fn begin_checkpoint(&mut self, ops: &mut Vec<DiskOp>) {
         if self.checkpoint.is_some() || self.failed {
             return;
         }
-        // The states speak of all that was appended, so the map must too.
+        // The logs' states speak of all that was appended, so the map must too.
         while self.start_flush(ops) {}
         self.absorb_open();
-        let mut todo = VecDeque::new();
-        let (filled, placed_before) = self.fill(&mut todo);
-        let content = Bytes::from(snapshot::encode(&self.map, &states.into_iter().collect()));
-        let len = content.len() as u64;
-        let Some(copies) = self.take_copies(len) else {
-            // What the state before needs stays, and what waits for this one goes on waiting.
-            self.undo_fill(placed_before);
-            self.put_off = Some(self.free_bytes());
-            return;
-        };
-        self.put_off = None;
         self.stuck = false;
-        self.state_bytes = len.saturating_sub(self.unplaced_bytes);
-        self.since_checkpoint = SinceCheckpoint::default();
-        for copy in &copies {
-            let writes = copy.writes(&content, WRITE_BYTES);
-            todo.extend(writes.into_iter().map(|(pos, part)| (pos, vec![part])));
-        }
+        let order: Vec<LogId> = self.map.logs.keys().copied().collect();
+        let flush = self.pending_seq();
         let superblock = Superblock {
-            generation: self.superblock.generation + 1,
-            chunks_end: self.chunks.end(),
-            flush: self.pending_seq(),
+            flush,
             ring_pos: self.ring_head,
             chain: self.chain,
-            checkpoint_len: content.len() as u64,
-            checkpoint_crc: crc32c(&content),
-            checkpoint_head: snapshot::head_crc(&content),
-            checkpoint: copies.each_ref().map(Copy::named),
             starts: vec![Start {
                 number: self.start,
-                after: self.pending_seq(),
+                after: flush,
             }],
             ..self.superblock.clone()
         };
-        self.placed_since = 0;
         self.checkpoint = Some(Checkpoint {
-            flush: superblock.flush,
-            copies,
-            stage: Stage::Content,
-            todo,
+            flush,
+            gathering: Some(Gathering {
+                lacking: order.iter().copied().collect(),
+                encoder: Encoder::new(order.len()),
+                order,
+                gone_bytes: 0,
+                since_checkpoint: self.since_checkpoint,
+                placed_since: self.placed_since,
+            }),
+            copies: None,
+            stage: Stage::Gathering,
+            todo: VecDeque::new(),
             in_flight: 0,
-            filled,
+            filled: Filled::default(),
             superblock,
         });
         self.checkpoint_advance(ops);
+    }
+
+    /// A checkpoint that is given all logs at once, with the states of these.
+    #[cfg(test)]
+    pub fn checkpoint(&mut self, states: Vec<(LogId, Bytes)>, ops: &mut Vec<DiskOp>) {
+        self.begin_checkpoint(ops);
+        for (log, state) in states {
+            self.give_state(log, state);
+        }
+        while let Some(log) = self.next_lacking() {
+            self.give_state(log, Bytes::new());
+        }
+        self.checkpoint_advance(ops);
+    }
+
+    fn gathering(&self) -> Option<&Gathering> {
+        self.checkpoint.as_ref()?.gathering.as_ref()
+    }
+
+    /// How many bytes of logs a checkpoint should be given at a time.
+    #[must_use]
+    pub fn checkpoint_slice_bytes(&self) -> u64 {
+        self.config.checkpoint_slice_bytes
+    }
+
+    /// Whether a checkpoint has begun that does not have all logs yet.
+    #[must_use]
+    pub fn lacks_logs(&self) -> bool {
+        self.gathering().is_some()
+    }
+
+    /// Whether a checkpoint that is being made does not have this log yet: it is to be given before anything changes.
+    #[must_use]
+    pub fn lacks(&self, log: LogId) -> bool {
+        self.gathering().is_some_and(|g| g.lacking.contains(&log))
+    }
+
+    /// How many a checkpoint lacks.
+    #[cfg(test)]
+    pub fn lacking(&self) -> usize {
+        self.gathering().map_or(0, |g| g.lacking.len())
+    }
+
+    /// A log that the checkpoint lacks.
+    pub fn next_lacking(&mut self) -> Option<LogId> {
+        let gathering = self.checkpoint.as_mut()?.gathering.as_mut()?;
+        let lacking = &gathering.lacking;
+        while gathering
+            .order
+            .pop_if(|log| !lacking.contains(log))
+            .is_some()
+        {}
+        gathering.order.last().copied()
+    }
+
+    /// The checkpoint takes a log that it [lacks](Self::lacks), with the log's own blob. Returns how many bytes
+    /// that took.
+    pub fn give_state(&mut self, log: LogId, state: Bytes) -> u64 {
+        if !self.lacks(log) {
+            return 0;
+        }
+        self.fill(log);
+        let gathering = self.checkpoint.as_mut().and_then(|c| c.gathering.as_mut());
+        let Some((gathering, entry)) = gathering.zip(self.map.logs.get(&log)) else {
+            return 0;
+        };
+        gathering.lacking.remove(&log);
+        gathering.encoder.log(entry, state)
+    }
+
+    /// Finds room for the content, now that it is known. Without it what the state before needs stays, and what waits
+    /// for this checkpoint goes on waiting; what goes to chunks is written all the same, for others may be behind it.
+    fn gathered(&mut self, gathering: Gathering) {
+        let content = gathering.encoder.finish();
+        let copies = self.take_copies(content.len);
+        self.put_off = copies.is_none().then(|| self.free_bytes());
+        let (Some(checkpoint), Some(copies)) = (&mut self.checkpoint, copies) else {
+            return;
+        };
+        let since = &mut self.since_checkpoint;
+        since.state_bytes -= gathering.since_checkpoint.state_bytes;
+        since.inline_bytes -= gathering.since_checkpoint.inline_bytes;
+        self.placed_since -= gathering.placed_since;
+        self.state_bytes = content.len - content.unplaced + since.state_bytes;
+        for copy in &copies {
+            let writes = copy.writes(&content.parts, WRITE_BYTES);
+            checkpoint.todo.extend(writes);
+        }
+        let Content {
+            len, crc, head_crc, ..
+        } = content;
+        checkpoint.superblock = Superblock {
+            generation: self.superblock.generation + 1,
+            chunks_end: self.chunks.end(),
+            checkpoint_len: len,
+            checkpoint_crc: crc,
+            checkpoint_head: head_crc,
+            checkpoint: copies.each_ref().map(Copy::named),
+            ..checkpoint.superblock.clone()
+        };
+        checkpoint.copies = Some(copies);
     }
 
     /// What no flush could take, because the ring is full, goes into the checkpoint itself and is durable
@@ -178,51 +294,41 @@ impl Store {
         }
     }
 
-    /// Writes what is in memory only to chunks: whole blocks, and the last block of sealed segments.
-    /// Returns up to where the segments are filled then, and what they had in chunks before.
-    fn fill(&mut self, todo: &mut VecDeque<Todo>) -> (Filled, Vec<(LogId, SegmentId, u64)>) {
-        let (mut filled, mut before) = (Filled::default(), Vec::new());
+    /// Gives what a log has only in memory to chunks, to be written with the checkpoint: whole blocks, and the last
+    /// block of sealed segments.
+    fn fill(&mut self, log: LogId) {
         let mut leave = self.leave();
-        for log in self.map.logs.values_mut() {
-            for segment in &mut log.segments {
-                let from = segment.placed;
-                let chunks = &mut self.chunks;
-                // A last block that is not whole may get no chunk. What gets none stays in memory and goes
-                // into the checkpoint itself.
-                let target = segment.fill_target();
-                let to = [target, block_floor(target)].into_iter().find(|to| {
-                    from < *to && ensure_extents(chunks, leave, segment, from, block_ceil(*to))
-                });
-                let Some(to) = to else {
-                    continue;
+        let (Some(checkpoint), Some(log)) = (&mut self.checkpoint, self.map.logs.get_mut(&log))
+        else {
+            return;
+        };
+        for segment in &mut log.segments {
+            let from = segment.placed;
+            let chunks = &mut self.chunks;
+            // A last block that is not whole may get no chunk. What gets none stays in memory and goes
+            // into the checkpoint itself.
+            let target = segment.fill_target();
+            let to = [target, block_floor(target)].into_iter().find(|to| {
+                from < *to && ensure_extents(chunks, leave, segment, from, block_ceil(*to))
+            });
+            let Some(to) = to else {
+                continue;
+            };
+            let mut pos = from;
+            while pos < to {
+                let Some((extent, covered)) = segment.extent_at(pos) else {
+                    break;
                 };
-                let mut pos = from;
-                while pos < to {
-                    let Some((extent, covered)) = segment.extent_at(pos) else {
-                        break;
-                    };
-                    let end = covered.min(to).min(pos + WRITE_BYTES);
-                    let parts = segment.memory(pos, end).collect();
-                    todo.push_back((extent.chunk.pos + (pos - extent.start), parts));
-                    pos = end;
-                }
-                segment.placed = to;
-                self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
-                leave = leave.saturating_sub(UNPLACED_COST * (to - from));
-                filled.insert((log.id, segment.id), to);
-                before.push((log.id, segment.id, from));
+                let end = covered.min(to).min(pos + WRITE_BYTES);
+                let parts = segment.memory(pos, end).collect();
+                let at = extent.chunk.pos + (pos - extent.start);
+                checkpoint.todo.push_back((at, parts));
+                pos = end;
             }
-        }
-        (filled, before)
-    }
-
-    /// Nothing of what [`fill`](Self::fill) gave to chunks is written. They stay with their segments.
-    fn undo_fill(&mut self, before: Vec<(LogId, SegmentId, u64)>) {
-        for (log, segment, placed) in before {
-            if let Some(segment) = self.map.segment_mut(log, segment) {
-                self.unplaced_bytes += segment.placed - placed;
-                segment.placed = placed;
-            }
+            segment.placed = to;
+            self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
+            leave = leave.saturating_sub(UNPLACED_COST * (to - from));
+            checkpoint.filled.insert((log.id, segment.id), to);
         }
     }
 
@@ -241,10 +347,16 @@ impl Store {
         self.checkpoint_advance(ops);
     }
 
-    /// Goes on with the checkpoint as far as it can.
-    pub(super) fn checkpoint_advance(&mut self, ops: &mut Vec<DiskOp>) {
+    /// Goes on with the checkpoint as far as it can. To be called when logs were given to it.
+    pub fn checkpoint_advance(&mut self, ops: &mut Vec<DiskOp>) {
         while let Some(checkpoint) = &mut self.checkpoint {
             let next = match checkpoint.stage {
+                Stage::Gathering => {
+                    let whole = checkpoint.gathering.take_if(|g| g.lacking.is_empty());
+                    let Some(gathering) = whole else { return };
+                    self.gathered(gathering);
+                    Some(Stage::Content)
+                }
                 Stage::Content => {
                     while checkpoint.in_flight < WRITES_IN_FLIGHT {
                         let Some((pos, parts)) = checkpoint.todo.pop_front() else {
@@ -255,7 +367,13 @@ impl Store {
                         let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
                         ops.push(op);
                     }
-                    (checkpoint.in_flight == 0).then_some(Stage::ContentSync)
+                    let nothing = checkpoint.copies.is_none() && checkpoint.filled.is_empty();
+                    let next = if nothing {
+                        Stage::Flushes
+                    } else {
+                        Stage::ContentSync
+                    };
+                    (checkpoint.in_flight == 0).then_some(next)
                 }
                 Stage::ContentSync if checkpoint.in_flight == 0 => Some(Stage::Flushes),
                 Stage::Flushes => {
@@ -263,6 +381,10 @@ impl Store {
                     let pending = self.flights.iter().any(|flight| {
                         flight.seq <= checkpoint.flush && flight.state.is_under_way()
                     });
+                    if !pending && checkpoint.copies.is_none() {
+                        self.checkpoint_put_off();
+                        return;
+                    }
                     (!pending).then_some(Stage::Superblock(0))
                 }
                 Stage::Superblock(n) if checkpoint.in_flight == 0 => Some(Stage::SuperblockSync(n)),
@@ -275,7 +397,9 @@ impl Store {
                 }
                 Stage::ContentSync | Stage::Superblock(_) | Stage::SuperblockSync(_) => None,
             };
-            let Some(next) = next else { return };
+            let (Some(next), Some(checkpoint)) = (next, &mut self.checkpoint) else {
+                return;
+            };
             checkpoint.stage = next;
             match next {
                 Stage::ContentSync | Stage::SuperblockSync(_) => {
@@ -293,7 +417,23 @@ impl Store {
                     let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
                     ops.push(op);
                 }
-                Stage::Content | Stage::Flushes => {}
+                Stage::Gathering | Stage::Content | Stage::Flushes => {}
+            }
+        }
+    }
+
+    /// There was no room for the content. What went to chunks is there.
+    fn checkpoint_put_off(&mut self) {
+        if let Some(checkpoint) = self.checkpoint.take() {
+            self.filled_to(checkpoint.filled);
+        }
+    }
+
+    /// What was to be filled is durable in its chunks.
+    fn filled_to(&mut self, filled: Filled) {
+        for ((log, segment), filled) in filled {
+            if let Some(segment) = self.map.segment_mut(log, segment) {
+                segment.filled_to(filled);
             }
         }
     }
@@ -303,7 +443,10 @@ impl Store {
         let Some(checkpoint) = self.checkpoint.take() else {
             return;
         };
-        let old = std::mem::replace(&mut self.copies, checkpoint.copies);
+        let Some(copies) = checkpoint.copies else {
+            return;
+        };
+        let old = std::mem::replace(&mut self.copies, copies);
         for chunk in old.iter().flat_map(Copy::chunks) {
             self.chunks.free(chunk);
         }
@@ -317,11 +460,7 @@ impl Store {
                 flight.state = FlightState::Done;
             }
         }
-        for ((log, segment), filled) in checkpoint.filled {
-            if let Some(segment) = self.map.segment_mut(log, segment) {
-                segment.filled_to(filled);
-            }
-        }
+        self.filled_to(checkpoint.filled);
         while let Some((seq, chunk, pin)) = self.freed.pop_front() {
             if seq > checkpoint.flush {
                 self.freed.push_front((seq, chunk, pin));

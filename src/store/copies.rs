@@ -2,11 +2,14 @@
 //! rots in one is whole in the other. Chunks of any size will do: if they are too
 //! small for the superblock to name them all, it names those of a list of them.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::api::DiskError;
 use super::chunks::{Chunk, Chunks, Class};
 use super::codec::{Put, Reader};
+use super::parts::take;
 use super::superblock::Superblock;
 use crate::base::BLOCK;
 use crate::base::crc::crc32c;
@@ -89,25 +92,30 @@ impl Copy {
     }
 
     /// The writes that make it, none larger than `most`: positions and bytes.
-    pub fn writes(&self, content: &Bytes, most: u64) -> Vec<(u64, Bytes)> {
+    pub fn writes(&self, content: &[Bytes], most: u64) -> Vec<Todo> {
         let mut writes = Vec::new();
         spread(&self.content, content, most, &mut writes);
         if !self.list.is_empty() {
-            spread(&self.list, &encode_list(&self.content), most, &mut writes);
+            spread(&self.list, &[encode_list(&self.content)], most, &mut writes);
         }
         writes
     }
 }
 
-fn spread(chunks: &[Chunk], bytes: &Bytes, most: u64, out: &mut Vec<(u64, Bytes)>) {
-    let mut at = 0;
+/// A write that is still to be made: a position, and the bytes in parts.
+pub(super) type Todo = (u64, Vec<Bytes>);
+
+fn spread(chunks: &[Chunk], content: &[Bytes], most: u64, out: &mut Vec<Todo>) {
+    let mut rest = VecDeque::from(content.to_vec());
     for chunk in chunks {
-        let end = bytes.len().min(at + chunk.class.bytes() as usize);
-        for start in (at..end).step_by(most as usize) {
-            let part = bytes.slice(start..end.min(start + most as usize));
-            out.push((chunk.pos + (start - at) as u64, part));
+        let bytes = chunk.class.bytes();
+        for start in (0..bytes).step_by(most as usize) {
+            let parts = take(&mut rest, most.min(bytes - start) as usize);
+            if parts.is_empty() {
+                return;
+            }
+            out.push((chunk.pos + start, parts));
         }
-        at = end;
     }
 }
 
@@ -243,8 +251,9 @@ mod tests {
             let mut chunks = crumbs(2 * copy_bytes_max(len as u64));
             let copy = Copy::take(len as u64, &mut chunks).expect("room");
             let mut blocks: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-            for (pos, part) in copy.writes(&content, 256 << 10) {
-                for (n, bytes) in part.chunks(BLOCK).enumerate() {
+            let parts = [content.slice(..len / 3), content.slice(len / 3..)];
+            for (pos, parts) in copy.writes(&parts, 256 << 10) {
+                for (n, bytes) in parts.concat().chunks(BLOCK).enumerate() {
                     let mut block = bytes.to_vec();
                     block.resize(BLOCK, 0);
                     blocks.insert(pos + (n * BLOCK) as u64, block);

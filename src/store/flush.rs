@@ -34,6 +34,14 @@ pub(super) enum Item {
 }
 
 impl Item {
+    /// The log that it is about.
+    pub fn log(&self) -> LogId {
+        match self {
+            Self::Append { log, .. } => *log,
+            Self::Entry(entry) => entry.log(),
+        }
+    }
+
     /// Upper bound of the bytes it takes in a journal record.
     pub fn cost(&self) -> usize {
         ENTRY_BYTES_MAX
@@ -341,9 +349,9 @@ impl Store {
     /// Applies what is not an append, and keeps what that gives up.
     fn apply(&mut self, entry: &Entry, seq: FlushSeq) {
         for segment in self.map.apply(entry) {
-            self.unplaced_bytes = self
-                .unplaced_bytes
-                .saturating_sub(segment.len - segment.placed);
+            let unplaced = segment.len - segment.placed;
+            self.unplaced_bytes = self.unplaced_bytes.saturating_sub(unplaced);
+            self.no_longer_counted(unplaced);
             for extent in segment.extents {
                 if self.config.sabotage.reuse_at_once {
                     self.chunks.free(extent.chunk);
@@ -352,6 +360,13 @@ impl Store {
                 self.freed_bytes += extent.chunk.class.bytes();
                 self.freed.push_back((seq, extent.chunk, extent.pin));
             }
+        }
+    }
+
+    /// Bytes are in a chunk now, or nowhere. A checkpoint that has no chunks yet may hold them.
+    fn no_longer_counted(&mut self, bytes: u64) {
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.are_gone(bytes);
         }
     }
 
@@ -472,6 +487,7 @@ impl Store {
         });
         build.filled.push((run.log, id, to));
         self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
+        self.no_longer_counted(old_len - from);
         self.placed_since += to - from;
         self.remember(run.log, id, memory_bytes);
         true

@@ -25,6 +25,7 @@ mod inspect;
 mod journal;
 mod layout;
 mod map;
+mod parts;
 mod recover;
 mod salvage;
 mod sealed;
@@ -394,13 +395,14 @@ impl Store {
         self.chunks.free_bytes() + self.chunks.growable_bytes()
     }
 
-    /// Bytes of chunks that are free as soon as the checkpoint that is being made is done.
+    /// Bytes of chunks that are free as soon as the checkpoint that is being made is done; it has its own already.
     fn coming_back(&self) -> u64 {
-        let old = self
-            .checkpoint
-            .as_ref()
-            .map(|_| copies::bytes_of(&self.copies));
-        old.unwrap_or(0)
+        let has_room = self.checkpoint.as_ref().is_some_and(|c| c.copies.is_some());
+        if has_room {
+            copies::bytes_of(&self.copies)
+        } else {
+            0
+        }
     }
 
     /// What has to be free for checkpoints, which have to be possible whatever shape free space has: the next
@@ -408,10 +410,13 @@ impl Store {
     fn needed(&self) -> u64 {
         /// For what is rounded up.
         const SLACK: u64 = 16 * Class::Small.bytes();
-        let newest = self.checkpoint.as_ref().map_or(&self.copies, |c| &c.copies);
+        let checkpoint = self.checkpoint.as_ref();
+        let newest = checkpoint.and_then(|c| c.copies.as_ref());
+        let newest = newest.unwrap_or(&self.copies);
+        let gone = COPIES as u64 * checkpoint.map_or(0, Checkpoint::gone_bytes);
         let next = COPIES as u64 * copy_bytes_max(self.state_bytes);
         let after = (2 * next).saturating_sub(copies::bytes_of(newest));
-        SLACK + next.max(after) + UNPLACED_COST * self.unplaced_bytes
+        SLACK + next.max(after) + UNPLACED_COST * self.unplaced_bytes + gone
     }
 
     /// What the bytes of logs have to leave of the free space.
@@ -424,6 +429,7 @@ impl Store {
     }
 
     fn push_item(&mut self, item: Item) -> FlushSeq {
+        debug_assert!(!self.lacks(item.log()), "a checkpoint needs it as it was");
         let cost = item.cost();
         let growth = item.state_growth();
         self.state_bytes += growth;

@@ -15,49 +15,85 @@ use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
 use super::journal::{decode_label, encode_label};
 use super::map::{Damage, Extent, LogEntry, Map, Segment};
-use crate::base::crc::crc32c;
-use crate::base::{IdMap, LogId, Offset, SegmentId};
+use super::parts::Parts;
+use crate::base::crc::{Crc32c, crc32c, crc32c_joined};
+use crate::base::{LogId, Offset, SegmentId};
 
 const VERSION: u32 = 4;
 /// Version and length of the head, which is counted from here.
 const HEAD: usize = 8;
 
-/// Encodes the map. Everything up to `placed` of each segment will be durable in its chunks when the
-/// checkpoint becomes valid; the rest is put in here.
-pub(super) fn encode(map: &Map, states: &IdMap<LogId, Bytes>) -> Vec<u8> {
-    let state_of = |log: &LogEntry| states.get(&log.id).map_or(&[][..], |state| state);
-    // With very many logs this is large: to grow it step by step would take twice the memory.
-    let mut out = Vec::with_capacity(encoded_len(map, states));
-    out.u32(VERSION);
-    out.u32(0); // The head's length, below.
-    out.u64(map.logs.len() as u64);
-    let mut crcs = Vec::with_capacity(map.logs.len());
-    for log in map.logs.values() {
-        out.u64(log.id.0);
-        encode_label(&log.label, &mut out);
-        out.u8(Damage::code(log.damage));
-        out.u32(state_of(log).len() as u32);
-        crcs.push(out.len());
-        out.u32(0); // The section's CRC, below.
-        out.u32(log.segments.len() as u32);
-        for segment in &log.segments {
-            encode_segment(segment, &mut out);
+/// The content of a checkpoint while it is made, log by log, in any order.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    head: Parts,
+    sections: Parts,
+    /// Bytes that are in no chunk.
+    unplaced: u64,
+}
+
+/// All of it, as it is written.
+#[derive(Debug)]
+pub(super) struct Content {
+    pub parts: Vec<Bytes>,
+    pub len: u64,
+    pub crc: u32,
+    pub head_crc: u32,
+    /// Bytes of logs that are in no chunk.
+    pub unplaced: u64,
+}
+
+impl Encoder {
+    /// For so many logs.
+    pub fn new(logs: usize) -> Self {
+        let mut head = Parts::default();
+        head.u64(logs as u64);
+        Self {
+            head,
+            sections: Parts::default(),
+            unplaced: 0,
         }
     }
-    let head = out.len() - HEAD;
-    for (log, at) in map.logs.values().zip(crcs) {
-        let start = out.len();
-        out.put(state_of(log));
-        for segment in &log.segments {
-            for part in segment.memory(segment.placed, segment.len) {
-                out.put(&part);
-            }
+
+    /// Adds a log and what it wants remembered. Everything up to `placed` of each segment will be durable in its
+    /// chunks when the checkpoint becomes valid; the rest is put in here. Returns how many bytes it took.
+    pub fn log(&mut self, log: &LogEntry, state: Bytes) -> u64 {
+        let before = self.head.len() + self.sections.len();
+        let (state_len, mut crc) = (state.len() as u32, Crc32c::default());
+        let segments = || log.segments.iter();
+        let tails = segments().flat_map(|segment| segment.memory(segment.placed, segment.len));
+        for part in std::iter::once(state).chain(tails) {
+            crc.update(&part);
+            self.sections.share(part);
         }
-        let crc = crc32c(&out[start..]);
-        out[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+        self.unplaced += segments().map(|s| s.len - s.placed).sum::<u64>();
+        let head = &mut self.head;
+        head.u64(log.id.0);
+        encode_label(&log.label, head);
+        head.u8(Damage::code(log.damage));
+        head.u32(state_len);
+        head.u32(crc.finish());
+        head.u32(log.segments.len() as u32);
+        segments().for_each(|segment| encode_segment(segment, head));
+        self.head.len() + self.sections.len() - before
     }
-    out[4..HEAD].copy_from_slice(&(head as u32).to_le_bytes());
-    out
+
+    pub fn finish(self) -> Content {
+        let (head_len, sections_len) = (self.head.len(), self.sections.len());
+        let (head, head_crc) = self.head.finish();
+        let (sections, sections_crc) = self.sections.finish();
+        let mut start = Vec::with_capacity(HEAD);
+        start.u32(VERSION);
+        start.u32(head_len as u32);
+        let crc = crc32c_joined(crc32c(&start), head_crc, head_len);
+        Content {
+            len: HEAD as u64 + head_len + sections_len,
+            crc: crc32c_joined(crc, sections_crc, sections_len),
+            head_crc,
+            unplaced: self.unplaced,
+            parts: [vec![start.into()], head, sections].concat(),
+        }
+    }
 }
 
 /// The head, as long as it says itself.
@@ -71,21 +107,7 @@ pub(super) fn head_crc(bytes: &[u8]) -> u32 {
     head(bytes).map_or(0, crc32c)
 }
 
-/// Upper bound of the length.
-fn encoded_len(map: &Map, states: &IdMap<LogId, Bytes>) -> usize {
-    /// Fixed parts of the file, a log, a segment and an extent, rounded up.
-    const FIXED: usize = 64;
-    let states: usize = states.values().map(Bytes::len).sum();
-    let logs = map.logs.values().map(|log| {
-        let segments = log.segments.iter().map(|segment| {
-            FIXED + FIXED * segment.extents.len() + (segment.len - segment.placed) as usize
-        });
-        FIXED + log.label.topic.len() + segments.sum::<usize>()
-    });
-    FIXED + states + logs.sum::<usize>()
-}
-
-fn encode_segment(segment: &Segment, out: &mut Vec<u8>) {
+fn encode_segment(segment: &Segment, out: &mut Parts) {
     out.u64(segment.id.0);
     out.i64(segment.base.0);
     out.u8(u8::from(segment.sealed));

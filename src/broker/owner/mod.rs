@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::limits::WAKES_PER_SLICE;
+use crate::base::limits::{CHECKPOINT_LOG_COST, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::data::fetch::front::FetchJob;
 use crate::broker::data::query::front::QueryJob;
@@ -275,9 +275,10 @@ impl Owner {
             }
             slot.store.poll(&mut ops);
             if slot.store.checkpoint_due() || self.checkpoint_wanted {
-                let states = slot_states(&self.partitions, slot, index);
-                slot.store.checkpoint(states, &mut ops);
+                slot.store.begin_checkpoint(&mut ops);
             }
+            gather(&self.partitions, slot);
+            slot.store.checkpoint_advance(&mut ops);
             slot.flushes_started(slot.store.started_seq(), now.mono);
             let store = slot.store.id();
             fx.out
@@ -444,7 +445,10 @@ impl Owner {
 
     /// Whether [`Owner::slice`] has something to do.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty() || !self.openings.is_empty() || self.watches.has_ready()
+        !self.later.is_empty()
+            || !self.openings.is_empty()
+            || self.watches.has_ready()
+            || self.slots.iter().any(|slot| slot.store.lacks_logs())
     }
 
     fn wake_some(&mut self, fx: &mut Fx<'_>) {
@@ -486,14 +490,16 @@ impl Owner {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
             let slot = &mut self.slots[partition.slot];
-            slot.newest = slot.newest.max(slot.store.delete_log(log));
+            slot.newest = slot.newest.max(partition.log.delete(&mut slot.store));
         } else if let Some(slot) = self.damaged.remove(&log) {
             let slot = &mut self.slots[slot];
+            // It has no state: nothing of it is known that holds.
+            slot.store.give_state(log, Bytes::new());
             slot.newest = slot.newest.max(slot.store.delete_log(log));
         } else {
             for slot in &mut self.slots {
-                if slot.recovered.remove(&log).is_some() {
-                    slot.newest = slot.newest.max(slot.store.delete_log(log));
+                if let Some(found) = slot.recovered.remove(&log) {
+                    slot.newest = slot.newest.max(found.delete(&mut slot.store));
                 }
             }
         }
@@ -575,17 +581,16 @@ impl Owner {
     }
 }
 
-/// The states of all logs of a slot. Those that no image has claimed yet, right after a start, are
+/// Gives some logs to a checkpoint that is being made. Those that no image has claimed yet, right after a start, are
 /// among them: without a state the checkpoint would forget all that the log was before it.
-fn slot_states(
-    partitions: &IdMap<LogId, Partition>,
-    slot: &StoreSlot,
-    index: usize,
-) -> Vec<(LogId, Bytes)> {
-    let claimed = partitions
-        .iter()
-        .filter(|(_, partition)| partition.slot == index)
-        .map(|(id, partition)| (*id, partition.log.state()));
-    let unclaimed = slot.recovered.iter().map(|(id, log)| (*id, log.state()));
-    claimed.chain(unclaimed).collect()
+fn gather(partitions: &IdMap<LogId, Partition>, slot: &mut StoreSlot) {
+    let mut work = slot.store.checkpoint_slice_bytes();
+    while work > 0
+        && let Some(log) = slot.store.next_lacking()
+    {
+        let claimed = partitions.get(&log).map(|partition| &partition.log);
+        let state = claimed.or_else(|| slot.recovered.get(&log)).map(Log::state);
+        let bytes = slot.store.give_state(log, state.unwrap_or_default());
+        work = work.saturating_sub(CHECKPOINT_LOG_COST + bytes);
+    }
 }

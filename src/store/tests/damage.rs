@@ -61,9 +61,10 @@ fn settle(world: &mut World) {
 
 fn checkpoint(world: &mut World) {
     let logs: Vec<LogId> = world.store.logs().map(|(log, _)| log).collect();
-    let states = logs.into_iter().map(|log| (log, Bytes::from_static(b"s")));
     let mut ops = Vec::new();
-    world.store.checkpoint(states.collect(), &mut ops);
+    world.store.begin_checkpoint(&mut ops);
+    logs.into_iter().for_each(|log| world.give_state(log));
+    world.store.checkpoint_advance(&mut ops);
     world.disk.ask(&mut ops);
     settle(world);
 }

@@ -31,12 +31,14 @@ impl World {
                 let len = 1 + self.rng.below(30_000) as usize;
                 // Twice in this checkpoint, twice in the next one.
                 if self.store.has_room(len + 1024) {
+                    self.give_state(log);
                     let flush = self.store.note(log, vec![7; len].into());
                     self.logs.get_mut(&log).unwrap().mark(flush);
                     *self.states.entry(log).or_insert(8) += len;
                 }
             }
             20..30 if !self.store.has_room_for_clients(1 << 20) && self.rng.chance(1, 3) => {
+                self.give_state(log);
                 let model = self.logs.get_mut(&log).unwrap();
                 model.deleted = true;
                 let flush = self.store.delete_log(log);
@@ -135,6 +137,7 @@ fn a_full_store_refuses_appends_and_recovers_by_deleting() {
     let mut base = 0;
     for _ in 0..5_000 {
         let bytes = batch(&mut world.rng, 30_000);
+        world.give_state(log);
         match world.store.append(log, bytes, Offset(base), LeaderEpoch(0)) {
             Ok(_) => base += 1,
             Err(StoreFull) => full = true,
@@ -142,6 +145,7 @@ fn a_full_store_refuses_appends_and_recovers_by_deleting() {
         world.pump(30);
     }
     assert!(full, "the bound is never reached");
+    world.give_state(log);
     world.store.delete_log(log);
     for _ in 0..5_000 {
         world.pump(30);

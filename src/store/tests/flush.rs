@@ -1,0 +1,64 @@
+//! Flushes, and what goes on beside them.
+
+use super::*;
+
+#[test]
+fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
+    let config = StoreConfig {
+        journal_bytes: 256 << 10,
+        initial_bytes: 0,
+        raw: true,
+        bulk_bytes_min: 9000,
+        tail_bytes_max: 0,
+        ..StoreConfig::default()
+    };
+    let (mut store, ops) = Store::format(StoreId(1), config, 1);
+    let (mut disk, mut rng) = (Disk::new(ops), Rng::new(1));
+    let (log, mut ops, mut events) = (LogId(1), Vec::new(), Vec::new());
+    store.create_log(log, LogLabel::default(), Offset(0));
+    let append = |store: &mut Store, base, len| {
+        let batch = batch(&mut Rng::new(2), len);
+        let appended = store.append(log, batch, Offset(base), LeaderEpoch(0));
+        appended.unwrap();
+    };
+    // Inline, and durable.
+    append(&mut store, 0, 6000);
+    store.poll(&mut ops);
+    disk.ask(&mut ops);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    // A checkpoint writes the first block to a chunk, and does not get on.
+    let mut stuck = Vec::new();
+    store.checkpoint(vec![(log, Bytes::new())], &mut stuck);
+    assert!(!stuck.is_empty());
+    // Bulk behind that block is durable.
+    append(&mut store, 1, 20_000);
+    store.poll(&mut ops);
+    disk.ask(&mut ops);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    assert_eq!(
+        events.last(),
+        Some(&StoreEvent::Durable(store.durable_seq()))
+    );
+    let mut pieces = Vec::new();
+    store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
+    let in_memory = |piece: &Piece| matches!(piece, Piece::Memory(_));
+    assert!(
+        pieces.iter().all(in_memory),
+        "read from where nothing is yet"
+    );
+    // When the checkpoint is done, all of it is.
+    disk.ask(&mut stuck);
+    while let Some(id) = disk.step(&mut rng) {
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+        disk.ask(&mut ops);
+    }
+    let mut pieces = Vec::new();
+    store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
+    assert!(!pieces.iter().any(in_memory), "memory is not given back");
+}
