@@ -616,6 +616,37 @@ fn lookups_of_a_closed_connection_are_forgotten() {
 }
 
 #[test]
+fn a_produce_to_many_partitions_is_appended_in_slices_and_keeps_its_order() {
+    const LAST: i32 = 5 * PARTITIONS_PER_SLICE as i32;
+    let mut bench = bench(1, LAST + 1);
+    bench.open(1);
+    let value = || Some(batch(b"value"));
+    let appended = |bench: &Bench| bench.shards[0].appended();
+    let (start, before) = (appended(&bench), bench.replies.len());
+    bench.send(1, &produce((0..=LAST).map(|index| (index, value()))));
+    // Behind it on its connection, and another client's.
+    bench.send(1, &produce([(LAST, value())].into_iter()));
+    bench.send(0, &produce([(LAST, value())].into_iter()));
+    let mut reached = appended(&bench);
+    while bench.replies.len() < before + 3 {
+        bench.idle(0);
+        // Nothing of the broker's own is among them.
+        let now = appended(&bench);
+        assert!(
+            now - reached <= PARTITIONS_PER_SLICE as i64,
+            "{now} after {reached}"
+        );
+        reached = now;
+        bench.deliver();
+    }
+    assert_eq!(appended(&bench) - start, i64::from(LAST) + 3);
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(base_offset(&bench.replies[before].1), 0);
+    assert_eq!(base_offset(&bench.replies[before + 2].1), 2, "it came last");
+}
+
+#[test]
 fn a_checkpoint_takes_logs_in_slices_and_each_as_it_was() {
     const LOGS: i32 = 1000;
     let config = BrokerConfig {

@@ -482,6 +482,15 @@ impl Shard {
         topic.partition(index).and_then(|partition| partition.store)
     }
 
+    /// Records in all partitions of this shard.
+    #[cfg(test)]
+    pub(super) fn appended(&self) -> i64 {
+        let partitions = self.owner.partitions.values();
+        partitions
+            .map(|partition| partition.log.end_offset().0)
+            .sum()
+    }
+
     /// Logs that the checkpoints which are being made have not taken yet.
     #[cfg(test)]
     pub(super) fn lacking(&self) -> usize {

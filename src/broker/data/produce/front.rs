@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use crate::base::limits::OPEN_BYTES_PER_BYTE;
+use crate::base::limits::{OPEN_BYTES_PER_BYTE, PARTITIONS_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Now, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::{Front, Pending, here};
@@ -70,6 +70,22 @@ pub struct ProduceJob {
     open_bytes_left: usize,
 }
 
+/// The batches of a request by store, those that are still to be handed on.
+type ByStore = Vec<(StoreId, std::vec::IntoIter<ProducePart>)>;
+
+/// A produce request whose batches are checked, and are being handed on to the owners of their partitions.
+#[derive(Debug)]
+pub struct HandingOn {
+    /// Where its answer has to go.
+    pub reply_to: ReplyTo,
+    req: ReqRef,
+    by_store: ByStore,
+    /// Bytes of the request.
+    pub bytes: usize,
+}
+
+/// What appending a batch takes besides, in bytes decompressed.
+const PART_COST: usize = 512;
 /// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
 /// bytes decompressed.
 const BATCH_COST: usize = 64;
@@ -142,6 +158,13 @@ impl ProduceJob {
             Err(failure) => Some(Err(failure)),
         };
         pending.slots.push(outcome);
+    }
+
+    /// All batches are checked: whom to answer, and what is to be handed on.
+    pub fn checked_all(self) -> (PendingProduce, ByStore) {
+        let by_store = self.by_store.into_iter();
+        let by_store = by_store.map(|(store, parts)| (store, parts.into_iter()));
+        (self.pending, by_store.collect())
     }
 
     /// Gives back what memory an unfinished batch holds: it is begun with anew.
@@ -244,20 +267,44 @@ impl Front {
         Ok((store, part, validation))
     }
 
-    /// All batches of a request are checked: on to their owners.
-    pub fn validated(&mut self, job: ProduceJob, fx: &mut Fx<'_>) {
-        let ProduceJob {
-            pending, by_store, ..
-        } = job;
+    /// All batches of a request are checked: whatever is left of it is to be [handed on](Self::hand_on_parts).
+    pub fn validated(&mut self, job: ProduceJob, fx: &mut Fx<'_>) -> Option<HandingOn> {
+        let bytes = job.bytes;
+        let (pending, by_store) = job.checked_all();
         if by_store.is_empty() {
             self.finish_produce(pending, fx);
-            return;
+            return None;
         }
-        let id = self.park(pending.reply_to, Pending::Produce(pending));
+        let reply_to = pending.reply_to;
+        let id = self.park(reply_to, Pending::Produce(pending));
         let req = ReqRef { shard: fx.me, id };
-        for (store, parts) in by_store {
-            fx.send(self.owner_of(store), Msg::Produce { req, store, parts });
+        Some(HandingOn {
+            reply_to,
+            req,
+            by_store,
+            bytes,
+        })
+    }
+
+    /// Hands batches on to their owners, in their order, until all are or `work` is used up; whether all are.
+    pub fn hand_on_parts(&self, rest: &mut HandingOn, work: &mut usize, fx: &mut Fx<'_>) -> bool {
+        let req = rest.req;
+        for (store, parts) in &mut rest.by_store {
+            while parts.len() > 0 {
+                if *work == 0 {
+                    return false;
+                }
+                let parts: Vec<ProducePart> = if parts.len() <= PARTITIONS_PER_SLICE {
+                    std::mem::take(parts).collect()
+                } else {
+                    parts.by_ref().take(PARTITIONS_PER_SLICE).collect()
+                };
+                *work = work.saturating_sub(parts.len() * PART_COST);
+                let store = *store;
+                fx.send(self.owner_of(store), Msg::Produce { req, store, parts });
+            }
         }
+        true
     }
 
     fn locate_batch(

@@ -1,5 +1,5 @@
-//! Produce requests whose batches are still being checked: what is much work is done in slices, when the
-//! shard is idle, so that it holds nobody up.
+//! Produce requests whose batches are still being checked, or handed on to the owners of their partitions: what is
+//! much work is done in slices, when the shard is idle, so that it holds nobody up.
 //!
 //! Requests of one connection keep their order: behind one that waits, all wait. Connections take
 //! turns, a request each, so what one sends holds the others up by one request at most. Only the
@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::front::ProduceJob;
+use super::front::{HandingOn, ProduceJob};
 use crate::base::IdMap;
 use crate::base::limits::{
     ORPHANED_BYTES_MAX, STOPPING_REQUEST_WORK_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK,
@@ -44,10 +44,33 @@ struct Stopping {
     left_for_request: usize,
 }
 
+/// What is still to be done with a request.
+#[derive(Debug)]
+enum Job {
+    Check(ProduceJob),
+    HandOn(HandingOn),
+}
+
+impl Job {
+    fn conn(&self) -> ConnId {
+        match self {
+            Self::Check(job) => job.conn(),
+            Self::HandOn(rest) => rest.reply_to.conn,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Check(job) => job.bytes,
+            Self::HandOn(rest) => rest.bytes,
+        }
+    }
+}
+
 /// The requests of one connection.
 #[derive(Debug, Default)]
 struct Waiting {
-    jobs: VecDeque<ProduceJob>,
+    jobs: VecDeque<Job>,
     orphaned: bool,
 }
 
@@ -76,7 +99,7 @@ impl Validations {
         self.turns.is_empty()
     }
 
-    fn put_off(&mut self, job: ProduceJob) {
+    fn put_off(&mut self, job: Job) {
         let conn = job.conn();
         let waiting = self.by_conn.entry(conn.0).or_default();
         if waiting.jobs.is_empty() {
@@ -91,7 +114,7 @@ impl Validations {
         let Some(waiting) = self.by_conn.get_mut(&conn.0) else {
             return;
         };
-        let bytes: usize = waiting.jobs.iter().map(|job| job.bytes).sum();
+        let bytes: usize = waiting.jobs.iter().map(Job::bytes).sum();
         if self.orphaned_bytes + bytes > ORPHANED_BYTES_MAX {
             self.by_conn.remove(&conn.0);
             self.turns.retain(|turn| *turn != conn);
@@ -132,21 +155,20 @@ impl Validations {
     }
 
     /// The request whose turn it is.
-    fn take(&mut self) -> Option<ProduceJob> {
+    fn take(&mut self) -> Option<Job> {
         let conn = self.turns.front()?;
         self.by_conn.get_mut(&conn.0)?.jobs.pop_front()
     }
 
     /// It needs more turns.
-    fn put_back(&mut self, job: ProduceJob) {
+    fn put_back(&mut self, job: Job) {
         if let Some(waiting) = self.by_conn.get_mut(&job.conn().0) {
             waiting.jobs.push_front(job);
         }
     }
 
     /// It is done with: it is the next connection's turn.
-    fn done(&mut self, job: &ProduceJob) {
-        let conn = job.conn();
+    fn done(&mut self, conn: ConnId, bytes: usize) {
         self.turns.pop_front();
         if let Some(stopping) = &mut self.stopping {
             stopping.left_for_request = STOPPING_REQUEST_WORK_MAX;
@@ -155,7 +177,7 @@ impl Validations {
             return;
         };
         if waiting.orphaned {
-            self.orphaned_bytes -= job.bytes;
+            self.orphaned_bytes -= bytes;
         }
         if waiting.jobs.is_empty() {
             self.by_conn.remove(&conn.0);
@@ -166,25 +188,41 @@ impl Validations {
 }
 
 impl Front {
-    /// Checks a request that has just come, if that is little work and none before it waits.
-    pub fn validate_now(&mut self, mut job: ProduceJob, fx: &mut Fx<'_>) {
+    /// Checks a request that has just come and hands its batches on, if that is little work and none before it waits.
+    pub fn validate_now(&mut self, job: ProduceJob, fx: &mut Fx<'_>) {
         let validations = &mut self.validations;
         let waits = validations.by_conn.contains_key(&job.conn().0);
         let granted = VALIDATION_SLICE_WORK.min(validations.work_left);
         if validations.is_spent() {
             return self.left_unanswered(&job, fx);
         }
+        let mut rest = Some(Job::Check(job));
         if !waits && granted > 0 {
             let mut work = granted;
-            let done = self.validate_counted(&mut job, &mut work);
+            rest = rest.and_then(|job| self.go_on_with(job, &mut work, fx));
             self.validations.work_left -= granted - work;
-            if done {
-                return self.validated(job, fx);
-            }
             // However many wait, one decoder is all that is held.
-            job.rewind();
+            if let Some(Job::Check(job)) = &mut rest {
+                job.rewind();
+            }
         }
-        self.validations.put_off(job);
+        if let Some(rest) = rest {
+            self.validations.put_off(rest);
+        }
+    }
+
+    /// Does some of the work on a request; what is left of it.
+    fn go_on_with(&mut self, job: Job, work: &mut usize, fx: &mut Fx<'_>) -> Option<Job> {
+        let mut rest = match job {
+            Job::Check(mut job) => {
+                if !self.validate_counted(&mut job, work) {
+                    return Some(Job::Check(job));
+                }
+                self.validated(job, fx)?
+            }
+            Job::HandOn(rest) => rest,
+        };
+        (!self.hand_on_parts(&mut rest, work, fx)).then_some(Job::HandOn(rest))
     }
 
     fn validate_counted(&mut self, job: &mut ProduceJob, work: &mut usize) -> bool {
@@ -201,19 +239,25 @@ impl Front {
         self.validations.work_left = VALIDATION_TURN_WORK;
         let mut work = VALIDATION_SLICE_WORK;
         while work > 0
-            && let Some(mut job) = self.validations.take()
+            && let Some(job) = self.validations.take()
         {
-            if self.validations.is_spent() {
-                self.validations.done(&job);
-                self.left_unanswered(&job, fx);
-            } else if self.validate_counted(&mut job, &mut work) {
-                self.validations.done(&job);
-                self.validated(job, fx);
-            } else if self.validations.may_go_on() {
-                self.validations.put_back(job);
-            } else {
-                self.validations.done(&job);
-                self.left_unanswered(&job, fx);
+            let (conn, bytes) = (job.conn(), job.bytes());
+            let is_spent = self.validations.is_spent();
+            let rest = match job {
+                Job::Check(job) if is_spent => Some(Job::Check(job)),
+                job => self.go_on_with(job, &mut work, fx),
+            };
+            match rest {
+                // What is checked is taken, even if the shard is to stop.
+                Some(job @ Job::HandOn(_)) => self.validations.put_back(job),
+                Some(job) if !is_spent && self.validations.may_go_on() => {
+                    self.validations.put_back(job);
+                }
+                Some(Job::Check(job)) => {
+                    self.validations.done(conn, bytes);
+                    self.left_unanswered(&job, fx);
+                }
+                None => self.validations.done(conn, bytes),
             }
         }
     }
