@@ -94,13 +94,13 @@ def measure(attack: Attack, seconds: int) -> dict:
                     "rss_peak_mib": status_mib(server.pid, "VmHWM")}
 
 
-def honest(server: Broker, kind: str, seconds: int, folder: pathlib.Path) -> subprocess.Popen:
+def honest(server: Millrace, kind: str, seconds: int, folder: pathlib.Path) -> subprocess.Popen:
     topic, args = HONEST[kind]
     command = bench(server, kind, topic, args, seconds, WARMUP_SECONDS, folder / kind)
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def explained(server: Broker, seconds: int) -> dict:
+def explained(server: Millrace, seconds: int) -> dict:
     """The turns of the broker's core within so many seconds, as it saw them itself."""
     command = ["taskset", "-c", GENERATOR_CORE, paths.binary("millracectl"), "explain", "--bootstrap", server.address, "--json",
                "--seconds", str(seconds), "--slowest", "0"]
