@@ -12,6 +12,7 @@ use super::front::conns::ReplyTo;
 use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{GroupHandler, GroupService as Groups};
+use super::requests::Requests;
 use crate::base::Now;
 use crate::controller::ProducerIdAllocator;
 use crate::wire::{Api, RequestHeader, fetch, produce};
@@ -43,8 +44,15 @@ pub(super) enum Handler {
     Groups(GroupHandler),
 }
 
-type FrontHandler =
-    fn(&mut Front, Now, ReplyTo, &RequestHeader, Bytes, &mut Fx<'_>) -> Result<(), String>;
+type FrontHandler = fn(
+    &mut Requests,
+    &mut Front,
+    Now,
+    ReplyTo,
+    &RequestHeader,
+    Bytes,
+    &mut Fx<'_>,
+) -> Result<(), String>;
 
 /// The row of a key, if it is served.
 pub(super) fn served(key: i16) -> Option<&'static Served> {
@@ -126,11 +134,14 @@ static APIS: [Served; 32] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
-        Handler::Front(|front, _, to, header, body, fx| front.produce(to, header, body, fx)), RECORDS, TOPICS) },
+        Handler::Front(|all, front, _, to, header, body, fx| all.produce.begin(front, to, header, body, fx)),
+        RECORDS, TOPICS) },
     Served { waits: true, ..row((1, "Fetch", FETCH.0, FETCH.1, 12),
-        Handler::Front(|front, now, to, header, body, fx| front.fetch(now, to, header, body, fx)), NONE, DATA) },
+        Handler::Front(|all, front, now, to, header, body, fx| all.fetch.begin(front, now, to, header, body, fx)),
+        NONE, DATA) },
     row((2, "ListOffsets", 1, 11, 6),
-        Handler::Front(|front, _, to, header, body, fx| front.list_offsets(to, header, body, fx)), NONE, DATA),
+        Handler::Front(|all, front, _, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
+        NONE, DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), TOPICS, TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
@@ -152,17 +163,20 @@ static APIS: [Served; 32] = [
         Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
-        Handler::Front(|front, _, to, header, body, fx| front.delete_records(to, header, body, fx)), RECORDS, DATA),
+        Handler::Front(|all, front, _, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
+        RECORDS, DATA),
     row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
     row((23, "OffsetForLeaderEpoch", 2, 4, 4),
-        Handler::Front(|front, _, to, header, body, fx| front.offset_for_leader_epoch(to, header, body, fx)),
+        Handler::Front(
+            |all, front, _, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
         NONE, DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
         Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
-        Handler::Front(|front, _, to, header, body, fx| front.describe_log_dirs(to, header, body, fx)), NONE, DATA),
+        Handler::Front(|all, front, _, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
+        NONE, DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), TOPICS, TOPICS),
     row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(Groups::delete_groups), GROUPS, GROUPS),
@@ -176,7 +190,8 @@ static APIS: [Served; 32] = [
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS),
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
-        Handler::Front(|front, _, to, header, _, fx| front.explain(to, header, fx)), Things::ALL, Things::ALL) },
+        Handler::Front(|all, front, _, to, header, _, fx| all.explain.begin(front, to, header, fx)),
+        Things::ALL, Things::ALL) },
 ];
 
 #[cfg(test)]

@@ -6,61 +6,58 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::front::Front;
 use super::front::conns::ReplyTo;
-use super::front::{Front, Pending};
+use super::front::parked::Family;
 use super::fx::Fx;
 use super::msg::{Msg, ReqRef};
 use super::trace::Report;
-use crate::base::{ErrorCode, ShardId};
+use crate::base::{ErrorCode, IdMap, ShardId};
 use crate::store::Piece;
 use crate::wire::{self, RequestHeader};
 
 /// An explanation to which shards still have to contribute.
 #[derive(Debug)]
-pub(super) struct PendingExplain {
+struct PendingExplain {
     reply_to: ReplyTo,
     correlation_id: i32,
     report: Option<Report>,
     open: u16,
 }
 
-impl Front {
+/// The requests of a shard's clients to explain.
+#[derive(Debug, Default)]
+pub(super) struct Explains {
+    waiting: IdMap<u64, PendingExplain>,
+}
+
+impl Explains {
     /// Takes the request: asks every shard.
-    pub fn explain(
+    pub fn begin(
         &mut self,
+        front: &mut Front,
         reply_to: ReplyTo,
         header: &RequestHeader,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let id = self.park(
+        let id = front.park(reply_to, Family::Explain);
+        let pending = PendingExplain {
             reply_to,
-            Pending::Explain(PendingExplain {
-                reply_to,
-                correlation_id: header.correlation_id,
-                report: None,
-                open: self.shards,
-            }),
-        );
+            correlation_id: header.correlation_id,
+            report: None,
+            open: front.shards,
+        };
+        self.waiting.insert(id, pending);
         let req = ReqRef { shard: fx.me, id };
-        for shard in 0..self.shards {
+        for shard in 0..front.shards {
             fx.send(ShardId(shard), Msg::Explain { req });
         }
         Ok(())
     }
 
-    /// Another shard, or this one, asks for what this shard knows.
-    pub fn explain_part(&mut self, req: ReqRef, fx: &mut Fx<'_>) {
-        self.tracer.turn_window(fx.now);
-        let mut report = Report::of_shard(fx.me.0, &self.tracer, &self.image, fx.now);
-        report.node = self.config.node().0;
-        report.started_ms = self.started_ms;
-        let report = Box::new(report);
-        fx.send(req.shard, Msg::Explained { id: req.id, report });
-    }
-
     /// A shard has contributed.
-    pub fn explained(&mut self, id: u64, part: Report, fx: &mut Fx<'_>) {
-        let Some(Pending::Explain(pending)) = self.pending_mut(id) else {
+    pub fn done(&mut self, front: &mut Front, id: u64, part: Report, fx: &mut Fx<'_>) {
+        let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
         pending.open -= 1;
@@ -71,7 +68,8 @@ impl Front {
         if pending.open > 0 {
             return;
         }
-        if let Some(Pending::Explain(pending)) = self.unpark(id)
+        front.parked.unpark(id);
+        if let Some(pending) = self.waiting.remove(&id)
             && let Some(report) = pending.report
         {
             let report = report.encode();
@@ -80,7 +78,27 @@ impl Front {
             body.put_slice(&report);
             let frame = wire::encode_own_response(pending.correlation_id, &body);
             let pieces = vec![Piece::Memory(frame)];
-            self.conns.reply(pending.reply_to, pieces, fx.out);
+            front.conns.reply(pending.reply_to, pieces, fx.out);
         }
     }
+
+    /// How many wait for something.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn forget(&mut self, id: u64) {
+        self.waiting.remove(&id);
+    }
+}
+
+/// Another shard, or this one, asks for what this shard knows.
+pub(super) fn part(front: &mut Front, req: ReqRef, fx: &mut Fx<'_>) {
+    front.tracer.turn_window(fx.now);
+    let mut report = Report::of_shard(fx.me.0, &front.tracer, &front.image, fx.now);
+    report.node = front.config.node().0;
+    report.started_ms = front.started_ms;
+    let report = Box::new(report);
+    fx.send(req.shard, Msg::Explained { id: req.id, report });
 }

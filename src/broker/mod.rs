@@ -13,8 +13,10 @@ mod front;
 mod fx;
 pub mod groups;
 mod io;
+mod jobs;
 mod msg;
 mod owner;
+mod requests;
 #[cfg(test)]
 mod room_tests;
 mod shard;

@@ -49,29 +49,17 @@ pub enum Msg {
     Fetch {
         /// Who asks.
         req: ReqRef,
-        /// Which pass of the request this is.
-        round: u32,
+        /// What is asked for.
+        pass: FetchPass,
         /// The partitions, in the order of the request.
         parts: Vec<FetchPart>,
-        /// Bytes after which further partitions are left empty.
-        bytes_max: usize,
-        /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
-        oversized: Option<u32>,
-        /// What to do if there is too little.
-        watch: Watch,
     },
     /// The plans of one [`Msg::Fetch`].
     FetchDone {
         /// The front's request.
         id: u64,
-        /// The pass that is answered.
-        round: u32,
-        /// By slot of the request.
-        parts: Vec<FetchedPart>,
-        /// The sender, if it found too little and watches for more.
-        watching: Option<ShardId>,
-        /// When they were where.
-        stamps: FetchStamps,
+        /// What was found.
+        planned: FetchPlanned,
     },
     /// All plans of a pass together are too little: say [`Msg::FetchReady`] when so many bytes have become
     /// visible in the receiver's logs since its plan.
@@ -205,6 +193,32 @@ pub struct FetchPart {
     pub bytes_max: usize,
     /// Leader epoch known to the client, -1 if none.
     pub leader_epoch: i32,
+}
+
+/// A pass of a fetch over the owners of its partitions.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchPass {
+    /// Which one of the request.
+    pub round: u32,
+    /// Bytes after which further partitions are left empty.
+    pub bytes_max: usize,
+    /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
+    pub oversized: Option<u32>,
+    /// What to do if there is too little.
+    pub watch: Watch,
+}
+
+/// What an owner has planned for a pass.
+#[derive(Clone, Debug)]
+pub struct FetchPlanned {
+    /// Which pass.
+    pub round: u32,
+    /// By slot of the request.
+    pub parts: Vec<FetchedPart>,
+    /// The owner, if it found too little and watches for more.
+    pub watching: Option<ShardId>,
+    /// When they were where.
+    pub stamps: FetchStamps,
 }
 
 /// What an owner does when it finds too little for a fetch.

@@ -8,6 +8,7 @@ use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
+use super::control::growth::room_in;
 use super::fx::Fx;
 use super::io::{Input, Output};
 use super::owner::Owner;
@@ -289,6 +290,10 @@ fn what_a_store_may_grow_by_is_no_room_yet() {
     owner.open_log(now, 0, LogId(1), LogLabel::default(), settings);
     for fills in [false, true] {
         assert!(!owner.has_room(LogId(1), 1 << 30, fills));
-        assert_eq!(owner.room_in(StoreId(0), 1 << 30, fills), None, "it grows");
+        assert_eq!(
+            room_in(&mut owner, StoreId(0), 1 << 30, fills),
+            None,
+            "it grows"
+        );
     }
 }

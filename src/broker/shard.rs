@@ -9,23 +9,26 @@ use bytes::Bytes;
 use super::admin::{self, Answer, Brokers, Ctx};
 use super::apis::{self, Handler};
 use super::control::Control;
-use super::data::fetch::front::FetchLimits;
+use super::explain;
 use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
 use super::groups::{self, GroupService, NodeInfo};
-use super::io::{ConnId, Input, Output};
+use super::io::{ConnId, Input, Output, ReadId};
+use super::jobs::Jobs;
 use super::msg::{ControlCall, Msg};
 use super::owner::Owner;
 use super::owner::stores::StoreSlot;
+use super::owner::work::Worker;
+use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::REQUESTS_BEGUN_MAX;
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::group::GroupConfig;
-use crate::store::Piece;
+use crate::store::{DiskError, Piece};
 use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
@@ -54,7 +57,9 @@ pub struct Shard {
     /// The file's settings, over which those are laid that clients set.
     config: Arc<BrokerConfig>,
     front: Front,
+    requests: Requests,
     owner: Owner,
+    jobs: Jobs,
     /// On shard 0 alone.
     control: Option<Control>,
     local: VecDeque<Msg>,
@@ -94,7 +99,9 @@ impl Shard {
             id: setup.id,
             config: Arc::clone(&config),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
+            requests: Requests::new(&config),
             owner: Owner::new(setup.id, config, setup.slots),
+            jobs: Jobs::default(),
             control,
             local: VecDeque::new(),
             ready: false,
@@ -161,7 +168,7 @@ impl Shard {
             Input::Request { conn, frame, at } => self.request(now, conn, frame, at, fx),
             Input::Sent { conn, replies } => self.front.sent(conn, replies),
             Input::ConnClosed { conn } => {
-                self.front.conn_closed(conn, fx);
+                self.requests.conn_closed(&mut self.front, conn, fx);
             }
             Input::Mesh { from, msg } => self.message(now, from, *msg, fx),
             Input::Disk { store, id, result } => {
@@ -169,7 +176,7 @@ impl Shard {
                 self.control_follow_up(now, fx);
             }
             Input::Read { id, result } => {
-                self.owner.on_read(now, id, result, fx);
+                self.read(now, id, result, fx);
                 self.control_follow_up(now, fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
@@ -177,8 +184,8 @@ impl Shard {
             Input::Shutdown => {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
-                self.front.validations.stop();
-                self.owner.stop();
+                self.requests.produce.validations.stop();
+                self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
                 if let Some(control) = &mut self.control {
                     control.stop_groups(now, &mut self.owner, fx);
@@ -188,63 +195,44 @@ impl Shard {
     }
 
     fn message(&mut self, now: Now, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
+        let (front, requests, owner) = (&mut self.front, &mut self.requests, &mut self.owner);
         match msg {
-            Msg::Produce { req, store, parts } => self.owner.produce(now, req, store, parts, fx),
+            Msg::Produce { req, store, parts } => {
+                self.jobs.produce.begin(owner, now, req, store, parts, fx);
+            }
             Msg::ProduceDone {
                 id,
                 results,
                 stamps,
-            } => self.front.produce_done(id, results, &stamps, fx),
-            Msg::Fetch {
-                req,
-                round,
-                parts,
-                bytes_max,
-                oversized,
-                watch,
-            } => {
-                let limits = FetchLimits {
-                    bytes_max,
-                    oversized,
-                };
-                self.owner.fetch(req, round, parts, limits, watch, fx);
-            }
-            Msg::FetchDone {
-                id,
-                round,
-                parts,
-                watching,
-                stamps,
-            } => {
-                self.front.fetch_passed(now, id, round, &stamps);
-                self.front.fetch_done(now, id, round, parts, watching, fx);
-            }
-            Msg::FetchWatch { req, bytes } => self.owner.fetch_watch(req, bytes),
-            Msg::FetchReady { id } => self.front.fetch_ready(now, id, fx),
-            Msg::FetchCancel { req } => self.owner.fetch_cancel(req),
-            Msg::Query { req, parts } => self.owner.query(now, req, parts, fx),
-            Msg::QueryCancel { shard, ids } => self.owner.query_cancel(shard, &ids),
-            Msg::QueryDone { id, results } => self.front.query_done(id, results, fx),
+            } => requests.produce.done(front, id, results, &stamps, fx),
+            Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
+            Msg::FetchDone { id, planned } => requests.fetch.done(front, now, id, planned, fx),
+            Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
+            Msg::FetchReady { id } => requests.fetch.ready(front, now, id, fx),
+            Msg::FetchCancel { req } => owner.watches.cancel(req),
+            Msg::Query { req, parts } => self.jobs.query.begin(owner, now, req, parts, fx),
+            Msg::QueryCancel { shard, ids } => self.jobs.query.forget(shard, &ids),
+            Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),
             Msg::Control { req, call } => {
                 if let Some(control) = &mut self.control {
                     control.call(now, req, call, &mut self.owner, fx);
                 }
                 self.control_follow_up(now, fx);
             }
-            Msg::ControlDone { id, answer } => self.front.control_done(id, answer, fx),
+            Msg::ControlDone { id, answer } => requests.control.done(front, id, answer, fx),
             Msg::Room {
                 store,
                 bytes,
                 fills,
-            } => self.owner.tell_room(store, bytes, fills, fx),
+            } => self.jobs.growth.ask(owner, store, bytes, fills, fx),
             Msg::RoomTold { there } => {
                 if let Some(control) = &mut self.control {
                     control.room_told(now, there, &mut self.owner, fx);
                 }
                 self.control_follow_up(now, fx);
             }
-            Msg::Explain { req } => self.front.explain_part(req, fx),
-            Msg::Explained { id, report } => self.front.explained(id, *report, fx),
+            Msg::Explain { req } => explain::part(front, req, fx),
+            Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
             Msg::Image { image, delta } => {
                 self.apply_settings(&image);
                 let strays = self.owner.apply_image(now, &image, &delta);
@@ -265,6 +253,21 @@ impl Shard {
                     control.served(now, from, version, &mut self.owner, fx);
                 }
             }
+        }
+    }
+
+    /// A read of a store's file has ended: whoever began it goes on.
+    fn read(&mut self, now: Now, id: ReadId, result: Result<Bytes, DiskError>, fx: &mut Fx<'_>) {
+        let owner = &mut self.owner;
+        match owner.work.read_ended(id) {
+            Some(Worker::Fetch) => self.jobs.fetch.read(owner, id, result, fx),
+            Some(Worker::Query) => self.jobs.query.read(owner, now, id, result, fx),
+            Some(Worker::Load) => {
+                if let Some(control) = &mut self.control {
+                    control.load.reader.ended(owner, id, result, fx);
+                }
+            }
+            None => {}
         }
     }
 
@@ -289,7 +292,7 @@ impl Shard {
         let Some(control) = &mut self.control else {
             return;
         };
-        while !self.owner.control_done.is_empty() || !self.owner.loaded.is_empty() {
+        while !self.owner.control_done.is_empty() || !control.load.reader.is_empty() {
             control.durable(now, &mut self.owner, fx);
             control.loaded(now, &mut self.owner, fx);
         }
@@ -356,7 +359,15 @@ impl Shard {
             return Err(format!("API key {} is not served", header.key));
         };
         if let Handler::Front(handler) = served.handler {
-            return handler(&mut self.front, now, to, &header, body, fx);
+            return handler(
+                &mut self.requests,
+                &mut self.front,
+                now,
+                to,
+                &header,
+                body,
+                fx,
+            );
         }
         // Asked of each broker in turn; the groups are all with the coordinator.
         if header.key == LIST_GROUPS && direct && self.id != ShardId(0) {
@@ -376,7 +387,9 @@ impl Shard {
                 self.front.conns.reply(to, pieces, fx.out);
             }
             Some(Answer::Malformed(why)) => return Err(why),
-            Some(Answer::Commit { .. }) | None => self.front.control(to, call, fx),
+            Some(Answer::Commit { .. }) | None => {
+                self.requests.control.begin(&mut self.front, to, call, fx);
+            }
         }
         Ok(())
     }
@@ -401,11 +414,10 @@ impl Shard {
     }
 
     fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
-        self.front.fetch_deadlines(now, fx);
-        self.owner.slice(now, fx);
-        self.front.validate_some(fx);
-        self.owner.produce_delayed(now, fx);
-        self.owner.tell_rooms(fx);
+        self.requests.due(&mut self.front, now, fx);
+        self.jobs.slice(&mut self.owner, now, fx);
+        self.requests.produce.validate_some(&mut self.front, fx);
+        self.jobs.grown(&mut self.owner, now, fx);
         if let Some(control) = &mut self.control {
             control.group_tick(now, &mut self.owner, fx);
         }
@@ -414,12 +426,11 @@ impl Shard {
         self.drain(now, fx);
         self.owner.idle(now, fx);
         let mut wake_at = self.owner.next_deadline();
-        if let Some((deadline, _)) = self.front.deadlines.first() {
-            wake_at = wake_at.min(*deadline);
-        }
-        if self.owner.has_more()
-            || !self.front.validations.is_empty()
-            || (self.front.draining && !self.front.deadlines.is_empty())
+        let deadline = self.front.parked.next_deadline();
+        wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
+        if self.jobs.has_more(&self.owner)
+            || !self.requests.produce.validations.is_empty()
+            || (self.front.draining && deadline.is_some())
         {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = now.mono;
@@ -438,8 +449,9 @@ impl Shard {
     /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
     fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
         let quiet = self.owner.is_quiet()
-            && self.front.deadlines.is_empty()
-            && self.front.validations.is_empty()
+            && self.jobs.is_quiet(&self.owner)
+            && self.front.parked.next_deadline().is_none()
+            && self.requests.produce.validations.is_empty()
             && self.control.as_ref().is_none_or(Control::is_quiet);
         match self.draining {
             Draining::InFlight if quiet => {
@@ -458,6 +470,7 @@ impl Shard {
     pub fn invariants(&self) {
         self.owner.invariants();
         self.front.conns.invariants();
+        self.requests.invariants(&self.front);
         if let Some(control) = &self.control {
             control.invariants();
         }
@@ -466,13 +479,13 @@ impl Shard {
     /// Bytes of produced batches that were decompressed.
     #[cfg(test)]
     pub(super) fn opened(&self) -> u64 {
-        self.front.validations.opened()
+        self.requests.produce.validations.opened()
     }
 
     /// Requests that wait for something, and watches of fetches, here and of other shards.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.front.pending_len(), self.owner.watches.len())
+        (self.front.parked.len(), self.owner.watches.len())
     }
 
     /// The store of a partition by the image that is served by.

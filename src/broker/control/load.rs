@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use super::groups::OFFSETS_TOPIC;
+use super::reader::LogReader;
 use super::run::Run;
 use crate::base::{LogId, Now, Offset, TopicId};
 use crate::broker::control::Control;
@@ -21,6 +22,7 @@ use crate::store::LogLabel;
 #[derive(Debug, Default)]
 pub struct Load {
     stage: Stage,
+    pub reader: LogReader,
     /// Logs of `__consumer_offsets` still to be read.
     todo: VecDeque<(i32, LogId, Offset)>,
     at: Offset,
@@ -67,12 +69,12 @@ impl Control {
         config.segment_bytes = u64::MAX;
         owner.open_log(now, slot, METADATA_LOG, label, config);
         self.load.at = owner.partitions[&METADATA_LOG].log.start_offset();
-        owner.load(METADATA_LOG, self.load.at, fx);
+        self.load.reader.load(owner, METADATA_LOG, self.load.at, fx);
     }
 
     /// Takes what was read.
     pub fn loaded(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while let Some((log, result)) = owner.loaded.pop_front() {
+        while let Some((log, result)) = self.load.reader.next() {
             let result = result.map_err(|error| format!("errno {}", error.errno));
             let outcome = match self.load.stage {
                 Stage::Metadata => self.loaded_metadata(now, result, owner, fx),
@@ -113,7 +115,7 @@ impl Control {
         })?;
         if end > at {
             self.load.at = end;
-            owner.load(METADATA_LOG, end, fx);
+            self.load.reader.load(owner, METADATA_LOG, end, fx);
             return Ok(());
         }
         // Everything is read.
@@ -157,7 +159,7 @@ impl Control {
                 Some((start, end)) if start < end && *at < end => {
                     *at = (*at).max(start);
                     let (log, at) = (*log, *at);
-                    return owner.load(log, at, fx);
+                    return self.load.reader.load(owner, log, at, fx);
                 }
                 _ => {
                     self.load.todo.pop_front();

@@ -5,9 +5,12 @@
 //! to every shard when durable; the client is answered when every shard serves by it. What a client
 //! was told is therefore true on whichever core it comes back to.
 
+pub mod calls;
 mod compact;
 mod groups;
+pub mod growth;
 mod load;
+mod reader;
 mod room;
 mod run;
 
@@ -19,8 +22,6 @@ use bytes::Bytes;
 use crate::base::{IdMap, LogId, Now, Rng, ShardId};
 use crate::broker::admin::{self, Answer, Brokers, Ctx};
 use crate::broker::apis::{self, Handler};
-use crate::broker::front::conns::ReplyTo;
-use crate::broker::front::{Front, Pending};
 use crate::broker::fx::Fx;
 use crate::broker::groups::GroupService;
 use crate::broker::msg::{ControlCall, Msg, ReqRef};
@@ -31,41 +32,10 @@ use crate::controller::{
     Delta, Directory, Image, METADATA_LOG, MetadataRecord, ProducerIdAllocator, bootstrap,
 };
 use crate::record::{BatchBuilder, Codec};
-use crate::store::Piece;
 use compact::Compaction;
 use groups::OFFSETS_TOPIC;
 use load::Load;
 use room::{Room, Rooms};
-
-/// A request that the control shard works on, at the shard it came from.
-#[derive(Debug)]
-pub struct PendingControl {
-    reply_to: ReplyTo,
-}
-
-impl Front {
-    /// Passes a request on to the control shard.
-    pub fn control(&mut self, reply_to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
-        let id = self.park(reply_to, Pending::Control(PendingControl { reply_to }));
-        let req = ReqRef { shard: fx.me, id };
-        let call = Box::new(call);
-        fx.send(ShardId(0), Msg::Control { req, call });
-    }
-
-    /// The control shard has answered.
-    pub fn control_done(&mut self, id: u64, answer: Result<Bytes, String>, fx: &mut Fx<'_>) {
-        let Some(Pending::Control(pending)) = self.unpark(id) else {
-            return;
-        };
-        match answer {
-            Ok(frame) => {
-                self.conns
-                    .reply(pending.reply_to, vec![Piece::Memory(frame)], fx.out);
-            }
-            Err(why) => self.conns.fail(pending.reply_to, why, fx.out),
-        }
-    }
-}
 
 /// Decided records as one batch of the metadata log, so that all of them count or none.
 pub struct Change {

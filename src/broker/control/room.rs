@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::growth::room_in;
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{Now, ShardId, StoreId};
 use crate::broker::control::{Change, Control};
@@ -178,7 +179,7 @@ impl Control {
         }
         let mut there = needs
             .iter()
-            .map(|(store, need)| owner.room_in(*store, *need, fills));
+            .map(|(store, need)| room_in(owner, *store, *need, fills));
         match there.try_fold((), |(), there| match there {
             Some(true) => Ok(()),
             Some(false) => Err(Room::Full),
@@ -241,37 +242,6 @@ impl Control {
             && let Some((req, call)) = self.rooms.next()
         {
             self.call(now, req, call, owner, fx);
-        }
-    }
-}
-
-impl Owner {
-    /// Whether a store has room for this many bytes more; for what fills it, without touching what it keeps
-    /// for the broker. `None` as long as it grows, and for a store of another shard.
-    pub fn room_in(&mut self, store: StoreId, bytes: usize, fills: bool) -> Option<bool> {
-        let slot = self.slot_of(store)?;
-        let store = &mut self.slots[slot].store;
-        let there = if fills {
-            store.has_room_for_clients(bytes)
-        } else {
-            store.has_room(bytes)
-        };
-        (there || !store.grows_for_clients(bytes)).then_some(there)
-    }
-
-    /// Says whether there is room, at once or when the store has grown.
-    pub fn tell_room(&mut self, store: StoreId, bytes: usize, fills: bool, fx: &mut Fx<'_>) {
-        match self.room_in(store, bytes, fills) {
-            Some(there) => fx.send(ShardId(0), Msg::RoomTold { there }),
-            None if self.slot_of(store).is_some() => self.room_asked.push((store, bytes, fills)),
-            None => fx.send(ShardId(0), Msg::RoomTold { there: false }),
-        }
-    }
-
-    /// Tells those that waited for a store to grow, as far as it has, or will not.
-    pub fn tell_rooms(&mut self, fx: &mut Fx<'_>) {
-        for (store, bytes, fills) in std::mem::take(&mut self.room_asked) {
-            self.tell_room(store, bytes, fills, fx);
         }
     }
 }

@@ -3,40 +3,24 @@
 
 pub mod conns;
 pub mod order;
+pub mod parked;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{ErrorCode, IdMap, LeaderEpoch, Mono, Rng, ShardId, StoreId};
+use conns::{Conns, ReplyTo};
+use parked::{Family, Parked};
+
+use crate::base::{ErrorCode, LeaderEpoch, Mono, Rng, ShardId, StoreId};
 use crate::broker::admin::Brokers;
-use crate::broker::control::PendingControl;
-use crate::broker::data::fetch::front::PendingFetch;
-use crate::broker::data::fetch::session::Sessions;
-use crate::broker::data::produce::front::PendingProduce;
-use crate::broker::data::produce::validation::Validations;
-use crate::broker::data::query::front::PendingQuery;
-use crate::broker::explain::PendingExplain;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::Msg;
 use crate::broker::trace::Tracer;
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Partition, Topic};
 use crate::store::Piece;
 use crate::wire::{TopicRef, WireError};
-use conns::{Conns, ReplyTo};
-
-/// A request that waits for something.
-#[derive(Debug)]
-pub enum Pending {
-    Produce(PendingProduce),
-    Fetch(PendingFetch),
-    Query(PendingQuery),
-    Control(PendingControl),
-    Explain(PendingExplain),
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -44,9 +28,6 @@ pub struct Front {
     pub config: Arc<BrokerConfig>,
     pub conns: Conns,
     pub image: Arc<Image>,
-    pub sessions: Sessions,
-    /// Produce requests that are still being checked.
-    pub validations: Validations,
     pub rng: Rng,
     /// The shard that owns each store of this node.
     pub owners: Vec<ShardId>,
@@ -58,32 +39,25 @@ pub struct Front {
     pub tracer: Tracer,
     /// When it was started, by the wall clock, in ms.
     pub started_ms: i64,
-    pending: IdMap<u64, Pending>,
-    started: u64,
-    /// When parked fetches must be answered, whatever there is.
-    pub deadlines: BTreeSet<(Mono, u64)>,
+    /// Those of its requests that wait for something.
+    pub parked: Parked,
     /// The shard is to stop: no fetch waits any more.
     pub draining: bool,
 }
 
 impl Front {
     pub fn new(config: Arc<BrokerConfig>, owners: Vec<ShardId>, shards: u16, seed: u64) -> Self {
-        let sessions = Sessions::new(config.max_incremental_fetch_session_cache_slots as usize);
         Self {
             brokers: Brokers::new(&config, shards, &owners),
             config,
             conns: Conns::default(),
             image: Arc::default(),
-            sessions,
-            validations: Validations::default(),
             rng: Rng::new(seed),
             owners,
             shards,
             tracer: Tracer::new(),
             started_ms: 0,
-            pending: IdMap::default(),
-            started: 0,
-            deadlines: BTreeSet::new(),
+            parked: Parked::default(),
             draining: false,
         }
     }
@@ -93,54 +67,23 @@ impl Front {
         self.conns.sent(conn, replies, &mut self.tracer);
     }
 
-    /// Keeps a request until it can be answered, or its connection is gone; returns its number.
-    pub fn park(&mut self, to: ReplyTo, pending: Pending) -> u64 {
-        self.started += 1;
-        self.pending.insert(self.started, pending);
-        self.conns.parked(to, self.started);
-        self.started
+    /// Notes that a request waits until it can be answered, or its connection is gone; returns its number.
+    pub fn park(&mut self, to: ReplyTo, family: Family) -> u64 {
+        let id = self.parked.park(family);
+        self.conns.parked(to, id);
+        id
     }
 
-    /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
-    pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
-        self.validations.closed(conn);
-        let mut queries: BTreeMap<ShardId, Vec<u64>> = BTreeMap::new();
-        for id in self.conns.closed(conn) {
-            match self.unpark(id) {
-                Some(Pending::Fetch(fetch)) => self.fetch_abandoned(id, &fetch, fx),
-                Some(Pending::Query(query)) => {
-                    for owner in query.owners_to_tell() {
-                        queries.entry(*owner).or_default().push(id);
-                    }
-                }
-                _ => {}
-            }
-        }
-        for (owner, mut ids) in queries {
-            ids.sort_unstable();
-            fx.send(owner, Msg::QueryCancel { shard: fx.me, ids });
-        }
+    /// A connection is gone; returns which of its requests waited, and who has them.
+    pub fn conn_closed(&mut self, conn: ConnId) -> Vec<(u64, Family)> {
+        let ids = self.conns.closed(conn).into_iter();
+        ids.filter_map(|id| Some((id, self.parked.unpark(id)?)))
+            .collect()
     }
 
-    /// The request of that number, if it is still waiting.
-    pub fn pending_mut(&mut self, id: u64) -> Option<&mut Pending> {
-        self.pending.get_mut(&id)
-    }
-
-    /// How many requests are waiting.
-    #[cfg(test)]
-    pub fn pending_len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// The same, to look at.
-    pub fn pending_ref(&self, id: u64) -> Option<&Pending> {
-        self.pending.get(&id)
-    }
-
-    /// Takes the request of that number out.
-    pub fn unpark(&mut self, id: u64) -> Option<Pending> {
-        self.pending.remove(&id)
+    /// The next request that waits no longer, because its time is up or the shard is to stop.
+    pub fn due(&mut self, now: Mono) -> Option<(u64, Family)> {
+        self.parked.due(now, self.draining)
     }
 
     /// Sends a response, or closes the connection if it cannot be written (a text of the client's own that

@@ -2,37 +2,34 @@
 //! from this shard or another; an append is answered when its flush is durable.
 
 pub mod ack;
-pub mod reads;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
 mod tests;
 mod unserved;
-pub mod watch;
+mod watch;
+pub mod work;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::base::limits::{CHECKPOINT_LOG_COST, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
-use crate::broker::data::fetch::front::FetchJob;
-use crate::broker::data::query::front::QueryJob;
-use crate::broker::data::query::openings::{Openings, Turn};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
+use crate::broker::msg::{Failure, Msg, Produced};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Delta, Image, Topic};
-use crate::log::{Log, LogConfig, Opening};
+use crate::log::{Log, LogConfig, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use ack::Ack;
-use reads::Reads;
 use settings::log_config;
 use stores::StoreSlot;
 use watch::Watches;
+use work::Work;
 
 /// A store that found its disk full, or no room for a checkpoint, tries again after so long.
 const TRY_AGAIN_MS: u64 = 1000;
@@ -45,13 +42,6 @@ pub struct Partition {
     pub slot: usize,
 }
 
-/// Work on one request that goes on when others have had their turn.
-#[derive(Debug)]
-pub enum Later {
-    Fetch(FetchJob),
-    Query(QueryJob),
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Owner {
@@ -62,23 +52,12 @@ pub struct Owner {
     /// Logs that cannot be served, and whose slot: see [`crate::store::Store::damaged`].
     pub damaged: IdMap<LogId, usize>,
     pub watches: Watches,
-    later: VecDeque<Later>,
-    /// Queries that have to open a batch.
-    openings: Openings,
-    /// The shard is to stop: nothing is looked up by time any more.
-    pub stopping: bool,
-    pub reads: Reads,
+    pub work: Work,
     next_retention: Mono,
     /// When stores that found no room try again.
     next_try: Mono,
-    /// Produce requests that wait for their store to grow.
-    pub delayed: VecDeque<(ReqRef, StoreId, Vec<ProducePart>)>,
-    /// What the control shard has asked for and a store has to grow for: store, bytes, whether it fills the store.
-    pub room_asked: Vec<(StoreId, usize, bool)>,
     /// Control tokens whose flush is durable, for the control shard to take.
     pub control_done: Vec<u64>,
-    /// Parts of logs that were read for [`Owner::load`], for the control shard to take.
-    pub loaded: VecDeque<(LogId, Result<Bytes, DiskError>)>,
     checkpoint_wanted: bool,
     /// The last input appended to this slot: when the next input comes, that is over.
     appending: Option<usize>,
@@ -99,16 +78,10 @@ impl Owner {
             slots,
             partitions: IdMap::default(),
             watches: Watches::default(),
-            later: VecDeque::new(),
-            openings: Openings::default(),
-            stopping: false,
-            reads: Reads::default(),
+            work: Work::default(),
             next_retention: Mono(0),
             next_try: Mono(0),
-            delayed: VecDeque::new(),
-            room_asked: Vec::new(),
             control_done: Vec::new(),
-            loaded: VecDeque::new(),
             checkpoint_wanted: false,
             appending: None,
             events: Vec::new(),
@@ -305,8 +278,6 @@ impl Owner {
         self.slots
             .iter()
             .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
-            && self.delayed.is_empty()
-            && self.room_asked.is_empty()
             && !self.has_more()
     }
 
@@ -391,67 +362,23 @@ impl Owner {
         slot.flushes_durable(flush);
     }
 
-    /// Puts the rest of a large request off.
-    pub fn go_on_later(&mut self, work: Later) {
-        self.later.push_back(work);
-    }
-
-    /// Does some of what was put off, and wakes some of the fetches that have enough.
-    pub fn slice(&mut self, now: Now, fx: &mut Fx<'_>) {
-        self.wake_some(fx);
-        match self.later.pop_front() {
-            Some(Later::Fetch(job)) => self.run_fetch(job, fx),
-            Some(Later::Query(job)) => self.run_query(now, job, fx),
-            None => {}
-        }
-        self.open_some(now, fx);
-    }
-
-    /// A query has to open a batch, which takes a while.
-    pub fn open_for_query(&mut self, job: QueryJob, log: LogId, opening: Box<Opening>) {
-        self.openings.push(job, log, opening);
-    }
-
-    fn open_some(&mut self, now: Now, fx: &mut Fx<'_>) {
-        match self.openings.go_on() {
-            Some(Turn::Opened(job, log, opening)) => {
-                if let Some(partition) = self.partitions.get_mut(&log) {
-                    partition.log.opened(&opening);
-                }
-                // What was found is only kept for a moment; but what else it asks for has its turn later.
-                self.ask_some(now, job, 1, fx);
-            }
-            Some(Turn::Ask(job)) => self.ask_some(now, job, 1, fx),
-            None => {}
-        }
-    }
-
-    /// The shard is to stop: what is looked up by time is answered at once, with an error.
-    pub fn stop(&mut self) {
-        self.stopping = true;
-        let jobs = self.openings.take_all().into_iter();
-        let jobs = jobs.chain(self.reads.take_waiting());
-        self.later.extend(jobs.map(Later::Query));
-    }
-
-    /// Forgets queries of another shard's closed connection, by their numbers in order.
-    pub fn query_cancel(&mut self, shard: ShardId, ids: &[u64]) {
-        let theirs = |job: &QueryJob| job.is_of(shard, ids);
-        self.later
-            .retain(|later| !matches!(later, Later::Query(job) if theirs(job)));
-        self.reads.forget(shard, ids);
-        self.openings.forget(shard, ids);
-    }
-
-    /// Whether [`Owner::slice`] has something to do.
+    /// Whether work was put off, or fetches are still to be woken.
     pub fn has_more(&self) -> bool {
-        !self.later.is_empty()
-            || !self.openings.is_empty()
+        self.work.has_more()
             || self.watches.has_ready()
             || self.slots.iter().any(|slot| slot.store.lacks_logs())
     }
 
-    fn wake_some(&mut self, fx: &mut Fx<'_>) {
+    /// Takes what was read to find a place in a log.
+    pub fn scanned(&mut self, log: LogId, ticket: Ticket, bytes: &[u8]) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
+            // What cannot be understood is reported by the read that follows.
+            let _ = partition.log.scanned(ticket, bytes);
+        }
+    }
+
+    /// Wakes some of the fetches that have enough.
+    pub fn wake_some(&mut self, fx: &mut Fx<'_>) {
         for _ in 0..WAKES_PER_SLICE {
             let Some(req) = self.watches.next_ready() else {
                 break;

@@ -18,16 +18,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::session::{Asked, Opened};
-use crate::base::limits::{FETCH_WAIT_MS_MAX, PARTITIONS_PER_SLICE, WAKES_PER_SLICE};
-use crate::base::{ErrorCode, LogId, Mono, Now, Offset, ShardId};
+use super::session::{Asked, Opened, Sessions};
+use crate::base::limits::FETCH_WAIT_MS_MAX;
+use crate::base::{ErrorCode, IdMap, Mono, Now, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
-use crate::broker::front::{Front, Pending, check_epoch, here};
+use crate::broker::front::parked::Family;
+use crate::broker::front::{Front, check_epoch, here};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{FetchPart, FetchedPart, Msg, ReqRef, Watch};
-use crate::broker::owner::{Later, Owner};
-use crate::broker::trace::{FetchStamps, Stage};
-use crate::log::ReadOutcome;
+use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
+use crate::broker::trace::Stage;
 use crate::store::Piece;
 use crate::wire::fetch::{
     FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, TOPIC_IDS_FROM,
@@ -102,10 +101,26 @@ impl PendingFetch {
     }
 }
 
-impl Front {
+/// The fetches of a shard's clients.
+#[derive(Debug)]
+pub struct Fetches {
+    sessions: Sessions,
+    waiting: IdMap<u64, PendingFetch>,
+}
+
+impl Fetches {
+    /// With room for so many sessions.
+    pub fn new(sessions_max: usize) -> Self {
+        Self {
+            sessions: Sessions::new(sessions_max),
+            waiting: IdMap::default(),
+        }
+    }
+
     /// Takes a fetch request. `Err` closes the connection.
-    pub fn fetch(
+    pub fn begin(
         &mut self,
+        front: &mut Front,
         now: Now,
         reply_to: ReplyTo,
         header: &RequestHeader,
@@ -118,13 +133,13 @@ impl Front {
             FetchRequest::parse(body, header.version).map_err(|error| error.to_string())?;
         let (bytes_min, bytes_max) = (
             request.min_bytes.max(0) as usize,
-            request.max_bytes.clamp(0, self.config.fetch_max_bytes) as usize,
+            request.max_bytes.clamp(0, front.config.fetch_max_bytes) as usize,
         );
         let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
         let deadline = now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
         let by_id = header.version >= TOPIC_IDS_FROM;
-        let (session, asked) = match self.sessions.open(now, by_id, request, &mut self.rng) {
+        let (session, asked) = match self.sessions.open(now, by_id, request, &mut front.rng) {
             Ok(opened) => opened,
             Err(error) => {
                 let (id, version) = (header.correlation_id, header.version);
@@ -133,7 +148,7 @@ impl Front {
                     ..FetchHead::default()
                 };
                 let pieces = encode_response(id, version, head, Vec::new());
-                self.conns.reply(reply_to, pieces, fx.out);
+                front.conns.reply(reply_to, pieces, fx.out);
                 return Ok(());
             }
         };
@@ -144,11 +159,11 @@ impl Front {
                 if detach {
                     asked.topic = asked.topic.detached();
                 }
-                self.slot(slot as u32, asked, follower)
+                new_slot(front, slot as u32, asked, follower)
             })
             .collect();
         if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref())
-            && let Some(trace) = self.conns.trace(reply_to)
+            && let Some(trace) = front.conns.trace(reply_to)
         {
             trace.describe(part.log, slots.len());
         }
@@ -168,56 +183,20 @@ impl Front {
             watched_by: Vec::new(),
             ready: false,
         };
-        let id = self.park(reply_to, Pending::Fetch(pending));
-        self.fetch_round(now, id, fx);
+        let id = front.park(reply_to, Family::Fetch);
+        self.waiting.insert(id, pending);
+        self.round(front, now, id, fx);
         Ok(())
     }
 
-    fn slot(&self, slot: u32, asked: Asked, follower: bool) -> Slot {
-        let partition = self.partition(&asked.topic, asked.index);
-        let unknown = partition.is_err();
-        let located = partition.and_then(|(_, partition)| {
-            if follower {
-                return Err(ErrorCode::NotLeaderOrFollower);
-            }
-            check_epoch(asked.leader_epoch, partition.leader_epoch)?;
-            let part = FetchPart {
-                slot,
-                log: partition.log,
-                offset: Offset(asked.offset),
-                bytes_max: asked.bytes_max.max(0) as usize,
-                leader_epoch: asked.leader_epoch,
-            };
-            Ok((self.owner_of(here(partition)?), part))
-        });
-        let (ask, error) = match located {
-            Ok(ask) => (Some(ask), ErrorCode::None),
-            Err(error) => (None, error),
-        };
-        Slot {
-            topic: asked.topic,
-            index: asked.index,
-            ask,
-            unknown,
-            found: FetchedPart {
-                slot,
-                error,
-                high_watermark: -1,
-                log_start: -1,
-                ..Default::default()
-            },
-        }
-    }
-
     /// Asks the owners, once more or for the first time.
-    fn fetch_round(&mut self, now: Now, id: u64, fx: &mut Fx<'_>) {
-        let draining = self.draining;
-        let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+    fn round(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+        let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.round += 1;
         fetch.ready = false;
-        fetch.last_round |= draining || fetch.deadline <= now.mono;
+        fetch.last_round |= front.draining || fetch.deadline <= now.mono;
         let mut by_shard: BTreeMap<ShardId, Vec<FetchPart>> = BTreeMap::new();
         for (shard, part) in fetch.slots.iter().filter_map(|slot| slot.ask.as_ref()) {
             by_shard.entry(*shard).or_default().push(*part);
@@ -234,37 +213,37 @@ impl Front {
             let mut asked = fetch.slots.iter().filter_map(|slot| slot.ask.as_ref());
             fetch.oversized = asked.next().map(|(_, part)| part.slot);
         }
-        let (round, bytes_max, oversized) = (fetch.round, fetch.bytes_max, fetch.oversized);
+        let pass = FetchPass {
+            round: fetch.round,
+            bytes_max: fetch.bytes_max,
+            oversized: fetch.oversized,
+            watch,
+        };
         if by_shard.is_empty() {
-            return self.finish_fetch(now, id, fx);
+            return self.finish(front, now, id, fx);
         }
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in by_shard {
-            fx.send(
-                shard,
-                Msg::Fetch {
-                    req,
-                    round,
-                    parts,
-                    bytes_max,
-                    oversized,
-                    watch,
-                },
-            );
+            fx.send(shard, Msg::Fetch { req, pass, parts });
         }
     }
 
     /// An owner has planned its part of a pass.
-    pub fn fetch_done(
+    pub fn done(
         &mut self,
+        front: &mut Front,
         now: Now,
         id: u64,
-        round: u32,
-        parts: Vec<FetchedPart>,
-        watching: Option<ShardId>,
+        planned: FetchPlanned,
         fx: &mut Fx<'_>,
     ) {
-        let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+        let FetchPlanned {
+            round,
+            parts,
+            watching,
+            stamps,
+        } = planned;
+        let Some(fetch) = self.waiting.get_mut(&id) else {
             if let Some(shard) = watching {
                 // Its connection went while the owner was at it.
                 let req = ReqRef { shard: fx.me, id };
@@ -274,6 +253,11 @@ impl Front {
         };
         if fetch.round != round {
             return;
+        }
+        if let Some(trace) = front.conns.trace(fetch.reply_to) {
+            trace.pass(Stage::Hop, stamps.arrived);
+            trace.pass(Stage::Plan, stamps.planned);
+            trace.pass(Stage::Answer, now.mono);
         }
         if let Some(shard) = watching
             && !fetch.watched_by.contains(&shard)
@@ -290,12 +274,12 @@ impl Front {
         }
         if let Some(slot) = fetch.wrongly_withheld() {
             fetch.oversized = Some(slot);
-            return self.fetch_round(now, id, fx);
+            return self.round(front, now, id, fx);
         }
         if fetch.last_round || fetch.bytes() >= fetch.bytes_min || fetch.has_error() {
-            self.finish_fetch(now, id, fx);
+            self.finish(front, now, id, fx);
         } else if fetch.ready {
-            self.fetch_round(now, id, fx);
+            self.round(front, now, id, fx);
         } else {
             // Parked. What was found so far is planned again later: holding it would pin memory.
             for slot in &mut fetch.slots {
@@ -310,77 +294,61 @@ impl Front {
                 }
             }
             let deadline = fetch.deadline;
-            self.deadlines.insert((deadline, id));
-        }
-    }
-
-    /// Notes when an owner did its part of a pass.
-    pub fn fetch_passed(&mut self, now: Now, id: u64, round: u32, stamps: &FetchStamps) {
-        let Some(Pending::Fetch(fetch)) = self.pending_ref(id) else {
-            return;
-        };
-        if fetch.round == round
-            && let Some(trace) = self.conns.trace(fetch.reply_to)
-        {
-            trace.pass(Stage::Hop, stamps.arrived);
-            trace.pass(Stage::Plan, stamps.planned);
-            trace.pass(Stage::Answer, now.mono);
+            front.parked.wait_until(id, deadline);
         }
     }
 
     /// A parked fetch goes on.
-    fn fetch_unpark(&mut self, now: Now, id: u64, last_round: bool, fx: &mut Fx<'_>) {
-        let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+    fn go_on(&mut self, front: &mut Front, now: Now, id: u64, last_round: bool, fx: &mut Fx<'_>) {
+        let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.last_round |= last_round;
         let reply_to = fetch.reply_to;
-        if let Some(trace) = self.conns.trace(reply_to) {
+        if let Some(trace) = front.conns.trace(reply_to) {
             trace.unpark(now.mono);
         }
-        self.fetch_round(now, id, fx);
+        self.round(front, now, id, fx);
     }
 
     /// A watch has seen enough bytes.
-    pub fn fetch_ready(&mut self, now: Now, id: u64, fx: &mut Fx<'_>) {
-        let Some(Pending::Fetch(fetch)) = self.pending_mut(id) else {
+    pub fn ready(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+        let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.ready = true;
         if fetch.open == 0 {
-            let deadline = fetch.deadline;
-            self.deadlines.remove(&(deadline, id));
-            self.fetch_unpark(now, id, false, fx);
+            front.parked.forget_deadline(id);
+            self.go_on(front, now, id, false, fx);
         }
     }
 
-    /// Answers the parked fetches whose time is up, some at a time; at a stop, every one.
-    pub fn fetch_deadlines(&mut self, now: Now, fx: &mut Fx<'_>) {
-        for _ in 0..WAKES_PER_SLICE {
-            let Some(&(deadline, id)) = self.deadlines.first() else {
-                break;
-            };
-            if deadline > now.mono && !self.draining {
-                break;
-            }
-            self.deadlines.pop_first();
-            self.fetch_unpark(now, id, true, fx);
-        }
+    /// A parked fetch waits no longer: whatever there is now is the answer.
+    pub fn due(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+        self.go_on(front, now, id, true, fx);
+    }
+
+    /// How many wait for something.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// The connection of a fetch is gone, in whatever state the fetch was.
-    pub fn fetch_abandoned(&mut self, id: u64, fetch: &PendingFetch, fx: &mut Fx<'_>) {
-        self.deadlines.remove(&(fetch.deadline, id));
+    pub fn forget(&mut self, id: u64, fx: &mut Fx<'_>) {
+        let Some(fetch) = self.waiting.remove(&id) else {
+            return;
+        };
         let req = ReqRef { shard: fx.me, id };
         for shard in fetch.owners() {
             fx.send(shard, Msg::FetchCancel { req });
         }
     }
 
-    fn finish_fetch(&mut self, now: Now, id: u64, fx: &mut Fx<'_>) {
-        let Some(Pending::Fetch(mut fetch)) = self.unpark(id) else {
+    fn finish(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+        let Some(mut fetch) = self.waiting.remove(&id) else {
             return;
         };
+        front.parked.unpark(id);
         cancel(&fetch, id, fx);
         trim(&mut fetch.slots, fetch.bytes_max);
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
@@ -418,7 +386,44 @@ impl Front {
             },
             topics,
         );
-        self.conns.reply(fetch.reply_to, pieces, fx.out);
+        front.conns.reply(fetch.reply_to, pieces, fx.out);
+    }
+}
+
+/// A partition of a request, and where to ask for it.
+fn new_slot(front: &Front, slot: u32, asked: Asked, follower: bool) -> Slot {
+    let partition = front.partition(&asked.topic, asked.index);
+    let unknown = partition.is_err();
+    let located = partition.and_then(|(_, partition)| {
+        if follower {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        check_epoch(asked.leader_epoch, partition.leader_epoch)?;
+        let part = FetchPart {
+            slot,
+            log: partition.log,
+            offset: Offset(asked.offset),
+            bytes_max: asked.bytes_max.max(0) as usize,
+            leader_epoch: asked.leader_epoch,
+        };
+        Ok((front.owner_of(here(partition)?), part))
+    });
+    let (ask, error) = match located {
+        Ok(ask) => (Some(ask), ErrorCode::None),
+        Err(error) => (None, error),
+    };
+    Slot {
+        topic: asked.topic,
+        index: asked.index,
+        ask,
+        unknown,
+        found: FetchedPart {
+            slot,
+            error,
+            high_watermark: -1,
+            log_start: -1,
+            ..Default::default()
+        },
     }
 }
 
@@ -458,187 +463,6 @@ fn cut(pieces: &mut Vec<Piece>, len: usize) {
         left -= kept;
         kept > 0
     });
-}
-
-/// How much a shard plans for a fetch.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchLimits {
-    /// Bytes after which further partitions are left empty.
-    pub bytes_max: usize,
-    /// The slot whose first batch is wanted whatever its size; `None` for the first one that has any.
-    pub oversized: Option<u32>,
-}
-
-/// The part of a fetch that one shard plans.
-#[derive(Debug)]
-pub struct FetchJob {
-    req: ReqRef,
-    round: u32,
-    todo: std::vec::IntoIter<FetchPart>,
-    current: Option<FetchPart>,
-    logs: Vec<LogId>,
-    done: Vec<FetchedPart>,
-    bytes: usize,
-    limits: FetchLimits,
-    watch: Watch,
-    /// The logs are watched already.
-    watching: bool,
-    failed: bool,
-    arrived: Mono,
-}
-
-impl FetchJob {
-    /// The partition at hand cannot be read.
-    pub fn fail(&mut self, error: ErrorCode) {
-        if let Some(part) = self.current.take() {
-            self.failed = true;
-            self.done.push(FetchedPart {
-                slot: part.slot,
-                error,
-                high_watermark: -1,
-                log_start: -1,
-                ..Default::default()
-            });
-        }
-    }
-}
-
-impl Owner {
-    /// Plans reads for a fetch.
-    pub fn fetch(
-        &mut self,
-        req: ReqRef,
-        round: u32,
-        parts: Vec<FetchPart>,
-        limits: FetchLimits,
-        watch: Watch,
-        fx: &mut Fx<'_>,
-    ) {
-        self.fetch_cancel(req);
-        let job = FetchJob {
-            req,
-            round,
-            arrived: fx.now,
-            logs: parts.iter().map(|part| part.log).collect(),
-            done: Vec::with_capacity(parts.len()),
-            todo: parts.into_iter(),
-            current: None,
-            bytes: 0,
-            limits,
-            watch,
-            watching: false,
-            failed: false,
-        };
-        self.run_fetch(job, fx);
-    }
-
-    /// Goes on with a fetch until it is planned or has to read to find its place.
-    pub fn run_fetch(&mut self, mut job: FetchJob, fx: &mut Fx<'_>) {
-        for planned in 0.. {
-            if planned == PARTITIONS_PER_SLICE && job.todo.len() > 0 {
-                self.watch(&mut job);
-                return self.go_on_later(Later::Fetch(job));
-            }
-            let Some(part) = job.current.take().or_else(|| job.todo.next()) else {
-                break;
-            };
-            job.current = Some(part);
-            let missing = self.missing(part.log);
-            let Some(partition) = self.partitions.get_mut(&part.log) else {
-                job.fail(missing);
-                continue;
-            };
-            let room = job.limits.bytes_max.saturating_sub(job.bytes);
-            let bytes_max = part.bytes_max.min(room);
-            let store = &self.slots[partition.slot].store;
-            let oversized = match job.limits.oversized {
-                None => job.bytes == 0,
-                Some(slot) => slot == part.slot,
-            };
-            let outcome = partition.log.read(store, part.offset, bytes_max, oversized);
-            match outcome {
-                Ok(ReadOutcome::Plan {
-                    pieces,
-                    bytes,
-                    first_bytes_max,
-                    withheld,
-                    ..
-                }) => {
-                    job.current = None;
-                    job.bytes += bytes;
-                    job.done.push(FetchedPart {
-                        slot: part.slot,
-                        error: ErrorCode::None,
-                        high_watermark: partition.log.high_watermark().0,
-                        log_start: partition.log.start_offset().0,
-                        pieces,
-                        bytes,
-                        first_bytes_max,
-                        withheld,
-                    });
-                }
-                Ok(ReadOutcome::Scan { pieces, ticket }) => {
-                    // What becomes visible during the read, of partitions that are planned already, counts.
-                    self.watch(&mut job);
-                    return self.scan_for_fetch(pieces, job, part.log, ticket, fx);
-                }
-                Err(error) => job.fail(error),
-            }
-        }
-        let (Watch::Until(wanted) | Watch::Count(wanted)) = job.watch else {
-            return self.fetch_planned(job, None, fx);
-        };
-        let missing = wanted.saturating_sub(job.bytes as u64);
-        let watches = !job.failed && missing > 0;
-        if !watches {
-            self.watches.cancel(job.req);
-            return self.fetch_planned(job, None, fx);
-        }
-        match job.watch {
-            Watch::Until(_) if job.watching => self.watches.want(job.req, missing),
-            Watch::Until(_) => {
-                let logs = std::mem::take(&mut job.logs);
-                self.watches.add(job.req, missing, logs.into_iter());
-            }
-            Watch::Count(_) | Watch::No => self.watch(&mut job),
-        }
-        self.fetch_planned(job, Some(self.me), fx);
-    }
-
-    /// Begins to count what becomes visible for a fetch.
-    fn watch(&mut self, job: &mut FetchJob) {
-        if job.watch != Watch::No && !job.watching {
-            job.watching = true;
-            let logs = std::mem::take(&mut job.logs);
-            self.watches.count(job.req, logs.into_iter());
-        }
-    }
-
-    fn fetch_planned(&mut self, job: FetchJob, watching: Option<ShardId>, fx: &mut Fx<'_>) {
-        fx.send(
-            job.req.shard,
-            Msg::FetchDone {
-                id: job.req.id,
-                round: job.round,
-                parts: job.done,
-                watching,
-                stamps: FetchStamps {
-                    arrived: job.arrived,
-                    planned: fx.now,
-                },
-            },
-        );
-    }
-
-    /// Together with other owners there was too little for a fetch.
-    pub fn fetch_watch(&mut self, req: ReqRef, bytes: u64) {
-        self.watches.want(req, bytes);
-    }
-
-    /// Forgets the watch of a fetch.
-    pub fn fetch_cancel(&mut self, req: ReqRef) {
-        self.watches.cancel(req);
-    }
 }
 
 #[cfg(test)]

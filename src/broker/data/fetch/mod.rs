@@ -1,4 +1,5 @@
 //! Fetch, from the request to the plan of its reads.
 
 pub mod front;
-pub mod session;
+pub mod owner;
+mod session;

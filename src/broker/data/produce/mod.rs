@@ -1,4 +1,6 @@
 //! Produce, from the request to the append.
 
 pub mod front;
-pub mod validation;
+mod job;
+pub mod owner;
+mod validation;

@@ -16,44 +16,46 @@ use kafka_wire::describe_log_dirs_response::{
 };
 use kafka_wire::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 
-use super::front::Shape;
-use crate::base::ErrorCode;
+use super::front::{Answers, Head, Queries, Shape};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answered, Query};
+use crate::broker::msg::Query;
 use crate::controller::Topic;
-use crate::wire::{self, RequestHeader, StrBytes, TopicRef};
+use crate::wire::{self, RequestHeader, StrBytes, TopicRef, WireError};
 
 /// The partitions whose sizes are asked for, in the order of the questions.
 #[derive(Debug)]
-pub struct Sizes(Vec<(StrBytes, Vec<i32>)>);
+struct Sizes {
+    /// The data directory.
+    dir: String,
+    by_topic: Vec<(StrBytes, Vec<i32>)>,
+}
 
-impl Front {
+impl Queries {
     /// DescribeLogDirs, of the whole node or of one shard alone.
     pub fn describe_log_dirs(
         &mut self,
+        front: &mut Front,
         reply_to: ReplyTo,
         header: &RequestHeader,
         body: Bytes,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let direct = self
-            .conns
-            .get(reply_to.conn)
-            .is_some_and(|conn| conn.direct);
+        let conn = front.conns.get(reply_to.conn);
+        let direct = conn.is_some_and(|conn| conn.direct);
         let only = direct.then_some(fx.me);
         let request: DescribeLogDirsRequest =
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
         let here = |topic: &Topic, index: i32| {
             let partition = topic.partition(index);
             let store = partition.and_then(|partition| partition.store);
-            store.is_some_and(|store| only.is_none_or(|shard| self.owner_of(store) == shard))
+            store.is_some_and(|store| only.is_none_or(|shard| front.owner_of(store) == shard))
         };
         let mut wanted: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         match &request.topics {
             None => {
-                for topic in self.image.topics() {
+                for topic in front.image.topics() {
                     let all = 0..topic.partitions.len() as i32;
                     wanted.insert(&topic.name, all.collect());
                 }
@@ -65,9 +67,9 @@ impl Front {
                 }
             }
         }
-        let (mut sizes, mut asks) = (Vec::new(), Vec::new());
+        let (mut by_topic, mut asks) = (Vec::new(), Vec::new());
         for (name, mut partitions) in wanted {
-            let Some(topic) = self.image.topic(name) else {
+            let Some(topic) = front.image.topic(name) else {
                 continue;
             };
             partitions.sort_unstable();
@@ -78,26 +80,30 @@ impl Front {
                 asks.push((TopicRef::Name(name.clone()), *index, -1, Ok(Query::Size)));
             }
             if !partitions.is_empty() {
-                sizes.push((name, partitions));
+                by_topic.push((name, partitions));
             }
         }
-        self.ask_all(reply_to, header, asks, Shape::LogDirs(Sizes(sizes)), fx);
+        let dir = front.config.log_dirs.clone();
+        let sizes = Box::new(Sizes { dir, by_topic });
+        self.ask_all(front, reply_to, header, asks, sizes, fx);
         Ok(())
+    }
+}
+
+impl Shape for Sizes {
+    fn response(self: Box<Self>, head: Head, answers: Answers<'_>) -> Result<Bytes, WireError> {
+        wire::encode_response(head.correlation_id, head.version, &self.told(answers))
     }
 }
 
 impl Sizes {
     /// The answer, given those of the logs. A partition that went away meanwhile is left out.
-    pub fn response(
-        self,
-        dir: &str,
-        answers: &mut dyn Iterator<Item = Result<Answered, ErrorCode>>,
-    ) -> DescribeLogDirsResponse {
+    fn told(self, answers: Answers<'_>) -> DescribeLogDirsResponse {
         let mut result = DescribeLogDirsResult::default();
-        result.log_dir = dir.into();
+        result.log_dir = self.dir.as_str().into();
         result.total_bytes = -1;
         result.usable_bytes = -1;
-        for (name, partitions) in self.0 {
+        for (name, partitions) in self.by_topic {
             let mut topic = DescribeLogDirsTopic::default();
             topic.name = name;
             for index in partitions {
@@ -122,13 +128,18 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ErrorCode;
+    use crate::broker::msg::Answered;
 
     #[test]
     fn sizes_are_told_and_what_went_away_is_not() {
-        let sizes = Sizes(vec![
-            (StrBytes::from("a"), vec![0, 1]),
-            (StrBytes::from("b"), vec![0]),
-        ]);
+        let sizes = Sizes {
+            dir: "/data".to_owned(),
+            by_topic: vec![
+                (StrBytes::from("a"), vec![0, 1]),
+                (StrBytes::from("b"), vec![0]),
+            ],
+        };
         let size = |bytes| {
             Ok(Answered {
                 offset: bytes,
@@ -138,7 +149,7 @@ mod tests {
         };
         let gone = || Err(ErrorCode::UnknownTopicOrPartition);
         let mut answers = [gone(), size(7), gone()].into_iter();
-        let response = sizes.response("/data", &mut answers);
+        let response = sizes.told(&mut answers);
         assert_eq!((response.error_code, response.results.len()), (0, 1));
         let result = &response.results[0];
         assert_eq!((result.log_dir.as_str(), result.error_code), ("/data", 0));

@@ -1,5 +1,11 @@
-//! Questions about logs: ListOffsets and its like.
+//! Questions about logs, from the request to the answers: ListOffsets and its like.
 
-pub mod describe_log_dirs;
+mod delete_records;
+mod describe_log_dirs;
 pub mod front;
-pub mod openings;
+mod job;
+mod list_offsets;
+mod offset_for_leader_epoch;
+mod openings;
+pub mod owner;
+mod reads;

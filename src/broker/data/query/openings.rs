@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::front::QueryJob;
+use super::job::{Place, QueryJob};
 use crate::base::limits::{
     TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK,
 };
@@ -34,10 +34,6 @@ struct Queue {
     /// Shared with the places that are kept.
     kept: Arc<()>,
 }
-
-/// A place that is kept for a lookup which gets its batch; free when this is dropped, whatever becomes of it.
-#[derive(Debug)]
-pub struct Place(#[expect(dead_code, reason = "counted, not looked at")] Arc<()>);
 
 impl Queue {
     fn has_place(&self) -> bool {
@@ -102,7 +98,7 @@ impl Openings {
             if queue.has_place()
                 && let Some(mut job) = queue.waiting.pop_front()
             {
-                job.place = Some(Place(Arc::clone(&queue.kept)));
+                job.place = Some(Place::new(&queue.kept));
                 return Some(Turn::Ask(job));
             }
         }

@@ -1,0 +1,336 @@
+//! Produce requests whose batches are being checked (format, CRC, every record inside), or handed on to the owners of
+//! their partitions.
+
+use bytes::Bytes;
+
+use crate::base::limits::{OPEN_BYTES_PER_BYTE, PARTITIONS_PER_SLICE};
+use crate::base::{ErrorCode, LogId, StoreId};
+use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::{Front, here};
+use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
+use crate::broker::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
+use crate::config::TopicConfig;
+use crate::log::check_message_size;
+use crate::record;
+use crate::wire::produce::{ProduceRequest, ProduceTopic, codec_allowed};
+use crate::wire::{RequestHeader, TopicRef};
+
+/// A produce request whose partitions are on their way.
+#[derive(Debug)]
+pub struct PendingProduce {
+    pub reply_to: ReplyTo,
+    pub correlation_id: i32,
+    pub version: i16,
+    pub acks: i16,
+    /// As in the request, but for the records, which are on their way.
+    pub topics: Vec<ProduceTopic>,
+    /// All partitions in the order of the request.
+    pub slots: Vec<Option<Result<Produced, Failure>>>,
+    pub open: usize,
+    /// The log of the first partition that is written.
+    pub first: LogId,
+}
+
+/// A batch that is being checked, and where it is to go.
+type BatchAtHand = (StoreId, ProducePart, record::Validation);
+
+/// A produce request whose batches are being checked.
+#[derive(Debug)]
+pub struct ProduceJob {
+    pending: PendingProduce,
+    /// The batches by slot, taken one after the other.
+    batches: std::vec::IntoIter<Option<Bytes>>,
+    /// Topic and partition of the next one, by their places in the request.
+    next: (usize, usize),
+    /// The batch at hand.
+    current: Option<Box<BatchAtHand>>,
+    /// Very few stores, most often one: looking through them is less than any map.
+    by_store: Vec<(StoreId, Vec<ProducePart>)>,
+    /// Bytes of the request.
+    bytes: usize,
+    /// Bytes that may still be decompressed for it.
+    open_bytes_left: usize,
+}
+
+/// The batches of a request by store, those that are still to be handed on.
+pub type ByStore = Vec<(StoreId, std::vec::IntoIter<ProducePart>)>;
+
+/// A produce request whose batches are checked, and are being handed on to the owners of their partitions.
+#[derive(Debug)]
+pub struct HandingOn {
+    reply_to: ReplyTo,
+    req: ReqRef,
+    by_store: ByStore,
+    /// Bytes of the request.
+    bytes: usize,
+}
+
+/// What is still to be done with a request before it can but wait.
+#[derive(Debug)]
+pub enum Job {
+    Check(ProduceJob),
+    HandOn(HandingOn),
+}
+
+/// What appending a batch takes besides, in bytes decompressed.
+const PART_COST: usize = 512;
+/// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
+/// bytes decompressed.
+const BATCH_COST: usize = 64;
+const BYTES_PER_WORK: usize = 64;
+
+impl ProduceJob {
+    /// A request of so many bytes. Its batches are taken out of it.
+    pub fn new(
+        reply_to: ReplyTo,
+        header: &RequestHeader,
+        mut request: ProduceRequest,
+        bytes: usize,
+        open_bytes_max: usize,
+    ) -> Self {
+        let topics = request.topics.iter_mut();
+        let partitions = topics.flat_map(|topic| &mut topic.partitions);
+        let batches: Vec<Option<Bytes>> = partitions
+            .map(|partition| partition.records.take())
+            .collect();
+        Self {
+            pending: PendingProduce {
+                reply_to,
+                correlation_id: header.correlation_id,
+                version: header.version,
+                acks: request.acks,
+                topics: request.topics,
+                slots: Vec::with_capacity(batches.len()),
+                open: 0,
+                first: LogId(0),
+            },
+            batches: batches.into_iter(),
+            next: (0, 0),
+            current: None,
+            by_store: Vec::new(),
+            bytes,
+            open_bytes_left: open_bytes_max
+                .saturating_add(bytes.saturating_mul(OPEN_BYTES_PER_BYTE)),
+        }
+    }
+
+    /// Where its answer has to go.
+    pub fn reply_to(&self) -> ReplyTo {
+        self.pending.reply_to
+    }
+
+    /// Bytes of the request.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes that may still be decompressed for it.
+    pub fn open_bytes_left(&self) -> usize {
+        self.open_bytes_left
+    }
+
+    /// Topic and partition of the next batch, by their places.
+    fn next_place(&mut self) -> (usize, usize) {
+        let topics = &self.pending.topics;
+        while topics[self.next.0].partitions.len() == self.next.1 {
+            self.next = (self.next.0 + 1, 0);
+        }
+        let place = self.next;
+        self.next.1 += 1;
+        place
+    }
+
+    /// Goes on with a batch; whether it is done with.
+    fn check(&mut self, batch: &mut BatchAtHand, work: &mut usize) -> bool {
+        let (store, part, validation) = batch;
+        let before = validation.opened();
+        let outcome = validation.go_on(work);
+        let opened = validation.opened() - before;
+        self.open_bytes_left = self.open_bytes_left.saturating_sub(opened);
+        match outcome {
+            Ok(None) => return false,
+            Ok(Some((batch, info))) => {
+                let part = ProducePart {
+                    batch,
+                    info,
+                    ..*part
+                };
+                self.checked(Ok((*store, part)));
+            }
+            Err((code, why)) => self.checked(Err((code, Some(why.to_string())))),
+        }
+        true
+    }
+
+    /// What becomes of the batch at hand.
+    fn checked(&mut self, outcome: Result<(StoreId, ProducePart), Failure>) {
+        let pending = &mut self.pending;
+        let outcome = match outcome {
+            Ok((store, part)) => {
+                if pending.open == 0 {
+                    pending.first = part.log;
+                }
+                pending.open += 1;
+                match self.by_store.iter_mut().find(|(of, _)| *of == store) {
+                    Some((_, parts)) => parts.push(part),
+                    None => self.by_store.push((store, vec![part])),
+                }
+                None
+            }
+            Err(failure) => Some(Err(failure)),
+        };
+        pending.slots.push(outcome);
+    }
+
+    /// All batches are checked: whom to answer, and what is to be handed on.
+    pub fn checked_all(self) -> (PendingProduce, ByStore) {
+        let by_store = self.by_store.into_iter();
+        let by_store = by_store.map(|(store, parts)| (store, parts.into_iter()));
+        (self.pending, by_store.collect())
+    }
+
+    /// Gives back what memory an unfinished batch holds: it is begun with anew.
+    pub fn rewind(&mut self) {
+        if let Some(batch) = &mut self.current {
+            batch.2.rewind();
+        }
+    }
+
+    /// Checks batches until all are or `work` is used up; whether all are.
+    pub fn validate(&mut self, front: &Front, work: &mut usize) -> bool {
+        if let Some(mut batch) = self.current.take()
+            && !self.check(&mut batch, work)
+        {
+            self.current = Some(batch);
+            return false;
+        }
+        while let Some(records) = self.batches.next() {
+            let bytes = records.as_ref().map_or(0, Bytes::len);
+            *work = work.saturating_sub(BATCH_COST + bytes / BYTES_PER_WORK);
+            match self.begin_batch(front, records) {
+                Ok(mut batch) => {
+                    if !self.check(&mut batch, work) {
+                        self.current = Some(Box::new(batch));
+                        return false;
+                    }
+                }
+                Err(failure) => self.checked(Err(failure)),
+            }
+            if *work == 0 && self.batches.len() > 0 {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn begin_batch(
+        &mut self,
+        front: &Front,
+        records: Option<Bytes>,
+    ) -> Result<BatchAtHand, Failure> {
+        let (topic, partition) = self.next_place();
+        let slot = self.pending.slots.len() as u32;
+        let pending = &self.pending;
+        if !matches!(pending.acks, -1..=1) {
+            return Err((ErrorCode::InvalidRequiredAcks, None));
+        }
+        let topic = &pending.topics[topic];
+        let index = topic.partitions[partition].index;
+        let (store, mut part) = locate(front, &topic.topic, index, records, slot, pending.version)?;
+        let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
+        let open_bytes_max = open_bytes_max.min(self.open_bytes_left);
+        let validation =
+            record::Validation::new(std::mem::take(&mut part.batch), part.info, open_bytes_max);
+        Ok((store, part, validation))
+    }
+}
+
+impl HandingOn {
+    /// Of a request of so many bytes.
+    pub fn new(reply_to: ReplyTo, req: ReqRef, by_store: ByStore, bytes: usize) -> Self {
+        Self {
+            reply_to,
+            req,
+            by_store,
+            bytes,
+        }
+    }
+
+    /// Hands batches on to their owners, in their order, until all are or `work` is used up; whether all are.
+    pub fn hand_on(&mut self, front: &Front, work: &mut usize, fx: &mut Fx<'_>) -> bool {
+        let req = self.req;
+        for (store, parts) in &mut self.by_store {
+            while parts.len() > 0 {
+                if *work == 0 {
+                    return false;
+                }
+                let parts: Vec<ProducePart> = if parts.len() <= PARTITIONS_PER_SLICE {
+                    std::mem::take(parts).collect()
+                } else {
+                    parts.by_ref().take(PARTITIONS_PER_SLICE).collect()
+                };
+                *work = work.saturating_sub(parts.len() * PART_COST);
+                let store = *store;
+                fx.send(front.owner_of(store), Msg::Produce { req, store, parts });
+            }
+        }
+        true
+    }
+}
+
+impl Job {
+    /// The connection that asked.
+    pub fn conn(&self) -> ConnId {
+        match self {
+            Self::Check(job) => job.reply_to().conn,
+            Self::HandOn(rest) => rest.reply_to.conn,
+        }
+    }
+
+    /// Bytes of the request.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Check(job) => job.bytes,
+            Self::HandOn(rest) => rest.bytes,
+        }
+    }
+}
+
+/// Where a batch is to go, if its header is one that may.
+fn locate(
+    front: &Front,
+    topic: &TopicRef,
+    index: i32,
+    records: Option<Bytes>,
+    slot: u32,
+    version: i16,
+) -> Result<(StoreId, ProducePart), Failure> {
+    let (topic, partition) = front.partition(topic, index).map_err(|code| (code, None))?;
+    if topic.internal {
+        let why = format!("{} is written by the broker alone.", topic.name);
+        return Err((ErrorCode::InvalidTopicException, Some(why)));
+    }
+    let batch = records.unwrap_or_default();
+    let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
+    let info = record::produced_header(&batch).map_err(refusal)?;
+    // As in Kafka before the checksum, which takes a while if the batch is as large as a request may be.
+    let max = TopicConfig::effective_max_message_bytes(&front.config, &topic.configs);
+    check_message_size(&info, max as u64).map_err(|(code, why)| (code, Some(why)))?;
+    record::validate_header(&batch, &info).map_err(refusal)?;
+    if !codec_allowed(version, info.codec()) {
+        return Err((ErrorCode::UnsupportedCompressionType, None));
+    }
+    if info.is_transactional() {
+        let why = "Transactions are not supported yet.".to_string();
+        return Err((ErrorCode::InvalidTxnState, Some(why)));
+    }
+    let store = here(partition).map_err(|code| (code, None))?;
+    let part = ProducePart {
+        slot,
+        log: partition.log,
+        batch,
+        info,
+    };
+    Ok((store, part))
+}

@@ -1,0 +1,49 @@
+//! What a shard does for requests at the stores and partitions that it owns, by the families that keep it.
+
+use super::control::growth::Growth;
+use super::data::fetch::owner::Plans;
+use super::data::produce::owner::Appends;
+use super::data::query::owner::Lookups;
+use super::fx::Fx;
+use super::owner::Owner;
+use super::owner::work::Worker;
+use crate::base::Now;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    pub produce: Appends,
+    pub fetch: Plans,
+    pub query: Lookups,
+    pub growth: Growth,
+}
+
+impl Jobs {
+    /// Does some of what was put off, and wakes some of the fetches that have enough.
+    pub fn slice(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+        owner.wake_some(fx);
+        match owner.work.next() {
+            Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
+            Some(Worker::Query) => self.query.go_on(owner, now, fx),
+            // It reads only.
+            Some(Worker::Load) | None => {}
+        }
+        self.query.open_some(owner, now, fx);
+    }
+
+    /// Goes on with what waited for a store to grow, as far as it has.
+    pub fn grown(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+        self.produce.go_on(owner, now, fx);
+        self.growth.go_on(owner, fx);
+    }
+
+    /// Whether [`Jobs::slice`] has something to do.
+    pub fn has_more(&self, owner: &Owner) -> bool {
+        owner.has_more() || self.query.has_openings()
+    }
+
+    /// Whether nobody waits for a store, or for a turn.
+    pub fn is_quiet(&self, owner: &Owner) -> bool {
+        self.produce.is_empty() && self.growth.is_empty() && !self.has_more(owner)
+    }
+}

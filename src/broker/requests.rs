@@ -1,0 +1,79 @@
+//! The requests of a shard's clients, by the families that keep what they wait for.
+
+use super::control::calls::Calls;
+use super::data::fetch::front::Fetches;
+use super::data::produce::front::Produces;
+use super::data::query::front::Queries;
+use super::explain::Explains;
+use super::front::Front;
+use super::front::parked::Family;
+use super::fx::Fx;
+use super::io::ConnId;
+use crate::base::Now;
+use crate::base::limits::WAKES_PER_SLICE;
+use crate::config::BrokerConfig;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub produce: Produces,
+    pub fetch: Fetches,
+    pub query: Queries,
+    pub explain: Explains,
+    pub control: Calls,
+}
+
+impl Requests {
+    pub fn new(config: &BrokerConfig) -> Self {
+        let sessions_max = config.max_incremental_fetch_session_cache_slots as usize;
+        Self {
+            produce: Produces::default(),
+            fetch: Fetches::new(sessions_max),
+            query: Queries::default(),
+            explain: Explains::default(),
+            control: Calls::default(),
+        }
+    }
+
+    /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
+    pub fn conn_closed(&mut self, front: &mut Front, conn: ConnId, fx: &mut Fx<'_>) {
+        self.produce.conn_closed(conn);
+        let mut queries = Vec::new();
+        for (id, family) in front.conn_closed(conn) {
+            match family {
+                Family::Produce => self.produce.forget(id),
+                Family::Fetch => self.fetch.forget(id, fx),
+                Family::Query => queries.push(id),
+                Family::Explain => self.explain.forget(id),
+                Family::Control => self.control.forget(id),
+            }
+        }
+        self.query.forget(queries, fx);
+    }
+
+    /// Panics if the table of what waits and the families know of different requests. For the simulator.
+    pub fn invariants(&self, front: &Front) {
+        front.parked.invariants();
+        let waiting = [
+            self.produce.len(),
+            self.fetch.len(),
+            self.query.len(),
+            self.explain.len(),
+            self.control.len(),
+        ];
+        let known: usize = waiting.iter().sum();
+        assert_eq!(known, front.parked.len(), "requests that wait");
+    }
+
+    /// Goes on with requests whose time is up, some at a time; at a stop, with every one that has a time.
+    pub fn due(&mut self, front: &mut Front, now: Now, fx: &mut Fx<'_>) {
+        for _ in 0..WAKES_PER_SLICE {
+            match front.due(now.mono) {
+                Some((id, Family::Fetch)) => self.fetch.due(front, now, id, fx),
+                // What this node does by itself is waited for however long it takes.
+                Some((_, Family::Produce | Family::Query | Family::Explain | Family::Control)) => {}
+                None => break,
+            }
+        }
+    }
+}
