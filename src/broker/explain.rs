@@ -95,8 +95,8 @@ impl Explains {
 
 /// Another shard, or this one, asks for what this shard knows.
 pub(super) fn part(front: &mut Front, req: ReqRef, fx: &mut Fx<'_>) {
-    front.tracer.turn_window(fx.now);
-    let mut report = Report::of_shard(fx.me.0, &front.tracer, &front.image, fx.now);
+    front.tracer.turn_window(fx.now.mono);
+    let mut report = Report::of_shard(fx.me.0, &front.tracer, &front.image, fx.now.mono);
     report.node = front.config.node().0;
     report.started_ms = front.started_ms;
     let report = Box::new(report);

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::io::Output;
 use super::msg::Msg;
-use crate::base::{Mono, ShardId};
+use crate::base::{Now, ShardId};
 use crate::store::DiskOp;
 
 /// Outputs of the input that is being handled.
@@ -13,7 +13,7 @@ pub(super) struct Fx<'a> {
     /// This shard.
     pub me: ShardId,
     /// When the input was handled.
-    pub now: Mono,
+    pub now: Now,
     /// For the driver.
     pub out: &'a mut Vec<Output>,
     /// Messages of this shard to itself, handled before `Shard::handle` returns.

@@ -29,16 +29,16 @@ use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 /// Lets an owner do what there is to do; what the disks are asked for.
 fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
     let (mut out, mut local) = (Vec::new(), VecDeque::new());
+    let now = Now {
+        mono: now,
+        wall_ms: 1_700_000_000_000,
+    };
     let mut fx = Fx {
         me: ShardId(0),
         now,
         out: &mut out,
         local: &mut local,
         ops: Vec::new(),
-    };
-    let now = Now {
-        mono: now,
-        wall_ms: 1_700_000_000_000,
     };
     owner.idle(now, &mut fx);
     out

@@ -116,7 +116,7 @@ impl Shard {
         let mut local = std::mem::take(&mut self.local);
         let mut fx = Fx {
             me: self.id,
-            now: now.mono,
+            now,
             out,
             local: &mut local,
             ops: Vec::new(),
@@ -150,9 +150,9 @@ impl Shard {
             Input::Start => {
                 self.front.started_ms = now.wall_ms;
                 if let Some(control) = &mut self.control {
-                    control.start(now, &mut self.owner, fx);
+                    control.start(&mut self.owner, fx);
                 }
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Input::ConnOpened {
                 conn,
@@ -173,11 +173,11 @@ impl Shard {
             Input::Mesh { from, msg } => self.message(now, from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Input::Read { id, result } => {
                 self.read(now, id, result, fx);
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
             Input::Idle => self.idle(now, fx),
@@ -188,7 +188,7 @@ impl Shard {
                 self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
                 if let Some(control) = &mut self.control {
-                    control.stop_groups(now, &mut self.owner, fx);
+                    control.stop(&mut self.owner, fx);
                 }
             }
         }
@@ -215,9 +215,9 @@ impl Shard {
             Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),
             Msg::Control { req, call } => {
                 if let Some(control) = &mut self.control {
-                    control.call(now, req, call, &mut self.owner, fx);
+                    control.call(req, call, &mut self.owner, fx);
                 }
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Msg::ControlDone { id, answer } => requests.control.done(front, id, answer, fx),
             Msg::Room {
@@ -227,9 +227,9 @@ impl Shard {
             } => self.jobs.growth.ask(owner, store, bytes, fills, fx),
             Msg::RoomTold { there } => {
                 if let Some(control) = &mut self.control {
-                    control.room_told(now, there, &mut self.owner, fx);
+                    control.room_told(there, &mut self.owner, fx);
                 }
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
@@ -240,17 +240,16 @@ impl Shard {
                 self.front.image = image;
                 fx.send(ShardId(0), Msg::ImageApplied { version, strays });
                 match &mut self.control {
-                    Some(control) => control.image_applied(now, &mut self.owner, fx),
+                    Some(control) => control.image_applied(&mut self.owner, fx),
                     None if !self.ready => fx.out.push(Output::Ready),
                     None => {}
                 }
                 self.ready = true;
-                self.control_follow_up(now, fx);
+                self.control_follow_up(fx);
             }
             Msg::ImageApplied { version, strays } => {
                 if let Some(control) = &mut self.control {
-                    control.strays_found(now, &strays, &mut self.owner, fx);
-                    control.served(now, from, version, &mut self.owner, fx);
+                    control.served(from, version, &strays, &mut self.owner, fx);
                 }
             }
         }
@@ -264,7 +263,7 @@ impl Shard {
             Some(Worker::Query) => self.jobs.query.read(owner, now, id, result, fx),
             Some(Worker::Load) => {
                 if let Some(control) = &mut self.control {
-                    control.load.reader.ended(owner, id, result, fx);
+                    control.read(owner, id, result, fx);
                 }
             }
             None => {}
@@ -283,18 +282,14 @@ impl Shard {
         self.front.config = Arc::clone(&config);
         self.owner.config = Arc::clone(&config);
         if let Some(control) = &mut self.control {
-            control.config = config;
+            control.set_config(config);
         }
     }
 
     /// Lets the control shard take what its appends and reads have come to.
-    fn control_follow_up(&mut self, now: Now, fx: &mut Fx<'_>) {
-        let Some(control) = &mut self.control else {
-            return;
-        };
-        while !self.owner.control_done.is_empty() || !control.load.reader.is_empty() {
-            control.durable(now, &mut self.owner, fx);
-            control.loaded(now, &mut self.owner, fx);
+    fn control_follow_up(&mut self, fx: &mut Fx<'_>) {
+        if let Some(control) = &mut self.control {
+            control.follow_up(&mut self.owner, fx);
         }
     }
 
@@ -419,7 +414,7 @@ impl Shard {
         self.requests.produce.validate_some(&mut self.front, fx);
         self.jobs.grown(&mut self.owner, now, fx);
         if let Some(control) = &mut self.control {
-            control.group_tick(now, &mut self.owner, fx);
+            control.tick(&mut self.owner, fx);
         }
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(now, fx);
@@ -435,11 +430,8 @@ impl Shard {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = now.mono;
         }
-        if let Some(control) = &self.control
-            && control.load.is_done()
-        {
-            wake_at = wake_at.min(control.groups.next_deadline());
-        }
+        let deadline = self.control.as_ref().and_then(Control::next_deadline);
+        wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
         if self.front.conns.has_ready() {
             wake_at = now.mono;
         }

@@ -8,13 +8,11 @@
 
 use bytes::Bytes;
 
-use super::groups::OFFSETS_TOPIC;
+use super::change::Change;
 use crate::base::{IdMap, LogId, Now, Offset};
-use crate::broker::control::{Change, Control};
 use crate::broker::fx::Fx;
 use crate::broker::owner::Owner;
-use crate::broker::owner::ack::Ack;
-use crate::controller::METADATA_LOG;
+use crate::controller::{Image, METADATA_LOG};
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 
@@ -35,75 +33,63 @@ struct Running {
 /// What is going on, and when to look at a log again.
 #[derive(Debug, Default)]
 pub struct Compaction {
-    /// By the control token of the flush that is waited for.
+    /// By the token of the flush that is waited for.
     running: IdMap<u64, Running>,
     /// Size of a log from which on it is looked at, if that is not the configured one.
     due_bytes: IdMap<LogId, u64>,
 }
 
 impl Compaction {
+    /// Whether nothing is going on.
     pub fn is_quiet(&self) -> bool {
         self.running.is_empty()
     }
-}
 
-impl Control {
-    /// Compacts the metadata log if it is time.
-    pub fn compact_metadata(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if let Some(size) = self.size_if_due(METADATA_LOG, owner) {
+    /// Compacts the metadata log if it is time, which it is not before it has `least` bytes.
+    pub fn metadata(&mut self, image: &Image, least: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Some(size) = self.size_if_due(METADATA_LOG, least, owner) {
             // The image has all that was decided, and what was decided before this is before it in the log.
-            let batch = Change::new(now, self.image(), self.image().snapshot()).into_batch();
+            let batch = Change::new(fx.now, image, image.snapshot()).batch;
             let batches = (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch]);
-            self.compact(now, METADATA_LOG, size, batches, owner, fx);
+            self.compact(METADATA_LOG, (size, least), batches, owner, fx);
         }
     }
 
-    /// Compacts a partition of `__consumer_offsets` if it is time. Called when something of it has
-    /// become durable, so that a moment comes at which nothing is on its way.
-    pub fn compact_offsets(
+    /// The same for a partition of `__consumer_offsets`, whose `valid` records, if they can be told now, are asked
+    /// for if it is time. Called when something of it has become durable, so that a moment comes at which nothing is
+    /// on its way.
+    pub fn offsets(
         &mut self,
-        now: Now,
-        partition: i32,
+        log: LogId,
+        least: u64,
+        valid: impl FnOnce() -> Option<Vec<Record>>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let Some(log) = self.offsets_log(partition) else {
-            return;
-        };
-        if let Some(size) = self.size_if_due(log, owner) {
-            let valid = self.groups.snapshot(partition);
-            let batches = valid.map(|records| batches(now, &records));
-            self.compact(now, log, size, batches, owner, fx);
+        if let Some(size) = self.size_if_due(log, least, owner) {
+            let batches = valid().map(|records| batches(fx.now, &records));
+            self.compact(log, (size, least), batches, owner, fx);
         }
     }
 
     /// Writes a partition of `__consumer_offsets` anew, whatever its size: something of it cannot be read.
     pub fn rewrite_offsets(
         &mut self,
-        now: Now,
-        partition: i32,
+        log: LogId,
+        valid: &[Record],
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let valid = self.groups.snapshot(partition);
-        if let (Some(log), Some(valid)) = (self.offsets_log(partition), valid) {
-            let batches = batches(now, &valid);
-            if owner.has_room(log, batches.iter().map(Bytes::len).sum(), false) {
-                self.rewrite(now, log, batches, owner, fx);
-            }
+        let batches = batches(fx.now, valid);
+        if owner.has_room(log, batches.iter().map(Bytes::len).sum(), false) {
+            self.rewrite(log, batches, owner, fx);
         }
     }
 
-    fn offsets_log(&self, partition: i32) -> Option<LogId> {
-        let topic = self.image().topic(OFFSETS_TOPIC)?;
-        Some(topic.partition(partition)?.log)
-    }
-
-    fn size_if_due(&self, log: LogId, owner: &Owner) -> Option<u64> {
-        let due = self.compaction.due_bytes.get(&log).copied();
-        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
+    fn size_if_due(&self, log: LogId, least: u64, owner: &Owner) -> Option<u64> {
+        let due = self.due_bytes.get(&log).copied();
         let size = owner.partitions.get(&log)?.log.size_bytes();
-        let mut running = self.compaction.running.values();
+        let mut running = self.running.values();
         let is_due = size >= due.unwrap_or(least) && running.all(|running| running.log != log);
         is_due.then_some(size)
     }
@@ -111,14 +97,12 @@ impl Control {
     /// Writes `valid` anew if that makes a log of `size` bytes at most half as long; without it, not now.
     fn compact(
         &mut self,
-        now: Now,
         log: LogId,
-        size: u64,
+        (size, least): (u64, u64),
         valid: Option<Vec<Bytes>>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let least = self.config.millrace_internal_compact_bytes.unsigned_abs();
         // To find out what is valid costs something: if it is in vain, the next time is some bytes away.
         let again = size + least / 8;
         let next = match valid {
@@ -127,31 +111,21 @@ impl Control {
                 let bytes: usize = batches.iter().map(Bytes::len).sum();
                 let twice = 2 * bytes as u64;
                 if twice <= size && owner.has_room(log, bytes, false) {
-                    self.rewrite(now, log, batches, owner, fx);
+                    self.rewrite(log, batches, owner, fx);
                     twice
                 } else {
                     again.max(twice)
                 }
             }
         };
-        self.compaction.due_bytes.insert(log, next.max(least));
+        self.due_bytes.insert(log, next.max(least));
     }
 
-    fn rewrite(
-        &mut self,
-        now: Now,
-        log: LogId,
-        batches: Vec<Bytes>,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) {
-        match owner.rewrite_internal(now, log, batches) {
+    fn rewrite(&mut self, log: LogId, batches: Vec<Bytes>, owner: &mut Owner, fx: &mut Fx<'_>) {
+        match owner.rewrite_internal(fx.now, log, batches) {
             Ok((slot, first)) => {
-                let token = self.token();
-                self.compaction
-                    .running
-                    .insert(token, Running { log, first });
-                owner.ack_after(slot, Ack::Control(token), fx);
+                let token = owner.tell_when_durable(slot, fx);
+                self.running.insert(token, Running { log, first });
             }
             // What has been written of it does no harm.
             Err((code, why)) => {
@@ -162,8 +136,8 @@ impl Control {
     }
 
     /// If the token is that of a compaction: the valid records are durable, so the rest can go.
-    pub fn compacted(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
-        let Some(running) = self.compaction.running.remove(&token) else {
+    pub fn durable(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
+        let Some(running) = self.running.remove(&token) else {
             return false;
         };
         owner.drop_before(now, running.log, running.first);

@@ -1,20 +1,17 @@
-//! Between the group coordinator and the shard: its calls, its records in
-//! `__consumer_offsets`, its timers.
+//! The group coordinator on the control shard: its calls, its records in `__consumer_offsets`, its timers.
 
-use super::room::Room;
-use crate::base::{ErrorCode, Now, TopicId};
-use crate::broker::control::{Change, Control};
+use bytes::Bytes;
+
+use crate::base::{ErrorCode, IdMap, LogId, TopicId};
 use crate::broker::fx::Fx;
-pub use crate::broker::groups::OFFSETS_TOPIC;
 use crate::broker::groups::{
-    Call, GroupEffect, GroupHandler, TopicInfo, TopicLookup, needs_offsets_topic,
+    Call, GroupEffect, GroupHandler, GroupService, OFFSETS_TOPIC, TopicInfo, TopicLookup,
 };
 use crate::broker::msg::{ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
-use crate::broker::owner::ack::Ack;
 use crate::controller::{Image, Topic};
+use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
-use bytes::Bytes;
 
 impl TopicLookup for Image {
     fn by_name(&self, name: &str) -> Option<TopicInfo<'_>> {
@@ -34,29 +31,52 @@ fn info(topic: &Topic) -> TopicInfo<'_> {
     }
 }
 
-impl Control {
-    /// Takes a group request; makes `__consumer_offsets` first if it is not there.
-    pub fn group_call(
+/// The log of a partition of `__consumer_offsets`.
+pub fn offsets_log(image: &Image, partition: i32) -> Option<LogId> {
+    let topic = image.topic(OFFSETS_TOPIC)?;
+    Some(topic.partition(partition)?.log)
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Groups {
+    pub service: GroupService,
+    /// Who waits for the coordinator, by the token of the call.
+    calls: IdMap<u64, ReqRef>,
+    /// Tokens of calls.
+    begun: u64,
+    /// Appends that are being flushed, by the token of the flush: number and partition.
+    appends: IdMap<u64, (u64, i32)>,
+}
+
+impl Groups {
+    pub fn new(service: GroupService) -> Self {
+        Self {
+            service,
+            calls: IdMap::default(),
+            begun: 0,
+            appends: IdMap::default(),
+        }
+    }
+
+    /// Whether nothing is being written.
+    pub fn is_quiet(&self) -> bool {
+        self.appends.is_empty()
+    }
+
+    /// Takes a group request.
+    pub fn call(
         &mut self,
-        now: Now,
         handler: GroupHandler,
         req: ReqRef,
-        call: Box<ControlCall>,
+        call: ControlCall,
+        image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        if self.image().topic(OFFSETS_TOPIC).is_none() && needs_offsets_topic(&call.header) {
-            let records = self.offsets_topic();
-            let change = Change::new(now, self.image(), records);
-            match self.room_for(&change, &call, owner) {
-                Room::There => return self.commit_and_retry(now, change, req, call, owner, fx),
-                Room::Unknown => return self.ask_for_room(req, call, &change, fx),
-                // The topic has to wait; the coordinator says that it is not available.
-                Room::Full => {}
-            }
-        }
-        let token = self.token();
-        self.group_calls.insert(token, req);
+        self.begun += 1;
+        let token = self.begun;
+        self.calls.insert(token, req);
         let call = Call {
             token,
             header: call.header,
@@ -65,122 +85,134 @@ impl Control {
             listener: call.listener,
         };
         let mut effects = Vec::new();
-        self.groups
-            .request(now, handler, call, &self.image, &mut effects);
-        self.group_effects(now, effects, owner, fx);
+        self.service
+            .request(fx.now, handler, call, image, &mut effects);
+        self.perform(effects, image, owner, fx);
     }
 
     /// Lets the coordinator see the time.
-    pub fn group_tick(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if self.load.is_done() && now.mono >= self.groups.next_deadline() {
+    pub fn tick(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if fx.now.mono >= self.service.next_deadline() {
             let mut effects = Vec::new();
-            self.groups.tick(now, &mut effects);
-            self.group_effects(now, effects, owner, fx);
+            self.service.tick(fx.now, &mut effects);
+            self.perform(effects, image, owner, fx);
         }
     }
 
     /// The broker goes down: members that wait for a rebalance are told to look for another coordinator.
-    pub fn stop_groups(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if self.load.is_done() {
-            let mut effects = Vec::new();
-            self.groups.stop(now, &mut effects);
-            self.group_effects(now, effects, owner, fx);
-        }
+    pub fn stop(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let mut effects = Vec::new();
+        self.service.stop(fx.now, &mut effects);
+        self.perform(effects, image, owner, fx);
+    }
+
+    /// All records have been replayed.
+    pub fn loaded(&mut self, fx: &mut Fx<'_>) -> Vec<GroupEffect> {
+        let mut effects = Vec::new();
+        self.service.loaded(fx.now, &mut effects);
+        effects
+    }
+
+    /// If the token is that of an append of the coordinator, it is durable: returns its partition.
+    pub fn durable(
+        &mut self,
+        token: u64,
+        image: &Image,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Option<i32> {
+        let (append, partition) = self.appends.remove(&token)?;
+        self.appended(append, Ok(()), image, owner, fx);
+        Some(partition)
     }
 
     /// Records of the coordinator are durable, or could not be written.
-    pub fn group_appended(
+    fn appended(
         &mut self,
-        now: Now,
         append: u64,
         result: Result<(), ErrorCode>,
+        image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
         let mut effects = Vec::new();
-        self.groups.appended(now, append, result, &mut effects);
-        self.group_effects(now, effects, owner, fx);
+        self.service.appended(fx.now, append, result, &mut effects);
+        self.perform(effects, image, owner, fx);
     }
 
     /// Topics are gone: so are the offsets committed for them.
-    pub fn group_topics_deleted(
+    pub fn topics_deleted(
         &mut self,
-        now: Now,
         topics: &[String],
+        image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
         let mut effects = Vec::new();
         for topic in topics {
-            self.groups.topic_deleted(now, topic, &mut effects);
+            self.service.topic_deleted(fx.now, topic, &mut effects);
         }
-        self.group_effects(now, effects, owner, fx);
+        self.perform(effects, image, owner, fx);
     }
 
     /// Does what the coordinator wants.
-    pub fn group_effects(
+    pub fn perform(
         &mut self,
-        now: Now,
         effects: Vec<GroupEffect>,
+        image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
         for effect in effects {
             match effect {
-                GroupEffect::Reply { token, frame } => self.group_reply(token, Ok(frame), fx),
+                GroupEffect::Reply { token, frame } => self.reply(token, Ok(frame), fx),
                 GroupEffect::Fail { token, error } => {
-                    self.group_reply(token, Err(error.to_string()), fx);
+                    self.reply(token, Err(error.to_string()), fx);
                 }
                 GroupEffect::Append {
                     append,
                     partition,
                     records,
                 } => {
-                    if let Err(code) =
-                        self.append_offsets(now, append, partition, &records, owner, fx)
-                    {
-                        self.group_appended(now, append, Err(code), owner, fx);
+                    let written = write(partition, &records, image, owner, fx);
+                    match written {
+                        Ok(token) => {
+                            self.appends.insert(token, (append, partition));
+                        }
+                        Err(code) => self.appended(append, Err(code), image, owner, fx),
                     }
                 }
             }
         }
     }
 
-    fn group_reply(&mut self, token: u64, answer: Result<Bytes, String>, fx: &mut Fx<'_>) {
-        if let Some(req) = self.group_calls.remove(&token) {
+    fn reply(&mut self, token: u64, answer: Result<Bytes, String>, fx: &mut Fx<'_>) {
+        if let Some(req) = self.calls.remove(&token) {
             fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
         }
     }
+}
 
-    fn append_offsets(
-        &mut self,
-        now: Now,
-        append: u64,
-        partition: i32,
-        records: &[(Bytes, Option<Bytes>)],
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) -> Result<(), ErrorCode> {
-        let log = self
-            .image()
-            .topic(OFFSETS_TOPIC)
-            .and_then(|topic| topic.partition(partition))
-            .map(|partition| partition.log)
-            .ok_or(ErrorCode::CoordinatorNotAvailable)?;
-        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
-        for (key, value) in records {
-            batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
-        }
-        let batch = batch.build();
-        if !owner.has_room(log, batch.len(), true) {
-            return Err(ErrorCode::KafkaStorageError);
-        }
-        let slot = owner
-            .append_internal(now, log, batch)
-            .map_err(|(code, _)| code)?;
-        let token = self.token();
-        self.group_appends.insert(token, (append, partition));
-        owner.ack_after(slot, Ack::Control(token), fx);
-        Ok(())
+/// Appends records to a partition of `__consumer_offsets`; returns the token of their flush.
+fn write(
+    partition: i32,
+    records: &[Record],
+    image: &Image,
+    owner: &mut Owner,
+    fx: &mut Fx<'_>,
+) -> Result<u64, ErrorCode> {
+    let log = offsets_log(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let wall_ms = fx.now.wall_ms;
+    let mut batch = BatchBuilder::new(Codec::None, wall_ms);
+    for (key, value) in records {
+        batch.push(wall_ms, Some(key), value.as_deref(), &[]);
     }
+    let batch = batch.build();
+    if !owner.has_room(log, batch.len(), true) {
+        return Err(ErrorCode::KafkaStorageError);
+    }
+    let slot = owner
+        .append_internal(fx.now, log, batch)
+        .map_err(|(code, _)| code)?;
+    Ok(owner.tell_when_durable(slot, fx))
 }

@@ -5,17 +5,17 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::groups::OFFSETS_TOPIC;
+use super::metadata::Metadata;
 use super::reader::LogReader;
 use super::run::Run;
-use crate::base::{LogId, Now, Offset, TopicId};
-use crate::broker::control::Control;
+use crate::base::{LogId, Offset, TopicId};
+use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::io::Output;
+use crate::broker::groups::{GroupService, OFFSETS_TOPIC};
 use crate::broker::owner::Owner;
 use crate::broker::owner::settings::log_config;
-use crate::config::TopicConfig;
-use crate::controller::{METADATA_LOG, MetadataRecord};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::controller::{Image, METADATA_LOG, MetadataRecord, Topic};
 use crate::store::LogLabel;
 
 /// How far the start has come.
@@ -38,18 +38,25 @@ enum Stage {
     Done,
 }
 
+/// What the start has come to.
+#[derive(Debug)]
+pub enum Step {
+    /// The metadata is read.
+    Metadata,
+    /// So is `__consumer_offsets`, but for what was skipped of these partitions.
+    Offsets { skipped: BTreeSet<i32> },
+}
+
 impl Load {
     /// Whether clients may be served.
     pub fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
-}
 
-impl Control {
     /// Opens the metadata log, or makes it on the first start.
-    pub fn start(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn start(&mut self, config: &BrokerConfig, owner: &mut Owner, fx: &mut Fx<'_>) {
         let Some(slot) = owner.slot_of(crate::base::StoreId(0)) else {
-            fx.out.push(crate::broker::fatal::metadata(
+            fx.out.push(fatal::metadata(
                 "store-0, which holds the metadata log, is missing".into(),
             ));
             return;
@@ -60,51 +67,57 @@ impl Control {
             topic_id: TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
             partition: 0,
         };
-        let config = TopicConfig::effective(&self.config, &Default::default());
-        let mut config = log_config(&config, &self.config);
+        let topic = TopicConfig::effective(config, &Default::default());
+        let mut config = log_config(&topic, config);
         // The history of the cluster is kept whole: the image is replayed from it.
         config.retention_ms = -1;
         config.retention_bytes = -1;
         // A decided change has to fit, however short the segments of topics are.
         config.segment_bytes = u64::MAX;
-        owner.open_log(now, slot, METADATA_LOG, label, config);
-        self.load.at = owner.partitions[&METADATA_LOG].log.start_offset();
-        self.load.reader.load(owner, METADATA_LOG, self.load.at, fx);
+        owner.open_log(fx.now, slot, METADATA_LOG, label, config);
+        self.at = owner.partitions[&METADATA_LOG].log.start_offset();
+        self.reader.load(owner, METADATA_LOG, self.at, fx);
     }
 
-    /// Takes what was read.
-    pub fn loaded(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while let Some((log, result)) = self.load.reader.next() {
-            let result = result.map_err(|error| format!("errno {}", error.errno));
-            let outcome = match self.load.stage {
-                Stage::Metadata => self.loaded_metadata(now, result, owner, fx),
-                Stage::Offsets => {
-                    self.loaded_offsets(now, log, result, owner, fx);
-                    Ok(())
-                }
-                Stage::Done => Ok(()),
-            };
-            if let Err(why) = outcome {
-                fx.out.push(crate::broker::fatal::metadata(why));
-                return;
-            }
-        }
-    }
-
-    fn loaded_metadata(
+    /// Takes what was read. Returns how far the start has come by it, if that is a step.
+    ///
+    /// # Errors
+    /// What is wrong with the metadata.
+    pub fn read(
         &mut self,
-        now: Now,
-        result: Result<Bytes, String>,
+        metadata: &mut Metadata,
+        groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        let at = self.load.at;
+    ) -> Result<Option<Step>, String> {
+        while let Some((log, result)) = self.reader.next() {
+            let result = result.map_err(|error| format!("errno {}", error.errno));
+            let step = match self.stage {
+                Stage::Metadata => self.read_metadata(result, metadata, owner, fx)?,
+                Stage::Offsets => self.read_offsets(log, result, metadata, groups, owner, fx),
+                Stage::Done => None,
+            };
+            if step.is_some() {
+                return Ok(step);
+            }
+        }
+        Ok(None)
+    }
+
+    fn read_metadata(
+        &mut self,
+        result: Result<Bytes, String>,
+        metadata: &mut Metadata,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Result<Option<Step>, String> {
+        let at = self.at;
         let end = result.and_then(|bytes| {
             let mut run = Run::new(&bytes, at);
             run.each(&mut |_, value, _| {
                 let value = value.ok_or("a metadata record without a value")?;
                 let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
-                self.replay(&record)
+                metadata.replay(&record)
             })?;
             Ok(run.next)
         });
@@ -114,41 +127,49 @@ impl Control {
             )
         })?;
         if end > at {
-            self.load.at = end;
-            self.load.reader.load(owner, METADATA_LOG, end, fx);
-            return Ok(());
+            self.at = end;
+            self.reader.load(owner, METADATA_LOG, end, fx);
+            return Ok(None);
         }
-        // Everything is read.
-        self.load.stage = Stage::Offsets;
-        let first_start = self.first_start()?;
-        if first_start.is_empty() {
-            self.publish_current(fx);
-        } else {
-            self.commit_quietly(now, first_start, owner, fx);
-        }
-        if let Some(topic) = self.image().topic(OFFSETS_TOPIC) {
-            let logs = topic.partitions.iter();
-            self.load.todo = (0..)
-                .zip(logs)
-                .map(|(i, p)| (i, p.log, Offset(0)))
-                .collect();
-        }
-        Ok(())
+        self.stage = Stage::Offsets;
+        Ok(Some(Step::Metadata))
+    }
+
+    /// The topic of commits is known, if there is one.
+    pub fn offsets_are_in(&mut self, topic: Option<&Topic>) {
+        let logs = topic.iter().flat_map(|topic| &topic.partitions);
+        self.todo = (0..)
+            .zip(logs)
+            .map(|(i, p)| (i, p.log, Offset(0)))
+            .collect();
     }
 
     /// The image is served here: the logs are open, so the offsets can be read.
-    pub fn image_applied(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if self.load.stage == Stage::Offsets {
-            self.load_next_offsets(now, owner, fx);
+    pub fn image_applied(
+        &mut self,
+        metadata: &Metadata,
+        groups: &mut GroupService,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Option<Step> {
+        match self.stage {
+            Stage::Offsets => self.read_next_offsets(metadata, groups, owner, fx),
+            Stage::Metadata | Stage::Done => None,
         }
     }
 
-    fn load_next_offsets(&mut self, now: Now, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while let Some((partition, log, at)) = self.load.todo.front_mut() {
+    fn read_next_offsets(
+        &mut self,
+        metadata: &Metadata,
+        groups: &mut GroupService,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Option<Step> {
+        while let Some((partition, log, at)) = self.todo.front_mut() {
             if owner.is_damaged(*log) {
                 let partition = *partition;
-                self.load.todo.pop_front();
-                self.lost_offsets(now, partition, owner);
+                self.todo.pop_front();
+                lost_offsets(partition, metadata, groups, owner, fx);
                 continue;
             }
             let bounds = owner
@@ -159,64 +180,62 @@ impl Control {
                 Some((start, end)) if start < end && *at < end => {
                     *at = (*at).max(start);
                     let (log, at) = (*log, *at);
-                    return self.load.reader.load(owner, log, at, fx);
+                    self.reader.load(owner, log, at, fx);
+                    return None;
                 }
                 _ => {
-                    self.load.todo.pop_front();
+                    self.todo.pop_front();
                 }
             }
         }
-        self.load.stage = Stage::Done;
-        let mut effects = Vec::new();
-        self.groups.loaded(now, &mut effects);
-        for partition in std::mem::take(&mut self.load.skipped) {
-            self.rewrite_offsets(now, partition, owner, fx);
-        }
-        self.group_effects(now, effects, owner, fx);
-        fx.out.push(Output::Ready);
+        self.stage = Stage::Done;
+        Some(Step::Offsets {
+            skipped: std::mem::take(&mut self.skipped),
+        })
     }
 
-    fn loaded_offsets(
+    fn read_offsets(
         &mut self,
-        now: Now,
         log: LogId,
         result: Result<Bytes, String>,
+        metadata: &Metadata,
+        groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) {
-        let Some((partition, _, at)) = self.load.todo.front().copied() else {
-            return;
-        };
+    ) -> Option<Step> {
+        let (partition, _, at) = self.todo.front().copied()?;
         // Behind what cannot be read, the log knows where some batch begins.
         let log = owner.partitions.get(&log).map(|p| &p.log);
         let known = |at| log.map_or((at, at), |log| (log.known_after(at), log.high_watermark()));
-        let outcome = result.and_then(|bytes| self.replay_offsets(partition, &bytes, at, known));
+        let outcome = result.and_then(|bytes| {
+            self.replay_offsets((partition, at), &bytes, known, metadata, groups)
+        });
         let next = outcome.or_else(|why| {
             let (next, _) = known(at);
-            self.damaged_offsets(partition, at, next, &why)
+            self.damaged_offsets(partition, (at, next), &why, metadata, groups)
                 .map(|()| next)
         });
-        match (next, self.load.todo.front_mut()) {
+        match (next, self.todo.front_mut()) {
             (Ok(next), Some((_, _, front))) if next > at => *front = next,
             _ => {
-                self.load.todo.pop_front();
+                self.todo.pop_front();
             }
         }
-        self.load_next_offsets(now, owner, fx);
+        self.read_next_offsets(metadata, groups, owner, fx)
     }
 
     /// Gives the coordinator what was read from `at` on. Returns where to go on, or what is wrong if that is
     /// not known. `known` says where behind an offset a batch begins, and where the log ends.
     fn replay_offsets(
         &mut self,
-        partition: i32,
+        (partition, at): (i32, Offset),
         bytes: &[u8],
-        at: Offset,
         known: impl Fn(Offset) -> (Offset, Offset),
+        metadata: &Metadata,
+        groups: &mut GroupService,
     ) -> Result<Offset, String> {
         let mut run = Run::new(bytes, at);
         loop {
-            let groups = &mut self.groups;
             let outcome = run.each(&mut |key, value, timestamp_ms| {
                 if let Some(key) = key {
                     // What the coordinator does not understand is a record of a later version: it stays.
@@ -236,7 +255,7 @@ impl Control {
                 return if from > at { Ok(from) } else { Err(why) };
             }
             if self
-                .damaged_offsets(partition, from, run.next, &why)
+                .damaged_offsets(partition, (from, run.next), &why, metadata, groups)
                 .is_err()
             {
                 return Ok(at);
@@ -249,17 +268,18 @@ impl Control {
     fn damaged_offsets(
         &mut self,
         partition: i32,
-        from: Offset,
-        next: Offset,
+        (from, next): (Offset, Offset),
         why: &str,
+        metadata: &Metadata,
+        groups: &mut GroupService,
     ) -> Result<(), Unreadable> {
-        let place = self.place_of_offsets(partition);
-        if self.config.millrace_groups_skip_damage {
+        let place = place_of_offsets(&metadata.image, partition);
+        if metadata.config.millrace_groups_skip_damage {
             let last = Offset(next.0 - 1);
             tracing::error!(
                 "{place} is damaged ({why}): offsets {from} to {last} were skipped, the commits in them are lost"
             );
-            self.load.skipped.insert(partition);
+            self.skipped.insert(partition);
             return Ok(());
         }
         tracing::error!(
@@ -267,32 +287,38 @@ impl Control {
              `millracectl store check` says where the damage is. Restore the store from a copy, or start once \
              with millrace.groups.skip.damage=true to go on without the commits that cannot be read"
         );
-        self.groups.fail(partition);
+        groups.fail(partition);
         Err(Unreadable)
     }
+}
 
-    /// A partition of `__consumer_offsets` is damaged as a whole.
-    fn lost_offsets(&mut self, now: Now, partition: i32, owner: &mut Owner) {
-        let place = self.place_of_offsets(partition);
-        if self.config.millrace_groups_skip_damage
-            && let Some(topic) = self.image.topic(OFFSETS_TOPIC)
-        {
-            tracing::error!("{place} is damaged as a whole: the commits in it are lost");
-            return owner.recreate(now, topic, partition);
-        }
-        tracing::error!(
-            "{place} is damaged as a whole: its groups get NOT_COORDINATOR, all others are served. Restore the \
-             store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
-        );
-        self.groups.fail(partition);
+/// A partition of `__consumer_offsets` is damaged as a whole.
+fn lost_offsets(
+    partition: i32,
+    metadata: &Metadata,
+    groups: &mut GroupService,
+    owner: &mut Owner,
+    fx: &Fx<'_>,
+) {
+    let place = place_of_offsets(&metadata.image, partition);
+    if metadata.config.millrace_groups_skip_damage
+        && let Some(topic) = metadata.image.topic(OFFSETS_TOPIC)
+    {
+        tracing::error!("{place} is damaged as a whole: the commits in it are lost");
+        return owner.recreate(fx.now, topic, partition);
     }
+    tracing::error!(
+        "{place} is damaged as a whole: its groups get NOT_COORDINATOR, all others are served. Restore the \
+         store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
+    );
+    groups.fail(partition);
+}
 
-    fn place_of_offsets(&self, partition: i32) -> String {
-        let topic = self.image().topic(OFFSETS_TOPIC);
-        let store = topic.and_then(|t| t.partition(partition));
-        let store = store.and_then(|p| p.store).unwrap_or_default();
-        format!("{OFFSETS_TOPIC}-{partition} in store-{store}")
-    }
+fn place_of_offsets(image: &Image, partition: i32) -> String {
+    let topic = image.topic(OFFSETS_TOPIC);
+    let store = topic.and_then(|t| t.partition(partition));
+    let store = store.and_then(|p| p.store).unwrap_or_default();
+    format!("{OFFSETS_TOPIC}-{partition} in store-{store}")
 }
 
 /// A partition is not read on.

@@ -12,10 +12,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::change::Change;
 use super::growth::room_in;
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
-use crate::base::{Now, ShardId, StoreId};
-use crate::broker::control::{Change, Control};
+use crate::base::{ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
@@ -32,7 +32,7 @@ type Needs = BTreeMap<StoreId, usize>;
 pub enum Room {
     There,
     Full,
-    /// Somebody has to be asked: [`Control::ask_for_room`].
+    /// Somebody has to be asked: [`Rooms::ask`].
     Unknown,
 }
 
@@ -95,12 +95,6 @@ impl Rooms {
         self.waiting.push_back((req, call));
     }
 
-    fn next(&mut self) -> Option<(ReqRef, Box<ControlCall>)> {
-        let (req, call) = self.waiting.pop_front()?;
-        self.waiting_bytes -= memory(&call);
-        Some((req, call))
-    }
-
     /// A change is decided, by the image of this version.
     pub fn decided(&mut self, version: u64, records: &[MetadataRecord]) {
         let needs = self.of_partitions(records);
@@ -133,40 +127,27 @@ impl Rooms {
     }
 
     fn needs(&self, change: &Change) -> Needs {
-        let mut needs = self.of_partitions(change.records());
+        let mut needs = self.of_partitions(&change.records);
         for (store, bytes) in self.placed.iter().flat_map(|(_, placed)| placed) {
             if let Some(need) = needs.get_mut(store) {
                 *need += bytes;
             }
         }
-        *needs.entry(METADATA_STORE).or_default() += change.len();
+        *needs.entry(METADATA_STORE).or_default() += change.batch.len();
         needs
     }
-}
 
-/// What a request keeps while it waits.
-fn memory(call: &ControlCall) -> usize {
-    size_of::<ControlCall>() + call.body.len()
-}
-
-/// What makes stores fuller has to leave room for the rest.
-fn fills(change: &Change) -> bool {
-    let mut records = change.records().iter();
-    records.any(|record| matches!(record, MetadataRecord::Partition(_)))
-}
-
-impl Control {
     /// Whether there is room for the change that a request makes.
     pub fn room_for(&self, change: &Change, call: &ControlCall, owner: &mut Owner) -> Room {
         match self.known_room(change, owner) {
-            Room::Unknown if !self.rooms.may_wait(call) => Room::Full,
+            Room::Unknown if !self.may_wait(call) => Room::Full,
             room => room,
         }
     }
 
     fn known_room(&self, change: &Change, owner: &mut Owner) -> Room {
-        let (needs, fills) = (self.rooms.needs(change), fills(change));
-        if let Some(asked) = &self.rooms.answered {
+        let (needs, fills) = (self.needs(change), fills(change));
+        if let Some(asked) = &self.answered {
             let covered = |(store, need)| asked.needs.get(store).is_some_and(|has| has >= need);
             return match asked.there {
                 false => Room::Full,
@@ -174,7 +155,7 @@ impl Control {
                 true => Room::Unknown,
             };
         }
-        if fills && !self.rooms.is_quiet() {
+        if fills && !self.is_quiet() {
             return Room::Unknown;
         }
         let mut there = needs
@@ -191,19 +172,13 @@ impl Control {
     }
 
     /// Asks the stores for room, or waits for its turn to; then the request is taken up again.
-    pub fn ask_for_room(
-        &mut self,
-        req: ReqRef,
-        call: Box<ControlCall>,
-        change: &Change,
-        fx: &mut Fx<'_>,
-    ) {
-        if self.rooms.asking.is_some() {
-            return self.rooms.wait(req, call);
+    pub fn ask(&mut self, req: ReqRef, call: Box<ControlCall>, change: &Change, fx: &mut Fx<'_>) {
+        if self.asking.is_some() {
+            return self.wait(req, call);
         }
-        let (needs, fills) = (self.rooms.needs(change), fills(change));
+        let (needs, fills) = (self.needs(change), fills(change));
         for (&store, &bytes) in &needs {
-            let here = self.rooms.here.get(usize::from(store.0));
+            let here = self.here.get(usize::from(store.0));
             let owner = here.map(|directory| directory.shard);
             let msg = Msg::Room {
                 store,
@@ -212,7 +187,7 @@ impl Control {
             };
             fx.send(owner.unwrap_or(ShardId(0)), msg);
         }
-        self.rooms.asking = Some(Asking {
+        self.asking = Some(Asking {
             req,
             call,
             missing: needs.len(),
@@ -220,28 +195,41 @@ impl Control {
         });
     }
 
-    /// A store has said whether it has the room that it was asked for.
-    pub fn room_told(&mut self, now: Now, there: bool, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let Some(asking) = &mut self.rooms.asking else {
-            return;
-        };
+    /// A store has said whether it has the room that it was asked for. Returns the request that all have answered for:
+    /// it is to be decided once more, and then those that [`Rooms::next`] has.
+    pub fn told(&mut self, there: bool) -> Option<(ReqRef, Box<ControlCall>)> {
+        let asking = self.asking.as_mut()?;
         asking.missing -= 1;
         asking.asked.there &= there;
         if asking.missing > 0 {
-            return;
+            return None;
         }
-        if let Some(Asking {
+        let Asking {
             req, call, asked, ..
-        }) = self.rooms.asking.take()
-        {
-            self.rooms.answered = Some(asked);
-            self.call(now, req, call, owner, fx);
-            self.rooms.answered = None;
-        }
-        while self.rooms.asking.is_none()
-            && let Some((req, call)) = self.rooms.next()
-        {
-            self.call(now, req, call, owner, fx);
-        }
+        } = self.asking.take()?;
+        self.answered = Some(asked);
+        Some((req, call))
     }
+
+    /// The next request that may ask, after one that was decided once more.
+    pub fn next(&mut self) -> Option<(ReqRef, Box<ControlCall>)> {
+        self.answered = None;
+        if self.asking.is_some() {
+            return None;
+        }
+        let (req, call) = self.waiting.pop_front()?;
+        self.waiting_bytes -= memory(&call);
+        Some((req, call))
+    }
+}
+
+/// What a request keeps while it waits.
+fn memory(call: &ControlCall) -> usize {
+    size_of::<ControlCall>() + call.body.len()
+}
+
+/// What makes stores fuller has to leave room for the rest.
+fn fills(change: &Change) -> bool {
+    let mut records = change.records.iter();
+    records.any(|record| matches!(record, MetadataRecord::Partition(_)))
 }

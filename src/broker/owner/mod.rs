@@ -56,7 +56,9 @@ pub struct Owner {
     next_retention: Mono,
     /// When stores that found no room try again.
     next_try: Mono,
-    /// Control tokens whose flush is durable, for the control shard to take.
+    /// Numbers that were given out by [`Owner::tell_when_durable`].
+    tokens: u64,
+    /// Those whose flush is durable, for the control shard to take.
     pub control_done: Vec<u64>,
     checkpoint_wanted: bool,
     /// The last input appended to this slot: when the next input comes, that is over.
@@ -81,6 +83,7 @@ impl Owner {
             work: Work::default(),
             next_retention: Mono(0),
             next_try: Mono(0),
+            tokens: 0,
             control_done: Vec::new(),
             checkpoint_wanted: false,
             appending: None,
@@ -199,6 +202,14 @@ impl Owner {
         }
     }
 
+    /// Returns a number that is among [`Owner::control_done`] as soon as all that was appended to the slot so
+    /// far is durable.
+    pub fn tell_when_durable(&mut self, slot: usize, fx: &mut Fx<'_>) -> u64 {
+        self.tokens += 1;
+        self.ack_after(slot, Ack::Control(self.tokens), fx);
+        self.tokens
+    }
+
     fn answer(ack: Ack, control_done: &mut Vec<u64>, fx: &mut Fx<'_>) {
         match ack {
             Ack::Produce {
@@ -312,12 +323,12 @@ impl Owner {
             match event {
                 StoreEvent::Written(flush) => {
                     if let Some(stamps) = self.slots[index].flush_stamps(flush) {
-                        stamps.written = fx.now;
+                        stamps.written = fx.now.mono;
                     }
                 }
                 StoreEvent::Synced(flush) => {
                     if let Some(stamps) = self.slots[index].flush_stamps(flush) {
-                        stamps.synced = fx.now;
+                        stamps.synced = fx.now.mono;
                     }
                 }
                 StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
@@ -354,7 +365,7 @@ impl Owner {
             if let Some((seq, mut ack)) = slot.acks.pop_front() {
                 if let Ack::Produce { stamps, .. } = &mut ack {
                     let flush = slot.flush_stamps(seq).copied().unwrap_or_default();
-                    stamps.durable(&flush, fx.now);
+                    stamps.durable(&flush, fx.now.mono);
                 }
                 Self::answer(ack, &mut self.control_done, fx);
             }

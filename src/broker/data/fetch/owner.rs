@@ -70,7 +70,7 @@ impl Plans {
         let job = FetchJob {
             req,
             pass,
-            arrived: fx.now,
+            arrived: fx.now.mono,
             logs: parts.iter().map(|part| part.log).collect(),
             done: Vec::with_capacity(parts.len()),
             todo: parts.into_iter(),
@@ -204,7 +204,7 @@ fn planned(job: FetchJob, watching: Option<ShardId>, fx: &mut Fx<'_>) {
                 watching,
                 stamps: FetchStamps {
                     arrived: job.arrived,
-                    planned: fx.now,
+                    planned: fx.now.mono,
                 },
             },
         },

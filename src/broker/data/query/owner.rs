@@ -316,7 +316,7 @@ mod tests {
         let (mut out, mut local) = (Vec::new(), VecDeque::new());
         let mut fx = Fx {
             me: ME,
-            now: NOW.mono,
+            now: NOW,
             out: &mut out,
             local: &mut local,
             ops: Vec::new(),
@@ -400,7 +400,7 @@ mod tests {
         let (mut out, mut local) = (Vec::new(), VecDeque::new());
         let mut fx = Fx {
             me: ME,
-            now: NOW.mono,
+            now: NOW,
             out: &mut out,
             local: &mut local,
             ops: Vec::new(),
