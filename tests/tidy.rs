@@ -67,6 +67,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Folders whose files do not depend on each other in a circle. A file that takes a name from its parent's re-exports
+/// depends on the parent; what is for tests alone does not count.
+const WITHOUT_CIRCLES: &[&str] = &[
+    "src/broker/",
+    "src/runtime/",
+    "src/base/",
+    "src/record/",
+    "src/store/",
+    "src/wire/",
+    "src/config/",
+    "src/log/",
+    "src/group/",
+    "src/controller/",
+    "src/sim/",
+];
+
 /// A source file, with its path from the repository's root.
 struct Source {
     path: String,
@@ -254,6 +270,111 @@ fn functions(code: &str) -> Vec<(usize, String, usize)> {
     found
 }
 
+/// The module that a file of `src/` is.
+fn module(path: &str) -> Vec<&str> {
+    let path = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let mut module: Vec<&str> = path.split('/').collect();
+    module.pop_if(|last| *last == "mod");
+    module
+}
+
+/// Code without what is for tests alone at its end.
+fn without_tests(code: &str) -> &str {
+    let inline = code.match_indices("#[cfg(test)]").find(|(at, mark)| {
+        let item = code[at + mark.len()..].trim_start();
+        item.starts_with("mod ") && item.find('{') < item.find(';')
+    });
+    inline.map_or(code, |(at, _)| &code[..at])
+}
+
+/// The paths that code names: those of `use`, each by itself, and others with two parts or more.
+fn paths_named(code: &str) -> Vec<Vec<String>> {
+    let mut paths = Vec::new();
+    let mut rest = code;
+    while let Some(at) = rest.find(|c: char| is_word(c)) {
+        let before = &code[..code.len() - rest.len() + at];
+        // `pub(in path)` says who may look, and needs nothing.
+        let is_visibility = before.trim_end().ends_with("(in");
+        rest = &rest[at..];
+        let end = rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        if &rest[..end] == "use" {
+            let statement = rest[end..].split(';').next().unwrap_or_default();
+            tree(
+                &statement.split_whitespace().collect::<Vec<_>>().join(" "),
+                &[],
+                &mut paths,
+            );
+            rest = &rest[end + statement.len()..];
+            continue;
+        }
+        let len = rest.find(|c| !is_word(c) && c != ':').unwrap_or(rest.len());
+        let path: Vec<String> = rest[..len].split("::").map(str::to_owned).collect();
+        if path.len() > 1 && !is_visibility && path.iter().all(|part| part.chars().all(is_word)) {
+            paths.push(path);
+        }
+        rest = &rest[len.max(end)..];
+    }
+    paths
+}
+
+/// The paths of a tree of `use`, with what stands before it.
+fn tree(text: &str, before: &[String], paths: &mut Vec<Vec<String>>) {
+    let text = text.split(" as ").next().unwrap_or_default().trim();
+    let (head, inner) = text.split_once('{').unwrap_or((text, ""));
+    let mut path = before.to_vec();
+    let parts = head
+        .split("::")
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    path.extend(parts.map(str::to_owned));
+    let Some(inner) = inner.strip_suffix('}') else {
+        return paths.push(path);
+    };
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[from..at].trim().is_empty() {
+                    tree(&inner[from..at], &path, paths);
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The modules among `all` that a module needs for what it names.
+fn needed<'a>(me: &[&str], code: &str, all: &[Vec<&'a str>]) -> Vec<Vec<&'a str>> {
+    let mut needed = Vec::new();
+    for path in paths_named(without_tests(code)) {
+        let mut base = me.to_vec();
+        let mut path: &[String] = &path;
+        match path[0].as_str() {
+            "crate" => (base, path) = (Vec::new(), &path[1..]),
+            "self" => path = &path[1..],
+            _ => {
+                while path.first().is_some_and(|part| part == "super") {
+                    base.pop();
+                    path = &path[1..];
+                }
+            }
+        }
+        base.extend(path.iter().map(String::as_str));
+        while !base.is_empty() && !all.iter().any(|module| *module == base) {
+            base.pop();
+        }
+        if base != me
+            && let Some(found) = all.iter().find(|module| **module == base)
+        {
+            needed.push(found.clone());
+        }
+    }
+    needed
+}
+
 /// Fails with all complaints at once.
 fn no_complaints(complaints: &[String]) {
     let mut list = String::new();
@@ -282,6 +403,67 @@ fn no_file_is_too_long() {
         (lines > LINES_MAX).then(|| format!("{}: {lines} lines, {LINES_MAX} are allowed", s.path))
     };
     no_complaints(&sources().iter().filter_map(long).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_files_depend_on_each_other_in_a_circle() {
+    let mut complaints = Vec::new();
+    let sources = sources();
+    for folder in WITHOUT_CIRCLES {
+        let is_test = |path: &str| path.contains("/tests/") || path.contains("test");
+        let files: Vec<&Source> = sources
+            .iter()
+            .filter(|s| s.path.starts_with(folder) && !is_test(&s.path))
+            .collect();
+        assert!(!files.is_empty(), "{folder} is gone");
+        let modules: Vec<Vec<&str>> = files.iter().map(|s| module(&s.path)).collect();
+        let needed: Vec<Vec<usize>> = files
+            .iter()
+            .zip(&modules)
+            .map(|(source, me)| {
+                let needed = needed(me, &source.code, &modules).into_iter();
+                needed
+                    .filter_map(|of| modules.iter().position(|module| *module == of))
+                    .collect()
+            })
+            .collect();
+        complaints.extend(circles(&needed).iter().map(|circle| {
+            let paths: Vec<&str> = circle
+                .iter()
+                .map(|file| files[*file].path.as_str())
+                .collect();
+            format!("{} -> the first one", paths.join(" -> "))
+        }));
+    }
+    no_complaints(&complaints);
+}
+
+/// For each that needs itself by way of others, the shortest such way, unless one that was found before is on it.
+fn circles(needed: &[Vec<usize>]) -> Vec<Vec<usize>> {
+    let mut found: Vec<Vec<usize>> = Vec::new();
+    for from in 0..needed.len() {
+        let mut ways = std::collections::VecDeque::from([vec![from]]);
+        let mut seen = vec![false; needed.len()];
+        while let Some(way) = ways.pop_front() {
+            let last = way[way.len() - 1];
+            if needed[last].contains(&from) {
+                if !found
+                    .iter()
+                    .any(|other| other.iter().any(|file| way.contains(file)))
+                {
+                    found.push(way);
+                }
+                break;
+            }
+            for next in needed[last]
+                .iter()
+                .filter(|next| !std::mem::replace(&mut seen[**next], true))
+            {
+                ways.push_back(way.iter().copied().chain([*next]).collect());
+            }
+        }
+    }
+    found
 }
 
 #[test]
@@ -412,6 +594,50 @@ fn no_file_is_dead() {
         }
     }
     no_complaints(&complaints);
+}
+
+#[test]
+fn circles_are_seen() {
+    let files = [
+        "src/a/mod.rs",
+        "src/a/b.rs",
+        "src/a/c/mod.rs",
+        "src/a/c/d.rs",
+    ];
+    let all: Vec<Vec<&str>> = files.map(module).to_vec();
+    let needs = |me: usize, code: &str| -> Vec<String> {
+        let needed = needed(&all[me], code, &all);
+        needed.iter().map(|module| module.join("::")).collect()
+    };
+    assert_eq!(
+        needs(0, "mod b; pub use b::{self, B}; use c::d::D as E;"),
+        ["a::b", "a::b", "a::c::d"]
+    );
+    assert_eq!(
+        needs(1, "use super::{B, c::{C, d::D}};"),
+        ["a", "a::c", "a::c::d"]
+    );
+    assert_eq!(
+        needs(3, "use super::*; use crate::a::b::B; use crate::x::Y;"),
+        ["a::c", "a::b"]
+    );
+    assert_eq!(
+        needs(3, "fn f() { super::super::b::g(crate::a::h()) }"),
+        ["a::b", "a"]
+    );
+    assert_eq!(needs(2, "pub(in crate::a) fn f() { d::g() }"), ["a::c::d"]);
+    assert_eq!(
+        needs(
+            1,
+            "use std::x; #[cfg(test)] mod tests { use super::super::c; }"
+        ),
+        [""; 0]
+    );
+    assert_eq!(needs(1, "#[cfg(test)] mod tests; use super::c;"), ["a::c"]);
+    let way = |needed: &[&[usize]]| circles(&needed.iter().map(|n| n.to_vec()).collect::<Vec<_>>());
+    assert_eq!(way(&[&[1], &[2], &[]]), [[0usize; 0]; 0]);
+    assert_eq!(way(&[&[1], &[2], &[3, 1], &[]]), [[1, 2]]);
+    assert_eq!(way(&[&[1], &[2], &[0], &[3]]), [vec![0, 1, 2], vec![3]]);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use millrace::base::StoreId;
 use millrace::record;
 use millrace::runtime::blocks;
-use millrace::runtime::device::{self, Device};
+use millrace::runtime::device::Device;
+use millrace::runtime::hold;
 use millrace::store::device::Holds;
 use millrace::store::{BadRange, Found, LogRemains, RecoveryReport, Store, StoreConfig};
 
@@ -58,7 +59,7 @@ impl Entry {
     fn open(path: &Path, id: StoreId) -> Self {
         let file = blocks::open(path).map_err(|e| e.to_string());
         let opened = file.as_ref().map_err(Clone::clone).and_then(|file| {
-            let len = device::size(file).map_err(|e| e.to_string())?;
+            let len = hold::size(file).map_err(|e| e.to_string())?;
             let config = StoreConfig::default();
             let (store, report) =
                 Store::recover(id, config, len, &mut blocks::reader(file), &mut |_| {})

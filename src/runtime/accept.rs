@@ -7,9 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::logging::Often;
-use super::pump::Tag;
 use super::ring::{Op, Ring};
 use super::sys;
+use super::tag::Tag;
 use crate::base::Mono;
 use crate::base::limits::ACCEPTS_PER_TURN;
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::device;
+use super::hold;
 use crate::base::{BLOCK, PageBuf};
 use crate::store::DiskError;
 
@@ -69,7 +69,7 @@ fn read_at(file: &File, from: u64, len: usize) -> io::Result<Bytes> {
             Ok(n) => read += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             // The last block of a file may be cut, and O_DIRECT then cannot go on within it.
-            Err(_) if read > 0 && from + read as u64 == device::size(file)? => break,
+            Err(_) if read > 0 && from + read as u64 == hold::size(file)? => break,
             Err(error) => return Err(error),
         }
     }

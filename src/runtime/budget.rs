@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::conn::Conn;
 use crate::base::Mono;
 use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
 use crate::broker::ConnId;
@@ -109,6 +108,21 @@ enum Overdraft {
     InProgress,
 }
 
+/// A connection, as far as it waits for memory.
+pub struct Waiter {
+    conn: ConnId,
+    waits: Cell<bool>,
+}
+
+impl Waiter {
+    /// It does not wait yet.
+    #[must_use]
+    pub fn new(conn: ConnId) -> Rc<Self> {
+        let waits = Cell::new(false);
+        Rc::new(Self { conn, waits })
+    }
+}
+
 /// Request memory of a shard.
 pub struct Budget {
     pool: Arc<Pool>,
@@ -119,7 +133,7 @@ pub struct Budget {
     /// One frame at a time, of the whole node, may go over the limit. Without that, frames received
     /// by half could hold all the memory and wait for each other for ever.
     overdraft: Cell<Overdraft>,
-    waiting: RefCell<VecDeque<Rc<Conn>>>,
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
     woken: RefCell<Vec<ConnId>>,
     retry_at: Cell<Mono>,
 }
@@ -185,9 +199,9 @@ impl Budget {
     }
 
     /// Lets a connection that was refused hear of memory, once.
-    pub fn wait(&self, conn: &Rc<Conn>, now: Mono) {
-        if !conn.waits_for_memory.replace(true) {
-            self.waiting.borrow_mut().push_back(Rc::clone(conn));
+    pub fn wait(&self, waiter: &Rc<Waiter>, now: Mono) {
+        if !waiter.waits.replace(true) {
+            self.waiting.borrow_mut().push_back(Rc::clone(waiter));
             self.retry_again_at(self.retry_at.get().min(now.plus_ms(RETRY_MS)));
         }
     }
@@ -306,9 +320,9 @@ impl Budget {
         }
         let n = waiting.len().min(WAKE_AT_ONCE);
         let mut woken = self.woken.borrow_mut();
-        for conn in waiting.drain(..n) {
-            conn.waits_for_memory.set(false);
-            woken.push(conn.id);
+        for waiter in waiting.drain(..n) {
+            waiter.waits.set(false);
+            woken.push(waiter.conn);
         }
     }
 }

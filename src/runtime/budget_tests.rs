@@ -1,7 +1,5 @@
 //! The request memory of a node, without sockets.
 
-use std::net::SocketAddr;
-
 use super::*;
 
 const SLICE: usize = 7000;
@@ -10,11 +8,6 @@ const LIMIT: usize = 32 * SLICE;
 
 fn pool() -> Arc<Pool> {
     Pool::new(LIMIT / 7 * 8, 2)
-}
-
-fn conn(id: u64) -> Rc<Conn> {
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    Rc::new(Conn::new(ConnId(id), -1, peer, Mono(0)))
 }
 
 fn woken(budget: &Budget) -> Vec<u64> {
@@ -109,10 +102,10 @@ fn small_requests_of_clients_that_wait_for_nothing_get_in() {
 #[test]
 fn who_waits_is_woken_once_and_only_for_memory() {
     let budget = Budget::new(pool());
-    let (a, b) = (conn(1), conn(2));
+    let (a, b) = (Waiter::new(ConnId(1)), Waiter::new(ConnId(2)));
     let now = Mono(0);
-    assert!(budget.may_take(a.id, Mono(0)));
-    let all = budget.admit(a.id, LIMIT + 500, Grant::Shared);
+    assert!(budget.may_take(a.conn, Mono(0)));
+    let all = budget.admit(a.conn, LIMIT + 500, Grant::Shared);
     assert!(budget.may_take(ConnId(9), Mono(0)), "the overdraft");
     assert!(!budget.is_short());
     budget.wait(&a, now);
@@ -139,7 +132,7 @@ fn what_another_shard_gives_back_is_found() {
         .may_take(ConnId(1), Mono(0))
         .then(|| a.admit(ConnId(1), LIMIT, Grant::Shared));
     assert!(!a.has_some(), "all of it is leased");
-    let waiting = conn(2);
+    let waiting = Waiter::new(ConnId(2));
     b.wait(&waiting, Mono(5));
     assert!(a.is_short(), "who has it hears of that");
     let at = b.retry_at();
@@ -149,7 +142,7 @@ fn what_another_shard_gives_back_is_found() {
     a.release(large.expect("room"));
     b.retry(at);
     assert_eq!(woken(&b), [2]);
-    assert!(b.may_take(waiting.id, Mono(0)));
+    assert!(b.may_take(waiting.conn, Mono(0)));
 }
 
 /// A crowd that waits is not woken as a whole for each byte.
@@ -158,7 +151,7 @@ fn a_few_at_a_time_are_woken() {
     let budget = Budget::new(pool());
     assert!(budget.may_take(ConnId(0), Mono(0)));
     let all = budget.admit(ConnId(0), LIMIT, Grant::Shared);
-    let crowd: Vec<_> = (1..=100).map(conn).collect();
+    let crowd: Vec<_> = (1..=100).map(|id| Waiter::new(ConnId(id))).collect();
     crowd.iter().for_each(|conn| budget.wait(conn, Mono(0)));
     budget.release(all);
     let mut order = woken(&budget);

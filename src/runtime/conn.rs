@@ -8,8 +8,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 
-use super::budget::{Budget, Charge, Grant};
+use super::budget::{Budget, Charge, Grant, Waiter};
 use super::frame::FrameReader;
 use super::logging::Often;
 use super::sys;
@@ -78,7 +79,7 @@ pub struct Conn {
     half_closed: Cell<Option<Mono>>,
     closing: Cell<bool>,
     /// For [`Budget::wait`].
-    pub(super) waits_for_memory: Cell<bool>,
+    pub waiter: Rc<Waiter>,
 }
 
 impl Conn {
@@ -97,7 +98,7 @@ impl Conn {
             last_active: Cell::new(now),
             half_closed: Cell::new(None),
             closing: Cell::new(false),
-            waits_for_memory: Cell::new(false),
+            waiter: Waiter::new(id),
         }
     }
 

@@ -38,8 +38,7 @@ impl Bench {
     /// Whether it is to be closed, and whether it would be if memory were short.
     fn overdue(&self) -> [bool; 2] {
         let calm = self.front.overdue(&self.conn, IDLE_MS).is_some();
-        let peer = self.conn.peer;
-        let other = std::rc::Rc::new(Conn::new(ConnId(2), -1, peer, Mono(0)));
+        let other = Waiter::new(ConnId(2));
         let now = self.front.now.get();
         self.front.budget.wait(&other, now);
         let short = self.front.overdue(&self.conn, IDLE_MS).is_some();

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 
+use super::bind::claim;
 use super::fatal::{CONFIG, Fatal, SYSTEM};
-use super::server::claim;
 use crate::base::ShardId;
 use crate::config::{BrokerConfig, Endpoint};
 

@@ -14,14 +14,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::device;
-use super::pump::Tag;
+use super::hold;
+use super::range::Range;
 use super::ring::{Op, Ring};
-use super::send::Range;
+use super::tag::{DiskTag, Tag};
 use crate::base::limits::{LOAD_BYTES_MIN, LOADS_IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::base::{BLOCK, IdMap, PageBuf, StoreId};
 use crate::broker::{ConnId, Input, ReadId};
-use crate::store::{DiskError, DiskOp, IoId, Piece};
+use crate::store::{DiskError, DiskOp, Piece};
 
 /// Background operations in flight while somebody waits for a foreground one, and while nobody does.
 const BACKGROUND_MAX: [usize; 2] = [2, 8];
@@ -104,7 +104,7 @@ impl StoreFile {
 
     fn open_with(id: StoreId, path: &Path, direct: bool, create: bool) -> io::Result<Self> {
         // Nobody else may have it, such as a mounted filesystem that is on a device, or another broker.
-        let device = !create && device::is_device(path)?;
+        let device = !create && hold::is_device(path)?;
         let direct = direct || device;
         let exclusive = if device { libc::O_EXCL } else { 0 };
         let mut options = OpenOptions::new();
@@ -115,13 +115,13 @@ impl StoreFile {
             .truncate(create)
             .custom_flags(exclusive | if direct { libc::O_DIRECT } else { 0 });
         let written = if device {
-            device::claim(&options, path)?
+            hold::claim(&options, path)?
         } else {
             let file = options.open(path)?;
-            device::lock(&file)?;
+            hold::lock(&file)?;
             file
         };
-        let reserved = device::size(&written)?;
+        let reserved = hold::size(&written)?;
         Ok(Self {
             id,
             written,
@@ -220,27 +220,6 @@ struct State {
     background: usize,
     /// That the disk is full was said.
     full: bool,
-}
-
-/// Which kind of operation a completion belongs to; part of [`Tag`].
-#[derive(Clone, Copy, Debug)]
-pub enum DiskTag {
-    /// An operation of the store's.
-    Store {
-        /// The store.
-        store: StoreId,
-        /// The store's own id of it.
-        id: IoId,
-        /// Whether it counts as background.
-        background: bool,
-    },
-    /// A part of an [`Output::Read`](crate::broker::Output::Read).
-    Read {
-        /// The read.
-        id: ReadId,
-        /// Index of the part.
-        part: usize,
-    },
 }
 
 /// A read whose pieces are on their way.

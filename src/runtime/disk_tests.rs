@@ -3,7 +3,7 @@
 use super::super::brain::scratch;
 use super::*;
 use crate::base::{BLOCK, PageBuf};
-use crate::store::ChunkPin;
+use crate::store::{ChunkPin, IoId};
 
 struct Bench {
     _dir: tempfile::TempDir,

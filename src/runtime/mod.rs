@@ -11,35 +11,36 @@
 
 pub mod accept;
 mod batch;
+mod bind;
 pub mod blocks;
+mod brain;
 mod budget;
 pub mod conn;
 pub mod device;
 mod direct;
 pub mod disk;
+#[cfg(test)]
+mod fake;
 pub mod fatal;
 pub mod frame;
+pub mod hold;
 mod lent;
 pub mod logging;
 pub mod mesh;
 pub mod probe;
 pub mod pump;
+mod range;
 pub mod receive;
+mod report;
 pub mod ring;
 pub mod send;
 pub mod server;
 mod stalled;
 mod stores;
 pub mod sys;
+mod tag;
 mod thread;
 mod turns;
 
 pub use fatal::Fatal;
 pub use server::{Server, Stopper};
-
-// Under test the driver drives a fake shard, so that its own tests depend on nobody's.
-#[cfg(not(test))]
-use crate::broker as brain;
-#[cfg(test)]
-#[path = "fake.rs"]
-mod brain;

@@ -13,12 +13,13 @@ use std::rc::Rc;
 use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
 use super::conn::{Conn, Front};
-use super::disk::{Disk, DiskTag};
+use super::disk::Disk;
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
+use super::report::{End, Report};
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
-use super::server::Report;
+use super::tag::Tag;
 use super::turns::Turns;
 use super::{stalled, sys};
 use crate::base::limits::READ_AHEAD_BYTES_MAX;
@@ -38,37 +39,6 @@ const SWEEP_MS: u64 = 1000;
 const SWEEP_SOON_MS: u64 = 200;
 /// How long replies may take to leave after the shard is done.
 const LINGER_MS: u64 = 1000;
-
-/// What a completion of the ring is for.
-#[derive(Clone, Copy, Debug)]
-pub enum Tag {
-    /// The store files.
-    Disk(DiskTag),
-    /// What a connection is being sent.
-    Conn(ConnId),
-    /// What is read for a connection, and the number by which it knows the read.
-    Load(ConnId, u64),
-    /// What a connection sends.
-    Receive(ConnId),
-    /// A listening socket, by its place.
-    Accept(usize),
-    /// The eventfd that wakes this shard.
-    Bell,
-}
-
-/// Why a pump ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Everything is durable and answered.
-    Drained,
-    /// The process has to stop.
-    Fatal {
-        /// Exit status.
-        status: u8,
-        /// For people.
-        message: String,
-    },
-}
 
 /// What a pump is made of.
 pub struct Parts {

@@ -12,8 +12,8 @@ use std::rc::Rc;
 use super::budget::Grant;
 use super::conn::{Conn, Front};
 use super::frame::{BadFrame, FrameReader};
-use super::pump::Tag;
 use super::ring::{Done, LENT_BYTES, Op, Ring};
+use super::tag::Tag;
 use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
 use crate::broker::Input;
 
@@ -175,7 +175,7 @@ impl Receiver {
         let alone = !self.conn.is_waiting();
         let grant = front.budget.may_admit_small(self.conn.id, len, alone);
         if grant.is_none() {
-            front.budget.wait(&self.conn, front.now.get());
+            front.budget.wait(&self.conn.waiter, front.now.get());
         }
         grant
     }
@@ -189,7 +189,7 @@ impl Receiver {
                 return;
             }
             if !front.budget.may_take(self.conn.id, front.now.get()) {
-                front.budget.wait(&self.conn, front.now.get());
+                front.budget.wait(&self.conn.waiter, front.now.get());
                 return;
             }
             let (buf, len) = self.frames.lend();

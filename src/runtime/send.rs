@@ -14,54 +14,20 @@ use bytes::Bytes;
 
 use super::conn::{Conn, Front};
 use super::disk::Disk;
-use super::pump::Tag;
+use super::range::Range;
 use super::ring::{Op, Ring, SLICES_MAX, SendBatch};
 use super::stalled::Stalled;
 use super::sys;
+use super::tag::Tag;
+use crate::base::Mono;
 use crate::base::limits::{CONN_READ_AHEAD_BYTES_MAX, STALLED_AFTER_MS, STALLED_DRAIN_MS_MIN};
-use crate::base::{BLOCK, Mono, StoreId};
-use crate::store::{ChunkPin, Piece};
+use crate::store::Piece;
 
 /// Most bytes of one send, so that one connection does not keep the core for long.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes of one read: large enough for the disk's full speed with a few of them, small enough
 /// that a flush which comes behind them hardly notices.
 const READ_BYTES_MAX: usize = 256 * 1024;
-
-/// A file range that is still to be sent.
-pub struct Range {
-    /// The store.
-    pub store: StoreId,
-    /// Byte position in its file.
-    pub pos: u64,
-    /// Length in bytes.
-    pub len: usize,
-    /// Keeps it from being reused.
-    pub pin: ChunkPin,
-}
-
-impl Range {
-    /// Bytes of its first block that are before it.
-    pub fn in_block(&self) -> usize {
-        (self.pos % BLOCK as u64) as usize
-    }
-
-    /// Cuts off a part whose blocks are at most so many bytes, at least a block: it ends at a block
-    /// boundary, or with the range.
-    fn split_front(&mut self, bytes_max: usize) -> Self {
-        let blocks = (bytes_max / BLOCK).max(1) * BLOCK;
-        let len = self.len.min(blocks - self.in_block());
-        let front = Self {
-            store: self.store,
-            pos: self.pos,
-            len,
-            pin: self.pin.clone(),
-        };
-        self.pos += len as u64;
-        self.len -= len;
-        front
-    }
-}
 
 enum Item {
     /// A slice of what others have, too.

@@ -10,9 +10,9 @@ use super::super::brain::scratch;
 use super::super::budget::{Budget, Pool};
 use super::super::disk::{CachedFiles, StoreFile};
 use super::*;
-use crate::base::{Mono, PageBuf};
+use crate::base::{BLOCK, Mono, PageBuf, StoreId};
 use crate::broker::ConnId;
-use crate::store::{DiskOp, IoId};
+use crate::store::{ChunkPin, DiskOp, IoId};
 
 const STORE: StoreId = StoreId(0);
 const FILE_BYTES: usize = 8 << 20;

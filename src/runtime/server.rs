@@ -12,12 +12,13 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accept::Admission;
+use super::bind::{bind, claim};
 use super::budget::Pool;
 use super::disk::CachedFiles;
 use super::fatal::{CONFIG, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
 use super::probe;
-use super::pump::End;
+use super::report::{End, Report};
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
@@ -28,24 +29,6 @@ use crate::controller::Directory;
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
-/// How long a port may still be taken. The kernel tears io_uring instances down in the background, so
-/// the listeners of a broker that was killed outlive its process by some milliseconds.
-const PORT_FREE_WITHIN: Duration = Duration::from_secs(3);
-/// Connections that the kernel completes before we accept them.
-const BACKLOG: i32 = 1024;
-
-/// What shard threads tell the server.
-pub enum Report {
-    /// Its stores are recovered and it serves by the cluster's metadata.
-    Ready,
-    /// Its pump has ended.
-    Ended(End),
-    /// It could not start.
-    Failed(Fatal),
-    /// Somebody asked the server to stop.
-    Stopping,
-}
-
 /// A broker that serves.
 pub struct Server {
     stopper: Stopper,
@@ -289,36 +272,6 @@ fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {
         .to_socket_addrs()?
         .next()
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address"))
-}
-
-/// Binds a port that nobody else has, waiting a little for one that is just being given up.
-pub(super) fn claim(address: SocketAddr) -> io::Result<TcpListener> {
-    let deadline = Instant::now() + PORT_FREE_WITHIN;
-    loop {
-        match bind(address, false) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            bound => return bound,
-        }
-    }
-}
-
-fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
-    }
-    // A restart need not wait for the connections of the one before to time out.
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn host_name() -> String {

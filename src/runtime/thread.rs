@@ -18,8 +18,8 @@ use super::disk::{CachedFiles, Disk, StoreFile};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
 use super::pump::{Parts, Pump};
+use super::report::{End, Report};
 use super::ring::Ring;
-use super::server::Report;
 use super::stores::Opened;
 use crate::base::ShardId;
 use crate::base::limits::{READ_AHEAD_BYTES_MAX, STALLED_REPLY_BYTES_MAX};
@@ -78,7 +78,7 @@ pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
     })
 }
 
-fn run(mut plan: Plan) -> Result<super::pump::End, Fatal> {
+fn run(mut plan: Plan) -> Result<End, Fatal> {
     let executor = executor(&plan)?;
     let mut disk = Disk::new(Arc::clone(&plan.files));
     let mut slots = Vec::new();
