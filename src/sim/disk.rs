@@ -103,7 +103,7 @@ impl Disk {
                 }
                 let end = pos + data.len() as u64;
                 // Only what is written ahead may come to where no block is, and fail.
-                let ahead = background && data.iter().all(|byte| *byte == 0);
+                let ahead = background && is_zeroes(&data);
                 if end > self.len() && !self.raw && !self.is_empty() && !ahead {
                     let len = self.len();
                     return Err(format!(
@@ -293,12 +293,40 @@ impl Disk {
             .filter(|block| self.durable[*block].is_some())
             .collect();
         let block = *used.get(rng.below(used.len() as u64) as usize)?;
-        let mut bytes = self.durable[block].as_ref()?.to_vec();
-        let bit = rng.below(8 * BLOCK as u64) as usize;
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        self.durable[block] = Some(bytes.into());
+        let pos = (block * BLOCK) as u64 + rng.below(BLOCK as u64);
+        self.flip(pos, rng);
+        Some(pos)
+    }
+
+    /// Flips one bit of a byte that is durable.
+    pub fn flip(&mut self, pos: u64, rng: &mut Rng) {
+        let (block, byte) = ((pos / BLOCK as u64) as usize, (pos % BLOCK as u64) as usize);
+        let Some(durable) = self.durable.get_mut(block) else {
+            return;
+        };
+        let mut bytes = durable
+            .as_ref()
+            .map_or_else(|| vec![0; BLOCK], |b| b.to_vec());
+        bytes[byte] ^= 1 << rng.below(8);
+        *durable = Some(bytes.into());
         self.current.clone_from(&self.durable);
-        Some((block * BLOCK + bit / 8) as u64)
+    }
+
+    /// The same place in all other blocks that hold what the block of this one does.
+    #[must_use]
+    pub fn twins(&self, pos: u64) -> Vec<u64> {
+        let (block, byte) = ((pos / BLOCK as u64) as usize, pos % BLOCK as u64);
+        let Some(Some(content)) = self.durable.get(block) else {
+            return Vec::new();
+        };
+        let others = self
+            .durable
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != block);
+        let same = others.filter(|(_, other)| other.as_ref() == Some(content));
+        same.map(|(other, _)| (other * BLOCK) as u64 + byte)
+            .collect()
     }
 
     /// Reads what is visible now.
@@ -343,6 +371,18 @@ impl Disk {
             )
         })
     }
+}
+
+/// Whether an operation only writes zeroes, ahead of use.
+#[must_use]
+pub fn writes_ahead(op: &DiskOp) -> bool {
+    matches!(op, DiskOp::Write { background: true, data, .. } if is_zeroes(data))
+}
+
+/// By blocks: the larger part of what a run writes is looked at here, and most of it is zeroes.
+fn is_zeroes(data: &[u8]) -> bool {
+    data.chunks(BLOCK)
+        .all(|block| block == &ZEROS[..block.len()])
 }
 
 /// Puts the sectors of `data` that `keep` chooses (by their position in `data`) at `pos`.
@@ -477,5 +517,20 @@ mod tests {
         let flipped: u32 = bytes.iter().map(|b| (b ^ 7).count_ones()).sum();
         assert_eq!(flipped, 1);
         assert!(disk.read(8192, BLOCK + 1).is_err(), "beyond the end");
+    }
+
+    #[test]
+    fn copies_of_a_block_are_found() {
+        let mut disk = Disk::default();
+        let ops = vec![
+            write(1, 0, 7, 1),
+            write(2, 4096, 8, 1),
+            write(3, 8192, 7, 2),
+        ];
+        disk.perform(ops).unwrap();
+        assert_eq!(disk.twins(10), [8202, 12_298]);
+        assert_eq!(disk.twins(4096), []);
+        disk.flip(8202, &mut Rng::new(1));
+        assert_eq!(disk.twins(10), [12_298]);
     }
 }

@@ -33,7 +33,7 @@ pub mod values;
 pub mod what;
 pub mod world;
 
-pub use counts::{Counts, SEEDS_FOR_ALL};
+pub use counts::Counts;
 pub use oracle::Violation;
 pub use plan::{Options, Plan, Shape};
 pub use world::{Outcome, run};

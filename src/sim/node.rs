@@ -42,6 +42,15 @@ pub struct Core {
     pub shard: usize,
 }
 
+/// A store that a start has opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// Its length.
+    pub len: u64,
+    /// How much of it was found rotten: journal records, and logs.
+    pub rot: usize,
+}
+
 /// A shard and what its driver has to remember of it.
 #[derive(Debug)]
 pub struct Running {
@@ -144,7 +153,7 @@ impl Node {
         shards: u16,
         cut: bool,
         rng: &mut Rng,
-    ) -> Result<Option<Vec<u64>>, (usize, String)> {
+    ) -> Result<Option<Vec<Opened>>, (usize, String)> {
         self.clock.start(time);
         self.since = time;
         self.starts += 1;
@@ -153,17 +162,20 @@ impl Node {
         let now = self.clock.now(time);
         let stores = self.disks.len().max(usize::from(shards));
         let mut slots: Vec<Vec<StoreSlot>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut lengths = Vec::new();
+        let mut opened = Vec::new();
         let config = plan.store.clone();
         for number in 0..stores {
             let id = StoreId(number as u16);
             let slot = if let Some(disk) = self.disks.get_mut(number) {
-                lengths.push(disk.len());
                 let mut read = |pos, len| disk.read(pos, len);
                 let len = disk.len();
-                let (mut slot, _) =
+                let (mut slot, report) =
                     open_store(id, config.clone(), &self.config, now, len, &mut read)
                         .map_err(|error| (number, format!("store-{id}: {error:?}")))?;
+                opened.push(Opened {
+                    len,
+                    rot: report.rot.len(),
+                });
                 let ops = slot.begin();
                 if cut && rng.chance(1, 2) {
                     disk.perform_some(ops, rng).map_err(|why| (number, why))?;
@@ -207,7 +219,7 @@ impl Node {
                 drained: false,
             })
             .collect();
-        Ok(Some(lengths))
+        Ok(Some(opened))
     }
 
     /// What a start reads of each store, as they are now: position and length. Nothing else may be a reason

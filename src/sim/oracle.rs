@@ -4,6 +4,7 @@
 use super::counts::Kinds;
 use super::fact::{Fact, Moment};
 use super::invariants::{self, Invariant};
+use super::what::What;
 
 /// A broken invariant.
 #[derive(Clone, Debug)]
@@ -56,10 +57,15 @@ impl Oracle {
         }
     }
 
-    /// How often what the facts tell of happened.
+    /// How often what the facts and the clients tell of happened.
     #[must_use]
     pub const fn kinds(&self) -> &Kinds {
         &self.kinds
+    }
+
+    /// A client saw something happen.
+    pub const fn saw(&mut self, what: What) {
+        self.kinds.count(what);
     }
 
     /// Something that only the one who saw it can judge is wrong.

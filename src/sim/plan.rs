@@ -208,7 +208,7 @@ impl Plan {
                 disk: pick(rng, &[100_000, 2 * MS, 20 * MS]),
                 idle: pick(rng, &[1, 20_000, 200_000]),
             },
-            rot: rng.chance(1, 10),
+            rot: rng.chance(1, 5),
             rot_live,
         };
         shape.lay_over(&mut plan, &mut apart);

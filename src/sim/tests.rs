@@ -2,8 +2,7 @@
 
 use std::panic::catch_unwind;
 
-use super::what::What;
-use super::{Counts, Options, Shape, run};
+use super::{Options, Shape, run};
 use crate::store::Sabotage;
 
 /// Long enough for several starts, short enough for every test run.
@@ -88,18 +87,6 @@ fn taking_any_successor_is_found() {
         ..options(sabotage)
     };
     assert!(found_by(&options, 400).is_some());
-}
-
-#[test]
-fn what_never_happened_is_named() {
-    let mut counts = Counts::default();
-    assert_eq!(counts.never(), What::ALL);
-    for seed in 0..3 {
-        counts.add(&run(seed, &options(Sabotage::default())).counts);
-    }
-    let never = counts.never();
-    assert!(!never.contains(&What::Crash) && !never.contains(&What::Acked));
-    assert!(never.iter().all(|what| counts.of(*what) == 0));
 }
 
 #[test]

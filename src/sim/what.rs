@@ -4,8 +4,8 @@
 
 /// Makes the kinds and a list of them all.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident,)*) => {
-        /// Kinds of events. All of them have to happen, see [`Counts::never`](super::counts::Counts::never).
+    ($($(#[$doc:meta])* $kind:ident: $per_mille:literal,)*) => {
+        /// Kinds of events. All of them have to happen, see [`Counts::missing`](super::counts::Counts::missing).
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum What {
             $($(#[$doc])* $kind,)*
@@ -14,115 +14,164 @@ macro_rules! kinds {
         impl What {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// In how many of 1,000 seeds it happens, at the least: about two thirds of what was counted, so
+            /// that small changes of the broker or the simulator need not touch it.
+            #[must_use]
+            pub const fn per_mille(self) -> u64 {
+                match self {
+                    $(Self::$kind => $per_mille,)*
+                }
+            }
         }
     };
 }
 
 kinds! {
     /// A shard was given an input that is none of those below: a = shard.
-    Input,
+    Input: 510,
     /// A shard was told that nothing is waiting: a = shard.
-    Idle,
+    Idle: 660,
     /// A request reached a shard: a = connection, b = API key.
-    Request,
+    Request: 660,
     /// A reply left the node: a = connection, b = CRC of the frame.
-    Reply,
+    Reply: 660,
     /// A disk operation was asked for: a = store, b = its id.
-    Disk,
+    Disk: 660,
     /// A disk operation ended: a = store, b = its id.
-    DiskDone,
+    DiskDone: 660,
+    /// A write that is durable when it completes was asked for: a = store, b = its id.
+    WrittenThrough: 660,
+    /// Zeroes were written ahead of use: a = store, b = its id.
+    WrittenAhead: 420,
+    /// A store asked for room to grow: a = store, b = its id.
+    Grown: 420,
+    /// A store was made sure of: a = store, b = its id.
+    Synced: 590,
     /// A disk operation failed: a = store, b = errno.
-    DiskFailed,
+    DiskFailed: 210,
     /// A shard sent a message to another one: a = sender, b = receiver.
-    Mesh,
+    Mesh: 440,
     /// A client connected: a = client, b = connection.
-    Connected,
+    Connected: 660,
     /// A connection ended: a = client, b = connection.
-    Cut,
+    Cut: 660,
     /// The way to a node was shut: a = client, b = for how many ms.
-    ShutToNode,
+    ShutToNode: 200,
     /// The way from a node was shut: a = client, b = for how many ms.
-    ShutFromNode,
+    ShutFromNode: 190,
     /// The way between a client and a node was shut: a = client, b = for how many ms.
-    ShutBothWays,
+    ShutBothWays: 200,
     /// A client gave up a connection whose way was shut: a = client, b = connection.
-    GaveUp,
+    GaveUp: 72,
     /// A connection ended, and its shard does not learn of it for long: a = client, b = connection.
-    ShardUnaware,
+    ShardUnaware: 260,
     /// A connection ended, and its client does not learn of it for long: a = client, b = connection.
-    ClientUnaware,
+    ClientUnaware: 270,
     /// A client's timer: a = client.
-    Timer,
+    Timer: 660,
     /// The node crashed: a = unsynced writes.
-    Crash,
+    Crash: 660,
     /// A shutdown was asked for.
-    Shutdown,
+    Shutdown: 200,
     /// Everything that was in flight at a shutdown is finished.
-    Drained,
+    Drained: 170,
     /// A start was refused because of rot: a = store.
-    StartRefused,
+    StartRefused: 60,
     /// The node started: a = shards, b = stores.
-    Start,
+    Start: 660,
     /// All shards are ready.
-    Ready,
+    Ready: 660,
     /// A store was recovered: a = store, b = its length.
-    Recovered,
+    Recovered: 660,
     /// A shard said that the process must stop: a = shard, b = status.
-    Fatal,
+    Fatal: 71,
     /// The wall clock jumped: a = its new lead over virtual time, ms.
-    WallJump,
+    WallJump: 290,
     /// Bits of a store were flipped: a = store, b = position.
-    Rot,
+    Rot: 140,
     /// The run enters its next phase: a = number of the phase.
-    Phase,
+    Phase: 660,
     /// A checkpoint is being made valid: a = store.
-    Checkpoint,
+    Checkpoint: 550,
     /// A reply has bytes of a store file in it: a = connection, b = how many.
-    FileBytes,
+    FileBytes: 520,
     /// A crash left a part of a write: a = store, b = how many writes.
-    Torn,
+    Torn: 440,
     /// A crash took a write: a = store, b = how many writes.
-    Lost,
+    Lost: 520,
     /// A crash left a write that was not durable: a = store, b = how many writes.
-    Spared,
+    Spared: 490,
     /// The machine stopped while the stores were begun.
-    CutStart,
+    CutStart: 390,
     /// The node started with another number of shards: a = shards.
-    Resharded,
+    Resharded: 160,
     /// The journal ring began anew: a = store.
-    Wrapped,
+    Wrapped: 320,
     /// The disk had no room for a store to grow: a = store.
-    NoRoom,
+    NoRoom: 170,
     /// A read of a store failed: a = shard.
-    ReadFailed,
+    ReadFailed: 45,
     /// The run ends with a batch or more refused by a full store.
-    Full,
+    Full: 31,
+    /// A start found a log damaged, or a journal record: a = store, b = how many.
+    RotFound: 15,
     /// Damage was seen by who read it.
-    DamageRead,
+    DamageRead: 90,
+    /// A batch was sent that had been sent before.
+    SentAgain: 470,
+    /// A batch was refused because the one before it had been.
+    OutOfOrder: 22,
+    /// A fetch of a session named what is different from the one before.
+    SessionFetch: 400,
+    /// A partition was taken out of a fetch session.
+    Forgotten: 240,
+    /// A fetch session was not known any more.
+    SessionLost: 390,
+    /// A fetch asked for an offset that is not there any more.
+    OutOfRange: 280,
+    /// A reader was answered that the store cannot be read.
+    Unreadable: 34,
+    /// The record with the largest timestamp was asked for.
+    FoundLargest: 96,
+    /// A client went on to the shard that it was told of.
+    WentHome: 190,
+    /// A coordinator was not available, or not the one any more.
+    NoCoordinator: 44,
+    /// A member had to join again.
+    JoinsAgain: 69,
+    /// A member was not known any more.
+    MemberUnknown: 100,
+    /// A member was given its id before it could join.
+    MemberIdGiven: 220,
+    /// A member left its group.
+    Left: 250,
+    /// A topic was found to exist when it was to be created: the answer had been lost.
+    CreatedBefore: 99,
     /// A batch was acknowledged.
-    Acked,
+    Acked: 580,
     /// A fetch was answered.
-    Read,
+    Read: 660,
     /// There was a record at or after a time.
-    FoundByTime,
+    FoundByTime: 180,
     /// There was none.
-    NothingAtTime,
+    NothingAtTime: 210,
     /// A partition was read from its beginning to its end.
-    Audited,
+    Audited: 660,
     /// Records were deleted.
-    Deleted,
+    Deleted: 290,
     /// An offset was committed.
-    Committed,
+    Committed: 360,
     /// A committed offset was read.
-    CommitRead,
+    CommitRead: 400,
     /// A group had another generation than its first one.
-    Rebalanced,
+    Rebalanced: 62,
     /// A member was told its assignment.
-    Assigned,
+    Assigned: 180,
     /// A topic was made.
-    Created,
+    Created: 660,
     /// A topic was deleted.
-    Removed,
+    Removed: 200,
 }
 
 /// How many kinds there are.

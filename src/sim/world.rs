@@ -58,9 +58,10 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     PageBuf::trim();
     let mut world = World::new(seed, options);
     let violation = world.run().err();
+    let damaged = world.shared.damaged.len() as u32 + world.shared.groups_lost;
     let seen = [
         (What::Full, world.shared.refused),
-        (What::DamageRead, world.shared.damage_seen),
+        (What::DamageRead, damaged),
     ];
     for (what, times) in seen.into_iter().filter(|(_, times)| *times > 0) {
         world
@@ -166,6 +167,8 @@ struct World {
     oracle: Oracle,
     trace: Trace,
     ending: Ending,
+    /// How many partitions the bits that were flipped may have damaged; `None` before.
+    damaged_max: Option<usize>,
     /// When the phase or the ending began.
     phase_since: u64,
     outputs: Vec<Output>,
@@ -187,6 +190,7 @@ impl World {
             oracle: Oracle::default(),
             trace: Trace::new(options.verbose),
             ending: Ending::Not,
+            damaged_max: None,
             phase_since: 0,
             outputs: Vec::new(),
             steps: options.steps,
@@ -351,7 +355,8 @@ impl World {
             Ending::Audit if self.plan.rot_live => {
                 self.ending = Ending::RottenAudit;
                 for node in 0..self.nodes.len() {
-                    self.rot(node, 64);
+                    let bits = self.rot(node, 64).len();
+                    self.may_damage(bits);
                 }
                 self.audit_rotten();
             }
@@ -361,7 +366,7 @@ impl World {
                     self.shut_down(node);
                 }
             }
-            Ending::Audit | Ending::RottenAudit => return Ok(true),
+            Ending::Audit | Ending::RottenAudit => return self.rot_is_confined().map(|()| true),
             Ending::Not | Ending::ShutDown => {}
         }
         Ok(false)
@@ -415,8 +420,8 @@ impl World {
         let cut = busy && self.plan.faults.crash > 0 && self.rng.chance(1, 4);
         let started = node.start(self.time, &self.plan, shards, cut, &mut self.rng);
         let (starts, stores) = (node.starts, node.disks.len() as u64);
-        let lengths = match started {
-            Ok(Some(lengths)) => lengths,
+        let opened = match started {
+            Ok(Some(opened)) => opened,
             Ok(None) => {
                 self.note(number, What::CutStart, 0, 0);
                 self.restart_soon(number);
@@ -436,8 +441,11 @@ impl World {
             self.note(number, What::Resharded, u64::from(shards), 0);
         }
         self.shared.lives[number].starts = starts;
-        for (store, len) in lengths.into_iter().enumerate() {
-            self.note(number, What::Recovered, store as u64, len);
+        for (store, opened) in opened.into_iter().enumerate() {
+            self.note(number, What::Recovered, store as u64, opened.len);
+            if opened.rot > 0 {
+                self.note(number, What::RotFound, store as u64, opened.rot as u64);
+            }
         }
         self.note(number, What::Start, u64::from(shards), stores);
         for shard in 0..self.nodes[number].shards.len() {

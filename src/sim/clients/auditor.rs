@@ -61,14 +61,14 @@ impl Auditor {
             // Retention went on meanwhile.
             ErrorCode::OffsetOutOfRange => return Ok(Some(Task::Start(at))),
             ErrorCode::KafkaStorageError | ErrorCode::CorruptMessage if ctx.shared.rotten => {
-                ctx.shared.damage_seen += 1;
+                ctx.shared.damaged.insert(at);
                 return Ok(None);
             }
             error => return Err(format!("{at}: fetch of {position}: {error}")),
         }
-        let (damage, end) = (ctx.shared.damage_seen, partition.high_watermark);
+        let end = partition.high_watermark;
         let next = read(ctx, at, asked, position, partition);
-        if ctx.shared.damage_seen > damage {
+        if ctx.shared.damaged.contains(&at) {
             return Ok(None);
         }
         if next < end {
@@ -85,6 +85,18 @@ impl Auditor {
             end,
         });
         Ok(None)
+    }
+
+    /// The offset that was listed; none where the partition is refused because something of it has rotted.
+    fn listed(&self, ctx: &mut Ctx<'_>, frame: Bytes, at: Place) -> Result<Option<i64>, String> {
+        match listed_offset(frame, self.version)? {
+            Ok((offset, _)) => Ok(Some(offset)),
+            Err(ErrorCode::KafkaStorageError) if ctx.shared.rotten => {
+                ctx.shared.damaged.insert(at);
+                Ok(None)
+            }
+            Err(error) => Err(format!("{at}: ListOffsets: {error}")),
+        }
     }
 
     fn answered(
@@ -104,19 +116,15 @@ impl Auditor {
                 });
             }
             Task::Latest(at) => {
-                let (offset, _) = match listed_offset(frame, self.version) {
-                    Err(why) if is_damage(ctx, &why) => return Ok(None),
-                    listed => listed?,
-                };
-                ctx.oracle.tell(Fact::Latest { at, asked, offset });
+                if let Some(offset) = self.listed(ctx, frame, at)? {
+                    ctx.oracle.tell(Fact::Latest { at, asked, offset });
+                }
             }
             Task::Start(at) => {
-                let (offset, _) = match listed_offset(frame, self.version) {
-                    Err(why) if is_damage(ctx, &why) => return Ok(None),
-                    listed => listed?,
-                };
-                ctx.oracle.tell(Fact::Earliest { at, asked, offset });
-                return Ok(Some(Task::Read(at, offset, offset)));
+                if let Some(offset) = self.listed(ctx, frame, at)? {
+                    ctx.oracle.tell(Fact::Earliest { at, asked, offset });
+                    return Ok(Some(Task::Read(at, offset, offset)));
+                }
             }
             Task::Read(at, start, position) => {
                 return self.fetched(ctx, frame, asked, (at, start, position));
@@ -126,7 +134,7 @@ impl Auditor {
                     Ok(offset) => offset,
                     // What has rotted costs the groups of its partition.
                     Err(ErrorCode::NotCoordinator) if ctx.shared.rotten => {
-                        ctx.shared.damage_seen += 1;
+                        ctx.shared.groups_lost += 1;
                         return Ok(None);
                     }
                     // Every commit was cut off before there was a topic for them.
@@ -143,13 +151,6 @@ impl Auditor {
         }
         Ok(None)
     }
-}
-
-/// Whether a partition is refused because something of it has rotted.
-fn is_damage(ctx: &mut Ctx<'_>, why: &str) -> bool {
-    let damage = ctx.shared.rotten && why == ErrorCode::KafkaStorageError.to_string();
-    ctx.shared.damage_seen += u32::from(damage);
-    damage
 }
 
 impl Script for Auditor {

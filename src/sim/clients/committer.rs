@@ -10,6 +10,7 @@ use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::what::What;
 use crate::wire::client;
 
 /// API keys.
@@ -254,6 +255,7 @@ impl Committer {
             None => ErrorCode::None,
         };
         if looks_again(error) {
+            ctx.oracle.saw(What::NoCoordinator);
             self.coordinator_known = false;
         } else if !error.is_none() {
             return Err(error.to_string());

@@ -14,6 +14,7 @@ use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
 use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::what::What;
 use crate::wire::client;
 
 /// API key of ListOffsets.
@@ -94,6 +95,7 @@ impl Consumer {
         };
         let mut left_out = Vec::new();
         if epoch > 0 {
+            ctx.oracle.saw(What::SessionFetch);
             self.toggle(ctx, &mut left_out);
         }
         let wanted: Vec<(Place, i64)> = self
@@ -122,6 +124,7 @@ impl Consumer {
             self.forgotten.insert(at);
             self.told.remove(&at);
             left_out.push(at);
+            ctx.oracle.saw(What::Forgotten);
         }
     }
 
@@ -141,6 +144,7 @@ impl Consumer {
             | ErrorCode::FetchSessionTopicIdError
                 if self.with_session =>
             {
+                ctx.oracle.saw(What::SessionLost);
                 return self.begin_session(fetched.head.error);
             }
             error => {
@@ -186,12 +190,14 @@ impl Consumer {
                         self.positions.insert(at, next);
                     }
                     ErrorCode::OffsetOutOfRange => {
+                        ctx.oracle.saw(What::OutOfRange);
                         moved = true;
                         self.out_of_range.push(at);
                     }
                     // A read of the file failed, maybe at the very end of the busy phase.
                     ErrorCode::KafkaStorageError if ctx.shared.phase != Phase::Audit => {
-                        moved = true
+                        ctx.oracle.saw(What::Unreadable);
+                        moved = true;
                     }
                     error => {
                         let what = format!("{at}: fetch of {position} was answered {error}");
@@ -257,8 +263,8 @@ pub fn list_offsets(ctx: &Ctx<'_>, version: i16, at: Place, timestamp: i64) -> B
     frame(version, &request)
 }
 
-/// Offset and timestamp that a ListOffsets request for one partition was answered.
-pub fn listed_offset(frame: Bytes, version: i16) -> Result<(i64, i64), String> {
+/// Offset and timestamp that a ListOffsets request for one partition was answered, or the error.
+pub fn listed_offset(frame: Bytes, version: i16) -> Result<Result<(i64, i64), ErrorCode>, String> {
     let (_, response) = client::decode_response::<kw::ListOffsetsRequest>(frame, version)
         .map_err(|error| error.to_string())?;
     let partition = response
@@ -266,10 +272,10 @@ pub fn listed_offset(frame: Bytes, version: i16) -> Result<(i64, i64), String> {
         .first()
         .and_then(|topic| topic.partitions.first())
         .ok_or("no partition in the answer")?;
-    match error_of(partition.error_code) {
+    Ok(match error_of(partition.error_code) {
         ErrorCode::None => Ok((partition.offset, partition.timestamp)),
-        error => Err(error.to_string()),
-    }
+        error => Err(error),
+    })
 }
 
 impl Script for Consumer {
@@ -304,10 +310,14 @@ impl Script for Consumer {
             Asked::Nothing => {}
             Asked::Fetch(version) => self.fetched(ctx, frame, version, asked),
             Asked::Earliest(version, at) => match listed_offset(frame, version) {
-                Ok((offset, _)) => {
+                Ok(Ok((offset, _))) => {
                     ctx.oracle.tell(Fact::Earliest { at, asked, offset });
                     let position = self.positions.entry(at).or_default();
                     *position = offset.max(*position);
+                }
+                Ok(Err(error)) => {
+                    let what = format!("{at}: ListOffsets was answered {error}");
+                    ctx.oracle.fail("GoodFetchesAreAnswered", what);
                 }
                 Err(why) => ctx.oracle.fail("GoodFetchesAreAnswered", why),
             },

@@ -118,7 +118,7 @@ pub fn read(
     }
     if let Some(problem) = problem {
         if ctx.shared.rotten {
-            ctx.shared.damage_seen += 1;
+            ctx.shared.damaged.insert(at);
         } else {
             let what = format!("{at}: read from {from}: {problem}");
             ctx.oracle.fail("ReadsAreIntact", what);

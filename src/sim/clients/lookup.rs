@@ -7,8 +7,10 @@ use super::client::Ctx;
 use super::consumer::{list_offsets, listed_offset};
 use super::shared::{Phase, Use};
 use super::talk::{Next, Script};
+use crate::base::ErrorCode;
 use crate::sim::clock::MS;
 use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::what::What;
 
 /// API key of ListOffsets.
 const LIST_OFFSETS: i16 = 2;
@@ -47,15 +49,13 @@ impl Script for Lookup {
             return;
         };
         let (offset, timestamp) = match listed_offset(frame, version) {
-            Ok(listed) => listed,
-            Err(why) if why == "KAFKA_STORAGE_ERROR" => return,
-            Err(why)
-                if why == "NOT_LEADER_OR_FOLLOWER" && ctx.shared.lives[ctx.node].stops > stops =>
-            {
+            Ok(Ok(listed)) => listed,
+            Ok(Err(ErrorCode::KafkaStorageError)) => return ctx.oracle.saw(What::Unreadable),
+            Ok(Err(ErrorCode::NotLeaderOrFollower)) if ctx.shared.lives[ctx.node].stops > stops => {
                 return;
             }
-            Err(why) => {
-                let what = format!("{at}: ListOffsets of {time}: {why}");
+            other => {
+                let what = format!("{at}: ListOffsets of {time}: {other:?}");
                 return ctx.oracle.fail("GoodLookupsAreAnswered", what);
             }
         };
@@ -68,6 +68,7 @@ impl Script for Lookup {
             -2 => ctx.oracle.tell(Fact::Earliest { at, asked, offset }),
             // The largest timestamp: at least there is one, if something was acknowledged and is kept.
             -3 => {
+                ctx.oracle.saw(What::FoundLargest);
                 let end = ctx.shared.ends.get(&at).copied().unwrap_or(0);
                 if offset >= 0 && timestamp < 0 || offset >= end.max(0) + 1_000_000 {
                     let what = format!("{at}: largest timestamp {timestamp} at {offset}");

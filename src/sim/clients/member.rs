@@ -15,6 +15,7 @@ use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
 use crate::sim::fact::{Address, Fact, Moment, Place, Process};
+use crate::sim::what::What;
 use crate::wire::client;
 
 /// API keys.
@@ -65,6 +66,7 @@ pub struct Member {
     version: i16,
     /// Who coordinated the group when it joined.
     coordinator: Process,
+    /// It pauses before it asks for the next thing.
     rest: bool,
 }
 
@@ -112,6 +114,7 @@ impl Member {
         match error {
             ErrorCode::None => {}
             ErrorCode::MemberIdRequired => {
+                ctx.oracle.saw(What::MemberIdGiven);
                 self.id = answer.member_id.to_string();
                 return Ok(ErrorCode::None);
             }
@@ -208,11 +211,7 @@ impl Member {
     }
 
     fn work(&mut self, ctx: &mut Ctx<'_>) -> Next {
-        self.rest = !self.rest;
-        if self.rest {
-            self.asked = Asked::Nothing;
-            return Next::Pause(ctx.up_to_ms(60));
-        }
+        self.rest = true;
         if self.mine.is_empty() || ctx.rng.chance(1, 3) {
             self.version = ctx.version(HEARTBEAT, 0);
             self.asked = Asked::Heartbeat;
@@ -262,9 +261,10 @@ impl Member {
         match self.asked {
             Asked::Nothing => Ok(ErrorCode::None),
             Asked::Coordinator => {
-                if found_coordinator(ctx, frame, self.version)? {
-                    self.stage = Stage::Join;
+                if !found_coordinator(ctx, frame, self.version)? {
+                    return Ok(ErrorCode::CoordinatorNotAvailable);
                 }
+                self.stage = Stage::Join;
                 Ok(ErrorCode::None)
             }
             Asked::Join => self.joined(ctx, frame),
@@ -297,6 +297,7 @@ impl Member {
                 Err(error) => Ok(error),
             },
             Asked::Leave => {
+                ctx.oracle.saw(What::Left);
                 self.stage = Stage::Left;
                 Ok(ErrorCode::None)
             }
@@ -314,6 +315,10 @@ impl Script for Member {
                 return Next::Done;
             }
             self.stage = Stage::Leave;
+        }
+        if std::mem::take(&mut self.rest) {
+            self.asked = Asked::Nothing;
+            return Next::Pause(ctx.up_to_ms(60));
         }
         match self.stage {
             Stage::Find => {
@@ -346,15 +351,20 @@ impl Script for Member {
         match self.answered(ctx, frame, asked) {
             Ok(ErrorCode::None) => {}
             Ok(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration) => {
+                ctx.oracle.saw(What::JoinsAgain);
                 self.stage = Stage::Join;
             }
             Ok(ErrorCode::UnknownMemberId) => {
+                ctx.oracle.saw(What::MemberUnknown);
                 self.id.clear();
                 self.generation = -1;
                 self.stage = Stage::Join;
             }
             // These pass.
-            Ok(error) if looks_again(error) => {}
+            Ok(error) if looks_again(error) => {
+                ctx.oracle.saw(What::NoCoordinator);
+                self.rest = true;
+            }
             Ok(error) => {
                 let what = format!("{:?} v{} of {}: {error}", self.asked, self.version, self.id);
                 ctx.oracle.fail("GroupsWork", what);

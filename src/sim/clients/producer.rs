@@ -14,6 +14,7 @@ use crate::record::{BatchBuilder, Codec};
 use crate::sim::clock::MS;
 use crate::sim::fact::{Fact, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
+use crate::sim::what::What;
 use crate::wire::client;
 use crate::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceTopic, codec_allowed,
@@ -34,6 +35,8 @@ struct Batch {
     first: Value,
     timestamps: Vec<i64>,
     bytes: Bytes,
+    /// It was sent before.
+    sent: bool,
     /// Correlation id of the request it is in.
     flying: Option<i32>,
 }
@@ -195,6 +198,7 @@ impl Producer {
             first,
             timestamps,
             bytes: builder.build(),
+            sent: false,
             flying: None,
         });
     }
@@ -235,6 +239,9 @@ impl Producer {
             };
             let batch = &mut lane.batches[next];
             batch.flying = Some(correlation);
+            if std::mem::replace(&mut batch.sent, true) {
+                ctx.oracle.saw(What::SentAgain);
+            }
             ctx.oracle.tell(Fact::Sent {
                 at: lane.at,
                 first: batch.first,
@@ -334,7 +341,10 @@ impl Producer {
             }
             ErrorCode::NotLeaderOrFollower => lane.hold(index),
             // The batch before it came back and was not appended.
-            ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => lane.hold(index),
+            ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => {
+                ctx.oracle.saw(What::OutOfOrder);
+                lane.hold(index);
+            }
             // A producer that the broker has not heard of may begin at any sequence, as in Kafka: the
             // second batch found room where the first one did not. The refusal may have been lost.
             ErrorCode::OutOfOrderSequenceNumber

@@ -12,6 +12,7 @@ use super::shared::{Phase, Topic, Use};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
 use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::what::What;
 use crate::wire::client;
 
 /// API keys.
@@ -46,6 +47,8 @@ pub struct Setup {
     todo: VecDeque<Plan>,
     /// Whether the first one to do has been created.
     created: bool,
+    /// Whether it was refused for now.
+    refused: bool,
     asked: Option<Asked>,
 }
 
@@ -56,6 +59,7 @@ impl Setup {
         Self {
             todo: topics.into(),
             created: false,
+            refused: false,
             asked: None,
         }
     }
@@ -190,6 +194,9 @@ fn follow(ctx: &mut Ctx<'_>, topic: u32, leaders: &[Address]) {
 
 impl Script for Setup {
     fn next(&mut self, ctx: &mut Ctx<'_>) -> Next {
+        if std::mem::take(&mut self.refused) {
+            return Next::Pause(ctx.up_to_ms(20));
+        }
         if let Some(plan) = self.todo.front() {
             let (asked, request) = if self.created {
                 let version = ctx.version(METADATA, IDS_FROM);
@@ -219,12 +226,18 @@ impl Script for Setup {
         let outcome = match self.asked {
             Some(Asked::Create(version)) => match created_topic(frame, version) {
                 // It exists if the answer to an earlier request was lost.
-                Ok(ErrorCode::None | ErrorCode::TopicAlreadyExists) => {
+                Ok(error @ (ErrorCode::None | ErrorCode::TopicAlreadyExists)) => {
+                    if !error.is_none() {
+                        ctx.oracle.saw(What::CreatedBefore);
+                    }
                     self.created = true;
                     Ok(())
                 }
-                // The store is full; it is asked for again.
-                Ok(ErrorCode::KafkaStorageError) => Ok(()),
+                // The store is full; it is asked for again, later.
+                Ok(ErrorCode::KafkaStorageError) => {
+                    self.refused = true;
+                    Ok(())
+                }
                 Ok(error) => Err(format!("creating {:?}: {error}", self.todo.front())),
                 Err(why) => Err(why),
             },

@@ -1,6 +1,6 @@
 //! What all clients of a run know of each other, out of the broker's sight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::TopicId;
 use crate::sim::fact::{Address, Place};
@@ -100,8 +100,10 @@ pub struct Shared {
     pub refused: u32,
     /// Bits were flipped: data that is recognizably damaged is no violation.
     pub rotten: bool,
-    /// Damage that was recognized.
-    pub damage_seen: u32,
+    /// Partitions of which damage was recognized.
+    pub damaged: BTreeSet<Place>,
+    /// Times that the groups of a partition were refused because it is damaged.
+    pub groups_lost: u32,
 }
 
 impl Shared {
@@ -121,7 +123,8 @@ impl Shared {
             lives: vec![Lives::default(); nodes],
             refused: 0,
             rotten: false,
-            damage_seen: 0,
+            damaged: BTreeSet::new(),
+            groups_lost: 0,
         }
     }
 

@@ -7,6 +7,7 @@ use super::client::{Act, Client, Ctx};
 use super::frames::with_correlation;
 use crate::sim::clock::MS;
 use crate::sim::fact::{Address, Moment};
+use crate::sim::what::What;
 use crate::wire::client;
 
 /// What a script wants to do next.
@@ -80,6 +81,7 @@ impl<S: Script> Talk<S> {
         }
         self.went_to = self.script.home(ctx);
         if self.went_to.is_some() {
+            ctx.oracle.saw(What::WentHome);
             self.script.lost(ctx);
             self.state = State::Connecting;
             let (after, to) = (ctx.up_to_ms(2), self.went_to);

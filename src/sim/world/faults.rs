@@ -2,6 +2,7 @@
 //! ways that are shut, bits that flip.
 
 use super::{Ending, Event, Socket, World, violated};
+use crate::base::BLOCK;
 use crate::broker::Input;
 use crate::sim::clients::{Auditor, Talk};
 use crate::sim::clock::MS;
@@ -13,6 +14,8 @@ use crate::sim::what::What;
 
 /// The longest time for which a way is shut, or one side does not learn that a connection has ended.
 const SILENCE_MAX: u64 = 2_000 * MS;
+/// What rots in the copies of something lies within so many bytes: of one and the same thing.
+const NEAR: u64 = 32;
 /// How long a client waits on a connection whose way is shut.
 const PATIENCE: u64 = 300 * MS;
 
@@ -116,13 +119,41 @@ impl World {
             Ok(read) => read,
             Err(why) => return violated("RecoverySucceeds", why),
         };
-        for (store, pos) in self.rot(node, 4) {
+        let ring = self.plan.store.ring();
+        let rotten = if self.rng.chance(1, 4) {
+            self.rot(node, 4)
+        } else {
+            self.rot_copies(node, &read)
+        };
+        for (store, pos) in rotten {
             let holds = |(start, len): &(u64, usize)| (*start..start + *len as u64).contains(&pos);
-            if read[store].iter().any(holds) {
+            let is_read = read[store].iter().any(holds);
+            if is_read {
                 self.nodes[node].excuses.insert(store);
             }
+            // A record of the journal is about any number of logs, everything else about one.
+            let in_record = is_read && ring.contains(&pos);
+            self.may_damage(if in_record { usize::MAX } else { 1 });
         }
         Ok(())
+    }
+
+    /// Bits were flipped that may have damaged so many partitions more.
+    pub(super) fn may_damage(&mut self, partitions: usize) {
+        let known = self.damaged_max.unwrap_or(0);
+        self.damaged_max = Some(known.saturating_add(partitions));
+    }
+
+    /// What has rotted costs the partitions that it is of, and no others.
+    pub(super) fn rot_is_confined(&self) -> Result<(), Violation> {
+        let damaged = &self.shared.damaged;
+        match self.damaged_max {
+            Some(most) if damaged.len() > most => {
+                let what = format!("{damaged:?} are damaged by {most} bits");
+                violated("RotIsConfined", what)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Flips fewer than so many bits of each store of a node; says where.
@@ -135,6 +166,35 @@ impl World {
                     self.note(node, What::Rot, store as u64, pos);
                     places.push((store, pos));
                 }
+            }
+        }
+        places
+    }
+
+    /// Flips a bit or two of what a start reads of a store, and some near the same place in each copy of it.
+    fn rot_copies(&mut self, node: usize, read: &[Vec<(u64, usize)>]) -> Vec<(usize, u64)> {
+        self.shared.rotten = true;
+        let mut places = Vec::new();
+        for _ in 0..=self.rng.below(2) {
+            let all = read.iter().enumerate();
+            let blocks: Vec<(usize, u64)> = all
+                .flat_map(|(store, places)| places.iter().map(move |place| (store, *place)))
+                .flat_map(|(store, (start, len))| {
+                    let blocks = (start..start + len as u64).step_by(BLOCK);
+                    blocks.map(move |block| (store, block))
+                })
+                .collect();
+            let Some(&(store, block)) = blocks.get(self.rng.below(blocks.len() as u64) as usize)
+            else {
+                continue;
+            };
+            let pos = block + self.rng.below(BLOCK as u64);
+            let copies = self.nodes[node].disks[store].twins(pos);
+            for pos in std::iter::once(pos).chain(copies) {
+                let near = pos / NEAR * NEAR + self.rng.below(NEAR);
+                self.nodes[node].disks[store].flip(near, &mut self.rng);
+                self.note(node, What::Rot, store as u64, near);
+                places.push((store, near));
             }
         }
         places

@@ -3,6 +3,7 @@
 use super::{Core, Event, Phase, Socket, State, World, violated};
 use crate::base::{ShardId, StoreId};
 use crate::broker::{Input, Output, fatal};
+use crate::sim::disk::writes_ahead;
 use crate::sim::node::Running;
 use crate::sim::oracle::Violation;
 use crate::sim::what::What;
@@ -247,13 +248,21 @@ impl World {
         let allocates = matches!(op, DiskOp::Allocate { .. });
         let number = u64::from(store.0);
         self.note(node, What::Disk, number, id.0);
+        let ahead = writes_ahead(&op);
+        let kind = match op {
+            DiskOp::Allocate { .. } => Some(What::Grown),
+            DiskOp::Sync { .. } => Some(What::Synced),
+            DiskOp::Write { .. } if ahead => Some(What::WrittenAhead),
+            DiskOp::Write { through, .. } => through.then_some(What::WrittenThrough),
+        };
+        if let Some(kind) = kind {
+            self.note(node, kind, number, id.0);
+        }
         if matches!(op, DiskOp::Write { pos: 0, .. }) {
             self.note(node, What::Checkpoint, number, 0);
         }
-        let zeroes = matches!(&op, DiskOp::Write { background: true, data, .. } if data.iter().all(|byte| *byte == 0));
-        let ahead = allocates || zeroes;
         let disk = &mut self.nodes[node].disks[usize::from(store.0)];
-        let wraps = !zeroes && disk.wraps(&op, &self.plan.store.ring());
+        let wraps = !ahead && disk.wraps(&op, &self.plan.store.ring());
         if let Err(what) = disk.issue(op) {
             return violated("WritesAreProper", format!("store-{store}: {what}"));
         }
@@ -275,7 +284,7 @@ impl World {
                 store,
                 id,
                 errno,
-                ahead,
+                ahead: ahead || allocates,
             },
         );
         Ok(())
