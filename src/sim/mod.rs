@@ -10,7 +10,8 @@
 //! - [`clients`]: who uses the node;
 //! - [`fact`], [`oracle`], [`invariants`]: what becomes known, and who judges;
 //! - [`what`], [`trace`], [`counts`]: what happened, and what never did;
-//! - [`world`]: the loop that runs it all.
+//! - [`world`]: the loop that runs it all;
+//! - `messages`: pure machines that only exchange messages, in tests.
 //!
 //! `millrace-sim --seed S` replays a run exactly.
 
@@ -21,6 +22,8 @@ pub mod counts;
 pub mod disk;
 pub mod fact;
 pub mod invariants;
+#[cfg(test)]
+mod messages;
 pub mod net;
 pub mod node;
 pub mod oracle;
