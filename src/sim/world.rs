@@ -178,6 +178,13 @@ impl World {
     fn new(seed: u64, options: &Options) -> Self {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, options);
+        let mut world = Self::without_clients(plan, rng, options);
+        world.hire();
+        world
+    }
+
+    /// The machines of a plan, and nobody who uses them.
+    fn without_clients(plan: Plan, mut rng: Rng, options: &Options) -> Self {
         let wall_ms = 1_700_000_000_000 + rng.below(1 << 30) as i64;
         let mut world = Self {
             nodes: (0..plan.nodes)
@@ -202,7 +209,6 @@ impl World {
             rng,
         };
         world.trace.say(0, || format!("{:#?}", world.plan));
-        world.hire();
         for node in 0..world.nodes.len() {
             world.events.add(1, Event::Start { node });
         }
@@ -504,4 +510,42 @@ impl World {
 
 fn violated<T>(invariant: &'static str, what: String) -> Result<T, Violation> {
     Err(Violation { invariant, what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They are strangers to each other, but the world has to keep them apart in everything that it does.
+    #[test]
+    fn two_nodes_start_crash_shut_down_and_rot_each_by_itself() {
+        for seed in 0..6 {
+            let options = Options {
+                steps: 3000,
+                ..Options::default()
+            };
+            let mut rng = Rng::new(seed);
+            let mut plan = Plan::new(&mut rng, &options);
+            (plan.nodes, plan.topics) = (2, Vec::new());
+            (
+                plan.faults.crash,
+                plan.faults.shutdown,
+                plan.faults.wall_jump,
+            ) = (200, 400, 300);
+            (plan.rot, plan.rot_live) = (true, seed % 2 == 0);
+            let mut world = World::without_clients(plan, rng, &options);
+            let result = world.run();
+            assert!(
+                result.is_ok(),
+                "seed {seed}: {result:?}\n{}",
+                world.trace.last_events()
+            );
+            let starts: Vec<u32> = world.nodes.iter().map(|node| node.starts).collect();
+            assert!(
+                starts.iter().all(|starts| *starts > 3),
+                "seed {seed}: {starts:?}"
+            );
+            assert_eq!(world.ending, Ending::RottenAudit, "seed {seed}");
+        }
+    }
 }
