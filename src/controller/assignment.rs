@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::create::NewTopic;
 use super::draft::{Refused, Terms};
+use super::new_topic::NewTopic;
 use crate::base::{ErrorCode, NodeId};
 
 /// The replicas of each partition of a topic described by counts.

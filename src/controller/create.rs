@@ -5,29 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::assignment::{by_assignment, by_count};
 use super::draft::{Draft, Refused, Terms};
+use super::new_topic::NewTopic;
 use super::partitions::new_partition;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::{check_topic_name, collision_key};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, NodeId, Rng, StoreId, TopicId};
+use crate::base::{ErrorCode, Rng, TopicId};
 use crate::config::{BrokerConfig, TopicConfig, is_internal};
-
-/// A topic that somebody wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewTopic {
-    /// Its name.
-    pub name: String,
-    /// How many partitions; -1 for the default, or if there are assignments.
-    pub partitions: i32,
-    /// How many replicas of each; -1 for the default, or if there are assignments.
-    pub replication_factor: i16,
-    /// The nodes of each partition by its index, if the client chose them.
-    pub assignments: Vec<(i32, Vec<NodeId>)>,
-    /// The store of each partition by its index, where the client chose one.
-    pub places: BTreeMap<i32, StoreId>,
-    /// Settings; the last one of a key wins.
-    pub configs: Vec<(String, Option<String>)>,
-}
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -224,7 +208,7 @@ fn topic_id(draft: &Draft, rng: &mut Rng) -> TopicId {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::DirectoryId;
+    use crate::base::{DirectoryId, NodeId, StoreId};
     use crate::controller::Image;
 
     fn topic(name: &str) -> NewTopic {

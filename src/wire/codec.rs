@@ -5,7 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::{KafkaRequest, KafkaResponse};
 use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode};
 
-use super::{Api, WireError};
+use super::api::Api;
+use super::error::WireError;
 use crate::base::limits::{
     DECODE_ARRAY_MAX, DECODE_LISTS_BYTES_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX,
 };

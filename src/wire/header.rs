@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
+use super::api::Api;
+use super::error::WireError;
 use super::reader::Reader;
-use super::{Api, WireError};
 
 /// What every request begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use std::ops::RangeInclusive;
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
+use super::error::WireError;
 use super::gather::Gather;
 use super::reader::{Reader, TOPIC_BYTES_MIN};
-use super::{TopicRef, WireError};
+use super::topic::TopicRef;
 use crate::base::ErrorCode;
 use crate::record::Codec;
 

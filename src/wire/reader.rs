@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
-use super::{TopicRef, WireError};
+use super::error::WireError;
+use super::topic::TopicRef;
 use crate::base::TopicId;
 use crate::base::limits::{DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX, REQUEST_ENTRIES_MAX};
 

@@ -2,7 +2,7 @@
 
 use bytes::BufMut;
 
-use super::TopicRef;
+use super::topic::TopicRef;
 
 /// Kafka's strings have 15-bit lengths, in the flexible encoding too.
 const STRING_BYTES_MAX: usize = i16::MAX as usize;

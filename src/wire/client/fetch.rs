@@ -3,12 +3,10 @@
 
 use bytes::Bytes;
 
-use super::{error_of, response_header};
+use super::header::{error_of, response_header};
 use crate::base::ErrorCode;
-use crate::wire::fetch::{
-    AbortedTransaction, FLEXIBLE_FROM, FetchHead, LOG_START_FROM, RACK_FROM, SESSIONS_FROM,
-    TOPIC_IDS_FROM,
-};
+use crate::wire::fetch::versions::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM};
+use crate::wire::fetch::{AbortedTransaction, FetchHead, TOPIC_IDS_FROM};
 use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{TopicRef, WireError};
 

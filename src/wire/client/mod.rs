@@ -6,12 +6,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::{KafkaRequest, OutboundFrameLimits, RequestResponsePair};
 use kafka_wire_core::{ApiVersion, KafkaDecode, StrBytes};
 
+use super::api::Api;
 use super::codec::limits;
-use super::reader::Reader;
-use super::{Api, WireError};
+use super::error::WireError;
 use crate::base::ErrorCode;
+use header::response_header;
 
 mod fetch;
+mod header;
 mod produce;
 
 pub use fetch::{Fetched, FetchedPartition, FetchedTopic, decode_fetch};
@@ -91,18 +93,6 @@ pub fn decode_response<R: RequestResponsePair>(
 #[must_use]
 pub fn correlation_id(frame: &[u8]) -> Option<i32> {
     frame.first_chunk().map(|id| i32::from_be_bytes(*id))
-}
-
-fn response_header(frame: Bytes, flexible: bool) -> Result<(i32, Bytes), WireError> {
-    let mut reader = Reader::new(frame, flexible);
-    let correlation_id = reader.i32("correlation id")?;
-    reader.skip_tags()?;
-    Ok((correlation_id, reader.into_rest()))
-}
-
-/// The error of a code; one that Kafka has added since is an unknown error to us.
-fn error_of(code: i16) -> ErrorCode {
-    ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
 }
 
 #[cfg(test)]

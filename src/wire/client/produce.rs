@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{error_of, response_header};
+use super::header::{error_of, response_header};
 use crate::wire::gather::Gather;
 use crate::wire::produce::{
     ERROR_MESSAGES_FROM, FLEXIBLE_FROM, LOG_START_FROM, ProducePartitionResponse, ProduceRequest,

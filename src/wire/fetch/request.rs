@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use kafka_wire_core::StrBytes;
 
-use super::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, VERSIONS};
+use super::versions::{
+    FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, VERSIONS,
+};
 use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{TopicRef, WireError};
 

@@ -1,7 +1,7 @@
 //! The fetch response: a list of pieces, of which only the few bytes around the
 //! records are written here.
 
-use super::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM};
+use super::versions::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM};
 use crate::base::ErrorCode;
 use crate::store::Piece;
 use crate::wire::TopicRef;
