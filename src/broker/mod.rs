@@ -1,4 +1,4 @@
-//! [`Shard`]: the brain of one core. One file per family of requests turns wire
+//! [`Shard`]: the brain of one core. A room for each family of requests turns wire
 //! requests into calls on the state machines and their effects into outputs.
 
 pub mod admin;
@@ -16,6 +16,8 @@ mod io;
 mod jobs;
 mod msg;
 mod owner;
+#[cfg(test)]
+mod request_tests;
 mod requests;
 #[cfg(test)]
 mod room_tests;

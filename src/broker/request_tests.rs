@@ -1,0 +1,334 @@
+//! Requests at the front of a shard, alone: what comes in, and the messages and replies that go out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_wire as kw;
+use kafka_wire_core::StrBytes;
+
+use super::apis;
+use super::front::Front;
+use super::front::conns::ReplyTo;
+use super::front::order::Footprint;
+use super::fx::Fx;
+use super::io::{ConnId, Output};
+use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Query, Watch};
+use super::requests::Requests;
+use super::trace::{FetchStamps, Trace};
+use crate::base::{DirectoryId, ErrorCode, Mono, Now, ShardId, StoreId, TopicId};
+use crate::config::BrokerConfig;
+use crate::controller::testing::partition;
+use crate::controller::{Image, MetadataRecord};
+use crate::store::Piece;
+use crate::wire::client::{decode_response, encode_request};
+use crate::wire::{RequestHeader, parse_header};
+
+const CONN: ConnId = ConnId(1);
+const PREFIX: usize = 4;
+
+/// The front of shard 0 of two. Topic `t` has partition 0 here, as log 1, and partition 1 on shard 1, as log 2.
+struct Desk {
+    front: Front,
+    requests: Requests,
+    now: Now,
+    /// Messages, and to whom, since they were last looked at.
+    sent: Vec<(u16, Msg)>,
+    replies: Vec<Bytes>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let config = Arc::new(BrokerConfig::default());
+        let stores = [0, 1].map(|n| DirectoryId::new(1, StoreId(n)));
+        let mut image = Image::of_node(stores);
+        let mut elsewhere = partition(1, 1, 2);
+        if let MetadataRecord::Partition(record) = &mut elsewhere {
+            record.directories = vec![stores[1]];
+        }
+        let topic = MetadataRecord::Topic {
+            name: "t".to_owned(),
+            id: TopicId([1; 16]),
+        };
+        for record in [topic, partition(1, 0, 1), elsewhere] {
+            image.replay(&record).unwrap();
+        }
+        let owners = vec![ShardId(0), ShardId(1)];
+        let mut front = Front::new(Arc::clone(&config), owners, 2, 1);
+        front.image = Arc::new(image);
+        front.conns.open(CONN, ([127, 0, 0, 1], 1).into(), 0, false);
+        Self {
+            front,
+            requests: Requests::new(&config),
+            now: Now {
+                mono: Mono(1),
+                wall_ms: 1_700_000_000_000,
+            },
+            sent: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    fn act(&mut self, act: impl FnOnce(&mut Requests, &mut Front, Now, &mut Fx<'_>)) {
+        let (mut out, mut local) = (Vec::new(), VecDeque::new());
+        let mut fx = Fx {
+            me: ShardId(0),
+            now: self.now,
+            out: &mut out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        act(&mut self.requests, &mut self.front, self.now, &mut fx);
+        self.sent.extend(local.into_iter().map(|msg| (0, msg)));
+        for output in out {
+            match output {
+                Output::Mesh { to, msg } => self.sent.push((to.0, *msg)),
+                Output::Reply { pieces, .. } => self.replies.push(joined(&pieces)),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        self.requests.invariants(&self.front);
+    }
+
+    /// A request as its handler gets it.
+    fn take<R: kw::KafkaRequest>(
+        &mut self,
+        version: i16,
+        request: &R,
+    ) -> (ReplyTo, RequestHeader, Bytes) {
+        let frame = encode_request(7, Some("me"), version, request).unwrap();
+        let (header, body) = parse_header(frame.slice(PREFIX..), apis::api).unwrap();
+        let trace = Trace::new(header.key, frame.len(), self.now.mono);
+        let conns = &mut self.front.conns;
+        let to = conns.expect_reply(CONN, trace, b"me", Footprint::default());
+        let to = to.unwrap();
+        assert!(conns.may_begin(to));
+        (to, header, body)
+    }
+
+    fn list_offsets(&mut self, partitions: &[i32]) {
+        let mut topic = kw::list_offsets_request::ListOffsetsTopic::default();
+        topic.name = StrBytes::from("t");
+        for index in partitions {
+            let mut one = kw::list_offsets_request::ListOffsetsPartition::default();
+            (one.partition_index, one.timestamp) = (*index, -1);
+            one.current_leader_epoch = -1;
+            topic.partitions.push(one);
+        }
+        let mut request = kw::ListOffsetsRequest::default();
+        request.topics = vec![topic];
+        let (to, header, body) = self.take(7, &request);
+        self.act(|all, front, _, fx| {
+            all.query
+                .list_offsets(front, to, &header, body, fx)
+                .unwrap();
+        });
+    }
+
+    fn fetch(&mut self, partitions: &[i32], bytes_min: i32, wait_ms: i32) {
+        let mut topic = kw::fetch_request::FetchTopic::default();
+        topic.topic = StrBytes::from("t");
+        for index in partitions {
+            let mut one = kw::fetch_request::FetchPartition::default();
+            one.partition = *index;
+            one.current_leader_epoch = -1;
+            one.partition_max_bytes = 1000;
+            topic.partitions.push(one);
+        }
+        let mut request = kw::FetchRequest::default();
+        request.topics = vec![topic];
+        (request.min_bytes, request.max_bytes) = (bytes_min, 1000);
+        request.max_wait_ms = wait_ms;
+        request.session_epoch = -1;
+        let (to, header, body) = self.take(11, &request);
+        self.act(|all, front, now, fx| all.fetch.begin(front, now, to, &header, body, fx).unwrap());
+    }
+
+    /// Takes the passes that were asked for: of whom, its number, and whether it is to watch.
+    fn passes(&mut self) -> Vec<(u16, u32, Watch)> {
+        let passes = std::mem::take(&mut self.sent).into_iter();
+        let passes = passes.map(|(to, msg)| match msg {
+            Msg::Fetch { pass, .. } => (to, pass.round, pass.watch),
+            other => panic!("unexpected {other:?}"),
+        });
+        passes.collect()
+    }
+
+    /// An owner has found so many bytes in the partition of this slot, of the first fetch that there was.
+    fn found(&mut self, round: u32, slot: u32, bytes: usize, watching: Option<u16>) {
+        let part = FetchedPart {
+            slot,
+            pieces: vec![Piece::Memory(vec![7; bytes].into())],
+            bytes,
+            first_bytes_max: bytes,
+            ..FetchedPart::default()
+        };
+        let planned = FetchPlanned {
+            round,
+            parts: vec![part],
+            watching: watching.map(ShardId),
+            stamps: FetchStamps::default(),
+        };
+        self.act(|all, front, now, fx| all.fetch.done(front, now, 1, planned, fx));
+    }
+}
+
+fn joined(pieces: &[Piece]) -> Bytes {
+    let bytes = pieces.iter().map(|piece| match piece {
+        Piece::Memory(bytes) => &bytes[..],
+        Piece::File { .. } => panic!("no file here"),
+    });
+    bytes.collect::<Vec<_>>().concat().into()
+}
+
+fn answered(offset: i64) -> Result<Answered, ErrorCode> {
+    Ok(Answered {
+        offset,
+        timestamp_ms: -1,
+        leader_epoch: 0,
+    })
+}
+
+#[test]
+fn a_query_is_answered_when_every_owner_has() {
+    let mut desk = Desk::new();
+    desk.list_offsets(&[1, 7, 0]);
+    let asked: Vec<_> = std::mem::take(&mut desk.sent)
+        .into_iter()
+        .map(|(to, msg)| match msg {
+            Msg::Query { req, parts } => (to, req.id, parts),
+            other => panic!("unexpected {other:?}"),
+        })
+        .map(|(to, id, parts)| {
+            (
+                to,
+                id,
+                parts
+                    .iter()
+                    .map(|(slot, log, q)| (*slot, log.0, *q))
+                    .collect(),
+            )
+        })
+        .collect();
+    let wanted: [(u16, u64, Vec<_>); 2] = [
+        (0, 1, vec![(2, 1, Query::Latest)]),
+        (1, 1, vec![(0, 2, Query::Latest)]),
+    ];
+    assert_eq!(asked, wanted);
+    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(2, answered(5))], fx));
+    assert!(desk.replies.is_empty(), "one is still asked");
+    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(0, answered(6))], fx));
+    let reply = desk.replies.pop().unwrap().slice(PREFIX..);
+    let (_, response) = decode_response::<kw::ListOffsetsRequest>(reply, 7).unwrap();
+    let told = response.topics[0].partitions.iter();
+    let told: Vec<_> = told
+        .map(|p| (p.partition_index, p.error_code, p.offset))
+        .collect();
+    let unknown = ErrorCode::UnknownTopicOrPartition.code();
+    assert_eq!(told, [(1, 0, 6), (7, unknown, -1), (0, 0, 5)]);
+    assert_eq!(desk.front.parked.len(), 0);
+}
+
+#[test]
+fn owners_hear_of_a_closed_connection_unless_they_change_something() {
+    let mut desk = Desk::new();
+    desk.list_offsets(&[0, 1]);
+    desk.list_offsets(&[1]);
+    let mut topic = kw::delete_records_request::DeleteRecordsTopic::default();
+    topic.name = StrBytes::from("t");
+    topic.partitions = vec![Default::default()];
+    let mut request = kw::DeleteRecordsRequest::default();
+    request.topics = vec![topic];
+    let (to, header, body) = desk.take(2, &request);
+    desk.act(|all, front, _, fx| {
+        all.query
+            .delete_records(front, to, &header, body, fx)
+            .unwrap()
+    });
+    assert_eq!((desk.front.parked.len(), desk.sent.len()), (3, 4));
+    desk.sent.clear();
+    desk.act(|all, front, _, fx| all.conn_closed(front, CONN, fx));
+    let told = desk.sent.iter().map(|(to, msg)| match msg {
+        Msg::QueryCancel { shard, ids } => (*to, shard.0, ids.clone()),
+        other => panic!("unexpected {other:?}"),
+    });
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [(0, 0, vec![1]), (1, 0, vec![1, 2])]
+    );
+    assert_eq!(desk.front.parked.len(), 0);
+    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));
+    assert!(desk.replies.is_empty(), "there is nobody to tell");
+}
+
+#[test]
+fn a_fetch_waits_for_its_deadline_and_then_takes_what_there_is() {
+    let mut desk = Desk::new();
+    desk.fetch(&[0], 10, 500);
+    assert_eq!(desk.passes(), [(0, 1, Watch::Until(10))]);
+    desk.found(1, 0, 3, Some(0));
+    assert!(desk.replies.is_empty() && desk.sent.is_empty());
+    let deadline = desk.now.mono.plus_ms(500);
+    assert_eq!(desk.front.parked.next_deadline(), Some(deadline));
+    desk.now.mono = Mono(deadline.0 - 1);
+    desk.act(|all, front, now, fx| all.due(front, now, fx));
+    assert!(desk.sent.is_empty(), "not before its time");
+    desk.now.mono = deadline;
+    desk.act(|all, front, now, fx| all.due(front, now, fx));
+    assert_eq!(desk.passes(), [(0, 2, Watch::No)]);
+    assert_eq!(desk.front.parked.next_deadline(), None);
+    desk.found(1, 0, 900, None);
+    assert!(desk.replies.is_empty(), "of a pass that is over");
+    desk.found(2, 0, 4, None);
+    assert_eq!(desk.replies.len(), 1);
+    assert!(matches!(desk.sent[..], [(0, Msg::FetchCancel { .. })]));
+    assert_eq!(desk.front.parked.len(), 0);
+}
+
+#[test]
+fn a_fetch_from_several_owners_waits_for_a_share_of_each() {
+    let mut desk = Desk::new();
+    desk.fetch(&[0, 1], 100, 500);
+    let count = Watch::Count(100);
+    assert_eq!(desk.passes(), [(0, 1, count), (1, 1, count)]);
+    desk.found(1, 0, 11, Some(0));
+    desk.found(1, 1, 0, Some(1));
+    let shares = std::mem::take(&mut desk.sent).into_iter();
+    let shares = shares.map(|(to, msg)| match msg {
+        Msg::FetchWatch { bytes, .. } => (to, bytes),
+        other => panic!("unexpected {other:?}"),
+    });
+    assert_eq!(shares.collect::<Vec<_>>(), [(0, 45), (1, 45)]);
+    // One of them has its share: all are asked again, and now it is enough.
+    desk.act(|all, front, now, fx| all.fetch.ready(front, now, 1, fx));
+    assert_eq!(desk.passes(), [(0, 2, count), (1, 2, count)]);
+    assert_eq!(desk.front.parked.next_deadline(), None);
+    desk.found(2, 0, 60, None);
+    desk.act(|all, front, now, fx| all.fetch.ready(front, now, 1, fx));
+    desk.found(2, 1, 50, None);
+    assert_eq!((desk.replies.len(), desk.front.parked.len()), (1, 0));
+}
+
+#[test]
+fn a_fetch_is_forgotten_with_its_connection_whatever_it_waits_for() {
+    for parked in [false, true] {
+        let mut desk = Desk::new();
+        desk.fetch(&[0, 1], 100, 500);
+        if parked {
+            desk.found(1, 0, 0, Some(0));
+            desk.found(1, 1, 0, Some(1));
+        }
+        desk.sent.clear();
+        desk.act(|all, front, _, fx| all.conn_closed(front, CONN, fx));
+        let told = |(to, msg): &(u16, Msg)| matches!(msg, Msg::FetchCancel { .. }).then_some(*to);
+        assert_eq!(
+            desk.sent.iter().filter_map(told).collect::<Vec<_>>(),
+            [0, 1]
+        );
+        assert_eq!(desk.front.parked.next_deadline(), None);
+        // An owner that has just begun to watch hears of it again.
+        desk.sent.clear();
+        desk.found(1, 0, 0, Some(1));
+        assert!(matches!(desk.sent[..], [(1, Msg::FetchCancel { .. })]));
+    }
+}
