@@ -6,7 +6,9 @@ pub mod error;
 pub mod hash;
 pub mod ids;
 pub mod limits;
+mod page;
 pub mod pages;
+mod pool;
 pub mod rng;
 pub mod time;
 
@@ -15,6 +17,7 @@ pub use hash::{IdMap, IdSet};
 pub use ids::{
     DirectoryId, LeaderEpoch, LogId, NodeId, Offset, SegmentId, ShardId, StoreId, TopicId,
 };
-pub use pages::{BLOCK, PageBuf};
+pub use page::BLOCK;
+pub use pages::PageBuf;
 pub use rng::Rng;
 pub use time::{Mono, Now};
