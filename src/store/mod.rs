@@ -57,6 +57,7 @@ use journal::Entry;
 use map::Map;
 use superblock::{Start, Superblock};
 
+use crate::base::limits::FLUSH_ITEMS_MAX;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
 
 /// The filesystem's quota is used up.
@@ -126,6 +127,8 @@ pub struct Store {
     failed: bool,
     /// The next flush waits for room that only a checkpoint can make.
     stuck: bool,
+    /// Flushes may start for which the last poll had no time.
+    more_to_start: bool,
 }
 
 /// What would be different after a checkpoint.
@@ -267,6 +270,7 @@ impl Store {
             next_io: 0,
             failed: false,
             stuck: false,
+            more_to_start: false,
             superblock,
             config,
         }
@@ -436,7 +440,7 @@ impl Store {
         self.since_checkpoint.state_bytes += growth;
         let limit = self.config.flush_bytes_max;
         match self.open.back_mut() {
-            Some(open) if open.cost + cost <= limit => {
+            Some(open) if open.cost + cost <= limit && open.items.len() < FLUSH_ITEMS_MAX => {
                 open.cost += cost;
                 open.items.push(item);
                 open.seq
@@ -454,7 +458,8 @@ impl Store {
         }
     }
 
-    /// Starts what can be started: flushes as long as there is room for them, then background work.
+    /// Starts what can be started: flushes as long as there is room for them and they are not too much work together,
+    /// then background work.
     pub fn poll(&mut self, ops: &mut Vec<DiskOp>) {
         assert!(
             self.unbegun.is_none(),
@@ -463,9 +468,24 @@ impl Store {
         if self.failed {
             return;
         }
-        while self.may_fly() && self.start_flush(ops) {}
+        let mut left = FLUSH_ITEMS_MAX;
+        self.more_to_start = false;
+        while self.may_fly() {
+            let items = self.open.front().map_or(0, |open| open.items.len());
+            self.more_to_start = items > left;
+            if self.more_to_start || !self.start_flush(ops) {
+                break;
+            }
+            left -= items;
+        }
         self.reclaim_unpinned();
         self.write_ahead(ops);
+    }
+
+    /// Whether the last [`poll`](Self::poll) left flushes that might have started.
+    #[must_use]
+    pub fn has_more_to_start(&self) -> bool {
+        self.more_to_start
     }
 
     /// Whether one more flush may be on its way. The first ones start however little there is, so that

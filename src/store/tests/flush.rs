@@ -62,3 +62,21 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
     store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
     assert!(!pieces.iter().any(in_memory), "memory is not given back");
 }
+
+#[test]
+fn flushes_of_many_items_start_one_at_a_time() {
+    let config = StoreConfig {
+        small_flush_bytes: 0,
+        ..StoreConfig::default()
+    };
+    let (mut store, _) = Store::format(StoreId(1), config, 1);
+    for log in 0..3 * FLUSH_ITEMS_MAX as u64 {
+        store.create_log(LogId(log), LogLabel::default(), Offset(0));
+    }
+    for started in 1..=3 {
+        store.poll(&mut Vec::new());
+        assert_eq!(store.flights.len(), started);
+        assert_eq!(store.has_more_to_start(), started < 3);
+    }
+    assert!(store.open.is_empty());
+}
