@@ -50,6 +50,9 @@ pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
 pub const FETCH_WAIT_MS_MAX: u64 = 300_000;
 /// Partitions of one request that are read or asked about at a time; the rest waits for its next turn.
 pub const PARTITIONS_PER_SLICE: usize = 512;
+/// Partitions of one request whose logs are made, appended to, or deleted at a time: it may be that each has to be
+/// given to a checkpoint first, which takes longer than reading it.
+pub const LOGS_CHANGED_PER_SLICE: usize = 128;
 /// What checking produced batches may take while one input is handled, in bytes decompressed; a record
 /// counts as four, for it is looked at. What is left is checked in slices of this when the shard is idle.
 pub const VALIDATION_SLICE_WORK: usize = 256 * 1024;

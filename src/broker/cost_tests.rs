@@ -11,19 +11,17 @@ use super::testing::Bench;
 use crate::base::ErrorCode;
 use crate::base::crc::crc32c;
 use crate::base::limits::{
-    CHECKPOINT_LOG_COST, FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX,
-    PARTITIONS_PER_SLICE, QUERY_READS_BYTES_MAX, REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX,
-    TIME_LOOKUP_SHORT_WORK, TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK,
-    WAKES_PER_SLICE,
+    FETCH_WAIT_MS_MAX, OPEN_BYTES_PER_BYTE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
+    QUERY_READS_BYTES_MAX, REQUEST_ENTRIES_MAX, STOPPING_WORK_MAX, TIME_LOOKUP_SHORT_WORK,
+    TIME_LOOKUPS_OPENING_MAX, VALIDATION_SLICE_WORK, VALIDATION_TURN_WORK, WAKES_PER_SLICE,
 };
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
-use crate::store::StoreConfig;
 use crate::wire::TopicRef;
 use crate::wire::client::{encode_produce_flat, encode_request};
 use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
-const TOPIC: &str = "t";
+pub(super) const TOPIC: &str = "t";
 const VERSION: i16 = 12;
 
 struct Ask {
@@ -63,7 +61,7 @@ fn fetch(ask: &Ask, partitions: impl Iterator<Item = (i32, i64)>) -> Bytes {
     encode_request(1, Some("test"), VERSION, &request).unwrap()
 }
 
-fn produce(parts: impl Iterator<Item = (i32, Option<Bytes>)>) -> Bytes {
+pub(super) fn produce(parts: impl Iterator<Item = (i32, Option<Bytes>)>) -> Bytes {
     let partitions = parts
         .map(|(index, records)| ProducePartition { index, records })
         .collect();
@@ -100,13 +98,13 @@ fn look_up(partitions: std::ops::Range<i32>, timestamp: i64) -> Bytes {
     encode_request(1, Some("test"), 7, &request).unwrap()
 }
 
-fn batch(value: &[u8]) -> Bytes {
+pub(super) fn batch(value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None, 1_700_000_000_000);
     builder.push(1_700_000_000_000, None, Some(value), &[]);
     builder.build()
 }
 
-fn bench(shards: u16, partitions: i32) -> Bench {
+pub(super) fn bench(shards: u16, partitions: i32) -> Bench {
     let mut bench = Bench::new(shards, BrokerConfig::default());
     bench.open(0);
     bench.create_topic(0, TOPIC, partitions);
@@ -315,7 +313,7 @@ fn bomb(codec: Codec, bytes: usize) -> Bytes {
 /// Length, correlation id, tags, one topic: its name, one partition: index; the error code is next.
 const ERROR_AT: usize = 4 + 4 + 1 + 1 + 2 + 1 + 4;
 
-fn base_offset(reply: &Bytes) -> i64 {
+pub(super) fn base_offset(reply: &Bytes) -> i64 {
     let at = ERROR_AT;
     assert_eq!(reply[at..at + 2], [0, 0], "an error");
     i64::from_be_bytes(reply[at + 2..at + 10].try_into().unwrap())
@@ -613,74 +611,6 @@ fn lookups_of_a_closed_connection_are_forgotten() {
     bench.deliver();
     assert!(!bench.idle(0), "it goes on for nobody");
     assert_eq!(pending(&bench), 0);
-}
-
-#[test]
-fn a_produce_to_many_partitions_is_appended_in_slices_and_keeps_its_order() {
-    const LAST: i32 = 5 * PARTITIONS_PER_SLICE as i32;
-    let mut bench = bench(1, LAST + 1);
-    bench.open(1);
-    let value = || Some(batch(b"value"));
-    let appended = |bench: &Bench| bench.shards[0].appended();
-    let (start, before) = (appended(&bench), bench.replies.len());
-    bench.send(1, &produce((0..=LAST).map(|index| (index, value()))));
-    // Behind it on its connection, and another client's.
-    bench.send(1, &produce([(LAST, value())].into_iter()));
-    bench.send(0, &produce([(LAST, value())].into_iter()));
-    let mut reached = appended(&bench);
-    while bench.replies.len() < before + 3 {
-        bench.idle(0);
-        // Nothing of the broker's own is among them.
-        let now = appended(&bench);
-        assert!(
-            now - reached <= PARTITIONS_PER_SLICE as i64,
-            "{now} after {reached}"
-        );
-        reached = now;
-        bench.deliver();
-    }
-    assert_eq!(appended(&bench) - start, i64::from(LAST) + 3);
-    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
-    assert_eq!(order.collect::<Vec<_>>(), [0, 1, 1]);
-    assert_eq!(base_offset(&bench.replies[before].1), 0);
-    assert_eq!(base_offset(&bench.replies[before + 2].1), 2, "it came last");
-}
-
-#[test]
-fn a_checkpoint_takes_logs_in_slices_and_each_as_it_was() {
-    const LOGS: i32 = 1000;
-    let config = BrokerConfig {
-        millrace_store_checkpoint_bytes: 64 << 10,
-        ..BrokerConfig::default()
-    };
-    let mut bench = Bench::new(1, config);
-    bench.open(0);
-    bench.create_topic(0, TOPIC, LOGS);
-    let lacking = |bench: &Bench| bench.shards[0].lacking();
-    // Enough of it goes to chunks: a checkpoint is due.
-    bench.send(
-        0,
-        &produce([(0, Some(batch(&vec![0; 100_000])))].into_iter()),
-    );
-    let (mut most, mut before, mut turns) = (0, 0_usize, 0);
-    while turns == 0 || lacking(&bench) > 0 {
-        bench.deliver();
-        // What changes is taken first, and is no reason to wait.
-        bench.send(0, &produce([(turns, Some(batch(b"value")))].into_iter()));
-        let goes_on = bench.idle(0);
-        assert!(goes_on || lacking(&bench) == 0);
-        most = most.max(before.saturating_sub(lacking(&bench)));
-        before = lacking(&bench);
-        turns += 1;
-    }
-    let slice = StoreConfig::default().checkpoint_slice_bytes / CHECKPOINT_LOG_COST;
-    assert!(turns > 5 && most as u64 <= slice, "{most} at once");
-    bench.settle();
-    assert_eq!(
-        bench.replies.len() as i32,
-        1 + 1 + turns,
-        "all are answered"
-    );
 }
 
 /// Bytes of the batches of [`on_disk`].

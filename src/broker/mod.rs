@@ -23,6 +23,8 @@ mod requests;
 mod room_tests;
 mod shard;
 #[cfg(test)]
+mod slice_tests;
+#[cfg(test)]
 mod testing;
 pub mod trace;
 

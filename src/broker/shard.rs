@@ -19,11 +19,12 @@ use super::io::{ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
 use super::msg::{ControlCall, Msg};
 use super::owner::Owner;
+use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
 use super::requests::Requests;
 use super::trace::Trace;
-use crate::base::limits::REQUESTS_BEGUN_MAX;
+use crate::base::limits::{LOGS_CHANGED_PER_SLICE, REQUESTS_BEGUN_MAX};
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
@@ -63,6 +64,8 @@ pub struct Shard {
     /// On shard 0 alone.
     control: Option<Control>,
     local: VecDeque<Msg>,
+    /// Images that are to be served by, in their order. The first one is being looked at.
+    images: VecDeque<Adoption>,
     ready: bool,
     draining: Draining,
 }
@@ -104,6 +107,7 @@ impl Shard {
             jobs: Jobs::default(),
             control,
             local: VecDeque::new(),
+            images: VecDeque::new(),
             ready: false,
             draining: Draining::No,
         }
@@ -234,18 +238,10 @@ impl Shard {
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
             Msg::Image { image, delta } => {
-                self.apply_settings(&image);
-                let strays = self.owner.apply_image(now, &image, &delta);
-                let version = image.version;
-                self.front.image = image;
-                fx.send(ShardId(0), Msg::ImageApplied { version, strays });
-                match &mut self.control {
-                    Some(control) => control.image_applied(&mut self.owner, fx),
-                    None if !self.ready => fx.out.push(Output::Ready),
-                    None => {}
+                self.images.push_back(Adoption::new(image, delta));
+                if self.images.len() == 1 {
+                    self.adopt_some(now, fx);
                 }
-                self.ready = true;
-                self.control_follow_up(fx);
             }
             Msg::ImageApplied { version, strays } => {
                 if let Some(control) = &mut self.control {
@@ -253,6 +249,27 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Goes on with the next image that is to be served by.
+    fn adopt_some(&mut self, now: Now, fx: &mut Fx<'_>) {
+        let Some(mut adoption) = self.images.pop_front() else {
+            return;
+        };
+        self.apply_settings(&adoption.image);
+        let Some(strays) = self.owner.adopt(now, &mut adoption, LOGS_CHANGED_PER_SLICE) else {
+            return self.images.push_front(adoption);
+        };
+        let version = adoption.image.version;
+        self.front.image = adoption.image;
+        fx.send(ShardId(0), Msg::ImageApplied { version, strays });
+        match &mut self.control {
+            Some(control) => control.image_applied(&mut self.owner, fx),
+            None if !self.ready => fx.out.push(Output::Ready),
+            None => {}
+        }
+        self.ready = true;
+        self.control_follow_up(fx);
     }
 
     /// A read of a store's file has ended: whoever began it goes on.
@@ -410,6 +427,7 @@ impl Shard {
 
     fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
         self.requests.due(&mut self.front, now, fx);
+        self.adopt_some(now, fx);
         self.jobs.slice(&mut self.owner, now, fx);
         self.requests.produce.validate_some(&mut self.front, fx);
         self.jobs.grown(&mut self.owner, now, fx);
@@ -424,6 +442,7 @@ impl Shard {
         let deadline = self.front.parked.next_deadline();
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
         if self.jobs.has_more(&self.owner)
+            || !self.images.is_empty()
             || !self.requests.produce.validations.is_empty()
             || (self.front.draining && deadline.is_some())
         {
@@ -442,6 +461,7 @@ impl Shard {
     fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
         let quiet = self.owner.is_quiet()
             && self.jobs.is_quiet(&self.owner)
+            && self.images.is_empty()
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
             && self.control.as_ref().is_none_or(Control::is_quiet);
@@ -485,6 +505,12 @@ impl Shard {
     pub(super) fn store_of(&self, topic: &str, index: i32) -> Option<crate::base::StoreId> {
         let topic = self.front.image.topic(topic)?;
         topic.partition(index).and_then(|partition| partition.store)
+    }
+
+    /// Partitions of this shard.
+    #[cfg(test)]
+    pub(super) fn partitions(&self) -> usize {
+        self.owner.partitions.len()
     }
 
     /// Records in all partitions of this shard.

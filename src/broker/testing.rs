@@ -131,17 +131,9 @@ impl Bench {
         assert!(reply.is_some(), "the topic was not made");
     }
 
-    /// Asks for a topic, with CreateTopics version 5.
+    /// Asks for a topic.
     pub fn ask_for_topic(&mut self, conn: u64, name: &str, partitions: i32) -> Option<Bytes> {
-        let mut topic = CreatableTopic::default();
-        topic.name = StrBytes::from(name);
-        topic.num_partitions = partitions;
-        topic.replication_factor = 1;
-        let mut request = CreateTopicsRequest::default();
-        request.topics = vec![topic];
-        request.timeout_ms = 30_000;
-        let frame = encode_request(1, Some("test"), 5, &request).expect("a request");
-        self.ask(conn, &frame)
+        self.ask(conn, &create_topic(name, partitions))
     }
 
     pub fn handle(&mut self, shard: usize, input: Input) {
@@ -257,6 +249,18 @@ impl Bench {
             }
         }
     }
+}
+
+/// CreateTopics version 5.
+pub fn create_topic(name: &str, partitions: i32) -> Bytes {
+    let mut topic = CreatableTopic::default();
+    topic.name = StrBytes::from(name);
+    topic.num_partitions = partitions;
+    topic.replication_factor = 1;
+    let mut request = CreateTopicsRequest::default();
+    request.topics = vec![topic];
+    request.timeout_ms = 30_000;
+    encode_request(1, Some("test"), 5, &request).expect("a request")
 }
 
 fn len(pieces: &[Piece]) -> usize {

@@ -2,6 +2,7 @@
 //! from this shard or another; an append is answered when its flush is durable.
 
 pub mod ack;
+pub mod adopt;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Failure, Msg, Produced};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::controller::{self, Delta, Image, Topic};
+use crate::controller::{self, Topic};
 use crate::log::{Log, LogConfig, Ticket};
 use crate::record::BatchInfo;
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
@@ -377,7 +378,8 @@ impl Owner {
     pub fn has_more(&self) -> bool {
         self.work.has_more()
             || self.watches.has_ready()
-            || self.slots.iter().any(|slot| slot.store.lacks_logs())
+            || (self.slots.iter())
+                .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_start())
     }
 
     /// Takes what was read to find a place in a log.
@@ -395,31 +397,6 @@ impl Owner {
                 break;
             };
             fx.send(req.shard, Msg::FetchReady { id: req.id });
-        }
-    }
-
-    /// Serves by a new image, as far as it is different: opens or creates the logs of this shard's partitions,
-    /// applies topic settings, deletes the logs of topics that were removed. Returns the logs that were found and
-    /// that the metadata does not know to be strays.
-    pub fn apply_image(&mut self, now: Now, image: &Image, delta: &Delta) -> Vec<LogId> {
-        for topic in delta.topics(image) {
-            let mut config = None;
-            for (index, partition) in topic.partitions.iter().enumerate() {
-                let Some(slot) = partition.store.and_then(|store| self.slot_of(store)) else {
-                    continue;
-                };
-                let config = config
-                    .get_or_insert_with(|| TopicConfig::effective(&self.config, &topic.configs));
-                self.open(now, slot, topic, index as i32, partition, config);
-            }
-        }
-        for log in delta.removed() {
-            self.delete_log(*log);
-        }
-        if delta.is_everything() {
-            self.settle_recovered(image)
-        } else {
-            Vec::new()
         }
     }
 

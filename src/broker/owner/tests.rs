@@ -6,6 +6,7 @@ use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::{DirectoryId, LogId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::broker::owner::Owner;
+use crate::broker::owner::adopt::Adoption;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord};
@@ -32,6 +33,14 @@ impl Fixture {
         }
     }
 
+    /// Looks at one partition at a time.
+    fn adopt(&mut self, delta: Delta) -> Vec<LogId> {
+        let mut adoption = Adoption::new(Arc::new(self.image.clone()), Arc::new(delta));
+        std::iter::repeat_with(|| self.owner.adopt(NOW, &mut adoption, 1))
+            .find_map(|strays| strays)
+            .expect("the end of it")
+    }
+
     /// Commits records; the shard gets what is different.
     fn change(&mut self, records: &[MetadataRecord]) {
         let mut delta = Delta::default();
@@ -39,7 +48,7 @@ impl Fixture {
             delta.note(&self.image, record);
             self.image.replay(record).unwrap();
         }
-        self.owner.apply_image(NOW, &self.image, &delta);
+        self.adopt(delta);
     }
 
     /// A log as recovery finds it, of a topic of this id.
@@ -61,7 +70,7 @@ impl Fixture {
     /// The first image after a start.
     fn start(&mut self) -> Vec<LogId> {
         let delta = Delta::everything();
-        self.owner.apply_image(NOW, &self.image, &delta)
+        self.adopt(delta)
     }
 
     fn served(&self) -> Vec<u64> {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::{OPEN_BYTES_PER_BYTE, PARTITIONS_PER_SLICE};
+use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE};
 use crate::base::{ErrorCode, LogId, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::{Front, here};
@@ -265,12 +265,14 @@ impl HandingOn {
                 if *work == 0 {
                     return false;
                 }
-                let parts: Vec<ProducePart> = if parts.len() <= PARTITIONS_PER_SLICE {
+                let parts: Vec<ProducePart> = if parts.len() <= LOGS_CHANGED_PER_SLICE {
+                    *work = work.saturating_sub(parts.len() * PART_COST);
                     std::mem::take(parts).collect()
                 } else {
-                    parts.by_ref().take(PARTITIONS_PER_SLICE).collect()
+                    // That is a slice.
+                    *work = 0;
+                    parts.by_ref().take(LOGS_CHANGED_PER_SLICE).collect()
                 };
-                *work = work.saturating_sub(parts.len() * PART_COST);
                 let store = *store;
                 fx.send(front.owner_of(store), Msg::Produce { req, store, parts });
             }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::job::QueryJob;
 use super::openings::{Openings, Turn};
 use super::reads::{Reading, Reads};
-use crate::base::limits::{PARTITIONS_PER_SLICE, VALIDATION_SLICE_WORK};
+use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
@@ -248,6 +248,7 @@ impl Lookups {
                 return Ok(here(end, -1, epoch.0));
             }
             Query::DeleteBefore(offset) => {
+                *work = work.saturating_sub(VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE);
                 let start = log
                     .delete_records(now, Offset(offset), &mut slot.store)
                     .map_err(|(code, _)| code)?;

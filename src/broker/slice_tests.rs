@@ -1,0 +1,114 @@
+//! What one request changes of many logs is changed some at a time, counted in logs and not in time.
+
+use bytes::Bytes;
+use kafka_wire::DeleteTopicsRequest;
+
+use super::cost_tests::{TOPIC, base_offset, batch, bench, produce};
+use super::io::Input;
+use super::testing::{Bench, create_topic};
+use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE};
+use crate::config::BrokerConfig;
+use crate::store::StoreConfig;
+use crate::wire::client::encode_request;
+
+#[test]
+fn a_produce_to_many_partitions_is_appended_in_slices_and_keeps_its_order() {
+    const LAST: i32 = 5 * LOGS_CHANGED_PER_SLICE as i32;
+    let mut bench = bench(1, LAST + 1);
+    bench.open(1);
+    let value = || Some(batch(b"value"));
+    let appended = |bench: &Bench| bench.shards[0].appended();
+    let (start, before) = (appended(&bench), bench.replies.len());
+    bench.send(1, &produce((0..=LAST).map(|index| (index, value()))));
+    // Behind it on its connection, and another client's.
+    bench.send(1, &produce([(LAST, value())].into_iter()));
+    bench.send(0, &produce([(LAST, value())].into_iter()));
+    let mut reached = appended(&bench);
+    while bench.replies.len() < before + 3 {
+        bench.idle(0);
+        // Nothing of the broker's own is among them.
+        let now = appended(&bench);
+        assert!(
+            now - reached <= LOGS_CHANGED_PER_SLICE as i64,
+            "{now} after {reached}"
+        );
+        reached = now;
+        bench.deliver();
+    }
+    assert_eq!(appended(&bench) - start, i64::from(LAST) + 3);
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [0, 1, 1]);
+    assert_eq!(base_offset(&bench.replies[before].1), 0);
+    assert_eq!(base_offset(&bench.replies[before + 2].1), 2, "it came last");
+}
+
+#[test]
+fn a_topic_of_many_partitions_comes_and_goes_in_slices_and_is_answered_when_it_is_there() {
+    const MANY: i32 = 3 * LOGS_CHANGED_PER_SLICE as i32 + 1;
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    let steps = |bench: &mut Bench, frame: &Bytes, wanted: i32| {
+        let replies = bench.replies.len();
+        bench.send(0, frame);
+        let (mut most, mut reached) = (0, bench.shards[0].partitions());
+        loop {
+            let coming = std::mem::take(&mut bench.coming);
+            let idle = (0, Input::Idle);
+            for (shard, input) in coming.into_iter().chain([idle]) {
+                bench.handle(shard, input);
+                let now = bench.shards[0].partitions();
+                most = most.max(now.abs_diff(reached));
+                reached = now;
+            }
+            if bench.replies.len() > replies {
+                assert_eq!(reached as i32, wanted);
+                return most;
+            }
+        }
+    };
+    let there = bench.shards[0].partitions() as i32;
+    let most = steps(&mut bench, &create_topic("many", MANY), there + MANY);
+    assert_eq!(most, LOGS_CHANGED_PER_SLICE);
+    let mut request = DeleteTopicsRequest::default();
+    request.topic_names = vec!["many".into()];
+    let delete = encode_request(1, Some("test"), 5, &request).unwrap();
+    assert_eq!(steps(&mut bench, &delete, there), LOGS_CHANGED_PER_SLICE);
+    assert_eq!(bench.replies.len(), before + 2);
+}
+
+#[test]
+fn a_checkpoint_takes_logs_in_slices_and_each_as_it_was() {
+    const LOGS: i32 = 1000;
+    let config = BrokerConfig {
+        millrace_store_checkpoint_bytes: 64 << 10,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(1, config);
+    bench.open(0);
+    bench.create_topic(0, TOPIC, LOGS);
+    let lacking = |bench: &Bench| bench.shards[0].lacking();
+    // Enough of it goes to chunks: a checkpoint is due.
+    bench.send(
+        0,
+        &produce([(0, Some(batch(&vec![0; 100_000])))].into_iter()),
+    );
+    let (mut most, mut before, mut turns) = (0, 0_usize, 0);
+    while turns == 0 || lacking(&bench) > 0 {
+        bench.deliver();
+        // What changes is taken first, and is no reason to wait.
+        bench.send(0, &produce([(turns, Some(batch(b"value")))].into_iter()));
+        let goes_on = bench.idle(0);
+        assert!(goes_on || lacking(&bench) == 0);
+        most = most.max(before.saturating_sub(lacking(&bench)));
+        before = lacking(&bench);
+        turns += 1;
+    }
+    let slice = StoreConfig::default().checkpoint_slice_bytes / CHECKPOINT_LOG_COST;
+    assert!(turns > 5 && most as u64 <= slice, "{most} at once");
+    bench.settle();
+    assert_eq!(
+        bench.replies.len() as i32,
+        1 + 1 + turns,
+        "all are answered"
+    );
+}
