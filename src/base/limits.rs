@@ -87,6 +87,9 @@ pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 pub const SEGMENT_INDEX_ENTRIES_COARSE_MAX: usize = 2048;
 /// Producers whose sequence state one partition remembers; the least recently used one is forgotten.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Newest segments of a partition for which it is kept what was known of their producers before: as far as it can be
+/// cut back and know them as if what is cut off had never been there.
+pub const PRODUCER_SNAPSHOTS_MAX: usize = 4;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 /// Batch boundaries one partition remembers from earlier reads, so that consumers who read on do not scan.

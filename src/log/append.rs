@@ -3,12 +3,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::base::{ErrorCode, Now, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, SegmentId};
 use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::{FlushSeq, Store};
 
 use super::producers::Remembered;
-use super::segment::{Entry, NO_TIMESTAMP, SEGMENT_BYTES_MAX};
+use super::segment::{Entry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
 use super::{Log, Refusal};
 
 /// A batch that is in the log.
@@ -83,6 +83,58 @@ impl Log {
         store: &mut Store,
     ) -> Result<Appended, Refusal> {
         self.append_as(Origin::Internal, now, batch, info, store)
+    }
+
+    /// Appends a batch as another replica has it, with the offsets and the leader epoch that it carries; offsets may
+    /// be left out before it. What may be asked of a producer was asked by whoever stamped it.
+    ///
+    /// # Errors
+    /// What does not go forward: OFFSET_OUT_OF_RANGE if it begins before the log's end, FENCED_LEADER_EPOCH if its
+    /// epoch is older than the newest one here. INVALID_RECORD if no segment could hold it; KAFKA_STORAGE_ERROR if
+    /// the store is full.
+    pub fn append_stamped(
+        &mut self,
+        now: Now,
+        batch: Bytes,
+        info: &BatchInfo,
+        store: &mut Store,
+    ) -> Result<Appended, Refusal> {
+        debug_assert_eq!(batch.len(), info.len, "exactly one batch");
+        let (base, epoch) = (Offset(info.base_offset), LeaderEpoch(info.leader_epoch));
+        let entry = Entry::new(info, base, epoch).ok_or_else(bad_offsets)?;
+        if base < self.end {
+            let message = format!(
+                "A batch of offset {base} goes back: the log ends at {}.",
+                self.end
+            );
+            return Err((ErrorCode::OffsetOutOfRange, message));
+        }
+        let newest = self.leader_epoch();
+        if epoch < newest {
+            let message =
+                format!("A batch of leader epoch {epoch} goes back: the log has {newest}.");
+            return Err((ErrorCode::FencedLeaderEpoch, message));
+        }
+        if !Segment::new(SegmentId::FIRST, base, 0, 0).fits(&entry) {
+            return Err(bad_offsets());
+        }
+        if !store.has_room(batch.len()) {
+            return Err(store_full());
+        }
+        self.before_change(store);
+        if self.must_roll(&entry, now) {
+            self.skip_to(base);
+            self.roll_at_end(now, store);
+        }
+        let flush = store.append_anyway(self.id, batch, base, epoch);
+        self.record_entry(&entry, now.wall_ms, flush);
+        Ok(Appended {
+            base_offset: entry.base_offset,
+            last_offset: entry.last_offset,
+            log_append_time: NO_TIMESTAMP,
+            flush,
+            duplicate: false,
+        })
     }
 
     /// Begins a new segment, unless the active one is still empty: what is appended from now on can

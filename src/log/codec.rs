@@ -71,6 +71,14 @@ impl<'a> Reader<'a> {
         Ok(*first)
     }
 
+    pub(super) fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed("what is to be yes or no is neither")),
+        }
+    }
+
     pub(super) fn unsigned(&mut self) -> Result<u64, Malformed> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {

@@ -65,6 +65,17 @@ impl Epochs {
         self.starts.push((epoch, start));
     }
 
+    /// Forgets the epochs that began at the log's new end or after it. One stays: if it is the first one, it begins
+    /// there.
+    pub(super) fn end_at(&mut self, end: Offset) {
+        while self.starts.len() > 1 && self.starts.last().is_some_and(|last| last.1 >= end) {
+            self.starts.pop();
+        }
+        if let Some(last) = self.starts.last_mut() {
+            last.1 = last.1.min(end);
+        }
+    }
+
     /// Forgets what lies before the log's new start. The epoch that wrote across it stays, and
     /// begins there.
     pub(super) fn start_at(&mut self, log_start: Offset) {
@@ -145,6 +156,21 @@ mod tests {
         epochs.assign(LeaderEpoch(3), Offset(4));
         epochs.assign(LeaderEpoch(1), Offset(9));
         assert_eq!(list(&epochs), [(0, 0), (3, 5)], "not newer, no change");
+    }
+
+    #[test]
+    fn the_end_moves_back_with_the_log() {
+        let mut epochs = cache(&[(1, 5), (2, 8), (4, 12)]);
+        epochs.end_at(Offset(13));
+        assert_eq!(list(&epochs), [(1, 5), (2, 8), (4, 12)]);
+        epochs.end_at(Offset(12));
+        assert_eq!(list(&epochs), [(1, 5), (2, 8)]);
+        epochs.end_at(Offset(7));
+        assert_eq!(list(&epochs), [(1, 5)]);
+        epochs.end_at(Offset(3));
+        assert_eq!(list(&epochs), [(1, 3)]);
+        epochs.assign(LeaderEpoch(2), Offset(3));
+        assert_eq!(list(&epochs), [(2, 3)]);
     }
 
     #[test]

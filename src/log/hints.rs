@@ -74,6 +74,17 @@ impl Hints {
             .copied()
     }
 
+    /// Forgets what was cut off: everything behind the first `len` bytes of a segment, which are there if they are
+    /// any.
+    pub(super) fn forget_behind(&mut self, segment: SegmentId, len: u64) {
+        self.slots.retain(|slot| {
+            let end = slot.at.pos + slot.batch.map_or(0, |batch| batch.len);
+            let stays = slot.at.segment == segment && len > 0 && end <= len;
+            slot.at.segment < segment || stays
+        });
+        self.oldest = 0;
+    }
+
     /// Forgets segments that were dropped: those before this one.
     pub(super) fn forget_before(&mut self, segment: SegmentId) {
         self.slots.retain(|slot| slot.at.segment >= segment);

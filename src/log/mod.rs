@@ -29,6 +29,7 @@ mod retention;
 mod segment;
 mod state;
 mod times;
+mod truncate;
 mod walk;
 
 #[cfg(test)]
@@ -41,6 +42,7 @@ pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use read::{ReadOutcome, Ticket};
 pub use recovery::{LogRecovery, LogRecoveryError};
 pub use times::{Opening, TimeLookup};
+pub use truncate::Truncation;
 
 use epochs::Epochs;
 use hints::{Hints, Position};
@@ -48,6 +50,7 @@ use notes::Note;
 use producers::Producers;
 use segment::{Entry, Segment};
 use times::Lookups;
+use truncate::Rebuild;
 
 /// Why an operation was refused: the code for the client and a sentence for its user.
 pub type Refusal = (ErrorCode, String);
@@ -120,6 +123,8 @@ pub struct Log {
     failed_scan: Option<(Ticket, ErrorCode)>,
     /// The batch in the file whose header the last scan saw; the read that follows may send it.
     seen: Option<Position>,
+    /// A truncation that waits for bytes.
+    rebuild: Option<Box<Rebuild>>,
 }
 
 impl Log {
@@ -161,6 +166,7 @@ impl Log {
             lookups: Lookups::default(),
             failed_scan: None,
             seen: None,
+            rebuild: None,
         }
     }
 
@@ -295,18 +301,13 @@ impl Log {
     /// The caller has checked that the active segment can take it.
     fn record_entry(&mut self, entry: &Entry, wall_ms: i64, flush: FlushSeq) {
         self.epochs.assign(entry.epoch, entry.base_offset);
-        if let Some(producer) = &entry.producer {
-            let appended = producers::Remembered {
-                base_sequence: producer.base_sequence,
-                last_delta: producer.last_delta,
-                base_offset: entry.base_offset,
-                timestamp: entry.max_timestamp,
-                flush,
-            };
-            self.producers.remember(producer, appended);
+        if let Some((producer, appended)) = entry.remembered(flush) {
+            self.producers.remember(&producer, appended);
         }
+        let leaves_out = entry.base_offset > self.end;
         self.end = entry.next_offset();
         let active = self.active_mut();
+        active.has_gaps |= leaves_out;
         active.add(entry, wall_ms);
         let end = self.end_position();
         match self.pending.back_mut() {
@@ -323,10 +324,19 @@ impl Log {
         self.start_segment(id, self.end, now.wall_ms);
     }
 
+    /// No batch will have the offsets from the end up to here.
+    fn skip_to(&mut self, offset: Offset) {
+        if offset > self.end {
+            self.active_mut().has_gaps = true;
+            self.end = offset;
+        }
+    }
+
     /// Begins a new active segment in the bookkeeping.
     fn start_segment(&mut self, id: SegmentId, base: Offset, wall_ms: i64) {
         let segment = Segment::new(id, base, self.end_bytes(), wall_ms);
         self.segments.push_back(segment);
+        self.producers.begin_segment(id);
     }
 
     fn active(&self) -> &Segment {
@@ -363,24 +373,33 @@ impl Log {
         Some((number, &self.segments[number]))
     }
 
-    /// Where the readable bytes of a segment end; 0 for segments after the high watermark.
-    fn readable_end(&self, segment: &Segment) -> u64 {
-        let mark = &self.high_watermark;
-        match segment.id.cmp(&mark.segment) {
+    /// Where the bytes of a segment before `bound` end; 0 for segments after that.
+    fn end_within(segment: &Segment, bound: &Position) -> u64 {
+        match segment.id.cmp(&bound.segment) {
             std::cmp::Ordering::Less => segment.len,
-            std::cmp::Ordering::Equal => mark.pos,
+            std::cmp::Ordering::Equal => bound.pos,
             std::cmp::Ordering::Greater => 0,
         }
     }
 
     /// The same, and the offset there.
-    fn readable_limit(&self, segment: &Segment) -> (Offset, u64) {
-        let end = self.readable_end(segment);
+    fn limit_within(&self, segment: &Segment, bound: &Position) -> (Offset, u64) {
+        let end = Self::end_within(segment, bound);
         let next = self.segments.partition_point(|s| s.id <= segment.id);
         let offset = match self.segments.get(next) {
-            Some(next) if segment.id < self.high_watermark.segment => next.base,
-            _ => self.high_watermark.offset,
+            Some(next) if segment.id < bound.segment => next.base,
+            _ => bound.offset,
         };
         (offset, end)
+    }
+
+    /// Where the readable bytes of a segment end; 0 for segments after the high watermark.
+    fn readable_end(&self, segment: &Segment) -> u64 {
+        Self::end_within(segment, &self.high_watermark)
+    }
+
+    /// The same, and the offset there.
+    fn readable_limit(&self, segment: &Segment) -> (Offset, u64) {
+        self.limit_within(segment, &self.high_watermark)
     }
 }

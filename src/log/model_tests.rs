@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::testing::{Draft, Fixture, START_MS};
 use super::{Log, LogConfig};
-use crate::base::limits::PRODUCER_BATCHES_REMEMBERED;
+use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
 use crate::record::{self, Codec, TimestampType};
 use crate::store::ReplayItem;
@@ -45,6 +45,21 @@ enum Op {
     Epoch,
     Restart,
     Stamping(bool),
+    /// What a follower appends.
+    Stamped {
+        records: usize,
+        value_len: usize,
+        gap: i64,
+        newer: bool,
+    },
+    Truncate {
+        at: prop::sample::Index,
+        /// Not farther back than so many offsets.
+        near: bool,
+    },
+    StartOver {
+        at: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +104,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Epoch),
         1 => Just(Op::Restart),
         1 => any::<bool>().prop_map(Op::Stamping),
+        4 => (1..4usize, 0..2500usize, prop_oneof![3 => Just(0i64), 2 => 0..40i64], any::<bool>())
+            .prop_map(|(records, value_len, gap, newer)| Op::Stamped { records, value_len, gap, newer }),
+        3 => (index(), any::<bool>()).prop_map(|(at, near)| Op::Truncate { at, near }),
+        1 => (0..300i64).prop_map(|at| Op::StartOver { at }),
     ]
 }
 
@@ -110,22 +129,40 @@ impl Batch {
     }
 }
 
-/// What an idempotent producer knows of itself: epoch, next sequence, all batches of the epoch.
+/// What an idempotent producer knows of itself: epoch, next sequence, and all its batches, with their epochs.
 #[derive(Default)]
 struct Producer {
     epoch: i16,
     sequence: i32,
-    sent: Vec<(i32, usize, i64)>,
+    sent: Vec<(i16, i32, usize, i64)>,
+}
+
+impl Producer {
+    /// Its batches of the epoch.
+    fn recent(&self) -> Vec<(i32, usize, i64)> {
+        let recent = self.sent.iter().filter(|sent| sent.0 == self.epoch);
+        recent.map(|sent| (sent.1, sent.2, sent.3)).collect()
+    }
+
+    /// What it has sent from this offset on is gone.
+    fn truncate(&mut self, end: i64) {
+        self.sent.retain(|sent| sent.3 < end);
+        if let Some((epoch, sequence, records, _)) = self.sent.last() {
+            (self.epoch, self.sequence) = (*epoch, sequence + *records as i32);
+        }
+    }
 }
 
 struct Model {
     f: Fixture,
     batches: Vec<Batch>,
     log_start: i64,
+    end: i64,
     durable: i64,
     stamping: bool,
     indexed: bool,
-    epoch: i32,
+    /// Each with its first offset.
+    epochs: Vec<(i32, i64)>,
     producers: [Producer; 3],
 }
 
@@ -142,21 +179,29 @@ impl Model {
             f: Fixture::new(config, tail_bytes_max),
             batches: Vec::new(),
             log_start: 0,
+            end: 0,
             durable: 0,
             stamping: false,
             indexed: true,
-            epoch: 0,
+            epochs: vec![(0, 0)],
             producers: Default::default(),
         }
     }
 
-    fn end(&self) -> i64 {
-        self.batches.last().map_or(0, Batch::end)
+    fn epoch(&self) -> i32 {
+        self.epochs.last().map_or(-1, |last| last.0)
+    }
+
+    fn begin_epoch(&mut self, epoch: i32, start: i64) {
+        if epoch > self.epoch() {
+            self.epochs.retain(|known| known.1 < start);
+            self.epochs.push((epoch, start));
+        }
     }
 
     /// Some offset of the log, or one just outside.
     fn pick(&self, at: prop::sample::Index) -> i64 {
-        self.log_start - 1 + at.index((self.end() - self.log_start) as usize + 3) as i64
+        self.log_start - 1 + at.index((self.end - self.log_start) as usize + 3) as i64
     }
 
     fn step(&mut self, op: &Op) {
@@ -179,11 +224,11 @@ impl Model {
             Op::Produce { id, records, how } => self.produce(*id, *records, *how),
             Op::Settle => {
                 self.f.settle();
-                self.durable = self.end();
+                self.durable = self.end;
             }
             Op::File => {
                 self.f.file();
-                self.durable = self.end();
+                self.durable = self.end;
             }
             Op::Forget => {
                 self.indexed = false;
@@ -204,10 +249,35 @@ impl Model {
             }
             Op::Delete { at } => self.delete(self.pick(*at)),
             Op::Epoch => {
-                self.epoch += 1;
+                let epoch = self.epoch() + 1;
+                self.begin_epoch(epoch, self.end);
                 self.f
                     .log
-                    .begin_epoch(LeaderEpoch(self.epoch), &mut self.f.disk.store);
+                    .begin_epoch(LeaderEpoch(epoch), &mut self.f.disk.store);
+            }
+            Op::Stamped {
+                records,
+                value_len,
+                gap,
+                newer,
+            } => self.stamped(*records, *value_len, *gap, *newer),
+            Op::Truncate { at, near } => {
+                let offset = self.pick(*at);
+                let newest = self
+                    .f
+                    .log
+                    .segments
+                    .len()
+                    .saturating_sub(PRODUCER_SNAPSHOTS_MAX);
+                let known = self.f.log.segments[newest].base.0;
+                self.truncate(if *near { offset.max(known) } else { offset });
+            }
+            Op::StartOver { at } => {
+                self.f
+                    .log
+                    .start_over(self.f.now, Offset(*at), &mut self.f.disk.store);
+                self.f.log.check_live();
+                self.started_over(*at);
             }
             Op::Restart => self.restart(),
             Op::Stamping(on) => {
@@ -227,25 +297,118 @@ impl Model {
     }
 
     fn appended(&mut self, draft: &Draft, base: i64) {
-        assert_eq!(base, self.end().max(self.log_start));
+        assert_eq!(base, self.end);
         let mut timestamps = draft.timestamps.clone();
         if self.stamping {
             timestamps.fill(self.f.now.wall_ms);
         }
+        self.push(draft, base, timestamps);
+    }
+
+    fn push(&mut self, draft: &Draft, base: i64, timestamps: Vec<i64>) {
         let (batch, _) = draft.build();
         self.batches.push(Batch {
             base,
             timestamps,
             len: batch.len(),
-            epoch: self.epoch,
+            epoch: self.epoch(),
         });
+        self.end = self.batches[self.batches.len() - 1].end();
+    }
+
+    fn stamped(&mut self, records: usize, value_len: usize, gap: i64, newer: bool) {
+        let now = self.f.now.wall_ms;
+        let draft = Draft::plain(&vec![now; records], value_len / records);
+        let (base, epoch) = (self.end + gap, self.epoch());
+        let back = |refused: Result<_, super::Refusal>| refused.unwrap_err().0;
+        if self.end > 0 {
+            let refused = self.f.append_stamped(&draft, self.end - 1, epoch);
+            assert_eq!(back(refused), ErrorCode::OffsetOutOfRange);
+        }
+        if epoch > 0 {
+            let refused = self.f.append_stamped(&draft, base, epoch - 1);
+            assert_eq!(back(refused), ErrorCode::FencedLeaderEpoch);
+        }
+        let epoch = epoch + i32::from(newer);
+        let appended = self.f.append_stamped(&draft, base, epoch).unwrap();
+        assert_eq!(appended.base_offset.0, base);
+        self.begin_epoch(epoch, base);
+        self.push(&draft, base, draft.timestamps.clone());
+    }
+
+    fn truncate(&mut self, offset: i64) {
+        if offset < 0 {
+            return;
+        }
+        let known = self
+            .f
+            .log
+            .segments
+            .len()
+            .saturating_sub(PRODUCER_SNAPSHOTS_MAX);
+        let is_known = offset >= self.f.log.segments[known].base.0;
+        let end = self.f.truncate(offset).unwrap();
+        if offset >= self.end {
+            assert_eq!(end, self.end);
+            return;
+        }
+        if offset < self.log_start {
+            assert_eq!(end, offset);
+            return self.started_over(offset);
+        }
+        let gone = self.batches.iter().position(|batch| batch.end() > offset);
+        let base = gone.map_or(offset, |gone| self.batches[gone].base);
+        assert_eq!(end, offset.min(base).max(self.log_start));
+        self.batches.truncate(gone.unwrap_or(self.batches.len()));
+        (self.end, self.durable) = (end, self.durable.min(end));
+        if self.batches.is_empty() && self.f.log.segments.len() == 1 {
+            // Nothing but a gap was before it.
+            (self.log_start, self.durable) = (end, end);
+        }
+        while self.epochs.len() > 1 && self.epoch_start() >= end {
+            self.epochs.pop();
+        }
+        for (id, producer) in self.producers.iter_mut().enumerate() {
+            producer.truncate(end);
+            if !is_known
+                && !self
+                    .f
+                    .log
+                    .producers
+                    .iter()
+                    .any(|(known, _)| known == id as i64)
+            {
+                producer.sent.clear();
+            }
+        }
+        if !is_known {
+            // What is still known of somebody is right, but may be less than what he wrote.
+            self.producers
+                .iter_mut()
+                .for_each(|p| *p = Producer::default());
+            self.f.log.producers = Default::default();
+            self.f.file();
+            self.durable = self.end;
+        }
+    }
+
+    fn epoch_start(&self) -> i64 {
+        self.epochs.last().map_or(0, |last| last.1)
+    }
+
+    fn started_over(&mut self, offset: i64) {
+        self.batches.clear();
+        (self.log_start, self.end, self.durable) = (offset, offset, offset);
+        self.epochs = vec![(0, offset)];
+        self.producers = Default::default();
     }
 
     fn produce(&mut self, id: usize, records: usize, how: How) {
         let producer = &self.producers[id];
         let mut draft = Draft::plain(&vec![self.f.now.wall_ms; records], 30);
         let (epoch, sequence) = (producer.epoch, producer.sequence);
-        let known = !producer.sent.is_empty();
+        let recent = producer.recent();
+        let known = !recent.is_empty();
         let identity = |epoch, sequence| Some((id as i64, epoch, sequence));
         let expected = match how {
             How::Next => {
@@ -253,10 +416,10 @@ impl Model {
                 Ok(None)
             }
             How::Retry(back) => {
-                let Some(n) = producer.sent.len().checked_sub(back) else {
+                let Some(n) = recent.len().checked_sub(back) else {
                     return;
                 };
-                let (sequence, records, base) = producer.sent[n];
+                let (sequence, records, base) = recent[n];
                 draft.timestamps = vec![self.f.now.wall_ms; records];
                 draft.producer = identity(epoch, sequence);
                 match back <= PRODUCER_BATCHES_REMEMBERED {
@@ -276,10 +439,8 @@ impl Model {
                 }
             }
             How::NewEpoch => {
-                self.producers[id] = Producer {
-                    epoch: epoch + 1,
-                    ..Producer::default()
-                };
+                let producer = &mut self.producers[id];
+                (producer.epoch, producer.sequence) = (epoch + 1, 0);
                 draft.producer = identity(epoch + 1, 0);
                 Ok(None)
             }
@@ -295,14 +456,16 @@ impl Model {
             self.appended(&draft, base);
             let producer = &mut self.producers[id];
             let (_, _, sequence) = draft.producer.unwrap();
-            producer.sent.push((sequence, records, base));
+            producer
+                .sent
+                .push((producer.epoch, sequence, records, base));
             producer.sequence = sequence + records as i32;
         }
     }
 
     fn read(&mut self, offset: i64, max_bytes: usize, at_least_one: bool) {
         let read = self.f.read(offset, max_bytes, at_least_one);
-        if offset < self.log_start || offset > self.end().max(self.log_start) {
+        if offset < self.log_start || offset > self.end {
             assert_eq!(read, Err(ErrorCode::OffsetOutOfRange), "offset {offset}");
             return;
         }
@@ -393,7 +556,7 @@ impl Model {
             .sum();
         assert_eq!(self.f.log.size_bytes(), kept);
         let by_size = kept < config.retention_bytes as u64 + config.segment_bytes;
-        let pinned = self.end() - self.durable > 0;
+        let pinned = self.end - self.durable > 0;
         assert!(by_size || pinned, "{kept} bytes stay");
         for batch in self.batches.iter().filter(|batch| batch.base < start) {
             let fresh = batch
@@ -425,7 +588,7 @@ impl Model {
 
     fn restart(&mut self) {
         self.f.settle();
-        self.durable = self.end();
+        self.durable = self.end;
         let before = essence(&self.f.log, self.indexed);
         self.f.restart();
         assert_eq!(
@@ -438,10 +601,10 @@ impl Model {
     fn compare(&self) {
         let log = &self.f.log;
         self.f.disk.store.invariants();
-        assert_eq!(log.end_offset().0, self.end().max(self.log_start));
+        assert_eq!(log.end_offset().0, self.end);
         assert_eq!(log.high_watermark().0, self.durable);
         assert_eq!(log.start_offset().0, self.log_start);
-        assert_eq!(log.leader_epoch().0, self.epoch);
+        assert_eq!(log.leader_epoch().0, self.epoch());
     }
 }
 
@@ -477,12 +640,15 @@ proptest! {
         let mut seen = Vec::new();
         while offset < model.durable {
             let bases = model.f.read_bases(offset, 3000);
+            if bases.is_empty() {
+                break; // Nothing but a gap is left.
+            }
             seen.extend(bases);
             let last = seen.last().unwrap();
             offset = model.batches.iter().find(|batch| batch.base == *last).unwrap().end();
         }
         let all = model.batches.iter().filter(|batch| batch.end() > model.log_start);
         prop_assert_eq!(seen, all.map(|batch| batch.base).collect::<Vec<_>>());
-        prop_assert_eq!(model.f.log.end_offset(), Offset(model.end()));
+        prop_assert_eq!(model.f.log.end_offset(), Offset(model.end));
     }
 }

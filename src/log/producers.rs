@@ -2,10 +2,12 @@
 //! batches of each, by which a retry is told from new data and a gap is refused.
 //! The rules are Kafka's (`enable.idempotence`, KIP-98, KIP-360).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCERS_PER_PARTITION_MAX};
-use crate::base::{ErrorCode, Offset};
+use crate::base::limits::{
+    PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
+};
+use crate::base::{ErrorCode, Offset, SegmentId};
 use crate::store::FlushSeq;
 
 use super::Refusal;
@@ -89,6 +91,14 @@ impl Producer {
         last.is_some_and(|batch| batch.timestamp > wall_ms)
     }
 
+    /// Forgets its batches from an offset on; whether one is left.
+    fn forget_from(&mut self, offset: Offset) -> bool {
+        let kept = self.batches().iter().filter(|b| b.base_offset < offset);
+        self.count = kept.count();
+        self.recent[self.count..].fill(Remembered::default());
+        self.count > 0
+    }
+
     /// Where its last batch ended: producers are told by it who was heard of last.
     fn last_offset(&self) -> Offset {
         self.batches()
@@ -97,10 +107,19 @@ impl Producer {
     }
 }
 
+/// What was known, when a segment began, of the producers that have written to it since; `None`: nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) segment: SegmentId,
+    pub(super) producers: BTreeMap<i64, Option<Producer>>,
+}
+
 /// All producers a partition knows, at most [`PRODUCERS_PER_PARTITION_MAX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
+    /// Of the newest segments, at most [`PRODUCER_SNAPSHOTS_MAX`], the active one last.
+    before: VecDeque<Before>,
 }
 
 impl Producers {
@@ -111,6 +130,72 @@ impl Producers {
     /// In the order of their ids.
     pub(super) fn iter(&self) -> impl Iterator<Item = (i64, &Producer)> {
         self.known.iter().map(|(id, producer)| (*id, producer))
+    }
+
+    pub(super) fn before(&self) -> impl ExactSizeIterator<Item = &Before> {
+        self.before.iter()
+    }
+
+    /// Takes what was known before a segment, read back from a checkpoint.
+    pub(super) fn restore_before(&mut self, before: Before) {
+        self.begin_segment(before.segment);
+        if let Some(last) = self.before.back_mut() {
+            *last = before;
+        }
+    }
+
+    /// What is remembered from now on is of this segment.
+    pub(super) fn begin_segment(&mut self, segment: SegmentId) {
+        if self.before.len() == PRODUCER_SNAPSHOTS_MAX {
+            self.before.pop_front();
+        }
+        self.before.push_back(Before {
+            segment,
+            producers: BTreeMap::new(),
+        });
+    }
+
+    /// The segments before this one are gone.
+    pub(super) fn drop_before(&mut self, segment: SegmentId) {
+        self.before.retain(|before| before.segment >= segment);
+    }
+
+    /// Goes back to where a segment began, at this offset. If that is farther back than is remembered, producers of
+    /// whom no batch is left are forgotten.
+    pub(super) fn roll_back(&mut self, segment: SegmentId, base: Offset) {
+        while self.before.back().is_some_and(|b| b.segment >= segment)
+            && let Some(before) = self.before.pop_back()
+        {
+            for (id, producer) in before.producers {
+                match producer {
+                    Some(producer) => self.known.insert(id, producer),
+                    None => self.known.remove(&id),
+                };
+            }
+        }
+        self.known.retain(|_, known| known.forget_from(base));
+    }
+
+    /// Notes what is known of a producer that is about to write.
+    fn keep_before(&mut self, id: i64) {
+        if let Some(before) = self.before.back_mut() {
+            let known = &self.known;
+            let now = || known.get(&id).copied();
+            before.producers.entry(id).or_insert_with(now);
+        }
+    }
+
+    /// Who has written to the newest segment, as they are known now.
+    pub(super) fn written(&self) -> impl Iterator<Item = (i64, Producer)> + '_ {
+        let before = self.before.back().into_iter();
+        let ids = before.flat_map(|before| before.producers.keys());
+        ids.filter_map(|id| Some((*id, *self.known.get(id)?)))
+    }
+
+    /// Takes a producer as it has become in the newest segment.
+    pub(super) fn rewrite(&mut self, id: i64, producer: Producer) {
+        self.keep_before(id);
+        self.restore(id, producer);
     }
 
     /// Takes a producer read back from a checkpoint.
@@ -155,6 +240,7 @@ impl Producers {
 
     /// Remembers an appended batch.
     pub(super) fn remember(&mut self, batch: &ProducerBatch, appended: Remembered) {
+        self.keep_before(batch.id);
         self.make_room(batch.id);
         let producer = self
             .known

@@ -97,12 +97,19 @@ pub(super) enum Goal {
     /// The header of the batch of this offset, which is about to be sent.
     First(Offset),
     Time(TimeGoal),
+    /// The headers of a segment that is cut, from where that has got to.
+    Rebuild,
 }
 
 /// Where an offset is, or what to read to find out.
 enum Located {
     At(Boundary),
-    Scan { pieces: Vec<Piece>, ticket: Ticket },
+    /// There is nothing but a gap from there on, up to the high watermark.
+    Nowhere,
+    Scan {
+        pieces: Vec<Piece>,
+        ticket: Ticket,
+    },
 }
 
 impl Log {
@@ -137,6 +144,7 @@ impl Log {
         }
         match self.locate(store, offset, max_bytes)? {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
+            Located::Nowhere => Ok(ReadOutcome::nothing(Some(self.high_watermark.offset))),
             Located::At(boundary) => {
                 let planned = self.plan(store, &boundary, max_bytes, at_least_one);
                 match &planned {
@@ -198,11 +206,18 @@ impl Log {
         if bytes.len() != ticket.len {
             return Err(ErrorCode::KafkaStorageError);
         }
-        if let Goal::Time(goal) = ticket.goal {
-            return self.scanned_time(ticket.segment, ticket.pos, bytes, goal);
+        match ticket.goal {
+            Goal::Time(goal) => {
+                return self.scanned_time(ticket.segment, ticket.pos, bytes, goal);
+            }
+            Goal::Rebuild => return self.scanned_rebuild(&ticket, bytes),
+            Goal::Offset { .. } | Goal::First(_) => {}
         }
-        let Some((_, segment)) = self.segment(ticket.segment) else {
-            return Ok(()); // Dropped meanwhile; asking again will tell.
+        let there = self
+            .segment(ticket.segment)
+            .filter(|(_, segment)| ticket.pos + ticket.len as u64 <= self.readable_end(segment));
+        let Some((_, segment)) = there else {
+            return Ok(()); // Dropped or cut meanwhile; asking again will tell.
         };
         let window = Window {
             segment,
@@ -222,7 +237,7 @@ impl Log {
                 self.seen = Some(found.at);
                 self.hints.learn(found);
             }
-            Goal::Time(_) => {}
+            Goal::Time(_) | Goal::Rebuild => {}
         }
         Ok(())
     }
@@ -232,7 +247,7 @@ impl Log {
         let head = window.head(window.start)?;
         let good = head.filter(|head| {
             let whole = window.batch(head);
-            head.base_offset == offset
+            window.follows(offset, head.base_offset)
                 && head.epoch == self.epochs.at(head.last_offset)
                 && whole.is_none_or(record::check_crc)
         });
@@ -313,20 +328,28 @@ impl Log {
     fn locate(
         &mut self,
         store: &Store,
-        offset: Offset,
+        mut offset: Offset,
         max_bytes: u64,
     ) -> Result<Located, ErrorCode> {
         loop {
             let from = self.floor(offset).ok_or(ErrorCode::OffsetOutOfRange)?;
-            let (_, segment) = self
+            let (number, segment) = self
                 .segment(from.at.segment)
                 .ok_or(ErrorCode::OffsetOutOfRange)?;
+            let limit = self.readable_end(segment);
+            if from.at.pos >= limit {
+                // Behind the last batch of the segment there is a gap.
+                match self.segments.get(number + 1) {
+                    Some(next) if next.id <= self.high_watermark.segment => offset = next.base,
+                    _ => return Ok(Located::Nowhere),
+                }
+                continue;
+            }
             let sized = from.batch.is_some() || segment.largest_batch <= max_bytes;
             let held = from.holds(offset);
             if held && sized {
                 return Ok(Located::At(from));
             }
-            let limit = self.readable_end(segment);
             let len = match held {
                 true => HEADER_BYTES.min(limit.saturating_sub(from.at.pos)),
                 false => window_len(segment, from.at.pos, limit),
@@ -447,12 +470,12 @@ fn walk(window: &Window<'_>, from: Offset, offset: Offset) -> Result<Boundary, E
     let mut expected = from;
     let mut pos = window.start;
     while let Some(head) = window.head(pos)? {
-        if head.base_offset != expected {
+        if !window.follows(expected, head.base_offset) {
             return Err(ErrorCode::CorruptMessage);
         }
         if head.last_offset >= offset {
             let at = Position {
-                offset: head.base_offset,
+                offset: expected,
                 segment,
                 pos,
             };

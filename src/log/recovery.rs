@@ -5,12 +5,12 @@ use std::fmt;
 
 use crate::base::{LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record;
-use crate::store::{FlushSeq, LogLabel, ReplayItem};
+use crate::store::{Cut, FlushSeq, LogLabel, ReplayItem};
 
 use super::codec::Malformed;
 use super::notes::Note;
 use super::segment::Entry;
-use super::{Log, LogConfig};
+use super::{Log, LogConfig, truncate};
 
 /// Why a log cannot be recovered: the disk says something no broker wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,6 +137,10 @@ impl LogRecovery {
             ReplayItem::Rolled(segment, base) => self.rolled(segment, base),
             ReplayItem::Batch(batch) => self.batch(&batch),
             ReplayItem::DroppedBefore(segment) => self.dropped(segment),
+            ReplayItem::Truncated(cut, note) => {
+                let note = truncate::Note::decode(&note).map_err(|error| self.malformed(error))?;
+                self.truncated(&cut, note)
+            }
             ReplayItem::Note(note) => {
                 let note = Note::decode(&note).map_err(|error| self.malformed(error))?;
                 self.note(note)
@@ -167,13 +171,13 @@ impl LogRecovery {
                     active.id
                 ));
             }
-            Some(_) if base != log.end => {
+            Some(_) if base < log.end => {
                 return Err(format!(
                     "a segment begins at offset {base}, but the log ends at {}",
                     log.end
                 ));
             }
-            Some(_) => {}
+            Some(_) => log.skip_to(base),
         }
         log.start_segment(id, base, self.now.wall_ms);
         Ok(())
@@ -187,7 +191,7 @@ impl LogRecovery {
         if self.log.segments.is_empty() {
             self.rolled(SegmentId::FIRST, base)?;
         }
-        if base != self.log.end {
+        if base < self.log.end {
             return Err(format!(
                 "a batch begins at offset {base}, but the log ends at {}",
                 self.log.end
@@ -213,6 +217,17 @@ impl LogRecovery {
         }
         self.log.forget_before(first);
         Ok(())
+    }
+
+    fn truncated(&mut self, cut: &Cut, note: truncate::Note) -> Result<(), String> {
+        if self.log.segments.is_empty() {
+            return Err(format!(
+                "segment {} is to be cut and is not there",
+                cut.segment
+            ));
+        }
+        self.log.cut_back(cut, note, self.now.wall_ms)?;
+        self.log.check()
     }
 
     fn note(&mut self, note: Note) -> Result<(), String> {
@@ -308,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_must_follow_each_other() {
+    fn batches_must_go_forward() {
         let batch = |offset: i64| {
             let (batch, _) = Draft::plain(&[START_MS], 10).build();
             let mut batch = batch.to_vec();
@@ -325,9 +340,13 @@ mod tests {
             (log.start_offset(), log.end_offset()),
             (Offset(5), Offset(7))
         );
-        let error = finish([batch(0), batch(2)]).unwrap_err();
-        assert!(error.to_string().contains("begins at offset 2"), "{error}");
-        assert!(finish([batch(0), ReplayItem::Rolled(SegmentId(1), Offset(9))]).is_err());
+        let rolled = |segment, base| ReplayItem::Rolled(SegmentId(segment), Offset(base));
+        let gaps = finish([batch(0), batch(2), rolled(1, 9), batch(20)]).unwrap();
+        assert_eq!(gaps.end_offset(), Offset(21));
+        let error = finish([batch(0), batch(2), batch(1)]).unwrap_err();
+        assert!(error.to_string().contains("begins at offset 1"), "{error}");
+        assert!(finish([batch(0), batch(1), rolled(1, 1)]).is_err());
+        assert!(finish([batch(0), rolled(0, 1)]).is_err());
         assert!(finish([batch(0), ReplayItem::DroppedBefore(SegmentId(9))]).is_err());
         assert!(finish([ReplayItem::Batch(Bytes::from_static(b"?"))]).is_err());
         let note = Note::LogStart(Offset(2)).encode();

@@ -75,6 +75,7 @@ impl Log {
             self.segments.pop_front();
         }
         let (first, base) = (self.segments[0].id, self.segments[0].base);
+        self.producers.drop_before(first);
         self.set_log_start(base);
         self.hints.forget_before(first);
         self.lookups.clear();

@@ -1,10 +1,11 @@
 //! One segment: a run of batches that rolls, expires and is dropped as a whole.
 
 use crate::base::{LeaderEpoch, Offset, SegmentId};
-use crate::record::BatchInfo;
+use crate::record::{BatchHeader, BatchInfo};
 
 use super::index::{Index, IndexEntry};
-use super::producers::ProducerBatch;
+use super::producers::{ProducerBatch, Remembered};
+use crate::store::FlushSeq;
 
 /// No segment gets longer than this; positions inside it fit 31 bits, as in Kafka.
 pub(super) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -53,6 +54,46 @@ impl Entry {
         })
     }
 
+    /// The same from a header that is in the log, all but its offset and epoch, which may not be stamped yet.
+    pub(super) fn of_header(
+        header: &BatchHeader,
+        base_offset: Offset,
+        epoch: LeaderEpoch,
+        len: u64,
+    ) -> Option<Self> {
+        let last_delta = header.last_offset_delta();
+        let last_offset = base_offset.0.checked_add(i64::from(last_delta))?;
+        last_offset.checked_add(1)?;
+        let idempotent = header.producer_id() >= 0 && header.base_sequence() >= 0;
+        let producer = idempotent.then(|| ProducerBatch {
+            id: header.producer_id(),
+            epoch: header.producer_epoch(),
+            base_sequence: header.base_sequence(),
+            last_delta,
+        });
+        (last_delta >= 0 && base_offset.0 >= 0).then_some(Self {
+            base_offset,
+            last_offset: Offset(last_offset),
+            len,
+            max_timestamp: header.max_timestamp(),
+            epoch,
+            producer,
+        })
+    }
+
+    /// What is remembered of it for its producer, if that is an idempotent one.
+    pub(super) fn remembered(&self, flush: FlushSeq) -> Option<(ProducerBatch, Remembered)> {
+        let producer = self.producer?;
+        let remembered = Remembered {
+            base_sequence: producer.base_sequence,
+            last_delta: producer.last_delta,
+            base_offset: self.base_offset,
+            timestamp: self.max_timestamp,
+            flush,
+        };
+        Some((producer, remembered))
+    }
+
     pub(super) fn next_offset(&self) -> Offset {
         self.last_offset.plus(1)
     }
@@ -79,6 +120,8 @@ pub(super) struct Segment {
     /// Bytes.
     pub(super) len: u64,
     pub(super) batches: u64,
+    /// Offsets are left out: before its first batch, between two, or behind the last one.
+    pub(super) has_gaps: bool,
     /// Bytes of the largest batch.
     pub(super) largest_batch: u64,
     /// Largest timestamp of the first batch: `segment.ms` counts from here.
@@ -99,6 +142,7 @@ impl Segment {
             start,
             len: 0,
             batches: 0,
+            has_gaps: false,
             largest_batch: 0,
             first_timestamp: NO_TIMESTAMP,
             max: MaxTimestamp {

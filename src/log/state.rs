@@ -1,6 +1,8 @@
 //! The log's part of a checkpoint: everything that is not to be had from batches
 //! after the checkpoint. Versioned, compact, and read back with suspicion.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::base::LeaderEpoch;
@@ -10,10 +12,10 @@ use super::Log;
 use super::codec::{Malformed, Reader, Writer};
 use super::epochs::Epochs;
 use super::index::{Index, IndexEntry};
-use super::producers::{Producer, Producers, Remembered};
+use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 5;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -35,6 +37,10 @@ impl Log {
         out.unsigned(self.producers.len() as u64);
         for (id, producer) in self.producers.iter() {
             write_producer(&mut out, id, producer);
+        }
+        out.unsigned(self.producers.before().len() as u64);
+        for before in self.producers.before() {
+            write_before(&mut out, before);
         }
         out.finish()
     }
@@ -63,15 +69,19 @@ impl Log {
             let (id, producer) = read_producer(&mut input)?;
             self.producers.restore(id, producer);
         }
+        for _ in 0..input.count()? {
+            self.producers.restore_before(read_before(&mut input)?);
+        }
         input.end()
     }
 }
 
-fn write_segment(out: &mut Writer, segment: &Segment) {
+pub(super) fn write_segment(out: &mut Writer, segment: &Segment) {
     out.unsigned(segment.id.0);
     out.signed(segment.base.0);
     out.unsigned(segment.len);
     out.unsigned(segment.batches);
+    out.byte(u8::from(segment.has_gaps));
     out.unsigned(segment.largest_batch);
     out.signed(segment.first_timestamp);
     out.signed(segment.max.timestamp);
@@ -96,11 +106,12 @@ fn write_segment(out: &mut Writer, segment: &Segment) {
     }
 }
 
-fn read_segment(input: &mut Reader<'_>, start: u64) -> Result<Segment, Malformed> {
+pub(super) fn read_segment(input: &mut Reader<'_>, start: u64) -> Result<Segment, Malformed> {
     let id = input.segment()?;
     let mut segment = Segment::new(id, input.offset()?, start, 0);
     segment.len = input.uint::<u32>()?.into();
     segment.batches = input.unsigned()?;
+    segment.has_gaps = input.flag()?;
     segment.largest_batch = input.unsigned()?;
     segment.first_timestamp = input.signed()?;
     segment.max = MaxTimestamp {
@@ -137,7 +148,7 @@ fn read_index_entry(input: &mut Reader<'_>, last: IndexEntry) -> Option<IndexEnt
     })
 }
 
-fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
+pub(super) fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
     out.signed(id);
     out.signed(i64::from(producer.epoch));
     out.unsigned(producer.batches().len() as u64);
@@ -149,7 +160,7 @@ fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
     }
 }
 
-fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
+pub(super) fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
     let id = input.signed()?;
     let mut producer = Producer::new(input.int()?);
     for _ in 0..input.count()? {
@@ -173,4 +184,29 @@ fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
         producer.push(batch);
     }
     Ok((id, producer))
+}
+
+fn write_before(out: &mut Writer, before: &Before) {
+    out.unsigned(before.segment.0);
+    out.unsigned(before.producers.len() as u64);
+    for (id, producer) in &before.producers {
+        out.byte(u8::from(producer.is_some()));
+        match producer {
+            Some(producer) => write_producer(out, *id, producer),
+            None => out.signed(*id),
+        }
+    }
+}
+
+fn read_before(input: &mut Reader<'_>) -> Result<Before, Malformed> {
+    let segment = input.segment()?;
+    let mut producers = BTreeMap::new();
+    for _ in 0..input.count()? {
+        let (id, producer) = match input.flag()? {
+            true => read_producer(input).map(|(id, producer)| (id, Some(producer)))?,
+            false => (input.signed()?, None),
+        };
+        producers.insert(id, producer);
+    }
+    Ok(Before { segment, producers })
 }

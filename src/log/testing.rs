@@ -5,9 +5,11 @@ use bytes::Bytes;
 use super::hints::Hints;
 use super::index::Index;
 use super::read::Goal;
-use super::{Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup};
+use super::{
+    Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup, Truncation,
+};
 use crate::base::limits::VALIDATION_SLICE_WORK;
-use crate::base::{ErrorCode, LogId, Mono, Now, Offset, StoreId};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
 use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
 
@@ -219,6 +221,35 @@ impl Fixture {
             .append(self.now, batch, &info, &mut self.disk.store);
         self.log.check_live();
         appended
+    }
+
+    /// Appends a batch that is stamped already.
+    pub(super) fn append_stamped(
+        &mut self,
+        draft: &Draft,
+        base: i64,
+        epoch: i32,
+    ) -> Result<Appended, Refusal> {
+        let mut batch = draft.build().0.to_vec();
+        record::stamp(&mut batch, Offset(base), LeaderEpoch(epoch));
+        let info = record::parse(&batch).expect("a batch");
+        let store = &mut self.disk.store;
+        let appended = (self.log).append_stamped(self.now, batch.into(), &info, store);
+        self.log.check_live();
+        appended
+    }
+
+    /// Cuts the log back, with all its scans; its new end.
+    pub(super) fn truncate(&mut self, offset: i64) -> Result<i64, ErrorCode> {
+        loop {
+            let store = &mut self.disk.store;
+            let outcome = self.log.truncate(self.now, Offset(offset), store)?;
+            self.log.check_live();
+            match outcome {
+                Truncation::Done { end, .. } => return Ok(end.0),
+                Truncation::Scan { pieces, ticket } => self.scan(&pieces, ticket)?,
+            }
+        }
     }
 
     /// Appends batches of one record, one millisecond apart, and makes them durable in flushes of

@@ -347,7 +347,7 @@ impl Log {
         let mut pos = start;
         let mut expected = None;
         while let Some(head) = window.head(pos)? {
-            if expected.is_some_and(|expected| expected != head.base_offset) {
+            if expected.is_some_and(|expected| !window.follows(expected, head.base_offset)) {
                 return Err(ErrorCode::CorruptMessage);
             }
             expected = Some(head.last_offset.plus(1));

@@ -78,11 +78,30 @@ impl<'a> Window<'a> {
             (offset, end) = next;
         }
         let following = head.last_offset.plus(1);
-        // There are no gaps in a log: it reaches the next known batch with both or with neither.
-        here.is_none_or(|here| here == head.base_offset)
-            && head.end() <= end
-            && following <= offset
-            && (head.end() == end) == (following == offset)
+        let (is_last, reaches) = (head.end() == end, following == offset);
+        let begins = match here {
+            // A segment's own base is no batch's, if it begins with a gap.
+            Some(here) if head.pos > 0 => head.base_offset == here,
+            Some(here) => self.follows(here, head.base_offset),
+            None => true,
+        };
+        // Without gaps it reaches the next known batch with both or with neither.
+        let ends = if self.segment.has_gaps {
+            is_last || !reaches
+        } else {
+            is_last == reaches
+        };
+        begins && ends && head.end() <= end && following <= offset
+    }
+
+    /// Whether a batch of this base offset can stand where `expected` follows the one before it.
+    pub(super) fn follows(&self, expected: Offset, base: Offset) -> bool {
+        base == expected || self.segment.has_gaps && base > expected
+    }
+
+    /// All of a header that was [seen](Self::head).
+    pub(super) fn header(&self, pos: u64) -> Option<&'a record::BatchHeader> {
+        self.slice(pos, HEADER_BYTES).and_then(record::header)
     }
 
     /// The whole batch, if the window has it.

@@ -143,6 +143,20 @@ pub struct LogLabel {
     pub partition: i32,
 }
 
+/// Where a log is cut back: one of its segments ends earlier and takes nothing more, those after it go, and what is
+/// appended from then on is of a new segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The last segment of which something may stay.
+    pub segment: SegmentId,
+    /// Bytes of it that stay; if none, it goes too.
+    pub len: u64,
+    /// The new segment, whose id is larger than all that the log has had.
+    pub next: SegmentId,
+    /// Its base offset.
+    pub base: Offset,
+}
+
 /// What recovery replays, per log and in the order in which it was appended.
 #[derive(Clone, Debug)]
 pub enum ReplayItem {
@@ -156,6 +170,8 @@ pub enum ReplayItem {
     Batch(Bytes),
     /// The segments before this one were dropped.
     DroppedBefore(SegmentId),
+    /// The log was cut back, and what it wanted remembered of that.
+    Truncated(Cut, Bytes),
     /// An opaque note of the log's.
     Note(Bytes),
     /// The log was deleted.

@@ -5,8 +5,8 @@ use super::journal::Entry;
 use super::map::{LogEntry, Map, Run};
 
 impl<S: Run> Map<S> {
-    /// Applies an entry; returns the segments that are gone with it. Bytes, of which the entry's segment has to be
-    /// found and perhaps mended first, are taken by the segment itself.
+    /// Applies an entry; returns the segments, and parts of such, that are gone with it. Bytes, of which the
+    /// entry's segment has to be found and perhaps mended first, are taken by the segment itself.
     pub fn apply(&mut self, entry: &Entry) -> Vec<S> {
         match entry {
             Entry::Create { log, first, label } => {
@@ -22,6 +22,10 @@ impl<S: Run> Map<S> {
                     log.roll(*segment, Some(*base));
                 }
                 Vec::new()
+            }
+            Entry::Truncate { log, cut, .. } => {
+                let log = self.logs.get_mut(log);
+                log.map_or_else(Vec::new, |log| log.truncate(cut))
             }
             Entry::DropBefore { log, segment } => {
                 let log = self.logs.get_mut(log);

@@ -47,7 +47,7 @@ impl Item {
         ENTRY_BYTES_MAX
             + match self {
                 Self::Append { batch, .. } => batch.len(),
-                Self::Entry(Entry::Note { note, .. }) => note.len(),
+                Self::Entry(Entry::Note { note, .. } | Entry::Truncate { note, .. }) => note.len(),
                 Self::Entry(Entry::Create { label, .. }) => label.topic.len(),
                 Self::Entry(_) => 0,
             }
@@ -65,7 +65,7 @@ impl Item {
 /// The same for what is not an append: above all a new log or a new segment.
 pub(super) fn entry_growth(entry: &Entry) -> u64 {
     let own = match entry {
-        Entry::Note { note, .. } => note.len(),
+        Entry::Note { note, .. } | Entry::Truncate { note, .. } => note.len(),
         Entry::Create { label, .. } => 256 + label.topic.len(),
         _ => 0,
     };
@@ -73,9 +73,9 @@ pub(super) fn entry_growth(entry: &Entry) -> u64 {
 }
 
 /// By how much a batch of so many bytes makes what a log has in a checkpoint longer, at most: an entry of
-/// its index, what is known of its producer, the chunks that it takes.
+/// its index, what is known of its producer and was known before, the chunks that it takes.
 pub(super) const fn state_growth(batch: u64) -> u64 {
-    128 + batch / 128
+    256 + batch / 128
 }
 
 /// The items of one flush to be.
@@ -502,9 +502,15 @@ impl Store {
             let Some(segment) = self.map.segment_mut(placed.log, placed.segment) else {
                 continue;
             };
+            // The same flush may have cut them off again.
+            let left = segment.len.saturating_sub(placed.pos);
+            let len = left.min(placed.len as u64) as usize;
+            if len == 0 {
+                continue;
+            }
             segment.slices.push_back(Slice {
                 pos: placed.pos,
-                bytes: pages.slice(placed.at..placed.at + placed.len),
+                bytes: pages.slice(placed.at..placed.at + len),
                 cached: true,
             });
             self.remember(

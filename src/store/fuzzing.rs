@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::api::{FlushSeq, LogLabel};
+use super::api::{Cut, FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
 use super::copies::{NAMED_MAX, Named};
 use super::journal::{self, Entry, Header};
@@ -57,6 +57,7 @@ fn kind(entry: &Entry) -> u32 {
         Entry::Note { .. } => 4,
         Entry::Inline { .. } => 5,
         Entry::Ref { .. } => 6,
+        Entry::Truncate { .. } => 7,
     }
 }
 
@@ -194,6 +195,16 @@ fn entries() -> Vec<Entry> {
         Entry::DropBefore {
             log,
             segment: SegmentId(1),
+        },
+        Entry::Truncate {
+            log,
+            cut: Cut {
+                segment: SegmentId(1),
+                len: 61,
+                next: SegmentId(2),
+                base: Offset(10),
+            },
+            note: Bytes::from_static(b"a note"),
         },
         Entry::Note {
             log,

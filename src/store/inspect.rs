@@ -127,6 +127,15 @@ impl Run for Remains {
     }
 
     fn seal(&mut self) {}
+
+    fn cut(&mut self, len: u64) -> Self {
+        self.parts.retain(|(start, _)| *start < len);
+        if let Some((start, piece)) = self.parts.last_mut() {
+            piece.truncate((len - *start) as usize);
+        }
+        self.boundaries.retain(|start| *start < len);
+        Self::begin(self.id, self.base)
+    }
 }
 
 impl Remains {

@@ -12,13 +12,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::api::{FlushSeq, LogLabel};
+use super::api::{Cut, FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
 use super::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{LogId, Offset, SegmentId, TopicId};
 
-const MAGIC: u32 = u32::from_le_bytes(*b"MRJ4");
+const MAGIC: u32 = u32::from_le_bytes(*b"MRJ5");
 /// Bytes of a record before its entries.
 pub(super) const HEADER: usize = 48;
 /// Upper bound of the encoding of an entry, its own bytes and names not counted.
@@ -95,6 +95,12 @@ pub(super) enum Entry {
         segment: SegmentId,
         base: Offset,
     },
+    /// The log is cut back, with a note of its own.
+    Truncate {
+        log: LogId,
+        cut: Cut,
+        note: Bytes,
+    },
     /// The segments before this one are gone.
     DropBefore {
         log: LogId,
@@ -132,6 +138,7 @@ const DROP_BEFORE: u8 = 4;
 const NOTE: u8 = 5;
 const INLINE: u8 = 6;
 const REF: u8 = 7;
+const TRUNCATE: u8 = 8;
 
 impl Entry {
     /// Appends the entry.
@@ -152,6 +159,16 @@ impl Entry {
                 out.u64(log.0);
                 out.u64(segment.0);
                 out.i64(base.0);
+            }
+            Self::Truncate { log, cut, note } => {
+                out.u8(TRUNCATE);
+                out.u64(log.0);
+                out.u64(cut.segment.0);
+                out.u64(cut.len);
+                out.u64(cut.next.0);
+                out.i64(cut.base.0);
+                out.u32(note.len() as u32);
+                out.put(note);
             }
             Self::DropBefore { log, segment } => {
                 out.u8(DROP_BEFORE);
@@ -195,12 +212,23 @@ impl Entry {
         }
     }
 
+    /// The segment that is the active one from there on, if it makes one.
+    pub fn begins(&self) -> Option<SegmentId> {
+        match self {
+            Self::Create { .. } => Some(SegmentId::FIRST),
+            Self::Roll { segment, .. } => Some(*segment),
+            Self::Truncate { cut, .. } => Some(cut.next),
+            _ => None,
+        }
+    }
+
     /// Which log it is about.
     pub fn log(&self) -> LogId {
         match self {
             Self::Create { log, .. }
             | Self::Delete { log }
             | Self::Roll { log, .. }
+            | Self::Truncate { log, .. }
             | Self::DropBefore { log, .. }
             | Self::Note { log, .. }
             | Self::Inline { log, .. }
@@ -222,6 +250,19 @@ impl Entry {
                 log,
                 segment: SegmentId(r.size()?),
                 base: Offset(r.i64()?),
+            },
+            TRUNCATE => Self::Truncate {
+                log,
+                cut: Cut {
+                    segment: SegmentId(r.size()?),
+                    len: r.size()?,
+                    next: SegmentId(r.size()?),
+                    base: Offset(r.i64()?),
+                },
+                note: {
+                    let len = r.u32()?;
+                    r.take(len as usize)?
+                },
             },
             DROP_BEFORE => Self::DropBefore {
                 log,
@@ -389,6 +430,16 @@ mod tests {
             Entry::DropBefore {
                 log,
                 segment: SegmentId(1),
+            },
+            Entry::Truncate {
+                log,
+                cut: Cut {
+                    segment: SegmentId(1),
+                    len: 61,
+                    next: SegmentId(2),
+                    base: Offset(10),
+                },
+                note: Bytes::from_static(b"n"),
             },
             Entry::Note {
                 log,

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::api::{ChunkPin, LogLabel, Piece};
+use super::api::{ChunkPin, Cut, LogLabel, Piece};
 use super::chunks::Chunk;
 use super::layout::block_floor;
 use crate::base::{IdMap, LogId, Offset, SegmentId, StoreId};
@@ -133,9 +133,10 @@ impl Segment {
             })
     }
 
-    /// More is durable in chunks: copies that were kept only for lack of that may go.
+    /// More is durable in chunks, of which a part may have been cut off since: copies that were kept only for lack
+    /// of that may go.
     pub fn filled_to(&mut self, filled: u64) {
-        self.filled = self.filled.max(filled);
+        self.filled = self.filled.max(filled.min(self.placed));
         while let Some(front) = self.slices.front() {
             if front.cached || front.pos + front.bytes.len() as u64 > self.filled {
                 break;
@@ -268,6 +269,8 @@ pub(super) trait Run: Default {
     fn id(&self) -> SegmentId;
     /// Nothing will be written to it any more.
     fn seal(&mut self);
+    /// Takes off what is behind its first `len` bytes.
+    fn cut(&mut self, len: u64) -> Self;
 }
 
 impl Run for Segment {
@@ -285,6 +288,28 @@ impl Run for Segment {
 
     fn seal(&mut self) {
         self.sealed = true;
+    }
+
+    /// What is taken off has the chunks in which nothing is left, and as many bytes that are in none as are gone.
+    fn cut(&mut self, len: u64) -> Self {
+        let unplaced = self.len - self.placed;
+        self.len = self.len.min(len);
+        self.placed = self.placed.min(len);
+        self.filled = self.filled.min(len);
+        while let Some(last) = self.slices.back_mut() {
+            if last.pos < len {
+                let kept = (len - last.pos).min(last.bytes.len() as u64);
+                last.bytes.truncate(kept as usize);
+                break;
+            }
+            self.slices.pop_back();
+        }
+        let kept = self.extents.partition_point(|e| e.start < len);
+        Self {
+            extents: self.extents.split_off(kept),
+            len: unplaced - (self.len - self.placed),
+            ..Self::begin(self.id, Some(self.base))
+        }
     }
 }
 
@@ -340,10 +365,29 @@ impl<S: Run> LogEntry<S> {
         self.segments.push_back(S::begin(id, base));
     }
 
+    /// Cuts the log back; returns what is gone.
+    pub fn truncate(&mut self, cut: &Cut) -> Vec<S> {
+        let kept = self.segments.partition_point(|s| s.id() <= cut.segment);
+        let mut gone: Vec<S> = self.segments.split_off(kept).into();
+        if cut.len > 0 {
+            let last = self.segment_mut(cut.segment);
+            gone.extend(last.map(|last| last.cut(cut.len)));
+        } else if self.segment(cut.segment).is_some() {
+            gone.extend(self.segments.pop_back());
+        }
+        self.roll(cut.next, Some(cut.base));
+        gone
+    }
+
+    /// Whether a segment of this id can follow all that there are.
+    pub fn is_new(&self, id: SegmentId) -> bool {
+        self.segments.back().is_none_or(|active| active.id() < id)
+    }
+
     /// The active segment, which is to be this one. If nobody has heard of it, its beginning is lost. `None` if
     /// others came after it.
     pub fn active_named(&mut self, id: SegmentId) -> Option<&mut S> {
-        if self.segments.back().is_none_or(|active| active.id() < id) {
+        if self.is_new(id) {
             self.roll(id, None);
         }
         self.segments.back_mut().filter(|active| active.id() == id)
@@ -376,6 +420,13 @@ impl<S: Run> LogEntry<S> {
 #[derive(Debug)]
 pub(super) struct Map<S = Segment> {
     pub logs: IdMap<LogId, LogEntry<S>>,
+}
+
+impl LogEntry {
+    /// Where the next bytes go.
+    pub fn end(&self) -> Option<(SegmentId, u64)> {
+        self.segments.back().map(|active| (active.id, active.len))
+    }
 }
 
 impl<S: Run> Map<S> {

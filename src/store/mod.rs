@@ -54,7 +54,7 @@ use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use copies::{COPIES, Copy, copy_bytes_max};
 use flush::{ENOSPC, Flight, Item, OpenFlush};
 use journal::Entry;
-use map::Map;
+use map::{LogEntry, Map};
 use superblock::{Start, Superblock};
 
 use crate::base::limits::FLUSH_ITEMS_MAX;
@@ -315,6 +315,41 @@ impl Store {
     /// Lets the next append go to a new segment, whose id is larger than all that the log has had.
     pub fn roll(&mut self, log: LogId, segment: SegmentId, base: Offset) -> FlushSeq {
         self.push_entry(Entry::Roll { log, segment, base })
+    }
+
+    /// Cuts a log back, behind everything that was given to the store for it so far, and keeps an opaque note with
+    /// that.
+    pub fn truncate(&mut self, log: LogId, cut: Cut, note: Bytes) -> FlushSeq {
+        self.push_entry(Entry::Truncate { log, cut, note })
+    }
+
+    /// The batches of a log that no flush has taken yet, and where each of them will be: segment, position, base
+    /// offset and bytes, in which the offset is not stamped yet.
+    pub fn unflushed(&self, log: LogId) -> Vec<(SegmentId, u64, Offset, Bytes)> {
+        let mut at = self.map.logs.get(&log).and_then(LogEntry::end);
+        let mut batches = Vec::new();
+        for item in self.open.iter().flat_map(|open| &open.items) {
+            match item {
+                Item::Append {
+                    log: of,
+                    batch,
+                    base_offset,
+                    ..
+                } if *of == log => {
+                    if let Some((segment, pos)) = &mut at {
+                        batches.push((*segment, *pos, *base_offset, batch.clone()));
+                        *pos += batch.len() as u64;
+                    }
+                }
+                Item::Entry(entry) if entry.log() == log => {
+                    if let Some(segment) = entry.begins() {
+                        at = Some((segment, 0));
+                    }
+                }
+                Item::Append { .. } | Item::Entry(_) => {}
+            }
+        }
+        batches
     }
 
     /// Drops the segments before this one, except the active one.

@@ -470,6 +470,16 @@ impl Journal<'_> {
             {
                 self.emit(log, bytes.into(), replay);
             }
+            if let Some(segment) = entry.begins()
+                && !matches!(entry, Entry::Create { .. })
+                && self
+                    .map
+                    .logs
+                    .get(&log)
+                    .is_some_and(|log| !log.is_new(segment))
+            {
+                return Err(self.contradiction(log, segment));
+            }
             let gone = self.map.apply(&entry);
             self.free(gone);
             match entry {
@@ -480,6 +490,9 @@ impl Journal<'_> {
                 Entry::Delete { .. } => replay((log, ReplayItem::Deleted)),
                 Entry::Roll { segment, base, .. } => {
                     self.tell(log, ReplayItem::Rolled(segment, base), replay);
+                }
+                Entry::Truncate { cut, note, .. } => {
+                    self.tell(log, ReplayItem::Truncated(cut, note), replay);
                 }
                 Entry::DropBefore { segment, .. } => {
                     self.tell(log, ReplayItem::DroppedBefore(segment), replay);

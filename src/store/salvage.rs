@@ -218,10 +218,11 @@ impl Found {
             Entry::Delete { log } => {
                 self.deleted.insert(*log);
             }
-            Entry::Roll { log, .. } => {
+            Entry::Roll { log, .. } | Entry::Truncate { log, .. } => {
                 self.log(*log);
             }
-            _ => {}
+            Entry::DropBefore { .. } | Entry::Note { .. } => {}
+            Entry::Inline { .. } | Entry::Ref { .. } => {}
         }
         self.map.apply(&entry);
         match entry {
@@ -264,6 +265,7 @@ impl Found {
             Entry::Create { .. }
             | Entry::Delete { .. }
             | Entry::Roll { .. }
+            | Entry::Truncate { .. }
             | Entry::DropBefore { .. }
             | Entry::Note { .. } => {}
         }

@@ -169,8 +169,13 @@ impl Scene {
         for (segment, _, len) in store.segments(log) {
             store.read(log, segment, 0, len as usize, &mut pieces);
         }
+        self.bytes(&pieces)
+    }
+
+    /// What is read by a plan.
+    pub fn bytes(&self, pieces: &[Piece]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for piece in &pieces {
+        for piece in pieces {
             match piece {
                 Piece::Memory(part) => bytes.extend_from_slice(part),
                 Piece::File { pos, len, .. } => {

@@ -14,7 +14,7 @@ use super::sealed;
 use crate::base::{BLOCK, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// Starts that a superblock can tell of. A store that has had so many since its last checkpoint makes one
 /// before it does anything else.
 pub(super) const STARTS_MAX: usize = 16;

@@ -4,6 +4,7 @@ mod damage;
 mod flush;
 mod salvage;
 mod space;
+mod truncate;
 
 use std::collections::BTreeMap;
 
@@ -181,6 +182,8 @@ type Known = (BTreeMap<SegmentId, usize>, u64);
 #[derive(Clone, Debug, Default)]
 struct ModelLog {
     segments: BTreeMap<SegmentId, Vec<u8>>,
+    /// What segments held before they were dropped or cut.
+    gone: BTreeMap<SegmentId, Vec<u8>>,
     /// Bytes that were appended in all, as the log's state says.
     appended: u64,
     /// (flush, segments as they are when that flush is durable, and what was appended by then).
@@ -312,7 +315,9 @@ impl World {
             74..77 => {
                 let segment = model.any_segment(&mut self.rng);
                 let flush = self.store.drop_before(log, segment);
-                model.segments = model.segments.split_off(&segment);
+                let kept = model.segments.split_off(&segment);
+                model.gone.append(&mut model.segments);
+                model.segments = kept;
                 model.mark(flush);
             }
             77 => {
@@ -323,6 +328,7 @@ impl World {
             78..80 => {
                 self.store.note(log, Bytes::from_static(b"note"));
             }
+            80 => self.truncate(log),
             _ => {}
         }
     }
@@ -399,8 +405,10 @@ impl World {
             let Some(bytes) = model.segments.get(base) else {
                 continue;
             };
-            let from = self.rng.below(*len as u64 + 1) as usize;
-            let want = self.rng.below((*len - from) as u64 + 1) as usize;
+            // What is cut off later may be gone before that is durable.
+            let len = bytes.len().min(*len);
+            let from = self.rng.below(len as u64 + 1) as usize;
+            let want = self.rng.below((len - from) as u64 + 1) as usize;
             let mut pieces = Vec::new();
             self.store.read(log, *base, from as u64, want, &mut pieces);
             let mut at = from;
@@ -505,16 +513,17 @@ impl World {
                         found.iter().map(|(b, s)| (*b, s.len())).collect();
                     assert_eq!(found_lens, lens, "log {id}");
                     for (base, bytes) in &found {
-                        // A segment dropped by what was lost is back; then there is nothing to compare with.
-                        if let Some(expected) = model.segments.get(base) {
-                            assert!(bytes[..] == expected[..bytes.len()], "log {id} differs");
-                        }
+                        // A segment dropped or cut by what was lost is back.
+                        let known = model.gone.get(base).or(model.segments.get(base));
+                        let expected = known.expect("a segment that was there");
+                        assert!(bytes[..] == expected[..bytes.len()], "log {id} differs");
                     }
                     model.deleted = false;
                     model.segments = found;
                 }
             }
             model.history.clear();
+            model.gone.clear();
             model.mark(recovered);
         }
         self.logs.retain(|_, model| !model.deleted);

@@ -53,7 +53,7 @@ class StoreFile:
             for start in (at, -(-at // self.journal_bytes) * self.journal_bytes):
                 pos = RING_START + start % self.journal_bytes
                 magic, _, uuid, this, _, _, length, _ = _RECORD.unpack(self.read(pos, _RECORD.size))
-                if (magic, uuid, this) == (b"MRJ4", self.uuid, seq):
+                if (magic, uuid, this) == (b"MRJ5", self.uuid, seq):
                     break
             else:
                 return found

@@ -156,7 +156,6 @@ impl Journal<'_> {
     ) -> Result<Option<&mut Segment>, RecoverError> {
         /// More than any record is about.
         const LOST_BYTES_MAX: u64 = 128 << 20;
-        let at = RING_START + self.pos % self.ring();
         let Some(entry) = self.map.logs.get_mut(&log) else {
             return Ok(None);
         };
@@ -178,16 +177,16 @@ impl Journal<'_> {
             Some(true) => {
                 entry.damage.get_or_insert(Damage::Contradiction);
             }
-            None => {
-                return Err(RecoverError::Corrupt {
-                    what: format!(
-                        "the journal (log {log} continues at {pos} of segment {id}, not where it \
-                         ended): it"
-                    ),
-                    pos: at,
-                });
-            }
+            None => return Err(self.contradiction(log, id)),
         }
-        Ok(entry.segment_mut(id))
+        Ok(self.map.segment_mut(log, id))
+    }
+
+    /// The journal says something of a segment that no loss explains.
+    pub(super) fn contradiction(&self, log: LogId, segment: SegmentId) -> RecoverError {
+        RecoverError::Corrupt {
+            what: format!("the journal (log {log} does not go on with segment {segment}): it"),
+            pos: RING_START + self.pos % self.ring(),
+        }
     }
 }

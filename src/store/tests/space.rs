@@ -3,7 +3,7 @@
 
 use super::*;
 
-const SEEDS: std::ops::Range<u64> = 0..6;
+const SEEDS: std::ops::Range<u64> = 0..10;
 
 /// A store of few regions.
 fn cramped(seed: u64, sabotage: Sabotage) -> World {

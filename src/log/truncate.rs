@@ -1,0 +1,385 @@
+//! Cutting a log back: to where it went another way than its leader's, or to begin anew elsewhere.
+//!
+//! The segment that is cut is gone through from its beginning, header by header: what is known of it, and of the
+//! producers that wrote to it, becomes what it was when the batch that goes first had not come yet. So that a restart
+//! need not read all that again, what came of it is written down with the cut.
+
+use bytes::Bytes;
+
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
+use crate::record::{self, BatchHeader};
+use crate::store::{Cut, FlushSeq, Piece, Store};
+
+use super::Log;
+use super::codec::{Malformed, Reader, Writer};
+use super::epochs::Epochs;
+use super::hints::Position;
+use super::producers::{Producer, Producers};
+use super::read::{Goal, Ticket};
+use super::segment::{Entry, Segment};
+use super::state::{read_producer, read_segment, write_producer, write_segment};
+use super::walk::{Loaded, Window, load, window_len};
+
+/// The outcome of [`Log::truncate`].
+#[derive(Debug)]
+pub enum Truncation {
+    /// It is done, as far as reads and appends are concerned.
+    Done {
+        /// The log's end now.
+        end: Offset,
+        /// The flush that makes it durable; `None` if there was nothing to cut off.
+        flush: Option<FlushSeq>,
+    },
+    /// Bytes are needed: as [`super::ReadOutcome::Scan`].
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+}
+
+/// A segment while it is gone through, up to the batch that goes first.
+#[derive(Debug)]
+pub(super) struct Rebuild {
+    offset: Offset,
+    segment: Segment,
+    producers: Producers,
+    /// The offset after the last batch so far.
+    next: Offset,
+    /// Wall time of the last append.
+    modified_ms: i64,
+    /// When what is not durable yet will be.
+    flush: FlushSeq,
+    /// Base offset of the first batch that goes.
+    first_gone: Option<Offset>,
+}
+
+impl Rebuild {
+    /// Takes one batch; whether to go on.
+    fn take(
+        &mut self,
+        header: &BatchHeader,
+        base: Offset,
+        epoch: LeaderEpoch,
+        len: u64,
+    ) -> Result<bool, ErrorCode> {
+        let entry = Entry::of_header(header, base, epoch, len)
+            .filter(|entry| entry.base_offset >= self.next && self.segment.fits(entry))
+            .ok_or(ErrorCode::CorruptMessage)?;
+        if entry.last_offset >= self.offset {
+            self.first_gone = Some(base);
+            return Ok(false);
+        }
+        if let Some((producer, appended)) = entry.remembered(self.flush) {
+            self.producers.remember(&producer, appended);
+        }
+        self.segment.has_gaps |= base > self.next;
+        self.segment.add(&entry, self.modified_ms);
+        self.next = entry.next_offset();
+        Ok(true)
+    }
+
+    /// Goes through the headers in a window, which begins where this has got to.
+    fn go_through(&mut self, window: &Window<'_>) -> Result<(), ErrorCode> {
+        let mut seen = false;
+        while let Some(head) = window.head(self.segment.len)? {
+            seen = true;
+            let header = window.header(head.pos).ok_or(ErrorCode::CorruptMessage)?;
+            if !self.take(header, head.base_offset, head.epoch, head.len)? {
+                break;
+            }
+        }
+        // Not one header: these are not the bytes that were asked for.
+        seen.then_some(()).ok_or(ErrorCode::CorruptMessage)
+    }
+}
+
+/// What is written down with a cut.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    /// The log begins anew: nothing of what was known of it counts.
+    anew: bool,
+    /// The segment that was cut, if any of it stays.
+    segment: Option<Segment>,
+    /// The producers that have written to what stays of it.
+    producers: Vec<(i64, Producer)>,
+}
+
+impl Note {
+    fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.byte(u8::from(self.anew));
+        out.byte(u8::from(self.segment.is_some()));
+        if let Some(segment) = &self.segment {
+            write_segment(&mut out, segment);
+        }
+        out.unsigned(self.producers.len() as u64);
+        for (id, producer) in &self.producers {
+            write_producer(&mut out, *id, producer);
+        }
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader::new(bytes);
+        let anew = input.flag()?;
+        let segment = match input.flag()? {
+            true => Some(read_segment(&mut input, 0)?),
+            false => None,
+        };
+        let mut producers = Vec::new();
+        for _ in 0..input.count()? {
+            producers.push(read_producer(&mut input)?);
+        }
+        input.end()?;
+        Ok(Self {
+            anew,
+            segment,
+            producers,
+        })
+    }
+}
+
+impl Log {
+    /// Cuts off the batch that holds `offset` and everything after it. Before the log's start it begins anew there,
+    /// as in Kafka; behind its end nothing is to be done. Leader epochs and producers are those of what is left, but
+    /// that of a segment older than [`PRODUCER_SNAPSHOTS_MAX`](crate::base::limits::PRODUCER_SNAPSHOTS_MAX) it is
+    /// not known who had written before.
+    ///
+    /// # Errors
+    /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read); nothing is changed then.
+    pub fn truncate(
+        &mut self,
+        now: Now,
+        offset: Offset,
+        store: &mut Store,
+    ) -> Result<Truncation, ErrorCode> {
+        if offset >= self.end {
+            return Ok(Truncation::Done {
+                end: self.end,
+                flush: None,
+            });
+        }
+        if offset < self.log_start {
+            let flush = Some(self.start_over(now, offset, store));
+            return Ok(Truncation::Done { end: offset, flush });
+        }
+        let mut rebuild = self.rebuild_for(offset, store)?;
+        if let Err(scan) = self.gone_through(&mut rebuild, store)? {
+            self.rebuild = Some(rebuild);
+            return Ok(scan);
+        }
+        let Rebuild {
+            mut segment,
+            producers,
+            next,
+            first_gone,
+            ..
+        } = *rebuild;
+        let end = first_gone.map_or(offset, |base| offset.min(base).max(self.log_start));
+        let cut = Cut {
+            segment: segment.id,
+            len: segment.len,
+            next: self.active().id.next(),
+            base: end,
+        };
+        segment.has_gaps |= end > next;
+        let stays = segment.len > 0;
+        let note = Note {
+            anew: false,
+            segment: stays.then_some(segment),
+            producers: producers.written().filter(|_| stays).collect(),
+        };
+        self.before_change(store);
+        let flush = store.truncate(self.id, cut, note.encode());
+        self.cut_back(&cut, note, now.wall_ms)
+            .map_err(|_| ErrorCode::KafkaStorageError)?;
+        let flush = Some(flush);
+        Ok(Truncation::Done { end, flush })
+    }
+
+    /// Drops everything; the log begins anew at `offset`, wherever that is. Returns the flush that makes it durable.
+    pub fn start_over(&mut self, now: Now, offset: Offset, store: &mut Store) -> FlushSeq {
+        let cut = Cut {
+            segment: self.segments[0].id,
+            len: 0,
+            next: self.active().id.next(),
+            base: offset,
+        };
+        let note = Note {
+            anew: true,
+            ..Note::default()
+        };
+        self.before_change(store);
+        let flush = store.truncate(self.id, cut, note.encode());
+        let done = self.cut_back(&cut, note, now.wall_ms);
+        debug_assert_eq!(done, Ok(()));
+        flush
+    }
+
+    /// Where the going through for this offset has got to.
+    fn rebuild_for(&mut self, offset: Offset, store: &Store) -> Result<Box<Rebuild>, ErrorCode> {
+        let after = self.segments.partition_point(|s| s.base <= offset);
+        let number = after.checked_sub(1).ok_or(ErrorCode::OffsetOutOfRange)?;
+        let segment = &self.segments[number];
+        let begun = self.rebuild.take();
+        if let Some(begun) = begun.filter(|r| r.offset == offset && r.segment.id == segment.id) {
+            return Ok(begun);
+        }
+        let mut producers = self.producers.clone();
+        producers.roll_back(segment.id, segment.base);
+        producers.begin_segment(segment.id);
+        Ok(Box::new(Rebuild {
+            offset,
+            segment: Segment::new(segment.id, segment.base, segment.start, segment.created_ms),
+            producers,
+            next: segment.base,
+            modified_ms: segment.modified_ms,
+            flush: store.pending_seq(),
+            first_gone: None,
+        }))
+    }
+
+    /// Goes on as far as the bytes are in memory; `Err` is what has to be read first.
+    fn gone_through(
+        &mut self,
+        rebuild: &mut Rebuild,
+        store: &Store,
+    ) -> Result<Result<(), Truncation>, ErrorCode> {
+        let id = rebuild.segment.id;
+        let (_, segment) = self.segment(id).ok_or(ErrorCode::KafkaStorageError)?;
+        let unflushed = store.unflushed(self.id);
+        // What an earlier cut takes off is in the store's queue all the same.
+        let mut unflushed = (unflushed.iter())
+            .filter(|(of, pos, ..)| *of == id && *pos < segment.len)
+            .peekable();
+        let flushed = unflushed.peek().map_or(segment.len, |(_, pos, ..)| *pos);
+        while rebuild.first_gone.is_none() && rebuild.segment.len < flushed {
+            let pos = rebuild.segment.len;
+            let len = window_len(segment, pos, flushed);
+            match load(store, self.id, id, pos, len)? {
+                Loaded::Memory(bytes) => rebuild.go_through(&self.window(segment, pos, &bytes))?,
+                Loaded::File(pieces) => {
+                    let ticket = Ticket {
+                        segment: id,
+                        pos,
+                        len: len as usize,
+                        goal: Goal::Rebuild,
+                    };
+                    self.check_scan(&ticket)?;
+                    return Ok(Err(Truncation::Scan { pieces, ticket }));
+                }
+            }
+        }
+        for (_, pos, base, batch) in unflushed {
+            if rebuild.first_gone.is_some() {
+                break;
+            }
+            if *pos < rebuild.segment.len {
+                continue;
+            }
+            let header = record::header(batch).ok_or(ErrorCode::CorruptMessage)?;
+            // The epoch is not stamped yet, and not needed.
+            rebuild.take(header, *base, LeaderEpoch(0), batch.len() as u64)?;
+        }
+        let whole = rebuild.first_gone.is_some() || rebuild.segment.len == segment.len;
+        whole.then_some(Ok(())).ok_or(ErrorCode::KafkaStorageError)
+    }
+
+    /// The bytes of a scan came.
+    pub(super) fn scanned_rebuild(
+        &mut self,
+        ticket: &Ticket,
+        bytes: &[u8],
+    ) -> Result<(), ErrorCode> {
+        let Some(mut rebuild) = self.rebuild.take() else {
+            return Ok(());
+        };
+        let here = (rebuild.segment.id, rebuild.segment.len) == (ticket.segment, ticket.pos);
+        let outcome = match self.segment(ticket.segment) {
+            Some((_, segment)) if here => {
+                rebuild.go_through(&self.window(segment, ticket.pos, bytes))
+            }
+            _ => Ok(()), // Something else was begun meanwhile.
+        };
+        self.rebuild = Some(rebuild);
+        outcome
+    }
+
+    /// A window of everything that was appended, readable or not.
+    fn window<'a>(&self, segment: &'a Segment, start: u64, bytes: &'a [u8]) -> Window<'a> {
+        Window {
+            segment,
+            start,
+            bytes,
+            limit: self.limit_within(segment, &self.end_position()),
+        }
+    }
+
+    /// A cut in the bookkeeping: the one way for truncation and recovery.
+    pub(super) fn cut_back(&mut self, cut: &Cut, note: Note, wall_ms: i64) -> Result<(), String> {
+        let number = self.segments.partition_point(|s| s.id < cut.segment);
+        let (Some(first), last) = (self.segments.get(number), self.active().id) else {
+            return Err(format!(
+                "segment {} is to be cut and is not there",
+                cut.segment
+            ));
+        };
+        let (id, base, start) = (first.id, first.base, first.start);
+        let stays = note.segment.as_ref();
+        let fits = stays.map_or(cut.len == 0, |stays| {
+            (stays.id, stays.base, stays.len) == (cut.segment, base, cut.len)
+                && cut.len <= first.len
+        });
+        if id != cut.segment || cut.next <= last || !fits || !note.anew && cut.base < base {
+            return Err(format!("segment {} is cut where it cannot be", cut.segment));
+        }
+        self.segments.truncate(number);
+        self.producers.roll_back(id, base);
+        if let Some(segment) = note.segment {
+            self.segments.push_back(Segment { start, ..segment });
+            self.producers.begin_segment(id);
+            for (id, producer) in note.producers {
+                self.producers.rewrite(id, producer);
+            }
+        } else if let Some(last) = self.segments.back_mut() {
+            last.has_gaps |= cut.base > base;
+        }
+        self.end = cut.base;
+        if note.anew {
+            self.producers = Producers::default();
+            self.epochs = Epochs::new(LeaderEpoch(0), cut.base);
+            self.log_start = cut.base;
+        }
+        self.start_segment(cut.next, cut.base, wall_ms);
+        self.epochs.end_at(self.end);
+        self.set_log_start(self.segments[0].base);
+        self.hints.forget_behind(cut.segment, cut.len);
+        self.lookups.clear();
+        (self.failed_scan, self.seen, self.rebuild) = (None, None, None);
+        self.move_marks_back(note.anew);
+        Ok(())
+    }
+
+    /// No mark stands behind the end, nor is anything waited for there.
+    fn move_marks_back(&mut self, all: bool) {
+        let end = self.end_position();
+        let last = self.segments.iter().rev().nth(1).map(|s| s.id);
+        // With a segment that begins with a gap, places before the end may go.
+        let is_gone = |at: &Position| all || at.offset >= end.offset || Some(at.segment) > last;
+        for mark in [&mut self.durable, &mut self.high_watermark] {
+            if is_gone(mark) {
+                *mark = end;
+            }
+        }
+        // The first flush that reaches beyond the end reaches it.
+        let beyond = self.pending.iter().position(|(_, at)| is_gone(at));
+        if let Some(beyond) = beyond {
+            self.pending.truncate(beyond + 1);
+            self.pending[beyond].1 = end;
+        }
+        let durable = self.durable.offset;
+        self.pending.retain(|(_, at)| at.offset > durable);
+    }
+}
