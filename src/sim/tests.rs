@@ -86,7 +86,8 @@ fn taking_any_successor_is_found() {
         shape: Some(Shape::RingEnd),
         ..options(sabotage)
     };
-    assert!(found_by(&options, 400).is_some());
+    // About one seed in 400 shows it.
+    assert!(found_by(&options, 4000).is_some());
 }
 
 #[test]
