@@ -65,14 +65,14 @@ impl Epochs {
         self.starts.push((epoch, start));
     }
 
-    /// Forgets the epochs that began at the log's new end or after it. One stays: if it is the first one, it begins
-    /// there.
+    /// Forgets the epochs that began at the log's new end or after it. If none is left, nothing is known of what will
+    /// write there, as in a new log.
     pub(super) fn end_at(&mut self, end: Offset) {
         while self.starts.len() > 1 && self.starts.last().is_some_and(|last| last.1 >= end) {
             self.starts.pop();
         }
-        if let Some(last) = self.starts.last_mut() {
-            last.1 = last.1.min(end);
+        if self.starts.first().is_some_and(|first| first.1 >= end) {
+            *self = Self::new(LeaderEpoch(0), end);
         }
     }
 
@@ -168,9 +168,9 @@ mod tests {
         epochs.end_at(Offset(7));
         assert_eq!(list(&epochs), [(1, 5)]);
         epochs.end_at(Offset(3));
+        assert_eq!(list(&epochs), [(0, 3)], "older ones may come");
+        epochs.assign(LeaderEpoch(1), Offset(3));
         assert_eq!(list(&epochs), [(1, 3)]);
-        epochs.assign(LeaderEpoch(2), Offset(3));
-        assert_eq!(list(&epochs), [(2, 3)]);
     }
 
     #[test]

@@ -74,13 +74,14 @@ impl Hints {
             .copied()
     }
 
-    /// Forgets what was cut off: everything behind the first `len` bytes of a segment, which are there if they are
-    /// any.
-    pub(super) fn forget_behind(&mut self, segment: SegmentId, len: u64) {
+    /// Forgets what was cut off, in a log that ends at `end` now: everything behind the first `len` bytes of a
+    /// segment, which is gone if they are none.
+    pub(super) fn forget_behind(&mut self, segment: SegmentId, len: u64, end: Offset) {
         self.slots.retain(|slot| {
-            let end = slot.at.pos + slot.batch.map_or(0, |batch| batch.len);
-            let stays = slot.at.segment == segment && len > 0 && end <= len;
-            slot.at.segment < segment || stays
+            let to = slot.at.pos + slot.batch.map_or(0, |batch| batch.len);
+            let stays = slot.at.segment == segment && len > 0 && to <= len;
+            // Behind a gap, an offset may be known of the place where the cut is.
+            slot.at.offset <= end && (slot.at.segment < segment || stays)
         });
         self.oldest = 0;
     }

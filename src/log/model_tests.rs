@@ -361,25 +361,21 @@ impl Model {
         assert_eq!(end, offset.min(base).max(self.log_start));
         self.batches.truncate(gone.unwrap_or(self.batches.len()));
         (self.end, self.durable) = (end, self.durable.min(end));
-        if self.batches.is_empty() && self.f.log.segments.len() == 1 {
-            // Nothing but a gap was before it.
+        let kept = self.batches.last().map_or(self.log_start, Batch::end);
+        if self.durable >= kept && self.f.log.high_watermark().0 == end {
+            // Of what is left all is durable; behind it there is nothing but a gap, or was.
+            self.durable = end;
+        }
+        if kept <= self.log_start && self.f.log.segments.len() == 1 {
             (self.log_start, self.durable) = (end, end);
+            self.start_moved();
         }
-        while self.epochs.len() > 1 && self.epoch_start() >= end {
-            self.epochs.pop();
+        self.epochs.retain(|known| known.1 < end);
+        if self.epochs.is_empty() {
+            self.epochs.push((0, end));
         }
-        for (id, producer) in self.producers.iter_mut().enumerate() {
+        for producer in &mut self.producers {
             producer.truncate(end);
-            if !is_known
-                && !self
-                    .f
-                    .log
-                    .producers
-                    .iter()
-                    .any(|(known, _)| known == id as i64)
-            {
-                producer.sent.clear();
-            }
         }
         if !is_known {
             // What is still known of somebody is right, but may be less than what he wrote.
@@ -392,8 +388,14 @@ impl Model {
         }
     }
 
-    fn epoch_start(&self) -> i64 {
-        self.epochs.last().map_or(0, |last| last.1)
+    /// The log start has moved: the epoch that wrote across it begins there.
+    fn start_moved(&mut self) {
+        let start = self.log_start;
+        let before = self.epochs.iter().filter(|known| known.1 <= start).count();
+        if before > 0 {
+            self.epochs.drain(..before - 1);
+            self.epochs[0].1 = start;
+        }
     }
 
     fn started_over(&mut self, offset: i64) {
@@ -571,7 +573,10 @@ impl Model {
                 batch.base
             );
         }
-        self.log_start = start;
+        if start > self.log_start {
+            self.log_start = start;
+            self.start_moved();
+        }
     }
 
     fn delete(&mut self, before: i64) {
@@ -581,7 +586,10 @@ impl Model {
         if before > self.durable.max(self.log_start) {
             assert_eq!(outcome, Err(ErrorCode::OffsetOutOfRange));
         } else {
-            self.log_start = self.log_start.max(before);
+            if before > self.log_start {
+                self.log_start = before;
+                self.start_moved();
+            }
             assert_eq!(outcome, Ok(self.log_start));
         }
     }

@@ -353,9 +353,9 @@ impl Log {
             self.log_start = cut.base;
         }
         self.start_segment(cut.next, cut.base, wall_ms);
-        self.epochs.end_at(self.end);
         self.set_log_start(self.segments[0].base);
-        self.hints.forget_behind(cut.segment, cut.len);
+        self.epochs.end_at(self.end);
+        self.hints.forget_behind(cut.segment, cut.len, cut.base);
         self.lookups.clear();
         (self.failed_scan, self.seen, self.rebuild) = (None, None, None);
         self.move_marks_back(note.anew);
