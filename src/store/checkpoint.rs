@@ -430,7 +430,8 @@ impl Store {
         }
     }
 
-    /// Lets go the memory of what is durable in its chunks, for some of the segments: until then it is only kept longer.
+    /// Lets go the memory of what is durable in its chunks, for some of the segments: until then it is only kept
+    /// longer.
     pub(super) fn let_go_filled(&mut self) {
         for _ in 0..SEGMENTS_LET_GO_MAX {
             let Some(((log, segment), filled)) = self.filled.pop_front() else {
