@@ -21,7 +21,6 @@ use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
 use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, SinceCheckpoint, Store};
-use crate::base::limits::SEGMENTS_LET_GO_MAX;
 use crate::base::{BLOCK, IdMap, IdSet, LogId, PageBuf, SegmentId};
 
 /// Background writes of a checkpoint that are on their way at once.
@@ -426,17 +425,13 @@ impl Store {
     /// There was no room for the content. What went to chunks is there.
     fn checkpoint_put_off(&mut self) {
         if let Some(checkpoint) = self.checkpoint.take() {
-            self.filled.extend(checkpoint.filled);
+            self.filled_to(checkpoint.filled);
         }
     }
 
-    /// Lets go the memory of what is durable in its chunks, for some of the segments: until then it is only kept
-    /// longer.
-    pub(super) fn let_go_filled(&mut self) {
-        for _ in 0..SEGMENTS_LET_GO_MAX {
-            let Some(((log, segment), filled)) = self.filled.pop_front() else {
-                break;
-            };
+    /// What was to be filled is durable in its chunks.
+    fn filled_to(&mut self, filled: Filled) {
+        for ((log, segment), filled) in filled {
             if let Some(segment) = self.map.segment_mut(log, segment) {
                 segment.filled_to(filled);
             }
@@ -465,7 +460,7 @@ impl Store {
                 flight.state = FlightState::Done;
             }
         }
-        self.filled.extend(checkpoint.filled);
+        self.filled_to(checkpoint.filled);
         while let Some((seq, chunk, pin)) = self.freed.pop_front() {
             if seq > checkpoint.flush {
                 self.freed.push_front((seq, chunk, pin));

@@ -129,8 +129,6 @@ pub struct Store {
     stuck: bool,
     /// Flushes may start for which the last poll had no time.
     more_to_start: bool,
-    /// Up to where segments are in chunks since a checkpoint, which still have it in memory.
-    filled: VecDeque<((LogId, SegmentId), u64)>,
 }
 
 /// What would be different after a checkpoint.
@@ -273,7 +271,6 @@ impl Store {
             failed: false,
             stuck: false,
             more_to_start: false,
-            filled: VecDeque::new(),
             superblock,
             config,
         }
@@ -497,7 +494,7 @@ impl Store {
     }
 
     /// Starts what can be started: flushes as long as there is room for them and they are not too much work together,
-    /// then background work. Lets go some of the memory that is not needed any more.
+    /// then background work.
     pub fn poll(&mut self, ops: &mut Vec<DiskOp>) {
         assert!(
             self.unbegun.is_none(),
@@ -516,15 +513,14 @@ impl Store {
             }
             left -= items;
         }
-        self.let_go_filled();
         self.reclaim_unpinned();
         self.write_ahead(ops);
     }
 
-    /// Whether the last [`poll`](Self::poll) left something that it might have done.
+    /// Whether the last [`poll`](Self::poll) left flushes that might have started.
     #[must_use]
-    pub fn has_more_to_do(&self) -> bool {
-        self.more_to_start || !self.filled.is_empty()
+    pub fn has_more_to_start(&self) -> bool {
+        self.more_to_start
     }
 
     /// Whether one more flush may be on its way. The first ones start however little there is, so that
