@@ -15,6 +15,13 @@ use crate::broker::fx::Fx;
 use crate::broker::msg::{Answer, Answered, Msg, Query, ReqRef};
 use crate::wire::{RequestHeader, TopicRef, WireError};
 
+/// What is not known, and what comes with an error.
+const UNKNOWN: Answered = Answered {
+    offset: -1,
+    timestamp_ms: -1,
+    leader_epoch: -1,
+};
+
 /// One partition of a request: topic, index, the leader epoch that the client believes in, and the question. What is an
 /// error is answered without asking; [`ErrorCode::None`] is an offset that is not known.
 pub type Ask = (TopicRef, i32, i32, Result<Query, ErrorCode>);
@@ -106,11 +113,7 @@ impl Queries {
                     None
                 }
                 // Not an error but an offset that is not known.
-                Err(ErrorCode::None) => Some(Ok(Answered {
-                    offset: -1,
-                    timestamp_ms: -1,
-                    leader_epoch: -1,
-                })),
+                Err(ErrorCode::None) => Some(Ok(UNKNOWN)),
                 Err(code) => Some(Err(code)),
             });
         }
@@ -190,11 +193,6 @@ pub type Answers<'a> = &'a mut dyn Iterator<Item = Result<Answered, ErrorCode>>;
 
 /// Error code and answer of the partition whose turn it is.
 pub fn next(answers: Answers<'_>) -> (i16, Answered) {
-    const UNKNOWN: Answered = Answered {
-        offset: -1,
-        timestamp_ms: -1,
-        leader_epoch: -1,
-    };
     match answers.next() {
         Some(Ok(answered)) => (ErrorCode::None.code(), answered),
         Some(Err(code)) => (code.code(), UNKNOWN),
