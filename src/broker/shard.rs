@@ -436,7 +436,7 @@ impl Shard {
         }
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(now, fx);
-        self.drain(now, fx);
+        self.drain(fx);
         self.owner.idle(now, fx);
         let mut wake_at = self.owner.next_deadline();
         let deadline = self.front.parked.next_deadline();
@@ -445,6 +445,7 @@ impl Shard {
             || !self.images.is_empty()
             || !self.requests.produce.validations.is_empty()
             || (self.front.draining && deadline.is_some())
+            || (self.drains() && self.is_quiet())
         {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = now.mono;
@@ -457,24 +458,32 @@ impl Shard {
         fx.out.push(Output::WakeAt(wake_at));
     }
 
-    /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
-    fn drain(&mut self, _now: Now, fx: &mut Fx<'_>) {
-        let quiet = self.owner.is_quiet()
+    /// Whether a shutdown has a step to take when all is quiet.
+    fn drains(&self) -> bool {
+        matches!(self.draining, Draining::InFlight | Draining::Checkpoint)
+    }
+
+    /// Whether everything that was taken is finished.
+    fn is_quiet(&self) -> bool {
+        self.owner.is_quiet()
             && self.jobs.is_quiet(&self.owner)
             && self.images.is_empty()
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
-            && self.control.as_ref().is_none_or(Control::is_quiet);
-        match self.draining {
-            Draining::InFlight if quiet => {
-                self.draining = Draining::Checkpoint;
-                self.owner.want_checkpoint();
-            }
-            Draining::Checkpoint if quiet => {
-                self.draining = Draining::Done;
-                fx.out.push(Output::Drained);
-            }
-            Draining::No | Draining::InFlight | Draining::Checkpoint | Draining::Done => {}
+            && self.control.as_ref().is_none_or(Control::is_quiet)
+    }
+
+    /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
+    fn drain(&mut self, fx: &mut Fx<'_>) {
+        if !self.drains() || !self.is_quiet() {
+            return;
+        }
+        if self.draining == Draining::InFlight {
+            self.draining = Draining::Checkpoint;
+            self.owner.want_checkpoint();
+        } else {
+            self.draining = Draining::Done;
+            fx.out.push(Output::Drained);
         }
     }
 

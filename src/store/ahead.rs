@@ -178,7 +178,7 @@ impl Store {
     }
 
     /// Adds regions while fewer written bytes are free than a quarter of what is used.
-    pub(super) fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
+    pub fn write_ahead(&mut self, ops: &mut Vec<DiskOp>) {
         if self.config.raw || !self.may_grow() {
             return;
         }

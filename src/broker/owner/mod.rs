@@ -264,6 +264,8 @@ impl Owner {
             }
             gather(&self.partitions, slot);
             slot.store.checkpoint_advance(&mut ops);
+            // The checkpoint may have taken of what is written ahead.
+            slot.store.write_ahead(&mut ops);
             slot.flushes_started(slot.store.started_seq(), now.mono);
             let store = slot.store.id();
             fx.out

@@ -152,7 +152,28 @@ impl World {
     fn idle(&mut self, core: Core) -> Done {
         self.note(core.node, What::Idle, core.shard as u64, 0);
         self.running(core).idle_due = false;
-        self.give(core, Input::Idle)
+        self.give(core, Input::Idle)?;
+        self.nothing_is_left(core)
+    }
+
+    /// A shard that would sleep now has nothing to do: told again that it is idle, it wants nothing done. Who forgets
+    /// to ask for another turn would wait until something else happens, and near the end of a stop nothing does.
+    fn nothing_is_left(&mut self, core: Core) -> Done {
+        if !self.lives(core) || self.running(core).wake_at <= self.time {
+            return Ok(());
+        }
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.nodes[core.node].handle(self.time, core.shard, Input::Idle, &mut outputs);
+        let left = outputs
+            .drain(..)
+            .find(|output| !matches!(output, Output::WakeAt(_)));
+        self.outputs = outputs;
+        left.map_or(Ok(()), |left| {
+            violated(
+                "NothingIsLeft",
+                format!("{core:?} was about to sleep, and then wanted {left:?}"),
+            )
+        })
     }
 
     pub(super) fn give(&mut self, core: Core, input: Input) -> Done {
