@@ -74,6 +74,8 @@ pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const WAKES_PER_SLICE: usize = 128;
 /// Batches and the like that go into one flush, and into all that start at a time.
 pub const FLUSH_ITEMS_MAX: usize = 1024;
+/// Segments whose memory is let go at a time when a checkpoint has put them into chunks.
+pub const SEGMENTS_LET_GO_MAX: usize = 256;
 /// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.
 pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).

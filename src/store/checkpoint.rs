@@ -21,6 +21,7 @@ use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
 use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, SinceCheckpoint, Store};
+use crate::base::limits::SEGMENTS_LET_GO_MAX;
 use crate::base::{BLOCK, IdMap, IdSet, LogId, PageBuf, SegmentId};
 
 /// Background writes of a checkpoint that are on their way at once.
@@ -143,6 +144,11 @@ impl Store {
     pub fn begin_checkpoint(&mut self, ops: &mut Vec<DiskOp>) {
         if self.checkpoint.is_some() || self.failed {
             return;
+        }
+        // What is still to be let go says up to where segments are in chunks: it may not be mixed up with what this
+        // checkpoint puts into them.
+        while !self.filled.is_empty() {
+            self.let_go_filled();
         }
         // The logs' states speak of all that was appended, so the map must too.
         while self.start_flush(ops) {}
@@ -425,13 +431,17 @@ impl Store {
     /// There was no room for the content. What went to chunks is there.
     fn checkpoint_put_off(&mut self) {
         if let Some(checkpoint) = self.checkpoint.take() {
-            self.filled_to(checkpoint.filled);
+            self.filled.extend(checkpoint.filled);
         }
     }
 
-    /// What was to be filled is durable in its chunks.
-    fn filled_to(&mut self, filled: Filled) {
-        for ((log, segment), filled) in filled {
+    /// Lets go the memory of what is durable in its chunks, for some of the segments: until then it is only kept
+    /// longer.
+    pub(super) fn let_go_filled(&mut self) {
+        for _ in 0..SEGMENTS_LET_GO_MAX {
+            let Some(((log, segment), filled)) = self.filled.pop_front() else {
+                break;
+            };
             if let Some(segment) = self.map.segment_mut(log, segment) {
                 segment.filled_to(filled);
             }
@@ -460,7 +470,7 @@ impl Store {
                 flight.state = FlightState::Done;
             }
         }
-        self.filled_to(checkpoint.filled);
+        self.filled.extend(checkpoint.filled);
         while let Some((seq, chunk, pin)) = self.freed.pop_front() {
             if seq > checkpoint.flush {
                 self.freed.push_front((seq, chunk, pin));

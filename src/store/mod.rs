@@ -129,6 +129,8 @@ pub struct Store {
     stuck: bool,
     /// Flushes may start for which the last poll had no time.
     more_to_start: bool,
+    /// Up to where segments are in chunks since a checkpoint, which still have it in memory.
+    filled: VecDeque<((LogId, SegmentId), u64)>,
 }
 
 /// What would be different after a checkpoint.
@@ -271,6 +273,7 @@ impl Store {
             failed: false,
             stuck: false,
             more_to_start: false,
+            filled: VecDeque::new(),
             superblock,
             config,
         }
@@ -494,7 +497,7 @@ impl Store {
     }
 
     /// Starts what can be started: flushes as long as there is room for them and they are not too much work together,
-    /// then background work.
+    /// then background work. Lets go some of the memory that is not needed any more.
     pub fn poll(&mut self, ops: &mut Vec<DiskOp>) {
         assert!(
             self.unbegun.is_none(),
@@ -513,14 +516,15 @@ impl Store {
             }
             left -= items;
         }
+        self.let_go_filled();
         self.reclaim_unpinned();
         self.write_ahead(ops);
     }
 
-    /// Whether the last [`poll`](Self::poll) left flushes that might have started.
+    /// Whether the last [`poll`](Self::poll) left something that it might have done.
     #[must_use]
-    pub fn has_more_to_start(&self) -> bool {
-        self.more_to_start
+    pub fn has_more_to_do(&self) -> bool {
+        self.more_to_start || !self.filled.is_empty()
     }
 
     /// Whether one more flush may be on its way. The first ones start however little there is, so that

@@ -381,7 +381,7 @@ impl Owner {
         self.work.has_more()
             || self.watches.has_ready()
             || (self.slots.iter())
-                .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_start())
+                .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_do())
     }
 
     /// Takes what was read to find a place in a log.

@@ -1,6 +1,7 @@
 //! Flushes, and what goes on beside them.
 
 use super::*;
+use crate::base::limits::SEGMENTS_LET_GO_MAX;
 
 #[test]
 fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
@@ -58,9 +59,43 @@ fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
         store.on_disk(id, Ok(()), &mut ops, &mut events);
         disk.ask(&mut ops);
     }
+    store.poll(&mut ops);
     let mut pieces = Vec::new();
     store.read(log, SegmentId::FIRST, 0, 6000, &mut pieces);
     assert!(!pieces.iter().any(in_memory), "memory is not given back");
+}
+
+#[test]
+fn the_memory_of_many_segments_is_let_go_in_slices() {
+    let config = StoreConfig {
+        raw: true,
+        tail_bytes_max: 0,
+        ..StoreConfig::default()
+    };
+    let (mut store, ops) = Store::format(StoreId(1), config, 1);
+    let (mut disk, mut rng) = (Disk::new(ops), Rng::new(1));
+    let (mut ops, mut events) = (Vec::new(), Vec::new());
+    let batch = batch(&mut Rng::new(2), 6000);
+    for log in 0..3 * SEGMENTS_LET_GO_MAX as u64 {
+        store.create_log(LogId(log), LogLabel::default(), Offset(0));
+        let appended = store.append(LogId(log), batch.clone(), Offset(0), LeaderEpoch(0));
+        appended.unwrap();
+    }
+    store.checkpoint(Vec::new(), &mut ops);
+    loop {
+        disk.ask(&mut ops);
+        let Some(id) = disk.step(&mut rng) else {
+            break;
+        };
+        store.on_disk(id, Ok(()), &mut ops, &mut events);
+    }
+    assert!(store.is_quiet());
+    for slices in [2, 1, 0] {
+        assert!(store.has_more_to_do());
+        store.poll(&mut ops);
+        assert_eq!(store.filled.len(), slices * SEGMENTS_LET_GO_MAX);
+    }
+    assert!(!store.has_more_to_do());
 }
 
 #[test]
@@ -76,7 +111,7 @@ fn flushes_of_many_items_start_one_at_a_time() {
     for started in 1..=3 {
         store.poll(&mut Vec::new());
         assert_eq!(store.flights.len(), started);
-        assert_eq!(store.has_more_to_start(), started < 3);
+        assert_eq!(store.has_more_to_do(), started < 3);
     }
     assert!(store.open.is_empty());
 }
