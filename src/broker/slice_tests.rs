@@ -6,7 +6,7 @@ use kafka_wire::DeleteTopicsRequest;
 use super::cost_tests::{TOPIC, base_offset, batch, bench, produce};
 use super::io::Input;
 use super::testing::{Bench, create_topic};
-use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE};
+use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX};
 use crate::config::BrokerConfig;
 use crate::store::StoreConfig;
 use crate::wire::client::encode_request;
@@ -40,6 +40,39 @@ fn a_produce_to_many_partitions_is_appended_in_slices_and_keeps_its_order() {
     assert_eq!(order.collect::<Vec<_>>(), [0, 1, 1]);
     assert_eq!(base_offset(&bench.replies[before].1), 0);
     assert_eq!(base_offset(&bench.replies[before + 2].1), 2, "it came last");
+}
+
+/// What has begun to be appended is, however much was left behind by others.
+#[test]
+fn a_closed_connection_does_not_tear_what_is_being_handed_on() {
+    const PARTS: i32 = 3 * LOGS_CHANGED_PER_SLICE as i32;
+    let mut bench = bench(1, PARTS);
+    // A batch that is refused at once, and stands for much that is left behind.
+    let ballast = || (PARTS, Some(Bytes::from(vec![0; ORPHANED_BYTES_MAX / 10])));
+    let all = (0..PARTS).map(|index| (index, Some(batch(b"value"))));
+    let large = produce(all.chain([ballast()]));
+    let behind = produce([(0, Some(batch(b"behind")))].into_iter());
+    let start = bench.shards[0].appended();
+    bench.open(1);
+    bench.send(1, &large);
+    bench.send(1, &behind);
+    let torn = bench.shards[0].appended() - start;
+    assert!((1..i64::from(PARTS)).contains(&torn), "{torn} at once");
+    for conn in 2..=20 {
+        bench.open(conn);
+        bench.send(conn, &large);
+        bench.send(conn, &behind);
+        bench.close(conn);
+    }
+    bench.close(1);
+    bench.settle();
+    let appended = bench.shards[0].appended() - start;
+    let whole = appended / i64::from(PARTS);
+    assert!((8..20).contains(&whole), "{whole} are taken");
+    assert!(
+        appended % i64::from(PARTS) <= whole,
+        "{appended}: one is torn"
+    );
 }
 
 #[test]

@@ -50,6 +50,12 @@ struct Waiting {
     orphaned: bool,
 }
 
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.jobs.iter().map(Job::bytes).sum()
+    }
+}
+
 impl Default for Validations {
     fn default() -> Self {
         Self {
@@ -86,18 +92,21 @@ impl Validations {
     }
 
     /// A connection is gone. What it sent is worked on all the same, as in Kafka, within bounds: the
-    /// memory of its requests is nobody's any more.
+    /// memory of its requests is nobody's any more. What is being handed on is, whatever the bounds: no request is
+    /// taken by halves.
     pub fn closed(&mut self, conn: ConnId) {
         let Some(waiting) = self.by_conn.get_mut(&conn.0) else {
             return;
         };
-        let bytes: usize = waiting.jobs.iter().map(Job::bytes).sum();
-        if self.orphaned_bytes + bytes > ORPHANED_BYTES_MAX {
+        if self.orphaned_bytes + waiting.bytes() > ORPHANED_BYTES_MAX {
+            waiting.jobs.retain(|job| matches!(job, Job::HandOn(_)));
+        }
+        if waiting.jobs.is_empty() {
             self.by_conn.remove(&conn.0);
             self.turns.retain(|turn| *turn != conn);
         } else {
             waiting.orphaned = true;
-            self.orphaned_bytes += bytes;
+            self.orphaned_bytes += waiting.bytes();
         }
     }
 
