@@ -53,8 +53,9 @@ pub const PARTITIONS_PER_SLICE: usize = 512;
 /// Partitions of one request whose logs are made, appended to, or deleted at a time: it may be that each has to be
 /// given to a checkpoint first, which takes longer than reading it.
 pub const LOGS_CHANGED_PER_SLICE: usize = 128;
-/// What checking produced batches may take while one input is handled, in bytes decompressed; a record
-/// counts as four, for it is looked at. What is left is checked in slices of this when the shard is idle.
+/// What checking produced batches and handing them on may take while one input is handled, in bytes decompressed; a
+/// record counts as four, for it is looked at, and handing on as much as [`LOGS_CHANGED_PER_SLICE`] says. What is left
+/// is done in slices of this when the shard is idle.
 pub const VALIDATION_SLICE_WORK: usize = 256 * 1024;
 /// The same for all inputs between two idle moments together.
 pub const VALIDATION_TURN_WORK: usize = 1024 * 1024;

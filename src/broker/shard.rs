@@ -117,6 +117,7 @@ impl Shard {
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         self.front.conns.next_input(now.mono);
         self.owner.next_input(now.mono);
+        self.requests.produce.validations.next_input();
         let mut local = std::mem::take(&mut self.local);
         let mut fx = Fx {
             me: self.id,

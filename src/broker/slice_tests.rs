@@ -6,7 +6,9 @@ use kafka_wire::DeleteTopicsRequest;
 use super::cost_tests::{TOPIC, base_offset, batch, bench, produce};
 use super::io::Input;
 use super::testing::{Bench, create_topic};
-use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX};
+use crate::base::limits::{
+    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX, REQUESTS_BEGUN_MAX,
+};
 use crate::config::BrokerConfig;
 use crate::store::StoreConfig;
 use crate::wire::client::encode_request;
@@ -40,6 +42,59 @@ fn a_produce_to_many_partitions_is_appended_in_slices_and_keeps_its_order() {
     assert_eq!(order.collect::<Vec<_>>(), [0, 1, 1]);
     assert_eq!(base_offset(&bench.replies[before].1), 0);
     assert_eq!(base_offset(&bench.replies[before + 2].1), 2, "it came last");
+}
+
+/// Lets everything happen; the most records that were appended for one input.
+fn most_appended_at_once(bench: &mut Bench) -> i64 {
+    let (mut most, mut reached) = (0, bench.shards[0].appended());
+    loop {
+        let coming = std::mem::take(&mut bench.coming);
+        let is_quiet = coming.is_empty();
+        for (shard, input) in coming.into_iter().chain([(0, Input::Idle)]) {
+            bench.handle(shard, input);
+            let now = bench.shards[0].appended();
+            most = most.max(now - reached);
+            reached = now;
+        }
+        if is_quiet && bench.coming.is_empty() && bench.wake_at[0].0 > bench.nanos {
+            return most;
+        }
+    }
+}
+
+#[test]
+fn requests_to_some_partitions_each_share_their_slices() {
+    const PARTS: i32 = LOGS_CHANGED_PER_SLICE as i32 / 2;
+    const CLIENTS: u64 = 40;
+    let mut bench = bench(1, PARTS);
+    let frame = produce((0..PARTS).map(|index| (index, Some(batch(b"value")))));
+    let (start, before) = (bench.shards[0].appended(), bench.replies.len());
+    for conn in 1..=CLIENTS {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    let at_once = bench.shards[0].appended() - start;
+    assert!(at_once < CLIENTS as i64 * i64::from(PARTS), "some wait");
+    let most = most_appended_at_once(&mut bench);
+    assert!(most <= LOGS_CHANGED_PER_SLICE as i64, "{most}");
+    assert_eq!(bench.replies.len() - before, CLIENTS as usize);
+}
+
+#[test]
+fn requests_that_waited_for_others_share_their_slices() {
+    const PARTS: i32 = LOGS_CHANGED_PER_SLICE as i32;
+    const CLIENTS: u64 = REQUESTS_BEGUN_MAX as u64;
+    let mut bench = bench(1, PARTS);
+    let frame = produce((0..PARTS).map(|index| (index, Some(batch(b"value")))));
+    let before = bench.replies.len();
+    for conn in 1..=CLIENTS {
+        bench.open(conn);
+        bench.send(conn, &create_topic(&format!("t{conn}"), 1));
+        bench.send(conn, &frame);
+    }
+    let most = most_appended_at_once(&mut bench);
+    assert!(most <= LOGS_CHANGED_PER_SLICE as i64, "{most}");
+    assert_eq!(bench.replies.len() - before, 2 * CLIENTS as usize);
 }
 
 /// What has begun to be appended is, however much was left behind by others.

@@ -16,7 +16,6 @@ use bytes::Bytes;
 
 use super::job::{HandingOn, Job, PendingProduce, ProduceJob};
 use super::validation::Validations;
-use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{ErrorCode, IdMap};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
@@ -102,8 +101,7 @@ impl Produces {
 
     /// Does a slice of what was put off.
     pub fn validate_some(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
-        self.validations.begin_turn();
-        let mut work = VALIDATION_SLICE_WORK;
+        let mut work = self.validations.begin_turn();
         while work > 0
             && let Some(job) = self.validations.take()
         {
@@ -126,6 +124,7 @@ impl Produces {
                 None => self.validations.done(conn, bytes),
             }
         }
+        self.validations.end_slice(work);
     }
 
     /// All batches of a request are checked: whatever is left of it is to be handed on.

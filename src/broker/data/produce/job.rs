@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE};
+use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LogId, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::{Front, here};
@@ -74,7 +74,7 @@ pub enum Job {
 }
 
 /// What appending a batch takes besides, in bytes decompressed.
-const PART_COST: usize = 512;
+const PART_COST: usize = VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE;
 /// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
 /// bytes decompressed.
 const BATCH_COST: usize = 64;
@@ -265,14 +265,9 @@ impl HandingOn {
                 if *work == 0 {
                     return false;
                 }
-                let parts: Vec<ProducePart> = if parts.len() <= LOGS_CHANGED_PER_SLICE {
-                    *work = work.saturating_sub(parts.len() * PART_COST);
-                    std::mem::take(parts).collect()
-                } else {
-                    // That is a slice.
-                    *work = 0;
-                    parts.by_ref().take(LOGS_CHANGED_PER_SLICE).collect()
-                };
+                let most = work.div_ceil(PART_COST);
+                let parts: Vec<ProducePart> = parts.by_ref().take(most).collect();
+                *work = work.saturating_sub(parts.len() * PART_COST);
                 let store = *store;
                 fx.send(front.owner_of(store), Msg::Produce { req, store, parts });
             }

@@ -25,8 +25,9 @@ pub struct Validations {
     by_conn: IdMap<u64, Waiting>,
     /// The connections above, in the order of their turns.
     turns: VecDeque<ConnId>,
-    /// Work that may still be done before the shard is idle.
-    work_left: usize,
+    /// Work that may still be done for the input at hand, and before the shard is idle.
+    input_left: usize,
+    turn_left: usize,
     /// The shard is to stop.
     stopping: Option<Stopping>,
     /// Bytes of requests whose connection is gone.
@@ -61,7 +62,8 @@ impl Default for Validations {
         Self {
             by_conn: IdMap::default(),
             turns: VecDeque::new(),
-            work_left: VALIDATION_TURN_WORK,
+            input_left: VALIDATION_SLICE_WORK,
+            turn_left: VALIDATION_TURN_WORK,
             stopping: None,
             orphaned_bytes: 0,
             opened: 0,
@@ -172,23 +174,35 @@ impl Validations {
         }
     }
 
+    /// A new input is handled.
+    pub fn next_input(&mut self) {
+        self.input_left = VALIDATION_SLICE_WORK;
+    }
+
     /// How much of the work on a request that has just come may be done at once: nothing if one before it on its
     /// connection waits.
     pub fn granted(&self, conn: ConnId) -> usize {
         match self.by_conn.contains_key(&conn.0) {
             true => 0,
-            false => VALIDATION_SLICE_WORK.min(self.work_left),
+            false => self.input_left.min(self.turn_left),
         }
     }
 
     /// So much of it was.
     pub fn done_at_once(&mut self, work: usize) {
-        self.work_left -= work;
+        self.input_left -= work;
+        self.turn_left -= work;
     }
 
-    /// The shard is idle: what comes from now on has a turn of its own.
-    pub fn begin_turn(&mut self) {
-        self.work_left = VALIDATION_TURN_WORK;
+    /// The shard is idle: what comes from now on has a turn of its own. How much of what was put off may be done.
+    pub fn begin_turn(&mut self) -> usize {
+        self.turn_left = VALIDATION_TURN_WORK;
+        std::mem::take(&mut self.input_left)
+    }
+
+    /// So much of that was not needed.
+    pub fn end_slice(&mut self, left: usize) {
+        self.input_left = left;
     }
 
     /// Goes on with the checks of a request; whether they are done.
