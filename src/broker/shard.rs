@@ -257,7 +257,9 @@ impl Shard {
         let Some(mut adoption) = self.images.pop_front() else {
             return;
         };
-        self.apply_settings(&adoption.image);
+        if !adoption.is_begun {
+            self.apply_settings(&adoption.image);
+        }
         let Some(strays) = self.owner.adopt(now, &mut adoption, LOGS_CHANGED_PER_SLICE) else {
             return self.images.push_front(adoption);
         };
@@ -502,6 +504,12 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn opened(&self) -> u64 {
         self.requests.produce.validations.opened()
+    }
+
+    /// The settings that are served by.
+    #[cfg(test)]
+    pub(super) fn config(&self) -> &Arc<BrokerConfig> {
+        &self.front.config
     }
 
     /// Requests that wait for something, and watches of fetches, here and of other shards.

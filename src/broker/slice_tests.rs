@@ -1,7 +1,10 @@
 //! What one request changes of many logs is changed some at a time, counted in logs and not in time.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use kafka_wire::DeleteTopicsRequest;
+use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_wire::{DeleteTopicsRequest, IncrementalAlterConfigsRequest};
 
 use super::cost_tests::{TOPIC, base_offset, batch, bench, produce};
 use super::io::Input;
@@ -162,6 +165,32 @@ fn a_topic_of_many_partitions_comes_and_goes_in_slices_and_is_answered_when_it_i
     let delete = encode_request(1, Some("test"), 5, &request).unwrap();
     assert_eq!(steps(&mut bench, &delete, there), LOGS_CHANGED_PER_SLICE);
     assert_eq!(bench.replies.len(), before + 2);
+}
+
+#[test]
+fn settings_are_laid_over_the_files_once_for_an_image() {
+    const MANY: i32 = 3 * LOGS_CHANGED_PER_SLICE as i32;
+    let mut bench = bench(1, MANY);
+    let mut setting = AlterableConfig::default();
+    setting.name = "log.retention.bytes".into();
+    setting.value = Some("4096".into());
+    let mut resource = AlterConfigsResource::default();
+    resource.resource_type = 4;
+    resource.configs = vec![setting];
+    let mut request = IncrementalAlterConfigsRequest::default();
+    request.resources = vec![resource];
+    bench.send(0, &encode_request(1, Some("test"), 1, &request).unwrap());
+    let config = |bench: &Bench| Arc::clone(bench.shards[0].config());
+    let (before, mut known, mut changes) = (config(&bench), config(&bench), 0);
+    bench.idle(0);
+    while bench.wake_at[0].0 <= bench.nanos || !bench.coming.is_empty() {
+        bench.deliver();
+        bench.idle(0);
+        changes += usize::from(!Arc::ptr_eq(&known, &config(&bench)));
+        known = config(&bench);
+    }
+    let bytes = |config: &BrokerConfig| config.log_retention_bytes;
+    assert_eq!((bytes(&before), bytes(&known), changes), (-1, 4096, 1));
 }
 
 #[test]

@@ -134,13 +134,6 @@ impl Image {
         self.registered.get(&node).map(Vec::as_slice)
     }
 
-    /// The logs of all partitions.
-    #[must_use]
-    pub fn logs(&self) -> BTreeSet<LogId> {
-        let partitions = self.topics().flat_map(|topic| topic.partitions.iter());
-        partitions.map(|partition| partition.log).collect()
-    }
-
     /// Whether a log that is no partition's was one of a topic that a committed record has removed. Ids are given
     /// out in order and by committed records only, so that is so if it was given out.
     #[must_use]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{LogId, Now, TopicId};
+use crate::base::{IdSet, LogId, Now, TopicId};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
 use crate::controller::{Delta, Image};
@@ -12,6 +12,8 @@ use crate::controller::{Delta, Image};
 #[derive(Debug)]
 pub struct Adoption {
     pub image: Arc<Image>,
+    /// Something of it is done.
+    pub is_begun: bool,
     delta: Arc<Delta>,
     /// The topics to look at.
     topics: Vec<TopicId>,
@@ -19,6 +21,11 @@ pub struct Adoption {
     next: (usize, usize),
     /// Logs of removed topics that are deleted.
     deleted: usize,
+    /// Logs of partitions that are here and not served.
+    unserved: IdSet<LogId>,
+    /// The logs that are here and no partition's, those that are still to be decided about, and the strays among them.
+    unclaimed: Option<std::vec::IntoIter<LogId>>,
+    strays: Vec<LogId>,
 }
 
 impl Adoption {
@@ -26,10 +33,14 @@ impl Adoption {
         let topics = delta.topics(&image).map(|topic| topic.id).collect();
         Self {
             image,
+            is_begun: false,
             delta,
             topics,
             next: (0, 0),
             deleted: 0,
+            unserved: IdSet::default(),
+            unclaimed: None,
+            strays: Vec::new(),
         }
     }
 }
@@ -44,6 +55,8 @@ impl Owner {
         adoption: &mut Adoption,
         mut most: usize,
     ) -> Option<Vec<LogId>> {
+        adoption.is_begun = true;
+        let is_everything = adoption.delta.is_everything();
         while let Some(id) = adoption.topics.get(adoption.next.0) {
             let topic = adoption.image.topic_by_id(*id);
             let mut config = None;
@@ -56,12 +69,15 @@ impl Owner {
                 most -= 1;
                 let index = adoption.next.1 as i32;
                 adoption.next.1 += 1;
-                let Some(slot) = partition.store.and_then(|store| self.slot_of(store)) else {
-                    continue;
-                };
-                let config = config
-                    .get_or_insert_with(|| TopicConfig::effective(&self.config, &topic.configs));
-                self.open(now, slot, topic, index, partition, config);
+                if let Some(slot) = partition.store.and_then(|store| self.slot_of(store)) {
+                    let config = config.get_or_insert_with(|| {
+                        TopicConfig::effective(&self.config, &topic.configs)
+                    });
+                    self.open(now, slot, topic, index, partition, config);
+                }
+                if is_everything && self.is_unserved(partition.log) {
+                    adoption.unserved.insert(partition.log);
+                }
             }
             adoption.next = (adoption.next.0 + 1, 0);
         }
@@ -73,10 +89,26 @@ impl Owner {
             adoption.deleted += 1;
             self.delete_log(*log);
         }
-        Some(if adoption.delta.is_everything() {
-            self.settle_recovered(&adoption.image)
-        } else {
-            Vec::new()
-        })
+        if is_everything {
+            self.settle_recovered(adoption, most)?;
+        }
+        Some(std::mem::take(&mut adoption.strays))
+    }
+
+    /// Decides about logs that recovery found and no partition has, no more than `most` of them. Those of removed
+    /// topics go; what the metadata has never given out is kept: the metadata may be what is wrong.
+    fn settle_recovered(&mut self, adoption: &mut Adoption, most: usize) -> Option<()> {
+        let unclaimed = adoption
+            .unclaimed
+            .get_or_insert_with(|| self.unclaimed(&adoption.unserved).into_iter());
+        for log in unclaimed.take(most) {
+            if adoption.image.has_removed(log) {
+                self.delete_log(log);
+            } else if log.0 >= adoption.image.next_log {
+                self.tell_stray(log);
+                adoption.strays.push(log);
+            }
+        }
+        (unclaimed.len() == 0).then_some(())
     }
 }

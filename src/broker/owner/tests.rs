@@ -144,6 +144,49 @@ fn what_was_removed_and_is_still_on_the_disk_goes_at_the_next_start() {
     assert_eq!((f.served(), f.strays()), (vec![2], vec![]));
 }
 
+#[test]
+fn what_recovery_has_found_is_decided_about_some_at_a_time() {
+    const FOUND: u64 = 20;
+    let mut f = Fixture::new();
+    // One half is of a topic that was removed, the other half was never given out.
+    (1..=2 * FOUND).for_each(|log| f.recovered(log, 1));
+    for record in [topic(1), partition(1, 0, FOUND), remove(1)] {
+        f.image.replay(&record).unwrap();
+    }
+    let everything = Delta::everything();
+    let mut adoption = Adoption::new(Arc::new(f.image.clone()), Arc::new(everything));
+    let mut left = f.strays().len();
+    let (mut turns, mut strays) = (0, None);
+    while strays.is_none() {
+        strays = f.owner.adopt(NOW, &mut adoption, 2);
+        turns += 1;
+        assert!(left - f.strays().len() <= 2);
+        left = f.strays().len();
+    }
+    assert!(turns >= FOUND, "{turns}");
+    let mut strays = strays.unwrap_or_default();
+    strays.sort_unstable();
+    assert!(
+        strays
+            .into_iter()
+            .map(|log| log.0)
+            .eq(FOUND + 1..=2 * FOUND)
+    );
+}
+
+/// What is damaged is not given up because its topic is looked at in slices.
+#[test]
+fn what_is_a_partitions_and_damaged_stays() {
+    let mut f = Fixture::new();
+    f.owner.damaged.insert(LogId(2), 0);
+    for record in [topic(1), partition(1, 0, 1), partition(1, 1, 2)] {
+        f.image.replay(&record).unwrap();
+    }
+    assert_eq!(f.start(), []);
+    assert_eq!(f.served(), [1]);
+    assert!(f.owner.is_damaged(LogId(2)));
+}
+
 /// An older copy of the metadata, or none, must not cost a log.
 #[test]
 fn a_log_that_the_metadata_never_gave_out_is_kept() {

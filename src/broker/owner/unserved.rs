@@ -1,10 +1,10 @@
 //! Logs of a shard that are there, but cannot be served: something of them has rotted, or the metadata does not
 //! know them.
 
-use crate::base::{ErrorCode, LogId, Now};
+use crate::base::{ErrorCode, IdSet, LogId, Now};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
-use crate::controller::{Image, Topic};
+use crate::controller::Topic;
 
 impl Owner {
     /// Whether a log is there, but cannot be served.
@@ -12,13 +12,17 @@ impl Owner {
         self.damaged.contains_key(&log)
     }
 
+    /// Whether a log is here, but not among the partitions.
+    pub fn is_unserved(&self, log: LogId) -> bool {
+        let mut slots = self.slots.iter();
+        self.is_damaged(log) || slots.any(|slot| slot.recovered.contains_key(&log))
+    }
+
     /// Why a log is not among the partitions.
     pub fn missing(&self, log: LogId) -> ErrorCode {
-        let mut slots = self.slots.iter();
-        if self.is_damaged(log) || slots.any(|slot| slot.recovered.contains_key(&log)) {
-            ErrorCode::KafkaStorageError
-        } else {
-            ErrorCode::UnknownTopicOrPartition
+        match self.is_unserved(log) {
+            true => ErrorCode::KafkaStorageError,
+            false => ErrorCode::UnknownTopicOrPartition,
         }
     }
 
@@ -34,32 +38,23 @@ impl Owner {
         }
     }
 
-    /// Decides about logs that recovery found and no partition has. Those of removed topics go; what the
-    /// metadata has never given out is kept: the metadata may be what is wrong. Returns what it does not know yet.
-    pub fn settle_recovered(&mut self, image: &Image) -> Vec<LogId> {
+    /// The logs that are here and not among the partitions, but for these.
+    pub fn unclaimed(&self, claimed: &IdSet<LogId>) -> Vec<LogId> {
         let recovered = self.slots.iter().flat_map(|slot| slot.recovered.keys());
-        let found: Vec<LogId> = self.damaged.keys().chain(recovered).copied().collect();
-        let mut strays = Vec::new();
-        if found.is_empty() {
-            return strays;
-        }
-        let known = image.logs();
-        for log in found {
-            if known.contains(&log) {
-                continue;
-            }
-            if image.has_removed(log) {
-                self.delete_log(log);
-            } else if log.0 >= image.next_log {
-                tracing::error!(
-                    "{}: the metadata has never given out this log. It is kept, and not served; \
-                     `millracectl store export` reads it",
-                    self.describe(log)
-                );
-                strays.push(log);
-            }
-        }
-        strays
+        let found = self.damaged.keys().chain(recovered);
+        found
+            .copied()
+            .filter(|log| !claimed.contains(log))
+            .collect()
+    }
+
+    /// Says that a log is a stray.
+    pub fn tell_stray(&self, log: LogId) {
+        tracing::error!(
+            "{}: the metadata has never given out this log. It is kept, and not served; \
+             `millracectl store export` reads it",
+            self.describe(log)
+        );
     }
 
     /// A log that is not served, for people.
