@@ -80,6 +80,7 @@ fn run(args: &Args) -> Result<(), Fatal> {
         .map_err(|error| Fatal::new(SYSTEM, format!("cannot start a thread: {error}")))?;
     let server = Server::start(config)?;
     *STOPPER.lock().unwrap_or_else(PoisonError::into_inner) = Some(server.stopper());
+    server.serve();
     server.wait()
 }
 

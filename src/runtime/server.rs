@@ -35,6 +35,8 @@ pub struct Server {
     reports: Receiver<Report>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
+    /// When it was started.
+    began: Instant,
     /// Released when everything else is gone.
     _lock: std::fs::File,
 }
@@ -55,7 +57,8 @@ impl Stopper {
 }
 
 impl Server {
-    /// Starts a broker; it accepts connections when this returns.
+    /// Starts a broker. [`Server::serve`] lets clients in: whoever is to stop it when a client has seen it up takes
+    /// its [`Server::stopper`] before.
     ///
     /// # Errors
     /// Why it cannot, with the exit status for it.
@@ -134,6 +137,7 @@ impl Server {
             reports,
             threads,
             addresses,
+            began,
             _lock: lock,
         };
         for _ in 0..shards {
@@ -148,14 +152,19 @@ impl Server {
                 }
             }
         }
-        server.stopper.mesh.announce(Phase::Serving);
-        let listening: Vec<String> = server.addresses.iter().map(ToString::to_string).collect();
-        tracing::info!(
-            "ready: {shards} shards, listening on {}, after {} ms",
-            listening.join(", "),
-            began.elapsed().as_millis()
-        );
         Ok(server)
+    }
+
+    /// Accepts connections, unless it was stopped.
+    pub fn serve(&self) {
+        self.stopper.mesh.announce(Phase::Serving);
+        let listening: Vec<String> = self.addresses.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            "ready: {} shards, listening on {}, after {} ms",
+            self.threads.len(),
+            listening.join(", "),
+            self.began.elapsed().as_millis()
+        );
     }
 
     /// Where it listens, in the order of the configured listeners.

@@ -19,7 +19,8 @@ struct Broker {
     dir: tempfile::TempDir,
 }
 
-fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
+/// A server that lets nobody in yet.
+fn started(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
     let dir = dir.display().to_string();
     let mut all = vec![("listeners", "PLAINTEXT://127.0.0.1:0"), ("log.dirs", &dir)];
     all.push(("millrace.shards", "2"));
@@ -29,6 +30,10 @@ fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
         .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
         .collect();
     Server::start(config::load(None, &all).expect("good settings"))
+}
+
+fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Result<Server, Fatal> {
+    started(dir, settings).inspect(Server::serve)
 }
 
 impl Broker {
@@ -427,6 +432,19 @@ fn stopping_finishes_what_is_in_flight_and_starting_again_finds_it() {
     let refused = start_in(dir, &[]).err().expect("spoiled");
     assert_eq!(refused.status, super::super::fatal::CORRUPT);
     assert!(refused.message.contains("store-1"), "{refused}");
+}
+
+/// Whoever sees it serve may stop it: what does that is there before.
+#[test]
+fn a_stop_is_heard_before_clients_are_let_in() {
+    let dir = scratch();
+    let server = started(dir.path(), &[]).expect("started");
+    let address = server.addresses()[0];
+    let stopper = server.stopper();
+    stopper.stop();
+    server.serve();
+    server.wait().expect("a clean stop");
+    assert!(TcpStream::connect(address).is_err());
 }
 
 #[test]
