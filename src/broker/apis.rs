@@ -109,8 +109,20 @@ const fn row(
         },
         claimed_from: Some(min),
         handler,
-        footprint: Footprint { changes, looks },
+        footprint: Footprint {
+            changes,
+            looks,
+            watches: Things::NONE,
+        },
         waits: false,
+    }
+}
+
+impl Served {
+    /// It takes several turns, and goes on to look at this until it is answered.
+    const fn watching(mut self, watches: Things) -> Self {
+        self.footprint.watches = watches;
+        self
     }
 }
 
@@ -118,16 +130,20 @@ use Handler::{Control, Image, ImageOrCreate};
 
 const NONE: Things = Things::NONE;
 const TOPICS: Things = Things::TOPICS;
+const NEW_TOPICS: Things = Things::NEW_TOPICS;
+const OLD_TOPICS: Things = Things::OLD_TOPICS;
 const RECORDS: Things = Things::RECORDS;
 const MEMBERS: Things = Things::MEMBERS;
 const OFFSETS: Things = Things::OFFSETS;
 const DATA: Things = RECORDS.and(TOPICS);
+const OLD_DATA: Things = RECORDS.and(OLD_TOPICS);
 const GROUPS: Things = MEMBERS.and(OFFSETS);
 const PRODUCE: (i16, i16) = (*produce::VERSIONS.start(), *produce::VERSIONS.end());
 const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 
 /// By key. What is decided by the owner of a thing, in the order of arrival, does not count as looking at it: a
-/// Produce appends behind the one before. Changes of topics look at them: what makes partitions may have to wait
+/// Produce appends behind the one before. What is done in slices watches what it looks at; a Fetch does not, for it is
+/// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
 static APIS: [Served; 32] = [
@@ -135,15 +151,15 @@ static APIS: [Served; 32] = [
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
         Handler::Front(|all, front, _, to, header, body, fx| all.produce.begin(front, to, header, body, fx)),
-        RECORDS, TOPICS) },
+        RECORDS, TOPICS).watching(OLD_TOPICS) },
     Served { waits: true, ..row((1, "Fetch", FETCH.0, FETCH.1, 12),
         Handler::Front(|all, front, now, to, header, body, fx| all.fetch.begin(front, now, to, header, body, fx)),
         NONE, DATA) },
     row((2, "ListOffsets", 1, 11, 6),
         Handler::Front(|all, front, _, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
-        NONE, DATA),
+        NONE, DATA).watching(OLD_DATA),
     // It may create topics.
-    row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), TOPICS, TOPICS),
+    row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), NEW_TOPICS, TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
     row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
@@ -157,31 +173,31 @@ static APIS: [Served; 32] = [
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
     row((19, "CreateTopics", 2, 7, 5),
-        Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), TOPICS, TOPICS),
+        Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), NEW_TOPICS, TOPICS),
     // What was committed for them goes too.
     row((20, "DeleteTopics", 1, 6, 4),
-        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), DATA.and(OFFSETS), TOPICS),
+        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), OLD_DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
         Handler::Front(|all, front, _, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
-        RECORDS, DATA),
+        RECORDS, DATA).watching(OLD_DATA),
     row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
     row((23, "OffsetForLeaderEpoch", 2, 4, 4),
         Handler::Front(
             |all, front, _, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
-        NONE, DATA),
+        NONE, DATA).watching(OLD_DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
-        Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), TOPICS, TOPICS),
+        Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
         Handler::Front(|all, front, _, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
-        NONE, DATA),
+        NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
-        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), TOPICS, TOPICS),
+        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), NEW_TOPICS, TOPICS),
     row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(Groups::delete_groups), GROUPS, GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
-        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), TOPICS, TOPICS),
+        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(Groups::offset_delete), OFFSETS, GROUPS),
@@ -288,6 +304,16 @@ mod tests {
             (44, PRODUCE, "IncrementalAlterConfigs, Produce"),
             (3, 3, "Metadata that creates, Metadata"),
             (Api::EXPLAIN, FETCH, "Explain, Fetch"),
+            (
+                21,
+                PRODUCE,
+                "DeleteRecords, Produce: what comes behind it stays",
+            ),
+            (2, PRODUCE, "ListOffsets, Produce"),
+            (23, 21, "OffsetForLeaderEpoch, DeleteRecords"),
+            (35, 20, "DescribeLogDirs, DeleteTopics"),
+            (PRODUCE, 20, "Produce, DeleteTopics"),
+            (PRODUCE, 44, "Produce, IncrementalAlterConfigs"),
         ];
         for (first, second, what) in waiting {
             assert!(waits(first, second), "{what}");
@@ -295,6 +321,9 @@ mod tests {
         for (first, second) in [
             (PRODUCE, PRODUCE),
             (PRODUCE, 3),
+            (PRODUCE, 19),
+            (2, 3),
+            (2, 2),
             (PRODUCE, 8),
             (FETCH, FETCH),
             (FETCH, PRODUCE),
@@ -326,12 +355,12 @@ mod tests {
     fn what_comes_behind_one_that_waits_waits_too() {
         let mut order = Order::default();
         assert!(order.begin(footprint(0)));
-        assert!(!order.begin(footprint(2)));
-        order.wait(footprint(2), 'l');
-        assert!(!order.begin(footprint(0)), "ListOffsets would see it");
+        assert!(!order.begin(footprint(1)));
+        order.wait(footprint(1), 'f');
+        assert!(!order.begin(footprint(0)), "Fetch would see it");
         order.wait(footprint(0), 'p');
         assert!(order.answered(footprint(0)));
-        assert_eq!((order.next(), order.next()), (Some('l'), Some('p')));
+        assert_eq!((order.next(), order.next()), (Some('f'), Some('p')));
         assert_eq!(order.next(), None);
     }
 }

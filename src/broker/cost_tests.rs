@@ -81,7 +81,7 @@ fn list_offsets(partitions: std::ops::Range<i32>) -> Bytes {
     look_up(partitions, -1)
 }
 
-fn look_up(partitions: std::ops::Range<i32>, timestamp: i64) -> Bytes {
+pub(super) fn look_up(partitions: std::ops::Range<i32>, timestamp: i64) -> Bytes {
     let mut topic = ListOffsetsTopic::default();
     topic.name = StrBytes::from(TOPIC);
     topic.partitions = partitions
@@ -530,7 +530,7 @@ fn deep_logs(bytes: &[usize]) -> Bench {
 }
 
 /// Error code and offset of the last partition that a lookup answers.
-fn looked_up(reply: &Bytes) -> (i16, i64) {
+pub(super) fn looked_up(reply: &Bytes) -> (i16, i64) {
     // Error code, timestamp, offset, leader epoch, and two counts of tagged fields and one of the whole.
     let at = reply.len() - (2 + 8 + 8 + 4 + 3);
     let code = i16::from_be_bytes(reply[at..at + 2].try_into().unwrap());

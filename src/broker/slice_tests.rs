@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_wire::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
-use kafka_wire::{DeleteTopicsRequest, IncrementalAlterConfigsRequest};
+use kafka_wire::{DeleteRecordsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest};
 
-use super::cost_tests::{TOPIC, base_offset, batch, bench, produce};
+use super::cost_tests::{TOPIC, base_offset, batch, bench, look_up, looked_up, produce};
 use super::io::Input;
 use super::testing::{Bench, create_topic};
 use crate::base::limits::{
-    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX, REQUESTS_BEGUN_MAX,
+    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
+    REQUESTS_BEGUN_MAX,
 };
 use crate::config::BrokerConfig;
 use crate::store::StoreConfig;
@@ -98,6 +100,61 @@ fn requests_that_waited_for_others_share_their_slices() {
     let most = most_appended_at_once(&mut bench);
     assert!(most <= LOGS_CHANGED_PER_SLICE as i64, "{most}");
     assert_eq!(bench.replies.len() - before, 2 * CLIENTS as usize);
+}
+
+/// DeleteRecords of everything in these partitions.
+fn delete_all(partitions: std::ops::Range<i32>) -> Bytes {
+    let mut topic = DeleteRecordsTopic::default();
+    topic.name = TOPIC.into();
+    topic.partitions = partitions
+        .map(|index| {
+            let mut partition = DeleteRecordsPartition::default();
+            (partition.partition_index, partition.offset) = (index, -1);
+            partition
+        })
+        .collect();
+    let mut request = DeleteRecordsRequest::default();
+    request.topics = vec![topic];
+    encode_request(1, Some("test"), 2, &request).unwrap()
+}
+
+/// The partitions whose turn comes last.
+const LATE: std::ops::Range<i32> = 0..1;
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
+
+#[test]
+fn records_that_come_behind_a_deletion_in_slices_stay() {
+    const PARTS: i32 = 3 * LOGS_CHANGED_PER_SLICE as i32;
+    let mut bench = bench(1, PARTS);
+    let frame = produce((0..PARTS).map(|index| (index, Some(batch(b"before")))));
+    bench.ask(0, &frame);
+    bench.send(0, &delete_all(0..PARTS));
+    bench.send(
+        0,
+        &produce(LATE.map(|index| (index, Some(batch(b"behind"))))),
+    );
+    bench.settle();
+    let first = bench.ask(0, &look_up(LATE, EARLIEST)).unwrap();
+    let last = bench.ask(0, &look_up(LATE, LATEST)).unwrap();
+    assert_eq!((looked_up(&first), looked_up(&last)), ((0, 1), (0, 2)));
+}
+
+#[test]
+fn a_question_in_slices_is_not_answered_by_what_comes_behind_it() {
+    const PARTS: i32 = 8 * PARTITIONS_PER_SLICE as i32;
+    let mut bench = bench(1, PARTS);
+    let all = look_up(0..PARTS, LATEST);
+    let before = bench.ask(0, &all);
+    bench.send(0, &all);
+    bench.send(
+        0,
+        &produce(LATE.map(|index| (index, Some(batch(b"behind"))))),
+    );
+    let replies = bench.replies.len();
+    bench.settle();
+    assert!(Some(&bench.replies[replies].1) == before.as_ref());
+    assert!(bench.ask(0, &all) != before, "it is there");
 }
 
 /// What has begun to be appended is, however much was left behind by others.

@@ -2,10 +2,11 @@
 //! connection have done, as in Kafka, which handles one request of a connection at a time.
 //!
 //! Here requests of a connection are worked on together, so that pipelining pays. A request waits only
-//! where it could see the difference: when it looks at something that an earlier one, not answered yet, is
-//! changing. Whatever comes after a request that waits, waits behind it; so a request never sees the effect of
-//! a later one either. Changes need not wait for each other: each kind is decided by one owner, in the order of
-//! arrival. No request waits longer than Kafka would let it wait.
+//! where it, or an earlier one, could see the difference: when it looks at something that an earlier one, not answered
+//! yet, is changing, or changes something that an earlier one, which takes several turns, is still to look at.
+//! Whatever comes after a request that waits, waits behind it; so a request never sees the effect of a later one
+//! either. Other changes need not wait for each other: each kind is decided by one owner, in the order of arrival. No
+//! request waits longer than Kafka would let it wait.
 
 use std::collections::VecDeque;
 
@@ -15,15 +16,19 @@ pub struct Things(u8);
 
 impl Things {
     pub const NONE: Self = Self(0);
+    /// Topics and partitions that come.
+    pub const NEW_TOPICS: Self = Self(1);
+    /// Topics that are there: that they stay, and their settings.
+    pub const OLD_TOPICS: Self = Self(1 << 1);
     /// Which topics and partitions there are, and their settings.
-    pub const TOPICS: Self = Self(1);
+    pub const TOPICS: Self = Self::NEW_TOPICS.and(Self::OLD_TOPICS);
     /// The records of partitions.
-    pub const RECORDS: Self = Self(1 << 1);
+    pub const RECORDS: Self = Self(1 << 2);
     /// The members of groups.
-    pub const MEMBERS: Self = Self(1 << 2);
+    pub const MEMBERS: Self = Self(1 << 3);
     /// The committed offsets of groups.
-    pub const OFFSETS: Self = Self(1 << 3);
-    const COUNT: usize = 4;
+    pub const OFFSETS: Self = Self(1 << 4);
+    const COUNT: usize = 5;
     pub const ALL: Self = Self((1 << Self::COUNT) - 1);
 
     pub const fn and(self, other: Self) -> Self {
@@ -31,11 +36,13 @@ impl Things {
     }
 }
 
-/// What one request changes before it is answered, and what it looks at when it begins.
+/// What one request changes before it is answered, what it looks at when it begins, and what it goes on to look at
+/// until it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
     pub changes: Things,
     pub looks: Things,
+    pub watches: Things,
 }
 
 /// The requests of one connection that are in progress or have to wait.
@@ -43,6 +50,8 @@ pub struct Footprint {
 pub struct Order<T> {
     /// How many in progress change each thing.
     changing: [u32; Things::COUNT],
+    /// How many in progress are still to look at each.
+    watching: [u32; Things::COUNT],
     waiting: VecDeque<(Footprint, T)>,
 }
 
@@ -50,6 +59,7 @@ impl<T> Default for Order<T> {
     fn default() -> Self {
         Self {
             changing: [0; Things::COUNT],
+            watching: [0; Things::COUNT],
             waiting: VecDeque::new(),
         }
     }
@@ -72,9 +82,15 @@ impl<T> Order<T> {
 
     /// A request that had begun is answered. Returns whether one that waits may begin now.
     pub fn answered(&mut self, footprint: Footprint) -> bool {
-        for thing in things(footprint.changes) {
-            debug_assert!(self.changing[thing] > 0, "answered, but never begun");
-            self.changing[thing] = self.changing[thing].saturating_sub(1);
+        let counts = [
+            (&mut self.changing, footprint.changes),
+            (&mut self.watching, footprint.watches),
+        ];
+        for (counts, of) in counts {
+            for thing in things(of) {
+                debug_assert!(counts[thing] > 0, "answered, but never begun");
+                counts[thing] = counts[thing].saturating_sub(1);
+            }
         }
         self.is_ready()
     }
@@ -101,11 +117,15 @@ impl<T> Order<T> {
 
     fn is_free(&self, footprint: Footprint) -> bool {
         things(footprint.looks).all(|thing| self.changing[thing] == 0)
+            && things(footprint.changes).all(|thing| self.watching[thing] == 0)
     }
 
     fn count(&mut self, footprint: Footprint) {
         for thing in things(footprint.changes) {
             self.changing[thing] += 1;
+        }
+        for thing in things(footprint.watches) {
+            self.watching[thing] += 1;
         }
     }
 }
@@ -122,9 +142,10 @@ mod tests {
 
     fn any_footprint() -> impl Strategy<Value = Footprint> {
         let things = 0..=Things::ALL.0;
-        (things.clone(), things).prop_map(|(changes, looks)| Footprint {
+        (things.clone(), things.clone(), things).prop_map(|(changes, looks, watches)| Footprint {
             changes: Things(changes),
             looks: Things(looks),
+            watches: Things(watches),
         })
     }
 
@@ -151,14 +172,21 @@ mod tests {
         }
 
         fn begun(&mut self, number: usize) {
-            let looks = self.footprints[number].looks;
             for earlier in 0..number {
                 let (begun, answered) = self.states[earlier];
                 assert!(begun, "{number} overtook {earlier}");
-                let seen = self.footprints[earlier].changes.0 & looks.0 != 0;
-                assert!(answered || !seen, "{number} misses what {earlier} does");
+                assert!(
+                    answered || !self.is_seen(earlier, number),
+                    "{number} misses what {earlier} does, or shows what it does itself"
+                );
             }
             self.states[number].0 = true;
+        }
+
+        /// Whether the one sees what the other does.
+        fn is_seen(&self, earlier: usize, later: usize) -> bool {
+            let (earlier, later) = (&self.footprints[earlier], &self.footprints[later]);
+            earlier.changes.0 & later.looks.0 != 0 || later.changes.0 & earlier.watches.0 != 0
         }
 
         fn answer(&mut self, number: usize) {
@@ -179,15 +207,14 @@ mod tests {
                 .collect()
         }
 
-        /// The first that waits looks at something that is being changed.
+        /// The first that waits does so for one in progress.
         fn has_a_reason(&self) -> bool {
             let Some(first) = self.states.iter().position(|(begun, _)| !begun) else {
                 return true;
             };
-            let looks = self.footprints[first].looks;
             self.in_progress()
-                .iter()
-                .any(|earlier| self.footprints[*earlier].changes.0 & looks.0 != 0)
+                .into_iter()
+                .any(|earlier| self.is_seen(earlier, first))
         }
     }
 
