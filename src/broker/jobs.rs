@@ -31,15 +31,15 @@ impl Jobs {
         self.query.open_some(owner, now, fx);
     }
 
-    /// Goes on with what waited for a store to grow, as far as it has.
+    /// Goes on with some of what waited for a store to grow, as far as it has.
     pub fn grown(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
         self.produce.go_on(owner, now, fx);
         self.growth.go_on(owner, fx);
     }
 
-    /// Whether [`Jobs::slice`] has something to do.
+    /// Whether there is something to do at once.
     pub fn has_more(&self, owner: &Owner) -> bool {
-        owner.has_more() || self.query.has_openings()
+        owner.has_more() || self.query.has_openings() || self.produce.has_more()
     }
 
     /// Whether nobody waits for a store, or for a turn.

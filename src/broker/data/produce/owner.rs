@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::limits::LOGS_CHANGED_PER_SLICE;
 use crate::base::{Now, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ProducePart, ReqRef};
@@ -9,10 +10,16 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::ack::Ack;
 use crate::broker::trace::ProduceStamps;
 
+/// What a request appends to one store.
+type Waiting = (ReqRef, Vec<ProducePart>);
+
 /// The produce requests that wait for their store to grow.
 #[derive(Debug, Default)]
 pub struct Appends {
-    delayed: VecDeque<(ReqRef, StoreId, Vec<ProducePart>)>,
+    /// By store, each in turn.
+    delayed: VecDeque<(StoreId, VecDeque<Waiting>)>,
+    /// One of them has room, but has had its turn.
+    has_more: bool,
 }
 
 impl Appends {
@@ -26,24 +33,44 @@ impl Appends {
         parts: Vec<ProducePart>,
         fx: &mut Fx<'_>,
     ) {
-        if self.delayed.iter().any(|(_, of, _)| *of == store) || must_grow(owner, store, &parts) {
-            self.delayed.push_back((req, store, parts));
+        if let Some((_, waiting)) = self.delayed.iter_mut().find(|(of, _)| *of == store) {
+            waiting.push_back((req, parts));
+        } else if must_grow(owner, store, &parts) {
+            self.delayed.push_back((store, [(req, parts)].into()));
         } else {
             append(owner, now, req, store, parts, fx);
         }
     }
 
-    /// Goes on with what waited for a store to grow, in order, as far as it has room now or will not get it.
+    /// Goes on with some of what waited for a store to grow, in order, as far as it has room now or will not get it.
     pub fn go_on(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
-        let mut blocked = Vec::new();
-        for (req, store, parts) in std::mem::take(&mut self.delayed) {
-            if blocked.contains(&store) || must_grow(owner, store, &parts) {
-                blocked.push(store);
-                self.delayed.push_back((req, store, parts));
-            } else {
-                append(owner, now, req, store, parts, fx);
+        self.has_more = false;
+        let mut most = LOGS_CHANGED_PER_SLICE;
+        for _ in 0..self.delayed.len() {
+            let Some((store, mut waiting)) = self.delayed.pop_front() else {
+                break;
+            };
+            while let Some((_, parts)) = waiting.front()
+                && !must_grow(owner, store, parts)
+            {
+                if most < parts.len().min(LOGS_CHANGED_PER_SLICE) {
+                    self.has_more = true;
+                    break;
+                }
+                most = most.saturating_sub(parts.len());
+                if let Some((req, parts)) = waiting.pop_front() {
+                    append(owner, now, req, store, parts, fx);
+                }
+            }
+            if !waiting.is_empty() {
+                self.delayed.push_back((store, waiting));
             }
         }
+    }
+
+    /// Whether something can go on.
+    pub fn has_more(&self) -> bool {
+        self.has_more
     }
 
     /// Whether nothing waits.
@@ -84,5 +111,111 @@ fn append(
     match owner.slot_of(store) {
         Some(slot) => owner.ack_after(slot, ack, fx),
         None => debug_assert!(false, "a produce for a store of another shard"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{LogId, Mono, ShardId};
+    use crate::broker::io::Output;
+    use crate::broker::owner::stores::format_store;
+    use crate::config::BrokerConfig;
+    use crate::log::LogConfig;
+    use crate::record::{self, BatchBuilder, Codec};
+    use crate::store::{LogLabel, StoreConfig};
+
+    const ME: ShardId = ShardId(0);
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1_700_000_000_000,
+    };
+    const STORE: StoreId = StoreId(0);
+    const LOGS: u64 = LOGS_CHANGED_PER_SLICE as u64 / 2 + 1;
+
+    fn part(log: u64, bytes: usize) -> ProducePart {
+        let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
+        builder.push(NOW.wall_ms, None, Some(&vec![0; bytes]), &[]);
+        let batch = builder.build();
+        ProducePart {
+            slot: 0,
+            log: LogId(log),
+            info: record::parse(&batch).unwrap(),
+            batch,
+        }
+    }
+
+    /// Lets something happen, and the disk do what it is asked for.
+    fn run(owner: &mut Owner, act: impl FnOnce(&mut Owner, &mut Fx<'_>)) {
+        let (mut out, mut local) = (Vec::new(), VecDeque::new());
+        let mut fx = Fx {
+            me: ME,
+            now: NOW,
+            out: &mut out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        act(owner, &mut fx);
+        for output in std::mem::take(fx.out) {
+            if let Output::Disk { store, op } = output {
+                owner.on_disk(store, op.id(), Ok(()), &mut fx);
+            }
+        }
+    }
+
+    fn appended(owner: &Owner) -> i64 {
+        let partitions = owner.partitions.values();
+        partitions.map(|open| open.log.end_offset().0).sum()
+    }
+
+    #[test]
+    fn what_waited_for_a_store_to_grow_is_appended_in_slices() {
+        const REQUESTS: u64 = 10;
+        /// More than the store has room for.
+        const MUCH: usize = 20 << 20;
+        let config = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 4 << 20,
+            ..StoreConfig::default()
+        };
+        let slot = format_store(STORE, config, 1).0;
+        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        let mut appends = Appends::default();
+        let req = |id| ReqRef { shard: ME, id };
+        run(&mut owner, |owner, fx| {
+            for log in 0..LOGS {
+                owner.open_log(
+                    NOW,
+                    0,
+                    LogId(log),
+                    LogLabel::default(),
+                    LogConfig::default(),
+                );
+            }
+            // It is too large for its log too; but that is told when it has its turn.
+            appends.begin(owner, NOW, req(0), STORE, vec![part(0, MUCH)], fx);
+            for id in 1..=REQUESTS {
+                let parts = (0..LOGS).map(|log| part(log, 1)).collect();
+                appends.begin(owner, NOW, req(id), STORE, parts, fx);
+            }
+        });
+        assert_eq!((appended(&owner), appends.is_empty()), (0, false));
+        let mut turns = 0;
+        while !appends.is_empty() {
+            let before = appended(&owner);
+            run(&mut owner, |owner, fx| {
+                appends.go_on(owner, NOW, fx);
+                owner.idle(NOW, fx);
+            });
+            let now = appended(&owner) - before;
+            assert!(now <= LOGS_CHANGED_PER_SLICE as i64, "{now} at once");
+            let waits = before == 0 && now == 0;
+            assert!(waits || appends.has_more() != appends.is_empty());
+            turns += 1;
+            assert!(turns < 10 * REQUESTS, "it does not end");
+        }
+        assert_eq!(appended(&owner), (REQUESTS * LOGS) as i64);
     }
 }
