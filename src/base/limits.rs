@@ -117,6 +117,9 @@ pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 pub const GROUPS_MAX: usize = 1_000_000;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+/// A log that is found and was never given out keeps its id if that is less than this ahead of the next one to be given
+/// out. Those further away nobody comes to.
+pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
 /// Resources whose settings are told in one answer: each takes a few bytes of the request and some
 /// kilobytes of the answer.
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;

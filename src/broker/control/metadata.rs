@@ -3,13 +3,14 @@
 //! Decided is decided: the next request sees it although it is not durable yet. If it never becomes durable the
 //! process has failed and nobody was told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::change::Change;
 use super::room::Rooms;
+use crate::base::limits::LOG_IDS_AHEAD_MAX;
 use crate::base::{LogId, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fatal;
@@ -191,11 +192,18 @@ impl Metadata {
         }
     }
 
-    /// A shard has found logs that were never given out: from now on they never will be.
+    /// A shard has found logs that were never given out: from now on they never will be. What is too far ahead of all
+    /// that are given out is not noted, so as not to use up the ids in between.
     pub fn strays_found(&mut self, found: &[LogId], owner: &mut Owner, fx: &mut Fx<'_>) {
         let image = &self.image;
-        let new = found.iter().filter(|log| !image.is_stray(**log));
-        let records: Vec<_> = new.map(|log| MetadataRecord::Stray { log: *log }).collect();
+        let new = found.iter().copied().filter(|log| !image.is_stray(*log));
+        let (mut records, mut next) = (Vec::new(), image.next_log);
+        for log in new.collect::<BTreeSet<LogId>>() {
+            if log.0 < next.saturating_add(LOG_IDS_AHEAD_MAX) {
+                records.push(MetadataRecord::Stray { log });
+                next = next.max(log.0 + 1);
+            }
+        }
         if !records.is_empty() {
             self.commit_quietly(records, owner, fx);
         }
@@ -257,4 +265,126 @@ impl Metadata {
 pub fn answer(req: ReqRef, frame: Bytes, fx: &mut Fx<'_>) {
     let answer = Ok(frame);
     fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::control::testing::{NOW, Site, call, directories, req, topic};
+    use crate::controller::testing::partition;
+
+    const REPLY: Bytes = Bytes::from_static(b"reply");
+
+    /// Metadata of two shards, both of which serve by the first image.
+    fn serving() -> (Site, Metadata) {
+        let mut site = Site::new();
+        let config = Arc::new(BrokerConfig::default());
+        let mut metadata = Metadata::new(config, 2, directories(2), 1);
+        site.act(|_, fx| metadata.publish_current(fx));
+        assert_eq!(published(&mut site), [(0, 0), (1, 0)]);
+        assert!(metadata.next_served().is_some());
+        (site, metadata)
+    }
+
+    /// Which images the shards got since the last time, by version.
+    fn published(site: &mut Site) -> Vec<(u16, u64)> {
+        let sent = site.sent().into_iter();
+        sent.map(|(to, msg)| match msg {
+            Msg::Image { image, .. } => (to, image.version),
+            msg => panic!("unexpected {msg:?}"),
+        })
+        .collect()
+    }
+
+    fn commit(site: &mut Site, metadata: &mut Metadata, records: Vec<MetadataRecord>, then: Then) {
+        site.act(|owner, fx| {
+            let change = Change::new(NOW, &metadata.image, records);
+            metadata.commit(change, then, owner, fx);
+        });
+        metadata.invariants();
+    }
+
+    #[test]
+    fn a_change_is_published_when_it_is_durable_and_answered_when_every_shard_serves_by_it() {
+        let (mut site, mut metadata) = serving();
+        let records = vec![topic(1), partition(1, 0, 1)];
+        commit(
+            &mut site,
+            &mut metadata,
+            records,
+            Then::Reply(req(7), REPLY),
+        );
+        assert!(metadata.image.topic("topic-1").is_some(), "decided");
+        assert!(site.sent().is_empty() && !metadata.is_quiet());
+        let tokens = site.flush();
+        assert_eq!(tokens.len(), 1);
+        assert!(site.act(|_, fx| metadata.durable(tokens[0], fx)));
+        assert_eq!(published(&mut site), [(0, 2), (1, 2)]);
+        metadata.served(ShardId(1), 2);
+        assert!(metadata.next_served().is_none(), "one does not serve by it");
+        metadata.served(ShardId(0), 2);
+        let then = metadata.next_served().unwrap();
+        assert!(matches!(&then[..], [Then::Reply(to, reply)] if *to == req(7) && *reply == REPLY));
+        assert!(metadata.is_quiet());
+    }
+
+    #[test]
+    fn what_is_answered_meanwhile_waits_for_what_it_was_decided_by() {
+        let (mut site, mut metadata) = serving();
+        site.act(|_, fx| metadata.reply(req(1), REPLY, fx));
+        assert_eq!(site.answers(), [(1, Ok(REPLY))], "nothing is on its way");
+        commit(&mut site, &mut metadata, vec![topic(1)], Then::Nothing);
+        let retry = Then::Retry(req(2), call(0));
+        commit(&mut site, &mut metadata, vec![topic(2)], retry);
+        site.act(|_, fx| metadata.reply(req(3), REPLY, fx));
+        assert!(site.answers().is_empty());
+        for token in site.flush() {
+            assert!(site.act(|_, fx| metadata.durable(token, fx)));
+        }
+        assert_eq!(published(&mut site), [(0, 1), (0, 2), (1, 1), (1, 2)]);
+        (0..2).for_each(|shard| metadata.served(ShardId(shard), 2));
+        let first = metadata.next_served().unwrap();
+        let second = metadata.next_served().unwrap();
+        assert!(matches!(first[..], [Then::Nothing]));
+        let retried = matches!(second[..], [Then::Retry(..), Then::Reply(..)]);
+        assert!(retried, "{second:?}");
+    }
+
+    #[test]
+    fn a_flush_of_somebody_elses_publishes_nothing() {
+        let (mut site, mut metadata) = serving();
+        commit(&mut site, &mut metadata, vec![topic(1)], Then::Nothing);
+        commit(&mut site, &mut metadata, vec![topic(2)], Then::Nothing);
+        let tokens = site.flush();
+        assert!(
+            !site.act(|_, fx| metadata.durable(tokens[1], fx)),
+            "it has its turn later"
+        );
+        assert!(!site.act(|_, fx| metadata.durable(999, fx)));
+        assert!(site.sent().is_empty());
+    }
+
+    /// Their ids are never given out; and none may use up those of everybody else, or keep the broker from starting.
+    #[test]
+    fn strays_keep_their_ids_if_these_could_ever_be_given_out() {
+        for (found, noted, next_log) in [
+            (vec![7, 3], vec![3, 7], 8),
+            (vec![u64::MAX], vec![], 1),
+            (vec![u64::MAX - 1, 5, u64::MAX / 2], vec![5], 6),
+        ] {
+            let (mut site, mut metadata) = serving();
+            let found: Vec<LogId> = found.into_iter().map(LogId).collect();
+            for _ in 0..2 {
+                site.act(|owner, fx| metadata.strays_found(&found, owner, fx));
+                assert!(site.sent().is_empty(), "nothing is fatal");
+            }
+            let noted: Vec<LogId> = noted.into_iter().map(LogId).collect();
+            let strays = found.iter().filter(|log| metadata.image.is_stray(**log));
+            assert_eq!(strays.count(), noted.len());
+            assert!(noted.iter().all(|log| metadata.image.is_stray(*log)));
+            assert_eq!(metadata.image.next_log, next_log);
+            let version = metadata.image.version;
+            assert_eq!(version as usize, noted.len(), "once each");
+        }
+    }
 }

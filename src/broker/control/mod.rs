@@ -20,6 +20,8 @@ mod metadata;
 mod reader;
 mod room;
 mod run;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

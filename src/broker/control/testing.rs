@@ -1,0 +1,139 @@
+//! The stores under the parts of the control shard, for their tests: disks do what they are asked when the test says
+//! so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
+use crate::broker::fx::Fx;
+use crate::broker::io::Output;
+use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::owner::Owner;
+use crate::broker::owner::stores::format_store;
+use crate::config::BrokerConfig;
+use crate::controller::{Directory, METADATA_LOG, MetadataRecord};
+use crate::log::LogConfig;
+use crate::store::LogLabel;
+use crate::wire::RequestHeader;
+
+pub const NOW: Now = Now {
+    mono: Mono(1),
+    wall_ms: 1_700_000_000_000,
+};
+
+/// Shard 0, which owns store 0, with the metadata log in it.
+pub struct Site {
+    pub owner: Owner,
+    out: Vec<Output>,
+    local: VecDeque<Msg>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let config = BrokerConfig::default();
+        let slot = format_store(StoreId(0), config.store(), 1).0;
+        let mut owner = Owner::new(ShardId(0), Arc::new(config), vec![slot]);
+        let (label, config) = (LogLabel::default(), LogConfig::default());
+        owner.open_log(NOW, 0, METADATA_LOG, label, config);
+        let mut site = Self {
+            owner,
+            out: Vec::new(),
+            local: VecDeque::new(),
+        };
+        site.flush();
+        site
+    }
+
+    /// Lets a part do something.
+    pub fn act<T>(&mut self, act: impl FnOnce(&mut Owner, &mut Fx<'_>) -> T) -> T {
+        let mut fx = Fx {
+            me: ShardId(0),
+            now: NOW,
+            out: &mut self.out,
+            local: &mut self.local,
+            ops: Vec::new(),
+        };
+        act(&mut self.owner, &mut fx)
+    }
+
+    /// Makes all durable that was appended; the tokens of those who waited for it.
+    pub fn flush(&mut self) -> Vec<u64> {
+        self.act(|owner, fx| owner.idle(NOW, fx));
+        while let Some(at) = self
+            .out
+            .iter()
+            .position(|out| matches!(out, Output::Disk { .. }))
+        {
+            if let Output::Disk { store, op } = self.out.remove(at) {
+                self.act(|owner, fx| owner.on_disk(store, op.id(), Ok(()), fx));
+            }
+        }
+        std::mem::take(&mut self.owner.control_done)
+    }
+
+    /// The messages since the last time, and to whom; panics where there is anything else for the driver.
+    pub fn sent(&mut self) -> Vec<(u16, Msg)> {
+        let local = self.local.drain(..).map(|msg| (0, msg));
+        let mut sent: Vec<_> = local.collect();
+        for output in std::mem::take(&mut self.out) {
+            match output {
+                Output::Mesh { to, msg } => sent.push((to.0, *msg)),
+                Output::Disk { .. } => self.out.push(output),
+                output => panic!("unexpected {output:?}"),
+            }
+        }
+        sent
+    }
+
+    /// Whom of the messages since the last time are answers for, and the frames; panics where there is another one.
+    pub fn answers(&mut self) -> Vec<(u64, Result<Bytes, String>)> {
+        let sent = self.sent().into_iter();
+        sent.map(|(_, msg)| match msg {
+            Msg::ControlDone { id, answer } => (id, answer),
+            msg => panic!("unexpected {msg:?}"),
+        })
+        .collect()
+    }
+}
+
+/// The stores of a node, each with a shard of its own.
+pub fn directories(count: u16) -> Vec<Directory> {
+    let directory = |n| Directory {
+        id: DirectoryId::new(1, StoreId(n)),
+        shard: ShardId(n),
+    };
+    (0..count).map(directory).collect()
+}
+
+/// A request by its number.
+pub fn req(id: u64) -> ReqRef {
+    ReqRef {
+        shard: ShardId(0),
+        id,
+    }
+}
+
+/// A request that is never looked into, with a body of so many bytes.
+pub fn call(bytes: usize) -> Box<ControlCall> {
+    Box::new(ControlCall {
+        header: RequestHeader {
+            key: 19,
+            version: 5,
+            correlation_id: 1,
+            client_id: None,
+        },
+        body: vec![0; bytes].into(),
+        listener: 0,
+        client_host: "localhost".to_owned(),
+    })
+}
+
+/// A topic whose id is this byte sixteen times.
+pub fn topic(id: u8) -> MetadataRecord {
+    MetadataRecord::Topic {
+        name: format!("topic-{id}"),
+        id: TopicId([id; 16]),
+    }
+}
