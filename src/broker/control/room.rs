@@ -233,3 +233,146 @@ fn fills(change: &Change) -> bool {
     let mut records = change.records.iter();
     records.any(|record| matches!(record, MetadataRecord::Partition(_)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::control::testing::{NOW, Site, call, directories, req, topic};
+    use crate::controller::Image;
+    use crate::controller::testing::partition;
+
+    /// One partition, in the store of this number.
+    fn change(store: usize) -> Change {
+        let mut record = partition(1, 0, 1);
+        if let MetadataRecord::Partition(partition) = &mut record {
+            partition.directories = vec![directories(2)[store].id];
+        }
+        Change::new(NOW, &Image::default(), vec![topic(1), record])
+    }
+
+    /// Something for a topic that is there: it makes no store fuller.
+    fn no_partition() -> Change {
+        Change::new(NOW, &Image::default(), vec![topic(1)])
+    }
+
+    struct Fixture {
+        site: Site,
+        rooms: Rooms,
+    }
+
+    impl Fixture {
+        /// Two stores: one is here, the other one is another shard's.
+        fn new() -> Self {
+            Self {
+                site: Site::new(),
+                rooms: Rooms::new(directories(2)),
+            }
+        }
+
+        fn room(&mut self, change: &Change, bytes: usize) -> Room {
+            let rooms = &self.rooms;
+            let call = call(bytes);
+            self.site
+                .act(|owner, _| rooms.room_for(change, &call, owner))
+        }
+
+        /// Asks; which stores are, and for how much.
+        fn ask(&mut self, id: u64, change: &Change) -> Vec<(u16, u16, usize)> {
+            let rooms = &mut self.rooms;
+            self.site
+                .act(|_, fx| rooms.ask(req(id), call(0), change, fx));
+            let sent = self.site.sent().into_iter();
+            sent.map(|(to, msg)| match msg {
+                Msg::Room {
+                    store,
+                    bytes,
+                    fills,
+                } => {
+                    assert!(fills, "a partition fills");
+                    (to, store.0, bytes)
+                }
+                msg => panic!("unexpected {msg:?}"),
+            })
+            .collect()
+        }
+
+        fn told(&mut self, there: bool) -> Option<u64> {
+            self.rooms.told(there).map(|(req, _)| req.id)
+        }
+
+        fn next(&mut self) -> Option<u64> {
+            self.rooms.next().map(|(req, _)| req.id)
+        }
+    }
+
+    #[test]
+    fn who_has_room_here_asks_nobody() {
+        let mut f = Fixture::new();
+        assert_eq!(f.room(&no_partition(), 0), Room::There);
+        assert_eq!(f.room(&change(0), 0), Room::There);
+        assert_eq!(
+            f.room(&change(1), 0),
+            Room::Unknown,
+            "it is another shard's"
+        );
+    }
+
+    #[test]
+    fn all_stores_must_have_room_before_a_request_is_decided_once_more() {
+        for (answers, room) in [([true, true], Room::There), ([false, true], Room::Full)] {
+            let mut f = Fixture::new();
+            let log = change(1).batch.len();
+            assert_eq!(f.ask(7, &change(1)), [(0, 0, log), (1, 1, 1024)]);
+            assert!(!f.rooms.is_quiet());
+            assert_eq!((f.told(answers[0]), f.told(answers[1])), (None, Some(7)));
+            assert_eq!(f.room(&change(1), 0), room);
+            assert_eq!((f.next(), f.told(true)), (None, None));
+            assert!(f.rooms.is_quiet());
+        }
+    }
+
+    #[test]
+    fn who_takes_more_than_it_has_asked_for_asks_again() {
+        let mut f = Fixture::new();
+        f.ask(7, &change(1));
+        (0..2).for_each(|_| _ = f.told(true));
+        let mut more = change(1);
+        more.records.extend(change(1).records);
+        assert_eq!(f.room(&more, 0), Room::Unknown);
+    }
+
+    #[test]
+    fn requests_ask_one_after_the_other() {
+        let mut f = Fixture::new();
+        f.ask(1, &change(1));
+        assert_eq!(f.room(&change(0), 0), Room::Unknown, "not before the first");
+        assert_eq!(f.room(&no_partition(), 0), Room::There, "it takes nothing");
+        assert_eq!(f.room(&change(0), WAITING_FOR_ROOM_BYTES_MAX), Room::Full);
+        assert_eq!(
+            (f.ask(2, &change(0)), f.ask(3, &change(1))),
+            (vec![], vec![])
+        );
+        assert_eq!((f.told(true), f.told(true)), (None, Some(1)));
+        assert_eq!(f.next(), Some(2));
+        assert_eq!(f.ask(2, &change(0)).len(), 1);
+        assert_eq!(f.next(), None, "the second one asks");
+        assert_eq!((f.told(true), f.next()), (Some(2), Some(3)));
+        assert!(f.rooms.is_quiet());
+    }
+
+    #[test]
+    fn what_was_decided_counts_until_every_shard_serves_it() {
+        let mut f = Fixture::new();
+        f.rooms.decided(5, &change(1).records);
+        f.rooms.decided(6, &no_partition().records);
+        assert_eq!(f.ask(1, &change(1))[1], (1, 1, 2048));
+        (0..2).for_each(|_| _ = f.told(true));
+        f.next();
+        f.rooms.served(4);
+        assert_eq!(f.ask(2, &change(1))[1], (1, 1, 2048));
+        (0..2).for_each(|_| _ = f.told(true));
+        f.next();
+        f.rooms.served(5);
+        assert_eq!(f.ask(3, &change(1))[1], (1, 1, 1024));
+    }
+}
