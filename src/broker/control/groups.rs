@@ -216,3 +216,188 @@ fn write(
         .map_err(|(code, _)| code)?;
     Ok(owner.tell_when_durable(slot, fx))
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire as kw;
+
+    use super::*;
+    use crate::base::StoreId;
+    use crate::broker::apis::{self, Handler};
+    use crate::broker::control::testing::{Site, call, req, topic};
+    use crate::broker::groups::NodeInfo;
+    use crate::controller::MetadataRecord;
+    use crate::controller::testing::partition;
+    use crate::group::GroupConfig;
+    use crate::log::LogConfig;
+    use crate::store::LogLabel;
+    use crate::wire::client::{decode_response, encode_request};
+    use crate::wire::parse_header;
+
+    const OFFSETS_LOG: LogId = LogId(5);
+    const VERSION: i16 = 8;
+
+    struct Fixture {
+        site: Site,
+        groups: Groups,
+        image: Image,
+    }
+
+    impl Fixture {
+        /// The coordinator, with its topic in the image; its log is not open yet.
+        fn new() -> Self {
+            let node = NodeInfo {
+                id: 1,
+                endpoints: vec![("here".into(), 9092)],
+            };
+            let mut image = Image::of_node([crate::base::DirectoryId::new(1, StoreId(0))]);
+            let offsets = MetadataRecord::Topic {
+                name: OFFSETS_TOPIC.to_owned(),
+                id: TopicId([2; 16]),
+            };
+            let records = [
+                topic(1),
+                partition(1, 0, 1),
+                offsets,
+                partition(2, 0, OFFSETS_LOG.0),
+            ];
+            for record in &records {
+                image.replay(record).unwrap();
+            }
+            let mut f = Self {
+                site: Site::new(),
+                groups: Groups::new(GroupService::new(GroupConfig::default(), node, 1)),
+                image,
+            };
+            let groups = &mut f.groups;
+            assert!(f.site.act(|_, fx| groups.loaded(fx)).is_empty());
+            f
+        }
+
+        fn open_log(&mut self) {
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            self.site
+                .act(|owner, fx| owner.open_log(fx.now, 0, OFFSETS_LOG, label, config));
+            self.site.flush();
+        }
+
+        /// A request as it comes from the shard of its client.
+        fn call<R: kw::KafkaRequest>(&mut self, id: u64, request: &R) {
+            let frame = encode_request(1, Some("me"), VERSION, request).unwrap();
+            let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
+            self.call_raw(
+                id,
+                ControlCall {
+                    header,
+                    body,
+                    ..*call(0)
+                },
+            );
+        }
+
+        fn call_raw(&mut self, id: u64, call: ControlCall) {
+            let Some(Handler::Groups(handler)) =
+                apis::served(call.header.key).map(|served| served.handler)
+            else {
+                panic!("not the coordinator's");
+            };
+            let (groups, image) = (&mut self.groups, &self.image);
+            self.site
+                .act(|owner, fx| groups.call(handler, req(id), call, image, owner, fx));
+        }
+
+        /// Lets the disk finish; the partitions of which something is durable.
+        fn flush(&mut self) -> Vec<Option<i32>> {
+            let (groups, image) = (&mut self.groups, &self.image);
+            let tokens = self.site.flush().into_iter();
+            let site = &mut self.site;
+            tokens
+                .map(|token| site.act(|owner, fx| groups.durable(token, image, owner, fx)))
+                .collect()
+        }
+
+        /// Records in the log.
+        fn written(&self) -> i64 {
+            self.site.owner.partitions[&OFFSETS_LOG].log.end_offset().0
+        }
+
+        fn error_of_commit(&mut self) -> i16 {
+            let answers = self.site.answers();
+            let [(7, Ok(frame))] = &answers[..] else {
+                panic!("{answers:?}");
+            };
+            let frame = frame.slice(4..);
+            let (_, response) = decode_response::<kw::OffsetCommitRequest>(frame, VERSION).unwrap();
+            response.topics[0].partitions[0].error_code
+        }
+    }
+
+    fn commit() -> kw::OffsetCommitRequest {
+        let mut partition = kw::offset_commit_request::OffsetCommitRequestPartition::default();
+        partition.committed_offset = 3;
+        let mut topic = kw::offset_commit_request::OffsetCommitRequestTopic::default();
+        topic.name = "topic-1".into();
+        topic.partitions = vec![partition];
+        let mut request = kw::OffsetCommitRequest::default();
+        request.group_id = "g".into();
+        request.generation_id_or_member_epoch = -1;
+        request.topics = vec![topic];
+        request
+    }
+
+    #[test]
+    fn a_commit_is_answered_when_its_records_are_durable() {
+        let mut f = Fixture::new();
+        f.open_log();
+        f.call(7, &commit());
+        assert_eq!(f.written(), 1);
+        assert!(f.site.answers().is_empty() && !f.groups.is_quiet());
+        assert_eq!(f.flush(), [Some(0)]);
+        assert_eq!((f.error_of_commit(), f.groups.is_quiet()), (0, true));
+    }
+
+    #[test]
+    fn a_commit_that_cannot_be_written_is_refused() {
+        let mut f = Fixture::new();
+        // Its log is not there.
+        f.call(7, &commit());
+        assert_eq!(f.flush(), []);
+        assert_ne!(f.error_of_commit(), 0);
+        assert!(f.groups.is_quiet());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_answered_with_the_reason() {
+        let mut f = Fixture::new();
+        let cut_off = ControlCall {
+            header: crate::wire::RequestHeader {
+                key: 8,
+                ..call(0).header
+            },
+            ..*call(1)
+        };
+        f.call_raw(7, cut_off);
+        assert!(matches!(&f.site.answers()[..], [(7, Err(_))]));
+    }
+
+    #[test]
+    fn what_was_committed_for_a_topic_goes_with_it() {
+        let mut f = Fixture::new();
+        f.open_log();
+        f.call(7, &commit());
+        f.flush();
+        assert_eq!(f.error_of_commit(), 0);
+        let (groups, image) = (&mut f.groups, &f.image);
+        f.site.act(|owner, fx| {
+            groups.topics_deleted(&["topic-2".to_owned()], image, owner, fx);
+        });
+        assert_eq!(f.written(), 1, "nothing was committed for that one");
+        let (groups, image) = (&mut f.groups, &f.image);
+        f.site.act(|owner, fx| {
+            groups.topics_deleted(&["topic-1".to_owned()], image, owner, fx);
+        });
+        assert!(f.written() > 1, "it is forgotten");
+        assert_eq!(f.flush(), [Some(0)]);
+        assert!(f.site.answers().is_empty(), "nobody has asked");
+    }
+}
