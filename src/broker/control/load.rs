@@ -61,12 +61,6 @@ impl Load {
             ));
             return;
         };
-        let label = LogLabel {
-            topic: "__cluster_metadata".into(),
-            // Kafka's fixed id of that topic.
-            topic_id: TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
-            partition: 0,
-        };
         let topic = TopicConfig::effective(config, &Default::default());
         let mut config = log_config(&topic, config);
         // The history of the cluster is kept whole: the image is replayed from it.
@@ -74,8 +68,14 @@ impl Load {
         config.retention_bytes = -1;
         // A decided change has to fit, however short the segments of topics are.
         config.segment_bytes = u64::MAX;
-        owner.open_log(fx.now, slot, METADATA_LOG, label, config);
-        self.at = owner.partitions[&METADATA_LOG].log.start_offset();
+        owner.open_log(fx.now, slot, METADATA_LOG, metadata_label(), config);
+        let Some(partition) = owner.partitions.get(&METADATA_LOG) else {
+            fx.out.push(fatal::metadata(format!(
+                "log {METADATA_LOG} of store-0 is not the metadata log"
+            )));
+            return;
+        };
+        self.at = partition.log.start_offset();
         self.reader.load(owner, METADATA_LOG, self.at, fx);
     }
 
@@ -292,6 +292,16 @@ impl Load {
     }
 }
 
+/// What the metadata log is of.
+pub fn metadata_label() -> LogLabel {
+    LogLabel {
+        topic: "__cluster_metadata".into(),
+        // Kafka's fixed id of that topic.
+        topic_id: TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+        partition: 0,
+    }
+}
+
 /// A partition of `__consumer_offsets` is damaged as a whole.
 fn lost_offsets(
     partition: i32,
@@ -323,3 +333,225 @@ fn place_of_offsets(image: &Image, partition: i32) -> String {
 
 /// A partition is not read on.
 struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::StoreId;
+    use crate::base::crc::crc32c;
+    use crate::broker::control::change::Change;
+    use crate::broker::control::testing::{NOW, Site, directories, topic};
+    use crate::broker::groups::NodeInfo;
+    use crate::controller::testing::partition;
+    use crate::group::GroupConfig;
+    use crate::log::LogConfig;
+    use crate::record::{BatchBuilder, Codec};
+
+    struct Fixture {
+        site: Site,
+        load: Load,
+        metadata: Metadata,
+        groups: GroupService,
+    }
+
+    impl Fixture {
+        fn new(skips_damage: bool) -> Self {
+            let config = BrokerConfig {
+                millrace_groups_skip_damage: skips_damage,
+                ..BrokerConfig::default()
+            };
+            let node = NodeInfo {
+                id: 1,
+                endpoints: vec![("here".into(), 9092)],
+            };
+            Self {
+                site: Site::new(),
+                load: Load::default(),
+                metadata: Metadata::new(Arc::new(config), 1, directories(1), 1),
+                groups: GroupService::new(GroupConfig::default(), node, 1),
+            }
+        }
+
+        fn write(&mut self, log: LogId, batch: Bytes) {
+            let written = self
+                .site
+                .act(|owner, fx| owner.append_internal(fx.now, log, batch));
+            written.expect("written");
+        }
+
+        /// A start: as far as the metadata is read.
+        fn start(&mut self) -> Result<(), String> {
+            self.site.restart();
+            let (load, config) = (&mut self.load, &self.metadata.config);
+            self.site.act(|owner, fx| load.start(config, owner, fx));
+            match self.read()? {
+                Some(Step::Metadata) => Ok(()),
+                step => panic!("{step:?}"),
+            }
+        }
+
+        fn read(&mut self) -> Result<Option<Step>, String> {
+            let (load, metadata, groups) = (&mut self.load, &mut self.metadata, &mut self.groups);
+            self.site
+                .act(|owner, fx| load.read(metadata, groups, owner, fx))
+        }
+
+        /// Goes on with the partitions of `__consumer_offsets`, and says of which something was skipped.
+        fn read_offsets(&mut self) -> Vec<i32> {
+            let topic = self.metadata.image.topic(OFFSETS_TOPIC).map(Arc::clone);
+            self.load.offsets_are_in(topic.as_deref());
+            let (load, metadata, groups) = (&mut self.load, &self.metadata, &mut self.groups);
+            let step = self
+                .site
+                .act(|owner, fx| load.image_applied(metadata, groups, owner, fx));
+            match step.map_or_else(|| self.read(), |step| Ok(Some(step))) {
+                Ok(Some(Step::Offsets { skipped })) => skipped.into_iter().collect(),
+                step => panic!("{step:?}"),
+            }
+        }
+
+        /// Whether the groups of each partition are served.
+        fn serves(&self) -> [bool; 2] {
+            [0, 1].map(|partition| self.groups.coordinator().serves(partition))
+        }
+    }
+
+    fn decided(records: Vec<MetadataRecord>) -> Bytes {
+        Change::new(NOW, &Image::default(), records).batch
+    }
+
+    fn batch(key: &[u8], value: &[u8]) -> Bytes {
+        let mut batch = BatchBuilder::new(Codec::None, 0);
+        batch.push(0, Some(key), Some(value), &[]);
+        batch.build()
+    }
+
+    /// One that says that it is compressed, and is not.
+    fn unreadable() -> Bytes {
+        let mut batch = batch(b"key", b"value").to_vec();
+        batch[22] = Codec::Gzip.id();
+        let crc = crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        batch.into()
+    }
+
+    #[test]
+    fn a_first_start_makes_the_metadata_log_and_finds_nothing() {
+        let mut f = Fixture::new(false);
+        f.site.owner.partitions.clear();
+        f.start().unwrap();
+        assert_eq!(f.metadata.image.version, 0);
+        assert!(f.site.owner.partitions.contains_key(&METADATA_LOG));
+        assert_eq!(f.read_offsets(), [0; 0]);
+        assert!(f.load.is_done());
+    }
+
+    #[test]
+    fn what_was_decided_is_replayed() {
+        let mut f = Fixture::new(false);
+        f.write(METADATA_LOG, decided(vec![topic(1), partition(1, 0, 1)]));
+        f.write(METADATA_LOG, decided(vec![topic(2)]));
+        f.start().unwrap();
+        let image = &f.metadata.image;
+        assert_eq!((image.version, image.next_log), (3, 2));
+        assert!(image.topic("topic-1").is_some() && image.topic("topic-2").is_some());
+        assert!(!f.load.is_done(), "commits are still to be read");
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_understood_refuses_the_start() {
+        let no_record = batch(b"", b"\xff what is this");
+        // A removal of what is not there.
+        let no_sense = decided(vec![MetadataRecord::RemoveTopic {
+            id: TopicId([9; 16]),
+        }]);
+        for bad in [no_record, no_sense, unreadable()] {
+            let mut f = Fixture::new(true);
+            f.write(METADATA_LOG, decided(vec![topic(1)]));
+            f.write(METADATA_LOG, bad);
+            let why = f.start().unwrap_err();
+            assert!(why.contains("cannot be understood"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_start_without_a_log_for_the_metadata_is_refused() {
+        let mut other = Fixture::new(false);
+        let owner = &mut other.site.owner;
+        owner.partitions.clear();
+        owner.open_log(
+            NOW,
+            0,
+            METADATA_LOG,
+            LogLabel::default(),
+            LogConfig::default(),
+        );
+        other.site.restart();
+        let mut none = Fixture::new(false);
+        none.site.restart();
+        none.site.owner.slots.clear();
+        for (mut f, what) in [(other, "is not the metadata log"), (none, "is missing")] {
+            let (load, config) = (&mut f.load, &f.metadata.config);
+            f.site.act(|owner, fx| load.start(config, owner, fx));
+            let fatal = f.site.fatal();
+            assert!(fatal.is_some_and(|why| why.contains(what)), "{what}");
+        }
+    }
+
+    /// Metadata with two partitions of `__consumer_offsets`, as logs 5 and 6; the bytes are what is in the first one.
+    fn with_commits(skips_damage: bool, batches: impl IntoIterator<Item = Bytes>) -> Fixture {
+        let mut f = Fixture::new(skips_damage);
+        let offsets = MetadataRecord::Topic {
+            name: OFFSETS_TOPIC.to_owned(),
+            id: TopicId([2; 16]),
+        };
+        let partitions = [partition(2, 0, 5), partition(2, 1, 6)];
+        let records = [offsets].into_iter().chain(partitions);
+        f.write(METADATA_LOG, decided(records.collect()));
+        f.site.act(|owner, fx| {
+            for log in [5, 6].map(LogId) {
+                owner.open_log(fx.now, 0, log, LogLabel::default(), LogConfig::default());
+            }
+        });
+        for batch in batches {
+            f.write(LogId(5), batch);
+        }
+        f.start().unwrap();
+        // As the image is adopted.
+        f.site.act(|owner, fx| {
+            for log in [5, 6].map(LogId) {
+                owner.open_log(fx.now, 0, log, LogLabel::default(), LogConfig::default());
+            }
+        });
+        f
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_the_commits_costs_its_groups_or_the_commits() {
+        let batches = [batch(b"k", b"v"), unreadable(), batch(b"k", b"v")];
+        let mut f = with_commits(false, batches.clone());
+        assert_eq!((f.read_offsets(), f.serves()), (vec![], [false, true]));
+        let mut f = with_commits(true, batches);
+        assert_eq!((f.read_offsets(), f.serves()), (vec![0], [true, true]));
+        // A key that nobody knows is of a later version.
+        let mut f = with_commits(false, [batch(b"k", b"v")]);
+        assert_eq!((f.read_offsets(), f.serves()), (vec![], [true, true]));
+    }
+
+    #[test]
+    fn a_partition_that_is_damaged_as_a_whole_costs_its_groups_or_is_made_anew() {
+        for skips in [false, true] {
+            let mut f = with_commits(skips, []);
+            let owner = &mut f.site.owner;
+            owner.partitions.remove(&LogId(6));
+            owner.damaged.insert(LogId(6), 0);
+            assert_eq!((f.read_offsets(), f.serves()), (vec![], [true, skips]));
+            let owner = &f.site.owner;
+            assert_eq!(owner.partitions.contains_key(&LogId(6)), skips);
+            assert_eq!(owner.is_damaged(LogId(6)), !skips);
+            assert!(owner.slot_of(StoreId(0)).is_some());
+        }
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::load::metadata_label;
 use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -15,7 +16,6 @@ use crate::broker::owner::stores::format_store;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, METADATA_LOG, MetadataRecord};
 use crate::log::LogConfig;
-use crate::store::LogLabel;
 use crate::wire::RequestHeader;
 
 pub const NOW: Now = Now {
@@ -35,8 +35,8 @@ impl Site {
         let config = BrokerConfig::default();
         let slot = format_store(StoreId(0), config.store(), 1).0;
         let mut owner = Owner::new(ShardId(0), Arc::new(config), vec![slot]);
-        let (label, config) = (LogLabel::default(), LogConfig::default());
-        owner.open_log(NOW, 0, METADATA_LOG, label, config);
+        let config = LogConfig::default();
+        owner.open_log(NOW, 0, METADATA_LOG, metadata_label(), config);
         let mut site = Self {
             owner,
             out: Vec::new(),
@@ -44,6 +44,15 @@ impl Site {
         };
         site.flush();
         site
+    }
+
+    /// All is durable, and a start finds it; no log is open.
+    pub fn restart(&mut self) {
+        self.flush();
+        for (id, partition) in self.owner.partitions.drain() {
+            let slot = &mut self.owner.slots[partition.slot];
+            slot.recovered.insert(id, partition.log);
+        }
     }
 
     /// Lets a part do something.
@@ -71,6 +80,14 @@ impl Site {
             }
         }
         std::mem::take(&mut self.owner.control_done)
+    }
+
+    /// Why the process is to end, if it is.
+    pub fn fatal(&self) -> Option<&str> {
+        self.out.iter().find_map(|output| match output {
+            Output::Fatal { message, .. } => Some(&message[..]),
+            _ => None,
+        })
     }
 
     /// The messages since the last time, and to whom; panics where there is anything else for the driver.
