@@ -58,7 +58,9 @@ struct Gathering {
     lacking: IdSet<LogId>,
     order: Vec<LogId>,
     encoder: Encoder,
-    /// Bytes that it may hold and that nobody else needs room for any more.
+    /// What the encoder has of segments in bytes that are in no chunk, and are not gone since.
+    tails: IdMap<(LogId, SegmentId), u64>,
+    /// Bytes that it has and that nobody else needs room for any more.
     gone_bytes: u64,
     /// What had come since the last checkpoint when this one began.
     since_checkpoint: SinceCheckpoint,
@@ -71,15 +73,26 @@ impl Checkpoint {
         self.copies.iter().flatten().flat_map(Copy::chunks)
     }
 
-    /// What its content may take beyond that which is counted elsewhere, as long as it has no chunks.
+    /// Bytes of logs in its content that nobody else needs room for any more, as long as it has no chunks.
     pub fn gone_bytes(&self) -> u64 {
         self.gathering.as_ref().map_or(0, |g| g.gone_bytes)
     }
 
-    /// Bytes of logs, in no chunk so far, need no room of their own any more.
-    pub fn are_gone(&mut self, bytes: u64) {
-        if let Some(gathering) = &mut self.gathering {
-            gathering.gone_bytes += bytes;
+    /// The same if all that were in no chunk when it took them are gone.
+    pub fn gone_bytes_max(&self) -> u64 {
+        self.gathering.as_ref().map_or(0, |g| g.encoder.unplaced())
+    }
+
+    /// So many bytes of a segment, in no chunk so far, need no room of their own any more.
+    pub fn are_gone(&mut self, log: LogId, segment: SegmentId, bytes: u64) {
+        let Some(gathering) = &mut self.gathering else {
+            return;
+        };
+        // What came after it was taken is no part of its content.
+        if let Some(left) = gathering.tails.get_mut(&(log, segment)) {
+            let gone = bytes.min(*left);
+            *left -= gone;
+            gathering.gone_bytes += gone;
         }
     }
 
@@ -172,6 +185,7 @@ impl Store {
                 lacking: order.iter().copied().collect(),
                 encoder: Encoder::new(order.len()),
                 order,
+                tails: IdMap::default(),
                 gone_bytes: 0,
                 since_checkpoint: self.since_checkpoint,
                 placed_since: self.placed_since,
@@ -251,6 +265,9 @@ impl Store {
             return 0;
         };
         gathering.lacking.remove(&log);
+        let tails = entry.segments.iter().filter(|s| s.placed < s.len);
+        let tails = tails.map(|s| ((log, s.id), s.len - s.placed));
+        gathering.tails.extend(tails);
         gathering.encoder.log(entry, state)
     }
 

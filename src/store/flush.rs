@@ -201,7 +201,7 @@ impl Store {
         };
         // What is large goes into chunks if there are any to be had. As long as a checkpoint is being made,
         // room that was promised may still have to come back; then all of it must fit into the ring.
-        let bound = self.record_bytes_max(open, self.free_bytes() >= self.needed());
+        let bound = self.record_bytes_max(open, self.free_bytes() >= self.needed_by_flush());
         if !self.ring_has_room(bound) {
             self.stuck = self.checkpoint.is_none();
             return false;
@@ -351,7 +351,7 @@ impl Store {
         for segment in self.map.apply(entry) {
             let unplaced = segment.len - segment.placed;
             self.unplaced_bytes = self.unplaced_bytes.saturating_sub(unplaced);
-            self.no_longer_counted(unplaced);
+            self.no_longer_counted(entry.log(), segment.id, unplaced);
             for extent in segment.extents {
                 if self.config.sabotage.reuse_at_once {
                     self.chunks.free(extent.chunk);
@@ -364,9 +364,9 @@ impl Store {
     }
 
     /// Bytes are in a chunk now, or nowhere. A checkpoint that has no chunks yet may hold them.
-    fn no_longer_counted(&mut self, bytes: u64) {
+    fn no_longer_counted(&mut self, log: LogId, segment: SegmentId, bytes: u64) {
         if let Some(checkpoint) = &mut self.checkpoint {
-            checkpoint.are_gone(bytes);
+            checkpoint.are_gone(log, segment, bytes);
         }
     }
 
@@ -487,7 +487,7 @@ impl Store {
         });
         build.filled.push((run.log, id, to));
         self.unplaced_bytes = self.unplaced_bytes.saturating_sub(to - from);
-        self.no_longer_counted(old_len - from);
+        self.no_longer_counted(run.log, id, old_len - from);
         self.placed_since += to - from;
         self.remember(run.log, id, memory_bytes);
         true

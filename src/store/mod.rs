@@ -450,12 +450,23 @@ impl Store {
     /// What has to be free for checkpoints, which have to be possible whatever shape free space has: the next
     /// one stands beside the newest one, twice, and so does the one after it.
     fn needed(&self) -> u64 {
+        self.needed_with(self.checkpoint.as_ref().map_or(0, Checkpoint::gone_bytes))
+    }
+
+    /// The most that has to be free while a flush puts into chunks what it can: it makes place for itself, but what a
+    /// checkpoint that is being gathered has taken of the same logs needs its own then.
+    fn needed_by_flush(&self) -> u64 {
+        let checkpoint = self.checkpoint.as_ref();
+        self.needed_with(checkpoint.map_or(0, Checkpoint::gone_bytes_max))
+    }
+
+    /// `gone`: bytes that are in chunks or deleted, and for which a checkpoint that is being gathered needs room.
+    fn needed_with(&self, gone: u64) -> u64 {
         /// For what is rounded up.
         const SLACK: u64 = 16 * Class::Small.bytes();
-        let checkpoint = self.checkpoint.as_ref();
-        let newest = checkpoint.and_then(|c| c.copies.as_ref());
+        let newest = self.checkpoint.as_ref().and_then(|c| c.copies.as_ref());
         let newest = newest.unwrap_or(&self.copies);
-        let gone = COPIES as u64 * checkpoint.map_or(0, Checkpoint::gone_bytes);
+        let gone = COPIES as u64 * gone;
         let next = COPIES as u64 * copy_bytes_max(self.state_bytes);
         let after = (2 * next).saturating_sub(copies::bytes_of(newest));
         SLACK + next.max(after) + UNPLACED_COST * self.unplaced_bytes + gone

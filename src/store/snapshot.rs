@@ -78,6 +78,11 @@ impl Encoder {
         self.head.len() + self.sections.len() - before
     }
 
+    /// Bytes of logs so far that were in no chunk.
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced
+    }
+
     pub fn finish(self) -> Content {
         let (head_len, sections_len) = (self.head.len(), self.sections.len());
         let (head, head_crc) = self.head.finish();

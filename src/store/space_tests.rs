@@ -221,13 +221,34 @@ fn a_restart_changes_nothing_that_a_store_goes_by() {
     }
 }
 
-/// What one flush has for one log: bytes that earlier flushes left inline, batches of its own, and whether the
-/// log gets a new segment between them.
-type Part = (usize, Vec<usize>, bool);
+/// What stands between the batches that a flush has for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Between {
+    Nothing,
+    /// A new segment, after the first.
+    Roll,
+    /// A note, after each: it parts them into runs.
+    Notes,
+}
+
+/// What one flush has for one log: bytes that earlier flushes left inline, and batches of its own.
+type Part = (usize, Vec<usize>, Between);
+
+/// What a flush finds.
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    /// Bytes free beyond what has to stay so.
+    over: i64,
+    /// Small chunks alone are free.
+    crumbs: bool,
+    /// A checkpoint is being made that has been given these logs, and lacks others.
+    gathering: bool,
+}
 
 /// One flush for some logs when the chunks that are left may do for some of them and not for others; the store
 /// itself checks that the record is no longer than it said.
-fn flush_near_the_edge(parts: &[Part], over: i64, crumbs: bool) {
+fn flush_near_the_edge(parts: &[Part], edge: Edge) {
+    const OTHER: LogId = LogId(99);
     let config = StoreConfig {
         journal_bytes: 4 << 20,
         raw: true,
@@ -239,46 +260,89 @@ fn flush_near_the_edge(parts: &[Part], over: i64, crumbs: bool) {
     };
     let (mut store, _) = Store::format(StoreId(1), config, 5);
     let mut ops = Vec::new();
-    let mut settle = |store: &mut Store| settle(store, &mut ops);
     let taken = fill_up(&mut store);
     let append = |store: &mut Store, log: usize, len: usize| {
         let batch = vec![7; len].into();
         store.append_anyway(LogId(log as u64), batch, Offset(0), LeaderEpoch(0));
     };
+    store.create_log(OTHER, LogLabel::default(), Offset(0));
     for (log, (before, ..)) in parts.iter().enumerate() {
         store.create_log(LogId(log as u64), LogLabel::default(), Offset(0));
         append(&mut store, log, *before);
-        settle(&mut store);
+        settle(&mut store, &mut ops);
     }
-    for (log, (_, batches, rolls)) in parts.iter().enumerate() {
+    if edge.gathering {
+        store.begin_checkpoint(&mut ops);
+        (0..parts.len()).for_each(|log| {
+            store.give_state(LogId(log as u64), Bytes::new());
+        });
+    }
+    for (log, (_, batches, between)) in parts.iter().enumerate() {
+        let id = LogId(log as u64);
         for (n, len) in batches.iter().enumerate() {
             append(&mut store, log, *len);
-            if n == 0 && *rolls {
-                store.roll(LogId(log as u64), SegmentId(1), Offset(1));
+            match between {
+                Between::Roll if n == 0 => {
+                    store.roll(id, SegmentId(1), Offset(1));
+                }
+                Between::Notes => {
+                    store.note(id, Bytes::from_static(b"note"));
+                }
+                Between::Roll | Between::Nothing => {}
             }
         }
     }
-    let free = store.leave().saturating_add_signed(over);
-    for chunk in taken.into_iter().step_by(if crumbs { 2 } else { 1 }) {
+    let free = store.leave().saturating_add_signed(edge.over);
+    for chunk in taken.into_iter().step_by(if edge.crumbs { 2 } else { 1 }) {
         if store.chunks.free_bytes() < free {
             store.chunks.free(chunk);
         }
     }
-    settle(&mut store);
+    settle(&mut store, &mut ops);
+    assert_eq!(store.lacks_logs(), edge.gathering);
+    while let Some(log) = store.next_lacking() {
+        store.give_state(log, Bytes::new());
+    }
+    store.checkpoint_advance(&mut ops);
+    settle(&mut store, &mut ops);
     assert_eq!(store.durable_seq(), store.pending_seq());
 }
 
 /// Some go inline, and for others there are more references than their bytes would have taken.
 #[test]
 fn a_record_of_both_kinds_has_a_bound_too() {
-    let inline = (0, vec![8 << 10], false);
+    let inline = (0, vec![8 << 10], Between::Nothing);
     let parts = [
         inline.clone(),
         inline.clone(),
         inline,
-        ((500 << 10) + 4000, vec![4096], false),
+        ((500 << 10) + 4000, vec![4096], Between::Nothing),
     ];
-    flush_near_the_edge(&parts, -(32 << 10), true);
+    let edge = Edge {
+        over: -(32 << 10),
+        crumbs: true,
+        gathering: false,
+    };
+    flush_near_the_edge(&parts, edge);
+}
+
+/// A large chunk that is just worth its bytes leaves nothing of what is free to the next log: whatever a checkpoint
+/// needs for those bytes has to be free beyond that.
+#[test]
+fn a_checkpoint_that_gathers_takes_nothing_of_what_a_flush_was_promised() {
+    let edge = Edge {
+        over: 16 << 10,
+        crumbs: false,
+        gathering: true,
+    };
+    let other = (0, vec![40_000], Between::Nothing);
+    // Bytes that the checkpoint has not taken, and bytes that it has.
+    let small_ones_and_a_bulk = [vec![4000; 15], vec![4096]].concat();
+    flush_near_the_edge(
+        &[(0, small_ones_and_a_bulk, Between::Notes), other.clone()],
+        edge,
+    );
+    flush_near_the_edge(&[(60_000, vec![4096], Between::Nothing), other], edge);
 }
 
 proptest! {
@@ -288,14 +352,15 @@ proptest! {
         parts in proptest::collection::vec(
             (
                 prop_oneof![0usize..9000, 0usize..600_000],
-                proptest::collection::vec(prop_oneof![61usize..5000, 4000usize..40_000], 1..5),
-                any::<bool>(),
+                proptest::collection::vec(prop_oneof![61usize..5000, 4000usize..40_000], 1..24),
+                prop_oneof![Just(Between::Nothing), Just(Between::Roll), Just(Between::Notes)],
             ),
             1..7,
         ),
         over in -(128i64 << 10)..(64 << 10),
         crumbs in any::<bool>(),
+        gathering in any::<bool>(),
     ) {
-        flush_near_the_edge(&parts, over, crumbs);
+        flush_near_the_edge(&parts, Edge { over, crumbs, gathering });
     }
 }
