@@ -90,8 +90,9 @@ impl Log {
     ///
     /// # Errors
     /// What does not go forward: OFFSET_OUT_OF_RANGE if it begins before the log's end, FENCED_LEADER_EPOCH if its
-    /// epoch is older than the newest one here. INVALID_RECORD if no segment could hold it; KAFKA_STORAGE_ERROR if
-    /// the store is full.
+    /// epoch is older than the newest one here. INVALID_RECORD if no segment could hold it, or if the newest segment is
+    /// empty and begins more than 2^31 offsets before the batch ends: the log has to [start over](Self::start_over)
+    /// there, or to be cut back first. KAFKA_STORAGE_ERROR if the store is full.
     pub fn append_stamped(
         &mut self,
         now: Now,
@@ -115,7 +116,12 @@ impl Log {
                 format!("A batch of leader epoch {epoch} goes back: the log has {newest}.");
             return Err((ErrorCode::FencedLeaderEpoch, message));
         }
-        if !Segment::new(SegmentId::FIRST, base, 0, 0).fits(&entry) {
+        let active = self.active();
+        let fits = match active.batches {
+            0 => active.fits(&entry),
+            _ => Segment::new(SegmentId::FIRST, base, 0, 0).fits(&entry),
+        };
+        if !fits {
             return Err(bad_offsets());
         }
         if !store.has_room(batch.len()) {
@@ -300,6 +306,7 @@ fn store_full() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::super::LogConfig;
+    use super::super::segment::SEGMENT_DELTA_MAX;
     use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
 
@@ -583,5 +590,35 @@ mod tests {
             f.log.end_offset_for_epoch(LeaderEpoch(3)),
             (LeaderEpoch(3), Offset(3))
         );
+    }
+
+    #[test]
+    fn gaps_may_be_longer_than_a_segment_reaches() {
+        const FAR: i64 = SEGMENT_DELTA_MAX + 100;
+        let mut f = Fixture::new(config(), 0);
+        let draft = Draft::plain(&[START_MS], 10);
+        let refused = f.append_stamped(&draft, FAR, 0).unwrap_err();
+        assert_eq!(refused.0, ErrorCode::InvalidRecord, "it would be its first");
+        f.append_stamped(&draft, 5, 0).unwrap();
+        f.append_stamped(&draft, FAR, 0).unwrap();
+        f.append_stamped(&draft, 4 * FAR, 0).unwrap();
+        assert_eq!(f.log.segment_count(), 3);
+        f.settle();
+        for restart in [false, true] {
+            if restart {
+                f.restart();
+            }
+            assert_eq!(f.read_bases(0, 1000), [5, FAR, 4 * FAR]);
+            assert_eq!(f.read_bases(2 * FAR, 1000), [4 * FAR]);
+        }
+        // A segment goes that began with a gap: what it left out is behind the one before.
+        assert_eq!(f.truncate(3 * FAR), Ok(3 * FAR));
+        f.append_stamped(&draft, 4 * FAR - 200, 0).unwrap();
+        assert_eq!(f.truncate(4 * FAR - 200), Ok(4 * FAR - 200));
+        f.settle();
+        f.file();
+        f.restart();
+        assert_eq!(f.read_bases(0, 1000), [5, FAR]);
+        assert_eq!(f.log.end_offset(), Offset(4 * FAR - 200));
     }
 }

@@ -137,8 +137,13 @@ impl Log {
 fn check_segment(segment: &Segment, end: i64) -> Result<(), String> {
     let base = segment.base;
     let span = end.checked_sub(base.0).filter(|span| *span >= 0);
+    // Its batches are near enough; a gap behind them may be of any length.
+    let longest = match segment.has_gaps {
+        true => i64::MAX,
+        false => SEGMENT_DELTA_MAX + 1,
+    };
     rule!(
-        span.is_some_and(|span| span <= SEGMENT_DELTA_MAX + 1),
+        span.is_some_and(|span| span <= longest),
         "segment {base} ends at offset {end}"
     );
     rule!(
@@ -156,13 +161,14 @@ fn check_segment(segment: &Segment, end: i64) -> Result<(), String> {
         max.pos
             .checked_add(max.len)
             .is_some_and(|to| to <= segment.len)
-            && max.base_offset >= base
+            && (0..=SEGMENT_DELTA_MAX).contains(&max.base_offset.0.saturating_sub(base.0))
             && max.base_offset.0 <= end,
         "the largest timestamp of segment {base} is nowhere"
     );
     let index = &segment.index;
     let inside = index.entries().last().is_none_or(|last| {
-        u64::from(last.pos) < segment.len && i64::from(last.delta) < end - base.0
+        let delta = i64::from(last.delta);
+        u64::from(last.pos) < segment.len && delta < end - base.0 && delta <= SEGMENT_DELTA_MAX
     });
     rule!(
         index.is_sound() && inside,

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::segment::SEGMENT_DELTA_MAX;
 use super::testing::{Draft, Fixture, START_MS};
-use super::{Log, LogConfig};
+use super::{Log, LogConfig, Refusal};
 use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
 use crate::record::{self, Codec, TimestampType};
@@ -81,6 +82,15 @@ fn how() -> impl Strategy<Value = How> {
     ]
 }
 
+/// How many offsets are left out before a batch: none, some, or about as many as a segment spans, and more.
+fn gap() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        6 => Just(0i64),
+        4 => 0..40i64,
+        1 => (-100..40i64).prop_map(|gap| SEGMENT_DELTA_MAX + gap),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
@@ -104,7 +114,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Epoch),
         1 => Just(Op::Restart),
         1 => any::<bool>().prop_map(Op::Stamping),
-        4 => (1..4usize, 0..2500usize, prop_oneof![3 => Just(0i64), 2 => 0..40i64], any::<bool>())
+        4 => (1..4usize, 0..2500usize, gap(), any::<bool>())
             .prop_map(|(records, value_len, gap, newer)| Op::Stamped { records, value_len, gap, newer }),
         3 => (index(), any::<bool>()).prop_map(|(at, near)| Op::Truncate { at, near }),
         1 => (0..300i64).prop_map(|at| Op::StartOver { at }),
@@ -320,7 +330,7 @@ impl Model {
         let now = self.f.now.wall_ms;
         let draft = Draft::plain(&vec![now; records], value_len / records);
         let (base, epoch) = (self.end + gap, self.epoch());
-        let back = |refused: Result<_, super::Refusal>| refused.unwrap_err().0;
+        let back = |refused: Result<_, Refusal>| refused.unwrap_err().0;
         if self.end > 0 {
             let refused = self.f.append_stamped(&draft, self.end - 1, epoch);
             assert_eq!(back(refused), ErrorCode::OffsetOutOfRange);
@@ -330,8 +340,16 @@ impl Model {
             assert_eq!(back(refused), ErrorCode::FencedLeaderEpoch);
         }
         let epoch = epoch + i32::from(newer);
-        let appended = self.f.append_stamped(&draft, base, epoch).unwrap();
-        assert_eq!(appended.base_offset.0, base);
+        let active = self.f.log.active();
+        let (empty, span) = (
+            active.batches == 0,
+            base + records as i64 - 1 - active.base.0,
+        );
+        let appended = self.f.append_stamped(&draft, base, epoch);
+        if empty && span > SEGMENT_DELTA_MAX {
+            return assert_eq!(back(appended), ErrorCode::InvalidRecord);
+        }
+        assert_eq!(appended.unwrap().base_offset.0, base);
         self.begin_epoch(epoch, base);
         self.push(&draft, base, draft.timestamps.clone());
     }
@@ -375,7 +393,8 @@ impl Model {
             self.epochs.push((0, end));
         }
         for producer in &mut self.producers {
-            producer.truncate(end);
+            // Of a batch that the log start cuts through nothing is left either.
+            producer.truncate(offset.min(base));
         }
         if !is_known {
             // What is still known of somebody is right, but may be less than what he wrote.
