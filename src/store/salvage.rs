@@ -111,13 +111,16 @@ impl Ring {
             counting.map(|(at, header)| (header.seq, *at)).collect();
         if earlier {
             // The superblock names the last record before the checkpoint's end by its CRC, and each record
-            // the one before it.
-            let by_name: BTreeMap<(FlushSeq, u32), &(u64, Header)> =
-                all.iter().map(|r| ((r.1.seq, r.1.crc), r)).collect();
-            let mut name = (superblock.flush, superblock.chain);
-            while let Some((at, header)) = by_name.get(&name) {
+            // the one before it. Its number is smaller, by more than one if a checkpoint took in flushes between.
+            let by_name: BTreeMap<(u32, FlushSeq), &(u64, Header)> =
+                all.iter().map(|r| ((r.1.crc, r.1.seq), r)).collect();
+            let (mut chain, mut seq) = (superblock.chain, superblock.flush);
+            while let Some((_, (at, header))) = by_name
+                .range((chain, FlushSeq(0))..=(chain, seq))
+                .next_back()
+            {
                 records.insert(header.seq, *at);
-                name = (FlushSeq(header.seq.0.saturating_sub(1)), header.chain);
+                (chain, seq) = (header.chain, FlushSeq(header.seq.0.saturating_sub(1)));
             }
         }
         let found = superblock.found();

@@ -1,5 +1,6 @@
 //! What is found of a store in which something has rotted.
 
+use super::super::start_tests::Scene;
 use super::*;
 
 /// What a walk through all logs finds, and whether there was damage.
@@ -74,4 +75,40 @@ fn a_rotten_journal_record_costs_what_it_says_and_no_more() {
         assert!(Store::salvage(StoreId(1), &mut world.disk.reader()).is_err());
     }
     assert!(hurt > 3, "{hurt} stores were hurt");
+}
+
+/// A flush that went into the checkpoint has a number and no record.
+#[test]
+fn what_the_journal_says_is_found_behind_a_flush_that_a_checkpoint_took_in() {
+    let mut scene = Scene::new(Sabotage::default());
+    let mut given = 0;
+    while !scene.store.checkpoint_due() || !scene.store.stuck {
+        let small = scene.batch(3000);
+        scene.give(1, &small);
+        given += 1;
+        let ops = scene.asked();
+        scene.perform(ops);
+    }
+    let in_records = given - 1;
+    scene.checkpoint();
+    let small = scene.batch(3000);
+    scene.acknowledged(1, &small);
+    for copy in scene.store.superblock.checkpoint.clone() {
+        scene.disk.put(copy.chunks[0].pos, &[0; BLOCK]);
+    }
+    assert!(scene.recover().is_err());
+    let salvaged = Store::salvage(StoreId(1), &mut scene.disk.reader()).unwrap();
+    let mut found = 0;
+    for segment in salvaged.logs.iter().flat_map(|log| &log.segments) {
+        segment.walk(&mut scene.disk.reader(), &mut |event| {
+            found += usize::from(matches!(event, Found::Batch(_)));
+        });
+    }
+    assert_eq!(found, in_records + 1, "{:?}", salvaged.problems);
+    let lost = |problem: &String| problem.contains("are lost");
+    assert!(
+        salvaged.problems.iter().any(lost),
+        "{:?}",
+        salvaged.problems
+    );
 }
