@@ -2,6 +2,7 @@
 //! function and a line may get.
 #![allow(clippy::disallowed_methods, reason = "reads the sources")]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,32 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "src/runtime/",
     "src/sim/",
 ];
+
+/// Names that types of different files share, and why they may. What is public has a name of its own, so that a reader
+/// who meets one knows what it is. The simulator is another world, where clients have what the broker has.
+const SHARED_TYPE_NAMES: &[(&str, &str)] = &[
+    (
+        "Reader",
+        "takes values off bytes, in the format of its folder",
+    ),
+    (
+        "Writer",
+        "puts values behind bytes, in the format of its folder",
+    ),
+    ("Entry", "of the journal; of the coordinator's table"),
+    ("Found", "in a store, by those who look at one"),
+    ("Read", "how a store's bytes are read"),
+    (
+        "Record",
+        "what a record is; what the coordinator writes as one",
+    ),
+    ("Refusal", "of a request to a log; of a start by its stores"),
+    ("Segment", "of a log; what the store holds of it"),
+    ("Then", "what follows when something is written"),
+];
+
+/// Where types may be named as elsewhere: the simulator, and the shard that stands in for the broker's in tests.
+const OTHER_WORLDS: &[&str] = &["src/sim/", "src/runtime/fake.rs"];
 
 /// A source file, with its path from the repository's root.
 struct Source {
@@ -283,6 +310,21 @@ fn without_tests(code: &str) -> &str {
         item.starts_with("mod ") && opens
     });
     inline.map_or(code, |(at, _)| &code[..at])
+}
+
+/// The types that code makes public, wherever they can be seen from.
+fn public_types(code: &str) -> impl Iterator<Item = String> {
+    without_tests(code).lines().filter_map(|line| {
+        let rest = line.trim_start().strip_prefix("pub")?;
+        let rest = match rest.strip_prefix('(') {
+            Some(inside) => inside.split_once(')')?.1,
+            None => rest,
+        };
+        let (kind, name) = rest.trim_start().split_once(' ')?;
+        let is_type = ["struct", "enum", "trait", "type", "union"].contains(&kind);
+        let name: String = name.chars().take_while(|&c| is_word(c)).collect();
+        (is_type && !name.is_empty()).then_some(name)
+    })
 }
 
 /// The paths that code names: those of `use`, each by itself, and others with two parts or more.
@@ -493,6 +535,35 @@ fn no_function_is_too_long() {
 }
 
 #[test]
+fn a_type_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources() {
+        let is_other = OTHER_WORLDS
+            .iter()
+            .any(|world| source.path.starts_with(world));
+        let stem = source.path.trim_end_matches(".rs");
+        let is_test =
+            stem.ends_with("tests") || stem.contains("/tests/") || stem.ends_with("testing");
+        if !source.path.starts_with("src/") || is_other || is_test {
+            continue;
+        }
+        for name in public_types(&source.code) {
+            places.entry(name).or_default().push(source.path.clone());
+        }
+    }
+    let may_be = |name: &str| SHARED_TYPE_NAMES.iter().any(|(shared, _)| *shared == name);
+    let twice = places
+        .iter()
+        .filter(|(name, paths)| paths.len() > 1 && !may_be(name));
+    let complaints = twice.map(|(name, paths)| format!("{name}: {}", paths.join(", ")));
+    let unused = SHARED_TYPE_NAMES
+        .iter()
+        .filter(|(name, _)| places.get(*name).is_none_or(|paths| paths.len() < 2));
+    let unused = unused.map(|(name, _)| format!("{name} may be shared, and is not"));
+    no_complaints(&complaints.chain(unused).collect::<Vec<_>>());
+}
+
+#[test]
 fn dependencies_point_down() {
     let mut complaints = Vec::new();
     for source in sources() {
@@ -651,6 +722,11 @@ fn the_rules_see_what_they_should() {
             "impl A {\n    pub(super) const fn a(\n        b: u8,\n    ) {\n        c()\n    }\n    fn d() {}\n}"
         ),
         [(2, "a".to_owned(), 5)]
+    );
+    assert_eq!(
+        public_types("pub struct A;\n  pub(in crate::a) enum B<T> {\npub type C = D;\nstruct E;\npub fn f() {}")
+            .collect::<Vec<_>>(),
+        ["A", "B", "C"]
     );
     assert_eq!(
         parts_named("use crate::{base::{A, B}, store}; crate::wire::x()"),

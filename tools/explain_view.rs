@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use millrace::base::limits::TURN_TOLD_NS_MIN;
 use millrace::broker::apis;
-use millrace::broker::trace::{Class, Report, STAGES, Slow, Stage, Stats, upper_ns};
+use millrace::broker::trace::{Report, RequestKind, STAGES, Slow, Stage, Stats, upper_ns};
 
 use crate::table::Table;
 
@@ -44,14 +44,14 @@ impl View {
     }
 
     /// The slowest requests of a kind in the span, slowest first.
-    fn slowest(&self, class: Class, count: usize) -> Vec<&Slow> {
+    fn slowest(&self, class: RequestKind, count: usize) -> Vec<&Slow> {
         let wanted = |slow: &&Slow| match self.span_ns {
             None => !slow.recent,
             Some(span) => slow.recent && slow.ago_ns <= span,
         };
         let slowest = self.report.slowest.iter().filter(wanted);
         let mut slowest: Vec<&Slow> = slowest
-            .filter(|slow| Class::of(slow.key) == class)
+            .filter(|slow| RequestKind::of(slow.key) == class)
             .collect();
         slowest.sort_by_key(|slow| std::cmp::Reverse(slow.total_ns()));
         slowest.truncate(count);
@@ -60,7 +60,7 @@ impl View {
 
     /// Where the worst request spent its time: the slowest that is remembered, else the average
     /// of the last bucket.
-    fn worst(&self, class: Class) -> [u64; STAGES] {
+    fn worst(&self, class: RequestKind) -> [u64; STAGES] {
         let remembered = self.slowest(class, 1).first().map(|slow| slow.spent_ns);
         let counted = self.report.of(class).at(1.0).map(|(_, spent)| spent);
         match (remembered, counted) {
@@ -82,7 +82,7 @@ impl View {
             "node {}, {} shards, requests {span}",
             self.report.node, self.report.shards
         );
-        for class in Class::ALL {
+        for class in RequestKind::ALL {
             let stats = self.report.of(class);
             if stats.count() > 0 {
                 self.class_text(class, stats, slowest, &mut out);
@@ -104,7 +104,7 @@ impl View {
         out
     }
 
-    fn class_text(&self, class: Class, stats: &Stats, slowest: usize, out: &mut String) {
+    fn class_text(&self, class: RequestKind, stats: &Stats, slowest: usize, out: &mut String) {
         let rate = self.span_ns.map_or_else(String::new, |ns| {
             format!(" ({:.0}/s)", stats.count() as f64 * 1e9 / ns.max(1) as f64)
         });
@@ -160,7 +160,7 @@ impl View {
         self.slowest_text(class, slowest, out);
     }
 
-    fn slowest_text(&self, class: Class, count: usize, out: &mut String) {
+    fn slowest_text(&self, class: RequestKind, count: usize, out: &mut String) {
         let slowest = self.slowest(class, count);
         let Some(longest) = slowest.first().map(|slow| slow.total_ns()) else {
             return;
@@ -194,7 +194,7 @@ impl View {
 
     /// For programs: one line.
     pub fn json(&self, slowest: usize) -> String {
-        let classes: Vec<String> = Class::ALL
+        let classes: Vec<String> = RequestKind::ALL
             .into_iter()
             .map(|class| self.class_json(class, slowest))
             .collect();
@@ -213,7 +213,7 @@ impl View {
         )
     }
 
-    fn class_json(&self, class: Class, slowest: usize) -> String {
+    fn class_json(&self, class: RequestKind, slowest: usize) -> String {
         let stats = self.report.of(class);
         let at = |share: f64| stats.at(share).map_or([0; STAGES], |(_, spent)| spent);
         let (p50, p99, worst) = (at(0.5), at(0.99), self.worst(class));
@@ -439,12 +439,15 @@ mod tests {
         };
         let view = View::between(Some(&before), report(vec![old, new, ever]));
         assert_eq!(view.span_ns, Some(2_000_000_000));
-        let shown = view.slowest(Class::Produce, 10);
+        let shown = view.slowest(RequestKind::Produce, 10);
         assert_eq!(shown.len(), 1);
         assert_eq!(shown[0].total_ns(), 2_000_000);
         let view = View::since_start(view.report);
-        assert_eq!(view.slowest(Class::Produce, 10)[0].total_ns(), 9_000_000);
-        assert!(view.slowest(Class::Fetch, 10).is_empty());
+        assert_eq!(
+            view.slowest(RequestKind::Produce, 10)[0].total_ns(),
+            9_000_000
+        );
+        assert!(view.slowest(RequestKind::Fetch, 10).is_empty());
     }
 
     #[test]

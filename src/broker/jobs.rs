@@ -2,7 +2,7 @@
 
 use super::control::growth::Growth;
 use super::data::fetch::owner::Plans;
-use super::data::produce::owner::Appends;
+use super::data::produce::owner::Delayed;
 use super::data::query::owner::Lookups;
 use super::fx::Fx;
 use super::owner::Owner;
@@ -12,7 +12,7 @@ use crate::base::Now;
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    pub produce: Appends,
+    pub produce: Delayed,
     pub fetch: Plans,
     pub query: Lookups,
     pub growth: Growth,

@@ -98,7 +98,7 @@ pub enum Msg {
         /// The front's request.
         id: u64,
         /// By slot of the request.
-        results: Vec<Answer>,
+        results: Vec<LogAnswer>,
     },
     /// A request that only the control shard can answer.
     Control {
@@ -285,7 +285,7 @@ pub struct Answered {
 }
 
 /// What one partition of a query is answered, and its place in the request.
-pub type Answer = (u32, Result<Answered, ErrorCode>);
+pub type LogAnswer = (u32, Result<Answered, ErrorCode>);
 
 /// A request on its way to the control shard.
 #[derive(Clone, Debug)]

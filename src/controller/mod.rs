@@ -33,5 +33,5 @@ pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
 pub use record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
-pub use record_codec::RecordError;
+pub use record_codec::BadRecord;
 pub use topic_name::check_topic_name;

@@ -47,7 +47,7 @@ fn version(kind: u8, level: FeatureLevel) -> u8 {
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordError {
+pub enum BadRecord {
     /// They end too early.
     Truncated,
     /// They do not end where the record ends.
@@ -60,7 +60,7 @@ pub enum RecordError {
     BadField(&'static str),
 }
 
-impl std::fmt::Display for RecordError {
+impl std::fmt::Display for BadRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Truncated => f.write_str("metadata record ends too early"),
@@ -77,7 +77,7 @@ impl std::fmt::Display for RecordError {
     }
 }
 
-impl std::error::Error for RecordError {}
+impl std::error::Error for BadRecord {}
 
 impl MetadataRecord {
     const fn kind(&self) -> u8 {
@@ -142,15 +142,15 @@ impl MetadataRecord {
     ///
     /// # Errors
     /// They are not exactly one record of a known type.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let mut fields = Fields(bytes);
         let (kind, version) = (fields.byte()?, fields.byte()?);
         let versions = VERSIONS.get(usize::from(kind)).copied().unwrap_or(&[]);
         if versions.is_empty() {
-            return Err(RecordError::UnknownType(kind));
+            return Err(BadRecord::UnknownType(kind));
         }
         if usize::from(version) >= versions.len() {
-            return Err(RecordError::UnknownVersion(kind, version));
+            return Err(BadRecord::UnknownVersion(kind, version));
         }
         let record = match kind {
             CLUSTER => Self::Cluster { id: fields.text()? },
@@ -173,7 +173,7 @@ impl MetadataRecord {
             SNAPSHOT_BEGIN => Self::SnapshotBegin,
             FEATURES => Self::Features {
                 level: u16::try_from(fields.unsigned()?)
-                    .map_err(|_| RecordError::BadField("feature level"))?,
+                    .map_err(|_| BadRecord::BadField("feature level"))?,
             },
             BROKER => Self::Broker {
                 node: NodeId(fields.int()?),
@@ -190,7 +190,7 @@ impl MetadataRecord {
         if fields.0.is_empty() {
             Ok(record)
         } else {
-            Err(RecordError::TrailingBytes)
+            Err(BadRecord::TrailingBytes)
         }
     }
 }
@@ -258,102 +258,102 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord) {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or(RecordError::Truncated)?;
+    fn take(&mut self, len: usize) -> Result<&'a [u8], BadRecord> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(BadRecord::Truncated)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn byte(&mut self) -> Result<u8, RecordError> {
-        let (byte, rest) = self.0.split_first().ok_or(RecordError::Truncated)?;
+    fn byte(&mut self) -> Result<u8, BadRecord> {
+        let (byte, rest) = self.0.split_first().ok_or(BadRecord::Truncated)?;
         self.0 = rest;
         Ok(*byte)
     }
 
-    fn unsigned(&mut self) -> Result<u64, RecordError> {
+    fn unsigned(&mut self) -> Result<u64, BadRecord> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
             // The tenth byte has room for one bit only.
             if shift == 63 && bits > 1 {
-                return Err(RecordError::BadField("number"));
+                return Err(BadRecord::BadField("number"));
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
                 return Ok(value);
             }
         }
-        Err(RecordError::BadField("number"))
+        Err(BadRecord::BadField("number"))
     }
 
-    fn signed(&mut self) -> Result<i64, RecordError> {
+    fn signed(&mut self) -> Result<i64, BadRecord> {
         let value = self.unsigned()?;
         Ok((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
-    fn int(&mut self) -> Result<i32, RecordError> {
-        i32::try_from(self.signed()?).map_err(|_| RecordError::BadField("number"))
+    fn int(&mut self) -> Result<i32, BadRecord> {
+        i32::try_from(self.signed()?).map_err(|_| BadRecord::BadField("number"))
     }
 
-    fn text(&mut self) -> Result<String, RecordError> {
-        let len = usize::try_from(self.unsigned()?).map_err(|_| RecordError::Truncated)?;
+    fn text(&mut self) -> Result<String, BadRecord> {
+        let len = usize::try_from(self.unsigned()?).map_err(|_| BadRecord::Truncated)?;
         let text = std::str::from_utf8(self.take(len)?);
-        Ok(text.map_err(|_| RecordError::BadField("text"))?.to_owned())
+        Ok(text.map_err(|_| BadRecord::BadField("text"))?.to_owned())
     }
 
-    fn topic_id(&mut self) -> Result<TopicId, RecordError> {
+    fn topic_id(&mut self) -> Result<TopicId, BadRecord> {
         let bytes = self.take(16)?.try_into();
-        Ok(TopicId(bytes.map_err(|_| RecordError::Truncated)?))
+        Ok(TopicId(bytes.map_err(|_| BadRecord::Truncated)?))
     }
 
     fn option<T>(
         &mut self,
-        read: impl Fn(&mut Self) -> Result<T, RecordError>,
-    ) -> Result<Option<T>, RecordError> {
+        read: impl Fn(&mut Self) -> Result<T, BadRecord>,
+    ) -> Result<Option<T>, BadRecord> {
         match self.byte()? {
             0 => Ok(None),
             1 => read(self).map(Some),
-            _ => Err(RecordError::BadField("option")),
+            _ => Err(BadRecord::BadField("option")),
         }
     }
 
-    fn nodes(&mut self) -> Result<Vec<NodeId>, RecordError> {
+    fn nodes(&mut self) -> Result<Vec<NodeId>, BadRecord> {
         let len = self.unsigned()?;
         // Each node takes a byte at least, so a list is never larger than what claims it.
         if len > self.0.len() as u64 {
-            return Err(RecordError::Truncated);
+            return Err(BadRecord::Truncated);
         }
         (0..len).map(|_| self.int().map(NodeId)).collect()
     }
 
-    fn resource(&mut self) -> Result<ConfigResource, RecordError> {
+    fn resource(&mut self) -> Result<ConfigResource, BadRecord> {
         match self.byte()? {
             0 => self.text().map(ConfigResource::Topic),
             1 => self
                 .option(|fields| fields.int().map(NodeId))
                 .map(ConfigResource::Broker),
-            _ => Err(RecordError::BadField("resource")),
+            _ => Err(BadRecord::BadField("resource")),
         }
     }
 
-    fn directories(&mut self) -> Result<Vec<Directory>, RecordError> {
+    fn directories(&mut self) -> Result<Vec<Directory>, BadRecord> {
         let len = self.unsigned()?;
         if len > self.0.len() as u64 {
-            return Err(RecordError::Truncated);
+            return Err(BadRecord::Truncated);
         }
         let directory = |_| {
             Ok(Directory {
                 id: self.topic_id().map(|id| DirectoryId(id.0))?,
                 shard: u16::try_from(self.unsigned()?)
                     .map(ShardId)
-                    .map_err(|_| RecordError::BadField("shard"))?,
+                    .map_err(|_| BadRecord::BadField("shard"))?,
             })
         };
         (0..len).map(directory).collect()
     }
 
-    fn partition(&mut self) -> Result<PartitionRecord, RecordError> {
+    fn partition(&mut self) -> Result<PartitionRecord, BadRecord> {
         let (topic, index) = (self.topic_id()?, self.int()?);
         let log = LogId(self.unsigned()?);
         let replicas = self.nodes()?;
@@ -495,15 +495,15 @@ mod tests {
     fn what_is_not_known_is_refused() {
         assert_eq!(
             MetadataRecord::decode(&[12, 0]),
-            Err(RecordError::UnknownType(12))
+            Err(BadRecord::UnknownType(12))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),
-            Err(RecordError::UnknownVersion(6, 1))
+            Err(BadRecord::UnknownVersion(6, 1))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 0, 2, 2]),
-            Err(RecordError::TrailingBytes)
+            Err(BadRecord::TrailingBytes)
         );
         // A list that claims more than there is, and a number of more than 64 bits.
         let mut bytes = vec![6, 0];
@@ -511,7 +511,7 @@ mod tests {
         bytes.push(2);
         assert_eq!(
             MetadataRecord::decode(&bytes),
-            Err(RecordError::BadField("number"))
+            Err(BadRecord::BadField("number"))
         );
     }
 }

@@ -8,7 +8,7 @@ use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::{FlushSeq, Store};
 
 use super::producers::Remembered;
-use super::segment::{Entry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
+use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
 use super::{Log, Refusal};
 
 /// A batch that is in the log.
@@ -102,7 +102,7 @@ impl Log {
     ) -> Result<Appended, Refusal> {
         debug_assert_eq!(batch.len(), info.len, "exactly one batch");
         let (base, epoch) = (Offset(info.base_offset), LeaderEpoch(info.leader_epoch));
-        let entry = Entry::new(info, base, epoch).ok_or_else(bad_offsets)?;
+        let entry = BatchEntry::new(info, base, epoch).ok_or_else(bad_offsets)?;
         if base < self.end {
             let message = format!(
                 "A batch of offset {base} goes back: the log ends at {}.",
@@ -174,7 +174,8 @@ impl Log {
         if origin == Origin::Client && !stamps_time {
             self.check_timestamps(now, info)?;
         }
-        let mut entry = Entry::new(info, self.end, self.leader_epoch()).ok_or_else(bad_offsets)?;
+        let mut entry =
+            BatchEntry::new(info, self.end, self.leader_epoch()).ok_or_else(bad_offsets)?;
         if let Some(producer) = &entry.producer
             && let Some(original) = self.producers.check(producer)?
         {
@@ -251,7 +252,7 @@ impl Log {
 
     /// Whether the batch goes to a new segment: the active one would get too long, has been open
     /// for too long, or its offsets would no longer fit 31 bits.
-    fn must_roll(&self, entry: &Entry, now: Now) -> bool {
+    fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
         let active = self.active();
         active.batches > 0
             && (active.len + entry.len > self.config.segment_bytes

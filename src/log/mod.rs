@@ -48,8 +48,8 @@ use epochs::Epochs;
 use hints::{Hints, Position};
 use notes::Note;
 use producers::Producers;
-use segment::{Entry, Segment};
-use times::Lookups;
+use segment::{BatchEntry, Segment};
+use times::WaitingLookups;
 use truncate::Rebuild;
 
 /// Why an operation was refused: the code for the client and a sentence for its user.
@@ -117,7 +117,7 @@ pub struct Log {
     /// Everything before it may be read.
     high_watermark: Position,
     hints: Hints,
-    lookups: Lookups,
+    lookups: WaitingLookups,
     /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
     /// sent for the same bytes for ever.
     failed_scan: Option<(Ticket, ErrorCode)>,
@@ -163,7 +163,7 @@ impl Log {
             durable: zero,
             high_watermark: zero,
             hints: Hints::default(),
-            lookups: Lookups::default(),
+            lookups: WaitingLookups::default(),
             failed_scan: None,
             seen: None,
             rebuild: None,
@@ -299,7 +299,7 @@ impl Log {
 
     /// The bookkeeping of a batch that is in the store now: the one way for appends and recovery.
     /// The caller has checked that the active segment can take it.
-    fn record_entry(&mut self, entry: &Entry, wall_ms: i64, flush: FlushSeq) {
+    fn record_entry(&mut self, entry: &BatchEntry, wall_ms: i64, flush: FlushSeq) {
         self.epochs.assign(entry.epoch, entry.base_offset);
         if let Some((producer, appended)) = entry.remembered(flush) {
             self.producers.remember(&producer, appended);

@@ -9,7 +9,7 @@ use crate::store::{Cut, FlushSeq, LogLabel, ReplayItem};
 
 use super::codec::Malformed;
 use super::notes::Note;
-use super::segment::Entry;
+use super::segment::BatchEntry;
 use super::{Log, LogConfig, truncate};
 
 /// Why a log cannot be recovered: the disk says something no broker wrote.
@@ -138,7 +138,8 @@ impl LogRecovery {
             ReplayItem::Batch(batch) => self.batch(&batch),
             ReplayItem::DroppedBefore(segment) => self.dropped(segment),
             ReplayItem::Truncated(cut, note) => {
-                let note = truncate::Note::decode(&note).map_err(|error| self.malformed(error))?;
+                let note =
+                    truncate::CutNote::decode(&note).map_err(|error| self.malformed(error))?;
                 self.truncated(&cut, note)
             }
             ReplayItem::Note(note) => {
@@ -186,7 +187,7 @@ impl LogRecovery {
     fn batch(&mut self, batch: &[u8]) -> Result<(), String> {
         let info = record::parse(batch).map_err(|error| error.to_string())?;
         let base = Offset(info.base_offset);
-        let entry = Entry::new(&info, base, LeaderEpoch(info.leader_epoch))
+        let entry = BatchEntry::new(&info, base, LeaderEpoch(info.leader_epoch))
             .ok_or("the offsets of a batch are out of range")?;
         if self.log.segments.is_empty() {
             self.rolled(SegmentId::FIRST, base)?;
@@ -219,7 +220,7 @@ impl LogRecovery {
         Ok(())
     }
 
-    fn truncated(&mut self, cut: &Cut, note: truncate::Note) -> Result<(), String> {
+    fn truncated(&mut self, cut: &Cut, note: truncate::CutNote) -> Result<(), String> {
         if self.log.segments.is_empty() {
             return Err(format!(
                 "segment {} is to be cut and is not there",

@@ -16,7 +16,7 @@ pub(super) const NO_TIMESTAMP: i64 = -1;
 
 /// What the bookkeeping needs to know of a batch that is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct BatchEntry {
     pub(super) base_offset: Offset,
     pub(super) last_offset: Offset,
     /// Bytes, header included.
@@ -27,7 +27,7 @@ pub(super) struct Entry {
     pub(super) producer: Option<ProducerBatch>,
 }
 
-impl Entry {
+impl BatchEntry {
     /// The entry of a batch that is, or will be, stamped with this offset and epoch. `None` if the
     /// offsets do not fit the protocol's 63 bits.
     pub(super) fn new(info: &BatchInfo, base_offset: Offset, epoch: LeaderEpoch) -> Option<Self> {
@@ -158,13 +158,13 @@ impl Segment {
     }
 
     /// Whether the batch fits the hard bounds of a segment, whatever the configuration says.
-    pub(super) fn fits(&self, entry: &Entry) -> bool {
+    pub(super) fn fits(&self, entry: &BatchEntry) -> bool {
         self.len.saturating_add(entry.len) <= SEGMENT_BYTES_MAX
             && entry.last_offset.0.saturating_sub(self.base.0) <= SEGMENT_DELTA_MAX
     }
 
     /// Counts a batch that was appended. The caller has checked that it [fits](Self::fits).
-    pub(super) fn add(&mut self, entry: &Entry, wall_ms: i64) {
+    pub(super) fn add(&mut self, entry: &BatchEntry, wall_ms: i64) {
         debug_assert!(self.fits(entry) && entry.base_offset >= self.base);
         self.index.offer(IndexEntry {
             delta: self.delta(entry.base_offset),
@@ -242,8 +242,8 @@ impl Segment {
 mod tests {
     use super::*;
 
-    fn entry(base: i64, records: i64, len: u64, max_timestamp: i64) -> Entry {
-        Entry {
+    fn entry(base: i64, records: i64, len: u64, max_timestamp: i64) -> BatchEntry {
+        BatchEntry {
             base_offset: Offset(base),
             last_offset: Offset(base + records - 1),
             len,

@@ -15,7 +15,7 @@ use crate::store::{Piece, Store};
 use super::Log;
 use super::read::{Goal, Ticket};
 use super::segment::NO_TIMESTAMP;
-use super::walk::{HEADER_BYTES, Head, Loaded, Window, load, window_len};
+use super::walk::{BatchHead, HEADER_BYTES, Loaded, Window, load, window_len};
 
 /// What looking at headers takes at least, and how many bytes are copied and gone into a checksum in the time of
 /// one decompressed.
@@ -170,11 +170,11 @@ enum Progress {
 /// Lookups that wait for bytes, at most [`TIME_LOOKUPS_PER_PARTITION_MAX`]. What was learned of a
 /// goal stays true for as long as the segment exists: appends only add behind it.
 #[derive(Debug, Default)]
-pub(super) struct Lookups {
+pub(super) struct WaitingLookups {
     waiting: Vec<(TimeGoal, Progress)>,
 }
 
-impl Lookups {
+impl WaitingLookups {
     fn put(&mut self, goal: TimeGoal, progress: Progress) {
         self.take(goal);
         if self.waiting.len() == TIME_LOOKUPS_PER_PARTITION_MAX {
@@ -383,7 +383,7 @@ impl Log {
     fn search(
         &self,
         segment: SegmentId,
-        head: &Head,
+        head: &BatchHead,
         batch: &[u8],
         goal: TimeGoal,
         work: &mut usize,
@@ -572,7 +572,7 @@ mod tests {
 
     #[test]
     fn lookups_that_wait_are_bounded() {
-        let mut lookups = Lookups::default();
+        let mut lookups = WaitingLookups::default();
         for n in 0..=TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
             lookups.put(
                 TimeGoal::AtLeast(n),

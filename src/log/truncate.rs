@@ -16,7 +16,7 @@ use super::epochs::Epochs;
 use super::hints::Position;
 use super::producers::{Producer, Producers};
 use super::read::{Goal, Ticket};
-use super::segment::{Entry, Segment};
+use super::segment::{BatchEntry, Segment};
 use super::state::{read_producer, read_segment, write_producer, write_segment};
 use super::walk::{Loaded, Window, load, window_len};
 
@@ -64,7 +64,7 @@ impl Rebuild {
         epoch: LeaderEpoch,
         len: u64,
     ) -> Result<bool, ErrorCode> {
-        let entry = Entry::of_header(header, base, epoch, len)
+        let entry = BatchEntry::of_header(header, base, epoch, len)
             .filter(|entry| entry.base_offset >= self.next && self.segment.fits(entry))
             .ok_or(ErrorCode::CorruptMessage)?;
         if entry.last_offset >= self.offset {
@@ -97,7 +97,7 @@ impl Rebuild {
 
 /// What is written down with a cut.
 #[derive(Debug, Default)]
-pub(super) struct Note {
+pub(super) struct CutNote {
     /// The log begins anew: nothing of what was known of it counts.
     anew: bool,
     /// The segment that was cut, if any of it stays.
@@ -106,7 +106,7 @@ pub(super) struct Note {
     producers: Vec<(i64, Producer)>,
 }
 
-impl Note {
+impl CutNote {
     fn encode(&self) -> Bytes {
         let mut out = Writer::default();
         out.byte(u8::from(self.anew));
@@ -186,7 +186,7 @@ impl Log {
         };
         segment.has_gaps |= end > next;
         let stays = segment.len > 0;
-        let note = Note {
+        let note = CutNote {
             anew: false,
             segment: stays.then_some(segment),
             producers: producers.written().filter(|_| stays).collect(),
@@ -207,9 +207,9 @@ impl Log {
             next: self.active().id.next(),
             base: offset,
         };
-        let note = Note {
+        let note = CutNote {
             anew: true,
-            ..Note::default()
+            ..CutNote::default()
         };
         self.before_change(store);
         let flush = store.truncate(self.id, cut, note.encode());
@@ -318,7 +318,12 @@ impl Log {
     }
 
     /// A cut in the bookkeeping: the one way for truncation and recovery.
-    pub(super) fn cut_back(&mut self, cut: &Cut, note: Note, wall_ms: i64) -> Result<(), String> {
+    pub(super) fn cut_back(
+        &mut self,
+        cut: &Cut,
+        note: CutNote,
+        wall_ms: i64,
+    ) -> Result<(), String> {
         let number = self.segments.partition_point(|s| s.id < cut.segment);
         let (Some(first), last) = (self.segments.get(number), self.active().id) else {
             return Err(format!(

@@ -21,7 +21,7 @@ pub(super) const HEADER_BYTES: u64 = record::HEADER_LEN as u64;
 
 /// What a search needs of a batch header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct BatchHead {
     /// Position in the segment.
     pub(super) pos: u64,
     pub(super) len: u64,
@@ -33,7 +33,7 @@ pub(super) struct Head {
     pub(super) log_append_time: bool,
 }
 
-impl Head {
+impl BatchHead {
     pub(super) fn end(&self) -> u64 {
         self.pos + self.len
     }
@@ -58,7 +58,7 @@ impl<'a> Window<'a> {
     ///
     /// # Errors
     /// CORRUPT_MESSAGE if this log has no such batch there.
-    pub(super) fn head(&self, pos: u64) -> Result<Option<Head>, ErrorCode> {
+    pub(super) fn head(&self, pos: u64) -> Result<Option<BatchHead>, ErrorCode> {
         let Some(header) = self.slice(pos, HEADER_BYTES).and_then(record::header) else {
             return Ok(None);
         };
@@ -69,7 +69,7 @@ impl<'a> Window<'a> {
     }
 
     /// Whether the index knows nothing that contradicts this header.
-    fn agrees(&self, head: &Head) -> bool {
+    fn agrees(&self, head: &BatchHead) -> bool {
         let (here, next) = self.segment.around(head.pos);
         let (mut offset, mut end) = self.limit;
         if let Some(next) = next
@@ -105,7 +105,7 @@ impl<'a> Window<'a> {
     }
 
     /// The whole batch, if the window has it.
-    pub(super) fn batch(&self, head: &Head) -> Option<&'a [u8]> {
+    pub(super) fn batch(&self, head: &BatchHead) -> Option<&'a [u8]> {
         self.slice(head.pos, head.len)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Window<'a> {
     }
 }
 
-fn read_head(pos: u64, header: &record::BatchHeader) -> Option<Head> {
+fn read_head(pos: u64, header: &record::BatchHeader) -> Option<BatchHead> {
     const LEN_PREFIX: i32 = 12;
     const MAGIC: i8 = 2;
     let len = header.batch_length().checked_add(LEN_PREFIX)?;
@@ -128,7 +128,7 @@ fn read_head(pos: u64, header: &record::BatchHeader) -> Option<Head> {
     }
     let last_offset = base_offset.checked_add(i64::from(delta))?;
     last_offset.checked_add(1)?;
-    Some(Head {
+    Some(BatchHead {
         pos,
         len,
         base_offset: Offset(base_offset),

@@ -4,7 +4,7 @@
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
 use super::BatchError;
-use super::opener::{Cost, DECODER_COST, STEP_BYTES, Step};
+use super::opener::{Cost, DECODER_COST, Decoded, STEP_BYTES};
 
 /// Opens gzip; see [`super::Opener`].
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Gzip {
         fed: &[u8],
         made: &mut Vec<u8>,
         cost: &mut Cost,
-    ) -> Result<Step, BatchError> {
+    ) -> Result<Decoded, BatchError> {
         let decoder = self.member.get_or_insert_with(|| {
             cost.besides += DECODER_COST;
             Box::new(Decompress::new_gzip(15))
@@ -37,7 +37,7 @@ impl Gzip {
         let status = decoder
             .decompress(fed, made, FlushDecompress::None)
             .map_err(|_| BatchError::Compression)?;
-        let step = Step {
+        let step = Decoded {
             used: (decoder.total_in() - before_in) as usize,
             made: (decoder.total_out() - before_out) as usize,
             ended: status == Status::StreamEnd,

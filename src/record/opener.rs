@@ -143,7 +143,7 @@ impl Decoder {
 }
 
 /// What a library's decoder did.
-pub(super) struct Step {
+pub(super) struct Decoded {
     pub used: usize,
     pub made: usize,
     /// The stream is over; another one may follow.
@@ -173,7 +173,7 @@ impl Zstd {
         at: usize,
         made: &mut Vec<u8>,
         cost: &mut Cost,
-    ) -> Result<Step, BatchError> {
+    ) -> Result<Decoded, BatchError> {
         const DAMAGED: BatchError = BatchError::Compression;
         if self.whole == at {
             cost.besides += DECODER_COST;
@@ -189,7 +189,7 @@ impl Zstd {
         if left == 0 {
             self.whole = at + from.pos();
         }
-        Ok(Step {
+        Ok(Decoded {
             used: from.pos(),
             made: to.pos(),
             ended: left == 0,

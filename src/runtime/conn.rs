@@ -117,22 +117,22 @@ impl Conn {
 
     /// A reply of so many bytes is made and queued: its request costs no memory any more. What replies cost, to
     /// clients that do not take them, has a bound of its own.
-    pub fn reply_queued(&self, bytes: usize, front: &Front) {
+    pub fn reply_queued(&self, bytes: usize, shared: &Shared) {
         self.queued.set(self.queued.get() + bytes);
         self.unsent.set(self.unsent.get() + 1);
         if let Some(request) = self.requests.borrow_mut().pop_front() {
             self.charged.set(self.charged.get() - request.charge.bytes);
-            front.budget.release(request.charge);
+            shared.budget.release(request.charge);
         }
     }
 
     /// `bytes` of replies and the last byte of `replies` of them have left.
-    pub fn sent(&self, bytes: usize, replies: usize, front: &Front) {
+    pub fn sent(&self, bytes: usize, replies: usize, shared: &Shared) {
         self.queued.set(self.queued.get().saturating_sub(bytes));
         self.unsent.set(self.unsent.get().saturating_sub(replies));
-        self.took_something(front.now.get());
+        self.took_something(shared.now.get());
         if replies > 0 {
-            front.sent.borrow_mut().push((self.id, replies));
+            shared.sent.borrow_mut().push((self.id, replies));
         }
     }
 
@@ -148,18 +148,18 @@ impl Conn {
     }
 
     /// What the client sends next is waited for from now on.
-    pub fn receiving(&self, frames: &FrameReader, front: &Front) {
+    pub fn receiving(&self, frames: &FrameReader, shared: &Shared) {
         self.no_room.set(None);
         let mut arrival = self.arrival_of(frames);
         if arrival.bytes > 0 {
-            arrival.since = Some(front.now.get());
+            arrival.since = Some(shared.now.get());
         }
         self.arrival.set(arrival);
     }
 
     /// Bytes were received.
-    pub fn received(&self, frames: &FrameReader, front: &Front) {
-        let now = front.now.get();
+    pub fn received(&self, frames: &FrameReader, shared: &Shared) {
+        let now = shared.now.get();
         self.last_active.set(now);
         let before = self.arrival.get();
         let mut arrival = self.arrival_of(frames);
@@ -172,7 +172,7 @@ impl Conn {
             });
         }
         self.arrival.set(arrival);
-        self.charge_partial(frames.memory(), front);
+        self.charge_partial(frames.memory(), shared);
     }
 
     /// The arrival of the frame that is being received now.
@@ -192,25 +192,25 @@ impl Conn {
     }
 
     /// Charges what was received, and is no request in progress yet, takes by now.
-    pub fn charge_partial(&self, bytes: usize, front: &Front) {
+    pub fn charge_partial(&self, bytes: usize, shared: &Shared) {
         let before = self.partial.replace(bytes);
         if bytes < before {
-            front.budget.give(before - bytes);
+            shared.budget.give(before - bytes);
         } else {
-            front.budget.take(bytes - before);
+            shared.budget.take(bytes - before);
         }
     }
 
     /// Charges a whole frame, which `frames` does not have any more, in place of what was charged
     /// while it was received.
-    pub fn admit(&self, frames: &FrameReader, frame: &[u8], grant: Grant, front: &Front) {
+    pub fn admit(&self, frames: &FrameReader, frame: &[u8], grant: Grant, shared: &Shared) {
         self.no_room.set(None);
-        self.charge_partial(frames.memory(), front);
-        let charge = front.budget.admit(self.id, frame.len(), grant);
+        self.charge_partial(frames.memory(), shared);
+        let charge = shared.budget.admit(self.id, frame.len(), grant);
         self.charged.set(self.charged.get() + charge.bytes);
         self.requests.borrow_mut().push_back(Request {
             charge,
-            since: front.now.get(),
+            since: shared.now.get(),
             waits: may_wait_for_others(frame),
         });
     }
@@ -227,18 +227,18 @@ impl Conn {
 
     /// Whether one more request may be in progress, as far as this connection is concerned.
     #[must_use]
-    pub fn has_room(&self, front: &Front) -> bool {
+    pub fn has_room(&self, shared: &Shared) -> bool {
         let room = self.in_flight() < CONN_IN_FLIGHT_MAX
             && self.charged.get() < CONN_REQUEST_BYTES_MAX
             && self.queued.get() < CONN_REPLY_BYTES_MAX;
-        let since = (!room).then(|| self.no_room.get().unwrap_or_else(|| front.now.get()));
+        let since = (!room).then(|| self.no_room.get().unwrap_or_else(|| shared.now.get()));
         self.no_room.set(since);
         room
     }
 
     /// Since when the client has been keeping memory for requests that it could give back, and how.
-    fn holds_since(&self, front: &Front) -> Option<(Mono, &'static str)> {
-        if let Some(since) = front.budget.overdraws_since(self.id) {
+    fn holds_since(&self, shared: &Shared) -> Option<(Mono, &'static str)> {
+        if let Some(since) = shared.budget.overdraws_since(self.id) {
             return Some((
                 since,
                 "it takes too long for a request for which there was no memory",
@@ -264,34 +264,34 @@ impl Conn {
     }
 
     /// The client sends nothing more, but is answered.
-    pub fn half_closed(&self, front: &Front) {
-        self.half_closed.set(Some(front.now.get()));
+    pub fn half_closed(&self, shared: &Shared) {
+        self.half_closed.set(Some(shared.now.get()));
     }
 
     /// Nothing more is received.
-    pub fn receives_no_more(&self, front: &Front) {
+    pub fn receives_no_more(&self, shared: &Shared) {
         self.arrival.take();
-        self.charge_partial(0, front);
-        front.budget.left(self.id);
+        self.charge_partial(0, shared);
+        shared.budget.left(self.id);
     }
 
     /// The connection is over: nothing of it is in progress any more.
-    pub fn release(&self, front: &Front) {
-        self.charge_partial(0, front);
-        self.release_requests(front);
+    pub fn release(&self, shared: &Shared) {
+        self.charge_partial(0, shared);
+        self.release_requests(shared);
     }
 
     /// No replies to its requests come any more: none of them is in progress.
-    pub fn release_requests(&self, front: &Front) {
+    pub fn release_requests(&self, shared: &Shared) {
         self.charged.set(0);
         for request in self.requests.borrow_mut().drain(..) {
-            front.budget.release(request.charge);
+            shared.budget.release(request.charge);
         }
     }
 }
 
 /// What the connections of one shard share with its pump.
-pub struct Front {
+pub struct Shared {
     /// The clock as of the pump's last turn.
     pub now: Cell<Mono>,
     /// Whether no more requests are taken.
@@ -310,7 +310,7 @@ pub struct Front {
     pub unreadable: Often,
 }
 
-impl Front {
+impl Shared {
     /// For a shard whose requests take their memory from `budget`.
     #[must_use]
     pub fn new(frame_bytes_max: usize, budget: Budget) -> Self {

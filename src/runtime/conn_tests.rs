@@ -6,18 +6,18 @@ use super::*;
 const IDLE_MS: u64 = 600_000;
 
 struct Bench {
-    front: Front,
+    shared: Shared,
     conn: Conn,
     frames: FrameReader,
 }
 
 impl Bench {
     fn new() -> Self {
-        let front = Front::new(1 << 20, Budget::new(Pool::new(2 << 20, 1)));
-        front.now.set(Mono(0));
+        let shared = Shared::new(1 << 20, Budget::new(Pool::new(2 << 20, 1)));
+        shared.now.set(Mono(0));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         Self {
-            front,
+            shared,
             conn: Conn::new(ConnId(1), -1, peer, Mono(0)),
             frames: FrameReader::new(1 << 20),
         }
@@ -25,27 +25,27 @@ impl Bench {
 
     /// Some bytes come, `ms` after they were waited for.
     fn receive(&mut self, bytes: &[u8], ms: u64) {
-        self.conn.receiving(&self.frames, &self.front);
+        self.conn.receiving(&self.frames, &self.shared);
         self.pass(ms);
         self.frames.feed(bytes).expect("a good stream");
-        self.conn.received(&self.frames, &self.front);
+        self.conn.received(&self.frames, &self.shared);
     }
 
     fn pass(&self, ms: u64) {
-        self.front.now.set(self.front.now.get().plus_ms(ms));
+        self.shared.now.set(self.shared.now.get().plus_ms(ms));
     }
 
     /// Whether it is to be closed, and whether it would be if memory were short.
     fn overdue(&self) -> [bool; 2] {
-        let calm = self.front.overdue(&self.conn, IDLE_MS).is_some();
+        let calm = self.shared.overdue(&self.conn, IDLE_MS).is_some();
         let other = Waiter::new(ConnId(2));
-        let now = self.front.now.get();
-        self.front.budget.wait(&other, now);
-        let short = self.front.overdue(&self.conn, IDLE_MS).is_some();
+        let now = self.shared.now.get();
+        self.shared.budget.wait(&other, now);
+        let short = self.shared.overdue(&self.conn, IDLE_MS).is_some();
         for _ in 0..3 {
-            self.front.budget.retry(self.front.budget.retry_at());
+            self.shared.budget.retry(self.shared.budget.retry_at());
         }
-        assert!(!self.front.budget.is_short());
+        assert!(!self.shared.budget.is_short());
         [calm, short]
     }
 }
@@ -65,7 +65,7 @@ fn a_byte_now_and_then_is_not_enough() {
     bench.receive(&[1], 8800);
     assert_eq!(bench.overdue(), [false, true]);
     // The wait that is not over counts, too.
-    bench.conn.receiving(&bench.frames, &bench.front);
+    bench.conn.receiving(&bench.frames, &bench.shared);
     bench.pass(200);
     assert_eq!(bench.overdue(), [true, true], "more than ten");
 }
@@ -110,13 +110,13 @@ fn a_client_that_is_gone_by_half_is_waited_for_while_it_takes_something() {
     bench.receive(&[], 0);
     bench
         .conn
-        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.front);
+        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.shared);
     bench.pass(60_000);
     assert_eq!(bench.overdue(), [false, false], "it is our turn");
-    bench.conn.half_closed(&bench.front);
+    bench.conn.half_closed(&bench.shared);
     bench.pass(HALF_CLOSED_MS_MAX - 1);
     assert_eq!(bench.overdue(), [false, false]);
-    bench.conn.took_something(bench.front.now.get());
+    bench.conn.took_something(bench.shared.now.get());
     bench.pass(HALF_CLOSED_MS_MAX - 1);
     assert_eq!(bench.overdue(), [false, false]);
     bench.pass(1);
@@ -129,14 +129,14 @@ fn who_does_not_take_a_reply_is_idle_who_waits_for_one_is_not() {
     bench.receive(&[], 0);
     bench
         .conn
-        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.front);
+        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.shared);
     bench.pass(2 * IDLE_MS);
     assert_eq!(bench.overdue(), [false, false]);
-    bench.conn.reply_queued(1000, &bench.front);
+    bench.conn.reply_queued(1000, &bench.shared);
     assert_eq!(bench.overdue(), [true, true]);
-    bench.conn.took_something(bench.front.now.get());
+    bench.conn.took_something(bench.shared.now.get());
     assert_eq!(bench.overdue(), [false, false]);
-    bench.conn.sent(1000, 1, &bench.front);
+    bench.conn.sent(1000, 1, &bench.shared);
     bench.pass(IDLE_MS);
     assert_eq!(bench.overdue(), [true, true]);
 }
@@ -146,14 +146,14 @@ fn one_connection_has_a_bound_in_bytes() {
     let bench = Bench::new();
     let half = vec![0; CONN_REQUEST_BYTES_MAX / 2];
     for room in [true, true, false] {
-        assert_eq!(bench.conn.has_room(&bench.front), room);
+        assert_eq!(bench.conn.has_room(&bench.shared), room);
         bench
             .conn
-            .admit(&bench.frames, &half, Grant::Shared, &bench.front);
+            .admit(&bench.frames, &half, Grant::Shared, &bench.shared);
     }
     for room in [false, true] {
-        bench.conn.reply_queued(0, &bench.front);
-        assert_eq!(bench.conn.has_room(&bench.front), room);
+        bench.conn.reply_queued(0, &bench.shared);
+        assert_eq!(bench.conn.has_room(&bench.shared), room);
     }
 }
 
@@ -161,27 +161,27 @@ fn one_connection_has_a_bound_in_bytes() {
 fn a_request_costs_memory_until_its_reply_is_made() {
     let bench = Bench::new();
     let all = vec![0; 2 << 20];
-    let may_take = |conn| bench.front.budget.may_take(ConnId(conn), Mono(0));
+    let may_take = |conn| bench.shared.budget.may_take(ConnId(conn), Mono(0));
     bench
         .conn
-        .admit(&bench.frames, &all, Grant::Shared, &bench.front);
+        .admit(&bench.frames, &all, Grant::Shared, &bench.shared);
     assert!(may_take(2), "the overdraft");
     assert!(!may_take(3));
     // Its client does not take the reply.
-    bench.conn.reply_queued(1000, &bench.front);
+    bench.conn.reply_queued(1000, &bench.shared);
     assert!(may_take(3));
     assert!(bench.conn.is_waiting());
     // Replies that are not sent count as requests in progress do.
     for _ in 1..CONN_IN_FLIGHT_MAX {
-        assert!(bench.conn.has_room(&bench.front));
+        assert!(bench.conn.has_room(&bench.shared));
         bench
             .conn
-            .admit(&bench.frames, &[0], Grant::Shared, &bench.front);
-        bench.conn.reply_queued(0, &bench.front);
+            .admit(&bench.frames, &[0], Grant::Shared, &bench.shared);
+        bench.conn.reply_queued(0, &bench.shared);
     }
-    assert!(!bench.conn.has_room(&bench.front));
-    bench.conn.sent(1000, CONN_IN_FLIGHT_MAX, &bench.front);
-    assert!(bench.conn.has_room(&bench.front) && !bench.conn.is_waiting());
+    assert!(!bench.conn.has_room(&bench.shared));
+    bench.conn.sent(1000, CONN_IN_FLIGHT_MAX, &bench.shared);
+    assert!(bench.conn.has_room(&bench.shared) && !bench.conn.is_waiting());
 }
 
 /// Calm, nobody has to go; while memory is short, it is not kept for longer than some seconds.
@@ -207,9 +207,9 @@ fn what_waits_for_others_keeps_little_for_long() {
         frame[1] = key;
         bench
             .conn
-            .admit(&bench.frames, &frame, Grant::Shared, &bench.front);
+            .admit(&bench.frames, &frame, Grant::Shared, &bench.shared);
         held_for_a_while(&bench, goes);
-        bench.conn.reply_queued(0, &bench.front);
+        bench.conn.reply_queued(0, &bench.shared);
         assert_eq!(bench.overdue(), [false, false]);
     }
 }
@@ -223,19 +223,19 @@ fn who_takes_no_replies_keeps_no_half_request() {
         for _ in 0..2 {
             bench
                 .conn
-                .admit(&bench.frames, &[0; 10], Grant::Shared, &bench.front);
+                .admit(&bench.frames, &[0; 10], Grant::Shared, &bench.shared);
             bench
                 .conn
-                .reply_queued(CONN_REPLY_BYTES_MAX / 2, &bench.front);
+                .reply_queued(CONN_REPLY_BYTES_MAX / 2, &bench.shared);
         }
-        bench.conn.receiving(&bench.frames, &bench.front);
-        bench.conn.received(&bench.frames, &bench.front);
-        assert!(!bench.conn.has_room(&bench.front));
+        bench.conn.receiving(&bench.frames, &bench.shared);
+        bench.conn.received(&bench.frames, &bench.shared);
+        assert!(!bench.conn.has_room(&bench.shared));
         if taken {
-            bench.conn.sent(CONN_REPLY_BYTES_MAX, 2, &bench.front);
-            assert!(bench.conn.has_room(&bench.front));
-            bench.conn.receiving(&bench.frames, &bench.front);
-            bench.conn.received(&bench.frames, &bench.front);
+            bench.conn.sent(CONN_REPLY_BYTES_MAX, 2, &bench.shared);
+            assert!(bench.conn.has_room(&bench.shared));
+            bench.conn.receiving(&bench.frames, &bench.shared);
+            bench.conn.received(&bench.frames, &bench.shared);
         }
         held_for_a_while(&bench, !taken);
     }
@@ -249,29 +249,29 @@ fn who_takes_replies_has_room_again() {
     bench.receive(&[1; SMALL_REQUEST_BYTES_MAX + 1], 0);
     bench
         .conn
-        .reply_queued(CONN_REPLY_BYTES_MAX - 1, &bench.front);
-    bench.conn.reply_queued(1, &bench.front);
-    assert!(!bench.conn.has_room(&bench.front));
-    bench.conn.sent(CONN_REPLY_BYTES_MAX - 1, 1, &bench.front);
-    assert!(bench.conn.has_room(&bench.front));
+        .reply_queued(CONN_REPLY_BYTES_MAX - 1, &bench.shared);
+    bench.conn.reply_queued(1, &bench.shared);
+    assert!(!bench.conn.has_room(&bench.shared));
+    bench.conn.sent(CONN_REPLY_BYTES_MAX - 1, 1, &bench.shared);
+    assert!(bench.conn.has_room(&bench.shared));
     held_for_a_while(&bench, false);
 }
 
 #[test]
 fn the_overdraft_is_kept_for_some_seconds() {
     let bench = Bench::new();
-    bench.front.budget.take(2 << 20);
+    bench.shared.budget.take(2 << 20);
     let may_take = || {
         bench
-            .front
+            .shared
             .budget
-            .may_take(bench.conn.id, bench.front.now.get())
+            .may_take(bench.conn.id, bench.shared.now.get())
     };
     assert!(may_take());
     bench.pass(HELD_MS_MAX);
     assert_eq!(bench.overdue(), [false, true]);
     // There is memory again: it does without.
-    bench.front.budget.give(2 << 20);
+    bench.shared.budget.give(2 << 20);
     assert!(may_take());
     assert_eq!(bench.overdue(), [false, false]);
 }

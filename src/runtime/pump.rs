@@ -12,15 +12,15 @@ use std::rc::Rc;
 
 use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
-use super::conn::{Conn, Front};
+use super::conn::{Conn, Shared};
 use super::disk::Disk;
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
-use super::report::{End, Report};
+use super::report::{End, Notice};
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
 use super::tag::Tag;
-use super::turns::Turns;
+use super::turns::TurnClock;
 use super::{stalled, sys};
 use crate::base::limits::READ_AHEAD_BYTES_MAX;
 use crate::base::{IdMap, Mono, Now, PageBuf};
@@ -41,11 +41,11 @@ const SWEEP_SOON_MS: u64 = 200;
 const LINGER_MS: u64 = 1000;
 
 /// What a pump is made of.
-pub struct Parts {
+pub struct PumpSetup {
     /// The shard, its stores recovered.
     pub shard: Shard,
     /// What its connections share.
-    pub front: Front,
+    pub shared: Shared,
     /// Its ring.
     pub ring: Ring<Tag>,
     /// Its store files.
@@ -63,7 +63,7 @@ pub struct Parts {
     /// `millrace.spin.us`.
     pub spin_us: u64,
     /// Whom to tell that the shard is ready.
-    pub reports: std::sync::mpsc::Sender<Report>,
+    pub reports: std::sync::mpsc::Sender<Notice>,
 }
 
 /// How much work an input is about to be: 1 for the least, [`LOOK_EVERY`] or more for what takes long
@@ -87,7 +87,7 @@ struct Connection {
 /// A shard and everything it acts through.
 pub struct Pump {
     shard: Shard,
-    front: Front,
+    shared: Shared,
     ring: Ring<Tag>,
     disk: Disk,
     mesh: MeshPort<Box<Msg>>,
@@ -96,7 +96,7 @@ pub struct Pump {
     stalled_bytes_max: usize,
     page_bytes_max: usize,
     spin_us: u64,
-    reports: std::sync::mpsc::Sender<Report>,
+    reports: std::sync::mpsc::Sender<Notice>,
     conns: IdMap<ConnId, Connection>,
     last_conn: u64,
     /// Connections that have, or may have, something new to do.
@@ -112,7 +112,7 @@ pub struct Pump {
     sweep_at: Mono,
     /// When page buffers are trimmed again.
     trim_at: Mono,
-    turns: Turns,
+    turns: TurnClock,
     ending: Option<(End, Mono)>,
     /// The other shards were told that nobody waits for an answer here any more.
     answered: bool,
@@ -121,10 +121,10 @@ pub struct Pump {
 impl Pump {
     /// A pump for a recovered shard; connections are accepted when the process says so.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts {
+    pub fn new(parts: PumpSetup) -> Self {
+        let PumpSetup {
             shard,
-            front,
+            shared,
             ring,
             disk,
             mesh,
@@ -137,7 +137,7 @@ impl Pump {
         } = parts;
         Self {
             shard,
-            front,
+            shared,
             ring,
             disk,
             mesh,
@@ -159,7 +159,7 @@ impl Pump {
             wake_at: Mono(0),
             sweep_at: Mono::NEVER,
             trim_at: Mono(0),
-            turns: Turns::default(),
+            turns: TurnClock::default(),
             ending: None,
             answered: false,
         }
@@ -195,7 +195,7 @@ impl Pump {
     /// One round of inputs and outputs.
     fn turn(&mut self) {
         let mut now = sys::now();
-        self.front.now.set(now.mono);
+        self.shared.now.set(now.mono);
         self.follow_phase();
         self.collect();
         self.tell_sent(now);
@@ -222,14 +222,14 @@ impl Pump {
             self.sweep(now.mono);
         }
         self.acceptor.retry(now.mono, &mut self.ring);
-        self.front.budget.retry(now.mono);
+        self.shared.budget.retry(now.mono);
         self.look_after_conns();
         self.mesh.flush();
     }
 
     /// A turn is over. What it started is submitted, unless that is to be one call with the sleep.
     fn turned(&mut self) {
-        let began = self.front.now.get();
+        let began = self.shared.now.get();
         if let Some(ns) = self.turns.ended(began, sys::mono(), sys::thread_cpu_ns) {
             self.tell(sys::now(), Input::Turn { ns });
         }
@@ -238,7 +238,7 @@ impl Pump {
     /// Tells the shard which replies have left.
     fn tell_sent(&mut self, now: Now) {
         let mut sent = std::mem::take(&mut self.sent);
-        self.front.take_sent(&mut sent);
+        self.shared.take_sent(&mut sent);
         for (conn, replies) in sent.drain(..) {
             self.tell(now, Input::Sent { conn, replies });
         }
@@ -269,7 +269,7 @@ impl Pump {
             Tag::Conn(id) => self.on_sent(id, done),
             Tag::Receive(id) => self.on_received(id, done),
             Tag::Accept(place) => {
-                let now = self.front.now.get();
+                let now = self.shared.now.get();
                 let accepted =
                     self.acceptor
                         .on_done(place, done.op, done.result, now, &mut self.ring);
@@ -291,7 +291,7 @@ impl Pump {
     fn on_loaded(&mut self, id: ConnId, load: u64, done: Done<Tag>) {
         let blocks = self.disk.on_loaded(done.op, done.result);
         if let Some(conn) = self.conns.get_mut(&id) {
-            let over = conn.sender.on_loaded(load, blocks, &self.front);
+            let over = conn.sender.on_loaded(load, blocks, &self.shared);
             self.go_on_unless(over, id);
         }
     }
@@ -300,7 +300,7 @@ impl Pump {
         if let Some(conn) = self.conns.get_mut(&id) {
             let over = conn
                 .sender
-                .on_done(done.op, done.result, &self.front, &mut self.ring);
+                .on_done(done.op, done.result, &self.shared, &mut self.ring);
             self.go_on_unless(over, id);
         }
     }
@@ -318,9 +318,9 @@ impl Pump {
         let Some(conn) = self.conns.get_mut(&id) else {
             return;
         };
-        conn.receiver.on_done(done, &self.front);
+        conn.receiver.on_done(done, &self.shared);
         conn.receiver
-            .advance(&self.front, &mut self.ring, &mut self.inputs);
+            .advance(&self.shared, &mut self.ring, &mut self.inputs);
         if conn.receiver.is_over() {
             self.dirty.push(id);
         }
@@ -328,7 +328,7 @@ impl Pump {
 
     fn begin(&mut self, accepted: Accepted) {
         self.last_conn += 1;
-        let (id, now) = (ConnId(self.last_conn), self.front.now.get());
+        let (id, now) = (ConnId(self.last_conn), self.shared.now.get());
         let (fd, peer) = (accepted.socket.as_raw_fd(), accepted.peer);
         let listener = accepted.listener;
         let conn = Rc::new(Conn::new(id, fd, peer, now));
@@ -338,7 +338,7 @@ impl Pump {
             listener,
         });
         let connection = Connection {
-            receiver: Receiver::new(Rc::clone(&conn), &self.front),
+            receiver: Receiver::new(Rc::clone(&conn), &self.shared),
             sender: Sender::new(conn),
             _socket: accepted,
         };
@@ -349,7 +349,7 @@ impl Pump {
 
     fn forget(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.remove(&id) {
-            conn.sender.conn().release(&self.front);
+            conn.sender.conn().release(&self.shared);
         }
     }
 
@@ -377,7 +377,7 @@ impl Pump {
         match output {
             Output::Reply { conn, pieces } => {
                 if let Some(Connection { sender, .. }) = self.conns.get_mut(&conn) {
-                    sender.reply(pieces, &self.front);
+                    sender.reply(pieces, &self.shared);
                     self.dirty.push(conn);
                 }
             }
@@ -393,14 +393,14 @@ impl Pump {
                 }) = self.conns.get_mut(&conn)
                 {
                     let peer = sender.conn().peer;
-                    self.front
+                    self.shared
                         .closed
                         .info(|| format!("connection of {peer} closed: {why}"));
                     sender.close_when_sent();
                     // However long its client takes for what it still gets: requests cost nothing any more.
                     receiver.take_no_more();
                     receiver.tell_closed(&mut self.inputs);
-                    sender.conn().release_requests(&self.front);
+                    sender.conn().release_requests(&self.shared);
                     self.dirty.push(conn);
                 }
             }
@@ -413,7 +413,7 @@ impl Pump {
             Output::WakeAt(at) => self.wake_at = at,
             Output::Ready => {
                 // If nobody listens any more, the process is on its way out.
-                let _ = self.reports.send(Report::Ready);
+                let _ = self.reports.send(Notice::Ready);
             }
             Output::Drained => self.end(End::Drained),
             Output::Fatal { status, message } => self.end(End::Fatal { status, message }),
@@ -425,7 +425,7 @@ impl Pump {
         let fatal = matches!(end, End::Fatal { .. });
         if self.ending.is_none() || (fatal && matches!(self.ending, Some((End::Drained, _)))) {
             let linger = if fatal { 0 } else { LINGER_MS };
-            self.ending = Some((end, self.front.now.get().plus_ms(linger)));
+            self.ending = Some((end, self.shared.now.get().plus_ms(linger)));
         }
     }
 
@@ -440,7 +440,7 @@ impl Pump {
             let mut senders = self.conns.values().map(|conn| &conn.sender);
             let sent = self.dirty.is_empty()
                 && senders.all(|sender| sender.is_done() && !sender.conn().is_waiting());
-            if sent || self.front.now.get() >= *until {
+            if sent || self.shared.now.get() >= *until {
                 self.answered = true;
                 self.mesh.answered();
             }
@@ -453,7 +453,7 @@ impl Pump {
         while let Some(next) = self.disk.next_waiting() {
             if let Some(conn) = self.conns.get_mut(&next) {
                 conn.sender
-                    .advance(&mut self.disk, &self.front, &mut self.ring);
+                    .advance(&mut self.disk, &self.shared, &mut self.ring);
                 self.dirty.push(next);
             }
         }
@@ -462,7 +462,7 @@ impl Pump {
     /// Lets every connection with something new to do go on.
     fn look_after_conns(&mut self) {
         self.let_waiting_load();
-        self.front.budget.take_woken(&mut self.dirty);
+        self.shared.budget.take_woken(&mut self.dirty);
         // Whatever wants another pass gets it in the next turn.
         let mut ids = std::mem::take(&mut self.looked_after);
         std::mem::swap(&mut ids, &mut self.dirty);
@@ -471,16 +471,16 @@ impl Pump {
                 continue;
             };
             conn.sender
-                .advance(&mut self.disk, &self.front, &mut self.ring);
+                .advance(&mut self.disk, &self.shared, &mut self.ring);
             // Replies that have left make room for requests.
             conn.receiver
-                .advance(&self.front, &mut self.ring, &mut self.inputs);
+                .advance(&self.shared, &mut self.ring, &mut self.inputs);
             if conn.receiver.is_over() && conn.sender.kill() {
                 self.forget(id);
             }
         }
         self.looked_after = ids;
-        self.front.budget.take_woken(&mut self.dirty);
+        self.shared.budget.take_woken(&mut self.dirty);
     }
 
     fn sweep(&mut self, now: Mono) {
@@ -490,8 +490,8 @@ impl Pump {
         }
         let soon = self.close_stalled(now);
         for conn in self.conns.values().map(|conn| conn.sender.conn()) {
-            if let Some(why) = self.front.overdue(conn, self.idle_ms_max) {
-                self.front
+            if let Some(why) = self.shared.overdue(conn, self.idle_ms_max) {
+                self.shared
                     .closed
                     .info(|| format!("connection of {} closed: {why}", conn.peer));
                 conn.close();
@@ -529,7 +529,7 @@ impl Pump {
             if let Some(conn) = self.conns.get(&id) {
                 let conn = conn.sender.conn();
                 let why = "its client does not take replies, whose memory others need";
-                self.front
+                self.shared
                     .closed
                     .warn(|| format!("connection of {} closed: {why}", conn.peer));
                 conn.close();
@@ -548,7 +548,7 @@ impl Pump {
         self.wake_at
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
-            .min(self.front.budget.retry_at())
+            .min(self.shared.budget.retry_at())
             .min(ending)
     }
 
@@ -591,7 +591,7 @@ impl Pump {
             self.acceptor.start(&mut self.ring);
         } else {
             self.acceptor.stop();
-            self.front.stopping.set(true);
+            self.shared.stopping.set(true);
             self.inputs.push_back(Input::Shutdown);
         }
     }

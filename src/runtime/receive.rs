@@ -10,7 +10,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::budget::Grant;
-use super::conn::{Conn, Front};
+use super::conn::{Conn, Shared};
 use super::frame::{BadFrame, FrameReader};
 use super::ring::{Done, LENT_BYTES, Op, Ring};
 use super::tag::Tag;
@@ -55,10 +55,10 @@ pub struct Receiver {
 impl Receiver {
     /// For a new connection.
     #[must_use]
-    pub fn new(conn: Rc<Conn>, front: &Front) -> Self {
+    pub fn new(conn: Rc<Conn>, shared: &Shared) -> Self {
         Self {
             conn,
-            frames: FrameReader::new(front.frame_bytes_max),
+            frames: FrameReader::new(shared.frame_bytes_max),
             in_flight: false,
             more: false,
             ending: None,
@@ -88,7 +88,7 @@ impl Receiver {
     }
 
     /// Takes the completion of the operation in flight.
-    pub fn on_done(&mut self, done: Done<Tag>, front: &Front) {
+    pub fn on_done(&mut self, done: Done<Tag>, shared: &Shared) {
         self.in_flight = false;
         self.more = done.more;
         let op = match (done.result, done.op) {
@@ -112,11 +112,11 @@ impl Receiver {
             }
             _ => {}
         }
-        self.conn.received(&self.frames, front);
+        self.conn.received(&self.frames, shared);
     }
 
     /// Takes the frames there is room for, then receives more or ends.
-    pub fn advance(&mut self, front: &Front, ring: &mut Ring<Tag>, inputs: &mut VecDeque<Input>) {
+    pub fn advance(&mut self, shared: &Shared, ring: &mut Ring<Tag>, inputs: &mut VecDeque<Input>) {
         if self.over || self.in_flight {
             return;
         }
@@ -124,39 +124,39 @@ impl Receiver {
             self.ending.get_or_insert(Ending::Closed);
         } else if self.refused {
             self.ending.get_or_insert(Ending::Refused);
-        } else if front.stopping.get() {
+        } else if shared.stopping.get() {
             // What is in progress is still answered; nothing more is taken.
             if self.ending.is_none() {
                 return;
             }
-        } else if !self.take_frames(front, inputs) {
+        } else if !self.take_frames(shared, inputs) {
             return;
         }
         match &self.ending {
-            None => self.receive(front, ring),
+            None => self.receive(shared, ring),
             // As in Kafka, what came before garbage is answered, and so is a client that only shuts its sending
             // side down.
             Some(Ending::Closed | Ending::Garbage(_) | Ending::Refused)
                 if !self.conn.is_closing() && self.conn.is_waiting() =>
             {
-                self.receive_no_more(front)
+                self.receive_no_more(shared)
             }
-            Some(_) => self.end(front, inputs),
+            Some(_) => self.end(shared, inputs),
         }
     }
 
     /// False if a frame is left for which there is no room.
-    fn take_frames(&mut self, front: &Front, inputs: &mut VecDeque<Input>) -> bool {
+    fn take_frames(&mut self, shared: &Shared, inputs: &mut VecDeque<Input>) -> bool {
         while let Some(len) = self.frames.next_len() {
-            let Some(grant) = self.may_admit(len, front) else {
+            let Some(grant) = self.may_admit(len, shared) else {
                 return false;
             };
             if let Some(frame) = self.frames.pop() {
-                self.conn.admit(&self.frames, &frame, grant, front);
+                self.conn.admit(&self.frames, &frame, grant, shared);
                 inputs.push_back(Input::Request {
                     conn: self.conn.id,
                     frame,
-                    at: front.now.get(),
+                    at: shared.now.get(),
                 });
             }
         }
@@ -164,8 +164,8 @@ impl Receiver {
     }
 
     /// Whether there is room for a whole frame; if not, whatever makes some leads to [`Receiver::advance`].
-    fn may_admit(&self, len: usize, front: &Front) -> Option<Grant> {
-        if !self.conn.has_room(front) {
+    fn may_admit(&self, len: usize, shared: &Shared) -> Option<Grant> {
+        if !self.conn.has_room(shared) {
             return None;
         }
         if len > SMALL_REQUEST_BYTES_MAX {
@@ -173,27 +173,27 @@ impl Receiver {
             return Some(Grant::Shared);
         }
         let alone = !self.conn.is_waiting();
-        let grant = front.budget.may_admit_small(self.conn.id, len, alone);
+        let grant = shared.budget.may_admit_small(self.conn.id, len, alone);
         if grant.is_none() {
-            front.budget.wait(&self.conn.waiter, front.now.get());
+            shared.budget.wait(&self.conn.waiter, shared.now.get());
         }
         grant
     }
 
-    fn receive(&mut self, front: &Front, ring: &mut Ring<Tag>) {
+    fn receive(&mut self, shared: &Shared, ring: &mut Ring<Tag>) {
         let fd = self.conn.fd;
         let wait_first = !self.more;
         let large = self.frames.missing() > DIRECT_BYTES_MIN;
         let op = if large && self.frames.received() >= DIRECT_FROM_BYTES {
-            if !self.conn.has_room(front) {
+            if !self.conn.has_room(shared) {
                 return;
             }
-            if !front.budget.may_take(self.conn.id, front.now.get()) {
-                front.budget.wait(&self.conn.waiter, front.now.get());
+            if !shared.budget.may_take(self.conn.id, shared.now.get()) {
+                shared.budget.wait(&self.conn.waiter, shared.now.get());
                 return;
             }
             let (buf, len) = self.frames.lend();
-            self.conn.charge_partial(self.frames.memory(), front);
+            self.conn.charge_partial(self.frames.memory(), shared);
             Op::Receive {
                 fd,
                 buf,
@@ -208,36 +208,36 @@ impl Receiver {
             }
         };
         self.in_flight = true;
-        self.conn.receiving(&self.frames, front);
+        self.conn.receiving(&self.frames, shared);
         ring.push(Tag::Receive(self.conn.id), op);
     }
 
     /// Everything in progress is still answered; if the client has gone, unless that takes too long.
-    fn receive_no_more(&mut self, front: &Front) {
+    fn receive_no_more(&mut self, shared: &Shared) {
         if !self.answering {
             self.answering = true;
-            self.frames = FrameReader::new(front.frame_bytes_max);
-            self.conn.receives_no_more(front);
+            self.frames = FrameReader::new(shared.frame_bytes_max);
+            self.conn.receives_no_more(shared);
             if matches!(self.ending, Some(Ending::Closed)) {
-                self.conn.half_closed(front);
+                self.conn.half_closed(shared);
             }
         }
     }
 
-    fn end(&mut self, front: &Front, inputs: &mut VecDeque<Input>) {
+    fn end(&mut self, shared: &Shared, inputs: &mut VecDeque<Input>) {
         let peer = self.conn.peer;
         match &self.ending {
             None | Some(Ending::Closed | Ending::Refused) => {
                 tracing::debug!(%peer, "connection ended")
             }
             Some(Ending::Failed(error)) => tracing::debug!(%peer, %error, "connection ended"),
-            Some(Ending::Garbage(bad)) => front
+            Some(Ending::Garbage(bad)) => shared
                 .garbage
                 .warn(|| format!("connection of {peer} closed: {}", bad.diagnosis())),
         }
         self.over = true;
-        self.frames = FrameReader::new(front.frame_bytes_max);
-        self.conn.receives_no_more(front);
+        self.frames = FrameReader::new(shared.frame_bytes_max);
+        self.conn.receives_no_more(shared);
         self.conn.close();
         self.tell_closed(inputs);
     }

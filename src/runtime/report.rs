@@ -17,7 +17,7 @@ pub enum End {
 }
 
 /// What shard threads tell the server.
-pub enum Report {
+pub enum Notice {
     /// Its stores are recovered and it serves by the cluster's metadata.
     Ready,
     /// Its pump has ended.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::conn::{Conn, Front};
+use super::conn::{Conn, Shared};
 use super::disk::Disk;
 use super::range::Range;
 use super::ring::{Op, Ring, SLICES_MAX, SendBatch};
@@ -142,12 +142,12 @@ impl Sender {
     }
 
     /// Queues a reply. One of no bytes still ends a request.
-    pub fn reply(&mut self, pieces: Vec<Piece>, front: &Front) {
+    pub fn reply(&mut self, pieces: Vec<Piece>, shared: &Shared) {
         if self.dead {
             return;
         }
         let bytes = pieces.iter().map(Piece::len).sum();
-        self.conn.reply_queued(bytes, front);
+        self.conn.reply_queued(bytes, shared);
         for piece in pieces.into_iter().filter(|piece| !piece.is_empty()) {
             let item = match piece {
                 // A slice of a page buffer never counts as the only one.
@@ -245,15 +245,15 @@ impl Sender {
     }
 
     /// Starts what can be started; a completion or a new reply comes before there is more to do.
-    pub fn advance(&mut self, disk: &mut Disk, front: &Front, ring: &mut Ring<Tag>) {
+    pub fn advance(&mut self, disk: &mut Disk, shared: &Shared, ring: &mut Ring<Tag>) {
         if self.dead {
             return;
         }
-        self.send(front, ring);
+        self.send(shared, ring);
         if self.files > 0
             && let Err(error) = self.read_ahead(disk, ring)
         {
-            self.unreadable(self.loads, &error, front);
+            self.unreadable(self.loads, &error, shared);
         }
         if self.closing && self.is_done() {
             self.closing = false;
@@ -263,10 +263,10 @@ impl Sender {
 
     /// Takes what was read by read `id`. True if the connection is gone and its socket may now be closed;
     /// else [`Sender::advance`] goes on.
-    pub fn on_loaded(&mut self, id: u64, blocks: io::Result<Bytes>, front: &Front) -> bool {
+    pub fn on_loaded(&mut self, id: u64, blocks: io::Result<Bytes>, shared: &Shared) -> bool {
         self.loading -= 1;
         if let Err(error) = blocks.and_then(|blocks| self.put_in_place(id, &blocks)) {
-            self.unreadable(id, &error, front);
+            self.unreadable(id, &error, shared);
         }
         self.dead && self.is_still()
     }
@@ -276,7 +276,7 @@ impl Sender {
         &mut self,
         op: Op,
         result: Result<usize, i32>,
-        front: &Front,
+        shared: &Shared,
         ring: &mut Ring<Tag>,
     ) -> bool {
         let Some(sending) = self.sending.take() else {
@@ -286,12 +286,12 @@ impl Sender {
             (Op::Send { fd, mut batch }, Ok(n)) if !self.dead => {
                 batch.advance(n);
                 if batch.is_empty() {
-                    self.conn.sent(n, sending.ends, front);
+                    self.conn.sent(n, sending.ends, shared);
                     self.held.remove(sending.held);
                     self.spare = batch.is_small().then_some(batch);
                 } else {
                     // More slices than one send takes, or interrupted.
-                    self.conn.sent(n, 0, front);
+                    self.conn.sent(n, 0, shared);
                     self.sending = Some(sending);
                     ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
                 }
@@ -309,7 +309,7 @@ impl Sender {
     }
 
     /// Sends what is in memory, up to the next range that is not.
-    fn send(&mut self, front: &Front, ring: &mut Ring<Tag>) {
+    fn send(&mut self, shared: &Shared, ring: &mut Ring<Tag>) {
         if self.sending.is_some() || self.items.is_empty() {
             return;
         }
@@ -351,7 +351,7 @@ impl Sender {
             self.sending = Some(Sending {
                 ends,
                 held,
-                since: front.now.get(),
+                since: shared.now.get(),
                 pace: None,
             });
             let fd = self.conn.fd;
@@ -359,7 +359,7 @@ impl Sender {
         } else {
             self.spare = Some(batch);
             if ends > 0 {
-                self.conn.sent(0, ends, front);
+                self.conn.sent(0, ends, shared);
             }
         }
     }
@@ -432,14 +432,14 @@ impl Sender {
     /// What read `id` was to read cannot be sent. A reply cannot be taken back once it is here, and its
     /// length is told already, so the connection ends, as in Kafka. For the store it means nothing: what
     /// else is in it is as good as before, and so is what is written to it.
-    fn unreadable(&mut self, id: u64, error: &io::Error, front: &Front) {
+    fn unreadable(&mut self, id: u64, error: &io::Error, shared: &Shared) {
         let place = self.items.iter().find_map(|item| match item {
             Item::Loading(range, its) if *its == id => Some((range.store, range.pos, range.len)),
             _ => None,
         });
         if let Some((store, pos, len)) = place {
             let peer = self.conn.peer;
-            front.unreadable.error(|| {
+            shared.unreadable.error(|| {
                 format!(
                     "cannot read {len} bytes at {pos} of store-{store} for a reply: {error}; connection of {peer} closed"
                 )

@@ -21,7 +21,7 @@ struct Bench {
     _dir: tempfile::TempDir,
     content: Bytes,
     disk: Disk,
-    front: Front,
+    shared: Shared,
     ring: Ring<Tag>,
     /// Kept open; the sender only has its number.
     _socket: TcpStream,
@@ -59,7 +59,7 @@ impl Bench {
             _dir: dir,
             content,
             disk: Disk::new(files),
-            front: Front::new(1000, Budget::new(Pool::new(1000, 1))),
+            shared: Shared::new(1000, Budget::new(Pool::new(1000, 1))),
             ring: Ring::new().expect("a ring"),
             _socket: socket,
             sender: Sender::new(conn),
@@ -77,7 +77,7 @@ impl Bench {
     }
 
     fn reply(&mut self, pieces: Vec<Piece>) {
-        self.sender.reply(pieces, &self.front);
+        self.sender.reply(pieces, &self.shared);
     }
 
     /// One turn of a pump.
@@ -87,17 +87,18 @@ impl Bench {
                 Tag::Load(_, id) => {
                     operations.push('l');
                     let blocks = self.disk.on_loaded(done.op, done.result);
-                    self.sender.on_loaded(id, blocks, &self.front);
+                    self.sender.on_loaded(id, blocks, &self.shared);
                 }
                 _ => {
                     operations.push('s');
                     let (op, result) = (done.op, done.result);
-                    self.sender.on_done(op, result, &self.front, &mut self.ring);
+                    self.sender
+                        .on_done(op, result, &self.shared, &mut self.ring);
                 }
             }
         }
         self.sender
-            .advance(&mut self.disk, &self.front, &mut self.ring);
+            .advance(&mut self.disk, &self.shared, &mut self.ring);
         self.ring.submit();
     }
 
@@ -149,7 +150,7 @@ fn short_ranges_are_read_together() {
         let range = bench.piece(i as u64 * 1000, 4000);
         bench.sender.reply(
             vec![Piece::Memory("h".into()), range, bench.piece(7, 0)],
-            &bench.front,
+            &bench.shared,
         );
         expected.extend_from_slice(b"h");
         expected.extend_from_slice(&bench.content[i * 1000..i * 1000 + 4000]);
@@ -218,7 +219,7 @@ fn connections_take_turns_at_the_disk() {
     bench.reply(vec![reply]);
     bench
         .sender
-        .advance(&mut bench.disk, &bench.front, &mut bench.ring);
+        .advance(&mut bench.disk, &bench.shared, &mut bench.ring);
     assert_eq!(bench.sender.loading, 0, "it has to wait");
     bench.ring.wait();
     let done = bench.ring.reap().expect("a read that has ended");
@@ -227,7 +228,7 @@ fn connections_take_turns_at_the_disk() {
     assert_eq!(bench.disk.next_waiting(), None);
     bench
         .sender
-        .advance(&mut bench.disk, &bench.front, &mut bench.ring);
+        .advance(&mut bench.disk, &bench.shared, &mut bench.ring);
     assert_eq!(bench.sender.loading, 1);
     drop(held);
 }
@@ -255,11 +256,11 @@ fn what_is_missing_of_a_short_read_is_read_once_more() {
                 let len = if cut <= 3 { BLOCK } else { blocks.len() };
                 bench
                     .sender
-                    .on_loaded(id, Ok(blocks.slice(..len)), &bench.front);
+                    .on_loaded(id, Ok(blocks.slice(..len)), &bench.shared);
             } else {
                 bench
                     .sender
-                    .on_done(done.op, done.result, &bench.front, &mut bench.ring);
+                    .on_done(done.op, done.result, &bench.shared, &mut bench.ring);
             }
         }
         bench.turn(&mut String::new());
@@ -275,7 +276,7 @@ fn a_range_beyond_the_file_ends_the_connection() {
     let range = bench.piece(FILE_BYTES as u64 - 10, 100_000);
     bench
         .sender
-        .reply(vec![Piece::Memory("head".into()), range], &bench.front);
+        .reply(vec![Piece::Memory("head".into()), range], &bench.shared);
     bench.reply(vec![Piece::Memory("never".into())]);
     let (got, _) = bench.run(0);
     assert!(got.len() <= 14, "{} bytes", got.len());
@@ -309,7 +310,7 @@ fn who_takes_nothing_is_found_out() {
         range,
     ]);
     assert_eq!(bench.sender.held_bytes(), 8_001_000);
-    bench.front.now.set(Mono(0));
+    bench.shared.now.set(Mono(0));
     let mut operations = String::new();
     while !operations.contains("ll") {
         bench.turn(&mut operations);
@@ -363,7 +364,7 @@ fn what_cannot_be_read_is_an_error_that_names_the_place() {
             bench.turn(&mut operations);
             bench.ring.wait_until(sys::mono().plus_ms(20));
         }
-        assert_eq!(bench.front.unreadable.lines(), 1, "one line");
+        assert_eq!(bench.shared.unreadable.lines(), 1, "one line");
         assert!(bench.sender.conn().is_closing());
     }
 }

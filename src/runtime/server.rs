@@ -18,7 +18,7 @@ use super::disk::CachedFiles;
 use super::fatal::{CONFIG, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
 use super::probe;
-use super::report::{End, Report};
+use super::report::{End, Notice};
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
@@ -32,7 +32,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 /// A broker that serves.
 pub struct Server {
     stopper: Stopper,
-    reports: Receiver<Report>,
+    reports: Receiver<Notice>,
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     /// When it was started.
@@ -45,14 +45,14 @@ pub struct Server {
 #[derive(Clone)]
 pub struct Stopper {
     mesh: Arc<Mesh<Box<Msg>>>,
-    reports: Sender<Report>,
+    reports: Sender<Notice>,
 }
 
 impl Stopper {
     /// No more connections are accepted, what is in flight is finished.
     pub fn stop(&self) {
         self.mesh.announce(Phase::Stopping);
-        let _ = self.reports.send(Report::Stopping);
+        let _ = self.reports.send(Notice::Stopping);
     }
 }
 
@@ -142,12 +142,12 @@ impl Server {
         };
         for _ in 0..shards {
             match server.reports.recv() {
-                Ok(Report::Ready) => {}
-                Ok(Report::Failed(fatal)) => return Err(fatal),
-                Ok(Report::Ended(End::Fatal { status, message })) => {
+                Ok(Notice::Ready) => {}
+                Ok(Notice::Failed(fatal)) => return Err(fatal),
+                Ok(Notice::Ended(End::Fatal { status, message })) => {
                     return Err(Fatal { status, message });
                 }
-                Ok(Report::Ended(End::Drained) | Report::Stopping) | Err(_) => {
+                Ok(Notice::Ended(End::Drained) | Notice::Stopping) | Err(_) => {
                     return Err(Fatal::new(SOFTWARE, "a shard ended while starting"));
                 }
             }
@@ -189,16 +189,16 @@ impl Server {
         while running > 0 {
             let left = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
             match self.reports.recv_timeout(left) {
-                Ok(Report::Stopping) => {
+                Ok(Notice::Stopping) => {
                     tracing::info!("stopping");
                     deadline.get_or_insert(Instant::now() + STOP_WITHIN);
                 }
-                Ok(Report::Ended(End::Drained)) => running -= 1,
-                Ok(Report::Ended(End::Fatal { status, message })) => {
+                Ok(Notice::Ended(End::Drained)) => running -= 1,
+                Ok(Notice::Ended(End::Fatal { status, message })) => {
                     return Err(Fatal { status, message });
                 }
-                Ok(Report::Failed(fatal)) => return Err(fatal),
-                Ok(Report::Ready) => {}
+                Ok(Notice::Failed(fatal)) => return Err(fatal),
+                Ok(Notice::Ready) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(Fatal::new(
                         SOFTWARE,

@@ -13,12 +13,12 @@ use super::accept::{Acceptor, Admission};
 use super::blocks;
 use super::brain::{Shard, ShardSetup, StoreSlot, open_store};
 use super::budget::{Budget, Pool};
-use super::conn::Front;
+use super::conn::Shared;
 use super::disk::{CachedFiles, Disk, StoreFile};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
-use super::pump::{Parts, Pump};
-use super::report::{End, Report};
+use super::pump::{Pump, PumpSetup};
+use super::report::{End, Notice};
 use super::ring::Ring;
 use super::stores::Opened;
 use crate::base::ShardId;
@@ -59,7 +59,7 @@ pub struct Plan {
     /// Request memory of the node.
     pub requests: Arc<Pool>,
     /// Whom to tell what becomes of it.
-    pub reports: Sender<Report>,
+    pub reports: Sender<Notice>,
 }
 
 /// Starts the thread.
@@ -72,8 +72,8 @@ pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
         let reports = plan.reports.clone();
         // If nobody listens any more, the process is on its way out.
         let _ = match run(plan) {
-            Ok(end) => reports.send(Report::Ended(end)),
-            Err(fatal) => reports.send(Report::Failed(fatal)),
+            Ok(end) => reports.send(Notice::Ended(end)),
+            Err(fatal) => reports.send(Notice::Failed(fatal)),
         };
     })
 }
@@ -104,9 +104,9 @@ fn run(mut plan: Plan) -> Result<End, Fatal> {
     // The tails, what is read ahead, and as much again for what is being written.
     let page_bytes = tail_bytes.saturating_add(2 * READ_AHEAD_BYTES_MAX);
     let page_bytes_max = page_bytes.saturating_mul(shards);
-    let parts = Parts {
+    let parts = PumpSetup {
         shard,
-        front: Front::new(frame_bytes_max, Budget::new(plan.requests)),
+        shared: Shared::new(frame_bytes_max, Budget::new(plan.requests)),
         ring,
         disk,
         mesh,

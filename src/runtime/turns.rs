@@ -10,7 +10,7 @@ const LOOK_EVERY: u32 = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Turns {
+pub struct TurnClock {
     /// Time that turns took by the clock since the CPU clock was looked at.
     passed_ns: u64,
     /// How many they were.
@@ -19,7 +19,7 @@ pub struct Turns {
     cpu_ns: u64,
 }
 
-impl Turns {
+impl TurnClock {
     /// A turn has ended. What it took on the core, if it is long enough to be told: never too little, and
     /// too much only by the few short ones before it, where another thread had the core meanwhile.
     pub fn ended(&mut self, began: Mono, now: Mono, cpu_ns: impl FnOnce() -> u64) -> Option<u64> {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn long_turns_are_told_and_short_ones_are_not() {
-        let mut turns = Turns::default();
+        let mut turns = TurnClock::default();
         assert_eq!(turns.ended(Mono(5), Mono(5 + LONG), || LONG), Some(LONG));
         for _ in 0..3 {
             let short = turns.ended(Mono(0), Mono(TURN_TOLD_NS_MIN / 4), || unreachable!());
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_others_had_of_the_core_does_not_count() {
-        let mut turns = Turns::default();
+        let mut turns = TurnClock::default();
         assert_eq!(turns.ended(Mono(0), Mono(9 * LONG), || LONG), Some(LONG));
         assert_eq!(turns.ended(Mono(0), Mono(9 * LONG), || LONG + 10), None);
     }

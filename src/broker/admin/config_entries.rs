@@ -17,7 +17,7 @@ pub(super) const STATIC_BROKER: i8 = 4;
 pub(super) const DEFAULT: i8 = 5;
 
 /// One setting with its value.
-pub(super) struct Entry {
+pub(super) struct ConfigEntry {
     pub(super) setting: &'static Setting,
     /// Never told of a secret.
     pub(super) value: Option<String>,
@@ -25,14 +25,14 @@ pub(super) struct Entry {
     pub(super) read_only: bool,
     pub(super) sensitive: bool,
     /// Every place that has a value, the one that holds first.
-    pub(super) synonyms: Vec<Place>,
+    pub(super) synonyms: Vec<PlacedValue>,
 }
 
 /// What holds where nothing is said. Kept, because it is asked once for each setting.
 static DEFAULTS: LazyLock<BrokerConfig> = LazyLock::new(BrokerConfig::default);
 
 /// A place that has a value: name of the setting there, value, kind of place.
-pub(super) type Place = (&'static str, Option<String>, i8);
+pub(super) type PlacedValue = (&'static str, Option<String>, i8);
 
 /// Where the settings of this broker are.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ impl<'a> Source<'a> {
     }
 
     /// The places that have a value of a setting of the broker: clients, the file, the default.
-    fn places(self, key: &'static str) -> Vec<Place> {
+    fn places(self, key: &'static str) -> Vec<PlacedValue> {
         let mut places = Vec::new();
         for (settings, kind) in [
             (self.own, DYNAMIC_BROKER),
@@ -75,7 +75,7 @@ impl<'a> Source<'a> {
 pub(super) fn of_topic<'a>(
     source: Source<'a>,
     own: &'a BTreeMap<String, String>,
-) -> impl Iterator<Item = Entry> + 'a {
+) -> impl Iterator<Item = ConfigEntry> + 'a {
     let effective = TopicConfig::effective(source.config, own);
     let acted_on = TopicConfig::SETTINGS.iter().map(move |setting| {
         let mut entry = layered(setting, own, TOPIC, source, |_| effective.show(setting.key));
@@ -91,7 +91,7 @@ pub(super) fn of_inert<'a>(
     source: Source<'a>,
     own: &'a BTreeMap<String, String>,
     kind: i8,
-) -> impl Iterator<Item = Entry> + 'a {
+) -> impl Iterator<Item = ConfigEntry> + 'a {
     table.iter().map(move |inert| {
         let shown = |text: &str| inert.check(text).ok();
         let mut entry = layered(&inert.setting, own, kind, source, shown);
@@ -109,15 +109,15 @@ fn layered(
     kind: i8,
     source: Source<'_>,
     shown: impl Fn(&str) -> Option<String>,
-) -> Entry {
+) -> ConfigEntry {
     let own = own.get(setting.key);
-    let mut synonyms: Vec<Place> = Vec::new();
+    let mut synonyms: Vec<PlacedValue> = Vec::new();
     synonyms.extend(own.map(|text| (setting.key, shown(text), kind)));
     for key in setting.synonyms {
         synonyms.extend(source.places(key));
     }
     let first = synonyms.first();
-    Entry {
+    ConfigEntry {
         setting,
         value: first.and_then(|(_, value, _)| value.clone()),
         source: first.map_or(DEFAULT, |(_, _, source)| *source),
@@ -128,7 +128,7 @@ fn layered(
 }
 
 /// The settings of the broker.
-pub(super) fn of_broker(source: Source<'_>) -> impl Iterator<Item = Entry> {
+pub(super) fn of_broker(source: Source<'_>) -> impl Iterator<Item = ConfigEntry> {
     let acted_on = BrokerConfig::SETTINGS.iter();
     let inert = inert::BROKER.iter().map(|inert| &inert.setting);
     acted_on.chain(inert).map(move |setting| {
@@ -149,7 +149,7 @@ pub(super) fn of_broker(source: Source<'_>) -> impl Iterator<Item = Entry> {
                 *value = None;
             }
         }
-        Entry {
+        ConfigEntry {
             setting,
             value: value.filter(|_| !sensitive),
             source: kind,
@@ -161,13 +161,13 @@ pub(super) fn of_broker(source: Source<'_>) -> impl Iterator<Item = Entry> {
 }
 
 /// What clients have set for all brokers.
-pub(super) fn of_all_brokers(source: Source<'_>) -> Vec<Entry> {
+pub(super) fn of_all_brokers(source: Source<'_>) -> Vec<ConfigEntry> {
     let set = source.all.into_iter().flatten();
     let known = set.filter_map(|(key, text)| {
         let inert = inert::find(&inert::BROKER, key).map(|inert| &inert.setting);
         let setting = BrokerConfig::setting(key).or(inert)?;
         let value = Some(text.clone());
-        Some(Entry {
+        Some(ConfigEntry {
             setting,
             value: value.clone(),
             source: DYNAMIC_DEFAULT_BROKER,
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::config::load;
 
-    fn entry(file: &str, own: &[(&str, &str)], key: &str) -> Entry {
+    fn entry(file: &str, own: &[(&str, &str)], key: &str) -> ConfigEntry {
         let broker = load(Some(file), &[]).unwrap();
         of_topic(source(&broker), &pairs(own))
             .find(|entry| entry.setting.key == key)
@@ -204,7 +204,7 @@ mod tests {
         pairs.iter().map(own).collect()
     }
 
-    fn of<'e>(entries: &'e [Entry], key: &str) -> &'e Entry {
+    fn of<'e>(entries: &'e [ConfigEntry], key: &str) -> &'e ConfigEntry {
         entries.iter().find(|e| e.setting.key == key).unwrap()
     }
 

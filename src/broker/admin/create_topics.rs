@@ -105,7 +105,7 @@ fn shown(
     shown
 }
 
-fn setting(entry: config_entries::Entry) -> CreatableTopicConfigs {
+fn setting(entry: config_entries::ConfigEntry) -> CreatableTopicConfigs {
     let mut shown = CreatableTopicConfigs::default();
     shown.name = entry.setting.key.into();
     shown.value = entry.value.map(Into::into);

@@ -17,7 +17,7 @@ use kafka_wire::describe_configs_response::{
 };
 use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
 
-use super::config_entries::{self, DEFAULT, Entry, Source};
+use super::config_entries::{self, ConfigEntry, DEFAULT, Source};
 use super::handler::{Answer, Ctx, answer, outcome};
 use crate::base::ErrorCode;
 use crate::base::limits::CONFIG_RESOURCES_MAX;
@@ -63,7 +63,7 @@ fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsRe
     response
 }
 
-fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<Entry>, Refused> {
+fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, Refused> {
     let name = resource.resource_name.as_str();
     let source = Source::new(ctx.config, ctx.image);
     let named = |what: &str| {
@@ -128,12 +128,12 @@ pub(super) fn unsupported(resource_type: i8) -> Refused {
     Refused::because(ErrorCode::InvalidRequest, why)
 }
 
-fn is_wanted(resource: &DescribeConfigsResource, entry: &Entry) -> bool {
+fn is_wanted(resource: &DescribeConfigsResource, entry: &ConfigEntry) -> bool {
     let keys = resource.configuration_keys.as_deref().unwrap_or_default();
     keys.is_empty() || keys.iter().any(|key| key.as_str() == entry.setting.key)
 }
 
-fn shown(entry: Entry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+fn shown(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
     let mut shown = DescribeConfigsResourceResult::default();
     shown.name = entry.setting.key.into();
     shown.value = entry.value.map(Into::into);

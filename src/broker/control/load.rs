@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::metadata::Metadata;
 use super::reader::LogReader;
-use super::run::Run;
+use super::run::BatchRun;
 use crate::base::{LogId, Offset, TopicId};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
@@ -40,7 +40,7 @@ enum Stage {
 
 /// What the start has come to.
 #[derive(Debug)]
-pub enum Step {
+pub enum LoadStep {
     /// The metadata is read.
     Metadata,
     /// So is `__consumer_offsets`, but for what was skipped of these partitions.
@@ -89,7 +89,7 @@ impl Load {
         groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Result<Option<Step>, String> {
+    ) -> Result<Option<LoadStep>, String> {
         while let Some((log, result)) = self.reader.next() {
             let result = result.map_err(|error| format!("errno {}", error.errno));
             let step = match self.stage {
@@ -110,10 +110,10 @@ impl Load {
         metadata: &mut Metadata,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Result<Option<Step>, String> {
+    ) -> Result<Option<LoadStep>, String> {
         let at = self.at;
         let end = result.and_then(|bytes| {
-            let mut run = Run::new(&bytes, at);
+            let mut run = BatchRun::new(&bytes, at);
             run.each(&mut |_, value, _| {
                 let value = value.ok_or("a metadata record without a value")?;
                 let record = MetadataRecord::decode(value).map_err(|error| error.to_string())?;
@@ -132,7 +132,7 @@ impl Load {
             return Ok(None);
         }
         self.stage = Stage::Offsets;
-        Ok(Some(Step::Metadata))
+        Ok(Some(LoadStep::Metadata))
     }
 
     /// The topic of commits is known, if there is one.
@@ -151,7 +151,7 @@ impl Load {
         groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Option<Step> {
+    ) -> Option<LoadStep> {
         match self.stage {
             Stage::Offsets => self.read_next_offsets(metadata, groups, owner, fx),
             Stage::Metadata | Stage::Done => None,
@@ -164,7 +164,7 @@ impl Load {
         groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Option<Step> {
+    ) -> Option<LoadStep> {
         while let Some((partition, log, at)) = self.todo.front_mut() {
             if owner.is_damaged(*log) {
                 let partition = *partition;
@@ -189,7 +189,7 @@ impl Load {
             }
         }
         self.stage = Stage::Done;
-        Some(Step::Offsets {
+        Some(LoadStep::Offsets {
             skipped: std::mem::take(&mut self.skipped),
         })
     }
@@ -202,7 +202,7 @@ impl Load {
         groups: &mut GroupService,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Option<Step> {
+    ) -> Option<LoadStep> {
         let (partition, _, at) = self.todo.front().copied()?;
         // Behind what cannot be read, the log knows where some batch begins.
         let log = owner.partitions.get(&log).map(|p| &p.log);
@@ -234,7 +234,7 @@ impl Load {
         metadata: &Metadata,
         groups: &mut GroupService,
     ) -> Result<Offset, String> {
-        let mut run = Run::new(bytes, at);
+        let mut run = BatchRun::new(bytes, at);
         loop {
             let outcome = run.each(&mut |key, value, timestamp_ms| {
                 if let Some(key) = key {
@@ -387,12 +387,12 @@ mod tests {
             let (load, config) = (&mut self.load, &self.metadata.config);
             self.site.act(|owner, fx| load.start(config, owner, fx));
             match self.read()? {
-                Some(Step::Metadata) => Ok(()),
+                Some(LoadStep::Metadata) => Ok(()),
                 step => panic!("{step:?}"),
             }
         }
 
-        fn read(&mut self) -> Result<Option<Step>, String> {
+        fn read(&mut self) -> Result<Option<LoadStep>, String> {
             let (load, metadata, groups) = (&mut self.load, &mut self.metadata, &mut self.groups);
             self.site
                 .act(|owner, fx| load.read(metadata, groups, owner, fx))
@@ -407,7 +407,7 @@ mod tests {
                 .site
                 .act(|owner, fx| load.image_applied(metadata, groups, owner, fx));
             match step.map_or_else(|| self.read(), |step| Ok(Some(step))) {
-                Ok(Some(Step::Offsets { skipped })) => skipped.into_iter().collect(),
+                Ok(Some(LoadStep::Offsets { skipped })) => skipped.into_iter().collect(),
                 step => panic!("{step:?}"),
             }
         }

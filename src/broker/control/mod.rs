@@ -42,7 +42,7 @@ use crate::store::DiskError;
 use change::Change;
 use compact::Compaction;
 use groups::{Groups, offsets_log};
-use load::{Load, Step};
+use load::{Load, LoadStep};
 use metadata::{Metadata, Then, answer};
 use room::Room;
 
@@ -274,9 +274,9 @@ impl Control {
         }
     }
 
-    fn loaded_up_to(&mut self, step: Step, owner: &mut Owner, fx: &mut Fx<'_>) {
+    fn loaded_up_to(&mut self, step: LoadStep, owner: &mut Owner, fx: &mut Fx<'_>) {
         match step {
-            Step::Metadata => match self.metadata.first_start() {
+            LoadStep::Metadata => match self.metadata.first_start() {
                 Ok(records) => {
                     if records.is_empty() {
                         self.metadata.publish_current(fx);
@@ -288,7 +288,7 @@ impl Control {
                 }
                 Err(why) => fx.out.push(fatal::metadata(why)),
             },
-            Step::Offsets { skipped } => {
+            LoadStep::Offsets { skipped } => {
                 let effects = self.groups.loaded(fx);
                 let image = &self.metadata.image;
                 for partition in skipped {

@@ -7,7 +7,7 @@ use crate::record::{self, BatchError, BatchInfo};
 pub type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
 
 /// Batches that were read of a log, the last one perhaps cut.
-pub struct Run<'a> {
+pub struct BatchRun<'a> {
     rest: &'a [u8],
     /// Offset of what is at the start of `rest`.
     pub next: Offset,
@@ -15,7 +15,7 @@ pub struct Run<'a> {
     begun: bool,
 }
 
-impl<'a> Run<'a> {
+impl<'a> BatchRun<'a> {
     /// What was read from the batch that holds the offset `next` on.
     pub fn new(bytes: &'a [u8], next: Offset) -> Self {
         Self {
@@ -204,13 +204,13 @@ mod tests {
         let mut bytes = one(5, 5, &inner);
         bytes.extend(one(6, 6, b""));
         bytes[8] ^= 0x40;
-        let mut run = Run::new(&bytes, Offset(5));
+        let mut run = BatchRun::new(&bytes, Offset(5));
         assert!(!run.skip(Offset(7), Offset(7)), "the log knows of a batch");
     }
 
     /// Keys that are read, past all damage, and the offset before each damage.
     fn read(bytes: &[u8]) -> (Vec<u8>, Vec<i64>, i64) {
-        let mut run = Run::new(bytes, Offset(5));
+        let mut run = BatchRun::new(bytes, Offset(5));
         let (mut keys, mut damage) = (Vec::new(), Vec::new());
         while run
             .each(&mut |key, _, _| {

@@ -25,7 +25,7 @@ pub struct ReplyTo {
 
 /// What is known of a connection.
 #[derive(Debug)]
-pub struct Conn {
+pub struct Caller {
     /// Address of the client.
     pub peer: SocketAddr,
     /// Index of the listener by which it came.
@@ -69,7 +69,7 @@ enum Outcome {
     Close(String),
 }
 
-impl Conn {
+impl Caller {
     /// One of the requests ends the connection, at once if it is first in line.
     fn end(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
         self.hand_out(conn, now, out);
@@ -107,7 +107,7 @@ impl Conn {
 /// `limits::CONN_IN_FLIGHT_MAX`, both enforced by the driver before a request gets here.
 #[derive(Debug, Default)]
 pub struct Conns {
-    conns: IdMap<u64, Conn>,
+    conns: IdMap<u64, Caller>,
     /// The time of the input that is being handled.
     now: Mono,
     /// The request that was the last input: when the next input comes, its handling is over.
@@ -178,7 +178,7 @@ impl Conns {
     pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, direct: bool) {
         self.conns.insert(
             conn.0,
-            Conn {
+            Caller {
                 peer,
                 listener,
                 direct,
@@ -212,7 +212,7 @@ impl Conns {
 
     /// The connection, unless it is gone or being closed.
     #[must_use]
-    pub fn get(&self, conn: ConnId) -> Option<&Conn> {
+    pub fn get(&self, conn: ConnId) -> Option<&Caller> {
         self.conns.get(&conn.0).filter(|c| !c.closing)
     }
 
@@ -334,7 +334,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::broker::trace::Class;
+    use crate::broker::trace::RequestKind;
 
     fn expect(conns: &mut Conns, conn: ConnId) -> Option<ReplyTo> {
         let trace = Trace::new(0, 100, conns.now);
@@ -425,7 +425,7 @@ mod tests {
         conns.reply(first, body("1"), &mut out);
         conns.next_input(at(100));
         conns.sent(conn, 1, &mut tracer);
-        assert_eq!(tracer.stats(Class::Produce).count(), 1);
+        assert_eq!(tracer.stats(RequestKind::Produce).count(), 1);
         conns.next_input(at(200));
         // More than there are, as after a reply that was dropped.
         conns.sent(conn, 5, &mut tracer);

@@ -1,6 +1,6 @@
 //! Who waits until what was appended to a store is durable.
 
-use crate::broker::msg::{Answer, Failure, Produced, ReqRef};
+use crate::broker::msg::{Failure, LogAnswer, Produced, ReqRef};
 use crate::broker::trace::ProduceStamps;
 
 /// Who waits for a flush.
@@ -13,7 +13,10 @@ pub enum Ack {
         stamps: ProduceStamps,
     },
     /// A query that changed the log.
-    Query { req: ReqRef, answers: Vec<Answer> },
+    Query {
+        req: ReqRef,
+        answers: Vec<LogAnswer>,
+    },
     /// Something of the control shard's own.
     Control(u64),
 }

@@ -37,7 +37,7 @@ const TRY_AGAIN_MS: u64 = 1000;
 
 /// One partition, on the core that owns it.
 #[derive(Debug)]
-pub struct Partition {
+pub struct OpenLog {
     pub log: Log,
     /// Index into [`Owner::slots`].
     pub slot: usize,
@@ -49,7 +49,7 @@ pub struct Owner {
     pub me: ShardId,
     pub config: Arc<BrokerConfig>,
     pub slots: Vec<StoreSlot>,
-    pub partitions: IdMap<LogId, Partition>,
+    pub partitions: IdMap<LogId, OpenLog>,
     /// Logs that cannot be served, and whose slot: see [`crate::store::Store::damaged`].
     pub damaged: IdMap<LogId, usize>,
     pub watches: Watches,
@@ -476,7 +476,7 @@ impl Owner {
             slot.newest = slot.newest.max(slot.store.pending_seq());
             log
         };
-        self.partitions.insert(id, Partition { log, slot: index });
+        self.partitions.insert(id, OpenLog { log, slot: index });
     }
 
     /// The invariants of everything owned; panics where one is broken.
@@ -500,7 +500,7 @@ impl Owner {
 
 /// Gives some logs to a checkpoint that is being made. Those that no image has claimed yet, right after a start, are
 /// among them: without a state the checkpoint would forget all that the log was before it.
-fn gather(partitions: &IdMap<LogId, Partition>, slot: &mut StoreSlot) {
+fn gather(partitions: &IdMap<LogId, OpenLog>, slot: &mut StoreSlot) {
     let mut work = slot.store.checkpoint_slice_bytes();
     while work > 0
         && let Some(log) = slot.store.next_lacking()

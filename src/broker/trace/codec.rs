@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes};
 use super::buckets::BUCKETS;
 use super::report::{Report, Slow};
 use super::stage::STAGES;
-use super::stats::{Class, PARKED, Row, Stats};
+use super::stats::{PARKED, RequestKind, Row, Stats};
 use super::turns::Turns;
 
 /// Most slow requests that are read from a report.
@@ -18,7 +18,7 @@ impl Report {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4096);
         put(&mut out, STAGES as u64);
-        put(&mut out, Class::ALL.len() as u64);
+        put(&mut out, RequestKind::ALL.len() as u64);
         out.put_i32(self.node);
         out.put_i64(self.started_ms);
         out.put_u16(self.shards);
@@ -40,7 +40,7 @@ impl Report {
     /// If these are the bytes of no report, or of a broker that has other stages.
     pub fn decode(bytes: Bytes) -> Result<Self, &'static str> {
         let mut from = From(&bytes);
-        if from.varint()? != STAGES as u64 || from.varint()? != Class::ALL.len() as u64 {
+        if from.varint()? != STAGES as u64 || from.varint()? != RequestKind::ALL.len() as u64 {
             return Err("the broker counts other stages: use the millracectl of its version");
         }
         let mut report = Self {

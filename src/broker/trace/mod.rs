@@ -25,7 +25,7 @@ pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
 pub use report::{Report, Slow};
 pub use stage::{STAGES, Stage};
 pub use stamps::{FetchStamps, FlushStamps, ProduceStamps};
-pub use stats::{Class, Stats};
+pub use stats::{RequestKind, Stats};
 pub(super) use tracer::{ClientName, Tracer};
 pub use turns::Turns;
 pub(super) use walk::Trace;

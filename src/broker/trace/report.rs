@@ -2,7 +2,7 @@
 //! shards together, and its slowest requests.
 
 use super::stage::STAGES;
-use super::stats::{Class, Stats};
+use super::stats::{RequestKind, Stats};
 use super::tracer::Tracer;
 use super::turns::Turns;
 use super::units::ns;
@@ -57,8 +57,8 @@ pub struct Report {
     pub shards: u16,
     /// The broker's monotonic clock, in nanoseconds.
     pub at_ns: u64,
-    /// Counts since the start, by [`Class`].
-    pub stats: [Stats; Class::ALL.len()],
+    /// Counts since the start, by [`RequestKind`].
+    pub stats: [Stats; RequestKind::ALL.len()],
     /// The slowest requests, in no order.
     pub slowest: Vec<Slow>,
     /// The longer turns of its shards since the start.
@@ -91,7 +91,7 @@ impl Report {
             started_ms: 0,
             shards: 1,
             at_ns: now.0,
-            stats: Class::ALL.map(|class| tracer.stats(class).clone()),
+            stats: RequestKind::ALL.map(|class| tracer.stats(class).clone()),
             slowest: slowest.collect(),
             turns: tracer.turns().clone(),
         }
@@ -111,7 +111,7 @@ impl Report {
 
     /// The counts of a kind.
     #[must_use]
-    pub const fn of(&self, class: Class) -> &Stats {
+    pub const fn of(&self, class: RequestKind) -> &Stats {
         &self.stats[class as usize]
     }
 }

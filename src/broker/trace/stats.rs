@@ -8,7 +8,7 @@ use super::walk::Trace;
 
 /// Kinds of requests that are counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub enum RequestKind {
     /// Produce requests.
     Produce,
     /// Fetch requests. The time for which they wait for records is no latency of the broker's.
@@ -17,7 +17,7 @@ pub enum Class {
     Other,
 }
 
-impl Class {
+impl RequestKind {
     /// All, in the order in which they are reported.
     pub const ALL: [Self; 3] = [Self::Produce, Self::Fetch, Self::Other];
 

@@ -2,7 +2,7 @@
 //! while. Its memory is the same from its start to its end.
 
 use super::stage::STAGES;
-use super::stats::{Class, Stats};
+use super::stats::{RequestKind, Stats};
 use super::turns::Turns;
 use super::units::Units;
 use super::walk::Trace;
@@ -98,7 +98,7 @@ struct Kind {
 /// See the module.
 #[derive(Debug)]
 pub struct Tracer {
-    kinds: [Kind; Class::ALL.len()],
+    kinds: [Kind; RequestKind::ALL.len()],
     turns: Turns,
     /// When the current window began.
     window: Mono,
@@ -135,7 +135,7 @@ impl Tracer {
             return;
         }
         self.turn_window(now);
-        let kind = &mut self.kinds[Class::of(trace.key) as usize];
+        let kind = &mut self.kinds[RequestKind::of(trace.key) as usize];
         kind.stats.add(trace);
         let total = trace.total();
         let slow = || SlowTrace {
@@ -170,7 +170,7 @@ impl Tracer {
     }
 
     /// The counts of a kind.
-    pub fn stats(&self, class: Class) -> &Stats {
+    pub fn stats(&self, class: RequestKind) -> &Stats {
         &self.kinds[class as usize].stats
     }
 
@@ -217,8 +217,8 @@ mod tests {
         let expected: Vec<u64> = (many - SLOWEST_KEPT as u64..many).collect();
         assert_eq!(totals(&tracer, false), expected);
         assert_eq!(totals(&tracer, true), expected);
-        assert_eq!(tracer.stats(Class::Produce).count(), many);
-        assert_eq!(tracer.stats(Class::Fetch).count(), 0);
+        assert_eq!(tracer.stats(RequestKind::Produce).count(), many);
+        assert_eq!(tracer.stats(RequestKind::Fetch).count(), 0);
     }
 
     #[test]

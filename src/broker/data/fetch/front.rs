@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use super::session::{Asked, Opened, Sessions};
+use super::session::{Asked, SessionUse, Sessions};
 use crate::base::limits::FETCH_WAIT_MS_MAX;
 use crate::base::{ErrorCode, IdMap, Mono, Now, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
@@ -40,7 +40,7 @@ pub struct PendingFetch {
     reply_to: ReplyTo,
     correlation_id: i32,
     version: i16,
-    session: Opened,
+    session: SessionUse,
     slots: Vec<Slot>,
     bytes_min: usize,
     bytes_max: usize,
@@ -505,7 +505,7 @@ mod tests {
             },
             correlation_id: 0,
             version: 11,
-            session: Opened::Sessionless,
+            session: SessionUse::Sessionless,
             slots,
             bytes_min: 1,
             bytes_max: 100,

@@ -28,7 +28,7 @@ pub struct Asked {
 
 /// How a fetch relates to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
+pub enum SessionUse {
     /// No session: everything is answered.
     Sessionless,
     /// The first answer of a session: everything is answered.
@@ -37,7 +37,7 @@ pub enum Opened {
     Incremental(i32),
 }
 
-impl Opened {
+impl SessionUse {
     /// The session id to answer, 0 for none.
     pub fn id(self) -> i32 {
         match self {
@@ -94,7 +94,7 @@ impl Sessions {
         by_id: bool,
         request: FetchRequest,
         rng: &mut Rng,
-    ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
+    ) -> Result<(SessionUse, Vec<Asked>), ErrorCode> {
         let (id, epoch) = (request.session_id, request.session_epoch);
         let forgotten: Vec<(TopicRef, i32)> = request
             .forgotten
@@ -109,7 +109,7 @@ impl Sessions {
         match epoch {
             -1 => {
                 self.remove(id);
-                Ok((Opened::Sessionless, asked))
+                Ok((SessionUse::Sessionless, asked))
             }
             0 => {
                 self.remove(id);
@@ -119,9 +119,9 @@ impl Sessions {
         }
     }
 
-    fn create(&mut self, now: Now, by_id: bool, asked: &[Asked], rng: &mut Rng) -> Opened {
+    fn create(&mut self, now: Now, by_id: bool, asked: &[Asked], rng: &mut Rng) -> SessionUse {
         if asked.is_empty() || !self.make_room(now, asked.len()) {
-            return Opened::Sessionless;
+            return SessionUse::Sessionless;
         }
         let id = loop {
             let id = (rng.next_u64() & 0x7fff_ffff) as i32;
@@ -141,7 +141,7 @@ impl Sessions {
         }
         self.entries += session.entries.len();
         self.sessions.insert(id, session);
-        Opened::Full(id)
+        SessionUse::Full(id)
     }
 
     fn remove(&mut self, id: i32) {
@@ -172,7 +172,7 @@ impl Sessions {
         (id, epoch): (i32, i32),
         asked: Vec<Asked>,
         forgotten: &[(TopicRef, i32)],
-    ) -> Result<(Opened, Vec<Asked>), ErrorCode> {
+    ) -> Result<(SessionUse, Vec<Asked>), ErrorCode> {
         let session = self
             .sessions
             .get_mut(&id)
@@ -202,14 +202,14 @@ impl Sessions {
         let mut entries: Vec<&Entry> = session.entries.values().collect();
         entries.sort_by_key(|entry| entry.turn);
         let all = entries.into_iter().map(|entry| entry.asked.clone());
-        Ok((Opened::Incremental(id), all.collect()))
+        Ok((SessionUse::Incremental(id), all.collect()))
     }
 
     /// Notes what a partition is about to be answered; returns whether it has to be in the answer.
     pub fn answered(
         &mut self,
         now: Now,
-        opened: &Opened,
+        opened: &SessionUse,
         topic: &TopicRef,
         index: i32,
         found: &FetchedPart,
@@ -232,7 +232,7 @@ impl Sessions {
         if found.bytes > 0 {
             entry.turn = turn;
         }
-        changed || matches!(opened, Opened::Full(_))
+        changed || matches!(opened, SessionUse::Full(_))
     }
 }
 
@@ -393,7 +393,11 @@ mod tests {
         let fit = FETCH_SESSION_ENTRIES_MAX / REQUEST_ENTRIES_MAX;
         for session in 0..fit + 2 {
             let (opened, asked) = open((0, 0), 0..most).unwrap();
-            assert_eq!(opened == Opened::Sessionless, session >= fit, "{session}");
+            assert_eq!(
+                opened == SessionUse::Sessionless,
+                session >= fit,
+                "{session}"
+            );
             assert_eq!(asked.len(), REQUEST_ENTRIES_MAX);
         }
         // A session that ends makes room.

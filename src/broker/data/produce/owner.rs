@@ -15,15 +15,15 @@ type Waiting = (ReqRef, Vec<ProducePart>);
 
 /// The produce requests that wait for their store to grow.
 #[derive(Debug, Default)]
-pub struct Appends {
+pub struct Delayed {
     /// By store, each in turn.
-    delayed: VecDeque<(StoreId, VecDeque<Waiting>)>,
+    by_store: VecDeque<(StoreId, VecDeque<Waiting>)>,
     /// One of them has room, but has had its turn.
     has_more: bool,
 }
 
-impl Appends {
-    /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows.
+impl Delayed {
+    /// Delayed the parts of a produce request that belong to one store, or lets them wait while it grows.
     pub fn begin(
         &mut self,
         owner: &mut Owner,
@@ -33,10 +33,10 @@ impl Appends {
         parts: Vec<ProducePart>,
         fx: &mut Fx<'_>,
     ) {
-        if let Some((_, waiting)) = self.delayed.iter_mut().find(|(of, _)| *of == store) {
+        if let Some((_, waiting)) = self.by_store.iter_mut().find(|(of, _)| *of == store) {
             waiting.push_back((req, parts));
         } else if must_grow(owner, store, &parts) {
-            self.delayed.push_back((store, [(req, parts)].into()));
+            self.by_store.push_back((store, [(req, parts)].into()));
         } else {
             append(owner, now, req, store, parts, fx);
         }
@@ -46,8 +46,8 @@ impl Appends {
     pub fn go_on(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
         self.has_more = false;
         let mut most = LOGS_CHANGED_PER_SLICE;
-        for _ in 0..self.delayed.len() {
-            let Some((store, mut waiting)) = self.delayed.pop_front() else {
+        for _ in 0..self.by_store.len() {
+            let Some((store, mut waiting)) = self.by_store.pop_front() else {
                 break;
             };
             while let Some((_, parts)) = waiting.front()
@@ -63,7 +63,7 @@ impl Appends {
                 }
             }
             if !waiting.is_empty() {
-                self.delayed.push_back((store, waiting));
+                self.by_store.push_back((store, waiting));
             }
         }
     }
@@ -75,7 +75,7 @@ impl Appends {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.delayed.is_empty()
+        self.by_store.is_empty()
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
         };
         let slot = format_store(STORE, config, 1).0;
         let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
-        let mut appends = Appends::default();
+        let mut delayed = Delayed::default();
         let req = |id| ReqRef { shard: ME, id };
         run(&mut owner, |owner, fx| {
             for log in 0..LOGS {
@@ -195,24 +195,24 @@ mod tests {
                 );
             }
             // It is too large for its log too; but that is told when it has its turn.
-            appends.begin(owner, NOW, req(0), STORE, vec![part(0, MUCH)], fx);
+            delayed.begin(owner, NOW, req(0), STORE, vec![part(0, MUCH)], fx);
             for id in 1..=REQUESTS {
                 let parts = (0..LOGS).map(|log| part(log, 1)).collect();
-                appends.begin(owner, NOW, req(id), STORE, parts, fx);
+                delayed.begin(owner, NOW, req(id), STORE, parts, fx);
             }
         });
-        assert_eq!((appended(&owner), appends.is_empty()), (0, false));
+        assert_eq!((appended(&owner), delayed.is_empty()), (0, false));
         let mut turns = 0;
-        while !appends.is_empty() {
+        while !delayed.is_empty() {
             let before = appended(&owner);
             run(&mut owner, |owner, fx| {
-                appends.go_on(owner, NOW, fx);
+                delayed.go_on(owner, NOW, fx);
                 owner.idle(NOW, fx);
             });
             let now = appended(&owner) - before;
             assert!(now <= LOGS_CHANGED_PER_SLICE as i64, "{now} at once");
             let waits = before == 0 && now == 0;
-            assert!(waits || appends.has_more() != appends.is_empty());
+            assert!(waits || delayed.has_more() != delayed.is_empty());
             turns += 1;
             assert!(turns < 10 * REQUESTS, "it does not end");
         }

@@ -12,7 +12,7 @@ use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::front::{Front, check_epoch, here};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answer, Answered, Msg, Query, ReqRef};
+use crate::broker::msg::{Answered, LogAnswer, Msg, Query, ReqRef};
 use crate::wire::{RequestHeader, TopicRef, WireError};
 
 /// What is not known, and what comes with an error.
@@ -141,7 +141,7 @@ impl Queries {
     }
 
     /// Some logs have answered.
-    pub fn done(&mut self, front: &mut Front, id: u64, results: Vec<Answer>, fx: &mut Fx<'_>) {
+    pub fn done(&mut self, front: &mut Front, id: u64, results: Vec<LogAnswer>, fx: &mut Fx<'_>) {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{ErrorCode, LogId, ShardId};
-use crate::broker::msg::{Answer, Query, ReqRef};
+use crate::broker::msg::{LogAnswer, Query, ReqRef};
 
 /// The part of a query that one shard works on.
 #[derive(Debug)]
@@ -12,9 +12,9 @@ pub struct QueryJob {
     pub req: ReqRef,
     pub todo: Vec<(u32, LogId, Query)>,
     /// Answers so far.
-    pub done: Vec<Answer>,
+    pub done: Vec<LogAnswer>,
     /// Answers that wait until a store of this shard has made durable what they say, by its slot.
-    pub changed: BTreeMap<usize, Vec<Answer>>,
+    pub changed: BTreeMap<usize, Vec<LogAnswer>>,
     /// The question at hand takes long.
     pub takes_long: bool,
     /// It has waited for its turn to open a batch, and has a place for it.

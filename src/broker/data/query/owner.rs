@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::base::{Mono, StoreId};
     use crate::broker::io::Output;
-    use crate::broker::msg::Answer;
+    use crate::broker::msg::LogAnswer;
     use crate::broker::owner::stores::{StoreSlot, format_store};
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
@@ -313,7 +313,7 @@ mod tests {
         stores: &[u16],
         held: &mut Vec<(StoreId, IoId)>,
         act: impl FnOnce(&mut Owner, &mut Fx<'_>),
-    ) -> Vec<Answer> {
+    ) -> Vec<LogAnswer> {
         let (mut out, mut local) = (Vec::new(), VecDeque::new());
         let mut fx = Fx {
             me: ME,
@@ -368,7 +368,7 @@ mod tests {
             (1, LogId(99), Query::DeleteBefore(1)),
             (2, LogId(11), Query::DeleteBefore(1)),
         ];
-        let slots = |answers: Vec<Answer>| answers.iter().map(|a| a.0).collect::<Vec<_>>();
+        let slots = |answers: Vec<LogAnswer>| answers.iter().map(|a| a.0).collect::<Vec<_>>();
         // Whichever store is slow: what lies in it waits, and nothing else does.
         let first = run(&mut owner, &[1], &mut held, |owner, fx| {
             Lookups::default().begin(owner, NOW, req, delete, fx);
