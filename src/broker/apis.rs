@@ -13,7 +13,6 @@ use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{GroupHandler, GroupService as Groups};
 use super::requests::Requests;
-use crate::base::Now;
 use crate::controller::ProducerIdAllocator;
 use crate::wire::{Api, RequestHeader, fetch, produce};
 
@@ -47,7 +46,6 @@ pub(super) enum Handler {
 type FrontHandler = fn(
     &mut Requests,
     &mut Front,
-    Now,
     ReplyTo,
     &RequestHeader,
     Bytes,
@@ -150,13 +148,13 @@ static APIS: [Served; 32] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
-        Handler::Front(|all, front, _, to, header, body, fx| all.produce.begin(front, to, header, body, fx)),
+        Handler::Front(|all, front, to, header, body, fx| all.produce.begin(front, to, header, body, fx)),
         RECORDS, TOPICS).watching(OLD_TOPICS) },
     Served { waits: true, ..row((1, "Fetch", FETCH.0, FETCH.1, 12),
-        Handler::Front(|all, front, now, to, header, body, fx| all.fetch.begin(front, now, to, header, body, fx)),
+        Handler::Front(|all, front, to, header, body, fx| all.fetch.begin(front, to, header, body, fx)),
         NONE, DATA) },
     row((2, "ListOffsets", 1, 11, 6),
-        Handler::Front(|all, front, _, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
+        Handler::Front(|all, front, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), NEW_TOPICS, TOPICS),
@@ -179,19 +177,19 @@ static APIS: [Served; 32] = [
         Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), OLD_DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
-        Handler::Front(|all, front, _, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
+        Handler::Front(|all, front, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
         RECORDS, DATA).watching(OLD_DATA),
     row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
     row((23, "OffsetForLeaderEpoch", 2, 4, 4),
         Handler::Front(
-            |all, front, _, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
+            |all, front, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
         Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
-        Handler::Front(|all, front, _, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
+        Handler::Front(|all, front, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), NEW_TOPICS, TOPICS),
@@ -206,7 +204,7 @@ static APIS: [Served; 32] = [
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS),
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
-        Handler::Front(|all, front, _, to, header, _, fx| all.explain.begin(front, to, header, fx)),
+        Handler::Front(|all, front, to, header, _, fx| all.explain.begin(front, to, header, fx)),
         Things::ALL, Things::ALL) },
 ];
 

@@ -7,7 +7,6 @@ use super::data::query::owner::Lookups;
 use super::fx::Fx;
 use super::owner::Owner;
 use super::owner::work::Worker;
-use crate::base::Now;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -20,20 +19,20 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Does some of what was put off, and wakes some of the fetches that have enough.
-    pub fn slice(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+    pub fn slice(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         owner.wake_some(fx);
         match owner.work.next() {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
-            Some(Worker::Query) => self.query.go_on(owner, now, fx),
+            Some(Worker::Query) => self.query.go_on(owner, fx),
             // It reads only.
             Some(Worker::Load) | None => {}
         }
-        self.query.open_some(owner, now, fx);
+        self.query.open_some(owner, fx);
     }
 
     /// Goes on with some of what waited for a store to grow, as far as it has.
-    pub fn grown(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
-        self.produce.go_on(owner, now, fx);
+    pub fn grown(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.produce.go_on(owner, fx);
         self.growth.go_on(owner, fx);
     }
 

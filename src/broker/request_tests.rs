@@ -69,7 +69,7 @@ impl Desk {
         }
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Requests, &mut Front, Now, &mut Fx<'_>)) {
+    fn act(&mut self, act: impl FnOnce(&mut Requests, &mut Front, &mut Fx<'_>)) {
         let (mut out, mut local) = (Vec::new(), VecDeque::new());
         let mut fx = Fx {
             me: ShardId(0),
@@ -78,7 +78,7 @@ impl Desk {
             local: &mut local,
             ops: Vec::new(),
         };
-        act(&mut self.requests, &mut self.front, self.now, &mut fx);
+        act(&mut self.requests, &mut self.front, &mut fx);
         self.sent.extend(local.into_iter().map(|msg| (0, msg)));
         for output in out {
             match output {
@@ -118,7 +118,7 @@ impl Desk {
         let mut request = kw::ListOffsetsRequest::default();
         request.topics = vec![topic];
         let (to, header, body) = self.take(7, &request);
-        self.act(|all, front, _, fx| {
+        self.act(|all, front, fx| {
             all.query
                 .list_offsets(front, to, &header, body, fx)
                 .unwrap();
@@ -141,7 +141,7 @@ impl Desk {
         request.max_wait_ms = wait_ms;
         request.session_epoch = -1;
         let (to, header, body) = self.take(11, &request);
-        self.act(|all, front, now, fx| all.fetch.begin(front, now, to, &header, body, fx).unwrap());
+        self.act(|all, front, fx| all.fetch.begin(front, to, &header, body, fx).unwrap());
     }
 
     /// Takes the passes that were asked for: of whom, its number, and whether it is to watch.
@@ -169,7 +169,7 @@ impl Desk {
             watching: watching.map(ShardId),
             stamps: FetchStamps::default(),
         };
-        self.act(|all, front, now, fx| all.fetch.done(front, now, 1, planned, fx));
+        self.act(|all, front, fx| all.fetch.done(front, 1, planned, fx));
     }
 }
 
@@ -215,9 +215,9 @@ fn a_query_is_answered_when_every_owner_has() {
         (1, 1, vec![(0, 2, Query::Latest)]),
     ];
     assert_eq!(asked, wanted);
-    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(2, answered(5))], fx));
+    desk.act(|all, front, fx| all.query.done(front, 1, vec![(2, answered(5))], fx));
     assert!(desk.replies.is_empty(), "one is still asked");
-    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(0, answered(6))], fx));
+    desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(6))], fx));
     let reply = desk.replies.pop().unwrap().slice(PREFIX..);
     let (_, response) = decode_response::<kw::ListOffsetsRequest>(reply, 7).unwrap();
     let told = response.topics[0].partitions.iter();
@@ -240,14 +240,14 @@ fn owners_hear_of_a_closed_connection_unless_they_change_something() {
     let mut request = kw::DeleteRecordsRequest::default();
     request.topics = vec![topic];
     let (to, header, body) = desk.take(2, &request);
-    desk.act(|all, front, _, fx| {
+    desk.act(|all, front, fx| {
         all.query
             .delete_records(front, to, &header, body, fx)
             .unwrap()
     });
     assert_eq!((desk.front.parked.len(), desk.sent.len()), (3, 4));
     desk.sent.clear();
-    desk.act(|all, front, _, fx| all.conn_closed(front, CONN, fx));
+    desk.act(|all, front, fx| all.conn_closed(front, CONN, fx));
     let told = desk.sent.iter().map(|(to, msg)| match msg {
         Msg::QueryCancel { shard, ids } => (*to, shard.0, ids.clone()),
         other => panic!("unexpected {other:?}"),
@@ -257,7 +257,7 @@ fn owners_hear_of_a_closed_connection_unless_they_change_something() {
         [(0, 0, vec![1]), (1, 0, vec![1, 2])]
     );
     assert_eq!(desk.front.parked.len(), 0);
-    desk.act(|all, front, _, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));
+    desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));
     assert!(desk.replies.is_empty(), "there is nobody to tell");
 }
 
@@ -271,10 +271,10 @@ fn a_fetch_waits_for_its_deadline_and_then_takes_what_there_is() {
     let deadline = desk.now.mono.plus_ms(500);
     assert_eq!(desk.front.parked.next_deadline(), Some(deadline));
     desk.now.mono = Mono(deadline.0 - 1);
-    desk.act(|all, front, now, fx| all.due(front, now, fx));
+    desk.act(|all, front, fx| all.due(front, fx));
     assert!(desk.sent.is_empty(), "not before its time");
     desk.now.mono = deadline;
-    desk.act(|all, front, now, fx| all.due(front, now, fx));
+    desk.act(|all, front, fx| all.due(front, fx));
     assert_eq!(desk.passes(), [(0, 2, Watch::No)]);
     assert_eq!(desk.front.parked.next_deadline(), None);
     desk.found(1, 0, 900, None);
@@ -300,11 +300,11 @@ fn a_fetch_from_several_owners_waits_for_a_share_of_each() {
     });
     assert_eq!(shares.collect::<Vec<_>>(), [(0, 45), (1, 45)]);
     // One of them has its share: all are asked again, and now it is enough.
-    desk.act(|all, front, now, fx| all.fetch.ready(front, now, 1, fx));
+    desk.act(|all, front, fx| all.fetch.ready(front, 1, fx));
     assert_eq!(desk.passes(), [(0, 2, count), (1, 2, count)]);
     assert_eq!(desk.front.parked.next_deadline(), None);
     desk.found(2, 0, 60, None);
-    desk.act(|all, front, now, fx| all.fetch.ready(front, now, 1, fx));
+    desk.act(|all, front, fx| all.fetch.ready(front, 1, fx));
     desk.found(2, 1, 50, None);
     assert_eq!((desk.replies.len(), desk.front.parked.len()), (1, 0));
 }
@@ -319,7 +319,7 @@ fn a_fetch_is_forgotten_with_its_connection_whatever_it_waits_for() {
             desk.found(1, 1, 0, Some(1));
         }
         desk.sent.clear();
-        desk.act(|all, front, _, fx| all.conn_closed(front, CONN, fx));
+        desk.act(|all, front, fx| all.conn_closed(front, CONN, fx));
         let told = |(to, msg): &(u16, Msg)| matches!(msg, Msg::FetchCancel { .. }).then_some(*to);
         assert_eq!(
             desk.sent.iter().filter_map(told).collect::<Vec<_>>(),

@@ -9,7 +9,6 @@ use super::front::Front;
 use super::front::parked::Family;
 use super::fx::Fx;
 use super::io::ConnId;
-use crate::base::Now;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::config::BrokerConfig;
 
@@ -66,10 +65,10 @@ impl Requests {
     }
 
     /// Goes on with requests whose time is up, some at a time; at a stop, with every one that has a time.
-    pub fn due(&mut self, front: &mut Front, now: Now, fx: &mut Fx<'_>) {
+    pub fn due(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         for _ in 0..WAKES_PER_SLICE {
-            match front.due(now.mono) {
-                Some((id, Family::Fetch)) => self.fetch.due(front, now, id, fx),
+            match front.due(fx.now.mono) {
+                Some((id, Family::Fetch)) => self.fetch.due(front, id, fx),
                 // What this node does by itself is waited for however long it takes.
                 Some((_, Family::Produce | Family::Query | Family::Explain | Family::Control)) => {}
                 None => break,

@@ -40,7 +40,7 @@ fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
         local: &mut local,
         ops: Vec::new(),
     };
-    owner.idle(now, &mut fx);
+    owner.idle(&mut fx);
     out
 }
 

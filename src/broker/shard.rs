@@ -126,17 +126,17 @@ impl Shard {
             local: &mut local,
             ops: Vec::new(),
         };
-        self.input(now, input, &mut fx);
-        self.settle(now, &mut fx);
+        self.input(input, &mut fx);
+        self.settle(&mut fx);
         self.local = local;
     }
 
     /// Handles the shard's messages to itself, and requests that waited for those that are answered now.
-    fn settle(&mut self, now: Now, fx: &mut Fx<'_>) {
+    fn settle(&mut self, fx: &mut Fx<'_>) {
         let mut begun = 0;
         loop {
             while let Some(msg) = fx.local.pop_front() {
-                self.message(now, self.id, msg, fx);
+                self.message(self.id, msg, fx);
             }
             // One input may not begin any number of them: the rest has its turn when the shard is idle.
             if begun == REQUESTS_BEGUN_MAX {
@@ -146,14 +146,14 @@ impl Shard {
                 break;
             };
             begun += 1;
-            self.begin(now, to, header, body, fx);
+            self.begin(to, header, body, fx);
         }
     }
 
-    fn input(&mut self, now: Now, input: Input, fx: &mut Fx<'_>) {
+    fn input(&mut self, input: Input, fx: &mut Fx<'_>) {
         match input {
             Input::Start => {
-                self.front.started_ms = now.wall_ms;
+                self.front.started_ms = fx.now.wall_ms;
                 if let Some(control) = &mut self.control {
                     control.start(&mut self.owner, fx);
                 }
@@ -170,22 +170,22 @@ impl Shard {
                     .conns
                     .open(conn, peer, listener % listeners, direct);
             }
-            Input::Request { conn, frame, at } => self.request(now, conn, frame, at, fx),
+            Input::Request { conn, frame, at } => self.request(conn, frame, at, fx),
             Input::Sent { conn, replies } => self.front.sent(conn, replies),
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
             }
-            Input::Mesh { from, msg } => self.message(now, from, *msg, fx),
+            Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
                 self.control_follow_up(fx);
             }
             Input::Read { id, result } => {
-                self.read(now, id, result, fx);
+                self.read(id, result, fx);
                 self.control_follow_up(fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
-            Input::Idle => self.idle(now, fx),
+            Input::Idle => self.idle(fx),
             Input::Shutdown => {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
@@ -199,11 +199,11 @@ impl Shard {
         }
     }
 
-    fn message(&mut self, now: Now, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
+    fn message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
         let (front, requests, owner) = (&mut self.front, &mut self.requests, &mut self.owner);
         match msg {
             Msg::Produce { req, store, parts } => {
-                self.jobs.produce.begin(owner, now, req, store, parts, fx);
+                self.jobs.produce.begin(owner, req, store, parts, fx);
             }
             Msg::ProduceDone {
                 id,
@@ -211,11 +211,11 @@ impl Shard {
                 stamps,
             } => requests.produce.done(front, id, results, &stamps, fx),
             Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
-            Msg::FetchDone { id, planned } => requests.fetch.done(front, now, id, planned, fx),
+            Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
-            Msg::FetchReady { id } => requests.fetch.ready(front, now, id, fx),
+            Msg::FetchReady { id } => requests.fetch.ready(front, id, fx),
             Msg::FetchCancel { req } => owner.watches.cancel(req),
-            Msg::Query { req, parts } => self.jobs.query.begin(owner, now, req, parts, fx),
+            Msg::Query { req, parts } => self.jobs.query.begin(owner, req, parts, fx),
             Msg::QueryCancel { shard, ids } => self.jobs.query.forget(shard, &ids),
             Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),
             Msg::Control { req, call } => {
@@ -241,7 +241,7 @@ impl Shard {
             Msg::Image { image, delta } => {
                 self.images.push_back(Adoption::new(image, delta));
                 if self.images.len() == 1 {
-                    self.adopt_some(now, fx);
+                    self.adopt_some(fx);
                 }
             }
             Msg::ImageApplied { version, strays } => {
@@ -253,14 +253,17 @@ impl Shard {
     }
 
     /// Goes on with the next image that is to be served by.
-    fn adopt_some(&mut self, now: Now, fx: &mut Fx<'_>) {
+    fn adopt_some(&mut self, fx: &mut Fx<'_>) {
         let Some(mut adoption) = self.images.pop_front() else {
             return;
         };
         if !adoption.is_begun {
             self.apply_settings(&adoption.image);
         }
-        let Some(strays) = self.owner.adopt(now, &mut adoption, LOGS_CHANGED_PER_SLICE) else {
+        let Some(strays) = self
+            .owner
+            .adopt(fx.now, &mut adoption, LOGS_CHANGED_PER_SLICE)
+        else {
             return self.images.push_front(adoption);
         };
         let version = adoption.image.version;
@@ -276,11 +279,11 @@ impl Shard {
     }
 
     /// A read of a store's file has ended: whoever began it goes on.
-    fn read(&mut self, now: Now, id: ReadId, result: Result<Bytes, DiskError>, fx: &mut Fx<'_>) {
+    fn read(&mut self, id: ReadId, result: Result<Bytes, DiskError>, fx: &mut Fx<'_>) {
         let owner = &mut self.owner;
         match owner.work.read_ended(id) {
             Some(Worker::Fetch) => self.jobs.fetch.read(owner, id, result, fx),
-            Some(Worker::Query) => self.jobs.query.read(owner, now, id, result, fx),
+            Some(Worker::Query) => self.jobs.query.read(owner, id, result, fx),
             Some(Worker::Load) => {
                 if let Some(control) = &mut self.control {
                     control.read(owner, id, result, fx);
@@ -314,7 +317,7 @@ impl Shard {
     }
 
     /// One client request.
-    fn request(&mut self, now: Now, conn: ConnId, frame: Bytes, at: Mono, fx: &mut Fx<'_>) {
+    fn request(&mut self, conn: ConnId, frame: Bytes, at: Mono, fx: &mut Fx<'_>) {
         let bytes = frame.len();
         let mut footprint = Footprint::default();
         let parsed = wire::parse_header(frame, |key| {
@@ -337,22 +340,15 @@ impl Shard {
             return;
         };
         if conns.may_begin(to) {
-            self.begin(now, to, header, body, fx);
+            self.begin(to, header, body, fx);
         } else {
             conns.wait(to, header, body);
         }
     }
 
     /// Begins with a request that may.
-    fn begin(
-        &mut self,
-        now: Now,
-        to: ReplyTo,
-        header: RequestHeader,
-        body: Bytes,
-        fx: &mut Fx<'_>,
-    ) {
-        if let Err(why) = self.hand_on(now, to, header, body, fx) {
+    fn begin(&mut self, to: ReplyTo, header: RequestHeader, body: Bytes, fx: &mut Fx<'_>) {
+        if let Err(why) = self.hand_on(to, header, body, fx) {
             self.front.conns.fail(to, why, fx.out);
         }
     }
@@ -360,7 +356,6 @@ impl Shard {
     /// Hands a request to whoever answers it. `Err` is the reason to close the connection.
     fn hand_on(
         &mut self,
-        now: Now,
         to: ReplyTo,
         header: RequestHeader,
         body: Bytes,
@@ -374,15 +369,7 @@ impl Shard {
             return Err(format!("API key {} is not served", header.key));
         };
         if let Handler::Front(handler) = served.handler {
-            return handler(
-                &mut self.requests,
-                &mut self.front,
-                now,
-                to,
-                &header,
-                body,
-                fx,
-            );
+            return handler(&mut self.requests, &mut self.front, to, &header, body, fx);
         }
         // Asked of each broker in turn; the groups are all with the coordinator.
         if header.key == LIST_GROUPS && direct && self.id != ShardId(0) {
@@ -428,19 +415,19 @@ impl Shard {
         (!creates).then(|| answer(&ctx, header, body))
     }
 
-    fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
-        self.requests.due(&mut self.front, now, fx);
-        self.adopt_some(now, fx);
-        self.jobs.slice(&mut self.owner, now, fx);
+    fn idle(&mut self, fx: &mut Fx<'_>) {
+        self.requests.due(&mut self.front, fx);
+        self.adopt_some(fx);
+        self.jobs.slice(&mut self.owner, fx);
         self.requests.produce.validate_some(&mut self.front, fx);
-        self.jobs.grown(&mut self.owner, now, fx);
+        self.jobs.grown(&mut self.owner, fx);
         if let Some(control) = &mut self.control {
             control.tick(&mut self.owner, fx);
         }
         // Messages to this shard itself may append: they belong into the flush that starts now.
-        self.settle(now, fx);
+        self.settle(fx);
         self.drain(fx);
-        self.owner.idle(now, fx);
+        self.owner.idle(fx);
         let mut wake_at = self.owner.next_deadline();
         let deadline = self.front.parked.next_deadline();
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
@@ -451,12 +438,12 @@ impl Shard {
             || (self.drains() && self.is_quiet())
         {
             // The rest has its turn when what has come meanwhile has had its own.
-            wake_at = now.mono;
+            wake_at = fx.now.mono;
         }
         let deadline = self.control.as_ref().and_then(Control::next_deadline);
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
         if self.front.conns.has_ready() {
-            wake_at = now.mono;
+            wake_at = fx.now.mono;
         }
         fx.out.push(Output::WakeAt(wake_at));
     }

@@ -69,7 +69,7 @@ impl Site {
 
     /// Makes all durable that was appended; the tokens of those who waited for it.
     pub fn flush(&mut self) -> Vec<u64> {
-        self.act(|owner, fx| owner.idle(NOW, fx));
+        self.act(|owner, fx| owner.idle(fx));
         while let Some(at) = self
             .out
             .iter()

@@ -237,20 +237,20 @@ impl Owner {
     }
 
     /// Starts what can be started: flushes first, then checkpoints and retention.
-    pub fn idle(&mut self, now: Now, fx: &mut Fx<'_>) {
-        if now.mono >= self.next_retention {
+    pub fn idle(&mut self, fx: &mut Fx<'_>) {
+        if fx.now.mono >= self.next_retention {
             let interval = self.config.log_retention_check_interval_ms;
-            self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
+            self.next_retention = fx.now.mono.plus_ms(interval.max(1) as u64);
             for partition in self.partitions.values_mut() {
                 let slot = &mut self.slots[partition.slot];
-                if partition.log.retain(now, &mut slot.store) {
+                if partition.log.retain(fx.now, &mut slot.store) {
                     slot.newest = slot.newest.max(slot.store.pending_seq());
                 }
             }
         }
-        let again = now.mono >= self.next_try;
+        let again = fx.now.mono >= self.next_try;
         if again {
-            self.next_try = now.mono.plus_ms(TRY_AGAIN_MS);
+            self.next_try = fx.now.mono.plus_ms(TRY_AGAIN_MS);
         }
         for index in 0..self.slots.len() {
             let mut ops = std::mem::take(&mut fx.ops);
@@ -266,7 +266,7 @@ impl Owner {
             slot.store.checkpoint_advance(&mut ops);
             // The checkpoint may have taken of what is written ahead.
             slot.store.write_ahead(&mut ops);
-            slot.flushes_started(slot.store.started_seq(), now.mono);
+            slot.flushes_started(slot.store.started_seq(), fx.now.mono);
             let store = slot.store.id();
             fx.out
                 .extend(ops.drain(..).map(|op| Output::Disk { store, op }));

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use super::session::{Asked, SessionUse, Sessions};
 use crate::base::limits::FETCH_WAIT_MS_MAX;
-use crate::base::{ErrorCode, IdMap, Mono, Now, Offset, ShardId};
+use crate::base::{ErrorCode, IdMap, Mono, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::front::{Front, check_epoch, here};
@@ -121,7 +121,6 @@ impl Fetches {
     pub fn begin(
         &mut self,
         front: &mut Front,
-        now: Now,
         reply_to: ReplyTo,
         header: &RequestHeader,
         body: Bytes,
@@ -136,10 +135,10 @@ impl Fetches {
             request.max_bytes.clamp(0, front.config.fetch_max_bytes) as usize,
         );
         let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
-        let deadline = now.mono.plus_ms(wait_ms);
+        let deadline = fx.now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
         let by_id = header.version >= TOPIC_IDS_FROM;
-        let (session, asked) = match self.sessions.open(now, by_id, request, &mut front.rng) {
+        let (session, asked) = match self.sessions.open(fx.now, by_id, request, &mut front.rng) {
             Ok(opened) => opened,
             Err(error) => {
                 let (id, version) = (header.correlation_id, header.version);
@@ -172,7 +171,7 @@ impl Fetches {
             correlation_id: header.correlation_id,
             version: header.version,
             session,
-            last_round: deadline <= now.mono || slots.is_empty(),
+            last_round: deadline <= fx.now.mono || slots.is_empty(),
             slots,
             bytes_min,
             bytes_max,
@@ -185,18 +184,18 @@ impl Fetches {
         };
         let id = front.park(reply_to, Family::Fetch);
         self.waiting.insert(id, pending);
-        self.round(front, now, id, fx);
+        self.round(front, id, fx);
         Ok(())
     }
 
     /// Asks the owners, once more or for the first time.
-    fn round(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+    fn round(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
         let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.round += 1;
         fetch.ready = false;
-        fetch.last_round |= front.draining || fetch.deadline <= now.mono;
+        fetch.last_round |= front.draining || fetch.deadline <= fx.now.mono;
         let mut by_shard: BTreeMap<ShardId, Vec<FetchPart>> = BTreeMap::new();
         for (shard, part) in fetch.slots.iter().filter_map(|slot| slot.ask.as_ref()) {
             by_shard.entry(*shard).or_default().push(*part);
@@ -220,7 +219,7 @@ impl Fetches {
             watch,
         };
         if by_shard.is_empty() {
-            return self.finish(front, now, id, fx);
+            return self.finish(front, id, fx);
         }
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in by_shard {
@@ -229,14 +228,7 @@ impl Fetches {
     }
 
     /// An owner has planned its part of a pass.
-    pub fn done(
-        &mut self,
-        front: &mut Front,
-        now: Now,
-        id: u64,
-        planned: FetchPlanned,
-        fx: &mut Fx<'_>,
-    ) {
+    pub fn done(&mut self, front: &mut Front, id: u64, planned: FetchPlanned, fx: &mut Fx<'_>) {
         let FetchPlanned {
             round,
             parts,
@@ -257,7 +249,7 @@ impl Fetches {
         if let Some(trace) = front.conns.trace(fetch.reply_to) {
             trace.pass(Stage::Hop, stamps.arrived);
             trace.pass(Stage::Plan, stamps.planned);
-            trace.pass(Stage::Answer, now.mono);
+            trace.pass(Stage::Answer, fx.now.mono);
         }
         if let Some(shard) = watching
             && !fetch.watched_by.contains(&shard)
@@ -274,12 +266,12 @@ impl Fetches {
         }
         if let Some(slot) = fetch.wrongly_withheld() {
             fetch.oversized = Some(slot);
-            return self.round(front, now, id, fx);
+            return self.round(front, id, fx);
         }
         if fetch.last_round || fetch.bytes() >= fetch.bytes_min || fetch.has_error() {
-            self.finish(front, now, id, fx);
+            self.finish(front, id, fx);
         } else if fetch.ready {
-            self.round(front, now, id, fx);
+            self.round(front, id, fx);
         } else {
             // Parked. What was found so far is planned again later: holding it would pin memory.
             for slot in &mut fetch.slots {
@@ -299,33 +291,33 @@ impl Fetches {
     }
 
     /// A parked fetch goes on.
-    fn go_on(&mut self, front: &mut Front, now: Now, id: u64, last_round: bool, fx: &mut Fx<'_>) {
+    fn go_on(&mut self, front: &mut Front, id: u64, last_round: bool, fx: &mut Fx<'_>) {
         let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.last_round |= last_round;
         let reply_to = fetch.reply_to;
         if let Some(trace) = front.conns.trace(reply_to) {
-            trace.unpark(now.mono);
+            trace.unpark(fx.now.mono);
         }
-        self.round(front, now, id, fx);
+        self.round(front, id, fx);
     }
 
     /// A watch has seen enough bytes.
-    pub fn ready(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+    pub fn ready(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
         let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
         fetch.ready = true;
         if fetch.open == 0 {
             front.parked.forget_deadline(id);
-            self.go_on(front, now, id, false, fx);
+            self.go_on(front, id, false, fx);
         }
     }
 
     /// A parked fetch waits no longer: whatever there is now is the answer.
-    pub fn due(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
-        self.go_on(front, now, id, true, fx);
+    pub fn due(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
+        self.go_on(front, id, true, fx);
     }
 
     /// How many wait for something.
@@ -344,7 +336,7 @@ impl Fetches {
         }
     }
 
-    fn finish(&mut self, front: &mut Front, now: Now, id: u64, fx: &mut Fx<'_>) {
+    fn finish(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
         let Some(mut fetch) = self.waiting.remove(&id) else {
             return;
         };
@@ -353,9 +345,13 @@ impl Fetches {
         trim(&mut fetch.slots, fetch.bytes_max);
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
         for slot in fetch.slots {
-            let changed =
-                self.sessions
-                    .answered(now, &fetch.session, &slot.topic, slot.index, &slot.found);
+            let changed = self.sessions.answered(
+                fx.now,
+                &fetch.session,
+                &slot.topic,
+                slot.index,
+                &slot.found,
+            );
             if !changed {
                 continue;
             }

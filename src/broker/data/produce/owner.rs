@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::base::StoreId;
 use crate::base::limits::LOGS_CHANGED_PER_SLICE;
-use crate::base::{Now, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ProducePart, ReqRef};
 use crate::broker::owner::Owner;
@@ -27,7 +27,6 @@ impl Delayed {
     pub fn begin(
         &mut self,
         owner: &mut Owner,
-        now: Now,
         req: ReqRef,
         store: StoreId,
         parts: Vec<ProducePart>,
@@ -38,12 +37,12 @@ impl Delayed {
         } else if must_grow(owner, store, &parts) {
             self.by_store.push_back((store, [(req, parts)].into()));
         } else {
-            append(owner, now, req, store, parts, fx);
+            append(owner, req, store, parts, fx);
         }
     }
 
     /// Goes on with some of what waited for a store to grow, in order, as far as it has room now or will not get it.
-    pub fn go_on(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+    pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.has_more = false;
         let mut most = LOGS_CHANGED_PER_SLICE;
         for _ in 0..self.by_store.len() {
@@ -59,7 +58,7 @@ impl Delayed {
                 }
                 most = most.saturating_sub(parts.len());
                 if let Some((req, parts)) = waiting.pop_front() {
-                    append(owner, now, req, store, parts, fx);
+                    append(owner, req, store, parts, fx);
                 }
             }
             if !waiting.is_empty() {
@@ -90,7 +89,6 @@ fn must_grow(owner: &mut Owner, store: StoreId, parts: &[ProducePart]) -> bool {
 
 fn append(
     owner: &mut Owner,
-    now: Now,
     req: ReqRef,
     store: StoreId,
     parts: Vec<ProducePart>,
@@ -99,14 +97,14 @@ fn append(
     let results = parts
         .into_iter()
         .map(|part| {
-            let result = owner.append(now, part.log, part.batch, &part.info);
+            let result = owner.append(fx.now, part.log, part.batch, &part.info);
             (part.slot, result)
         })
         .collect();
     let ack = Ack::Produce {
         req,
         results,
-        stamps: ProduceStamps::arrived(now.mono),
+        stamps: ProduceStamps::arrived(fx.now.mono),
     };
     match owner.slot_of(store) {
         Some(slot) => owner.ack_after(slot, ack, fx),
@@ -119,7 +117,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{LogId, Mono, ShardId};
+    use crate::base::{LogId, Mono, Now, ShardId};
     use crate::broker::io::Output;
     use crate::broker::owner::stores::format_store;
     use crate::config::BrokerConfig;
@@ -195,10 +193,10 @@ mod tests {
                 );
             }
             // It is too large for its log too; but that is told when it has its turn.
-            delayed.begin(owner, NOW, req(0), STORE, vec![part(0, MUCH)], fx);
+            delayed.begin(owner, req(0), STORE, vec![part(0, MUCH)], fx);
             for id in 1..=REQUESTS {
                 let parts = (0..LOGS).map(|log| part(log, 1)).collect();
-                delayed.begin(owner, NOW, req(id), STORE, parts, fx);
+                delayed.begin(owner, req(id), STORE, parts, fx);
             }
         });
         assert_eq!((appended(&owner), delayed.is_empty()), (0, false));
@@ -206,8 +204,8 @@ mod tests {
         while !delayed.is_empty() {
             let before = appended(&owner);
             run(&mut owner, |owner, fx| {
-                delayed.go_on(owner, NOW, fx);
-                owner.idle(NOW, fx);
+                delayed.go_on(owner, fx);
+                owner.idle(fx);
             });
             let now = appended(&owner) - before;
             assert!(now <= LOGS_CHANGED_PER_SLICE as i64, "{now} at once");

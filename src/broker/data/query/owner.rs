@@ -44,7 +44,6 @@ impl Lookups {
     pub fn begin(
         &mut self,
         owner: &mut Owner,
-        now: Now,
         req: ReqRef,
         parts: Vec<(u32, LogId, Query)>,
         fx: &mut Fx<'_>,
@@ -57,13 +56,13 @@ impl Lookups {
             takes_long: false,
             place: None,
         };
-        self.ask_some(owner, now, job, PARTITIONS_PER_SLICE, fx);
+        self.ask_some(owner, job, PARTITIONS_PER_SLICE, fx);
     }
 
     /// Goes on with one that was put off.
-    pub fn go_on(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+    pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         if let Some(job) = self.put_off.pop_front() {
-            self.ask_some(owner, now, job, PARTITIONS_PER_SLICE, fx);
+            self.ask_some(owner, job, PARTITIONS_PER_SLICE, fx);
         }
     }
 
@@ -76,7 +75,6 @@ impl Lookups {
     pub fn read(
         &mut self,
         owner: &mut Owner,
-        now: Now,
         id: ReadId,
         result: Result<Bytes, DiskError>,
         fx: &mut Fx<'_>,
@@ -86,7 +84,7 @@ impl Lookups {
                 Ok(bytes) => owner.scanned(log, ticket, &bytes),
                 Err(_) => job.fail(ErrorCode::KafkaStorageError),
             }
-            self.ask_some(owner, now, job, PARTITIONS_PER_SLICE, fx);
+            self.ask_some(owner, job, PARTITIONS_PER_SLICE, fx);
         }
         while let Some((job, log, ticket)) = self.reads.next() {
             let pieces = owner.partitions.get(&log).and_then(|partition| {
@@ -113,16 +111,16 @@ impl Lookups {
     }
 
     /// Opens some of a batch for a lookup, if any needs it.
-    pub fn open_some(&mut self, owner: &mut Owner, now: Now, fx: &mut Fx<'_>) {
+    pub fn open_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         match self.openings.go_on() {
             Some(Turn::Opened(job, log, opening)) => {
                 if let Some(partition) = owner.partitions.get_mut(&log) {
                     partition.log.opened(&opening);
                 }
                 // What was found is only kept for a moment; but what else it asks for has its turn later.
-                self.ask_some(owner, now, job, 1, fx);
+                self.ask_some(owner, job, 1, fx);
             }
-            Some(Turn::Ask(job)) => self.ask_some(owner, now, job, 1, fx),
+            Some(Turn::Ask(job)) => self.ask_some(owner, job, 1, fx),
             None => {}
         }
     }
@@ -150,14 +148,7 @@ impl Lookups {
     }
 
     /// Goes on with a query until it is answered, has to read, or has had its turn of so many questions.
-    fn ask_some(
-        &mut self,
-        owner: &mut Owner,
-        now: Now,
-        mut job: QueryJob,
-        turn: usize,
-        fx: &mut Fx<'_>,
-    ) {
+    fn ask_some(&mut self, owner: &mut Owner, mut job: QueryJob, turn: usize, fx: &mut Fx<'_>) {
         let (mut asked, mut work) = (0, VALIDATION_SLICE_WORK);
         while let Some(&(slot, log, query)) = job.todo.last() {
             if asked == turn || work == 0 {
@@ -169,7 +160,7 @@ impl Lookups {
                 continue;
             };
             let store = partition.slot;
-            match self.ask_log(owner, now, log, query, &mut work) {
+            match self.ask_log(owner, fx.now, log, query, &mut work) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
                     job.next_question();
@@ -323,7 +314,7 @@ mod tests {
             ops: Vec::new(),
         };
         act(owner, &mut fx);
-        owner.idle(NOW, &mut fx);
+        owner.idle(&mut fx);
         loop {
             for output in fx.out.drain(..) {
                 if let Output::Disk { store, op } = output {
@@ -336,7 +327,7 @@ mod tests {
             };
             let (store, id) = held.remove(next);
             owner.on_disk(store, id, Ok(()), &mut fx);
-            owner.idle(NOW, &mut fx);
+            owner.idle(&mut fx);
         }
         let done = local.into_iter().filter_map(|msg| match msg {
             Msg::QueryDone { results, .. } => Some(results),
@@ -371,7 +362,7 @@ mod tests {
         let slots = |answers: Vec<LogAnswer>| answers.iter().map(|a| a.0).collect::<Vec<_>>();
         // Whichever store is slow: what lies in it waits, and nothing else does.
         let first = run(&mut owner, &[1], &mut held, |owner, fx| {
-            Lookups::default().begin(owner, NOW, req, delete, fx);
+            Lookups::default().begin(owner, req, delete, fx);
         });
         assert_eq!(slots(first), [1, 2]);
         let second = run(&mut owner, &[0, 1], &mut held, |_, _| {});
@@ -410,7 +401,6 @@ mod tests {
         let mut lookups = Lookups::default();
         lookups.begin(
             &mut owner,
-            NOW,
             ReqRef { shard: ME, id: 2 },
             (0..LOGS).map(asked).collect(),
             &mut fx,
@@ -418,9 +408,9 @@ mod tests {
         let mut slices = 1;
         while owner.has_more() || lookups.has_openings() {
             if owner.work.next().is_some() {
-                lookups.go_on(&mut owner, NOW, &mut fx);
+                lookups.go_on(&mut owner, &mut fx);
             }
-            lookups.open_some(&mut owner, NOW, &mut fx);
+            lookups.open_some(&mut owner, &mut fx);
             slices += 1;
         }
         assert!(
