@@ -2,7 +2,7 @@
 //!
 //! The tree is layered and dependencies point down only (see ARCHITECTURE.md):
 //! `runtime` and `sim` drive [`broker::Shard`]; `broker` uses the state machines
-//! (`group`, `controller`, `log`); `log` uses `store`; all use `wire`, `record`
+//! (`group`, `controller`, `replica`, `log`); `log` uses `store`; all use `wire`, `record`
 //! and `base`. Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
 
 pub mod base;
@@ -12,6 +12,7 @@ pub mod controller;
 pub mod group;
 pub mod log;
 pub mod record;
+pub mod replica;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 pub mod sim;

@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["base", "record", "store"]),
     ("wire", &["base", "record", "store"]),
     ("log", &["base", "record", "config", "store"]),
+    ("replica", &["base", "record", "store", "log"]),
     ("group", &["base", "record", "config"]),
     ("controller", &["base", "record", "config"]),
     (
@@ -34,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "store",
             "log",
+            "replica",
             "group",
             "controller",
         ],
@@ -47,6 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "store",
             "log",
+            "replica",
             "group",
             "controller",
             "broker",
@@ -61,6 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wire",
             "store",
             "log",
+            "replica",
             "group",
             "controller",
             "broker",
@@ -72,6 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// depends on the parent; what is for tests alone does not count.
 const WITHOUT_CIRCLES: &[&str] = &[
     "src/base/",
+    "src/replica/",
     "src/controller/",
     "src/wire/",
     "src/broker/",

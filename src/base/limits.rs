@@ -98,6 +98,11 @@ pub const PRODUCER_SNAPSHOTS_MAX: usize = 4;
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 /// Batch boundaries one partition remembers from earlier reads, so that consumers who read on do not scan.
 pub const READ_HINTS_PER_PARTITION_MAX: usize = 32;
+/// Ends of flushes that one partition remembers while the high watermark stands before them; past that the newest one
+/// takes the place of the one before.
+pub const WATERMARK_PLACES_MAX: usize = 1024;
+/// Places for those who wait for a partition's records that are kept for the next ones while nobody waits.
+pub const WAITS_KEPT_MIN: usize = 32;
 /// Time lookups of one partition that may be waiting for a file read at once; the oldest one starts again.
 pub const TIME_LOOKUPS_PER_PARTITION_MAX: usize = 8;
 /// Bytes a batch may decompress to when a time lookup has to open it; past that its first offset is the answer.

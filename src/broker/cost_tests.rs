@@ -22,7 +22,7 @@ use crate::wire::client::{encode_produce_flat, encode_request};
 use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 pub(super) const TOPIC: &str = "t";
-const VERSION: i16 = 12;
+pub(super) const VERSION: i16 = 12;
 
 struct Ask {
     wait_ms: i32,

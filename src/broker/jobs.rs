@@ -18,9 +18,9 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Does some of what was put off, and wakes some of the fetches that have enough.
+    /// Does some of what was put off, and tells who waits what there is to tell.
     pub fn slice(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        owner.wake_some(fx);
+        owner.slice(fx);
         match owner.work.next() {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
             Some(Worker::Query) => self.query.go_on(owner, fx),

@@ -1,6 +1,8 @@
 //! [`Shard`]: the brain of one core. A room for each family of requests turns wire
 //! requests into calls on the state machines and their effects into outputs.
 
+#[cfg(test)]
+mod ack_tests;
 pub mod admin;
 pub mod apis;
 mod control;

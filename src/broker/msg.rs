@@ -9,6 +9,7 @@ use super::trace::{FetchStamps, ProduceStamps, Report};
 use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
 use crate::controller::{Delta, Image};
 use crate::record::BatchInfo;
+use crate::replica::Mark;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
 
@@ -31,12 +32,10 @@ pub enum Msg {
     Produce {
         /// Who asks.
         req: ReqRef,
-        /// The store of all the parts.
-        store: StoreId,
-        /// One batch for each partition.
-        parts: Vec<ProducePart>,
+        /// The batches.
+        parts: ProduceParts,
     },
-    /// The parts are durable, or refused.
+    /// Some parts need not wait any more, or are refused.
     ProduceDone {
         /// The front's request.
         id: u64,
@@ -154,6 +153,17 @@ pub enum Msg {
         /// Logs that it has found and that the metadata has never given out.
         strays: Vec<LogId>,
     },
+}
+
+/// Batches of one request for partitions of one store.
+#[derive(Debug)]
+pub struct ProduceParts {
+    /// The store of all of them.
+    pub store: StoreId,
+    /// The mark that has to be behind each of them before it is answered.
+    pub mark: Mark,
+    /// One batch for each partition.
+    pub batches: Vec<ProducePart>,
 }
 
 /// A batch for one partition.

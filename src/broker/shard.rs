@@ -202,9 +202,7 @@ impl Shard {
     fn message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
         let (front, requests, owner) = (&mut self.front, &mut self.requests, &mut self.owner);
         match msg {
-            Msg::Produce { req, store, parts } => {
-                self.jobs.produce.begin(owner, req, store, parts, fx);
-            }
+            Msg::Produce { req, parts } => self.jobs.produce.begin(owner, req, parts, fx),
             Msg::ProduceDone {
                 id,
                 results,

@@ -20,11 +20,9 @@ pub struct Appended {
     pub last_offset: Offset,
     /// The timestamp that the broker gave its records, -1 if they keep their own.
     pub log_append_time: i64,
-    /// The flush that makes it durable. For a duplicate this is the original's, and may be long
-    /// done: the high watermark is past `last_offset` then.
-    pub flush: FlushSeq,
-    /// A retry of a batch that was appended before; nothing was written.
-    pub duplicate: bool,
+    /// The flush that makes it durable; `None` for a retry of a batch that was appended before, of which nothing
+    /// was written. The original may or may not be durable.
+    pub flush: Option<FlushSeq>,
 }
 
 /// Who appends: clients are held to the topic's limits, the broker's own records are not.
@@ -52,7 +50,7 @@ pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
 
 impl Log {
     /// Appends a batch that passed [`record::validate_produced`]; `info` is what that returned.
-    /// It is durable, and to be acknowledged, when the high watermark is past `last_offset`.
+    /// It is to be acknowledged when the durable end, or the high watermark, is past `last_offset`.
     ///
     /// # Errors
     /// MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -138,8 +136,7 @@ impl Log {
             base_offset: entry.base_offset,
             last_offset: entry.last_offset,
             log_append_time: NO_TIMESTAMP,
-            flush,
-            duplicate: false,
+            flush: Some(flush),
         })
     }
 
@@ -212,8 +209,7 @@ impl Log {
             } else {
                 NO_TIMESTAMP
             },
-            flush,
-            duplicate: false,
+            flush: Some(flush),
         })
     }
 
@@ -270,8 +266,7 @@ impl Log {
             } else {
                 NO_TIMESTAMP
             },
-            flush: original.flush,
-            duplicate: true,
+            flush: None,
         }
     }
 }
@@ -310,6 +305,7 @@ mod tests {
     use super::super::segment::SEGMENT_DELTA_MAX;
     use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
+    use crate::base::limits::WATERMARK_PLACES_MAX;
 
     fn config() -> LogConfig {
         LogConfig::default()
@@ -330,21 +326,53 @@ mod tests {
         );
         assert_eq!(first.log_append_time, -1);
         assert_eq!(f.log.high_watermark(), Offset(0));
-        assert_eq!(f.log.on_durable(FlushSeq(0)), None);
+        assert_eq!(f.durable(FlushSeq(0)), 0);
         f.settle();
         assert_eq!(f.log.high_watermark(), Offset(5));
-        assert_eq!(f.log.on_durable(second.flush), None, "it did not move");
+        assert_eq!(f.durable(second.flush.unwrap()), 0, "it did not move");
     }
 
     #[test]
-    fn the_high_watermark_follows_each_flush() {
+    fn the_high_watermark_moves_by_flushes_that_are_durable() {
         let mut f = Fixture::new(config(), 0);
-        let first = f.append(&Draft::plain(&[START_MS], 10)).unwrap();
-        f.disk.settle();
-        let second = f.append(&Draft::plain(&[START_MS], 10)).unwrap();
-        assert!(first.flush < second.flush);
-        assert_eq!(f.log.on_durable(first.flush), Some(Offset(1)));
-        assert_eq!(f.log.on_durable(second.flush), Some(Offset(2)));
+        let mut flushes = Vec::new();
+        for _ in 0..4 {
+            let draft = Draft::plain(&[START_MS; 10], 10);
+            flushes.extend(f.append(&draft).unwrap().flush);
+            f.disk.settle();
+        }
+        let size = f.log.size_bytes() / 4;
+        f.log.on_durable(flushes[2]);
+        assert_eq!(f.log.durable_end(), Offset(30));
+        assert_eq!(f.log.high_watermark(), Offset(0), "nobody has raised it");
+        let mut raise = |to, bytes, mark| {
+            assert_eq!(f.log.raise_high_watermark(Offset(to)), bytes);
+            assert_eq!(f.log.high_watermark(), Offset(mark));
+            f.log.check_live();
+        };
+        raise(9, 0, 0);
+        raise(29, 2 * size, 20);
+        raise(5, 0, 20);
+        raise(99, size, 30);
+        f.durable(flushes[3]);
+        assert_eq!(f.log.high_watermark(), Offset(40));
+    }
+
+    #[test]
+    fn what_a_watermark_that_stands_still_takes_is_bounded() {
+        let mut f = Fixture::new(config(), 0);
+        for n in 0..=WATERMARK_PLACES_MAX as i64 {
+            let flush = f.append(&Draft::plain(&[START_MS], 10)).unwrap().flush;
+            f.disk.settle();
+            f.log.on_durable(flush.unwrap());
+            assert_eq!(f.log.durable_end(), Offset(n + 1));
+        }
+        f.log.check_live();
+        let most = WATERMARK_PLACES_MAX as i64;
+        f.log.raise_high_watermark(Offset(most));
+        assert_eq!(f.log.high_watermark(), Offset(most - 1));
+        f.log.raise_high_watermark(Offset(most + 1));
+        assert_eq!(f.log.high_watermark(), Offset(most + 1));
     }
 
     #[test]
@@ -490,12 +518,12 @@ mod tests {
         assert_eq!(info.timestamp_type(), TimestampType::LogAppendTime);
         let mut draft = Draft::plain(&[5, 6], 10);
         draft.producer = Some((1, 0, 0));
-        assert!(!f.append(&draft).unwrap().duplicate);
+        assert!(f.append(&draft).unwrap().flush.is_some());
         f.now.wall_ms += 9;
         let again = f.append(&draft).unwrap();
         assert_eq!(
-            (again.duplicate, again.base_offset, again.log_append_time),
-            (true, Offset(2), START_MS)
+            (again.flush, again.base_offset, again.log_append_time),
+            (None, Offset(2), START_MS)
         );
     }
 
@@ -509,7 +537,7 @@ mod tests {
         assert_eq!(
             again,
             Appended {
-                duplicate: true,
+                flush: None,
                 ..original
             }
         );

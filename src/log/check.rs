@@ -78,6 +78,21 @@ impl Log {
             "the high watermark {} is not durable",
             mark.offset
         );
+        let mut last = *mark;
+        for place in &self.places {
+            rule!(
+                last.offset < place.offset,
+                "the high watermark may go back to {}",
+                place.offset
+            );
+            last = *place;
+        }
+        rule!(
+            last.offset == durable.offset,
+            "the high watermark may go to {}, and not to the durable end {}",
+            last.offset,
+            durable.offset
+        );
         let mut last = (None, *durable);
         for (flush, end) in &self.pending {
             rule!(
@@ -120,6 +135,13 @@ impl Log {
         self.invariants();
         assert!(self.log_start <= self.high_watermark.offset);
         assert!(self.is_place(&self.high_watermark) && self.is_place(&self.durable));
+        assert!(self.places.iter().all(|place| self.is_place(place)));
+        assert!(self.starts.iter().map(|(flush, _)| flush).is_sorted());
+        let start = self.starts.back();
+        assert_eq!(
+            start.map_or(self.durable_start, |last| last.1),
+            self.log_start
+        );
         let reached = self
             .pending
             .back()

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::limits::WATERMARK_PLACES_MAX;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record::TimestampType;
 use crate::store::{FlushSeq, LogLabel, Store};
@@ -116,6 +117,12 @@ pub struct Log {
     durable: Position,
     /// Everything before it may be read.
     high_watermark: Position,
+    /// Where the high watermark may go: ends of flushes that are durable, the last of them is where that ends.
+    places: VecDeque<Position>,
+    /// Moved, not yet durable: where the log starts once a flush is. One entry per flush.
+    starts: VecDeque<(FlushSeq, Offset)>,
+    /// Nothing before it comes back.
+    durable_start: Offset,
     hints: Hints,
     lookups: WaitingLookups,
     /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
@@ -162,6 +169,9 @@ impl Log {
             pending: VecDeque::new(),
             durable: zero,
             high_watermark: zero,
+            places: VecDeque::new(),
+            starts: VecDeque::new(),
+            durable_start: Offset(0),
             hints: Hints::default(),
             lookups: WaitingLookups::default(),
             failed_scan: None,
@@ -212,6 +222,12 @@ impl Log {
     #[must_use]
     pub fn start_offset(&self) -> Offset {
         self.log_start
+    }
+
+    /// The log start offset as it is on this node's disk: nothing before it comes back.
+    #[must_use]
+    pub fn durable_start(&self) -> Offset {
+        self.durable_start
     }
 
     /// The first offset that may not be read yet.
@@ -277,31 +293,56 @@ impl Log {
         self.segments.len()
     }
 
-    /// A flush and all before it are on the disk. `Some` is the new high watermark, if it moved.
-    pub fn on_durable(&mut self, flush: FlushSeq) -> Option<Offset> {
-        while let Some((waiting, end)) = self.pending.front().copied() {
+    /// A flush and all before it are on the disk.
+    pub fn on_durable(&mut self, flush: FlushSeq) {
+        while let Some(&(waiting, end)) = self.pending.front() {
             if waiting > flush {
                 break;
             }
             self.pending.pop_front();
             self.durable = end;
+            self.places.truncate(WATERMARK_PLACES_MAX - 1);
+            self.places.push_back(end);
         }
-        self.advance_high_watermark()
+        while let Some(&(waiting, start)) = self.starts.front() {
+            if waiting > flush {
+                break;
+            }
+            self.starts.pop_front();
+            self.durable_start = start;
+        }
     }
 
-    /// The one place where the high watermark moves. On a single node it is the durable end; with
-    /// replicas it will be the least of what the in-sync ones have, which takes their positions too.
-    fn advance_high_watermark(&mut self) -> Option<Offset> {
-        let moved = self.durable.offset > self.high_watermark.offset;
-        self.high_watermark = self.durable;
-        moved.then_some(self.high_watermark.offset)
+    /// What is before `to` may be read, as far as it is durable here. The high watermark moves to the end of the last
+    /// flush that does not reach beyond it, and never back. Returns the bytes that became readable.
+    pub fn raise_high_watermark(&mut self, to: Offset) -> u64 {
+        let before = self.high_watermark;
+        while let Some(&place) = self.places.front()
+            && place.offset <= to
+        {
+            self.places.pop_front();
+            self.high_watermark = place;
+        }
+        if self.high_watermark == before {
+            return 0;
+        }
+        let bytes = self.log_bytes(&self.high_watermark);
+        bytes.saturating_sub(self.log_bytes(&before))
+    }
+
+    /// The log start has moved; this is durable with the flush.
+    fn start_moved(&mut self, flush: FlushSeq) {
+        match self.starts.back_mut() {
+            Some((waiting, start)) if *waiting == flush => *start = self.log_start,
+            _ => self.starts.push_back((flush, self.log_start)),
+        }
     }
 
     /// The bookkeeping of a batch that is in the store now: the one way for appends and recovery.
     /// The caller has checked that the active segment can take it.
     fn record_entry(&mut self, entry: &BatchEntry, wall_ms: i64, flush: FlushSeq) {
         self.epochs.assign(entry.epoch, entry.base_offset);
-        if let Some((producer, appended)) = entry.remembered(flush) {
+        if let Some((producer, appended)) = entry.remembered() {
             self.producers.remember(&producer, appended);
         }
         let leaves_out = entry.base_offset > self.end;

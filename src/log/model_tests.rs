@@ -228,7 +228,7 @@ impl Model {
                 draft.timestamps = (0..*records as i64).map(|n| first + n * 7 % 5).collect();
                 draft.codec = Codec::ALL[*codec];
                 let appended = self.f.append(&draft).unwrap();
-                assert!(!appended.duplicate);
+                assert!(appended.flush.is_some());
                 self.appended(&draft, appended.base_offset.0);
             }
             Op::Produce { id, records, how } => self.produce(*id, *records, *how),
@@ -468,10 +468,10 @@ impl Model {
             How::Gap | How::OldEpoch => return,
         };
         let outcome = self.f.append(&draft).map_err(|refusal| refusal.0);
-        let duplicate = outcome.map(|a| a.duplicate.then_some(a.base_offset.0));
+        let duplicate = outcome.map(|a| a.flush.is_none().then_some(a.base_offset.0));
         assert_eq!(duplicate, expected, "{how:?}");
         if let Ok(appended) = outcome
-            && !appended.duplicate
+            && appended.flush.is_some()
         {
             let base = appended.base_offset.0;
             self.appended(&draft, base);

@@ -8,7 +8,6 @@ use crate::base::limits::{
     PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
 };
 use crate::base::{ErrorCode, Offset, SegmentId};
-use crate::store::FlushSeq;
 
 use super::Refusal;
 
@@ -40,8 +39,6 @@ pub(super) struct Remembered {
     pub(super) base_offset: Offset,
     /// Largest timestamp of the batch.
     pub(super) timestamp: i64,
-    /// The flush that makes it durable.
-    pub(super) flush: FlushSeq,
 }
 
 impl Remembered {
@@ -363,7 +360,6 @@ mod tests {
                         last_delta: records - 1,
                         base_offset: Offset(base),
                         timestamp: base,
-                        flush: FlushSeq(0),
                     };
                     self.producers.remember(&batch, appended);
                     Ok(base)

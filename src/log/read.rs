@@ -316,7 +316,7 @@ impl Log {
     }
 
     /// Bytes of the log before this place, counted as the segments' starts are.
-    fn log_bytes(&self, at: &Position) -> u64 {
+    pub(super) fn log_bytes(&self, at: &Position) -> u64 {
         self.segment(at.segment).map_or_else(
             || self.segments.front().map_or(0, |first| first.start),
             |(_, segment)| segment.start + at.pos,

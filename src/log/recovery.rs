@@ -108,7 +108,8 @@ impl LogRecovery {
                 log.config = config;
                 log.pending.clear();
                 log.durable = log.end_position();
-                log.advance_high_watermark();
+                log.high_watermark = log.durable;
+                log.durable_start = log.log_start;
                 log.check().err()
             }
         };
@@ -298,7 +299,7 @@ mod tests {
         let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
         draft.producer = Some((5, 1, 6));
         assert!(
-            f.append(&draft).unwrap().duplicate,
+            f.append(&draft).unwrap().flush.is_none(),
             "producers are remembered"
         );
     }

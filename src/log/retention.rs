@@ -26,6 +26,9 @@ impl Log {
             .max(self.oversized_segments())
             .max(self.expired_segments(now.wall_ms));
         self.drop_oldest(doomed, now, store);
+        if doomed > 0 {
+            self.start_moved(store.pending_seq());
+        }
         doomed > 0
     }
 
@@ -57,6 +60,7 @@ impl Log {
             store.note(self.id, Note::LogStart(before).encode());
             self.set_log_start(before);
             self.drop_oldest(self.deleted_segments(), now, store);
+            self.start_moved(store.pending_seq());
         }
         Ok(self.log_start)
     }

@@ -5,7 +5,6 @@ use crate::record::{BatchHeader, BatchInfo};
 
 use super::index::{Index, IndexEntry};
 use super::producers::{ProducerBatch, Remembered};
-use crate::store::FlushSeq;
 
 /// No segment gets longer than this; positions inside it fit 31 bits, as in Kafka.
 pub(super) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -82,14 +81,13 @@ impl BatchEntry {
     }
 
     /// What is remembered of it for its producer, if that is an idempotent one.
-    pub(super) fn remembered(&self, flush: FlushSeq) -> Option<(ProducerBatch, Remembered)> {
+    pub(super) fn remembered(&self) -> Option<(ProducerBatch, Remembered)> {
         let producer = self.producer?;
         let remembered = Remembered {
             base_sequence: producer.base_sequence,
             last_delta: producer.last_delta,
             base_offset: self.base_offset,
             timestamp: self.max_timestamp,
-            flush,
         };
         Some((producer, remembered))
     }

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::base::LeaderEpoch;
-use crate::store::FlushSeq;
 
 use super::Log;
 use super::codec::{Malformed, Reader, Writer};
@@ -169,7 +168,6 @@ pub(super) fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), M
             last_delta: input.int()?,
             base_offset: input.offset()?,
             timestamp: input.signed()?,
-            flush: FlushSeq(0), // Durable: it was read from the disk.
         };
         let in_bounds = batch.base_sequence >= 0
             && batch.last_delta >= 0

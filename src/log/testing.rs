@@ -267,15 +267,21 @@ impl Fixture {
 
     pub(super) fn settle(&mut self) {
         if let Some(flush) = self.disk.settle() {
-            self.log.on_durable(flush);
+            self.durable(flush);
         }
         self.log.check_live();
+    }
+
+    /// A flush is durable: all of it may be read.
+    pub(super) fn durable(&mut self, flush: FlushSeq) -> u64 {
+        self.log.on_durable(flush);
+        self.log.raise_high_watermark(self.log.durable_end())
     }
 
     /// Makes all durable and gets it into the file, as far as it fills blocks.
     pub(super) fn file(&mut self) {
         if let Some(flush) = self.disk.checkpoint(&self.log) {
-            self.log.on_durable(flush);
+            self.durable(flush);
         }
         self.log.check_live();
     }

@@ -49,8 +49,6 @@ pub(super) struct Rebuild {
     next: Offset,
     /// Wall time of the last append.
     modified_ms: i64,
-    /// When what is not durable yet will be.
-    flush: FlushSeq,
     /// Base offset of the first batch that goes.
     first_gone: Option<Offset>,
 }
@@ -71,7 +69,7 @@ impl Rebuild {
             self.first_gone = Some(base);
             return Ok(false);
         }
-        if let Some((producer, appended)) = entry.remembered(self.flush) {
+        if let Some((producer, appended)) = entry.remembered() {
             self.producers.remember(&producer, appended);
         }
         self.segment.has_gaps |= base > self.next;
@@ -165,7 +163,7 @@ impl Log {
             let flush = Some(self.start_over(now, offset, store));
             return Ok(Truncation::Done { end: offset, flush });
         }
-        let mut rebuild = self.rebuild_for(offset, store)?;
+        let mut rebuild = self.rebuild_for(offset)?;
         if let Err(scan) = self.gone_through(&mut rebuild, store)? {
             self.rebuild = Some(rebuild);
             return Ok(scan);
@@ -195,6 +193,7 @@ impl Log {
         let flush = store.truncate(self.id, cut, note.encode());
         self.cut_back(&cut, note, now.wall_ms)
             .map_err(|_| ErrorCode::KafkaStorageError)?;
+        self.start_moved(flush);
         let flush = Some(flush);
         Ok(Truncation::Done { end, flush })
     }
@@ -215,11 +214,12 @@ impl Log {
         let flush = store.truncate(self.id, cut, note.encode());
         let done = self.cut_back(&cut, note, now.wall_ms);
         debug_assert_eq!(done, Ok(()));
+        self.start_moved(flush);
         flush
     }
 
     /// Where the going through for this offset has got to.
-    fn rebuild_for(&mut self, offset: Offset, store: &Store) -> Result<Box<Rebuild>, ErrorCode> {
+    fn rebuild_for(&mut self, offset: Offset) -> Result<Box<Rebuild>, ErrorCode> {
         let after = self.segments.partition_point(|s| s.base <= offset);
         let number = after.checked_sub(1).ok_or(ErrorCode::OffsetOutOfRange)?;
         let segment = &self.segments[number];
@@ -236,7 +236,6 @@ impl Log {
             producers,
             next: segment.base,
             modified_ms: segment.modified_ms,
-            flush: store.pending_seq(),
             first_gone: None,
         }))
     }
@@ -356,6 +355,8 @@ impl Log {
             self.producers = Producers::default();
             self.epochs = Epochs::new(LeaderEpoch(0), cut.base);
             self.log_start = cut.base;
+            self.starts.clear();
+            self.durable_start = self.durable_start.min(cut.base);
         }
         self.start_segment(cut.next, cut.base, wall_ms);
         self.set_log_start(self.segments[0].base);
@@ -373,10 +374,14 @@ impl Log {
         let last = self.segments.iter().rev().nth(1).map(|s| s.id);
         // With a segment that begins with a gap, places before the end may go.
         let is_gone = |at: &Position| all || at.offset >= end.offset || Some(at.segment) > last;
+        self.places.retain(|place| !is_gone(place));
         for mark in [&mut self.durable, &mut self.high_watermark] {
             if is_gone(mark) {
                 *mark = end;
             }
+        }
+        if self.places.back().unwrap_or(&self.high_watermark).offset < self.durable.offset {
+            self.places.push_back(self.durable);
         }
         // The first flush that reaches beyond the end reaches it.
         let beyond = self.pending.iter().position(|(_, at)| is_gone(at));

@@ -123,8 +123,8 @@ impl Compaction {
 
     fn rewrite(&mut self, log: LogId, batches: Vec<Bytes>, owner: &mut Owner, fx: &mut Fx<'_>) {
         match owner.rewrite_internal(fx.now, log, batches) {
-            Ok((slot, first)) => {
-                let token = owner.tell_when_durable(slot, fx);
+            Ok((first, end)) => {
+                let token = owner.tell_when_committed(log, end);
                 self.running.insert(token, Running { log, first });
             }
             // What has been written of it does no harm.

@@ -193,7 +193,7 @@ impl Groups {
     }
 }
 
-/// Appends records to a partition of `__consumer_offsets`; returns the token of their flush.
+/// Appends records to a partition of `__consumer_offsets`; returns the token of their commit.
 fn write(
     partition: i32,
     records: &[Record],
@@ -211,10 +211,10 @@ fn write(
     if !owner.has_room(log, batch.len(), true) {
         return Err(ErrorCode::KafkaStorageError);
     }
-    let slot = owner
+    let end = owner
         .append_internal(fx.now, log, batch)
         .map_err(|(code, _)| code)?;
-    Ok(owner.tell_when_durable(slot, fx))
+    Ok(owner.tell_when_committed(log, end))
 }
 
 #[cfg(test)]

@@ -127,8 +127,8 @@ impl Metadata {
             }
         }
         self.rooms.decided(self.image.version, &records);
-        let slot = match owner.append_internal(fx.now, METADATA_LOG, batch) {
-            Ok(slot) => slot,
+        let end = match owner.append_internal(fx.now, METADATA_LOG, batch) {
+            Ok(end) => end,
             Err((code, why)) => {
                 let why = why.unwrap_or_else(|| code.to_string());
                 fx.out.push(fatal::metadata(format!(
@@ -138,7 +138,7 @@ impl Metadata {
             }
         };
         self.commits.push_back(Commit {
-            token: owner.tell_when_durable(slot, fx),
+            token: owner.tell_when_committed(METADATA_LOG, end),
             image: Arc::new(self.image.clone()),
             delta: Arc::new(delta),
             then: vec![then],

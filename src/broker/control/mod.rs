@@ -238,8 +238,8 @@ impl Control {
 
     /// Takes what appends and reads have come to.
     pub fn follow_up(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while !owner.control_done.is_empty() || !self.load.reader.is_empty() {
-            for token in std::mem::take(&mut owner.control_done) {
+        while !owner.acks.control_done.is_empty() || !self.load.reader.is_empty() {
+            for token in std::mem::take(&mut owner.acks.control_done) {
                 self.durable(token, owner, fx);
             }
             if !self.load.reader.is_empty() {
@@ -248,7 +248,7 @@ impl Control {
         }
     }
 
-    /// A flush that something here waited for is durable.
+    /// What something here waited for is committed.
     fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
         let Metadata { image, config, .. } = &self.metadata;
         let least = config.millrace_internal_compact_bytes.unsigned_abs();

@@ -79,7 +79,7 @@ impl Site {
                 self.act(|owner, fx| owner.on_disk(store, op.id(), Ok(()), fx));
             }
         }
-        std::mem::take(&mut self.owner.control_done)
+        std::mem::take(&mut self.owner.acks.control_done)
     }
 
     /// Why the process is to end, if it is.

@@ -1,7 +1,7 @@
-//! The partitions and stores that a shard owns. Requests reach them as messages,
-//! from this shard or another; an append is answered when its flush is durable.
+//! The partitions and stores that a shard owns. Requests reach them as messages, from this shard or another; what
+//! a request waits for, and when it is there, each partition's `replica` says.
 
-pub mod ack;
+pub mod acks;
 pub mod adopt;
 pub mod settings;
 pub mod stores;
@@ -20,13 +20,14 @@ use crate::base::limits::{CHECKPOINT_LOG_COST, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Failure, Msg, Produced};
+use crate::broker::msg::{Failure, Msg, ProducePart, Produced};
+use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
 use crate::log::{Log, LogConfig, Ticket};
-use crate::record::BatchInfo;
+use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
-use ack::Ack;
+use acks::{Ack, Acks, LogWaiter};
 use settings::log_config;
 use stores::StoreSlot;
 use watch::Watches;
@@ -39,8 +40,22 @@ const TRY_AGAIN_MS: u64 = 1000;
 #[derive(Debug)]
 pub struct OpenLog {
     pub log: Log,
+    /// Who waits for what in the log, and where its watermark stands.
+    pub leader: Leader<LogWaiter>,
     /// Index into [`Owner::slots`].
     pub slot: usize,
+    /// The newest flush that has something of it.
+    changed: FlushSeq,
+}
+
+impl OpenLog {
+    /// It has changed; this is durable with the flush.
+    fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot) {
+        if self.changed < flush {
+            self.changed = flush;
+            slot.changed.push_back((flush, self.log.id()));
+        }
+    }
 }
 
 /// See the module.
@@ -54,16 +69,15 @@ pub struct Owner {
     pub damaged: IdMap<LogId, usize>,
     pub watches: Watches,
     pub work: Work,
+    pub acks: Acks,
     next_retention: Mono,
     /// When stores that found no room try again.
     next_try: Mono,
-    /// Numbers that were given out by [`Owner::tell_when_durable`].
+    /// Numbers that were given out by [`Owner::tell_when_committed`].
     tokens: u64,
-    /// Those whose flush is durable, for the control shard to take.
-    pub control_done: Vec<u64>,
     checkpoint_wanted: bool,
-    /// The last input appended to this slot: when the next input comes, that is over.
-    appending: Option<usize>,
+    /// Waits that have ended without a flush: a partition is gone, or its replicas are others.
+    ended: Vec<(LogWaiter, Result<(), ErrorCode>)>,
     /// Scratch space for what stores have to say.
     events: Vec<StoreEvent>,
 }
@@ -82,23 +96,19 @@ impl Owner {
             partitions: IdMap::default(),
             watches: Watches::default(),
             work: Work::default(),
+            acks: Acks::default(),
             next_retention: Mono(0),
             next_try: Mono(0),
             tokens: 0,
-            control_done: Vec::new(),
             checkpoint_wanted: false,
-            appending: None,
+            ended: Vec::new(),
             events: Vec::new(),
         }
     }
 
     /// A new input is handled: the one before is done with.
     pub fn next_input(&mut self, now: Mono) {
-        if let Some(slot) = self.appending.take()
-            && let Some((_, Ack::Produce { stamps, .. })) = self.slots[slot].acks.back_mut()
-        {
-            stamps.appended(now);
-        }
+        self.acks.appended(now);
     }
 
     /// Index of the slot that holds a store of this shard.
@@ -106,25 +116,44 @@ impl Owner {
         self.slots.iter().position(|slot| slot.store.id() == store)
     }
 
-    /// Appends to a log and notes who waits for which flush. The acknowledgement itself is queued by
-    /// the caller, with [`Owner::ack_after`], once for all that it appends.
-    pub fn append(
-        &mut self,
-        now: Now,
-        log: LogId,
-        batch: Bytes,
-        info: &BatchInfo,
-    ) -> Result<Produced, Failure> {
+    /// Appends a batch of a client's, which is to be answered when a mark is behind it; `ack` gets to know that it
+    /// waits, or what has come of it.
+    pub fn append(&mut self, now: Now, part: ProducePart, mark: Mark, ack: &mut Ack) {
+        let ProducePart {
+            slot: place,
+            log,
+            batch,
+            info,
+        } = part;
         let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((self.missing(log), None));
+            let failure = (self.missing(log), None);
+            return ack.results.push((place, Err(failure)));
         };
         let slot = &mut self.slots[partition.slot];
-        let len = batch.len();
-        let appended = partition
-            .log
-            .append(now, batch, info, &mut slot.store)
-            .map_err(|(code, why)| (code, Some(why)))?;
-        Ok(slot.appended(&partition.log, appended, len))
+        let (leader, log) = (&partition.leader, &mut partition.log);
+        let append = |()| log.append(now, batch, &info, &mut slot.store);
+        let appended = match leader.admit(mark).and_then(append) {
+            Ok(appended) => appended,
+            Err((code, why)) => return ack.results.push((place, Err((code, Some(why))))),
+        };
+        if let Some(flush) = appended.flush {
+            partition.changed(flush, slot);
+        }
+        let produced = Produced {
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time,
+            log_start: partition.log.start_offset(),
+        };
+        let waiter = LogWaiter::Produced {
+            req: ack.req,
+            slot: place,
+            produced,
+        };
+        let end = appended.last_offset.plus(1);
+        match partition.leader.wait(&partition.log, mark, end, waiter) {
+            None => ack.waiting += 1,
+            Some(_) => ack.results.push((place, Ok(produced))),
+        }
     }
 
     /// Whether the store of a log takes this many bytes more of the broker's own, or, if it is for
@@ -140,100 +169,98 @@ impl Owner {
         })
     }
 
-    /// Appends a batch of the broker's own to one of its internal topics.
+    /// Appends a batch of the broker's own to one of its internal topics. Returns the offset behind it, for
+    /// [`Owner::tell_when_committed`].
     pub fn append_internal(
         &mut self,
         now: Now,
         log: LogId,
         batch: Bytes,
-    ) -> Result<usize, Failure> {
+    ) -> Result<Offset, Failure> {
         let info = crate::record::parse(&batch)
             .map_err(|error| (ErrorCode::UnknownServerError, Some(error.to_string())))?;
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err((self.missing(log), None));
         };
         let slot = &mut self.slots[partition.slot];
-        let len = batch.len();
         let appended = partition
             .log
             .append_internal(now, batch, &info, &mut slot.store)
             .map_err(|(code, why)| (code, Some(why)))?;
-        slot.appended(&partition.log, appended, len);
-        Ok(partition.slot)
+        if let Some(flush) = appended.flush {
+            partition.changed(flush, slot);
+        }
+        Ok(appended.last_offset.plus(1))
     }
 
-    /// Appends batches of the broker's own at the start of a new segment. Returns the slot and the offset
-    /// of the first one; when they are durable, [`Owner::drop_before`] may drop all that is before it.
+    /// Appends batches of the broker's own at the start of a new segment. Returns the offsets of the first one and
+    /// behind the last one; when they are committed, [`Owner::drop_before`] may drop all that is before them.
     pub fn rewrite_internal(
         &mut self,
         now: Now,
         log: LogId,
         batches: Vec<Bytes>,
-    ) -> Result<(usize, Offset), Failure> {
+    ) -> Result<(Offset, Offset), Failure> {
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err((self.missing(log), None));
         };
-        let (slot, first) = (partition.slot, partition.log.end_offset());
-        partition.log.roll(now, &mut self.slots[slot].store);
+        let first = partition.log.end_offset();
+        let slot = &mut self.slots[partition.slot];
+        partition.log.roll(now, &mut slot.store);
+        let mut end = first;
         for batch in batches {
-            self.append_internal(now, log, batch)?;
+            end = self.append_internal(now, log, batch)?;
         }
-        Ok((slot, first))
+        Ok((first, end))
     }
 
     /// Drops everything before an offset of one of the broker's own logs, up to its high watermark.
     pub fn drop_before(&mut self, now: Now, log: LogId, before: Offset) {
-        if let Some(partition) = self.partitions.get_mut(&log) {
-            let slot = &mut self.slots[partition.slot];
-            if let Err((code, why)) = partition.log.delete_records(now, before, &mut slot.store) {
-                tracing::warn!("log {log}: the records before {before} stay: {code}: {why}");
-            }
-            slot.newest = slot.newest.max(slot.store.pending_seq());
+        if let Err((code, why)) = self.delete_records(now, log, before) {
+            let why = why.unwrap_or_default();
+            tracing::warn!("log {log}: the records before {before} stay: {code}: {why}");
         }
     }
 
-    /// Answers `ack` as soon as all that was appended to the slot so far is durable.
-    pub fn ack_after(&mut self, slot: usize, ack: Ack, fx: &mut Fx<'_>) {
-        let entry = &mut self.slots[slot];
-        if entry.newest <= entry.durable {
-            Self::answer(ack, &mut self.control_done, fx);
-        } else {
-            entry.acks.push_back((entry.newest, ack));
-            self.appending = Some(slot);
+    /// Drops everything before an offset of a log; see [`Log::delete_records`].
+    pub fn delete_records(
+        &mut self,
+        now: Now,
+        log: LogId,
+        before: Offset,
+    ) -> Result<Offset, Failure> {
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err((self.missing(log), None));
+        };
+        let slot = &mut self.slots[partition.slot];
+        let start = partition.log.delete_records(now, before, &mut slot.store);
+        partition.changed(slot.store.pending_seq(), slot);
+        start.map_err(|(code, why)| (code, Some(why)))
+    }
+
+    /// Waits until a mark of a log is at an offset; gives the waiter back if it is, or the log is gone.
+    pub fn wait(
+        &mut self,
+        log: LogId,
+        mark: Mark,
+        offset: Offset,
+        waiter: LogWaiter,
+    ) -> Option<LogWaiter> {
+        match self.partitions.get_mut(&log) {
+            Some(partition) => partition.leader.wait(&partition.log, mark, offset, waiter),
+            None => Some(waiter),
         }
     }
 
-    /// Returns a number that is among [`Owner::control_done`] as soon as all that was appended to the slot so
-    /// far is durable.
-    pub fn tell_when_durable(&mut self, slot: usize, fx: &mut Fx<'_>) -> u64 {
+    /// Returns a number that is among [`Acks::control_done`] as soon as all that is before an offset of one of the
+    /// broker's own logs is committed.
+    pub fn tell_when_committed(&mut self, log: LogId, offset: Offset) -> u64 {
         self.tokens += 1;
-        self.ack_after(slot, Ack::Control(self.tokens), fx);
-        self.tokens
-    }
-
-    fn answer(ack: Ack, control_done: &mut Vec<u64>, fx: &mut Fx<'_>) {
-        match ack {
-            Ack::Produce {
-                req,
-                results,
-                stamps,
-            } => fx.send(
-                req.shard,
-                Msg::ProduceDone {
-                    id: req.id,
-                    results,
-                    stamps,
-                },
-            ),
-            Ack::Query { req, answers } => fx.send(
-                req.shard,
-                Msg::QueryDone {
-                    id: req.id,
-                    results: answers,
-                },
-            ),
-            Ack::Control(token) => control_done.push(token),
+        let waiter = LogWaiter::Control(self.tokens);
+        if self.wait(log, Mark::Committed, offset, waiter).is_some() {
+            self.acks.control_done.push(self.tokens);
         }
+        self.tokens
     }
 
     /// Starts what can be started: flushes first, then checkpoints and retention.
@@ -244,7 +271,7 @@ impl Owner {
             for partition in self.partitions.values_mut() {
                 let slot = &mut self.slots[partition.slot];
                 if partition.log.retain(fx.now, &mut slot.store) {
-                    slot.newest = slot.newest.max(slot.store.pending_seq());
+                    partition.changed(slot.store.pending_seq(), slot);
                 }
             }
         }
@@ -289,9 +316,8 @@ impl Owner {
 
     /// Whether nothing is on its way to a disk and nobody waits.
     pub fn is_quiet(&self) -> bool {
-        self.slots
-            .iter()
-            .all(|slot| slot.store.is_quiet() && slot.acks.is_empty())
+        self.slots.iter().all(|slot| slot.store.is_quiet())
+            && self.acks.is_empty()
             && !self.has_more()
     }
 
@@ -343,43 +369,48 @@ impl Owner {
         self.events = events;
     }
 
-    /// Moves high watermarks, wakes fetches, then releases acknowledgements: a client that saw its
-    /// acknowledgement finds the record when it fetches.
+    /// Moves the marks of the logs that a flush is about, tells who waited for them, then wakes fetches.
     fn on_durable(&mut self, index: usize, flush: FlushSeq, fx: &mut Fx<'_>) {
-        self.slots[index].durable = self.slots[index].durable.max(flush);
-        while let Some(&(seq, log, bytes)) = self.slots[index].dirty.front() {
-            if seq > flush {
-                break;
-            }
-            self.slots[index].dirty.pop_front();
+        let slot = &mut self.slots[index];
+        slot.durable = slot.durable.max(flush);
+        while let Some((seq, log)) = slot.next_changed(flush) {
             let Some(partition) = self.partitions.get_mut(&log) else {
                 continue;
             };
-            if partition.log.on_durable(flush).is_some() {
-                self.watches.advanced(log, bytes as u64);
+            let (leader, log) = (&mut partition.leader, &mut partition.log);
+            let readable = leader.on_durable(log, seq);
+            if readable > 0 {
+                self.watches.advanced(log.id(), readable);
             }
-        }
-        self.wake_some(fx);
-        let slot = &mut self.slots[index];
-        while let Some((seq, _)) = slot.acks.front() {
-            if *seq > flush {
-                break;
-            }
-            if let Some((seq, mut ack)) = slot.acks.pop_front() {
-                if let Ack::Produce { stamps, .. } = &mut ack {
-                    let flush = slot.flush_stamps(seq).copied().unwrap_or_default();
-                    stamps.durable(&flush, fx.now.mono);
-                }
-                Self::answer(ack, &mut self.control_done, fx);
-            }
+            let stamps = slot.flush_stamps(seq).copied().unwrap_or_default();
+            leader.tell_reached(log, |waiter| self.acks.end(waiter, Ok(()), &stamps, fx));
         }
         slot.flushes_durable(flush);
+        self.acks.tell(fx);
+        self.wake_some(fx);
+    }
+
+    /// Tells those whose waits have ended without a flush.
+    fn tell_ended(&mut self, fx: &mut Fx<'_>) {
+        for (waiter, outcome) in std::mem::take(&mut self.ended) {
+            self.acks.end(waiter, outcome, &FlushStamps::default(), fx);
+        }
+        self.acks.tell(fx);
+    }
+
+    /// Goes on with what an image or a flush has left to be told.
+    pub fn slice(&mut self, fx: &mut Fx<'_>) {
+        if !self.ended.is_empty() {
+            self.tell_ended(fx);
+        }
+        self.wake_some(fx);
     }
 
     /// Whether work was put off, or fetches are still to be woken.
     pub fn has_more(&self) -> bool {
         self.work.has_more()
             || self.watches.has_ready()
+            || !self.ended.is_empty()
             || (self.slots.iter())
                 .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_do())
     }
@@ -393,7 +424,7 @@ impl Owner {
     }
 
     /// Wakes some of the fetches that have enough.
-    pub fn wake_some(&mut self, fx: &mut Fx<'_>) {
+    fn wake_some(&mut self, fx: &mut Fx<'_>) {
         for _ in 0..WAKES_PER_SLICE {
             let Some(req) = self.watches.next_ready() else {
                 break;
@@ -406,22 +437,25 @@ impl Owner {
     pub fn delete_log(&mut self, log: LogId) {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
-            let slot = &mut self.slots[partition.slot];
-            slot.newest = slot.newest.max(partition.log.delete(&mut slot.store));
+            let gone = Err(ErrorCode::UnknownTopicOrPartition);
+            let waiters = partition.leader.resign();
+            self.ended.extend(waiters.map(|waiter| (waiter, gone)));
+            partition.log.delete(&mut self.slots[partition.slot].store);
         } else if let Some(slot) = self.damaged.remove(&log) {
-            let slot = &mut self.slots[slot];
+            let store = &mut self.slots[slot].store;
             // It has no state: nothing of it is known that holds.
-            slot.store.give_state(log, Bytes::new());
-            slot.newest = slot.newest.max(slot.store.delete_log(log));
+            store.give_state(log, Bytes::new());
+            store.delete_log(log);
         } else {
             for slot in &mut self.slots {
                 if let Some(found) = slot.recovered.remove(&log) {
-                    slot.newest = slot.newest.max(found.delete(&mut slot.store));
+                    found.delete(&mut slot.store);
                 }
             }
         }
     }
 
+    /// Opens or creates the log of a partition that the image has here, or applies what has changed of it.
     pub fn open(
         &mut self,
         now: Now,
@@ -437,14 +471,29 @@ impl Owner {
         let log_config = log_config(config, &self.config);
         if let Some(open) = self.partitions.get_mut(&partition.log) {
             open.log.set_config(log_config);
-            return;
+        } else {
+            let label = LogLabel {
+                topic: topic.name.to_string(),
+                topic_id: topic.id,
+                partition: index,
+            };
+            self.open_log(now, slot, partition.log, label, log_config);
         }
-        let label = LogLabel {
-            topic: topic.name.to_string(),
-            topic_id: topic.id,
-            partition: index,
+        self.assign(partition, config.min_insync_replicas);
+    }
+
+    /// A partition's replicas are these now.
+    fn assign(&mut self, partition: &controller::Partition, min_in_sync: i32) {
+        let Some(open) = self.partitions.get_mut(&partition.log) else {
+            return;
         };
-        self.open_log(now, slot, partition.log, label, log_config);
+        let (leader, log) = (&mut open.leader, &mut open.log);
+        let (replicas, in_sync) = (&partition.replicas, &partition.isr);
+        let readable = leader.assign(log, replicas, in_sync, min_in_sync.max(1) as usize);
+        if readable > 0 {
+            self.watches.advanced(partition.log, readable);
+        }
+        leader.tell_reached(log, |waiter| self.ended.push((waiter, Ok(()))));
     }
 
     /// Opens a recovered log or creates it.
@@ -472,17 +521,22 @@ impl Owner {
             log.set_config(config);
             log
         } else {
-            let log = Log::create(id, label, config, now, &mut slot.store);
-            slot.newest = slot.newest.max(slot.store.pending_seq());
-            log
+            Log::create(id, label, config, now, &mut slot.store)
         };
-        self.partitions.insert(id, OpenLog { log, slot: index });
+        let open = OpenLog {
+            log,
+            leader: Leader::alone(self.config.node()),
+            slot: index,
+            changed: slot.durable,
+        };
+        self.partitions.insert(id, open);
     }
 
     /// The invariants of everything owned; panics where one is broken.
     pub fn invariants(&self) {
         for partition in self.partitions.values() {
             partition.log.invariants();
+            partition.leader.invariants(&partition.log);
         }
         for slot in &self.slots {
             slot.store.invariants();

@@ -5,47 +5,39 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::ack::Ack;
 use super::settings::log_config;
 use crate::base::{IdMap, LogId, Mono, Now, StoreId};
-use crate::broker::msg::Produced;
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOG;
-use crate::log::{Appended, Log, LogRecovery};
+use crate::log::{Log, LogRecovery};
 use crate::store::{
     DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
     Usage,
 };
 
-/// A store of a shard and who waits for it.
+/// A store of a shard and what is on its way to it.
 #[derive(Debug)]
 pub struct StoreSlot {
     /// The store.
     pub store: Store,
     /// Logs found by recovery that no image has claimed yet.
     pub(crate) recovered: IdMap<LogId, Log>,
-    /// Who waits for which flush, in the order of the flushes.
-    pub(crate) acks: VecDeque<(FlushSeq, Ack)>,
-    /// Logs with appends that are not durable yet: flush, log, bytes.
-    pub(crate) dirty: VecDeque<(FlushSeq, LogId, usize)>,
+    /// Logs with changes that are not durable yet, by the flush that they are part of.
+    pub(crate) changed: VecDeque<(FlushSeq, LogId)>,
     /// The flushes on their way, in order.
     pub(crate) flushes: VecDeque<FlushStamps>,
     /// Flushes that are durable.
     pub(crate) durable: FlushSeq,
-    /// The last flush that anything of interest is part of.
-    pub(crate) newest: FlushSeq,
 }
 
 impl StoreSlot {
     fn new(store: Store, recovered: IdMap<LogId, Log>) -> Self {
         Self {
             durable: store.durable_seq(),
-            newest: store.durable_seq(),
             store,
             recovered,
-            acks: VecDeque::new(),
-            dirty: VecDeque::new(),
+            changed: VecDeque::new(),
             flushes: VecDeque::new(),
         }
     }
@@ -62,25 +54,12 @@ impl StoreSlot {
         self.store.begin()
     }
 
-    /// Notes an append: who must be woken when it is durable, and what its producer is told then.
-    pub(crate) fn appended(&mut self, log: &Log, appended: Appended, bytes: usize) -> Produced {
-        if !appended.duplicate {
-            self.note_dirty(appended.flush, log.id(), bytes);
-            self.newest = self.newest.max(appended.flush);
+    /// The next log that has changed and all of whose changes with a flush up to this one are durable.
+    pub(crate) fn next_changed(&mut self, durable: FlushSeq) -> Option<(FlushSeq, LogId)> {
+        if self.changed.front()?.0 > durable {
+            return None;
         }
-        Produced {
-            base_offset: appended.base_offset,
-            log_append_time_ms: appended.log_append_time,
-            log_start: log.start_offset(),
-        }
-    }
-
-    /// A log has `bytes` more in a flush.
-    fn note_dirty(&mut self, flush: FlushSeq, log: LogId, bytes: usize) {
-        match self.dirty.back_mut() {
-            Some((seq, last, sum)) if *seq == flush && *last == log => *sum += bytes,
-            _ => self.dirty.push_back((flush, log, bytes)),
-        }
+        self.changed.pop_front()
     }
 
     /// The store has started its flushes up to `newest`.

@@ -1,17 +1,23 @@
 //! What a shard owns, as images of the metadata come.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::acks::Ack;
 use super::settings::log_config;
 use super::stores::format_store;
-use crate::base::{DirectoryId, LogId, Mono, Now, ShardId, StoreId, TopicId};
+use crate::base::{DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId};
+use crate::broker::fx::Fx;
+use crate::broker::msg::{Msg, ProducePart, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adoption;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord};
 use crate::log::Log;
-use crate::store::LogLabel;
+use crate::record::{self, BatchBuilder, Codec};
+use crate::replica::Mark;
+use crate::store::{LogLabel, StoreConfig};
 
 const NOW: Now = Now {
     mono: Mono(1),
@@ -26,7 +32,13 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let config = BrokerConfig::default();
-        let slots = vec![format_store(StoreId(0), config.store(), 1).0];
+        let store = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 4 << 20,
+            raw: true,
+            ..config.store()
+        };
+        let slots = vec![format_store(StoreId(0), store, 1).0];
         Self {
             owner: Owner::new(ShardId(0), Arc::new(config), slots),
             image: Image::of_node([DirectoryId::new(1, StoreId(0))]),
@@ -123,6 +135,46 @@ fn logs_come_and_go_with_their_topics() {
     assert_eq!(f.served(), [1, 2, 3]);
     f.change(&[remove(1)]);
     assert_eq!(f.served(), [2, 3]);
+}
+
+#[test]
+fn who_waits_in_a_partition_that_goes_is_told() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
+    builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
+    let batch = builder.build();
+    let part = ProducePart {
+        slot: 3,
+        log: LogId(1),
+        info: record::parse(&batch).unwrap(),
+        batch,
+    };
+    let shard = ShardId(0);
+    let mut ack = Ack::new(ReqRef { shard, id: 9 }, 1, NOW.mono);
+    f.owner.append(NOW, part, Mark::Committed, &mut ack);
+    assert_eq!((ack.waiting, &ack.results[..]), (1, &[][..]));
+    let token = f.owner.tell_when_committed(LogId(1), Offset(1));
+    let (mut out, mut local) = (Vec::new(), VecDeque::new());
+    let mut fx = Fx {
+        me: shard,
+        now: NOW,
+        out: &mut out,
+        local: &mut local,
+        ops: Vec::new(),
+    };
+    f.owner.acks.add(ack, &mut fx);
+    assert!(!f.owner.is_quiet() && !f.owner.has_more());
+    f.change(&[remove(1)]);
+    assert!(f.owner.has_more());
+    f.owner.slice(&mut fx);
+    assert!(f.owner.acks.is_empty() && !f.owner.has_more());
+    assert_eq!(f.owner.acks.control_done, [token]);
+    let Some(Msg::ProduceDone { id: 9, results, .. }) = local.pop_front() else {
+        panic!("no answer");
+    };
+    let gone = ErrorCode::UnknownTopicOrPartition;
+    assert_eq!(results, [(3, Err((gone, None)))]);
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Produce (key 0), versions 3 to 13.
 //!
 //! Front: validates each batch (format, CRC, every record inside) where it arrived and passes it to the store
-//! that owns the partition. Owner: appends; the answer waits for the flush. `acks=1` and `acks=all` are both
-//! answered after the data is durable (Kafka answers from the page cache); `acks=0` is never answered, and an
+//! that owns the partition. Owner: appends; the answer waits for the durable end (`acks=1`), or for the high watermark
+//! (`acks=all`), which is never beyond it, where Kafka answers from the page cache. `acks=0` is never answered, and an
 //! error then closes the connection, as in Kafka, since there is no other way to tell. What counts of
 //! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them
-//! always.
+//! always. `timeout.ms` limits what other replicas take, as in Kafka, so here there is nothing for it to limit.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.
@@ -140,11 +140,11 @@ impl Produces {
             finish(front, pending, fx);
             return None;
         }
-        let reply_to = pending.reply_to;
+        let (reply_to, mark) = (pending.reply_to, pending.mark());
         let id = front.park(reply_to, Family::Produce);
         self.waiting.insert(id, pending);
         let req = ReqRef { shard: fx.me, id };
-        Some(HandingOn::new(reply_to, req, by_store, bytes))
+        Some(HandingOn::new(reply_to, req, mark, by_store, bytes))
     }
 
     /// Some partitions of a produce request are durable or refused.

@@ -9,10 +9,11 @@ use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::{Front, here};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Failure, Msg, ProducePart, Produced, ReqRef};
+use crate::broker::msg::{Failure, Msg, ProducePart, ProduceParts, Produced, ReqRef};
 use crate::config::TopicConfig;
 use crate::log::check_message_size;
 use crate::record;
+use crate::replica::Mark;
 use crate::wire::produce::{ProduceRequest, ProduceTopic, codec_allowed};
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -61,6 +62,7 @@ pub type ByStore = Vec<(StoreId, std::vec::IntoIter<ProducePart>)>;
 pub struct HandingOn {
     reply_to: ReplyTo,
     req: ReqRef,
+    mark: Mark,
     by_store: ByStore,
     /// Bytes of the request.
     bytes: usize,
@@ -248,10 +250,17 @@ impl ProduceJob {
 
 impl HandingOn {
     /// Of a request of so many bytes.
-    pub fn new(reply_to: ReplyTo, req: ReqRef, by_store: ByStore, bytes: usize) -> Self {
+    pub fn new(
+        reply_to: ReplyTo,
+        req: ReqRef,
+        mark: Mark,
+        by_store: ByStore,
+        bytes: usize,
+    ) -> Self {
         Self {
             reply_to,
             req,
+            mark,
             by_store,
             bytes,
         }
@@ -259,20 +268,36 @@ impl HandingOn {
 
     /// Hands batches on to their owners, in their order, until all are or `work` is used up; whether all are.
     pub fn hand_on(&mut self, front: &Front, work: &mut usize, fx: &mut Fx<'_>) -> bool {
-        let req = self.req;
+        let (req, mark) = (self.req, self.mark);
         for (store, parts) in &mut self.by_store {
             while parts.len() > 0 {
                 if *work == 0 {
                     return false;
                 }
                 let most = work.div_ceil(PART_COST);
-                let parts: Vec<ProducePart> = parts.by_ref().take(most).collect();
-                *work = work.saturating_sub(parts.len() * PART_COST);
+                let batches: Vec<ProducePart> = parts.by_ref().take(most).collect();
+                *work = work.saturating_sub(batches.len() * PART_COST);
                 let store = *store;
-                fx.send(front.owner_of(store), Msg::Produce { req, store, parts });
+                let parts = ProduceParts {
+                    store,
+                    mark,
+                    batches,
+                };
+                fx.send(front.owner_of(store), Msg::Produce { req, parts });
             }
         }
         true
+    }
+}
+
+impl PendingProduce {
+    /// The mark that has to be behind each batch before it is answered. Nobody hears of those with `acks=0`, but what
+    /// comes after them on their connection is to see them.
+    pub fn mark(&self) -> Mark {
+        match self.acks {
+            -1 => Mark::Committed,
+            _ => Mark::Durable,
+        }
     }
 }
 

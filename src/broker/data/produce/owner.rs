@@ -1,17 +1,17 @@
-//! Produce at the shard that owns the partitions: appends, which are acknowledged when their flush is durable.
+//! Produce at the shard that owns the partitions: appends, each of which is answered when a mark of its log is
+//! behind it.
 
 use std::collections::VecDeque;
 
 use crate::base::StoreId;
 use crate::base::limits::LOGS_CHANGED_PER_SLICE;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{ProducePart, ReqRef};
+use crate::broker::msg::{ProduceParts, ReqRef};
 use crate::broker::owner::Owner;
-use crate::broker::owner::ack::Ack;
-use crate::broker::trace::ProduceStamps;
+use crate::broker::owner::acks::Ack;
 
 /// What a request appends to one store.
-type Waiting = (ReqRef, Vec<ProducePart>);
+type Waiting = (ReqRef, ProduceParts);
 
 /// The produce requests that wait for their store to grow.
 #[derive(Debug, Default)]
@@ -24,20 +24,14 @@ pub struct Delayed {
 
 impl Delayed {
     /// Delayed the parts of a produce request that belong to one store, or lets them wait while it grows.
-    pub fn begin(
-        &mut self,
-        owner: &mut Owner,
-        req: ReqRef,
-        store: StoreId,
-        parts: Vec<ProducePart>,
-        fx: &mut Fx<'_>,
-    ) {
+    pub fn begin(&mut self, owner: &mut Owner, req: ReqRef, parts: ProduceParts, fx: &mut Fx<'_>) {
+        let store = parts.store;
         if let Some((_, waiting)) = self.by_store.iter_mut().find(|(of, _)| *of == store) {
             waiting.push_back((req, parts));
-        } else if must_grow(owner, store, &parts) {
+        } else if must_grow(owner, &parts) {
             self.by_store.push_back((store, [(req, parts)].into()));
         } else {
-            append(owner, req, store, parts, fx);
+            append(owner, req, parts, fx);
         }
     }
 
@@ -50,15 +44,16 @@ impl Delayed {
                 break;
             };
             while let Some((_, parts)) = waiting.front()
-                && !must_grow(owner, store, parts)
+                && !must_grow(owner, parts)
             {
-                if most < parts.len().min(LOGS_CHANGED_PER_SLICE) {
+                let batches = parts.batches.len();
+                if most < batches.min(LOGS_CHANGED_PER_SLICE) {
                     self.has_more = true;
                     break;
                 }
-                most = most.saturating_sub(parts.len());
+                most = most.saturating_sub(batches);
                 if let Some((req, parts)) = waiting.pop_front() {
-                    append(owner, req, store, parts, fx);
+                    append(owner, req, parts, fx);
                 }
             }
             if !waiting.is_empty() {
@@ -79,37 +74,20 @@ impl Delayed {
 }
 
 /// Whether a store has no room for these, but may soon.
-fn must_grow(owner: &mut Owner, store: StoreId, parts: &[ProducePart]) -> bool {
-    let bytes = parts.iter().map(|part| part.batch.len()).sum();
-    owner.slot_of(store).is_some_and(|slot| {
+fn must_grow(owner: &mut Owner, parts: &ProduceParts) -> bool {
+    let bytes = parts.batches.iter().map(|part| part.batch.len()).sum();
+    owner.slot_of(parts.store).is_some_and(|slot| {
         let store = &mut owner.slots[slot].store;
         !store.has_room_for_clients(bytes) && store.grows_for_clients(bytes)
     })
 }
 
-fn append(
-    owner: &mut Owner,
-    req: ReqRef,
-    store: StoreId,
-    parts: Vec<ProducePart>,
-    fx: &mut Fx<'_>,
-) {
-    let results = parts
-        .into_iter()
-        .map(|part| {
-            let result = owner.append(fx.now, part.log, part.batch, &part.info);
-            (part.slot, result)
-        })
-        .collect();
-    let ack = Ack::Produce {
-        req,
-        results,
-        stamps: ProduceStamps::arrived(fx.now.mono),
-    };
-    match owner.slot_of(store) {
-        Some(slot) => owner.ack_after(slot, ack, fx),
-        None => debug_assert!(false, "a produce for a store of another shard"),
+fn append(owner: &mut Owner, req: ReqRef, parts: ProduceParts, fx: &mut Fx<'_>) {
+    let mut ack = Ack::new(req, parts.batches.len(), fx.now.mono);
+    for part in parts.batches {
+        owner.append(fx.now, part, parts.mark, &mut ack);
     }
+    owner.acks.add(ack, fx);
 }
 
 #[cfg(test)]
@@ -119,10 +97,12 @@ mod tests {
     use super::*;
     use crate::base::{LogId, Mono, Now, ShardId};
     use crate::broker::io::Output;
+    use crate::broker::msg::ProducePart;
     use crate::broker::owner::stores::format_store;
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
     use crate::record::{self, BatchBuilder, Codec};
+    use crate::replica::Mark;
     use crate::store::{LogLabel, StoreConfig};
 
     const ME: ShardId = ShardId(0);
@@ -142,6 +122,14 @@ mod tests {
             log: LogId(log),
             info: record::parse(&batch).unwrap(),
             batch,
+        }
+    }
+
+    fn parts(batches: Vec<ProducePart>) -> ProduceParts {
+        ProduceParts {
+            store: STORE,
+            mark: Mark::Committed,
+            batches,
         }
     }
 
@@ -193,10 +181,10 @@ mod tests {
                 );
             }
             // It is too large for its log too; but that is told when it has its turn.
-            delayed.begin(owner, req(0), STORE, vec![part(0, MUCH)], fx);
+            delayed.begin(owner, req(0), parts(vec![part(0, MUCH)]), fx);
             for id in 1..=REQUESTS {
-                let parts = (0..LOGS).map(|log| part(log, 1)).collect();
-                delayed.begin(owner, req(id), STORE, parts, fx);
+                let batches = (0..LOGS).map(|log| part(log, 1)).collect();
+                delayed.begin(owner, req(id), parts(batches), fx);
             }
         });
         assert_eq!((appended(&owner), delayed.is_empty()), (0, false));

@@ -1,6 +1,5 @@
 //! The part of a query that one shard works on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{ErrorCode, LogId, ShardId};
@@ -13,8 +12,6 @@ pub struct QueryJob {
     pub todo: Vec<(u32, LogId, Query)>,
     /// Answers so far.
     pub done: Vec<LogAnswer>,
-    /// Answers that wait until a store of this shard has made durable what they say, by its slot.
-    pub changed: BTreeMap<usize, Vec<LogAnswer>>,
     /// The question at hand takes long.
     pub takes_long: bool,
     /// It has waited for its turn to open a batch, and has a place for it.

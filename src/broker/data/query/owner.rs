@@ -1,7 +1,7 @@
 //! Queries at the shard that owns the partitions: what one asks of many logs is answered in slices, and what has to be
 //! read or opened waits for that.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -14,9 +14,10 @@ use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Answered, Msg, Query, ReqRef};
 use crate::broker::owner::Owner;
-use crate::broker::owner::ack::Ack;
+use crate::broker::owner::acks::LogWaiter;
 use crate::broker::owner::work::Worker;
 use crate::log::{Opening, TimeLookup};
+use crate::replica::Mark;
 use crate::store::{DiskError, Piece};
 
 /// What one log says to a question.
@@ -52,7 +53,6 @@ impl Lookups {
             req,
             todo: parts,
             done: Vec::new(),
-            changed: BTreeMap::new(),
             takes_long: false,
             place: None,
         };
@@ -155,20 +155,15 @@ impl Lookups {
                 return self.put_off(owner, job);
             }
             asked += 1;
-            let Some(partition) = owner.partitions.get(&log) else {
-                job.fail(owner.missing(log));
-                continue;
-            };
-            let store = partition.slot;
             match self.ask_log(owner, fx.now, log, query, &mut work) {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
                     job.next_question();
-                    let answers = match query {
-                        Query::DeleteBefore(_) => job.changed.entry(store).or_default(),
-                        _ => &mut job.done,
-                    };
-                    answers.push((slot, Ok(answered)));
+                    let waits = matches!(query, Query::DeleteBefore(_))
+                        && until_dropped(owner, job.req, log, (slot, answered));
+                    if !waits {
+                        job.done.push((slot, Ok(answered)));
+                    }
                 }
                 Ok(Step::Read(pieces, ticket)) => {
                     if self.reads.may_start(&ticket) {
@@ -182,16 +177,11 @@ impl Lookups {
                 Err(code) => job.fail(code),
             }
         }
-        let req = job.req;
-        // Each store acknowledges what lies in it: a shard may own several, and they flush apart.
-        for (store, answers) in job.changed {
-            owner.ack_after(store, Ack::Query { req, answers }, fx);
-        }
         if !job.done.is_empty() {
             fx.send(
-                req.shard,
+                job.req.shard,
                 Msg::QueryDone {
-                    id: req.id,
+                    id: job.req.id,
                     results: job.done,
                 },
             );
@@ -202,16 +192,10 @@ impl Lookups {
         &self,
         owner: &mut Owner,
         now: Now,
-        log: LogId,
+        id: LogId,
         query: Query,
         work: &mut usize,
     ) -> Result<Step, ErrorCode> {
-        let partition = owner
-            .partitions
-            .get_mut(&log)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        let slot = &mut owner.slots[partition.slot];
-        let log = &mut partition.log;
         let here = |offset: Offset, timestamp_ms: i64, epoch: i32| {
             Step::Answer(Answered {
                 offset: offset.0,
@@ -219,6 +203,11 @@ impl Lookups {
                 leader_epoch: epoch,
             })
         };
+        let Some(partition) = owner.partitions.get_mut(&id) else {
+            return Err(owner.missing(id));
+        };
+        let store = &owner.slots[partition.slot].store;
+        let log = &mut partition.log;
         let lookup = match query {
             Query::Earliest => {
                 return Ok(here(
@@ -240,18 +229,17 @@ impl Lookups {
             }
             Query::DeleteBefore(offset) => {
                 *work = work.saturating_sub(VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE);
-                let start = log
-                    .delete_records(now, Offset(offset), &mut slot.store)
-                    .map_err(|(code, _)| code)?;
-                slot.newest = slot.newest.max(slot.store.pending_seq());
-                return Ok(here(start, -1, -1));
+                let start = owner.delete_records(now, id, Offset(offset));
+                return start
+                    .map(|start| here(start, -1, -1))
+                    .map_err(|(code, _)| code);
             }
             // Other brokers that stop give their partitions away: it may be asked of whoever has them then.
             Query::MaxTimestamp | Query::AtTime(_) if self.stopping => {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
-            Query::MaxTimestamp => log.max_timestamp(&slot.store, work)?,
-            Query::AtTime(at) => log.offset_for_time(&slot.store, at, work)?,
+            Query::MaxTimestamp => log.max_timestamp(store, work)?,
+            Query::AtTime(at) => log.offset_for_time(store, at, work)?,
         };
         Ok(match lookup {
             TimeLookup::Found {
@@ -266,6 +254,22 @@ impl Lookups {
     }
 }
 
+/// Whether what a partition answers has to wait until the records that it has dropped cannot come back.
+fn until_dropped(
+    owner: &mut Owner,
+    req: ReqRef,
+    log: LogId,
+    (slot, answered): (u32, Answered),
+) -> bool {
+    let waiter = LogWaiter::Dropped {
+        req,
+        slot,
+        answered,
+    };
+    let start = Offset(answered.offset);
+    owner.wait(log, Mark::Dropped, start, waiter).is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -278,7 +282,7 @@ mod tests {
     use crate::broker::owner::stores::{StoreSlot, format_store};
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
-    use crate::record::{self, BatchBuilder, Codec};
+    use crate::record::{BatchBuilder, Codec};
     use crate::store::{IoId, LogLabel, StoreConfig};
 
     const ME: ShardId = ShardId(0);
@@ -349,8 +353,7 @@ mod tests {
                 let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
                 builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
                 let batch = builder.build();
-                let info = record::parse(&batch).unwrap();
-                owner.append(NOW, log, batch, &info).unwrap();
+                owner.append_internal(NOW, log, batch).unwrap();
             }
         });
         let req = ReqRef { shard: ME, id: 1 };
@@ -385,8 +388,7 @@ mod tests {
                 builder.push(NOW.wall_ms, None, Some(&[0; OPENED]), &[]);
                 builder.push(NOW.wall_ms + 1, None, None, &[]);
                 let batch = builder.build();
-                let info = record::parse(&batch).unwrap();
-                owner.append(NOW, LogId(log), batch, &info).unwrap();
+                owner.append_internal(NOW, LogId(log), batch).unwrap();
             }
         });
         let (mut out, mut local) = (Vec::new(), VecDeque::new());

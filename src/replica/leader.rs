@@ -1,0 +1,136 @@
+//! What the leader of a partition decides: which appends it takes, where the high watermark stands, and who need not
+//! wait any more.
+
+use super::in_sync::InSync;
+use super::waits::Waits;
+use crate::base::{ErrorCode, NodeId, Offset};
+use crate::log::{Log, Refusal};
+use crate::store::FlushSeq;
+
+/// What is known of a log up to some offset, and somebody may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The durable end: all records before it are on the leader's disk. `acks=1`.
+    Durable,
+    /// The high watermark: they are on the disks of all in-sync replicas. `acks=all`.
+    Committed,
+    /// The durable log start: no record before it comes back.
+    Dropped,
+}
+
+impl Mark {
+    /// Where it is.
+    fn of(self, log: &Log) -> Offset {
+        match self {
+            Self::Durable => log.durable_end(),
+            Self::Committed => log.high_watermark(),
+            Self::Dropped => log.durable_start(),
+        }
+    }
+}
+
+/// A partition's leader. `W` is who waits.
+#[derive(Debug)]
+pub struct Leader<W> {
+    in_sync: InSync,
+    durable: Waits<W>,
+    committed: Waits<W>,
+    dropped: Waits<W>,
+}
+
+impl<W> Leader<W> {
+    /// This node leads a partition, alone.
+    #[must_use]
+    pub fn alone(me: NodeId) -> Self {
+        Self {
+            in_sync: InSync::alone(me),
+            durable: Waits::default(),
+            committed: Waits::default(),
+            dropped: Waits::default(),
+        }
+    }
+
+    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`. Returns the bytes that become
+    /// readable by it, as [`Leader::on_durable`].
+    pub fn assign(
+        &mut self,
+        log: &mut Log,
+        replicas: &[NodeId],
+        in_sync: &[NodeId],
+        min_in_sync: usize,
+    ) -> u64 {
+        self.in_sync.assign(replicas, in_sync, min_in_sync);
+        self.commit(log)
+    }
+
+    /// Another replica has everything before `durable` on its disk. As [`Leader::on_durable`].
+    pub fn on_replicated(&mut self, log: &mut Log, replica: NodeId, durable: Offset) -> u64 {
+        self.in_sync.reached(replica, durable);
+        self.commit(log)
+    }
+
+    /// A flush of the leader's own, and all before it, are on its disk. Returns the bytes that become readable;
+    /// [`Leader::tell_reached`] then says who need not wait any more.
+    pub fn on_durable(&mut self, log: &mut Log, flush: FlushSeq) -> u64 {
+        log.on_durable(flush);
+        self.commit(log)
+    }
+
+    /// The one place where the high watermark moves.
+    fn commit(&self, log: &mut Log) -> u64 {
+        let committed = self.in_sync.committed(log.durable_end());
+        committed.map_or(0, |committed| log.raise_high_watermark(committed))
+    }
+
+    /// Whether an append that waits for this may be taken.
+    ///
+    /// # Errors
+    /// NOT_ENOUGH_REPLICAS for `acks=all` while fewer are in sync than `min.insync.replicas` asks for.
+    pub fn admit(&self, mark: Mark) -> Result<(), Refusal> {
+        if mark != Mark::Committed || self.in_sync.are_enough() {
+            return Ok(());
+        }
+        let why = "Fewer replicas are in sync than min.insync.replicas asks for.".to_owned();
+        Err((ErrorCode::NotEnoughReplicas, why))
+    }
+
+    /// Waits until a mark is at `offset`; gives the waiter back if it is.
+    pub fn wait(&mut self, log: &Log, mark: Mark, offset: Offset, waiter: W) -> Option<W> {
+        if mark.of(log) >= offset {
+            return Some(waiter);
+        }
+        self.waits(mark).push(offset, waiter);
+        None
+    }
+
+    /// Tells each one who need not wait any more.
+    pub fn tell_reached(&mut self, log: &Log, mut tell: impl FnMut(W)) {
+        for mark in [Mark::Durable, Mark::Committed, Mark::Dropped] {
+            let waits = self.waits(mark);
+            while let Some(waiter) = waits.pop(mark.of(log)) {
+                tell(waiter);
+            }
+        }
+    }
+
+    /// It leads no more: whoever still waits.
+    pub fn resign(self) -> impl Iterator<Item = W> {
+        let waits = [self.durable, self.committed, self.dropped];
+        waits.into_iter().flat_map(Waits::into_waiters)
+    }
+
+    fn waits(&mut self, mark: Mark) -> &mut Waits<W> {
+        match mark {
+            Mark::Durable => &mut self.durable,
+            Mark::Committed => &mut self.committed,
+            Mark::Dropped => &mut self.dropped,
+        }
+    }
+
+    /// Panics if somebody waits for what is reached. For the simulator.
+    pub fn invariants(&self, log: &Log) {
+        self.durable.invariants(Mark::Durable.of(log));
+        self.committed.invariants(Mark::Committed.of(log));
+        self.dropped.invariants(Mark::Dropped.of(log));
+    }
+}
