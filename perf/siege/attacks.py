@@ -240,10 +240,10 @@ def create_wide(port: int) -> Iterator[None]:
         yield
 
 
-def commit_wide(port: int) -> Iterator[None]:
-    """As many as a request may have: a topic counts as one more."""
-    partitions = [*wide(port)] * 2
-    return again_and_again(port, frames.offset_commit("attack", WIDE, partitions[1:], 1))
+def commit_wide(port: int, times: int) -> Iterator[None]:
+    """Of each partition so many times; a request may have one entry less than twice, since a topic counts as one more."""
+    partitions = [*wide(port)] * times
+    return again_and_again(port, frames.offset_commit("attack", WIDE, partitions[times - 1:], 1))
 
 
 def delete_wide(port: int) -> Iterator[None]:
@@ -285,7 +285,8 @@ ATTACKS = [
     Attack("metadata-10k", "Metadata of 10,000 partitions", metadata_wide),
     Attack("metadata-names", "Metadata of 10,000 topics that are not there", metadata_names),
     Attack("create-10k", "CreateTopics and DeleteTopics, 10,000 partitions", create_wide),
-    Attack("commit-20k", "OffsetCommit of 20,000 partitions", commit_wide),
+    Attack("commit-10k", "OffsetCommit of 10,000 partitions", lambda port: commit_wide(port, 1)),
+    Attack("commit-20k", "OffsetCommit of 20,000 partitions, which is refused", lambda port: commit_wide(port, 2)),
     Attack("delete-records-10k", "DeleteRecords of 10,000 partitions", delete_wide),
 ]
 BY_NAME = {attack.name: attack for attack in ATTACKS}

@@ -44,6 +44,9 @@ pub const DECODE_LISTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Topics, partitions and the like that a produce or fetch request may list in all: each takes some
 /// hundred bytes while it is in progress, however few it has in the request.
 pub const REQUEST_ENTRIES_MAX: usize = 20_000;
+/// Partitions whose offsets are committed at a time, in one batch of records. More are refused with the error that
+/// Kafka has for records that do not fit into a batch of `__consumer_offsets`.
+pub const OFFSETS_PER_COMMIT_MAX: usize = 10_000;
 /// Partitions in all the fetch sessions of a shard; past that a client gets no session, or has to open a new one.
 pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
 /// The longest that a fetch waits for records, whatever it asks for.

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::Name;
 use super::records::RecordError;
+use super::{Name, name};
 
 /// The wire limits strings to 32767 bytes long before they come here; should one slip through, a
 /// cut string is better than a record whose length field lies.
@@ -94,16 +94,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
+    pub(super) fn nullable_text(&mut self) -> Result<Option<&'a str>, RecordError> {
         let Some(len) = self.length(|r| Ok(i32::from(r.i16()?)))? else {
             return Ok(None);
         };
         let text = std::str::from_utf8(self.take(len)?).map_err(|_| RecordError::Malformed)?;
-        Ok(Some(Name::from(text)))
+        Ok(Some(text))
+    }
+
+    pub(super) fn text(&mut self) -> Result<&'a str, RecordError> {
+        self.nullable_text()?.ok_or(RecordError::Malformed)
+    }
+
+    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
+        Ok(self.nullable_text()?.map(name))
     }
 
     pub(super) fn string(&mut self) -> Result<Name, RecordError> {
-        self.nullable_string()?.ok_or(RecordError::Malformed)
+        self.text().map(name)
     }
 
     pub(super) fn bytes(&mut self) -> Result<Bytes, RecordError> {

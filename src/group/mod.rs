@@ -52,6 +52,15 @@ use timers::Timers;
 /// An id or name that several tables share: group, member, instance, topic, protocol.
 pub type Name = Arc<str>;
 
+/// A name; all empty ones share one, since most metadata of offsets is empty.
+#[must_use]
+pub fn name(text: &str) -> Name {
+    match text {
+        "" => Name::default(),
+        _ => Name::from(text),
+    }
+}
+
 /// A record of `__consumer_offsets`: key and value, no value for a tombstone.
 pub type Record = (Bytes, Option<Bytes>);
 
@@ -183,7 +192,7 @@ pub enum Effect {
         /// Partition of `__consumer_offsets`.
         partition: i32,
         /// At least one.
-        records: Vec<Record>,
+        records: Arc<[Record]>,
     },
 }
 
@@ -238,7 +247,7 @@ pub(crate) struct Appends {
 pub(crate) struct InFlight {
     pub group: Name,
     pub partition: i32,
-    pub records: Vec<Record>,
+    pub records: Arc<[Record]>,
     pub then: Then,
 }
 
@@ -259,12 +268,13 @@ impl Cx<'_> {
         records: Vec<Record>,
         then: Then,
     ) {
+        let records: Arc<[Record]> = records.into();
         let append = self.appends.next;
         self.appends.next += 1;
         let in_flight = InFlight {
             group: group.clone(),
             partition,
-            records: records.clone(),
+            records: Arc::clone(&records),
             then,
         };
         self.appends.in_flight.insert(append, in_flight);

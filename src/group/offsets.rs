@@ -62,11 +62,14 @@ impl GroupOffsets {
         self.by_topic.is_empty()
     }
 
-    pub(super) fn put(&mut self, topic: Name, partition: i32, committed: Committed) {
-        self.by_topic
-            .entry(topic)
-            .or_default()
-            .insert(partition, committed);
+    pub(super) fn put(&mut self, topic: &str, partition: i32, committed: Committed) {
+        match self.by_topic.get_mut(topic) {
+            Some(offsets) => _ = offsets.insert(partition, committed),
+            None => {
+                let offsets = BTreeMap::from([(partition, committed)]);
+                self.by_topic.insert(Name::from(topic), offsets);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {

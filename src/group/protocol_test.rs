@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::testing::{Client, World};
 use super::*;
-use crate::base::ErrorCode as E;
+use crate::base::{ErrorCode as E, limits::OFFSETS_PER_COMMIT_MAX};
 
 fn world() -> World {
     World::new(GroupConfig::default())
@@ -397,6 +397,18 @@ fn who_may_commit() {
     );
     w.restart();
     assert_eq!(w.offset(0), Some(9));
+}
+
+#[test]
+fn a_commit_takes_so_many_partitions_and_says_what_it_says_for_a_batch_that_is_too_large() {
+    const MANY: i32 = OFFSETS_PER_COMMIT_MAX as i32;
+    let mut w = world();
+    let client = Client::new();
+    assert!(w.commit_all(&client, 0..MANY, 7).is_ok());
+    assert_eq!((w.offset(0), w.offset(MANY - 1)), (Some(7), Some(7)));
+    let more = w.commit_all(&client, 0..MANY + 1, 8);
+    assert_eq!(more, Err(E::UnknownServerError));
+    assert_eq!(w.offset(0), Some(7), "none of it");
 }
 
 #[test]

@@ -14,19 +14,19 @@ use super::fields::{Reader, put_bytes, put_nullable_string, put_string};
 use super::{Committed, Name};
 
 /// What a key names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'a> {
     /// A committed offset.
     Offset {
         /// Group id.
-        group: Name,
+        group: &'a str,
         /// Topic name.
-        topic: Name,
+        topic: &'a str,
         /// Partition of the topic.
         partition: i32,
     },
     /// Metadata of a classic group.
-    Group(Name),
+    Group(&'a str),
     /// A record of a kind that this broker does not keep.
     Other(i16),
 }
@@ -92,7 +92,7 @@ impl std::error::Error for RecordError {}
 /// The key of a committed offset.
 #[must_use]
 pub fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(2 + 2 + group.len() + 2 + topic.len() + 4);
     out.put_i16(1);
     put_string(&mut out, group);
     put_string(&mut out, topic);
@@ -103,7 +103,9 @@ pub fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
 /// The value of a committed offset.
 #[must_use]
 pub fn offset_value(offset: &Committed) -> Bytes {
-    let mut out = BytesMut::new();
+    // With an expiry in place of the epoch it is four bytes longer.
+    let longer = if offset.expire_ms.is_some() { 4 } else { 0 };
+    let mut out = BytesMut::with_capacity(2 + 8 + 4 + 2 + offset.metadata.len() + 8 + longer);
     out.put_i16(if offset.expire_ms.is_some() { 1 } else { 3 });
     out.put_i64(offset.offset);
     if offset.expire_ms.is_none() {
@@ -151,18 +153,18 @@ pub fn group_value(value: &GroupValue) -> Bytes {
 }
 
 /// Reads a key.
-pub fn parse_key(key: &[u8]) -> Result<Key, RecordError> {
+pub fn parse_key(key: &[u8]) -> Result<Key<'_>, RecordError> {
     let mut key = Reader {
         rest: key,
         compact: false,
     };
     match key.i16()? {
         0 | 1 => Ok(Key::Offset {
-            group: key.string()?,
-            topic: key.string()?,
+            group: key.text()?,
+            topic: key.text()?,
             partition: key.i32()?,
         }),
-        2 => Ok(Key::Group(key.string()?)),
+        2 => Ok(Key::Group(key.text()?)),
         other => Ok(Key::Other(other)),
     }
 }
@@ -294,7 +296,7 @@ mod tests {
         fn offsets_round_trip(value in committed(), group in name(), topic in name(), partition: i32) {
             prop_assert_eq!(parse_offset_value(&offset_value(&value)), Ok(value));
             let key = offset_key(&group, &topic, partition);
-            prop_assert_eq!(parse_key(&key), Ok(Key::Offset { group, topic, partition }));
+            prop_assert_eq!(parse_key(&key), Ok(Key::Offset { group: &group, topic: &topic, partition }));
         }
 
         #[test]

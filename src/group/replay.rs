@@ -40,7 +40,7 @@ impl Coordinator {
                     Some(value) => {
                         let value = records::parse_group_value(value)?;
                         Some(ClassicGroup::from_value(
-                            id.clone(),
+                            Name::from(id),
                             partition,
                             value,
                             record_ms,
@@ -48,7 +48,7 @@ impl Coordinator {
                     }
                     None => None,
                 };
-                self.replay_group(partition, id, group);
+                self.replay_group(partition, Name::from(id), group);
                 Ok(())
             }
             Key::Other(_) => {
@@ -61,23 +61,27 @@ impl Coordinator {
     fn replay_offset(
         &mut self,
         partition: i32,
-        group: Name,
-        topic: Name,
+        group: &str,
+        topic: &str,
         of_topic: i32,
         value: Option<&[u8]>,
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
-            if let Some(entry) = self.groups.get_mut(&group) {
-                entry.offsets.remove(&topic, of_topic);
+            if let Some(entry) = self.groups.get_mut(group) {
+                entry.offsets.remove(topic, of_topic);
             }
             return Ok(());
         };
         let committed = records::parse_offset_value(value)?;
-        let entry = self.groups.entry(group.clone()).or_insert_with(|| Entry {
-            group: ClassicGroup::new(group, partition, None),
-            offsets: GroupOffsets::default(),
-        });
-        entry.offsets.put(topic, of_topic, committed);
+        if let Some(entry) = self.groups.get_mut(group) {
+            entry.offsets.put(topic, of_topic, committed);
+            return Ok(());
+        }
+        let id = Name::from(group);
+        let group = ClassicGroup::new(id.clone(), partition, None);
+        let mut offsets = GroupOffsets::default();
+        offsets.put(topic, of_topic, committed);
+        self.groups.insert(id, Entry { group, offsets });
         Ok(())
     }
 

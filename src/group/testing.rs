@@ -1,6 +1,8 @@
 //! A coordinator with a virtual clock and a log, for the tests of this directory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -20,7 +22,7 @@ pub const PARTITIONS: i32 = 50;
 pub struct Pending {
     pub append: u64,
     pub partition: i32,
-    pub records: Vec<Record>,
+    pub records: Arc<[Record]>,
 }
 
 /// The coordinator and the world around it.
@@ -141,7 +143,7 @@ impl World {
         let mut effects = Vec::new();
         if let Some(pending) = self.pending.pop_front() {
             if result.is_ok() {
-                let records = pending.records.into_iter();
+                let records = pending.records.iter().cloned();
                 self.log.extend(records.map(|r| (pending.partition, r)));
             }
             self.coordinator
@@ -306,24 +308,35 @@ impl World {
         partition: i32,
         offset: i64,
     ) -> Result<u64, ErrorCode> {
+        self.commit_all(client, partition..partition + 1, offset)
+    }
+
+    /// Sends an OffsetCommit for these partitions of topic `t`.
+    pub fn commit_all(
+        &mut self,
+        client: &Client,
+        partitions: Range<i32>,
+        offset: i64,
+    ) -> Result<u64, ErrorCode> {
         let token = self.token();
+        let offsets = partitions.map(|partition| OffsetToCommit {
+            topic: Name::from("t"),
+            partition,
+            committed: Committed {
+                offset,
+                leader_epoch: -1,
+                metadata: Name::from(""),
+                commit_ms: self.now.wall_ms,
+                expire_ms: None,
+            },
+        });
         let request = CommitRequest {
             group: client.group.clone(),
             member: client.id.clone(),
             instance: client.instance.clone(),
             generation: client.generation,
             knows_group_id_not_found: client.version >= 9,
-            offsets: vec![OffsetToCommit {
-                topic: Name::from("t"),
-                partition,
-                committed: Committed {
-                    offset,
-                    leader_epoch: -1,
-                    metadata: Name::from(""),
-                    commit_ms: self.now.wall_ms,
-                    expire_ms: None,
-                },
-            }],
+            offsets: offsets.collect(),
         };
         let mut effects = Vec::new();
         let result = self

@@ -60,6 +60,9 @@ impl Coordinator {
             None if request.knows_group_id_not_found => return Err(ErrorCode::GroupIdNotFound),
             None => return Err(ErrorCode::IllegalGeneration),
         };
+        if request.offsets.len() > limits::OFFSETS_PER_COMMIT_MAX {
+            return Err(client_error(ErrorCode::RecordListTooLarge));
+        }
         let group = &request.group;
         let records = request.offsets.iter().map(|o| {
             let key = records::offset_key(group, &o.topic, o.partition);
@@ -187,7 +190,7 @@ impl Coordinator {
             let nothing = InFlight {
                 group: group.clone(),
                 partition,
-                records,
+                records: records.into(),
                 then,
             };
             return self.written(now, nothing, ErrorCode::None, out);
@@ -251,7 +254,7 @@ impl Coordinator {
     }
 
     fn replay_all(&mut self, ended: &InFlight) {
-        for (key, value) in &ended.records {
+        for (key, value) in &*ended.records {
             let replayed = self.replay(ended.partition, key, value.as_deref(), -1);
             debug_assert!(replayed.is_ok(), "own records can be read");
         }
@@ -333,7 +336,7 @@ fn committed_by(append: &InFlight) -> impl Iterator<Item = (Name, i32)> {
     keys.filter_map(|(key, _)| match records::parse_key(key) {
         Ok(Key::Offset {
             topic, partition, ..
-        }) => Some((topic, partition)),
+        }) => Some((Name::from(topic), partition)),
         Ok(Key::Group(_) | Key::Other(_)) | Err(_) => None,
     })
 }

@@ -193,6 +193,9 @@ impl Groups {
     }
 }
 
+/// What a record has besides its key and value, about, in bytes.
+const RECORD_OVERHEAD: usize = 10;
+
 /// Appends records to a partition of `__consumer_offsets`; returns the token of their commit.
 fn write(
     partition: i32,
@@ -203,7 +206,9 @@ fn write(
 ) -> Result<u64, ErrorCode> {
     let log = offsets_log(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
     let wall_ms = fx.now.wall_ms;
-    let mut batch = BatchBuilder::new(Codec::None, wall_ms);
+    let bytes = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Bytes::len);
+    let bytes = records.iter().map(bytes).sum::<usize>() + records.len() * RECORD_OVERHEAD;
+    let mut batch = BatchBuilder::with_capacity(Codec::None, wall_ms, bytes);
     for (key, value) in records {
         batch.push(wall_ms, Some(key), value.as_deref(), &[]);
     }

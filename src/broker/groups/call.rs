@@ -1,11 +1,13 @@
 //! What goes in and out of the group service: requests, effects, and where answers go.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_wire::KafkaResponse;
 use kafka_wire_core::StrBytes;
 
 use crate::base::TopicId;
-use crate::group::{Name, Record};
+use crate::group::{self, Name, Record};
 use crate::wire::{RequestHeader, WireError, encode_response};
 
 /// The internal topic of groups and committed offsets.
@@ -78,7 +80,7 @@ pub enum GroupEffect {
         /// The partition.
         partition: i32,
         /// The records, at least one: exactly one batch, so that all count or none.
-        records: Vec<Record>,
+        records: Arc<[Record]>,
     },
 }
 
@@ -112,7 +114,7 @@ pub fn reply<R: KafkaResponse>(origin: Origin, response: &R, out: &mut Vec<Group
 }
 
 pub fn name(text: &StrBytes) -> Name {
-    Name::from(text.as_str())
+    group::name(text)
 }
 
 pub fn text(name: &Name) -> StrBytes {

@@ -29,7 +29,7 @@ use super::service::{GroupService, Wait};
 use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::writes::CommitRequest;
-use crate::group::{Committed, Name, OffsetToCommit};
+use crate::group::{self, Committed, Name, OffsetToCommit};
 use crate::wire::{WireError, decode};
 
 /// From this version on ids name topics.
@@ -306,6 +306,12 @@ struct Stamp {
     metadata_max: usize,
 }
 
+/// The length of a text in UTF-16 units: one for each character, two for those of four bytes.
+fn utf16_len(text: &str) -> usize {
+    let units = |byte: &u8| usize::from(*byte & 0xc0 != 0x80) + usize::from(*byte >= 0xf0);
+    text.as_bytes().iter().map(units).sum()
+}
+
 /// Sorts the partitions of a topic into those to be committed and those with an error.
 fn check_commit_topic(
     topic: &OffsetCommitRequestTopic,
@@ -325,7 +331,7 @@ fn check_commit_topic(
             Some(info) if !has(info, partition.partition_index) => {
                 ErrorCode::UnknownTopicOrPartition
             }
-            Some(_) if metadata.encode_utf16().count() > stamp.metadata_max => {
+            Some(_) if utf16_len(metadata) > stamp.metadata_max => {
                 ErrorCode::OffsetMetadataTooLarge
             }
             Some(_) => ErrorCode::None,
@@ -337,7 +343,7 @@ fn check_commit_topic(
                 committed: Committed {
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
-                    metadata: Name::from(metadata),
+                    metadata: group::name(metadata),
                     commit_ms: stamp.commit_ms,
                     expire_ms: stamp.expire_ms,
                 },
@@ -374,4 +380,16 @@ fn old_fetch_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic
     });
     old.partitions = partitions.collect();
     old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utf16_len;
+
+    #[test]
+    fn a_length_in_utf16_units_is_that_of_java() {
+        for text in ["", "note", "\u{e9}\u{3053}", "a\u{1F600}b"] {
+            assert_eq!(utf16_len(text), text.encode_utf16().count(), "{text}");
+        }
+    }
 }
