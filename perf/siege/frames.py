@@ -5,7 +5,11 @@ import struct
 from harness.protocol import frame
 from peer.wire import string
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, DELETE_RECORDS = 0, 1, 2, 3, 8, 21
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP = 0, 1, 2, 3, 8, 9, 10, 11
+LEAVE_GROUP, SYNC_GROUP, DESCRIBE_GROUPS, LIST_GROUPS, CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS = 13, 14, 15, 16, 19, 20, 21
+DESCRIBE_CONFIGS, ALTER_CONFIGS, DESCRIBE_LOG_DIRS, CREATE_PARTITIONS, DELETE_GROUPS = 32, 33, 35, 37, 42
+INCREMENTAL_ALTER_CONFIGS, OFFSET_DELETE, DESCRIBE_TOPIC_PARTITIONS = 44, 47, 75
+TOPIC_RESOURCE, GROUP_RESOURCE = 2, 32
 FOREVER = 2**31 - 1
 # The newest offset.
 LATEST = -1
@@ -70,3 +74,98 @@ def offset_commit(group: str, topic: str, partitions: list[int], offset: int) ->
     body = [string(group), struct.pack(">i", -1), string(""), struct.pack(">q", -1), struct.pack(">i", 1), string(topic), count(partitions)]
     body += [struct.pack(">iqh", index, offset, -1) for index in partitions]
     return frame(OFFSET_COMMIT, 2, 1, b"".join(body))
+
+
+def strings(texts: list[str]) -> bytes:
+    return count(texts) + b"".join(map(string, texts))
+
+
+def binary(data: bytes) -> bytes:
+    return struct.pack(">i", len(data)) + data
+
+
+def offset_fetch(group: str, topic: str, partitions: list[int]) -> bytes:
+    body = string(group) + struct.pack(">i", 1) + string(topic) + count(partitions)
+    return frame(OFFSET_FETCH, 1, 1, body + struct.pack(f">{len(partitions)}i", *partitions))
+
+
+def find_coordinator(keys: list[str]) -> bytes:
+    """The first version that takes many."""
+    listed = b"".join(uvarint(len(key) + 1) + key.encode() for key in keys)
+    return frame(FIND_COORDINATOR, 4, 1, b"\0" + b"\0" + uvarint(len(keys) + 1) + listed + b"\0")
+
+
+def join_group(group: str, protocols: list[tuple[str, bytes]]) -> bytes:
+    body = [string(group), struct.pack(">ii", 30_000, 30_000), string(""), string("consumer"), count(protocols)]
+    body += [string(name) + binary(metadata) for name, metadata in protocols]
+    return frame(JOIN_GROUP, 1, 1, b"".join(body))
+
+
+def sync_group(group: str, assignments: list[tuple[str, bytes]]) -> bytes:
+    body = [string(group), struct.pack(">i", 1), string("nobody"), count(assignments)]
+    body += [string(member) + binary(assignment) for member, assignment in assignments]
+    return frame(SYNC_GROUP, 0, 1, b"".join(body))
+
+
+def leave_group(group: str, members: list[str]) -> bytes:
+    return frame(LEAVE_GROUP, 3, 1, string(group) + count(members) + b"".join(string(member) + struct.pack(">h", -1) for member in members))
+
+
+def of_groups(api: int, groups: list[str]) -> bytes:
+    """DescribeGroups or DeleteGroups."""
+    return frame(api, 0, 1, strings(groups))
+
+
+def list_groups() -> bytes:
+    return frame(LIST_GROUPS, 0, 1)
+
+
+def create_topics(topics: list[str], validate: bool = False) -> bytes:
+    made = b"".join(string(topic) + struct.pack(">ihii", 1, 1, 0, 0) for topic in topics)
+    return frame(CREATE_TOPICS, 2, 1, count(topics) + made + struct.pack(">ib", 30_000, validate))
+
+
+def delete_topics(topics: list[str]) -> bytes:
+    return frame(DELETE_TOPICS, 1, 1, strings(topics) + struct.pack(">i", 30_000))
+
+
+def describe_configs(resource: int, names: list[str]) -> bytes:
+    listed = b"".join(struct.pack(">b", resource) + string(name) + struct.pack(">i", -1) for name in names)
+    return frame(DESCRIBE_CONFIGS, 1, 1, count(names) + listed + b"\0")
+
+
+def alter_configs(names: list[str], settings: list[tuple[str, str]]) -> bytes:
+    """Of topics, to see whether it could be done."""
+    wanted = count(settings) + b"".join(string(key) + string(value) for key, value in settings)
+    listed = b"".join(struct.pack(">b", TOPIC_RESOURCE) + string(name) + wanted for name in names)
+    return frame(ALTER_CONFIGS, 0, 1, count(names) + listed + b"\1")
+
+
+def create_partitions(topics: list[str], partitions: int) -> bytes:
+    listed = b"".join(string(topic) + struct.pack(">ii", partitions, -1) for topic in topics)
+    return frame(CREATE_PARTITIONS, 0, 1, count(topics) + listed + struct.pack(">ib", 30_000, 1))
+
+
+def describe_log_dirs() -> bytes:
+    return frame(DESCRIBE_LOG_DIRS, 1, 1, struct.pack(">i", -1))
+
+
+def describe_topic_partitions(topics: list[str]) -> bytes:
+    listed = b"".join(uvarint(len(topic) + 1) + topic.encode() + b"\0" for topic in topics)
+    # As many partitions as there are; no cursor.
+    return frame(DESCRIBE_TOPIC_PARTITIONS, 0, 1, b"\0" + uvarint(len(topics) + 1) + listed + struct.pack(">ib", FOREVER, -1) + b"\0")
+
+
+def offset_delete(group: str, topic: str, partitions: list[int]) -> bytes:
+    body = string(group) + struct.pack(">i", 1) + string(topic) + count(partitions)
+    return frame(OFFSET_DELETE, 0, 1, body + struct.pack(f">{len(partitions)}i", *partitions))
+
+
+def small_commits(bytes_max: int) -> bytes:
+    """An OffsetCommit of as many partitions as fit."""
+    entry, topics, left = struct.pack(">iqh", 0, 1, -1), [], bytes_max // 14 - 100
+    while left > 0:
+        some = min(left, 20_000)
+        topics.append(string("nobody-has-this") + struct.pack(">i", some) + entry * some)
+        left -= some
+    return frame(OFFSET_COMMIT, 2, 1, string("attack") + struct.pack(">i", -1) + string("") + struct.pack(">q", -1) + count(topics) + b"".join(topics))

@@ -36,13 +36,13 @@ pub const ACCEPTS_PER_TURN: usize = 16;
 /// Messages one shard may have queued for another one in the mesh ring; more wait at the sender,
 /// whose connections are bounded by [`CONN_IN_FLIGHT_MAX`].
 pub const MESH_QUEUE_MAX: usize = 4096;
-/// Largest array a decoded request may claim.
+/// Largest array that a response to a client of ours may claim.
 pub const DECODE_ARRAY_MAX: usize = 100_000;
-/// Bytes of a request that consists of lists, which is all but produce, fetch and what carries members' data:
-/// decoded, each takes some ten times what it has in the request.
-pub const DECODE_LISTS_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Topics, partitions and the like that a produce or fetch request may list in all: each takes some
-/// hundred bytes while it is in progress, however few it has in the request.
+/// Bytes of a request that is decoded at once, which is all but produce and fetch. What a member of a group carries
+/// goes into a record of `__consumer_offsets`, which takes a megabyte in Kafka.
+pub const DECODE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Topics, partitions and the like that a request may list in all: each takes some hundred bytes while it is in
+/// progress, however few it has in the request, and some hundred nanoseconds.
 pub const REQUEST_ENTRIES_MAX: usize = 20_000;
 /// Partitions whose offsets are committed at a time, in one batch of records. More are refused with the error that
 /// Kafka has for records that do not fit into a batch of `__consumer_offsets`.

@@ -7,26 +7,24 @@ use kafka_wire_core::{ApiVersion, DecodeLimits, Decoder, KafkaDecode};
 
 use super::api::Api;
 use super::error::WireError;
+use super::shape;
 use crate::base::limits::{
-    DECODE_ARRAY_MAX, DECODE_LISTS_BYTES_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX,
+    DECODE_BYTES_MAX, DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX, REQUEST_ENTRIES_MAX,
 };
 
 /// The limits for decoding a frame. Its size was bounded when it was read from the connection
 /// (`socket.request.max.bytes`), and neither bytes nor tags can be longer than the frame.
-pub(super) fn limits(frame_bytes: usize) -> DecodeLimits {
+pub(super) fn limits(frame_bytes: usize, array_max: usize) -> DecodeLimits {
     let mut limits = DecodeLimits::default();
     limits.max_frame_bytes = frame_bytes;
     limits.max_string_bytes = DECODE_STRING_BYTES_MAX;
     limits.max_bytes_bytes = frame_bytes;
-    limits.max_array_elements = DECODE_ARRAY_MAX;
+    limits.max_array_elements = array_max;
     limits.max_tagged_fields = DECODE_TAGS_MAX;
     limits.max_tag_bytes = frame_bytes;
     limits.max_total_tag_bytes = frame_bytes;
     limits
 }
-
-/// JoinGroup and SyncGroup carry bytes of the members, which stay as they are.
-const CARRY_DATA: [i16; 2] = [11, 14];
 
 /// Decodes a request's body. What follows it is ignored, as Kafka does: librdkafka 2.16 leaves three
 /// bytes behind its metadata request for all topics.
@@ -34,13 +32,14 @@ const CARRY_DATA: [i16; 2] = [11, 14];
 /// # Errors
 /// If the body is malformed, too big, or of a version that the type does not know.
 pub fn decode<R: KafkaRequest + KafkaDecode>(body: Bytes, version: i16) -> Result<R, WireError> {
-    let bytes = body.len();
-    if bytes > DECODE_LISTS_BYTES_MAX && !CARRY_DATA.contains(&R::API_KEY.value()) {
+    let (bytes, key) = (body.len(), R::API_KEY.value());
+    if bytes > DECODE_BYTES_MAX {
         return Err(WireError::TooLong { bytes });
     }
-    let limits = limits(bytes);
-    let mut decoder = Decoder::new(body, limits)?;
-    Ok(R::decode(&mut decoder, ApiVersion::new(version))?)
+    let kafkas = ApiVersion::new(version);
+    shape::check(key, version, R::is_flexible(kafkas), &body)?;
+    let mut decoder = Decoder::new(body, limits(bytes, REQUEST_ENTRIES_MAX))?;
+    Ok(R::decode(&mut decoder, kafkas)?)
 }
 
 /// A response frame: length prefix, the header that this API and version have, body.
@@ -130,17 +129,15 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_taken_up_to_a_size() {
-        use kafka_wire::{OffsetCommitRequest, SyncGroupRequest};
-        let body = || Bytes::from(vec![0; DECODE_LISTS_BYTES_MAX + 1]);
+    fn requests_are_taken_up_to_a_size() {
+        use kafka_wire::SyncGroupRequest;
+        let body = || Bytes::from(vec![0; DECODE_BYTES_MAX + 1]);
+        let bytes = body().len();
         assert_eq!(
-            decode::<OffsetCommitRequest>(body(), 2).unwrap_err(),
-            WireError::TooLong {
-                bytes: DECODE_LISTS_BYTES_MAX + 1
-            }
+            decode::<SyncGroupRequest>(body(), 2).unwrap_err(),
+            WireError::TooLong { bytes }
         );
-        assert!(decode::<OffsetCommitRequest>(body().slice(1..), 2).is_ok());
-        assert!(decode::<SyncGroupRequest>(body(), 2).is_ok());
+        assert!(decode::<SyncGroupRequest>(body().slice(1..), 2).is_ok());
     }
 
     proptest! {

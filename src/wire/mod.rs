@@ -18,6 +18,7 @@ mod gather;
 mod header;
 pub mod produce;
 mod reader;
+mod shape;
 mod topic;
 mod writer;
 

@@ -95,6 +95,21 @@ impl Reader {
         Ok(self.bytes.slice(start..self.at))
     }
 
+    /// Passes so many bytes.
+    pub(super) fn skip(&mut self, len: usize, what: &'static str) -> Result<()> {
+        if len > self.remaining() {
+            return Err(WireError::Truncated { what, at: self.at });
+        }
+        self.at += len;
+        Ok(())
+    }
+
+    /// Passes a string, or null, without a look at it.
+    pub(super) fn skip_string(&mut self, what: &'static str) -> Result<()> {
+        let len = self.len(false, what)?;
+        self.skip(len.unwrap_or(0), what)
+    }
+
     fn uvarint(&mut self, what: &'static str) -> Result<u32> {
         let at = self.at;
         let mut value = 0u32;

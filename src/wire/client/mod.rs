@@ -10,6 +10,7 @@ use super::api::Api;
 use super::codec::limits;
 use super::error::WireError;
 use crate::base::ErrorCode;
+use crate::base::limits::DECODE_ARRAY_MAX;
 use header::response_header;
 
 mod fetch;
@@ -84,7 +85,7 @@ pub fn decode_response<R: RequestResponsePair>(
     } else {
         version
     };
-    let limits = limits(body.len());
+    let limits = limits(body.len(), DECODE_ARRAY_MAX);
     let response = R::Response::decode_from_bytes(body, ApiVersion::new(version), limits)?;
     Ok((correlation_id, response))
 }

@@ -1,0 +1,300 @@
+//! What the requests look like that have lists within lists, as far as it takes to count the entries of
+//! all of them before one is decoded: an entry takes a few bytes of the request, and ten times that and some of a
+//! core's time once it is decoded.
+//!
+//! Requests with lists side by side are not here: the limit of a list bounds them.
+
+use bytes::Bytes;
+
+use super::error::WireError;
+use super::reader::Reader;
+
+/// A field, in the versions that have it.
+#[derive(Clone, Copy)]
+struct Field {
+    kind: Kind,
+    since: i16,
+    until: i16,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A value of so many bytes.
+    Fixed(usize),
+    /// A string that may be null.
+    Text,
+    /// An array of structures, which may be null.
+    Structs(&'static [Field]),
+    /// An array of plain values.
+    Values(&'static Field),
+}
+
+impl Field {
+    const fn of(kind: Kind) -> Self {
+        Self {
+            kind,
+            since: 0,
+            until: i16::MAX,
+        }
+    }
+
+    const fn since(self, since: i16) -> Self {
+        Self { since, ..self }
+    }
+
+    const fn until(self, until: i16) -> Self {
+        Self { until, ..self }
+    }
+}
+
+const BYTE: Field = Field::of(Kind::Fixed(1));
+const SHORT: Field = Field::of(Kind::Fixed(2));
+const INT: Field = Field::of(Kind::Fixed(4));
+const LONG: Field = Field::of(Kind::Fixed(8));
+const UUID: Field = Field::of(Kind::Fixed(16));
+const TEXT: Field = Field::of(Kind::Text);
+const INTS: Field = Field::of(Kind::Values(&INT));
+
+const fn list(of: &'static [Field]) -> Field {
+    Field::of(Kind::Structs(of))
+}
+
+/// The fields of a request, by its API key.
+const fn fields(key: i16) -> Option<&'static [Field]> {
+    Some(match key {
+        2 => LIST_OFFSETS,
+        8 => OFFSET_COMMIT,
+        9 => OFFSET_FETCH,
+        19 => CREATE_TOPICS,
+        21 => DELETE_RECORDS,
+        23 => OFFSET_FOR_LEADER_EPOCH,
+        32 => DESCRIBE_CONFIGS,
+        33 => ALTER_CONFIGS,
+        35 => DESCRIBE_LOG_DIRS,
+        37 => CREATE_PARTITIONS,
+        44 => INCREMENTAL_ALTER_CONFIGS,
+        46 => LIST_PARTITION_REASSIGNMENTS,
+        47 => OFFSET_DELETE,
+        _ => return None,
+    })
+}
+
+const LIST_OFFSETS: &[Field] = &[
+    INT,
+    BYTE.since(2),
+    list(&[TEXT, list(&[INT, INT.since(4), LONG])]),
+    INT.since(10),
+];
+const OFFSET_COMMIT: &[Field] = &[
+    TEXT,
+    INT,
+    TEXT,
+    TEXT.since(7),
+    LONG.until(4),
+    list(&[
+        TEXT.until(9),
+        UUID.since(10),
+        list(&[INT, LONG, INT.since(6), TEXT]),
+    ]),
+];
+const OFFSET_FETCH: &[Field] = &[
+    TEXT.until(7),
+    list(&[TEXT, INTS]).until(7),
+    list(&[
+        TEXT,
+        TEXT.since(9),
+        INT.since(9),
+        list(&[TEXT.until(9), UUID.since(10), INTS]),
+    ])
+    .since(8),
+    BYTE.since(7),
+];
+const CREATE_TOPICS: &[Field] = &[
+    list(&[TEXT, INT, SHORT, list(&[INT, INTS]), list(&[TEXT, TEXT])]),
+    INT,
+    BYTE,
+];
+const DELETE_RECORDS: &[Field] = &[list(&[TEXT, list(&[INT, LONG])]), INT];
+const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[INT.since(3), list(&[TEXT, list(&[INT, INT, INT])])];
+const DESCRIBE_CONFIGS: &[Field] = &[
+    list(&[BYTE, TEXT, Field::of(Kind::Values(&TEXT))]),
+    BYTE,
+    BYTE.since(3),
+];
+const ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, TEXT])]), BYTE];
+const DESCRIBE_LOG_DIRS: &[Field] = &[list(&[TEXT, INTS])];
+const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BYTE];
+const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
+const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
+const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
+
+/// Refuses a request of more entries in all its lists than [`crate::base::limits::REQUEST_ENTRIES_MAX`].
+///
+/// # Errors
+/// If it has more, or ends too early.
+pub(super) fn check(key: i16, version: i16, flexible: bool, body: &Bytes) -> Result<(), WireError> {
+    match fields(key) {
+        Some(fields) => skip(&mut Reader::new(body.clone(), flexible), version, fields),
+        None => Ok(()),
+    }
+}
+
+/// Skips a structure.
+fn skip(reader: &mut Reader, version: i16, fields: &[Field]) -> Result<(), WireError> {
+    for field in fields {
+        if (field.since..=field.until).contains(&version) {
+            skip_field(reader, version, field.kind)?;
+        }
+    }
+    reader.skip_tags()
+}
+
+fn skip_field(reader: &mut Reader, version: i16, kind: Kind) -> Result<(), WireError> {
+    const WHAT: &str = "lists";
+    match kind {
+        Kind::Fixed(bytes) => reader.skip(bytes, WHAT),
+        Kind::Text => reader.skip_string(WHAT),
+        Kind::Structs(fields) => {
+            let list = reader.nullable_list(1, WHAT, |reader| skip(reader, version, fields));
+            list.map(drop)
+        }
+        Kind::Values(field) => {
+            let value = |reader: &mut Reader| skip_field(reader, version, field.kind);
+            reader.nullable_list(1, WHAT, value).map(drop)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::*;
+    use kafka_wire_core::{ApiVersion, KafkaEncode};
+
+    use super::*;
+    use crate::base::limits::REQUEST_ENTRIES_MAX;
+    use crate::wire::codec::decode;
+
+    /// Two entries in each list of structures and one in each of values: what an entry ends with is seen.
+    fn samples(version: i16) -> Vec<(i16, Option<Bytes>)> {
+        let mut all = Vec::new();
+        let kafkas = ApiVersion::new(version);
+        macro_rules! sample {
+            ($($request:ident: $($field:ident)?, $topic:expr;)*) => {$({
+                let mut request = $request::default();
+                request.$($field)? = $topic.into();
+                let serves = $request::SUPPORTED_VERSIONS.contains(kafkas);
+                let bytes = serves.then(|| request.encode_to_bytes(kafkas).unwrap());
+                all.push(($request::API_KEY.value(), bytes));
+            })*};
+        }
+        /// Two of a structure that has this in its fields.
+        macro_rules! two {
+            ($module:ident::$of:ident { $($field:ident: $value:expr),* }) => {{
+                let mut one = $module::$of::default();
+                $(one.$field = $value.into();)*
+                vec![one.clone(), one]
+            }};
+        }
+        let name = |until: i16| if version <= until { "name" } else { "" };
+        sample! {
+            ListOffsetsRequest: topics, two!(list_offsets_request::ListOffsetsTopic {
+                partitions: two!(list_offsets_request::ListOffsetsPartition { timestamp: 7 }) });
+            OffsetCommitRequest: topics, two!(offset_commit_request::OffsetCommitRequestTopic {
+                name: name(9),
+                partitions: two!(offset_commit_request::OffsetCommitRequestPartition {
+                    committed_metadata: Some("note".into()) }) });
+            CreateTopicsRequest: topics, two!(create_topics_request::CreatableTopic {
+                name: "name",
+                assignments: two!(create_topics_request::CreatableReplicaAssignment { broker_ids: [7] }),
+                configs: two!(create_topics_request::CreatableTopicConfig { name: "key" }) });
+            DeleteRecordsRequest: topics, two!(delete_records_request::DeleteRecordsTopic {
+                partitions: two!(delete_records_request::DeleteRecordsPartition { offset: 7 }) });
+            OffsetForLeaderEpochRequest: topics, two!(offset_for_leader_epoch_request::OffsetForLeaderTopic {
+                partitions: two!(offset_for_leader_epoch_request::OffsetForLeaderPartition { partition: 7 }) });
+            DescribeConfigsRequest: resources, two!(describe_configs_request::DescribeConfigsResource {
+                configuration_keys: Some(vec!["key".into()]) });
+            AlterConfigsRequest: resources, two!(alter_configs_request::AlterConfigsResource {
+                configs: two!(alter_configs_request::AlterableConfig { name: "key" }) });
+            DescribeLogDirsRequest: topics, Some(two!(describe_log_dirs_request::DescribableLogDirTopic {
+                topic: "name", partitions: [7] }));
+            CreatePartitionsRequest: topics, two!(create_partitions_request::CreatePartitionsTopic {
+                assignments: Some(two!(create_partitions_request::CreatePartitionsAssignment { broker_ids: [7] })) });
+            IncrementalAlterConfigsRequest: resources, two!(incremental_alter_configs_request::AlterConfigsResource {
+                configs: two!(incremental_alter_configs_request::AlterableConfig { name: "key" }) });
+            ListPartitionReassignmentsRequest: topics,
+                Some(two!(list_partition_reassignments_request::ListPartitionReassignmentsTopics {
+                    partition_indexes: [7] }));
+            OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
+                partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
+        }
+        if version <= 7 {
+            sample! {
+                OffsetFetchRequest: topics, Some(two!(offset_fetch_request::OffsetFetchRequestTopic {
+                    name: "name", partition_indexes: [7] }));
+            }
+        } else {
+            sample! {
+                OffsetFetchRequest: groups, two!(offset_fetch_request::OffsetFetchRequestGroup {
+                    topics: Some(two!(offset_fetch_request::OffsetFetchRequestTopics {
+                        name: name(9), partition_indexes: [7] })) });
+            }
+        }
+        all
+    }
+
+    fn is_flexible(key: i16, version: i16) -> bool {
+        let descriptor = API_DESCRIPTORS.iter().find(|d| d.api_key.value() == key);
+        let flexible = descriptor.unwrap().flexible_versions;
+        flexible.is_some_and(|range| range.contains(ApiVersion::new(version)))
+    }
+
+    #[test]
+    fn shapes_are_those_of_every_version() {
+        let mut seen = 0;
+        for version in 0..20 {
+            for (key, bytes) in samples(version) {
+                let Some(bytes) = bytes else {
+                    continue;
+                };
+                let mut reader = Reader::new(bytes, is_flexible(key, version));
+                let skipped = skip(&mut reader, version, fields(key).unwrap());
+                assert_eq!(skipped, Ok(()), "API {key}, version {version}");
+                assert_eq!(reader.remaining(), 0, "API {key}, version {version}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 50, "{seen}");
+    }
+
+    #[test]
+    fn entries_of_all_lists_count_together_and_before_anything_is_decoded() {
+        let request = |topics: usize| {
+            let mut request = OffsetDeleteRequest::default();
+            let mut topic = offset_delete_request::OffsetDeleteRequestTopic::default();
+            // With the topic itself a tenth of what there may be.
+            let partition = offset_delete_request::OffsetDeleteRequestPartition::default();
+            topic.partitions = vec![partition; REQUEST_ENTRIES_MAX / 10 - 1];
+            request.topics = vec![topic; topics];
+            request.encode_to_bytes(ApiVersion::new(0)).unwrap()
+        };
+        assert!(decode::<OffsetDeleteRequest>(request(10), 0).is_ok());
+        let many = decode::<OffsetDeleteRequest>(request(11), 0);
+        assert!(matches!(many, Err(WireError::TooManyEntries { .. })));
+    }
+
+    #[test]
+    fn what_is_cut_is_refused() {
+        for (key, bytes) in samples(0) {
+            let Some(bytes) = bytes else {
+                continue;
+            };
+            for len in 0..bytes.len() {
+                let cut = bytes.slice(..len);
+                assert!(
+                    check(key, 0, false, &cut).is_err(),
+                    "API {key}, {len} bytes"
+                );
+            }
+        }
+    }
+}
