@@ -354,6 +354,8 @@ ATTACKS = [
     Attack("create-5k", "CreateTopics and DeleteTopics of 5,000 topics", create_narrow),
     Attack("create-one", "CreateTopics and DeleteTopics of one topic beside 5,000", create_one),
     Attack("validate-10k", "CreateTopics of 10,000 topics, validated only", lambda port: again_and_again(port, frames.create_topics(names(10_000), True))),
+    Attack("validate-alike", "CreateTopics of 10,000 topics with a dot in their names, validated only",
+           lambda port: again_and_again(port, frames.create_topics([f"name.{index}" for index in range(10_000)], True))),
     Attack("delete-absent-20k", "DeleteTopics of 20,000 topics that are not there", lambda port: again_and_again(port, frames.delete_topics(names(20_000)))),
     Attack("configs-10k-groups", "DescribeConfigs of 10,000 groups", lambda port: again_and_again(port, frames.describe_configs(frames.GROUP_RESOURCE, names(10_000)))),
     Attack("configs-5k-topics", "DescribeConfigs of 5,000 topics", after(narrow, lambda port: frames.describe_configs(frames.TOPIC_RESOURCE, names(5_000)))),

@@ -10,6 +10,7 @@ mod page;
 pub mod pages;
 mod pool;
 pub mod rng;
+pub mod shared_map;
 pub mod time;
 
 pub use error::ErrorCode;
@@ -20,4 +21,5 @@ pub use ids::{
 pub use page::BLOCK;
 pub use pages::PageBuf;
 pub use rng::Rng;
+pub use shared_map::SharedMap;
 pub use time::{Mono, Now};

@@ -8,7 +8,7 @@ use super::draft::{Draft, Refused, Terms};
 use super::new_topic::NewTopic;
 use super::partitions::new_partition;
 use super::record::{ConfigResource, MetadataRecord};
-use super::topic_name::{check_topic_name, collision_key};
+use super::topic_name::check_topic_name;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
 use crate::base::{ErrorCode, Rng, TopicId};
 use crate::config::{BrokerConfig, TopicConfig, is_internal};
@@ -167,15 +167,9 @@ fn check_name(draft: &Draft, name: &str) -> Result<(), Refused> {
         let message = format!("Topic '{name}' already exists.");
         return Err(Refused::because(ErrorCode::TopicAlreadyExists, message));
     }
-    let key = collision_key(name);
-    let collides = |other: &str| other.contains(['.', '_']) && collision_key(other) == key;
-    if !name.contains(['.', '_']) {
-        return Ok(());
-    }
-    match draft.image().topics().find(|other| collides(&other.name)) {
+    match draft.image().colliding_with(name) {
         Some(other) => Err(invalid(format!(
-            "Topic '{name}' collides with existing topic: {}",
-            other.name
+            "Topic '{name}' collides with existing topic: {other}"
         ))),
         None => Ok(()),
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::image::{Image, Topic};
+use super::image::Image;
 use super::record::{ConfigResource, MetadataRecord};
+use super::topic::Topic;
 use crate::base::{LogId, TopicId};
 
 /// The difference between an image and the one before it.

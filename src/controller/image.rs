@@ -6,55 +6,13 @@ use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
 use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
-use crate::base::{DirectoryId, IdMap, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use super::topic::{Partition, Topic};
+use super::topics::Topics;
+use crate::base::{DirectoryId, LogId, NodeId, StoreId, TopicId};
 use crate::config::is_internal;
 
 /// The log that the metadata records themselves are kept in.
 pub const METADATA_LOG: LogId = LogId(0);
-
-/// One topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Topic {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its id.
-    pub id: TopicId,
-    /// Whether it belongs to the broker.
-    pub internal: bool,
-    /// Its partitions; the position is the index.
-    pub partitions: Vec<Partition>,
-    /// Its own settings.
-    pub configs: BTreeMap<String, String>,
-}
-
-impl Topic {
-    /// A partition by its index on the wire.
-    #[must_use]
-    pub fn partition(&self, index: i32) -> Option<&Partition> {
-        self.partitions.get(usize::try_from(index).ok()?)
-    }
-}
-
-/// One partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// Its log in the stores.
-    pub log: LogId,
-    /// The store of this node that holds the log, if one does.
-    pub store: Option<StoreId>,
-    /// The nodes that should have a copy.
-    pub replicas: Vec<NodeId>,
-    /// The directory of each of them.
-    pub directories: Vec<DirectoryId>,
-    /// Those that are in sync.
-    pub isr: Vec<NodeId>,
-    /// The leader; -1 for none.
-    pub leader: NodeId,
-    /// Grows with each leader.
-    pub leader_epoch: LeaderEpoch,
-    /// Grows with each change.
-    pub partition_epoch: i32,
-}
 
 /// A record that does not fit the image: the log of the metadata is damaged, or there is a bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +26,7 @@ impl std::fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
-/// The metadata of the cluster at one moment. Cheap to clone.
+/// The metadata of the cluster at one moment. Cheap to clone, however many topics there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Records replayed so far.
@@ -81,9 +39,9 @@ pub struct Image {
     pub next_producer_id: i64,
     /// The first log id that was never used.
     pub next_log: u64,
-    /// By id, which is how produce and fetch ask.
-    topics: IdMap<TopicId, Arc<Topic>>,
-    names: BTreeMap<Arc<str>, TopicId>,
+    topics: Topics,
+    /// Partitions that each store of this node has, but for those of the broker's own topics.
+    load: Vec<u32>,
     /// What each broker has registered.
     registered: BTreeMap<NodeId, Vec<Directory>>,
     /// The directories of the node whose picture this is, by store. Not replayed: the node knows them.
@@ -102,8 +60,8 @@ impl Default for Image {
             features: 0,
             next_producer_id: 0,
             next_log: METADATA_LOG.0 + 1,
-            topics: IdMap::default(),
-            names: BTreeMap::new(),
+            topics: Topics::default(),
+            load: Vec::new(),
             registered: BTreeMap::new(),
             here: Arc::default(),
             strays: BTreeSet::new(),
@@ -116,8 +74,10 @@ impl Image {
     /// Nothing yet, as a node with these directories will see it.
     #[must_use]
     pub fn of_node(here: impl IntoIterator<Item = DirectoryId>) -> Self {
+        let here: Arc<[DirectoryId]> = here.into_iter().collect();
         Self {
-            here: here.into_iter().collect(),
+            load: vec![0; here.len()],
+            here,
             ..Self::default()
         }
     }
@@ -126,6 +86,12 @@ impl Image {
     #[must_use]
     pub fn here(&self) -> &[DirectoryId] {
         &self.here
+    }
+
+    /// How many partitions each store of this node has, but for those of the broker's own topics.
+    #[must_use]
+    pub fn load(&self) -> &[u32] {
+        &self.load
     }
 
     /// The directories that a broker has registered.
@@ -150,35 +116,40 @@ impl Image {
     /// A topic by name.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.topics.get(self.names.get(name)?)
+        self.topics.named(name)
     }
 
     /// A topic by id.
     #[must_use]
     pub fn topic_by_id(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.topics.get(&id)
+        self.topics.get(id)
+    }
+
+    /// The name of a topic that metrics cannot tell from this one: '.' and '_' are the same to them.
+    #[must_use]
+    pub fn colliding_with(&self, name: &str) -> Option<&Arc<str>> {
+        self.topics.colliding_with(name)
     }
 
     /// All topics, by name.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.names.values().filter_map(|id| self.topics.get(id))
+        self.topics.iter()
     }
 
     /// The topics from this name on, by name.
     pub fn topics_from(&self, name: &str) -> impl Iterator<Item = &Arc<Topic>> {
-        let from = (std::ops::Bound::Included(name), std::ops::Bound::Unbounded);
-        let ids = self.names.range::<str, _>(from).map(|(_, id)| id);
-        ids.filter_map(|id| self.topics.get(id))
+        self.topics.from(name)
     }
 
     /// Panics if the tables contradict each other. For tests and the simulator.
     pub fn invariants(&self) {
-        assert_eq!(self.names.len(), self.topics.len(), "a name for each topic");
+        self.topics.invariants();
         let mut logs = BTreeSet::from([METADATA_LOG]);
-        for (name, id) in &self.names {
-            let topic = &self.topics[id];
-            assert_eq!((&topic.name, topic.id), (name, *id), "a topic and its name");
+        let mut load = vec![0; self.here.len()];
+        for topic in self.topics() {
+            let name = &topic.name;
             for partition in &topic.partitions {
+                count(&mut load, topic, partition, |count| *count += 1);
                 let log = partition.log;
                 assert!(
                     logs.insert(log),
@@ -195,6 +166,7 @@ impl Image {
                 assert!(followed, "{name}: a node is in sync that has no copy");
             }
         }
+        assert_eq!(load, self.load, "partitions of each store");
     }
 
     /// The settings of a broker, or of all brokers.
@@ -302,24 +274,22 @@ impl Image {
     }
 
     fn add_topic(&mut self, name: &str, id: TopicId) -> Result<(), ReplayError> {
-        if self.names.contains_key(name) || self.topics.contains_key(&id) {
+        if self.topics.id_of(name).is_some() || self.topics.get(id).is_some() {
             return wrong(format!("topic {name} with id {id} exists"));
         }
         let name: Arc<str> = name.into();
-        let topic = Topic {
-            name: name.clone(),
-            id,
+        self.topics.add(Topic {
             internal: is_internal(&name),
+            name,
+            id,
             partitions: Vec::new(),
             configs: BTreeMap::new(),
-        };
-        self.topics.insert(id, Arc::new(topic));
-        self.names.insert(name, id);
+        });
         Ok(())
     }
 
     fn set_partition(&mut self, record: &PartitionRecord) -> Result<(), ReplayError> {
-        let Some(topic) = self.topics.get_mut(&record.topic) else {
+        let Some(topic) = self.topics.get(record.topic) else {
             return wrong(format!("partition of unknown topic {}", record.topic));
         };
         let index = usize::try_from(record.index).unwrap_or(usize::MAX);
@@ -362,23 +332,27 @@ impl Image {
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
         };
-        let partitions = &mut Arc::make_mut(topic).partitions;
-        match partitions.get_mut(index) {
-            Some(known) => *known = partition,
-            None => partitions.push(partition),
+        if let Some(topic) = self.topics.get_mut(record.topic) {
+            count(&mut self.load, topic, &partition, |count| *count += 1);
+            if index < topic.partitions.len() {
+                let known = std::mem::replace(&mut topic.partitions[index], partition);
+                count(&mut self.load, topic, &known, |count| *count -= 1);
+            } else {
+                topic.partitions.push(partition);
+            }
         }
         self.next_log = self.next_log.max(next_log);
         Ok(())
     }
 
     fn remove_topic(&mut self, id: TopicId) -> Result<(), ReplayError> {
-        match self.topics.remove(&id) {
-            Some(topic) => {
-                self.names.remove(&topic.name);
-                Ok(())
-            }
-            None => wrong(format!("removal of unknown topic {id}")),
+        let Some(topic) = self.topics.remove(id) else {
+            return wrong(format!("removal of unknown topic {id}"));
+        };
+        for partition in &topic.partitions {
+            count(&mut self.load, &topic, partition, |count| *count -= 1);
         }
+        Ok(())
     }
 
     fn set_config(
@@ -389,9 +363,9 @@ impl Image {
     ) -> Result<(), ReplayError> {
         let configs = match resource {
             ConfigResource::Topic(name) => {
-                let id = self.names.get(name.as_str());
+                let id = self.topics.id_of(name);
                 match id.and_then(|id| self.topics.get_mut(id)) {
-                    Some(topic) => &mut Arc::make_mut(topic).configs,
+                    Some(topic) => &mut topic.configs,
                     None => return wrong(format!("setting of unknown topic {name}")),
                 }
             }
@@ -411,6 +385,14 @@ impl Image {
         }
         self.next_producer_id = next;
         Ok(())
+    }
+}
+
+/// Changes the count of the store that has a partition, if it counts.
+fn count(load: &mut [u32], topic: &Topic, partition: &Partition, change: impl FnOnce(&mut u32)) {
+    let store = partition.store.filter(|_| !topic.internal);
+    if let Some(count) = store.and_then(|store| load.get_mut(usize::from(store.0))) {
+        change(count);
     }
 }
 

@@ -19,7 +19,9 @@ mod record;
 mod record_codec;
 #[cfg(test)]
 pub mod testing;
+mod topic;
 mod topic_name;
+mod topics;
 
 pub use bootstrap::bootstrap;
 pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, replacing};
@@ -27,11 +29,12 @@ pub use create::{Created, create_missing, create_topics};
 pub use delta::Delta;
 pub use draft::{Draft, Refused, Terms};
 pub use features::{FEATURE_LEVEL, FeatureLevel};
-pub use image::{Image, METADATA_LOG, Partition, ReplayError, Topic};
+pub use image::{Image, METADATA_LOG, ReplayError};
 pub use new_topic::NewTopic;
 pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
 pub use record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
 pub use record_codec::BadRecord;
+pub use topic::{Partition, Topic};
 pub use topic_name::check_topic_name;

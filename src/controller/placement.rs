@@ -15,15 +15,8 @@ impl Placement {
     /// the 50 partitions of the committed offsets would keep store 0 free of anything else.
     #[must_use]
     pub fn new(image: &Image) -> Self {
-        let mut partitions = vec![0; image.here().len().max(1)];
-        let topics = image.topics().filter(|topic| !topic.internal);
-        for partition in topics.flat_map(|topic| &topic.partitions) {
-            if let Some(store) = partition.store
-                && let Some(count) = partitions.get_mut(usize::from(store.0))
-            {
-                *count += 1;
-            }
-        }
+        let mut partitions = image.load().to_vec();
+        partitions.resize(partitions.len().max(1), 0);
         Self { partitions }
     }
 

@@ -30,13 +30,14 @@ pub fn create_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> 
     change(
         header,
         body,
-        |request| respond(ctx, request),
+        |request| respond(ctx, header.version, request),
         Some(full::topics_refused),
     )
 }
 
 fn respond(
     ctx: &mut Ctx<'_>,
+    version: i16,
     request: CreateTopicsRequest,
 ) -> (CreateTopicsResponse, Vec<MetadataRecord>) {
     let topics: Vec<_> = request
@@ -47,11 +48,11 @@ fn respond(
     let mut draft = Draft::new(ctx.image);
     let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
     let results = controller::create_topics(&mut draft, &mut terms, &topics);
-    let source = Source::new(ctx.config, ctx.image);
+    let mut settings = Settings::new(version, Source::new(ctx.config, ctx.image));
     let mut response = CreateTopicsResponse::default();
     response.topics = results
         .into_iter()
-        .map(|(name, result)| shown(source, name, result))
+        .map(|(name, result)| shown(&mut settings, name, result))
         .collect();
     let records = if request.validate_only {
         Vec::new()
@@ -87,8 +88,36 @@ fn new_topic(brokers: &Brokers, topic: CreatableTopic) -> NewTopic {
     }
 }
 
+/// The settings of new topics as they are shown.
+struct Settings<'a> {
+    source: Source<'a>,
+    /// Whether the version tells them.
+    are_told: bool,
+    /// Of a topic that has none of its own, as most: made once.
+    plain: Option<Vec<CreatableTopicConfigs>>,
+}
+
+impl<'a> Settings<'a> {
+    fn new(version: i16, source: Source<'a>) -> Self {
+        Self {
+            source,
+            are_told: version >= 5,
+            plain: None,
+        }
+    }
+
+    fn of(&mut self, own: &BTreeMap<String, String>) -> Option<Vec<CreatableTopicConfigs>> {
+        let source = self.source;
+        let make = || config_entries::of_topic(source, own).map(setting).collect();
+        self.are_told.then(|| match own.is_empty() {
+            true => self.plain.get_or_insert_with(make).clone(),
+            false => make(),
+        })
+    }
+}
+
 fn shown(
-    source: Source<'_>,
+    settings: &mut Settings<'_>,
     name: String,
     result: Result<Created, Refused>,
 ) -> CreatableTopicResult {
@@ -99,8 +128,7 @@ fn shown(
         shown.topic_id = to_wire(created.id);
         shown.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
         shown.replication_factor = i16::try_from(created.replication_factor).unwrap_or(i16::MAX);
-        let entries = config_entries::of_topic(source, &created.configs);
-        shown.configs = Some(entries.map(setting).collect());
+        shown.configs = settings.of(&created.configs);
     }
     shown
 }

@@ -1,0 +1,50 @@
+//! A topic and its partitions, as the metadata has them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+
+/// One topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its id.
+    pub id: TopicId,
+    /// Whether it belongs to the broker.
+    pub internal: bool,
+    /// Its partitions; the position is the index.
+    pub partitions: Vec<Partition>,
+    /// Its own settings.
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// A partition by its index on the wire.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&Partition> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Its log in the stores.
+    pub log: LogId,
+    /// The store of this node that holds the log, if one does.
+    pub store: Option<StoreId>,
+    /// The nodes that should have a copy.
+    pub replicas: Vec<NodeId>,
+    /// The directory of each of them.
+    pub directories: Vec<DirectoryId>,
+    /// Those that are in sync.
+    pub isr: Vec<NodeId>,
+    /// The leader; -1 for none.
+    pub leader: NodeId,
+    /// Grows with each leader.
+    pub leader_epoch: LeaderEpoch,
+    /// Grows with each change.
+    pub partition_epoch: i32,
+}
