@@ -128,6 +128,10 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 /// A log that is found and was never given out keeps its id if that is less than this ahead of the next one to be given
 /// out. Those further away nobody comes to.
 pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
+/// Records of one change of the metadata, as in Kafka. What comes behind them in the request is refused.
+pub const RECORDS_PER_CHANGE_MAX: usize = 10_000;
+/// Elements of an answer that are made at a time.
+pub const LISTED_PER_SLICE: usize = 2048;
 /// Resources whose settings are told in one answer: each takes a few bytes of the request and some
 /// kilobytes of the answer.
 pub const CONFIG_RESOURCES_MAX: usize = 10_000;

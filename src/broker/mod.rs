@@ -16,6 +16,9 @@ mod fx;
 pub mod groups;
 mod io;
 mod jobs;
+#[cfg(test)]
+mod listing_tests;
+mod listings;
 mod msg;
 mod owner;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::front::Front;
 use super::front::parked::Family;
 use super::fx::Fx;
 use super::io::ConnId;
+use super::listings::Listings;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::config::BrokerConfig;
 
@@ -20,6 +21,7 @@ pub(super) struct Requests {
     pub query: Queries,
     pub explain: Explains,
     pub control: Calls,
+    pub listing: Listings,
 }
 
 impl Requests {
@@ -31,6 +33,7 @@ impl Requests {
             query: Queries::default(),
             explain: Explains::default(),
             control: Calls::default(),
+            listing: Listings::default(),
         }
     }
 
@@ -45,6 +48,7 @@ impl Requests {
                 Family::Query => queries.push(id),
                 Family::Explain => self.explain.forget(id),
                 Family::Control => self.control.forget(id),
+                Family::Listing => self.listing.forget(id),
             }
         }
         self.query.forget(queries, fx);
@@ -59,6 +63,7 @@ impl Requests {
             self.query.len(),
             self.explain.len(),
             self.control.len(),
+            self.listing.len(),
         ];
         let known: usize = waiting.iter().sum();
         assert_eq!(known, front.parked.len(), "requests that wait");
@@ -70,7 +75,14 @@ impl Requests {
             match front.due(fx.now.mono) {
                 Some((id, Family::Fetch)) => self.fetch.due(front, id, fx),
                 // What this node does by itself is waited for however long it takes.
-                Some((_, Family::Produce | Family::Query | Family::Explain | Family::Control)) => {}
+                Some((
+                    _,
+                    Family::Produce
+                    | Family::Query
+                    | Family::Explain
+                    | Family::Control
+                    | Family::Listing,
+                )) => {}
                 None => break,
             }
         }

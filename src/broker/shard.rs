@@ -387,6 +387,10 @@ impl Shard {
                 self.front.conns.reply(to, pieces, fx.out);
             }
             Some(Answer::Malformed(why)) => return Err(why),
+            Some(Answer::Listing(listing)) => {
+                let listings = &mut self.requests.listing;
+                listings.begin(&mut self.front, to, call, listing);
+            }
             Some(Answer::Commit { .. }) | None => {
                 self.requests.control.begin(&mut self.front, to, call, fx);
             }
@@ -413,11 +417,20 @@ impl Shard {
         (!creates).then(|| answer(&ctx, header, body))
     }
 
+    /// Goes on with an answer that lists much; the next one begins when there is none.
+    fn list_some(&mut self, fx: &mut Fx<'_>) {
+        self.requests.listing.go_on(&mut self.front, fx);
+        if let Some((to, call)) = self.requests.listing.next(&mut self.front) {
+            self.begin(to, call.header, call.body, fx);
+        }
+    }
+
     fn idle(&mut self, fx: &mut Fx<'_>) {
         self.requests.due(&mut self.front, fx);
         self.adopt_some(fx);
         self.jobs.slice(&mut self.owner, fx);
         self.requests.produce.validate_some(&mut self.front, fx);
+        self.list_some(fx);
         self.jobs.grown(&mut self.owner, fx);
         if let Some(control) = &mut self.control {
             control.tick(&mut self.owner, fx);
@@ -432,6 +445,7 @@ impl Shard {
         if self.jobs.has_more(&self.owner)
             || !self.images.is_empty()
             || !self.requests.produce.validations.is_empty()
+            || !self.requests.listing.is_empty()
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {
@@ -458,6 +472,7 @@ impl Shard {
             && self.images.is_empty()
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
+            && self.requests.listing.is_empty()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }
 

@@ -65,8 +65,7 @@ pub fn alter_topic_configs(
         new.push((key, value));
     }
     let changed = changed(&ConfigResource::Topic(name.to_owned()), &topic.configs, new);
-    push_all(draft, changed);
-    Ok(())
+    push_all(draft, changed)
 }
 
 /// Changes what clients have set for one broker, or for all (`None`), all of it or nothing.
@@ -124,8 +123,7 @@ pub fn alter_broker_configs(
         )));
     }
     let changed = changed(&ConfigResource::Broker(node), set, new);
-    push_all(draft, changed);
-    Ok(())
+    push_all(draft, changed)
 }
 
 /// The changes that leave a resource with these settings and no others of its own.
@@ -190,10 +188,12 @@ fn changed(
     .collect()
 }
 
-fn push_all(draft: &mut Draft, records: Vec<MetadataRecord>) {
+fn push_all(draft: &mut Draft, records: Vec<MetadataRecord>) -> Result<(), Refused> {
+    draft.has_room(records.len())?;
     for record in records {
         draft.push(record);
     }
+    Ok(())
 }
 
 /// The text that a setting is to have; `None` for the default.

@@ -134,6 +134,7 @@ fn create_topic(
     } else {
         by_assignment(topic, terms)?
     };
+    draft.has_room(1 + partitions.len() + configs.len())?;
     let id = topic_id(draft, terms.rng);
     let name = topic.name.clone();
     draft.push(MetadataRecord::Topic {

@@ -5,6 +5,7 @@
 use super::image::Image;
 use super::placement::Placement;
 use super::record::MetadataRecord;
+use crate::base::limits::RECORDS_PER_CHANGE_MAX;
 use crate::base::{ErrorCode, NodeId, Rng};
 use crate::config::BrokerConfig;
 
@@ -29,6 +30,18 @@ impl Draft {
     #[must_use]
     pub const fn image(&self) -> &Image {
         &self.image
+    }
+
+    /// Whether a change of so many records, or one of any number that is the first, may be added.
+    ///
+    /// # Errors
+    /// POLICY_VIOLATION, as in Kafka, where the whole request gets it.
+    pub fn has_room(&self, records: usize) -> Result<(), Refused> {
+        if self.records.is_empty() || self.records.len() + records <= RECORDS_PER_CHANGE_MAX {
+            return Ok(());
+        }
+        let message = "Unable to perform excessively large batch operation.";
+        Err(Refused::because(ErrorCode::PolicyViolation, message))
     }
 
     /// Adds a record.

@@ -59,6 +59,7 @@ pub fn add_partitions(
             check_replicas(replicas, &terms.nodes(), factor)?;
         }
     }
+    draft.has_room(additional)?;
     let replicas = terms.nodes().to_vec();
     let replicas = wanted
         .assignments
@@ -102,6 +103,7 @@ pub fn remove_topic(draft: &mut Draft, id: TopicId) -> Result<(), Refused> {
         let message = format!("Deletion of internal topic {} is prohibited.", topic.name);
         return Err(Refused::because(ErrorCode::InvalidRequest, message));
     }
+    draft.has_room(1)?;
     draft.push(MetadataRecord::RemoveTopic { id });
     Ok(())
 }

@@ -84,6 +84,7 @@ mod tests {
     use super::super::create_topics;
     use super::super::testing::{Cluster, new_topic, text};
     use super::*;
+    use crate::base::limits::RECORDS_PER_CHANGE_MAX;
 
     fn request(topics: &[(&str, i32)]) -> CreatePartitionsRequest {
         let one = |(name, count): &(&str, i32)| {
@@ -114,6 +115,19 @@ mod tests {
             assert_eq!(message, Some("Topic already has 2 partition(s)."));
             assert_eq!(cluster.image.topic("a").unwrap().partitions.len(), 3);
         }
+    }
+
+    /// As in Kafka: a few bytes of a request would be any number of partitions.
+    #[test]
+    fn a_request_adds_so_many_partitions_in_all() {
+        const MOST: i32 = RECORDS_PER_CHANGE_MAX as i32;
+        let mut cluster = Cluster::with(&[("a", 1), ("b", 1), ("c", 1)]);
+        let wanted = request(&[("a", MOST), ("b", 2), ("c", 3)]);
+        let response = cluster.ask(3, &wanted, create_partitions);
+        let codes = response.results.iter().map(|topic| topic.error_code);
+        let full = ErrorCode::PolicyViolation.code();
+        assert_eq!(codes.collect::<Vec<_>>(), [0, 0, full]);
+        assert_eq!(cluster.committed as i32, MOST);
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once, and no
 //!   more than a bound of them at all: a few bytes of a request become many of the answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
+use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
@@ -16,9 +17,11 @@ use kafka_wire::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use kafka_wire::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_wire_core::StrBytes;
 
 use super::config_entries::{self, ConfigEntry, DEFAULT, Source};
-use super::handler::{Answer, Ctx, answer, outcome};
+use super::handler::{Answer, Ctx, outcome};
+use super::listing::{List, list};
 use crate::base::ErrorCode;
 use crate::base::limits::CONFIG_RESOURCES_MAX;
 use crate::config::inert;
@@ -35,32 +38,66 @@ pub(super) const GROUP: i8 = 32;
 /// Answers a DescribeConfigs request. Reads only.
 #[must_use]
 pub fn describe_configs(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, &request))
+    list::<Described>(ctx, header, body)
 }
 
-fn respond(ctx: &Ctx<'_>, request: &DescribeConfigsRequest) -> DescribeConfigsResponse {
-    let mut response = DescribeConfigsResponse::default();
-    let mut once = BTreeSet::new();
-    let mut resources = request.resources.iter();
-    while let Some(resource) = resources.next()
-        && once.len() < CONFIG_RESOURCES_MAX
-    {
-        if !once.insert((resource.resource_type, resource.resource_name.as_str())) {
-            continue;
+/// The resources that are described.
+#[derive(Debug)]
+struct Described {
+    resources: vec::IntoIter<DescribeConfigsResource>,
+    synonyms: bool,
+    documentation: bool,
+    /// Those that were.
+    once: HashSet<(i8, StrBytes)>,
+}
+
+impl List for Described {
+    type Request = DescribeConfigsRequest;
+    type Element = DescribeConfigsResult;
+
+    fn begin(
+        _: &Ctx<'_>,
+        _: i16,
+        request: DescribeConfigsRequest,
+    ) -> (DescribeConfigsResponse, Self) {
+        let described = Self {
+            resources: request.resources.into_iter(),
+            synonyms: request.include_synonyms,
+            documentation: request.include_documentation,
+            once: HashSet::new(),
+        };
+        (DescribeConfigsResponse::default(), described)
+    }
+
+    fn next(&mut self, ctx: &Ctx<'_>) -> Option<DescribeConfigsResult> {
+        if self.once.len() == CONFIG_RESOURCES_MAX {
+            return None;
         }
+        let once = &mut self.once;
+        let is_new = |resource: &DescribeConfigsResource| {
+            once.insert((resource.resource_type, resource.resource_name.clone()))
+        };
+        let resource = self.resources.find(is_new)?;
         let mut result = DescribeConfigsResult::default();
         result.resource_type = resource.resource_type;
         result.resource_name = resource.resource_name.clone();
-        let entries = entries(ctx, resource);
+        let entries = entries(ctx, &resource);
         (result.error_code, result.error_message) = outcome(entries.as_ref().err());
         let wanted = entries
             .unwrap_or_default()
             .into_iter()
-            .filter(|e| is_wanted(resource, e));
-        result.configs = wanted.map(|entry| shown(entry, request)).collect();
-        response.results.push(result);
+            .filter(|e| is_wanted(&resource, e));
+        result.configs = wanted.map(|entry| self.shown(entry)).collect();
+        Some(result)
     }
-    response
+
+    fn size(result: &DescribeConfigsResult) -> usize {
+        result.configs.len()
+    }
+
+    fn bytes_behind(_: i16) -> usize {
+        0
+    }
 }
 
 fn entries(ctx: &Ctx<'_>, resource: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, Refused> {
@@ -133,28 +170,28 @@ fn is_wanted(resource: &DescribeConfigsResource, entry: &ConfigEntry) -> bool {
     keys.is_empty() || keys.iter().any(|key| key.as_str() == entry.setting.key)
 }
 
-fn shown(entry: ConfigEntry, request: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
-    let mut shown = DescribeConfigsResourceResult::default();
-    shown.name = entry.setting.key.into();
-    shown.value = entry.value.map(Into::into);
-    shown.read_only = entry.read_only;
-    shown.is_sensitive = entry.sensitive;
-    shown.config_source = entry.source;
-    shown.config_type = entry.setting.kind as i8;
-    shown.documentation = request
-        .include_documentation
-        .then(|| entry.setting.doc().into());
-    if request.include_synonyms {
-        let synonyms = entry.synonyms.into_iter().map(|(key, value, source)| {
-            let mut synonym = DescribeConfigsSynonym::default();
-            synonym.name = key.into();
-            synonym.value = value.map(Into::into);
-            synonym.source = source;
-            synonym
-        });
-        shown.synonyms = synonyms.collect();
+impl Described {
+    fn shown(&self, entry: ConfigEntry) -> DescribeConfigsResourceResult {
+        let mut shown = DescribeConfigsResourceResult::default();
+        shown.name = entry.setting.key.into();
+        shown.value = entry.value.map(Into::into);
+        shown.read_only = entry.read_only;
+        shown.is_sensitive = entry.sensitive;
+        shown.config_source = entry.source;
+        shown.config_type = entry.setting.kind as i8;
+        shown.documentation = self.documentation.then(|| entry.setting.doc().into());
+        if self.synonyms {
+            let synonyms = entry.synonyms.into_iter().map(|(key, value, source)| {
+                let mut synonym = DescribeConfigsSynonym::default();
+                synonym.name = key.into();
+                synonym.value = value.map(Into::into);
+                synonym.source = source;
+                synonym
+            });
+            shown.synonyms = synonyms.collect();
+        }
+        shown
     }
-    shown
 }
 
 #[cfg(test)]

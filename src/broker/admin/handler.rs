@@ -1,5 +1,7 @@
 //! What the handlers of requests about metadata have in common: what they look at, and how they answer.
 
+use std::fmt::Debug;
+
 use bytes::Bytes;
 use kafka_wire::RequestResponsePair;
 use kafka_wire_core::{StrBytes, Uuid};
@@ -26,10 +28,12 @@ pub struct Ctx<'a> {
 }
 
 /// What a handler wants done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Answer {
     /// Send this frame.
     Reply(Bytes),
+    /// Go on until there is a frame. Nothing is changed.
+    Listing(Box<dyn Listing>),
     /// Make the records durable, give every shard the image with them, then send the frame.
     Commit {
         /// At least one.
@@ -42,6 +46,27 @@ pub enum Answer {
     },
     /// Close the connection: the request cannot be read, or its answer cannot be written.
     Malformed(String),
+}
+
+/// An answer in the making.
+pub trait Listing: Debug + Send {
+    /// Makes some more of it. When it is whole, its frame in pieces.
+    ///
+    /// # Errors
+    /// If it cannot be written in the version.
+    fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Option<Vec<Bytes>>, WireError>;
+}
+
+/// An answer made without a pause, where nobody could go on with it.
+///
+/// # Errors
+/// See [`Listing::go_on`].
+pub fn whole(mut listing: Box<dyn Listing>, ctx: &Ctx<'_>) -> Result<Bytes, WireError> {
+    loop {
+        if let Some(pieces) = listing.go_on(ctx)? {
+            return Ok(pieces.concat().into());
+        }
+    }
 }
 
 /// Every operation on a topic, as a set of bits by the numbers of Kafka's `AclOperation`: read,

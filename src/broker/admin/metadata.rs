@@ -10,6 +10,8 @@
 //! - The controller is this broker; with direct ports, its control shard.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::metadata_request::MetadataRequestTopic;
@@ -17,12 +19,11 @@ use kafka_wire::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_wire::{MetadataRequest, MetadataResponse};
-use kafka_wire_core::StrBytes;
+use kafka_wire_core::{StrBytes, Uuid};
 
 use super::brokers::{Announced, Brokers};
-use super::handler::{
-    Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, answer, from_wire, to_wire,
-};
+use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wire, to_wire};
+use super::listing::{List, list};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
@@ -30,8 +31,7 @@ use crate::wire::RequestHeader;
 /// Answers a Metadata request. Reads only.
 #[must_use]
 pub fn metadata(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    let version = header.version;
-    answer(header, body, |request| respond(ctx, version, &request))
+    list::<Topics>(ctx, header, body)
 }
 
 /// The topics that a request names; `None` for all.
@@ -43,29 +43,83 @@ pub(super) fn named_topics(
     (version > 0 || !topics.is_empty()).then_some(topics)
 }
 
-fn respond(ctx: &Ctx<'_>, version: i16, request: &MetadataRequest) -> MetadataResponse {
-    let mut response = MetadataResponse::default();
-    let brokers = ctx.brokers.all(ctx.config, ctx.listener);
-    response.brokers = brokers.into_iter().map(broker).collect();
-    response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
-    response.controller_id = ctx.brokers.controller();
-    response.topics = match named_topics(version, request) {
-        None => ctx.image.topics().map(|topic| known(ctx, topic)).collect(),
-        Some(topics) => named(ctx, version, request, topics),
-    };
-    if request.include_topic_authorized_operations {
-        for topic in response
-            .topics
-            .iter_mut()
-            .filter(|topic| topic.error_code == 0)
-        {
+/// The topics that are told of.
+#[derive(Debug)]
+struct Topics {
+    version: i16,
+    wanted: Wanted,
+    creates: bool,
+    operations: bool,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    All(vec::IntoIter<Arc<Topic>>),
+    /// Each once, in the order of the request.
+    Named {
+        topics: vec::IntoIter<MetadataRequestTopic>,
+        /// Those that were told of.
+        once: HashSet<(Uuid, Option<StrBytes>)>,
+    },
+}
+
+impl List for Topics {
+    type Request = MetadataRequest;
+    type Element = MetadataResponseTopic;
+
+    fn begin(ctx: &Ctx<'_>, version: i16, request: MetadataRequest) -> (MetadataResponse, Self) {
+        let mut response = MetadataResponse::default();
+        let brokers = ctx.brokers.all(ctx.config, ctx.listener);
+        response.brokers = brokers.into_iter().map(broker).collect();
+        response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
+        response.controller_id = ctx.brokers.controller();
+        if request.include_cluster_authorized_operations {
+            response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+        }
+        let wanted = match named_topics(version, &request) {
+            None => Wanted::All(ctx.image.topics().cloned().collect::<Vec<_>>().into_iter()),
+            Some(_) => Wanted::Named {
+                topics: request.topics.unwrap_or_default().into_iter(),
+                once: HashSet::new(),
+            },
+        };
+        let topics = Self {
+            version,
+            wanted,
+            creates: request.allow_auto_topic_creation,
+            operations: request.include_topic_authorized_operations,
+        };
+        (response, topics)
+    }
+
+    fn next(&mut self, ctx: &Ctx<'_>) -> Option<MetadataResponseTopic> {
+        let mut topic = match &mut self.wanted {
+            Wanted::All(topics) => known(ctx, &*topics.next()?),
+            Wanted::Named { topics, once } => {
+                // Where there is an id, the name beside it does not count.
+                let is_new = |topic: &MetadataRequestTopic| {
+                    let name = topic.name.clone().filter(|_| topic.topic_id.is_zero());
+                    once.insert((topic.topic_id, name))
+                };
+                let topic = topics.find(is_new)?;
+                named(ctx, self.version, self.creates, &topic)
+            }
+        };
+        if self.operations && topic.error_code == 0 {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
+        Some(topic)
     }
-    if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = CLUSTER_OPERATIONS;
+
+    fn size(topic: &MetadataResponseTopic) -> usize {
+        topic.partitions.len()
     }
-    response
+
+    fn bytes_behind(version: i16) -> usize {
+        let operations = if (8..=10).contains(&version) { 4 } else { 0 };
+        let error = if version >= 13 { 2 } else { 0 };
+        operations + error
+    }
 }
 
 fn broker(announced: Announced) -> MetadataResponseBroker {
@@ -76,45 +130,29 @@ fn broker(announced: Announced) -> MetadataResponseBroker {
     broker
 }
 
-/// The named topics, each once, in the order of the request.
+/// A topic as the request names it.
 fn named(
     ctx: &Ctx<'_>,
     version: i16,
-    request: &MetadataRequest,
-    topics: &[MetadataRequestTopic],
-) -> Vec<MetadataResponseTopic> {
-    let mut seen = HashSet::new();
-    // Where there is an id, the name beside it does not count.
-    let once = topics.iter().filter(|topic| {
-        let id = topic.topic_id.to_bytes();
-        let name = (from_wire(topic.topic_id) == TopicId::ZERO).then_some(&topic.name);
-        seen.insert((id, name))
-    });
-    let one = |topic: &MetadataRequestTopic| match (from_wire(topic.topic_id), &topic.name) {
-        (TopicId::ZERO, Some(name)) => ctx.image.topic(name).map_or_else(
-            || {
-                unknown(
-                    missing(ctx, name, request.allow_auto_topic_creation),
-                    Some(name.clone()),
-                )
-            },
-            |topic| known(ctx, topic),
-        ),
-        (TopicId::ZERO, None) => {
-            let name = (version < 12).then(StrBytes::default);
-            unknown(ErrorCode::InvalidTopicException, name)
-        }
-        (id, _) => ctx.image.topic_by_id(id).map_or_else(
-            || {
-                let name = (version < 12).then(StrBytes::default);
-                let mut topic = unknown(ErrorCode::UnknownTopicId, name);
+    creates: bool,
+    topic: &MetadataRequestTopic,
+) -> MetadataResponseTopic {
+    let nameless = || (version < 12).then(StrBytes::default);
+    match (from_wire(topic.topic_id), &topic.name) {
+        (TopicId::ZERO, Some(name)) => match ctx.image.topic(name) {
+            Some(topic) => known(ctx, topic),
+            None => unknown(missing(ctx, name, creates), Some(name.clone())),
+        },
+        (TopicId::ZERO, None) => unknown(ErrorCode::InvalidTopicException, nameless()),
+        (id, _) => match ctx.image.topic_by_id(id) {
+            Some(topic) => known(ctx, topic),
+            None => {
+                let mut topic = unknown(ErrorCode::UnknownTopicId, nameless());
                 topic.topic_id = to_wire(id);
                 topic
-            },
-            |topic| known(ctx, topic),
-        ),
-    };
-    once.map(one).collect()
+            }
+        },
+    }
 }
 
 /// Why there is no topic of this name.

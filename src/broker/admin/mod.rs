@@ -22,6 +22,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod list_config_resources;
 mod list_partition_reassignments;
+mod listing;
 mod metadata;
 #[cfg(test)]
 mod testing;
@@ -37,7 +38,7 @@ pub use describe_acls::describe_acls;
 pub use describe_cluster::describe_cluster;
 pub use describe_configs::describe_configs;
 pub use describe_topic_partitions::describe_topic_partitions;
-pub use handler::{Answer, Ctx};
+pub use handler::{Answer, Ctx, Listing, whole};
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use init_producer_id::init_producer_id;
 pub use list_config_resources::list_config_resources;

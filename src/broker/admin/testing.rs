@@ -3,7 +3,7 @@
 
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
-use super::{Answer, Brokers, Ctx, create_topics};
+use super::{Answer, Brokers, Ctx, create_topics, whole};
 use crate::base::{DirectoryId, Rng, ShardId, StoreId};
 use crate::broker::apis;
 use crate::config::BrokerConfig;
@@ -71,6 +71,7 @@ impl Cluster {
             Answer::Reply(reply) => (Vec::new(), reply),
             Answer::Commit { records, reply, .. } => (records, reply),
             Answer::Malformed(why) => panic!("{why}"),
+            Answer::Listing(_) => unreachable!("it is whole"),
         };
         self.commit(&records);
         let (id, response) = decode_response::<Q>(reply.slice(4..), version).unwrap();
@@ -87,7 +88,11 @@ impl Cluster {
     ) -> Answer {
         let frame = encode_request(5, Some("test"), version, request).unwrap();
         let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
-        handle(&mut self.ctx(), &header, body)
+        let mut ctx = self.ctx();
+        match handle(&mut ctx, &header, body) {
+            Answer::Listing(listing) => Answer::Reply(whole(listing, &ctx).unwrap()),
+            answer => answer,
+        }
     }
 
     /// What the handler of a change answers in a full store, where nothing is committed.

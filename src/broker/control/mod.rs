@@ -118,10 +118,13 @@ impl Control {
         };
         match decided {
             Answer::Reply(frame) => self.metadata.reply(req, frame, fx),
-            Answer::Malformed(why) => {
-                let answer = Err(why);
-                fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+            Answer::Listing(listing) => {
+                match admin::whole(listing, &self.metadata.ctx(call.listener)) {
+                    Ok(frame) => self.metadata.reply(req, frame, fx),
+                    Err(why) => refuse(req, why.to_string(), fx),
+                }
             }
+            Answer::Malformed(why) => refuse(req, why, fx),
             Answer::Commit {
                 records,
                 reply,
@@ -357,4 +360,10 @@ impl Control {
             self.groups.stop(&self.metadata.image, owner, fx);
         }
     }
+}
+
+/// Has the connection of a request closed.
+fn refuse(req: ReqRef, why: String, fx: &mut Fx<'_>) {
+    let answer = Err(why);
+    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
 }

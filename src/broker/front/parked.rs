@@ -13,6 +13,7 @@ pub enum Family {
     Query,
     Explain,
     Control,
+    Listing,
 }
 
 #[derive(Debug)]

@@ -1,0 +1,95 @@
+//! Answers that list much are made in slices, counted in elements and not in time.
+
+use bytes::Bytes;
+use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::metadata_request::MetadataRequestTopic;
+use kafka_wire::{DescribeConfigsRequest, MetadataRequest};
+
+use super::cost_tests::bench;
+use crate::base::limits::LISTED_PER_SLICE;
+use crate::wire::client::{decode_response, encode_request};
+
+/// Metadata of so many topics that there cannot be.
+fn absent(version: i16, names: usize) -> Bytes {
+    metadata(version, (0..names).map(|n| format!("no/{n}")))
+}
+
+fn metadata(version: i16, names: impl Iterator<Item = String>) -> Bytes {
+    let mut request = MetadataRequest::default();
+    let topic = |name: String| {
+        let mut topic = MetadataRequestTopic::default();
+        topic.name = Some(name.into());
+        topic
+    };
+    request.topics = Some(names.map(topic).collect());
+    encode_request(1, Some("test"), version, &request).unwrap()
+}
+
+#[test]
+fn an_answer_that_lists_much_is_made_in_slices_and_is_whole() {
+    const SLICES: usize = 3;
+    let names = SLICES * LISTED_PER_SLICE - 1;
+    for version in 1..=13 {
+        let mut bench = bench(1, 1);
+        bench.open(1);
+        let before = bench.replies.len();
+        bench.send(1, &absent(version, names));
+        for slice in 1..SLICES {
+            assert_eq!(bench.replies.len(), before, "after {slice}");
+            // Who asks for little does not wait for it.
+            bench.send(0, &absent(version, 1));
+            assert_eq!(bench.replies.len(), before + 1, "version {version}");
+            bench.replies.truncate(before);
+            bench.idle(0);
+        }
+        let answer = bench.last_reply(1).expect("it is whole");
+        let (_, answer) = decode_response::<MetadataRequest>(answer.slice(4..), version).unwrap();
+        assert_eq!(answer.topics.len(), names);
+        let last = answer.topics.last().unwrap().name.clone();
+        assert_eq!(last, Some(format!("no/{}", names - 1).into()));
+        assert_eq!(answer.brokers.len(), 1);
+    }
+}
+
+#[test]
+fn a_topic_is_created_when_a_slice_comes_upon_it() {
+    let mut bench = bench(1, 1);
+    let names = (0..2 * LISTED_PER_SLICE).map(|n| format!("no/{n}"));
+    let frame = metadata(4, names.chain(["new".to_owned()]));
+    let answer = bench.ask(0, &frame).expect("it is whole");
+    let (_, answer) = decode_response::<MetadataRequest>(answer.slice(4..), 4).unwrap();
+    let codes: Vec<i16> = answer.topics.iter().map(|topic| topic.error_code).collect();
+    assert_eq!(codes.len(), 2 * LISTED_PER_SLICE + 1);
+    assert_eq!((codes[0], codes.last()), (17, Some(&0)));
+    assert!(bench.shards[0].store_of("new", 0).is_some());
+    assert_eq!(bench.shards[0].waiting().0, 0);
+}
+
+#[test]
+fn answers_that_list_much_are_made_one_after_the_other_and_not_for_those_who_are_gone() {
+    let mut bench = bench(1, 1);
+    let mut request = DescribeConfigsRequest::default();
+    let group = |n: usize| {
+        let mut resource = DescribeConfigsResource::default();
+        resource.resource_type = 32;
+        resource.resource_name = n.to_string().into();
+        resource
+    };
+    request.resources = (0..1000).map(group).collect();
+    let frame = encode_request(1, Some("test"), 4, &request).unwrap();
+    let before = bench.replies.len();
+    for conn in 1..=5 {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    // The one that is being made, and one that waits.
+    bench.close(1);
+    bench.close(3);
+    bench.settle();
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [2, 4, 5]);
+    let answer = bench.last_reply(5).unwrap();
+    let (_, answer) = decode_response::<DescribeConfigsRequest>(answer.slice(4..), 4).unwrap();
+    assert_eq!(answer.results.len(), 1000);
+    assert_eq!(bench.shards[0].waiting().0, 0);
+}

@@ -1,0 +1,124 @@
+//! Requests whose answers list much: one of a shard's is in the making at a time, a slice of it whenever the shard is
+//! idle. The others wait as they came, so that what they ask for takes no memory yet.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::admin::{Ctx, Listing};
+use super::front::Front;
+use super::front::conns::ReplyTo;
+use super::front::parked::Family;
+use super::fx::Fx;
+use super::msg::ControlCall;
+use crate::controller::Image;
+use crate::store::Piece;
+
+/// The answer that is in the making.
+#[derive(Debug)]
+struct Making {
+    id: u64,
+    to: ReplyTo,
+    listener: usize,
+    listing: Box<dyn Listing>,
+    /// The metadata that it is made from, whatever changes meanwhile.
+    image: Image,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    making: Option<Making>,
+    /// By number, so in the order in which they came.
+    waiting: BTreeMap<u64, (ReplyTo, ControlCall)>,
+}
+
+impl Listings {
+    /// Takes a request whose answer has begun to be made.
+    pub fn begin(
+        &mut self,
+        front: &mut Front,
+        to: ReplyTo,
+        call: ControlCall,
+        listing: Box<dyn Listing>,
+    ) {
+        let id = front.park(to, Family::Listing);
+        if self.making.is_some() {
+            self.waiting.insert(id, (to, call));
+        } else {
+            self.make(front, id, to, call.listener, listing);
+        }
+    }
+
+    /// The next request whose turn it is to be answered, from its begin on; it waits no more.
+    pub fn next(&mut self, front: &mut Front) -> Option<(ReplyTo, ControlCall)> {
+        if self.making.is_some() {
+            return None;
+        }
+        let (id, (to, call)) = self.waiting.pop_first()?;
+        front.parked.unpark(id);
+        Some((to, call))
+    }
+
+    fn make(
+        &mut self,
+        front: &Front,
+        id: u64,
+        to: ReplyTo,
+        listener: usize,
+        listing: Box<dyn Listing>,
+    ) {
+        self.making = Some(Making {
+            id,
+            to,
+            listener,
+            listing,
+            image: Image::clone(&front.image),
+        });
+    }
+
+    /// Makes some more of an answer, and sends it when it is whole.
+    pub fn go_on(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        let Some(making) = &mut self.making else {
+            return;
+        };
+        let ctx = Ctx {
+            image: &making.image,
+            config: &front.config,
+            listener: making.listener,
+            rng: &mut front.rng,
+            brokers: &front.brokers,
+        };
+        let made = making.listing.go_on(&ctx);
+        let Some(made) = made.transpose() else {
+            return;
+        };
+        let to = making.to;
+        front.parked.unpark(making.id);
+        self.making = None;
+        match made {
+            Ok(pieces) => {
+                let pieces: Vec<Bytes> = pieces;
+                let pieces = pieces.into_iter().map(Piece::Memory).collect();
+                front.conns.reply(to, pieces, fx.out);
+            }
+            Err(why) => front.conns.fail(to, why.to_string(), fx.out),
+        }
+    }
+
+    /// Whether nobody waits for an answer.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many wait for their answer.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.making.is_some())
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn forget(&mut self, id: u64) {
+        self.making.take_if(|making| making.id == id);
+        self.waiting.remove(&id);
+    }
+}
