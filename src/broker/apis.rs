@@ -34,14 +34,16 @@ pub(super) enum Handler {
     /// The shard that the client is connected to, which asks the owners of what the request names.
     Front(FrontHandler),
     /// That shard, from the metadata that every shard has.
-    Image(fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer),
-    /// As `Image`; but if it makes the broker create topics, the control shard.
-    ImageOrCreate(fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer),
+    Image(ImageHandler),
+    /// As `Image`; but if it makes the broker create topics, the control shard, with the second one.
+    ImageOrCreate(ImageHandler, ImageHandler),
     /// The control shard, which decides on changes of the metadata.
     Control(fn(&mut Ctx<'_>, &mut ProducerIdAllocator, &RequestHeader, Bytes) -> Answer),
     /// The group coordinator.
     Groups(GroupHandler),
 }
+
+type ImageHandler = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer;
 
 type FrontHandler = fn(
     &mut Requests,
@@ -157,7 +159,8 @@ static APIS: [Served; 32] = [
         Handler::Front(|all, front, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     // It may create topics.
-    row((3, "Metadata", 0, 13, 9), ImageOrCreate(admin::metadata), NEW_TOPICS, TOPICS),
+    row((3, "Metadata", 0, 13, 9),
+        ImageOrCreate(admin::metadata, admin::metadata_after_creation), NEW_TOPICS, TOPICS).watching(TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
     row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
@@ -185,7 +188,7 @@ static APIS: [Served; 32] = [
             |all, front, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
-    row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS),
+    row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
         Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
@@ -299,6 +302,12 @@ mod tests {
             (19, 19, "CreateTopics, CreateTopics"),
             (19, 44, "CreateTopics, IncrementalAlterConfigs"),
             (44, 32, "IncrementalAlterConfigs, DescribeConfigs"),
+            (
+                32,
+                44,
+                "DescribeConfigs, IncrementalAlterConfigs: in slices",
+            ),
+            (3, 20, "Metadata, DeleteTopics: in slices"),
             (44, PRODUCE, "IncrementalAlterConfigs, Produce"),
             (3, 3, "Metadata that creates, Metadata"),
             (Api::EXPLAIN, FETCH, "Explain, Fetch"),

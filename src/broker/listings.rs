@@ -3,9 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use super::admin::{Ctx, Listing};
+use super::admin::{Ctx, Listing, Progress};
 use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::parked::Family;
@@ -19,7 +17,7 @@ use crate::store::Piece;
 struct Making {
     id: u64,
     to: ReplyTo,
-    listener: usize,
+    call: ControlCall,
     listing: Box<dyn Listing>,
     /// The metadata that it is made from, whatever changes meanwhile.
     image: Image,
@@ -45,9 +43,15 @@ impl Listings {
         let id = front.park(to, Family::Listing);
         if self.making.is_some() {
             self.waiting.insert(id, (to, call));
-        } else {
-            self.make(front, id, to, call.listener, listing);
+            return;
         }
+        self.making = Some(Making {
+            id,
+            to,
+            call,
+            listing,
+            image: Image::clone(&front.image),
+        });
     }
 
     /// The next request whose turn it is to be answered, from its begin on; it waits no more.
@@ -60,50 +64,32 @@ impl Listings {
         Some((to, call))
     }
 
-    fn make(
-        &mut self,
-        front: &Front,
-        id: u64,
-        to: ReplyTo,
-        listener: usize,
-        listing: Box<dyn Listing>,
-    ) {
-        self.making = Some(Making {
-            id,
-            to,
-            listener,
-            listing,
-            image: Image::clone(&front.image),
-        });
-    }
-
-    /// Makes some more of an answer, and sends it when it is whole.
-    pub fn go_on(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
-        let Some(making) = &mut self.making else {
-            return;
-        };
+    /// Makes some more of an answer, and sends it when it is whole. Returns a request that is for the control shard.
+    pub fn go_on(&mut self, front: &mut Front, fx: &mut Fx<'_>) -> Option<(ReplyTo, ControlCall)> {
+        let making = self.making.as_mut()?;
         let ctx = Ctx {
             image: &making.image,
             config: &front.config,
-            listener: making.listener,
+            listener: making.call.listener,
             rng: &mut front.rng,
             brokers: &front.brokers,
         };
         let made = making.listing.go_on(&ctx);
-        let Some(made) = made.transpose() else {
-            return;
-        };
-        let to = making.to;
-        front.parked.unpark(making.id);
-        self.making = None;
+        if matches!(made, Ok(Progress::Partly)) {
+            return None;
+        }
+        let Making { id, to, call, .. } = self.making.take()?;
+        front.parked.unpark(id);
         match made {
-            Ok(pieces) => {
-                let pieces: Vec<Bytes> = pieces;
+            Ok(Progress::Whole(pieces)) => {
                 let pieces = pieces.into_iter().map(Piece::Memory).collect();
                 front.conns.reply(to, pieces, fx.out);
             }
+            Ok(Progress::Create) => return Some((to, call)),
+            Ok(Progress::Partly) => {}
             Err(why) => front.conns.fail(to, why.to_string(), fx.out),
         }
+        None
     }
 
     /// Whether nobody waits for an answer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::{self, Answer, Brokers, Ctx};
+use super::admin::{Answer, Brokers, Ctx};
 use super::apis::{self, Handler};
 use super::control::Control;
 use super::explain;
@@ -391,7 +391,7 @@ impl Shard {
                 let listings = &mut self.requests.listing;
                 listings.begin(&mut self.front, to, call, listing);
             }
-            Some(Answer::Commit { .. }) | None => {
+            Some(Answer::Commit { .. } | Answer::Create) | None => {
                 self.requests.control.begin(&mut self.front, to, call, fx);
             }
         }
@@ -400,7 +400,7 @@ impl Shard {
 
     /// Answers what the image alone can answer; `None` is for the control shard.
     fn answer_here(&mut self, handler: Handler, call: &ControlCall) -> Option<Answer> {
-        let (Handler::Image(answer) | Handler::ImageOrCreate(answer)) = handler else {
+        let (Handler::Image(answer) | Handler::ImageOrCreate(answer, _)) = handler else {
             return None;
         };
         let front = &mut self.front;
@@ -411,15 +411,15 @@ impl Shard {
             rng: &mut front.rng,
             brokers: &front.brokers,
         };
-        let (header, body) = (&call.header, call.body.clone());
-        let creates = matches!(handler, Handler::ImageOrCreate(_))
-            && !admin::topics_to_auto_create(&ctx, header, body.clone()).is_empty();
-        (!creates).then(|| answer(&ctx, header, body))
+        Some(answer(&ctx, &call.header, call.body.clone()))
     }
 
     /// Goes on with an answer that lists much; the next one begins when there is none.
     fn list_some(&mut self, fx: &mut Fx<'_>) {
-        self.requests.listing.go_on(&mut self.front, fx);
+        let (listings, front) = (&mut self.requests.listing, &mut self.front);
+        if let Some((to, call)) = listings.go_on(front, fx) {
+            self.requests.control.begin(front, to, call, fx);
+        }
         if let Some((to, call)) = self.requests.listing.next(&mut self.front) {
             self.begin(to, call.header, call.body, fx);
         }

@@ -1,7 +1,7 @@
 //! Decides on new topics: names, counts, assignments, settings, ids, places.
 //! Error codes and messages are Kafka's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::assignment::{by_assignment, by_count};
 use super::draft::{Draft, Refused, Terms};
@@ -33,7 +33,7 @@ pub fn create_topics(
     topics: &[NewTopic],
 ) -> Vec<(String, Result<Created, Refused>)> {
     let too_many = partitions_in_all(topics, terms.config) > PARTITIONS_PER_REQUEST_MAX;
-    let (mut once, mut twice) = (BTreeSet::new(), BTreeSet::new());
+    let (mut once, mut twice) = (HashSet::with_capacity(topics.len()), HashSet::new());
     for topic in topics {
         if !once.insert(&topic.name) {
             twice.insert(&topic.name);

@@ -1,16 +1,16 @@
 //! Topics that come into being because somebody asks for them
 //! (`auto.create.topics.enable`, and the flag of Metadata from version 4 on).
 //!
-//! The shard that has a Metadata request looks with [`topics_to_auto_create`] whether there is
-//! anything to create; if so, the control shard commits the records of [`auto_create`], and then
-//! the request is answered from the new image. Names that cannot be created are left out, and
+//! The shard that has a Metadata request goes as far as there is nothing to create; if there is, the control shard
+//! commits the records of [`auto_create`] for [`topics_to_auto_create`], and then the request is answered from the new
+//! image. Names that cannot be created are left out, and
 //! the answer says why.
 
 use bytes::Bytes;
 use kafka_wire::MetadataRequest;
+use kafka_wire::metadata_request::MetadataRequestTopic;
 
 use super::handler::Ctx;
-use super::metadata::named_topics;
 use crate::config::is_internal;
 use crate::controller::{Draft, MetadataRecord, Terms, check_topic_name, create_missing};
 use crate::wire::{self, RequestHeader};
@@ -33,6 +33,20 @@ pub fn topics_to_auto_create(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes)
     let names = by_name.filter_map(|topic| topic.name.as_deref());
     let missing = names.filter(|name| ctx.image.topic(name).is_none() && can_exist(name));
     missing.map(str::to_owned).collect()
+}
+
+/// The topics that a request names; `None` for all.
+pub(super) fn named_topics(
+    version: i16,
+    request: &MetadataRequest,
+) -> Option<&[MetadataRequestTopic]> {
+    let topics = request.topics.as_deref()?;
+    (version > 0 || !topics.is_empty()).then_some(topics)
+}
+
+/// Whether a topic that is missing is created for those who ask for it and allow it.
+pub(super) fn may_be_created(ctx: &Ctx<'_>, name: &str) -> bool {
+    ctx.config.auto_create_topics_enable && can_exist(name)
 }
 
 fn can_exist(name: &str) -> bool {

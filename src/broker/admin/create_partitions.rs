@@ -5,7 +5,7 @@
 //! - The partitions of internal topics are fixed (Kafka allows more, and loses offsets).
 //! - `timeout_ms` is not looked at, see CreateTopics.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use kafka_wire::create_partitions_request::CreatePartitionsTopic;
@@ -35,7 +35,7 @@ fn respond(
     ctx: &mut Ctx<'_>,
     request: CreatePartitionsRequest,
 ) -> (CreatePartitionsResponse, Vec<MetadataRecord>) {
-    let mut count: BTreeMap<StrBytes, usize> = BTreeMap::new();
+    let mut count: HashMap<StrBytes, usize> = HashMap::with_capacity(request.topics.len());
     for topic in &request.topics {
         *count.entry(topic.name.clone()).or_default() += 1;
     }

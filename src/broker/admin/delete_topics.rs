@@ -6,7 +6,7 @@
 //! - Internal topics cannot be deleted (Kafka allows it): groups would lose their offsets.
 //! - `timeout_ms` is not looked at, see CreateTopics.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use kafka_wire::delete_topics_response::DeletableTopicResult;
@@ -68,8 +68,8 @@ fn resolve(image: &Image, topics: Vec<Named>) -> Vec<(Named, Result<TopicId, Ref
     let invalid = |why| Err(Refused::because(ErrorCode::InvalidRequest, why));
     let mut resolved: Vec<(Named, Result<TopicId, Refused>)> = Vec::new();
     // The position of the first one that means the topic, by what was given and by its id.
-    let mut names = BTreeMap::new();
-    let mut ids: BTreeMap<TopicId, usize> = BTreeMap::new();
+    let mut names = HashMap::with_capacity(topics.len());
+    let mut ids: HashMap<TopicId, usize> = HashMap::new();
     for (name, id) in topics {
         let at = resolved.len();
         let target = match (&name, id) {

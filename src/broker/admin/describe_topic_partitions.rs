@@ -9,8 +9,6 @@
 //!   as an empty page if none is named: the response has no other place for an error.
 //! - Eligible leader replicas are always empty: every replica in sync is eligible.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use kafka_wire::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
@@ -65,7 +63,9 @@ fn respond(
         }
     } else {
         let names = request.topics.iter().map(|topic| topic.name.as_str());
-        let sorted: BTreeSet<_> = names.filter(|name| *name >= from).collect();
+        let mut sorted: Vec<_> = names.filter(|name| *name >= from).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
         for name in sorted {
             let topic = ctx.image.topic(name).map(AsRef::as_ref);
             if !page.add(name, topic, start(name)) {

@@ -34,6 +34,8 @@ pub enum Answer {
     Reply(Bytes),
     /// Go on until there is a frame. Nothing is changed.
     Listing(Box<dyn Listing>),
+    /// The control shard has to create something first.
+    Create,
     /// Make the records durable, give every shard the image with them, then send the frame.
     Commit {
         /// At least one.
@@ -50,21 +52,38 @@ pub enum Answer {
 
 /// An answer in the making.
 pub trait Listing: Debug + Send {
-    /// Makes some more of it. When it is whole, its frame in pieces.
+    /// Makes some more of it.
     ///
     /// # Errors
     /// If it cannot be written in the version.
-    fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Option<Vec<Bytes>>, WireError>;
+    fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Progress, WireError>;
 }
 
-/// An answer made without a pause, where nobody could go on with it.
-///
-/// # Errors
-/// See [`Listing::go_on`].
-pub fn whole(mut listing: Box<dyn Listing>, ctx: &Ctx<'_>) -> Result<Bytes, WireError> {
-    loop {
-        if let Some(pieces) = listing.go_on(ctx)? {
-            return Ok(pieces.concat().into());
+/// How far an answer is.
+#[derive(Debug)]
+pub enum Progress {
+    /// There is more to be made.
+    Partly,
+    /// This is its frame.
+    Whole(Vec<Bytes>),
+    /// See [`Answer::Create`].
+    Create,
+}
+
+impl Answer {
+    /// Goes on with what is made in slices without a pause, where nobody else could.
+    #[must_use]
+    pub fn whole(self, ctx: &Ctx<'_>) -> Self {
+        let Self::Listing(mut listing) = self else {
+            return self;
+        };
+        loop {
+            match listing.go_on(ctx) {
+                Ok(Progress::Partly) => {}
+                Ok(Progress::Whole(pieces)) => return Self::Reply(pieces.concat().into()),
+                Ok(Progress::Create) => return Self::Create,
+                Err(error) => return Self::Malformed(error.to_string()),
+            }
         }
     }
 }

@@ -7,7 +7,7 @@
 //! - Loggers, groups and subscriptions to metrics of clients have nothing that could be changed here.
 //! - A resource that comes twice is INVALID_REQUEST.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -70,7 +70,7 @@ pub(super) fn each_once<R>(
     name: impl Fn(&R) -> (i8, StrBytes),
     mut alter: impl FnMut(&R) -> Result<(), Refused>,
 ) -> Vec<(R, Result<(), Refused>)> {
-    let mut count: BTreeMap<(i8, StrBytes), usize> = BTreeMap::new();
+    let mut count: HashMap<(i8, StrBytes), usize> = HashMap::with_capacity(resources.len());
     for resource in &resources {
         *count.entry(name(resource)).or_insert(0) += 1;
     }

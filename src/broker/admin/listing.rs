@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_wire::{KafkaMessage, RequestResponsePair};
 use kafka_wire_core::{ApiVersion, KafkaEncode};
 
-use super::handler::{Answer, Ctx, Listing};
+use super::handler::{Answer, Ctx, Listing, Progress};
 use crate::base::limits::LISTED_PER_SLICE;
 use crate::wire::{self, RequestHeader, WireError};
 
@@ -27,6 +27,11 @@ pub(super) trait List: Debug + Send + Sized + 'static {
     /// The next element.
     fn next(&mut self, ctx: &Ctx<'_>) -> Option<Self::Element>;
 
+    /// Whether something has to be created before the element can be told.
+    fn creates(&self) -> bool {
+        false
+    }
+
     /// How many things the element is made of besides itself.
     fn size(element: &Self::Element) -> usize;
 
@@ -40,8 +45,9 @@ pub(super) fn list<L: List>(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) 
         .and_then(|request| Making::<L>::new(ctx, header, request));
     let made = begun.and_then(|mut making| Ok((making.go_on(ctx)?, making)));
     match made {
-        Ok((Some(pieces), _)) => Answer::Reply(pieces.concat().into()),
-        Ok((None, making)) => Answer::Listing(Box::new(making)),
+        Ok((Progress::Whole(pieces), _)) => Answer::Reply(pieces.concat().into()),
+        Ok((Progress::Partly, making)) => Answer::Listing(Box::new(making)),
+        Ok((Progress::Create, _)) => Answer::Create,
         Err(error) => Answer::Malformed(error.to_string()),
     }
 }
@@ -106,19 +112,22 @@ impl<L: List> Making<L> {
 }
 
 impl<L: List> Listing for Making<L> {
-    fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Option<Vec<Bytes>>, WireError> {
+    fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Progress, WireError> {
         let mut some = BytesMut::new();
         let mut left = LISTED_PER_SLICE;
         while left > 0 {
             let Some(element) = self.list.next(ctx) else {
                 self.listed.push(some.freeze());
-                return self.finish().map(Some);
+                return self.finish().map(Progress::Whole);
             };
+            if self.list.creates() {
+                return Ok(Progress::Create);
+            }
             left = left.saturating_sub(1 + L::size(&element));
             element.encode_into(&mut some, ApiVersion::new(self.version))?;
             self.count += 1;
         }
         self.listed.push(some.freeze());
-        Ok(None)
+        Ok(Progress::Partly)
     }
 }

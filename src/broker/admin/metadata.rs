@@ -21,6 +21,7 @@ use kafka_wire::metadata_response::{
 use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
+use super::auto_create::{may_be_created, named_topics};
 use super::brokers::{Announced, Brokers};
 use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wire, to_wire};
 use super::listing::{List, list};
@@ -28,28 +29,27 @@ use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
 
-/// Answers a Metadata request. Reads only.
+/// Answers a Metadata request. Reads only: where a topic is missing that may be created, [`Answer::Create`].
 #[must_use]
 pub fn metadata(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    list::<Topics>(ctx, header, body)
+    list::<Topics<true>>(ctx, header, body)
 }
 
-/// The topics that a request names; `None` for all.
-pub(super) fn named_topics(
-    version: i16,
-    request: &MetadataRequest,
-) -> Option<&[MetadataRequestTopic]> {
-    let topics = request.topics.as_deref()?;
-    (version > 0 || !topics.is_empty()).then_some(topics)
+/// The same when what could be created is there: what is missing then has an error.
+#[must_use]
+pub fn metadata_after_creation(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    list::<Topics<false>>(ctx, header, body)
 }
 
 /// The topics that are told of.
 #[derive(Debug)]
-struct Topics {
+struct Topics<const CREATE: bool> {
     version: i16,
     wanted: Wanted,
-    creates: bool,
+    may_create: bool,
     operations: bool,
+    /// One is missing that may be created.
+    creates: bool,
 }
 
 #[derive(Debug)]
@@ -63,7 +63,7 @@ enum Wanted {
     },
 }
 
-impl List for Topics {
+impl<const CREATE: bool> List for Topics<CREATE> {
     type Request = MetadataRequest;
     type Element = MetadataResponseTopic;
 
@@ -86,8 +86,9 @@ impl List for Topics {
         let topics = Self {
             version,
             wanted,
-            creates: request.allow_auto_topic_creation,
+            may_create: request.allow_auto_topic_creation,
             operations: request.include_topic_authorized_operations,
+            creates: false,
         };
         (response, topics)
     }
@@ -102,13 +103,26 @@ impl List for Topics {
                     once.insert((topic.topic_id, name))
                 };
                 let topic = topics.find(is_new)?;
-                named(ctx, self.version, self.creates, &topic)
+                let shown = named(ctx, self.version, self.may_create, &topic);
+                let missing = topic.name.filter(|_| topic.topic_id.is_zero());
+                if CREATE
+                    && self.may_create
+                    && shown.error_code != 0
+                    && let Some(name) = missing
+                {
+                    self.creates = may_be_created(ctx, &name);
+                }
+                shown
             }
         };
         if self.operations && topic.error_code == 0 {
             topic.topic_authorized_operations = TOPIC_OPERATIONS;
         }
         Some(topic)
+    }
+
+    fn creates(&self) -> bool {
+        self.creates
     }
 
     fn size(topic: &MetadataResponseTopic) -> usize {
@@ -228,7 +242,7 @@ mod tests {
 
     fn ask(cluster: &mut Cluster, version: i16, request: &MetadataRequest) -> MetadataResponse {
         cluster.ask(version, request, |ctx, header, body| {
-            metadata(ctx, header, body)
+            metadata_after_creation(ctx, header, body)
         })
     }
 

@@ -3,7 +3,7 @@
 
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
-use super::{Answer, Brokers, Ctx, create_topics, whole};
+use super::{Answer, Brokers, Ctx, create_topics};
 use crate::base::{DirectoryId, Rng, ShardId, StoreId};
 use crate::broker::apis;
 use crate::config::BrokerConfig;
@@ -71,7 +71,7 @@ impl Cluster {
             Answer::Reply(reply) => (Vec::new(), reply),
             Answer::Commit { records, reply, .. } => (records, reply),
             Answer::Malformed(why) => panic!("{why}"),
-            Answer::Listing(_) => unreachable!("it is whole"),
+            other => panic!("no answer: {other:?}"),
         };
         self.commit(&records);
         let (id, response) = decode_response::<Q>(reply.slice(4..), version).unwrap();
@@ -89,10 +89,7 @@ impl Cluster {
         let frame = encode_request(5, Some("test"), version, request).unwrap();
         let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
         let mut ctx = self.ctx();
-        match handle(&mut ctx, &header, body) {
-            Answer::Listing(listing) => Answer::Reply(whole(listing, &ctx).unwrap()),
-            answer => answer,
-        }
+        handle(&mut ctx, &header, body).whole(&ctx)
     }
 
     /// What the handler of a change answers in a full store, where nothing is committed.

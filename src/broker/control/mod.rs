@@ -112,19 +112,16 @@ impl Control {
             Some(Handler::Groups(handler)) => {
                 return self.group_call(handler, req, call, owner, fx);
             }
-            Some(Handler::ImageOrCreate(_)) if self.auto_create(req, &call, owner, fx) => return,
+            Some(Handler::ImageOrCreate(..)) if self.auto_create(req, &call, owner, fx) => return,
             Some(handler) => self.decide(handler, &call),
             None => Answer::Malformed(format!("API key {} is not served", call.header.key)),
         };
         match decided {
             Answer::Reply(frame) => self.metadata.reply(req, frame, fx),
-            Answer::Listing(listing) => {
-                match admin::whole(listing, &self.metadata.ctx(call.listener)) {
-                    Ok(frame) => self.metadata.reply(req, frame, fx),
-                    Err(why) => refuse(req, why.to_string(), fx),
-                }
-            }
             Answer::Malformed(why) => refuse(req, why, fx),
+            Answer::Listing(_) | Answer::Create => {
+                refuse(req, "the answer was left unfinished".to_owned(), fx);
+            }
             Answer::Commit {
                 records,
                 reply,
@@ -156,7 +153,9 @@ impl Control {
         let (header, body) = (&call.header, call.body.clone());
         match handler {
             Handler::Control(decide) => decide(&mut ctx, &mut self.producer_ids, header, body),
-            Handler::Image(answer) | Handler::ImageOrCreate(answer) => answer(&ctx, header, body),
+            Handler::Image(answer) | Handler::ImageOrCreate(_, answer) => {
+                answer(&ctx, header, body).whole(&ctx)
+            }
             Handler::Front(_) | Handler::Groups(_) => {
                 Answer::Malformed(format!("API key {} is served elsewhere", header.key))
             }
