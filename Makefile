@@ -61,7 +61,7 @@ compare: setup build ## Millrace beside Apache Kafka, half an hour; QUICK=1: abo
 	$(if $(PEERS),-@perf/setup peers)
 	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
 
-hostile: build ## How long honest clients wait while hostile ones do their worst, under five minutes
+hostile: build ## How long honest clients wait while hostile ones do their worst, under ten minutes
 	perf/hostile --publish
 
 flamegraph: build ## CPU flame graph of the broker under WORKLOAD=produce-16, as SVG; OFFCPU=1: where it waits

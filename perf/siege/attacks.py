@@ -298,19 +298,7 @@ def create_narrow(port: int) -> Iterator[None]:
         yield
 
 
-def create_one(port: int) -> Iterator[None]:
-    """One topic comes and goes, beside five thousand others."""
-    narrow(port)
-    link = connection(port)
-    yield
-    while True:
-        for request in (frames.create_topics(["one"]), frames.delete_topics(["one"])):
-            link.send(request)
-            skip_reply(link)
-        yield
-
-
-def after(make_ready, request: Callable[[int], bytes]):
+def after(make_ready: Callable[[int], object], request: Callable[[int], bytes]) -> Callable[[int], Iterator[None]]:
     def run(port: int) -> Iterator[None]:
         make_ready(port)
         return again_and_again(port, request(port))
@@ -343,16 +331,10 @@ ATTACKS = [
     Attack("commit-20k", "OffsetCommit of 20,000 partitions, which is refused", lambda port: commit_wide(port, 2)),
     Attack("offset-fetch-10k", "OffsetFetch of 10,000 partitions", offset_fetch),
     Attack("commit-4mb", "OffsetCommit of 4 MB of partitions", lambda port: again_and_again(port, frames.small_commits(4 << 20))),
-    Attack("find-20k", "FindCoordinator of 20,000 groups", lambda port: again_and_again(port, frames.find_coordinator(names(20_000)))),
-    Attack("join-protocols", "JoinGroup with 20,000 protocols", lambda port: again_and_again(port, frames.join_group("attack", [(name, b"") for name in names(20_000)]))),
     Attack("join-100mb", "JoinGroup with 90 MB", lambda port: again_and_again(port, frames.join_group("attack", [("range", bytes(90_000_000))]))),
-    Attack("sync-100mb", "SyncGroup with 90 MB", lambda port: again_and_again(port, frames.sync_group("attack", [("nobody", bytes(90_000_000))]))),
-    Attack("sync-20k", "SyncGroup of 20,000 members", lambda port: again_and_again(port, frames.sync_group("attack", [(name, b"") for name in names(20_000)]))),
-    Attack("leave-20k", "LeaveGroup of 20,000 members", lambda port: again_and_again(port, frames.leave_group("attack", names(20_000)))),
     Attack("describe-groups-20k", "DescribeGroups of 20,000 groups", lambda port: again_and_again(port, frames.of_groups(frames.DESCRIBE_GROUPS, names(20_000)))),
     Attack("delete-groups-20k", "DeleteGroups of 20,000 groups", lambda port: again_and_again(port, frames.of_groups(frames.DELETE_GROUPS, names(20_000)))),
     Attack("create-5k", "CreateTopics and DeleteTopics of 5,000 topics", create_narrow),
-    Attack("create-one", "CreateTopics and DeleteTopics of one topic beside 5,000", create_one),
     Attack("validate-10k", "CreateTopics of 10,000 topics, validated only", lambda port: again_and_again(port, frames.create_topics(names(10_000), True))),
     Attack("validate-alike", "CreateTopics of 10,000 topics with a dot in their names, validated only",
            lambda port: again_and_again(port, frames.create_topics([f"name.{index}" for index in range(10_000)], True))),
@@ -360,15 +342,12 @@ ATTACKS = [
     Attack("configs-10k-groups", "DescribeConfigs of 10,000 groups", lambda port: again_and_again(port, frames.describe_configs(frames.GROUP_RESOURCE, names(10_000)))),
     Attack("configs-5k-topics", "DescribeConfigs of 5,000 topics", after(narrow, lambda port: frames.describe_configs(frames.TOPIC_RESOURCE, names(5_000)))),
     Attack("alter-configs-20k", "AlterConfigs of 20,000 topics that are not there", lambda port: again_and_again(port, frames.alter_configs(names(20_000), []))),
-    Attack("alter-one-20k", "AlterConfigs of a topic with 19,000 settings", after(make, lambda port: frames.alter_configs([TOPIC], [("retention.ms", "1")] * 19_000))),
+    Attack("alter-one-19k", "AlterConfigs of a topic with 19,000 settings", after(make, lambda port: frames.alter_configs([TOPIC], [("retention.ms", "1")] * 19_000))),
     Attack("alter-5k", "AlterConfigs of 5,000 topics, validated only", after(narrow, lambda port: frames.alter_configs(names(5_000), [("retention.ms", "100000")]))),
     Attack("partitions-20k", "CreatePartitions of 20,000 topics that are not there", lambda port: again_and_again(port, frames.create_partitions(names(20_000), 2))),
     Attack("partitions-5k", "CreatePartitions of 5,000 topics, validated only", after(narrow, lambda port: frames.create_partitions(names(5_000), 2))),
-    Attack("log-dirs", "DescribeLogDirs of 10,000 partitions", after(wide, lambda port: frames.describe_log_dirs())),
-    Attack("topic-partitions", "DescribeTopicPartitions of 5,000 topics", after(narrow, lambda port: frames.describe_topic_partitions(names(5_000)))),
     Attack("topic-partitions-absent", "DescribeTopicPartitions of 20,000 topics that are not there", lambda port: again_and_again(port, frames.describe_topic_partitions(names(20_000)))),
     Attack("metadata-5k", "Metadata of 5,000 topics", after(narrow, lambda port: frames.metadata(names(5_000)))),
-    Attack("offset-delete-10k", "OffsetDelete of 10,000 partitions", after(offset_fetch, lambda port: frames.offset_delete("attack", WIDE, [*range(PARTITIONS)]))),
     Attack("delete-records-10k", "DeleteRecords of 10,000 partitions", delete_wide),
 ]
 BY_NAME = {attack.name: attack for attack in ATTACKS}

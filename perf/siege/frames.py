@@ -5,10 +5,9 @@ import struct
 from harness.protocol import frame
 from peer.wire import string
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP = 0, 1, 2, 3, 8, 9, 10, 11
-LEAVE_GROUP, SYNC_GROUP, DESCRIBE_GROUPS, LIST_GROUPS, CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS = 13, 14, 15, 16, 19, 20, 21
-DESCRIBE_CONFIGS, ALTER_CONFIGS, DESCRIBE_LOG_DIRS, CREATE_PARTITIONS, DELETE_GROUPS = 32, 33, 35, 37, 42
-INCREMENTAL_ALTER_CONFIGS, OFFSET_DELETE, DESCRIBE_TOPIC_PARTITIONS = 44, 47, 75
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, JOIN_GROUP, DESCRIBE_GROUPS = 0, 1, 2, 3, 8, 9, 11, 15
+CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, DESCRIBE_CONFIGS, ALTER_CONFIGS, CREATE_PARTITIONS = 19, 20, 21, 32, 33, 37
+DELETE_GROUPS, DESCRIBE_TOPIC_PARTITIONS = 42, 75
 TOPIC_RESOURCE, GROUP_RESOURCE = 2, 32
 FOREVER = 2**31 - 1
 # The newest offset.
@@ -89,35 +88,15 @@ def offset_fetch(group: str, topic: str, partitions: list[int]) -> bytes:
     return frame(OFFSET_FETCH, 1, 1, body + struct.pack(f">{len(partitions)}i", *partitions))
 
 
-def find_coordinator(keys: list[str]) -> bytes:
-    """The first version that takes many."""
-    listed = b"".join(uvarint(len(key) + 1) + key.encode() for key in keys)
-    return frame(FIND_COORDINATOR, 4, 1, b"\0" + b"\0" + uvarint(len(keys) + 1) + listed + b"\0")
-
-
 def join_group(group: str, protocols: list[tuple[str, bytes]]) -> bytes:
     body = [string(group), struct.pack(">ii", 30_000, 30_000), string(""), string("consumer"), count(protocols)]
     body += [string(name) + binary(metadata) for name, metadata in protocols]
     return frame(JOIN_GROUP, 1, 1, b"".join(body))
 
 
-def sync_group(group: str, assignments: list[tuple[str, bytes]]) -> bytes:
-    body = [string(group), struct.pack(">i", 1), string("nobody"), count(assignments)]
-    body += [string(member) + binary(assignment) for member, assignment in assignments]
-    return frame(SYNC_GROUP, 0, 1, b"".join(body))
-
-
-def leave_group(group: str, members: list[str]) -> bytes:
-    return frame(LEAVE_GROUP, 3, 1, string(group) + count(members) + b"".join(string(member) + struct.pack(">h", -1) for member in members))
-
-
 def of_groups(api: int, groups: list[str]) -> bytes:
     """DescribeGroups or DeleteGroups."""
     return frame(api, 0, 1, strings(groups))
-
-
-def list_groups() -> bytes:
-    return frame(LIST_GROUPS, 0, 1)
 
 
 def create_topics(topics: list[str], validate: bool = False) -> bytes:
@@ -146,19 +125,10 @@ def create_partitions(topics: list[str], partitions: int) -> bytes:
     return frame(CREATE_PARTITIONS, 0, 1, count(topics) + listed + struct.pack(">ib", 30_000, 1))
 
 
-def describe_log_dirs() -> bytes:
-    return frame(DESCRIBE_LOG_DIRS, 1, 1, struct.pack(">i", -1))
-
-
 def describe_topic_partitions(topics: list[str]) -> bytes:
     listed = b"".join(uvarint(len(topic) + 1) + topic.encode() + b"\0" for topic in topics)
     # As many partitions as there are; no cursor.
     return frame(DESCRIBE_TOPIC_PARTITIONS, 0, 1, b"\0" + uvarint(len(topics) + 1) + listed + struct.pack(">ib", FOREVER, -1) + b"\0")
-
-
-def offset_delete(group: str, topic: str, partitions: list[int]) -> bytes:
-    body = string(group) + struct.pack(">i", 1) + string(topic) + count(partitions)
-    return frame(OFFSET_DELETE, 0, 1, body + struct.pack(f">{len(partitions)}i", *partitions))
 
 
 def small_commits(bytes_max: int) -> bytes:
