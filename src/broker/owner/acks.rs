@@ -1,6 +1,6 @@
 //! Who waits for something in the partitions of a shard, and what they are told when it is there.
 
-use crate::base::{ErrorCode, IdMap, Mono};
+use crate::base::{ErrorCode, Mono};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Answered, Failure, LogAnswer, Msg, Produced, ReqRef};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
@@ -10,7 +10,8 @@ use crate::broker::trace::{FlushStamps, ProduceStamps};
 pub enum LogWaiter {
     /// A batch of a produce request.
     Produced {
-        req: ReqRef,
+        /// Place of its [`Ack`].
+        ack: u32,
         /// Its slot of the request.
         slot: u32,
         produced: Produced,
@@ -26,10 +27,12 @@ pub enum LogWaiter {
     Control(u64),
 }
 
-/// The batches of a produce request that were given to this shard.
+/// The batches of a produce request that were given to this shard at a time.
 #[derive(Debug)]
 pub struct Ack {
-    pub req: ReqRef,
+    req: ReqRef,
+    /// Where it is kept while they wait.
+    pub place: u32,
     /// How many batches wait.
     pub waiting: usize,
     /// What is known of the others and is not told yet.
@@ -38,16 +41,6 @@ pub struct Ack {
 }
 
 impl Ack {
-    /// Of a request that came now, with so many batches.
-    pub fn new(req: ReqRef, batches: usize, now: Mono) -> Self {
-        Self {
-            req,
-            waiting: 0,
-            results: Vec::with_capacity(batches),
-            stamps: ProduceStamps::arrived(now),
-        }
-    }
-
     fn tell(
         req: ReqRef,
         results: Vec<(u32, Result<Produced, Failure>)>,
@@ -69,39 +62,52 @@ impl Ack {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Acks {
-    open: IdMap<ReqRef, Ack>,
-    /// Requests of which some more is known since [`Acks::tell`], and that still wait for the rest.
-    parted: Vec<ReqRef>,
+    /// By place.
+    open: Vec<Option<Ack>>,
+    /// Places that are free.
+    free: Vec<u32>,
+    /// Places of those of which some more is known since [`Acks::tell`], and that still wait for the rest.
+    parted: Vec<u32>,
     /// The same for requests that drop records.
     dropped: Vec<(ReqRef, LogAnswer)>,
     /// Numbers of the control shard's own whose records are committed, for it to take.
     pub control_done: Vec<u64>,
-    /// The last request that was taken up.
-    newest: Option<ReqRef>,
+    /// Place of the last one that was taken up.
+    newest: Option<u32>,
 }
 
 impl Acks {
-    /// All batches of a message are appended or refused: answers if none waits.
+    /// So many batches of a request are here; to be given to [`Acks::add`] before the next ones.
+    pub fn begin(&self, req: ReqRef, batches: usize, now: Mono) -> Ack {
+        Ack {
+            req,
+            place: self.free.last().copied().unwrap_or(self.open.len() as u32),
+            waiting: 0,
+            results: Vec::with_capacity(batches),
+            stamps: ProduceStamps::arrived(now),
+        }
+    }
+
+    /// They are appended or refused: answers if none waits.
     pub fn add(&mut self, ack: Ack, fx: &mut Fx<'_>) {
         if ack.waiting == 0 {
             return Ack::tell(ack.req, ack.results, ack.stamps, fx);
         }
-        self.newest = Some(ack.req);
-        match self.open.get_mut(&ack.req) {
-            Some(open) => {
-                open.waiting += ack.waiting;
-                open.results.extend(ack.results);
-            }
-            None => {
-                self.open.insert(ack.req, ack);
-            }
+        self.newest = Some(ack.place);
+        match self.free.pop() {
+            Some(place) => self.open[place as usize] = Some(ack),
+            None => self.open.push(Some(ack)),
         }
     }
 
-    /// The input with the newest request is handled.
+    fn get_mut(&mut self, place: u32) -> Option<&mut Ack> {
+        self.open.get_mut(place as usize)?.as_mut()
+    }
+
+    /// The input with the newest batches is handled.
     pub fn appended(&mut self, now: Mono) {
         let newest = self.newest.take();
-        if let Some(ack) = newest.and_then(|req| self.open.get_mut(&req)) {
+        if let Some(ack) = newest.and_then(|place| self.get_mut(place)) {
             ack.stamps.appended(now);
         }
     }
@@ -116,12 +122,12 @@ impl Acks {
     ) {
         match waiter {
             LogWaiter::Produced {
-                req,
+                ack,
                 slot,
                 produced,
             } => {
                 let result = outcome.map(|()| produced).map_err(|code| (code, None));
-                self.end_batch(req, (slot, result), flush, fx);
+                self.end_batch(ack, (slot, result), flush, fx);
             }
             LogWaiter::Dropped {
                 req,
@@ -134,12 +140,12 @@ impl Acks {
 
     fn end_batch(
         &mut self,
-        req: ReqRef,
+        place: u32,
         result: (u32, Result<Produced, Failure>),
         flush: &FlushStamps,
         fx: &mut Fx<'_>,
     ) {
-        let Some(ack) = self.open.get_mut(&req) else {
+        let Some(ack) = self.get_mut(place) else {
             debug_assert!(false, "a batch of no request");
             return;
         };
@@ -148,19 +154,20 @@ impl Acks {
         ack.stamps.durable(flush, fx.now.mono);
         if ack.waiting > 0 {
             if ack.results.len() == 1 {
-                self.parted.push(req);
+                self.parted.push(place);
             }
-        } else if let Some(ack) = self.open.remove(&req) {
+        } else if let Some(ack) = self.open[place as usize].take() {
+            self.free.push(place);
             Ack::tell(ack.req, ack.results, ack.stamps, fx);
         }
     }
 
     /// Tells what is known of requests that wait for more.
     pub fn tell(&mut self, fx: &mut Fx<'_>) {
-        for req in self.parted.drain(..) {
-            if let Some(ack) = self.open.get_mut(&req) {
+        for place in self.parted.drain(..) {
+            if let Some(Some(ack)) = self.open.get_mut(place as usize) {
                 let results = std::mem::take(&mut ack.results);
-                Ack::tell(req, results, ack.stamps, fx);
+                Ack::tell(ack.req, results, ack.stamps, fx);
             }
         }
         self.dropped.sort_by_key(|(req, _)| (req.shard, req.id));
@@ -180,6 +187,6 @@ impl Acks {
 
     /// Whether no produce request waits.
     pub fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.len() == self.free.len()
     }
 }

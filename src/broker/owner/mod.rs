@@ -145,7 +145,7 @@ impl Owner {
             log_start: partition.log.start_offset(),
         };
         let waiter = LogWaiter::Produced {
-            req: ack.req,
+            ack: ack.place,
             slot: place,
             produced,
         };

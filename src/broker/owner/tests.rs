@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::acks::Ack;
 use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::{DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId};
@@ -151,7 +150,7 @@ fn who_waits_in_a_partition_that_goes_is_told() {
         batch,
     };
     let shard = ShardId(0);
-    let mut ack = Ack::new(ReqRef { shard, id: 9 }, 1, NOW.mono);
+    let mut ack = f.owner.acks.begin(ReqRef { shard, id: 9 }, 1, NOW.mono);
     f.owner.append(NOW, part, Mark::Committed, &mut ack);
     assert_eq!((ack.waiting, &ack.results[..]), (1, &[][..]));
     let token = f.owner.tell_when_committed(LogId(1), Offset(1));

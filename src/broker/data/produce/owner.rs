@@ -8,7 +8,6 @@ use crate::base::limits::LOGS_CHANGED_PER_SLICE;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ProduceParts, ReqRef};
 use crate::broker::owner::Owner;
-use crate::broker::owner::acks::Ack;
 
 /// What a request appends to one store.
 type Waiting = (ReqRef, ProduceParts);
@@ -83,7 +82,7 @@ fn must_grow(owner: &mut Owner, parts: &ProduceParts) -> bool {
 }
 
 fn append(owner: &mut Owner, req: ReqRef, parts: ProduceParts, fx: &mut Fx<'_>) {
-    let mut ack = Ack::new(req, parts.batches.len(), fx.now.mono);
+    let mut ack = owner.acks.begin(req, parts.batches.len(), fx.now.mono);
     for part in parts.batches {
         owner.append(fx.now, part, parts.mark, &mut ack);
     }
