@@ -118,7 +118,8 @@ impl Store {
     /// Whether a checkpoint should be made now.
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
-        if self.checkpoint.is_some() || self.failed {
+        // What the last one put into chunks is let go of first.
+        if self.checkpoint.is_some() || self.failed || !self.filled.is_empty() {
             return false;
         }
         if self.put_off.is_some_and(|free| free == self.free_bytes()) {

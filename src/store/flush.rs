@@ -409,7 +409,7 @@ impl Store {
     /// Writes the unfilled remainder and the run as whole blocks into chunks; what fills no block goes
     /// inline. Returns false, with nothing changed, if there is no chunk to be had.
     fn place_bulk(&mut self, run: &Run, build: &mut Build) -> bool {
-        let leave = self.leave();
+        let leave = self.leave_by_flush();
         let Some(log) = self.map.logs.get_mut(&run.log) else {
             return false;
         };

@@ -477,6 +477,11 @@ impl Store {
         self.needed().saturating_sub(self.coming_back())
     }
 
+    /// The same for a flush: what it was promised counts on all that it may come to need.
+    fn leave_by_flush(&self) -> u64 {
+        self.needed_by_flush().saturating_sub(self.coming_back())
+    }
+
     fn push_entry(&mut self, entry: Entry) -> FlushSeq {
         self.push_item(Item::Entry(entry))
     }

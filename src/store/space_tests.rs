@@ -67,6 +67,7 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     scene.store.delete_log(LogId(2));
     assert!(!scene.store.checkpoint_due());
     scene.store.try_again();
+    scene.store.let_go_filled();
     assert!(scene.store.checkpoint_due() && !scene.store.waits_for_room());
     assert_eq!(scene.checkpoint_asked().len(), 1, "the delete");
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
@@ -345,6 +346,23 @@ fn a_checkpoint_that_gathers_takes_nothing_of_what_a_flush_was_promised() {
     flush_near_the_edge(&[(60_000, vec![4096], Between::Nothing), other], edge);
 }
 
+/// A chunk that is much larger than what goes into it takes of what a checkpoint comes to need for the bytes that it
+/// has already: what is left would not do for the small chunks that the next logs were promised.
+#[test]
+fn a_large_chunk_takes_nothing_of_what_a_flush_was_promised() {
+    let large = (20_384, vec![4200], Between::Nothing);
+    let other = (0, vec![8000], Between::Nothing);
+    let parts = [large, other.clone(), other.clone(), other];
+    for over in (100 << 10..260 << 10).step_by(4096) {
+        let edge = Edge {
+            over,
+            crumbs: false,
+            gathering: true,
+        };
+        flush_near_the_edge(&parts, edge);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
@@ -357,7 +375,7 @@ proptest! {
             ),
             1..7,
         ),
-        over in -(128i64 << 10)..(64 << 10),
+        over in prop_oneof![-(128i64 << 10)..(512 << 10), -(4i64 << 20)..(8 << 20)],
         crumbs in any::<bool>(),
         gathering in any::<bool>(),
     ) {
