@@ -541,10 +541,11 @@ impl Pump {
 
     /// When there is something to do even if nothing happens.
     fn next_deadline(&self) -> Mono {
-        let ending = self
-            .ending
-            .as_ref()
-            .map_or(Mono::NEVER, |(_, until)| *until);
+        let ending = match &self.ending {
+            Some((_, until)) if !self.answered => *until,
+            // The last shard to answer its clients rings.
+            _ => Mono::NEVER,
+        };
         self.wake_at
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
