@@ -164,9 +164,12 @@ impl World {
         }
         let mut outputs = std::mem::take(&mut self.outputs);
         self.nodes[core.node].handle(self.time, core.shard, Input::Idle, &mut outputs);
-        let left = outputs
-            .drain(..)
-            .find(|output| !matches!(output, Output::WakeAt(_)));
+        let clock = &self.nodes[core.node].clock;
+        let sleeps = |output: &Output| match output {
+            Output::WakeAt(deadline) => clock.time_of(*deadline) > self.time,
+            _ => false,
+        };
+        let left = outputs.drain(..).find(|output| !sleeps(output));
         self.outputs = outputs;
         left.map_or(Ok(()), |left| {
             violated(
