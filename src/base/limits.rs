@@ -70,8 +70,8 @@ pub const STOPPING_REQUEST_WORK_MAX: usize = 16 * 1024 * 1024;
 /// Bytes that one produce request may have decompressed for each byte it has, beyond
 /// `millrace.produce.open.bytes.max`; what is larger is taken unopened.
 pub const OPEN_BYTES_PER_BYTE: usize = 32;
-/// Requests whose connection is gone and whose records are still to be checked, in bytes. Those that are checked are
-/// appended whatever they are of.
+/// Requests whose connection is gone and whose records are still to be checked, in bytes. Of those that are checked and
+/// wait to be appended there may be as much again.
 pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that wait until a store is asked for room for what they change, in bytes; past that there is none.
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;

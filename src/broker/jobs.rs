@@ -43,6 +43,9 @@ impl Jobs {
 
     /// Whether nobody waits for a store, or for a turn.
     pub fn is_quiet(&self, owner: &Owner) -> bool {
-        self.produce.is_empty() && self.growth.is_empty() && !self.has_more(owner)
+        self.produce.is_empty()
+            && self.growth.is_empty()
+            && self.query.has_no_openings()
+            && !self.has_more(owner)
     }
 }

@@ -230,7 +230,7 @@ fn a_query_is_answered_when_every_owner_has() {
 }
 
 #[test]
-fn owners_hear_of_a_closed_connection_unless_they_change_something() {
+fn owners_hear_of_a_closed_connection() {
     let mut desk = Desk::new();
     desk.list_offsets(&[0, 1]);
     desk.list_offsets(&[1]);
@@ -254,7 +254,7 @@ fn owners_hear_of_a_closed_connection_unless_they_change_something() {
     });
     assert_eq!(
         told.collect::<Vec<_>>(),
-        [(0, 0, vec![1]), (1, 0, vec![1, 2])]
+        [(0, 0, vec![1, 3]), (1, 0, vec![1, 2])]
     );
     assert_eq!(desk.front.parked.len(), 0);
     desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));

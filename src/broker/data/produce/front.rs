@@ -103,7 +103,7 @@ impl Produces {
     pub fn validate_some(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         let mut work = self.validations.begin_turn();
         while work > 0
-            && let Some(job) = self.validations.take()
+            && let Some(job) = self.validations.take(&mut work)
         {
             let (conn, bytes) = (job.conn(), job.bytes());
             let is_spent = self.validations.is_spent();

@@ -48,7 +48,7 @@ pub struct ProduceJob {
     current: Option<Box<BatchAtHand>>,
     /// Very few stores, most often one: looking through them is less than any map.
     by_store: Vec<(StoreId, Vec<ProducePart>)>,
-    /// Bytes of the request.
+    /// Bytes of the request, and of what is made of it.
     bytes: usize,
     /// Bytes that may still be decompressed for it.
     open_bytes_left: usize,
@@ -64,7 +64,7 @@ pub struct HandingOn {
     req: ReqRef,
     mark: Mark,
     by_store: ByStore,
-    /// Bytes of the request.
+    /// Bytes of the request, and of what is made of it.
     bytes: usize,
 }
 
@@ -75,6 +75,8 @@ pub enum Job {
     HandOn(HandingOn),
 }
 
+/// What a request takes that has nothing to be checked or appended, in bytes decompressed.
+pub const REQUEST_COST: usize = PART_COST / 8;
 /// What appending a batch takes besides, in bytes decompressed.
 const PART_COST: usize = VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE;
 /// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
@@ -96,6 +98,7 @@ impl ProduceJob {
         let batches: Vec<Option<Bytes>> = partitions
             .map(|partition| partition.records.take())
             .collect();
+        let parts = batches.len();
         Self {
             pending: PendingProduce {
                 reply_to,
@@ -103,7 +106,7 @@ impl ProduceJob {
                 version: header.version,
                 acks: request.acks,
                 topics: request.topics,
-                slots: Vec::with_capacity(batches.len()),
+                slots: Vec::with_capacity(parts),
                 open: 0,
                 first: LogId(0),
             },
@@ -111,7 +114,7 @@ impl ProduceJob {
             next: (0, 0),
             current: None,
             by_store: Vec::new(),
-            bytes,
+            bytes: bytes + parts * size_of::<ProducePart>(),
             open_bytes_left: open_bytes_max
                 .saturating_add(bytes.saturating_mul(OPEN_BYTES_PER_BYTE)),
         }
@@ -122,7 +125,7 @@ impl ProduceJob {
         self.pending.reply_to
     }
 
-    /// Bytes of the request.
+    /// Bytes of the request, and of what is made of it.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -310,7 +313,7 @@ impl Job {
         }
     }
 
-    /// Bytes of the request.
+    /// Bytes of the request, and of what is made of it.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Check(job) => job.bytes,

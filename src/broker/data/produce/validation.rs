@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::job::{Job, ProduceJob};
+use super::job::{Job, ProduceJob, REQUEST_COST};
 use crate::base::IdMap;
 use crate::base::limits::{
     ORPHANED_BYTES_MAX, STOPPING_REQUEST_WORK_MAX, STOPPING_WORK_MAX, VALIDATION_SLICE_WORK,
@@ -94,14 +94,17 @@ impl Validations {
     }
 
     /// A connection is gone. What it sent is worked on all the same, as in Kafka, within bounds: the
-    /// memory of its requests is nobody's any more. What is being handed on is, whatever the bounds: no request is
-    /// taken by halves.
+    /// memory of its requests is nobody's any more. What is being handed on has a bound of its own beyond that of the
+    /// others: a request is taken by halves only if very much is left behind.
     pub fn closed(&mut self, conn: ConnId) {
         let Some(waiting) = self.by_conn.get_mut(&conn.0) else {
             return;
         };
         if self.orphaned_bytes + waiting.bytes() > ORPHANED_BYTES_MAX {
             waiting.jobs.retain(|job| matches!(job, Job::HandOn(_)));
+        }
+        if self.orphaned_bytes + waiting.bytes() > 2 * ORPHANED_BYTES_MAX {
+            waiting.jobs.clear();
         }
         if waiting.jobs.is_empty() {
             self.by_conn.remove(&conn.0);
@@ -142,10 +145,13 @@ impl Validations {
             .is_none_or(|stopping| stopping.left_for_request > 0)
     }
 
-    /// The request whose turn it is.
-    pub fn take(&mut self) -> Option<Job> {
+    /// The request whose turn it is, of which there can be so many that taking them is work, too.
+    pub fn take(&mut self, work: &mut usize) -> Option<Job> {
         let conn = self.turns.front()?;
-        self.by_conn.get_mut(&conn.0)?.jobs.pop_front()
+        let job = self.by_conn.get_mut(&conn.0)?.jobs.pop_front()?;
+        *work = work.saturating_sub(REQUEST_COST);
+        self.spend(REQUEST_COST);
+        Some(job)
     }
 
     /// It needs more turns.
@@ -213,5 +219,39 @@ impl Validations {
         self.opened += opened as u64;
         self.spend(work_before - *work);
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::job::HandingOn;
+    use super::*;
+    use crate::base::ShardId;
+    use crate::broker::front::conns::ReplyTo;
+    use crate::broker::msg::ReqRef;
+    use crate::replica::Mark;
+
+    #[test]
+    fn what_closed_connections_leave_to_be_handed_on_is_bounded() {
+        const CONNS: u64 = 20;
+        let mut validations = Validations::default();
+        for conn in (0..CONNS).map(ConnId) {
+            let reply_to = ReplyTo { conn, seq: 0 };
+            let req = ReqRef {
+                shard: ShardId(0),
+                id: conn.0,
+            };
+            let (mark, bytes) = (Mark::Durable, ORPHANED_BYTES_MAX / 4);
+            let rest = HandingOn::new(reply_to, req, mark, Vec::new(), bytes);
+            validations.put_off(Job::HandOn(rest));
+        }
+        (0..CONNS).for_each(|conn| validations.closed(ConnId(conn)));
+        let mut taken = 0;
+        while let Some(job) = validations.take(&mut 0) {
+            validations.done(job.conn(), job.bytes());
+            taken += 1;
+        }
+        assert_eq!(taken, 8);
+        assert_eq!(validations.orphaned_bytes, 0);
     }
 }

@@ -45,8 +45,6 @@ struct PendingQuery {
     reply_to: ReplyTo,
     head: Head,
     shape: Box<dyn Shape>,
-    /// It changes logs.
-    changes: bool,
     slots: Vec<Option<Result<Answered, ErrorCode>>>,
     open: usize,
     /// Who was asked.
@@ -92,16 +90,12 @@ impl Queries {
     ) {
         let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
         let mut slots = Vec::with_capacity(asks.len());
-        let mut changes = false;
         for (topic, index, epoch, query) in asks {
             let slot = slots.len() as u32;
             let located = query.and_then(|query| {
                 let (topic, partition) = front.partition(&topic, index)?;
-                if matches!(query, Query::DeleteBefore(_)) {
-                    if topic.internal {
-                        return Err(ErrorCode::InvalidTopicException);
-                    }
-                    changes = true;
+                if matches!(query, Query::DeleteBefore(_)) && topic.internal {
+                    return Err(ErrorCode::InvalidTopicException);
                 }
                 check_epoch(epoch, partition.leader_epoch)?;
                 let owner = front.owner_of(here(partition)?);
@@ -124,7 +118,6 @@ impl Queries {
                 version: header.version,
             },
             shape,
-            changes,
             open: by_shard.values().map(Vec::len).sum(),
             owners: by_shard.keys().copied().collect(),
             slots,
@@ -162,12 +155,11 @@ impl Queries {
         self.waiting.len()
     }
 
-    /// Nobody waits for the answers any more, and the owners are told. What changes logs is done all the same, as in
-    /// Kafka.
+    /// Nobody waits for the answers any more, and the owners are told: what they have not begun is not done.
     pub fn forget(&mut self, ids: Vec<u64>, fx: &mut Fx<'_>) {
         let mut by_owner: BTreeMap<ShardId, Vec<u64>> = BTreeMap::new();
         for id in ids {
-            let Some(pending) = self.waiting.remove(&id).filter(|query| !query.changes) else {
+            let Some(pending) = self.waiting.remove(&id) else {
                 continue;
             };
             for owner in pending.owners {

@@ -84,7 +84,15 @@ impl Openings {
         });
     }
 
-    /// Whether there is anything to do.
+    /// Whether there is something to do now: not if all wait for places that are kept for others.
+    pub fn can_go_on(&self) -> bool {
+        let queues = [&self.short, &self.long];
+        queues
+            .iter()
+            .any(|queue| !queue.open.is_empty() || !queue.waiting.is_empty() && queue.has_place())
+    }
+
+    /// Whether there is nothing to do, now or later.
     pub fn is_empty(&self) -> bool {
         let queues = [&self.short, &self.long];
         queues

@@ -127,7 +127,12 @@ impl Lookups {
 
     /// Whether [`Lookups::open_some`] has something to do.
     pub fn has_openings(&self) -> bool {
-        !self.openings.is_empty()
+        self.openings.can_go_on()
+    }
+
+    /// Whether no lookup is to be opened, now or later.
+    pub fn has_no_openings(&self) -> bool {
+        self.openings.is_empty()
     }
 
     /// The shard is to stop: what is looked up by time is answered at once, with an error.
