@@ -324,6 +324,10 @@ impl World {
         });
     }
 
+    fn are_up(&self) -> bool {
+        self.nodes.iter().all(|node| node.state == State::Up)
+    }
+
     /// Enters the next phase when the one at hand is over; true at the end of the run.
     fn get_on(&mut self) -> Result<bool, Violation> {
         self.not_in_circles()?;
@@ -349,7 +353,7 @@ impl World {
             Phase::Quiet | Phase::Audit => {}
         }
         match self.ending {
-            Ending::Not if self.nodes.iter().all(|node| node.state == State::Up) => {
+            Ending::Not if self.are_up() => {
                 self.enter(Phase::Audit);
                 self.ending = Ending::Audit;
                 for node in 0..self.nodes.len() {
@@ -366,6 +370,8 @@ impl World {
                 }
                 self.audit_rotten();
             }
+            // One that is still starting cannot be stopped.
+            Ending::Audit if self.plan.rot && !self.are_up() => {}
             Ending::Audit if self.plan.rot => {
                 self.ending = Ending::ShutDown;
                 for node in 0..self.nodes.len() {
