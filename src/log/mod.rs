@@ -377,7 +377,7 @@ impl Log {
     fn start_segment(&mut self, id: SegmentId, base: Offset, wall_ms: i64) {
         let segment = Segment::new(id, base, self.end_bytes(), wall_ms);
         self.segments.push_back(segment);
-        self.producers.begin_segment(id);
+        self.producers.begin_segment(id, base);
     }
 
     fn active(&self) -> &Segment {

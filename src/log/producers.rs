@@ -96,6 +96,11 @@ impl Producer {
         self.count > 0
     }
 
+    /// Whether one of its batches is before an offset.
+    fn has_batch_before(&self, offset: Offset) -> bool {
+        self.batches().iter().any(|b| b.base_offset < offset)
+    }
+
     /// Where its last batch ended: producers are told by it who was heard of last.
     fn last_offset(&self) -> Offset {
         self.batches()
@@ -104,11 +109,13 @@ impl Producer {
     }
 }
 
-/// What was known, when a segment began, of the producers that have written to it since; `None`: nothing.
+/// What was known, when a segment began, of the producers that have written to it since; of others nothing was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Before {
     pub(super) segment: SegmentId,
-    pub(super) producers: BTreeMap<i64, Option<Producer>>,
+    /// Its base offset.
+    pub(super) base: Offset,
+    pub(super) producers: BTreeMap<i64, Producer>,
 }
 
 /// All producers a partition knows, at most [`PRODUCERS_PER_PARTITION_MAX`].
@@ -135,19 +142,20 @@ impl Producers {
 
     /// Takes what was known before a segment, read back from a checkpoint.
     pub(super) fn restore_before(&mut self, before: Before) {
-        self.begin_segment(before.segment);
+        self.begin_segment(before.segment, before.base);
         if let Some(last) = self.before.back_mut() {
             *last = before;
         }
     }
 
     /// What is remembered from now on is of this segment.
-    pub(super) fn begin_segment(&mut self, segment: SegmentId) {
+    pub(super) fn begin_segment(&mut self, segment: SegmentId, base: Offset) {
         if self.before.len() == PRODUCER_SNAPSHOTS_MAX {
             self.before.pop_front();
         }
         self.before.push_back(Before {
             segment,
+            base,
             producers: BTreeMap::new(),
         });
     }
@@ -160,33 +168,35 @@ impl Producers {
     /// Goes back to where a segment began, at this offset. If that is farther back than is remembered, producers of
     /// whom no batch is left are forgotten.
     pub(super) fn roll_back(&mut self, segment: SegmentId, base: Offset) {
+        let mut back = BTreeMap::new();
         while self.before.back().is_some_and(|b| b.segment >= segment)
             && let Some(before) = self.before.pop_back()
         {
-            for (id, producer) in before.producers {
-                match producer {
-                    Some(producer) => self.known.insert(id, producer),
-                    None => self.known.remove(&id),
-                };
-            }
+            back.extend(before.producers);
         }
         self.known.retain(|_, known| known.forget_from(base));
+        for (id, mut producer) in back {
+            if producer.forget_from(base) {
+                self.restore(id, producer);
+            }
+        }
     }
 
-    /// Notes what is known of a producer that is about to write.
+    /// Notes what is known of a producer that is about to write, if that is of before the newest segment.
     fn keep_before(&mut self, id: i64) {
-        if let Some(before) = self.before.back_mut() {
-            let known = &self.known;
-            let now = || known.get(&id).copied();
-            before.producers.entry(id).or_insert_with(now);
+        if let Some(before) = self.before.back_mut()
+            && let Some(known) = self.known.get(&id)
+            && known.has_batch_before(before.base)
+        {
+            before.producers.entry(id).or_insert(*known);
         }
     }
 
     /// Who has written to the newest segment, as they are known now.
     pub(super) fn written(&self) -> impl Iterator<Item = (i64, Producer)> + '_ {
-        let before = self.before.back().into_iter();
-        let ids = before.flat_map(|before| before.producers.keys());
-        ids.filter_map(|id| Some((*id, *self.known.get(id)?)))
+        let base = self.before.back().map(|before| before.base);
+        let known = self.known.iter().map(|(id, producer)| (*id, *producer));
+        known.filter(move |(_, producer)| base.is_some_and(|base| producer.last_offset() >= base))
     }
 
     /// Takes a producer as it has become in the newest segment.
@@ -467,5 +477,53 @@ mod tests {
         f.producers.expire(max - 1);
         let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [0, max]);
+    }
+
+    #[test]
+    fn what_was_known_before_a_segment_is_bounded() {
+        let mut f = Fixture::new();
+        let max = PRODUCERS_PER_PARTITION_MAX as i64;
+        let begin = |f: &mut Fixture, n| f.producers.begin_segment(SegmentId(n), Offset(f.next));
+        let kept = |f: &Fixture| -> Vec<usize> {
+            let before = f.producers.before();
+            before.map(|before| before.producers.len()).collect()
+        };
+        begin(&mut f, 0);
+        for id in 0..max {
+            f.send(id, 0, 0, 1).unwrap();
+            f.send(id, 0, 1, 1).unwrap();
+        }
+        assert_eq!(kept(&f), [0], "nothing was known of them");
+        begin(&mut f, 1);
+        let base = f.next;
+        for id in (0..max).chain(max..3 * max) {
+            f.send(id, 0, 2, 1).unwrap();
+        }
+        assert_eq!(kept(&f), [0, max as usize]);
+        assert!(f.producers.written().count() <= PRODUCERS_PER_PARTITION_MAX);
+        // All of whom something is left come back, and nobody else stays.
+        f.producers.roll_back(SegmentId(1), Offset(base));
+        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
+        assert!(
+            f.producers
+                .iter()
+                .all(|(id, p)| id < max && p.batches().len() == 2)
+        );
+        // Before a cut others may have been known.
+        f.next = base;
+        begin(&mut f, 1);
+        for id in 0..max {
+            f.send(id, 0, 2, 1).unwrap();
+        }
+        begin(&mut f, 2);
+        let base = f.next;
+        for id in 0..max / 2 {
+            f.send(id, 0, 3, 1).unwrap();
+        }
+        for id in 5 * max..6 * max {
+            f.send(id, 0, 0, 1).unwrap();
+        }
+        f.producers.roll_back(SegmentId(2), Offset(base));
+        assert!(f.producers.len() <= PRODUCERS_PER_PARTITION_MAX);
     }
 }

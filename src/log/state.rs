@@ -14,7 +14,7 @@ use super::index::{Index, IndexEntry};
 use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -69,9 +69,27 @@ impl Log {
             self.producers.restore(id, producer);
         }
         for _ in 0..input.count()? {
-            self.producers.restore_before(read_before(&mut input)?);
+            let before = self.read_before(&mut input)?;
+            self.producers.restore_before(before);
         }
         input.end()
+    }
+
+    fn read_before(&self, input: &mut Reader<'_>) -> Result<Before, Malformed> {
+        let segment = input.segment()?;
+        let known = self.segment(segment);
+        let known = known.ok_or(Malformed("producers wrote to a segment that is not there"))?;
+        let base = known.1.base;
+        let mut producers = BTreeMap::new();
+        for _ in 0..input.count()? {
+            let (id, producer) = read_producer(input)?;
+            producers.insert(id, producer);
+        }
+        Ok(Before {
+            segment,
+            base,
+            producers,
+        })
     }
 }
 
@@ -188,23 +206,6 @@ fn write_before(out: &mut Writer, before: &Before) {
     out.unsigned(before.segment.0);
     out.unsigned(before.producers.len() as u64);
     for (id, producer) in &before.producers {
-        out.byte(u8::from(producer.is_some()));
-        match producer {
-            Some(producer) => write_producer(out, *id, producer),
-            None => out.signed(*id),
-        }
+        write_producer(out, *id, producer);
     }
-}
-
-fn read_before(input: &mut Reader<'_>) -> Result<Before, Malformed> {
-    let segment = input.segment()?;
-    let mut producers = BTreeMap::new();
-    for _ in 0..input.count()? {
-        let (id, producer) = match input.flag()? {
-            true => read_producer(input).map(|(id, producer)| (id, Some(producer)))?,
-            false => (input.signed()?, None),
-        };
-        producers.insert(id, producer);
-    }
-    Ok(Before { segment, producers })
 }

@@ -229,7 +229,7 @@ impl Log {
         }
         let mut producers = self.producers.clone();
         producers.roll_back(segment.id, segment.base);
-        producers.begin_segment(segment.id);
+        producers.begin_segment(segment.id, segment.base);
         Ok(Box::new(Rebuild {
             offset,
             segment: Segment::new(segment.id, segment.base, segment.start, segment.created_ms),
@@ -343,7 +343,7 @@ impl Log {
         self.producers.roll_back(id, base);
         if let Some(segment) = note.segment {
             self.segments.push_back(Segment { start, ..segment });
-            self.producers.begin_segment(id);
+            self.producers.begin_segment(id, base);
             for (id, producer) in note.producers {
                 self.producers.rewrite(id, producer);
             }
