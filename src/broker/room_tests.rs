@@ -66,6 +66,9 @@ fn a_checkpoint_for_which_there_was_no_room_is_tried_again_each_second() {
     let mut owner = Owner::new(ShardId(0), config, vec![slot]);
     let start = Mono(0).plus_ms(1);
     idle(&mut owner, start);
+    while owner.has_more() {
+        idle(&mut owner, start);
+    }
     let waits = |owner: &Owner| owner.slots[0].store.waits_for_room();
     assert!(waits(&owner), "the checkpoint is put off");
     let mut now = start;

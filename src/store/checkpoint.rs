@@ -21,7 +21,7 @@ use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
 use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, SinceCheckpoint, Store};
-use crate::base::limits::SEGMENTS_LET_GO_MAX;
+use crate::base::limits::{FLUSH_ITEMS_MAX, SEGMENTS_LET_GO_MAX};
 use crate::base::{BLOCK, IdMap, IdSet, LogId, PageBuf, SegmentId};
 
 /// Background writes of a checkpoint that are on their way at once.
@@ -29,6 +29,9 @@ const WRITES_IN_FLIGHT: usize = 4;
 /// Largest background write. A flush may find one in front of it in the device's queue, so it is small;
 /// and its bytes are copied in one go, while nothing else is done.
 const WRITE_BYTES: u64 = 256 << 10;
+
+/// Bytes of a flush that take as long as an item.
+const FLUSH_BYTES_PER_ITEM: usize = 4 << 10;
 
 /// Up to where segments are in chunks.
 type Filled = IdMap<(LogId, SegmentId), u64>;
@@ -122,11 +125,12 @@ impl Store {
         if self.checkpoint.is_some() || self.failed || !self.filled.is_empty() {
             return false;
         }
-        if self.put_off.is_some_and(|free| free == self.free_bytes()) {
+        if !self.beginning && self.put_off.is_some_and(|free| free == self.free_bytes()) {
             return false;
         }
         let ring_used = self.ring_head - self.ring_tail;
-        self.copy_damaged
+        self.beginning
+            || self.copy_damaged
             || self.checkpoint_first
             || self.superblock.starts.len() > STARTS_MAX / 2
             || self.stuck
@@ -154,7 +158,9 @@ impl Store {
     }
 
     /// Starts a checkpoint, unless one is being made. It takes all logs with everything appended so far, each when it
-    /// is [given](Self::give_state), and before anything of it changes.
+    /// is [given](Self::give_state), and before anything of it changes. If much is pending that has to be on its way
+    /// before, it starts some of that alone, stays [due](Self::checkpoint_due), and
+    /// [has more to do](Self::has_more_to_do).
     pub fn begin_checkpoint(&mut self, ops: &mut Vec<DiskOp>) {
         if self.checkpoint.is_some() || self.failed {
             return;
@@ -165,9 +171,20 @@ impl Store {
             self.let_go_filled();
         }
         // The logs' states speak of all that was appended, so the map must too.
-        while self.start_flush(ops) {}
-        self.absorb_open();
-        self.stuck = false;
+        let mut left = FLUSH_ITEMS_MAX;
+        while let Some(open) = self.open.front() {
+            let work = open.items.len() + open.cost / FLUSH_BYTES_PER_ITEM;
+            self.beginning = work > left && left < FLUSH_ITEMS_MAX;
+            self.more_to_start = self.beginning;
+            if self.beginning {
+                return;
+            }
+            left = left.saturating_sub(work);
+            if !self.start_flush(ops) {
+                self.absorb_next();
+            }
+        }
+        (self.beginning, self.more_to_start, self.stuck) = (false, false, false);
         let order: Vec<LogId> = self.map.logs.keys().copied().collect();
         let flush = self.pending_seq();
         let superblock = Superblock {
@@ -204,7 +221,9 @@ impl Store {
     /// A checkpoint that is given all logs at once, with the states of these.
     #[cfg(test)]
     pub fn checkpoint(&mut self, states: Vec<(LogId, Bytes)>, ops: &mut Vec<DiskOp>) {
-        self.begin_checkpoint(ops);
+        while self.checkpoint.is_none() {
+            self.begin_checkpoint(ops);
+        }
         for (log, state) in states {
             self.give_state(log, state);
         }
@@ -307,8 +326,8 @@ impl Store {
 
     /// What no flush could take, because the ring is full, goes into the checkpoint itself and is durable
     /// with it: otherwise a full ring and a checkpoint would wait for each other.
-    fn absorb_open(&mut self) {
-        while let Some(open) = self.open.pop_front() {
+    fn absorb_next(&mut self) {
+        if let Some(open) = self.open.pop_front() {
             self.absorb_items(open.items, open.seq);
             self.flights.push_back(Flight {
                 seq: open.seq,

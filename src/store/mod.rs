@@ -100,6 +100,8 @@ pub struct Store {
     /// By how much that may have grown, and how much has come that is in no chunk, since the last checkpoint.
     since_checkpoint: SinceCheckpoint,
     checkpoint: Option<Checkpoint>,
+    /// A checkpoint is to begin as soon as all that was pending is on its way.
+    beginning: bool,
     /// There was no room for a checkpoint when so much was free: tried again when that has changed, or when the
     /// owner thinks so. A delete changes nothing that is free, and yet makes the checkpoint smaller.
     put_off: Option<u64>,
@@ -127,7 +129,7 @@ pub struct Store {
     failed: bool,
     /// The next flush waits for room that only a checkpoint can make.
     stuck: bool,
-    /// Flushes may start for which the last poll had no time.
+    /// Flushes may start for which the last poll, or the beginning of a checkpoint, had no time.
     more_to_start: bool,
     /// Up to where segments are in chunks since a checkpoint, which still have it in memory.
     filled: VecDeque<((LogId, SegmentId), u64)>,
@@ -254,6 +256,7 @@ impl Store {
             chain: superblock.chain,
             last_logs: Vec::new(),
             checkpoint: None,
+            beginning: false,
             copies: Default::default(),
             state_bytes: superblock.checkpoint_len,
             since_checkpoint: SinceCheckpoint::default(),
@@ -537,7 +540,8 @@ impl Store {
         self.write_ahead(ops);
     }
 
-    /// Whether the last [`poll`](Self::poll) left something that it might have done.
+    /// Whether [`poll`](Self::poll) or [`begin_checkpoint`](Self::begin_checkpoint) left something that it might have
+    /// done.
     #[must_use]
     pub fn has_more_to_do(&self) -> bool {
         self.more_to_start || !self.filled.is_empty()
