@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::limits::{CHECKPOINT_LOG_COST, WAKES_PER_SLICE};
+use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, WAKES_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -71,6 +71,8 @@ pub struct Owner {
     pub work: Work,
     pub acks: Acks,
     next_retention: Mono,
+    /// Logs that the pass of retention that is under way has not looked at yet.
+    retaining: Vec<LogId>,
     /// When stores that found no room try again.
     next_try: Mono,
     /// Numbers that were given out by [`Owner::tell_when_committed`].
@@ -98,6 +100,7 @@ impl Owner {
             work: Work::default(),
             acks: Acks::default(),
             next_retention: Mono(0),
+            retaining: Vec::new(),
             next_try: Mono(0),
             tokens: 0,
             checkpoint_wanted: false,
@@ -265,16 +268,7 @@ impl Owner {
 
     /// Starts what can be started: flushes first, then checkpoints and retention.
     pub fn idle(&mut self, fx: &mut Fx<'_>) {
-        if fx.now.mono >= self.next_retention {
-            let interval = self.config.log_retention_check_interval_ms;
-            self.next_retention = fx.now.mono.plus_ms(interval.max(1) as u64);
-            for partition in self.partitions.values_mut() {
-                let slot = &mut self.slots[partition.slot];
-                if partition.log.retain(fx.now, &mut slot.store) {
-                    partition.changed(slot.store.pending_seq(), slot);
-                }
-            }
-        }
+        self.retain_some(fx.now);
         let again = fx.now.mono >= self.next_try;
         if again {
             self.next_try = fx.now.mono.plus_ms(TRY_AGAIN_MS);
@@ -302,8 +296,28 @@ impl Owner {
         self.checkpoint_wanted = false;
     }
 
+    /// Goes on with a pass of retention, or begins one when it is time.
+    fn retain_some(&mut self, now: Now) {
+        if now.mono >= self.next_retention {
+            let interval = self.config.log_retention_check_interval_ms;
+            self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
+            self.retaining = self.partitions.keys().copied().collect();
+        }
+        let left = self.retaining.len().saturating_sub(LOGS_CHANGED_PER_SLICE);
+        for log in self.retaining.drain(left..) {
+            let Some(partition) = self.partitions.get_mut(&log) else {
+                continue;
+            };
+            let slot = &mut self.slots[partition.slot];
+            if partition.log.retain(now, &mut slot.store) {
+                partition.changed(slot.store.pending_seq(), slot);
+            }
+        }
+    }
+
     /// The shard is to come to rest.
     pub fn wind_down(&mut self) {
+        self.retaining.clear();
         for slot in &mut self.slots {
             slot.store.wind_down();
         }
@@ -411,6 +425,7 @@ impl Owner {
         self.work.has_more()
             || self.watches.has_ready()
             || !self.ended.is_empty()
+            || !self.retaining.is_empty()
             || (self.slots.iter())
                 .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_do())
     }
