@@ -232,6 +232,7 @@ impl Store {
             start: self.start,
         };
         self.last_logs = build.logs.into_iter().collect();
+        self.said_durable = header.durable;
         let Record { mut pages, len } = build.record;
         assert!(len <= bound, "a record of {len} bytes, {bound} at most");
         pages.finish(len);
@@ -550,11 +551,11 @@ impl Store {
     }
 
     /// Bytes of the next record before its entries.
-    fn record_start(&self) -> usize {
+    pub(super) fn record_start(&self) -> usize {
         HEADER + journal::before_bytes(self.last_logs.len())
     }
 
-    fn ring_has_room(&self, record: usize) -> bool {
+    pub(super) fn ring_has_room(&self, record: usize) -> bool {
         let size = block_ceil(record as u64);
         let pos = self.ring_pos_for(size);
         pos + size - self.ring_tail <= self.superblock.journal_bytes

@@ -26,6 +26,7 @@ mod journal;
 mod layout;
 mod map;
 mod parts;
+mod proof;
 mod recover;
 mod salvage;
 mod sealed;
@@ -92,6 +93,8 @@ pub struct Store {
     chain: u32,
     /// What the last record is about: the next one says it once more.
     last_logs: Vec<LogId>,
+    /// What the last record says is durable.
+    said_durable: FlushSeq,
     superblock: Superblock,
     /// Where the checkpoint stands that the superblock names.
     copies: [Copy; COPIES],
@@ -255,6 +258,7 @@ impl Store {
             ring_tail: superblock.ring_pos,
             chain: superblock.chain,
             last_logs: Vec::new(),
+            said_durable: superblock.flush,
             checkpoint: None,
             beginning: false,
             copies: Default::default(),

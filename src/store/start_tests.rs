@@ -444,3 +444,39 @@ fn a_start_makes_both_superblocks_the_same_the_worse_one_first() {
         }
     }
 }
+
+#[test]
+fn a_store_at_rest_says_once_what_is_durable() {
+    let mut scene = Scene::new(Sabotage::default());
+    let small = scene.batch(500);
+    scene.acknowledged(1, &small);
+    assert!(scene.store.lacks_proof());
+    for blocks in [1, 0] {
+        let before = scene.store.ring_head;
+        scene.store.prove();
+        scene.settle();
+        assert!(!scene.store.lacks_proof());
+        assert_eq!(scene.store.ring_head - before, blocks * BLOCK as u64);
+    }
+    scene.restart();
+    scene.check();
+    assert!(!scene.store.lacks_proof());
+    // A start says so too, and a checkpoint.
+    scene.acknowledged(1, &small);
+    scene.restart();
+    assert!(!scene.store.lacks_proof());
+    scene.acknowledged(1, &small);
+    scene.checkpoint();
+    assert!(!scene.store.lacks_proof());
+    // And the next flush.
+    for _ in 0..2 {
+        scene.acknowledged(1, &small);
+    }
+    assert!(scene.store.said_durable.0 + 1 == scene.store.durable.0);
+    // A record that says it and is torn costs nothing.
+    scene.store.prove();
+    let ops = scene.asked();
+    assert_eq!(ops.len(), 1);
+    scene.restart();
+    scene.check();
+}

@@ -329,6 +329,7 @@ impl World {
                 self.store.note(log, Bytes::from_static(b"note"));
             }
             80 => self.truncate(log),
+            81..90 => self.store.prove(),
             _ => {}
         }
     }

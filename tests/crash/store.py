@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType
@@ -23,6 +24,8 @@ NO_CHECKPOINT = {**SMALL, "millrace.store.journal.bytes": str(32 * MIB), "millra
                  "millrace.store.checkpoint.bytes": str(512 * MIB)}
 # How many flushes there are at least after the load, whatever the machine made of that.
 SINGLE_FLUSHES = 40
+# A shorter journal record is about nothing; it says that the one before it is durable.
+RECORD_BYTES_MIN = 100
 
 
 # Full
@@ -211,7 +214,7 @@ def the_metadata_log_stays_short_and_survives_kills():
 class Filled:
     """A broker that was filled with known records and killed, and its one store file."""
 
-    def __init__(self, settings: dict[str, str], acks: int):
+    def __init__(self, settings: dict[str, str], acks: int, rest: float = 0):
         self.server = Millrace(settings)
         self.server.start()
         self.topic = unique("store-rot")
@@ -220,6 +223,7 @@ class Filled:
         eventually(lambda: self.load.acks > acks, 60, "enough records")
         self.load.end()
         self.flushed_singly(SINGLE_FLUSHES)
+        time.sleep(rest)
         self.server.kill()
         (self.store,) = store_files(self.server.data)
 
@@ -300,7 +304,7 @@ def a_rotten_journal_record_costs_the_partitions_that_it_is_about():
     """A bad record with good ones behind it cannot be a torn write. What it was about is not served, and never again until the
     topic is deleted; everything else is."""
     with Filled(NO_CHECKPOINT, 200) as filled:
-        records = filled.store.live_records()
+        records = [record for record in filled.store.live_records() if record[1] > RECORD_BYTES_MIN]
         assert len(records) >= SINGLE_FLUSHES, f"only {len(records)} records in the journal"
         # Of those that were flushed one by one.
         pos, length = records[-SINGLE_FLUSHES // 2]
@@ -326,6 +330,20 @@ def a_rotten_journal_record_costs_the_partitions_that_it_is_about():
         filled.server.restart()
         equal(refused_produce(filled.server, filled.single), "none", "produce after a restart")
         assert "damaged" not in filled.server.log_path.read_text().rsplit("millrace 0.", 1)[-1], filled.server.log_tail()
+
+
+@test(seconds=120)
+def a_last_record_that_rots_is_told_from_a_torn_one():
+    """A store at rest says on the disk that its last flush is durable."""
+    with Filled(NO_CHECKPOINT, 200, rest=0.5) as filled:
+        last, proof = filled.store.live_records()[-2:]
+        assert proof[1] < RECORD_BYTES_MIN < last[1], (last, proof)
+        filled.store.flip(last[0] + last[1] // 2)
+        filled.server.start()
+        said = filled.server.log_tail()
+        assert "the journal's record" in said and f"{filled.single}-0 (log" in said and "damaged" in said, said
+        equal(refused_produce(filled.server, filled.single), "KAFKA_STORAGE_ERROR", "produce")
+        filled.load.verify(filled.server.address)
 
 
 def refused_produce(server: Millrace, topic: str) -> str:

@@ -279,6 +279,7 @@ impl Owner {
             if again {
                 slot.store.try_again();
             }
+            slot.prove_at_rest(fx.now.mono);
             slot.store.poll(&mut ops);
             if slot.store.checkpoint_due() || self.checkpoint_wanted {
                 slot.store.begin_checkpoint(&mut ops);
@@ -337,10 +338,11 @@ impl Owner {
 
     /// The next time at which `idle` has something to do by itself.
     pub fn next_deadline(&self) -> Mono {
-        if self.slots.iter().any(|slot| slot.store.waits_for_room()) {
-            return self.next_retention.min(self.next_try);
-        }
-        self.next_retention
+        let no_room = self.slots.iter().any(|slot| slot.store.waits_for_room());
+        let tries = no_room.then_some(self.next_try);
+        let proofs = self.slots.iter().filter_map(|slot| slot.prove_at);
+        let others = tries.into_iter().chain(proofs).min();
+        others.map_or(self.next_retention, |other| other.min(self.next_retention))
     }
 
     /// A disk operation ended.

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::settings::log_config;
+use crate::base::limits::PROOF_AFTER_MS;
 use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -29,6 +30,8 @@ pub struct StoreSlot {
     pub(crate) flushes: VecDeque<FlushStamps>,
     /// Flushes that are durable.
     pub(crate) durable: FlushSeq,
+    /// When the store is to say on the disk that its last flush is durable, if nothing else says it before.
+    pub(crate) prove_at: Option<Mono>,
 }
 
 impl StoreSlot {
@@ -39,6 +42,7 @@ impl StoreSlot {
             recovered,
             changed: VecDeque::new(),
             flushes: VecDeque::new(),
+            prove_at: None,
         }
     }
 
@@ -52,6 +56,21 @@ impl StoreSlot {
     #[must_use]
     pub fn begin(&mut self) -> Vec<DiskOp> {
         self.store.begin()
+    }
+
+    /// A store that has been at rest for a moment says what is durable: the last flush would look torn if its record
+    /// rotted. Under load the next flush says it.
+    pub(crate) fn prove_at_rest(&mut self, now: Mono) {
+        let at = self.prove_at.filter(|_| self.store.lacks_proof());
+        self.prove_at = match at {
+            Some(at) if at <= now => {
+                self.store.prove();
+                None
+            }
+            Some(at) => Some(at),
+            None if self.store.lacks_proof() => Some(now.plus_ms(PROOF_AFTER_MS)),
+            None => None,
+        };
     }
 
     /// The next log that has changed and all of whose changes with a flush up to this one are durable.

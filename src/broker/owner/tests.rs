@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use super::settings::log_config;
 use super::stores::format_store;
-use crate::base::{DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId};
+use crate::base::limits::PROOF_AFTER_MS;
+use crate::base::{
+    BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
+};
 use crate::broker::fx::Fx;
+use crate::broker::io::Output;
 use crate::broker::msg::{Msg, ProducePart, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adoption;
@@ -16,7 +20,7 @@ use crate::controller::{Delta, Image, MetadataRecord};
 use crate::log::Log;
 use crate::record::{self, BatchBuilder, Codec};
 use crate::replica::Mark;
-use crate::store::{LogLabel, StoreConfig};
+use crate::store::{DiskOp, LogLabel, StoreConfig};
 
 const NOW: Now = Now {
     mono: Mono(1),
@@ -259,4 +263,60 @@ fn a_log_that_the_metadata_never_gave_out_is_kept() {
     // Under its own name it is what was lost.
     f.change(&[topic(9), partition(9, 0, 7)]);
     assert_eq!((f.served(), f.strays()), (vec![7], vec![1]));
+}
+
+/// Performs at once all that the stores ask for; how much was written.
+fn settle(owner: &mut Owner, mono: Mono) -> usize {
+    let now = Now { mono, ..NOW };
+    let (mut out, mut local, mut written) = (Vec::new(), VecDeque::new(), 0);
+    loop {
+        let mut fx = Fx {
+            me: ShardId(0),
+            now,
+            out: &mut out,
+            local: &mut local,
+            ops: Vec::new(),
+        };
+        owner.idle(&mut fx);
+        let asked: Vec<_> = fx.out.drain(..).collect();
+        if asked.is_empty() {
+            return written;
+        }
+        for output in asked {
+            if let Output::Disk { store, op } = output {
+                if let DiskOp::Write { data, .. } = &op {
+                    written += data.len();
+                }
+                owner.on_disk(store, op.id(), Ok(()), &mut fx);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_store_at_rest_says_once_what_is_durable() {
+    let settings = StoreConfig {
+        raw: true,
+        ..StoreConfig::default()
+    };
+    let slots = vec![format_store(StoreId(0), settings, 1).0];
+    let mut owner = Owner::new(ShardId(0), Arc::new(BrokerConfig::default()), slots);
+    let note = |owner: &mut Owner| owner.slots[0].store.note(LogId(1), "note".into());
+    let later = |ms| NOW.mono.plus_ms(ms);
+    (owner.slots[0].store).create_log(LogId(1), LogLabel::default(), Offset(0));
+    assert_eq!(settle(&mut owner, later(0)), BLOCK);
+    for ms in 0..PROOF_AFTER_MS {
+        assert_eq!(settle(&mut owner, later(ms)), 0, "at {ms} ms");
+        assert_eq!(owner.next_deadline(), later(PROOF_AFTER_MS));
+    }
+    assert_eq!(settle(&mut owner, later(PROOF_AFTER_MS)), BLOCK);
+    // Then there is nothing to wake up for.
+    assert!(owner.next_deadline() > later(1000));
+    assert_eq!(settle(&mut owner, later(1000)), 0);
+    // Under load the next flush says it.
+    for n in 1..100 {
+        note(&mut owner);
+        let now = later(1000 + n * (PROOF_AFTER_MS - 1));
+        assert_eq!(settle(&mut owner, now), BLOCK);
+    }
 }

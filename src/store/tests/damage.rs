@@ -27,7 +27,7 @@ fn targets(world: &World) -> Vec<Target> {
         };
         let entries = journal::entries(&record).expect("entries");
         let logs = journal::logs_of(&entries).into_iter().collect();
-        targets.push((layout::RING_START + at % ring + 60, logs));
+        targets.push((layout::RING_START + at % ring + 40, logs));
         for entry in entries {
             if let Entry::Ref {
                 log,
@@ -121,6 +121,45 @@ fn rot_damages_the_logs_that_it_is_in_and_no_other() {
         assert!(damaged(&world.store).is_empty());
     }
     assert!(hit > 12 && torn < 10, "{hit} hit, {torn} torn");
+}
+
+#[test]
+fn a_store_at_rest_tells_rot_in_its_last_record_from_a_torn_one() {
+    let mut told = 0;
+    for seed in 100..140 {
+        let mut world = settled(seed);
+        let mut targets = targets(&world);
+        if !world.store.lacks_proof() {
+            continue;
+        }
+        let (pos, logs) = targets.pop().expect("it is about something");
+        let found = |world: &mut World, pos: u64| {
+            world.disk.image[pos as usize] ^= 1;
+            let (store, _) = reopen(world).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            world.disk.image[pos as usize] ^= 1;
+            (store.durable_seq(), damaged(&store))
+        };
+        let last = world.durable;
+        let (durable, none) = found(&mut world, pos);
+        assert!(durable < last && none.is_empty(), "it looks torn");
+        let checkpoint = world.store.superblock.flush;
+        world.store.prove();
+        settle(&mut world);
+        if world.store.superblock.flush != checkpoint {
+            continue;
+        }
+        assert!(world.durable > last && !world.store.lacks_proof());
+        let (durable, hurt) = found(&mut world, pos);
+        let alive = |log: &&LogId| !world.logs[log].deleted;
+        assert!(durable == world.durable && hurt.is_subset(&logs));
+        assert!(logs.iter().filter(alive).all(|log| hurt.contains(log)));
+        // What says it may rot itself.
+        let proof = self::targets(&world).pop().expect("a record");
+        assert!(proof.1.is_empty());
+        assert_eq!(found(&mut world, proof.0), (last, BTreeSet::new()));
+        told += 1;
+    }
+    assert!(told > 5, "{told}");
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! The proof that what was acknowledged is durable. A record says what was durable when it was written, so under load
+//! each flush is proven by one of the next; a store at rest writes a record for that alone. Otherwise the last
+//! flush, if its record rots, would look like one that a crash has torn, and be cut off in silence.
+
+use super::Store;
+use super::api::FlushSeq;
+use super::flush::OpenFlush;
+
+impl Store {
+    /// Whether the store is at rest and nothing on the disk says that its last flush is durable: if that flush's
+    /// record rots, it looks like one that was torn. [`prove`](Self::prove) helps.
+    #[must_use]
+    pub fn lacks_proof(&self) -> bool {
+        let at_rest = self.open.is_empty() && self.flights.is_empty() && !self.failed;
+        let said = self.said_durable.max(self.superblock.found());
+        at_rest
+            && said < self.durable
+            // Of a record that is about nothing nothing can be lost.
+            && !self.last_logs.is_empty()
+            && !self.checkpoint_first
+            && self.ring_has_room(self.record_start())
+    }
+
+    /// Has the next [`poll`](Self::poll) write a record that is about nothing and says what is durable, if that
+    /// [lacks](Self::lacks_proof).
+    pub fn prove(&mut self) {
+        if self.lacks_proof() {
+            let seq = self.next_seq;
+            self.next_seq = FlushSeq(seq.0 + 1);
+            self.open.push_back(OpenFlush {
+                seq,
+                items: Vec::new(),
+                cost: 0,
+            });
+        }
+    }
+}
