@@ -2,13 +2,14 @@
 //!
 //! The tree is layered and dependencies point down only (see ARCHITECTURE.md):
 //! `runtime` and `sim` drive [`broker::Shard`]; `broker` uses the state machines
-//! (`group`, `controller`, `replica`, `log`); `log` uses `store`; all use `wire`, `record`
+//! (`coordinator` with `group`, `controller`, `replica`, `log`); `log` uses `store`; all use `wire`, `record`
 //! and `base`. Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
 
 pub mod base;
 pub mod broker;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 pub mod group;
 pub mod log;
 pub mod record;

@@ -123,7 +123,8 @@ pub const QUERY_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const TIME_LOOKUP_SHORT_WORK: usize = 16 * 1024 * 1024;
 /// Member ids one consumer group may have handed out to members that have not joined with them yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
-/// Consumer groups of one broker; further ones get COORDINATOR_NOT_AVAILABLE.
+/// Consumer groups of one broker, of which each partition of `__consumer_offsets` has its share; further ones get
+/// COORDINATOR_NOT_AVAILABLE.
 pub const GROUPS_MAX: usize = 1_000_000;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;

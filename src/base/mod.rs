@@ -12,6 +12,7 @@ mod pool;
 pub mod rng;
 pub mod shared_map;
 pub mod time;
+mod timers;
 
 pub use error::ErrorCode;
 pub use hash::{IdMap, IdSet};
@@ -23,3 +24,4 @@ pub use pages::PageBuf;
 pub use rng::Rng;
 pub use shared_map::SharedMap;
 pub use time::{Mono, Now};
+pub use timers::Timers;

@@ -11,7 +11,7 @@ use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::order::{Footprint, Things};
 use super::fx::Fx;
-use super::groups::{GroupHandler, GroupService as Groups};
+use super::groups::{self, Planner};
 use super::requests::Requests;
 use crate::controller::ProducerIdAllocator;
 use crate::wire::{Api, RequestHeader, fetch, produce};
@@ -35,15 +35,19 @@ pub(super) enum Handler {
     Front(FrontHandler),
     /// That shard, from the metadata that every shard has.
     Image(ImageHandler),
-    /// As `Image`; but if it makes the broker create topics, the control shard, with the second one.
-    ImageOrCreate(ImageHandler, ImageHandler),
+    /// As `Image`; but if it makes the broker create topics, the control shard, with the second
+    /// one, when those are there that the third one names.
+    ImageOrCreate(ImageHandler, ImageHandler, Missing),
     /// The control shard, which decides on changes of the metadata.
     Control(fn(&mut Ctx<'_>, &mut ProducerIdAllocator, &RequestHeader, Bytes) -> Answer),
-    /// The group coordinator.
-    Groups(GroupHandler),
+    /// The coordinators of groups, asked by the shard that the client is connected to.
+    Groups(Planner),
 }
 
 type ImageHandler = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer;
+
+/// The topics that have to be created before a request is answered.
+pub(super) type Missing = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Vec<String>;
 
 type FrontHandler = fn(
     &mut Requests,
@@ -160,17 +164,19 @@ static APIS: [Served; 32] = [
         NONE, DATA).watching(OLD_DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9),
-        ImageOrCreate(admin::metadata, admin::metadata_after_creation), NEW_TOPICS, TOPICS).watching(TOPICS),
-    row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(Groups::offset_commit), OFFSETS, TOPICS),
-    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(Groups::offset_fetch), NONE, OFFSETS),
-    row((10, "FindCoordinator", 0, 6, 3), Handler::Groups(Groups::find_coordinator), NONE, NONE),
-    Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(Groups::join_group), MEMBERS, NONE) },
+        ImageOrCreate(admin::metadata, admin::metadata_after_creation, admin::topics_to_auto_create),
+        NEW_TOPICS, TOPICS).watching(TOPICS),
+    row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(groups::offset_commit), OFFSETS, TOPICS),
+    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(groups::offset_fetch), NONE, OFFSETS),
+    row((10, "FindCoordinator", 0, 6, 3),
+        ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::missing_topic), NONE, NONE),
+    Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(groups::join_group), MEMBERS, NONE) },
     // What a heartbeat changes nobody can look at.
-    row((12, "Heartbeat", 0, 4, 4), Handler::Groups(Groups::heartbeat), NONE, NONE),
-    row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(Groups::leave_group), MEMBERS, NONE),
-    Served { waits: true, ..row((14, "SyncGroup", 0, 5, 4), Handler::Groups(Groups::sync_group), MEMBERS, NONE) },
-    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(Groups::describe_groups), NONE, GROUPS),
-    row((16, "ListGroups", 0, 5, 3), Handler::Groups(Groups::list_groups), NONE, GROUPS),
+    row((12, "Heartbeat", 0, 4, 4), Handler::Groups(groups::heartbeat), NONE, NONE),
+    row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(groups::leave_group), MEMBERS, NONE),
+    Served { waits: true, ..row((14, "SyncGroup", 0, 5, 4), Handler::Groups(groups::sync_group), MEMBERS, NONE) },
+    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(groups::describe_groups), NONE, GROUPS),
+    row((16, "ListGroups", 0, 5, 3), Handler::Groups(groups::list_groups), NONE, GROUPS),
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
     row((19, "CreateTopics", 2, 7, 5),
@@ -196,12 +202,12 @@ static APIS: [Served; 32] = [
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), NEW_TOPICS, TOPICS),
-    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(Groups::delete_groups), GROUPS, GROUPS),
+    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(groups::delete_groups), GROUPS, GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
         Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
-    row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(Groups::offset_delete), OFFSETS, GROUPS),
+    row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(groups::offset_delete), OFFSETS, GROUPS),
     row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS),

@@ -24,8 +24,8 @@ impl Jobs {
         match owner.work.next() {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
             Some(Worker::Query) => self.query.go_on(owner, fx),
-            // It reads only.
-            Some(Worker::Load) | None => {}
+            // They read only.
+            Some(Worker::Metadata | Worker::Offsets) | None => {}
         }
         self.query.open_some(owner, fx);
     }

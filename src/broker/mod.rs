@@ -13,13 +13,16 @@ mod explain;
 pub mod fatal;
 mod front;
 mod fx;
-pub mod groups;
+#[cfg(test)]
+mod group_tests;
+mod groups;
 mod io;
 mod jobs;
 #[cfg(test)]
 mod listing_tests;
 mod listings;
 mod msg;
+mod own;
 mod owner;
 #[cfg(test)]
 mod request_tests;

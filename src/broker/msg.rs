@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::trace::{FetchStamps, ProduceStamps, Report};
 use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
 use crate::controller::{Delta, Image};
+use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
 use crate::store::Piece;
@@ -22,6 +23,15 @@ pub struct ReqRef {
     pub id: u64,
 }
 
+/// Who wants records appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Appender {
+    /// A client's produce request.
+    Client(ReqRef),
+    /// The coordinators of that shard, by their number for it.
+    Coordinator(ReqRef),
+}
+
 /// An error code with an explanation for the client's log.
 pub type Failure = (ErrorCode, Option<String>);
 
@@ -31,7 +41,7 @@ pub enum Msg {
     /// Append to logs of one store.
     Produce {
         /// Who asks.
-        req: ReqRef,
+        appender: Appender,
         /// The batches.
         parts: ProduceParts,
     },
@@ -43,6 +53,13 @@ pub enum Msg {
         results: Vec<(u32, Result<Produced, Failure>)>,
         /// When they were where.
         stamps: ProduceStamps,
+    },
+    /// Records of a coordinator are durable, or refused.
+    Appended {
+        /// Its number for them.
+        id: u64,
+        /// The outcome.
+        result: Result<(), Failure>,
     },
     /// Plan reads of logs.
     Fetch {
@@ -98,6 +115,22 @@ pub enum Msg {
         id: u64,
         /// By slot of the request.
         results: Vec<LogAnswer>,
+    },
+    /// Ask the coordinators of groups.
+    Groups {
+        /// Who asks.
+        req: ReqRef,
+        /// Version of the image that its shard serves by.
+        image: u64,
+        /// Place in the request, and question.
+        parts: Vec<(u32, Question)>,
+    },
+    /// Some of them have answered.
+    GroupsDone {
+        /// The front's request.
+        id: u64,
+        /// Place in the request, and answer.
+        answers: Vec<(u32, GroupAnswer)>,
     },
     /// A request that only the control shard can answer.
     Control {
@@ -306,6 +339,4 @@ pub struct ControlCall {
     pub body: Bytes,
     /// Listener by which the client came.
     pub listener: usize,
-    /// Address of the client without its port.
-    pub client_host: String,
 }

@@ -8,6 +8,7 @@ use super::explain::Explains;
 use super::front::Front;
 use super::front::parked::Family;
 use super::fx::Fx;
+use super::groups::front::GroupRequests;
 use super::io::ConnId;
 use super::listings::Listings;
 use crate::base::limits::WAKES_PER_SLICE;
@@ -20,6 +21,7 @@ pub(super) struct Requests {
     pub fetch: Fetches,
     pub query: Queries,
     pub explain: Explains,
+    pub groups: GroupRequests,
     pub control: Calls,
     pub listing: Listings,
 }
@@ -32,6 +34,7 @@ impl Requests {
             fetch: Fetches::new(sessions_max),
             query: Queries::default(),
             explain: Explains::default(),
+            groups: GroupRequests::default(),
             control: Calls::default(),
             listing: Listings::default(),
         }
@@ -47,6 +50,7 @@ impl Requests {
                 Family::Fetch => self.fetch.forget(id, fx),
                 Family::Query => queries.push(id),
                 Family::Explain => self.explain.forget(id),
+                Family::Groups => self.groups.forget(id),
                 Family::Control => self.control.forget(id),
                 Family::Listing => self.listing.forget(id),
             }
@@ -62,6 +66,7 @@ impl Requests {
             self.fetch.len(),
             self.query.len(),
             self.explain.len(),
+            self.groups.len(),
             self.control.len(),
             self.listing.len(),
         ];
@@ -80,6 +85,7 @@ impl Requests {
                     Family::Produce
                     | Family::Query
                     | Family::Explain
+                    | Family::Groups
                     | Family::Control
                     | Family::Listing,
                 )) => {}

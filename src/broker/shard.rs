@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::{Answer, Brokers, Ctx};
+use super::admin::{Answer, Ctx};
 use super::apis::{self, Handler};
 use super::control::Control;
 use super::explain;
@@ -14,7 +14,7 @@ use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
-use super::groups::{self, GroupService, NodeInfo};
+use super::groups::host::Coordinators;
 use super::io::{ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
 use super::msg::{ControlCall, Msg};
@@ -28,7 +28,6 @@ use crate::base::limits::{LOGS_CHANGED_PER_SLICE, REQUESTS_BEGUN_MAX};
 use crate::base::{Mono, Now, ShardId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
-use crate::group::GroupConfig;
 use crate::store::{DiskError, Piece};
 use crate::wire::{self, RequestHeader};
 
@@ -49,8 +48,6 @@ pub struct ShardSetup {
     pub directories: Vec<Directory>,
 }
 
-const LIST_GROUPS: i16 = 16;
-
 /// See the module.
 #[derive(Debug)]
 pub struct Shard {
@@ -61,6 +58,7 @@ pub struct Shard {
     requests: Requests,
     owner: Owner,
     jobs: Jobs,
+    coordinators: Coordinators,
     /// On shard 0 alone.
     control: Option<Control>,
     local: VecDeque<Msg>,
@@ -87,12 +85,8 @@ impl Shard {
         let config = setup.config;
         let owners: Vec<ShardId> = setup.directories.iter().map(|d| d.shard).collect();
         let control = (setup.id == ShardId(0)).then(|| {
-            let brokers = Brokers::new(&config, setup.shards, &owners);
-            let node = coordinator(&config, &brokers);
-            let groups = GroupService::new(group_config(&config), node, setup.seed);
             Control::new(
                 Arc::clone(&config),
-                groups,
                 setup.shards,
                 setup.directories,
                 setup.seed,
@@ -101,6 +95,7 @@ impl Shard {
         Self {
             id: setup.id,
             config: Arc::clone(&config),
+            coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
             requests: Requests::new(&config),
             owner: Owner::new(setup.id, config, setup.slots),
@@ -157,7 +152,7 @@ impl Shard {
                 if let Some(control) = &mut self.control {
                     control.start(&mut self.owner, fx);
                 }
-                self.control_follow_up(fx);
+                self.follow_up(fx);
             }
             Input::ConnOpened {
                 conn,
@@ -178,11 +173,11 @@ impl Shard {
             Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
-                self.control_follow_up(fx);
+                self.follow_up(fx);
             }
             Input::Read { id, result } => {
                 self.read(id, result, fx);
-                self.control_follow_up(fx);
+                self.follow_up(fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
             Input::Idle => self.idle(fx),
@@ -192,9 +187,7 @@ impl Shard {
                 self.requests.produce.validations.stop();
                 self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
-                if let Some(control) = &mut self.control {
-                    control.stop(&mut self.owner, fx);
-                }
+                self.coordinators.stop(&self.front.image, fx);
             }
         }
     }
@@ -202,7 +195,14 @@ impl Shard {
     fn message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
         let (front, requests, owner) = (&mut self.front, &mut self.requests, &mut self.owner);
         match msg {
-            Msg::Produce { req, parts } => self.jobs.produce.begin(owner, req, parts, fx),
+            Msg::Produce { appender, parts } => {
+                self.jobs.produce.begin(owner, appender, parts, fx);
+            }
+            Msg::Appended { id, result } => {
+                let image = &front.image;
+                self.coordinators.appended(id, result, image, owner, fx);
+                self.follow_up(fx);
+            }
             Msg::ProduceDone {
                 id,
                 results,
@@ -216,11 +216,15 @@ impl Shard {
             Msg::Query { req, parts } => self.jobs.query.begin(owner, req, parts, fx),
             Msg::QueryCancel { shard, ids } => self.jobs.query.forget(shard, &ids),
             Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),
+            Msg::Groups { req, image, parts } => {
+                self.coordinators.ask(req, image, parts, &front.image, fx);
+            }
+            Msg::GroupsDone { id, answers } => requests.groups.done(front, id, answers, fx),
             Msg::Control { req, call } => {
                 if let Some(control) = &mut self.control {
                     control.call(req, call, &mut self.owner, fx);
                 }
-                self.control_follow_up(fx);
+                self.follow_up(fx);
             }
             Msg::ControlDone { id, answer } => requests.control.done(front, id, answer, fx),
             Msg::Room {
@@ -232,7 +236,7 @@ impl Shard {
                 if let Some(control) = &mut self.control {
                     control.room_told(there, &mut self.owner, fx);
                 }
-                self.control_follow_up(fx);
+                self.follow_up(fx);
             }
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
@@ -258,22 +262,25 @@ impl Shard {
         if !adoption.is_begun {
             self.apply_settings(&adoption.image);
         }
-        let Some(strays) = self
+        let Some(adopted) = self
             .owner
             .adopt(fx.now, &mut adoption, LOGS_CHANGED_PER_SLICE)
         else {
             return self.images.push_front(adoption);
         };
-        let version = adoption.image.version;
         self.front.image = adoption.image;
-        fx.send(ShardId(0), Msg::ImageApplied { version, strays });
-        match &mut self.control {
-            Some(control) => control.image_applied(&mut self.owner, fx),
-            None if !self.ready => fx.out.push(Output::Ready),
-            None => {}
+        let image = &self.front.image;
+        self.coordinators
+            .adopted(image, adopted, &mut self.owner, fx);
+        self.follow_up(fx);
+    }
+
+    /// Says that clients may be let in, once there is an image and what this shard coordinates is loaded.
+    fn say_when_ready(&mut self, fx: &mut Fx<'_>) {
+        if !self.ready && self.front.image.version > 0 && self.coordinators.is_loaded() {
+            self.ready = true;
+            fx.out.push(Output::Ready);
         }
-        self.ready = true;
-        self.control_follow_up(fx);
     }
 
     /// A read of a store's file has ended: whoever began it goes on.
@@ -282,10 +289,14 @@ impl Shard {
         match owner.work.read_ended(id) {
             Some(Worker::Fetch) => self.jobs.fetch.read(owner, id, result, fx),
             Some(Worker::Query) => self.jobs.query.read(owner, id, result, fx),
-            Some(Worker::Load) => {
+            Some(Worker::Metadata) => {
                 if let Some(control) = &mut self.control {
                     control.read(owner, id, result, fx);
                 }
+            }
+            Some(Worker::Offsets) => {
+                let image = &self.front.image;
+                self.coordinators.read(owner, id, result, image, fx);
             }
             None => {}
         }
@@ -307,11 +318,18 @@ impl Shard {
         }
     }
 
-    /// Lets the control shard take what its appends and reads have come to.
-    fn control_follow_up(&mut self, fx: &mut Fx<'_>) {
-        if let Some(control) = &mut self.control {
-            control.follow_up(&mut self.owner, fx);
+    /// Tells whoever waits for a flush of its own that it is durable.
+    fn follow_up(&mut self, fx: &mut Fx<'_>) {
+        while !self.owner.acks.told.is_empty() {
+            for token in std::mem::take(&mut self.owner.acks.told) {
+                let owner = &mut self.owner;
+                let control = self.control.as_mut();
+                if !control.is_some_and(|control| control.durable(token, owner, fx)) {
+                    self.coordinators.durable(token, owner, fx);
+                }
+            }
         }
+        self.say_when_ready(fx);
     }
 
     /// One client request.
@@ -362,21 +380,20 @@ impl Shard {
         let Some(client) = self.front.conns.get(to.conn) else {
             return Ok(());
         };
-        let (listener, peer, direct) = (client.listener, client.peer, client.direct);
+        let listener = client.listener;
         let Some(served) = apis::served(header.key) else {
             return Err(format!("API key {} is not served", header.key));
         };
-        if let Handler::Front(handler) = served.handler {
-            return handler(&mut self.requests, &mut self.front, to, &header, body, fx);
-        }
-        // Asked of each broker in turn; the groups are all with the coordinator.
-        if header.key == LIST_GROUPS && direct && self.id != ShardId(0) {
-            let frame = groups::no_groups(&header);
-            self.front.reply_or_close(to, frame, fx);
-            return Ok(());
+        let (requests, front) = (&mut self.requests, &mut self.front);
+        match served.handler {
+            Handler::Front(handler) => return handler(requests, front, to, &header, body, fx),
+            Handler::Groups(planner) => {
+                let request = (&header, body);
+                return requests.groups.begin(front, to, request, planner, fx);
+            }
+            Handler::Image(_) | Handler::ImageOrCreate(..) | Handler::Control(_) => {}
         }
         let call = ControlCall {
-            client_host: peer.ip().to_string(),
             header,
             body,
             listener,
@@ -400,7 +417,7 @@ impl Shard {
 
     /// Answers what the image alone can answer; `None` is for the control shard.
     fn answer_here(&mut self, handler: Handler, call: &ControlCall) -> Option<Answer> {
-        let (Handler::Image(answer) | Handler::ImageOrCreate(answer, _)) = handler else {
+        let (Handler::Image(answer) | Handler::ImageOrCreate(answer, ..)) = handler else {
             return None;
         };
         let front = &mut self.front;
@@ -432,9 +449,7 @@ impl Shard {
         self.requests.produce.validate_some(&mut self.front, fx);
         self.list_some(fx);
         self.jobs.grown(&mut self.owner, fx);
-        if let Some(control) = &mut self.control {
-            control.tick(&mut self.owner, fx);
-        }
+        self.coordinators.tick(&self.front.image, fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);
@@ -452,8 +467,7 @@ impl Shard {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = fx.now.mono;
         }
-        let deadline = self.control.as_ref().and_then(Control::next_deadline);
-        wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
+        wake_at = wake_at.min(self.coordinators.next_deadline());
         if self.front.conns.has_ready() {
             wake_at = fx.now.mono;
         }
@@ -473,6 +487,7 @@ impl Shard {
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
             && self.requests.listing.is_empty()
+            && self.coordinators.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }
 
@@ -495,6 +510,7 @@ impl Shard {
         self.owner.invariants();
         self.front.conns.invariants();
         self.requests.invariants(&self.front);
+        self.coordinators.invariants();
         if let Some(control) = &self.control {
             control.invariants();
         }
@@ -559,30 +575,5 @@ impl Shard {
         &self,
     ) -> std::collections::BTreeMap<crate::base::LogId, crate::base::Offset> {
         self.owner.watermarks()
-    }
-}
-
-fn group_config(config: &BrokerConfig) -> GroupConfig {
-    GroupConfig {
-        min_session_timeout_ms: config.group_min_session_timeout_ms,
-        max_session_timeout_ms: config.group_max_session_timeout_ms,
-        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms.max(0) as u64,
-        max_size: config.group_max_size.max(1) as usize,
-        offset_metadata_max_bytes: config.offset_metadata_max_bytes.max(0) as usize,
-        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
-        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
-            as u64,
-    }
-}
-
-fn coordinator(config: &BrokerConfig, brokers: &Brokers) -> NodeInfo {
-    let listeners = 0..config.listeners.0.len();
-    let endpoint = |listener| brokers.coordinator(config, listener);
-    NodeInfo {
-        id: brokers.controller(),
-        endpoints: listeners
-            .map(endpoint)
-            .map(|at| (at.host, at.port))
-            .collect(),
     }
 }

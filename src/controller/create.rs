@@ -350,11 +350,14 @@ mod tests {
         let offsets = draft.image().topic("__consumer_offsets").unwrap();
         assert!(offsets.internal);
         assert_eq!(offsets.partitions.len(), 50);
-        assert!(
-            offsets
-                .partitions
-                .iter()
-                .all(|p| p.store == Some(StoreId(0)))
+        let in_store = |n| {
+            let stores = offsets.partitions.iter().map(|p| p.store);
+            stores.filter(|store| *store == Some(StoreId(n))).count()
+        };
+        assert_eq!(
+            [in_store(0), in_store(1)],
+            [25, 25],
+            "every core gets its share"
         );
         assert_eq!(offsets.configs["cleanup.policy"], "compact");
     }

@@ -1,6 +1,7 @@
 //! What a change of the metadata touches, so that a shard looks at that and not at every partition.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::image::Image;
 use super::record::{ConfigResource, MetadataRecord};
@@ -14,6 +15,8 @@ pub struct Delta {
     everything: bool,
     topics: BTreeSet<TopicId>,
     removed: Vec<LogId>,
+    /// Names of the topics that they were of.
+    removed_topics: Vec<Arc<str>>,
 }
 
 impl Delta {
@@ -39,6 +42,7 @@ impl Delta {
                 if let Some(topic) = image.topic_by_id(*id) {
                     let logs = topic.partitions.iter().map(|partition| partition.log);
                     self.removed.extend(logs);
+                    self.removed_topics.push(Arc::clone(&topic.name));
                 }
             }
             MetadataRecord::Config { resource, .. } => match resource {
@@ -77,6 +81,12 @@ impl Delta {
     #[must_use]
     pub fn removed(&self) -> &[LogId] {
         &self.removed
+    }
+
+    /// The names of topics that were removed.
+    #[must_use]
+    pub fn removed_topics(&self) -> &[Arc<str>] {
+        &self.removed_topics
     }
 }
 
@@ -143,6 +153,7 @@ mod tests {
         let id = TopicId([1; 16]);
         let delta = apply(&mut image, &[MetadataRecord::RemoveTopic { id }]);
         assert_eq!(delta.removed(), [LogId(1), LogId(2)]);
+        assert_eq!(delta.removed_topics(), ["a".into()]);
         assert_eq!(names(&delta, &image), [""; 0]);
     }
 }

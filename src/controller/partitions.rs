@@ -121,7 +121,7 @@ pub(super) fn new_partition(
         (topic.id, topic.partitions.len(), topic.internal)
     });
     let store = match place {
-        Some(store) => terms.placement.take(store),
+        Some(store) => terms.placement.take(store, internal),
         None => terms.placement.next(internal),
     };
     let here = draft.image().here().get(usize::from(store.0));

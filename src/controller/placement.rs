@@ -3,26 +3,39 @@
 
 use super::image::Image;
 use crate::base::StoreId;
+use crate::config::INTERNAL_TOPICS;
 
-/// The load of the stores of this node while partitions are being placed.
+/// The load of the stores of this node while partitions are being placed. Internal topics count by themselves: their
+/// many partitions hold next to nothing, and must neither keep other topics away from a store nor be kept away by them.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    partitions: Vec<u32>,
+    /// Partitions by store: those of clients' topics, and those of internal ones.
+    partitions: [Vec<u32>; 2],
 }
 
 impl Placement {
-    /// The load as the image has it. Internal topics all lie in store 0 and do not count, or else
-    /// the 50 partitions of the committed offsets would keep store 0 free of anything else.
+    /// The load as the image has it.
     #[must_use]
     pub fn new(image: &Image) -> Self {
-        let mut partitions = image.load().to_vec();
-        partitions.resize(partitions.len().max(1), 0);
-        Self { partitions }
+        let mut clients = image.load().to_vec();
+        clients.resize(clients.len().max(1), 0);
+        let internal = vec![0; clients.len()];
+        let mut placement = Self {
+            partitions: [clients, internal],
+        };
+        let internal = INTERNAL_TOPICS.iter().filter_map(|name| image.topic(name));
+        for partition in internal.flat_map(|topic| &topic.partitions) {
+            if let Some(store) = partition.store {
+                placement.take(store, true);
+            }
+        }
+        placement
     }
 
-    /// A store that somebody chose; the partition counts from now on.
-    pub fn take(&mut self, store: StoreId) -> StoreId {
-        if let Some(count) = self.partitions.get_mut(usize::from(store.0)) {
+    /// A store that somebody chose for a partition; it counts from now on.
+    pub fn take(&mut self, store: StoreId, internal: bool) -> StoreId {
+        let partitions = &mut self.partitions[usize::from(internal)];
+        if let Some(count) = partitions.get_mut(usize::from(store.0)) {
             *count += 1;
         }
         store
@@ -30,16 +43,10 @@ impl Placement {
 
     /// The store of the next partition; it counts from now on.
     pub fn next(&mut self, internal: bool) -> StoreId {
-        if internal {
-            return StoreId(0);
-        }
-        let fewest = (0u16..)
-            .zip(&mut self.partitions)
-            .min_by_key(|(_, count)| **count);
-        fewest.map_or(StoreId(0), |(store, count)| {
-            *count += 1;
-            StoreId(store)
-        })
+        let partitions = &self.partitions[usize::from(internal)];
+        let fewest = (0u16..).zip(partitions).min_by_key(|(_, count)| **count);
+        let store = fewest.map_or(StoreId(0), |(store, _)| StoreId(store));
+        self.take(store, internal)
     }
 }
 
@@ -55,9 +62,10 @@ mod tests {
         ));
         let stores: Vec<_> = (0..7).map(|_| placement.next(false).0).collect();
         assert_eq!(stores, [0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(placement.next(true), StoreId(0));
+        let internal: Vec<_> = (0..4).map(|_| placement.next(true).0).collect();
+        assert_eq!(internal, [0, 1, 2, 0], "counted by themselves");
         assert_eq!(placement.next(false), StoreId(1));
-        assert_eq!(placement.take(StoreId(2)), StoreId(2));
+        assert_eq!(placement.take(StoreId(2), false), StoreId(2));
         assert_eq!(placement.next(false), StoreId(0), "what was chosen counts");
     }
 }

@@ -15,8 +15,6 @@ pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
 #[derive(Debug)]
 pub struct ClassicGroup {
     pub(super) id: Name,
-    /// The partition of `__consumer_offsets` that holds it.
-    pub(super) partition: i32,
     pub(super) state: State,
     pub(super) state_since_ms: Option<i64>,
     pub(super) generation: i32,
@@ -46,10 +44,9 @@ pub struct ClassicGroup {
 }
 
 impl ClassicGroup {
-    pub(super) fn new(id: Name, partition: i32, since_ms: Option<i64>) -> Self {
+    pub(super) fn new(id: Name, since_ms: Option<i64>) -> Self {
         Self {
             id,
-            partition,
             state: State::Empty,
             state_since_ms: since_ms,
             generation: 0,

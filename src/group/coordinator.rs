@@ -1,16 +1,15 @@
-//! All groups of this broker: finds the group of a request, keeps the timers and
+//! The groups of one partition of `__consumer_offsets`: finds the group of a request, keeps the timers and
 //! the appends in flight, and turns durable records into committed offsets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::join::JoinRequest;
 use super::rebalance::{Leaving, SyncRequest};
-use super::timers::Timers;
 use super::{
     Appends, ClassicGroup, Cx, Effect, GroupConfig, GroupOffsets, JoinReply, Name, SyncReply, Then,
-    Timer, partition_for,
+    Timer,
 };
-use crate::base::{ErrorCode, Mono, Now, Rng, limits};
+use crate::base::{ErrorCode, Mono, Now, Rng, Timers};
 
 /// Longest prefix of a generated member id, so that the id stays below Kafka's 32767 bytes.
 const MEMBER_ID_PREFIX_BYTES_MAX: usize = 32_000;
@@ -34,7 +33,7 @@ pub(super) struct Entry {
     pub(super) offsets: GroupOffsets,
 }
 
-/// The coordinator of all groups of this broker. Requests carry a token, under which they are
+/// The coordinator of the groups of one partition. Requests carry a token, under which they are
 /// answered, at once or later, by an [`Effect`] (or at once by the return value).
 #[derive(Debug)]
 pub struct Coordinator {
@@ -46,10 +45,8 @@ pub struct Coordinator {
     pub(super) expiry_cursor: Option<Name>,
     /// Everything was replayed, and nothing is forgotten yet.
     pub(super) loaded: bool,
-    /// Partitions with records that this release does not understand.
-    pub(super) foreign: BTreeSet<i32>,
-    /// Partitions that could not be read: see [`Coordinator::fail`].
-    failed: BTreeSet<i32>,
+    /// There are records that this release does not understand.
+    pub(super) foreign: bool,
 }
 
 impl Coordinator {
@@ -64,8 +61,7 @@ impl Coordinator {
             rng: Rng::new(seed),
             expiry_cursor: None,
             loaded: false,
-            foreign: BTreeSet::new(),
-            failed: BTreeSet::new(),
+            foreign: false,
         }
     }
 
@@ -110,15 +106,8 @@ impl Coordinator {
         Some(f(&mut entry.group, &mut cx))
     }
 
-    /// JoinGroup. `partitions` is how many `__consumer_offsets` has, here and elsewhere.
-    pub fn join(
-        &mut self,
-        now: Now,
-        token: u64,
-        request: JoinRequest,
-        partitions: i32,
-        out: &mut Vec<Effect>,
-    ) {
+    /// JoinGroup.
+    pub fn join(&mut self, now: Now, token: u64, request: JoinRequest, out: &mut Vec<Effect>) {
         let limits = self.config.min_session_timeout_ms..=self.config.max_session_timeout_ms;
         let exists = self.groups.contains_key(&request.group);
         let error = if request.group.is_empty() {
@@ -127,7 +116,7 @@ impl Coordinator {
             ErrorCode::InvalidSessionTimeout
         } else if !exists && !request.member.is_empty() {
             ErrorCode::UnknownMemberId
-        } else if !exists && self.groups.len() >= limits::GROUPS_MAX {
+        } else if !exists && self.groups.len() >= self.config.groups_max {
             ErrorCode::CoordinatorNotAvailable
         } else {
             ErrorCode::None
@@ -141,8 +130,7 @@ impl Coordinator {
         let id = request.group.clone();
         let new_id = self.new_member_id(&request);
         if !exists {
-            let partition = partition_for(&id, partitions);
-            let group = ClassicGroup::new(id.clone(), partition, Some(now.wall_ms));
+            let group = ClassicGroup::new(id.clone(), Some(now.wall_ms));
             let offsets = GroupOffsets::default();
             self.groups.insert(id.clone(), Entry { group, offsets });
         }
@@ -229,18 +217,10 @@ impl Coordinator {
             .unwrap_or_else(|| Ok(vec![ErrorCode::UnknownMemberId; leaving.len()]))
     }
 
-    /// A partition cannot be read, at start: nothing is known of its groups, and what was replayed of them may
-    /// be outdated. They are not served, and what the partition holds is left as it is.
-    pub fn fail(&mut self, partition: i32) {
-        self.groups
-            .retain(|_, entry| entry.group.partition != partition);
-        self.failed.insert(partition);
-    }
-
-    /// Whether the groups of a partition are served.
+    /// Whether nothing is being written.
     #[must_use]
-    pub fn serves(&self, partition: i32) -> bool {
-        !self.failed.contains(&partition)
+    pub fn is_quiet(&self) -> bool {
+        self.appends.in_flight.is_empty()
     }
 
     /// Every record has been replayed: sessions start anew, since nobody could send heartbeats.
@@ -286,7 +266,7 @@ impl Coordinator {
         self.timers.next_deadline()
     }
 
-    /// The broker goes down: everybody who waits for a rebalance is sent to find the coordinator,
+    /// The partition is given up: everybody who waits for a rebalance is sent to find the coordinator,
     /// and the groups are forgotten. Appends in flight still get their answers.
     pub fn unload(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.loaded = false;

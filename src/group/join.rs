@@ -195,7 +195,7 @@ impl ClassicGroup {
                 let value = records::group_value(&self.to_value(|_, m| m.assignment.clone()));
                 let record = (records::group_key(&self.id), Some(value));
                 let then = Then::StaticMember(new, reply);
-                cx.append(&self.id.clone(), self.partition, vec![record], then);
+                cx.append(&self.id.clone(), vec![record], then);
             }
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(cx),
             State::PreparingRebalance => self.complete_join_if_all_joined(cx),

@@ -1,8 +1,8 @@
 //! The group coordinator: membership of classic consumer groups and committed
 //! offsets, as pure state machines over the records of `__consumer_offsets`.
 //!
-//! [`Coordinator`] owns the groups, the timers and the appends in flight: `coordinator.rs` takes the requests
-//! of members, `writes.rs` those that write, `replay.rs` the records, `snapshot.rs` gives those that are
+//! [`Coordinator`] owns the groups of one partition, the timers and the appends in flight: `coordinator.rs` takes
+//! the requests of members, `writes.rs` those that write, `replay.rs` the records, `snapshot.rs` gives those that are
 //! still valid. [`ClassicGroup`] is one group: `join.rs` lets members in, `rebalance.rs` moves it from
 //! generation to generation, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs`
 //! knows Kafka's formats. Nothing here knows the wire: requests come as plain values with a token, and
@@ -26,7 +26,6 @@ pub mod records;
 mod replay;
 mod snapshot;
 pub mod state;
-mod timers;
 pub mod writes;
 
 #[cfg(test)]
@@ -41,13 +40,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{ErrorCode, Now};
+use crate::base::{ErrorCode, Now, Timers, limits};
 pub use classic::ClassicGroup;
 pub use coordinator::Coordinator;
 pub use member::{Member, Protocol};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit};
 pub use state::State;
-use timers::Timers;
 
 /// An id or name that several tables share: group, member, instance, topic, protocol.
 pub type Name = Arc<str>;
@@ -78,8 +76,8 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms: u64,
     /// `group.max.size`, members
     pub max_size: usize,
-    /// `offset.metadata.max.bytes`; as in Kafka it is compared with UTF-16 units
-    pub offset_metadata_max_bytes: usize,
+    /// Groups of one partition; further ones get COORDINATOR_NOT_AVAILABLE
+    pub groups_max: usize,
     /// `offsets.retention.minutes`, in ms
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
@@ -93,7 +91,7 @@ impl Default for GroupConfig {
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             max_size: i32::MAX as usize,
-            offset_metadata_max_bytes: 4_096,
+            groups_max: limits::GROUPS_MAX,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 10 * 60 * 1000,
         }
@@ -184,13 +182,11 @@ pub enum Effect {
     Synced(u64, SyncReply),
     /// The write that the request of this token waits for ended.
     Written(u64, ErrorCode),
-    /// Append these records as one batch to this partition of `__consumer_offsets`, then call
+    /// Append these records as one batch to the coordinator's partition of `__consumer_offsets`, then call
     /// [`Coordinator::appended`] with the number.
     Append {
         /// Number of the append.
         append: u64,
-        /// Partition of `__consumer_offsets`.
-        partition: i32,
         /// At least one.
         records: Arc<[Record]>,
     },
@@ -246,7 +242,6 @@ pub(crate) struct Appends {
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub group: Name,
-    pub partition: i32,
     pub records: Arc<[Record]>,
     pub then: Then,
 }
@@ -261,28 +256,17 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    pub(crate) fn append(
-        &mut self,
-        group: &Name,
-        partition: i32,
-        records: Vec<Record>,
-        then: Then,
-    ) {
+    pub(crate) fn append(&mut self, group: &Name, records: Vec<Record>, then: Then) {
         let records: Arc<[Record]> = records.into();
         let append = self.appends.next;
         self.appends.next += 1;
         let in_flight = InFlight {
             group: group.clone(),
-            partition,
             records: Arc::clone(&records),
             then,
         };
         self.appends.in_flight.insert(append, in_flight);
-        self.out.push(Effect::Append {
-            append,
-            partition,
-            records,
-        });
+        self.out.push(Effect::Append { append, records });
     }
 
     pub(crate) fn joined(&mut self, token: u64, reply: JoinReply) {

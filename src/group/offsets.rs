@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{ClassicGroup, Name, State};
+use crate::base::TopicId;
 
 /// An offset somebody committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Committed {
 pub struct OffsetToCommit {
     /// Topic name.
     pub topic: Name,
+    /// Its id, which tells it from one that had the name before.
+    pub id: TopicId,
     /// Partition.
     pub partition: i32,
     /// What is committed.
@@ -46,14 +49,6 @@ impl GroupOffsets {
     /// Everything, by topic and partition.
     pub fn topics(&self) -> impl Iterator<Item = (&Name, &BTreeMap<i32, Committed>)> {
         self.by_topic.iter()
-    }
-
-    /// The partitions of one topic.
-    pub fn partitions(&self, topic: &str) -> impl Iterator<Item = i32> {
-        self.by_topic
-            .get(topic)
-            .into_iter()
-            .flat_map(|offsets| offsets.keys().copied())
     }
 
     /// Whether there is no offset.

@@ -11,9 +11,9 @@ use super::{ClassicGroup, Cx, Name, State, Then};
 impl ClassicGroup {
     /// The group as its record describes it. The record may be damaged in meaning (a leader that
     /// is no member, one instance twice); then the nearest sane group is made of it.
-    pub(super) fn from_value(id: Name, partition: i32, value: GroupValue, record_ms: i64) -> Self {
+    pub(super) fn from_value(id: Name, value: GroupValue, record_ms: i64) -> Self {
         let record_ms = Some(record_ms).filter(|ms| *ms >= 0);
-        let mut group = Self::new(id, partition, value.state_since_ms.or(record_ms));
+        let mut group = Self::new(id, value.state_since_ms.or(record_ms));
         group.generation = value.generation.max(0);
         group.protocol_type = value.protocol_type;
         let protocol = value.protocol.clone().unwrap_or_else(|| Name::from(""));
@@ -71,7 +71,7 @@ impl ClassicGroup {
             records::group_key(&self.id),
             Some(records::group_value(&value)),
         );
-        cx.append(&self.id, self.partition, vec![record], then);
+        cx.append(&self.id, vec![record], then);
     }
 }
 

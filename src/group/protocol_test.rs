@@ -513,7 +513,10 @@ fn offsets_of_a_deleted_topic_go() {
     w.hold_appends = true;
     w.commit(&simple, 1, 5).unwrap();
     let mut effects = Vec::new();
-    w.coordinator.topic_deleted(w.now, "t", &mut effects);
+    let groups = w
+        .coordinator
+        .topics_gone(w.now, 900, |topic| topic == "t", &mut effects);
+    assert_eq!(groups, 1);
     w.perform(effects);
     w.flush();
     assert_eq!((w.offset(0), w.offset(1)), (None, None));
@@ -594,7 +597,7 @@ fn damaged_records_make_sane_groups() {
         ..records::GroupValue::default()
     };
     let record = (records::group_key("g"), Some(records::group_value(&value)));
-    w.log.push((3, record));
+    w.log.push(record);
     w.restart();
     assert_eq!(w.coordinator.group("g").unwrap().members().count(), 2);
     w.advance(1);

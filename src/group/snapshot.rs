@@ -5,26 +5,18 @@ use super::records;
 use super::{Coordinator, Record, State};
 
 impl Coordinator {
-    /// The records of the groups of a partition: what its whole log would be replayed into, since every
+    /// The records of the groups: what the whole log of the partition would be replayed into, since every
     /// append of this coordinator has ended. `None` if that cannot be said now: while an append is on
     /// its way, while a group rebalances (its state is ahead of its last record then), or for good if
-    /// there are records of a later version or ones that could not be read, which would be lost.
+    /// there are records of a later version, which would be lost.
     #[must_use]
-    pub fn snapshot(&self, partition: i32) -> Option<Vec<Record>> {
-        let mut in_flight = self.appends.in_flight.values();
-        let settled = self.loaded
-            && !self.foreign.contains(&partition)
-            && self.serves(partition)
-            && in_flight.all(|append| append.partition != partition);
-        if !settled {
+    pub fn snapshot(&self) -> Option<Vec<Record>> {
+        if !self.loaded || self.foreign || !self.appends.in_flight.is_empty() {
             return None;
         }
         let mut all = Vec::new();
         for (id, entry) in &self.groups {
             let group = &entry.group;
-            if group.partition != partition {
-                continue;
-            }
             match group.state() {
                 State::Empty | State::Stable => {}
                 State::PreparingRebalance | State::CompletingRebalance | State::Dead => {
@@ -50,20 +42,16 @@ impl Coordinator {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Client, PARTITIONS, World};
-    use super::super::{GroupConfig, partition_for};
+    use super::super::GroupConfig;
+    use super::super::testing::{Client, World};
     use crate::base::{Mono, Now};
     use crate::group::Coordinator;
-
-    fn partition() -> i32 {
-        partition_for("g", PARTITIONS)
-    }
 
     /// What a coordinator knows after it has replayed these records of the partition.
     fn replayed(records: &[super::Record]) -> Coordinator {
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
         for (key, value) in records {
-            let replayed = coordinator.replay(partition(), key, value.as_deref(), 5);
+            let replayed = coordinator.replay(key, value.as_deref(), 5);
             assert!(replayed.is_ok());
         }
         let now = Now {
@@ -91,11 +79,8 @@ mod tests {
         for offset in 0..20 {
             assert!(world.commit(&client, offset % 3, offset.into()).is_ok());
         }
-        let log: Vec<_> = world.log.iter().map(|(_, record)| record.clone()).collect();
-        let snapshot = world
-            .coordinator
-            .snapshot(partition())
-            .expect("nothing is going on");
+        let log = world.log.clone();
+        let snapshot = world.coordinator.snapshot().expect("nothing is going on");
         assert_eq!(snapshot.len(), 1 + 3, "the group, and its three offsets");
         assert!(snapshot.len() < log.len());
         let from_log = shown(&replayed(&log));
@@ -103,10 +88,6 @@ mod tests {
         // A crash before the old records are gone: they are replayed first.
         let both = [log, snapshot].concat();
         assert_eq!(shown(&replayed(&both)), from_log);
-        assert_eq!(
-            world.coordinator.snapshot(partition() + 1),
-            Some(Vec::new())
-        );
     }
 
     #[test]
@@ -116,37 +97,30 @@ mod tests {
         world.stable(&mut [&mut client]);
         world.hold_appends = true;
         assert!(world.commit(&client, 0, 1).is_ok());
-        assert_eq!(
-            world.coordinator.snapshot(partition()),
-            None,
-            "a commit is on its way"
-        );
+        assert_eq!(world.coordinator.snapshot(), None, "a commit is on its way");
         world.flush();
-        assert!(world.coordinator.snapshot(partition()).is_some());
+        assert!(world.coordinator.snapshot().is_some());
         world.join(&mut Client::new());
-        assert_eq!(
-            world.coordinator.snapshot(partition()),
-            None,
-            "the group rebalances"
-        );
+        assert_eq!(world.coordinator.snapshot(), None, "the group rebalances");
     }
 
     #[test]
     fn not_before_everything_is_known_nor_when_it_is_forgotten() {
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
-        assert_eq!(coordinator.snapshot(0), None);
+        assert_eq!(coordinator.snapshot(), None);
         let now = Now {
             mono: Mono(1),
             wall_ms: 5,
         };
         coordinator.loaded(now, &mut Vec::new());
-        assert_eq!(coordinator.snapshot(0), Some(Vec::new()));
-        // A record of a kind that this release does not know.
-        let key = [0, 99, 1, 2, 3];
-        assert!(coordinator.replay(0, &key, None, 0).is_ok());
-        assert_eq!(coordinator.snapshot(0), None);
-        assert_eq!(coordinator.snapshot(1), Some(Vec::new()));
+        assert_eq!(coordinator.snapshot(), Some(Vec::new()));
         coordinator.unload(now, &mut Vec::new());
-        assert_eq!(coordinator.snapshot(1), None);
+        assert_eq!(coordinator.snapshot(), None);
+        // A record of a kind that this release does not know.
+        let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
+        let key = [0, 99, 1, 2, 3];
+        assert!(coordinator.replay(&key, None, 0).is_ok());
+        coordinator.loaded(now, &mut Vec::new());
+        assert_eq!(coordinator.snapshot(), None);
     }
 }

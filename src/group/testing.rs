@@ -14,14 +14,11 @@ use super::{
     Committed, Coordinator, Effect, GroupConfig, JoinReply, Name, OffsetToCommit, Protocol, Record,
     State, SyncReply,
 };
-use crate::base::{ErrorCode, Mono, Now};
-
-pub const PARTITIONS: i32 = 50;
+use crate::base::{ErrorCode, Mono, Now, TopicId};
 
 /// An append that has not ended.
 pub struct Pending {
     pub append: u64,
-    pub partition: i32,
     pub records: Arc<[Record]>,
 }
 
@@ -32,7 +29,7 @@ pub struct World {
     /// Appends end at once unless this is set.
     pub hold_appends: bool,
     pub pending: VecDeque<Pending>,
-    pub log: Vec<(i32, Record)>,
+    pub log: Vec<Record>,
     pub joined: BTreeMap<u64, JoinReply>,
     pub synced: BTreeMap<u64, SyncReply>,
     pub written: BTreeMap<u64, ErrorCode>,
@@ -119,17 +116,9 @@ impl World {
                 Effect::Written(token, error) => {
                     assert!(self.written.insert(token, error).is_none())
                 }
-                Effect::Append {
-                    append,
-                    partition,
-                    records,
-                } => {
+                Effect::Append { append, records } => {
                     assert!(!records.is_empty());
-                    self.pending.push_back(Pending {
-                        append,
-                        partition,
-                        records,
-                    });
+                    self.pending.push_back(Pending { append, records });
                     if !self.hold_appends {
                         effects.extend(self.end_append(Ok(())));
                     }
@@ -143,8 +132,7 @@ impl World {
         let mut effects = Vec::new();
         if let Some(pending) = self.pending.pop_front() {
             if result.is_ok() {
-                let records = pending.records.iter().cloned();
-                self.log.extend(records.map(|r| (pending.partition, r)));
+                self.log.extend(pending.records.iter().cloned());
             }
             self.coordinator
                 .appended(self.now, pending.append, result, &mut effects);
@@ -185,10 +173,8 @@ impl World {
     pub fn restart(&mut self) {
         self.pending.clear();
         self.coordinator = Coordinator::new(self.config.clone(), 8);
-        for (partition, (key, value)) in &self.log {
-            self.coordinator
-                .replay(*partition, key, value.as_deref(), 1)
-                .unwrap();
+        for (key, value) in &self.log {
+            self.coordinator.replay(key, value.as_deref(), 1).unwrap();
         }
         let mut effects = Vec::new();
         self.coordinator.loaded(self.now, &mut effects);
@@ -223,7 +209,7 @@ impl World {
         };
         let mut effects = Vec::new();
         self.coordinator
-            .join(self.now, token, request, PARTITIONS, &mut effects);
+            .join(self.now, token, request, &mut effects);
         self.perform(effects);
         token
     }
@@ -321,6 +307,7 @@ impl World {
         let token = self.token();
         let offsets = partitions.map(|partition| OffsetToCommit {
             topic: Name::from("t"),
+            id: TopicId([7; 16]),
             partition,
             committed: Committed {
                 offset,
@@ -341,7 +328,7 @@ impl World {
         let mut effects = Vec::new();
         let result = self
             .coordinator
-            .commit(self.now, token, &request, PARTITIONS, &mut effects);
+            .commit(self.now, token, &request, &mut effects);
         self.perform(effects);
         result.map(|()| token)
     }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use super::records::{self, Key};
 use super::{
     Coordinator, Cx, Effect, InFlight, Name, OffsetToCommit, Record, State, Then, Timer,
-    client_error, partition_for,
+    client_error,
 };
 use crate::base::{ErrorCode, Mono, Now, limits};
 
@@ -38,7 +38,6 @@ impl Coordinator {
         now: Now,
         token: u64,
         request: &CommitRequest,
-        partitions: i32,
         out: &mut Vec<Effect>,
     ) -> Result<(), ErrorCode> {
         let checked = self.with_group(now, &request.group, out, |group, cx| {
@@ -48,18 +47,16 @@ impl Coordinator {
                 request.generation,
             )?;
             group.touch(cx, &request.member);
-            Ok(group.partition)
+            Ok(())
         });
-        let partition = match checked {
+        match checked {
             Some(checked) => checked?,
             // Somebody who assigns partitions to itself; the group comes to be with the record.
-            None if request.generation < 0 && self.groups.len() < limits::GROUPS_MAX => {
-                partition_for(&request.group, partitions)
-            }
+            None if request.generation < 0 && self.groups.len() < self.config.groups_max => {}
             None if request.generation < 0 => return Err(ErrorCode::CoordinatorNotAvailable),
             None if request.knows_group_id_not_found => return Err(ErrorCode::GroupIdNotFound),
             None => return Err(ErrorCode::IllegalGeneration),
-        };
+        }
         if request.offsets.len() > limits::OFFSETS_PER_COMMIT_MAX {
             return Err(client_error(ErrorCode::RecordListTooLarge));
         }
@@ -71,7 +68,6 @@ impl Coordinator {
         self.write(
             now,
             group,
-            partition,
             records.collect(),
             Then::Replay(Some(token)),
             out,
@@ -116,15 +112,7 @@ impl Coordinator {
                 records.push((records::offset_key(group, topic, *partition), None));
             }
         }
-        let partition = entry.group.partition;
-        self.write(
-            now,
-            group,
-            partition,
-            records,
-            Then::Replay(Some(token)),
-            out,
-        );
+        self.write(now, group, records, Then::Replay(Some(token)), out);
         Ok(errors)
     }
 
@@ -160,10 +148,9 @@ impl Coordinator {
             targets.extend(offsets.keys().map(|partition| (topic.clone(), *partition)));
         }
         entry.group.become_state(State::Dead, now.wall_ms);
-        let partition = entry.group.partition;
         let mut records = tombstones(id, &targets);
         records.push((records::group_key(id), None));
-        self.write(now, id, partition, records, then, out);
+        self.write(now, id, records, then, out);
     }
 
     /// Offsets whose commits are on their way: what a deletion has to cover as well.
@@ -181,7 +168,6 @@ impl Coordinator {
         &mut self,
         now: Now,
         group: &Name,
-        partition: i32,
         records: Vec<Record>,
         then: Then,
         out: &mut Vec<Effect>,
@@ -189,7 +175,6 @@ impl Coordinator {
         if records.is_empty() {
             let nothing = InFlight {
                 group: group.clone(),
-                partition,
                 records: records.into(),
                 then,
             };
@@ -202,7 +187,7 @@ impl Coordinator {
             appends: &mut self.appends,
             out,
         };
-        cx.append(group, partition, records, then);
+        cx.append(group, records, then);
     }
 
     /// The append of [`Effect::Append`] ended. Appends to one partition end in the order in which
@@ -255,7 +240,7 @@ impl Coordinator {
 
     fn replay_all(&mut self, ended: &InFlight) {
         for (key, value) in &*ended.records {
-            let replayed = self.replay(ended.partition, key, value.as_deref(), -1);
+            let replayed = self.replay(key, value.as_deref(), -1);
             debug_assert!(replayed.is_ok(), "own records can be read");
         }
     }
@@ -299,34 +284,40 @@ impl Coordinator {
         if all && entry.group.state() == State::Empty && entry.group.pending_join.is_empty() {
             return self.bury(now, id, Then::Delete(None), out);
         }
-        let partition = entry.group.partition;
         let records = tombstones(id, &expired);
-        self.write(now, id, partition, records, Then::Replay(None), out);
+        self.write(now, id, records, Then::Replay(None), out);
     }
 
-    /// A topic was deleted: nobody's offsets for it mean anything any more.
-    pub fn topic_deleted(&mut self, now: Now, topic: &str, out: &mut Vec<Effect>) {
-        let mut targets: BTreeMap<(Name, i32), BTreeSet<(Name, i32)>> = BTreeMap::new();
+    /// Topics are gone: nobody's offsets for them mean anything any more. The token gets [`Effect::Written`] once for
+    /// each group that has some; returns how many that are.
+    pub fn topics_gone(
+        &mut self,
+        now: Now,
+        token: u64,
+        is_gone: impl Fn(&str) -> bool,
+        out: &mut Vec<Effect>,
+    ) -> usize {
+        let mut targets: BTreeMap<Name, BTreeSet<(Name, i32)>> = BTreeMap::new();
         for (id, entry) in &self.groups {
-            let found: BTreeSet<_> = entry
-                .offsets
-                .partitions(topic)
-                .map(|p| (Name::from(topic), p))
-                .collect();
+            let gone = entry.offsets.topics().filter(|(topic, _)| is_gone(topic));
+            let found = gone.flat_map(|(t, offsets)| offsets.keys().map(|p| (t.clone(), *p)));
+            let found: BTreeSet<_> = found.collect();
             if !found.is_empty() {
-                targets.insert((id.clone(), entry.group.partition), found);
+                targets.insert(id.clone(), found);
             }
         }
         for append in self.appends.in_flight.values() {
-            for target in committed_by(append).filter(|(t, _)| **t == *topic) {
-                let key = (append.group.clone(), append.partition);
-                targets.entry(key).or_default().insert(target);
+            for target in committed_by(append).filter(|(topic, _)| is_gone(topic)) {
+                let group = append.group.clone();
+                targets.entry(group).or_default().insert(target);
             }
         }
-        for ((id, partition), found) in targets {
+        let groups = targets.len();
+        for (id, found) in targets {
             let records = tombstones(&id, &found);
-            self.write(now, &id, partition, records, Then::Replay(None), out);
+            self.write(now, &id, records, Then::Replay(Some(token)), out);
         }
+        groups
     }
 }
 

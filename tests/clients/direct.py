@@ -106,25 +106,40 @@ def every_core_serves_every_partition():
             equal(sorted((index, error, offset) for index, error, _, offset in found), [(0, 0, 0), (1, 0, 0)], f"port {port}")
 
 
+def shard_of(group: str) -> int:
+    """The shard that has the partition of a group: those of __consumer_offsets go to the stores in turn."""
+    hashed = 0
+    for char in group:
+        hashed = (31 * hashed + ord(char)) & 0xFFFFFFFF
+    return abs(hashed - (hashed >> 31 << 32)) % 50 % SHARDS
+
+
 @test
-def groups_are_listed_once():
+def groups_are_spread_and_listed_once():
     with Millrace(DIRECT) as server:
-        topic, group = unique("direct"), unique("direct-group")
+        topic = unique("direct")
+        by_shard = {shard_of(group): group for group in (unique("direct-group") for _ in range(40))}
+        equal(sorted(by_shard), list(range(SHARDS)))
         make_topic(server.address, topic, 2)
         load = Load(server.address, topic, 2)
         eventually(lambda: load.acks > 100, 20, "acknowledgements")
         load.end()
-        member = Consumer({"bootstrap.servers": server.address, "group.id": group, "auto.offset.reset": "earliest", **QUIET})
-        member.subscribe([topic])
-        eventually(lambda: member.consume(100, 1), 30, "records")
-        member.commit(asynchronous=False)
+        members = []
+        for group in by_shard.values():
+            member = Consumer({"bootstrap.servers": server.address, "group.id": group, "auto.offset.reset": "earliest", **QUIET})
+            member.subscribe([topic])
+            eventually(lambda: member.consume(100, 1), 30, "records")
+            member.commit(asynchronous=False)
+            members.append(member)
         admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
         # librdkafka asks every broker and puts the answers one after the other.
         listed = [one.group_id for one in admin.list_consumer_groups(request_timeout=10).result(20).valid]
-        equal(listed, [group])
-        coordinator = admin.describe_consumer_groups([group])[group].result(20).coordinator
-        equal((coordinator.id, coordinator.port), (IDS[0], port_of(server, 0)))
-        member.close()
+        equal(sorted(listed), sorted(by_shard.values()))
+        for shard, group in by_shard.items():
+            coordinator = admin.describe_consumer_groups([group])[group].result(20).coordinator
+            equal((coordinator.id, coordinator.port), (IDS[shard], port_of(server, shard)))
+        for member in members:
+            member.close()
 
 
 @test

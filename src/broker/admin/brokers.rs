@@ -50,16 +50,27 @@ impl Brokers {
             .collect()
     }
 
-    /// The one that changes metadata and coordinates groups: where the control shard is.
+    /// The one that changes metadata: where the control shard is.
     #[must_use]
     pub fn controller(&self) -> i32 {
         self.id(self.node, ShardId(0))
     }
 
-    /// The same, and how to reach it.
+    /// The one of this node that has a partition, and how to reach it.
     #[must_use]
-    pub fn coordinator(&self, config: &BrokerConfig, listener: usize) -> Announced {
-        self.announced(config, listener, ShardId(0))
+    pub fn leader(
+        &self,
+        config: &BrokerConfig,
+        listener: usize,
+        partition: &Partition,
+    ) -> Announced {
+        self.announced(config, listener, self.owner(partition))
+    }
+
+    fn owner(&self, partition: &Partition) -> ShardId {
+        let store = partition.store.map(|store| usize::from(store.0));
+        let owner = store.and_then(|store| self.owners.get(store));
+        owner.copied().unwrap_or_default()
     }
 
     fn announced(&self, config: &BrokerConfig, listener: usize, shard: ShardId) -> Announced {
@@ -89,9 +100,7 @@ impl Brokers {
         if node.0 < 0 {
             return node.0;
         }
-        let store = partition.store.map(|store| usize::from(store.0));
-        let owner = store.and_then(|store| self.owners.get(store));
-        self.id(node, owner.copied().unwrap_or_default())
+        self.id(node, self.owner(partition))
     }
 
     /// The brokers of replicas.
@@ -190,7 +199,7 @@ mod tests {
         let want = [(30_000, "localhost", 9193), (30_001, "localhost", 9194)];
         assert_eq!(shown(&all), want);
         assert_eq!(brokers.controller(), 30_000);
-        assert_eq!(brokers.coordinator(&config, 1), all[0]);
+        assert_eq!(brokers.leader(&config, 1, &partition(1)), all[1]);
         let of = |store| brokers.of(&partition(store), NodeId(3));
         assert_eq!([of(0), of(1), of(2)], [30_000, 30_001, 30_000]);
         assert_eq!(brokers.of(&partition(0), NodeId(-1)), -1);

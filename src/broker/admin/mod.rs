@@ -25,12 +25,12 @@ mod list_partition_reassignments;
 mod listing;
 mod metadata;
 #[cfg(test)]
-mod testing;
+pub(in crate::broker) mod testing;
 
 pub use alter_configs::alter_configs;
 pub use api_versions::api_versions;
 pub use auto_create::{auto_create, topics_to_auto_create};
-pub use brokers::Brokers;
+pub use brokers::{Announced, Brokers};
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
 pub use delete_topics::delete_topics;
@@ -38,7 +38,7 @@ pub use describe_acls::describe_acls;
 pub use describe_cluster::describe_cluster;
 pub use describe_configs::describe_configs;
 pub use describe_topic_partitions::describe_topic_partitions;
-pub use handler::{Answer, Ctx, Listing, Progress};
+pub use handler::{Answer, Ctx, Listing, Progress, answer};
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use init_producer_id::init_producer_id;
 pub use list_config_resources::list_config_resources;

@@ -11,18 +11,18 @@ use crate::controller::{Image, MetadataRecord};
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, StrBytes, parse_header};
 
-pub(super) struct Cluster {
-    pub(super) image: Image,
-    pub(super) config: BrokerConfig,
+pub(in crate::broker) struct Cluster {
+    pub(in crate::broker) image: Image,
+    pub(in crate::broker) config: BrokerConfig,
     /// As clients see them.
-    pub(super) brokers: Brokers,
+    pub(in crate::broker) brokers: Brokers,
     /// Records of the last request.
-    pub(super) committed: usize,
+    pub(in crate::broker) committed: usize,
     rng: Rng,
 }
 
 impl Cluster {
-    pub(super) fn new() -> Self {
+    pub(in crate::broker) fn new() -> Self {
         let mut image = Image::of_node([0, 1].map(|n| DirectoryId::new(1, StoreId(n))));
         image
             .replay(&MetadataRecord::Cluster {
@@ -33,7 +33,7 @@ impl Cluster {
     }
 
     /// With two shards, each announced as a broker of its own.
-    pub(super) fn direct() -> Self {
+    pub(in crate::broker) fn direct() -> Self {
         let mut cluster = Self::new();
         cluster.config.millrace_direct_ports = 1;
         Self::of(cluster.image, cluster.config)
@@ -50,7 +50,7 @@ impl Cluster {
     }
 
     /// With topics of these names and numbers of partitions.
-    pub(super) fn with(topics: &[(&str, i32)]) -> Self {
+    pub(in crate::broker) fn with(topics: &[(&str, i32)]) -> Self {
         let mut cluster = Self::new();
         for (name, partitions) in topics {
             let request = new_topic(name, *partitions);
@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     /// The answer of a handler to a request, after its records were replayed.
-    pub(super) fn ask<Q: RequestResponsePair>(
+    pub(in crate::broker) fn ask<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
@@ -80,7 +80,7 @@ impl Cluster {
     }
 
     /// What a handler wants done about a request.
-    pub(super) fn decide<Q: RequestResponsePair>(
+    pub(in crate::broker) fn decide<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// What the handler of a change answers in a full store, where nothing is committed.
-    pub(super) fn ask_when_full<Q: RequestResponsePair>(
+    pub(in crate::broker) fn ask_when_full<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
@@ -108,7 +108,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn commit(&mut self, records: &[MetadataRecord]) {
+    pub(in crate::broker) fn commit(&mut self, records: &[MetadataRecord]) {
         for record in records {
             let bytes = record.encode(crate::controller::FEATURE_LEVEL);
             self.image
@@ -118,7 +118,7 @@ impl Cluster {
         self.committed = records.len();
     }
 
-    pub(super) fn ctx(&mut self) -> Ctx<'_> {
+    pub(in crate::broker) fn ctx(&mut self) -> Ctx<'_> {
         Ctx {
             image: &self.image,
             config: &self.config,
@@ -129,7 +129,7 @@ impl Cluster {
     }
 }
 
-pub(super) fn new_topic(name: &str, partitions: i32) -> CreateTopicsRequest {
+pub(in crate::broker) fn new_topic(name: &str, partitions: i32) -> CreateTopicsRequest {
     let mut topic = kafka_wire::create_topics_request::CreatableTopic::default();
     topic.name = text(name);
     topic.num_partitions = partitions;
@@ -139,7 +139,7 @@ pub(super) fn new_topic(name: &str, partitions: i32) -> CreateTopicsRequest {
     request
 }
 
-pub(super) fn text(text: &str) -> StrBytes {
+pub(in crate::broker) fn text(text: &str) -> StrBytes {
     StrBytes::from(text)
 }
 

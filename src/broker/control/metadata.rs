@@ -95,15 +95,6 @@ impl Metadata {
         bootstrap(&self.image, &self.config, &self.here, &mut self.rng)
     }
 
-    /// Names of the topics that records remove.
-    pub fn removed_topics(&self, records: &[MetadataRecord]) -> Vec<String> {
-        let removed = records.iter().filter_map(|record| match record {
-            MetadataRecord::RemoveTopic { id } => self.image.topic_by_id(*id),
-            _ => None,
-        });
-        removed.map(|topic| topic.name.to_string()).collect()
-    }
-
     /// Answers. What was decided by records that are on their way, such as that a topic exists or which
     /// producer ids are taken, must not be known before they are durable.
     pub fn reply(&mut self, req: ReqRef, frame: Bytes, fx: &mut Fx<'_>) {

@@ -1,5 +1,4 @@
-//! The control shard's part: it alone changes the cluster's metadata, and it
-//! runs the group coordinator.
+//! The control shard's part: it alone changes the cluster's metadata.
 //!
 //! A change is decided against the newest image, written as records to the metadata log, and published
 //! to every shard when durable; the client is answered when every shard serves by it. What a client
@@ -7,66 +6,55 @@
 
 //!
 //! A request is decided here: `metadata` has what was decided, `room` asks the stores whether there is room for it,
-//! `groups` hosts the coordinator, `compact` writes the broker's own logs anew, `load` reads them at a start. At the
-//! shard of the client a request waits in `calls`; `growth` is the part of the stores' owners.
+//! `load` reads the metadata at a start. At the shard of the client a request waits in `calls`; `growth` is the part of
+//! the stores' owners.
 
 pub mod calls;
 mod change;
-mod compact;
-mod groups;
 pub mod growth;
 mod load;
 mod metadata;
-mod reader;
 mod room;
-mod run;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::{LogId, Mono, ShardId};
+use crate::base::{LogId, ShardId};
 use crate::broker::admin::{self, Answer};
-use crate::broker::apis::{self, Handler};
+use crate::broker::apis::{self, Handler, Missing};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::groups::{GroupHandler, GroupService, OFFSETS_TOPIC, needs_offsets_topic};
-use crate::broker::io::{Output, ReadId};
+use crate::broker::io::ReadId;
 use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::own::compact::Compaction;
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, ProducerIdAllocator};
+use crate::controller::{Directory, METADATA_LOG, ProducerIdAllocator};
 use crate::store::DiskError;
 use change::Change;
-use compact::Compaction;
-use groups::{Groups, offsets_log};
-use load::{Load, LoadStep};
+use load::Load;
 use metadata::{Metadata, Then, answer};
 use room::Room;
+
+/// A larger image is not written at once.
+const METADATA_BYTES_MAX: usize = 64 << 20;
 
 /// See the module. Lives on shard 0.
 #[derive(Debug)]
 pub struct Control {
     metadata: Metadata,
-    groups: Groups,
     load: Load,
     compaction: Compaction,
     producer_ids: ProducerIdAllocator,
 }
 
 impl Control {
-    pub fn new(
-        config: Arc<BrokerConfig>,
-        groups: GroupService,
-        shards: u16,
-        here: Vec<Directory>,
-        seed: u64,
-    ) -> Self {
+    pub fn new(config: Arc<BrokerConfig>, shards: u16, here: Vec<Directory>, seed: u64) -> Self {
         Self {
             metadata: Metadata::new(config, shards, here, seed),
-            groups: Groups::new(groups),
             load: Load::default(),
             compaction: Compaction::default(),
             producer_ids: ProducerIdAllocator::default(),
@@ -81,22 +69,16 @@ impl Control {
     /// Begins to read what was decided before.
     pub fn start(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.load.start(&self.metadata.config, owner, fx);
+        self.loaded(owner, fx);
     }
 
     /// Whether nothing is still to be answered.
     pub fn is_quiet(&self) -> bool {
-        self.metadata.is_quiet() && self.groups.is_quiet() && self.compaction.is_quiet()
-    }
-
-    /// When [`Control::tick`] has something to do.
-    pub fn next_deadline(&self) -> Option<Mono> {
-        let is_done = self.load.is_done();
-        is_done.then(|| self.groups.service.next_deadline())
+        self.metadata.is_quiet() && self.compaction.is_quiet()
     }
 
     /// Panics if something is wrong inside. For the simulator.
     pub fn invariants(&self) {
-        self.groups.service.invariants();
         self.metadata.invariants();
     }
 
@@ -109,10 +91,11 @@ impl Control {
         fx: &mut Fx<'_>,
     ) {
         let decided = match apis::served(call.header.key).map(|served| served.handler) {
-            Some(Handler::Groups(handler)) => {
-                return self.group_call(handler, req, call, owner, fx);
+            Some(Handler::ImageOrCreate(_, _, missing))
+                if self.create_missing(missing, req, &call, owner, fx) =>
+            {
+                return;
             }
-            Some(Handler::ImageOrCreate(..)) if self.auto_create(req, &call, owner, fx) => return,
             Some(handler) => self.decide(handler, &call),
             None => Answer::Malformed(format!("API key {} is not served", call.header.key)),
         };
@@ -127,7 +110,6 @@ impl Control {
                 reply,
                 refusal,
             } => {
-                let gone = self.metadata.removed_topics(&records);
                 let change = Change::new(fx.now, &self.metadata.image, records);
                 let room = match &refusal {
                     Some(_) => self.metadata.rooms.room_for(&change, &call, owner),
@@ -139,8 +121,6 @@ impl Control {
                     _ => {
                         let then = Then::Reply(req, reply);
                         self.metadata.commit(change, then, owner, fx);
-                        let image = &self.metadata.image;
-                        self.groups.topics_deleted(&gone, image, owner, fx);
                     }
                 }
             }
@@ -153,7 +133,7 @@ impl Control {
         let (header, body) = (&call.header, call.body.clone());
         match handler {
             Handler::Control(decide) => decide(&mut ctx, &mut self.producer_ids, header, body),
-            Handler::Image(answer) | Handler::ImageOrCreate(_, answer) => {
+            Handler::Image(answer) | Handler::ImageOrCreate(_, answer, _) => {
                 answer(&ctx, header, body).whole(&ctx)
             }
             Handler::Front(_) | Handler::Groups(_) => {
@@ -162,17 +142,18 @@ impl Control {
         }
     }
 
-    /// Creates the topics that a Metadata request asks for and that may be created by asking; the request
-    /// is taken up again when they are there. Returns whether that is to be waited for.
-    fn auto_create(
+    /// Creates the topics that are missing for a request and that may be created by asking; it is taken up again
+    /// when they are there. Returns whether that is to be waited for.
+    fn create_missing(
         &mut self,
+        missing: Missing,
         req: ReqRef,
         call: &ControlCall,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) -> bool {
         let mut ctx = self.metadata.ctx(call.listener);
-        let names = admin::topics_to_auto_create(&ctx, &call.header, call.body.clone());
+        let names = missing(&ctx, &call.header, call.body.clone());
         let records = admin::auto_create(&mut ctx, &names);
         if records.is_empty() {
             return false;
@@ -180,29 +161,6 @@ impl Control {
         let change = Change::new(fx.now, &self.metadata.image, records);
         // In a full store the topic stays unknown, which is an answer.
         self.commit_first(change, req, call, owner, fx)
-    }
-
-    /// Takes a group request; makes `__consumer_offsets` first if it is not there.
-    fn group_call(
-        &mut self,
-        handler: GroupHandler,
-        req: ReqRef,
-        call: Box<ControlCall>,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) {
-        let is_there = self.metadata.image.topic(OFFSETS_TOPIC).is_some();
-        if !is_there && needs_offsets_topic(&call.header) {
-            let mut ctx = self.metadata.ctx(0);
-            let records = admin::auto_create(&mut ctx, &[OFFSETS_TOPIC.to_owned()]);
-            let change = Change::new(fx.now, &self.metadata.image, records);
-            // In a full store the topic has to wait; the coordinator says that it is not available.
-            if self.commit_first(change, req, &call, owner, fx) {
-                return;
-            }
-        }
-        let image = &self.metadata.image;
-        self.groups.call(handler, req, *call, image, owner, fx);
     }
 
     /// Commits a change that a request needs; it is taken up again when every shard serves by it. False if there is
@@ -227,7 +185,7 @@ impl Control {
         true
     }
 
-    /// A read of one of the broker's own logs has ended.
+    /// A read of the metadata log has ended.
     pub fn read(
         &mut self,
         owner: &mut Owner,
@@ -236,81 +194,42 @@ impl Control {
         fx: &mut Fx<'_>,
     ) {
         self.load.reader.ended(owner, id, result, fx);
+        self.loaded(owner, fx);
     }
 
-    /// Takes what appends and reads have come to.
-    pub fn follow_up(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        while !owner.acks.control_done.is_empty() || !self.load.reader.is_empty() {
-            for token in std::mem::take(&mut owner.acks.control_done) {
-                self.durable(token, owner, fx);
-            }
-            if !self.load.reader.is_empty() {
-                self.loaded(owner, fx);
-            }
+    /// If the token is that of an append of this shard's, it is durable: returns whether it is.
+    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
+        if self.compaction.durable(fx.now, token, owner) {
+            return true;
         }
-    }
-
-    /// What something here waited for is committed.
-    fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if !self.metadata.durable(token, fx) {
+            return false;
+        }
         let Metadata { image, config, .. } = &self.metadata;
         let least = config.millrace_internal_compact_bytes.unsigned_abs();
-        if let Some(partition) = self.groups.durable(token, image, owner, fx) {
-            if let Some(log) = offsets_log(image, partition) {
-                let valid = || self.groups.service.snapshot(partition);
-                self.compaction.offsets(log, least, valid, owner, fx);
-            }
-        } else if !self.compaction.durable(fx.now, token, owner) && self.metadata.durable(token, fx)
-        {
-            let image = &self.metadata.image;
-            self.compaction.metadata(image, least, owner, fx);
-        }
+        let now = fx.now;
+        // The image has all that was decided, and what was decided before this is before it in the log.
+        let valid = || {
+            let batch = Change::new(now, image, image.snapshot()).batch;
+            (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch])
+        };
+        self.compaction
+            .look_at(METADATA_LOG, least, valid, owner, fx);
+        true
     }
 
     /// Takes what was read at a start.
     fn loaded(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let groups = &mut self.groups.service;
-        match self.load.read(&mut self.metadata, groups, owner, fx) {
-            Ok(Some(step)) => self.loaded_up_to(step, owner, fx),
+        let read = self.load.read(&mut self.metadata, owner, fx);
+        let first = read.and_then(|all| match all {
+            true => self.metadata.first_start().map(Some),
+            false => Ok(None),
+        });
+        match first {
+            Ok(Some(records)) if records.is_empty() => self.metadata.publish_current(fx),
+            Ok(Some(records)) => self.metadata.commit_quietly(records, owner, fx),
             Ok(None) => {}
             Err(why) => fx.out.push(fatal::metadata(why)),
-        }
-    }
-
-    fn loaded_up_to(&mut self, step: LoadStep, owner: &mut Owner, fx: &mut Fx<'_>) {
-        match step {
-            LoadStep::Metadata => match self.metadata.first_start() {
-                Ok(records) => {
-                    if records.is_empty() {
-                        self.metadata.publish_current(fx);
-                    } else {
-                        self.metadata.commit_quietly(records, owner, fx);
-                    }
-                    let topic = self.metadata.image.topic(OFFSETS_TOPIC);
-                    self.load.offsets_are_in(topic.map(|topic| &**topic));
-                }
-                Err(why) => fx.out.push(fatal::metadata(why)),
-            },
-            LoadStep::Offsets { skipped } => {
-                let effects = self.groups.loaded(fx);
-                let image = &self.metadata.image;
-                for partition in skipped {
-                    let valid = self.groups.service.snapshot(partition);
-                    if let (Some(log), Some(valid)) = (offsets_log(image, partition), valid) {
-                        self.compaction.rewrite_offsets(log, &valid, owner, fx);
-                    }
-                }
-                self.groups.perform(effects, image, owner, fx);
-                fx.out.push(Output::Ready);
-            }
-        }
-    }
-
-    /// The image is served on this shard.
-    pub fn image_applied(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let groups = &mut self.groups.service;
-        let step = self.load.image_applied(&self.metadata, groups, owner, fx);
-        if let Some(step) = step {
-            self.loaded_up_to(step, owner, fx);
         }
     }
 
@@ -343,20 +262,6 @@ impl Control {
         while let Some((req, call)) = next {
             self.call(req, call, owner, fx);
             next = self.metadata.rooms.next();
-        }
-    }
-
-    /// Lets the coordinator see the time.
-    pub fn tick(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if self.load.is_done() {
-            self.groups.tick(&self.metadata.image, owner, fx);
-        }
-    }
-
-    /// The broker goes down.
-    pub fn stop(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if self.load.is_done() {
-            self.groups.stop(&self.metadata.image, owner, fx);
         }
     }
 }

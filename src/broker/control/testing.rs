@@ -1,5 +1,5 @@
-//! The stores under the parts of the control shard, for their tests: disks do what they are asked when the test says
-//! so.
+//! The stores under the parts of a shard that write by themselves, for their tests: disks do what they are asked when
+//! the test says so.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::load::metadata_label;
+use crate::base::crc::crc32c;
 use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -16,6 +17,7 @@ use crate::broker::owner::stores::format_store;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, METADATA_LOG, MetadataRecord};
 use crate::log::LogConfig;
+use crate::record::{BatchBuilder, Codec};
 use crate::wire::RequestHeader;
 
 pub const NOW: Now = Now {
@@ -79,7 +81,7 @@ impl Site {
                 self.act(|owner, fx| owner.on_disk(store, op.id(), Ok(()), fx));
             }
         }
-        std::mem::take(&mut self.owner.acks.control_done)
+        std::mem::take(&mut self.owner.acks.told)
     }
 
     /// Why the process is to end, if it is.
@@ -143,7 +145,6 @@ pub fn call(bytes: usize) -> Box<ControlCall> {
         },
         body: vec![0; bytes].into(),
         listener: 0,
-        client_host: "localhost".to_owned(),
     })
 }
 
@@ -153,4 +154,20 @@ pub fn topic(id: u8) -> MetadataRecord {
         name: format!("topic-{id}"),
         id: TopicId([id; 16]),
     }
+}
+
+/// A batch of one record.
+pub fn batch(key: &[u8], value: &[u8]) -> Bytes {
+    let mut batch = BatchBuilder::new(Codec::None, 0);
+    batch.push(0, Some(key), Some(value), &[]);
+    batch.build()
+}
+
+/// One that says that it is compressed, and is not.
+pub fn unreadable() -> Bytes {
+    let mut batch = batch(b"key", b"value").to_vec();
+    batch[22] = Codec::Gzip.id();
+    let crc = crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch.into()
 }

@@ -133,6 +133,13 @@ impl Front {
     }
 }
 
+/// What the head of a response needs of the request's.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    pub correlation_id: i32,
+    pub version: i16,
+}
+
 /// The store of this node that has a partition.
 pub fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
     partition.store.ok_or(ErrorCode::NotLeaderOrFollower)

@@ -12,6 +12,7 @@ pub enum Family {
     Fetch,
     Query,
     Explain,
+    Groups,
     Control,
     Listing,
 }

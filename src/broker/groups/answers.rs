@@ -1,11 +1,12 @@
-//! Answers to what had to wait for other members, or for a write.
+//! GroupAnswers to what had to wait for other members, or for a write.
 
 use kafka_wire::join_group_response::JoinGroupResponseMember;
 use kafka_wire::{JoinGroupResponse, OffsetCommitResponse, SyncGroupResponse};
 use kafka_wire_core::StrBytes;
 
-use super::call::text;
+use super::plan::text;
 use crate::base::ErrorCode;
+use crate::coordinator::GroupAnswer;
 use crate::group::{JoinReply, SyncReply};
 
 pub fn join_response(version: i16, joined: JoinReply) -> JoinGroupResponse {
@@ -50,6 +51,17 @@ pub fn set_commit_error(response: &mut OffsetCommitResponse, error: ErrorCode) {
         let code = partition.error_code;
         if code == 0 || (code == too_large && !error.is_none()) {
             partition.error_code = error.code();
+        }
+    }
+}
+
+/// The error of an answer that has nothing else to it; one that is not of its question is a fault of our own.
+pub fn error_of(answer: Option<GroupAnswer>) -> ErrorCode {
+    match answer {
+        Some(GroupAnswer::Done(error)) => error,
+        other => {
+            debug_assert!(false, "an answer to something else: {other:?}");
+            ErrorCode::UnknownServerError
         }
     }
 }

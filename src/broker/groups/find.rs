@@ -1,20 +1,22 @@
 //! FindCoordinator (10), versions 0-6; 4 and up ask for many keys at once.
 //!
-//! All groups are coordinated by this node. There are no transactions: asking for their
+//! A group is coordinated by the broker that leads its partition of `__consumer_offsets`, which is created when
+//! somebody first asks. There are no transactions: asking for their
 //! coordinator gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the only error that makes
 //! librdkafka fail with the message at once (it asks again on every other one, until its
 //! timeout is over); to the clients in Java and Go it is fatal like any other. There are no
 //! share groups either: INVALID_REQUEST. As in Kafka the key of a group is
 //! not looked at: an invalid group id is refused by the requests that use it.
 
+use bytes::Bytes;
 use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
-use super::call::{Call, GroupEffect, Origin, TopicLookup, reply};
-use super::service::GroupService;
-use crate::base::{ErrorCode, Now};
-use crate::wire::{WireError, decode};
+use super::topic::{OFFSETS_TOPIC, of_group};
+use crate::base::ErrorCode;
+use crate::broker::admin::{Announced, Answer, Ctx, answer};
+use crate::wire::{self, RequestHeader};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -23,28 +25,36 @@ const SHARE: i8 = 2;
 /// Node id of an answer without a node, with an empty host and port -1.
 const NO_NODE: i32 = -1;
 
-struct Found {
-    node: i32,
-    host: StrBytes,
-    port: i32,
+/// The topic that has to be created before the request is answered; mostly none.
+pub fn missing_topic(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Vec<String> {
+    if ctx.image.topic(OFFSETS_TOPIC).is_some() {
+        return Vec::new();
+    }
+    // A request that cannot be read is refused when it is answered.
+    let request = wire::decode::<FindCoordinatorRequest>(body, header.version);
+    let of_group = request.is_ok_and(|request| request.key_type == GROUP);
+    of_group
+        .then(|| OFFSETS_TOPIC.to_owned())
+        .into_iter()
+        .collect()
 }
 
-impl GroupService {
-    pub(crate) fn find_coordinator(
-        &mut self,
-        _: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: FindCoordinatorRequest = decode(call.body, origin.version)?;
-        let found = self.find(request.key_type, call.listener, topics);
+/// FindCoordinator, unless there is something to be created first.
+pub fn find_coordinator(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    match missing_topic(ctx, header, body.clone()).is_empty() {
+        true => find_after_creation(ctx, header, body),
+        false => Answer::Create,
+    }
+}
+
+/// The same when what could be created is there.
+pub fn find_after_creation(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    answer(header, body, |request: FindCoordinatorRequest| {
         let mut response = FindCoordinatorResponse::default();
-        if origin.version < 4 {
-            match found {
+        if header.version < 4 {
+            match find(ctx, request.key_type, &request.key) {
                 Ok(found) => {
-                    response.node_id = found.node;
+                    response.node_id = found.id;
                     response.host = found.host;
                     response.port = found.port;
                 }
@@ -55,58 +65,167 @@ impl GroupService {
                     response.port = -1;
                 }
             }
-        } else {
-            for key in request.coordinator_keys {
-                let mut coordinator = Coordinator::default();
-                coordinator.key = key;
-                match &found {
-                    Ok(found) => {
-                        coordinator.node_id = found.node;
-                        coordinator.host = found.host.clone();
-                        coordinator.port = found.port;
-                    }
-                    Err((error, message)) => {
-                        coordinator.error_code = error.code();
-                        coordinator.error_message = Some(StrBytes::from(*message));
-                        coordinator.node_id = NO_NODE;
-                        coordinator.port = -1;
-                    }
-                }
-                response.coordinators.push(coordinator);
-            }
+            return response;
         }
-        reply(origin, &response, out);
-        Ok(())
+        for key in request.coordinator_keys {
+            let mut coordinator = Coordinator::default();
+            match find(ctx, request.key_type, &key) {
+                Ok(found) => {
+                    coordinator.node_id = found.id;
+                    coordinator.host = found.host;
+                    coordinator.port = found.port;
+                }
+                Err((error, message)) => {
+                    coordinator.error_code = error.code();
+                    coordinator.error_message = Some(StrBytes::from(message));
+                    coordinator.node_id = NO_NODE;
+                    coordinator.port = -1;
+                }
+            }
+            coordinator.key = key;
+            response.coordinators.push(coordinator);
+        }
+        response
+    })
+}
+
+fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, (ErrorCode, &'static str)> {
+    let refused = |message| Err((ErrorCode::InvalidRequest, message));
+    match key_type {
+        GROUP => {}
+        TRANSACTION => {
+            let message = "This broker does not support transactions.";
+            return Err((ErrorCode::TransactionalIdAuthorizationFailed, message));
+        }
+        SHARE => return refused("This broker does not support share groups."),
+        _ => return refused("The type of the coordinator key is unknown."),
+    }
+    let unavailable = ErrorCode::CoordinatorNotAvailable;
+    match of_group(ctx.image, key) {
+        Ok((_, partition)) => Ok(ctx.brokers.leader(ctx.config, ctx.listener, partition)),
+        Err(_) => Err((unavailable, unavailable.message())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::RequestResponsePair;
+
+    use super::*;
+    use crate::base::ErrorCode as E;
+    use crate::broker::admin::auto_create;
+    use crate::broker::admin::testing::Cluster;
+    use crate::broker::apis::api;
+
+    const FIND_COORDINATOR: i16 = 10;
+
+    fn create(mut cluster: Cluster) -> Cluster {
+        let records = auto_create(&mut cluster.ctx(), &[OFFSETS_TOPIC.to_owned()]);
+        cluster.commit(&records);
+        cluster
     }
 
-    fn find(
-        &self,
+    fn request(version: i16, keys: &[&str], key_type: i8) -> FindCoordinatorRequest {
+        let mut request = FindCoordinatorRequest::default();
+        request.key_type = key_type;
+        if version >= 4 {
+            request.coordinator_keys = keys.iter().map(|key| StrBytes::from(*key)).collect();
+        } else {
+            request.key = keys[0].into();
+        }
+        request
+    }
+
+    fn ask(
+        cluster: &mut Cluster,
+        version: i16,
+        keys: &[&str],
         key_type: i8,
-        listener: usize,
-        topics: &dyn TopicLookup,
-    ) -> Result<Found, (ErrorCode, &'static str)> {
-        let refused = |message| Err((ErrorCode::InvalidRequest, message));
-        match key_type {
-            GROUP => {}
-            TRANSACTION => {
-                let message = "This broker does not support transactions.";
-                return Err((ErrorCode::TransactionalIdAuthorizationFailed, message));
+    ) -> FindCoordinatorResponse {
+        cluster.ask(
+            version,
+            &request(version, keys, key_type),
+            |ctx, header, body| find_after_creation(ctx, header, body),
+        )
+    }
+
+    fn missing<Q: RequestResponsePair>(cluster: &mut Cluster, version: i16, request: &Q) -> usize {
+        let mut found = 0;
+        cluster.decide(version, request, |ctx, header, body| {
+            found = missing_topic(ctx, header, body).len();
+            Answer::Malformed(String::new())
+        });
+        found
+    }
+
+    fn versions() -> std::ops::RangeInclusive<i16> {
+        let api = api(FIND_COORDINATOR).unwrap();
+        api.min..=api.max
+    }
+
+    #[test]
+    fn all_versions_name_this_node() {
+        let mut cluster = create(Cluster::new());
+        let port = i32::from(cluster.ctx().config.advertised(0).1);
+        for version in versions() {
+            let found = ask(&mut cluster, version, &["g", "h"], GROUP);
+            if version >= 4 {
+                let keys: Vec<&str> = found.coordinators.iter().map(|c| c.key.as_str()).collect();
+                assert_eq!(keys, ["g", "h"]);
+                for one in &found.coordinators {
+                    assert_eq!((one.error_code, one.port), (0, port));
+                }
+            } else {
+                assert_eq!((found.error_code, found.port), (0, port));
             }
-            SHARE => return refused("This broker does not support share groups."),
-            _ => return refused("The type of the coordinator key is unknown."),
+            let refused = [
+                (TRANSACTION, E::TransactionalIdAuthorizationFailed),
+                (SHARE, E::InvalidRequest),
+                (9, E::InvalidRequest),
+            ];
+            for (key_type, want) in refused.into_iter().filter(|_| version >= 1) {
+                let refused = ask(&mut cluster, version, &["g"], key_type);
+                let first = refused.coordinators.first();
+                let code = first.map_or(refused.error_code, |c| c.error_code);
+                assert_eq!(code, want.code());
+            }
         }
-        let unavailable = ErrorCode::CoordinatorNotAvailable;
-        if self.partitions(topics).is_err() {
-            return Err((unavailable, unavailable.message()));
+    }
+
+    #[test]
+    fn a_group_makes_the_topic_be_created() {
+        let mut cluster = Cluster::new();
+        for version in versions() {
+            assert_eq!(
+                missing(&mut cluster, version, &request(version, &["g"], GROUP)),
+                1
+            );
         }
-        let Some((host, port)) = self.node.endpoints.get(listener) else {
-            let error = ErrorCode::ListenerNotFound;
-            return Err((error, error.message()));
-        };
-        Ok(Found {
-            node: self.node.id,
-            host: host.clone(),
-            port: *port,
-        })
+        let transaction = request(6, &["g"], TRANSACTION);
+        assert_eq!(missing(&mut cluster, 6, &transaction), 0);
+        let first = cluster.decide(1, &request(1, &["g"], GROUP), |ctx, header, body| {
+            find_coordinator(ctx, header, body)
+        });
+        assert!(matches!(first, Answer::Create));
+        let found = ask(&mut cluster, 1, &["g"], GROUP);
+        assert_eq!(
+            (found.error_code, found.port),
+            (E::CoordinatorNotAvailable.code(), -1)
+        );
+        let mut cluster = create(cluster);
+        assert_eq!(missing(&mut cluster, 1, &request(1, &["g"], GROUP)), 0);
+    }
+
+    #[test]
+    fn with_direct_ports_it_is_the_shard_that_has_the_partition() {
+        let mut cluster = create(Cluster::direct());
+        for group in 0..100 {
+            let group = format!("g{group}");
+            let ctx = cluster.ctx();
+            let (_, partition) = of_group(ctx.image, &group).unwrap();
+            let want = ctx.brokers.leader(ctx.config, 0, partition);
+            let found = ask(&mut cluster, 6, &[&group], GROUP).coordinators;
+            assert_eq!((found[0].node_id, found[0].port), (want.id, want.port));
+        }
     }
 }

@@ -7,128 +7,100 @@ use kafka_wire::{
     SyncGroupRequest,
 };
 
-use super::call::{Call, GroupEffect, Origin, TopicLookup, name, reply, text};
-use super::service::{GroupService, Wait};
-use crate::base::{ErrorCode, Now};
+use super::answers::{error_of, join_response, sync_response};
+use super::plan::{GroupPlan, PlanCx, name, text};
+use crate::base::ErrorCode;
+use crate::coordinator::{GroupAnswer, GroupAsk};
 use crate::group::join::JoinRequest;
 use crate::group::member::without_duplicates;
 use crate::group::rebalance::{Leaving, SyncRequest};
-use crate::group::{Effect, JoinReply, Name, Protocol, SyncReply, coordinator};
+use crate::group::{JoinReply, Name, Protocol, SyncReply, coordinator};
 use crate::wire::{RequestHeader, WireError, decode};
 
-impl GroupService {
-    pub(crate) fn join_group(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: JoinGroupRequest = decode(call.body, origin.version)?;
-        let request = join_request(&call.header, call.client_host, request);
-        let wait = self.wait(Wait::Join(origin));
-        let mut effects = Vec::new();
-        match self.serving_member(&request.group, topics) {
-            Ok(partitions) => {
-                self.coordinator
-                    .join(now, wait, request, partitions, &mut effects);
-            }
-            Err(error) => {
-                effects.push(Effect::Joined(
-                    wait,
-                    JoinReply::error(error, request.member),
-                ));
-            }
-        }
-        self.perform(effects, out);
-        Ok(())
-    }
+/// JoinGroup.
+pub fn join_group(
+    cx: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: JoinGroupRequest = decode(body, header.version)?;
+    let request = join_request(header, &cx.client_host, request);
+    let version = header.version;
+    Ok(GroupPlan::ask(
+        vec![GroupAsk::Join(request)],
+        move |mut answers| {
+            let joined = match answers.next() {
+                Some(GroupAnswer::Joined(joined)) => joined,
+                other => JoinReply::error(error_of(other), Name::from("")),
+            };
+            join_response(version, joined)
+        },
+    ))
+}
 
-    pub(crate) fn sync_group(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: SyncGroupRequest = decode(call.body, origin.version)?;
-        // From version 5 on the two must be there (KIP-559).
-        let incomplete = origin.version >= 5
-            && (request.protocol_type.is_none() || request.protocol_name.is_none());
-        let error = match self.serving_member(&request.group_id, topics) {
-            Err(ErrorCode::CoordinatorNotAvailable) => ErrorCode::CoordinatorNotAvailable,
-            _ if !incomplete && request.group_id.is_empty() => ErrorCode::InvalidGroupId,
-            Err(error) => error,
-            Ok(_) if incomplete => ErrorCode::InconsistentGroupProtocol,
-            Ok(_) => ErrorCode::None,
-        };
-        let wait = self.wait(Wait::Sync(origin));
-        let mut effects = Vec::new();
-        if error.is_none() {
-            self.coordinator
-                .sync(now, wait, sync_request(request), &mut effects);
-        } else {
-            effects.push(Effect::Synced(wait, SyncReply::error(error)));
-        }
-        self.perform(effects, out);
-        Ok(())
+/// SyncGroup.
+pub fn sync_group(
+    _: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: SyncGroupRequest = decode(body, header.version)?;
+    // From version 5 on the two must be there (KIP-559).
+    if header.version >= 5 && (request.protocol_type.is_none() || request.protocol_name.is_none()) {
+        let refused = SyncReply::error(ErrorCode::InconsistentGroupProtocol);
+        return Ok(GroupPlan::known(sync_response(refused)));
     }
+    let ask = GroupAsk::Sync(sync_request(request));
+    Ok(GroupPlan::ask(vec![ask], |mut answers| {
+        sync_response(match answers.next() {
+            Some(GroupAnswer::Synced(synced)) => synced,
+            other => SyncReply::error(error_of(other)),
+        })
+    }))
+}
 
-    pub(crate) fn heartbeat(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: HeartbeatRequest = decode(call.body, origin.version)?;
-        let request = coordinator::HeartbeatRequest {
-            group: name(&request.group_id),
-            member: name(&request.member_id),
-            instance: request.group_instance_id.as_ref().map(name),
-            generation: request.generation_id,
-        };
-        let mut effects = Vec::new();
-        let error = match self.serving_member(&request.group, topics) {
-            Ok(_) => self.coordinator.heartbeat(now, &request, &mut effects),
-            Err(error) => error,
-        };
+/// Heartbeat.
+pub fn heartbeat(
+    _: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: HeartbeatRequest = decode(body, header.version)?;
+    let ask = GroupAsk::Heartbeat(coordinator::HeartbeatRequest {
+        group: name(&request.group_id),
+        member: name(&request.member_id),
+        instance: request.group_instance_id.as_ref().map(name),
+        generation: request.generation_id,
+    });
+    Ok(GroupPlan::ask(vec![ask], |mut answers| {
         let mut response = HeartbeatResponse::default();
-        response.error_code = error.code();
-        reply(origin, &response, out);
-        self.perform(effects, out);
-        Ok(())
-    }
+        response.error_code = error_of(answers.next()).code();
+        response
+    }))
+}
 
-    pub(crate) fn leave_group(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: LeaveGroupRequest = decode(call.body, origin.version)?;
-        let leaving = leaving(origin.version, &request);
-        let mut effects = Vec::new();
-        let left = match self.serving_member(&request.group_id, topics) {
-            Ok(_) => self
-                .coordinator
-                .leave(now, &request.group_id, &leaving, &mut effects),
-            Err(error) => Err(error),
+/// LeaveGroup.
+pub fn leave_group(
+    _: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: LeaveGroupRequest = decode(body, header.version)?;
+    let version = header.version;
+    let leaving = leaving(version, &request);
+    let ask = GroupAsk::Leave(name(&request.group_id), leaving.clone());
+    Ok(GroupPlan::ask(vec![ask], move |mut answers| {
+        let left = match answers.next() {
+            Some(GroupAnswer::Left(left)) => left,
+            other => Err(error_of(other)),
         };
-        reply(origin, &leave_response(origin.version, &leaving, left), out);
-        self.perform(effects, out);
-        Ok(())
-    }
+        leave_response(version, &leaving, left)
+    }))
 }
 
 fn join_request(
     header: &RequestHeader,
-    client_host: String,
+    client_host: &str,
     request: JoinGroupRequest,
 ) -> JoinRequest {
     let protocols = request.protocols.into_iter().map(|p| Protocol {

@@ -1,26 +1,26 @@
-//! The group APIs: turns requests of the wire into calls on the coordinator and
-//! its effects into reply frames. Lives on shard 0.
-//!
-//! `service.rs` has the service, `call.rs` what goes in and out of it, `offsets.rs` commits, `find.rs`
-//! FindCoordinator, `members.rs` what members send, `describe.rs` what tools ask; `super::apis` lists them with keys
-//! and versions.
+//! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
+//! `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is FindCoordinator, which the image answers.
+//! `front.rs` asks the shards that own the partitions of the groups (`topic.rs`) and waits for all of them; `host.rs`
+//! is such a shard's part, with `load.rs` for what was there before. `super::apis` lists keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
 //! group, not when a record says so; after a crash such members end with their session.
 
 mod answers;
-mod call;
 mod describe;
 mod find;
+pub mod front;
+pub mod host;
+mod load;
 mod members;
 mod offsets;
-mod service;
+mod plan;
 #[cfg(test)]
 mod tests;
+mod topic;
 
-pub use call::{
-    Call, GroupEffect, NodeInfo, OFFSETS_TOPIC, TopicInfo, TopicLookup, needs_offsets_topic,
-};
-pub use describe::no_groups;
-pub(super) use service::GroupHandler;
-pub use service::GroupService;
+pub use describe::{delete_groups, describe_groups, list_groups};
+pub use find::{find_after_creation, find_coordinator, missing_topic};
+pub use members::{heartbeat, join_group, leave_group, sync_group};
+pub use offsets::{offset_commit, offset_delete, offset_fetch};
+pub use plan::Planner;

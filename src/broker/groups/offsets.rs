@@ -5,7 +5,9 @@
 //! no transactions).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_wire::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_wire::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
@@ -13,7 +15,9 @@ use kafka_wire::offset_commit_response::{
 use kafka_wire::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use kafka_wire::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+use kafka_wire::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_wire::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -24,13 +28,15 @@ use kafka_wire::{
 };
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::call::{Call, GroupEffect, Origin, TopicInfo, TopicLookup, name, reply, text};
-use super::service::{GroupService, Wait};
+use super::answers::{error_of, set_commit_error};
+use super::plan::{GroupPlan, PlanCx, name, text};
 use crate::base::limits::REQUEST_ENTRIES_MAX;
-use crate::base::{ErrorCode, Now, TopicId};
+use crate::base::{ErrorCode, TopicId};
+use crate::controller::{Image, Topic};
+use crate::coordinator::{GroupAnswer, GroupAsk, TopicOffsets};
 use crate::group::writes::CommitRequest;
 use crate::group::{self, Committed, Name, OffsetToCommit};
-use crate::wire::{WireError, decode};
+use crate::wire::{RequestHeader, WireError, decode};
 
 /// From this version on ids name topics.
 const TOPIC_IDS_SINCE: i16 = 10;
@@ -46,257 +52,286 @@ fn check_count(by_topic: impl Iterator<Item = usize>) -> Result<(), WireError> {
     Ok(())
 }
 
-impl GroupService {
-    pub(crate) fn offset_commit(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: OffsetCommitRequest = decode(call.body, origin.version)?;
-        check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
-        let mut commit = CommitRequest {
-            group: name(&request.group_id),
-            member: name(&request.member_id),
-            instance: request.group_instance_id.as_ref().map(name),
-            generation: request.generation_id_or_member_epoch,
-            knows_group_id_not_found: origin.version >= 9,
-            offsets: Vec::new(),
-        };
-        let mut response = OffsetCommitResponse::default();
-        let mut known = false;
-        let retention_ms = Some(request.retention_time_ms).filter(|ms| *ms != -1);
-        let stamp = Stamp {
-            commit_ms: now.wall_ms,
-            expire_ms: retention_ms.map(|ms| now.wall_ms.saturating_add(ms)),
-            metadata_max: self.coordinator.config().offset_metadata_max_bytes,
-        };
-        for topic in &request.topics {
-            let (info, error) = find(topics, origin.version, &topic.name, topic.topic_id);
-            let answer = check_commit_topic(topic, info, error, &stamp, &mut commit.offsets);
-            known |=
-                info.is_some_and(|i| topic.partitions.iter().any(|p| has(i, p.partition_index)));
-            response.topics.push(answer);
-        }
-        if !known {
-            // As in Kafka the group is not looked at if no partition exists.
-            reply(origin, &response, out);
-            return Ok(());
-        }
-        let wait = self.wait(Wait::Commit(origin, response));
-        let mut effects = Vec::new();
-        let serving = self.serving(&commit.group, topics);
-        let asked = serving.and_then(|partitions| {
-            self.coordinator
-                .commit(now, wait, &commit, partitions, &mut effects)
-        });
-        if let Err(error) = asked {
-            self.written(wait, error, out);
-        }
-        self.perform(effects, out);
-        Ok(())
+/// OffsetCommit.
+pub fn offset_commit(
+    cx: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: OffsetCommitRequest = decode(body, header.version)?;
+    check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
+    let version = header.version;
+    let mut commit = CommitRequest {
+        group: name(&request.group_id),
+        member: name(&request.member_id),
+        instance: request.group_instance_id.as_ref().map(name),
+        generation: request.generation_id_or_member_epoch,
+        knows_group_id_not_found: version >= 9,
+        offsets: Vec::new(),
+    };
+    let mut response = OffsetCommitResponse::default();
+    let mut known = false;
+    let retention_ms = Some(request.retention_time_ms).filter(|ms| *ms != -1);
+    let wall_ms = cx.now.wall_ms;
+    let stamp = Stamp {
+        commit_ms: wall_ms,
+        expire_ms: retention_ms.map(|ms| wall_ms.saturating_add(ms)),
+        metadata_max: cx.metadata_max,
+    };
+    for topic in &request.topics {
+        let (found, error) = find(cx.image, version, &topic.name, topic.topic_id);
+        let answer = check_commit_topic(topic, found, error, &stamp, &mut commit.offsets);
+        let mut partitions = topic.partitions.iter();
+        known |= found.is_some_and(|t| partitions.any(|p| has(t, p.partition_index)));
+        response.topics.push(answer);
     }
+    if !known {
+        // As in Kafka the group is not looked at if no partition exists.
+        return Ok(GroupPlan::known(response));
+    }
+    Ok(GroupPlan::ask(
+        vec![GroupAsk::Commit(commit)],
+        |mut answers| {
+            set_commit_error(&mut response, error_of(answers.next()));
+            response
+        },
+    ))
+}
 
-    pub(crate) fn offset_fetch(
-        &mut self,
-        _: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: OffsetFetchRequest = decode(call.body, origin.version)?;
-        let old = request.topics.iter().flatten();
-        let old = old.map(|topic| topic.partition_indexes.len());
-        let groups = request.groups.iter();
-        let new = groups.flat_map(|group| group.topics.iter().flatten());
-        let new = new.map(|topic| topic.partition_indexes.len());
-        check_count(old.chain(new))?;
+/// A topic of an OffsetFetch, and the error of all its partitions if it is one that is not known.
+struct Wanted {
+    topic: OffsetFetchRequestTopics,
+    unknown: Option<ErrorCode>,
+}
+
+/// A group of an OffsetFetch; without topics all are wanted.
+struct FetchOf {
+    group: StrBytes,
+    topics: Option<Vec<Wanted>>,
+}
+
+/// OffsetFetch.
+pub fn offset_fetch(
+    cx: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: OffsetFetchRequest = decode(body, header.version)?;
+    let version = header.version;
+    let old = request.topics.iter().flatten();
+    let old = old.map(|topic| topic.partition_indexes.len());
+    let groups = request.groups.iter();
+    let new = groups.flat_map(|group| group.topics.iter().flatten());
+    let new = new.map(|topic| topic.partition_indexes.len());
+    check_count(old.chain(new))?;
+    let mut groups = if version >= 8 {
+        request.groups
+    } else {
+        vec![as_group(request.group_id, request.topics)]
+    };
+    // Each once: a group with many offsets named very often would make an answer of any size.
+    let mut seen = BTreeSet::new();
+    groups.retain(|group| seen.insert(group.group_id.clone()));
+    let mut asks = Vec::with_capacity(groups.len());
+    let mut fetches = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (ask, fetch) = fetch_of(cx.image, version, group);
+        asks.push(ask);
+        fetches.push(fetch);
+    }
+    let image = Arc::clone(cx.image);
+    Ok(GroupPlan::ask(asks, move |answers| {
+        let fetched = fetches.into_iter().zip(answers);
+        let mut fetched = fetched.map(|(of, answer)| fetched_group(&image, version, of, answer));
         let mut response = OffsetFetchResponse::default();
-        if origin.version >= 8 {
-            // Each once: a group with many offsets named very often would make an answer of any size.
-            let mut seen = BTreeSet::new();
-            let groups = request.groups.iter();
-            for group in groups.filter(|group| seen.insert(group.group_id.as_str())) {
-                response
-                    .groups
-                    .push(self.fetch_group(origin.version, group, topics));
-            }
-        } else {
-            let mut group = OffsetFetchRequestGroup::default();
-            group.group_id = request.group_id;
-            group.topics = request.topics.map(|topics| {
-                let named = topics.into_iter().map(|topic| {
-                    let mut named = OffsetFetchRequestTopics::default();
-                    named.name = topic.name;
-                    named.partition_indexes = topic.partition_indexes;
-                    named
-                });
-                named.collect()
-            });
-            let fetched = self.fetch_group(origin.version, &group, topics);
-            response.error_code = fetched.error_code;
-            response.topics = fetched.topics.into_iter().map(old_fetch_topic).collect();
-        }
-        reply(origin, &response, out);
-        Ok(())
-    }
-
-    fn fetch_group(
-        &self,
-        version: i16,
-        request: &OffsetFetchRequestGroup,
-        topics: &dyn TopicLookup,
-    ) -> OffsetFetchResponseGroup {
-        let mut response = OffsetFetchResponseGroup::default();
-        response.group_id = request.group_id.clone();
-        let error = self.serving(&request.group_id, topics).err();
-        // Version 1 has no place for an error but the partitions.
-        response.error_code = error.filter(|_| version >= 2).map_or(0, ErrorCode::code);
-        let everywhere = error.filter(|_| version < 2);
-        if response.error_code == 0 {
-            response.topics = match &request.topics {
-                Some(wanted) => wanted
-                    .iter()
-                    .map(|topic| {
-                        self.fetch_topic(version, &request.group_id, topic, topics, everywhere)
-                    })
-                    .collect(),
-                None => self.fetch_everything(version, &request.group_id, topics),
-            };
+        if version >= 8 {
+            response.groups = fetched.collect();
+        } else if let Some(group) = fetched.next() {
+            response.error_code = group.error_code;
+            response.topics = group.topics.into_iter().map(old_fetch_topic).collect();
         }
         response
-    }
+    }))
+}
 
-    fn fetch_topic(
-        &self,
-        version: i16,
-        group: &str,
-        topic: &OffsetFetchRequestTopics,
-        topics: &dyn TopicLookup,
-        error: Option<ErrorCode>,
-    ) -> OffsetFetchResponseTopics {
-        // Names need not exist: nothing is committed for them, then.
-        let (topic_name, unknown) = match find(topics, version, &topic.name, topic.topic_id) {
-            (Some(info), _) => (info.name, None),
-            (None, error) if version >= TOPIC_IDS_SINCE => ("", Some(error)),
-            (None, _) => (topic.name.as_str(), None),
-        };
-        let offsets = self.coordinator.offsets(group);
-        let mut response = OffsetFetchResponseTopics::default();
-        response.name = topic.name.clone();
-        response.topic_id = topic.topic_id;
-        for partition in &topic.partition_indexes {
-            let committed = offsets.and_then(|o| o.get(topic_name, *partition));
-            let mut fetched = fetch_partition(*partition, committed);
-            fetched.error_code = unknown.or(error).map_or(0, ErrorCode::code);
-            response.partitions.push(fetched);
-        }
-        response
-    }
-
-    fn fetch_everything(
-        &self,
-        version: i16,
-        group: &str,
-        topics: &dyn TopicLookup,
-    ) -> Vec<OffsetFetchResponseTopics> {
-        let offsets = self.coordinator.offsets(group);
-        let mut all = Vec::new();
-        for (topic, offsets) in offsets.into_iter().flat_map(|o| o.topics()) {
-            let mut response = OffsetFetchResponseTopics::default();
-            response.name = text(topic);
-            if version >= TOPIC_IDS_SINCE {
-                // A topic that is gone has no id to name it by.
-                let Some(info) = topics.by_name(topic) else {
-                    continue;
-                };
-                response.topic_id = Uuid::from_bytes(info.id.0);
-            }
-            let partitions = offsets.iter().map(|(p, c)| fetch_partition(*p, Some(c)));
-            response.partitions = partitions.collect();
-            all.push(response);
-        }
-        all
-    }
-
-    pub(crate) fn offset_delete(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        call: Call,
-        topics: &dyn TopicLookup,
-        out: &mut Vec<GroupEffect>,
-    ) -> Result<(), WireError> {
-        let request: OffsetDeleteRequest = decode(call.body, origin.version)?;
-        check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
-        let mut response = OffsetDeleteResponse::default();
-        let mut targets: Vec<(Name, i32)> = Vec::new();
-        let mut places = Vec::new();
-        for (t, topic) in request.topics.iter().enumerate() {
-            let info = topics.by_name(&topic.name);
-            let mut answer = OffsetDeleteResponseTopic::default();
-            answer.name = topic.name.clone();
-            for (p, partition) in topic.partitions.iter().enumerate() {
-                let mut one = OffsetDeleteResponsePartition::default();
-                one.partition_index = partition.partition_index;
-                if info.is_some_and(|i| has(i, partition.partition_index)) {
-                    targets.push((name(&topic.name), partition.partition_index));
-                    places.push((t, p));
-                } else {
-                    one.error_code = ErrorCode::UnknownTopicOrPartition.code();
-                }
-                answer.partitions.push(one);
-            }
-            response.topics.push(answer);
-        }
-        let group = name(&request.group_id);
-        let wait = self.number();
-        let mut effects = Vec::new();
-        let asked = self.serving(&group, topics).and_then(|_| {
-            self.coordinator
-                .delete_offsets(now, wait, &group, &targets, &mut effects)
+/// The one group of an old request.
+fn as_group(id: StrBytes, topics: Option<Vec<OffsetFetchRequestTopic>>) -> OffsetFetchRequestGroup {
+    let mut group = OffsetFetchRequestGroup::default();
+    group.group_id = id;
+    group.topics = topics.map(|topics| {
+        let named = topics.into_iter().map(|topic| {
+            let mut named = OffsetFetchRequestTopics::default();
+            named.name = topic.name;
+            named.partition_indexes = topic.partition_indexes;
+            named
         });
-        match asked {
+        named.collect()
+    });
+    group
+}
+
+fn fetch_of(image: &Image, version: i16, group: OffsetFetchRequestGroup) -> (GroupAsk, FetchOf) {
+    let mut asked = Vec::new();
+    let wanted = |topic: OffsetFetchRequestTopics| {
+        // Names need not exist: nothing is committed for them, then.
+        let (of, unknown) = match find(image, version, &topic.name, topic.topic_id) {
+            (Some(found), _) => (Name::clone(&found.name), None),
+            (None, error) if version >= TOPIC_IDS_SINCE => (Name::from(""), Some(error)),
+            (None, _) => (name(&topic.name), None),
+        };
+        let partitions = match unknown {
+            Some(_) => Vec::new(),
+            None => topic.partition_indexes.clone(),
+        };
+        asked.push((of, partitions));
+        Wanted { topic, unknown }
+    };
+    let topics = group.topics;
+    let topics: Option<Vec<Wanted>> = topics.map(|all| all.into_iter().map(wanted).collect());
+    let of = topics.is_some().then_some(asked);
+    let ask = GroupAsk::Fetch(name(&group.group_id), of);
+    let group = group.group_id;
+    (ask, FetchOf { group, topics })
+}
+
+fn fetched_group(
+    image: &Image,
+    version: i16,
+    of: FetchOf,
+    answer: GroupAnswer,
+) -> OffsetFetchResponseGroup {
+    let fetched = match answer {
+        GroupAnswer::Fetched(fetched) => fetched,
+        other => Err(error_of(Some(other))),
+    };
+    let mut response = OffsetFetchResponseGroup::default();
+    response.group_id = of.group;
+    let refused = fetched.as_ref().err().copied();
+    // Version 1 has no place for an error but the partitions.
+    if let Some(error) = refused.filter(|_| version >= 2) {
+        response.error_code = error.code();
+        return response;
+    }
+    let mut found = fetched.unwrap_or_default().into_iter();
+    response.topics = match of.topics {
+        None => found
+            .filter_map(|topic| fetched_unasked(image, version, topic))
+            .collect(),
+        Some(wanted) => {
+            let topics = wanted.into_iter().map(|Wanted { topic, unknown }| {
+                let offsets = found.next().map(|(_, offsets)| offsets);
+                fetched_topic(topic, unknown.or(refused), offsets.unwrap_or_default())
+            });
+            topics.collect()
+        }
+    };
+    response
+}
+
+/// One of all topics for which something is committed.
+fn fetched_unasked(
+    image: &Image,
+    version: i16,
+    (topic, offsets): TopicOffsets,
+) -> Option<OffsetFetchResponseTopics> {
+    let mut response = OffsetFetchResponseTopics::default();
+    response.name = text(&topic);
+    if version >= TOPIC_IDS_SINCE {
+        // A topic that is gone has no id to name it by.
+        response.topic_id = Uuid::from_bytes(image.topic(&topic)?.id.0);
+    }
+    let partitions = offsets.into_iter();
+    let partitions = partitions.map(|(p, committed)| fetched_partition(p, committed.as_ref()));
+    response.partitions = partitions.collect();
+    Some(response)
+}
+
+/// A topic that was asked for; the offsets are those of its partitions, unless there is an error.
+fn fetched_topic(
+    topic: OffsetFetchRequestTopics,
+    error: Option<ErrorCode>,
+    offsets: Vec<(i32, Option<Committed>)>,
+) -> OffsetFetchResponseTopics {
+    let mut response = OffsetFetchResponseTopics::default();
+    response.name = topic.name;
+    response.topic_id = topic.topic_id;
+    let mut offsets = offsets.into_iter().map(|(_, committed)| committed);
+    for partition in topic.partition_indexes {
+        let committed = offsets.next().flatten();
+        let mut fetched = fetched_partition(partition, committed.as_ref());
+        fetched.error_code = error.map_or(0, ErrorCode::code);
+        response.partitions.push(fetched);
+    }
+    response
+}
+
+/// OffsetDelete.
+pub fn offset_delete(
+    cx: &PlanCx<'_>,
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<GroupPlan, WireError> {
+    let request: OffsetDeleteRequest = decode(body, header.version)?;
+    check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
+    let mut response = OffsetDeleteResponse::default();
+    let mut targets: Vec<(Name, i32)> = Vec::new();
+    let mut places = Vec::new();
+    for (t, topic) in request.topics.iter().enumerate() {
+        let known = cx.image.topic(&topic.name);
+        let mut answer = OffsetDeleteResponseTopic::default();
+        answer.name = topic.name.clone();
+        for (p, partition) in topic.partitions.iter().enumerate() {
+            let mut one = OffsetDeleteResponsePartition::default();
+            one.partition_index = partition.partition_index;
+            match known {
+                Some(known) if has(known, partition.partition_index) => {
+                    targets.push((Name::clone(&known.name), partition.partition_index));
+                    places.push((t, p));
+                }
+                _ => one.error_code = ErrorCode::UnknownTopicOrPartition.code(),
+            }
+            answer.partitions.push(one);
+        }
+        response.topics.push(answer);
+    }
+    let ask = GroupAsk::DeleteOffsets(name(&request.group_id), targets);
+    Ok(GroupPlan::ask(vec![ask], move |mut answers| {
+        let deleted = match answers.next() {
+            Some(GroupAnswer::OffsetsDeleted(deleted)) => deleted,
+            other => Err(error_of(other)),
+        };
+        match deleted {
             Ok(errors) => {
                 for ((t, p), error) in places.into_iter().zip(errors) {
                     response.topics[t].partitions[p].error_code = error.code();
                 }
-                self.waits
-                    .insert(wait, Wait::OffsetDelete(origin, response));
             }
             Err(error) => {
-                let mut refused = OffsetDeleteResponse::default();
-                refused.error_code = error.code();
-                reply(origin, &refused, out);
+                response = OffsetDeleteResponse::default();
+                response.error_code = error.code();
             }
         }
-        self.perform(effects, out);
-        Ok(())
-    }
+        response
+    }))
 }
 
 /// The topic that a request names, and the error if there is none.
 fn find<'a>(
-    topics: &'a dyn TopicLookup,
+    image: &'a Image,
     version: i16,
     name: &str,
     id: Uuid,
-) -> (Option<TopicInfo<'a>>, ErrorCode) {
+) -> (Option<&'a Arc<Topic>>, ErrorCode) {
     if version >= TOPIC_IDS_SINCE {
-        (
-            topics.by_id(TopicId(id.to_bytes())),
-            ErrorCode::UnknownTopicId,
-        )
+        let id = TopicId(id.to_bytes());
+        (image.topic_by_id(id), ErrorCode::UnknownTopicId)
     } else {
-        (topics.by_name(name), ErrorCode::UnknownTopicOrPartition)
+        (image.topic(name), ErrorCode::UnknownTopicOrPartition)
     }
 }
 
-fn has(topic: TopicInfo<'_>, partition: i32) -> bool {
-    (0..topic.partitions).contains(&partition)
+fn has(topic: &Topic, partition: i32) -> bool {
+    topic.partition(partition).is_some()
 }
 
 /// What all offsets of one commit have in common.
@@ -315,7 +350,7 @@ fn utf16_len(text: &str) -> usize {
 /// Sorts the partitions of a topic into those to be committed and those with an error.
 fn check_commit_topic(
     topic: &OffsetCommitRequestTopic,
-    info: Option<TopicInfo<'_>>,
+    found: Option<&Arc<Topic>>,
     unknown: ErrorCode,
     stamp: &Stamp,
     commit: &mut Vec<OffsetToCommit>,
@@ -323,12 +358,11 @@ fn check_commit_topic(
     let mut answer = OffsetCommitResponseTopic::default();
     answer.name = topic.name.clone();
     answer.topic_id = topic.topic_id;
-    let topic_name = info.map(|i| Name::from(i.name));
     for partition in &topic.partitions {
         let metadata = partition.committed_metadata.as_deref().unwrap_or("");
-        let error = match info {
+        let error = match found {
             None => unknown,
-            Some(info) if !has(info, partition.partition_index) => {
+            Some(found) if !has(found, partition.partition_index) => {
                 ErrorCode::UnknownTopicOrPartition
             }
             Some(_) if utf16_len(metadata) > stamp.metadata_max => {
@@ -336,9 +370,10 @@ fn check_commit_topic(
             }
             Some(_) => ErrorCode::None,
         };
-        if let (ErrorCode::None, Some(topic)) = (error, &topic_name) {
+        if let (ErrorCode::None, Some(found)) = (error, found) {
             commit.push(OffsetToCommit {
-                topic: topic.clone(),
+                topic: Name::clone(&found.name),
+                id: found.id,
                 partition: partition.partition_index,
                 committed: Committed {
                     offset: partition.committed_offset,
@@ -357,7 +392,10 @@ fn check_commit_topic(
     answer
 }
 
-fn fetch_partition(partition: i32, committed: Option<&Committed>) -> OffsetFetchResponsePartitions {
+fn fetched_partition(
+    partition: i32,
+    committed: Option<&Committed>,
+) -> OffsetFetchResponsePartitions {
     let mut fetched = OffsetFetchResponsePartitions::default();
     fetched.partition_index = partition;
     fetched.committed_offset = committed.map_or(-1, |c| c.offset);

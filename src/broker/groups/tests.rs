@@ -1,10 +1,10 @@
-//! The service over real frames: every version that is served can be read and
+//! The group APIs over real frames: every version that is served can be read and
 //! answered, and each rule that lives in the handlers has a case.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::join_group_request::JoinGroupRequestProtocol;
 use kafka_wire::leave_group_request::MemberIdentity;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -16,87 +16,146 @@ use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
 use kafka_wire::*;
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::*;
+use super::plan::{Asks, GroupPlan, PlanCx};
+use super::topic::{OFFSETS_TOPIC, of_group};
 use crate::base::{ErrorCode as E, Mono, Now, TopicId};
 use crate::broker::apis::{self, Handler, api};
-use crate::group::{GroupConfig, partition_for};
+use crate::broker::front::Head;
+use crate::controller::testing::partition;
+use crate::controller::{Image, MetadataRecord};
+use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, Question};
+use crate::group::GroupConfig;
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, parse_header};
 
-struct Topics(Vec<(&'static str, TopicId, i32)>);
+const OFFSETS: u8 = 1;
+const OFFSETS_PARTITIONS: i32 = 50;
+const T: u8 = 7;
+const T_ID: TopicId = TopicId([T; 16]);
 
-impl TopicLookup for Topics {
-    fn by_name(&self, name: &str) -> Option<TopicInfo<'_>> {
-        let found = self.0.iter().find(|t| t.0 == name);
-        found.map(|&(name, id, partitions)| TopicInfo {
-            name,
-            id,
-            partitions,
-        })
-    }
-
-    fn by_id(&self, id: TopicId) -> Option<TopicInfo<'_>> {
-        let found = self.0.iter().find(|t| t.1 == id);
-        found.map(|&(name, id, partitions)| TopicInfo {
-            name,
-            id,
-            partitions,
-        })
-    }
-}
-
-const T_ID: TopicId = TopicId([7; 16]);
-
+/// A broker's part in the group APIs, between a request and its response.
 struct Broker {
-    service: GroupService,
-    topics: Topics,
+    host: Host,
+    image: Arc<Image>,
     now: Now,
     next: u64,
+    /// By question: request and place in it.
+    asked: BTreeMap<u64, (u64, usize)>,
+    waiting: BTreeMap<u64, Waiting>,
     replies: BTreeMap<u64, Bytes>,
     failed: Vec<u64>,
     append_error: Option<E>,
 }
 
+struct Waiting {
+    head: Head,
+    plan: GroupPlan,
+    answers: Vec<Option<GroupAnswer>>,
+}
+
+fn image(topics: &[(&str, u8, i32)]) -> Arc<Image> {
+    let mut image = Image::default();
+    for (name, id, partitions) in topics {
+        let topic = MetadataRecord::Topic {
+            name: (*name).to_owned(),
+            id: TopicId([*id; 16]),
+        };
+        image.replay(&topic).unwrap();
+        for index in 0..*partitions {
+            image
+                .replay(&partition(*id, index, image.next_log))
+                .unwrap();
+        }
+    }
+    Arc::new(image)
+}
+
 impl Broker {
     fn new() -> Self {
-        let node = NodeInfo {
-            id: 3,
-            endpoints: vec![("inside".into(), 9092), ("outside".into(), 19092)],
-        };
-        let mut service = GroupService::new(GroupConfig::default(), node, 1);
+        let mut host = Host::new(GroupConfig::default(), 1);
         let now = Now {
             mono: Mono(1),
             wall_ms: 1_000,
         };
-        service.loaded(now, &mut Vec::new());
+        for partition in 0..OFFSETS_PARTITIONS {
+            host.open(partition, OFFSETS_PARTITIONS as usize);
+            host.loaded(now, partition, &mut Vec::new());
+        }
         Self {
-            service,
-            topics: Topics(vec![(OFFSETS_TOPIC, TopicId([1; 16]), 50), ("t", T_ID, 4)]),
+            host,
+            image: image(&[(OFFSETS_TOPIC, OFFSETS, OFFSETS_PARTITIONS), ("t", T, 4)]),
             now,
             next: 0,
+            asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             replies: BTreeMap::new(),
             failed: Vec::new(),
             append_error: None,
         }
     }
 
-    fn perform(&mut self, effects: Vec<GroupEffect>) {
+    fn partition_of(&self, group: &str) -> i32 {
+        of_group(&self.image, group).unwrap().0
+    }
+
+    /// The partition of a group, which is not loaded, cannot be read.
+    fn fail(&mut self, group: &str) {
+        let partition = self.partition_of(group);
+        self.host = Host::new(GroupConfig::default(), 1);
+        for other in 0..OFFSETS_PARTITIONS {
+            self.host.open(other, OFFSETS_PARTITIONS as usize);
+            if other == partition {
+                self.host.fail(other);
+            } else {
+                self.host.loaded(self.now, other, &mut Vec::new());
+            }
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<HostEffect>) {
         let mut effects = std::collections::VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             match effect {
-                GroupEffect::Reply { token, frame } => {
-                    assert!(self.replies.insert(token, frame).is_none());
+                HostEffect::Answer(token, answer) => {
+                    let (request, slot) = self.asked.remove(&token).expect("asked once");
+                    self.answered(request, slot, answer);
                 }
-                GroupEffect::Fail { token, .. } => self.failed.push(token),
-                GroupEffect::Append { append, .. } => {
+                HostEffect::Forgotten(_) => {}
+                HostEffect::Append {
+                    partition, append, ..
+                } => {
                     let result = self.append_error.map_or(Ok(()), Err);
                     let mut more = Vec::new();
-                    self.service.appended(self.now, append, result, &mut more);
+                    self.host
+                        .appended(self.now, partition, append, result, &mut more);
                     effects.extend(more);
                 }
             }
         }
-        self.service.invariants();
+        self.host.invariants();
+    }
+
+    fn answered(&mut self, request: u64, slot: usize, answer: GroupAnswer) {
+        let waiting = self.waiting.get_mut(&request).expect("a request");
+        assert!(waiting.answers[slot].replace(answer).is_none());
+        self.finish(request);
+    }
+
+    fn finish(&mut self, request: u64) {
+        if self.waiting[&request].answers.iter().all(Option::is_some) {
+            let waiting = self.waiting.remove(&request).unwrap();
+            let answers = waiting.answers.into_iter().flatten().collect();
+            let frame = waiting.plan.shape.response(waiting.head, answers);
+            self.replies.insert(request, frame.unwrap());
+        }
+    }
+
+    fn ask(&mut self, request: u64, slot: usize, question: Question) {
+        let token = request * 10_000 + slot as u64;
+        self.asked.insert(token, (request, slot));
+        let mut effects = Vec::new();
+        self.host.ask(self.now, token, question, &mut effects);
+        self.perform(effects);
     }
 
     fn send<R: KafkaRequest>(&mut self, version: i16, request: &R) -> u64 {
@@ -106,22 +165,53 @@ impl Broker {
 
     fn send_frame(&mut self, frame: Bytes) -> u64 {
         let (header, body) = parse_header(frame, apis::api).unwrap();
-        let Some(Handler::Groups(handler)) = apis::served(header.key).map(|s| s.handler) else {
-            panic!("key {} is not the coordinator's", header.key);
+        let Some(Handler::Groups(planner)) = apis::served(header.key).map(|s| s.handler) else {
+            panic!("key {} is not the coordinators'", header.key);
         };
         self.next += 1;
-        let call = Call {
-            token: self.next,
-            header,
-            body,
+        let request = self.next;
+        let cx = PlanCx {
+            now: self.now,
+            image: &self.image,
+            metadata_max: 4_096,
             client_host: "/127.0.0.1".into(),
-            listener: 1,
         };
-        let mut effects = Vec::new();
-        self.service
-            .request(self.now, handler, call, &self.topics, &mut effects);
-        self.perform(effects);
-        self.next
+        let Ok(mut plan) = planner(&cx, &header, body) else {
+            self.failed.push(request);
+            return request;
+        };
+        let asks = std::mem::replace(&mut plan.asks, Asks::List);
+        let questions: Vec<Result<Question, GroupAnswer>> = match asks {
+            Asks::List => vec![Ok(Question::List)],
+            Asks::Groups(asks) => {
+                let question = |ask: GroupAsk| match of_group(&self.image, ask.group()) {
+                    Ok((partition, _)) => Ok(Question::To(partition, ask)),
+                    Err(error) => Err(ask.refused(error)),
+                };
+                asks.into_iter().map(question).collect()
+            }
+        };
+        let head = Head {
+            correlation_id: header.correlation_id,
+            version: header.version,
+        };
+        let answers = vec![None; questions.len()];
+        let waiting = Waiting {
+            head,
+            plan,
+            answers,
+        };
+        self.waiting.insert(request, waiting);
+        if questions.is_empty() {
+            self.finish(request);
+        }
+        for (slot, question) in questions.into_iter().enumerate() {
+            match question {
+                Ok(question) => self.ask(request, slot, question),
+                Err(answer) => self.answered(request, slot, answer),
+            }
+        }
+        request
     }
 
     fn reply<R: RequestResponsePair>(&mut self, token: u64, version: i16) -> R::Response {
@@ -140,7 +230,7 @@ impl Broker {
         self.now.mono = self.now.mono.plus_ms(ms);
         self.now.wall_ms += ms as i64;
         let mut effects = Vec::new();
-        self.service.tick(self.now, &mut effects);
+        self.host.tick(self.now, &mut effects);
         self.perform(effects);
     }
 
@@ -223,57 +313,6 @@ fn versions(key: i16) -> std::ops::RangeInclusive<i16> {
 }
 
 #[test]
-fn find_coordinator_in_all_versions() {
-    let mut b = Broker::new();
-    for version in versions(10) {
-        let mut request = FindCoordinatorRequest::default();
-        if version >= 4 {
-            request.coordinator_keys = vec!["g".into(), "h".into()];
-        } else {
-            request.key = "g".into();
-        }
-        let found = b.call(version, &request);
-        if version >= 4 {
-            assert_eq!(found.coordinators.len(), 2);
-            let Coordinator {
-                key,
-                node_id,
-                host,
-                port,
-                error_code,
-                ..
-            } = &found.coordinators[1];
-            assert_eq!(
-                (key.as_str(), *node_id, host.as_str(), *port, *error_code),
-                ("h", 3, "outside", 19092, 0)
-            );
-        } else {
-            assert_eq!(
-                (
-                    found.node_id,
-                    found.host.as_str(),
-                    found.port,
-                    found.error_code
-                ),
-                (3, "outside", 19092, 0)
-            );
-        }
-        let unknown = E::InvalidRequest;
-        let no_transactions = E::TransactionalIdAuthorizationFailed;
-        let refused = [(1, no_transactions), (2, unknown), (9, unknown)];
-        for (key_type, want) in refused.into_iter().filter(|_| version >= 1) {
-            request.key_type = key_type;
-            let refused = b.call(version, &request);
-            let code = refused
-                .coordinators
-                .first()
-                .map_or(refused.error_code, |c| c.error_code);
-            assert_eq!(code, want.code());
-        }
-    }
-}
-
-#[test]
 fn a_sync_without_a_group_is_of_an_invalid_group() {
     let mut b = Broker::new();
     for version in 0..=5 {
@@ -288,13 +327,7 @@ fn a_sync_without_a_group_is_of_an_invalid_group() {
 #[test]
 fn without_the_offsets_topic_nothing_is_served() {
     let mut b = Broker::new();
-    b.topics.0.remove(0);
-    let mut find = FindCoordinatorRequest::default();
-    find.key = "g".into();
-    assert_eq!(
-        b.call(1, &find).error_code,
-        E::CoordinatorNotAvailable.code()
-    );
+    b.image = image(&[("t", T, 4)]);
     let not_coordinator = E::NotCoordinator.code();
     assert_eq!(b.call(5, &join_of(5)).error_code, not_coordinator);
     assert_eq!(b.commit(8, |_| {}), not_coordinator);
@@ -314,9 +347,8 @@ fn without_the_offsets_topic_nothing_is_served() {
 #[test]
 fn groups_of_a_partition_that_cannot_be_read_are_refused_and_others_are_served() {
     let mut b = Broker::new();
-    b.member(4, 3);
+    b.fail("g");
     assert_eq!(b.commit(8, |commit| commit.group_id = "h".into()), 0);
-    b.service.fail(partition_for("g", 50));
     let refused = E::NotCoordinator.code();
     assert_eq!(b.call(5, &join_of(5)).error_code, refused);
     assert_eq!(b.commit(8, |_| {}), refused);
@@ -340,14 +372,11 @@ fn groups_of_a_partition_that_cannot_be_read_are_refused_and_others_are_served()
     leave.group_id = StrBytes::default();
     let invalid = E::InvalidGroupId.code();
     assert_eq!(b.call(1, &leave).error_code, invalid);
-    // It is found, as in Kafka; and what its partition holds is not written anew without it.
-    let mut find = FindCoordinatorRequest::default();
-    find.key = "g".into();
-    assert_eq!(b.call(1, &find).error_code, 0);
+    // What its partition holds is not written anew without it.
     let listed = b.call(3, &ListGroupsRequest::default()).groups;
     assert_eq!(listed.len(), 1);
-    assert!(b.service.snapshot(partition_for("g", 50)).is_none());
-    assert!(b.service.snapshot(partition_for("h", 50)).is_some());
+    assert!(b.host.snapshot(b.partition_of("g")).is_none());
+    assert!(b.host.snapshot(b.partition_of("h")).is_some());
 }
 
 #[test]
@@ -576,15 +605,27 @@ fn a_group_named_many_times_is_answered_once() {
 
 #[test]
 fn what_a_member_sent_is_not_kept_in_the_memory_of_its_request() {
-    let mut b = Broker::new();
+    let b = Broker::new();
     let metadata = Bytes::from(vec![7; 5000]);
     let mut request = join_of(3);
     request.protocols[0].metadata = metadata.clone();
     let frame = encode_request(42, Some("client"), 3, &request).unwrap();
     let request: Bytes = frame.slice(4..);
-    b.send_frame(request.clone());
-    let members = b.service.coordinator.group("g").unwrap().members();
-    let kept = &members.last().unwrap().1.protocols[0].metadata;
+    let (header, body) = parse_header(request.clone(), apis::api).unwrap();
+    let cx = PlanCx {
+        now: b.now,
+        image: &b.image,
+        metadata_max: 0,
+        client_host: String::new(),
+    };
+    let plan = super::join_group(&cx, &header, body).unwrap();
+    let Asks::Groups(asks) = plan.asks else {
+        panic!("of a group");
+    };
+    let [GroupAsk::Join(join)] = &asks[..] else {
+        panic!("{asks:?}");
+    };
+    let kept = &join.protocols[0].metadata;
     assert_eq!(kept, &metadata);
     assert!(!request.as_ptr_range().contains(&kept.as_ptr()));
 }
@@ -675,7 +716,7 @@ fn delete_groups_in_all_versions() {
             ("simple", 0),
         ];
         assert_eq!(codes, expected);
-        assert!(b.service.deletes.is_empty() && b.service.waits.is_empty());
+        assert!(b.waiting.is_empty() && b.asked.is_empty());
         request.groups_names.clear();
         assert!(b.call(version, &request).results.is_empty());
     }
@@ -706,41 +747,36 @@ fn offset_delete() {
         (deleted.error_code, codes),
         (0, vec![0, E::UnknownTopicOrPartition.code()])
     );
-    assert!(b.service.coordinator().offsets("g").unwrap().is_empty());
+    let all = b.call(8, &fetch_of(8, None));
+    assert!(all.groups[0].topics.is_empty());
 }
 
 #[test]
 fn garbage_fails_and_a_stop_answers_everybody() {
     let mut b = Broker::new();
-    for key in (8..=16).chain([42, 47]) {
+    let cx = PlanCx {
+        now: b.now,
+        image: &b.image,
+        metadata_max: 0,
+        client_host: String::new(),
+    };
+    for key in [8, 9].into_iter().chain(11..=16).chain([42, 47]) {
         let header = RequestHeader {
             key,
             version: api(key).unwrap().max,
             correlation_id: 1,
             client_id: None,
         };
-        let call = Call {
-            token: 1_000,
-            header,
-            body: Bytes::from_static(&[0xff; 7]),
-            client_host: String::new(),
-            listener: 0,
+        let Some(Handler::Groups(planner)) = apis::served(key).map(|s| s.handler) else {
+            panic!("key {key} is not the coordinators'");
         };
-        let mut effects = Vec::new();
-        let Some(Handler::Groups(handler)) = apis::served(key).map(|s| s.handler) else {
-            panic!("key {key} is not the coordinator's");
-        };
-        b.service
-            .request(b.now, handler, call, &b.topics, &mut effects);
-        assert!(
-            matches!(effects[..], [GroupEffect::Fail { token: 1_000, .. }]),
-            "key {key}"
-        );
+        let garbage = Bytes::from_static(&[0xff; 7]);
+        assert!(planner(&cx, &header, garbage).is_err(), "key {key}");
     }
     let waiting = b.send(3, &join_of(3));
     assert!(b.replies.is_empty());
     let mut effects = Vec::new();
-    b.service.stop(b.now, &mut effects);
+    b.host.stop(b.now, &mut effects);
     b.perform(effects);
     let reply = b.reply::<JoinGroupRequest>(waiting, 3);
     assert_eq!(reply.error_code, E::NotCoordinator.code());

@@ -2,7 +2,7 @@
 
 use crate::base::{ErrorCode, Mono};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answered, Failure, LogAnswer, Msg, Produced, ReqRef};
+use crate::broker::msg::{Answered, Appender, Failure, LogAnswer, Msg, Produced, ReqRef};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
 
 /// Who waits for a mark of a partition.
@@ -23,14 +23,14 @@ pub enum LogWaiter {
         slot: u32,
         answered: Answered,
     },
-    /// Something of the control shard's own.
-    Control(u64),
+    /// Something of the shard's own: see [`super::Owner::tell_when_committed`].
+    Token(u64),
 }
 
 /// The batches of a produce request that were given to this shard at a time.
 #[derive(Debug)]
 pub struct Ack {
-    req: ReqRef,
+    pub appender: Appender,
     /// Where it is kept while they wait.
     pub place: u32,
     /// How many batches wait.
@@ -42,20 +42,27 @@ pub struct Ack {
 
 impl Ack {
     fn tell(
-        req: ReqRef,
+        appender: Appender,
         results: Vec<(u32, Result<Produced, Failure>)>,
         stamps: ProduceStamps,
         fx: &mut Fx<'_>,
     ) {
-        let id = req.id;
-        fx.send(
-            req.shard,
-            Msg::ProduceDone {
-                id,
-                results,
-                stamps,
-            },
-        );
+        match appender {
+            Appender::Client(ReqRef { shard, id }) => fx.send(
+                shard,
+                Msg::ProduceDone {
+                    id,
+                    results,
+                    stamps,
+                },
+            ),
+            Appender::Coordinator(ReqRef { shard, id }) => {
+                for (_, result) in results {
+                    let result = result.map(drop);
+                    fx.send(shard, Msg::Appended { id, result });
+                }
+            }
+        }
     }
 }
 
@@ -70,17 +77,17 @@ pub struct Acks {
     parted: Vec<u32>,
     /// The same for requests that drop records.
     dropped: Vec<(ReqRef, LogAnswer)>,
-    /// Numbers of the control shard's own whose records are committed, for it to take.
-    pub control_done: Vec<u64>,
+    /// Numbers whose records are committed, for whoever asked to take.
+    pub told: Vec<u64>,
     /// Place of the last one that was taken up.
     newest: Option<u32>,
 }
 
 impl Acks {
     /// So many batches of a request are here; to be given to [`Acks::add`] before the next ones.
-    pub fn begin(&self, req: ReqRef, batches: usize, now: Mono) -> Ack {
+    pub fn begin(&self, appender: Appender, batches: usize, now: Mono) -> Ack {
         Ack {
-            req,
+            appender,
             place: self.free.last().copied().unwrap_or(self.open.len() as u32),
             waiting: 0,
             results: Vec::with_capacity(batches),
@@ -91,7 +98,7 @@ impl Acks {
     /// They are appended or refused: answers if none waits.
     pub fn add(&mut self, ack: Ack, fx: &mut Fx<'_>) {
         if ack.waiting == 0 {
-            return Ack::tell(ack.req, ack.results, ack.stamps, fx);
+            return Ack::tell(ack.appender, ack.results, ack.stamps, fx);
         }
         self.newest = Some(ack.place);
         match self.free.pop() {
@@ -134,7 +141,7 @@ impl Acks {
                 slot,
                 answered,
             } => self.dropped.push((req, (slot, outcome.map(|()| answered)))),
-            LogWaiter::Control(token) => self.control_done.push(token),
+            LogWaiter::Token(token) => self.told.push(token),
         }
     }
 
@@ -158,7 +165,7 @@ impl Acks {
             }
         } else if let Some(ack) = self.open[place as usize].take() {
             self.free.push(place);
-            Ack::tell(ack.req, ack.results, ack.stamps, fx);
+            Ack::tell(ack.appender, ack.results, ack.stamps, fx);
         }
     }
 
@@ -167,7 +174,7 @@ impl Acks {
         for place in self.parted.drain(..) {
             if let Some(Some(ack)) = self.open.get_mut(place as usize) {
                 let results = std::mem::take(&mut ack.results);
-                Ack::tell(ack.req, results, ack.stamps, fx);
+                Ack::tell(ack.appender, results, ack.stamps, fx);
             }
         }
         self.dropped.sort_by_key(|(req, _)| (req.shard, req.id));

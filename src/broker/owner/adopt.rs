@@ -28,6 +28,17 @@ pub struct Adoption {
     strays: Vec<LogId>,
 }
 
+/// An image that the logs of this shard agree with.
+#[derive(Debug)]
+pub struct Adopted {
+    /// `Image::version`.
+    pub version: u64,
+    /// Logs that were found and that the metadata has never given out.
+    pub strays: Vec<LogId>,
+    /// Names of topics that were removed.
+    pub removed: Vec<Arc<str>>,
+}
+
 impl Adoption {
     pub fn new(image: Arc<Image>, delta: Arc<Delta>) -> Self {
         let topics = delta.topics(&image).map(|topic| topic.id).collect();
@@ -47,14 +58,9 @@ impl Adoption {
 
 impl Owner {
     /// Opens or creates the logs of this shard's partitions, applies topic settings, deletes the logs of topics that
-    /// were removed, as far as the image is different, and no more than `most` of them at a time. When all is done,
-    /// the logs that were found and that the metadata does not know to be strays.
-    pub fn adopt(
-        &mut self,
-        now: Now,
-        adoption: &mut Adoption,
-        mut most: usize,
-    ) -> Option<Vec<LogId>> {
+    /// were removed, as far as the image is different, and no more than `most` of them at a time; returns when all is
+    /// done.
+    pub fn adopt(&mut self, now: Now, adoption: &mut Adoption, mut most: usize) -> Option<Adopted> {
         adoption.is_begun = true;
         let is_everything = adoption.delta.is_everything();
         while let Some(id) = adoption.topics.get(adoption.next.0) {
@@ -92,7 +98,11 @@ impl Owner {
         if is_everything {
             self.settle_recovered(adoption, most)?;
         }
-        Some(std::mem::take(&mut adoption.strays))
+        Some(Adopted {
+            version: adoption.image.version,
+            strays: std::mem::take(&mut adoption.strays),
+            removed: adoption.delta.removed_topics().to_vec(),
+        })
     }
 
     /// Decides about logs that recovery found and no partition has, no more than `most` of them. Those of removed

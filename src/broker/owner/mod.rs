@@ -20,7 +20,7 @@ use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, WAKES_PER
 use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Failure, Msg, ProducePart, Produced};
+use crate::broker::msg::{Appender, Failure, Msg, ProducePart, Produced};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
@@ -119,8 +119,9 @@ impl Owner {
         self.slots.iter().position(|slot| slot.store.id() == store)
     }
 
-    /// Appends a batch of a client's, which is to be answered when a mark is behind it; `ack` gets to know that it
-    /// waits, or what has come of it.
+    /// Appends a batch, which is to be answered when a mark is behind it; `ack` gets to know that it waits, or what has
+    /// come of it. A coordinator's is the broker's own, but what a store keeps for the broker is not for it: as many
+    /// come as clients like.
     pub fn append(&mut self, now: Now, part: ProducePart, mark: Mark, ack: &mut Ack) {
         let ProducePart {
             slot: place,
@@ -128,13 +129,21 @@ impl Owner {
             batch,
             info,
         } = part;
+        let is_own = matches!(ack.appender, Appender::Coordinator(_));
+        if is_own && self.partitions.contains_key(&log) && !self.has_room(log, batch.len(), true) {
+            let failure = (ErrorCode::KafkaStorageError, None);
+            return ack.results.push((place, Err(failure)));
+        }
         let Some(partition) = self.partitions.get_mut(&log) else {
             let failure = (self.missing(log), None);
             return ack.results.push((place, Err(failure)));
         };
         let slot = &mut self.slots[partition.slot];
         let (leader, log) = (&partition.leader, &mut partition.log);
-        let append = |()| log.append(now, batch, &info, &mut slot.store);
+        let append = |()| match is_own {
+            true => log.append_internal(now, batch, &info, &mut slot.store),
+            false => log.append(now, batch, &info, &mut slot.store),
+        };
         let appended = match leader.admit(mark).and_then(append) {
             Ok(appended) => appended,
             Err((code, why)) => return ack.results.push((place, Err((code, Some(why))))),
@@ -255,13 +264,13 @@ impl Owner {
         }
     }
 
-    /// Returns a number that is among [`Acks::control_done`] as soon as all that is before an offset of one of the
+    /// Returns a number that is among [`Acks::told`] as soon as all that is before an offset of one of the
     /// broker's own logs is committed.
     pub fn tell_when_committed(&mut self, log: LogId, offset: Offset) -> u64 {
         self.tokens += 1;
-        let waiter = LogWaiter::Control(self.tokens);
+        let waiter = LogWaiter::Token(self.tokens);
         if self.wait(log, Mark::Committed, offset, waiter).is_some() {
-            self.acks.control_done.push(self.tokens);
+            self.acks.told.push(self.tokens);
         }
         self.tokens
     }

@@ -11,7 +11,7 @@ use crate::base::{
 };
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Msg, ProducePart, ReqRef};
+use crate::broker::msg::{Appender, Msg, ProducePart, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adoption;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -52,8 +52,9 @@ impl Fixture {
     fn adopt(&mut self, delta: Delta) -> Vec<LogId> {
         let mut adoption = Adoption::new(Arc::new(self.image.clone()), Arc::new(delta));
         std::iter::repeat_with(|| self.owner.adopt(NOW, &mut adoption, 1))
-            .find_map(|strays| strays)
+            .find_map(|adopted| adopted)
             .expect("the end of it")
+            .strays
     }
 
     /// Commits records; the shard gets what is different.
@@ -154,7 +155,10 @@ fn who_waits_in_a_partition_that_goes_is_told() {
         batch,
     };
     let shard = ShardId(0);
-    let mut ack = f.owner.acks.begin(ReqRef { shard, id: 9 }, 1, NOW.mono);
+    let mut ack = f
+        .owner
+        .acks
+        .begin(Appender::Client(ReqRef { shard, id: 9 }), 1, NOW.mono);
     f.owner.append(NOW, part, Mark::Committed, &mut ack);
     assert_eq!((ack.waiting, &ack.results[..]), (1, &[][..]));
     let token = f.owner.tell_when_committed(LogId(1), Offset(1));
@@ -172,7 +176,7 @@ fn who_waits_in_a_partition_that_goes_is_told() {
     assert!(f.owner.has_more());
     f.owner.slice(&mut fx);
     assert!(f.owner.acks.is_empty() && !f.owner.has_more());
-    assert_eq!(f.owner.acks.control_done, [token]);
+    assert_eq!(f.owner.acks.told, [token]);
     let Some(Msg::ProduceDone { id: 9, results, .. }) = local.pop_front() else {
         panic!("no answer");
     };
@@ -219,7 +223,7 @@ fn what_recovery_has_found_is_decided_about_some_at_a_time() {
         left = f.strays().len();
     }
     assert!(turns >= FOUND, "{turns}");
-    let mut strays = strays.unwrap_or_default();
+    let mut strays = strays.expect("the end of it").strays;
     strays.sort_unstable();
     assert!(
         strays

@@ -13,8 +13,10 @@ use crate::store::Piece;
 pub enum Worker {
     Fetch,
     Query,
-    /// The start of the control shard.
-    Load,
+    /// The start of the control shard, which reads the metadata.
+    Metadata,
+    /// The coordinators, which load partitions.
+    Offsets,
 }
 
 /// See the module.

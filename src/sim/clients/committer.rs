@@ -69,7 +69,12 @@ pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
 }
 
 /// Whether the coordinator was found; from then on it is known where it listens.
-pub fn found_coordinator(ctx: &mut Ctx<'_>, frame: Bytes, version: i16) -> Result<bool, String> {
+pub fn found_coordinator(
+    ctx: &mut Ctx<'_>,
+    group: u32,
+    frame: Bytes,
+    version: i16,
+) -> Result<bool, String> {
     let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
         .map_err(|error| error.to_string())?;
     let (code, host, port) = if version >= 4 {
@@ -81,7 +86,8 @@ pub fn found_coordinator(ctx: &mut Ctx<'_>, frame: Bytes, version: i16) -> Resul
     };
     match error_of(code) {
         ErrorCode::None => {
-            ctx.shared.coordinator = Some(Address::parse(host, port)?);
+            let address = Address::parse(host, port)?;
+            ctx.shared.coordinators.insert(group, address);
             Ok(true)
         }
         ErrorCode::CoordinatorNotAvailable => Ok(false),
@@ -230,7 +236,7 @@ impl Committer {
         let group = self.group;
         let error = match self.asked {
             Some(Asked::Coordinator(version)) => {
-                self.coordinator_known = found_coordinator(ctx, frame, version)?;
+                self.coordinator_known = found_coordinator(ctx, self.group, frame, version)?;
                 return Ok(());
             }
             Some(Asked::Commit(version, at, offset)) => {
@@ -302,7 +308,7 @@ impl Script for Committer {
     }
 
     fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
-        ctx.shared.coordinator
+        ctx.shared.coordinators.get(&self.group).copied()
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {

@@ -261,7 +261,7 @@ impl Member {
         match self.asked {
             Asked::Nothing => Ok(ErrorCode::None),
             Asked::Coordinator => {
-                if !found_coordinator(ctx, frame, self.version)? {
+                if !found_coordinator(ctx, self.group, frame, self.version)? {
                     return Ok(ErrorCode::CoordinatorNotAvailable);
                 }
                 self.stage = Stage::Join;
@@ -344,7 +344,7 @@ impl Script for Member {
     }
 
     fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
-        ctx.shared.coordinator
+        ctx.shared.coordinators.get(&self.group).copied()
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {

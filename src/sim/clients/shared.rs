@@ -90,8 +90,8 @@ pub struct Shared {
     pub ends: BTreeMap<Place, i64>,
     /// With direct ports, where Metadata says that the leader of a partition listens.
     pub leaders: BTreeMap<Place, Address>,
-    /// With direct ports, where FindCoordinator says that the coordinator listens.
-    pub coordinator: Option<Address>,
+    /// With direct ports, where FindCoordinator says that the coordinator of a group listens.
+    pub coordinators: BTreeMap<u32, Address>,
     /// The next offset to be committed by a group.
     pub commits: BTreeMap<(u32, Place), i64>,
     /// What is known of each node's processes.
@@ -118,7 +118,7 @@ impl Shared {
             topics_planned,
             ends: BTreeMap::new(),
             leaders: BTreeMap::new(),
-            coordinator: None,
+            coordinators: BTreeMap::new(),
             commits: BTreeMap::new(),
             lives: vec![Lives::default(); nodes],
             refused: 0,
@@ -149,7 +149,7 @@ impl Shared {
     /// Nobody listens at an address any more: who is told of it asks anew.
     pub fn forget(&mut self, address: Address) {
         self.leaders.retain(|_, leader| *leader != address);
-        self.coordinator = self.coordinator.filter(|known| *known != address);
+        self.coordinators.retain(|_, known| *known != address);
     }
 
     /// Whether all topics are there.

@@ -9,7 +9,7 @@ use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::{Front, here};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Failure, Msg, ProducePart, ProduceParts, Produced, ReqRef};
+use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, Produced, ReqRef};
 use crate::config::TopicConfig;
 use crate::log::check_message_size;
 use crate::record;
@@ -281,12 +281,13 @@ impl HandingOn {
                 let batches: Vec<ProducePart> = parts.by_ref().take(most).collect();
                 *work = work.saturating_sub(batches.len() * PART_COST);
                 let store = *store;
+                let appender = Appender::Client(req);
                 let parts = ProduceParts {
                     store,
                     mark,
                     batches,
                 };
-                fx.send(front.owner_of(store), Msg::Produce { req, parts });
+                fx.send(front.owner_of(store), Msg::Produce { appender, parts });
             }
         }
         true

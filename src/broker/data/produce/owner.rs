@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use crate::base::StoreId;
 use crate::base::limits::LOGS_CHANGED_PER_SLICE;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{ProduceParts, ReqRef};
+use crate::broker::msg::{Appender, ProduceParts};
 use crate::broker::owner::Owner;
 
 /// What a request appends to one store.
-type Waiting = (ReqRef, ProduceParts);
+type Waiting = (Appender, ProduceParts);
 
 /// The produce requests that wait for their store to grow.
 #[derive(Debug, Default)]
@@ -23,14 +23,20 @@ pub struct Delayed {
 
 impl Delayed {
     /// Delayed the parts of a produce request that belong to one store, or lets them wait while it grows.
-    pub fn begin(&mut self, owner: &mut Owner, req: ReqRef, parts: ProduceParts, fx: &mut Fx<'_>) {
+    pub fn begin(
+        &mut self,
+        owner: &mut Owner,
+        appender: Appender,
+        parts: ProduceParts,
+        fx: &mut Fx<'_>,
+    ) {
         let store = parts.store;
         if let Some((_, waiting)) = self.by_store.iter_mut().find(|(of, _)| *of == store) {
-            waiting.push_back((req, parts));
+            waiting.push_back((appender, parts));
         } else if must_grow(owner, &parts) {
-            self.by_store.push_back((store, [(req, parts)].into()));
+            self.by_store.push_back((store, [(appender, parts)].into()));
         } else {
-            append(owner, req, parts, fx);
+            append(owner, appender, parts, fx);
         }
     }
 
@@ -51,8 +57,8 @@ impl Delayed {
                     break;
                 }
                 most = most.saturating_sub(batches);
-                if let Some((req, parts)) = waiting.pop_front() {
-                    append(owner, req, parts, fx);
+                if let Some((appender, parts)) = waiting.pop_front() {
+                    append(owner, appender, parts, fx);
                 }
             }
             if !waiting.is_empty() {
@@ -81,8 +87,8 @@ fn must_grow(owner: &mut Owner, parts: &ProduceParts) -> bool {
     })
 }
 
-fn append(owner: &mut Owner, req: ReqRef, parts: ProduceParts, fx: &mut Fx<'_>) {
-    let mut ack = owner.acks.begin(req, parts.batches.len(), fx.now.mono);
+fn append(owner: &mut Owner, appender: Appender, parts: ProduceParts, fx: &mut Fx<'_>) {
+    let mut ack = owner.acks.begin(appender, parts.batches.len(), fx.now.mono);
     for part in parts.batches {
         owner.append(fx.now, part, parts.mark, &mut ack);
     }
@@ -96,7 +102,7 @@ mod tests {
     use super::*;
     use crate::base::{LogId, Mono, Now, ShardId};
     use crate::broker::io::Output;
-    use crate::broker::msg::ProducePart;
+    use crate::broker::msg::{ProducePart, ReqRef};
     use crate::broker::owner::stores::format_store;
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
@@ -168,7 +174,7 @@ mod tests {
         let slot = format_store(STORE, config, 1).0;
         let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
         let mut delayed = Delayed::default();
-        let req = |id| ReqRef { shard: ME, id };
+        let req = |id| Appender::Client(ReqRef { shard: ME, id });
         run(&mut owner, |owner, fx| {
             for log in 0..LOGS {
                 owner.open_log(

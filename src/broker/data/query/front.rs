@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, IdMap, LogId, ShardId};
+pub use crate::broker::front::Head;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::front::{Front, check_epoch, here};
@@ -30,13 +31,6 @@ pub type Ask = (TopicRef, i32, i32, Result<Query, ErrorCode>);
 pub trait Shape: fmt::Debug {
     /// The response frame.
     fn response(self: Box<Self>, head: Head, answers: Answers<'_>) -> Result<Bytes, WireError>;
-}
-
-/// What the head of a response needs of the request's.
-#[derive(Clone, Copy, Debug)]
-pub struct Head {
-    pub correlation_id: i32,
-    pub version: i16,
 }
 
 /// A query whose partitions are being asked.

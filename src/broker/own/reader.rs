@@ -22,21 +22,26 @@ enum Reading {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LogReader {
+    worker: Worker,
     reading: IdMap<u64, Reading>,
     parts: VecDeque<(LogId, Result<Bytes, DiskError>)>,
 }
 
 impl LogReader {
+    /// One whose reads are this worker's.
+    pub fn new(worker: Worker) -> Self {
+        Self {
+            worker,
+            reading: IdMap::default(),
+            parts: VecDeque::new(),
+        }
+    }
+
     /// The next part that was read.
     pub fn next(&mut self) -> Option<(LogId, Result<Bytes, DiskError>)> {
         self.parts.pop_front()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
     }
 
     /// Reads the next part of a log from `offset` into memory; it comes back through
@@ -73,7 +78,7 @@ impl LogReader {
     }
 
     fn read(&mut self, owner: &mut Owner, pieces: Vec<Piece>, what: Reading, fx: &mut Fx<'_>) {
-        let id = owner.work.read(Worker::Load, pieces, fx);
+        let id = owner.work.read(self.worker, pieces, fx);
         self.reading.insert(id.0, what);
     }
 

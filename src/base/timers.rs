@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::base::Mono;
+use super::time::Mono;
 
 /// Deadlines by key.
 #[derive(Debug)]

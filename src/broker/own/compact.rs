@@ -8,19 +8,14 @@
 
 use bytes::Bytes;
 
-use super::change::Change;
 use crate::base::{IdMap, LogId, Now, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::owner::Owner;
-use crate::controller::{Image, METADATA_LOG};
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 
-/// Keys and values of one batch, about.
+/// Keys and values of one of the [`batches`], about.
 const BATCH_BYTES: usize = 256 << 10;
-
-/// A larger image is not written at once.
-const METADATA_BYTES_MAX: usize = 64 << 20;
 
 /// A log that is being compacted.
 #[derive(Debug)]
@@ -45,44 +40,32 @@ impl Compaction {
         self.running.is_empty()
     }
 
-    /// Compacts the metadata log if it is time, which it is not before it has `least` bytes.
-    pub fn metadata(&mut self, image: &Image, least: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if let Some(size) = self.size_if_due(METADATA_LOG, least, owner) {
-            // The image has all that was decided, and what was decided before this is before it in the log.
-            let batch = Change::new(fx.now, image, image.snapshot()).batch;
-            let batches = (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch]);
-            self.compact(METADATA_LOG, (size, least), batches, owner, fx);
-        }
-    }
-
-    /// The same for a partition of `__consumer_offsets`, whose `valid` records, if they can be told now, are asked
-    /// for if it is time. Called when something of it has become durable, so that a moment comes at which nothing is
-    /// on its way.
-    pub fn offsets(
+    /// Compacts a log if it is time, which it is not before it has `least` bytes. What is `valid` in it, if that can be
+    /// told now, is asked for if it is time. To be called when something of the log has become durable, so that a
+    /// moment comes at which nothing is on its way.
+    pub fn look_at(
         &mut self,
         log: LogId,
         least: u64,
-        valid: impl FnOnce() -> Option<Vec<Record>>,
+        valid: impl FnOnce() -> Option<Vec<Bytes>>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
         if let Some(size) = self.size_if_due(log, least, owner) {
-            let batches = valid().map(|records| batches(fx.now, &records));
-            self.compact(log, (size, least), batches, owner, fx);
+            self.compact(log, (size, least), valid(), owner, fx);
         }
     }
 
-    /// Writes a partition of `__consumer_offsets` anew, whatever its size: something of it cannot be read.
-    pub fn rewrite_offsets(
+    /// Writes a log anew, whatever its size: something of it cannot be read.
+    pub fn rewrite_now(
         &mut self,
         log: LogId,
-        valid: &[Record],
+        valid: Vec<Bytes>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let batches = batches(fx.now, valid);
-        if owner.has_room(log, batches.iter().map(Bytes::len).sum(), false) {
-            self.rewrite(log, batches, owner, fx);
+        if owner.has_room(log, valid.iter().map(Bytes::len).sum(), false) {
+            self.rewrite(log, valid, owner, fx);
         }
     }
 
@@ -145,7 +128,8 @@ impl Compaction {
     }
 }
 
-fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
+/// Valid records, as batches of a bounded size.
+pub fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
     let mut batches = Vec::new();
     let mut rest = records;
     while !rest.is_empty() {

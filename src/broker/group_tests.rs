@@ -1,0 +1,215 @@
+//! Groups of a node of two shards: each on the shard that has its partition of `__consumer_offsets`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use kafka_wire as kw;
+use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_wire::{KafkaRequest, RequestResponsePair};
+use kafka_wire_core::StrBytes;
+
+use super::io::Input;
+use super::testing::Bench;
+use crate::base::StoreId;
+use crate::config::BrokerConfig;
+use crate::wire::client::{decode_response, encode_request};
+
+/// Their hashes are 97 and 98: with two partitions they are of partition 1 and of partition 0.
+const GROUPS: [&str; 2] = ["a", "b"];
+
+fn frame<R: KafkaRequest>(version: i16, request: &R) -> Bytes {
+    encode_request(1, Some("test"), version, request).unwrap()
+}
+
+fn answer<R: RequestResponsePair>(reply: &Bytes, version: i16) -> R::Response {
+    decode_response::<R>(reply.slice(4..), version).unwrap().1
+}
+
+/// Connection `n` is with shard `n`; topic `t` has one partition.
+fn bench() -> Bench {
+    let config = BrokerConfig {
+        offsets_topic_num_partitions: 2,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(2, config);
+    for conn in 0..2 {
+        bench.open(conn);
+    }
+    bench.create_topic(0, "t", 1);
+    let mut request = kw::FindCoordinatorRequest::default();
+    request.key = "a".into();
+    let reply = bench.ask(1, &frame(1, &request)).expect("an answer");
+    let found = answer::<kw::FindCoordinatorRequest>(&reply, 1);
+    assert_eq!(found.error_code, 0, "the topic was made");
+    bench
+}
+
+fn commit_of(group: &str, offset: i64) -> Bytes {
+    let mut partition = OffsetCommitRequestPartition::default();
+    partition.committed_offset = offset;
+    let mut topic = OffsetCommitRequestTopic::default();
+    topic.name = "t".into();
+    topic.partitions = vec![partition];
+    let mut request = kw::OffsetCommitRequest::default();
+    request.group_id = group.into();
+    request.topics = vec![topic];
+    frame(8, &request)
+}
+
+fn commit(bench: &mut Bench, conn: u64, group: &str, offset: i64) -> i16 {
+    let reply = bench
+        .ask(conn, &commit_of(group, offset))
+        .expect("an answer");
+    let response = answer::<kw::OffsetCommitRequest>(&reply, 8);
+    response.topics[0].partitions[0].error_code
+}
+
+fn fetch_of(groups: &[&str]) -> Bytes {
+    let mut request = kw::OffsetFetchRequest::default();
+    let all = groups.iter().map(|group| {
+        let mut one = OffsetFetchRequestGroup::default();
+        one.group_id = StrBytes::from(*group);
+        one.topics = None;
+        one
+    });
+    request.groups = all.collect();
+    frame(8, &request)
+}
+
+/// What groups have committed, in the order of the answer.
+fn committed(bench: &mut Bench, conn: u64, groups: &[&str]) -> Vec<(String, Vec<i64>)> {
+    let reply = bench.ask(conn, &fetch_of(groups)).expect("an answer");
+    let response = answer::<kw::OffsetFetchRequest>(&reply, 8);
+    let shown = response.groups.iter().map(|group| {
+        assert_eq!(group.error_code, 0);
+        let partitions = group.topics.iter().flat_map(|topic| &topic.partitions);
+        let offsets = partitions.map(|partition| partition.committed_offset);
+        (group.group_id.to_string(), offsets.collect())
+    });
+    shown.collect()
+}
+
+fn delete_topic() -> Bytes {
+    let mut request = kw::DeleteTopicsRequest::default();
+    request.topic_names = vec!["t".into()];
+    request.timeout_ms = 30_000;
+    frame(5, &request)
+}
+
+/// Lets things happen one after the other until they have come so far.
+fn until(bench: &mut Bench, come: impl Fn(&Bench) -> bool) {
+    for _ in 0..1000 {
+        if come(bench) {
+            return;
+        }
+        bench.deliver();
+        for shard in 0..2 {
+            bench.idle(shard);
+        }
+    }
+    panic!("it does not come so far");
+}
+
+#[test]
+fn each_group_is_on_the_shard_of_its_partition_and_every_shard_serves_it() {
+    let mut bench = bench();
+    for partition in 0..2u16 {
+        let store = bench.shards[0].store_of("__consumer_offsets", partition.into());
+        assert_eq!(store, Some(StoreId(partition)));
+    }
+    let appended = |bench: &Bench, shard: usize| bench.shards[shard].appended();
+    for (group, shard) in GROUPS.into_iter().zip([1, 0]) {
+        for conn in 0..2 {
+            let before = [0, 1].map(|shard| appended(&bench, shard));
+            assert_eq!(commit(&mut bench, conn, group, conn as i64), 0);
+            let mut want = before;
+            want[shard] += 1;
+            assert_eq!([0, 1].map(|shard| appended(&bench, shard)), want, "{group}");
+        }
+    }
+    for conn in 0..2 {
+        let both = committed(&mut bench, conn, &GROUPS);
+        assert_eq!(both, [("a".to_owned(), vec![1]), ("b".to_owned(), vec![1])]);
+        let list = frame(4, &kw::ListGroupsRequest::default());
+        let reply = bench.ask(conn, &list).expect("an answer");
+        let listed = answer::<kw::ListGroupsRequest>(&reply, 4).groups;
+        let ids: Vec<&str> = listed.iter().map(|group| group.group_id.as_str()).collect();
+        assert_eq!(ids, GROUPS);
+        let mut request = kw::DescribeGroupsRequest::default();
+        request.groups = ["b", "nobody", "a"].map(StrBytes::from).to_vec();
+        let reply = bench.ask(conn, &frame(5, &request)).expect("an answer");
+        let described = answer::<kw::DescribeGroupsRequest>(&reply, 5).groups;
+        let states: Vec<_> = described
+            .iter()
+            .map(|group| (group.group_id.as_str(), group.group_state.as_str()))
+            .collect();
+        assert_eq!(states, [("b", "Empty"), ("nobody", "Dead"), ("a", "Empty")]);
+    }
+    let mut request = kw::DeleteGroupsRequest::default();
+    request.groups_names = ["b", "nobody", "a"].map(StrBytes::from).to_vec();
+    let reply = bench.ask(1, &frame(1, &request)).expect("an answer");
+    let results = answer::<kw::DeleteGroupsRequest>(&reply, 1).results;
+    let codes: Vec<_> = results
+        .iter()
+        .map(|result| (result.group_id.as_str(), result.error_code))
+        .collect();
+    assert_eq!(codes, [("a", 0), ("b", 0), ("nobody", 69)]);
+    let none = committed(&mut bench, 0, &GROUPS);
+    assert!(none.iter().all(|(_, offsets)| offsets.is_empty()));
+    bench
+        .shards
+        .iter()
+        .for_each(super::shard::Shard::invariants);
+}
+
+#[test]
+fn who_is_told_that_a_topic_is_deleted_finds_no_offsets_of_it() {
+    let mut bench = bench();
+    for group in GROUPS {
+        assert_eq!(commit(&mut bench, 0, group, 7), 0);
+    }
+    let replies = bench.replies.len();
+    bench.send(0, &delete_topic());
+    // Shard 1 writes, and its disk takes its time.
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let (disk, others) = std::mem::take(&mut bench.coming)
+            .into_iter()
+            .partition(|(shard, input)| *shard == 1 && matches!(input, Input::Disk { .. }));
+        held.extend::<VecDeque<_>>(disk);
+        bench.coming = others;
+        bench.deliver();
+        for shard in 0..2 {
+            bench.idle(shard);
+        }
+    }
+    assert_eq!(bench.replies.len(), replies, "offsets are still there");
+    bench.coming.extend(held);
+    bench.settle();
+    assert_eq!(bench.replies.len(), replies + 1);
+    let none = committed(&mut bench, 1, &GROUPS);
+    assert!(none.iter().all(|(_, offsets)| offsets.is_empty()));
+}
+
+#[test]
+fn a_commit_that_overtook_the_deletion_is_not_of_the_next_topic() {
+    let mut bench = bench();
+    bench.send(0, &delete_topic());
+    // Shard 0, which has the group, serves by the new image; shard 1 does not know of it yet.
+    until(&mut bench, |bench| {
+        bench.shards[0].store_of("t", 0).is_none()
+    });
+    assert!(bench.shards[1].store_of("t", 0).is_some());
+    bench.send(1, &commit_of("b", 7));
+    bench.settle();
+    let reply = bench.last_reply(1).expect("an answer");
+    let response = answer::<kw::OffsetCommitRequest>(&reply, 8);
+    assert_eq!(
+        response.topics[0].partitions[0].error_code, 0,
+        "it was before"
+    );
+    bench.create_topic(0, "t", 1);
+    let found = committed(&mut bench, 1, &["b"]);
+    assert_eq!(found, [("b".to_owned(), vec![])]);
+}

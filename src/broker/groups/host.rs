@@ -1,0 +1,552 @@
+//! The coordinators of a shard, and what is around them: who waits for their answers, the records that they want
+//! appended, what they have to load, and the compaction of their partitions.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::load::{LoadInto, LoadedPartition, Loads};
+use super::topic::OFFSETS_TOPIC;
+use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId};
+use crate::broker::fx::Fx;
+use crate::broker::io::ReadId;
+use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
+use crate::broker::own::compact::{Compaction, batches};
+use crate::broker::owner::Owner;
+use crate::broker::owner::adopt::Adopted;
+use crate::config::BrokerConfig;
+use crate::controller::Image;
+use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, Question};
+use crate::group::{GroupConfig, Record};
+use crate::record::{self, BatchBuilder, Codec};
+use crate::replica::Mark;
+use crate::store::DiskError;
+
+/// An image that this shard serves by, and that it has not said so of: offsets of topics that it removed are still
+/// being deleted, and whoever is told that a topic is deleted may look.
+#[derive(Debug)]
+struct Serving {
+    token: u64,
+    adopted: Adopted,
+    /// Groups whose offsets are being deleted.
+    open: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Coordinators {
+    host: Host,
+    /// Who waits for an answer, by token: the request, and the place in it.
+    waits: IdMap<u64, (ReqRef, u32)>,
+    /// Tokens of questions, and numbers of appends.
+    begun: u64,
+    /// Delayed on their way: the partition, and the number that its coordinator knows.
+    appends: IdMap<u64, (i32, u64)>,
+    loads: Loads,
+    compaction: Compaction,
+    /// In the order of the images.
+    serving: VecDeque<Serving>,
+}
+
+impl Coordinators {
+    /// None yet. The seed is for member ids.
+    pub fn new(config: &BrokerConfig, seed: u64) -> Self {
+        Self {
+            host: Host::new(group_config(config), seed),
+            waits: IdMap::default(),
+            begun: 0,
+            appends: IdMap::default(),
+            loads: Loads::default(),
+            compaction: Compaction::default(),
+            serving: VecDeque::new(),
+        }
+    }
+
+    /// Whether everything that was there is loaded.
+    pub fn is_loaded(&self) -> bool {
+        self.loads.is_done()
+    }
+
+    /// Whether nothing is being written.
+    pub fn is_quiet(&self) -> bool {
+        self.appends.is_empty() && self.compaction.is_quiet() && self.serving.is_empty()
+    }
+
+    /// When [`Coordinators::tick`] has something to do.
+    pub fn next_deadline(&self) -> Mono {
+        self.host.next_deadline()
+    }
+
+    /// Panics if something is wrong inside. For the simulator.
+    pub fn invariants(&self) {
+        self.host.invariants();
+        let open = self.serving.iter().map(|serving| serving.open);
+        assert!(
+            open.take(1).all(|open| open > 0),
+            "images are told of as they are served"
+        );
+    }
+
+    /// The image is served by here: takes over the partitions that are this shard's, and deletes the offsets of topics
+    /// that are gone. When they are, the control shard is told.
+    pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let topic = image.topic(OFFSETS_TOPIC);
+        let partitions = topic.map_or(&[][..], |topic| &topic.partitions);
+        for (index, partition) in (0..).zip(partitions) {
+            let store = partition.store.and_then(|store| owner.slot_of(store));
+            if store.is_some() && self.host.open(index, partitions.len()) {
+                self.loads.want(index, partition.log);
+            }
+        }
+        let token = self.token();
+        let mut effects = Vec::new();
+        let gone = |topic: &str| adopted.removed.iter().any(|name| **name == *topic);
+        let open = match adopted.removed.is_empty() {
+            true => 0,
+            false => self
+                .host
+                .topics_gone(fx.now, token, None, gone, &mut effects),
+        };
+        self.serving.push_back(Serving {
+            token,
+            adopted,
+            open,
+        });
+        self.perform(effects, image, fx);
+        self.load_some(image, owner, fx);
+    }
+
+    /// Says which images are served by, as far as they are.
+    fn tell_served(&mut self, fx: &mut Fx<'_>) {
+        while let Some(serving) = self.serving.pop_front() {
+            if serving.open > 0 {
+                return self.serving.push_front(serving);
+            }
+            let Adopted {
+                version, strays, ..
+            } = serving.adopted;
+            fx.send(ShardId(0), Msg::ImageApplied { version, strays });
+        }
+    }
+
+    /// Takes questions of a request. The shard that it came to serves by the image of this version.
+    pub fn ask(
+        &mut self,
+        req: ReqRef,
+        version: u64,
+        parts: Vec<(u32, Question)>,
+        image: &Image,
+        fx: &mut Fx<'_>,
+    ) {
+        let mut effects = Vec::new();
+        for (slot, mut question) in parts {
+            if let Question::To(_, GroupAsk::Commit(commit)) = &mut question
+                && image.version >= version
+            {
+                // The topic is gone since: so is what is committed for it, as if the commit had been earlier.
+                let offsets = &mut commit.offsets;
+                offsets.retain(|offset| image.topic_by_id(offset.id).is_some());
+            }
+            let token = self.token();
+            self.waits.insert(token, (req, slot));
+            self.host.ask(fx.now, token, question, &mut effects);
+        }
+        self.perform(effects, image, fx);
+    }
+
+    /// Lets the coordinators see the time.
+    pub fn tick(&mut self, image: &Image, fx: &mut Fx<'_>) {
+        if fx.now.mono >= self.host.next_deadline() {
+            let mut effects = Vec::new();
+            self.host.tick(fx.now, &mut effects);
+            self.perform(effects, image, fx);
+        }
+    }
+
+    /// The broker goes down: members that wait for a rebalance are told to look for another coordinator.
+    pub fn stop(&mut self, image: &Image, fx: &mut Fx<'_>) {
+        let mut effects = Vec::new();
+        self.host.stop(fx.now, &mut effects);
+        self.perform(effects, image, fx);
+    }
+
+    /// Records are durable, or could not be written.
+    pub fn appended(
+        &mut self,
+        number: u64,
+        result: Result<(), Failure>,
+        image: &Image,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some((partition, append)) = self.appends.remove(&number) else {
+            return;
+        };
+        let result = result.map_err(|(code, _)| code);
+        let written = result.is_ok();
+        let mut effects = Vec::new();
+        let host = &mut self.host;
+        host.appended(fx.now, partition, append, result, &mut effects);
+        self.perform(effects, image, fx);
+        if written && let Some((_, log)) = place(image, partition) {
+            let least = owner.config.millrace_internal_compact_bytes.unsigned_abs();
+            let now = fx.now;
+            let valid = || {
+                let records = self.host.snapshot(partition)?;
+                Some(batches(now, &records))
+            };
+            self.compaction.look_at(log, least, valid, owner, fx);
+        }
+    }
+
+    /// If the token is that of a compaction: its records are durable, so what was before them can go.
+    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.compaction.durable(fx.now, token, owner);
+    }
+
+    /// A read of a partition that is being loaded has ended.
+    pub fn read(
+        &mut self,
+        owner: &mut Owner,
+        id: ReadId,
+        result: Result<Bytes, DiskError>,
+        image: &Image,
+        fx: &mut Fx<'_>,
+    ) {
+        self.loads.reader.ended(owner, id, result, fx);
+        self.load_some(image, owner, fx);
+    }
+
+    /// Goes on loading.
+    fn load_some(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        loop {
+            let mut to = LoadInto {
+                host: &mut self.host,
+                image,
+                owner,
+            };
+            let Some(loaded) = self.loads.next(&mut to, fx) else {
+                break;
+            };
+            self.loaded(loaded, image, owner, fx);
+        }
+    }
+
+    /// A partition is read: its groups are served.
+    fn loaded(
+        &mut self,
+        loaded: LoadedPartition,
+        image: &Image,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let LoadedPartition { partition, skipped } = loaded;
+        let mut effects = Vec::new();
+        self.host.loaded(fx.now, partition, &mut effects);
+        if skipped
+            && let Some((_, log)) = place(image, partition)
+            && let Some(valid) = self.host.snapshot(partition)
+        {
+            self.compaction
+                .rewrite_now(log, batches(fx.now, &valid), owner, fx);
+        }
+        // Topics that were deleted just before a crash.
+        let token = self.token();
+        let gone = |topic: &str| image.topic(topic).is_none();
+        let host = &mut self.host;
+        host.topics_gone(fx.now, token, Some(partition), gone, &mut effects);
+        self.perform(effects, image, fx);
+    }
+
+    fn token(&mut self) -> u64 {
+        self.begun += 1;
+        self.begun
+    }
+
+    /// Does what the coordinators want.
+    fn perform(&mut self, effects: Vec<HostEffect>, image: &Image, fx: &mut Fx<'_>) {
+        let mut effects = VecDeque::from(effects);
+        // What is answered of a request at once goes there at once.
+        let mut done: Vec<(ReqRef, Vec<(u32, GroupAnswer)>)> = Vec::new();
+        while let Some(effect) = effects.pop_front() {
+            match effect {
+                HostEffect::Answer(token, answer) => {
+                    if let Some((req, slot)) = self.waits.remove(&token) {
+                        match done.last_mut() {
+                            Some((last, answers)) if *last == req => answers.push((slot, answer)),
+                            _ => done.push((req, vec![(slot, answer)])),
+                        }
+                    }
+                }
+                HostEffect::Forgotten(token) => {
+                    let mut serving = self.serving.iter_mut();
+                    if let Some(serving) = serving.find(|serving| serving.token == token) {
+                        serving.open -= 1;
+                    }
+                }
+                HostEffect::Append {
+                    partition,
+                    append,
+                    records,
+                } => {
+                    let number = self.token();
+                    if let Err(code) = write(partition, &records, number, image, fx) {
+                        let mut more = Vec::new();
+                        self.host
+                            .appended(fx.now, partition, append, Err(code), &mut more);
+                        effects.extend(more);
+                    } else {
+                        self.appends.insert(number, (partition, append));
+                    }
+                }
+            }
+        }
+        for (req, answers) in done {
+            let id = req.id;
+            fx.send(req.shard, Msg::GroupsDone { id, answers });
+        }
+        self.tell_served(fx);
+    }
+}
+
+/// Store and log of a partition.
+fn place(image: &Image, partition: i32) -> Option<(StoreId, LogId)> {
+    let partition = image.topic(OFFSETS_TOPIC)?.partition(partition)?;
+    Some((partition.store?, partition.log))
+}
+
+/// Sends records to a partition's owner, this shard, as one batch.
+fn write(
+    partition: i32,
+    records: &[Record],
+    id: u64,
+    image: &Image,
+    fx: &mut Fx<'_>,
+) -> Result<(), ErrorCode> {
+    let (store, log) = place(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let wall_ms = fx.now.wall_ms;
+    let mut batch = BatchBuilder::new(Codec::None, wall_ms);
+    for (key, value) in records {
+        batch.push(wall_ms, Some(key), value.as_deref(), &[]);
+    }
+    let batch = batch.build();
+    let info = record::parse(&batch).map_err(|_| ErrorCode::UnknownServerError)?;
+    let part = ProducePart {
+        slot: 0,
+        log,
+        batch,
+        info,
+    };
+    let me = fx.me;
+    fx.send(
+        me,
+        Msg::Produce {
+            appender: Appender::Coordinator(ReqRef { shard: me, id }),
+            parts: ProduceParts {
+                store,
+                mark: Mark::Committed,
+                batches: vec![part],
+            },
+        },
+    );
+    Ok(())
+}
+
+fn group_config(config: &BrokerConfig) -> GroupConfig {
+    GroupConfig {
+        min_session_timeout_ms: config.group_min_session_timeout_ms,
+        max_session_timeout_ms: config.group_max_session_timeout_ms,
+        initial_rebalance_delay_ms: config.group_initial_rebalance_delay_ms.max(0) as u64,
+        max_size: config.group_max_size.max(1) as usize,
+        offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
+        offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
+            as u64,
+        ..GroupConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Offset, TopicId};
+    use crate::broker::control::testing::{NOW, Site, directories, req, topic};
+    use crate::broker::data::produce::owner::Delayed;
+    use crate::controller::MetadataRecord;
+    use crate::controller::testing::partition;
+    use crate::group::writes::CommitRequest;
+    use crate::group::{Committed, Name, OffsetToCommit};
+    use crate::log::LogConfig;
+    use crate::store::LogLabel;
+
+    const OFFSETS_LOG: LogId = LogId(5);
+
+    /// A shard with the one partition of `__consumer_offsets`, which is served, and a topic besides.
+    struct Fixture {
+        site: Site,
+        delayed: Delayed,
+        coordinators: Coordinators,
+        image: Image,
+        /// Versions of images that the control shard was told of.
+        served: Vec<u64>,
+        answers: Vec<(u64, Vec<(u32, GroupAnswer)>)>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let mut image = Image::of_node(directories(1).iter().map(|directory| directory.id));
+            let offsets = MetadataRecord::Topic {
+                name: OFFSETS_TOPIC.to_owned(),
+                id: TopicId([2; 16]),
+            };
+            let records = [
+                topic(1),
+                partition(1, 0, 1),
+                offsets,
+                partition(2, 0, OFFSETS_LOG.0),
+            ];
+            for record in &records {
+                image.replay(record).unwrap();
+            }
+            let mut site = Site::new();
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            site.act(|owner, fx| owner.open_log(fx.now, 0, OFFSETS_LOG, label, config));
+            site.flush();
+            let mut f = Self {
+                site,
+                delayed: Delayed::default(),
+                coordinators: Coordinators::new(&BrokerConfig::default(), 1),
+                image,
+                served: Vec::new(),
+                answers: Vec::new(),
+            };
+            f.adopt(1, &[]);
+            assert!(f.coordinators.is_loaded());
+            assert_eq!(f.served, [1]);
+            f
+        }
+
+        fn adopt(&mut self, version: u64, removed: &[&str]) {
+            let adopted = Adopted {
+                version,
+                strays: Vec::new(),
+                removed: removed.iter().map(|name| (*name).into()).collect(),
+            };
+            let (coordinators, image) = (&mut self.coordinators, &self.image);
+            self.site
+                .act(|owner, fx| coordinators.adopted(image, adopted, owner, fx));
+            self.settle();
+        }
+
+        fn commit(&mut self, id: u64) {
+            let committed = Committed {
+                offset: 3,
+                leader_epoch: -1,
+                metadata: Name::from(""),
+                commit_ms: NOW.wall_ms,
+                expire_ms: None,
+            };
+            let commit = GroupAsk::Commit(CommitRequest {
+                group: Name::from("g"),
+                member: Name::from(""),
+                instance: None,
+                generation: -1,
+                knows_group_id_not_found: true,
+                offsets: vec![OffsetToCommit {
+                    topic: Name::from("topic-1"),
+                    id: TopicId([1; 16]),
+                    partition: 0,
+                    committed,
+                }],
+            });
+            let (coordinators, image) = (&mut self.coordinators, &self.image);
+            let parts = vec![(4, Question::To(0, commit))];
+            self.site
+                .act(|_, fx| coordinators.ask(req(id), 0, parts, image, fx));
+            self.settle();
+        }
+
+        /// Hands messages on until there are none.
+        fn settle(&mut self) {
+            loop {
+                let sent = self.site.sent();
+                if sent.is_empty() {
+                    break;
+                }
+                for (_, msg) in sent {
+                    let (coordinators, image) = (&mut self.coordinators, &self.image);
+                    match msg {
+                        Msg::Produce { appender, parts } => {
+                            let delayed = &mut self.delayed;
+                            self.site
+                                .act(|owner, fx| delayed.begin(owner, appender, parts, fx));
+                        }
+                        Msg::Appended { id, result } => self
+                            .site
+                            .act(|owner, fx| coordinators.appended(id, result, image, owner, fx)),
+                        Msg::ImageApplied { version, .. } => self.served.push(version),
+                        Msg::GroupsDone { id, answers } => self.answers.push((id, answers)),
+                        msg => panic!("unexpected {msg:?}"),
+                    }
+                    self.coordinators.invariants();
+                }
+            }
+        }
+
+        /// Lets the disk finish.
+        fn flush(&mut self) {
+            self.site.flush();
+            self.settle();
+        }
+
+        /// Where the partition ends.
+        fn end(&self) -> Offset {
+            let partitions = &self.site.owner.partitions;
+            partitions[&OFFSETS_LOG].log.end_offset()
+        }
+    }
+
+    #[test]
+    fn a_commit_is_answered_when_its_records_are_durable() {
+        let mut f = Fixture::new();
+        f.commit(7);
+        assert_eq!(f.end(), Offset(1));
+        assert!(f.answers.is_empty() && !f.coordinators.is_quiet());
+        f.flush();
+        assert_eq!(
+            f.answers,
+            [(7, vec![(4, GroupAnswer::Done(ErrorCode::None))])]
+        );
+        assert!(f.coordinators.is_quiet());
+    }
+
+    #[test]
+    fn a_commit_that_cannot_be_written_is_refused() {
+        let mut f = Fixture::new();
+        f.site.owner.partitions.remove(&OFFSETS_LOG);
+        f.commit(7);
+        f.flush();
+        let refused = GroupAnswer::Done(ErrorCode::CoordinatorNotAvailable);
+        assert_eq!(f.answers, [(7, vec![(4, refused)])]);
+        assert!(f.coordinators.is_quiet());
+    }
+
+    #[test]
+    fn an_image_is_told_of_when_nothing_is_left_of_the_topics_that_it_removed() {
+        let mut f = Fixture::new();
+        f.commit(7);
+        f.flush();
+        f.adopt(2, &["topic-2"]);
+        assert_eq!(
+            (f.end(), &f.served[..]),
+            (Offset(1), &[1, 2][..]),
+            "nobody committed"
+        );
+        f.adopt(3, &["topic-1"]);
+        f.adopt(4, &[]);
+        assert_eq!((f.end(), &f.served[..]), (Offset(2), &[1, 2][..]));
+        assert!(!f.coordinators.is_quiet());
+        f.flush();
+        assert_eq!(f.served, [1, 2, 3, 4], "in their order");
+        assert!(f.coordinators.is_quiet());
+    }
+}

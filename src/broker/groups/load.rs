@@ -1,0 +1,359 @@
+//! Reads the partitions of `__consumer_offsets` that this shard owns, one after the other, into their coordinators.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::topic::OFFSETS_TOPIC;
+use crate::base::{LogId, Offset};
+use crate::broker::fx::Fx;
+use crate::broker::own::reader::LogReader;
+use crate::broker::own::run::BatchRun;
+use crate::broker::owner::Owner;
+use crate::broker::owner::work::Worker;
+use crate::controller::Image;
+use crate::coordinator::Host;
+
+/// A partition that is to be read.
+#[derive(Clone, Copy, Debug)]
+struct Loading {
+    partition: i32,
+    log: LogId,
+    at: Offset,
+    /// Something of it could not be read.
+    skipped: bool,
+}
+
+/// A partition that was read to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadedPartition {
+    pub partition: i32,
+    /// But for what could not be read.
+    pub skipped: bool,
+}
+
+/// What is known where a partition is read.
+pub struct LoadInto<'a> {
+    pub host: &'a mut Host,
+    pub image: &'a Image,
+    pub owner: &'a mut Owner,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Loads {
+    pub reader: LogReader,
+    todo: VecDeque<Loading>,
+    /// A part of the first one is being read.
+    reading: bool,
+}
+
+impl Default for Loads {
+    fn default() -> Self {
+        Self {
+            reader: LogReader::new(Worker::Offsets),
+            todo: VecDeque::new(),
+            reading: false,
+        }
+    }
+}
+
+impl Loads {
+    /// A partition is to be read.
+    pub fn want(&mut self, partition: i32, log: LogId) {
+        self.todo.push_back(Loading {
+            partition,
+            log,
+            at: Offset(0),
+            skipped: false,
+        });
+    }
+
+    /// Whether every one is read.
+    pub fn is_done(&self) -> bool {
+        self.todo.is_empty()
+    }
+
+    /// Goes on until a partition is read, or something has to be waited for. One that cannot be read has failed.
+    pub fn next(&mut self, to: &mut LoadInto<'_>, fx: &mut Fx<'_>) -> Option<LoadedPartition> {
+        loop {
+            let mut loading = *self.todo.front()?;
+            let known = if self.reading {
+                let (_, part) = self.reader.next()?;
+                self.reading = false;
+                let part = part.map_err(|error| format!("errno {}", error.errno));
+                read(&mut loading, part, to)
+            } else {
+                self.begin(&mut loading, to, fx)
+            };
+            match known {
+                Ok(Known::All) => {
+                    self.todo.pop_front();
+                    return Some(LoadedPartition {
+                        partition: loading.partition,
+                        skipped: loading.skipped,
+                    });
+                }
+                Ok(Known::Part) => self.todo[0] = loading,
+                Err(Unreadable) => {
+                    self.todo.pop_front();
+                    to.host.fail(loading.partition);
+                }
+            }
+        }
+    }
+
+    /// Begins to read the next part of a partition.
+    fn begin(
+        &mut self,
+        loading: &mut Loading,
+        to: &mut LoadInto<'_>,
+        fx: &mut Fx<'_>,
+    ) -> Result<Known, Unreadable> {
+        if to.owner.is_damaged(loading.log) {
+            return lost(loading.partition, to, fx);
+        }
+        let Some(partition) = to.owner.partitions.get(&loading.log) else {
+            return Ok(Known::All);
+        };
+        loading.at = loading.at.max(partition.log.start_offset());
+        if loading.at >= partition.log.high_watermark() {
+            return Ok(Known::All);
+        }
+        self.reader.load(to.owner, loading.log, loading.at, fx);
+        self.reading = true;
+        Ok(Known::Part)
+    }
+}
+
+/// How much of a partition is read.
+enum Known {
+    Part,
+    All,
+}
+
+/// A partition is not read on.
+struct Unreadable;
+
+/// Takes what was read from where a partition's reading has come to.
+fn read(
+    loading: &mut Loading,
+    part: Result<Bytes, String>,
+    to: &mut LoadInto<'_>,
+) -> Result<Known, Unreadable> {
+    let at = loading.at;
+    let next = match part.and_then(|bytes| replay(loading, &bytes, to)) {
+        Ok(next) => next?,
+        Err(why) => {
+            let (next, _) = begins_after(loading.log, at, to.owner);
+            damaged(loading, (at, next), &why, to)?;
+            next
+        }
+    };
+    if next <= at {
+        return Ok(Known::All);
+    }
+    loading.at = next;
+    Ok(Known::Part)
+}
+
+/// Where behind an offset the log knows a batch to begin, and where it ends.
+fn begins_after(log: LogId, at: Offset, owner: &Owner) -> (Offset, Offset) {
+    let partition = owner.partitions.get(&log);
+    partition.map_or((at, at), |p| {
+        (p.log.known_after(at), p.log.high_watermark())
+    })
+}
+
+/// Gives the coordinator what was read. Returns where to go on, or what is wrong if that is not known.
+fn replay(
+    loading: &mut Loading,
+    bytes: &[u8],
+    to: &mut LoadInto<'_>,
+) -> Result<Result<Offset, Unreadable>, String> {
+    let (partition, at) = (loading.partition, loading.at);
+    let mut run = BatchRun::new(bytes, at);
+    loop {
+        let outcome = run.each(&mut |key, value, timestamp_ms| {
+            if let Some(key) = key {
+                // What the coordinator does not understand is a record of a later version: it stays.
+                if let Err(error) = to.host.replay(partition, key, value, timestamp_ms) {
+                    tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
+                }
+            }
+            Ok(())
+        });
+        let Err(why) = outcome else {
+            return Ok(Ok(run.next));
+        };
+        let from = run.next;
+        let (begins, end) = begins_after(loading.log, from, to.owner);
+        if !run.skip(begins, end) {
+            // Whoever reads on from there is told what is wrong there.
+            return if from > at { Ok(Ok(from)) } else { Err(why) };
+        }
+        if let Err(unreadable) = damaged(loading, (from, run.next), &why, to) {
+            return Ok(Err(unreadable));
+        }
+    }
+}
+
+/// Something of a partition cannot be read. As in Kafka its groups are not served then, unless the operator wants to go
+/// on without.
+fn damaged(
+    loading: &mut Loading,
+    (from, next): (Offset, Offset),
+    why: &str,
+    to: &LoadInto<'_>,
+) -> Result<(), Unreadable> {
+    let place = place(to.image, loading.partition);
+    if to.owner.config.millrace_groups_skip_damage {
+        let last = Offset(next.0 - 1);
+        tracing::error!(
+            "{place} is damaged ({why}): offsets {from} to {last} were skipped, the commits in them are lost"
+        );
+        loading.skipped = true;
+        return Ok(());
+    }
+    tracing::error!(
+        "{place} is damaged at offset {from} ({why}): its groups get NOT_COORDINATOR, all others are served. \
+         `millracectl store check` says where the damage is. Restore the store from a copy, or start once \
+         with millrace.groups.skip.damage=true to go on without the commits that cannot be read"
+    );
+    Err(Unreadable)
+}
+
+/// A partition is damaged as a whole.
+fn lost(partition: i32, to: &mut LoadInto<'_>, fx: &Fx<'_>) -> Result<Known, Unreadable> {
+    let place = place(to.image, partition);
+    if to.owner.config.millrace_groups_skip_damage
+        && let Some(topic) = to.image.topic(OFFSETS_TOPIC)
+    {
+        tracing::error!("{place} is damaged as a whole: the commits in it are lost");
+        to.owner.recreate(fx.now, topic, partition);
+        return Ok(Known::All);
+    }
+    tracing::error!(
+        "{place} is damaged as a whole: its groups get NOT_COORDINATOR, all others are served. Restore the \
+         store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
+    );
+    Err(Unreadable)
+}
+
+fn place(image: &Image, partition: i32) -> String {
+    let topic = image.topic(OFFSETS_TOPIC);
+    let store = topic.and_then(|t| t.partition(partition));
+    let store = store.and_then(|p| p.store).unwrap_or_default();
+    format!("{OFFSETS_TOPIC}-{partition} in store-{store}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{StoreId, TopicId};
+    use crate::broker::control::testing::{Site, batch, directories, unreadable};
+    use crate::config::BrokerConfig;
+    use crate::controller::MetadataRecord;
+    use crate::controller::testing::partition;
+    use crate::coordinator::InstanceState;
+    use crate::group::GroupConfig;
+    use crate::log::LogConfig;
+    use crate::store::LogLabel;
+
+    const LOGS: [LogId; 2] = [LogId(5), LogId(6)];
+
+    struct Fixture {
+        site: Site,
+        image: Image,
+        host: Host,
+        loads: Loads,
+    }
+
+    impl Fixture {
+        /// Two partitions; the batches are what is in the first one.
+        fn new(skips_damage: bool, batches: impl IntoIterator<Item = Bytes>) -> Self {
+            let offsets = MetadataRecord::Topic {
+                name: OFFSETS_TOPIC.to_owned(),
+                id: TopicId([2; 16]),
+            };
+            let mut image = Image::of_node(directories(1).iter().map(|directory| directory.id));
+            let partitions = (0..).zip(LOGS).map(|(n, log)| partition(2, n, log.0));
+            for record in [offsets].into_iter().chain(partitions) {
+                image.replay(&record).unwrap();
+            }
+            let mut site = Site::new();
+            site.owner.config = Arc::new(BrokerConfig {
+                millrace_groups_skip_damage: skips_damage,
+                ..BrokerConfig::default()
+            });
+            site.act(|owner, fx| {
+                for log in LOGS {
+                    owner.open_log(fx.now, 0, log, LogLabel::default(), LogConfig::default());
+                }
+                for batch in batches {
+                    owner
+                        .append_internal(fx.now, LOGS[0], batch)
+                        .expect("written");
+                }
+            });
+            site.flush();
+            Self {
+                site,
+                image,
+                host: Host::new(GroupConfig::default(), 1),
+                loads: Loads::default(),
+            }
+        }
+
+        /// Loads both; says of which something was skipped, and whether the groups of each are served.
+        fn load(&mut self) -> (Vec<i32>, [bool; 2]) {
+            for (partition, log) in (0..).zip(LOGS) {
+                assert!(self.host.open(partition, 2));
+                self.loads.want(partition, log);
+            }
+            let mut skipped = Vec::new();
+            let (host, image, loads) = (&mut self.host, &self.image, &mut self.loads);
+            self.site.act(|owner, fx| {
+                let mut to = LoadInto { host, image, owner };
+                while let Some(loaded) = loads.next(&mut to, fx) {
+                    to.host.loaded(fx.now, loaded.partition, &mut Vec::new());
+                    skipped.extend(Some(loaded.partition).filter(|_| loaded.skipped));
+                }
+            });
+            assert!(self.loads.is_done());
+            let serves = |partition| self.host.state(partition) == Some(InstanceState::Active);
+            (skipped, [0, 1].map(serves))
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_of_the_commits_costs_its_groups_or_the_commits() {
+        let batches = [batch(b"k", b"v"), unreadable(), batch(b"k", b"v")];
+        let mut f = Fixture::new(false, batches.clone());
+        assert_eq!(f.load(), (vec![], [false, true]));
+        let mut f = Fixture::new(true, batches);
+        assert_eq!(f.load(), (vec![0], [true, true]));
+        // A key that nobody knows is of a later version.
+        let mut f = Fixture::new(false, [batch(b"k", b"v")]);
+        assert_eq!(f.load(), (vec![], [true, true]));
+        let mut f = Fixture::new(false, []);
+        assert_eq!(f.load(), (vec![], [true, true]));
+    }
+
+    #[test]
+    fn a_partition_that_is_damaged_as_a_whole_costs_its_groups_or_is_made_anew() {
+        for skips in [false, true] {
+            let mut f = Fixture::new(skips, []);
+            let owner = &mut f.site.owner;
+            owner.partitions.remove(&LOGS[1]);
+            owner.damaged.insert(LOGS[1], 0);
+            assert_eq!(f.load(), (vec![], [true, skips]));
+            let owner = &f.site.owner;
+            assert_eq!(owner.partitions.contains_key(&LOGS[1]), skips);
+            assert_eq!(owner.is_damaged(LOGS[1]), !skips);
+            assert!(owner.slot_of(StoreId(0)).is_some());
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The internal topic of groups and committed offsets, and which of its partitions is whose.
+
+use crate::base::ErrorCode;
+use crate::controller::{Image, Partition};
+use crate::group::partition_for;
+
+/// Its name.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// The partition of a group, whose owner coordinates it.
+///
+/// # Errors
+/// NOT_COORDINATOR if the topic does not exist.
+pub fn of_group<'a>(image: &'a Image, group: &str) -> Result<(i32, &'a Partition), ErrorCode> {
+    let topic = image.topic(OFFSETS_TOPIC);
+    let topic = topic.ok_or(ErrorCode::NotCoordinator)?;
+    let index = partition_for(group, topic.partitions.len() as i32);
+    let partition = topic.partition(index).ok_or(ErrorCode::NotCoordinator)?;
+    Ok((index, partition))
+}

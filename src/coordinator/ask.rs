@@ -1,0 +1,181 @@
+//! What coordinators are asked and what they answer, as plain values.
+
+use bytes::Bytes;
+
+use crate::base::ErrorCode;
+use crate::group::coordinator::HeartbeatRequest;
+use crate::group::join::JoinRequest;
+use crate::group::rebalance::{Leaving, SyncRequest};
+use crate::group::writes::CommitRequest;
+use crate::group::{ClassicGroup, Committed, JoinReply, Name, State, SyncReply};
+
+/// A question to the coordinators of a shard.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// To the one of this partition.
+    To(i32, GroupAsk),
+    /// To all of them: which groups they have.
+    List,
+}
+
+/// What the coordinator of a group is asked.
+#[derive(Clone, Debug)]
+pub enum GroupAsk {
+    /// JoinGroup.
+    Join(JoinRequest),
+    /// SyncGroup.
+    Sync(SyncRequest),
+    /// Heartbeat.
+    Heartbeat(HeartbeatRequest),
+    /// LeaveGroup.
+    Leave(Name, Vec<Leaving>),
+    /// OffsetCommit.
+    Commit(CommitRequest),
+    /// OffsetFetch: of these partitions by topic, or of all that have an offset.
+    Fetch(Name, Option<Vec<(Name, Vec<i32>)>>),
+    /// OffsetDelete.
+    DeleteOffsets(Name, Vec<(Name, i32)>),
+    /// DescribeGroups.
+    Describe(Name),
+    /// DeleteGroups.
+    Delete(Name),
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupAnswer {
+    /// To a join.
+    Joined(JoinReply),
+    /// To a sync.
+    Synced(SyncReply),
+    /// To who leaves: one error for each, or one for all.
+    Left(Result<Vec<ErrorCode>, ErrorCode>),
+    /// To a heartbeat, a commit, or the deletion of a group.
+    Done(ErrorCode),
+    /// The offsets, in the order in which they were asked for.
+    Fetched(Result<Vec<TopicOffsets>, ErrorCode>),
+    /// To the deletion of offsets: one error for each, or one for all.
+    OffsetsDeleted(Result<Vec<ErrorCode>, ErrorCode>),
+    /// The group, if there is one.
+    Described(Result<Option<Described>, ErrorCode>),
+    /// All groups, by partition and id.
+    Listed(Result<Vec<Listed>, ErrorCode>),
+}
+
+/// The offsets of partitions of one topic.
+pub type TopicOffsets = (Name, Vec<(i32, Option<Committed>)>);
+
+/// A group, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its state.
+    pub state: State,
+    /// Protocol type, if it has ever had members.
+    pub protocol_type: Option<Name>,
+    /// The protocol of a stable group: while it rebalances, protocol, metadata and assignments are in the making.
+    pub protocol: Option<Name>,
+    /// By id.
+    pub members: Vec<DescribedMember>,
+}
+
+/// One member of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedMember {
+    /// Member id.
+    pub id: Name,
+    /// `group.instance.id`
+    pub instance: Option<Name>,
+    /// Client id.
+    pub client_id: Name,
+    /// Client host.
+    pub client_host: Name,
+    /// What it sent for the protocol.
+    pub metadata: Bytes,
+    /// What the leader gave it.
+    pub assignment: Bytes,
+}
+
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Group id.
+    pub id: Name,
+    /// Its state.
+    pub state: State,
+    /// Protocol type, if it has ever had members.
+    pub protocol_type: Option<Name>,
+}
+
+impl GroupAsk {
+    /// The group that is asked about.
+    #[must_use]
+    pub fn group(&self) -> &Name {
+        match self {
+            Self::Join(request) => &request.group,
+            Self::Sync(request) => &request.group,
+            Self::Heartbeat(request) => &request.group,
+            Self::Commit(request) => &request.group,
+            Self::Leave(group, _)
+            | Self::Fetch(group, _)
+            | Self::DeleteOffsets(group, _)
+            | Self::Describe(group)
+            | Self::Delete(group) => group,
+        }
+    }
+
+    /// Whether a member asks: an empty id is no group's that has members.
+    pub(super) fn is_of_member(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(..) => true,
+            Self::Commit(_)
+            | Self::Fetch(..)
+            | Self::DeleteOffsets(..)
+            | Self::Describe(_)
+            | Self::Delete(_) => false,
+        }
+    }
+
+    /// The answer that nothing comes of it.
+    #[must_use]
+    pub fn refused(self, error: ErrorCode) -> GroupAnswer {
+        match self {
+            Self::Join(request) => GroupAnswer::Joined(JoinReply::error(error, request.member)),
+            Self::Sync(_) => GroupAnswer::Synced(SyncReply::error(error)),
+            Self::Leave(..) => GroupAnswer::Left(Err(error)),
+            Self::Heartbeat(_) | Self::Commit(_) | Self::Delete(_) => GroupAnswer::Done(error),
+            Self::Fetch(..) => GroupAnswer::Fetched(Err(error)),
+            Self::DeleteOffsets(..) => GroupAnswer::OffsetsDeleted(Err(error)),
+            Self::Describe(_) => GroupAnswer::Described(Err(error)),
+        }
+    }
+}
+
+impl Described {
+    pub(super) fn of(group: &ClassicGroup) -> Self {
+        let protocol = group.protocol().filter(|_| group.state() == State::Stable);
+        let members = group.members().map(|(id, member)| DescribedMember {
+            id: id.clone(),
+            instance: member.instance.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
+            assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+        });
+        Self {
+            state: group.state(),
+            protocol_type: group.protocol_type().cloned(),
+            protocol: protocol.cloned(),
+            members: members.collect(),
+        }
+    }
+}
+
+impl Listed {
+    pub(super) fn of(group: &ClassicGroup) -> Self {
+        Self {
+            id: group.id().clone(),
+            state: group.state(),
+            protocol_type: group.protocol_type().cloned(),
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! The coordinators of a shard, by partition.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ask::{GroupAnswer, Question};
+use super::instance::{Instance, InstanceEffect, InstanceState};
+use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
+use crate::group::records::RecordError;
+use crate::group::{GroupConfig, Record};
+
+/// What the host wants done. Each question gets one answer, sooner or later.
+#[derive(Debug)]
+pub enum HostEffect {
+    /// GroupAnswer the question of this token.
+    Answer(u64, GroupAnswer),
+    /// The offsets of one group of those that [`Host::topics_gone`] has counted under this token are deleted, or
+    /// could not be.
+    Forgotten(u64),
+    /// Append these records to this partition as one batch, so that all count or none; then call
+    /// [`Host::appended`] with the number.
+    Append {
+        /// The partition.
+        partition: i32,
+        /// Number of the append, within the partition.
+        append: u64,
+        /// At least one.
+        records: Arc<[Record]>,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Host {
+    config: GroupConfig,
+    /// For the seeds of instances.
+    rng: Rng,
+    instances: BTreeMap<i32, Instance>,
+    /// When instances have something to do by themselves.
+    due: Timers<i32>,
+    stopped: bool,
+}
+
+impl Host {
+    /// A host without instances. The seed is for member ids.
+    #[must_use]
+    pub fn new(config: GroupConfig, seed: u64) -> Self {
+        Self {
+            config,
+            rng: Rng::new(seed),
+            instances: BTreeMap::new(),
+            due: Timers::default(),
+            stopped: false,
+        }
+    }
+
+    /// Begins to load a partition, of so many; false if it has begun before, or none is taken any more.
+    pub fn open(&mut self, partition: i32, partitions: usize) -> bool {
+        if self.stopped || self.instances.contains_key(&partition) {
+            return false;
+        }
+        let config = GroupConfig {
+            groups_max: limits::GROUPS_MAX / partitions.max(1),
+            ..self.config.clone()
+        };
+        let instance = Instance::new(config, self.rng.next_u64());
+        self.instances.insert(partition, instance);
+        true
+    }
+
+    /// Applies one record of a partition that is being loaded, in log order. A record that is not understood changes
+    /// nothing; the error is for the log.
+    ///
+    /// # Errors
+    /// If the record is malformed.
+    pub fn replay(
+        &mut self,
+        partition: i32,
+        key: &[u8],
+        value: Option<&[u8]>,
+        record_ms: i64,
+    ) -> Result<(), RecordError> {
+        match self.instances.get_mut(&partition) {
+            Some(instance) => instance.replay(key, value, record_ms),
+            None => Ok(()),
+        }
+    }
+
+    /// A partition cannot be read: see [`InstanceState::Failed`].
+    pub fn fail(&mut self, partition: i32) {
+        if let Some(instance) = self.instances.get_mut(&partition) {
+            instance.fail(self.config.clone());
+        }
+    }
+
+    /// Every record of a partition has been replayed; call it also if there was none.
+    pub fn loaded(&mut self, now: Now, partition: i32, out: &mut Vec<HostEffect>) {
+        self.with(partition, out, |instance, wanted| {
+            instance.loaded(now, wanted)
+        });
+    }
+
+    /// The state of an instance, if there is one.
+    #[must_use]
+    pub fn state(&self, partition: i32) -> Option<InstanceState> {
+        self.instances.get(&partition).map(Instance::state)
+    }
+
+    /// Asks.
+    pub fn ask(&mut self, now: Now, token: u64, question: Question, out: &mut Vec<HostEffect>) {
+        let (partition, ask) = match question {
+            Question::List => return out.push(HostEffect::Answer(token, self.list())),
+            Question::To(partition, ask) => (partition, ask),
+        };
+        let error = if self.stopped {
+            ErrorCode::CoordinatorNotAvailable
+        } else if ask.is_of_member() && ask.group().is_empty() {
+            ErrorCode::InvalidGroupId
+        } else if self.instances.contains_key(&partition) {
+            return self.with(partition, out, |instance, wanted| {
+                instance.ask(now, token, ask, wanted);
+            });
+        } else {
+            ErrorCode::NotCoordinator
+        };
+        out.push(HostEffect::Answer(token, ask.refused(error)));
+    }
+
+    fn list(&self) -> GroupAnswer {
+        let mut states = self.instances.values().map(Instance::state);
+        GroupAnswer::Listed(if self.stopped {
+            Err(ErrorCode::CoordinatorNotAvailable)
+        } else if states.any(|state| state == InstanceState::Loading) {
+            Err(ErrorCode::CoordinatorLoadInProgress)
+        } else {
+            Ok(self.instances.values().flat_map(Instance::list).collect())
+        })
+    }
+
+    /// An append has ended. Those of one partition must be reported in the order in which they were asked for.
+    pub fn appended(
+        &mut self,
+        now: Now,
+        partition: i32,
+        append: u64,
+        result: Result<(), ErrorCode>,
+        out: &mut Vec<HostEffect>,
+    ) {
+        self.with(partition, out, |instance, wanted| {
+            instance.appended(now, append, result, wanted);
+        });
+    }
+
+    /// The records of a partition that are still valid; see [`crate::group::Coordinator::snapshot`].
+    #[must_use]
+    pub fn snapshot(&self, partition: i32) -> Option<Vec<Record>> {
+        self.instances.get(&partition)?.coordinator.snapshot()
+    }
+
+    /// Topics are gone, and so are the offsets committed for them in this partition, or in all. Returns of how many
+    /// groups; each is told of by [`HostEffect::Forgotten`].
+    pub fn topics_gone(
+        &mut self,
+        now: Now,
+        token: u64,
+        partition: Option<i32>,
+        is_gone: impl Fn(&str) -> bool,
+        out: &mut Vec<HostEffect>,
+    ) -> usize {
+        let all: Vec<i32> = match partition {
+            Some(partition) => vec![partition],
+            None => self.instances.keys().copied().collect(),
+        };
+        let mut groups = 0;
+        for partition in all {
+            self.with(partition, out, |instance, wanted| {
+                groups += instance.topics_gone(now, token, &is_gone, wanted);
+            });
+        }
+        groups
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<HostEffect>) {
+        while let Some(partition) = self.due.pop_due(now.mono) {
+            self.with(partition, out, |instance, wanted| {
+                instance.tick(now, wanted)
+            });
+        }
+    }
+
+    /// When [`Host::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        self.due.next_deadline()
+    }
+
+    /// The broker goes down: who waits for a rebalance gets NOT_COORDINATOR, further questions get
+    /// COORDINATOR_NOT_AVAILABLE. Appends in flight still end with [`Host::appended`].
+    pub fn stop(&mut self, now: Now, out: &mut Vec<HostEffect>) {
+        self.stopped = true;
+        let all: Vec<i32> = self.instances.keys().copied().collect();
+        for partition in all {
+            self.with(partition, out, |instance, wanted| {
+                instance.unload(now, wanted)
+            });
+        }
+    }
+
+    /// Lets an instance do something, and passes on what it wants.
+    fn with(
+        &mut self,
+        partition: i32,
+        out: &mut Vec<HostEffect>,
+        act: impl FnOnce(&mut Instance, &mut Vec<InstanceEffect>),
+    ) {
+        let Some(instance) = self.instances.get_mut(&partition) else {
+            return;
+        };
+        let mut wanted = Vec::new();
+        act(instance, &mut wanted);
+        out.extend(wanted.into_iter().map(|wanted| match wanted {
+            InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
+            InstanceEffect::Forgotten(token) => HostEffect::Forgotten(token),
+            InstanceEffect::Append { append, records } => HostEffect::Append {
+                partition,
+                append,
+                records,
+            },
+        }));
+        let deadline = instance.coordinator.next_deadline();
+        if instance.is_unloaded() {
+            self.instances.remove(&partition);
+        }
+        if deadline == Mono::NEVER {
+            self.due.cancel(&partition);
+        } else {
+            self.due.set(partition, deadline);
+        }
+    }
+
+    /// Panics if something is wrong inside. For tests and the simulator.
+    pub fn invariants(&self) {
+        self.due.invariants();
+        for (partition, instance) in &self.instances {
+            instance.invariants();
+            let sleeps = instance.coordinator.next_deadline() == Mono::NEVER;
+            assert_eq!(
+                self.due.contains(partition),
+                !sleeps,
+                "partition {partition} would miss its time"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::TopicId;
+    use crate::coordinator::{GroupAsk, Listed};
+    use crate::group::writes::CommitRequest;
+    use crate::group::{Committed, Name, OffsetToCommit};
+
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1_000,
+    };
+
+    fn host(partitions: i32) -> Host {
+        let mut host = Host::new(GroupConfig::default(), 1);
+        for partition in 0..partitions {
+            assert!(host.open(partition, partitions as usize));
+            assert!(!host.open(partition, partitions as usize), "once");
+        }
+        host
+    }
+
+    fn loaded(partitions: i32) -> Host {
+        let mut host = host(partitions);
+        for partition in 0..partitions {
+            host.loaded(NOW, partition, &mut Vec::new());
+        }
+        host
+    }
+
+    fn commit(topic: &str) -> GroupAsk {
+        let committed = Committed {
+            offset: 5,
+            leader_epoch: -1,
+            metadata: Name::from(""),
+            commit_ms: NOW.wall_ms,
+            expire_ms: None,
+        };
+        GroupAsk::Commit(CommitRequest {
+            group: Name::from("g"),
+            member: Name::from(""),
+            instance: None,
+            generation: -1,
+            knows_group_id_not_found: true,
+            offsets: vec![OffsetToCommit {
+                topic: Name::from(topic),
+                id: TopicId([7; 16]),
+                partition: 0,
+                committed,
+            }],
+        })
+    }
+
+    fn fetch() -> GroupAsk {
+        GroupAsk::Fetch(Name::from("g"), None)
+    }
+
+    fn ask(host: &mut Host, partition: i32, ask: GroupAsk) -> Vec<HostEffect> {
+        let mut out = Vec::new();
+        host.ask(NOW, 9, Question::To(partition, ask), &mut out);
+        host.invariants();
+        out
+    }
+
+    fn answered(host: &mut Host, partition: i32, asked: GroupAsk) -> GroupAnswer {
+        match &ask(host, partition, asked)[..] {
+            [HostEffect::Answer(9, answer)] => answer.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn append_of(effects: &[HostEffect]) -> (i32, u64) {
+        match effects {
+            [
+                HostEffect::Append {
+                    partition, append, ..
+                },
+            ] => (*partition, *append),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_answer() {
+        let mut host = host(3);
+        let refused = |error| GroupAnswer::Fetched(Err(error));
+        let loading = ErrorCode::CoordinatorLoadInProgress;
+        assert_eq!(answered(&mut host, 0, fetch()), refused(loading));
+        let list = |host: &mut Host| {
+            let mut out = Vec::new();
+            host.ask(NOW, 1, Question::List, &mut out);
+            out.pop()
+        };
+        assert!(
+            matches!(list(&mut host), Some(HostEffect::Answer(1, GroupAnswer::Listed(Err(e)))) if e == loading)
+        );
+        host.loaded(NOW, 0, &mut Vec::new());
+        host.fail(1);
+        host.loaded(NOW, 2, &mut Vec::new());
+        let states = [0, 1, 2, 3].map(|partition| host.state(partition));
+        let (active, failed) = (Some(InstanceState::Active), Some(InstanceState::Failed));
+        assert_eq!(states, [active, failed, active, None]);
+        let not_here = refused(ErrorCode::NotCoordinator);
+        assert_eq!(
+            answered(&mut host, 0, fetch()),
+            GroupAnswer::Fetched(Ok(vec![]))
+        );
+        assert_eq!(answered(&mut host, 1, fetch()), not_here);
+        assert_eq!(answered(&mut host, 3, fetch()), not_here);
+        assert!(host.snapshot(0).is_some() && host.snapshot(1).is_none());
+        // A commit is on its way when the host stops: it is answered, and then its instance is gone.
+        let (partition, append) = append_of(&ask(&mut host, 2, commit("t")));
+        let mut out = Vec::new();
+        host.stop(NOW, &mut out);
+        host.invariants();
+        assert!(out.is_empty());
+        let states = [0, 1, 2].map(|partition| host.state(partition));
+        assert_eq!(states, [None, None, Some(InstanceState::Unloading)]);
+        let stopped = refused(ErrorCode::CoordinatorNotAvailable);
+        assert_eq!(answered(&mut host, 2, fetch()), stopped);
+        host.appended(NOW, partition, append, Ok(()), &mut out);
+        assert!(matches!(
+            out[..],
+            [HostEffect::Answer(9, GroupAnswer::Done(ErrorCode::None))]
+        ));
+        assert_eq!(host.state(2), None);
+        assert!(!host.open(2, 3), "nothing is taken any more");
+    }
+
+    #[test]
+    fn instances_know_nothing_of_each_other() {
+        let mut host = loaded(2);
+        for partition in [1, 0] {
+            let (of, append) = append_of(&ask(&mut host, partition, commit("t")));
+            assert_eq!((of, append), (partition, 0), "numbers are their own");
+            host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+        }
+        let (of, append) = append_of(&ask(&mut host, 1, GroupAsk::Delete(Name::from("g"))));
+        host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+        let fetched = |host: &mut Host, partition| match answered(host, partition, fetch()) {
+            GroupAnswer::Fetched(Ok(topics)) => topics.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((fetched(&mut host, 0), fetched(&mut host, 1)), (1, 0));
+        let mut out = Vec::new();
+        host.ask(NOW, 1, Question::List, &mut out);
+        let [HostEffect::Answer(1, GroupAnswer::Listed(Ok(listed)))] = &out[..] else {
+            panic!("{out:?}");
+        };
+        let ids: Vec<&str> = listed.iter().map(|Listed { id, .. }| &**id).collect();
+        assert_eq!(ids, ["g"]);
+    }
+
+    #[test]
+    fn offsets_of_topics_that_are_gone_are_forgotten_and_counted() {
+        let mut host = loaded(2);
+        for (partition, topic) in [(0, "t"), (1, "t"), (1, "u")] {
+            let (of, append) = append_of(&ask(&mut host, partition, commit(topic)));
+            host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+        }
+        let gone = |topic: &str| topic == "t";
+        let mut out = Vec::new();
+        assert_eq!(host.topics_gone(NOW, 77, Some(1), gone, &mut out), 1);
+        let (of, append) = append_of(&out);
+        out.clear();
+        host.appended(NOW, of, append, Ok(()), &mut out);
+        assert!(matches!(out[..], [HostEffect::Forgotten(77)]));
+        out.clear();
+        assert_eq!(host.topics_gone(NOW, 78, None, gone, &mut out), 1);
+        let (of, append) = append_of(&out);
+        out.clear();
+        assert_eq!(of, 0);
+        host.appended(NOW, of, append, Err(ErrorCode::KafkaStorageError), &mut out);
+        assert!(matches!(out[..], [HostEffect::Forgotten(78)]));
+        assert_eq!(
+            host.topics_gone(NOW, 79, None, gone, &mut Vec::new()),
+            1,
+            "it failed"
+        );
+    }
+
+    #[test]
+    fn what_is_due_is_done_whichever_partition_it_is_of() {
+        let mut host = loaded(3);
+        let interval = GroupConfig::default().offsets_retention_check_interval_ms;
+        assert_eq!(host.next_deadline(), NOW.mono.plus_ms(interval));
+        let later = Now {
+            mono: NOW.mono.plus_ms(interval),
+            ..NOW
+        };
+        host.tick(later, &mut Vec::new());
+        host.invariants();
+        assert_eq!(host.next_deadline(), later.mono.plus_ms(interval));
+    }
+
+    #[test]
+    fn a_member_of_no_group_is_told_so() {
+        let mut host = loaded(1);
+        let invalid = ErrorCode::InvalidGroupId;
+        let leave = GroupAsk::Leave(Name::from(""), Vec::new());
+        assert_eq!(
+            answered(&mut host, 5, leave),
+            GroupAnswer::Left(Err(invalid))
+        );
+    }
+}

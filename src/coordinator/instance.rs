@@ -1,0 +1,298 @@
+//! The coordinator of one partition: its state, its groups, and what waits for its writes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::ask::{Described, GroupAnswer, GroupAsk, Listed, TopicOffsets};
+use crate::base::{ErrorCode, Now};
+use crate::group::records::RecordError;
+use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record};
+
+/// How far an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// What its partition holds is being replayed.
+    Loading,
+    /// It decides.
+    Active,
+    /// Its partition could not be read: nothing is known of its groups, and what was replayed of them may be
+    /// outdated. What the partition holds is left as it is.
+    Failed,
+    /// It is given up, and its last appends are on their way.
+    Unloading,
+}
+
+impl InstanceState {
+    /// What is told to who asks something of a group; an error unless the instance decides.
+    ///
+    /// # Errors
+    /// As Kafka's: the client tries again, or looks for the coordinator again.
+    pub fn serves(self) -> Result<(), ErrorCode> {
+        match self {
+            Self::Active => Ok(()),
+            Self::Loading => Err(ErrorCode::CoordinatorLoadInProgress),
+            Self::Failed | Self::Unloading => Err(ErrorCode::NotCoordinator),
+        }
+    }
+}
+
+/// What waits for a write, by token.
+#[derive(Debug)]
+enum Write {
+    /// It is answered with what comes of the write.
+    Done,
+    /// An OffsetDelete with these errors of its partitions.
+    OffsetsDeleted(Vec<ErrorCode>),
+}
+
+/// What an instance wants done.
+#[derive(Debug)]
+pub(super) enum InstanceEffect {
+    Answer(u64, GroupAnswer),
+    /// A group's offsets of topics that are gone are deleted, or could not be.
+    Forgotten(u64),
+    Append {
+        append: u64,
+        records: Arc<[Record]>,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Instance {
+    state: InstanceState,
+    pub coordinator: Coordinator,
+    writes: BTreeMap<u64, Write>,
+}
+
+impl Instance {
+    /// One that is to be loaded.
+    pub fn new(config: GroupConfig, seed: u64) -> Self {
+        Self {
+            state: InstanceState::Loading,
+            coordinator: Coordinator::new(config, seed),
+            writes: BTreeMap::new(),
+        }
+    }
+
+    pub fn state(&self) -> InstanceState {
+        self.state
+    }
+
+    /// One record of the partition, in log order.
+    pub fn replay(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        record_ms: i64,
+    ) -> Result<(), RecordError> {
+        debug_assert_eq!(self.state, InstanceState::Loading);
+        self.coordinator.replay(key, value, record_ms)
+    }
+
+    /// Every record has been replayed.
+    pub fn loaded(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
+        debug_assert_eq!(self.state, InstanceState::Loading);
+        self.state = InstanceState::Active;
+        let mut effects = Vec::new();
+        self.coordinator.loaded(now, &mut effects);
+        self.perform(effects, out);
+    }
+
+    /// The partition cannot be read: forgets what was replayed.
+    pub fn fail(&mut self, config: GroupConfig) {
+        debug_assert_eq!(self.state, InstanceState::Loading);
+        self.state = InstanceState::Failed;
+        self.coordinator = Coordinator::new(config, 0);
+    }
+
+    /// The partition is given up.
+    pub fn unload(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
+        self.state = InstanceState::Unloading;
+        let mut effects = Vec::new();
+        self.coordinator.unload(now, &mut effects);
+        self.perform(effects, out);
+    }
+
+    /// Whether nothing is left of one that is given up.
+    pub fn is_unloaded(&self) -> bool {
+        self.state == InstanceState::Unloading && self.coordinator.is_quiet()
+    }
+
+    /// Answers, now or later.
+    pub fn ask(&mut self, now: Now, token: u64, ask: GroupAsk, out: &mut Vec<InstanceEffect>) {
+        if let Err(error) = self.state.serves() {
+            return out.push(InstanceEffect::Answer(token, ask.refused(error)));
+        }
+        let mut effects = Vec::new();
+        let coordinator = &mut self.coordinator;
+        let answer = match ask {
+            GroupAsk::Join(request) => {
+                coordinator.join(now, token, request, &mut effects);
+                None
+            }
+            GroupAsk::Sync(request) => {
+                coordinator.sync(now, token, request, &mut effects);
+                None
+            }
+            GroupAsk::Heartbeat(request) => {
+                let error = coordinator.heartbeat(now, &request, &mut effects);
+                Some(GroupAnswer::Done(error))
+            }
+            GroupAsk::Leave(group, leaving) => {
+                let left = coordinator.leave(now, &group, &leaving, &mut effects);
+                Some(GroupAnswer::Left(left))
+            }
+            GroupAsk::Commit(request) => {
+                let asked = coordinator.commit(now, token, &request, &mut effects);
+                self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
+            }
+            GroupAsk::DeleteOffsets(group, targets) => {
+                let asked = coordinator.delete_offsets(now, token, &group, &targets, &mut effects);
+                let refused = |error| GroupAnswer::OffsetsDeleted(Err(error));
+                self.writes_or(token, asked.map(Write::OffsetsDeleted), refused)
+            }
+            GroupAsk::Delete(group) => {
+                let asked = coordinator.delete_group(now, token, &group, &mut effects);
+                self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
+            }
+            GroupAsk::Fetch(group, topics) => {
+                let offsets = coordinator.offsets(&group);
+                Some(GroupAnswer::Fetched(Ok(fetch(offsets, topics))))
+            }
+            GroupAsk::Describe(group) => {
+                let group = coordinator.group(&group).map(Described::of);
+                Some(GroupAnswer::Described(Ok(group)))
+            }
+        };
+        out.extend(answer.map(|answer| InstanceEffect::Answer(token, answer)));
+        self.perform(effects, out);
+    }
+
+    /// Notes what waits for a write that has begun, or says how it was refused.
+    fn writes_or(
+        &mut self,
+        token: u64,
+        asked: Result<Write, ErrorCode>,
+        refused: impl FnOnce(ErrorCode) -> GroupAnswer,
+    ) -> Option<GroupAnswer> {
+        match asked {
+            Ok(write) => {
+                self.writes.insert(token, write);
+                None
+            }
+            Err(error) => Some(refused(error)),
+        }
+    }
+
+    /// Its groups.
+    pub fn list(&self) -> impl Iterator<Item = Listed> {
+        let groups = self.coordinator.groups();
+        groups
+            .filter(|_| self.state == InstanceState::Active)
+            .map(Listed::of)
+    }
+
+    /// Deletes the offsets of topics that are gone; returns of how many groups, each of which is told of by
+    /// [`InstanceEffect::Forgotten`].
+    pub fn topics_gone(
+        &mut self,
+        now: Now,
+        token: u64,
+        is_gone: impl Fn(&str) -> bool,
+        out: &mut Vec<InstanceEffect>,
+    ) -> usize {
+        if self.state != InstanceState::Active {
+            return 0;
+        }
+        let mut effects = Vec::new();
+        let coordinator = &mut self.coordinator;
+        let groups = coordinator.topics_gone(now, token, is_gone, &mut effects);
+        self.perform(effects, out);
+        groups
+    }
+
+    /// An append has ended.
+    pub fn appended(
+        &mut self,
+        now: Now,
+        append: u64,
+        result: Result<(), ErrorCode>,
+        out: &mut Vec<InstanceEffect>,
+    ) {
+        let mut effects = Vec::new();
+        self.coordinator.appended(now, append, result, &mut effects);
+        self.perform(effects, out);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
+        let mut effects = Vec::new();
+        self.coordinator.tick(now, &mut effects);
+        self.perform(effects, out);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, out: &mut Vec<InstanceEffect>) {
+        for effect in effects {
+            out.push(match effect {
+                Effect::Append { append, records } => InstanceEffect::Append { append, records },
+                Effect::Joined(token, reply) => {
+                    InstanceEffect::Answer(token, GroupAnswer::Joined(reply))
+                }
+                Effect::Synced(token, reply) => {
+                    InstanceEffect::Answer(token, GroupAnswer::Synced(reply))
+                }
+                Effect::Written(token, error) => match self.writes.remove(&token) {
+                    Some(Write::Done) => InstanceEffect::Answer(token, GroupAnswer::Done(error)),
+                    Some(Write::OffsetsDeleted(errors)) => {
+                        let errors = if error.is_none() {
+                            Ok(errors)
+                        } else {
+                            Err(error)
+                        };
+                        InstanceEffect::Answer(token, GroupAnswer::OffsetsDeleted(errors))
+                    }
+                    None => InstanceEffect::Forgotten(token),
+                },
+            });
+        }
+    }
+
+    /// Panics if something is wrong inside. For tests and the simulator.
+    pub fn invariants(&self) {
+        self.coordinator.invariants();
+        match self.state {
+            InstanceState::Active => {}
+            InstanceState::Loading | InstanceState::Failed => {
+                assert!(
+                    self.coordinator.is_quiet() && self.writes.is_empty(),
+                    "no writes"
+                );
+            }
+            InstanceState::Unloading => {
+                assert!(!self.is_unloaded(), "it is dropped when all has ended")
+            }
+        }
+    }
+}
+
+/// The offsets of a group, of these partitions or of all that have one.
+fn fetch(
+    offsets: Option<&GroupOffsets>,
+    topics: Option<Vec<(Name, Vec<i32>)>>,
+) -> Vec<TopicOffsets> {
+    let Some(topics) = topics else {
+        let topics = offsets.into_iter().flat_map(GroupOffsets::topics);
+        let all = topics.map(|(topic, offsets)| {
+            let offsets = offsets.iter().map(|(p, c)| (*p, Some(c.clone())));
+            (topic.clone(), offsets.collect())
+        });
+        return all.collect();
+    };
+    let asked = topics.into_iter().map(|(topic, partitions)| {
+        let committed = |p| offsets.and_then(|offsets| offsets.get(&topic, p)).cloned();
+        let found = partitions.into_iter().map(|p| (p, committed(p))).collect();
+        (topic, found)
+    });
+    asked.collect()
+}

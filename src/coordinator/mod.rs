@@ -1,0 +1,13 @@
+//! The host of coordinators: one instance for each partition of `__consumer_offsets` that this shard owns, which
+//! loads what the partition holds, decides on requests, wants its records appended, and answers when they are durable.
+//!
+//! `ask.rs` has what an instance is asked and what it answers, `instance.rs` one partition with its state machine
+//! (`group`), `host.rs` all of a shard. Nothing here knows the wire, nor how records get into a log.
+
+mod ask;
+mod host;
+mod instance;
+
+pub use ask::{Described, DescribedMember, GroupAnswer, GroupAsk, Listed, Question, TopicOffsets};
+pub use host::{Host, HostEffect};
+pub use instance::InstanceState;
