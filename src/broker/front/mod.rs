@@ -4,6 +4,7 @@
 pub mod conns;
 pub mod order;
 pub mod parked;
+pub mod slots;
 
 use std::sync::Arc;
 

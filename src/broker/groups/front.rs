@@ -10,6 +10,7 @@ use super::topic::of_group;
 use crate::base::{ErrorCode, IdMap, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
+use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, Head, here};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Msg, ReqRef};
@@ -22,8 +23,7 @@ struct Pending {
     reply_to: ReplyTo,
     head: Head,
     shape: MakeResponse,
-    slots: Vec<Option<GroupAnswer>>,
-    open: usize,
+    slots: Slots<GroupAnswer>,
 }
 
 /// The group requests of a shard's clients.
@@ -87,10 +87,9 @@ impl GroupRequests {
                 version: header.version,
             },
             shape,
-            open: by_shard.values().map(Vec::len).sum(),
             slots,
         };
-        if pending.open == 0 {
+        if pending.slots.are_known() {
             finish(front, pending, fx);
             return Ok(());
         }
@@ -114,11 +113,7 @@ impl GroupRequests {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
-        for (slot, answer) in answers {
-            pending.slots[slot as usize] = Some(answer);
-            pending.open -= 1;
-        }
-        if pending.open == 0
+        if pending.slots.answer(answers)
             && let Some(pending) = self.waiting.remove(&id)
         {
             front.parked.unpark(id);
@@ -159,7 +154,7 @@ fn locate(
 }
 
 fn finish(front: &mut Front, pending: Pending, fx: &mut Fx<'_>) {
-    let answers = pending.slots.into_iter().flatten().collect();
+    let answers = pending.slots.into_known().flatten().collect();
     let frame = pending.shape.response(pending.head, answers);
     front.reply_or_close(pending.reply_to, frame, fx);
 }

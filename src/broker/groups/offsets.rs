@@ -30,7 +30,6 @@ use kafka_wire_core::{StrBytes, Uuid};
 
 use super::answers::{error_of, set_commit_error};
 use super::plan::{GroupPlan, PlanCx, name, text};
-use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
 use crate::coordinator::{GroupAnswer, GroupAsk, TopicOffsets};
@@ -41,17 +40,6 @@ use crate::wire::{RequestHeader, WireError, decode};
 /// From this version on ids name topics.
 const TOPIC_IDS_SINCE: i16 = 10;
 
-/// Refuses a request of too many partitions: each takes its microseconds, all at once.
-fn check_count(by_topic: impl Iterator<Item = usize>) -> Result<(), WireError> {
-    // A topic counts too, however few partitions it has.
-    let count: usize = by_topic.map(|partitions| partitions + 1).sum();
-    if count > REQUEST_ENTRIES_MAX {
-        let what = "partitions";
-        return Err(WireError::TooManyEntries { what, at: 0 });
-    }
-    Ok(())
-}
-
 /// OffsetCommit.
 pub fn offset_commit(
     cx: &PlanCx<'_>,
@@ -59,7 +47,6 @@ pub fn offset_commit(
     body: Bytes,
 ) -> Result<GroupPlan, WireError> {
     let request: OffsetCommitRequest = decode(body, header.version)?;
-    check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
     let version = header.version;
     let mut commit = CommitRequest {
         group: name(&request.group_id),
@@ -118,12 +105,6 @@ pub fn offset_fetch(
 ) -> Result<GroupPlan, WireError> {
     let request: OffsetFetchRequest = decode(body, header.version)?;
     let version = header.version;
-    let old = request.topics.iter().flatten();
-    let old = old.map(|topic| topic.partition_indexes.len());
-    let groups = request.groups.iter();
-    let new = groups.flat_map(|group| group.topics.iter().flatten());
-    let new = new.map(|topic| topic.partition_indexes.len());
-    check_count(old.chain(new))?;
     let mut groups = if version >= 8 {
         request.groups
     } else {
@@ -272,7 +253,6 @@ pub fn offset_delete(
     body: Bytes,
 ) -> Result<GroupPlan, WireError> {
     let request: OffsetDeleteRequest = decode(body, header.version)?;
-    check_count(request.topics.iter().map(|topic| topic.partitions.len()))?;
     let mut response = OffsetDeleteResponse::default();
     let mut targets: Vec<(Name, i32)> = Vec::new();
     let mut places = Vec::new();

@@ -159,11 +159,7 @@ impl Produces {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
-        for (slot, result) in results {
-            pending.slots[slot as usize] = Some(result);
-            pending.open -= 1;
-        }
-        let answered = pending.open == 0;
+        let answered = pending.slots.answer(results);
         let (reply_to, log, partitions) = (pending.reply_to, pending.first, pending.slots.len());
         if let Some(trace) = front.conns.trace(reply_to) {
             trace.describe(log, partitions);
@@ -200,10 +196,8 @@ fn left_unanswered(front: &mut Front, job: &ProduceJob, fx: &mut Fx<'_>) {
 /// Answers a request of which nothing is open any more.
 fn finish(front: &mut Front, pending: PendingProduce, fx: &mut Fx<'_>) {
     if pending.acks == 0 {
-        let failed = pending
-            .slots
-            .iter()
-            .find_map(|outcome| outcome.as_ref()?.as_ref().err());
+        let mut outcomes = pending.slots.iter().flatten();
+        let failed = outcomes.find_map(|outcome| outcome.as_ref().err());
         if let Some((code, why)) = failed {
             let why = why.as_deref().unwrap_or(code.message());
             let reason = format!("produce with acks=0 failed: {code}: {why}");
@@ -215,7 +209,7 @@ fn finish(front: &mut Front, pending: PendingProduce, fx: &mut Fx<'_>) {
     }
     let (id, topics) = (pending.correlation_id, pending.topics.len());
     let mut frame = ResponseWriter::new(id, pending.version, topics);
-    let mut slots = pending.slots.into_iter();
+    let mut slots = pending.slots.into_known();
     for ProduceTopic { topic, partitions } in &pending.topics {
         frame.topic(topic, partitions.len());
         for (partition, outcome) in partitions.iter().zip(slots.by_ref()) {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LogId, StoreId};
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, here};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
@@ -27,8 +28,7 @@ pub struct PendingProduce {
     /// As in the request, but for the records, which are on their way.
     pub topics: Vec<ProduceTopic>,
     /// All partitions in the order of the request.
-    pub slots: Vec<Option<Result<Produced, Failure>>>,
-    pub open: usize,
+    pub slots: Slots<Result<Produced, Failure>>,
     /// The log of the first partition that is written.
     pub first: LogId,
 }
@@ -106,8 +106,7 @@ impl ProduceJob {
                 version: header.version,
                 acks: request.acks,
                 topics: request.topics,
-                slots: Vec::with_capacity(parts),
-                open: 0,
+                slots: Slots::with_capacity(parts),
                 first: LogId(0),
             },
             batches: batches.into_iter(),
@@ -173,10 +172,9 @@ impl ProduceJob {
         let pending = &mut self.pending;
         let outcome = match outcome {
             Ok((store, part)) => {
-                if pending.open == 0 {
+                if pending.slots.are_known() {
                     pending.first = part.log;
                 }
-                pending.open += 1;
                 match self.by_store.iter_mut().find(|(of, _)| *of == store) {
                     Some((_, parts)) => parts.push(part),
                     None => self.by_store.push((store, vec![part])),

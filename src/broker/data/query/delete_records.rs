@@ -30,7 +30,8 @@ impl Queries {
                 asks.push((name.clone(), partition.partition_index, -1, query));
             }
         }
-        self.ask(front, reply_to, header, asks, Box::new(request), fx)
+        self.ask(front, reply_to, header, asks, Box::new(request), fx);
+        Ok(())
     }
 }
 

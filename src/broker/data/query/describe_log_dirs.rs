@@ -85,7 +85,7 @@ impl Queries {
         }
         let dir = front.config.log_dirs.clone();
         let sizes = Box::new(Sizes { dir, by_topic });
-        self.ask_all(front, reply_to, header, asks, sizes, fx);
+        self.ask(front, reply_to, header, asks, sizes, fx);
         Ok(())
     }
 }

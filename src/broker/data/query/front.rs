@@ -6,11 +6,11 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::base::limits::REQUEST_ENTRIES_MAX;
 use crate::base::{ErrorCode, IdMap, LogId, ShardId};
 pub use crate::broker::front::Head;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
+use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, check_epoch, here};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Answered, LogAnswer, Msg, Query, ReqRef};
@@ -39,8 +39,7 @@ struct PendingQuery {
     reply_to: ReplyTo,
     head: Head,
     shape: Box<dyn Shape>,
-    slots: Vec<Option<Result<Answered, ErrorCode>>>,
-    open: usize,
+    slots: Slots<Result<Answered, ErrorCode>>,
     /// Who was asked.
     owners: Vec<ShardId>,
 }
@@ -52,28 +51,9 @@ pub struct Queries {
 }
 
 impl Queries {
-    /// Asks the owners of partitions, and answers when all have.
-    ///
-    /// # Errors
-    /// More partitions than one request may name: the reason to close the connection.
+    /// Asks the owners of partitions, and answers when all have. How many there are is bounded by what a request may
+    /// list, which is seen before it is decoded, or by what exists.
     pub fn ask(
-        &mut self,
-        front: &mut Front,
-        reply_to: ReplyTo,
-        header: &RequestHeader,
-        asks: Vec<Ask>,
-        shape: Box<dyn Shape>,
-        fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        if asks.len() > REQUEST_ENTRIES_MAX {
-            return Err(format!("more than {REQUEST_ENTRIES_MAX} partitions"));
-        }
-        self.ask_all(front, reply_to, header, asks, shape, fx);
-        Ok(())
-    }
-
-    /// As [`ask`](Self::ask), however many there are: for lists that are bounded by what exists.
-    pub fn ask_all(
         &mut self,
         front: &mut Front,
         reply_to: ReplyTo,
@@ -83,7 +63,7 @@ impl Queries {
         fx: &mut Fx<'_>,
     ) {
         let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
-        let mut slots = Vec::with_capacity(asks.len());
+        let mut slots = Slots::with_capacity(asks.len());
         for (topic, index, epoch, query) in asks {
             let slot = slots.len() as u32;
             let located = query.and_then(|query| {
@@ -112,11 +92,10 @@ impl Queries {
                 version: header.version,
             },
             shape,
-            open: by_shard.values().map(Vec::len).sum(),
             owners: by_shard.keys().copied().collect(),
             slots,
         };
-        if pending.open == 0 {
+        if pending.slots.are_known() {
             return finish(front, pending, fx);
         }
         let id = front.park(reply_to, Family::Query);
@@ -132,11 +111,7 @@ impl Queries {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
-        for (slot, result) in results {
-            pending.slots[slot as usize] = Some(result);
-            pending.open -= 1;
-        }
-        if pending.open == 0
+        if pending.slots.answer(results)
             && let Some(pending) = self.waiting.remove(&id)
         {
             front.parked.unpark(id);
@@ -168,7 +143,7 @@ impl Queries {
 }
 
 fn finish(front: &mut Front, pending: PendingQuery, fx: &mut Fx<'_>) {
-    let slots = pending.slots.into_iter();
+    let slots = pending.slots.into_known();
     let mut answers = slots.map(|slot| slot.unwrap_or(Err(ErrorCode::UnknownServerError)));
     let frame = pending.shape.response(pending.head, &mut answers);
     front.reply_or_close(pending.reply_to, frame, fx);

@@ -44,7 +44,8 @@ impl Queries {
                 asks.push((name.clone(), partition.partition_index, epoch, query));
             }
         }
-        self.ask(front, reply_to, header, asks, Box::new(request), fx)
+        self.ask(front, reply_to, header, asks, Box::new(request), fx);
+        Ok(())
     }
 }
 

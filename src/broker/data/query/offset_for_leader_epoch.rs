@@ -31,7 +31,8 @@ impl Queries {
                 asks.push((name.clone(), partition.partition, epoch, query));
             }
         }
-        self.ask(front, reply_to, header, asks, Box::new(request), fx)
+        self.ask(front, reply_to, header, asks, Box::new(request), fx);
+        Ok(())
     }
 }
 
