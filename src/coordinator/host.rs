@@ -12,7 +12,7 @@ use crate::group::{GroupConfig, Record};
 /// What the host wants done. Each question gets one answer, sooner or later.
 #[derive(Debug)]
 pub enum HostEffect {
-    /// GroupAnswer the question of this token.
+    /// Answer the question of this token.
     Answer(u64, GroupAnswer),
     /// The offsets of one group of those that [`Host::topics_gone`] has counted under this token are deleted, or
     /// could not be.
@@ -259,8 +259,8 @@ mod tests {
     use super::*;
     use crate::base::TopicId;
     use crate::coordinator::{GroupAsk, Listed};
-    use crate::group::writes::CommitRequest;
-    use crate::group::{Committed, Name, OffsetToCommit};
+    use crate::group::Name;
+    use crate::group::testing::commit_of;
 
     const NOW: Now = Now {
         mono: Mono(1),
@@ -285,26 +285,7 @@ mod tests {
     }
 
     fn commit(topic: &str) -> GroupAsk {
-        let committed = Committed {
-            offset: 5,
-            leader_epoch: -1,
-            metadata: Name::from(""),
-            commit_ms: NOW.wall_ms,
-            expire_ms: None,
-        };
-        GroupAsk::Commit(CommitRequest {
-            group: Name::from("g"),
-            member: Name::from(""),
-            instance: None,
-            generation: -1,
-            knows_group_id_not_found: true,
-            offsets: vec![OffsetToCommit {
-                topic: Name::from(topic),
-                id: TopicId([7; 16]),
-                partition: 0,
-                committed,
-            }],
-        })
+        GroupAsk::Commit(commit_of(topic, TopicId([7; 16]), NOW))
     }
 
     fn fetch() -> GroupAsk {

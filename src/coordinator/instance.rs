@@ -94,9 +94,7 @@ impl Instance {
     pub fn loaded(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
         debug_assert_eq!(self.state, InstanceState::Loading);
         self.state = InstanceState::Active;
-        let mut effects = Vec::new();
-        self.coordinator.loaded(now, &mut effects);
-        self.perform(effects, out);
+        self.with(out, |coordinator, effects| coordinator.loaded(now, effects));
     }
 
     /// The partition cannot be read: forgets what was replayed.
@@ -109,9 +107,7 @@ impl Instance {
     /// The partition is given up.
     pub fn unload(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
         self.state = InstanceState::Unloading;
-        let mut effects = Vec::new();
-        self.coordinator.unload(now, &mut effects);
-        self.perform(effects, out);
+        self.with(out, |coordinator, effects| coordinator.unload(now, effects));
     }
 
     /// Whether nothing is left of one that is given up.
@@ -205,11 +201,9 @@ impl Instance {
         if self.state != InstanceState::Active {
             return 0;
         }
-        let mut effects = Vec::new();
-        let coordinator = &mut self.coordinator;
-        let groups = coordinator.topics_gone(now, token, is_gone, &mut effects);
-        self.perform(effects, out);
-        groups
+        self.with(out, |coordinator, effects| {
+            coordinator.topics_gone(now, token, is_gone, effects)
+        })
     }
 
     /// An append has ended.
@@ -220,16 +214,26 @@ impl Instance {
         result: Result<(), ErrorCode>,
         out: &mut Vec<InstanceEffect>,
     ) {
-        let mut effects = Vec::new();
-        self.coordinator.appended(now, append, result, &mut effects);
-        self.perform(effects, out);
+        self.with(out, |coordinator, effects| {
+            coordinator.appended(now, append, result, effects);
+        });
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
+        self.with(out, |coordinator, effects| coordinator.tick(now, effects));
+    }
+
+    /// Lets the coordinator do something, and passes on what it wants.
+    fn with<T>(
+        &mut self,
+        out: &mut Vec<InstanceEffect>,
+        act: impl FnOnce(&mut Coordinator, &mut Vec<Effect>) -> T,
+    ) -> T {
         let mut effects = Vec::new();
-        self.coordinator.tick(now, &mut effects);
+        let done = act(&mut self.coordinator, &mut effects);
         self.perform(effects, out);
+        done
     }
 
     fn perform(&mut self, effects: Vec<Effect>, out: &mut Vec<InstanceEffect>) {

@@ -33,7 +33,7 @@ mod model_test;
 #[cfg(test)]
 mod protocol_test;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

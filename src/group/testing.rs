@@ -16,6 +16,29 @@ use super::{
 };
 use crate::base::{ErrorCode, Mono, Now, TopicId};
 
+/// What somebody commits who is no member of group `g`: offset 5 of partition 0 of a topic.
+pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
+    CommitRequest {
+        group: Name::from("g"),
+        member: Name::from(""),
+        instance: None,
+        generation: -1,
+        knows_group_id_not_found: true,
+        offsets: vec![OffsetToCommit {
+            topic: Name::from(topic),
+            id,
+            partition: 0,
+            committed: Committed {
+                offset: 5,
+                leader_epoch: -1,
+                metadata: Name::from(""),
+                commit_ms: now.wall_ms,
+                expire_ms: None,
+            },
+        }],
+    }
+}
+
 /// An append that has not ended.
 pub struct Pending {
     pub append: u64,

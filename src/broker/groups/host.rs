@@ -11,14 +11,14 @@ use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
-use crate::broker::own::compact::{Compaction, batches};
+use crate::broker::own::compact::{self, Compaction, batches};
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adopted;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, Question};
 use crate::group::{GroupConfig, Record};
-use crate::record::{self, BatchBuilder, Codec};
+use crate::record;
 use crate::replica::Mark;
 use crate::store::DiskError;
 
@@ -40,7 +40,7 @@ pub struct Coordinators {
     waits: IdMap<u64, (ReqRef, u32)>,
     /// Tokens of questions, and numbers of appends.
     begun: u64,
-    /// Delayed on their way: the partition, and the number that its coordinator knows.
+    /// Appends on their way: the partition, and the number that its coordinator knows.
     appends: IdMap<u64, (i32, u64)>,
     loads: Loads,
     compaction: Compaction,
@@ -324,12 +324,7 @@ fn write(
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
     let (store, log) = place(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
-    let wall_ms = fx.now.wall_ms;
-    let mut batch = BatchBuilder::new(Codec::None, wall_ms);
-    for (key, value) in records {
-        batch.push(wall_ms, Some(key), value.as_deref(), &[]);
-    }
-    let batch = batch.build();
+    let batch = compact::batch(fx.now, records);
     let info = record::parse(&batch).map_err(|_| ErrorCode::UnknownServerError)?;
     let part = ProducePart {
         slot: 0,
@@ -373,8 +368,7 @@ mod tests {
     use crate::broker::data::produce::owner::Delayed;
     use crate::controller::MetadataRecord;
     use crate::controller::testing::partition;
-    use crate::group::writes::CommitRequest;
-    use crate::group::{Committed, Name, OffsetToCommit};
+    use crate::group::testing::commit_of;
     use crate::log::LogConfig;
     use crate::store::LogLabel;
 
@@ -438,26 +432,7 @@ mod tests {
         }
 
         fn commit(&mut self, id: u64) {
-            let committed = Committed {
-                offset: 3,
-                leader_epoch: -1,
-                metadata: Name::from(""),
-                commit_ms: NOW.wall_ms,
-                expire_ms: None,
-            };
-            let commit = GroupAsk::Commit(CommitRequest {
-                group: Name::from("g"),
-                member: Name::from(""),
-                instance: None,
-                generation: -1,
-                knows_group_id_not_found: true,
-                offsets: vec![OffsetToCommit {
-                    topic: Name::from("topic-1"),
-                    id: TopicId([1; 16]),
-                    partition: 0,
-                    committed,
-                }],
-            });
+            let commit = GroupAsk::Commit(commit_of("topic-1", TopicId([1; 16]), NOW));
             let (coordinators, image) = (&mut self.coordinators, &self.image);
             let parts = vec![(4, Question::To(0, commit))];
             self.site

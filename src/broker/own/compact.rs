@@ -128,13 +128,29 @@ impl Compaction {
     }
 }
 
+/// Bytes of a record's key and value.
+fn size((key, value): &Record) -> usize {
+    key.len() + value.as_ref().map_or(0, Bytes::len)
+}
+
+/// Records as one batch.
+pub fn batch(now: Now, records: &[Record]) -> Bytes {
+    /// What a record has besides its key and value, about.
+    const OVERHEAD_BYTES: usize = 10;
+    let bytes = records.iter().map(|record| size(record) + OVERHEAD_BYTES);
+    let mut batch = BatchBuilder::with_capacity(Codec::None, now.wall_ms, bytes.sum());
+    for (key, value) in records {
+        batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
+    }
+    batch.build()
+}
+
 /// Valid records, as batches of a bounded size.
 pub fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
     let mut batches = Vec::new();
     let mut rest = records;
     while !rest.is_empty() {
         let mut bytes = 0;
-        let size = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Bytes::len);
         let fits = |record: &&Record| {
             let before = bytes;
             bytes += size(record);
@@ -142,11 +158,7 @@ pub fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
         };
         let count = rest.iter().take_while(fits).count();
         let (these, others) = rest.split_at(count);
-        let mut batch = BatchBuilder::new(Codec::None, now.wall_ms);
-        for (key, value) in these {
-            batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
-        }
-        batches.push(batch.build());
+        batches.push(batch(now, these));
         rest = others;
     }
     batches
