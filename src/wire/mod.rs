@@ -28,3 +28,4 @@ pub use error::WireError;
 pub use header::{RequestHeader, parse_header};
 pub use kafka_wire_core::StrBytes;
 pub use topic::TopicRef;
+pub use writer::list_count;

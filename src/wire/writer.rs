@@ -7,6 +7,15 @@ use super::topic::TopicRef;
 /// Kafka's strings have 15-bit lengths, in the flexible encoding too.
 const STRING_BYTES_MAX: usize = i16::MAX as usize;
 
+/// How many elements a list has, as it stands before them.
+#[must_use]
+pub fn list_count(flexible: bool, elements: usize) -> Vec<u8> {
+    const BYTES_MAX: usize = 5;
+    let mut writer = Writer::with_capacity(BYTES_MAX, flexible);
+    writer.len(Some(elements));
+    writer.out
+}
+
 /// A frame in the making.
 #[derive(Debug)]
 pub(super) struct Writer {

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use kafka_wire::{KafkaMessage, RequestResponsePair};
 use kafka_wire_core::{ApiVersion, KafkaEncode};
 
@@ -71,8 +71,8 @@ impl<L: List> Making<L> {
         let (empty, list) = L::begin(ctx, version, request);
         let frame = wire::encode_response(header.correlation_id, version, &empty)?;
         let flexible = L::Request::is_flexible(ApiVersion::new(version));
-        // The count of an empty list and, behind all, that of tagged fields.
-        let (count, tags) = if flexible { (1, 1) } else { (4, 0) };
+        let count = wire::list_count(flexible, 0).len();
+        let tags = usize::from(flexible);
         let behind = frame.len() - tags - L::bytes_behind(version);
         Ok(Self {
             list,
@@ -89,16 +89,7 @@ impl<L: List> Making<L> {
     fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
         const PREFIX: usize = 4;
         let mut before = std::mem::take(&mut self.before);
-        if self.flexible {
-            let mut left = self.count + 1;
-            while left > 0x7f {
-                before.put_u8(left as u8 & 0x7f | 0x80);
-                left >>= 7;
-            }
-            before.put_u8(left as u8);
-        } else {
-            before.put_i32(i32::try_from(self.count).unwrap_or(i32::MAX));
-        }
+        before.extend_from_slice(&wire::list_count(self.flexible, self.count));
         let listed: usize = self.listed.iter().map(Bytes::len).sum();
         let bytes = before.len() + listed + self.behind.len() - PREFIX;
         let too_large = |_| kafka_wire_core::EncodeError::FrameTooLarge { bytes };

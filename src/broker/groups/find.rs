@@ -52,41 +52,40 @@ pub fn find_after_creation(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -
     answer(header, body, |request: FindCoordinatorRequest| {
         let mut response = FindCoordinatorResponse::default();
         if header.version < 4 {
-            match find(ctx, request.key_type, &request.key) {
-                Ok(found) => {
-                    response.node_id = found.id;
-                    response.host = found.host;
-                    response.port = found.port;
-                }
-                Err((error, message)) => {
-                    response.error_code = error.code();
-                    response.error_message = Some(StrBytes::from(message));
-                    response.node_id = NO_NODE;
-                    response.port = -1;
-                }
-            }
+            let found = coordinator(ctx, request.key_type, &request.key);
+            response.error_code = found.error_code;
+            response.error_message = found.error_message;
+            response.node_id = found.node_id;
+            response.host = found.host;
+            response.port = found.port;
             return response;
         }
         for key in request.coordinator_keys {
-            let mut coordinator = Coordinator::default();
-            match find(ctx, request.key_type, &key) {
-                Ok(found) => {
-                    coordinator.node_id = found.id;
-                    coordinator.host = found.host;
-                    coordinator.port = found.port;
-                }
-                Err((error, message)) => {
-                    coordinator.error_code = error.code();
-                    coordinator.error_message = Some(StrBytes::from(message));
-                    coordinator.node_id = NO_NODE;
-                    coordinator.port = -1;
-                }
-            }
-            coordinator.key = key;
-            response.coordinators.push(coordinator);
+            let mut found = coordinator(ctx, request.key_type, &key);
+            found.key = key;
+            response.coordinators.push(found);
         }
         response
     })
+}
+
+/// The answer for one key, but for the key itself.
+fn coordinator(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Coordinator {
+    let mut coordinator = Coordinator::default();
+    match find(ctx, key_type, key) {
+        Ok(found) => {
+            coordinator.node_id = found.id;
+            coordinator.host = found.host;
+            coordinator.port = found.port;
+        }
+        Err((error, message)) => {
+            coordinator.error_code = error.code();
+            coordinator.error_message = Some(StrBytes::from(message));
+            coordinator.node_id = NO_NODE;
+            coordinator.port = -1;
+        }
+    }
+    coordinator
 }
 
 fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, (ErrorCode, &'static str)> {
