@@ -1,6 +1,5 @@
 //! Requests at the front of a shard, alone: what comes in, and the messages and replies that go out.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use super::fx::Fx;
 use super::io::{ConnId, Output};
 use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Query, Watch};
 use super::requests::Requests;
+use super::testing::with_fx;
 use super::trace::{FetchStamps, Trace};
 use crate::base::{DirectoryId, ErrorCode, Mono, Now, ShardId, StoreId, TopicId};
 use crate::config::BrokerConfig;
@@ -70,15 +70,8 @@ impl Desk {
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Requests, &mut Front, &mut Fx<'_>)) {
-        let (mut out, mut local) = (Vec::new(), VecDeque::new());
-        let mut fx = Fx {
-            me: ShardId(0),
-            now: self.now,
-            out: &mut out,
-            local: &mut local,
-            ops: Vec::new(),
-        };
-        act(&mut self.requests, &mut self.front, &mut fx);
+        let (requests, front) = (&mut self.requests, &mut self.front);
+        let ((), out, local) = with_fx(self.now, |fx| act(requests, front, fx));
         self.sent.extend(local.into_iter().map(|msg| (0, msg)));
         for output in out {
             match output {

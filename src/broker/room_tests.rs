@@ -9,13 +9,12 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
 use super::control::growth::room_in;
-use super::fx::Fx;
 use super::io::{Input, Output};
 use super::owner::Owner;
 use super::owner::settings::log_config;
 use super::owner::stores::format_store;
 use super::shard::{Shard, ShardSetup};
-use super::testing::Bench;
+use super::testing::{Bench, with_fx};
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
@@ -28,20 +27,11 @@ use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
 fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
-    let (mut out, mut local) = (Vec::new(), VecDeque::new());
     let now = Now {
         mono: now,
         wall_ms: 1_700_000_000_000,
     };
-    let mut fx = Fx {
-        me: ShardId(0),
-        now,
-        out: &mut out,
-        local: &mut local,
-        ops: Vec::new(),
-    };
-    owner.idle(&mut fx);
-    out
+    with_fx(now, |fx| owner.idle(fx)).1
 }
 
 #[test]

@@ -9,7 +9,9 @@ use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire_core::StrBytes;
 
+use super::fx::Fx;
 use super::io::{ConnId, Input, Output, ReadId};
+use super::msg::Msg;
 use super::owner::stores::format_store;
 use super::shard::{Shard, ShardSetup};
 use crate::base::{BLOCK, DirectoryId, Mono, Now, ShardId, StoreId};
@@ -21,6 +23,19 @@ use crate::wire::client::encode_request;
 /// Length prefix of a frame, which the driver takes off.
 const PREFIX: usize = 4;
 const WALL_MS: i64 = 1_700_000_000_000;
+
+/// Lets a part of shard 0 do something; what comes of it, what it wants of the driver, and its messages to itself.
+pub fn with_fx<T>(now: Now, act: impl FnOnce(&mut Fx<'_>) -> T) -> (T, Vec<Output>, VecDeque<Msg>) {
+    let (mut out, mut local) = (Vec::new(), VecDeque::new());
+    let done = act(&mut Fx {
+        me: ShardId(0),
+        now,
+        out: &mut out,
+        local: &mut local,
+        ops: Vec::new(),
+    });
+    (done, out, local)
+}
 
 /// See the module. Every shard has one store, and connection `n` is with shard `n % shards`.
 pub struct Bench {

@@ -1,6 +1,5 @@
 //! What a shard owns, as images of the metadata come.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::settings::log_config;
@@ -9,11 +8,11 @@ use crate::base::limits::PROOF_AFTER_MS;
 use crate::base::{
     BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
 };
-use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Appender, Msg, ProducePart, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adoption;
+use crate::broker::testing::with_fx;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord};
@@ -162,19 +161,13 @@ fn who_waits_in_a_partition_that_goes_is_told() {
     f.owner.append(NOW, part, Mark::Committed, &mut ack);
     assert_eq!((ack.waiting, &ack.results[..]), (1, &[][..]));
     let token = f.owner.tell_when_committed(LogId(1), Offset(1));
-    let (mut out, mut local) = (Vec::new(), VecDeque::new());
-    let mut fx = Fx {
-        me: shard,
-        now: NOW,
-        out: &mut out,
-        local: &mut local,
-        ops: Vec::new(),
-    };
-    f.owner.acks.add(ack, &mut fx);
-    assert!(!f.owner.is_quiet() && !f.owner.has_more());
-    f.change(&[remove(1)]);
-    assert!(f.owner.has_more());
-    f.owner.slice(&mut fx);
+    let ((), _, mut local) = with_fx(NOW, |fx| {
+        f.owner.acks.add(ack, fx);
+        assert!(!f.owner.is_quiet() && !f.owner.has_more());
+        f.change(&[remove(1)]);
+        assert!(f.owner.has_more());
+        f.owner.slice(fx);
+    });
     assert!(f.owner.acks.is_empty() && !f.owner.has_more());
     assert_eq!(f.owner.acks.told, [token]);
     let Some(Msg::ProduceDone { id: 9, results, .. }) = local.pop_front() else {
@@ -271,30 +264,25 @@ fn a_log_that_the_metadata_never_gave_out_is_kept() {
 
 /// Performs at once all that the stores ask for; how much was written.
 fn settle(owner: &mut Owner, mono: Mono) -> usize {
-    let now = Now { mono, ..NOW };
-    let (mut out, mut local, mut written) = (Vec::new(), VecDeque::new(), 0);
-    loop {
-        let mut fx = Fx {
-            me: ShardId(0),
-            now,
-            out: &mut out,
-            local: &mut local,
-            ops: Vec::new(),
-        };
-        owner.idle(&mut fx);
-        let asked: Vec<_> = fx.out.drain(..).collect();
-        if asked.is_empty() {
-            return written;
-        }
-        for output in asked {
-            if let Output::Disk { store, op } = output {
-                if let DiskOp::Write { data, .. } = &op {
-                    written += data.len();
+    let mut written = 0;
+    with_fx(Now { mono, ..NOW }, |fx| {
+        loop {
+            owner.idle(fx);
+            let asked = std::mem::take(fx.out);
+            if asked.is_empty() {
+                return written;
+            }
+            for output in asked {
+                if let Output::Disk { store, op } = output {
+                    if let DiskOp::Write { data, .. } = &op {
+                        written += data.len();
+                    }
+                    owner.on_disk(store, op.id(), Ok(()), fx);
                 }
-                owner.on_disk(store, op.id(), Ok(()), &mut fx);
             }
         }
-    }
+    })
+    .0
 }
 
 #[test]

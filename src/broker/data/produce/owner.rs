@@ -22,7 +22,7 @@ pub struct Delayed {
 }
 
 impl Delayed {
-    /// Delayed the parts of a produce request that belong to one store, or lets them wait while it grows.
+    /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows.
     pub fn begin(
         &mut self,
         owner: &mut Owner,
@@ -104,6 +104,7 @@ mod tests {
     use crate::broker::io::Output;
     use crate::broker::msg::{ProducePart, ReqRef};
     use crate::broker::owner::stores::format_store;
+    use crate::broker::testing::with_fx;
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
     use crate::record::{self, BatchBuilder, Codec};
@@ -140,20 +141,14 @@ mod tests {
 
     /// Lets something happen, and the disk do what it is asked for.
     fn run(owner: &mut Owner, act: impl FnOnce(&mut Owner, &mut Fx<'_>)) {
-        let (mut out, mut local) = (Vec::new(), VecDeque::new());
-        let mut fx = Fx {
-            me: ME,
-            now: NOW,
-            out: &mut out,
-            local: &mut local,
-            ops: Vec::new(),
-        };
-        act(owner, &mut fx);
-        for output in std::mem::take(fx.out) {
-            if let Output::Disk { store, op } = output {
-                owner.on_disk(store, op.id(), Ok(()), &mut fx);
+        with_fx(NOW, |fx| {
+            act(owner, fx);
+            for output in std::mem::take(fx.out) {
+                if let Output::Disk { store, op } = output {
+                    owner.on_disk(store, op.id(), Ok(()), fx);
+                }
             }
-        }
+        });
     }
 
     fn appended(owner: &Owner) -> i64 {

@@ -277,7 +277,6 @@ fn until_dropped(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
     use std::sync::Arc;
 
     use super::*;
@@ -285,6 +284,7 @@ mod tests {
     use crate::broker::io::Output;
     use crate::broker::msg::LogAnswer;
     use crate::broker::owner::stores::{StoreSlot, format_store};
+    use crate::broker::testing::with_fx;
     use crate::config::BrokerConfig;
     use crate::log::LogConfig;
     use crate::record::{BatchBuilder, Codec};
@@ -314,30 +314,24 @@ mod tests {
         held: &mut Vec<(StoreId, IoId)>,
         act: impl FnOnce(&mut Owner, &mut Fx<'_>),
     ) -> Vec<LogAnswer> {
-        let (mut out, mut local) = (Vec::new(), VecDeque::new());
-        let mut fx = Fx {
-            me: ME,
-            now: NOW,
-            out: &mut out,
-            local: &mut local,
-            ops: Vec::new(),
-        };
-        act(owner, &mut fx);
-        owner.idle(&mut fx);
-        loop {
-            for output in fx.out.drain(..) {
-                if let Output::Disk { store, op } = output {
-                    let id = op.id();
-                    held.push((store, id));
+        let ((), _, local) = with_fx(NOW, |fx| {
+            act(owner, fx);
+            owner.idle(fx);
+            loop {
+                for output in fx.out.drain(..) {
+                    if let Output::Disk { store, op } = output {
+                        let id = op.id();
+                        held.push((store, id));
+                    }
                 }
+                let Some(next) = held.iter().position(|(s, _)| stores.contains(&s.0)) else {
+                    break;
+                };
+                let (store, id) = held.remove(next);
+                owner.on_disk(store, id, Ok(()), fx);
+                owner.idle(fx);
             }
-            let Some(next) = held.iter().position(|(s, _)| stores.contains(&s.0)) else {
-                break;
-            };
-            let (store, id) = held.remove(next);
-            owner.on_disk(store, id, Ok(()), &mut fx);
-            owner.idle(&mut fx);
-        }
+        });
         let done = local.into_iter().filter_map(|msg| match msg {
             Msg::QueryDone { results, .. } => Some(results),
             _ => None,
@@ -396,30 +390,21 @@ mod tests {
                 owner.append_internal(NOW, LogId(log), batch).unwrap();
             }
         });
-        let (mut out, mut local) = (Vec::new(), VecDeque::new());
-        let mut fx = Fx {
-            me: ME,
-            now: NOW,
-            out: &mut out,
-            local: &mut local,
-            ops: Vec::new(),
-        };
         let asked = |log| (log as u32, LogId(log), Query::AtTime(NOW.wall_ms + 1));
         let mut lookups = Lookups::default();
-        lookups.begin(
-            &mut owner,
-            ReqRef { shard: ME, id: 2 },
-            (0..LOGS).map(asked).collect(),
-            &mut fx,
-        );
-        let mut slices = 1;
-        while owner.has_more() || lookups.has_openings() {
-            if owner.work.next().is_some() {
-                lookups.go_on(&mut owner, &mut fx);
+        let (slices, _, mut local) = with_fx(NOW, |fx| {
+            let req = ReqRef { shard: ME, id: 2 };
+            lookups.begin(&mut owner, req, (0..LOGS).map(asked).collect(), fx);
+            let mut slices = 1;
+            while owner.has_more() || lookups.has_openings() {
+                if owner.work.next().is_some() {
+                    lookups.go_on(&mut owner, fx);
+                }
+                lookups.open_some(&mut owner, fx);
+                slices += 1;
             }
-            lookups.open_some(&mut owner, &mut fx);
-            slices += 1;
-        }
+            slices
+        });
         assert!(
             slices >= LOGS as usize * OPENED / (2 * VALIDATION_SLICE_WORK),
             "{slices}"
