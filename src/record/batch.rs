@@ -8,7 +8,8 @@
 use zerocopy::big_endian::{I16, I32, I64, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{BatchError, Codec};
+use super::codec::Codec;
+use super::error::BatchError;
 use crate::base::crc::crc32c;
 use crate::base::{LeaderEpoch, Offset};
 

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use zerocopy::IntoBytes;
 use zerocopy::big_endian::{I16, I32, I64, U32};
 
-use super::batch::{CONTROL, LOG_OVERHEAD, TRANSACTIONAL, set_crc};
+use super::batch::{BatchHeader, CONTROL, HEADER_LEN, LOG_OVERHEAD, TRANSACTIONAL, set_crc};
+use super::codec::Codec;
 use super::varint::{nullable_bytes_len, put_nullable_bytes, put_varlong, varlong_len};
-use super::{BatchHeader, Codec, HEADER_LEN};
 
 /// Builds one batch of magic 2. Records get the offsets 0, 1, 2 and so on.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::{BatchError, Opener, snappy};
+use super::snappy;
 
 /// How the records of a batch are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,27 +62,6 @@ impl Codec {
         Self::ALL.into_iter().find(|codec| codec.name() == name)
     }
 
-    /// Decompresses records.
-    ///
-    /// # Errors
-    /// [`BatchError::TooLarge`] if they are more than `out_bytes_max`, without having made more
-    /// than that; [`BatchError::Compression`] if `input` is not of this codec.
-    pub fn decompress(self, input: &[u8], out_bytes_max: usize) -> Result<Vec<u8>, BatchError> {
-        if self == Self::None && input.len() > out_bytes_max {
-            return Err(BatchError::TooLarge);
-        }
-        let mut opener = Opener::new(self, input);
-        let mut out = Vec::new();
-        let mut work = usize::MAX;
-        while let Some(bytes) = opener.step(out_bytes_max - out.len(), &mut work)? {
-            if bytes.len() > out_bytes_max - out.len() {
-                return Err(BatchError::TooLarge);
-            }
-            out.extend_from_slice(bytes);
-        }
-        Ok(out)
-    }
-
     /// Appends the compressed `input` to `out`, at the codec's default level.
     pub(super) fn compress(self, input: &[u8], out: &mut Vec<u8>) {
         // Writing into memory cannot fail; zstd fails only for lack of memory.
@@ -114,6 +93,7 @@ impl Codec {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::error::BatchError;
     use super::*;
 
     fn compressed(codec: Codec, input: &[u8]) -> Vec<u8> {

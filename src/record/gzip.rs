@@ -3,8 +3,8 @@
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use super::BatchError;
-use super::opener::{Cost, DECODER_COST, Decoded, STEP_BYTES};
+use super::error::BatchError;
+use super::step::{Cost, DECODER_COST, Decoded, STEP_BYTES};
 
 /// Opens gzip; see [`super::Opener`].
 #[derive(Debug, Default)]

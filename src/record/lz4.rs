@@ -4,8 +4,8 @@
 //!
 //! A library's reader would take more, and batches that it took would be read by nobody in Java.
 
-use super::BatchError;
-use super::opener::Cost;
+use super::error::BatchError;
+use super::step::Cost;
 
 const MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 const DAMAGED: BatchError = BatchError::Compression;

@@ -17,9 +17,11 @@ mod error;
 mod gzip;
 mod lz4;
 mod opener;
+mod raw;
 mod records;
 pub mod seek;
 mod snappy;
+mod step;
 mod validate;
 mod varint;
 mod walk;
@@ -32,7 +34,8 @@ pub use builder::BatchBuilder;
 pub use codec::Codec;
 pub use error::BatchError;
 pub use opener::Opener;
-pub use records::{Record, RecordHeader, Records, RecordsSummary, records, verify_records};
+pub use records::{Record, RecordHeader, Records, records, verify_records};
 pub use validate::{
     Validation, produced_header, validate_header, validate_produced, validate_records,
 };
+pub use walk::RecordsSummary;

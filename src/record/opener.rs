@@ -3,20 +3,17 @@
 
 use zstd::stream::raw::{Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 
+use super::codec::Codec;
+use super::error::BatchError;
 use super::gzip::Gzip;
 use super::lz4::Lz4;
 use super::snappy::Snappy;
-use super::{BatchError, Codec};
+use super::step::{Cost, DECODER_COST, Decoded, STEP_BYTES};
 
-/// What one step makes at most.
-pub(super) const STEP_BYTES: usize = 64 * 1024;
 /// Compressed bytes that one step looks at. Where they make nothing, that is all it costs.
 const STEP_INPUT_BYTES: usize = 16 * 1024;
 /// What a step costs besides, in bytes made.
 const STEP_COST: usize = 128;
-/// The same for making a decoder or beginning a stream: there may be nothing but beginnings.
-pub(super) const DECODER_COST: usize = 4096;
-
 /// Decompresses what `B` holds, step by step.
 pub struct Opener<B: AsRef<[u8]>> {
     input: B,
@@ -34,15 +31,6 @@ enum Decoder {
     Snappy(Snappy),
     Lz4(Lz4),
     Zstd(Zstd),
-}
-
-/// What a step takes. It is noted before the step may fail: what is no good costs as much as what is.
-#[derive(Debug, Default)]
-pub(super) struct Cost {
-    /// Bytes decompressed; where nobody knows, as many as may have been.
-    pub opened: usize,
-    /// What it took besides, in such bytes.
-    pub besides: usize,
 }
 
 impl<B: AsRef<[u8]> + Clone> Opener<B> {
@@ -93,6 +81,29 @@ impl<B: AsRef<[u8]> + Clone> Opener<B> {
     }
 }
 
+impl Codec {
+    /// Decompresses records, all at once.
+    ///
+    /// # Errors
+    /// [`BatchError::TooLarge`] if they are more than `out_bytes_max`, without having made more
+    /// than that; [`BatchError::Compression`] if `input` is not of this codec.
+    pub fn decompress(self, input: &[u8], out_bytes_max: usize) -> Result<Vec<u8>, BatchError> {
+        if self == Self::None && input.len() > out_bytes_max {
+            return Err(BatchError::TooLarge);
+        }
+        let mut opener = Opener::new(self, input);
+        let mut out = Vec::new();
+        let mut work = usize::MAX;
+        while let Some(bytes) = opener.step(out_bytes_max - out.len(), &mut work)? {
+            if bytes.len() > out_bytes_max - out.len() {
+                return Err(BatchError::TooLarge);
+            }
+            out.extend_from_slice(bytes);
+        }
+        Ok(out)
+    }
+}
+
 impl Decoder {
     fn step<'a>(
         &'a mut self,
@@ -140,14 +151,6 @@ impl Decoder {
         }
         Ok(Some(&made[..step.made]))
     }
-}
-
-/// What a library's decoder did.
-pub(super) struct Decoded {
-    pub used: usize,
-    pub made: usize,
-    /// The stream is over; another one may follow.
-    pub ended: bool,
 }
 
 /// Zstandard as zstd-jni's reader takes it: frames one behind another.

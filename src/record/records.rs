@@ -5,12 +5,12 @@
 
 use bytes::Bytes;
 
+use super::batch::{BatchInfo, HEADER_LEN, parse};
+use super::codec::Codec;
+use super::error::BatchError;
+use super::raw::{RawRecord, read_header};
 use super::varint::Cursor;
-use super::walk::Walk;
-use super::{BatchError, BatchInfo, Codec, HEADER_LEN, TimestampType, parse};
-
-/// The timestamp of a record that has none.
-pub(super) const NO_TIMESTAMP: i64 = -1;
+use super::walk::{RecordsSummary, Walk};
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,17 +115,6 @@ impl Iterator for Records {
     }
 }
 
-/// What [`verify_records`] found in a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordsSummary {
-    /// Largest timestamp of a record, and the offset delta of the first record that has it.
-    pub max_timestamp: (i64, i32),
-    /// Smallest timestamp of a record that has one (-1 is none); `i64::MAX` if none has.
-    pub min_timestamp: i64,
-    /// Index of the first record without a key.
-    pub first_keyless: Option<i32>,
-}
-
 /// Walks all records of a batch without copying them, as Kafka's broker does with every produced
 /// batch: each is well-formed and their offset deltas are 0, 1, 2 and so on.
 ///
@@ -155,121 +144,6 @@ fn verify_body(
     };
     walk.feed(body, usize::MAX)?;
     walk.finish()
-}
-
-impl RecordsSummary {
-    /// Notes the record of this index; returns its timestamp.
-    #[inline]
-    pub(super) fn note(
-        &mut self,
-        info: &BatchInfo,
-        index: i32,
-        timestamp_delta: i64,
-        has_key: bool,
-    ) -> Result<i64, BatchError> {
-        let timestamp = timestamp(info, timestamp_delta)?;
-        if timestamp > self.max_timestamp.0 {
-            self.max_timestamp = (timestamp, index);
-        }
-        if timestamp != NO_TIMESTAMP {
-            self.min_timestamp = self.min_timestamp.min(timestamp);
-        }
-        if !has_key && self.first_keyless.is_none() {
-            self.first_keyless = Some(index);
-        }
-        Ok(timestamp)
-    }
-}
-
-/// A record in place. Its attributes byte has no meaning in magic 2 and is skipped, as in Kafka.
-pub(super) struct RawRecord<'a> {
-    pub timestamp_delta: i64,
-    pub offset_delta: i32,
-    pub key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
-    header_count: usize,
-    /// Well-formed and exactly `header_count` of them.
-    headers: &'a [u8],
-}
-
-impl<'a> RawRecord<'a> {
-    #[inline]
-    fn read(cursor: &mut Cursor<'a>) -> Result<Self, BatchError> {
-        let len = usize::try_from(cursor.varint()?).map_err(|_| BatchError::Record)?;
-        Self::read_body(Cursor::new(cursor.take(len)?))
-    }
-
-    /// What follows the length.
-    #[inline]
-    fn read_body(mut body: Cursor<'a>) -> Result<Self, BatchError> {
-        let _attributes = body.byte()?;
-        let timestamp_delta = body.varlong()?;
-        let offset_delta = body.varint()?;
-        let key = body.nullable_bytes()?;
-        let value = body.nullable_bytes()?;
-        let header_count = usize::try_from(body.varint()?).map_err(|_| BatchError::Record)?;
-        let headers = body.rest();
-        // A header takes two bytes at least, so a hostile count ends soon and reserves nothing.
-        for _ in 0..header_count {
-            read_header(&mut body)?;
-        }
-        if body.remaining() != 0 {
-            return Err(BatchError::Record);
-        }
-        Ok(Self {
-            timestamp_delta,
-            offset_delta,
-            key,
-            value,
-            header_count,
-            headers,
-        })
-    }
-
-    fn offset(&self, info: &BatchInfo) -> Result<i64, BatchError> {
-        // Beyond the header's range it would collide with the next batch.
-        if self.offset_delta < 0 || self.offset_delta > info.last_offset_delta {
-            return Err(BatchError::Record);
-        }
-        info.base_offset
-            .checked_add(i64::from(self.offset_delta))
-            .ok_or(BatchError::Record)
-    }
-
-    fn timestamp(&self, info: &BatchInfo) -> Result<i64, BatchError> {
-        timestamp(info, self.timestamp_delta)
-    }
-
-    /// The first record, if all of it is there.
-    #[inline]
-    pub(super) fn read_whole(cursor: &mut Cursor<'a>) -> Result<Option<Self>, BatchError> {
-        let mut ahead = *cursor;
-        // What is wrong with a length is found out when it is read byte by byte.
-        let Ok(Ok(len)) = ahead.varint().map(usize::try_from) else {
-            return Ok(None);
-        };
-        if len > ahead.remaining() {
-            return Ok(None);
-        }
-        *cursor = ahead;
-        Self::read_body(Cursor::new(cursor.take(len)?)).map(Some)
-    }
-}
-
-#[inline]
-fn timestamp(info: &BatchInfo, timestamp_delta: i64) -> Result<i64, BatchError> {
-    match info.timestamp_type() {
-        TimestampType::LogAppendTime => Ok(info.max_timestamp),
-        TimestampType::CreateTime => info
-            .base_timestamp
-            .checked_add(timestamp_delta)
-            .ok_or(BatchError::Record),
-    }
-}
-
-fn read_header<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], Option<&'a [u8]>), BatchError> {
-    let key = cursor.nullable_bytes()?.ok_or(BatchError::Record)?;
-    Ok((key, cursor.nullable_bytes()?))
 }
 
 #[cfg(test)]

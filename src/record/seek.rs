@@ -1,34 +1,10 @@
 //! Looks for a record of a batch by its timestamp, a bounded amount at a time: the batch is opened in
 //! pieces, and nothing of it is gathered.
 
-use super::walk::Walk;
-use super::{BatchError, BatchInfo, HEADER_LEN, Opener, parse};
-
-/// What is looked for, and what was seen of it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    /// With this timestamp or a larger one.
-    timestamp: i64,
-    /// No record before this offset is an answer.
-    first: i64,
-    /// The answer: offset and timestamp.
-    found: Option<(i64, i64)>,
-    /// Some record has such a timestamp, wherever it is.
-    matched: bool,
-}
-
-impl Wanted {
-    /// The next record.
-    pub fn note(&mut self, offset: i64, timestamp: i64) {
-        if timestamp < self.timestamp {
-            return;
-        }
-        self.matched = true;
-        if offset >= self.first && self.found.is_none() {
-            self.found = Some((offset, timestamp));
-        }
-    }
-}
+use super::batch::{BatchInfo, HEADER_LEN, parse};
+use super::error::BatchError;
+use super::opener::Opener;
+use super::walk::{Walk, Wanted};
 
 /// What [`Seek`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

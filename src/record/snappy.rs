@@ -2,7 +2,7 @@
 //! follow, and up to three bytes behind it all do not count) and as one plain block, which librdkafka writes.
 //! Its blocks are of any size, so they are opened step by step.
 
-use super::BatchError;
+use super::error::BatchError;
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 /// Version 1, readable by version 1.
@@ -140,7 +140,7 @@ impl Snappy {
         (self.given, self.inside) = (0, true);
         self.out.clear();
         self.out.reserve_exact(self.len);
-        if self.len > super::opener::STEP_BYTES {
+        if self.len > super::step::STEP_BYTES {
             // The other way skips the length itself.
             self.at += block.iter().take_while(|byte| **byte >= 0x80).count() + 1;
         }
@@ -217,7 +217,7 @@ pub(super) fn compress(input: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::opener::STEP_BYTES;
+    use super::super::step::STEP_BYTES;
     use super::*;
 
     fn opened(input: &[u8]) -> Result<Vec<u8>, BatchError> {

@@ -11,10 +11,12 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::batch::set_max_timestamp;
-use super::records::NO_TIMESTAMP;
+use super::batch::{BatchInfo, HEADER_LEN, check_crc, parse, set_max_timestamp};
+use super::codec::Codec;
+use super::error::BatchError;
+use super::opener::Opener;
+use super::raw::NO_TIMESTAMP;
 use super::walk::Walk;
-use super::{BatchError, BatchInfo, Codec, HEADER_LEN, Opener, check_crc, parse};
 use crate::base::ErrorCode;
 
 type Refusal = (ErrorCode, &'static str);

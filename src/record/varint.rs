@@ -1,7 +1,7 @@
 //! Reading and writing inside a batch's records: zig-zag varints and the values
 //! whose length they carry.
 
-use super::BatchError;
+use super::error::BatchError;
 
 /// A position in the records of a batch.
 #[derive(Clone, Copy, Debug)]

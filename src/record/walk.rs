@@ -1,13 +1,50 @@
 //! Walks the records of a batch as they come, in pieces of any size: keys and values are stepped over,
 //! never gathered.
 
-use super::records::RawRecord;
-use super::seek::Wanted;
+use super::batch::BatchInfo;
+use super::error::BatchError;
+use super::raw::{NO_TIMESTAMP, RawRecord, timestamp};
 use super::varint::{Cursor, Varint};
-use super::{BatchError, BatchInfo, RecordsSummary};
 
 /// What walking over a record costs, in bytes decompressed.
 const RECORD_COST: usize = 4;
+
+/// What a walk over the records of a batch, as of [`verify_records`](super::verify_records), has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordsSummary {
+    /// Largest timestamp of a record, and the offset delta of the first record that has it.
+    pub max_timestamp: (i64, i32),
+    /// Smallest timestamp of a record that has one (-1 is none); `i64::MAX` if none has.
+    pub min_timestamp: i64,
+    /// Index of the first record without a key.
+    pub first_keyless: Option<i32>,
+}
+
+/// A record that is looked for by the way, and what was seen of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// With this timestamp or a larger one.
+    pub timestamp: i64,
+    /// No record before this offset is an answer.
+    pub first: i64,
+    /// The answer: offset and timestamp.
+    pub found: Option<(i64, i64)>,
+    /// Some record has such a timestamp, wherever it is.
+    pub matched: bool,
+}
+
+impl Wanted {
+    /// The next record.
+    fn note(&mut self, offset: i64, timestamp: i64) {
+        if timestamp < self.timestamp {
+            return;
+        }
+        self.matched = true;
+        if offset >= self.first && self.found.is_none() {
+            self.found = Some((offset, timestamp));
+        }
+    }
+}
 
 /// A walk over the records of one batch.
 #[derive(Debug)]
@@ -157,6 +194,30 @@ impl Walk {
         } else {
             Err(BatchError::Record)
         }
+    }
+}
+
+impl RecordsSummary {
+    /// Notes the record of this index; returns its timestamp.
+    #[inline]
+    fn note(
+        &mut self,
+        info: &BatchInfo,
+        index: i32,
+        timestamp_delta: i64,
+        has_key: bool,
+    ) -> Result<i64, BatchError> {
+        let timestamp = timestamp(info, timestamp_delta)?;
+        if timestamp > self.max_timestamp.0 {
+            self.max_timestamp = (timestamp, index);
+        }
+        if timestamp != NO_TIMESTAMP {
+            self.min_timestamp = self.min_timestamp.min(timestamp);
+        }
+        if !has_key && self.first_keyless.is_none() {
+            self.first_keyless = Some(index);
+        }
+        Ok(timestamp)
     }
 }
 
