@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
-use super::load::Ignored;
 use super::setting::{ANY, from, settings};
 use super::value::{CleanupPolicy, CompressionType};
 use crate::base::{BLOCK, NodeId, ShardId};
@@ -12,6 +11,17 @@ use crate::store::StoreConfig;
 
 const MIB: i64 = 1024 * 1024;
 const HOUR_MS: i64 = 3_600_000;
+
+/// Something that was set and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ignored {
+    /// The line of the file, from 1; `None` if it was not in the file.
+    pub line: Option<usize>,
+    /// The setting.
+    pub key: &'static str,
+    /// Why it changes nothing.
+    pub why: String,
+}
 
 settings! {
     /// The configuration of one broker, complete and checked.

@@ -5,7 +5,8 @@
 use std::sync::LazyLock;
 
 use super::broker::BrokerConfig;
-use super::setting::{ANY, Kind, Setting, Unit};
+use super::setting::{ANY, Setting, Unit};
+use super::value::Kind;
 
 /// Who may change a setting while the broker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The types of the listener settings.
 
-use super::setting::Kind;
-use super::value::Value;
+use super::value::{Kind, Value};
 
 /// A listener or what is advertised for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

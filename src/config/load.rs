@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::broker::BrokerConfig;
+use super::broker::{BrokerConfig, Ignored};
 use super::inert::{self, Inert};
 use super::properties;
 use super::setting::SetError;
@@ -12,17 +12,6 @@ use super::unsupported;
 
 /// Other names of a setting: (taken as well, the setting).
 const ALIASES: &[(&str, &str)] = &[("broker.id", "node.id"), ("log.dir", "log.dirs")];
-
-/// Something that was set and changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ignored {
-    /// The line of the file, from 1; `None` if it was not in the file.
-    pub line: Option<usize>,
-    /// The setting.
-    pub key: &'static str,
-    /// Why it changes nothing.
-    pub why: String,
-}
 
 /// What is wrong with a configuration: every problem found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,11 +20,11 @@ mod topic;
 mod unsupported;
 mod value;
 
-pub use broker::BrokerConfig;
+pub use broker::{BrokerConfig, Ignored};
 pub use dynamic::{DynamicError, check_dynamic, update_of};
 pub use listeners::{Endpoint, Endpoints, ProtocolMap};
-pub use load::{ConfigError, Ignored, Problem, load};
+pub use load::{ConfigError, Problem, load};
 pub use page::settings_page;
-pub use setting::{Kind, SetError, Setting, Unit};
+pub use setting::{SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, is_internal};
-pub use value::{CleanupPolicy, CompressionType, Value};
+pub use value::{CleanupPolicy, CompressionType, Kind, Value};

@@ -1,60 +1,7 @@
 //! What is known of a setting besides its value, and the macro that turns one
 //! declaration into a typed field and its row in the table of settings.
 
-/// The type of a setting, numbered as in DescribeConfigs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i8)]
-pub enum Kind {
-    /// `true` or `false`.
-    Boolean = 1,
-    /// A text.
-    String = 2,
-    /// A number of 32 bits.
-    Int = 3,
-    /// A number of 16 bits.
-    Short = 4,
-    /// A number of 64 bits.
-    Long = 5,
-    /// A number with a fraction.
-    Double = 6,
-    /// Texts, separated by commas.
-    List = 7,
-    /// The name of a Java class.
-    Class = 8,
-    /// A secret.
-    Password = 9,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Boolean,
-        Self::String,
-        Self::Int,
-        Self::Short,
-        Self::Long,
-        Self::Double,
-        Self::List,
-        Self::Class,
-        Self::Password,
-    ];
-
-    /// Kafka's name of the type, as in its documentation.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Boolean => "boolean",
-            Self::String => "string",
-            Self::Int => "int",
-            Self::Short => "short",
-            Self::Long => "long",
-            Self::Double => "double",
-            Self::List => "list",
-            Self::Class => "class",
-            Self::Password => "password",
-        }
-    }
-}
+use super::value::{Kind, Value};
 
 /// What the number of a setting counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +89,7 @@ pub(super) const fn from(min: i64) -> (i64, i64) {
 }
 
 /// Reads `text` as the value of `setting`, with the check of its range.
-pub(super) fn parse<T: super::Value>(setting: &Setting, text: &str) -> Result<T, SetError> {
+pub(super) fn parse<T: Value>(setting: &Setting, text: &str) -> Result<T, SetError> {
     let value = T::parse(text.trim()).map_err(SetError::Invalid)?;
     let (min, max) = setting.range;
     match value.number() {
@@ -186,13 +133,13 @@ macro_rules! settings {
 
         impl $name {
             /// Every setting, in the order of the settings page.
-            pub const SETTINGS: &'static [$crate::config::Setting] = &[$(
-                $crate::config::Setting {
+            pub const SETTINGS: &'static [$crate::config::setting::Setting] = &[$(
+                $crate::config::setting::Setting {
                     key: $key,
-                    kind: <$type as $crate::config::Value>::KIND,
-                    unit: $crate::config::Unit::$unit,
+                    kind: <$type as $crate::config::value::Value>::KIND,
+                    unit: $crate::config::setting::Unit::$unit,
                     range: $range,
-                    choices: <$type as $crate::config::Value>::CHOICES,
+                    choices: <$type as $crate::config::value::Value>::CHOICES,
                     synonyms: {
                         #[allow(unused_mut, unused_assignments)]
                         let mut synonyms: &'static [&'static str] = &[];
@@ -205,7 +152,7 @@ macro_rules! settings {
 
             /// The row of a setting.
             #[must_use]
-            pub fn setting(key: &str) -> Option<&'static $crate::config::Setting> {
+            pub fn setting(key: &str) -> Option<&'static $crate::config::setting::Setting> {
                 Self::SETTINGS.iter().find(|setting| setting.key == key)
             }
 
@@ -213,11 +160,11 @@ macro_rules! settings {
             ///
             /// # Errors
             /// The key is unknown or the text is no allowed value; nothing changed.
-            pub fn set(&mut self, key: &str, text: &str) -> Result<(), $crate::config::SetError> {
-                let setting = Self::setting(key).ok_or($crate::config::SetError::Unknown)?;
+            pub fn set(&mut self, key: &str, text: &str) -> Result<(), $crate::config::setting::SetError> {
+                let setting = Self::setting(key).ok_or($crate::config::setting::SetError::Unknown)?;
                 match key {
                     $($key => self.$field = $crate::config::setting::parse(setting, text)?,)*
-                    _ => return Err($crate::config::SetError::Unknown),
+                    _ => return Err($crate::config::setting::SetError::Unknown),
                 }
                 Ok(())
             }
@@ -226,7 +173,7 @@ macro_rules! settings {
             #[must_use]
             pub fn show(&self, key: &str) -> Option<String> {
                 match key {
-                    $($key => $crate::config::Value::show(&self.$field),)*
+                    $($key => $crate::config::value::Value::show(&self.$field),)*
                     _ => None,
                 }
             }

@@ -1,8 +1,62 @@
 //! The types a setting can have: how each is written in a file, checked and
 //! shown. Kafka's rules: plain numbers, no unit suffixes; a text is trimmed.
 
-use super::setting::Kind;
 use crate::record::TimestampType;
+
+/// The type of a setting, numbered as in DescribeConfigs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i8)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean = 1,
+    /// A text.
+    String = 2,
+    /// A number of 32 bits.
+    Int = 3,
+    /// A number of 16 bits.
+    Short = 4,
+    /// A number of 64 bits.
+    Long = 5,
+    /// A number with a fraction.
+    Double = 6,
+    /// Texts, separated by commas.
+    List = 7,
+    /// The name of a Java class.
+    Class = 8,
+    /// A secret.
+    Password = 9,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Boolean,
+        Self::String,
+        Self::Int,
+        Self::Short,
+        Self::Long,
+        Self::Double,
+        Self::List,
+        Self::Class,
+        Self::Password,
+    ];
+
+    /// Kafka's name of the type, as in its documentation.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::String => "string",
+            Self::Int => "int",
+            Self::Short => "short",
+            Self::Long => "long",
+            Self::Double => "double",
+            Self::List => "list",
+            Self::Class => "class",
+            Self::Password => "password",
+        }
+    }
+}
 
 /// A type of settings.
 pub trait Value: Sized {
