@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cx::{Cx, Timer};
+use super::effect::{JoinReply, JoinedMember, SyncReply};
 use super::member::{Member, Protocol, subscribed_topics};
-use super::{Cx, JoinReply, JoinedMember, Name, State, SyncReply, Timer};
+use super::name::Name;
+use super::state::State;
 use crate::base::ErrorCode;
 
 /// The protocol type of consumers, whose metadata the coordinator may look into.

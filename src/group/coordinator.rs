@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use super::classic::ClassicGroup;
+use super::cx::{Appends, Cx, GroupConfig, Then, Timer};
+use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
+use super::name::Name;
+use super::offsets::GroupOffsets;
 use super::rebalance::{Leaving, SyncRequest};
-use super::{
-    Appends, ClassicGroup, Cx, Effect, GroupConfig, GroupOffsets, JoinReply, Name, SyncReply, Then,
-    Timer,
-};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers};
 
 /// Longest prefix of a generated member id, so that the id stays below Kafka's 32767 bytes.

@@ -1,9 +1,30 @@
 //! The primitive fields of Kafka's message formats, for records.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::records::RecordError;
-use super::{Name, name};
+use super::name::{Name, name};
+
+/// A record that does not follow its format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// It ends too early, or a length is negative or beyond the end, or a string is not UTF-8.
+    Malformed,
+    /// A value of a version that is not known.
+    UnknownVersion(i16),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed => f.write_str("malformed record"),
+            Self::UnknownVersion(version) => write!(f, "unknown value version {version}"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
 
 /// The wire limits strings to 32767 bytes long before they come here; should one slip through, a
 /// cut string is better than a record whose length field lies.

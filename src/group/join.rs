@@ -1,11 +1,13 @@
 //! JoinGroup: new members, members with an id that was handed out before, static
 //! members that come back, members that join again.
 
+use super::classic::ClassicGroup;
+use super::cx::{Cx, NEW_MEMBER_JOIN_TIMEOUT_MS, StaticReply, Then, Timer};
+use super::effect::JoinReply;
 use super::member::{Member, Protocol};
-use super::{
-    ClassicGroup, Cx, JoinReply, NEW_MEMBER_JOIN_TIMEOUT_MS, Name, State, StaticReply, Then, Timer,
-    records,
-};
+use super::name::Name;
+use super::records;
+use super::state::State;
 use crate::base::{ErrorCode, limits};
 
 /// A JoinGroup, checked for what needs no group.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::Name;
+use super::name::Name;
 
 /// A protocol (assignor) that a member supports, with what it sent along.
 #[derive(Clone, Debug, PartialEq, Eq)]

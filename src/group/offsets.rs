@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{ClassicGroup, Name, State};
+use super::classic::ClassicGroup;
+use super::name::Name;
+use super::state::State;
 use crate::base::TopicId;
 
 /// An offset somebody committed.

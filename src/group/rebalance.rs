@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{ClassicGroup, Cx, Name, State, SyncReply, Then, Timer};
+use super::classic::ClassicGroup;
+use super::cx::{Cx, Then, Timer};
+use super::effect::SyncReply;
+use super::name::Name;
+use super::state::State;
 use crate::base::ErrorCode;
 
 /// A SyncGroup.

@@ -6,12 +6,12 @@
 //! keys 0-1 with values 0-4, group keys 2 with values 0-4. Keys of other kinds
 //! (groups of the new protocols) are known to be unknown.
 
-use std::fmt;
-
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use super::fields::RecordError;
 use super::fields::{Reader, put_bytes, put_nullable_string, put_string};
-use super::{Committed, Name};
+use super::name::Name;
+use super::offsets::Committed;
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,26 +68,6 @@ pub struct MemberValue {
     /// Its part.
     pub assignment: Bytes,
 }
-
-/// A record that does not follow its format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordError {
-    /// It ends too early, or a length is negative or beyond the end, or a string is not UTF-8.
-    Malformed,
-    /// A value of a version that is not known.
-    UnknownVersion(i16),
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed => f.write_str("malformed record"),
-            Self::UnknownVersion(version) => write!(f, "unknown value version {version}"),
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
 
 /// The key of a committed offset.
 #[must_use]

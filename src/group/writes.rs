@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use super::cx::InFlight;
 use super::records::{self, Key};
 use super::{
-    Coordinator, Cx, Effect, InFlight, Name, OffsetToCommit, Record, State, Then, Timer,
-    client_error,
+    Coordinator, Cx, Effect, Name, OffsetToCommit, Record, State, Then, Timer, client_error,
 };
 use crate::base::{ErrorCode, Mono, Now, limits};
 

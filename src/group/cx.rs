@@ -1,0 +1,137 @@
+//! What a group works with while it handles one event: the settings, the timers, the appends on their way and what
+//! follows them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::effect::{Effect, JoinReply, Record, SyncReply};
+use super::name::Name;
+use crate::base::{Now, Timers, limits};
+
+/// How long a new member may take until its first rebalance ends, whatever its session timeout.
+pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 5 * 60 * 1000;
+
+/// The settings of Kafka that the coordinator obeys.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// `group.min.session.timeout.ms`
+    pub min_session_timeout_ms: i32,
+    /// `group.max.session.timeout.ms`
+    pub max_session_timeout_ms: i32,
+    /// `group.initial.rebalance.delay.ms`
+    pub initial_rebalance_delay_ms: u64,
+    /// `group.max.size`, members
+    pub max_size: usize,
+    /// Groups of one partition; further ones get COORDINATOR_NOT_AVAILABLE
+    pub groups_max: usize,
+    /// `offsets.retention.minutes`, in ms
+    pub offsets_retention_ms: i64,
+    /// `offsets.retention.check.interval.ms`
+    pub offsets_retention_check_interval_ms: u64,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            min_session_timeout_ms: 6_000,
+            max_session_timeout_ms: 1_800_000,
+            initial_rebalance_delay_ms: 3_000,
+            max_size: i32::MAX as usize,
+            groups_max: limits::GROUPS_MAX,
+            offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
+            offsets_retention_check_interval_ms: 10 * 60 * 1000,
+        }
+    }
+}
+
+/// What is to happen when an append ends.
+#[derive(Debug)]
+pub(crate) enum Then {
+    /// Nothing: the record describes a state that the group is in already.
+    Nothing,
+    /// The members of this generation get their assignments.
+    Assign(i32, BTreeMap<Name, Bytes>),
+    /// A static member came back under this id: its join is answered.
+    StaticMember(Name, StaticReply),
+    /// Replay the records, then answer the token, if there is one.
+    Replay(Option<u64>),
+    /// The group is being deleted: as `Replay`, and a failure makes it usable again.
+    Delete(Option<u64>),
+}
+
+/// How a static member that came back is answered once its new id is durable.
+#[derive(Debug)]
+pub(crate) struct StaticReply {
+    /// Generation at the time; another one by then means that a rebalance answers instead.
+    pub generation: i32,
+    /// The client knows `skip_assignment` (v9).
+    pub may_skip: bool,
+    /// The leader before the id changed: what older clients are told, so that none takes itself for the leader.
+    pub old_leader: Name,
+}
+
+/// A timer of the coordinator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Session of a member, or of a member id that was handed out and not used yet.
+    Session(Name, Name),
+    /// The join phase of a group ends.
+    Join(Name),
+    /// The sync phase of a group ends.
+    Sync(Name),
+    /// Look for expired offsets.
+    Expiry,
+}
+
+/// Appends that are on their way, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Appends {
+    next: u64,
+    pub in_flight: BTreeMap<u64, InFlight>,
+}
+
+/// One append on its way.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub group: Name,
+    pub records: Arc<[Record]>,
+    pub then: Then,
+}
+
+/// What a group needs from the coordinator while it handles one event.
+pub(crate) struct Cx<'a> {
+    pub now: Now,
+    pub config: &'a GroupConfig,
+    pub timers: &'a mut Timers<Timer>,
+    pub appends: &'a mut Appends,
+    pub out: &'a mut Vec<Effect>,
+}
+
+impl Cx<'_> {
+    pub(crate) fn append(&mut self, group: &Name, records: Vec<Record>, then: Then) {
+        let records: Arc<[Record]> = records.into();
+        let append = self.appends.next;
+        self.appends.next += 1;
+        let in_flight = InFlight {
+            group: group.clone(),
+            records: Arc::clone(&records),
+            then,
+        };
+        self.appends.in_flight.insert(append, in_flight);
+        self.out.push(Effect::Append { append, records });
+    }
+
+    pub(crate) fn joined(&mut self, token: u64, reply: JoinReply) {
+        self.out.push(Effect::Joined(token, reply));
+    }
+
+    pub(crate) fn synced(&mut self, token: u64, reply: SyncReply) {
+        self.out.push(Effect::Synced(token, reply));
+    }
+
+    pub(crate) fn after(&mut self, timer: Timer, ms: u64) {
+        self.timers.set(timer, self.now.mono.plus_ms(ms));
+    }
+}

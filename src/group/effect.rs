@@ -1,0 +1,105 @@
+//! What the coordinator answers and wants done.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::name::Name;
+use crate::base::ErrorCode;
+
+/// A record of `__consumer_offsets`: key and value, no value for a tombstone.
+pub type Record = (Bytes, Option<Bytes>);
+
+/// The answer to a JoinGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinReply {
+    /// Success or why not.
+    pub error: ErrorCode,
+    /// The generation joined, -1 on error.
+    pub generation: i32,
+    /// Protocol type of the group.
+    pub protocol_type: Option<Name>,
+    /// The protocol chosen for the generation.
+    pub protocol: Option<Name>,
+    /// Member id of the leader, empty on error.
+    pub leader: Name,
+    /// The leader need not compute an assignment (static leader that came back, v9).
+    pub skip_assignment: bool,
+    /// The member's id, perhaps a new one.
+    pub member: Name,
+    /// For the leader: everybody, with the metadata of the chosen protocol.
+    pub members: Vec<JoinedMember>,
+}
+
+/// One line of the list that the leader gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinedMember {
+    /// Member id.
+    pub member: Name,
+    /// `group.instance.id` of a static member.
+    pub instance: Option<Name>,
+    /// What it sent for the chosen protocol.
+    pub metadata: Bytes,
+}
+
+impl JoinReply {
+    /// A refusal.
+    #[must_use]
+    pub fn error(error: ErrorCode, member: Name) -> Self {
+        Self {
+            error,
+            generation: -1,
+            protocol_type: None,
+            protocol: None,
+            leader: Name::from(""),
+            skip_assignment: false,
+            member,
+            members: Vec::new(),
+        }
+    }
+}
+
+/// The answer to a SyncGroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncReply {
+    /// Success or why not.
+    pub error: ErrorCode,
+    /// Protocol type of the group.
+    pub protocol_type: Option<Name>,
+    /// The protocol of the generation.
+    pub protocol: Option<Name>,
+    /// The member's part, empty on error.
+    pub assignment: Bytes,
+}
+
+impl SyncReply {
+    /// A refusal.
+    #[must_use]
+    pub fn error(error: ErrorCode) -> Self {
+        Self {
+            error,
+            protocol_type: None,
+            protocol: None,
+            assignment: Bytes::new(),
+        }
+    }
+}
+
+/// What the coordinator wants done.
+#[derive(Debug)]
+pub enum Effect {
+    /// Answer the JoinGroup of this token.
+    Joined(u64, JoinReply),
+    /// Answer the SyncGroup of this token.
+    Synced(u64, SyncReply),
+    /// The write that the request of this token waits for ended.
+    Written(u64, ErrorCode),
+    /// Append these records as one batch to the coordinator's partition of `__consumer_offsets`, then call
+    /// [`Coordinator::appended`](super::Coordinator::appended) with the number.
+    Append {
+        /// Number of the append.
+        append: u64,
+        /// At least one.
+        records: Arc<[Record]>,
+    },
+}
