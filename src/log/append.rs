@@ -5,47 +5,19 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, SegmentId};
 use crate::record::{self, BatchInfo, TimestampType};
-use crate::store::{FlushSeq, Store};
+use crate::store::Store;
 
+use super::Log;
+use super::outcome::Appended;
 use super::producers::Remembered;
+use super::refusal::{Refusal, check_message_size};
 use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
-use super::{Log, Refusal};
-
-/// A batch that is in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of its first record.
-    pub base_offset: Offset,
-    /// Offset of its last record.
-    pub last_offset: Offset,
-    /// The timestamp that the broker gave its records, -1 if they keep their own.
-    pub log_append_time: i64,
-    /// The flush that makes it durable; `None` for a retry of a batch that was appended before, of which nothing
-    /// was written. The original may or may not be durable.
-    pub flush: Option<FlushSeq>,
-}
 
 /// Who appends: clients are held to the topic's limits, the broker's own records are not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Origin {
     Client,
     Internal,
-}
-
-/// Whether a topic that allows `max` bytes takes a batch of a client.
-///
-/// # Errors
-/// MESSAGE_TOO_LARGE, and what to do about it.
-pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
-    if info.len as u64 <= max {
-        return Ok(());
-    }
-    let message = format!(
-        "The record batch has {} bytes, max.message.bytes allows {max}: lower batch.size and max.request.size of \
-         the producer, or raise max.message.bytes of the topic.",
-        info.len
-    );
-    Err((ErrorCode::MessageTooLarge, message))
 }
 
 impl Log {
@@ -306,6 +278,7 @@ mod tests {
     use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
     use crate::base::limits::WATERMARK_PLACES_MAX;
+    use crate::store::FlushSeq;
 
     fn config() -> LogConfig {
         LogConfig::default()

@@ -22,10 +22,14 @@ mod codec;
 mod epochs;
 mod hints;
 mod index;
+mod lookup;
 mod notes;
+mod outcome;
 mod producers;
 mod read;
-mod recovery;
+mod rebuild;
+pub mod recovery;
+mod refusal;
 mod retention;
 mod segment;
 mod state;
@@ -38,23 +42,18 @@ mod model_tests;
 #[cfg(test)]
 mod testing;
 
-pub use append::{Appended, check_message_size};
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
-pub use read::{ReadOutcome, Ticket};
-pub use recovery::{LogRecovery, LogRecoveryError};
-pub use times::{Opening, TimeLookup};
-pub use truncate::Truncation;
+pub use lookup::Opening;
+pub use outcome::{Appended, ReadOutcome, Ticket, TimeLookup, Truncation};
+pub use refusal::{Refusal, check_message_size};
 
 use epochs::Epochs;
 use hints::{Hints, Position};
+use lookup::WaitingLookups;
 use notes::Note;
 use producers::Producers;
+use rebuild::Rebuild;
 use segment::{BatchEntry, Segment};
-use times::WaitingLookups;
-use truncate::Rebuild;
-
-/// Why an operation was refused: the code for the client and a sentence for its user.
-pub type Refusal = (ErrorCode, String);
 
 /// The settings of a log, named as Kafka's topic settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::base::limits::{
 };
 use crate::base::{ErrorCode, Offset, SegmentId};
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// The epoch of a producer that has none.
 const NO_EPOCH: i16 = -1;

@@ -6,100 +6,14 @@
 //! is served from hints alone; but what comes from the file first has its first
 //! header looked at.
 
-use crate::base::{BLOCK, ErrorCode, Offset, SegmentId};
+use crate::base::{BLOCK, ErrorCode, Offset};
 use crate::record;
 use crate::store::{Piece, Store};
 
 use super::Log;
 use super::hints::{Boundary, Position, Span};
-use super::times::TimeGoal;
+use super::outcome::{Goal, ReadOutcome, Ticket};
 use super::walk::{HEADER_BYTES, Loaded, Window, load, window_len};
-
-/// The outcome of [`Log::read`].
-#[derive(Debug)]
-pub enum ReadOutcome {
-    /// What to send. No piece if there is nothing to read (yet), or nothing that fits.
-    Plan {
-        /// The batches from the one that holds the offset on; the last one may be cut.
-        pieces: Vec<Piece>,
-        /// Sum of the lengths.
-        bytes: usize,
-        /// The first batch is no longer than this.
-        first_bytes_max: usize,
-        /// There is a batch, and it is larger than what was asked for.
-        withheld: bool,
-        /// The offset after the last batch, where that is known without looking at it.
-        next: Option<Offset>,
-    },
-    /// Bytes are needed to find the offset: read the pieces, join them, give them to
-    /// [`Log::scanned`] with the ticket, and at once call the same method again.
-    Scan {
-        /// What to read, in order.
-        pieces: Vec<Piece>,
-        /// Goes with the bytes.
-        ticket: Ticket,
-    },
-}
-
-impl ReadOutcome {
-    /// There is nothing to read yet.
-    fn nothing(next: Option<Offset>) -> Self {
-        Self::Plan {
-            pieces: Vec::new(),
-            bytes: 0,
-            first_bytes_max: 0,
-            withheld: false,
-            next,
-        }
-    }
-
-    /// Nothing that fits.
-    fn withheld() -> Self {
-        Self::Plan {
-            pieces: Vec::new(),
-            bytes: 0,
-            first_bytes_max: 0,
-            withheld: true,
-            next: None,
-        }
-    }
-}
-
-/// What a scan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
-    pub(super) segment: SegmentId,
-    pub(super) pos: u64,
-    pub(super) len: usize,
-    pub(super) goal: Goal,
-}
-
-impl Ticket {
-    /// Bytes that the scan is of.
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.len
-    }
-
-    /// Whether they are of the same search at the same place; the length follows the high watermark.
-    fn is_like(&self, other: &Self) -> bool {
-        (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Goal {
-    /// The batch that holds `offset`; the scan begins at the batch of offset `from`.
-    Offset {
-        from: Offset,
-        offset: Offset,
-    },
-    /// The header of the batch of this offset, which is about to be sent.
-    First(Offset),
-    Time(TimeGoal),
-    /// The headers of a segment that is cut, from where that has got to.
-    Rebuild,
-}
 
 /// Where an offset is, or what to read to find out.
 enum Located {

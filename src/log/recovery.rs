@@ -10,7 +10,8 @@ use crate::store::{Cut, FlushSeq, LogLabel, ReplayItem};
 use super::codec::Malformed;
 use super::notes::Note;
 use super::segment::BatchEntry;
-use super::{Log, LogConfig, truncate};
+use super::truncate::CutNote;
+use super::{Log, LogConfig};
 
 /// Why a log cannot be recovered: the disk says something no broker wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +140,7 @@ impl LogRecovery {
             ReplayItem::Batch(batch) => self.batch(&batch),
             ReplayItem::DroppedBefore(segment) => self.dropped(segment),
             ReplayItem::Truncated(cut, note) => {
-                let note =
-                    truncate::CutNote::decode(&note).map_err(|error| self.malformed(error))?;
+                let note = CutNote::decode(&note).map_err(|error| self.malformed(error))?;
                 self.truncated(&cut, note)
             }
             ReplayItem::Note(note) => {
@@ -221,7 +221,7 @@ impl LogRecovery {
         Ok(())
     }
 
-    fn truncated(&mut self, cut: &Cut, note: truncate::CutNote) -> Result<(), String> {
+    fn truncated(&mut self, cut: &Cut, note: CutNote) -> Result<(), String> {
         if self.log.segments.is_empty() {
             return Err(format!(
                 "segment {} is to be cut and is not there",

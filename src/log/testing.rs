@@ -4,10 +4,9 @@ use bytes::Bytes;
 
 use super::hints::Hints;
 use super::index::Index;
-use super::read::Goal;
-use super::{
-    Appended, Log, LogConfig, LogRecovery, ReadOutcome, Refusal, Ticket, TimeLookup, Truncation,
-};
+use super::outcome::Goal;
+use super::recovery::LogRecovery;
+use super::{Appended, Log, LogConfig, ReadOutcome, Refusal, Ticket, TimeLookup, Truncation};
 use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};

@@ -4,16 +4,14 @@
 
 use bytes::Bytes;
 
-use crate::base::limits::{
-    TIME_LOOKUP_OPEN_BYTES_MAX, TIME_LOOKUPS_PER_PARTITION_MAX, VALIDATION_SLICE_WORK,
-};
-use crate::base::{ErrorCode, LeaderEpoch, Offset, SegmentId};
-use crate::record::seek::{self, Seek, Sought};
-use crate::record::{self, BatchError};
-use crate::store::{Piece, Store};
+use crate::base::limits::VALIDATION_SLICE_WORK;
+use crate::base::{ErrorCode, Offset, SegmentId};
+use crate::record;
+use crate::store::Store;
 
 use super::Log;
-use super::read::{Goal, Ticket};
+use super::lookup::{LookupProgress, Opening, TimeGoal, begin_seek, outcome};
+use super::outcome::{Goal, Ticket, TimeLookup};
 use super::segment::NO_TIMESTAMP;
 use super::walk::{BatchHead, HEADER_BYTES, Loaded, Window, load, window_len};
 
@@ -21,178 +19,6 @@ use super::walk::{BatchHead, HEADER_BYTES, Loaded, Window, load, window_len};
 /// one decompressed.
 const STEP_COST: usize = 128;
 const BYTES_PER_WORK: usize = 16;
-
-/// The outcome of a lookup by time.
-#[derive(Debug)]
-pub enum TimeLookup {
-    /// The record.
-    Found {
-        /// Its offset.
-        offset: Offset,
-        /// Its timestamp.
-        timestamp: i64,
-        /// The epoch that wrote it.
-        epoch: LeaderEpoch,
-    },
-    /// No such record below the high watermark; ListOffsets answers -1 for both.
-    NotFound,
-    /// Bytes are needed: as [`super::ReadOutcome::Scan`].
-    Scan {
-        /// What to read, in order.
-        pieces: Vec<Piece>,
-        /// Goes with the bytes.
-        ticket: Ticket,
-    },
-    /// A batch has to be opened that is too much for one go: [`Opening::go_on`], then [`Log::opened`], then ask
-    /// again.
-    Open(Box<Opening>),
-}
-
-/// A batch that a lookup opens, in slices.
-#[derive(Debug)]
-pub struct Opening {
-    goal: TimeGoal,
-    segment: SegmentId,
-    /// Where the next batch begins.
-    end: u64,
-    /// The answer if the batch cannot be opened, or does not hold what its header promises.
-    first: (Offset, i64),
-    batch: Bytes,
-    /// The search in it. A decoder takes far more memory than the batch: it is made when its turn has come.
-    seek: Option<Seek<Bytes>>,
-    log_start: Offset,
-    /// What came of it.
-    sought: Option<Result<Sought, BatchError>>,
-}
-
-impl Opening {
-    /// Goes on for `work` bytes decompressed; whether it is over.
-    pub fn go_on(&mut self, work: usize) -> bool {
-        let mut work = work;
-        if self.seek.is_none() {
-            let batch = &self.batch;
-            let body = |body| batch.slice_ref(body);
-            match begin_seek(batch, self.goal, self.log_start, body) {
-                Ok(seek) => self.seek = Some(seek),
-                Err(error) => self.sought = Some(Err(error)),
-            }
-        }
-        if let Some(seek) = &mut self.seek {
-            self.sought = seek.go_on(&mut work).transpose();
-        }
-        self.sought.is_some()
-    }
-
-    /// Gives back the memory of a decoder: it is begun with anew.
-    pub fn rewind(&mut self) {
-        self.seek = None;
-    }
-
-    fn progress(&self) -> Progress {
-        let sought = self.sought.unwrap_or(Err(BatchError::TooLarge));
-        let (offset, timestamp) = self.first;
-        match outcome(sought, offset, timestamp) {
-            Some(found) => found,
-            None => Progress::At {
-                segment: self.segment,
-                pos: self.end,
-                want: HEADER_BYTES,
-            },
-        }
-    }
-}
-
-fn begin_seek<'a, B: AsRef<[u8]> + Clone>(
-    batch: &'a [u8],
-    goal: TimeGoal,
-    log_start: Offset,
-    body: impl Fn(&'a [u8]) -> B,
-) -> Result<Seek<B>, BatchError> {
-    let (info, bytes) = seek::parts(batch)?;
-    let max = TIME_LOOKUP_OPEN_BYTES_MAX;
-    let timestamp = goal.timestamp();
-    Ok(Seek::new(&info, body(bytes), timestamp, log_start.0, max))
-}
-
-/// What a search in a batch means for the lookup: `None` if it goes on behind the batch. If no record
-/// matches though the header promises one, or it cannot be opened, its first offset is the answer: never
-/// after the record, and no reason to search the rest of the log.
-fn outcome(sought: Result<Sought, BatchError>, first: Offset, timestamp: i64) -> Option<Progress> {
-    match sought {
-        Ok(Sought::Record(offset, timestamp)) => Some(Progress::Found {
-            offset: Offset(offset),
-            timestamp,
-        }),
-        Ok(Sought::Before) => None,
-        Ok(Sought::Nothing) | Err(_) => Some(Progress::Found {
-            offset: first,
-            timestamp,
-        }),
-    }
-}
-
-/// What is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimeGoal {
-    /// The first record with this timestamp or a larger one.
-    AtLeast(i64),
-    /// The record that has the log's largest timestamp, which is this.
-    Max(i64),
-}
-
-impl TimeGoal {
-    fn timestamp(self) -> i64 {
-        match self {
-            Self::AtLeast(timestamp) | Self::Max(timestamp) => timestamp,
-        }
-    }
-}
-
-/// How far a lookup is.
-#[derive(Debug)]
-enum Progress {
-    /// Nothing before this batch matches; `want` bytes are needed from here.
-    At {
-        segment: SegmentId,
-        pos: u64,
-        want: u64,
-    },
-    /// Nothing in this segment matches.
-    SegmentDone(SegmentId),
-    Found {
-        offset: Offset,
-        timestamp: i64,
-    },
-    /// This batch is to be opened.
-    Open(Box<Opening>),
-}
-
-/// Lookups that wait for bytes, at most [`TIME_LOOKUPS_PER_PARTITION_MAX`]. What was learned of a
-/// goal stays true for as long as the segment exists: appends only add behind it.
-#[derive(Debug, Default)]
-pub(super) struct WaitingLookups {
-    waiting: Vec<(TimeGoal, Progress)>,
-}
-
-impl WaitingLookups {
-    fn put(&mut self, goal: TimeGoal, progress: Progress) {
-        self.take(goal);
-        if self.waiting.len() == TIME_LOOKUPS_PER_PARTITION_MAX {
-            self.waiting.remove(0);
-        }
-        self.waiting.push((goal, progress));
-    }
-
-    fn take(&mut self, goal: TimeGoal) -> Option<Progress> {
-        let number = self.waiting.iter().position(|(g, _)| *g == goal)?;
-        Some(self.waiting.remove(number).1)
-    }
-
-    /// Forgets everything: segments were dropped.
-    pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-    }
-}
 
 impl Log {
     /// The first record, from the log start on, with this timestamp or a larger one. What it took is taken off
@@ -239,12 +65,12 @@ impl Log {
         loop {
             progress = match progress {
                 None => return Ok(TimeLookup::NotFound),
-                Some(Progress::Found { offset, timestamp }) => {
+                Some(LookupProgress::Found { offset, timestamp }) => {
                     return Ok(self.found(offset, timestamp));
                 }
-                Some(Progress::Open(opening)) => return Ok(TimeLookup::Open(opening)),
-                Some(Progress::SegmentDone(done)) => self.begin(goal, Some(done)),
-                Some(Progress::At { segment, pos, want }) => {
+                Some(LookupProgress::Open(opening)) => return Ok(TimeLookup::Open(opening)),
+                Some(LookupProgress::SegmentDone(done)) => self.begin(goal, Some(done)),
+                Some(LookupProgress::At { segment, pos, want }) => {
                     let Some(len) = self.lookup_len(segment, pos, want) else {
                         return Ok(TimeLookup::NotFound);
                     };
@@ -267,7 +93,7 @@ impl Log {
     }
 
     /// Where to begin in the first segment, after `done`, that has such a timestamp.
-    fn begin(&self, goal: TimeGoal, done: Option<SegmentId>) -> Option<Progress> {
+    fn begin(&self, goal: TimeGoal, done: Option<SegmentId>) -> Option<LookupProgress> {
         let timestamp = goal.timestamp();
         let segment = self
             .segments
@@ -278,7 +104,7 @@ impl Log {
             TimeGoal::AtLeast(_) => (segment.floor_time(timestamp).1, HEADER_BYTES),
             TimeGoal::Max(_) => (segment.max.pos, segment.max.len),
         };
-        Some(Progress::At {
+        Some(LookupProgress::At {
             segment: segment.id,
             pos,
             want,
@@ -328,10 +154,10 @@ impl Log {
         bytes: &[u8],
         goal: TimeGoal,
         work: &mut usize,
-    ) -> Result<Progress, ErrorCode> {
+    ) -> Result<LookupProgress, ErrorCode> {
         *work = work.saturating_sub(STEP_COST + bytes.len() / BYTES_PER_WORK);
         let Some((_, segment)) = self.segment(id) else {
-            return Ok(Progress::SegmentDone(id));
+            return Ok(LookupProgress::SegmentDone(id));
         };
         let window = Window {
             segment,
@@ -339,7 +165,7 @@ impl Log {
             bytes,
             limit: self.readable_limit(segment),
         };
-        let at = |pos, want| Progress::At {
+        let at = |pos, want| LookupProgress::At {
             segment: id,
             pos,
             want,
@@ -373,7 +199,7 @@ impl Log {
             return Err(ErrorCode::CorruptMessage); // Not one header: these are not the bytes asked for.
         }
         Ok(match pos >= segment.len {
-            true => Progress::SegmentDone(id),
+            true => LookupProgress::SegmentDone(id),
             false => at(pos, HEADER_BYTES),
         })
     }
@@ -387,11 +213,11 @@ impl Log {
         batch: &[u8],
         goal: TimeGoal,
         work: &mut usize,
-    ) -> Option<Progress> {
+    ) -> Option<LookupProgress> {
         let log_start = self.first_answer(goal);
         let first = head.base_offset.max(log_start);
         if head.log_append_time {
-            return Some(Progress::Found {
+            return Some(LookupProgress::Found {
                 offset: first,
                 timestamp: head.max_timestamp,
             });
@@ -402,7 +228,7 @@ impl Log {
         *work = work.saturating_sub(VALIDATION_SLICE_WORK - slice);
         match sought.transpose() {
             Some(sought) => outcome(sought, first, head.max_timestamp),
-            None => Some(Progress::Open(Box::new(Opening {
+            None => Some(LookupProgress::Open(Box::new(Opening {
                 goal,
                 segment,
                 end: head.end(),
@@ -568,19 +394,5 @@ mod tests {
             Some((9, START_MS + 9)),
             "it was the reading"
         );
-    }
-
-    #[test]
-    fn lookups_that_wait_are_bounded() {
-        let mut lookups = WaitingLookups::default();
-        for n in 0..=TIME_LOOKUPS_PER_PARTITION_MAX as i64 {
-            lookups.put(
-                TimeGoal::AtLeast(n),
-                Progress::SegmentDone(SegmentId(n as u64)),
-            );
-        }
-        assert!(lookups.take(TimeGoal::AtLeast(0)).is_none());
-        assert!(lookups.take(TimeGoal::AtLeast(1)).is_some());
-        assert!(lookups.take(TimeGoal::AtLeast(1)).is_none());
     }
 }

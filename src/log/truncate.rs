@@ -7,91 +7,19 @@
 use bytes::Bytes;
 
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
-use crate::record::{self, BatchHeader};
-use crate::store::{Cut, FlushSeq, Piece, Store};
+use crate::record;
+use crate::store::{Cut, FlushSeq, Store};
 
 use super::Log;
 use super::codec::{Malformed, Reader, Writer};
 use super::epochs::Epochs;
 use super::hints::Position;
+use super::outcome::{Goal, Ticket, Truncation};
 use super::producers::{Producer, Producers};
-use super::read::{Goal, Ticket};
-use super::segment::{BatchEntry, Segment};
+use super::rebuild::Rebuild;
+use super::segment::Segment;
 use super::state::{read_producer, read_segment, write_producer, write_segment};
 use super::walk::{Loaded, Window, load, window_len};
-
-/// The outcome of [`Log::truncate`].
-#[derive(Debug)]
-pub enum Truncation {
-    /// It is done, as far as reads and appends are concerned.
-    Done {
-        /// The log's end now.
-        end: Offset,
-        /// The flush that makes it durable; `None` if there was nothing to cut off.
-        flush: Option<FlushSeq>,
-    },
-    /// Bytes are needed: as [`super::ReadOutcome::Scan`].
-    Scan {
-        /// What to read, in order.
-        pieces: Vec<Piece>,
-        /// Goes with the bytes.
-        ticket: Ticket,
-    },
-}
-
-/// A segment while it is gone through, up to the batch that goes first.
-#[derive(Debug)]
-pub(super) struct Rebuild {
-    offset: Offset,
-    segment: Segment,
-    producers: Producers,
-    /// The offset after the last batch so far.
-    next: Offset,
-    /// Wall time of the last append.
-    modified_ms: i64,
-    /// Base offset of the first batch that goes.
-    first_gone: Option<Offset>,
-}
-
-impl Rebuild {
-    /// Takes one batch; whether to go on.
-    fn take(
-        &mut self,
-        header: &BatchHeader,
-        base: Offset,
-        epoch: LeaderEpoch,
-        len: u64,
-    ) -> Result<bool, ErrorCode> {
-        let entry = BatchEntry::of_header(header, base, epoch, len)
-            .filter(|entry| entry.base_offset >= self.next && self.segment.fits(entry))
-            .ok_or(ErrorCode::CorruptMessage)?;
-        if entry.last_offset >= self.offset {
-            self.first_gone = Some(base);
-            return Ok(false);
-        }
-        if let Some((producer, appended)) = entry.remembered() {
-            self.producers.remember(&producer, appended);
-        }
-        self.segment.has_gaps |= base > self.next;
-        self.segment.add(&entry, self.modified_ms);
-        self.next = entry.next_offset();
-        Ok(true)
-    }
-
-    /// Goes through the headers in a window, which begins where this has got to.
-    fn go_through(&mut self, window: &Window<'_>) -> Result<(), ErrorCode> {
-        let mut seen = false;
-        while let Some(head) = window.head(self.segment.len)? {
-            seen = true;
-            let header = window.header(head.pos).ok_or(ErrorCode::CorruptMessage)?;
-            if !self.take(header, head.base_offset, head.epoch, head.len)? {
-                break;
-            }
-        }
-        // Not one header: these are not the bytes that were asked for.
-        seen.then_some(()).ok_or(ErrorCode::CorruptMessage)
-    }
-}
 
 /// What is written down with a cut.
 #[derive(Debug, Default)]

@@ -11,7 +11,8 @@ use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOG;
-use crate::log::{Log, LogRecovery};
+use crate::log::Log;
+use crate::log::recovery::LogRecovery;
 use crate::store::{
     DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
     Usage,

@@ -1,0 +1,150 @@
+//! What operations on a log come to, and what they want read first.
+
+use super::lookup::{Opening, TimeGoal};
+use crate::base::{LeaderEpoch, Offset, SegmentId};
+use crate::store::{FlushSeq, Piece};
+
+/// A batch that is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// The timestamp that the broker gave its records, -1 if they keep their own.
+    pub log_append_time: i64,
+    /// The flush that makes it durable; `None` for a retry of a batch that was appended before, of which nothing
+    /// was written. The original may or may not be durable.
+    pub flush: Option<FlushSeq>,
+}
+
+/// The outcome of [`Log::read`](super::Log::read).
+#[derive(Debug)]
+pub enum ReadOutcome {
+    /// What to send. No piece if there is nothing to read (yet), or nothing that fits.
+    Plan {
+        /// The batches from the one that holds the offset on; the last one may be cut.
+        pieces: Vec<Piece>,
+        /// Sum of the lengths.
+        bytes: usize,
+        /// The first batch is no longer than this.
+        first_bytes_max: usize,
+        /// There is a batch, and it is larger than what was asked for.
+        withheld: bool,
+        /// The offset after the last batch, where that is known without looking at it.
+        next: Option<Offset>,
+    },
+    /// Bytes are needed to find the offset: read the pieces, join them, give them to
+    /// [`Log::scanned`](super::Log::scanned) with the ticket, and at once call the same method again.
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+}
+
+impl ReadOutcome {
+    /// There is nothing to read yet.
+    pub(super) fn nothing(next: Option<Offset>) -> Self {
+        Self::Plan {
+            pieces: Vec::new(),
+            bytes: 0,
+            first_bytes_max: 0,
+            withheld: false,
+            next,
+        }
+    }
+
+    /// Nothing that fits.
+    pub(super) fn withheld() -> Self {
+        Self::Plan {
+            pieces: Vec::new(),
+            bytes: 0,
+            first_bytes_max: 0,
+            withheld: true,
+            next: None,
+        }
+    }
+}
+
+/// What a scan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub(super) segment: SegmentId,
+    pub(super) pos: u64,
+    pub(super) len: usize,
+    pub(super) goal: Goal,
+}
+
+impl Ticket {
+    /// Bytes that the scan is of.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.len
+    }
+
+    /// Whether they are of the same search at the same place; the length follows the high watermark.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// The batch that holds `offset`; the scan begins at the batch of offset `from`.
+    Offset {
+        from: Offset,
+        offset: Offset,
+    },
+    /// The header of the batch of this offset, which is about to be sent.
+    First(Offset),
+    Time(TimeGoal),
+    /// The headers of a segment that is cut, from where that has got to.
+    Rebuild,
+}
+
+/// The outcome of a lookup by time.
+#[derive(Debug)]
+pub enum TimeLookup {
+    /// The record.
+    Found {
+        /// Its offset.
+        offset: Offset,
+        /// Its timestamp.
+        timestamp: i64,
+        /// The epoch that wrote it.
+        epoch: LeaderEpoch,
+    },
+    /// No such record below the high watermark; ListOffsets answers -1 for both.
+    NotFound,
+    /// Bytes are needed: as [`ReadOutcome::Scan`].
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+    /// A batch has to be opened that is too much for one go: [`Opening::go_on`], then
+    /// [`Log::opened`](super::Log::opened), then ask again.
+    Open(Box<Opening>),
+}
+
+/// The outcome of [`Log::truncate`](super::Log::truncate).
+#[derive(Debug)]
+pub enum Truncation {
+    /// It is done, as far as reads and appends are concerned.
+    Done {
+        /// The log's end now.
+        end: Offset,
+        /// The flush that makes it durable; `None` if there was nothing to cut off.
+        flush: Option<FlushSeq>,
+    },
+    /// Bytes are needed: as [`ReadOutcome::Scan`].
+    Scan {
+        /// What to read, in order.
+        pieces: Vec<Piece>,
+        /// Goes with the bytes.
+        ticket: Ticket,
+    },
+}

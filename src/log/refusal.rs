@@ -1,0 +1,23 @@
+//! Why an operation on a log is refused.
+
+use crate::base::ErrorCode;
+use crate::record::BatchInfo;
+
+/// Why an operation was refused: the code for the client and a sentence for its user.
+pub type Refusal = (ErrorCode, String);
+
+/// Whether a topic that allows `max` bytes takes a batch of a client.
+///
+/// # Errors
+/// MESSAGE_TOO_LARGE, and what to do about it.
+pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
+    if info.len as u64 <= max {
+        return Ok(());
+    }
+    let message = format!(
+        "The record batch has {} bytes, max.message.bytes allows {max}: lower batch.size and max.request.size of \
+         the producer, or raise max.message.bytes of the topic.",
+        info.len
+    );
+    Err((ErrorCode::MessageTooLarge, message))
+}
