@@ -2,85 +2,19 @@
 //! that was written before. New regions are filled with zeroes in the background
 //! and used afterwards.
 
-use bytes::Bytes;
-
-use super::flush::ENOSPC;
-use super::layout::{REGION, RING_START};
-use super::{DiskError, DiskOp, EDQUOT, EFBIG, Io, Store};
-use crate::base::PageBuf;
-use crate::store::api::IoId;
-use crate::store::chunks::{Chunk, Class};
+use super::api::{DiskError, DiskOp};
+use super::chunks::{Chunk, Class};
+use super::growth::STEP_SHORT;
+use super::layout::REGION;
+use super::{Io, Store};
 
 /// Bytes of one background write: as much as a flush may find in front of it in the device's queue.
 const STEP: u64 = 256 << 10;
-/// The same when written space is about to run out, which would cost more.
-const STEP_SHORT: u64 = 1 << 20;
-
 /// Blocks are asked for in steps of about an eighth of the file, within these bounds: while the filesystem
 /// allocates, nothing is written.
 const ALLOCATE: [u64; 2] = [64 << 20, 1 << 30];
 /// The filesystem cannot allocate.
 const EOPNOTSUPP: i32 = 95;
-
-/// How far a store is written ahead.
-#[derive(Debug)]
-pub(super) struct Ahead {
-    initial_bytes: u64,
-    /// The region that is being written, and the bytes of it that are on their way or written. Nobody else has
-    /// it until it is free.
-    writing: Option<(u64, u64)>,
-    /// Up to where blocks are being asked for.
-    allocating: Option<u64>,
-    /// The largest step that the disk may have room for.
-    step_max: u64,
-    /// Room that somebody waits for.
-    asked: u64,
-    /// Allocating means nothing here: there are blocks where something was written, and nowhere else.
-    by_writing: bool,
-    /// The disk had no room; tried again after the next checkpoint, or when the owner thinks so.
-    full: bool,
-    /// The store is to come to rest.
-    winding_down: bool,
-    zeroes: Bytes,
-}
-
-impl Ahead {
-    pub fn new(initial_bytes: u64) -> Self {
-        Self {
-            initial_bytes,
-            writing: None,
-            allocating: None,
-            step_max: u64::MAX,
-            asked: 0,
-            by_writing: false,
-            full: false,
-            winding_down: false,
-            zeroes: PageBuf::zeroed(STEP_SHORT as usize).freeze(),
-        }
-    }
-
-    /// Bytes that are in the area and not to be had yet.
-    pub fn bytes(&self) -> u64 {
-        self.writing.map_or(0, |_| REGION)
-    }
-
-    /// Writes the journal ring of a new store.
-    pub fn format(&self, journal_bytes: u64, ops: &mut Vec<DiskOp>) {
-        let mut at = RING_START;
-        let end = RING_START + journal_bytes;
-        while at < end {
-            let len = STEP_SHORT.min(end - at);
-            ops.push(DiskOp::Write {
-                id: IoId(0),
-                pos: at,
-                data: self.zeroes.slice(..len as usize),
-                background: false,
-                through: false,
-            });
-            at += len;
-        }
-    }
-}
 
 impl Store {
     /// Whether the store is at its bound for now because the disk has no room.
@@ -164,7 +98,7 @@ impl Store {
                 self.ahead.step_max = self.ahead.step_max.max(step).saturating_mul(2);
                 Ok(())
             }
-            Err(error) if matches!(error.errno, ENOSPC | EDQUOT | EFBIG) => {
+            Err(error) if error.is_no_room() => {
                 self.ahead.step_max = (step / 2 / REGION * REGION).max(REGION);
                 self.ahead.full = step <= REGION;
                 Ok(())
@@ -296,7 +230,9 @@ mod tests {
             };
             let result = match &op {
                 DiskOp::Allocate { .. } if !allocates => Err(DiskError { errno: EOPNOTSUPP }),
-                _ if to > disk => Err(DiskError { errno: ENOSPC }),
+                _ if to > disk => Err(DiskError {
+                    errno: DiskError::ENOSPC,
+                }),
                 _ => {
                     end = end.max(to);
                     Ok(())
@@ -368,7 +304,9 @@ mod tests {
     #[test]
     fn a_region_that_found_no_room_is_written_again_if_others_came_after_it() {
         let (mut store, step) = writes_before_the_end();
-        let no_room = Err(DiskError { errno: ENOSPC });
+        let no_room = Err(DiskError {
+            errno: DiskError::ENOSPC,
+        });
         store.on_disk(step.id(), no_room, &mut Vec::new(), &mut Vec::new());
         store.invariants();
         assert!(store.is_disk_full());
@@ -394,7 +332,9 @@ mod tests {
         store.poll(&mut ops);
         let blocks = ops.pop().expect("it asks for blocks");
         assert!(matches!(blocks, DiskOp::Allocate { len: REGION, .. }));
-        let no_room = Err(DiskError { errno: ENOSPC });
+        let no_room = Err(DiskError {
+            errno: DiskError::ENOSPC,
+        });
         store.on_disk(step.id(), no_room, &mut ops, &mut events);
         store.try_again();
         while !store.has_room(30 << 20) {

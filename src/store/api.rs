@@ -70,6 +70,20 @@ pub struct DiskError {
     pub errno: i32,
 }
 
+impl DiskError {
+    /// The filesystem is full.
+    pub(super) const ENOSPC: i32 = 28;
+    /// The filesystem's quota is used up.
+    const EDQUOT: i32 = 122;
+    /// The file may not be larger.
+    const EFBIG: i32 = 27;
+
+    /// Whether it is for want of room.
+    pub(super) const fn is_no_room(&self) -> bool {
+        matches!(self.errno, Self::ENOSPC | Self::EDQUOT | Self::EFBIG)
+    }
+}
+
 /// What the store has to tell the shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreEvent {

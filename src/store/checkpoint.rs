@@ -13,16 +13,18 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::api::{DiskOp, FlushSeq, IoId};
-use super::chunks::{Chunk, UNPLACED_COST};
-use super::copies::{COPIES, Copy, Todo};
-use super::flush::{Flight, FlightState, ensure_extents};
+use super::api::{DiskOp, IoId};
+use super::chunks::UNPLACED_COST;
+use super::copies::{COPIES, Copy};
+use super::flush::ensure_extents;
+use super::gathering::{Checkpoint, CheckpointStage, Filled, Gathering};
 use super::layout::{SUPERBLOCKS, block_ceil, block_floor};
+use super::pending::{Flight, FlightState};
 use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
-use super::{Io, SinceCheckpoint, Store};
+use super::{Io, Store};
 use crate::base::limits::{FLUSH_ITEMS_MAX, SEGMENTS_LET_GO_MAX};
-use crate::base::{BLOCK, IdMap, IdSet, LogId, PageBuf, SegmentId};
+use crate::base::{BLOCK, IdMap, LogId, PageBuf};
 
 /// Background writes of a checkpoint that are on their way at once.
 const WRITES_IN_FLIGHT: usize = 4;
@@ -32,90 +34,6 @@ const WRITE_BYTES: u64 = 256 << 10;
 
 /// Bytes of a flush that take as long as an item.
 const FLUSH_BYTES_PER_ITEM: usize = 4 << 10;
-
-/// Up to where segments are in chunks.
-type Filled = IdMap<(LogId, SegmentId), u64>;
-
-/// A checkpoint that is being made.
-#[derive(Debug)]
-pub(super) struct Checkpoint {
-    /// The last flush that it holds.
-    pub flush: FlushSeq,
-    /// As long as it lacks logs.
-    gathering: Option<Gathering>,
-    /// Where its own content goes, once that is known. If there is no room for it, only what goes to chunks is written.
-    pub copies: Option<[Copy; COPIES]>,
-    stage: Stage,
-    /// What is to be written. The bytes are put into aligned memory only when their turn comes: ahead of
-    /// it, that would hold everybody up for milliseconds.
-    todo: VecDeque<Todo>,
-    in_flight: usize,
-    filled: Filled,
-    superblock: Superblock,
-}
-
-/// The logs as they go into a checkpoint.
-#[derive(Debug)]
-struct Gathering {
-    /// Those that are still to be taken, and in which order if nothing else says it.
-    lacking: IdSet<LogId>,
-    order: Vec<LogId>,
-    encoder: Encoder,
-    /// What the encoder has of segments in bytes that are in no chunk, and are not gone since.
-    tails: IdMap<(LogId, SegmentId), u64>,
-    /// Bytes that it has and that nobody else needs room for any more.
-    gone_bytes: u64,
-    /// What had come since the last checkpoint when this one began.
-    since_checkpoint: SinceCheckpoint,
-    placed_since: u64,
-}
-
-impl Checkpoint {
-    /// The chunks of its own content.
-    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + '_ {
-        self.copies.iter().flatten().flat_map(Copy::chunks)
-    }
-
-    /// Bytes of logs in its content that nobody else needs room for any more, as long as it has no chunks.
-    pub fn gone_bytes(&self) -> u64 {
-        self.gathering.as_ref().map_or(0, |g| g.gone_bytes)
-    }
-
-    /// The same if all that were in no chunk when it took them are gone.
-    pub fn gone_bytes_max(&self) -> u64 {
-        self.gathering.as_ref().map_or(0, |g| g.encoder.unplaced())
-    }
-
-    /// So many bytes of a segment, in no chunk so far, need no room of their own any more.
-    pub fn are_gone(&mut self, log: LogId, segment: SegmentId, bytes: u64) {
-        let Some(gathering) = &mut self.gathering else {
-            return;
-        };
-        // What came after it was taken is no part of its content.
-        if let Some(left) = gathering.tails.get_mut(&(log, segment)) {
-            let gone = bytes.min(*left);
-            *left -= gone;
-            gathering.gone_bytes += gone;
-        }
-    }
-
-    /// Up to where a segment is filled when this is done, if it fills it at all.
-    pub fn filling(&mut self, log: LogId, segment: SegmentId) -> Option<&mut u64> {
-        self.filled.get_mut(&(log, segment))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Gathering,
-    Content,
-    ContentSync,
-    /// Waits until the flushes it describes are durable, but for those that become so with it.
-    Flushes,
-    /// The superblock of that number is being written.
-    Superblock(usize),
-    SuperblockSync(usize),
-}
 
 impl Store {
     /// Whether a checkpoint should be made now.
@@ -209,7 +127,7 @@ impl Store {
                 placed_since: self.placed_since,
             }),
             copies: None,
-            stage: Stage::Gathering,
+            stage: CheckpointStage::Gathering,
             todo: VecDeque::new(),
             in_flight: 0,
             filled: Filled::default(),
@@ -394,13 +312,13 @@ impl Store {
     pub fn checkpoint_advance(&mut self, ops: &mut Vec<DiskOp>) {
         while let Some(checkpoint) = &mut self.checkpoint {
             let next = match checkpoint.stage {
-                Stage::Gathering => {
+                CheckpointStage::Gathering => {
                     let whole = checkpoint.gathering.take_if(|g| g.lacking.is_empty());
                     let Some(gathering) = whole else { return };
                     self.gathered(gathering);
-                    Some(Stage::Content)
+                    Some(CheckpointStage::Content)
                 }
-                Stage::Content => {
+                CheckpointStage::Content => {
                     while checkpoint.in_flight < WRITES_IN_FLIGHT {
                         let Some((pos, parts)) = checkpoint.todo.pop_front() else {
                             break;
@@ -412,14 +330,16 @@ impl Store {
                     }
                     let nothing = checkpoint.copies.is_none() && checkpoint.filled.is_empty();
                     let next = if nothing {
-                        Stage::Flushes
+                        CheckpointStage::Flushes
                     } else {
-                        Stage::ContentSync
+                        CheckpointStage::ContentSync
                     };
                     (checkpoint.in_flight == 0).then_some(next)
                 }
-                Stage::ContentSync if checkpoint.in_flight == 0 => Some(Stage::Flushes),
-                Stage::Flushes => {
+                CheckpointStage::ContentSync if checkpoint.in_flight == 0 => {
+                    Some(CheckpointStage::Flushes)
+                }
+                CheckpointStage::Flushes => {
                     // One that is done may wait in the queue behind one that only this checkpoint makes durable.
                     let pending = self.flights.iter().any(|flight| {
                         flight.seq <= checkpoint.flush && flight.state.is_under_way()
@@ -428,24 +348,28 @@ impl Store {
                         self.checkpoint_put_off();
                         return;
                     }
-                    (!pending).then_some(Stage::Superblock(0))
+                    (!pending).then_some(CheckpointStage::Superblock(0))
                 }
-                Stage::Superblock(n) if checkpoint.in_flight == 0 => Some(Stage::SuperblockSync(n)),
-                Stage::SuperblockSync(n) if checkpoint.in_flight == 0 => {
+                CheckpointStage::Superblock(n) if checkpoint.in_flight == 0 => {
+                    Some(CheckpointStage::SuperblockSync(n))
+                }
+                CheckpointStage::SuperblockSync(n) if checkpoint.in_flight == 0 => {
                     if n + 1 == SUPERBLOCKS.len() {
                         self.checkpoint_done();
                         return;
                     }
-                    Some(Stage::Superblock(n + 1))
+                    Some(CheckpointStage::Superblock(n + 1))
                 }
-                Stage::ContentSync | Stage::Superblock(_) | Stage::SuperblockSync(_) => None,
+                CheckpointStage::ContentSync
+                | CheckpointStage::Superblock(_)
+                | CheckpointStage::SuperblockSync(_) => None,
             };
             let (Some(next), Some(checkpoint)) = (next, &mut self.checkpoint) else {
                 return;
             };
             checkpoint.stage = next;
             match next {
-                Stage::ContentSync | Stage::SuperblockSync(_) => {
+                CheckpointStage::ContentSync | CheckpointStage::SuperblockSync(_) => {
                     checkpoint.in_flight = 1;
                     let id = self.io(Io::Checkpoint);
                     ops.push(DiskOp::Sync {
@@ -453,14 +377,16 @@ impl Store {
                         background: true,
                     });
                 }
-                Stage::Superblock(n) => {
+                CheckpointStage::Superblock(n) => {
                     checkpoint.in_flight = 1;
                     let data = checkpoint.superblock.encode();
                     let pos = SUPERBLOCKS[n];
                     let op = checkpoint_write(&mut self.ios, &mut self.next_io, pos, data);
                     ops.push(op);
                 }
-                Stage::Gathering | Stage::Content | Stage::Flushes => {}
+                CheckpointStage::Gathering
+                | CheckpointStage::Content
+                | CheckpointStage::Flushes => {}
             }
         }
     }

@@ -10,7 +10,6 @@ use super::api::DiskError;
 use super::chunks::{Chunk, Chunks, Class};
 use super::codec::{Put, Reader};
 use super::parts::take;
-use super::superblock::Superblock;
 use crate::base::BLOCK;
 use crate::base::crc::crc32c;
 
@@ -170,17 +169,17 @@ pub(super) fn find(named: &Named, read: Read<'_>) -> Result<Copy, String> {
     Ok(Copy::of(content, named.chunks.clone()))
 }
 
-/// The content as it stands in a copy, and whether it is what was written.
+/// The content as it stands in a copy, and whether it is what was written: so many bytes, with this CRC.
 pub(super) fn content(
     copy: &Copy,
-    superblock: &Superblock,
+    (len, crc): (u64, u32),
     read: Read<'_>,
 ) -> Result<(Bytes, bool), String> {
-    let content = read_chunks(&copy.content, superblock.checkpoint_len, read)?;
-    if content.len() as u64 != superblock.checkpoint_len {
+    let content = read_chunks(&copy.content, len, read)?;
+    if content.len() as u64 != len {
         return Err("too short".into());
     }
-    let whole = crc32c(&content) == superblock.checkpoint_crc;
+    let whole = crc32c(&content) == crc;
     Ok((content, whole))
 }
 
@@ -259,11 +258,7 @@ mod tests {
                     blocks.insert(pos + (n * BLOCK) as u64, block);
                 }
             }
-            let superblock = Superblock {
-                checkpoint_len: len as u64,
-                checkpoint_crc: crc32c(&content),
-                ..Superblock::default()
-            };
+            let sum = (len as u64, crc32c(&content));
             let mut read = |pos: u64, len: usize| {
                 let range = (pos..pos + len as u64).step_by(BLOCK);
                 Ok(range.flat_map(|at| blocks[&at].clone()).collect())
@@ -272,7 +267,7 @@ mod tests {
             assert_eq!(named.is_list, len > 1_000_000);
             let found = super::find(&named, &mut read).expect("its chunks");
             assert_eq!(found, copy);
-            let again = super::content(&found, &superblock, &mut read);
+            let again = super::content(&found, sum, &mut read);
             assert_eq!(again, Ok((content, true)));
             // One rotten byte is noticed, in the list as in the content.
             let at = named.chunks[0].pos;
@@ -282,7 +277,7 @@ mod tests {
                 Ok(range.flat_map(|at| blocks[&at].clone()).collect())
             };
             let found = super::find(&named, &mut read);
-            let content = super::content(&copy, &superblock, &mut read);
+            let content = super::content(&copy, sum, &mut read);
             assert!(found.is_err() || content.is_ok_and(|(_, whole)| !whole));
         }
     }

@@ -8,115 +8,16 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::api::{ChunkPin, FlushSeq, StoreEvent};
-use super::chunks::{Chunk, Class, UNPLACED_COST};
+use super::api::{ChunkPin, DiskOp, FlushSeq, StoreEvent};
+use super::chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use super::codec::Put;
 use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
 use super::layout::{RING_START, block_ceil, block_floor};
 use super::map::{Extent, Segment, Slice};
-use super::{DiskOp, Io, Store};
+use super::pending::{Flight, FlightState, Item, OpenFlush};
+use super::{Io, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId};
-
-/// The filesystem is full.
-pub(super) const ENOSPC: i32 = 28;
-
-/// Something that waits for a flush.
-#[derive(Debug)]
-pub(super) enum Item {
-    Append {
-        log: LogId,
-        batch: Bytes,
-        base_offset: Offset,
-        epoch: LeaderEpoch,
-    },
-    Entry(Entry),
-}
-
-impl Item {
-    /// The log that it is about.
-    pub fn log(&self) -> LogId {
-        match self {
-            Self::Append { log, .. } => *log,
-            Self::Entry(entry) => entry.log(),
-        }
-    }
-
-    /// Upper bound of the bytes it takes in a journal record.
-    pub fn cost(&self) -> usize {
-        ENTRY_BYTES_MAX
-            + match self {
-                Self::Append { batch, .. } => batch.len(),
-                Self::Entry(Entry::Note { note, .. } | Entry::Truncate { note, .. }) => note.len(),
-                Self::Entry(Entry::Create { label, .. }) => label.topic.len(),
-                Self::Entry(_) => 0,
-            }
-    }
-
-    /// Upper bound of the bytes by which it makes the next checkpoint longer, its batch itself not counted.
-    pub fn state_growth(&self) -> u64 {
-        match self {
-            Self::Append { batch, .. } => state_growth(batch.len() as u64),
-            Self::Entry(entry) => entry_growth(entry),
-        }
-    }
-}
-
-/// The same for what is not an append: above all a new log or a new segment.
-pub(super) fn entry_growth(entry: &Entry) -> u64 {
-    let own = match entry {
-        Entry::Note { note, .. } | Entry::Truncate { note, .. } => note.len(),
-        Entry::Create { label, .. } => 256 + label.topic.len(),
-        _ => 0,
-    };
-    256 + own as u64
-}
-
-/// By how much a batch of so many bytes makes what a log has in a checkpoint longer, at most: an entry of
-/// its index, what is known of its producer and was known before, the chunks that it takes.
-pub(super) const fn state_growth(batch: u64) -> u64 {
-    256 + batch / 128
-}
-
-/// The items of one flush to be.
-#[derive(Debug)]
-pub(super) struct OpenFlush {
-    pub seq: FlushSeq,
-    pub items: Vec<Item>,
-    pub cost: usize,
-}
-
-/// A flush on its way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub seq: FlushSeq,
-    pub state: FlightState,
-    /// What is in chunks when the flush is durable: log, segment, position.
-    pub filled: Vec<(LogId, SegmentId, u64)>,
-}
-
-/// How far a flush is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FlightState {
-    /// This many writes have not completed.
-    Writing(usize),
-    /// The only write is on its way; it is durable when it completes.
-    WritingThrough,
-    Syncing,
-    /// It went into the checkpoint that is being made, because the ring had no room.
-    InCheckpoint,
-    Done,
-}
-
-impl FlightState {
-    /// Whether the disk has yet to say that what it wrote is durable.
-    pub const fn is_under_way(self) -> bool {
-        match self {
-            Self::Writing(_) | Self::WritingThrough | Self::Syncing => true,
-            Self::InCheckpoint | Self::Done => false,
-        }
-    }
-}
 
 /// Consecutive appends to one log within a flush.
 #[derive(Debug)]
@@ -661,7 +562,7 @@ impl Store {
 /// Makes sure that `[from, to)` of a segment, which no chunk has yet, has chunks, or changes nothing and
 /// returns false. `leave` is what has to stay free as long as those bytes are counted.
 pub(super) fn ensure_extents(
-    chunks: &mut super::Chunks,
+    chunks: &mut Chunks,
     mut leave: u64,
     segment: &mut Segment,
     from: u64,

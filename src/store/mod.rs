@@ -10,6 +10,7 @@
 mod ahead;
 mod api;
 mod apply;
+mod batch;
 mod checkpoint;
 mod chunks;
 mod codec;
@@ -20,14 +21,19 @@ mod flush;
 pub mod fuzzing;
 #[cfg(test)]
 mod gather_tests;
+mod gathering;
+mod growth;
 pub mod identity;
 mod inspect;
 mod journal;
 mod layout;
 mod map;
 mod parts;
+mod pending;
 mod proof;
 mod recover;
+mod remains;
+mod report;
 mod salvage;
 mod sealed;
 mod snapshot;
@@ -44,27 +50,21 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub use api::*;
-pub use inspect::{BadRange, Found, LogRemains, Remains};
 pub use map::Damage;
-pub use recover::{RecoverError, RecoveryReport};
-pub use salvage::Salvage;
+pub use remains::{BadRange, Found, LogRemains, Remains, Salvage};
+pub use report::{RecoverError, RecoveryReport};
 
-use ahead::Ahead;
-use checkpoint::Checkpoint;
 use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use copies::{COPIES, Copy, copy_bytes_max};
-use flush::{ENOSPC, Flight, Item, OpenFlush};
+use gathering::{Checkpoint, SinceCheckpoint};
+use growth::Ahead;
 use journal::Entry;
 use map::{LogEntry, Map};
+use pending::{Flight, Item, OpenFlush, state_growth};
 use superblock::{Start, Superblock};
 
 use crate::base::limits::FLUSH_ITEMS_MAX;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
-
-/// The filesystem's quota is used up.
-const EDQUOT: i32 = 122;
-/// The file may not be larger.
-const EFBIG: i32 = 27;
 
 /// See the module.
 #[derive(Debug)]
@@ -136,15 +136,6 @@ pub struct Store {
     more_to_start: bool,
     /// Up to where segments are in chunks since a checkpoint, which still have it in memory.
     filled: VecDeque<((LogId, SegmentId), u64)>,
-}
-
-/// What would be different after a checkpoint.
-#[derive(Clone, Copy, Debug, Default)]
-struct SinceCheckpoint {
-    /// Bytes by which it may be larger.
-    state_bytes: u64,
-    /// Bytes that could be in chunks.
-    inline_bytes: u64,
 }
 
 /// What a disk operation was for.
@@ -430,7 +421,7 @@ impl Store {
 
     fn room_for(bytes: usize) -> u64 {
         let bytes = bytes as u64;
-        let more = bytes.saturating_add(flush::state_growth(bytes));
+        let more = bytes.saturating_add(state_growth(bytes));
         UNPLACED_COST.saturating_mul(more)
     }
 
@@ -577,7 +568,7 @@ impl Store {
             return;
         };
         if let (Io::Ahead(region), Err(error)) = (io, &result)
-            && matches!(error.errno, ENOSPC | EDQUOT | EFBIG)
+            && error.is_no_room()
         {
             self.ahead_found_no_room(region);
             return;

@@ -4,7 +4,7 @@
 
 use super::Store;
 use super::api::FlushSeq;
-use super::flush::OpenFlush;
+use super::pending::OpenFlush;
 
 impl Store {
     /// Whether the store is at rest and nothing on the disk says that its last flush is durable: if that flush's

@@ -13,80 +13,19 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::api::{DiskError, FlushSeq, Replay, ReplayItem, StoreConfig};
+use super::batch::{batch_crc_is_right, batch_len};
 use super::chunks::{Chunk, Chunks};
 use super::copies::{self, COPIES, Copy};
-use super::flush::{entry_growth, state_growth};
 use super::journal::{self, Entry, Header};
 use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Damage, Map, Segment};
+use super::pending::{entry_growth, state_growth};
+use super::report::{RecoverError, RecoveryReport};
 use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, SinceCheckpoint, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LogId, SegmentId, StoreId};
-
-/// Why a store cannot be opened. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecoverError {
-    /// A read failed.
-    Io {
-        /// What was being read.
-        what: &'static str,
-        /// Its errno.
-        error: DiskError,
-    },
-    /// Another version of the broker wrote it: what, for people.
-    Unknown(String),
-    /// Something that must be whole is not.
-    Corrupt {
-        /// What, for people.
-        what: String,
-        /// Where in the store file.
-        pos: u64,
-    },
-}
-
-impl RecoverError {
-    /// A log's own state does not make sense.
-    #[must_use]
-    pub fn corrupt_log(log: LogId, what: impl std::fmt::Display) -> Self {
-        Self::Corrupt {
-            what: format!("state of log {log}: {what}"),
-            pos: 0,
-        }
-    }
-}
-
-impl std::fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io { what, error } => {
-                write!(f, "the {what} cannot be read (errno {})", error.errno)
-            }
-            Self::Unknown(what) => f.write_str(what),
-            Self::Corrupt { what, pos } => write!(f, "{what} is damaged (at byte {pos})"),
-        }
-    }
-}
-
-impl std::error::Error for RecoverError {}
-
-/// What recovery found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// Logs of the store.
-    pub logs: usize,
-    /// Journal records replayed.
-    pub records: u64,
-    /// Batches replayed.
-    pub batches: u64,
-    /// Bytes of those.
-    pub bytes: u64,
-    /// Damage that cost nothing, for the operator.
-    pub warnings: Vec<String>,
-    /// What has rotted in the journal and damaged logs.
-    pub rot: Vec<String>,
-}
 
 pub(super) type Read<'a> = &'a mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>;
 type Sink<'a> = &'a mut dyn FnMut(Replay);
@@ -302,7 +241,7 @@ pub(super) fn read_checkpoint(
                 if snapshot.is_some() {
                     continue;
                 }
-                match copies::content(&found[n], superblock, read) {
+                match copies::content(&found[n], superblock.checkpoint_sum(), read) {
                     Ok((content, true)) => match snapshot::decode(&[content], head) {
                         Some(decoded) => {
                             snapshot = Some(decoded);
@@ -648,22 +587,4 @@ pub(super) fn record_at(
 /// start recovered, which rejected it.
 pub(super) fn counts(superblock: &Superblock, header: &Header) -> bool {
     superblock.owner_of(header.seq) == Some(header.start)
-}
-
-/// Length of the batch at the start of `bytes`, if it is there whole. The only thing, with its CRC, that
-/// the store knows of a batch.
-pub(super) fn batch_len(bytes: &[u8]) -> Option<usize> {
-    let field: [u8; 4] = bytes.get(8..12)?.try_into().ok()?;
-    let len = usize::try_from(i32::from_be_bytes(field))
-        .ok()?
-        .checked_add(12)?;
-    (len >= 61 && len <= bytes.len()).then_some(len)
-}
-
-/// Whether a whole batch has the CRC that it carries.
-pub(super) fn batch_crc_is_right(batch: &[u8]) -> bool {
-    batch
-        .get(17..21)
-        .and_then(|crc| crc.try_into().ok())
-        .is_some_and(|crc| u32::from_be_bytes(crc) == crc32c(&batch[21..]))
 }

@@ -8,26 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::api::{DiskError, FlushSeq, Piece};
-use super::inspect::{LogRemains, Remains};
 use super::journal::{self, Entry, Header};
 use super::layout::block_ceil;
 use super::map::{Damage, LogEntry, Map};
-use super::recover::{
-    Read, RecoverError, RecoveryReport, counts, read_checkpoint, read_superblocks, record_at,
-};
+use super::recover::{Read, counts, read_checkpoint, read_superblocks, record_at};
+use super::remains::{LogRemains, Remains, Salvage};
+use super::report::{RecoverError, RecoveryReport};
 use super::superblock::Superblock;
 use super::{ChunkPin, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, LogId, SegmentId, StoreId};
-
-/// See the module.
-#[derive(Debug, Default)]
-pub struct Salvage {
-    /// The logs, ordered by topic and partition.
-    pub logs: Vec<LogRemains>,
-    /// What is damaged, for people. Damage within the batches of a log is found by reading them.
-    pub problems: Vec<String>,
-}
 
 impl Store {
     /// Looks at a store that [`Store::recover`] refuses. `read` as there.
@@ -306,7 +296,7 @@ fn bad_ranges(entries: &[Entry], read: Read<'_>) -> Vec<(LogId, u64)> {
 #[cfg(test)]
 mod tests {
     use super::super::Offset;
-    use super::super::inspect::Found as Event;
+    use super::super::remains::Found as Event;
     use super::*;
 
     const NO_STORE: StoreId = StoreId(0);

@@ -136,7 +136,9 @@ fn a_store_that_winds_down_grows_only_for_those_who_wait() {
     assert!(store.grows_for_clients(1000));
     let mut ops = polled(&mut store);
     assert!(matches!(ops[..], [DiskOp::Allocate { .. }]), "{ops:?}");
-    let no_room = Err(DiskError { errno: ENOSPC });
+    let no_room = Err(DiskError {
+        errno: DiskError::ENOSPC,
+    });
     store.on_disk(ops[0].id(), no_room, &mut ops, &mut Vec::new());
     assert!(polled(&mut store).is_empty(), "it has to ask again");
     // A flush waits for a checkpoint, and that for room.

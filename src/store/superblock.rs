@@ -65,6 +65,11 @@ impl Superblock {
         self.starts.last().map_or(0, |start| start.number)
     }
 
+    /// Length and CRC of the checkpoint.
+    pub const fn checkpoint_sum(&self) -> (u64, u32) {
+        (self.checkpoint_len, self.checkpoint_crc)
+    }
+
     /// Which start a flush after the checkpoint belongs to.
     pub fn owner_of(&self, seq: FlushSeq) -> Option<u64> {
         let owner = self.starts.iter().rev().find(|start| start.after < seq);

@@ -403,7 +403,7 @@ fn rot_in_both_copies_of_the_checkpoint_costs_what_is_whole_in_neither() {
         let content = {
             let superblock = &world.store.superblock;
             let copy = &world.store.copies[0];
-            copies::content(copy, superblock, &mut world.disk.reader())
+            copies::content(copy, superblock.checkpoint_sum(), &mut world.disk.reader())
                 .unwrap()
                 .0
         };
@@ -448,7 +448,11 @@ fn the_head_of_another_checkpoint_is_none() {
     checkpoint(&mut world);
     let superblock = world.store.superblock.clone();
     let copies = world.store.copies.clone();
-    let content = copies::content(&copies[0], &superblock, &mut world.disk.reader());
+    let content = copies::content(
+        &copies[0],
+        superblock.checkpoint_sum(),
+        &mut world.disk.reader(),
+    );
     // As long and as good, and of another time: writes that the disk has lost leave that.
     let mut other = content.unwrap().0.to_vec();
     other[16] ^= 128;

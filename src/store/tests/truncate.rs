@@ -6,7 +6,10 @@ use super::*;
 /// Positions at which a batch begins, or would.
 fn boundaries(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![0];
-    while let Some(len) = ends.last().and_then(|at| recover::batch_len(&bytes[*at..])) {
+    while let Some(len) = ends
+        .last()
+        .and_then(|at| super::super::batch::batch_len(&bytes[*at..]))
+    {
         ends.push(ends[ends.len() - 1] + len);
     }
     ends
