@@ -1,7 +1,7 @@
-//! Memory for requests: from when their bytes arrive until their reply is made.
-//! The node has one [`Pool`]; each shard leases from it slice by slice, so that
-//! nothing shared is touched for most requests. Whoever finds none left is
-//! remembered and looked at again when there is.
+//! Memory for requests: from when their bytes arrive until their reply is made and nobody has
+//! their bytes any more, also when their connection is gone. The node has one [`Pool`]; each shard
+//! leases from it slice by slice, so that nothing shared is touched for most requests. Whoever
+//! finds none left is remembered and looked at again when there is.
 //!
 //! A part of it is set aside for small requests of clients with nothing else in
 //! progress, shard by shard: whatever large ones hold, a heartbeat gets in.
@@ -11,6 +11,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use bytes::Bytes;
 
 use crate::base::Mono;
 use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
@@ -74,12 +76,48 @@ impl Pool {
     }
 }
 
-/// What a request in progress holds.
-#[derive(Clone, Copy, Debug)]
+/// What came back to a shard, from whatever shard, and is not counted yet.
+#[derive(Debug, Default)]
+struct Returned {
+    pool: AtomicUsize,
+    reserve: AtomicUsize,
+    overdraft: AtomicBool,
+}
+
+/// What a request holds: its connection has it until the request is answered, and each part of its frame,
+/// wherever it is. The last of them gives the memory back.
+#[derive(Debug)]
 pub struct Charge {
     /// How much.
     pub bytes: usize,
     source: Source,
+    returned: Arc<Returned>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        // Nothing is published with the numbers, so their order does not matter.
+        let to = match self.source {
+            Source::Reserve => &self.returned.reserve,
+            Source::Pool | Source::Overdraft => &self.returned.pool,
+        };
+        to.fetch_add(self.bytes, Ordering::Relaxed);
+        if self.source == Source::Overdraft {
+            self.returned.overdraft.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A frame, and the memory that it is charged for.
+struct Charged {
+    frame: Bytes,
+    _charge: Arc<Charge>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +168,7 @@ pub struct Budget {
     held: Cell<usize>,
     /// Held of what is set aside for small requests.
     reserved: Cell<usize>,
+    returned: Arc<Returned>,
     /// One frame at a time, of the whole node, may go over the limit. Without that, frames received
     /// by half could hold all the memory and wait for each other for ever.
     overdraft: Cell<Overdraft>,
@@ -147,6 +186,7 @@ impl Budget {
             leased: Cell::new(0),
             held: Cell::new(0),
             reserved: Cell::new(0),
+            returned: Arc::default(),
             overdraft: Cell::new(Overdraft::Free),
             waiting: RefCell::default(),
             woken: RefCell::default(),
@@ -221,8 +261,9 @@ impl Budget {
         self.retry_at.get()
     }
 
-    /// Looks for what other shards have given back, if it is time to.
+    /// Looks for what has come back, and, if it is time to, for what other shards do not need any more.
     pub fn retry(&self, now: Mono) {
+        self.collect();
         if now >= self.retry_at.get() {
             let nobody = self.waiting.borrow().is_empty();
             self.retry_again_at(if nobody {
@@ -254,8 +295,9 @@ impl Budget {
         self.held.set(self.held.get() + bytes);
     }
 
-    /// Charges a whole frame.
-    pub fn admit(&self, conn: ConnId, bytes: usize, grant: Grant) -> Charge {
+    /// Charges a whole frame: until the returned charge is dropped, and all parts of the returned frame are.
+    pub fn admit(&self, conn: ConnId, frame: Bytes, grant: Grant) -> (Bytes, Arc<Charge>) {
+        let bytes = frame.len();
         let source = if grant == Grant::Reserve {
             self.reserved.set(self.reserved.get() + bytes);
             Source::Reserve
@@ -268,18 +310,36 @@ impl Budget {
                 Source::Pool
             }
         };
-        Charge { bytes, source }
+        let returned = Arc::clone(&self.returned);
+        let charge = Arc::new(Charge {
+            bytes,
+            source,
+            returned,
+        });
+        let _charge = Arc::clone(&charge);
+        (Bytes::from_owner(Charged { frame, _charge }), charge)
     }
 
-    /// Takes back what was charged for a frame.
-    pub fn release(&self, charge: Charge) {
-        if charge.source == Source::Reserve {
-            self.reserved.set(self.reserved.get() - charge.bytes);
+    /// Takes back what requests do not hold any more.
+    pub fn collect(&self) {
+        let Returned {
+            pool,
+            reserve,
+            overdraft,
+        } = &*self.returned;
+        // Most often there is nothing, and looking is cheaper than taking.
+        let taken = |from: &AtomicUsize| match from.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => from.swap(0, Ordering::Relaxed),
+        };
+        let bytes = taken(reserve);
+        if bytes > 0 {
+            self.reserved.set(self.reserved.get() - bytes);
             self.wake();
-            return;
         }
-        self.give(charge.bytes);
-        if charge.source == Source::Overdraft {
+        self.give(taken(pool));
+        if overdraft.load(Ordering::Relaxed) {
+            overdraft.store(false, Ordering::Relaxed);
             self.end_overdraft();
         }
     }

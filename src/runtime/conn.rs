@@ -1,14 +1,18 @@
 //! What the two halves of a connection, `receive` and `send`, know of each other,
 //! and what all connections of a shard share. A request counts against its
 //! connection from when it is read until its reply has left, and against the node's
-//! memory until its reply is made. How fast a client sends and takes bytes is kept here,
-//! too: one that does neither may not hold what others need.
+//! memory until its reply is made, and for as long as bytes of it are somewhere. How
+//! fast a client sends and takes bytes is kept here, too: one that does neither may not
+//! hold what others need.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::budget::{Budget, Charge, Grant, Waiter};
 use super::frame::FrameReader;
@@ -46,7 +50,7 @@ impl Arrival {
 
 /// A request in progress.
 struct Request {
-    charge: Charge,
+    charge: Arc<Charge>,
     since: Mono,
     /// It may be answered when others do something, or its time is up, as its client has asked for.
     waits: bool,
@@ -115,14 +119,15 @@ impl Conn {
         self.closing.get()
     }
 
-    /// A reply of so many bytes is made and queued: its request costs no memory any more. What replies cost, to
-    /// clients that do not take them, has a bound of its own.
+    /// A reply of so many bytes is made and queued: its request costs no memory on its account any more. What
+    /// replies cost, to clients that do not take them, has a bound of its own.
     pub fn reply_queued(&self, bytes: usize, shared: &Shared) {
         self.queued.set(self.queued.get() + bytes);
         self.unsent.set(self.unsent.get() + 1);
         if let Some(request) = self.requests.borrow_mut().pop_front() {
             self.charged.set(self.charged.get() - request.charge.bytes);
-            shared.budget.release(request.charge);
+            drop(request);
+            shared.budget.collect();
         }
     }
 
@@ -202,17 +207,25 @@ impl Conn {
     }
 
     /// Charges a whole frame, which `frames` does not have any more, in place of what was charged
-    /// while it was received.
-    pub fn admit(&self, frames: &FrameReader, frame: &[u8], grant: Grant, shared: &Shared) {
+    /// while it was received; the returned one keeps it charged.
+    pub fn admit(
+        &self,
+        frames: &FrameReader,
+        frame: Bytes,
+        grant: Grant,
+        shared: &Shared,
+    ) -> Bytes {
         self.no_room.set(None);
         self.charge_partial(frames.memory(), shared);
-        let charge = shared.budget.admit(self.id, frame.len(), grant);
+        let waits = may_wait_for_others(&frame);
+        let (frame, charge) = shared.budget.admit(self.id, frame, grant);
         self.charged.set(self.charged.get() + charge.bytes);
         self.requests.borrow_mut().push_back(Request {
             charge,
             since: shared.now.get(),
-            waits: may_wait_for_others(frame),
+            waits,
         });
+        frame
     }
 
     /// Whether a request is in progress, or its reply not sent yet.
@@ -275,18 +288,17 @@ impl Conn {
         shared.budget.left(self.id);
     }
 
-    /// The connection is over: nothing of it is in progress any more.
+    /// The connection is over: no replies are made any more.
     pub fn release(&self, shared: &Shared) {
         self.charge_partial(0, shared);
         self.release_requests(shared);
     }
 
-    /// No replies to its requests come any more: none of them is in progress.
+    /// No replies to its requests come any more: they cost memory for as long as they are worked on.
     pub fn release_requests(&self, shared: &Shared) {
         self.charged.set(0);
-        for request in self.requests.borrow_mut().drain(..) {
-            shared.budget.release(request.charge);
-        }
+        self.requests.borrow_mut().clear();
+        shared.budget.collect();
     }
 }
 

@@ -108,9 +108,12 @@ fn only_time_for_which_we_read_counts_and_only_for_this_request() {
 fn a_client_that_is_gone_by_half_is_waited_for_while_it_takes_something() {
     let mut bench = Bench::new();
     bench.receive(&[], 0);
-    bench
-        .conn
-        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.shared);
+    bench.conn.admit(
+        &bench.frames,
+        vec![0; 100].into(),
+        Grant::Shared,
+        &bench.shared,
+    );
     bench.pass(60_000);
     assert_eq!(bench.overdue(), [false, false], "it is our turn");
     bench.conn.half_closed(&bench.shared);
@@ -127,9 +130,12 @@ fn a_client_that_is_gone_by_half_is_waited_for_while_it_takes_something() {
 fn who_does_not_take_a_reply_is_idle_who_waits_for_one_is_not() {
     let mut bench = Bench::new();
     bench.receive(&[], 0);
-    bench
-        .conn
-        .admit(&bench.frames, &[0; 100], Grant::Shared, &bench.shared);
+    bench.conn.admit(
+        &bench.frames,
+        vec![0; 100].into(),
+        Grant::Shared,
+        &bench.shared,
+    );
     bench.pass(2 * IDLE_MS);
     assert_eq!(bench.overdue(), [false, false]);
     bench.conn.reply_queued(1000, &bench.shared);
@@ -144,12 +150,12 @@ fn who_does_not_take_a_reply_is_idle_who_waits_for_one_is_not() {
 #[test]
 fn one_connection_has_a_bound_in_bytes() {
     let bench = Bench::new();
-    let half = vec![0; CONN_REQUEST_BYTES_MAX / 2];
+    let half = Bytes::from(vec![0; CONN_REQUEST_BYTES_MAX / 2]);
     for room in [true, true, false] {
         assert_eq!(bench.conn.has_room(&bench.shared), room);
         bench
             .conn
-            .admit(&bench.frames, &half, Grant::Shared, &bench.shared);
+            .admit(&bench.frames, half.clone(), Grant::Shared, &bench.shared);
     }
     for room in [false, true] {
         bench.conn.reply_queued(0, &bench.shared);
@@ -164,7 +170,7 @@ fn a_request_costs_memory_until_its_reply_is_made() {
     let may_take = |conn| bench.shared.budget.may_take(ConnId(conn), Mono(0));
     bench
         .conn
-        .admit(&bench.frames, &all, Grant::Shared, &bench.shared);
+        .admit(&bench.frames, all.into(), Grant::Shared, &bench.shared);
     assert!(may_take(2), "the overdraft");
     assert!(!may_take(3));
     // Its client does not take the reply.
@@ -176,7 +182,7 @@ fn a_request_costs_memory_until_its_reply_is_made() {
         assert!(bench.conn.has_room(&bench.shared));
         bench
             .conn
-            .admit(&bench.frames, &[0], Grant::Shared, &bench.shared);
+            .admit(&bench.frames, vec![0].into(), Grant::Shared, &bench.shared);
         bench.conn.reply_queued(0, &bench.shared);
     }
     assert!(!bench.conn.has_room(&bench.shared));
@@ -207,7 +213,7 @@ fn what_waits_for_others_keeps_little_for_long() {
         frame[1] = key;
         bench
             .conn
-            .admit(&bench.frames, &frame, Grant::Shared, &bench.shared);
+            .admit(&bench.frames, frame.into(), Grant::Shared, &bench.shared);
         held_for_a_while(&bench, goes);
         bench.conn.reply_queued(0, &bench.shared);
         assert_eq!(bench.overdue(), [false, false]);
@@ -221,9 +227,12 @@ fn who_takes_no_replies_keeps_no_half_request() {
         bench.receive(&1_000_000u32.to_be_bytes(), 0);
         bench.receive(&[1; SMALL_REQUEST_BYTES_MAX + 1], 0);
         for _ in 0..2 {
-            bench
-                .conn
-                .admit(&bench.frames, &[0; 10], Grant::Shared, &bench.shared);
+            bench.conn.admit(
+                &bench.frames,
+                vec![0; 10].into(),
+                Grant::Shared,
+                &bench.shared,
+            );
             bench
                 .conn
                 .reply_queued(CONN_REPLY_BYTES_MAX / 2, &bench.shared);

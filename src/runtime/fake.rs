@@ -244,7 +244,9 @@ impl Shard {
                 self.reply(conn, n, pieces, out);
             }
             command => {
-                self.reply(conn, n, vec![Piece::Memory(frame.clone())], out);
+                // Replies have none of a request's memory.
+                let echo = Bytes::copy_from_slice(frame);
+                self.reply(conn, n, vec![Piece::Memory(echo)], out);
                 if command == b'c' {
                     out.push(Output::Close {
                         conn,

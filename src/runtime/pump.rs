@@ -397,7 +397,7 @@ impl Pump {
                         .closed
                         .info(|| format!("connection of {peer} closed: {why}"));
                     sender.close_when_sent();
-                    // However long its client takes for what it still gets: requests cost nothing any more.
+                    // However long its client takes for what it still gets: requests cost nothing on its account.
                     receiver.take_no_more();
                     receiver.tell_closed(&mut self.inputs);
                     sender.conn().release_requests(&self.shared);

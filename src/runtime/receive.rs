@@ -152,7 +152,7 @@ impl Receiver {
                 return false;
             };
             if let Some(frame) = self.frames.pop() {
-                self.conn.admit(&self.frames, &frame, grant, shared);
+                let frame = self.conn.admit(&self.frames, frame, grant, shared);
                 inputs.push_back(Input::Request {
                     conn: self.conn.id,
                     frame,

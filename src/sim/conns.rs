@@ -2,6 +2,9 @@
 //! and can be cut at any moment.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
 
 use super::net::Stream;
 use crate::base::Rng;
@@ -16,8 +19,27 @@ pub struct Socket {
     pub conn: ConnId,
 }
 
+/// A frame that shows whether somebody has it, or a part of it.
+struct Watched {
+    frame: Bytes,
+    _had: Arc<()>,
+}
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+/// The same bytes, and what is alive as long as somebody has some of them.
+pub fn watched(frame: Bytes) -> (Bytes, Weak<()>) {
+    let had = Arc::new(());
+    let alive = Arc::downgrade(&had);
+    (Bytes::from_owner(Watched { frame, _had: had }), alive)
+}
+
 /// A request that has not been answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Expected {
     /// Its correlation id.
     pub correlation: i32,
@@ -27,6 +49,8 @@ pub struct Expected {
     pub answered: bool,
     /// When it reached the shard, ns.
     pub since: u64,
+    /// Alive as long as the node has bytes of it.
+    pub had: Weak<()>,
 }
 
 /// One connection.
@@ -55,6 +79,8 @@ pub struct Conn {
 pub struct Conns {
     conns: BTreeMap<ConnId, Conn>,
     opened: u64,
+    /// Requests that were answered, or are not to be, as their connection is gone, and since when.
+    over: VecDeque<(u64, Expected)>,
 }
 
 impl Conns {
@@ -83,9 +109,28 @@ impl Conns {
         self.conns.get_mut(&conn)
     }
 
-    /// The shard knows that it is gone.
-    pub fn remove(&mut self, conn: ConnId) -> Option<Conn> {
-        self.conns.remove(&conn)
+    /// The shard knows, at a time, that it is gone.
+    pub fn remove(&mut self, conn: ConnId, now: u64) -> Option<Conn> {
+        let mut conn = self.conns.remove(&conn)?;
+        let unanswered = conn.expected.drain(..).map(|expected| (now, expected));
+        self.over.extend(unanswered);
+        Some(conn)
+    }
+
+    /// A request was answered at a time.
+    pub fn answered(&mut self, expected: Expected, now: u64) {
+        self.over.push_back((now, expected));
+    }
+
+    /// A request that was over before a time and of which the node still has bytes.
+    pub fn kept(&mut self, before: u64) -> Option<Expected> {
+        while self.over.front().is_some_and(|(since, _)| *since < before) {
+            let (_, expected) = self.over.pop_front()?;
+            if expected.had.strong_count() > 0 {
+                return Some(expected);
+            }
+        }
+        None
     }
 
     /// One of those that have not ended, and its client.
@@ -97,6 +142,7 @@ impl Conns {
 
     /// All connections end; returns those that had not before.
     pub fn end_all(&mut self) -> Vec<(ConnId, usize)> {
+        self.over.clear();
         std::mem::take(&mut self.conns)
             .into_iter()
             .filter(|(_, conn)| !conn.ended)
@@ -107,7 +153,7 @@ impl Conns {
     /// The request that has waited longest for its answer.
     #[must_use]
     pub fn longest_waiting(&self) -> Option<(ConnId, Expected)> {
-        let first = |(id, conn): (&ConnId, &Conn)| Some((*id, *conn.expected.front()?));
+        let first = |(id, conn): (&ConnId, &Conn)| Some((*id, conn.expected.front()?.clone()));
         let waiting = self.conns.iter().filter_map(first);
         waiting.min_by_key(|(_, expected)| expected.since)
     }

@@ -29,6 +29,8 @@ mod traffic;
 
 /// A request must be answered within this time while its node is up.
 const ANSWER_MS_MAX: u64 = 60_000;
+/// How long a node may have bytes of a request that is answered, or is not to be.
+const KEPT_MS_MAX: u64 = 1000;
 /// A start, a shutdown and the end of a run must each be over within this time.
 const TRANSITION_MS_MAX: u64 = 60_000;
 /// Every so many events it is looked whether something takes too long, and the watermarks are told.
@@ -296,7 +298,12 @@ impl World {
     fn inspect(&mut self) -> Result<(), Violation> {
         for number in 0..self.nodes.len() {
             self.tell_watermarks(number);
-            let node = &self.nodes[number];
+            let node = &mut self.nodes[number];
+            let over_for = self.time.saturating_sub(KEPT_MS_MAX * MS);
+            if let Some(request) = node.conns.kept(over_for) {
+                let what = format!("node {number}: still has bytes of {request:?}");
+                return violated("RequestsAreLetGo", what);
+            }
             let since = self.time.saturating_sub(node.since) / MS;
             match node.state {
                 State::Starting | State::Stopping if since > TRANSITION_MS_MAX => {

@@ -65,7 +65,7 @@ impl World {
             Event::Request { socket, frame } => self.request(socket, &frame),
             Event::Closed { socket } => {
                 let node = &mut self.nodes[socket.node];
-                let Some(ended) = node.conns.remove(socket.conn) else {
+                let Some(ended) = node.conns.remove(socket.conn, self.time) else {
                     return Ok(());
                 };
                 let core = node.core(ended.shard);

@@ -7,7 +7,7 @@ use super::{Event, Socket, World, violated};
 use crate::base::crc::crc32c;
 use crate::broker::Input;
 use crate::sim::clock::MS;
-use crate::sim::conns::Expected;
+use crate::sim::conns::{Expected, watched};
 use crate::sim::fact::Address;
 use crate::sim::net::End;
 use crate::sim::node::State;
@@ -97,11 +97,13 @@ impl World {
         }
         let key = i16::from_be_bytes([frame[4], frame[5]]);
         let correlation = i32::from_be_bytes([frame[8], frame[9], frame[10], frame[11]]);
+        let (frame, had) = watched(frame.slice(4..));
         conn.expected.push_back(Expected {
             correlation,
             key,
             answered,
             since: self.time,
+            had,
         });
         let shard = conn.shard;
         let (core, at) = (node.core(shard), node.clock.now(self.time).mono);
@@ -110,7 +112,7 @@ impl World {
             core,
             Input::Request {
                 conn: socket.conn,
-                frame: frame.slice(4..),
+                frame,
                 at,
             },
         )
@@ -147,6 +149,7 @@ impl World {
             return violated("OnlyDurableIsRead", what);
         }
         let (client, shard, ended) = (conn.client, conn.shard, conn.ended);
+        self.nodes[node].conns.answered(expected, self.time);
         let in_file = |piece: &Piece| matches!(piece, Piece::File { .. });
         let file_bytes: usize = pieces.iter().filter(|p| in_file(p)).map(Piece::len).sum();
         if file_bytes > 0 {

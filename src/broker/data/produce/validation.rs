@@ -93,8 +93,8 @@ impl Validations {
         waiting.jobs.push_back(job);
     }
 
-    /// A connection is gone. What it sent is worked on all the same, as in Kafka, within bounds: the
-    /// memory of its requests is nobody's any more. What is being handed on has a bound of its own beyond that of the
+    /// A connection is gone. What it sent is worked on all the same, as in Kafka, within bounds: it takes memory
+    /// from those that wait for an answer. What is being handed on has a bound of its own beyond that of the
     /// others: a request is taken by halves only if very much is left behind.
     pub fn closed(&mut self, conn: ConnId) {
         let Some(waiting) = self.by_conn.get_mut(&conn.0) else {
