@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use millrace::log::Log;
 use millrace::record::{self, BatchInfo};
 use millrace::runtime::blocks;
 use millrace::store::{BadRange, Found, LogLabel, LogRemains, Remains};
@@ -143,31 +144,42 @@ pub struct LogWriter {
     pub last: i64,
     /// How many there are.
     pub records: u64,
-    /// Ranges of offsets between and behind them of which there are none.
+    /// Ranges of offsets between and behind them of which there are none, but for those that were left out.
     pub missing: Vec<String>,
     /// What is damaged, for people.
     pub problems: Vec<String>,
     /// The offset that is due, if it is known, and whether something is lost before it.
     next: Option<i64>,
     torn: bool,
+    /// In the segment at hand offsets were left out on purpose.
+    leaves_out: bool,
     /// A batch that leaves offsets out. Its CRC does not cover its offset: the batch behind it tells whether
     /// that has rotted.
     held: Option<(BatchInfo, Bytes)>,
 }
 
 impl LogWriter {
-    /// Writes all of a log that is whole. Damage is told of, what cannot be written is an error.
-    pub fn write(log: &LogRemains, file: &File, out: &Path) -> Result<Self, String> {
+    /// Writes all of a log that is whole. Damage is told of, what cannot be written is an error. `known` is the log as
+    /// a broker would go on with it, if it would: that tells what was left out on purpose.
+    pub fn write(
+        log: &LogRemains,
+        known: Option<&Log>,
+        file: &File,
+        out: &Path,
+    ) -> Result<Self, String> {
         let mut writer = Self {
             target: partition_directory(out, &log.label).map_err(|e| e.to_string())?,
             ..Self::default()
         };
         for segment in &log.segments {
+            let leaves_out = known.is_some_and(|log| log.leaves_out(segment.id));
             writer
-                .segment(segment, file)
+                .segment(segment, leaves_out, file)
                 .map_err(|e| format!("{}: {e}", writer.target.display()))?;
         }
-        if writer.torn {
+        if let Some(log) = known {
+            writer.due(log.end_offset().0);
+        } else if writer.torn {
             let next = writer.next.unwrap_or_default();
             writer.missing.push(format!("{next}.."));
         }
@@ -179,13 +191,14 @@ impl LogWriter {
         self.missing.is_empty() && self.problems.is_empty()
     }
 
-    fn segment(&mut self, segment: &Remains, file: &File) -> io::Result<()> {
+    fn segment(&mut self, segment: &Remains, leaves_out: bool, file: &File) -> io::Result<()> {
         let mut to = None;
         let name = segment.base.map(|base| base.0);
         if let Some(base) = name {
             self.due(base);
             to = Some(SegmentWriter::create(&self.target, base)?);
         }
+        self.leaves_out = leaves_out;
         let mut done = Ok(());
         segment.walk(&mut blocks::reader(file), &mut |found| match found {
             Found::Batch(batch) => {
@@ -261,16 +274,23 @@ impl LogWriter {
         Ok(())
     }
 
-    /// There is something from this offset on: what lies between is missing.
+    /// There is something from this offset on: what lies between is missing, unless it was left out and nothing
+    /// there is damaged.
     fn due(&mut self, offset: i64) {
-        if let Some(next) = self.next.filter(|next| *next < offset) {
-            self.missing.push(match offset - 1 {
-                last if last == next => next.to_string(),
-                last => format!("{next}..{last}"),
-            });
+        let left_out = self.leaves_out && !self.torn;
+        if let Some(next) = self.next.filter(|next| *next < offset && !left_out) {
+            self.missing.push(range(next, offset));
         }
         self.next = self.next.max(Some(offset));
         self.torn = false;
+    }
+}
+
+/// The offsets from `next` on that are before `until`, for people.
+pub fn range(next: i64, until: i64) -> String {
+    match until - 1 {
+        last if last == next => next.to_string(),
+        last => format!("{next}..{last}"),
     }
 }
 

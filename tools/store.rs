@@ -6,17 +6,19 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millrace::base::StoreId;
+use millrace::base::{LogId, Now, StoreId};
+use millrace::log::recovery::{self, Reopened};
+use millrace::log::{Log, LogConfig};
 use millrace::record;
 use millrace::runtime::blocks;
 use millrace::runtime::device::Device;
 use millrace::runtime::hold;
 use millrace::store::device::Holds;
-use millrace::store::{BadRange, Found, LogRemains, RecoveryReport, Store, StoreConfig};
+use millrace::store::{BadRange, Found, LogRemains, Remains, Store, StoreConfig};
 
 use crate::Outcome;
 use crate::args::{Pick, StoreCommand};
-use crate::kafka_dir::LogWriter;
+use crate::kafka_dir::{LogWriter, range};
 use crate::table::Table;
 
 /// Runs the command.
@@ -41,18 +43,12 @@ pub fn run(command: &StoreCommand) -> Outcome {
 /// The broker's lock file in its data directory.
 const LOCK_FILE: &str = ".lock";
 
-/// One store file, recovered in memory.
-struct Opened {
-    store: Store,
-    report: RecoveryReport,
-}
-
 /// A store file, and what it is or why it cannot be opened.
 struct Entry {
     id: StoreId,
     path: PathBuf,
     file: Result<File, String>,
-    opened: Result<Opened, String>,
+    opened: Result<Reopened, String>,
 }
 
 impl Entry {
@@ -60,11 +56,10 @@ impl Entry {
         let file = blocks::open(path).map_err(|e| e.to_string());
         let opened = file.as_ref().map_err(Clone::clone).and_then(|file| {
             let len = hold::size(file).map_err(|e| e.to_string())?;
-            let config = StoreConfig::default();
-            let (store, report) =
-                Store::recover(id, config, len, &mut blocks::reader(file), &mut |_| {})
-                    .map_err(|e| e.to_string())?;
-            Ok(Opened { store, report })
+            let settings = (StoreConfig::default(), LogConfig::default());
+            let mut read = blocks::reader(file);
+            recovery::reopen(id, settings, Now::default(), len, &mut read)
+                .map_err(|e| e.to_string())
         });
         Self {
             id,
@@ -76,6 +71,11 @@ impl Entry {
 
     fn say(&self, what: impl std::fmt::Display) {
         println!("{}: {what}", self.path.display());
+    }
+
+    /// A log as the broker would go on with it.
+    fn log(&self, id: LogId) -> Option<&Log> {
+        self.opened.as_ref().ok()?.logs.get(&id)
     }
 
     /// The logs asked for, ordered by topic and partition, with the file that they are in; none, and a
@@ -259,6 +259,61 @@ fn ls(directory: &Path) -> Outcome {
     refused(&stores, &Pick::default())
 }
 
+/// What is found in a segment that is checked.
+#[derive(Default)]
+struct Segment {
+    /// Offsets may be left out in it.
+    leaves_out: bool,
+    /// The offset that is due.
+    next: i64,
+    batches: u64,
+    bytes: u64,
+    damage: Vec<String>,
+    /// Damage was met before what comes next, which explains that something is missing.
+    explained: bool,
+}
+
+impl Segment {
+    /// Goes through all of it; `end` is where what follows it begins.
+    fn walk(&mut self, segment: &Remains, end: Option<i64>, file: &File) {
+        segment.walk(&mut blocks::reader(file), &mut |found| match found {
+            Found::Batch(batch) => {
+                self.batches += 1;
+                self.bytes += batch.len() as u64;
+                match record::parse(batch) {
+                    Ok(info) => {
+                        self.follows(info.base_offset);
+                        self.next = self.next.max(info.last_offset() + 1);
+                    }
+                    Err(error) => {
+                        self.damage.push(error.to_string());
+                        self.explained = true;
+                    }
+                }
+            }
+            Found::Damage(BadRange { pos, why }) => {
+                self.damage.push(format!("{why} at byte {pos}"));
+                self.explained = true;
+            }
+        });
+        if let Some(end) = end {
+            self.follows(end);
+        }
+    }
+
+    /// Something begins at this offset.
+    fn follows(&mut self, offset: i64) {
+        if offset < self.next {
+            self.damage
+                .push(format!("offset {offset} does not follow the one before"));
+        } else if offset > self.next && !self.leaves_out && !self.explained {
+            let missing = range(self.next, offset);
+            self.damage.push(format!("offsets {missing} are missing"));
+        }
+        self.explained = false;
+    }
+}
+
 fn check(directory: &Path, pick: &Pick) -> Outcome {
     let _lock = lock(directory)?;
     let stores = open_all(directory)?;
@@ -268,30 +323,23 @@ fn check(directory: &Path, pick: &Pick) -> Outcome {
             continue;
         };
         for log in logs {
-            for segment in &log.segments {
+            let known = entry.log(log.id);
+            for (number, segment) in log.segments.iter().enumerate() {
                 let base = segment.base.unwrap_or_default();
                 let place = format!("{}-{} segment {base}", log.label.topic, log.label.partition);
-                let mut last = base.0 - 1;
-                let mut damage: Vec<String> = Vec::new();
-                segment.walk(&mut blocks::reader(file), &mut |found| match found {
-                    Found::Batch(batch) => {
-                        batches += 1;
-                        bytes += batch.len() as u64;
-                        match record::parse(batch) {
-                            Ok(info) if info.base_offset > last => last = info.last_offset(),
-                            Ok(info) => damage.push(format!(
-                                "offset {} does not follow the one before",
-                                info.base_offset
-                            )),
-                            Err(error) => damage.push(error.to_string()),
-                        }
-                    }
-                    Found::Damage(BadRange { pos, why }) => {
-                        damage.push(format!("{why} at byte {pos}"));
-                    }
-                });
-                bad += u64::from(!damage.is_empty());
-                for what in damage {
+                let next = log.segments.get(number + 1).and_then(|next| next.base);
+                let end = next.or_else(|| known.map(Log::end_offset));
+                let mut checked = Segment {
+                    // Of a log that is damaged it is not known.
+                    leaves_out: known.is_none_or(|log| log.leaves_out(segment.id)),
+                    next: base.0,
+                    ..Segment::default()
+                };
+                checked.walk(segment, end.map(|end| end.0), file);
+                batches += checked.batches;
+                bytes += checked.bytes;
+                bad += u64::from(!checked.damage.is_empty());
+                for what in checked.damage {
                     println!("DAMAGED {place}: {what}");
                 }
             }
@@ -317,7 +365,7 @@ fn export(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
             continue;
         };
         for log in logs {
-            let written = LogWriter::write(&log, file, out)?;
+            let written = LogWriter::write(&log, entry.log(log.id), file, out)?;
             println!("{}", written.target.display());
             for problem in &written.problems {
                 println!("{}: {problem}", written.target.display());
@@ -381,7 +429,7 @@ fn salvage(directory: &Path, out: &Path, pick: &Pick) -> Outcome {
             }
         };
         for log in logs.iter().filter(|log| pick.takes(&log.label)) {
-            let written = LogWriter::write(log, file, out)?;
+            let written = LogWriter::write(log, entry.log(log.id), file, out)?;
             let target = written.target.display();
             problems.extend(written.problems.iter().map(|p| format!("{target}: {p}")));
             whole &= written.is_whole();

@@ -2,9 +2,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use bytes::Bytes;
 use millrace::base::TopicId;
-use millrace::base::{LeaderEpoch, LogId, Offset, SegmentId};
+use millrace::base::{LeaderEpoch, LogId, Now, Offset, SegmentId};
 use millrace::record::{BatchBuilder, Codec};
 use millrace::store::{DiskOp, LogLabel};
 
@@ -28,58 +27,105 @@ fn drive(store: &mut Store, file: &File, mut ops: Vec<DiskOp>) {
     assert!(store.is_quiet());
 }
 
-/// A data directory with one store of two partitions: one of two segments, one of one. With a
-/// checkpoint everything lies in chunks, without one everything is in the journal.
-fn data(checkpointed: bool) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let file = File::create(directory.path().join("store-0")).unwrap();
-    let config = StoreConfig {
-        journal_bytes: 1 << 20,
-        initial_bytes: 32 << 20,
-        ..StoreConfig::default()
-    };
-    let (mut store, ops) = Store::format(StoreId(0), config, 7);
-    for op in ops {
-        if let DiskOp::Write { pos, data, .. } = op {
-            file.write_all_at(&data, pos).unwrap();
+/// Logs of partitions of one topic, in one store of a data directory.
+struct Data {
+    directory: tempfile::TempDir,
+    file: File,
+    store: Store,
+    logs: Vec<Log>,
+}
+
+impl Data {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("store-0")).unwrap();
+        let config = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 32 << 20,
+            ..StoreConfig::default()
+        };
+        let (mut store, ops) = Store::format(StoreId(0), config, 7);
+        for op in ops {
+            if let DiskOp::Write { pos, data, .. } = op {
+                file.write_all_at(&data, pos).unwrap();
+            }
+        }
+        drive(&mut store, &file, Vec::new());
+        Self {
+            directory,
+            file,
+            store,
+            logs: Vec::new(),
         }
     }
-    drive(&mut store, &file, Vec::new());
-    for partition in 0..2 {
-        let log = LogId(10 + partition as u64);
+
+    /// Makes the next partition.
+    fn create(&mut self) -> usize {
+        let partition = self.logs.len();
         let label = LogLabel {
             topic: "orders".into(),
             topic_id: TopicId([9; 16]),
-            partition,
+            partition: partition as i32,
         };
-        store.create_log(log, label, Offset(0));
-        for base in [0, 3] {
-            if partition == 0 && base == 3 {
-                store.roll(log, SegmentId(1), Offset(3));
-            }
-            let mut builder = BatchBuilder::new(Codec::None, 1000);
-            for n in 0..3 {
-                builder.push(1000 + base + n, None, Some(&[b'v'; 3000]), &[]);
-            }
-            store
-                .append(log, builder.build(), Offset(base), LeaderEpoch(0))
-                .unwrap();
-        }
-        drive(&mut store, &file, Vec::new());
+        let (id, config) = (LogId(10 + partition as u64), LogConfig::default());
+        let log = Log::create(id, label, config, Now::default(), &mut self.store);
+        self.logs.push(log);
+        partition
     }
-    if checkpointed {
+
+    /// Appends three records to a partition at this offset.
+    fn append(&mut self, partition: usize, base: i64) {
+        let mut builder = BatchBuilder::new(Codec::None, 1000);
+        for n in 0..3 {
+            builder.push(1000 + base + n, None, Some(&[b'v'; 3000]), &[]);
+        }
+        let mut batch = builder.build().to_vec();
+        record::stamp(&mut batch, Offset(base), LeaderEpoch(0));
+        let info = record::parse(&batch).unwrap();
+        let log = &mut self.logs[partition];
+        let appended = log.append_stamped(Now::default(), batch.into(), &info, &mut self.store);
+        appended.unwrap();
+    }
+
+    fn roll(&mut self, partition: usize) {
+        self.logs[partition].roll(Now::default(), &mut self.store);
+    }
+
+    fn flush(&mut self) {
+        drive(&mut self.store, &self.file, Vec::new());
+    }
+
+    fn checkpoint(&mut self) {
         let mut ops = Vec::new();
-        store.begin_checkpoint(&mut ops);
-        while let Some(log) = store.next_lacking() {
-            store.give_state(log, Bytes::new());
+        self.store.begin_checkpoint(&mut ops);
+        for log in &self.logs {
+            self.store.give_state(log.id(), log.state());
         }
-        store.checkpoint_advance(&mut ops);
-        drive(&mut store, &file, ops);
+        self.store.checkpoint_advance(&mut ops);
+        drive(&mut self.store, &self.file, ops);
     }
-    directory
 }
 
-fn opened(data: &Path) -> Opened {
+/// A data directory with one store of two partitions: one of two segments, one of one. With a
+/// checkpoint everything lies in chunks, without one everything is in the journal.
+fn data(checkpointed: bool) -> tempfile::TempDir {
+    let mut data = Data::new();
+    for _ in 0..2 {
+        let partition = data.create();
+        data.append(partition, 0);
+        if partition == 0 {
+            data.roll(partition);
+        }
+        data.append(partition, 3);
+        data.flush();
+    }
+    if checkpointed {
+        data.checkpoint();
+    }
+    data.directory
+}
+
+fn opened(data: &Path) -> Reopened {
     let entry = open_all(data).unwrap().swap_remove(0);
     entry.opened.unwrap()
 }
@@ -160,9 +206,13 @@ fn offsets(out: &Path, partition: &str) -> Vec<i64> {
 }
 
 fn rot(data: &Path, pos: u64) {
+    overwrite(data, pos, b"rot");
+}
+
+fn overwrite(data: &Path, pos: u64, bytes: &[u8]) {
     let path = data.join("store-0");
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.write_all_at(b"rot", pos).unwrap();
+    file.write_all_at(bytes, pos).unwrap();
 }
 
 #[test]
@@ -189,7 +239,7 @@ fn damage_is_found_and_passed() {
     let log = store.remains().swap_remove(1);
     let file = File::open(data.path().join("store-0")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let written = LogWriter::write(&log, &file, out.path()).unwrap();
+    let written = LogWriter::write(&log, None, &file, out.path()).unwrap();
     assert_eq!(written.missing, ["0..2"]);
     assert_eq!(
         (written.first, written.last, written.records),
@@ -266,4 +316,58 @@ fn directories_without_a_store_are_named() {
     assert!(ls(&empty.path().join("missing")).is_err());
     assert_eq!(store_id("store-12"), Some(StoreId(12)));
     assert_eq!(store_id("store-x"), None);
+}
+
+/// Records that were compacted away, or never written here, are no damage: before a segment's first batch, between
+/// two, behind the last one.
+#[test]
+fn offsets_that_were_left_out_are_not_missing() {
+    for checkpointed in [false, true] {
+        let mut data = Data::new();
+        data.create();
+        for base in [5, 8, 20] {
+            data.append(0, base);
+        }
+        data.roll(0);
+        for base in [40, 43, 60] {
+            data.append(0, base);
+        }
+        data.flush();
+        if checkpointed {
+            data.checkpoint();
+        }
+        let directory = data.directory.path();
+        assert_eq!(check(directory, &Pick::default()), Ok(()));
+        for exporting in [export, salvage] {
+            let out = tempfile::tempdir().unwrap();
+            assert_eq!(exporting(directory, out.path(), &Pick::default()), Ok(()));
+            assert_eq!(offsets(out.path(), "orders-0"), [5, 8, 20, 40, 43, 60]);
+        }
+        // What has rotted among them is missing all the same.
+        if checkpointed {
+            let (pos, ..) = opened(directory).store.extents(LogId(10), SegmentId::FIRST)[0];
+            // In the second batch.
+            rot(directory, pos + 9500);
+            assert!(check(directory, &Pick::default()).is_err());
+            let out = tempfile::tempdir().unwrap();
+            assert!(export(directory, out.path(), &Pick::default()).is_err());
+            assert_eq!(offsets(out.path(), "orders-0"), [5, 20, 40, 43, 60]);
+        }
+    }
+}
+
+/// Base offsets are outside of a batch's CRC. Where none was left out, one that is looks like a gap.
+#[test]
+fn an_offset_that_has_rotted_is_no_gap() {
+    for offset in [1, 200] {
+        let data = data(true);
+        let (pos, ..) = opened(data.path())
+            .store
+            .extents(LogId(10), SegmentId::FIRST)[0];
+        overwrite(data.path(), pos + 7, &[offset]);
+        let checked = check(data.path(), &Pick::default());
+        assert!(checked.unwrap_err().contains("1 segments are damaged"));
+        let out = tempfile::tempdir().unwrap();
+        assert!(export(data.path(), out.path(), &Pick::default()).is_err());
+    }
 }

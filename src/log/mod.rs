@@ -413,6 +413,14 @@ impl Log {
         Some((number, &self.segments[number]))
     }
 
+    /// Whether offsets are left out in a segment, on purpose: before its first batch, between two, or behind the last
+    /// one. In any other segment one that is not there is lost.
+    #[must_use]
+    pub fn leaves_out(&self, segment: SegmentId) -> bool {
+        self.segment(segment)
+            .is_some_and(|(_, segment)| segment.has_gaps)
+    }
+
     /// Where the bytes of a segment before `bound` end; 0 for segments after that.
     fn end_within(segment: &Segment, bound: &Position) -> u64 {
         match segment.id.cmp(&bound.segment) {

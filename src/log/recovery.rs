@@ -3,9 +3,14 @@
 
 use std::fmt;
 
-use crate::base::{LeaderEpoch, LogId, Now, Offset, SegmentId};
+use bytes::Bytes;
+
+use crate::base::{IdMap, LeaderEpoch, LogId, Now, Offset, SegmentId, StoreId};
 use crate::record;
-use crate::store::{Cut, FlushSeq, LogLabel, ReplayItem};
+use crate::store::{
+    Cut, DiskError, FlushSeq, LogLabel, RecoverError, RecoveryReport, ReplayItem, Store,
+    StoreConfig,
+};
 
 use super::codec::Malformed;
 use super::notes::Note;
@@ -44,6 +49,63 @@ impl fmt::Display for LogRecoveryError {
 }
 
 impl std::error::Error for LogRecoveryError {}
+
+/// A store and its logs, as they were found.
+#[derive(Debug)]
+pub struct Reopened {
+    /// The store.
+    pub store: Store,
+    /// All but those that are damaged.
+    pub logs: IdMap<LogId, Log>,
+    /// What was found.
+    pub report: RecoveryReport,
+}
+
+/// Opens a store after a stop or a crash: replays its journal and rebuilds its logs, which get these settings. Reads
+/// block.
+///
+/// # Errors
+/// When the store is damaged where it must not be, or another version of the broker wrote it; nothing is changed
+/// then.
+pub fn reopen(
+    id: StoreId,
+    (config, logs): (StoreConfig, LogConfig),
+    now: Now,
+    file_len: u64,
+    read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
+) -> Result<Reopened, RecoverError> {
+    let mut open: IdMap<LogId, LogRecovery> = IdMap::default();
+    let (mut store, mut report) =
+        Store::recover(id, config, file_len, read, &mut |(log, item)| {
+            if matches!(item, ReplayItem::Deleted) {
+                open.remove(&log);
+                return;
+            }
+            open.entry(log)
+                .or_insert_with(|| Log::recovered(log, now))
+                .replay(item);
+        })?;
+    let mut recovered = IdMap::default();
+    for (log, recovery) in open {
+        match recovery.finish(logs) {
+            // Another version of the broker can read it: nothing of it is given up.
+            Err(what) if what.unknown => return Err(RecoverError::Unknown(what.to_string())),
+            _ if store.is_damaged(log) => {}
+            Ok(found) => {
+                recovered.insert(log, found);
+            }
+            Err(what) => {
+                report.rot.push(what.to_string());
+                store.quarantine(log);
+            }
+        }
+    }
+    Ok(Reopened {
+        store,
+        logs: recovered,
+        report,
+    })
+}
 
 /// A log while it is replayed.
 #[derive(Debug)]

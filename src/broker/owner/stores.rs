@@ -12,10 +12,9 @@ use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOG;
 use crate::log::Log;
-use crate::log::recovery::LogRecovery;
+use crate::log::recovery::{self, Reopened};
 use crate::store::{
-    DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, ReplayItem, Store, StoreConfig,
-    Usage,
+    DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, Store, StoreConfig, Usage,
 };
 
 /// A store of a shard and what is on its way to it.
@@ -132,34 +131,13 @@ pub fn open_store(
     file_len: u64,
     read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
 ) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
-    let mut open: IdMap<LogId, LogRecovery> = IdMap::default();
-    let (mut store, mut report) =
-        Store::recover(id, config, file_len, read, &mut |(log, item)| {
-            if matches!(item, ReplayItem::Deleted) {
-                open.remove(&log);
-                return;
-            }
-            open.entry(log)
-                .or_insert_with(|| Log::recovered(log, now))
-                .replay(item);
-        })?;
     let topic = TopicConfig::effective(broker, &Default::default());
-    let config = log_config(&topic, broker);
-    let mut logs = IdMap::default();
-    for (log, recovery) in open {
-        match recovery.finish(config) {
-            // Another version of the broker can read it: nothing of it is given up.
-            Err(what) if what.unknown => return Err(RecoverError::Unknown(what.to_string())),
-            _ if store.is_damaged(log) => {}
-            Ok(recovered) => {
-                logs.insert(log, recovered);
-            }
-            Err(what) => {
-                report.rot.push(what.to_string());
-                store.quarantine(log);
-            }
-        }
-    }
+    let settings = (config, log_config(&topic, broker));
+    let Reopened {
+        store,
+        logs,
+        mut report,
+    } = recovery::reopen(id, settings, now, file_len, read)?;
     if id == StoreId(0) && store.is_damaged(METADATA_LOG) {
         report.rot.push(
             "without the cluster's metadata no topic is known: restore the store from a copy, or take the topics \
