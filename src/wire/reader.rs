@@ -110,6 +110,12 @@ impl Reader {
         self.skip(len.unwrap_or(0), what)
     }
 
+    /// Passes bytes, or null, without a look at them.
+    pub(super) fn skip_bytes(&mut self, what: &'static str) -> Result<()> {
+        let len = self.len(true, what)?;
+        self.skip(len.unwrap_or(0), what)
+    }
+
     fn uvarint(&mut self, what: &'static str) -> Result<u32> {
         let at = self.at;
         let mut value = 0u32;
@@ -182,6 +188,13 @@ impl Reader {
         }
     }
 
+    /// Entries of the request, as far as it may have so many.
+    fn count_entries(&mut self, count: usize, what: &'static str, at: usize) -> Result<()> {
+        let left = self.entries_left.checked_sub(count);
+        self.entries_left = left.ok_or(WireError::TooManyEntries { what, at })?;
+        Ok(())
+    }
+
     /// An array whose elements take `element_bytes_min` bytes each, or null.
     pub(super) fn nullable_list<T>(
         &mut self,
@@ -193,10 +206,7 @@ impl Reader {
         let Some(count) = self.len(true, what)? else {
             return Ok(None);
         };
-        let Some(entries_left) = self.entries_left.checked_sub(count) else {
-            return Err(WireError::TooManyEntries { what, at });
-        };
-        self.entries_left = entries_left;
+        self.count_entries(count, what, at)?;
         // The count is a claim: do not make room for more than the frame can hold.
         if count > self.remaining() / element_bytes_min {
             return Err(WireError::Truncated { what, at });
@@ -235,6 +245,7 @@ impl Reader {
         if count > DECODE_TAGS_MAX {
             return Err(WireError::Malformed { what: WHAT, at });
         }
+        self.count_entries(count, WHAT, at)?;
         let mut after = None;
         for _ in 0..count {
             let at = self.at;

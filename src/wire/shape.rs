@@ -1,8 +1,8 @@
-//! What the requests look like that have lists within lists, as far as it takes to count the entries of
-//! all of them before one is decoded: an entry takes a few bytes of the request, and ten times that and some of a
-//! core's time once it is decoded.
+//! What the requests look like that have lists of structures, as far as it takes to count the entries of
+//! all of them, and the tagged fields of each, before one is decoded: an entry or a tag takes a few bytes of the
+//! request, and ten times that and some of a core's time once it is decoded.
 //!
-//! Requests with lists side by side are not here: the limit of a list bounds them.
+//! Requests whose lists have plain values are not here: the limits of a list and of a structure's tags bound them.
 
 use bytes::Bytes;
 
@@ -23,6 +23,10 @@ enum Kind {
     Fixed(usize),
     /// A string that may be null.
     Text,
+    /// Bytes that may be null.
+    Blob,
+    /// A structure that may be null, as flexible versions have it.
+    Maybe(&'static [Field]),
     /// An array of structures, which may be null.
     Structs(&'static [Field]),
     /// An array of plain values.
@@ -53,6 +57,7 @@ const INT: Field = Field::of(Kind::Fixed(4));
 const LONG: Field = Field::of(Kind::Fixed(8));
 const UUID: Field = Field::of(Kind::Fixed(16));
 const TEXT: Field = Field::of(Kind::Text);
+const BLOB: Field = Field::of(Kind::Blob);
 const INTS: Field = Field::of(Kind::Values(&INT));
 
 const fn list(of: &'static [Field]) -> Field {
@@ -63,9 +68,14 @@ const fn list(of: &'static [Field]) -> Field {
 const fn fields(key: i16) -> Option<&'static [Field]> {
     Some(match key {
         2 => LIST_OFFSETS,
+        3 => METADATA,
         8 => OFFSET_COMMIT,
         9 => OFFSET_FETCH,
+        11 => JOIN_GROUP,
+        13 => LEAVE_GROUP,
+        14 => SYNC_GROUP,
         19 => CREATE_TOPICS,
+        20 => DELETE_TOPICS,
         21 => DELETE_RECORDS,
         23 => OFFSET_FOR_LEADER_EPOCH,
         32 => DESCRIBE_CONFIGS,
@@ -75,6 +85,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
         47 => OFFSET_DELETE,
+        75 => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     })
 }
@@ -84,6 +95,12 @@ const LIST_OFFSETS: &[Field] = &[
     BYTE.since(2),
     list(&[TEXT, list(&[INT, INT.since(4), LONG])]),
     INT.since(10),
+];
+const METADATA: &[Field] = &[
+    list(&[UUID.since(10), TEXT]),
+    BYTE.since(4),
+    BYTE.since(8).until(10),
+    BYTE.since(8),
 ];
 const OFFSET_COMMIT: &[Field] = &[
     TEXT,
@@ -109,10 +126,39 @@ const OFFSET_FETCH: &[Field] = &[
     .since(8),
     BYTE.since(7),
 ];
+const JOIN_GROUP: &[Field] = &[
+    TEXT,
+    INT,
+    INT.since(1),
+    TEXT,
+    TEXT.since(5),
+    TEXT,
+    list(&[TEXT, BLOB]),
+    TEXT.since(8),
+];
+const LEAVE_GROUP: &[Field] = &[
+    TEXT,
+    TEXT.until(2),
+    list(&[TEXT, TEXT, TEXT.since(5)]).since(3),
+];
+const SYNC_GROUP: &[Field] = &[
+    TEXT,
+    INT,
+    TEXT,
+    TEXT.since(3),
+    TEXT.since(5),
+    TEXT.since(5),
+    list(&[TEXT, BLOB]),
+];
 const CREATE_TOPICS: &[Field] = &[
     list(&[TEXT, INT, SHORT, list(&[INT, INTS]), list(&[TEXT, TEXT])]),
     INT,
     BYTE,
+];
+const DELETE_TOPICS: &[Field] = &[
+    list(&[TEXT, UUID]).since(6),
+    Field::of(Kind::Values(&TEXT)).until(5),
+    INT,
 ];
 const DELETE_RECORDS: &[Field] = &[list(&[TEXT, list(&[INT, LONG])]), INT];
 const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[INT.since(3), list(&[TEXT, list(&[INT, INT, INT])])];
@@ -127,8 +173,10 @@ const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BY
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
+const DESCRIBE_TOPIC_PARTITIONS: &[Field] =
+    &[list(&[TEXT]), INT, Field::of(Kind::Maybe(&[TEXT, INT]))];
 
-/// Refuses a request of more entries in all its lists than [`crate::base::limits::REQUEST_ENTRIES_MAX`].
+/// Refuses a request of more entries in all its lists, and tags in all its structures, than [`crate::base::limits::REQUEST_ENTRIES_MAX`].
 ///
 /// # Errors
 /// If it has more, or ends too early.
@@ -154,6 +202,11 @@ fn skip_field(reader: &mut Reader, version: i16, kind: Kind) -> Result<(), WireE
     match kind {
         Kind::Fixed(bytes) => reader.skip(bytes, WHAT),
         Kind::Text => reader.skip_string(WHAT),
+        Kind::Blob => reader.skip_bytes(WHAT),
+        Kind::Maybe(fields) => match reader.i8(WHAT)? {
+            0.. => skip(reader, version, fields),
+            _ => Ok(()),
+        },
         Kind::Structs(fields) => {
             let list = reader.nullable_list(1, WHAT, |reader| skip(reader, version, fields));
             list.map(drop)
@@ -224,8 +277,29 @@ mod tests {
             ListPartitionReassignmentsRequest: topics,
                 Some(two!(list_partition_reassignments_request::ListPartitionReassignmentsTopics {
                     partition_indexes: [7] }));
+            MetadataRequest: topics, Some(two!(metadata_request::MetadataRequestTopic { name: Some("name".into()) }));
+            JoinGroupRequest: protocols, two!(join_group_request::JoinGroupRequestProtocol { metadata: vec![7; 300] });
+            SyncGroupRequest: assignments, two!(sync_group_request::SyncGroupRequestAssignment {
+                assignment: vec![7; 300] });
+            DescribeTopicPartitionsRequest: topics, two!(describe_topic_partitions_request::TopicRequest {
+                name: "name" });
+            DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
+        }
+        if version <= 2 {
+            sample! { LeaveGroupRequest: member_id, "member"; }
+        } else {
+            sample! {
+                LeaveGroupRequest: members, two!(leave_group_request::MemberIdentity { member_id: "member" });
+            }
+        }
+        if version <= 5 {
+            sample! { DeleteTopicsRequest: topic_names, ["a".into(), "b".into()]; }
+        } else {
+            sample! {
+                DeleteTopicsRequest: topics, two!(delete_topics_request::DeleteTopicState { name: Some("name".into()) });
+            }
         }
         if version <= 7 {
             sample! {
@@ -279,6 +353,30 @@ mod tests {
         };
         assert!(decode::<OffsetDeleteRequest>(request(10), 0).is_ok());
         let many = decode::<OffsetDeleteRequest>(request(11), 0);
+        assert!(matches!(many, Err(WireError::TooManyEntries { .. })));
+    }
+
+    /// A structure that says nothing but tags takes three bytes for each of them, and forty once it is decoded.
+    #[test]
+    fn tags_count_as_entries() {
+        const TAGS: usize = 200;
+        let request = |topics: usize| {
+            let mut topic = vec![2, b'x', TAGS as u8, 1];
+            topic.splice(2.., [(TAGS as u8) | 0x80, 1]);
+            for tag in 0..TAGS {
+                match tag {
+                    0..128 => topic.extend([tag as u8, 0]),
+                    _ => topic.extend([tag as u8 | 0x80, 1, 0]),
+                }
+            }
+            let mut body = vec![(topics + 1) as u8];
+            (0..topics).for_each(|_| body.extend_from_slice(&topic));
+            // What may be created and told, and no tags.
+            body.extend([1, 0, 0, 0]);
+            Bytes::from(body)
+        };
+        assert!(decode::<MetadataRequest>(request(REQUEST_ENTRIES_MAX / (TAGS + 1)), 9).is_ok());
+        let many = decode::<MetadataRequest>(request(REQUEST_ENTRIES_MAX / (TAGS + 1) + 1), 9);
         assert!(matches!(many, Err(WireError::TooManyEntries { .. })));
     }
 
