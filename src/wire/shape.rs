@@ -176,7 +176,8 @@ const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] =
     &[list(&[TEXT]), INT, Field::of(Kind::Maybe(&[TEXT, INT]))];
 
-/// Refuses a request of more entries in all its lists, and tags in all its structures, than [`crate::base::limits::REQUEST_ENTRIES_MAX`].
+/// Refuses a request of more entries in all its lists, and tags in all its structures, than
+/// [`crate::base::limits::REQUEST_ENTRIES_MAX`].
 ///
 /// # Errors
 /// If it has more, or ends too early.
