@@ -52,6 +52,8 @@ kinds! {
     DiskFailed: 210,
     /// A shard sent a message to another one: a = sender, b = receiver.
     Mesh: 440,
+    /// A shard asked another one than the first about a group that lives there: a = sender, b = receiver.
+    GroupElsewhere: 130,
     /// A client connected: a = client, b = connection.
     Connected: 660,
     /// A connection ended: a = client, b = connection.

@@ -2,7 +2,7 @@
 
 use super::{Core, Event, Phase, Socket, State, World, violated};
 use crate::base::{ShardId, StoreId};
-use crate::broker::{Input, Output, fatal};
+use crate::broker::{Input, Msg, Output, fatal};
 use crate::sim::disk::writes_ahead;
 use crate::sim::node::Running;
 use crate::sim::oracle::Violation;
@@ -203,6 +203,9 @@ impl World {
             Output::Mesh { to, msg } => {
                 let to = usize::from(to.0);
                 self.note(node, What::Mesh, shard as u64, to as u64);
+                if to > 0 && matches!(*msg, Msg::Groups { .. }) {
+                    self.note(node, What::GroupElsewhere, shard as u64, to as u64);
+                }
                 let at = self.time + self.delay(self.plan.delays.mesh);
                 let at = self.nodes[node].mesh(shard, to).arrives_at(at);
                 let from = ShardId(shard as u16);
