@@ -7,8 +7,6 @@
 //! those of the partitions.
 
 // Measuring the disk takes a disk.
-#![allow(clippy::disallowed_methods)]
-
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -5,6 +5,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a program of its own: clocks, files, sockets and threads are its business"
 )]
 

@@ -1,7 +1,10 @@
 //! The broker's process: command line, signals, exit status.
 
-// The process belongs to the real world, as `runtime` does.
-#![allow(clippy::disallowed_methods)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the process belongs to the real world, as `runtime` does"
+)]
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -19,9 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An Apache Kafka compatible event-streaming broker.
 ///
-/// Exit status: 0 stopped by a signal; 64 usage; 65 damaged store; 70 internal; 71 the system
-/// lacks something; 73 data directory; 74 disk failed; 78 configuration; 130 and 143 a second
-/// signal.
+/// Exit status: 0 stopped by a signal; 64 command line; 65 a store is damaged; 70 a shard ended or could not be
+/// made; 71 the system lacks something; 73 data directory; 74 a disk failed; 78 configuration; 130 and 143 a second
+/// signal; 134 a fault of the broker's own.
 #[derive(Parser)]
 #[command(name = "millrace", version)]
 struct Args {

@@ -1,7 +1,7 @@
 //! The broker as a process: exit statuses and signals.
 
 // A test of processes starts some.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::disallowed_methods, reason = "a test of processes starts some")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};

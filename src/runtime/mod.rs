@@ -6,8 +6,11 @@
 //! shard. `accept`, `receive`, `send` and `disk` act through its `ring`; `mesh` connects
 //! the shards.
 
-// This is where the real world is allowed.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is where the real world is allowed"
+)]
 
 pub mod accept;
 mod batch;

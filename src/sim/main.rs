@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a program of its own: clocks, files, sockets and threads are its business"
 )]
 
@@ -61,6 +62,21 @@ enum Wrong {
     ReuseAtOnce,
 }
 
+impl Args {
+    /// The arguments without which a seed is another run.
+    fn same_again(&self) -> String {
+        let mut args = format!("--steps {}", self.steps);
+        let sabotage = self.sabotage.and_then(|wrong| wrong.to_possible_value());
+        let shape = self.shape.and_then(|shape| shape.to_possible_value());
+        for (name, value) in [("sabotage", sabotage), ("shape", shape)] {
+            if let Some(value) = value {
+                args += &format!(" --{name} {}", value.get_name());
+            }
+        }
+        args
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let options = Options {
@@ -92,7 +108,7 @@ fn main() -> ExitCode {
         ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left {msg}")
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
-    name_seeds_in_panics(args.steps);
+    name_seeds_in_panics(args.same_again());
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let jobs = args.jobs.unwrap_or_else(cores).get().min(seeds as usize);
     let progress = Mutex::new(Progress {
@@ -111,7 +127,7 @@ fn main() -> ExitCode {
                 let mut progress = locked(&progress);
                 bar.inc(1);
                 progress.counts.add(&outcome.counts);
-                if bar.suspend(|| report(seed, &options, &outcome, seeds == 1)) {
+                if bar.suspend(|| report(seed, &args, &outcome, seeds == 1)) {
                     progress.passed += 1;
                     continue;
                 }
@@ -182,17 +198,17 @@ fn none_missing(counts: &Counts) -> bool {
 }
 
 /// A panic is a broken invariant too; it ends the process, so that it has to name the seed itself.
-fn name_seeds_in_panics(steps: u64) {
+fn name_seeds_in_panics(same_again: String) {
     std::panic::set_hook(Box::new(move |info| {
         let seed = SEED.get().map_or_else(String::new, |seed| seed.to_string());
         eprintln!("\nFAILED seed {seed}: {info}");
-        eprintln!("replay with: millrace-sim --seed {seed} --steps {steps} -v");
+        eprintln!("replay with: millrace-sim --seed {seed} {same_again} -v");
         std::process::exit(1);
     }));
 }
 
 /// Prints how a run ended; true if it ended well.
-fn report(seed: u64, options: &Options, outcome: &Outcome, alone: bool) -> bool {
+fn report(seed: u64, args: &Args, outcome: &Outcome, alone: bool) -> bool {
     if let Some(violation) = &outcome.violation {
         println!(
             "FAILED seed {seed}: {}: {}",
@@ -200,8 +216,8 @@ fn report(seed: u64, options: &Options, outcome: &Outcome, alone: bool) -> bool 
         );
         println!("the last events:\n{}", outcome.last_events);
         println!(
-            "replay with: millrace-sim --seed {seed} --steps {} -v",
-            options.steps
+            "replay with: millrace-sim --seed {seed} {} -v",
+            args.same_again()
         );
         return false;
     }
@@ -209,4 +225,22 @@ fn report(seed: u64, options: &Options, outcome: &Outcome, alone: bool) -> bool 
         println!("seed {seed}: trace {:016x}", outcome.hash);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_all_that_makes_the_run() {
+        let parsed = |line: &str| Args::parse_from(line.split(' '));
+        let again = |line: &str| parsed(line).same_again();
+        assert_eq!(again("millrace-sim --seeds 9 --steps 50"), "--steps 50");
+        let all = "--steps 50 --sabotage any-successor --shape ring-end";
+        assert_eq!(
+            again(&format!("millrace-sim --keep-going --seed 7 {all}")),
+            all
+        );
+        assert_eq!(again(&format!("millrace-sim {all}")), all);
+    }
 }
