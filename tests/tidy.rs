@@ -15,67 +15,6 @@ const COLUMNS_MAX: usize = 120;
 /// No function is longer.
 const FUNCTION_LINES_MAX: usize = 100;
 
-/// Which parts of `src/` a part may name. What is not listed may name nothing.
-const LAYERS: &[(&str, &[&str])] = &[
-    ("base", &[]),
-    ("record", &["base"]),
-    ("store", &["base"]),
-    ("config", &["base", "record", "store"]),
-    ("wire", &["base", "record", "store"]),
-    ("log", &["base", "record", "config", "store"]),
-    ("replica", &["base", "record", "store", "log"]),
-    ("group", &["base", "record", "config"]),
-    ("coordinator", &["base", "group"]),
-    ("controller", &["base", "record", "config"]),
-    (
-        "broker",
-        &[
-            "base",
-            "record",
-            "config",
-            "wire",
-            "store",
-            "log",
-            "replica",
-            "group",
-            "coordinator",
-            "controller",
-        ],
-    ),
-    (
-        "runtime",
-        &[
-            "base",
-            "record",
-            "config",
-            "wire",
-            "store",
-            "log",
-            "replica",
-            "group",
-            "coordinator",
-            "controller",
-            "broker",
-        ],
-    ),
-    (
-        "sim",
-        &[
-            "base",
-            "record",
-            "config",
-            "wire",
-            "store",
-            "log",
-            "replica",
-            "group",
-            "coordinator",
-            "controller",
-            "broker",
-        ],
-    ),
-];
-
 /// Names that types of different files share, and why they may. What is public has a name of its own, so that a reader
 /// who meets one knows what it is. The simulator is another world, where clients have what the broker has.
 const SHARED_TYPE_NAMES: &[(&str, &str)] = &[
@@ -227,42 +166,37 @@ fn words(code: &str) -> impl Iterator<Item = (usize, &str, char)> {
     })
 }
 
-/// The parts of the crate that code names: `crate::x` and the heads of `crate::{x, y::z}`.
-fn parts_named(code: &str) -> Vec<String> {
-    let mut parts = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        if !rest.starts_with('{') {
-            parts.push(rest.chars().take_while(|&c| is_word(c)).collect());
-            continue;
-        }
-        let mut depth = 0;
-        let mut head = String::new();
-        for c in rest.chars() {
-            match c {
-                '{' => depth += 1,
-                '}' => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 || (depth == 1 && c == ',') {
-                parts.push(
-                    head.trim()
-                        .split("::")
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                );
-                head.clear();
-            } else if !(depth == 1 && c == '{') {
-                head.push(c);
-            }
-            if depth == 0 {
-                break;
-            }
-        }
+/// The layers of `src/` from the bottom up, and what each may name of others: the first table of ARCHITECTURE.md, whose
+/// last column has folders, or one name of a folder's.
+fn layers() -> Vec<(String, Vec<String>)> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    layers_of(&std::fs::read_to_string(page).unwrap())
+}
+
+fn layers_of(page: &str) -> Vec<(String, Vec<String>)> {
+    let mut layers: Vec<(String, Vec<String>)> = Vec::new();
+    let rows = page.lines().skip_while(|l| !l.contains("| May import |"));
+    for row in rows.skip(2).take_while(|l| l.starts_with('|')) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let name = cells[0].trim_matches('`').trim_end_matches('/');
+        let below = |last: &str| {
+            let names = layers.iter().map(|(name, _)| name.clone());
+            let end = names.clone().position(|name| name == last);
+            names.take(end.map_or(layers.len(), |at| at + 1)).collect()
+        };
+        let may = match cells[cells.len() - 1] {
+            "the library" => continue,
+            "nothing" => Vec::new(),
+            "all above" => below(""),
+            "`broker` and below" => below("broker"),
+            named => named
+                .split(", ")
+                .map(|n| n.trim_matches('`').to_owned())
+                .collect(),
+        };
+        layers.push((name.to_owned(), may));
     }
-    parts.retain(|part| !part.is_empty());
-    parts
+    layers
 }
 
 /// The functions with a body: in which line each begins, its name, and how many lines it has. As rustfmt leaves them:
@@ -307,6 +241,11 @@ fn without_tests(code: &str) -> &str {
         item.starts_with("mod ") && opens
     });
     inline.map_or(code, |(at, _)| &code[..at])
+}
+
+/// Whether a file is for tests alone.
+fn is_test(path: &str) -> bool {
+    path.contains("test")
 }
 
 /// The types that code makes public, wherever they can be seen from.
@@ -447,9 +386,8 @@ fn no_file_is_too_long() {
 fn no_files_depend_on_each_other_in_a_circle() {
     let mut complaints = Vec::new();
     let sources = sources();
-    for (layer, _) in LAYERS {
+    for (layer, _) in layers() {
         let folder = format!("src/{layer}/");
-        let is_test = |path: &str| path.contains("/tests/") || path.contains("test");
         let files: Vec<&Source> = sources
             .iter()
             .filter(|s| s.path.starts_with(&folder) && !is_test(&s.path))
@@ -540,10 +478,7 @@ fn a_type_name_means_one_thing() {
         let is_other = OTHER_WORLDS
             .iter()
             .any(|world| source.path.starts_with(world));
-        let stem = source.path.trim_end_matches(".rs");
-        let is_test =
-            stem.ends_with("tests") || stem.contains("/tests/") || stem.ends_with("testing");
-        if !source.path.starts_with("src/") || is_other || is_test {
+        if !source.path.starts_with("src/") || is_other || is_test(&source.path) {
             continue;
         }
         for name in public_types(&source.code) {
@@ -565,6 +500,8 @@ fn a_type_name_means_one_thing() {
 #[test]
 fn dependencies_point_down() {
     let mut complaints = Vec::new();
+    let layers = layers();
+    let mut unused = layers.clone();
     for source in sources() {
         let Some((layer, _)) = source
             .path
@@ -573,20 +510,43 @@ fn dependencies_point_down() {
         else {
             continue;
         };
-        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
+        let Some(at) = layers.iter().position(|(name, _)| name == layer) else {
             complaints.push(format!(
                 "{}: src/{layer} is not in the table of layers",
                 source.path
             ));
             continue;
         };
-        for part in parts_named(&source.code) {
+        for path in paths_named(&source.code) {
             // Names that are no layer are the crate's own re-exports or macros.
-            let is_layer = LAYERS.iter().any(|(name, _)| *name == part);
-            if is_layer && part != layer && !allowed.contains(&part.as_str()) {
-                complaints.push(format!("{}: {layer} may not use {part}", source.path));
+            let is_layer = |part: &String| layers.iter().any(|(name, _)| name == part);
+            let part = path
+                .get(1)
+                .filter(|part| path[0] == "crate" && is_layer(part));
+            let Some(part) = part.filter(|part| *part != layer) else {
+                continue;
+            };
+            let whole = path[1..].join("::");
+            // Tests may take what a layer's tests are made with.
+            let allowed = |may: &String| match is_test(&source.path) {
+                true => may.split("::").next() == Some(part),
+                false => format!("{whole}::").starts_with(&format!("{may}::")),
+            };
+            if !layers[at].1.iter().any(allowed) {
+                complaints.push(format!("{}: {layer} may not use {whole}", source.path));
             }
+            unused[at].1.retain(|may| !allowed(may));
         }
+    }
+    // What drives the broker may name all of it.
+    for (layer, may) in unused
+        .iter()
+        .filter(|(name, _)| !["broker", "runtime", "sim"].contains(&name.as_str()))
+    {
+        complaints.extend(
+            may.iter()
+                .map(|part| format!("{layer} may use {part}, and does not")),
+        );
     }
     no_complaints(&complaints);
 }
@@ -728,8 +688,24 @@ fn the_rules_see_what_they_should() {
         ["A", "B", "C"]
     );
     assert_eq!(
-        parts_named("use crate::{base::{A, B}, store}; crate::wire::x()"),
-        ["base", "store", "wire"]
+        paths_named("use crate::{base::{A, B}, store}; crate::wire::x()"),
+        [
+            ["crate", "base", "A"].as_slice(),
+            &["crate", "base", "B"],
+            &["crate", "store"],
+            &["crate", "wire", "x"]
+        ]
+    );
+    let page = "| Folder | May import |\n|---|---|\n| `a/` | nothing |\n| `b/` | `a` |\n| `broker/` | all above |\n\
+        | `d/` | `b::X`, `a` |\n| `e/` | `broker` and below |\n| `f/` | the library |\n\n| `g/` | `a` |";
+    let layers = layers_of(page);
+    let names: Vec<String> = layers
+        .iter()
+        .map(|(name, may)| format!("{name}: {}", may.join(" ")))
+        .collect();
+    assert_eq!(
+        names,
+        ["a: ", "b: a", "broker: a b", "d: b::X a", "e: a b broker"]
     );
     assert_eq!(
         words("x unsafe{ todo!()")
