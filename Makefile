@@ -14,7 +14,7 @@ ADDRESS ?= 127.0.0.1:9092
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help setup build install run test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,7 +33,11 @@ run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data
 	$(BIN)/millrace --override log.dirs=data --override listeners=PLAINTEXT://$(ADDRESS)
 
-test: ## Everything: setup, build, lint, unit tests, simulator, fuzzing, real clients, kill -9
+# What `tests/all` is written in, and a bare Debian lacks.
+python3:
+	@command -v python3 >/dev/null || tests/setup
+
+test: python3 ## Everything: setup, build, lint, unit tests, simulator, fuzzing, real clients, kill -9
 	@tests/all
 
 clients: build ## Only the real clients (tests/clients/run --help says more)
@@ -79,7 +83,7 @@ fuzz: ## Feed damaged bytes to every decoder: SECONDS for each, SEED=1, TARGETS=
 fmt: ## Format the sources
 	cargo fmt --all
 
-lint: ## Check format and clippy, warnings are errors
+lint: python3 ## Check format and clippy, warnings are errors
 	@tests/all fmt clippy
 
 clean: ## Remove what was built and installed here

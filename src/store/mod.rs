@@ -4,7 +4,7 @@
 //! records beyond a segment's base, nor the wire. It performs no I/O: it returns
 //! [`DiskOp`]s and is told of their completion.
 //!
-//! Shape of the file (DESIGN.md section 5):
+//! Shape of the file (`layout`; drawn in ARCHITECTURE.md):
 //! `superblock x2 | identity x2 | journal ring | chunk area (regions of 4 MiB, split 16-fold twice)`.
 
 mod ahead;
