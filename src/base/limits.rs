@@ -123,6 +123,9 @@ pub const QUERY_READS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const TIME_LOOKUP_SHORT_WORK: usize = 16 * 1024 * 1024;
 /// Member ids one consumer group may have handed out to members that have not joined with them yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+/// While only static members are left in a group and none of them joins, it is looked at no more often than this,
+/// however short the rebalance timeout that they have chosen.
+pub const GROUP_ROUND_MS_MIN: u64 = 1_000;
 /// Consumer groups of one broker, of which each partition of `__consumer_offsets` has its share; further ones get
 /// COORDINATOR_NOT_AVAILABLE.
 pub const GROUPS_MAX: usize = 1_000_000;

@@ -30,6 +30,12 @@ impl<K: Ord + Clone> Timers<K> {
         self.queue.insert((at, key));
     }
 
+    /// Sets or moves the deadline of `key` to so many milliseconds after `now`, at least one: what sets a timer again
+    /// when it is due has its turn once, and who asks until nothing is due comes to an end.
+    pub fn set_after(&mut self, key: K, now: Mono, ms: u64) {
+        self.set(key, now.plus_ms(ms.max(1)));
+    }
+
     /// Forgets the deadline of `key`, if it has one.
     pub fn cancel(&mut self, key: &K) {
         if let Some(old) = self.by_key.remove(key) {
@@ -89,5 +95,17 @@ mod tests {
         timers.cancel(&"a");
         assert_eq!(timers.pop_due(Mono(40)), None);
         assert_eq!(timers.next_deadline(), Mono::NEVER);
+    }
+
+    #[test]
+    fn what_is_set_again_while_it_is_due_waits() {
+        let mut timers = Timers::default();
+        timers.set("a", Mono(10));
+        let mut turns = 0;
+        while let Some(key) = timers.pop_due(Mono(10)) {
+            timers.set_after(key, Mono(10), 0);
+            turns += 1;
+        }
+        assert_eq!((turns, timers.next_deadline()), (1, Mono(1_000_010)));
     }
 }

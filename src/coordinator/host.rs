@@ -182,7 +182,8 @@ impl Host {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now, out: &mut Vec<HostEffect>) {
-        while let Some(partition) = self.due.pop_due(now.mono) {
+        let due = std::iter::from_fn(|| self.due.pop_due(now.mono));
+        for partition in due.collect::<Vec<i32>>() {
             self.with(partition, out, |instance, wanted| {
                 instance.tick(now, wanted)
             });

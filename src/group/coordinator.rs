@@ -240,10 +240,10 @@ impl Coordinator {
             });
         }
         let interval = self.config.offsets_retention_check_interval_ms;
-        self.timers.set(Timer::Expiry, now.mono.plus_ms(interval));
+        self.timers.set_after(Timer::Expiry, now.mono, interval);
     }
 
-    /// Does what is due.
+    /// Does what is due. It ends because all timers are set for later than `now` ([`Timers::set_after`]).
     pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
         while let Some(timer) = self.timers.pop_due(now.mono) {
             match timer {

@@ -132,6 +132,6 @@ impl Cx<'_> {
     }
 
     pub(crate) fn after(&mut self, timer: Timer, ms: u64) {
-        self.timers.set(timer, self.now.mono.plus_ms(ms));
+        self.timers.set_after(timer, self.now.mono, ms);
     }
 }

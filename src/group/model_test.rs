@@ -45,6 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What clients choose by themselves, which nothing checks.
+fn rebalance_timeout_ms() -> impl Strategy<Value = i32> {
+    prop_oneof![3 => Just(15_000), 1 => 0..300i32, 1 => Just(0), 1 => Just(-5)]
+}
+
 /// What a client waits for.
 #[derive(Default)]
 struct Waits {
@@ -64,7 +69,7 @@ struct Model {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(rebalance_timeouts_ms: [i32; 4]) -> Self {
         let config = GroupConfig {
             max_size: 3,
             ..GroupConfig::default()
@@ -79,8 +84,8 @@ impl Model {
         ];
         clients[1].version = 3;
         clients[3].version = 9;
-        for client in &mut clients {
-            client.rebalance_timeout_ms = 15_000;
+        for (client, timeout_ms) in clients.iter_mut().zip(rebalance_timeouts_ms) {
+            client.rebalance_timeout_ms = timeout_ms;
         }
         Self {
             world,
@@ -283,8 +288,9 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
-    fn random_clients(steps in proptest::collection::vec(step(), 1..120), stop: bool) {
-        let mut model = Model::new();
+    fn random_clients(steps in proptest::collection::vec(step(), 1..120),
+                      timeouts_ms in proptest::array::uniform4(rebalance_timeout_ms()), stop: bool) {
+        let mut model = Model::new(timeouts_ms);
         for step in steps {
             model.step(step);
         }

@@ -312,6 +312,31 @@ fn a_slow_write_does_not_make_a_static_member_immortal() {
 }
 
 #[test]
+fn a_rebalance_timeout_of_nothing_is_a_wait_too() {
+    for timeout_ms in [0, -5, i32::MIN] {
+        let mut w = world();
+        let (mut fixed, mut other) = (Client::fixed("s"), Client::new());
+        fixed.rebalance_timeout_ms = timeout_ms;
+        fixed.session_timeout_ms = 1_800_000;
+        w.stable(&mut [&mut fixed, &mut other]);
+        // A group that is on a disk already, one member of which falls silent.
+        w.restart();
+        for _ in 0..2 {
+            let before = w.ticks;
+            w.advance(60_000);
+            assert_eq!(w.state(), State::PreparingRebalance, "its place is kept");
+            assert!(w.ticks - before <= 65, "{} looks", w.ticks - before);
+            assert_eq!(w.heartbeat(&fixed), E::RebalanceInProgress);
+        }
+        let token = w.join(&mut fixed);
+        assert_eq!(w.finish_join(&mut fixed, token).generation, 2);
+        w.sync_all(&mut [&mut fixed]);
+        w.advance(1_800_000);
+        assert_eq!(w.state(), State::Empty);
+    }
+}
+
+#[test]
 fn static_members_keep_their_place_during_a_rebalance() {
     let mut w = world();
     let (mut a, mut b) = (Client::fixed("one"), Client::fixed("two"));

@@ -10,7 +10,7 @@ use super::cx::{Cx, Then, Timer};
 use super::effect::SyncReply;
 use super::name::Name;
 use super::state::State;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, limits};
 
 /// A SyncGroup.
 #[derive(Clone, Debug)]
@@ -112,7 +112,8 @@ impl ClassicGroup {
         }
         if !self.elect_joined_leader() {
             // Only static members, none of which has joined: give them another round.
-            return cx.after(Timer::Join(self.id.clone()), self.rebalance_timeout_ms());
+            let round_ms = self.rebalance_timeout_ms().max(limits::GROUP_ROUND_MS_MIN);
+            return cx.after(Timer::Join(self.id.clone()), round_ms);
         }
         self.next_generation();
         self.choose_protocol();

@@ -56,6 +56,8 @@ pub struct World {
     pub joined: BTreeMap<u64, JoinReply>,
     pub synced: BTreeMap<u64, SyncReply>,
     pub written: BTreeMap<u64, ErrorCode>,
+    /// How often the coordinator saw that something is due.
+    pub ticks: u64,
     next_token: u64,
     config: GroupConfig,
 }
@@ -117,6 +119,7 @@ impl World {
             joined: BTreeMap::new(),
             synced: BTreeMap::new(),
             written: BTreeMap::new(),
+            ticks: 0,
             next_token: 0,
             config,
         };
@@ -186,6 +189,7 @@ impl World {
             self.now.mono = at;
             let mut effects = Vec::new();
             self.coordinator.tick(self.now, &mut effects);
+            self.ticks += 1;
             self.perform(effects);
         }
         self.now.mono = end;

@@ -9,7 +9,7 @@ use super::records::{self, Key};
 use super::{
     Coordinator, Cx, Effect, Name, OffsetToCommit, Record, State, Then, Timer, client_error,
 };
-use crate::base::{ErrorCode, Mono, Now, limits};
+use crate::base::{ErrorCode, Now, limits};
 
 /// Groups looked at for expired offsets in one go; the next ones have to wait for the next tick.
 const EXPIRY_CHUNK: usize = 1_000;
@@ -255,11 +255,10 @@ impl Coordinator {
         let ids: Vec<Name> = range.take(EXPIRY_CHUNK).map(|(id, _)| id.clone()).collect();
         if ids.len() < EXPIRY_CHUNK {
             let interval = self.config.offsets_retention_check_interval_ms;
-            self.timers.set(Timer::Expiry, now.mono.plus_ms(interval));
+            self.timers.set_after(Timer::Expiry, now.mono, interval);
         } else {
             self.expiry_cursor = ids.last().cloned();
-            self.timers
-                .set(Timer::Expiry, Mono(now.mono.0.saturating_add(1)));
+            self.timers.set_after(Timer::Expiry, now.mono, 1);
         }
         // A commit on its way may renew an offset that looks expired; such groups can wait.
         let busy: BTreeSet<Name> = self
