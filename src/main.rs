@@ -22,9 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An Apache Kafka compatible event-streaming broker.
 ///
-/// Exit status: 0 stopped by a signal; 64 command line; 65 a store is damaged; 70 a shard ended or could not be
-/// made; 71 the system lacks something; 73 data directory; 74 a disk failed; 78 configuration; 130 and 143 a second
-/// signal; 134 a fault of the broker's own.
+/// Exit status: 0 stopped by a signal; 64 command line; 65 a store is damaged; 70 a shard ended, or could not be made
+/// or stopped; 71 the system lacks something; 73 data directory; 74 a disk failed; 78 configuration; 130 and 143 a
+/// second signal; 134 a fault of the broker's own.
 #[derive(Parser)]
 #[command(name = "millrace", version)]
 struct Args {

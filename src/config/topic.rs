@@ -50,7 +50,7 @@ settings! {
         /// In-sync replicas that a produce with acks=all needs.
         min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64),
             from ["min.insync.replicas"];
-        /// The oldest segments of a partition are deleted when it is larger than this; -1 for never.
+        /// The oldest segments of a partition are deleted while what is left is no less than this; -1 for never.
         retention_bytes: i64 = -1, "retention.bytes", Bytes, from(-1),
             from ["log.retention.bytes"];
         /// Segments older than this are deleted; -1 for never.
