@@ -81,10 +81,14 @@ pub const WAKES_PER_SLICE: usize = 128;
 pub const FLUSH_ITEMS_MAX: usize = 1024;
 /// Segments whose memory is let go at a time when a checkpoint has put them into chunks.
 pub const SEGMENTS_LET_GO_MAX: usize = 256;
+/// Slices of memory of segments that are gone which are let go at a time.
+pub const SLICES_LET_GO_MAX: usize = 4096;
 /// A store that has been at rest for so long says on the disk that its last flush is durable.
 pub const PROOF_AFTER_MS: u64 = 5;
 /// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.
 pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
+/// Headers of batches that are gone through at a time in memory when a log is cut back, but for the end of a window.
+pub const CUT_HEADERS_PER_SLICE: usize = 4096;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
 /// Tagged fields that one structure of a decoded request may carry.

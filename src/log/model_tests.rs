@@ -366,6 +366,9 @@ impl Model {
             .saturating_sub(PRODUCER_SNAPSHOTS_MAX);
         let is_known = offset >= self.f.log.segments[known].base.0;
         let end = self.f.truncate(offset).unwrap();
+        if std::mem::take(&mut self.f.settled) {
+            self.durable = self.end;
+        }
         if offset >= self.end {
             assert_eq!(end, self.end);
             return;

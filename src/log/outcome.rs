@@ -130,7 +130,8 @@ pub enum TimeLookup {
     Open(Box<Opening>),
 }
 
-/// The outcome of [`Log::truncate`](super::Log::truncate).
+/// The outcome of [`Log::truncate`](super::Log::truncate). Unless it is done nothing has changed, and it is to be asked
+/// again.
 #[derive(Debug)]
 pub enum Truncation {
     /// It is done, as far as reads and appends are concerned.
@@ -140,6 +141,10 @@ pub enum Truncation {
         /// The flush that makes it durable; `None` if there was nothing to cut off.
         flush: Option<FlushSeq>,
     },
+    /// There is more to go through than is done in one go.
+    More,
+    /// Some of it waits for this flush, which has to have begun; it has at the latest when it is durable.
+    Unflushed(FlushSeq),
     /// Bytes are needed: as [`ReadOutcome::Scan`].
     Scan {
         /// What to read, in order.

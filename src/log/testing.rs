@@ -23,6 +23,8 @@ pub(super) struct Disk {
     pub(super) store: Store,
     config: StoreConfig,
     image: Vec<u8>,
+    /// Begun, and not performed yet.
+    begun: Vec<DiskOp>,
 }
 
 impl Disk {
@@ -39,6 +41,7 @@ impl Disk {
             store,
             config,
             image: Vec::new(),
+            begun: Vec::new(),
         };
         disk.perform(ops);
         disk
@@ -46,7 +49,8 @@ impl Disk {
 
     /// Performs everything that the store wants done; the newest durable flush.
     pub(super) fn settle(&mut self) -> Option<FlushSeq> {
-        let mut durable = None;
+        let begun = std::mem::take(&mut self.begun);
+        let mut durable = self.perform(begun);
         loop {
             let mut ops = Vec::new();
             self.store.poll(&mut ops);
@@ -57,9 +61,14 @@ impl Disk {
         }
     }
 
+    /// Begins with what the store wants done, and leaves it at that.
+    pub(super) fn start(&mut self) {
+        self.store.poll(&mut self.begun);
+    }
+
     /// Makes a checkpoint, by which whole blocks get into the file.
     pub(super) fn checkpoint(&mut self, log: &Log) -> Option<FlushSeq> {
-        let mut ops = Vec::new();
+        let mut ops = std::mem::take(&mut self.begun);
         self.store.checkpoint(vec![(LOG, log.state())], &mut ops);
         let durable = self.perform(ops);
         self.settle().or(durable)
@@ -118,6 +127,7 @@ impl Disk {
 
     /// Opens the store anew from what is on the disk, and replays the log.
     pub(super) fn restart(&mut self, now: Now) -> LogRecovery {
+        self.begun.clear();
         let mut recovery = Log::recovered(LOG, now);
         let mut read = |pos: u64, len: usize| {
             let from = self.image.len().min(pos as usize);
@@ -192,6 +202,10 @@ pub(super) struct Fixture {
     pub(super) scans: usize,
     /// Slices in which batches were opened for lookups.
     pub(super) slices: usize,
+    /// Slices in which segments were gone through that were to be cut.
+    pub(super) cuts: usize,
+    /// All was made durable on the way of a cut.
+    pub(super) settled: bool,
 }
 
 impl Fixture {
@@ -208,6 +222,8 @@ impl Fixture {
             now,
             scans: 0,
             slices: 0,
+            cuts: 0,
+            settled: false,
         };
         fixture.settle();
         fixture
@@ -241,12 +257,24 @@ impl Fixture {
     /// Cuts the log back, with all its scans; its new end.
     pub(super) fn truncate(&mut self, offset: i64) -> Result<i64, ErrorCode> {
         loop {
+            self.cuts += 1;
             let store = &mut self.disk.store;
             let outcome = self.log.truncate(self.now, Offset(offset), store)?;
             self.log.check_live();
             match outcome {
                 Truncation::Done { end, .. } => return Ok(end.0),
                 Truncation::Scan { pieces, ticket } => self.scan(&pieces, ticket)?,
+                Truncation::More => {}
+                Truncation::Unflushed(flush) => {
+                    let before = self.disk.store.started_seq();
+                    assert!(flush > before, "it has begun");
+                    self.disk.start();
+                    if self.disk.store.started_seq() == before {
+                        // Too many are on their way.
+                        self.settle();
+                        self.settled = true;
+                    }
+                }
             }
         }
     }

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
+use crate::base::limits::CUT_HEADERS_PER_SLICE;
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
-use crate::record;
 use crate::store::{Cut, FlushSeq, Store};
 
 use super::Log;
@@ -92,9 +92,9 @@ impl Log {
             return Ok(Truncation::Done { end: offset, flush });
         }
         let mut rebuild = self.rebuild_for(offset)?;
-        if let Err(scan) = self.gone_through(&mut rebuild, store)? {
+        if let Some(first) = self.gone_through(&mut rebuild, store)? {
             self.rebuild = Some(rebuild);
-            return Ok(scan);
+            return Ok(first);
         }
         let Rebuild {
             mut segment,
@@ -168,21 +168,21 @@ impl Log {
         }))
     }
 
-    /// Goes on as far as the bytes are in memory; `Err` is what has to be read first.
+    /// Goes on for a while, as far as the bytes are in memory; what comes first, if that was not to the end.
     fn gone_through(
         &mut self,
         rebuild: &mut Rebuild,
         store: &Store,
-    ) -> Result<Result<(), Truncation>, ErrorCode> {
+    ) -> Result<Option<Truncation>, ErrorCode> {
         let id = rebuild.segment.id;
         let (_, segment) = self.segment(id).ok_or(ErrorCode::KafkaStorageError)?;
-        let unflushed = store.unflushed(self.id);
-        // What an earlier cut takes off is in the store's queue all the same.
-        let mut unflushed = (unflushed.iter())
-            .filter(|(of, pos, ..)| *of == id && *pos < segment.len)
-            .peekable();
-        let flushed = unflushed.peek().map_or(segment.len, |(_, pos, ..)| *pos);
+        // What an earlier cut takes off may be in the store's queue all the same.
+        let flushed = store.flushed(self.id, id).min(segment.len);
+        let until = rebuild.segment.batches + CUT_HEADERS_PER_SLICE as u64;
         while rebuild.first_gone.is_none() && rebuild.segment.len < flushed {
+            if rebuild.segment.batches >= until {
+                return Ok(Some(Truncation::More));
+            }
             let pos = rebuild.segment.len;
             let len = window_len(segment, pos, flushed);
             match load(store, self.id, id, pos, len)? {
@@ -195,23 +195,17 @@ impl Log {
                         goal: Goal::Rebuild,
                     };
                     self.check_scan(&ticket)?;
-                    return Ok(Err(Truncation::Scan { pieces, ticket }));
+                    return Ok(Some(Truncation::Scan { pieces, ticket }));
                 }
             }
         }
-        for (_, pos, base, batch) in unflushed {
-            if rebuild.first_gone.is_some() {
-                break;
-            }
-            if *pos < rebuild.segment.len {
-                continue;
-            }
-            let header = record::header(batch).ok_or(ErrorCode::CorruptMessage)?;
-            // The epoch is not stamped yet, and not needed.
-            rebuild.take(header, *base, LeaderEpoch(0), batch.len() as u64)?;
+        if rebuild.first_gone.is_some() || rebuild.segment.len == segment.len {
+            return Ok(None);
         }
-        let whole = rebuild.first_gone.is_some() || rebuild.segment.len == segment.len;
-        whole.then_some(Ok(())).ok_or(ErrorCode::KafkaStorageError)
+        let behind = |at: &Position| (at.segment, at.pos) > (id, flushed);
+        let waits = self.pending.iter().find(|(_, at)| behind(at));
+        let (flush, _) = waits.ok_or(ErrorCode::KafkaStorageError)?;
+        Ok(Some(Truncation::Unflushed(*flush)))
     }
 
     /// The bytes of a scan came.
@@ -319,5 +313,61 @@ impl Log {
         }
         let durable = self.durable.offset;
         self.pending.retain(|(_, at)| at.offset > durable);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Draft, Fixture, START_MS};
+    use super::super::{LogConfig, Truncation};
+    use crate::base::Offset;
+    use crate::base::limits::CUT_HEADERS_PER_SLICE;
+
+    /// What is in memory needs no read to stop at.
+    #[test]
+    fn memory_is_gone_through_in_slices() {
+        const BATCHES: usize = 20_000;
+        let mut f = Fixture::new(LogConfig::default(), 64 << 20);
+        f.fill(BATCHES as i64, 10);
+        let end = BATCHES as i64 - 10;
+        assert_eq!((f.truncate(end), f.scans), (Ok(end), 0));
+        // A slice ends with the window that exceeds it.
+        assert!(f.cuts > BATCHES / (2 * CUT_HEADERS_PER_SLICE), "{}", f.cuts);
+        assert_eq!(f.log.end_offset().0, end);
+        f.settle();
+        f.restart();
+        assert_eq!(f.log.end_offset().0, end);
+    }
+
+    #[test]
+    fn what_no_flush_has_taken_is_waited_for() {
+        let mut f = Fixture::new(LogConfig::default(), 64 << 20);
+        f.fill(5, 10);
+        let append = |f: &mut Fixture| f.append(&Draft::plain(&[START_MS], 10)).unwrap().flush;
+        let waits = |f: &mut Fixture, offset| {
+            let store = &mut f.disk.store;
+            match f.log.truncate(f.now, Offset(offset), store).unwrap() {
+                Truncation::Unflushed(flush) => Some(flush),
+                Truncation::Done { end, .. } => {
+                    assert_eq!(end.0, offset);
+                    None
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let flush = append(&mut f);
+        append(&mut f);
+        assert_eq!(waits(&mut f, 6), flush);
+        assert_eq!(f.log.end_offset(), Offset(7), "nothing is changed");
+        // What is on the disk already does not wait, and what comes after it is of a segment that waits with it.
+        assert_eq!(waits(&mut f, 3), None);
+        let flush = append(&mut f);
+        append(&mut f);
+        assert_eq!(waits(&mut f, 4), flush);
+        f.disk.start();
+        assert_eq!(waits(&mut f, 4), None);
+        f.settle();
+        f.restart();
+        assert_eq!(f.log.end_offset(), Offset(4));
     }
 }

@@ -254,6 +254,9 @@ impl Store {
             let unplaced = segment.len - segment.placed;
             self.unplaced_bytes = self.unplaced_bytes.saturating_sub(unplaced);
             self.no_longer_counted(entry.log(), segment.id, unplaced);
+            if !segment.slices.is_empty() {
+                self.gone.push_back(segment.slices);
+            }
             for extent in segment.extents {
                 if self.config.sabotage.reuse_at_once {
                     self.chunks.free(extent.chunk);

@@ -290,23 +290,23 @@ impl Run for Segment {
         self.sealed = true;
     }
 
-    /// What is taken off has the chunks in which nothing is left, and as many bytes that are in none as are gone.
+    /// What is taken off has the memory and the chunks in which nothing is left, and as many bytes that are in none as
+    /// are gone.
     fn cut(&mut self, len: u64) -> Self {
         let unplaced = self.len - self.placed;
         self.len = self.len.min(len);
         self.placed = self.placed.min(len);
         self.filled = self.filled.min(len);
-        while let Some(last) = self.slices.back_mut() {
-            if last.pos < len {
-                let kept = (len - last.pos).min(last.bytes.len() as u64);
-                last.bytes.truncate(kept as usize);
-                break;
-            }
-            self.slices.pop_back();
+        let kept = self.slices.partition_point(|slice| slice.pos < len);
+        let slices = self.slices.split_off(kept);
+        if let Some(last) = self.slices.back_mut() {
+            let kept = (len - last.pos).min(last.bytes.len() as u64);
+            last.bytes.truncate(kept as usize);
         }
         let kept = self.extents.partition_point(|e| e.start < len);
         Self {
             extents: self.extents.split_off(kept),
+            slices,
             len: unplaced - (self.len - self.placed),
             ..Self::begin(self.id, Some(self.base))
         }
@@ -420,13 +420,6 @@ impl<S: Run> LogEntry<S> {
 #[derive(Debug)]
 pub(super) struct Map<S = Segment> {
     pub logs: IdMap<LogId, LogEntry<S>>,
-}
-
-impl LogEntry {
-    /// Where the next bytes go.
-    pub fn end(&self) -> Option<(SegmentId, u64)> {
-        self.segments.back().map(|active| (active.id, active.len))
-    }
 }
 
 impl<S: Run> Map<S> {

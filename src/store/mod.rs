@@ -59,11 +59,11 @@ use copies::{COPIES, Copy, copy_bytes_max};
 use gathering::{Checkpoint, SinceCheckpoint};
 use growth::Ahead;
 use journal::Entry;
-use map::{LogEntry, Map};
+use map::{Map, Slice};
 use pending::{Flight, Item, OpenFlush, state_growth};
 use superblock::{Start, Superblock};
 
-use crate::base::limits::FLUSH_ITEMS_MAX;
+use crate::base::limits::{FLUSH_ITEMS_MAX, SLICES_LET_GO_MAX};
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
 
 /// See the module.
@@ -125,6 +125,8 @@ pub struct Store {
     /// The memory tail, oldest first: log, segment, and the memory that goes with a slice.
     tail: VecDeque<(LogId, SegmentId, usize)>,
     tail_bytes: usize,
+    /// Memory of segments that are gone, which is let go a bit at a time.
+    gone: VecDeque<VecDeque<Slice>>,
     /// Bytes of appends that are in no chunk yet.
     unplaced_bytes: u64,
     ios: IdMap<u64, Io>,
@@ -265,6 +267,7 @@ impl Store {
             chunks,
             tail: VecDeque::new(),
             tail_bytes: 0,
+            gone: VecDeque::new(),
             unplaced_bytes: 0,
             ios: IdMap::default(),
             next_io: 0,
@@ -324,33 +327,12 @@ impl Store {
         self.push_entry(Entry::Truncate { log, cut, note })
     }
 
-    /// The batches of a log that no flush has taken yet, and where each of them will be: segment, position, base
-    /// offset and bytes, in which the offset is not stamped yet.
-    pub fn unflushed(&self, log: LogId) -> Vec<(SegmentId, u64, Offset, Bytes)> {
-        let mut at = self.map.logs.get(&log).and_then(LogEntry::end);
-        let mut batches = Vec::new();
-        for item in self.open.iter().flat_map(|open| &open.items) {
-            match item {
-                Item::Append {
-                    log: of,
-                    batch,
-                    base_offset,
-                    ..
-                } if *of == log => {
-                    if let Some((segment, pos)) = &mut at {
-                        batches.push((*segment, *pos, *base_offset, batch.clone()));
-                        *pos += batch.len() as u64;
-                    }
-                }
-                Item::Entry(entry) if entry.log() == log => {
-                    if let Some(segment) = entry.begins() {
-                        at = Some((segment, 0));
-                    }
-                }
-                Item::Append { .. } | Item::Entry(_) => {}
-            }
-        }
-        batches
+    /// How many bytes of a segment flushes have taken so far, before what else they may have to do with it.
+    #[must_use]
+    pub fn flushed(&self, log: LogId, segment: SegmentId) -> u64 {
+        let log = self.map.logs.get(&log);
+        log.and_then(|log| log.segment(segment))
+            .map_or(0, |s| s.len)
     }
 
     /// Drops the segments before this one, except the active one.
@@ -531,6 +513,7 @@ impl Store {
             left -= items;
         }
         self.let_go_filled();
+        self.let_go_gone();
         self.reclaim_unpinned();
         self.write_ahead(ops);
     }
@@ -539,7 +522,21 @@ impl Store {
     /// done.
     #[must_use]
     pub fn has_more_to_do(&self) -> bool {
-        self.more_to_start || !self.filled.is_empty()
+        self.more_to_start || !self.filled.is_empty() || !self.gone.is_empty()
+    }
+
+    /// Lets go some of the memory of segments that are gone.
+    fn let_go_gone(&mut self) {
+        let mut left = SLICES_LET_GO_MAX;
+        while let Some(slices) = self.gone.front_mut() {
+            let some = slices.len().min(left);
+            slices.drain(..some);
+            left -= some;
+            if !slices.is_empty() {
+                break;
+            }
+            self.gone.pop_front();
+        }
     }
 
     /// Whether one more flush may be on its way. The first ones start however little there is, so that
@@ -682,6 +679,12 @@ impl Store {
                 segment.evict_oldest_cached();
             }
         }
+    }
+
+    /// Slices of memory of segments that are gone, which are still to be let go.
+    #[cfg(test)]
+    pub fn gone_slices(&self) -> usize {
+        self.gone.iter().map(VecDeque::len).sum()
     }
 
     /// Panics where the bookkeeping contradicts itself.

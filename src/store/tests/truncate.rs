@@ -2,6 +2,7 @@
 
 use super::super::start_tests::Scene;
 use super::*;
+use crate::base::limits::SLICES_LET_GO_MAX;
 
 /// Positions at which a batch begins, or would.
 fn boundaries(bytes: &[u8]) -> Vec<usize> {
@@ -278,33 +279,6 @@ fn what_completes_late_touches_no_new_segment() {
     }
 }
 
-#[test]
-fn what_no_flush_has_taken_yet_is_listed_where_it_will_be() {
-    let mut scene = Scene::new(Sabotage::default());
-    let (first, second) = (scene.batch(500), scene.batch(700));
-    scene.acknowledged(2, &first);
-    assert!(scene.store.unflushed(LogId(2)).is_empty());
-    scene.give(2, &second);
-    scene.give(1, &second);
-    scene.store.roll(LogId(2), SegmentId(1), Offset(8));
-    scene.give(2, &first);
-    let cut = Cut {
-        segment: SegmentId(1),
-        len: 500,
-        next: SegmentId(2),
-        base: Offset(8),
-    };
-    scene.store.truncate(LogId(2), cut, Bytes::new());
-    scene.give(2, &second);
-    let places: Vec<(u64, u64, usize)> = (scene.store.unflushed(LogId(2)).iter())
-        .map(|(segment, pos, _, batch)| (segment.0, *pos, batch.len()))
-        .collect();
-    assert_eq!(places, [(0, 500, 700), (1, 0, 500), (2, 0, 700)]);
-    scene.settle();
-    let lens = scene.store.segments(LogId(2)).map(|(.., len)| len);
-    assert_eq!(lens.collect::<Vec<_>>(), [1200, 500, 700]);
-}
-
 /// A record that cuts a log is passed over like any other.
 #[test]
 fn a_cut_that_has_rotted_costs_its_log() {
@@ -338,5 +312,67 @@ fn a_cut_that_has_rotted_costs_its_log() {
             assert!(!more || found[1] == (SegmentId(1), new));
             scene.checkpoint();
         }
+    }
+}
+
+/// However much of a log is in memory, it is let go a bit at a time: when the log is cut back, deleted, or loses old
+/// segments.
+#[test]
+fn memory_of_what_is_gone_is_let_go_in_slices() {
+    const BATCHES: usize = 3 * SLICES_LET_GO_MAX;
+    for how in 0..4 {
+        let mut scene = Scene::new(Sabotage::default());
+        scene.config.tail_bytes_max = 64 << 20;
+        scene.restart();
+        let small = scene.batch(61);
+        for n in 0..BATCHES {
+            scene.give(2, &small);
+            // What a note is between is not in one slice.
+            scene.store.note(LogId(2), Bytes::new());
+            if n % 64 == 0 {
+                scene.settle();
+                if scene.store.checkpoint_due() {
+                    scene.checkpoint();
+                }
+            }
+        }
+        scene.settle();
+        let log = LogId(2);
+        let slices = |scene: &Scene| -> usize {
+            let log = scene.store.map.logs.get(&log);
+            log.map_or(0, |log| log.segments.iter().map(|s| s.slices.len()).sum())
+        };
+        let held = slices(&scene);
+        assert!(held > 2 * SLICES_LET_GO_MAX, "{held}");
+        let cut = |len| Cut {
+            segment: SegmentId::FIRST,
+            len,
+            next: SegmentId(1),
+            base: Offset(8),
+        };
+        match how {
+            0 => scene.store.truncate(log, cut(61), Bytes::new()),
+            1 => scene.store.truncate(log, cut(0), Bytes::new()),
+            2 => {
+                scene.store.roll(log, SegmentId(1), Offset(8));
+                scene.store.drop_before(log, SegmentId(1))
+            }
+            _ => scene.store.delete_log(log),
+        };
+        let mut polls = 0;
+        let ops = scene.asked();
+        assert!(slices(&scene) <= 1, "gone from the log at once");
+        let mut left = scene.store.gone_slices();
+        assert!(left + SLICES_LET_GO_MAX >= held - 1, "{left} of {held}");
+        scene.perform(ops);
+        while left > 0 {
+            assert!(scene.store.has_more_to_do());
+            let ops = scene.asked();
+            scene.perform(ops);
+            let now = scene.store.gone_slices();
+            assert!(now < left && left - now <= SLICES_LET_GO_MAX);
+            (left, polls) = (now, polls + 1);
+        }
+        assert!(polls > 0);
     }
 }
