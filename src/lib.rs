@@ -2,8 +2,8 @@
 //!
 //! The tree is layered and dependencies point down only (see ARCHITECTURE.md):
 //! `runtime` and `sim` drive [`broker::Shard`]; `broker` uses the state machines
-//! (`coordinator` with `group`, `controller`, `replica`, `log`); `log` uses `store`; all use `wire`, `record`
-//! and `base`. Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
+//! (`coordinator` with `group`, `controller`, `replica`, `log`) and `wire`; `log` uses `store`; `base` is below all.
+//! Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
 
 pub mod base;
 pub mod broker;
