@@ -77,6 +77,8 @@ pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Waiting fetches that go on at a time when there is something for them, or their time is up.
 pub const WAKES_PER_SLICE: usize = 128;
+/// Those who wait for records that are told at a time when they are there, each with a reply at worst.
+pub const WAITS_TOLD_PER_SLICE: usize = 1024;
 /// Batches and the like that go into one flush, and into all that start at a time.
 pub const FLUSH_ITEMS_MAX: usize = 1024;
 /// Segments whose memory is let go at a time when a checkpoint has put them into chunks.

@@ -446,6 +446,7 @@ impl Shard {
         self.requests.due(&mut self.front, fx);
         self.adopt_some(fx);
         self.jobs.slice(&mut self.owner, fx);
+        self.follow_up(fx);
         self.requests.produce.validate_some(&mut self.front, fx);
         self.list_some(fx);
         self.jobs.grown(&mut self.owner, fx);

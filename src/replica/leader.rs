@@ -18,6 +18,8 @@ pub enum Mark {
     Dropped,
 }
 
+const MARKS: [Mark; 3] = [Mark::Durable, Mark::Committed, Mark::Dropped];
+
 impl Mark {
     /// Where it is.
     fn of(self, log: &Log) -> Offset {
@@ -70,7 +72,7 @@ impl<W> Leader<W> {
     }
 
     /// A flush of the leader's own, and all before it, are on its disk. Returns the bytes that become readable;
-    /// [`Leader::tell_reached`] then says who need not wait any more.
+    /// [`Leader::next_reached`] then says who need not wait any more.
     pub fn on_durable(&mut self, log: &mut Log, flush: FlushSeq) -> u64 {
         log.on_durable(flush);
         self.commit(log)
@@ -103,20 +105,24 @@ impl<W> Leader<W> {
         None
     }
 
-    /// Tells each one who need not wait any more.
-    pub fn tell_reached(&mut self, log: &Log, mut tell: impl FnMut(W)) {
-        for mark in [Mark::Durable, Mark::Committed, Mark::Dropped] {
-            let waits = self.waits(mark);
-            while let Some(waiter) = waits.pop(mark.of(log)) {
-                tell(waiter);
-            }
-        }
+    /// The next one who need not wait any more.
+    pub fn next_reached(&mut self, log: &Log) -> Option<W> {
+        MARKS
+            .into_iter()
+            .find_map(|mark| self.waits(mark).pop(mark.of(log)))
     }
 
-    /// It leads no more: whoever still waits.
-    pub fn resign(self) -> impl Iterator<Item = W> {
-        let waits = [self.durable, self.committed, self.dropped];
-        waits.into_iter().flat_map(Waits::into_waiters)
+    /// The next one who waits, whether it need or not: for one that leads no more.
+    pub fn next_left(&mut self) -> Option<W> {
+        MARKS
+            .into_iter()
+            .find_map(|mark| self.waits(mark).pop(Offset(i64::MAX)))
+    }
+
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.durable.is_empty() && self.committed.is_empty() && self.dropped.is_empty()
     }
 
     fn waits(&mut self, mark: Mark) -> &mut Waits<W> {
@@ -127,10 +133,14 @@ impl<W> Leader<W> {
         }
     }
 
-    /// Panics if somebody waits for what is reached. For the simulator.
-    pub fn invariants(&self, log: &Log) {
-        self.durable.invariants(Mark::Durable.of(log));
-        self.committed.invariants(Mark::Committed.of(log));
-        self.dropped.invariants(Mark::Dropped.of(log));
+    /// Panics if somebody waits for what is reached, and need not be told still. For the simulator.
+    pub fn invariants(&self, log: &Log, is_told: bool) {
+        let waits = [&self.durable, &self.committed, &self.dropped];
+        for (waits, mark) in waits.into_iter().zip(MARKS) {
+            match is_told {
+                true => waits.invariants(mark.of(log)),
+                false => waits.are_in_order(),
+            }
+        }
     }
 }

@@ -223,13 +223,13 @@ impl Model {
     fn tell(&mut self) {
         let mut last = Vec::new();
         let waiters = &mut self.waiters;
-        self.leader.tell_reached(&self.log, |waiter| {
+        while let Some(waiter) = self.leader.next_reached(&self.log) {
             let (mark, offset, told) = &mut waiters[waiter];
             assert!(!std::mem::replace(told, true), "{waiter} was told twice");
             let before = last.iter().rev().find(|(of, _)| of == mark);
             assert!(before.is_none_or(|(_, before)| *before <= *offset));
             last.push((*mark, *offset));
-        });
+        }
     }
 
     fn compare(&mut self) {
@@ -260,7 +260,7 @@ impl Model {
             );
         }
         assert!(self.log.durable_start() <= self.log.start_offset());
-        self.leader.invariants(&self.log);
+        self.leader.invariants(&self.log, true);
         self.log.invariants();
     }
 
@@ -301,7 +301,9 @@ proptest! {
         steps.into_iter().for_each(|step| model.step(step));
         let waiters = model.waiters.iter().enumerate();
         let waiting: Vec<usize> = waiters.filter(|(_, of)| !of.2).map(|(n, _)| n).collect();
-        let mut left: Vec<usize> = model.leader.resign().collect();
+        prop_assert_eq!(model.leader.is_idle(), waiting.is_empty());
+        let mut left: Vec<usize> = std::iter::from_fn(|| model.leader.next_left()).collect();
+        prop_assert!(model.leader.is_idle());
         left.sort_unstable();
         prop_assert_eq!(left, waiting);
     }

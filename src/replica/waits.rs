@@ -61,18 +61,29 @@ impl<W> Waits<W> {
         Some(waiter)
     }
 
-    /// All of them, in order.
-    pub(super) fn into_waiters(mut self) -> impl Iterator<Item = W> {
-        std::iter::from_fn(move || self.pop(Offset(i64::MAX)))
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
     }
 
     /// Panics if somebody waits for what is there.
     pub(super) fn invariants(&self, mark: Offset) {
-        let offsets = self.in_order.iter().map(|(offset, _)| *offset);
-        assert!(offsets.is_sorted(), "waits are in order");
+        self.are_in_order();
         assert!(
             self.first().is_none_or(|first| first > mark),
             "somebody waits and the mark is at {mark}"
+        );
+    }
+
+    /// Panics if they are not in order, or a retry would be told after all others.
+    pub(super) fn are_in_order(&self) {
+        let offsets = self.in_order.iter().map(|(offset, _)| *offset);
+        assert!(offsets.is_sorted(), "waits are in order");
+        let last = self.in_order.back().map(|(offset, _)| *offset);
+        let retried = self.retries.keys().next_back();
+        assert!(
+            retried.is_none_or(|(offset, _)| last.is_some_and(|last| last > *offset)),
+            "a retry is before what has come behind it"
         );
     }
 }
@@ -93,7 +104,9 @@ mod tests {
         assert_eq!(reached(19), "ace");
         assert_eq!(reached(20), "b");
         waits.push(Offset(25), 'f');
-        assert_eq!(waits.into_waiters().collect::<String>(), "fd");
+        let rest = std::iter::from_fn(|| waits.pop(Offset(30)));
+        assert_eq!(rest.collect::<String>(), "fd");
+        assert!(waits.is_empty());
     }
 
     /// It would take minutes if each retry made all that come behind its original move.

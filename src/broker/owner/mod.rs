@@ -11,13 +11,15 @@ mod unserved;
 mod watch;
 pub mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::limits::{CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, WAKES_PER_SLICE};
-use crate::base::{ErrorCode, IdMap, LogId, Mono, Now, Offset, ShardId, StoreId};
+use crate::base::limits::{
+    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
+};
+use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, Produced};
@@ -78,8 +80,10 @@ pub struct Owner {
     /// Numbers that were given out by [`Owner::tell_when_committed`].
     tokens: u64,
     checkpoint_wanted: bool,
-    /// Waits that have ended without a flush: a partition is gone, or its replicas are others.
-    ended: Vec<(LogWaiter, Result<(), ErrorCode>)>,
+    /// Those of partitions that are gone, with somebody who waits still.
+    resigned: VecDeque<Leader<LogWaiter>>,
+    /// How many who wait may be told until the next [`Owner::idle`] that a flush is durable.
+    may_tell: usize,
     /// Scratch space for what stores have to say.
     events: Vec<StoreEvent>,
 }
@@ -104,7 +108,8 @@ impl Owner {
             next_try: Mono(0),
             tokens: 0,
             checkpoint_wanted: false,
-            ended: Vec::new(),
+            resigned: VecDeque::new(),
+            may_tell: WAITS_TOLD_PER_SLICE,
             events: Vec::new(),
         }
     }
@@ -277,6 +282,7 @@ impl Owner {
 
     /// Starts what can be started: flushes first, then checkpoints and retention.
     pub fn idle(&mut self, fx: &mut Fx<'_>) {
+        self.may_tell = WAITS_TOLD_PER_SLICE;
         self.retain_some(fx.now);
         let again = fx.now.mono >= self.next_try;
         if again {
@@ -385,7 +391,11 @@ impl Owner {
                         stamps.synced = fx.now.mono;
                     }
                 }
-                StoreEvent::Durable(flush) => self.on_durable(index, flush, fx),
+                StoreEvent::Durable(flush) => {
+                    let durable = &mut self.slots[index].durable;
+                    *durable = flush.max(*durable);
+                    self.tell_durable(fx);
+                }
                 StoreEvent::Failed(error) => fx
                     .out
                     .push(crate::broker::fatal::disk_failed(store, &error)),
@@ -394,51 +404,74 @@ impl Owner {
         self.events = events;
     }
 
-    /// Moves the marks of the logs that a flush is about, tells who waited for them, then wakes fetches.
-    fn on_durable(&mut self, index: usize, flush: FlushSeq, fx: &mut Fx<'_>) {
-        let slot = &mut self.slots[index];
-        slot.durable = slot.durable.max(flush);
-        while let Some((seq, log)) = slot.next_changed(flush) {
-            let Some(partition) = self.partitions.get_mut(&log) else {
-                continue;
-            };
-            let (leader, log) = (&mut partition.leader, &mut partition.log);
-            let readable = leader.on_durable(log, seq);
-            if readable > 0 {
-                self.watches.advanced(log.id(), readable);
+    /// Moves the marks of the logs that durable flushes are about, tells who waited for them, and wakes fetches. How
+    /// much became durable at once is the disk's business, so the rest has its turn when the shard is idle.
+    fn tell_durable(&mut self, fx: &mut Fx<'_>) {
+        for slot in &mut self.slots {
+            while self.may_tell > 0
+                && let Some((seq, log)) = slot.first_changed()
+            {
+                self.may_tell -= 1;
+                let Some(partition) = self.partitions.get_mut(&log) else {
+                    slot.told();
+                    continue;
+                };
+                let (leader, log) = (&mut partition.leader, &mut partition.log);
+                let readable = leader.on_durable(log, seq);
+                if readable > 0 {
+                    self.watches.advanced(log.id(), readable);
+                }
+                let stamps = slot.flush_stamps(seq).copied().unwrap_or_default();
+                while let Some(waiter) = leader.next_reached(log) {
+                    self.acks.end(waiter, Ok(()), &stamps, fx);
+                    self.may_tell = self.may_tell.saturating_sub(1);
+                    if self.may_tell == 0 {
+                        break;
+                    }
+                }
+                if self.may_tell > 0 {
+                    slot.told();
+                }
             }
-            let stamps = slot.flush_stamps(seq).copied().unwrap_or_default();
-            leader.tell_reached(log, |waiter| self.acks.end(waiter, Ok(()), &stamps, fx));
+            slot.forget_told();
         }
-        slot.flushes_durable(flush);
         self.acks.tell(fx);
         self.wake_some(fx);
     }
 
-    /// Tells those whose waits have ended without a flush.
-    fn tell_ended(&mut self, fx: &mut Fx<'_>) {
-        for (waiter, outcome) in std::mem::take(&mut self.ended) {
-            self.acks.end(waiter, outcome, &FlushStamps::default(), fx);
+    /// Tells some of those who waited in partitions that are gone.
+    fn tell_resigned(&mut self, fx: &mut Fx<'_>) {
+        for _ in 0..WAITS_TOLD_PER_SLICE {
+            let Some(leader) = self.resigned.front_mut() else {
+                break;
+            };
+            match leader.next_left() {
+                Some(waiter) => {
+                    let gone = Err(ErrorCode::UnknownTopicOrPartition);
+                    self.acks.end(waiter, gone, &FlushStamps::default(), fx);
+                }
+                None => drop(self.resigned.pop_front()),
+            }
         }
-        self.acks.tell(fx);
     }
 
     /// Goes on with what an image or a flush has left to be told.
     pub fn slice(&mut self, fx: &mut Fx<'_>) {
-        if !self.ended.is_empty() {
-            self.tell_ended(fx);
-        }
-        self.wake_some(fx);
+        self.tell_resigned(fx);
+        self.tell_durable(fx);
     }
 
     /// Whether work was put off, or fetches are still to be woken.
     pub fn has_more(&self) -> bool {
         self.work.has_more()
             || self.watches.has_ready()
-            || !self.ended.is_empty()
+            || !self.resigned.is_empty()
             || !self.retaining.is_empty()
-            || (self.slots.iter())
-                .any(|slot| slot.store.lacks_logs() || slot.store.has_more_to_do())
+            || (self.slots.iter()).any(|slot| {
+                slot.first_changed().is_some()
+                    || slot.store.lacks_logs()
+                    || slot.store.has_more_to_do()
+            })
     }
 
     /// Takes what was read to find a place in a log.
@@ -463,9 +496,9 @@ impl Owner {
     pub fn delete_log(&mut self, log: LogId) {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
-            let gone = Err(ErrorCode::UnknownTopicOrPartition);
-            let waiters = partition.leader.resign();
-            self.ended.extend(waiters.map(|waiter| (waiter, gone)));
+            if !partition.leader.is_idle() {
+                self.resigned.push_back(partition.leader);
+            }
             partition.log.delete(&mut self.slots[partition.slot].store);
         } else if let Some(slot) = self.damaged.remove(&log) {
             let store = &mut self.slots[slot].store;
@@ -519,7 +552,9 @@ impl Owner {
         if readable > 0 {
             self.watches.advanced(partition.log, readable);
         }
-        leader.tell_reached(log, |waiter| self.ended.push((waiter, Ok(()))));
+        if !leader.is_idle() {
+            self.slots[open.slot].tell_next(partition.log);
+        }
     }
 
     /// Opens a recovered log or creates it.
@@ -560,9 +595,11 @@ impl Owner {
 
     /// The invariants of everything owned; panics where one is broken.
     pub fn invariants(&self) {
-        for partition in self.partitions.values() {
+        let untold: IdSet<LogId> = self.slots.iter().flat_map(StoreSlot::untold).collect();
+        for (id, partition) in &self.partitions {
             partition.log.invariants();
-            partition.leader.invariants(&partition.log);
+            let is_told = !untold.contains(id);
+            partition.leader.invariants(&partition.log, is_told);
         }
         for slot in &self.slots {
             slot.store.invariants();

@@ -73,12 +73,27 @@ impl StoreSlot {
         };
     }
 
-    /// The next log that has changed and all of whose changes with a flush up to this one are durable.
-    pub(crate) fn next_changed(&mut self, durable: FlushSeq) -> Option<(FlushSeq, LogId)> {
-        if self.changed.front()?.0 > durable {
-            return None;
-        }
-        self.changed.pop_front()
+    /// The first log that has changed and all of whose changes with a flush up to this one are durable; it stays the
+    /// first one until [`StoreSlot::told`].
+    pub(crate) fn first_changed(&self) -> Option<(FlushSeq, LogId)> {
+        let first = self.changed.front().copied();
+        first.filter(|(flush, _)| *flush <= self.durable)
+    }
+
+    /// All logs of which [`StoreSlot::first_changed`] is the first one.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = LogId> + '_ {
+        let durable = |(flush, _): &&(FlushSeq, LogId)| *flush <= self.durable;
+        self.changed.iter().take_while(durable).map(|(_, log)| *log)
+    }
+
+    /// All who waited for the first log that has changed are told.
+    pub(crate) fn told(&mut self) {
+        self.changed.pop_front();
+    }
+
+    /// Somebody may wait in a log no more, for another reason than a flush: it is the next one to be looked at.
+    pub(crate) fn tell_next(&mut self, log: LogId) {
+        self.changed.push_front((FlushSeq(0), log));
     }
 
     /// The store has started its flushes up to `newest`.
@@ -100,9 +115,13 @@ impl StoreSlot {
         self.flushes.get_mut(usize::try_from(index).ok()?)
     }
 
-    /// Forgets the flushes up to this one.
-    pub(crate) fn flushes_durable(&mut self, seq: FlushSeq) {
-        while self.flushes.front().is_some_and(|flush| flush.seq <= seq) {
+    /// Forgets the flushes that are durable and of which nobody is to be told any more.
+    pub(crate) fn forget_told(&mut self) {
+        let first = self.changed.front().map(|(flush, _)| *flush);
+        while let Some(flush) = self.flushes.front()
+            && flush.seq <= self.durable
+            && first.is_none_or(|first| flush.seq < first)
+        {
             self.flushes.pop_front();
         }
     }

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::settings::log_config;
 use super::stores::format_store;
-use crate::base::limits::PROOF_AFTER_MS;
+use crate::base::limits::{
+    FLUSH_ITEMS_MAX, PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
+};
 use crate::base::{
     BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
 };
+use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Appender, Msg, ProducePart, ReqRef};
 use crate::broker::owner::Owner;
@@ -144,14 +147,9 @@ fn logs_come_and_go_with_their_topics() {
 fn who_waits_in_a_partition_that_goes_is_told() {
     let mut f = Fixture::new();
     f.change(&[topic(1), partition(1, 0, 1)]);
-    let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
-    builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
-    let batch = builder.build();
     let part = ProducePart {
         slot: 3,
-        log: LogId(1),
-        info: record::parse(&batch).unwrap(),
-        batch,
+        ..batch(b"v")
     };
     let shard = ShardId(0);
     let mut ack = f
@@ -175,6 +173,79 @@ fn who_waits_in_a_partition_that_goes_is_told() {
     };
     let gone = ErrorCode::UnknownTopicOrPartition;
     assert_eq!(results, [(3, Err((gone, None)))]);
+}
+
+fn batch(value: &[u8]) -> ProducePart {
+    let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
+    builder.push(NOW.wall_ms, None, Some(value), &[]);
+    let batch = builder.build();
+    ProducePart {
+        slot: 0,
+        log: LogId(1),
+        info: record::parse(&batch).unwrap(),
+        batch,
+    }
+}
+
+/// Requests of one batch each, which all wait.
+fn produce(owner: &mut Owner, requests: usize, fx: &mut Fx<'_>) {
+    let shard = ShardId(0);
+    for id in 0..requests as u64 {
+        let req = Appender::Client(ReqRef { shard, id });
+        let mut ack = owner.acks.begin(req, 1, NOW.mono);
+        owner.append(NOW, batch(b"v"), Mark::Committed, &mut ack);
+        assert_eq!(ack.waiting, 1);
+        owner.acks.add(ack, fx);
+    }
+}
+
+#[test]
+fn what_becomes_durable_at_once_is_told_some_at_a_time() {
+    const REQUESTS: usize = 10 * WAITS_TOLD_PER_SLICE;
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    with_fx(NOW, |fx| {
+        produce(owner, REQUESTS, fx);
+        // All of it is on its way, and the first flush is the last one that ends.
+        owner.want_checkpoint();
+        (0..2 * REQUESTS / FLUSH_ITEMS_MAX).for_each(|_| owner.idle(fx));
+        let mut told = Vec::new();
+        while !owner.is_quiet() {
+            let asked = std::mem::take(fx.out);
+            for output in asked.into_iter().rev() {
+                if let Output::Disk { store, op } = output {
+                    owner.on_disk(store, op.id(), Ok(()), fx);
+                }
+            }
+            owner.slice(fx);
+            owner.idle(fx);
+            told.push(fx.local.drain(..).count());
+        }
+        assert_eq!(told.iter().sum::<usize>(), REQUESTS);
+        let most = told.into_iter().max().unwrap_or(0);
+        assert!(most <= WAITS_TOLD_PER_SLICE, "{most} at once");
+    });
+}
+
+#[test]
+fn who_waits_in_what_goes_is_told_some_at_a_time() {
+    const REQUESTS: usize = 10 * WAITS_TOLD_PER_SLICE;
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    with_fx(NOW, |fx| {
+        produce(&mut f.owner, REQUESTS, fx);
+        f.change(&[remove(1)]);
+        let mut told = 0;
+        while !f.owner.acks.is_empty() {
+            assert!(f.owner.has_more());
+            f.owner.slice(fx);
+            let now = fx.local.drain(..).count();
+            assert!(now <= WAITS_TOLD_PER_SLICE, "{now} at once");
+            told += now;
+        }
+        assert_eq!(told, REQUESTS);
+    });
 }
 
 #[test]
