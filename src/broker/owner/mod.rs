@@ -312,9 +312,9 @@ impl Owner {
         self.checkpoint_wanted = false;
     }
 
-    /// Goes on with a pass of retention, or begins one when it is time.
+    /// Goes on with a pass of retention, or begins one when it is time and none is under way.
     fn retain_some(&mut self, now: Now) {
-        if now.mono >= self.next_retention {
+        if now.mono >= self.next_retention && self.retaining.is_empty() {
             let interval = self.config.log_retention_check_interval_ms;
             self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
             self.retaining = self.partitions.keys().copied().collect();
@@ -334,6 +334,7 @@ impl Owner {
     /// The shard is to come to rest.
     pub fn wind_down(&mut self) {
         self.retaining.clear();
+        self.next_retention = Mono::NEVER;
         for slot in &mut self.slots {
             slot.store.wind_down();
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::limits::{
-    FLUSH_ITEMS_MAX, PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
+    FLUSH_ITEMS_MAX, LOGS_CHANGED_PER_SLICE, PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
     BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
@@ -246,6 +246,37 @@ fn who_waits_in_what_goes_is_told_some_at_a_time() {
         }
         assert_eq!(told, REQUESTS);
     });
+}
+
+#[test]
+fn a_pass_of_retention_ends_however_often_one_is_due() {
+    const LOGS: usize = 3 * LOGS_CHANGED_PER_SLICE;
+    let mut f = Fixture::new();
+    let mut config = BrokerConfig::clone(&f.owner.config);
+    config.log_retention_check_interval_ms = 1;
+    f.owner.config = Arc::new(config);
+    f.change(&[topic(1)]);
+    for log in 0..LOGS as i32 {
+        f.change(&[partition(1, log, log as u64 + 1)]);
+    }
+    let mut ms = 0;
+    let mut turn = |owner: &mut Owner| {
+        ms += 1;
+        let mono = NOW.mono.plus_ms(ms);
+        let later = |wall_ms| Now { mono, wall_ms };
+        with_fx(later(NOW.wall_ms), |fx| owner.idle(fx));
+        owner.retaining.clone()
+    };
+    let mut missing = turn(&mut f.owner);
+    for _ in 0..LOGS / LOGS_CHANGED_PER_SLICE {
+        let left = turn(&mut f.owner);
+        missing.retain(|log| left.contains(log));
+    }
+    assert_eq!(missing.len(), 0, "of {LOGS} were never looked at");
+    // One that is due is no reason not to stop.
+    f.owner.wind_down();
+    turn(&mut f.owner);
+    assert!(f.owner.retaining.is_empty() && f.owner.next_deadline() > NOW.mono.plus_ms(1000));
 }
 
 #[test]
