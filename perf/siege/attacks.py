@@ -298,6 +298,24 @@ def create_narrow(port: int) -> Iterator[None]:
         yield
 
 
+def alter_wide(port: int) -> Iterator[None]:
+    """A setting of a topic of ten thousand partitions goes to and fro."""
+    wide(port)
+    link = connection(port)
+    yield
+    while True:
+        for value in ("100000", "200000"):
+            link.send(frames.incremental_alter_configs([WIDE], [("retention.ms", 0, value)], False))
+            skip_reply(link)
+        yield
+
+
+def append_much(port: int) -> Iterator[None]:
+    """To a setting of 100 topics that is a list, thousands of elements each."""
+    listed = ",".join(str(number) for number in range(6_000))
+    return again_and_again(port, frames.incremental_alter_configs(narrow(port)[:100], [("leader.replication.throttled.replicas", 2, listed)]))
+
+
 def after(make_ready: Callable[[int], object], request: Callable[[int], bytes]) -> Callable[[int], Iterator[None]]:
     def run(port: int) -> Iterator[None]:
         make_ready(port)
@@ -344,6 +362,12 @@ ATTACKS = [
     Attack("alter-configs-20k", "AlterConfigs of 20,000 topics that are not there", lambda port: again_and_again(port, frames.alter_configs(names(20_000), []))),
     Attack("alter-one-19k", "AlterConfigs of a topic with 19,000 settings", after(make, lambda port: frames.alter_configs([TOPIC], [("retention.ms", "1")] * 19_000))),
     Attack("alter-5k", "AlterConfigs of 5,000 topics, validated only", after(narrow, lambda port: frames.alter_configs(names(5_000), [("retention.ms", "100000")]))),
+    Attack("incremental-20k", "IncrementalAlterConfigs of 20,000 topics that are not there", lambda port: again_and_again(port, frames.incremental_alter_configs(names(20_000), []))),
+    Attack("incremental-5k", "IncrementalAlterConfigs of 5,000 topics, validated only",
+           after(narrow, lambda port: frames.incremental_alter_configs(names(5_000), [("retention.ms", 0, "100000")]))),
+    Attack("incremental-lists", "IncrementalAlterConfigs that appends 6,000 elements to a list of 100 topics, validated only", append_much),
+    Attack("alter-wide", "IncrementalAlterConfigs of a topic of 10,000 partitions", alter_wide),
+    Attack("partitions-wide", "CreatePartitions of a topic of 10,000, one more, validated only", after(wide, lambda port: frames.create_partitions([WIDE], PARTITIONS + 1))),
     Attack("partitions-20k", "CreatePartitions of 20,000 topics that are not there", lambda port: again_and_again(port, frames.create_partitions(names(20_000), 2))),
     Attack("partitions-5k", "CreatePartitions of 5,000 topics, validated only", after(narrow, lambda port: frames.create_partitions(names(5_000), 2))),
     Attack("topic-partitions-absent", "DescribeTopicPartitions of 20,000 topics that are not there", lambda port: again_and_again(port, frames.describe_topic_partitions(names(20_000)))),

@@ -7,7 +7,7 @@ from peer.wire import string
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, JOIN_GROUP, DESCRIBE_GROUPS = 0, 1, 2, 3, 8, 9, 11, 15
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, DESCRIBE_CONFIGS, ALTER_CONFIGS, CREATE_PARTITIONS = 19, 20, 21, 32, 33, 37
-DELETE_GROUPS, DESCRIBE_TOPIC_PARTITIONS = 42, 75
+DELETE_GROUPS, INCREMENTAL_ALTER_CONFIGS, DESCRIBE_TOPIC_PARTITIONS = 42, 44, 75
 TOPIC_RESOURCE, GROUP_RESOURCE = 2, 32
 FOREVER = 2**31 - 1
 # The newest offset.
@@ -118,6 +118,13 @@ def alter_configs(names: list[str], settings: list[tuple[str, str]]) -> bytes:
     wanted = count(settings) + b"".join(string(key) + string(value) for key, value in settings)
     listed = b"".join(struct.pack(">b", TOPIC_RESOURCE) + string(name) + wanted for name in names)
     return frame(ALTER_CONFIGS, 0, 1, count(names) + listed + b"\1")
+
+
+def incremental_alter_configs(names: list[str], settings: list[tuple[str, int, str]], validate: bool = True) -> bytes:
+    """Of topics: keys, what is done (0 sets, 2 appends), and values."""
+    wanted = count(settings) + b"".join(string(key) + struct.pack(">b", operation) + string(value) for key, operation, value in settings)
+    listed = b"".join(struct.pack(">b", TOPIC_RESOURCE) + string(name) + wanted for name in names)
+    return frame(INCREMENTAL_ALTER_CONFIGS, 0, 1, count(names) + listed + struct.pack(">b", validate))
 
 
 def create_partitions(topics: list[str], partitions: int) -> bytes:
