@@ -142,6 +142,13 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
 /// Records of one change of the metadata, as in Kafka. What comes behind them in the request is refused.
 pub const RECORDS_PER_CHANGE_MAX: usize = 10_000;
+/// What is decided on at a time, in things that requests list, and records.
+pub const DECIDED_PER_SLICE: usize = 512;
+/// Requests that wait to be decided on and whose connections are gone, in bytes; more of them are not decided on.
+pub const ORPHANED_DECISIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Requests that wait to be decided on and still are when the shard is to stop, in bytes; the connections of the others
+/// are closed.
+pub const STOPPING_DECISIONS_BYTES_MAX: usize = 1024 * 1024;
 /// Elements of an answer that are made at a time.
 pub const LISTED_PER_SLICE: usize = 2048;
 /// Resources whose settings are told in one answer: each takes a few bytes of the request and some

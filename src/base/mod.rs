@@ -11,6 +11,7 @@ pub mod pages;
 mod pool;
 pub mod rng;
 pub mod shared_map;
+mod shared_vec;
 pub mod time;
 mod timers;
 
@@ -23,5 +24,6 @@ pub use page::BLOCK;
 pub use pages::PageBuf;
 pub use rng::Rng;
 pub use shared_map::SharedMap;
+pub use shared_vec::SharedVec;
 pub use time::{Mono, Now};
 pub use timers::Timers;

@@ -6,14 +6,13 @@
 use bytes::Bytes;
 use kafka_wire::api_versions_response::ApiVersion;
 
-use super::admin::{self, Answer, Ctx};
+use super::admin::{self, Decider, ImageHandler};
 use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
 use super::requests::Requests;
-use crate::controller::ProducerIdAllocator;
 use crate::wire::{Api, RequestHeader, fetch, produce};
 
 /// One API as it is served.
@@ -35,19 +34,14 @@ pub(super) enum Handler {
     Front(FrontHandler),
     /// That shard, from the metadata that every shard has.
     Image(ImageHandler),
-    /// As `Image`; but if it makes the broker create topics, the control shard, with the second
-    /// one, when those are there that the third one names.
-    ImageOrCreate(ImageHandler, ImageHandler, Missing),
+    /// As `Image`; but if it makes the broker create topics, the control shard decides on that by the third one, and
+    /// then the request is answered by the second one.
+    ImageOrCreate(ImageHandler, ImageHandler, Decider),
     /// The control shard, which decides on changes of the metadata.
-    Control(fn(&mut Ctx<'_>, &mut ProducerIdAllocator, &RequestHeader, Bytes) -> Answer),
+    Control(Decider),
     /// The coordinators of groups, asked by the shard that the client is connected to.
     Groups(Planner),
 }
-
-type ImageHandler = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer;
-
-/// The topics that have to be created before a request is answered.
-pub(super) type Missing = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Vec<String>;
 
 type FrontHandler = fn(
     &mut Requests,
@@ -164,12 +158,12 @@ static APIS: [Served; 32] = [
         NONE, DATA).watching(OLD_DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9),
-        ImageOrCreate(admin::metadata, admin::metadata_after_creation, admin::topics_to_auto_create),
+        ImageOrCreate(admin::metadata, admin::metadata_after_creation, admin::auto_create),
         NEW_TOPICS, TOPICS).watching(TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(groups::offset_commit), OFFSETS, TOPICS),
     row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(groups::offset_fetch), NONE, OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3),
-        ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::missing_topic), NONE, NONE),
+        ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::create_offsets_topic), NONE, NONE),
     Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(groups::join_group), MEMBERS, NONE) },
     // What a heartbeat changes nobody can look at.
     row((12, "Heartbeat", 0, 4, 4), Handler::Groups(groups::heartbeat), NONE, NONE),
@@ -180,10 +174,10 @@ static APIS: [Served; 32] = [
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
     row((19, "CreateTopics", 2, 7, 5),
-        Control(|ctx, _, header, body| admin::create_topics(ctx, header, body)), NEW_TOPICS, TOPICS),
+        Control(admin::create_topics), NEW_TOPICS, TOPICS),
     // What was committed for them goes too.
     row((20, "DeleteTopics", 1, 6, 4),
-        Control(|ctx, _, header, body| admin::delete_topics(ctx, header, body)), OLD_DATA.and(OFFSETS), TOPICS),
+        Control(admin::delete_topics), OLD_DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
         Handler::Front(|all, front, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
@@ -196,21 +190,22 @@ static APIS: [Served; 32] = [
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
-        Control(|ctx, _, header, body| admin::alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
+        Control(admin::alter_configs), OLD_TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
         Handler::Front(|all, front, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
-        Control(|ctx, _, header, body| admin::create_partitions(ctx, header, body)), NEW_TOPICS, TOPICS),
+        Control(admin::create_partitions), NEW_TOPICS, TOPICS),
     row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(groups::delete_groups), GROUPS, GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
-        Control(|ctx, _, header, body| admin::incremental_alter_configs(ctx, header, body)), OLD_TOPICS, TOPICS),
+        Control(admin::incremental_alter_configs), OLD_TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(groups::offset_delete), OFFSETS, GROUPS),
     row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS),
-    row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS),
+    row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
+        .watching(TOPICS),
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
         Handler::Front(|all, front, to, header, _, fx| all.explain.begin(front, to, header, fx)),

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::describe_topic_partitions_request::TopicRequest;
 use kafka_wire::metadata_request::MetadataRequestTopic;
-use kafka_wire::{DescribeConfigsRequest, MetadataRequest};
+use kafka_wire::{DescribeConfigsRequest, DescribeTopicPartitionsRequest, MetadataRequest};
 
 use super::cost_tests::bench;
 use crate::base::limits::LISTED_PER_SLICE;
@@ -49,6 +50,34 @@ fn an_answer_that_lists_much_is_made_in_slices_and_is_whole() {
         assert_eq!(last, Some(format!("no/{}", names - 1).into()));
         assert_eq!(answer.brokers.len(), 1);
     }
+}
+
+#[test]
+fn partitions_of_many_topics_are_told_in_slices() {
+    let mut bench = bench(1, 1);
+    let mut request = DescribeTopicPartitionsRequest::default();
+    let name = |n: usize| {
+        let mut topic = TopicRequest::default();
+        topic.name = format!("no-{n}").into();
+        topic
+    };
+    request.topics = (0..2 * LISTED_PER_SLICE).map(name).collect();
+    request.response_partition_limit = 10;
+    let frame = encode_request(1, Some("test"), 0, &request).unwrap();
+    let before = bench.replies.len();
+    bench.send(0, &frame);
+    // They are sorted first.
+    for slice in 0..3 {
+        assert_eq!(bench.replies.len(), before, "after {slice}");
+        bench.idle(0);
+    }
+    bench.settle();
+    let answer = bench.last_reply(0).expect("it is whole");
+    let answer = decode_response::<DescribeTopicPartitionsRequest>(answer.slice(4..), 0);
+    let topics = answer.unwrap().1.topics;
+    assert_eq!(topics.len(), 2 * LISTED_PER_SLICE);
+    assert!(topics.is_sorted_by_key(|topic| topic.name.clone()));
+    assert!(topics.iter().all(|topic| topic.error_code == 3));
 }
 
 #[test]

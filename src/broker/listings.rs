@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::admin::{Ctx, Listing, Progress};
+use super::admin::{Ctx, ImageHandler, Listing, Progress};
 use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::parked::Family;
@@ -28,21 +28,21 @@ struct Making {
 pub(super) struct Listings {
     making: Option<Making>,
     /// By number, so in the order in which they came.
-    waiting: BTreeMap<u64, (ReplyTo, ControlCall)>,
+    waiting: BTreeMap<u64, (ReplyTo, ControlCall, ImageHandler)>,
 }
 
 impl Listings {
-    /// Takes a request whose answer has begun to be made.
+    /// Takes a request whose answer this handler has begun to make.
     pub fn begin(
         &mut self,
         front: &mut Front,
-        to: ReplyTo,
-        call: ControlCall,
+        (to, call): (ReplyTo, ControlCall),
+        handler: ImageHandler,
         listing: Box<dyn Listing>,
     ) {
         let id = front.park(to, Family::Listing);
         if self.making.is_some() {
-            self.waiting.insert(id, (to, call));
+            self.waiting.insert(id, (to, call, handler));
             return;
         }
         self.making = Some(Making {
@@ -55,13 +55,13 @@ impl Listings {
     }
 
     /// The next request whose turn it is to be answered, from its begin on; it waits no more.
-    pub fn next(&mut self, front: &mut Front) -> Option<(ReplyTo, ControlCall)> {
+    pub fn next(&mut self, front: &mut Front) -> Option<(ReplyTo, ControlCall, ImageHandler)> {
         if self.making.is_some() {
             return None;
         }
-        let (id, (to, call)) = self.waiting.pop_first()?;
+        let (id, waiting) = self.waiting.pop_first()?;
         front.parked.unpark(id);
-        Some((to, call))
+        Some(waiting)
     }
 
     /// Makes some more of an answer, and sends it when it is whole. Returns a request that is for the control shard.

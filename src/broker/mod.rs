@@ -9,6 +9,8 @@ mod control;
 #[cfg(test)]
 mod cost_tests;
 mod data;
+#[cfg(test)]
+mod decision_tests;
 mod explain;
 pub mod fatal;
 mod front;

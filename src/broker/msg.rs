@@ -139,12 +139,17 @@ pub enum Msg {
         /// The request.
         call: Box<ControlCall>,
     },
-    /// Its answer: a whole response frame, or the reason to close the connection.
+    /// The connection of such a request is gone.
+    ControlCancel {
+        /// Who asked.
+        req: ReqRef,
+    },
+    /// Its answer, or the reason to close the connection.
     ControlDone {
         /// The front's request.
         id: u64,
         /// The outcome.
-        answer: Result<Bytes, String>,
+        answer: Result<Called, String>,
     },
     /// Say whether a store has room for this many bytes more; while it grows the answer waits.
     Room {
@@ -330,6 +335,15 @@ pub struct Answered {
 /// What one partition of a query is answered, and its place in the request.
 pub type LogAnswer = (u32, Result<Answered, ErrorCode>);
 
+/// What the control shard answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// A whole response frame.
+    Frame(Vec<Bytes>),
+    /// What was missing is there, if it may be: the request is to be answered by the image.
+    Created,
+}
+
 /// A request on its way to the control shard.
 #[derive(Clone, Debug)]
 pub struct ControlCall {
@@ -339,4 +353,12 @@ pub struct ControlCall {
     pub body: Bytes,
     /// Listener by which the client came.
     pub listener: usize,
+}
+
+impl ControlCall {
+    /// What it keeps while it waits.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.body.len()
+    }
 }

@@ -51,7 +51,7 @@ impl Requests {
                 Family::Query => queries.push(id),
                 Family::Explain => self.explain.forget(id),
                 Family::Groups => self.groups.forget(id),
-                Family::Control => self.control.forget(id),
+                Family::Control => self.control.forget(id, fx),
                 Family::Listing => self.listing.forget(id),
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::admin::{Answer, Ctx};
+use super::admin::{Answer, Ctx, ImageHandler};
 use super::apis::{self, Handler};
 use super::control::Control;
 use super::explain;
@@ -188,6 +188,9 @@ impl Shard {
                 self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
                 self.coordinators.stop(&self.front.image, fx);
+                if let Some(control) = &mut self.control {
+                    control.stop(fx);
+                }
             }
         }
     }
@@ -226,7 +229,16 @@ impl Shard {
                 }
                 self.follow_up(fx);
             }
-            Msg::ControlDone { id, answer } => requests.control.done(front, id, answer, fx),
+            Msg::ControlCancel { req } => {
+                if let Some(control) = &mut self.control {
+                    control.cancel(req);
+                }
+            }
+            Msg::ControlDone { id, answer } => {
+                if let Some((to, call)) = requests.control.done(front, id, answer, fx) {
+                    self.answer_after_creation(to, call, fx);
+                }
+            }
             Msg::Room {
                 store,
                 bytes,
@@ -248,7 +260,7 @@ impl Shard {
             }
             Msg::ImageApplied { version, strays } => {
                 if let Some(control) = &mut self.control {
-                    control.served(from, version, &strays, &mut self.owner, fx);
+                    control.served(from, version, strays, &mut self.owner, fx);
                 }
             }
         }
@@ -385,42 +397,36 @@ impl Shard {
             return Err(format!("API key {} is not served", header.key));
         };
         let (requests, front) = (&mut self.requests, &mut self.front);
-        match served.handler {
-            Handler::Front(handler) => return handler(requests, front, to, &header, body, fx),
-            Handler::Groups(planner) => {
-                let request = (&header, body);
-                return requests.groups.begin(front, to, request, planner, fx);
-            }
-            Handler::Image(_) | Handler::ImageOrCreate(..) | Handler::Control(_) => {}
-        }
-        let call = ControlCall {
+        let call = |header, body| ControlCall {
             header,
             body,
             listener,
         };
-        match self.answer_here(served.handler, &call) {
-            Some(Answer::Reply(frame)) => {
-                let pieces = vec![Piece::Memory(frame)];
-                self.front.conns.reply(to, pieces, fx.out);
+        match served.handler {
+            Handler::Front(handler) => handler(requests, front, to, &header, body, fx),
+            Handler::Groups(planner) => {
+                let request = (&header, body);
+                requests.groups.begin(front, to, request, planner, fx)
             }
-            Some(Answer::Malformed(why)) => return Err(why),
-            Some(Answer::Listing(listing)) => {
-                let listings = &mut self.requests.listing;
-                listings.begin(&mut self.front, to, call, listing);
+            Handler::Image(handler) | Handler::ImageOrCreate(handler, ..) => {
+                self.answer(to, call(header, body), handler, fx)
             }
-            Some(Answer::Commit { .. } | Answer::Create) | None => {
-                self.requests.control.begin(&mut self.front, to, call, fx);
+            Handler::Control(_) => {
+                requests.control.begin(front, to, call(header, body), fx);
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// Answers what the image alone can answer; `None` is for the control shard.
-    fn answer_here(&mut self, handler: Handler, call: &ControlCall) -> Option<Answer> {
-        let (Handler::Image(answer) | Handler::ImageOrCreate(answer, ..)) = handler else {
-            return None;
-        };
-        let front = &mut self.front;
+    /// Answers what the image can answer. `Err` is the reason to close the connection.
+    fn answer(
+        &mut self,
+        to: ReplyTo,
+        call: ControlCall,
+        handler: ImageHandler,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let (requests, front) = (&mut self.requests, &mut self.front);
         let ctx = Ctx {
             image: &front.image,
             config: &front.config,
@@ -428,7 +434,27 @@ impl Shard {
             rng: &mut front.rng,
             brokers: &front.brokers,
         };
-        Some(answer(&ctx, &call.header, call.body.clone()))
+        match handler(&ctx, &call.header, call.body.clone()) {
+            Answer::Reply(frame) => front.conns.reply(to, vec![Piece::Memory(frame)], fx.out),
+            Answer::Malformed(why) => return Err(why),
+            Answer::Listing(listing) => {
+                requests.listing.begin(front, (to, call), handler, listing);
+            }
+            Answer::Create => requests.control.begin(front, to, call, fx),
+        }
+        Ok(())
+    }
+
+    /// Answers a request when what was missing for it is created, as far as it may be.
+    fn answer_after_creation(&mut self, to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
+        let served = apis::served(call.header.key);
+        let answered = match served.map(|served| served.handler) {
+            Some(Handler::ImageOrCreate(_, handler, _)) => self.answer(to, call, handler, fx),
+            _ => Err(format!("API key {} creates nothing", call.header.key)),
+        };
+        if let Err(why) = answered {
+            self.front.conns.fail(to, why, fx.out);
+        }
     }
 
     /// Goes on with an answer that lists much; the next one begins when there is none.
@@ -437,8 +463,10 @@ impl Shard {
         if let Some((to, call)) = listings.go_on(front, fx) {
             self.requests.control.begin(front, to, call, fx);
         }
-        if let Some((to, call)) = self.requests.listing.next(&mut self.front) {
-            self.begin(to, call.header, call.body, fx);
+        if let Some((to, call, handler)) = self.requests.listing.next(&mut self.front)
+            && let Err(why) = self.answer(to, call, handler, fx)
+        {
+            self.front.conns.fail(to, why, fx.out);
         }
     }
 
@@ -449,6 +477,9 @@ impl Shard {
         self.follow_up(fx);
         self.requests.produce.validate_some(&mut self.front, fx);
         self.list_some(fx);
+        if let Some(control) = &mut self.control {
+            control.go_on(&mut self.owner, fx);
+        }
         self.jobs.grown(&mut self.owner, fx);
         self.coordinators.tick(&self.front.image, fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
@@ -462,6 +493,7 @@ impl Shard {
             || !self.images.is_empty()
             || !self.requests.produce.validations.is_empty()
             || !self.requests.listing.is_empty()
+            || self.control.as_ref().is_some_and(Control::has_more)
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {

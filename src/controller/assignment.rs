@@ -1,14 +1,15 @@
 //! Decides which nodes have the replicas of new partitions, from counts or from
 //! what the client chose.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 
 use super::draft::{Refused, Terms};
+use super::new_partitions::Replicas;
 use super::new_topic::NewTopic;
 use crate::base::{ErrorCode, NodeId};
 
 /// The replicas of each partition of a topic described by counts.
-pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Vec<Vec<NodeId>>, Refused> {
+pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Replicas, Refused> {
     let factor = match topic.replication_factor {
         -1 => terms.config.default_replication_factor,
         n => i32::from(n),
@@ -43,14 +44,11 @@ pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Vec<Vec<No
             ),
         ));
     }
-    Ok(vec![nodes.to_vec(); partitions])
+    Ok(Replicas::Alike(nodes.to_vec(), partitions))
 }
 
 /// The replicas of each partition of a topic whose nodes the client chose.
-pub(super) fn by_assignment(
-    topic: &NewTopic,
-    terms: &Terms<'_>,
-) -> Result<Vec<Vec<NodeId>>, Refused> {
+pub(super) fn by_assignment(topic: NewTopic, terms: &Terms<'_>) -> Result<Replicas, Refused> {
     for (set, what) in [
         (topic.replication_factor != -1, "replicationFactor"),
         (topic.partitions != -1, "numPartitions"),
@@ -63,10 +61,10 @@ pub(super) fn by_assignment(
         }
     }
     let bad = |message| Refused::because(ErrorCode::InvalidReplicaAssignment, message);
-    let mut by_index = BTreeMap::new();
+    let mut seen = HashSet::with_capacity(topic.assignments.len());
     let mut factor = None;
-    for (index, replicas) in &topic.assignments {
-        if by_index.insert(*index, replicas.clone()).is_some() {
+    for (index, (replicas, _)) in &topic.assignments {
+        if !seen.insert(*index) {
             let message =
                 format!("Found multiple manual partition assignments for partition {index}");
             return Err(bad(message));
@@ -74,15 +72,18 @@ pub(super) fn by_assignment(
         check_replicas(replicas, &terms.nodes(), factor)?;
         factor = Some(replicas.len());
     }
+    let mut by_index = topic.assignments;
+    by_index.sort_unstable_by_key(|(index, _)| *index);
     if (0..)
-        .zip(by_index.keys())
-        .any(|(want, index)| want != *index)
+        .zip(&by_index)
+        .any(|(want, (index, _))| want != *index)
     {
         return Err(bad(
             "partitions should be a consecutive 0-based integer sequence".to_owned(),
         ));
     }
-    Ok(by_index.into_values().collect())
+    let chosen: Vec<_> = by_index.into_iter().map(|(_, chosen)| chosen).collect();
+    Ok(Replicas::Each(chosen.into_iter()))
 }
 
 /// Checks the nodes that a client chose for one partition; `factor` is how many the partitions
@@ -125,7 +126,6 @@ mod tests {
     use super::*;
     use crate::base::Rng;
     use crate::config::BrokerConfig;
-    use crate::controller::Image;
 
     fn topic() -> NewTopic {
         NewTopic {
@@ -141,7 +141,7 @@ mod tests {
         NewTopic {
             assignments: assignments
                 .iter()
-                .map(|(index, ids)| (*index, nodes(ids)))
+                .map(|(index, ids)| (*index, (nodes(ids), None)))
                 .collect(),
             ..topic()
         }
@@ -150,16 +150,25 @@ mod tests {
     /// How many partitions, or why not.
     fn decide(topic: &NewTopic) -> Result<usize, ErrorCode> {
         let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
-        let image = Image::default();
-        let terms = Terms::new(&image, &config, &mut rng);
+        let terms = Terms {
+            config: &config,
+            rng: &mut rng,
+        };
         let decided = if topic.assignments.is_empty() {
             by_count(topic, &terms)
         } else {
-            by_assignment(topic, &terms)
+            by_assignment(topic.clone(), &terms)
         };
-        let replicas = decided.map_err(|refused| refused.code)?;
-        assert!(replicas.iter().all(|nodes| *nodes == [NodeId(1)]));
-        Ok(replicas.len())
+        match decided.map_err(|refused| refused.code)? {
+            Replicas::Alike(nodes, count) => {
+                assert_eq!(nodes, [NodeId(1)]);
+                Ok(count)
+            }
+            Replicas::Each(each) => {
+                assert!(each.clone().all(|(nodes, _)| nodes == [NodeId(1)]));
+                Ok(each.len())
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Decides on changes of the settings of topics and brokers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::draft::{Draft, Refused};
 use super::record::{ConfigResource, MetadataRecord};
@@ -40,7 +40,6 @@ pub fn alter_topic_configs(
             message,
         ));
     };
-    each_once(changes)?;
     let effective = TopicConfig::effective(broker, &topic.configs);
     let mut new = Vec::new();
     for (key, op) in changes {
@@ -80,7 +79,6 @@ pub fn alter_broker_configs(
     changes: &[(String, ConfigOp)],
 ) -> Result<(), Refused> {
     let invalid = |message| Refused::because(ErrorCode::InvalidRequest, message);
-    each_once(changes)?;
     let none = BTreeMap::new();
     let set = draft.image().broker_configs(node).unwrap_or(&none);
     let (mut new, mut read_only, mut single) = (Vec::new(), Vec::new(), Vec::new());
@@ -162,9 +160,13 @@ fn in_table(table: &'static [inert::Inert], key: &str) -> Option<&'static Settin
     inert::find(table, key).map(|inert| &inert.setting)
 }
 
-fn each_once(changes: &[(String, ConfigOp)]) -> Result<(), Refused> {
-    let mut keys = BTreeSet::new();
-    if changes.iter().all(|(key, _)| keys.insert(key)) {
+/// Whether each key is named once, which the deciders take for granted.
+///
+/// # Errors
+/// One is named more than once.
+pub fn each_once<'k>(mut keys: impl Iterator<Item = &'k str>) -> Result<(), Refused> {
+    let mut known = HashSet::new();
+    if keys.all(|key| known.insert(key)) {
         return Ok(());
     }
     let message = "Error due to duplicate config keys";
@@ -207,56 +209,42 @@ fn new_value(
         Some(setting) if setting.kind != Kind::List => Err(format!(
             "Can't {op} to key {key} because its type is not LIST."
         )),
-        _ => Ok(elements(&now().unwrap_or_default()).collect::<Vec<_>>()),
+        _ => Ok(now().unwrap_or_default()),
     };
     Ok(Some(match op {
         // What is not known any more can still be taken away.
         ConfigOp::Delete => return Ok(None),
         ConfigOp::Set(text) => text.clone(),
         ConfigOp::Append(text) => {
-            let mut list = list("APPEND")?;
-            list.extend(elements(text));
-            join_once(&list)
+            let list = list("APPEND")?;
+            join_once(elements(&list).chain(elements(text)))
         }
         ConfigOp::Subtract(text) => {
-            let mut list = list("SUBTRACT")?;
-            let gone: Vec<_> = elements(text).collect();
-            list.retain(|element| !gone.contains(element));
-            join_once(&list)
+            let list = list("SUBTRACT")?;
+            let gone: HashSet<_> = elements(text).collect();
+            join_once(elements(&list).filter(|element| !gone.contains(element)))
         }
     }))
 }
 
-fn elements(text: &str) -> impl Iterator<Item = String> {
-    let elements = text.split(',').map(|element| element.trim().to_owned());
+fn elements(text: &str) -> impl Iterator<Item = &str> {
+    let elements = text.split(',').map(str::trim);
     elements.filter(|element| !element.is_empty())
 }
 
-fn join_once(list: &[String]) -> String {
-    let mut once: Vec<&str> = Vec::new();
-    for element in list {
-        if !once.contains(&element.as_str()) {
-            once.push(element);
-        }
-    }
-    once.join(",")
+fn join_once<'t>(list: impl Iterator<Item = &'t str>) -> String {
+    let mut once = HashSet::new();
+    let list: Vec<_> = list.filter(|element| once.insert(*element)).collect();
+    list.join(",")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Rng;
-    use crate::controller::{Image, Terms, create_missing};
+    use crate::controller::testing::with_topics;
 
     fn draft() -> Draft {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
-        let mut draft = Draft::new(&image);
-        create_missing(
-            &mut draft,
-            &mut Terms::new(&image, &config, &mut rng),
-            ["a"],
-        );
-        draft
+        with_topics(&["a"])
     }
 
     fn alter(draft: &mut Draft, changes: &[(&str, ConfigOp)]) -> Result<(), Refused> {
@@ -264,7 +252,10 @@ mod tests {
             .iter()
             .map(|(key, op)| ((*key).to_owned(), op.clone()))
             .collect();
-        alter_topic_configs(draft, &BrokerConfig::default(), "a", &changes)
+        each_once(changes.iter().map(|(key, _)| key.as_str()))?;
+        alter_topic_configs(draft, &BrokerConfig::default(), "a", &changes)?;
+        draft.settle();
+        Ok(())
     }
 
     fn set(text: &str) -> ConfigOp {
@@ -344,8 +335,9 @@ mod tests {
     ) -> Result<(), (i16, String)> {
         let changes = [(key.to_owned(), op)];
         let config = BrokerConfig::default();
-        alter_broker_configs(draft, &config, node.map(NodeId), &changes)
-            .map_err(|refused| (refused.code.code(), refused.message))
+        let altered = alter_broker_configs(draft, &config, node.map(NodeId), &changes);
+        draft.settle();
+        altered.map_err(|refused| (refused.code.code(), refused.message))
     }
 
     #[test]
@@ -433,10 +425,8 @@ mod tests {
 
     #[test]
     fn the_brokers_own_topics_stay_compacted() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
-        let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng);
-        create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
+        let config = BrokerConfig::default();
+        let mut draft = with_topics(&["__consumer_offsets"]);
         let name = "__consumer_offsets".to_owned();
         let delete = [("cleanup.policy".to_owned(), ConfigOp::Delete)];
         assert!(alter_topic_configs(&mut draft, &config, &name, &delete).is_err());

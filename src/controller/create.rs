@@ -1,12 +1,12 @@
 //! Decides on new topics: names, counts, assignments, settings, ids, places.
 //! Error codes and messages are Kafka's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::assignment::{by_assignment, by_count};
 use super::draft::{Draft, Refused, Terms};
-use super::new_topic::NewTopic;
-use super::partitions::new_partition;
+use super::new_partitions::NewPartitions;
+use super::new_topic::{NewTopic, partitions_wanted};
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::check_topic_name;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
@@ -26,67 +26,44 @@ pub struct Created {
     pub configs: BTreeMap<String, String>,
 }
 
-/// Creates what can be created of the topics that a client wants: one result for each name.
-pub fn create_topics(
+/// Creates a topic that a client wants.
+///
+/// # Errors
+/// As Kafka's CreateTopics; the draft is unchanged.
+pub fn create_topic(
     draft: &mut Draft,
     terms: &mut Terms<'_>,
-    topics: &[NewTopic],
-) -> Vec<(String, Result<Created, Refused>)> {
-    let too_many = partitions_in_all(topics, terms.config) > PARTITIONS_PER_REQUEST_MAX;
-    let (mut once, mut twice) = (HashSet::with_capacity(topics.len()), HashSet::new());
-    for topic in topics {
-        if !once.insert(&topic.name) {
-            twice.insert(&topic.name);
-        }
+    topic: NewTopic,
+) -> Result<Created, Refused> {
+    if is_internal(&topic.name) && draft.image().topic(&topic.name).is_none() {
+        let message = format!("Creation of internal topic {} is prohibited.", topic.name);
+        return Err(Refused::because(ErrorCode::InvalidRequest, message));
     }
-    let mut results = Vec::new();
-    for topic in topics.iter().filter(|topic| once.remove(&topic.name)) {
-        let result = if too_many {
-            Err(Refused::because(
-                ErrorCode::PolicyViolation,
-                "Excessively large number of partitions per request.",
-            ))
-        } else if twice.contains(&topic.name) {
-            Err(Refused::because(
-                ErrorCode::InvalidRequest,
-                "Duplicate topic name.",
-            ))
-        } else if is_internal(&topic.name) && draft.image().topic(&topic.name).is_none() {
-            Err(Refused::because(
-                ErrorCode::InvalidRequest,
-                format!("Creation of internal topic {} is prohibited.", topic.name),
-            ))
-        } else {
-            create_topic(draft, terms, topic)
-        };
-        results.push((topic.name.clone(), result));
-    }
-    results
+    create(draft, terms, topic)
 }
 
-/// Creates, of these names, those that are missing and allowed, with the defaults of the broker:
+/// Creates a topic of this name with the defaults of the broker, if there is none and it may be:
 /// what happens when somebody asks for a topic that is not there. This is also how the broker gets
-/// its internal topics.
-pub fn create_missing<'n>(
+/// its internal topics. `left` is how many partitions may still be created this way. Returns false if they are too few.
+pub fn create_missing(
     draft: &mut Draft,
     terms: &mut Terms<'_>,
-    names: impl IntoIterator<Item = &'n str>,
-) {
-    let mut left = PARTITIONS_PER_REQUEST_MAX;
-    for name in names {
-        let Some(topic) = missing_topic(name, terms.config) else {
-            continue;
-        };
-        let partitions = partitions_in_all(std::slice::from_ref(&topic), terms.config);
-        // A client that asks for many topics gets the rest when it asks again. A single one of
-        // more partitions than that is what the operator wants.
-        if partitions > left && left < PARTITIONS_PER_REQUEST_MAX {
-            return;
-        }
-        if create_topic(draft, terms, &topic).is_ok() {
-            left = left.saturating_sub(partitions);
-        }
+    name: &str,
+    left: &mut usize,
+) -> bool {
+    let Some(topic) = missing_topic(name, terms.config) else {
+        return true;
+    };
+    let partitions = partitions_wanted(0, topic.partitions, terms.config);
+    // A client that asks for many topics gets the rest when it asks again. A single one of
+    // more partitions than that is what the operator wants.
+    if partitions > *left && *left < PARTITIONS_PER_REQUEST_MAX {
+        return false;
     }
+    if create(draft, terms, topic).is_ok() {
+        *left = left.saturating_sub(partitions);
+    }
+    true
 }
 
 /// A topic as it is created without being described; `None` for an internal one that this
@@ -113,39 +90,24 @@ fn missing_topic(name: &str, config: &BrokerConfig) -> Option<NewTopic> {
     Some(topic)
 }
 
-fn partitions_in_all(topics: &[NewTopic], config: &BrokerConfig) -> usize {
-    let count = |topic: &NewTopic| match topic.partitions {
-        _ if !topic.assignments.is_empty() => topic.assignments.len(),
-        -1 => usize::try_from(config.num_partitions).unwrap_or(0),
-        n => usize::try_from(n).unwrap_or(0),
-    };
-    topics.iter().map(count).fold(0, usize::saturating_add)
-}
-
-fn create_topic(
-    draft: &mut Draft,
-    terms: &mut Terms<'_>,
-    topic: &NewTopic,
-) -> Result<Created, Refused> {
+fn create(draft: &mut Draft, terms: &mut Terms<'_>, topic: NewTopic) -> Result<Created, Refused> {
     check_name(draft, &topic.name)?;
-    let configs = check_configs(topic)?;
-    let partitions = if topic.assignments.is_empty() {
-        by_count(topic, terms)?
+    let configs = check_configs(&topic)?;
+    let name = topic.name.clone();
+    let replicas = if topic.assignments.is_empty() {
+        by_count(&topic, terms)?
     } else {
         by_assignment(topic, terms)?
     };
-    draft.has_room(1 + partitions.len() + configs.len())?;
+    let (partitions, replication_factor) = (replicas.len(), replicas.factor());
+    draft.has_room(1 + partitions + configs.len())?;
     let id = topic_id(draft, terms.rng);
-    let name = topic.name.clone();
+    let internal = is_internal(&name);
     draft.push(MetadataRecord::Topic {
         name: name.clone(),
         id,
     });
-    for (index, replicas) in (0..).zip(&partitions) {
-        let place = topic.places.get(&index).copied();
-        let record = new_partition(draft, terms, &name, replicas, place);
-        draft.push(record);
-    }
+    draft.push_partitions(NewPartitions::new(id, internal, 0, replicas));
     for (key, value) in &configs {
         draft.push(MetadataRecord::Config {
             resource: ConfigResource::Topic(name.clone()),
@@ -155,8 +117,8 @@ fn create_topic(
     }
     Ok(Created {
         id,
-        partitions: partitions.len(),
-        replication_factor: partitions.first().map_or(0, Vec::len),
+        partitions,
+        replication_factor,
         configs,
     })
 }
@@ -205,6 +167,7 @@ mod tests {
     use super::*;
     use crate::base::{DirectoryId, NodeId, StoreId};
     use crate::controller::Image;
+    use crate::controller::testing::with_topics;
 
     fn topic(name: &str) -> NewTopic {
         NewTopic {
@@ -226,13 +189,18 @@ mod tests {
         let mut image = node();
         let mut results = Vec::new();
         for topics in requests {
-            let mut draft = Draft::new(&image);
-            let mut terms = Terms::new(&image, &config, &mut rng);
-            let named = create_topics(&mut draft, &mut terms, topics);
-            results = named.into_iter().map(|(_, result)| result).collect();
-            for record in draft.into_records() {
-                image.replay(&record).unwrap();
-            }
+            let mut draft = Draft::new(&image, 0);
+            let mut terms = Terms {
+                config: &config,
+                rng: &mut rng,
+            };
+            let created = topics.iter().map(|topic| {
+                let created = create_topic(&mut draft, &mut terms, topic.clone());
+                draft.settle();
+                created
+            });
+            results = created.collect();
+            image = draft.into_change().image;
         }
         (image, results)
     }
@@ -248,7 +216,7 @@ mod tests {
         let created = results[0].as_ref().unwrap();
         assert_eq!((created.partitions, created.replication_factor), (1, 1));
         let partition = image.topic("a").unwrap().partition(0).unwrap();
-        assert_eq!(partition.replicas, [NodeId(1)]);
+        assert_eq!(*partition.replicas, [NodeId(1)]);
         assert_eq!((partition.leader, partition.leader_epoch.0), (NodeId(1), 0));
         assert_eq!(partition.log.0, 1, "0 is the log of the metadata");
     }
@@ -285,38 +253,22 @@ mod tests {
             results[1].as_ref().unwrap_err().message,
             "Topic 'a_b' collides with existing topic: a.b"
         );
-        let (image, results) = create(&[&[topic("a"), topic("b"), topic("a")]]);
-        assert_eq!(results.len(), 2);
-        assert_eq!(
-            results[0].as_ref().unwrap_err().code,
-            ErrorCode::InvalidRequest
-        );
-        assert!(image.topic("a").is_none() && image.topic("b").is_some());
     }
 
     #[test]
     fn an_internal_topic_that_is_there_exists() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), node());
-        let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng);
-        create_missing(&mut draft, &mut terms, ["__consumer_offsets"]);
+        let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
+        let mut draft = with_topics(&["__consumer_offsets"]);
+        let mut terms = Terms {
+            config: &config,
+            rng: &mut rng,
+        };
         for (name, code) in [
             ("__consumer_offsets", ErrorCode::TopicAlreadyExists),
             ("__cluster_metadata", ErrorCode::InvalidRequest),
         ] {
-            let results = create_topics(&mut draft, &mut terms, &[topic(name)]);
-            assert_eq!(results[0].1.as_ref().unwrap_err().code, code, "{name}");
-        }
-    }
-
-    #[test]
-    fn too_many_partitions() {
-        for partitions in [10_001, i32::MAX] {
-            let (code, _) = refusal(NewTopic {
-                partitions,
-                ..topic("a")
-            });
-            assert_eq!(code, ErrorCode::PolicyViolation);
+            let refused = create_topic(&mut draft, &mut terms, topic(name)).unwrap_err();
+            assert_eq!(refused.code, code, "{name}");
         }
     }
 
@@ -340,11 +292,8 @@ mod tests {
 
     #[test]
     fn missing_topics_are_created_on_demand() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), node());
-        let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng);
         let names = ["a", "a", "b b", "__consumer_offsets", "__transaction_state"];
-        create_missing(&mut draft, &mut terms, names);
+        let draft = with_topics(&names);
         let names: Vec<_> = draft.image().topics().map(|t| t.name.to_string()).collect();
         assert_eq!(names, ["__consumer_offsets", "a"]);
         let offsets = draft.image().topic("__consumer_offsets").unwrap();

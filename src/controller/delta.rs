@@ -1,6 +1,7 @@
 //! What a change of the metadata touches, so that a shard looks at that and not at every partition.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::image::Image;
@@ -68,13 +69,19 @@ impl Delta {
         self.everything
     }
 
-    /// The topics of the image to look at.
-    pub fn topics<'a>(&'a self, image: &'a Image) -> Box<dyn Iterator<Item = &'a Topic> + 'a> {
+    /// The topics of the image to look at, one after the other: there may be very many.
+    #[must_use]
+    pub fn topic_after<'i>(
+        &self,
+        image: &'i Image,
+        last: Option<&Topic>,
+    ) -> Option<&'i Arc<Topic>> {
         if self.everything {
-            return Box::new(image.topics().map(|topic| &**topic));
+            return image.topic_after(last.map(|topic| &*topic.name));
         }
-        let touched = self.topics.iter();
-        Box::new(touched.filter_map(|id| image.topic_by_id(*id).map(|topic| &**topic)))
+        let from = last.map_or(Bound::Unbounded, |topic| Bound::Excluded(topic.id));
+        let mut touched = self.topics.range((from, Bound::Unbounded));
+        touched.find_map(|id| image.topic_by_id(*id))
     }
 
     /// The logs of topics that were removed.
@@ -120,7 +127,13 @@ mod tests {
     }
 
     fn names(delta: &Delta, image: &Image) -> Vec<String> {
-        delta.topics(image).map(|t| t.name.to_string()).collect()
+        let mut last = None;
+        let mut next = || {
+            last = delta.topic_after(image, last.as_deref()).cloned();
+            last.as_ref()
+                .map(|topic: &Arc<Topic>| topic.name.to_string())
+        };
+        std::iter::from_fn(&mut next).collect()
     }
 
     #[test]

@@ -1,28 +1,91 @@
 //! What the deciders work on: the image as it will be, and the records that
 //! bring it there. A draft that is dropped has changed nothing, which is all
 //! there is to `validate_only`.
+//!
+//! A decider only says what is to be done; it is done some records at a time, before the next decider looks.
 
-use super::image::Image;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::delta::Delta;
+use super::features::FeatureLevel;
+use super::image::{Image, ReplayError};
+use super::new_partitions::NewPartitions;
 use super::placement::Placement;
 use super::record::MetadataRecord;
 use crate::base::limits::RECORDS_PER_CHANGE_MAX;
-use crate::base::{ErrorCode, NodeId, Rng};
+use crate::base::{ErrorCode, NodeId, Rng, StoreId};
 use crate::config::BrokerConfig;
+use crate::record::{BatchBuilder, Codec};
 
 /// A change of the metadata in the making.
 #[derive(Clone, Debug)]
 pub struct Draft {
     image: Image,
-    records: Vec<MetadataRecord>,
+    delta: Delta,
+    placement: Placement,
+    level: FeatureLevel,
+    wall_ms: i64,
+    batch: BatchBuilder,
+    partitions: BTreeMap<StoreId, usize>,
+    /// What is decided and not in the image yet, in its order, and how many records that is.
+    coming: VecDeque<Coming>,
+    records: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Coming {
+    Record(MetadataRecord),
+    Partitions(NewPartitions),
+}
+
+/// A change that is whole: decided records as one batch of the metadata log, so that all of them count or none.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The image with it.
+    pub image: Image,
+    /// What is different.
+    pub delta: Delta,
+    /// The records.
+    pub batch: Bytes,
+    /// How many partitions it puts into stores of this node.
+    pub partitions: BTreeMap<StoreId, usize>,
+}
+
+impl Change {
+    /// These records, all at once.
+    ///
+    /// # Errors
+    /// One does not fit.
+    pub fn new(
+        image: &Image,
+        wall_ms: i64,
+        records: impl IntoIterator<Item = MetadataRecord>,
+    ) -> Result<Self, ReplayError> {
+        let mut draft = Draft::new(image, wall_ms);
+        for record in records {
+            draft.replay(&record)?;
+        }
+        Ok(draft.into_change())
+    }
 }
 
 impl Draft {
-    /// Starts from this image.
+    /// Starts from this image, at this time.
     #[must_use]
-    pub fn new(image: &Image) -> Self {
+    pub fn new(image: &Image, wall_ms: i64) -> Self {
         Self {
+            delta: Delta::default(),
+            placement: Placement::new(image),
+            // The first records of a cluster say the level themselves.
+            level: image.features.max(1),
+            wall_ms,
+            batch: BatchBuilder::new(Codec::None, wall_ms),
+            partitions: BTreeMap::new(),
+            coming: VecDeque::new(),
+            records: 0,
             image: image.clone(),
-            records: Vec::new(),
         }
     }
 
@@ -32,12 +95,18 @@ impl Draft {
         &self.image
     }
 
+    /// Whether nothing is changed.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
     /// Whether a change of so many records, or one of any number that is the first, may be added.
     ///
     /// # Errors
     /// POLICY_VIOLATION, as in Kafka, where the whole request gets it.
     pub fn has_room(&self, records: usize) -> Result<(), Refused> {
-        if self.records.is_empty() || self.records.len() + records <= RECORDS_PER_CHANGE_MAX {
+        if self.records == 0 || self.records + records <= RECORDS_PER_CHANGE_MAX {
             return Ok(());
         }
         let message = "Unable to perform excessively large batch operation.";
@@ -45,20 +114,81 @@ impl Draft {
     }
 
     /// Adds a record.
-    ///
-    /// # Panics
-    /// If it does not fit: the decider decided against another image than this one, a bug.
     pub fn push(&mut self, record: MetadataRecord) {
-        if let Err(error) = self.image.replay(&record) {
-            panic!("{error}");
-        }
-        self.records.push(record);
+        self.records += 1;
+        self.coming.push_back(Coming::Record(record));
     }
 
-    /// The records, in order.
+    /// Adds partitions to a topic.
+    pub fn push_partitions(&mut self, new: NewPartitions) {
+        self.records += new.len();
+        self.coming.push_back(Coming::Partitions(new));
+    }
+
+    /// Takes some of what was added into the image, as long as there is something `left` of a slice; a record costs
+    /// one.
+    ///
+    /// # Panics
+    /// If a record does not fit: the decider decided against another image than this one, a bug.
+    pub fn go_on(&mut self, left: &mut usize) {
+        while *left > 0 {
+            let record = match self.coming.front_mut() {
+                None => return,
+                Some(Coming::Partitions(new)) => match new.next(&self.image, &mut self.placement) {
+                    Some(record) => record,
+                    None => {
+                        self.coming.pop_front();
+                        continue;
+                    }
+                },
+                Some(Coming::Record(_)) => match self.coming.pop_front() {
+                    Some(Coming::Record(record)) => record,
+                    _ => continue,
+                },
+            };
+            *left -= 1;
+            if let Err(error) = self.replay(&record) {
+                panic!("{error}");
+            }
+        }
+    }
+
+    /// Whether all that was added is in the image.
     #[must_use]
-    pub fn into_records(self) -> Vec<MetadataRecord> {
-        self.records
+    pub fn is_settled(&self) -> bool {
+        self.coming.is_empty()
+    }
+
+    fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
+        self.delta.note(&self.image, record);
+        self.image.replay(record)?;
+        let value = record.encode(self.level);
+        self.batch.push(self.wall_ms, None, Some(&value), &[]);
+        if let MetadataRecord::Partition(partition) = record {
+            let stores = (0..).map(StoreId).zip(self.image.here());
+            for (store, _) in stores.filter(|(_, here)| partition.directories.contains(here)) {
+                *self.partitions.entry(store).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The change, when all is in the image.
+    #[must_use]
+    pub fn into_change(self) -> Change {
+        debug_assert!(self.is_settled());
+        Change {
+            image: self.image,
+            delta: self.delta,
+            batch: self.batch.build(),
+            partitions: self.partitions,
+        }
+    }
+
+    /// Takes all of what was added into the image.
+    #[cfg(test)]
+    pub fn settle(&mut self) {
+        self.go_on(&mut usize::MAX.clone());
     }
 }
 
@@ -69,21 +199,9 @@ pub struct Terms<'a> {
     pub config: &'a BrokerConfig,
     /// For topic ids.
     pub rng: &'a mut Rng,
-    /// Where new partitions go.
-    pub placement: Placement,
 }
 
-impl<'a> Terms<'a> {
-    /// The terms of the node whose image it is.
-    #[must_use]
-    pub fn new(image: &Image, config: &'a BrokerConfig, rng: &'a mut Rng) -> Self {
-        Self {
-            config,
-            rng,
-            placement: Placement::new(image),
-        }
-    }
-
+impl Terms<'_> {
     /// The nodes that can have a replica: this one.
     #[must_use]
     pub const fn nodes(&self) -> [NodeId; 1] {

@@ -8,7 +8,7 @@ use super::features::{FEATURE_LEVEL, FeatureLevel};
 use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
 use super::topic::{Partition, Topic};
 use super::topics::Topics;
-use crate::base::{DirectoryId, LogId, NodeId, StoreId, TopicId};
+use crate::base::{DirectoryId, LogId, NodeId, SharedVec, StoreId, TopicId};
 use crate::config::is_internal;
 
 /// The log that the metadata records themselves are kept in.
@@ -141,6 +141,33 @@ impl Image {
         self.topics.from(name)
     }
 
+    /// The first topic, by name, or the one after this name.
+    #[must_use]
+    pub fn topic_after(&self, name: Option<&str>) -> Option<&Arc<Topic>> {
+        match name {
+            Some(name) => self.topics_from(name).find(|topic| *topic.name != *name),
+            None => self.topics().next(),
+        }
+    }
+
+    /// What each broker has registered.
+    pub(super) fn all_registered(&self) -> impl Iterator<Item = (NodeId, &[Directory])> {
+        let registered = self.registered.iter();
+        registered.map(|(node, directories)| (*node, &directories[..]))
+    }
+
+    /// Logs that were found and had never been given out.
+    pub(super) fn strays(&self) -> impl Iterator<Item = LogId> {
+        self.strays.iter().copied()
+    }
+
+    /// Settings of all brokers and of single ones.
+    pub(super) fn all_broker_configs(
+        &self,
+    ) -> impl Iterator<Item = (Option<NodeId>, &BTreeMap<String, String>)> {
+        self.brokers.iter().map(|(node, configs)| (*node, configs))
+    }
+
     /// Panics if the tables contradict each other. For tests and the simulator.
     pub fn invariants(&self) {
         self.topics.invariants();
@@ -148,7 +175,7 @@ impl Image {
         let mut load = vec![0; self.here.len()];
         for topic in self.topics() {
             let name = &topic.name;
-            for partition in &topic.partitions {
+            for partition in topic.partitions.iter() {
                 count(&mut load, topic, partition, |count| *count += 1);
                 let log = partition.log;
                 assert!(
@@ -212,46 +239,6 @@ impl Image {
         Ok(())
     }
 
-    /// The records that make this image of any other one.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<MetadataRecord> {
-        let mut records = vec![MetadataRecord::SnapshotBegin];
-        let cluster = self.cluster_id.as_ref();
-        records.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
-        if self.features > 0 {
-            let level = self.features;
-            records.push(MetadataRecord::Features { level });
-        }
-        for (node, directories) in &self.registered {
-            records.push(MetadataRecord::Broker {
-                node: *node,
-                directories: directories.clone(),
-            });
-        }
-        records.extend(
-            self.strays
-                .iter()
-                .map(|log| MetadataRecord::Stray { log: *log }),
-        );
-        for topic in self.topics() {
-            snapshot_topic(topic, &mut records);
-        }
-        for (node, configs) in &self.brokers {
-            let resource = ConfigResource::Broker(*node);
-            snapshot_configs(&resource, configs, &mut records);
-        }
-        if self.next_producer_id > 0 {
-            records.push(MetadataRecord::ProducerIds {
-                next: self.next_producer_id,
-            });
-        }
-        records.push(MetadataRecord::SnapshotEnd {
-            version: self.version,
-            next_log: self.next_log,
-        });
-        records
-    }
-
     fn set_cluster(&mut self, id: &str) -> Result<(), ReplayError> {
         if self.cluster_id.as_deref().is_some_and(|known| known != id) {
             return wrong(format!("a second cluster id, {id}"));
@@ -282,7 +269,7 @@ impl Image {
             internal: is_internal(&name),
             name,
             id,
-            partitions: Vec::new(),
+            partitions: SharedVec::default(),
             configs: BTreeMap::new(),
         });
         Ok(())
@@ -320,22 +307,29 @@ impl Image {
         }
         let next_log = after(record.log)?;
         let mut stores = (0..).map(StoreId).zip(self.here.iter());
+        // Where thousands of partitions have the same, it is there once.
+        let like = topic.partitions.last();
+        let replicas = shared(&record.replicas, like.map(|like| &like.replicas));
+        // Partitions go to one store after the other.
+        let same_store = index.checked_sub(self.here.len().max(1));
+        let same_store = same_store.and_then(|index| topic.partitions.get(index));
+        let directories = same_store.map(|like| &like.directories);
         let partition = Partition {
             log: record.log,
             store: stores
                 .find(|(_, here)| record.directories.contains(here))
                 .map(|(store, _)| store),
-            replicas: record.replicas.clone(),
-            directories: record.directories.clone(),
-            isr: record.isr.clone(),
+            directories: shared(&record.directories, directories),
+            isr: shared(&record.isr, Some(&replicas)),
+            replicas,
             leader: record.leader,
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
         };
         if let Some(topic) = self.topics.get_mut(record.topic) {
             count(&mut self.load, topic, &partition, |count| *count += 1);
-            if index < topic.partitions.len() {
-                let known = std::mem::replace(&mut topic.partitions[index], partition);
+            if let Some(known) = topic.partitions.get_mut(index) {
+                let known = std::mem::replace(known, partition);
                 count(&mut self.load, topic, &known, |count| *count -= 1);
             } else {
                 topic.partitions.push(partition);
@@ -349,7 +343,7 @@ impl Image {
         let Some(topic) = self.topics.remove(id) else {
             return wrong(format!("removal of unknown topic {id}"));
         };
-        for partition in &topic.partitions {
+        for partition in topic.partitions.iter() {
             count(&mut self.load, &topic, partition, |count| *count -= 1);
         }
         Ok(())
@@ -388,6 +382,14 @@ impl Image {
     }
 }
 
+/// These, as somebody else has them if they are the same.
+fn shared<T: Copy + PartialEq>(these: &[T], others: Option<&Arc<[T]>>) -> Arc<[T]> {
+    match others {
+        Some(others) if **others == *these => Arc::clone(others),
+        _ => these.into(),
+    }
+}
+
 /// Changes the count of the store that has a partition, if it counts.
 fn count(load: &mut [u32], topic: &Topic, partition: &Partition, change: impl FnOnce(&mut u32)) {
     let store = partition.store.filter(|_| !topic.internal);
@@ -408,45 +410,12 @@ fn after(log: LogId) -> Result<u64, ReplayError> {
     }
 }
 
-fn snapshot_topic(topic: &Topic, records: &mut Vec<MetadataRecord>) {
-    records.push(MetadataRecord::Topic {
-        name: topic.name.to_string(),
-        id: topic.id,
-    });
-    for (index, partition) in (0..).zip(&topic.partitions) {
-        records.push(MetadataRecord::Partition(PartitionRecord {
-            topic: topic.id,
-            index,
-            log: partition.log,
-            replicas: partition.replicas.clone(),
-            directories: partition.directories.clone(),
-            isr: partition.isr.clone(),
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-        }));
-    }
-    let resource = ConfigResource::Topic(topic.name.to_string());
-    snapshot_configs(&resource, &topic.configs, records);
-}
-
-fn snapshot_configs(
-    resource: &ConfigResource,
-    configs: &BTreeMap<String, String>,
-    records: &mut Vec<MetadataRecord>,
-) {
-    records.extend(configs.iter().map(|(key, value)| MetadataRecord::Config {
-        resource: resource.clone(),
-        key: key.clone(),
-        value: Some(value.clone()),
-    }));
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::controller::ImageRecords;
     use crate::controller::testing::partition;
 
     fn topic(name: u8) -> MetadataRecord {
@@ -497,7 +466,7 @@ mod tests {
             for record in &others {
                 let _ = copy.replay(record);
             }
-            for record in image.snapshot() {
+            for record in ImageRecords::new(&image) {
                 prop_assert_eq!(copy.replay(&record), Ok(()));
             }
             prop_assert_eq!(copy, image);

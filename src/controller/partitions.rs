@@ -2,9 +2,10 @@
 
 use super::assignment::check_replicas;
 use super::draft::{Draft, Refused, Terms};
-use super::record::{MetadataRecord, PartitionRecord};
+use super::new_partitions::{Chosen, NewPartitions, Replicas};
+use super::record::MetadataRecord;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use crate::base::{ErrorCode, TopicId};
 
 /// More partitions that somebody wants for a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,10 +14,8 @@ pub struct MorePartitions {
     pub name: String,
     /// How many partitions it is to have then.
     pub count: i32,
-    /// The nodes of each new partition, if the client chose them.
-    pub assignments: Option<Vec<Vec<NodeId>>>,
-    /// The store of each new partition, where the client chose one; may be shorter.
-    pub places: Vec<Option<StoreId>>,
+    /// The nodes of each new partition and its store, if the client chose them.
+    pub assignments: Option<Vec<Chosen>>,
 }
 
 /// Adds partitions to a topic.
@@ -25,8 +24,8 @@ pub struct MorePartitions {
 /// As Kafka's CreatePartitions; the draft is unchanged.
 pub fn add_partitions(
     draft: &mut Draft,
-    terms: &mut Terms<'_>,
-    wanted: &MorePartitions,
+    terms: &Terms<'_>,
+    wanted: MorePartitions,
 ) -> Result<(), Refused> {
     let name = &wanted.name;
     let topic = draft
@@ -38,12 +37,12 @@ pub fn add_partitions(
         let message = format!("The number of partitions of internal topic {name} is fixed.");
         return Err(Refused::because(ErrorCode::InvalidRequest, message));
     }
-    let known = topic.partitions.len();
+    let (id, known) = (topic.id, topic.partitions.len());
     let factor = topic
         .partitions
         .first()
         .map(|partition| partition.replicas.len());
-    let additional = additional(wanted, known)?;
+    let additional = additional(&wanted, known)?;
     if let Some(assignments) = &wanted.assignments {
         if assignments.len() != additional {
             let message = format!(
@@ -55,21 +54,16 @@ pub fn add_partitions(
                 message,
             ));
         }
-        for replicas in assignments {
+        for (replicas, _) in assignments {
             check_replicas(replicas, &terms.nodes(), factor)?;
         }
     }
     draft.has_room(additional)?;
-    let replicas = terms.nodes().to_vec();
-    let replicas = wanted
-        .assignments
-        .clone()
-        .unwrap_or(vec![replicas; additional]);
-    for (index, replicas) in replicas.iter().enumerate() {
-        let place = wanted.places.get(index).copied().flatten();
-        let record = new_partition(draft, terms, name, replicas, place);
-        draft.push(record);
-    }
+    let replicas = match wanted.assignments {
+        Some(chosen) => Replicas::Each(chosen.into_iter()),
+        None => Replicas::Alike(terms.nodes().to_vec(), additional),
+    };
+    draft.push_partitions(NewPartitions::new(id, false, known, replicas));
     Ok(())
 }
 
@@ -108,58 +102,28 @@ pub fn remove_topic(draft: &mut Draft, id: TopicId) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The next partition of a topic of the draft, with a log of its own.
-pub(super) fn new_partition(
-    draft: &Draft,
-    terms: &mut Terms<'_>,
-    name: &str,
-    replicas: &[NodeId],
-    place: Option<StoreId>,
-) -> MetadataRecord {
-    let topic = draft.image().topic(name);
-    let (id, index, internal) = topic.map_or((TopicId::ZERO, 0, false), |topic| {
-        (topic.id, topic.partitions.len(), topic.internal)
-    });
-    let store = match place {
-        Some(store) => terms.placement.take(store, internal),
-        None => terms.placement.next(internal),
-    };
-    let here = draft.image().here().get(usize::from(store.0));
-    let directory = here.copied().unwrap_or_default();
-    MetadataRecord::Partition(PartitionRecord {
-        topic: id,
-        index: i32::try_from(index).unwrap_or(i32::MAX),
-        log: LogId(draft.image().next_log),
-        // Every replica is on this node: the deciders refuse any other one.
-        directories: vec![directory; replicas.len()],
-        replicas: replicas.to_vec(),
-        isr: replicas.to_vec(),
-        leader: replicas.first().copied().unwrap_or(NodeId(-1)),
-        leader_epoch: LeaderEpoch(0),
-        partition_epoch: 0,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Rng;
+    use crate::base::{NodeId, Rng};
     use crate::config::BrokerConfig;
-    use crate::controller::{Image, create_missing};
+    use crate::controller::testing::with_topics;
 
     fn more(count: i32, assignments: Option<&[&[i32]]>) -> Result<usize, Refused> {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
-        let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng);
-        create_missing(&mut draft, &mut terms, ["a"]);
-        let nodes = |nodes: &&[i32]| nodes.iter().copied().map(NodeId).collect();
+        let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
+        let mut draft = with_topics(&["a"]);
+        let terms = Terms {
+            config: &config,
+            rng: &mut rng,
+        };
+        let nodes = |nodes: &&[i32]| (nodes.iter().copied().map(NodeId).collect(), None);
         let wanted = MorePartitions {
             name: "a".to_owned(),
             count,
             assignments: assignments.map(|all| all.iter().map(nodes).collect()),
-            places: Vec::new(),
         };
-        add_partitions(&mut draft, &mut terms, &wanted)?;
+        add_partitions(&mut draft, &terms, wanted)?;
+        draft.settle();
         Ok(draft.image().topic("a").unwrap().partitions.len())
     }
 
@@ -194,13 +158,11 @@ mod tests {
 
     #[test]
     fn topics_are_removed_unless_they_are_the_brokers() {
-        let (config, mut rng, image) = (BrokerConfig::default(), Rng::new(1), Image::default());
-        let mut draft = Draft::new(&image);
-        let mut terms = Terms::new(&image, &config, &mut rng);
-        create_missing(&mut draft, &mut terms, ["a", "__consumer_offsets"]);
+        let mut draft = with_topics(&["a", "__consumer_offsets"]);
         let a = draft.image().topic("a").unwrap().id;
         let offsets = draft.image().topic("__consumer_offsets").unwrap().id;
         assert_eq!(remove_topic(&mut draft, a), Ok(()));
+        draft.settle();
         assert_eq!(
             remove_topic(&mut draft, a).unwrap_err().code,
             ErrorCode::UnknownTopicId

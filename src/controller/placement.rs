@@ -24,7 +24,7 @@ impl Placement {
             partitions: [clients, internal],
         };
         let internal = INTERNAL_TOPICS.iter().filter_map(|name| image.topic(name));
-        for partition in internal.flat_map(|topic| &topic.partitions) {
+        for partition in internal.flat_map(|topic| topic.partitions.iter()) {
             if let Some(store) = partition.store {
                 placement.take(store, true);
             }

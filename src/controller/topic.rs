@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, SharedVec, StoreId, TopicId};
 
 /// One topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Topic {
     /// Whether it belongs to the broker.
     pub internal: bool,
     /// Its partitions; the position is the index.
-    pub partitions: Vec<Partition>,
+    pub partitions: SharedVec<Partition>,
     /// Its own settings.
     pub configs: BTreeMap<String, String>,
 }
@@ -35,12 +35,12 @@ pub struct Partition {
     pub log: LogId,
     /// The store of this node that holds the log, if one does.
     pub store: Option<StoreId>,
-    /// The nodes that should have a copy.
-    pub replicas: Vec<NodeId>,
+    /// The nodes that should have a copy. Partitions that have the same share them.
+    pub replicas: Arc<[NodeId]>,
     /// The directory of each of them.
-    pub directories: Vec<DirectoryId>,
+    pub directories: Arc<[DirectoryId]>,
     /// Those that are in sync.
-    pub isr: Vec<NodeId>,
+    pub isr: Arc<[NodeId]>,
     /// The leader; -1 for none.
     pub leader: NodeId,
     /// Grows with each leader.

@@ -122,13 +122,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::base::SharedVec;
 
     fn topic(name: &str, id: u8) -> Topic {
         Topic {
             name: name.into(),
             id: TopicId([id; 16]),
             internal: false,
-            partitions: Vec::new(),
+            partitions: SharedVec::default(),
             configs: BTreeMap::new(),
         }
     }

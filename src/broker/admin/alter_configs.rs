@@ -7,67 +7,82 @@
 //! - A resource that comes twice is INVALID_REQUEST.
 
 use bytes::Bytes;
+use kafka_wire::AlterConfigsRequest;
 use kafka_wire::alter_configs_request::AlterConfigsResource;
 use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
-use kafka_wire::{AlterConfigsRequest, AlterConfigsResponse};
+use kafka_wire_core::StrBytes;
 
+use super::deciding::{Decide, Deciding, Decision, decide};
 use super::describe_configs::{BROKER_LOGGER, unsupported};
 use super::full;
-use super::handler::{Answer, Ctx, change, outcome};
-use super::incremental_alter_configs::{apply, each_once, target, value};
-use crate::controller::{Draft, MetadataRecord, Refused, replacing};
-use crate::wire::RequestHeader;
+use super::handler::{Ctx, outcome};
+use super::incremental_alter_configs::{RESOURCE_SIZE, apply, named_twice, target, value};
+use super::once::Once;
+use crate::controller::{Refused, each_once, replacing};
+use crate::wire::{Lists, RequestHeader, WireError};
 
-/// Answers an AlterConfigs request.
-#[must_use]
-pub fn alter_configs(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    change(
-        header,
-        body,
-        |request| respond(ctx, request),
-        Some(full::all_configs_refused),
-    )
+/// Decides on an AlterConfigs request.
+pub fn alter_configs(header: &RequestHeader, body: Bytes) -> Result<Box<dyn Decision>, WireError> {
+    decide::<Resources>(header, body)
 }
 
-fn respond(
-    ctx: &Ctx<'_>,
-    request: AlterConfigsRequest,
-) -> (AlterConfigsResponse, Vec<MetadataRecord>) {
-    let mut draft = Draft::new(ctx.image);
-    let mut response = AlterConfigsResponse::default();
-    let name =
-        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
-    let altered = each_once(request.resources, name, |resource| {
-        alter(ctx, &mut draft, resource)
-    });
-    for (resource, result) in altered {
+/// The resources of a request.
+#[derive(Debug)]
+struct Resources(Once<(i8, StrBytes), AlterConfigsResource>);
+
+impl Decide for Resources {
+    type Request = AlterConfigsRequest;
+    type Element = AlterConfigsResourceResponse;
+    const WHEN_FULL: Option<fn(&mut AlterConfigsResourceResponse)> =
+        Some(|resource| full::refuse(&mut resource.error_code, &mut resource.error_message));
+
+    fn new(_: i16) -> Self {
+        Self(Once::default())
+    }
+
+    fn take(&mut self, _: &Ctx<'_>, resource: AlterConfigsResource) {
+        let name = (resource.resource_type, resource.resource_name.clone());
+        self.0.push(name, resource);
+    }
+
+    fn rest(&mut self, request: AlterConfigsRequest) -> bool {
+        request.validate_only
+    }
+
+    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<AlterConfigsResourceResponse> {
+        let (resource, is_once) = self.0.next()?;
+        let result = match is_once {
+            true => alter(cx, &resource),
+            false => Err(named_twice()),
+        };
         let mut shown = AlterConfigsResourceResponse::default();
         shown.resource_type = resource.resource_type;
         shown.resource_name = resource.resource_name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
-        response.responses.push(shown);
+        Some(shown)
     }
-    let records = if request.validate_only {
-        Vec::new()
-    } else {
-        draft.into_records()
-    };
-    (response, records)
+
+    fn size(&self) -> usize {
+        let entries = self.0.peek().map_or(0, AlterConfigsRequest::entries);
+        RESOURCE_SIZE + entries
+    }
 }
 
-fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> Result<(), Refused> {
+fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
     if resource.resource_type == BROKER_LOGGER {
         return Err(unsupported(BROKER_LOGGER));
     }
-    let target = target(ctx, resource.resource_type, resource.resource_name.as_str())?;
+    let name = resource.resource_name.as_str();
+    let target = target(&cx.ctx, resource.resource_type, name)?;
+    each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
     let wanted = resource.configs.iter().map(|config| {
         let key = config.name.as_str().to_owned();
         let value = value(&key, config.value.as_ref())?;
         Ok((key, value))
     });
     let wanted = wanted.collect::<Result<Vec<_>, Refused>>()?;
-    let changes = replacing(draft, &target, wanted);
-    apply(ctx, draft, &target, &changes)
+    let changes = replacing(cx.draft, &target, wanted);
+    apply(cx, &target, &changes)
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ mod tests {
     }
 
     fn ask(version: i16, request: &ApiVersionsRequest) -> ApiVersionsResponse {
-        Cluster::new().ask(version, request, |ctx, header, body| {
+        Cluster::new().read(version, request, |ctx, header, body| {
             api_versions(ctx, header, body, claims())
         })
     }
@@ -189,7 +189,7 @@ mod tests {
             request.client_software_name = text("x");
             request.client_software_version = text("1");
             request.node_id = node;
-            let response = cluster.ask(5, &request, |ctx, header, body| {
+            let response = cluster.read(5, &request, |ctx, header, body| {
                 api_versions(ctx, header, body, claims())
             });
             assert_eq!(response.error_code, code, "{node}");

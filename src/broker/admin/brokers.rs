@@ -163,11 +163,11 @@ mod tests {
     fn partition(store: u16) -> Partition {
         Partition {
             store: Some(StoreId(store)),
-            directories: vec![DirectoryId::default()],
+            directories: [DirectoryId::default()].into(),
             leader: NodeId(3),
-            replicas: vec![NodeId(3)],
+            replicas: [NodeId(3)].into(),
             log: LogId(1),
-            isr: vec![NodeId(3)],
+            isr: [NodeId(3)].into(),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
         }

@@ -5,48 +5,60 @@
 //! - The partitions of internal topics are fixed (Kafka allows more, and loses offsets).
 //! - `timeout_ms` is not looked at, see CreateTopics.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use kafka_wire::CreatePartitionsRequest;
 use kafka_wire::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
-use kafka_wire::{CreatePartitionsRequest, CreatePartitionsResponse};
 use kafka_wire_core::StrBytes;
 
 use super::brokers::Brokers;
+use super::deciding::{Decide, Deciding, Decision, decide};
 use super::full;
-use super::handler::{Answer, Ctx, change, outcome};
+use super::handler::{Ctx, outcome};
+use super::once::Once;
 use crate::base::ErrorCode;
-use crate::controller::{Draft, MetadataRecord, MorePartitions, Refused, Terms, add_partitions};
-use crate::wire::RequestHeader;
+use crate::controller::{MorePartitions, Refused, Terms, add_partitions};
+use crate::wire::{Lists, RequestHeader, WireError};
 
-/// Answers a CreatePartitions request.
-#[must_use]
-pub fn create_partitions(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    change(
-        header,
-        body,
-        |request| respond(ctx, request),
-        Some(full::partitions_refused),
-    )
+/// Decides on a CreatePartitions request.
+pub fn create_partitions(
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Box<dyn Decision>, WireError> {
+    decide::<Topics>(header, body)
 }
 
-fn respond(
-    ctx: &mut Ctx<'_>,
-    request: CreatePartitionsRequest,
-) -> (CreatePartitionsResponse, Vec<MetadataRecord>) {
-    let mut count: HashMap<StrBytes, usize> = HashMap::with_capacity(request.topics.len());
-    for topic in &request.topics {
-        *count.entry(topic.name.clone()).or_default() += 1;
+/// The topics of a request.
+#[derive(Debug)]
+struct Topics(Once<StrBytes, CreatePartitionsTopic>);
+
+impl Decide for Topics {
+    type Request = CreatePartitionsRequest;
+    type Element = CreatePartitionsTopicResult;
+    const WHEN_FULL: Option<fn(&mut CreatePartitionsTopicResult)> =
+        Some(|topic| full::refuse(&mut topic.error_code, &mut topic.error_message));
+
+    fn new(_: i16) -> Self {
+        Self(Once::default())
     }
-    let mut draft = Draft::new(ctx.image);
-    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
-    let mut response = CreatePartitionsResponse::default();
-    for topic in request.topics {
-        let result = match count.remove(&topic.name) {
-            None => continue,
-            Some(1) => add_partitions(&mut draft, &mut terms, &more(ctx.brokers, &topic)),
-            Some(_) => Err(Refused::because(
+
+    fn take(&mut self, _: &Ctx<'_>, topic: CreatePartitionsTopic) {
+        self.0.push(topic.name.clone(), topic);
+    }
+
+    fn rest(&mut self, request: CreatePartitionsRequest) -> bool {
+        request.validate_only
+    }
+
+    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<CreatePartitionsTopicResult> {
+        let (topic, is_once) = self.0.next()?;
+        let terms = Terms {
+            config: cx.ctx.config,
+            rng: cx.ctx.rng,
+        };
+        let result = match is_once {
+            true => add_partitions(cx.draft, &terms, more(cx.ctx.brokers, &topic)),
+            false => Err(Refused::because(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",
             )),
@@ -54,28 +66,21 @@ fn respond(
         let mut shown = CreatePartitionsTopicResult::default();
         shown.name = topic.name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
-        response.results.push(shown);
+        Some(shown)
     }
-    let records = if request.validate_only {
-        Vec::new()
-    } else {
-        draft.into_records()
-    };
-    (response, records)
+
+    fn size(&self) -> usize {
+        self.0.peek().map_or(0, CreatePartitionsRequest::entries)
+    }
 }
 
 fn more(brokers: &Brokers, topic: &CreatePartitionsTopic) -> MorePartitions {
     let chosen = topic.assignments.as_ref();
-    let chosen = chosen.map(|all| all.iter().map(|a| brokers.places(&a.broker_ids)).unzip());
-    let (assignments, places) = match chosen {
-        Some((nodes, places)) => (Some(nodes), places),
-        None => (None, Vec::new()),
-    };
+    let chosen = chosen.map(|all| all.iter().map(|a| brokers.places(&a.broker_ids)).collect());
     MorePartitions {
         name: topic.name.as_str().to_owned(),
         count: topic.count,
-        assignments,
-        places,
+        assignments: chosen,
     }
 }
 

@@ -13,101 +13,131 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use kafka_wire::CreateTopicsRequest;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
-use kafka_wire::{CreateTopicsRequest, CreateTopicsResponse};
+use kafka_wire_core::StrBytes;
 
 use super::brokers::Brokers;
 use super::config_entries::Source;
-use super::handler::{Answer, Ctx, change, outcome, to_wire};
+use super::deciding::{Decide, Deciding, Decision, decide};
+use super::handler::{Ctx, outcome, to_wire};
+use super::once::Once;
 use super::{config_entries, full};
-use crate::controller::{self, Created, Draft, MetadataRecord, NewTopic, Refused, Terms};
-use crate::wire::RequestHeader;
+use crate::base::ErrorCode;
+use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
+use crate::controller::{Created, NewTopic, Refused, Terms, create_topic, partitions_wanted};
+use crate::wire::{Lists, RequestHeader, WireError};
 
-/// Answers a CreateTopics request.
-#[must_use]
-pub fn create_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    change(
-        header,
-        body,
-        |request| respond(ctx, header.version, request),
-        Some(full::topics_refused),
-    )
+/// Decides on a CreateTopics request.
+pub fn create_topics(header: &RequestHeader, body: Bytes) -> Result<Box<dyn Decision>, WireError> {
+    decide::<Topics>(header, body)
 }
 
-fn respond(
-    ctx: &mut Ctx<'_>,
-    version: i16,
-    request: CreateTopicsRequest,
-) -> (CreateTopicsResponse, Vec<MetadataRecord>) {
-    let topics: Vec<_> = request
-        .topics
-        .into_iter()
-        .map(|topic| new_topic(ctx.brokers, topic))
-        .collect();
-    let mut draft = Draft::new(ctx.image);
-    let mut terms = Terms::new(ctx.image, ctx.config, ctx.rng);
-    let results = controller::create_topics(&mut draft, &mut terms, &topics);
-    let mut settings = Settings::new(version, Source::new(ctx.config, ctx.image));
-    let mut response = CreateTopicsResponse::default();
-    response.topics = results
-        .into_iter()
-        .map(|(name, result)| shown(&mut settings, name, result))
-        .collect();
-    let records = if request.validate_only {
-        Vec::new()
-    } else {
-        draft.into_records()
-    };
-    (response, records)
+/// The topics of a request.
+#[derive(Debug)]
+struct Topics {
+    topics: Once<StrBytes, CreatableTopic>,
+    /// Partitions of all of them.
+    partitions: usize,
+    settings: Settings,
+}
+
+impl Decide for Topics {
+    type Request = CreateTopicsRequest;
+    type Element = CreatableTopicResult;
+    const WHEN_FULL: Option<fn(&mut CreatableTopicResult)> = Some(full::topic_refused);
+
+    fn new(version: i16) -> Self {
+        Self {
+            topics: Once::default(),
+            partitions: 0,
+            settings: Settings::new(version),
+        }
+    }
+
+    fn take(&mut self, ctx: &Ctx<'_>, topic: CreatableTopic) {
+        let assigned = topic.assignments.len();
+        let wanted = partitions_wanted(assigned, topic.num_partitions, ctx.config);
+        self.partitions = self.partitions.saturating_add(wanted);
+        self.topics.push(topic.name.clone(), topic);
+    }
+
+    fn rest(&mut self, request: CreateTopicsRequest) -> bool {
+        request.validate_only
+    }
+
+    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<CreatableTopicResult> {
+        let (topic, is_once) = self.topics.next()?;
+        let name = topic.name.clone();
+        let result = if self.partitions > PARTITIONS_PER_REQUEST_MAX {
+            Err(Refused::because(
+                ErrorCode::PolicyViolation,
+                "Excessively large number of partitions per request.",
+            ))
+        } else if is_once {
+            let mut terms = Terms {
+                config: cx.ctx.config,
+                rng: cx.ctx.rng,
+            };
+            create_topic(cx.draft, &mut terms, new_topic(cx.ctx.brokers, topic))
+        } else {
+            Err(Refused::because(
+                ErrorCode::InvalidRequest,
+                "Duplicate topic name.",
+            ))
+        };
+        let source = Source::new(cx.ctx.config, cx.ctx.image);
+        Some(shown(&mut self.settings, source, name, result))
+    }
+
+    fn size(&self) -> usize {
+        self.topics.peek().map_or(0, CreateTopicsRequest::entries)
+    }
+
+    fn answer_size(topic: &CreatableTopicResult) -> usize {
+        topic.configs.as_ref().map_or(0, Vec::len)
+    }
 }
 
 fn new_topic(brokers: &Brokers, topic: CreatableTopic) -> NewTopic {
-    let mut places = BTreeMap::new();
     let assignments = topic.assignments.into_iter().map(|assignment| {
-        let (nodes, store) = brokers.places(&assignment.broker_ids);
-        places.extend(store.map(|store| (assignment.partition_index, store)));
-        (assignment.partition_index, nodes)
+        let chosen = brokers.places(&assignment.broker_ids);
+        (assignment.partition_index, chosen)
     });
+    let text = |text: StrBytes| text.into_string();
+    let configs = topic.configs.into_iter();
     NewTopic {
         assignments: assignments.collect(),
-        places,
-        name: topic.name.into_string(),
+        name: text(topic.name),
         partitions: topic.num_partitions,
         replication_factor: topic.replication_factor,
-        configs: topic
-            .configs
-            .into_iter()
-            .map(|c| {
-                (
-                    c.name.into_string(),
-                    c.value.map(|value| value.into_string()),
-                )
-            })
-            .collect(),
+        configs: configs.map(|c| (text(c.name), c.value.map(text))).collect(),
     }
 }
 
 /// The settings of new topics as they are shown.
-struct Settings<'a> {
-    source: Source<'a>,
+#[derive(Debug)]
+struct Settings {
     /// Whether the version tells them.
     are_told: bool,
     /// Of a topic that has none of its own, as most: made once.
     plain: Option<Vec<CreatableTopicConfigs>>,
 }
 
-impl<'a> Settings<'a> {
-    fn new(version: i16, source: Source<'a>) -> Self {
+impl Settings {
+    const fn new(version: i16) -> Self {
         Self {
-            source,
             are_told: version >= 5,
             plain: None,
         }
     }
 
-    fn of(&mut self, own: &BTreeMap<String, String>) -> Option<Vec<CreatableTopicConfigs>> {
-        let source = self.source;
+    fn of(
+        &mut self,
+        source: Source<'_>,
+        own: &BTreeMap<String, String>,
+    ) -> Option<Vec<CreatableTopicConfigs>> {
         let make = || config_entries::of_topic(source, own).map(setting).collect();
         self.are_told.then(|| match own.is_empty() {
             true => self.plain.get_or_insert_with(make).clone(),
@@ -117,18 +147,19 @@ impl<'a> Settings<'a> {
 }
 
 fn shown(
-    settings: &mut Settings<'_>,
-    name: String,
+    settings: &mut Settings,
+    source: Source<'_>,
+    name: StrBytes,
     result: Result<Created, Refused>,
 ) -> CreatableTopicResult {
     let mut shown = CreatableTopicResult::default();
-    shown.name = name.into();
+    shown.name = name;
     (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
     if let Ok(created) = result {
         shown.topic_id = to_wire(created.id);
         shown.num_partitions = i32::try_from(created.partitions).unwrap_or(i32::MAX);
         shown.replication_factor = i16::try_from(created.replication_factor).unwrap_or(i16::MAX);
-        shown.configs = settings.of(&created.configs);
+        shown.configs = settings.of(source, &created.configs);
     }
     shown
 }
@@ -219,7 +250,7 @@ mod tests {
         assert!(
             partitions
                 .iter()
-                .all(|p| p.replicas == [cluster.config.node()])
+                .all(|p| *p.replicas == [cluster.config.node()])
         );
         // Two cores are not two nodes, and only those that are there can be chosen.
         for brokers in [&[10_000, 10_001][..], &[10_002], &[7]] {
@@ -247,6 +278,31 @@ mod tests {
         assert_eq!(codes, [0, 37, 17]);
         assert!(response.topics[1].error_message.is_some());
         assert!(cluster.image.topic("a").is_some() && cluster.image.topic("b").is_none());
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_refused_once() {
+        let mut cluster = Cluster::new();
+        let mut request = new_topic("a", 1);
+        request.topics.extend(new_topic("b", 1).topics);
+        request.topics.extend(new_topic("a", 2).topics);
+        let response = cluster.ask(7, &request, create_topics);
+        let codes = response.topics.iter().map(|topic| topic.error_code);
+        assert_eq!(codes.collect::<Vec<_>>(), [42, 0]);
+        assert!(cluster.image.topic("a").is_none() && cluster.image.topic("b").is_some());
+    }
+
+    #[test]
+    fn too_many_partitions_in_all_are_none() {
+        let mut cluster = Cluster::new();
+        for partitions in [10_000, i32::MAX] {
+            let mut request = new_topic("a", partitions);
+            request.topics.extend(new_topic("b", 1).topics);
+            let response = cluster.ask(7, &request, create_topics);
+            let codes = response.topics.iter().map(|topic| topic.error_code);
+            assert_eq!(codes.collect::<Vec<_>>(), [44, 44]);
+            assert_eq!(cluster.committed, 0);
+        }
     }
 
     #[test]

@@ -7,51 +7,102 @@
 //! - `timeout_ms` is not looked at, see CreateTopics.
 
 use std::collections::HashMap;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+use kafka_wire::DeleteTopicsRequest;
+use kafka_wire::delete_topics_request::DeleteTopicState;
 use kafka_wire::delete_topics_response::DeletableTopicResult;
-use kafka_wire::{DeleteTopicsRequest, DeleteTopicsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::handler::{Answer, Ctx, change, from_wire, outcome, to_wire};
+use super::deciding::{Decide, Deciding, Decision, decide};
+use super::handler::{Ctx, from_wire, outcome, to_wire};
 use crate::base::{ErrorCode, TopicId};
-use crate::controller::{Draft, Image, MetadataRecord, Refused, remove_topic};
-use crate::wire::RequestHeader;
+use crate::controller::{Image, Refused, remove_topic};
+use crate::wire::{RequestHeader, WireError};
 
-/// Answers a DeleteTopics request.
-#[must_use]
-pub fn delete_topics(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    let version = header.version;
-    change(header, body, |request| respond(ctx, version, request), None)
+/// Decides on a DeleteTopics request.
+pub fn delete_topics(header: &RequestHeader, body: Bytes) -> Result<Box<dyn Decision>, WireError> {
+    decide::<Topics>(header, body)
 }
 
 /// A topic as the client named it.
 type Named = (Option<StrBytes>, TopicId);
 
-fn respond(
-    ctx: &Ctx<'_>,
+/// The topics of a request.
+#[derive(Debug)]
+struct Topics {
     version: i16,
-    request: DeleteTopicsRequest,
-) -> (DeleteTopicsResponse, Vec<MetadataRecord>) {
-    let by_name = request
-        .topic_names
-        .into_iter()
-        .map(|name| (Some(name), TopicId::ZERO));
-    let either = request
-        .topics
-        .into_iter()
-        .map(|t| (t.name, from_wire(t.topic_id)));
-    let topics: Vec<Named> = by_name.chain(either).collect();
-    let mut draft = Draft::new(ctx.image);
-    let mut response = DeleteTopicsResponse::default();
-    for (topic, target) in resolve(ctx.image, topics) {
-        let result = target.and_then(|id| {
-            enabled(ctx, version)?;
-            remove_topic(&mut draft, id)
-        });
-        response.responses.push(shown(ctx.image, topic, result));
+    /// Which topic each one is, or why it is none; those that were named twice only once.
+    resolved: VecDeque<(Named, Result<TopicId, Refused>)>,
+    /// The position of the first one that means the topic, by what was given and by its id.
+    names: HashMap<StrBytes, usize>,
+    ids: HashMap<TopicId, usize>,
+}
+
+impl Decide for Topics {
+    type Request = DeleteTopicsRequest;
+    type Element = DeletableTopicResult;
+    const WHEN_FULL: Option<fn(&mut DeletableTopicResult)> = None;
+
+    fn new(version: i16) -> Self {
+        Self {
+            version,
+            resolved: VecDeque::new(),
+            names: HashMap::new(),
+            ids: HashMap::new(),
+        }
     }
-    (response, draft.into_records())
+
+    fn take(&mut self, ctx: &Ctx<'_>, topic: DeleteTopicState) {
+        let invalid = |why| Err(Refused::because(ErrorCode::InvalidRequest, why));
+        let at = self.resolved.len();
+        let (name, id) = (topic.name, from_wire(topic.topic_id));
+        let target = match (&name, id) {
+            (None, TopicId::ZERO) => invalid("Neither topic name nor id were specified."),
+            (Some(name), TopicId::ZERO) => {
+                let first = *self.names.entry(name.clone()).or_insert(at);
+                if first < at {
+                    self.resolved[first].1 = invalid("Duplicate topic name.");
+                    return;
+                }
+                let topic = ctx.image.topic(name);
+                let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition);
+                topic.map(|topic| topic.id).map_err(Refused::from)
+            }
+            (None, id) => Ok(id),
+            (Some(_), _) => invalid("You may not specify both topic name and topic id."),
+        };
+        if let Ok(id) = &target {
+            let first = *self.ids.entry(*id).or_insert(at);
+            if first < at {
+                self.resolved[first].1 = invalid(if name.is_some() {
+                    "The provided topic name maps to an ID that was already supplied."
+                } else {
+                    "Duplicate topic id."
+                });
+                return;
+            }
+        }
+        self.resolved.push_back(((name, id), target));
+    }
+
+    fn rest(&mut self, _: DeleteTopicsRequest) -> bool {
+        false
+    }
+
+    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<DeletableTopicResult> {
+        let (topic, target) = self.resolved.pop_front()?;
+        let result = target.and_then(|id| {
+            enabled(&cx.ctx, self.version)?;
+            remove_topic(cx.draft, id)
+        });
+        Some(shown(cx.ctx.image, topic, result))
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
 }
 
 fn enabled(ctx: &Ctx<'_>, version: i16) -> Result<(), Refused> {
@@ -61,45 +112,6 @@ fn enabled(ctx: &Ctx<'_>, version: i16) -> Result<(), Refused> {
         _ => ErrorCode::InvalidRequest,
     };
     Err(Refused::because(code, "Topic deletion is disabled."))
-}
-
-/// Which topic each one is, or why it is none; those that were named twice only once.
-fn resolve(image: &Image, topics: Vec<Named>) -> Vec<(Named, Result<TopicId, Refused>)> {
-    let invalid = |why| Err(Refused::because(ErrorCode::InvalidRequest, why));
-    let mut resolved: Vec<(Named, Result<TopicId, Refused>)> = Vec::new();
-    // The position of the first one that means the topic, by what was given and by its id.
-    let mut names = HashMap::with_capacity(topics.len());
-    let mut ids: HashMap<TopicId, usize> = HashMap::new();
-    for (name, id) in topics {
-        let at = resolved.len();
-        let target = match (&name, id) {
-            (None, TopicId::ZERO) => invalid("Neither topic name nor id were specified."),
-            (Some(name), TopicId::ZERO) => {
-                if let Some(first) = names.insert(name.clone(), at) {
-                    names.insert(name.clone(), first);
-                    resolved[first].1 = invalid("Duplicate topic name.");
-                    continue;
-                }
-                let topic = image.topic(name).ok_or(ErrorCode::UnknownTopicOrPartition);
-                topic.map(|topic| topic.id).map_err(Refused::from)
-            }
-            (None, id) => Ok(id),
-            (Some(_), _) => invalid("You may not specify both topic name and topic id."),
-        };
-        if let Ok(id) = &target
-            && let Some(first) = ids.insert(*id, at)
-        {
-            ids.insert(*id, first);
-            resolved[first].1 = invalid(if name.is_some() {
-                "The provided topic name maps to an ID that was already supplied."
-            } else {
-                "Duplicate topic id."
-            });
-            continue;
-        }
-        resolved.push(((name, id), target));
-    }
-    resolved
 }
 
 fn shown(image: &Image, (name, id): Named, result: Result<(), Refused>) -> DeletableTopicResult {

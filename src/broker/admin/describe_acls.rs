@@ -33,7 +33,7 @@ mod tests {
             let mut request = DescribeAclsRequest::default();
             request.resource_type_filter = 1;
             request.pattern_type_filter = 3;
-            let response = cluster.ask(version, &request, |_, header, body| {
+            let response = cluster.read(version, &request, |_, header, body| {
                 describe_acls(header, body)
             });
             assert_eq!(response.error_code, 54, "version {version}");

@@ -71,7 +71,7 @@ mod tests {
         let mut request = DescribeClusterRequest::default();
         request.endpoint_type = endpoint;
         request.include_cluster_authorized_operations = true;
-        Cluster::new().ask(version, &request, |ctx, header, body| {
+        Cluster::new().read(version, &request, |ctx, header, body| {
             describe_cluster(ctx, header, body)
         })
     }
@@ -95,7 +95,7 @@ mod tests {
         let mut cluster = Cluster::direct();
         for version in 0..=2 {
             let request = DescribeClusterRequest::default();
-            let response = cluster.ask(version, &request, |ctx, header, body| {
+            let response = cluster.read(version, &request, |ctx, header, body| {
                 describe_cluster(ctx, header, body)
             });
             let brokers = response.brokers.iter();

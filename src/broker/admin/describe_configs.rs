@@ -215,7 +215,7 @@ mod tests {
         version: i16,
         request: &DescribeConfigsRequest,
     ) -> DescribeConfigsResult {
-        let answer = cluster.ask(version, request, |ctx, header, body| {
+        let answer = cluster.read(version, request, |ctx, header, body| {
             describe_configs(ctx, header, body)
         });
         answer.results.into_iter().next().unwrap()
@@ -254,7 +254,7 @@ mod tests {
         let mut many = request(GROUP, "g", None);
         many.resources.extend(request(GROUP, "g", None).resources);
         let mut count = |request: &DescribeConfigsRequest| {
-            let answer = cluster.ask(1, request, |ctx, header, body| {
+            let answer = cluster.read(1, request, |ctx, header, body| {
                 describe_configs(ctx, header, body)
             });
             answer.results.len()

@@ -9,14 +9,21 @@
 //!   as an empty page if none is named: the response has no other place for an error.
 //! - Eligible leader replicas are always empty: every replica in sync is eligible.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::vec;
+
 use bytes::Bytes;
+use kafka_wire::describe_topic_partitions_request::TopicRequest;
 use kafka_wire::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+use kafka_wire_core::StrBytes;
 
 use super::brokers::Brokers;
-use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, answer, to_wire};
+use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, to_wire};
+use super::listing::{List, list};
 use crate::base::ErrorCode;
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
@@ -24,99 +31,157 @@ use crate::wire::RequestHeader;
 /// Answers a DescribeTopicPartitions request. Reads only.
 #[must_use]
 pub fn describe_topic_partitions(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    answer(header, body, |request| respond(ctx, &request))
+    list::<Page>(ctx, header, body)
 }
 
-fn respond(
-    ctx: &Ctx<'_>,
-    request: &DescribeTopicPartitionsRequest,
-) -> DescribeTopicPartitionsResponse {
-    let mut response = DescribeTopicPartitionsResponse::default();
-    let cursor = request.cursor.as_ref();
-    if cursor.is_some_and(|cursor| cursor.partition_index < 0) {
-        let names = request.topics.iter().map(|topic| topic.name.as_str());
-        let error = |name| refused(name, ErrorCode::InvalidRequest);
-        response.topics = names.map(error).collect();
-        return response;
-    }
-    let limit = request
-        .response_partition_limit
-        .min(ctx.config.max_request_partition_size_limit)
-        .max(1);
-    let mut page = Page {
-        brokers: ctx.brokers,
-        response,
-        left: usize::try_from(limit).unwrap_or(0),
-    };
-    let from = cursor.map_or("", |cursor| cursor.topic_name.as_str());
-    let start = |name: &str| match cursor {
-        Some(cursor) if cursor.topic_name.as_str() == name => {
-            usize::try_from(cursor.partition_index).unwrap_or(0)
-        }
-        _ => 0,
-    };
-    if request.topics.is_empty() {
-        for topic in ctx.image.topics_from(from) {
-            if !page.add(&topic.name, Some(topic), start(&topic.name)) {
-                break;
-            }
-        }
-    } else {
-        let names = request.topics.iter().map(|topic| topic.name.as_str());
-        let mut sorted: Vec<_> = names.filter(|name| *name >= from).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        for name in sorted {
-            let topic = ctx.image.topic(name).map(AsRef::as_ref);
-            if !page.add(name, topic, start(name)) {
-                break;
-            }
-        }
-    }
-    page.response
-}
-
-/// The answer while it is filled.
-struct Page<'a> {
-    brokers: &'a Brokers,
-    response: DescribeTopicPartitionsResponse,
+/// A page of the topics.
+#[derive(Debug)]
+struct Page {
+    /// Those that were named and are not among the sorted ones yet.
+    named: vec::IntoIter<TopicRequest>,
+    wanted: Wanted,
+    /// Topic and partition to begin at.
+    from: (StrBytes, usize),
     /// Partitions that still fit.
     left: usize,
+    cursor: Option<Cursor>,
 }
 
-impl Page<'_> {
-    /// Adds the partitions of a topic from `start` on, as far as they fit. False when the page is
-    /// full, with the cursor set.
-    fn add(&mut self, name: &str, topic: Option<&Topic>, start: usize) -> bool {
+/// The topics that come.
+#[derive(Debug)]
+enum Wanted {
+    All {
+        /// The one that came last.
+        last: Option<Arc<Topic>>,
+    },
+    Named(BTreeSet<StrBytes>),
+    /// Each of those that are named is an error, as they come.
+    None,
+}
+
+impl List for Page {
+    type Request = DescribeTopicPartitionsRequest;
+    type Element = DescribeTopicPartitionsResponseTopic;
+
+    fn begin(
+        ctx: &Ctx<'_>,
+        _: i16,
+        request: DescribeTopicPartitionsRequest,
+    ) -> (DescribeTopicPartitionsResponse, Self) {
+        let limit = request
+            .response_partition_limit
+            .min(ctx.config.max_request_partition_size_limit)
+            .max(1);
+        let (from, partition) = request.cursor.map_or_else(Default::default, |cursor| {
+            (cursor.topic_name, cursor.partition_index)
+        });
+        let wanted = match (partition < 0, request.topics.is_empty()) {
+            (true, _) => Wanted::None,
+            (false, true) => Wanted::All { last: None },
+            (false, false) => Wanted::Named(BTreeSet::new()),
+        };
+        let page = Self {
+            named: request.topics.into_iter(),
+            wanted,
+            from: (from, usize::try_from(partition).unwrap_or(0)),
+            left: usize::try_from(limit).unwrap_or(0),
+            cursor: None,
+        };
+        (DescribeTopicPartitionsResponse::default(), page)
+    }
+
+    fn prepare(&mut self, left: &mut usize) -> bool {
+        let Wanted::Named(sorted) = &mut self.wanted else {
+            return true;
+        };
+        for topic in self.named.by_ref().take(*left) {
+            *left -= 1;
+            if topic.name >= self.from.0 {
+                sorted.insert(topic.name);
+            }
+        }
+        self.named.len() == 0
+    }
+
+    fn next(&mut self, ctx: &Ctx<'_>) -> Option<DescribeTopicPartitionsResponseTopic> {
+        if self.cursor.is_some() {
+            return None;
+        }
+        match &mut self.wanted {
+            Wanted::None => {
+                let topic = self.named.next()?;
+                Some(refused(&topic.name, ErrorCode::InvalidRequest))
+            }
+            Wanted::All { last } => {
+                let next = match last {
+                    Some(last) => ctx.image.topic_after(Some(&last.name)),
+                    None => ctx.image.topics_from(&self.from.0).next(),
+                };
+                *last = next.cloned();
+                let topic = last.clone()?;
+                self.topic(ctx, &topic.name, Some(&topic))
+            }
+            Wanted::Named(sorted) => {
+                let name = sorted.pop_first()?;
+                let topic = ctx.image.topic(&name).map(AsRef::as_ref);
+                self.topic(ctx, &name, topic)
+            }
+        }
+    }
+
+    fn behind(&mut self) -> Option<DescribeTopicPartitionsResponse> {
+        let mut response = DescribeTopicPartitionsResponse::default();
+        response.next_cursor = Some(self.cursor.take()?);
+        Some(response)
+    }
+
+    fn size(topic: &DescribeTopicPartitionsResponseTopic) -> usize {
+        topic.partitions.len()
+    }
+
+    fn bytes_behind(_: i16) -> usize {
+        // That there is no cursor.
+        1
+    }
+}
+
+impl Page {
+    /// The partitions of a topic, as far as they fit. When the page is full the cursor is set.
+    fn topic(
+        &mut self,
+        ctx: &Ctx<'_>,
+        name: &str,
+        topic: Option<&Topic>,
+    ) -> Option<DescribeTopicPartitionsResponseTopic> {
         if self.left == 0 {
             self.go_on_at(name, 0);
-            return false;
+            return None;
         }
         let Some(topic) = topic else {
             let code = match check_topic_name(name) {
                 Ok(()) => ErrorCode::UnknownTopicOrPartition,
                 Err(_) => ErrorCode::InvalidTopicException,
             };
-            self.response.topics.push(refused(name, code));
-            return true;
+            return Some(refused(name, code));
         };
-        let rest = topic.partitions.get(start..).unwrap_or_default();
-        let shown = &rest[..rest.len().min(self.left)];
-        self.left -= shown.len();
-        let known = known(self.brokers, topic, start, shown);
-        self.response.topics.push(known);
-        if shown.len() < rest.len() {
-            self.go_on_at(name, start + shown.len());
-            return false;
+        let start = match &self.from {
+            (from, partition) if from.as_str() == name => *partition,
+            _ => 0,
+        };
+        let rest = topic.partitions.len().saturating_sub(start);
+        let count = rest.min(self.left);
+        self.left -= count;
+        if count < rest {
+            self.go_on_at(name, start + count);
         }
-        true
+        Some(known(ctx.brokers, topic, start, count))
     }
 
     fn go_on_at(&mut self, topic: &str, partition: usize) {
         let mut cursor = Cursor::default();
         cursor.topic_name = topic.into();
         cursor.partition_index = i32::try_from(partition).unwrap_or(i32::MAX);
-        self.response.next_cursor = Some(cursor);
+        self.cursor = Some(cursor);
     }
 }
 
@@ -132,14 +197,14 @@ fn known(
     brokers: &Brokers,
     topic: &Topic,
     start: usize,
-    partitions: &[Partition],
+    count: usize,
 ) -> DescribeTopicPartitionsResponseTopic {
     let mut shown = DescribeTopicPartitionsResponseTopic::default();
     shown.name = Some((&*topic.name).into());
     shown.topic_id = to_wire(topic.id);
     shown.is_internal = topic.internal;
     shown.topic_authorized_operations = TOPIC_OPERATIONS;
-    let numbered = (start..).zip(partitions);
+    let numbered = (start..).zip(topic.partitions.from(start).take(count));
     shown.partitions = numbered
         .map(|(index, p)| partition(brokers, index, p))
         .collect();
@@ -188,7 +253,7 @@ mod tests {
         cluster: &mut Cluster,
         request: &DescribeTopicPartitionsRequest,
     ) -> DescribeTopicPartitionsResponse {
-        cluster.ask(0, request, |ctx, header, body| {
+        cluster.read(0, request, |ctx, header, body| {
             describe_topic_partitions(ctx, header, body)
         })
     }

@@ -5,11 +5,8 @@
 //! disk. InitProducerId is COORDINATOR_LOAD_IN_PROGRESS, which Kafka answers when it has no ids to
 //! give out at the moment: every client asks again, while other errors end the producer.
 
+use kafka_wire::InitProducerIdResponse;
 use kafka_wire::create_topics_response::CreatableTopicResult;
-use kafka_wire::{
-    AlterConfigsResponse, CreatePartitionsResponse, CreateTopicsResponse,
-    IncrementalAlterConfigsResponse, InitProducerIdResponse,
-};
 use kafka_wire_core::StrBytes;
 
 use super::handler::outcome;
@@ -20,57 +17,26 @@ const WHY: &str = "A store that this takes room in is full, the one of the metad
                    delete topics or records, or raise millrace.store.bytes.max.";
 
 /// Puts the refusal into the fields of an item that went well.
-fn refuse(code: &mut i16, message: &mut Option<StrBytes>) {
+pub(super) fn refuse(code: &mut i16, message: &mut Option<StrBytes>) {
     if *code == ErrorCode::None.code() {
         let refused = Refused::because(ErrorCode::KafkaStorageError, WHY);
         (*code, *message) = outcome(Some(&refused));
     }
 }
 
-/// No topic is created.
-pub(super) fn topics_refused(mut response: CreateTopicsResponse) -> CreateTopicsResponse {
-    for topic in &mut response.topics {
-        if topic.error_code == ErrorCode::None.code() {
-            // Id, counts and settings of a topic that does not exist must not be told.
-            let name = std::mem::take(&mut topic.name);
-            *topic = CreatableTopicResult::default();
-            topic.name = name;
-            refuse(&mut topic.error_code, &mut topic.error_message);
-        }
-    }
-    response
-}
-
-/// No partition is added.
-pub(super) fn partitions_refused(
-    mut response: CreatePartitionsResponse,
-) -> CreatePartitionsResponse {
-    for topic in &mut response.results {
+/// A topic is not created.
+pub(super) fn topic_refused(topic: &mut CreatableTopicResult) {
+    if topic.error_code == ErrorCode::None.code() {
+        // Id, counts and settings of a topic that does not exist must not be told.
+        let name = std::mem::take(&mut topic.name);
+        *topic = CreatableTopicResult::default();
+        topic.name = name;
         refuse(&mut topic.error_code, &mut topic.error_message);
     }
-    response
-}
-
-/// No setting is changed.
-pub(super) fn configs_refused(
-    mut response: IncrementalAlterConfigsResponse,
-) -> IncrementalAlterConfigsResponse {
-    for resource in &mut response.responses {
-        refuse(&mut resource.error_code, &mut resource.error_message);
-    }
-    response
-}
-
-/// The same for AlterConfigs.
-pub(super) fn all_configs_refused(mut response: AlterConfigsResponse) -> AlterConfigsResponse {
-    for resource in &mut response.responses {
-        refuse(&mut resource.error_code, &mut resource.error_message);
-    }
-    response
 }
 
 /// No producer id is given out.
-pub(super) fn id_refused(_: InitProducerIdResponse) -> InitProducerIdResponse {
+pub(super) fn id_refused() -> InitProducerIdResponse {
     let mut refused = InitProducerIdResponse::default();
     refused.error_code = ErrorCode::CoordinatorLoadInProgress.code();
     refused.producer_id = -1;
@@ -89,10 +55,9 @@ mod tests {
 
     use super::super::testing::{Cluster, new_topic, text};
     use super::super::{
-        Answer, create_partitions, create_topics, delete_topics, incremental_alter_configs,
+        Decided, create_partitions, create_topics, delete_topics, incremental_alter_configs,
         init_producer_id,
     };
-    use crate::controller::ProducerIdAllocator;
 
     const FULL: i16 = 56;
 
@@ -151,20 +116,16 @@ mod tests {
 
     #[test]
     fn a_producer_is_told_to_ask_again_and_its_block_of_ids_is_not_used() {
-        let (mut cluster, mut ids) = (Cluster::new(), ProducerIdAllocator::default());
+        let mut cluster = Cluster::new();
         for version in 0..=5 {
             let mut request = InitProducerIdRequest::default();
             request.transactional_id = None;
-            let response = cluster.ask_when_full(version, &request, |ctx, header, body| {
-                init_producer_id(ctx, &mut ids, header, body)
-            });
+            let response = cluster.ask_when_full(version, &request, init_producer_id);
             assert_eq!((response.error_code, response.producer_id), (14, -1));
         }
         let mut request = InitProducerIdRequest::default();
         request.transactional_id = None;
-        let response = cluster.ask(0, &request, |ctx, header, body| {
-            init_producer_id(ctx, &mut ids, header, body)
-        });
+        let response = cluster.ask(0, &request, init_producer_id);
         assert_eq!((response.error_code, cluster.committed), (0, 1));
         assert!(response.producer_id < cluster.image.next_producer_id);
     }
@@ -174,7 +135,7 @@ mod tests {
         let mut cluster = Cluster::with(&[("a", 1)]);
         let mut request = DeleteTopicsRequest::default();
         request.topic_names = vec![text("a")];
-        let answer = cluster.decide(5, &request, delete_topics);
-        assert!(matches!(answer, Answer::Commit { refusal: None, .. }));
+        let (decided, _) = cluster.decide(5, &request, delete_topics);
+        assert!(matches!(decided, Decided::Whole { refusal: None, .. }));
     }
 }

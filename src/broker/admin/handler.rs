@@ -9,7 +9,7 @@ use kafka_wire_core::{StrBytes, Uuid};
 use super::brokers::Brokers;
 use crate::base::{ErrorCode, Rng, TopicId};
 use crate::config::BrokerConfig;
-use crate::controller::{Image, MetadataRecord, Refused};
+use crate::controller::{Image, Refused};
 use crate::wire::{self, RequestHeader, WireError};
 
 /// What a handler may look at.
@@ -27,7 +27,7 @@ pub struct Ctx<'a> {
     pub brokers: &'a Brokers,
 }
 
-/// What a handler wants done.
+/// What a handler that changes nothing wants done.
 #[derive(Debug)]
 pub enum Answer {
     /// Send this frame.
@@ -36,19 +36,12 @@ pub enum Answer {
     Listing(Box<dyn Listing>),
     /// The control shard has to create something first.
     Create,
-    /// Make the records durable, give every shard the image with them, then send the frame.
-    Commit {
-        /// At least one.
-        records: Vec<MetadataRecord>,
-        /// The frame.
-        reply: Bytes,
-        /// The frame to send instead, with nothing changed, if the store is full. `None` for what makes
-        /// the store emptier, which is never refused.
-        refusal: Option<Bytes>,
-    },
     /// Close the connection: the request cannot be read, or its answer cannot be written.
     Malformed(String),
 }
+
+/// Answers a request from the metadata that every shard has.
+pub type ImageHandler = fn(&Ctx<'_>, &RequestHeader, Bytes) -> Answer;
 
 /// An answer in the making.
 pub trait Listing: Debug + Send {
@@ -70,24 +63,6 @@ pub enum Progress {
     Create,
 }
 
-impl Answer {
-    /// Goes on with what is made in slices without a pause, where nobody else could.
-    #[must_use]
-    pub fn whole(self, ctx: &Ctx<'_>) -> Self {
-        let Self::Listing(mut listing) = self else {
-            return self;
-        };
-        loop {
-            match listing.go_on(ctx) {
-                Ok(Progress::Partly) => {}
-                Ok(Progress::Whole(pieces)) => return Self::Reply(pieces.concat().into()),
-                Ok(Progress::Create) => return Self::Create,
-                Err(error) => return Self::Malformed(error.to_string()),
-            }
-        }
-    }
-}
-
 /// Every operation on a topic, as a set of bits by the numbers of Kafka's `AclOperation`: read,
 /// write, create, delete, alter, describe, describe and alter configs. What a client may do where
 /// there is no authorizer.
@@ -103,39 +78,15 @@ pub fn answer<Q: RequestResponsePair>(
     handle: impl FnOnce(Q) -> Q::Response,
 ) -> Answer {
     let handled = wire::decode::<Q>(body, header.version)
-        .and_then(|request| encode::<Q>(header, &handle(request)));
+        .and_then(|request| reply::<Q>(header, &handle(request)));
     match handled {
         Ok(reply) => Answer::Reply(reply),
         Err(error) => Answer::Malformed(error.to_string()),
     }
 }
 
-/// The same for a request that changes something. `when_full` makes of the response the one for a full
-/// store; without it the change is made however full the store is.
-pub fn change<Q: RequestResponsePair>(
-    header: &RequestHeader,
-    body: Bytes,
-    handle: impl FnOnce(Q) -> (Q::Response, Vec<MetadataRecord>),
-    when_full: Option<fn(Q::Response) -> Q::Response>,
-) -> Answer {
-    let handled = wire::decode::<Q>(body, header.version).and_then(|request| {
-        let (response, records) = handle(request);
-        let reply = encode::<Q>(header, &response)?;
-        if records.is_empty() {
-            return Ok(Answer::Reply(reply));
-        }
-        let refusal = when_full.map(|refuse| encode::<Q>(header, &refuse(response)));
-        Ok(Answer::Commit {
-            records,
-            reply,
-            refusal: refusal.transpose()?,
-        })
-    });
-    // Nothing is committed then, so that the client may try again.
-    handled.unwrap_or_else(|error| Answer::Malformed(error.to_string()))
-}
-
-fn encode<Q: RequestResponsePair>(
+/// Writes the answer.
+pub(super) fn reply<Q: RequestResponsePair>(
     header: &RequestHeader,
     response: &Q::Response,
 ) -> Result<Bytes, WireError> {

@@ -7,90 +7,91 @@
 //! - Loggers, groups and subscriptions to metrics of clients have nothing that could be changed here.
 //! - A resource that comes twice is INVALID_REQUEST.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
+use kafka_wire::IncrementalAlterConfigsRequest;
 use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
-use kafka_wire::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kafka_wire_core::StrBytes;
 
+use super::deciding::{Decide, Deciding, Decision, decide};
 use super::describe_configs::{
     BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, check_broker, unsupported,
 };
 use super::full;
-use super::handler::{Answer, Ctx, change, outcome};
+use super::handler::{Ctx, outcome};
+use super::once::Once;
 use crate::base::ErrorCode;
 use crate::controller::{
-    ConfigOp, ConfigResource, Draft, MetadataRecord, Refused, alter_broker_configs,
-    alter_topic_configs, check_topic_name,
+    ConfigOp, ConfigResource, Refused, alter_broker_configs, alter_topic_configs, check_topic_name,
+    each_once,
 };
-use crate::wire::RequestHeader;
+use crate::wire::{Lists, RequestHeader, WireError};
 
-/// Answers an IncrementalAlterConfigs request.
-#[must_use]
-pub fn incremental_alter_configs(ctx: &mut Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    change(
-        header,
-        body,
-        |request| respond(ctx, request),
-        Some(full::configs_refused),
-    )
+/// Decides on an IncrementalAlterConfigs request.
+pub fn incremental_alter_configs(
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Box<dyn Decision>, WireError> {
+    decide::<Resources>(header, body)
 }
 
-fn respond(
-    ctx: &Ctx<'_>,
-    request: IncrementalAlterConfigsRequest,
-) -> (IncrementalAlterConfigsResponse, Vec<MetadataRecord>) {
-    let mut draft = Draft::new(ctx.image);
-    let mut response = IncrementalAlterConfigsResponse::default();
-    let name =
-        |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
-    let altered = each_once(request.resources, name, |resource| {
-        alter(ctx, &mut draft, resource)
-    });
-    for (resource, result) in altered {
+/// The resources of a request.
+#[derive(Debug)]
+struct Resources(Once<(i8, StrBytes), AlterConfigsResource>);
+
+impl Decide for Resources {
+    type Request = IncrementalAlterConfigsRequest;
+    type Element = AlterConfigsResourceResponse;
+    const WHEN_FULL: Option<fn(&mut AlterConfigsResourceResponse)> =
+        Some(|resource| full::refuse(&mut resource.error_code, &mut resource.error_message));
+
+    fn new(_: i16) -> Self {
+        Self(Once::default())
+    }
+
+    fn take(&mut self, _: &Ctx<'_>, resource: AlterConfigsResource) {
+        let name = (resource.resource_type, resource.resource_name.clone());
+        self.0.push(name, resource);
+    }
+
+    fn rest(&mut self, request: IncrementalAlterConfigsRequest) -> bool {
+        request.validate_only
+    }
+
+    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<AlterConfigsResourceResponse> {
+        let (resource, is_once) = self.0.next()?;
+        let result = match is_once {
+            true => alter(cx, &resource),
+            false => Err(named_twice()),
+        };
         let mut shown = AlterConfigsResourceResponse::default();
         shown.resource_type = resource.resource_type;
         shown.resource_name = resource.resource_name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
-        response.responses.push(shown);
+        Some(shown)
     }
-    let records = if request.validate_only {
-        Vec::new()
-    } else {
-        draft.into_records()
-    };
-    (response, records)
+
+    fn size(&self) -> usize {
+        let entries = self.0.peek().map_or(0, Self::Request::entries);
+        RESOURCE_SIZE + entries
+    }
 }
 
-/// Alters each resource, in their order. One that comes more than once is refused, in its first place alone.
-pub(super) fn each_once<R>(
-    resources: Vec<R>,
-    name: impl Fn(&R) -> (i8, StrBytes),
-    mut alter: impl FnMut(&R) -> Result<(), Refused>,
-) -> Vec<(R, Result<(), Refused>)> {
-    let mut count: HashMap<(i8, StrBytes), usize> = HashMap::with_capacity(resources.len());
-    for resource in &resources {
-        *count.entry(name(resource)).or_insert(0) += 1;
-    }
-    let altered = resources.into_iter().filter_map(|resource| {
-        let result = match count.remove(&name(&resource))? {
-            1 => alter(&resource),
-            _ => Err(Refused::because(
-                ErrorCode::InvalidRequest,
-                "Each resource must appear at most once.",
-            )),
-        };
-        Some((resource, result))
-    });
-    altered.collect()
+/// What a resource takes of a slice: its settings are looked at, and how they were.
+pub(super) const RESOURCE_SIZE: usize = 4;
+
+/// A resource comes more than once.
+pub(super) fn named_twice() -> Refused {
+    let why = "Each resource must appear at most once.";
+    Refused::because(ErrorCode::InvalidRequest, why)
 }
 
-fn alter(ctx: &Ctx<'_>, draft: &mut Draft, resource: &AlterConfigsResource) -> Result<(), Refused> {
-    let target = target(ctx, resource.resource_type, resource.resource_name.as_str())?;
+fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
+    let name = resource.resource_name.as_str();
+    let target = target(&cx.ctx, resource.resource_type, name)?;
+    each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
     let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
-    apply(ctx, draft, &target, &changes?)
+    apply(cx, &target, &changes?)
 }
 
 /// What has the settings that are to be changed.
@@ -121,14 +122,14 @@ pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResour
 
 /// Makes the changes of one resource, all or none of them.
 pub(super) fn apply(
-    ctx: &Ctx<'_>,
-    draft: &mut Draft,
+    cx: &mut Deciding<'_>,
     target: &ConfigResource,
     changes: &[(String, ConfigOp)],
 ) -> Result<(), Refused> {
+    let (draft, config) = (&mut *cx.draft, cx.ctx.config);
     match target {
-        ConfigResource::Topic(name) => alter_topic_configs(draft, ctx.config, name, changes),
-        ConfigResource::Broker(node) => alter_broker_configs(draft, ctx.config, *node, changes),
+        ConfigResource::Topic(name) => alter_topic_configs(draft, config, name, changes),
+        ConfigResource::Broker(node) => alter_broker_configs(draft, config, *node, changes),
     }
 }
 

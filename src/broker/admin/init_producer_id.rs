@@ -11,43 +11,54 @@
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 
+use super::deciding::{Decided, Deciding, Decision};
 use super::full;
-use super::handler::{Answer, Ctx, change};
+use super::handler::reply;
 use crate::base::ErrorCode;
-use crate::controller::{MetadataRecord, ProducerIdAllocator};
-use crate::wire::RequestHeader;
+use crate::broker::msg::Called;
+use crate::wire::{self, RequestHeader, WireError};
 
-/// Answers an InitProducerId request. `ids` lives as long as the control shard.
-#[must_use]
+/// Decides on an InitProducerId request.
 pub fn init_producer_id(
-    ctx: &mut Ctx<'_>,
-    ids: &mut ProducerIdAllocator,
     header: &RequestHeader,
     body: Bytes,
-) -> Answer {
-    change(
-        header,
-        body,
-        |request| respond(ctx, ids, &request),
-        Some(full::id_refused),
-    )
+) -> Result<Box<dyn Decision>, WireError> {
+    Ok(Box::new(Init {
+        request: wire::decode(body, header.version)?,
+        header: header.clone(),
+    }))
 }
 
-fn respond(
-    ctx: &Ctx<'_>,
-    ids: &mut ProducerIdAllocator,
-    request: &InitProducerIdRequest,
-) -> (InitProducerIdResponse, Vec<MetadataRecord>) {
-    let mut response = InitProducerIdResponse::default();
-    if let Some(code) = refusal(request) {
-        response.error_code = code.code();
-        response.producer_epoch = -1;
-        return (response, Vec::new());
+#[derive(Debug)]
+struct Init {
+    header: RequestHeader,
+    request: InitProducerIdRequest,
+}
+
+impl Decision for Init {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        let mut response = InitProducerIdResponse::default();
+        if let Some(code) = refusal(&self.request) {
+            response.error_code = code.code();
+            response.producer_epoch = -1;
+        } else {
+            let (id, record) = cx.producer_ids.allocate(cx.ctx.image);
+            record.into_iter().for_each(|record| cx.draft.push(record));
+            cx.draft.go_on(&mut 1);
+            response.producer_id = id;
+            response.producer_epoch = 0;
+        }
+        *left = left.saturating_sub(1);
+        let frame = |response| {
+            let frame = reply::<InitProducerIdRequest>(&self.header, response)?;
+            Ok::<_, WireError>(Called::Frame(vec![frame]))
+        };
+        Ok(Decided::Whole {
+            commits: true,
+            reply: frame(&response)?,
+            refusal: Some(frame(&full::id_refused())?),
+        })
     }
-    let (id, record) = ids.allocate(ctx.image);
-    response.producer_id = id;
-    response.producer_epoch = 0;
-    (response, record.into_iter().collect())
 }
 
 fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {
@@ -71,22 +82,11 @@ mod tests {
         request
     }
 
-    fn ask(
-        cluster: &mut Cluster,
-        ids: &mut ProducerIdAllocator,
-        version: i16,
-        request: &InitProducerIdRequest,
-    ) -> InitProducerIdResponse {
-        cluster.ask(version, request, |ctx, header, body| {
-            init_producer_id(ctx, ids, header, body)
-        })
-    }
-
     #[test]
     fn every_version_gives_a_new_id() {
-        let (mut cluster, mut ids) = (Cluster::new(), ProducerIdAllocator::default());
+        let mut cluster = Cluster::new();
         for version in 0..=5 {
-            let response = ask(&mut cluster, &mut ids, version, &request(None));
+            let response = cluster.ask(version, &request(None), init_producer_id);
             assert_eq!(response.error_code, 0, "version {version}");
             assert_eq!(
                 (response.producer_id, response.producer_epoch),
@@ -103,19 +103,19 @@ mod tests {
 
     #[test]
     fn a_new_epoch_is_a_new_id() {
-        let (mut cluster, mut ids) = (Cluster::new(), ProducerIdAllocator::default());
-        let first = ask(&mut cluster, &mut ids, 3, &request(None)).producer_id;
+        let mut cluster = Cluster::new();
+        let first = cluster.ask(3, &request(None), init_producer_id).producer_id;
         let mut again = request(None);
         again.producer_id = first;
         again.producer_epoch = 0;
-        let response = ask(&mut cluster, &mut ids, 3, &again);
+        let response = cluster.ask(3, &again, init_producer_id);
         assert_eq!((response.error_code, response.producer_epoch), (0, 0));
         assert_ne!(response.producer_id, first);
     }
 
     #[test]
     fn what_is_refused() {
-        let (mut cluster, mut ids) = (Cluster::new(), ProducerIdAllocator::default());
+        let mut cluster = Cluster::new();
         let mut half = request(None);
         half.producer_id = 7;
         for (request, code) in [
@@ -123,7 +123,7 @@ mod tests {
             (request(Some("")), 42),
             (request(Some("t")), 35),
         ] {
-            let response = ask(&mut cluster, &mut ids, 4, &request);
+            let response = cluster.ask(4, &request, init_producer_id);
             assert_eq!((response.error_code, response.producer_id), (code, -1));
             assert_eq!((response.producer_epoch, cluster.committed), (-1, 0));
         }

@@ -66,7 +66,7 @@ mod tests {
     fn ask(cluster: &mut Cluster, version: i16, kinds: &[i8]) -> (i16, Vec<(i8, String)>) {
         let mut request = ListConfigResourcesRequest::default();
         request.resource_types = kinds.to_vec();
-        let response = cluster.ask(version, &request, |ctx, header, body| {
+        let response = cluster.read(version, &request, |ctx, header, body| {
             list_config_resources(ctx, header, body)
         });
         let resources = response.config_resources.into_iter();

@@ -36,7 +36,7 @@ mod tests {
         for topics in [None, Some(Vec::new()), Some(vec![topic])] {
             let mut request = ListPartitionReassignmentsRequest::default();
             request.topics = topics;
-            let response = cluster.ask(0, &request, |_, header, body| {
+            let response = cluster.read(0, &request, |_, header, body| {
                 list_partition_reassignments(header, body)
             });
             assert_eq!((response.error_code, response.topics.len()), (0, 0));

@@ -3,10 +3,11 @@
 
 use std::fmt::Debug;
 
-use bytes::{Bytes, BytesMut};
-use kafka_wire::{KafkaMessage, RequestResponsePair};
-use kafka_wire_core::{ApiVersion, KafkaEncode};
+use bytes::Bytes;
+use kafka_wire::RequestResponsePair;
+use kafka_wire_core::KafkaEncode;
 
+use super::frame::ListFrame;
 use super::handler::{Answer, Ctx, Listing, Progress};
 use crate::base::limits::LISTED_PER_SLICE;
 use crate::wire::{self, RequestHeader, WireError};
@@ -24,8 +25,19 @@ pub(super) trait List: Debug + Send + Sized + 'static {
         request: Self::Request,
     ) -> (<Self::Request as RequestResponsePair>::Response, Self);
 
+    /// Goes on with what comes before the first element, as long as there is something `left` of a slice. Returns
+    /// whether there is nothing.
+    fn prepare(&mut self, _left: &mut usize) -> bool {
+        true
+    }
+
     /// The next element.
     fn next(&mut self, ctx: &Ctx<'_>) -> Option<Self::Element>;
+
+    /// The answer with what has turned out to be behind the list, without what is listed.
+    fn behind(&mut self) -> Option<<Self::Request as RequestResponsePair>::Response> {
+        None
+    }
 
     /// Whether something has to be created before the element can be told.
     fn creates(&self) -> bool {
@@ -56,69 +68,37 @@ pub(super) fn list<L: List>(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) 
 #[derive(Debug)]
 struct Making<L> {
     list: L,
-    version: i16,
-    flexible: bool,
-    /// The frame as it is if nothing is listed, up to the list, and from it on.
-    before: BytesMut,
-    behind: Bytes,
-    listed: Vec<Bytes>,
-    count: usize,
+    frame: ListFrame,
 }
 
 impl<L: List> Making<L> {
     fn new(ctx: &Ctx<'_>, header: &RequestHeader, request: L::Request) -> Result<Self, WireError> {
-        let version = header.version;
-        let (empty, list) = L::begin(ctx, version, request);
-        let frame = wire::encode_response(header.correlation_id, version, &empty)?;
-        let flexible = L::Request::is_flexible(ApiVersion::new(version));
-        let count = wire::list_count(flexible, 0).len();
-        let tags = usize::from(flexible);
-        let behind = frame.len() - tags - L::bytes_behind(version);
-        Ok(Self {
-            list,
-            version,
-            flexible,
-            before: BytesMut::from(&frame[..behind - count]),
-            behind: frame.slice(behind..),
-            listed: Vec::new(),
-            count: 0,
-        })
-    }
-
-    /// The frame, when all is listed.
-    fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
-        const PREFIX: usize = 4;
-        let mut before = std::mem::take(&mut self.before);
-        before.extend_from_slice(&wire::list_count(self.flexible, self.count));
-        let listed: usize = self.listed.iter().map(Bytes::len).sum();
-        let bytes = before.len() + listed + self.behind.len() - PREFIX;
-        let too_large = |_| kafka_wire_core::EncodeError::FrameTooLarge { bytes };
-        let len = i32::try_from(bytes).map_err(too_large)?;
-        before[..PREFIX].copy_from_slice(&len.to_be_bytes());
-        let mut pieces = vec![before.freeze()];
-        pieces.append(&mut self.listed);
-        pieces.push(std::mem::take(&mut self.behind));
-        Ok(pieces)
+        let (empty, list) = L::begin(ctx, header.version, request);
+        let frame = ListFrame::new(header, &empty, L::bytes_behind(header.version))?;
+        Ok(Self { list, frame })
     }
 }
 
 impl<L: List> Listing for Making<L> {
     fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Progress, WireError> {
-        let mut some = BytesMut::new();
         let mut left = LISTED_PER_SLICE;
         while left > 0 {
+            if !self.list.prepare(&mut left) {
+                continue;
+            }
             let Some(element) = self.list.next(ctx) else {
-                self.listed.push(some.freeze());
-                return self.finish().map(Progress::Whole);
+                if let Some(response) = self.list.behind() {
+                    self.frame.set_behind(&response)?;
+                }
+                return self.frame.finish().map(Progress::Whole);
             };
             if self.list.creates() {
                 return Ok(Progress::Create);
             }
             left = left.saturating_sub(1 + L::size(&element));
-            element.encode_into(&mut some, ApiVersion::new(self.version))?;
-            self.count += 1;
+            self.frame.add(&element)?;
         }
-        self.listed.push(some.freeze());
+        self.frame.end_slice();
         Ok(Progress::Partly)
     }
 }

@@ -195,7 +195,7 @@ fn known(ctx: &Ctx<'_>, topic: &Topic) -> MetadataResponseTopic {
     shown.topic_id = to_wire(topic.id);
     shown.is_internal = topic.internal;
     shown.partitions = (0..)
-        .zip(&topic.partitions)
+        .zip(topic.partitions.iter())
         .map(|(i, p)| partition(ctx.brokers, i, p))
         .collect();
     shown
@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn ask(cluster: &mut Cluster, version: i16, request: &MetadataRequest) -> MetadataResponse {
-        cluster.ask(version, request, |ctx, header, body| {
+        cluster.read(version, request, |ctx, header, body| {
             metadata_after_creation(ctx, header, body)
         })
     }

@@ -1,8 +1,6 @@
-//! The requests about metadata, one file per family. A handler looks at the image and answers;
-//! one that changes something returns the records along with the reply, which is sent when the
-//! records are durable and every shard has the new image. Handlers that take `&Ctx` change
-//! nothing and may run on any shard; those that take `&mut Ctx` run on the control shard, with
-//! the newest image.
+//! The requests about metadata, one file per family. A handler looks at the image and answers, on any shard. What
+//! changes something is decided on the control shard, by the newest image: a [`Decision`] comes to a draft and to the
+//! reply that is sent when the records are durable and every shard has the new image.
 
 mod alter_configs;
 mod api_versions;
@@ -11,11 +9,13 @@ mod brokers;
 mod config_entries;
 mod create_partitions;
 mod create_topics;
+mod deciding;
 mod delete_topics;
 mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
+mod frame;
 mod full;
 mod handler;
 mod incremental_alter_configs;
@@ -24,21 +24,23 @@ mod list_config_resources;
 mod list_partition_reassignments;
 mod listing;
 mod metadata;
+mod once;
 #[cfg(test)]
 pub(in crate::broker) mod testing;
 
 pub use alter_configs::alter_configs;
 pub use api_versions::api_versions;
-pub use auto_create::{auto_create, topics_to_auto_create};
+pub use auto_create::{auto_create, create_own};
 pub use brokers::{Announced, Brokers};
 pub use create_partitions::create_partitions;
 pub use create_topics::create_topics;
+pub use deciding::{Decided, Decider, Deciding, Decision};
 pub use delete_topics::delete_topics;
 pub use describe_acls::describe_acls;
 pub use describe_cluster::describe_cluster;
 pub use describe_configs::describe_configs;
 pub use describe_topic_partitions::describe_topic_partitions;
-pub use handler::{Answer, Ctx, Listing, Progress, answer};
+pub use handler::{Answer, Ctx, ImageHandler, Listing, Progress, answer};
 pub use incremental_alter_configs::incremental_alter_configs;
 pub use init_producer_id::init_producer_id;
 pub use list_config_resources::list_config_resources;

@@ -1,15 +1,18 @@
 //! A broker's metadata for the tests of the handlers: requests and responses go
 //! through their bytes, records are replayed.
 
+use bytes::Bytes;
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
-use super::{Answer, Brokers, Ctx, create_topics};
-use crate::base::{DirectoryId, Rng, ShardId, StoreId};
+use super::{Answer, Brokers, Ctx, Decided, Deciding, Decision, Progress, create_topics};
+use crate::base::{DirectoryId, Offset, Rng, ShardId, StoreId};
 use crate::broker::apis;
+use crate::broker::msg::Called;
+use crate::broker::own::run::BatchRun;
 use crate::config::BrokerConfig;
-use crate::controller::{Image, MetadataRecord};
+use crate::controller::{Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator};
 use crate::wire::client::{decode_response, encode_request};
-use crate::wire::{RequestHeader, StrBytes, parse_header};
+use crate::wire::{RequestHeader, StrBytes, WireError, parse_header};
 
 pub(in crate::broker) struct Cluster {
     pub(in crate::broker) image: Image,
@@ -19,6 +22,20 @@ pub(in crate::broker) struct Cluster {
     /// Records of the last request.
     pub(in crate::broker) committed: usize,
     rng: Rng,
+    producer_ids: ProducerIdAllocator,
+}
+
+fn frame(called: Called) -> Bytes {
+    match called {
+        Called::Frame(pieces) => pieces.concat().into(),
+        Called::Created => panic!("no answer"),
+    }
+}
+
+fn response<Q: RequestResponsePair>(version: i16, frame: &Bytes) -> Q::Response {
+    let (id, response) = decode_response::<Q>(frame.slice(4..), version).unwrap();
+    assert_eq!(id, 5);
+    response
 }
 
 impl Cluster {
@@ -46,6 +63,7 @@ impl Cluster {
             config,
             committed: 0,
             rng: Rng::new(3),
+            producer_ids: ProducerIdAllocator::default(),
         }
     }
 
@@ -60,62 +78,103 @@ impl Cluster {
         cluster
     }
 
-    /// The answer of a handler to a request, after its records were replayed.
+    /// The answer of a handler that changes nothing.
+    pub(in crate::broker) fn read<Q: RequestResponsePair>(
+        &mut self,
+        version: i16,
+        request: &Q,
+        handle: impl FnOnce(&Ctx<'_>, &RequestHeader, Bytes) -> Answer,
+    ) -> Q::Response {
+        let (header, body) = parsed(version, request);
+        let ctx = self.ctx();
+        let mut listing = match handle(&ctx, &header, body) {
+            Answer::Reply(frame) => return response::<Q>(version, &frame),
+            Answer::Listing(listing) => listing,
+            other => panic!("no answer: {other:?}"),
+        };
+        loop {
+            match listing.go_on(&ctx).unwrap() {
+                Progress::Partly => {}
+                Progress::Whole(pieces) => {
+                    return response::<Q>(version, &pieces.concat().into());
+                }
+                Progress::Create => panic!("no answer"),
+            }
+        }
+    }
+
+    /// The answer to a change, after its records were replayed.
     pub(in crate::broker) fn ask<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
-        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
+        decider: impl FnOnce(&RequestHeader, Bytes) -> Result<Box<dyn Decision>, WireError>,
     ) -> Q::Response {
-        let (records, reply) = match self.decide(version, request, handle) {
-            Answer::Reply(reply) => (Vec::new(), reply),
-            Answer::Commit { records, reply, .. } => (records, reply),
-            Answer::Malformed(why) => panic!("{why}"),
-            other => panic!("no answer: {other:?}"),
+        let (decided, change) = self.decide(version, request, decider);
+        let Decided::Whole { commits, reply, .. } = decided else {
+            panic!("it is made");
         };
-        self.commit(&records);
-        let (id, response) = decode_response::<Q>(reply.slice(4..), version).unwrap();
-        assert_eq!(id, 5);
-        response
+        self.committed = 0;
+        if commits {
+            self.commit(&change);
+        }
+        response::<Q>(version, &frame(reply))
     }
 
-    /// What a handler wants done about a request.
+    /// What is decided, and the change that it comes to. It is made in small slices.
     pub(in crate::broker) fn decide<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
-        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
-    ) -> Answer {
-        let frame = encode_request(5, Some("test"), version, request).unwrap();
-        let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
-        let mut ctx = self.ctx();
-        handle(&mut ctx, &header, body).whole(&ctx)
+        decider: impl FnOnce(&RequestHeader, Bytes) -> Result<Box<dyn Decision>, WireError>,
+    ) -> (Decided, Change) {
+        let (header, body) = parsed(version, request);
+        let mut decision = decider(&header, body).unwrap();
+        let mut draft = Draft::new(&self.image, 0);
+        let mut ids = std::mem::take(&mut self.producer_ids);
+        let decided = loop {
+            let mut cx = Deciding {
+                ctx: self.ctx(),
+                draft: &mut draft,
+                producer_ids: &mut ids,
+            };
+            match decision.go_on(&mut cx, &mut 3).unwrap() {
+                Decided::Partly => {}
+                decided => break decided,
+            }
+        };
+        self.producer_ids = ids;
+        (decided, draft.into_change())
     }
 
-    /// What the handler of a change answers in a full store, where nothing is committed.
+    /// What a change is answered in a full store, where nothing is committed.
     pub(in crate::broker) fn ask_when_full<Q: RequestResponsePair>(
         &mut self,
         version: i16,
         request: &Q,
-        handle: impl FnOnce(&mut Ctx<'_>, &RequestHeader, bytes::Bytes) -> Answer,
+        decider: impl FnOnce(&RequestHeader, Bytes) -> Result<Box<dyn Decision>, WireError>,
     ) -> Q::Response {
-        match self.decide(version, request, handle) {
-            Answer::Commit {
+        match self.decide(version, request, decider).0 {
+            Decided::Whole {
                 refusal: Some(refusal),
                 ..
-            } => decode_response::<Q>(refusal.slice(4..), version).unwrap().1,
+            } => response::<Q>(version, &frame(refusal)),
             other => panic!("not a change that may be refused: {other:?}"),
         }
     }
 
-    pub(in crate::broker) fn commit(&mut self, records: &[MetadataRecord]) {
-        for record in records {
-            let bytes = record.encode(crate::controller::FEATURE_LEVEL);
-            self.image
-                .replay(&MetadataRecord::decode(&bytes).unwrap())
-                .unwrap();
-        }
-        self.committed = records.len();
+    /// Replays the records of a change, as they are in the log.
+    pub(in crate::broker) fn commit(&mut self, change: &Change) {
+        self.committed = 0;
+        let mut run = BatchRun::new(&change.batch, Offset(0));
+        let mut replay = |_: Option<&[u8]>, value: Option<&[u8]>, _| {
+            let record = MetadataRecord::decode(value.unwrap()).unwrap();
+            self.image.replay(&record).unwrap();
+            self.committed += 1;
+            Ok(())
+        };
+        run.each(&mut replay).unwrap();
+        assert_eq!(self.image, change.image);
     }
 
     pub(in crate::broker) fn ctx(&mut self) -> Ctx<'_> {
@@ -127,6 +186,11 @@ impl Cluster {
             brokers: &self.brokers,
         }
     }
+}
+
+fn parsed<Q: RequestResponsePair>(version: i16, request: &Q) -> (RequestHeader, Bytes) {
+    let frame = encode_request(5, Some("test"), version, request).unwrap();
+    parse_header(frame.slice(4..), apis::api).unwrap()
 }
 
 pub(in crate::broker) fn new_topic(name: &str, partitions: i32) -> CreateTopicsRequest {
@@ -226,14 +290,14 @@ mod tests {
     /// What holds whatever clients ask for.
     fn check(cluster: &Cluster, logs_before: u64) {
         let image = &cluster.image;
-        let partitions = image.topics().flat_map(|topic| &topic.partitions);
+        let partitions = image.topics().flat_map(|topic| topic.partitions.iter());
         let logs: Vec<_> = partitions.map(|partition| partition.log).collect();
         let once: BTreeSet<_> = logs.iter().collect();
         assert_eq!(once.len(), logs.len(), "two partitions with one log");
         assert!(logs.iter().all(|log| log.0 < image.next_log));
         assert!(image.next_log >= logs_before, "a log id could come again");
         let mut copy = Image::of_node(image.here().iter().copied());
-        for record in image.snapshot() {
+        for record in ImageRecords::new(image) {
             copy.replay(&record).unwrap();
         }
         assert_eq!(copy, *image);

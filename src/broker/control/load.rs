@@ -123,11 +123,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::broker::control::change::Change;
     use crate::broker::control::testing::{NOW, Site, batch, directories, topic, unreadable};
-    use crate::controller::Image;
+    use crate::controller::FEATURE_LEVEL;
     use crate::controller::testing::partition;
     use crate::log::LogConfig;
+    use crate::record::{BatchBuilder, Codec};
 
     struct Fixture {
         site: Site,
@@ -165,7 +165,12 @@ mod tests {
     }
 
     fn decided(records: Vec<MetadataRecord>) -> Bytes {
-        Change::new(NOW, &Image::default(), records).batch
+        let mut batch = BatchBuilder::new(Codec::None, NOW.wall_ms);
+        for record in records {
+            let value = record.encode(FEATURE_LEVEL);
+            batch.push(NOW.wall_ms, None, Some(&value), &[]);
+        }
+        batch.build()
     }
 
     #[test]

@@ -6,19 +6,16 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::change::Change;
 use super::room::Rooms;
 use crate::base::limits::LOG_IDS_AHEAD_MAX;
 use crate::base::{LogId, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
-use crate::controller::{Delta, Directory, Image, METADATA_LOG, MetadataRecord, bootstrap};
+use crate::controller::{Change, Delta, Directory, Image, METADATA_LOG, MetadataRecord, bootstrap};
 
 /// Records on their way to the metadata log, and what follows when they are there.
 #[derive(Debug)]
@@ -29,12 +26,11 @@ struct Commit {
     then: Vec<Then>,
 }
 
-/// What a client, or a call that had to wait, gets when a commit is served by every shard.
+/// What follows when a commit is served by every shard.
 #[derive(Debug)]
 pub enum Then {
     Nothing,
-    Reply(ReqRef, Bytes),
-    Retry(ReqRef, Box<ControlCall>),
+    Answer(ReqRef, Called),
 }
 
 /// See the module.
@@ -74,11 +70,11 @@ impl Metadata {
         }
     }
 
-    /// What a handler may look at.
-    pub fn ctx(&mut self, listener: usize) -> Ctx<'_> {
+    /// What a decision by these settings may look at.
+    pub fn ctx<'a>(&'a mut self, config: &'a BrokerConfig, listener: usize) -> Ctx<'a> {
         Ctx {
             image: &self.image,
-            config: &self.config,
+            config,
             listener,
             rng: &mut self.rng,
             brokers: &self.brokers,
@@ -96,28 +92,27 @@ impl Metadata {
     }
 
     /// Answers. What was decided by records that are on their way, such as that a topic exists or which
-    /// producer ids are taken, must not be known before they are durable.
-    pub fn reply(&mut self, req: ReqRef, frame: Bytes, fx: &mut Fx<'_>) {
-        match self.commits.back_mut() {
-            Some(commit) => commit.then.push(Then::Reply(req, frame)),
-            None => answer(req, frame, fx),
-        }
+    /// producer ids are taken, must not be known before they are durable; and who is to be answered from the image
+    /// waits until every shard serves by it.
+    pub fn reply(&mut self, req: ReqRef, called: Called, fx: &mut Fx<'_>) {
+        let then = match (self.commits.back_mut(), self.publishing.back_mut()) {
+            (Some(commit), _) => &mut commit.then,
+            (None, Some((_, then))) if called == Called::Created => then,
+            _ => return answer(req, called, fx),
+        };
+        then.push(Then::Answer(req, called));
     }
 
-    /// Writes a change and takes it into the image at once.
+    /// Writes a change of the newest image and takes it into that at once.
     pub fn commit(&mut self, change: Change, then: Then, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let Change { records, batch } = change;
-        let mut delta = Delta::default();
-        for record in &records {
-            delta.note(&self.image, record);
-            if let Err(why) = self.replay(record) {
-                fx.out.push(fatal::metadata(format!(
-                    "a decided metadata record does not apply: {why}"
-                )));
-                return;
-            }
-        }
-        self.rooms.decided(self.image.version, &records);
+        let Change {
+            image,
+            delta,
+            batch,
+            partitions,
+        } = change;
+        self.rooms.decided(image.version, &partitions);
+        self.image = image;
         let end = match owner.append_internal(fx.now, METADATA_LOG, batch) {
             Ok(end) => end,
             Err((code, why)) => {
@@ -143,8 +138,12 @@ impl Metadata {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let change = Change::new(fx.now, &self.image, records);
-        self.commit(change, Then::Nothing, owner, fx);
+        match Change::new(&self.image, fx.now.wall_ms, records) {
+            Ok(change) => self.commit(change, Then::Nothing, owner, fx),
+            Err(why) => fx.out.push(fatal::metadata(format!(
+                "a decided metadata record does not apply: {why}"
+            ))),
+        }
     }
 
     /// If the token is that of the next commit: it is durable, so the shards get its image.
@@ -185,11 +184,10 @@ impl Metadata {
 
     /// A shard has found logs that were never given out: from now on they never will be. What is too far ahead of all
     /// that are given out is not noted, so as not to use up the ids in between.
-    pub fn strays_found(&mut self, found: &[LogId], owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn strays_found(&mut self, found: BTreeSet<LogId>, owner: &mut Owner, fx: &mut Fx<'_>) {
         let image = &self.image;
-        let new = found.iter().copied().filter(|log| !image.is_stray(*log));
         let (mut records, mut next) = (Vec::new(), image.next_log);
-        for log in new.collect::<BTreeSet<LogId>>() {
+        for log in found.into_iter().filter(|log| !image.is_stray(*log)) {
             if log.0 < next.saturating_add(LOG_IDS_AHEAD_MAX) {
                 records.push(MetadataRecord::Stray { log });
                 next = next.max(log.0 + 1);
@@ -253,18 +251,22 @@ impl Metadata {
 }
 
 /// Sends an answer to the shard that it is for.
-pub fn answer(req: ReqRef, frame: Bytes, fx: &mut Fx<'_>) {
-    let answer = Ok(frame);
+pub fn answer(req: ReqRef, called: Called, fx: &mut Fx<'_>) {
+    let answer = Ok(called);
     fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::broker::control::testing::{NOW, Site, call, directories, req, topic};
+    use crate::broker::control::testing::{NOW, Site, directories, req, topic};
     use crate::controller::testing::partition;
 
-    const REPLY: Bytes = Bytes::from_static(b"reply");
+    fn reply() -> Called {
+        Called::Frame(vec![Bytes::from_static(b"reply")])
+    }
 
     /// Metadata of two shards, both of which serve by the first image.
     fn serving() -> (Site, Metadata) {
@@ -289,7 +291,7 @@ mod tests {
 
     fn commit(site: &mut Site, metadata: &mut Metadata, records: Vec<MetadataRecord>, then: Then) {
         site.act(|owner, fx| {
-            let change = Change::new(NOW, &metadata.image, records);
+            let change = Change::new(&metadata.image, NOW.wall_ms, records).unwrap();
             metadata.commit(change, then, owner, fx);
         });
         metadata.invariants();
@@ -303,7 +305,7 @@ mod tests {
             &mut site,
             &mut metadata,
             records,
-            Then::Reply(req(7), REPLY),
+            Then::Answer(req(7), reply()),
         );
         assert!(metadata.image.topic("topic-1").is_some(), "decided");
         assert!(site.sent().is_empty() && !metadata.is_quiet());
@@ -315,30 +317,39 @@ mod tests {
         assert!(metadata.next_served().is_none(), "one does not serve by it");
         metadata.served(ShardId(0), 2);
         let then = metadata.next_served().unwrap();
-        assert!(matches!(&then[..], [Then::Reply(to, reply)] if *to == req(7) && *reply == REPLY));
+        assert!(
+            matches!(&then[..], [Then::Answer(to, called)] if *to == req(7) && *called == reply())
+        );
         assert!(metadata.is_quiet());
     }
 
     #[test]
     fn what_is_answered_meanwhile_waits_for_what_it_was_decided_by() {
         let (mut site, mut metadata) = serving();
-        site.act(|_, fx| metadata.reply(req(1), REPLY, fx));
-        assert_eq!(site.answers(), [(1, Ok(REPLY))], "nothing is on its way");
+        site.act(|_, fx| metadata.reply(req(1), reply(), fx));
+        assert_eq!(site.answers(), [(1, Ok(reply()))], "nothing is on its way");
         commit(&mut site, &mut metadata, vec![topic(1)], Then::Nothing);
-        let retry = Then::Retry(req(2), call(0));
-        commit(&mut site, &mut metadata, vec![topic(2)], retry);
-        site.act(|_, fx| metadata.reply(req(3), REPLY, fx));
+        let other = Then::Answer(req(2), reply());
+        commit(&mut site, &mut metadata, vec![topic(2)], other);
+        site.act(|_, fx| metadata.reply(req(3), reply(), fx));
         assert!(site.answers().is_empty());
         for token in site.flush() {
             assert!(site.act(|_, fx| metadata.durable(token, fx)));
         }
         assert_eq!(published(&mut site), [(0, 1), (0, 2), (1, 1), (1, 2)]);
+        // It is durable, which is enough but for who is to be answered from the image.
+        site.act(|_, fx| metadata.reply(req(4), reply(), fx));
+        site.act(|_, fx| metadata.reply(req(5), Called::Created, fx));
+        assert_eq!(site.answers(), [(4, Ok(reply()))]);
         (0..2).for_each(|shard| metadata.served(ShardId(shard), 2));
         let first = metadata.next_served().unwrap();
         let second = metadata.next_served().unwrap();
         assert!(matches!(first[..], [Then::Nothing]));
-        let retried = matches!(second[..], [Then::Retry(..), Then::Reply(..)]);
-        assert!(retried, "{second:?}");
+        let told = second.iter().map(|then| match then {
+            Then::Answer(req, _) => req.id,
+            Then::Nothing => 0,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [2, 3, 5]);
     }
 
     #[test]
@@ -364,9 +375,9 @@ mod tests {
             (vec![u64::MAX - 1, 5, u64::MAX / 2], vec![5], 6),
         ] {
             let (mut site, mut metadata) = serving();
-            let found: Vec<LogId> = found.into_iter().map(LogId).collect();
+            let found: BTreeSet<LogId> = found.into_iter().map(LogId).collect();
             for _ in 0..2 {
-                site.act(|owner, fx| metadata.strays_found(&found, owner, fx));
+                site.act(|owner, fx| metadata.strays_found(found.clone(), owner, fx));
                 assert!(site.sent().is_empty(), "nothing is fatal");
             }
             let noted: Vec<LogId> = noted.into_iter().map(LogId).collect();

@@ -3,44 +3,46 @@
 //! A change is decided against the newest image, written as records to the metadata log, and published
 //! to every shard when durable; the client is answered when every shard serves by it. What a client
 //! was told is therefore true on whichever core it comes back to.
-
 //!
-//! A request is decided here: `metadata` has what was decided, `room` asks the stores whether there is room for it,
-//! `load` reads the metadata at a start. At the shard of the client a request waits in `calls`; `growth` is the part of
-//! the stores' owners.
+//! A request waits for its turn in `queue` and is decided on in `decisions`; `metadata` has what was decided, `room`
+//! asks the stores whether there is room for it, `load` reads the metadata at a start. At the shard of the client a
+//! request waits in `calls`; `growth` is the part of the stores' owners.
 
 pub mod calls;
-mod change;
+mod decisions;
 pub mod growth;
 mod load;
 mod metadata;
+mod queue;
 mod room;
+mod snapshot;
 #[cfg(test)]
 pub mod testing;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
 use crate::base::{LogId, ShardId};
-use crate::broker::admin::{self, Answer};
-use crate::broker::apis::{self, Handler, Missing};
+use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::own::compact::Compaction;
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, METADATA_LOG, ProducerIdAllocator};
 use crate::store::DiskError;
-use change::Change;
+use crate::wire::WireError;
+use decisions::Making;
 use load::Load;
 use metadata::{Metadata, Then, answer};
+use queue::{CallQueue, CallTurn};
 use room::Room;
-
-/// A larger image is not written at once.
-const METADATA_BYTES_MAX: usize = 64 << 20;
+use snapshot::SnapshotBatch;
 
 /// See the module. Lives on shard 0.
 #[derive(Debug)]
@@ -48,7 +50,16 @@ pub struct Control {
     metadata: Metadata,
     load: Load,
     compaction: Compaction,
+    /// The log is to be compacted: its bytes, and from how many on it is. What it is to be compacted to, in the making.
+    snapshot_wanted: Option<(u64, u64)>,
+    snapshot: Option<SnapshotBatch>,
     producer_ids: ProducerIdAllocator,
+    queue: CallQueue,
+    making: Option<Making>,
+    /// What is left of the slice of decisions between two idle moments.
+    left: usize,
+    /// Logs that shards have found, to be noted when nothing is being decided.
+    strays: BTreeSet<LogId>,
 }
 
 impl Control {
@@ -57,7 +68,13 @@ impl Control {
             metadata: Metadata::new(config, shards, here, seed),
             load: Load::default(),
             compaction: Compaction::default(),
+            snapshot_wanted: None,
+            snapshot: None,
             producer_ids: ProducerIdAllocator::default(),
+            queue: CallQueue::default(),
+            making: None,
+            left: DECIDED_PER_SLICE,
+            strays: BTreeSet::new(),
         }
     }
 
@@ -74,12 +91,22 @@ impl Control {
 
     /// Whether nothing is still to be answered.
     pub fn is_quiet(&self) -> bool {
-        self.metadata.is_quiet() && self.compaction.is_quiet()
+        self.metadata.is_quiet() && self.compaction.is_quiet() && !self.has_more()
+    }
+
+    /// Whether there is something to be decided.
+    pub fn has_more(&self) -> bool {
+        self.making.is_some()
+            || !self.queue.is_empty()
+            || !self.strays.is_empty()
+            || self.snapshot_wanted.is_some()
+            || self.snapshot.is_some()
     }
 
     /// Panics if something is wrong inside. For the simulator.
     pub fn invariants(&self) {
         self.metadata.invariants();
+        self.queue.invariants();
     }
 
     /// Takes a request.
@@ -90,99 +117,141 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let decided = match apis::served(call.header.key).map(|served| served.handler) {
-            Some(Handler::ImageOrCreate(_, _, missing))
-                if self.create_missing(missing, req, &call, owner, fx) =>
-            {
+        let bytes = call.body.len();
+        if bytes > DECODE_BYTES_MAX {
+            // It is not kept until its turn comes.
+            return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
+        }
+        self.queue.push(req, call);
+        self.decide_some(owner, fx);
+    }
+
+    /// The connection of a request is gone.
+    pub fn cancel(&mut self, req: ReqRef) {
+        self.queue.cancel(req);
+    }
+
+    /// The shard is to stop.
+    pub fn stop(&mut self, fx: &mut Fx<'_>) {
+        for req in self.queue.stop() {
+            refuse(req, "the broker stops".to_owned(), fx);
+        }
+    }
+
+    /// Nothing is waiting: a slice of what is to be decided has its turn.
+    pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.left = DECIDED_PER_SLICE;
+        self.decide_some(owner, fx);
+    }
+
+    /// Decides, as far as the slice goes.
+    fn decide_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        while self.left > 0 {
+            // A decision that has begun is made first: a snapshot is of what was decided.
+            if self.making.is_none() && self.snapshot_some(owner, fx) {
+                continue;
+            }
+            let Some(mut making) = self.making.take().or_else(|| self.begin_next(owner, fx)) else {
                 return;
-            }
-            Some(handler) => self.decide(handler, &call),
-            None => Answer::Malformed(format!("API key {} is not served", call.header.key)),
-        };
-        match decided {
-            Answer::Reply(frame) => self.metadata.reply(req, frame, fx),
-            Answer::Malformed(why) => refuse(req, why, fx),
-            Answer::Listing(_) | Answer::Create => {
-                refuse(req, "the answer was left unfinished".to_owned(), fx);
-            }
-            Answer::Commit {
-                records,
-                reply,
-                refusal,
-            } => {
-                let change = Change::new(fx.now, &self.metadata.image, records);
-                let room = match &refusal {
-                    Some(_) => self.metadata.rooms.room_for(&change, &call, owner),
-                    None => Room::There,
-                };
-                match (room, refusal) {
-                    (Room::Unknown, _) => self.metadata.rooms.ask(req, call, &change, fx),
-                    (Room::Full, Some(refusal)) => self.metadata.reply(req, refusal, fx),
-                    _ => {
-                        let then = Then::Reply(req, reply);
-                        self.metadata.commit(change, then, owner, fx);
+            };
+            let (metadata, ids) = (&mut self.metadata, &mut self.producer_ids);
+            match making.go_on(metadata, ids, &mut self.left) {
+                Ok(Decided::Partly) => self.making = Some(making),
+                Ok(Decided::Whole {
+                    commits,
+                    reply,
+                    refusal,
+                }) => {
+                    let waited = making.turn.waited;
+                    if commits && !making.draft.is_empty() {
+                        self.decided(making, reply, refusal, owner, fx);
+                    } else {
+                        self.metadata.reply(making.turn.req, reply, fx);
                     }
+                    self.next_waiting(waited);
+                }
+                Err(why) => {
+                    refuse(making.turn.req, why.to_string(), fx);
+                    self.next_waiting(making.turn.waited);
                 }
             }
         }
     }
 
-    /// Lets the handler of a request decide.
-    fn decide(&mut self, handler: Handler, call: &ControlCall) -> Answer {
-        let mut ctx = self.metadata.ctx(call.listener);
-        let (header, body) = (&call.header, call.body.clone());
-        match handler {
-            Handler::Control(decide) => decide(&mut ctx, &mut self.producer_ids, header, body),
-            Handler::Image(answer) | Handler::ImageOrCreate(_, answer, _) => {
-                answer(&ctx, header, body).whole(&ctx)
-            }
-            Handler::Front(_) | Handler::Groups(_) => {
-                Answer::Malformed(format!("API key {} is served elsewhere", header.key))
-            }
+    /// Begins with a snapshot or goes on with it, and compacts the log to it when it is whole. False if there is none.
+    fn snapshot_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
+        if let Some(sizes) = self.snapshot_wanted.take() {
+            let image = &self.metadata.image;
+            self.snapshot = Some(SnapshotBatch::new(fx.now, image, sizes));
         }
-    }
-
-    /// Creates the topics that are missing for a request and that may be created by asking; it is taken up again
-    /// when they are there. Returns whether that is to be waited for.
-    fn create_missing(
-        &mut self,
-        missing: Missing,
-        req: ReqRef,
-        call: &ControlCall,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) -> bool {
-        let mut ctx = self.metadata.ctx(call.listener);
-        let names = missing(&ctx, &call.header, call.body.clone());
-        let records = admin::auto_create(&mut ctx, &names);
-        if records.is_empty() {
+        let Some(mut snapshot) = self.snapshot.take() else {
             return false;
-        }
-        let change = Change::new(fx.now, &self.metadata.image, records);
-        // In a full store the topic stays unknown, which is an answer.
-        self.commit_first(change, req, call, owner, fx)
-    }
-
-    /// Commits a change that a request needs; it is taken up again when every shard serves by it. False if there is
-    /// no room for it.
-    fn commit_first(
-        &mut self,
-        change: Change,
-        req: ReqRef,
-        call: &ControlCall,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) -> bool {
-        let call = Box::new(call.clone());
-        match self.metadata.rooms.room_for(&change, &call, owner) {
-            Room::There => {
-                let then = Then::Retry(req, call);
-                self.metadata.commit(change, then, owner, fx);
-            }
-            Room::Unknown => self.metadata.rooms.ask(req, call, &change, fx),
-            Room::Full => return false,
+        };
+        if snapshot.go_on(&mut self.left) {
+            let sizes = snapshot.sizes;
+            let batch = snapshot.into_batch().map(|batch| vec![batch]);
+            self.compaction
+                .compact(METADATA_LOG, sizes, batch, owner, fx);
+        } else {
+            self.snapshot = Some(snapshot);
         }
         true
+    }
+
+    /// Begins with the next request, if there is one.
+    fn begin_next(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Option<Making> {
+        let strays = std::mem::take(&mut self.strays);
+        self.metadata.strays_found(strays, owner, fx);
+        loop {
+            let turn = self.queue.pop()?;
+            match Making::begin(turn, &self.metadata, fx.now.wall_ms) {
+                Ok(making) => return Some(making),
+                Err((turn, why)) => {
+                    refuse(turn.req, why, fx);
+                    self.next_waiting(turn.waited);
+                }
+            }
+        }
+    }
+
+    /// Commits what was decided, if there is room for it.
+    fn decided(
+        &mut self,
+        making: Making,
+        reply: Called,
+        refusal: Option<Called>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let CallTurn {
+            req, call, asked, ..
+        } = making.turn;
+        let change = making.draft.into_change();
+        let rooms = &mut self.metadata.rooms;
+        let room = match &refusal {
+            Some(_) => rooms.room_for(&change, &call, asked.as_ref(), owner),
+            None => Room::There,
+        };
+        match (room, refusal) {
+            (Room::Unknown, _) => rooms.ask(req, call, &change, fx),
+            (Room::Full, Some(refusal)) => self.metadata.reply(req, refusal, fx),
+            _ => {
+                let then = Then::Answer(req, reply);
+                self.metadata.commit(change, then, owner, fx);
+            }
+        }
+    }
+
+    /// If the request that was decided on is one that had to wait for room: so has the one behind it no more.
+    fn next_waiting(&mut self, waited: bool) {
+        if waited && let Some((req, call)) = self.metadata.rooms.next() {
+            self.queue.push_front(CallTurn {
+                req,
+                call,
+                waited: true,
+                asked: None,
+            });
+        }
     }
 
     /// A read of the metadata log has ended.
@@ -205,16 +274,15 @@ impl Control {
         if !self.metadata.durable(token, fx) {
             return false;
         }
-        let Metadata { image, config, .. } = &self.metadata;
-        let least = config.millrace_internal_compact_bytes.unsigned_abs();
-        let now = fx.now;
-        // The image has all that was decided, and what was decided before this is before it in the log.
-        let valid = || {
-            let batch = Change::new(now, image, image.snapshot()).batch;
-            (batch.len() <= METADATA_BYTES_MAX).then(|| vec![batch])
-        };
-        self.compaction
-            .look_at(METADATA_LOG, least, valid, owner, fx);
+        let least = self.metadata.config.millrace_internal_compact_bytes;
+        let least = least.unsigned_abs();
+        if self.snapshot_wanted.is_none()
+            && self.snapshot.is_none()
+            && let Some(size) = self.compaction.due(METADATA_LOG, least, owner)
+        {
+            self.snapshot_wanted = Some((size, least));
+            self.decide_some(owner, fx);
+        }
         true
     }
 
@@ -239,29 +307,33 @@ impl Control {
         &mut self,
         shard: ShardId,
         version: u64,
-        strays: &[LogId],
+        strays: Vec<LogId>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        self.metadata.strays_found(strays, owner, fx);
+        self.strays.extend(strays);
         self.metadata.served(shard, version);
         while let Some(then) = self.metadata.next_served() {
             for then in then {
                 match then {
-                    Then::Reply(req, frame) => answer(req, frame, fx),
-                    Then::Retry(req, call) => self.call(req, call, owner, fx),
+                    Then::Answer(req, called) => answer(req, called, fx),
                     Then::Nothing => {}
                 }
             }
         }
+        self.decide_some(owner, fx);
     }
 
     /// A store has said whether it has the room that it was asked for.
     pub fn room_told(&mut self, there: bool, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let mut next = self.metadata.rooms.told(there);
-        while let Some((req, call)) = next {
-            self.call(req, call, owner, fx);
-            next = self.metadata.rooms.next();
+        if let Some((req, call, asked)) = self.metadata.rooms.told(there) {
+            self.queue.push_front(CallTurn {
+                req,
+                call,
+                waited: true,
+                asked: Some(asked),
+            });
+            self.decide_some(owner, fx);
         }
     }
 }

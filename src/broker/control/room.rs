@@ -12,14 +12,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::change::Change;
 use super::growth::room_in;
 use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
-use crate::controller::{Directory, MetadataRecord};
+use crate::controller::{Change, Directory};
 
 /// The store of the metadata log.
 const METADATA_STORE: StoreId = StoreId(0);
@@ -38,7 +37,7 @@ pub enum Room {
 
 /// What stores were asked for, and whether all of them have it.
 #[derive(Debug)]
-struct Asked {
+pub struct RoomAnswer {
     needs: Needs,
     there: bool,
 }
@@ -48,7 +47,7 @@ struct Asked {
 struct Asking {
     req: ReqRef,
     call: Box<ControlCall>,
-    asked: Asked,
+    asked: RoomAnswer,
     missing: usize,
 }
 
@@ -62,8 +61,6 @@ pub struct Rooms {
     waiting: VecDeque<(ReqRef, Box<ControlCall>)>,
     /// Memory of those. It is charged to their connections only as long as these are there.
     waiting_bytes: usize,
-    /// For the request that is being decided once more.
-    answered: Option<Asked>,
     /// Partitions that were decided and that not every shard serves yet: version of the image, what they take.
     placed: VecDeque<(u64, Needs)>,
 }
@@ -75,7 +72,6 @@ impl Rooms {
             asking: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            answered: None,
             placed: VecDeque::new(),
         }
     }
@@ -87,17 +83,17 @@ impl Rooms {
 
     /// Whether a request may ask now, or there is memory for it to wait.
     fn may_wait(&self, call: &ControlCall) -> bool {
-        self.asking.is_none() || self.waiting_bytes + memory(call) <= WAITING_FOR_ROOM_BYTES_MAX
+        self.asking.is_none() || self.waiting_bytes + call.memory() <= WAITING_FOR_ROOM_BYTES_MAX
     }
 
     fn wait(&mut self, req: ReqRef, call: Box<ControlCall>) {
-        self.waiting_bytes += memory(&call);
+        self.waiting_bytes += call.memory();
         self.waiting.push_back((req, call));
     }
 
-    /// A change is decided, by the image of this version.
-    pub fn decided(&mut self, version: u64, records: &[MetadataRecord]) {
-        let needs = self.of_partitions(records);
+    /// A change is decided that puts so many partitions into stores, by the image of this version.
+    pub fn decided(&mut self, version: u64, partitions: &BTreeMap<StoreId, usize>) {
+        let needs = of_partitions(partitions);
         if !needs.is_empty() {
             self.placed.push_back((version, needs));
         }
@@ -110,24 +106,8 @@ impl Rooms {
         }
     }
 
-    /// What new partitions take of the stores of this node.
-    fn of_partitions(&self, records: &[MetadataRecord]) -> Needs {
-        /// As long as it is empty.
-        const PARTITION_BYTES: usize = 1 << 10;
-        let mut needs = Needs::new();
-        for record in records {
-            if let MetadataRecord::Partition(partition) = record {
-                let stores = (0..).map(StoreId).zip(&self.here);
-                for (store, _) in stores.filter(|(_, d)| partition.directories.contains(&d.id)) {
-                    *needs.entry(store).or_default() += PARTITION_BYTES;
-                }
-            }
-        }
-        needs
-    }
-
     fn needs(&self, change: &Change) -> Needs {
-        let mut needs = self.of_partitions(&change.records);
+        let mut needs = of_partitions(&change.partitions);
         for (store, bytes) in self.placed.iter().flat_map(|(_, placed)| placed) {
             if let Some(need) = needs.get_mut(store) {
                 *need += bytes;
@@ -137,17 +117,23 @@ impl Rooms {
         needs
     }
 
-    /// Whether there is room for the change that a request makes.
-    pub fn room_for(&self, change: &Change, call: &ControlCall, owner: &mut Owner) -> Room {
-        match self.known_room(change, owner) {
+    /// Whether there is room for the change that a request makes; the stores may have been asked before.
+    pub fn room_for(
+        &self,
+        change: &Change,
+        call: &ControlCall,
+        asked: Option<&RoomAnswer>,
+        owner: &mut Owner,
+    ) -> Room {
+        match self.known_room(change, asked, owner) {
             Room::Unknown if !self.may_wait(call) => Room::Full,
             room => room,
         }
     }
 
-    fn known_room(&self, change: &Change, owner: &mut Owner) -> Room {
+    fn known_room(&self, change: &Change, asked: Option<&RoomAnswer>, owner: &mut Owner) -> Room {
         let (needs, fills) = (self.needs(change), fills(change));
-        if let Some(asked) = &self.answered {
+        if let Some(asked) = asked {
             let covered = |(store, need)| asked.needs.get(store).is_some_and(|has| has >= need);
             return match asked.there {
                 false => Room::Full,
@@ -191,13 +177,13 @@ impl Rooms {
             req,
             call,
             missing: needs.len(),
-            asked: Asked { needs, there: true },
+            asked: RoomAnswer { needs, there: true },
         });
     }
 
     /// A store has said whether it has the room that it was asked for. Returns the request that all have answered for:
     /// it is to be decided once more, and then those that [`Rooms::next`] has.
-    pub fn told(&mut self, there: bool) -> Option<(ReqRef, Box<ControlCall>)> {
+    pub fn told(&mut self, there: bool) -> Option<(ReqRef, Box<ControlCall>, RoomAnswer)> {
         let asking = self.asking.as_mut()?;
         asking.missing -= 1;
         asking.asked.there &= there;
@@ -207,57 +193,74 @@ impl Rooms {
         let Asking {
             req, call, asked, ..
         } = self.asking.take()?;
-        self.answered = Some(asked);
-        Some((req, call))
+        Some((req, call, asked))
     }
 
     /// The next request that may ask, after one that was decided once more.
     pub fn next(&mut self) -> Option<(ReqRef, Box<ControlCall>)> {
-        self.answered = None;
         if self.asking.is_some() {
             return None;
         }
         let (req, call) = self.waiting.pop_front()?;
-        self.waiting_bytes -= memory(&call);
+        self.waiting_bytes -= call.memory();
         Some((req, call))
     }
 }
 
-/// What a request keeps while it waits.
-fn memory(call: &ControlCall) -> usize {
-    size_of::<ControlCall>() + call.body.len()
+/// What new partitions take of their stores.
+fn of_partitions(partitions: &BTreeMap<StoreId, usize>) -> Needs {
+    /// As long as it is empty.
+    const PARTITION_BYTES: usize = 1 << 10;
+    let needs = partitions.iter();
+    needs
+        .map(|(store, count)| (*store, count * PARTITION_BYTES))
+        .collect()
 }
 
 /// What makes stores fuller has to leave room for the rest.
 fn fills(change: &Change) -> bool {
-    let mut records = change.records.iter();
-    records.any(|record| matches!(record, MetadataRecord::Partition(_)))
+    !change.partitions.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::broker::control::testing::{NOW, Site, call, directories, req, topic};
-    use crate::controller::Image;
     use crate::controller::testing::partition;
+    use crate::controller::{Image, MetadataRecord};
 
-    /// One partition, in the store of this number.
-    fn change(store: usize) -> Change {
-        let mut record = partition(1, 0, 1);
-        if let MetadataRecord::Partition(partition) = &mut record {
-            partition.directories = vec![directories(2)[store].id];
+    fn change_of(records: Vec<MetadataRecord>) -> Change {
+        let image = Image::of_node(directories(2).iter().map(|directory| directory.id));
+        Change::new(&image, NOW.wall_ms, records).unwrap()
+    }
+
+    /// So many partitions, in the store of this number.
+    fn partitions(store: usize, count: i32) -> Change {
+        let mut records = vec![topic(1)];
+        for index in 0..count {
+            let mut record = partition(1, index, 1 + index as u64);
+            if let MetadataRecord::Partition(partition) = &mut record {
+                partition.directories = vec![directories(2)[store].id];
+            }
+            records.push(record);
         }
-        Change::new(NOW, &Image::default(), vec![topic(1), record])
+        change_of(records)
+    }
+
+    fn change(store: usize) -> Change {
+        partitions(store, 1)
     }
 
     /// Something for a topic that is there: it makes no store fuller.
     fn no_partition() -> Change {
-        Change::new(NOW, &Image::default(), vec![topic(1)])
+        change_of(vec![topic(1)])
     }
 
     struct Fixture {
         site: Site,
         rooms: Rooms,
+        /// What stores have said to the request that is decided once more.
+        asked: Option<RoomAnswer>,
     }
 
     impl Fixture {
@@ -266,14 +269,15 @@ mod tests {
             Self {
                 site: Site::new(),
                 rooms: Rooms::new(directories(2)),
+                asked: None,
             }
         }
 
         fn room(&mut self, change: &Change, bytes: usize) -> Room {
-            let rooms = &self.rooms;
+            let (rooms, asked) = (&self.rooms, self.asked.as_ref());
             let call = call(bytes);
             self.site
-                .act(|owner, _| rooms.room_for(change, &call, owner))
+                .act(|owner, _| rooms.room_for(change, &call, asked, owner))
         }
 
         /// Asks; which stores are, and for how much.
@@ -297,10 +301,13 @@ mod tests {
         }
 
         fn told(&mut self, there: bool) -> Option<u64> {
-            self.rooms.told(there).map(|(req, _)| req.id)
+            let (req, _, asked) = self.rooms.told(there)?;
+            self.asked = Some(asked);
+            Some(req.id)
         }
 
         fn next(&mut self) -> Option<u64> {
+            self.asked = None;
             self.rooms.next().map(|(req, _)| req.id)
         }
     }
@@ -336,9 +343,7 @@ mod tests {
         let mut f = Fixture::new();
         f.ask(7, &change(1));
         (0..2).for_each(|_| _ = f.told(true));
-        let mut more = change(1);
-        more.records.extend(change(1).records);
-        assert_eq!(f.room(&more, 0), Room::Unknown);
+        assert_eq!(f.room(&partitions(1, 2), 0), Room::Unknown);
     }
 
     #[test]
@@ -363,8 +368,8 @@ mod tests {
     #[test]
     fn what_was_decided_counts_until_every_shard_serves_it() {
         let mut f = Fixture::new();
-        f.rooms.decided(5, &change(1).records);
-        f.rooms.decided(6, &no_partition().records);
+        f.rooms.decided(5, &change(1).partitions);
+        f.rooms.decided(6, &no_partition().partitions);
         assert_eq!(f.ask(1, &change(1))[1], (1, 1, 2048));
         (0..2).for_each(|_| _ = f.told(true));
         f.next();

@@ -11,7 +11,7 @@ use crate::base::crc::crc32c;
 use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{ControlCall, Msg, ReqRef};
+use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::stores::format_store;
 use crate::config::BrokerConfig;
@@ -107,7 +107,7 @@ impl Site {
     }
 
     /// Whom of the messages since the last time are answers for, and the frames; panics where there is another one.
-    pub fn answers(&mut self) -> Vec<(u64, Result<Bytes, String>)> {
+    pub fn answers(&mut self) -> Vec<(u64, Result<Called, String>)> {
         let sent = self.sent().into_iter();
         sent.map(|(_, msg)| match msg {
             Msg::ControlDone { id, answer } => (id, answer),

@@ -15,8 +15,8 @@ use kafka_wire_core::StrBytes;
 
 use super::topic::{OFFSETS_TOPIC, of_group};
 use crate::base::ErrorCode;
-use crate::broker::admin::{Announced, Answer, Ctx, answer};
-use crate::wire::{self, RequestHeader};
+use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, answer};
+use crate::wire::{self, RequestHeader, WireError};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -25,26 +25,21 @@ const SHARE: i8 = 2;
 /// Node id of an answer without a node, with an empty host and port -1.
 const NO_NODE: i32 = -1;
 
-/// The topic that has to be created before the request is answered; mostly none.
-pub fn missing_topic(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Vec<String> {
-    if ctx.image.topic(OFFSETS_TOPIC).is_some() {
-        return Vec::new();
-    }
-    // A request that cannot be read is refused when it is answered.
-    let request = wire::decode::<FindCoordinatorRequest>(body, header.version);
-    let of_group = request.is_ok_and(|request| request.key_type == GROUP);
-    of_group
-        .then(|| OFFSETS_TOPIC.to_owned())
-        .into_iter()
-        .collect()
+/// Decides on the topic that has to be created before the request is answered.
+pub fn create_offsets_topic(_: &RequestHeader, _: Bytes) -> Result<Box<dyn Decision>, WireError> {
+    Ok(admin::create_own(OFFSETS_TOPIC))
 }
 
 /// FindCoordinator, unless there is something to be created first.
 pub fn find_coordinator(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    match missing_topic(ctx, header, body.clone()).is_empty() {
-        true => find_after_creation(ctx, header, body),
-        false => Answer::Create,
+    if ctx.image.topic(OFFSETS_TOPIC).is_none() {
+        // A request that cannot be read is refused when it is answered.
+        let request = wire::decode::<FindCoordinatorRequest>(body.clone(), header.version);
+        if request.is_ok_and(|request| request.key_type == GROUP) {
+            return Answer::Create;
+        }
     }
+    find_after_creation(ctx, header, body)
 }
 
 /// The same when what could be created is there.
@@ -108,19 +103,18 @@ fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, (ErrorCode,
 
 #[cfg(test)]
 mod tests {
-    use kafka_wire::RequestResponsePair;
-
     use super::*;
     use crate::base::ErrorCode as E;
-    use crate::broker::admin::auto_create;
     use crate::broker::admin::testing::Cluster;
     use crate::broker::apis::api;
+    use crate::wire::client::encode_request;
+    use crate::wire::parse_header;
 
     const FIND_COORDINATOR: i16 = 10;
 
     fn create(mut cluster: Cluster) -> Cluster {
-        let records = auto_create(&mut cluster.ctx(), &[OFFSETS_TOPIC.to_owned()]);
-        cluster.commit(&records);
+        let (_, change) = cluster.decide(1, &request(1, &["g"], GROUP), create_offsets_topic);
+        cluster.commit(&change);
         cluster
     }
 
@@ -141,20 +135,20 @@ mod tests {
         keys: &[&str],
         key_type: i8,
     ) -> FindCoordinatorResponse {
-        cluster.ask(
+        cluster.read(
             version,
             &request(version, keys, key_type),
-            |ctx, header, body| find_after_creation(ctx, header, body),
+            find_after_creation,
         )
     }
 
-    fn missing<Q: RequestResponsePair>(cluster: &mut Cluster, version: i16, request: &Q) -> usize {
-        let mut found = 0;
-        cluster.decide(version, request, |ctx, header, body| {
-            found = missing_topic(ctx, header, body).len();
-            Answer::Malformed(String::new())
-        });
-        found
+    /// Whether something has to be created first.
+    fn creates(cluster: &mut Cluster, version: i16, key_type: i8) -> bool {
+        let request = request(version, &["g"], key_type);
+        let frame = encode_request(5, None, version, &request).unwrap();
+        let (header, body) = parse_header(frame.slice(4..), api).unwrap();
+        let answer = find_coordinator(&cluster.ctx(), &header, body);
+        matches!(answer, Answer::Create)
     }
 
     fn versions() -> std::ops::RangeInclusive<i16> {
@@ -194,25 +188,15 @@ mod tests {
     #[test]
     fn a_group_makes_the_topic_be_created() {
         let mut cluster = Cluster::new();
-        for version in versions() {
-            assert_eq!(
-                missing(&mut cluster, version, &request(version, &["g"], GROUP)),
-                1
-            );
-        }
-        let transaction = request(6, &["g"], TRANSACTION);
-        assert_eq!(missing(&mut cluster, 6, &transaction), 0);
-        let first = cluster.decide(1, &request(1, &["g"], GROUP), |ctx, header, body| {
-            find_coordinator(ctx, header, body)
-        });
-        assert!(matches!(first, Answer::Create));
+        assert!(versions().all(|version| creates(&mut cluster, version, GROUP)));
+        assert!(!creates(&mut cluster, 6, TRANSACTION));
         let found = ask(&mut cluster, 1, &["g"], GROUP);
         assert_eq!(
             (found.error_code, found.port),
             (E::CoordinatorNotAvailable.code(), -1)
         );
         let mut cluster = create(cluster);
-        assert_eq!(missing(&mut cluster, 1, &request(1, &["g"], GROUP)), 0);
+        assert!(!creates(&mut cluster, 1, GROUP));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The coordinators of a shard, and what is around them: who waits for their answers, the records that they want
 //! appended, what they have to load, and the compaction of their partitions.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -91,16 +91,18 @@ impl Coordinators {
     /// that are gone. When they are, the control shard is told.
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
         let topic = image.topic(OFFSETS_TOPIC);
-        let partitions = topic.map_or(&[][..], |topic| &topic.partitions);
+        let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
+        let count = topic.map_or(0, |topic| topic.partitions.len());
         for (index, partition) in (0..).zip(partitions) {
             let store = partition.store.and_then(|store| owner.slot_of(store));
-            if store.is_some() && self.host.open(index, partitions.len()) {
+            if store.is_some() && self.host.open(index, count) {
                 self.loads.want(index, partition.log);
             }
         }
         let token = self.token();
         let mut effects = Vec::new();
-        let gone = |topic: &str| adopted.removed.iter().any(|name| **name == *topic);
+        let removed: HashSet<&str> = adopted.removed.iter().map(AsRef::as_ref).collect();
+        let gone = |topic: &str| removed.contains(topic);
         let open = match adopted.removed.is_empty() {
             true => 0,
             false => self

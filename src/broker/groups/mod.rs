@@ -20,7 +20,7 @@ mod tests;
 mod topic;
 
 pub use describe::{delete_groups, describe_groups, list_groups};
-pub use find::{find_after_creation, find_coordinator, missing_topic};
+pub use find::{create_offsets_topic, find_after_creation, find_coordinator};
 pub use members::{heartbeat, join_group, leave_group, sync_group};
 pub use offsets::{offset_commit, offset_delete, offset_fetch};
 pub use plan::Planner;

@@ -51,7 +51,7 @@ impl Compaction {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        if let Some(size) = self.size_if_due(log, least, owner) {
+        if let Some(size) = self.due(log, least, owner) {
             self.compact(log, (size, least), valid(), owner, fx);
         }
     }
@@ -69,7 +69,8 @@ impl Compaction {
         }
     }
 
-    fn size_if_due(&self, log: LogId, least: u64, owner: &Owner) -> Option<u64> {
+    /// The size of a log if it is time to compact it, which it is not before it has `least` bytes.
+    pub fn due(&self, log: LogId, least: u64, owner: &Owner) -> Option<u64> {
         let due = self.due_bytes.get(&log).copied();
         let size = owner.partitions.get(&log)?.log.size_bytes();
         let mut running = self.running.values();
@@ -78,7 +79,7 @@ impl Compaction {
     }
 
     /// Writes `valid` anew if that makes a log of `size` bytes at most half as long; without it, not now.
-    fn compact(
+    pub fn compact(
         &mut self,
         log: LogId,
         (size, least): (u64, u64),

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::base::{IdSet, LogId, Now, TopicId};
+use crate::base::{IdSet, LogId, Now};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
-use crate::controller::{Delta, Image};
+use crate::controller::{Delta, Image, Topic};
 
 /// An image that a shard is to serve by.
 #[derive(Debug)]
@@ -15,10 +15,10 @@ pub struct Adoption {
     /// Something of it is done.
     pub is_begun: bool,
     delta: Arc<Delta>,
-    /// The topics to look at.
-    topics: Vec<TopicId>,
-    /// Topic and partition that come next, by their places.
-    next: (usize, usize),
+    /// The topic that is being looked at, its partition that comes next, and the topic before.
+    topic: Option<Arc<Topic>>,
+    next: usize,
+    last: Option<Arc<Topic>>,
     /// Logs of removed topics that are deleted.
     deleted: usize,
     /// Logs of partitions that are here and not served.
@@ -41,18 +41,28 @@ pub struct Adopted {
 
 impl Adoption {
     pub fn new(image: Arc<Image>, delta: Arc<Delta>) -> Self {
-        let topics = delta.topics(&image).map(|topic| topic.id).collect();
         Self {
             image,
             is_begun: false,
             delta,
-            topics,
-            next: (0, 0),
+            topic: None,
+            next: 0,
+            last: None,
             deleted: 0,
             unserved: IdSet::default(),
             unclaimed: None,
             strays: Vec::new(),
         }
+    }
+
+    /// The topic that is looked at now; none if all were.
+    fn topic(&mut self) -> Option<Arc<Topic>> {
+        if self.topic.is_none() {
+            let next = self.delta.topic_after(&self.image, self.last.as_deref());
+            self.topic = next.cloned();
+            self.next = 0;
+        }
+        self.topic.clone()
     }
 }
 
@@ -63,29 +73,26 @@ impl Owner {
     pub fn adopt(&mut self, now: Now, adoption: &mut Adoption, mut most: usize) -> Option<Adopted> {
         adoption.is_begun = true;
         let is_everything = adoption.delta.is_everything();
-        while let Some(id) = adoption.topics.get(adoption.next.0) {
-            let topic = adoption.image.topic_by_id(*id);
+        while let Some(topic) = adoption.topic() {
             let mut config = None;
-            while let Some(topic) = topic
-                && let Some(partition) = topic.partitions.get(adoption.next.1)
-            {
+            while let Some(partition) = topic.partitions.get(adoption.next) {
                 if most == 0 {
                     return None;
                 }
                 most -= 1;
-                let index = adoption.next.1 as i32;
-                adoption.next.1 += 1;
+                let index = adoption.next as i32;
+                adoption.next += 1;
                 if let Some(slot) = partition.store.and_then(|store| self.slot_of(store)) {
                     let config = config.get_or_insert_with(|| {
                         TopicConfig::effective(&self.config, &topic.configs)
                     });
-                    self.open(now, slot, topic, index, partition, config);
+                    self.open(now, slot, &topic, index, partition, config);
                 }
                 if is_everything && self.is_unserved(partition.log) {
                     adoption.unserved.insert(partition.log);
                 }
             }
-            adoption.next = (adoption.next.0 + 1, 0);
+            adoption.last = adoption.topic.take();
         }
         while let Some(log) = adoption.delta.removed().get(adoption.deleted) {
             if most == 0 {
