@@ -440,7 +440,7 @@ impl Store {
     /// a remainder there, if there are `chunks` for all of it; if not, any of it may go inline while the rest
     /// does not. A run is given chunks for all of the log that has none yet, so there are references for that
     /// too: one for each block if there is nothing but gaps.
-    fn record_bytes_max(&self, open: &OpenFlush, chunks: bool) -> usize {
+    pub(super) fn record_bytes_max(&self, open: &OpenFlush, chunks: bool) -> usize {
         let bulk_min = self.config.bulk_bytes_min;
         let items = open.items.iter().map(|item| match item {
             Item::Append { batch, .. } if batch.len() >= bulk_min => {
@@ -450,7 +450,10 @@ impl Store {
             // Small ones may be large together; then their run leaves this much.
             item => item.cost() + ENTRY_BYTES_MAX,
         });
-        let blocks = self.unplaced_bytes as usize / BLOCK + 1;
+        let blocks = match open.items.is_empty() {
+            true => 0,
+            false => self.unplaced_bytes as usize / BLOCK + 1,
+        };
         self.record_start() + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
     }
 

@@ -98,3 +98,26 @@ fn what_is_pending_goes_before_a_checkpoint_in_slices() {
         assert_eq!(store.durable_seq(), store.pending_seq());
     }
 }
+
+#[test]
+fn what_says_that_all_is_durable_is_no_reason_for_a_checkpoint() {
+    let config = StoreConfig {
+        raw: true,
+        journal_bytes: 128 << 10,
+        ..StoreConfig::default()
+    };
+    let (mut store, _) = Store::format(StoreId(1), config, 1);
+    let mut ops = Vec::new();
+    store.create_log(LogId(1), LogLabel::default(), Offset(0));
+    store.poll(&mut ops);
+    while !ops.is_empty() {
+        let id = ops.remove(0).id();
+        store.on_disk(id, Ok(()), &mut ops, &mut Vec::new());
+    }
+    // Many logs have less than a block each.
+    store.unplaced_bytes = 16 << 20;
+    assert!(store.lacks_proof() && !store.checkpoint_due());
+    store.prove();
+    store.poll(&mut ops);
+    assert!(!store.checkpoint_due() && ops.len() == 1, "{ops:?}");
+}

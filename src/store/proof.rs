@@ -18,20 +18,25 @@ impl Store {
             // Of a record that is about nothing nothing can be lost.
             && !self.last_logs.is_empty()
             && !self.checkpoint_first
-            && self.ring_has_room(self.record_start())
+            && self.ring_has_room(self.record_bytes_max(&self.proof(), true))
     }
 
     /// Has the next [`poll`](Self::poll) write a record that is about nothing and says what is durable, if that
     /// [lacks](Self::lacks_proof).
     pub fn prove(&mut self) {
         if self.lacks_proof() {
-            let seq = self.next_seq;
-            self.next_seq = FlushSeq(seq.0 + 1);
-            self.open.push_back(OpenFlush {
-                seq,
-                items: Vec::new(),
-                cost: 0,
-            });
+            let proof = self.proof();
+            self.next_seq = FlushSeq(proof.seq.0 + 1);
+            self.open.push_back(proof);
+        }
+    }
+
+    /// The next flush, if it is about nothing.
+    fn proof(&self) -> OpenFlush {
+        OpenFlush {
+            seq: self.next_seq,
+            items: Vec::new(),
+            cost: 0,
         }
     }
 }
