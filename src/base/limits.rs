@@ -85,6 +85,8 @@ pub const FLUSH_ITEMS_MAX: usize = 1024;
 pub const SEGMENTS_LET_GO_MAX: usize = 256;
 /// Slices of memory of segments that are gone which are let go at a time.
 pub const SLICES_LET_GO_MAX: usize = 4096;
+/// Chunks that come free at a time when a checkpoint has made that durable.
+pub const CHUNKS_FREED_MAX: usize = 1024;
 /// A store that has been at rest for so long says on the disk that its last flush is durable.
 pub const PROOF_AFTER_MS: u64 = 5;
 /// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.

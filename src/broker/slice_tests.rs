@@ -250,6 +250,59 @@ fn settings_are_laid_over_the_files_once_for_an_image() {
     assert_eq!((bytes(&before), bytes(&known), changes), (-1, 4096, 1));
 }
 
+/// A shard of so many partitions with a checkpoint that lacks most of them.
+fn gathering(partitions: i32) -> Bench {
+    let config = BrokerConfig {
+        millrace_store_checkpoint_bytes: 64 << 10,
+        ..BrokerConfig::default()
+    };
+    let mut bench = Bench::new(1, config);
+    bench.open(0);
+    bench.create_topic(0, TOPIC, partitions);
+    bench.ask(
+        0,
+        &produce((0..partitions).map(|index| (index, Some(batch(b"value"))))),
+    );
+    // Enough of it goes to chunks: a checkpoint is due.
+    let large = produce([(0, Some(batch(&vec![0; 100_000])))].into_iter());
+    bench.send(0, &large);
+    while bench.shards[0].lacking() == 0 {
+        bench.deliver();
+        bench.idle(0);
+    }
+    bench
+}
+
+#[test]
+fn what_changes_logs_is_no_reason_for_a_checkpoint_to_take_many_at_once() {
+    const LOGS: i32 = 8 * LOGS_CHANGED_PER_SLICE as i32;
+    let all = produce((0..LOGS).map(|index| (index, Some(batch(b"value")))));
+    let mut request = DeleteTopicsRequest::default();
+    request.topic_names = vec![TOPIC.into()];
+    let delete = encode_request(1, Some("test"), 5, &request).unwrap();
+    let slice = StoreConfig::default().checkpoint_slice_bytes / CHECKPOINT_LOG_COST;
+    for (request, what) in [
+        (all, "produce"),
+        (delete_all(0..LOGS), "delete records"),
+        (delete, "delete topics"),
+    ] {
+        let mut bench = gathering(LOGS);
+        let replies = bench.replies.len();
+        let (mut most, mut before) = (0, bench.shards[0].lacking());
+        bench.send(0, &request);
+        while before > 0 {
+            bench.idle(0);
+            let lacking = bench.shards[0].lacking();
+            most = most.max(before - lacking);
+            before = lacking;
+            bench.deliver();
+        }
+        assert!(most as u64 <= slice, "{what}: {most} in one turn");
+        bench.settle();
+        assert_eq!(bench.replies.len(), replies + 2, "{what}: not answered");
+    }
+}
+
 #[test]
 fn a_checkpoint_takes_logs_in_slices_and_each_as_it_was() {
     const LOGS: i32 = 1000;

@@ -23,7 +23,9 @@ use super::pending::{Flight, FlightState};
 use super::snapshot::{Content, Encoder};
 use super::superblock::{STARTS_MAX, Start, Superblock};
 use super::{Io, Store};
-use crate::base::limits::{FLUSH_ITEMS_MAX, SEGMENTS_LET_GO_MAX};
+use crate::base::limits::{
+    CHECKPOINT_LOG_COST, CHUNKS_FREED_MAX, FLUSH_ITEMS_MAX, SEGMENTS_LET_GO_MAX,
+};
 use crate::base::{BLOCK, IdMap, LogId, PageBuf};
 
 /// Background writes of a checkpoint that are on their way at once.
@@ -39,15 +41,15 @@ impl Store {
     /// Whether a checkpoint should be made now.
     #[must_use]
     pub fn checkpoint_due(&self) -> bool {
-        // What the last one put into chunks is let go of first.
-        if self.checkpoint.is_some() || self.failed || !self.filled.is_empty() {
+        // What the last one put into chunks is let go of first, and the chunks that it made free.
+        if self.checkpoint.is_some() || self.failed || self.has_to_let_go() {
             return false;
         }
-        if !self.beginning && self.put_off.is_some_and(|free| free == self.free_bytes()) {
+        if self.beginning.is_none() && self.put_off.is_some_and(|free| free == self.free_bytes()) {
             return false;
         }
         let ring_used = self.ring_head - self.ring_tail;
-        self.beginning
+        self.beginning.is_some()
             || self.copy_damaged
             || self.checkpoint_first
             || self.superblock.starts.len() > STARTS_MAX / 2
@@ -92,9 +94,10 @@ impl Store {
         let mut left = FLUSH_ITEMS_MAX;
         while let Some(open) = self.open.front() {
             let work = open.items.len() + open.cost / FLUSH_BYTES_PER_ITEM;
-            self.beginning = work > left && left < FLUSH_ITEMS_MAX;
-            self.more_to_start = self.beginning;
-            if self.beginning {
+            self.more_to_start = work > left && left < FLUSH_ITEMS_MAX;
+            if self.more_to_start {
+                let pending = self.pending_seq();
+                self.beginning.get_or_insert(pending);
                 return;
             }
             left = left.saturating_sub(work);
@@ -102,7 +105,7 @@ impl Store {
                 self.absorb_next();
             }
         }
-        (self.beginning, self.more_to_start, self.stuck) = (false, false, false);
+        (self.beginning, self.more_to_start, self.stuck) = (None, false, false);
         let order: Vec<LogId> = self.map.logs.keys().copied().collect();
         let flush = self.pending_seq();
         let superblock = Superblock {
@@ -155,10 +158,18 @@ impl Store {
         self.checkpoint.as_ref()?.gathering.as_ref()
     }
 
-    /// How many bytes of logs a checkpoint should be given at a time.
+    /// Whether changes of logs should wait, if they can. A checkpoint may lack a log that changes, and was given as
+    /// much as it should be until the [next slice](Self::next_slice). Or it cannot begin because more keeps coming,
+    /// and all that was pending when it was to begin is on its way.
     #[must_use]
-    pub fn checkpoint_slice_bytes(&self) -> u64 {
-        self.config.checkpoint_slice_bytes
+    pub fn holds_changes(&self) -> bool {
+        self.slice_bytes >= self.config.checkpoint_slice_bytes
+            || (self.beginning).is_some_and(|behind| behind <= self.started_seq())
+    }
+
+    /// Others have had their turn: a checkpoint may be given more.
+    pub fn next_slice(&mut self) {
+        self.slice_bytes = 0;
     }
 
     /// Whether a checkpoint has begun that does not have all logs yet.
@@ -191,22 +202,21 @@ impl Store {
         gathering.order.last().copied()
     }
 
-    /// The checkpoint takes a log that it [lacks](Self::lacks), with the log's own blob. Returns how many bytes
-    /// that took.
-    pub fn give_state(&mut self, log: LogId, state: Bytes) -> u64 {
+    /// The checkpoint takes a log that it [lacks](Self::lacks), with the log's own blob.
+    pub fn give_state(&mut self, log: LogId, state: Bytes) {
         if !self.lacks(log) {
-            return 0;
+            return;
         }
         self.fill(log);
         let gathering = self.checkpoint.as_mut().and_then(|c| c.gathering.as_mut());
         let Some((gathering, entry)) = gathering.zip(self.map.logs.get(&log)) else {
-            return 0;
+            return;
         };
         gathering.lacking.remove(&log);
         let tails = entry.segments.iter().filter(|s| s.placed < s.len);
         let tails = tails.map(|s| ((log, s.id), s.len - s.placed));
         gathering.tails.extend(tails);
-        gathering.encoder.log(entry, state)
+        self.slice_bytes += CHECKPOINT_LOG_COST + gathering.encoder.log(entry, state);
     }
 
     /// Finds room for the content, now that it is known. Without it what the state before needs stays, and what waits
@@ -434,19 +444,32 @@ impl Store {
             }
         }
         self.filled.extend(checkpoint.filled);
-        while let Some((seq, chunk, pin)) = self.freed.pop_front() {
-            if seq > checkpoint.flush {
-                self.freed.push_front((seq, chunk, pin));
+        self.reclaim();
+    }
+
+    /// Whether the last checkpoint has left memory or chunks that are to be let go.
+    pub(super) fn has_to_let_go(&self) -> bool {
+        !self.filled.is_empty() || self.has_chunks_to_free()
+    }
+
+    fn has_chunks_to_free(&self) -> bool {
+        let first = self.freed.front();
+        first.is_some_and(|(flush, ..)| *flush <= self.superblock.flush)
+    }
+
+    /// Frees some of the chunks that were given up before the last checkpoint, but those that a read plan holds only
+    /// when it does no more.
+    pub(super) fn reclaim(&mut self) {
+        for _ in 0..CHUNKS_FREED_MAX {
+            if !self.has_chunks_to_free() {
                 break;
             }
+            let Some((_, chunk, pin)) = self.freed.pop_front() else {
+                break;
+            };
             self.freed_bytes -= chunk.class.bytes();
             self.unpinned_soon.push((chunk, pin));
         }
-        self.reclaim_unpinned();
-    }
-
-    /// Frees the chunks that no read plan holds any more.
-    pub(super) fn reclaim_unpinned(&mut self) {
         let chunks = &mut self.chunks;
         self.unpinned_soon.retain(|(chunk, pin)| {
             let held = std::sync::Arc::strong_count(&pin.0) > 1;

@@ -1,6 +1,7 @@
-//! When a flush starts, when it waits for more, and what goes before a checkpoint.
+//! When a flush starts, when it waits for more, what goes before a checkpoint, and what comes after one.
 
 use super::*;
+use crate::base::limits::CHUNKS_FREED_MAX;
 
 #[test]
 fn what_is_small_gathers_behind_the_first_flushes() {
@@ -45,6 +46,26 @@ fn what_is_small_gathers_behind_the_first_flushes() {
         store.poll(&mut ops);
     }
     assert_eq!(store.durable_seq(), store.pending_seq());
+}
+
+#[test]
+fn a_checkpoint_begins_however_much_more_comes() {
+    let (mut store, mut ops) = with_a_backlog(256 << 20);
+    let mut turns = 0;
+    while store.checkpoint.is_none() {
+        assert!(turns < 100, "it does not begin");
+        turns += 1;
+        for _ in 0..2 * FLUSH_ITEMS_MAX {
+            if store.holds_changes() {
+                break;
+            }
+            let batch = Bytes::from_static(&[7; 100]);
+            let appended = store.append(LogId(1), batch, Offset(0), LeaderEpoch(0));
+            appended.expect("room");
+        }
+        store.begin_checkpoint(&mut ops);
+    }
+    assert!(!store.holds_changes());
 }
 
 /// A store with 12 MB that wait behind the flushes that are on their way.
@@ -97,6 +118,48 @@ fn what_is_pending_goes_before_a_checkpoint_in_slices() {
         }
         assert_eq!(store.durable_seq(), store.pending_seq());
     }
+}
+
+#[test]
+fn chunks_come_free_some_at_a_time() {
+    const SEGMENTS: u64 = 2 * CHUNKS_FREED_MAX as u64 + 100;
+    let config = StoreConfig {
+        raw: true,
+        bulk_bytes_min: 4 << 10,
+        ..StoreConfig::default()
+    };
+    let (mut store, _) = Store::format(StoreId(1), config, 1);
+    let (mut ops, log) = (Vec::new(), LogId(1));
+    let settle = |store: &mut Store, ops: &mut Vec<DiskOp>| {
+        while !ops.is_empty() {
+            let id = ops.remove(0).id();
+            store.on_disk(id, Ok(()), ops, &mut Vec::new());
+        }
+    };
+    store.create_log(log, LogLabel::default(), Offset(0));
+    for n in 1..=SEGMENTS {
+        let batch = Bytes::from_static(&[7; 8 << 10]);
+        let appended = store.append(log, batch, Offset(0), LeaderEpoch(0));
+        appended.expect("room");
+        store.roll(log, SegmentId(n), Offset(0));
+        store.poll(&mut ops);
+        settle(&mut store, &mut ops);
+    }
+    store.drop_before(log, SegmentId(SEGMENTS));
+    store.checkpoint(Vec::new(), &mut ops);
+    let (mut free, mut turns) = (store.free_bytes(), 0);
+    settle(&mut store, &mut ops);
+    while turns == 0 || store.has_more_to_do() {
+        let now = store.free_bytes();
+        let most = CHUNKS_FREED_MAX as u64 * (16 << 10) + (4 << 20);
+        assert!(now.saturating_sub(free) <= most, "{} at once", now - free);
+        assert!(store.freed_bytes == 0 || store.has_more_to_do() && !store.checkpoint_due());
+        free = now;
+        store.poll(&mut ops);
+        settle(&mut store, &mut ops);
+        turns += 1;
+    }
+    assert!(turns >= 2 && store.freed_bytes == 0, "{turns}");
 }
 
 #[test]

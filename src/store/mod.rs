@@ -103,8 +103,11 @@ pub struct Store {
     /// By how much that may have grown, and how much has come that is in no chunk, since the last checkpoint.
     since_checkpoint: SinceCheckpoint,
     checkpoint: Option<Checkpoint>,
-    /// A checkpoint is to begin as soon as all that was pending is on its way.
-    beginning: bool,
+    /// What it was given in this slice, in bytes.
+    slice_bytes: u64,
+    /// A checkpoint is to begin as soon as all that is pending is on its way; this is the last flush that was pending
+    /// when it should have begun.
+    beginning: Option<FlushSeq>,
     /// There was no room for a checkpoint when so much was free: tried again when that has changed, or when the
     /// owner thinks so. A delete changes nothing that is free, and yet makes the checkpoint smaller.
     put_off: Option<u64>,
@@ -253,7 +256,8 @@ impl Store {
             last_logs: Vec::new(),
             said_durable: superblock.flush,
             checkpoint: None,
-            beginning: false,
+            slice_bytes: 0,
+            beginning: None,
             copies: Default::default(),
             state_bytes: superblock.checkpoint_len,
             since_checkpoint: SinceCheckpoint::default(),
@@ -514,7 +518,7 @@ impl Store {
         }
         self.let_go_filled();
         self.let_go_gone();
-        self.reclaim_unpinned();
+        self.reclaim();
         self.write_ahead(ops);
     }
 
@@ -522,7 +526,7 @@ impl Store {
     /// done.
     #[must_use]
     pub fn has_more_to_do(&self) -> bool {
-        self.more_to_start || !self.filled.is_empty() || !self.gone.is_empty()
+        self.more_to_start || self.has_to_let_go() || !self.gone.is_empty()
     }
 
     /// Lets go some of the memory of segments that are gone.

@@ -95,7 +95,7 @@ impl Owner {
             adoption.last = adoption.topic.take();
         }
         while let Some(log) = adoption.delta.removed().get(adoption.deleted) {
-            if most == 0 {
+            if most == 0 || self.holds_changes() {
                 return None;
             }
             most -= 1;
@@ -118,7 +118,13 @@ impl Owner {
         let unclaimed = adoption
             .unclaimed
             .get_or_insert_with(|| self.unclaimed(&adoption.unserved).into_iter());
-        for log in unclaimed.take(most) {
+        for _ in 0..most {
+            if self.holds_changes() {
+                return None;
+            }
+            let Some(log) = unclaimed.next() else {
+                break;
+            };
             if adoption.image.has_removed(log) {
                 self.delete_log(log);
             } else if log.0 >= adoption.image.next_log {

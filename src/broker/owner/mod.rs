@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{
-    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
+    LOGS_CHANGED_PER_SLICE, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
 };
 use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
@@ -255,6 +255,12 @@ impl Owner {
         start.map_err(|(code, why)| (code, Some(why)))
     }
 
+    /// Whether changes of logs should wait for the next slice, if they can: see
+    /// [`Store::holds_changes`](crate::store::Store::holds_changes).
+    pub fn holds_changes(&self) -> bool {
+        self.slots.iter().any(|slot| slot.store.holds_changes())
+    }
+
     /// Waits until a mark of a log is at an offset; gives the waiter back if it is, or the log is gone.
     pub fn wait(
         &mut self,
@@ -300,6 +306,7 @@ impl Owner {
                 slot.store.begin_checkpoint(&mut ops);
             }
             gather(&self.partitions, slot);
+            slot.store.next_slice();
             slot.store.checkpoint_advance(&mut ops);
             // The checkpoint may have taken of what is written ahead.
             slot.store.write_ahead(&mut ops);
@@ -319,12 +326,16 @@ impl Owner {
             self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
             self.retaining = self.partitions.keys().copied().collect();
         }
-        let left = self.retaining.len().saturating_sub(LOGS_CHANGED_PER_SLICE);
-        for log in self.retaining.drain(left..) {
+        let mut left = LOGS_CHANGED_PER_SLICE;
+        while left > 0
+            && !self.holds_changes()
+            && let Some(log) = self.retaining.pop()
+        {
             let Some(partition) = self.partitions.get_mut(&log) else {
                 continue;
             };
             let slot = &mut self.slots[partition.slot];
+            left -= 1;
             if partition.log.retain(now, &mut slot.store) {
                 partition.changed(slot.store.pending_seq(), slot);
             }
@@ -619,13 +630,11 @@ impl Owner {
 /// Gives some logs to a checkpoint that is being made. Those that no image has claimed yet, right after a start, are
 /// among them: without a state the checkpoint would forget all that the log was before it.
 fn gather(partitions: &IdMap<LogId, OpenLog>, slot: &mut StoreSlot) {
-    let mut work = slot.store.checkpoint_slice_bytes();
-    while work > 0
+    while !slot.store.holds_changes()
         && let Some(log) = slot.store.next_lacking()
     {
         let claimed = partitions.get(&log).map(|partition| &partition.log);
         let state = claimed.or_else(|| slot.recovered.get(&log)).map(Log::state);
-        let bytes = slot.store.give_state(log, state.unwrap_or_default());
-        work = work.saturating_sub(CHECKPOINT_LOG_COST + bytes);
+        slot.store.give_state(log, state.unwrap_or_default());
     }
 }

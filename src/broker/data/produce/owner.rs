@@ -12,7 +12,7 @@ use crate::broker::owner::Owner;
 /// What a request appends to one store.
 type Waiting = (Appender, ProduceParts);
 
-/// The produce requests that wait for their store to grow.
+/// The produce requests that wait for their store to grow, or for a turn at it.
 #[derive(Debug, Default)]
 pub struct Delayed {
     /// By store, each in turn.
@@ -22,7 +22,8 @@ pub struct Delayed {
 }
 
 impl Delayed {
-    /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows.
+    /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows, or while a
+    /// checkpoint takes their logs.
     pub fn begin(
         &mut self,
         owner: &mut Owner,
@@ -35,12 +36,14 @@ impl Delayed {
             waiting.push_back((appender, parts));
         } else if must_grow(owner, &parts) {
             self.by_store.push_back((store, [(appender, parts)].into()));
-        } else {
-            append(owner, appender, parts, fx);
+        } else if let Some(rest) = append(owner, appender, parts, fx) {
+            self.by_store.push_back((store, [(appender, rest)].into()));
+            self.has_more = true;
         }
     }
 
-    /// Goes on with some of what waited for a store to grow, in order, as far as it has room now or will not get it.
+    /// Goes on with some of what waited for a store to grow, or for its turn, in order, as far as it has room now or
+    /// will not get it.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.has_more = false;
         let mut most = LOGS_CHANGED_PER_SLICE;
@@ -57,8 +60,12 @@ impl Delayed {
                     break;
                 }
                 most = most.saturating_sub(batches);
-                if let Some((appender, parts)) = waiting.pop_front() {
-                    append(owner, appender, parts, fx);
+                if let Some((appender, parts)) = waiting.pop_front()
+                    && let Some(rest) = append(owner, appender, parts, fx)
+                {
+                    waiting.push_front((appender, rest));
+                    self.has_more = true;
+                    break;
                 }
             }
             if !waiting.is_empty() {
@@ -87,12 +94,33 @@ fn must_grow(owner: &mut Owner, parts: &ProduceParts) -> bool {
     })
 }
 
-fn append(owner: &mut Owner, appender: Appender, parts: ProduceParts, fx: &mut Fx<'_>) {
-    let mut ack = owner.acks.begin(appender, parts.batches.len(), fx.now.mono);
-    for part in parts.batches {
-        owner.append(fx.now, part, parts.mark, &mut ack);
+/// Appends as many as may be appended in this slice, and returns the others, which are answered apart.
+fn append(
+    owner: &mut Owner,
+    appender: Appender,
+    parts: ProduceParts,
+    fx: &mut Fx<'_>,
+) -> Option<ProduceParts> {
+    let ProduceParts {
+        store,
+        mark,
+        batches,
+    } = parts;
+    let mut batches = batches.into_iter();
+    let mut ack = owner.acks.begin(appender, batches.len(), fx.now.mono);
+    while !owner.holds_changes()
+        && let Some(part) = batches.next()
+    {
+        owner.append(fx.now, part, mark, &mut ack);
     }
-    owner.acks.add(ack, fx);
+    if ack.waiting > 0 || !ack.results.is_empty() {
+        owner.acks.add(ack, fx);
+    }
+    (batches.len() > 0).then(|| ProduceParts {
+        store,
+        mark,
+        batches: batches.collect(),
+    })
 }
 
 #[cfg(test)]

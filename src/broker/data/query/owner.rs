@@ -156,7 +156,8 @@ impl Lookups {
     fn ask_some(&mut self, owner: &mut Owner, mut job: QueryJob, turn: usize, fx: &mut Fx<'_>) {
         let (mut asked, mut work) = (0, VALIDATION_SLICE_WORK);
         while let Some(&(slot, log, query)) = job.todo.last() {
-            if asked == turn || work == 0 {
+            let changes = matches!(query, Query::DeleteBefore(_));
+            if asked == turn || work == 0 || changes && owner.holds_changes() {
                 return self.put_off(owner, job);
             }
             asked += 1;
@@ -164,8 +165,7 @@ impl Lookups {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
                     job.next_question();
-                    let waits = matches!(query, Query::DeleteBefore(_))
-                        && until_dropped(owner, job.req, log, (slot, answered));
+                    let waits = changes && until_dropped(owner, job.req, log, (slot, answered));
                     if !waits {
                         job.done.push((slot, Ok(answered)));
                     }
