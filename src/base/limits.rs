@@ -56,6 +56,8 @@ pub const PARTITIONS_PER_SLICE: usize = 512;
 /// Partitions of one request whose logs are made, appended to, or deleted at a time: it may be that each has to be
 /// given to a checkpoint first, which takes longer than reading it.
 pub const LOGS_CHANGED_PER_SLICE: usize = 128;
+/// Producers of a log that take as long to look through as a log takes to change.
+pub const PRODUCERS_PER_LOG_CHANGED: usize = 256;
 /// What checking produced batches and handing them on may take while one input is handled, in bytes decompressed; a
 /// record counts as four, for it is looked at, and handing on as much as [`LOGS_CHANGED_PER_SLICE`] says. What is left
 /// is done in slices of this when the shard is idle.
@@ -102,8 +104,16 @@ pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 /// The same from an interval of 512 KiB on. A consumer reads a megabyte at a time, and is to find an
 /// indexed batch near its end: where its next fetch begins need not be searched for then.
 pub const SEGMENT_INDEX_ENTRIES_COARSE_MAX: usize = 2048;
-/// Producers whose sequence state one partition remembers; the least recently used one is forgotten.
+/// Producers whose sequence state one partition remembers; who was heard of longest ago is forgotten for a new one ...
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// ... if that was before this time, in which a client sends again what was not answered. If not, the new one is told
+/// to come again.
+pub const PRODUCER_KEPT_MS: u64 = 60_000;
+/// Entries of producers in all partitions of a shard, some 300 bytes each. When there are more, each partition may
+/// have half as many as before; partitions that have less are not touched.
+pub const PRODUCERS_PER_SHARD_MAX: usize = 500_000;
+/// What a partition may have however many there are.
+pub const PRODUCERS_PER_PARTITION_MIN: usize = 16;
 /// Newest segments of a partition for which it is kept what was known of their producers before: as far as it can be
 /// cut back and know them as if what is cut off had never been there.
 pub const PRODUCER_SNAPSHOTS_MAX: usize = 4;

@@ -125,7 +125,8 @@ settings! {
         log_cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "log.cleanup.policy", None, ANY;
         /// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
         compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY;
-        /// An idempotent producer that sent nothing for this long is forgotten.
+        /// An idempotent producer that sent nothing for this long is forgotten. A partition remembers 10,000
+        /// of them: for one more the longest silent one is forgotten, if it is silent for a minute.
         producer_id_expiration_ms: i32 = 86_400_000, "producer.id.expiration.ms", Ms, (1, i32::MAX as i64);
 
         /// The cluster id of a new cluster; a random one if not set. The id of a cluster that

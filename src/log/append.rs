@@ -26,9 +26,10 @@ impl Log {
     ///
     /// # Errors
     /// MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, OUT_OF_ORDER_SEQUENCE_NUMBER,
-    /// INVALID_PRODUCER_EPOCH as Kafka gives them. KAFKA_STORAGE_ERROR if the store is full: of the
-    /// errors that clients retry (the Java client, librdkafka, sarama, kafka-python) it is the one
-    /// that points at the disk, and unlike NOT_ENOUGH_REPLICAS it does not blame other nodes.
+    /// INVALID_PRODUCER_EPOCH as Kafka gives them. KAFKA_STORAGE_ERROR if the store is full, or a producer that is new
+    /// would have to take the place of one that has just written: of the errors that clients retry (the Java client,
+    /// librdkafka, sarama, kafka-python) it is the one that points at the disk, and unlike NOT_ENOUGH_REPLICAS it does
+    /// not blame other nodes.
     pub fn append(
         &mut self,
         now: Now,
@@ -145,10 +146,12 @@ impl Log {
         }
         let mut entry =
             BatchEntry::new(info, self.end, self.leader_epoch()).ok_or_else(bad_offsets)?;
-        if let Some(producer) = &entry.producer
-            && let Some(original) = self.producers.check(producer)?
-        {
-            return Ok(self.duplicate_of(&original));
+        if let Some(producer) = &entry.producer {
+            if let Some(original) = self.producers.check(producer)? {
+                return Ok(self.duplicate_of(&original));
+            }
+            let recent = self.recent.from(now.mono, self.end);
+            self.producers.check_room(producer, recent)?;
         }
         if origin == Origin::Client && !store.has_room_for_clients(batch.len()) {
             return Err(store_full());
@@ -277,7 +280,9 @@ mod tests {
     use super::super::segment::SEGMENT_DELTA_MAX;
     use super::super::testing::{Draft, Fixture, START_MS};
     use super::*;
-    use crate::base::limits::WATERMARK_PLACES_MAX;
+    use crate::base::limits::{
+        PRODUCER_KEPT_MS, PRODUCERS_PER_PARTITION_MAX, WATERMARK_PLACES_MAX,
+    };
     use crate::store::FlushSeq;
 
     fn config() -> LogConfig {
@@ -375,6 +380,37 @@ mod tests {
         f.log
             .append_internal(f.now, batch, &info, &mut f.disk.store)
             .expect("the broker's own records are not bounded");
+    }
+
+    /// A crowd of strangers must not make a retry look new.
+    #[test]
+    fn who_has_just_written_keeps_its_place() {
+        let mut f = Fixture::new(config(), 0);
+        let by = |id, sequence| {
+            let mut draft = Draft::plain(&[START_MS], 10);
+            draft.producer = Some((id, 0, sequence));
+            draft
+        };
+        let send = |f: &mut Fixture, id, sequence| {
+            let sent = f.append(&by(id, sequence));
+            sent.map(|sent| sent.base_offset.0)
+                .map_err(|refused| refused.0)
+        };
+        let max = PRODUCERS_PER_PARTITION_MAX as i64;
+        assert_eq!(send(&mut f, 0, 7), Ok(0));
+        for id in 1..max {
+            assert_eq!(send(&mut f, id, 0), Ok(id));
+        }
+        assert_eq!(send(&mut f, max, 0), Err(ErrorCode::KafkaStorageError));
+        assert_eq!(send(&mut f, 0, 7), Ok(0), "a duplicate");
+        assert_eq!(send(&mut f, 1, 1), Ok(max), "it is known");
+        // The oldest have been silent for long.
+        f.now.mono = f.now.mono.plus_ms(PRODUCER_KEPT_MS);
+        assert_eq!(send(&mut f, 1, 2), Ok(max + 1));
+        f.now.mono = f.now.mono.plus_ms(PRODUCER_KEPT_MS);
+        assert_eq!(send(&mut f, max, 0), Ok(max + 2));
+        assert_eq!(send(&mut f, 0, 7), Ok(max + 3), "unknown, it may begin");
+        assert_eq!(send(&mut f, 1, 1), Ok(max), "it was heard of since");
     }
 
     #[test]

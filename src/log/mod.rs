@@ -28,6 +28,7 @@ mod outcome;
 mod producers;
 mod read;
 mod rebuild;
+mod recent;
 pub mod recovery;
 mod refusal;
 mod retention;
@@ -53,6 +54,7 @@ use lookup::WaitingLookups;
 use notes::Note;
 use producers::Producers;
 use rebuild::Rebuild;
+use recent::Recent;
 use segment::{BatchEntry, Segment};
 
 /// The settings of a log, named as Kafka's topic settings.
@@ -110,6 +112,7 @@ pub struct Log {
     end: Offset,
     epochs: Epochs,
     producers: Producers,
+    recent: Recent,
     /// Appended, not yet durable: where the log ends once a flush is. One entry per flush.
     pending: VecDeque<(FlushSeq, Position)>,
     /// Everything before it is on this node's disk.
@@ -165,6 +168,7 @@ impl Log {
             end: Offset(0),
             epochs: Epochs::new(LeaderEpoch(0), Offset(0)),
             producers: Producers::default(),
+            recent: Recent::default(),
             pending: VecDeque::new(),
             durable: zero,
             high_watermark: zero,
@@ -290,6 +294,18 @@ impl Log {
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Entries of producers in memory: those of before a segment count too.
+    #[must_use]
+    pub fn producer_entries(&self) -> usize {
+        self.producers.entries()
+    }
+
+    /// How many producers may be known from now on, at most as many as any partition may. Those that are too many
+    /// are forgotten by the next [`retain`](Self::retain).
+    pub fn limit_producers(&mut self, most: usize) {
+        self.producers.limit(most);
     }
 
     /// A flush and all before it are on the disk.

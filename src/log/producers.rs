@@ -2,7 +2,7 @@
 //! batches of each, by which a retry is told from new data and a gap is refused.
 //! The rules are Kafka's (`enable.idempotence`, KIP-98, KIP-360).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::limits::{
     PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
@@ -119,16 +119,37 @@ pub(super) struct Before {
 }
 
 /// All producers a partition knows, at most [`PRODUCERS_PER_PARTITION_MAX`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
+    /// The same by where their last batches ended: who was heard of longest ago comes first.
+    heard: BTreeSet<(Offset, i64)>,
     /// Of the newest segments, at most [`PRODUCER_SNAPSHOTS_MAX`], the active one last.
     before: VecDeque<Before>,
+    /// How many may be known.
+    most: usize,
+}
+
+impl Default for Producers {
+    fn default() -> Self {
+        Self {
+            known: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            before: VecDeque::new(),
+            most: PRODUCERS_PER_PARTITION_MAX,
+        }
+    }
 }
 
 impl Producers {
     pub(super) fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// Entries in memory: those of before a segment count too.
+    pub(super) fn entries(&self) -> usize {
+        let before = self.before.iter().map(|before| before.producers.len());
+        self.known.len() + before.sum::<usize>()
     }
 
     /// In the order of their ids.
@@ -175,6 +196,10 @@ impl Producers {
             back.extend(before.producers);
         }
         self.known.retain(|_, known| known.forget_from(base));
+        let known = self.known.iter();
+        self.heard = known
+            .map(|(id, known)| (known.last_offset(), *id))
+            .collect();
         for (id, mut producer) in back {
             if producer.forget_from(base) {
                 self.restore(id, producer);
@@ -208,7 +233,14 @@ impl Producers {
     /// Takes a producer read back from a checkpoint.
     pub(super) fn restore(&mut self, id: i64, producer: Producer) {
         self.make_room(id);
-        self.known.insert(id, producer);
+        self.insert(id, producer);
+    }
+
+    fn insert(&mut self, id: i64, producer: Producer) {
+        if let Some(before) = self.known.insert(id, producer) {
+            self.heard.remove(&(before.last_offset(), id));
+        }
+        self.heard.insert((producer.last_offset(), id));
     }
 
     /// Decides about a batch: `Ok(None)` is to be appended, `Ok(Some(..))` was appended before.
@@ -249,33 +281,78 @@ impl Producers {
     pub(super) fn remember(&mut self, batch: &ProducerBatch, appended: Remembered) {
         self.keep_before(batch.id);
         self.make_room(batch.id);
-        let producer = self
-            .known
-            .entry(batch.id)
-            .or_insert_with(|| Producer::new(batch.epoch));
-        if producer.epoch != batch.epoch {
-            *producer = Producer::new(batch.epoch);
-        }
+        let known = self.known.get(&batch.id).copied();
+        let known = known.filter(|known| known.epoch == batch.epoch);
+        let mut producer = known.unwrap_or(Producer::new(batch.epoch));
         producer.push(appended);
+        self.insert(batch.id, producer);
     }
 
     /// Forgets producers whose last batch has no timestamp after `wall_ms`.
     pub(super) fn expire(&mut self, wall_ms: i64) {
-        self.known
-            .retain(|_, producer| producer.is_younger(wall_ms));
+        let heard = &mut self.heard;
+        self.known.retain(|id, producer| {
+            let stays = producer.is_younger(wall_ms);
+            if !stays {
+                heard.remove(&(producer.last_offset(), *id));
+            }
+            stays
+        });
     }
 
-    /// Makes room for a producer that is not known yet. A sixteenth goes at once, those heard of
-    /// longest ago, so that a stream of new producers does not search all of them each time.
+    /// Makes room for a producer that is not known yet.
     fn make_room(&mut self, id: i64) {
-        if self.known.len() < PRODUCERS_PER_PARTITION_MAX || self.known.contains_key(&id) {
-            return;
+        if self.known.len() >= self.most && !self.known.contains_key(&id) {
+            self.forget_oldest();
         }
-        let mut ages: Vec<Offset> = self.known.values().map(Producer::last_offset).collect();
-        let (_, threshold, _) = ages.select_nth_unstable(PRODUCERS_PER_PARTITION_MAX / 16);
-        let threshold = *threshold;
-        self.known
-            .retain(|_, producer| producer.last_offset() > threshold);
+    }
+
+    /// Forgets the one that was heard of longest ago.
+    fn forget_oldest(&mut self) {
+        if let Some((_, id)) = self.heard.pop_first() {
+            self.known.remove(&id);
+        }
+    }
+
+    /// Whether a batch is of a producer that is not known, and whose place would have to be that of one that was heard
+    /// of behind this offset.
+    ///
+    /// # Errors
+    /// KAFKA_STORAGE_ERROR then: it is retried, and there will be a place.
+    pub(super) fn check_room(&self, batch: &ProducerBatch, recent: Offset) -> Result<(), Refusal> {
+        let is_known = || self.known.contains_key(&batch.id);
+        let oldest = self.heard.first().map(|(heard, _)| *heard);
+        if self.known.len() < self.most || oldest < Some(recent) || is_known() {
+            return Ok(());
+        }
+        let message = format!(
+            "The partition remembers {} idempotent producers, and all of them have just written: producer {} may \
+             begin when one of them has been silent for a minute. Use more partitions, or fewer producers.",
+            self.known.len(),
+            batch.id
+        );
+        Err((ErrorCode::KafkaStorageError, message))
+    }
+
+    /// No more than this may be known.
+    pub(super) fn limit(&mut self, most: usize) {
+        self.most = most.min(PRODUCERS_PER_PARTITION_MAX);
+    }
+
+    /// Forgets those heard of longest ago until no more are known than may be, and what was known before segments
+    /// until that is no more than as many again.
+    pub(super) fn thin_out(&mut self) {
+        while self.known.len() > self.most {
+            self.forget_oldest();
+        }
+        while self.entries() > self.known.len() + self.most {
+            // The active segment's comes last, and what is remembered from now on is of it.
+            match self.before.len() {
+                0 => break,
+                1 => self.before[0].producers.clear(),
+                _ => drop(self.before.pop_front()),
+            }
+        }
     }
 }
 
@@ -467,8 +544,8 @@ mod tests {
         f.send(0, 0, 1, 1).unwrap();
         assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
         f.send(max, 0, 0, 1).unwrap();
-        let left = f.producers.len();
-        assert!(left <= PRODUCERS_PER_PARTITION_MAX && left > PRODUCERS_PER_PARTITION_MAX * 9 / 10);
+        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
+        assert!(f.producers.known.contains_key(&2), "is not in the way");
         assert!(
             f.producers.known.contains_key(&0),
             "used last but one, stays"
@@ -477,6 +554,27 @@ mod tests {
         f.producers.expire(max - 1);
         let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
         assert_eq!(ids, [0, max]);
+    }
+
+    #[test]
+    fn those_who_are_too_many_are_forgotten() {
+        let mut f = Fixture::new();
+        f.producers.begin_segment(SegmentId(0), Offset(0));
+        for n in 1..=3 {
+            (0..10).for_each(|id| assert!(f.send(id, 0, n, 1).is_ok()));
+            f.producers
+                .begin_segment(SegmentId(n as u64), Offset(f.next));
+        }
+        assert_eq!((f.producers.len(), f.producers.entries()), (10, 30));
+        f.producers.limit(4);
+        f.send(10, 0, 0, 1).unwrap();
+        assert_eq!(f.producers.len(), 10, "one for another");
+        f.producers.thin_out();
+        let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
+        assert_eq!(ids, [7, 8, 9, 10]);
+        assert!(f.producers.entries() <= 8, "{}", f.producers.entries());
+        f.producers.limit(usize::MAX);
+        assert_eq!(f.producers.most, PRODUCERS_PER_PARTITION_MAX);
     }
 
     #[test]

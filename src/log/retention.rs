@@ -14,13 +14,14 @@ const HIGH_WATERMARK: Offset = Offset(-1);
 
 impl Log {
     /// Drops what `retention.bytes` and `retention.ms` no longer cover and forgets producers that
-    /// expired. To be called every now and then (`log.retention.check.interval.ms`). Says whether
+    /// expired or are too many. To be called every now and then (`log.retention.check.interval.ms`). Says whether
     /// segments were dropped.
     ///
     /// The active segment expires too, once its newest record is old enough; a new one begins then.
     pub fn retain(&mut self, now: Now, store: &mut Store) -> bool {
         let expired = self.config.producer_id_expiration_ms.max(0);
         self.producers.expire(now.wall_ms.saturating_sub(expired));
+        self.producers.thin_out();
         let doomed = self
             .deleted_segments()
             .max(self.oversized_segments())

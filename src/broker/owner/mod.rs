@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod adopt;
+mod producers;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{
-    LOGS_CHANGED_PER_SLICE, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
+    LOGS_CHANGED_PER_SLICE, PRODUCERS_PER_LOG_CHANGED, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
 };
 use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::broker::fx::Fx;
@@ -30,6 +31,7 @@ use crate::log::{Log, LogConfig, Ticket};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use acks::{Ack, Acks, LogWaiter};
+use producers::ProducerRoom;
 use settings::log_config;
 use stores::StoreSlot;
 use watch::Watches;
@@ -72,6 +74,7 @@ pub struct Owner {
     pub watches: Watches,
     pub work: Work,
     pub acks: Acks,
+    producers: ProducerRoom,
     next_retention: Mono,
     /// Logs that the pass of retention that is under way has not looked at yet.
     retaining: Vec<LogId>,
@@ -103,6 +106,7 @@ impl Owner {
             watches: Watches::default(),
             work: Work::default(),
             acks: Acks::default(),
+            producers: ProducerRoom::default(),
             next_retention: Mono(0),
             retaining: Vec::new(),
             next_try: Mono(0),
@@ -145,11 +149,16 @@ impl Owner {
         };
         let slot = &mut self.slots[partition.slot];
         let (leader, log) = (&partition.leader, &mut partition.log);
+        let producers = log.producer_entries();
+        log.limit_producers(self.producers.each());
         let append = |()| match is_own {
             true => log.append_internal(now, batch, &info, &mut slot.store),
             false => log.append(now, batch, &info, &mut slot.store),
         };
-        let appended = match leader.admit(mark).and_then(append) {
+        let appended = leader.admit(mark).and_then(append);
+        let now_known = partition.log.producer_entries();
+        self.producers.changed(producers, now_known);
+        let appended = match appended {
             Ok(appended) => appended,
             Err((code, why)) => return ack.results.push((place, Err((code, Some(why))))),
         };
@@ -250,7 +259,10 @@ impl Owner {
             return Err((self.missing(log), None));
         };
         let slot = &mut self.slots[partition.slot];
+        let producers = partition.log.producer_entries();
         let start = partition.log.delete_records(now, before, &mut slot.store);
+        let now_known = partition.log.producer_entries();
+        self.producers.changed(producers, now_known);
         partition.changed(slot.store.pending_seq(), slot);
         start.map_err(|(code, why)| (code, Some(why)))
     }
@@ -321,7 +333,10 @@ impl Owner {
 
     /// Goes on with a pass of retention, or begins one when it is time and none is under way.
     fn retain_some(&mut self, now: Now) {
-        if now.mono >= self.next_retention && self.retaining.is_empty() {
+        let is_due = now.mono >= self.next_retention
+            || self.producers.is_over() && self.next_retention != Mono::NEVER;
+        if is_due && self.retaining.is_empty() {
+            self.producers.share_out();
             let interval = self.config.log_retention_check_interval_ms;
             self.next_retention = now.mono.plus_ms(interval.max(1) as u64);
             self.retaining = self.partitions.keys().copied().collect();
@@ -335,10 +350,14 @@ impl Owner {
                 continue;
             };
             let slot = &mut self.slots[partition.slot];
-            left -= 1;
+            let producers = partition.log.producer_entries();
+            left = left.saturating_sub(1 + producers / PRODUCERS_PER_LOG_CHANGED);
+            partition.log.limit_producers(self.producers.each());
             if partition.log.retain(now, &mut slot.store) {
                 partition.changed(slot.store.pending_seq(), slot);
             }
+            let now_known = partition.log.producer_entries();
+            self.producers.changed(producers, now_known);
         }
     }
 
@@ -508,6 +527,8 @@ impl Owner {
     pub fn delete_log(&mut self, log: LogId) {
         if let Some(partition) = self.partitions.remove(&log) {
             self.watches.gone(log);
+            let producers = partition.log.producer_entries();
+            self.producers.changed(producers, 0);
             if !partition.leader.is_idle() {
                 self.resigned.push_back(partition.leader);
             }
@@ -602,6 +623,7 @@ impl Owner {
             slot: index,
             changed: slot.durable,
         };
+        self.producers.changed(0, open.log.producer_entries());
         self.partitions.insert(id, open);
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::limits::{
-    FLUSH_ITEMS_MAX, LOGS_CHANGED_PER_SLICE, PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
+    FLUSH_ITEMS_MAX, LOGS_CHANGED_PER_SLICE, PRODUCER_KEPT_MS, PRODUCERS_PER_LOG_CHANGED,
+    PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
     BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
@@ -246,6 +247,76 @@ fn who_waits_in_what_goes_is_told_some_at_a_time() {
         }
         assert_eq!(told, REQUESTS);
     });
+}
+
+/// Produces as clients do that make up their ids.
+fn produce_as(owner: &mut Owner, now: Now, log: u64, ids: std::ops::Range<i64>) {
+    for id in ids {
+        let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms).producer(id, 0, 0);
+        builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
+        let batch = builder.build();
+        let part = ProducePart {
+            slot: 0,
+            log: LogId(log),
+            info: record::parse(&batch).unwrap(),
+            batch,
+        };
+        let (shard, id) = (ShardId(0), 1);
+        let req = Appender::Client(ReqRef { shard, id });
+        let mut ack = owner.acks.begin(req, 1, now.mono);
+        owner.append(now, part, Mark::Committed, &mut ack);
+        assert_eq!(ack.waiting, 1, "{:?}", ack.results);
+    }
+}
+
+#[test]
+fn producers_of_a_shard_are_bounded_and_those_that_have_most_get_less() {
+    const MOST: usize = 1000;
+    let mut f = Fixture::new();
+    f.change(&[topic(1), topic(2)]);
+    for log in 1..=10 {
+        f.change(&[partition(1, log - 1, log as u64)]);
+    }
+    f.change(&[partition(2, 0, 11)]);
+    let owner = &mut f.owner;
+    owner.producers.most = MOST;
+    produce_as(owner, NOW, 11, 0..40);
+    with_fx(NOW, |fx| owner.idle(fx));
+    let mut peak = 0;
+    for round in 0..100 {
+        // Those of the rounds before have been silent for long.
+        let mono = NOW.mono.plus_ms(round as u64 * 2 * PRODUCER_KEPT_MS);
+        let now = Now { mono, ..NOW };
+        for log in 1..=10 {
+            produce_as(owner, now, log, round * 20..(round + 1) * 20);
+            with_fx(NOW, |fx| owner.idle(fx));
+            peak = peak.max(owner.producers.entries());
+        }
+    }
+    let entries = |owner: &Owner, log| owner.partitions[&LogId(log)].log.producer_entries();
+    let all = (1..=11).map(|log| entries(owner, log)).sum::<usize>();
+    assert_eq!(owner.producers.entries(), all);
+    assert!(peak <= MOST + 200, "{peak}");
+    assert_eq!(entries(owner, 11), 40, "it has not much");
+    f.change(&[remove(1)]);
+    assert_eq!(f.owner.producers.entries(), 40);
+}
+
+#[test]
+fn a_pass_of_retention_counts_producers() {
+    const EACH: usize = PRODUCERS_PER_LOG_CHANGED * LOGS_CHANGED_PER_SLICE / 8;
+    let mut f = Fixture::new();
+    f.change(&[topic(1)]);
+    for log in 1..=12 {
+        f.change(&[partition(1, log - 1, log as u64)]);
+        produce_as(&mut f.owner, NOW, log as u64, 0..EACH as i64);
+    }
+    let mut turns = 0;
+    while turns == 0 || !f.owner.retaining.is_empty() {
+        with_fx(NOW, |fx| f.owner.idle(fx));
+        turns += 1;
+    }
+    assert_eq!(turns, 2);
 }
 
 #[test]
