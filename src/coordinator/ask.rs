@@ -123,16 +123,18 @@ impl GroupAsk {
         }
     }
 
-    /// Whether a member asks: an empty id is no group's that has members.
-    pub(super) fn is_of_member(&self) -> bool {
-        match self {
+    /// Why no coordinator need be asked: a member asks, and an empty id is no group's that has members.
+    #[must_use]
+    pub fn flaw(&self) -> Option<ErrorCode> {
+        let is_of_member = match self {
             Self::Join(_) | Self::Sync(_) | Self::Heartbeat(_) | Self::Leave(..) => true,
             Self::Commit(_)
             | Self::Fetch(..)
             | Self::DeleteOffsets(..)
             | Self::Describe(_)
             | Self::Delete(_) => false,
-        }
+        };
+        (is_of_member && self.group().is_empty()).then_some(ErrorCode::InvalidGroupId)
     }
 
     /// The answer that nothing comes of it.

@@ -114,8 +114,8 @@ impl Host {
         };
         let error = if self.stopped {
             ErrorCode::CoordinatorNotAvailable
-        } else if ask.is_of_member() && ask.group().is_empty() {
-            ErrorCode::InvalidGroupId
+        } else if let Some(flaw) = ask.flaw() {
+            flaw
         } else if self.instances.contains_key(&partition) {
             return self.with(partition, out, |instance, wanted| {
                 instance.ask(now, token, ask, wanted);

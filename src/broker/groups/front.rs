@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::plan::{Asks, GroupPlan, MakeResponse, PlanCx, Planner};
-use super::topic::of_group;
+use super::topic::of_ask;
 use crate::base::{ErrorCode, IdMap, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
@@ -139,7 +139,7 @@ fn locate(
     ask: GroupAsk,
     by_shard: &mut BTreeMap<ShardId, Parts>,
 ) -> Option<GroupAnswer> {
-    let place = of_group(&front.image, ask.group()).and_then(|(index, partition)| {
+    let place = of_ask(&front.image, &ask).and_then(|(index, partition)| {
         let store = here(partition).map_err(|_| ErrorCode::NotCoordinator)?;
         Ok((index, front.owner_of(store)))
     });

@@ -17,7 +17,7 @@ use kafka_wire::*;
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::plan::{Asks, GroupPlan, PlanCx};
-use super::topic::{OFFSETS_TOPIC, of_group};
+use super::topic::{OFFSETS_TOPIC, of_ask, of_group};
 use crate::base::{ErrorCode as E, Mono, Now, TopicId};
 use crate::broker::apis::{self, Handler, api};
 use crate::broker::front::Head;
@@ -184,7 +184,7 @@ impl Broker {
         let questions: Vec<Result<Question, GroupAnswer>> = match asks {
             Asks::List => vec![Ok(Question::List)],
             Asks::Groups(asks) => {
-                let question = |ask: GroupAsk| match of_group(&self.image, ask.group()) {
+                let question = |ask: GroupAsk| match of_ask(&self.image, &ask) {
                     Ok((partition, _)) => Ok(Question::To(partition, ask)),
                     Err(error) => Err(ask.refused(error)),
                 };
@@ -315,12 +315,17 @@ fn versions(key: i16) -> std::ops::RangeInclusive<i16> {
 #[test]
 fn a_sync_without_a_group_is_of_an_invalid_group() {
     let mut b = Broker::new();
-    for version in 0..=5 {
-        let mut request = SyncGroupRequest::default();
-        request.protocol_type = Some("consumer".into());
-        request.protocol_name = Some("range".into());
-        let reply = b.call(version, &request);
-        assert_eq!(reply.error_code, E::InvalidGroupId.code(), "{version}");
+    for with_offsets_topic in [true, false] {
+        if !with_offsets_topic {
+            b.image = image(&[("t", T, 4)]);
+        }
+        for version in 0..=5 {
+            let mut request = SyncGroupRequest::default();
+            request.protocol_type = Some("consumer".into());
+            request.protocol_name = Some("range".into());
+            let reply = b.call(version, &request);
+            assert_eq!(reply.error_code, E::InvalidGroupId.code(), "{version}");
+        }
     }
 }
 

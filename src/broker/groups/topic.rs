@@ -2,6 +2,7 @@
 
 use crate::base::ErrorCode;
 use crate::controller::{Image, Partition};
+use crate::coordinator::GroupAsk;
 use crate::group::partition_for;
 
 /// Its name.
@@ -17,4 +18,15 @@ pub fn of_group<'a>(image: &'a Image, group: &str) -> Result<(i32, &'a Partition
     let index = partition_for(group, topic.partitions.len() as i32);
     let partition = topic.partition(index).ok_or(ErrorCode::NotCoordinator)?;
     Ok((index, partition))
+}
+
+/// The partition whose owner is to be asked.
+///
+/// # Errors
+/// What is wrong with the question, whether there is a coordinator or not; NOT_COORDINATOR.
+pub fn of_ask<'a>(image: &'a Image, ask: &GroupAsk) -> Result<(i32, &'a Partition), ErrorCode> {
+    match ask.flaw() {
+        Some(flaw) => Err(flaw),
+        None => of_group(image, ask.group()),
+    }
 }
