@@ -239,13 +239,14 @@ fn ls(directory: &Path) -> Outcome {
         }
         let usage = opened.store.usage();
         lines.push(format!(
-            "{path}: {} logs, {} bytes, {} of them free, journal {} of {} bytes in use, checkpoint {}",
+            "{path}: {} logs, {} bytes, {} of them free, journal {} of {} bytes in use, checkpoint {}; {}",
             usage.logs,
             usage.bytes_total,
             usage.chunk_bytes_free,
             usage.journal_bytes_used,
             usage.journal_bytes,
-            usage.generation
+            usage.generation,
+            opened.report.how_left()
         ));
         let warnings = &opened.report.warnings;
         lines.extend(warnings.iter().map(|w| format!("{path}: warning: {w}")));

@@ -139,7 +139,8 @@ pub enum Output {
     WakeAt(Mono),
     /// Clients may be let in; the driver opens its listeners when every shard has said so.
     Ready,
-    /// Nothing is in flight any more and everything is durable; the driver may stop.
+    /// Nothing is in flight any more and everything is durable; when all shards have said so and are at rest, the
+    /// driver may stop, and writes to the stores that it did (`Shard::end`).
     Drained,
     /// Stop the process at once with this exit status.
     Fatal {

@@ -25,10 +25,10 @@ use super::owner::work::Worker;
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{Mono, Now, ShardId};
+use crate::base::{Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
-use crate::store::{DiskError, Piece};
+use crate::store::{DiskError, DiskOp, Piece};
 use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
@@ -536,6 +536,23 @@ impl Shard {
             self.draining = Draining::Done;
             fx.out.push(Output::Drained);
         }
+    }
+
+    /// Whether nothing of its stores is on its way. Between [`Output::Drained`] and the end of all shards others may
+    /// still have asked something of this one.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        self.owner.is_at_rest()
+    }
+
+    /// All shards of the node are drained and this one is [at rest](Self::is_at_rest): what is to be written to each
+    /// store when all of them have been told so; see [`Store::end`](crate::store::Store::end).
+    #[must_use]
+    pub fn end(&mut self) -> Vec<(StoreId, Vec<DiskOp>)> {
+        let slots = self.owner.slots.iter_mut();
+        slots
+            .map(|slot| (slot.store.id(), slot.store.end()))
+            .collect()
     }
 
     /// Checks the invariants of everything in the shard; panics where one is broken. For the simulator.

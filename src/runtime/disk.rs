@@ -287,6 +287,11 @@ impl Disk {
         }
     }
 
+    /// Gives a store's file back, at the end.
+    pub fn take(&mut self, store: StoreId) -> Option<StoreFile> {
+        self.stores.remove(&store).map(|state| state.file)
+    }
+
     /// Takes over a store's file, which is to be open in the table of readable ones.
     pub fn add(&mut self, file: StoreFile) {
         let state = State {

@@ -131,6 +131,14 @@ impl Shard {
         }
     }
 
+    pub fn is_at_rest(&self) -> bool {
+        self.ios.is_empty()
+    }
+
+    pub fn end(&mut self) -> Vec<(StoreId, Vec<DiskOp>)> {
+        Vec::new()
+    }
+
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::ConnOpened { conn, peer, .. } => {

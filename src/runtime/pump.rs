@@ -16,7 +16,7 @@ use super::conn::{Conn, Shared};
 use super::disk::Disk;
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
-use super::report::{End, Notice};
+use super::report::{End, Notice, Stopped};
 use super::ring::{Done, Op, Ring};
 use super::send::Sender;
 use super::tag::Tag;
@@ -165,9 +165,9 @@ impl Pump {
         }
     }
 
-    /// Runs the shard until it is drained or has failed.
+    /// Runs the shard until it is drained or has failed; its stores, if all shards are drained.
     #[must_use]
-    pub fn run(mut self) -> End {
+    pub fn run(mut self) -> (End, Vec<Stopped>) {
         self.hear_bell(Vec::new());
         loop {
             self.turn();
@@ -175,7 +175,11 @@ impl Pump {
                 self.conns
                     .values()
                     .for_each(|conn| conn.sender.conn().close());
-                return end;
+                let stopped = match end {
+                    End::Drained => self.stopped(),
+                    End::Fatal { .. } => Vec::new(),
+                };
+                return (end, stopped);
             }
             if !self.inputs.is_empty() || !self.dirty.is_empty() {
                 self.ring.submit();
@@ -445,7 +449,18 @@ impl Pump {
                 self.mesh.answered();
             }
         }
-        self.mesh.all_answered().then(|| end.clone())
+        // Until then others may have asked something of this one, and what came of it is on its way.
+        (self.mesh.all_answered() && self.shard.is_at_rest()).then(|| end.clone())
+    }
+
+    /// The stores as they are left.
+    fn stopped(&mut self) -> Vec<Stopped> {
+        let ends = self.shard.end().into_iter();
+        ends.filter_map(|(store, ops)| {
+            let file = self.disk.take(store)?;
+            Some(Stopped { file, ops })
+        })
+        .collect()
     }
 
     /// Lets connections that wait for the disk read on, as long as there is room for more.
@@ -579,7 +594,7 @@ impl Pump {
             && self.dirty.is_empty()
             && self.mesh.prepare_sleep()
             && self.mesh.phase() == self.phase
-            && !(self.answered && self.mesh.all_answered())
+            && !(self.answered && self.mesh.all_answered() && self.shard.is_at_rest())
     }
 
     fn follow_phase(&mut self) {

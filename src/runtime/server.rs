@@ -15,10 +15,10 @@ use super::accept::Admission;
 use super::bind::{bind, claim};
 use super::budget::Pool;
 use super::disk::CachedFiles;
-use super::fatal::{CONFIG, Fatal, SOFTWARE, SYSTEM};
+use super::fatal::{CONFIG, DISK, Fatal, SOFTWARE, SYSTEM};
 use super::mesh::{Mesh, Phase};
 use super::probe;
-use super::report::{End, Notice};
+use super::report::{End, Notice, Stopped};
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
@@ -144,10 +144,10 @@ impl Server {
             match server.reports.recv() {
                 Ok(Notice::Ready) => {}
                 Ok(Notice::Failed(fatal)) => return Err(fatal),
-                Ok(Notice::Ended(End::Fatal { status, message })) => {
+                Ok(Notice::Ended(End::Fatal { status, message }, _)) => {
                     return Err(Fatal { status, message });
                 }
-                Ok(Notice::Ended(End::Drained) | Notice::Stopping) | Err(_) => {
+                Ok(Notice::Ended(End::Drained, _) | Notice::Stopping) | Err(_) => {
                     return Err(Fatal::new(SOFTWARE, "a shard ended while starting"));
                 }
             }
@@ -179,13 +179,14 @@ impl Server {
         self.stopper.clone()
     }
 
-    /// Waits until it was stopped and every shard is drained.
+    /// Waits until it was stopped and every shard is drained, and writes to the stores that they were.
     ///
     /// # Errors
-    /// A shard failed, or took longer than half a minute.
+    /// A shard failed, or took longer than half a minute; or a disk did.
     pub fn wait(self) -> Result<(), Fatal> {
         let mut running = self.threads.len();
         let mut deadline: Option<Instant> = None;
+        let mut stopped: Vec<Stopped> = Vec::new();
         while running > 0 {
             let left = deadline.map_or(Duration::MAX, |at| at.duration_since(Instant::now()));
             match self.reports.recv_timeout(left) {
@@ -193,8 +194,11 @@ impl Server {
                     tracing::info!("stopping");
                     deadline.get_or_insert(Instant::now() + STOP_WITHIN);
                 }
-                Ok(Notice::Ended(End::Drained)) => running -= 1,
-                Ok(Notice::Ended(End::Fatal { status, message })) => {
+                Ok(Notice::Ended(End::Drained, stores)) => {
+                    running -= 1;
+                    stopped.extend(stores);
+                }
+                Ok(Notice::Ended(End::Fatal { status, message }, _)) => {
                     return Err(Fatal { status, message });
                 }
                 Ok(Notice::Failed(fatal)) => return Err(fatal),
@@ -211,6 +215,16 @@ impl Server {
         }
         for thread in self.threads {
             let _ = thread.join();
+        }
+        // Nobody can give any store anything any more.
+        for Stopped { file, ops } in stopped {
+            file.perform(&ops).map_err(|error| {
+                let message = format!(
+                    "store-{}: cannot write that it was stopped: {error}",
+                    file.id
+                );
+                Fatal::new(DISK, message)
+            })?;
         }
         tracing::info!("stopped");
         Ok(())

@@ -18,7 +18,7 @@ use super::disk::{CachedFiles, Disk, StoreFile};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
 use super::mesh::Mesh;
 use super::pump::{Pump, PumpSetup};
-use super::report::{End, Notice};
+use super::report::{End, Notice, Stopped};
 use super::ring::Ring;
 use super::stores::Opened;
 use crate::base::ShardId;
@@ -72,13 +72,13 @@ pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
         let reports = plan.reports.clone();
         // If nobody listens any more, the process is on its way out.
         let _ = match run(plan) {
-            Ok(end) => reports.send(Notice::Ended(end)),
+            Ok((end, stopped)) => reports.send(Notice::Ended(end, stopped)),
             Err(fatal) => reports.send(Notice::Failed(fatal)),
         };
     })
 }
 
-fn run(mut plan: Plan) -> Result<End, Fatal> {
+fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
     let executor = executor(&plan)?;
     let mut disk = Disk::new(Arc::clone(&plan.files));
     let mut slots = Vec::new();
@@ -164,12 +164,7 @@ fn open(plan: &Plan, opened: Opened, disk: &mut Disk) -> Result<StoreSlot, Fatal
              copy or their topic is deleted; `millracectl store salvage` writes what is left of them"
         );
     }
-    tracing::info!(
-        "{shown}: {} logs; {} batches ({} bytes) replayed from the journal",
-        report.logs,
-        report.batches,
-        report.bytes
-    );
+    tracing::info!("{shown}: {} logs; {}", report.logs, report.how_left());
     file.perform(&slot.begin()).map_err(fail)?;
     disk.add(file);
     Ok(slot)

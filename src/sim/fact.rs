@@ -158,6 +158,30 @@ pub enum Fact<'a> {
         /// High watermark.
         offset: i64,
     },
+    /// A node has stopped in the middle of its work.
+    Crashed {
+        /// The node.
+        node: usize,
+    },
+    /// All shards of a node were drained, and its process ended.
+    Stopped {
+        /// The node.
+        node: usize,
+        /// Its stores say so, all of them; else some may.
+        whole: bool,
+    },
+    /// A node has stopped while its stores were begun, some of them perhaps not.
+    StartCut {
+        /// The node.
+        node: usize,
+    },
+    /// A node has started with the stores that it had.
+    Restarted {
+        /// The node.
+        node: usize,
+        /// All of them say that they were stopped cleanly.
+        clean: bool,
+    },
     /// A DeleteRecords request is on its way.
     Deleting {
         /// The partition.
@@ -278,6 +302,8 @@ impl Fact<'_> {
             Self::CommitRead { .. } => What::CommitRead,
             Self::Assigning { generation, .. } if *generation > 1 => What::Rebalanced,
             Self::Assigned { .. } => What::Assigned,
+            Self::Stopped { whole: false, .. } => What::CutStop,
+            Self::Restarted { clean: true, .. } => What::StoppedCleanly,
             Self::Created { .. } => What::Created,
             Self::Removed { .. } => What::Removed,
             _ => return None,

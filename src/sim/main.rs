@@ -58,6 +58,8 @@ enum Wrong {
     SkipRecoveryCrc,
     /// Take any record with the right number and chain for the successor.
     AnySuccessor,
+    /// Leave the mark of a clean stop when a store is begun again.
+    KeepStop,
     /// Give chunks out again as soon as they are dropped.
     ReuseAtOnce,
 }
@@ -93,6 +95,10 @@ fn main() -> ExitCode {
             },
             Some(Wrong::AnySuccessor) => Sabotage {
                 any_successor: true,
+                ..Sabotage::default()
+            },
+            Some(Wrong::KeepStop) => Sabotage {
+                keep_stop: true,
                 ..Sabotage::default()
             },
             Some(Wrong::ReuseAtOnce) => Sabotage {

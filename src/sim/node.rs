@@ -16,7 +16,7 @@ use crate::base::{DirectoryId, LogId, Rng, ShardId, StoreId};
 use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
-use crate::store::{DiskError, Piece, StoreConfig};
+use crate::store::{DiskError, Left, Piece, StoreConfig};
 
 /// What the node is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct Opened {
     pub len: u64,
     /// How much of it was found rotten: journal records, and logs.
     pub rot: usize,
+    /// How the process before has left it.
+    pub left: Left,
 }
 
 /// A shard and what its driver has to remember of it.
@@ -175,6 +177,7 @@ impl Node {
                 opened.push(Opened {
                     len,
                     rot: report.rot.len(),
+                    left: report.left,
                 });
                 let ops = slot.begin();
                 if cut && rng.chance(1, 2) {
@@ -253,6 +256,25 @@ impl Node {
         opened.collect()
     }
 
+    /// All shards are drained: that is written to the stores. With `cut` the machine stops meanwhile. Whether all of it
+    /// is there for sure.
+    ///
+    /// # Errors
+    /// What a store did wrong.
+    pub fn end(&mut self, cut: bool, rng: &mut Rng) -> Result<bool, String> {
+        for running in &mut self.shards {
+            for (store, ops) in running.shard.end() {
+                let disk = &mut self.disks[usize::from(store.0)];
+                if cut && rng.chance(1, 2) {
+                    disk.perform_some(ops, rng)?;
+                    return Ok(false);
+                }
+                disk.perform(ops)?;
+            }
+        }
+        Ok(!cut)
+    }
+
     /// The process is gone. Returns what became of each store's writes that were not durable.
     pub fn stop(&mut self, time: u64, rng: &mut Rng) -> Vec<Crash> {
         self.shards.clear();
@@ -317,10 +339,12 @@ impl Node {
         self.shards.iter().all(|shard| shard.ready)
     }
 
-    /// Whether every shard has said that it is drained.
+    /// Whether every shard has said that it is drained, and has nothing on its way since.
     #[must_use]
-    pub fn all_drained(&self) -> bool {
-        self.shards.iter().all(|shard| shard.drained)
+    pub fn is_over(&self) -> bool {
+        self.shards
+            .iter()
+            .all(|running| running.drained && running.shard.is_at_rest())
     }
 
     /// Tells the high watermarks of all logs.

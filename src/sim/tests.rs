@@ -98,3 +98,12 @@ fn reusing_chunks_at_once_is_found() {
     };
     assert!(found_by(&options(sabotage), 200).is_some());
 }
+
+#[test]
+fn taking_a_crash_for_a_clean_stop_is_found() {
+    let sabotage = Sabotage {
+        keep_stop: true,
+        ..Sabotage::default()
+    };
+    assert!(found_by(&options(sabotage), 200).is_some());
+}

@@ -78,6 +78,10 @@ kinds! {
     Shutdown: 200,
     /// Everything that was in flight at a shutdown is finished.
     Drained: 170,
+    /// The machine stopped while it was written to the stores that all is finished.
+    CutStop: 50,
+    /// A start found that the node was stopped cleanly.
+    StoppedCleanly: 130,
     /// A start was refused because of rot: a = store.
     StartRefused: 60,
     /// The node started: a = shards, b = stores.

@@ -21,7 +21,7 @@ use super::what::What;
 use crate::base::PageBuf;
 use crate::base::{Rng, StoreId};
 use crate::broker::{Input, Output, ReadId};
-use crate::store::{IoId, Piece};
+use crate::store::{IoId, Left, Piece};
 
 mod faults;
 mod perform;
@@ -445,6 +445,7 @@ impl World {
             Ok(Some(opened)) => opened,
             Ok(None) => {
                 self.note(number, What::CutStart, 0, 0);
+                self.oracle.tell(Fact::StartCut { node: number });
                 self.restart_soon(number);
                 return Ok(());
             }
@@ -462,6 +463,13 @@ impl World {
             self.note(number, What::Resharded, u64::from(shards), 0);
         }
         self.shared.lives[number].starts = starts;
+        if !opened.is_empty() && !self.shared.rotten {
+            let clean = opened.iter().all(|store| store.left == Left::Stopped);
+            self.oracle.tell(Fact::Restarted {
+                node: number,
+                clean,
+            });
+        }
         for (store, opened) in opened.into_iter().enumerate() {
             self.note(number, What::Recovered, store as u64, opened.len);
             if opened.rot > 0 {

@@ -213,6 +213,7 @@ mod tests {
             ack_before_flush: false,
             skip_recovery_crc: false,
             any_successor: false,
+            keep_stop: false,
             reuse_at_once: false,
         },
     };

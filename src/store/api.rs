@@ -230,6 +230,8 @@ pub struct Sabotage {
     /// Take for the successor of a journal record whatever has its number and its chain, whichever start of
     /// the process wrote it.
     pub any_successor: bool,
+    /// Leave it standing that the store was stopped cleanly when it is begun again.
+    pub keep_stop: bool,
     /// Give the chunks of what is dropped out again before a checkpoint covers that, and while they are read.
     pub reuse_at_once: bool,
 }

@@ -295,6 +295,7 @@ pub fn superblock_corpus() -> Vec<Vec<u8>> {
                         after: FlushSeq(100 + n),
                     })
                     .collect(),
+                stopped: (chunks > 0).then_some(FlushSeq(200)),
             };
             superblock.encode().to_vec()
         })

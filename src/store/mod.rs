@@ -52,7 +52,7 @@ use bytes::Bytes;
 pub use api::*;
 pub use map::Damage;
 pub use remains::{BadRange, Found, LogRemains, Remains, Salvage};
-pub use report::{RecoverError, RecoveryReport};
+pub use report::{Left, RecoverError, RecoveryReport};
 
 use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use copies::{COPIES, Copy, copy_bytes_max};
@@ -135,6 +135,8 @@ pub struct Store {
     ios: IdMap<u64, Io>,
     next_io: u64,
     failed: bool,
+    /// It was [ended](Self::end): nothing is written any more.
+    ended: bool,
     /// The next flush waits for room that only a checkpoint can make.
     stuck: bool,
     /// Flushes may start for which the last poll, or the beginning of a checkpoint, had no time.
@@ -175,6 +177,7 @@ impl Store {
                 number: 1,
                 after: FlushSeq(0),
             }],
+            stopped: None,
         };
         let mut chunks = Chunks::new(start, config.bytes_max);
         if config.raw {
@@ -212,9 +215,13 @@ impl Store {
             return Vec::new();
         };
         self.start = self.superblock.start() + 1;
+        let stopped = self.superblock.stopped;
         if !self.superblock.begin(self.durable) {
             self.checkpoint_first = true;
             self.superblock.generation += 1;
+        }
+        if self.config.sabotage.keep_stop {
+            self.superblock.stopped = stopped;
         }
         let mut ops = vec![DiskOp::Sync {
             id: IoId(0),
@@ -223,6 +230,24 @@ impl Store {
         let superblock = self.superblock.encode();
         ops.extend(sealed::write_twice(&superblock, layout::SUPERBLOCKS, worse));
         ops
+    }
+
+    /// The counterpart of [`begin`](Self::begin): makes a store that is at rest one that was stopped cleanly. The
+    /// operations are to be performed one after the other, when nobody on the node can give any store anything any
+    /// more: what one shard asks of another one may be the last thing that it does. Nothing is written to the store
+    /// after them.
+    ///
+    /// Both superblocks say then which flush was the last one. A crash before the first of them is whole leaves a store
+    /// that was not stopped, one after that a store that was, as nothing comes after it.
+    #[must_use]
+    pub fn end(&mut self) -> Vec<DiskOp> {
+        if self.failed || self.unbegun.is_some() || !self.is_quiet() {
+            return Vec::new();
+        }
+        self.ended = true;
+        self.superblock.stopped = Some(self.durable);
+        self.superblock.generation += 1;
+        sealed::write_twice(&self.superblock.encode(), layout::SUPERBLOCKS, 0)
     }
 
     fn assemble(
@@ -276,6 +301,7 @@ impl Store {
             ios: IdMap::default(),
             next_io: 0,
             failed: false,
+            ended: false,
             stuck: false,
             more_to_start: false,
             filled: VecDeque::new(),
@@ -503,7 +529,7 @@ impl Store {
             self.unbegun.is_none(),
             "a recovered store is begun before it is used"
         );
-        if self.failed {
+        if self.failed || self.ended {
             return;
         }
         let mut left = FLUSH_ITEMS_MAX;

@@ -20,7 +20,7 @@ use super::journal::{self, Entry, Header};
 use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Damage, Map, Segment};
 use super::pending::{entry_growth, state_growth};
-use super::report::{RecoverError, RecoveryReport};
+use super::report::{Left, RecoverError, RecoveryReport};
 use super::snapshot;
 use super::superblock::Superblock;
 use super::{ChunkPin, SinceCheckpoint, Store};
@@ -105,6 +105,11 @@ impl Store {
         let (since, placed) = (journal.since, journal.placed);
         let passed_over = journal.passed_over;
         let (map, freed) = (journal.map, journal.freed);
+        report.left = match (superblock.generation, superblock.stopped) {
+            (0, _) => Left::Unused,
+            (_, Some(last)) if last == end.0 && report.rot.is_empty() => Left::Stopped,
+            _ => Left::Running,
+        };
         let mut store = Self::reopened(id, config, superblock, map, copies, freed, end)?;
         store.chunks.allocated_to(there);
         store.last_logs = last_logs;

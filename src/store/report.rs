@@ -49,9 +49,23 @@ impl std::fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
+/// How the process before has left a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Left {
+    /// No process has used it.
+    #[default]
+    Unused,
+    /// With nothing on its way, and nothing was written since: no flush is unknown.
+    Stopped,
+    /// In the middle of its work, or so it seems: what says otherwise may have been lost with what has rotted.
+    Running,
+}
+
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
+    /// How the store was left.
+    pub left: Left,
     /// Logs of the store.
     pub logs: usize,
     /// Journal records replayed.
@@ -64,4 +78,21 @@ pub struct RecoveryReport {
     pub warnings: Vec<String>,
     /// What has rotted in the journal and damaged logs.
     pub rot: Vec<String>,
+}
+
+impl RecoveryReport {
+    /// How the store was left, and what that has cost, for people.
+    #[must_use]
+    pub fn how_left(&self) -> String {
+        match self.left {
+            Left::Unused => "new".to_owned(),
+            Left::Stopped => "stopped cleanly".to_owned(),
+            Left::Running => format!(
+                "was not stopped cleanly: replayed {} records of the journal with {} batches of {:.1} MiB",
+                self.records,
+                self.batches,
+                self.bytes as f64 / f64::from(1 << 20)
+            ),
+        }
+    }
 }

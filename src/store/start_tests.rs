@@ -118,6 +118,21 @@ impl Scene {
         ops
     }
 
+    /// How a new process finds that the store was left.
+    fn left(&self) -> Left {
+        let len = self.disk.image.len() as u64;
+        let mut read = self.disk.reader();
+        let opened = Store::recover(StoreId(1), self.config.clone(), len, &mut read, &mut |_| {});
+        opened.expect("a good store").1.left
+    }
+
+    /// All shards are drained.
+    fn stop(&mut self) {
+        for op in self.store.end() {
+            self.write(&op);
+        }
+    }
+
     /// Opens what is on the disk, as a new process does.
     pub fn recover(&self) -> Result<Store, RecoverError> {
         self.recover_without(&[])
@@ -479,4 +494,114 @@ fn a_store_at_rest_says_once_what_is_durable() {
     assert_eq!(ops.len(), 1);
     scene.restart();
     scene.check();
+}
+
+#[test]
+fn a_clean_stop_is_told_from_a_crash_wherever_it_is_cut_off() {
+    let mut scene = Scene::new(Sabotage::default());
+    assert_eq!(scene.left(), Left::Unused);
+    for round in 0..3 {
+        scene.restart();
+        assert_eq!(scene.left(), Left::Running, "begun, and nothing else");
+        let small = scene.batch(500);
+        scene.acknowledged(1, &small);
+        if round == 1 {
+            scene.checkpoint();
+        }
+        assert_eq!(scene.left(), Left::Running);
+        let durable = scene.store.durable_seq();
+        let ops = scene.store.end();
+        let mut expected = Left::Running;
+        for op in &ops {
+            if let DiskOp::Write { pos, data, .. } = op {
+                let whole = scene.disk.image.clone();
+                for torn in [0, 16, 100] {
+                    scene.disk.put(*pos, &data[..torn]);
+                    assert_eq!(scene.left(), expected, "a part of it says nothing");
+                    scene.disk.image = whole.clone();
+                }
+                expected = Left::Stopped;
+            }
+            scene.write(op);
+            assert_eq!(scene.left(), expected);
+            assert_eq!(scene.recover().unwrap().durable_seq(), durable);
+        }
+        assert_eq!(ops.len(), 4, "two copies, each synced");
+        let [first, second] = copies(&scene);
+        assert_eq!(first, second);
+        // Whoever finds it and does not begin has changed nothing: the next one finds it too.
+        let _ = scene.recover().unwrap();
+        assert_eq!(scene.left(), Left::Stopped);
+    }
+    scene.restart();
+    scene.check();
+}
+
+/// Before a start may acknowledge anything it is gone, in both copies.
+#[test]
+fn a_start_takes_back_that_the_one_before_it_has_stopped() {
+    for places in [1, STARTS_MAX - 1] {
+        let mut scene = Scene::new(Sabotage::default());
+        let small = scene.batch(500);
+        for _ in 0..places {
+            scene.restart();
+            scene.acknowledged(1, &small);
+        }
+        scene.stop();
+        let ops = scene.recover().unwrap().begin();
+        let image = scene.disk.image.clone();
+        for (n, op) in ops.iter().enumerate() {
+            scene.write(op);
+            let last = n + 1 == ops.len();
+            let copies = copies(&scene).map(|copy| Superblock::decode(&copy.to_vec().into()));
+            let says = |copy: &Result<Superblock, _>| copy.as_ref().unwrap().stopped.is_some();
+            assert_eq!(copies.iter().any(says), n < 3, "{n}");
+            assert!(!last || scene.left() == Left::Running);
+        }
+        // A crash right then, and another one in the start after it.
+        for _ in 0..2 {
+            scene.restart();
+            assert_eq!(scene.left(), Left::Running);
+        }
+        // The file as it was when it was stopped says so again, and that it is of that time.
+        let generation = scene.store.superblock.generation;
+        scene.disk.image = image;
+        assert_eq!(scene.left(), Left::Stopped);
+        assert!(scene.recover().unwrap().superblock.generation < generation);
+    }
+}
+
+#[test]
+fn what_was_durable_at_a_clean_stop_is_not_cut_off_as_torn() {
+    let mut scene = Scene::new(Sabotage::default());
+    let small = scene.batch(500);
+    scene.acknowledged(1, &small);
+    let rot = (RING_START + scene.store.ring_head - BLOCK as u64) as usize + 100;
+    // No record vouches for the last one; the stop does.
+    scene.disk.image[rot] ^= 1;
+    assert!(scene.recover().is_ok());
+    scene.disk.image[rot] ^= 1;
+    scene.stop();
+    scene.disk.image[rot] ^= 1;
+    assert!(matches!(scene.recover(), Err(RecoverError::Corrupt { .. })));
+}
+
+#[test]
+fn a_store_that_is_not_at_rest_is_not_stopped_and_a_stopped_one_writes_nothing() {
+    let mut scene = Scene::new(Sabotage::default());
+    let small = scene.batch(500);
+    scene.give(1, &small);
+    assert!(scene.store.end().is_empty(), "something waits");
+    let ops = scene.asked();
+    assert!(scene.store.end().is_empty(), "something is on its way");
+    scene.perform(ops);
+    scene.settle();
+    let ops = scene.checkpoint_asked();
+    assert!(scene.store.end().is_empty(), "a checkpoint is");
+    scene.perform(ops);
+    assert!(!scene.store.end().is_empty());
+    scene.give(1, &small);
+    assert!(scene.asked().is_empty() && scene.store.end().is_empty());
+    let mut opened = scene.recover().unwrap();
+    assert!(opened.end().is_empty(), "it was not begun");
 }

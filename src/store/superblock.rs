@@ -14,7 +14,7 @@ use super::sealed;
 use crate::base::{BLOCK, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
-const VERSION: u32 = 8;
+const VERSION: u32 = 9;
 /// Starts that a superblock can tell of. A store that has had so many since its last checkpoint makes one
 /// before it does anything else.
 pub(super) const STARTS_MAX: usize = 16;
@@ -57,6 +57,8 @@ pub(super) struct Superblock {
     pub checkpoint: [Named; COPIES],
     /// The starts that own the flushes after the checkpoint, oldest first; never empty.
     pub starts: Vec<Start>,
+    /// The newest start has stopped cleanly, and this was its last flush. The next one takes that back before anything.
+    pub stopped: Option<FlushSeq>,
 }
 
 impl Superblock {
@@ -76,15 +78,18 @@ impl Superblock {
         owner.map(|start| start.number)
     }
 
-    /// Up to which flush a later start has found everything.
+    /// Up to which flush everything is known to have been durable: a later start has found it, or the newest one has
+    /// stopped with it.
     pub fn found(&self) -> FlushSeq {
-        self.starts.last().map_or(self.flush, |start| start.after)
+        let found = self.starts.last().map_or(self.flush, |start| start.after);
+        self.stopped.map_or(found, |stopped| stopped.max(found))
     }
 
     /// One more start, which found everything up to `after`. A start before it of which nothing is left needs
     /// no place: what it may have written is nobody's. False if there is no place for another one.
     pub fn begin(&mut self, after: FlushSeq) -> bool {
         let number = self.start() + 1;
+        self.stopped = None;
         self.starts.retain(|start| start.after < after);
         if self.starts.len() == STARTS_MAX {
             return false;
@@ -121,6 +126,8 @@ impl Superblock {
             out.u64(start.number);
             out.u64(start.after.0);
         }
+        out.u8(u8::from(self.stopped.is_some()));
+        out.u64(self.stopped.map_or(0, |stopped| stopped.0));
         sealed::seal(out)
     }
 
@@ -151,6 +158,7 @@ impl Superblock {
             checkpoint_head: r.u32()?,
             checkpoint: Default::default(),
             starts: Vec::new(),
+            stopped: None,
         };
         if superblock.journal_bytes == 0
             || !superblock.journal_bytes.is_multiple_of(BLOCK as u64)
@@ -182,6 +190,12 @@ impl Superblock {
             }
             superblock.starts.push(start);
         }
+        let (has_stopped, last) = (r.u8()?, FlushSeq(r.size()?));
+        superblock.stopped = match has_stopped {
+            0 => None,
+            1 if last >= superblock.found() => Some(last),
+            _ => return None,
+        };
         Some(superblock)
     }
 }
@@ -206,7 +220,7 @@ fn decode_named(r: &mut Reader) -> Option<Named> {
     Some(Named { is_list, chunks })
 }
 
-const _: () = assert!(104 + COPIES * (3 + NAMED_MAX * 9) + STARTS_MAX * 16 <= BLOCK);
+const _: () = assert!(113 + COPIES * (3 + NAMED_MAX * 9) + STARTS_MAX * 16 <= BLOCK);
 
 #[cfg(test)]
 mod tests {
@@ -252,6 +266,7 @@ mod tests {
                     after: FlushSeq(104),
                 },
             ],
+            stopped: None,
         }
     }
 
@@ -280,6 +295,29 @@ mod tests {
                 Ok(superblock.clone())
             );
         }
+    }
+
+    #[test]
+    fn what_a_start_has_stopped_with_was_durable_until_the_next_one() {
+        let mut superblock = sample();
+        superblock.stopped = Some(FlushSeq(109));
+        assert_eq!(superblock.found(), FlushSeq(109));
+        assert_eq!(
+            Superblock::decode(&superblock.encode()),
+            Ok(superblock.clone())
+        );
+        let mut older = superblock.clone();
+        older.stopped = Some(FlushSeq(103));
+        assert!(Superblock::decode(&older.encode()).is_err());
+        assert!(superblock.begin(FlushSeq(109)));
+        assert_eq!(superblock.stopped, None);
+        // Also if there is no place for it.
+        for after in 110..130 {
+            superblock.stopped = Some(FlushSeq(after));
+            superblock.begin(FlushSeq(after));
+            assert_eq!(superblock.stopped, None);
+        }
+        assert_eq!(superblock.starts.len(), STARTS_MAX);
     }
 
     #[test]

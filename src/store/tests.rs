@@ -97,12 +97,17 @@ impl Disk {
                 Some(id)
             }
             DiskOp::Sync { id, .. } => {
-                for (pos, data) in std::mem::take(&mut self.written) {
-                    self.put(pos, &data);
-                }
+                self.sync();
                 Some(id)
             }
             DiskOp::Allocate { id, .. } => Some(id),
+        }
+    }
+
+    /// What was written is durable.
+    fn sync(&mut self) {
+        for (pos, data) in std::mem::take(&mut self.written) {
+            self.put(pos, &data);
         }
     }
 
@@ -439,7 +444,30 @@ impl World {
         }
     }
 
+    /// Everything is drained: the store is ended, or the power goes meanwhile. Whether it must be found stopped
+    /// cleanly, if that is clear.
+    fn stop(&mut self) -> Option<bool> {
+        let ops = self.store.end();
+        if ops.is_empty() {
+            return Some(false);
+        }
+        let cut = self.rng.below(2 * ops.len() as u64) as usize;
+        for op in ops.iter().take(cut + 1) {
+            match op {
+                DiskOp::Write { pos, data, .. } => self.disk.written.push((*pos, data.clone())),
+                _ => self.disk.sync(),
+            }
+        }
+        // The first copy is whole when it is synced.
+        (cut > 0).then_some(true)
+    }
+
     fn restart(&mut self, crash: bool) {
+        self.restart_as(crash, None);
+    }
+
+    /// The same, and whether the store must be found stopped cleanly.
+    fn restart_as(&mut self, crash: bool, stopped: Option<bool>) {
         self.pins.clear();
         if crash {
             self.disk.crash(&mut self.rng);
@@ -465,6 +493,7 @@ impl World {
             },
         )
         .expect("recovery");
+        assert!(stopped.is_none_or(|stopped| stopped == (report.left == Left::Stopped)));
         self.states = states;
         assert_eq!(
             report
@@ -558,7 +587,11 @@ fn run(seed: u64, steps: u64) {
                     }
                 }
             }
-            world.restart(true);
+            let stopped = match crash {
+                true => Some(false),
+                false => world.stop(),
+            };
+            world.restart_as(true, stopped);
         }
     }
     // Left alone, everything gets done.

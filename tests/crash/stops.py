@@ -9,6 +9,7 @@ import subprocess
 import time
 import zlib
 
+from harness import paths
 from harness.broker import BROKERS, Broker
 from harness.load import Load, make_topic
 from harness.protocol import LIST_OFFSETS, METADATA, Connection, batch, frame, produce_frame, produced, record
@@ -38,6 +39,45 @@ def an_idle_broker_stops_quickly():
         began = time.monotonic()
         equal(server.stop(20), server.stopped_status, "exit status")
         assert time.monotonic() - began < 10, "it took longer than 10 s"
+
+
+def said_of_stores(server: Broker, logs_from: int) -> list[str]:
+    """How the newest start found each store to be left."""
+    return re.findall(r"store-\d+: \d+ logs; (new|stopped cleanly|was not stopped cleanly)", server.log_path.read_text()[logs_from:])
+
+
+def listed_of_stores(server: Broker) -> list[str]:
+    """The same as `millracectl store ls` has it."""
+    done = subprocess.run([paths.binary("millracectl"), "store", "ls", str(server.data)], capture_output=True, text=True, timeout=60)
+    equal(done.returncode, 0, f"millracectl: {done.stdout}{done.stderr}")
+    return re.findall(r"store-\d+: .*; (new|stopped cleanly|was not stopped cleanly)", done.stdout)
+
+
+if KIND.name == "millrace":  # Kafka keeps a file for it.
+    @test(seconds=180)
+    def a_clean_stop_is_told_from_a_kill():
+        """By every store, whatever the other shards were still asked for; and once, for the start behind it alone."""
+        clean, unclean = ["stopped cleanly"] * 2, ["was not stopped cleanly"] * 2
+        with KIND({"millrace.shards": "2"}) as server:
+            equal(said_of_stores(server, 0), ["new"] * 2, "a new node")
+            topic = unique("stops-clean")
+            make_topic(server.address, topic, 4)
+            load = Load(server.address, topic, 4, **{"enable.idempotence": True})
+            for stops in [True, False, True, True, False, False]:
+                before = load.acks
+                eventually(lambda: load.acks > before + 200, 30, "acknowledgements")
+                if stops:
+                    equal(server.stop(20), server.stopped_status, "exit status")
+                else:
+                    server.kill()
+                wanted = clean if stops else unclean
+                for _ in range(2):
+                    equal(listed_of_stores(server), wanted, "a look from outside, which changes nothing")
+                size = len(server.log_path.read_text())
+                server.start()
+                equal(said_of_stores(server, size), wanted, "the start")
+            load.end()
+            load.verify(server.address)
 
 
 def refused(second: Broker) -> str:

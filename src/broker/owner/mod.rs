@@ -375,7 +375,12 @@ impl Owner {
         self.checkpoint_wanted = true;
     }
 
-    /// Whether nothing is on its way to a disk and nobody waits.
+    /// Whether nothing is on its way to a disk.
+    pub fn is_at_rest(&self) -> bool {
+        self.slots.iter().all(|slot| slot.store.is_quiet())
+    }
+
+    /// The same, and nobody waits.
     pub fn is_quiet(&self) -> bool {
         self.slots.iter().all(|slot| slot.store.is_quiet())
             && self.acks.is_empty()

@@ -7,6 +7,7 @@ mod log;
 mod lookup;
 mod metadata;
 mod producers;
+mod stops;
 
 pub use invariant::Invariant;
 
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(groups::CommittedOffsetSurvives::default()),
         Box::new(groups::AssignmentsAgree::default()),
         Box::new(metadata::TopicsSurvive::default()),
+        Box::new(stops::StopsAreToldFromCrashes::default()),
     ]
 }
 
@@ -221,6 +223,24 @@ mod tests {
             Some("FirstAtOrAfterTime")
         );
         assert_eq!(told(look(1001, None)), Some("FirstAtOrAfterTime"));
+    }
+
+    #[test]
+    fn a_crash_that_is_taken_for_a_clean_stop_is_seen() {
+        let (node, crashed) = (0, Fact::Crashed { node: 0 });
+        let stopped = |whole| Fact::Stopped { node, whole };
+        let restarted = |clean| Fact::Restarted { node, clean };
+        let cut = Fact::StartCut { node };
+        let broken = Some("StopsAreToldFromCrashes");
+        assert_eq!(told(&[crashed, restarted(false)]), None);
+        assert_eq!(told(&[crashed, restarted(true)]), broken);
+        assert_eq!(told(&[crashed, cut, restarted(true)]), broken);
+        assert_eq!(told(&[crashed, stopped(true), restarted(true)]), None);
+        assert_eq!(told(&[stopped(true), restarted(false)]), broken);
+        for clean in [false, true] {
+            assert_eq!(told(&[stopped(false), restarted(clean)]), None);
+            assert_eq!(told(&[stopped(true), cut, restarted(clean)]), None);
+        }
     }
 
     #[test]

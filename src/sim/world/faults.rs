@@ -1,12 +1,13 @@
 //! What goes wrong: machines that stop, clocks that jump, connections that end,
 //! ways that are shut, bits that flip.
 
-use super::{Ending, Event, Socket, World, violated};
+use super::{Ending, Event, Phase, Socket, World, violated};
 use crate::base::BLOCK;
 use crate::broker::Input;
 use crate::sim::clients::{Auditor, Talk};
 use crate::sim::clock::MS;
 use crate::sim::disk::Crash;
+use crate::sim::fact::Fact;
 use crate::sim::net::End;
 use crate::sim::node::State;
 use crate::sim::oracle::Violation;
@@ -51,6 +52,7 @@ impl World {
     /// A machine stops.
     pub(super) fn crash(&mut self, node: usize) {
         self.tell_watermarks(node);
+        self.oracle.tell(Fact::Crashed { node });
         let crashes = self.nodes[node].stop(self.time, &mut self.rng);
         let unsynced: usize = crashes.iter().map(|crash| crash.unsynced).sum();
         self.note(node, What::Crash, unsynced as u64, 0);
@@ -95,7 +97,14 @@ impl World {
     /// All shards of a node are drained: the process ends.
     pub(super) fn drained(&mut self, node: usize) -> Result<(), Violation> {
         self.note(node, What::Drained, 0, 0);
+        let busy = self.shared.phase == Phase::Busy;
+        let cut = busy && self.plan.faults.crash > 0 && self.rng.chance(1, 4);
+        let whole = match self.nodes[node].end(cut, &mut self.rng) {
+            Ok(whole) => whole,
+            Err(what) => return violated("WritesAreProper", what),
+        };
         self.crash(node);
+        self.oracle.tell(Fact::Stopped { node, whole });
         if self.ending != Ending::ShutDown {
             self.restart_soon(node);
             return Ok(());

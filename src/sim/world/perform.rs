@@ -190,6 +190,10 @@ impl World {
         }
         outputs.clear();
         self.outputs = outputs;
+        let it = &self.nodes[core.node];
+        if it.state == State::Stopping && it.is_over() {
+            return self.drained(core.node);
+        }
         Ok(())
     }
 
@@ -241,9 +245,6 @@ impl World {
             }
             Output::Drained => {
                 self.running(core).drained = true;
-                if self.nodes[node].all_drained() {
-                    return self.drained(node);
-                }
             }
             Output::Fatal { status, message } => return self.fatal(core, status, message),
         }
