@@ -187,7 +187,7 @@ impl Shard {
                 self.requests.produce.validations.stop();
                 self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
-                self.coordinators.stop(&self.front.image, fx);
+                self.coordinators.stop(&self.front.image, &self.owner, fx);
                 if let Some(control) = &mut self.control {
                     control.stop(fx);
                 }
@@ -482,6 +482,8 @@ impl Shard {
         }
         self.jobs.grown(&mut self.owner, fx);
         self.coordinators.tick(&self.front.image, fx);
+        self.coordinators.slice(&mut self.owner, fx);
+        self.follow_up(fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);
@@ -494,6 +496,7 @@ impl Shard {
             || !self.requests.produce.validations.is_empty()
             || !self.requests.listing.is_empty()
             || self.control.as_ref().is_some_and(Control::has_more)
+            || self.coordinators.has_more()
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {

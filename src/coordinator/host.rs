@@ -7,7 +7,7 @@ use super::ask::{GroupAnswer, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 use crate::group::records::RecordError;
-use crate::group::{GroupConfig, Record};
+use crate::group::{GroupConfig, Record, SnapshotPart};
 
 /// What the host wants done. Each question gets one answer, sooner or later.
 #[derive(Debug)]
@@ -151,10 +151,32 @@ impl Host {
         });
     }
 
-    /// The records of a partition that are still valid; see [`crate::group::Coordinator::snapshot`].
+    /// Bytes that the records take which are still valid of a partition, about.
     #[must_use]
-    pub fn snapshot(&self, partition: i32) -> Option<Vec<Record>> {
-        self.instances.get(&partition)?.coordinator.snapshot()
+    pub fn durable_bytes(&self, partition: i32) -> usize {
+        let instance = self.instances.get(&partition);
+        instance.map_or(0, |instance| instance.coordinator.durable_bytes())
+    }
+
+    /// Begins a snapshot of a partition, if there can be one; see [`crate::group::Coordinator::begin_snapshot`].
+    pub fn begin_snapshot(&mut self, partition: i32) -> bool {
+        let instance = self.instances.get_mut(&partition);
+        instance.is_some_and(|instance| instance.coordinator.begin_snapshot())
+    }
+
+    /// Goes on with the snapshot of a partition; see [`crate::group::Coordinator::snapshot_part`].
+    pub fn snapshot_part(&mut self, partition: i32, bytes_max: usize) -> SnapshotPart {
+        let instance = self.instances.get_mut(&partition);
+        instance.map_or(SnapshotPart::Lost, |instance| {
+            instance.coordinator.snapshot_part(bytes_max)
+        })
+    }
+
+    /// Gives up the snapshot of a partition.
+    pub fn end_snapshot(&mut self, partition: i32) {
+        if let Some(instance) = self.instances.get_mut(&partition) {
+            instance.coordinator.end_snapshot();
+        }
     }
 
     /// Topics are gone, and so are the offsets committed for them in this partition, or in all. Returns of how many
@@ -345,7 +367,7 @@ mod tests {
         );
         assert_eq!(answered(&mut host, 1, fetch()), not_here);
         assert_eq!(answered(&mut host, 3, fetch()), not_here);
-        assert!(host.snapshot(0).is_some() && host.snapshot(1).is_none());
+        assert!(host.begin_snapshot(0) && !host.begin_snapshot(1));
         // A commit is on its way when the host stops: it is answered, and then its instance is gone.
         let (partition, append) = append_of(&ask(&mut host, 2, commit("t")));
         let mut out = Vec::new();

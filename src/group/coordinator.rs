@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use super::classic::ClassicGroup;
 use super::cx::{Appends, Cx, GroupConfig, Then, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
 use super::name::Name;
 use super::offsets::GroupOffsets;
+use super::progress::SnapshotProgress;
 use super::rebalance::{Leaving, SyncRequest};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers};
 
@@ -32,6 +35,28 @@ pub struct HeartbeatRequest {
 pub(super) struct Entry {
     pub(super) group: ClassicGroup,
     pub(super) offsets: GroupOffsets,
+    /// The value of the group's own record that is durable; the group may be ahead of it.
+    pub(super) record: Option<Bytes>,
+}
+
+impl Entry {
+    pub(super) fn new(group: ClassicGroup, offsets: GroupOffsets) -> Self {
+        Self {
+            group,
+            offsets,
+            record: None,
+        }
+    }
+
+    /// Bytes that what is durable of it takes in a log, about.
+    pub(super) fn record_bytes(&self) -> usize {
+        /// What a record has besides the group's id and its value.
+        const FIXED_BYTES: usize = 16;
+        let id_bytes = self.group.id().len();
+        let record = self.record.as_ref();
+        record.map_or(0, |value| FIXED_BYTES + id_bytes + value.len())
+            + self.offsets.record_bytes(id_bytes)
+    }
 }
 
 /// The coordinator of the groups of one partition. Requests carry a token, under which they are
@@ -44,6 +69,10 @@ pub struct Coordinator {
     pub(super) appends: Appends,
     pub(super) rng: Rng,
     pub(super) expiry_cursor: Option<Name>,
+    /// Bytes that what is durable takes in a log, about.
+    pub(super) durable_bytes: usize,
+    /// One that is being made.
+    pub(super) snapshot: Option<SnapshotProgress>,
     /// Everything was replayed, and nothing is forgotten yet.
     pub(super) loaded: bool,
     /// There are records that this release does not understand.
@@ -61,6 +90,8 @@ impl Coordinator {
             appends: Appends::default(),
             rng: Rng::new(seed),
             expiry_cursor: None,
+            durable_bytes: 0,
+            snapshot: None,
             loaded: false,
             foreign: false,
         }
@@ -133,7 +164,7 @@ impl Coordinator {
         if !exists {
             let group = ClassicGroup::new(id.clone(), Some(now.wall_ms));
             let offsets = GroupOffsets::default();
-            self.groups.insert(id.clone(), Entry { group, offsets });
+            self.groups.insert(id.clone(), Entry::new(group, offsets));
         }
         self.with_group(now, &id, out, |group, cx| {
             if !exists {
@@ -282,6 +313,8 @@ impl Coordinator {
             });
         }
         self.groups.clear();
+        self.durable_bytes = 0;
+        self.end_snapshot();
         self.timers = Timers::default();
     }
 }

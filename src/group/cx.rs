@@ -61,6 +61,16 @@ pub(crate) enum Then {
     Delete(Option<u64>),
 }
 
+impl Then {
+    /// Whether the records describe a state that the group is in already; others become state when they are durable.
+    pub(crate) fn follows_state(&self) -> bool {
+        match self {
+            Self::Nothing | Self::Assign(..) | Self::StaticMember(..) => true,
+            Self::Replay(_) | Self::Delete(_) => false,
+        }
+    }
+}
+
 /// How a static member that came back is answered once its new id is durable.
 #[derive(Debug)]
 pub(crate) struct StaticReply {
@@ -88,8 +98,67 @@ pub(crate) enum Timer {
 /// Appends that are on their way, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
-    next: u64,
+    pub next: u64,
     pub in_flight: BTreeMap<u64, InFlight>,
+    /// While a snapshot is made.
+    pub since: Option<Since>,
+}
+
+/// What the appends write that were begun since an offset of the log was noted: all of it is behind that offset.
+#[derive(Debug)]
+pub(crate) struct Since {
+    /// The number of the first one.
+    from: u64,
+    /// Keys that those in flight write, and how many of them do.
+    keys: BTreeMap<Bytes, usize>,
+}
+
+impl Since {
+    pub(crate) fn from(from: u64) -> Self {
+        Self {
+            from,
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// Whether an append that is in flight writes this key.
+    pub(crate) fn writes(&self, key: &Bytes) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    fn begun(&mut self, records: &[Record]) {
+        for (key, _) in records {
+            *self.keys.entry(key.clone()).or_default() += 1;
+        }
+    }
+
+    fn ended(&mut self, append: u64, records: &[Record]) {
+        for (key, _) in records.iter().filter(|_| append >= self.from) {
+            if let Some(count) = self.keys.get_mut(key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.keys.remove(key);
+                }
+            }
+        }
+    }
+}
+
+impl Appends {
+    /// Whether all that have a smaller number have ended.
+    pub(crate) fn have_ended_before(&self, number: u64) -> bool {
+        let first = self.in_flight.first_key_value();
+        first.is_none_or(|(first, _)| *first >= number)
+    }
+
+    /// An append has ended.
+    pub(crate) fn end(&mut self, append: u64) -> Option<InFlight> {
+        let ended = self.in_flight.remove(&append)?;
+        if let Some(since) = &mut self.since {
+            since.ended(append, &ended.records);
+        }
+        Some(ended)
+    }
 }
 
 /// One append on its way.
@@ -114,6 +183,9 @@ impl Cx<'_> {
         let records: Arc<[Record]> = records.into();
         let append = self.appends.next;
         self.appends.next += 1;
+        if let Some(since) = &mut self.appends.since {
+            since.begun(&records);
+        }
         let in_flight = InFlight {
             group: group.clone(),
             records: Arc::clone(&records),

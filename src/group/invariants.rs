@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::coordinator::Entry;
 use super::{ClassicGroup, Coordinator, Name, State, Timer};
 
 impl ClassicGroup {
@@ -62,6 +63,9 @@ impl Coordinator {
     /// Panics if something is wrong inside. For tests and the simulator.
     pub fn invariants(&self) {
         self.timers.invariants();
+        let bytes = self.groups.values().map(Entry::record_bytes);
+        assert_eq!(self.durable_bytes, bytes.sum::<usize>(), "durable bytes");
+        assert_eq!(self.snapshot.is_some(), self.appends.since.is_some());
         for (id, entry) in &self.groups {
             assert_eq!(id, entry.group.id());
             entry.group.invariants();

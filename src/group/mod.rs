@@ -24,6 +24,7 @@ pub mod member;
 mod name;
 pub mod offsets;
 mod persist;
+mod progress;
 pub mod rebalance;
 pub mod records;
 mod replay;
@@ -46,6 +47,7 @@ pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply};
 pub use member::{Member, Protocol};
 pub use name::{Name, name};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit};
+pub use progress::SnapshotPart;
 pub use state::State;
 
 use crate::base::ErrorCode;

@@ -1,6 +1,7 @@
 //! The committed offsets of one group. They change only by replaying durable records.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::classic::ClassicGroup;
 use super::name::Name;
@@ -39,6 +40,9 @@ pub struct OffsetToCommit {
 #[derive(Clone, Debug, Default)]
 pub struct GroupOffsets {
     by_topic: BTreeMap<Name, BTreeMap<i32, Committed>>,
+    /// How many there are, and the bytes of their names and metadata.
+    count: usize,
+    text_bytes: usize,
 }
 
 impl GroupOffsets {
@@ -59,19 +63,50 @@ impl GroupOffsets {
         self.by_topic.is_empty()
     }
 
+    /// Everything behind this partition of a topic, in the order of their names.
+    pub(super) fn after<'a>(
+        &'a self,
+        after: Option<&'a (Name, i32)>,
+    ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed)> {
+        let from = after.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
+        let topics = self.by_topic.range::<Name, _>((from, Bound::Unbounded));
+        topics.flat_map(move |(topic, offsets)| {
+            let from = match after {
+                Some((first, partition)) if first == topic => Bound::Excluded(*partition),
+                _ => Bound::Unbounded,
+            };
+            let offsets = offsets.range((from, Bound::Unbounded));
+            offsets.map(move |(partition, committed)| (topic, *partition, committed))
+        })
+    }
+
+    /// Bytes that their records take in a log, about, for a group with an id of this length.
+    pub(super) fn record_bytes(&self, id_bytes: usize) -> usize {
+        /// What a record has besides names and metadata.
+        const FIXED_BYTES: usize = 48;
+        self.count * (id_bytes + FIXED_BYTES) + self.text_bytes
+    }
+
     pub(super) fn put(&mut self, topic: &str, partition: i32, committed: Committed) {
-        match self.by_topic.get_mut(topic) {
-            Some(offsets) => _ = offsets.insert(partition, committed),
-            None => {
-                let offsets = BTreeMap::from([(partition, committed)]);
-                self.by_topic.insert(Name::from(topic), offsets);
-            }
+        self.count += 1;
+        self.text_bytes += topic.len() + committed.metadata.len();
+        let Some(offsets) = self.by_topic.get_mut(topic) else {
+            let offsets = BTreeMap::from([(partition, committed)]);
+            self.by_topic.insert(Name::from(topic), offsets);
+            return;
+        };
+        if let Some(before) = offsets.insert(partition, committed) {
+            self.count -= 1;
+            self.text_bytes -= topic.len() + before.metadata.len();
         }
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
         if let Some(offsets) = self.by_topic.get_mut(topic) {
-            offsets.remove(&partition);
+            if let Some(committed) = offsets.remove(&partition) {
+                self.count -= 1;
+                self.text_bytes -= topic.len() + committed.metadata.len();
+            }
             if offsets.is_empty() {
                 self.by_topic.remove(topic);
             }

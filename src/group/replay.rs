@@ -1,9 +1,11 @@
 //! Durable records become state: at start all of them, at run time those of
 //! offsets and deletions, as they become durable.
 
+use bytes::Bytes;
+
 use super::coordinator::Entry;
 use super::records::{self, Key, RecordError};
-use super::{ClassicGroup, Coordinator, GroupOffsets, Name};
+use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record};
 
 impl Coordinator {
     /// Applies one durable record: at start each record of the partition, in log order. The timestamp
@@ -34,8 +36,15 @@ impl Coordinator {
             Key::Group(id) => {
                 let group = match value {
                     Some(value) => {
-                        let value = records::parse_group_value(value)?;
-                        Some(ClassicGroup::from_value(Name::from(id), value, record_ms))
+                        let mut parsed = records::parse_group_value(value)?;
+                        let mut record = Bytes::copy_from_slice(value);
+                        if parsed.state_since_ms.is_none() && record_ms >= 0 {
+                            // A record that is written once more has another time.
+                            parsed.state_since_ms = Some(record_ms);
+                            record = records::group_value(&parsed);
+                        }
+                        let group = ClassicGroup::from_value(Name::from(id), parsed, record_ms);
+                        Some((group, record))
                     }
                     None => None,
                 };
@@ -58,36 +67,59 @@ impl Coordinator {
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
             if let Some(entry) = self.groups.get_mut(group) {
+                self.durable_bytes -= entry.record_bytes();
                 entry.offsets.remove(topic, partition);
+                self.durable_bytes += entry.record_bytes();
             }
             return Ok(());
         };
         let committed = records::parse_offset_value(value)?;
-        if let Some(entry) = self.groups.get_mut(group) {
-            entry.offsets.put(topic, partition, committed);
-            return Ok(());
-        }
-        let id = Name::from(group);
-        let group = ClassicGroup::new(id.clone(), None);
-        let mut offsets = GroupOffsets::default();
-        offsets.put(topic, partition, committed);
-        self.groups.insert(id, Entry { group, offsets });
+        let entry = match self.groups.get_mut(group) {
+            Some(entry) => entry,
+            None => {
+                let id = Name::from(group);
+                let group = ClassicGroup::new(id.clone(), None);
+                let entry = Entry::new(group, GroupOffsets::default());
+                self.groups.entry(id).or_insert(entry)
+            }
+        };
+        self.durable_bytes -= entry.record_bytes();
+        entry.offsets.put(topic, partition, committed);
+        self.durable_bytes += entry.record_bytes();
         Ok(())
     }
 
-    fn replay_group(&mut self, id: Name, group: Option<ClassicGroup>) {
-        let offsets = self
-            .groups
-            .remove(&id)
-            .map(|entry| entry.offsets)
-            .unwrap_or_default();
+    /// The group as its record describes it, and the record.
+    fn replay_group(&mut self, id: Name, group: Option<(ClassicGroup, Bytes)>) {
+        let before = self.groups.remove(&id);
+        self.durable_bytes -= before.as_ref().map_or(0, Entry::record_bytes);
+        let offsets = before.map(|entry| entry.offsets).unwrap_or_default();
         // A tombstone leaves offsets alone: Kafka writes one without touching them when a group
         // goes over to the new protocol.
-        let group = match group {
+        let (group, record) = match group {
             None if offsets.is_empty() => return,
-            None => ClassicGroup::new(id.clone(), None),
-            Some(group) => group,
+            None => (ClassicGroup::new(id.clone(), None), None),
+            Some((group, record)) => (group, Some(record)),
         };
-        self.groups.insert(id, Entry { group, offsets });
+        let entry = Entry {
+            group,
+            offsets,
+            record,
+        };
+        self.durable_bytes += entry.record_bytes();
+        self.groups.insert(id, entry);
+    }
+
+    /// The records of a group describe a state that it is in already: what of them is durable is kept for a snapshot.
+    pub(super) fn note_durable(&mut self, records: &[Record]) {
+        for (key, value) in records {
+            if let Ok(Key::Group(id)) = records::parse_key(key)
+                && let Some(entry) = self.groups.get_mut(id)
+            {
+                self.durable_bytes -= entry.record_bytes();
+                entry.record.clone_from(value);
+                self.durable_bytes += entry.record_bytes();
+            }
+        }
     }
 }

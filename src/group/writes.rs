@@ -199,8 +199,13 @@ impl Coordinator {
         result: Result<(), ErrorCode>,
         out: &mut Vec<Effect>,
     ) {
-        if let Some(ended) = self.appends.in_flight.remove(&append) {
+        if let Some(ended) = self.appends.end(append) {
             let error = result.err().map_or(ErrorCode::None, client_error);
+            if !error.is_none() {
+                self.snapshot_again(&ended.records);
+            } else if ended.then.follows_state() {
+                self.note_durable(&ended.records);
+            }
             self.written(now, ended, error, out);
         }
     }

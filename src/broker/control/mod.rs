@@ -189,7 +189,7 @@ impl Control {
         };
         if snapshot.go_on(&mut self.left) {
             let sizes = snapshot.sizes;
-            let batch = snapshot.into_batch().map(|batch| vec![batch]);
+            let batch = snapshot.into_batch();
             self.compaction
                 .compact(METADATA_LOG, sizes, batch, owner, fx);
         } else {

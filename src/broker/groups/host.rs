@@ -6,12 +6,13 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 
 use super::load::{LoadInto, LoadedPartition, Loads};
+use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
 use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
-use crate::broker::own::compact::{self, Compaction, batches};
+use crate::broker::own::compact;
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adopted;
 use crate::config::BrokerConfig;
@@ -43,7 +44,7 @@ pub struct Coordinators {
     /// Appends on their way: the partition, and the number that its coordinator knows.
     appends: IdMap<u64, (i32, u64)>,
     loads: Loads,
-    compaction: Compaction,
+    snapshots: Snapshots,
     /// In the order of the images.
     serving: VecDeque<Serving>,
 }
@@ -57,7 +58,7 @@ impl Coordinators {
             begun: 0,
             appends: IdMap::default(),
             loads: Loads::default(),
-            compaction: Compaction::default(),
+            snapshots: Snapshots::default(),
             serving: VecDeque::new(),
         }
     }
@@ -69,7 +70,7 @@ impl Coordinators {
 
     /// Whether nothing is being written.
     pub fn is_quiet(&self) -> bool {
-        self.appends.is_empty() && self.compaction.is_quiet() && self.serving.is_empty()
+        self.appends.is_empty() && self.snapshots.is_quiet() && self.serving.is_empty()
     }
 
     /// When [`Coordinators::tick`] has something to do.
@@ -166,7 +167,8 @@ impl Coordinators {
     }
 
     /// The broker goes down: members that wait for a rebalance are told to look for another coordinator.
-    pub fn stop(&mut self, image: &Image, fx: &mut Fx<'_>) {
+    pub fn stop(&mut self, image: &Image, owner: &Owner, fx: &mut Fx<'_>) {
+        self.snapshots.stop(owner);
         let mut effects = Vec::new();
         self.host.stop(fx.now, &mut effects);
         self.perform(effects, image, fx);
@@ -185,25 +187,29 @@ impl Coordinators {
             return;
         };
         let result = result.map_err(|(code, _)| code);
-        let written = result.is_ok();
         let mut effects = Vec::new();
         let host = &mut self.host;
         host.appended(fx.now, partition, append, result, &mut effects);
         self.perform(effects, image, fx);
-        if written && let Some((_, log)) = place(image, partition) {
-            let least = owner.config.millrace_internal_compact_bytes.unsigned_abs();
-            let now = fx.now;
-            let valid = || {
-                let records = self.host.snapshot(partition)?;
-                Some(batches(now, &records))
-            };
-            self.compaction.look_at(log, least, valid, owner, fx);
+        if let Some((_, log)) = place(image, partition) {
+            let place = (partition, log);
+            self.snapshots.appended(&mut self.host, place, owner, fx);
         }
     }
 
+    /// Goes on with what is done in slices.
+    pub fn slice(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.snapshots.go_on(&mut self.host, owner, fx);
+    }
+
+    /// Whether [`Coordinators::slice`] has more to do.
+    pub fn has_more(&self) -> bool {
+        self.snapshots.has_more()
+    }
+
     /// If the token is that of a compaction: its records are durable, so what was before them can go.
-    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) {
-        self.compaction.durable(fx.now, token, owner);
+    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &Fx<'_>) {
+        self.snapshots.durable(token, owner, fx);
     }
 
     /// A read of a partition that is being loaded has ended.
@@ -245,12 +251,9 @@ impl Coordinators {
         let LoadedPartition { partition, skipped } = loaded;
         let mut effects = Vec::new();
         self.host.loaded(fx.now, partition, &mut effects);
-        if skipped
-            && let Some((_, log)) = place(image, partition)
-            && let Some(valid) = self.host.snapshot(partition)
-        {
-            self.compaction
-                .rewrite_now(log, batches(fx.now, &valid), owner, fx);
+        if skipped && let Some((_, log)) = place(image, partition) {
+            let place = (partition, log);
+            self.snapshots.begin(&mut self.host, place, owner, fx);
         }
         // Topics that were deleted just before a crash.
         let token = self.token();
@@ -364,13 +367,17 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::base::{Offset, TopicId};
     use crate::broker::control::testing::{NOW, Site, directories, req, topic};
     use crate::broker::data::produce::owner::Delayed;
     use crate::controller::MetadataRecord;
     use crate::controller::testing::partition;
+    use crate::group::join::JoinRequest;
     use crate::group::testing::commit_of;
+    use crate::group::{Name, Protocol};
     use crate::log::LogConfig;
     use crate::store::LogLabel;
 
@@ -469,10 +476,31 @@ mod tests {
             }
         }
 
+        /// Does what is put off.
+        fn idle(&mut self) {
+            loop {
+                let coordinators = &mut self.coordinators;
+                self.site.act(|owner, fx| coordinators.slice(owner, fx));
+                self.settle();
+                if !self.coordinators.has_more() {
+                    break;
+                }
+            }
+        }
+
         /// Lets the disk finish.
         fn flush(&mut self) {
-            self.site.flush();
+            self.flush_only();
             self.settle();
+        }
+
+        /// Lets the disk finish; what comes of it is not looked at yet.
+        fn flush_only(&mut self) {
+            let coordinators = &mut self.coordinators;
+            for token in self.site.flush() {
+                self.site
+                    .act(|owner, fx| coordinators.durable(token, owner, fx));
+            }
         }
 
         /// Where the partition ends.
@@ -524,6 +552,55 @@ mod tests {
         assert!(!f.coordinators.is_quiet());
         f.flush();
         assert_eq!(f.served, [1, 2, 3, 4], "in their order");
+        assert!(f.coordinators.is_quiet());
+    }
+
+    /// A member of a group that has joined and never syncs.
+    fn join() -> GroupAsk {
+        GroupAsk::Join(JoinRequest {
+            group: Name::from("rebalances"),
+            member: Name::from(""),
+            instance: None,
+            client_id: Name::from("c"),
+            client_host: Name::from("/127.0.0.1"),
+            session_timeout_ms: 1_800_000,
+            rebalance_timeout_ms: i32::MAX,
+            protocol_type: Name::from("consumer"),
+            protocols: vec![Protocol {
+                name: Name::from("range"),
+                metadata: Bytes::new(),
+            }],
+            needs_member_id: false,
+            may_skip_assignment: false,
+        })
+    }
+
+    #[test]
+    fn a_partition_is_compacted_while_a_group_rebalances_and_some_commit_is_always_on_its_way() {
+        const LEAST: i64 = 4096;
+        let mut f = Fixture::new();
+        f.site.owner.config = Arc::new(BrokerConfig {
+            millrace_internal_compact_bytes: LEAST,
+            ..BrokerConfig::default()
+        });
+        let (coordinators, image) = (&mut f.coordinators, &f.image);
+        let parts = vec![(4, Question::To(0, join()))];
+        f.site
+            .act(|_, fx| coordinators.ask(req(1), 0, parts, image, fx));
+        f.settle();
+        for id in 2..400 {
+            // What was written before is durable, and told of when the next commit has begun.
+            f.flush_only();
+            f.commit(id);
+            f.idle();
+            let log = &f.site.owner.partitions[&OFFSETS_LOG].log;
+            assert!(log.size_bytes() < 2 * LEAST as u64, "commit {id}");
+        }
+        let log = &f.site.owner.partitions[&OFFSETS_LOG].log;
+        assert!(log.start_offset() > Offset(300), "{}", log.start_offset());
+        f.flush();
+        f.idle();
+        f.flush();
         assert!(f.coordinators.is_quiet());
     }
 }

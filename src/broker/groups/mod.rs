@@ -1,7 +1,8 @@
 //! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
 //! `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is FindCoordinator, which the image answers.
 //! `front.rs` asks the shards that own the partitions of the groups (`topic.rs`) and waits for all of them; `host.rs`
-//! is such a shard's part, with `load.rs` for what was there before. `super::apis` lists keys and versions.
+//! is such a shard's part, with `load.rs` for what was there before and `snapshots.rs` for what is written once more.
+//! `super::apis` lists keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
 //! group, not when a record says so; after a crash such members end with their session.
@@ -15,6 +16,7 @@ mod load;
 mod members;
 mod offsets;
 mod plan;
+mod snapshots;
 #[cfg(test)]
 mod tests;
 mod topic;

@@ -380,8 +380,8 @@ fn groups_of_a_partition_that_cannot_be_read_are_refused_and_others_are_served()
     // What its partition holds is not written anew without it.
     let listed = b.call(3, &ListGroupsRequest::default()).groups;
     assert_eq!(listed.len(), 1);
-    assert!(b.host.snapshot(b.partition_of("g")).is_none());
-    assert!(b.host.snapshot(b.partition_of("h")).is_some());
+    let (failed, other) = (b.partition_of("g"), b.partition_of("h"));
+    assert!(!b.host.begin_snapshot(failed) && b.host.begin_snapshot(other));
 }
 
 #[test]

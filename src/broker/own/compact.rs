@@ -8,28 +8,30 @@
 
 use bytes::Bytes;
 
-use crate::base::{IdMap, LogId, Now, Offset};
+use crate::base::{ErrorCode, IdMap, LogId, Now, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::owner::Owner;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 
-/// Keys and values of one of the [`batches`], about.
-const BATCH_BYTES: usize = 256 << 10;
+/// What is valid is written in parts of about so many bytes, or less.
+pub const PART_BYTES_MAX: usize = 256 << 10;
 
 /// A log that is being compacted.
 #[derive(Debug)]
 struct Running {
-    log: LogId,
     /// Where the valid records begin.
     first: Offset,
+    /// Where they end, so far.
+    end: Offset,
+    /// The token of the flush that is waited for, when they are all written.
+    token: Option<u64>,
 }
 
 /// What is going on, and when to look at a log again.
 #[derive(Debug, Default)]
 pub struct Compaction {
-    /// By the token of the flush that is waited for.
-    running: IdMap<u64, Running>,
+    running: IdMap<LogId, Running>,
     /// Size of a log from which on it is looked at, if that is not the configured one.
     due_bytes: IdMap<LogId, u64>,
 }
@@ -40,91 +42,118 @@ impl Compaction {
         self.running.is_empty()
     }
 
-    /// Compacts a log if it is time, which it is not before it has `least` bytes. What is `valid` in it, if that can be
-    /// told now, is asked for if it is time. To be called when something of the log has become durable, so that a
-    /// moment comes at which nothing is on its way.
-    pub fn look_at(
-        &mut self,
-        log: LogId,
-        least: u64,
-        valid: impl FnOnce() -> Option<Vec<Bytes>>,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) {
-        if let Some(size) = self.due(log, least, owner) {
-            self.compact(log, (size, least), valid(), owner, fx);
-        }
-    }
-
-    /// Writes a log anew, whatever its size: something of it cannot be read.
-    pub fn rewrite_now(
-        &mut self,
-        log: LogId,
-        valid: Vec<Bytes>,
-        owner: &mut Owner,
-        fx: &mut Fx<'_>,
-    ) {
-        if owner.has_room(log, valid.iter().map(Bytes::len).sum(), false) {
-            self.rewrite(log, valid, owner, fx);
-        }
-    }
-
-    /// The size of a log if it is time to compact it, which it is not before it has `least` bytes.
+    /// The size of a log if it is time to find out what is valid in it, which it is not before it has `least` bytes.
     pub fn due(&self, log: LogId, least: u64, owner: &Owner) -> Option<u64> {
-        let due = self.due_bytes.get(&log).copied();
+        let due = self.due_bytes.get(&log).copied().unwrap_or(least);
         let size = owner.partitions.get(&log)?.log.size_bytes();
-        let mut running = self.running.values();
-        let is_due = size >= due.unwrap_or(least) && running.all(|running| running.log != log);
-        is_due.then_some(size)
+        (size >= due && !self.running.contains_key(&log)).then_some(size)
     }
 
     /// Writes `valid` anew if that makes a log of `size` bytes at most half as long; without it, not now.
     pub fn compact(
         &mut self,
         log: LogId,
-        (size, least): (u64, u64),
-        valid: Option<Vec<Bytes>>,
+        sizes: (u64, u64),
+        valid: Option<Bytes>,
         owner: &mut Owner,
-        fx: &mut Fx<'_>,
+        fx: &Fx<'_>,
     ) {
-        // To find out what is valid costs something: if it is in vain, the next time is some bytes away.
-        let again = size + least / 8;
-        let next = match valid {
-            None => again,
-            Some(batches) => {
-                let bytes: usize = batches.iter().map(Bytes::len).sum();
-                let twice = 2 * bytes as u64;
-                if twice <= size && owner.has_room(log, bytes, false) {
-                    self.rewrite(log, batches, owner, fx);
-                    twice
-                } else {
-                    again.max(twice)
-                }
-            }
-        };
-        self.due_bytes.insert(log, next.max(least));
+        if self.is_worth_it(log, sizes, valid.as_ref().map(Bytes::len), owner)
+            && let Some(batch) = valid
+            && self.begin(log, owner, fx)
+            && self.append(log, batch, owner, fx)
+        {
+            self.written(log, owner);
+        }
     }
 
-    fn rewrite(&mut self, log: LogId, batches: Vec<Bytes>, owner: &mut Owner, fx: &mut Fx<'_>) {
-        match owner.rewrite_internal(fx.now, log, batches) {
-            Ok((first, end)) => {
-                let token = owner.tell_when_committed(log, end);
-                self.running.insert(token, Running { log, first });
+    /// Whether to write anew what is valid of a log, which takes so many bytes if that can be told now, makes it at
+    /// most half as long, and there is room for it. Notes when to look again.
+    pub fn is_worth_it(
+        &mut self,
+        log: LogId,
+        (size, least): (u64, u64),
+        bytes: Option<usize>,
+        owner: &mut Owner,
+    ) -> bool {
+        let twice = bytes.map_or(0, |bytes| 2 * bytes as u64);
+        let is_worth_it =
+            twice <= size && bytes.is_some_and(|bytes| owner.has_room(log, bytes, false));
+        let next = match is_worth_it {
+            true => twice,
+            // To find out what is valid costs something: the next time is some bytes away.
+            false => twice.max(size + least / 8),
+        };
+        self.due_bytes.insert(log, next.max(least));
+        is_worth_it
+    }
+
+    /// Begins to write what is valid in a log, if nobody does: it stands for all that is in the log now.
+    pub fn begin(&mut self, log: LogId, owner: &mut Owner, fx: &Fx<'_>) -> bool {
+        if self.running.contains_key(&log) {
+            return false;
+        }
+        let Some(first) = owner.begin_rewrite(fx.now, log) else {
+            return false;
+        };
+        let running = Running {
+            first,
+            end: first,
+            token: None,
+        };
+        self.running.insert(log, running);
+        true
+    }
+
+    /// Writes a part of what is valid. If that is not possible, the compaction is given up: what has been written of it
+    /// does no harm.
+    pub fn append(&mut self, log: LogId, batch: Bytes, owner: &mut Owner, fx: &Fx<'_>) -> bool {
+        let Some(running) = self.running.get_mut(&log) else {
+            return false;
+        };
+        let appended = match owner.has_room(log, batch.len(), false) {
+            true => owner.append_internal(fx.now, log, batch),
+            false => Err((ErrorCode::KafkaStorageError, None)),
+        };
+        match appended {
+            Ok(end) => {
+                running.end = end;
+                true
             }
-            // What has been written of it does no harm.
             Err((code, why)) => {
                 let why = why.unwrap_or_default();
-                tracing::warn!("log {log} cannot be compacted: {code}: {why}");
+                tracing::warn!("log {log} cannot be compacted now: {code}: {why}");
+                self.give_up(log, owner);
+                false
             }
+        }
+    }
+
+    /// All that is valid in a log is written: once it is durable, the rest can go.
+    pub fn written(&mut self, log: LogId, owner: &mut Owner) {
+        if let Some(running) = self.running.get_mut(&log) {
+            running.token = Some(owner.tell_when_committed(log, running.end));
+        }
+    }
+
+    /// What is valid in a log will not be written now.
+    pub fn give_up(&mut self, log: LogId, owner: &Owner) {
+        self.running.remove(&log);
+        if let Some(partition) = owner.partitions.get(&log) {
+            let size = partition.log.size_bytes();
+            self.due_bytes.insert(log, size + size / 8);
         }
     }
 
     /// If the token is that of a compaction: the valid records are durable, so the rest can go.
     pub fn durable(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
-        let Some(running) = self.running.remove(&token) else {
+        let mut running = self.running.iter();
+        let Some((&log, running)) = running.find(|(_, running)| running.token == Some(token))
+        else {
             return false;
         };
-        owner.drop_before(now, running.log, running.first);
+        owner.drop_before(now, log, running.first);
+        self.running.remove(&log);
         true
     }
 }
@@ -144,55 +173,4 @@ pub fn batch(now: Now, records: &[Record]) -> Bytes {
         batch.push(now.wall_ms, Some(key), value.as_deref(), &[]);
     }
     batch.build()
-}
-
-/// Valid records, as batches of a bounded size.
-pub fn batches(now: Now, records: &[Record]) -> Vec<Bytes> {
-    let mut batches = Vec::new();
-    let mut rest = records;
-    while !rest.is_empty() {
-        let mut bytes = 0;
-        let fits = |record: &&Record| {
-            let before = bytes;
-            bytes += size(record);
-            before < BATCH_BYTES
-        };
-        let count = rest.iter().take_while(fits).count();
-        let (these, others) = rest.split_at(count);
-        batches.push(batch(now, these));
-        rest = others;
-    }
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Mono;
-
-    #[test]
-    fn batches_are_bounded_and_whole() {
-        let now = Now {
-            mono: Mono(0),
-            wall_ms: 7,
-        };
-        assert!(batches(now, &[]).is_empty());
-        let records: Vec<Record> = (0..1000u32)
-            .map(|n| {
-                let key = Bytes::copy_from_slice(&n.to_be_bytes());
-                (key, (n % 3 > 0).then(|| vec![1; 1500].into()))
-            })
-            .collect();
-        let batches = batches(now, &records);
-        assert!(batches.len() > 2);
-        assert!(batches.iter().all(|b| b.len() < BATCH_BYTES + 20_000));
-        let mut read = Vec::new();
-        for batch in &batches {
-            for record in crate::record::records(batch, 1 << 20).unwrap() {
-                let record = record.unwrap();
-                read.push((record.key.unwrap(), record.value));
-            }
-        }
-        assert_eq!(read, records);
-    }
 }

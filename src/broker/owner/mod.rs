@@ -219,25 +219,13 @@ impl Owner {
         Ok(appended.last_offset.plus(1))
     }
 
-    /// Appends batches of the broker's own at the start of a new segment. Returns the offsets of the first one and
-    /// behind the last one; when they are committed, [`Owner::drop_before`] may drop all that is before them.
-    pub fn rewrite_internal(
-        &mut self,
-        now: Now,
-        log: LogId,
-        batches: Vec<Bytes>,
-    ) -> Result<(Offset, Offset), Failure> {
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((self.missing(log), None));
-        };
-        let first = partition.log.end_offset();
+    /// Begins a new segment of one of the broker's own logs, and returns its offset: when what is appended from there
+    /// on stands for all that is before it, [`Owner::drop_before`] may drop that.
+    pub fn begin_rewrite(&mut self, now: Now, log: LogId) -> Option<Offset> {
+        let partition = self.partitions.get_mut(&log)?;
         let slot = &mut self.slots[partition.slot];
         partition.log.roll(now, &mut slot.store);
-        let mut end = first;
-        for batch in batches {
-            end = self.append_internal(now, log, batch)?;
-        }
-        Ok((first, end))
+        Some(partition.log.end_offset())
     }
 
     /// Drops everything before an offset of one of the broker's own logs, up to its high watermark.
