@@ -38,7 +38,7 @@ pub const ACCEPTS_PER_TURN: usize = 16;
 pub const MESH_QUEUE_MAX: usize = 4096;
 /// Largest array that a response to a client of ours may claim.
 pub const DECODE_ARRAY_MAX: usize = 100_000;
-/// Bytes of a request that is decoded at once, which is all but produce and fetch. What a member of a group carries
+/// Bytes of a request that is decoded at once, which is all but produce. What a member of a group carries
 /// goes into a record of `__consumer_offsets`, which takes a megabyte in Kafka.
 pub const DECODE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Topics, partitions and the like that a request may list in all: each takes some hundred bytes while it is in
@@ -97,6 +97,9 @@ pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
 pub const CUT_HEADERS_PER_SLICE: usize = 4096;
 /// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
 pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
+/// Longest name that a topic can have, as in Kafka. A longer one in a produce or fetch request counts as as many
+/// entries as it has room for such names.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Tagged fields that one structure of a decoded request may carry.
 pub const DECODE_TAGS_MAX: usize = 256;
 /// Sparse index entries kept per segment; when full, every second one is dropped and the interval doubles.

@@ -1,7 +1,6 @@
 //! Which topic names are allowed, with Kafka's messages.
 
-/// Longest topic name.
-const LEN_MAX: usize = 249;
+use crate::base::limits::TOPIC_NAME_BYTES_MAX;
 
 /// Checks a topic name.
 ///
@@ -14,9 +13,10 @@ pub fn check_topic_name(name: &str) -> Result<(), String> {
     if name == "." || name == ".." {
         return Err("Topic name is invalid: '.' or '..' is not allowed".to_owned());
     }
-    if name.len() > LEN_MAX {
+    if name.len() > TOPIC_NAME_BYTES_MAX {
         return Err(format!(
-            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {LEN_MAX}"
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length \
+             {TOPIC_NAME_BYTES_MAX}"
         ));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

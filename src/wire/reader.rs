@@ -8,7 +8,9 @@ use kafka_wire_core::StrBytes;
 use super::error::WireError;
 use super::topic::TopicRef;
 use crate::base::TopicId;
-use crate::base::limits::{DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX, REQUEST_ENTRIES_MAX};
+use crate::base::limits::{
+    DECODE_STRING_BYTES_MAX, DECODE_TAGS_MAX, REQUEST_ENTRIES_MAX, TOPIC_NAME_BYTES_MAX,
+};
 
 /// The least that a topic takes in a list of topics: an empty name, no partitions, no tags, each
 /// of one byte. A bound like this is all that keeps a hostile count from reserving memory.
@@ -181,11 +183,18 @@ impl Reader {
 
     /// The topic in the form that the version uses.
     pub(super) fn topic(&mut self, by_id: bool) -> Result<TopicRef> {
+        const WHAT: &str = "topic name";
         if by_id {
-            Ok(TopicRef::Id(TopicId(self.array("topic id")?)))
-        } else {
-            self.string("topic name").map(TopicRef::Name)
+            return Ok(TopicRef::Id(TopicId(self.array("topic id")?)));
         }
+        let at = self.at;
+        let name = self.string(WHAT)?;
+        self.count_entries(
+            name.len().saturating_sub(1) / TOPIC_NAME_BYTES_MAX,
+            WHAT,
+            at,
+        )?;
+        Ok(TopicRef::Name(name))
     }
 
     /// Entries of the request, as far as it may have so many.
@@ -327,6 +336,26 @@ mod tests {
         assert!(reader(&[1, 0, 5, 1], true).skip_tags().is_err());
         assert!(reader(&[0xff, 0x7f], true).skip_tags().is_err());
         assert_eq!(reader(&[], false).skip_tags(), Ok(()));
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_topic_counts_as_several_entries() {
+        let named = |bytes: usize| {
+            let mut frame = (bytes as i16).to_be_bytes().to_vec();
+            frame.resize(2 + bytes, b'x');
+            let mut reader = reader(&frame, false);
+            let topic = reader.topic(false).unwrap();
+            assert!(matches!(topic, TopicRef::Name(name) if name.len() == bytes));
+            REQUEST_ENTRIES_MAX - reader.entries_left
+        };
+        let longest = TOPIC_NAME_BYTES_MAX;
+        let counted = [0, 1, longest, longest + 1, 3 * longest, 100 * longest + 1].map(named);
+        assert_eq!(counted, [0, 0, 0, 1, 2, 100]);
+        let mut frame = vec![0x7f, 0xff];
+        frame.resize(2 + 0x7fff, b'x');
+        let all = [&(200i32).to_be_bytes()[..], &frame.repeat(200)].concat();
+        let refused = reader(&all, false).list(2, "topics", |reader| reader.topic(false));
+        assert!(matches!(refused, Err(WireError::TooManyEntries { .. })));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use conns::{Conns, ReplyTo};
 use parked::{Family, Parked};
 
+use crate::base::limits::TOPIC_NAME_BYTES_MAX;
 use crate::base::{ErrorCode, LeaderEpoch, Mono, Rng, ShardId, StoreId};
 use crate::broker::admin::Brokers;
 use crate::broker::fx::Fx;
@@ -112,26 +113,19 @@ impl Front {
     /// The topic that a request means.
     pub fn topic(&self, topic: &TopicRef) -> Result<&Arc<Topic>, ErrorCode> {
         match topic {
-            TopicRef::Name(name) => self
-                .image
-                .topic(name)
+            TopicRef::Name(name) => Some(name)
+                .filter(|name| name.len() <= TOPIC_NAME_BYTES_MAX)
+                .and_then(|name| self.image.topic(name))
                 .ok_or(ErrorCode::UnknownTopicOrPartition),
             TopicRef::Id(id) => self.image.topic_by_id(*id).ok_or(ErrorCode::UnknownTopicId),
         }
     }
+}
 
-    /// The partition that a request means.
-    pub fn partition(
-        &self,
-        topic: &TopicRef,
-        index: i32,
-    ) -> Result<(&Arc<Topic>, &Partition), ErrorCode> {
-        let topic = self.topic(topic)?;
-        let partition = topic
-            .partition(index)
-            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
-        Ok((topic, partition))
-    }
+/// A partition of a topic that a request means.
+pub fn partition_of(topic: &Topic, index: i32) -> Result<&Partition, ErrorCode> {
+    let partition = topic.partition(index);
+    partition.ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
 /// What the head of a response needs of the request's.

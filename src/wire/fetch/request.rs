@@ -6,6 +6,7 @@ use kafka_wire_core::StrBytes;
 use super::versions::{
     FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, VERSIONS,
 };
+use crate::base::limits::DECODE_BYTES_MAX;
 use crate::wire::reader::{Reader, TOPIC_BYTES_MIN};
 use crate::wire::{TopicRef, WireError};
 
@@ -96,6 +97,10 @@ impl FetchRequest {
                 api: "Fetch",
                 version,
             });
+        }
+        let bytes = body.len();
+        if bytes > DECODE_BYTES_MAX {
+            return Err(WireError::TooLong { bytes });
         }
         let mut reader = Reader::new(body, version >= FLEXIBLE_FROM);
         let mut request = Self {

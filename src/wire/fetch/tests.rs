@@ -9,6 +9,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::limits::{REQUEST_ENTRIES_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::base::{ErrorCode, StoreId, TopicId};
 use crate::store::{ChunkPin, Piece};
 use crate::wire::api::known;
@@ -280,6 +281,25 @@ fn an_unknown_isolation_level_is_refused() {
             at: 16
         })
     );
+}
+
+#[test]
+fn a_request_has_as_many_bytes_as_what_may_be_listed_takes() {
+    let named = |bytes: usize, topics: usize| {
+        let mut topic = theirs::FetchTopic::default();
+        topic.topic = "x".repeat(bytes).into();
+        topic.partitions = vec![theirs::FetchPartition::default()];
+        let mut request = theirs::FetchRequest::default();
+        request.topics = vec![topic; topics];
+        let frame = encode_request(1, None, 12, &request).unwrap();
+        let (_, body) = parse_header(frame.slice(4..), known).unwrap();
+        FetchRequest::parse(body, 12)
+    };
+    let most = REQUEST_ENTRIES_MAX / 2;
+    let longest = named(TOPIC_NAME_BYTES_MAX, most).unwrap();
+    assert_eq!(longest.topics.len(), most);
+    let refused = named(100 * TOPIC_NAME_BYTES_MAX, most / 50);
+    assert!(matches!(refused, Err(WireError::TooLong { .. })));
 }
 
 #[test]

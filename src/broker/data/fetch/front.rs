@@ -15,6 +15,7 @@
 //! 0 or more) are refused with NOT_LEADER_OR_FOLLOWER: replication is a protocol of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,10 +24,11 @@ use crate::base::limits::FETCH_WAIT_MS_MAX;
 use crate::base::{ErrorCode, IdMap, Mono, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
-use crate::broker::front::{Front, check_epoch, here};
+use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
 use crate::broker::trace::Stage;
+use crate::controller::Topic;
 use crate::store::Piece;
 use crate::wire::fetch::{
     FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, TOPIC_IDS_FROM,
@@ -41,6 +43,8 @@ pub struct PendingFetch {
     correlation_id: i32,
     version: i16,
     session: SessionUse,
+    /// Those of the slots, each once.
+    topics: Vec<TopicRef>,
     slots: Vec<Slot>,
     bytes_min: usize,
     bytes_max: usize,
@@ -61,7 +65,8 @@ pub struct PendingFetch {
 
 #[derive(Debug)]
 struct Slot {
-    topic: TopicRef,
+    /// Its topic, by its place.
+    topic: u32,
     index: i32,
     /// Where to ask; `None` if `found` is an error already.
     ask: Option<(ShardId, FetchPart)>,
@@ -138,7 +143,8 @@ impl Fetches {
         let deadline = fx.now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
         let by_id = header.version >= TOPIC_IDS_FROM;
-        let (session, asked) = match self.sessions.open(fx.now, by_id, request, &mut front.rng) {
+        let (session, mut wanted) = match self.sessions.open(fx.now, by_id, request, &mut front.rng)
+        {
             Ok(opened) => opened,
             Err(error) => {
                 let (id, version) = (header.correlation_id, header.version);
@@ -151,14 +157,21 @@ impl Fetches {
                 return Ok(());
             }
         };
+        if detach {
+            for topic in &mut wanted.topics {
+                *topic = topic.detached();
+            }
+        }
+        let topics: Vec<_> = wanted
+            .topics
+            .iter()
+            .map(|topic| front.topic(topic))
+            .collect();
+        let asked = wanted.partitions.iter().enumerate();
         let slots: Vec<Slot> = asked
-            .into_iter()
-            .enumerate()
-            .map(|(slot, mut asked)| {
-                if detach {
-                    asked.topic = asked.topic.detached();
-                }
-                new_slot(front, slot as u32, asked, follower)
+            .map(|(slot, asked)| {
+                let topic = topics[asked.topic as usize];
+                new_slot(front, slot as u32, topic, asked, follower)
             })
             .collect();
         if let Some((_, part)) = slots.iter().find_map(|slot| slot.ask.as_ref())
@@ -172,6 +185,7 @@ impl Fetches {
             version: header.version,
             session,
             last_round: deadline <= fx.now.mono || slots.is_empty(),
+            topics: wanted.topics,
             slots,
             bytes_min,
             bytes_max,
@@ -344,15 +358,10 @@ impl Fetches {
         cancel(&fetch, id, fx);
         trim(&mut fetch.slots, fetch.bytes_max);
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
+        let mut last = None;
+        let mut noting = self.sessions.noting(fx.now, fetch.session, &fetch.topics);
         for slot in fetch.slots {
-            let changed = self.sessions.answered(
-                fx.now,
-                &fetch.session,
-                &slot.topic,
-                slot.index,
-                &slot.found,
-            );
-            if !changed {
+            if !noting.has_to_be_told(slot.topic, slot.index, &slot.found) {
                 continue;
             }
             let answer = FetchPartitionResponse {
@@ -365,12 +374,14 @@ impl Fetches {
                 preferred_read_replica: -1,
                 records: slot.found.pieces,
             };
-            match topics.last_mut() {
-                Some(last) if last.topic == slot.topic => last.partitions.push(answer),
-                _ => topics.push(FetchTopicResponse {
-                    topic: slot.topic,
-                    partitions: vec![answer],
-                }),
+            if last.replace(slot.topic) != Some(slot.topic) {
+                topics.push(FetchTopicResponse {
+                    topic: fetch.topics[slot.topic as usize].clone(),
+                    partitions: Vec::new(),
+                });
+            }
+            if let Some(topic) = topics.last_mut() {
+                topic.partitions.push(answer);
             }
         }
         let pieces = encode_response(
@@ -387,10 +398,16 @@ impl Fetches {
 }
 
 /// A partition of a request, and where to ask for it.
-fn new_slot(front: &Front, slot: u32, asked: Asked, follower: bool) -> Slot {
-    let partition = front.partition(&asked.topic, asked.index);
+fn new_slot(
+    front: &Front,
+    slot: u32,
+    topic: Result<&Arc<Topic>, ErrorCode>,
+    asked: &Asked,
+    follower: bool,
+) -> Slot {
+    let partition = topic.and_then(|topic| partition_of(topic, asked.index));
     let unknown = partition.is_err();
-    let located = partition.and_then(|(_, partition)| {
+    let located = partition.and_then(|partition| {
         if follower {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
@@ -473,7 +490,7 @@ mod tests {
             .map(|len| Piece::Memory(vec![0; *len].into()))
             .collect();
         Slot {
-            topic: TopicRef::Name("t".into()),
+            topic: 0,
             index: slot as i32,
             ask: None,
             unknown: false,
@@ -502,6 +519,7 @@ mod tests {
             correlation_id: 0,
             version: 11,
             session: SessionUse::Sessionless,
+            topics: vec![TopicRef::Name("t".into())],
             slots,
             bytes_min: 1,
             bytes_max: 100,

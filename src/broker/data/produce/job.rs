@@ -1,22 +1,25 @@
 //! Produce requests whose batches are being checked (format, CRC, every record inside), or handed on to the owners of
 //! their partitions.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATION_SLICE_WORK};
 use crate::base::{ErrorCode, LogId, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::slots::Slots;
-use crate::broker::front::{Front, here};
+use crate::broker::front::{Front, here, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, Produced, ReqRef};
 use crate::config::TopicConfig;
+use crate::controller::Topic;
 use crate::log::check_message_size;
 use crate::record;
 use crate::replica::Mark;
+use crate::wire::RequestHeader;
 use crate::wire::produce::{ProduceRequest, ProduceTopic, codec_allowed};
-use crate::wire::{RequestHeader, TopicRef};
 
 /// A produce request whose partitions are on their way.
 #[derive(Debug)]
@@ -208,10 +211,11 @@ impl ProduceJob {
             self.current = Some(batch);
             return false;
         }
+        let mut topic = None;
         while let Some(records) = self.batches.next() {
             let bytes = records.as_ref().map_or(0, Bytes::len);
             *work = work.saturating_sub(BATCH_COST + bytes / BYTES_PER_WORK);
-            match self.begin_batch(front, records) {
+            match self.begin_batch(front, &mut topic, records) {
                 Ok(mut batch) => {
                     if !self.check(&mut batch, work) {
                         self.current = Some(Box::new(batch));
@@ -227,20 +231,27 @@ impl ProduceJob {
         true
     }
 
-    fn begin_batch(
+    /// `known` is the topic of the batch before, by its place.
+    fn begin_batch<'a>(
         &mut self,
-        front: &Front,
+        front: &'a Front,
+        known: &mut Option<(usize, Result<&'a Topic, ErrorCode>)>,
         records: Option<Bytes>,
     ) -> Result<BatchAtHand, Failure> {
-        let (topic, partition) = self.next_place();
+        let (place, partition) = self.next_place();
         let slot = self.pending.slots.len() as u32;
         let pending = &self.pending;
         if !matches!(pending.acks, -1..=1) {
             return Err((ErrorCode::InvalidRequiredAcks, None));
         }
-        let topic = &pending.topics[topic];
-        let index = topic.partitions[partition].index;
-        let (store, mut part) = locate(front, &topic.topic, index, records, slot, pending.version)?;
+        let ProduceTopic { topic, partitions } = &pending.topics[place];
+        let (_, topic) = match *known {
+            Some(known) if known.0 == place => known,
+            _ => *known.insert((place, front.topic(topic).map(Arc::as_ref))),
+        };
+        let topic = topic.map_err(|code| (code, None))?;
+        let index = partitions[partition].index;
+        let (store, mut part) = locate(front, topic, index, records, slot, pending.version)?;
         let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
         let open_bytes_max = open_bytes_max.min(self.open_bytes_left);
         let validation =
@@ -324,13 +335,13 @@ impl Job {
 /// Where a batch is to go, if its header is one that may.
 fn locate(
     front: &Front,
-    topic: &TopicRef,
+    topic: &Topic,
     index: i32,
     records: Option<Bytes>,
     slot: u32,
     version: i16,
 ) -> Result<(StoreId, ProducePart), Failure> {
-    let (topic, partition) = front.partition(topic, index).map_err(|code| (code, None))?;
+    let partition = partition_of(topic, index).map_err(|code| (code, None))?;
     if topic.internal {
         let why = format!("{} is written by the broker alone.", topic.name);
         return Err((ErrorCode::InvalidTopicException, Some(why)));

@@ -22,14 +22,14 @@ impl Queries {
     ) -> Result<(), String> {
         let request: kw::DeleteRecordsRequest =
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
-        let mut asks = Vec::new();
-        for topic in &request.topics {
-            let name = TopicRef::Name(topic.name.clone());
-            for partition in &topic.partitions {
+        let asks = request.topics.iter().map(|topic| {
+            let asks = topic.partitions.iter().map(|partition| {
                 let query = Ok(Query::DeleteBefore(partition.offset));
-                asks.push((name.clone(), partition.partition_index, -1, query));
-            }
-        }
+                (partition.partition_index, -1, query)
+            });
+            (TopicRef::Name(topic.name.clone()), asks.collect())
+        });
+        let asks = asks.collect();
         self.ask(front, reply_to, header, asks, Box::new(request), fx);
         Ok(())
     }

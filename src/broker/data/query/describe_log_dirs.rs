@@ -76,9 +76,8 @@ impl Queries {
             partitions.dedup();
             partitions.retain(|index| here(topic, *index));
             let name = StrBytes::from(name);
-            for index in &partitions {
-                asks.push((TopicRef::Name(name.clone()), *index, -1, Ok(Query::Size)));
-            }
+            let sizes = partitions.iter().map(|index| (*index, -1, Ok(Query::Size)));
+            asks.push((TopicRef::Name(name.clone()), sizes.collect()));
             if !partitions.is_empty() {
                 by_topic.push((name, partitions));
             }

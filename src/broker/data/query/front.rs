@@ -11,7 +11,7 @@ pub use crate::broker::front::Head;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
-use crate::broker::front::{Front, check_epoch, here};
+use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Answered, LogAnswer, Msg, Query, ReqRef};
 use crate::wire::{RequestHeader, TopicRef, WireError};
@@ -23,9 +23,12 @@ const UNKNOWN: Answered = Answered {
     leader_epoch: -1,
 };
 
-/// One partition of a request: topic, index, the leader epoch that the client believes in, and the question. What is an
-/// error is answered without asking; [`ErrorCode::None`] is an offset that is not known.
-pub type Ask = (TopicRef, i32, i32, Result<Query, ErrorCode>);
+/// What is asked of the partitions of a topic.
+pub type AskTopic = (TopicRef, Vec<Ask>);
+
+/// One partition of a request: index, the leader epoch that the client believes in, and the question. What is an error
+/// is answered without asking; [`ErrorCode::None`] is an offset that is not known.
+pub type Ask = (i32, i32, Result<Query, ErrorCode>);
 
 /// What an API makes of the answers, with what it echoes of the request.
 pub trait Shape: fmt::Debug {
@@ -58,16 +61,22 @@ impl Queries {
         front: &mut Front,
         reply_to: ReplyTo,
         header: &RequestHeader,
-        asks: Vec<Ask>,
+        asks: Vec<AskTopic>,
         shape: Box<dyn Shape>,
         fx: &mut Fx<'_>,
     ) {
         let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
-        let mut slots = Slots::with_capacity(asks.len());
-        for (topic, index, epoch, query) in asks {
+        let partitions = asks.iter().map(|(_, asks)| asks.len());
+        let mut slots = Slots::with_capacity(partitions.sum());
+        let asks = asks.into_iter().flat_map(|(topic, asks)| {
+            let topic = front.topic(&topic);
+            asks.into_iter().map(move |ask| (topic, ask))
+        });
+        for (topic, (index, epoch, query)) in asks {
             let slot = slots.len() as u32;
             let located = query.and_then(|query| {
-                let (topic, partition) = front.partition(&topic, index)?;
+                let topic = topic?;
+                let partition = partition_of(topic, index)?;
                 if matches!(query, Query::DeleteBefore(_)) && topic.internal {
                     return Err(ErrorCode::InvalidTopicException);
                 }

@@ -15,7 +15,7 @@ use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::msg::Query;
-use crate::wire::{self, RequestHeader, StrBytes, TopicRef, WireError};
+use crate::wire::{self, RequestHeader, TopicRef, WireError};
 
 impl Queries {
     /// ListOffsets.
@@ -30,20 +30,19 @@ impl Queries {
         let mut request: kw::ListOffsetsRequest =
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
         let twice = merge_mentions(&mut request);
-        let mut asks = Vec::new();
-        for topic in &request.topics {
-            let name = TopicRef::Name(topic.name.clone());
-            for partition in &topic.partitions {
-                let place = (topic.name.clone(), partition.partition_index);
-                let query = if twice.contains(&place) {
+        let asks = request.topics.iter().enumerate().map(|(place, topic)| {
+            let asks = topic.partitions.iter().map(|partition| {
+                let index = partition.partition_index;
+                let query = if twice.contains(&(place, index)) {
                     Err(ErrorCode::InvalidRequest)
                 } else {
                     query_of(partition.timestamp, header.version)
                 };
-                let epoch = partition.current_leader_epoch;
-                asks.push((name.clone(), partition.partition_index, epoch, query));
-            }
-        }
+                (index, partition.current_leader_epoch, query)
+            });
+            (TopicRef::Name(topic.name.clone()), asks.collect())
+        });
+        let asks = asks.collect();
         self.ask(front, reply_to, header, asks, Box::new(request), fx);
         Ok(())
     }
@@ -70,16 +69,18 @@ fn query_of(timestamp: i64, version: i16) -> Result<Query, ErrorCode> {
     }
 }
 
-/// Makes one mention of each topic and partition that is mentioned more than once; returns the partitions
-/// that are.
-fn merge_mentions(request: &mut kw::ListOffsetsRequest) -> HashSet<(StrBytes, i32)> {
-    let mut seen = HashSet::new();
-    let mut twice = HashSet::new();
+/// Makes one mention of each topic and partition that is mentioned more than once; returns the partitions that are,
+/// with the places of their topics.
+fn merge_mentions(request: &mut kw::ListOffsetsRequest) -> HashSet<(usize, i32)> {
+    let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
+    let mut places = HashMap::new();
     for topic in &request.topics {
+        let next = places.len();
+        let place = *places.entry(topic.name.clone()).or_insert(next);
         for partition in &topic.partitions {
-            let place = (topic.name.clone(), partition.partition_index);
-            if let Some(again) = seen.replace(place) {
-                twice.insert(again);
+            let asked = (place, partition.partition_index);
+            if !seen.insert(asked) {
+                twice.insert(asked);
             }
         }
     }
@@ -87,14 +88,12 @@ fn merge_mentions(request: &mut kw::ListOffsetsRequest) -> HashSet<(StrBytes, i3
         return twice;
     }
     seen.clear();
-    let mut at = HashMap::new();
     for mut topic in std::mem::take(&mut request.topics) {
-        let name = topic.name.clone();
+        let place = places[&topic.name];
         topic
             .partitions
-            .retain(|asked| seen.insert((name.clone(), asked.partition_index)));
-        let index = *at.entry(name).or_insert(request.topics.len());
-        match request.topics.get_mut(index) {
+            .retain(|asked| seen.insert((place, asked.partition_index)));
+        match request.topics.get_mut(place) {
             Some(known) => known.partitions.append(&mut topic.partitions),
             None => request.topics.push(topic),
         }
@@ -133,6 +132,7 @@ fn list_offsets_response(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::StrBytes;
 
     /// As Kafka 4.3.1 answers.
     #[test]
@@ -179,7 +179,6 @@ mod tests {
         let mut asked = request(&[("a", &[0, 1, 0, 0]), ("b", &[0]), ("a", &[2, 1])]);
         let twice = merge_mentions(&mut asked);
         assert_eq!(asked, request(&[("a", &[0, 1, 2]), ("b", &[0])]));
-        let a = StrBytes::from("a");
-        assert_eq!(twice, HashSet::from([(a.clone(), 0), (a, 1)]));
+        assert_eq!(twice, HashSet::from([(0, 0), (0, 1)]));
     }
 }

@@ -22,15 +22,14 @@ impl Queries {
     ) -> Result<(), String> {
         let request: kw::OffsetForLeaderEpochRequest =
             wire::decode(body, header.version).map_err(|error| error.to_string())?;
-        let mut asks = Vec::new();
-        for topic in &request.topics {
-            let name = TopicRef::Name(topic.topic.clone());
-            for partition in &topic.partitions {
+        let asks = request.topics.iter().map(|topic| {
+            let asks = topic.partitions.iter().map(|partition| {
                 let query = Ok(Query::EpochEnd(partition.leader_epoch));
-                let epoch = partition.current_leader_epoch;
-                asks.push((name.clone(), partition.partition, epoch, query));
-            }
-        }
+                (partition.partition, partition.current_leader_epoch, query)
+            });
+            (TopicRef::Name(topic.topic.clone()), asks.collect())
+        });
+        let asks = asks.collect();
         self.ask(front, reply_to, header, asks, Box::new(request), fx);
         Ok(())
     }
