@@ -215,7 +215,7 @@ impl Shard {
             Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
             Msg::FetchReady { id } => requests.fetch.ready(front, id, fx),
-            Msg::FetchCancel { req } => owner.watches.cancel(req),
+            Msg::FetchCancel { req } => self.jobs.fetch.forget(owner, req),
             Msg::Query { req, parts } => self.jobs.query.begin(owner, req, parts, fx),
             Msg::QueryCancel { shard, ids } => self.jobs.query.forget(shard, &ids),
             Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),

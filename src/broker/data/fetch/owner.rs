@@ -50,10 +50,12 @@ impl FetchJob {
 /// The fetches that a shard plans for.
 #[derive(Debug, Default)]
 pub struct Plans {
-    /// Those that have had their slice.
-    put_off: VecDeque<FetchJob>,
-    /// Those that have to read to find their place, by the read.
-    reading: IdMap<u64, (FetchJob, LogId, Ticket)>,
+    /// Those that wait, by their request.
+    waiting: IdMap<ReqRef, FetchJob>,
+    /// Those that have had their slice; some may be forgotten.
+    put_off: VecDeque<ReqRef>,
+    /// Those that have to read to find their place, by the read; some may be forgotten.
+    reading: IdMap<u64, (ReqRef, LogId, Ticket)>,
 }
 
 impl Plans {
@@ -84,9 +86,17 @@ impl Plans {
 
     /// Goes on with one that was put off.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        if let Some(job) = self.put_off.pop_front() {
-            self.run(owner, job, fx);
+        while let Some(req) = self.put_off.pop_front() {
+            if let Some(job) = self.waiting.remove(&req) {
+                return self.run(owner, job, fx);
+            }
         }
+    }
+
+    /// Nobody waits for the plan of a request any more.
+    pub fn forget(&mut self, owner: &mut Owner, req: ReqRef) {
+        owner.watches.cancel(req);
+        self.waiting.remove(&req);
     }
 
     /// Goes on with one whose read has ended.
@@ -97,7 +107,10 @@ impl Plans {
         result: Result<Bytes, DiskError>,
         fx: &mut Fx<'_>,
     ) {
-        let Some((mut job, log, ticket)) = self.reading.remove(&id.0) else {
+        let Some((req, log, ticket)) = self.reading.remove(&id.0) else {
+            return;
+        };
+        let Some(mut job) = self.waiting.remove(&req) else {
             return;
         };
         match result {
@@ -112,7 +125,8 @@ impl Plans {
         for planned in 0.. {
             if planned == PARTITIONS_PER_SLICE && job.todo.len() > 0 {
                 watch(owner, &mut job);
-                self.put_off.push_back(job);
+                self.put_off.push_back(job.req);
+                self.waiting.insert(job.req, job);
                 return owner.work.put_off(Worker::Fetch);
             }
             let Some(part) = job.current.take().or_else(|| job.todo.next()) else {
@@ -157,7 +171,8 @@ impl Plans {
                     // What becomes visible during the read, of partitions that are planned already, counts.
                     watch(owner, &mut job);
                     let read = owner.work.read(Worker::Fetch, pieces, fx);
-                    self.reading.insert(read.0, (job, part.log, ticket));
+                    self.reading.insert(read.0, (job.req, part.log, ticket));
+                    self.waiting.insert(job.req, job);
                     return;
                 }
                 Err(error) => job.fail(error),
