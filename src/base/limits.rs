@@ -77,6 +77,9 @@ pub const OPEN_BYTES_PER_BYTE: usize = 32;
 pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that wait until a store is asked for room for what they change, in bytes; past that there is none.
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Partitions that fetches ask for between two idle moments, some more counted for each fetch; the others have their
+/// turn then.
+pub const FETCHED_PER_TURN: usize = 4096;
 /// Waiting fetches that go on at a time when there is something for them, or their time is up.
 pub const WAKES_PER_SLICE: usize = 128;
 /// Those who wait for records that are told at a time when they are there, each with a reply at worst.

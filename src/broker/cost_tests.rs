@@ -24,20 +24,20 @@ use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 pub(super) const TOPIC: &str = "t";
 pub(super) const VERSION: i16 = 12;
 
-struct Ask {
-    wait_ms: i32,
-    min_bytes: i32,
+pub(super) struct Ask {
+    pub wait_ms: i32,
+    pub min_bytes: i32,
     /// 0 to open a session, -1 for none.
-    session_epoch: i32,
+    pub session_epoch: i32,
 }
 
-const WAITING: Ask = Ask {
+pub(super) const WAITING: Ask = Ask {
     wait_ms: i32::MAX,
     min_bytes: 1,
     session_epoch: -1,
 };
 
-fn fetch(ask: &Ask, partitions: impl Iterator<Item = (i32, i64)>) -> Bytes {
+pub(super) fn fetch(ask: &Ask, partitions: impl Iterator<Item = (i32, i64)>) -> Bytes {
     let mut topic = FetchTopic::default();
     topic.topic = StrBytes::from(TOPIC);
     topic.partitions = partitions
@@ -111,12 +111,12 @@ pub(super) fn bench(shards: u16, partitions: i32) -> Bench {
     bench
 }
 
-fn pending(bench: &Bench) -> usize {
+pub(super) fn pending(bench: &Bench) -> usize {
     let shards = bench.shards.iter();
     shards.map(|shard| shard.waiting().0).sum()
 }
 
-fn watches(bench: &Bench) -> usize {
+pub(super) fn watches(bench: &Bench) -> usize {
     let shards = bench.shards.iter();
     shards.map(|shard| shard.waiting().1).sum()
 }
@@ -240,6 +240,7 @@ fn a_crowd_whose_time_is_up_is_answered_some_at_a_time() {
         bench.open(conn);
         bench.send(conn, &frame);
     }
+    bench.settle();
     bench.nanos += (FETCH_WAIT_MS_MAX + 1000) * 1_000_000;
     let before = bench.replies.len();
     bench.idle(0);

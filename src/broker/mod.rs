@@ -13,6 +13,8 @@ mod data;
 mod decision_tests;
 mod explain;
 pub mod fatal;
+#[cfg(test)]
+mod fetch_tests;
 mod front;
 mod fx;
 #[cfg(test)]

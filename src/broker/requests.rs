@@ -56,6 +56,7 @@ impl Requests {
             }
         }
         self.query.forget(queries, fx);
+        self.fetch.conn_closed(conn);
     }
 
     /// Panics if the table of what waits and the families know of different requests. For the simulator.
@@ -74,9 +75,19 @@ impl Requests {
         assert_eq!(known, front.parked.len(), "requests that wait");
     }
 
+    /// The shard is idle: goes on with fetches, some at a time.
+    pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        self.fetch.begin_turn();
+        self.due(front, fx);
+        self.fetch.go_on_some(front, fx);
+    }
+
     /// Goes on with requests whose time is up, some at a time; at a stop, with every one that has a time.
     pub fn due(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         for _ in 0..WAKES_PER_SLICE {
+            if self.fetch.is_spent() {
+                break;
+            }
             match front.due(fx.now.mono) {
                 Some((id, Family::Fetch)) => self.fetch.due(front, id, fx),
                 // What this node does by itself is waited for however long it takes.

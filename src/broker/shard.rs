@@ -471,7 +471,7 @@ impl Shard {
     }
 
     fn idle(&mut self, fx: &mut Fx<'_>) {
-        self.requests.due(&mut self.front, fx);
+        self.requests.slice(&mut self.front, fx);
         self.adopt_some(fx);
         self.jobs.slice(&mut self.owner, fx);
         self.follow_up(fx);
@@ -497,6 +497,7 @@ impl Shard {
             || !self.requests.listing.is_empty()
             || self.control.as_ref().is_some_and(Control::has_more)
             || self.coordinators.has_more()
+            || self.requests.fetch.has_more()
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {
@@ -523,6 +524,7 @@ impl Shard {
             && self.front.parked.next_deadline().is_none()
             && self.requests.produce.validations.is_empty()
             && self.requests.listing.is_empty()
+            && !self.requests.fetch.has_more()
             && self.coordinators.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }
@@ -579,6 +581,12 @@ impl Shard {
     #[cfg(test)]
     pub(super) fn config(&self) -> &Arc<BrokerConfig> {
         &self.front.config
+    }
+
+    /// Fetches in progress that wait for their turn no more.
+    #[cfg(test)]
+    pub(super) fn fetches_begun(&self) -> usize {
+        self.requests.fetch.begun()
     }
 
     /// Requests that wait for something, and watches of fetches, here and of other shards.

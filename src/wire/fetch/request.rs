@@ -103,22 +103,7 @@ impl FetchRequest {
             return Err(WireError::TooLong { bytes });
         }
         let mut reader = Reader::new(body, version >= FLEXIBLE_FROM);
-        let mut request = Self {
-            replica_id: -1,
-            session_epoch: -1,
-            ..Self::default()
-        };
-        if version < REPLICA_STATE_FROM {
-            request.replica_id = reader.i32("replica id")?;
-        }
-        request.max_wait_ms = reader.i32("max wait")?;
-        request.min_bytes = reader.i32("min bytes")?;
-        request.max_bytes = reader.i32("max bytes")?;
-        request.isolation = isolation(&mut reader)?;
-        if version >= SESSIONS_FROM {
-            request.session_id = reader.i32("session id")?;
-            request.session_epoch = reader.i32("session epoch")?;
-        }
+        let mut request = Self::parse_head(&mut reader, version)?;
         request.topics = reader.list(TOPIC_BYTES_MIN, "topics", |reader| topic(reader, version))?;
         if version >= SESSIONS_FROM {
             request.forgotten = reader.list(TOPIC_BYTES_MIN, "forgotten", |reader| {
@@ -135,6 +120,35 @@ impl FetchRequest {
             }
             Ok(())
         })?;
+        Ok(request)
+    }
+
+    /// The session that a request of a version that is served goes on with, if it does; what follows is not looked at.
+    #[must_use]
+    pub fn resumed_session(body: &Bytes, version: i16) -> Option<i32> {
+        let mut reader = Reader::new(body.clone(), version >= FLEXIBLE_FROM);
+        let head = Self::parse_head(&mut reader, version).ok()?;
+        (head.session_epoch > 0).then_some(head.session_id)
+    }
+
+    /// What comes before the lists.
+    fn parse_head(reader: &mut Reader, version: i16) -> Result<Self, WireError> {
+        let mut request = Self {
+            replica_id: -1,
+            session_epoch: -1,
+            ..Self::default()
+        };
+        if version < REPLICA_STATE_FROM {
+            request.replica_id = reader.i32("replica id")?;
+        }
+        request.max_wait_ms = reader.i32("max wait")?;
+        request.min_bytes = reader.i32("min bytes")?;
+        request.max_bytes = reader.i32("max bytes")?;
+        request.isolation = isolation(reader)?;
+        if version >= SESSIONS_FROM {
+            request.session_id = reader.i32("session id")?;
+            request.session_epoch = reader.i32("session epoch")?;
+        }
         Ok(request)
     }
 }

@@ -344,6 +344,8 @@ proptest! {
         let frame = encode_request(5, Some("c"), version, &request).unwrap();
         let (_, body) = parse_header(frame.slice(4..), known).unwrap();
         check_request(&FetchRequest::parse(body.clone(), version).unwrap(), &request, version);
+        let resumed = (version >= 7 && request.session_epoch > 0).then_some(request.session_id);
+        prop_assert_eq!(FetchRequest::resumed_session(&body, version), resumed);
         for len in 0..body.len() {
             prop_assert!(FetchRequest::parse(body.slice(..len), version).is_err());
         }

@@ -14,18 +14,20 @@
 //! last stable offset is the high watermark). No preferred read replica. Requests of followers (replica id
 //! 0 or more) are refused with NOT_LEADER_OR_FOLLOWER: replication is a protocol of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::session::{Asked, SessionUse, Sessions};
+use super::turns::FetchTurns;
 use crate::base::limits::FETCH_WAIT_MS_MAX;
 use crate::base::{ErrorCode, IdMap, Mono, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
-use crate::broker::front::{Front, check_epoch, here, partition_of};
+use crate::broker::front::{Front, Head, check_epoch, here, partition_of};
 use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
 use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
 use crate::broker::trace::Stage;
 use crate::controller::Topic;
@@ -43,6 +45,8 @@ pub struct PendingFetch {
     correlation_id: i32,
     version: i16,
     session: SessionUse,
+    /// The session whose other fetches wait for this one.
+    holds: Option<i32>,
     /// Those of the slots, each once.
     topics: Vec<TopicRef>,
     slots: Vec<Slot>,
@@ -110,7 +114,11 @@ impl PendingFetch {
 #[derive(Debug)]
 pub struct Fetches {
     sessions: Sessions,
+    /// Those that have not begun.
+    turns: FetchTurns,
     waiting: IdMap<u64, PendingFetch>,
+    /// Those whose watches have seen enough, and that have to wait for a turn.
+    woken: VecDeque<u64>,
 }
 
 impl Fetches {
@@ -118,7 +126,9 @@ impl Fetches {
     pub fn new(sessions_max: usize) -> Self {
         Self {
             sessions: Sessions::new(sessions_max),
+            turns: FetchTurns::default(),
             waiting: IdMap::default(),
+            woken: VecDeque::new(),
         }
     }
 
@@ -131,10 +141,69 @@ impl Fetches {
         body: Bytes,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
+        let head = Head {
+            correlation_id: header.correlation_id,
+            version: header.version,
+        };
+        let session = FetchRequest::resumed_session(&body, head.version);
+        if self.turns.may_begin(session) {
+            return self.begin_now(front, (reply_to, head, body), session, fx);
+        }
+        let id = front.park(reply_to, Family::Fetch);
+        self.turns.wait(id, (reply_to, head, body), session);
+        Ok(())
+    }
+
+    /// The shard is idle: fetches may ask for more again.
+    pub fn begin_turn(&mut self) {
+        self.turns.begin_turn();
+    }
+
+    /// Whether fetches may ask for no more before the shard is idle.
+    pub fn is_spent(&self) -> bool {
+        self.turns.is_spent()
+    }
+
+    /// Goes on with those that wait for a turn.
+    pub fn go_on_some(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        while !self.is_spent()
+            && let Some(id) = self.woken.pop_front()
+        {
+            self.wake(front, id, fx);
+        }
+        while let Some((id, waiting)) = self.turns.next() {
+            front.parked.unpark(id);
+            let (reply_to, now) = (waiting.reply_to, fx.now.mono);
+            front.conns.pass(reply_to, Stage::Order, now);
+            let asked = (reply_to, waiting.head, waiting.body);
+            if let Err(why) = self.begin_now(front, asked, waiting.session, fx) {
+                front.conns.fail(reply_to, why, fx.out);
+            }
+        }
+    }
+
+    /// Whether some wait for a turn.
+    pub fn has_more(&self) -> bool {
+        self.turns.has_more() || !self.woken.is_empty()
+    }
+
+    /// Begins with a fetch, which holds this session. `Err` closes the connection.
+    fn begin_now(
+        &mut self,
+        front: &mut Front,
+        (reply_to, head, body): (ReplyTo, Head, Bytes),
+        holds: Option<i32>,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
         // A fetch may wait for long, and the names in it hold all of it.
         let detach = body.len() > DETACH_FROM_BYTES;
-        let request =
-            FetchRequest::parse(body, header.version).map_err(|error| error.to_string())?;
+        let request = match FetchRequest::parse(body, head.version) {
+            Ok(request) => request,
+            Err(error) => {
+                self.release(holds);
+                return Err(error.to_string());
+            }
+        };
         let (bytes_min, bytes_max) = (
             request.min_bytes.max(0) as usize,
             request.max_bytes.clamp(0, front.config.fetch_max_bytes) as usize,
@@ -142,12 +211,13 @@ impl Fetches {
         let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
         let deadline = fx.now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
-        let by_id = header.version >= TOPIC_IDS_FROM;
+        let by_id = head.version >= TOPIC_IDS_FROM;
         let (session, mut wanted) = match self.sessions.open(fx.now, by_id, request, &mut front.rng)
         {
             Ok(opened) => opened,
             Err(error) => {
-                let (id, version) = (header.correlation_id, header.version);
+                self.release(holds);
+                let (id, version) = (head.correlation_id, head.version);
                 let head = FetchHead {
                     error,
                     ..FetchHead::default()
@@ -181,9 +251,10 @@ impl Fetches {
         }
         let pending = PendingFetch {
             reply_to,
-            correlation_id: header.correlation_id,
-            version: header.version,
+            correlation_id: head.correlation_id,
+            version: head.version,
             session,
+            holds,
             last_round: deadline <= fx.now.mono || slots.is_empty(),
             topics: wanted.topics,
             slots,
@@ -207,6 +278,7 @@ impl Fetches {
         let Some(fetch) = self.waiting.get_mut(&id) else {
             return;
         };
+        self.turns.spend(fetch.slots.len());
         fetch.round += 1;
         fetch.ready = false;
         fetch.last_round |= front.draining || fetch.deadline <= fx.now.mono;
@@ -323,7 +395,17 @@ impl Fetches {
             return;
         };
         fetch.ready = true;
-        if fetch.open == 0 {
+        if self.is_spent() {
+            self.woken.push_back(id);
+        } else {
+            self.wake(front, id, fx);
+        }
+    }
+
+    /// Goes on with a fetch whose watch has seen enough, if nobody is asked already.
+    fn wake(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
+        let fetch = self.waiting.get(&id);
+        if fetch.is_some_and(|fetch| fetch.ready && fetch.open == 0) {
             front.parked.forget_deadline(id);
             self.go_on(front, id, false, fx);
         }
@@ -336,17 +418,39 @@ impl Fetches {
 
     /// How many wait for something.
     pub fn len(&self) -> usize {
+        self.waiting.len() + self.turns.len()
+    }
+
+    /// How many have begun.
+    #[cfg(test)]
+    pub fn begun(&self) -> usize {
         self.waiting.len()
     }
 
     /// The connection of a fetch is gone, in whatever state the fetch was.
     pub fn forget(&mut self, id: u64, fx: &mut Fx<'_>) {
+        if self.turns.forget(id) {
+            return;
+        }
         let Some(fetch) = self.waiting.remove(&id) else {
             return;
         };
+        self.release(fetch.holds);
         let req = ReqRef { shard: fx.me, id };
         for shard in fetch.owners() {
             fx.send(shard, Msg::FetchCancel { req });
+        }
+    }
+
+    /// A connection is gone, and all its fetches are forgotten.
+    pub fn conn_closed(&mut self, conn: ConnId) {
+        self.turns.closed(conn);
+    }
+
+    /// The fetch that held this session is over.
+    fn release(&mut self, session: Option<i32>) {
+        if let Some(session) = session {
+            self.turns.release(session);
         }
     }
 
@@ -355,6 +459,7 @@ impl Fetches {
             return;
         };
         front.parked.unpark(id);
+        self.release(fetch.holds);
         cancel(&fetch, id, fx);
         trim(&mut fetch.slots, fetch.bytes_max);
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
@@ -481,7 +586,6 @@ fn cut(pieces: &mut Vec<Piece>, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::io::ConnId;
 
     /// A slot with pieces of these lengths.
     fn slot(slot: u32, lens: &[usize], first_bytes_max: usize) -> Slot {
@@ -519,6 +623,7 @@ mod tests {
             correlation_id: 0,
             version: 11,
             session: SessionUse::Sessionless,
+            holds: None,
             topics: vec![TopicRef::Name("t".into())],
             slots,
             bytes_min: 1,

@@ -3,3 +3,4 @@
 pub mod front;
 pub mod owner;
 mod session;
+mod turns;
