@@ -114,7 +114,7 @@ impl Loads {
             return lost(loading.partition, to, fx);
         }
         let Some(partition) = to.owner.partitions.get(&loading.log) else {
-            return Ok(Known::All);
+            return Err(unserved(loading.partition, to));
         };
         loading.at = loading.at.max(partition.log.start_offset());
         if loading.at >= partition.log.high_watermark() {
@@ -142,6 +142,9 @@ fn read(
     to: &mut LoadInto<'_>,
 ) -> Result<Known, Unreadable> {
     let at = loading.at;
+    if !to.owner.partitions.contains_key(&loading.log) {
+        return Err(unserved(loading.partition, to));
+    }
     let next = match part.and_then(|bytes| replay(loading, &bytes, to)) {
         Ok(next) => next?,
         Err(why) => {
@@ -238,6 +241,16 @@ fn lost(partition: i32, to: &mut LoadInto<'_>, fx: &Fx<'_>) -> Result<Known, Unr
          store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
     );
     Err(Unreadable)
+}
+
+/// The log of a partition is not there, or not served: nothing is known of its groups.
+fn unserved(partition: i32, to: &LoadInto<'_>) -> Unreadable {
+    let place = place(to.image, partition);
+    tracing::error!(
+        "{place} is not served: its groups get NOT_COORDINATOR, all others are served. Metadata and stores may not \
+         belong together"
+    );
+    Unreadable
 }
 
 fn place(image: &Image, partition: i32) -> String {
@@ -340,6 +353,15 @@ mod tests {
         assert_eq!(f.load(), (vec![], [true, true]));
         let mut f = Fixture::new(false, []);
         assert_eq!(f.load(), (vec![], [true, true]));
+    }
+
+    #[test]
+    fn a_partition_whose_log_is_not_served_is_not_taken_for_an_empty_one() {
+        for skips in [false, true] {
+            let mut f = Fixture::new(skips, []);
+            f.site.owner.partitions.remove(&LOGS[1]);
+            assert_eq!(f.load(), (vec![], [true, false]));
+        }
     }
 
     #[test]
