@@ -7,6 +7,7 @@ use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{DescribeConfigsRequest, DescribeTopicPartitionsRequest, MetadataRequest};
 
 use super::cost_tests::bench;
+use super::io::Input;
 use crate::base::limits::LISTED_PER_SLICE;
 use crate::wire::client::{decode_response, encode_request};
 
@@ -94,9 +95,8 @@ fn a_topic_is_created_when_a_slice_comes_upon_it() {
     assert_eq!(bench.shards[0].waiting().0, 0);
 }
 
-#[test]
-fn answers_that_list_much_are_made_one_after_the_other_and_not_for_those_who_are_gone() {
-    let mut bench = bench(1, 1);
+/// Asks for the settings of 1,000 groups.
+fn thousand_groups() -> Bytes {
     let mut request = DescribeConfigsRequest::default();
     let group = |n: usize| {
         let mut resource = DescribeConfigsResource::default();
@@ -105,7 +105,13 @@ fn answers_that_list_much_are_made_one_after_the_other_and_not_for_those_who_are
         resource
     };
     request.resources = (0..1000).map(group).collect();
-    let frame = encode_request(1, Some("test"), 4, &request).unwrap();
+    encode_request(1, Some("test"), 4, &request).unwrap()
+}
+
+#[test]
+fn answers_that_list_much_are_made_one_after_the_other_and_not_for_those_who_are_gone() {
+    let mut bench = bench(1, 1);
+    let frame = thousand_groups();
     let before = bench.replies.len();
     for conn in 1..=5 {
         bench.open(conn);
@@ -121,4 +127,39 @@ fn answers_that_list_much_are_made_one_after_the_other_and_not_for_those_who_are
     let (_, answer) = decode_response::<DescribeConfigsRequest>(answer.slice(4..), 4).unwrap();
     assert_eq!(answer.results.len(), 1000);
     assert_eq!(bench.shards[0].waiting().0, 0);
+}
+
+#[test]
+fn connections_take_turns_at_what_lists_much() {
+    let mut bench = bench(1, 1);
+    let frame = thousand_groups();
+    let before = bench.replies.len();
+    for conn in 1..=3 {
+        bench.open(conn);
+    }
+    for _ in 0..4 {
+        bench.send(2, &frame);
+    }
+    bench.send(1, &frame);
+    bench.send(3, &frame);
+    bench.settle();
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [2, 3, 1, 2, 2, 2]);
+}
+
+/// However many wait, a stop is over when one more answer is made.
+#[test]
+fn a_stop_leaves_what_would_be_listed_after_it() {
+    let mut bench = bench(1, 1);
+    let frame = thousand_groups();
+    let before = bench.replies.len();
+    for conn in 1..=20 {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    bench.handle(0, Input::Shutdown);
+    assert_eq!(bench.shards[0].waiting().0, 1);
+    bench.settle();
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [1]);
 }

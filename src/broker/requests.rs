@@ -52,7 +52,7 @@ impl Requests {
                 Family::Explain => self.explain.forget(id),
                 Family::Groups => self.groups.forget(id),
                 Family::Control => self.control.forget(id, fx),
-                Family::Listing => self.listing.forget(id),
+                Family::Listing => self.listing.forget(conn, id),
             }
         }
         self.query.forget(queries, fx);

@@ -185,6 +185,7 @@ impl Shard {
                 self.draining = Draining::InFlight;
                 self.front.draining = true;
                 self.requests.produce.validations.stop();
+                self.requests.listing.stop(&mut self.front, fx);
                 self.jobs.query.stop(&mut self.owner);
                 self.owner.wind_down();
                 self.coordinators.stop(&self.front.image, &self.owner, fx);

@@ -5,8 +5,8 @@
 //! - Types from version 3 on, synonyms and documentation when asked for. Secrets are never told.
 //! - Groups and subscriptions to metrics of clients: Kafka's settings at their defaults, whatever the
 //!   name. Loggers of a broker: none, because their levels cannot be changed here.
-//! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once, and no
-//!   more than a bound of them at all: a few bytes of a request become many of the answer.
+//! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once, and so are all beyond
+//!   a bound of them: a few bytes of a request become many of the answer.
 
 use std::collections::{BTreeMap, HashSet};
 use std::vec;
@@ -70,9 +70,6 @@ impl List for Described {
     }
 
     fn next(&mut self, ctx: &Ctx<'_>) -> Option<DescribeConfigsResult> {
-        if self.once.len() == CONFIG_RESOURCES_MAX {
-            return None;
-        }
         let once = &mut self.once;
         let is_new = |resource: &DescribeConfigsResource| {
             once.insert((resource.resource_type, resource.resource_name.clone()))
@@ -81,12 +78,14 @@ impl List for Described {
         let mut result = DescribeConfigsResult::default();
         result.resource_type = resource.resource_type;
         result.resource_name = resource.resource_name.clone();
-        let entries = entries(ctx, &resource);
+        let entries = match self.once.len() > CONFIG_RESOURCES_MAX {
+            true => Err(too_many()),
+            false => entries(ctx, &resource),
+        };
         (result.error_code, result.error_message) = outcome(entries.as_ref().err());
-        let wanted = entries
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|e| is_wanted(&resource, e));
+        let keys = Keys::of(&resource);
+        let wanted = entries.unwrap_or_default().into_iter();
+        let wanted = wanted.filter(|entry| keys.have(entry));
         result.configs = wanted.map(|entry| self.shown(entry)).collect();
         Some(result)
     }
@@ -165,9 +164,31 @@ pub(super) fn unsupported(resource_type: i8) -> Refused {
     Refused::because(ErrorCode::InvalidRequest, why)
 }
 
-fn is_wanted(resource: &DescribeConfigsResource, entry: &ConfigEntry) -> bool {
-    let keys = resource.configuration_keys.as_deref().unwrap_or_default();
-    keys.is_empty() || keys.iter().any(|key| key.as_str() == entry.setting.key)
+/// Refuses a resource for which the answer has no room.
+fn too_many() -> Refused {
+    let why = format!(
+        "A request describes {CONFIG_RESOURCES_MAX} resources at most: ask for the others in another one"
+    );
+    Refused::because(ErrorCode::InvalidRequest, why)
+}
+
+/// The settings that are asked for of a resource; all of them, if none is named. There may be as many as a request has
+/// room for, of any length.
+struct Keys<'a>(Option<HashSet<&'a [u8]>>);
+
+impl<'a> Keys<'a> {
+    fn of(resource: &'a DescribeConfigsResource) -> Self {
+        /// Longer than the name of any setting.
+        const KEY_BYTES_MAX: usize = 256;
+        let keys = resource.configuration_keys.as_deref().unwrap_or_default();
+        let possible = keys.iter().filter(|key| key.len() <= KEY_BYTES_MAX);
+        Self((!keys.is_empty()).then(|| possible.map(StrBytes::as_bytes).collect()))
+    }
+
+    fn have(&self, entry: &ConfigEntry) -> bool {
+        let keys = self.0.as_ref();
+        keys.is_none_or(|keys| keys.contains(entry.setting.key.as_bytes()))
+    }
 }
 
 impl Described {
@@ -253,18 +274,26 @@ mod tests {
         let mut cluster = Cluster::new();
         let mut many = request(GROUP, "g", None);
         many.resources.extend(request(GROUP, "g", None).resources);
-        let mut count = |request: &DescribeConfigsRequest| {
+        let mut codes = |request: &DescribeConfigsRequest| {
             let answer = cluster.read(1, request, |ctx, header, body| {
                 describe_configs(ctx, header, body)
             });
-            answer.results.len()
+            let results = answer.results.iter();
+            results.map(|result| result.error_code).collect::<Vec<_>>()
         };
-        assert_eq!(count(&many), 1, "each once");
+        assert_eq!(codes(&many), [0], "each once");
         for i in 0..=CONFIG_RESOURCES_MAX {
+            let name = i.to_string();
             many.resources
-                .extend(request(64, &i.to_string(), None).resources);
+                .extend(request(CLIENT_METRICS, &name, None).resources);
         }
-        assert_eq!(count(&many), CONFIG_RESOURCES_MAX);
+        // Each has its answer: a client would wait for what was left out.
+        let codes = codes(&many);
+        assert_eq!(codes.len(), CONFIG_RESOURCES_MAX + 2);
+        let (described, refused) = codes.split_at(CONFIG_RESOURCES_MAX);
+        assert!(described.iter().all(|code| *code == 0));
+        let invalid = ErrorCode::InvalidRequest.code();
+        assert!(refused.iter().all(|code| *code == invalid));
     }
 
     #[test]
