@@ -98,8 +98,8 @@ pub const PROOF_AFTER_MS: u64 = 5;
 pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
 /// Headers of batches that are gone through at a time in memory when a log is cut back, but for the end of a window.
 pub const CUT_HEADERS_PER_SLICE: usize = 4096;
-/// Longest string a decoded request may carry (Kafka's own strings are 16 bit).
-pub const DECODE_STRING_BYTES_MAX: usize = 32 * 1024;
+/// Longest string that a decoded request may carry, as in Kafka: its records have no place for a longer one.
+pub const DECODE_STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// Longest name that a topic can have, as in Kafka. A longer one in a produce or fetch request counts as as many
 /// entries as it has room for such names.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
@@ -150,9 +150,21 @@ pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 /// While only static members are left in a group and none of them joins, it is looked at no more often than this,
 /// however short the rebalance timeout that they have chosen.
 pub const GROUP_ROUND_MS_MIN: u64 = 1_000;
-/// Consumer groups of one broker, of which each partition of `__consumer_offsets` has its share; further ones get
-/// COORDINATOR_NOT_AVAILABLE.
+/// Keys and values of the offsets that one batch of `__consumer_offsets` commits or deletes, in bytes: each key has the
+/// group's id, however long. A commit that needs more is refused, deletions take several batches. Kafka has half of it.
+pub const GROUP_BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Keys and values of any batch of `__consumer_offsets`, in bytes: what must not happen, as the others are bounded.
+pub const GROUP_APPEND_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What the members of a group carry, in bytes, with what they cost besides: all of it goes into one record, and to the
+/// leader. Who does not fit in gets GROUP_MAX_SIZE_REACHED. Kafka's record has a sixteenth of it.
+pub const GROUP_MEMBERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Protocols that a member of a group may support.
+pub const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
+/// Consumer groups of one shard; further ones get COORDINATOR_NOT_AVAILABLE.
 pub const GROUPS_MAX: usize = 1_000_000;
+/// What the groups of one shard take, in bytes: members, member ids that were handed out, committed offsets, the last
+/// record of each, and what is being written. Past that new members and commits get COORDINATOR_NOT_AVAILABLE.
+pub const GROUPS_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Partitions that one request may create, as in Kafka.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 /// A log that is found and was never given out keeps its id if that is less than this ahead of the next one to be given

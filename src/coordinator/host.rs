@@ -7,7 +7,7 @@ use super::ask::{GroupAnswer, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 use crate::group::records::RecordError;
-use crate::group::{GroupConfig, Record, SnapshotPart};
+use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart};
 
 /// What the host wants done. Each question gets one answer, sooner or later.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Host {
     /// For the seeds of instances.
     rng: Rng,
     instances: BTreeMap<i32, Instance>,
+    /// What the groups of all of them take.
+    usage: GroupsUsage,
     /// When instances have something to do by themselves.
     due: Timers<i32>,
     stopped: bool,
@@ -49,21 +51,21 @@ impl Host {
             config,
             rng: Rng::new(seed),
             instances: BTreeMap::new(),
+            usage: GroupsUsage {
+                groups: 0,
+                bytes: 0,
+            },
             due: Timers::default(),
             stopped: false,
         }
     }
 
-    /// Begins to load a partition, of so many; false if it has begun before, or none is taken any more.
-    pub fn open(&mut self, partition: i32, partitions: usize) -> bool {
+    /// Begins to load a partition; false if it has begun before, or none is taken any more.
+    pub fn open(&mut self, partition: i32) -> bool {
         if self.stopped || self.instances.contains_key(&partition) {
             return false;
         }
-        let config = GroupConfig {
-            groups_max: limits::GROUPS_MAX / partitions.max(1),
-            ..self.config.clone()
-        };
-        let instance = Instance::new(config, self.rng.next_u64());
+        let instance = Instance::new(self.config.clone(), self.rng.next_u64());
         self.instances.insert(partition, instance);
         true
     }
@@ -80,16 +82,21 @@ impl Host {
         value: Option<&[u8]>,
         record_ms: i64,
     ) -> Result<(), RecordError> {
-        match self.instances.get_mut(&partition) {
-            Some(instance) => instance.replay(key, value, record_ms),
-            None => Ok(()),
-        }
+        let Some(instance) = self.instances.get_mut(&partition) else {
+            return Ok(());
+        };
+        let before = instance.coordinator.usage();
+        let replayed = instance.replay(key, value, record_ms);
+        self.usage = moved(self.usage, before, instance.coordinator.usage());
+        replayed
     }
 
     /// A partition cannot be read: see [`InstanceState::Failed`].
     pub fn fail(&mut self, partition: i32) {
         if let Some(instance) = self.instances.get_mut(&partition) {
+            let before = instance.coordinator.usage();
             instance.fail(self.config.clone());
+            self.usage = moved(self.usage, before, instance.coordinator.usage());
         }
     }
 
@@ -241,7 +248,13 @@ impl Host {
             return;
         };
         let mut wanted = Vec::new();
+        let before = instance.coordinator.usage();
+        instance.coordinator.set_room(GroupsUsage {
+            groups: limits::GROUPS_MAX.saturating_sub(self.usage.groups),
+            bytes: limits::GROUPS_BYTES_MAX.saturating_sub(self.usage.bytes),
+        });
         act(instance, &mut wanted);
+        self.usage = moved(self.usage, before, instance.coordinator.usage());
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
             InstanceEffect::Forgotten(token) => HostEffect::Forgotten(token),
@@ -253,6 +266,12 @@ impl Host {
         }));
         let deadline = instance.coordinator.next_deadline();
         if instance.is_unloaded() {
+            // What was on its way when it was unloaded may have been replayed.
+            let none = GroupsUsage {
+                groups: 0,
+                bytes: 0,
+            };
+            self.usage = moved(self.usage, instance.coordinator.usage(), none);
             self.instances.remove(&partition);
         }
         if deadline == Mono::NEVER {
@@ -265,6 +284,14 @@ impl Host {
     /// Panics if something is wrong inside. For tests and the simulator.
     pub fn invariants(&self) {
         self.due.invariants();
+        let of_each = self.instances.values().map(|i| i.coordinator.usage());
+        let (mut groups, mut bytes) = (0, 0);
+        of_each.for_each(|usage| (groups, bytes) = (groups + usage.groups, bytes + usage.bytes));
+        assert_eq!(
+            self.usage,
+            GroupsUsage { groups, bytes },
+            "what the groups take"
+        );
         for (partition, instance) in &self.instances {
             instance.invariants();
             let sleeps = instance.coordinator.next_deadline() == Mono::NEVER;
@@ -274,6 +301,14 @@ impl Host {
                 "partition {partition} would miss its time"
             );
         }
+    }
+}
+
+/// What all take when one of them takes no longer `before` but `after`.
+fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsage {
+    GroupsUsage {
+        groups: all.groups + after.groups - before.groups,
+        bytes: all.bytes + after.bytes - before.bytes,
     }
 }
 
@@ -293,8 +328,8 @@ mod tests {
     fn host(partitions: i32) -> Host {
         let mut host = Host::new(GroupConfig::default(), 1);
         for partition in 0..partitions {
-            assert!(host.open(partition, partitions as usize));
-            assert!(!host.open(partition, partitions as usize), "once");
+            assert!(host.open(partition));
+            assert!(!host.open(partition), "once");
         }
         host
     }
@@ -384,7 +419,8 @@ mod tests {
             [HostEffect::Answer(9, GroupAnswer::Done(ErrorCode::None))]
         ));
         assert_eq!(host.state(2), None);
-        assert!(!host.open(2, 3), "nothing is taken any more");
+        host.invariants();
+        assert!(!host.open(2), "nothing is taken any more");
     }
 
     #[test]
@@ -409,6 +445,34 @@ mod tests {
         };
         let ids: Vec<&str> = listed.iter().map(|Listed { id, .. }| &**id).collect();
         assert_eq!(ids, ["g"]);
+    }
+
+    #[test]
+    fn there_is_room_for_so_much_whatever_partition_it_is_in() {
+        let mut host = loaded(2);
+        let refused = GroupAnswer::Done(ErrorCode::CoordinatorNotAvailable);
+        let spare = host.usage;
+        // As if others had taken it: what is on its way counts.
+        host.usage.bytes = limits::GROUPS_BYTES_MAX - 10;
+        let mut out = Vec::new();
+        host.ask(NOW, 9, Question::To(0, commit("t")), &mut out);
+        host.usage.bytes = limits::GROUPS_BYTES_MAX - 1_000;
+        host.ask(NOW, 9, Question::To(1, commit("t")), &mut out);
+        assert!(matches!(&out[0], HostEffect::Answer(9, answer) if *answer == refused));
+        let (of, append) = append_of(&out[1..]);
+        assert!(host.usage.bytes > limits::GROUPS_BYTES_MAX - 1_000);
+        host.usage.bytes -= limits::GROUPS_BYTES_MAX - 1_000;
+        host.appended(NOW, of, append, Ok(()), &mut out);
+        host.invariants();
+        assert!(host.usage.bytes > spare.bytes && host.usage.groups == 1);
+        host.usage.groups = limits::GROUPS_MAX;
+        out.clear();
+        host.ask(NOW, 9, Question::To(0, commit("t")), &mut out);
+        host.ask(NOW, 9, Question::To(1, commit("t")), &mut out);
+        assert!(matches!(&out[0], HostEffect::Answer(9, answer) if *answer == refused));
+        append_of(&out[1..]);
+        host.usage.groups = 1;
+        host.invariants();
     }
 
     #[test]

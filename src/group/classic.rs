@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
+
 use super::cx::{Cx, Timer};
 use super::effect::{JoinReply, JoinedMember, SyncReply};
 use super::member::{Member, Protocol, subscribed_topics};
@@ -13,6 +15,12 @@ use crate::base::ErrorCode;
 
 /// The protocol type of consumers, whose metadata the coordinator may look into.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";
+
+/// What a member id that was handed out takes, about.
+pub(super) fn id_bytes(id: &str) -> usize {
+    const EACH_BYTES: usize = 256;
+    EACH_BYTES + id.len()
+}
 
 /// A classic group. Tables are ordered so that the same events give the same answers.
 #[derive(Debug)]
@@ -44,6 +52,8 @@ pub struct ClassicGroup {
     pub(super) initial_left_ms: (u64, u64),
     /// The leader's assignment of this generation is being written.
     pub(super) storing: bool,
+    /// What the members take, and the member ids that were handed out.
+    pub(super) bytes: usize,
 }
 
 impl ClassicGroup {
@@ -67,6 +77,7 @@ impl ClassicGroup {
             new_member_added: false,
             initial_left_ms: (0, 0),
             storing: false,
+            bytes: 0,
         }
     }
 
@@ -223,12 +234,12 @@ impl ClassicGroup {
     /// first one of its list. Ties go to the earliest in the leader's list.
     pub(super) fn vote(&self) -> Option<Name> {
         let everybody = self.members.len();
+        let all = self.supported.iter().filter(|(_, of)| **of == everybody);
+        let of_all: BTreeSet<&Name> = all.map(|(name, _)| name).collect();
         let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member
-                .protocols
-                .iter()
-                .find(|p| self.supporters(&p.name) == everybody);
+            let mut protocols = member.protocols.iter();
+            let choice = protocols.find(|p| of_all.contains(&p.name));
             *votes.entry(&choice?.name).or_default() += 1;
         }
         let leader = self.leader.as_ref().and_then(|id| self.members.get(id))?;
@@ -250,9 +261,30 @@ impl ClassicGroup {
         self.leader.get_or_insert_with(|| id.clone());
         self.count_protocols(&member.protocols, true);
         self.awaiting_join += usize::from(member.join.is_some());
-        self.pending_join.remove(&id);
+        self.not_pending(&id);
+        self.bytes += id.len() + member.bytes();
         let old = self.members.insert(id, member);
         assert!(old.is_none(), "a member is entered once");
+    }
+
+    /// Remembers a member id that is handed out.
+    pub(super) fn hand_out(&mut self, id: Name) {
+        self.bytes += id_bytes(&id);
+        self.pending_join.insert(id);
+    }
+
+    /// The owner of an id that was handed out has joined, or is not waited for any more; false if there is none.
+    pub(super) fn not_pending(&mut self, id: &str) -> bool {
+        let was = self.pending_join.remove(id);
+        self.bytes -= if was { id_bytes(id) } else { 0 };
+        was
+    }
+
+    pub(super) fn set_assignment(&mut self, id: &str, assignment: Bytes) {
+        if let Some(member) = self.members.get_mut(id) {
+            self.bytes = self.bytes + assignment.len() - member.assignment.len();
+            member.assignment = assignment;
+        }
     }
 
     pub(super) fn set_protocol_type(&mut self, protocol_type: Name) {
@@ -270,9 +302,10 @@ impl ClassicGroup {
         self.answer_sync(cx, id, SyncReply::error(ErrorCode::UnknownMemberId));
         cx.timers
             .cancel(&Timer::Session(self.id.clone(), id.clone()));
-        self.pending_join.remove(id);
+        self.not_pending(id);
         self.pending_sync.remove(id);
         let member = self.members.remove(id)?;
+        self.bytes -= id.len() + member.bytes();
         self.count_protocols(&member.protocols, false);
         if let Some(instance) = &member.instance {
             self.statics.remove(instance);
@@ -297,6 +330,7 @@ impl ClassicGroup {
         let Some(member) = self.members.remove(old) else {
             return;
         };
+        self.bytes = self.bytes + new.len() - old.len();
         if self.is_leader(old) {
             self.leader = Some(new.clone());
         }
@@ -311,7 +345,9 @@ impl ClassicGroup {
 
     pub(super) fn update_protocols(&mut self, id: &str, protocols: Vec<Protocol>) {
         if let Some(member) = self.members.get_mut(id) {
+            let before = member.bytes();
             let old = std::mem::replace(&mut member.protocols, protocols);
+            self.bytes = self.bytes + member.bytes() - before;
             let new = member.protocols.clone();
             self.count_protocols(&old, false);
             self.count_protocols(&new, true);

@@ -9,11 +9,12 @@ use super::classic::ClassicGroup;
 use super::cx::{Appends, Cx, GroupConfig, Then, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
+use super::member::carried;
 use super::name::Name;
 use super::offsets::GroupOffsets;
 use super::progress::SnapshotProgress;
 use super::rebalance::{Leaving, SyncRequest};
-use crate::base::{ErrorCode, Mono, Now, Rng, Timers};
+use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 
 /// Longest prefix of a generated member id, so that the id stays below Kafka's 32767 bytes.
 const MEMBER_ID_PREFIX_BYTES_MAX: usize = 32_000;
@@ -57,6 +58,23 @@ impl Entry {
         record.map_or(0, |value| FIXED_BYTES + id_bytes + value.len())
             + self.offsets.record_bytes(id_bytes)
     }
+
+    /// What the group takes, about, with the record that is kept of it.
+    pub(super) fn bytes(&self) -> usize {
+        /// A group by itself, with its entries in tables.
+        const GROUP_BYTES: usize = 1024;
+        let record = self.record.as_ref().map_or(0, Bytes::len);
+        GROUP_BYTES + self.group.id().len() + self.group.bytes + record + self.offsets.bytes()
+    }
+}
+
+/// What groups take, or may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupsUsage {
+    /// Groups.
+    pub groups: usize,
+    /// Bytes of all that is known of them and of what is being written, about.
+    pub bytes: usize,
 }
 
 /// The coordinator of the groups of one partition. Requests carry a token, under which they are
@@ -65,6 +83,10 @@ impl Entry {
 pub struct Coordinator {
     pub(super) config: GroupConfig,
     pub(super) groups: BTreeMap<Name, Entry>,
+    /// What they take.
+    pub(super) bytes: usize,
+    /// What new groups, members and commits may take.
+    pub(super) room: GroupsUsage,
     pub(super) timers: Timers<Timer>,
     pub(super) appends: Appends,
     pub(super) rng: Rng,
@@ -86,6 +108,11 @@ impl Coordinator {
         Self {
             config,
             groups: BTreeMap::new(),
+            bytes: 0,
+            room: GroupsUsage {
+                groups: limits::GROUPS_MAX,
+                bytes: limits::GROUPS_BYTES_MAX,
+            },
             timers: Timers::default(),
             appends: Appends::default(),
             rng: Rng::new(seed),
@@ -101,6 +128,46 @@ impl Coordinator {
     #[must_use]
     pub fn config(&self) -> &GroupConfig {
         &self.config
+    }
+
+    /// What its groups take, and what is being written.
+    #[must_use]
+    pub fn usage(&self) -> GroupsUsage {
+        GroupsUsage {
+            groups: self.groups.len(),
+            bytes: self.bytes + self.appends.bytes,
+        }
+    }
+
+    /// What there is room for besides. Who would take more gets COORDINATOR_NOT_AVAILABLE.
+    pub fn set_room(&mut self, room: GroupsUsage) {
+        self.room = room;
+    }
+
+    /// Adds a group that there is not, and counts it.
+    pub(super) fn add(&mut self, id: Name, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.durable_bytes += entry.record_bytes();
+        self.groups.insert(id, entry);
+    }
+
+    /// Takes a group out, if there is one.
+    pub(super) fn take_out(&mut self, id: &str) -> Option<Entry> {
+        let entry = self.groups.remove(id)?;
+        self.bytes -= entry.bytes();
+        self.durable_bytes -= entry.record_bytes();
+        Some(entry)
+    }
+
+    /// Changes what is durable of a group, if there is one.
+    pub(super) fn change(&mut self, id: &str, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.groups.get_mut(id) {
+            self.bytes -= entry.bytes();
+            self.durable_bytes -= entry.record_bytes();
+            change(entry);
+            self.bytes += entry.bytes();
+            self.durable_bytes += entry.record_bytes();
+        }
     }
 
     /// A group.
@@ -128,6 +195,7 @@ impl Coordinator {
         f: impl FnOnce(&mut ClassicGroup, &mut Cx<'_>) -> R,
     ) -> Option<R> {
         let entry = self.groups.get_mut(id)?;
+        let before = entry.group.bytes;
         let mut cx = Cx {
             now,
             config: &self.config,
@@ -135,7 +203,9 @@ impl Coordinator {
             appends: &mut self.appends,
             out,
         };
-        Some(f(&mut entry.group, &mut cx))
+        let done = f(&mut entry.group, &mut cx);
+        self.bytes = self.bytes + entry.group.bytes - before;
+        Some(done)
     }
 
     /// JoinGroup.
@@ -148,7 +218,7 @@ impl Coordinator {
             ErrorCode::InvalidSessionTimeout
         } else if !exists && !request.member.is_empty() {
             ErrorCode::UnknownMemberId
-        } else if !exists && self.groups.len() >= self.config.groups_max {
+        } else if !self.has_room_for(&request) {
             ErrorCode::CoordinatorNotAvailable
         } else {
             ErrorCode::None
@@ -164,7 +234,7 @@ impl Coordinator {
         if !exists {
             let group = ClassicGroup::new(id.clone(), Some(now.wall_ms));
             let offsets = GroupOffsets::default();
-            self.groups.insert(id.clone(), Entry::new(group, offsets));
+            self.add(id.clone(), Entry::new(group, offsets));
         }
         self.with_group(now, &id, out, |group, cx| {
             if !exists {
@@ -173,6 +243,17 @@ impl Coordinator {
             }
             group.join(cx, token, request, new_id);
         });
+    }
+
+    /// Whether there is room for one who joins, unless it is a member already.
+    fn has_room_for(&self, request: &JoinRequest) -> bool {
+        let group = self.group(&request.group);
+        if group.is_some_and(|group| group.member(&request.member).is_some()) {
+            return true;
+        }
+        let names = [&*request.client_id, &request.client_host, &request.group];
+        let bytes = carried(names, &request.protocols);
+        bytes <= self.room.bytes && (group.is_some() || self.room.groups > 0)
     }
 
     /// The prefix tells people who it is; the random part makes it unique. Unless a restarted
@@ -313,6 +394,7 @@ impl Coordinator {
             });
         }
         self.groups.clear();
+        self.bytes = 0;
         self.durable_bytes = 0;
         self.end_snapshot();
         self.timers = Timers::default();

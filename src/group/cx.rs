@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::effect::{Effect, JoinReply, Record, SyncReply};
 use super::name::Name;
-use crate::base::{Now, Timers, limits};
+use crate::base::{Now, Timers};
 
 /// How long a new member may take until its first rebalance ends, whatever its session timeout.
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 5 * 60 * 1000;
@@ -24,8 +24,6 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms: u64,
     /// `group.max.size`, members
     pub max_size: usize,
-    /// Groups of one partition; further ones get COORDINATOR_NOT_AVAILABLE
-    pub groups_max: usize,
     /// `offsets.retention.minutes`, in ms
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
@@ -39,7 +37,6 @@ impl Default for GroupConfig {
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             max_size: i32::MAX as usize,
-            groups_max: limits::GROUPS_MAX,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 10 * 60 * 1000,
         }
@@ -55,10 +52,20 @@ pub(crate) enum Then {
     Assign(i32, BTreeMap<Name, Bytes>),
     /// A static member came back under this id: its join is answered.
     StaticMember(Name, StaticReply),
-    /// Replay the records, then answer the token, if there is one.
-    Replay(Option<u64>),
-    /// The group is being deleted: as `Replay`, and a failure makes it usable again.
-    Delete(Option<u64>),
+    /// Replay the records, offsets that are committed, then answer the token.
+    Commit(u64),
+    /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
+    Forget(Forget),
+}
+
+/// What is to be deleted of a group besides what is being deleted.
+#[derive(Debug)]
+pub(crate) struct Forget {
+    pub token: Option<u64>,
+    /// Offsets.
+    pub left: Vec<(Name, i32)>,
+    /// The group itself, with the last of them; a failure makes it usable again.
+    pub group: bool,
 }
 
 impl Then {
@@ -66,7 +73,7 @@ impl Then {
     pub(crate) fn follows_state(&self) -> bool {
         match self {
             Self::Nothing | Self::Assign(..) | Self::StaticMember(..) => true,
-            Self::Replay(_) | Self::Delete(_) => false,
+            Self::Commit(_) | Self::Forget(_) => false,
         }
     }
 }
@@ -100,6 +107,10 @@ pub(crate) enum Timer {
 pub(crate) struct Appends {
     pub next: u64,
     pub in_flight: BTreeMap<u64, InFlight>,
+    /// Bytes of their keys and values.
+    pub bytes: usize,
+    /// How many of them commit an offset, by group.
+    pub committing: BTreeMap<Name, Counts>,
     /// While a snapshot is made.
     pub since: Option<Since>,
 }
@@ -157,7 +168,53 @@ impl Appends {
         if let Some(since) = &mut self.since {
             since.ended(append, &ended.records);
         }
+        self.bytes -= ended.bytes();
         Some(ended)
+    }
+}
+
+/// How often partitions of topics are named; no zeroes.
+#[derive(Debug, Default)]
+pub(crate) struct Counts(BTreeMap<Name, BTreeMap<i32, usize>>);
+
+impl Counts {
+    pub fn add(&mut self, topic: &Name, partition: i32) {
+        let of_topic = match self.0.get_mut(topic) {
+            Some(of_topic) => of_topic,
+            None => self.0.entry(topic.clone()).or_default(),
+        };
+        *of_topic.entry(partition).or_default() += 1;
+    }
+
+    pub fn remove(&mut self, topic: &str, partition: i32) {
+        let Some(of_topic) = self.0.get_mut(topic) else {
+            return;
+        };
+        if let Some(count) = of_topic.get_mut(&partition) {
+            *count -= 1;
+            if *count == 0 {
+                of_topic.remove(&partition);
+            }
+        }
+        if of_topic.is_empty() {
+            self.0.remove(topic);
+        }
+    }
+
+    pub fn contains(&self, topic: &str, partition: i32) -> bool {
+        self.0
+            .get(topic)
+            .is_some_and(|partitions| partitions.contains_key(&partition))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The partitions of the topics that are `wanted`.
+    pub fn of_topics(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (Name, i32)> {
+        let topics = self.0.iter().filter(move |(topic, _)| wanted(topic));
+        topics.flat_map(|(topic, partitions)| partitions.keys().map(|p| (topic.clone(), *p)))
     }
 }
 
@@ -167,6 +224,15 @@ pub(crate) struct InFlight {
     pub group: Name,
     pub records: Arc<[Record]>,
     pub then: Then,
+}
+
+impl InFlight {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        let value = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+        let records = self.records.iter();
+        records.map(|(key, v)| key.len() + value(v)).sum()
+    }
 }
 
 /// What a group needs from the coordinator while it handles one event.
@@ -191,6 +257,7 @@ impl Cx<'_> {
             records: Arc::clone(&records),
             then,
         };
+        self.appends.bytes += in_flight.bytes();
         self.appends.in_flight.insert(append, in_flight);
         self.out.push(Effect::Append { append, records });
     }

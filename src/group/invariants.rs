@@ -2,14 +2,23 @@
 
 use std::collections::BTreeMap;
 
+use super::classic::id_bytes;
 use super::coordinator::Entry;
-use super::{ClassicGroup, Coordinator, Name, State, Timer};
+use super::cx::InFlight;
+use super::{ClassicGroup, Coordinator, Name, State, Then, Timer};
 
 impl ClassicGroup {
     /// Panics if the books contradict each other. For tests and the simulator.
     pub fn invariants(&self) {
         let joining = self.members.values().filter(|m| m.join.is_some()).count();
         assert_eq!(joining, self.awaiting_join, "waiting joins");
+        let members = self.members.iter().map(|(id, m)| id.len() + m.bytes());
+        let handed_out = self.pending_join.iter().map(|id| id_bytes(id));
+        assert_eq!(
+            members.chain(handed_out).sum::<usize>(),
+            self.bytes,
+            "bytes"
+        );
         let statics = self
             .members
             .values()
@@ -66,9 +75,22 @@ impl Coordinator {
         let bytes = self.groups.values().map(Entry::record_bytes);
         assert_eq!(self.durable_bytes, bytes.sum::<usize>(), "durable bytes");
         assert_eq!(self.snapshot.is_some(), self.appends.since.is_some());
+        let bytes = self.groups.values().map(Entry::bytes);
+        assert_eq!(self.bytes, bytes.sum::<usize>(), "bytes of groups");
+        let appends = self.appends.in_flight.values();
+        let bytes: usize = appends.map(InFlight::bytes).sum();
+        assert_eq!(bytes, self.appends.bytes, "bytes of appends");
+        let commits = |append: &InFlight| matches!(append.then, Then::Commit(_));
+        let none = !self.appends.in_flight.values().any(commits);
+        assert_eq!(
+            none,
+            self.appends.committing.is_empty(),
+            "offsets on their way"
+        );
         for (id, entry) in &self.groups {
             assert_eq!(id, entry.group.id());
             entry.group.invariants();
+            entry.offsets.invariants();
             if !self.loaded {
                 // The clocks of what is being replayed start when all of it is there.
                 continue;

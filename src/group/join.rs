@@ -4,7 +4,7 @@
 use super::classic::ClassicGroup;
 use super::cx::{Cx, NEW_MEMBER_JOIN_TIMEOUT_MS, StaticReply, Then, Timer};
 use super::effect::JoinReply;
-use super::member::{Member, Protocol};
+use super::member::{Member, Protocol, carried};
 use super::name::Name;
 use super::records;
 use super::state::State;
@@ -46,8 +46,12 @@ impl ClassicGroup {
             Some(ErrorCode::GroupMaxSizeReached)
         } else if self.state == State::Dead {
             Some(ErrorCode::CoordinatorNotAvailable)
-        } else if !self.supports(&request.protocol_type, &request.protocols) {
+        } else if !self.supports(&request.protocol_type, &request.protocols)
+            || request.protocols.len() > limits::PROTOCOLS_PER_MEMBER_MAX
+        {
             Some(ErrorCode::InconsistentGroupProtocol)
+        } else if !self.has_bytes_for(&request, &new_id) {
+            Some(ErrorCode::GroupMaxSizeReached)
         } else {
             None
         };
@@ -77,6 +81,21 @@ impl ClassicGroup {
         }
     }
 
+    /// Whether what it carries goes into the group's record, in the place of what it had if it is a member.
+    fn has_bytes_for(&self, request: &JoinRequest, new_id: &Name) -> bool {
+        let replaced = request.instance.as_deref();
+        let replaced = replaced.and_then(|i| self.static_member(i));
+        let (id, old) = match request.member.is_empty() {
+            true => (new_id, replaced),
+            false => (&request.member, Some(&request.member)),
+        };
+        let old = old.and_then(|id| Some(id.len() + self.member(id)?.bytes()));
+        let instance = request.instance.as_deref().unwrap_or("");
+        let names = [&**id, instance, &request.client_id, &request.client_host];
+        let bytes = self.bytes - old.unwrap_or(0) + carried(names, &request.protocols);
+        bytes <= limits::GROUP_MEMBERS_BYTES_MAX
+    }
+
     fn join_unknown(&mut self, cx: &mut Cx<'_>, token: u64, request: JoinRequest, new_id: Name) {
         let replaced = request
             .instance
@@ -93,7 +112,7 @@ impl ClassicGroup {
                 cx.joined(token, reply);
             }
             None => {
-                self.pending_join.insert(new_id.clone());
+                self.hand_out(new_id.clone());
                 let session_ms = u64::try_from(request.session_timeout_ms).unwrap_or(0);
                 cx.after(Timer::Session(self.id.clone(), new_id.clone()), session_ms);
                 cx.joined(token, JoinReply::error(ErrorCode::MemberIdRequired, new_id));

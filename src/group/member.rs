@@ -50,9 +50,26 @@ impl Member {
         !self.is_new && (self.join.is_some() || self.sync.is_some())
     }
 
+    /// What it takes, about, its id aside.
+    pub(super) fn bytes(&self) -> usize {
+        let instance = self.instance.as_deref().unwrap_or("");
+        let names = [instance, &self.client_id, &self.client_host];
+        carried(names, &self.protocols) + self.assignment.len()
+    }
+
     pub(super) fn session_ms(&self) -> u64 {
         u64::try_from(self.session_timeout_ms).unwrap_or(0)
     }
+}
+
+/// What a member takes with these names and protocols, about.
+pub(super) fn carried<const N: usize>(names: [&str; N], protocols: &[Protocol]) -> usize {
+    /// A member and a protocol by themselves, with their entries in tables.
+    const MEMBER_BYTES: usize = 512;
+    const PROTOCOL_BYTES: usize = 128;
+    let of_protocol = |p: &Protocol| PROTOCOL_BYTES + p.name.len() + p.metadata.len();
+    let names: usize = names.iter().map(|name| name.len()).sum();
+    MEMBER_BYTES + names + protocols.iter().map(of_protocol).sum::<usize>()
 }
 
 /// Drops protocols named twice; the first one counts.

@@ -33,6 +33,8 @@ pub mod state;
 pub mod writes;
 
 #[cfg(test)]
+mod bounds_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod protocol_test;
@@ -40,8 +42,8 @@ mod protocol_test;
 pub(crate) mod testing;
 
 pub use classic::ClassicGroup;
-pub use coordinator::Coordinator;
-pub(crate) use cx::{Cx, Then, Timer};
+pub use coordinator::{Coordinator, GroupsUsage};
+pub(crate) use cx::{Cx, Forget, Then, Timer};
 pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
 pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply};
 pub use member::{Member, Protocol};

@@ -43,7 +43,13 @@ pub struct GroupOffsets {
     /// How many there are, and the bytes of their names and metadata.
     count: usize,
     text_bytes: usize,
+    /// What they take, about.
+    bytes: usize,
 }
+
+/// What an offset and a topic take by themselves.
+const OFFSET_BYTES: usize = 128;
+const TOPIC_BYTES: usize = 256;
 
 impl GroupOffsets {
     /// The offset of one partition.
@@ -87,30 +93,56 @@ impl GroupOffsets {
         self.count * (id_bytes + FIXED_BYTES) + self.text_bytes
     }
 
+    /// What they take, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn put(&mut self, topic: &str, partition: i32, committed: Committed) {
         self.count += 1;
         self.text_bytes += topic.len() + committed.metadata.len();
+        self.bytes += OFFSET_BYTES + committed.metadata.len();
         let Some(offsets) = self.by_topic.get_mut(topic) else {
+            self.bytes += TOPIC_BYTES + topic.len();
             let offsets = BTreeMap::from([(partition, committed)]);
             self.by_topic.insert(Name::from(topic), offsets);
             return;
         };
         if let Some(before) = offsets.insert(partition, committed) {
-            self.count -= 1;
-            self.text_bytes -= topic.len() + before.metadata.len();
+            self.uncount(topic, &before);
         }
     }
 
     pub(super) fn remove(&mut self, topic: &str, partition: i32) {
-        if let Some(offsets) = self.by_topic.get_mut(topic) {
-            if let Some(committed) = offsets.remove(&partition) {
-                self.count -= 1;
-                self.text_bytes -= topic.len() + committed.metadata.len();
-            }
-            if offsets.is_empty() {
-                self.by_topic.remove(topic);
-            }
+        let Some(offsets) = self.by_topic.get_mut(topic) else {
+            return;
+        };
+        let removed = offsets.remove(&partition);
+        if offsets.is_empty() {
+            self.bytes -= TOPIC_BYTES + topic.len();
+            self.by_topic.remove(topic);
         }
+        if let Some(removed) = removed {
+            self.uncount(topic, &removed);
+        }
+    }
+
+    /// One of this topic is not there any more.
+    fn uncount(&mut self, topic: &str, committed: &Committed) {
+        self.count -= 1;
+        self.text_bytes -= topic.len() + committed.metadata.len();
+        self.bytes -= OFFSET_BYTES + committed.metadata.len();
+    }
+
+    /// Panics if something was counted wrongly. For tests and the simulator.
+    pub(super) fn invariants(&self) {
+        let mut again = Self::default();
+        for (topic, partition, committed) in self.after(None) {
+            again.put(topic, partition, committed.clone());
+        }
+        let counts = |offsets: &Self| (offsets.count, offsets.text_bytes, offsets.bytes);
+        assert_eq!(counts(self), counts(&again), "counts of offsets");
     }
 
     /// What has expired by now, and whether that is everything.

@@ -246,9 +246,7 @@ impl ClassicGroup {
     ) {
         for id in self.member_ids() {
             let assignment = assignment(&id);
-            if let Some(member) = self.member_mut(&id) {
-                member.assignment = assignment.clone();
-            }
+            self.set_assignment(&id, assignment.clone());
             let reply = match error {
                 ErrorCode::None => self.sync_reply(assignment),
                 error => SyncReply::error(error),
@@ -308,7 +306,7 @@ impl ClassicGroup {
 
     /// Nothing was heard of a member, or of the owner of an id that was handed out.
     pub(super) fn session_is_over(&mut self, cx: &mut Cx<'_>, id: &Name) {
-        if self.pending_join.remove(id) {
+        if self.not_pending(id) {
             self.complete_join_without(cx);
         } else if self
             .member(id)

@@ -69,6 +69,14 @@ pub struct MemberValue {
     pub assignment: Bytes,
 }
 
+/// Bytes that a committed offset takes in a batch, or its deletion.
+#[must_use]
+pub fn offset_bytes(group: &str, topic: &str, committed: Option<&Committed>) -> usize {
+    /// What a record has besides its key and value, about; with the fixed fields of both.
+    const FIXED_BYTES: usize = 10 + 10 + 30;
+    FIXED_BYTES + group.len() + topic.len() + committed.map_or(0, |c| c.metadata.len())
+}
+
 /// The key of a committed offset.
 #[must_use]
 pub fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {

@@ -66,33 +66,24 @@ impl Coordinator {
         value: Option<&[u8]>,
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
-            if let Some(entry) = self.groups.get_mut(group) {
-                self.durable_bytes -= entry.record_bytes();
-                entry.offsets.remove(topic, partition);
-                self.durable_bytes += entry.record_bytes();
-            }
+            self.change(group, |entry| entry.offsets.remove(topic, partition));
             return Ok(());
         };
         let committed = records::parse_offset_value(value)?;
-        let entry = match self.groups.get_mut(group) {
-            Some(entry) => entry,
-            None => {
-                let id = Name::from(group);
-                let group = ClassicGroup::new(id.clone(), None);
-                let entry = Entry::new(group, GroupOffsets::default());
-                self.groups.entry(id).or_insert(entry)
-            }
-        };
-        self.durable_bytes -= entry.record_bytes();
-        entry.offsets.put(topic, partition, committed);
-        self.durable_bytes += entry.record_bytes();
+        if !self.groups.contains_key(group) {
+            let id = Name::from(group);
+            let group = ClassicGroup::new(id.clone(), None);
+            self.add(id, Entry::new(group, GroupOffsets::default()));
+        }
+        self.change(group, |entry| {
+            entry.offsets.put(topic, partition, committed);
+        });
         Ok(())
     }
 
     /// The group as its record describes it, and the record.
     fn replay_group(&mut self, id: Name, group: Option<(ClassicGroup, Bytes)>) {
-        let before = self.groups.remove(&id);
-        self.durable_bytes -= before.as_ref().map_or(0, Entry::record_bytes);
+        let before = self.take_out(&id);
         let offsets = before.map(|entry| entry.offsets).unwrap_or_default();
         // A tombstone leaves offsets alone: Kafka writes one without touching them when a group
         // goes over to the new protocol.
@@ -106,19 +97,14 @@ impl Coordinator {
             offsets,
             record,
         };
-        self.durable_bytes += entry.record_bytes();
-        self.groups.insert(id, entry);
+        self.add(id, entry);
     }
 
     /// The records of a group describe a state that it is in already: what of them is durable is kept for a snapshot.
     pub(super) fn note_durable(&mut self, records: &[Record]) {
         for (key, value) in records {
-            if let Ok(Key::Group(id)) = records::parse_key(key)
-                && let Some(entry) = self.groups.get_mut(id)
-            {
-                self.durable_bytes -= entry.record_bytes();
-                entry.record.clone_from(value);
-                self.durable_bytes += entry.record_bytes();
+            if let Ok(Key::Group(id)) = records::parse_key(key) {
+                self.change(id, |entry| entry.record.clone_from(value));
             }
         }
     }

@@ -287,6 +287,50 @@ mod tests {
         assert_eq!(value.state_since_ms, Some(77));
     }
 
+    #[test]
+    fn a_deletion_that_takes_several_batches_leaves_to_it_what_it_does_not_delete() {
+        const FAILED: Result<(), ErrorCode> = Err(ErrorCode::KafkaStorageError);
+        for (ends, left) in [
+            (vec![Ok(()), Ok(())], 0..1),
+            (vec![Ok(()), FAILED], 1..120),
+            (vec![FAILED], 120..121),
+        ] {
+            let mut world = World::new(GroupConfig::default());
+            let client = Client {
+                group: Name::from("g".repeat(32_767)),
+                ..Client::new()
+            };
+            for first in [0, 60] {
+                assert!(world.commit_all(&client, first..first + 60, 7).is_ok());
+            }
+            let begin = world.log.len();
+            world.hold_appends = true;
+            assert!(world.coordinator.begin_snapshot());
+            let (now, token, mut effects) = (world.now, world.token(), Vec::new());
+            let coordinator = &mut world.coordinator;
+            let deleted = coordinator.delete_group(now, token, &client.group, &mut effects);
+            assert_eq!(deleted, Ok(()));
+            world.perform(effects);
+            let (mut records, mut ends) = (Vec::new(), ends.into_iter());
+            loop {
+                match world.coordinator.snapshot_part(1 << 20) {
+                    SnapshotPart::Records(more) => records.extend(more),
+                    SnapshotPart::Wait => world.append_ends(ends.next().unwrap()),
+                    SnapshotPart::All => break,
+                    SnapshotPart::Lost => panic!("nobody has given it up"),
+                }
+            }
+            ends.for_each(|end| world.append_ends(end));
+            assert!(world.written.contains_key(&token));
+            // The second batch lies behind the snapshot, and the first one is of other keys.
+            let kept = replayed(records.iter().chain(&world.log[begin..]));
+            assert!(shown(&kept) == shown(&world.coordinator));
+            let offsets = kept.offsets(&client.group);
+            let count = offsets.map_or(0, |offsets| offsets.after(None).count());
+            assert!(left.contains(&count), "{count} of {left:?}");
+        }
+    }
+
     /// A log in which appends come to lie some time after they were asked for, and before they end.
     struct Log {
         world: World,

@@ -16,6 +16,15 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Empty,
+        Self::PreparingRebalance,
+        Self::CompletingRebalance,
+        Self::Stable,
+        Self::Dead,
+    ];
+
     /// Kafka's name of the state.
     #[must_use]
     pub const fn name(self) -> &'static str {

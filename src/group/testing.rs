@@ -39,6 +39,14 @@ pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
     }
 }
 
+impl Pending {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        let of = |(key, value): &Record| key.len() + value.as_ref().map_or(0, Bytes::len);
+        self.records.iter().map(of).sum()
+    }
+}
+
 /// An append that has not ended.
 pub struct Pending {
     pub append: u64,

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use super::cx::InFlight;
 use super::records::{self, Key};
 use super::{
-    Coordinator, Cx, Effect, Name, OffsetToCommit, Record, State, Then, Timer, client_error,
+    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, State, Then, Timer, client_error,
 };
 use crate::base::{ErrorCode, Now, limits};
 
@@ -52,26 +52,35 @@ impl Coordinator {
         match checked {
             Some(checked) => checked?,
             // Somebody who assigns partitions to itself; the group comes to be with the record.
-            None if request.generation < 0 && self.groups.len() < self.config.groups_max => {}
+            None if request.generation < 0 && self.room.groups > 0 => {}
             None if request.generation < 0 => return Err(ErrorCode::CoordinatorNotAvailable),
             None if request.knows_group_id_not_found => return Err(ErrorCode::GroupIdNotFound),
             None => return Err(ErrorCode::IllegalGeneration),
         }
-        if request.offsets.len() > limits::OFFSETS_PER_COMMIT_MAX {
+        let group = &request.group;
+        let offsets = each_once(&request.offsets);
+        let bytes: usize = offsets
+            .iter()
+            .map(|o| records::offset_bytes(group, &o.topic, Some(&o.committed)))
+            .sum();
+        if offsets.len() > limits::OFFSETS_PER_COMMIT_MAX || bytes > limits::GROUP_BATCH_BYTES_MAX {
             return Err(client_error(ErrorCode::RecordListTooLarge));
         }
-        let group = &request.group;
-        let records = request.offsets.iter().map(|o| {
+        if bytes > self.room.bytes {
+            return Err(ErrorCode::CoordinatorNotAvailable);
+        }
+        if offsets.is_empty() {
+            out.push(Effect::Written(token, ErrorCode::None));
+            return Ok(());
+        }
+        let committing = self.appends.committing.entry(group.clone()).or_default();
+        let mut records = Vec::with_capacity(offsets.len());
+        for o in offsets {
+            committing.add(&o.topic, o.partition);
             let key = records::offset_key(group, &o.topic, o.partition);
-            (key, Some(records::offset_value(&o.committed)))
-        });
-        self.write(
-            now,
-            group,
-            records.collect(),
-            Then::Replay(Some(token)),
-            out,
-        );
+            records.push((key, Some(records::offset_value(&o.committed))));
+        }
+        self.write(now, group, records, Then::Commit(token), out);
         Ok(())
     }
 
@@ -98,8 +107,8 @@ impl Coordinator {
                 }
             }
         }
-        let in_flight = self.offsets_in_flight(group);
-        let mut records = Vec::new();
+        let committing = self.appends.committing.get(group);
+        let mut found = BTreeSet::new();
         let mut errors = Vec::with_capacity(targets.len());
         for target in targets {
             let (topic, partition) = target;
@@ -108,11 +117,18 @@ impl Coordinator {
                 continue;
             }
             errors.push(ErrorCode::None);
-            if entry.offsets.get(topic, *partition).is_some() || in_flight.contains(target) {
-                records.push((records::offset_key(group, topic, *partition), None));
+            if entry.offsets.get(topic, *partition).is_some()
+                || committing.is_some_and(|c| c.contains(topic, *partition))
+            {
+                found.insert(target.clone());
             }
         }
-        self.write(now, group, records, Then::Replay(Some(token)), out);
+        let forget = Forget {
+            token: Some(token),
+            left: found.into_iter().collect(),
+            group: false,
+        };
+        self.forget(now, group, forget, out);
         Ok(errors)
     }
 
@@ -131,7 +147,7 @@ impl Coordinator {
                 Err(ErrorCode::NonEmptyGroup)
             }
             State::Empty => {
-                self.bury(now, group, Then::Delete(Some(token)), out);
+                self.bury(now, group, Some(token), out);
                 Ok(())
             }
         }
@@ -139,8 +155,11 @@ impl Coordinator {
 
     /// Writes tombstones for everything that an empty group has. Until they are durable it is
     /// Dead: it takes neither members nor commits, which the tombstones would not cover.
-    fn bury(&mut self, now: Now, id: &Name, then: Then, out: &mut Vec<Effect>) {
-        let mut targets = self.offsets_in_flight(id);
+    fn bury(&mut self, now: Now, id: &Name, token: Option<u64>, out: &mut Vec<Effect>) {
+        let mut targets: BTreeSet<(Name, i32)> = match self.appends.committing.get(id) {
+            Some(committing) => committing.of_topics(|_| true).collect(),
+            None => BTreeSet::new(),
+        };
         let Some(entry) = self.groups.get_mut(id) else {
             return;
         };
@@ -148,19 +167,23 @@ impl Coordinator {
             targets.extend(offsets.keys().map(|partition| (topic.clone(), *partition)));
         }
         entry.group.become_state(State::Dead, now.wall_ms);
-        let mut records = tombstones(id, &targets);
-        records.push((records::group_key(id), None));
-        self.write(now, id, records, then, out);
+        let forget = Forget {
+            token,
+            left: targets.into_iter().collect(),
+            group: true,
+        };
+        self.forget(now, id, forget, out);
     }
 
-    /// Offsets whose commits are on their way: what a deletion has to cover as well.
-    fn offsets_in_flight(&self, group: &Name) -> BTreeSet<(Name, i32)> {
-        let of_group = self
-            .appends
-            .in_flight
-            .values()
-            .filter(|a| a.group == *group);
-        of_group.flat_map(committed_by).collect()
+    /// Deletes, a batch at a time: the next one is made when the one before is durable.
+    fn forget(&mut self, now: Now, id: &Name, mut forget: Forget, out: &mut Vec<Effect>) {
+        let left = forget.left.split_off(fitting(id, &forget.left));
+        let mut records = tombstones(id, &forget.left);
+        forget.left = left;
+        if forget.group && forget.left.is_empty() {
+            records.push((records::group_key(id), None));
+        }
+        self.write(now, id, records, Then::Forget(forget), out);
     }
 
     /// Appends records; if there are none, what should happen then happens now.
@@ -211,40 +234,84 @@ impl Coordinator {
     }
 
     fn written(&mut self, now: Now, ended: InFlight, error: ErrorCode, out: &mut Vec<Effect>) {
-        let id = &ended.group;
-        match &ended.then {
+        let InFlight {
+            group: id,
+            records,
+            then,
+        } = ended;
+        match then {
             Then::Nothing => {}
             Then::Assign(generation, assignments) => {
-                self.with_group(now, id, out, |group, cx| {
-                    group.assignment_stored(cx, *generation, assignments, error);
+                self.with_group(now, &id, out, |group, cx| {
+                    group.assignment_stored(cx, generation, &assignments, error);
                 });
             }
             Then::StaticMember(member, reply) => {
-                self.with_group(now, id, out, |group, cx| {
-                    group.static_member_stored(cx, member, reply, error);
+                self.with_group(now, &id, out, |group, cx| {
+                    group.static_member_stored(cx, &member, &reply, error);
                 });
             }
-            Then::Replay(token) => {
+            Then::Commit(token) => {
+                self.no_more_committing(&id, &records);
                 if error.is_none() {
-                    self.replay_all(&ended);
+                    self.replay_all(&records);
                 }
-                out.extend(token.map(|token| Effect::Written(token, error)));
+                out.push(Effect::Written(token, error));
             }
-            Then::Delete(token) => {
+            Then::Forget(forget) => {
                 if error.is_none() {
-                    self.replay_all(&ended);
-                } else {
-                    self.with_group(now, id, out, |group, cx| {
-                        group.become_state(State::Empty, cx.now.wall_ms);
-                    });
+                    self.replay_all(&records);
                 }
-                out.extend(token.map(|token| Effect::Written(token, error)));
+                self.forgotten(now, &id, forget, error, out);
             }
         }
     }
 
-    fn replay_all(&mut self, ended: &InFlight) {
-        for (key, value) in &*ended.records {
+    /// Some of what is to be deleted is, or could not be.
+    fn forgotten(
+        &mut self,
+        now: Now,
+        id: &Name,
+        forget: Forget,
+        error: ErrorCode,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_whole = forget.left.is_empty();
+        let error = match error {
+            ErrorCode::None if !is_whole && self.loaded => {
+                return self.forget(now, id, forget, out);
+            }
+            ErrorCode::None if !is_whole => ErrorCode::NotCoordinator,
+            error => error,
+        };
+        if forget.group && !error.is_none() {
+            self.with_group(now, id, out, |group, cx| {
+                group.become_state(State::Empty, cx.now.wall_ms);
+            });
+        }
+        let answer = forget.token.map(|token| Effect::Written(token, error));
+        out.extend(answer);
+    }
+
+    fn no_more_committing(&mut self, group: &Name, records: &[Record]) {
+        let Some(committing) = self.appends.committing.get_mut(group) else {
+            return;
+        };
+        for (key, _) in records {
+            if let Ok(Key::Offset {
+                topic, partition, ..
+            }) = records::parse_key(key)
+            {
+                committing.remove(topic, partition);
+            }
+        }
+        if committing.is_empty() {
+            self.appends.committing.remove(group);
+        }
+    }
+
+    fn replay_all(&mut self, records: &[Record]) {
+        for (key, value) in records {
             let replayed = self.replay(key, value.as_deref(), -1);
             debug_assert!(replayed.is_ok(), "own records can be read");
         }
@@ -282,14 +349,20 @@ impl Coordinator {
             return;
         };
         let retention_ms = self.config.offsets_retention_ms;
-        let (expired, all) = entry
+        let (mut expired, all) = entry
             .offsets
             .expired(&entry.group, now.wall_ms, retention_ms);
         if all && entry.group.state() == State::Empty && entry.group.pending_join.is_empty() {
-            return self.bury(now, id, Then::Delete(None), out);
+            return self.bury(now, id, None, out);
         }
-        let records = tombstones(id, &expired);
-        self.write(now, id, records, Then::Replay(None), out);
+        // What does not fit into a batch can wait for the next time: it must not go after it has been renewed.
+        expired.truncate(fitting(id, &expired));
+        let forget = Forget {
+            token: None,
+            left: expired,
+            group: false,
+        };
+        self.forget(now, id, forget, out);
     }
 
     /// Topics are gone: nobody's offsets for them mean anything any more. The token gets [`Effect::Written`] once for
@@ -310,34 +383,54 @@ impl Coordinator {
                 targets.insert(id.clone(), found);
             }
         }
-        for append in self.appends.in_flight.values() {
-            for target in committed_by(append).filter(|(topic, _)| is_gone(topic)) {
-                let group = append.group.clone();
-                targets.entry(group).or_default().insert(target);
+        for (group, committing) in &self.appends.committing {
+            let found: Vec<_> = committing.of_topics(&is_gone).collect();
+            if !found.is_empty() {
+                targets.entry(group.clone()).or_default().extend(found);
             }
         }
         let groups = targets.len();
         for (id, found) in targets {
-            let records = tombstones(&id, &found);
-            self.write(now, &id, records, Then::Replay(Some(token)), out);
+            // All batches at once: a commit for the next topic of the name has to come behind them.
+            let mut left: Vec<(Name, i32)> = found.into_iter().collect();
+            while !left.is_empty() {
+                let rest = left.split_off(fitting(&id, &left));
+                let forget = Forget {
+                    token: rest.is_empty().then_some(token),
+                    left: std::mem::replace(&mut left, rest),
+                    group: false,
+                };
+                self.forget(now, &id, forget, out);
+            }
         }
         groups
     }
 }
 
-/// The offsets that an append on its way is about to commit.
-fn committed_by(append: &InFlight) -> impl Iterator<Item = (Name, i32)> {
-    let keys = append.records.iter().filter(|(_, value)| value.is_some());
-    keys.filter_map(|(key, _)| match records::parse_key(key) {
-        Ok(Key::Offset {
-            topic, partition, ..
-        }) => Some((Name::from(topic), partition)),
-        Ok(Key::Group(_) | Key::Other(_)) | Err(_) => None,
-    })
+/// The offsets of a commit, by topic and partition; the last one counts.
+fn each_once(offsets: &[OffsetToCommit]) -> Vec<&OffsetToCommit> {
+    let place = |o: &OffsetToCommit| (o.id, o.partition);
+    let mut sorted: Vec<&OffsetToCommit> = offsets.iter().collect();
+    sorted.sort_by_key(|o| place(o));
+    // The first of equals stays, so they are turned around.
+    sorted.reverse();
+    sorted.dedup_by_key(|o| place(o));
+    sorted
 }
 
-fn tombstones<'a>(group: &str, targets: impl IntoIterator<Item = &'a (Name, i32)>) -> Vec<Record> {
+/// How many of these deletions fit into one batch; one always does.
+fn fitting(group: &str, targets: &[(Name, i32)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(topic, _): &&(Name, i32)| {
+        bytes += records::offset_bytes(group, topic, None);
+        bytes <= limits::GROUP_BATCH_BYTES_MAX
+    };
+    let fit = targets.iter().take_while(fits).count();
+    fit.max(1).min(targets.len())
+}
+
+fn tombstones(group: &str, targets: &[(Name, i32)]) -> Vec<Record> {
     let key =
         |(topic, partition): &(Name, i32)| (records::offset_key(group, topic, *partition), None);
-    targets.into_iter().map(key).collect()
+    targets.iter().map(key).collect()
 }

@@ -73,10 +73,10 @@ pub fn list_groups(
 }
 
 fn list(request: &ListGroupsRequest, answers: GroupAnswers) -> ListGroupsResponse {
-    let wanted = |filter: &[StrBytes], value: &str| {
-        filter.is_empty() || filter.iter().any(|f| f.trim().eq_ignore_ascii_case(value))
-    };
     let by_type = wanted(&request.types_filter, CLASSIC);
+    // Looked up once for each state, however many are named.
+    let by_state = State::ALL.map(|state| (state, wanted(&request.states_filter, state.name())));
+    let by_state = |state: State| by_state.contains(&(state, true));
     let mut response = ListGroupsResponse::default();
     let mut all = Vec::new();
     for answer in answers {
@@ -94,7 +94,7 @@ fn list(request: &ListGroupsRequest, answers: GroupAnswers) -> ListGroupsRespons
     }
     all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let groups = all.into_iter().filter(|_| by_type);
-    for group in groups.filter(|group| wanted(&request.states_filter, group.state.name())) {
+    for group in groups.filter(|group| by_state(group.state)) {
         let mut listed = ListedGroup::default();
         listed.group_id = text(&group.id);
         listed.protocol_type = group.protocol_type.as_ref().map(text).unwrap_or_default();
@@ -103,6 +103,11 @@ fn list(request: &ListGroupsRequest, answers: GroupAnswers) -> ListGroupsRespons
         response.groups.push(listed);
     }
     response
+}
+
+/// Whether a filter lets a value through; one that names nothing lets all.
+fn wanted(filter: &[StrBytes], value: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|f| f.trim().eq_ignore_ascii_case(value))
 }
 
 /// DeleteGroups.

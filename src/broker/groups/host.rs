@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
@@ -93,10 +93,9 @@ impl Coordinators {
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
         let topic = image.topic(OFFSETS_TOPIC);
         let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
-        let count = topic.map_or(0, |topic| topic.partitions.len());
         for (index, partition) in (0..).zip(partitions) {
             let store = partition.store.and_then(|store| owner.slot_of(store));
-            if store.is_some() && self.host.open(index, count) {
+            if store.is_some() && self.host.open(index) {
                 self.loads.want(index, partition.log);
             }
         }
@@ -329,6 +328,11 @@ fn write(
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
     let (store, log) = place(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    // All that is put into a record is bounded when it comes; a batch could not even say that it has so many bytes.
+    let bytes: usize = records.iter().map(compact::size).sum();
+    if bytes > limits::GROUP_APPEND_BYTES_MAX {
+        return Err(ErrorCode::RecordListTooLarge);
+    }
     let batch = compact::batch(fx.now, records);
     let info = record::parse(&batch).map_err(|_| ErrorCode::UnknownServerError)?;
     let part = ProducePart {
@@ -361,7 +365,6 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
             as u64,
-        ..GroupConfig::default()
     }
 }
 

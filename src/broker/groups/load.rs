@@ -323,7 +323,7 @@ mod tests {
         /// Loads both; says of which something was skipped, and whether the groups of each are served.
         fn load(&mut self) -> (Vec<i32>, [bool; 2]) {
             for (partition, log) in (0..).zip(LOGS) {
-                assert!(self.host.open(partition, 2));
+                assert!(self.host.open(partition));
                 self.loads.want(partition, log);
             }
             let mut skipped = Vec::new();

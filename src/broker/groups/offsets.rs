@@ -153,10 +153,16 @@ fn as_group(id: StrBytes, topics: Option<Vec<OffsetFetchRequestTopic>>) -> Offse
 
 fn fetch_of(image: &Image, version: i16, group: OffsetFetchRequestGroup) -> (GroupAsk, FetchOf) {
     let mut asked = Vec::new();
-    let wanted = |topic: OffsetFetchRequestTopics| {
+    // Each once, as groups: long metadata named very often would make an answer of any size.
+    let mut seen = BTreeSet::new();
+    let wanted = |mut topic: OffsetFetchRequestTopics| {
         // Names need not exist: nothing is committed for them, then.
         let (of, unknown) = match find(image, version, &topic.name, topic.topic_id) {
-            (Some(found), _) => (Name::clone(&found.name), None),
+            (Some(found), _) => {
+                let partitions = &mut topic.partition_indexes;
+                partitions.retain(|partition| seen.insert((found.id, *partition)));
+                (Name::clone(&found.name), None)
+            }
             (None, error) if version >= TOPIC_IDS_SINCE => (Name::from(""), Some(error)),
             (None, _) => (name(&topic.name), None),
         };

@@ -159,7 +159,7 @@ impl Compaction {
 }
 
 /// Bytes of a record's key and value.
-fn size((key, value): &Record) -> usize {
+pub fn size((key, value): &Record) -> usize {
     key.len() + value.as_ref().map_or(0, Bytes::len)
 }
 
