@@ -38,7 +38,7 @@ impl Jobs {
 
     /// Whether there is something to do at once.
     pub fn has_more(&self, owner: &Owner) -> bool {
-        owner.has_more() || self.query.has_openings() || self.produce.has_more()
+        owner.has_more() || self.query.has_openings() || self.produce.has_more(owner)
     }
 
     /// Whether nobody waits for a store, or for a turn.

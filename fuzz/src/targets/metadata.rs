@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millrace::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, StoreId, TopicId};
 use millrace::controller::{
-    ConfigResource, Directory, FEATURE_LEVEL, Image, MetadataRecord, PartitionRecord,
+    ConfigResource, Directory, FEATURE_LEVEL, Image, ImageRecords, MetadataRecord, PartitionRecord,
 };
 
 use super::{Memory, Target, outcome};
@@ -39,13 +39,13 @@ fn check(input: &[u8]) -> u64 {
         outcomes.insert(outcome(bytes.first(), &result), ());
     }
     // That no two partitions get one log is up to whoever makes the records.
-    let mut partitions = image.topics().flat_map(|topic| &topic.partitions);
+    let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
     let mut logs = BTreeSet::new();
     if partitions.all(|partition| logs.insert(partition.log)) {
         image.invariants();
     }
     let mut copy = Image::default();
-    for record in image.snapshot() {
+    for record in ImageRecords::new(&image) {
         copy.replay(&record).expect("a snapshot can be replayed");
     }
     assert_eq!(copy, image);
