@@ -12,7 +12,7 @@ use kafka_wire::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     IncrementalAlterConfigsRequest, KafkaMessage, KafkaRequest, MetadataRequest,
 };
-use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode};
+use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, StrBytes};
 
 use super::codec::{self, decode};
 use super::error::WireError;
@@ -39,8 +39,10 @@ pub trait Lists: KafkaRequest + KafkaDecode + std::fmt::Debug {
 /// Bytes of values that take as long as an element of a list.
 pub const BYTES_AS_ITEM: usize = 64;
 
-fn value_entries(value: Option<&kafka_wire_core::StrBytes>) -> usize {
-    1 + value.map_or(0, |value| value.len() / BYTES_AS_ITEM)
+/// What settings with these values take.
+fn entries_of<'a>(values: impl Iterator<Item = &'a Option<StrBytes>>) -> usize {
+    let entries = values.map(|value| 1 + value.as_ref().map_or(0, StrBytes::len) / BYTES_AS_ITEM);
+    entries.sum()
 }
 
 impl Lists for CreateTopicsRequest {
@@ -51,9 +53,8 @@ impl Lists for CreateTopicsRequest {
     }
 
     fn entries(topic: &CreatableTopic) -> usize {
-        let values = topic.configs.iter();
-        let values = values.map(|config| value_entries(config.value.as_ref()));
-        topic.assignments.len() + values.sum::<usize>()
+        let values = topic.configs.iter().map(|config| &config.value);
+        topic.assignments.len() + entries_of(values)
     }
 }
 
@@ -77,9 +78,7 @@ impl Lists for AlterConfigsRequest {
     }
 
     fn entries(resource: &AlterConfigsResource) -> usize {
-        let values = resource.configs.iter();
-        let values = values.map(|config| value_entries(config.value.as_ref()));
-        values.sum()
+        entries_of(resource.configs.iter().map(|config| &config.value))
     }
 }
 
@@ -91,9 +90,7 @@ impl Lists for IncrementalAlterConfigsRequest {
     }
 
     fn entries(resource: &AlteredResource) -> usize {
-        let values = resource.configs.iter();
-        let values = values.map(|config| value_entries(config.value.as_ref()));
-        values.sum()
+        entries_of(resource.configs.iter().map(|config| &config.value))
     }
 }
 

@@ -105,9 +105,11 @@ fn has_room(owner: &Owner, parts: &ProduceParts) -> bool {
 
 /// Whether a store has no room for these, but may soon.
 fn must_grow(owner: &mut Owner, parts: &ProduceParts) -> bool {
+    if has_room(owner, parts) {
+        return false;
+    }
     let slot = owner.slot_of(parts.store);
-    !has_room(owner, parts)
-        && slot.is_some_and(|slot| owner.slots[slot].store.grows_for_clients(bytes_of(parts)))
+    slot.is_some_and(|slot| owner.slots[slot].store.grows_for_clients(bytes_of(parts)))
 }
 
 /// Appends as many as may be appended in this slice, and returns the others, which are answered apart.
