@@ -342,6 +342,8 @@ ATTACKS = [
     Attack("produce-10k", "Produce to 10,000 partitions", produce_wide),
     Attack("fetch-10k", "Fetch of 10,000 partitions", fetch_wide),
     Attack("list-offsets-10k", "ListOffsets of 10,000 partitions", list_wide),
+    Attack("list-offsets-200k", "ListOffsets of 200,000 partitions, a twentieth of which there is", after(wide, lambda port: frames.list_offsets(WIDE, range(200_000), frames.LATEST))),
+    Attack("log-dirs", "DescribeLogDirs of all, 10,000 partitions", after(wide, lambda port: frames.describe_log_dirs())),
     Attack("metadata-10k", "Metadata of 10,000 partitions", metadata_wide),
     Attack("metadata-names", "Metadata of 10,000 topics that are not there", metadata_names),
     Attack("create-10k", "CreateTopics and DeleteTopics, 10,000 partitions", create_wide),

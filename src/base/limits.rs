@@ -37,13 +37,18 @@ pub const ACCEPTS_PER_TURN: usize = 16;
 /// whose connections are bounded by [`CONN_IN_FLIGHT_MAX`].
 pub const MESH_QUEUE_MAX: usize = 4096;
 /// Largest array that a response to a client of ours may claim.
-pub const DECODE_ARRAY_MAX: usize = 100_000;
+pub const DECODE_ARRAY_MAX: usize = 1_000_000;
 /// Bytes of a request that is decoded at once, which is all but produce. What a member of a group carries
 /// goes into a record of `__consumer_offsets`, which takes a megabyte in Kafka.
 pub const DECODE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Topics, partitions and the like that a request may list in all: each takes some hundred bytes while it is in
 /// progress, however few it has in the request, and some hundred nanoseconds.
 pub const REQUEST_ENTRIES_MAX: usize = 20_000;
+/// The same of a request that is read some entries at a time, and of its bytes: more than a node is likely to have
+/// partitions of.
+pub const LISTED_ENTRIES_MAX: usize = 250_000;
+/// See [`LISTED_ENTRIES_MAX`].
+pub const LISTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Partitions whose offsets are committed at a time, in one batch of records. More are refused with the error that
 /// Kafka has for records that do not fit into a batch of `__consumer_offsets`.
 pub const OFFSETS_PER_COMMIT_MAX: usize = 10_000;

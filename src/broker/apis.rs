@@ -13,7 +13,7 @@ use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
 use super::requests::Requests;
-use crate::wire::{Api, RequestHeader, fetch, produce};
+use crate::wire::{Api, RequestHeader, WireError, fetch, produce};
 
 /// One API as it is served.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,11 @@ type FrontHandler = fn(
     Bytes,
     &mut Fx<'_>,
 ) -> Result<(), String>;
+
+/// Why a connection is closed.
+fn said(begun: Result<(), WireError>) -> Result<(), String> {
+    begun.map_err(|why| why.to_string())
+}
 
 /// The row of a key, if it is served.
 pub(super) fn served(key: i16) -> Option<&'static Served> {
@@ -154,7 +159,8 @@ static APIS: [Served; 32] = [
         Handler::Front(|all, front, to, header, body, fx| all.fetch.begin(front, to, header, body, fx)),
         NONE, DATA) },
     row((2, "ListOffsets", 1, 11, 6),
-        Handler::Front(|all, front, to, header, body, fx| all.query.list_offsets(front, to, header, body, fx)),
+        Handler::Front(
+            |all, front, to, header, body, fx| said(all.query.list_offsets(front, to, header, body, fx))),
         NONE, DATA).watching(OLD_DATA),
     // It may create topics.
     row((3, "Metadata", 0, 13, 9),
@@ -180,19 +186,21 @@ static APIS: [Served; 32] = [
         Control(admin::delete_topics), OLD_DATA.and(OFFSETS), TOPICS),
     // Up to a high watermark, which the records before it must have moved.
     row((21, "DeleteRecords", 0, 2, 2),
-        Handler::Front(|all, front, to, header, body, fx| all.query.delete_records(front, to, header, body, fx)),
+        Handler::Front(
+            |all, front, to, header, body, fx| said(all.query.delete_records(front, to, header, body, fx))),
         RECORDS, DATA).watching(OLD_DATA),
     row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
     row((23, "OffsetForLeaderEpoch", 2, 4, 4),
         Handler::Front(
-            |all, front, to, header, body, fx| all.query.offset_for_leader_epoch(front, to, header, body, fx)),
+            |all, front, to, header, body, fx| said(all.query.offset_for_leader_epoch(front, to, header, body, fx))),
         NONE, DATA).watching(OLD_DATA),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
         Control(admin::alter_configs), OLD_TOPICS, TOPICS),
     row((35, "DescribeLogDirs", 1, 5, 2),
-        Handler::Front(|all, front, to, header, body, fx| all.query.describe_log_dirs(front, to, header, body, fx)),
+        Handler::Front(
+            |all, front, to, header, body, fx| said(all.query.describe_log_dirs(front, to, header, body, fx))),
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(admin::create_partitions), NEW_TOPICS, TOPICS),

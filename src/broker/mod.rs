@@ -29,6 +29,8 @@ mod msg;
 mod own;
 mod owner;
 #[cfg(test)]
+mod query_tests;
+#[cfg(test)]
 mod request_tests;
 mod requests;
 #[cfg(test)]

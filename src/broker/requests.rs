@@ -75,11 +75,12 @@ impl Requests {
         assert_eq!(known, front.parked.len(), "requests that wait");
     }
 
-    /// The shard is idle: goes on with fetches, some at a time.
+    /// The shard is idle: goes on with fetches and queries, some at a time.
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         self.fetch.begin_turn();
         self.due(front, fx);
         self.fetch.go_on_some(front, fx);
+        self.query.slice(front, fx);
     }
 
     /// Goes on with requests whose time is up, some at a time; at a stop, with every one that has a time.

@@ -499,6 +499,7 @@ impl Shard {
             || self.control.as_ref().is_some_and(Control::has_more)
             || self.coordinators.has_more()
             || self.requests.fetch.has_more()
+            || self.requests.query.has_more()
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {
@@ -526,6 +527,7 @@ impl Shard {
             && self.requests.produce.validations.is_empty()
             && self.requests.listing.is_empty()
             && !self.requests.fetch.has_more()
+            && !self.requests.query.has_more()
             && self.coordinators.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }

@@ -4,8 +4,6 @@ use std::fmt;
 
 use kafka_wire_core::{DecodeError, EncodeError};
 
-use crate::base::limits::REQUEST_ENTRIES_MAX;
-
 /// A frame that the broker cannot take. Except for the one case that
 /// [`super::parse_header`] names, the answer is to close the connection, as in
 /// Kafka: nothing after a frame that was not understood can be trusted.
@@ -72,7 +70,7 @@ impl fmt::Display for WireError {
             Self::TooManyEntries { what, at } => {
                 write!(
                     f,
-                    "more than {REQUEST_ENTRIES_MAX} entries in {what} at byte {at}"
+                    "more entries than a request may list, in {what} at byte {at}"
                 )
             }
             Self::TooLong { bytes } => {

@@ -38,11 +38,16 @@ macro_rules! fixed {
 
 impl Reader {
     pub(super) const fn new(bytes: Bytes, flexible: bool) -> Self {
+        Self::with_entries(bytes, flexible, REQUEST_ENTRIES_MAX)
+    }
+
+    /// One whose lists may have so many elements in all.
+    pub(super) const fn with_entries(bytes: Bytes, flexible: bool, entries_max: usize) -> Self {
         Self {
             bytes,
             at: 0,
             flexible,
-            entries_left: REQUEST_ENTRIES_MAX,
+            entries_left: entries_max,
         }
     }
 
@@ -204,13 +209,12 @@ impl Reader {
         Ok(())
     }
 
-    /// An array whose elements take `element_bytes_min` bytes each, or null.
-    pub(super) fn nullable_list<T>(
+    /// How many elements an array has that take `element_bytes_min` bytes each, or null.
+    pub(super) fn nullable_count(
         &mut self,
         element_bytes_min: usize,
         what: &'static str,
-        mut element: impl FnMut(&mut Self) -> Result<T>,
-    ) -> Result<Option<Vec<T>>> {
+    ) -> Result<Option<usize>> {
         let at = self.at;
         let Some(count) = self.len(true, what)? else {
             return Ok(None);
@@ -220,6 +224,19 @@ impl Reader {
         if count > self.remaining() / element_bytes_min {
             return Err(WireError::Truncated { what, at });
         }
+        Ok(Some(count))
+    }
+
+    /// Such an array.
+    pub(super) fn nullable_list<T>(
+        &mut self,
+        element_bytes_min: usize,
+        what: &'static str,
+        mut element: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Option<Vec<T>>> {
+        let Some(count) = self.nullable_count(element_bytes_min, what)? else {
+            return Ok(None);
+        };
         let mut list = Vec::with_capacity(count);
         for _ in 0..count {
             list.push(element(self)?);

@@ -2,7 +2,8 @@
 //! all of them, and the tagged fields of each, before one is decoded: an entry or a tag takes a few bytes of the
 //! request, and ten times that and some of a core's time once it is decoded.
 //!
-//! Requests whose lists have plain values are not here: the limits of a list and of a structure's tags bound them.
+//! Requests whose lists have plain values are not here: the limits of a list and of a structure's tags bound them. Nor
+//! are those that are read some partitions at a time (`partitions`).
 
 use bytes::Bytes;
 
@@ -67,7 +68,6 @@ const fn list(of: &'static [Field]) -> Field {
 /// The fields of a request, by its API key.
 const fn fields(key: i16) -> Option<&'static [Field]> {
     Some(match key {
-        2 => LIST_OFFSETS,
         3 => METADATA,
         8 => OFFSET_COMMIT,
         9 => OFFSET_FETCH,
@@ -76,11 +76,8 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         14 => SYNC_GROUP,
         19 => CREATE_TOPICS,
         20 => DELETE_TOPICS,
-        21 => DELETE_RECORDS,
-        23 => OFFSET_FOR_LEADER_EPOCH,
         32 => DESCRIBE_CONFIGS,
         33 => ALTER_CONFIGS,
-        35 => DESCRIBE_LOG_DIRS,
         37 => CREATE_PARTITIONS,
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
@@ -90,12 +87,6 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
     })
 }
 
-const LIST_OFFSETS: &[Field] = &[
-    INT,
-    BYTE.since(2),
-    list(&[TEXT, list(&[INT, INT.since(4), LONG])]),
-    INT.since(10),
-];
 const METADATA: &[Field] = &[
     list(&[UUID.since(10), TEXT]),
     BYTE.since(4),
@@ -160,15 +151,12 @@ const DELETE_TOPICS: &[Field] = &[
     Field::of(Kind::Values(&TEXT)).until(5),
     INT,
 ];
-const DELETE_RECORDS: &[Field] = &[list(&[TEXT, list(&[INT, LONG])]), INT];
-const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[INT.since(3), list(&[TEXT, list(&[INT, INT, INT])])];
 const DESCRIBE_CONFIGS: &[Field] = &[
     list(&[BYTE, TEXT, Field::of(Kind::Values(&TEXT))]),
     BYTE,
     BYTE.since(3),
 ];
 const ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, TEXT])]), BYTE];
-const DESCRIBE_LOG_DIRS: &[Field] = &[list(&[TEXT, INTS])];
 const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BYTE];
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
@@ -251,8 +239,6 @@ mod tests {
         }
         let name = |until: i16| if version <= until { "name" } else { "" };
         sample! {
-            ListOffsetsRequest: topics, two!(list_offsets_request::ListOffsetsTopic {
-                partitions: two!(list_offsets_request::ListOffsetsPartition { timestamp: 7 }) });
             OffsetCommitRequest: topics, two!(offset_commit_request::OffsetCommitRequestTopic {
                 name: name(9),
                 partitions: two!(offset_commit_request::OffsetCommitRequestPartition {
@@ -261,16 +247,10 @@ mod tests {
                 name: "name",
                 assignments: two!(create_topics_request::CreatableReplicaAssignment { broker_ids: [7] }),
                 configs: two!(create_topics_request::CreatableTopicConfig { name: "key" }) });
-            DeleteRecordsRequest: topics, two!(delete_records_request::DeleteRecordsTopic {
-                partitions: two!(delete_records_request::DeleteRecordsPartition { offset: 7 }) });
-            OffsetForLeaderEpochRequest: topics, two!(offset_for_leader_epoch_request::OffsetForLeaderTopic {
-                partitions: two!(offset_for_leader_epoch_request::OffsetForLeaderPartition { partition: 7 }) });
             DescribeConfigsRequest: resources, two!(describe_configs_request::DescribeConfigsResource {
                 configuration_keys: Some(vec!["key".into()]) });
             AlterConfigsRequest: resources, two!(alter_configs_request::AlterConfigsResource {
                 configs: two!(alter_configs_request::AlterableConfig { name: "key" }) });
-            DescribeLogDirsRequest: topics, Some(two!(describe_log_dirs_request::DescribableLogDirTopic {
-                topic: "name", partitions: [7] }));
             CreatePartitionsRequest: topics, two!(create_partitions_request::CreatePartitionsTopic {
                 assignments: Some(two!(create_partitions_request::CreatePartitionsAssignment { broker_ids: [7] })) });
             IncrementalAlterConfigsRequest: resources, two!(incremental_alter_configs_request::AlterConfigsResource {

@@ -8,11 +8,10 @@ use bytes::Bytes;
 use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
-use super::frame::ListFrame;
 use super::handler::Ctx;
 use crate::broker::msg::Called;
 use crate::controller::{Draft, ProducerIdAllocator};
-use crate::wire::{ListedRequest, Lists, RequestHeader, WireError};
+use crate::wire::{ListFrame, ListedRequest, Lists, RequestHeader, WireError};
 
 /// What a decision works with.
 #[derive(Debug)]
@@ -90,7 +89,7 @@ pub(super) fn decide<D: Decide>(
 ) -> Result<Box<dyn Decision>, WireError> {
     let frame = || {
         let empty = <D::Request as RequestResponsePair>::Response::default();
-        ListFrame::new(header, &empty, 0)
+        ListFrame::new(header.correlation_id, header.version, &empty, 0)
     };
     Ok(Box::new(Making::<D> {
         reading: Some(ListedRequest::new(body, header.version)?),

@@ -7,10 +7,9 @@ use bytes::Bytes;
 use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
-use super::frame::ListFrame;
 use super::handler::{Answer, Ctx, Listing, Progress};
 use crate::base::limits::LISTED_PER_SLICE;
-use crate::wire::{self, RequestHeader, WireError};
+use crate::wire::{self, ListFrame, RequestHeader, WireError};
 
 /// What an API lists in its answer.
 pub(super) trait List: Debug + Send + Sized + 'static {
@@ -74,7 +73,12 @@ struct Making<L> {
 impl<L: List> Making<L> {
     fn new(ctx: &Ctx<'_>, header: &RequestHeader, request: L::Request) -> Result<Self, WireError> {
         let (empty, list) = L::begin(ctx, header.version, request);
-        let frame = ListFrame::new(header, &empty, L::bytes_behind(header.version))?;
+        let frame = ListFrame::new(
+            header.correlation_id,
+            header.version,
+            &empty,
+            L::bytes_behind(header.version),
+        )?;
         Ok(Self { list, frame })
     }
 }

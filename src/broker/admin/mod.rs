@@ -15,7 +15,6 @@ mod describe_acls;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
-mod frame;
 mod full;
 mod handler;
 mod incremental_alter_configs;

@@ -1,14 +1,20 @@
 //! DeleteRecords (key 21), versions 0 to 2: drops what is before an offset.
 
 use bytes::Bytes;
-use kafka_wire as kw;
+use kafka_wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+use kafka_wire::{DeleteRecordsRequest, DeleteRecordsResponse};
 
-use super::front::{Answers, Head, Queries, Shape, next};
+use super::front::{Queries, outcome};
+use super::questions::{LogQuestion, LogResult, Questions};
+use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::msg::Query;
-use crate::wire::{self, RequestHeader, TopicRef, WireError};
+use crate::wire::{ListFrame, ListedPartition, RequestHeader, StrBytes, WireError};
+
+#[derive(Debug)]
+struct Deletions;
 
 impl Queries {
     /// DeleteRecords.
@@ -19,46 +25,40 @@ impl Queries {
         header: &RequestHeader,
         body: Bytes,
         fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        let request: kw::DeleteRecordsRequest =
-            wire::decode(body, header.version).map_err(|error| error.to_string())?;
-        let asks = request.topics.iter().map(|topic| {
-            let asks = topic.partitions.iter().map(|partition| {
-                let query = Ok(Query::DeleteBefore(partition.offset));
-                (partition.partition_index, -1, query)
-            });
-            (TopicRef::Name(topic.name.clone()), asks.collect())
-        });
-        let asks = asks.collect();
-        self.ask(front, reply_to, header, asks, Box::new(request), fx);
+    ) -> Result<(), WireError> {
+        let empty = DeleteRecordsResponse::default();
+        let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
+        let questions = Questions::<Deletions>::new(front, header, body, frame)?;
+        self.ask(front, reply_to, questions, fx);
         Ok(())
     }
 }
 
-impl Shape for kw::DeleteRecordsRequest {
-    fn response(self: Box<Self>, head: Head, answers: Answers<'_>) -> Result<Bytes, WireError> {
-        let response = delete_records_response(*self, answers);
-        wire::encode_response(head.correlation_id, head.version, &response)
-    }
-}
+impl LogQuestion for Deletions {
+    type Request = DeleteRecordsRequest;
+    type Topic = DeleteRecordsTopicResult;
+    type Partition = DeleteRecordsPartitionResult;
 
-fn delete_records_response(
-    request: kw::DeleteRecordsRequest,
-    answers: Answers<'_>,
-) -> kw::DeleteRecordsResponse {
-    let mut response = kw::DeleteRecordsResponse::default();
-    for topic in request.topics {
-        let mut out = kw::delete_records_response::DeleteRecordsTopicResult::default();
-        out.name = topic.name;
-        for partition in topic.partitions {
-            let (error_code, answered) = next(answers);
-            let mut result = kw::delete_records_response::DeleteRecordsPartitionResult::default();
-            result.partition_index = partition.partition_index;
-            result.low_watermark = answered.offset;
-            result.error_code = error_code;
-            out.partitions.push(result);
-        }
-        response.topics.push(out);
+    fn query(listed: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {
+        Ok(Query::DeleteBefore(listed.value))
     }
-    response
+
+    fn topic(name: StrBytes) -> DeleteRecordsTopicResult {
+        let mut topic = DeleteRecordsTopicResult::default();
+        topic.name = name;
+        topic
+    }
+
+    fn partition(
+        listed: &ListedPartition,
+        answer: LogResult,
+        _: i16,
+    ) -> Option<DeleteRecordsPartitionResult> {
+        let (error_code, answered) = outcome(answer);
+        let mut result = DeleteRecordsPartitionResult::default();
+        result.partition_index = listed.index;
+        result.low_watermark = answered.offset;
+        result.error_code = error_code;
+        Some(result)
+    }
 }

@@ -1,20 +1,21 @@
-//! Questions to logs: the partitions of a request are asked where they are, and the request is answered when all have
-//! answered. What is asked, and what the answer looks like, each API says in a file of its own.
+//! Questions to logs: the partitions of a request are asked where they are, some at a time, and the request is answered
+//! when all have answered. What is asked, and what the answer looks like, each API says in a file of its own.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::questions::{LogResult, Steps};
+use crate::base::limits::LISTED_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, ShardId};
-pub use crate::broker::front::Head;
+use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
-use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Answered, LogAnswer, Msg, Query, ReqRef};
-use crate::wire::{RequestHeader, TopicRef, WireError};
+use crate::store::Piece;
+use crate::wire::WireError;
 
 /// What is not known, and what comes with an error.
 const UNKNOWN: Answered = Answered {
@@ -23,70 +24,56 @@ const UNKNOWN: Answered = Answered {
     leader_epoch: -1,
 };
 
-/// What is asked of the partitions of a topic.
-pub type AskTopic = (TopicRef, Vec<Ask>);
-
-/// One partition of a request: index, the leader epoch that the client believes in, and the question. What is an error
-/// is answered without asking; [`ErrorCode::None`] is an offset that is not known.
-pub type Ask = (i32, i32, Result<Query, ErrorCode>);
-
-/// What an API makes of the answers, with what it echoes of the request.
-pub trait Shape: fmt::Debug {
-    /// The response frame.
-    fn response(self: Box<Self>, head: Head, answers: Answers<'_>) -> Result<Bytes, WireError>;
-}
-
 /// A query whose partitions are being asked.
 #[derive(Debug)]
 struct PendingQuery {
     reply_to: ReplyTo,
-    head: Head,
-    shape: Box<dyn Shape>,
-    slots: Slots<Result<Answered, ErrorCode>>,
+    steps: Box<dyn Steps>,
+    /// All of the request was looked at.
+    looked: bool,
+    /// Those that are asked now are the last ones.
+    last: bool,
+    slots: Slots<LogResult>,
     /// Who was asked.
     owners: Vec<ShardId>,
 }
 
-/// The queries of a shard's clients.
-#[derive(Debug, Default)]
-pub struct Queries {
-    waiting: IdMap<u64, PendingQuery>,
+/// What is asked of each shard.
+type Asked = BTreeMap<ShardId, Vec<(u32, LogId, Query)>>;
+
+/// How far a query is.
+enum Progress {
+    /// It has had its turn.
+    Partly,
+    /// These have to answer first.
+    Asked(Asked),
+    /// This is its response.
+    Whole(Vec<Bytes>),
 }
 
-impl Queries {
-    /// Asks the owners of partitions, and answers when all have. How many there are is bounded by what a request may
-    /// list, which is seen before it is decoded, or by what exists.
-    pub fn ask(
-        &mut self,
-        front: &mut Front,
-        reply_to: ReplyTo,
-        header: &RequestHeader,
-        asks: Vec<AskTopic>,
-        shape: Box<dyn Shape>,
-        fx: &mut Fx<'_>,
-    ) {
-        let mut by_shard: BTreeMap<ShardId, Vec<(u32, LogId, Query)>> = BTreeMap::new();
-        let partitions = asks.iter().map(|(_, asks)| asks.len());
-        let mut slots = Slots::with_capacity(partitions.sum());
-        let asks = asks.into_iter().flat_map(|(topic, asks)| {
-            let topic = front.topic(&topic);
-            asks.into_iter().map(move |ask| (topic, ask))
-        });
-        for (topic, (index, epoch, query)) in asks {
-            let slot = slots.len() as u32;
-            let located = query.and_then(|query| {
-                let topic = topic?;
-                let partition = partition_of(topic, index)?;
-                if matches!(query, Query::DeleteBefore(_)) && topic.internal {
-                    return Err(ErrorCode::InvalidTopicException);
-                }
-                check_epoch(epoch, partition.leader_epoch)?;
-                let owner = front.owner_of(here(partition)?);
-                Ok((owner, partition.log, query))
-            });
-            slots.push(match located {
+impl PendingQuery {
+    /// Goes on, as far as a slice goes; whoever was asked has answered.
+    fn go_on(&mut self, front: &Front) -> Result<Progress, WireError> {
+        let mut left = LISTED_PER_SLICE;
+        if !self.looked {
+            self.looked = self.steps.look(&mut left)?;
+        } else {
+            self.write()?;
+        }
+        if self.last {
+            return self.steps.finish().map(Progress::Whole);
+        }
+        if left == 0 {
+            return Ok(Progress::Partly);
+        }
+        let (located, last) = self.steps.next(front, left)?;
+        self.last = last;
+        let mut asked = Asked::new();
+        self.slots = Slots::with_capacity(located.len());
+        for (slot, located) in (0..).zip(located) {
+            self.slots.push(match located {
                 Ok((owner, log, query)) => {
-                    by_shard.entry(owner).or_default().push((slot, log, query));
+                    asked.entry(owner).or_default().push((slot, log, query));
                     None
                 }
                 // Not an error but an offset that is not known.
@@ -94,23 +81,84 @@ impl Queries {
                 Err(code) => Some(Err(code)),
             });
         }
-        let pending = PendingQuery {
-            reply_to,
-            head: Head {
-                correlation_id: header.correlation_id,
-                version: header.version,
-            },
-            shape,
-            owners: by_shard.keys().copied().collect(),
-            slots,
-        };
-        if pending.slots.are_known() {
-            return finish(front, pending, fx);
+        self.owners = asked.keys().copied().collect();
+        if !asked.is_empty() {
+            return Ok(Progress::Asked(asked));
         }
-        let id = front.park(reply_to, Family::Query);
-        self.waiting.insert(id, pending);
+        if !last {
+            return Ok(Progress::Partly);
+        }
+        self.write()?;
+        self.steps.finish().map(Progress::Whole)
+    }
+
+    fn write(&mut self) -> Result<(), WireError> {
+        let slots = std::mem::replace(&mut self.slots, Slots::with_capacity(0));
+        let answers = slots.into_known();
+        self.steps
+            .write(&mut answers.map(|answer| answer.unwrap_or(Err(ErrorCode::UnknownServerError))))
+    }
+}
+
+/// The queries of a shard's clients.
+#[derive(Debug, Default)]
+pub struct Queries {
+    waiting: IdMap<u64, PendingQuery>,
+    /// Those of them that wait for their next turn.
+    turns: VecDeque<u64>,
+}
+
+impl Queries {
+    /// Question the owners of partitions, and answers when all have.
+    pub fn ask(
+        &mut self,
+        front: &mut Front,
+        reply_to: ReplyTo,
+        steps: impl Steps + 'static,
+        fx: &mut Fx<'_>,
+    ) {
+        let query = PendingQuery {
+            reply_to,
+            steps: Box::new(steps),
+            looked: false,
+            last: false,
+            slots: Slots::with_capacity(0),
+            owners: Vec::new(),
+        };
+        self.go_on(front, None, query, fx);
+    }
+
+    fn go_on(
+        &mut self,
+        front: &mut Front,
+        id: Option<u64>,
+        mut query: PendingQuery,
+        fx: &mut Fx<'_>,
+    ) {
+        let to = query.reply_to;
+        let asked = match query.go_on(front) {
+            Ok(Progress::Whole(pieces)) => {
+                let pieces = match id {
+                    Some(_) => pieces.into_iter().map(Piece::Memory).collect(),
+                    None => vec![Piece::Memory(pieces.concat().into())],
+                };
+                unpark(front, id);
+                return front.conns.reply(to, pieces, fx.out);
+            }
+            Err(why) => {
+                unpark(front, id);
+                return front.conns.fail(to, why.to_string(), fx.out);
+            }
+            Ok(Progress::Asked(asked)) => Some(asked),
+            Ok(Progress::Partly) => None,
+        };
+        let id = id.unwrap_or_else(|| front.park(to, Family::Query));
+        self.waiting.insert(id, query);
+        let Some(asked) = asked else {
+            return self.turns.push_back(id);
+        };
         let req = ReqRef { shard: fx.me, id };
-        for (shard, parts) in by_shard {
+        for (shard, parts) in asked {
             fx.send(shard, Msg::Query { req, parts });
         }
     }
@@ -120,12 +168,35 @@ impl Queries {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
-        if pending.slots.answer(results)
-            && let Some(pending) = self.waiting.remove(&id)
-        {
-            front.parked.unpark(id);
-            finish(front, pending, fx);
+        if !pending.slots.answer(results) {
+            return;
         }
+        if !pending.last {
+            self.turns.push_back(id);
+        } else if let Some(query) = self.waiting.remove(&id) {
+            self.go_on(front, Some(id), query, fx);
+        }
+    }
+
+    /// Goes on with the query whose turn it is. The shard does not stop for one that has more to ask.
+    pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        let Some(id) = self.turns.pop_front() else {
+            return;
+        };
+        let Some(query) = self.waiting.remove(&id) else {
+            return;
+        };
+        if !front.draining {
+            return self.go_on(front, Some(id), query, fx);
+        }
+        front.parked.unpark(id);
+        let why = "the broker stops before all is answered that was asked".to_owned();
+        front.conns.fail(query.reply_to, why, fx.out);
+    }
+
+    /// Whether one waits for its turn.
+    pub fn has_more(&self) -> bool {
+        !self.turns.is_empty()
     }
 
     /// How many wait for something.
@@ -151,21 +222,16 @@ impl Queries {
     }
 }
 
-fn finish(front: &mut Front, pending: PendingQuery, fx: &mut Fx<'_>) {
-    let slots = pending.slots.into_known();
-    let mut answers = slots.map(|slot| slot.unwrap_or(Err(ErrorCode::UnknownServerError)));
-    let frame = pending.shape.response(pending.head, &mut answers);
-    front.reply_or_close(pending.reply_to, frame, fx);
+fn unpark(front: &mut Front, id: Option<u64>) {
+    if let Some(id) = id {
+        front.parked.unpark(id);
+    }
 }
 
-/// The answers in the order in which the partitions were asked.
-pub type Answers<'a> = &'a mut dyn Iterator<Item = Result<Answered, ErrorCode>>;
-
-/// Error code and answer of the partition whose turn it is.
-pub fn next(answers: Answers<'_>) -> (i16, Answered) {
-    match answers.next() {
-        Some(Ok(answered)) => (ErrorCode::None.code(), answered),
-        Some(Err(code)) => (code.code(), UNKNOWN),
-        None => (ErrorCode::UnknownServerError.code(), UNKNOWN),
+/// Error code and answer of a partition, as most APIs tell them.
+pub fn outcome(answer: LogResult) -> (i16, Answered) {
+    match answer {
+        Ok(answered) => (ErrorCode::None.code(), answered),
+        Err(code) => (code.code(), UNKNOWN),
     }
 }

@@ -2,20 +2,24 @@
 //!
 //! Deviations: the special timestamps of tiered storage (-4, -5, -6) are answered as Kafka does without
 //! tiered storage: -4 as the earliest, -5 and -6 as unknown (-1). A lookup may have to read and open a batch;
-//! it waits for the disk without holding up the shard.
-
-use std::collections::{HashMap, HashSet};
+//! it waits for the disk without holding up the shard. A partition that does not exist is answered as often as it is
+//! named; one that does once, as in Kafka, with INVALID_REQUEST if it is named again.
 
 use bytes::Bytes;
-use kafka_wire as kw;
+use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
 
-use super::front::{Answers, Head, Queries, Shape, next};
+use super::front::{Queries, outcome};
+use super::questions::{Again, LogQuestion, LogResult, Questions};
 use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::msg::Query;
-use crate::wire::{self, RequestHeader, TopicRef, WireError};
+use crate::wire::{ListFrame, ListedPartition, RequestHeader, StrBytes, WireError};
+
+#[derive(Debug)]
+struct Offsets;
 
 impl Queries {
     /// ListOffsets.
@@ -26,32 +30,47 @@ impl Queries {
         header: &RequestHeader,
         body: Bytes,
         fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
-        let mut request: kw::ListOffsetsRequest =
-            wire::decode(body, header.version).map_err(|error| error.to_string())?;
-        let twice = merge_mentions(&mut request);
-        let asks = request.topics.iter().enumerate().map(|(place, topic)| {
-            let asks = topic.partitions.iter().map(|partition| {
-                let index = partition.partition_index;
-                let query = if twice.contains(&(place, index)) {
-                    Err(ErrorCode::InvalidRequest)
-                } else {
-                    query_of(partition.timestamp, header.version)
-                };
-                (index, partition.current_leader_epoch, query)
-            });
-            (TopicRef::Name(topic.name.clone()), asks.collect())
-        });
-        let asks = asks.collect();
-        self.ask(front, reply_to, header, asks, Box::new(request), fx);
+    ) -> Result<(), WireError> {
+        let empty = ListOffsetsResponse::default();
+        let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
+        let questions = Questions::<Offsets>::new(front, header, body, frame)?;
+        self.ask(front, reply_to, questions, fx);
         Ok(())
     }
 }
 
-impl Shape for kw::ListOffsetsRequest {
-    fn response(self: Box<Self>, head: Head, answers: Answers<'_>) -> Result<Bytes, WireError> {
-        let response = list_offsets_response(*self, head.version, answers);
-        wire::encode_response(head.correlation_id, head.version, &response)
+impl LogQuestion for Offsets {
+    type Request = ListOffsetsRequest;
+    type Topic = ListOffsetsTopicResponse;
+    type Partition = ListOffsetsPartitionResponse;
+
+    const AGAIN: Again = Again::Refused;
+
+    fn query(listed: &ListedPartition, version: i16) -> Result<Query, ErrorCode> {
+        query_of(listed.value, version)
+    }
+
+    fn topic(name: StrBytes) -> ListOffsetsTopicResponse {
+        let mut topic = ListOffsetsTopicResponse::default();
+        topic.name = name;
+        topic
+    }
+
+    fn partition(
+        listed: &ListedPartition,
+        answer: LogResult,
+        version: i16,
+    ) -> Option<ListOffsetsPartitionResponse> {
+        let (error_code, answered) = outcome(answer);
+        let mut result = ListOffsetsPartitionResponse::default();
+        result.partition_index = listed.index;
+        result.error_code = error_code;
+        result.timestamp = answered.timestamp_ms;
+        result.offset = answered.offset;
+        if version >= 4 {
+            result.leader_epoch = answered.leader_epoch;
+        }
+        Some(result)
     }
 }
 
@@ -69,70 +88,9 @@ fn query_of(timestamp: i64, version: i16) -> Result<Query, ErrorCode> {
     }
 }
 
-/// Makes one mention of each topic and partition that is mentioned more than once; returns the partitions that are,
-/// with the places of their topics.
-fn merge_mentions(request: &mut kw::ListOffsetsRequest) -> HashSet<(usize, i32)> {
-    let (mut seen, mut twice) = (HashSet::new(), HashSet::new());
-    let mut places = HashMap::new();
-    for topic in &request.topics {
-        let next = places.len();
-        let place = *places.entry(topic.name.clone()).or_insert(next);
-        for partition in &topic.partitions {
-            let asked = (place, partition.partition_index);
-            if !seen.insert(asked) {
-                twice.insert(asked);
-            }
-        }
-    }
-    if twice.is_empty() {
-        return twice;
-    }
-    seen.clear();
-    for mut topic in std::mem::take(&mut request.topics) {
-        let place = places[&topic.name];
-        topic
-            .partitions
-            .retain(|asked| seen.insert((place, asked.partition_index)));
-        match request.topics.get_mut(place) {
-            Some(known) => known.partitions.append(&mut topic.partitions),
-            None => request.topics.push(topic),
-        }
-    }
-    twice
-}
-
-fn list_offsets_response(
-    request: kw::ListOffsetsRequest,
-    version: i16,
-    answers: Answers<'_>,
-) -> kw::ListOffsetsResponse {
-    let mut response = kw::ListOffsetsResponse::default();
-    for topic in request.topics {
-        let mut out = kw::list_offsets_response::ListOffsetsTopicResponse::default();
-        out.name = topic.name;
-        for partition in topic.partitions {
-            let (error_code, answered) = next(answers);
-            let mut result = kw::list_offsets_response::ListOffsetsPartitionResponse::default();
-            result.partition_index = partition.partition_index;
-            result.error_code = error_code;
-            result.timestamp = answered.timestamp_ms;
-            result.offset = answered.offset;
-            result.leader_epoch = if version >= 4 {
-                answered.leader_epoch
-            } else {
-                -1
-            };
-            out.partitions.push(result);
-        }
-        response.topics.push(out);
-    }
-    response
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::StrBytes;
 
     /// As Kafka 4.3.1 answers.
     #[test]
@@ -155,30 +113,5 @@ mod tests {
             let query = query_of(timestamp, version);
             assert_eq!(query, wanted, "{timestamp} in version {version}");
         }
-    }
-
-    #[test]
-    fn what_is_mentioned_twice_is_answered_once() {
-        let request = |topics: &[(&str, &[i32])]| {
-            let mut request = kw::ListOffsetsRequest::default();
-            for (name, partitions) in topics {
-                let mut topic = kw::list_offsets_request::ListOffsetsTopic::default();
-                topic.name = StrBytes::from(*name);
-                for index in *partitions {
-                    let mut one = kw::list_offsets_request::ListOffsetsPartition::default();
-                    one.partition_index = *index;
-                    topic.partitions.push(one);
-                }
-                request.topics.push(topic);
-            }
-            request
-        };
-        let mut asked = request(&[("a", &[0, 1]), ("a", &[2])]);
-        assert!(merge_mentions(&mut asked).is_empty());
-        assert_eq!(asked, request(&[("a", &[0, 1]), ("a", &[2])]), "as it was");
-        let mut asked = request(&[("a", &[0, 1, 0, 0]), ("b", &[0]), ("a", &[2, 1])]);
-        let twice = merge_mentions(&mut asked);
-        assert_eq!(asked, request(&[("a", &[0, 1, 2]), ("b", &[0])]));
-        assert_eq!(twice, HashSet::from([(0, 0), (0, 1)]));
     }
 }

@@ -8,4 +8,5 @@ mod list_offsets;
 mod offset_for_leader_epoch;
 mod openings;
 pub mod owner;
+mod questions;
 mod reads;
