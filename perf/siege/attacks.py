@@ -346,6 +346,8 @@ ATTACKS = [
     Attack("log-dirs", "DescribeLogDirs of all, 10,000 partitions", after(wide, lambda port: frames.describe_log_dirs())),
     Attack("metadata-10k", "Metadata of 10,000 partitions", metadata_wide),
     Attack("metadata-names", "Metadata of 10,000 topics that are not there", metadata_names),
+    Attack("metadata-100k-names", "Metadata of 100,000 topics that are not there", lambda port: again_and_again(port, frames.metadata([f"no/{number}" for number in range(100_000)]))),
+    Attack("coordinators-100k", "FindCoordinator of 100,000 keys", lambda port: again_and_again(port, frames.find_coordinators(names(100_000)))),
     Attack("create-10k", "CreateTopics and DeleteTopics, 10,000 partitions", create_wide),
     Attack("commit-10k", "OffsetCommit of 10,000 partitions", lambda port: commit_wide(port, 1)),
     Attack("commit-20k", "OffsetCommit of 20,000 partitions, which is refused", lambda port: commit_wide(port, 2)),

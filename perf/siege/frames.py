@@ -5,7 +5,7 @@ import struct
 from harness.protocol import frame
 from peer.wire import string
 
-PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, JOIN_GROUP, DESCRIBE_GROUPS = 0, 1, 2, 3, 8, 9, 11, 15
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR, JOIN_GROUP, DESCRIBE_GROUPS = 0, 1, 2, 3, 8, 9, 10, 11, 15
 CREATE_TOPICS, DELETE_TOPICS, DELETE_RECORDS, DESCRIBE_CONFIGS, ALTER_CONFIGS, DESCRIBE_LOG_DIRS, CREATE_PARTITIONS = 19, 20, 21, 32, 33, 35, 37
 DELETE_GROUPS, INCREMENTAL_ALTER_CONFIGS, DESCRIBE_TOPIC_PARTITIONS = 42, 44, 75
 TOPIC_RESOURCE, GROUP_RESOURCE = 2, 32
@@ -57,6 +57,12 @@ def fetch(topic: str, partitions: list[tuple[int, int]], max_wait_ms: int, min_b
 def list_offsets(topic: str, partitions: range, timestamp: int) -> bytes:
     asked = b"".join(struct.pack(">iq", index, timestamp) for index in partitions)
     return frame(LIST_OFFSETS, 1, 1, struct.pack(">ii", -1, 1) + string(topic) + count(partitions) + asked)
+
+
+def find_coordinators(groups: list[str]) -> bytes:
+    listed = b"".join(uvarint(len(group) + 1) + group.encode() for group in groups)
+    # The newer header has tagged fields; the body begins with the kind.
+    return frame(FIND_COORDINATOR, 4, 1, b"\0" + b"\0" + uvarint(len(groups) + 1) + listed + b"\0")
 
 
 def describe_log_dirs() -> bytes:

@@ -23,6 +23,10 @@ pub const HALF_CLOSED_MS_MAX: u64 = 10_000;
 pub const REQUESTS_BEGUN_MAX: usize = 8;
 /// Bytes of replies that wait to be sent on one connection; the socket is not read past that.
 pub const CONN_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of long replies, which are made in slices, that wait to be sent on the connections of a shard: past that none
+/// is begun. More than [`STALLED_REPLY_BYTES_MAX`], so that it is not clients who take nothing that keep it so. A
+/// connection has one such reply at a time.
+pub const LONG_REPLIES_BYTES_MAX: usize = 2 * STALLED_REPLY_BYTES_MAX;
 /// Memory of replies that wait for clients which take nothing, or next to nothing, over the whole node. What
 /// such a client would need longest for goes first, with its connection. Memory that the log's tail keeps
 /// anyway does not count.
@@ -186,9 +190,9 @@ pub const ORPHANED_DECISIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const STOPPING_DECISIONS_BYTES_MAX: usize = 1024 * 1024;
 /// Elements of an answer that are made at a time.
 pub const LISTED_PER_SLICE: usize = 2048;
-/// Resources whose settings are told in one answer: each takes a few bytes of the request and some
-/// kilobytes of the answer.
-pub const CONFIG_RESOURCES_MAX: usize = 10_000;
+/// Bytes of settings that are told in one answer: a resource takes a few bytes of the request and some kilobytes of the
+/// answer, tens of them with what documents its settings.
+pub const CONFIGS_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Bytes that are read from disk for one connection and not sent yet.
 pub const CONN_READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 /// The same for all connections of a shard together; past that each one has [`LOAD_BYTES_MIN`] alone.

@@ -211,7 +211,7 @@ static APIS: [Served; 32] = [
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(groups::offset_delete), OFFSETS, GROUPS),
     row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
-    row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS),
+    row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),
     // Our own tools ask it; it takes its turn behind everything.

@@ -2,12 +2,15 @@
 
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
-use kafka_wire::describe_topic_partitions_request::TopicRequest;
+use kafka_wire::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_wire::metadata_request::MetadataRequestTopic;
-use kafka_wire::{DescribeConfigsRequest, DescribeTopicPartitionsRequest, MetadataRequest};
+use kafka_wire::{
+    DescribeConfigsRequest, DescribeTopicPartitionsRequest, FindCoordinatorRequest, MetadataRequest,
+};
 
-use super::cost_tests::bench;
-use super::io::Input;
+use super::cost_tests::{TOPIC, WAITING, batch, bench, fetch, list_offsets, produce};
+use super::io::{ConnId, Input};
+use crate::base::Mono;
 use crate::base::limits::LISTED_PER_SLICE;
 use crate::wire::client::{decode_response, encode_request};
 
@@ -29,8 +32,9 @@ fn metadata(version: i16, names: impl Iterator<Item = String>) -> Bytes {
 
 #[test]
 fn an_answer_that_lists_much_is_made_in_slices_and_is_whole() {
-    const SLICES: usize = 3;
-    let names = SLICES * LISTED_PER_SLICE - 1;
+    // They are read, then answered.
+    const SLICES: usize = 6;
+    let names = SLICES / 2 * LISTED_PER_SLICE - 1;
     for version in 1..=13 {
         let mut bench = bench(1, 1);
         bench.open(1);
@@ -53,6 +57,72 @@ fn an_answer_that_lists_much_is_made_in_slices_and_is_whole() {
     }
 }
 
+/// As many as Kafka answers, which knows no bound but that of a request.
+#[test]
+fn a_hundred_thousand_names_and_keys_are_answered() {
+    const NAMES: usize = 100_000;
+    let mut bench = bench(1, 1);
+    let answer = bench.ask(0, &absent(9, NAMES)).expect("it is whole");
+    let (_, answer) = decode_response::<MetadataRequest>(answer.slice(4..), 9).unwrap();
+    assert_eq!(answer.topics.len(), NAMES);
+    let mut request = FindCoordinatorRequest::default();
+    request.coordinator_keys = (0..NAMES).map(|n| n.to_string().into()).collect();
+    let frame = encode_request(1, Some("test"), 4, &request).unwrap();
+    let mut before = bench.replies.len();
+    bench.send(0, &frame);
+    // Its topic is created first.
+    bench.settle();
+    assert_eq!(bench.replies.len(), before + 1, "{:?}", bench.closed);
+    let answer = bench.last_reply(0).unwrap();
+    let (_, answer) = decode_response::<FindCoordinatorRequest>(answer.slice(4..), 4).unwrap();
+    assert_eq!(answer.coordinators.len(), NAMES);
+    let found = |n: usize| &answer.coordinators[n];
+    assert!((0..NAMES).all(|n| found(n).error_code == 0 && *found(n).key == *n.to_string()));
+    before += 1;
+    bench.send(0, &frame);
+    assert_eq!(bench.replies.len(), before, "it takes several turns");
+}
+
+/// However many partitions one topic has.
+#[test]
+fn a_topic_is_told_in_slices() {
+    const SLICES: usize = 3;
+    let partitions = SLICES * LISTED_PER_SLICE - 100;
+    let mut bench = bench(1, partitions as i32);
+    let before = bench.replies.len();
+    for version in 0..=13 {
+        bench.send(0, &metadata(version, [TOPIC.to_owned()].into_iter()));
+        for slice in 1..SLICES {
+            assert_eq!(bench.replies.len(), before, "after {slice}");
+            bench.idle(0);
+        }
+        let answer = bench.last_reply(0).expect("it is whole");
+        bench.replies.truncate(before);
+        bench.settle();
+        let (_, answer) = decode_response::<MetadataRequest>(answer.slice(4..), version).unwrap();
+        let told = answer.topics[0].partitions.iter();
+        let indexes = told.map(|partition| partition.partition_index);
+        assert!(indexes.eq(0..partitions as i32), "version {version}");
+    }
+    let mut request = DescribeTopicPartitionsRequest::default();
+    request.response_partition_limit = i32::MAX;
+    let mut told = 0;
+    loop {
+        let frame = encode_request(1, Some("test"), 0, &request).unwrap();
+        let answer = bench.ask(0, &frame).unwrap();
+        let answer = decode_response::<DescribeTopicPartitionsRequest>(answer.slice(4..), 0);
+        let (_, answer) = answer.unwrap();
+        told += answer.topics[0].partitions.len();
+        let Some(next) = answer.next_cursor else {
+            break;
+        };
+        let mut cursor = Cursor::default();
+        (cursor.topic_name, cursor.partition_index) = (next.topic_name, next.partition_index);
+        request.cursor = Some(cursor);
+    }
+    assert_eq!(told, partitions);
+}
+
 #[test]
 fn partitions_of_many_topics_are_told_in_slices() {
     let mut bench = bench(1, 1);
@@ -67,8 +137,8 @@ fn partitions_of_many_topics_are_told_in_slices() {
     let frame = encode_request(1, Some("test"), 0, &request).unwrap();
     let before = bench.replies.len();
     bench.send(0, &frame);
-    // They are sorted first.
-    for slice in 0..3 {
+    // They are read and sorted first.
+    for slice in 0..5 {
         assert_eq!(bench.replies.len(), before, "after {slice}");
         bench.idle(0);
     }
@@ -145,6 +215,59 @@ fn connections_take_turns_at_what_lists_much() {
     bench.settle();
     let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
     assert_eq!(order.collect::<Vec<_>>(), [2, 3, 1, 2, 2, 2]);
+}
+
+/// A client that takes nothing has one of them in memory, however many it asks for; so do questions to logs.
+#[test]
+fn a_connection_has_one_long_answer_at_a_time() {
+    let all = 2 * LISTED_PER_SLICE as i32;
+    let mut bench = bench(1, all);
+    for frame in [thousand_groups(), list_offsets(0..all)] {
+        let before = bench.replies.len();
+        bench.open(1);
+        bench.open(2);
+        for _ in 0..8 {
+            bench.send(1, &frame);
+            bench.send(2, &frame);
+        }
+        let sent = std::mem::take(&mut bench.coming);
+        for _ in 0..1000 {
+            bench.idle(0);
+        }
+        let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2], "none of them has left");
+        assert!(!bench.idle(0), "there is nothing to do");
+        let (conn, replies) = (ConnId(2), 1);
+        bench.handle(0, Input::Sent { conn, replies });
+        assert!(bench.wake_at[0] <= Mono(bench.nanos), "that is told");
+        for _ in 0..1000 {
+            bench.idle(0);
+        }
+        let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+        assert_eq!(order.collect::<Vec<_>>(), [1, 2, 2]);
+        bench.close(1);
+        bench.close(2);
+        bench.settle();
+        assert_eq!((sent.len(), bench.shards[0].waiting().0), (0, 0));
+    }
+}
+
+/// What is behind a request that waits for others would be in memory for as long.
+#[test]
+fn a_long_answer_is_made_when_it_is_next() {
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    bench.send(0, &fetch(&WAITING, [(0, 0)].into_iter()));
+    bench.send(0, &thousand_groups());
+    // Who asks for little is answered at once.
+    bench.send(0, &absent(9, 1));
+    bench.settle();
+    assert_eq!(bench.replies.len(), before);
+    assert_eq!(bench.shards[0].waiting().0, 2, "neither is answered");
+    bench.open(1);
+    bench.ask(1, &produce([(0, Some(batch(b"value")))].into_iter()));
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>(), [1, 0, 0, 0]);
 }
 
 /// However many wait, a stop is over when one more answer is made.

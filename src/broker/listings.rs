@@ -1,13 +1,14 @@
 //! Requests whose answers list much: one of a shard's is in the making at a time, a slice of it whenever the shard is
 //! idle. The others wait as they came, so that what they ask for takes no memory yet; connections take turns, an answer
-//! each. A stop waits for the one that is in the making, and leaves the others unanswered.
+//! each, when what they were answered before has left. A stop waits for the one that is in the making, and leaves the
+//! others unanswered.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::admin::{Ctx, ImageHandler, Listing, Progress};
 use super::front::Front;
 use super::front::conns::ReplyTo;
+use super::front::long::LongRequests;
 use super::front::parked::Family;
 use super::fx::Fx;
 use super::io::ConnId;
@@ -29,16 +30,19 @@ struct Making {
 }
 
 /// A request whose turn has not come.
-type Waiting = (ReplyTo, ControlCall, ImageHandler);
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    to: ReplyTo,
+    call: ControlCall,
+    handler: ImageHandler,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     making: Option<Making>,
-    /// By connection and number, so those of a connection in the order in which they came.
-    waiting: BTreeMap<(u64, u64), Waiting>,
-    /// The connection that had the last turn.
-    last: u64,
+    waiting: LongRequests<Waiting>,
 }
 
 impl Listings {
@@ -51,11 +55,16 @@ impl Listings {
         listing: Box<dyn Listing>,
     ) {
         let id = front.park(to, Family::Listing);
-        if self.making.is_some() {
-            self.waiting.insert((to.conn.0, id), (to, call, handler));
-            return;
+        if self.making.is_some() || !front.conns.may_be_long(to) || front.conns.has_many_long() {
+            let waiting = Waiting {
+                id,
+                to,
+                call,
+                handler,
+            };
+            return self.waiting.push(to, waiting);
         }
-        self.last = to.conn.0;
+        self.waiting.begun(to.conn);
         self.making = Some(Making {
             id,
             to,
@@ -66,23 +75,24 @@ impl Listings {
         });
     }
 
+    /// Something of a connection was answered, or has been sent.
+    pub fn moved(&mut self, conn: ConnId) {
+        self.waiting.moved(conn);
+    }
+
     /// The next request whose turn it is to be answered, from its begin on; it waits no more.
-    pub fn next(&mut self, front: &mut Front) -> Option<Waiting> {
+    pub fn next(&mut self, front: &mut Front) -> Option<(ReplyTo, ControlCall, ImageHandler)> {
         if self.making.is_some() {
             return None;
         }
-        let behind = (self.last.saturating_add(1), 0)..;
-        let of_next = self.waiting.range(behind).next();
-        let (key, _) = of_next.or_else(|| self.waiting.first_key_value())?;
-        let key = *key;
-        self.last = key.0;
-        front.parked.unpark(key.1);
-        self.waiting.remove(&key)
+        let next = self.waiting.next(&mut front.conns)?;
+        front.parked.unpark(next.id);
+        Some((next.to, next.call, next.handler))
     }
 
     /// The shard stops: those whose turn has not come might take long, and are not answered.
     pub fn stop(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
-        for ((_, id), (to, ..)) in std::mem::take(&mut self.waiting) {
+        while let Some(Waiting { id, to, .. }) = self.waiting.take_any() {
             front.parked.unpark(id);
             let why = "the broker stops before what it asks for is listed".to_owned();
             front.conns.fail(to, why, fx.out);
@@ -108,7 +118,7 @@ impl Listings {
         match made {
             Ok(Progress::Whole(pieces)) => {
                 let pieces = pieces.into_iter().map(Piece::Memory).collect();
-                front.conns.reply(to, pieces, fx.out);
+                front.conns.reply_long(to, pieces, fx.out);
             }
             Ok(Progress::Create) => return Some((to, call)),
             Ok(Progress::Partly) => {}
@@ -117,9 +127,14 @@ impl Listings {
         None
     }
 
+    /// Whether there is something to be made now.
+    pub fn has_more(&self, front: &Front) -> bool {
+        self.making.is_some() || self.waiting.has_next(&front.conns)
+    }
+
     /// Whether nobody waits for an answer.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.making.is_none() && self.waiting.is_empty()
     }
 
     /// How many wait for their answer.
@@ -130,6 +145,7 @@ impl Listings {
     /// Nobody waits for the answer any more.
     pub fn forget(&mut self, conn: ConnId, id: u64) {
         self.making.take_if(|making| making.id == id);
-        self.waiting.remove(&(conn.0, id));
+        // The others of its connection are forgotten too.
+        self.waiting.forget(conn);
     }
 }

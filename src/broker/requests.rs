@@ -80,6 +80,10 @@ impl Requests {
         self.fetch.begin_turn();
         self.due(front, fx);
         self.fetch.go_on_some(front, fx);
+        for conn in front.conns.take_moved() {
+            self.listing.moved(conn);
+            self.query.moved(conn);
+        }
         self.query.slice(front, fx);
     }
 

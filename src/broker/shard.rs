@@ -166,7 +166,12 @@ impl Shard {
                     .open(conn, peer, listener % listeners, direct);
             }
             Input::Request { conn, frame, at } => self.request(conn, frame, at, fx),
-            Input::Sent { conn, replies } => self.front.sent(conn, replies),
+            Input::Sent { conn, replies } => {
+                if self.front.sent(conn, replies) {
+                    // Another one may wait for that.
+                    fx.out.push(Output::WakeAt(fx.now.mono));
+                }
+            }
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
             }
@@ -495,11 +500,11 @@ impl Shard {
         if self.jobs.has_more(&self.owner)
             || !self.images.is_empty()
             || !self.requests.produce.validations.is_empty()
-            || !self.requests.listing.is_empty()
+            || self.requests.listing.has_more(&self.front)
             || self.control.as_ref().is_some_and(Control::has_more)
             || self.coordinators.has_more()
             || self.requests.fetch.has_more()
-            || self.requests.query.has_more()
+            || self.requests.query.has_more(&self.front)
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {
@@ -527,7 +532,7 @@ impl Shard {
             && self.requests.produce.validations.is_empty()
             && self.requests.listing.is_empty()
             && !self.requests.fetch.has_more()
-            && !self.requests.query.has_more()
+            && self.requests.query.is_quiet()
             && self.coordinators.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }

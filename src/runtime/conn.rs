@@ -70,6 +70,8 @@ pub struct Conn {
     charged: Cell<usize>,
     /// Replies that are not sent yet.
     unsent: Cell<usize>,
+    /// Since when the first of them has been the first.
+    unsent_since: Cell<Option<Mono>>,
     /// Memory of what was received and is not a request in progress yet.
     partial: Cell<usize>,
     arrival: Cell<Arrival>,
@@ -95,6 +97,7 @@ impl Conn {
             requests: RefCell::default(),
             charged: Cell::new(0),
             unsent: Cell::new(0),
+            unsent_since: Cell::new(None),
             partial: Cell::new(0),
             arrival: Cell::default(),
             no_room: Cell::new(None),
@@ -124,6 +127,8 @@ impl Conn {
     pub fn reply_queued(&self, bytes: usize, shared: &Shared) {
         self.queued.set(self.queued.get() + bytes);
         self.unsent.set(self.unsent.get() + 1);
+        let since = self.unsent_since.get().unwrap_or(shared.now.get());
+        self.unsent_since.set(Some(since));
         if let Some(request) = self.requests.borrow_mut().pop_front() {
             self.charged.set(self.charged.get() - request.charge.bytes);
             drop(request);
@@ -137,6 +142,8 @@ impl Conn {
         self.unsent.set(self.unsent.get().saturating_sub(replies));
         self.took_something(shared.now.get());
         if replies > 0 {
+            let since = (self.unsent.get() > 0).then(|| shared.now.get());
+            self.unsent_since.set(since);
             shared.sent.borrow_mut().push((self.id, replies));
         }
     }
@@ -269,9 +276,15 @@ impl Conn {
                 "it waits for others with request memory that they need",
             ));
         }
-        let since = self.no_room.get().filter(|_| self.unsent.get() > 0)?;
+        let unsent = self.unsent_since.get()?;
+        if !self.requests.borrow().is_empty() {
+            return Some((
+                unsent,
+                "its client does not take a reply and has more requests in progress",
+            ));
+        }
         Some((
-            since,
+            self.no_room.get()?,
             "its client does not take replies and has sent more than there is memory for",
         ))
     }

@@ -250,6 +250,29 @@ fn who_takes_no_replies_keeps_no_half_request() {
     }
 }
 
+/// What a request behind them asks for may not be made before they have left.
+#[test]
+fn who_takes_no_reply_keeps_no_large_request_behind_it() {
+    for (taken, bytes) in [
+        (false, SMALL_REQUEST_BYTES_MAX + 1),
+        (false, SMALL_REQUEST_BYTES_MAX),
+        (true, SMALL_REQUEST_BYTES_MAX + 1),
+    ] {
+        let bench = Bench::new();
+        for len in [10, bytes] {
+            let frame = vec![0; len].into();
+            bench
+                .conn
+                .admit(&bench.frames, frame, Grant::Shared, &bench.shared);
+        }
+        bench.conn.reply_queued(1000, &bench.shared);
+        if taken {
+            bench.conn.sent(1000, 1, &bench.shared);
+        }
+        held_for_a_while(&bench, !taken && bytes > SMALL_REQUEST_BYTES_MAX);
+    }
+}
+
 /// Its client has taken replies, and it is others that it waits for.
 #[test]
 fn who_takes_replies_has_room_again() {

@@ -33,20 +33,13 @@ pub(super) fn limits(frame_bytes: usize, array_max: usize) -> DecodeLimits {
 /// If the body is malformed, too big, or of a version that the type does not know.
 pub fn decode<R: KafkaRequest + KafkaDecode>(body: Bytes, version: i16) -> Result<R, WireError> {
     let kafkas = ApiVersion::new(version);
-    Ok(R::decode(&mut decoder::<R>(body, kafkas)?, kafkas)?)
-}
-
-/// A decoder for the body of a request that is not too big.
-pub(super) fn decoder<R: KafkaRequest>(
-    body: Bytes,
-    version: ApiVersion,
-) -> Result<Decoder, WireError> {
     let (bytes, key) = (body.len(), R::API_KEY.value());
     if bytes > DECODE_BYTES_MAX {
         return Err(WireError::TooLong { bytes });
     }
-    shape::check(key, version.value(), R::is_flexible(version), &body)?;
-    Ok(Decoder::new(body, limits(bytes, REQUEST_ENTRIES_MAX))?)
+    shape::check(key, version, R::is_flexible(kafkas), &body)?;
+    let mut decoder = Decoder::new(body, limits(bytes, REQUEST_ENTRIES_MAX))?;
+    Ok(R::decode(&mut decoder, kafkas)?)
 }
 
 /// A response frame: length prefix, the header that this API and version have, body.

@@ -24,6 +24,8 @@ pub struct ListFrame {
     listed: Vec<Bytes>,
     some: BytesMut,
     count: usize,
+    /// Bytes of earlier slices.
+    written: usize,
     /// What the element at hand lists.
     parts: Parts,
 }
@@ -60,6 +62,7 @@ impl ListFrame {
             listed: Vec::new(),
             some: BytesMut::new(),
             count: 0,
+            written: 0,
             parts: Parts::default(),
         })
     }
@@ -133,6 +136,12 @@ impl ListFrame {
         Ok(())
     }
 
+    /// Bytes that were written in earlier slices.
+    #[must_use]
+    pub const fn written(&self) -> usize {
+        self.written
+    }
+
     /// Puts away what was written in a slice, so that it is not copied as it becomes more.
     pub fn end_slice(&mut self) {
         for (listed, some) in [
@@ -140,6 +149,7 @@ impl ListFrame {
             (&mut self.parts.listed, &mut self.parts.some),
         ] {
             if !some.is_empty() {
+                self.written += some.len();
                 listed.push(std::mem::take(some).freeze());
             }
         }

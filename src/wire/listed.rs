@@ -1,4 +1,4 @@
-//! Requests that begin with a list, read some elements at a time: what is listed takes a few bytes of the request, and
+//! Requests that list much, read some elements at a time: what is listed takes a few bytes of the request, and
 //! some hundred nanoseconds of a core each.
 
 use bytes::Bytes;
@@ -6,24 +6,35 @@ use kafka_wire::alter_configs_request::AlterConfigsResource;
 use kafka_wire::create_partitions_request::CreatePartitionsTopic;
 use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::delete_topics_request::DeleteTopicState;
+use kafka_wire::describe_configs_request::DescribeConfigsResource;
+use kafka_wire::describe_topic_partitions_request::TopicRequest;
 use kafka_wire::incremental_alter_configs_request::AlterConfigsResource as AlteredResource;
 use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    IncrementalAlterConfigsRequest, KafkaMessage, KafkaRequest, MetadataRequest,
+    DescribeConfigsRequest, DescribeTopicPartitionsRequest, FindCoordinatorRequest,
+    IncrementalAlterConfigsRequest, KafkaMessage, KafkaRequest, ListConfigResourcesRequest,
+    MetadataRequest,
 };
 use kafka_wire_core::{ApiVersion, DecodeError, Decoder, KafkaDecode, StrBytes};
 
 use super::codec::{self, decode};
 use super::error::WireError;
+use super::reader::Reader;
+use super::shape;
 use super::writer::list_count;
+use crate::base::limits::{LISTED_BYTES_MAX, LISTED_ENTRIES_MAX, REQUEST_ENTRIES_MAX};
 
-/// A request that begins with a list.
+/// A request that lists much.
 pub trait Lists: KafkaRequest + KafkaDecode + std::fmt::Debug {
     /// What is listed.
     type Item: std::fmt::Debug + Send;
     /// Whether there may be null in place of the list.
     const NULLABLE: bool = false;
+    /// The version from which on there is the list.
+    const SINCE: i16 = 0;
+    /// Bytes before it.
+    const BYTES_BEFORE: usize = 0;
 
     /// Reads one.
     ///
@@ -127,12 +138,69 @@ impl Lists for MetadataRequest {
     }
 }
 
+impl Lists for DescribeConfigsRequest {
+    type Item = DescribeConfigsResource;
+
+    fn item(decoder: &mut Decoder, version: ApiVersion) -> Result<Self::Item, DecodeError> {
+        DescribeConfigsResource::decode(decoder, version)
+    }
+
+    fn entries(resource: &DescribeConfigsResource) -> usize {
+        resource.configuration_keys.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Lists for DescribeTopicPartitionsRequest {
+    type Item = TopicRequest;
+
+    fn item(decoder: &mut Decoder, version: ApiVersion) -> Result<Self::Item, DecodeError> {
+        TopicRequest::decode(decoder, version)
+    }
+
+    fn entries(_: &TopicRequest) -> usize {
+        0
+    }
+}
+
+impl Lists for FindCoordinatorRequest {
+    type Item = StrBytes;
+    const SINCE: i16 = 4;
+    const BYTES_BEFORE: usize = 1;
+
+    fn item(decoder: &mut Decoder, _: ApiVersion) -> Result<Self::Item, DecodeError> {
+        decoder.read_compact_string()
+    }
+
+    fn entries(_: &StrBytes) -> usize {
+        0
+    }
+}
+
+impl Lists for ListConfigResourcesRequest {
+    type Item = i8;
+    const SINCE: i16 = 1;
+
+    fn item(decoder: &mut Decoder, _: ApiVersion) -> Result<Self::Item, DecodeError> {
+        decoder.read_i8()
+    }
+
+    fn entries(_: &i8) -> usize {
+        0
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct ListedRequest<Q> {
     body: Bytes,
     version: i16,
+    /// Looks at an element before it is decoded.
+    reader: Reader,
     decoder: Decoder,
+    /// Where the decoder began.
+    start: usize,
+    /// How many elements there are, if null is not in their place.
+    listed: Option<usize>,
     /// Elements that are still to be read.
     left: usize,
     of: std::marker::PhantomData<fn() -> Q>,
@@ -144,21 +212,40 @@ impl<Q: Lists> ListedRequest<Q> {
     /// # Errors
     /// As from [`decode`], as far as it is read.
     pub fn new(body: Bytes, version: i16) -> Result<Self, WireError> {
-        let kafkas = ApiVersion::new(version);
-        let mut decoder = codec::decoder::<Q>(body.clone(), kafkas)?;
-        let length = match (Q::NULLABLE, Q::is_flexible(kafkas)) {
-            (false, false) => Some(decoder.read_array_len()?),
-            (false, true) => Some(decoder.read_compact_array_len()?),
-            (true, false) => decoder.read_nullable_array_len()?,
-            (true, true) => decoder.read_compact_nullable_array_len()?,
-        };
+        const WHAT: &str = "list";
+        let bytes = body.len();
+        if bytes > LISTED_BYTES_MAX {
+            return Err(WireError::TooLong { bytes });
+        }
+        let flexible = Q::is_flexible(ApiVersion::new(version));
+        let mut reader = Reader::with_entries(body.clone(), flexible, LISTED_ENTRIES_MAX);
+        let mut listed = None;
+        if version >= Q::SINCE {
+            reader.skip(Q::BYTES_BEFORE, WHAT)?;
+            let at = reader.position();
+            listed = reader.nullable_count(1, WHAT)?;
+            if listed.is_none() && !Q::NULLABLE {
+                return Err(WireError::Malformed { what: WHAT, at });
+            }
+        }
+        let start = reader.position();
+        let limits = codec::limits(bytes, REQUEST_ENTRIES_MAX);
         Ok(Self {
+            decoder: Decoder::new(body.slice(start..), limits)?,
             body,
             version,
-            decoder,
-            left: length.map_or(0, |length| length.get()),
+            reader,
+            start,
+            listed,
+            left: listed.unwrap_or(0),
             of: std::marker::PhantomData,
         })
+    }
+
+    /// How many elements it lists; none if it has null in their place.
+    #[must_use]
+    pub const fn listed(&self) -> Option<usize> {
+        self.listed
     }
 
     /// The next element.
@@ -170,6 +257,8 @@ impl<Q: Lists> ListedRequest<Q> {
             return Ok(None);
         };
         self.left = left;
+        let key = Q::API_KEY.value();
+        shape::check_element(key, self.version, &mut self.reader)?;
         let item = Q::item(&mut self.decoder, ApiVersion::new(self.version))?;
         Ok(Some(item))
     }
@@ -180,9 +269,13 @@ impl<Q: Lists> ListedRequest<Q> {
     /// If what is behind the list is malformed.
     pub fn rest(self) -> Result<Q, WireError> {
         debug_assert_eq!(self.left, 0);
+        if self.version < Q::SINCE {
+            return decode(self.body, self.version);
+        }
         let flexible = Q::is_flexible(ApiVersion::new(self.version));
-        let mut rest = list_count(flexible, 0);
-        rest.extend_from_slice(&self.body[self.decoder.offset()..]);
+        let mut rest = self.body[..Q::BYTES_BEFORE].to_vec();
+        rest.extend(list_count(flexible, 0));
+        rest.extend_from_slice(&self.body[self.start + self.decoder.offset()..]);
         decode(rest.into(), self.version)
     }
 }
@@ -192,7 +285,7 @@ mod tests {
     use kafka_wire_core::KafkaEncode;
 
     use super::*;
-    use crate::base::limits::{DECODE_BYTES_MAX, REQUEST_ENTRIES_MAX};
+    use crate::base::limits::DECODE_BYTES_MAX;
 
     fn body<Q: KafkaEncode>(request: &Q, version: i16) -> Bytes {
         let mut body = bytes::BytesMut::new();
@@ -267,13 +360,61 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_coordinators_come_behind_their_kind() {
+        for version in 0..=6 {
+            let mut request = FindCoordinatorRequest::default();
+            request.key_type = i8::from(version > 0);
+            match version {
+                ..4 => request.key = "k".into(),
+                _ => request.coordinator_keys = vec!["a".into(), "b".into()],
+            }
+            let body = body(&request, version);
+            let listed = ListedRequest::<FindCoordinatorRequest>::new(body.clone(), version);
+            let wanted = (version >= 4).then_some(2);
+            assert_eq!(listed.unwrap().listed(), wanted, "version {version}");
+            let (items, rest) = read::<FindCoordinatorRequest>(body, version).unwrap();
+            assert_eq!(items, std::mem::take(&mut request.coordinator_keys));
+            assert_eq!(rest, request);
+        }
+    }
+
+    #[test]
     fn limits_hold() {
-        let many = (REQUEST_ENTRIES_MAX as i32 + 1).to_be_bytes();
-        assert!(ListedRequest::<DeleteTopicsRequest>::new(many.to_vec().into(), 1).is_err());
-        let long = Bytes::from(vec![0; DECODE_BYTES_MAX + 1]);
+        // Names without a letter.
+        let names = |count: usize| {
+            let mut body = (count as i32).to_be_bytes().to_vec();
+            body.resize(body.len() + 2 * count + 4, 0);
+            read::<DeleteTopicsRequest>(body.into(), 1)
+        };
+        assert_eq!(
+            names(LISTED_ENTRIES_MAX).unwrap().0.len(),
+            LISTED_ENTRIES_MAX
+        );
+        assert!(matches!(
+            names(LISTED_ENTRIES_MAX + 1),
+            Err(WireError::TooManyEntries { .. })
+        ));
+        let long = Bytes::from(vec![0; LISTED_BYTES_MAX + 1]);
         assert!(ListedRequest::<DeleteTopicsRequest>::new(long.clone(), 1).is_err());
+        assert!(ListedRequest::<DeleteTopicsRequest>::new(long.slice(1..), 1).is_ok());
         // No topic, no timeout, and much that is ignored.
-        let (items, rest) = read::<DeleteTopicsRequest>(long.slice(1..), 1).unwrap();
+        let ignored = long.slice(..DECODE_BYTES_MAX);
+        let (items, rest) = read::<DeleteTopicsRequest>(ignored, 1).unwrap();
         assert_eq!((items.len(), rest.timeout_ms), (0, 0));
+    }
+
+    /// However many elements there may be, each is decoded at once.
+    #[test]
+    fn one_element_has_a_bound_of_its_own() {
+        let configs = |count: usize| {
+            let mut topic = CreatableTopic::default();
+            topic.configs = vec![Default::default(); count];
+            let mut request = CreateTopicsRequest::default();
+            request.topics = vec![topic; 3];
+            read::<CreateTopicsRequest>(body(&request, 5), 5)
+        };
+        assert_eq!(configs(REQUEST_ENTRIES_MAX).unwrap().0.len(), 3);
+        let one_more = configs(REQUEST_ENTRIES_MAX + 1);
+        assert!(matches!(one_more, Err(WireError::TooManyEntries { .. })));
     }
 }

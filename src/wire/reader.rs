@@ -209,6 +209,19 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads something whose lists may have so many elements in all, within what those of the request may have.
+    pub(super) fn within_entries<T>(
+        &mut self,
+        entries_max: usize,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let kept = self.entries_left.saturating_sub(entries_max);
+        self.entries_left -= kept;
+        let done = read(self);
+        self.entries_left += kept;
+        done
+    }
+
     /// How many elements an array has that take `element_bytes_min` bytes each, or null.
     pub(super) fn nullable_count(
         &mut self,

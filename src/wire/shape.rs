@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::error::WireError;
 use super::reader::Reader;
+use crate::base::limits::REQUEST_ENTRIES_MAX;
 
 /// A field, in the versions that have it.
 #[derive(Clone, Copy)]
@@ -71,6 +72,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         3 => METADATA,
         8 => OFFSET_COMMIT,
         9 => OFFSET_FETCH,
+        10 => FIND_COORDINATOR,
         11 => JOIN_GROUP,
         13 => LEAVE_GROUP,
         14 => SYNC_GROUP,
@@ -82,6 +84,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
         47 => OFFSET_DELETE,
+        74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
     })
@@ -116,6 +119,11 @@ const OFFSET_FETCH: &[Field] = &[
     ])
     .since(8),
     BYTE.since(7),
+];
+const FIND_COORDINATOR: &[Field] = &[
+    TEXT.until(3),
+    BYTE.since(1),
+    Field::of(Kind::Values(&TEXT)).since(4),
 ];
 const JOIN_GROUP: &[Field] = &[
     TEXT,
@@ -161,6 +169,7 @@ const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BY
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
+const LIST_CONFIG_RESOURCES: &[Field] = &[Field::of(Kind::Values(&BYTE)).since(1)];
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] =
     &[list(&[TEXT]), INT, Field::of(Kind::Maybe(&[TEXT, INT]))];
 
@@ -174,6 +183,24 @@ pub(super) fn check(key: i16, version: i16, flexible: bool, body: &Bytes) -> Res
         Some(fields) => skip(&mut Reader::new(body.clone(), flexible), version, fields),
         None => Ok(()),
     }
+}
+
+/// Refuses an element of the list of a request if it has more entries in its own lists than
+/// [`crate::base::limits::REQUEST_ENTRIES_MAX`], or all elements have more than the reader takes.
+///
+/// # Errors
+/// If it has more, or ends too early.
+pub(super) fn check_element(key: i16, version: i16, reader: &mut Reader) -> Result<(), WireError> {
+    let has = |field: &&Field| (field.since..=field.until).contains(&version);
+    let lists = |field: &&Field| matches!(field.kind, Kind::Structs(_) | Kind::Values(_));
+    let list = fields(key).and_then(|fields| fields.iter().filter(has).find(lists));
+    reader.within_entries(REQUEST_ENTRIES_MAX, |reader| {
+        match list.map(|list| list.kind) {
+            Some(Kind::Structs(fields)) => skip(reader, version, fields),
+            Some(Kind::Values(field)) => skip_field(reader, version, field.kind),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// Skips a structure.
@@ -213,7 +240,6 @@ mod tests {
     use kafka_wire_core::{ApiVersion, KafkaEncode};
 
     use super::*;
-    use crate::base::limits::REQUEST_ENTRIES_MAX;
     use crate::wire::codec::decode;
 
     /// Two entries in each list of structures and one in each of values: what an entry ends with is seen.

@@ -7,7 +7,9 @@ use kafka_wire::*;
 use kafka_wire_core::ApiVersion;
 use millrace::broker::apis::{advertised, api};
 use millrace::wire::client::{decode_response, encode_request};
-use millrace::wire::{ListsPartitions, PartitionsRequest, WireError, decode, parse_header};
+use millrace::wire::{
+    ListedRequest, Lists, ListsPartitions, PartitionsRequest, WireError, decode, parse_header,
+};
 
 use super::{DECODING, Target, outcome};
 
@@ -123,8 +125,13 @@ fn check(input: &[u8]) -> u64 {
     }
 }
 
-/// Reads a request that the broker reads some partitions at a time.
+/// Reads a request that the broker reads in parts.
 fn read_in_parts(key: i16, version: i16, body: &Bytes) -> Result<(), WireError> {
+    fn list<Q: Lists>(version: i16, body: &Bytes) -> Result<(), WireError> {
+        let mut request = ListedRequest::<Q>::new(body.clone(), version)?;
+        while request.read()?.is_some() {}
+        request.rest().map(drop)
+    }
     fn read<Q: ListsPartitions>(version: i16, body: &Bytes) -> Result<(), WireError> {
         let mut request = PartitionsRequest::<Q>::new(body.clone(), version)?;
         while request.read()?.is_some() {}
@@ -132,9 +139,19 @@ fn read_in_parts(key: i16, version: i16, body: &Bytes) -> Result<(), WireError> 
     }
     match key {
         2 => read::<ListOffsetsRequest>(version, body),
+        3 => list::<MetadataRequest>(version, body),
+        10 => list::<FindCoordinatorRequest>(version, body),
+        19 => list::<CreateTopicsRequest>(version, body),
+        20 => list::<DeleteTopicsRequest>(version, body),
         21 => read::<DeleteRecordsRequest>(version, body),
         23 => read::<OffsetForLeaderEpochRequest>(version, body),
+        32 => list::<DescribeConfigsRequest>(version, body),
+        33 => list::<AlterConfigsRequest>(version, body),
         35 => read::<DescribeLogDirsRequest>(version, body),
+        37 => list::<CreatePartitionsRequest>(version, body),
+        44 => list::<IncrementalAlterConfigsRequest>(version, body),
+        74 => list::<ListConfigResourcesRequest>(version, body),
+        75 => list::<DescribeTopicPartitionsRequest>(version, body),
         _ => Ok(()),
     }
 }

@@ -9,7 +9,6 @@ use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::MetadataRequest;
-use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire_core::StrBytes;
 
 use super::deciding::{Decided, Deciding, Decision};
@@ -119,15 +118,6 @@ impl Decision for Creating {
     }
 }
 
-/// The topics that a request names; `None` for all.
-pub(super) fn named_topics(
-    version: i16,
-    request: &MetadataRequest,
-) -> Option<&[MetadataRequestTopic]> {
-    let topics = request.topics.as_deref()?;
-    (version > 0 || !topics.is_empty()).then_some(topics)
-}
-
 /// Whether a topic that is missing is created for those who ask for it and allow it.
 pub(super) fn may_be_created(ctx: &Ctx<'_>, name: &str) -> bool {
     ctx.config.auto_create_topics_enable && can_exist(name)
@@ -139,6 +129,8 @@ fn can_exist(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kafka_wire::metadata_request::MetadataRequestTopic;
+
     use super::super::testing::{Cluster, text};
     use super::*;
 

@@ -5,11 +5,10 @@
 //! - Types from version 3 on, synonyms and documentation when asked for. Secrets are never told.
 //! - Groups and subscriptions to metrics of clients: Kafka's settings at their defaults, whatever the
 //!   name. Loggers of a broker: none, because their levels cannot be changed here.
-//! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once, and so are all beyond
-//!   a bound of them: a few bytes of a request become many of the answer.
+//! - Resources of other kinds are INVALID_REQUEST. A resource that comes twice is answered once. Those
+//!   behind a bound on the answer's bytes are INVALID_REQUEST: a few bytes of a request become many of the answer.
 
 use std::collections::{BTreeMap, HashSet};
-use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
@@ -22,8 +21,9 @@ use kafka_wire_core::StrBytes;
 use super::config_entries::{self, ConfigEntry, DEFAULT, Source};
 use super::handler::{Answer, Ctx, outcome};
 use super::listing::{List, list};
+use super::once::Once;
 use crate::base::ErrorCode;
-use crate::base::limits::CONFIG_RESOURCES_MAX;
+use crate::base::limits::CONFIGS_BYTES_MAX;
 use crate::config::inert;
 use crate::controller::{Refused, check_topic_name};
 use crate::wire::RequestHeader;
@@ -44,41 +44,42 @@ pub fn describe_configs(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> A
 /// The resources that are described.
 #[derive(Debug)]
 struct Described {
-    resources: vec::IntoIter<DescribeConfigsResource>,
+    /// Each once.
+    resources: Once<(i8, StrBytes), DescribeConfigsResource>,
     synonyms: bool,
     documentation: bool,
-    /// Those that were.
-    once: HashSet<(i8, StrBytes)>,
 }
 
 impl List for Described {
     type Request = DescribeConfigsRequest;
     type Element = DescribeConfigsResult;
+    type Part = DescribeConfigsResourceResult;
 
-    fn begin(
-        _: &Ctx<'_>,
-        _: i16,
-        request: DescribeConfigsRequest,
-    ) -> (DescribeConfigsResponse, Self) {
-        let described = Self {
-            resources: request.resources.into_iter(),
-            synonyms: request.include_synonyms,
-            documentation: request.include_documentation,
-            once: HashSet::new(),
-        };
-        (DescribeConfigsResponse::default(), described)
+    fn new(_: i16, listed: Option<usize>) -> Self {
+        Self {
+            resources: Once::with_capacity(listed.unwrap_or(0)),
+            synonyms: false,
+            documentation: false,
+        }
     }
 
-    fn next(&mut self, ctx: &Ctx<'_>) -> Option<DescribeConfigsResult> {
-        let once = &mut self.once;
-        let is_new = |resource: &DescribeConfigsResource| {
-            once.insert((resource.resource_type, resource.resource_name.clone()))
-        };
-        let resource = self.resources.find(is_new)?;
+    fn take(&mut self, resource: DescribeConfigsResource) {
+        let name = (resource.resource_type, resource.resource_name.clone());
+        self.resources.push(name, resource);
+    }
+
+    fn rest(&mut self, _: &Ctx<'_>, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
+        self.synonyms = request.include_synonyms;
+        self.documentation = request.include_documentation;
+        DescribeConfigsResponse::default()
+    }
+
+    fn next(&mut self, ctx: &Ctx<'_>, written: usize) -> Option<DescribeConfigsResult> {
+        let (resource, _) = self.resources.next()?;
         let mut result = DescribeConfigsResult::default();
         result.resource_type = resource.resource_type;
         result.resource_name = resource.resource_name.clone();
-        let entries = match self.once.len() > CONFIG_RESOURCES_MAX {
+        let entries = match written > CONFIGS_BYTES_MAX {
             true => Err(too_many()),
             false => entries(ctx, &resource),
         };
@@ -90,12 +91,12 @@ impl List for Described {
         Some(result)
     }
 
-    fn size(result: &DescribeConfigsResult) -> usize {
-        result.configs.len()
+    fn let_go(&mut self, left: &mut usize) -> bool {
+        self.resources.let_go(left)
     }
 
-    fn bytes_behind(_: i16) -> usize {
-        0
+    fn size(result: &DescribeConfigsResult) -> usize {
+        result.configs.len()
     }
 }
 
@@ -167,7 +168,7 @@ pub(super) fn unsupported(resource_type: i8) -> Refused {
 /// Refuses a resource for which the answer has no room.
 fn too_many() -> Refused {
     let why = format!(
-        "A request describes {CONFIG_RESOURCES_MAX} resources at most: ask for the others in another one"
+        "An answer has room for {CONFIGS_BYTES_MAX} bytes of settings: ask for the others in another request"
     );
     Refused::because(ErrorCode::InvalidRequest, why)
 }
@@ -282,18 +283,19 @@ mod tests {
             results.map(|result| result.error_code).collect::<Vec<_>>()
         };
         assert_eq!(codes(&many), [0], "each once");
-        for i in 0..=CONFIG_RESOURCES_MAX {
-            let name = i.to_string();
-            many.resources
-                .extend(request(CLIENT_METRICS, &name, None).resources);
+        let mut described = Described::new(4, Some(2));
+        for name in ["a", "b"] {
+            described.take(request(GROUP, name, None).resources.remove(0));
         }
         // Each has its answer: a client would wait for what was left out.
-        let codes = codes(&many);
-        assert_eq!(codes.len(), CONFIG_RESOURCES_MAX + 2);
-        let (described, refused) = codes.split_at(CONFIG_RESOURCES_MAX);
-        assert!(described.iter().all(|code| *code == 0));
-        let invalid = ErrorCode::InvalidRequest.code();
-        assert!(refused.iter().all(|code| *code == invalid));
+        for (written, code) in [(CONFIGS_BYTES_MAX, 0), (CONFIGS_BYTES_MAX + 1, 42)] {
+            let result = described.next(&cluster.ctx(), written).unwrap();
+            assert_eq!(
+                (result.error_code, result.configs.is_empty()),
+                (code, code != 0)
+            );
+        }
+        assert!(described.next(&cluster.ctx(), 0).is_none());
     }
 
     #[test]

@@ -9,9 +9,9 @@
 //!   as an empty page if none is named: the response has no other place for an error.
 //! - Eligible leader replicas are always empty: every replica in sync is eligible.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
-use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::describe_topic_partitions_request::TopicRequest;
@@ -38,13 +38,15 @@ pub fn describe_topic_partitions(ctx: &Ctx<'_>, header: &RequestHeader, body: By
 #[derive(Debug)]
 struct Page {
     /// Those that were named and are not among the sorted ones yet.
-    named: vec::IntoIter<TopicRequest>,
+    named: VecDeque<StrBytes>,
     wanted: Wanted,
     /// Topic and partition to begin at.
     from: (StrBytes, usize),
     /// Partitions that still fit.
     left: usize,
     cursor: Option<Cursor>,
+    /// The topic whose partitions are told, and those of them that are still to be.
+    at: Option<(Arc<Topic>, Range<usize>)>,
 }
 
 /// The topics that come.
@@ -62,12 +64,28 @@ enum Wanted {
 impl List for Page {
     type Request = DescribeTopicPartitionsRequest;
     type Element = DescribeTopicPartitionsResponseTopic;
+    type Part = DescribeTopicPartitionsResponsePartition;
 
-    fn begin(
+    fn new(_: i16, listed: Option<usize>) -> Self {
+        Self {
+            named: VecDeque::with_capacity(listed.unwrap_or(0)),
+            wanted: Wanted::None,
+            from: Default::default(),
+            left: 0,
+            cursor: None,
+            at: None,
+        }
+    }
+
+    fn take(&mut self, topic: TopicRequest) {
+        self.named.push_back(topic.name);
+    }
+
+    fn rest(
+        &mut self,
         ctx: &Ctx<'_>,
-        _: i16,
         request: DescribeTopicPartitionsRequest,
-    ) -> (DescribeTopicPartitionsResponse, Self) {
+    ) -> DescribeTopicPartitionsResponse {
         let limit = request
             .response_partition_limit
             .min(ctx.config.max_request_partition_size_limit)
@@ -75,42 +93,39 @@ impl List for Page {
         let (from, partition) = request.cursor.map_or_else(Default::default, |cursor| {
             (cursor.topic_name, cursor.partition_index)
         });
-        let wanted = match (partition < 0, request.topics.is_empty()) {
+        self.wanted = match (partition < 0, self.named.is_empty()) {
             (true, _) => Wanted::None,
             (false, true) => Wanted::All { last: None },
             (false, false) => Wanted::Named(BTreeSet::new()),
         };
-        let page = Self {
-            named: request.topics.into_iter(),
-            wanted,
-            from: (from, usize::try_from(partition).unwrap_or(0)),
-            left: usize::try_from(limit).unwrap_or(0),
-            cursor: None,
-        };
-        (DescribeTopicPartitionsResponse::default(), page)
+        self.from = (from, usize::try_from(partition).unwrap_or(0));
+        self.left = usize::try_from(limit).unwrap_or(0);
+        DescribeTopicPartitionsResponse::default()
     }
 
     fn prepare(&mut self, left: &mut usize) -> bool {
         let Wanted::Named(sorted) = &mut self.wanted else {
             return true;
         };
-        for topic in self.named.by_ref().take(*left) {
+        while *left > 0
+            && let Some(name) = self.named.pop_front()
+        {
             *left -= 1;
-            if topic.name >= self.from.0 {
-                sorted.insert(topic.name);
+            if name >= self.from.0 {
+                sorted.insert(name);
             }
         }
-        self.named.len() == 0
+        self.named.is_empty()
     }
 
-    fn next(&mut self, ctx: &Ctx<'_>) -> Option<DescribeTopicPartitionsResponseTopic> {
+    fn next(&mut self, ctx: &Ctx<'_>, _: usize) -> Option<DescribeTopicPartitionsResponseTopic> {
         if self.cursor.is_some() {
             return None;
         }
         match &mut self.wanted {
             Wanted::None => {
-                let topic = self.named.next()?;
-                Some(refused(&topic.name, ErrorCode::InvalidRequest))
+                let name = self.named.pop_front()?;
+                Some(refused(&name, ErrorCode::InvalidRequest))
             }
             Wanted::All { last } => {
                 let next = match last {
@@ -119,12 +134,12 @@ impl List for Page {
                 };
                 *last = next.cloned();
                 let topic = last.clone()?;
-                self.topic(ctx, &topic.name, Some(&topic))
+                self.topic(&topic.name, Some(&topic))
             }
             Wanted::Named(sorted) => {
                 let name = sorted.pop_first()?;
-                let topic = ctx.image.topic(&name).map(AsRef::as_ref);
-                self.topic(ctx, &name, topic)
+                let topic = ctx.image.topic(&name);
+                self.topic(&name, topic)
             }
         }
     }
@@ -135,8 +150,33 @@ impl List for Page {
         Some(response)
     }
 
-    fn size(topic: &DescribeTopicPartitionsResponseTopic) -> usize {
-        topic.partitions.len()
+    fn part(&mut self, ctx: &Ctx<'_>) -> Option<DescribeTopicPartitionsResponsePartition> {
+        let (topic, indexes) = self.at.as_mut()?;
+        let index = indexes.next();
+        let found = index.and_then(|index| Some((index, topic.partitions.get(index)?)));
+        let shown = found.map(|(index, found)| partition(ctx.brokers, index, found));
+        if shown.is_none() {
+            self.at = None;
+        }
+        shown
+    }
+
+    fn let_go(&mut self, left: &mut usize) -> bool {
+        let Wanted::Named(sorted) = &mut self.wanted else {
+            return true;
+        };
+        while *left > 0 {
+            if sorted.pop_first().is_none() {
+                return true;
+            }
+            *left -= 1;
+        }
+        false
+    }
+
+    fn bytes_behind_parts(_: i16) -> usize {
+        // What a client may do.
+        4
     }
 
     fn bytes_behind(_: i16) -> usize {
@@ -146,12 +186,11 @@ impl List for Page {
 }
 
 impl Page {
-    /// The partitions of a topic, as far as they fit. When the page is full the cursor is set.
+    /// A topic, whose partitions come as far as they fit. When the page is full the cursor is set.
     fn topic(
         &mut self,
-        ctx: &Ctx<'_>,
         name: &str,
-        topic: Option<&Topic>,
+        topic: Option<&Arc<Topic>>,
     ) -> Option<DescribeTopicPartitionsResponseTopic> {
         if self.left == 0 {
             self.go_on_at(name, 0);
@@ -174,7 +213,8 @@ impl Page {
         if count < rest {
             self.go_on_at(name, start + count);
         }
-        Some(known(ctx.brokers, topic, start, count))
+        self.at = Some((Arc::clone(topic), start..start + count));
+        Some(known(topic))
     }
 
     fn go_on_at(&mut self, topic: &str, partition: usize) {
@@ -193,21 +233,13 @@ fn refused(name: &str, code: ErrorCode) -> DescribeTopicPartitionsResponseTopic 
     topic
 }
 
-fn known(
-    brokers: &Brokers,
-    topic: &Topic,
-    start: usize,
-    count: usize,
-) -> DescribeTopicPartitionsResponseTopic {
+/// A topic without its partitions.
+fn known(topic: &Topic) -> DescribeTopicPartitionsResponseTopic {
     let mut shown = DescribeTopicPartitionsResponseTopic::default();
     shown.name = Some((&*topic.name).into());
     shown.topic_id = to_wire(topic.id);
     shown.is_internal = topic.internal;
     shown.topic_authorized_operations = TOPIC_OPERATIONS;
-    let numbered = (start..).zip(topic.partitions.from(start).take(count));
-    shown.partitions = numbered
-        .map(|(index, p)| partition(brokers, index, p))
-        .collect();
     shown
 }
 

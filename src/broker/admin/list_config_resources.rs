@@ -4,13 +4,19 @@
 //! - Version 1 asks for some kinds of resources, or for all: brokers, their loggers, topics; groups and
 //!   subscriptions to metrics have no settings of their own here. An unknown kind is UNSUPPORTED_VERSION.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::vec;
+
 use bytes::Bytes;
 use kafka_wire::list_config_resources_response::ConfigResource;
 use kafka_wire::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
 use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
-use super::handler::{Answer, Ctx, answer};
+use super::handler::{Answer, Ctx};
+use super::listing::{List, list};
 use crate::base::ErrorCode;
+use crate::controller::Topic;
 use crate::wire::RequestHeader;
 
 const KINDS: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
@@ -18,37 +24,72 @@ const KINDS: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 /// Answers a ListConfigResources request. Reads only.
 #[must_use]
 pub fn list_config_resources(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    let version = header.version;
-    answer(header, body, |request| respond(ctx, version, &request))
+    list::<Resources>(ctx, header, body)
 }
 
-fn respond(
-    ctx: &Ctx<'_>,
-    version: i16,
-    request: &ListConfigResourcesRequest,
-) -> ListConfigResourcesResponse {
-    let mut response = ListConfigResourcesResponse::default();
-    if version == 0 {
-        return response;
+/// The resources that have settings.
+#[derive(Debug)]
+struct Resources {
+    /// The kinds that are asked for.
+    kinds: BTreeSet<i8>,
+    /// The brokers and their loggers.
+    brokers: vec::IntoIter<ConfigResource>,
+    /// The topic that came last.
+    last: Option<Arc<Topic>>,
+}
+
+impl List for Resources {
+    type Request = ListConfigResourcesRequest;
+    type Element = ConfigResource;
+    type Part = ConfigResource;
+
+    fn new(version: i16, listed: Option<usize>) -> Self {
+        // All kinds, if none is asked for.
+        let all = version > 0 && listed == Some(0);
+        Self {
+            kinds: KINDS.into_iter().filter(|_| all).collect(),
+            brokers: Vec::new().into_iter(),
+            last: None,
+        }
     }
-    let asked = &request.resource_types;
-    if asked.iter().any(|kind| !KINDS.contains(kind)) {
-        response.error_code = ErrorCode::UnsupportedVersion.code();
-        return response;
+
+    fn take(&mut self, kind: i8) {
+        self.kinds.insert(kind);
     }
-    let listed = |kind: i8| asked.is_empty() || asked.contains(&kind);
-    for kind in [BROKER_LOGGER, BROKER].into_iter().filter(|k| listed(*k)) {
-        let ids = ctx.brokers.all(ctx.config, ctx.listener);
-        let ids = ids.into_iter().map(|broker| broker.id.to_string());
+
+    fn rest(
+        &mut self,
+        ctx: &Ctx<'_>,
+        _: ListConfigResourcesRequest,
+    ) -> ListConfigResourcesResponse {
+        let mut response = ListConfigResourcesResponse::default();
+        if self.kinds.iter().any(|kind| !KINDS.contains(kind)) {
+            self.kinds.clear();
+            response.error_code = ErrorCode::UnsupportedVersion.code();
+        }
+        let kinds = [BROKER_LOGGER, BROKER].into_iter();
+        let brokers = kinds
+            .filter(|kind| self.kinds.contains(kind))
+            .flat_map(|kind| {
+                let ids = ctx.brokers.all(ctx.config, ctx.listener).into_iter();
+                ids.map(move |broker| resource(kind, &broker.id.to_string()))
+            });
+        self.brokers = brokers.collect::<Vec<_>>().into_iter();
         response
-            .config_resources
-            .extend(ids.map(|id| resource(kind, &id)));
     }
-    if listed(TOPIC) {
-        let topics = ctx.image.topics().map(|topic| resource(TOPIC, &topic.name));
-        response.config_resources.extend(topics);
+
+    fn next(&mut self, ctx: &Ctx<'_>, _: usize) -> Option<ConfigResource> {
+        if let Some(broker) = self.brokers.next() {
+            return Some(broker);
+        }
+        if !self.kinds.contains(&TOPIC) {
+            return None;
+        }
+        let after = self.last.as_ref().map(|topic| &*topic.name);
+        let next = ctx.image.topic_after(after).cloned();
+        self.last = next;
+        Some(resource(TOPIC, &self.last.as_ref()?.name))
     }
-    response
 }
 
 fn resource(kind: i8, name: &str) -> ConfigResource {

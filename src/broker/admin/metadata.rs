@@ -9,9 +9,7 @@
 //! - Authorized operations are all operations, as in Kafka without an authorizer.
 //! - The controller is this broker; with direct ports, its control shard.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::vec;
 
 use bytes::Bytes;
 use kafka_wire::metadata_request::MetadataRequestTopic;
@@ -21,10 +19,11 @@ use kafka_wire::metadata_response::{
 use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::auto_create::{may_be_created, named_topics};
+use super::auto_create::may_be_created;
 use super::brokers::{Announced, Brokers};
 use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wire, to_wire};
 use super::listing::{List, list};
+use super::once::Once;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
@@ -50,24 +49,50 @@ struct Topics<const CREATE: bool> {
     operations: bool,
     /// One is missing that may be created.
     creates: bool,
+    /// The topic whose partitions are told, and the next one of them.
+    at: Option<(Arc<Topic>, usize)>,
 }
 
 #[derive(Debug)]
 enum Wanted {
-    All(vec::IntoIter<Arc<Topic>>),
-    /// Each once, in the order of the request.
-    Named {
-        topics: vec::IntoIter<MetadataRequestTopic>,
-        /// Those that were told of.
-        once: HashSet<(Uuid, Option<StrBytes>)>,
+    All {
+        /// The one that came last.
+        last: Option<Arc<Topic>>,
     },
+    /// Each once, in the order of the request. Where there is an id, the name beside it does not count.
+    Named(Once<(Uuid, Option<StrBytes>), ()>),
 }
 
 impl<const CREATE: bool> List for Topics<CREATE> {
     type Request = MetadataRequest;
     type Element = MetadataResponseTopic;
+    type Part = MetadataResponsePartition;
 
-    fn begin(ctx: &Ctx<'_>, version: i16, request: MetadataRequest) -> (MetadataResponse, Self) {
+    fn new(version: i16, listed: Option<usize>) -> Self {
+        let wanted = match (version, listed) {
+            (_, None) | (0, Some(0)) => Wanted::All { last: None },
+            (_, Some(listed)) => Wanted::Named(Once::with_capacity(listed)),
+        };
+        Self {
+            version,
+            wanted,
+            may_create: false,
+            operations: false,
+            creates: false,
+            at: None,
+        }
+    }
+
+    fn take(&mut self, topic: MetadataRequestTopic) {
+        if let Wanted::Named(topics) = &mut self.wanted {
+            let name = topic.name.filter(|_| topic.topic_id.is_zero());
+            topics.push((topic.topic_id, name), ());
+        }
+    }
+
+    fn rest(&mut self, ctx: &Ctx<'_>, request: MetadataRequest) -> MetadataResponse {
+        self.may_create = request.allow_auto_topic_creation;
+        self.operations = request.include_topic_authorized_operations;
         let mut response = MetadataResponse::default();
         let brokers = ctx.brokers.all(ctx.config, ctx.listener);
         response.brokers = brokers.into_iter().map(broker).collect();
@@ -76,63 +101,73 @@ impl<const CREATE: bool> List for Topics<CREATE> {
         if request.include_cluster_authorized_operations {
             response.cluster_authorized_operations = CLUSTER_OPERATIONS;
         }
-        let wanted = match named_topics(version, &request) {
-            None => Wanted::All(ctx.image.topics().cloned().collect::<Vec<_>>().into_iter()),
-            Some(_) => Wanted::Named {
-                topics: request.topics.unwrap_or_default().into_iter(),
-                once: HashSet::new(),
-            },
-        };
-        let topics = Self {
-            version,
-            wanted,
-            may_create: request.allow_auto_topic_creation,
-            operations: request.include_topic_authorized_operations,
-            creates: false,
-        };
-        (response, topics)
+        response
     }
 
-    fn next(&mut self, ctx: &Ctx<'_>) -> Option<MetadataResponseTopic> {
-        let mut topic = match &mut self.wanted {
-            Wanted::All(topics) => known(ctx, &*topics.next()?),
-            Wanted::Named { topics, once } => {
-                // Where there is an id, the name beside it does not count.
-                let is_new = |topic: &MetadataRequestTopic| {
-                    let name = topic.name.clone().filter(|_| topic.topic_id.is_zero());
-                    once.insert((topic.topic_id, name))
-                };
-                let topic = topics.find(is_new)?;
-                let shown = named(ctx, self.version, self.may_create, &topic);
-                let missing = topic.name.filter(|_| topic.topic_id.is_zero());
+    fn next(&mut self, ctx: &Ctx<'_>, _: usize) -> Option<MetadataResponseTopic> {
+        let found = match &mut self.wanted {
+            Wanted::All { last } => {
+                let after = last.as_ref().map(|topic| &*topic.name);
+                let next = ctx.image.topic_after(after).cloned();
+                *last = next;
+                Ok(last.clone()?)
+            }
+            Wanted::Named(topics) => {
+                let ((id, name), (), _) = topics.next_named()?;
+                let found = named(ctx, self.version, self.may_create, id, name.as_ref());
                 if CREATE
                     && self.may_create
-                    && shown.error_code != 0
-                    && let Some(name) = missing
+                    && found.is_err()
+                    && let Some(name) = name
                 {
                     self.creates = may_be_created(ctx, &name);
                 }
-                shown
+                found
             }
         };
-        if self.operations && topic.error_code == 0 {
-            topic.topic_authorized_operations = TOPIC_OPERATIONS;
+        let topic = match found {
+            Ok(topic) => topic,
+            Err(unknown) => return Some(unknown),
+        };
+        let mut shown = known(&topic);
+        if self.operations {
+            shown.topic_authorized_operations = TOPIC_OPERATIONS;
         }
-        Some(topic)
+        self.at = Some((topic, 0));
+        Some(shown)
+    }
+
+    fn part(&mut self, ctx: &Ctx<'_>) -> Option<MetadataResponsePartition> {
+        let (topic, next) = self.at.as_mut()?;
+        let Some(found) = topic.partitions.get(*next) else {
+            self.at = None;
+            return None;
+        };
+        let shown = partition(ctx.brokers, *next as i32, found);
+        *next += 1;
+        Some(shown)
+    }
+
+    fn let_go(&mut self, left: &mut usize) -> bool {
+        match &mut self.wanted {
+            Wanted::Named(topics) => topics.let_go(left),
+            Wanted::All { .. } => true,
+        }
     }
 
     fn creates(&self) -> bool {
         self.creates
     }
 
-    fn size(topic: &MetadataResponseTopic) -> usize {
-        topic.partitions.len()
-    }
-
     fn bytes_behind(version: i16) -> usize {
         let operations = if (8..=10).contains(&version) { 4 } else { 0 };
         let error = if version >= 13 { 2 } else { 0 };
         operations + error
+    }
+
+    fn bytes_behind_parts(version: i16) -> usize {
+        // What a client may do.
+        if version >= 8 { 4 } else { 0 }
     }
 }
 
@@ -144,29 +179,28 @@ fn broker(announced: Announced) -> MetadataResponseBroker {
     broker
 }
 
-/// A topic as the request names it.
+/// A topic as the request names it, or what is told instead.
 fn named(
     ctx: &Ctx<'_>,
     version: i16,
     creates: bool,
-    topic: &MetadataRequestTopic,
-) -> MetadataResponseTopic {
+    id: Uuid,
+    name: Option<&StrBytes>,
+) -> Result<Arc<Topic>, MetadataResponseTopic> {
     let nameless = || (version < 12).then(StrBytes::default);
-    match (from_wire(topic.topic_id), &topic.name) {
-        (TopicId::ZERO, Some(name)) => match ctx.image.topic(name) {
-            Some(topic) => known(ctx, topic),
-            None => unknown(missing(ctx, name, creates), Some(name.clone())),
-        },
-        (TopicId::ZERO, None) => unknown(ErrorCode::InvalidTopicException, nameless()),
-        (id, _) => match ctx.image.topic_by_id(id) {
-            Some(topic) => known(ctx, topic),
-            None => {
-                let mut topic = unknown(ErrorCode::UnknownTopicId, nameless());
-                topic.topic_id = to_wire(id);
-                topic
-            }
-        },
-    }
+    let found = match (from_wire(id), name) {
+        (TopicId::ZERO, Some(name)) => ctx
+            .image
+            .topic(name)
+            .ok_or_else(|| unknown(missing(ctx, name, creates), Some(name.clone()))),
+        (TopicId::ZERO, None) => Err(unknown(ErrorCode::InvalidTopicException, nameless())),
+        (known, _) => ctx.image.topic_by_id(known).ok_or_else(|| {
+            let mut topic = unknown(ErrorCode::UnknownTopicId, nameless());
+            topic.topic_id = id;
+            topic
+        }),
+    };
+    found.cloned()
 }
 
 /// Why there is no topic of this name.
@@ -189,15 +223,12 @@ fn unknown(code: ErrorCode, name: Option<StrBytes>) -> MetadataResponseTopic {
     topic
 }
 
-fn known(ctx: &Ctx<'_>, topic: &Topic) -> MetadataResponseTopic {
+/// A topic without its partitions.
+fn known(topic: &Topic) -> MetadataResponseTopic {
     let mut shown = MetadataResponseTopic::default();
     shown.name = Some((&*topic.name).into());
     shown.topic_id = to_wire(topic.id);
     shown.is_internal = topic.internal;
-    shown.partitions = (0..)
-        .zip(topic.partitions.iter())
-        .map(|(i, p)| partition(ctx.brokers, i, p))
-        .collect();
     shown
 }
 

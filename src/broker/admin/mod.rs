@@ -44,4 +44,5 @@ pub use incremental_alter_configs::incremental_alter_configs;
 pub use init_producer_id::init_producer_id;
 pub use list_config_resources::list_config_resources;
 pub use list_partition_reassignments::list_partition_reassignments;
+pub use listing::{List, list};
 pub use metadata::{metadata, metadata_after_creation};

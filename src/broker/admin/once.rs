@@ -22,6 +22,14 @@ impl<K, T> Default for Once<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T> Once<K, T> {
+    /// With room for so many, so that what is there need not be moved when more come.
+    pub fn with_capacity(things: usize) -> Self {
+        Self {
+            things: VecDeque::with_capacity(things),
+            count: HashMap::with_capacity(things),
+        }
+    }
+
     /// Adds what has this name.
     pub fn push(&mut self, name: K, thing: T) {
         *self.count.entry(name.clone()).or_default() += 1;
@@ -35,12 +43,28 @@ impl<K: Hash + Eq + Clone, T> Once<K, T> {
 
     /// Takes the next one, and whether it is named once. One that has been taken by its name before is passed over.
     pub fn next(&mut self) -> Option<(T, bool)> {
+        self.next_named().map(|(_, thing, once)| (thing, once))
+    }
+
+    /// The same with its name.
+    pub fn next_named(&mut self) -> Option<(K, T, bool)> {
         loop {
             let (name, thing) = self.things.pop_front()?;
             if let Some(count) = self.count.remove(&name) {
-                return Some((thing, count == 1));
+                return Some((name, thing, count == 1));
             }
         }
+    }
+
+    /// Lets all go that is left, as long as there is something `left` of a slice. Returns whether there is nothing.
+    pub fn let_go(&mut self, left: &mut usize) -> bool {
+        while *left > 0 {
+            if self.next().is_none() {
+                return true;
+            }
+            *left -= 1;
+        }
+        false
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::order::{Footprint, Order};
-use crate::base::limits::CONN_IN_FLIGHT_MAX;
+use crate::base::limits::{CONN_IN_FLIGHT_MAX, LONG_REPLIES_BYTES_MAX};
 use crate::base::{IdMap, Mono};
 use crate::broker::io::{ConnId, Output};
 use crate::broker::trace::{ClientName, Stage, Trace, Tracer};
@@ -46,6 +46,10 @@ pub struct Caller {
     ending: bool,
     /// That turn has come.
     closing: bool,
+    /// Bytes of its long replies that have not left.
+    long: usize,
+    /// It is to be told when a request of it is answered, or a long reply has left.
+    tell_when_moved: bool,
 }
 
 /// A request that has to wait for one before it.
@@ -59,6 +63,8 @@ struct Request {
     outcome: Option<Outcome>,
     /// Under which number the front keeps it while it waits for something.
     parked: Option<u64>,
+    /// Bytes of its reply, if that is a long one.
+    long: usize,
 }
 
 /// What becomes of a request.
@@ -96,10 +102,17 @@ impl Caller {
         }
         // A driver that never tells what has left may not cost memory.
         while self.handed_out > CONN_IN_FLIGHT_MAX {
-            self.handed_out -= 1;
-            self.first += 1;
-            self.requests.pop_front();
+            self.left();
         }
+    }
+
+    /// The first reply that was given out has left.
+    fn left(&mut self) -> Option<Request> {
+        let left = self.requests.pop_front()?;
+        self.handed_out -= 1;
+        self.first += 1;
+        self.long -= left.long;
+        Some(left)
     }
 }
 
@@ -114,6 +127,10 @@ pub struct Conns {
     handled: Option<ReplyTo>,
     /// Connections with a request that waited and may begin now.
     ready: VecDeque<ConnId>,
+    /// Bytes of long replies of all connections that have not left.
+    long: usize,
+    /// Connections that were to be told of when they moved.
+    moved: Vec<ConnId>,
 }
 
 impl Conns {
@@ -130,7 +147,11 @@ impl Conns {
                 .get(sent)
                 .is_none_or(|next| next.outcome.is_none());
             assert!(waits || conn.closing, "connection {id}: a reply is stuck");
+            let long: usize = conn.requests.iter().map(|request| request.long).sum();
+            assert_eq!(long, conn.long, "connection {id}: long replies");
         }
+        let long: usize = self.conns.values().map(|conn| conn.long).sum();
+        assert_eq!(long, self.long, "long replies");
     }
 
     /// A new input is handled: the one before is done with.
@@ -159,19 +180,51 @@ impl Conns {
         }
     }
 
-    /// The last byte of so many replies has left.
-    pub fn sent(&mut self, conn: ConnId, replies: usize, tracer: &mut Tracer) {
+    /// The last byte of so many replies has left. Returns whether a long one was among them.
+    pub fn sent(&mut self, conn: ConnId, replies: usize, tracer: &mut Tracer) -> bool {
         let Some(entry) = self.conns.get_mut(&conn.0) else {
-            return;
+            return false;
         };
+        let before = entry.long;
         for _ in 0..replies.min(entry.handed_out) {
-            entry.handed_out -= 1;
-            entry.first += 1;
-            if let Some(mut request) = entry.requests.pop_front() {
+            if let Some(mut request) = entry.left() {
                 request.trace.pass(Stage::Send, self.now);
                 tracer.finish(&request.trace, &entry.client, self.now);
             }
         }
+        let left = before - entry.long;
+        self.long -= left;
+        if left > 0 && std::mem::take(&mut entry.tell_when_moved) {
+            self.moved.push(conn);
+        }
+        left > 0
+    }
+
+    /// Whether a request may have a long reply now: it is the next one of its connection to be answered, and the
+    /// client has taken the long ones before it.
+    #[must_use]
+    pub fn may_be_long(&self, to: ReplyTo) -> bool {
+        let entry = self.conns.get(&to.conn.0);
+        entry
+            .is_some_and(|entry| entry.long == 0 && to.seq - entry.first == entry.handed_out as u64)
+    }
+
+    /// Whether so much of long replies waits to be sent that no further one is begun.
+    #[must_use]
+    pub const fn has_many_long(&self) -> bool {
+        self.long >= LONG_REPLIES_BYTES_MAX
+    }
+
+    /// Has it told, once, when a request of the connection was answered or a long reply has left.
+    pub fn tell_when_moved(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conns.get_mut(&conn.0) {
+            entry.tell_when_moved = true;
+        }
+    }
+
+    /// The connections that were to be told of and have moved.
+    pub fn take_moved(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.moved)
     }
 
     /// A connection was accepted.
@@ -189,6 +242,8 @@ impl Conns {
                 order: Order::default(),
                 ending: false,
                 closing: false,
+                long: 0,
+                tell_when_moved: false,
             },
         );
     }
@@ -199,6 +254,7 @@ impl Conns {
         let Some(entry) = self.conns.remove(&conn.0) else {
             return Vec::new();
         };
+        self.long -= entry.long;
         let requests = entry.requests.iter();
         requests.filter_map(|request| request.parked).collect()
     }
@@ -232,6 +288,7 @@ impl Conns {
             footprint,
             outcome: None,
             parked: None,
+            long: 0,
         });
         let to = ReplyTo {
             conn,
@@ -284,6 +341,18 @@ impl Conns {
         !self.ready.is_empty()
     }
 
+    /// The same with a long reply.
+    pub fn reply_long(&mut self, to: ReplyTo, pieces: Vec<Piece>, out: &mut Vec<Output>) {
+        let bytes = pieces.iter().map(Piece::len).sum();
+        if let Some(request) = self.request(to) {
+            request.long = bytes;
+            let entry = self.conns.get_mut(&to.conn.0);
+            entry.expect("its request is there").long += bytes;
+            self.long += bytes;
+        }
+        self.reply(to, pieces, out);
+    }
+
     /// Answers a request; what is now first in line goes out.
     pub fn reply(&mut self, to: ReplyTo, pieces: Vec<Piece>, out: &mut Vec<Output>) {
         let Some(entry) = self.conns.get_mut(&to.conn.0) else {
@@ -298,7 +367,12 @@ impl Conns {
         if entry.order.answered(request.footprint) {
             self.ready.push_back(to.conn);
         }
+        let long = entry.long;
         entry.hand_out(to.conn, self.now, out);
+        self.long -= long - entry.long;
+        if std::mem::take(&mut entry.tell_when_moved) {
+            self.moved.push(to.conn);
+        }
     }
 
     /// A request that has begun cannot be answered. Its connection is closed, as in Kafka, when those before it are
@@ -323,6 +397,7 @@ impl Conns {
                 footprint: Footprint::default(),
                 outcome: Some(Outcome::Close(why)),
                 parked: None,
+                long: 0,
             });
             entry.end(conn, self.now, out);
         }

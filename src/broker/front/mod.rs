@@ -2,6 +2,7 @@
 //! and the image by which they are routed to the shards that own the data.
 
 pub mod conns;
+pub mod long;
 pub mod order;
 pub mod parked;
 pub mod slots;
@@ -64,9 +65,9 @@ impl Front {
         }
     }
 
-    /// Replies of a connection have left.
-    pub fn sent(&mut self, conn: ConnId, replies: usize) {
-        self.conns.sent(conn, replies, &mut self.tracer);
+    /// Replies of a connection have left. Returns whether a long one was among them.
+    pub fn sent(&mut self, conn: ConnId, replies: usize) -> bool {
+        self.conns.sent(conn, replies, &mut self.tracer)
     }
 
     /// Notes that a request waits until it can be answered, or its connection is gone; returns its number.

@@ -8,6 +8,8 @@
 //! share groups either: INVALID_REQUEST. As in Kafka the key of a group is
 //! not looked at: an invalid group id is refused by the requests that use it.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
@@ -15,7 +17,7 @@ use kafka_wire_core::StrBytes;
 
 use super::topic::{OFFSETS_TOPIC, of_group};
 use crate::base::ErrorCode;
-use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, answer};
+use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, List, answer, list};
 use crate::wire::{self, RequestHeader, WireError};
 
 const GROUP: i8 = 0;
@@ -32,36 +34,95 @@ pub fn create_offsets_topic(_: &RequestHeader, _: Bytes) -> Result<Box<dyn Decis
 
 /// FindCoordinator, unless there is something to be created first.
 pub fn find_coordinator(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
-    if ctx.image.topic(OFFSETS_TOPIC).is_none() {
-        // A request that cannot be read is refused when it is answered.
-        let request = wire::decode::<FindCoordinatorRequest>(body.clone(), header.version);
-        if request.is_ok_and(|request| request.key_type == GROUP) {
-            return Answer::Create;
-        }
+    if header.version >= 4 {
+        return list::<Coordinators<true>>(ctx, header, body);
     }
-    find_after_creation(ctx, header, body)
+    let request = wire::decode::<FindCoordinatorRequest>(body.clone(), header.version);
+    match request {
+        Ok(request) if is_missing(ctx, request.key_type) => Answer::Create,
+        // A request that cannot be read is refused when it is answered.
+        _ => find_one(ctx, header, body),
+    }
 }
 
 /// The same when what could be created is there.
 pub fn find_after_creation(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
+    match header.version {
+        ..4 => find_one(ctx, header, body),
+        _ => list::<Coordinators<false>>(ctx, header, body),
+    }
+}
+
+/// Whether the topic is to be created by which coordinators are found.
+fn is_missing(ctx: &Ctx<'_>, key_type: i8) -> bool {
+    key_type == GROUP && ctx.image.topic(OFFSETS_TOPIC).is_none()
+}
+
+/// Finds the only key of an old version.
+fn find_one(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -> Answer {
     answer(header, body, |request: FindCoordinatorRequest| {
         let mut response = FindCoordinatorResponse::default();
-        if header.version < 4 {
-            let found = coordinator(ctx, request.key_type, &request.key);
-            response.error_code = found.error_code;
-            response.error_message = found.error_message;
-            response.node_id = found.node_id;
-            response.host = found.host;
-            response.port = found.port;
-            return response;
-        }
-        for key in request.coordinator_keys {
-            let mut found = coordinator(ctx, request.key_type, &key);
-            found.key = key;
-            response.coordinators.push(found);
-        }
+        let found = coordinator(ctx, request.key_type, &request.key);
+        response.error_code = found.error_code;
+        response.error_message = found.error_message;
+        response.node_id = found.node_id;
+        response.host = found.host;
+        response.port = found.port;
         response
     })
+}
+
+/// The coordinators of many keys.
+#[derive(Debug)]
+struct Coordinators<const CREATE: bool> {
+    key_type: i8,
+    keys: VecDeque<StrBytes>,
+    creates: bool,
+}
+
+impl<const CREATE: bool> List for Coordinators<CREATE> {
+    type Request = FindCoordinatorRequest;
+    type Element = Coordinator;
+    type Part = Coordinator;
+
+    fn new(_: i16, listed: Option<usize>) -> Self {
+        Self {
+            key_type: GROUP,
+            keys: VecDeque::with_capacity(listed.unwrap_or(0)),
+            creates: false,
+        }
+    }
+
+    fn take(&mut self, key: StrBytes) {
+        self.keys.push_back(key);
+    }
+
+    fn rest(&mut self, ctx: &Ctx<'_>, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+        self.key_type = request.key_type;
+        self.creates = CREATE && is_missing(ctx, request.key_type);
+        FindCoordinatorResponse::default()
+    }
+
+    fn next(&mut self, ctx: &Ctx<'_>, _: usize) -> Option<Coordinator> {
+        let key = self.keys.pop_front()?;
+        let mut found = coordinator(ctx, self.key_type, &key);
+        found.key = key;
+        Some(found)
+    }
+
+    fn let_go(&mut self, left: &mut usize) -> bool {
+        while *left > 0 {
+            if self.keys.pop_front().is_none() {
+                return true;
+            }
+            *left -= 1;
+        }
+        false
+    }
+
+    fn creates(&self) -> bool {
+        self.creates
+    }
 }
 
 /// The answer for one key, but for the key itself.

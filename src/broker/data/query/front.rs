@@ -10,9 +10,11 @@ use crate::base::limits::LISTED_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, LogId, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::long::LongRequests;
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
 use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
 use crate::broker::msg::{Answered, LogAnswer, Msg, Query, ReqRef};
 use crate::store::Piece;
 use crate::wire::WireError;
@@ -104,7 +106,9 @@ impl PendingQuery {
 #[derive(Debug, Default)]
 pub struct Queries {
     waiting: IdMap<u64, PendingQuery>,
-    /// Those of them that wait for their next turn.
+    /// Those of them that are too long for one turn, and wait for their first one,
+    line: LongRequests<u64>,
+    /// and those that wait for their next turn.
     turns: VecDeque<u64>,
 }
 
@@ -143,7 +147,7 @@ impl Queries {
                     None => vec![Piece::Memory(pieces.concat().into())],
                 };
                 unpark(front, id);
-                return front.conns.reply(to, pieces, fx.out);
+                return front.conns.reply_long(to, pieces, fx.out);
             }
             Err(why) => {
                 unpark(front, id);
@@ -152,10 +156,14 @@ impl Queries {
             Ok(Progress::Asked(asked)) => Some(asked),
             Ok(Progress::Partly) => None,
         };
+        let is_new = id.is_none();
         let id = id.unwrap_or_else(|| front.park(to, Family::Query));
         self.waiting.insert(id, query);
         let Some(asked) = asked else {
-            return self.turns.push_back(id);
+            return match is_new {
+                true => self.line.push(to, id),
+                false => self.turns.push_back(id),
+            };
         };
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in asked {
@@ -178,8 +186,18 @@ impl Queries {
         }
     }
 
+    /// Something of a connection was answered, or has been sent.
+    pub fn moved(&mut self, conn: ConnId) {
+        self.line.moved(conn);
+    }
+
     /// Goes on with the query whose turn it is. The shard does not stop for one that has more to ask.
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        let begun = match front.draining {
+            true => self.line.take_any(),
+            false => self.line.next(&mut front.conns),
+        };
+        self.turns.extend(begun);
         let Some(id) = self.turns.pop_front() else {
             return;
         };
@@ -194,9 +212,14 @@ impl Queries {
         front.conns.fail(query.reply_to, why, fx.out);
     }
 
-    /// Whether one waits for its turn.
-    pub fn has_more(&self) -> bool {
-        !self.turns.is_empty()
+    /// Whether one can go on now.
+    pub fn has_more(&self, front: &Front) -> bool {
+        !self.turns.is_empty() || self.line.has_next(&front.conns)
+    }
+
+    /// Whether none waits for a turn.
+    pub fn is_quiet(&self) -> bool {
+        self.turns.is_empty() && self.line.is_empty()
     }
 
     /// How many wait for something.
@@ -211,6 +234,7 @@ impl Queries {
             let Some(pending) = self.waiting.remove(&id) else {
                 continue;
             };
+            self.line.forget(pending.reply_to.conn);
             for owner in pending.owners {
                 by_owner.entry(owner).or_default().push(id);
             }
