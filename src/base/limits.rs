@@ -202,6 +202,10 @@ pub const LOAD_BYTES_MIN: usize = 32 * 1024;
 /// Bytes that a shard reads at once for connections, while a flush is on its way and while none is:
 /// a flush waits in the disk's queue for what is before it.
 pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];
+/// What the memory tail of a store may take from the beginning, if it may take so much at all.
+pub const TAIL_START_BYTES: usize = 64 * 1024 * 1024;
+/// Memory page buffers leave to others, at most: less than that being free, memory tails become smaller.
+pub const MEMORY_LEFT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Memory of page buffers that are gone, kept on each thread for the next ones.
 pub const PAGE_POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Slowest requests that a shard remembers, per kind of request and span of time.

@@ -1,6 +1,7 @@
 //! Page-aligned memory that a disk write can use as it is and that readers can
 //! go on sharing: the one copy a produced batch is given.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -12,6 +13,57 @@ use super::pool;
 /// Memory of all buffers that exist.
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
+thread_local! {
+    static SOURCE: RefCell<Option<Box<dyn PageSource>>> = const { RefCell::new(None) };
+}
+
+/// Who has memory at hand for buffers that are kept long.
+pub trait PageSource {
+    /// Memory of `len` bytes, a multiple of [`BLOCK`] and not 0, on a block boundary. It holds what an earlier
+    /// buffer left, or zeroes. `None` if there is none: then the allocator is asked.
+    fn pages(&mut self, len: usize) -> Option<Box<dyn Pages>>;
+}
+
+/// Memory of a [`PageSource`], which has it back when this is dropped, on whatever thread.
+pub trait Pages: Send + Sync {
+    /// All of it.
+    fn bytes(&self) -> &[u8];
+    /// All of it.
+    fn bytes_mut(&mut self) -> &mut [u8];
+}
+
+/// From now on [`PageBuf::kept`] asks this source on this thread.
+pub fn keep_pages_in(source: impl PageSource + 'static) {
+    SOURCE.set(Some(Box::new(source)));
+}
+
+enum Memory {
+    Own(Vec<Page>),
+    Kept(Box<dyn Pages>),
+}
+
+impl Memory {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(pages) => pages.as_bytes(),
+            Self::Kept(kept) => kept.bytes(),
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Own(pages) => pages.as_mut_bytes(),
+            Self::Kept(kept) => kept.bytes_mut(),
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Own(Vec::new())
+    }
+}
+
 /// Growable memory that starts on a [`BLOCK`] boundary and is a whole number of blocks.
 ///
 /// Buffers are recycled: one that is dropped, or whose last [`Bytes`] is, leaves its memory to the next
@@ -22,8 +74,8 @@ static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 #[derive(Default)]
 pub struct PageBuf {
     /// At least as long as the content: the rest is room to grow.
-    pages: Vec<Page>,
-    /// Pages of content.
+    memory: Memory,
+    /// Bytes of content, a multiple of [`BLOCK`].
     used: usize,
 }
 
@@ -40,12 +92,31 @@ impl PageBuf {
     /// earlier buffer left, or zeroes.
     #[must_use]
     pub fn stale(len: usize) -> Self {
-        let used = len.div_ceil(BLOCK);
-        let pages = pool::take(used).unwrap_or_else(|| {
-            Page::new_vec_zeroed(pool::room_for(used)).expect("allocation of a page buffer")
+        let pages = len.div_ceil(BLOCK);
+        let memory = pool::take(pages).unwrap_or_else(|| {
+            Page::new_vec_zeroed(pool::room_for(pages)).expect("allocation of a page buffer")
         });
-        LIVE_BYTES.fetch_add(pages.len() * BLOCK, Ordering::Relaxed);
-        Self { pages, used }
+        Self::of(Memory::Own(memory), len)
+    }
+
+    /// The same for what is going to be kept for long: of the thread's [`PageSource`], if it has the memory.
+    #[must_use]
+    pub fn kept(len: usize) -> Self {
+        let len = len.next_multiple_of(BLOCK);
+        let kept = SOURCE.with_borrow_mut(|source| {
+            let source = source.as_mut().filter(|_| len > 0)?;
+            source.pages(len)
+        });
+        match kept {
+            Some(kept) => Self::of(Memory::Kept(kept), len),
+            None => Self::stale(len),
+        }
+    }
+
+    fn of(memory: Memory, len: usize) -> Self {
+        LIVE_BYTES.fetch_add(memory.bytes().len(), Ordering::Relaxed);
+        let used = len.next_multiple_of(BLOCK);
+        Self { memory, used }
     }
 
     /// Gives back the memory of gone buffers, on this thread, that was not needed since the last
@@ -78,18 +149,18 @@ impl PageBuf {
 
     /// Grows to hold at least `len` bytes; what is added is stale.
     pub fn grow(&mut self, len: usize) {
-        if len.div_ceil(BLOCK) > self.pages.len() {
+        if len > self.memory_bytes() {
             let mut larger = Self::stale(len);
             larger.as_mut_bytes()[..self.len()].copy_from_slice(self.as_bytes());
             *self = larger;
         }
-        self.used = self.used.max(len.div_ceil(BLOCK));
+        self.used = self.used.max(len.next_multiple_of(BLOCK));
     }
 
     /// Makes the first `len` bytes the content: pages after them are dropped, and what is left of the
     /// last one is zeroed.
     pub fn finish(&mut self, len: usize) {
-        self.used = self.used.min(len.div_ceil(BLOCK));
+        self.used = self.used.min(len.next_multiple_of(BLOCK));
         let end = self.len();
         self.as_mut_bytes()[len.min(end)..].fill(0);
     }
@@ -97,13 +168,13 @@ impl PageBuf {
     /// Length in bytes, a multiple of [`BLOCK`].
     #[must_use]
     pub fn len(&self) -> usize {
-        self.used * BLOCK
+        self.used
     }
 
     /// Bytes of memory it takes, at least its length.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.pages.len() * BLOCK
+        self.memory.bytes().len()
     }
 
     /// Whether the buffer has no page.
@@ -115,13 +186,13 @@ impl PageBuf {
     /// The whole content.
     #[must_use]
     pub fn as_mut_bytes(&mut self) -> &mut [u8] {
-        self.pages[..self.used].as_mut_bytes()
+        &mut self.memory.bytes_mut()[..self.used]
     }
 
     /// The whole content.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.pages[..self.used].as_bytes()
+        &self.memory.bytes()[..self.used]
     }
 
     /// Shares the content: slices of the result keep the memory alive and may cross threads.
@@ -134,8 +205,10 @@ impl PageBuf {
 
 impl Drop for PageBuf {
     fn drop(&mut self) {
-        LIVE_BYTES.fetch_sub(self.pages.len() * BLOCK, Ordering::Relaxed);
-        pool::give(std::mem::take(&mut self.pages));
+        LIVE_BYTES.fetch_sub(self.memory_bytes(), Ordering::Relaxed);
+        if let Memory::Own(pages) = std::mem::take(&mut self.memory) {
+            pool::give(pages);
+        }
     }
 }
 
@@ -179,6 +252,34 @@ mod tests {
             assert!(pages.as_bytes()[BLOCK + 10..].iter().all(|b| *b == 0));
         }
         assert!(PageBuf::zeroed(BLOCK).as_bytes().iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_if_there_is_something() {
+        struct Boxed(Box<[u8]>);
+        impl Pages for Boxed {
+            fn bytes(&self) -> &[u8] {
+                &self.0
+            }
+            fn bytes_mut(&mut self) -> &mut [u8] {
+                &mut self.0
+            }
+        }
+        struct Once(bool);
+        impl PageSource for Once {
+            fn pages(&mut self, len: usize) -> Option<Box<dyn Pages>> {
+                let has = std::mem::take(&mut self.0);
+                has.then(|| -> Box<dyn Pages> { Box::new(Boxed(vec![2; len].into())) })
+            }
+        }
+        keep_pages_in(Once(true));
+        assert!(PageBuf::kept(0).is_empty());
+        let mut kept = PageBuf::kept(BLOCK + 1);
+        assert_eq!(kept.as_bytes(), [2; 2 * BLOCK]);
+        kept.finish(BLOCK + 3);
+        kept.grow(3 * BLOCK);
+        assert_eq!(kept.as_bytes()[BLOCK + 2..][..2], [2, 0]);
+        assert_eq!(PageBuf::kept(BLOCK).len(), BLOCK, "the allocator's");
     }
 
     #[test]

@@ -619,7 +619,7 @@ const LARGE: usize = 900 << 10;
 /// A node with a batch in its file that a lookup of [`DEEP_MS`] has to read and to open.
 fn on_disk() -> Bench {
     let config = BrokerConfig {
-        millrace_store_tail_bytes_max: 0,
+        millrace_store_tail_bytes_max: Some(0),
         ..BrokerConfig::default()
     };
     let mut bench = Bench::new(1, config);

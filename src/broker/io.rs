@@ -82,6 +82,8 @@ pub enum Input {
         /// How many.
         ns: u64,
     },
+    /// What the memory tails of the shard's stores may take together from now on, in bytes.
+    TailBytesMax(usize),
     /// Nothing more is waiting: the moment to start flushes. Also sent when the time of the last
     /// [`Output::WakeAt`] has come. Must follow every run of other inputs.
     Idle,

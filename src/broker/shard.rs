@@ -145,6 +145,12 @@ impl Shard {
         }
     }
 
+    /// Bytes that the memory tails have forgotten so far because of [`Input::TailBytesMax`].
+    #[must_use]
+    pub fn tail_bytes_forgotten(&self) -> u64 {
+        self.owner.tail_bytes_forgotten()
+    }
+
     fn input(&mut self, input: Input, fx: &mut Fx<'_>) {
         match input {
             Input::Start => {
@@ -185,6 +191,7 @@ impl Shard {
                 self.follow_up(fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
+            Input::TailBytesMax(bytes) => self.owner.set_tail_bytes_max(bytes),
             Input::Idle => self.idle(fx),
             Input::Shutdown => {
                 self.draining = Draining::InFlight;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
 use super::value::{CleanupPolicy, CompressionType};
+use crate::base::limits::TAIL_START_BYTES;
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
 use crate::store::StoreConfig;
@@ -172,8 +173,10 @@ settings! {
         millrace_store_bulk_bytes_min: i32 = 32 * 1024, "millrace.store.bulk.bytes.min", Bytes, (4096, MIB);
         /// Flushes of a store that may be on their way to the disk at once.
         millrace_store_flushes_in_flight_max: i32 = 4, "millrace.store.flushes.in.flight.max", None, (1, 64);
-        /// Memory that keeps the newest batches for consumers at the end of the log. Per core.
-        millrace_store_tail_bytes_max: i64 = 64 * MIB, "millrace.store.tail.bytes.max", Bytes, (MIB, 1 << 40);
+        /// Memory that keeps the newest batches, so that reading them needs no disk. Per core. It is taken as it is
+        /// used, and given back where others need it. Not set: all cores together a quarter of the memory that the
+        /// machine has, or that the control group allows.
+        millrace_store_tail_bytes_max: Option<i64> = None, "millrace.store.tail.bytes.max", Bytes, (MIB, 1 << 40);
         /// A checkpoint is due after this many bytes. Per core.
         millrace_store_checkpoint_bytes: i64 = 512 * MIB, "millrace.store.checkpoint.bytes", Bytes, from(MIB);
     }
@@ -297,7 +300,9 @@ impl BrokerConfig {
             bytes_max: self.millrace_store_bytes_max.unsigned_abs(),
             bulk_bytes_min: size(self.millrace_store_bulk_bytes_min.into()),
             flushes_in_flight_max: size(self.millrace_store_flushes_in_flight_max.into()),
-            tail_bytes_max: size(self.millrace_store_tail_bytes_max),
+            tail_bytes_max: self
+                .millrace_store_tail_bytes_max
+                .map_or(TAIL_START_BYTES, size),
             checkpoint_bytes: self.millrace_store_checkpoint_bytes.unsigned_abs(),
             ..StoreConfig::default()
         }

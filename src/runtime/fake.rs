@@ -131,6 +131,11 @@ impl Shard {
         }
     }
 
+    /// It has no tail.
+    pub fn tail_bytes_forgotten(&self) -> u64 {
+        0
+    }
+
     pub fn is_at_rest(&self) -> bool {
         self.ios.is_empty()
     }
@@ -151,7 +156,7 @@ impl Shard {
                     },
                 );
             }
-            Input::Sent { .. } | Input::Turn { .. } => {}
+            Input::Sent { .. } | Input::Turn { .. } | Input::TailBytesMax(_) => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),

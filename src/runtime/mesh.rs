@@ -117,11 +117,16 @@ impl<M> Mesh<M> {
         }
     }
 
+    /// Wakes every shard that sleeps: there is something for it to see.
+    pub fn wake(&self) {
+        self.bells.iter().for_each(Bell::ring);
+    }
+
     /// A stopping shard has answered its clients. The last one wakes the others, which have stayed in
     /// order to do what is asked of them for that.
     fn answered(&self) {
         if self.answering.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.bells.iter().for_each(Bell::ring);
+            self.wake();
         }
     }
 

@@ -13,6 +13,7 @@
 )]
 
 pub mod accept;
+mod arena;
 mod batch;
 mod bind;
 pub mod blocks;
@@ -29,6 +30,7 @@ pub mod frame;
 pub mod hold;
 mod lent;
 pub mod logging;
+mod memory;
 pub mod mesh;
 pub mod probe;
 pub mod pump;

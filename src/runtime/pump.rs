@@ -9,11 +9,13 @@
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
 use super::conn::{Conn, Shared};
 use super::disk::Disk;
+use super::memory::TailMemory;
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
 use super::report::{End, Notice, Stopped};
@@ -58,8 +60,12 @@ pub struct PumpSetup {
     pub idle_ms_max: u64,
     /// Memory of replies that clients may hold which take nothing.
     pub stalled_bytes_max: usize,
-    /// Memory in page buffers that the whole node may have without such clients.
-    pub page_bytes_max: usize,
+    /// Which shard it is, and of how many.
+    pub me: usize,
+    /// See `me`.
+    pub shards: usize,
+    /// What the memory tails may take.
+    pub tails: Arc<TailMemory>,
     /// `millrace.spin.us`.
     pub spin_us: u64,
     /// Whom to tell that the shard is ready.
@@ -94,7 +100,11 @@ pub struct Pump {
     acceptor: Acceptor,
     idle_ms_max: u64,
     stalled_bytes_max: usize,
-    page_bytes_max: usize,
+    me: usize,
+    shards: usize,
+    tails: Arc<TailMemory>,
+    /// What the shard was told that its tails may take.
+    tail_bytes_max: usize,
     spin_us: u64,
     reports: std::sync::mpsc::Sender<Notice>,
     conns: IdMap<ConnId, Connection>,
@@ -131,7 +141,9 @@ impl Pump {
             acceptor,
             idle_ms_max,
             stalled_bytes_max,
-            page_bytes_max,
+            me,
+            shards,
+            tails,
             spin_us,
             reports,
         } = parts;
@@ -144,7 +156,10 @@ impl Pump {
             acceptor,
             idle_ms_max,
             stalled_bytes_max,
-            page_bytes_max,
+            me,
+            shards,
+            tails,
+            tail_bytes_max: 0,
             spin_us,
             reports,
             conns: IdMap::default(),
@@ -203,6 +218,11 @@ impl Pump {
         self.follow_phase();
         self.collect();
         self.tell_sent(now);
+        let tail_bytes_max = self.tails.bytes_max(self.me);
+        if tail_bytes_max != self.tail_bytes_max {
+            self.tail_bytes_max = tail_bytes_max;
+            self.inputs.push_back(Input::TailBytesMax(tail_bytes_max));
+        }
         let due = now.mono >= self.wake_at;
         if due || !self.inputs.is_empty() {
             if due {
@@ -222,6 +242,8 @@ impl Pump {
             }
             self.tell(now, Input::Idle);
         }
+        self.tails
+            .forgotten(self.me, self.shard.tail_bytes_forgotten());
         if now.mono >= self.sweep_at {
             self.sweep(now.mono);
         }
@@ -539,7 +561,7 @@ impl Pump {
         self.disk
             .set_stalled(stalled.iter().map(|one| one.loaded).sum());
         // Slices of what the log's tail holds anyway cost nothing.
-        let shared = PageBuf::live_bytes() > self.page_bytes_max;
+        let shared = PageBuf::live_bytes() > self.page_bytes_max();
         for id in stalled::to_close(&mut stalled, self.stalled_bytes_max, shared) {
             if let Some(conn) = self.conns.get(&id) {
                 let conn = conn.sender.conn();
@@ -552,6 +574,13 @@ impl Pump {
             }
         }
         much
+    }
+
+    /// Memory in page buffers that the whole node may have without clients that take nothing: the tails, what is
+    /// read ahead, and as much again for what is being written.
+    fn page_bytes_max(&self) -> usize {
+        let reads = 2 * READ_AHEAD_BYTES_MAX * self.shards;
+        self.tails.bytes_max_of_all().saturating_add(reads)
     }
 
     /// When there is something to do even if nothing happens.

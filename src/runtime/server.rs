@@ -16,6 +16,7 @@ use super::bind::{bind, claim};
 use super::budget::Pool;
 use super::disk::CachedFiles;
 use super::fatal::{CONFIG, DISK, Fatal, SOFTWARE, SYSTEM};
+use super::memory::TailMemory;
 use super::mesh::{Mesh, Phase};
 use super::probe;
 use super::report::{End, Notice, Stopped};
@@ -29,6 +30,7 @@ use crate::controller::Directory;
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
+
 /// A broker that serves.
 pub struct Server {
     stopper: Stopper,
@@ -95,6 +97,7 @@ impl Server {
         );
         let request_bytes = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
         let requests = Pool::new(request_bytes, shards);
+        let tails = TailMemory::new(shards, config.millrace_store_tail_bytes_max);
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let directories: Arc<[Directory]> = (0..count)
@@ -124,10 +127,15 @@ impl Server {
                 listeners: std::mem::take(&mut listeners[i]),
                 admission: Arc::clone(&admission),
                 requests: Arc::clone(&requests),
+                tails: Arc::clone(&tails),
                 reports: sender.clone(),
             };
             threads.push(thread::spawn(plan).map_err(system)?);
         }
+        let shards_wake = Arc::clone(&mesh);
+        tails
+            .look_after(move || shards_wake.wake())
+            .map_err(system)?;
         let stopper = Stopper {
             mesh,
             reports: sender,

@@ -6,8 +6,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::ptr::NonNull;
 
 use crate::base::{Mono, Now};
+
+/// Size of a large page, where the machine has them.
+const HUGE_PAGE: usize = 2 * 1024 * 1024;
 
 /// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC` itself, which is also what the
 /// ring's alarms are set by.
@@ -164,13 +168,18 @@ pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
     limit(resource).0
 }
 
-/// Does without transparent huge pages, unless `MIMALLOC_ALLOW_THP` decides. The allocator asks for them, and where
-/// memory is in pieces a page fault then waits until the kernel has moved others together: milliseconds of the
-/// shard's core, in which no request gets on, also for what fits into a few pages.
+/// Does without transparent huge pages, but for what asks for them: with them a page fault waits, where memory is in
+/// pieces, until the kernel has moved others together: milliseconds of the shard's core, in which no request gets on,
+/// also for what fits into a few pages. (The allocator is built so that it does not ask.) Before Linux 6.18 there is
+/// all or nothing.
 pub fn avoid_huge_pages() {
-    if std::env::var_os("MIMALLOC_ALLOW_THP").is_none() {
-        // SAFETY: no memory is passed. A refusal leaves things as they are.
-        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    /// `PR_THP_DISABLE_EXCEPT_ADVISED`
+    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
+    // SAFETY: no memory is passed. A refusal leaves things as they are.
+    unsafe {
+        if libc::prctl(libc::PR_SET_THP_DISABLE, 1, EXCEPT_ADVISED, 0, 0) != 0 {
+            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+        }
     }
 }
 
@@ -188,6 +197,66 @@ pub fn keep_freed_memory() {
     }
     // SAFETY: the signature of mimalloc.h, and an option that it has.
     unsafe { mi_option_set_default(PURGE_DELAY, MILLISECONDS) };
+}
+
+/// Address space for so many bytes, without memory. What is in it stays out of core dumps.
+///
+/// # Errors
+/// As mmap(2): a limit, or there is no overcommitting.
+pub fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // Large pages begin at multiples of their size.
+    let room = bytes + HUGE_PAGE;
+    // SAFETY: a new mapping; no memory of ours is touched.
+    unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let at = libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0);
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let before = at.align_offset(HUGE_PAGE);
+        let start = at.byte_add(before);
+        if before > 0 {
+            libc::munmap(at, before);
+        }
+        libc::munmap(start.byte_add(bytes), HUGE_PAGE - before);
+        libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+        libc::madvise(start, bytes, libc::MADV_DONTDUMP);
+        Ok(NonNull::new_unchecked(start.cast()))
+    }
+}
+
+/// Has the kernel give memory for a part of what was reserved.
+///
+/// # Errors
+/// As madvise(2): there is no memory, or the kernel is older than 5.14.
+pub fn populate(at: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: it changes nothing of what is there, whoever has it.
+    check(unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) }).map(drop)
+}
+
+/// Gives the memory of a part of what was reserved back.
+///
+/// # Safety
+/// Nobody may rely on what is in it, nor borrow it.
+pub unsafe fn depopulate(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's. If it fails, the memory stays.
+    unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+}
+
+/// Gives back what was reserved.
+///
+/// # Safety
+/// `at` and `bytes` are what [`reserve`] was asked for and gave, and nobody borrows any of it.
+pub unsafe fn unreserve(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's.
+    unsafe { libc::munmap(at.as_ptr().cast(), bytes) };
+}
+
+/// Lets this thread have the core only when no other one wants it.
+pub fn step_back() {
+    // SAFETY: no memory is passed; 0 is this thread. A refusal leaves things as they are.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
 /// Blocks the signals that [`wait_for_signal`] waits for in this thread and those it starts.
@@ -281,25 +350,6 @@ fn parse_cpu_max(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
     (quota > 0.0 && period > 0.0).then(|| quota / period)
-}
-
-/// Memory this process may use: the machine's, or less where the control group says so.
-#[must_use]
-pub fn memory_bytes() -> u64 {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let total = read("/proc/meminfo")
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .map_or(u64::MAX, |kib| kib * 1024);
-    [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ]
-    .into_iter()
-    .filter_map(|path| read(path)?.trim().parse::<u64>().ok())
-    .fold(total, u64::min)
 }
 
 fn check(rc: libc::c_int) -> io::Result<libc::c_int> {

@@ -10,19 +10,22 @@ use std::thread::JoinHandle;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::accept::{Acceptor, Admission};
+use super::arena::Cells;
 use super::blocks;
 use super::brain::{Shard, ShardSetup, StoreSlot, open_store};
 use super::budget::{Budget, Pool};
 use super::conn::Shared;
 use super::disk::{CachedFiles, Disk, StoreFile};
 use super::fatal::{CORRUPT, DISK, Fatal, SYSTEM};
+use super::memory::TailMemory;
 use super::mesh::Mesh;
 use super::pump::{Pump, PumpSetup};
 use super::report::{End, Notice, Stopped};
 use super::ring::Ring;
 use super::stores::Opened;
 use crate::base::ShardId;
-use crate::base::limits::{READ_AHEAD_BYTES_MAX, STALLED_REPLY_BYTES_MAX};
+use crate::base::limits::STALLED_REPLY_BYTES_MAX;
+use crate::base::pages::keep_pages_in;
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
@@ -58,6 +61,8 @@ pub struct Plan {
     pub admission: Arc<Admission>,
     /// Request memory of the node.
     pub requests: Arc<Pool>,
+    /// Memory of the newest batches.
+    pub tails: Arc<TailMemory>,
     /// Whom to tell what becomes of it.
     pub reports: Sender<Notice>,
 }
@@ -80,6 +85,9 @@ pub fn spawn(plan: Plan) -> io::Result<JoinHandle<()>> {
 
 fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
     let executor = executor(&plan)?;
+    if let Some(arena) = plan.tails.arena(usize::from(plan.id.0)) {
+        keep_pages_in(Cells::new(arena));
+    }
     let mut disk = Disk::new(Arc::clone(&plan.files));
     let mut slots = Vec::new();
     for store in std::mem::take(&mut plan.stores) {
@@ -100,10 +108,6 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         directories: plan.directories.to_vec(),
     });
     let shards = usize::from(plan.shards);
-    let tail_bytes = usize::try_from(config.millrace_store_tail_bytes_max).unwrap_or(usize::MAX);
-    // The tails, what is read ahead, and as much again for what is being written.
-    let page_bytes = tail_bytes.saturating_add(2 * READ_AHEAD_BYTES_MAX);
-    let page_bytes_max = page_bytes.saturating_mul(shards);
     let parts = PumpSetup {
         shard,
         shared: Shared::new(frame_bytes_max, Budget::new(plan.requests)),
@@ -113,7 +117,9 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         acceptor: Acceptor::new(plan.listeners, plan.admission),
         idle_ms_max,
         stalled_bytes_max: STALLED_REPLY_BYTES_MAX / shards,
-        page_bytes_max,
+        me: usize::from(plan.id.0),
+        shards,
+        tails: plan.tails,
         spin_us: config.millrace_spin_us.max(0) as u64,
         reports: plan.reports,
     };

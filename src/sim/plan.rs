@@ -47,6 +47,8 @@ pub struct Faults {
     pub shut: u64,
     /// The wall clock jumps.
     pub wall_jump: u64,
+    /// The memory tails may take more or less from now on.
+    pub memory: u64,
     /// A write or sync fails.
     pub disk_error: u64,
     /// A read fails.
@@ -321,6 +323,7 @@ fn faults(rng: &mut Rng, tight: bool) -> Faults {
         cut: pick(rng, &[0, 100, 500]),
         shut: pick(rng, &[0, 0, 300, 1500]),
         wall_jump: pick(rng, &[0, 500]),
+        memory: pick(rng, &[0, 50, 500]),
         disk_error: pick(rng, &[0, 0, 0, 500]),
         read_error: pick(rng, &[0, 0, 50]),
         no_room: pick(rng, &[0, 0, 4, 8]),

@@ -94,6 +94,8 @@ kinds! {
     Fatal: 71,
     /// The wall clock jumped: a = its new lead over virtual time, ms.
     WallJump: 290,
+    /// Memory tails may take more or less: a = bytes for each shard.
+    MemoryChanged: 300,
     /// Bits of a store were flipped: a = store, b = position.
     Rot: 140,
     /// The run enters its next phase: a = number of the phase.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::layout::{REGION, RING_START, chunks_start};
+use crate::base::limits::TAIL_START_BYTES;
 use crate::base::{LogId, Offset, SegmentId, StoreId, TopicId};
 
 /// Number of a flush. Everything appended before `Store::poll` started flush `n` is durable when
@@ -259,7 +260,8 @@ pub struct StoreConfig {
     pub small_flushes_in_flight_max: usize,
     /// One flush takes no more than this from the pending appends.
     pub flush_bytes_max: usize,
-    /// Memory tail: bytes kept in memory for tail readers, beyond what is not in chunks yet.
+    /// Memory tail: bytes kept in memory for tail readers, beyond what is not in chunks yet. Until
+    /// [`Store::set_tail_bytes_max`](super::Store::set_tail_bytes_max) says otherwise.
     pub tail_bytes_max: usize,
     /// A checkpoint is due after this many bytes went into chunks or half the ring was used.
     pub checkpoint_bytes: u64,
@@ -296,7 +298,7 @@ impl Default for StoreConfig {
             small_flush_bytes: 512 * 1024,
             small_flushes_in_flight_max: 2,
             flush_bytes_max: 4 * MIB as usize,
-            tail_bytes_max: 64 * MIB as usize,
+            tail_bytes_max: TAIL_START_BYTES,
             checkpoint_bytes: 512 * MIB,
             checkpoint_slice_bytes: MIB / 4,
             sabotage: Sabotage::default(),

@@ -113,7 +113,7 @@ impl Store {
         };
         let mut build = Build {
             record: Record {
-                pages: PageBuf::stale(self.record_start() + self.inline_bytes(&open)),
+                pages: PageBuf::kept(self.record_start() + self.inline_bytes(&open)),
                 len: HEADER,
             },
             inline: Vec::new(),
@@ -325,7 +325,7 @@ impl Store {
         if !ensure_extents(&mut self.chunks, leave, segment, from, to) {
             return false;
         }
-        let mut pages = PageBuf::stale((new_len - from) as usize);
+        let mut pages = PageBuf::kept((new_len - from) as usize);
         let memory = pages.as_mut_bytes();
         let mut at = 0;
         for part in segment.memory(from, old_len) {

@@ -42,6 +42,7 @@ mod space_tests;
 #[cfg(test)]
 mod start_tests;
 mod superblock;
+mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +63,7 @@ use journal::Entry;
 use map::{Map, Slice};
 use pending::{Flight, Item, OpenFlush, state_growth};
 use superblock::{Start, Superblock};
+use tail::Tail;
 
 use crate::base::limits::{FLUSH_ITEMS_MAX, SLICES_LET_GO_MAX};
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
@@ -125,9 +127,7 @@ pub struct Store {
     /// Bytes given to chunks since the last checkpoint.
     placed_since: u64,
     ahead: Ahead,
-    /// The memory tail, oldest first: log, segment, and the memory that goes with a slice.
-    tail: VecDeque<(LogId, SegmentId, usize)>,
-    tail_bytes: usize,
+    tail: Tail,
     /// Memory of segments that are gone, which is let go a bit at a time.
     gone: VecDeque<VecDeque<Slice>>,
     /// Bytes of appends that are in no chunk yet.
@@ -294,8 +294,7 @@ impl Store {
             placed_since: 0,
             ahead: Ahead::new(config.initial_bytes),
             chunks,
-            tail: VecDeque::new(),
-            tail_bytes: 0,
+            tail: Tail::new(config.tail_bytes_max),
             gone: VecDeque::new(),
             unplaced_bytes: 0,
             ios: IdMap::default(),
@@ -544,6 +543,7 @@ impl Store {
         }
         self.let_go_filled();
         self.let_go_gone();
+        self.forget_oldest();
         self.reclaim();
         self.write_ahead(ops);
     }
@@ -552,7 +552,7 @@ impl Store {
     /// done.
     #[must_use]
     pub fn has_more_to_do(&self) -> bool {
-        self.more_to_start || self.has_to_let_go() || !self.gone.is_empty()
+        self.more_to_start || self.has_to_let_go() || !self.gone.is_empty() || self.tail.is_over()
     }
 
     /// Lets go some of the memory of segments that are gone.
@@ -681,7 +681,7 @@ impl Store {
             chunk_bytes_free: self.chunks.free_bytes(),
             journal_bytes: self.superblock.journal_bytes,
             journal_bytes_used: self.ring_head - self.ring_tail,
-            memory_tail_bytes: self.tail_bytes,
+            memory_tail_bytes: self.tail.bytes(),
             generation: self.superblock.generation,
         }
     }
@@ -695,20 +695,32 @@ impl Store {
     /// Keeps a slice that was just pushed in the memory tail, and the tail in its bound. `bytes` is the
     /// memory that goes with the slice.
     fn remember(&mut self, log: LogId, segment: SegmentId, bytes: usize) {
-        /// What the slice itself takes, and its place in the tail.
-        const SLICE_BYTES: usize = 128;
-        let bytes = bytes + SLICE_BYTES;
-        self.tail.push_back((log, segment, bytes));
-        self.tail_bytes += bytes;
-        while self.tail_bytes > self.config.tail_bytes_max {
-            let Some((log, segment, bytes)) = self.tail.pop_front() else {
+        self.tail.push(log, segment, bytes);
+        self.forget_oldest();
+    }
+
+    /// Forgets the oldest of the memory tail as long as it is over its bound, but not too many at a time: a large slice
+    /// may take the place of very many small ones, and the bound may have come down.
+    fn forget_oldest(&mut self) {
+        for _ in 0..SLICES_LET_GO_MAX {
+            let Some((log, segment)) = self.tail.forget() else {
                 break;
             };
-            self.tail_bytes -= bytes;
             if let Some(segment) = self.map.segment_mut(log, segment) {
                 segment.evict_oldest_cached();
             }
         }
+    }
+
+    /// Bytes that the memory tail has forgotten so far because of its bound.
+    #[must_use]
+    pub fn tail_bytes_forgotten(&self) -> u64 {
+        self.tail.forgotten_bytes()
+    }
+
+    /// What the memory tail may take from now on. What is too much is forgotten when there is time for it.
+    pub fn set_tail_bytes_max(&mut self, bytes: usize) {
+        self.tail.set_max(bytes);
     }
 
     /// Slices of memory of segments that are gone, which are still to be let go.

@@ -255,6 +255,23 @@ impl Owner {
         start.map_err(|(code, why)| (code, Some(why)))
     }
 
+    /// Bytes that the memory tails of the stores have forgotten so far because of that bound.
+    #[must_use]
+    pub fn tail_bytes_forgotten(&self) -> u64 {
+        self.slots
+            .iter()
+            .map(|slot| slot.store.tail_bytes_forgotten())
+            .sum()
+    }
+
+    /// What the memory tails of the stores may take together from now on.
+    pub fn set_tail_bytes_max(&mut self, bytes: usize) {
+        let each = bytes / self.slots.len().max(1);
+        for slot in &mut self.slots {
+            slot.store.set_tail_bytes_max(each);
+        }
+    }
+
     /// Whether changes of logs should wait for the next slice, if they can: see
     /// [`Store::holds_changes`](crate::store::Store::holds_changes).
     pub fn holds_changes(&self) -> bool {

@@ -27,7 +27,7 @@ impl World {
         let mut happens = |distance: u64| distance > 0 && self.rng.chance(1, distance);
         let (cut, jump) = (happens(faults.cut), happens(faults.wall_jump));
         let (crash, shutdown) = (happens(faults.crash), happens(faults.shutdown));
-        let shut = happens(faults.shut);
+        let (shut, memory) = (happens(faults.shut), happens(faults.memory));
         let node = self.rng.below(self.nodes.len() as u64) as usize;
         if cut {
             self.cut_one(node);
@@ -41,11 +41,29 @@ impl World {
             self.nodes[node].clock.jump(lead_ms);
             self.note(node, What::WallJump, lead_ms as u64, 0);
         }
+        if memory {
+            self.change_memory(node);
+        }
         if crash && self.nodes[node].state != State::Down {
             self.crash(node);
             self.restart_soon(node);
         } else if shutdown && self.nodes[node].state == State::Up {
             self.shut_down(node);
+        }
+    }
+
+    /// The shards of a node get another bound for their memory tails.
+    fn change_memory(&mut self, node: usize) {
+        const BYTES_MAX: u64 = 4 << 20;
+        let bytes = (BYTES_MAX >> self.rng.below(12)) as usize;
+        if self.nodes[node].state == State::Down {
+            return;
+        }
+        self.note(node, What::MemoryChanged, bytes as u64, 0);
+        for shard in 0..self.nodes[node].shards.len() {
+            let core = self.nodes[node].core(shard);
+            let input = Input::TailBytesMax(bytes);
+            self.events.add(self.time, Event::Input { core, input });
         }
     }
 
