@@ -183,6 +183,9 @@ pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
 pub const RECORDS_PER_CHANGE_MAX: usize = 10_000;
 /// What is decided on at a time, in things that requests list, and records.
 pub const DECIDED_PER_SLICE: usize = 512;
+/// Changes of the metadata and replies that wait until the disk has the changes and shards serve by them, in bytes;
+/// past that nothing more is decided.
+pub const DECIDED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait to be decided on and whose connections are gone, in bytes; more of them are not decided on.
 pub const ORPHANED_DECISIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait to be decided on and still are when the shard is to stop, in bytes; the connections of the others

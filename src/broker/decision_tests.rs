@@ -11,7 +11,9 @@ use kafka_wire::{
 use super::cost_tests::bench;
 use super::io::Input;
 use super::testing::{Bench, create_topic};
-use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX, STOPPING_DECISIONS_BYTES_MAX};
+use crate::base::limits::{
+    DECIDED_BYTES_MAX, DECIDED_PER_SLICE, DECODE_BYTES_MAX, STOPPING_DECISIONS_BYTES_MAX,
+};
 use crate::wire::client::{decode_response, encode_request};
 
 /// The topics are too many for a few slices: each is read, decided on, and made of two records.
@@ -101,6 +103,36 @@ fn one_topic_of_many_partitions_is_made_in_slices() {
     assert!(slices >= PARTITIONS / DECIDED_PER_SLICE, "{slices}");
     bench.settle();
     assert_eq!(bench.shards[0].partitions(), PARTITIONS + 2, "and two more");
+}
+
+/// What is answered meanwhile is kept until the disk has what it was decided by, also for those who are gone.
+#[test]
+fn nothing_is_decided_while_too_much_waits_for_the_disk() {
+    const REQUESTS: u64 = 64;
+    const TOPICS: usize = 2_000;
+    let mut request = DeleteTopicsRequest::default();
+    let name = |n: usize| format!("no-{n}-{}", "x".repeat(200)).into();
+    request.topic_names = (0..TOPICS).map(name).collect();
+    let frame = encode_request(1, Some("test"), 5, &request).unwrap();
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    bench.send(0, &create_topic("new", 1));
+    bench.idle(0);
+    let hangs = std::mem::take(&mut bench.coming);
+    for conn in 1..=REQUESTS {
+        bench.open(conn);
+        bench.send(conn, &frame);
+    }
+    while bench.idle(0) {}
+    let waits = bench.shards[0].undecided();
+    let kept = (REQUESTS as usize - waits) * frame.len();
+    assert!(waits > 0, "all were decided on: {kept} bytes of replies");
+    assert!(kept > DECIDED_BYTES_MAX / 2, "{kept}");
+    assert_eq!(bench.replies.len(), before);
+    bench.coming = hangs;
+    bench.settle();
+    assert_eq!(bench.shards[0].undecided(), 0);
+    assert_eq!(bench.replies.len() - before, 1 + REQUESTS as usize);
 }
 
 /// Those that come meanwhile wait, and are decided by what it has come to.

@@ -598,6 +598,12 @@ impl Shard {
         &self.front.config
     }
 
+    /// Requests that wait to be decided on.
+    #[cfg(test)]
+    pub(super) fn undecided(&self) -> usize {
+        self.control.as_ref().map_or(0, Control::undecided)
+    }
+
     /// Fetches in progress that wait for their turn no more.
     #[cfg(test)]
     pub(super) fn fetches_begun(&self) -> usize {

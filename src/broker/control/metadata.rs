@@ -6,8 +6,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::room::Rooms;
-use crate::base::limits::LOG_IDS_AHEAD_MAX;
+use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
 use crate::base::{LogId, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fatal;
@@ -23,7 +25,7 @@ struct Commit {
     token: u64,
     image: Arc<Image>,
     delta: Arc<Delta>,
-    then: Vec<Then>,
+    follows: Follows,
 }
 
 /// What follows when a commit is served by every shard.
@@ -31,6 +33,24 @@ struct Commit {
 pub enum Then {
     Nothing,
     Answer(ReqRef, Called),
+}
+
+impl Then {
+    /// What it takes in memory.
+    fn memory(&self) -> usize {
+        let frame = match self {
+            Self::Answer(_, Called::Frame(pieces)) => pieces.iter().map(Bytes::len).sum(),
+            Self::Answer(_, Called::Created) | Self::Nothing => 0,
+        };
+        size_of::<Self>() + frame
+    }
+}
+
+/// All that follows from a commit, and what it and the commit take in memory.
+#[derive(Debug, Default)]
+struct Follows {
+    then: Vec<Then>,
+    memory: usize,
 }
 
 /// See the module.
@@ -44,7 +64,9 @@ pub struct Metadata {
     brokers: Brokers,
     commits: VecDeque<Commit>,
     /// Published, not yet served by every shard: (image version, what follows).
-    publishing: VecDeque<(u64, Vec<Then>)>,
+    publishing: VecDeque<(u64, Follows)>,
+    /// What they and the commits take in memory.
+    kept: usize,
     /// Whether the shards have an image.
     is_published: bool,
     /// The image version that each shard serves by.
@@ -64,6 +86,7 @@ impl Metadata {
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             commits: VecDeque::new(),
             publishing: VecDeque::new(),
+            kept: 0,
             is_published: false,
             served: vec![0; usize::from(shards)],
             here,
@@ -95,12 +118,21 @@ impl Metadata {
     /// producer ids are taken, must not be known before they are durable; and who is to be answered from the image
     /// waits until every shard serves by it.
     pub fn reply(&mut self, req: ReqRef, called: Called, fx: &mut Fx<'_>) {
-        let then = match (self.commits.back_mut(), self.publishing.back_mut()) {
-            (Some(commit), _) => &mut commit.then,
-            (None, Some((_, then))) if called == Called::Created => then,
+        let follows = match (self.commits.back_mut(), self.publishing.back_mut()) {
+            (Some(commit), _) => &mut commit.follows,
+            (None, Some((_, follows))) if called == Called::Created => follows,
             _ => return answer(req, called, fx),
         };
-        then.push(Then::Answer(req, called));
+        let then = Then::Answer(req, called);
+        let memory = then.memory();
+        follows.memory += memory;
+        self.kept += memory;
+        follows.then.push(then);
+    }
+
+    /// Whether so much waits for the disk, or for shards, that nothing more is decided.
+    pub const fn is_full(&self) -> bool {
+        self.kept >= DECIDED_BYTES_MAX
     }
 
     /// Writes a change of the newest image and takes it into that at once.
@@ -113,6 +145,8 @@ impl Metadata {
         } = change;
         self.rooms.decided(image.version, &partitions);
         self.image = image;
+        let memory = batch.len() + then.memory();
+        self.kept += memory;
         let end = match owner.append_internal(fx.now, METADATA_LOG, batch) {
             Ok(end) => end,
             Err((code, why)) => {
@@ -127,7 +161,10 @@ impl Metadata {
             token: owner.tell_when_committed(METADATA_LOG, end),
             image: Arc::new(self.image.clone()),
             delta: Arc::new(delta),
-            then: vec![then],
+            follows: Follows {
+                then: vec![then],
+                memory,
+            },
         });
     }
 
@@ -156,7 +193,7 @@ impl Metadata {
             return false;
         }
         if let Some(commit) = self.commits.pop_front() {
-            self.publish(commit.image, commit.delta, commit.then, fx);
+            self.publish(commit.image, commit.delta, commit.follows, fx);
         }
         true
     }
@@ -164,10 +201,10 @@ impl Metadata {
     /// Gives the image to every shard at a start at which nothing changes.
     pub fn publish_current(&mut self, fx: &mut Fx<'_>) {
         let image = Arc::new(self.image.clone());
-        self.publish(image, Arc::default(), Vec::new(), fx);
+        self.publish(image, Arc::default(), Follows::default(), fx);
     }
 
-    fn publish(&mut self, image: Arc<Image>, delta: Arc<Delta>, then: Vec<Then>, fx: &mut Fx<'_>) {
+    fn publish(&mut self, image: Arc<Image>, delta: Arc<Delta>, follows: Follows, fx: &mut Fx<'_>) {
         // The first image of a start may come with a change of its own: it is new to the shards as a whole.
         let first = !std::mem::replace(&mut self.is_published, true);
         let delta = if first {
@@ -175,7 +212,7 @@ impl Metadata {
         } else {
             delta
         };
-        self.publishing.push_back((image.version, then));
+        self.publishing.push_back((image.version, follows));
         for shard in 0..self.served.len() {
             let (image, delta) = (Arc::clone(&image), Arc::clone(&delta));
             fx.send(ShardId(shard as u16), Msg::Image { image, delta });
@@ -217,7 +254,9 @@ impl Metadata {
         if *version > by_all {
             return None;
         }
-        self.publishing.pop_front().map(|(_, then)| then)
+        let (_, follows) = self.publishing.pop_front()?;
+        self.kept -= follows.memory;
+        Some(follows.then)
     }
 
     /// Whether all that was decided is served.
@@ -236,6 +275,10 @@ impl Metadata {
             versions.last() <= Some(&self.image.version),
             "the newest image"
         );
+        let follows = self.publishing.iter().map(|(_, follows)| follows);
+        let follows = follows.chain(self.commits.iter().map(|commit| &commit.follows));
+        let memory: usize = follows.map(|follows| follows.memory).sum();
+        assert_eq!(memory, self.kept, "memory of what follows");
         let tokens = self.commits.iter().map(|commit| commit.token);
         assert!(tokens.is_sorted(), "commits end in their order");
         let by_all = self.served.iter().min();
@@ -258,8 +301,6 @@ pub fn answer(req: ReqRef, called: Called, fx: &mut Fx<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::broker::control::testing::{NOW, Site, directories, req, topic};
     use crate::controller::testing::partition;

@@ -91,16 +91,25 @@ impl Control {
 
     /// Whether nothing is still to be answered.
     pub fn is_quiet(&self) -> bool {
-        self.metadata.is_quiet() && self.compaction.is_quiet() && !self.has_more()
+        self.metadata.is_quiet()
+            && self.compaction.is_quiet()
+            && self.queue.is_empty()
+            && !self.has_more()
     }
 
     /// Whether there is something to be decided.
     pub fn has_more(&self) -> bool {
         self.making.is_some()
-            || !self.queue.is_empty()
+            || (!self.queue.is_empty() && !self.metadata.is_full())
             || !self.strays.is_empty()
             || self.snapshot_wanted.is_some()
             || self.snapshot.is_some()
+    }
+
+    /// Requests whose turn has not come.
+    #[cfg(test)]
+    pub fn undecided(&self) -> usize {
+        self.queue.len()
     }
 
     /// Panics if something is wrong inside. For the simulator.
@@ -202,7 +211,7 @@ impl Control {
     fn begin_next(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Option<Making> {
         let strays = std::mem::take(&mut self.strays);
         self.metadata.strays_found(strays, owner, fx);
-        loop {
+        while !self.metadata.is_full() {
             let turn = self.queue.pop()?;
             match Making::begin(turn, &self.metadata, fx.now.wall_ms) {
                 Ok(making) => return Some(making),
@@ -212,6 +221,7 @@ impl Control {
                 }
             }
         }
+        None
     }
 
     /// Commits what was decided, if there is room for it.

@@ -64,6 +64,12 @@ impl CallQueue {
         Some(turn)
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
