@@ -114,6 +114,11 @@ pub const DECODE_STRING_BYTES_MAX: usize = i16::MAX as usize;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Tagged fields that one structure of a decoded request may carry.
 pub const DECODE_TAGS_MAX: usize = 256;
+/// Segments of a log from which on one is followed by another because of its age (`segment.ms`) only if it has
+/// [`SEGMENT_BYTES_OF_MANY`]. Its records stay for as long as those behind them in it.
+pub const SEGMENTS_BY_AGE_MAX: usize = 1000;
+/// The least that `segment.bytes` can be.
+pub const SEGMENT_BYTES_OF_MANY: u64 = 1024 * 1024;
 /// Sparse index entries kept per segment; when full, every second one is dropped and the interval doubles.
 pub const SEGMENT_INDEX_ENTRIES_MAX: usize = 512;
 /// The same from an interval of 512 KiB on. A consumer reads a megabyte at a time, and is to find an

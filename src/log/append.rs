@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, SegmentId};
 use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::Store;
@@ -222,12 +223,16 @@ impl Log {
     }
 
     /// Whether the batch goes to a new segment: the active one would get too long, has been open
-    /// for too long, or its offsets would no longer fit 31 bits.
+    /// for too long, or its offsets would no longer fit 31 bits. A log of many segments gets no short ones any more,
+    /// however long they are open: each costs memory, and a place in every checkpoint.
     fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
         let active = self.active();
+        let by_age =
+            self.segments.len() < SEGMENTS_BY_AGE_MAX || active.len >= SEGMENT_BYTES_OF_MANY;
+        let open_ms = active.open_ms(now.wall_ms, entry.max_timestamp);
         active.batches > 0
             && (active.len + entry.len > self.config.segment_bytes
-                || active.open_ms(now.wall_ms, entry.max_timestamp) > self.config.segment_ms
+                || (by_age && open_ms > self.config.segment_ms)
                 || !active.fits(entry))
     }
 
@@ -599,6 +604,33 @@ mod tests {
             [0, 2, 4, 7, 8],
             "the clock's, where records have none"
         );
+    }
+
+    #[test]
+    fn a_log_of_many_segments_gets_no_short_ones() {
+        let mut f = Fixture::new(
+            LogConfig {
+                segment_ms: 1,
+                ..config()
+            },
+            0,
+        );
+        let append = |f: &mut Fixture, bytes: usize| {
+            f.now.wall_ms += 2;
+            f.append(&Draft::plain(&[f.now.wall_ms], bytes)).unwrap();
+            f.settle();
+        };
+        for _ in 0..SEGMENTS_BY_AGE_MAX + 100 {
+            append(&mut f, 10);
+        }
+        assert_eq!(f.log.segments.len(), SEGMENTS_BY_AGE_MAX);
+        assert_eq!(f.log.end_offset().0, SEGMENTS_BY_AGE_MAX as i64 + 100);
+        assert_eq!(f.log.active().batches, 101);
+        for _ in 0..2 {
+            append(&mut f, SEGMENT_BYTES_OF_MANY as usize / 2);
+        }
+        append(&mut f, 10);
+        assert_eq!(f.log.active().batches, 1, "that one was not short");
     }
 
     #[test]
