@@ -65,6 +65,9 @@ pub const PARTITIONS_PER_SLICE: usize = 512;
 /// Partitions of one request whose logs are made, appended to, or deleted at a time: it may be that each has to be
 /// given to a checkpoint first, which takes longer than reading it.
 pub const LOGS_CHANGED_PER_SLICE: usize = 128;
+/// Produced batches that are appended as requests bring them between two idle moments, and one request more: other
+/// shards bring any number of requests. The rest has its turn like what is appended in slices.
+pub const APPENDED_PER_TURN: usize = 1024;
 /// Producers of a log that take as long to look through as a log takes to change.
 pub const PRODUCERS_PER_LOG_CHANGED: usize = 256;
 /// What checking produced batches and handing them on may take while one input is handled, in bytes decompressed; a

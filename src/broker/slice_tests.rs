@@ -11,8 +11,8 @@ use super::cost_tests::{TOPIC, base_offset, batch, bench, look_up, looked_up, pr
 use super::io::Input;
 use super::testing::{Bench, create_topic};
 use crate::base::limits::{
-    CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX, PARTITIONS_PER_SLICE,
-    REQUESTS_BEGUN_MAX,
+    APPENDED_PER_TURN, CHECKPOINT_LOG_COST, LOGS_CHANGED_PER_SLICE, ORPHANED_BYTES_MAX,
+    PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX,
 };
 use crate::config::BrokerConfig;
 use crate::store::StoreConfig;
@@ -82,6 +82,29 @@ fn requests_to_some_partitions_each_share_their_slices() {
     assert!(at_once < CLIENTS as i64 * i64::from(PARTS), "some wait");
     let most = most_appended_at_once(&mut bench);
     assert!(most <= LOGS_CHANGED_PER_SLICE as i64, "{most}");
+    assert_eq!(bench.replies.len() - before, CLIENTS as usize);
+}
+
+#[test]
+fn requests_of_other_shards_share_their_slices() {
+    const PARTS: i32 = LOGS_CHANGED_PER_SLICE as i32;
+    const CLIENTS: u64 = 64;
+    let mut bench = bench(2, PARTS);
+    let frame = produce((0..PARTS).map(|index| (index, Some(batch(b"value")))));
+    let (start, before) = (bench.shards[0].appended(), bench.replies.len());
+    for conn in (1..).step_by(2).take(CLIENTS as usize) {
+        bench.open(conn);
+        bench.send(conn, &frame);
+        while bench.idle(1) {}
+    }
+    let coming = std::mem::take(&mut bench.coming);
+    for (shard, input) in coming {
+        bench.handle(shard, input);
+    }
+    let at_once = bench.shards[0].appended() - start;
+    let most = (APPENDED_PER_TURN + LOGS_CHANGED_PER_SLICE) as i64;
+    assert!(at_once > 0 && at_once <= most, "{at_once}");
+    bench.settle();
     assert_eq!(bench.replies.len() - before, CLIENTS as usize);
 }
 

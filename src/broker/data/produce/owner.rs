@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::base::StoreId;
-use crate::base::limits::LOGS_CHANGED_PER_SLICE;
+use crate::base::limits::{APPENDED_PER_TURN, LOGS_CHANGED_PER_SLICE};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Appender, ProduceParts};
 use crate::broker::owner::Owner;
@@ -13,12 +13,24 @@ use crate::broker::owner::Owner;
 type Waiting = (Appender, ProduceParts);
 
 /// The produce requests that wait for their store to grow, or for a turn at it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Delayed {
     /// By store, each in turn.
     by_store: VecDeque<(StoreId, VecDeque<Waiting>)>,
     /// One of them has room, but has had its turn.
     has_more: bool,
+    /// Batches that may still be appended as they come before the shard is idle.
+    left: usize,
+}
+
+impl Default for Delayed {
+    fn default() -> Self {
+        Self {
+            by_store: VecDeque::new(),
+            has_more: false,
+            left: APPENDED_PER_TURN,
+        }
+    }
 }
 
 impl Delayed {
@@ -32,13 +44,20 @@ impl Delayed {
         fx: &mut Fx<'_>,
     ) {
         let store = parts.store;
+        let left = self.left.saturating_sub(parts.batches.len());
         if let Some((_, waiting)) = self.by_store.iter_mut().find(|(of, _)| *of == store) {
             waiting.push_back((appender, parts));
         } else if must_grow(owner, &parts) {
             self.by_store.push_back((store, [(appender, parts)].into()));
+        } else if self.left == 0 {
+            self.by_store.push_back((store, [(appender, parts)].into()));
+            self.has_more = true;
         } else if let Some(rest) = append(owner, appender, parts, fx) {
             self.by_store.push_back((store, [(appender, rest)].into()));
             self.has_more = true;
+            self.left = left;
+        } else {
+            self.left = left;
         }
     }
 
@@ -46,6 +65,7 @@ impl Delayed {
     /// will not get it.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.has_more = false;
+        self.left = APPENDED_PER_TURN;
         let mut most = LOGS_CHANGED_PER_SLICE;
         for _ in 0..self.by_store.len() {
             let Some((store, mut waiting)) = self.by_store.pop_front() else {
