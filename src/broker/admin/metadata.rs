@@ -159,6 +159,11 @@ impl<const CREATE: bool> List for Topics<CREATE> {
         self.creates
     }
 
+    fn size(_: &MetadataResponseTopic) -> usize {
+        // It is found by its name, or its id.
+        1
+    }
+
     fn bytes_behind(version: i16) -> usize {
         let operations = if (8..=10).contains(&version) { 4 } else { 0 };
         let error = if version >= 13 { 2 } else { 0 };
