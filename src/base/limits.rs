@@ -170,6 +170,16 @@ pub const GROUP_ROUND_MS_MIN: u64 = 1_000;
 /// Keys and values of the offsets that one batch of `__consumer_offsets` commits or deletes, in bytes: each key has the
 /// group's id, however long. A commit that needs more is refused, deletions take several batches. Kafka has half of it.
 pub const GROUP_BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Offsets that one batch of `__consumer_offsets` deletes.
+pub const TOMBSTONES_PER_BATCH_MAX: usize = 2048;
+/// Committed offsets that are looked at at a time, whether their topic is gone or their time is over; other work of
+/// coordinators that is due is counted in these.
+pub const OFFSETS_PER_SLICE: usize = 4096;
+/// Offsets in commits that wait until their coordinator's shard serves by the metadata that they came by. Past that
+/// their clients are told to come again.
+pub const EARLY_OFFSETS_MAX: usize = 100_000;
+/// Key and value of a record that deletes an offset, at the most: a group's id and a topic.
+pub const RECORDS_OF_OFFSETS_BYTES_MAX: usize = 64 * 1024;
 /// Keys and values of any batch of `__consumer_offsets`, in bytes: what must not happen, as the others are bounded.
 pub const GROUP_APPEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What the members of a group carry, in bytes, with what they cost besides: all of it goes into one record, and to the

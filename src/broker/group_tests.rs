@@ -1,7 +1,5 @@
 //! Groups of a node of two shards: each on the shard that has its partition of `__consumer_offsets`.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use kafka_wire as kw;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -9,9 +7,9 @@ use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_wire::{KafkaRequest, RequestResponsePair};
 use kafka_wire_core::StrBytes;
 
-use super::io::Input;
-use super::testing::Bench;
+use super::testing::{Bench, create_topic};
 use crate::base::StoreId;
+use crate::base::limits::LOGS_CHANGED_PER_SLICE;
 use crate::config::BrokerConfig;
 use crate::wire::client::{decode_response, encode_request};
 
@@ -26,14 +24,18 @@ fn answer<R: RequestResponsePair>(reply: &Bytes, version: i16) -> R::Response {
     decode_response::<R>(reply.slice(4..), version).unwrap().1
 }
 
-/// Connection `n` is with shard `n`; topic `t` has one partition.
+/// Connection `n` is with shard `n % 2`; topic `t` has one partition.
 fn bench() -> Bench {
+    bench_of(BrokerConfig::default())
+}
+
+fn bench_of(config: BrokerConfig) -> Bench {
     let config = BrokerConfig {
         offsets_topic_num_partitions: 2,
-        ..BrokerConfig::default()
+        ..config
     };
     let mut bench = Bench::new(2, config);
-    for conn in 0..2 {
+    for conn in 0..4 {
         bench.open(conn);
     }
     bench.create_topic(0, "t", 1);
@@ -90,22 +92,27 @@ fn committed(bench: &mut Bench, conn: u64, groups: &[&str]) -> Vec<(String, Vec<
     shown.collect()
 }
 
-fn delete_topic() -> Bytes {
+fn delete_topic(name: &str) -> Bytes {
     let mut request = kw::DeleteTopicsRequest::default();
-    request.topic_names = vec!["t".into()];
+    request.topic_names = vec![StrBytes::from(name)];
     request.timeout_ms = 30_000;
     frame(5, &request)
 }
 
 /// Lets things happen one after the other until they have come so far.
 fn until(bench: &mut Bench, come: impl Fn(&Bench) -> bool) {
+    until_of(bench, &[0, 1], come);
+}
+
+/// The same, while only these shards have idle moments.
+fn until_of(bench: &mut Bench, shards: &[usize], come: impl Fn(&Bench) -> bool) {
     for _ in 0..1000 {
         if come(bench) {
             return;
         }
         bench.deliver();
-        for shard in 0..2 {
-            bench.idle(shard);
+        for shard in shards {
+            bench.idle(*shard);
         }
     }
     panic!("it does not come so far");
@@ -169,25 +176,7 @@ fn who_is_told_that_a_topic_is_deleted_finds_no_offsets_of_it() {
     for group in GROUPS {
         assert_eq!(commit(&mut bench, 0, group, 7), 0);
     }
-    let replies = bench.replies.len();
-    bench.send(0, &delete_topic());
-    // Shard 1 writes, and its disk takes its time.
-    let mut held = Vec::new();
-    for _ in 0..100 {
-        let (disk, others) = std::mem::take(&mut bench.coming)
-            .into_iter()
-            .partition(|(shard, input)| *shard == 1 && matches!(input, Input::Disk { .. }));
-        held.extend::<VecDeque<_>>(disk);
-        bench.coming = others;
-        bench.deliver();
-        for shard in 0..2 {
-            bench.idle(shard);
-        }
-    }
-    assert_eq!(bench.replies.len(), replies, "offsets are still there");
-    bench.coming.extend(held);
-    bench.settle();
-    assert_eq!(bench.replies.len(), replies + 1);
+    bench.ask(0, &delete_topic("t"));
     let none = committed(&mut bench, 1, &GROUPS);
     assert!(none.iter().all(|(_, offsets)| offsets.is_empty()));
 }
@@ -195,7 +184,7 @@ fn who_is_told_that_a_topic_is_deleted_finds_no_offsets_of_it() {
 #[test]
 fn a_commit_that_overtook_the_deletion_is_not_of_the_next_topic() {
     let mut bench = bench();
-    bench.send(0, &delete_topic());
+    bench.send(0, &delete_topic("t"));
     // Shard 0, which has the group, serves by the new image; shard 1 does not know of it yet.
     until(&mut bench, |bench| {
         bench.shards[0].store_of("t", 0).is_none()
@@ -212,4 +201,52 @@ fn a_commit_that_overtook_the_deletion_is_not_of_the_next_topic() {
     bench.create_topic(0, "t", 1);
     let found = committed(&mut bench, 1, &["b"]);
     assert_eq!(found, [("b".to_owned(), vec![])]);
+}
+
+#[test]
+fn a_commit_for_a_topic_of_an_image_that_its_shard_is_still_to_serve_by_stays() {
+    let mut bench = bench();
+    // Shard 1 is to make many logs first, and does not get round to it.
+    bench.send(0, &create_topic("many", 4 * LOGS_CHANGED_PER_SLICE as i32));
+    until_of(&mut bench, &[0], |bench| {
+        bench.shards[0].store_of("many", 0).is_some()
+    });
+    bench.send(2, &delete_topic("t"));
+    until_of(&mut bench, &[0], |bench| {
+        bench.shards[0].store_of("t", 0).is_none()
+    });
+    bench.open(4);
+    bench.send(4, &create_topic("t", 1));
+    until_of(&mut bench, &[0], |bench| {
+        bench.shards[0].store_of("t", 0).is_some()
+    });
+    assert!(bench.shards[1].store_of("many", 0).is_none());
+    bench.open(6);
+    assert_eq!(commit(&mut bench, 6, "a", 7), 0);
+    let found = committed(&mut bench, 6, &["a"]);
+    assert_eq!(found, [("a".to_owned(), vec![7])]);
+}
+
+#[test]
+fn offsets_of_a_topic_that_goes_while_their_store_is_full_are_not_those_of_the_next_one() {
+    let mut bench = bench_of(BrokerConfig {
+        millrace_store_journal_bytes: 4 << 20,
+        millrace_store_initial_bytes: 16 << 20,
+        millrace_store_bytes_max: 24 << 20,
+        ..BrokerConfig::default()
+    });
+    assert_eq!(commit(&mut bench, 0, "a", 7), 0);
+    bench.create_topic(0, "two", 2);
+    let full = (0..2).find(|index| bench.shards[0].store_of("two", *index) == Some(StoreId(1)));
+    let full = full.expect("one is in the store of the group's shard");
+    let is_full =
+        |bench: &mut Bench, bytes| (0..2000).any(|_| bench.produce("two", full, bytes) == 56);
+    for bytes in [900_000, 50_000, 1_000, 1] {
+        assert!(is_full(&mut bench, bytes));
+    }
+    bench.ask(0, &delete_topic("t"));
+    bench.create_topic(0, "t", 1);
+    assert!(bench.shards[0].store_of("t", 0).is_some());
+    let found = committed(&mut bench, 0, &["a"]);
+    assert_eq!(found, [("a".to_owned(), vec![])]);
 }

@@ -19,11 +19,8 @@ use crate::base::limits::WAITING_FOR_ROOM_BYTES_MAX;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, Mono, Now, Offset, ShardId, StoreId};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::Directory;
-use crate::record::{BatchBuilder, Codec};
 use crate::store::{DiskOp, LogLabel, StoreConfig};
-use crate::wire::TopicRef;
-use crate::wire::client::{decode_response, encode_produce_flat, encode_request};
-use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
+use crate::wire::client::{decode_response, encode_request};
 
 /// Lets an owner do what there is to do; what the disks are asked for.
 fn idle(owner: &mut Owner, now: Mono) -> Vec<Output> {
@@ -173,34 +170,13 @@ fn create(bench: &mut Bench, name: &str, partitions: i32) -> (i16, Option<StrByt
     (topic.error_code, topic.error_message.clone())
 }
 
-/// Produces to one partition; the error.
-fn produce(bench: &mut Bench, topic: &str, index: i32, bytes: usize) -> i16 {
-    let mut batch = BatchBuilder::new(Codec::None, 0);
-    batch.push(0, None, Some(&vec![7; bytes]), &[]);
-    let records = Some(batch.build());
-    let request = ProduceRequest {
-        transactional_id: None,
-        acks: -1,
-        timeout_ms: 30_000,
-        topics: vec![ProduceTopic {
-            topic: TopicRef::Name(topic.into()),
-            partitions: vec![ProducePartition { index, records }],
-        }],
-    };
-    let frame = encode_produce_flat(1, Some("test"), 9, &request);
-    let reply = bench.ask(0, &frame).unwrap();
-    let response = decode_response::<kafka_wire::ProduceRequest>(reply.slice(4..), 9);
-    let (_, response) = response.unwrap();
-    response.responses[0].partition_responses[0].error_code
-}
-
 /// Two shards, the store of the second one full of records; the partition of a topic that has room.
 fn other_store_full() -> (Bench, i32) {
     let mut bench = small_stores();
     assert_eq!(create(&mut bench, "two", 2).0, 0);
     let other = (0..2).find(|index| bench.shards[0].store_of("two", *index) == Some(StoreId(1)));
     let other = other.expect("one is in the other store");
-    let full = (0..100).any(|_| produce(&mut bench, "two", other, 900_000) == STORAGE_ERROR);
+    let full = (0..100).any(|_| bench.produce("two", other, 900_000) == STORAGE_ERROR);
     assert!(full, "the other store is full");
     (bench, 1 - other)
 }
@@ -211,7 +187,7 @@ fn partitions_are_not_made_in_a_store_that_is_full_while_that_of_the_metadata_ha
     let (code, why) = create(&mut bench, "many", 500);
     assert_eq!(code, STORAGE_ERROR);
     assert!(why.expect("a reason").contains("full"));
-    assert_eq!(produce(&mut bench, "two", with_room, 1000), 0);
+    assert_eq!(bench.produce("two", with_room, 1000), 0);
 }
 
 #[test]

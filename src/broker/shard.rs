@@ -495,7 +495,8 @@ impl Shard {
         }
         self.jobs.grown(&mut self.owner, fx);
         self.coordinators.tick(&self.front.image, fx);
-        self.coordinators.slice(&mut self.owner, fx);
+        self.coordinators
+            .slice(&self.front.image, &mut self.owner, fx);
         self.follow_up(fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);

@@ -17,8 +17,11 @@ use super::shard::{Shard, ShardSetup};
 use crate::base::{BLOCK, DirectoryId, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
+use crate::record::{BatchBuilder, Codec};
 use crate::store::{DiskOp, Piece};
-use crate::wire::client::encode_request;
+use crate::wire::TopicRef;
+use crate::wire::client::{decode_response, encode_produce_flat, encode_request};
+use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
 
 /// Length prefix of a frame, which the driver takes off.
 const PREFIX: usize = 4;
@@ -149,6 +152,27 @@ impl Bench {
     /// Asks for a topic.
     pub fn ask_for_topic(&mut self, conn: u64, name: &str, partitions: i32) -> Option<Bytes> {
         self.ask(conn, &create_topic(name, partitions))
+    }
+
+    /// Produces a record to one partition over connection 0; the error.
+    pub fn produce(&mut self, topic: &str, index: i32, bytes: usize) -> i16 {
+        let mut batch = BatchBuilder::new(Codec::None, 0);
+        batch.push(0, None, Some(&vec![7; bytes]), &[]);
+        let records = Some(batch.build());
+        let request = ProduceRequest {
+            transactional_id: None,
+            acks: -1,
+            timeout_ms: 30_000,
+            topics: vec![ProduceTopic {
+                topic: TopicRef::Name(topic.into()),
+                partitions: vec![ProducePartition { index, records }],
+            }],
+        };
+        let frame = encode_produce_flat(1, Some("test"), 9, &request);
+        let reply = self.ask(0, &frame).unwrap();
+        let response = decode_response::<kafka_wire::ProduceRequest>(reply.slice(4..), 9);
+        let (_, response) = response.unwrap();
+        response.responses[0].partition_responses[0].error_code
     }
 
     pub fn handle(&mut self, shard: usize, input: Input) {

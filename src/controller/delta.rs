@@ -16,8 +16,8 @@ pub struct Delta {
     everything: bool,
     topics: BTreeSet<TopicId>,
     removed: Vec<LogId>,
-    /// Names of the topics that they were of.
-    removed_topics: Vec<Arc<str>>,
+    /// Topics were removed.
+    removes_topics: bool,
 }
 
 impl Delta {
@@ -43,7 +43,7 @@ impl Delta {
                 if let Some(topic) = image.topic_by_id(*id) {
                     let logs = topic.partitions.iter().map(|partition| partition.log);
                     self.removed.extend(logs);
-                    self.removed_topics.push(Arc::clone(&topic.name));
+                    self.removes_topics = true;
                 }
             }
             MetadataRecord::Config { resource, .. } => match resource {
@@ -90,10 +90,10 @@ impl Delta {
         &self.removed
     }
 
-    /// The names of topics that were removed.
+    /// Whether topics were removed.
     #[must_use]
-    pub fn removed_topics(&self) -> &[Arc<str>] {
-        &self.removed_topics
+    pub const fn removes_topics(&self) -> bool {
+        self.removes_topics
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
         let id = TopicId([1; 16]);
         let delta = apply(&mut image, &[MetadataRecord::RemoveTopic { id }]);
         assert_eq!(delta.removed(), [LogId(1), LogId(2)]);
-        assert_eq!(delta.removed_topics(), ["a".into()]);
+        assert!(delta.removes_topics());
         assert_eq!(names(&delta, &image), [""; 0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, TopicId};
 use crate::group::coordinator::HeartbeatRequest;
 use crate::group::join::JoinRequest;
 use crate::group::rebalance::{Leaving, SyncRequest};
@@ -31,14 +31,25 @@ pub enum GroupAsk {
     Leave(Name, Vec<Leaving>),
     /// OffsetCommit.
     Commit(CommitRequest),
-    /// OffsetFetch: of these partitions by topic, or of all that have an offset.
-    Fetch(Name, Option<Vec<(Name, Vec<i32>)>>),
+    /// OffsetFetch: of these partitions, or of all that have an offset.
+    Fetch(Name, Option<Vec<OffsetsOf>>),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
     /// DescribeGroups.
     Describe(Name),
     /// DeleteGroups.
     Delete(Name),
+}
+
+/// Partitions of a topic whose offsets are asked for.
+#[derive(Clone, Debug)]
+pub struct OffsetsOf {
+    /// Its name.
+    pub name: Name,
+    /// Its id, which tells it from one that had the name before; zero if no topic has the name.
+    pub id: TopicId,
+    /// The partitions.
+    pub partitions: Vec<i32>,
 }
 
 /// What is answered.
@@ -104,6 +115,17 @@ pub struct Listed {
     pub state: State,
     /// Protocol type, if it has ever had members.
     pub protocol_type: Option<Name>,
+}
+
+impl Question {
+    /// The answer that nothing comes of it.
+    #[must_use]
+    pub fn refused(self, error: ErrorCode) -> GroupAnswer {
+        match self {
+            Self::To(_, ask) => ask.refused(error),
+            Self::List => GroupAnswer::Listed(Err(error)),
+        }
+    }
 }
 
 impl GroupAsk {

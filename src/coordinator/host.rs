@@ -1,11 +1,11 @@
 //! The coordinators of a shard, by partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::ask::{GroupAnswer, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
-use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
+use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
 use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart};
 
@@ -14,9 +14,6 @@ use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart};
 pub enum HostEffect {
     /// Answer the question of this token.
     Answer(u64, GroupAnswer),
-    /// The offsets of one group of those that [`Host::topics_gone`] has counted under this token are deleted, or
-    /// could not be.
-    Forgotten(u64),
     /// Append these records to this partition as one batch, so that all count or none; then call
     /// [`Host::appended`] with the number.
     Append {
@@ -40,6 +37,8 @@ pub struct Host {
     usage: GroupsUsage,
     /// When instances have something to do by themselves.
     due: Timers<i32>,
+    /// Those that delete offsets of topics that are gone.
+    sweeping: BTreeSet<i32>,
     stopped: bool,
 }
 
@@ -56,6 +55,7 @@ impl Host {
                 bytes: 0,
             },
             due: Timers::default(),
+            sweeping: BTreeSet::new(),
             stopped: false,
         }
     }
@@ -186,35 +186,52 @@ impl Host {
         }
     }
 
-    /// Topics are gone, and so are the offsets committed for them in this partition, or in all. Returns of how many
-    /// groups; each is told of by [`HostEffect::Forgotten`].
-    pub fn topics_gone(
-        &mut self,
-        now: Now,
-        token: u64,
-        partition: Option<i32>,
-        is_gone: impl Fn(&str) -> bool,
-        out: &mut Vec<HostEffect>,
-    ) -> usize {
-        let all: Vec<i32> = match partition {
-            Some(partition) => vec![partition],
-            None => self.instances.keys().copied().collect(),
-        };
-        let mut groups = 0;
-        for partition in all {
-            self.with(partition, out, |instance, wanted| {
-                groups += instance.topics_gone(now, token, &is_gone, wanted);
-            });
+    /// Topics are gone, and so are the offsets committed for them in this partition, or in all:
+    /// [`Host::sweep_part`] deletes them.
+    pub fn begin_sweep(&mut self, partition: Option<i32>) {
+        let all = self.instances.iter_mut();
+        let some = all.filter(|(of, _)| partition.is_none_or(|partition| partition == **of));
+        for (partition, instance) in some {
+            if instance.begin_sweep() {
+                self.sweeping.insert(*partition);
+            }
         }
-        groups
     }
 
-    /// Does what is due.
-    pub fn tick(&mut self, now: Now, out: &mut Vec<HostEffect>) {
-        let due = std::iter::from_fn(|| self.due.pop_due(now.mono));
-        for partition in due.collect::<Vec<i32>>() {
+    /// Whether [`Host::sweep_part`] has something to do now.
+    #[must_use]
+    pub fn can_sweep(&self) -> bool {
+        let mut sweeping = self.sweeping.iter();
+        sweeping.any(|partition| self.instances[partition].coordinator.can_sweep())
+    }
+
+    /// Deletes some more offsets of topics that are gone, a slice of what can be done now.
+    pub fn sweep_part(
+        &mut self,
+        now: Now,
+        is_gone: impl Fn(&str, TopicId) -> bool,
+        out: &mut Vec<HostEffect>,
+    ) {
+        let mut left = limits::OFFSETS_PER_SLICE;
+        for partition in self.sweeping.clone() {
+            if left == 0 {
+                break;
+            }
             self.with(partition, out, |instance, wanted| {
-                instance.tick(now, wanted)
+                instance.sweep_part(now, &is_gone, &mut left, wanted);
+            });
+        }
+    }
+
+    /// Does what is due, a slice of it; the rest still is.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<HostEffect>) {
+        let mut left = limits::OFFSETS_PER_SLICE;
+        while left > 0
+            && let Some(partition) = self.due.pop_due(now.mono)
+        {
+            left -= 1;
+            self.with(partition, out, |instance, wanted| {
+                instance.tick(now, &mut left, wanted)
             });
         }
     }
@@ -257,13 +274,15 @@ impl Host {
         self.usage = moved(self.usage, before, instance.coordinator.usage());
         out.extend(wanted.into_iter().map(|wanted| match wanted {
             InstanceEffect::Answer(token, answer) => HostEffect::Answer(token, answer),
-            InstanceEffect::Forgotten(token) => HostEffect::Forgotten(token),
             InstanceEffect::Append { append, records } => HostEffect::Append {
                 partition,
                 append,
                 records,
             },
         }));
+        if !instance.coordinator.sweeps() {
+            self.sweeping.remove(&partition);
+        }
         let deadline = instance.coordinator.next_deadline();
         if instance.is_unloaded() {
             // What was on its way when it was unloaded may have been replayed.
@@ -294,6 +313,11 @@ impl Host {
         );
         for (partition, instance) in &self.instances {
             instance.invariants();
+            assert_eq!(
+                self.sweeping.contains(partition),
+                instance.coordinator.sweeps(),
+                "offsets of topics that are gone"
+            );
             let sleeps = instance.coordinator.next_deadline() == Mono::NEVER;
             assert_eq!(
                 self.due.contains(partition),
@@ -315,7 +339,6 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::TopicId;
     use crate::coordinator::{GroupAsk, Listed};
     use crate::group::Name;
     use crate::group::testing::commit_of;
@@ -476,31 +499,64 @@ mod tests {
     }
 
     #[test]
-    fn offsets_of_topics_that_are_gone_are_forgotten_and_counted() {
+    fn offsets_of_topics_that_are_gone_are_deleted_in_every_partition() {
         let mut host = loaded(2);
         for (partition, topic) in [(0, "t"), (1, "t"), (1, "u")] {
             let (of, append) = append_of(&ask(&mut host, partition, commit(topic)));
             host.appended(NOW, of, append, Ok(()), &mut Vec::new());
         }
-        let gone = |topic: &str| topic == "t";
+        let gone = |topic: &str, _| topic == "t";
         let mut out = Vec::new();
-        assert_eq!(host.topics_gone(NOW, 77, Some(1), gone, &mut out), 1);
-        let (of, append) = append_of(&out);
-        out.clear();
-        host.appended(NOW, of, append, Ok(()), &mut out);
-        assert!(matches!(out[..], [HostEffect::Forgotten(77)]));
-        out.clear();
-        assert_eq!(host.topics_gone(NOW, 78, None, gone, &mut out), 1);
-        let (of, append) = append_of(&out);
-        out.clear();
-        assert_eq!(of, 0);
-        host.appended(NOW, of, append, Err(ErrorCode::KafkaStorageError), &mut out);
-        assert!(matches!(out[..], [HostEffect::Forgotten(78)]));
-        assert_eq!(
-            host.topics_gone(NOW, 79, None, gone, &mut Vec::new()),
-            1,
-            "it failed"
-        );
+        for (asked, swept) in [(Some(1), vec![1]), (None, vec![0])] {
+            host.begin_sweep(asked);
+            while host.can_sweep() {
+                host.sweep_part(NOW, gone, &mut out);
+            }
+            let appends = out.drain(..).map(|effect| append_of(&[effect]));
+            let appends: Vec<_> = appends.collect();
+            assert!(appends.iter().map(|(of, _)| *of).eq(swept));
+            for (of, append) in appends {
+                host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+                host.invariants();
+            }
+            assert!(!host.can_sweep());
+        }
+    }
+
+    #[test]
+    fn what_is_due_in_many_partitions_is_done_in_slices() {
+        let mut host = loaded(3);
+        let mut ends = Vec::new();
+        for partition in 0..3 {
+            for group in 0..limits::OFFSETS_PER_SLICE {
+                let mut commit = commit_of("t", TopicId([1; 16]), NOW);
+                commit.group = Name::from(group.to_string());
+                let commit = GroupAsk::Commit(commit);
+                ends.push(append_of(&ask(&mut host, partition, commit)));
+            }
+        }
+        for (of, append) in ends {
+            host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+        }
+        let config = GroupConfig::default();
+        let later = Now {
+            mono: NOW
+                .mono
+                .plus_ms(8 * config.offsets_retention_ms.unsigned_abs() / 7),
+            wall_ms: NOW.wall_ms + 8 * config.offsets_retention_ms / 7,
+        };
+        let (mut ticks, mut appends) = (0, 0);
+        let mut now = later;
+        while host.next_deadline() <= now.mono {
+            let mut out = Vec::new();
+            host.tick(now, &mut out);
+            assert!(out.len() <= limits::OFFSETS_PER_SLICE / 4, "{}", out.len());
+            appends += out.len();
+            ticks += 1;
+            now.mono = now.mono.plus_ms(1);
+        }
+        assert_eq!(appends, 3 * limits::OFFSETS_PER_SLICE);
+        assert!(ticks > 12, "{ticks}");
     }
 
     #[test]

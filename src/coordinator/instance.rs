@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ask::{Described, GroupAnswer, GroupAsk, Listed, TopicOffsets};
-use crate::base::{ErrorCode, Now};
+use super::ask::{Described, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets};
+use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
-use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record};
+use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Record};
 
 /// How far an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +49,7 @@ enum Write {
 #[derive(Debug)]
 pub(super) enum InstanceEffect {
     Answer(u64, GroupAnswer),
-    /// A group's offsets of topics that are gone are deleted, or could not be.
-    Forgotten(u64),
-    Append {
-        append: u64,
-        records: Arc<[Record]>,
-    },
+    Append { append: u64, records: Arc<[Record]> },
 }
 
 /// See the module.
@@ -189,21 +184,26 @@ impl Instance {
             .map(Listed::of)
     }
 
-    /// Deletes the offsets of topics that are gone; returns of how many groups, each of which is told of by
-    /// [`InstanceEffect::Forgotten`].
-    pub fn topics_gone(
+    /// Topics are gone: their offsets are to be deleted. Returns whether there may be some.
+    pub fn begin_sweep(&mut self) -> bool {
+        let is_active = self.state == InstanceState::Active;
+        if is_active {
+            self.coordinator.begin_sweep();
+        }
+        is_active
+    }
+
+    /// Goes on with that; see [`Coordinator::sweep_part`].
+    pub fn sweep_part(
         &mut self,
         now: Now,
-        token: u64,
-        is_gone: impl Fn(&str) -> bool,
+        is_gone: impl Fn(&str, TopicId) -> bool,
+        left: &mut usize,
         out: &mut Vec<InstanceEffect>,
-    ) -> usize {
-        if self.state != InstanceState::Active {
-            return 0;
-        }
+    ) {
         self.with(out, |coordinator, effects| {
-            coordinator.topics_gone(now, token, is_gone, effects)
-        })
+            coordinator.sweep_part(now, is_gone, left, effects);
+        });
     }
 
     /// An append has ended.
@@ -220,8 +220,10 @@ impl Instance {
     }
 
     /// Does what is due.
-    pub fn tick(&mut self, now: Now, out: &mut Vec<InstanceEffect>) {
-        self.with(out, |coordinator, effects| coordinator.tick(now, effects));
+    pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<InstanceEffect>) {
+        self.with(out, |coordinator, effects| {
+            coordinator.tick(now, left, effects);
+        });
     }
 
     /// Lets the coordinator do something, and passes on what it wants.
@@ -256,7 +258,7 @@ impl Instance {
                         };
                         InstanceEffect::Answer(token, GroupAnswer::OffsetsDeleted(errors))
                     }
-                    None => InstanceEffect::Forgotten(token),
+                    None => continue,
                 },
             });
         }
@@ -281,10 +283,7 @@ impl Instance {
 }
 
 /// The offsets of a group, of these partitions or of all that have one.
-fn fetch(
-    offsets: Option<&GroupOffsets>,
-    topics: Option<Vec<(Name, Vec<i32>)>>,
-) -> Vec<TopicOffsets> {
+fn fetch(offsets: Option<&GroupOffsets>, topics: Option<Vec<OffsetsOf>>) -> Vec<TopicOffsets> {
     let Some(topics) = topics else {
         let topics = offsets.into_iter().flat_map(GroupOffsets::topics);
         let all = topics.map(|(topic, offsets)| {
@@ -293,10 +292,18 @@ fn fetch(
         });
         return all.collect();
     };
-    let asked = topics.into_iter().map(|(topic, partitions)| {
-        let committed = |p| offsets.and_then(|offsets| offsets.get(&topic, p)).cloned();
+    let asked = topics.into_iter().map(|topic| {
+        let OffsetsOf {
+            name,
+            id,
+            partitions,
+        } = topic;
+        let committed = |p| {
+            let committed = offsets.and_then(|offsets| offsets.get(&name, p));
+            committed.filter(|committed| committed.is_of(id)).cloned()
+        };
         let found = partitions.into_iter().map(|p| (p, committed(p))).collect();
-        (topic, found)
+        (name, found)
     });
     asked.collect()
 }

@@ -8,6 +8,8 @@ mod ask;
 mod host;
 mod instance;
 
-pub use ask::{Described, DescribedMember, GroupAnswer, GroupAsk, Listed, Question, TopicOffsets};
+pub use ask::{
+    Described, DescribedMember, GroupAnswer, GroupAsk, Listed, OffsetsOf, Question, TopicOffsets,
+};
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

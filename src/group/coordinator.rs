@@ -12,7 +12,7 @@ use super::join::JoinRequest;
 use super::member::carried;
 use super::name::Name;
 use super::offsets::GroupOffsets;
-use super::progress::SnapshotProgress;
+use super::progress::{GoesOn, SnapshotProgress, Sweep};
 use super::rebalance::{Leaving, SyncRequest};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 
@@ -90,7 +90,10 @@ pub struct Coordinator {
     pub(super) timers: Timers<Timer>,
     pub(super) appends: Appends,
     pub(super) rng: Rng,
-    pub(super) expiry_cursor: Option<Name>,
+    /// How far the search for expired offsets is.
+    pub(super) expiry: GoesOn,
+    /// While offsets of topics that are gone are looked for.
+    pub(super) sweep: Option<Sweep>,
     /// Bytes that what is durable takes in a log, about.
     pub(super) durable_bytes: usize,
     /// One that is being made.
@@ -116,7 +119,8 @@ impl Coordinator {
             timers: Timers::default(),
             appends: Appends::default(),
             rng: Rng::new(seed),
-            expiry_cursor: None,
+            expiry: GoesOn::default(),
+            sweep: None,
             durable_bytes: 0,
             snapshot: None,
             loaded: false,
@@ -355,9 +359,15 @@ impl Coordinator {
         self.timers.set_after(Timer::Expiry, now.mono, interval);
     }
 
-    /// Does what is due. It ends because all timers are set for later than `now` ([`Timers::set_after`]).
-    pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
-        while let Some(timer) = self.timers.pop_due(now.mono) {
+    /// Does what is due, as much as is `left` of a slice. It ends because all timers are set for later than `now`
+    /// ([`Timers::set_after`]).
+    pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<Effect>) {
+        /// What a timer of a group takes, in offsets that are looked at.
+        const TIMER_WORK: usize = 16;
+        while *left > 0
+            && let Some(timer) = self.timers.pop_due(now.mono)
+        {
+            *left = left.saturating_sub(TIMER_WORK);
             match timer {
                 Timer::Session(group, member) => {
                     self.with_group(now, &group, out, |g, cx| g.session_is_over(cx, &member));
@@ -368,7 +378,8 @@ impl Coordinator {
                 Timer::Sync(group) => {
                     self.with_group(now, &group, out, ClassicGroup::sync_time_is_up);
                 }
-                Timer::Expiry => self.expire(now, out),
+                Timer::Expiry => self.expire(now, left, out),
+                Timer::Sweep => self.sweep_again(),
             }
         }
     }
@@ -397,6 +408,7 @@ impl Coordinator {
         self.bytes = 0;
         self.durable_bytes = 0;
         self.end_snapshot();
+        self.sweep = None;
         self.timers = Timers::default();
     }
 }

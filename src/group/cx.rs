@@ -56,16 +56,51 @@ pub(crate) enum Then {
     Commit(u64),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
     Forget(Forget),
+    /// Replay the records, which delete offsets of topics that are gone; go on with the sweep.
+    Sweep,
 }
 
 /// What is to be deleted of a group besides what is being deleted.
 #[derive(Debug)]
 pub(crate) struct Forget {
     pub token: Option<u64>,
-    /// Offsets.
-    pub left: Vec<(Name, i32)>,
+    pub left: Leftover,
     /// The group itself, with the last of them; a failure makes it usable again.
     pub group: bool,
+}
+
+/// What is left of a deletion.
+#[derive(Debug)]
+pub(crate) enum Leftover {
+    /// These offsets, perhaps none.
+    Offsets(Vec<(Name, i32)>),
+    /// Whatever the group has.
+    Group,
+}
+
+impl Forget {
+    /// These offsets of a group.
+    pub fn offsets(token: Option<u64>, offsets: Vec<(Name, i32)>) -> Self {
+        Self {
+            token,
+            left: Leftover::Offsets(offsets),
+            group: false,
+        }
+    }
+
+    /// A group with all that it has.
+    pub fn group(token: Option<u64>) -> Self {
+        Self {
+            token,
+            left: Leftover::Group,
+            group: true,
+        }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_whole(&self) -> bool {
+        matches!(&self.left, Leftover::Offsets(left) if left.is_empty())
+    }
 }
 
 impl Then {
@@ -73,7 +108,7 @@ impl Then {
     pub(crate) fn follows_state(&self) -> bool {
         match self {
             Self::Nothing | Self::Assign(..) | Self::StaticMember(..) => true,
-            Self::Commit(_) | Self::Forget(_) => false,
+            Self::Commit(_) | Self::Forget(_) | Self::Sweep => false,
         }
     }
 }
@@ -100,6 +135,8 @@ pub(crate) enum Timer {
     Sync(Name),
     /// Look for expired offsets.
     Expiry,
+    /// Go on with a sweep that could not write.
+    Sweep,
 }
 
 /// Appends that are on their way, by number.
@@ -211,9 +248,9 @@ impl Counts {
         self.0.is_empty()
     }
 
-    /// The partitions of the topics that are `wanted`.
-    pub fn of_topics(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (Name, i32)> {
-        let topics = self.0.iter().filter(move |(topic, _)| wanted(topic));
+    /// All of them, by topic.
+    pub fn all(&self) -> impl Iterator<Item = (Name, i32)> {
+        let topics = self.0.iter();
         topics.flat_map(|(topic, partitions)| partitions.keys().map(|p| (topic.clone(), *p)))
     }
 }

@@ -37,6 +37,17 @@ pub(super) fn put_string(out: &mut BytesMut, value: &str) {
     out.put_slice(&value.as_bytes()[..len]);
 }
 
+/// The same, as a flexible version has it.
+pub(super) fn put_compact_string(out: &mut BytesMut, value: &str) {
+    let mut length = value.len() as u32 + 1;
+    while length >= 0x80 {
+        out.put_u8(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.put_u8(length as u8);
+    out.put_slice(value.as_bytes());
+}
+
 pub(super) fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
     match value {
         Some(value) => put_string(out, value),
@@ -145,14 +156,23 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
+        self.tagged_field(u32::MAX).map(drop)
+    }
+
+    /// Reads the tagged fields of a structure; what one of them has.
+    pub(super) fn tagged_field(&mut self, wanted: u32) -> Result<Option<&'a [u8]>, RecordError> {
+        let mut found = None;
         if !self.compact {
-            return Ok(());
+            return Ok(found);
         }
         for _ in 0..self.varint()? {
-            self.varint()?;
+            let tag = self.varint()?;
             let len = self.varint()? as usize;
-            self.take(len)?;
+            let value = self.take(len)?;
+            if tag == wanted {
+                found = Some(value);
+            }
         }
-        Ok(())
+        Ok(found)
     }
 }

@@ -87,6 +87,7 @@ impl Coordinator {
             self.appends.committing.is_empty(),
             "offsets on their way"
         );
+        self.sweep_invariants();
         for (id, entry) in &self.groups {
             assert_eq!(id, entry.group.id());
             entry.group.invariants();

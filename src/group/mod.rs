@@ -2,7 +2,8 @@
 //! offsets, as pure state machines over the records of `__consumer_offsets`.
 //!
 //! [`Coordinator`] owns the groups of one partition, the timers and the appends in flight: `coordinator.rs` takes
-//! the requests of members, `writes.rs` those that write, `replay.rs` the records, `snapshot.rs` gives those that are
+//! the requests of members, `writes.rs` those that write, `cleanup.rs` deletes what nobody needs, `replay.rs` takes the
+//! records, `snapshot.rs` gives those that are
 //! still valid. [`ClassicGroup`] is one group: `join.rs` lets members in, `rebalance.rs` moves it from
 //! generation to generation, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs`
 //! knows Kafka's formats. Nothing here knows the wire: requests come as plain values with a token, and
@@ -14,6 +15,7 @@
 //! becomes empty), and the members get their assignment only after it is durable.
 
 pub mod classic;
+mod cleanup;
 pub mod coordinator;
 mod cx;
 mod effect;

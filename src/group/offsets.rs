@@ -11,6 +11,9 @@ use crate::base::TopicId;
 /// An offset somebody committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
+    /// Id of the topic, which tells it from others of its name; zero where the record does not say it: older brokers,
+    /// and those of older Kafka.
+    pub topic_id: TopicId,
     /// The next offset to be read.
     pub offset: i64,
     /// Leader epoch of the last record read, -1 if unknown.
@@ -23,13 +26,19 @@ pub struct Committed {
     pub expire_ms: Option<i64>,
 }
 
+impl Committed {
+    /// Whether it is of the topic of its name that has this id.
+    #[must_use]
+    pub fn is_of(&self, id: TopicId) -> bool {
+        self.topic_id == TopicId::ZERO || self.topic_id == id
+    }
+}
+
 /// One partition of an OffsetCommit.
 #[derive(Clone, Debug)]
 pub struct OffsetToCommit {
     /// Topic name.
     pub topic: Name,
-    /// Its id, which tells it from one that had the name before.
-    pub id: TopicId,
     /// Partition.
     pub partition: i32,
     /// What is committed.
@@ -72,12 +81,14 @@ impl GroupOffsets {
     /// Everything behind this partition of a topic, in the order of their names.
     pub(super) fn after<'a>(
         &'a self,
-        after: Option<&'a (Name, i32)>,
-    ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed)> {
-        let from = after.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
+        after: Option<&(Name, i32)>,
+    ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed)> + use<'a> {
+        let after = after.cloned();
+        let from = after.as_ref();
+        let from = from.map_or(Bound::Unbounded, |(topic, _)| Bound::Included(topic));
         let topics = self.by_topic.range::<Name, _>((from, Bound::Unbounded));
         topics.flat_map(move |(topic, offsets)| {
-            let from = match after {
+            let from = match &after {
                 Some((first, partition)) if first == topic => Bound::Excluded(*partition),
                 _ => Bound::Unbounded,
             };
@@ -89,7 +100,7 @@ impl GroupOffsets {
     /// Bytes that their records take in a log, about, for a group with an id of this length.
     pub(super) fn record_bytes(&self, id_bytes: usize) -> usize {
         /// What a record has besides names and metadata.
-        const FIXED_BYTES: usize = 48;
+        const FIXED_BYTES: usize = 68;
         self.count * (id_bytes + FIXED_BYTES) + self.text_bytes
     }
 
@@ -145,36 +156,32 @@ impl GroupOffsets {
         assert_eq!(counts(self), counts(&again), "counts of offsets");
     }
 
-    /// What has expired by now, and whether that is everything.
-    pub(super) fn expired(
-        &self,
-        group: &ClassicGroup,
-        now_ms: i64,
-        retention_ms: i64,
-    ) -> (Vec<(Name, i32)>, bool) {
-        let Some(since) = group.expiry_base() else {
-            return (Vec::new(), self.is_empty());
-        };
-        let mut expired = Vec::new();
-        let mut all = true;
-        for (topic, offsets) in &self.by_topic {
-            if group.is_subscribed_to(topic) {
-                all = false;
-                continue;
-            }
-            for (partition, committed) in offsets {
+    /// What has expired by now, from a place on.
+    pub(super) fn expired<'a>(
+        &'a self,
+        group: &'a ClassicGroup,
+        after: Option<&(Name, i32)>,
+        (now_ms, retention_ms): (i64, i64),
+    ) -> impl Iterator<Item = (&'a Name, i32, bool)> + use<'a> {
+        let since = group.expiry_base();
+        let offsets = since.map(|since| (since, self.after(after)));
+        // The topic before, and whether it is subscribed to.
+        let mut of: Option<(&Name, bool)> = None;
+        offsets.into_iter().flat_map(move |(since, offsets)| {
+            offsets.map(move |(topic, partition, committed)| {
+                let is_used = match of {
+                    Some((last, is_used)) if Name::ptr_eq(last, topic) => is_used,
+                    _ => group.is_subscribed_to(topic),
+                };
+                of = Some((topic, is_used));
                 let base = since.unwrap_or(committed.commit_ms);
-                let gone = match committed.expire_ms {
+                let is_over = match committed.expire_ms {
                     Some(at) => now_ms >= at,
                     None => now_ms.saturating_sub(base) >= retention_ms,
                 };
-                if gone {
-                    expired.push((topic.clone(), *partition));
-                }
-                all &= gone;
-            }
-        }
-        (expired, all)
+                (topic, partition, is_over && !is_used)
+            })
+        })
     }
 }
 

@@ -1,6 +1,7 @@
-//! How far a snapshot of a coordinator is.
+//! How far a snapshot of a coordinator is, or what else goes through all that it has.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -17,7 +18,21 @@ pub(super) struct SnapshotProgress {
     pub again: BTreeSet<Bytes>,
 }
 
-/// Where a snapshot goes on.
+/// A pass through all offsets that deletes those of topics that are gone.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    /// Appends with smaller numbers have to end before it goes on: they may commit for topics that are gone.
+    pub waits_for: u64,
+    pub goes_on: GoesOn,
+    /// Where the records begin that are being written.
+    pub writes_from: Option<GoesOn>,
+    /// What could not be written is not tried again yet.
+    pub is_put_off: bool,
+    /// There is to be another pass.
+    pub again: bool,
+}
+
+/// Where it goes on.
 #[derive(Clone, Debug)]
 pub(super) enum GoesOn {
     /// With the first group behind this one.
@@ -26,6 +41,25 @@ pub(super) enum GoesOn {
     Within(Name, (Name, i32)),
     /// Every group has been gone through.
     All,
+}
+
+impl Default for GoesOn {
+    /// From the first group on.
+    fn default() -> Self {
+        Self::After(None)
+    }
+}
+
+impl GoesOn {
+    /// The groups that are still to be gone through, and from where on the first one, if it is this one.
+    #[allow(clippy::type_complexity)]
+    pub fn begins(&self) -> (Bound<Name>, Option<(Name, (Name, i32))>) {
+        match self {
+            Self::After(None) | Self::All => (Bound::Unbounded, None),
+            Self::After(Some(id)) => (Bound::Excluded(id.clone()), None),
+            Self::Within(id, at) => (Bound::Included(id.clone()), Some((id.clone(), at.clone()))),
+        }
+    }
 }
 
 /// What comes next of a snapshot.

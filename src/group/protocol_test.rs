@@ -531,25 +531,6 @@ fn deleting_offsets() {
 }
 
 #[test]
-fn offsets_of_a_deleted_topic_go() {
-    let mut w = world();
-    let simple = Client::new();
-    w.commit(&simple, 0, 5).unwrap();
-    w.hold_appends = true;
-    w.commit(&simple, 1, 5).unwrap();
-    let mut effects = Vec::new();
-    let groups = w
-        .coordinator
-        .topics_gone(w.now, 900, |topic| topic == "t", &mut effects);
-    assert_eq!(groups, 1);
-    w.perform(effects);
-    w.flush();
-    assert_eq!((w.offset(0), w.offset(1)), (None, None));
-    w.restart();
-    assert_eq!((w.offset(0), w.offset(1)), (None, None));
-}
-
-#[test]
 fn offsets_expire() {
     const DAY: u64 = 24 * 60 * 60 * 1000;
     let mut w = world();

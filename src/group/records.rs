@@ -1,17 +1,19 @@
 //! The records of `__consumer_offsets` in Kafka's binary formats, so that Kafka's
 //! tools can read the topic and a topic written by Kafka can be taken over.
 //!
-//! Written: OffsetCommitKey 1, OffsetCommitValue 3 (1 if the commit names a
+//! Written: OffsetCommitKey 1, OffsetCommitValue 4 (1 if the commit names a
 //! retention of its own), GroupMetadataKey 2, GroupMetadataValue 3. Read: offset
 //! keys 0-1 with values 0-4, group keys 2 with values 0-4. Keys of other kinds
-//! (groups of the new protocols) are known to be unknown.
+//! (groups of the new protocols) are known to be unknown. Version 1 of an offset
+//! has no place for the topic's id; here it stands behind what Kafka reads.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 pub use super::fields::RecordError;
-use super::fields::{Reader, put_bytes, put_nullable_string, put_string};
+use super::fields::{Reader, put_bytes, put_compact_string, put_nullable_string, put_string};
 use super::name::Name;
 use super::offsets::Committed;
+use crate::base::TopicId;
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +75,7 @@ pub struct MemberValue {
 #[must_use]
 pub fn offset_bytes(group: &str, topic: &str, committed: Option<&Committed>) -> usize {
     /// What a record has besides its key and value, about; with the fixed fields of both.
-    const FIXED_BYTES: usize = 10 + 10 + 30;
+    const FIXED_BYTES: usize = 10 + 10 + 50;
     FIXED_BYTES + group.len() + topic.len() + committed.map_or(0, |c| c.metadata.len())
 }
 
@@ -88,21 +90,36 @@ pub fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
     out.freeze()
 }
 
+/// The number and the length of the tagged field that has the topic's id in the value of a committed offset.
+const TOPIC_ID_TAG: u32 = 0;
+const TOPIC_ID_BYTES: usize = 16;
+
 /// The value of a committed offset.
 #[must_use]
 pub fn offset_value(offset: &Committed) -> Bytes {
-    // With an expiry in place of the epoch it is four bytes longer.
-    let longer = if offset.expire_ms.is_some() { 4 } else { 0 };
-    let mut out = BytesMut::with_capacity(2 + 8 + 4 + 2 + offset.metadata.len() + 8 + longer);
-    out.put_i16(if offset.expire_ms.is_some() { 1 } else { 3 });
-    out.put_i64(offset.offset);
-    if offset.expire_ms.is_none() {
-        out.put_i32(offset.leader_epoch);
-    }
-    put_string(&mut out, &offset.metadata);
-    out.put_i64(offset.commit_ms);
+    let mut out = BytesMut::with_capacity(2 + 8 + 8 + 3 + offset.metadata.len() + 8 + 3 + 16);
+    let id = Some(offset.topic_id).filter(|id| *id != TopicId::ZERO);
     if let Some(expire_ms) = offset.expire_ms {
+        out.put_i16(1);
+        out.put_i64(offset.offset);
+        put_string(&mut out, &offset.metadata);
+        out.put_i64(offset.commit_ms);
         out.put_i64(expire_ms);
+    } else {
+        out.put_i16(4);
+        out.put_i64(offset.offset);
+        out.put_i32(offset.leader_epoch);
+        put_compact_string(&mut out, &offset.metadata);
+        out.put_i64(offset.commit_ms);
+        // How many tagged fields there are: the number and the length of each are a byte.
+        let tags: &[u8] = match id {
+            Some(_) => &[1, TOPIC_ID_TAG as u8, TOPIC_ID_BYTES as u8],
+            None => &[0],
+        };
+        out.put_slice(tags);
+    }
+    if let Some(id) = id {
+        out.put_slice(&id.0);
     }
     out.freeze()
 }
@@ -160,7 +177,8 @@ pub fn parse_key(key: &[u8]) -> Result<Key<'_>, RecordError> {
 /// Reads the value of a committed offset.
 pub fn parse_offset_value(value: &[u8]) -> Result<Committed, RecordError> {
     let (version, mut value) = versioned(value)?;
-    Ok(Committed {
+    let mut committed = Committed {
+        topic_id: TopicId::ZERO,
         offset: value.i64()?,
         leader_epoch: if version >= 3 { value.i32()? } else { -1 },
         metadata: value.string()?,
@@ -169,7 +187,15 @@ pub fn parse_offset_value(value: &[u8]) -> Result<Committed, RecordError> {
             1 => Some(value.i64()?).filter(|at| *at != -1),
             _ => None,
         },
-    })
+    };
+    let id = match version {
+        1 => Some(value.rest),
+        _ => value.tagged_field(TOPIC_ID_TAG)?,
+    };
+    if let Some(Ok(id)) = id.map(<[u8; TOPIC_ID_BYTES]>::try_from) {
+        committed.topic_id = TopicId(id);
+    }
+    Ok(committed)
 }
 
 /// Reads the value of a group's metadata.
@@ -253,11 +279,12 @@ mod tests {
     }
 
     prop_compose! {
-        fn committed()(offset: i64, epoch in -1..9i32, metadata in name(), commit_ms in 0i64..,
+        fn committed()(id: [u8; 16], offset: i64, epoch in -1..9i32, metadata in name(), commit_ms in 0i64..,
                        expire_ms in proptest::option::of(0i64..)) -> Committed {
             // Version 1, the one with an expiry, has no leader epoch.
             let leader_epoch = if expire_ms.is_some() { -1 } else { epoch };
-            Committed { offset, leader_epoch, metadata, commit_ms, expire_ms }
+            let topic_id = TopicId(id);
+            Committed { topic_id, offset, leader_epoch, metadata, commit_ms, expire_ms }
         }
     }
 
@@ -308,17 +335,19 @@ mod tests {
     fn bytes_of_an_offset_commit_are_kafkas() {
         let key = offset_key("g", "t", 7);
         assert_eq!(&key[..], b"\0\x01\0\x01g\0\x01t\0\0\0\x07");
-        let value = Committed {
+        let mut value = Committed {
+            topic_id: TopicId([7; 16]),
             offset: 5,
             leader_epoch: 2,
             metadata: Name::from("m"),
             commit_ms: 9,
             expire_ms: None,
         };
-        assert_eq!(
-            &offset_value(&value)[..],
-            b"\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x02\0\x01m\0\0\0\0\0\0\0\x09"
-        );
+        let fixed = b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09";
+        let with_id = [&fixed[..], &[1, 0, 16], &[7; 16]].concat();
+        assert_eq!(offset_value(&value), with_id);
+        value.topic_id = TopicId::ZERO;
+        assert_eq!(offset_value(&value), [&fixed[..], &[0]].concat());
     }
 
     #[test]

@@ -122,13 +122,7 @@ impl Coordinator {
                 }
             }
         } else {
-            let (from, mut within) = match &snapshot.goes_on {
-                GoesOn::After(None) | GoesOn::All => (Bound::Unbounded, None),
-                GoesOn::After(Some(id)) => (Bound::Excluded(id.clone()), None),
-                GoesOn::Within(id, at) => {
-                    (Bound::Included(id.clone()), Some((id.clone(), at.clone())))
-                }
-            };
+            let (from, mut within) = snapshot.goes_on.begins();
             snapshot.goes_on = GoesOn::All;
             for (id, entry) in self.groups.range((from, Bound::Unbounded)) {
                 let at = within.take().filter(|(of, _)| of == id).map(|(_, at)| at);

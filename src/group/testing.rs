@@ -14,6 +14,7 @@ use super::{
     Committed, Coordinator, Effect, GroupConfig, JoinReply, Name, OffsetToCommit, Protocol, Record,
     State, SyncReply,
 };
+use crate::base::limits::OFFSETS_PER_SLICE;
 use crate::base::{ErrorCode, Mono, Now, TopicId};
 
 /// What somebody commits who is no member of group `g`: offset 5 of partition 0 of a topic.
@@ -26,9 +27,9 @@ pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
         knows_group_id_not_found: true,
         offsets: vec![OffsetToCommit {
             topic: Name::from(topic),
-            id,
             partition: 0,
             committed: Committed {
+                topic_id: id,
                 offset: 5,
                 leader_epoch: -1,
                 metadata: Name::from(""),
@@ -66,6 +67,8 @@ pub struct World {
     pub written: BTreeMap<u64, ErrorCode>,
     /// How often the coordinator saw that something is due.
     pub ticks: u64,
+    /// What is done of what is due at a time.
+    pub slice: usize,
     next_token: u64,
     config: GroupConfig,
 }
@@ -128,6 +131,7 @@ impl World {
             synced: BTreeMap::new(),
             written: BTreeMap::new(),
             ticks: 0,
+            slice: OFFSETS_PER_SLICE,
             next_token: 0,
             config,
         };
@@ -196,7 +200,8 @@ impl World {
             self.now.wall_ms += at.ms_since(self.now.mono) as i64;
             self.now.mono = at;
             let mut effects = Vec::new();
-            self.coordinator.tick(self.now, &mut effects);
+            let mut left = self.slice;
+            self.coordinator.tick(self.now, &mut left, &mut effects);
             self.ticks += 1;
             self.perform(effects);
         }
@@ -342,9 +347,9 @@ impl World {
         let token = self.token();
         let offsets = partitions.map(|partition| OffsetToCommit {
             topic: Name::from("t"),
-            id: TopicId([7; 16]),
             partition,
             committed: Committed {
+                topic_id: TopicId([7; 16]),
                 offset,
                 leader_epoch: -1,
                 metadata: Name::from(""),

@@ -1,18 +1,15 @@
-//! The requests that write: commits, deletions, expiry; and what happens when an
+//! The requests that write: commits and deletions; and what happens when an
 //! append has ended.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
-use super::cx::InFlight;
+use super::cx::{Counts, InFlight, Leftover};
 use super::records::{self, Key};
 use super::{
-    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, State, Then, Timer, client_error,
+    Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, State, Then, client_error,
 };
+use crate::base::limits::TOMBSTONES_PER_BATCH_MAX;
 use crate::base::{ErrorCode, Now, limits};
-
-/// Groups looked at for expired offsets in one go; the next ones have to wait for the next tick.
-const EXPIRY_CHUNK: usize = 1_000;
 
 /// An OffsetCommit.
 #[derive(Clone, Debug)]
@@ -123,11 +120,7 @@ impl Coordinator {
                 found.insert(target.clone());
             }
         }
-        let forget = Forget {
-            token: Some(token),
-            left: found.into_iter().collect(),
-            group: false,
-        };
+        let forget = Forget::offsets(Some(token), found.into_iter().collect());
         self.forget(now, group, forget, out);
         Ok(errors)
     }
@@ -155,39 +148,52 @@ impl Coordinator {
 
     /// Writes tombstones for everything that an empty group has. Until they are durable it is
     /// Dead: it takes neither members nor commits, which the tombstones would not cover.
-    fn bury(&mut self, now: Now, id: &Name, token: Option<u64>, out: &mut Vec<Effect>) {
-        let mut targets: BTreeSet<(Name, i32)> = match self.appends.committing.get(id) {
-            Some(committing) => committing.of_topics(|_| true).collect(),
-            None => BTreeSet::new(),
-        };
-        let Some(entry) = self.groups.get_mut(id) else {
-            return;
-        };
-        for (topic, offsets) in entry.offsets.topics() {
-            targets.extend(offsets.keys().map(|partition| (topic.clone(), *partition)));
+    pub(super) fn bury(&mut self, now: Now, id: &Name, token: Option<u64>, out: &mut Vec<Effect>) {
+        if let Some(entry) = self.groups.get_mut(id) {
+            entry.group.become_state(State::Dead, now.wall_ms);
+            self.forget(now, id, Forget::group(token), out);
         }
-        entry.group.become_state(State::Dead, now.wall_ms);
-        let forget = Forget {
-            token,
-            left: targets.into_iter().collect(),
-            group: true,
-        };
-        self.forget(now, id, forget, out);
     }
 
     /// Deletes, a batch at a time: the next one is made when the one before is durable.
     fn forget(&mut self, now: Now, id: &Name, mut forget: Forget, out: &mut Vec<Effect>) {
-        let left = forget.left.split_off(fitting(id, &forget.left));
-        let mut records = tombstones(id, &forget.left);
-        forget.left = left;
-        if forget.group && forget.left.is_empty() {
+        let mut records = match &mut forget.left {
+            Leftover::Offsets(left) => {
+                let some: Vec<_> = left.drain(..fitting(id, left)).collect();
+                tombstones(id, &some)
+            }
+            Leftover::Group => {
+                let (some, is_all) = self.some_of(id);
+                if is_all {
+                    forget.left = Leftover::Offsets(Vec::new());
+                }
+                tombstones(id, &some)
+            }
+        };
+        if forget.group && forget.is_whole() {
             records.push((records::group_key(id), None));
         }
         self.write(now, id, records, Then::Forget(forget), out);
     }
 
+    /// Some offsets of a group, and of those that are on their way, as many as are deleted in one batch; whether these
+    /// are all. What is on its way and not among them is durable when the batch is.
+    fn some_of(&self, id: &Name) -> (Vec<(Name, i32)>, bool) {
+        let committing = self.appends.committing.get(id).into_iter();
+        let coming = committing.flat_map(Counts::all);
+        let offsets = self.groups.get(id).into_iter();
+        let durable = offsets.flat_map(|entry| entry.offsets.after(None));
+        let durable = durable.map(|(topic, partition, _)| (topic.clone(), partition));
+        let mut all = coming.chain(durable);
+        let mut some: Vec<_> = all.by_ref().take(TOMBSTONES_PER_BATCH_MAX).collect();
+        let fit = fitting(id, &some);
+        let is_all = fit == some.len() && all.next().is_none();
+        some.truncate(fit);
+        (some, is_all)
+    }
+
     /// Appends records; if there are none, what should happen then happens now.
-    fn write(
+    pub(super) fn write(
         &mut self,
         now: Now,
         group: &Name,
@@ -264,6 +270,12 @@ impl Coordinator {
                 }
                 self.forgotten(now, &id, forget, error, out);
             }
+            Then::Sweep => {
+                if error.is_none() {
+                    self.replay_all(&records);
+                }
+                self.swept(now, error.is_none());
+            }
         }
     }
 
@@ -276,7 +288,7 @@ impl Coordinator {
         error: ErrorCode,
         out: &mut Vec<Effect>,
     ) {
-        let is_whole = forget.left.is_empty();
+        let is_whole = forget.is_whole();
         let error = match error {
             ErrorCode::None if !is_whole && self.loaded => {
                 return self.forget(now, id, forget, out);
@@ -316,100 +328,11 @@ impl Coordinator {
             debug_assert!(replayed.is_ok(), "own records can be read");
         }
     }
-
-    /// Writes tombstones for offsets whose retention is over, and for empty groups without offsets.
-    pub(super) fn expire(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let from = self
-            .expiry_cursor
-            .take()
-            .map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.groups.range::<Name, _>((from, Bound::Unbounded));
-        let ids: Vec<Name> = range.take(EXPIRY_CHUNK).map(|(id, _)| id.clone()).collect();
-        if ids.len() < EXPIRY_CHUNK {
-            let interval = self.config.offsets_retention_check_interval_ms;
-            self.timers.set_after(Timer::Expiry, now.mono, interval);
-        } else {
-            self.expiry_cursor = ids.last().cloned();
-            self.timers.set_after(Timer::Expiry, now.mono, 1);
-        }
-        // A commit on its way may renew an offset that looks expired; such groups can wait.
-        let busy: BTreeSet<Name> = self
-            .appends
-            .in_flight
-            .values()
-            .map(|a| a.group.clone())
-            .collect();
-        for id in ids.iter().filter(|id| !busy.contains(*id)) {
-            self.expire_group(now, id, out);
-        }
-    }
-
-    fn expire_group(&mut self, now: Now, id: &Name, out: &mut Vec<Effect>) {
-        let Some(entry) = self.groups.get(id) else {
-            return;
-        };
-        let retention_ms = self.config.offsets_retention_ms;
-        let (mut expired, all) = entry
-            .offsets
-            .expired(&entry.group, now.wall_ms, retention_ms);
-        if all && entry.group.state() == State::Empty && entry.group.pending_join.is_empty() {
-            return self.bury(now, id, None, out);
-        }
-        // What does not fit into a batch can wait for the next time: it must not go after it has been renewed.
-        expired.truncate(fitting(id, &expired));
-        let forget = Forget {
-            token: None,
-            left: expired,
-            group: false,
-        };
-        self.forget(now, id, forget, out);
-    }
-
-    /// Topics are gone: nobody's offsets for them mean anything any more. The token gets [`Effect::Written`] once for
-    /// each group that has some; returns how many that are.
-    pub fn topics_gone(
-        &mut self,
-        now: Now,
-        token: u64,
-        is_gone: impl Fn(&str) -> bool,
-        out: &mut Vec<Effect>,
-    ) -> usize {
-        let mut targets: BTreeMap<Name, BTreeSet<(Name, i32)>> = BTreeMap::new();
-        for (id, entry) in &self.groups {
-            let gone = entry.offsets.topics().filter(|(topic, _)| is_gone(topic));
-            let found = gone.flat_map(|(t, offsets)| offsets.keys().map(|p| (t.clone(), *p)));
-            let found: BTreeSet<_> = found.collect();
-            if !found.is_empty() {
-                targets.insert(id.clone(), found);
-            }
-        }
-        for (group, committing) in &self.appends.committing {
-            let found: Vec<_> = committing.of_topics(&is_gone).collect();
-            if !found.is_empty() {
-                targets.entry(group.clone()).or_default().extend(found);
-            }
-        }
-        let groups = targets.len();
-        for (id, found) in targets {
-            // All batches at once: a commit for the next topic of the name has to come behind them.
-            let mut left: Vec<(Name, i32)> = found.into_iter().collect();
-            while !left.is_empty() {
-                let rest = left.split_off(fitting(&id, &left));
-                let forget = Forget {
-                    token: rest.is_empty().then_some(token),
-                    left: std::mem::replace(&mut left, rest),
-                    group: false,
-                };
-                self.forget(now, &id, forget, out);
-            }
-        }
-        groups
-    }
 }
 
 /// The offsets of a commit, by topic and partition; the last one counts.
 fn each_once(offsets: &[OffsetToCommit]) -> Vec<&OffsetToCommit> {
-    let place = |o: &OffsetToCommit| (o.id, o.partition);
+    let place = |o: &OffsetToCommit| (o.committed.topic_id, o.partition);
     let mut sorted: Vec<&OffsetToCommit> = offsets.iter().collect();
     sorted.sort_by_key(|o| place(o));
     // The first of equals stays, so they are turned around.
@@ -425,8 +348,8 @@ fn fitting(group: &str, targets: &[(Name, i32)]) -> usize {
         bytes += records::offset_bytes(group, topic, None);
         bytes <= limits::GROUP_BATCH_BYTES_MAX
     };
-    let fit = targets.iter().take_while(fits).count();
-    fit.max(1).min(targets.len())
+    let some = targets.iter().take(TOMBSTONES_PER_BATCH_MAX);
+    some.take_while(fits).count().max(1).min(targets.len())
 }
 
 fn tombstones(group: &str, targets: &[(Name, i32)]) -> Vec<Record> {

@@ -1,6 +1,7 @@
 //! Records of `__consumer_offsets`: a byte that says how long the key is, the key, the value.
 
 use bytes::Bytes;
+use millrace::base::TopicId;
 use millrace::group::Committed;
 use millrace::group::records::{
     GroupValue, MemberValue, group_key, group_value, offset_key, offset_value, parse_group_value,
@@ -57,6 +58,7 @@ fn repair(input: &mut [u8]) {
 
 fn corpus() -> Vec<Vec<u8>> {
     let committed = |expire_ms| Committed {
+        topic_id: TopicId([7; 16]),
         offset: 42,
         leader_epoch: 1,
         metadata: "note".into(),

@@ -1,14 +1,14 @@
 //! The coordinators of a shard, and what is around them: who waits for their answers, the records that they want
 //! appended, what they have to load, and the compaction of their partitions.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, limits};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
@@ -23,15 +23,8 @@ use crate::record;
 use crate::replica::Mark;
 use crate::store::DiskError;
 
-/// An image that this shard serves by, and that it has not said so of: offsets of topics that it removed are still
-/// being deleted, and whoever is told that a topic is deleted may look.
-#[derive(Debug)]
-struct Serving {
-    token: u64,
-    adopted: Adopted,
-    /// Groups whose offsets are being deleted.
-    open: usize,
-}
+/// Questions that came with metadata that this shard is still to serve by, and its version.
+type Early = (u64, ReqRef, Vec<(u32, Question)>);
 
 /// See the module.
 #[derive(Debug)]
@@ -45,8 +38,10 @@ pub struct Coordinators {
     appends: IdMap<u64, (i32, u64)>,
     loads: Loads,
     snapshots: Snapshots,
-    /// In the order of the images.
-    serving: VecDeque<Serving>,
+    /// In the order in which they came,
+    early: VecDeque<Early>,
+    /// and how many offsets they are to commit.
+    early_offsets: usize,
 }
 
 impl Coordinators {
@@ -59,7 +54,8 @@ impl Coordinators {
             appends: IdMap::default(),
             loads: Loads::default(),
             snapshots: Snapshots::default(),
-            serving: VecDeque::new(),
+            early: VecDeque::new(),
+            early_offsets: 0,
         }
     }
 
@@ -70,7 +66,7 @@ impl Coordinators {
 
     /// Whether nothing is being written.
     pub fn is_quiet(&self) -> bool {
-        self.appends.is_empty() && self.snapshots.is_quiet() && self.serving.is_empty()
+        self.appends.is_empty() && self.snapshots.is_quiet() && self.early.is_empty()
     }
 
     /// When [`Coordinators::tick`] has something to do.
@@ -81,15 +77,12 @@ impl Coordinators {
     /// Panics if something is wrong inside. For the simulator.
     pub fn invariants(&self) {
         self.host.invariants();
-        let open = self.serving.iter().map(|serving| serving.open);
-        assert!(
-            open.take(1).all(|open| open > 0),
-            "images are told of as they are served"
-        );
+        let offsets = self.early.iter().map(|(.., parts)| offsets_of(parts));
+        assert_eq!(self.early_offsets, offsets.sum::<usize>(), "early commits");
     }
 
-    /// The image is served by here: takes over the partitions that are this shard's, and deletes the offsets of topics
-    /// that are gone. When they are, the control shard is told.
+    /// The image is served by here: takes over the partitions that are this shard's, begins to delete the offsets of
+    /// topics that are gone, and takes the questions that came by it. The control shard is told.
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
         let topic = image.topic(OFFSETS_TOPIC);
         let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
@@ -99,36 +92,23 @@ impl Coordinators {
                 self.loads.want(index, partition.log);
             }
         }
-        let token = self.token();
-        let mut effects = Vec::new();
-        let removed: HashSet<&str> = adopted.removed.iter().map(AsRef::as_ref).collect();
-        let gone = |topic: &str| removed.contains(topic);
-        let open = match adopted.removed.is_empty() {
-            true => 0,
-            false => self
-                .host
-                .topics_gone(fx.now, token, None, gone, &mut effects),
-        };
-        self.serving.push_back(Serving {
-            token,
-            adopted,
-            open,
-        });
-        self.perform(effects, image, fx);
-        self.load_some(image, owner, fx);
-    }
-
-    /// Says which images are served by, as far as they are.
-    fn tell_served(&mut self, fx: &mut Fx<'_>) {
-        while let Some(serving) = self.serving.pop_front() {
-            if serving.open > 0 {
-                return self.serving.push_front(serving);
-            }
-            let Adopted {
-                version, strays, ..
-            } = serving.adopted;
-            fx.send(ShardId(0), Msg::ImageApplied { version, strays });
+        let Adopted {
+            version,
+            strays,
+            removes_topics,
+        } = adopted;
+        if removes_topics {
+            self.host.begin_sweep(None);
         }
+        fx.send(ShardId(0), Msg::ImageApplied { version, strays });
+        while let Some((of, ..)) = self.early.front()
+            && *of <= version
+            && let Some((_, req, parts)) = self.early.pop_front()
+        {
+            self.early_offsets -= offsets_of(&parts);
+            self.ask(req, version, parts, image, fx);
+        }
+        self.load_some(image, owner, fx);
     }
 
     /// Takes questions of a request. The shard that it came to serves by the image of this version.
@@ -136,19 +116,32 @@ impl Coordinators {
         &mut self,
         req: ReqRef,
         version: u64,
-        parts: Vec<(u32, Question)>,
+        mut parts: Vec<(u32, Question)>,
         image: &Image,
         fx: &mut Fx<'_>,
     ) {
-        let mut effects = Vec::new();
-        for (slot, mut question) in parts {
-            if let Question::To(_, GroupAsk::Commit(commit)) = &mut question
-                && image.version >= version
-            {
-                // The topic is gone since: so is what is committed for it, as if the commit had been earlier.
-                let offsets = &mut commit.offsets;
-                offsets.retain(|offset| image.topic_by_id(offset.id).is_some());
+        let offsets = offsets_of(&parts);
+        if image.version < version && offsets > 0 {
+            // The topic may be one that is not known here yet, while offsets of one before it are still to go.
+            if self.early_offsets + offsets <= limits::EARLY_OFFSETS_MAX {
+                self.early_offsets += offsets;
+                return self.early.push_back((version, req, parts));
             }
+            let error = ErrorCode::CoordinatorLoadInProgress;
+            let answers = parts.into_iter();
+            let answers = answers.map(|(slot, question)| (slot, question.refused(error)));
+            let (id, answers) = (req.id, answers.collect());
+            return fx.send(req.shard, Msg::GroupsDone { id, answers });
+        }
+        let mut effects = Vec::new();
+        for (_, question) in &mut parts {
+            if let Question::To(_, GroupAsk::Commit(commit)) = question {
+                // The topic may be gone since: so is what is committed for it, as if the commit had been earlier.
+                let offsets = &mut commit.offsets;
+                offsets.retain(|offset| image.topic_by_id(offset.committed.topic_id).is_some());
+            }
+        }
+        for (slot, question) in parts {
             let token = self.token();
             self.waits.insert(token, (req, slot));
             self.host.ask(fx.now, token, question, &mut effects);
@@ -197,13 +190,22 @@ impl Coordinators {
     }
 
     /// Goes on with what is done in slices.
-    pub fn slice(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn slice(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.snapshots.go_on(&mut self.host, owner, fx);
+        if self.host.can_sweep() {
+            let gone = |topic: &str, id| match image.topic(topic) {
+                Some(topic) => id != TopicId::ZERO && id != topic.id,
+                None => true,
+            };
+            let mut effects = Vec::new();
+            self.host.sweep_part(fx.now, gone, &mut effects);
+            self.perform(effects, image, fx);
+        }
     }
 
     /// Whether [`Coordinators::slice`] has more to do.
     pub fn has_more(&self) -> bool {
-        self.snapshots.has_more()
+        self.snapshots.has_more() || self.host.can_sweep()
     }
 
     /// If the token is that of a compaction: its records are durable, so what was before them can go.
@@ -255,10 +257,7 @@ impl Coordinators {
             self.snapshots.begin(&mut self.host, place, owner, fx);
         }
         // Topics that were deleted just before a crash.
-        let token = self.token();
-        let gone = |topic: &str| image.topic(topic).is_none();
-        let host = &mut self.host;
-        host.topics_gone(fx.now, token, Some(partition), gone, &mut effects);
+        self.host.begin_sweep(Some(partition));
         self.perform(effects, image, fx);
     }
 
@@ -282,12 +281,6 @@ impl Coordinators {
                         }
                     }
                 }
-                HostEffect::Forgotten(token) => {
-                    let mut serving = self.serving.iter_mut();
-                    if let Some(serving) = serving.find(|serving| serving.token == token) {
-                        serving.open -= 1;
-                    }
-                }
                 HostEffect::Append {
                     partition,
                     append,
@@ -309,8 +302,16 @@ impl Coordinators {
             let id = req.id;
             fx.send(req.shard, Msg::GroupsDone { id, answers });
         }
-        self.tell_served(fx);
     }
+}
+
+/// How many offsets are to be committed.
+fn offsets_of(parts: &[(u32, Question)]) -> usize {
+    let of = |(_, question): &(u32, Question)| match question {
+        Question::To(_, GroupAsk::Commit(commit)) => commit.offsets.len(),
+        Question::To(..) | Question::List => 0,
+    };
+    parts.iter().map(of).sum()
 }
 
 /// Store and log of a partition.
@@ -373,7 +374,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{Offset, TopicId};
+    use crate::base::Offset;
     use crate::broker::control::testing::{NOW, Site, directories, req, topic};
     use crate::broker::data::produce::owner::Delayed;
     use crate::controller::MetadataRecord;
@@ -425,17 +426,19 @@ mod tests {
                 served: Vec::new(),
                 answers: Vec::new(),
             };
-            f.adopt(1, &[]);
+            f.adopt(1, false);
+            f.idle();
             assert!(f.coordinators.is_loaded());
             assert_eq!(f.served, [1]);
             f
         }
 
-        fn adopt(&mut self, version: u64, removed: &[&str]) {
+        fn adopt(&mut self, version: u64, removes_topics: bool) {
+            self.image.version = version;
             let adopted = Adopted {
                 version,
                 strays: Vec::new(),
-                removed: removed.iter().map(|name| (*name).into()).collect(),
+                removes_topics,
             };
             let (coordinators, image) = (&mut self.coordinators, &self.image);
             self.site
@@ -444,11 +447,16 @@ mod tests {
         }
 
         fn commit(&mut self, id: u64) {
+            self.commit_by(id, 0);
+        }
+
+        /// The same, by metadata of this version.
+        fn commit_by(&mut self, id: u64, version: u64) {
             let commit = GroupAsk::Commit(commit_of("topic-1", TopicId([1; 16]), NOW));
             let (coordinators, image) = (&mut self.coordinators, &self.image);
             let parts = vec![(4, Question::To(0, commit))];
             self.site
-                .act(|_, fx| coordinators.ask(req(id), 0, parts, image, fx));
+                .act(|_, fx| coordinators.ask(req(id), version, parts, image, fx));
             self.settle();
         }
 
@@ -483,7 +491,9 @@ mod tests {
         fn idle(&mut self) {
             loop {
                 let coordinators = &mut self.coordinators;
-                self.site.act(|owner, fx| coordinators.slice(owner, fx));
+                let image = &self.image;
+                self.site
+                    .act(|owner, fx| coordinators.slice(image, owner, fx));
                 self.settle();
                 if !self.coordinators.has_more() {
                     break;
@@ -538,24 +548,68 @@ mod tests {
         assert!(f.coordinators.is_quiet());
     }
 
+    fn remove_topic(f: &mut Fixture) {
+        let id = TopicId([1; 16]);
+        f.image.replay(&MetadataRecord::RemoveTopic { id }).unwrap();
+    }
+
     #[test]
-    fn an_image_is_told_of_when_nothing_is_left_of_the_topics_that_it_removed() {
+    fn what_was_committed_for_topics_that_an_image_removes_is_deleted() {
         let mut f = Fixture::new();
         f.commit(7);
         f.flush();
-        f.adopt(2, &["topic-2"]);
-        assert_eq!(
-            (f.end(), &f.served[..]),
-            (Offset(1), &[1, 2][..]),
-            "nobody committed"
-        );
-        f.adopt(3, &["topic-1"]);
-        f.adopt(4, &[]);
-        assert_eq!((f.end(), &f.served[..]), (Offset(2), &[1, 2][..]));
-        assert!(!f.coordinators.is_quiet());
+        f.adopt(2, true);
+        f.idle();
+        assert_eq!(f.end(), Offset(1), "the topic is there");
+        remove_topic(&mut f);
+        f.adopt(3, true);
+        assert_eq!(f.served, [1, 2, 3], "at once");
+        f.idle();
+        assert_eq!(f.end(), Offset(2));
         f.flush();
-        assert_eq!(f.served, [1, 2, 3, 4], "in their order");
-        assert!(f.coordinators.is_quiet());
+        assert!(f.coordinators.is_quiet() && !f.coordinators.has_more());
+    }
+
+    #[test]
+    fn a_deletion_that_finds_no_room_is_tried_again() {
+        let mut f = Fixture::new();
+        f.commit(7);
+        f.flush();
+        let log = f.site.owner.partitions.remove(&OFFSETS_LOG).unwrap();
+        remove_topic(&mut f);
+        f.adopt(2, true);
+        f.idle();
+        assert!(f.coordinators.is_quiet() && !f.coordinators.has_more());
+        f.site.owner.partitions.insert(OFFSETS_LOG, log);
+        let (coordinators, image) = (&mut f.coordinators, &f.image);
+        f.site.act(|_, fx| {
+            fx.now.mono = coordinators.next_deadline();
+            coordinators.tick(image, fx);
+        });
+        f.idle();
+        assert_eq!(f.end(), Offset(2));
+    }
+
+    #[test]
+    fn a_commit_by_metadata_that_is_not_served_by_yet_waits_for_it() {
+        let mut f = Fixture::new();
+        let per_commit = 1;
+        for id in 0..3 {
+            f.commit_by(id, 3);
+        }
+        f.adopt(2, false);
+        assert!(f.end() == Offset(0) && !f.coordinators.is_quiet());
+        f.adopt(3, false);
+        assert_eq!(f.end(), Offset(3));
+        f.flush();
+        assert_eq!(f.answers.len(), 3);
+        for id in 0..limits::EARLY_OFFSETS_MAX as u64 / per_commit + 1 {
+            f.commit_by(id, 4);
+        }
+        let refused = GroupAnswer::Done(ErrorCode::CoordinatorLoadInProgress);
+        assert_eq!(f.answers.len(), 4);
+        assert_eq!(f.answers[3].1, [(4, refused)]);
+        assert!(f.coordinators.is_loaded());
     }
 
     /// A member of a group that has joined and never syncs.

@@ -32,7 +32,7 @@ use super::answers::{error_of, set_commit_error};
 use super::plan::{GroupPlan, PlanCx, name, text};
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
-use crate::coordinator::{GroupAnswer, GroupAsk, TopicOffsets};
+use crate::coordinator::{GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets};
 use crate::group::writes::CommitRequest;
 use crate::group::{self, Committed, Name, OffsetToCommit};
 use crate::wire::{RequestHeader, WireError, decode};
@@ -161,16 +161,23 @@ fn fetch_of(image: &Image, version: i16, group: OffsetFetchRequestGroup) -> (Gro
             (Some(found), _) => {
                 let partitions = &mut topic.partition_indexes;
                 partitions.retain(|partition| seen.insert((found.id, *partition)));
-                (Name::clone(&found.name), None)
+                ((Name::clone(&found.name), found.id), None)
             }
-            (None, error) if version >= TOPIC_IDS_SINCE => (Name::from(""), Some(error)),
-            (None, _) => (name(&topic.name), None),
+            (None, error) if version >= TOPIC_IDS_SINCE => {
+                ((Name::from(""), TopicId::ZERO), Some(error))
+            }
+            (None, _) => ((name(&topic.name), TopicId::ZERO), None),
         };
         let partitions = match unknown {
             Some(_) => Vec::new(),
             None => topic.partition_indexes.clone(),
         };
-        asked.push((of, partitions));
+        let (name, id) = of;
+        asked.push(OffsetsOf {
+            name,
+            id,
+            partitions,
+        });
         Wanted { topic, unknown }
     };
     let topics = group.topics;
@@ -221,16 +228,20 @@ fn fetched_unasked(
     version: i16,
     (topic, offsets): TopicOffsets,
 ) -> Option<OffsetFetchResponseTopics> {
+    // What is there for one that is gone is still to be deleted.
+    let id = image.topic(&topic)?.id;
     let mut response = OffsetFetchResponseTopics::default();
     response.name = text(&topic);
     if version >= TOPIC_IDS_SINCE {
-        // A topic that is gone has no id to name it by.
-        response.topic_id = Uuid::from_bytes(image.topic(&topic)?.id.0);
+        response.topic_id = Uuid::from_bytes(id.0);
     }
-    let partitions = offsets.into_iter();
-    let partitions = partitions.map(|(p, committed)| fetched_partition(p, committed.as_ref()));
-    response.partitions = partitions.collect();
-    Some(response)
+    for (partition, committed) in offsets {
+        if committed.as_ref().is_some_and(|c| c.is_of(id)) {
+            let fetched = fetched_partition(partition, committed.as_ref());
+            response.partitions.push(fetched);
+        }
+    }
+    (!response.partitions.is_empty()).then_some(response)
 }
 
 /// A topic that was asked for; the offsets are those of its partitions, unless there is an error.
@@ -359,9 +370,9 @@ fn check_commit_topic(
         if let (ErrorCode::None, Some(found)) = (error, found) {
             commit.push(OffsetToCommit {
                 topic: Name::clone(&found.name),
-                id: found.id,
                 partition: partition.partition_index,
                 committed: Committed {
+                    topic_id: found.id,
                     offset: partition.committed_offset,
                     leader_epoch: partition.committed_leader_epoch,
                     metadata: group::name(metadata),

@@ -122,7 +122,6 @@ impl Broker {
                     let (request, slot) = self.asked.remove(&token).expect("asked once");
                     self.answered(request, slot, answer);
                 }
-                HostEffect::Forgotten(_) => {}
                 HostEffect::Append {
                     partition, append, ..
                 } => {

@@ -35,8 +35,8 @@ pub struct Adopted {
     pub version: u64,
     /// Logs that were found and that the metadata has never given out.
     pub strays: Vec<LogId>,
-    /// Names of topics that were removed.
-    pub removed: Vec<Arc<str>>,
+    /// Topics were removed.
+    pub removes_topics: bool,
 }
 
 impl Adoption {
@@ -108,7 +108,7 @@ impl Owner {
         Some(Adopted {
             version: adoption.image.version,
             strays: std::mem::take(&mut adoption.strays),
-            removed: adoption.delta.removed_topics().to_vec(),
+            removes_topics: adoption.delta.removes_topics(),
         })
     }
 
