@@ -89,6 +89,9 @@ pub const OPEN_BYTES_PER_BYTE: usize = 32;
 pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that wait until a store is asked for room for what they change, in bytes; past that there is none.
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What coordinators append while a store grows for it, or is behind, in bytes; past that it is refused. Their requests
+/// hold no memory any more.
+pub const COORDINATORS_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Partitions that fetches ask for between two idle moments, some more counted for each fetch; the others have their
 /// turn then.
 pub const FETCHED_PER_TURN: usize = 4096;

@@ -144,7 +144,8 @@ impl Host {
         })
     }
 
-    /// An append has ended. Those of one partition must be reported in the order in which they were asked for.
+    /// An append has ended. Those of one partition that are durable must be reported in the order in which they were
+    /// asked for.
     pub fn appended(
         &mut self,
         now: Now,

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 
-use crate::base::StoreId;
-use crate::base::limits::{APPENDED_PER_TURN, LOGS_CHANGED_PER_SLICE};
+use crate::base::limits::{
+    APPENDED_PER_TURN, COORDINATORS_WAITING_BYTES_MAX, LOGS_CHANGED_PER_SLICE,
+};
+use crate::base::{ErrorCode, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Appender, ProduceParts};
 use crate::broker::owner::Owner;
@@ -19,6 +21,8 @@ pub struct Delayed {
     by_store: VecDeque<(StoreId, VecDeque<Waiting>)>,
     /// One of them has room, but has had its turn.
     has_more: bool,
+    /// Bytes of those that are of coordinators: nobody's request memory is held for them.
+    own_bytes: usize,
     /// Batches that may still be appended as they come before the shard is idle.
     left: usize,
 }
@@ -28,6 +32,7 @@ impl Default for Delayed {
         Self {
             by_store: VecDeque::new(),
             has_more: false,
+            own_bytes: 0,
             left: APPENDED_PER_TURN,
         }
     }
@@ -45,19 +50,32 @@ impl Delayed {
     ) {
         let store = parts.store;
         let left = self.left.saturating_sub(parts.batches.len());
-        if let Some((_, waiting)) = self.by_store.iter_mut().find(|(of, _)| *of == store) {
-            waiting.push_back((appender, parts));
-        } else if must_grow(owner, &parts) {
-            self.by_store.push_back((store, [(appender, parts)].into()));
+        let waiting = self.by_store.iter().any(|(of, _)| *of == store);
+        if waiting || must_grow(owner, &parts) {
+            let own = own_bytes(appender, &parts);
+            if own > 0 && self.own_bytes + own > COORDINATORS_WAITING_BYTES_MAX {
+                return refuse(owner, appender, &parts, fx);
+            }
+            self.wait(appender, parts);
         } else if self.left == 0 {
-            self.by_store.push_back((store, [(appender, parts)].into()));
+            self.wait(appender, parts);
             self.has_more = true;
         } else if let Some(rest) = append(owner, appender, parts, fx) {
-            self.by_store.push_back((store, [(appender, rest)].into()));
+            self.wait(appender, rest);
             self.has_more = true;
             self.left = left;
         } else {
             self.left = left;
+        }
+    }
+
+    /// Lets parts wait behind the others of their store.
+    fn wait(&mut self, appender: Appender, parts: ProduceParts) {
+        self.own_bytes += own_bytes(appender, &parts);
+        let store = parts.store;
+        match self.by_store.iter_mut().find(|(of, _)| *of == store) {
+            Some((_, waiting)) => waiting.push_back((appender, parts)),
+            None => self.by_store.push_back((store, [(appender, parts)].into())),
         }
     }
 
@@ -80,9 +98,12 @@ impl Delayed {
                     break;
                 }
                 most = most.saturating_sub(batches);
-                if let Some((appender, parts)) = waiting.pop_front()
-                    && let Some(rest) = append(owner, appender, parts, fx)
-                {
+                let Some((appender, parts)) = waiting.pop_front() else {
+                    break;
+                };
+                self.own_bytes -= own_bytes(appender, &parts);
+                if let Some(rest) = append(owner, appender, parts, fx) {
+                    self.own_bytes += own_bytes(appender, &rest);
                     waiting.push_front((appender, rest));
                     self.has_more = true;
                     break;
@@ -111,6 +132,23 @@ impl Delayed {
 
 fn bytes_of(parts: &ProduceParts) -> usize {
     parts.batches.iter().map(|part| part.batch.len()).sum()
+}
+
+/// The same for what a coordinator appends.
+fn own_bytes(appender: Appender, parts: &ProduceParts) -> usize {
+    match appender {
+        Appender::Coordinator(_) => bytes_of(parts),
+        Appender::Client(_) => 0,
+    }
+}
+
+/// Answers that there is no room.
+fn refuse(owner: &mut Owner, appender: Appender, parts: &ProduceParts, fx: &mut Fx<'_>) {
+    let mut ack = owner.acks.begin(appender, parts.batches.len(), fx.now.mono);
+    let refused = || Err((ErrorCode::KafkaStorageError, None));
+    let parts = parts.batches.iter();
+    ack.results.extend(parts.map(|part| (part.slot, refused())));
+    owner.acks.add(ack, fx);
 }
 
 /// Whether a store has room for these.
@@ -168,7 +206,7 @@ mod tests {
     use super::*;
     use crate::base::{LogId, Mono, Now, ShardId};
     use crate::broker::io::Output;
-    use crate::broker::msg::{ProducePart, ReqRef};
+    use crate::broker::msg::{Msg, ProducePart, ReqRef};
     use crate::broker::owner::stores::format_store;
     use crate::broker::testing::with_fx;
     use crate::config::BrokerConfig;
@@ -274,5 +312,44 @@ mod tests {
             assert!(turns < 10 * REQUESTS, "it does not end");
         }
         assert_eq!(appended(&owner), (REQUESTS * LOGS) as i64);
+    }
+
+    #[test]
+    fn what_coordinators_append_waits_for_room_within_a_bound() {
+        const BATCH: usize = 1 << 20;
+        let config = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 4 << 20,
+            ..StoreConfig::default()
+        };
+        let slot = format_store(STORE, config, 1).0;
+        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        let mut delayed = Delayed::default();
+        let mut refused = 0;
+        let ((), _, local) = with_fx(NOW, |fx| {
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            owner.open_log(NOW, 0, LogId(0), label, config);
+            let client = Appender::Client(ReqRef { shard: ME, id: 0 });
+            delayed.begin(&mut owner, client, parts(vec![part(0, 20 << 20)]), fx);
+            for id in 0..40 {
+                let own = Appender::Coordinator(ReqRef { shard: ME, id });
+                delayed.begin(&mut owner, own, parts(vec![part(0, BATCH)]), fx);
+            }
+        });
+        for msg in local {
+            let Msg::Appended { result, .. } = msg else {
+                panic!("unexpected {msg:?}");
+            };
+            assert_eq!(result, Err((ErrorCode::KafkaStorageError, None)));
+            refused += 1;
+        }
+        assert_eq!(refused, 40 - (COORDINATORS_WAITING_BYTES_MAX / BATCH - 1));
+        while !delayed.is_empty() {
+            run(&mut owner, |owner, fx| {
+                delayed.go_on(owner, fx);
+                owner.idle(fx);
+            });
+        }
+        assert_eq!(delayed.own_bytes, 0);
     }
 }
