@@ -212,6 +212,11 @@ pub const ORPHANED_DECISIONS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Requests that wait to be decided on and still are when the shard is to stop, in bytes; the connections of the others
 /// are closed.
 pub const STOPPING_DECISIONS_BYTES_MAX: usize = 1024 * 1024;
+/// What coordinators are asked about groups at a time, in committed offsets that are told; [`GROUP_ASKED_COST`] for a
+/// group.
+pub const OFFSETS_TOLD_PER_SLICE: usize = 2048;
+/// See [`OFFSETS_TOLD_PER_SLICE`].
+pub const GROUP_ASKED_COST: usize = 16;
 /// Elements of an answer that are made at a time.
 pub const LISTED_PER_SLICE: usize = 2048;
 /// Bytes of settings that are told in one answer: a resource takes a few bytes of the request and some kilobytes of the

@@ -9,7 +9,7 @@ use kafka_wire_core::StrBytes;
 
 use super::testing::{Bench, create_topic};
 use crate::base::StoreId;
-use crate::base::limits::LOGS_CHANGED_PER_SLICE;
+use crate::base::limits::{GROUP_ASKED_COST, LOGS_CHANGED_PER_SLICE, OFFSETS_TOLD_PER_SLICE};
 use crate::config::BrokerConfig;
 use crate::wire::client::{decode_response, encode_request};
 
@@ -141,7 +141,8 @@ fn each_group_is_on_the_shard_of_its_partition_and_every_shard_serves_it() {
         let list = frame(4, &kw::ListGroupsRequest::default());
         let reply = bench.ask(conn, &list).expect("an answer");
         let listed = answer::<kw::ListGroupsRequest>(&reply, 4).groups;
-        let ids: Vec<&str> = listed.iter().map(|group| group.group_id.as_str()).collect();
+        let mut ids: Vec<&str> = listed.iter().map(|group| group.group_id.as_str()).collect();
+        ids.sort_unstable();
         assert_eq!(ids, GROUPS);
         let mut request = kw::DescribeGroupsRequest::default();
         request.groups = ["b", "nobody", "a"].map(StrBytes::from).to_vec();
@@ -249,4 +250,123 @@ fn offsets_of_a_topic_that_goes_while_their_store_is_full_are_not_those_of_the_n
     assert!(bench.shards[0].store_of("t", 0).is_some());
     let found = committed(&mut bench, 0, &["a"]);
     assert_eq!(found, [("a".to_owned(), vec![])]);
+}
+
+/// A commit for all of these partitions, or a fetch of what is committed for them; version 5 of both.
+fn commit_many(group: &str, topic: &str, partitions: i32) -> Bytes {
+    let mut request = kw::OffsetCommitRequest::default();
+    request.group_id = StrBytes::from(group);
+    let mut listed = OffsetCommitRequestTopic::default();
+    listed.name = StrBytes::from(topic);
+    for index in 0..partitions {
+        let mut partition = OffsetCommitRequestPartition::default();
+        partition.partition_index = index;
+        partition.committed_offset = index.into();
+        listed.partitions.push(partition);
+    }
+    request.topics = vec![listed];
+    frame(5, &request)
+}
+
+#[test]
+fn many_offsets_are_fetched_some_at_a_time() {
+    const EACH: i32 = OFFSETS_TOLD_PER_SLICE as i32 / 2 + 1;
+    let mut bench = bench();
+    let topics = ["one", "three", "two"];
+    for topic in topics {
+        bench.create_topic(0, topic, EACH);
+        assert!(bench.ask(0, &commit_many("a", topic, EACH)).is_some());
+    }
+    let whole = |partitions: &[(i32, i64, i16)]| {
+        partitions
+            .iter()
+            .copied()
+            .eq((0..EACH).map(|n| (n, n.into(), 0)))
+    };
+    for named in [true, false] {
+        let mut group = OffsetFetchRequestGroup::default();
+        group.group_id = "a".into();
+        let of = |topic: &&str| {
+            let mut of = kw::offset_fetch_request::OffsetFetchRequestTopics::default();
+            of.name = StrBytes::from(*topic);
+            of.partition_indexes = (0..EACH).collect();
+            of
+        };
+        group.topics = named.then(|| topics.iter().map(of).collect());
+        let mut none = OffsetFetchRequestGroup::default();
+        none.group_id = "b".into();
+        none.topics = None;
+        let mut request = kw::OffsetFetchRequest::default();
+        request.groups = vec![none.clone(), group.clone()];
+        let reply = bench.ask(0, &frame(8, &request)).expect("an answer");
+        let groups = answer::<kw::OffsetFetchRequest>(&reply, 8).groups;
+        let ids: Vec<&str> = groups.iter().map(|group| group.group_id.as_str()).collect();
+        assert_eq!(ids, ["b", "a"]);
+        assert!(groups[0].topics.is_empty() && groups[1].error_code == 0);
+        let told = &groups[1].topics;
+        let names: Vec<&str> = told.iter().map(|topic| topic.name.as_str()).collect();
+        assert_eq!(names, topics);
+        for topic in told {
+            let partitions = topic.partitions.iter();
+            let told = partitions.map(|p| (p.partition_index, p.committed_offset, p.error_code));
+            assert!(whole(&told.collect::<Vec<_>>()));
+        }
+        let old = |topic: kw::offset_fetch_request::OffsetFetchRequestTopics| {
+            let mut old = kw::offset_fetch_request::OffsetFetchRequestTopic::default();
+            old.name = topic.name;
+            old.partition_indexes = topic.partition_indexes;
+            old
+        };
+        let mut request = kw::OffsetFetchRequest::default();
+        request.group_id = "a".into();
+        let wanted = group.topics;
+        request.topics = wanted.map(|topics| topics.into_iter().map(old).collect());
+        let reply = bench.ask(0, &frame(5, &request)).expect("an answer");
+        let response = answer::<kw::OffsetFetchRequest>(&reply, 5);
+        let names: Vec<&str> = response.topics.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!((names, response.error_code), (topics.to_vec(), 0));
+        for topic in &response.topics {
+            let partitions = topic.partitions.iter();
+            let told = partitions.map(|p| (p.partition_index, p.committed_offset, p.error_code));
+            assert!(whole(&told.collect::<Vec<_>>()));
+        }
+    }
+}
+
+#[test]
+fn many_groups_are_asked_some_at_a_time() {
+    const MANY: usize = 3 * OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST;
+    let mut bench = bench();
+    let ids: Vec<String> = (0..MANY).map(|n| format!("g-{n:04}")).collect();
+    for id in &ids {
+        assert_eq!(commit(&mut bench, 0, id, 7), 0);
+    }
+    let names = || {
+        ids.iter()
+            .map(|id| StrBytes::from(&**id))
+            .collect::<Vec<_>>()
+    };
+    let mut request = kw::DescribeGroupsRequest::default();
+    request.groups = names();
+    let reply = bench.ask(1, &frame(5, &request)).expect("an answer");
+    let described = answer::<kw::DescribeGroupsRequest>(&reply, 5).groups;
+    let told = described
+        .iter()
+        .map(|group| (group.group_id.as_str(), group.group_state.as_str()));
+    assert!(told.eq(ids.iter().map(|id| (&**id, "Empty"))));
+    let mut request = kw::DeleteGroupsRequest::default();
+    request.groups_names = names();
+    bench.send(1, &frame(1, &request));
+    assert!(bench.shards[1].waiting().0 > 0, "some wait for their turn");
+    bench.settle();
+    let reply = bench.last_reply(1).expect("an answer");
+    let results = answer::<kw::DeleteGroupsRequest>(&reply, 1).results;
+    let told = results
+        .iter()
+        .map(|result| (result.group_id.as_str(), result.error_code));
+    assert!(told.eq(ids.iter().map(|id| (&**id, 0))));
+    bench
+        .shards
+        .iter()
+        .for_each(super::shard::Shard::invariants);
 }

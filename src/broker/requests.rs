@@ -83,8 +83,10 @@ impl Requests {
         for conn in front.conns.take_moved() {
             self.listing.moved(conn);
             self.query.moved(conn);
+            self.groups.moved(conn);
         }
         self.query.slice(front, fx);
+        self.groups.slice(front, fx);
     }
 
     /// Goes on with requests whose time is up, some at a time; at a stop, with every one that has a time.

@@ -513,6 +513,7 @@ impl Shard {
             || self.coordinators.has_more()
             || self.requests.fetch.has_more()
             || self.requests.query.has_more(&self.front)
+            || self.requests.groups.has_more(&self.front)
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
         {
@@ -541,6 +542,7 @@ impl Shard {
             && self.requests.listing.is_empty()
             && !self.requests.fetch.has_more()
             && self.requests.query.is_quiet()
+            && self.requests.groups.is_quiet()
             && self.coordinators.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }

@@ -14,9 +14,12 @@ use crate::group::{ClassicGroup, Committed, JoinReply, Name, State, SyncReply};
 pub enum Question {
     /// To the one of this partition.
     To(i32, GroupAsk),
-    /// To all of them: which groups they have.
-    List,
+    /// To all of them: which groups they have behind this one, some of them.
+    List(Option<GroupPlace>),
 }
+
+/// A group, by its partition and id.
+pub type GroupPlace = (i32, Name);
 
 /// What the coordinator of a group is asked.
 #[derive(Clone, Debug)]
@@ -31,14 +34,23 @@ pub enum GroupAsk {
     Leave(Name, Vec<Leaving>),
     /// OffsetCommit.
     Commit(CommitRequest),
-    /// OffsetFetch: of these partitions, or of all that have an offset.
-    Fetch(Name, Option<Vec<OffsetsOf>>),
+    /// OffsetFetch.
+    Fetch(Name, FetchedOf),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
     /// DescribeGroups.
     Describe(Name),
     /// DeleteGroups.
     Delete(Name),
+}
+
+/// Which offsets of a group are asked for.
+#[derive(Clone, Debug)]
+pub enum FetchedOf {
+    /// Of these partitions.
+    Some(Vec<OffsetsOf>),
+    /// Of all partitions that have one, some topics of them, behind this one.
+    AllAfter(Option<Name>),
 }
 
 /// Partitions of a topic whose offsets are asked for.
@@ -63,14 +75,14 @@ pub enum GroupAnswer {
     Left(Result<Vec<ErrorCode>, ErrorCode>),
     /// To a heartbeat, a commit, or the deletion of a group.
     Done(ErrorCode),
-    /// The offsets, in the order in which they were asked for.
-    Fetched(Result<Vec<TopicOffsets>, ErrorCode>),
+    /// The offsets, in the order in which they were asked for; and whether there are more behind them.
+    Fetched(Result<(Vec<TopicOffsets>, bool), ErrorCode>),
     /// To the deletion of offsets: one error for each, or one for all.
     OffsetsDeleted(Result<Vec<ErrorCode>, ErrorCode>),
     /// The group, if there is one.
     Described(Result<Option<Described>, ErrorCode>),
-    /// All groups, by partition and id.
-    Listed(Result<Vec<Listed>, ErrorCode>),
+    /// Groups, by partition and id; and the last one, if there are more behind it.
+    Listed(Result<(Vec<Listed>, Option<GroupPlace>), ErrorCode>),
 }
 
 /// The offsets of partitions of one topic.
@@ -123,7 +135,7 @@ impl Question {
     pub fn refused(self, error: ErrorCode) -> GroupAnswer {
         match self {
             Self::To(_, ask) => ask.refused(error),
-            Self::List => GroupAnswer::Listed(Err(error)),
+            Self::List(_) => GroupAnswer::Listed(Err(error)),
         }
     }
 }

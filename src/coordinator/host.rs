@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::ask::{GroupAnswer, Question};
+use super::ask::{GroupAnswer, GroupPlace, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
@@ -116,7 +116,9 @@ impl Host {
     /// Asks.
     pub fn ask(&mut self, now: Now, token: u64, question: Question, out: &mut Vec<HostEffect>) {
         let (partition, ask) = match question {
-            Question::List => return out.push(HostEffect::Answer(token, self.list())),
+            Question::List(after) => {
+                return out.push(HostEffect::Answer(token, self.list(after.as_ref())));
+            }
             Question::To(partition, ask) => (partition, ask),
         };
         let error = if self.stopped {
@@ -133,14 +135,27 @@ impl Host {
         out.push(HostEffect::Answer(token, ask.refused(error)));
     }
 
-    fn list(&self) -> GroupAnswer {
+    /// Some groups behind this one.
+    fn list(&self, after: Option<&GroupPlace>) -> GroupAnswer {
         let mut states = self.instances.values().map(Instance::state);
         GroupAnswer::Listed(if self.stopped {
             Err(ErrorCode::CoordinatorNotAvailable)
         } else if states.any(|state| state == InstanceState::Loading) {
             Err(ErrorCode::CoordinatorLoadInProgress)
         } else {
-            Ok(self.instances.values().flat_map(Instance::list).collect())
+            let from = after.map_or(i32::MIN, |(partition, _)| *partition);
+            let mut all = self.instances.range(from..).flat_map(|(of, instance)| {
+                let after = after.filter(|(partition, _)| partition == of);
+                let groups = instance.list(after.map(|(_, id)| id));
+                groups.map(|listed| (*of, listed))
+            });
+            let some = all.by_ref().take(limits::LISTED_PER_SLICE);
+            let (mut groups, mut last) = (Vec::new(), None);
+            for (partition, listed) in some {
+                last = Some((partition, listed.id.clone()));
+                groups.push(listed);
+            }
+            Ok((groups, last.filter(|_| all.next().is_some())))
         })
     }
 
@@ -340,7 +355,7 @@ fn moved(all: GroupsUsage, before: GroupsUsage, after: GroupsUsage) -> GroupsUsa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::{GroupAsk, Listed};
+    use crate::coordinator::{FetchedOf, GroupAsk, Listed};
     use crate::group::Name;
     use crate::group::testing::commit_of;
 
@@ -371,7 +386,7 @@ mod tests {
     }
 
     fn fetch() -> GroupAsk {
-        GroupAsk::Fetch(Name::from("g"), None)
+        GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(None))
     }
 
     fn ask(host: &mut Host, partition: i32, ask: GroupAsk) -> Vec<HostEffect> {
@@ -407,7 +422,7 @@ mod tests {
         assert_eq!(answered(&mut host, 0, fetch()), refused(loading));
         let list = |host: &mut Host| {
             let mut out = Vec::new();
-            host.ask(NOW, 1, Question::List, &mut out);
+            host.ask(NOW, 1, Question::List(None), &mut out);
             out.pop()
         };
         assert!(
@@ -422,7 +437,7 @@ mod tests {
         let not_here = refused(ErrorCode::NotCoordinator);
         assert_eq!(
             answered(&mut host, 0, fetch()),
-            GroupAnswer::Fetched(Ok(vec![]))
+            GroupAnswer::Fetched(Ok((vec![], false)))
         );
         assert_eq!(answered(&mut host, 1, fetch()), not_here);
         assert_eq!(answered(&mut host, 3, fetch()), not_here);
@@ -458,13 +473,13 @@ mod tests {
         let (of, append) = append_of(&ask(&mut host, 1, GroupAsk::Delete(Name::from("g"))));
         host.appended(NOW, of, append, Ok(()), &mut Vec::new());
         let fetched = |host: &mut Host, partition| match answered(host, partition, fetch()) {
-            GroupAnswer::Fetched(Ok(topics)) => topics.len(),
+            GroupAnswer::Fetched(Ok((topics, _))) => topics.len(),
             other => panic!("{other:?}"),
         };
         assert_eq!((fetched(&mut host, 0), fetched(&mut host, 1)), (1, 0));
         let mut out = Vec::new();
-        host.ask(NOW, 1, Question::List, &mut out);
-        let [HostEffect::Answer(1, GroupAnswer::Listed(Ok(listed)))] = &out[..] else {
+        host.ask(NOW, 1, Question::List(None), &mut out);
+        let [HostEffect::Answer(1, GroupAnswer::Listed(Ok((listed, None))))] = &out[..] else {
             panic!("{out:?}");
         };
         let ids: Vec<&str> = listed.iter().map(|Listed { id, .. }| &**id).collect();
@@ -522,6 +537,36 @@ mod tests {
             }
             assert!(!host.can_sweep());
         }
+    }
+
+    #[test]
+    fn groups_are_listed_some_at_a_time() {
+        let mut host = loaded(2);
+        let mut ids = Vec::new();
+        for n in 0..limits::LISTED_PER_SLICE + 7 {
+            let (id, partition) = (Name::from(format!("g-{n}")), n as i32 % 2);
+            let mut commit = commit_of("t", TopicId([1; 16]), NOW);
+            commit.group = id.clone();
+            let asked = ask(&mut host, partition, GroupAsk::Commit(commit));
+            let (of, append) = append_of(&asked);
+            host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+            ids.push((partition, id));
+        }
+        ids.sort();
+        let (mut listed, mut after) = (Vec::new(), None);
+        for most in [limits::LISTED_PER_SLICE, 7] {
+            let mut out = Vec::new();
+            host.ask(NOW, 1, Question::List(after), &mut out);
+            let Some(HostEffect::Answer(_, GroupAnswer::Listed(Ok((some, last))))) = out.pop()
+            else {
+                panic!("{out:?}");
+            };
+            assert_eq!(some.len(), most);
+            listed.extend(some.into_iter().map(|group| group.id));
+            after = last;
+        }
+        assert_eq!(after, None);
+        assert!(listed.iter().eq(ids.iter().map(|(_, id)| id)));
     }
 
     #[test]

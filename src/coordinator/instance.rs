@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ask::{Described, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets};
+use super::ask::{Described, FetchedOf, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets};
+use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
-use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Record};
+use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record};
 
 /// How far an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +148,9 @@ impl Instance {
                 let asked = coordinator.delete_group(now, token, &group, &mut effects);
                 self.writes_or(token, asked.map(|()| Write::Done), GroupAnswer::Done)
             }
-            GroupAsk::Fetch(group, topics) => {
+            GroupAsk::Fetch(group, of) => {
                 let offsets = coordinator.offsets(&group);
-                Some(GroupAnswer::Fetched(Ok(fetch(offsets, topics))))
+                Some(GroupAnswer::Fetched(Ok(fetch(offsets, of))))
             }
             GroupAsk::Describe(group) => {
                 let group = coordinator.group(&group).map(Described::of);
@@ -176,9 +177,9 @@ impl Instance {
         }
     }
 
-    /// Its groups.
-    pub fn list(&self) -> impl Iterator<Item = Listed> {
-        let groups = self.coordinator.groups();
+    /// Its groups, behind this one.
+    pub fn list(&self, after: Option<&Name>) -> impl Iterator<Item = Listed> {
+        let groups = self.coordinator.groups_after(after);
         groups
             .filter(|_| self.state == InstanceState::Active)
             .map(Listed::of)
@@ -282,15 +283,11 @@ impl Instance {
     }
 }
 
-/// The offsets of a group, of these partitions or of all that have one.
-fn fetch(offsets: Option<&GroupOffsets>, topics: Option<Vec<OffsetsOf>>) -> Vec<TopicOffsets> {
-    let Some(topics) = topics else {
-        let topics = offsets.into_iter().flat_map(GroupOffsets::topics);
-        let all = topics.map(|(topic, offsets)| {
-            let offsets = offsets.iter().map(|(p, c)| (*p, Some(c.clone())));
-            (topic.clone(), offsets.collect())
-        });
-        return all.collect();
+/// The offsets of a group, of these partitions or of all that have one, and whether there are more.
+fn fetch(offsets: Option<&GroupOffsets>, of: FetchedOf) -> (Vec<TopicOffsets>, bool) {
+    let topics = match of {
+        FetchedOf::Some(topics) => topics,
+        FetchedOf::AllAfter(after) => return fetch_all(offsets, after.as_ref()),
     };
     let asked = topics.into_iter().map(|topic| {
         let OffsetsOf {
@@ -305,5 +302,19 @@ fn fetch(offsets: Option<&GroupOffsets>, topics: Option<Vec<OffsetsOf>>) -> Vec<
         let found = partitions.into_iter().map(|p| (p, committed(p))).collect();
         (name, found)
     });
-    asked.collect()
+    (asked.collect(), false)
+}
+
+/// The offsets of a group for the topics behind this one, as many as are told at a time.
+fn fetch_all(offsets: Option<&GroupOffsets>, after: Option<&Name>) -> (Vec<TopicOffsets>, bool) {
+    let mut topics = offsets.into_iter().flat_map(|o| o.topics_after(after));
+    let (mut some, mut left) = (Vec::new(), OFFSETS_TOLD_PER_SLICE);
+    while left > 0
+        && let Some((topic, offsets)) = topics.next()
+    {
+        left = left.saturating_sub(1 + offsets.len());
+        let offsets = offsets.iter().map(|(p, c)| (*p, Some(c.clone())));
+        some.push((topic.clone(), offsets.collect()));
+    }
+    (some, topics.next().is_some())
 }

@@ -9,7 +9,8 @@ mod host;
 mod instance;
 
 pub use ask::{
-    Described, DescribedMember, GroupAnswer, GroupAsk, Listed, OffsetsOf, Question, TopicOffsets,
+    Described, DescribedMember, FetchedOf, GroupAnswer, GroupAsk, GroupPlace, Listed, OffsetsOf,
+    Question, TopicOffsets,
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

@@ -2,6 +2,7 @@
 //! the appends in flight, and turns durable records into committed offsets.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 
@@ -183,6 +184,13 @@ impl Coordinator {
     /// All groups, by id.
     pub fn groups(&self) -> impl Iterator<Item = &ClassicGroup> {
         self.groups.values().map(|entry| &entry.group)
+    }
+
+    /// The groups behind this one, by id.
+    pub fn groups_after(&self, after: Option<&Name>) -> impl Iterator<Item = &ClassicGroup> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.groups.range::<Name, _>((from, Bound::Unbounded));
+        behind.map(|(_, entry)| &entry.group)
     }
 
     /// The committed offsets of a group; durable ones only.

@@ -67,9 +67,13 @@ impl GroupOffsets {
         self.by_topic.get(topic)?.get(&partition)
     }
 
-    /// Everything, by topic and partition.
-    pub fn topics(&self) -> impl Iterator<Item = (&Name, &BTreeMap<i32, Committed>)> {
-        self.by_topic.iter()
+    /// Everything of the topics behind this one, by topic and partition.
+    pub fn topics_after(
+        &self,
+        after: Option<&Name>,
+    ) -> impl Iterator<Item = (&Name, &BTreeMap<i32, Committed>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_topic.range::<Name, _>((from, Bound::Unbounded))
     }
 
     /// Whether there is no offset.

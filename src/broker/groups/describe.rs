@@ -13,11 +13,11 @@ use kafka_wire::{
 use kafka_wire_core::StrBytes;
 
 use super::answers::error_of;
-use super::plan::{Asks, GroupAnswers, GroupPlan, MakeResponse, PlanCx, name, text};
+use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::ErrorCode;
 use crate::coordinator::{Described, DescribedMember, GroupAnswer, GroupAsk};
 use crate::group::{Name, State};
-use crate::wire::{RequestHeader, WireError, decode};
+use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
 
 /// The type of all groups here, as ListGroups names it.
 const CLASSIC: &str = "classic";
@@ -40,23 +40,25 @@ pub fn describe_groups(
     let ids: Vec<Name> = ids.filter(|id| seen.insert(id.clone())).collect();
     let asks = ids.iter().cloned().map(GroupAsk::Describe).collect();
     let tell_operations = request.include_authorized_operations;
-    Ok(GroupPlan::ask(asks, move |answers| {
-        let mut response = DescribeGroupsResponse::default();
-        for (id, answer) in ids.iter().zip(answers) {
-            let mut described = match answer {
-                GroupAnswer::Described(Ok(Some(group))) => describe(group),
-                GroupAnswer::Described(Ok(None)) => unknown_group(version, id),
-                GroupAnswer::Described(Err(error)) => refused(error),
-                other => refused(error_of(Some(other))),
-            };
-            described.group_id = text(id);
-            if tell_operations && described.error_code == 0 {
-                described.authorized_operations = ALL_GROUP_OPERATIONS;
-            }
-            response.groups.push(described);
+    let empty = DescribeGroupsResponse::default();
+    let frame = ListFrame::new(header.correlation_id, version, &empty, 0)?;
+    let mut ids = ids.into_iter();
+    let write = move |frame: &mut ListFrame, answer| {
+        let id = ids.next().unwrap_or_default();
+        let mut described = match answer {
+            GroupAnswer::Described(Ok(Some(group))) => describe(group),
+            GroupAnswer::Described(Ok(None)) => unknown_group(version, &id),
+            GroupAnswer::Described(Err(error)) => refused(error),
+            other => refused(error_of(Some(other))),
+        };
+        described.group_id = text(&id);
+        if tell_operations && described.error_code == 0 {
+            described.authorized_operations = ALL_GROUP_OPERATIONS;
         }
-        response
-    }))
+        frame.add(&described)?;
+        Ok(Written::Yes)
+    };
+    Ok(GroupPlan::list(Asks::Groups(asks), frame, write))
 }
 
 /// ListGroups. Which groups there are is put together of what every shard has: a client asks each broker once.
@@ -66,43 +68,36 @@ pub fn list_groups(
     body: Bytes,
 ) -> Result<GroupPlan, WireError> {
     let request: ListGroupsRequest = decode(body, header.version)?;
-    Ok(GroupPlan {
-        asks: Asks::List,
-        shape: MakeResponse::new(move |answers| list(&request, answers)),
-    })
-}
-
-fn list(request: &ListGroupsRequest, answers: GroupAnswers) -> ListGroupsResponse {
+    let (id, version) = (header.correlation_id, header.version);
+    let frame = ListFrame::new(id, version, &ListGroupsResponse::default(), 0)?;
     let by_type = wanted(&request.types_filter, CLASSIC);
     // Looked up once for each state, however many are named.
     let by_state = State::ALL.map(|state| (state, wanted(&request.states_filter, state.name())));
-    let by_state = |state: State| by_state.contains(&(state, true));
-    let mut response = ListGroupsResponse::default();
-    let mut all = Vec::new();
-    for answer in answers {
+    let write = move |frame: &mut ListFrame, answer| {
         let listed = match answer {
             GroupAnswer::Listed(listed) => listed,
             other => Err(error_of(Some(other))),
         };
-        match listed {
-            Ok(groups) => all.extend(groups),
+        let (groups, more) = match listed {
+            Ok(listed) => listed,
             Err(error) => {
+                let mut response = ListGroupsResponse::default();
                 response.error_code = error.code();
-                return response;
+                return encode_response(id, version, &response).map(Written::Instead);
             }
+        };
+        let groups = groups.into_iter().filter(|_| by_type);
+        for group in groups.filter(|group| by_state.contains(&(group.state, true))) {
+            let mut listed = ListedGroup::default();
+            listed.group_id = text(&group.id);
+            listed.protocol_type = group.protocol_type.as_ref().map(text).unwrap_or_default();
+            listed.group_state = StrBytes::from(group.state.name());
+            listed.group_type = StrBytes::from(CLASSIC);
+            frame.add(&listed)?;
         }
-    }
-    all.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    let groups = all.into_iter().filter(|_| by_type);
-    for group in groups.filter(|group| by_state(group.state)) {
-        let mut listed = ListedGroup::default();
-        listed.group_id = text(&group.id);
-        listed.protocol_type = group.protocol_type.as_ref().map(text).unwrap_or_default();
-        listed.group_state = StrBytes::from(group.state.name());
-        listed.group_type = StrBytes::from(CLASSIC);
-        response.groups.push(listed);
-    }
-    response
+        Ok(more.map_or(Written::Yes, Written::List))
+    };
+    Ok(GroupPlan::list(Asks::List, frame, write))
 }
 
 /// Whether a filter lets a value through; one that names nothing lets all.
@@ -119,17 +114,17 @@ pub fn delete_groups(
     let request: DeleteGroupsRequest = decode(body, header.version)?;
     let ids: BTreeSet<Name> = request.groups_names.iter().map(name).collect();
     let asks = ids.iter().cloned().map(GroupAsk::Delete).collect();
-    Ok(GroupPlan::ask(asks, move |answers| {
-        let mut response = DeleteGroupsResponse::default();
-        let results = ids.iter().zip(answers).map(|(id, answer)| {
-            let mut result = DeletableGroupResult::default();
-            result.group_id = text(id);
-            result.error_code = error_of(Some(answer)).code();
-            result
-        });
-        response.results = results.collect();
-        response
-    }))
+    let empty = DeleteGroupsResponse::default();
+    let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
+    let mut ids = ids.into_iter();
+    let write = move |frame: &mut ListFrame, answer| {
+        let mut result = DeletableGroupResult::default();
+        result.group_id = text(&ids.next().unwrap_or_default());
+        result.error_code = error_of(Some(answer)).code();
+        frame.add(&result)?;
+        Ok(Written::Yes)
+    };
+    Ok(GroupPlan::list(Asks::Groups(asks), frame, write))
 }
 
 fn refused(error: ErrorCode) -> DescribedGroup {

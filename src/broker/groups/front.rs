@@ -1,39 +1,157 @@
 //! Requests of the group APIs at the shard that they came to: it asks the owners of their groups' partitions, and
 //! answers when all have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::plan::{Asks, GroupPlan, MakeResponse, PlanCx, Planner};
+use super::plan::{Asks, GroupPlan, PlanCx, Planner, ResponseShape, Written};
 use super::topic::of_ask;
+use crate::base::limits::{GROUP_ASKED_COST, OFFSETS_TOLD_PER_SLICE};
 use crate::base::{ErrorCode, IdMap, ShardId};
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::long::LongRequests;
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, Head, here};
 use crate::broker::fx::Fx;
+use crate::broker::io::ConnId;
 use crate::broker::msg::{Msg, ReqRef};
-use crate::coordinator::{GroupAnswer, GroupAsk, Question};
-use crate::wire::RequestHeader;
+use crate::coordinator::{FetchedOf, GroupAnswer, GroupAsk, GroupPlace, OffsetsOf, Question};
+use crate::store::Piece;
+use crate::wire::{RequestHeader, WireError};
+
+/// What is asked of whom.
+#[derive(Debug)]
+enum Ask {
+    /// Of the coordinator of its group.
+    Group(GroupAsk),
+    /// Of a shard: which groups it has behind this one.
+    List(ShardId, Option<GroupPlace>),
+}
 
 /// A request whose coordinators are being asked.
 #[derive(Debug)]
-struct Pending {
+struct PendingGroups {
     reply_to: ReplyTo,
     head: Head,
-    shape: MakeResponse,
+    shape: ResponseShape,
     slots: Slots<GroupAnswer>,
+    /// What is still to be asked,
+    left: VecDeque<Ask>,
+    /// and the shard that was asked last which groups it has.
+    listed: ShardId,
 }
 
 /// The group requests of a shard's clients.
 #[derive(Debug, Default)]
 pub struct GroupRequests {
-    waiting: IdMap<u64, Pending>,
+    waiting: IdMap<u64, PendingGroups>,
+    /// Those of them that are too long for one turn, and wait for their second one,
+    line: LongRequests<u64>,
+    /// and those that wait for their next turn.
+    turns: VecDeque<u64>,
 }
 
-/// Questions to a shard, each with its place in the request.
-type Parts = Vec<(u32, Question)>;
+/// Questions to each shard, each with its place among those that are asked at a time.
+type ByShard = BTreeMap<ShardId, Vec<(u32, Question)>>;
+
+/// How far a request is.
+enum Progress {
+    /// It has had its turn.
+    Partly,
+    /// These have to answer first.
+    Asked(ByShard),
+    /// This is its response.
+    Whole(Vec<Bytes>),
+}
+
+impl PendingGroups {
+    /// Writes what was answered, and goes on if that was not all and it has a turn.
+    fn go_on(&mut self, front: &Front, has_turn: bool) -> Result<Progress, WireError> {
+        for _ in 0..2 {
+            if let Some(instead) = self.write()? {
+                return Ok(Progress::Whole(vec![instead]));
+            }
+            if self.left.is_empty() || !has_turn {
+                break;
+            }
+            let asked = self.next(front);
+            if !asked.is_empty() {
+                return Ok(Progress::Asked(asked));
+            }
+            // All of them were refused at once.
+        }
+        match &mut self.shape {
+            ResponseShape::Listed(response) if self.left.is_empty() => {
+                response.finish().map(Progress::Whole)
+            }
+            _ => Ok(Progress::Partly),
+        }
+    }
+
+    /// Writes answers; a response that there is in place of all that was written.
+    fn write(&mut self) -> Result<Option<Bytes>, WireError> {
+        let ResponseShape::Listed(response) = &mut self.shape else {
+            return Ok(None);
+        };
+        let slots = std::mem::replace(&mut self.slots, Slots::with_capacity(0));
+        for answer in slots.into_known().flatten() {
+            match response.write(answer)? {
+                Written::Yes => {}
+                Written::Ask(ask) => self.left.push_front(Ask::Group(ask)),
+                Written::List(after) => {
+                    self.left.push_front(Ask::List(self.listed, Some(after)));
+                }
+                Written::Instead(frame) => return Ok(Some(frame)),
+            }
+        }
+        response.end_slice();
+        Ok(None)
+    }
+
+    /// What is asked next, as much as a slice takes.
+    fn next(&mut self, front: &Front) -> ByShard {
+        let (mut by_shard, mut slots) = (ByShard::new(), Vec::new());
+        let mut left = OFFSETS_TOLD_PER_SLICE;
+        while left > 0
+            && let Some(ask) = self.left.pop_front()
+        {
+            let slot = slots.len() as u32;
+            let cost = cost(&ask);
+            if cost > left && slot > 0 {
+                self.left.push_front(ask);
+                break;
+            }
+            left = left.saturating_sub(cost);
+            slots.push(match ask {
+                Ask::Group(ask) => locate(front, slot, ask, &mut by_shard),
+                Ask::List(shard, after) => {
+                    self.listed = shard;
+                    let parts = by_shard.entry(shard).or_default();
+                    parts.push((slot, Question::List(after)));
+                    None
+                }
+            });
+        }
+        self.slots = slots.into_iter().collect();
+        by_shard
+    }
+}
+
+/// What a question takes of a slice: all of it where nobody knows how much is told.
+fn cost(ask: &Ask) -> usize {
+    match ask {
+        Ask::Group(GroupAsk::Fetch(_, FetchedOf::Some(topics))) => {
+            let of = |topic: &OffsetsOf| 1 + topic.partitions.len();
+            GROUP_ASKED_COST + topics.iter().map(of).sum::<usize>()
+        }
+        Ask::Group(GroupAsk::Fetch(_, FetchedOf::AllAfter(_))) | Ask::List(..) => {
+            OFFSETS_TOLD_PER_SLICE
+        }
+        Ask::Group(_) => GROUP_ASKED_COST,
+    }
+}
 
 impl GroupRequests {
     /// Takes a request.
@@ -60,46 +178,80 @@ impl GroupRequests {
         };
         let GroupPlan { asks, shape } =
             planner(&cx, header, body).map_err(|error| error.to_string())?;
-        let mut by_shard: BTreeMap<ShardId, Parts> = BTreeMap::new();
-        let slots = match asks {
-            Asks::Groups(asks) => {
-                let slots = (0..).zip(asks);
-                slots
-                    .map(|(slot, ask)| locate(front, slot, ask, &mut by_shard))
-                    .collect()
-            }
+        let left = match asks {
+            Asks::Groups(asks) => asks.into_iter().map(Ask::Group).collect(),
             Asks::List => {
                 // With direct ports a shard is a broker of its own, and clients ask each of them.
                 let all = (0..front.shards).map(ShardId);
                 let asked = all.filter(|shard| !direct || *shard == fx.me);
-                by_shard.extend(
-                    (0..)
-                        .zip(asked)
-                        .map(|(n, shard)| (shard, vec![(n, Question::List)])),
-                );
-                by_shard.keys().map(|_| None).collect()
+                asked.map(|shard| Ask::List(shard, None)).collect()
             }
         };
-        let pending = Pending {
+        let pending = PendingGroups {
             reply_to,
             head: Head {
                 correlation_id: header.correlation_id,
                 version: header.version,
             },
             shape,
-            slots,
+            slots: Slots::with_capacity(0),
+            left,
+            listed: fx.me,
         };
-        if pending.slots.are_known() {
-            finish(front, pending, fx);
-            return Ok(());
-        }
-        let id = front.park(reply_to, Family::Groups);
-        self.waiting.insert(id, pending);
-        let (req, image) = (ReqRef { shard: fx.me, id }, front.image.version);
-        for (shard, parts) in by_shard {
-            fx.send(shard, Msg::Groups { req, image, parts });
+        match pending.shape {
+            ResponseShape::Whole(_) => self.ask_at_once(front, pending, fx),
+            ResponseShape::Listed(_) => self.go_on(front, None, (pending, true), fx),
         }
         Ok(())
+    }
+
+    /// Goes on with a request whose response is written as it is answered.
+    fn go_on(
+        &mut self,
+        front: &mut Front,
+        id: Option<u64>,
+        (mut pending, has_turn): (PendingGroups, bool),
+        fx: &mut Fx<'_>,
+    ) {
+        let to = pending.reply_to;
+        let asked = match pending.go_on(front, has_turn) {
+            Ok(Progress::Whole(pieces)) => {
+                unpark(front, id);
+                let pieces = pieces.into_iter().map(Piece::Memory).collect();
+                return front.conns.reply_long(to, pieces, fx.out);
+            }
+            Err(why) => {
+                unpark(front, id);
+                return front.conns.fail(to, why.to_string(), fx.out);
+            }
+            Ok(Progress::Asked(asked)) => Some(asked),
+            Ok(Progress::Partly) => None,
+        };
+        let is_new = id.is_none();
+        let id = id.unwrap_or_else(|| front.park(to, Family::Groups));
+        self.waiting.insert(id, pending);
+        match asked {
+            Some(asked) => ask(front, id, asked, fx),
+            None if is_new => self.line.push(to, id),
+            None => self.turns.push_back(id),
+        }
+    }
+
+    /// Asks all that is to be asked of a request whose response is made at once.
+    fn ask_at_once(&mut self, front: &mut Front, mut pending: PendingGroups, fx: &mut Fx<'_>) {
+        let (mut by_shard, mut slots) = (ByShard::new(), Vec::new());
+        for asked in std::mem::take(&mut pending.left) {
+            if let Ask::Group(asked) = asked {
+                slots.push(locate(front, slots.len() as u32, asked, &mut by_shard));
+            }
+        }
+        pending.slots = slots.into_iter().collect();
+        if pending.slots.are_known() {
+            return finish(front, pending, fx);
+        }
+        let id = front.park(pending.reply_to, Family::Groups);
+        self.waiting.insert(id, pending);
+        ask(front, id, by_shard, fx);
     }
 
     /// Coordinators have answered.
@@ -113,12 +265,52 @@ impl GroupRequests {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
         };
-        if pending.slots.answer(answers)
-            && let Some(pending) = self.waiting.remove(&id)
-        {
+        if !pending.slots.answer(answers) {
+            return;
+        }
+        if !pending.left.is_empty() {
+            self.turns.push_back(id);
+        } else if let Some(pending) = self.waiting.remove(&id) {
+            if let ResponseShape::Listed(_) = pending.shape {
+                return self.go_on(front, Some(id), (pending, false), fx);
+            }
             front.parked.unpark(id);
             finish(front, pending, fx);
         }
+    }
+
+    /// Something of a connection was answered, or has been sent.
+    pub fn moved(&mut self, conn: ConnId) {
+        self.line.moved(conn);
+    }
+
+    /// Goes on with the request whose turn it is. The shard does not stop for one that has more to ask.
+    pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        let begun = match front.draining {
+            true => self.line.take_any(),
+            false => self.line.next(&mut front.conns),
+        };
+        self.turns.extend(begun);
+        let next = self.turns.pop_front();
+        let Some((id, pending)) = next.and_then(|id| Some((id, self.waiting.remove(&id)?))) else {
+            return;
+        };
+        if !front.draining {
+            return self.go_on(front, Some(id), (pending, true), fx);
+        }
+        front.parked.unpark(id);
+        let why = "the broker stops before all is answered that was asked".to_owned();
+        front.conns.fail(pending.reply_to, why, fx.out);
+    }
+
+    /// Whether one can go on now.
+    pub fn has_more(&self, front: &Front) -> bool {
+        !self.turns.is_empty() || self.line.has_next(&front.conns)
+    }
+
+    /// Whether none waits for a turn.
+    pub fn is_quiet(&self) -> bool {
+        self.turns.is_empty() && self.line.is_empty()
     }
 
     /// How many wait for something.
@@ -128,17 +320,27 @@ impl GroupRequests {
 
     /// Nobody waits for the answers any more. What was asked is done all the same, as in Kafka.
     pub fn forget(&mut self, id: u64) {
-        self.waiting.remove(&id);
+        if let Some(pending) = self.waiting.remove(&id) {
+            self.line.forget(pending.reply_to.conn);
+        }
+    }
+}
+
+fn unpark(front: &mut Front, id: Option<u64>) {
+    if let Some(id) = id {
+        front.parked.unpark(id);
+    }
+}
+
+fn ask(front: &Front, id: u64, asked: ByShard, fx: &mut Fx<'_>) {
+    let (req, image) = (ReqRef { shard: fx.me, id }, front.image.version);
+    for (shard, parts) in asked {
+        fx.send(shard, Msg::Groups { req, image, parts });
     }
 }
 
 /// Adds a question to those of the shard that has the group; the answer, if there is none.
-fn locate(
-    front: &Front,
-    slot: u32,
-    ask: GroupAsk,
-    by_shard: &mut BTreeMap<ShardId, Parts>,
-) -> Option<GroupAnswer> {
+fn locate(front: &Front, slot: u32, ask: GroupAsk, by_shard: &mut ByShard) -> Option<GroupAnswer> {
     let place = of_ask(&front.image, &ask).and_then(|(index, partition)| {
         let store = here(partition).map_err(|_| ErrorCode::NotCoordinator)?;
         Ok((index, front.owner_of(store)))
@@ -153,8 +355,10 @@ fn locate(
     }
 }
 
-fn finish(front: &mut Front, pending: Pending, fx: &mut Fx<'_>) {
-    let answers = pending.slots.into_known().flatten().collect();
-    let frame = pending.shape.response(pending.head, answers);
-    front.reply_or_close(pending.reply_to, frame, fx);
+fn finish(front: &mut Front, pending: PendingGroups, fx: &mut Fx<'_>) {
+    if let ResponseShape::Whole(shape) = pending.shape {
+        let answers = pending.slots.into_known().flatten().collect();
+        let frame = shape.response(pending.head, answers);
+        front.reply_or_close(pending.reply_to, frame, fx);
+    }
 }

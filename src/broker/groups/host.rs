@@ -309,7 +309,7 @@ impl Coordinators {
 fn offsets_of(parts: &[(u32, Question)]) -> usize {
     let of = |(_, question): &(u32, Question)| match question {
         Question::To(_, GroupAsk::Commit(commit)) => commit.offsets.len(),
-        Question::To(..) | Question::List => 0,
+        Question::To(..) | Question::List(_) => 0,
     };
     parts.iter().map(of).sum()
 }

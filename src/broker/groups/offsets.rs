@@ -4,7 +4,7 @@
 //! sees durable commits only, so `require_stable` has nothing to add here (there are
 //! no transactions).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -29,16 +29,19 @@ use kafka_wire::{
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::answers::{error_of, set_commit_error};
-use super::plan::{GroupPlan, PlanCx, name, text};
+use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
+use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
-use crate::coordinator::{GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets};
+use crate::coordinator::{FetchedOf, GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets};
 use crate::group::writes::CommitRequest;
 use crate::group::{self, Committed, Name, OffsetToCommit};
-use crate::wire::{RequestHeader, WireError, decode};
+use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
 
 /// From this version on ids name topics.
 const TOPIC_IDS_SINCE: i16 = 10;
+/// From this version on an OffsetFetch is of several groups.
+const GROUPS_SINCE: i16 = 8;
 
 /// OffsetCommit.
 pub fn offset_commit(
@@ -86,15 +89,19 @@ pub fn offset_commit(
 }
 
 /// A topic of an OffsetFetch, and the error of all its partitions if it is one that is not known.
+#[derive(Debug)]
 struct Wanted {
     topic: OffsetFetchRequestTopics,
     unknown: Option<ErrorCode>,
 }
 
-/// A group of an OffsetFetch; without topics all are wanted.
+/// Some topics of a group of an OffsetFetch; without topics all are wanted.
+#[derive(Debug)]
 struct FetchOf {
     group: StrBytes,
     topics: Option<Vec<Wanted>>,
+    /// They are the last ones of the group.
+    is_last: bool,
 }
 
 /// OffsetFetch.
@@ -105,7 +112,7 @@ pub fn offset_fetch(
 ) -> Result<GroupPlan, WireError> {
     let request: OffsetFetchRequest = decode(body, header.version)?;
     let version = header.version;
-    let mut groups = if version >= 8 {
+    let mut groups = if version >= GROUPS_SINCE {
         request.groups
     } else {
         vec![as_group(request.group_id, request.topics)]
@@ -114,25 +121,57 @@ pub fn offset_fetch(
     let mut seen = BTreeSet::new();
     groups.retain(|group| seen.insert(group.group_id.clone()));
     let mut asks = Vec::with_capacity(groups.len());
-    let mut fetches = Vec::with_capacity(groups.len());
+    let mut fetches = VecDeque::with_capacity(groups.len());
     for group in groups {
-        let (ask, fetch) = fetch_of(cx.image, version, group);
-        asks.push(ask);
-        fetches.push(fetch);
+        fetch_of(cx.image, version, group, &mut asks, &mut fetches);
     }
-    let image = Arc::clone(cx.image);
-    Ok(GroupPlan::ask(asks, move |answers| {
-        let fetched = fetches.into_iter().zip(answers);
-        let mut fetched = fetched.map(|(of, answer)| fetched_group(&image, version, of, answer));
-        let mut response = OffsetFetchResponse::default();
-        if version >= 8 {
-            response.groups = fetched.collect();
-        } else if let Some(group) = fetched.next() {
-            response.error_code = group.error_code;
-            response.topics = group.topics.into_iter().map(old_fetch_topic).collect();
+    let behind = if (2..GROUPS_SINCE).contains(&version) {
+        2
+    } else {
+        0
+    };
+    let empty = OffsetFetchResponse::default();
+    let frame = ListFrame::new(header.correlation_id, version, &empty, behind)?;
+    let (image, id) = (Arc::clone(cx.image), header.correlation_id);
+    let mut failed = None;
+    let write = move |frame: &mut ListFrame, answer| {
+        let fetched = match answer {
+            GroupAnswer::Fetched(fetched) => fetched,
+            other => Err(error_of(Some(other))),
+        };
+        let refused = fetched.as_ref().err().copied();
+        // Version 1 has no place for an error but the partitions.
+        let error = refused.filter(|_| version >= 2);
+        if let Some(error) = error.filter(|_| version < GROUPS_SINCE) {
+            let mut response = OffsetFetchResponse::default();
+            response.error_code = error.code();
+            return encode_response(id, version, &response).map(Written::Instead);
         }
-        response
-    }))
+        failed = failed.or(error);
+        let Some(mut of) = fetches.pop_front() else {
+            return Ok(Written::Yes);
+        };
+        let (topics, more) = fetched.unwrap_or_default();
+        let last = topics.last().filter(|_| more);
+        let last = last.map(|(topic, _)| Name::clone(topic));
+        if error.is_none() {
+            add_topics(frame, &image, version, &mut of, topics, refused)?;
+        }
+        if let Some(last) = last {
+            let ask = GroupAsk::Fetch(name(&of.group), FetchedOf::AllAfter(Some(last)));
+            fetches.push_front(of);
+            return Ok(Written::Ask(ask));
+        }
+        if version >= GROUPS_SINCE && of.is_last {
+            let mut group = OffsetFetchResponseGroup::default();
+            group.group_id = of.group;
+            group.error_code = failed.take().map_or(0, ErrorCode::code);
+            // The error is behind the topics.
+            frame.add_around(&group, 2)?;
+        }
+        Ok(Written::Yes)
+    };
+    Ok(GroupPlan::list(Asks::Groups(asks), frame, write))
 }
 
 /// The one group of an old request.
@@ -151,13 +190,37 @@ fn as_group(id: StrBytes, topics: Option<Vec<OffsetFetchRequestTopic>>) -> Offse
     group
 }
 
-fn fetch_of(image: &Image, version: i16, group: OffsetFetchRequestGroup) -> (GroupAsk, FetchOf) {
-    let mut asked = Vec::new();
+/// What is asked of a group, in parts that are answered at a time.
+fn fetch_of(
+    image: &Image,
+    version: i16,
+    group: OffsetFetchRequestGroup,
+    asks: &mut Vec<GroupAsk>,
+    fetches: &mut VecDeque<FetchOf>,
+) {
+    let group_name = name(&group.group_id);
+    let Some(topics) = group.topics else {
+        asks.push(GroupAsk::Fetch(group_name, FetchedOf::AllAfter(None)));
+        return fetches.push_back(FetchOf {
+            group: group.group_id,
+            topics: None,
+            is_last: true,
+        });
+    };
+    let (mut asked, mut wanted, mut count) = (Vec::new(), Vec::new(), 0);
+    let mut push = |asked, wanted, is_last| {
+        asks.push(GroupAsk::Fetch(group_name.clone(), FetchedOf::Some(asked)));
+        fetches.push_back(FetchOf {
+            group: group.group_id.clone(),
+            topics: Some(wanted),
+            is_last,
+        });
+    };
     // Each once, as groups: long metadata named very often would make an answer of any size.
     let mut seen = BTreeSet::new();
-    let wanted = |mut topic: OffsetFetchRequestTopics| {
+    for mut topic in topics {
         // Names need not exist: nothing is committed for them, then.
-        let (of, unknown) = match find(image, version, &topic.name, topic.topic_id) {
+        let ((of, id), unknown) = match find(image, version, &topic.name, topic.topic_id) {
             (Some(found), _) => {
                 let partitions = &mut topic.partition_indexes;
                 partitions.retain(|partition| seen.insert((found.id, *partition)));
@@ -168,58 +231,57 @@ fn fetch_of(image: &Image, version: i16, group: OffsetFetchRequestGroup) -> (Gro
             }
             (None, _) => ((name(&topic.name), TopicId::ZERO), None),
         };
-        let partitions = match unknown {
-            Some(_) => Vec::new(),
-            None => topic.partition_indexes.clone(),
-        };
-        let (name, id) = of;
+        count += 1 + topic.partition_indexes.len();
         asked.push(OffsetsOf {
-            name,
+            name: of,
             id,
-            partitions,
+            partitions: match unknown {
+                Some(_) => Vec::new(),
+                None => topic.partition_indexes.clone(),
+            },
         });
-        Wanted { topic, unknown }
-    };
-    let topics = group.topics;
-    let topics: Option<Vec<Wanted>> = topics.map(|all| all.into_iter().map(wanted).collect());
-    let of = topics.is_some().then_some(asked);
-    let ask = GroupAsk::Fetch(name(&group.group_id), of);
-    let group = group.group_id;
-    (ask, FetchOf { group, topics })
+        wanted.push(Wanted { topic, unknown });
+        if count >= OFFSETS_TOLD_PER_SLICE {
+            push(
+                std::mem::take(&mut asked),
+                std::mem::take(&mut wanted),
+                false,
+            );
+            count = 0;
+        }
+    }
+    push(asked, wanted, true);
 }
 
-fn fetched_group(
+/// Writes topics of a group.
+fn add_topics(
+    frame: &mut ListFrame,
     image: &Image,
     version: i16,
-    of: FetchOf,
-    answer: GroupAnswer,
-) -> OffsetFetchResponseGroup {
-    let fetched = match answer {
-        GroupAnswer::Fetched(fetched) => fetched,
-        other => Err(error_of(Some(other))),
+    of: &mut FetchOf,
+    topics: Vec<TopicOffsets>,
+    refused: Option<ErrorCode>,
+) -> Result<(), WireError> {
+    let mut found = topics.into_iter();
+    let mut add = |topic: OffsetFetchResponseTopics| match version {
+        GROUPS_SINCE.. => frame.add_part(&topic),
+        _ => frame.add(&old_fetch_topic(topic)),
     };
-    let mut response = OffsetFetchResponseGroup::default();
-    response.group_id = of.group;
-    let refused = fetched.as_ref().err().copied();
-    // Version 1 has no place for an error but the partitions.
-    if let Some(error) = refused.filter(|_| version >= 2) {
-        response.error_code = error.code();
-        return response;
-    }
-    let mut found = fetched.unwrap_or_default().into_iter();
-    response.topics = match of.topics {
+    match of.topics.take() {
         None => found
             .filter_map(|topic| fetched_unasked(image, version, topic))
-            .collect(),
-        Some(wanted) => {
-            let topics = wanted.into_iter().map(|Wanted { topic, unknown }| {
+            .try_for_each(add),
+        Some(wanted) => wanted
+            .into_iter()
+            .try_for_each(|Wanted { topic, unknown }| {
                 let offsets = found.next().map(|(_, offsets)| offsets);
-                fetched_topic(topic, unknown.or(refused), offsets.unwrap_or_default())
-            });
-            topics.collect()
-        }
-    };
-    response
+                add(fetched_topic(
+                    topic,
+                    unknown.or(refused),
+                    offsets.unwrap_or_default(),
+                ))
+            }),
+    }
 }
 
 /// One of all topics for which something is committed.

@@ -11,9 +11,9 @@ use kafka_wire_core::StrBytes;
 use crate::base::Now;
 use crate::broker::front::Head;
 use crate::controller::Image;
-use crate::coordinator::{GroupAnswer, GroupAsk};
+use crate::coordinator::{GroupAnswer, GroupAsk, GroupPlace};
 use crate::group::{self, Name};
-use crate::wire::{RequestHeader, WireError, encode_response};
+use crate::wire::{ListFrame, RequestHeader, WireError, encode_response};
 
 /// What is known where a request comes in.
 #[derive(Debug)]
@@ -33,7 +33,71 @@ pub type Planner = fn(&PlanCx<'_>, &RequestHeader, Bytes) -> Result<GroupPlan, W
 #[derive(Debug)]
 pub struct GroupPlan {
     pub asks: Asks,
-    pub shape: MakeResponse,
+    pub shape: ResponseShape,
+}
+
+/// How a response is made.
+#[derive(Debug)]
+pub enum ResponseShape {
+    /// When all is answered, which is asked at once.
+    Whole(MakeResponse),
+    /// As it is answered: some is asked at a time.
+    Listed(Box<ListResponse>),
+}
+
+/// What comes of an answer that is written.
+#[derive(Debug)]
+pub enum Written {
+    /// The next answer.
+    Yes,
+    /// This is to be asked next: there is more.
+    Ask(GroupAsk),
+    /// So is this, of the same shard.
+    List(GroupPlace),
+    /// Nothing: this is the response.
+    Instead(Bytes),
+}
+
+type WriteAnswer = dyn FnMut(&mut ListFrame, GroupAnswer) -> Result<Written, WireError>;
+
+/// A response that is written answer by answer, in the order of what was asked.
+pub struct ListResponse {
+    frame: ListFrame,
+    write: Box<WriteAnswer>,
+}
+
+impl ListResponse {
+    /// As this writes an answer; the frame has the response with nothing listed.
+    pub fn new(
+        frame: ListFrame,
+        write: impl FnMut(&mut ListFrame, GroupAnswer) -> Result<Written, WireError> + 'static,
+    ) -> Self {
+        Self {
+            frame,
+            write: Box::new(write),
+        }
+    }
+
+    /// Writes the next answer.
+    pub fn write(&mut self, answer: GroupAnswer) -> Result<Written, WireError> {
+        (self.write)(&mut self.frame, answer)
+    }
+
+    /// What was written is not copied as it becomes more.
+    pub fn end_slice(&mut self) {
+        self.frame.end_slice();
+    }
+
+    /// The response frame.
+    pub fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
+        self.frame.finish()
+    }
+}
+
+impl fmt::Debug for ListResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListResponse")
+    }
 }
 
 /// Who is asked what.
@@ -79,7 +143,19 @@ impl GroupPlan {
     ) -> Self {
         Self {
             asks: Asks::Groups(asks),
-            shape: MakeResponse::new(make),
+            shape: ResponseShape::Whole(MakeResponse::new(make)),
+        }
+    }
+
+    /// Asks these, some at a time, and writes the response answer by answer.
+    pub fn list(
+        asks: Asks,
+        frame: ListFrame,
+        write: impl FnMut(&mut ListFrame, GroupAnswer) -> Result<Written, WireError> + 'static,
+    ) -> Self {
+        Self {
+            asks,
+            shape: ResponseShape::Listed(Box::new(ListResponse::new(frame, write))),
         }
     }
 

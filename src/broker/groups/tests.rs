@@ -18,7 +18,7 @@ use kafka_wire::sync_group_request::SyncGroupRequestAssignment;
 use kafka_wire::*;
 use kafka_wire_core::{StrBytes, Uuid};
 
-use super::plan::{Asks, GroupPlan, PlanCx};
+use super::plan::{Asks, GroupPlan, PlanCx, ResponseShape, Written};
 use super::topic::{OFFSETS_TOPIC, of_ask, of_group};
 use crate::base::{ErrorCode as E, Mono, Now, TopicId};
 use crate::broker::apis::{self, Handler, api};
@@ -47,6 +47,22 @@ struct Broker {
     replies: BTreeMap<u64, Bytes>,
     failed: Vec<u64>,
     append_error: Option<E>,
+}
+
+/// The response to a request that is answered in one turn.
+fn response(shape: ResponseShape, head: Head, answers: Vec<GroupAnswer>) -> Bytes {
+    let mut listed = match shape {
+        ResponseShape::Whole(shape) => return shape.response(head, answers).unwrap(),
+        ResponseShape::Listed(listed) => listed,
+    };
+    for answer in answers {
+        match listed.write(answer).unwrap() {
+            Written::Yes => {}
+            Written::Instead(frame) => return frame,
+            more => panic!("there is more: {more:?}"),
+        }
+    }
+    listed.finish().unwrap().concat().into()
 }
 
 struct Waiting {
@@ -146,8 +162,8 @@ impl Broker {
         if self.waiting[&request].answers.iter().all(Option::is_some) {
             let waiting = self.waiting.remove(&request).unwrap();
             let answers = waiting.answers.into_iter().flatten().collect();
-            let frame = waiting.plan.shape.response(waiting.head, answers);
-            self.replies.insert(request, frame.unwrap());
+            let frame = response(waiting.plan.shape, waiting.head, answers);
+            self.replies.insert(request, frame);
         }
     }
 
@@ -183,7 +199,7 @@ impl Broker {
         };
         let asks = std::mem::replace(&mut plan.asks, Asks::List);
         let questions: Vec<Result<Question, GroupAnswer>> = match asks {
-            Asks::List => vec![Ok(Question::List)],
+            Asks::List => vec![Ok(Question::List(None))],
             Asks::Groups(asks) => {
                 let question = |ask: GroupAsk| match of_ask(&self.image, &ask) {
                     Ok((partition, _)) => Ok(Question::To(partition, ask)),
