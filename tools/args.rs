@@ -70,7 +70,7 @@ pub enum StoreCommand {
         #[command(flatten)]
         pick: Pick,
     },
-    /// Write partitions as Kafka keeps them: <topic>-<partition>/<offset>.log, .index, .timeindex
+    /// Write partitions as Kafka keeps them: TOPIC-PARTITION/OFFSET.log, .index, .timeindex
     Export {
         /// The broker's data directory
         directory: PathBuf,

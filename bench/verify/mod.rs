@@ -1,6 +1,6 @@
 //! `verify`: proves a broker's promises. Producers send records that carry their
 //! identity, a consumer reads along, all of it is read again at the end, and the
-//! [`judge`] compares: nothing acknowledged is lost, nothing is there twice, orders
+//! [`mod@judge`] compares: nothing acknowledged is lost, nothing is there twice, orders
 //! and offsets are as promised, one offset has one value. Brokers may be stopped
 //! and killed meanwhile; with the ack journal the proof can be repeated later.
 

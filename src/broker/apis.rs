@@ -1,7 +1,7 @@
 //! The APIs that the broker serves, one row each: versions, who answers, and what a request changes or looks
 //! at. Dispatch, ApiVersions, the order of effects on a connection and the README follow from it.
 //!
-//! To add one: a handler beside its like (`admin/`, `groups/`, `data/`), a row here, and the length of [`APIS`].
+//! To add one: a handler beside its like (`admin/`, `groups/`, `data/`), a row here, and the length of `APIS`.
 
 use bytes::Bytes;
 use kafka_wire::api_versions_response::ApiVersion;

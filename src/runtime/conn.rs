@@ -84,7 +84,7 @@ pub struct Conn {
     /// When the client ended its sending side.
     half_closed: Cell<Option<Mono>>,
     closing: Cell<bool>,
-    /// For [`Budget::wait`].
+    /// For `Budget::wait`.
     pub waiter: Rc<Waiter>,
 }
 

@@ -43,7 +43,7 @@ pub trait Lists: KafkaRequest + KafkaDecode + std::fmt::Debug {
     fn item(decoder: &mut Decoder, version: ApiVersion) -> Result<Self::Item, DecodeError>;
 
     /// What one takes of a slice, besides itself: so many things are listed in it, or it has that many bytes times
-    /// [`BYTES_AS_ITEM`].
+    /// `BYTES_AS_ITEM`.
     fn entries(item: &Self::Item) -> usize;
 }
 

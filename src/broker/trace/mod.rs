@@ -1,5 +1,5 @@
-//! Where the time of requests went. Each request carries a [`Trace`] from its
-//! receipt until its answer has left; finished ones are counted in [`Tracer`], which
+//! Where the time of requests went. Each request carries a `Trace` from its
+//! receipt until its answer has left; finished ones are counted in `Tracer`, which
 //! `millracectl explain` asks for.
 //!
 //! A trace is a walk through [`Stage`]s: each stamp says that the time since the stamp before
