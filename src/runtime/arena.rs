@@ -1,6 +1,5 @@
-//! Memory that a shard's tail lives in. Another thread takes it from the kernel, a step at a time and in large
-//! pages where there are any, and gives it back: the shard itself never waits for a page, neither for one to be
-//! zeroed nor for others to be moved out of its way.
+//! Memory that a shard's tail lives in. Another thread takes it from the kernel, a step at a time, and gives it back:
+//! the shard itself never waits until a page is found and zeroed.
 //!
 //! It is cut into cells of 4 KiB, with a bit for each that nobody has. Who takes some clears their bits and who lets go
 //! sets them, on whatever thread; nobody else touches the memory of a cell whose bit is clear. A step without memory is

@@ -16,15 +16,12 @@ use crate::base::limits::{MEMORY_LEFT_BYTES, TAIL_START_BYTES};
 const SHARE: u64 = 4;
 /// Others are left one part in so many, up to [`MEMORY_LEFT_BYTES`].
 const LEFT: u64 = 10;
-/// A tail is given what it would have to forget in this time.
-const AHEAD: Duration = Duration::from_secs(10);
 /// How often is looked what is needed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long memory is taken for at a time, if no single step takes longer, and which part of the time that may be, one
-/// in so many. A GiB takes 0.05 s in large pages and 0.35 s in small ones, but 1.5 s where a hypervisor has to find it
-/// first, which keeps the whole core waiting, whatever else wants it.
+/// How long memory is taken for at a time, if no single step takes longer, and which part of a core that may take, one
+/// in so many. A GiB takes some 0.35 s, and 1.5 s where a hypervisor has to find it first.
 const TAKE_FOR: Duration = Duration::from_millis(2);
-const TAKING: u32 = 20;
+const TAKING: u32 = 10;
 /// What has not been needed for so long is given back.
 const IDLE: Duration = Duration::from_secs(60);
 /// One part in so many of an arena is not a tail's: buffers on their way, and room between others.
@@ -137,7 +134,7 @@ fn number_after(text: &str, name: &str) -> Option<u64> {
 
 /// The memory of one shard's tails.
 struct ShardMemory {
-    /// `None` where there is no address space for one.
+    /// `None` where there is no address space for one, or the tails may take no more than their start.
     arena: Option<Arc<Arena>>,
     /// What its tails may take now.
     bytes_max: AtomicUsize,
@@ -170,9 +167,13 @@ impl TailMemory {
         // Together with its slack, so that the tail gets what it may have.
         let room = (each - start) / (SLACK - 1) * SLACK;
         let shard = |_| ShardMemory {
-            arena: Arena::new(room)
-                .inspect_err(|error| tracing::warn!("memory tails stay small: {error}"))
-                .ok(),
+            arena: (room >= STEP_BYTES)
+                .then(|| Arena::new(room))
+                .and_then(|arena| {
+                    arena
+                        .inspect_err(|error| tracing::warn!("memory tails stay small: {error}"))
+                        .ok()
+                }),
             bytes_max: AtomicUsize::new(start),
             forgotten: AtomicU64::new(0),
         };
@@ -229,12 +230,14 @@ impl TailMemory {
 fn keep(mut keeper: Keeper, memory: &Weak<TailMemory>, changed: impl Fn()) {
     sys::step_back();
     while let Some(memory) = memory.upgrade() {
-        let began = Instant::now();
+        let before = sys::thread_cpu_ns();
         let more = keeper.look(&memory, Memory::now, &changed);
         drop(memory);
-        std::thread::sleep(match more {
-            true => began.elapsed() * (TAKING - 1),
-            false => LOOK_EVERY,
+        let took = Duration::from_nanos(sys::thread_cpu_ns() - before);
+        std::thread::sleep(if more {
+            took * (TAKING - 1)
+        } else {
+            LOOK_EVERY
         });
     }
 }
@@ -244,8 +247,7 @@ struct Known {
     /// Which steps have memory.
     steps: Vec<bool>,
     forgotten: u64,
-    looked: Instant,
-    /// Memory that it is to be given yet, in bytes.
+    /// What it has forgotten since it was last idle and could have kept with more memory, in bytes.
     wants: usize,
     /// When it last wanted some.
     wanted: Instant,
@@ -259,7 +261,6 @@ impl Keeper {
         let known = |_| Known {
             steps: Vec::new(),
             forgotten: 0,
-            looked: now,
             wants: 0,
             wanted: now,
         };
@@ -322,29 +323,33 @@ impl Keeper {
 impl Known {
     /// Sees what a shard has forgotten since the last look.
     fn look(&mut self, shard: &ShardMemory) {
-        let now = Instant::now();
-        let since = now.duration_since(self.looked);
-        if since < LOOK_EVERY / 2 {
-            return;
-        }
         let forgotten = shard.forgotten.load(Ordering::Relaxed);
         let bytes = forgotten.saturating_sub(self.forgotten);
-        (self.forgotten, self.looked) = (forgotten, now);
+        self.forgotten = forgotten;
         if bytes > 0 {
-            self.wanted = now;
+            self.wanted = Instant::now();
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            self.wants = self.wants.saturating_add(bytes);
+        } else if self.is_idle() {
+            self.wants = 0;
         }
-        let rate = bytes as f64 / since.as_secs_f64();
-        self.wants = (rate * AHEAD.as_secs_f64()) as usize;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.wanted.elapsed() >= IDLE
     }
 
     fn state(&self, arena: &Arena) -> State {
         let populated = arena.populated();
-        let is_idle = self.wanted.elapsed() >= IDLE;
         State {
             room: arena.steps() * STEP_BYTES,
             populated,
             wants: self.wants,
-            unused: if is_idle { arena.free_bytes() } else { 0 },
+            unused: if self.is_idle() {
+                arena.free_bytes()
+            } else {
+                0
+            },
         }
     }
 
@@ -576,10 +581,6 @@ mod tests {
             Some(Memory { total, available })
         };
         let look = |keeper: &mut Keeper, machine: fn() -> Option<Memory>| {
-            keeper
-                .0
-                .iter_mut()
-                .for_each(|known| known.looked -= LOOK_EVERY);
             keeper.look(&memory, machine, &|| told.set(told.get() + 1))
         };
         look(&mut keeper, plenty);
@@ -587,8 +588,7 @@ mod tests {
         // However long it takes, it goes on as long as there is more to be forgotten.
         for forgotten in 1.. {
             memory.forgotten(0, forgotten << 30);
-            look(&mut keeper, plenty);
-            if memory.bytes_max(0) > 190 * MIB {
+            if !look(&mut keeper, plenty) && memory.bytes_max(0) > 190 * MIB {
                 break;
             }
         }

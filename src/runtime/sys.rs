@@ -10,9 +10,6 @@ use std::ptr::NonNull;
 
 use crate::base::{Mono, Now};
 
-/// Size of a large page, where the machine has them.
-const HUGE_PAGE: usize = 2 * 1024 * 1024;
-
 /// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC` itself, which is also what the
 /// ring's alarms are set by.
 #[must_use]
@@ -168,18 +165,13 @@ pub fn raise_limit(resource: libc::__rlimit_resource_t) -> u64 {
     limit(resource).0
 }
 
-/// Does without transparent huge pages, but for what asks for them: with them a page fault waits, where memory is in
-/// pieces, until the kernel has moved others together: milliseconds of the shard's core, in which no request gets on,
-/// also for what fits into a few pages. (The allocator is built so that it does not ask.) Before Linux 6.18 there is
-/// all or nothing.
+/// Does without transparent huge pages, unless `MIMALLOC_ALLOW_THP` decides. The allocator asks for them, and where
+/// memory is in pieces a page fault then waits until the kernel has moved others together: milliseconds of the
+/// shard's core, in which no request gets on, also for what fits into a few pages.
 pub fn avoid_huge_pages() {
-    /// `PR_THP_DISABLE_EXCEPT_ADVISED`
-    const EXCEPT_ADVISED: libc::c_ulong = 1 << 1;
-    // SAFETY: no memory is passed. A refusal leaves things as they are.
-    unsafe {
-        if libc::prctl(libc::PR_SET_THP_DISABLE, 1, EXCEPT_ADVISED, 0, 0) != 0 {
-            libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
-        }
+    if std::env::var_os("MIMALLOC_ALLOW_THP").is_none() {
+        // SAFETY: no memory is passed. A refusal leaves things as they are.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     }
 }
 
@@ -199,30 +191,23 @@ pub fn keep_freed_memory() {
     unsafe { mi_option_set_default(PURGE_DELAY, MILLISECONDS) };
 }
 
-/// Address space for so many bytes, without memory. What is in it stays out of core dumps.
+/// Address space for so many bytes, without memory. What is in it stays out of core dumps. Its pages are small: one of
+/// 2 MiB that a hypervisor has to find first stops the whole core until it is there, 30 to 100 ms now and then.
 ///
 /// # Errors
-/// As mmap(2): a limit, or there is no overcommitting.
+/// As mmap(2): a limit, there is no overcommitting, or `bytes` is 0.
 pub fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // Large pages begin at multiples of their size.
-    let room = bytes + HUGE_PAGE;
     // SAFETY: a new mapping; no memory of ours is touched.
     unsafe {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let at = libc::mmap(std::ptr::null_mut(), room, protection, flags, -1, 0);
+        let at = libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0);
         if at == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let before = at.align_offset(HUGE_PAGE);
-        let start = at.byte_add(before);
-        if before > 0 {
-            libc::munmap(at, before);
-        }
-        libc::munmap(start.byte_add(bytes), HUGE_PAGE - before);
-        libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
-        libc::madvise(start, bytes, libc::MADV_DONTDUMP);
-        Ok(NonNull::new_unchecked(start.cast()))
+        libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE);
+        libc::madvise(at, bytes, libc::MADV_DONTDUMP);
+        Ok(NonNull::new_unchecked(at.cast()))
     }
 }
 
@@ -255,8 +240,9 @@ pub unsafe fn unreserve(at: NonNull<u8>, bytes: usize) {
 
 /// Lets this thread have the core only when no other one wants it.
 pub fn step_back() {
-    // SAFETY: no memory is passed; 0 is this thread. A refusal leaves things as they are.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    let lowest = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a valid structure; 0 is this thread. A refusal leaves things as they are.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const lowest) };
 }
 
 /// Blocks the signals that [`wait_for_signal`] waits for in this thread and those it starts.
