@@ -179,8 +179,8 @@ pub const TOMBSTONES_PER_BATCH_MAX: usize = 2048;
 /// coordinators that is due is counted in these.
 pub const OFFSETS_PER_SLICE: usize = 4096;
 /// Offsets in commits that wait until their coordinator's shard serves by the metadata that they came by. Past that
-/// their clients are told to come again.
-pub const EARLY_OFFSETS_MAX: usize = 100_000;
+/// their clients are told to come again: when it does, all of them are done at once.
+pub const EARLY_OFFSETS_MAX: usize = OFFSETS_PER_SLICE;
 /// Key and value of a record that deletes an offset, at the most: a group's id and a topic.
 pub const RECORDS_OF_OFFSETS_BYTES_MAX: usize = 64 * 1024;
 /// Keys and values of any batch of `__consumer_offsets`, in bytes: what must not happen, as the others are bounded.

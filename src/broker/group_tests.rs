@@ -334,6 +334,19 @@ fn many_offsets_are_fetched_some_at_a_time() {
 }
 
 #[test]
+fn groups_that_no_coordinator_has_are_all_answered() {
+    const MANY: usize = 5 * OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST / 2;
+    for many in [MANY, MANY / 5 * 3] {
+        let mut bench = bench();
+        let mut request = kw::DescribeGroupsRequest::default();
+        request.groups = (0..many).map(|n| format!("g-{n}").into()).collect();
+        let reply = bench.ask(1, &frame(5, &request)).expect("an answer");
+        let described = answer::<kw::DescribeGroupsRequest>(&reply, 5).groups;
+        assert_eq!(described.len(), many, "not one is left out");
+    }
+}
+
+#[test]
 fn many_groups_are_asked_some_at_a_time() {
     const MANY: usize = 3 * OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST;
     let mut bench = bench();

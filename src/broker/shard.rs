@@ -473,6 +473,10 @@ impl Shard {
     /// Goes on with an answer that lists much; the next one begins when there is none.
     fn list_some(&mut self, fx: &mut Fx<'_>) {
         let (listings, front) = (&mut self.requests.listing, &mut self.front);
+        if front.draining {
+            // Also what has begun only now, because what was before it is answered.
+            listings.stop(front, fx);
+        }
         if let Some((to, call)) = listings.go_on(front, fx) {
             self.requests.control.begin(front, to, call, fx);
         }
@@ -521,7 +525,7 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         wake_at = wake_at.min(self.coordinators.next_deadline());
-        if self.front.conns.has_ready() {
+        if self.front.conns.has_ready() || self.front.conns.has_moved() {
             wake_at = fx.now.mono;
         }
         fx.out.push(Output::WakeAt(wake_at));

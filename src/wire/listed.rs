@@ -23,7 +23,9 @@ use super::error::WireError;
 use super::reader::Reader;
 use super::shape;
 use super::writer::list_count;
-use crate::base::limits::{LISTED_BYTES_MAX, LISTED_ENTRIES_MAX, REQUEST_ENTRIES_MAX};
+use crate::base::limits::{
+    DECODE_BYTES_MAX, LISTED_BYTES_MAX, LISTED_ENTRIES_MAX, REQUEST_ENTRIES_MAX,
+};
 
 /// A request that lists much.
 pub trait Lists: KafkaRequest + KafkaDecode + std::fmt::Debug {
@@ -276,7 +278,9 @@ impl<Q: Lists> ListedRequest<Q> {
         let flexible = Q::is_flexible(ApiVersion::new(self.version));
         let mut rest = self.body[..Q::BYTES_BEFORE].to_vec();
         rest.extend(list_count(flexible, 0));
-        rest.extend_from_slice(&self.body[self.start + self.decoder.offset()..]);
+        let behind = &self.body[self.start + self.decoder.offset()..];
+        // What is too long to be decoded is not copied as a whole either.
+        rest.extend_from_slice(&behind[..behind.len().min(DECODE_BYTES_MAX + 1)]);
         decode(rest.into(), self.version)
     }
 }
@@ -286,7 +290,6 @@ mod tests {
     use kafka_wire_core::KafkaEncode;
 
     use super::*;
-    use crate::base::limits::DECODE_BYTES_MAX;
 
     fn body<Q: KafkaEncode>(request: &Q, version: i16) -> Bytes {
         let mut body = bytes::BytesMut::new();

@@ -222,6 +222,11 @@ impl Conns {
         }
     }
 
+    /// Whether there are such connections.
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
     /// The connections that were to be told of and have moved.
     pub fn take_moved(&mut self) -> Vec<ConnId> {
         std::mem::take(&mut self.moved)

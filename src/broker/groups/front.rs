@@ -69,18 +69,18 @@ enum Progress {
 impl PendingGroups {
     /// Writes what was answered, and goes on if that was not all and it has a turn.
     fn go_on(&mut self, front: &Front, has_turn: bool) -> Result<Progress, WireError> {
-        for _ in 0..2 {
+        for refused in 0.. {
             if let Some(instead) = self.write()? {
                 return Ok(Progress::Whole(vec![instead]));
             }
-            if self.left.is_empty() || !has_turn {
+            if self.left.is_empty() || !has_turn || refused == 1 {
                 break;
             }
             let asked = self.next(front);
             if !asked.is_empty() {
                 return Ok(Progress::Asked(asked));
             }
-            // All of them were refused at once.
+            // All of them were refused at once: that is written too, and is enough for a turn.
         }
         match &mut self.shape {
             ResponseShape::Listed(response) if self.left.is_empty() => {
@@ -305,7 +305,8 @@ impl GroupRequests {
 
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
-        !self.turns.is_empty() || self.line.has_next(&front.conns)
+        let fails = front.draining && !self.line.is_empty();
+        !self.turns.is_empty() || fails || self.line.has_next(&front.conns)
     }
 
     /// Whether none waits for a turn.

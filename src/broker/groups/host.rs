@@ -106,7 +106,7 @@ impl Coordinators {
             && let Some((_, req, parts)) = self.early.pop_front()
         {
             self.early_offsets -= offsets_of(&parts);
-            self.ask(req, version, parts, image, fx);
+            self.put(req, parts, image, fx);
         }
         self.load_some(image, owner, fx);
     }
@@ -116,12 +116,13 @@ impl Coordinators {
         &mut self,
         req: ReqRef,
         version: u64,
-        mut parts: Vec<(u32, Question)>,
+        parts: Vec<(u32, Question)>,
         image: &Image,
         fx: &mut Fx<'_>,
     ) {
         let offsets = offsets_of(&parts);
-        if image.version < version && offsets > 0 {
+        // What comes behind one that waits is not done before it.
+        if offsets > 0 && (image.version < version || !self.early.is_empty()) {
             // The topic may be one that is not known here yet, while offsets of one before it are still to go.
             if self.early_offsets + offsets <= limits::EARLY_OFFSETS_MAX {
                 self.early_offsets += offsets;
@@ -133,6 +134,17 @@ impl Coordinators {
             let (id, answers) = (req.id, answers.collect());
             return fx.send(req.shard, Msg::GroupsDone { id, answers });
         }
+        self.put(req, parts, image, fx);
+    }
+
+    /// Puts questions to their coordinators.
+    fn put(
+        &mut self,
+        req: ReqRef,
+        mut parts: Vec<(u32, Question)>,
+        image: &Image,
+        fx: &mut Fx<'_>,
+    ) {
         let mut effects = Vec::new();
         for (_, question) in &mut parts {
             if let Question::To(_, GroupAsk::Commit(commit)) = question {

@@ -214,7 +214,8 @@ impl Queries {
 
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
-        !self.turns.is_empty() || self.line.has_next(&front.conns)
+        let fails = front.draining && !self.line.is_empty();
+        !self.turns.is_empty() || fails || self.line.has_next(&front.conns)
     }
 
     /// Whether none waits for a turn.
