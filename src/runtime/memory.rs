@@ -341,15 +341,16 @@ impl Known {
 
     fn state(&self, arena: &Arena) -> State {
         let populated = arena.populated();
+        // The slack of what a tail has is no more unused than the tail is.
+        let unused = match self.is_idle() {
+            true => arena.free_bytes().saturating_sub(populated / SLACK),
+            false => 0,
+        };
         State {
             room: arena.steps() * STEP_BYTES,
             populated,
             wants: self.wants,
-            unused: if self.is_idle() {
-                arena.free_bytes()
-            } else {
-                0
-            },
+            unused,
         }
     }
 
@@ -441,7 +442,9 @@ fn targets(states: &[State], allowed: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::arena::Cells;
     use super::*;
+    use crate::base::pages::PageSource;
 
     const GIB: u64 = 1 << 30;
 
@@ -609,13 +612,22 @@ mod tests {
         let fewer = 64 * MIB + arena.populated() / 8 * 7;
         assert!(all - fewer >= 48 * MIB, "others need it");
         assert_eq!(memory.bytes_max(0), fewer);
+        // A tail that is full stays, however long nothing is written.
+        let mut cells = Cells::new(Arc::clone(&arena));
+        let populated = arena.populated();
+        let mut kept = Vec::new();
+        while kept.len() * MIB < populated / 8 * 7 {
+            kept.extend(cells.pages(MIB));
+        }
         keeper.0.iter_mut().for_each(|known| known.wanted -= IDLE);
         look(&mut keeper, plenty);
-        assert_eq!(
-            (arena.populated(), memory.bytes_max(0)),
-            (0, 64 * MIB),
-            "idle"
-        );
+        assert_eq!((arena.populated(), memory.bytes_max(0)), (populated, fewer));
+        kept.clear();
+        for _ in 0..10 {
+            look(&mut keeper, plenty);
+        }
+        assert!(arena.populated() <= STEP_BYTES, "it has nothing any more");
+        assert!(memory.bytes_max(0) < 68 * MIB);
     }
 
     #[test]
