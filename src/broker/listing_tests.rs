@@ -8,7 +8,7 @@ use kafka_wire::{
     DescribeConfigsRequest, DescribeTopicPartitionsRequest, FindCoordinatorRequest, MetadataRequest,
 };
 
-use super::cost_tests::{TOPIC, WAITING, batch, bench, fetch, list_offsets, produce};
+use super::cost_tests::{Ask, TOPIC, WAITING, batch, bench, fetch, list_offsets, produce};
 use super::io::{ConnId, Input};
 use crate::base::Mono;
 use crate::base::limits::LISTED_PER_SLICE;
@@ -268,6 +268,28 @@ fn a_long_answer_is_made_when_it_is_next() {
     bench.ask(1, &produce([(0, Some(batch(b"value")))].into_iter()));
     let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
     assert_eq!(order.collect::<Vec<_>>(), [1, 0, 0, 0]);
+}
+
+/// What is before it may be answered at the very end of an idle turn, after which nothing else need come.
+#[test]
+fn a_long_answer_is_made_when_the_one_before_it_has_timed_out() {
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    let waiting = Ask {
+        wait_ms: 500,
+        ..WAITING
+    };
+    bench.send(0, &fetch(&waiting, [(0, 0)].into_iter()));
+    bench.send(0, &thousand_groups());
+    bench.settle();
+    assert_eq!(bench.replies.len(), before);
+    bench.nanos += 600_000_000;
+    let mut turns = 0;
+    while bench.idle(0) {
+        turns += 1;
+        assert!(turns < 100, "it never rests");
+    }
+    assert_eq!(bench.replies.len(), before + 2);
 }
 
 /// However many wait, a stop is over when one more answer is made.

@@ -609,18 +609,20 @@ mod tests {
         for id in 0..3 {
             f.commit_by(id, 3);
         }
+        // It came later, and is not done before them.
+        f.commit(3);
         f.adopt(2, false);
         assert!(f.end() == Offset(0) && !f.coordinators.is_quiet());
         f.adopt(3, false);
-        assert_eq!(f.end(), Offset(3));
+        assert_eq!(f.end(), Offset(4));
         f.flush();
-        assert_eq!(f.answers.len(), 3);
+        assert_eq!(f.answers.len(), 4);
         for id in 0..limits::EARLY_OFFSETS_MAX as u64 / per_commit + 1 {
             f.commit_by(id, 4);
         }
         let refused = GroupAnswer::Done(ErrorCode::CoordinatorLoadInProgress);
-        assert_eq!(f.answers.len(), 4);
-        assert_eq!(f.answers[3].1, [(4, refused)]);
+        assert_eq!(f.answers.len(), 5);
+        assert_eq!(f.answers[4].1, [(4, refused)]);
         assert!(f.coordinators.is_loaded());
     }
 
