@@ -59,6 +59,11 @@ settings! {
         message_max_bytes: i32 = 1_048_588, "message.max.bytes", Bytes, (0, i32::MAX as i64);
         /// Largest request that is read.
         socket_request_max_bytes: i32 = 104_857_600, "socket.request.max.bytes", Bytes, (1, i32::MAX as i64);
+        /// Send buffer of a client's socket; -1: the kernel sizes it. A small one keeps what is being sent in the
+        /// core's cache. A client far away gets at most twice this much per round trip.
+        socket_send_buffer_bytes: i32 = 102_400, "socket.send.buffer.bytes", Bytes, (-1, i32::MAX as i64);
+        /// Receive buffer of a client's socket; -1: the kernel sizes it. Kafka's default is 102400.
+        socket_receive_buffer_bytes: i32 = -1, "socket.receive.buffer.bytes", Bytes, (-1, i32::MAX as i64);
         /// Memory that requests being read and waiting may take, over all connections; at the bound
         /// the sockets are not read. Kafka's default is no bound, here there always is one.
         queued_max_request_bytes: i64 = 256 * MIB, "queued.max.request.bytes", Bytes, from(1);

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::net::{SocketAddr, TcpListener};
 
-use super::bind::claim;
+use super::bind::{Buffers, claim};
 use super::fatal::{CONFIG, Fatal, SYSTEM};
 use crate::base::ShardId;
 use crate::config::{BrokerConfig, Endpoint};
@@ -25,6 +25,7 @@ pub fn listen(
         return Ok(());
     }
     let mut wanted = addresses(config, asked, listeners, by_shard.len())?.into_iter();
+    let buffers = Buffers::new(config);
     let mut bound = Vec::new();
     for index in 0..listeners.len() {
         let mut ports = Vec::new();
@@ -35,7 +36,7 @@ pub fn listen(
                 );
                 Fatal::new(SYSTEM, message)
             };
-            let socket = claim(address).map_err(fail)?;
+            let socket = claim(address, buffers).map_err(fail)?;
             ports.push(socket.local_addr().map_err(fail)?.port());
             sockets.push((listeners.len() + index, socket));
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accept::Admission;
-use super::bind::{bind, claim};
+use super::bind::{Buffers, bind, claim};
 use super::budget::Pool;
 use super::disk::CachedFiles;
 use super::fatal::{CONFIG, DISK, Fatal, SOFTWARE, SYSTEM};
@@ -259,6 +259,7 @@ fn listen(
     config: &mut BrokerConfig,
     shards: usize,
 ) -> Result<(Vec<SocketAddr>, Vec<Sockets>), Fatal> {
+    let buffers = Buffers::new(config);
     let mut addresses = Vec::new();
     let mut by_shard: Vec<Sockets> = (0..shards).map(|_| Vec::new()).collect();
     for (index, endpoint) in config.listeners.0.clone().iter().enumerate() {
@@ -277,11 +278,11 @@ fn listen(
             // The first socket claims the port for itself, so that a broker already there is
             // found out rather than shared with.
             if sockets.len() == index && address.port() == 0 || addresses.len() == index {
-                let first = claim(address).map_err(fail)?;
+                let first = claim(address, buffers).map_err(fail)?;
                 address = first.local_addr().map_err(fail)?;
                 addresses.push(address);
             }
-            sockets.push((index, bind(address, true).map_err(fail)?));
+            sockets.push((index, bind(address, true, buffers).map_err(fail)?));
         }
         config.bound(index, address.port());
     }
