@@ -76,14 +76,6 @@ enum Outcome {
 }
 
 impl Caller {
-    /// One of the requests ends the connection, at once if it is first in line.
-    fn end(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
-        self.hand_out(conn, now, out);
-        if !std::mem::replace(&mut self.ending, true) && !self.closing {
-            out.push(Output::TakeNoMore { conn });
-        }
-    }
-
     /// Gives out what is now first in line.
     fn hand_out(&mut self, conn: ConnId, now: Mono, out: &mut Vec<Output>) {
         while !self.closing
@@ -372,25 +364,43 @@ impl Conns {
         if entry.order.answered(request.footprint) {
             self.ready.push_back(to.conn);
         }
-        let long = entry.long;
-        entry.hand_out(to.conn, self.now, out);
-        self.long -= long - entry.long;
-        if std::mem::take(&mut entry.tell_when_moved) {
+        self.hand_out(to.conn, out);
+        let entry = self.conns.get_mut(&to.conn.0);
+        if entry.is_some_and(|entry| std::mem::take(&mut entry.tell_when_moved)) {
             self.moved.push(to.conn);
+        }
+    }
+
+    /// Gives out what is now first in line of a connection. What leaves by that is not in memory any more.
+    fn hand_out(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        if let Some(entry) = self.conns.get_mut(&conn.0) {
+            let long = entry.long;
+            entry.hand_out(conn, self.now, out);
+            self.long -= long - entry.long;
+        }
+    }
+
+    /// One of the requests ends its connection, at once if it is first in line.
+    fn end(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        self.hand_out(conn, out);
+        if let Some(entry) = self.conns.get_mut(&conn.0)
+            && !std::mem::replace(&mut entry.ending, true)
+            && !entry.closing
+        {
+            out.push(Output::TakeNoMore { conn });
         }
     }
 
     /// A request that has begun cannot be answered. Its connection is closed, as in Kafka, when those before it are
     /// answered; those behind it do not begin any more.
     pub fn fail(&mut self, to: ReplyTo, why: String, out: &mut Vec<Output>) {
-        let now = self.now;
         if let Some(request) = self.request(to) {
             request.outcome = Some(Outcome::Close(why));
             request.parked = None;
         }
         if let Some(entry) = self.conns.get_mut(&to.conn.0) {
             entry.order.forget_waiting();
-            entry.end(to.conn, now, out);
+            self.end(to.conn, out);
         }
     }
 
@@ -404,7 +414,7 @@ impl Conns {
                 parked: None,
                 long: 0,
             });
-            entry.end(conn, self.now, out);
+            self.end(conn, out);
         }
     }
 }
@@ -530,5 +540,30 @@ mod tests {
         }
         assert_eq!(out.len(), 3 * CONN_IN_FLIGHT_MAX);
         assert_eq!(conns.conns[&7].requests.len(), CONN_IN_FLIGHT_MAX);
+    }
+
+    #[test]
+    fn a_long_reply_that_never_leaves_is_forgotten_by_whatever_ends_the_connection() {
+        for header_is_bad in [false, true] {
+            let (mut conns, mut out) = (Conns::default(), Vec::new());
+            let conn = ConnId(7);
+            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+            let first = expect(&mut conns, conn).unwrap();
+            conns.reply_long(first, body("long"), &mut out);
+            for _ in 1..CONN_IN_FLIGHT_MAX {
+                let to = expect(&mut conns, conn).unwrap();
+                conns.reply(to, body("x"), &mut out);
+            }
+            assert_eq!(conns.long, 4);
+            if header_is_bad {
+                let trace = Trace::new(-1, 100, conns.now);
+                conns.refuse(conn, trace, "test".into(), &mut out);
+            } else {
+                let bad = expect(&mut conns, conn).unwrap();
+                conns.fail(bad, "test".into(), &mut out);
+            }
+            conns.invariants();
+            assert_eq!(conns.long, 0);
+        }
     }
 }
