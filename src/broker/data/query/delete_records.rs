@@ -28,7 +28,7 @@ impl Queries {
     ) -> Result<(), WireError> {
         let empty = DeleteRecordsResponse::default();
         let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
-        let questions = Questions::<Deletions>::new(front, header, body, frame)?;
+        let questions = Questions::<Deletions>::new(header, body, frame)?;
         self.ask(front, reply_to, questions, fx);
         Ok(())
     }

@@ -40,7 +40,7 @@ impl Queries {
         let direct = conn.is_some_and(|conn| conn.direct);
         let (empty, behind) = directory(&front.config.log_dirs, header.version);
         let frame = ListFrame::new(header.correlation_id, header.version, &empty, behind)?;
-        let questions = Questions::<Sizes>::new(front, header, body, frame)?;
+        let questions = Questions::<Sizes>::new(header, body, frame)?;
         self.ask(
             front,
             reply_to,

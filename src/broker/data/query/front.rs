@@ -118,9 +118,16 @@ impl Queries {
         &mut self,
         front: &mut Front,
         reply_to: ReplyTo,
-        steps: impl Steps + 'static,
+        mut steps: impl Steps + 'static,
         fx: &mut Fx<'_>,
     ) {
+        let short = match steps.short(front) {
+            Ok(short) => short,
+            Err(why) => return front.conns.fail(reply_to, why.to_string(), fx.out),
+        };
+        if short.is_some() {
+            steps.begin(front, short);
+        }
         let query = PendingQuery {
             reply_to,
             steps: Box::new(steps),
@@ -129,7 +136,13 @@ impl Queries {
             slots: Slots::with_capacity(0),
             owners: Vec::new(),
         };
-        self.go_on(front, None, query, fx);
+        if short.is_some() {
+            return self.go_on(front, None, query, fx);
+        }
+        // It takes nothing but its request until it has its turn.
+        let id = front.park(reply_to, Family::Query);
+        self.waiting.insert(id, query);
+        self.line.push(reply_to, id);
     }
 
     fn go_on(
@@ -156,14 +169,10 @@ impl Queries {
             Ok(Progress::Asked(asked)) => Some(asked),
             Ok(Progress::Partly) => None,
         };
-        let is_new = id.is_none();
         let id = id.unwrap_or_else(|| front.park(to, Family::Query));
         self.waiting.insert(id, query);
         let Some(asked) = asked else {
-            return match is_new {
-                true => self.line.push(to, id),
-                false => self.turns.push_back(id),
-            };
+            return self.turns.push_back(id);
         };
         let req = ReqRef { shard: fx.me, id };
         for (shard, parts) in asked {
@@ -197,6 +206,9 @@ impl Queries {
             true => self.line.take_any(),
             false => self.line.next(&mut front.conns),
         };
+        if let Some(query) = begun.and_then(|id| self.waiting.get_mut(&id)) {
+            query.steps.begin(front, None);
+        }
         self.turns.extend(begun);
         let Some(id) = self.turns.pop_front() else {
             return;

@@ -33,7 +33,7 @@ impl Queries {
     ) -> Result<(), WireError> {
         let empty = ListOffsetsResponse::default();
         let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
-        let questions = Questions::<Offsets>::new(front, header, body, frame)?;
+        let questions = Questions::<Offsets>::new(header, body, frame)?;
         self.ask(front, reply_to, questions, fx);
         Ok(())
     }

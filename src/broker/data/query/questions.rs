@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
-use crate::base::limits::TOPIC_NAME_BYTES_MAX;
+use crate::base::limits::{LISTED_PER_SLICE, TOPIC_NAME_BYTES_MAX};
 use crate::base::{ErrorCode, IdMap, LogId, ShardId};
 use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::msg::{Answered, Query};
@@ -63,6 +63,10 @@ pub trait LogQuestion: fmt::Debug + 'static {
 
 /// The steps of a [`Questions`], whatever its API.
 pub trait Steps: fmt::Debug {
+    /// How much is listed, if it is so little that one turn is enough.
+    fn short(&self, front: &Front) -> Result<Option<usize>, WireError>;
+    /// It has its first turn: what it takes in memory it takes from now on, for so much as may be listed.
+    fn begin(&mut self, front: &Front, listed: Option<usize>);
     /// Looks at some of the request. Returns whether it is all of it.
     fn look(&mut self, left: &mut usize) -> Result<bool, WireError>;
     /// The next partitions, to be asked in this order, and whether they are the last ones.
@@ -98,7 +102,7 @@ pub struct Questions<A: LogQuestion> {
     look: Option<PartitionsRequest<A::Request>>,
     /// The logs that were named, where it matters.
     named: IdMap<LogId, Named>,
-    /// The metadata that it is answered by, whatever changes meanwhile.
+    /// The metadata that it is answered by from its first turn on, whatever changes meanwhile.
     image: Arc<Image>,
     /// The one shard whose partitions are told of, if not all are.
     only: Option<ShardId>,
@@ -114,25 +118,17 @@ pub struct Questions<A: LogQuestion> {
 
 impl<A: LogQuestion> Questions<A> {
     /// Of what a request lists. The frame has the response with nothing listed.
-    pub fn new(
-        front: &Front,
-        header: &RequestHeader,
-        body: Bytes,
-        frame: ListFrame,
-    ) -> Result<Self, WireError> {
+    pub fn new(header: &RequestHeader, body: Bytes, frame: ListFrame) -> Result<Self, WireError> {
         let request = PartitionsRequest::<A::Request>::new(body, header.version)?;
         let all = request.is_null();
         Ok(Self {
-            named: match (all, A::AGAIN) {
-                (true, _) | (_, Again::Asked) => IdMap::default(),
-                _ => IdMap::with_capacity_and_hasher(request.partitions_max(), Default::default()),
-            },
+            named: IdMap::default(),
             look: (!all).then(|| request.clone()),
             source: match all {
                 true => Source::All(0),
                 false => Source::TopicOrPartition(request),
             },
-            image: Arc::clone(&front.image),
+            image: Arc::default(),
             only: None,
             version: header.version,
             topic: None,
@@ -230,6 +226,34 @@ impl<A: LogQuestion> Questions<A> {
 }
 
 impl<A: LogQuestion> Steps for Questions<A> {
+    fn short(&self, front: &Front) -> Result<Option<usize>, WireError> {
+        // All of it is looked at, and then asked.
+        const MOST: usize = LISTED_PER_SLICE / 2;
+        let within = |listed: usize, more| Some(listed + more).filter(|listed| *listed < MOST);
+        let Some(mut request) = self.look.clone() else {
+            let mut topics = front.image.topics();
+            return Ok(topics.try_fold(0, |all, topic| within(all, 1 + topic.partitions.len())));
+        };
+        let mut listed = Some(0);
+        while let Some(so_far) = listed
+            && request.read()?.is_some()
+        {
+            listed = within(so_far, 1);
+        }
+        Ok(listed)
+    }
+
+    fn begin(&mut self, front: &Front, listed: Option<usize>) {
+        self.image = Arc::clone(&front.image);
+        if let Some(request) = &self.look
+            && A::AGAIN != Again::Asked
+        {
+            let most = request.partitions_max();
+            self.named
+                .reserve(listed.map_or(most, |listed| listed.min(most)));
+        }
+    }
+
     fn look(&mut self, left: &mut usize) -> Result<bool, WireError> {
         let Some(mut request) = self.look.take() else {
             return Ok(true);
@@ -290,11 +314,97 @@ impl<A: LogQuestion> Steps for Questions<A> {
                 }
             }
         }
+        self.frame.end_slice();
         Ok(())
     }
 
     fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
         self.end_topic()?;
         self.frame.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_wire::list_offsets_response::{
+        ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+    };
+    use kafka_wire::{ListOffsetsRequest, ListOffsetsResponse};
+
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::wire;
+    use crate::wire::client::encode_request;
+
+    const VERSION: i16 = 7;
+
+    #[derive(Debug)]
+    struct Asked;
+
+    impl LogQuestion for Asked {
+        type Request = ListOffsetsRequest;
+        type Topic = ListOffsetsTopicResponse;
+        type Partition = ListOffsetsPartitionResponse;
+
+        const AGAIN: Again = Again::Refused;
+
+        fn query(_: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {
+            Ok(Query::Latest)
+        }
+
+        fn topic(name: StrBytes) -> ListOffsetsTopicResponse {
+            let mut topic = ListOffsetsTopicResponse::default();
+            topic.name = name;
+            topic
+        }
+
+        fn partition(
+            _: &ListedPartition,
+            _: LogResult,
+            _: i16,
+        ) -> Option<ListOffsetsPartitionResponse> {
+            Some(ListOffsetsPartitionResponse::default())
+        }
+    }
+
+    /// Of so many partitions of a topic that there is not.
+    fn of(partitions: usize) -> Questions<Asked> {
+        let mut topic = ListOffsetsTopic::default();
+        topic.name = "no".into();
+        topic.partitions = vec![ListOffsetsPartition::default(); partitions];
+        let mut request = ListOffsetsRequest::default();
+        request.topics = vec![topic];
+        let frame = encode_request(1, Some("test"), VERSION, &request).unwrap();
+        let api = |key| crate::broker::apis::served(key).map(|served| &served.api);
+        let (header, body) = wire::parse_header(frame.slice(4..), api).unwrap();
+        let frame = ListFrame::new(1, VERSION, &ListOffsetsResponse::default(), 0).unwrap();
+        Questions::new(&header, body, frame).unwrap()
+    }
+
+    #[test]
+    fn a_long_one_takes_its_memory_in_its_turn_and_its_answer_is_not_copied() {
+        const SLICES: usize = 5;
+        let front = Front::new(Arc::new(BrokerConfig::default()), Vec::new(), 1, 1);
+        assert_eq!(of(3).short(&front).unwrap(), Some(4));
+        let mut questions = of(SLICES * LISTED_PER_SLICE);
+        assert_eq!(questions.short(&front).unwrap(), None);
+        assert_eq!(questions.named.capacity(), 0);
+        questions.begin(&front, None);
+        while !questions.look(&mut { LISTED_PER_SLICE }).unwrap() {}
+        let (mut slices, mut is_last) = (0, false);
+        while !is_last {
+            let (located, last) = questions.next(&front, LISTED_PER_SLICE).unwrap();
+            let answers = located
+                .into_iter()
+                .map(|of| of.map(|_| panic!("it is there")));
+            questions.write(&mut answers.into_iter()).unwrap();
+            (slices, is_last) = (slices + 1, last);
+        }
+        assert_eq!(slices, SLICES + 1);
+        let pieces = questions.finish().unwrap();
+        let longest = pieces.iter().map(Bytes::len).max();
+        let whole: usize = pieces.iter().map(Bytes::len).sum();
+        assert!(longest <= Some(whole / SLICES), "{longest:?} of {whole}");
     }
 }
