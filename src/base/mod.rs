@@ -5,6 +5,7 @@ pub mod crc;
 pub mod error;
 pub mod hash;
 pub mod ids;
+mod leftovers;
 pub mod limits;
 mod page;
 pub mod pages;
@@ -20,6 +21,7 @@ pub use hash::{IdMap, IdSet};
 pub use ids::{
     DirectoryId, LeaderEpoch, LogId, NodeId, Offset, SegmentId, ShardId, StoreId, TopicId,
 };
+pub use leftovers::Leftovers;
 pub use page::BLOCK;
 pub use pages::PageBuf;
 pub use rng::Rng;

@@ -5,13 +5,15 @@ use kafka_wire::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{
-    DescribeConfigsRequest, DescribeTopicPartitionsRequest, FindCoordinatorRequest, MetadataRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
+    DescribeTopicPartitionsRequest, FindCoordinatorRequest, MetadataRequest,
 };
 
 use super::cost_tests::{Ask, TOPIC, WAITING, batch, bench, fetch, list_offsets, produce};
 use super::io::{ConnId, Input};
+use super::testing::Bench;
 use crate::base::Mono;
-use crate::base::limits::LISTED_PER_SLICE;
+use crate::base::limits::{DECIDED_PER_SLICE, LISTED_PER_SLICE};
 use crate::wire::client::{decode_response, encode_request};
 
 /// Metadata of so many topics that there cannot be.
@@ -165,6 +167,69 @@ fn a_topic_is_created_when_a_slice_comes_upon_it() {
     assert_eq!(bench.shards[0].waiting().0, 0);
 }
 
+/// How many turns a shard takes until it rests.
+fn turns(bench: &mut Bench) -> usize {
+    let turns = (1..).find(|_| !bench.idle(0));
+    turns.unwrap_or_default()
+}
+
+/// What a request has listed is given back in slices too, whatever becomes of it.
+#[test]
+fn what_was_listed_is_let_go_in_slices() {
+    const NAMES: usize = 20 * LISTED_PER_SLICE;
+    let mut request = FindCoordinatorRequest::default();
+    request.coordinator_keys = (0..NAMES).map(|n| n.to_string().into()).collect();
+    let keys = encode_request(1, Some("test"), 4, &request).unwrap();
+    let mut request = DescribeTopicPartitionsRequest::default();
+    let topic = |n| {
+        let mut topic = TopicRequest::default();
+        topic.name = format!("no-{n}").into();
+        topic
+    };
+    request.topics = (0..NAMES).map(topic).collect();
+    let topics = encode_request(1, Some("test"), 0, &request).unwrap();
+    for (frame, a_name_takes) in [(absent(9, NAMES), 2), (keys, 1), (topics, 1)] {
+        let mut bench = bench(1, 1);
+        bench.open(1);
+        bench.send(1, &frame);
+        for _ in 0..a_name_takes * NAMES / LISTED_PER_SLICE - 2 {
+            assert!(bench.idle(0));
+        }
+        // Nearly all of it is read.
+        bench.close(1);
+        let turns_closed = turns(&mut bench);
+        assert!(
+            turns_closed > NAMES / LISTED_PER_SLICE - 2,
+            "{turns_closed}"
+        );
+        // What cannot be read of it is the very end.
+        bench.open(2);
+        bench.send(2, &frame.slice(..frame.len() - 1));
+        while bench.closed.is_empty() {
+            assert!(bench.idle(0));
+        }
+        let turns_bad = turns(&mut bench);
+        assert!(turns_bad > NAMES / LISTED_PER_SLICE - 2, "{turns_bad}");
+    }
+}
+
+/// The same of what is to be changed.
+#[test]
+fn what_a_decision_was_about_is_let_go_in_slices() {
+    const NAMES: usize = 20 * DECIDED_PER_SLICE;
+    let mut request = DeleteTopicsRequest::default();
+    request.topic_names = (0..NAMES).map(|n| format!("no-{n}").into()).collect();
+    let frame = encode_request(1, Some("test"), 5, &request).unwrap();
+    let mut bench = bench(1, 1);
+    bench.send(0, &frame.slice(..frame.len() - 1));
+    while bench.closed.is_empty() {
+        assert!(bench.idle(0));
+        bench.deliver();
+    }
+    let turns = turns(&mut bench);
+    assert!(turns >= NAMES / DECIDED_PER_SLICE, "{turns}");
+}
+
 /// Asks for the settings of 1,000 groups.
 fn thousand_groups() -> Bytes {
     let mut request = DescribeConfigsRequest::default();
@@ -222,7 +287,10 @@ fn connections_take_turns_at_what_lists_much() {
 fn a_connection_has_one_long_answer_at_a_time() {
     let all = 2 * LISTED_PER_SLICE as i32;
     let mut bench = bench(1, all);
-    for frame in [thousand_groups(), list_offsets(0..all)] {
+    let mut directories = DescribeLogDirsRequest::default();
+    directories.topics = None;
+    let directories = encode_request(1, Some("test"), 4, &directories).unwrap();
+    for frame in [thousand_groups(), list_offsets(0..all), directories] {
         let before = bench.replies.len();
         bench.open(1);
         bench.open(2);

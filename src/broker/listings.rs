@@ -13,6 +13,8 @@ use super::front::parked::Family;
 use super::fx::Fx;
 use super::io::ConnId;
 use super::msg::ControlCall;
+use crate::base::Leftovers;
+use crate::base::limits::LISTED_PER_SLICE;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::store::Piece;
@@ -42,6 +44,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     making: Option<Making>,
+    /// What is left of the one before.
+    leftovers: Leftovers,
     waiting: LongRequests<Waiting>,
 }
 
@@ -55,7 +59,7 @@ impl Listings {
         listing: Box<dyn Listing>,
     ) {
         let id = front.park(to, Family::Listing);
-        if self.making.is_some() || !front.conns.may_be_long(to) || front.conns.has_many_long() {
+        if self.is_busy() || !front.conns.may_be_long(to) || front.conns.has_many_long() {
             let waiting = Waiting {
                 id,
                 to,
@@ -75,6 +79,11 @@ impl Listings {
         });
     }
 
+    /// Whether one is in the making, or not all of it is let go.
+    fn is_busy(&self) -> bool {
+        self.making.is_some() || !self.leftovers.is_empty()
+    }
+
     /// Something of a connection was answered, or has been sent.
     pub fn moved(&mut self, conn: ConnId) {
         self.waiting.moved(conn);
@@ -82,7 +91,7 @@ impl Listings {
 
     /// The next request whose turn it is to be answered, from its begin on; it waits no more.
     pub fn next(&mut self, front: &mut Front) -> Option<(ReplyTo, ControlCall, ImageHandler)> {
-        if self.making.is_some() {
+        if self.is_busy() {
             return None;
         }
         let next = self.waiting.next(&mut front.conns)?;
@@ -101,6 +110,7 @@ impl Listings {
 
     /// Makes some more of an answer, and sends it when it is whole. Returns a request that is for the control shard.
     pub fn go_on(&mut self, front: &mut Front, fx: &mut Fx<'_>) -> Option<(ReplyTo, ControlCall)> {
+        self.leftovers.let_go(&mut { LISTED_PER_SLICE });
         let making = self.making.as_mut()?;
         let ctx = Ctx {
             image: &making.image,
@@ -113,7 +123,14 @@ impl Listings {
         if matches!(made, Ok(Progress::Partly)) {
             return None;
         }
-        let Making { id, to, call, .. } = self.making.take()?;
+        let Making {
+            id,
+            to,
+            call,
+            listing,
+            ..
+        } = self.making.take()?;
+        listing.leave(&mut self.leftovers);
         front.parked.unpark(id);
         match made {
             Ok(Progress::Whole(pieces)) => {
@@ -127,9 +144,9 @@ impl Listings {
         None
     }
 
-    /// Whether there is something to be made now.
+    /// Whether there is something to be made now, or to be let go.
     pub fn has_more(&self, front: &Front) -> bool {
-        self.making.is_some() || self.waiting.has_next(&front.conns)
+        self.is_busy() || self.waiting.has_next(&front.conns)
     }
 
     /// Whether nobody waits for an answer.
@@ -144,7 +161,9 @@ impl Listings {
 
     /// Nobody waits for the answer any more.
     pub fn forget(&mut self, conn: ConnId, id: u64) {
-        self.making.take_if(|making| making.id == id);
+        if let Some(making) = self.making.take_if(|making| making.id == id) {
+            making.listing.leave(&mut self.leftovers);
+        }
         // The others of its connection are forgotten too.
         self.waiting.forget(conn);
     }

@@ -18,6 +18,7 @@ use super::full;
 use super::handler::{Ctx, outcome};
 use super::incremental_alter_configs::{RESOURCE_SIZE, apply, named_twice, target, value};
 use super::once::Once;
+use crate::base::Leftovers;
 use crate::controller::{Refused, each_once, replacing};
 use crate::wire::{Lists, RequestHeader, WireError};
 
@@ -60,6 +61,10 @@ impl Decide for Resources {
         shown.resource_name = resource.resource_name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
         Some(shown)
+    }
+
+    fn leave(self, leftovers: &mut Leftovers) {
+        self.0.leave(leftovers, AlterConfigsRequest::entries);
     }
 
     fn size(&self) -> usize {

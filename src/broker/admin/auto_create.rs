@@ -13,6 +13,7 @@ use kafka_wire_core::StrBytes;
 
 use super::deciding::{Decided, Deciding, Decision};
 use super::handler::Ctx;
+use crate::base::Leftovers;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
 use crate::broker::msg::Called;
 use crate::config::is_internal;
@@ -62,6 +63,11 @@ impl Decision for Reading {
         }
         self.creating.go_on(cx, left)
     }
+
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers) {
+        leftovers.add(self.names, |_| 0);
+        leftovers.add(self.creating.names, |_| 0);
+    }
 }
 
 /// Topics that are created as far as they are missing.
@@ -70,6 +76,8 @@ struct Creating {
     names: vec::IntoIter<StrBytes>,
     /// Partitions that may still be created.
     left: usize,
+    /// No more topics are.
+    is_full: bool,
 }
 
 impl Default for Creating {
@@ -83,6 +91,7 @@ impl Creating {
         Self {
             names: names.into_iter(),
             left: PARTITIONS_PER_REQUEST_MAX,
+            is_full: false,
         }
     }
 }
@@ -93,6 +102,9 @@ impl Decision for Creating {
             cx.draft.go_on(left);
             if *left == 0 {
                 return Ok(Decided::Partly);
+            }
+            if self.is_full {
+                break;
             }
             let Some(name) = self.names.next() else {
                 break;
@@ -105,9 +117,7 @@ impl Decision for Creating {
                 config: cx.ctx.config,
                 rng: cx.ctx.rng,
             };
-            if !create_missing(cx.draft, &mut terms, &name, &mut self.left) {
-                self.names = Vec::new().into_iter();
-            }
+            self.is_full = !create_missing(cx.draft, &mut terms, &name, &mut self.left);
         }
         Ok(Decided::Whole {
             commits: true,
@@ -115,6 +125,10 @@ impl Decision for Creating {
             // The topics stay unknown, which is an answer.
             refusal: Some(Called::Created),
         })
+    }
+
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers) {
+        leftovers.add(self.names, |_| 0);
     }
 }
 

@@ -16,7 +16,7 @@ use super::deciding::{Decide, Deciding, Decision, decide};
 use super::full;
 use super::handler::{Ctx, outcome};
 use super::once::Once;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Leftovers};
 use crate::controller::{MorePartitions, Refused, Terms, add_partitions};
 use crate::wire::{Lists, RequestHeader, WireError};
 
@@ -67,6 +67,10 @@ impl Decide for Topics {
         shown.name = topic.name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
         Some(shown)
+    }
+
+    fn leave(self, leftovers: &mut Leftovers) {
+        self.0.leave(leftovers, CreatePartitionsRequest::entries);
     }
 
     fn size(&self) -> usize {

@@ -24,8 +24,8 @@ use super::deciding::{Decide, Deciding, Decision, decide};
 use super::handler::{Ctx, outcome, to_wire};
 use super::once::Once;
 use super::{config_entries, full};
-use crate::base::ErrorCode;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
+use crate::base::{ErrorCode, Leftovers};
 use crate::controller::{Created, NewTopic, Refused, Terms, create_topic, partitions_wanted};
 use crate::wire::{Lists, RequestHeader, WireError};
 
@@ -89,6 +89,10 @@ impl Decide for Topics {
         };
         let source = Source::new(cx.ctx.config, cx.ctx.image);
         Some(shown(&mut self.settings, source, name, result))
+    }
+
+    fn leave(self, leftovers: &mut Leftovers) {
+        self.topics.leave(leftovers, CreateTopicsRequest::entries);
     }
 
     fn size(&self) -> usize {

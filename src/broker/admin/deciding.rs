@@ -9,6 +9,7 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
 use super::handler::Ctx;
+use crate::base::Leftovers;
 use crate::broker::msg::Called;
 use crate::controller::{Draft, ProducerIdAllocator};
 use crate::wire::{ListFrame, ListedRequest, Lists, RequestHeader, WireError};
@@ -31,6 +32,9 @@ pub trait Decision: Debug + Send {
     /// # Errors
     /// If the request cannot be read, or its answer cannot be written in the version: the connection is closed.
     fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError>;
+
+    /// It is made, or it cannot be.
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers);
 }
 
 /// How far a decision is.
@@ -69,6 +73,9 @@ pub(super) trait Decide: Debug + Send + Sized + 'static {
 
     /// Decides on the next one.
     fn next(&mut self, cx: &mut Deciding<'_>) -> Option<Self::Element>;
+
+    /// Leaves what may be much when all is decided, or cannot be.
+    fn leave(self, leftovers: &mut Leftovers);
 
     /// What the next one takes of a slice.
     fn size(&self) -> usize;
@@ -165,5 +172,9 @@ impl<D: Decide> Decision for Making<D> {
             refusal.end_slice();
         }
         Ok(Decided::Partly)
+    }
+
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers) {
+        self.deciding.leave(leftovers);
     }
 }

@@ -17,7 +17,7 @@ use kafka_wire_core::StrBytes;
 
 use super::deciding::{Decide, Deciding, Decision, decide};
 use super::handler::{Ctx, from_wire, outcome, to_wire};
-use crate::base::{ErrorCode, TopicId};
+use crate::base::{ErrorCode, Leftovers, TopicId};
 use crate::controller::{Image, Refused, remove_topic};
 use crate::wire::{RequestHeader, WireError};
 
@@ -98,6 +98,12 @@ impl Decide for Topics {
             remove_topic(cx.draft, id)
         });
         Some(shown(cx.ctx.image, topic, result))
+    }
+
+    fn leave(self, leftovers: &mut Leftovers) {
+        leftovers.add(self.resolved, |_| 0);
+        leftovers.add(self.names, |_| 0);
+        leftovers.add(self.ids, |_| 0);
     }
 
     fn size(&self) -> usize {

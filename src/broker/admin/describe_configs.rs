@@ -22,11 +22,11 @@ use super::config_entries::{self, ConfigEntry, DEFAULT, Source};
 use super::handler::{Answer, Ctx, outcome};
 use super::listing::{List, list};
 use super::once::Once;
-use crate::base::ErrorCode;
 use crate::base::limits::CONFIGS_BYTES_MAX;
+use crate::base::{ErrorCode, Leftovers};
 use crate::config::inert;
 use crate::controller::{Refused, check_topic_name};
-use crate::wire::RequestHeader;
+use crate::wire::{Lists, RequestHeader};
 
 /// The kinds of resources that have settings, numbered as on the wire.
 pub(super) const TOPIC: i8 = 2;
@@ -91,8 +91,9 @@ impl List for Described {
         Some(result)
     }
 
-    fn let_go(&mut self, left: &mut usize) -> bool {
-        self.resources.let_go(left)
+    fn leave(self, leftovers: &mut Leftovers) {
+        self.resources
+            .leave(leftovers, DescribeConfigsRequest::entries);
     }
 
     fn size(result: &DescribeConfigsResult) -> usize {

@@ -24,7 +24,7 @@ use kafka_wire_core::StrBytes;
 use super::brokers::Brokers;
 use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, to_wire};
 use super::listing::{List, list};
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Leftovers};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
 
@@ -161,17 +161,11 @@ impl List for Page {
         shown
     }
 
-    fn let_go(&mut self, left: &mut usize) -> bool {
-        let Wanted::Named(sorted) = &mut self.wanted else {
-            return true;
-        };
-        while *left > 0 {
-            if sorted.pop_first().is_none() {
-                return true;
-            }
-            *left -= 1;
+    fn leave(self, leftovers: &mut Leftovers) {
+        leftovers.add(self.named, |_| 0);
+        if let Wanted::Named(sorted) = self.wanted {
+            leftovers.add(sorted, |_| 0);
         }
-        false
     }
 
     fn bytes_behind_parts(_: i16) -> usize {

@@ -7,7 +7,7 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::brokers::Brokers;
-use crate::base::{ErrorCode, Rng, TopicId};
+use crate::base::{ErrorCode, Leftovers, Rng, TopicId};
 use crate::config::BrokerConfig;
 use crate::controller::{Image, Refused};
 use crate::wire::{self, RequestHeader, WireError};
@@ -50,6 +50,9 @@ pub trait Listing: Debug + Send {
     /// # Errors
     /// If it cannot be written in the version.
     fn go_on(&mut self, ctx: &Ctx<'_>) -> Result<Progress, WireError>;
+
+    /// It is made, or nobody waits for it any more.
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers);
 }
 
 /// How far an answer is.

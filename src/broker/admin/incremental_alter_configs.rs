@@ -20,7 +20,7 @@ use super::describe_configs::{
 use super::full;
 use super::handler::{Ctx, outcome};
 use super::once::Once;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Leftovers};
 use crate::controller::{
     ConfigOp, ConfigResource, Refused, alter_broker_configs, alter_topic_configs, check_topic_name,
     each_once,
@@ -69,6 +69,11 @@ impl Decide for Resources {
         shown.resource_name = resource.resource_name;
         (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
         Some(shown)
+    }
+
+    fn leave(self, leftovers: &mut Leftovers) {
+        self.0
+            .leave(leftovers, IncrementalAlterConfigsRequest::entries);
     }
 
     fn size(&self) -> usize {

@@ -14,7 +14,7 @@ use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};
 use super::deciding::{Decided, Deciding, Decision};
 use super::full;
 use super::handler::reply;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Leftovers};
 use crate::broker::msg::Called;
 use crate::wire::{self, RequestHeader, WireError};
 
@@ -59,6 +59,8 @@ impl Decision for Init {
             refusal: Some(frame(&full::id_refused())?),
         })
     }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
 }
 
 fn refusal(request: &InitProducerIdRequest) -> Option<ErrorCode> {

@@ -8,6 +8,7 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
 use super::handler::{Answer, Ctx, Listing, Progress};
+use crate::base::Leftovers;
 use crate::base::limits::LISTED_PER_SLICE;
 use crate::wire::{ListFrame, ListedRequest, Lists, RequestHeader, WireError};
 
@@ -47,11 +48,8 @@ pub trait List: Debug + Send + Sized + 'static {
         None
     }
 
-    /// Lets go what is not needed any more when there is no element, as long as there is something `left` of a slice.
-    /// Returns whether it is all of it.
-    fn let_go(&mut self, _left: &mut usize) -> bool {
-        true
-    }
+    /// Leaves what may be much when the answer is made, or nobody waits for it any more.
+    fn leave(self, _leftovers: &mut Leftovers) {}
 
     /// The answer with what has turned out to be behind the list, without what is listed.
     fn behind(&mut self) -> Option<<Self::Request as RequestResponsePair>::Response> {
@@ -182,9 +180,6 @@ impl<L: List> Listing for Making<L> {
             self.stage = match std::mem::replace(&mut self.stage, ended) {
                 MakingStage::Reading(request) => self.read(ctx, request, &mut left)?,
                 MakingStage::Writing(frame) => self.write(ctx, frame, &mut left)?,
-                MakingStage::Ending(frame) if !self.list.let_go(&mut left) => {
-                    MakingStage::Ending(frame)
-                }
                 MakingStage::Ending(None) => return Ok(Progress::Create),
                 MakingStage::Ending(Some(mut frame)) => return frame.finish().map(Progress::Whole),
             };
@@ -193,5 +188,9 @@ impl<L: List> Listing for Making<L> {
             frame.end_slice();
         }
         Ok(Progress::Partly)
+    }
+
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers) {
+        self.list.leave(leftovers);
     }
 }

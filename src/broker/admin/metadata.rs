@@ -24,7 +24,7 @@ use super::brokers::{Announced, Brokers};
 use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wire, to_wire};
 use super::listing::{List, list};
 use super::once::Once;
-use crate::base::{ErrorCode, TopicId};
+use crate::base::{ErrorCode, Leftovers, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
 use crate::wire::RequestHeader;
 
@@ -148,10 +148,9 @@ impl<const CREATE: bool> List for Topics<CREATE> {
         Some(shown)
     }
 
-    fn let_go(&mut self, left: &mut usize) -> bool {
-        match &mut self.wanted {
-            Wanted::Named(topics) => topics.let_go(left),
-            Wanted::All { .. } => true,
+    fn leave(self, leftovers: &mut Leftovers) {
+        if let Wanted::Named(topics) = self.wanted {
+            topics.leave(leftovers, |()| 0);
         }
     }
 

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
 
+use crate::base::Leftovers;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Once<K, T> {
+    /// Each that is named, in its first place.
     things: VecDeque<(K, T)>,
     /// How often each is named, of those that were not answered yet.
     count: HashMap<K, usize>,
@@ -21,7 +24,7 @@ impl<K, T> Default for Once<K, T> {
     }
 }
 
-impl<K: Hash + Eq + Clone, T> Once<K, T> {
+impl<K: Hash + Eq + Clone + Send + 'static, T: Send + 'static> Once<K, T> {
     /// With room for so many, so that what is there need not be moved when more come.
     pub fn with_capacity(things: usize) -> Self {
         Self {
@@ -30,10 +33,13 @@ impl<K: Hash + Eq + Clone, T> Once<K, T> {
         }
     }
 
-    /// Adds what has this name.
+    /// Adds what has this name, before any is taken.
     pub fn push(&mut self, name: K, thing: T) {
-        *self.count.entry(name.clone()).or_default() += 1;
-        self.things.push_back((name, thing));
+        let count = self.count.entry(name.clone()).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.things.push_back((name, thing));
+        }
     }
 
     /// The one that comes next.
@@ -41,30 +47,22 @@ impl<K: Hash + Eq + Clone, T> Once<K, T> {
         self.things.front().map(|(_, thing)| thing)
     }
 
-    /// Takes the next one, and whether it is named once. One that has been taken by its name before is passed over.
+    /// Takes the next one, and whether it is named once.
     pub fn next(&mut self) -> Option<(T, bool)> {
         self.next_named().map(|(_, thing, once)| (thing, once))
     }
 
     /// The same with its name.
     pub fn next_named(&mut self) -> Option<(K, T, bool)> {
-        loop {
-            let (name, thing) = self.things.pop_front()?;
-            if let Some(count) = self.count.remove(&name) {
-                return Some((name, thing, count == 1));
-            }
-        }
+        let (name, thing) = self.things.pop_front()?;
+        let once = self.count.remove(&name) == Some(1);
+        Some((name, thing, once))
     }
 
-    /// Lets all go that is left, as long as there is something `left` of a slice. Returns whether there is nothing.
-    pub fn let_go(&mut self, left: &mut usize) -> bool {
-        while *left > 0 {
-            if self.next().is_none() {
-                return true;
-            }
-            *left -= 1;
-        }
-        false
+    /// Leaves what there is, each of which takes so much of a slice besides.
+    pub fn leave(self, leftovers: &mut Leftovers, size: fn(&T) -> usize) {
+        leftovers.add(self.things, move |(_, thing)| size(thing));
+        leftovers.add(self.count, |_| 0);
     }
 }
 
@@ -79,6 +77,7 @@ mod tests {
             once.push(name, thing);
         }
         assert_eq!(once.peek(), Some(&1));
+        assert_eq!(once.things.len(), 3, "nothing has to be passed over");
         let taken: Vec<_> = std::iter::from_fn(|| once.next()).collect();
         assert_eq!(taken, [(1, false), (2, true), (4, false)]);
     }

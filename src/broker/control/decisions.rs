@@ -14,7 +14,7 @@ use crate::wire::WireError;
 #[derive(Debug)]
 pub struct Making {
     pub turn: CallTurn,
-    decision: Box<dyn Decision>,
+    pub decision: Box<dyn Decision>,
     pub draft: Draft,
     /// The settings that it began with.
     config: Arc<BrokerConfig>,

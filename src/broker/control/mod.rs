@@ -25,7 +25,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
-use crate::base::{LogId, ShardId};
+use crate::base::{Leftovers, LogId, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
@@ -34,7 +34,7 @@ use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::own::compact::Compaction;
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, METADATA_LOG, ProducerIdAllocator};
+use crate::controller::{Directory, Draft, METADATA_LOG, ProducerIdAllocator};
 use crate::store::DiskError;
 use crate::wire::WireError;
 use decisions::Making;
@@ -58,6 +58,8 @@ pub struct Control {
     making: Option<Making>,
     /// What is left of the slice of decisions between two idle moments.
     left: usize,
+    /// What is left of decisions that were made.
+    leftovers: Leftovers,
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
 }
@@ -74,6 +76,7 @@ impl Control {
             queue: CallQueue::default(),
             making: None,
             left: DECIDED_PER_SLICE,
+            leftovers: Leftovers::default(),
             strays: BTreeSet::new(),
         }
     }
@@ -100,6 +103,7 @@ impl Control {
     /// Whether there is something to be decided.
     pub fn has_more(&self) -> bool {
         self.making.is_some()
+            || !self.leftovers.is_empty()
             || (!self.queue.is_empty() && !self.metadata.is_full())
             || !self.strays.is_empty()
             || self.snapshot_wanted.is_some()
@@ -156,6 +160,10 @@ impl Control {
     /// Decides, as far as the slice goes.
     fn decide_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         while self.left > 0 {
+            self.leftovers.let_go(&mut self.left);
+            if self.left == 0 {
+                return;
+            }
             // A decision that has begun is made first: a snapshot is of what was decided.
             if self.making.is_none() && self.snapshot_some(owner, fx) {
                 continue;
@@ -171,15 +179,23 @@ impl Control {
                     reply,
                     refusal,
                 }) => {
-                    let waited = making.turn.waited;
-                    if commits && !making.draft.is_empty() {
-                        self.decided(making, reply, refusal, owner, fx);
+                    let Making {
+                        turn,
+                        decision,
+                        draft,
+                        ..
+                    } = making;
+                    decision.leave(&mut self.leftovers);
+                    let waited = turn.waited;
+                    if commits && !draft.is_empty() {
+                        self.decided((turn, draft), reply, refusal, owner, fx);
                     } else {
-                        self.metadata.reply(making.turn.req, reply, fx);
+                        self.metadata.reply(turn.req, reply, fx);
                     }
                     self.next_waiting(waited);
                 }
                 Err(why) => {
+                    making.decision.leave(&mut self.leftovers);
                     refuse(making.turn.req, why.to_string(), fx);
                     self.next_waiting(making.turn.waited);
                 }
@@ -227,7 +243,7 @@ impl Control {
     /// Commits what was decided, if there is room for it.
     fn decided(
         &mut self,
-        making: Making,
+        (turn, draft): (CallTurn, Draft),
         reply: Called,
         refusal: Option<Called>,
         owner: &mut Owner,
@@ -235,8 +251,8 @@ impl Control {
     ) {
         let CallTurn {
             req, call, asked, ..
-        } = making.turn;
-        let change = making.draft.into_change();
+        } = turn;
+        let change = draft.into_change();
         let rooms = &mut self.metadata.rooms;
         let room = match &refusal {
             Some(_) => rooms.room_for(&change, &call, asked.as_ref(), owner),

@@ -16,7 +16,7 @@ use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
 use super::topic::{OFFSETS_TOPIC, of_group};
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Leftovers};
 use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, List, answer, list};
 use crate::wire::{self, RequestHeader, WireError};
 
@@ -110,14 +110,8 @@ impl<const CREATE: bool> List for Coordinators<CREATE> {
         Some(found)
     }
 
-    fn let_go(&mut self, left: &mut usize) -> bool {
-        while *left > 0 {
-            if self.keys.pop_front().is_none() {
-                return true;
-            }
-            *left -= 1;
-        }
-        false
+    fn leave(self, leftovers: &mut Leftovers) {
+        leftovers.add(self.keys, |_| 0);
     }
 
     fn creates(&self) -> bool {
