@@ -19,7 +19,9 @@ impl Leftovers {
         size: impl Fn(&T::Item) -> usize + Send + 'static,
     ) {
         let drops = things.into_iter().map(move |thing| 1 + size(&thing));
-        self.0.push_back(Box::new(drops));
+        if drops.size_hint().1 != Some(0) {
+            self.0.push_back(Box::new(drops));
+        }
     }
 
     /// Drops some, as long as there is something `left` of a slice.
@@ -55,6 +57,7 @@ mod tests {
         let mut leftovers = Leftovers::default();
         leftovers.add(vec![1, 7, 1, 1], |size| *size);
         leftovers.add(["a", "b"], |_| 0);
+        leftovers.add(Vec::<u8>::new(), |_| 0);
         let mut slices = 0;
         while !leftovers.is_empty() {
             leftovers.let_go(&mut 5);
@@ -62,5 +65,7 @@ mod tests {
         }
         // 2 and 8, 4 and 1, 1 and the end.
         assert_eq!(slices, 3);
+        leftovers.add(Vec::<u8>::new(), |_| 0);
+        assert!(leftovers.is_empty());
     }
 }

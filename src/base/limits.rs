@@ -219,6 +219,9 @@ pub const OFFSETS_TOLD_PER_SLICE: usize = 2048;
 pub const GROUP_ASKED_COST: usize = 16;
 /// Elements of an answer that are made at a time.
 pub const LISTED_PER_SLICE: usize = 2048;
+/// Questions to logs that a shard asks at a time of those that take more than a slice. Each keeps what its request
+/// lists, up to some 30 MB.
+pub const LONG_QUERIES_MAX: usize = 4;
 /// Bytes of settings that are told in one answer: a resource takes a few bytes of the request and some kilobytes of the
 /// answer, tens of them with what documents its settings.
 pub const CONFIGS_BYTES_MAX: usize = 128 * 1024 * 1024;

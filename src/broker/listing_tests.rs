@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use kafka_wire::describe_configs_request::DescribeConfigsResource;
 use kafka_wire::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_wire::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_wire::metadata_request::MetadataRequestTopic;
 use kafka_wire::{
     DeleteTopicsRequest, DescribeConfigsRequest, DescribeLogDirsRequest,
-    DescribeTopicPartitionsRequest, FindCoordinatorRequest, MetadataRequest,
+    DescribeTopicPartitionsRequest, FindCoordinatorRequest, ListOffsetsRequest, MetadataRequest,
 };
+use kafka_wire_core::StrBytes;
 
 use super::cost_tests::{Ask, TOPIC, WAITING, batch, bench, fetch, list_offsets, produce};
 use super::io::{ConnId, Input};
@@ -210,6 +212,58 @@ fn what_was_listed_is_let_go_in_slices() {
         }
         let turns_bad = turns(&mut bench);
         assert!(turns_bad > NAMES / LISTED_PER_SLICE - 2, "{turns_bad}");
+    }
+}
+
+/// The longest text that a request can have takes as long as hundreds of short ones.
+#[test]
+fn names_count_for_as_much_as_they_are() {
+    const NAMES: usize = 100;
+    const BYTES: usize = 30_000;
+    let names = || (0..NAMES).map(|n| format!("{n:0width$}", width = BYTES));
+    let mut requests = vec![metadata(9, names())];
+    let mut request = FindCoordinatorRequest::default();
+    request.coordinator_keys = names().map(StrBytes::from).collect();
+    requests.push(encode_request(1, Some("test"), 4, &request).unwrap());
+    let mut request = DescribeTopicPartitionsRequest::default();
+    let topic = |name: String| {
+        let mut topic = TopicRequest::default();
+        topic.name = name.into();
+        topic
+    };
+    request.topics = names().map(topic).collect();
+    requests.push(encode_request(1, Some("test"), 0, &request).unwrap());
+    let mut request = DescribeConfigsRequest::default();
+    let group = |name: String| {
+        let mut resource = DescribeConfigsResource::default();
+        resource.resource_type = 32;
+        resource.resource_name = name.into();
+        resource
+    };
+    request.resources = names().map(group).collect();
+    requests.push(encode_request(1, Some("test"), 4, &request).unwrap());
+    let mut request = ListOffsetsRequest::default();
+    let topic = |name: String| {
+        let mut topic = ListOffsetsTopic::default();
+        topic.name = name.into();
+        topic.partitions = vec![ListOffsetsPartition::default()];
+        topic
+    };
+    request.topics = names().map(topic).collect();
+    requests.push(encode_request(1, Some("test"), 7, &request).unwrap());
+    let least = NAMES * BYTES / 64 / LISTED_PER_SLICE;
+    for (n, frame) in requests.iter().enumerate() {
+        let mut bench = bench(1, 1);
+        let before = bench.replies.len();
+        bench.send(0, frame);
+        let mut turns = 0;
+        while bench.replies.len() == before {
+            let more = bench.idle(0);
+            assert!(more || bench.replies.len() > before, "{n}");
+            turns += 1;
+            bench.deliver();
+        }
+        assert!(turns >= least, "{n}: {turns} of {least}");
     }
 }
 

@@ -10,7 +10,7 @@ use kafka_wire::{DeleteRecordsRequest, DescribeLogDirsRequest, ListOffsetsReques
 use super::cost_tests::{TOPIC, batch, bench, list_offsets, look_up, looked_up, pending, produce};
 use super::io::Input;
 use super::testing::Bench;
-use crate::base::limits::{LISTED_ENTRIES_MAX, LISTED_PER_SLICE};
+use crate::base::limits::{LISTED_ENTRIES_MAX, LISTED_PER_SLICE, LONG_QUERIES_MAX};
 use crate::wire::client::{decode_response, encode_request};
 
 /// As Kafka does: the Java admin client asks for the partitions of a broker in one request.
@@ -49,11 +49,18 @@ fn a_question_about_more_closes_its_connection() {
     assert!(why.contains("more entries"), "{why}");
 }
 
+/// As Kafka 4.4.0 answers.
 #[test]
 fn a_partition_that_is_named_again_is_refused_once() {
     let mut bench = bench(2, 3);
     let mut request = ListOffsetsRequest::default();
-    for (name, indexes) in [(TOPIC, &[0, 1, 0, 0][..]), ("no", &[0]), (TOPIC, &[2, 1])] {
+    for (name, indexes) in [
+        (TOPIC, &[0, 1, 0, 0][..]),
+        ("no", &[1, 0]),
+        ("none", &[]),
+        (TOPIC, &[2, 1]),
+        ("no", &[0]),
+    ] {
         let mut topic = ListOffsetsTopic::default();
         topic.name = name.into();
         for index in indexes {
@@ -74,9 +81,8 @@ fn a_partition_that_is_named_again_is_refused_once() {
             (topic.name.as_str(), partitions.collect::<Vec<_>>())
         });
         let wanted = [
-            (TOPIC, vec![(0, 42), (1, 42)]),
-            ("no", vec![(0, 3)]),
-            (TOPIC, vec![(2, 0)]),
+            (TOPIC, vec![(0, 42), (1, 42), (2, 0)]),
+            ("no", vec![(0, 42), (1, 3)]),
         ];
         assert!(told.eq(wanted), "version {version}: {answer:?}");
     }
@@ -122,7 +128,7 @@ fn directories_tell_of_all_partitions_or_of_those_that_are_named() {
         request.topics.get_or_insert_default().push(topic);
     }
     let named = directories(&mut bench, &request);
-    let wanted = [("other", vec![1]), (TOPIC, vec![9, 2])];
+    let wanted = [("other", vec![1]), (TOPIC, vec![2, 9])];
     let wanted = wanted.map(|(name, indexes)| (name.to_owned(), indexes));
     assert_eq!(named, BTreeMap::from(wanted));
 }
@@ -149,6 +155,70 @@ fn nothing_is_deleted_for_a_request_that_cannot_be_read() {
     assert_eq!(earliest(&mut bench), (0, 0));
     bench.ask(0, &frame);
     assert_eq!(earliest(&mut bench), (0, 1));
+}
+
+/// As Kafka 4.4.0 answers.
+#[test]
+fn a_deletion_that_is_named_again_is_told_once_and_the_last_one_counts() {
+    let mut bench = bench(1, 2);
+    for index in [0, 0, 1, 1] {
+        bench.ask(0, &produce([(index, Some(batch(b"value")))].into_iter()));
+    }
+    let mut request = DeleteRecordsRequest::default();
+    for (name, partitions) in [
+        (TOPIC, &[(0, 2), (1, 1)][..]),
+        ("no", &[(0, 1), (0, 1)]),
+        (TOPIC, &[(0, 1)]),
+    ] {
+        let mut topic = DeleteRecordsTopic::default();
+        topic.name = name.into();
+        for (index, offset) in partitions {
+            let mut partition = DeleteRecordsPartition::default();
+            (partition.partition_index, partition.offset) = (*index, *offset);
+            topic.partitions.push(partition);
+        }
+        request.topics.push(topic);
+    }
+    let frame = encode_request(1, Some("test"), 2, &request).unwrap();
+    let answer = bench.ask(0, &frame).unwrap().slice(4..);
+    let (_, answer) = decode_response::<DeleteRecordsRequest>(answer, 2).unwrap();
+    let told = answer.topics.iter().map(|topic| {
+        let partitions = topic.partitions.iter();
+        let partitions = partitions.map(|p| (p.partition_index, p.low_watermark, p.error_code));
+        (topic.name.as_str(), partitions.collect::<Vec<_>>())
+    });
+    let wanted = [
+        (TOPIC, vec![(0, 1, 0), (1, 1, 0)]),
+        ("no", vec![(0, -1, 3)]),
+    ];
+    assert!(told.eq(wanted), "{answer:?}");
+}
+
+/// Each keeps what its request lists.
+#[test]
+fn some_long_questions_are_asked_at_a_time() {
+    const FIRST: u64 = LONG_QUERIES_MAX as u64;
+    let long = list_offsets(0..20 * LISTED_PER_SLICE as i32);
+    let shorter = list_offsets(0..LISTED_PER_SLICE as i32);
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    for conn in 1..=FIRST {
+        bench.open(conn);
+        bench.send(conn, &long);
+    }
+    let last = FIRST + 1;
+    bench.open(last);
+    bench.send(last, &shorter);
+    for _ in 0..20 * FIRST {
+        assert!(bench.idle(0));
+        assert_eq!(bench.replies.len(), before);
+    }
+    bench.close(1);
+    bench.settle();
+    let order = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(order.collect::<Vec<_>>()[0], last);
+    assert_eq!((bench.replies.len() - before) as u64, FIRST);
+    assert_eq!(pending(&bench), 0);
 }
 
 /// It is not known how long it would take.

@@ -204,13 +204,13 @@ fn a_query_is_answered_when_every_owner_has() {
         })
         .collect();
     let wanted: [(u16, u64, Vec<_>); 2] = [
-        (0, 1, vec![(2, 1, Query::Latest)]),
-        (1, 1, vec![(0, 2, Query::Latest)]),
+        (0, 1, vec![(0, 1, Query::Latest)]),
+        (1, 1, vec![(1, 2, Query::Latest)]),
     ];
     assert_eq!(asked, wanted);
-    desk.act(|all, front, fx| all.query.done(front, 1, vec![(2, answered(5))], fx));
+    desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));
     assert!(desk.replies.is_empty(), "one is still asked");
-    desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(6))], fx));
+    desk.act(|all, front, fx| all.query.done(front, 1, vec![(1, answered(6))], fx));
     let reply = desk.replies.pop().unwrap().slice(PREFIX..);
     let (_, response) = decode_response::<kw::ListOffsetsRequest>(reply, 7).unwrap();
     let told = response.topics[0].partitions.iter();
@@ -218,7 +218,7 @@ fn a_query_is_answered_when_every_owner_has() {
         .map(|p| (p.partition_index, p.error_code, p.offset))
         .collect();
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
-    assert_eq!(told, [(1, 0, 6), (7, unknown, -1), (0, 0, 5)]);
+    assert_eq!(told, [(0, 0, 5), (1, 0, 6), (7, unknown, -1)]);
     assert_eq!(desk.front.parked.len(), 0);
 }
 

@@ -44,18 +44,27 @@ pub trait Lists: KafkaRequest + KafkaDecode + std::fmt::Debug {
     /// If it is malformed.
     fn item(decoder: &mut Decoder, version: ApiVersion) -> Result<Self::Item, DecodeError>;
 
-    /// What one takes of a slice, besides itself: so many things are listed in it, or it has that many bytes times
-    /// `BYTES_AS_ITEM`.
+    /// What one takes of a slice, besides itself: so many things are listed in it, or it has as much [text](text_size).
     fn entries(item: &Self::Item) -> usize;
 }
 
-/// Bytes of values that take as long as an element of a list.
-pub const BYTES_AS_ITEM: usize = 64;
+/// Bytes of text that take as long as an element of a list.
+const BYTES_AS_ITEM: usize = 64;
 
-/// What settings with these values take.
-fn entries_of<'a>(values: impl Iterator<Item = &'a Option<StrBytes>>) -> usize {
-    let entries = values.map(|value| 1 + value.as_ref().map_or(0, StrBytes::len) / BYTES_AS_ITEM);
+/// What a text takes of a slice, besides what has it.
+#[must_use]
+pub fn text_size(text: &StrBytes) -> usize {
+    text.len() / BYTES_AS_ITEM
+}
+
+/// What settings with these keys and values take.
+fn entries_of<'a>(settings: impl Iterator<Item = (&'a StrBytes, &'a Option<StrBytes>)>) -> usize {
+    let entries = settings.map(|(key, value)| 1 + text_size(key) + maybe_text_size(value.as_ref()));
     entries.sum()
+}
+
+fn maybe_text_size(text: Option<&StrBytes>) -> usize {
+    text.map_or(0, text_size)
 }
 
 impl Lists for CreateTopicsRequest {
@@ -66,8 +75,9 @@ impl Lists for CreateTopicsRequest {
     }
 
     fn entries(topic: &CreatableTopic) -> usize {
-        let values = topic.configs.iter().map(|config| &config.value);
-        topic.assignments.len() + entries_of(values)
+        let configs = topic.configs.iter();
+        let configs = entries_of(configs.map(|config| (&config.name, &config.value)));
+        text_size(&topic.name) + topic.assignments.len() + configs
     }
 }
 
@@ -79,7 +89,7 @@ impl Lists for CreatePartitionsRequest {
     }
 
     fn entries(topic: &CreatePartitionsTopic) -> usize {
-        topic.assignments.as_ref().map_or(0, Vec::len)
+        text_size(&topic.name) + topic.assignments.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -91,7 +101,9 @@ impl Lists for AlterConfigsRequest {
     }
 
     fn entries(resource: &AlterConfigsResource) -> usize {
-        entries_of(resource.configs.iter().map(|config| &config.value))
+        let configs = resource.configs.iter();
+        let configs = entries_of(configs.map(|config| (&config.name, &config.value)));
+        text_size(&resource.resource_name) + configs
     }
 }
 
@@ -103,7 +115,9 @@ impl Lists for IncrementalAlterConfigsRequest {
     }
 
     fn entries(resource: &AlteredResource) -> usize {
-        entries_of(resource.configs.iter().map(|config| &config.value))
+        let configs = resource.configs.iter();
+        let configs = entries_of(configs.map(|config| (&config.name, &config.value)));
+        text_size(&resource.resource_name) + configs
     }
 }
 
@@ -122,8 +136,8 @@ impl Lists for DeleteTopicsRequest {
         Ok(state)
     }
 
-    fn entries(_: &DeleteTopicState) -> usize {
-        0
+    fn entries(topic: &DeleteTopicState) -> usize {
+        maybe_text_size(topic.name.as_ref())
     }
 }
 
@@ -135,9 +149,9 @@ impl Lists for MetadataRequest {
         MetadataRequestTopic::decode(decoder, version)
     }
 
-    fn entries(_: &MetadataRequestTopic) -> usize {
+    fn entries(topic: &MetadataRequestTopic) -> usize {
         // It is told by its name from all others.
-        1
+        1 + maybe_text_size(topic.name.as_ref())
     }
 }
 
@@ -149,7 +163,9 @@ impl Lists for DescribeConfigsRequest {
     }
 
     fn entries(resource: &DescribeConfigsResource) -> usize {
-        resource.configuration_keys.as_ref().map_or(0, Vec::len)
+        let keys = resource.configuration_keys.iter().flatten();
+        let keys: usize = keys.map(|key| 1 + text_size(key)).sum();
+        text_size(&resource.resource_name) + keys
     }
 }
 
@@ -160,8 +176,8 @@ impl Lists for DescribeTopicPartitionsRequest {
         TopicRequest::decode(decoder, version)
     }
 
-    fn entries(_: &TopicRequest) -> usize {
-        0
+    fn entries(topic: &TopicRequest) -> usize {
+        text_size(&topic.name)
     }
 }
 
@@ -174,8 +190,8 @@ impl Lists for FindCoordinatorRequest {
         decoder.read_compact_string()
     }
 
-    fn entries(_: &StrBytes) -> usize {
-        0
+    fn entries(key: &StrBytes) -> usize {
+        text_size(key)
     }
 }
 

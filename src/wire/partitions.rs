@@ -182,11 +182,6 @@ impl<Q: ListsPartitions> PartitionsRequest<Q> {
         self.topics.is_none()
     }
 
-    /// The most partitions that there can be in it.
-    pub fn partitions_max(&self) -> usize {
-        (self.body.0.remaining() / Q::PARTITION_BYTES_MIN).min(LISTED_ENTRIES_MAX)
-    }
-
     /// Reads on. At the end of the list what is behind it is looked at too.
     ///
     /// # Errors

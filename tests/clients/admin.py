@@ -182,6 +182,29 @@ def nothing_is_reassigned_and_there_are_no_acls():
 
 
 @test
+def partitions_are_answered_once_and_by_topic():
+    topic, other, none = (unique(f"admin-{name}") for name in ["again", "other", "none"])
+    equal((create(topic, 3), create(other)), (0, 0))
+    latest = -1
+
+    def told(key: int, before: bytes, behind: bytes, partition: str, topics: list[tuple[str, list[int]]]) -> list:
+        body = before + struct.pack(">i", len(topics))
+        for name, indexes in topics:
+            body += text(name) + struct.pack(">i", len(indexes)) + b"".join(struct.pack(">iq", index, latest) for index in indexes)
+        answer = ask(key, 0 if key == 21 else 1, body + behind)
+        answer.at += 4 if key == 21 else 0
+        topics = [(answer.text(), sorted(tuple(answer.take(kind) for kind in partition) for _ in range(answer.take("i")))) for _ in range(answer.take("i"))]
+        return sorted(topics)
+
+    asked = [(topic, [0, 1, 1]), (none, [0]), (other, []), (topic, [2]), (none, [0, 1]), ("no", [])]
+    eventually(lambda: told(2, struct.pack(">i", -1), b"", "ihqq", [(topic, [2]), (other, [0])]) == [(topic, [(2, 0, -1, 0)]), (other, [(0, 0, -1, 0)])], what="they are there")
+    equal(told(2, struct.pack(">i", -1), b"", "ihqq", asked),
+          sorted([(topic, [(0, 0, -1, 0), (1, 42, -1, -1), (2, 0, -1, 0)]), (none, [(0, 42, -1, -1), (1, 3, -1, -1)])]), "ListOffsets")
+    equal(told(21, b"", struct.pack(">i", 5000), "iqh", asked),
+          sorted([(topic, [(0, 0, 0), (1, 0, 0), (2, 0, 0)]), (none, [(0, -1, 3), (1, -1, 3)])]), "DeleteRecords")
+
+
+@test
 def a_sync_without_a_group_is_refused():
     body = text("") + struct.pack(">i", 1) + text("m") + struct.pack(">i", 0)
     equal(ask(14, 0, body).take("h"), 24, "INVALID_GROUP_ID")

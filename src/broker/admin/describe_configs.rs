@@ -26,7 +26,7 @@ use crate::base::limits::CONFIGS_BYTES_MAX;
 use crate::base::{ErrorCode, Leftovers};
 use crate::config::inert;
 use crate::controller::{Refused, check_topic_name};
-use crate::wire::{Lists, RequestHeader};
+use crate::wire::{Lists, RequestHeader, text_size};
 
 /// The kinds of resources that have settings, numbered as on the wire.
 pub(super) const TOPIC: i8 = 2;
@@ -97,7 +97,7 @@ impl List for Described {
     }
 
     fn size(result: &DescribeConfigsResult) -> usize {
-        result.configs.len()
+        text_size(&result.resource_name) + result.configs.len()
     }
 }
 

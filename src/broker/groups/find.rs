@@ -18,7 +18,7 @@ use kafka_wire_core::StrBytes;
 use super::topic::{OFFSETS_TOPIC, of_group};
 use crate::base::{ErrorCode, Leftovers};
 use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, List, answer, list};
-use crate::wire::{self, RequestHeader, WireError};
+use crate::wire::{self, RequestHeader, WireError, text_size};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -112,6 +112,10 @@ impl<const CREATE: bool> List for Coordinators<CREATE> {
 
     fn leave(self, leftovers: &mut Leftovers) {
         leftovers.add(self.keys, |_| 0);
+    }
+
+    fn size(found: &Coordinator) -> usize {
+        text_size(&found.key)
     }
 
     fn creates(&self) -> bool {

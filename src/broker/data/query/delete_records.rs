@@ -1,11 +1,12 @@
-//! DeleteRecords (key 21), versions 0 to 2: drops what is before an offset.
+//! DeleteRecords (key 21), versions 0 to 2: drops what is before an offset. As in Kafka the answer has each partition
+//! once, and of those that are named again the last one counts.
 
 use bytes::Bytes;
 use kafka_wire::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_wire::{DeleteRecordsRequest, DeleteRecordsResponse};
 
 use super::front::{Queries, outcome};
-use super::questions::{LogQuestion, LogResult, Questions};
+use super::questions::{Again, LogQuestion, LogResult, Questions};
 use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
@@ -38,6 +39,8 @@ impl LogQuestion for Deletions {
     type Request = DeleteRecordsRequest;
     type Topic = DeleteRecordsTopicResult;
     type Partition = DeleteRecordsPartitionResult;
+
+    const AGAIN: Again = Again::Counts;
 
     fn query(listed: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {
         Ok(Query::DeleteBefore(listed.value))

@@ -70,7 +70,7 @@ impl LogQuestion for Sizes {
     type Topic = DescribeLogDirsTopic;
     type Partition = DescribeLogDirsPartition;
 
-    const AGAIN: Again = Again::Ignored;
+    const AGAIN: Again = Again::Counts;
     const OMITS_EMPTY: bool = true;
 
     fn query(_: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {

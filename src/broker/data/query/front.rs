@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::questions::{LogResult, Steps};
-use crate::base::limits::LISTED_PER_SLICE;
-use crate::base::{ErrorCode, IdMap, LogId, ShardId};
+use crate::base::limits::{LISTED_PER_SLICE, LONG_QUERIES_MAX};
+use crate::base::{ErrorCode, IdMap, Leftovers, LogId, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::long::LongRequests;
@@ -31,6 +31,8 @@ const UNKNOWN: Answered = Answered {
 struct PendingQuery {
     reply_to: ReplyTo,
     steps: Box<dyn Steps>,
+    /// It is one of those that take more than a turn, and has begun.
+    is_long: bool,
     /// All of the request was looked at.
     looked: bool,
     /// Those that are asked now are the last ones.
@@ -110,6 +112,10 @@ pub struct Queries {
     line: LongRequests<u64>,
     /// and those that wait for their next turn.
     turns: VecDeque<u64>,
+    /// How many have begun that take more than a turn,
+    long: usize,
+    /// and what is left of those before.
+    leftovers: Leftovers,
 }
 
 impl Queries {
@@ -118,25 +124,24 @@ impl Queries {
         &mut self,
         front: &mut Front,
         reply_to: ReplyTo,
-        mut steps: impl Steps + 'static,
+        steps: impl Steps + 'static,
         fx: &mut Fx<'_>,
     ) {
-        let short = match steps.short(front) {
-            Ok(short) => short,
+        let is_short = match steps.is_short(front) {
+            Ok(is_short) => is_short,
             Err(why) => return front.conns.fail(reply_to, why.to_string(), fx.out),
         };
-        if short.is_some() {
-            steps.begin(front, short);
-        }
-        let query = PendingQuery {
+        let mut query = PendingQuery {
             reply_to,
             steps: Box::new(steps),
+            is_long: false,
             looked: false,
             last: false,
             slots: Slots::with_capacity(0),
             owners: Vec::new(),
         };
-        if short.is_some() {
+        if is_short {
+            query.steps.begin(front);
             return self.go_on(front, None, query, fx);
         }
         // It takes nothing but its request until it has its turn.
@@ -159,11 +164,11 @@ impl Queries {
                     Some(_) => pieces.into_iter().map(Piece::Memory).collect(),
                     None => vec![Piece::Memory(pieces.concat().into())],
                 };
-                unpark(front, id);
+                self.end(front, id, query);
                 return front.conns.reply_long(to, pieces, fx.out);
             }
             Err(why) => {
-                unpark(front, id);
+                self.end(front, id, query);
                 return front.conns.fail(to, why.to_string(), fx.out);
             }
             Ok(Progress::Asked(asked)) => Some(asked),
@@ -200,14 +205,38 @@ impl Queries {
         self.line.moved(conn);
     }
 
+    /// It is answered, or nobody waits for it any more.
+    fn end(&mut self, front: &mut Front, id: Option<u64>, query: PendingQuery) {
+        if let Some(id) = id {
+            front.parked.unpark(id);
+        }
+        self.leave(query);
+    }
+
+    fn leave(&mut self, query: PendingQuery) {
+        if query.is_long {
+            self.long -= 1;
+            query.steps.leave(&mut self.leftovers);
+        }
+    }
+
+    /// Whether another one may begin that takes more than a turn.
+    fn may_begin(&self) -> bool {
+        self.long < LONG_QUERIES_MAX && self.leftovers.is_empty()
+    }
+
     /// Goes on with the query whose turn it is. The shard does not stop for one that has more to ask.
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
+        self.leftovers.let_go(&mut { LISTED_PER_SLICE });
         let begun = match front.draining {
             true => self.line.take_any(),
-            false => self.line.next(&mut front.conns),
+            false if self.may_begin() => self.line.next(&mut front.conns),
+            false => None,
         };
         if let Some(query) = begun.and_then(|id| self.waiting.get_mut(&id)) {
-            query.steps.begin(front, None);
+            query.is_long = true;
+            query.steps.begin(front);
+            self.long += 1;
         }
         self.turns.extend(begun);
         let Some(id) = self.turns.pop_front() else {
@@ -219,15 +248,16 @@ impl Queries {
         if !front.draining {
             return self.go_on(front, Some(id), query, fx);
         }
-        front.parked.unpark(id);
         let why = "the broker stops before all is answered that was asked".to_owned();
         front.conns.fail(query.reply_to, why, fx.out);
+        self.end(front, Some(id), query);
     }
 
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
         let fails = front.draining && !self.line.is_empty();
-        !self.turns.is_empty() || fails || self.line.has_next(&front.conns)
+        let begins = self.may_begin() && self.line.has_next(&front.conns);
+        !self.turns.is_empty() || fails || begins || !self.leftovers.is_empty()
     }
 
     /// Whether none waits for a turn.
@@ -248,20 +278,15 @@ impl Queries {
                 continue;
             };
             self.line.forget(pending.reply_to.conn);
-            for owner in pending.owners {
-                by_owner.entry(owner).or_default().push(id);
+            for owner in &pending.owners {
+                by_owner.entry(*owner).or_default().push(id);
             }
+            self.leave(pending);
         }
         for (owner, mut ids) in by_owner {
             ids.sort_unstable();
             fx.send(owner, Msg::QueryCancel { shard: fx.me, ids });
         }
-    }
-}
-
-fn unpark(front: &mut Front, id: Option<u64>) {
-    if let Some(id) = id {
-        front.parked.unpark(id);
     }
 }
 

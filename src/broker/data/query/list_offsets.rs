@@ -2,8 +2,8 @@
 //!
 //! Deviations: the special timestamps of tiered storage (-4, -5, -6) are answered as Kafka does without
 //! tiered storage: -4 as the earliest, -5 and -6 as unknown (-1). A lookup may have to read and open a batch;
-//! it waits for the disk without holding up the shard. A partition that does not exist is answered as often as it is
-//! named; one that does once, as in Kafka, with INVALID_REQUEST if it is named again.
+//! it waits for the disk without holding up the shard. As in Kafka the answer has each topic once that has partitions
+//! in the request, and each partition once, with INVALID_REQUEST if it is named again.
 
 use bytes::Bytes;
 use kafka_wire::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};

@@ -5,7 +5,7 @@ use kafka_wire::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLead
 use kafka_wire::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 
 use super::front::{Queries, outcome};
-use super::questions::{LogQuestion, LogResult, Questions};
+use super::questions::{Again, LogQuestion, LogResult, Questions};
 use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
@@ -38,6 +38,8 @@ impl LogQuestion for EpochEnds {
     type Request = OffsetForLeaderEpochRequest;
     type Topic = OffsetForLeaderTopicResult;
     type Partition = EpochEndOffset;
+
+    const AGAIN: Again = Again::Asked;
 
     fn query(listed: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {
         // It has 32 bits in the request.

@@ -1,7 +1,9 @@
 //! A request of questions to logs, gone through some partitions at a time: all of it is looked at before anything is
 //! asked, then some are asked, what they answer is written, and so on. What it takes in memory besides the request is
-//! what is asked at a time, and the answer as far as it is written.
+//! what is asked at a time, the answer as far as it is written, and, for most APIs, each partition that it names once:
+//! as in Kafka they are answered by topic, whatever the order and however often they are named.
 
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,13 +12,13 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
 use crate::base::limits::{LISTED_PER_SLICE, TOPIC_NAME_BYTES_MAX};
-use crate::base::{ErrorCode, IdMap, LogId, ShardId};
+use crate::base::{ErrorCode, Leftovers, LogId, ShardId};
 use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::msg::{Answered, Query};
 use crate::controller::{Image, Topic};
 use crate::wire::{
     ListFrame, ListedPartition, ListsPartitions, PartitionsRequest, RequestHeader, StrBytes,
-    TopicOrPartition, WireError,
+    TopicOrPartition, WireError, text_size,
 };
 
 /// What a partition answers, or why it is not asked.
@@ -28,12 +30,12 @@ pub type Located = Result<(ShardId, LogId, Query), ErrorCode>;
 /// What becomes of a partition when a request names it again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// It is asked and answered again.
+    /// It is asked and answered again, in the order of the request.
     Asked,
-    /// It is refused where it is named first, and answered only there.
+    /// It is refused.
     Refused,
-    /// It is answered only where it is named first.
-    Ignored,
+    /// What was said of it last counts.
+    Counts,
 }
 
 /// What an API asks of partitions, and what it makes of their answers.
@@ -43,7 +45,7 @@ pub trait LogQuestion: fmt::Debug + 'static {
     type Topic: KafkaEncode;
     type Partition: KafkaEncode;
 
-    const AGAIN: Again = Again::Asked;
+    const AGAIN: Again;
     /// Whether a topic of which no partition is told is left out.
     const OMITS_EMPTY: bool = false;
 
@@ -63,10 +65,10 @@ pub trait LogQuestion: fmt::Debug + 'static {
 
 /// The steps of a [`Questions`], whatever its API.
 pub trait Steps: fmt::Debug {
-    /// How much is listed, if it is so little that one turn is enough.
-    fn short(&self, front: &Front) -> Result<Option<usize>, WireError>;
-    /// It has its first turn: what it takes in memory it takes from now on, for so much as may be listed.
-    fn begin(&mut self, front: &Front, listed: Option<usize>);
+    /// Whether it is so little that one turn is enough.
+    fn is_short(&self, front: &Front) -> Result<bool, WireError>;
+    /// It has its first turn: what it takes in memory it takes from now on.
+    fn begin(&mut self, front: &Front);
     /// Looks at some of the request. Returns whether it is all of it.
     fn look(&mut self, left: &mut usize) -> Result<bool, WireError>;
     /// The next partitions, to be asked in this order, and whether they are the last ones.
@@ -75,23 +77,77 @@ pub trait Steps: fmt::Debug {
     fn write(&mut self, answers: &mut dyn Iterator<Item = LogResult>) -> Result<(), WireError>;
     /// The response.
     fn finish(&mut self) -> Result<Vec<Bytes>, WireError>;
+    /// It is answered, or nobody waits for it any more.
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers);
 }
 
 /// Where the partitions come from.
 #[derive(Debug)]
 enum Source<Q> {
-    TopicOrPartition(PartitionsRequest<Q>),
+    /// As the request lists them.
+    Listed(PartitionsRequest<Q>),
+    Grouped(Grouped),
     /// Every one that there is, from this one of the topic at hand on.
     All(usize),
 }
 
-/// How often a log was named.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
-    Once,
-    Again,
-    /// It was answered for.
-    Done,
+/// What a request lists, each partition once: by the topics as they came first, and by index.
+#[derive(Debug, Default)]
+struct Grouped {
+    /// The topics have numbers.
+    numbers: BTreeMap<StrBytes, u32>,
+    /// Those that were not told yet.
+    names: BTreeMap<u32, StrBytes>,
+    /// The partitions, and whether each was named again.
+    partitions: BTreeMap<(u32, i32), (ListedPartition, bool)>,
+    /// The topic that came last.
+    at: u32,
+}
+
+impl Grouped {
+    fn add(&mut self, listed: TopicOrPartition) {
+        match listed {
+            TopicOrPartition::Topic(name) => {
+                let next = self.numbers.len() as u32;
+                self.at = *self.numbers.entry(name.clone()).or_insert(next);
+                if self.at == next {
+                    self.names.insert(next, name);
+                }
+            }
+            TopicOrPartition::Partition(listed) => {
+                match self.partitions.entry((self.at, listed.index)) {
+                    btree_map::Entry::Vacant(entry) => entry.insert((listed, false)),
+                    btree_map::Entry::Occupied(entry) => {
+                        let entry = entry.into_mut();
+                        *entry = (listed, true);
+                        entry
+                    }
+                };
+            }
+        }
+    }
+
+    /// The next topic, or partition of the one before, and whether it was named again. A topic without any is none.
+    fn next(&mut self) -> Option<(TopicOrPartition, bool)> {
+        let (&(topic, _), _) = self.partitions.first_key_value()?;
+        if let Some(name) = self.names.remove(&topic) {
+            return Some((TopicOrPartition::Topic(name), false));
+        }
+        let (_, (listed, again)) = self.partitions.pop_first()?;
+        Some((TopicOrPartition::Partition(listed), again))
+    }
+}
+
+/// Finding the place of a name among others takes as long as so many times its text: those that begin alike are
+/// compared to their ends.
+const COMPARED: usize = 2;
+
+/// What one takes of a slice. A topic is looked for among those before.
+fn size(listed: &TopicOrPartition) -> usize {
+    match listed {
+        TopicOrPartition::Topic(name) => 2 + COMPARED * text_size(name),
+        TopicOrPartition::Partition(_) => 1,
+    }
 }
 
 /// See the module.
@@ -100,8 +156,6 @@ pub struct Questions<A: LogQuestion> {
     source: Source<A::Request>,
     /// What is still to be looked at.
     look: Option<PartitionsRequest<A::Request>>,
-    /// The logs that were named, where it matters.
-    named: IdMap<LogId, Named>,
     /// The metadata that it is answered by from its first turn on, whatever changes meanwhile.
     image: Arc<Image>,
     /// The one shard whose partitions are told of, if not all are.
@@ -122,11 +176,11 @@ impl<A: LogQuestion> Questions<A> {
         let request = PartitionsRequest::<A::Request>::new(body, header.version)?;
         let all = request.is_null();
         Ok(Self {
-            named: IdMap::default(),
             look: (!all).then(|| request.clone()),
-            source: match all {
-                true => Source::All(0),
-                false => Source::TopicOrPartition(request),
+            source: match (all, A::AGAIN) {
+                (true, _) => Source::All(0),
+                (false, Again::Asked) => Source::Listed(request),
+                (false, _) => Source::Grouped(Grouped::default()),
             },
             image: Arc::default(),
             only: None,
@@ -149,70 +203,56 @@ impl<A: LogQuestion> Questions<A> {
         self.image.topic(name).filter(|_| possible).cloned()
     }
 
-    /// The next one that is listed.
-    fn read(&mut self) -> Result<Option<TopicOrPartition>, WireError> {
-        match &mut self.source {
-            Source::TopicOrPartition(request) => {
-                let listed = request.read()?;
-                if let Some(TopicOrPartition::Topic(name)) = &listed {
-                    self.topic = self.find(name);
-                }
-                Ok(listed)
-            }
+    /// The next one that is listed, and whether it is named again.
+    fn read(&mut self) -> Result<Option<(TopicOrPartition, bool)>, WireError> {
+        let read = match &mut self.source {
+            Source::Listed(request) => request.read()?.map(|listed| (listed, false)),
+            Source::Grouped(grouped) => grouped.next(),
             Source::All(next) => {
                 let topic = self.topic.as_ref();
                 if topic.is_some_and(|topic| *next < topic.partitions.len()) {
                     let index = *next as i32;
                     *next += 1;
-                    return Ok(Some(TopicOrPartition::Partition(ListedPartition {
+                    let listed = TopicOrPartition::Partition(ListedPartition {
                         index,
                         believed_epoch: -1,
                         value: 0,
-                    })));
+                    });
+                    return Ok(Some((listed, false)));
                 }
                 let after = topic.map(|topic| &*topic.name);
                 let following = self.image.topic_after(after).cloned();
                 *next = 0;
                 self.topic = following;
-                let name = self
-                    .topic
-                    .as_ref()
-                    .map(|topic| StrBytes::from(&*topic.name));
-                Ok(name.map(TopicOrPartition::Topic))
+                let topic = self.topic.as_ref();
+                let name = topic.map(|topic| StrBytes::from(&*topic.name));
+                return Ok(name.map(|name| (TopicOrPartition::Topic(name), false)));
             }
+        };
+        if let Some((TopicOrPartition::Topic(name), _)) = &read {
+            self.topic = self.find(name);
         }
+        Ok(read)
     }
 
-    /// The log that a partition of the topic at hand has.
-    fn log(topic: Option<&Arc<Topic>>, listed: &ListedPartition) -> Option<LogId> {
-        let partition = topic?.partition(listed.index)?;
-        Some(partition.log)
-    }
-
-    /// Whom to ask about a partition; nothing if it was named before.
-    fn locate(&mut self, front: &Front, listed: &ListedPartition) -> Option<Located> {
+    /// Whom to ask about a partition.
+    fn locate(&self, front: &Front, listed: &ListedPartition, again: bool) -> Located {
+        if again && A::AGAIN == Again::Refused {
+            return Err(ErrorCode::InvalidRequest);
+        }
+        let query = A::query(listed, self.version)?;
         let topic = self.topic.as_ref();
-        let log = Self::log(topic, listed);
-        if let Some(named) = log.and_then(|log| self.named.get_mut(&log)) {
-            match (std::mem::replace(named, Named::Done), A::AGAIN) {
-                (Named::Done, _) => return None,
-                (Named::Again, Again::Refused) => return Some(Err(ErrorCode::InvalidRequest)),
-                _ => {}
-            }
+        let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = partition_of(topic, listed.index)?;
+        if matches!(query, Query::DeleteBefore(_)) && topic.internal {
+            return Err(ErrorCode::InvalidTopicException);
         }
-        Some(A::query(listed, self.version).and_then(|query| {
-            let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-            let partition = partition_of(topic, listed.index)?;
-            if matches!(query, Query::DeleteBefore(_)) && topic.internal {
-                return Err(ErrorCode::InvalidTopicException);
-            }
-            check_epoch(listed.believed_epoch, partition.leader_epoch)?;
-            let owner = front.owner_of(here(partition)?);
-            if self.only.is_some_and(|only| only != owner) {
-                return Err(ErrorCode::NotLeaderOrFollower);
-            }
-            Ok((owner, partition.log, query))
-        }))
+        check_epoch(listed.believed_epoch, partition.leader_epoch)?;
+        let owner = front.owner_of(here(partition)?);
+        if self.only.is_some_and(|only| only != owner) {
+            return Err(ErrorCode::NotLeaderOrFollower);
+        }
+        Ok((owner, partition.log, query))
     }
 
     /// Ends the topic that is being written.
@@ -226,73 +266,54 @@ impl<A: LogQuestion> Questions<A> {
 }
 
 impl<A: LogQuestion> Steps for Questions<A> {
-    fn short(&self, front: &Front) -> Result<Option<usize>, WireError> {
+    fn is_short(&self, front: &Front) -> Result<bool, WireError> {
         // All of it is looked at, and then asked.
-        const MOST: usize = LISTED_PER_SLICE / 2;
-        let within = |listed: usize, more| Some(listed + more).filter(|listed| *listed < MOST);
+        let mut left = LISTED_PER_SLICE / 2;
         let Some(mut request) = self.look.clone() else {
             let mut topics = front.image.topics();
-            return Ok(topics.try_fold(0, |all, topic| within(all, 1 + topic.partitions.len())));
-        };
-        let mut listed = Some(0);
-        while let Some(so_far) = listed
-            && request.read()?.is_some()
-        {
-            listed = within(so_far, 1);
-        }
-        Ok(listed)
-    }
-
-    fn begin(&mut self, front: &Front, listed: Option<usize>) {
-        self.image = Arc::clone(&front.image);
-        if let Some(request) = &self.look
-            && A::AGAIN != Again::Asked
-        {
-            let most = request.partitions_max();
-            self.named
-                .reserve(listed.map_or(most, |listed| listed.min(most)));
-        }
-    }
-
-    fn look(&mut self, left: &mut usize) -> Result<bool, WireError> {
-        let Some(mut request) = self.look.take() else {
-            return Ok(true);
+            let partitions = |topic: &Arc<Topic>| topic.partitions.len();
+            let rest = topics.try_fold(left, |left, topic| left.checked_sub(1 + partitions(topic)));
+            return Ok(rest.is_some());
         };
         while let Some(listed) = request.read()? {
-            match listed {
-                TopicOrPartition::Topic(name) if A::AGAIN != Again::Asked => {
-                    self.topic = self.find(&name)
-                }
-                TopicOrPartition::Partition(listed) if A::AGAIN != Again::Asked => {
-                    if let Some(log) = Self::log(self.topic.as_ref(), &listed) {
-                        let named = self.named.entry(log);
-                        named
-                            .and_modify(|named| *named = Named::Again)
-                            .or_insert(Named::Once);
-                    }
-                }
-                _ => {}
-            }
-            *left -= 1;
-            if *left == 0 {
-                self.look = Some(request);
-                return Ok(false);
+            match left.checked_sub(size(&listed)) {
+                Some(fewer) => left = fewer,
+                None => return Ok(false),
             }
         }
         Ok(true)
     }
 
+    fn begin(&mut self, front: &Front) {
+        self.image = Arc::clone(&front.image);
+    }
+
+    fn look(&mut self, left: &mut usize) -> Result<bool, WireError> {
+        let Some(request) = &mut self.look else {
+            return Ok(true);
+        };
+        while let Some(listed) = request.read()? {
+            *left = left.saturating_sub(size(&listed));
+            if let Source::Grouped(grouped) = &mut self.source {
+                grouped.add(listed);
+            }
+            if *left == 0 {
+                return Ok(false);
+            }
+        }
+        self.look = None;
+        Ok(true)
+    }
+
     fn next(&mut self, front: &Front, left: usize) -> Result<(Vec<Located>, bool), WireError> {
-        let mut located = Vec::new();
-        for _ in 0..left {
-            let Some(listed) = self.read()? else {
+        let (mut located, mut left) = (Vec::new(), left);
+        while left > 0 {
+            let Some((listed, again)) = self.read()? else {
                 return Ok((located, true));
             };
+            left = left.saturating_sub(size(&listed));
             if let TopicOrPartition::Partition(partition) = &listed {
-                let Some(to) = self.locate(front, partition) else {
-                    continue;
-                };
-                located.push(to);
+                located.push(self.locate(front, partition, again));
             }
             self.asked.push(listed);
         }
@@ -321,6 +342,14 @@ impl<A: LogQuestion> Steps for Questions<A> {
     fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
         self.end_topic()?;
         self.frame.finish()
+    }
+
+    fn leave(self: Box<Self>, leftovers: &mut Leftovers) {
+        if let Source::Grouped(grouped) = self.source {
+            leftovers.add(grouped.numbers, |_| 0);
+            leftovers.add(grouped.names, |_| 0);
+            leftovers.add(grouped.partitions, |_| 0);
+        }
     }
 }
 
@@ -372,7 +401,12 @@ mod tests {
     fn of(partitions: usize) -> Questions<Asked> {
         let mut topic = ListOffsetsTopic::default();
         topic.name = "no".into();
-        topic.partitions = vec![ListOffsetsPartition::default(); partitions];
+        let partition = |index| {
+            let mut partition = ListOffsetsPartition::default();
+            partition.partition_index = index as i32;
+            partition
+        };
+        topic.partitions = (0..partitions).map(partition).collect();
         let mut request = ListOffsetsRequest::default();
         request.topics = vec![topic];
         let frame = encode_request(1, Some("test"), VERSION, &request).unwrap();
@@ -383,14 +417,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_one_takes_its_memory_in_its_turn_and_its_answer_is_not_copied() {
+    fn the_answer_to_a_long_one_is_not_copied_as_it_becomes_more() {
         const SLICES: usize = 5;
         let front = Front::new(Arc::new(BrokerConfig::default()), Vec::new(), 1, 1);
-        assert_eq!(of(3).short(&front).unwrap(), Some(4));
+        assert!(of(3).is_short(&front).unwrap());
         let mut questions = of(SLICES * LISTED_PER_SLICE);
-        assert_eq!(questions.short(&front).unwrap(), None);
-        assert_eq!(questions.named.capacity(), 0);
-        questions.begin(&front, None);
+        assert!(!questions.is_short(&front).unwrap());
+        questions.begin(&front);
         while !questions.look(&mut { LISTED_PER_SLICE }).unwrap() {}
         let (mut slices, mut is_last) = (0, false);
         while !is_last {
