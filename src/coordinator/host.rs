@@ -7,7 +7,7 @@ use super::ask::{GroupAnswer, GroupPlace, Question};
 use super::instance::{Instance, InstanceEffect, InstanceState};
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, TopicId, limits};
 use crate::group::records::RecordError;
-use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart};
+use crate::group::{GroupConfig, GroupsUsage, Record, SnapshotPart, TopicIds};
 
 /// What the host wants done. Each question gets one answer, sooner or later.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Host {
     }
 
     /// Applies one record of a partition that is being loaded, in log order. A record that is not understood changes
-    /// nothing; the error is for the log.
+    /// nothing; the error is for the log. See [`crate::group::Coordinator::replay`].
     ///
     /// # Errors
     /// If the record is malformed.
@@ -81,12 +81,13 @@ impl Host {
         key: &[u8],
         value: Option<&[u8]>,
         record_ms: i64,
+        ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         let Some(instance) = self.instances.get_mut(&partition) else {
             return Ok(());
         };
         let before = instance.coordinator.usage();
-        let replayed = instance.replay(key, value, record_ms);
+        let replayed = instance.replay(key, value, record_ms, ids);
         self.usage = moved(self.usage, before, instance.coordinator.usage());
         replayed
     }
@@ -179,6 +180,13 @@ impl Host {
     pub fn durable_bytes(&self, partition: i32) -> usize {
         let instance = self.instances.get(&partition);
         instance.map_or(0, |instance| instance.coordinator.durable_bytes())
+    }
+
+    /// Whether offsets of a partition were given the id of their topic that their records could have and do not.
+    #[must_use]
+    pub fn has_given_ids(&self, partition: i32) -> bool {
+        let instance = self.instances.get(&partition);
+        instance.is_some_and(|instance| instance.coordinator.has_given_ids())
     }
 
     /// Begins a snapshot of a partition, if there can be one; see [`crate::group::Coordinator::begin_snapshot`].

@@ -7,7 +7,7 @@ use super::ask::{Described, FetchedOf, GroupAnswer, GroupAsk, Listed, OffsetsOf,
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
-use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record};
+use crate::group::{Coordinator, Effect, GroupConfig, GroupOffsets, Name, Record, TopicIds};
 
 /// How far an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +81,10 @@ impl Instance {
         key: &[u8],
         value: Option<&[u8]>,
         record_ms: i64,
+        ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         debug_assert_eq!(self.state, InstanceState::Loading);
-        self.coordinator.replay(key, value, record_ms)
+        self.coordinator.replay(key, value, record_ms, ids)
     }
 
     /// Every record has been replayed.

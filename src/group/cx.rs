@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::effect::{Effect, JoinReply, Record, SyncReply};
 use super::name::Name;
-use crate::base::{Now, Timers};
+use crate::base::{Now, Timers, TopicId};
 
 /// How long a new member may take until its first rebalance ends, whatever its session timeout.
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 5 * 60 * 1000;
@@ -52,8 +52,9 @@ pub(crate) enum Then {
     Assign(i32, BTreeMap<Name, Bytes>),
     /// A static member came back under this id: its join is answered.
     StaticMember(Name, StaticReply),
-    /// Replay the records, offsets that are committed, then answer the token.
-    Commit(u64),
+    /// Replay the records, offsets that are committed, then answer the token. Ids of topics for which the records have
+    /// no place.
+    Commit(u64, BTreeMap<Name, TopicId>),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
     Forget(Forget),
     /// Replay the records, which delete offsets of topics that are gone; go on with the sweep.
@@ -108,7 +109,7 @@ impl Then {
     pub(crate) fn follows_state(&self) -> bool {
         match self {
             Self::Nothing | Self::Assign(..) | Self::StaticMember(..) => true,
-            Self::Commit(_) | Self::Forget(_) | Self::Sweep => false,
+            Self::Commit(..) | Self::Forget(_) | Self::Sweep => false,
         }
     }
 }

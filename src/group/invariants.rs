@@ -80,7 +80,7 @@ impl Coordinator {
         let appends = self.appends.in_flight.values();
         let bytes: usize = appends.map(InFlight::bytes).sum();
         assert_eq!(bytes, self.appends.bytes, "bytes of appends");
-        let commits = |append: &InFlight| matches!(append.then, Then::Commit(_));
+        let commits = |append: &InFlight| matches!(append.then, Then::Commit(..));
         let none = !self.appends.in_flight.values().any(commits);
         assert_eq!(
             none,

@@ -50,7 +50,7 @@ pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
 pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply};
 pub use member::{Member, Protocol};
 pub use name::{Name, name};
-pub use offsets::{Committed, GroupOffsets, OffsetToCommit};
+pub use offsets::{Committed, GroupOffsets, OffsetToCommit, TopicIds};
 pub use progress::SnapshotPart;
 pub use state::State;
 

@@ -8,11 +8,14 @@ use super::name::Name;
 use super::state::State;
 use crate::base::TopicId;
 
+/// The id that the topic of a name has, zero if there is none.
+pub type TopicIds<'a> = &'a dyn Fn(&str) -> TopicId;
+
 /// An offset somebody committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Id of the topic, which tells it from others of its name; zero where the record does not say it: older brokers,
-    /// and those of older Kafka.
+    /// Id of the topic, which tells it from others of its name. Zero if a record that does not say it, of an older
+    /// build or Kafka, was read when there was no topic of the name.
     pub topic_id: TopicId,
     /// The next offset to be read.
     pub offset: i64,
@@ -30,7 +33,7 @@ impl Committed {
     /// Whether it is of the topic of its name that has this id.
     #[must_use]
     pub fn is_of(&self, id: TopicId) -> bool {
-        self.topic_id == TopicId::ZERO || self.topic_id == id
+        id != TopicId::ZERO && self.topic_id == id
     }
 }
 

@@ -4,8 +4,8 @@
 //! Written: OffsetCommitKey 1, OffsetCommitValue 4 (1 if the commit names a
 //! retention of its own), GroupMetadataKey 2, GroupMetadataValue 3. Read: offset
 //! keys 0-1 with values 0-4, group keys 2 with values 0-4. Keys of other kinds
-//! (groups of the new protocols) are known to be unknown. Version 1 of an offset
-//! has no place for the topic's id; here it stands behind what Kafka reads.
+//! (groups of the new protocols) are known to be unknown. Only version 4 of an offset
+//! has a place for the topic's id. Builds before wrote it behind version 1; it is read there.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -98,7 +98,6 @@ const TOPIC_ID_BYTES: usize = 16;
 #[must_use]
 pub fn offset_value(offset: &Committed) -> Bytes {
     let mut out = BytesMut::with_capacity(2 + 8 + 8 + 3 + offset.metadata.len() + 8 + 3 + 16);
-    let id = Some(offset.topic_id).filter(|id| *id != TopicId::ZERO);
     if let Some(expire_ms) = offset.expire_ms {
         out.put_i16(1);
         out.put_i64(offset.offset);
@@ -112,14 +111,12 @@ pub fn offset_value(offset: &Committed) -> Bytes {
         put_compact_string(&mut out, &offset.metadata);
         out.put_i64(offset.commit_ms);
         // How many tagged fields there are: the number and the length of each are a byte.
-        let tags: &[u8] = match id {
-            Some(_) => &[1, TOPIC_ID_TAG as u8, TOPIC_ID_BYTES as u8],
-            None => &[0],
-        };
-        out.put_slice(tags);
-    }
-    if let Some(id) = id {
-        out.put_slice(&id.0);
+        if offset.topic_id == TopicId::ZERO {
+            out.put_u8(0);
+        } else {
+            out.put_slice(&[1, TOPIC_ID_TAG as u8, TOPIC_ID_BYTES as u8]);
+            out.put_slice(&offset.topic_id.0);
+        }
     }
     out.freeze()
 }
@@ -281,9 +278,11 @@ mod tests {
     prop_compose! {
         fn committed()(id: [u8; 16], offset: i64, epoch in -1..9i32, metadata in name(), commit_ms in 0i64..,
                        expire_ms in proptest::option::of(0i64..)) -> Committed {
-            // Version 1, the one with an expiry, has no leader epoch.
-            let leader_epoch = if expire_ms.is_some() { -1 } else { epoch };
-            let topic_id = TopicId(id);
+            // Version 1, the one with an expiry, has no leader epoch and no id of the topic.
+            let (leader_epoch, topic_id) = match expire_ms {
+                Some(_) => (-1, TopicId::ZERO),
+                None => (epoch, TopicId(id)),
+            };
             Committed { topic_id, offset, leader_epoch, metadata, commit_ms, expire_ms }
         }
     }
@@ -331,6 +330,7 @@ mod tests {
         }
     }
 
+    /// As the serializer of 4.4's group coordinator writes them.
     #[test]
     fn bytes_of_an_offset_commit_are_kafkas() {
         let key = offset_key("g", "t", 7);
@@ -346,7 +346,15 @@ mod tests {
         let fixed = b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09";
         let with_id = [&fixed[..], &[1, 0, 16], &[7; 16]].concat();
         assert_eq!(offset_value(&value), with_id);
-        value.topic_id = TopicId::ZERO;
+        value.expire_ms = Some(77);
+        let expires = b"\0\x01\0\0\0\0\0\0\0\x05\0\x01m\0\0\0\0\0\0\0\x09\0\0\0\0\0\0\0\x4d";
+        assert_eq!(&offset_value(&value)[..], expires);
+        let before = parse_offset_value(&[&expires[..], &[7; 16]].concat()).unwrap();
+        assert_eq!(
+            (before.topic_id, before.expire_ms),
+            (TopicId([7; 16]), Some(77))
+        );
+        (value.topic_id, value.expire_ms) = (TopicId::ZERO, None);
         assert_eq!(offset_value(&value), [&fixed[..], &[0]].concat());
     }
 

@@ -5,20 +5,29 @@ use bytes::Bytes;
 
 use super::coordinator::Entry;
 use super::records::{self, Key, RecordError};
-use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record};
+use super::{ClassicGroup, Coordinator, GroupOffsets, Name, Record, TopicIds};
+use crate::base::TopicId;
 
 impl Coordinator {
     /// Applies one durable record: at start each record of the partition, in log order. The timestamp
-    /// (wall clock ms) stands in where an old record does not say since when a group is as it is.
+    /// (wall clock ms) stands in where an old record does not say since when a group is as it is; and the id that a
+    /// topic has now where a record does not say of which one an offset is: whoever deletes it later deletes that.
     pub fn replay(
         &mut self,
         key: &[u8],
         value: Option<&[u8]>,
         record_ms: i64,
+        ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
-        let replayed = self.replay_record(key, value, record_ms);
+        let replayed = self.replay_record(key, value, record_ms, ids);
         self.foreign |= replayed.is_err();
         replayed
+    }
+
+    /// Whether offsets were given the id of their topic that their records could have and do not.
+    #[must_use]
+    pub fn has_given_ids(&self) -> bool {
+        self.has_given_ids
     }
 
     fn replay_record(
@@ -26,13 +35,14 @@ impl Coordinator {
         key: &[u8],
         value: Option<&[u8]>,
         record_ms: i64,
+        ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         match records::parse_key(key)? {
             Key::Offset {
                 group,
                 topic,
                 partition,
-            } => self.replay_offset(group, topic, partition, value),
+            } => self.replay_offset((group, topic, partition), value, ids),
             Key::Group(id) => {
                 let group = match value {
                     Some(value) => {
@@ -60,16 +70,19 @@ impl Coordinator {
 
     fn replay_offset(
         &mut self,
-        group: &str,
-        topic: &str,
-        partition: i32,
+        (group, topic, partition): (&str, &str, i32),
         value: Option<&[u8]>,
+        ids: TopicIds<'_>,
     ) -> Result<(), RecordError> {
         let Some(value) = value else {
             self.change(group, |entry| entry.offsets.remove(topic, partition));
             return Ok(());
         };
-        let committed = records::parse_offset_value(value)?;
+        let mut committed = records::parse_offset_value(value)?;
+        if committed.topic_id == TopicId::ZERO {
+            committed.topic_id = ids(topic);
+            self.has_given_ids |= committed.expire_ms.is_none();
+        }
         if !self.groups.contains_key(group) {
             let id = Name::from(group);
             let group = ClassicGroup::new(id.clone(), None);

@@ -179,8 +179,8 @@ fn durable_value(groups: &BTreeMap<Name, Entry>, key: &[u8]) -> Option<Bytes> {
 mod tests {
     use super::super::SnapshotPart;
     use super::super::testing::{Client, World};
-    use super::super::{GroupConfig, Name, Record};
-    use crate::base::{ErrorCode, Mono, Now, Rng};
+    use super::super::{GroupConfig, Name, Record, TopicIds};
+    use crate::base::{ErrorCode, Mono, Now, Rng, TopicId};
     use crate::group::Coordinator;
 
     const NOW: Now = Now {
@@ -188,11 +188,13 @@ mod tests {
         wall_ms: 5,
     };
 
+    const NO_IDS: TopicIds<'static> = &|_| TopicId::ZERO;
+
     /// What a coordinator knows after it has replayed these records of the partition.
     fn replayed<'a>(records: impl IntoIterator<Item = &'a Record>) -> Coordinator {
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
         for (key, value) in records {
-            let replayed = coordinator.replay(key, value.as_deref(), 5);
+            let replayed = coordinator.replay(key, value.as_deref(), 5, NO_IDS);
             assert!(replayed.is_ok());
         }
         coordinator.loaded(NOW, &mut Vec::new());
@@ -259,7 +261,7 @@ mod tests {
         // A record of a kind that this release does not know.
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
         let key = [0, 99, 1, 2, 3];
-        assert!(coordinator.replay(&key, None, 0).is_ok());
+        assert!(coordinator.replay(&key, None, 0, NO_IDS).is_ok());
         coordinator.loaded(NOW, &mut Vec::new());
         assert!(!coordinator.begin_snapshot());
     }
@@ -274,7 +276,7 @@ mod tests {
         value.state_since_ms = None;
         let value = super::records::group_value(&value);
         let mut coordinator = Coordinator::new(GroupConfig::default(), 1);
-        assert!(coordinator.replay(&key, Some(&value), 77).is_ok());
+        assert!(coordinator.replay(&key, Some(&value), 77, NO_IDS).is_ok());
         coordinator.loaded(NOW, &mut Vec::new());
         let records = snapshot(&mut coordinator);
         let value = super::records::parse_group_value(records[0].1.as_ref().unwrap()).unwrap();

@@ -214,7 +214,9 @@ impl World {
         self.pending.clear();
         self.coordinator = Coordinator::new(self.config.clone(), 8);
         for (key, value) in &self.log {
-            self.coordinator.replay(key, value.as_deref(), 1).unwrap();
+            let ids = &|_: &str| TopicId::ZERO;
+            let replayed = self.coordinator.replay(key, value.as_deref(), 1, ids);
+            replayed.unwrap();
         }
         let mut effects = Vec::new();
         self.coordinator.loaded(self.now, &mut effects);

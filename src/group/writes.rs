@@ -1,7 +1,7 @@
 //! The requests that write: commits and deletions; and what happens when an
 //! append has ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cx::{Counts, InFlight, Leftover};
 use super::records::{self, Key};
@@ -9,7 +9,7 @@ use super::{
     Coordinator, Cx, Effect, Forget, Name, OffsetToCommit, Record, State, Then, client_error,
 };
 use crate::base::limits::TOMBSTONES_PER_BATCH_MAX;
-use crate::base::{ErrorCode, Now, limits};
+use crate::base::{ErrorCode, Now, TopicId, limits};
 
 /// An OffsetCommit.
 #[derive(Clone, Debug)]
@@ -72,12 +72,16 @@ impl Coordinator {
         }
         let committing = self.appends.committing.entry(group.clone()).or_default();
         let mut records = Vec::with_capacity(offsets.len());
+        let mut ids = BTreeMap::new();
         for o in offsets {
+            if o.committed.expire_ms.is_some() {
+                ids.insert(o.topic.clone(), o.committed.topic_id);
+            }
             committing.add(&o.topic, o.partition);
             let key = records::offset_key(group, &o.topic, o.partition);
             records.push((key, Some(records::offset_value(&o.committed))));
         }
-        self.write(now, group, records, Then::Commit(token), out);
+        self.write(now, group, records, Then::Commit(token, ids), out);
         Ok(())
     }
 
@@ -257,22 +261,22 @@ impl Coordinator {
                     group.static_member_stored(cx, &member, &reply, error);
                 });
             }
-            Then::Commit(token) => {
+            Then::Commit(token, ids) => {
                 self.no_more_committing(&id, &records);
                 if error.is_none() {
-                    self.replay_all(&records);
+                    self.replay_all(&records, &ids);
                 }
                 out.push(Effect::Written(token, error));
             }
             Then::Forget(forget) => {
                 if error.is_none() {
-                    self.replay_all(&records);
+                    self.replay_all(&records, &BTreeMap::new());
                 }
                 self.forgotten(now, &id, forget, error, out);
             }
             Then::Sweep => {
                 if error.is_none() {
-                    self.replay_all(&records);
+                    self.replay_all(&records, &BTreeMap::new());
                 }
                 self.swept(now, error.is_none());
             }
@@ -322,9 +326,10 @@ impl Coordinator {
         }
     }
 
-    fn replay_all(&mut self, records: &[Record]) {
+    fn replay_all(&mut self, records: &[Record], ids: &BTreeMap<Name, TopicId>) {
+        let id = |topic: &str| ids.get(topic).copied().unwrap_or(TopicId::ZERO);
         for (key, value) in records {
-            let replayed = self.replay(key, value.as_deref(), -1);
+            let replayed = self.replay(key, value.as_deref(), -1, &id);
             debug_assert!(replayed.is_ok(), "own records can be read");
         }
     }

@@ -1,5 +1,6 @@
 """`millracectl store` on what a broker left behind, with Kafka's own DumpLogSegments as the judge of what it exports."""
 
+import json
 import pathlib
 import random
 import re
@@ -7,11 +8,12 @@ import subprocess
 import tempfile
 import time
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from harness import paths
 from harness.broker import Millrace
-from harness.load import QUIET, make_topic
+from harness.load import QUIET, make_topic, patiently
 from harness.suite import equal, main, test, unique
 
 PARTITIONS = 2
@@ -29,6 +31,8 @@ SMALL = {"millrace.store.journal.bytes": str(4 << 20), "millrace.store.initial.b
 COMPLAINTS = re.compile(r"isvalid: false|mismatch|not found|is followed by|out of order|error|exception|corrupt|invalid bytes|failed", re.I)
 # The tool's count begins at -1 in each file, so it wonders at the first record of every segment but the first.
 FIRST_RECORD = re.compile(r"\s*-1 is followed by \d+$")
+# The value of a record of `__consumer_offsets`.
+COMMITTED = re.compile(r" payload: (\{.*\})")
 RECORD = re.compile(r"^\| offset: (\d+) .*?(?: payload: (.*))?$")
 
 # (partition, offset) -> value as text, None for a record without one.
@@ -84,10 +88,10 @@ def produce(address: str, topic: str) -> Records:
     return sent.records
 
 
-def dump(files: list[pathlib.Path]) -> list[str]:
+def dump(files: list[pathlib.Path], how: str = "--print-data-log") -> list[str]:
     """What DumpLogSegments says about these files, all of it without complaint."""
     command = ["java", "-XX:TieredStopAtLevel=1", "-cp", paths.KAFKA_CLASSPATH, "org.apache.kafka.tools.DumpLogSegments",
-               "--print-data-log", "--files", ",".join(map(str, files))]
+               how, "--files", ",".join(map(str, files))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     equal(done.returncode, 0, f"DumpLogSegments: {done.stdout[-300:]}{done.stderr[-1000:]}")
     lines = done.stdout.splitlines()
@@ -152,6 +156,27 @@ def kafka_reads_what_the_store_exports():
         server.start()
         equal(server.stop(), server.stopped_status, "exit status after SIGTERM")
         check_store(server.data, topic, wanted)
+
+
+@test(seconds=120)
+def kafka_reads_what_groups_have_committed():
+    """Its own decoder finds the offset, and the id of the topic that it is of."""
+    with Millrace(SMALL) as server:
+        topic, group = unique("export"), unique("group")
+        make_topic(server.address, topic)
+        admin = AdminClient({"bootstrap.servers": server.address, **QUIET})
+        described = admin.describe_topics(TopicCollection([topic]))[topic].result(20)
+        consumer = Consumer({"bootstrap.servers": server.address, "group.id": group, "enable.auto.commit": False, **QUIET})
+        patiently(lambda: consumer.commit(offsets=[TopicPartition(topic, 0, 42, "note")], asynchronous=False))
+        consumer.close()
+        equal(server.stop(), server.stopped_status, "exit status after SIGTERM")
+        with tempfile.TemporaryDirectory(prefix="millrace-export-") as out:
+            millracectl("store", "export", str(server.data), out)
+            lines = dump(sorted(pathlib.Path(out).glob("__consumer_offsets-*/*.log")), "--offsets-decoder")
+        told = [json.loads(COMMITTED.search(line)[1]) for line in lines if group in line and '"offset":42' in line]
+        equal([value["version"] for value in told], ["4"], "versions of the records of the commit")
+        data = told[0]["data"]
+        equal((data["metadata"].rstrip("\0"), data.get("topicId")), ("note", str(described.topic_id)), "the commit")
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ fn check(input: &[u8]) -> u64 {
     let key = parse_key(key);
     let offset = parse_offset_value(value);
     if let Ok(committed) = &offset {
-        assert_eq!(
-            parse_offset_value(&offset_value(committed)).as_ref(),
-            Ok(committed)
-        );
+        let mut again = committed.clone();
+        if again.expire_ms.is_some() {
+            // It is read where earlier builds wrote it, and is not written there.
+            again.topic_id = TopicId::ZERO;
+        }
+        assert_eq!(parse_offset_value(&offset_value(committed)), Ok(again));
     }
     let group = parse_group_value(value);
     if let Ok(value) = &group {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, TopicId, limits};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
@@ -206,7 +206,7 @@ impl Coordinators {
         self.snapshots.go_on(&mut self.host, owner, fx);
         if self.host.can_sweep() {
             let gone = |topic: &str, id| match image.topic(topic) {
-                Some(topic) => id != TopicId::ZERO && id != topic.id,
+                Some(topic) => id != topic.id,
                 None => true,
             };
             let mut effects = Vec::new();
@@ -264,7 +264,9 @@ impl Coordinators {
         let LoadedPartition { partition, skipped } = loaded;
         let mut effects = Vec::new();
         self.host.loaded(fx.now, partition, &mut effects);
-        if skipped && let Some((_, log)) = place(image, partition) {
+        // What is written once more says of which topics the offsets are: a later start may find others of their names.
+        let is_to_be_written = skipped || self.host.has_given_ids(partition);
+        if is_to_be_written && let Some((_, log)) = place(image, partition) {
             let place = (partition, log);
             self.snapshots.begin(&mut self.host, place, owner, fx);
         }
@@ -386,14 +388,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::Offset;
+    use crate::base::{Offset, TopicId};
     use crate::broker::control::testing::{NOW, Site, directories, req, topic};
     use crate::broker::data::produce::owner::Delayed;
     use crate::controller::MetadataRecord;
     use crate::controller::testing::partition;
+    use crate::coordinator::{FetchedOf, OffsetsOf};
     use crate::group::join::JoinRequest;
     use crate::group::testing::commit_of;
-    use crate::group::{Name, Protocol};
+    use crate::group::{Name, Protocol, records};
     use crate::log::LogConfig;
     use crate::store::LogLabel;
 
@@ -412,23 +415,35 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
+            Self::with(&[])
+        }
+
+        /// One whose partition has these records.
+        fn with(records: &[Record]) -> Self {
             let mut image = Image::of_node(directories(1).iter().map(|directory| directory.id));
             let offsets = MetadataRecord::Topic {
                 name: OFFSETS_TOPIC.to_owned(),
                 id: TopicId([2; 16]),
             };
-            let records = [
+            let metadata = [
                 topic(1),
                 partition(1, 0, 1),
                 offsets,
                 partition(2, 0, OFFSETS_LOG.0),
             ];
-            for record in &records {
+            for record in &metadata {
                 image.replay(record).unwrap();
             }
             let mut site = Site::new();
             let (label, config) = (LogLabel::default(), LogConfig::default());
-            site.act(|owner, fx| owner.open_log(fx.now, 0, OFFSETS_LOG, label, config));
+            site.act(|owner, fx| {
+                owner.open_log(fx.now, 0, OFFSETS_LOG, label, config);
+                if !records.is_empty() {
+                    let batch = compact::batch(fx.now, records);
+                    let written = owner.append_internal(fx.now, OFFSETS_LOG, batch);
+                    written.expect("written");
+                }
+            });
             site.flush();
             let mut f = Self {
                 site,
@@ -456,6 +471,27 @@ mod tests {
             self.site
                 .act(|owner, fx| coordinators.adopted(image, adopted, owner, fx));
             self.settle();
+        }
+
+        /// What is committed by group `g` for a partition of the topic of a name and id.
+        fn committed(&mut self, name: &str, id: TopicId) -> Option<i64> {
+            let wanted = OffsetsOf {
+                name: Name::from(name),
+                id,
+                partitions: vec![0],
+            };
+            let fetch = GroupAsk::Fetch(Name::from("g"), FetchedOf::Some(vec![wanted]));
+            let (coordinators, image) = (&mut self.coordinators, &self.image);
+            let parts = vec![(0, Question::To(0, fetch))];
+            self.site
+                .act(|_, fx| coordinators.ask(req(99), 0, parts, image, fx));
+            self.settle();
+            match self.answers.pop().unwrap().1.pop().unwrap() {
+                (0, GroupAnswer::Fetched(Ok((topics, false)))) => {
+                    topics[0].1[0].1.as_ref().map(|committed| committed.offset)
+                }
+                other => panic!("{other:?}"),
+            }
         }
 
         fn commit(&mut self, id: u64) {
@@ -580,6 +616,59 @@ mod tests {
         assert_eq!(f.end(), Offset(2));
         f.flush();
         assert!(f.coordinators.is_quiet() && !f.coordinators.has_more());
+    }
+
+    /// Offsets as builds before wrote them, which do not say of which topic they are: of this topic, and another one.
+    fn without_ids() -> [Record; 2] {
+        ["topic-1", "gone"].map(|topic| {
+            let offset = commit_of(topic, TopicId::ZERO, NOW).offsets.remove(0);
+            let value = records::offset_value(&offset.committed);
+            (records::offset_key("g", topic, 0), Some(value))
+        })
+    }
+
+    /// A topic of the name of the one that there was.
+    fn make_topic_anew(f: &mut Fixture) -> TopicId {
+        remove_topic(f);
+        let id = TopicId([3; 16]);
+        let anew = MetadataRecord::Topic {
+            name: "topic-1".to_owned(),
+            id,
+        };
+        for record in [anew, partition(3, 0, 9)] {
+            f.image.replay(&record).unwrap();
+        }
+        id
+    }
+
+    #[test]
+    fn offsets_that_do_not_say_of_which_topic_they_are_are_of_the_one_that_there_is_at_the_start() {
+        let mut f = Fixture::with(&without_ids());
+        assert_eq!(f.committed("topic-1", TopicId([1; 16])), Some(5));
+        assert_eq!(f.committed("gone", TopicId::ZERO), None);
+        assert_eq!(f.committed("gone", TopicId([4; 16])), None);
+        let anew = make_topic_anew(&mut f);
+        f.adopt(2, true);
+        assert_eq!(f.committed("topic-1", anew), None);
+        for _ in 0..4 {
+            f.flush();
+            f.idle();
+        }
+        assert!(f.coordinators.is_quiet() && !f.coordinators.has_more());
+    }
+
+    #[test]
+    fn offsets_that_were_given_ids_keep_them_across_restarts() {
+        let mut f = Fixture::with(&without_ids());
+        f.flush();
+        f.idle();
+        f.flush();
+        let anew = make_topic_anew(&mut f);
+        // The process ends before they are deleted.
+        f.coordinators = Coordinators::new(&BrokerConfig::default(), 2);
+        f.adopt(2, false);
+        assert!(f.coordinators.is_loaded());
+        assert_eq!(f.committed("topic-1", anew), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{LogId, Offset};
+use crate::base::{LogId, Offset, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::BatchRun;
@@ -175,12 +175,14 @@ fn replay(
     to: &mut LoadInto<'_>,
 ) -> Result<Result<Offset, Unreadable>, String> {
     let (partition, at) = (loading.partition, loading.at);
+    let image = to.image;
+    let id = |topic: &str| image.topic(topic).map_or(TopicId::ZERO, |topic| topic.id);
     let mut run = BatchRun::new(bytes, at);
     loop {
         let outcome = run.each(&mut |key, value, timestamp_ms| {
             if let Some(key) = key {
                 // What the coordinator does not understand is a record of a later version: it stays.
-                if let Err(error) = to.host.replay(partition, key, value, timestamp_ms) {
+                if let Err(error) = to.host.replay(partition, key, value, timestamp_ms, &id) {
                     tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
                 }
             }
@@ -265,7 +267,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{StoreId, TopicId};
+    use crate::base::StoreId;
     use crate::broker::control::testing::{Site, batch, directories, unreadable};
     use crate::config::BrokerConfig;
     use crate::controller::MetadataRecord;
