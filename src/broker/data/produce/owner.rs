@@ -48,25 +48,34 @@ impl Delayed {
         parts: ProduceParts,
         fx: &mut Fx<'_>,
     ) {
-        let store = parts.store;
-        let left = self.left.saturating_sub(parts.batches.len());
-        let waiting = self.by_store.iter().any(|(of, _)| *of == store);
-        if waiting || must_grow(owner, &parts) {
+        let first = self.first_of(parts.store);
+        let is_first = first.is_none();
+        if must_grow(owner, first.unwrap_or(&parts)) {
+            // What waits for a turn alone has it soon.
             let own = own_bytes(appender, &parts);
-            if own > 0 && self.own_bytes + own > COORDINATORS_WAITING_BYTES_MAX {
+            let fits = self.own_bytes + own <= COORDINATORS_WAITING_BYTES_MAX;
+            if own > 0 && self.own_bytes > 0 && !fits {
                 return refuse(owner, appender, &parts, fx);
             }
-            self.wait(appender, parts);
-        } else if self.left == 0 {
-            self.wait(appender, parts);
-            self.has_more = true;
-        } else if let Some(rest) = append(owner, appender, parts, fx) {
+            return self.wait(appender, parts);
+        }
+        let rest = match is_first && self.left > 0 {
+            true => {
+                self.left = self.left.saturating_sub(parts.batches.len());
+                append(owner, appender, parts, fx)
+            }
+            false => Some(parts),
+        };
+        if let Some(rest) = rest {
             self.wait(appender, rest);
             self.has_more = true;
-            self.left = left;
-        } else {
-            self.left = left;
         }
+    }
+
+    /// What waits first for a store.
+    fn first_of(&self, store: StoreId) -> Option<&ProduceParts> {
+        let (_, waiting) = self.by_store.iter().find(|(of, _)| *of == store)?;
+        waiting.front().map(|(_, parts)| parts)
     }
 
     /// Lets parts wait behind the others of their store.
@@ -89,30 +98,48 @@ impl Delayed {
             let Some((store, mut waiting)) = self.by_store.pop_front() else {
                 break;
             };
-            while let Some((_, parts)) = waiting.front()
-                && !must_grow(owner, parts)
-            {
-                let batches = parts.batches.len();
-                if most < batches.min(LOGS_CHANGED_PER_SLICE) {
-                    self.has_more = true;
-                    break;
-                }
-                most = most.saturating_sub(batches);
-                let Some((appender, parts)) = waiting.pop_front() else {
-                    break;
-                };
-                self.own_bytes -= own_bytes(appender, &parts);
-                if let Some(rest) = append(owner, appender, parts, fx) {
-                    self.own_bytes += own_bytes(appender, &rest);
-                    waiting.push_front((appender, rest));
-                    self.has_more = true;
-                    break;
-                }
-            }
-            if !waiting.is_empty() {
+            let before = most;
+            self.has_more = self.append_some(owner, &mut waiting, &mut most, fx);
+            if self.has_more && most == before {
+                // It needs more of a slice than those before it have left: it has the next one.
+                self.by_store.push_front((store, waiting));
+            } else if !waiting.is_empty() {
                 self.by_store.push_back((store, waiting));
             }
+            if self.has_more {
+                break;
+            }
         }
+    }
+
+    /// Appends what waits for a store, as far as there is room and this many batches go. Returns whether it has to stop
+    /// for the slice.
+    fn append_some(
+        &mut self,
+        owner: &mut Owner,
+        waiting: &mut VecDeque<Waiting>,
+        most: &mut usize,
+        fx: &mut Fx<'_>,
+    ) -> bool {
+        while let Some((_, parts)) = waiting.front()
+            && !must_grow(owner, parts)
+        {
+            let batches = parts.batches.len();
+            if *most < batches.min(LOGS_CHANGED_PER_SLICE) {
+                return true;
+            }
+            *most = most.saturating_sub(batches);
+            let Some((appender, parts)) = waiting.pop_front() else {
+                break;
+            };
+            self.own_bytes -= own_bytes(appender, &parts);
+            if let Some(rest) = append(owner, appender, parts, fx) {
+                self.own_bytes += own_bytes(appender, &rest);
+                waiting.push_front((appender, rest));
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether something can go on: it has had its turn, or its store has come to have room for it since.
@@ -312,6 +339,106 @@ mod tests {
             assert!(turns < 10 * REQUESTS, "it does not end");
         }
         assert_eq!(appended(&owner), (REQUESTS * LOGS) as i64);
+    }
+
+    /// One whose stores have room for what the tests append.
+    fn roomy<const STORES: usize>(stores: [StoreId; STORES]) -> Owner {
+        const ROOM: usize = 32 << 20;
+        let config = StoreConfig {
+            initial_bytes: 1 << 30,
+            ..StoreConfig::default()
+        };
+        let slots = stores.map(|id| format_store(id, config.clone(), 1).0);
+        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), slots.into());
+        let has_room = |owner: &Owner| {
+            let mut slots = owner.slots.iter();
+            slots.all(|slot| slot.store.has_room_for_clients(ROOM))
+        };
+        while !has_room(&owner) {
+            run(&mut owner, Owner::idle);
+        }
+        owner
+    }
+
+    #[test]
+    fn stores_take_turns() {
+        const OTHER: StoreId = StoreId(1);
+        let mut owner = roomy([STORE, OTHER]);
+        let mut delayed = Delayed {
+            left: 0,
+            ..Delayed::default()
+        };
+        let to = |store, logs: std::ops::Range<u64>| ProduceParts {
+            store,
+            ..parts(logs.map(|log| part(log, 1)).collect())
+        };
+        run(&mut owner, |owner, fx| {
+            for log in 0..2 * LOGS {
+                let slot = usize::from(log >= LOGS);
+                let (label, config) = (LogLabel::default(), LogConfig::default());
+                owner.open_log(NOW, slot, LogId(log), label, config);
+            }
+            for id in 0..10 {
+                let client = Appender::Client(ReqRef { shard: ME, id });
+                delayed.begin(owner, client, to(STORE, 0..LOGS), fx);
+            }
+            let client = Appender::Client(ReqRef { shard: ME, id: 10 });
+            delayed.begin(owner, client, to(OTHER, LOGS..2 * LOGS), fx);
+        });
+        assert_eq!(appended(&owner), 0);
+        for _ in 0..2 {
+            run(&mut owner, |owner, fx| {
+                delayed.go_on(owner, fx);
+                owner.idle(fx);
+            });
+            assert!(delayed.has_more(&owner));
+        }
+        let other = &owner.partitions[&LogId(LOGS)].log;
+        assert_eq!(
+            other.end_offset().0,
+            1,
+            "it does not wait for all of the first"
+        );
+    }
+
+    #[test]
+    fn what_coordinators_append_is_not_refused_for_want_of_a_turn() {
+        const BATCH: usize = 1 << 20;
+        let mut owner = roomy([STORE]);
+        let mut delayed = Delayed {
+            left: 0,
+            ..Delayed::default()
+        };
+        let ((), _, local) = with_fx(NOW, |fx| {
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            owner.open_log(NOW, 0, LogId(0), label, config);
+            for id in 0..40 {
+                let own = Appender::Coordinator(ReqRef { shard: ME, id });
+                delayed.begin(&mut owner, own, parts(vec![part(0, BATCH)]), fx);
+            }
+        });
+        assert_eq!((local.len(), appended(&owner)), (0, 0));
+        assert!(delayed.has_more(&owner));
+    }
+
+    #[test]
+    fn a_lone_batch_of_a_coordinator_waits_however_large_it_is() {
+        let config = StoreConfig {
+            journal_bytes: 1 << 20,
+            initial_bytes: 4 << 20,
+            ..StoreConfig::default()
+        };
+        let slot = format_store(STORE, config, 1).0;
+        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        let mut delayed = Delayed::default();
+        let ((), _, local) = with_fx(NOW, |fx| {
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            owner.open_log(NOW, 0, LogId(0), label, config);
+            let own = Appender::Coordinator(ReqRef { shard: ME, id: 1 });
+            let batch = part(0, COORDINATORS_WAITING_BYTES_MAX + 1);
+            delayed.begin(&mut owner, own, parts(vec![batch]), fx);
+        });
+        assert_eq!((local.len(), delayed.is_empty()), (0, false));
     }
 
     #[test]
