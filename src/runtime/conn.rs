@@ -70,12 +70,13 @@ pub struct Conn {
     charged: Cell<usize>,
     /// Replies that are not sent yet.
     unsent: Cell<usize>,
-    /// Since when the first of them has been the first.
+    /// Since when the first of them has been the first. What its client has taken of it at a good pace counts as time
+    /// that has not passed.
     unsent_since: Cell<Option<Mono>>,
     /// Memory of what was received and is not a request in progress yet.
     partial: Cell<usize>,
     arrival: Cell<Arrival>,
-    /// Since when there has been no room for what is received.
+    /// Since when there has been no room for what is received, counted in the same way.
     no_room: Cell<Option<Mono>>,
     /// Bytes of replies that are not sent yet.
     queued: Cell<usize>,
@@ -151,6 +152,15 @@ impl Conn {
     /// The client took bytes of a reply.
     pub fn took_something(&self, now: Mono) {
         self.last_active.set(now);
+    }
+
+    /// So many bytes of a reply were seen to arrive at the client while it was being sent.
+    pub fn took(&self, bytes: u64, now: Mono) {
+        self.took_something(now);
+        let allowed_ms = bytes * 1000 / RECEIVE_BYTES_PER_SECOND_MIN[1];
+        for since in [&self.unsent_since, &self.no_room] {
+            since.set(since.get().map(|since| since.plus_ms(allowed_ms).min(now)));
+        }
     }
 
     /// Whether the client has sent and taken nothing for so long, as far as is known.

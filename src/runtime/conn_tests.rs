@@ -273,6 +273,44 @@ fn who_takes_no_reply_keeps_no_large_request_behind_it() {
     }
 }
 
+/// It takes a long reply, slowly, with other requests behind it or what there is no room for.
+#[test]
+fn who_takes_a_reply_at_a_good_pace_is_waited_for() {
+    let good = RECEIVE_BYTES_PER_SECOND_MIN[1];
+    for (bytes_a_second, in_progress, goes) in [
+        (good, true, false),
+        (good, false, false),
+        (good / 4, true, true),
+        (good / 4, false, true),
+    ] {
+        let mut bench = Bench::new();
+        let frame = || vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
+        for _ in 0..2 {
+            let (conn, shared) = (&bench.conn, &bench.shared);
+            conn.admit(&bench.frames, frame(), Grant::Shared, shared);
+        }
+        bench
+            .conn
+            .reply_queued(4 * CONN_REPLY_BYTES_MAX, &bench.shared);
+        if !in_progress {
+            bench.conn.reply_queued(1000, &bench.shared);
+            bench.receive(&1_000_000u32.to_be_bytes(), 0);
+            bench.receive(&[1; SMALL_REQUEST_BYTES_MAX + 1], 0);
+            bench.conn.receiving(&bench.frames, &bench.shared);
+            bench.conn.received(&bench.frames, &bench.shared);
+        }
+        assert!(!bench.conn.has_room(&bench.shared));
+        let mut is_overdue = false;
+        for _ in 0..20 {
+            bench.pass(1000);
+            let now = bench.shared.now.get();
+            bench.conn.took(bytes_a_second, now);
+            is_overdue |= bench.overdue()[1];
+        }
+        assert_eq!(is_overdue, goes, "{bytes_a_second}, {in_progress}");
+    }
+}
+
 /// Its client has taken replies, and it is others that it waits for.
 #[test]
 fn who_takes_replies_has_room_again() {

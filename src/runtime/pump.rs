@@ -552,9 +552,10 @@ impl Pump {
         let loaded = self.disk.held_bytes();
         // Who takes how much matters for memory only when much is held, and then soon.
         let much = held > self.stalled_bytes_max / 2 || loaded > READ_AHEAD_BYTES_MAX / 2;
+        let looks = much || self.shared.budget.is_short();
         let mut stalled = Vec::new();
         for conn in self.conns.values_mut() {
-            if much || conn.sender.conn().is_quiet_for(now, self.idle_ms_max / 2) {
+            if looks || conn.sender.conn().is_quiet_for(now, self.idle_ms_max / 2) {
                 stalled.extend(conn.sender.stalled(now));
             }
         }

@@ -223,7 +223,7 @@ impl Sender {
             let ms = now.ms_since(before.at).max(1);
             let taken = acked.saturating_sub(before.acked);
             if taken > 0 {
-                self.conn.took_something(now);
+                self.conn.took(taken, now);
             }
             let lately = taken * 1000 / ms;
             before.rate.map_or(lately, |rate| (rate + lately) / 2)
