@@ -89,8 +89,8 @@ pub const OPEN_BYTES_PER_BYTE: usize = 32;
 pub const ORPHANED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that wait until a store is asked for room for what they change, in bytes; past that there is none.
 pub const WAITING_FOR_ROOM_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What coordinators append while a store grows for it, or is behind, in bytes; past that it is refused. Their requests
-/// hold no memory any more.
+/// What coordinators append while a store grows for it, in bytes; past that it is refused, but for one batch. Their
+/// requests hold no memory any more.
 pub const COORDINATORS_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Partitions that fetches ask for between two idle moments, some more counted for each fetch; the others have their
 /// turn then.
@@ -121,7 +121,8 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Tagged fields that one structure of a decoded request may carry.
 pub const DECODE_TAGS_MAX: usize = 256;
 /// Segments of a log from which on one is followed by another because of its age (`segment.ms`) only if it has
-/// [`SEGMENT_BYTES_OF_MANY`]. Its records stay for as long as those behind them in it.
+/// [`SEGMENT_BYTES_OF_MANY`], or if it has been open for that part of the time for which records are kept: they stay
+/// for as long as those behind them in it.
 pub const SEGMENTS_BY_AGE_MAX: usize = 1000;
 /// The least that `segment.bytes` can be.
 pub const SEGMENT_BYTES_OF_MANY: u64 = 1024 * 1024;

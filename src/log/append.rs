@@ -223,17 +223,23 @@ impl Log {
     }
 
     /// Whether the batch goes to a new segment: the active one would get too long, has been open
-    /// for too long, or its offsets would no longer fit 31 bits. A log of many segments gets no short ones any more,
-    /// however long they are open: each costs memory, and a place in every checkpoint.
+    /// for too long, or its offsets would no longer fit 31 bits.
     fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
         let active = self.active();
-        let by_age =
-            self.segments.len() < SEGMENTS_BY_AGE_MAX || active.len >= SEGMENT_BYTES_OF_MANY;
         let open_ms = active.open_ms(now.wall_ms, entry.max_timestamp);
         active.batches > 0
             && (active.len + entry.len > self.config.segment_bytes
-                || (by_age && open_ms > self.config.segment_ms)
+                || (open_ms > self.config.segment_ms && self.may_roll_by_age(open_ms))
                 || !active.fits(entry))
+    }
+
+    /// A log of many segments gets no short ones any more, in bytes and in time: each costs memory, and a place in
+    /// every checkpoint.
+    fn may_roll_by_age(&self, open_ms: i64) -> bool {
+        let retention_ms = self.config.retention_ms;
+        self.segments.len() < SEGMENTS_BY_AGE_MAX
+            || self.active().len >= SEGMENT_BYTES_OF_MANY
+            || (retention_ms >= 0 && open_ms > retention_ms / SEGMENTS_BY_AGE_MAX as i64)
     }
 
     fn duplicate_of(&self, original: &Remembered) -> Appended {
@@ -631,6 +637,32 @@ mod tests {
         }
         append(&mut f, 10);
         assert_eq!(f.log.active().batches, 1, "that one was not short");
+    }
+
+    /// Its records would stay for twice their time otherwise.
+    #[test]
+    fn a_log_of_many_segments_gets_those_that_are_long_open() {
+        const SHARE_MS: i64 = 100;
+        let mut f = Fixture::new(
+            LogConfig {
+                segment_ms: 1,
+                retention_ms: SHARE_MS * SEGMENTS_BY_AGE_MAX as i64,
+                ..config()
+            },
+            0,
+        );
+        let append = |f: &mut Fixture, ms: i64| {
+            f.now.wall_ms += ms;
+            f.append(&Draft::plain(&[f.now.wall_ms], 10)).unwrap();
+            f.settle();
+        };
+        for _ in 0..SEGMENTS_BY_AGE_MAX {
+            append(&mut f, 2);
+        }
+        for (ms, batches) in [(2, 2), (SHARE_MS - 2, 3), (1, 1), (SHARE_MS, 2), (1, 1)] {
+            append(&mut f, ms);
+            assert_eq!(f.log.active().batches, batches, "after {ms} ms more");
+        }
     }
 
     #[test]
