@@ -267,6 +267,29 @@ fn names_count_for_as_much_as_they_are() {
     }
 }
 
+/// They are looked at when they are read, and when their resource is told.
+#[test]
+fn keys_that_are_asked_for_count_twice() {
+    const RESOURCES: usize = 10;
+    const KEYS: usize = 2 * LISTED_PER_SLICE;
+    let mut request = DescribeConfigsRequest::default();
+    let topic = |n: usize| {
+        let mut resource = DescribeConfigsResource::default();
+        (resource.resource_type, resource.resource_name) = (2, format!("{TOPIC}{n}").into());
+        let keys = (0..KEYS).map(|key| StrBytes::from(key.to_string()));
+        resource.configuration_keys = Some(keys.collect());
+        resource
+    };
+    request.resources = (0..RESOURCES).map(topic).collect();
+    let frame = encode_request(1, Some("test"), 4, &request).unwrap();
+    let mut bench = bench(1, 1);
+    let before = bench.replies.len();
+    bench.send(0, &frame);
+    let turns = (1..).find(|_| !bench.idle(0) || bench.replies.len() > before);
+    assert_eq!(bench.replies.len(), before + 1);
+    assert!(turns >= Some(2 * RESOURCES - 1), "{turns:?}");
+}
+
 /// The same of what is to be changed.
 #[test]
 fn what_a_decision_was_about_is_let_go_in_slices() {

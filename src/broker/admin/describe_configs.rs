@@ -74,6 +74,13 @@ impl List for Described {
         DescribeConfigsResponse::default()
     }
 
+    fn prepare(&mut self, left: &mut usize) -> bool {
+        // Its keys are looked at once more.
+        let next = self.resources.peek();
+        *left = left.saturating_sub(next.map_or(0, DescribeConfigsRequest::entries));
+        true
+    }
+
     fn next(&mut self, ctx: &Ctx<'_>, written: usize) -> Option<DescribeConfigsResult> {
         let (resource, _) = self.resources.next()?;
         let mut result = DescribeConfigsResult::default();
