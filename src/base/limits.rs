@@ -103,7 +103,7 @@ pub const WAITS_TOLD_PER_SLICE: usize = 1024;
 pub const FLUSH_ITEMS_MAX: usize = 1024;
 /// Segments whose memory is let go at a time when a checkpoint has put them into chunks.
 pub const SEGMENTS_LET_GO_MAX: usize = 256;
-/// Slices of memory of segments that are gone which are let go at a time.
+/// Slices of memory that are let go at a time: of segments that are gone, and what the memory tail forgets.
 pub const SLICES_LET_GO_MAX: usize = 4096;
 /// Chunks that come free at a time when a checkpoint has made that durable.
 pub const CHUNKS_FREED_MAX: usize = 1024;
@@ -235,8 +235,11 @@ pub const LOAD_BYTES_MIN: usize = 32 * 1024;
 /// Bytes that a shard reads at once for connections, while a flush is on its way and while none is:
 /// a flush waits in the disk's queue for what is before it.
 pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];
-/// What the memory tail of a store may take from the beginning, if it may take so much at all.
+/// What the memory tails of a core may take from the beginning, if they may take so much at all.
 pub const TAIL_START_BYTES: usize = 64 * 1024 * 1024;
+/// What a store's memory tail may take beyond its bound, or beyond what it had when that came down, before the next
+/// flush has to wait until it has forgotten some.
+pub const TAIL_OVER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Memory page buffers leave to others, at most: less than that being free, memory tails become smaller.
 pub const MEMORY_LEFT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Memory of page buffers that are gone, kept on each thread for the next ones.

@@ -10,6 +10,7 @@ pub mod limits;
 mod page;
 pub mod pages;
 mod pool;
+mod queue;
 pub mod rng;
 pub mod shared_map;
 mod shared_vec;
@@ -24,6 +25,7 @@ pub use ids::{
 pub use leftovers::Leftovers;
 pub use page::BLOCK;
 pub use pages::PageBuf;
+pub use queue::Queue;
 pub use rng::Rng;
 pub use shared_map::SharedMap;
 pub use shared_vec::SharedVec;

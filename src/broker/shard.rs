@@ -145,10 +145,10 @@ impl Shard {
         }
     }
 
-    /// Bytes that the memory tails have forgotten so far because of [`Input::TailBytesMax`].
+    /// Bytes that the memory tails have forgotten so far for lack of memory: more of [`Input::TailBytesMax`].
     #[must_use]
-    pub fn tail_bytes_forgotten(&self) -> u64 {
-        self.owner.tail_bytes_forgotten()
+    pub fn tail_bytes_missed(&self) -> u64 {
+        self.owner.tail_bytes_missed()
     }
 
     fn input(&mut self, input: Input, fx: &mut Fx<'_>) {

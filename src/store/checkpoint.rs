@@ -94,7 +94,8 @@ impl Store {
         let mut left = FLUSH_ITEMS_MAX;
         while let Some(open) = self.open.front() {
             let work = open.items.len() + open.cost / FLUSH_BYTES_PER_ITEM;
-            self.more_to_start = work > left && left < FLUSH_ITEMS_MAX;
+            let enough = work > left && left < FLUSH_ITEMS_MAX;
+            self.more_to_start = enough || self.tail.is_full();
             if self.more_to_start {
                 let pending = self.pending_seq();
                 self.beginning.get_or_insert(pending);
@@ -143,6 +144,9 @@ impl Store {
     #[cfg(test)]
     pub fn checkpoint(&mut self, states: Vec<(LogId, Bytes)>, ops: &mut Vec<DiskOp>) {
         while self.checkpoint.is_none() {
+            if self.tail.is_full() {
+                self.poll(ops);
+            }
             self.begin_checkpoint(ops);
         }
         for (log, state) in states {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::api::{ChunkPin, Cut, LogLabel, Piece};
 use super::chunks::Chunk;
 use super::layout::block_floor;
-use crate::base::{IdMap, LogId, Offset, SegmentId, StoreId};
+use crate::base::{IdMap, LogId, Offset, Queue, SegmentId, StoreId};
 
 /// A chunk of a segment.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub(super) struct Segment {
     /// In the order of `start`.
     pub extents: Vec<Extent>,
     /// Adjacent, up to `len`.
-    pub slices: VecDeque<Slice>,
+    pub slices: Queue<Slice>,
     pub sealed: bool,
 }
 
@@ -124,7 +124,7 @@ impl Segment {
             .slices
             .partition_point(|slice| slice.pos + slice.bytes.len() as u64 <= from);
         self.slices
-            .range(first..)
+            .range(first)
             .take_while(move |slice| slice.pos < to)
             .map(move |slice| {
                 let start = from.saturating_sub(slice.pos) as usize;
@@ -163,17 +163,19 @@ impl Segment {
     }
 
     /// The memory tail is over its bound and the oldest of its slices is this segment's: lets it go if its
-    /// bytes are in a chunk, else keeps what is needed in a copy that pins nothing else.
-    pub fn evict_oldest_cached(&mut self) {
-        let Some(index) = self.slices.iter().position(|slice| slice.cached) else {
-            return;
-        };
+    /// bytes are in a chunk, else keeps what is needed in a copy that pins nothing else. False if none is left.
+    pub fn evict_oldest_cached(&mut self) -> bool {
+        // What was kept in copies came before what is still cached.
+        let index = self.slices.partition_point(|slice| !slice.cached);
+        if index == self.slices.len() {
+            return false;
+        }
         let filled = self.filled;
         let slice = &mut self.slices[index];
         let end = slice.pos + slice.bytes.len() as u64;
         if end <= filled && index == 0 {
             self.slices.pop_front();
-            return;
+            return true;
         }
         if slice.pos < filled && index == 0 {
             slice.bytes = slice.bytes.slice((filled - slice.pos) as usize..);
@@ -181,6 +183,7 @@ impl Segment {
         }
         slice.bytes = Bytes::copy_from_slice(&slice.bytes);
         slice.cached = false;
+        true
     }
 
     /// Where filling should get to: whole blocks, and the padded last one of a sealed segment.

@@ -60,13 +60,13 @@ use copies::{COPIES, Copy, copy_bytes_max};
 use gathering::{Checkpoint, SinceCheckpoint};
 use growth::Ahead;
 use journal::Entry;
-use map::{Map, Slice};
+use map::{Map, Segment, Slice};
 use pending::{Flight, Item, OpenFlush, state_growth};
 use superblock::{Start, Superblock};
 use tail::Tail;
 
 use crate::base::limits::{FLUSH_ITEMS_MAX, SLICES_LET_GO_MAX};
-use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId, StoreId};
+use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, Queue, SegmentId, StoreId};
 
 /// See the module.
 #[derive(Debug)]
@@ -129,7 +129,9 @@ pub struct Store {
     ahead: Ahead,
     tail: Tail,
     /// Memory of segments that are gone, which is let go a bit at a time.
-    gone: VecDeque<VecDeque<Slice>>,
+    gone: VecDeque<Queue<Slice>>,
+    /// Slices of the memory tail that may still be forgotten in this poll.
+    may_forget: usize,
     /// Bytes of appends that are in no chunk yet.
     unplaced_bytes: u64,
     ios: IdMap<u64, Io>,
@@ -296,6 +298,7 @@ impl Store {
             chunks,
             tail: Tail::new(config.tail_bytes_max),
             gone: VecDeque::new(),
+            may_forget: 0,
             unplaced_bytes: 0,
             ios: IdMap::default(),
             next_io: 0,
@@ -532,6 +535,7 @@ impl Store {
             return;
         }
         let mut left = FLUSH_ITEMS_MAX;
+        self.may_forget = SLICES_LET_GO_MAX;
         self.more_to_start = false;
         while self.may_fly() {
             let items = self.open.front().map_or(0, |open| open.items.len());
@@ -559,9 +563,9 @@ impl Store {
     fn let_go_gone(&mut self) {
         let mut left = SLICES_LET_GO_MAX;
         while let Some(slices) = self.gone.front_mut() {
-            let some = slices.len().min(left);
-            slices.drain(..some);
-            left -= some;
+            while left > 0 && slices.pop_front().is_some() {
+                left -= 1;
+            }
             if !slices.is_empty() {
                 break;
             }
@@ -571,11 +575,12 @@ impl Store {
 
     /// Whether one more flush may be on its way. The first ones start however little there is, so that
     /// nobody waits for company; beyond them what is small gathers, because a write and its sync cost
-    /// the core as much for one request as for a hundred.
+    /// the core as much for one request as for a hundred. None does while the memory tail has too much to forget.
     fn may_fly(&self) -> bool {
         let flying = self.flights.len();
         let small = match self.open.len() {
             0 => return false,
+            _ if self.tail.is_full() => return false,
             1 => self.open[0].cost < self.config.small_flush_bytes,
             _ => false,
         };
@@ -699,23 +704,25 @@ impl Store {
         self.forget_oldest();
     }
 
-    /// Forgets the oldest of the memory tail as long as it is over its bound, but not too many at a time: a large slice
-    /// may take the place of very many small ones, and the bound may have come down.
+    /// Forgets the oldest of the memory tail as long as it is over its bound, but not too many in one poll: a large
+    /// slice may take the place of very many small ones, and the bound may have come down.
     fn forget_oldest(&mut self) {
-        for _ in 0..SLICES_LET_GO_MAX {
-            let Some((log, segment)) = self.tail.forget() else {
+        while self.may_forget > 0 {
+            let Some((log, segment, lacking)) = self.tail.forget() else {
                 break;
             };
-            if let Some(segment) = self.map.segment_mut(log, segment) {
-                segment.evict_oldest_cached();
+            self.may_forget -= 1;
+            let segment = self.map.segment_mut(log, segment);
+            if segment.is_some_and(Segment::evict_oldest_cached) {
+                self.tail.missed(lacking);
             }
         }
     }
 
-    /// Bytes that the memory tail has forgotten so far because of its bound.
+    /// Bytes that the memory tail has forgotten so far for lack of memory.
     #[must_use]
-    pub fn tail_bytes_forgotten(&self) -> u64 {
-        self.tail.forgotten_bytes()
+    pub fn tail_bytes_missed(&self) -> u64 {
+        self.tail.missed_bytes()
     }
 
     /// What the memory tail may take from now on. What is too much is forgotten when there is time for it.
@@ -726,7 +733,7 @@ impl Store {
     /// Slices of memory of segments that are gone, which are still to be let go.
     #[cfg(test)]
     pub fn gone_slices(&self) -> usize {
-        self.gone.iter().map(VecDeque::len).sum()
+        self.gone.iter().map(Queue::len).sum()
     }
 
     /// Panics where the bookkeeping contradicts itself.
@@ -751,6 +758,8 @@ impl Store {
             for segment in &log.segments {
                 assert!(segment.filled <= segment.placed && segment.placed <= segment.len);
                 let memory = segment.memory_start();
+                let copies = segment.slices.partition_point(|slice| !slice.cached);
+                assert!(segment.slices.range(copies).all(|slice| slice.cached));
                 assert!(
                     memory <= segment.filled || segment.len == segment.filled,
                     "log {} has bytes that are nowhere: memory from {memory}, filled to {}",

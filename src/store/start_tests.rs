@@ -80,7 +80,7 @@ impl Scene {
     pub fn settle(&mut self) {
         loop {
             let ops = self.asked();
-            if ops.is_empty() {
+            if ops.is_empty() && !self.store.has_more_to_do() {
                 break;
             }
             self.perform(ops);

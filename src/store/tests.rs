@@ -4,6 +4,7 @@ mod damage;
 mod flush;
 mod salvage;
 mod space;
+mod tail;
 mod truncate;
 
 use std::collections::BTreeMap;
@@ -230,6 +231,9 @@ struct World {
     states: BTreeMap<LogId, usize>,
 }
 
+/// What a memory tail may take.
+const TAIL_BYTES: [usize; 3] = [0, 20_000, 1 << 20];
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
@@ -248,7 +252,7 @@ impl World {
             small_flush_bytes: [0, 4 << 10, 64 << 10][rng.below(3) as usize],
             small_flushes_in_flight_max: 1 + rng.below(3) as usize,
             flush_bytes_max: 64 << 10,
-            tail_bytes_max: [0, 20_000, 1 << 20][rng.below(3) as usize],
+            tail_bytes_max: TAIL_BYTES[rng.below(3) as usize],
             checkpoint_bytes: 1 << 20,
             checkpoint_slice_bytes: 1,
             sabotage: Sabotage::default(),
@@ -334,7 +338,11 @@ impl World {
                 self.store.note(log, Bytes::from_static(b"note"));
             }
             80 => self.truncate(log),
-            81..90 => self.store.prove(),
+            81..89 => self.store.prove(),
+            89 => {
+                let bytes = TAIL_BYTES[self.rng.below(3) as usize];
+                self.store.set_tail_bytes_max(bytes);
+            }
             _ => {}
         }
     }
@@ -633,7 +641,7 @@ fn a_short_record_counts_the_block_that_it_keeps() {
         }
     }
     let slices = &store.map.logs[&LogId(1)].segments[0].slices;
-    let in_records = slices.iter().filter(|slice| slice.cached).count();
+    let in_records = slices.range(0).filter(|slice| slice.cached).count();
     assert!(
         (8..=TAIL_BYTES / BLOCK).contains(&in_records),
         "{in_records}"

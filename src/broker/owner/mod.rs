@@ -255,12 +255,12 @@ impl Owner {
         start.map_err(|(code, why)| (code, Some(why)))
     }
 
-    /// Bytes that the memory tails of the stores have forgotten so far because of that bound.
+    /// Bytes that the memory tails of the stores have forgotten so far for lack of memory.
     #[must_use]
-    pub fn tail_bytes_forgotten(&self) -> u64 {
+    pub fn tail_bytes_missed(&self) -> u64 {
         self.slots
             .iter()
-            .map(|slot| slot.store.tail_bytes_forgotten())
+            .map(|slot| slot.store.tail_bytes_missed())
             .sum()
     }
 

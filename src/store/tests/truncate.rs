@@ -5,7 +5,7 @@ use super::*;
 use crate::base::limits::SLICES_LET_GO_MAX;
 
 /// Positions at which a batch begins, or would.
-fn boundaries(bytes: &[u8]) -> Vec<usize> {
+pub(super) fn boundaries(bytes: &[u8]) -> Vec<usize> {
     let mut ends = vec![0];
     while let Some(len) = ends
         .last()
