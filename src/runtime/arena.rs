@@ -4,12 +4,14 @@
 //! It is cut into cells of 4 KiB, with a bit for each that nobody has. Who takes some clears their bits and who lets go
 //! sets them, on whatever thread; nobody else touches the memory of a cell whose bit is clear. A step without memory is
 //! one whose cells are all taken. Cells are taken from where the last ones were on, and what a tail forgets first is
-//! what it took first: so it goes round and round.
+//! what it took first: so it goes round and round over the steps that have memory.
 
 use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use zerocopy::FromZeros;
 
 use super::sys;
 use crate::base::BLOCK;
@@ -30,6 +32,8 @@ pub struct Arena {
     memory: NonNull<u8>,
     /// A set bit is a cell that nobody has.
     free: Box<[AtomicU64]>,
+    /// A set bit is a step that has memory.
+    with_memory: Box<[AtomicU64]>,
     /// Bytes of the steps that have memory.
     populated: AtomicUsize,
 }
@@ -47,9 +51,16 @@ impl Arena {
     /// There is no such address space, or a limit forbids it.
     pub fn new(bytes: usize) -> io::Result<Arc<Self>> {
         let steps = bytes / STEP_BYTES;
+        // Without touching them: there may be room for much more than is ever used.
+        let zeroed = |words| {
+            <[AtomicU64]>::new_box_zeroed_with_elems(words)
+                .map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))
+        };
+        let (free, with_memory) = (zeroed(steps * STEP_WORDS)?, zeroed(steps.div_ceil(BITS))?);
         Ok(Arc::new(Self {
             memory: sys::reserve(steps * STEP_BYTES)?,
-            free: (0..steps * STEP_WORDS).map(|_| AtomicU64::new(0)).collect(),
+            free,
+            with_memory,
             populated: AtomicUsize::new(0),
         }))
     }
@@ -66,27 +77,33 @@ impl Arena {
         self.populated.load(Ordering::Relaxed)
     }
 
+    /// Whether a step has memory.
+    #[must_use]
+    pub fn has_memory(&self, step: usize) -> bool {
+        self.with_memory[step / BITS].load(Ordering::Relaxed) & (1 << (step % BITS)) != 0
+    }
+
     /// Bytes of cells that nobody has.
     #[must_use]
     pub fn free_bytes(&self) -> usize {
-        let cells = self
-            .free
-            .iter()
-            .map(|word| word.load(Ordering::Relaxed).count_ones());
+        let steps = (0..self.steps()).filter(|step| self.has_memory(*step));
+        let words = steps.flat_map(|step| self.words(step));
+        let cells = words.map(|word| word.load(Ordering::Relaxed).count_ones());
         cells.sum::<u32>() as usize * BLOCK
     }
 
-    /// Takes memory for a step that has none. One thread alone may call this and [`Arena::depopulate`].
-    ///
-    /// # Errors
-    /// The kernel has no memory.
-    pub fn populate(&self, step: usize) -> io::Result<()> {
-        sys::populate(self.at(step * STEP_BYTES), STEP_BYTES)?;
+    /// Takes memory for a step, if it has none. One thread alone may call this and [`Arena::depopulate`].
+    pub fn populate(&self, step: usize) {
+        if self.has_memory(step) {
+            return;
+        }
+        // SAFETY: all its cells are taken, and by nobody.
+        unsafe { sys::touch(self.at(step * STEP_BYTES), STEP_BYTES) };
         self.populated.fetch_add(STEP_BYTES, Ordering::Relaxed);
         for word in self.words(step) {
             word.store(u64::MAX, Ordering::Release);
         }
-        Ok(())
+        self.with_memory[step / BITS].fetch_or(1 << (step % BITS), Ordering::Relaxed);
     }
 
     /// Gives the memory of a step back, if it has some and nobody has a cell of it.
@@ -101,6 +118,7 @@ impl Arena {
                 return false;
             }
         }
+        self.with_memory[step / BITS].fetch_and(!(1 << (step % BITS)), Ordering::Relaxed);
         self.populated.fetch_sub(STEP_BYTES, Ordering::Relaxed);
         // SAFETY: nobody has any of its cells, and nobody gets one before `populate`.
         unsafe { sys::depopulate(self.at(step * STEP_BYTES), STEP_BYTES) };
@@ -117,14 +135,44 @@ impl Arena {
         unsafe { self.memory.add(byte) }
     }
 
-    /// Takes so many cells in one piece, looking from word `from` on; the first of them, and where it looked last.
+    /// The first word of the next step that has memory, from step `from` on, round and round.
+    fn next_with_memory(&self, from: usize) -> Option<usize> {
+        let from = from % self.steps().max(1);
+        let words = self.with_memory.len();
+        // The word of `from` is looked at twice: for what is behind it at first, and for what is before it at last.
+        for n in 0..=words {
+            let at = (from / BITS + n) % words.max(1);
+            let mut bits = self.with_memory.get(at)?.load(Ordering::Relaxed);
+            if n == 0 {
+                bits &= u64::MAX << (from % BITS);
+            }
+            if bits != 0 {
+                return Some((at * BITS + bits.trailing_zeros() as usize) * STEP_WORDS);
+            }
+        }
+        None
+    }
+
+    /// Takes so many cells in one piece, looking from word `from` on, at steps that have memory; the first of them, and
+    /// where to look the next time.
     fn take(&self, from: usize, cells: usize) -> (Option<usize>, usize) {
-        let words = self.free.len();
         let (mut first, mut run) = (0, 0);
-        for n in 0..WORDS_LOOKED_AT_MAX.min(words) {
-            let at = (from + n) % words;
-            if at == 0 {
-                run = 0; // the end and the beginning are not one piece
+        let mut at = from;
+        // What is oldest is let go first, just behind the last that was taken: it is not passed over for being there
+        // still, but a little at a time, for it may stay.
+        let mut missed = from + 1;
+        for n in 0..WORDS_LOOKED_AT_MAX {
+            if n == 0 || at.is_multiple_of(STEP_WORDS) {
+                let step = at / STEP_WORDS;
+                if step >= self.steps() || !self.has_memory(step) {
+                    let Some(next) = self.next_with_memory(step) else {
+                        break;
+                    };
+                    (at, run) = (next, 0);
+                    if n == 0 {
+                        missed = at + 1;
+                    }
+                }
             }
             let word = self.free[at].load(Ordering::Relaxed);
             let mut bit = 0;
@@ -145,8 +193,9 @@ impl Arena {
                     return (self.claim(first, cells).then_some(first), at);
                 }
             }
+            at += 1;
         }
-        (None, (from + WORDS_LOOKED_AT_MAX) % words.max(1))
+        (None, missed)
     }
 
     /// Clears the bits of these cells, unless one of them is clear.
@@ -276,7 +325,7 @@ mod tests {
     fn there_is_nothing_without_memory() {
         let (arena, mut cells) = arena(2);
         assert!(cells.pages(BLOCK).is_none());
-        arena.populate(1).unwrap();
+        arena.populate(1);
         assert_eq!(
             (arena.populated(), arena.free_bytes()),
             (STEP_BYTES, STEP_BYTES)
@@ -289,24 +338,49 @@ mod tests {
         assert!(arena.depopulate(1));
         assert!(!arena.depopulate(1) && !arena.depopulate(0));
         assert!(cells.pages(BLOCK).is_none());
-        arena.populate(1).unwrap();
-        let loan = (0..3).find_map(|_| cells.pages(BLOCK)).expect("a cell");
+        arena.populate(1);
+        let loan = cells.pages(BLOCK).expect("a cell");
         assert_eq!(loan.bytes(), [0; BLOCK], "the kernel's");
     }
 
     #[test]
-    fn it_goes_round_and_round() {
-        let (arena, mut cells) = arena(2);
-        (0..2).for_each(|step| arena.populate(step).unwrap());
-        let mut kept = std::collections::VecDeque::new();
-        // 7 MiB are kept, of the 8 that there are.
-        for n in 0..1000 {
-            let loan = (0..20).find_map(|_| cells.pages(17 * BLOCK));
-            kept.push_back(loan.unwrap_or_else(|| panic!("buffer {n}")));
-            if kept.len() * 17 * BLOCK > 7 << 20 {
-                kept.pop_front();
+    fn it_goes_round_and_round_where_there_is_memory() {
+        let (arena, mut cells) = arena(200);
+        for steps in [[40, 41], [3, 150]] {
+            steps.into_iter().for_each(|step| arena.populate(step));
+            let mut kept = std::collections::VecDeque::new();
+            // 6 MiB are kept, of the 8 that there are.
+            for n in 0..1000 {
+                let loan = cells.pages(17 * BLOCK);
+                kept.push_back(loan.unwrap_or_else(|| panic!("buffer {n} of {steps:?}")));
+                if kept.len() * 17 * BLOCK > 6 << 20 {
+                    kept.pop_front();
+                }
             }
+            kept.clear();
+            assert!(steps.map(|step| arena.depopulate(step)) == [true; 2]);
         }
+    }
+
+    #[test]
+    fn what_is_held_for_long_is_passed_and_what_is_not_is_waited_for() {
+        let (arena, mut cells) = arena(4);
+        (0..4).for_each(|step| arena.populate(step));
+        let mut all: Vec<_> = (0..16).map(|_| cells.pages(1 << 20)).collect();
+        let at = |loan: &Option<Box<dyn Pages>>| loan.as_ref().map(|loan| loan.bytes().as_ptr());
+        assert!(all.iter().all(Option::is_some) && cells.pages(BLOCK).is_none());
+        // The oldest is let go: it is the next one.
+        let oldest = all.remove(0);
+        let place = at(&oldest);
+        drop(oldest);
+        let again = cells.pages(1 << 20);
+        assert_eq!(at(&again), place);
+        // One in the middle is: it is found as well.
+        let middle = all.remove(9);
+        let place = at(&middle);
+        drop(middle);
+        let again = (0..100).find_map(|_| cells.pages(1 << 20));
+        assert_eq!(at(&again), place);
     }
 
     #[test]
@@ -334,20 +408,16 @@ mod tests {
                 }
                 7 => {
                     let step = rng.below(3) as usize;
-                    let has = arena
-                        .words(step)
-                        .iter()
-                        .any(|w| w.load(Ordering::Relaxed) != 0);
                     let mine = |loan: &dyn Pages| {
                         let at = loan.bytes().as_ptr() as usize - arena.memory.as_ptr() as usize;
                         at / STEP_BYTES <= step
                             && step <= (at + loan.bytes().len() - 1) / STEP_BYTES
                     };
                     let used = loans.iter().any(|(_, loan)| mine(&**loan));
-                    if has || used {
+                    if arena.has_memory(step) {
                         assert_eq!(arena.depopulate(step), !used);
                     } else {
-                        arena.populate(step).unwrap();
+                        arena.populate(step);
                     }
                 }
                 _ => {}
@@ -361,35 +431,47 @@ mod tests {
     fn cells_are_let_go_and_given_back_on_other_threads() {
         let (arena, mut cells) = arena(2);
         let (sender, receiver) = std::sync::mpsc::channel::<Box<dyn Pages>>();
-        let other =
-            std::thread::spawn(move || receiver.iter().filter(|loan| loan.bytes()[0] == 9).count());
+        let other = std::thread::spawn(move || {
+            let is_own = |(n, loan): &(usize, Box<dyn Pages>)| {
+                let mut words = loan.bytes().chunks(8);
+                words.all(|word| word == (*n as u64).to_ne_bytes())
+            };
+            let (mut own, mut some) = (0, Vec::new());
+            for loan in receiver.iter().enumerate() {
+                some.push(loan);
+                // They are looked at while others are taken and let go.
+                if some.len() == 20 {
+                    own += some.drain(..).filter(is_own).count();
+                }
+            }
+            own + some.into_iter().filter(is_own).count()
+        });
+        let running = Arc::new(());
         let giver = {
-            let arena = Arc::clone(&arena);
+            let (arena, ended) = (Arc::clone(&arena), Arc::clone(&running));
             std::thread::spawn(move || {
-                for n in 0..2000 {
-                    let step = n % 2;
-                    let is_empty = arena
-                        .words(step)
-                        .iter()
-                        .all(|w| w.load(Ordering::Relaxed) == 0);
-                    if !arena.depopulate(step) && is_empty && arena.populated() < STEP_BYTES {
-                        // Nobody can have a cell of a step as long as none has memory.
-                        if arena.populated() == 0 {
-                            let _ = arena.populate(step);
-                        }
+                let mut given_back = 0;
+                for step in [0, 1].into_iter().cycle() {
+                    if Arc::strong_count(&ended) == 1 && given_back > 0 {
+                        break;
                     }
+                    given_back += usize::from(arena.depopulate(step));
+                    arena.populate(1 - step);
+                    std::thread::yield_now();
                 }
             })
         };
-        let mut sent = 0;
-        for _ in 0..50_000 {
+        let mut sent: usize = 0;
+        while sent < 5_000 {
             if let Some(mut loan) = cells.pages(3 * BLOCK) {
-                loan.bytes_mut().fill(9);
+                for word in loan.bytes_mut().chunks_mut(8) {
+                    word.copy_from_slice(&(sent as u64).to_ne_bytes());
+                }
                 sent += 1;
                 sender.send(loan).expect("the other thread");
             }
         }
-        drop(sender);
+        drop((sender, running));
         giver.join().expect("no panic");
         assert_eq!(other.join().expect("no panic"), sent);
         assert_eq!(arena.populated(), arena.free_bytes());

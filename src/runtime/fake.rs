@@ -132,7 +132,7 @@ impl Shard {
     }
 
     /// It has no tail.
-    pub fn tail_bytes_forgotten(&self) -> u64 {
+    pub fn tail_bytes_missed(&self) -> u64 {
         0
     }
 

@@ -2,13 +2,12 @@
 //! others need it or when it is not needed any more. A thread of its own sees to that, which has the core when nobody
 //! else wants it. (The kernel would give the page cache back by itself; this memory is ours.)
 
-use std::fs;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::arena::{Arena, STEP_BYTES};
+use super::available::{Memory, System};
 use super::sys;
 use crate::base::limits::{MEMORY_LEFT_BYTES, TAIL_START_BYTES};
 
@@ -22,119 +21,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// in so many. A GiB takes some 0.35 s, and 1.5 s where a hypervisor has to find it first.
 const TAKE_FOR: Duration = Duration::from_millis(2);
 const TAKING: u32 = 10;
+/// How much more or less there may be before something is done about it.
+const BAND_BYTES: u64 = 64 * 1024 * 1024;
 /// What has not been needed for so long is given back.
 const IDLE: Duration = Duration::from_secs(60);
 /// One part in so many of an arena is not a tail's: buffers on their way, and room between others.
 const SLACK: usize = 8;
 
-/// Memory that this process may use, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Memory {
-    total: u64,
-    /// What can be had without taking it from anybody; the page cache can.
-    available: u64,
-}
-
-impl Memory {
-    /// The machine's, or what a control group allows where that is less. `None` if the system does not say.
-    fn now() -> Option<Self> {
-        let machine = parse_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)?;
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        let groups = [&VERSION_2, &VERSION_1]
-            .into_iter()
-            .flat_map(|version| version.limits(&own));
-        Some(groups.fold(machine, |least, group| Self {
-            total: least.total.min(group.total),
-            available: least.available.min(group.available),
-        }))
-    }
-
-    /// What the tails may take, of `most`, when they, or what else is in page buffers, take `taken` now.
-    fn tails(self, most: u64, taken: u64) -> u64 {
-        let left = (self.total / LEFT).min(MEMORY_LEFT_BYTES);
-        most.min((taken + self.available).saturating_sub(left))
-    }
-}
-
-/// How a version of control groups names things.
-struct Cgroups {
-    /// What is before the path of a group in `/proc/self/cgroup`, up to a number in front of it.
-    own: &'static str,
-    root: &'static str,
-    limit: &'static str,
-    usage: &'static str,
-    cached: [&'static str; 2],
-}
-
-const VERSION_2: Cgroups = Cgroups {
-    own: "::/",
-    root: "/sys/fs/cgroup",
-    limit: "memory.max",
-    usage: "memory.current",
-    cached: ["inactive_file ", "active_file "],
-};
-
-const VERSION_1: Cgroups = Cgroups {
-    own: ":memory:/",
-    root: "/sys/fs/cgroup/memory",
-    limit: "memory.limit_in_bytes",
-    usage: "memory.usage_in_bytes",
-    cached: ["total_inactive_file ", "total_active_file "],
-};
-
-impl Cgroups {
-    /// What this process' group and those that it is in have and leave, given `/proc/self/cgroup`.
-    fn limits(&self, own: &str) -> Vec<Memory> {
-        let Some(dir) = self.dir(own) else {
-            return Vec::new();
-        };
-        let above = dir.ancestors().take_while(|dir| dir.starts_with(self.root));
-        above.filter_map(|dir| self.memory(dir)).collect()
-    }
-
-    /// The directory of this process' group.
-    fn dir(&self, own: &str) -> Option<PathBuf> {
-        let path = own.lines().find_map(|line| {
-            let number = line.trim_start_matches(|c: char| c.is_ascii_digit());
-            number.strip_prefix(self.own)
-        })?;
-        Some(Path::new(self.root).join(path))
-    }
-
-    /// A group's, if it has a limit.
-    fn memory(&self, dir: &Path) -> Option<Memory> {
-        let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
-        let total: u64 = read(self.limit)?.trim().parse().ok()?;
-        let usage: u64 = read(self.usage)?.trim().parse().ok()?;
-        let stat = read("memory.stat")?;
-        let cached = self
-            .cached
-            .iter()
-            .filter_map(|name| number_after(&stat, name));
-        let cached: u64 = cached.sum();
-        Some(Memory {
-            total,
-            available: total.saturating_sub(usage.saturating_sub(cached)),
-        })
-    }
-}
-
-fn parse_meminfo(text: &str) -> Option<Memory> {
-    Some(Memory {
-        total: number_after(text, "MemTotal:")? * 1024,
-        available: number_after(text, "MemAvailable:")? * 1024,
-    })
-}
-
-/// The number behind a name at the beginning of a line.
-fn number_after(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
+/// What the tails may take, of `most`, when they take `taken` now. They neither take nor give back the last
+/// [`BAND_BYTES`] of what there is: what others take changes all the time.
+fn allowed(memory: Memory, most: u64, taken: u64) -> u64 {
+    let left = (memory.total / LEFT).min(MEMORY_LEFT_BYTES);
+    let there_is = (taken + memory.available).saturating_sub(left);
+    most.min(there_is.min(taken.max(there_is.saturating_sub(BAND_BYTES))))
 }
 
 /// The memory of one shard's tails.
 struct ShardMemory {
-    /// `None` where there is no address space for one, or the tails may take no more than their start.
+    /// `None` where there is no address space for one, or the tails may take no more than their start: then they stay
+    /// as they are.
     arena: Option<Arc<Arena>>,
     /// What its tails may take now.
     bytes_max: AtomicUsize,
@@ -149,6 +54,8 @@ pub struct TailMemory {
     start: usize,
     /// What all arenas together may take.
     most: u64,
+    /// `None` if the system does not say: then nothing is taken.
+    system: Option<System>,
 }
 
 impl TailMemory {
@@ -156,10 +63,17 @@ impl TailMemory {
     #[must_use]
     pub fn new(shards: u16, setting: Option<i64>) -> Arc<Self> {
         let count = usize::from(shards.max(1));
+        let memory = System::open().and_then(|system| Ok((system.memory()?, system)));
+        let memory = memory
+            .inspect_err(|error| {
+                tracing::warn!("memory tails stay small: how much memory there is: {error}")
+            })
+            .ok()
+            .map(|(memory, system)| (system, memory));
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let each = match setting {
             Some(bytes) => size(bytes.unsigned_abs()),
-            None => Memory::now().map_or(TAIL_START_BYTES, |memory| {
+            None => memory.as_ref().map_or(TAIL_START_BYTES, |(_, memory)| {
                 size(memory.total / SHARE) / count
             }),
         };
@@ -181,6 +95,7 @@ impl TailMemory {
             shards: (0..count).map(shard).collect(),
             start,
             most: (room as u64).saturating_mul(count as u64),
+            system: memory.map(|(system, _)| system),
         })
     }
 
@@ -204,7 +119,12 @@ impl TailMemory {
             .sum()
     }
 
-    /// Says what a shard's tails have forgotten so far.
+    /// What a shard's tails may take when its arena has so much.
+    fn bytes_max_with(&self, arena: usize) -> usize {
+        self.start + arena / SLACK * (SLACK - 1)
+    }
+
+    /// Says what a shard's tails have forgotten so far for lack of memory.
     pub fn forgotten(&self, shard: usize, bytes: u64) {
         self.shards[shard].forgotten.store(bytes, Ordering::Relaxed);
     }
@@ -231,7 +151,8 @@ fn keep(mut keeper: Keeper, memory: &Weak<TailMemory>, changed: impl Fn()) {
     sys::step_back();
     while let Some(memory) = memory.upgrade() {
         let before = sys::thread_cpu_ns();
-        let more = keeper.look(&memory, Memory::now, &changed);
+        let machine = || memory.system.as_ref()?.memory().ok();
+        let more = keeper.look(&memory, machine, &changed);
         drop(memory);
         let took = Duration::from_nanos(sys::thread_cpu_ns() - before);
         std::thread::sleep(if more {
@@ -244,8 +165,6 @@ fn keep(mut keeper: Keeper, memory: &Weak<TailMemory>, changed: impl Fn()) {
 
 /// What the thread knows of a shard.
 struct Known {
-    /// Which steps have memory.
-    steps: Vec<bool>,
     forgotten: u64,
     /// What it has forgotten since it was last idle and could have kept with more memory, in bytes.
     wants: usize,
@@ -253,68 +172,81 @@ struct Known {
     wanted: Instant,
 }
 
-struct Keeper(Vec<Known>);
+struct Keeper {
+    shards: Vec<Known>,
+    /// How often it has looked, to know who is first.
+    turn: usize,
+}
 
 impl Keeper {
     fn new(shards: usize) -> Self {
         let now = Instant::now();
         let known = |_| Known {
-            steps: Vec::new(),
             forgotten: 0,
             wants: 0,
             wanted: now,
         };
-        Self((0..shards).map(known).collect())
+        Self {
+            shards: (0..shards).map(known).collect(),
+            turn: 0,
+        }
     }
 
-    /// Looks what is needed, and takes or gives back some. True if there is more to be taken at once.
+    /// Looks what is needed, and takes or gives back some. True if there is more to be taken at once. Where it cannot
+    /// be known what there is, all stays as it is.
     fn look(
         &mut self,
         memory: &TailMemory,
         machine: impl FnOnce() -> Option<Memory>,
         changed: &impl Fn(),
     ) -> bool {
-        for (known, shard) in self.0.iter_mut().zip(&memory.shards) {
+        let shards = self.shards.iter_mut().zip(&memory.shards);
+        let mut shards: Vec<(&mut Known, &ShardMemory, &Arena)> = shards
+            .filter_map(|(known, shard)| Some((known, shard, shard.arena.as_deref()?)))
+            .collect();
+        for (known, shard, _) in &mut shards {
             known.look(shard);
         }
-        let arenas: Vec<&Arena> = memory
-            .shards
-            .iter()
-            .filter_map(|s| s.arena.as_deref())
-            .collect();
-        let taken = arenas.iter().map(|arena| arena.populated() as u64).sum();
-        let wanted = self.0.iter().any(|known| known.wants > 0);
-        if arenas.len() < self.0.len() || (taken == 0 && !wanted) {
+        let populated = shards.iter().map(|(_, _, arena)| arena.populated());
+        let taken: usize = populated.sum();
+        let wanted = shards.iter().any(|(known, ..)| known.wants > 0);
+        if taken == 0 && !wanted {
             return false;
         }
-        let allowed = machine().map_or(0, |now| now.tails(memory.most, taken));
-        let states: Vec<State> = self
-            .0
+        let Some(machine) = machine() else {
+            return false;
+        };
+        let allowed =
+            usize::try_from(allowed(machine, memory.most, taken as u64)).unwrap_or(usize::MAX);
+        let states: Vec<State> = shards
             .iter()
-            .zip(&arenas)
-            .map(|(known, arena)| known.state(arena))
+            .map(|(known, _, arena)| known.state(arena))
             .collect();
-        let targets = targets(&states, usize::try_from(allowed).unwrap_or(usize::MAX));
-        let mut more = false;
+        let targets = targets(&states, allowed);
         let until = Instant::now() + TAKE_FOR;
-        for ((known, shard), target) in self.0.iter_mut().zip(&memory.shards).zip(targets) {
-            let Some(arena) = &shard.arena else { continue };
-            let was = arena.populated();
-            let fewer = target < was;
-            let may_take = |bytes| memory.start + bytes / SLACK * (SLACK - 1);
-            if fewer {
+        let (mut more, mut is_other) = (false, false);
+        let mut order: Vec<_> = shards.into_iter().zip(targets).collect();
+        // Whoever was first is last the next time: there may be time for one of them only.
+        let first = self.turn % order.len().max(1);
+        order.rotate_left(first);
+        self.turn = self.turn.wrapping_add(1);
+        for ((known, shard, arena), target) in order {
+            let before = shard.bytes_max.load(Ordering::Relaxed);
+            if target < arena.populated() {
                 // First the tail forgets, then there is something to give back: the next time, if not now.
-                shard.bytes_max.store(may_take(target), Ordering::Relaxed);
-                known.give_back(arena, target);
-            } else {
-                more |= known.take(arena, target, until);
                 shard
                     .bytes_max
-                    .store(may_take(arena.populated()), Ordering::Relaxed);
+                    .store(memory.bytes_max_with(target), Ordering::Relaxed);
+                give_back(arena, target);
+            } else {
+                more |= known.take(arena, target, until);
+                let bytes = memory.bytes_max_with(arena.populated());
+                shard.bytes_max.store(bytes, Ordering::Relaxed);
             }
-            if fewer || arena.populated() != was {
-                changed();
-            }
+            is_other |= before != shard.bytes_max.load(Ordering::Relaxed);
+        }
+        if is_other {
+            changed();
         }
         more
     }
@@ -356,38 +288,31 @@ impl Known {
 
     /// Takes memory up to a target, until a moment. True if there was no time for all of it.
     fn take(&mut self, arena: &Arena, target: usize, until: Instant) -> bool {
-        self.steps.resize(arena.steps(), false);
-        for step in 0..self.steps.len() {
+        let without = (0..arena.steps()).filter(|step| !arena.has_memory(*step));
+        for step in without {
             if arena.populated() + STEP_BYTES > target {
                 break;
-            }
-            if self.steps[step] {
-                continue;
             }
             if Instant::now() >= until {
                 return true;
             }
-            if let Err(error) = arena.populate(step) {
-                tracing::debug!("no memory for the tail: {error}");
-                self.wants = 0;
-                break;
-            }
-            self.steps[step] = true;
+            arena.populate(step);
             self.wants = self.wants.saturating_sub(STEP_BYTES);
         }
         false
     }
+}
 
-    /// Gives memory back that nobody has, down to a target.
-    fn give_back(&mut self, arena: &Arena, target: usize) {
-        for step in (0..self.steps.len()).rev() {
-            if arena.populated() < target + STEP_BYTES {
-                break;
-            }
-            if self.steps[step] && arena.depopulate(step) {
-                self.steps[step] = false;
-            }
+/// Gives memory back that nobody has, down to a target.
+fn give_back(arena: &Arena, target: usize) {
+    let with_memory = (0..arena.steps())
+        .rev()
+        .filter(|step| arena.has_memory(*step));
+    for step in with_memory {
+        if arena.populated() < target + STEP_BYTES {
+            break;
         }
+        arena.depopulate(step);
     }
 }
 
@@ -455,55 +380,33 @@ mod tests {
             available,
         };
         let left = 16 * GIB / LEFT;
-        assert_eq!(of(10 * GIB).tails(4 * GIB, 0), 4 * GIB);
-        assert_eq!(of(3 * GIB).tails(4 * GIB, GIB), 4 * GIB - left);
-        assert_eq!(of(left).tails(4 * GIB, GIB), GIB, "as it is");
+        assert_eq!(allowed(of(10 * GIB), 4 * GIB, 0), 4 * GIB);
         assert_eq!(
-            of(GIB).tails(4 * GIB, 3 * GIB),
+            allowed(of(3 * GIB), 4 * GIB, GIB),
+            4 * GIB - left - BAND_BYTES
+        );
+        let little = BAND_BYTES / 2;
+        assert_eq!(
+            allowed(of(left + little), 4 * GIB, GIB),
+            GIB,
+            "not worth it"
+        );
+        assert_eq!(allowed(of(left - little), 4 * GIB, GIB), GIB - little);
+        assert_eq!(allowed(of(left), 4 * GIB, GIB), GIB, "as it is");
+        assert_eq!(
+            allowed(of(GIB), 4 * GIB, 3 * GIB),
             4 * GIB - left,
             "gives some back"
         );
-        assert_eq!(of(0).tails(4 * GIB, GIB), 0);
+        assert_eq!(allowed(of(0), 4 * GIB, GIB), 0);
         let large = Memory {
             total: 1024 * GIB,
             available: 10 * GIB,
         };
-        assert_eq!(large.tails(256 * GIB, 0), 10 * GIB - MEMORY_LEFT_BYTES);
-    }
-
-    #[test]
-    fn files_of_the_system_are_read() {
-        let text = "MemTotal:       24683748 kB\nMemFree:  1 kB\nMemAvailable:   22012345 kB\n";
-        let memory = parse_meminfo(text).expect("both lines");
-        assert_eq!(memory.total, 24_683_748 * 1024);
-        assert_eq!(memory.available, 22_012_345 * 1024);
-        assert_eq!(parse_meminfo("MemTotal: x kB"), None);
-        let slice = Path::new("/sys/fs/cgroup/system.slice/millrace.service");
-        let own = "0::/system.slice/millrace.service\n";
-        assert_eq!(VERSION_2.dir(own), Some(slice.into()));
-        assert_eq!(VERSION_1.dir(own), None);
-        let own = "12:cpu:/y\n4:memory:/x\n0::/\n";
-        assert_eq!(VERSION_2.dir(own), Some("/sys/fs/cgroup/".into()));
-        assert_eq!(VERSION_1.dir(own), Some("/sys/fs/cgroup/memory/x".into()));
-    }
-
-    #[test]
-    fn a_control_group_limits_what_there_is() {
-        let dir = std::env::temp_dir().join(format!("millrace-cgroup-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
-        write("memory.max", "max\n");
-        write("memory.current", "5000\n");
-        write(
-            "memory.stat",
-            "anon 3000\ninactive_file 1500\nactive_file 500\n",
+        assert_eq!(
+            allowed(large, 256 * GIB, 0),
+            10 * GIB - MEMORY_LEFT_BYTES - BAND_BYTES
         );
-        assert_eq!(VERSION_2.memory(&dir), None);
-        write("memory.max", "8000\n");
-        let memory = VERSION_2.memory(&dir);
-        fs::remove_dir_all(&dir).unwrap();
-        let (total, available) = (8000, 5000);
-        assert_eq!(memory, Some(Memory { total, available }));
     }
 
     #[test]
@@ -591,6 +494,7 @@ mod tests {
         // However long it takes, it goes on as long as there is more to be forgotten.
         for forgotten in 1.. {
             memory.forgotten(0, forgotten << 30);
+            assert!(forgotten < 1000, "it takes nothing");
             if !look(&mut keeper, plenty) && memory.bytes_max(0) > 190 * MIB {
                 break;
             }
@@ -599,6 +503,9 @@ mod tests {
         let all = 64 * MIB + arena.populated() / 8 * 7;
         assert_eq!((memory.bytes_max(0), memory.bytes_max(1)), (all, 64 * MIB));
         assert!(told.get() > 0 && all <= 200 * MIB);
+        let populated = arena.populated();
+        look(&mut keeper, || None);
+        assert_eq!(arena.populated(), populated, "nobody knows what there is");
         look(&mut keeper, plenty);
         assert_eq!(memory.bytes_max(0), all, "it stays");
         let scarce = || {
@@ -619,7 +526,10 @@ mod tests {
         while kept.len() * MIB < populated / 8 * 7 {
             kept.extend(cells.pages(MIB));
         }
-        keeper.0.iter_mut().for_each(|known| known.wanted -= IDLE);
+        keeper
+            .shards
+            .iter_mut()
+            .for_each(|known| known.wanted -= IDLE);
         look(&mut keeper, plenty);
         assert_eq!((arena.populated(), memory.bytes_max(0)), (populated, fewer));
         kept.clear();
@@ -637,7 +547,8 @@ mod tests {
             (small.bytes_max(2), small.bytes_max_of_all()),
             (1 << 20, 3 << 20)
         );
-        let memory = Memory::now().expect("this system says it");
+        let memory = System::open().expect("this system says it").memory();
+        let memory = memory.expect("this system says it");
         assert!(memory.available <= memory.total);
         let tails = TailMemory::new(2, None);
         assert!(tails.most > 0 && tails.most <= memory.total / SHARE * 8 / 7);

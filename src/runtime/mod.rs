@@ -14,6 +14,7 @@
 
 pub mod accept;
 mod arena;
+mod available;
 mod batch;
 mod bind;
 pub mod blocks;

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::ptr::NonNull;
 
-use crate::base::{Mono, Now};
+use crate::base::{BLOCK, Mono, Now};
 
 /// Reads both clocks. The monotonic one is `CLOCK_MONOTONIC` itself, which is also what the
 /// ring's alarms are set by.
@@ -211,13 +211,17 @@ pub fn reserve(bytes: usize) -> io::Result<NonNull<u8>> {
     }
 }
 
-/// Has the kernel give memory for a part of what was reserved.
+/// Has the kernel give memory for a part of what was reserved, a page at a time: so nobody else of this process, who
+/// changes what is mapped, waits for more than one of them. (madvise(2) would hold them up for all of it, and longer
+/// where this thread loses the core.)
 ///
-/// # Errors
-/// As madvise(2): there is no memory, or the kernel is older than 5.14.
-pub fn populate(at: NonNull<u8>, bytes: usize) -> io::Result<()> {
-    // SAFETY: it changes nothing of what is there, whoever has it.
-    check(unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) }).map(drop)
+/// # Safety
+/// `at` and `bytes` are part of what [`reserve`] gave, and nobody relies on what is in it, nor borrows it.
+pub unsafe fn touch(at: NonNull<u8>, bytes: usize) {
+    for page in (0..bytes).step_by(BLOCK) {
+        // SAFETY: the caller's.
+        unsafe { at.add(page).write_volatile(0) };
+    }
 }
 
 /// Gives the memory of a part of what was reserved back.
