@@ -92,6 +92,11 @@ class Millrace(Pinned, broker.Millrace):
     def __init__(self):
         super().__init__({"millrace.shards": "1"})
 
+    def evict(self) -> None:
+        """Also out of its own memory, which no page cache has."""
+        self.restart()
+        super().evict()
+
 
 class MillraceTwoCores(Pinned, broker.Millrace):
     """Two shards that share both cores with the generator."""
