@@ -14,8 +14,11 @@ use crate::base::{Now, TopicId};
 
 /// What a deletion takes of a slice, in offsets that are looked at.
 const DELETION_WORK: usize = 4;
-/// What could not be written is tried again after so long.
-const TRY_AGAIN_MS: u64 = 100;
+/// What an append takes of it.
+const APPEND_WORK: usize = 16;
+/// What could not be written is tried again after so long, and after twice as long each time, up to the second one: a
+/// store may be full for days.
+const TRY_AGAIN_MS: [u64; 2] = [100, 10_000];
 
 /// Deletions of one batch, and what is left of the slice.
 struct Deletions<'a> {
@@ -65,6 +68,7 @@ impl Coordinator {
             goes_on: GoesOn::After(None),
             writes_from: None,
             is_put_off: false,
+            failed: 0,
             again: false,
         }
     }
@@ -158,11 +162,15 @@ impl Coordinator {
             return;
         };
         if is_written {
+            sweep.failed = 0;
             return self.sweep_goes_on();
         }
         sweep.goes_on = from;
         sweep.is_put_off = true;
-        self.timers.set_after(Timer::Sweep, now.mono, TRY_AGAIN_MS);
+        let [first, longest] = TRY_AGAIN_MS;
+        let wait_ms = (first << sweep.failed.min(16)).min(longest);
+        sweep.failed += 1;
+        self.timers.set_after(Timer::Sweep, now.mono, wait_ms);
     }
 
     /// The time has come to try again.
@@ -238,7 +246,11 @@ impl Coordinator {
         }
         let records = part.records;
         let is_unused = entry.group.state() == State::Empty && entry.group.pending_join.is_empty();
-        if is_whole && goes_on.is_none() && is_unused {
+        let is_buried = is_whole && goes_on.is_none() && is_unused;
+        if is_buried || !records.is_empty() {
+            *left = left.saturating_sub(APPEND_WORK);
+        }
+        if is_buried {
             self.bury(now, id, None, out);
         } else if !records.is_empty() {
             let forget = Forget::offsets(None, Vec::new());
@@ -330,11 +342,13 @@ mod tests {
         assert!(world.commit(&Client::new(), 1, 7).is_ok());
         world.hold_appends = true;
         world.coordinator.begin_sweep();
-        for _ in 0..3 {
+        for n in 0..10 {
             sweep(&mut world, NEW, OFFSETS_PER_SLICE);
             world.append_ends(Err(ErrorCode::KafkaStorageError));
-            assert!(!world.coordinator.can_sweep(), "not at once");
-            world.advance(TRY_AGAIN_MS);
+            let wait_ms = (TRY_AGAIN_MS[0] << n).min(TRY_AGAIN_MS[1]);
+            world.advance(wait_ms - 1);
+            assert!(!world.coordinator.can_sweep(), "not at once: {wait_ms}");
+            world.advance(1);
         }
         commit(&mut world, NEW, 6);
         sweep(&mut world, NEW, OFFSETS_PER_SLICE);
@@ -385,6 +399,28 @@ mod tests {
         sweep(&mut world, OLD, OFFSETS_PER_SLICE);
         world.flush();
         assert_eq!(world.offset(0), None);
+    }
+
+    #[test]
+    fn groups_that_go_count_for_what_their_deletion_takes() {
+        let mut world = World::new(GroupConfig::default());
+        for n in 0..1000 {
+            let client = Client {
+                group: Name::from(n.to_string()),
+                ..Client::new()
+            };
+            // It is given an id, and does not join with it.
+            world.send_join(&client);
+        }
+        world.advance(20_000);
+        world.hold_appends = true;
+        world.now.mono = world.coordinator.next_deadline();
+        let (mut left, mut effects) = (OFFSETS_PER_SLICE, Vec::new());
+        world.coordinator.tick(world.now, &mut left, &mut effects);
+        world.perform(effects);
+        let most = OFFSETS_PER_SLICE / APPEND_WORK;
+        let begun = world.pending.len();
+        assert!((most / 2..=most).contains(&begun), "{begun}");
     }
 
     #[test]

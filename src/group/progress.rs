@@ -28,6 +28,8 @@ pub(super) struct Sweep {
     pub writes_from: Option<GoesOn>,
     /// What could not be written is not tried again yet.
     pub is_put_off: bool,
+    /// How often that was so since something was written.
+    pub failed: u32,
     /// There is to be another pass.
     pub again: bool,
 }
