@@ -1,5 +1,7 @@
 //! Groups of a node of two shards: each on the shard that has its partition of `__consumer_offsets`.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use kafka_wire as kw;
 use kafka_wire::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
@@ -7,6 +9,8 @@ use kafka_wire::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_wire::{KafkaRequest, RequestResponsePair};
 use kafka_wire_core::StrBytes;
 
+use super::io::Input;
+use super::msg::Msg;
 use super::testing::{Bench, create_topic};
 use crate::base::StoreId;
 use crate::base::limits::{GROUP_ASKED_COST, LOGS_CHANGED_PER_SLICE, OFFSETS_TOLD_PER_SLICE};
@@ -330,6 +334,38 @@ fn many_offsets_are_fetched_some_at_a_time() {
             let told = partitions.map(|p| (p.partition_index, p.committed_offset, p.error_code));
             assert!(whole(&told.collect::<Vec<_>>()));
         }
+    }
+}
+
+#[test]
+fn what_lists_groups_or_offsets_is_asked_for_one_request_of_a_connection_at_a_time() {
+    let mut bench = bench();
+    assert_eq!(commit(&mut bench, 0, "a", 7), 0);
+    let list = frame(4, &kw::ListGroupsRequest::default());
+    let mut many = kw::DescribeGroupsRequest::default();
+    let more_than_a_slice = OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST + 1;
+    many.groups = (0..more_than_a_slice)
+        .map(|n| format!("g-{n}").into())
+        .collect();
+    for request in [fetch_of(&["a"]), list, frame(5, &many)] {
+        let before = bench.replies.len();
+        for _ in 0..8 {
+            bench.send(0, &request);
+        }
+        for _ in 0..20 {
+            bench.idle(0);
+        }
+        let asked = bench.coming.iter().filter_map(|(_, input)| match input {
+            Input::Mesh { msg, .. } => match &**msg {
+                Msg::Groups { req, .. } => Some(req.id),
+                _ => None,
+            },
+            _ => None,
+        });
+        let asked: BTreeSet<u64> = asked.collect();
+        assert!(asked.len() <= 1, "{} at once", asked.len());
+        bench.settle();
+        assert_eq!(bench.replies.len() - before, 8);
     }
 }
 

@@ -47,7 +47,7 @@ struct PendingGroups {
 #[derive(Debug, Default)]
 pub struct GroupRequests {
     waiting: IdMap<u64, PendingGroups>,
-    /// Those of them that are too long for one turn, and wait for their second one,
+    /// Those of them that may be too long for one turn, and wait for their first one,
     line: LongRequests<u64>,
     /// and those that wait for their next turn.
     turns: VecDeque<u64>,
@@ -67,6 +67,18 @@ enum Progress {
 }
 
 impl PendingGroups {
+    /// Whether one slice is enough for all of it.
+    fn is_short(&self) -> bool {
+        let mut left = OFFSETS_TOLD_PER_SLICE;
+        let mut asks = self.left.iter();
+        asks.all(|ask| {
+            let cost = cost(ask);
+            let fits = cost <= left;
+            left = left.saturating_sub(cost);
+            fits
+        })
+    }
+
     /// Writes what was answered, and goes on if that was not all and it has a turn.
     fn go_on(&mut self, front: &Front, has_turn: bool) -> Result<Progress, WireError> {
         for refused in 0.. {
@@ -139,7 +151,7 @@ impl PendingGroups {
     }
 }
 
-/// What a question takes of a slice: all of it where nobody knows how much is told.
+/// What a question takes of a slice: more than there is where nobody knows how much is told.
 fn cost(ask: &Ask) -> usize {
     match ask {
         Ask::Group(GroupAsk::Fetch(_, FetchedOf::Some(topics))) => {
@@ -147,7 +159,7 @@ fn cost(ask: &Ask) -> usize {
             GROUP_ASKED_COST + topics.iter().map(of).sum::<usize>()
         }
         Ask::Group(GroupAsk::Fetch(_, FetchedOf::AllAfter(_))) | Ask::List(..) => {
-            OFFSETS_TOLD_PER_SLICE
+            OFFSETS_TOLD_PER_SLICE + 1
         }
         Ask::Group(_) => GROUP_ASKED_COST,
     }
@@ -200,7 +212,15 @@ impl GroupRequests {
         };
         match pending.shape {
             ResponseShape::Whole(_) => self.ask_at_once(front, pending, fx),
-            ResponseShape::Listed(_) => self.go_on(front, None, (pending, true), fx),
+            ResponseShape::Listed(_) if pending.is_short() => {
+                self.go_on(front, None, (pending, true), fx);
+            }
+            ResponseShape::Listed(_) => {
+                // It takes nothing but its questions until it has its turn.
+                let id = front.park(reply_to, Family::Groups);
+                self.waiting.insert(id, pending);
+                self.line.push(reply_to, id);
+            }
         }
         Ok(())
     }
@@ -227,12 +247,10 @@ impl GroupRequests {
             Ok(Progress::Asked(asked)) => Some(asked),
             Ok(Progress::Partly) => None,
         };
-        let is_new = id.is_none();
         let id = id.unwrap_or_else(|| front.park(to, Family::Groups));
         self.waiting.insert(id, pending);
         match asked {
             Some(asked) => ask(front, id, asked, fx),
-            None if is_new => self.line.push(to, id),
             None => self.turns.push_back(id),
         }
     }
