@@ -179,16 +179,18 @@ pub const TOMBSTONES_PER_BATCH_MAX: usize = 2048;
 /// Committed offsets that are looked at at a time, whether their topic is gone or their time is over; other work of
 /// coordinators that is due is counted in these.
 pub const OFFSETS_PER_SLICE: usize = 4096;
-/// Offsets in commits that wait until their coordinator's shard serves by the metadata that they came by. Past that
-/// their clients are told to come again: when it does, all of them are done at once.
-pub const EARLY_OFFSETS_MAX: usize = OFFSETS_PER_SLICE;
+/// Commits that wait until their coordinator's shard serves by the metadata that they came by, and what comes behind
+/// them, in bytes. Past that their clients are told to come again, which one that commits asynchronously does not: so
+/// it is as much as may wait for a store, and not what is done at a time.
+pub const EARLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Key and value of a record that deletes an offset, at the most: a group's id and a topic.
 pub const RECORDS_OF_OFFSETS_BYTES_MAX: usize = 64 * 1024;
 /// Keys and values of any batch of `__consumer_offsets`, in bytes: what must not happen, as the others are bounded.
 pub const GROUP_APPEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What the members of a group carry, in bytes, with what they cost besides: all of it goes into one record, and to the
-/// leader. Who does not fit in gets GROUP_MAX_SIZE_REACHED. Kafka's record has a sixteenth of it.
-pub const GROUP_MEMBERS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// leader, in one piece. Who does not fit in gets GROUP_MAX_SIZE_REACHED. Kafka's record has a quarter of it, without
+/// the cost and the protocols that were not chosen.
+pub const GROUP_MEMBERS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Protocols that a member of a group may support.
 pub const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 /// Consumer groups of one shard; further ones get COORDINATOR_NOT_AVAILABLE.

@@ -7,7 +7,7 @@ use crate::group::coordinator::HeartbeatRequest;
 use crate::group::join::JoinRequest;
 use crate::group::rebalance::{Leaving, SyncRequest};
 use crate::group::writes::CommitRequest;
-use crate::group::{ClassicGroup, Committed, JoinReply, Name, State, SyncReply};
+use crate::group::{ClassicGroup, Committed, JoinReply, Name, OffsetToCommit, State, SyncReply};
 
 /// A question to the coordinators of a shard.
 #[derive(Clone, Debug)]
@@ -154,6 +154,51 @@ impl GroupAsk {
             | Self::DeleteOffsets(group, _)
             | Self::Describe(group)
             | Self::Delete(group) => group,
+        }
+    }
+
+    /// Whether it may change who is in the group, or what it has.
+    #[must_use]
+    pub fn changes_group(&self) -> bool {
+        match self {
+            Self::Join(_)
+            | Self::Sync(_)
+            | Self::Leave(..)
+            | Self::Commit(_)
+            | Self::DeleteOffsets(..)
+            | Self::Delete(_) => true,
+            // What a heartbeat changes nobody can look at.
+            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(_) => false,
+        }
+    }
+
+    /// What it takes besides itself, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const EACH_BYTES: usize = 128;
+        match self {
+            Self::Join(request) => request.bytes(),
+            Self::Sync(request) => {
+                let of = |(member, assignment): &(Name, Bytes)| member.len() + assignment.len();
+                let assignments = request.assignments.iter();
+                assignments.map(|a| EACH_BYTES + of(a)).sum()
+            }
+            Self::Leave(_, leaving) => {
+                let of = |l: &Leaving| l.member.len() + l.instance.as_deref().map_or(0, str::len);
+                leaving.iter().map(|l| EACH_BYTES + of(l)).sum()
+            }
+            Self::Commit(request) => {
+                let of = |o: &OffsetToCommit| o.topic.len() + o.committed.metadata.len();
+                let offsets = request.offsets.iter();
+                offsets.map(|o| EACH_BYTES + of(o)).sum()
+            }
+            Self::DeleteOffsets(_, targets) => {
+                let of = |(topic, _): &(Name, i32)| EACH_BYTES + topic.len();
+                targets.iter().map(of).sum()
+            }
+            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(_) | Self::Delete(_) => {
+                EACH_BYTES + self.group().len()
+            }
         }
     }
 

@@ -133,9 +133,9 @@ fn members_fit_into_the_record_of_their_group() {
         token
     };
     let none = || Name::from("");
-    let waiting: Vec<u64> = (0..4).map(|_| join(&mut w, none(), 4_000_000, 1)).collect();
+    let waiting: Vec<u64> = (0..4).map(|_| join(&mut w, none(), 1_000_000, 1)).collect();
     assert!(waiting.iter().all(|token| !w.joined.contains_key(token)));
-    let fifth = join(&mut w, none(), 4_000_000, 1);
+    let fifth = join(&mut w, none(), 1_000_000, 1);
     assert_eq!(w.joined[&fifth].error, E::GroupMaxSizeReached);
     let many = join(&mut w, none(), 1, PROTOCOLS_PER_MEMBER_MAX + 1);
     assert_eq!(w.joined[&many].error, E::InconsistentGroupProtocol);
@@ -146,9 +146,9 @@ fn members_fit_into_the_record_of_their_group() {
     let leader = w.joined[&waiting[0]].leader.clone();
     let members = w.coordinator.group("g").unwrap().members().count();
     assert_eq!(members, 5);
-    let same = join(&mut w, leader.clone(), 4_000_001, 1);
+    let same = join(&mut w, leader.clone(), 1_000_001, 1);
     assert!(!w.joined.contains_key(&same));
-    let larger = join(&mut w, leader, 8_000_000, 1);
+    let larger = join(&mut w, leader, 2_000_000, 1);
     assert_eq!(w.joined[&larger].error, E::GroupMaxSizeReached);
 }
 

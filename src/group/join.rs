@@ -37,6 +37,16 @@ pub struct JoinRequest {
     pub may_skip_assignment: bool,
 }
 
+impl JoinRequest {
+    /// What it takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let instance = self.instance.as_deref().unwrap_or("");
+        let names = [&*self.member, instance, &self.client_id, &self.client_host];
+        carried(names, &self.protocols)
+    }
+}
+
 impl ClassicGroup {
     /// Handles a JoinGroup. `new_id` is the member id for somebody who has none.
     pub(super) fn join(&mut self, cx: &mut Cx<'_>, token: u64, request: JoinRequest, new_id: Name) {

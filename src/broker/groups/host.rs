@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
@@ -23,9 +24,6 @@ use crate::record;
 use crate::replica::Mark;
 use crate::store::DiskError;
 
-/// Questions that came with metadata that this shard is still to serve by, and its version.
-type Early = (u64, ReqRef, Vec<(u32, Question)>);
-
 /// See the module.
 #[derive(Debug)]
 pub struct Coordinators {
@@ -38,10 +36,9 @@ pub struct Coordinators {
     appends: IdMap<u64, (i32, u64)>,
     loads: Loads,
     snapshots: Snapshots,
-    /// In the order in which they came,
-    early: VecDeque<Early>,
-    /// and how many offsets they are to commit.
-    early_offsets: usize,
+    early: EarlyCommits,
+    /// The version of the metadata that is served by.
+    served: u64,
 }
 
 impl Coordinators {
@@ -54,8 +51,8 @@ impl Coordinators {
             appends: IdMap::default(),
             loads: Loads::default(),
             snapshots: Snapshots::default(),
-            early: VecDeque::new(),
-            early_offsets: 0,
+            early: EarlyCommits::default(),
+            served: 0,
         }
     }
 
@@ -77,8 +74,7 @@ impl Coordinators {
     /// Panics if something is wrong inside. For the simulator.
     pub fn invariants(&self) {
         self.host.invariants();
-        let offsets = self.early.iter().map(|(.., parts)| offsets_of(parts));
-        assert_eq!(self.early_offsets, offsets.sum::<usize>(), "early commits");
+        self.early.invariants();
     }
 
     /// The image is served by here: takes over the partitions that are this shard's, begins to delete the offsets of
@@ -101,13 +97,8 @@ impl Coordinators {
             self.host.begin_sweep(None);
         }
         fx.send(ShardId(0), Msg::ImageApplied { version, strays });
-        while let Some((of, ..)) = self.early.front()
-            && *of <= version
-            && let Some((_, req, parts)) = self.early.pop_front()
-        {
-            self.early_offsets -= offsets_of(&parts);
-            self.put(req, parts, image, fx);
-        }
+        self.served = version;
+        self.put_early(image, fx);
         self.load_some(image, owner, fx);
     }
 
@@ -120,21 +111,24 @@ impl Coordinators {
         image: &Image,
         fx: &mut Fx<'_>,
     ) {
-        let offsets = offsets_of(&parts);
-        // What comes behind one that waits is not done before it.
-        if offsets > 0 && (image.version < version || !self.early.is_empty()) {
-            // The topic may be one that is not known here yet, while offsets of one before it are still to go.
-            if self.early_offsets + offsets <= limits::EARLY_OFFSETS_MAX {
-                self.early_offsets += offsets;
-                return self.early.push_back((version, req, parts));
-            }
+        if !self.early.holds(&parts, version, image.version) {
+            return self.put(req, parts, image, fx);
+        }
+        if let Err(parts) = self.early.push(version, req, parts) {
             let error = ErrorCode::CoordinatorLoadInProgress;
             let answers = parts.into_iter();
             let answers = answers.map(|(slot, question)| (slot, question.refused(error)));
             let (id, answers) = (req.id, answers.collect());
-            return fx.send(req.shard, Msg::GroupsDone { id, answers });
+            fx.send(req.shard, Msg::GroupsDone { id, answers });
         }
-        self.put(req, parts, image, fx);
+    }
+
+    /// Puts questions that need not wait any more to their coordinators, a slice of them.
+    fn put_early(&mut self, image: &Image, fx: &mut Fx<'_>) {
+        let mut left = limits::OFFSETS_PER_SLICE;
+        while let Some((req, parts)) = self.early.next(self.served, &mut left) {
+            self.put(req, parts, image, fx);
+        }
     }
 
     /// Puts questions to their coordinators.
@@ -203,6 +197,7 @@ impl Coordinators {
 
     /// Goes on with what is done in slices.
     pub fn slice(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.put_early(image, fx);
         self.snapshots.go_on(&mut self.host, owner, fx);
         if self.host.can_sweep() {
             let gone = |topic: &str, id| match image.topic(topic) {
@@ -217,7 +212,7 @@ impl Coordinators {
 
     /// Whether [`Coordinators::slice`] has more to do.
     pub fn has_more(&self) -> bool {
-        self.snapshots.has_more() || self.host.can_sweep()
+        self.snapshots.has_more() || self.host.can_sweep() || self.early.may_go(self.served)
     }
 
     /// If the token is that of a compaction: its records are durable, so what was before them can go.
@@ -317,15 +312,6 @@ impl Coordinators {
             fx.send(req.shard, Msg::GroupsDone { id, answers });
         }
     }
-}
-
-/// How many offsets are to be committed.
-fn offsets_of(parts: &[(u32, Question)]) -> usize {
-    let of = |(_, question): &(u32, Question)| match question {
-        Question::To(_, GroupAsk::Commit(commit)) => commit.offsets.len(),
-        Question::To(..) | Question::List(_) => 0,
-    };
-    parts.iter().map(of).sum()
 }
 
 /// Store and log of a partition.
@@ -481,13 +467,9 @@ mod tests {
                 partitions: vec![0],
             };
             let fetch = GroupAsk::Fetch(Name::from("g"), FetchedOf::Some(vec![wanted]));
-            let (coordinators, image) = (&mut self.coordinators, &self.image);
-            let parts = vec![(0, Question::To(0, fetch))];
-            self.site
-                .act(|_, fx| coordinators.ask(req(99), 0, parts, image, fx));
-            self.settle();
+            self.ask(99, 0, fetch);
             match self.answers.pop().unwrap().1.pop().unwrap() {
-                (0, GroupAnswer::Fetched(Ok((topics, false)))) => {
+                (4, GroupAnswer::Fetched(Ok((topics, false)))) => {
                     topics[0].1[0].1.as_ref().map(|committed| committed.offset)
                 }
                 other => panic!("{other:?}"),
@@ -500,9 +482,14 @@ mod tests {
 
         /// The same, by metadata of this version.
         fn commit_by(&mut self, id: u64, version: u64) {
-            let commit = GroupAsk::Commit(commit_of("topic-1", TopicId([1; 16]), NOW));
+            let commit = commit_of("topic-1", TopicId([1; 16]), NOW);
+            self.ask(id, version, GroupAsk::Commit(commit));
+        }
+
+        /// Asks by metadata of this version.
+        fn ask(&mut self, id: u64, version: u64, ask: GroupAsk) {
             let (coordinators, image) = (&mut self.coordinators, &self.image);
-            let parts = vec![(4, Question::To(0, commit))];
+            let parts = vec![(4, Question::To(0, ask))];
             self.site
                 .act(|_, fx| coordinators.ask(req(id), version, parts, image, fx));
             self.settle();
@@ -694,7 +681,6 @@ mod tests {
     #[test]
     fn a_commit_by_metadata_that_is_not_served_by_yet_waits_for_it() {
         let mut f = Fixture::new();
-        let per_commit = 1;
         for id in 0..3 {
             f.commit_by(id, 3);
         }
@@ -706,13 +692,54 @@ mod tests {
         assert_eq!(f.end(), Offset(4));
         f.flush();
         assert_eq!(f.answers.len(), 4);
-        for id in 0..limits::EARLY_OFFSETS_MAX as u64 / per_commit + 1 {
-            f.commit_by(id, 4);
+    }
+
+    #[test]
+    fn many_commits_wait_for_metadata_and_are_done_in_slices_and_more_bytes_are_refused() {
+        const MANY: u64 = 3 * limits::OFFSETS_PER_SLICE as u64 / 2;
+        let mut f = Fixture::new();
+        for id in 0..MANY {
+            f.commit_by(id, 2);
+        }
+        assert_eq!(f.answers.len(), 0, "none is refused");
+        f.adopt(2, false);
+        let begun = |f: &Fixture| f.coordinators.waits.len();
+        let first = begun(&f);
+        assert!((1..MANY as usize / 2).contains(&first), "{first} at once");
+        f.idle();
+        assert!(f.coordinators.early.is_empty());
+        assert_eq!((begun(&f), f.answers.len()), (MANY as usize, 0));
+        let mut large = commit_of("topic-1", TopicId([1; 16]), NOW);
+        large.offsets[0].committed.metadata = Name::from("x".repeat(1 << 20));
+        for id in 0..limits::EARLY_BYTES_MAX as u64 >> 20 {
+            f.ask(id, 3, GroupAsk::Commit(large.clone()));
         }
         let refused = GroupAnswer::Done(ErrorCode::CoordinatorLoadInProgress);
-        assert_eq!(f.answers.len(), 5);
-        assert_eq!(f.answers[4].1, [(4, refused)]);
-        assert!(f.coordinators.is_loaded());
+        assert_eq!(f.answers.len(), 1);
+        assert_eq!(f.answers[0].1, [(4, refused)]);
+    }
+
+    #[test]
+    fn who_joins_or_leaves_does_so_behind_a_commit_for_the_group_that_waits() {
+        let mut f = Fixture::new();
+        let mut commit = commit_of("topic-1", TopicId([1; 16]), NOW);
+        commit.group = Name::from("rebalances");
+        f.ask(1, 2, GroupAsk::Commit(commit));
+        // A commit of somebody who is no member is refused when the group has some.
+        f.ask(2, 1, join());
+        // Nobody else waits.
+        let leave = GroupAsk::Leave(Name::from("other"), Vec::new());
+        f.ask(3, 1, leave);
+        assert_eq!(
+            f.answers,
+            [(3, vec![(4, GroupAnswer::Left(Ok(Vec::new())))])]
+        );
+        f.adopt(2, false);
+        f.idle();
+        f.flush();
+        let done = GroupAnswer::Done(ErrorCode::None);
+        assert_eq!(f.answers[1..], [(1, vec![(4, done)])]);
+        assert!(f.coordinators.early.is_empty());
     }
 
     /// A member of a group that has joined and never syncs.
@@ -743,11 +770,7 @@ mod tests {
             millrace_internal_compact_bytes: LEAST,
             ..BrokerConfig::default()
         });
-        let (coordinators, image) = (&mut f.coordinators, &f.image);
-        let parts = vec![(4, Question::To(0, join()))];
-        f.site
-            .act(|_, fx| coordinators.ask(req(1), 0, parts, image, fx));
-        f.settle();
+        f.ask(1, 0, join());
         for id in 2..400 {
             // What was written before is durable, and told of when the next commit has begun.
             f.flush_only();

@@ -1,7 +1,8 @@
 //! The group APIs. `plan.rs`: what a request asks the coordinators of its groups, and what is made of their answers;
 //! `offsets.rs`, `members.rs`, `describe.rs` have the plans, `find.rs` is FindCoordinator, which the image answers.
 //! `front.rs` asks the shards that own the partitions of the groups (`topic.rs`) and waits for all of them; `host.rs`
-//! is such a shard's part, with `load.rs` for what was there before and `snapshots.rs` for what is written once more.
+//! is such a shard's part, with `load.rs` for what was there before, `snapshots.rs` for what is written once more, and
+//! `early.rs` for what came by metadata that it is still to serve by.
 //! `super::apis` lists keys and versions.
 //!
 //! Deviation from Kafka: LeaveGroup is answered when the members are gone from the
@@ -9,6 +10,7 @@
 
 mod answers;
 mod describe;
+mod early;
 mod find;
 pub mod front;
 pub mod host;
