@@ -369,6 +369,58 @@ fn what_lists_groups_or_offsets_is_asked_for_one_request_of_a_connection_at_a_ti
     }
 }
 
+fn join_of(group: &str) -> Bytes {
+    let mut protocol = kw::join_group_request::JoinGroupRequestProtocol::default();
+    protocol.name = "range".into();
+    let mut request = kw::JoinGroupRequest::default();
+    request.group_id = StrBytes::from(group);
+    request.protocol_type = "consumer".into();
+    request.session_timeout_ms = 10_000;
+    request.rebalance_timeout_ms = 60_000;
+    request.protocols = vec![protocol];
+    frame(3, &request)
+}
+
+#[test]
+fn groups_with_many_members_are_told_and_written_in_slices() {
+    const MEMBERS: usize = OFFSETS_TOLD_PER_SLICE / 4;
+    let mut bench = bench();
+    // All of them are with shard 1.
+    let large = ["a", "c", "e"];
+    for group in large {
+        for _ in 0..MEMBERS {
+            bench.send(1, &join_of(group));
+        }
+    }
+    bench.settle();
+    let mut request = kw::DescribeGroupsRequest::default();
+    let asked = ["a", "nobody", "c", "b", "e"];
+    request.groups = asked.map(StrBytes::from).to_vec();
+    bench.send(2, &frame(5, &request));
+    until(&mut bench, |bench| {
+        let told = bench.coming.iter().filter_map(|(_, input)| match input {
+            Input::Mesh { msg, .. } => match &**msg {
+                Msg::GroupsDone { answers, .. } => Some(answers.iter()),
+                _ => None,
+            },
+            _ => None,
+        });
+        for answers in told {
+            let things: usize = answers.map(|(_, answer)| answer.things()).sum();
+            assert!(things < 2 * OFFSETS_TOLD_PER_SLICE, "{things} at once");
+        }
+        bench.last_reply(2).is_some()
+    });
+    let reply = bench.last_reply(2).expect("an answer");
+    let described = answer::<kw::DescribeGroupsRequest>(&reply, 5).groups;
+    let told = described.iter().map(|group| {
+        let ids = group.members.iter().map(|member| member.member_id.as_str());
+        (group.group_id.as_str(), ids.collect::<BTreeSet<_>>().len())
+    });
+    let members = |group: &&str| if large.contains(group) { MEMBERS } else { 0 };
+    assert!(told.eq(asked.iter().map(|group| (*group, members(group)))));
+}
+
 #[test]
 fn groups_that_no_coordinator_has_are_all_answered() {
     const MANY: usize = 5 * OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST / 2;

@@ -1,7 +1,10 @@
 //! What coordinators are asked and what they answer, as plain values.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
+use crate::base::limits::GROUP_ASKED_COST;
 use crate::base::{ErrorCode, TopicId};
 use crate::group::coordinator::HeartbeatRequest;
 use crate::group::join::JoinRequest;
@@ -22,7 +25,7 @@ pub enum Question {
 pub type GroupPlace = (i32, Name);
 
 /// What the coordinator of a group is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupAsk {
     /// JoinGroup.
     Join(JoinRequest),
@@ -45,7 +48,7 @@ pub enum GroupAsk {
 }
 
 /// Which offsets of a group are asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FetchedOf {
     /// Of these partitions.
     Some(Vec<OffsetsOf>),
@@ -54,7 +57,7 @@ pub enum FetchedOf {
 }
 
 /// Partitions of a topic whose offsets are asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetsOf {
     /// Its name.
     pub name: Name,
@@ -83,6 +86,42 @@ pub enum GroupAnswer {
     Described(Result<Option<Described>, ErrorCode>),
     /// Groups, by partition and id; and the last one, if there are more behind it.
     Listed(Result<(Vec<Listed>, Option<GroupPlace>), ErrorCode>),
+    /// Nothing yet: enough was told at a time.
+    Again(Box<GroupAsk>),
+}
+
+/// Bytes that are told for as much as a thing.
+const THING_BYTES: usize = 64;
+
+impl GroupAnswer {
+    /// What it takes to tell it, in things of `limits::OFFSETS_TOLD_PER_SLICE`.
+    #[must_use]
+    pub fn things(&self) -> usize {
+        match self {
+            Self::Described(Ok(Some(group))) => {
+                let members = group.members.iter();
+                GROUP_ASKED_COST + members.map(DescribedMember::things).sum::<usize>()
+            }
+            Self::Fetched(Ok((topics, _))) => {
+                let of = |(_, committed): &(i32, Option<Committed>)| {
+                    let bytes = committed.as_ref().map_or(0, |c| c.metadata.len());
+                    1 + bytes / THING_BYTES
+                };
+                let partitions = topics.iter().flat_map(|(_, partitions)| partitions);
+                GROUP_ASKED_COST + partitions.map(of).sum::<usize>()
+            }
+            Self::Listed(Ok((groups, _))) => groups.len(),
+            Self::Described(_)
+            | Self::Fetched(Err(_))
+            | Self::Listed(Err(_))
+            | Self::Joined(_)
+            | Self::Synced(_)
+            | Self::Left(_)
+            | Self::Done(_)
+            | Self::OffsetsDeleted(_)
+            | Self::Again(_) => GROUP_ASKED_COST,
+        }
+    }
 }
 
 /// The offsets of partitions of one topic.
@@ -98,7 +137,7 @@ pub struct Described {
     /// The protocol of a stable group: while it rebalances, protocol, metadata and assignments are in the making.
     pub protocol: Option<Name>,
     /// By id.
-    pub members: Vec<DescribedMember>,
+    pub members: VecDeque<DescribedMember>,
 }
 
 /// One member of it.
@@ -155,6 +194,12 @@ impl GroupAsk {
             | Self::Describe(group)
             | Self::Delete(group) => group,
         }
+    }
+
+    /// Whether it only tells something, however much.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Fetch(..) | Self::Describe(_))
     }
 
     /// Whether it may change who is in the group, or what it has.
@@ -248,6 +293,21 @@ impl Described {
             protocol: protocol.cloned(),
             members: members.collect(),
         }
+    }
+}
+
+impl DescribedMember {
+    /// See [`GroupAnswer::things`].
+    #[must_use]
+    pub fn things(&self) -> usize {
+        /// A member has as many texts as this, and is copied for each.
+        const TEXTS: usize = 4;
+        let instance = self.instance.as_deref().unwrap_or("");
+        let names = [&*self.id, instance, &self.client_id, &self.client_host];
+        let bytes = names.iter().map(|name| name.len()).sum::<usize>()
+            + self.metadata.len()
+            + self.assignment.len();
+        TEXTS + bytes / THING_BYTES
     }
 }
 

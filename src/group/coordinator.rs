@@ -21,7 +21,7 @@ use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 const MEMBER_ID_PREFIX_BYTES_MAX: usize = 32_000;
 
 /// Who sends a heartbeat.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeartbeatRequest {
     /// Group id.
     pub group: Name,

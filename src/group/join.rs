@@ -11,7 +11,7 @@ use super::state::State;
 use crate::base::{ErrorCode, limits};
 
 /// A JoinGroup, checked for what needs no group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRequest {
     /// Group id.
     pub group: Name,

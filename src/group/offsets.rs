@@ -38,7 +38,7 @@ impl Committed {
 }
 
 /// One partition of an OffsetCommit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetToCommit {
     /// Topic name.
     pub topic: Name,

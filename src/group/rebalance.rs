@@ -13,7 +13,7 @@ use super::state::State;
 use crate::base::{ErrorCode, limits};
 
 /// A SyncGroup.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncRequest {
     /// Group id.
     pub group: Name,
@@ -32,7 +32,7 @@ pub struct SyncRequest {
 }
 
 /// Somebody who leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {
     /// Member id; may be empty if the instance is given (removal by an administrator).
     pub member: Name,

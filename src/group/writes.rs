@@ -12,7 +12,7 @@ use crate::base::limits::TOMBSTONES_PER_BATCH_MAX;
 use crate::base::{ErrorCode, Now, TopicId, limits};
 
 /// An OffsetCommit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitRequest {
     /// Group id.
     pub group: Name,

@@ -1,6 +1,6 @@
 //! DescribeGroups (15), ListGroups (16), DeleteGroups (42).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use kafka_wire::delete_groups_response::DeletableGroupResult;
@@ -15,6 +15,7 @@ use kafka_wire_core::StrBytes;
 use super::answers::error_of;
 use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::ErrorCode;
+use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::coordinator::{Described, DescribedMember, GroupAnswer, GroupAsk};
 use crate::group::{Name, State};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
@@ -37,25 +38,38 @@ pub fn describe_groups(
     // Each once: a large group named very often would make an answer of any size.
     let mut seen = BTreeSet::new();
     let ids = request.groups.into_iter().map(|id| name(&id));
-    let ids: Vec<Name> = ids.filter(|id| seen.insert(id.clone())).collect();
+    let mut ids: VecDeque<Name> = ids.filter(|id| seen.insert(id.clone())).collect();
     let asks = ids.iter().cloned().map(GroupAsk::Describe).collect();
     let tell_operations = request.include_authorized_operations;
     let empty = DescribeGroupsResponse::default();
     let frame = ListFrame::new(header.correlation_id, version, &empty, 0)?;
-    let mut ids = ids.into_iter();
+    // Where there is a place for it.
+    let operations_bytes = if version >= 3 { 4 } else { 0 };
     let write = move |frame: &mut ListFrame, answer| {
-        let id = ids.next().unwrap_or_default();
         let mut described = match answer {
-            GroupAnswer::Described(Ok(Some(group))) => describe(group),
-            GroupAnswer::Described(Ok(None)) => unknown_group(version, &id),
+            GroupAnswer::Described(Ok(Some(mut group))) => {
+                let mut left = OFFSETS_TOLD_PER_SLICE;
+                while left > 0
+                    && let Some(member) = group.members.pop_front()
+                {
+                    left = left.saturating_sub(member.things());
+                    frame.add_part(&describe_member(member))?;
+                }
+                if !group.members.is_empty() {
+                    let rest = GroupAnswer::Described(Ok(Some(group)));
+                    return Ok(Written::Rest(rest));
+                }
+                describe(&group)
+            }
+            GroupAnswer::Described(Ok(None)) => unknown_group(version, ids.front()),
             GroupAnswer::Described(Err(error)) => refused(error),
             other => refused(error_of(Some(other))),
         };
-        described.group_id = text(&id);
+        described.group_id = text(&ids.pop_front().unwrap_or_default());
         if tell_operations && described.error_code == 0 {
             described.authorized_operations = ALL_GROUP_OPERATIONS;
         }
-        frame.add(&described)?;
+        frame.add_around(&described, operations_bytes)?;
         Ok(Written::Yes)
     };
     Ok(GroupPlan::list(Asks::Groups(asks), frame, write))
@@ -134,7 +148,8 @@ fn refused(error: ErrorCode) -> DescribedGroup {
 }
 
 /// From version 6 on an unknown group is an error (KIP-1043); before, it was a dead group.
-fn unknown_group(version: i16, id: &Name) -> DescribedGroup {
+fn unknown_group(version: i16, id: Option<&Name>) -> DescribedGroup {
+    let id = id.map_or("", |id| id);
     let mut described = DescribedGroup::default();
     described.group_state = StrBytes::from(State::Dead.name());
     if version >= 6 {
@@ -144,12 +159,12 @@ fn unknown_group(version: i16, id: &Name) -> DescribedGroup {
     described
 }
 
-fn describe(group: Described) -> DescribedGroup {
+/// But for its members.
+fn describe(group: &Described) -> DescribedGroup {
     let mut described = DescribedGroup::default();
     described.group_state = StrBytes::from(group.state.name());
     described.protocol_type = group.protocol_type.as_ref().map(text).unwrap_or_default();
     described.protocol_data = group.protocol.as_ref().map(text).unwrap_or_default();
-    described.members = group.members.into_iter().map(describe_member).collect();
     described
 }
 
@@ -162,4 +177,80 @@ fn describe_member(member: DescribedMember) -> DescribedGroupMember {
     described.member_metadata = member.metadata;
     described.member_assignment = member.assignment;
     described
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::plan::ResponseShape;
+    use super::*;
+    use crate::base::{Mono, Now};
+    use crate::broker::apis;
+    use crate::controller::Image;
+    use crate::wire::client::encode_request;
+    use crate::wire::parse_header;
+
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1,
+    };
+
+    fn group(members: usize) -> Described {
+        let member = |n: usize| DescribedMember {
+            id: Name::from(format!("member-{n:04}")),
+            instance: n.is_multiple_of(2).then(|| Name::from("i")),
+            client_id: Name::from("c"),
+            client_host: Name::from("/h"),
+            metadata: Bytes::from(vec![1; n % 200]),
+            assignment: Bytes::from_static(b"a"),
+        };
+        Described {
+            state: State::Stable,
+            protocol_type: Some(Name::from("consumer")),
+            protocol: Some(Name::from("range")),
+            members: (0..members).map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_large_group_is_written_in_slices_and_is_the_same() {
+        for version in 0..=6 {
+            let mut request = DescribeGroupsRequest::default();
+            request.groups = ["large", "small", "large"].map(StrBytes::from).to_vec();
+            let frame = encode_request(7, Some("c"), version, &request).unwrap();
+            let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
+            let cx = PlanCx {
+                now: NOW,
+                image: &Arc::new(Image::of_node([])),
+                metadata_max: 0,
+                client_host: String::new(),
+            };
+            let plan = describe_groups(&cx, &header, body).unwrap();
+            let ResponseShape::Listed(mut response) = plan.shape else {
+                panic!("it is long");
+            };
+            let mut whole = DescribeGroupsResponse::default();
+            for (id, members) in [("large", 1500), ("small", 3)] {
+                let mut described = describe(&group(0));
+                described.group_id = StrBytes::from(id);
+                let all = group(members).members.into_iter();
+                described.members = all.map(describe_member).collect();
+                whole.groups.push(described);
+                let answer = GroupAnswer::Described(Ok(Some(group(members))));
+                let (mut slices, mut things) = (1, answer.things());
+                let mut written = response.write(answer).unwrap();
+                while let Written::Rest(rest) = written {
+                    response.end_slice();
+                    assert!(things - rest.things() < OFFSETS_TOLD_PER_SLICE + 100);
+                    (slices, things) = (slices + 1, rest.things());
+                    written = response.write(rest).unwrap();
+                }
+                assert_eq!(slices > 3, members > 1000, "{slices} slices");
+            }
+            let told = response.finish().unwrap().concat();
+            let at_once = encode_response(7, version, &whole).unwrap();
+            assert_eq!(told, at_once, "version {version}");
+        }
+    }
 }

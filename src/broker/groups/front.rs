@@ -28,6 +28,8 @@ enum Ask {
     Group(GroupAsk),
     /// Of a shard: which groups it has behind this one.
     List(ShardId, Option<GroupPlace>),
+    /// Of nobody: it is answered, and still to be written.
+    Answered(GroupAnswer),
 }
 
 /// A request whose coordinators are being asked.
@@ -81,11 +83,12 @@ impl PendingGroups {
 
     /// Writes what was answered, and goes on if that was not all and it has a turn.
     fn go_on(&mut self, front: &Front, has_turn: bool) -> Result<Progress, WireError> {
+        let mut told = OFFSETS_TOLD_PER_SLICE;
         for refused in 0.. {
-            if let Some(instead) = self.write()? {
+            if let Some(instead) = self.write(&mut told)? {
                 return Ok(Progress::Whole(vec![instead]));
             }
-            if self.left.is_empty() || !has_turn || refused == 1 {
+            if self.left.is_empty() || !has_turn || refused == 1 || told == 0 {
                 break;
             }
             let asked = self.next(front);
@@ -102,21 +105,39 @@ impl PendingGroups {
         }
     }
 
-    /// Writes answers; a response that there is in place of all that was written.
-    fn write(&mut self) -> Result<Option<Bytes>, WireError> {
+    /// Writes answers, as much as is left of a slice; a response that there is in place of all that was written.
+    fn write(&mut self, told: &mut usize) -> Result<Option<Bytes>, WireError> {
         let ResponseShape::Listed(response) = &mut self.shape else {
             return Ok(None);
         };
         let slots = std::mem::replace(&mut self.slots, Slots::with_capacity(0));
-        for answer in slots.into_known().flatten() {
-            match response.write(answer)? {
-                Written::Yes => {}
-                Written::Ask(ask) => self.left.push_front(Ask::Group(ask)),
-                Written::List(after) => {
-                    self.left.push_front(Ask::List(self.listed, Some(after)));
+        let mut answers: VecDeque<GroupAnswer> = slots.into_known().flatten().collect();
+        let mut next = None;
+        while *told > 0
+            && next.is_none()
+            && let Some(answer) = answers.pop_front()
+        {
+            if let GroupAnswer::Again(ask) = answer {
+                next = Some(Ask::Group(*ask));
+                break;
+            }
+            *told = told.saturating_sub(answer.things());
+            next = match response.write(answer)? {
+                Written::Yes => None,
+                Written::Ask(ask) => Some(Ask::Group(ask)),
+                Written::List(after) => Some(Ask::List(self.listed, Some(after))),
+                Written::Rest(answer) => {
+                    *told = 0;
+                    Some(Ask::Answered(answer))
                 }
                 Written::Instead(frame) => return Ok(Some(frame)),
-            }
+            };
+        }
+        // What comes behind it is written behind it.
+        let behind = answers.into_iter().map(Ask::Answered);
+        let asks: Vec<Ask> = next.into_iter().chain(behind).collect();
+        for ask in asks.into_iter().rev() {
+            self.left.push_front(ask);
         }
         response.end_slice();
         Ok(None)
@@ -144,6 +165,7 @@ impl PendingGroups {
                     parts.push((slot, Question::List(after)));
                     None
                 }
+                Ask::Answered(answer) => Some(answer),
             });
         }
         self.slots = slots.into_iter().collect();
@@ -162,6 +184,7 @@ fn cost(ask: &Ask) -> usize {
             OFFSETS_TOLD_PER_SLICE + 1
         }
         Ask::Group(_) => GROUP_ASKED_COST,
+        Ask::Answered(_) => 0,
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Written {
     Ask(GroupAsk),
     /// So is this, of the same shard.
     List(GroupPlace),
+    /// This is to be written next, in the next slice.
+    Rest(GroupAnswer),
     /// Nothing: this is the response.
     Instead(Bytes),
 }
