@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use millrace::base::limits::TURN_TOLD_NS_MIN;
 use millrace::broker::apis;
-use millrace::broker::trace::{Report, RequestKind, STAGES, Slow, Stage, Stats, upper_ns};
+use millrace::broker::trace::{
+    DiskReads, Report, RequestKind, STAGES, Slow, Stage, Stats, upper_ns,
+};
 
 use crate::table::Table;
 
@@ -36,6 +38,7 @@ impl View {
             stats.subtract(before);
         }
         later.turns.subtract(&earlier.turns);
+        later.disk_reads.subtract(&earlier.disk_reads);
         let span = later.at_ns.saturating_sub(earlier.at_ns);
         Self {
             report: later,
@@ -99,6 +102,20 @@ impl View {
                 time(turns.longest_ns()),
                 turns.count(),
                 time(TURN_TOLD_NS_MIN)
+            );
+        }
+        let reads = &self.report.disk_reads;
+        if *reads != DiskReads::default() {
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            let _ = writeln!(
+                out,
+                "\nread from disk for replies: {} MiB past the page cache, {} MiB into it; {} MiB sent from it; gone \
+                 before they were sent: {}; chunks not read through it because something stale may be in it: {}",
+                mib(reads.past),
+                mib(reads.filled),
+                mib(reads.sent),
+                reads.gone,
+                reads.unclean
             );
         }
         out
@@ -202,9 +219,19 @@ impl View {
         let turns: Vec<String> = turns
             .map(|(ns, count)| format!(r#"{{"ns":{ns},"count":{count}}}"#))
             .collect();
+        let DiskReads {
+            past,
+            filled,
+            sent,
+            gone,
+            unclean,
+        } = self.report.disk_reads;
+        let reads = format!(
+            r#"{{"past":{past},"filled":{filled},"sent":{sent},"gone":{gone},"unclean":{unclean}}}"#
+        );
         let span = self.span_ns.map_or("null".to_owned(), |ns| ns.to_string());
         format!(
-            r#"{{"node":{},"shards":{},"started_ms":{},"span_ns":{span},"turns":[{}],"classes":[{}]}}"#,
+            r#"{{"node":{},"shards":{},"started_ms":{},"span_ns":{span},"turns":[{}],"disk_reads":{reads},"classes":[{}]}}"#,
             self.report.node,
             self.report.shards,
             self.report.started_ms,
@@ -382,7 +409,7 @@ fn place(slow: &Slow) -> String {
 
 #[cfg(test)]
 mod tests {
-    use millrace::broker::trace::Turns;
+    use millrace::broker::trace::{DiskReads, Turns};
 
     use super::*;
 
@@ -411,6 +438,7 @@ mod tests {
             stats: Default::default(),
             slowest,
             turns: Turns::default(),
+            disk_reads: DiskReads::default(),
         }
     }
 

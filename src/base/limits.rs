@@ -234,6 +234,11 @@ pub const CONN_READ_AHEAD_BYTES_MAX: usize = 1024 * 1024;
 pub const READ_AHEAD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a connection may read at a time however much the others hold.
 pub const LOAD_BYTES_MIN: usize = 32 * 1024;
+/// Chunks, of 4 MiB at most, of which a shard remembers who read them last: two that read the same with more between
+/// them do not share it in the page cache.
+pub const CHUNKS_REMEMBERED_MAX: usize = 256;
+/// Chunks that who has read the same as somebody else reads by way of the page cache from then on.
+pub const CHUNKS_TOGETHER: usize = 16;
 /// Bytes that a shard reads at once for connections, while a flush is on its way and while none is:
 /// a flush waits in the disk's queue for what is before it.
 pub const LOADS_IN_FLIGHT_BYTES_MAX: [usize; 2] = [1024 * 1024, 4 * 1024 * 1024];

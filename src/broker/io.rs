@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::msg::Msg;
+use super::trace::DiskReads;
 use crate::base::{Mono, ShardId, StoreId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
@@ -82,6 +83,8 @@ pub enum Input {
         /// How many.
         ns: u64,
     },
+    /// How the shard has read from the disk for replies so far. Needs no [`Input::Idle`] after it.
+    DiskReads(DiskReads),
     /// What the memory tails of the shard's stores may take together from now on, in bytes.
     TailBytesMax(usize),
     /// Nothing more is waiting: the moment to start flushes. Also sent when the time of the last

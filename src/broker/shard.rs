@@ -191,6 +191,7 @@ impl Shard {
                 self.follow_up(fx);
             }
             Input::Turn { ns } => self.front.tracer.turn(ns),
+            Input::DiskReads(counts) => self.front.tracer.disk_reads(counts),
             Input::TailBytesMax(bytes) => self.owner.set_tail_bytes_max(bytes),
             Input::Idle => self.idle(fx),
             Input::Shutdown => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{CleanupPolicy, CompressionType};
+use super::value::{CleanupPolicy, CompressionType, PageCacheReads};
 use crate::base::limits::TAIL_START_BYTES;
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
@@ -182,6 +182,10 @@ settings! {
         /// used, and given back where others need it. Not set: all cores together a quarter of the memory that the
         /// machine has, or that the control group allows.
         millrace_store_tail_bytes_max: Option<i64> = None, "millrace.store.tail.bytes.max", Bytes, (MIB, 1 << 40);
+        /// Which records on the disk are read by way of the page cache, and sent from there without being copied: those
+        /// that several connections read, one soon after the other (auto), none (never) or all (always). Others are
+        /// read past it. Never from raw devices, and only on ext4 and xfs.
+        millrace_fetch_page_cache: PageCacheReads = PageCacheReads::Auto, "millrace.fetch.page.cache", None, ANY;
         /// A checkpoint is due after this many bytes. Per core.
         millrace_store_checkpoint_bytes: i64 = 512 * MIB, "millrace.store.checkpoint.bytes", Bytes, from(MIB);
     }

@@ -27,4 +27,4 @@ pub use load::{ConfigError, Problem, load};
 pub use page::settings_page;
 pub use setting::{SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, is_internal};
-pub use value::{CleanupPolicy, CompressionType, Kind, Value};
+pub use value::{CleanupPolicy, CompressionType, Kind, PageCacheReads, Value};

@@ -215,6 +215,23 @@ choice!(CleanupPolicy, List {
     Compact = "compact",
 });
 
+/// Which ranges of the disk are read by way of the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageCacheReads {
+    /// Those that several connections read, one soon after the other.
+    Auto,
+    /// None.
+    Never,
+    /// All.
+    Always,
+}
+
+choice!(PageCacheReads, String {
+    Auto = "auto",
+    Never = "never",
+    Always = "always",
+});
+
 #[cfg(test)]
 mod tests {
     use super::*;

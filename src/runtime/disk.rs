@@ -1,7 +1,8 @@
 //! The store files of one shard: what the store wants written goes out through the
 //! ring, with O_DIRECT, and so does what is read, for connections and to look for a place
-//! in a log: a replay would only drive everything else out of the page cache, at the price
-//! of a copy, and on a device the page cache may not know what was written past it.
+//! in a log: a replay would only drive everything else out of the page cache, and on a
+//! device the page cache may not know what was written past it. Only what several
+//! connections read goes [through it](super::cached).
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -14,13 +15,18 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::cached::{self, Cached, Way};
 use super::hold;
 use super::range::Range;
+use super::readers::Reader;
 use super::ring::{Op, Ring};
+use super::sys;
 use super::tag::{DiskTag, Tag};
 use crate::base::limits::{LOAD_BYTES_MIN, LOADS_IN_FLIGHT_BYTES_MAX, READ_AHEAD_BYTES_MAX};
 use crate::base::{BLOCK, IdMap, PageBuf, StoreId};
+use crate::broker::trace::DiskReads;
 use crate::broker::{ConnId, Input, ReadId};
+use crate::config::PageCacheReads;
 use crate::store::{DiskError, DiskOp, Piece};
 
 /// Background operations in flight while somebody waits for a foreground one, and while nobody does.
@@ -32,6 +38,8 @@ pub struct CachedFile {
     file: File,
     /// With O_DIRECT, if the filesystem has it.
     direct: Option<File>,
+    /// Whether the page cache may be asked too.
+    both: bool,
 }
 
 impl CachedFile {
@@ -39,6 +47,12 @@ impl CachedFile {
     #[must_use]
     pub fn uncached(&self) -> &File {
         self.direct.as_ref().unwrap_or(&self.file)
+    }
+
+    /// The descriptor for what may be read by way of the page cache. Nothing is ever written by it.
+    #[must_use]
+    fn cached(&self) -> Option<&File> {
+        self.both.then_some(&self.file)
     }
 }
 
@@ -183,8 +197,11 @@ impl StoreFile {
     /// # Errors
     /// As open(2).
     pub fn publish(&self, path: &Path, files: &CachedFiles) -> io::Result<()> {
+        let file = File::open(path)?;
+        sys::no_read_ahead(&file);
         let file = CachedFile {
-            file: File::open(path)?,
+            both: self.direct && cached::is_coherent(&file),
+            file,
             direct: self
                 .direct
                 .then(|| {
@@ -261,6 +278,8 @@ pub struct Disk {
     reads: IdMap<ReadId, JoinedRead>,
     /// Cost of the reads for connections that are on their way.
     loading: usize,
+    /// What is read by way of the page cache.
+    by_cache: Cached,
     /// Bytes read for connections that are not sent yet.
     held: Arc<AtomicUsize>,
     /// Those of them that wait for clients which take nothing: they are not in the way of others.
@@ -274,9 +293,10 @@ pub struct Disk {
 impl Disk {
     /// No store yet.
     #[must_use]
-    pub fn new(cached: Arc<CachedFiles>) -> Self {
+    pub fn new(cached: Arc<CachedFiles>, setting: PageCacheReads) -> Self {
         Self {
             cached,
+            by_cache: Cached::new(setting),
             stores: IdMap::default(),
             reads: IdMap::default(),
             loading: 0,
@@ -343,10 +363,71 @@ impl Disk {
             .ok_or(io::ErrorKind::NotFound)?;
         let fd = file.uncached().as_raw_fd();
         let pages = PageBuf::stale(range.in_block() + range.len);
+        self.by_cache.counts.past += range.len as u64;
         self.loading += load_cost(pages.len());
         let pos = range.pos - range.in_block() as u64;
         ring.push(Tag::Load(conn, id), Op::Load { fd, pos, pages });
         Ok(())
+    }
+
+    /// How the next part of a range is to be read.
+    pub fn way(&mut self, reader: &Reader, range: &Range) -> Way {
+        let file = self.cached.get(range.store).and_then(CachedFile::cached);
+        file.map_or(Way::Past, |file| self.by_cache.way(file, reader, range))
+    }
+
+    /// Brings a range into the page cache, for a connection that knows it as `id`.
+    ///
+    /// # Errors
+    /// There is no such store.
+    pub fn fill(
+        &mut self,
+        conn: ConnId,
+        id: u64,
+        range: Range,
+        ring: &mut Ring<Tag>,
+    ) -> io::Result<()> {
+        let file = self.cached.get(range.store).and_then(CachedFile::cached);
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        self.loading += load_cost(range.len);
+        self.by_cache.fill(file, conn, id, range, ring);
+        Ok(())
+    }
+
+    /// An operation of the filling has ended: which range of which connection is over, and whether it is in the page
+    /// cache now.
+    pub fn on_cached(
+        &mut self,
+        id: usize,
+        op: Op,
+        result: Result<usize, i32>,
+        ring: &mut Ring<Tag>,
+    ) -> Option<(ConnId, u64, bool)> {
+        let (conn, load, len, there) = self.by_cache.on_done(id, op, result, ring)?;
+        self.loading -= load_cost(len);
+        Some((conn, load, there))
+    }
+
+    /// Sends what a socket takes of the first `len` bytes of a range that is in the page cache; `None` if it is not
+    /// any more.
+    ///
+    /// # Errors
+    /// As sendfile(2): `EAGAIN` if the socket takes nothing now.
+    pub fn send_cached(
+        &mut self,
+        socket: RawFd,
+        range: &Range,
+        len: usize,
+    ) -> io::Result<Option<usize>> {
+        let file = self.cached.get(range.store).and_then(CachedFile::cached);
+        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        self.by_cache.send(file, socket, range, len)
+    }
+
+    /// What was read for connections so far.
+    #[must_use]
+    pub const fn reads(&self) -> DiskReads {
+        self.by_cache.counts
     }
 
     /// A read for a connection has ended: what was read, from the beginning of its first block on.

@@ -45,7 +45,7 @@ impl Bench {
         file.publish(&StoreFile::path(dir.path(), STORE), &files)
             .expect("readable");
         assert_eq!(StoreFile::list(dir.path()).expect("listed"), [STORE]);
-        let mut disk = Disk::new(files);
+        let mut disk = Disk::new(files, PageCacheReads::Auto);
         disk.add(file);
         Self {
             _dir: dir,

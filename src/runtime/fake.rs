@@ -156,7 +156,10 @@ impl Shard {
                     },
                 );
             }
-            Input::Sent { .. } | Input::Turn { .. } | Input::TailBytesMax(_) => {}
+            Input::Sent { .. }
+            | Input::Turn { .. }
+            | Input::DiskReads(_)
+            | Input::TailBytesMax(_) => {}
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),

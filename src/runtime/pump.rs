@@ -311,6 +311,17 @@ impl Pump {
                 }
             }
             Tag::Load(id, load) => self.on_loaded(id, load, done),
+            Tag::Cache(id) => {
+                let ended = self
+                    .disk
+                    .on_cached(id, done.op, done.result, &mut self.ring);
+                if let Some((id, load, there)) = ended
+                    && let Some(conn) = self.conns.get_mut(&id)
+                {
+                    let over = conn.sender.on_cached(load, there);
+                    self.go_on_unless(over, id);
+                }
+            }
         }
     }
 
@@ -525,6 +536,7 @@ impl Pump {
             PageBuf::trim();
             self.trim_at = now.plus_ms(SWEEP_MS);
         }
+        self.tell(sys::now(), Input::DiskReads(self.disk.reads()));
         let soon = self.close_stalled(now);
         for conn in self.conns.values().map(|conn| conn.sender.conn()) {
             if let Some(why) = self.shared.overdue(conn, self.idle_ms_max) {

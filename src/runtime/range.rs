@@ -4,6 +4,7 @@ use crate::base::{BLOCK, StoreId};
 use crate::store::ChunkPin;
 
 /// A file range that is still to be sent.
+#[derive(Clone)]
 pub struct Range {
     /// The store.
     pub store: StoreId,
@@ -13,6 +14,8 @@ pub struct Range {
     pub len: usize,
     /// Keeps it from being reused.
     pub pin: ChunkPin,
+    /// It is to be read past the page cache, whoever else reads it.
+    pub past_cache: bool,
 }
 
 impl Range {
@@ -31,6 +34,7 @@ impl Range {
             pos: self.pos,
             len,
             pin: self.pin.clone(),
+            past_cache: self.past_cache,
         };
         self.pos += len as u64;
         self.len -= len;

@@ -76,6 +76,20 @@ pub enum Op {
         /// Where to.
         pages: PageBuf,
     },
+    /// Begin to read a part of a file into the page cache.
+    Advise {
+        /// File, without O_DIRECT.
+        fd: RawFd,
+        /// Byte position.
+        pos: u64,
+        /// Bytes.
+        len: usize,
+    },
+    /// Wait until a socket takes something, or never will.
+    Writable {
+        /// Socket.
+        fd: RawFd,
+    },
     /// Send a batch of slices on a blocking socket; the kernel waits for room by itself.
     Send {
         /// Socket.
@@ -144,6 +158,15 @@ impl Op {
                 opcode::Read::new(types::Fd(*fd), room.as_mut_ptr(), len32(room.len()))
                     .offset(*pos)
                     .build()
+            }
+            Self::Advise { fd, pos, len } => {
+                let len = len32(*len) as libc::off_t;
+                opcode::Fadvise::new(types::Fd(*fd), len, libc::POSIX_FADV_WILLNEED)
+                    .offset(*pos)
+                    .build()
+            }
+            Self::Writable { fd } => {
+                opcode::PollAdd::new(types::Fd(*fd), libc::POLLOUT as u32).build()
             }
             Self::Send { fd, batch } => {
                 let more = if batch.more { libc::MSG_MORE } else { 0 };
@@ -255,6 +278,8 @@ impl<T> Ring<T> {
             ("READ", opcode::Read::CODE),
             ("FSYNC", opcode::Fsync::CODE),
             ("FALLOCATE", opcode::Fallocate::CODE),
+            ("FADVISE", opcode::Fadvise::CODE),
+            ("POLL_ADD", opcode::PollAdd::CODE),
             ("SEND", opcode::Send::CODE),
             ("SENDMSG", opcode::SendMsg::CODE),
             ("ACCEPT", opcode::Accept::CODE),

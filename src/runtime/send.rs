@@ -4,7 +4,8 @@
 //! File ranges never make the core wait for the disk. They are read through the ring,
 //! past the page cache, into recycled memory: several at a time and ahead of what is
 //! being sent, so that a replay is bound by the disk and not by its latency. Reading
-//! stops where the connection, or the shard, holds as much unsent as it may.
+//! stops where the connection, or the shard, holds as much unsent as it may. What others
+//! read too is read into the page cache instead, and sent from there.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,9 +13,11 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::cached::{CELL, Way};
 use super::conn::{Conn, Shared};
 use super::disk::Disk;
 use super::range::Range;
+use super::readers::Reader;
 use super::ring::{Op, Ring, SLICES_MAX, SendBatch};
 use super::stalled::Stalled;
 use super::sys;
@@ -38,6 +41,8 @@ enum Item {
     Loaded(Bytes),
     /// A range on its way from the disk, and the number of its read.
     Loading(Range, u64),
+    /// A range that is in the page cache.
+    Cached(Range),
     File(Range),
     /// The reply ends here.
     End,
@@ -60,7 +65,7 @@ impl Held {
             Item::Own(bytes) => self.own += bytes.len(),
             Item::Shared(bytes) => self.shared += bytes.len(),
             Item::Loaded(bytes) => self.loaded += bytes.len(),
-            Item::Loading(..) | Item::File(_) | Item::End => {}
+            Item::Loading(..) | Item::Cached(_) | Item::File(_) | Item::End => {}
         }
     }
 
@@ -97,6 +102,7 @@ struct Pace {
 /// The sending side of a connection.
 pub struct Sender {
     conn: Rc<Conn>,
+    reader: Reader,
     items: VecDeque<Item>,
     /// How many of them are [`Item::File`].
     files: usize,
@@ -122,6 +128,7 @@ impl Sender {
     pub fn new(conn: Rc<Conn>) -> Self {
         Self {
             conn,
+            reader: Reader::default(),
             items: VecDeque::new(),
             files: 0,
             ahead: 0,
@@ -165,6 +172,7 @@ impl Sender {
                         pos,
                         len,
                         pin,
+                        past_cache: false,
                     })
                 }
             };
@@ -249,11 +257,14 @@ impl Sender {
         if self.dead {
             return;
         }
-        self.send(shared, ring);
-        if self.files > 0
-            && let Err(error) = self.read_ahead(disk, ring)
-        {
-            self.unreadable(self.loads, &error, shared);
+        self.send(disk, shared, ring);
+        while self.files > 0 {
+            match self.read_ahead(disk, ring) {
+                // If it is gone again already, there is more to read.
+                Ok(true) => self.send(disk, shared, ring),
+                Ok(false) => break,
+                Err(error) => self.unreadable(self.loads, &error, shared),
+            }
         }
         if self.closing && self.is_done() {
             self.closing = false;
@@ -309,7 +320,10 @@ impl Sender {
     }
 
     /// Sends what is in memory, up to the next range that is not.
-    fn send(&mut self, shared: &Shared, ring: &mut Ring<Tag>) {
+    fn send(&mut self, disk: &mut Disk, shared: &Shared, ring: &mut Ring<Tag>) {
+        if self.sending.is_none() && matches!(self.items.front(), Some(Item::Cached(_))) {
+            self.send_cached(disk, shared, ring);
+        }
         if self.sending.is_some() || self.items.is_empty() {
             return;
         }
@@ -339,7 +353,7 @@ impl Sender {
                     self.ahead -= part.len();
                     batch.push(part);
                 }
-                range @ (Item::File(_) | Item::Loading(..)) => {
+                range @ (Item::File(_) | Item::Loading(..) | Item::Cached(_)) => {
                     self.items.push_front(range);
                     batch.more = cut;
                     break;
@@ -364,26 +378,112 @@ impl Sender {
         }
     }
 
-    /// Reads the next ranges, as long as the connection and the shard may hold more.
-    fn read_ahead(&mut self, disk: &mut Disk, ring: &mut Ring<Tag>) -> io::Result<()> {
-        let mut index = 0;
+    /// Sends what comes next and is in the page cache, some of it in this turn; what is not any more is to be read
+    /// past it.
+    fn send_cached(&mut self, disk: &mut Disk, shared: &Shared, ring: &mut Ring<Tag>) {
+        let mut left = CELL;
+        while let Some(Item::Cached(range)) = self.items.front_mut() {
+            let sent = match left {
+                0 => Err(io::ErrorKind::WouldBlock.into()), // others first
+                _ => disk.send_cached(self.conn.fd, range, left),
+            };
+            match sent {
+                Ok(Some(0)) => return self.fail(&cut_off()),
+                Ok(Some(n)) => {
+                    left -= n;
+                    self.ahead -= n;
+                    range.pos += n as u64;
+                    range.len -= n;
+                    if range.len == 0 {
+                        self.items.pop_front();
+                    }
+                    self.conn.sent(n, 0, shared);
+                }
+                Ok(None) => self.read_past_cache(0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.sending = Some(Sending {
+                        ends: 0,
+                        held: Held::default(),
+                        since: shared.now.get(),
+                        pace: None,
+                    });
+                    let fd = self.conn.fd;
+                    return ring.push(Tag::Conn(self.conn.id), Op::Writable { fd });
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// The range at this place is not in the page cache.
+    fn read_past_cache(&mut self, index: usize) {
+        let item = std::mem::replace(&mut self.items[index], Item::End);
+        self.items[index] = match item {
+            Item::Cached(mut range) | Item::Loading(mut range, _) => {
+                range.past_cache = true;
+                self.ahead -= range.len;
+                self.files += 1;
+                Item::File(range)
+            }
+            item => item,
+        };
+    }
+
+    /// A range was brought into the page cache by read `id`, if it is `there`. The same as for
+    /// [`Sender::on_loaded`] goes for the result.
+    pub fn on_cached(&mut self, id: u64, there: bool) -> bool {
+        self.loading -= 1;
+        let mut items = self.items.iter();
+        let is_it = |item: &Item| matches!(item, Item::Loading(_, its) if *its == id);
+        if let Some(index) = items.position(is_it) {
+            if !there {
+                self.read_past_cache(index);
+            } else if let Item::Loading(range, _) =
+                std::mem::replace(&mut self.items[index], Item::End)
+            {
+                self.items[index] = Item::Cached(range);
+            }
+        }
+        self.dead && self.is_still()
+    }
+
+    /// Reads the next ranges, as long as the connection and the shard may hold more. Whether some need not be read.
+    fn read_ahead(&mut self, disk: &mut Disk, ring: &mut Ring<Tag>) -> io::Result<bool> {
+        let (mut index, mut some_there) = (0, false);
         // With nothing in flight what comes next is to be read, whatever is there behind it.
-        while self.ahead < CONN_READ_AHEAD_BYTES_MAX || self.is_still() {
+        while self.ahead < CONN_READ_AHEAD_BYTES_MAX || self.is_still() && !some_there {
             match self.items.get_mut(index) {
                 None => break,
                 Some(Item::File(range)) => {
                     let still = self.sending.is_none() && self.loading == 0;
-                    let bytes_max = match disk.may_load(self.conn.id, still) {
-                        0 => break,
-                        bytes => bytes.min(READ_BYTES_MAX),
+                    let conn = self.conn.id;
+                    let way = disk.way(&self.reader, range);
+                    let bytes_max = match way {
+                        Way::There(bytes) => bytes,
+                        Way::Fill(bytes) => bytes.min(disk.may_load(conn, still)),
+                        Way::Past => READ_BYTES_MAX.min(disk.may_load(conn, still)),
                     };
+                    if bytes_max == 0 {
+                        break;
+                    }
                     let part = range.split_front(bytes_max);
-                    self.loads += 1;
-                    let started = disk.load(self.conn.id, self.loads, &part, ring);
-                    self.loading += usize::from(started.is_ok());
-                    self.ahead += part.len;
                     let rest = range.len;
-                    let part = Item::Loading(part, self.loads);
+                    self.ahead += part.len;
+                    self.loads += 1;
+                    let (started, part) = match way {
+                        Way::There(_) => (Ok(()), Item::Cached(part)),
+                        Way::Fill(_) => (
+                            disk.fill(conn, self.loads, part.clone(), ring),
+                            Item::Loading(part, self.loads),
+                        ),
+                        Way::Past => (
+                            disk.load(conn, self.loads, &part, ring),
+                            Item::Loading(part, self.loads),
+                        ),
+                    };
+                    let is_there = matches!(part, Item::Cached(_));
+                    some_there |= is_there;
+                    self.loading += usize::from(started.is_ok() && !is_there);
                     if rest == 0 {
                         self.files -= 1;
                         self.items[index] = part;
@@ -396,7 +496,7 @@ impl Sender {
             }
             index += 1;
         }
-        Ok(())
+        Ok(some_there)
     }
 
     /// Puts what was read in the place of its range. The kernel may have read less than was asked for.

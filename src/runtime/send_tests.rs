@@ -8,29 +8,37 @@ use bytes::Bytes;
 
 use super::super::brain::scratch;
 use super::super::budget::{Budget, Pool};
+use super::super::cached::is_coherent;
 use super::super::disk::{CachedFiles, StoreFile};
 use super::*;
 use crate::base::{BLOCK, Mono, PageBuf, StoreId};
 use crate::broker::ConnId;
+use crate::broker::trace::DiskReads;
+use crate::config::PageCacheReads;
 use crate::store::{ChunkPin, DiskOp, IoId};
 
 const STORE: StoreId = StoreId(0);
 const FILE_BYTES: usize = 8 << 20;
+const CHUNK_BYTES: usize = 4 << 20;
 
 struct Bench {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     content: Bytes,
     disk: Disk,
     shared: Shared,
     ring: Ring<Tag>,
     /// Kept open; the sender only has its number.
-    _socket: TcpStream,
+    socket: TcpStream,
     sender: Sender,
     client: TcpStream,
 }
 
 impl Bench {
     fn new(direct: bool) -> Self {
+        Self::with(direct, PageCacheReads::Auto)
+    }
+
+    fn with(direct: bool, setting: PageCacheReads) -> Self {
         let dir = scratch();
         let mut pages = PageBuf::zeroed(FILE_BYTES);
         for (i, byte) in pages.as_mut_bytes().iter_mut().enumerate() {
@@ -56,12 +64,12 @@ impl Bench {
         let peer = SocketAddr::from(([192, 0, 2, 1], 1234));
         let conn = Rc::new(Conn::new(ConnId(1), socket.as_raw_fd(), peer, Mono(0)));
         Self {
-            _dir: dir,
+            dir,
             content,
-            disk: Disk::new(files),
+            disk: Disk::new(files, setting),
             shared: Shared::new(1000, Budget::new(Pool::new(1000, 1))),
             ring: Ring::new().expect("a ring"),
-            _socket: socket,
+            socket,
             sender: Sender::new(conn),
             client,
         }
@@ -74,6 +82,22 @@ impl Bench {
             len,
             pin: ChunkPin::default(),
         }
+    }
+
+    /// A piece of the chunk that is the first half of the file.
+    fn chunk_piece(pin: &ChunkPin, pos: u64, len: usize) -> Piece {
+        assert!(pos as usize + len <= CHUNK_BYTES);
+        Piece::File {
+            store: STORE,
+            pos,
+            len,
+            pin: pin.clone(),
+        }
+    }
+
+    /// Without O_DIRECT.
+    fn file(&self) -> std::fs::File {
+        std::fs::File::open(StoreFile::path(self.dir.path(), STORE)).expect("the store")
     }
 
     fn reply(&mut self, pieces: Vec<Piece>) {
@@ -89,6 +113,15 @@ impl Bench {
                     let blocks = self.disk.on_loaded(done.op, done.result);
                     self.sender.on_loaded(id, blocks, &self.shared);
                 }
+                Tag::Cache(id) => {
+                    let ended = self
+                        .disk
+                        .on_cached(id, done.op, done.result, &mut self.ring);
+                    if let Some((_, id, there)) = ended {
+                        operations.push('c');
+                        self.sender.on_cached(id, there);
+                    }
+                }
                 _ => {
                     operations.push('s');
                     let (op, result) = (done.op, done.result);
@@ -102,9 +135,30 @@ impl Bench {
         self.ring.submit();
     }
 
+    /// Goes on until what is to be sent is in the page cache as far as may be, and waits for the client.
+    fn until_socket_is_full(&mut self, operations: &mut String) {
+        let client = socket2::SockRef::from(&self.client);
+        client.set_recv_buffer_size(65536).expect("a small buffer");
+        let socket = socket2::SockRef::from(&self.socket);
+        socket.set_send_buffer_size(65536).expect("a small buffer");
+        while self.sender.sending.is_none()
+            || self.sender.loading > 0
+            || self.sender.ahead < CONN_READ_AHEAD_BYTES_MAX
+        {
+            self.turn(operations);
+            self.ring.wait_until(sys::mono().plus_ms(1));
+        }
+    }
+
     /// Sends everything queued while a client reads it; what the client got, and which kinds of
     /// operations went through the ring.
-    fn run(mut self, delay_ms: u64) -> (Vec<u8>, String) {
+    fn run(self, delay_ms: u64) -> (Vec<u8>, String) {
+        let (got, operations, _) = self.run_counting(delay_ms);
+        (got, operations)
+    }
+
+    /// The same, and how the disk was read.
+    fn run_counting(mut self, delay_ms: u64) -> (Vec<u8>, String, DiskReads) {
         let mut client = self.client.try_clone().expect("a second handle");
         let reader = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(delay_ms));
@@ -121,7 +175,8 @@ impl Bench {
             }
             self.ring.wait();
         }
-        (reader.join().expect("reader"), operations)
+        let got = reader.join().expect("reader");
+        (got, operations, self.disk.reads())
     }
 }
 
@@ -207,6 +262,7 @@ fn connections_take_turns_at_the_disk() {
         pos: 0,
         len: READ_BYTES_MAX,
         pin: ChunkPin::default(),
+        past_cache: false,
     };
     let busy = ConnId(7);
     let mut loads = 0;
@@ -366,5 +422,178 @@ fn what_cannot_be_read_is_an_error_that_names_the_place() {
         }
         assert_eq!(bench.shared.unreadable.lines(), 1, "one line");
         assert!(bench.sender.conn().is_closing());
+    }
+}
+
+/// One whose ranges all go through the page cache; `None` where that is never done.
+fn caching() -> Option<(Bench, ChunkPin)> {
+    let bench = Bench::with(true, PageCacheReads::Always);
+    if !is_coherent(&bench.file()) {
+        eprintln!("skipped: neither ext4 nor xfs");
+        return None;
+    }
+    Some((bench, ChunkPin::for_test(0, CHUNK_BYTES as u64)))
+}
+
+#[test]
+fn a_range_is_brought_in_once_and_sent_from_the_page_cache() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let mut expected = Vec::new();
+    for _ in 0..3 {
+        let range = Bench::chunk_piece(&pin, 4097, 3_000_000);
+        bench.reply(vec![
+            Piece::Memory("head".into()),
+            range,
+            Piece::Memory("tail".into()),
+        ]);
+        expected.extend_from_slice(b"head");
+        expected.extend_from_slice(&bench.content[4097..3_004_097]);
+        expected.extend_from_slice(b"tail");
+    }
+    let (got, operations, reads) = bench.run_counting(20);
+    assert!(got == expected);
+    assert_eq!(operations.matches('l').count(), 0, "{operations}");
+    assert_eq!(operations.matches('c').count(), 12, "{operations}");
+    assert_eq!(reads.filled, 3_000_000);
+    assert_eq!(reads.sent, 9_000_000);
+    assert_eq!((reads.past, reads.gone, reads.unclean), (0, 0, 0));
+}
+
+#[test]
+fn short_ranges_and_chunks_of_which_nothing_is_told_go_past_the_page_cache() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let (short, untold) = (
+        Bench::chunk_piece(&pin, 5000, 20_000),
+        bench.piece(5000, 300_000),
+    );
+    let expected = [&bench.content[5000..25_000], &bench.content[5000..305_000]].concat();
+    bench.reply(vec![short, untold]);
+    let (got, _, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert_eq!((reads.past, reads.filled, reads.sent), (320_000, 0, 0));
+}
+
+/// Nothing that was in the page cache before the chunk was given to its log is sent.
+#[test]
+fn what_a_chunk_held_before_is_dropped_from_the_page_cache() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let mut old = Vec::new();
+    bench.file().read_to_end(&mut old).expect("read");
+    let file = bench.file();
+    let pages = |file: &std::fs::File| sys::cached_pages(file.as_raw_fd(), 0, CHUNK_BYTES as u64);
+    assert_eq!(pages(&file), Some((CHUNK_BYTES / BLOCK) as u64));
+    let range = Bench::chunk_piece(&pin, 0, 1 << 20);
+    bench.reply(vec![range]);
+    let expected = bench.content.slice(..1 << 20);
+    let (got, _, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert_eq!(
+        (reads.filled, reads.sent, reads.past),
+        (1 << 20, 1 << 20, 0)
+    );
+}
+
+/// What cannot be dropped, because somebody uses it, is not trusted.
+#[test]
+fn a_chunk_that_stays_in_the_page_cache_is_read_past_it() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let file = bench.file();
+    // SAFETY: a mapping of its own, of a file that is longer, read once and unmapped at the end.
+    let mapped = unsafe {
+        let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED | libc::MAP_POPULATE);
+        libc::mmap(
+            std::ptr::null_mut(),
+            BLOCK,
+            read,
+            shared,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    assert_ne!(mapped, libc::MAP_FAILED);
+    let ranges = [0, 2 << 20].map(|pos| Bench::chunk_piece(&pin, pos, 1 << 20));
+    bench.reply(ranges.into());
+    let expected = [&bench.content[..1 << 20], &bench.content[2 << 20..3 << 20]].concat();
+    let (got, _, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert_eq!((reads.past, reads.filled, reads.sent), (2 << 20, 0, 0));
+    assert_eq!(reads.unclean, 1);
+    // SAFETY: the mapping from above, used by nobody.
+    unsafe { libc::munmap(mapped, BLOCK) };
+}
+
+#[test]
+fn what_is_gone_when_it_is_to_be_sent_is_read_past_the_page_cache() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let range = Bench::chunk_piece(&pin, 100, 4_000_000);
+    bench.reply(vec![range]);
+    let expected = bench.content.slice(100..4_000_100);
+    let mut operations = String::new();
+    bench.until_socket_is_full(&mut operations);
+    let file = bench.file();
+    sys::drop_cached(file.as_raw_fd(), 0, FILE_BYTES as u64);
+    let (got, operations, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert!(reads.gone > 0 && operations.contains('l'), "{operations}");
+    assert_eq!(reads.past + reads.sent, 4_000_000);
+}
+
+/// A chunk is not written again while a part of it may still be coming into the page cache.
+#[test]
+fn a_chunk_is_held_until_its_range_has_come_in_whatever_becomes_of_the_connection() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let range = Bench::chunk_piece(&pin, 0, CELL);
+    bench.reply(vec![range]);
+    bench
+        .sender
+        .advance(&mut bench.disk, &bench.shared, &mut bench.ring);
+    assert!(!bench.sender.kill(), "the socket is still in use");
+    assert!(pin.is_held());
+    let mut ended = 0;
+    while !bench.sender.is_done() {
+        assert!(pin.is_held());
+        let mut operations = String::new();
+        bench.ring.wait();
+        bench.turn(&mut operations);
+        ended += operations.len();
+    }
+    assert_eq!(ended, 1);
+    assert!(!pin.is_held());
+}
+
+/// A connection that is closed while it waits for its client needs nobody to read on.
+#[test]
+fn who_waits_for_the_socket_is_closed_at_once() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    let range = Bench::chunk_piece(&pin, 0, 4_000_000);
+    bench.reply(vec![range]);
+    let mut operations = String::new();
+    bench.until_socket_is_full(&mut operations);
+    // SAFETY: no memory is passed.
+    let flags = unsafe { libc::fcntl(bench.sender.conn().fd, libc::F_GETFL) };
+    assert_eq!(
+        flags & libc::O_NONBLOCK,
+        0,
+        "the ring waits for it by itself"
+    );
+    bench.sender.conn().close();
+    assert!(!bench.sender.kill());
+    while !bench.sender.is_done() {
+        bench.ring.wait();
+        bench.turn(&mut operations);
     }
 }

@@ -116,6 +116,97 @@ pub fn acknowledged_bytes(fd: RawFd) -> Option<u64> {
     (rc == 0 && len as usize >= BYTES_ACKED + 8).then(|| info[BYTES_ACKED / 8])
 }
 
+/// How many pages of a part of a file are in the page cache, ready or not; `None` if the system does not say (before
+/// Linux 6.5).
+#[must_use]
+pub fn cached_pages(file: RawFd, pos: u64, len: u64) -> Option<u64> {
+    /// `SYS_cachestat`, the same number on every architecture.
+    const CACHESTAT: libc::c_long = 451;
+    let range = [pos, len];
+    // `struct cachestat`: in the cache, changed, being written, evicted, evicted lately.
+    let mut stat = [0u64; 5];
+    // SAFETY: a place of the right size to read from, and one to write to.
+    let rc = unsafe {
+        let (range, stat) = (range.as_ptr(), stat.as_mut_ptr());
+        libc::syscall(CACHESTAT, file, range, stat, 0 as libc::c_uint)
+    };
+    (rc == 0).then_some(stat[0])
+}
+
+/// Lets go what the page cache has of a part of a file, as far as nobody uses it.
+pub fn drop_cached(file: RawFd, pos: u64, len: u64) {
+    let (pos, len) = (pos as libc::off_t, len as libc::off_t);
+    // SAFETY: no memory is passed. What was not let go is found out by looking.
+    unsafe { libc::posix_fadvise(file, pos, len, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// What is read from the file brings in nothing beyond it.
+pub fn no_read_ahead(file: &File) {
+    // SAFETY: no memory is passed. It changes nothing where it is not known.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}
+
+/// Whether the page with this byte of a file is in the page cache, and read.
+#[must_use]
+pub fn is_ready(file: RawFd, pos: u64) -> bool {
+    let mut byte = 0u8;
+    let place = libc::iovec {
+        iov_base: (&raw mut byte).cast(),
+        iov_len: 1,
+    };
+    // SAFETY: one place, of one writable byte.
+    let read = unsafe {
+        libc::preadv2(
+            file,
+            &raw const place,
+            1,
+            pos as libc::off_t,
+            libc::RWF_NOWAIT,
+        )
+    };
+    read == 1
+}
+
+/// Bytes of a page of memory.
+#[must_use]
+pub fn page_bytes() -> usize {
+    // SAFETY: no memory is passed.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0)
+}
+
+/// Whether the file is on a filesystem that takes out of the page cache what is written past it: ext4 or xfs.
+#[must_use]
+pub fn invalidates(file: &File) -> bool {
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: a place of the right type; zeroes are a valid statfs.
+    let stat = unsafe {
+        if libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) != 0 {
+            return false;
+        }
+        stat.assume_init()
+    };
+    [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&stat.f_type)
+}
+
+/// Sends a part of a file that is in the page cache: as much as the socket takes at once.
+///
+/// # Errors
+/// As sendfile(2): `EAGAIN` if the socket takes nothing now.
+pub fn send_file(socket: RawFd, file: RawFd, pos: u64, len: usize) -> io::Result<usize> {
+    let mut from = pos as libc::off_t;
+    // The ring waits for a socket by itself only if it is one that blocks. It touches it when this thread enters the
+    // ring, so it never sees that it does not for a moment. Rust programs ignore SIGPIPE.
+    // SAFETY: no memory is passed but a valid position.
+    let (sent, error) = unsafe {
+        libc::fcntl(socket, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK);
+        let sent = libc::sendfile(socket, file, &raw mut from, len);
+        let error = io::Error::last_os_error();
+        libc::fcntl(socket, libc::F_SETFL, libc::O_RDWR);
+        (sent, error)
+    };
+    usize::try_from(sent).map_err(|_| error)
+}
+
 /// Reserves disk blocks for a range and extends the file over it.
 ///
 /// # Errors

@@ -13,6 +13,8 @@ pub enum Tag {
     Conn(ConnId),
     /// What is read for a connection, and the number by which it knows the read.
     Load(ConnId, u64),
+    /// What is brought into the page cache for a connection, by its place among all that is.
+    Cache(usize),
     /// What a connection sends.
     Receive(ConnId),
     /// A listening socket, by its place.

@@ -88,7 +88,10 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
     if let Some(arena) = plan.tails.arena(usize::from(plan.id.0)) {
         keep_pages_in(Cells::new(arena));
     }
-    let mut disk = Disk::new(Arc::clone(&plan.files));
+    let mut disk = Disk::new(
+        Arc::clone(&plan.files),
+        plan.config.millrace_fetch_page_cache,
+    );
     let mut slots = Vec::new();
     for store in std::mem::take(&mut plan.stores) {
         slots.push(open(&plan, store, &mut disk)?);

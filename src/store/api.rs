@@ -1,9 +1,10 @@
 //! What the store says to its callers: operations, events, pieces of a read.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use super::chunks::Chunk;
 use super::layout::{REGION, RING_START, chunks_start};
 use crate::base::limits::TAIL_START_BYTES;
 use crate::base::{LogId, Offset, SegmentId, StoreId, TopicId};
@@ -145,7 +146,53 @@ impl Piece {
 /// Keeps a chunk from being reused while a read plan may still read it. Cloning is cheap and the
 /// clones may live on any thread; the store looks at the count before it reuses a freed chunk.
 #[derive(Clone, Debug, Default)]
-pub struct ChunkPin(pub Arc<()>);
+pub struct ChunkPin(Arc<ChunkUse>);
+
+/// One use of a chunk, from when it is given to a log until it is free again.
+#[derive(Debug, Default)]
+struct ChunkUse {
+    /// Its first byte in the store, and its bytes; none if it is not told.
+    span: (u64, u64),
+    /// Whether nothing of it was in the page cache when that was first looked at.
+    clean: OnceLock<bool>,
+}
+
+impl ChunkPin {
+    pub(super) fn of(chunk: Chunk) -> Self {
+        let span = (chunk.pos, chunk.class.bytes());
+        Self(Arc::new(ChunkUse {
+            span,
+            clean: OnceLock::new(),
+        }))
+    }
+
+    /// Whether somebody may still read the chunk, besides who asks.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The chunk's first byte in the store, if it is told.
+    #[must_use]
+    pub fn chunk(&self) -> Option<u64> {
+        let (pos, len) = self.0.span;
+        (len > 0).then_some(pos)
+    }
+
+    /// Whether the page cache holds nothing that the chunk had before this use of it: its first reader looks, told the
+    /// chunk's first byte and its bytes.
+    pub fn is_clean(&self, look: impl FnOnce(u64, u64) -> bool) -> bool {
+        let (pos, len) = self.0.span;
+        len > 0 && *self.0.clean.get_or_init(|| look(pos, len))
+    }
+
+    /// For a chunk of `len` bytes at `pos`.
+    #[cfg(test)]
+    pub fn for_test(pos: u64, len: u64) -> Self {
+        let (span, clean) = ((pos, len), OnceLock::new());
+        Self(Arc::new(ChunkUse { span, clean }))
+    }
+}
 
 /// Who a log is, for people and for recovery: written when the log is created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

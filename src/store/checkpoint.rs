@@ -476,7 +476,7 @@ impl Store {
         }
         let chunks = &mut self.chunks;
         self.unpinned_soon.retain(|(chunk, pin)| {
-            let held = std::sync::Arc::strong_count(&pin.0) > 1;
+            let held = pin.is_held();
             if !held {
                 chunks.free(*chunk);
             }

@@ -595,7 +595,7 @@ pub(super) fn ensure_extents(
         segment.add_extent(Extent {
             start: pos,
             chunk,
-            pin: ChunkPin::default(),
+            pin: ChunkPin::of(chunk),
         });
     }
     true

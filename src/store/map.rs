@@ -102,7 +102,7 @@ impl Segment {
             self.add_extent(Extent {
                 start: chunk_start,
                 chunk,
-                pin: ChunkPin::default(),
+                pin: ChunkPin::of(chunk),
             });
         }
         let follows = pos == self.placed;

@@ -266,13 +266,15 @@ fn decode_segment(r: &mut Reader) -> Option<(Segment, usize)> {
         ..Segment::default()
     };
     for _ in 0..r.u32()? {
+        let start = r.size()?;
+        let chunk = Chunk {
+            pos: r.size()?,
+            class: Class::from_code(r.u8()?)?,
+        };
         segment.extents.push(Extent {
-            start: r.size()?,
-            chunk: Chunk {
-                pos: r.size()?,
-                class: Class::from_code(r.u8()?)?,
-            },
-            pin: ChunkPin::default(),
+            start,
+            chunk,
+            pin: ChunkPin::of(chunk),
         });
     }
     if !segment.extents.is_sorted_by_key(|e| e.start) {

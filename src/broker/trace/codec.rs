@@ -4,6 +4,7 @@
 use bytes::{BufMut, Bytes};
 
 use super::buckets::BUCKETS;
+use super::disk_reads::DiskReads;
 use super::report::{Report, Slow};
 use super::stage::STAGES;
 use super::stats::{PARKED, RequestKind, Row, Stats};
@@ -31,6 +32,10 @@ impl Report {
             put_slow(&mut out, slow);
         }
         put_counts(&mut out, &self.turns.0);
+        self.disk_reads
+            .all()
+            .into_iter()
+            .for_each(|count| put(&mut out, count));
         out
     }
 
@@ -51,6 +56,7 @@ impl Report {
             stats: Default::default(),
             slowest: Vec::new(),
             turns: Turns::default(),
+            disk_reads: DiskReads::default(),
         };
         for stats in &mut report.stats {
             from.stats(stats)?;
@@ -59,6 +65,11 @@ impl Report {
             report.slowest.push(from.slow()?);
         }
         from.counts(&mut report.turns.0)?;
+        let mut counts = report.disk_reads.all();
+        for count in &mut counts {
+            *count = from.varint()?;
+        }
+        report.disk_reads = DiskReads::of(counts);
         Ok(report)
     }
 }
@@ -247,6 +258,7 @@ mod tests {
                 Slow::default(),
             ],
             turns,
+            disk_reads: DiskReads::of([1, 0, u64::MAX, 4, 5]),
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod buckets;
 mod codec;
+mod disk_reads;
 mod report;
 mod stage;
 mod stamps;
@@ -22,6 +23,7 @@ mod units;
 mod walk;
 
 pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
+pub use disk_reads::DiskReads;
 pub use report::{Report, Slow};
 pub use stage::{STAGES, Stage};
 pub use stamps::{FetchStamps, FlushStamps, ProduceStamps};

@@ -1,6 +1,7 @@
 //! What a broker answers when it is asked where the time goes: the counts of all its
 //! shards together, and its slowest requests.
 
+use super::disk_reads::DiskReads;
 use super::stage::STAGES;
 use super::stats::{RequestKind, Stats};
 use super::tracer::Tracer;
@@ -63,6 +64,8 @@ pub struct Report {
     pub slowest: Vec<Slow>,
     /// The longer turns of its shards since the start.
     pub turns: Turns,
+    /// How its shards have read from the disk for replies.
+    pub disk_reads: DiskReads,
 }
 
 impl Report {
@@ -94,6 +97,7 @@ impl Report {
             stats: RequestKind::ALL.map(|class| tracer.stats(class).clone()),
             slowest: slowest.collect(),
             turns: tracer.turns().clone(),
+            disk_reads: tracer.disk_reads_so_far(),
         }
     }
 
@@ -107,6 +111,7 @@ impl Report {
         }
         self.slowest.extend(other.slowest);
         self.turns.merge(&other.turns);
+        self.disk_reads.merge(&other.disk_reads);
     }
 
     /// The counts of a kind.

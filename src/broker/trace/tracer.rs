@@ -1,6 +1,7 @@
 //! What a shard remembers of finished requests: counts for ever, the slowest for a
 //! while. Its memory is the same from its start to its end.
 
+use super::disk_reads::DiskReads;
 use super::stage::STAGES;
 use super::stats::{RequestKind, Stats};
 use super::turns::Turns;
@@ -100,6 +101,7 @@ struct Kind {
 pub struct Tracer {
     kinds: [Kind; RequestKind::ALL.len()],
     turns: Turns,
+    disk_reads: DiskReads,
     /// When the current window began.
     window: Mono,
 }
@@ -114,6 +116,7 @@ impl Tracer {
                 windows: [Slowest::new(), Slowest::new()],
             }),
             turns: Turns::default(),
+            disk_reads: DiskReads::default(),
             window: Mono(0),
         }
     }
@@ -121,6 +124,16 @@ impl Tracer {
     /// A turn of the shard took this long.
     pub fn turn(&mut self, ns: u64) {
         self.turns.add(ns);
+    }
+
+    /// What the driver has counted so far.
+    pub fn disk_reads(&mut self, counts: DiskReads) {
+        self.disk_reads = counts;
+    }
+
+    /// See [`Tracer::disk_reads`].
+    pub const fn disk_reads_so_far(&self) -> DiskReads {
+        self.disk_reads
     }
 
     /// The turns of the shard.

@@ -1,0 +1,49 @@
+//! How what replies have from the disk was read.
+
+/// Counters that only grow, as in [`Stats`](super::stats::Stats).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskReads {
+    /// Bytes read past the page cache.
+    pub past: u64,
+    /// Bytes that were not in the page cache when somebody needed them, and were brought in.
+    pub filled: u64,
+    /// Bytes sent from the page cache.
+    pub sent: u64,
+    /// How often something was gone from it when it was about to be sent; that was read past it.
+    pub gone: u64,
+    /// Chunks of which it held something that could not be let go; they were read past it.
+    pub unclean: u64,
+}
+
+impl DiskReads {
+    /// All of them, in this order.
+    #[must_use]
+    pub const fn all(&self) -> [u64; 5] {
+        [self.past, self.filled, self.sent, self.gone, self.unclean]
+    }
+
+    pub(super) const fn of([past, filled, sent, gone, unclean]: [u64; 5]) -> Self {
+        Self {
+            past,
+            filled,
+            sent,
+            gone,
+            unclean,
+        }
+    }
+
+    fn with(&mut self, other: &Self, change: impl Fn(u64, u64) -> u64) {
+        let (mine, theirs) = (self.all(), other.all());
+        *self = Self::of(std::array::from_fn(|i| change(mine[i], theirs[i])));
+    }
+
+    /// Takes in the counts of another shard.
+    pub fn merge(&mut self, other: &Self) {
+        self.with(other, u64::saturating_add);
+    }
+
+    /// Leaves what was counted after `earlier` was taken.
+    pub fn subtract(&mut self, earlier: &Self) {
+        self.with(earlier, u64::saturating_sub);
+    }
+}
