@@ -11,6 +11,7 @@ TYPES = ["unknown", "boolean", "string", "int", "short", "long", "double", "list
 # Where Millrace differs on purpose: the names (or name and what is told instead), and why.
 DIFFERENT = {
     "queued.max.request.bytes": "always bounded here",
+    "socket.receive.buffer.bytes": "sized by the kernel here, unless it is set",
     "node.id": "has a default here",
     "broker.id": "tells node.id",
     "log.dir": "tells log.dirs",
