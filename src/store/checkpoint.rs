@@ -73,7 +73,7 @@ impl Store {
         let since = self.since_checkpoint;
         let smaller = UNPLACED_COST * (since.inline_bytes + since.state_bytes);
         let little = |wins: u64| !self.has_room_for_clients((wins / 8) as usize);
-        self.freed_bytes > 0 && little(self.freed_bytes)
+        self.freed.bytes() > 0 && little(self.freed.bytes())
             || smaller >= WORTH_BYTES && little(smaller)
     }
 
@@ -453,26 +453,17 @@ impl Store {
 
     /// Whether the last checkpoint has left memory or chunks that are to be let go.
     pub(super) fn has_to_let_go(&self) -> bool {
-        !self.filled.is_empty() || self.has_chunks_to_free()
-    }
-
-    fn has_chunks_to_free(&self) -> bool {
-        let first = self.freed.front();
-        first.is_some_and(|(flush, ..)| *flush <= self.superblock.flush)
+        !self.filled.is_empty() || self.freed.has(self.superblock.flush)
     }
 
     /// Frees some of the chunks that were given up before the last checkpoint, but those that a read plan holds only
     /// when it does no more.
     pub(super) fn reclaim(&mut self) {
         for _ in 0..CHUNKS_FREED_MAX {
-            if !self.has_chunks_to_free() {
-                break;
-            }
-            let Some((_, chunk, pin)) = self.freed.pop_front() else {
+            let Some(freed) = self.freed.pop(self.superblock.flush) else {
                 break;
             };
-            self.freed_bytes -= chunk.class.bytes();
-            self.unpinned_soon.push((chunk, pin));
+            self.unpinned_soon.push(freed);
         }
         let chunks = &mut self.chunks;
         self.unpinned_soon.retain(|(chunk, pin)| {

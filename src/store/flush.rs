@@ -257,13 +257,11 @@ impl Store {
             if !segment.slices.is_empty() {
                 self.gone.push_back(segment.slices);
             }
-            for extent in segment.extents {
-                if self.config.sabotage.reuse_at_once {
-                    self.chunks.free(extent.chunk);
-                    continue;
-                }
-                self.freed_bytes += extent.chunk.class.bytes();
-                self.freed.push_back((seq, extent.chunk, extent.pin));
+            if self.config.sabotage.reuse_at_once {
+                let chunks = segment.extents.iter().map(|extent| extent.chunk);
+                chunks.for_each(|chunk| self.chunks.free(chunk));
+            } else {
+                self.freed.push(seq, segment.extents);
             }
         }
     }

@@ -153,13 +153,13 @@ fn chunks_come_free_some_at_a_time() {
         let now = store.free_bytes();
         let most = CHUNKS_FREED_MAX as u64 * (16 << 10) + (4 << 20);
         assert!(now.saturating_sub(free) <= most, "{} at once", now - free);
-        assert!(store.freed_bytes == 0 || store.has_more_to_do() && !store.checkpoint_due());
+        assert!(store.freed.bytes() == 0 || store.has_more_to_do() && !store.checkpoint_due());
         free = now;
         store.poll(&mut ops);
         settle(&mut store, &mut ops);
         turns += 1;
     }
-    assert!(turns >= 2 && store.freed_bytes == 0, "{turns}");
+    assert!(turns >= 2 && store.freed.bytes() == 0, "{turns}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod codec;
 mod copies;
 pub mod device;
 mod flush;
+mod freed;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use report::{Left, RecoverError, RecoveryReport};
 
 use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use copies::{COPIES, Copy, copy_bytes_max};
+use freed::Freed;
 use gathering::{Checkpoint, SinceCheckpoint};
 use growth::Ahead;
 use journal::Entry;
@@ -75,10 +77,7 @@ pub struct Store {
     config: StoreConfig,
     map: Map,
     chunks: Chunks,
-    /// Freed by this flush; free once a checkpoint covers it and no read plan holds the pin.
-    freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
-    /// Bytes of the chunks in `freed`.
-    freed_bytes: u64,
+    freed: Freed,
     /// Covered by a checkpoint already, waiting for readers only.
     unpinned_soon: Vec<(Chunk, ChunkPin)>,
     /// Appends and notes that no flush has taken yet.
@@ -270,8 +269,7 @@ impl Store {
         Self {
             id,
             map,
-            freed: VecDeque::new(),
-            freed_bytes: 0,
+            freed: Freed::default(),
             unpinned_soon: Vec::new(),
             open: VecDeque::new(),
             flights: VecDeque::new(),
@@ -742,9 +740,9 @@ impl Store {
         let count = self.map.logs.values().flat_map(|log| &log.segments);
         let extents: usize = count.map(|s| s.extents.len()).sum();
         assert_eq!(used.len(), extents, "two segments share a chunk");
-        let waiting = self.freed.iter().map(|(_, chunk, _)| *chunk);
+        let waiting = self.freed.chunks();
         let freed: u64 = waiting.clone().map(|chunk| chunk.class.bytes()).sum();
-        assert_eq!(freed, self.freed_bytes);
+        assert_eq!(freed, self.freed.bytes());
         let more = waiting
             .chain(self.unpinned_soon.iter().map(|(chunk, _)| *chunk))
             .chain(self.copies.iter().flat_map(Copy::chunks))

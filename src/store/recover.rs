@@ -8,14 +8,13 @@
 
 mod rot;
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 
 use super::api::{DiskError, FlushSeq, Replay, ReplayItem, StoreConfig};
 use super::batch::{batch_crc_is_right, batch_len};
-use super::chunks::{Chunk, Chunks};
+use super::chunks::Chunks;
 use super::copies::{self, COPIES, Copy};
+use super::freed::Freed;
 use super::journal::{self, Entry, Header};
 use super::layout::{REGION, RING_START, SUPERBLOCKS, block_ceil, chunks_start};
 use super::map::{Damage, Map, Segment};
@@ -23,7 +22,7 @@ use super::pending::{entry_growth, state_growth};
 use super::report::{Left, RecoverError, RecoveryReport};
 use super::snapshot;
 use super::superblock::Superblock;
-use super::{ChunkPin, SinceCheckpoint, Store};
+use super::{SinceCheckpoint, Store};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LogId, SegmentId, StoreId};
 
@@ -79,7 +78,7 @@ impl Store {
             seq: superblock.flush,
             pos: superblock.ring_pos,
             chain: superblock.chain,
-            freed: VecDeque::new(),
+            freed: Freed::default(),
             last_logs: Vec::new(),
             passed_over: false,
             since: SinceCheckpoint::default(),
@@ -134,15 +133,14 @@ impl Store {
         superblock: Superblock,
         map: Map,
         copies: [Copy; COPIES],
-        freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+        freed: Freed,
         (seq, pos, chain): (FlushSeq, u64, u32),
     ) -> Result<Self, RecoverError> {
         let start = chunks_start(superblock.journal_bytes);
         let mut used = map.chunks();
         let mut doubled = false;
         let mut not_mapped = 0;
-        let held = freed.iter().map(|(_, chunk, _)| *chunk);
-        for chunk in copies.iter().flat_map(Copy::chunks).chain(held) {
+        for chunk in copies.iter().flat_map(Copy::chunks).chain(freed.chunks()) {
             doubled |= !used.insert(chunk);
             not_mapped += 1;
         }
@@ -162,7 +160,6 @@ impl Store {
             })?;
         let mut store = Self::assemble(id, config, map, chunks, superblock);
         store.copies = copies;
-        store.freed_bytes = freed.iter().map(|(_, c, _)| c.class.bytes()).sum();
         store.freed = freed;
         store.durable = seq;
         store.next_seq = FlushSeq(seq.0 + 1);
@@ -300,7 +297,7 @@ struct Journal<'a> {
     /// Logical position after it.
     pos: u64,
     chain: u32,
-    freed: VecDeque<(FlushSeq, Chunk, ChunkPin)>,
+    freed: Freed,
     /// What the last record was about.
     last_logs: Vec<LogId>,
     /// A record has rotted.
@@ -513,8 +510,8 @@ impl Journal<'_> {
     /// replayed, and checked, once more after another crash.
     fn free(&mut self, segments: impl IntoIterator<Item = Segment>) {
         let seq = FlushSeq(self.seq.0 + 1);
-        for extent in segments.into_iter().flat_map(|s| s.extents) {
-            self.freed.push_back((seq, extent.chunk, extent.pin));
+        for segment in segments {
+            self.freed.push(seq, segment.extents);
         }
     }
 

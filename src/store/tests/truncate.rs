@@ -246,8 +246,7 @@ fn what_completes_late_touches_no_new_segment() {
         assert!(!ops.is_empty(), "another flush may be on its way");
         let after = chunks(&scene);
         assert!(after[1].iter().all(|chunk| !before[0].contains(chunk)));
-        let given_up = scene.store.freed.iter().map(|(_, chunk, _)| *chunk);
-        let given_up: Vec<Chunk> = given_up.collect();
+        let given_up: Vec<Chunk> = scene.store.freed.chunks().collect();
         let kept = after[0].len();
         assert_eq!(after[0][..], before[0][..kept]);
         assert_eq!(given_up[..], before[0][kept..]);
@@ -269,7 +268,7 @@ fn what_completes_late_touches_no_new_segment() {
             scene.restart();
         }
         // Only a checkpoint gives the chunks back, and then all of them.
-        let held = |store: &Store| store.freed.len() + store.unpinned_soon.len();
+        let held = |store: &Store| store.freed.chunks().count() + store.unpinned_soon.len();
         assert_eq!(held(&scene.store), given_up.len());
         scene.checkpoint();
         assert_eq!(held(&scene.store), 0);
