@@ -44,7 +44,8 @@ pub fn create_topic(
 
 /// Creates a topic of this name with the defaults of the broker, if there is none and it may be:
 /// what happens when somebody asks for a topic that is not there. This is also how the broker gets
-/// its internal topics. `left` is how many partitions may still be created this way. Returns false if they are too few.
+/// its internal topics. `left` is how many partitions may still be created this way. Returns false if they are too few,
+/// or the change is full: then there is no use in asking for more.
 pub fn create_missing(
     draft: &mut Draft,
     terms: &mut Terms<'_>,
@@ -57,7 +58,11 @@ pub fn create_missing(
     let partitions = partitions_wanted(0, topic.partitions, terms.config);
     // A client that asks for many topics gets the rest when it asks again. A single one of
     // more partitions than that is what the operator wants.
-    if partitions > *left && *left < PARTITIONS_PER_REQUEST_MAX {
+    if partitions > *left && *left < PARTITIONS_PER_REQUEST_MAX
+        || draft
+            .has_room(1 + partitions + topic.configs.len())
+            .is_err()
+    {
         return false;
     }
     if create(draft, terms, topic).is_ok() {
@@ -165,6 +170,7 @@ fn topic_id(draft: &Draft, rng: &mut Rng) -> TopicId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::RECORDS_PER_CHANGE_MAX;
     use crate::base::{DirectoryId, NodeId, StoreId};
     use crate::controller::Image;
     use crate::controller::testing::with_topics;
@@ -288,6 +294,25 @@ mod tests {
         ] {
             assert_eq!(refusal(bad).0, ErrorCode::InvalidConfig);
         }
+    }
+
+    #[test]
+    fn no_more_missing_topics_are_looked_at_when_a_change_is_full() {
+        const TOPICS: usize = RECORDS_PER_CHANGE_MAX / 2;
+        let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
+        let mut draft = with_topics(&[]);
+        let mut terms = Terms {
+            config: &config,
+            rng: &mut rng,
+        };
+        let mut left = PARTITIONS_PER_REQUEST_MAX;
+        let made = (0..2 * TOPICS).take_while(|n| {
+            let goes_on = create_missing(&mut draft, &mut terms, &n.to_string(), &mut left);
+            draft.settle();
+            goes_on
+        });
+        assert_eq!(made.count(), TOPICS);
+        assert_eq!(draft.image().topics().count(), TOPICS);
     }
 
     #[test]
