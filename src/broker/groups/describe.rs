@@ -116,7 +116,10 @@ pub fn list_groups(
 
 /// Whether a filter lets a value through; one that names nothing lets all.
 fn wanted(filter: &[StrBytes], value: &str) -> bool {
-    filter.is_empty() || filter.iter().any(|f| f.trim().eq_ignore_ascii_case(value))
+    /// Whoever puts more blanks around a value wants them looked through.
+    const BYTES_MAX: usize = 256;
+    let mut possible = filter.iter().filter(|f| f.len() <= BYTES_MAX);
+    filter.is_empty() || possible.any(|f| f.trim().eq_ignore_ascii_case(value))
 }
 
 /// DeleteGroups.
@@ -252,5 +255,15 @@ mod tests {
             let at_once = encode_response(7, version, &whole).unwrap();
             assert_eq!(told, at_once, "version {version}");
         }
+    }
+
+    #[test]
+    fn a_filter_may_have_some_blanks_and_no_thousands() {
+        let classic = |blanks: usize| {
+            let blanks = " ".repeat(blanks);
+            wanted(&[format!("{blanks}Classic{blanks}").into()], CLASSIC)
+        };
+        assert!(wanted(&[], CLASSIC) && !wanted(&["consumer".into()], CLASSIC));
+        assert_eq!([0, 100, 15_000].map(classic), [true, true, false]);
     }
 }
