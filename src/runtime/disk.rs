@@ -2,7 +2,7 @@
 //! ring, with O_DIRECT, and so does what is read, for connections and to look for a place
 //! in a log: a replay would only drive everything else out of the page cache, and on a
 //! device the page cache may not know what was written past it. Only what several
-//! connections read goes [through it](super::cached).
+//! connections read goes through it (`cached`).
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
