@@ -185,7 +185,22 @@ pub fn invalidates(file: &File) -> bool {
         }
         stat.assume_init()
     };
-    [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&stat.f_type)
+    [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&stat.f_type) && is_written_past(file)
+}
+
+/// Whether O_DIRECT goes past the page cache with this file. With data=journal, or encrypted, ext4 takes it and writes
+/// into the cache, over what may be on its way to a client.
+fn is_written_past(file: &File) -> bool {
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let (fd, path, mask) = (file.as_raw_fd(), c"".as_ptr(), libc::STATX_DIOALIGN);
+    // SAFETY: an empty path, and a place of the right type; zeroes are a valid statx.
+    let stat = unsafe {
+        if libc::statx(fd, path, libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) != 0 {
+            return false;
+        }
+        stat.assume_init()
+    };
+    stat.stx_mask & libc::STATX_DIOALIGN != 0 && stat.stx_dio_offset_align != 0
 }
 
 /// Sends a part of a file that is in the page cache: as much as the socket takes at once.
