@@ -43,8 +43,8 @@ struct ShardMemory {
     arena: Option<Arc<Arena>>,
     /// What its tails may take now.
     bytes_max: AtomicUsize,
-    /// What they have forgotten so far, because they might not take more.
-    forgotten: AtomicU64,
+    /// What they have missed so far: forgotten because they might not take more.
+    missed: AtomicU64,
 }
 
 /// The memory of all tails.
@@ -63,19 +63,18 @@ impl TailMemory {
     #[must_use]
     pub fn new(shards: u16, setting: Option<i64>) -> Arc<Self> {
         let count = usize::from(shards.max(1));
-        let memory = System::open().and_then(|system| Ok((system.memory()?, system)));
-        let memory = memory
+        let system = System::open().and_then(|system| Ok((system.memory()?.total, system)));
+        let (total, system) = system
             .inspect_err(|error| {
                 tracing::warn!("memory tails stay small: how much memory there is: {error}")
             })
             .ok()
-            .map(|(memory, system)| (system, memory));
+            .unzip();
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let each = match setting {
-            Some(bytes) => size(bytes.unsigned_abs()),
-            None => memory.as_ref().map_or(TAIL_START_BYTES, |(_, memory)| {
-                size(memory.total / SHARE) / count
-            }),
+        let each = match (setting, total) {
+            (Some(bytes), _) => size(bytes.unsigned_abs()),
+            (None, Some(total)) => size(total / SHARE) / count,
+            (None, None) => TAIL_START_BYTES,
         };
         let start = each.min(TAIL_START_BYTES);
         // Together with its slack, so that the tail gets what it may have.
@@ -89,13 +88,13 @@ impl TailMemory {
                         .ok()
                 }),
             bytes_max: AtomicUsize::new(start),
-            forgotten: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
         };
         Arc::new(Self {
             shards: (0..count).map(shard).collect(),
             start,
             most: (room as u64).saturating_mul(count as u64),
-            system: memory.map(|(system, _)| system),
+            system,
         })
     }
 
@@ -124,9 +123,9 @@ impl TailMemory {
         self.start + arena / SLACK * (SLACK - 1)
     }
 
-    /// Says what a shard's tails have forgotten so far for lack of memory.
-    pub fn forgotten(&self, shard: usize, bytes: u64) {
-        self.shards[shard].forgotten.store(bytes, Ordering::Relaxed);
+    /// Says what a shard's tails have missed so far: forgotten for lack of memory.
+    pub fn missed(&self, shard: usize, bytes: u64) {
+        self.shards[shard].missed.store(bytes, Ordering::Relaxed);
     }
 
     /// Starts the thread that sees to it, which ends when nobody else has this. It calls `changed` when a shard may
@@ -165,7 +164,7 @@ fn keep(mut keeper: Keeper, memory: &Weak<TailMemory>, changed: impl Fn()) {
 
 /// What the thread knows of a shard.
 struct Known {
-    forgotten: u64,
+    missed: u64,
     /// What it has forgotten since it was last idle and could have kept with more memory, in bytes.
     wants: usize,
     /// When it last wanted some.
@@ -182,7 +181,7 @@ impl Keeper {
     fn new(shards: usize) -> Self {
         let now = Instant::now();
         let known = |_| Known {
-            forgotten: 0,
+            missed: 0,
             wants: 0,
             wanted: now,
         };
@@ -255,9 +254,9 @@ impl Keeper {
 impl Known {
     /// Sees what a shard has forgotten since the last look.
     fn look(&mut self, shard: &ShardMemory) {
-        let forgotten = shard.forgotten.load(Ordering::Relaxed);
-        let bytes = forgotten.saturating_sub(self.forgotten);
-        self.forgotten = forgotten;
+        let missed = shard.missed.load(Ordering::Relaxed);
+        let bytes = missed.saturating_sub(self.missed);
+        self.missed = missed;
         if bytes > 0 {
             self.wanted = Instant::now();
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -492,9 +491,9 @@ mod tests {
         look(&mut keeper, plenty);
         assert_eq!((memory.bytes_max(0), told.get()), (64 * MIB, 0));
         // However long it takes, it goes on as long as there is more to be forgotten.
-        for forgotten in 1.. {
-            memory.forgotten(0, forgotten << 30);
-            assert!(forgotten < 1000, "it takes nothing");
+        for missed in 1.. {
+            memory.missed(0, missed << 30);
+            assert!(missed < 1000, "it takes nothing");
             if !look(&mut keeper, plenty) && memory.bytes_max(0) > 190 * MIB {
                 break;
             }

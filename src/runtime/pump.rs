@@ -242,8 +242,7 @@ impl Pump {
             }
             self.tell(now, Input::Idle);
         }
-        self.tails
-            .forgotten(self.me, self.shard.tail_bytes_missed());
+        self.tails.missed(self.me, self.shard.tail_bytes_missed());
         if now.mono >= self.sweep_at {
             self.sweep(now.mono);
         }

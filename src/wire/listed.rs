@@ -57,14 +57,22 @@ pub fn text_size(text: &StrBytes) -> usize {
     text.len() / BYTES_AS_ITEM
 }
 
+/// The same of a text that may be missing.
+#[must_use]
+pub fn maybe_text_size(text: Option<&StrBytes>) -> usize {
+    text.map_or(0, text_size)
+}
+
+/// What finding a text's place among others takes: those that begin alike are compared to their ends.
+#[must_use]
+pub fn sought_size(text: &StrBytes) -> usize {
+    2 * text_size(text)
+}
+
 /// What settings with these keys and values take.
 fn entries_of<'a>(settings: impl Iterator<Item = (&'a StrBytes, &'a Option<StrBytes>)>) -> usize {
     let entries = settings.map(|(key, value)| 1 + text_size(key) + maybe_text_size(value.as_ref()));
     entries.sum()
-}
-
-fn maybe_text_size(text: Option<&StrBytes>) -> usize {
-    text.map_or(0, text_size)
 }
 
 impl Lists for CreateTopicsRequest {

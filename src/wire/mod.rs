@@ -31,7 +31,7 @@ pub use error::WireError;
 pub use header::{RequestHeader, parse_header};
 pub use kafka_wire_core::StrBytes;
 pub use list_frame::ListFrame;
-pub use listed::{ListedRequest, Lists, text_size};
+pub use listed::{ListedRequest, Lists, maybe_text_size, sought_size, text_size};
 pub use partitions::{ListedPartition, ListsPartitions, PartitionsRequest, TopicOrPartition};
 pub use topic::TopicRef;
 pub use writer::list_count;

@@ -26,7 +26,7 @@ use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, to_wire};
 use super::listing::{List, list};
 use crate::base::{ErrorCode, Leftovers};
 use crate::controller::{Partition, Topic, check_topic_name};
-use crate::wire::{RequestHeader, text_size};
+use crate::wire::{RequestHeader, maybe_text_size, sought_size};
 
 /// Answers a DescribeTopicPartitions request. Reads only.
 #[must_use]
@@ -48,10 +48,6 @@ struct Page {
     /// The topic whose partitions are told, and those of them that are still to be.
     at: Option<(Arc<Topic>, Range<usize>)>,
 }
-
-/// Finding the place of a name among others takes as long as so many times its text: those that begin alike are
-/// compared to their ends.
-const COMPARED: usize = 2;
 
 /// The topics that come.
 #[derive(Debug)]
@@ -114,7 +110,7 @@ impl List for Page {
         while *left > 0
             && let Some(name) = self.named.pop_front()
         {
-            *left = left.saturating_sub(1 + COMPARED * text_size(&name));
+            *left = left.saturating_sub(1 + sought_size(&name));
             if name >= self.from.0 {
                 sorted.insert(name);
             }
@@ -173,7 +169,7 @@ impl List for Page {
     }
 
     fn size(topic: &DescribeTopicPartitionsResponseTopic) -> usize {
-        topic.name.as_ref().map_or(0, text_size)
+        maybe_text_size(topic.name.as_ref())
     }
 
     fn bytes_behind_parts(_: i16) -> usize {

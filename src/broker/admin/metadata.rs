@@ -26,7 +26,7 @@ use super::listing::{List, list};
 use super::once::Once;
 use crate::base::{ErrorCode, Leftovers, TopicId};
 use crate::controller::{Partition, Topic, check_topic_name};
-use crate::wire::{RequestHeader, text_size};
+use crate::wire::{RequestHeader, maybe_text_size};
 
 /// Answers a Metadata request. Reads only: where a topic is missing that may be created, [`Answer::Create`].
 #[must_use]
@@ -160,7 +160,7 @@ impl<const CREATE: bool> List for Topics<CREATE> {
 
     fn size(topic: &MetadataResponseTopic) -> usize {
         // It is found by its name, or its id.
-        1 + topic.name.as_ref().map_or(0, text_size)
+        1 + maybe_text_size(topic.name.as_ref())
     }
 
     fn bytes_behind(version: i16) -> usize {

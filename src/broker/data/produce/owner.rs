@@ -287,18 +287,42 @@ mod tests {
         partitions.map(|open| open.log.end_offset().0).sum()
     }
 
-    #[test]
-    fn what_waited_for_a_store_to_grow_is_appended_in_slices() {
-        const REQUESTS: u64 = 10;
-        /// More than the store has room for.
-        const MUCH: usize = 20 << 20;
+    /// One whose store has to grow for what the tests append.
+    fn small() -> Owner {
         let config = StoreConfig {
             journal_bytes: 1 << 20,
             initial_bytes: 4 << 20,
             ..StoreConfig::default()
         };
         let slot = format_store(STORE, config, 1).0;
-        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot])
+    }
+
+    /// One whose stores have room for it.
+    fn roomy<const STORES: usize>(stores: [StoreId; STORES]) -> Owner {
+        const ROOM: usize = 32 << 20;
+        let config = StoreConfig {
+            initial_bytes: 1 << 30,
+            ..StoreConfig::default()
+        };
+        let slots = stores.map(|id| format_store(id, config.clone(), 1).0);
+        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), slots.into());
+        let has_room = |owner: &Owner| {
+            let mut slots = owner.slots.iter();
+            slots.all(|slot| slot.store.has_room_for_clients(ROOM))
+        };
+        while !has_room(&owner) {
+            run(&mut owner, Owner::idle);
+        }
+        owner
+    }
+
+    #[test]
+    fn what_waited_for_a_store_to_grow_is_appended_in_slices() {
+        const REQUESTS: u64 = 10;
+        /// More than the store has room for.
+        const MUCH: usize = 20 << 20;
+        let mut owner = small();
         let mut delayed = Delayed::default();
         let req = |id| Appender::Client(ReqRef { shard: ME, id });
         run(&mut owner, |owner, fx| {
@@ -339,25 +363,6 @@ mod tests {
             assert!(turns < 10 * REQUESTS, "it does not end");
         }
         assert_eq!(appended(&owner), (REQUESTS * LOGS) as i64);
-    }
-
-    /// One whose stores have room for what the tests append.
-    fn roomy<const STORES: usize>(stores: [StoreId; STORES]) -> Owner {
-        const ROOM: usize = 32 << 20;
-        let config = StoreConfig {
-            initial_bytes: 1 << 30,
-            ..StoreConfig::default()
-        };
-        let slots = stores.map(|id| format_store(id, config.clone(), 1).0);
-        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), slots.into());
-        let has_room = |owner: &Owner| {
-            let mut slots = owner.slots.iter();
-            slots.all(|slot| slot.store.has_room_for_clients(ROOM))
-        };
-        while !has_room(&owner) {
-            run(&mut owner, Owner::idle);
-        }
-        owner
     }
 
     #[test]
@@ -423,13 +428,7 @@ mod tests {
 
     #[test]
     fn a_lone_batch_of_a_coordinator_waits_however_large_it_is() {
-        let config = StoreConfig {
-            journal_bytes: 1 << 20,
-            initial_bytes: 4 << 20,
-            ..StoreConfig::default()
-        };
-        let slot = format_store(STORE, config, 1).0;
-        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        let mut owner = small();
         let mut delayed = Delayed::default();
         let ((), _, local) = with_fx(NOW, |fx| {
             let (label, config) = (LogLabel::default(), LogConfig::default());
@@ -444,13 +443,7 @@ mod tests {
     #[test]
     fn what_coordinators_append_waits_for_room_within_a_bound() {
         const BATCH: usize = 1 << 20;
-        let config = StoreConfig {
-            journal_bytes: 1 << 20,
-            initial_bytes: 4 << 20,
-            ..StoreConfig::default()
-        };
-        let slot = format_store(STORE, config, 1).0;
-        let mut owner = Owner::new(ME, Arc::new(BrokerConfig::default()), vec![slot]);
+        let mut owner = small();
         let mut delayed = Delayed::default();
         let mut refused = 0;
         let ((), _, local) = with_fx(NOW, |fx| {

@@ -18,7 +18,7 @@ use crate::broker::msg::{Answered, Query};
 use crate::controller::{Image, Topic};
 use crate::wire::{
     ListFrame, ListedPartition, ListsPartitions, PartitionsRequest, RequestHeader, StrBytes,
-    TopicOrPartition, WireError, text_size,
+    TopicOrPartition, WireError, sought_size,
 };
 
 /// What a partition answers, or why it is not asked.
@@ -138,14 +138,10 @@ impl Grouped {
     }
 }
 
-/// Finding the place of a name among others takes as long as so many times its text: those that begin alike are
-/// compared to their ends.
-const COMPARED: usize = 2;
-
 /// What one takes of a slice. A topic is looked for among those before.
 fn size(listed: &TopicOrPartition) -> usize {
     match listed {
-        TopicOrPartition::Topic(name) => 2 + COMPARED * text_size(name),
+        TopicOrPartition::Topic(name) => 2 + sought_size(name),
         TopicOrPartition::Partition(_) => 1,
     }
 }
