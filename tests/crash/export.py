@@ -176,7 +176,9 @@ def kafka_reads_what_groups_have_committed():
         told = [json.loads(COMMITTED.search(line)[1]) for line in lines if group in line and '"offset":42' in line]
         equal([value["version"] for value in told], ["4"], "versions of the records of the commit")
         data = told[0]["data"]
-        equal((data["metadata"].rstrip("\0"), data.get("topicId")), ("note", str(described.topic_id)), "the commit")
+        # librdkafka writes an id in the other alphabet of base64.
+        topic_id = str(described.topic_id).translate(str.maketrans("+/", "-_"))
+        equal((data["metadata"].rstrip("\0"), data.get("topicId")), ("note", topic_id), "the commit")
 
 
 if __name__ == "__main__":
