@@ -234,12 +234,14 @@ impl Log {
     }
 
     /// A log of many segments gets no short ones any more, in bytes and in time: each costs memory, and a place in
-    /// every checkpoint.
+    /// every checkpoint. How long one has been open is what clients say, so there is an end to those that are long
+    /// open.
     fn may_roll_by_age(&self, open_ms: i64) -> bool {
         let retention_ms = self.config.retention_ms;
+        let is_long_open = retention_ms >= 0 && open_ms > retention_ms / SEGMENTS_BY_AGE_MAX as i64;
         self.segments.len() < SEGMENTS_BY_AGE_MAX
             || self.active().len >= SEGMENT_BYTES_OF_MANY
-            || (retention_ms >= 0 && open_ms > retention_ms / SEGMENTS_BY_AGE_MAX as i64)
+            || (is_long_open && self.segments.len() < 2 * SEGMENTS_BY_AGE_MAX)
     }
 
     fn duplicate_of(&self, original: &Remembered) -> Appended {
@@ -662,6 +664,29 @@ mod tests {
         for (ms, batches) in [(2, 2), (SHARE_MS - 2, 3), (1, 1), (SHARE_MS, 2), (1, 1)] {
             append(&mut f, ms);
             assert_eq!(f.log.active().batches, batches, "after {ms} ms more");
+        }
+    }
+
+    /// The clock stands still: it is the client that says when its records are from.
+    #[test]
+    fn a_log_of_many_segments_gets_no_more_than_as_many_again() {
+        for (retention_ms, step_ms) in [(0, 2), (999, 2), (5 * SEGMENTS_BY_AGE_MAX as i64, 6)] {
+            let mut f = Fixture::new(
+                LogConfig {
+                    segment_ms: 1,
+                    retention_ms,
+                    ..config()
+                },
+                0,
+            );
+            let batches = 3 * SEGMENTS_BY_AGE_MAX as i64;
+            for n in 0..batches {
+                f.append(&Draft::plain(&[START_MS + n * step_ms], 10))
+                    .unwrap();
+                f.settle();
+            }
+            assert_eq!(f.log.end_offset(), Offset(batches));
+            assert_eq!(f.log.segments.len(), 2 * SEGMENTS_BY_AGE_MAX);
         }
     }
 
