@@ -167,7 +167,8 @@ static APIS: [Served; 32] = [
         ImageOrCreate(admin::metadata, admin::metadata_after_creation, admin::auto_create),
         NEW_TOPICS, TOPICS).watching(TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(groups::offset_commit), OFFSETS, TOPICS),
-    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(groups::offset_fetch), NONE, OFFSETS),
+    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(groups::offset_fetch), NONE, OFFSETS)
+        .watching(OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3),
         ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::create_offsets_topic), NONE, NONE),
     Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(groups::join_group), MEMBERS, NONE) },
@@ -175,8 +176,10 @@ static APIS: [Served; 32] = [
     row((12, "Heartbeat", 0, 4, 4), Handler::Groups(groups::heartbeat), NONE, NONE),
     row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(groups::leave_group), MEMBERS, NONE),
     Served { waits: true, ..row((14, "SyncGroup", 0, 5, 4), Handler::Groups(groups::sync_group), MEMBERS, NONE) },
-    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(groups::describe_groups), NONE, GROUPS),
-    row((16, "ListGroups", 0, 5, 3), Handler::Groups(groups::list_groups), NONE, GROUPS),
+    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(groups::describe_groups), NONE, GROUPS)
+        .watching(GROUPS),
+    row((16, "ListGroups", 0, 5, 3), Handler::Groups(groups::list_groups), NONE, GROUPS)
+        .watching(GROUPS),
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
     row((19, "CreateTopics", 2, 7, 5),
@@ -204,7 +207,8 @@ static APIS: [Served; 32] = [
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(admin::create_partitions), NEW_TOPICS, TOPICS),
-    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(groups::delete_groups), GROUPS, GROUPS),
+    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(groups::delete_groups), GROUPS, GROUPS)
+        .watching(GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
         Control(admin::incremental_alter_configs), OLD_TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
@@ -330,6 +334,21 @@ mod tests {
             (35, 20, "DescribeLogDirs, DeleteTopics"),
             (PRODUCE, 20, "Produce, DeleteTopics"),
             (PRODUCE, 44, "Produce, IncrementalAlterConfigs"),
+            (9, 8, "OffsetFetch, OffsetCommit: in slices"),
+            (9, 47, "OffsetFetch, OffsetDelete"),
+            (9, 42, "OffsetFetch, DeleteGroups"),
+            (9, 20, "OffsetFetch, DeleteTopics"),
+            (15, 8, "DescribeGroups, OffsetCommit: it may make the group"),
+            (15, 11, "DescribeGroups, JoinGroup"),
+            (15, 13, "DescribeGroups, LeaveGroup"),
+            (16, 42, "ListGroups, DeleteGroups"),
+            (
+                42,
+                8,
+                "DeleteGroups, OffsetCommit: what comes behind it stays",
+            ),
+            (42, 11, "DeleteGroups, JoinGroup"),
+            (42, 42, "DeleteGroups, DeleteGroups"),
         ];
         for (first, second, what) in waiting {
             assert!(waits(first, second), "{what}");
@@ -348,6 +367,11 @@ mod tests {
             (8, FETCH),
             (11, 12),
             (22, PRODUCE),
+            (9, 9),
+            (9, 12),
+            (9, FETCH),
+            (15, 15),
+            (15, 16),
         ] {
             assert!(!waits(first, second), "{first}, {second}");
         }

@@ -473,3 +473,63 @@ fn many_groups_are_asked_some_at_a_time() {
         .iter()
         .for_each(super::shard::Shard::invariants);
 }
+
+/// More groups than are asked about at a time; the last one is `z`.
+fn many_groups_and_z() -> Vec<StrBytes> {
+    let others =
+        (0..OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST + 1).map(|n| format!("g-{n}").into());
+    others.chain([StrBytes::from("z")]).collect()
+}
+
+#[test]
+fn what_comes_behind_a_long_deletion_of_groups_stays() {
+    let mut bench = bench();
+    assert_eq!(commit(&mut bench, 0, "z", 1), 0);
+    let mut delete = kw::DeleteGroupsRequest::default();
+    delete.groups_names = many_groups_and_z();
+    bench.send(0, &frame(1, &delete));
+    bench.send(0, &commit_of("z", 2));
+    bench.settle();
+    let reply = bench.last_reply(0).expect("an answer");
+    let response = answer::<kw::OffsetCommitRequest>(&reply, 8);
+    assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    let found = committed(&mut bench, 0, &["z"]);
+    assert_eq!(found, [("z".to_owned(), vec![2])]);
+}
+
+#[test]
+fn what_is_told_about_many_groups_is_of_before_what_comes_behind() {
+    let mut bench = bench();
+    assert_eq!(commit(&mut bench, 0, "z", 1), 0);
+    let mut describe = kw::DescribeGroupsRequest::default();
+    describe.groups = many_groups_and_z();
+    let mut delete = kw::DeleteGroupsRequest::default();
+    delete.groups_names = vec!["z".into()];
+    let asked = [
+        frame(5, &describe),
+        fetch_of(&["z"]),
+        frame(4, &kw::ListGroupsRequest::default()),
+    ];
+    for question in &asked {
+        let before = bench.replies.len();
+        bench.send(0, question);
+        bench.send(0, &frame(1, &delete));
+        bench.settle();
+        let replies = &bench.replies[before..];
+        assert_eq!(replies.len(), 2);
+        let told = replies[0].1.clone();
+        let deleted = answer::<kw::DeleteGroupsRequest>(&replies[1].1, 1).results;
+        assert_eq!(deleted[0].error_code, 0);
+        if question == &asked[0] {
+            let groups = answer::<kw::DescribeGroupsRequest>(&told, 5).groups;
+            assert_eq!(groups.last().unwrap().group_state.as_str(), "Empty");
+        } else if question == &asked[1] {
+            let groups = answer::<kw::OffsetFetchRequest>(&told, 8).groups;
+            assert_eq!(groups[0].topics[0].partitions[0].committed_offset, 1);
+        } else {
+            let groups = answer::<kw::ListGroupsRequest>(&told, 4).groups;
+            assert_eq!(groups[0].group_id.as_str(), "z");
+        }
+        assert_eq!(commit(&mut bench, 0, "z", 1), 0);
+    }
+}
