@@ -26,7 +26,7 @@ pub struct EarlyCommits {
     waiting: VecDeque<Early>,
     /// what they take,
     bytes: usize,
-    /// and how many of them commit for each group.
+    /// and how many of them change each group, by a commit or otherwise.
     of_group: BTreeMap<Name, usize>,
 }
 
@@ -37,8 +37,8 @@ impl EarlyCommits {
     }
 
     /// Whether questions that came by metadata of this version have to wait, while this one is served by. A commit does
-    /// not overtake another one; and who leaves or joins a group, or changes it otherwise, does so behind what was
-    /// committed for it before: a consumer commits and leaves without waiting for an answer.
+    /// not overtake another one; and who leaves or joins a group, or changes it otherwise, does so behind the changes
+    /// of it that wait: a consumer commits and leaves without waiting for an answer, and joins again.
     pub fn holds(&self, parts: &EarlyParts, version: u64, served: u64) -> bool {
         parts.iter().any(|(_, question)| match question {
             Question::To(_, GroupAsk::Commit(_)) => version > served || !self.is_empty(),
@@ -57,7 +57,7 @@ impl EarlyCommits {
             return Err(parts);
         }
         self.bytes += bytes;
-        for group in committing(&parts) {
+        for group in changing(&parts) {
             *self.of_group.entry(group.clone()).or_default() += 1;
         }
         self.waiting.push_back(Early {
@@ -81,7 +81,7 @@ impl EarlyCommits {
         }
         let Early { req, parts, .. } = self.waiting.pop_front()?;
         self.bytes -= bytes_of(&parts);
-        for group in committing(&parts) {
+        for group in changing(&parts) {
             if let Some(count) = self.of_group.get_mut(group) {
                 *count -= 1;
                 if *count == 0 {
@@ -102,16 +102,17 @@ impl EarlyCommits {
         let all = || self.waiting.iter().map(|early| &early.parts);
         let bytes = all().map(bytes_of);
         assert_eq!(self.bytes, bytes.sum::<usize>(), "early commits");
-        let groups = all().flat_map(committing).count();
+        let groups = all().flat_map(changing).count();
         let counted: usize = self.of_group.values().sum();
         assert_eq!(counted, groups, "groups of early commits");
     }
 }
 
-fn committing(parts: &EarlyParts) -> impl Iterator<Item = &Name> {
+/// The groups that are changed.
+fn changing(parts: &EarlyParts) -> impl Iterator<Item = &Name> {
     parts.iter().filter_map(|(_, question)| match question {
-        Question::To(_, GroupAsk::Commit(commit)) => Some(&commit.group),
-        Question::To(..) | Question::List(_) => None,
+        Question::To(_, ask) => Some(ask.group()).filter(|_| ask.changes_group()),
+        Question::List(_) => None,
     })
 }
 
@@ -123,4 +124,77 @@ fn bytes_of(parts: &EarlyParts) -> usize {
         Question::List(_) => 0,
     };
     parts.iter().map(|(_, q)| EACH_BYTES + of(q)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::OFFSETS_PER_SLICE;
+    use crate::base::{Mono, Now, ShardId, TopicId};
+    use crate::group::testing::commit_of;
+
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1,
+    };
+
+    fn commit(group: &str) -> GroupAsk {
+        let mut commit = commit_of("t", TopicId([1; 16]), NOW);
+        commit.group = Name::from(group);
+        GroupAsk::Commit(commit)
+    }
+
+    fn leave(group: &str) -> GroupAsk {
+        GroupAsk::Leave(Name::from(group), Vec::new())
+    }
+
+    fn delete(group: &str) -> GroupAsk {
+        GroupAsk::Delete(Name::from(group))
+    }
+
+    fn parts<const N: usize>(asks: [GroupAsk; N]) -> EarlyParts {
+        let questions = asks.into_iter().map(|ask| Question::To(0, ask));
+        (0..).zip(questions).collect()
+    }
+
+    /// Whether questions of a request wait, which are kept then; version 1 is served by.
+    fn waits<const N: usize>(early: &mut EarlyCommits, version: u64, asks: [GroupAsk; N]) -> bool {
+        let parts = parts(asks);
+        let holds = early.holds(&parts, version, 1);
+        if holds {
+            let req = ReqRef {
+                shard: ShardId(0),
+                id: version,
+            };
+            early.push(version, req, parts).expect("there is room");
+        }
+        early.invariants();
+        holds
+    }
+
+    #[test]
+    fn no_change_of_a_group_overtakes_another_one_that_waits() {
+        let mut early = EarlyCommits::default();
+        assert!(!waits(&mut early, 1, [leave("a")]), "nothing waits");
+        assert!(waits(&mut early, 2, [commit("a")]));
+        assert!(waits(&mut early, 1, [delete("a"), delete("b")]));
+        assert!(waits(&mut early, 1, [leave("b")]), "behind the deletion");
+        let describe = GroupAsk::Describe(Name::from("b"));
+        assert!(!waits(&mut early, 1, [describe]), "it changes nothing");
+        assert!(!waits(&mut early, 1, [delete("c")]));
+    }
+
+    #[test]
+    fn what_is_left_when_a_slice_ends_is_not_overtaken() {
+        let mut early = EarlyCommits::default();
+        assert!(waits(&mut early, 2, [commit("a")]));
+        assert!(waits(&mut early, 1, [leave("a")]));
+        assert!(early.next(2, &mut 1).is_some(), "the commit");
+        assert!(early.next(2, &mut 0).is_none(), "the slice is over");
+        let again = parts([delete("a")]);
+        assert!(early.holds(&again, 2, 2), "behind who leaves");
+        assert!(early.next(2, &mut { OFFSETS_PER_SLICE }).is_some());
+        assert!(!early.holds(&again, 2, 2) && early.is_empty());
+        early.invariants();
+    }
 }
