@@ -221,30 +221,46 @@ impl GroupAsk {
     #[must_use]
     pub fn bytes(&self) -> usize {
         const EACH_BYTES: usize = 128;
-        match self {
-            Self::Join(request) => request.bytes(),
+        fn len(name: Option<&Name>) -> usize {
+            name.map_or(0, |name| name.len())
+        }
+        let of_kind = match self {
+            Self::Join(request) => request.bytes() + request.protocol_type.len(),
             Self::Sync(request) => {
+                let named = [
+                    Some(&request.member),
+                    request.instance.as_ref(),
+                    request.protocol_type.as_ref(),
+                    request.protocol.as_ref(),
+                ];
                 let of = |(member, assignment): &(Name, Bytes)| member.len() + assignment.len();
                 let assignments = request.assignments.iter();
-                assignments.map(|a| EACH_BYTES + of(a)).sum()
+                let assigned: usize = assignments.map(|a| EACH_BYTES + of(a)).sum();
+                named.map(len).iter().sum::<usize>() + assigned
             }
+            Self::Heartbeat(request) => request.member.len() + len(request.instance.as_ref()),
             Self::Leave(_, leaving) => {
-                let of = |l: &Leaving| l.member.len() + l.instance.as_deref().map_or(0, str::len);
+                let of = |l: &Leaving| l.member.len() + len(l.instance.as_ref());
                 leaving.iter().map(|l| EACH_BYTES + of(l)).sum()
             }
             Self::Commit(request) => {
                 let of = |o: &OffsetToCommit| o.topic.len() + o.committed.metadata.len();
                 let offsets = request.offsets.iter();
-                offsets.map(|o| EACH_BYTES + of(o)).sum()
+                let offsets: usize = offsets.map(|o| EACH_BYTES + of(o)).sum();
+                request.member.len() + len(request.instance.as_ref()) + offsets
             }
+            Self::Fetch(_, FetchedOf::Some(topics)) => {
+                let of = |of: &OffsetsOf| of.name.len() + size_of_val(&*of.partitions);
+                topics.iter().map(|topic| EACH_BYTES + of(topic)).sum()
+            }
+            Self::Fetch(_, FetchedOf::AllAfter(after)) => len(after.as_ref()),
             Self::DeleteOffsets(_, targets) => {
                 let of = |(topic, _): &(Name, i32)| EACH_BYTES + topic.len();
                 targets.iter().map(of).sum()
             }
-            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(_) | Self::Delete(_) => {
-                EACH_BYTES + self.group().len()
-            }
-        }
+            Self::Describe(_) | Self::Delete(_) => 0,
+        };
+        EACH_BYTES + self.group().len() + of_kind
     }
 
     /// Why no coordinator need be asked: a member asks, and an empty id is no group's that has members.
@@ -317,6 +333,87 @@ impl Listed {
             id: group.id().clone(),
             state: group.state(),
             protocol_type: group.protocol_type().cloned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Mono, Now};
+    use crate::group::Protocol;
+    use crate::group::testing::commit_of;
+
+    #[test]
+    fn every_text_that_a_client_chooses_counts() {
+        const LONG: usize = 32_767;
+        let long = || Name::from("x".repeat(LONG));
+        let now = Now {
+            mono: Mono(1),
+            wall_ms: 1,
+        };
+        let mut commit = commit_of("t", TopicId([1; 16]), now);
+        (commit.group, commit.member, commit.instance) = (long(), long(), Some(long()));
+        commit.offsets[0].committed.metadata = long();
+        let leaving = Leaving {
+            member: long(),
+            instance: Some(long()),
+        };
+        let asked = OffsetsOf {
+            name: long(),
+            id: TopicId::ZERO,
+            partitions: vec![0; LONG / size_of::<i32>() + 1],
+        };
+        let join = JoinRequest {
+            group: long(),
+            member: long(),
+            instance: Some(long()),
+            client_id: long(),
+            client_host: Name::from("/h"),
+            session_timeout_ms: 1,
+            rebalance_timeout_ms: 1,
+            protocol_type: long(),
+            protocols: vec![Protocol {
+                name: long(),
+                metadata: Bytes::from(vec![1; LONG]),
+            }],
+            needs_member_id: false,
+            may_skip_assignment: false,
+        };
+        let sync = SyncRequest {
+            group: long(),
+            member: long(),
+            instance: Some(long()),
+            generation: 1,
+            protocol_type: Some(long()),
+            protocol: Some(long()),
+            assignments: vec![(long(), Bytes::from(vec![1; LONG]))],
+        };
+        let heartbeat = HeartbeatRequest {
+            group: long(),
+            member: long(),
+            instance: Some(long()),
+            generation: 1,
+        };
+        let all = [
+            (7, GroupAsk::Join(join)),
+            (7, GroupAsk::Sync(sync)),
+            (3, GroupAsk::Heartbeat(heartbeat)),
+            (3, GroupAsk::Leave(long(), vec![leaving])),
+            (4, GroupAsk::Commit(commit)),
+            (3, GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]))),
+            (
+                2,
+                GroupAsk::Fetch(long(), FetchedOf::AllAfter(Some(long()))),
+            ),
+            (2, GroupAsk::DeleteOffsets(long(), vec![(long(), 0)])),
+            (1, GroupAsk::Describe(long())),
+            (1, GroupAsk::Delete(long())),
+        ];
+        for (texts, ask) in all {
+            let bytes = ask.bytes();
+            assert!(bytes >= texts * LONG, "{bytes} of {texts} texts");
+            assert!(bytes < texts * LONG + 2_000, "{bytes} of {texts} texts");
         }
     }
 }
