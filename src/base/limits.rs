@@ -222,8 +222,8 @@ pub const OFFSETS_TOLD_PER_SLICE: usize = 2048;
 pub const GROUP_ASKED_COST: usize = 16;
 /// Elements of an answer that are made at a time.
 pub const LISTED_PER_SLICE: usize = 2048;
-/// Questions to logs that a shard asks at a time of those that take more than a slice. Each keeps what its request
-/// lists, up to some 30 MB.
+/// Questions to logs that a shard asks at a time of those that take more than a slice, and as many about groups. Each
+/// keeps what its request lists, up to some 30 MB, or what has been written of its answer.
 pub const LONG_QUERIES_MAX: usize = 4;
 /// Bytes of settings that are told in one answer: a resource takes a few bytes of the request and some kilobytes of the
 /// answer, tens of them with what documents its settings.

@@ -13,7 +13,9 @@ use super::io::Input;
 use super::msg::Msg;
 use super::testing::{Bench, create_topic};
 use crate::base::StoreId;
-use crate::base::limits::{GROUP_ASKED_COST, LOGS_CHANGED_PER_SLICE, OFFSETS_TOLD_PER_SLICE};
+use crate::base::limits::{
+    GROUP_ASKED_COST, LOGS_CHANGED_PER_SLICE, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE,
+};
 use crate::config::BrokerConfig;
 use crate::wire::client::{decode_response, encode_request};
 
@@ -355,14 +357,7 @@ fn what_lists_groups_or_offsets_is_asked_for_one_request_of_a_connection_at_a_ti
         for _ in 0..20 {
             bench.idle(0);
         }
-        let asked = bench.coming.iter().filter_map(|(_, input)| match input {
-            Input::Mesh { msg, .. } => match &**msg {
-                Msg::Groups { req, .. } => Some(req.id),
-                _ => None,
-            },
-            _ => None,
-        });
-        let asked: BTreeSet<u64> = asked.collect();
+        let asked = asked_about_groups(&bench);
         assert!(asked.len() <= 1, "{} at once", asked.len());
         bench.settle();
         assert_eq!(bench.replies.len() - before, 8);
@@ -532,4 +527,100 @@ fn what_is_told_about_many_groups_is_of_before_what_comes_behind() {
         }
         assert_eq!(commit(&mut bench, 0, "z", 1), 0);
     }
+}
+
+/// Requests whose coordinators are asked at the moment.
+fn asked_about_groups(bench: &Bench) -> BTreeSet<u64> {
+    let asked = bench.coming.iter().filter_map(|(_, input)| match input {
+        Input::Mesh { msg, .. } => match &**msg {
+            Msg::Groups { req, .. } => Some(req.id),
+            _ => None,
+        },
+        _ => None,
+    });
+    asked.collect()
+}
+
+/// A group of shard 1 that is told in several slices, and a request to describe it.
+fn large_group(bench: &mut Bench) -> Bytes {
+    for _ in 0..OFFSETS_TOLD_PER_SLICE / 2 {
+        bench.send(1, &join_of("a"));
+    }
+    bench.settle();
+    let mut request = kw::DescribeGroupsRequest::default();
+    request.groups = vec!["a".into()];
+    frame(5, &request)
+}
+
+/// Lets the coordinators answer for the first time, and shard 0 go on without them.
+fn answer_once(bench: &mut Bench) {
+    for _ in 0..2 {
+        bench.deliver();
+    }
+    for _ in 0..60 {
+        bench.idle(0);
+    }
+}
+
+#[test]
+fn short_questions_with_long_answers_are_answered_one_of_a_connection_at_a_time() {
+    let mut bench = bench();
+    let describe = large_group(&mut bench);
+    let before = bench.replies.len();
+    for _ in 0..8 {
+        bench.send(0, &describe);
+    }
+    answer_once(&mut bench);
+    assert_eq!(bench.replies.len(), before, "none is made yet");
+    assert_eq!(asked_about_groups(&bench).len(), 1);
+    bench.settle();
+    let told = bench.replies[before..].iter().map(|(_, reply)| {
+        let groups = answer::<kw::DescribeGroupsRequest>(reply, 5).groups;
+        groups[0].members.len()
+    });
+    let told: Vec<usize> = told.collect();
+    assert_eq!(told, [OFFSETS_TOLD_PER_SLICE / 2; 8]);
+}
+
+#[test]
+fn some_long_questions_about_groups_are_asked_at_a_time() {
+    const MANY: u64 = LONG_QUERIES_MAX as u64 + 3;
+    let mut bench = bench();
+    let describe = large_group(&mut bench);
+    let before = bench.replies.len();
+    let conns = || (2..2 + MANY).map(|n| 2 * n);
+    for conn in conns() {
+        bench.open(conn);
+        bench.send(conn, &describe);
+    }
+    answer_once(&mut bench);
+    assert_eq!(asked_about_groups(&bench).len(), LONG_QUERIES_MAX);
+    // One that is being answered, and one that is not.
+    for conn in [conns().next(), conns().next_back()] {
+        bench.close(conn.unwrap());
+    }
+    bench.settle();
+    assert_eq!((bench.replies.len() - before) as u64, MANY - 2);
+    let (waiting, _) = bench.shards[0].waiting();
+    assert_eq!(waiting, 0);
+}
+
+#[test]
+fn a_long_question_is_answered_by_the_metadata_of_when_it_is_its_turn() {
+    let mut bench = bench();
+    assert_eq!(commit(&mut bench, 0, "b", 7), 0);
+    // It is behind a member that waits for others.
+    let before = bench.replies.len();
+    bench.send(1, &join_of("a"));
+    bench.send(1, &fetch_of(&["b"]));
+    bench.settle();
+    assert_eq!(bench.replies.len(), before);
+    bench.ask(0, &delete_topic("t"));
+    bench.create_topic(0, "t", 1);
+    assert_eq!(commit(&mut bench, 0, "b", 9), 0);
+    bench.nanos += 5_000_000_000;
+    bench.settle();
+    let reply = bench.last_reply(1).expect("an answer");
+    let group = &answer::<kw::OffsetFetchRequest>(&reply, 8).groups[0];
+    assert_eq!(group.topics[0].partitions[0].committed_offset, 9);
 }

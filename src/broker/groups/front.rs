@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::plan::{Asks, GroupPlan, PlanCx, Planner, ResponseShape, Written};
 use super::topic::of_ask;
-use crate::base::limits::{GROUP_ASKED_COST, OFFSETS_TOLD_PER_SLICE};
-use crate::base::{ErrorCode, IdMap, ShardId};
+use crate::base::limits::{GROUP_ASKED_COST, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE};
+use crate::base::{ErrorCode, IdMap, Now, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::long::LongRequests;
 use crate::broker::front::parked::Family;
@@ -32,11 +32,50 @@ enum Ask {
     Answered(GroupAnswer),
 }
 
+/// A request as it came.
+#[derive(Debug)]
+struct Request {
+    reply_to: ReplyTo,
+    header: RequestHeader,
+    body: Bytes,
+    planner: Planner,
+}
+
+/// A request that waits.
+#[derive(Debug)]
+enum Waiting {
+    /// For its first turn: it may be too long for one, and takes nothing but itself until then.
+    InLine(Request),
+    /// For coordinators, or its next turn.
+    Begun(PendingGroups),
+}
+
+impl Waiting {
+    fn reply_to(&self) -> ReplyTo {
+        match self {
+            Self::InLine(request) => request.reply_to,
+            Self::Begun(pending) => pending.reply_to,
+        }
+    }
+}
+
+/// How much is written of a request's answers.
+#[derive(Debug)]
+enum Reach {
+    /// All of them at once.
+    Whole,
+    /// A slice. If there is more, what was answered is dropped, and this is asked anew when its turn comes.
+    Slice(Request),
+    /// Many slices: it is one of [`LONG_QUERIES_MAX`].
+    Long,
+}
+
 /// A request whose coordinators are being asked.
 #[derive(Debug)]
 struct PendingGroups {
     reply_to: ReplyTo,
     head: Head,
+    reach: Reach,
     shape: ResponseShape,
     slots: Slots<GroupAnswer>,
     /// What is still to be asked,
@@ -48,11 +87,13 @@ struct PendingGroups {
 /// The group requests of a shard's clients.
 #[derive(Debug, Default)]
 pub struct GroupRequests {
-    waiting: IdMap<u64, PendingGroups>,
+    waiting: IdMap<u64, Waiting>,
     /// Those of them that may be too long for one turn, and wait for their first one,
     line: LongRequests<u64>,
     /// and those that wait for their next turn.
     turns: VecDeque<u64>,
+    /// How many have begun that take more than a turn.
+    long: usize,
 }
 
 /// Questions to each shard, each with its place among those that are asked at a time.
@@ -79,6 +120,23 @@ impl PendingGroups {
             left = left.saturating_sub(cost);
             fits
         })
+    }
+
+    /// The request, if it has no more than a slice and what was answered is more.
+    fn take_if_long(&mut self) -> Option<Request> {
+        let answers = || self.slots.iter().flatten();
+        let things: usize = answers().map(GroupAnswer::things).sum();
+        let is_part = answers().any(|answer| matches!(answer, GroupAnswer::Again(_)));
+        if things <= OFFSETS_TOLD_PER_SLICE && !is_part {
+            return None;
+        }
+        match std::mem::replace(&mut self.reach, Reach::Whole) {
+            Reach::Slice(request) => Some(request),
+            other => {
+                self.reach = other;
+                None
+            }
+        }
     }
 
     /// Writes what was answered, and goes on if that was not all and it has a turn.
@@ -201,51 +259,58 @@ impl GroupRequests {
         planner: Planner,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let Some(client) = front.conns.get(reply_to.conn) else {
-            return Ok(());
-        };
-        let direct = client.direct;
-        let cx = PlanCx {
-            now: fx.now,
-            image: &front.image,
-            metadata_max: front.config.offset_metadata_max_bytes.max(0) as usize,
-            client_host: format!("/{}", client.peer.ip()),
-        };
-        let GroupPlan { asks, shape } =
-            planner(&cx, header, body).map_err(|error| error.to_string())?;
-        let left = match asks {
-            Asks::Groups(asks) => asks.into_iter().map(Ask::Group).collect(),
-            Asks::List => {
-                // With direct ports a shard is a broker of its own, and clients ask each of them.
-                let all = (0..front.shards).map(ShardId);
-                let asked = all.filter(|shard| !direct || *shard == fx.me);
-                asked.map(|shard| Ask::List(shard, None)).collect()
-            }
-        };
-        let pending = PendingGroups {
+        let request = Request {
             reply_to,
-            head: Head {
-                correlation_id: header.correlation_id,
-                version: header.version,
-            },
-            shape,
-            slots: Slots::with_capacity(0),
-            left,
-            listed: fx.me,
+            header: header.clone(),
+            body,
+            planner,
+        };
+        let Some(mut pending) = plan(front, &request, fx.now, fx.me)? else {
+            return Ok(());
         };
         match pending.shape {
             ResponseShape::Whole(_) => self.ask_at_once(front, pending, fx),
             ResponseShape::Listed(_) if pending.is_short() => {
+                pending.reach = Reach::Slice(request);
                 self.go_on(front, None, (pending, true), fx);
             }
             ResponseShape::Listed(_) => {
-                // It takes nothing but its questions until it has its turn.
                 let id = front.park(reply_to, Family::Groups);
-                self.waiting.insert(id, pending);
-                self.line.push(reply_to, id);
+                self.wait_in_line(id, request);
             }
         }
         Ok(())
+    }
+
+    /// What was planned of it is forgotten: when its turn comes, it is answered by the metadata of then.
+    fn wait_in_line(&mut self, id: u64, request: Request) {
+        self.line.push(request.reply_to, id);
+        self.waiting.insert(id, Waiting::InLine(request));
+    }
+
+    /// A request that waited in the line has its first turn.
+    fn begin_long(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
+        let Some(Waiting::InLine(request)) = self.waiting.remove(&id) else {
+            return;
+        };
+        match plan(front, &request, fx.now, fx.me) {
+            Ok(Some(mut pending)) => {
+                pending.reach = Reach::Long;
+                self.long += 1;
+                self.waiting.insert(id, Waiting::Begun(pending));
+                self.turns.push_back(id);
+            }
+            Ok(None) => unpark(front, Some(id)),
+            Err(why) => {
+                unpark(front, Some(id));
+                front.conns.fail(request.reply_to, why, fx.out);
+            }
+        }
+    }
+
+    /// It is answered, or nobody waits for it any more.
+    fn leave(&mut self, pending: &PendingGroups) {
+        self.long -= usize::from(matches!(pending.reach, Reach::Long));
     }
 
     /// Goes on with a request whose response is written as it is answered.
@@ -259,11 +324,13 @@ impl GroupRequests {
         let to = pending.reply_to;
         let asked = match pending.go_on(front, has_turn) {
             Ok(Progress::Whole(pieces)) => {
+                self.leave(&pending);
                 unpark(front, id);
                 let pieces = pieces.into_iter().map(Piece::Memory).collect();
                 return front.conns.reply_long(to, pieces, fx.out);
             }
             Err(why) => {
+                self.leave(&pending);
                 unpark(front, id);
                 return front.conns.fail(to, why.to_string(), fx.out);
             }
@@ -271,7 +338,7 @@ impl GroupRequests {
             Ok(Progress::Partly) => None,
         };
         let id = id.unwrap_or_else(|| front.park(to, Family::Groups));
-        self.waiting.insert(id, pending);
+        self.waiting.insert(id, Waiting::Begun(pending));
         match asked {
             Some(asked) => ask(front, id, asked, fx),
             None => self.turns.push_back(id),
@@ -291,7 +358,7 @@ impl GroupRequests {
             return finish(front, pending, fx);
         }
         let id = front.park(pending.reply_to, Family::Groups);
-        self.waiting.insert(id, pending);
+        self.waiting.insert(id, Waiting::Begun(pending));
         ask(front, id, by_shard, fx);
     }
 
@@ -303,15 +370,17 @@ impl GroupRequests {
         answers: Vec<(u32, GroupAnswer)>,
         fx: &mut Fx<'_>,
     ) {
-        let Some(pending) = self.waiting.get_mut(&id) else {
+        let Some(Waiting::Begun(pending)) = self.waiting.get_mut(&id) else {
             return;
         };
         if !pending.slots.answer(answers) {
             return;
         }
-        if !pending.left.is_empty() {
+        if let Some(request) = pending.take_if_long() {
+            self.wait_in_line(id, request);
+        } else if !pending.left.is_empty() {
             self.turns.push_back(id);
-        } else if let Some(pending) = self.waiting.remove(&id) {
+        } else if let Some(Waiting::Begun(pending)) = self.waiting.remove(&id) {
             if let ResponseShape::Listed(_) = pending.shape {
                 return self.go_on(front, Some(id), (pending, false), fx);
             }
@@ -329,25 +398,40 @@ impl GroupRequests {
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         let begun = match front.draining {
             true => self.line.take_any(),
-            false => self.line.next(&mut front.conns),
+            false if self.may_begin() => self.line.next(&mut front.conns),
+            false => None,
         };
-        self.turns.extend(begun);
+        if front.draining {
+            self.turns.extend(begun);
+        } else if let Some(id) = begun {
+            self.begin_long(front, id, fx);
+        }
         let next = self.turns.pop_front();
-        let Some((id, pending)) = next.and_then(|id| Some((id, self.waiting.remove(&id)?))) else {
+        let Some((id, waiting)) = next.and_then(|id| Some((id, self.waiting.remove(&id)?))) else {
             return;
         };
-        if !front.draining {
-            return self.go_on(front, Some(id), (pending, true), fx);
+        let to = waiting.reply_to();
+        if let Waiting::Begun(pending) = waiting {
+            if !front.draining {
+                return self.go_on(front, Some(id), (pending, true), fx);
+            }
+            self.leave(&pending);
         }
         front.parked.unpark(id);
         let why = "the broker stops before all is answered that was asked".to_owned();
-        front.conns.fail(pending.reply_to, why, fx.out);
+        front.conns.fail(to, why, fx.out);
+    }
+
+    /// Whether another one may begin that takes more than a turn.
+    fn may_begin(&self) -> bool {
+        self.long < LONG_QUERIES_MAX
     }
 
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
         let fails = front.draining && !self.line.is_empty();
-        !self.turns.is_empty() || fails || self.line.has_next(&front.conns)
+        let begins = self.may_begin() && self.line.has_next(&front.conns);
+        !self.turns.is_empty() || fails || begins
     }
 
     /// Whether none waits for a turn.
@@ -362,10 +446,55 @@ impl GroupRequests {
 
     /// Nobody waits for the answers any more. What was asked is done all the same, as in Kafka.
     pub fn forget(&mut self, id: u64) {
-        if let Some(pending) = self.waiting.remove(&id) {
-            self.line.forget(pending.reply_to.conn);
+        let Some(waiting) = self.waiting.remove(&id) else {
+            return;
+        };
+        self.line.forget(waiting.reply_to().conn);
+        if let Waiting::Begun(pending) = waiting {
+            self.leave(&pending);
         }
     }
+}
+
+/// What a request comes down to, by the metadata that is served by now; nothing if its connection is gone.
+fn plan(
+    front: &Front,
+    request: &Request,
+    now: Now,
+    me: ShardId,
+) -> Result<Option<PendingGroups>, String> {
+    let Some(client) = front.conns.get(request.reply_to.conn) else {
+        return Ok(None);
+    };
+    let cx = PlanCx {
+        now,
+        image: &front.image,
+        metadata_max: front.config.offset_metadata_max_bytes.max(0) as usize,
+        client_host: format!("/{}", client.peer.ip()),
+    };
+    let planned = (request.planner)(&cx, &request.header, request.body.clone());
+    let GroupPlan { asks, shape } = planned.map_err(|error| error.to_string())?;
+    let left = match asks {
+        Asks::Groups(asks) => asks.into_iter().map(Ask::Group).collect(),
+        Asks::List => {
+            // With direct ports a shard is a broker of its own, and clients ask each of them.
+            let all = (0..front.shards).map(ShardId);
+            let asked = all.filter(|shard| !client.direct || *shard == me);
+            asked.map(|shard| Ask::List(shard, None)).collect()
+        }
+    };
+    Ok(Some(PendingGroups {
+        reply_to: request.reply_to,
+        head: Head {
+            correlation_id: request.header.correlation_id,
+            version: request.header.version,
+        },
+        reach: Reach::Whole,
+        shape,
+        slots: Slots::with_capacity(0),
+        left,
+        listed: me,
+    }))
 }
 
 fn unpark(front: &mut Front, id: Option<u64>) {
