@@ -33,7 +33,6 @@ const SHARED_TYPE_NAMES: &[(&str, &str)] = &[
         "Record",
         "what a record is; what the coordinator writes as one",
     ),
-    ("Refusal", "of a request to a log; of a start by its stores"),
     ("Segment", "of a log; what the store holds of it"),
     ("Then", "what follows when something is written"),
 ];

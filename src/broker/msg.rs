@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ErrorCode, LogId, Offset, ShardId, StoreId};
+use crate::base::{ErrorCode, LogId, Offset, Refused, ShardId, StoreId};
 use crate::controller::{Delta, Image};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
@@ -32,9 +32,6 @@ pub enum Appender {
     Coordinator(ReqRef),
 }
 
-/// An error code with an explanation for the client's log.
-pub type Failure = (ErrorCode, Option<String>);
-
 /// One message of the mesh.
 #[derive(Debug)]
 pub enum Msg {
@@ -50,7 +47,7 @@ pub enum Msg {
         /// The front's request.
         id: u64,
         /// By slot of the request.
-        results: Vec<(u32, Result<Produced, Failure>)>,
+        results: Vec<(u32, Result<Produced, Refused>)>,
         /// When they were where.
         stamps: ProduceStamps,
     },
@@ -59,7 +56,7 @@ pub enum Msg {
         /// Its number for them.
         id: u64,
         /// The outcome.
-        result: Result<(), Failure>,
+        result: Result<(), Refused>,
     },
     /// Plan reads of logs.
     Fetch {

@@ -3,10 +3,10 @@
 
 use std::collections::HashSet;
 
-use super::draft::{Refused, Terms};
+use super::draft::Terms;
 use super::new_partitions::Replicas;
 use super::new_topic::NewTopic;
-use crate::base::{ErrorCode, NodeId};
+use crate::base::{ErrorCode, NodeId, Refused};
 
 /// The replicas of each partition of a topic described by counts.
 pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Replicas, Refused> {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::draft::{Draft, Refused};
+use super::draft::Draft;
 use super::record::{ConfigResource, MetadataRecord};
-use crate::base::{ErrorCode, NodeId};
+use crate::base::{ErrorCode, NodeId, Refused};
 use crate::config::inert::{self, Update};
 use crate::config::{
     BrokerConfig, DynamicError, Kind, Setting, TopicConfig, check_dynamic, is_internal, update_of,
@@ -324,7 +324,7 @@ mod tests {
             "0:1,1:1"
         );
         let number = alter(&mut draft, &[("retention.ms", append("1"))]).unwrap_err();
-        assert!(number.message.contains("not LIST"));
+        assert!(number.text().contains("not LIST"));
     }
 
     fn alter_broker(
@@ -337,7 +337,7 @@ mod tests {
         let config = BrokerConfig::default();
         let altered = alter_broker_configs(draft, &config, node.map(NodeId), &changes);
         draft.settle();
-        altered.map_err(|refused| (refused.code.code(), refused.message))
+        altered.map_err(|refused| (refused.code.code(), refused.text().to_owned()))
     }
 
     #[test]

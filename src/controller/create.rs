@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use super::assignment::{by_assignment, by_count};
-use super::draft::{Draft, Refused, Terms};
+use super::draft::{Draft, Terms};
 use super::new_partitions::NewPartitions;
 use super::new_topic::{NewTopic, partitions_wanted};
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::check_topic_name;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, Rng, TopicId};
+use crate::base::{ErrorCode, Refused, Rng, TopicId};
 use crate::config::{BrokerConfig, TopicConfig, is_internal};
 
 /// What became of it.
@@ -213,7 +213,7 @@ mod tests {
 
     fn refusal(topic: NewTopic) -> (ErrorCode, String) {
         let refused = create(&[&[topic]]).1.remove(0).unwrap_err();
-        (refused.code, refused.message)
+        (refused.code, refused.text().to_owned())
     }
 
     #[test]
@@ -256,7 +256,7 @@ mod tests {
         let (_, results) = create(&[&[topic("a.b"), topic("a_b"), topic("ab")]]);
         assert!(results[0].is_ok() && results[2].is_ok());
         assert_eq!(
-            results[1].as_ref().unwrap_err().message,
+            results[1].as_ref().unwrap_err().text(),
             "Topic 'a_b' collides with existing topic: a.b"
         );
     }

@@ -15,7 +15,7 @@ use super::new_partitions::NewPartitions;
 use super::placement::Placement;
 use super::record::MetadataRecord;
 use crate::base::limits::RECORDS_PER_CHANGE_MAX;
-use crate::base::{ErrorCode, NodeId, Rng, StoreId};
+use crate::base::{ErrorCode, NodeId, Refused, Rng, StoreId};
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
 
@@ -206,32 +206,5 @@ impl Terms<'_> {
     #[must_use]
     pub const fn nodes(&self) -> [NodeId; 1] {
         [self.config.node()]
-    }
-}
-
-/// Why a change is not made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// For the client's code.
-    pub code: ErrorCode,
-    /// For the person in front of it.
-    pub message: String,
-}
-
-impl Refused {
-    /// Refuses with a message of its own.
-    #[must_use]
-    pub fn because(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
-    }
-}
-
-impl From<ErrorCode> for Refused {
-    /// Refuses with the message that the error code has.
-    fn from(code: ErrorCode) -> Self {
-        Self::because(code, code.message())
     }
 }

@@ -29,7 +29,7 @@ pub use bootstrap::bootstrap;
 pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once, replacing};
 pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
-pub use draft::{Change, Draft, Refused, Terms};
+pub use draft::{Change, Draft, Terms};
 pub use features::{FEATURE_LEVEL, FeatureLevel};
 pub use image::{Image, METADATA_LOG, ReplayError};
 pub use new_topic::{NewTopic, partitions_wanted};

@@ -1,11 +1,11 @@
 //! Decides on more partitions for a topic, and on its removal.
 
 use super::assignment::check_replicas;
-use super::draft::{Draft, Refused, Terms};
+use super::draft::{Draft, Terms};
 use super::new_partitions::{Chosen, NewPartitions, Replicas};
 use super::record::MetadataRecord;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, TopicId};
+use crate::base::{ErrorCode, Refused, TopicId};
 
 /// More partitions that somebody wants for a topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,14 +4,14 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
-use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, SegmentId};
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, Refused, SegmentId};
 use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::Store;
 
 use super::Log;
+use super::message_size::check_message_size;
 use super::outcome::Appended;
 use super::producers::Remembered;
-use super::refusal::{Refusal, check_message_size};
 use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
 
 /// Who appends: clients are held to the topic's limits, the broker's own records are not.
@@ -37,7 +37,7 @@ impl Log {
         batch: Bytes,
         info: &BatchInfo,
         store: &mut Store,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, Refused> {
         self.append_as(Origin::Client, now, batch, info, store)
     }
 
@@ -53,7 +53,7 @@ impl Log {
         batch: Bytes,
         info: &BatchInfo,
         store: &mut Store,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, Refused> {
         self.append_as(Origin::Internal, now, batch, info, store)
     }
 
@@ -71,7 +71,7 @@ impl Log {
         batch: Bytes,
         info: &BatchInfo,
         store: &mut Store,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, Refused> {
         debug_assert_eq!(batch.len(), info.len, "exactly one batch");
         let (base, epoch) = (Offset(info.base_offset), LeaderEpoch(info.leader_epoch));
         let entry = BatchEntry::new(info, base, epoch).ok_or_else(bad_offsets)?;
@@ -80,13 +80,13 @@ impl Log {
                 "A batch of offset {base} goes back: the log ends at {}.",
                 self.end
             );
-            return Err((ErrorCode::OffsetOutOfRange, message));
+            return Err(Refused::because(ErrorCode::OffsetOutOfRange, message));
         }
         let newest = self.leader_epoch();
         if epoch < newest {
             let message =
                 format!("A batch of leader epoch {epoch} goes back: the log has {newest}.");
-            return Err((ErrorCode::FencedLeaderEpoch, message));
+            return Err(Refused::because(ErrorCode::FencedLeaderEpoch, message));
         }
         let active = self.active();
         let fits = match active.batches {
@@ -129,7 +129,7 @@ impl Log {
         batch: Bytes,
         info: &BatchInfo,
         store: &mut Store,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, Refused> {
         debug_assert_eq!(batch.len(), info.len, "exactly one batch");
         if origin == Origin::Client {
             check_message_size(info, self.config.max_message_bytes)?;
@@ -189,7 +189,7 @@ impl Log {
         })
     }
 
-    fn check_segment_size(&self, info: &BatchInfo) -> Result<(), Refusal> {
+    fn check_segment_size(&self, info: &BatchInfo) -> Result<(), Refused> {
         if info.len as u64 <= self.config.segment_bytes.min(SEGMENT_BYTES_MAX) {
             return Ok(());
         }
@@ -198,11 +198,11 @@ impl Log {
              topic.",
             info.len, self.config.segment_bytes
         );
-        Err((ErrorCode::RecordListTooLarge, message))
+        Err(Refused::because(ErrorCode::RecordListTooLarge, message))
     }
 
     /// Every record has to be in time: those with the smallest and the largest timestamp tell.
-    fn check_timestamps(&self, now: Now, info: &BatchInfo) -> Result<(), Refusal> {
+    fn check_timestamps(&self, now: Now, info: &BatchInfo) -> Result<(), Refused> {
         let (before, after) = (
             self.config.timestamp_before_max_ms,
             self.config.timestamp_after_max_ms,
@@ -216,7 +216,7 @@ impl Log {
                      is {before} and message.timestamp.after.max.ms is {after}: check the clock of the producer, or \
                      change the setting of the topic."
                 );
-                return Err((ErrorCode::InvalidTimestamp, message));
+                return Err(Refused::because(ErrorCode::InvalidTimestamp, message));
             }
         }
         Ok(())
@@ -271,20 +271,20 @@ fn with_create_time(batch: &[u8]) -> Bytes {
     cleared.freeze()
 }
 
-fn not_a_brokers_time() -> Refusal {
-    let message = "Producers must not set the timestamp type to LogAppendTime.".to_owned();
-    (ErrorCode::InvalidTimestamp, message)
+fn not_a_brokers_time() -> Refused {
+    let message = "Producers must not set the timestamp type to LogAppendTime.";
+    Refused::because(ErrorCode::InvalidTimestamp, message)
 }
 
-fn bad_offsets() -> Refusal {
-    let message = "The offsets of the record batch do not fit the log.".to_owned();
-    (ErrorCode::InvalidRecord, message)
+fn bad_offsets() -> Refused {
+    let message = "The offsets of the record batch do not fit the log.";
+    Refused::because(ErrorCode::InvalidRecord, message)
 }
 
-fn store_full() -> Refusal {
+fn store_full() -> Refused {
     let message = "The broker's store is full; the records were not written. Raise millrace.store.bytes.max, \
          shorten the retention of topics or delete some; the producer may go on retrying meanwhile.";
-    (ErrorCode::KafkaStorageError, message.to_owned())
+    Refused::because(ErrorCode::KafkaStorageError, message)
 }
 
 #[cfg(test)]
@@ -377,19 +377,19 @@ mod tests {
             0,
         );
         let refused = |f: &mut Fixture, len| f.append(&Draft::plain(&[START_MS], len)).unwrap_err();
-        let (error, message) = refused(&mut f, 500);
-        assert_eq!(error, ErrorCode::MessageTooLarge);
+        let too_large = refused(&mut f, 500).to_string();
+        assert!(too_large.starts_with("MESSAGE_TOO_LARGE: "), "{too_large}");
         assert!(
-            message.contains("max.message.bytes allows 500"),
-            "{message}"
+            too_large.contains("max.message.bytes allows 500"),
+            "{too_large}"
         );
-        assert_eq!(refused(&mut f, 300).0, ErrorCode::RecordListTooLarge);
+        assert_eq!(refused(&mut f, 300).code, ErrorCode::RecordListTooLarge);
         let (batch, info) = Draft::plain(&[START_MS], 200).build();
         f.log.set_config(LogConfig {
             max_message_bytes: 100,
             ..*f.log.config()
         });
-        assert_eq!(refused(&mut f, 200).0, ErrorCode::MessageTooLarge);
+        assert_eq!(refused(&mut f, 200).code, ErrorCode::MessageTooLarge);
         f.log
             .append_internal(f.now, batch, &info, &mut f.disk.store)
             .expect("the broker's own records are not bounded");
@@ -407,7 +407,7 @@ mod tests {
         let send = |f: &mut Fixture, id, sequence| {
             let sent = f.append(&by(id, sequence));
             sent.map(|sent| sent.base_offset.0)
-                .map_err(|refused| refused.0)
+                .map_err(|refused| refused.code)
         };
         let max = PRODUCERS_PER_PARTITION_MAX as i64;
         assert_eq!(send(&mut f, 0, 7), Ok(0));
@@ -439,7 +439,7 @@ mod tests {
         let mut send = |timestamps: &[i64]| {
             f.append(&Draft::plain(timestamps, 10))
                 .map(|a| a.base_offset.0)
-                .map_err(|e| e.0)
+                .map_err(|e| e.code)
         };
         let refused = Err(ErrorCode::InvalidTimestamp);
         assert_eq!(send(&[START_MS - 101]), refused);
@@ -469,7 +469,7 @@ mod tests {
             f.log
                 .append(f.now, batch, &info, &mut f.disk.store)
                 .map(|a| a.base_offset.0)
-                .map_err(|e| e.0)
+                .map_err(|e| e.code)
         };
         let refused = Err(ErrorCode::InvalidTimestamp);
         assert_eq!(send(START_MS + 9_000, &[START_MS]), Ok(0));
@@ -501,7 +501,7 @@ mod tests {
             f.log
                 .append(f.now, batch, &info, &mut f.disk.store)
                 .map(|a| a.log_append_time)
-                .map_err(|e| e.0)
+                .map_err(|e| e.code)
         };
         let refused = Err(ErrorCode::InvalidTimestamp);
         assert_eq!(send(&mut f, START_MS - 7), Ok(-1));
@@ -565,12 +565,12 @@ mod tests {
         );
         draft.producer = Some((9, 1, 4));
         assert_eq!(
-            f.append(&draft).unwrap_err().0,
+            f.append(&draft).unwrap_err().code,
             ErrorCode::OutOfOrderSequenceNumber
         );
         draft.producer = Some((9, 0, 3));
         assert_eq!(
-            f.append(&draft).unwrap_err().0,
+            f.append(&draft).unwrap_err().code,
             ErrorCode::InvalidProducerEpoch
         );
         assert_eq!(f.log.end_offset(), Offset(3));
@@ -725,7 +725,11 @@ mod tests {
         let mut f = Fixture::new(config(), 0);
         let draft = Draft::plain(&[START_MS], 10);
         let refused = f.append_stamped(&draft, FAR, 0).unwrap_err();
-        assert_eq!(refused.0, ErrorCode::InvalidRecord, "it would be its first");
+        assert_eq!(
+            refused.code,
+            ErrorCode::InvalidRecord,
+            "it would be its first"
+        );
         f.append_stamped(&draft, 5, 0).unwrap();
         f.append_stamped(&draft, FAR, 0).unwrap();
         f.append_stamped(&draft, 4 * FAR, 0).unwrap();

@@ -23,6 +23,7 @@ mod epochs;
 mod hints;
 mod index;
 mod lookup;
+mod message_size;
 mod notes;
 mod outcome;
 mod producers;
@@ -30,7 +31,6 @@ mod read;
 mod rebuild;
 mod recent;
 pub mod recovery;
-mod refusal;
 mod retention;
 mod segment;
 mod state;
@@ -45,8 +45,8 @@ mod testing;
 
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use lookup::Opening;
+pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Ticket, TimeLookup, Truncation};
-pub use refusal::{Refusal, check_message_size};
 
 use epochs::Epochs;
 use hints::{Hints, Position};

@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::segment::SEGMENT_DELTA_MAX;
 use super::testing::{Draft, Fixture, START_MS};
-use super::{Log, LogConfig, Refusal};
+use super::{Log, LogConfig};
 use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
-use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, Refused};
 use crate::record::{self, Codec, TimestampType};
 use crate::store::ReplayItem;
 
@@ -330,7 +330,7 @@ impl Model {
         let now = self.f.now.wall_ms;
         let draft = Draft::plain(&vec![now; records], value_len / records);
         let (base, epoch) = (self.end + gap, self.epoch());
-        let back = |refused: Result<_, Refusal>| refused.unwrap_err().0;
+        let back = |refused: Result<_, Refused>| refused.unwrap_err().code;
         if self.end > 0 {
             let refused = self.f.append_stamped(&draft, self.end - 1, epoch);
             assert_eq!(back(refused), ErrorCode::OffsetOutOfRange);
@@ -470,7 +470,7 @@ impl Model {
             }
             How::Gap | How::OldEpoch => return,
         };
-        let outcome = self.f.append(&draft).map_err(|refusal| refusal.0);
+        let outcome = self.f.append(&draft).map_err(|refusal| refusal.code);
         let duplicate = outcome.map(|a| a.flush.is_none().then_some(a.base_offset.0));
         assert_eq!(duplicate, expected, "{how:?}");
         if let Ok(appended) = outcome

@@ -7,9 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::base::limits::{
     PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
 };
-use crate::base::{ErrorCode, Offset, SegmentId};
-
-use super::refusal::Refusal;
+use crate::base::{ErrorCode, Offset, Refused, SegmentId};
 
 /// The epoch of a producer that has none.
 const NO_EPOCH: i16 = -1;
@@ -251,7 +249,7 @@ impl Producers {
     /// # Errors
     /// INVALID_PRODUCER_EPOCH for an epoch older than the last one, OUT_OF_ORDER_SEQUENCE_NUMBER
     /// for a gap or for a new epoch that does not begin at 0.
-    pub(super) fn check(&self, batch: &ProducerBatch) -> Result<Option<Remembered>, Refusal> {
+    pub(super) fn check(&self, batch: &ProducerBatch) -> Result<Option<Remembered>, Refused> {
         let unknown = Producer::new(NO_EPOCH);
         let producer = self.known.get(&batch.id).unwrap_or(&unknown);
         if let Some(duplicate) = find_duplicate(producer, batch) {
@@ -319,7 +317,7 @@ impl Producers {
     ///
     /// # Errors
     /// KAFKA_STORAGE_ERROR then: it is retried, and there will be a place.
-    pub(super) fn check_room(&self, batch: &ProducerBatch, recent: Offset) -> Result<(), Refusal> {
+    pub(super) fn check_room(&self, batch: &ProducerBatch, recent: Offset) -> Result<(), Refused> {
         let is_known = || self.known.contains_key(&batch.id);
         let oldest = self.heard.first().map(|(heard, _)| *heard);
         if self.known.len() < self.most || oldest < Some(recent) || is_known() {
@@ -331,7 +329,7 @@ impl Producers {
             self.known.len(),
             batch.id
         );
-        Err((ErrorCode::KafkaStorageError, message))
+        Err(Refused::because(ErrorCode::KafkaStorageError, message))
     }
 
     /// No more than this may be known.
@@ -373,24 +371,24 @@ fn follows(last: i32, next: i32) -> bool {
     next == last.wrapping_add(1) & i32::MAX
 }
 
-fn stale_epoch(producer: &Producer, batch: &ProducerBatch) -> Refusal {
+fn stale_epoch(producer: &Producer, batch: &ProducerBatch) -> Refused {
     let message = format!(
         "Producer {} wrote with epoch {}, but epoch {} was seen already: another instance took over, or this one \
          must ask for a new epoch.",
         batch.id, batch.epoch, producer.epoch
     );
-    (ErrorCode::InvalidProducerEpoch, message)
+    Refused::because(ErrorCode::InvalidProducerEpoch, message)
 }
 
-fn bad_start(batch: &ProducerBatch) -> Refusal {
+fn bad_start(batch: &ProducerBatch) -> Refused {
     let message = format!(
         "Producer {} began epoch {} with sequence {}: a new epoch begins with sequence 0.",
         batch.id, batch.epoch, batch.base_sequence
     );
-    (ErrorCode::OutOfOrderSequenceNumber, message)
+    Refused::because(ErrorCode::OutOfOrderSequenceNumber, message)
 }
 
-fn out_of_order(last: &Remembered, batch: &ProducerBatch) -> Refusal {
+fn out_of_order(last: &Remembered, batch: &ProducerBatch) -> Refused {
     let message = format!(
         "Producer {} sent sequences {} to {}, expected was {}: batches before this one were lost or failed and must \
          be sent again first.",
@@ -399,7 +397,7 @@ fn out_of_order(last: &Remembered, batch: &ProducerBatch) -> Refusal {
         batch.last_sequence(),
         last.last_sequence().wrapping_add(1) & i32::MAX
     );
-    (ErrorCode::OutOfOrderSequenceNumber, message)
+    Refused::because(ErrorCode::OutOfOrderSequenceNumber, message)
 }
 
 #[cfg(test)]
@@ -434,9 +432,10 @@ mod tests {
                 last_delta: records - 1,
             };
             match self.producers.check(&batch) {
-                Err((error, message)) => {
-                    assert!(message.contains(&id.to_string()), "{message}");
-                    Err(error)
+                Err(refused) => {
+                    let text = refused.text();
+                    assert!(text.contains(&id.to_string()), "{text}");
+                    Err(refused.code)
                 }
                 Ok(Some(original)) => Ok(-original.base_offset.0),
                 Ok(None) => {

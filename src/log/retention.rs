@@ -1,13 +1,13 @@
 //! Dropping the oldest segments: by age, by size, and by DeleteRecords. Nothing
 //! at or above the high watermark is ever dropped.
 
-use crate::base::{ErrorCode, Now, Offset, SegmentId};
+use crate::base::{ErrorCode, Now, Offset, Refused, SegmentId};
 use crate::store::Store;
 
+use super::Log;
 use super::hints::Position;
 use super::notes::Note;
 use super::segment::Segment;
-use super::{Log, Refusal};
 
 /// The offset by which DeleteRecords says "all that is readable".
 const HIGH_WATERMARK: Offset = Offset(-1);
@@ -43,7 +43,7 @@ impl Log {
         now: Now,
         before: Offset,
         store: &mut Store,
-    ) -> Result<Offset, Refusal> {
+    ) -> Result<Offset, Refused> {
         let mark = self.high_watermark.offset;
         let before = if before == HIGH_WATERMARK {
             mark
@@ -54,7 +54,7 @@ impl Log {
             let message = format!(
                 "Records can be deleted up to the high watermark, which is {mark}; {before} was asked for."
             );
-            return Err((ErrorCode::OffsetOutOfRange, message));
+            return Err(Refused::because(ErrorCode::OffsetOutOfRange, message));
         }
         if before > self.log_start {
             self.before_change(store);
@@ -295,7 +295,7 @@ mod tests {
         f.append(&draft).unwrap();
         draft.producer = Some((1, 0, 9));
         assert_eq!(
-            f.append(&draft).unwrap_err().0,
+            f.append(&draft).unwrap_err().code,
             ErrorCode::OutOfOrderSequenceNumber
         );
         f.now.wall_ms += f.log.config().producer_id_expiration_ms - 1;

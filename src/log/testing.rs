@@ -6,9 +6,9 @@ use super::hints::Hints;
 use super::index::Index;
 use super::outcome::Goal;
 use super::recovery::LogRecovery;
-use super::{Appended, Log, LogConfig, ReadOutcome, Refusal, Ticket, TimeLookup, Truncation};
+use super::{Appended, Log, LogConfig, ReadOutcome, Ticket, TimeLookup, Truncation};
 use crate::base::limits::VALIDATION_SLICE_WORK;
-use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, StoreId};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, Refused, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
 use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
 
@@ -229,7 +229,7 @@ impl Fixture {
         fixture
     }
 
-    pub(super) fn append(&mut self, draft: &Draft) -> Result<Appended, Refusal> {
+    pub(super) fn append(&mut self, draft: &Draft) -> Result<Appended, Refused> {
         let (batch, info) = draft.build();
         let appended = self
             .log
@@ -244,7 +244,7 @@ impl Fixture {
         draft: &Draft,
         base: i64,
         epoch: i32,
-    ) -> Result<Appended, Refusal> {
+    ) -> Result<Appended, Refused> {
         let mut batch = draft.build().0.to_vec();
         record::stamp(&mut batch, Offset(base), LeaderEpoch(epoch));
         let info = record::parse(&batch).expect("a batch");
@@ -400,7 +400,7 @@ impl Fixture {
             .log
             .delete_records(self.now, Offset(before), &mut self.disk.store);
         self.log.check_live();
-        deleted.map(|start| start.0).map_err(|refusal| refusal.0)
+        deleted.map(|start| start.0).map_err(|refused| refused.code)
     }
 }
 

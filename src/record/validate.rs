@@ -9,6 +9,8 @@
 //! so on too, which Kafka asks of compressed ones only. One that is laxer: a batch that
 //! decompresses to more than the broker is set to open is taken unopened.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{BatchInfo, HEADER_LEN, check_crc, parse, set_max_timestamp};
@@ -17,12 +19,11 @@ use super::error::BatchError;
 use super::opener::Opener;
 use super::raw::NO_TIMESTAMP;
 use super::walk::Walk;
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Refused};
 
-type Refusal = (ErrorCode, &'static str);
-
-const fn refuse<T>(error: ErrorCode, why: &'static str) -> Result<T, Refusal> {
-    Err((error, why))
+const fn refuse<T>(code: ErrorCode, why: &'static str) -> Result<T, Refused> {
+    let message = Some(Cow::Borrowed(why));
+    Err(Refused { code, message })
 }
 
 /// Checks the bytes a producer sent for one partition: exactly one whole batch of magic 2, right
@@ -31,7 +32,7 @@ const fn refuse<T>(error: ErrorCode, why: &'static str) -> Result<T, Refusal> {
 ///
 /// # Errors
 /// The error code for the partition, and a sentence for the response's error message.
-pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static str)> {
+pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, Refused> {
     let info = produced_header(bytes)?;
     validate_header(bytes, &info)?;
     Ok(info)
@@ -42,7 +43,7 @@ pub fn validate_produced(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static
 ///
 /// # Errors
 /// As [`validate_produced`].
-pub fn produced_header(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static str)> {
+pub fn produced_header(bytes: &[u8]) -> Result<BatchInfo, Refused> {
     use ErrorCode::InvalidRecord;
 
     let info = parse(bytes).map_err(|error| refusal(error, bytes))?;
@@ -65,7 +66,7 @@ pub fn produced_header(bytes: &[u8]) -> Result<BatchInfo, (ErrorCode, &'static s
 ///
 /// # Errors
 /// As [`validate_produced`].
-pub fn validate_header(bytes: &[u8], info: &BatchInfo) -> Result<(), (ErrorCode, &'static str)> {
+pub fn validate_header(bytes: &[u8], info: &BatchInfo) -> Result<(), Refused> {
     use ErrorCode::{CorruptMessage, InvalidRecord};
 
     if !check_crc(bytes) {
@@ -106,7 +107,7 @@ pub fn validate_records(
     batch: Bytes,
     info: &mut BatchInfo,
     open_bytes_max: usize,
-) -> Result<Bytes, (ErrorCode, &'static str)> {
+) -> Result<Bytes, Refused> {
     let mut validation = Validation::new(batch, *info, open_bytes_max);
     loop {
         let mut work = usize::MAX;
@@ -172,10 +173,7 @@ impl Validation {
     ///
     /// # Errors
     /// As [`validate_records`].
-    pub fn go_on(
-        &mut self,
-        work: &mut usize,
-    ) -> Result<Option<(Bytes, BatchInfo)>, (ErrorCode, &'static str)> {
+    pub fn go_on(&mut self, work: &mut usize) -> Result<Option<(Bytes, BatchInfo)>, Refused> {
         if self.info.codec() != Codec::None && self.open_bytes_max == 0 {
             return Ok(Some(self.unchanged()));
         }
@@ -244,12 +242,12 @@ impl Validation {
     }
 }
 
-const MALFORMED: Result<Option<(Bytes, BatchInfo)>, Refusal> = refuse(
+const MALFORMED: Result<Option<(Bytes, BatchInfo)>, Refused> = refuse(
     ErrorCode::InvalidRecord,
     "The batch holds a malformed record, or not as many records as it says.",
 );
 
-fn producer_fields(info: &BatchInfo) -> Result<(), Refusal> {
+fn producer_fields(info: &BatchInfo) -> Result<(), Refused> {
     if info.has_producer_id() {
         if info.base_sequence < 0 {
             return refuse(
@@ -266,9 +264,9 @@ fn producer_fields(info: &BatchInfo) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn refusal(error: BatchError, bytes: &[u8]) -> Refusal {
+fn refusal(error: BatchError, bytes: &[u8]) -> Refused {
     use ErrorCode::{CorruptMessage, InvalidRecord, UnsupportedCompressionType};
-    match error {
+    let (code, why) = match error {
         BatchError::Truncated => (
             InvalidRecord,
             "Produce requests must have at least one whole record batch per partition.",
@@ -287,7 +285,8 @@ fn refusal(error: BatchError, bytes: &[u8]) -> Refusal {
             "The offset range and the count of records of the batch contradict each other.",
         ),
         _ => (CorruptMessage, "The record batch is corrupt."),
-    }
+    };
+    Refused::because(code, why)
 }
 
 #[cfg(test)]
@@ -316,7 +315,7 @@ mod tests {
     }
 
     fn code(bytes: &[u8]) -> ErrorCode {
-        validate_produced(bytes).map_or_else(|(error, _)| error, |_| ErrorCode::None)
+        validate_produced(bytes).map_or_else(|refused| refused.code, |_| ErrorCode::None)
     }
 
     #[test]
@@ -422,7 +421,7 @@ mod tests {
     fn records_code(batch: &Bytes, open_bytes_max: usize) -> ErrorCode {
         let mut info = validate_produced(batch).expect("nothing is wrong with the header");
         validate_records(batch.clone(), &mut info, open_bytes_max)
-            .map_or_else(|(error, _)| error, |_| ErrorCode::None)
+            .map_or_else(|refused| refused.code, |_| ErrorCode::None)
     }
 
     #[test]
@@ -617,7 +616,7 @@ mod tests {
                 match validation.go_on(&mut 100_000) {
                     Ok(None) => slices += 1,
                     Ok(Some(_)) => panic!("it has no records"),
-                    Err((code, _)) => break code,
+                    Err(refused) => break refused.code,
                 }
             };
             assert_eq!(refused, ErrorCode::InvalidRecord);

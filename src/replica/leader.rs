@@ -3,8 +3,8 @@
 
 use super::in_sync::InSync;
 use super::waits::Waits;
-use crate::base::{ErrorCode, NodeId, Offset};
-use crate::log::{Log, Refusal};
+use crate::base::{ErrorCode, NodeId, Offset, Refused};
+use crate::log::Log;
 use crate::store::FlushSeq;
 
 /// What is known of a log up to some offset, and somebody may wait for.
@@ -88,12 +88,12 @@ impl<W> Leader<W> {
     ///
     /// # Errors
     /// NOT_ENOUGH_REPLICAS for `acks=all` while fewer are in sync than `min.insync.replicas` asks for.
-    pub fn admit(&self, mark: Mark) -> Result<(), Refusal> {
+    pub fn admit(&self, mark: Mark) -> Result<(), Refused> {
         if mark != Mark::Committed || self.in_sync.are_enough() {
             return Ok(());
         }
-        let why = "Fewer replicas are in sync than min.insync.replicas asks for.".to_owned();
-        Err((ErrorCode::NotEnoughReplicas, why))
+        let why = "Fewer replicas are in sync than min.insync.replicas asks for.";
+        Err(Refused::because(ErrorCode::NotEnoughReplicas, why))
     }
 
     /// Waits until a mark is at `offset`; gives the waiter back if it is.

@@ -18,8 +18,8 @@ use super::full;
 use super::handler::{Ctx, outcome};
 use super::incremental_alter_configs::{RESOURCE_SIZE, apply, named_twice, target, value};
 use super::once::Once;
-use crate::base::Leftovers;
-use crate::controller::{Refused, each_once, replacing};
+use crate::base::{Leftovers, Refused};
+use crate::controller::{each_once, replacing};
 use crate::wire::{Lists, RequestHeader, WireError};
 
 /// Decides on an AlterConfigs request.

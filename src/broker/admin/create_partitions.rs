@@ -16,8 +16,8 @@ use super::deciding::{Decide, Deciding, Decision, decide};
 use super::full;
 use super::handler::{Ctx, outcome};
 use super::once::Once;
-use crate::base::{ErrorCode, Leftovers};
-use crate::controller::{MorePartitions, Refused, Terms, add_partitions};
+use crate::base::{ErrorCode, Leftovers, Refused};
+use crate::controller::{MorePartitions, Terms, add_partitions};
 use crate::wire::{Lists, RequestHeader, WireError};
 
 /// Decides on a CreatePartitions request.

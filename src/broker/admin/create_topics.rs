@@ -25,8 +25,8 @@ use super::handler::{Ctx, outcome, to_wire};
 use super::once::Once;
 use super::{config_entries, full};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{ErrorCode, Leftovers};
-use crate::controller::{Created, NewTopic, Refused, Terms, create_topic, partitions_wanted};
+use crate::base::{ErrorCode, Leftovers, Refused};
+use crate::controller::{Created, NewTopic, Terms, create_topic, partitions_wanted};
 use crate::wire::{Lists, RequestHeader, WireError};
 
 /// Decides on a CreateTopics request.

@@ -17,8 +17,8 @@ use kafka_wire_core::StrBytes;
 
 use super::deciding::{Decide, Deciding, Decision, decide};
 use super::handler::{Ctx, from_wire, outcome, to_wire};
-use crate::base::{ErrorCode, Leftovers, TopicId};
-use crate::controller::{Image, Refused, remove_topic};
+use crate::base::{ErrorCode, Leftovers, Refused, TopicId};
+use crate::controller::{Image, remove_topic};
 use crate::wire::{RequestHeader, WireError};
 
 /// Decides on a DeleteTopics request.

@@ -11,8 +11,7 @@ use kafka_wire::{DescribeClusterRequest, DescribeClusterResponse};
 
 use super::brokers::Announced;
 use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, answer, outcome};
-use crate::base::ErrorCode;
-use crate::controller::Refused;
+use crate::base::{ErrorCode, Refused};
 use crate::wire::RequestHeader;
 
 /// The endpoint types of the request.

@@ -23,9 +23,9 @@ use super::handler::{Answer, Ctx, outcome};
 use super::listing::{List, list};
 use super::once::Once;
 use crate::base::limits::CONFIGS_BYTES_MAX;
-use crate::base::{ErrorCode, Leftovers};
+use crate::base::{ErrorCode, Leftovers, Refused};
 use crate::config::inert;
-use crate::controller::{Refused, check_topic_name};
+use crate::controller::check_topic_name;
 use crate::wire::{Lists, RequestHeader, text_size};
 
 /// The kinds of resources that have settings, numbered as on the wire.

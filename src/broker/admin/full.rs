@@ -10,8 +10,7 @@ use kafka_wire::create_topics_response::CreatableTopicResult;
 use kafka_wire_core::StrBytes;
 
 use super::handler::outcome;
-use crate::base::ErrorCode;
-use crate::controller::Refused;
+use crate::base::{ErrorCode, Refused};
 
 const WHY: &str = "A store that this takes room in is full, the one of the metadata log or one that new partitions go to: \
                    delete topics or records, or raise millrace.store.bytes.max.";

@@ -7,9 +7,9 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::brokers::Brokers;
-use crate::base::{ErrorCode, Leftovers, Rng, TopicId};
+use crate::base::{ErrorCode, Leftovers, Refused, Rng, TopicId};
 use crate::config::BrokerConfig;
-use crate::controller::{Image, Refused};
+use crate::controller::Image;
 use crate::wire::{self, RequestHeader, WireError};
 
 /// What a handler may look at.
@@ -99,7 +99,7 @@ pub(super) fn reply<Q: RequestResponsePair>(
 /// The error code and message fields of a result.
 pub fn outcome(refused: Option<&Refused>) -> (i16, Option<StrBytes>) {
     refused.map_or((ErrorCode::None.code(), None), |refused| {
-        (refused.code.code(), Some(message(&refused.message)))
+        (refused.code.code(), Some(message(refused.text())))
     })
 }
 

@@ -20,9 +20,9 @@ use super::describe_configs::{
 use super::full;
 use super::handler::{Ctx, outcome};
 use super::once::Once;
-use crate::base::{ErrorCode, Leftovers};
+use crate::base::{ErrorCode, Leftovers, Refused};
 use crate::controller::{
-    ConfigOp, ConfigResource, Refused, alter_broker_configs, alter_topic_configs, check_topic_name,
+    ConfigOp, ConfigResource, alter_broker_configs, alter_topic_configs, check_topic_name,
     each_once,
 };
 use crate::wire::{Lists, RequestHeader, WireError};
@@ -101,7 +101,7 @@ fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), R
 
 /// What has the settings that are to be changed.
 pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResource, Refused> {
-    let invalid = |why: &str| Err(Refused::because(ErrorCode::InvalidRequest, why));
+    let invalid = |why: &'static str| Err(Refused::because(ErrorCode::InvalidRequest, why));
     match kind {
         TOPIC if name.is_empty() => invalid("Default topic resources are not allowed."),
         TOPIC => {

@@ -149,10 +149,9 @@ impl Metadata {
         self.kept += memory;
         let end = match owner.append_internal(fx.now, METADATA_LOG, batch) {
             Ok(end) => end,
-            Err((code, why)) => {
-                let why = why.unwrap_or_else(|| code.to_string());
+            Err(refused) => {
                 fx.out.push(fatal::metadata(format!(
-                    "the metadata log cannot be written: {why}"
+                    "the metadata log cannot be written: {refused}"
                 )));
                 return;
             }

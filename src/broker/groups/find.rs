@@ -16,7 +16,7 @@ use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
 use super::topic::{OFFSETS_TOPIC, of_group};
-use crate::base::{ErrorCode, Leftovers};
+use crate::base::{ErrorCode, Leftovers, Refused};
 use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, List, answer, list};
 use crate::wire::{self, RequestHeader, WireError, text_size};
 
@@ -132,9 +132,9 @@ fn coordinator(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Coordinator {
             coordinator.host = found.host;
             coordinator.port = found.port;
         }
-        Err((error, message)) => {
-            coordinator.error_code = error.code();
-            coordinator.error_message = Some(StrBytes::from(message));
+        Err(refused) => {
+            coordinator.error_code = refused.code.code();
+            coordinator.error_message = Some(StrBytes::from(refused.text()));
             coordinator.node_id = NO_NODE;
             coordinator.port = -1;
         }
@@ -142,21 +142,21 @@ fn coordinator(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Coordinator {
     coordinator
 }
 
-fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, (ErrorCode, &'static str)> {
-    let refused = |message| Err((ErrorCode::InvalidRequest, message));
+fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, Refused> {
+    let refused = |message: &'static str| Err(Refused::because(ErrorCode::InvalidRequest, message));
     match key_type {
         GROUP => {}
         TRANSACTION => {
             let message = "This broker does not support transactions.";
-            return Err((ErrorCode::TransactionalIdAuthorizationFailed, message));
+            let code = ErrorCode::TransactionalIdAuthorizationFailed;
+            return Err(Refused::because(code, message));
         }
         SHARE => return refused("This broker does not support share groups."),
         _ => return refused("The type of the coordinator key is unknown."),
     }
-    let unavailable = ErrorCode::CoordinatorNotAvailable;
     match of_group(ctx.image, key) {
         Ok((_, partition)) => Ok(ctx.brokers.leader(ctx.config, ctx.listener, partition)),
-        Err(_) => Err((unavailable, unavailable.message())),
+        Err(_) => Err(ErrorCode::CoordinatorNotAvailable.into()),
     }
 }
 

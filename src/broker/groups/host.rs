@@ -9,10 +9,10 @@ use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId, StoreId, limits};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, Refused, ShardId, StoreId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, ReqRef};
+use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, ReqRef};
 use crate::broker::own::compact;
 use crate::broker::owner::Owner;
 use crate::broker::owner::adopt::Adopted;
@@ -191,7 +191,7 @@ impl Coordinators {
     pub fn appended(
         &mut self,
         number: u64,
-        result: Result<(), Failure>,
+        result: Result<(), Refused>,
         image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
@@ -199,7 +199,7 @@ impl Coordinators {
         let Some((partition, append)) = self.appends.remove(&number) else {
             return;
         };
-        let result = result.map_err(|(code, _)| code);
+        let result = result.map_err(|refused| refused.code);
         let mut effects = Vec::new();
         let host = &mut self.host;
         host.appended(fx.now, partition, append, result, &mut effects);

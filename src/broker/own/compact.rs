@@ -113,16 +113,15 @@ impl Compaction {
         };
         let appended = match owner.has_room(log, batch.len(), false) {
             true => owner.append_internal(fx.now, log, batch),
-            false => Err((ErrorCode::KafkaStorageError, None)),
+            false => Err(ErrorCode::KafkaStorageError.into()),
         };
         match appended {
             Ok(end) => {
                 running.end = end;
                 true
             }
-            Err((code, why)) => {
-                let why = why.unwrap_or_default();
-                tracing::warn!("log {log} cannot be compacted now: {code}: {why}");
+            Err(refused) => {
+                tracing::warn!("log {log} cannot be compacted now: {refused}");
                 self.give_up(log, owner);
                 false
             }

@@ -1,8 +1,8 @@
 //! Who waits for something in the partitions of a shard, and what they are told when it is there.
 
-use crate::base::{ErrorCode, Mono};
+use crate::base::{ErrorCode, Mono, Refused};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answered, Appender, Failure, LogAnswer, Msg, Produced, ReqRef};
+use crate::broker::msg::{Answered, Appender, LogAnswer, Msg, Produced, ReqRef};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
 
 /// Who waits for a mark of a partition.
@@ -36,14 +36,14 @@ pub struct Ack {
     /// How many batches wait.
     pub waiting: usize,
     /// What is known of the others and is not told yet.
-    pub results: Vec<(u32, Result<Produced, Failure>)>,
+    pub results: Vec<(u32, Result<Produced, Refused>)>,
     stamps: ProduceStamps,
 }
 
 impl Ack {
     fn tell(
         appender: Appender,
-        results: Vec<(u32, Result<Produced, Failure>)>,
+        results: Vec<(u32, Result<Produced, Refused>)>,
         stamps: ProduceStamps,
         fx: &mut Fx<'_>,
     ) {
@@ -133,7 +133,7 @@ impl Acks {
                 slot,
                 produced,
             } => {
-                let result = outcome.map(|()| produced).map_err(|code| (code, None));
+                let result = outcome.map(|()| produced).map_err(Refused::from);
                 self.end_batch(ack, (slot, result), flush, fx);
             }
             LogWaiter::Dropped {
@@ -148,7 +148,7 @@ impl Acks {
     fn end_batch(
         &mut self,
         place: u32,
-        result: (u32, Result<Produced, Failure>),
+        result: (u32, Result<Produced, Refused>),
         flush: &FlushStamps,
         fx: &mut Fx<'_>,
     ) {

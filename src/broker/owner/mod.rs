@@ -20,10 +20,10 @@ use bytes::Bytes;
 use crate::base::limits::{
     LOGS_CHANGED_PER_SLICE, PRODUCERS_PER_LOG_CHANGED, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
 };
-use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, ShardId, StoreId};
+use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, Refused, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
-use crate::broker::msg::{Appender, Failure, Msg, ProducePart, Produced};
+use crate::broker::msg::{Appender, Msg, ProducePart, Produced};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
@@ -140,12 +140,12 @@ impl Owner {
         } = part;
         let is_own = matches!(ack.appender, Appender::Coordinator(_));
         if is_own && self.partitions.contains_key(&log) && !self.has_room(log, batch.len(), true) {
-            let failure = (ErrorCode::KafkaStorageError, None);
-            return ack.results.push((place, Err(failure)));
+            let full = ErrorCode::KafkaStorageError.into();
+            return ack.results.push((place, Err(full)));
         }
         let Some(partition) = self.partitions.get_mut(&log) else {
-            let failure = (self.missing(log), None);
-            return ack.results.push((place, Err(failure)));
+            let missing = self.missing(log).into();
+            return ack.results.push((place, Err(missing)));
         };
         let slot = &mut self.slots[partition.slot];
         let (leader, log) = (&partition.leader, &mut partition.log);
@@ -160,7 +160,7 @@ impl Owner {
         self.producers.changed(producers, now_known);
         let appended = match appended {
             Ok(appended) => appended,
-            Err((code, why)) => return ack.results.push((place, Err((code, Some(why))))),
+            Err(refused) => return ack.results.push((place, Err(refused))),
         };
         if let Some(flush) = appended.flush {
             partition.changed(flush, slot);
@@ -202,17 +202,16 @@ impl Owner {
         now: Now,
         log: LogId,
         batch: Bytes,
-    ) -> Result<Offset, Failure> {
+    ) -> Result<Offset, Refused> {
         let info = crate::record::parse(&batch)
-            .map_err(|error| (ErrorCode::UnknownServerError, Some(error.to_string())))?;
+            .map_err(|error| Refused::because(ErrorCode::UnknownServerError, error.to_string()))?;
         let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((self.missing(log), None));
+            return Err(self.missing(log).into());
         };
         let slot = &mut self.slots[partition.slot];
         let appended = partition
             .log
-            .append_internal(now, batch, &info, &mut slot.store)
-            .map_err(|(code, why)| (code, Some(why)))?;
+            .append_internal(now, batch, &info, &mut slot.store)?;
         if let Some(flush) = appended.flush {
             partition.changed(flush, slot);
         }
@@ -230,9 +229,8 @@ impl Owner {
 
     /// Drops everything before an offset of one of the broker's own logs, up to its high watermark.
     pub fn drop_before(&mut self, now: Now, log: LogId, before: Offset) {
-        if let Err((code, why)) = self.delete_records(now, log, before) {
-            let why = why.unwrap_or_default();
-            tracing::warn!("log {log}: the records before {before} stay: {code}: {why}");
+        if let Err(refused) = self.delete_records(now, log, before) {
+            tracing::warn!("log {log}: the records before {before} stay: {refused}");
         }
     }
 
@@ -242,9 +240,9 @@ impl Owner {
         now: Now,
         log: LogId,
         before: Offset,
-    ) -> Result<Offset, Failure> {
+    ) -> Result<Offset, Refused> {
         let Some(partition) = self.partitions.get_mut(&log) else {
-            return Err((self.missing(log), None));
+            return Err(self.missing(log).into());
         };
         let slot = &mut self.slots[partition.slot];
         let producers = partition.log.producer_entries();
@@ -252,7 +250,7 @@ impl Owner {
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         partition.changed(slot.store.pending_seq(), slot);
-        start.map_err(|(code, why)| (code, Some(why)))
+        start
     }
 
     /// Bytes that the memory tails of the stores have forgotten so far for lack of memory.

@@ -173,7 +173,7 @@ fn who_waits_in_a_partition_that_goes_is_told() {
         panic!("no answer");
     };
     let gone = ErrorCode::UnknownTopicOrPartition;
-    assert_eq!(results, [(3, Err((gone, None)))]);
+    assert_eq!(results, [(3, Err(gone.into()))]);
 }
 
 fn batch(value: &[u8]) -> ProducePart {

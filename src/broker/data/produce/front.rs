@@ -10,19 +10,17 @@
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 
 use super::job::{HandingOn, Job, PendingProduce, ProduceJob};
 use super::validation::Validations;
-use crate::base::{ErrorCode, IdMap};
+use crate::base::{ErrorCode, IdMap, Refused};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Failure, Produced, ReqRef};
+use crate::broker::msg::{Produced, ReqRef};
 use crate::broker::trace::ProduceStamps;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
@@ -152,7 +150,7 @@ impl Produces {
         &mut self,
         front: &mut Front,
         id: u64,
-        results: Vec<(u32, Result<Produced, Failure>)>,
+        results: Vec<(u32, Result<Produced, Refused>)>,
         stamps: &ProduceStamps,
         fx: &mut Fx<'_>,
     ) {
@@ -198,9 +196,8 @@ fn finish(front: &mut Front, pending: PendingProduce, fx: &mut Fx<'_>) {
     if pending.acks == 0 {
         let mut outcomes = pending.slots.iter().flatten();
         let failed = outcomes.find_map(|outcome| outcome.as_ref().err());
-        if let Some((code, why)) = failed {
-            let why = why.as_deref().unwrap_or(code.message());
-            let reason = format!("produce with acks=0 failed: {code}: {why}");
+        if let Some(refused) = failed {
+            let reason = format!("produce with acks=0 failed: {refused}");
             front.conns.fail(pending.reply_to, reason, fx.out);
         } else {
             front.conns.reply(pending.reply_to, Vec::new(), fx.out);
@@ -221,8 +218,8 @@ fn finish(front: &mut Front, pending: PendingProduce, fx: &mut Fx<'_>) {
     front.conns.reply(pending.reply_to, pieces, fx.out);
 }
 
-fn answer(index: i32, outcome: Option<Result<Produced, Failure>>) -> ProducePartitionResponse {
-    match outcome.unwrap_or(Err((ErrorCode::UnknownServerError, None))) {
+fn answer(index: i32, outcome: Option<Result<Produced, Refused>>) -> ProducePartitionResponse {
+    match outcome.unwrap_or(Err(ErrorCode::UnknownServerError.into())) {
         Ok(produced) => ProducePartitionResponse {
             index,
             error: ErrorCode::None,
@@ -231,8 +228,6 @@ fn answer(index: i32, outcome: Option<Result<Produced, Failure>>) -> ProducePart
             log_start_offset: produced.log_start.0,
             error_message: None,
         },
-        Err((error, message)) => {
-            ProducePartitionResponse::failed(index, error, message.map(Cow::Owned))
-        }
+        Err(Refused { code, message }) => ProducePartitionResponse::failed(index, code, message),
     }
 }

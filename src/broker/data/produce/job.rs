@@ -6,13 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATION_SLICE_WORK};
-use crate::base::{ErrorCode, LogId, StoreId};
+use crate::base::{ErrorCode, LogId, Refused, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, here, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Appender, Failure, Msg, ProducePart, ProduceParts, Produced, ReqRef};
+use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, Produced, ReqRef};
 use crate::config::TopicConfig;
 use crate::controller::Topic;
 use crate::log::check_message_size;
@@ -31,7 +31,7 @@ pub struct PendingProduce {
     /// As in the request, but for the records, which are on their way.
     pub topics: Vec<ProduceTopic>,
     /// All partitions in the order of the request.
-    pub slots: Slots<Result<Produced, Failure>>,
+    pub slots: Slots<Result<Produced, Refused>>,
     /// The log of the first partition that is written.
     pub first: LogId,
 }
@@ -165,13 +165,13 @@ impl ProduceJob {
                 };
                 self.checked(Ok((*store, part)));
             }
-            Err((code, why)) => self.checked(Err((code, Some(why.to_string())))),
+            Err(refused) => self.checked(Err(refused)),
         }
         true
     }
 
     /// What becomes of the batch at hand.
-    fn checked(&mut self, outcome: Result<(StoreId, ProducePart), Failure>) {
+    fn checked(&mut self, outcome: Result<(StoreId, ProducePart), Refused>) {
         let pending = &mut self.pending;
         let outcome = match outcome {
             Ok((store, part)) => {
@@ -184,7 +184,7 @@ impl ProduceJob {
                 }
                 None
             }
-            Err(failure) => Some(Err(failure)),
+            Err(refused) => Some(Err(refused)),
         };
         pending.slots.push(outcome);
     }
@@ -222,7 +222,7 @@ impl ProduceJob {
                         return false;
                     }
                 }
-                Err(failure) => self.checked(Err(failure)),
+                Err(refused) => self.checked(Err(refused)),
             }
             if *work == 0 && self.batches.len() > 0 {
                 return false;
@@ -237,19 +237,19 @@ impl ProduceJob {
         front: &'a Front,
         known: &mut Option<(usize, Result<&'a Topic, ErrorCode>)>,
         records: Option<Bytes>,
-    ) -> Result<BatchAtHand, Failure> {
+    ) -> Result<BatchAtHand, Refused> {
         let (place, partition) = self.next_place();
         let slot = self.pending.slots.len() as u32;
         let pending = &self.pending;
         if !matches!(pending.acks, -1..=1) {
-            return Err((ErrorCode::InvalidRequiredAcks, None));
+            return Err(ErrorCode::InvalidRequiredAcks.into());
         }
         let ProduceTopic { topic, partitions } = &pending.topics[place];
         let (_, topic) = match *known {
             Some(known) if known.0 == place => known,
             _ => *known.insert((place, front.topic(topic).map(Arc::as_ref))),
         };
-        let topic = topic.map_err(|code| (code, None))?;
+        let topic = topic?;
         let index = partitions[partition].index;
         let (store, mut part) = locate(front, topic, index, records, slot, pending.version)?;
         let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
@@ -340,27 +340,26 @@ fn locate(
     records: Option<Bytes>,
     slot: u32,
     version: i16,
-) -> Result<(StoreId, ProducePart), Failure> {
-    let partition = partition_of(topic, index).map_err(|code| (code, None))?;
+) -> Result<(StoreId, ProducePart), Refused> {
+    let partition = partition_of(topic, index)?;
     if topic.internal {
         let why = format!("{} is written by the broker alone.", topic.name);
-        return Err((ErrorCode::InvalidTopicException, Some(why)));
+        return Err(Refused::because(ErrorCode::InvalidTopicException, why));
     }
     let batch = records.unwrap_or_default();
-    let refusal = |(code, why): (_, &str)| (code, Some(why.to_string()));
-    let info = record::produced_header(&batch).map_err(refusal)?;
+    let info = record::produced_header(&batch)?;
     // As in Kafka before the checksum, which takes a while if the batch is as large as a request may be.
     let max = TopicConfig::effective_max_message_bytes(&front.config, &topic.configs);
-    check_message_size(&info, max as u64).map_err(|(code, why)| (code, Some(why)))?;
-    record::validate_header(&batch, &info).map_err(refusal)?;
+    check_message_size(&info, max as u64)?;
+    record::validate_header(&batch, &info)?;
     if !codec_allowed(version, info.codec()) {
-        return Err((ErrorCode::UnsupportedCompressionType, None));
+        return Err(ErrorCode::UnsupportedCompressionType.into());
     }
     if info.is_transactional() {
-        let why = "Transactions are not supported yet.".to_string();
-        return Err((ErrorCode::InvalidTxnState, Some(why)));
+        let why = "Transactions are not supported yet.";
+        return Err(Refused::because(ErrorCode::InvalidTxnState, why));
     }
-    let store = here(partition).map_err(|code| (code, None))?;
+    let store = here(partition)?;
     let part = ProducePart {
         slot,
         log: partition.log,

@@ -172,7 +172,7 @@ fn own_bytes(appender: Appender, parts: &ProduceParts) -> usize {
 /// Answers that there is no room.
 fn refuse(owner: &mut Owner, appender: Appender, parts: &ProduceParts, fx: &mut Fx<'_>) {
     let mut ack = owner.acks.begin(appender, parts.batches.len(), fx.now.mono);
-    let refused = || Err((ErrorCode::KafkaStorageError, None));
+    let refused = || Err(ErrorCode::KafkaStorageError.into());
     let parts = parts.batches.iter();
     ack.results.extend(parts.map(|part| (part.slot, refused())));
     owner.acks.add(ack, fx);
@@ -460,7 +460,7 @@ mod tests {
             let Msg::Appended { result, .. } = msg else {
                 panic!("unexpected {msg:?}");
             };
-            assert_eq!(result, Err((ErrorCode::KafkaStorageError, None)));
+            assert_eq!(result, Err(ErrorCode::KafkaStorageError.into()));
             refused += 1;
         }
         assert_eq!(refused, 40 - (COORDINATORS_WAITING_BYTES_MAX / BATCH - 1));

@@ -237,7 +237,7 @@ impl Lookups {
                 let start = owner.delete_records(now, id, Offset(offset));
                 return start
                     .map(|start| here(start, -1, -1))
-                    .map_err(|(code, _)| code);
+                    .map_err(|refused| refused.code);
             }
             // Other brokers that stop give their partitions away: it may be asked of whoever has them then.
             Query::MaxTimestamp | Query::AtTime(_) if self.stopping => {

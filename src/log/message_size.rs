@@ -1,16 +1,13 @@
-//! Why an operation on a log is refused.
+//! Whether a batch is too large for its topic.
 
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, Refused};
 use crate::record::BatchInfo;
-
-/// Why an operation was refused: the code for the client and a sentence for its user.
-pub type Refusal = (ErrorCode, String);
 
 /// Whether a topic that allows `max` bytes takes a batch of a client.
 ///
 /// # Errors
 /// MESSAGE_TOO_LARGE, and what to do about it.
-pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
+pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refused> {
     if info.len as u64 <= max {
         return Ok(());
     }
@@ -19,5 +16,5 @@ pub fn check_message_size(info: &BatchInfo, max: u64) -> Result<(), Refusal> {
          the producer, or raise max.message.bytes of the topic.",
         info.len
     );
-    Err((ErrorCode::MessageTooLarge, message))
+    Err(Refused::because(ErrorCode::MessageTooLarge, message))
 }
