@@ -182,13 +182,6 @@ impl Host {
         instance.map_or(0, |instance| instance.coordinator.durable_bytes())
     }
 
-    /// Whether offsets of a partition were given the id of their topic that their records could have and do not.
-    #[must_use]
-    pub fn has_given_ids(&self, partition: i32) -> bool {
-        let instance = self.instances.get(&partition);
-        instance.is_some_and(|instance| instance.coordinator.has_given_ids())
-    }
-
     /// Begins a snapshot of a partition, if there can be one; see [`crate::group::Coordinator::begin_snapshot`].
     pub fn begin_snapshot(&mut self, partition: i32) -> bool {
         let instance = self.instances.get_mut(&partition);

@@ -2,25 +2,29 @@
 //! that is committed is gone through for it, in slices.
 //!
 //! An offset is of a topic by the topic's id, so it matters to nobody when those of a topic that is gone are deleted:
-//! they are no offsets of the next topic of the name. What could not be written is tried again until it is.
+//! they are no offsets of the next topic of the name. Whoever goes through them also writes those once more whose
+//! records do not say it, or a later start would take them for those of the topic that there is then. What could not be
+//! written is tried again until it is.
 
 use std::ops::Bound;
 
 use super::progress::{GoesOn, Sweep};
 use super::records;
-use super::{Coordinator, Cx, Effect, Forget, Name, Record, State, Then, Timer};
+use super::{Committed, Coordinator, Cx, Effect, Forget, Name, Record, State, Then, Timer};
 use crate::base::limits::{GROUP_BATCH_BYTES_MAX, RECORDS_OF_OFFSETS_BYTES_MAX};
 use crate::base::{Now, TopicId};
 
 /// What a deletion takes of a slice, in offsets that are looked at.
 const DELETION_WORK: usize = 4;
+/// Bytes of a record that is written once more that count as an offset.
+const BYTES_LOOKED: usize = 64;
 /// What an append takes of it.
 const APPEND_WORK: usize = 16;
 /// What could not be written is tried again after so long, and after twice as long each time, up to the second one: a
 /// store may be full for days.
 const TRY_AGAIN_MS: [u64; 2] = [100, 10_000];
 
-/// Deletions of one batch, and what is left of the slice.
+/// Deletions of one batch, and what is written once more; and what is left of the slice.
 struct Deletions<'a> {
     records: Vec<Record>,
     bytes: usize,
@@ -45,6 +49,17 @@ impl<'a> Deletions<'a> {
         *self.left = self.left.saturating_sub(DELETION_WORK);
         let key = records::offset_key(group, topic, partition);
         self.records.push((key, None));
+    }
+
+    fn write_again(&mut self, group: &str, topic: &str, partition: i32, committed: &Committed) {
+        let bytes = records::offset_bytes(group, topic, Some(committed));
+        self.bytes += bytes;
+        *self.left = self
+            .left
+            .saturating_sub(DELETION_WORK + bytes / BYTES_LOOKED);
+        let key = records::offset_key(group, topic, partition);
+        let value = records::offset_value(committed);
+        self.records.push((key, Some(value)));
     }
 
     /// Whether there is nothing left of the slice, or of the batch.
@@ -90,7 +105,8 @@ impl Coordinator {
     }
 
     /// Looks at some more offsets, as many as are `left` of a slice, and deletes those of topics that are gone: no
-    /// topic has the name, or one with another id has.
+    /// topic has the name, or one with another id has. Those whose records do not say of which topic they are, and
+    /// could, are written once more.
     pub fn sweep_part(
         &mut self,
         now: Now,
@@ -109,6 +125,7 @@ impl Coordinator {
         let mut part = Deletions::new(left);
         // The topic before, and whether it is gone.
         let mut of: Option<(&Name, TopicId, bool)> = None;
+        let mut deleting = None;
         'all: for (id, entry) in self.groups.range::<Name, _>((from, Bound::Unbounded)) {
             part.looked();
             let after = within.take().filter(|(of, _)| of == id).map(|(_, at)| at);
@@ -120,12 +137,22 @@ impl Coordinator {
                 };
                 of = Some((topic, topic_id, gone));
                 part.looked();
+                let lacks_id = committed.lacks_id && !gone;
                 let committing = self.appends.committing.get(id);
-                if gone && committing.is_some_and(|c| c.contains(topic, partition)) {
-                    // What is on its way is of a topic that is there, and must not be deleted.
+                let is_committed = committing.is_some_and(|c| c.contains(topic, partition));
+                let appends = &self.appends;
+                let mut is_deleted = || {
+                    let deleting = deleting.get_or_insert_with(|| appends.deleting());
+                    deleting.contains(id)
+                };
+                if (gone || lacks_id) && is_committed || lacks_id && is_deleted() {
+                    // What is on its way is of a topic that is there, and must not be deleted; nor may what is deleted
+                    // come back.
                     sweep.again = true;
                 } else if gone {
                     part.delete(id, topic, partition);
+                } else if committed.lacks_id {
+                    part.write_again(id, topic, partition, committed);
                 }
                 if part.is_full() {
                     sweep.goes_on = GoesOn::Within(id.clone(), (topic.clone(), partition));

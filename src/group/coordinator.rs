@@ -101,10 +101,8 @@ pub struct Coordinator {
     pub(super) snapshot: Option<SnapshotProgress>,
     /// Everything was replayed, and nothing is forgotten yet.
     pub(super) loaded: bool,
-    /// There are records that this release does not understand,
+    /// There are records that this release does not understand.
     pub(super) foreign: bool,
-    /// and offsets whose records could say of which topic they are, and do not.
-    pub(super) has_given_ids: bool,
 }
 
 impl Coordinator {
@@ -128,7 +126,6 @@ impl Coordinator {
             snapshot: None,
             loaded: false,
             foreign: false,
-            has_given_ids: false,
         }
     }
 

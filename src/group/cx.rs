@@ -1,7 +1,7 @@
 //! What a group works with while it handles one event: the settings, the timers, the appends on their way and what
 //! follows them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,7 +57,8 @@ pub(crate) enum Then {
     Commit(u64, BTreeMap<Name, TopicId>),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
     Forget(Forget),
-    /// Replay the records, which delete offsets of topics that are gone; go on with the sweep.
+    /// Replay the records, which delete offsets of topics that are gone, or say of which topics they are; go on with
+    /// the sweep.
     Sweep,
 }
 
@@ -198,6 +199,13 @@ impl Appends {
     pub(crate) fn have_ended_before(&self, number: u64) -> bool {
         let first = self.in_flight.first_key_value();
         first.is_none_or(|(first, _)| *first >= number)
+    }
+
+    /// The groups of which something is being deleted.
+    pub(crate) fn deleting(&self) -> BTreeSet<&Name> {
+        let deletions = self.in_flight.values();
+        let deletions = deletions.filter(|append| matches!(append.then, Then::Forget(_)));
+        deletions.map(|append| &append.group).collect()
     }
 
     /// An append has ended.

@@ -27,6 +27,8 @@ pub struct Committed {
     pub commit_ms: i64,
     /// When it expires, wall clock ms, if the client chose a retention itself (up to v4).
     pub expire_ms: Option<i64>,
+    /// Its record could say of which topic it is, and does not: it is to be written once more.
+    pub lacks_id: bool,
 }
 
 impl Committed {

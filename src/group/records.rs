@@ -184,6 +184,7 @@ pub fn parse_offset_value(value: &[u8]) -> Result<Committed, RecordError> {
             1 => Some(value.i64()?).filter(|at| *at != -1),
             _ => None,
         },
+        lacks_id: false,
     };
     let id = match version {
         1 => Some(value.rest),
@@ -283,7 +284,7 @@ mod tests {
                 Some(_) => (-1, TopicId::ZERO),
                 None => (epoch, TopicId(id)),
             };
-            Committed { topic_id, offset, leader_epoch, metadata, commit_ms, expire_ms }
+            Committed { topic_id, offset, leader_epoch, metadata, commit_ms, expire_ms, lacks_id: false }
         }
     }
 
@@ -342,6 +343,7 @@ mod tests {
             metadata: Name::from("m"),
             commit_ms: 9,
             expire_ms: None,
+            lacks_id: false,
         };
         let fixed = b"\0\x04\0\0\0\0\0\0\0\x05\0\0\0\x02\x02m\0\0\0\0\0\0\0\x09";
         let with_id = [&fixed[..], &[1, 0, 16], &[7; 16]].concat();

@@ -24,12 +24,6 @@ impl Coordinator {
         replayed
     }
 
-    /// Whether offsets were given the id of their topic that their records could have and do not.
-    #[must_use]
-    pub fn has_given_ids(&self) -> bool {
-        self.has_given_ids
-    }
-
     fn replay_record(
         &mut self,
         key: &[u8],
@@ -81,7 +75,7 @@ impl Coordinator {
         let mut committed = records::parse_offset_value(value)?;
         if committed.topic_id == TopicId::ZERO {
             committed.topic_id = ids(topic);
-            self.has_given_ids |= committed.expire_ms.is_none();
+            committed.lacks_id = committed.expire_ms.is_none();
         }
         if !self.groups.contains_key(group) {
             let id = Name::from(group);

@@ -35,6 +35,7 @@ pub fn commit_of(topic: &str, id: TopicId, now: Now) -> CommitRequest {
                 metadata: Name::from(""),
                 commit_ms: now.wall_ms,
                 expire_ms: None,
+                lacks_id: false,
             },
         }],
     }
@@ -357,6 +358,7 @@ impl World {
                 metadata: Name::from(""),
                 commit_ms: self.now.wall_ms,
                 expire_ms: None,
+                lacks_id: false,
             },
         });
         let request = CommitRequest {

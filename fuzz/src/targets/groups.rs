@@ -66,6 +66,7 @@ fn corpus() -> Vec<Vec<u8>> {
         metadata: "note".into(),
         commit_ms: 1000,
         expire_ms,
+        lacks_id: false,
     };
     let member = MemberValue {
         member: "a-1".into(),

@@ -274,13 +274,11 @@ impl Coordinators {
         let LoadedPartition { partition, skipped } = loaded;
         let mut effects = Vec::new();
         self.host.loaded(fx.now, partition, &mut effects);
-        // What is written once more says of which topics the offsets are: a later start may find others of their names.
-        let is_to_be_written = skipped || self.host.has_given_ids(partition);
-        if is_to_be_written && let Some((_, log)) = place(image, partition) {
+        if skipped && let Some((_, log)) = place(image, partition) {
             let place = (partition, log);
             self.snapshots.begin(&mut self.host, place, owner, fx);
         }
-        // Topics that were deleted just before a crash.
+        // Topics that were deleted just before a crash, and offsets that do not say of which topic they are.
         self.host.begin_sweep(Some(partition));
         self.perform(effects, image, fx);
     }

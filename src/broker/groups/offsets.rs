@@ -440,6 +440,7 @@ fn check_commit_topic(
                     metadata: group::name(metadata),
                     commit_ms: stamp.commit_ms,
                     expire_ms: stamp.expire_ms,
+                    lacks_id: false,
                 },
             });
         }

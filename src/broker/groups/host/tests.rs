@@ -287,6 +287,85 @@ fn offsets_that_were_given_ids_keep_them_across_restarts() {
     assert_eq!(f.committed("topic-1", anew), None);
 }
 
+/// The process ends and starts again; nothing is done yet but to load.
+fn restart(f: &mut Fixture) {
+    f.coordinators = Coordinators::new(&BrokerConfig::default(), 2);
+    f.adopt(f.image.version + 1, false);
+    assert!(f.coordinators.is_loaded());
+}
+
+/// A shard that has just loaded these records.
+fn loaded(records: &[Record]) -> Fixture {
+    let mut f = Fixture::new();
+    f.site.act(|owner, fx| {
+        let batch = compact::batch(fx.now, records);
+        let written = owner.append_internal(fx.now, OFFSETS_LOG, batch);
+        written.expect("written");
+    });
+    f.site.flush();
+    restart(&mut f);
+    f
+}
+
+fn finish(f: &mut Fixture) {
+    for _ in 0..3 {
+        f.idle();
+        f.flush();
+    }
+    assert!(f.coordinators.is_quiet());
+}
+
+#[test]
+fn offsets_are_given_ids_also_if_there_is_no_room_for_them_at_first() {
+    let mut f = loaded(&without_ids());
+    let log = f.site.owner.partitions.remove(&OFFSETS_LOG).unwrap();
+    f.idle();
+    f.site.owner.partitions.insert(OFFSETS_LOG, log);
+    let (coordinators, image) = (&mut f.coordinators, &f.image);
+    f.site.act(|_, fx| {
+        fx.now.mono = coordinators.next_deadline();
+        coordinators.tick(image, fx);
+    });
+    finish(&mut f);
+    let anew = make_topic_anew(&mut f);
+    restart(&mut f);
+    assert_eq!(f.committed("topic-1", anew), None);
+}
+
+#[test]
+fn offsets_are_given_ids_beside_records_of_a_later_version() {
+    let [first, second] = without_ids();
+    let foreign = (
+        Bytes::from_static(b"\0\x08"),
+        Some(Bytes::from_static(b"?")),
+    );
+    let mut f = loaded(&[first, foreign, second]);
+    finish(&mut f);
+    let end = f.end();
+    let anew = make_topic_anew(&mut f);
+    restart(&mut f);
+    assert_eq!(f.committed("topic-1", anew), None);
+    finish(&mut f);
+    restart(&mut f);
+    finish(&mut f);
+    assert_eq!(
+        f.end(),
+        end.plus(1),
+        "the deletion; nothing is written twice"
+    );
+}
+
+#[test]
+fn offsets_that_are_given_ids_while_they_are_deleted_do_not_come_back() {
+    let mut f = loaded(&without_ids());
+    f.ask(7, 0, GroupAsk::Delete(Name::from("g")));
+    finish(&mut f);
+    let done = GroupAnswer::Done(ErrorCode::None);
+    assert_eq!(f.answers, [(7, vec![(4, done)])]);
+    restart(&mut f);
+    assert_eq!(f.committed("topic-1", TopicId([1; 16])), None);
+}
+
 #[test]
 fn a_deletion_that_finds_no_room_is_tried_again() {
     let mut f = Fixture::new();
