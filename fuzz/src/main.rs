@@ -6,6 +6,12 @@
 //! encoders, and an input is kept when its outcome (which the target returns as
 //! a number) was not seen before. To add a decoder, add a file to `targets`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a program of its own: clocks and files are its business"
+)]
+
 mod mutate;
 mod pool;
 mod targets;
