@@ -52,8 +52,8 @@ pub enum GroupAsk {
 pub enum FetchedOf {
     /// Of these partitions.
     Some(Vec<OffsetsOf>),
-    /// Of all partitions that have one, some topics of them, behind this one.
-    AllAfter(Option<Name>),
+    /// Of all partitions that have one, some of them, behind this one of a topic.
+    AllAfter(Option<(Name, i32)>),
 }
 
 /// Partitions of a topic whose offsets are asked for.
@@ -103,12 +103,9 @@ impl GroupAnswer {
                 GROUP_ASKED_COST + members.map(DescribedMember::things).sum::<usize>()
             }
             Self::Fetched(Ok((topics, _))) => {
-                let of = |(_, committed): &(i32, Option<Committed>)| {
-                    let bytes = committed.as_ref().map_or(0, |c| c.metadata.len());
-                    1 + bytes / THING_BYTES
-                };
                 let partitions = topics.iter().flat_map(|(_, partitions)| partitions);
-                GROUP_ASKED_COST + partitions.map(of).sum::<usize>()
+                let of = partitions.map(|(_, committed)| things_of(committed.as_ref()));
+                GROUP_ASKED_COST + of.sum::<usize>()
             }
             Self::Listed(Ok((groups, _))) => groups.len(),
             Self::Described(_)
@@ -122,6 +119,12 @@ impl GroupAnswer {
             | Self::Again(_) => GROUP_ASKED_COST,
         }
     }
+}
+
+/// What it takes to tell what is committed for a partition; see [`GroupAnswer::things`].
+#[must_use]
+pub fn things_of(committed: Option<&Committed>) -> usize {
+    1 + committed.map_or(0, |committed| committed.metadata.len() / THING_BYTES)
 }
 
 /// The offsets of partitions of one topic.
@@ -253,7 +256,9 @@ impl GroupAsk {
                 let of = |of: &OffsetsOf| of.name.len() + size_of_val(&*of.partitions);
                 topics.iter().map(|topic| EACH_BYTES + of(topic)).sum()
             }
-            Self::Fetch(_, FetchedOf::AllAfter(after)) => len(after.as_ref()),
+            Self::Fetch(_, FetchedOf::AllAfter(after)) => {
+                len(after.as_ref().map(|(topic, _)| topic))
+            }
             Self::DeleteOffsets(_, targets) => {
                 let of = |(topic, _): &(Name, i32)| EACH_BYTES + topic.len();
                 targets.iter().map(of).sum()
@@ -404,7 +409,7 @@ mod tests {
             (3, GroupAsk::Fetch(long(), FetchedOf::Some(vec![asked]))),
             (
                 2,
-                GroupAsk::Fetch(long(), FetchedOf::AllAfter(Some(long()))),
+                GroupAsk::Fetch(long(), FetchedOf::AllAfter(Some((long(), 0)))),
             ),
             (2, GroupAsk::DeleteOffsets(long(), vec![(long(), 0)])),
             (1, GroupAsk::Describe(long())),

@@ -541,6 +541,39 @@ mod tests {
     }
 
     #[test]
+    fn the_offsets_of_a_topic_are_told_some_at_a_time() {
+        const MANY: i32 = 2 * limits::OFFSETS_TOLD_PER_SLICE as i32;
+        let mut host = loaded(1);
+        let mut commit = commit_of("t", TopicId([1; 16]), NOW);
+        let one = commit.offsets.remove(0);
+        for partition in 0..MANY {
+            let mut one = one.clone();
+            one.partition = partition;
+            let bytes = if partition % 100 == 0 { 5_000 } else { 0 };
+            one.committed.metadata = Name::from("m".repeat(bytes));
+            commit.offsets.push(one);
+        }
+        let (of, append) = append_of(&ask(&mut host, 0, GroupAsk::Commit(commit)));
+        host.appended(NOW, of, append, Ok(()), &mut Vec::new());
+        let (mut told, mut after, mut slices) = (Vec::new(), None, 0);
+        loop {
+            let fetch = GroupAsk::Fetch(Name::from("g"), FetchedOf::AllAfter(after));
+            let answer = answered(&mut host, 0, fetch);
+            assert!(answer.things() < limits::OFFSETS_TOLD_PER_SLICE + 200);
+            let GroupAnswer::Fetched(Ok((topics, more))) = answer else {
+                panic!("{answer:?}");
+            };
+            slices += 1;
+            told.extend(topics[0].1.iter().map(|(partition, _)| *partition));
+            after = told.last().map(|last| (Name::from("t"), *last));
+            if !more {
+                break;
+            }
+        }
+        assert!(slices > 3 && told.into_iter().eq(0..MANY), "{slices}");
+    }
+
+    #[test]
     fn groups_are_listed_some_at_a_time() {
         let mut host = loaded(2);
         let mut ids = Vec::new();

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ask::{Described, FetchedOf, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets};
+use super::ask::{
+    Described, FetchedOf, GroupAnswer, GroupAsk, Listed, OffsetsOf, TopicOffsets, things_of,
+};
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, Now, TopicId};
 use crate::group::records::RecordError;
@@ -306,16 +308,26 @@ fn fetch(offsets: Option<&GroupOffsets>, of: FetchedOf) -> (Vec<TopicOffsets>, b
     (asked.collect(), false)
 }
 
-/// The offsets of a group for the topics behind this one, as many as are told at a time.
-fn fetch_all(offsets: Option<&GroupOffsets>, after: Option<&Name>) -> (Vec<TopicOffsets>, bool) {
-    let mut topics = offsets.into_iter().flat_map(|o| o.topics_after(after));
-    let (mut some, mut left) = (Vec::new(), OFFSETS_TOLD_PER_SLICE);
+/// The offsets of a group behind this partition, as many as are told at a time.
+fn fetch_all(
+    offsets: Option<&GroupOffsets>,
+    after: Option<&(Name, i32)>,
+) -> (Vec<TopicOffsets>, bool) {
+    let mut all = offsets.into_iter().flat_map(|o| o.after(after));
+    let (mut some, mut left) = (Vec::<TopicOffsets>::new(), OFFSETS_TOLD_PER_SLICE);
     while left > 0
-        && let Some((topic, offsets)) = topics.next()
+        && let Some((topic, partition, committed)) = all.next()
     {
-        left = left.saturating_sub(1 + offsets.len());
-        let offsets = offsets.iter().map(|(p, c)| (*p, Some(c.clone())));
-        some.push((topic.clone(), offsets.collect()));
+        left = left.saturating_sub(things_of(Some(committed)));
+        let told = (partition, Some(committed.clone()));
+        match some.last_mut() {
+            Some((last, offsets)) if last == topic => offsets.push(told),
+            _ => {
+                // A topic costs its name besides.
+                left = left.saturating_sub(1);
+                some.push((topic.clone(), vec![told]));
+            }
+        }
     }
-    (some, topics.next().is_some())
+    (some, all.next().is_some())
 }

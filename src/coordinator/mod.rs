@@ -10,7 +10,7 @@ mod instance;
 
 pub use ask::{
     Described, DescribedMember, FetchedOf, GroupAnswer, GroupAsk, GroupPlace, Listed, OffsetsOf,
-    Question, TopicOffsets,
+    Question, TopicOffsets, things_of,
 };
 pub use host::{Host, HostEffect};
 pub use instance::InstanceState;

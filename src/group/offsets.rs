@@ -72,15 +72,6 @@ impl GroupOffsets {
         self.by_topic.get(topic)?.get(&partition)
     }
 
-    /// Everything of the topics behind this one, by topic and partition.
-    pub fn topics_after(
-        &self,
-        after: Option<&Name>,
-    ) -> impl Iterator<Item = (&Name, &BTreeMap<i32, Committed>)> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by_topic.range::<Name, _>((from, Bound::Unbounded))
-    }
-
     /// Whether there is no offset.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -88,7 +79,7 @@ impl GroupOffsets {
     }
 
     /// Everything behind this partition of a topic, in the order of their names.
-    pub(super) fn after<'a>(
+    pub fn after<'a>(
         &'a self,
         after: Option<&(Name, i32)>,
     ) -> impl Iterator<Item = (&'a Name, i32, &'a Committed)> + use<'a> {

@@ -1,5 +1,5 @@
 //! A response that ends with a list, written some elements at a time; an element that ends with a list itself may be
-//! written in parts.
+//! written in parts, and such a part in pieces.
 
 use bytes::{Bytes, BytesMut};
 use kafka_wire::{KafkaMessage, KafkaResponse};
@@ -21,21 +21,68 @@ pub struct ListFrame {
     /// The frame as it is if nothing is listed, up to the list, and from it on.
     before: BytesMut,
     behind: Bytes,
-    listed: Vec<Bytes>,
-    some: BytesMut,
-    count: usize,
+    list: Level,
+    /// What the element at hand lists,
+    parts: Level,
+    /// and what the part of it at hand lists.
+    pieces: Level,
     /// Bytes of earlier slices.
     written: usize,
-    /// What the element at hand lists.
-    parts: Parts,
 }
 
+/// Elements of a list.
 #[derive(Debug, Default)]
-struct Parts {
+struct Level {
     /// Those of earlier slices.
     listed: Vec<Bytes>,
     some: BytesMut,
     count: usize,
+}
+
+impl Level {
+    fn add(&mut self, version: i16, element: &impl KafkaEncode) -> Result<(), WireError> {
+        element.encode_into(&mut self.some, ApiVersion::new(version))?;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// The next element around what it lists, given as it is without.
+    fn add_around(
+        &mut self,
+        (version, flexible): (i16, bool),
+        empty: &impl KafkaEncode,
+        inner: Self,
+        bytes_behind: usize,
+    ) -> Result<(), WireError> {
+        self.add(version, empty)?;
+        if inner.count == 0 {
+            return Ok(());
+        }
+        let behind = self.some.len() - usize::from(flexible) - bytes_behind;
+        let behind = self.some.split_off(behind);
+        let none = list_count(flexible, 0).len();
+        self.some.truncate(self.some.len() - none);
+        let count = list_count(flexible, inner.count);
+        self.some.extend_from_slice(&count);
+        if inner.listed.is_empty() {
+            self.some.extend_from_slice(&inner.some);
+        } else {
+            self.listed.push(std::mem::take(&mut self.some).freeze());
+            self.listed.extend(inner.listed);
+            self.listed.push(inner.some.freeze());
+        }
+        self.some.extend_from_slice(&behind);
+        Ok(())
+    }
+
+    /// Puts away what was written; how many bytes.
+    fn end_slice(&mut self) -> usize {
+        let bytes = self.some.len();
+        if bytes > 0 {
+            self.listed.push(std::mem::take(&mut self.some).freeze());
+        }
+        bytes
+    }
 }
 
 impl ListFrame {
@@ -59,11 +106,10 @@ impl ListFrame {
             flexible,
             before: BytesMut::from(&frame[..behind - count]),
             behind: frame.slice(behind..),
-            listed: Vec::new(),
-            some: BytesMut::new(),
-            count: 0,
+            list: Level::default(),
+            parts: Level::default(),
+            pieces: Level::default(),
             written: 0,
-            parts: Parts::default(),
         })
     }
 
@@ -83,9 +129,7 @@ impl ListFrame {
     /// # Errors
     /// As from [`Self::new`].
     pub fn add(&mut self, element: &impl KafkaEncode) -> Result<(), WireError> {
-        element.encode_into(&mut self.some, ApiVersion::new(self.version))?;
-        self.count += 1;
-        Ok(())
+        self.list.add(self.version, element)
     }
 
     /// Writes the next part of the next element.
@@ -93,15 +137,27 @@ impl ListFrame {
     /// # Errors
     /// As from [`Self::new`].
     pub fn add_part(&mut self, part: &impl KafkaEncode) -> Result<(), WireError> {
-        part.encode_into(&mut self.parts.some, ApiVersion::new(self.version))?;
-        self.parts.count += 1;
-        Ok(())
+        self.parts.add(self.version, part)
+    }
+
+    /// Writes the next piece of the next part.
+    ///
+    /// # Errors
+    /// As from [`Self::new`].
+    pub fn add_piece(&mut self, piece: &impl KafkaEncode) -> Result<(), WireError> {
+        self.pieces.add(self.version, piece)
     }
 
     /// Parts of the next element that were written.
     #[must_use]
     pub const fn parts(&self) -> usize {
         self.parts.count
+    }
+
+    /// Pieces of the next part that were written.
+    #[must_use]
+    pub const fn pieces(&self) -> usize {
+        self.pieces.count
     }
 
     /// Writes the next element around its parts, given as it is without. What is behind them has so many bytes, besides
@@ -115,25 +171,22 @@ impl ListFrame {
         bytes_behind: usize,
     ) -> Result<(), WireError> {
         let parts = std::mem::take(&mut self.parts);
-        self.add(empty)?;
-        if parts.count == 0 {
-            return Ok(());
-        }
-        let behind = self.some.len() - usize::from(self.flexible) - bytes_behind;
-        let behind = self.some.split_off(behind);
-        let no_parts = list_count(self.flexible, 0).len();
-        self.some.truncate(self.some.len() - no_parts);
-        let count = list_count(self.flexible, parts.count);
-        self.some.extend_from_slice(&count);
-        if parts.listed.is_empty() {
-            self.some.extend_from_slice(&parts.some);
-        } else {
-            self.listed.push(std::mem::take(&mut self.some).freeze());
-            self.listed.extend(parts.listed);
-            self.listed.push(parts.some.freeze());
-        }
-        self.some.extend_from_slice(&behind);
-        Ok(())
+        let form = (self.version, self.flexible);
+        self.list.add_around(form, empty, parts, bytes_behind)
+    }
+
+    /// Writes the next part around its pieces, in the same way.
+    ///
+    /// # Errors
+    /// As from [`Self::new`].
+    pub fn add_part_around(
+        &mut self,
+        empty: &impl KafkaEncode,
+        bytes_behind: usize,
+    ) -> Result<(), WireError> {
+        let pieces = std::mem::take(&mut self.pieces);
+        let form = (self.version, self.flexible);
+        self.parts.add_around(form, empty, pieces, bytes_behind)
     }
 
     /// Bytes that were written in earlier slices.
@@ -144,14 +197,8 @@ impl ListFrame {
 
     /// Puts away what was written in a slice, so that it is not copied as it becomes more.
     pub fn end_slice(&mut self) {
-        for (listed, some) in [
-            (&mut self.listed, &mut self.some),
-            (&mut self.parts.listed, &mut self.parts.some),
-        ] {
-            if !some.is_empty() {
-                self.written += some.len();
-                listed.push(std::mem::take(some).freeze());
-            }
+        for level in [&mut self.list, &mut self.parts, &mut self.pieces] {
+            self.written += level.end_slice();
         }
     }
 
@@ -162,13 +209,13 @@ impl ListFrame {
     pub fn finish(&mut self) -> Result<Vec<Bytes>, WireError> {
         self.end_slice();
         let mut before = std::mem::take(&mut self.before);
-        before.extend_from_slice(&list_count(self.flexible, self.count));
-        let listed: usize = self.listed.iter().map(Bytes::len).sum();
+        before.extend_from_slice(&list_count(self.flexible, self.list.count));
+        let listed: usize = self.list.listed.iter().map(Bytes::len).sum();
         let bytes = before.len() + listed + self.behind.len() - PREFIX;
         let len = i32::try_from(bytes).map_err(|_| EncodeError::FrameTooLarge { bytes })?;
         before[..PREFIX].copy_from_slice(&len.to_be_bytes());
         let mut pieces = vec![before.freeze()];
-        pieces.append(&mut self.listed);
+        pieces.append(&mut self.list.listed);
         pieces.push(std::mem::take(&mut self.behind));
         Ok(pieces)
     }
@@ -205,6 +252,43 @@ mod tests {
                 empty.partitions.clear();
                 frame.add_around(&empty, 0).unwrap();
                 whole.topics.push(topic);
+            }
+            let pieces = frame.finish().unwrap();
+            let at_once = encode_response(7, version, &whole).unwrap();
+            assert_eq!(pieces.concat(), at_once, "version {version}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_in_pieces_is_what_is_written_at_once() {
+        use kafka_wire::OffsetFetchResponse;
+        use kafka_wire::offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+        };
+        for version in 8..=10 {
+            let mut whole = OffsetFetchResponse::default();
+            let mut frame = ListFrame::new(7, version, &whole, 0).unwrap();
+            for partitions in [[3, 0, 200], [0, 0, 0], [1, 200, 1]] {
+                let mut group = OffsetFetchResponseGroup::default();
+                for partitions in partitions {
+                    let mut topic = OffsetFetchResponseTopics::default();
+                    for index in 0..partitions {
+                        let mut partition = OffsetFetchResponsePartitions::default();
+                        partition.partition_index = index;
+                        frame.add_piece(&partition).unwrap();
+                        topic.partitions.push(partition);
+                        if index % 50 == 49 {
+                            frame.end_slice();
+                        }
+                    }
+                    assert_eq!(frame.pieces(), topic.partitions.len());
+                    let empty = OffsetFetchResponseTopics::default();
+                    frame.add_part_around(&empty, 0).unwrap();
+                    group.topics.push(topic);
+                }
+                let empty = OffsetFetchResponseGroup::default();
+                frame.add_around(&empty, 2).unwrap();
+                whole.groups.push(group);
             }
             let pieces = frame.finish().unwrap();
             let at_once = encode_response(7, version, &whole).unwrap();

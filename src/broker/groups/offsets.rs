@@ -33,7 +33,7 @@ use super::plan::{Asks, GroupPlan, PlanCx, Written, name, text};
 use crate::base::limits::OFFSETS_TOLD_PER_SLICE;
 use crate::base::{ErrorCode, TopicId};
 use crate::controller::{Image, Topic};
-use crate::coordinator::{FetchedOf, GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets};
+use crate::coordinator::{FetchedOf, GroupAnswer, GroupAsk, OffsetsOf, TopicOffsets, things_of};
 use crate::group::writes::CommitRequest;
 use crate::group::{self, Committed, Name, OffsetToCommit};
 use crate::wire::{ListFrame, RequestHeader, WireError, decode, encode_response};
@@ -88,20 +88,31 @@ pub fn offset_commit(
     ))
 }
 
-/// A topic of an OffsetFetch, and the error of all its partitions if it is one that is not known.
+/// Partitions of a topic of an OffsetFetch, and their error if the topic is one that is not known.
 #[derive(Debug)]
 struct Wanted {
-    topic: OffsetFetchRequestTopics,
+    topic: OffsetFetchResponseTopics,
+    partitions: std::vec::IntoIter<i32>,
     unknown: Option<ErrorCode>,
+    /// They are the last ones of the topic.
+    is_last: bool,
 }
 
-/// Some topics of a group of an OffsetFetch; without topics all are wanted.
+/// What is wanted of a group of an OffsetFetch, and asked at a time.
 #[derive(Debug)]
 struct FetchOf {
     group: StrBytes,
-    topics: Option<Vec<Wanted>>,
-    /// They are the last ones of the group.
+    topics: Topics,
+    /// It is the last of the group.
     is_last: bool,
+}
+
+#[derive(Debug)]
+enum Topics {
+    /// These.
+    Some(VecDeque<Wanted>),
+    /// All for which something is committed, and the one at hand.
+    All(Option<OffsetFetchResponseTopics>),
 }
 
 /// OffsetFetch.
@@ -148,20 +159,37 @@ pub fn offset_fetch(
             return encode_response(id, version, &response).map(Written::Instead);
         }
         failed = failed.or(error);
-        let Some(mut of) = fetches.pop_front() else {
+        let Some(of) = fetches.front_mut() else {
             return Ok(Written::Yes);
         };
         let (topics, more) = fetched.unwrap_or_default();
         let last = topics.last().filter(|_| more);
-        let last = last.map(|(topic, _)| Name::clone(topic));
-        if error.is_none() {
-            add_topics(frame, &image, version, &mut of, topics, refused)?;
+        let last = last.and_then(|(topic, offsets)| Some((topic.clone(), offsets.last()?.0)));
+        let mut slice = WriteSlice {
+            frame,
+            version,
+            image: &image,
+            left: OFFSETS_TOLD_PER_SLICE,
+        };
+        let rest = match &mut of.topics {
+            _ if error.is_some() => None,
+            Topics::Some(wanted) => slice.add_wanted(wanted, topics.into(), refused)?,
+            Topics::All(at) => slice.add_all(at, topics.into())?,
+        };
+        if let Some(rest) = rest {
+            let rest = GroupAnswer::Fetched(Ok((rest.into(), more)));
+            return Ok(Written::Rest(rest));
         }
-        if let Some(last) = last {
-            let ask = GroupAsk::Fetch(name(&of.group), FetchedOf::AllAfter(Some(last)));
-            fetches.push_front(of);
+        if last.is_some() {
+            let ask = GroupAsk::Fetch(name(&of.group), FetchedOf::AllAfter(last));
             return Ok(Written::Ask(ask));
         }
+        if let Topics::All(Some(topic)) = &of.topics {
+            slice.end_found(topic)?;
+        }
+        let Some(of) = fetches.pop_front() else {
+            return Ok(Written::Yes);
+        };
         if version >= GROUPS_SINCE && of.is_last {
             let mut group = OffsetFetchResponseGroup::default();
             group.group_id = of.group;
@@ -203,16 +231,16 @@ fn fetch_of(
         asks.push(GroupAsk::Fetch(group_name, FetchedOf::AllAfter(None)));
         return fetches.push_back(FetchOf {
             group: group.group_id,
-            topics: None,
+            topics: Topics::All(None),
             is_last: true,
         });
     };
-    let (mut asked, mut wanted, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut asked, mut wanted, mut count) = (Vec::new(), VecDeque::new(), 0);
     let mut push = |asked, wanted, is_last| {
         asks.push(GroupAsk::Fetch(group_name.clone(), FetchedOf::Some(asked)));
         fetches.push_back(FetchOf {
             group: group.group_id.clone(),
-            topics: Some(wanted),
+            topics: Topics::Some(wanted),
             is_last,
         });
     };
@@ -231,98 +259,163 @@ fn fetch_of(
             }
             (None, _) => ((name(&topic.name), TopicId::ZERO), None),
         };
-        count += 1 + topic.partition_indexes.len();
-        asked.push(OffsetsOf {
-            name: of,
-            id,
-            partitions: match unknown {
-                Some(_) => Vec::new(),
-                None => topic.partition_indexes.clone(),
-            },
-        });
-        wanted.push(Wanted { topic, unknown });
-        if count >= OFFSETS_TOLD_PER_SLICE {
-            push(
-                std::mem::take(&mut asked),
-                std::mem::take(&mut wanted),
-                false,
-            );
-            count = 0;
+        let mut empty = OffsetFetchResponseTopics::default();
+        empty.name = topic.name;
+        empty.topic_id = topic.topic_id;
+        let mut partitions = topic.partition_indexes;
+        loop {
+            let fit = (OFFSETS_TOLD_PER_SLICE - count).min(partitions.len());
+            let behind = partitions.split_off(fit);
+            let is_last = behind.is_empty();
+            count += 1 + partitions.len();
+            asked.push(OffsetsOf {
+                name: Name::clone(&of),
+                id,
+                partitions: match unknown {
+                    Some(_) => Vec::new(),
+                    None => partitions.clone(),
+                },
+            });
+            wanted.push_back(Wanted {
+                topic: empty.clone(),
+                partitions: partitions.into_iter(),
+                unknown,
+                is_last,
+            });
+            if count >= OFFSETS_TOLD_PER_SLICE {
+                let (asked, wanted) = (std::mem::take(&mut asked), std::mem::take(&mut wanted));
+                push(asked, wanted, false);
+                count = 0;
+            }
+            if is_last {
+                break;
+            }
+            partitions = behind;
         }
     }
     push(asked, wanted, true);
 }
 
-/// Writes topics of a group.
-fn add_topics(
-    frame: &mut ListFrame,
-    image: &Image,
+/// Offsets of topics, of which some are written.
+type Offsets = VecDeque<TopicOffsets>;
+
+/// What is written of a group's offsets at a time.
+struct WriteSlice<'a> {
+    frame: &'a mut ListFrame,
     version: i16,
-    of: &mut FetchOf,
-    topics: Vec<TopicOffsets>,
-    refused: Option<ErrorCode>,
-) -> Result<(), WireError> {
-    let mut found = topics.into_iter();
-    let mut add = |topic: OffsetFetchResponseTopics| match version {
-        GROUPS_SINCE.. => frame.add_part(&topic),
-        _ => frame.add(&old_fetch_topic(topic)),
-    };
-    match of.topics.take() {
-        None => found
-            .filter_map(|topic| fetched_unasked(image, version, topic))
-            .try_for_each(add),
-        Some(wanted) => wanted
-            .into_iter()
-            .try_for_each(|Wanted { topic, unknown }| {
-                let offsets = found.next().map(|(_, offsets)| offsets);
-                add(fetched_topic(
-                    topic,
-                    unknown.or(refused),
-                    offsets.unwrap_or_default(),
-                ))
-            }),
-    }
+    image: &'a Image,
+    /// Of [`OFFSETS_TOLD_PER_SLICE`].
+    left: usize,
 }
 
-/// One of all topics for which something is committed.
-fn fetched_unasked(
-    image: &Image,
-    version: i16,
-    (topic, offsets): TopicOffsets,
-) -> Option<OffsetFetchResponseTopics> {
-    // What is there for one that is gone is still to be deleted.
-    let id = image.topic(&topic)?.id;
-    let mut response = OffsetFetchResponseTopics::default();
-    response.name = text(&topic);
-    if version >= TOPIC_IDS_SINCE {
-        response.topic_id = Uuid::from_bytes(id.0);
+impl WriteSlice<'_> {
+    /// Writes those that were asked for. Returns what is left of them for another slice.
+    fn add_wanted(
+        &mut self,
+        wanted: &mut VecDeque<Wanted>,
+        mut found: Offsets,
+        refused: Option<ErrorCode>,
+    ) -> Result<Option<Offsets>, WireError> {
+        while let Some(mut of) = wanted.pop_front() {
+            let (topic, offsets) = found
+                .pop_front()
+                .unwrap_or_else(|| (group::name(""), vec![]));
+            let mut offsets = offsets.into_iter();
+            let error = of.unknown.or(refused);
+            while self.left > 0
+                && let Some(partition) = of.partitions.next()
+            {
+                let committed = offsets.next().and_then(|(_, committed)| committed);
+                self.add(partition, committed.as_ref(), error)?;
+            }
+            if of.partitions.len() > 0 {
+                wanted.push_front(of);
+                found.push_front((topic, offsets.collect()));
+                return Ok(Some(found));
+            }
+            if of.is_last {
+                self.end_topic(&of.topic)?;
+            }
+        }
+        Ok(None)
     }
-    for (partition, committed) in offsets {
-        if committed.as_ref().is_some_and(|c| c.is_of(id)) {
-            let fetched = fetched_partition(partition, committed.as_ref());
-            response.partitions.push(fetched);
+
+    /// Writes those of all topics that there are, behind those that were written before. Returns what is left of them
+    /// for another slice.
+    fn add_all(
+        &mut self,
+        at: &mut Option<OffsetFetchResponseTopics>,
+        mut found: Offsets,
+    ) -> Result<Option<Offsets>, WireError> {
+        while let Some((topic, offsets)) = found.pop_front() {
+            // What is there for one that is gone is still to be deleted.
+            let Some(id) = self.image.topic(&topic).map(|topic| topic.id) else {
+                continue;
+            };
+            if at.as_ref().is_none_or(|at| at.name.as_str() != &*topic) {
+                let mut next = OffsetFetchResponseTopics::default();
+                next.name = text(&topic);
+                if self.version >= TOPIC_IDS_SINCE {
+                    next.topic_id = Uuid::from_bytes(id.0);
+                }
+                if let Some(before) = at.replace(next) {
+                    self.end_found(&before)?;
+                }
+            }
+            let mut offsets = offsets.into_iter();
+            while self.left > 0
+                && let Some((partition, committed)) = offsets.next()
+            {
+                match committed.filter(|committed| committed.is_of(id)) {
+                    Some(committed) => self.add(partition, Some(&committed), None)?,
+                    None => self.left -= 1,
+                }
+            }
+            if offsets.len() > 0 {
+                found.push_front((topic, offsets.collect()));
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes a partition of the topic at hand.
+    fn add(
+        &mut self,
+        partition: i32,
+        committed: Option<&Committed>,
+        error: Option<ErrorCode>,
+    ) -> Result<(), WireError> {
+        self.left = self.left.saturating_sub(things_of(committed));
+        let mut fetched = fetched_partition(partition, committed);
+        fetched.error_code = error.map_or(0, ErrorCode::code);
+        match self.version {
+            GROUPS_SINCE.. => self.frame.add_piece(&fetched),
+            _ => self.frame.add_part(&old_fetch_partition(fetched)),
         }
     }
-    (!response.partitions.is_empty()).then_some(response)
-}
 
-/// A topic that was asked for; the offsets are those of its partitions, unless there is an error.
-fn fetched_topic(
-    topic: OffsetFetchRequestTopics,
-    error: Option<ErrorCode>,
-    offsets: Vec<(i32, Option<Committed>)>,
-) -> OffsetFetchResponseTopics {
-    let mut response = OffsetFetchResponseTopics::default();
-    response.name = topic.name;
-    response.topic_id = topic.topic_id;
-    let mut offsets = offsets.into_iter().map(|(_, committed)| committed);
-    for partition in topic.partition_indexes {
-        let committed = offsets.next().flatten();
-        let mut fetched = fetched_partition(partition, committed.as_ref());
-        fetched.error_code = error.map_or(0, ErrorCode::code);
-        response.partitions.push(fetched);
+    /// Writes the topic at hand, if anything of it was found.
+    fn end_found(&mut self, topic: &OffsetFetchResponseTopics) -> Result<(), WireError> {
+        let found = match self.version {
+            GROUPS_SINCE.. => self.frame.pieces(),
+            _ => self.frame.parts(),
+        };
+        match found {
+            0 => Ok(()),
+            _ => self.end_topic(topic),
+        }
     }
-    response
+
+    /// Writes the topic at hand around its partitions.
+    fn end_topic(&mut self, topic: &OffsetFetchResponseTopics) -> Result<(), WireError> {
+        if self.version >= GROUPS_SINCE {
+            return self.frame.add_part_around(topic, 0);
+        }
+        let mut old = OffsetFetchResponseTopic::default();
+        old.name = topic.name.clone();
+        self.frame.add_around(&old, 0)
+    }
 }
 
 /// OffsetDelete.
@@ -464,25 +557,219 @@ fn fetched_partition(
     fetched
 }
 
-fn old_fetch_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
-    let mut old = OffsetFetchResponseTopic::default();
-    old.name = topic.name;
-    let partitions = topic.partitions.into_iter().map(|p| {
-        let mut old = OffsetFetchResponsePartition::default();
-        old.partition_index = p.partition_index;
-        old.committed_offset = p.committed_offset;
-        old.committed_leader_epoch = p.committed_leader_epoch;
-        old.metadata = p.metadata;
-        old.error_code = p.error_code;
-        old
-    });
-    old.partitions = partitions.collect();
+fn old_fetch_partition(fetched: OffsetFetchResponsePartitions) -> OffsetFetchResponsePartition {
+    let mut old = OffsetFetchResponsePartition::default();
+    old.partition_index = fetched.partition_index;
+    old.committed_offset = fetched.committed_offset;
+    old.committed_leader_epoch = fetched.committed_leader_epoch;
+    old.metadata = fetched.metadata;
+    old.error_code = fetched.error_code;
     old
 }
 
 #[cfg(test)]
 mod tests {
-    use super::utf16_len;
+    use super::super::plan::ResponseShape;
+    use super::*;
+    use crate::base::{Mono, Now};
+    use crate::broker::apis;
+    use crate::controller::MetadataRecord;
+    use crate::controller::testing::partition;
+    use crate::wire::client::encode_request;
+    use crate::wire::parse_header;
+
+    const PARTITIONS: i32 = 2 * OFFSETS_TOLD_PER_SLICE as i32;
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1,
+    };
+
+    fn image() -> Arc<Image> {
+        let mut image = Image::default();
+        let topic = MetadataRecord::Topic {
+            name: "t".to_owned(),
+            id: TopicId([7; 16]),
+        };
+        image.replay(&topic).unwrap();
+        for index in 0..PARTITIONS {
+            let record = partition(7, index, image.next_log);
+            image.replay(&record).unwrap();
+        }
+        Arc::new(image)
+    }
+
+    /// What is committed: nothing for some partitions, and long metadata for some.
+    fn committed(partition: i32) -> Option<Committed> {
+        let long = if partition % 100 == 7 { 5_000 } else { 1 };
+        (partition % 10 != 3).then(|| Committed {
+            topic_id: TopicId([7; 16]),
+            offset: partition.into(),
+            leader_epoch: 1,
+            metadata: Name::from("m".repeat(long)),
+            commit_ms: 1,
+            expire_ms: None,
+            lacks_id: false,
+        })
+    }
+
+    /// As a coordinator answers, three topics of which one is there.
+    fn told(ask: &GroupAsk) -> GroupAnswer {
+        let GroupAsk::Fetch(_, of) = ask else {
+            panic!("{ask:?}");
+        };
+        let after = match of {
+            FetchedOf::Some(topics) => {
+                let found = topics.iter().map(|of| {
+                    let has = |p: &i32| (*p, committed(*p).filter(|c| c.is_of(of.id)));
+                    (of.name.clone(), of.partitions.iter().map(has).collect())
+                });
+                return GroupAnswer::Fetched(Ok((found.collect(), false)));
+            }
+            FetchedOf::AllAfter(after) => after.clone(),
+        };
+        let topics = ["gone", "t", "u"].map(Name::from);
+        let all = topics
+            .iter()
+            .flat_map(|topic| (0..PARTITIONS).filter_map(move |p| Some((topic, p, committed(p)?))));
+        let behind =
+            |(topic, p): (&Name, i32)| after.as_ref().is_none_or(|(of, at)| (topic, p) > (of, *at));
+        let mut all = all.filter(|(topic, p, _)| behind((topic, *p)));
+        let mut some: Vec<TopicOffsets> = Vec::new();
+        for (topic, p, committed) in all.by_ref().take(700) {
+            match some.last_mut() {
+                Some((last, offsets)) if last == topic => offsets.push((p, Some(committed))),
+                _ => some.push((topic.clone(), vec![(p, Some(committed))])),
+            }
+        }
+        GroupAnswer::Fetched(Ok((some, all.next().is_some())))
+    }
+
+    fn topic(version: i16, unknown: bool) -> OffsetFetchResponseTopics {
+        let mut topic = OffsetFetchResponseTopics::default();
+        if version >= TOPIC_IDS_SINCE {
+            topic.topic_id = Uuid::from_bytes(if unknown { [9; 16] } else { [7; 16] });
+        } else {
+            topic.name = if unknown { "no" } else { "t" }.into();
+        }
+        topic
+    }
+
+    /// The request for all partitions of the topic that there is and one of another, or for all that there is; and its
+    /// response.
+    fn request(version: i16, named: bool) -> (OffsetFetchRequest, OffsetFetchResponse) {
+        let mut found = topic(version, false);
+        let partitions = (0..PARTITIONS).map(|p| fetched_partition(p, committed(p).as_ref()));
+        found.partitions = partitions
+            .filter(|p| named || p.committed_offset >= 0)
+            .collect();
+        if version >= TOPIC_IDS_SINCE && !named {
+            found.name = "t".into();
+        }
+        let mut unknown = topic(version, true);
+        unknown.partitions = vec![fetched_partition(5, None)];
+        if version >= TOPIC_IDS_SINCE {
+            unknown.partitions[0].error_code = ErrorCode::UnknownTopicId.code();
+        }
+        let all = if named {
+            vec![found, unknown]
+        } else {
+            vec![found]
+        };
+        let wanted = all.iter().map(|told| {
+            let mut wanted = OffsetFetchRequestTopics::default();
+            wanted.name = told.name.clone();
+            wanted.topic_id = told.topic_id;
+            let partitions = told.partitions.iter();
+            wanted.partition_indexes = partitions.map(|p| p.partition_index).collect();
+            wanted
+        });
+        let (mut request, mut response) = (
+            OffsetFetchRequest::default(),
+            OffsetFetchResponse::default(),
+        );
+        if version >= GROUPS_SINCE {
+            let mut group = OffsetFetchRequestGroup::default();
+            group.group_id = "g".into();
+            group.topics = named.then(|| wanted.collect());
+            request.groups = vec![group];
+            let mut group = OffsetFetchResponseGroup::default();
+            group.group_id = "g".into();
+            group.topics = all;
+            response.groups = vec![group];
+            return (request, response);
+        }
+        request.group_id = "g".into();
+        let wanted = wanted.map(|wanted| {
+            let mut old = OffsetFetchRequestTopic::default();
+            old.name = wanted.name;
+            old.partition_indexes = wanted.partition_indexes;
+            old
+        });
+        request.topics = named.then(|| wanted.collect());
+        let old = all.into_iter().map(|topic| {
+            let mut old = OffsetFetchResponseTopic::default();
+            old.name = topic.name;
+            let partitions = topic.partitions.into_iter();
+            old.partitions = partitions.map(old_fetch_partition).collect();
+            old
+        });
+        response.topics = old.collect();
+        (request, response)
+    }
+
+    #[test]
+    fn many_offsets_of_one_topic_are_asked_and_written_in_slices_and_are_the_same() {
+        let image = image();
+        let cx = PlanCx {
+            now: NOW,
+            image: &image,
+            metadata_max: 0,
+            client_host: String::new(),
+        };
+        for (version, named) in (1..=10).flat_map(|version| [(version, true), (version, false)]) {
+            // Version 1 cannot ask for all.
+            if version == 1 && !named {
+                continue;
+            }
+            let (asked, whole) = request(version, named);
+            let frame = encode_request(7, Some("c"), version, &asked).unwrap();
+            let (header, body) = parse_header(frame.slice(4..), apis::api).unwrap();
+            let plan = offset_fetch(&cx, &header, body).unwrap();
+            let (Asks::Groups(asks), ResponseShape::Listed(mut response)) = (plan.asks, plan.shape)
+            else {
+                panic!("it is long");
+            };
+            let (mut asks, mut slices) = (VecDeque::from(asks), 0);
+            while let Some(ask) = asks.pop_front() {
+                let mut answer = told(&ask);
+                loop {
+                    let things = answer.things();
+                    slices += 1;
+                    let (mut next, mut rest) = (None, None);
+                    match response.write(answer).unwrap() {
+                        Written::Yes => {}
+                        Written::Ask(ask) => next = Some(ask),
+                        Written::Rest(answer) => rest = Some(answer),
+                        other => panic!("{other:?}"),
+                    }
+                    let written = things - rest.as_ref().map_or(0, GroupAnswer::things);
+                    assert!(written < OFFSETS_TOLD_PER_SLICE + 100, "{written}");
+                    response.end_slice();
+                    if let Some(next) = next {
+                        asks.push_front(next);
+                    }
+                    let Some(rest) = rest else {
+                        break;
+                    };
+                    answer = rest;
+                }
+            }
+            assert!(slices > 3, "{slices}");
+            let told = response.finish().unwrap().concat();
+            let at_once = encode_response(7, version, &whole).unwrap();
+            assert!(told == at_once, "version {version}, named: {named}");
+        }
+    }
 
     #[test]
     fn a_length_in_utf16_units_is_that_of_java() {
