@@ -41,6 +41,8 @@ pub(super) enum Handler {
     Control(Decider),
     /// The coordinators of groups, asked by the shard that the client is connected to.
     Groups(Planner),
+    /// The same for a request that may list much, and be told much.
+    GroupList(Planner),
 }
 
 type FrontHandler = fn(
@@ -167,7 +169,7 @@ static APIS: [Served; 32] = [
         ImageOrCreate(admin::metadata, admin::metadata_after_creation, admin::auto_create),
         NEW_TOPICS, TOPICS).watching(TOPICS),
     row((8, "OffsetCommit", 2, 10, 8), Handler::Groups(groups::offset_commit), OFFSETS, TOPICS),
-    row((9, "OffsetFetch", 1, 10, 6), Handler::Groups(groups::offset_fetch), NONE, OFFSETS)
+    row((9, "OffsetFetch", 1, 10, 6), Handler::GroupList(groups::offset_fetch), NONE, OFFSETS)
         .watching(OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3),
         ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::create_offsets_topic), NONE, NONE),
@@ -176,9 +178,9 @@ static APIS: [Served; 32] = [
     row((12, "Heartbeat", 0, 4, 4), Handler::Groups(groups::heartbeat), NONE, NONE),
     row((13, "LeaveGroup", 0, 5, 4), Handler::Groups(groups::leave_group), MEMBERS, NONE),
     Served { waits: true, ..row((14, "SyncGroup", 0, 5, 4), Handler::Groups(groups::sync_group), MEMBERS, NONE) },
-    row((15, "DescribeGroups", 0, 6, 5), Handler::Groups(groups::describe_groups), NONE, GROUPS)
+    row((15, "DescribeGroups", 0, 6, 5), Handler::GroupList(groups::describe_groups), NONE, GROUPS)
         .watching(GROUPS),
-    row((16, "ListGroups", 0, 5, 3), Handler::Groups(groups::list_groups), NONE, GROUPS)
+    row((16, "ListGroups", 0, 5, 3), Handler::GroupList(groups::list_groups), NONE, GROUPS)
         .watching(GROUPS),
     row((18, "ApiVersions", 0, 5, 3),
         Image(|ctx, header, body| admin::api_versions(ctx, header, body, claims())), NONE, NONE),
@@ -207,7 +209,7 @@ static APIS: [Served; 32] = [
         NONE, DATA).watching(OLD_DATA),
     row((37, "CreatePartitions", 0, 3, 2),
         Control(admin::create_partitions), NEW_TOPICS, TOPICS),
-    row((42, "DeleteGroups", 0, 3, 2), Handler::Groups(groups::delete_groups), GROUPS, GROUPS)
+    row((42, "DeleteGroups", 0, 3, 2), Handler::GroupList(groups::delete_groups), GROUPS, GROUPS)
         .watching(GROUPS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
         Control(admin::incremental_alter_configs), OLD_TOPICS, TOPICS),

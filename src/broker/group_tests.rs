@@ -624,3 +624,24 @@ fn a_long_question_is_answered_by_the_metadata_of_when_it_is_its_turn() {
     let group = &answer::<kw::OffsetFetchRequest>(&reply, 8).groups[0];
     assert_eq!(group.topics[0].partitions[0].committed_offset, 9);
 }
+
+#[test]
+fn what_has_many_bytes_is_read_when_it_is_its_turn() {
+    let mut bench = bench();
+    let describe = |names: usize| {
+        let mut request = kw::DescribeGroupsRequest::default();
+        request.groups = (0..names).map(|n| format!("g-{n:09}").into()).collect();
+        frame(5, &request)
+    };
+    // Both are too much for one input, one is also more than a request may list.
+    for (conn, names, closes) in [(1, 15_000, false), (3, 30_000, true)] {
+        bench.send(conn, &describe(names));
+        assert!(bench.closed.is_empty() && bench.shards[1].waiting().0 == 1);
+        bench.settle();
+        assert_eq!(!bench.closed.is_empty(), closes);
+        assert_eq!(bench.shards[1].waiting().0, 0);
+    }
+    let reply = bench.last_reply(1).expect("an answer");
+    let described = answer::<kw::DescribeGroupsRequest>(&reply, 5).groups;
+    assert_eq!((described.len(), bench.last_reply(3)), (15_000, None));
+}

@@ -14,6 +14,7 @@ use super::front::Front;
 use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
+use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
@@ -419,8 +420,12 @@ impl Shard {
         match served.handler {
             Handler::Front(handler) => handler(requests, front, to, &header, body, fx),
             Handler::Groups(planner) => {
-                let request = (&header, body);
-                requests.groups.begin(front, to, request, planner, fx)
+                let request = GroupRequest::new(to, header, body, planner);
+                requests.groups.begin(front, request, fx)
+            }
+            Handler::GroupList(planner) => {
+                let request = GroupRequest::new(to, header, body, planner);
+                requests.groups.begin_list(front, request, fx)
             }
             Handler::Image(handler) | Handler::ImageOrCreate(handler, ..) => {
                 self.answer(to, call(header, body), handler, fx)

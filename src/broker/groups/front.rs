@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::plan::{Asks, GroupPlan, PlanCx, Planner, ResponseShape, Written};
 use super::topic::of_ask;
-use crate::base::limits::{GROUP_ASKED_COST, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE};
+use crate::base::limits::{
+    GROUP_ASKED_COST, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE, SMALL_REQUEST_BYTES_MAX,
+};
 use crate::base::{ErrorCode, IdMap, Now, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::long::LongRequests;
@@ -34,18 +36,30 @@ enum Ask {
 
 /// A request as it came.
 #[derive(Debug)]
-struct Request {
+pub struct GroupRequest {
     reply_to: ReplyTo,
     header: RequestHeader,
     body: Bytes,
     planner: Planner,
 }
 
+impl GroupRequest {
+    /// One whose plan is made so.
+    pub fn new(reply_to: ReplyTo, header: RequestHeader, body: Bytes, planner: Planner) -> Self {
+        Self {
+            reply_to,
+            header,
+            body,
+            planner,
+        }
+    }
+}
+
 /// A request that waits.
 #[derive(Debug)]
 enum Waiting {
     /// For its first turn: it may be too long for one, and takes nothing but itself until then.
-    InLine(Request),
+    InLine(GroupRequest),
     /// For coordinators, or its next turn.
     Begun(PendingGroups),
 }
@@ -65,7 +79,7 @@ enum Reach {
     /// All of them at once.
     Whole,
     /// A slice. If there is more, what was answered is dropped, and this is asked anew when its turn comes.
-    Slice(Request),
+    Slice(GroupRequest),
     /// Many slices: it is one of [`LONG_QUERIES_MAX`].
     Long,
 }
@@ -123,7 +137,7 @@ impl PendingGroups {
     }
 
     /// The request, if it has no more than a slice and what was answered is more.
-    fn take_if_long(&mut self) -> Option<Request> {
+    fn take_if_long(&mut self) -> Option<GroupRequest> {
         let answers = || self.slots.iter().flatten();
         let things: usize = answers().map(GroupAnswer::things).sum();
         let is_part = answers().any(|answer| matches!(answer, GroupAnswer::Again(_)));
@@ -254,17 +268,9 @@ impl GroupRequests {
     pub fn begin(
         &mut self,
         front: &mut Front,
-        reply_to: ReplyTo,
-        (header, body): (&RequestHeader, Bytes),
-        planner: Planner,
+        request: GroupRequest,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let request = Request {
-            reply_to,
-            header: header.clone(),
-            body,
-            planner,
-        };
         let Some(mut pending) = plan(front, &request, fx.now, fx.me)? else {
             return Ok(());
         };
@@ -274,16 +280,35 @@ impl GroupRequests {
                 pending.reach = Reach::Slice(request);
                 self.go_on(front, None, (pending, true), fx);
             }
-            ResponseShape::Listed(_) => {
-                let id = front.park(reply_to, Family::Groups);
-                self.wait_in_line(id, request);
-            }
+            ResponseShape::Listed(_) => self.wait_in_line(front, request),
         }
         Ok(())
     }
 
+    /// Takes one that may list much. What has many bytes is not even read before its turn.
+    ///
+    /// # Errors
+    /// As from [`Self::begin`].
+    pub fn begin_list(
+        &mut self,
+        front: &mut Front,
+        request: GroupRequest,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        if request.body.len() <= SMALL_REQUEST_BYTES_MAX {
+            return self.begin(front, request, fx);
+        }
+        self.wait_in_line(front, request);
+        Ok(())
+    }
+
+    fn wait_in_line(&mut self, front: &mut Front, request: GroupRequest) {
+        let id = front.park(request.reply_to, Family::Groups);
+        self.put_in_line(id, request);
+    }
+
     /// What was planned of it is forgotten: when its turn comes, it is answered by the metadata of then.
-    fn wait_in_line(&mut self, id: u64, request: Request) {
+    fn put_in_line(&mut self, id: u64, request: GroupRequest) {
         self.line.push(request.reply_to, id);
         self.waiting.insert(id, Waiting::InLine(request));
     }
@@ -377,7 +402,7 @@ impl GroupRequests {
             return;
         }
         if let Some(request) = pending.take_if_long() {
-            self.wait_in_line(id, request);
+            self.put_in_line(id, request);
         } else if !pending.left.is_empty() {
             self.turns.push_back(id);
         } else if let Some(Waiting::Begun(pending)) = self.waiting.remove(&id) {
@@ -459,7 +484,7 @@ impl GroupRequests {
 /// What a request comes down to, by the metadata that is served by now; nothing if its connection is gone.
 fn plan(
     front: &Front,
-    request: &Request,
+    request: &GroupRequest,
     now: Now,
     me: ShardId,
 ) -> Result<Option<PendingGroups>, String> {

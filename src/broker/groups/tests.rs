@@ -182,7 +182,9 @@ impl Broker {
 
     fn send_frame(&mut self, frame: Bytes) -> u64 {
         let (header, body) = parse_header(frame, apis::api).unwrap();
-        let Some(Handler::Groups(planner)) = apis::served(header.key).map(|s| s.handler) else {
+        let Some(Handler::Groups(planner) | Handler::GroupList(planner)) =
+            apis::served(header.key).map(|s| s.handler)
+        else {
             panic!("key {} is not the coordinators'", header.key);
         };
         self.next += 1;
@@ -758,7 +760,9 @@ fn garbage_fails_and_a_stop_answers_everybody() {
             correlation_id: 1,
             client_id: None,
         };
-        let Some(Handler::Groups(planner)) = apis::served(key).map(|s| s.handler) else {
+        let Some(Handler::Groups(planner) | Handler::GroupList(planner)) =
+            apis::served(key).map(|s| s.handler)
+        else {
             panic!("key {key} is not the coordinators'");
         };
         let garbage = Bytes::from_static(&[0xff; 7]);
