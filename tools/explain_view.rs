@@ -110,12 +110,15 @@ impl View {
             let _ = writeln!(
                 out,
                 "\nread from disk for replies: {} MiB past the page cache, {} MiB into it; {} MiB sent from it; gone \
-                 before they were sent: {}; chunks not read through it because something stale may be in it: {}",
+                 before they were sent: {}; chunks not read through it because something stale may be in it: {}; calls \
+                 that sent from it and took more than a millisecond: {}, {} ms together",
                 mib(reads.past),
                 mib(reads.filled),
                 mib(reads.sent),
                 reads.gone,
-                reads.unclean
+                reads.unclean,
+                reads.slow,
+                reads.slow_us / 1000
             );
         }
         out
@@ -225,9 +228,11 @@ impl View {
             sent,
             gone,
             unclean,
+            slow,
+            slow_us,
         } = self.report.disk_reads;
         let reads = format!(
-            r#"{{"past":{past},"filled":{filled},"sent":{sent},"gone":{gone},"unclean":{unclean}}}"#
+            r#"{{"past":{past},"filled":{filled},"sent":{sent},"gone":{gone},"unclean":{unclean},"slow":{slow},"slow_us":{slow_us}}}"#
         );
         let span = self.span_ns.map_or("null".to_owned(), |ns| ns.to_string());
         format!(

@@ -2,7 +2,8 @@
 //! for by the ring, and sent when it is there, so that no call of a shard's waits for the disk.
 //!
 //! Writes go past the cache, so it must never show what was there before one:
-//! - What is brought in is durable, is brought in page by page, and its chunk is pinned until it is there.
+//! - What is brought in is of a chunk to which nothing more is written before it is free again
+//!   (`ChunkPin::is_sealed`), is brought in page by page, and its chunk is pinned until it is there.
 //!   So no page comes in while its place is being written, and the kernel takes away what it has
 //!   of a place when that is written to.
 //! - The first who reads a chunk since it was given to its log looks whether the cache holds anything of it, and lets
@@ -22,12 +23,17 @@ use super::sys;
 use super::tag::Tag;
 use crate::base::BLOCK;
 use crate::broker::ConnId;
-use crate::broker::trace::DiskReads;
+use crate::broker::trace::{DiskReads, SLOW_SEND_US};
 use crate::config::PageCacheReads;
+use crate::store::{ChunkPin, Trust};
 
 /// What is brought in, asked about and sent at a time: a part of a file between two multiples of this. All readers
 /// have the same parts, so that one is brought in by one operation.
 pub const CELL: usize = 256 * 1024;
+/// What is asked for at a time at least, where the system does not bring in as much as it is asked for.
+const ADVISED_MIN: usize = 16 * 1024;
+/// One page in so many bytes is asked whether it is ready: parts of the disk's queue may end, and fail, by themselves.
+const READY_EVERY: usize = 32 * 1024;
 /// A shorter range is not worth the calls that it takes.
 const WORTH_IT: usize = 32 * 1024;
 
@@ -49,18 +55,24 @@ pub enum Way {
     There(usize),
 }
 
-/// What is on its way into the page cache.
-struct Coming {
-    conn: ConnId,
-    load: u64,
-    /// Holds the pin, whatever becomes of the connection.
-    range: Range,
+/// What the ring does about the page cache. It holds the pin, whatever becomes of the connection.
+enum Work {
+    /// A range is on its way into it.
+    Coming {
+        conn: ConnId,
+        load: u64,
+        range: Range,
+    },
+    /// What it has of a chunk is let go.
+    Going { pin: ChunkPin },
 }
 
 /// What a shard reads by way of the page cache.
 pub struct Cached {
     readers: Readers,
-    coming: Slab<Coming>,
+    work: Slab<Work>,
+    /// What is asked for at a time: less than a cell where the system brings in less.
+    advised: usize,
     /// What was read which way since the start.
     pub counts: DiskReads,
 }
@@ -71,13 +83,20 @@ impl Cached {
     pub fn new(setting: PageCacheReads) -> Self {
         Self {
             readers: Readers::new(setting),
-            coming: Slab::new(),
+            work: Slab::new(),
+            advised: CELL,
             counts: DiskReads::default(),
         }
     }
 
     /// How the next part of a range of this file is read.
-    pub fn way(&mut self, file: &File, reader: &Reader, range: &Range) -> Way {
+    pub fn way(
+        &mut self,
+        file: &File,
+        reader: &Reader,
+        range: &Range,
+        ring: &mut Ring<Tag>,
+    ) -> Way {
         if range.past_cache || range.len < WORTH_IT {
             return Way::Past;
         }
@@ -88,13 +107,7 @@ impl Cached {
             return Way::Past;
         }
         let fd = file.as_raw_fd();
-        let counts = &mut self.counts;
-        let clean = range.pin.is_clean(|pos, len| {
-            let clean = look(fd, pos, len);
-            counts.unclean += u64::from(!clean);
-            clean
-        });
-        if !clean {
+        if !range.pin.is_sealed() || !self.is_clean(fd, chunk, &range.pin, ring) {
             return Way::Past;
         }
         let start = range.pos - range.in_block() as u64;
@@ -118,8 +131,25 @@ impl Cached {
     ) {
         let (fd, pos, len) = (file.as_raw_fd(), range.pos, range.len);
         self.counts.filled += len as u64;
-        let id = self.coming.insert(Coming { conn, load, range });
+        let id = self.work.insert(Work::Coming { conn, load, range });
+        let len = len.min(self.advised);
         ring.push(Tag::Cache(id), Op::Advise { fd, pos, len });
+    }
+
+    /// Whether the page cache holds nothing of a chunk that was there before this use of it. Its first reader looks;
+    /// letting go what there is takes the kernel long, so until it has the chunk is read past the cache.
+    fn is_clean(&mut self, fd: RawFd, pos: u64, pin: &ChunkPin, ring: &mut Ring<Tag>) -> bool {
+        if !pin.begin_to_look() {
+            return pin.trust() == Trust::Clean;
+        }
+        if sys::cached_pages(fd, pos, pin.len()) == Some(0) {
+            pin.looked(true);
+            return true;
+        }
+        let (len, pin) = (pin.len() as usize, pin.clone());
+        let id = self.work.insert(Work::Going { pin });
+        ring.push(Tag::Cache(id), Op::Forget { fd, pos, len });
+        false
     }
 
     /// An operation of the filling has ended: which range of which connection is there now, how long it is, and
@@ -131,22 +161,51 @@ impl Cached {
         result: Result<usize, i32>,
         ring: &mut Ring<Tag>,
     ) -> Option<(ConnId, u64, usize, bool)> {
-        if let (Op::Advise { fd, pos, len }, Ok(_)) = (&op, result) {
-            // The reads have begun. Their last byte says when they are over.
-            let (fd, pos, buf) = (*fd, pos + *len as u64 - 1, Vec::new());
-            ring.push(
-                Tag::Cache(id),
-                Op::Read {
-                    fd,
-                    pos,
-                    len: 1,
-                    buf,
-                },
-            );
-            return None;
+        let range = match self.work.get(id)? {
+            Work::Coming { range, .. } => range,
+            Work::Going { pin } => {
+                let (Op::Forget { fd, pos, .. }, len) = (op, pin.len()) else {
+                    return None;
+                };
+                let clean = sys::cached_pages(fd, pos, len) == Some(0);
+                pin.looked(clean);
+                self.counts.unclean += u64::from(!clean);
+                self.work.remove(id);
+                return None;
+            }
+        };
+        let end = range.pos + range.len as u64;
+        let there = match (op, result) {
+            (Op::Advise { fd, pos, len }, Ok(_)) => {
+                let whole = is_coming(fd, pos, len);
+                if whole || self.advised > ADVISED_MIN {
+                    if !whole {
+                        self.advised = self.advised.min(len / 2).max(ADVISED_MIN);
+                    }
+                    let next = if whole { pos + len as u64 } else { pos };
+                    ring.push(Tag::Cache(id), self.next(fd, next, end));
+                    return None;
+                }
+                false
+            }
+            // The last byte is there.
+            (Op::Read { fd, .. }, Ok(1)) => is_there(fd, range.pos, range.len),
+            _ => false,
+        };
+        match self.work.remove(id) {
+            Work::Coming { conn, load, range } => Some((conn, load, range.len, there)),
+            Work::Going { .. } => None,
         }
-        let Coming { conn, load, range } = self.coming.remove(id);
-        Some((conn, load, range.len, result == Ok(1)))
+    }
+
+    /// What comes next when a range is asked for up to `pos`: its last byte says when the reads are over.
+    fn next(&self, fd: RawFd, pos: u64, end: u64) -> Op {
+        let len = self.advised.min((end - pos) as usize);
+        if len > 0 {
+            return Op::Advise { fd, pos, len };
+        }
+        let (pos, len, buf) = (end - 1, 1, Vec::new());
+        Op::Read { fd, pos, len, buf }
     }
 
     /// Sends what a socket takes of the first `len` bytes of a range; `None` if they are not in the cache any more.
@@ -165,29 +224,35 @@ impl Cached {
             self.counts.gone += 1;
             return Ok(None);
         }
-        let sent = sys::send_file(socket, fd, range.pos, len)?;
+        let before = sys::mono();
+        let sent = sys::send_file(socket, fd, range.pos, len);
+        let us = (sys::mono().0 - before.0) / 1000;
+        if us > SLOW_SEND_US {
+            self.counts.slow += 1;
+            self.counts.slow_us += us;
+        }
+        let sent = sent?;
         self.counts.sent += sent as u64;
         Ok(Some(sent))
     }
 }
 
-/// Whether the page cache holds nothing of a chunk, or does not any more.
-fn look(file: RawFd, pos: u64, len: u64) -> bool {
-    let is_empty = || sys::cached_pages(file, pos, len) == Some(0);
-    if is_empty() {
-        return true;
-    }
-    sys::drop_cached(file, pos, len);
-    is_empty()
+/// Pages that a part of a file is in.
+fn pages(pos: u64, len: usize) -> u64 {
+    (pos + len as u64).div_ceil(BLOCK as u64) - pos / BLOCK as u64
 }
 
-/// Whether all of a part of a file is in the page cache. All its pages are, the first and the last one ready: those
-/// between came with them.
+/// Whether all pages of a part of a file are in the page cache, read or being read.
+fn is_coming(file: RawFd, pos: u64, len: usize) -> bool {
+    sys::cached_pages(file, pos, len as u64) == Some(pages(pos, len))
+}
+
+/// Whether all of a part of a file is in the page cache, and read, as far as can be told by asking some of its pages.
 fn is_there(file: RawFd, pos: u64, len: usize) -> bool {
     let last = pos + len as u64 - 1;
-    let pages = last / BLOCK as u64 - pos / BLOCK as u64 + 1;
-    sys::cached_pages(file, pos, len as u64) == Some(pages)
-        && sys::is_ready(file, pos)
+    let mut asked = (pos..last).step_by(READY_EVERY);
+    is_coming(file, pos, len)
+        && asked.all(|pos| sys::is_ready(file, pos))
         && sys::is_ready(file, last)
 }
 

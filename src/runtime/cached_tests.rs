@@ -76,3 +76,172 @@ fn a_part_is_there_when_all_of_it_is() {
     assert!(!is_there(fd, 0, BYTES) && !is_there(fd, 8192, 1) && !is_there(fd, 8191, 2));
     assert!(is_there(fd, 0, 8192) && is_there(fd, 12288, 1));
 }
+
+/// The first operation of the ring that ends.
+fn ended(ring: &mut Ring<Tag>) -> (usize, Op, Result<usize, i32>) {
+    loop {
+        match ring.reap() {
+            Some(done) => {
+                let Tag::Cache(id) = done.tag else {
+                    panic!("another operation");
+                };
+                return (id, done.op, done.result);
+            }
+            None => ring.wait(),
+        }
+    }
+}
+
+fn range(pos: u64, len: usize) -> Range {
+    Range {
+        store: crate::base::StoreId(0),
+        pos,
+        len,
+        pin: ChunkPin::for_test(0, BYTES as u64),
+        past_cache: false,
+    }
+}
+
+/// Where less is brought in than was asked for, less is asked for at a time, until all of it has come.
+#[test]
+fn what_was_not_brought_in_at_once_is_asked_for_in_parts() {
+    let (_dir, _direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    sys::no_read_ahead(&file);
+    let mut ring = Ring::new().expect("a ring");
+    let mut cached = Cached::new(PageCacheReads::Always);
+    cached.fill(&file, ConnId(1), 7, range(100, CELL - 100), &mut ring);
+    let (mut asked, mut lens) = (0, Vec::new());
+    let there = loop {
+        let (id, op, result) = ended(&mut ring);
+        if let Op::Advise { len, fd, .. } = &op {
+            asked += 1;
+            lens.push(*len);
+            if asked == 1 {
+                read(&file);
+                sys::drop_cached(*fd, 64 * 1024, BYTES as u64);
+            }
+        }
+        if let Some((_, _, len, there)) = cached.on_done(id, op, result, &mut ring) {
+            assert_eq!(len, CELL - 100);
+            break there;
+        }
+    };
+    assert!(there, "{lens:?}");
+    assert!(lens[1..].iter().all(|len| *len <= CELL / 2), "{lens:?}");
+}
+
+#[test]
+fn what_has_gone_before_it_was_there_is_not_there() {
+    let (_dir, _direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    sys::no_read_ahead(&file);
+    let mut ring = Ring::new().expect("a ring");
+    let mut cached = Cached::new(PageCacheReads::Always);
+    cached.fill(&file, ConnId(1), 7, range(0, CELL), &mut ring);
+    let there = loop {
+        let (id, op, result) = ended(&mut ring);
+        if let Op::Read { fd, .. } = &op {
+            sys::drop_cached(*fd, 64 * 1024, 4096);
+        }
+        if let Some((.., there)) = cached.on_done(id, op, result, &mut ring) {
+            break there;
+        }
+    };
+    assert!(!there);
+}
+
+/// While some parts are being brought in others are written past the cache: no page of those comes in, and whoever
+/// reads them sees what was written.
+#[test]
+fn reading_ahead_beside_writes_brings_in_nothing_of_what_is_written() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (_dir, direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    sys::no_read_ahead(&file);
+    let (part, over) = (64 * 1024, AtomicBool::new(false));
+    let fd = file.as_raw_fd();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                for pos in (0..BYTES as u64).step_by(2 * part) {
+                    let (pos, len) = (pos as libc::off_t, part as libc::off_t);
+                    // SAFETY: no memory is passed.
+                    unsafe { libc::posix_fadvise(fd, pos, len, libc::POSIX_FADV_WILLNEED) };
+                    sys::drop_cached(fd, pos as u64, len as u64);
+                }
+            }
+        });
+        for round in 2..60 {
+            let mut pages = PageBuf::zeroed(part);
+            pages.as_mut_bytes().fill(round);
+            for pos in (part as u64..BYTES as u64).step_by(2 * part) {
+                direct.write_all_at(pages.as_bytes(), pos).expect("written");
+                assert_eq!(sys::cached_pages(fd, pos, part as u64), Some(0));
+                if round % 8 == 0 {
+                    let mut bytes = vec![0; part];
+                    file.read_exact_at(&mut bytes, pos).expect("read");
+                    assert!(bytes.iter().all(|byte| *byte == round));
+                }
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A write past the cache that could not take away a page of it, which somebody changes meanwhile, is told by the next
+/// fdatasync, and that is the end of the store. It is a matter of chance whether the kernel meets the page so.
+#[test]
+fn a_page_that_a_write_could_not_take_away_is_told() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (dir, direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    let mut options = std::fs::OpenOptions::new();
+    let other = options.read(true).write(true).open(dir.path().join("file"));
+    let other = other.expect("the same file");
+    let (len, over) = (64 * 1024, AtomicBool::new(false));
+    let mut pages = PageBuf::zeroed(len);
+    pages.as_mut_bytes().fill(9);
+    let told = std::thread::scope(|threads| {
+        threads.spawn(|| {
+            // SAFETY: a mapping of its own, of a file that is longer; nobody else has it.
+            unsafe {
+                let protection = libc::PROT_READ | libc::PROT_WRITE;
+                let fd = other.as_raw_fd();
+                let at = libc::mmap(
+                    std::ptr::null_mut(),
+                    len,
+                    protection,
+                    libc::MAP_SHARED,
+                    fd,
+                    0,
+                );
+                assert_ne!(at, libc::MAP_FAILED);
+                while !over.load(Ordering::Relaxed) {
+                    for page in (0..len).step_by(BLOCK) {
+                        at.cast::<u8>().add(page).write_volatile(1);
+                    }
+                }
+                libc::munmap(at, len);
+            }
+        });
+        let told = (0..4000).any(|_| {
+            direct.write_all_at(pages.as_bytes(), 0).expect("written");
+            let error = direct.sync_data().err();
+            error.is_some_and(|error| error.raw_os_error() == Some(libc::EIO))
+        });
+        over.store(true, Ordering::Relaxed);
+        told
+    });
+    if !told {
+        eprintln!("skipped: the kernel never met a page that it could not take away");
+    }
+}

@@ -371,9 +371,11 @@ impl Disk {
     }
 
     /// How the next part of a range is to be read.
-    pub fn way(&mut self, reader: &Reader, range: &Range) -> Way {
+    pub fn way(&mut self, reader: &Reader, range: &Range, ring: &mut Ring<Tag>) -> Way {
         let file = self.cached.get(range.store).and_then(CachedFile::cached);
-        file.map_or(Way::Past, |file| self.by_cache.way(file, reader, range))
+        file.map_or(Way::Past, |file| {
+            self.by_cache.way(file, reader, range, ring)
+        })
     }
 
     /// Brings a range into the page cache, for a connection that knows it as `id`.

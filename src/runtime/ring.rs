@@ -85,6 +85,15 @@ pub enum Op {
         /// Bytes.
         len: usize,
     },
+    /// Let go what the page cache has of a part of a file, as far as nobody uses it.
+    Forget {
+        /// File.
+        fd: RawFd,
+        /// Byte position.
+        pos: u64,
+        /// Bytes.
+        len: usize,
+    },
     /// Wait until a socket takes something, or never will.
     Writable {
         /// Socket.
@@ -162,6 +171,12 @@ impl Op {
             Self::Advise { fd, pos, len } => {
                 let len = len32(*len) as libc::off_t;
                 opcode::Fadvise::new(types::Fd(*fd), len, libc::POSIX_FADV_WILLNEED)
+                    .offset(*pos)
+                    .build()
+            }
+            Self::Forget { fd, pos, len } => {
+                let len = len32(*len) as libc::off_t;
+                opcode::Fadvise::new(types::Fd(*fd), len, libc::POSIX_FADV_DONTNEED)
                     .offset(*pos)
                     .build()
             }

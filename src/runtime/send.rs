@@ -32,6 +32,9 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// that a flush which comes behind them hardly notices.
 const READ_BYTES_MAX: usize = 256 * 1024;
 
+/// How often in a row a socket may take nothing of the page cache when it says that it takes something.
+const REFUSED_MAX: u32 = 3;
+
 enum Item {
     /// A slice of what others have, too.
     Shared(Bytes),
@@ -114,6 +117,8 @@ pub struct Sender {
     loads: u64,
     /// A batch that is on its way.
     sending: Option<Sending>,
+    /// How often in a row the socket took nothing of the page cache.
+    refused: u32,
     /// Memory of everything queued and on its way.
     held: Held,
     /// The last batch, empty, for the next one: a small reply then needs no new memory.
@@ -135,6 +140,7 @@ impl Sender {
             loading: 0,
             loads: 0,
             sending: None,
+            refused: 0,
             held: Held::default(),
             spare: None,
             closing: false,
@@ -388,8 +394,8 @@ impl Sender {
                 _ => disk.send_cached(self.conn.fd, range, left),
             };
             match sent {
-                Ok(Some(0)) => return self.fail(&cut_off()),
-                Ok(Some(n)) => {
+                Ok(Some(n)) if n > 0 => {
+                    self.refused = 0;
                     left -= n;
                     self.ahead -= n;
                     range.pos += n as u64;
@@ -399,8 +405,17 @@ impl Sender {
                     }
                     self.conn.sent(n, 0, shared);
                 }
-                Ok(None) => self.read_past_cache(0),
+                // The file ends there, or the kernel has no memory, or cannot read it: the disk will tell.
+                Ok(_) => self.read_past_cache(0),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.refused += u32::from(left > 0);
+                    if self.refused > REFUSED_MAX {
+                        // A socket that says it takes something, and does not, for want of the system's memory:
+                        // the ring knows how to wait for that.
+                        self.refused = 0;
+                        self.read_past_cache(0);
+                        continue;
+                    }
                     self.sending = Some(Sending {
                         ends: 0,
                         held: Held::default(),
@@ -410,7 +425,8 @@ impl Sender {
                     let fd = self.conn.fd;
                     return ring.push(Tag::Conn(self.conn.id), Op::Writable { fd });
                 }
-                Err(error) => return self.fail(&error),
+                Err(error) if is_of_socket(&error) => return self.fail(&error),
+                Err(_) => self.read_past_cache(0),
             }
         }
     }
@@ -457,7 +473,7 @@ impl Sender {
                 Some(Item::File(range)) => {
                     let still = self.sending.is_none() && self.loading == 0;
                     let conn = self.conn.id;
-                    let way = disk.way(&self.reader, range);
+                    let way = disk.way(&self.reader, range, ring);
                     let bytes_max = match way {
                         Way::There(bytes) => bytes,
                         Way::Fill(bytes) => bytes.min(disk.may_load(conn, still)),
@@ -553,6 +569,22 @@ impl Sender {
         self.forget();
         self.conn.close();
     }
+}
+
+/// Whether sending failed because of the connection, and not of what was sent.
+fn is_of_socket(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::BrokenPipe
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::NotConnected
+            | Kind::TimedOut
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
 }
 
 fn cut_off() -> io::Error {

@@ -15,11 +15,13 @@ use crate::base::{BLOCK, Mono, PageBuf, StoreId};
 use crate::broker::ConnId;
 use crate::broker::trace::DiskReads;
 use crate::config::PageCacheReads;
-use crate::store::{ChunkPin, DiskOp, IoId};
+use crate::store::{ChunkPin, DiskOp, IoId, Trust};
 
 const STORE: StoreId = StoreId(0);
 const FILE_BYTES: usize = 8 << 20;
 const CHUNK_BYTES: usize = 4 << 20;
+/// What is read of a chunk by who looks first.
+const LOOKED: usize = 64 << 10;
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -148,6 +150,18 @@ impl Bench {
             self.turn(operations);
             self.ring.wait_until(sys::mono().plus_ms(1));
         }
+    }
+
+    /// Sends the beginning of a chunk, and goes on until it is known whether the page cache may be believed about it.
+    fn until_looked(&mut self, pin: &ChunkPin) {
+        self.reply(vec![Self::chunk_piece(pin, 0, LOOKED)]);
+        while !self.sender.is_done() || pin.trust() == Trust::Looking {
+            self.turn(&mut String::new());
+            self.ring.wait_until(sys::mono().plus_ms(1));
+        }
+        let mut got = vec![0; LOOKED];
+        self.client.read_exact(&mut got).expect("sent");
+        assert!(got == self.content[..LOOKED]);
     }
 
     /// Sends everything queued while a client reads it; what the client got, and which kinds of
@@ -488,14 +502,17 @@ fn what_a_chunk_held_before_is_dropped_from_the_page_cache() {
     let file = bench.file();
     let pages = |file: &std::fs::File| sys::cached_pages(file.as_raw_fd(), 0, CHUNK_BYTES as u64);
     assert_eq!(pages(&file), Some((CHUNK_BYTES / BLOCK) as u64));
+    bench.until_looked(&pin);
+    assert_eq!((pin.trust(), pages(&file)), (Trust::Clean, Some(0)));
     let range = Bench::chunk_piece(&pin, 0, 1 << 20);
     bench.reply(vec![range]);
     let expected = bench.content.slice(..1 << 20);
     let (got, _, reads) = bench.run_counting(0);
     assert!(got == expected);
+    assert_eq!((reads.filled, reads.sent), (1 << 20, 1 << 20));
     assert_eq!(
-        (reads.filled, reads.sent, reads.past),
-        (1 << 20, 1 << 20, 0)
+        reads.past, LOOKED as u64,
+        "past it until what was there had gone"
     );
 }
 
@@ -519,12 +536,14 @@ fn a_chunk_that_stays_in_the_page_cache_is_read_past_it() {
         )
     };
     assert_ne!(mapped, libc::MAP_FAILED);
+    bench.until_looked(&pin);
     let ranges = [0, 2 << 20].map(|pos| Bench::chunk_piece(&pin, pos, 1 << 20));
     bench.reply(ranges.into());
     let expected = [&bench.content[..1 << 20], &bench.content[2 << 20..3 << 20]].concat();
     let (got, _, reads) = bench.run_counting(0);
     assert!(got == expected);
-    assert_eq!((reads.past, reads.filled, reads.sent), (2 << 20, 0, 0));
+    let past = (2 << 20) + LOOKED as u64;
+    assert_eq!((reads.past, reads.filled, reads.sent), (past, 0, 0));
     assert_eq!(reads.unclean, 1);
     // SAFETY: the mapping from above, used by nobody.
     unsafe { libc::munmap(mapped, BLOCK) };
@@ -596,4 +615,62 @@ fn who_waits_for_the_socket_is_closed_at_once() {
         bench.ring.wait();
         bench.turn(&mut operations);
     }
+}
+
+/// More is written to the chunk: no page of it comes in beside that.
+#[test]
+fn a_chunk_to_which_more_is_written_is_read_past_the_page_cache() {
+    let Some((mut bench, _)) = caching() else {
+        return;
+    };
+    let pin = ChunkPin::for_test_unsealed(0, CHUNK_BYTES as u64);
+    bench.reply(vec![Bench::chunk_piece(&pin, 0, 1 << 20)]);
+    let expected = bench.content.slice(..1 << 20);
+    let (got, _, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert_eq!((reads.past, reads.filled, reads.sent), (1 << 20, 0, 0));
+}
+
+#[test]
+fn a_chunk_is_held_while_what_is_in_the_page_cache_waits_for_the_client() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    bench.reply(vec![Bench::chunk_piece(&pin, 0, 4_000_000)]);
+    bench.until_socket_is_full(&mut String::new());
+    assert!(matches!(bench.sender.items.front(), Some(Item::Cached(_))));
+    assert!(pin.is_held());
+    bench.sender.kill();
+    assert!(!pin.is_held());
+}
+
+/// As when TCP has no memory: then the socket is writable, and takes nothing.
+#[test]
+fn who_is_refused_again_and_again_is_sent_to_by_the_ring() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    bench.reply(vec![Bench::chunk_piece(&pin, 0, 4_000_000)]);
+    let mut operations = String::new();
+    bench.until_socket_is_full(&mut operations);
+    let mut refused = 0;
+    while bench.sender.sending.is_some() && bench.sender.loading == 0 {
+        refused += 1;
+        assert!(refused < 10, "it asks the socket for ever");
+        // It is said to be writable, and is not: what the ring waits for is forgotten with it.
+        bench.ring = Ring::new().expect("a ring");
+        let fd = bench.sender.conn().fd;
+        let over = bench
+            .sender
+            .on_done(Op::Writable { fd }, Ok(1), &bench.shared, &mut bench.ring);
+        assert!(!over);
+        bench
+            .sender
+            .advance(&mut bench.disk, &bench.shared, &mut bench.ring);
+        bench.ring.submit();
+    }
+    let expected = bench.content.slice(..4_000_000);
+    let (got, operations, reads) = bench.run_counting(0);
+    assert!(got == expected);
+    assert!(reads.past > 0 && operations.contains('l'), "{operations}");
 }

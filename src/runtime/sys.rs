@@ -133,7 +133,8 @@ pub fn cached_pages(file: RawFd, pos: u64, len: u64) -> Option<u64> {
     (rc == 0).then_some(stat[0])
 }
 
-/// Lets go what the page cache has of a part of a file, as far as nobody uses it.
+/// Lets go what the page cache has of a part of a file, as far as nobody uses it. It may wait for all other cores.
+#[cfg(test)]
 pub fn drop_cached(file: RawFd, pos: u64, len: u64) {
     let (pos, len) = (pos as libc::off_t, len as libc::off_t);
     // SAFETY: no memory is passed. What was not let go is found out by looking.
@@ -214,8 +215,13 @@ pub fn send_file(socket: RawFd, file: RawFd, pos: u64, len: usize) -> io::Result
     // SAFETY: no memory is passed but a valid position.
     let (sent, error) = unsafe {
         libc::fcntl(socket, libc::F_SETFL, libc::O_RDWR | libc::O_NONBLOCK);
-        let sent = libc::sendfile(socket, file, &raw mut from, len);
-        let error = io::Error::last_os_error();
+        let (sent, error) = loop {
+            let sent = libc::sendfile(socket, file, &raw mut from, len);
+            let error = io::Error::last_os_error();
+            if sent >= 0 || error.kind() != io::ErrorKind::Interrupted {
+                break (sent, error);
+            }
+        };
         libc::fcntl(socket, libc::F_SETFL, libc::O_RDWR);
         (sent, error)
     };

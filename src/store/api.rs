@@ -1,6 +1,7 @@
 //! What the store says to its callers: operations, events, pieces of a read.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use bytes::Bytes;
 
@@ -153,8 +154,24 @@ pub struct ChunkPin(Arc<ChunkUse>);
 struct ChunkUse {
     /// Its first byte in the store, and its bytes; none if it is not told.
     span: (u64, u64),
-    /// Whether nothing of it was in the page cache when that was first looked at.
-    clean: OnceLock<bool>,
+    /// What the page cache may hold of it: a [`Trust`].
+    trust: AtomicU8,
+    /// Nothing more is written to it.
+    sealed: AtomicBool,
+}
+
+/// Whether the page cache may be believed about a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trust {
+    /// Nobody has looked yet.
+    Unknown,
+    /// Somebody is at it: until then it may not.
+    Looking,
+    /// It holds nothing that the chunk had before this use of it.
+    Clean,
+    /// It may hold something, for as long as this use lasts.
+    Stale,
 }
 
 impl ChunkPin {
@@ -162,7 +179,7 @@ impl ChunkPin {
         let span = (chunk.pos, chunk.class.bytes());
         Self(Arc::new(ChunkUse {
             span,
-            clean: OnceLock::new(),
+            ..ChunkUse::default()
         }))
     }
 
@@ -179,18 +196,69 @@ impl ChunkPin {
         (len > 0).then_some(pos)
     }
 
-    /// Whether the page cache holds nothing that the chunk had before this use of it: its first reader looks, told the
-    /// chunk's first byte and its bytes.
-    pub fn is_clean(&self, look: impl FnOnce(u64, u64) -> bool) -> bool {
-        let (pos, len) = self.0.span;
-        len > 0 && *self.0.clean.get_or_init(|| look(pos, len))
+    /// The chunk's bytes; none if they are not told.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.span.1
     }
 
-    /// For a chunk of `len` bytes at `pos`.
+    /// Whether the chunk's bytes are not told.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the page cache may be believed about the chunk, as far as is known. Never waits for anybody.
+    #[must_use]
+    pub fn trust(&self) -> Trust {
+        match self.0.trust.load(Ordering::Acquire) {
+            0 => Trust::Unknown,
+            1 => Trust::Looking,
+            2 => Trust::Clean,
+            _ => Trust::Stale,
+        }
+    }
+
+    /// The caller is about to look, if nobody else is or has; then it is to say what it saw.
+    #[must_use]
+    pub fn begin_to_look(&self) -> bool {
+        let (from, to) = (Trust::Unknown as u8, Trust::Looking as u8);
+        let (set, unset) = (Ordering::AcqRel, Ordering::Acquire);
+        self.0.trust.compare_exchange(from, to, set, unset).is_ok()
+    }
+
+    /// What who was to look has seen.
+    pub fn looked(&self, clean: bool) {
+        let seen = if clean { Trust::Clean } else { Trust::Stale };
+        self.0.trust.store(seen as u8, Ordering::Release);
+    }
+
+    /// All that will ever be written to the chunk in this use of it is durable.
+    pub(super) fn seal(&self) {
+        self.0.sealed.store(true, Ordering::Release);
+    }
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.0.sealed.load(Ordering::Acquire)
+    }
+
+    /// For a sealed chunk of `len` bytes at `pos`.
     #[cfg(test)]
     pub fn for_test(pos: u64, len: u64) -> Self {
-        let (span, clean) = ((pos, len), OnceLock::new());
-        Self(Arc::new(ChunkUse { span, clean }))
+        let pin = Self::for_test_unsealed(pos, len);
+        pin.seal();
+        pin
+    }
+
+    /// For a chunk of `len` bytes at `pos` to which more is written.
+    #[cfg(test)]
+    pub fn for_test_unsealed(pos: u64, len: u64) -> Self {
+        Self(Arc::new(ChunkUse {
+            span: (pos, len),
+            ..ChunkUse::default()
+        }))
     }
 }
 

@@ -204,6 +204,9 @@ impl Segment {
                 return;
             };
             let to = covered.min(in_chunks);
+            if covered <= self.filled || self.sealed && self.filled == self.len {
+                extent.pin.seal();
+            }
             out.push(Piece::File {
                 store,
                 pos: extent.chunk.pos + (pos - extent.start),

@@ -384,3 +384,74 @@ proptest! {
         flush_near_the_edge(&parts, Edge { over, crumbs, gathering });
     }
 }
+
+/// What is known of a chunk's pages in the cache of the system is known of one use of it.
+#[test]
+fn a_chunk_that_is_given_out_again_is_to_be_looked_at_again() {
+    let mut scene = Scene::new(Sabotage::default());
+    let long = scene.batch(3 << 19);
+    scene.acknowledged(1, &long);
+    let extents = |scene: &Scene, log| -> Vec<map::Extent> {
+        scene.store.map.logs[&LogId(log)].segments[0]
+            .extents
+            .clone()
+    };
+    let before = extents(&scene, 1);
+    for extent in &before {
+        assert!(extent.pin.begin_to_look());
+        extent.pin.looked(true);
+    }
+    let chunks: Vec<Chunk> = before.iter().map(|extent| extent.chunk).collect();
+    scene.store.delete_log(LogId(1));
+    scene.checkpoint();
+    // They are held by who reads them.
+    let free = fill_up(&mut scene.store);
+    let within = |free: &Chunk| {
+        let holds =
+            |chunk: &Chunk| chunk.pos <= free.pos && free.pos < chunk.pos + chunk.class.bytes();
+        chunks.iter().any(holds)
+    };
+    assert!(!free.iter().any(within));
+    give_back(&mut scene.store, free);
+    drop(before);
+    scene.checkpoint();
+    let mut again = 0;
+    for _ in 0..8 {
+        let long = scene.batch(3 << 19);
+        scene.acknowledged(2, &long);
+    }
+    for extent in extents(&scene, 2) {
+        again += usize::from(chunks.contains(&extent.chunk));
+        assert_eq!(extent.pin.trust(), Trust::Unknown);
+        assert!(extent.pin.begin_to_look());
+    }
+    assert!(again > 0, "none was given out again");
+}
+
+/// The page cache is asked for whole chunks alone: nothing more is written to those.
+#[test]
+fn a_chunk_is_sealed_when_all_of_it_is_durable() {
+    let mut scene = Scene::new(Sabotage::default());
+    scene.store.set_tail_bytes_max(0);
+    let (mut sealed, mut open) = (0, 0);
+    for _ in 0..12 {
+        let batch = scene.batch(300_000);
+        scene.acknowledged(1, &batch);
+        // What is in memory besides is forgotten a bit at a time.
+        for _ in 0..100 {
+            let ops = scene.asked();
+            scene.perform(ops);
+        }
+        let segment = &scene.store.map.logs[&LogId(1)].segments[0];
+        let (store, log, id, len) = (&scene.store, LogId(1), segment.id, segment.len);
+        store.read(log, id, 0, len as usize, &mut Vec::new());
+        for extent in &segment.extents {
+            let end = segment.extent_at(extent.start).map(|(_, end)| end);
+            let whole = end.is_some_and(|end| end <= segment.filled);
+            let is_sealed = extent.pin.is_sealed();
+            assert!(whole || !is_sealed, "{extent:?}");
+            (sealed, open) = (sealed + u32::from(is_sealed), open + u32::from(!whole));
+        }
+    }
+    assert!(sealed > 0 && open > 0, "{sealed} sealed, {open} not");
+}

@@ -4,36 +4,17 @@ import contextlib
 import os
 import pathlib
 import subprocess
-import tempfile
 
 from harness import paths
 from harness.broker import Millrace
 from harness.load import Load, make_topic
-from harness.suite import Skipped, equal, eventually, main, test, unique
+from harness.mounts import loop_device
+from harness.suite import equal, eventually, main, test, unique
 
 MIB = 1 << 20
-BYTES = 256 * MIB
 SMALL = {"millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB),
          "millrace.store.checkpoint.bytes": str(4 * MIB)}
 BAD_CONFIG = 78
-
-
-@contextlib.contextmanager
-def loop_device(fill: bytes = b""):
-    """A block device of that many bytes, which begins with `fill`."""
-    with tempfile.TemporaryDirectory(prefix="millrace-loop-") as home:
-        image = pathlib.Path(home) / "image"
-        with open(image, "wb") as file:
-            file.truncate(BYTES)
-            file.write(fill)
-        made = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", str(image)], capture_output=True, text=True)
-        if made.returncode != 0:
-            raise Skipped(f"losetup: {made.stderr.strip()}")
-        device = made.stdout.strip()
-        try:
-            yield device
-        finally:
-            subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def millracectl(*args: str) -> subprocess.CompletedProcess:

@@ -5,36 +5,18 @@ import contextlib
 import os
 import pathlib
 import re
-import subprocess
 import tempfile
 
 from confluent_kafka.admin import AdminClient
 
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic
+from harness.mounts import mounted, run
 from harness.suite import Skipped, equal, eventually, main, test, unique
 
 MIB = 1 << 20
 SMALL = {"millrace.shards": "1", "millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB),
          "millrace.store.checkpoint.bytes": str(4 * MIB)}
-
-
-def run(*command: str):
-    """A command that needs rights; without them the test cannot be had."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise Skipped(f"{' '.join(command)}: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def mounted(*arguments: str):
-    """A directory on a filesystem of its own."""
-    with tempfile.TemporaryDirectory(prefix="millrace-mount-") as place:
-        run("mount", *arguments, place)
-        try:
-            yield pathlib.Path(place)
-        finally:
-            subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @contextlib.contextmanager

@@ -258,7 +258,7 @@ mod tests {
                 Slow::default(),
             ],
             turns,
-            disk_reads: DiskReads::of([1, 0, u64::MAX, 4, 5]),
+            disk_reads: DiskReads::of([1, 0, u64::MAX, 4, 5, 6, 7]),
         }
     }
 

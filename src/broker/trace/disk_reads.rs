@@ -13,22 +13,39 @@ pub struct DiskReads {
     pub gone: u64,
     /// Chunks of which it held something that could not be let go; they were read past it.
     pub unclean: u64,
+    /// How often sending from it took more than [`SLOW_SEND_US`]: it waited for the disk, or others had the core.
+    pub slow: u64,
+    /// Microseconds that those took.
+    pub slow_us: u64,
 }
+
+/// Microseconds from which on a call that sends from the page cache is counted.
+pub const SLOW_SEND_US: u64 = 1000;
 
 impl DiskReads {
     /// All of them, in this order.
     #[must_use]
-    pub const fn all(&self) -> [u64; 5] {
-        [self.past, self.filled, self.sent, self.gone, self.unclean]
+    pub const fn all(&self) -> [u64; 7] {
+        [
+            self.past,
+            self.filled,
+            self.sent,
+            self.gone,
+            self.unclean,
+            self.slow,
+            self.slow_us,
+        ]
     }
 
-    pub(super) const fn of([past, filled, sent, gone, unclean]: [u64; 5]) -> Self {
+    pub(super) const fn of([past, filled, sent, gone, unclean, slow, slow_us]: [u64; 7]) -> Self {
         Self {
             past,
             filled,
             sent,
             gone,
             unclean,
+            slow,
+            slow_us,
         }
     }
 

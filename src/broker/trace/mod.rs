@@ -23,7 +23,7 @@ mod units;
 mod walk;
 
 pub use buckets::{BUCKETS, UNIT_BITS, bucket_of, upper_ns};
-pub use disk_reads::DiskReads;
+pub use disk_reads::{DiskReads, SLOW_SEND_US};
 pub use report::{Report, Slow};
 pub use stage::{STAGES, Stage};
 pub use stamps::{FetchStamps, FlushStamps, ProduceStamps};
