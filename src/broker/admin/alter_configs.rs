@@ -12,82 +12,60 @@ use kafka_wire::alter_configs_request::AlterConfigsResource;
 use kafka_wire::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire_core::StrBytes;
 
-use super::deciding::{Decide, Deciding, Decision, decide};
+use super::altering::{Alters, Resources, apply, target, value};
+use super::deciding::{Deciding, Decision, decide};
 use super::describe_configs::{BROKER_LOGGER, unsupported};
 use super::full;
-use super::handler::{Ctx, outcome};
-use super::incremental_alter_configs::{RESOURCE_SIZE, apply, named_twice, target, value};
-use super::once::Once;
-use crate::base::{Leftovers, Refused};
+use crate::base::Refused;
 use crate::controller::{each_once, replacing};
-use crate::wire::{Lists, RequestHeader, WireError};
+use crate::wire::{RequestHeader, WireError};
 
 /// Decides on an AlterConfigs request.
 pub fn alter_configs(header: &RequestHeader, body: Bytes) -> Result<Box<dyn Decision>, WireError> {
-    decide::<Resources>(header, body)
+    decide::<Resources<AlterConfigsRequest>>(header, body)
 }
 
-/// The resources of a request.
-#[derive(Debug)]
-struct Resources(Once<(i8, StrBytes), AlterConfigsResource>);
+impl Alters for AlterConfigsRequest {
+    type Answer = AlterConfigsResourceResponse;
 
-impl Decide for Resources {
-    type Request = AlterConfigsRequest;
-    type Element = AlterConfigsResourceResponse;
-    const WHEN_FULL: Option<fn(&mut AlterConfigsResourceResponse)> =
-        Some(|resource| full::refuse(&mut resource.error_code, &mut resource.error_message));
-
-    fn new(_: i16) -> Self {
-        Self(Once::default())
+    fn only_validates(&self) -> bool {
+        self.validate_only
     }
 
-    fn take(&mut self, _: &Ctx<'_>, resource: AlterConfigsResource) {
-        let name = (resource.resource_type, resource.resource_name.clone());
-        self.0.push(name, resource);
+    fn name(resource: &AlterConfigsResource) -> (i8, StrBytes) {
+        (resource.resource_type, resource.resource_name.clone())
     }
 
-    fn rest(&mut self, request: AlterConfigsRequest) -> bool {
-        request.validate_only
+    fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
+        if resource.resource_type == BROKER_LOGGER {
+            return Err(unsupported(BROKER_LOGGER));
+        }
+        let name = resource.resource_name.as_str();
+        let target = target(&cx.ctx, resource.resource_type, name)?;
+        each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
+        let wanted = resource.configs.iter().map(|config| {
+            let key = config.name.as_str().to_owned();
+            let value = value(&key, config.value.as_ref())?;
+            Ok((key, value))
+        });
+        let wanted = wanted.collect::<Result<Vec<_>, Refused>>()?;
+        let changes = replacing(cx.draft, &target, wanted);
+        apply(cx, &target, &changes)
     }
 
-    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<AlterConfigsResourceResponse> {
-        let (resource, is_once) = self.0.next()?;
-        let result = match is_once {
-            true => alter(cx, &resource),
-            false => Err(named_twice()),
-        };
+    fn answer(
+        name: (i8, StrBytes),
+        outcome: (i16, Option<StrBytes>),
+    ) -> AlterConfigsResourceResponse {
         let mut shown = AlterConfigsResourceResponse::default();
-        shown.resource_type = resource.resource_type;
-        shown.resource_name = resource.resource_name;
-        (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
-        Some(shown)
+        (shown.resource_type, shown.resource_name) = name;
+        (shown.error_code, shown.error_message) = outcome;
+        shown
     }
 
-    fn leave(self, leftovers: &mut Leftovers) {
-        self.0.leave(leftovers, AlterConfigsRequest::entries);
+    fn refuse(answer: &mut AlterConfigsResourceResponse) {
+        full::refuse(&mut answer.error_code, &mut answer.error_message);
     }
-
-    fn size(&self) -> usize {
-        let entries = self.0.peek().map_or(0, AlterConfigsRequest::entries);
-        RESOURCE_SIZE + entries
-    }
-}
-
-fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
-    if resource.resource_type == BROKER_LOGGER {
-        return Err(unsupported(BROKER_LOGGER));
-    }
-    let name = resource.resource_name.as_str();
-    let target = target(&cx.ctx, resource.resource_type, name)?;
-    each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
-    let wanted = resource.configs.iter().map(|config| {
-        let key = config.name.as_str().to_owned();
-        let value = value(&key, config.value.as_ref())?;
-        Ok((key, value))
-    });
-    let wanted = wanted.collect::<Result<Vec<_>, Refused>>()?;
-    let changes = replacing(cx.draft, &target, wanted);
-    apply(cx, &target, &changes)
 }
 
 #[cfg(test)]

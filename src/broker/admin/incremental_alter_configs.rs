@@ -13,137 +13,53 @@ use kafka_wire::incremental_alter_configs_request::{AlterConfigsResource, Altera
 use kafka_wire::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_wire_core::StrBytes;
 
-use super::deciding::{Decide, Deciding, Decision, decide};
-use super::describe_configs::{
-    BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, check_broker, unsupported,
-};
+use super::altering::{Alters, Resources, apply, target, value};
+use super::deciding::{Deciding, Decision, decide};
 use super::full;
-use super::handler::{Ctx, outcome};
-use super::once::Once;
-use crate::base::{ErrorCode, Leftovers, Refused};
-use crate::controller::{
-    ConfigOp, ConfigResource, alter_broker_configs, alter_topic_configs, check_topic_name,
-    each_once,
-};
-use crate::wire::{Lists, RequestHeader, WireError};
+use crate::base::{ErrorCode, Refused};
+use crate::controller::{ConfigOp, each_once};
+use crate::wire::{RequestHeader, WireError};
 
 /// Decides on an IncrementalAlterConfigs request.
 pub fn incremental_alter_configs(
     header: &RequestHeader,
     body: Bytes,
 ) -> Result<Box<dyn Decision>, WireError> {
-    decide::<Resources>(header, body)
+    decide::<Resources<IncrementalAlterConfigsRequest>>(header, body)
 }
 
-/// The resources of a request.
-#[derive(Debug)]
-struct Resources(Once<(i8, StrBytes), AlterConfigsResource>);
+impl Alters for IncrementalAlterConfigsRequest {
+    type Answer = AlterConfigsResourceResponse;
 
-impl Decide for Resources {
-    type Request = IncrementalAlterConfigsRequest;
-    type Element = AlterConfigsResourceResponse;
-    const WHEN_FULL: Option<fn(&mut AlterConfigsResourceResponse)> =
-        Some(|resource| full::refuse(&mut resource.error_code, &mut resource.error_message));
-
-    fn new(_: i16) -> Self {
-        Self(Once::default())
+    fn only_validates(&self) -> bool {
+        self.validate_only
     }
 
-    fn take(&mut self, _: &Ctx<'_>, resource: AlterConfigsResource) {
-        let name = (resource.resource_type, resource.resource_name.clone());
-        self.0.push(name, resource);
+    fn name(resource: &AlterConfigsResource) -> (i8, StrBytes) {
+        (resource.resource_type, resource.resource_name.clone())
     }
 
-    fn rest(&mut self, request: IncrementalAlterConfigsRequest) -> bool {
-        request.validate_only
+    fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
+        let name = resource.resource_name.as_str();
+        let target = target(&cx.ctx, resource.resource_type, name)?;
+        each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
+        let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
+        apply(cx, &target, &changes?)
     }
 
-    fn next(&mut self, cx: &mut Deciding<'_>) -> Option<AlterConfigsResourceResponse> {
-        let (resource, is_once) = self.0.next()?;
-        let result = match is_once {
-            true => alter(cx, &resource),
-            false => Err(named_twice()),
-        };
+    fn answer(
+        name: (i8, StrBytes),
+        outcome: (i16, Option<StrBytes>),
+    ) -> AlterConfigsResourceResponse {
         let mut shown = AlterConfigsResourceResponse::default();
-        shown.resource_type = resource.resource_type;
-        shown.resource_name = resource.resource_name;
-        (shown.error_code, shown.error_message) = outcome(result.as_ref().err());
-        Some(shown)
+        (shown.resource_type, shown.resource_name) = name;
+        (shown.error_code, shown.error_message) = outcome;
+        shown
     }
 
-    fn leave(self, leftovers: &mut Leftovers) {
-        self.0
-            .leave(leftovers, IncrementalAlterConfigsRequest::entries);
+    fn refuse(answer: &mut AlterConfigsResourceResponse) {
+        full::refuse(&mut answer.error_code, &mut answer.error_message);
     }
-
-    fn size(&self) -> usize {
-        let entries = self.0.peek().map_or(0, Self::Request::entries);
-        RESOURCE_SIZE + entries
-    }
-}
-
-/// What a resource takes of a slice: its settings are looked at, and how they were.
-pub(super) const RESOURCE_SIZE: usize = 4;
-
-/// A resource comes more than once.
-pub(super) fn named_twice() -> Refused {
-    let why = "Each resource must appear at most once.";
-    Refused::because(ErrorCode::InvalidRequest, why)
-}
-
-fn alter(cx: &mut Deciding<'_>, resource: &AlterConfigsResource) -> Result<(), Refused> {
-    let name = resource.resource_name.as_str();
-    let target = target(&cx.ctx, resource.resource_type, name)?;
-    each_once(resource.configs.iter().map(|config| config.name.as_str()))?;
-    let changes: Result<Vec<_>, _> = resource.configs.iter().map(config_op).collect();
-    apply(cx, &target, &changes?)
-}
-
-/// What has the settings that are to be changed.
-pub(super) fn target(ctx: &Ctx<'_>, kind: i8, name: &str) -> Result<ConfigResource, Refused> {
-    let invalid = |why: &'static str| Err(Refused::because(ErrorCode::InvalidRequest, why));
-    match kind {
-        TOPIC if name.is_empty() => invalid("Default topic resources are not allowed."),
-        TOPIC => {
-            check_topic_name(name)
-                .map_err(|why| Refused::because(ErrorCode::InvalidTopicException, why))?;
-            Ok(ConfigResource::Topic(name.to_owned()))
-        }
-        BROKER if name.is_empty() => Ok(ConfigResource::Broker(None)),
-        BROKER => {
-            check_broker(ctx, name)?;
-            Ok(ConfigResource::Broker(Some(ctx.config.node())))
-        }
-        BROKER_LOGGER => {
-            check_broker(ctx, name)?;
-            let why = "The levels of loggers cannot be changed here.";
-            Err(Refused::because(ErrorCode::InvalidConfig, why))
-        }
-        CLIENT_METRICS => invalid("Clients cannot be asked for metrics yet."),
-        GROUP => invalid("Groups have no settings of their own yet."),
-        other => Err(unsupported(other)),
-    }
-}
-
-/// Makes the changes of one resource, all or none of them.
-pub(super) fn apply(
-    cx: &mut Deciding<'_>,
-    target: &ConfigResource,
-    changes: &[(String, ConfigOp)],
-) -> Result<(), Refused> {
-    let (draft, config) = (&mut *cx.draft, cx.ctx.config);
-    match target {
-        ConfigResource::Topic(name) => alter_topic_configs(draft, config, name, changes),
-        ConfigResource::Broker(node) => alter_broker_configs(draft, config, *node, changes),
-    }
-}
-
-/// The value of a setting, which must not be null.
-pub(super) fn value(key: &str, value: Option<&StrBytes>) -> Result<String, Refused> {
-    let why = || format!("Null value not supported for : {key}");
-    value
-        .map(|value| value.as_str().to_owned())
-        .ok_or_else(|| Refused::because(ErrorCode::InvalidRequest, why()))
 }
 
 fn config_op(config: &AlterableConfig) -> Result<(String, ConfigOp), Refused> {
@@ -162,6 +78,7 @@ fn config_op(config: &AlterableConfig) -> Result<(String, ConfigOp), Refused> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
     use super::super::testing::{Cluster, text};
     use super::*;
 

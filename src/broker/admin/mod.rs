@@ -3,6 +3,7 @@
 //! reply that is sent when the records are durable and every shard has the new image.
 
 mod alter_configs;
+mod altering;
 mod api_versions;
 mod auto_create;
 mod brokers;
