@@ -80,6 +80,8 @@ pub enum Shape {
     RingEnd,
     /// Flushes of more than the larger chunks, in a store with few of them free.
     Large,
+    /// Thousands of logs with less than a block in each, which no chunk has: checkpoints of many megabytes.
+    Crowd,
 }
 
 impl Shape {
@@ -87,6 +89,7 @@ impl Shape {
         match rng.below(32) {
             0..5 => Self::RingEnd,
             5 => Self::Large,
+            6 => Self::Crowd,
             _ => Self::Any,
         }
     }
@@ -118,6 +121,21 @@ impl Shape {
                 plan.shards = 1;
                 plan.shards_change = false;
                 plan.value_bytes_max = 120_000;
+                plan.delays.idle = 2 * MS;
+            }
+            Self::Crowd => {
+                store.journal_bytes = 16 * MIB;
+                store.initial_bytes = 48 * MIB;
+                store.bytes_max = pick(rng, &[80 * MIB, 128 * MIB]);
+                store.flush_bytes_max = 2 * MIB as usize;
+                store.checkpoint_bytes = pick(rng, &[MIB, 64 * MIB]);
+                plan.shards = 1;
+                plan.shards_change = false;
+                plan.crowds = 1;
+                plan.looks_every = 64;
+                plan.value_bytes_max = pick(rng, &[600, 40_000]);
+                plan.faults.crash = pick(rng, &[500, 1000]);
+                plan.faults.no_room = 0;
                 plan.delays.idle = 2 * MS;
             }
         }
@@ -157,8 +175,12 @@ pub struct Plan {
     pub groups: Vec<u32>,
     /// Clients that create and delete topics.
     pub churns: u32,
+    /// Clients that do so with topics of very many partitions.
+    pub crowds: u32,
     /// Clients that delete records.
     pub truncators: u32,
+    /// After how many inputs the invariants of a shard are looked at. They go through all of its logs.
+    pub looks_every: u64,
     /// What goes wrong.
     pub faults: Faults,
     /// Delays.
@@ -202,6 +224,8 @@ impl Plan {
             committers: rng.below(3) as u32,
             groups: (0..rng.below(2)).map(|_| 1 + rng.below(3) as u32).collect(),
             churns: rng.below(2) as u32,
+            crowds: 0,
+            looks_every: 1,
             truncators: 1,
             faults: faults(rng, tight),
             delays: Delays {

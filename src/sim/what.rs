@@ -2,6 +2,9 @@
 //! seeds: a fault that no seed brings about, or a branch that none takes, is not
 //! tested, whatever the number of seeds that pass.
 
+/// Bytes of a large checkpoint, 6.5 MiB: more than any but those of a crowd of logs.
+pub const LARGE_CHECKPOINT: u64 = 13 << 19;
+
 /// Makes the kinds and a list of them all.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident: $per_mille:literal,)*) => {
@@ -102,6 +105,8 @@ kinds! {
     Phase: 660,
     /// A checkpoint is being made valid: a = store.
     Checkpoint: 550,
+    /// The same for one of more than [`LARGE_CHECKPOINT`] bytes: a = store, b = its bytes.
+    LargeCheckpoint: 12,
     /// A reply has bytes of a store file in it: a = connection, b = how many.
     FileBytes: 520,
     /// A crash left a part of a write: a = store, b = how many writes.

@@ -248,6 +248,10 @@ impl World {
             let name = format!("churn-{number}");
             clients.push(Box::new(Talk::new(Churn::new(200 + number, &name))));
         }
+        for number in 0..plan.crowds {
+            let name = format!("crowd-{number}");
+            clients.push(Box::new(Talk::new(Churn::crowd(300 + number, &name))));
+        }
         for _ in 0..plan.truncators {
             clients.push(Box::new(Talk::new(Truncator::default())));
         }

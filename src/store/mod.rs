@@ -55,6 +55,7 @@ pub use api::*;
 pub use map::Damage;
 pub use remains::{BadRange, Found, LogRemains, Remains, Salvage};
 pub use report::{Left, RecoverError, RecoveryReport};
+pub use superblock::checkpoint_bytes;
 
 use chunks::{Chunk, Chunks, Class, UNPLACED_COST};
 use copies::{COPIES, Copy, copy_bytes_max};

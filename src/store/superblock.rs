@@ -200,6 +200,13 @@ impl Superblock {
     }
 }
 
+/// Bytes of each copy of the checkpoint that a superblock names; `None` if the block is no superblock.
+#[must_use]
+pub fn checkpoint_bytes(block: &Bytes) -> Option<u64> {
+    let superblock = Superblock::decode(block).ok()?;
+    Some(superblock.checkpoint_len)
+}
+
 fn decode_named(r: &mut Reader) -> Option<Named> {
     let count = usize::from(r.u16()?);
     let is_list = match r.u8()? {

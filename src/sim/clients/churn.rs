@@ -1,5 +1,8 @@
 //! A client with a topic of its own that it creates, writes, reads and deletes,
 //! again and again under the same name: nothing of an old topic may show in a new one.
+//!
+//! As a crowd it has thousands of partitions, and less than a block in each: that is in no chunk, so a checkpoint has
+//! to hold it all.
 
 use bytes::Bytes;
 
@@ -15,7 +18,16 @@ use crate::record::{BatchBuilder, Codec};
 use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
 use crate::wire::client;
-use crate::wire::produce::{ProducePartition, ProduceRequest, ProduceTopic};
+use crate::wire::produce::{
+    ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceTopic,
+};
+
+/// Partitions of a crowd. What is written to each is nearly a block.
+const CROWD: i32 = 3_000;
+/// How many of them a request writes to.
+const CROWD_PER_REQUEST: i32 = 500;
+/// How many are read in a row.
+const CROWD_READS: u32 = 12;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -35,10 +47,21 @@ pub struct Churn {
     step: Step,
     version: i16,
     topic: Option<Topic>,
-    /// Records produced to the topic of now, acknowledged or not.
+    /// How many partitions are written to, and with one request.
+    written: i32,
+    per_request: i32,
+    /// The first one that the next request writes to.
+    from: i32,
+    /// Records produced to each partition of the topic of now, acknowledged or not, before those of this round,
     made: u32,
+    /// how many there are at the most,
+    made_max: u32,
+    /// and those of this round, the same for all partitions.
     batch: (u32, i64),
+    /// The partition that is read, up to where it is, and how many are to be read.
+    reading: i32,
     position: i64,
+    reads: u32,
     rest: bool,
 }
 
@@ -57,47 +80,109 @@ impl Churn {
             step: Step::Create,
             version: 0,
             topic: None,
+            written: 1,
+            per_request: 1,
+            from: 0,
             made: 0,
+            made_max: 30,
             batch: (0, 0),
+            reading: 0,
             position: 0,
+            reads: 1,
             rest: false,
         }
     }
 
-    fn at(&self) -> Place {
+    /// A client whose topic is a crowd of partitions.
+    #[must_use]
+    pub fn crowd(producer: u32, name: &str) -> Self {
+        let mut churn = Self::new(producer, name);
+        churn.plan.partitions = CROWD;
+        (churn.written, churn.per_request, churn.made_max) = (CROWD, CROWD_PER_REQUEST, 2);
+        churn
+    }
+
+    fn is_crowd(&self) -> bool {
+        self.written > 1
+    }
+
+    fn number(&self) -> u32 {
+        self.topic.as_ref().map_or(u32::MAX, |topic| topic.number)
+    }
+
+    fn at(&self, partition: i32) -> Place {
         Place {
-            topic: self.topic.as_ref().map_or(u32::MAX, |topic| topic.number),
-            partition: 0,
+            topic: self.number(),
+            partition,
         }
+    }
+
+    /// The partitions that a request writes to.
+    fn slice(&self) -> std::ops::Range<i32> {
+        self.from..(self.from + self.per_request).min(self.written)
+    }
+
+    /// They are written to, or may be. Whether that was the last slice of a round.
+    fn next_slice(&mut self) -> bool {
+        self.from = self.slice().end;
+        let ends = self.from == self.written;
+        if ends {
+            self.from = 0;
+            self.made += self.batch.0;
+        }
+        ends
+    }
+
+    /// Goes on to read, first what is anywhere.
+    fn begin_reading(&mut self, ctx: &mut Ctx<'_>) {
+        self.step = Step::Fetch;
+        if self.is_crowd() {
+            self.reads = CROWD_READS;
+            self.read_another(ctx);
+        }
+    }
+
+    fn read_another(&mut self, ctx: &mut Ctx<'_>) {
+        self.reading = ctx.rng.below(self.written as u64) as i32;
+        self.position = 0;
     }
 
     fn produce(&mut self, ctx: &mut Ctx<'_>) -> Bytes {
         self.version = 3 + ctx.rng.below(11) as i16;
-        let count = 1 + ctx.rng.below(5) as u32;
-        let timestamp = ctx.now.wall_ms;
-        self.batch = (count, timestamp);
-        let mut builder = BatchBuilder::new(Codec::None, timestamp);
-        for number in self.made..self.made + count {
-            let value = Value {
-                producer: self.producer,
-                number,
+        if self.from == 0 {
+            let count = match self.is_crowd() {
+                true => 1,
+                false => 1 + ctx.rng.below(5) as u32,
             };
-            let len = 8 + ctx.rng.below(3000) as usize;
-            builder.push(timestamp, None, Some(&value.bytes(len)), &[]);
+            self.batch = (count, ctx.now.wall_ms);
         }
+        let (count, timestamp) = self.batch;
         let first = Value {
             producer: self.producer,
             number: self.made,
         };
-        let at = self.at();
-        ctx.oracle.tell(Fact::Sent { at, first, count });
-        let partition = ProducePartition {
-            index: 0,
-            records: Some(builder.build()),
-        };
+        let mut builder = BatchBuilder::new(Codec::None, timestamp);
+        for number in self.made..self.made + count {
+            let value = Value { number, ..first };
+            let len = match self.is_crowd() {
+                true => 3_400 + ctx.rng.below(500) as usize,
+                false => 8 + ctx.rng.below(3000) as usize,
+            };
+            builder.push(timestamp, None, Some(&value.bytes(len)), &[]);
+        }
+        let batch = builder.build();
+        let mut partitions = Vec::new();
+        for index in self.slice() {
+            let at = self.at(index);
+            ctx.oracle.tell(Fact::Sent { at, first, count });
+            partitions.push(ProducePartition {
+                index,
+                records: Some(batch.clone()),
+            });
+        }
         let topics = self.topic.iter().map(|topic| ProduceTopic {
             topic: topic.reference(self.version >= 13),
-            partitions: vec![partition.clone()],
+            partitions: partitions.clone(),
         });
         let request = ProduceRequest {
             transactional_id: None,
@@ -111,19 +196,30 @@ impl Churn {
     fn produced(&mut self, ctx: &mut Ctx<'_>, frame: Bytes) -> Result<(), String> {
         let (_, response) =
             client::decode_produce(frame, self.version).map_err(|error| error.to_string())?;
-        let answer = response
-            .topics
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .ok_or("no partition in the answer")?;
-        match answer.error {
-            ErrorCode::None => {}
-            ErrorCode::KafkaStorageError => {
-                self.step = Step::Delete;
-                return Ok(());
-            }
-            error => return Err(error.to_string()),
+        let answers = response.topics.first().map(|topic| &topic.partitions);
+        let answers = answers.ok_or("no topic in the answer")?;
+        if !answers.iter().map(|answer| answer.index).eq(self.slice()) {
+            return Err("an answer for other partitions".into());
         }
+        let mut is_full = false;
+        for answer in answers {
+            match answer.error {
+                ErrorCode::None => self.acked(ctx, answer),
+                ErrorCode::KafkaStorageError => is_full = true,
+                error => return Err(error.to_string()),
+            }
+        }
+        if self.next_slice() && (self.made >= self.made_max || ctx.rng.chance(1, 2)) {
+            self.begin_reading(ctx);
+        }
+        // A crowd may go on: the store grows.
+        if is_full && (!self.is_crowd() || ctx.rng.chance(1, 4)) {
+            self.step = Step::Delete;
+        }
+        Ok(())
+    }
+
+    fn acked(&self, ctx: &mut Ctx<'_>, answer: &ProducePartitionResponse) {
         let (count, timestamp) = self.batch;
         let records: Vec<Placed> = (0..count)
             .map(|index| Placed {
@@ -135,16 +231,11 @@ impl Churn {
                 timestamp: Some(timestamp),
             })
             .collect();
-        self.made += count;
-        let at = self.at();
+        let at = self.at(answer.index);
         ctx.oracle.tell(Fact::Acked {
             at,
             records: &records,
         });
-        if ctx.rng.chance(1, 2) {
-            self.step = Step::Fetch;
-        }
-        Ok(())
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>) -> Bytes {
@@ -163,7 +254,7 @@ impl Churn {
             ctx,
             self.version,
             limits,
-            &[(self.at(), self.position)],
+            &[(self.at(self.reading), self.position)],
             &[],
         );
         if self.topic.is_some() {
@@ -185,10 +276,16 @@ impl Churn {
             ErrorCode::KafkaStorageError => return Ok(()),
             error => return Err(error.to_string()),
         }
-        let at = self.at();
+        let at = self.at(self.reading);
         self.position = read(ctx, at, asked, self.position, partition);
-        if self.position >= partition.high_watermark {
-            self.step = if self.made < 30 && ctx.rng.chance(1, 2) {
+        if self.position < partition.high_watermark {
+            return Ok(());
+        }
+        self.reads = self.reads.saturating_sub(1);
+        if self.is_crowd() && self.reads > 0 {
+            self.read_another(ctx);
+        } else {
+            self.step = if self.made < self.made_max && ctx.rng.chance(1, 2) {
                 Step::Produce
             } else {
                 Step::Delete
@@ -220,7 +317,8 @@ impl Churn {
             partitions: self.plan.partitions,
             used: Use::Kept,
         });
-        (self.made, self.position, self.step) = (0, 0, Step::Produce);
+        (self.from, self.made) = (0, 0);
+        (self.reading, self.position, self.step) = (0, 0, Step::Produce);
         Ok(())
     }
 
@@ -239,7 +337,7 @@ impl Churn {
                 ErrorCode::None
                 | ErrorCode::UnknownTopicOrPartition
                 | ErrorCode::UnknownTopicId => {
-                    let topic = self.at().topic;
+                    let topic = self.number();
                     ctx.oracle.tell(Fact::Removed { topic });
                     self.step = Step::LookGone;
                 }
@@ -247,7 +345,7 @@ impl Churn {
             },
             Step::LookGone => {
                 let found = described(frame, self.version)?.map(|found| found.shape());
-                let topic = self.at().topic;
+                let topic = self.number();
                 ctx.oracle.tell(Fact::Described {
                     topic,
                     asked,
@@ -284,7 +382,7 @@ impl Script for Churn {
             Step::Fetch => self.fetch(ctx),
             Step::Delete => {
                 let id = self.topic.as_ref().map_or_else(Default::default, |t| t.id);
-                let topic = self.at().topic;
+                let topic = self.number();
                 ctx.oracle.tell(Fact::Removing { topic });
                 self.version = ctx.version(20, 1);
                 delete_topic(self.version, &name, id)
@@ -301,9 +399,10 @@ impl Script for Churn {
     }
 
     fn lost(&mut self, _ctx: &mut Ctx<'_>) {
-        if self.step == Step::Produce {
+        // Perhaps nothing was sent yet: it has been cut off before.
+        if self.step == Step::Produce && self.batch.0 > 0 {
             // The records may be there: those that follow are others.
-            self.made += self.batch.0;
+            self.next_slice();
         }
     }
 

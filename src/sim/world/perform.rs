@@ -6,8 +6,8 @@ use crate::broker::{Input, Msg, Output, fatal};
 use crate::sim::disk::writes_ahead;
 use crate::sim::node::Running;
 use crate::sim::oracle::Violation;
-use crate::sim::what::What;
-use crate::store::{DiskError, DiskOp, IoId};
+use crate::sim::what::{LARGE_CHECKPOINT, What};
+use crate::store::{DiskError, DiskOp, IoId, checkpoint_bytes};
 
 /// The disk is full.
 const ENOSPC: i32 = 28;
@@ -286,8 +286,12 @@ impl World {
         if let Some(kind) = kind {
             self.note(node, kind, number, id.0);
         }
-        if matches!(op, DiskOp::Write { pos: 0, .. }) {
+        if let DiskOp::Write { pos: 0, data, .. } = &op {
             self.note(node, What::Checkpoint, number, 0);
+            let bytes = checkpoint_bytes(data).unwrap_or(0);
+            if bytes > LARGE_CHECKPOINT {
+                self.note(node, What::LargeCheckpoint, number, bytes);
+            }
         }
         let disk = &mut self.nodes[node].disks[usize::from(store.0)];
         let wraps = !ahead && disk.wraps(&op, &self.plan.store.ring());
