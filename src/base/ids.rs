@@ -33,6 +33,19 @@ id!(/// A record's position in its partition. The next offset to be written is t
 id!(/// Leader epoch (KIP-101): grows by one whenever leadership of a partition changes hands.
     LeaderEpoch(i32));
 
+id!(/// Which of a node's processes: grows with each start on its stores. What an earlier one was told or said
+    /// counts no more.
+    Incarnation(u64));
+
+/// One process of one node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeProcess {
+    /// The node.
+    pub node: NodeId,
+    /// The process.
+    pub incarnation: Incarnation,
+}
+
 impl NodeId {
     /// Ids of shards per node: more than a node can have shards.
     pub const SHARD_IDS: i32 = 10_000;

@@ -21,7 +21,8 @@ mod timers;
 pub use error::ErrorCode;
 pub use hash::{IdMap, IdSet};
 pub use ids::{
-    DirectoryId, LeaderEpoch, LogId, NodeId, Offset, SegmentId, ShardId, StoreId, TopicId,
+    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Offset, SegmentId, ShardId,
+    StoreId, TopicId,
 };
 pub use leftovers::Leftovers;
 pub use page::BLOCK;

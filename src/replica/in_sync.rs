@@ -14,25 +14,31 @@ struct Other {
 
 /// See the module. The leader is in sync always, and not listed.
 #[derive(Debug)]
-pub(super) struct InSync {
+pub struct InSync {
     leader: NodeId,
     others: Vec<Other>,
     /// `min.insync.replicas`.
     min: usize,
+    /// The set that was asked for and may be the one already: its members count as those of the known one do (the
+    /// maximal set of KIP-497) until metadata says which it is.
+    asked: Option<Vec<NodeId>>,
 }
 
 impl InSync {
     /// The leader is all there is.
-    pub(super) fn alone(leader: NodeId) -> Self {
+    #[must_use]
+    pub const fn alone(leader: NodeId) -> Self {
         Self {
             leader,
             others: Vec::new(),
             min: 1,
+            asked: None,
         }
     }
 
-    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`.
-    pub(super) fn assign(&mut self, replicas: &[NodeId], in_sync: &[NodeId], min: usize) {
+    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`: a state of the partition that is
+    /// newer than the one before. What was asked for on top of that is done, or comes to nothing.
+    pub fn assign(&mut self, replicas: &[NodeId], in_sync: &[NodeId], min: usize) {
         let leader = self.leader;
         self.others.retain(|other| replicas.contains(&other.node));
         for node in replicas.iter().filter(|node| **node != leader) {
@@ -48,25 +54,70 @@ impl InSync {
             other.in_sync = in_sync.contains(&other.node);
         }
         self.min = min;
+        self.asked = None;
+    }
+
+    /// Which set to ask for, the leader first: without those that are `silent`, and with those that have caught up. Who
+    /// joins has on its disk everything that is committed and the beginning of the leader's epoch, `epoch_start`.
+    /// `None` if that is the set that there is, or if another one is asked for still: one at a time.
+    #[must_use]
+    pub fn wanted(
+        &self,
+        committed: Offset,
+        epoch_start: Offset,
+        silent: impl Fn(NodeId) -> bool,
+    ) -> Option<Vec<NodeId>> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let least = committed.max(epoch_start);
+        let is_wanted = |other: &&Other| match silent(other.node) {
+            true => false,
+            false => other.in_sync || other.durable >= least,
+        };
+        let changes = self.others.iter().any(|it| is_wanted(&it) != it.in_sync);
+        let wanted = self.others.iter().filter(is_wanted).map(|it| it.node);
+        changes.then(|| [self.leader].into_iter().chain(wanted).collect())
+    }
+
+    /// A set is asked for. From now on its members count too.
+    pub fn ask(&mut self, in_sync: Vec<NodeId>) {
+        self.asked = Some(in_sync);
+    }
+
+    /// What was asked for was refused for good: it is not done, and will not be.
+    pub fn refused(&mut self) {
+        self.asked = None;
+    }
+
+    /// Whether a record needs this one to be committed.
+    fn counts(&self, other: &Other) -> bool {
+        other.in_sync
+            || self
+                .asked
+                .as_ref()
+                .is_some_and(|set| set.contains(&other.node))
     }
 
     /// Another replica has everything before this on its disk.
-    pub(super) fn reached(&mut self, node: NodeId, durable: Offset) {
+    pub fn reached(&mut self, node: NodeId, durable: Offset) {
         if let Some(other) = self.others.iter_mut().find(|other| other.node == node) {
             other.durable = durable;
         }
     }
 
     /// Whether as many are in sync as `min.insync.replicas` asks for, which is never more than there are.
-    pub(super) fn are_enough(&self) -> bool {
+    #[must_use]
+    pub fn are_enough(&self) -> bool {
         let in_sync = self.others.iter().filter(|other| other.in_sync).count() + 1;
         in_sync >= self.min.min(self.others.len() + 1)
     }
 
-    /// Everything before it is on the disks of all that are in sync, if these are enough. The leader has everything
-    /// before `durable` on its own.
-    pub(super) fn committed(&self, durable: Offset) -> Option<Offset> {
-        let others = self.others.iter().filter(|other| other.in_sync);
+    /// Everything before it is on the disks of all that are in sync or may be, if those that are known to be are
+    /// enough. The leader has everything before `durable` on its own.
+    #[must_use]
+    pub fn committed(&self, durable: Offset) -> Option<Offset> {
+        let others = self.others.iter().filter(|other| self.counts(other));
         let least = others.fold(durable, |least, other| least.min(other.durable));
         self.are_enough().then_some(least)
     }
@@ -116,5 +167,41 @@ mod tests {
             Some(Offset(7)),
             "it has none any more"
         );
+    }
+
+    #[test]
+    fn who_may_be_in_sync_counts_and_one_set_is_asked_for_at_a_time() {
+        let [one, two, three] = NODES;
+        let mut it = InSync::alone(one);
+        it.assign(&NODES, &[one, two], 1);
+        it.reached(two, Offset(20));
+        it.reached(three, Offset(9));
+        let wanted = |it: &InSync, silent: &[NodeId]| {
+            it.wanted(Offset(10), Offset(5), |node| silent.contains(&node))
+        };
+        assert_eq!(wanted(&it, &[]), None, "the third one has too little");
+        it.reached(three, Offset(10));
+        assert_eq!(wanted(&it, &[three]), None, "and is silent");
+        assert_eq!(
+            it.wanted(Offset(10), Offset(11), |_| false),
+            None,
+            "and may have another epoch's records there"
+        );
+        assert_eq!(wanted(&it, &[]), Some(NODES.to_vec()));
+        it.ask(NODES.to_vec());
+        assert_eq!(wanted(&it, &[two]), None, "one at a time");
+        assert_eq!(it.committed(Offset(20)), Some(Offset(10)));
+        it.refused();
+        assert_eq!(it.committed(Offset(20)), Some(Offset(20)));
+        assert_eq!(wanted(&it, &[two]), Some(vec![one, three]));
+        it.ask(vec![one]);
+        it.reached(two, Offset(15));
+        assert_eq!(
+            it.committed(Offset(20)),
+            Some(Offset(15)),
+            "who is to leave counts until it has left"
+        );
+        it.assign(&NODES, &[one], 1);
+        assert_eq!(it.committed(Offset(20)), Some(Offset(20)));
     }
 }

@@ -4,12 +4,19 @@
 //!
 //! - `in_sync` who has to have a record until it is committed;
 //! - `waits` who waits for a mark of the log;
-//! - `leader` the two together.
+//! - `leader` the two together;
+//! - `follower` what a follower cuts off and appends, `term` between whom something is said. Both are used by the
+//!   simulator's model of replication alone (`sim/messages/replication`).
 
+mod follower;
 mod in_sync;
 mod leader;
 #[cfg(test)]
 mod model_tests;
+mod term;
 mod waits;
 
+pub use follower::{Compared, EpochEnd, Follower, Pushed};
+pub use in_sync::InSync;
 pub use leader::{Leader, Mark};
+pub use term::Term;

@@ -18,6 +18,9 @@ const SHUT_MAX: u64 = 500 * MS;
 /// Users act about so often.
 const PACE_MAX: u64 = 10 * MS;
 
+/// Processes look at their clock about so often.
+const TICK_MAX: u64 = 20 * MS;
+
 /// A pure state machine of one node.
 pub trait Machine: Sized {
     /// What it tells others, and is told.
@@ -30,6 +33,11 @@ pub trait Machine: Sized {
 
     /// It is told something.
     fn take(&mut self, now: Now, from: End, message: Self::Message) -> Vec<Effect<Self>>;
+
+    /// Time has passed.
+    fn tick(&mut self, _now: Now) -> Vec<Effect<Self>> {
+        Vec::new()
+    }
 }
 
 /// What a machine wants done, in this order.
@@ -71,6 +79,9 @@ enum Event<M: Machine> {
         user: usize,
     },
     Start {
+        node: usize,
+    },
+    Tick {
         node: usize,
     },
 }
@@ -118,6 +129,7 @@ impl<M: Machine> Cluster<M> {
         let mut events = Queue::new(Rng::new(rng.next_u64()));
         for node in 0..nodes {
             events.add(1, Event::Start { node });
+            events.add(2, Event::Tick { node });
         }
         for user in 0..users {
             events.add(1 + rng.below(PACE_MAX), Event::Act { user });
@@ -179,6 +191,16 @@ impl<M: Machine> Cluster<M> {
                 }
             }
             Event::Flushed { .. } => {}
+            Event::Tick { node } => {
+                let it = &mut self.nodes[node];
+                let now = it.clock.now(self.time);
+                let effects = it.process.as_mut().map(|process| process.tick(now));
+                for effect in effects.into_iter().flatten() {
+                    self.perform(node, effect);
+                }
+                let at = self.time + delay(&mut self.rng, TICK_MAX);
+                self.events.add(at, Event::Tick { node });
+            }
             Event::Act { user } => {
                 if let Some((node, message)) = users.act(self.time, user, &mut self.rng) {
                     self.send(End::Client(user), End::Node(node), message);

@@ -3,7 +3,9 @@
 //! wire. What it shows in seconds would take the full stack hours of seeds.
 //!
 //! - [`cluster`]: the machines' world, which stops them, starts them and cuts them off;
-//! - [`register`]: the smallest machine that needs all of it, and what is found when it is wrong.
+//! - [`register`]: the smallest machine that needs all of it, and what is found when it is wrong;
+//! - [`replication`]: one partition on three brokers and a controller.
 
 mod cluster;
 mod register;
+mod replication;

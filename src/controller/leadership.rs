@@ -1,0 +1,294 @@
+//! Who leads a partition and who is in sync: what follows from brokers that are fenced or come back, and from what a
+//! leader asks for.
+
+use std::collections::BTreeMap;
+
+use super::record::PartitionRecord;
+use crate::base::{ErrorCode, LeaderEpoch, NodeId, NodeProcess};
+
+/// No broker.
+const NOBODY: NodeId = NodeId(-1);
+
+/// The brokers of a cluster: which process of each is registered, and whether it is fenced, which each is until it
+/// has shown that it is alive and knows the metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    known: BTreeMap<NodeId, (NodeProcess, bool)>,
+}
+
+impl Registered {
+    /// A process registers. It is fenced, whatever the one before it was.
+    ///
+    /// # Errors
+    /// STALE_BROKER_EPOCH if a later process of its node has registered.
+    pub fn register(&mut self, member: NodeProcess) -> Result<(), ErrorCode> {
+        if let Some((known, _)) = self.known.get(&member.node)
+            && known.incarnation > member.incarnation
+        {
+            return Err(ErrorCode::StaleBrokerEpoch);
+        }
+        self.known.insert(member.node, (member, true));
+        Ok(())
+    }
+
+    /// Fences the registered process of a node, or ends that.
+    pub fn set_fenced(&mut self, node: NodeId, is_fenced: bool) {
+        if let Some((_, fenced)) = self.known.get_mut(&node) {
+            *fenced = is_fenced;
+        }
+    }
+
+    /// The process of a node that is registered.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
+        self.known.get(&node).map(|(member, _)| *member)
+    }
+
+    /// Whether a process is the one of its node that is registered, and is not fenced.
+    #[must_use]
+    pub fn is_live(&self, member: NodeProcess) -> bool {
+        self.known.get(&member.node) == Some(&(member, false))
+    }
+
+    fn is_node_live(&self, node: NodeId) -> bool {
+        self.member(node).is_some_and(|member| self.is_live(member))
+    }
+}
+
+/// What a leader asks for (AlterPartition).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterInSync {
+    /// The leader.
+    pub leader: NodeProcess,
+    /// The epoch in which it leads.
+    pub leader_epoch: LeaderEpoch,
+    /// The state of the partition that it wants changed.
+    pub partition_epoch: i32,
+    /// Who is to be in sync.
+    pub in_sync: Vec<NodeProcess>,
+}
+
+/// What follows for a partition from the fencing of a broker: it leaves the ISR if it is not the last one there, and
+/// leads no more. `None` if nothing does. A process that registers is fenced first, so no leader ever goes on in an
+/// epoch that was given to an earlier process of its node.
+#[must_use]
+pub fn fenced(
+    partition: &PartitionRecord,
+    brokers: &Registered,
+    node: NodeId,
+) -> Option<PartitionRecord> {
+    let mut next = partition.clone();
+    if next.isr.len() > 1 {
+        next.isr.retain(|other| *other != node);
+    }
+    if next.leader == node {
+        elect(&mut next, brokers, node);
+    }
+    changed(partition, next)
+}
+
+/// What follows for a partition from the return of a broker: one that has no leader may have one. `None` if nothing.
+#[must_use]
+pub fn unfenced(partition: &PartitionRecord, brokers: &Registered) -> Option<PartitionRecord> {
+    let mut next = partition.clone();
+    if next.leader == NOBODY {
+        elect(&mut next, brokers, NOBODY);
+    }
+    changed(partition, next)
+}
+
+/// What a leader asks for, done.
+///
+/// # Errors
+/// As Kafka's controller: STALE_BROKER_EPOCH of a process that is not the registered one, FENCED_LEADER_EPOCH,
+/// INVALID_UPDATE_VERSION of a state that has been changed since, NOT_CONTROLLER of what this controller does not know
+/// yet, INVALID_REQUEST of a broker that does not lead or a set without it or with others than replicas,
+/// INELIGIBLE_REPLICA of a member that is fenced or gone.
+pub fn alter_in_sync(
+    partition: &PartitionRecord,
+    brokers: &Registered,
+    asked: &AlterInSync,
+) -> Result<PartitionRecord, ErrorCode> {
+    if brokers.member(asked.leader.node) != Some(asked.leader) {
+        return Err(ErrorCode::StaleBrokerEpoch);
+    }
+    if asked.leader_epoch < partition.leader_epoch {
+        return Err(ErrorCode::FencedLeaderEpoch);
+    }
+    if asked.leader_epoch > partition.leader_epoch
+        || asked.partition_epoch > partition.partition_epoch
+    {
+        return Err(ErrorCode::NotController);
+    }
+    if asked.partition_epoch < partition.partition_epoch {
+        return Err(ErrorCode::InvalidUpdateVersion);
+    }
+    let nodes: Vec<NodeId> = asked.in_sync.iter().map(|member| member.node).collect();
+    let are_replicas = nodes.iter().all(|node| partition.replicas.contains(node));
+    if partition.leader != asked.leader.node || !are_replicas || !nodes.contains(&partition.leader)
+    {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    if !asked.in_sync.iter().all(|member| brokers.is_live(*member)) {
+        return Err(ErrorCode::IneligibleReplica);
+    }
+    let mut next = partition.clone();
+    next.isr = nodes;
+    Ok(changed(partition, next).unwrap_or_else(|| partition.clone()))
+}
+
+/// The first replica that is in sync and alive leads, or nobody; in an epoch of its own in any case.
+fn elect(partition: &mut PartitionRecord, brokers: &Registered, not: NodeId) {
+    let may = |node: &&NodeId| {
+        **node != not && partition.isr.contains(node) && brokers.is_node_live(**node)
+    };
+    let leader = partition.replicas.iter().find(may).copied();
+    let leader = leader.unwrap_or(NOBODY);
+    if leader != partition.leader {
+        partition.leader = leader;
+        partition.leader_epoch.0 += 1;
+    }
+}
+
+fn changed(partition: &PartitionRecord, mut next: PartitionRecord) -> Option<PartitionRecord> {
+    if next == *partition {
+        return None;
+    }
+    next.partition_epoch += 1;
+    Some(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{DirectoryId, Incarnation, LogId, TopicId};
+
+    const fn member(node: i32, incarnation: u64) -> NodeProcess {
+        NodeProcess {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+        }
+    }
+
+    fn nodes(ids: &[i32]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    /// Three live brokers, of which the first leads.
+    fn three() -> (PartitionRecord, Registered) {
+        let mut brokers = Registered::default();
+        for node in 1..=3 {
+            brokers.register(member(node, 7)).expect("the first");
+            brokers.set_fenced(NodeId(node), false);
+        }
+        let partition = PartitionRecord {
+            topic: TopicId([1; 16]),
+            index: 0,
+            log: LogId(1),
+            replicas: nodes(&[1, 2, 3]),
+            directories: vec![DirectoryId([1; 16]); 3],
+            isr: nodes(&[1, 2, 3]),
+            leader: NodeId(1),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: 9,
+        };
+        (partition, brokers)
+    }
+
+    fn fence(partition: &mut PartitionRecord, brokers: &mut Registered, node: i32) {
+        brokers.set_fenced(NodeId(node), true);
+        if let Some(next) = fenced(partition, brokers, NodeId(node)) {
+            *partition = next;
+        }
+    }
+
+    #[test]
+    fn the_next_replica_in_sync_leads_and_the_last_one_stays_in_sync() {
+        let (mut it, mut brokers) = three();
+        fence(&mut it, &mut brokers, 1);
+        assert_eq!((it.leader, it.leader_epoch), (NodeId(2), LeaderEpoch(5)));
+        assert_eq!((it.isr.clone(), it.partition_epoch), (nodes(&[2, 3]), 10));
+        fence(&mut it, &mut brokers, 3);
+        assert_eq!((it.leader, it.leader_epoch), (NodeId(2), LeaderEpoch(5)));
+        fence(&mut it, &mut brokers, 2);
+        assert_eq!((it.leader, it.leader_epoch), (NOBODY, LeaderEpoch(6)));
+        assert_eq!(it.isr, nodes(&[2]), "nobody else has all of it");
+        brokers.set_fenced(NodeId(1), false);
+        assert_eq!(unfenced(&it, &brokers), None);
+        brokers.set_fenced(NodeId(2), false);
+        let next = unfenced(&it, &brokers).expect("it leads again");
+        assert_eq!(
+            (next.leader, next.leader_epoch),
+            (NodeId(2), LeaderEpoch(7))
+        );
+    }
+
+    #[test]
+    fn a_leader_that_starts_anew_gets_an_epoch_of_its_own() {
+        let (mut it, mut brokers) = three();
+        it.isr = nodes(&[1]);
+        brokers.register(member(1, 8)).expect("a later one");
+        let next = fenced(&it, &brokers, NodeId(1)).expect("it leads no more");
+        assert_eq!((next.leader, next.leader_epoch), (NOBODY, LeaderEpoch(5)));
+        assert_eq!(
+            brokers.register(member(1, 7)),
+            Err(ErrorCode::StaleBrokerEpoch)
+        );
+        assert!(!brokers.is_live(member(1, 7)) && !brokers.is_live(member(1, 8)));
+    }
+
+    #[test]
+    fn the_isr_is_changed_by_the_leader_that_knows_it_and_to_live_members() {
+        let (it, mut brokers) = three();
+        let asked = |in_sync: &[NodeProcess]| AlterInSync {
+            leader: member(1, 7),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: 9,
+            in_sync: in_sync.to_vec(),
+        };
+        let some = asked(&[member(1, 7), member(2, 7)]);
+        let code = |asked: &AlterInSync, brokers: &Registered| alter_in_sync(&it, brokers, asked);
+        let next = code(&some, &brokers).expect("it may");
+        assert_eq!((next.isr, next.partition_epoch), (nodes(&[1, 2]), 10));
+        let same = code(&asked(&[1, 2, 3].map(|n| member(n, 7))), &brokers);
+        assert_eq!(same, Ok(it.clone()), "nothing is changed by it");
+        type Change = fn(&mut AlterInSync);
+        let refused = |change: Change| {
+            let mut asked = some.clone();
+            change(&mut asked);
+            code(&asked, &brokers).expect_err("it may not")
+        };
+        let cases: [(Change, ErrorCode); 8] = [
+            (|it| it.leader = member(1, 6), ErrorCode::StaleBrokerEpoch),
+            (
+                |it| it.leader_epoch = LeaderEpoch(3),
+                ErrorCode::FencedLeaderEpoch,
+            ),
+            (
+                |it| it.leader_epoch = LeaderEpoch(5),
+                ErrorCode::NotController,
+            ),
+            (|it| it.partition_epoch = 10, ErrorCode::NotController),
+            (|it| it.partition_epoch = 8, ErrorCode::InvalidUpdateVersion),
+            (|it| it.leader = member(2, 7), ErrorCode::InvalidRequest),
+            (
+                |it| it.in_sync = vec![member(2, 7)],
+                ErrorCode::InvalidRequest,
+            ),
+            (
+                |it| it.in_sync.push(member(4, 7)),
+                ErrorCode::InvalidRequest,
+            ),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(refused(change), expected);
+        }
+        brokers.register(member(2, 8)).expect("a later one");
+        brokers.set_fenced(NodeId(2), false);
+        assert_eq!(code(&some, &brokers), Err(ErrorCode::IneligibleReplica));
+        let new = asked(&[member(1, 7), member(2, 8)]);
+        assert!(code(&new, &brokers).is_ok());
+        brokers.set_fenced(NodeId(2), true);
+        assert_eq!(code(&new, &brokers), Err(ErrorCode::IneligibleReplica));
+    }
+}
