@@ -122,7 +122,7 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const DECODE_TAGS_MAX: usize = 256;
 /// Segments of a log from which on one is followed by another because of its age (`segment.ms`) only if it has
 /// [`SEGMENT_BYTES_OF_MANY`], or if it has been open for that part of the time for which records are kept: they stay
-/// for as long as those behind them in it. From twice as many on only the first counts.
+/// for as long as those behind them in it. From twice as many on, full ones not counted, only the first counts.
 pub const SEGMENTS_BY_AGE_MAX: usize = 1000;
 /// The least that `segment.bytes` can be.
 pub const SEGMENT_BYTES_OF_MANY: u64 = 1024 * 1024;

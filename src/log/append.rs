@@ -235,13 +235,16 @@ impl Log {
 
     /// A log of many segments gets no short ones any more, in bytes and in time: each costs memory, and a place in
     /// every checkpoint. How long one has been open is what clients say, so there is an end to those that are long
-    /// open.
+    /// open; segments that are full do not count there.
     fn may_roll_by_age(&self, open_ms: i64) -> bool {
         let retention_ms = self.config.retention_ms;
+        // One that is full may lack as much as the batch that did not fit; half of the least is on the safe side.
+        let full = self.size_bytes() / (SEGMENT_BYTES_OF_MANY / 2);
+        let has_few_short = (self.segments.len() as u64) < full + 2 * SEGMENTS_BY_AGE_MAX as u64;
         let is_long_open = retention_ms >= 0 && open_ms > retention_ms / SEGMENTS_BY_AGE_MAX as i64;
         self.segments.len() < SEGMENTS_BY_AGE_MAX
             || self.active().len >= SEGMENT_BYTES_OF_MANY
-            || (is_long_open && self.segments.len() < 2 * SEGMENTS_BY_AGE_MAX)
+            || (is_long_open && has_few_short)
     }
 
     fn duplicate_of(&self, original: &Remembered) -> Appended {
@@ -664,6 +667,37 @@ mod tests {
         for (ms, batches) in [(2, 2), (SHARE_MS - 2, 3), (1, 1), (SHARE_MS, 2), (1, 1)] {
             append(&mut f, ms);
             assert_eq!(f.log.active().batches, batches, "after {ms} ms more");
+        }
+    }
+
+    #[test]
+    fn full_segments_keep_nobody_from_rolling_by_age() {
+        const SHARE_MS: i64 = 100;
+        let config = LogConfig {
+            segment_bytes: SEGMENT_BYTES_OF_MANY,
+            segment_ms: 1,
+            retention_ms: SHARE_MS * SEGMENTS_BY_AGE_MAX as i64,
+            ..config()
+        };
+        let mut f = Fixture::new(config, 0);
+        let append = |f: &mut Fixture, ms: i64, bytes: usize| {
+            f.now.wall_ms += ms;
+            f.append(&Draft::plain(&[f.now.wall_ms], bytes)).unwrap();
+            f.settle();
+            f.log.segments.len()
+        };
+        let short = 2 * SEGMENTS_BY_AGE_MAX;
+        for _ in 0..short {
+            append(&mut f, SHARE_MS + 1, 10);
+        }
+        assert_eq!(append(&mut f, SHARE_MS + 1, 10), short, "one more");
+        // The first of them fits into the last short one.
+        let bytes = SEGMENT_BYTES_OF_MANY as usize * 5 / 8;
+        for n in 0..20 {
+            assert_eq!(append(&mut f, 0, bytes), short + n);
+        }
+        for n in 20..24 {
+            assert_eq!(append(&mut f, SHARE_MS + 1, 10), short + n);
         }
     }
 
