@@ -5,7 +5,9 @@
 //! where it, or an earlier one, could see the difference: when it looks at something that an earlier one, not answered
 //! yet, is changing, or changes something that an earlier one, which takes several turns, is still to look at.
 //! Whatever comes after a request that waits, waits behind it; so a request never sees the effect of a later one
-//! either. Other changes need not wait for each other: each kind is decided by one owner, in the order of arrival. No
+//! either. What neither changes nor looks at anything passes by: a heartbeat that waited for somebody's long answer
+//! would come too late. It stays behind whoever changes the members of groups, because it tells whether there is one.
+//! Other changes need not wait for each other: each kind is decided by one owner, in the order of arrival. No
 //! request waits longer than Kafka would let it wait.
 
 use std::collections::VecDeque;
@@ -34,6 +36,10 @@ impl Things {
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
+
+    const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
 }
 
 /// What one request changes before it is answered, what it looks at when it begins, and what it goes on to look at
@@ -43,6 +49,14 @@ pub struct Footprint {
     pub changes: Things,
     pub looks: Things,
     pub watches: Things,
+}
+
+impl Footprint {
+    /// Whether a request, though it came later, may begin before one that waits.
+    const fn passes(self, waiting: Self) -> bool {
+        let all = self.changes.and(self.looks).and(self.watches);
+        all.0 == 0 && !waiting.changes.meets(Things::MEMBERS)
+    }
 }
 
 /// The requests of one connection that are in progress or have to wait.
@@ -68,7 +82,9 @@ impl<T> Default for Order<T> {
 impl<T> Order<T> {
     /// Whether a request that has just come may begin; if so, it counts as in progress from now on.
     pub fn begin(&mut self, footprint: Footprint) -> bool {
-        let begins = self.waiting.is_empty() && self.is_free(footprint);
+        let mut waiting = self.waiting.iter();
+        let passes = waiting.all(|(earlier, _)| footprint.passes(*earlier));
+        let begins = passes && self.is_free(footprint);
         if begins {
             self.count(footprint);
         }
@@ -174,7 +190,8 @@ mod tests {
         fn begun(&mut self, number: usize) {
             for earlier in 0..number {
                 let (begun, answered) = self.states[earlier];
-                assert!(begun, "{number} overtook {earlier}");
+                let passes = self.footprints[number].passes(self.footprints[earlier]);
+                assert!(begun || passes, "{number} overtook {earlier}");
                 assert!(
                     answered || !self.is_seen(earlier, number),
                     "{number} misses what {earlier} does, or shows what it does itself"
@@ -216,6 +233,30 @@ mod tests {
                 .into_iter()
                 .any(|earlier| self.is_seen(earlier, first))
         }
+    }
+
+    #[test]
+    fn a_heartbeat_passes_what_waits_but_nobody_who_joins_or_leaves() {
+        let fetch = Footprint {
+            watches: Things::OFFSETS,
+            ..Footprint::default()
+        };
+        let changes = |changes| Footprint {
+            changes,
+            ..Footprint::default()
+        };
+        let (commit, leave) = (changes(Things::OFFSETS), changes(Things::MEMBERS));
+        let heartbeat = Footprint::default();
+        let mut order = Order::default();
+        assert!(order.begin(fetch));
+        assert!(!order.begin(commit));
+        order.wait(commit, "commit");
+        assert!(order.begin(heartbeat));
+        assert!(!order.begin(leave), "all else keeps its order");
+        order.wait(leave, "leave");
+        assert!(!order.begin(heartbeat));
+        assert!(order.answered(fetch));
+        assert_eq!(order.next(), Some("commit"));
     }
 
     proptest! {
