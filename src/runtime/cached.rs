@@ -1,5 +1,5 @@
 //! Reads by way of the page cache: a part of a store file is brought in by the ring, waited
-//! for by the ring, and sent when it is there, so that no call of a shard's waits for the disk.
+//! for by the ring, and sent when it is there, so that calls of a shard's seldom wait for the disk.
 //!
 //! Writes go past the cache, so it must never show what was there before one:
 //! - What is brought in is of a chunk to which nothing more is written before it is free again
@@ -32,6 +32,8 @@ use crate::store::{ChunkPin, Trust};
 pub const CELL: usize = 256 * 1024;
 /// What is asked for at a time at least, where the system does not bring in as much as it is asked for.
 const ADVISED_MIN: usize = 16 * 1024;
+/// After so many parts in a row that came whole, larger ones are tried again: what was short was perhaps memory.
+const WHOLE_UNTIL_MORE: u32 = 1024;
 /// One page in so many bytes is asked whether it is ready: parts of the disk's queue may end, and fail, by themselves.
 const READY_EVERY: usize = 32 * 1024;
 /// A shorter range is not worth the calls that it takes.
@@ -67,12 +69,49 @@ enum Work {
     Going { pin: ChunkPin },
 }
 
+/// How much the system is asked to bring in at a time: less than a cell where it brings in less than that.
+#[derive(Debug)]
+struct Advised {
+    len: usize,
+    /// How many such parts in a row came whole.
+    whole: u32,
+}
+
+impl Default for Advised {
+    fn default() -> Self {
+        Self {
+            len: CELL,
+            whole: 0,
+        }
+    }
+}
+
+impl Advised {
+    /// A part has come, whole or not. Whether to go on: with what is behind it, or with it once more, in smaller
+    /// parts. A short one that is not whole says nothing of how much can be asked for; pages of it have gone again.
+    const fn came(&mut self, len: usize, is_whole: bool) -> bool {
+        if is_whole {
+            self.whole += 1;
+            if self.whole == WHOLE_UNTIL_MORE && self.len < CELL {
+                self.len *= 2;
+            }
+            self.whole %= WHOLE_UNTIL_MORE;
+            return true;
+        }
+        self.whole = 0;
+        let says_something = len > self.len / 2 && self.len > ADVISED_MIN;
+        if says_something {
+            self.len /= 2;
+        }
+        says_something
+    }
+}
+
 /// What a shard reads by way of the page cache.
 pub struct Cached {
     readers: Readers,
     work: Slab<Work>,
-    /// What is asked for at a time: less than a cell where the system brings in less.
-    advised: usize,
+    advised: Advised,
     /// What was read which way since the start.
     pub counts: DiskReads,
 }
@@ -84,7 +123,7 @@ impl Cached {
         Self {
             readers: Readers::new(setting),
             work: Slab::new(),
-            advised: CELL,
+            advised: Advised::default(),
             counts: DiskReads::default(),
         }
     }
@@ -132,7 +171,7 @@ impl Cached {
         let (fd, pos, len) = (file.as_raw_fd(), range.pos, range.len);
         self.counts.filled += len as u64;
         let id = self.work.insert(Work::Coming { conn, load, range });
-        let len = len.min(self.advised);
+        let len = len.min(self.advised.len);
         ring.push(Tag::Cache(id), Op::Advise { fd, pos, len });
     }
 
@@ -178,10 +217,7 @@ impl Cached {
         let there = match (op, result) {
             (Op::Advise { fd, pos, len }, Ok(_)) => {
                 let whole = is_coming(fd, pos, len);
-                if whole || self.advised > ADVISED_MIN {
-                    if !whole {
-                        self.advised = self.advised.min(len / 2).max(ADVISED_MIN);
-                    }
+                if self.advised.came(len, whole) {
                     let next = if whole { pos + len as u64 } else { pos };
                     ring.push(Tag::Cache(id), self.next(fd, next, end));
                     return None;
@@ -200,7 +236,7 @@ impl Cached {
 
     /// What comes next when a range is asked for up to `pos`: its last byte says when the reads are over.
     fn next(&self, fd: RawFd, pos: u64, end: u64) -> Op {
-        let len = self.advised.min((end - pos) as usize);
+        let len = self.advised.len.min((end - pos) as usize);
         if len > 0 {
             return Op::Advise { fd, pos, len };
         }

@@ -102,6 +102,23 @@ fn range(pos: u64, len: usize) -> Range {
     }
 }
 
+#[test]
+fn less_is_asked_for_while_less_is_brought_in() {
+    let mut advised = Advised::default();
+    assert!(!advised.came(4096, false), "a page of it has gone again");
+    assert_eq!(advised.len, CELL);
+    while advised.came(advised.len, false) {}
+    assert_eq!(advised.len, ADVISED_MIN);
+    for _ in 1..WHOLE_UNTIL_MORE {
+        assert!(advised.came(ADVISED_MIN, true));
+    }
+    assert_eq!(advised.len, ADVISED_MIN);
+    for _ in 0..99 * WHOLE_UNTIL_MORE {
+        assert!(advised.came(ADVISED_MIN, true));
+    }
+    assert_eq!(advised.len, CELL);
+}
+
 /// Where less is brought in than was asked for, less is asked for at a time, until all of it has come.
 #[test]
 fn what_was_not_brought_in_at_once_is_asked_for_in_parts() {
