@@ -205,6 +205,8 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
 /// Records of one change of the metadata, as in Kafka. What comes behind them in the request is refused.
 pub const RECORDS_PER_CHANGE_MAX: usize = 10_000;
+/// Partitions that get another leader or ISR by one change of the metadata, when a broker is lost or back.
+pub const MOVES_PER_CHANGE_MAX: usize = 1_000;
 /// What is decided on at a time, in things that requests list, and records.
 pub const DECIDED_PER_SLICE: usize = 512;
 /// Changes of the metadata and replies that wait until the disk has the changes and shards serve by them, in bytes;

@@ -3,19 +3,24 @@
 
 use std::collections::HashSet;
 
-use super::draft::Terms;
 use super::new_partitions::Replicas;
 use super::new_topic::NewTopic;
+use super::registered::Registered;
 use crate::base::{ErrorCode, NodeId, Refused};
+use crate::config::BrokerConfig;
 
 /// The replicas of each partition of a topic described by counts.
-pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Replicas, Refused> {
+pub(super) fn by_count(
+    topic: &NewTopic,
+    config: &BrokerConfig,
+    brokers: &Registered,
+) -> Result<Replicas, Refused> {
     let factor = match topic.replication_factor {
-        -1 => terms.config.default_replication_factor,
+        -1 => config.default_replication_factor,
         n => i32::from(n),
     };
     let partitions = match topic.partitions {
-        -1 => terms.config.num_partitions,
+        -1 => config.num_partitions,
         n => n,
     };
     if factor < 1 {
@@ -33,22 +38,32 @@ pub(super) fn by_count(topic: &NewTopic, terms: &Terms<'_>) -> Result<Replicas, 
                 "Number of partitions was set to an invalid non-positive value.",
             )
         })?;
-    let nodes = terms.nodes();
-    if factor > nodes.len() as i32 {
-        return Err(Refused::because(
-            ErrorCode::InvalidReplicationFactor,
-            format!(
-                "Unable to replicate the partition {factor} time(s): The target replication factor \
-                 of {factor} cannot be reached because only {} broker(s) are registered.",
-                nodes.len()
-            ),
-        ));
-    }
-    Ok(Replicas::Alike(nodes.to_vec(), partitions))
+    let factor = usize::try_from(factor).unwrap_or(usize::MAX);
+    are_enough(brokers, factor)?;
+    Ok(Replicas::Counted { partitions, factor })
+}
+
+/// Whether there are brokers for so many replicas of a partition. Some of them may be fenced.
+pub(super) fn are_enough(brokers: &Registered, factor: usize) -> Result<(), Refused> {
+    let registered = brokers.iter().count();
+    let why = if !brokers.iter().any(|broker| !broker.fenced) {
+        "All brokers are currently fenced.".to_owned()
+    } else if factor > registered {
+        format!(
+            "The target replication factor of {factor} cannot be reached because only {registered} \
+             broker(s) are registered."
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Refused::because(
+        ErrorCode::InvalidReplicationFactor,
+        format!("Unable to replicate the partition {factor} time(s): {why}"),
+    ))
 }
 
 /// The replicas of each partition of a topic whose nodes the client chose.
-pub(super) fn by_assignment(topic: NewTopic, terms: &Terms<'_>) -> Result<Replicas, Refused> {
+pub(super) fn by_assignment(topic: NewTopic, brokers: &Registered) -> Result<Replicas, Refused> {
     for (set, what) in [
         (topic.replication_factor != -1, "replicationFactor"),
         (topic.partitions != -1, "numPartitions"),
@@ -69,7 +84,7 @@ pub(super) fn by_assignment(topic: NewTopic, terms: &Terms<'_>) -> Result<Replic
                 format!("Found multiple manual partition assignments for partition {index}");
             return Err(bad(message));
         }
-        check_replicas(replicas, &terms.nodes(), factor)?;
+        check_replicas(*index, replicas, brokers, factor)?;
         factor = Some(replicas.len());
     }
     let mut by_index = topic.assignments;
@@ -89,33 +104,38 @@ pub(super) fn by_assignment(topic: NewTopic, terms: &Terms<'_>) -> Result<Replic
 /// Checks the nodes that a client chose for one partition; `factor` is how many the partitions
 /// before had.
 pub(super) fn check_replicas(
+    partition: i32,
     replicas: &[NodeId],
-    nodes: &[NodeId],
+    brokers: &Registered,
     factor: Option<usize>,
 ) -> Result<(), Refused> {
-    let bad = |message: String| {
-        let message = format!("The manual partition assignment includes {message}");
+    let bad = |message| {
         Err(Refused::because(
             ErrorCode::InvalidReplicaAssignment,
             message,
         ))
     };
+    let includes = |what: String| bad(format!("The manual partition assignment includes {what}"));
     let mut seen = Vec::new();
     for node in replicas {
         if seen.contains(node) {
-            return bad(format!("the broker {node} more than once."));
+            return includes(format!("the broker {node} more than once."));
         }
-        if !nodes.contains(node) {
-            return bad(format!("broker {node}, but no such broker is registered."));
+        if brokers.get(*node).is_none() {
+            return includes(format!("broker {node}, but no such broker is registered."));
         }
         seen.push(*node);
     }
     match factor {
-        _ if replicas.is_empty() => bad("an empty replica list.".to_owned()),
-        Some(factor) if factor != replicas.len() => bad(format!(
+        _ if replicas.is_empty() => includes("an empty replica list.".to_owned()),
+        Some(factor) if factor != replicas.len() => includes(format!(
             "a partition with {} replica(s), but this is not consistent with previous partitions, \
              which have {factor} replica(s).",
             replicas.len()
+        )),
+        _ if !replicas.iter().any(|node| brokers.is_node_live(*node)) => bad(format!(
+            "All brokers specified in the manual partition assignment for partition {partition} are \
+             fenced or in controlled shutdown."
         )),
         _ => Ok(()),
     }
@@ -124,8 +144,7 @@ pub(super) fn check_replicas(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Rng;
-    use crate::config::BrokerConfig;
+    use crate::controller::testing::cluster;
 
     fn topic() -> NewTopic {
         NewTopic {
@@ -147,33 +166,36 @@ mod tests {
         }
     }
 
-    /// How many partitions, or why not.
-    fn decide(topic: &NewTopic) -> Result<usize, ErrorCode> {
-        let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
-        let terms = Terms {
-            config: &config,
-            rng: &mut rng,
-        };
+    /// How many partitions with how many replicas, or why not, on three brokers of which the third is fenced.
+    fn decide(topic: &NewTopic) -> Result<(usize, usize), ErrorCode> {
+        let mut brokers = cluster(3).brokers;
+        brokers.set_fenced(NodeId(3), true);
         let decided = if topic.assignments.is_empty() {
-            by_count(topic, &terms)
+            by_count(topic, &BrokerConfig::default(), &brokers)
         } else {
-            by_assignment(topic.clone(), &terms)
+            by_assignment(topic.clone(), &brokers)
         };
-        match decided.map_err(|refused| refused.code)? {
-            Replicas::Alike(nodes, count) => {
-                assert_eq!(nodes, [NodeId(1)]);
-                Ok(count)
-            }
-            Replicas::Each(each) => {
-                assert!(each.clone().all(|(nodes, _)| nodes == [NodeId(1)]));
-                Ok(each.len())
-            }
-        }
+        let replicas = decided.map_err(|refused| refused.code)?;
+        Ok((replicas.len(), replicas.factor()))
+    }
+
+    #[test]
+    fn nothing_is_placed_on_fenced_brokers_alone() {
+        let mut brokers = cluster(1).brokers;
+        brokers.set_fenced(NodeId(1), true);
+        let refused = by_count(&topic(), &BrokerConfig::default(), &brokers).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidReplicationFactor);
+        assert!(refused.text().contains("currently fenced"));
     }
 
     #[test]
     fn counts() {
-        assert_eq!(decide(&topic()), Ok(1));
+        assert_eq!(decide(&topic()), Ok((1, 1)));
+        let three = NewTopic {
+            replication_factor: 3,
+            ..topic()
+        };
+        assert_eq!(decide(&three), Ok((1, 3)), "one of them is fenced");
         for partitions in [0, -2] {
             let topic = NewTopic {
                 partitions,
@@ -181,7 +203,7 @@ mod tests {
             };
             assert_eq!(decide(&topic), Err(ErrorCode::InvalidPartitions));
         }
-        for replication_factor in [0, -2, 2] {
+        for replication_factor in [0, -2, 4] {
             let topic = NewTopic {
                 replication_factor,
                 ..topic()
@@ -192,10 +214,13 @@ mod tests {
 
     #[test]
     fn assignments() {
-        assert_eq!(decide(&with(&[(1, &[1]), (0, &[1])])), Ok(2));
-        let bad: [&[(i32, &[i32])]; 6] = [
+        assert_eq!(decide(&with(&[(1, &[1]), (0, &[2])])), Ok((2, 1)));
+        assert_eq!(decide(&with(&[(0, &[3, 1])])), Ok((1, 2)));
+        let bad: [&[(i32, &[i32])]; 8] = [
             &[(0, &[])],
-            &[(0, &[2])],
+            &[(0, &[4])],
+            &[(0, &[3])],
+            &[(0, &[1]), (1, &[1, 2])],
             &[(0, &[1, 1])],
             &[(0, &[1]), (0, &[1])],
             &[(1, &[1])],
@@ -214,12 +239,5 @@ mod tests {
             ..with(&[(0, &[1])])
         };
         assert_eq!(decide(&both), Err(ErrorCode::InvalidRequest));
-    }
-
-    #[test]
-    fn every_partition_has_as_many_replicas() {
-        let nodes = [NodeId(1), NodeId(2)];
-        assert_eq!(check_replicas(&nodes, &nodes, Some(2)), Ok(()));
-        assert!(check_replicas(&nodes[..1], &nodes, Some(2)).is_err());
     }
 }

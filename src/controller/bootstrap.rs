@@ -1,29 +1,64 @@
-//! The first records of a cluster: its id, and which records may follow; and what a broker registers.
+//! The first records of a cluster: its id, and which records may follow; and what a broker registers that is alone.
 
 use super::features::FEATURE_LEVEL;
 use super::image::Image;
-use super::record::{Directory, MetadataRecord};
-use crate::base::{Rng, TopicId};
+use super::record::MetadataRecord;
+use super::registered::{BrokerAddress, Directory, Registration};
+use crate::base::{Incarnation, NodeProcess, Rng, ShardId, TopicId};
 use crate::config::BrokerConfig;
 
-/// What has to be recorded before the broker serves anybody; nothing at most starts. `here` is what the broker has,
-/// by store.
+/// What has to be recorded before a broker that is alone serves anybody; nothing at most starts. `here` is what the
+/// broker has, by store, `shards` how many shards. Alone, it need not show that it is alive.
 ///
 /// # Errors
 /// The cluster has another id than the configuration says: this is somebody else's data.
 pub fn bootstrap(
     image: &Image,
     config: &BrokerConfig,
+    shards: u16,
     here: &[Directory],
     rng: &mut Rng,
 ) -> Result<Vec<MetadataRecord>, String> {
     let mut records = first_records(image, config, rng)?;
     let node = config.node();
-    if image.registered(node) != Some(here) {
-        let directories = here.to_vec();
-        records.push(MetadataRecord::Broker { node, directories });
+    let known = image.brokers.get(node);
+    // Where it is reached, others do not ask: it may be elsewhere at each start.
+    let is_same =
+        known.is_some_and(|known| known.directories == here && known.level == FEATURE_LEVEL);
+    if !is_same {
+        let version = image.version + records.len() as u64 + 1;
+        records.push(MetadataRecord::Broker(Registration {
+            member: NodeProcess {
+                node,
+                incarnation: Incarnation(version),
+            },
+            start: rng.uuid(),
+            fenced: false,
+            level: FEATURE_LEVEL,
+            rack: None,
+            addresses: addresses(config, shards),
+            directories: here.to_vec(),
+        }));
     }
     Ok(records)
+}
+
+/// Where clients reach a broker.
+fn addresses(config: &BrokerConfig, shards: u16) -> Vec<BrokerAddress> {
+    let listeners = config.listeners.0.iter().enumerate();
+    let address = listeners.map(|(at, listener)| {
+        let (host, port) = config.advertised(at);
+        let shards = (0..shards).filter(|_| config.is_direct());
+        BrokerAddress {
+            listener: listener.name.clone(),
+            host,
+            port,
+            shards: shards
+                .map(|shard| config.advertised_direct(at, ShardId(shard)).1)
+                .collect(),
+        }
+    });
+    address.collect()
 }
 
 fn first_records(
@@ -37,6 +72,14 @@ fn first_records(
              correct the setting, or use the directory of that cluster",
             config.log_dirs
         )),
+        // Nobody else has to read what is written from now on.
+        (Some(_), _)
+            if image.features < FEATURE_LEVEL && image.brokers.has_none_but(config.node()) =>
+        {
+            Ok(vec![MetadataRecord::Features {
+                level: FEATURE_LEVEL,
+            }])
+        }
         (Some(_), _) => Ok(Vec::new()),
         (None, wanted) => {
             // Kafka's cluster ids are UUIDs in the same text form as topic ids.
@@ -70,25 +113,27 @@ mod tests {
                 })
                 .collect()
         };
-        let records = bootstrap(&image, &config, &here(1), &mut rng).unwrap();
+        let records = bootstrap(&image, &config, 1, &here(1), &mut rng).unwrap();
         for record in &records {
             image.replay(record).unwrap();
         }
         assert_eq!(image.features, FEATURE_LEVEL);
         assert_eq!(image.cluster_id.as_ref().unwrap().len(), 22);
-        assert_eq!(bootstrap(&image, &config, &here(1), &mut rng), Ok(vec![]));
-        // One store more is registered again, and nothing else.
-        let more = MetadataRecord::Broker {
-            node: config.node(),
-            directories: here(2),
-        };
         assert_eq!(
-            bootstrap(&image, &config, &here(2), &mut rng),
-            Ok(vec![more])
+            bootstrap(&image, &config, 1, &here(1), &mut rng),
+            Ok(vec![])
         );
+        // One store more is registered again, and nothing else.
+        let first = image.brokers.get(config.node()).unwrap();
+        let more = bootstrap(&image, &config, 1, &here(2), &mut rng).unwrap();
+        let [MetadataRecord::Broker(more)] = &more[..] else {
+            panic!("{more:?}");
+        };
+        assert_eq!(more.directories, here(2));
+        assert!(more.member.incarnation > first.member.incarnation && !more.fenced);
         config.millrace_cluster_id = Some("other".to_owned());
         assert!(
-            bootstrap(&image, &config, &here(1), &mut rng)
+            bootstrap(&image, &config, 1, &here(1), &mut rng)
                 .unwrap_err()
                 .contains("other")
         );
@@ -101,7 +146,7 @@ mod tests {
             ..BrokerConfig::default()
         };
         let id = "mine".to_owned();
-        let records = bootstrap(&Image::default(), &config, &[], &mut Rng::new(1)).unwrap();
+        let records = bootstrap(&Image::default(), &config, 1, &[], &mut Rng::new(1)).unwrap();
         assert_eq!(records[0], MetadataRecord::Cluster { id });
     }
 }

@@ -99,10 +99,11 @@ fn create(draft: &mut Draft, terms: &mut Terms<'_>, topic: NewTopic) -> Result<C
     check_name(draft, &topic.name)?;
     let configs = check_configs(&topic)?;
     let name = topic.name.clone();
+    let brokers = &draft.image().brokers;
     let replicas = if topic.assignments.is_empty() {
-        by_count(&topic, terms)?
+        by_count(&topic, terms.config, brokers)?
     } else {
-        by_assignment(topic, terms)?
+        by_assignment(topic, brokers)?
     };
     let (partitions, replication_factor) = (replicas.len(), replicas.factor());
     draft.has_room(1 + partitions + configs.len())?;
@@ -171,9 +172,9 @@ fn topic_id(draft: &Draft, rng: &mut Rng) -> TopicId {
 mod tests {
     use super::*;
     use crate::base::limits::RECORDS_PER_CHANGE_MAX;
-    use crate::base::{DirectoryId, NodeId, StoreId};
+    use crate::base::{NodeId, StoreId};
     use crate::controller::Image;
-    use crate::controller::testing::with_topics;
+    use crate::controller::testing::{node_of, with_topics};
 
     fn topic(name: &str) -> NewTopic {
         NewTopic {
@@ -184,15 +185,11 @@ mod tests {
         }
     }
 
-    fn node() -> Image {
-        Image::of_node([0, 1].map(|store| DirectoryId::new(1, StoreId(store))))
-    }
-
     /// Creates the topics one request after the other and tells what became of the last one.
     fn create(requests: &[&[NewTopic]]) -> (Image, Vec<Result<Created, Refused>>) {
         let config = BrokerConfig::default();
         let mut rng = Rng::new(7);
-        let mut image = node();
+        let mut image = node_of(2);
         let mut results = Vec::new();
         for topics in requests {
             let mut draft = Draft::new(&image, 0);

@@ -55,7 +55,9 @@ impl Delta {
             },
             MetadataRecord::SnapshotBegin => self.everything = true,
             MetadataRecord::Cluster { .. }
-            | MetadataRecord::Broker { .. }
+            | MetadataRecord::Broker(_)
+            | MetadataRecord::Fence { .. }
+            | MetadataRecord::RemoveBroker { .. }
             | MetadataRecord::Features { .. }
             | MetadataRecord::ProducerIds { .. }
             | MetadataRecord::Stray { .. }

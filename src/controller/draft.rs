@@ -9,13 +9,12 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::delta::Delta;
-use super::features::FeatureLevel;
 use super::image::{Image, ReplayError};
 use super::new_partitions::NewPartitions;
 use super::placement::Placement;
 use super::record::MetadataRecord;
 use crate::base::limits::RECORDS_PER_CHANGE_MAX;
-use crate::base::{ErrorCode, NodeId, Refused, Rng, StoreId};
+use crate::base::{ErrorCode, Refused, Rng, StoreId};
 use crate::config::BrokerConfig;
 use crate::record::{BatchBuilder, Codec};
 
@@ -24,8 +23,8 @@ use crate::record::{BatchBuilder, Codec};
 pub struct Draft {
     image: Image,
     delta: Delta,
-    placement: Placement,
-    level: FeatureLevel,
+    /// Where partitions go, from the first one on that is placed.
+    placement: Option<Placement>,
     wall_ms: i64,
     batch: BatchBuilder,
     partitions: BTreeMap<StoreId, usize>,
@@ -77,9 +76,7 @@ impl Draft {
     pub fn new(image: &Image, wall_ms: i64) -> Self {
         Self {
             delta: Delta::default(),
-            placement: Placement::new(image),
-            // The first records of a cluster say the level themselves.
-            level: image.features.max(1),
+            placement: None,
             wall_ms,
             batch: BatchBuilder::new(Codec::None, wall_ms),
             partitions: BTreeMap::new(),
@@ -99,6 +96,12 @@ impl Draft {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.records == 0
+    }
+
+    /// How many records were added.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.records
     }
 
     /// Whether a change of so many records, or one of any number that is the first, may be added.
@@ -134,13 +137,17 @@ impl Draft {
         while *left > 0 {
             let record = match self.coming.front_mut() {
                 None => return,
-                Some(Coming::Partitions(new)) => match new.next(&self.image, &mut self.placement) {
-                    Some(record) => record,
-                    None => {
-                        self.coming.pop_front();
-                        continue;
+                Some(Coming::Partitions(new)) => {
+                    let image = &self.image;
+                    let placement = self.placement.get_or_insert_with(|| Placement::new(image));
+                    match new.next(image, placement) {
+                        Some(record) => record,
+                        None => {
+                            self.coming.pop_front();
+                            continue;
+                        }
                     }
-                },
+                }
                 Some(Coming::Record(_)) => match self.coming.pop_front() {
                     Some(Coming::Record(record)) => record,
                     _ => continue,
@@ -162,7 +169,8 @@ impl Draft {
     fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         self.delta.note(&self.image, record);
         self.image.replay(record)?;
-        let value = record.encode(self.level);
+        // The first record of a cluster comes before the one that says the level.
+        let value = record.encode(self.image.features.max(1));
         self.batch.push(self.wall_ms, None, Some(&value), &[]);
         if let MetadataRecord::Partition(partition) = record {
             let stores = (0..).map(StoreId).zip(self.image.here());
@@ -199,12 +207,4 @@ pub struct Terms<'a> {
     pub config: &'a BrokerConfig,
     /// For topic ids.
     pub rng: &'a mut Rng,
-}
-
-impl Terms<'_> {
-    /// The nodes that can have a replica: this one.
-    #[must_use]
-    pub const fn nodes(&self) -> [NodeId; 1] {
-        [self.config.node()]
-    }
 }

@@ -5,5 +5,8 @@
 /// What is written: the level that the metadata says, or 0 before it says any.
 pub type FeatureLevel = u16;
 
+/// From this level on brokers register all that others need to know of them, and may be fenced.
+pub(super) const REGISTRATION_LEVEL: FeatureLevel = 2;
+
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = 1;
+pub const FEATURE_LEVEL: FeatureLevel = REGISTRATION_LEVEL;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
-use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::registered::{Registered, Registration};
 use super::topic::{Partition, Topic};
 use super::topics::Topics;
-use crate::base::{DirectoryId, LogId, NodeId, SharedVec, StoreId, TopicId};
+use crate::base::{DirectoryId, LogId, NodeId, NodeProcess, SharedVec, StoreId, TopicId};
 use crate::config::is_internal;
 
 /// The log that the metadata records themselves are kept in.
@@ -26,6 +27,15 @@ impl std::fmt::Display for ReplayError {
 
 impl std::error::Error for ReplayError {}
 
+/// How many partitions a directory has, but for those of the brokers' own topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryLoad {
+    /// All of them,
+    pub replicas: u32,
+    /// and those whose preferred leader it has.
+    pub preferred: u32,
+}
+
 /// The metadata of the cluster at one moment. Cheap to clone, however many topics there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -40,16 +50,16 @@ pub struct Image {
     /// The first log id that was never used.
     pub next_log: u64,
     topics: Topics,
-    /// Partitions that each store of this node has, but for those of the broker's own topics.
-    load: Vec<u32>,
-    /// What each broker has registered.
-    registered: BTreeMap<NodeId, Vec<Directory>>,
+    /// The brokers of the cluster.
+    pub brokers: Registered,
+    /// What each directory has that has anything.
+    load: Arc<BTreeMap<DirectoryId, DirectoryLoad>>,
     /// The directories of the node whose picture this is, by store. Not replayed: the node knows them.
     here: Arc<[DirectoryId]>,
     /// Logs that were found and had never been given out.
     strays: BTreeSet<LogId>,
     /// Settings of all brokers and of single ones.
-    brokers: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    settings: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
 }
 
 impl Default for Image {
@@ -61,11 +71,11 @@ impl Default for Image {
             next_producer_id: 0,
             next_log: METADATA_LOG.0 + 1,
             topics: Topics::default(),
-            load: Vec::new(),
-            registered: BTreeMap::new(),
+            brokers: Registered::default(),
+            load: Arc::default(),
             here: Arc::default(),
             strays: BTreeSet::new(),
-            brokers: BTreeMap::new(),
+            settings: BTreeMap::new(),
         }
     }
 }
@@ -74,10 +84,8 @@ impl Image {
     /// Nothing yet, as a node with these directories will see it.
     #[must_use]
     pub fn of_node(here: impl IntoIterator<Item = DirectoryId>) -> Self {
-        let here: Arc<[DirectoryId]> = here.into_iter().collect();
         Self {
-            load: vec![0; here.len()],
-            here,
+            here: here.into_iter().collect(),
             ..Self::default()
         }
     }
@@ -88,16 +96,10 @@ impl Image {
         &self.here
     }
 
-    /// How many partitions each store of this node has, but for those of the broker's own topics.
+    /// What a directory has.
     #[must_use]
-    pub fn load(&self) -> &[u32] {
-        &self.load
-    }
-
-    /// The directories that a broker has registered.
-    #[must_use]
-    pub fn registered(&self, node: NodeId) -> Option<&[Directory]> {
-        self.registered.get(&node).map(Vec::as_slice)
+    pub fn load(&self, directory: DirectoryId) -> DirectoryLoad {
+        self.load.get(&directory).copied().unwrap_or_default()
     }
 
     /// Whether a log that is no partition's was one of a topic that a committed record has removed. Ids are given
@@ -150,12 +152,6 @@ impl Image {
         }
     }
 
-    /// What each broker has registered.
-    pub(super) fn all_registered(&self) -> impl Iterator<Item = (NodeId, &[Directory])> {
-        let registered = self.registered.iter();
-        registered.map(|(node, directories)| (*node, &directories[..]))
-    }
-
     /// Logs that were found and had never been given out.
     pub(super) fn strays(&self) -> impl Iterator<Item = LogId> {
         self.strays.iter().copied()
@@ -165,18 +161,18 @@ impl Image {
     pub(super) fn all_broker_configs(
         &self,
     ) -> impl Iterator<Item = (Option<NodeId>, &BTreeMap<String, String>)> {
-        self.brokers.iter().map(|(node, configs)| (*node, configs))
+        self.settings.iter().map(|(node, configs)| (*node, configs))
     }
 
     /// Panics if the tables contradict each other. For tests and the simulator.
     pub fn invariants(&self) {
         self.topics.invariants();
         let mut logs = BTreeSet::from([METADATA_LOG]);
-        let mut load = vec![0; self.here.len()];
+        let mut load = BTreeMap::new();
         for topic in self.topics() {
             let name = &topic.name;
             for partition in topic.partitions.iter() {
-                count(&mut load, topic, partition, |count| *count += 1);
+                count(&mut load, topic, partition, 1);
                 let log = partition.log;
                 assert!(
                     logs.insert(log),
@@ -193,13 +189,13 @@ impl Image {
                 assert!(followed, "{name}: a node is in sync that has no copy");
             }
         }
-        assert_eq!(load, self.load, "partitions of each store");
+        assert_eq!(load, *self.load, "partitions of each directory");
     }
 
     /// The settings of a broker, or of all brokers.
     #[must_use]
     pub fn broker_configs(&self, node: Option<NodeId>) -> Option<&BTreeMap<String, String>> {
-        self.brokers.get(&node)
+        self.settings.get(&node)
     }
 
     /// Takes one change in.
@@ -210,8 +206,12 @@ impl Image {
         match record {
             MetadataRecord::Cluster { id } => self.set_cluster(id)?,
             MetadataRecord::Features { level } => self.set_features(*level)?,
-            MetadataRecord::Broker { node, directories } => {
-                self.registered.insert(*node, directories.clone());
+            MetadataRecord::Broker(registration) => self.register(registration)?,
+            MetadataRecord::Fence { member, fenced } => self.set_fenced(*member, *fenced)?,
+            MetadataRecord::RemoveBroker { node } => {
+                if !self.brokers.remove(*node) {
+                    return wrong(format!("removal of unknown broker {node}"));
+                }
             }
             MetadataRecord::Topic { name, id } => self.add_topic(name, *id)?,
             MetadataRecord::Partition(partition) => self.set_partition(partition)?,
@@ -257,6 +257,27 @@ impl Image {
             return wrong(format!("feature level {level} after {}", self.features));
         }
         self.features = level;
+        Ok(())
+    }
+
+    fn register(&mut self, registration: &Registration) -> Result<(), ReplayError> {
+        let NodeProcess { node, incarnation } = registration.member;
+        match self.brokers.register(registration.clone()) {
+            Ok(()) => Ok(()),
+            Err(_) => wrong(format!(
+                "broker {node} registers as {incarnation} after a later one"
+            )),
+        }
+    }
+
+    fn set_fenced(&mut self, member: NodeProcess, is_fenced: bool) -> Result<(), ReplayError> {
+        let NodeProcess { node, incarnation } = member;
+        if self.brokers.member(node) != Some(member) {
+            return wrong(format!(
+                "broker {node} is fenced as {incarnation}, which is not the one that has registered"
+            ));
+        }
+        self.brokers.set_fenced(node, is_fenced);
         Ok(())
     }
 
@@ -327,10 +348,11 @@ impl Image {
             partition_epoch: record.partition_epoch,
         };
         if let Some(topic) = self.topics.get_mut(record.topic) {
-            count(&mut self.load, topic, &partition, |count| *count += 1);
+            let load = Arc::make_mut(&mut self.load);
+            count(load, topic, &partition, 1);
             if let Some(known) = topic.partitions.get_mut(index) {
                 let known = std::mem::replace(known, partition);
-                count(&mut self.load, topic, &known, |count| *count -= 1);
+                count(load, topic, &known, -1);
             } else {
                 topic.partitions.push(partition);
             }
@@ -344,7 +366,7 @@ impl Image {
             return wrong(format!("removal of unknown topic {id}"));
         };
         for partition in topic.partitions.iter() {
-            count(&mut self.load, &topic, partition, |count| *count -= 1);
+            count(Arc::make_mut(&mut self.load), &topic, partition, -1);
         }
         Ok(())
     }
@@ -363,13 +385,13 @@ impl Image {
                     None => return wrong(format!("setting of unknown topic {name}")),
                 }
             }
-            ConfigResource::Broker(node) => self.brokers.entry(*node).or_default(),
+            ConfigResource::Broker(node) => self.settings.entry(*node).or_default(),
         };
         match value {
             Some(value) => configs.insert(key.to_owned(), value.to_owned()),
             None => configs.remove(key),
         };
-        self.brokers.retain(|_, configs| !configs.is_empty());
+        self.settings.retain(|_, configs| !configs.is_empty());
         Ok(())
     }
 
@@ -390,11 +412,25 @@ fn shared<T: Copy + PartialEq>(these: &[T], others: Option<&Arc<[T]>>) -> Arc<[T
     }
 }
 
-/// Changes the count of the store that has a partition, if it counts.
-fn count(load: &mut [u32], topic: &Topic, partition: &Partition, change: impl FnOnce(&mut u32)) {
-    let store = partition.store.filter(|_| !topic.internal);
-    if let Some(count) = store.and_then(|store| load.get_mut(usize::from(store.0))) {
-        change(count);
+/// Adds a partition to the load of its directories, or takes it away, if it counts.
+fn count(
+    load: &mut BTreeMap<DirectoryId, DirectoryLoad>,
+    topic: &Topic,
+    partition: &Partition,
+    by: i32,
+) {
+    if topic.internal {
+        return;
+    }
+    for (at, directory) in partition.directories.iter().enumerate() {
+        let has = load.entry(*directory).or_default();
+        has.replicas = has.replicas.saturating_add_signed(by);
+        if at == 0 {
+            has.preferred = has.preferred.saturating_add_signed(by);
+        }
+        if has.replicas == 0 {
+            load.remove(directory);
+        }
     }
 }
 
@@ -415,6 +451,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::Incarnation;
     use crate::controller::ImageRecords;
     use crate::controller::testing::partition;
 
@@ -423,6 +460,13 @@ mod tests {
             name: format!("t{name}"),
             id: TopicId([name; 16]),
         }
+    }
+
+    fn member() -> impl Strategy<Value = NodeProcess> {
+        (0i32..2, 0u64..3).prop_map(|(node, incarnation)| NodeProcess {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+        })
     }
 
     /// Few names, so that records meet each other.
@@ -445,6 +489,16 @@ mod tests {
                 value
             }),
             (0i64..5000).prop_map(|next| MetadataRecord::ProducerIds { next }),
+            (member(), any::<bool>()).prop_map(|(member, fenced)| {
+                MetadataRecord::Broker(Registration {
+                    member,
+                    fenced,
+                    ..Registration::default()
+                })
+            }),
+            (member(), any::<bool>())
+                .prop_map(|(member, fenced)| MetadataRecord::Fence { member, fenced }),
+            (0i32..2).prop_map(|node| MetadataRecord::RemoveBroker { node: NodeId(node) }),
         ]
     }
 

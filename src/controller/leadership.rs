@@ -1,59 +1,12 @@
 //! Who leads a partition and who is in sync: what follows from brokers that are fenced or come back, and from what a
 //! leader asks for.
 
-use std::collections::BTreeMap;
-
 use super::record::PartitionRecord;
+use super::registered::Registered;
 use crate::base::{ErrorCode, LeaderEpoch, NodeId, NodeProcess};
 
 /// No broker.
 const NOBODY: NodeId = NodeId(-1);
-
-/// The brokers of a cluster: which process of each is registered, and whether it is fenced, which each is until it
-/// has shown that it is alive and knows the metadata.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Registered {
-    known: BTreeMap<NodeId, (NodeProcess, bool)>,
-}
-
-impl Registered {
-    /// A process registers. It is fenced, whatever the one before it was.
-    ///
-    /// # Errors
-    /// STALE_BROKER_EPOCH if a later process of its node has registered.
-    pub fn register(&mut self, member: NodeProcess) -> Result<(), ErrorCode> {
-        if let Some((known, _)) = self.known.get(&member.node)
-            && known.incarnation > member.incarnation
-        {
-            return Err(ErrorCode::StaleBrokerEpoch);
-        }
-        self.known.insert(member.node, (member, true));
-        Ok(())
-    }
-
-    /// Fences the registered process of a node, or ends that.
-    pub fn set_fenced(&mut self, node: NodeId, is_fenced: bool) {
-        if let Some((_, fenced)) = self.known.get_mut(&node) {
-            *fenced = is_fenced;
-        }
-    }
-
-    /// The process of a node that is registered.
-    #[must_use]
-    pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
-        self.known.get(&node).map(|(member, _)| *member)
-    }
-
-    /// Whether a process is the one of its node that is registered, and is not fenced.
-    #[must_use]
-    pub fn is_live(&self, member: NodeProcess) -> bool {
-        self.known.get(&member.node) == Some(&(member, false))
-    }
-
-    fn is_node_live(&self, node: NodeId) -> bool {
-        self.member(node).is_some_and(|member| self.is_live(member))
-    }
-}
 
 /// What a leader asks for (AlterPartition).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,11 +115,21 @@ fn changed(partition: &PartitionRecord, mut next: PartitionRecord) -> Option<Par
 mod tests {
     use super::*;
     use crate::base::{DirectoryId, Incarnation, LogId, TopicId};
+    use crate::controller::Registration;
 
     const fn member(node: i32, incarnation: u64) -> NodeProcess {
         NodeProcess {
             node: NodeId(node),
             incarnation: Incarnation(incarnation),
+        }
+    }
+
+    /// A process that has not shown yet that it is alive.
+    fn process(node: i32, incarnation: u64) -> Registration {
+        Registration {
+            member: member(node, incarnation),
+            fenced: true,
+            ..Registration::default()
         }
     }
 
@@ -178,7 +141,7 @@ mod tests {
     fn three() -> (PartitionRecord, Registered) {
         let mut brokers = Registered::default();
         for node in 1..=3 {
-            brokers.register(member(node, 7)).expect("the first");
+            brokers.register(process(node, 7)).expect("the first");
             brokers.set_fenced(NodeId(node), false);
         }
         let partition = PartitionRecord {
@@ -227,11 +190,11 @@ mod tests {
     fn a_leader_that_starts_anew_gets_an_epoch_of_its_own() {
         let (mut it, mut brokers) = three();
         it.isr = nodes(&[1]);
-        brokers.register(member(1, 8)).expect("a later one");
+        brokers.register(process(1, 8)).expect("a later one");
         let next = fenced(&it, &brokers, NodeId(1)).expect("it leads no more");
         assert_eq!((next.leader, next.leader_epoch), (NOBODY, LeaderEpoch(5)));
         assert_eq!(
-            brokers.register(member(1, 7)),
+            brokers.register(process(1, 7)),
             Err(ErrorCode::StaleBrokerEpoch)
         );
         assert!(!brokers.is_live(member(1, 7)) && !brokers.is_live(member(1, 8)));
@@ -283,7 +246,7 @@ mod tests {
         for (change, expected) in cases {
             assert_eq!(refused(change), expected);
         }
-        brokers.register(member(2, 8)).expect("a later one");
+        brokers.register(process(2, 8)).expect("a later one");
         brokers.set_fenced(NodeId(2), false);
         assert_eq!(code(&some, &brokers), Err(ErrorCode::IneligibleReplica));
         let new = asked(&[member(1, 7), member(2, 8)]);

@@ -1,18 +1,23 @@
-//! New partitions of a topic, made one after the other: there may be thousands.
+//! Partitions that were decided on, made one after the other: there may be thousands.
 
 use super::image::Image;
 use super::placement::Placement;
 use super::record::{MetadataRecord, PartitionRecord};
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 
-/// The nodes of a partition, and its store if somebody chose one.
+/// The nodes of a partition, and the store of the first one if somebody chose it.
 pub type Chosen = (Vec<NodeId>, Option<StoreId>);
 
 /// Where the replicas of new partitions are.
 #[derive(Clone, Debug)]
 pub enum Replicas {
-    /// So many partitions on the same nodes.
-    Alike(Vec<NodeId>, usize),
+    /// So many partitions, with so many replicas each, where there is the most room.
+    Counted {
+        /// How many partitions.
+        partitions: usize,
+        /// How many replicas of each.
+        factor: usize,
+    },
     /// Those of each one.
     Each(std::vec::IntoIter<Chosen>),
 }
@@ -22,7 +27,7 @@ impl Replicas {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Alike(_, count) => *count,
+            Self::Counted { partitions, .. } => *partitions,
             Self::Each(each) => each.len(),
         }
     }
@@ -31,18 +36,8 @@ impl Replicas {
     #[must_use]
     pub fn factor(&self) -> usize {
         match self {
-            Self::Alike(nodes, _) => nodes.len(),
+            Self::Counted { factor, .. } => *factor,
             Self::Each(each) => each.as_slice().first().map_or(0, |(nodes, _)| nodes.len()),
-        }
-    }
-
-    fn next(&mut self) -> Option<Chosen> {
-        match self {
-            Self::Alike(nodes, count) => {
-                *count = count.checked_sub(1)?;
-                Some((nodes.clone(), None))
-            }
-            Self::Each(each) => each.next(),
         }
     }
 }
@@ -75,30 +70,37 @@ impl NewPartitions {
         self.replicas.len()
     }
 
-    /// The next one, with a log of its own.
+    /// The next one, with a log of its own. In sync, and leader, are those of its brokers that are not fenced.
     pub(super) fn next(
         &mut self,
         image: &Image,
         placement: &mut Placement,
     ) -> Option<MetadataRecord> {
-        let (replicas, place) = self.replicas.next()?;
+        let placed = match &mut self.replicas {
+            Replicas::Counted { partitions, factor } => {
+                *partitions = partitions.checked_sub(1)?;
+                placement.next(*factor, self.internal)
+            }
+            Replicas::Each(each) => {
+                let (nodes, store) = each.next()?;
+                placement.take(&nodes, store, self.internal)
+            }
+        };
         let index = self.index;
         self.index += 1;
-        let store = match place {
-            Some(store) => placement.take(store, self.internal),
-            None => placement.next(self.internal),
-        };
-        let here = image.here().get(usize::from(store.0));
-        let directory = here.copied().unwrap_or_default();
+        let (replicas, directories): (Vec<NodeId>, Vec<_>) = placed.into_iter().unzip();
+        let live = replicas.iter().copied();
+        let isr: Vec<NodeId> = live
+            .filter(|node| image.brokers.is_node_live(*node))
+            .collect();
         Some(MetadataRecord::Partition(PartitionRecord {
             topic: self.topic,
             index: i32::try_from(index).unwrap_or(i32::MAX),
             log: LogId(image.next_log),
-            // Every replica is on this node: the deciders refuse any other one.
-            directories: vec![directory; replicas.len()],
-            isr: replicas.clone(),
-            leader: replicas.first().copied().unwrap_or(NodeId(-1)),
+            leader: isr.first().copied().unwrap_or(NodeId(-1)),
             replicas,
+            directories,
+            isr,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
         }))

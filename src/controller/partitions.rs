@@ -1,7 +1,7 @@
 //! Decides on more partitions for a topic, and on its removal.
 
-use super::assignment::check_replicas;
-use super::draft::{Draft, Terms};
+use super::assignment::{are_enough, check_replicas};
+use super::draft::Draft;
 use super::new_partitions::{Chosen, NewPartitions, Replicas};
 use super::record::MetadataRecord;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
@@ -22,11 +22,7 @@ pub struct MorePartitions {
 ///
 /// # Errors
 /// As Kafka's CreatePartitions; the draft is unchanged.
-pub fn add_partitions(
-    draft: &mut Draft,
-    terms: &Terms<'_>,
-    wanted: MorePartitions,
-) -> Result<(), Refused> {
+pub fn add_partitions(draft: &mut Draft, wanted: MorePartitions) -> Result<(), Refused> {
     let name = &wanted.name;
     let topic = draft
         .image()
@@ -43,6 +39,7 @@ pub fn add_partitions(
         .first()
         .map(|partition| partition.replicas.len());
     let additional = additional(&wanted, known)?;
+    let brokers = &draft.image().brokers;
     if let Some(assignments) = &wanted.assignments {
         if assignments.len() != additional {
             let message = format!(
@@ -54,14 +51,22 @@ pub fn add_partitions(
                 message,
             ));
         }
-        for (replicas, _) in assignments {
-            check_replicas(replicas, &terms.nodes(), factor)?;
+        for (index, (replicas, _)) in (0..).zip(assignments) {
+            let index = i32::try_from(known)
+                .unwrap_or(i32::MAX)
+                .saturating_add(index);
+            check_replicas(index, replicas, brokers, factor)?;
         }
+    } else {
+        are_enough(brokers, factor.unwrap_or(1))?;
     }
     draft.has_room(additional)?;
     let replicas = match wanted.assignments {
         Some(chosen) => Replicas::Each(chosen.into_iter()),
-        None => Replicas::Alike(terms.nodes().to_vec(), additional),
+        None => Replicas::Counted {
+            partitions: additional,
+            factor: factor.unwrap_or(1),
+        },
     };
     draft.push_partitions(NewPartitions::new(id, false, known, replicas));
     Ok(())
@@ -105,24 +110,18 @@ pub fn remove_topic(draft: &mut Draft, id: TopicId) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{NodeId, Rng};
-    use crate::config::BrokerConfig;
+    use crate::base::NodeId;
     use crate::controller::testing::with_topics;
 
     fn more(count: i32, assignments: Option<&[&[i32]]>) -> Result<usize, Refused> {
-        let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
         let mut draft = with_topics(&["a"]);
-        let terms = Terms {
-            config: &config,
-            rng: &mut rng,
-        };
         let nodes = |nodes: &&[i32]| (nodes.iter().copied().map(NodeId).collect(), None);
         let wanted = MorePartitions {
             name: "a".to_owned(),
             count,
             assignments: assignments.map(|all| all.iter().map(nodes).collect()),
         };
-        add_partitions(&mut draft, &terms, wanted)?;
+        add_partitions(&mut draft, wanted)?;
         draft.settle();
         Ok(draft.image().topic("a").unwrap().partitions.len())
     }

@@ -2,7 +2,8 @@
 //! so a type's number and meaning never change; see `record_codec.rs`.
 
 use super::features::FeatureLevel;
-use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, TopicId};
+use super::registered::Registration;
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, NodeProcess, TopicId};
 
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +18,19 @@ pub enum MetadataRecord {
         /// At least the one before.
         level: FeatureLevel,
     },
-    /// A broker has these directories, each on one of its shards: all it has, in the order of its stores.
-    Broker {
+    /// A process of a broker has registered: in place of the one of its node before it.
+    Broker(Registration),
+    /// The registered process of a broker is fenced, or is not any more.
+    Fence {
+        /// Which.
+        member: NodeProcess,
+        /// Whether it is.
+        fenced: bool,
+    },
+    /// A broker is not one of the cluster any more.
+    RemoveBroker {
         /// Which.
         node: NodeId,
-        /// What it has.
-        directories: Vec<Directory>,
     },
     /// A topic exists. Its partitions follow.
     Topic {
@@ -66,15 +74,6 @@ pub enum MetadataRecord {
         /// The first log id never used; the highest one may belong to a topic that is gone.
         next_log: u64,
     },
-}
-
-/// A directory of a broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Directory {
-    /// Which.
-    pub id: DirectoryId,
-    /// The shard of the broker that serves what is in it.
-    pub shard: ShardId,
 }
 
 /// The whole state of a partition.

@@ -6,9 +6,12 @@
 
 use bytes::Bytes;
 
-use super::features::FeatureLevel;
-use super::record::{ConfigResource, Directory, MetadataRecord, PartitionRecord};
-use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, TopicId};
+use super::features::{FeatureLevel, REGISTRATION_LEVEL};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::registered::{BrokerAddress, Directory, Registration};
+use crate::base::{
+    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, ShardId, TopicId,
+};
 
 const CLUSTER: u8 = 1;
 const TOPIC: u8 = 2;
@@ -21,9 +24,11 @@ const SNAPSHOT_BEGIN: u8 = 8;
 const FEATURES: u8 = 9;
 const BROKER: u8 = 10;
 const STRAY: u8 = 11;
+const FENCE: u8 = 12;
+const REMOVE_BROKER: u8 = 13;
 
 /// By type: the feature level from which on each version of it is written, oldest version first.
-const VERSIONS: [&[FeatureLevel]; 12] = [
+const VERSIONS: [&[FeatureLevel]; 14] = [
     &[], // There is no type 0.
     &[0],
     &[1],
@@ -34,8 +39,10 @@ const VERSIONS: [&[FeatureLevel]; 12] = [
     &[1],
     &[0],
     &[0],
+    &[1, REGISTRATION_LEVEL],
     &[1],
-    &[1],
+    &[REGISTRATION_LEVEL],
+    &[REGISTRATION_LEVEL],
 ];
 
 /// The version that is written of a type: the newest one that the level allows.
@@ -84,7 +91,9 @@ impl MetadataRecord {
         match self {
             Self::Cluster { .. } => CLUSTER,
             Self::Features { .. } => FEATURES,
-            Self::Broker { .. } => BROKER,
+            Self::Broker(_) => BROKER,
+            Self::Fence { .. } => FENCE,
+            Self::RemoveBroker { .. } => REMOVE_BROKER,
             Self::Stray { .. } => STRAY,
             Self::Topic { .. } => TOPIC,
             Self::Partition(_) => PARTITION,
@@ -100,18 +109,17 @@ impl MetadataRecord {
     #[must_use]
     pub fn encode(&self, level: FeatureLevel) -> Bytes {
         let mut out = Vec::with_capacity(64);
-        out.extend([self.kind(), version(self.kind(), level)]);
+        let version = version(self.kind(), level);
+        out.extend([self.kind(), version]);
         match self {
             Self::Cluster { id } => put_text(&mut out, id),
             Self::Features { level } => put_unsigned(&mut out, u64::from(*level)),
-            Self::Broker { node, directories } => {
-                put_signed(&mut out, node.0.into());
-                put_unsigned(&mut out, directories.len() as u64);
-                for directory in directories {
-                    out.extend(directory.id.0);
-                    put_unsigned(&mut out, directory.shard.0.into());
-                }
+            Self::Broker(registration) => put_registration(&mut out, registration, version),
+            Self::Fence { member, fenced } => {
+                put_member(&mut out, *member);
+                out.push(u8::from(*fenced));
             }
+            Self::RemoveBroker { node } => put_signed(&mut out, node.0.into()),
             Self::Topic { name, id } => {
                 put_text(&mut out, name);
                 out.extend(id.0);
@@ -172,12 +180,15 @@ impl MetadataRecord {
             },
             SNAPSHOT_BEGIN => Self::SnapshotBegin,
             FEATURES => Self::Features {
-                level: u16::try_from(fields.unsigned()?)
-                    .map_err(|_| BadRecord::BadField("feature level"))?,
+                level: fields.number("feature level")?,
             },
-            BROKER => Self::Broker {
+            BROKER => Self::Broker(fields.registration(version)?),
+            FENCE => Self::Fence {
+                member: fields.member()?,
+                fenced: fields.flag()?,
+            },
+            REMOVE_BROKER => Self::RemoveBroker {
                 node: NodeId(fields.int()?),
-                directories: fields.directories()?,
             },
             STRAY => Self::Stray {
                 log: LogId(fields.unsigned()?),
@@ -254,6 +265,42 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord) {
     put_signed(out, partition.partition_epoch.into());
 }
 
+fn put_member(out: &mut Vec<u8>, member: NodeProcess) {
+    put_signed(out, member.node.0.into());
+    put_unsigned(out, member.incarnation.0);
+}
+
+/// The first version has the node and its directories alone.
+fn put_registration(out: &mut Vec<u8>, registration: &Registration, version: u8) {
+    if version == 0 {
+        put_signed(out, registration.member.node.0.into());
+    } else {
+        put_member(out, registration.member);
+    }
+    put_unsigned(out, registration.directories.len() as u64);
+    for directory in &registration.directories {
+        out.extend(directory.id.0);
+        put_unsigned(out, directory.shard.0.into());
+    }
+    if version == 0 {
+        return;
+    }
+    out.extend(registration.start);
+    out.push(u8::from(registration.fenced));
+    put_unsigned(out, registration.level.into());
+    put_option(out, registration.rack.as_deref(), put_text);
+    put_unsigned(out, registration.addresses.len() as u64);
+    for address in &registration.addresses {
+        put_text(out, &address.listener);
+        put_text(out, &address.host);
+        put_unsigned(out, address.port.into());
+        put_unsigned(out, address.shards.len() as u64);
+        for port in &address.shards {
+            put_unsigned(out, (*port).into());
+        }
+    }
+}
+
 /// What is left to read.
 struct Fields<'a>(&'a [u8]);
 
@@ -302,9 +349,13 @@ impl<'a> Fields<'a> {
         Ok(text.map_err(|_| BadRecord::BadField("text"))?.to_owned())
     }
 
-    fn topic_id(&mut self) -> Result<TopicId, BadRecord> {
+    fn uuid(&mut self) -> Result<[u8; 16], BadRecord> {
         let bytes = self.take(16)?.try_into();
-        Ok(TopicId(bytes.map_err(|_| BadRecord::Truncated)?))
+        bytes.map_err(|_| BadRecord::Truncated)
+    }
+
+    fn topic_id(&mut self) -> Result<TopicId, BadRecord> {
+        self.uuid().map(TopicId)
     }
 
     fn option<T>(
@@ -318,13 +369,32 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn nodes(&mut self) -> Result<Vec<NodeId>, BadRecord> {
+    /// A list; each of its elements takes a byte at least, so none is ever much larger than the bytes that claim it.
+    fn list<T>(
+        &mut self,
+        mut read: impl FnMut(&mut Self) -> Result<T, BadRecord>,
+    ) -> Result<Vec<T>, BadRecord> {
         let len = self.unsigned()?;
-        // Each node takes a byte at least, so a list is never larger than what claims it.
         if len > self.0.len() as u64 {
             return Err(BadRecord::Truncated);
         }
-        (0..len).map(|_| self.int().map(NodeId)).collect()
+        (0..len).map(|_| read(self)).collect()
+    }
+
+    fn nodes(&mut self) -> Result<Vec<NodeId>, BadRecord> {
+        self.list(|fields| fields.int().map(NodeId))
+    }
+
+    fn flag(&mut self) -> Result<bool, BadRecord> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(BadRecord::BadField("flag")),
+        }
+    }
+
+    fn number(&mut self, what: &'static str) -> Result<u16, BadRecord> {
+        u16::try_from(self.unsigned()?).map_err(|_| BadRecord::BadField(what))
     }
 
     fn resource(&mut self) -> Result<ConfigResource, BadRecord> {
@@ -337,20 +407,50 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn directories(&mut self) -> Result<Vec<Directory>, BadRecord> {
-        let len = self.unsigned()?;
-        if len > self.0.len() as u64 {
-            return Err(BadRecord::Truncated);
+    fn directory(&mut self) -> Result<Directory, BadRecord> {
+        Ok(Directory {
+            id: self.uuid().map(DirectoryId)?,
+            shard: self.number("shard").map(ShardId)?,
+        })
+    }
+
+    fn member(&mut self) -> Result<NodeProcess, BadRecord> {
+        Ok(NodeProcess {
+            node: NodeId(self.int()?),
+            incarnation: Incarnation(self.unsigned()?),
+        })
+    }
+
+    fn address(&mut self) -> Result<BrokerAddress, BadRecord> {
+        Ok(BrokerAddress {
+            listener: self.text()?,
+            host: self.text()?,
+            port: self.number("port")?,
+            shards: self.list(|fields| fields.number("port"))?,
+        })
+    }
+
+    fn registration(&mut self, version: u8) -> Result<Registration, BadRecord> {
+        if version == 0 {
+            let node = NodeId(self.int()?);
+            return Ok(Registration {
+                member: NodeProcess {
+                    node,
+                    incarnation: Incarnation::default(),
+                },
+                directories: self.list(Self::directory)?,
+                ..Registration::default()
+            });
         }
-        let directory = |_| {
-            Ok(Directory {
-                id: self.topic_id().map(|id| DirectoryId(id.0))?,
-                shard: u16::try_from(self.unsigned()?)
-                    .map(ShardId)
-                    .map_err(|_| BadRecord::BadField("shard"))?,
-            })
-        };
-        (0..len).map(directory).collect()
+        Ok(Registration {
+            member: self.member()?,
+            directories: self.list(Self::directory)?,
+            start: self.uuid()?,
+            fenced: self.flag()?,
+            level: self.number("feature level")?,
+            rack: self.option(Self::text)?,
+            addresses: self.list(Self::address)?,
+        })
     }
 
     fn partition(&mut self) -> Result<PartitionRecord, BadRecord> {
@@ -359,7 +459,7 @@ impl<'a> Fields<'a> {
         let replicas = self.nodes()?;
         let directories = replicas
             .iter()
-            .map(|_| self.topic_id().map(|id| DirectoryId(id.0)))
+            .map(|_| self.uuid().map(DirectoryId))
             .collect::<Result<_, _>>()?;
         Ok(PartitionRecord {
             topic,
@@ -413,6 +513,42 @@ mod tests {
         ]
     }
 
+    fn member() -> impl Strategy<Value = NodeProcess> {
+        any::<(i32, u64)>().prop_map(|(node, incarnation)| NodeProcess {
+            node: NodeId(node),
+            incarnation: Incarnation(incarnation),
+        })
+    }
+
+    fn registration() -> impl Strategy<Value = Registration> {
+        let ids = (member(), any::<[u8; 16]>(), any::<bool>(), any::<u16>());
+        let address = any::<(String, String, u16, Vec<u16>)>();
+        let address = address.prop_map(|(listener, host, port, shards)| BrokerAddress {
+            listener,
+            host,
+            port,
+            shards,
+        });
+        let addresses = proptest::collection::vec(address, 0..3);
+        (ids, any::<Option<String>>(), addresses, any::<Vec<u16>>()).prop_map(
+            |((member, start, fenced, level), rack, addresses, shards)| Registration {
+                member,
+                start,
+                fenced,
+                level,
+                rack,
+                addresses,
+                directories: (0..)
+                    .zip(shards)
+                    .map(|(store, shard)| Directory {
+                        id: DirectoryId::new(9, StoreId(store)),
+                        shard: ShardId(shard),
+                    })
+                    .collect(),
+            },
+        )
+    }
+
     fn record() -> impl Strategy<Value = MetadataRecord> {
         let id = any::<[u8; 16]>().prop_map(TopicId);
         prop_oneof![
@@ -433,16 +569,10 @@ mod tests {
             Just(MetadataRecord::SnapshotBegin),
             any::<u16>().prop_map(|level| MetadataRecord::Features { level }),
             any::<u64>().prop_map(|log| MetadataRecord::Stray { log: LogId(log) }),
-            (any::<i32>(), any::<Vec<u16>>()).prop_map(|(node, shards)| MetadataRecord::Broker {
-                node: NodeId(node),
-                directories: (0..)
-                    .zip(shards)
-                    .map(|(store, shard)| Directory {
-                        id: DirectoryId::new(9, StoreId(store)),
-                        shard: ShardId(shard),
-                    })
-                    .collect(),
-            }),
+            registration().prop_map(MetadataRecord::Broker),
+            (member(), any::<bool>())
+                .prop_map(|(member, fenced)| MetadataRecord::Fence { member, fenced }),
+            any::<i32>().prop_map(|node| MetadataRecord::RemoveBroker { node: NodeId(node) }),
         ]
     }
 
@@ -457,9 +587,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_survived(kind in 0u8..12, mut bytes: Vec<u8>) {
+        fn any_bytes_are_survived(kind in 0u8..14, version in 0u8..2, mut bytes: Vec<u8>) {
             let _ = MetadataRecord::decode(&bytes);
-            bytes.splice(0..0, [kind, 0]);
+            bytes.splice(0..0, [kind, version]);
             let _ = MetadataRecord::decode(&bytes);
         }
     }
@@ -492,10 +622,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_broker_registered_with_an_earlier_release_is_read() {
+        let mut bytes = vec![BROKER, 0, 2, 1];
+        bytes.extend([6; 16]);
+        bytes.push(3);
+        let registration = Registration {
+            member: NodeProcess {
+                node: NodeId(1),
+                incarnation: Incarnation(0),
+            },
+            directories: vec![Directory {
+                id: DirectoryId([6; 16]),
+                shard: ShardId(3),
+            }],
+            ..Registration::default()
+        };
+        let record = MetadataRecord::Broker(registration);
+        assert_eq!(MetadataRecord::decode(&bytes), Ok(record.clone()));
+        assert_eq!(record.encode(REGISTRATION_LEVEL - 1), bytes);
+    }
+
+    #[test]
     fn what_is_not_known_is_refused() {
         assert_eq!(
-            MetadataRecord::decode(&[12, 0]),
-            Err(BadRecord::UnknownType(12))
+            MetadataRecord::decode(&[14, 0]),
+            Err(BadRecord::UnknownType(14))
         );
         assert_eq!(
             MetadataRecord::decode(&[6, 1, 2]),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::vec;
 
 use super::image::Image;
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::record::{ConfigResource, MetadataRecord};
 use super::topic::Topic;
 
 /// See the module.
@@ -69,11 +69,8 @@ fn before_topics(image: &Image) -> Vec<MetadataRecord> {
         let level = image.features;
         records.push(MetadataRecord::Features { level });
     }
-    let brokers = image.all_registered();
-    records.extend(brokers.map(|(node, directories)| MetadataRecord::Broker {
-        node,
-        directories: directories.to_vec(),
-    }));
+    let brokers = image.brokers.iter().cloned();
+    records.extend(brokers.map(MetadataRecord::Broker));
     records.extend(image.strays().map(|log| MetadataRecord::Stray { log }));
     records
 }
@@ -87,17 +84,8 @@ fn of_topic(topic: &Topic, at: usize) -> Option<MetadataRecord> {
         });
     };
     if let Some(partition) = topic.partitions.get(index) {
-        return Some(MetadataRecord::Partition(PartitionRecord {
-            topic: topic.id,
-            index: i32::try_from(index).unwrap_or(i32::MAX),
-            log: partition.log,
-            replicas: partition.replicas.to_vec(),
-            directories: partition.directories.to_vec(),
-            isr: partition.isr.to_vec(),
-            leader: partition.leader,
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-        }));
+        let index = i32::try_from(index).unwrap_or(i32::MAX);
+        return Some(MetadataRecord::Partition(partition.record(topic.id, index)));
     }
     let (key, value) = topic.configs.iter().nth(index - topic.partitions.len())?;
     let resource = ConfigResource::Topic(topic.name.to_string());

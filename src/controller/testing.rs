@@ -1,17 +1,74 @@
 //! Records for tests.
 
-use super::create::create_missing;
+use super::create::{create_missing, create_topic};
 use super::draft::{Draft, Terms};
 use super::image::Image;
+use super::new_topic::NewTopic;
 use super::record::{MetadataRecord, PartitionRecord};
+use super::registered::{Directory, Registration};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
-use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, Rng, StoreId, TopicId};
+use crate::base::{
+    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Rng, ShardId, StoreId,
+    TopicId,
+};
 use crate::config::BrokerConfig;
+
+/// A live process of a broker with so many stores, each with a shard of its own.
+pub fn broker(node: i32, stores: u16) -> Registration {
+    let directory = |store| Directory {
+        id: DirectoryId::new(node as u64, StoreId(store)),
+        shard: ShardId(store),
+    };
+    Registration {
+        member: NodeProcess {
+            node: NodeId(node),
+            incarnation: Incarnation(1),
+        },
+        directories: (0..stores).map(directory).collect(),
+        ..Registration::default()
+    }
+}
+
+/// What node 1 sees, which is alone and has so many stores.
+pub fn node_of(stores: u16) -> Image {
+    let mut image = Image::of_node((0..stores).map(|store| DirectoryId::new(1, StoreId(store))));
+    let alone = image.brokers.register(broker(1, stores));
+    alone.expect("the first");
+    image
+}
+
+/// What the first of brokers 1 to `nodes` sees, all of which are live and have two stores.
+pub fn cluster(nodes: i32) -> Image {
+    let mut image = Image::of_node([0, 1].map(|store| DirectoryId::new(1, StoreId(store))));
+    for node in 1..=nodes {
+        let another = image.brokers.register(broker(node, 2));
+        another.expect("the first");
+    }
+    image
+}
+
+/// Creates a topic.
+pub fn create(image: &mut Image, name: &str, partitions: usize, factor: i16) {
+    let mut draft = Draft::new(image, 0);
+    let (config, mut rng) = (BrokerConfig::default(), Rng::new(image.version));
+    let mut terms = Terms {
+        config: &config,
+        rng: &mut rng,
+    };
+    let topic = NewTopic {
+        name: name.to_owned(),
+        partitions: partitions as i32,
+        replication_factor: factor,
+        ..NewTopic::default()
+    };
+    create_topic(&mut draft, &mut terms, topic).expect("it may be created");
+    draft.settle();
+    *image = draft.into_change().image;
+}
 
 /// A draft of a node of two stores with those of these topics that may be created.
 pub fn with_topics(names: &[&str]) -> Draft {
-    let image = Image::of_node([0, 1].map(|store| DirectoryId::new(1, StoreId(store))));
-    let mut draft = Draft::new(&image, 0);
+    let mut draft = Draft::new(&node_of(2), 0);
     let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
     let mut terms = Terms {
         config: &config,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::record::PartitionRecord;
 use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, SharedVec, StoreId, TopicId};
 
 /// One topic.
@@ -47,4 +48,22 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// Grows with each change.
     pub partition_epoch: i32,
+}
+
+impl Partition {
+    /// The record that makes it what it is, as this partition of this topic.
+    #[must_use]
+    pub fn record(&self, topic: TopicId, index: i32) -> PartitionRecord {
+        PartitionRecord {
+            topic,
+            index,
+            log: self.log,
+            replicas: self.replicas.to_vec(),
+            directories: self.directories.to_vec(),
+            isr: self.isr.to_vec(),
+            leader: self.leader,
+            leader_epoch: self.leader_epoch,
+            partition_epoch: self.partition_epoch,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use kafka_wire_core::StrBytes;
 
 use crate::base::{NodeId, ShardId, StoreId};
 use crate::config::BrokerConfig;
-use crate::controller::Partition;
+use crate::controller::{BrokerAddress, Image, Partition, Registration};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -42,12 +42,23 @@ impl Brokers {
         }
     }
 
-    /// Everybody, for clients of a listener.
-    pub fn all(&self, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
-        let shards = if self.direct { self.shards } else { 1 };
-        (0..shards)
-            .map(|shard| self.announced(config, listener, ShardId(shard)))
-            .collect()
+    /// Everybody who is not fenced, for clients of a listener: by its name where there are others.
+    pub fn all(&self, image: &Image, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
+        let mut all: Vec<Announced> = Vec::new();
+        if image.brokers.get(self.node).is_none_or(|own| !own.fenced) {
+            let shards = if self.direct { self.shards } else { 1 };
+            all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
+        }
+        for broker in image.brokers.iter() {
+            let is_other = broker.member.node != self.node && !broker.fenced;
+            let address = address(broker, config, listener).filter(|_| is_other);
+            all.extend(address.iter().flat_map(|address| {
+                let count = if self.direct { address.shards.len() } else { 1 };
+                let shards = (0..count as u16).map(ShardId);
+                shards.map(|shard| self.elsewhere(broker.member.node, address, shard))
+            }));
+        }
+        all
     }
 
     /// The one that changes metadata: where the control shard is.
@@ -56,21 +67,41 @@ impl Brokers {
         self.id(self.node, ShardId(0))
     }
 
-    /// The one of this node that has a partition, and how to reach it.
+    /// The one that leads a partition, and how to reach it; `None` if nobody does, or it cannot be reached by clients
+    /// of this listener.
     #[must_use]
     pub fn leader(
         &self,
+        image: &Image,
         config: &BrokerConfig,
         listener: usize,
         partition: &Partition,
-    ) -> Announced {
-        self.announced(config, listener, self.owner(partition))
+    ) -> Option<Announced> {
+        let node = partition.leader;
+        if node == self.node {
+            return Some(self.announced(config, listener, self.owner(partition)));
+        }
+        let broker = image.brokers.get(node).filter(|broker| !broker.fenced)?;
+        let address = address(broker, config, listener)?;
+        Some(self.elsewhere(node, address, owner_elsewhere(broker, partition)))
     }
 
+    /// The shard of this node that has a partition.
     fn owner(&self, partition: &Partition) -> ShardId {
         let store = partition.store.map(|store| usize::from(store.0));
         let owner = store.and_then(|store| self.owners.get(store));
         owner.copied().unwrap_or_default()
+    }
+
+    /// A shard of another node.
+    fn elsewhere(&self, node: NodeId, address: &BrokerAddress, shard: ShardId) -> Announced {
+        let direct = address.shards.get(usize::from(shard.0)).copied();
+        let direct = direct.filter(|_| self.direct);
+        Announced {
+            id: self.id(node, shard),
+            host: address.host.as_str().into(),
+            port: direct.unwrap_or(address.port).into(),
+        }
     }
 
     fn announced(&self, config: &BrokerConfig, listener: usize, shard: ShardId) -> Announced {
@@ -96,17 +127,22 @@ impl Brokers {
 
     /// The broker of a replica, by the shard that owns the partition; -1 is nobody.
     #[must_use]
-    pub fn of(&self, partition: &Partition, node: NodeId) -> i32 {
-        if node.0 < 0 {
+    pub fn of(&self, image: &Image, partition: &Partition, node: NodeId) -> i32 {
+        if node.0 < 0 || !self.direct {
             return node.0;
         }
-        self.id(node, self.owner(partition))
+        let shard = match image.brokers.get(node) {
+            Some(broker) if node != self.node => owner_elsewhere(broker, partition),
+            _ => self.owner(partition),
+        };
+        self.id(node, shard)
     }
 
     /// The brokers of replicas.
     #[must_use]
-    pub fn of_all(&self, partition: &Partition, nodes: &[NodeId]) -> Vec<i32> {
-        nodes.iter().map(|node| self.of(partition, *node)).collect()
+    pub fn of_all(&self, image: &Image, partition: &Partition, nodes: &[NodeId]) -> Vec<i32> {
+        let of = |node: &NodeId| self.of(image, partition, *node);
+        nodes.iter().map(of).collect()
     }
 
     /// Whether an id that a client sent means this node. The node's own id does in both modes, so
@@ -118,19 +154,25 @@ impl Brokers {
 
     /// Which node a client means by an id, and which store of it, if it says so.
     #[must_use]
-    pub fn place(&self, id: i32) -> (NodeId, Option<StoreId>) {
-        let Some(shard) = self.shard(id) else {
-            return (NodeId(id), None);
-        };
+    pub fn place(&self, image: &Image, id: i32) -> (NodeId, Option<StoreId>) {
         // Each shard has a store of its own number, besides those it may have inherited.
-        (self.node, Some(StoreId(shard.0)))
+        if let Some(shard) = self.shard(id) {
+            return (self.node, Some(StoreId(shard.0)));
+        }
+        let node = NodeId(id / NodeId::SHARD_IDS);
+        let known = image.brokers.get(node).filter(|_| self.direct && id > 0);
+        let shards = known.map_or(0, |broker| broker.directories.len());
+        match usize::try_from(id % NodeId::SHARD_IDS) {
+            Ok(shard) if shard < shards && node != self.node => (node, Some(StoreId(shard as u16))),
+            _ => (NodeId(id), None),
+        }
     }
 
     /// The same for the replicas of one partition: their nodes, and the store of the first one.
     #[must_use]
-    pub fn places(&self, ids: &[i32]) -> (Vec<NodeId>, Option<StoreId>) {
-        let nodes = ids.iter().map(|id| self.place(*id).0).collect();
-        (nodes, ids.first().and_then(|id| self.place(*id).1))
+    pub fn places(&self, image: &Image, ids: &[i32]) -> (Vec<NodeId>, Option<StoreId>) {
+        let nodes = ids.iter().map(|id| self.place(image, *id).0).collect();
+        (nodes, ids.first().and_then(|id| self.place(image, *id).1))
     }
 
     /// The shard of this node that is announced under this id.
@@ -142,10 +184,31 @@ impl Brokers {
     }
 }
 
+/// Where clients of this broker's listener reach another one: at its listener of the same name.
+fn address<'a>(
+    broker: &'a Registration,
+    config: &BrokerConfig,
+    listener: usize,
+) -> Option<&'a BrokerAddress> {
+    let listeners = &config.listeners.0;
+    let name = &listeners.get(listener).or(listeners.first())?.name;
+    let mut addresses = broker.addresses.iter();
+    addresses.find(|address| address.listener == *name)
+}
+
+/// The shard of another broker that has a partition.
+fn owner_elsewhere(broker: &Registration, partition: &Partition) -> ShardId {
+    let mut replicas = partition.replicas.iter().zip(partition.directories.iter());
+    let placed = replicas.find(|(node, _)| **node == broker.member.node);
+    let directory = placed.and_then(|(_, id)| broker.directories.iter().find(|it| it.id == *id));
+    directory.map_or(ShardId::default(), |directory| directory.shard)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::{DirectoryId, LeaderEpoch, LogId};
+    use crate::controller::testing::broker;
 
     fn brokers(direct: bool) -> (Brokers, BrokerConfig) {
         let mut config = BrokerConfig::default();
@@ -182,41 +245,128 @@ mod tests {
     #[test]
     fn without_direct_ports_there_is_one_broker() {
         let (brokers, config) = brokers(false);
-        assert_eq!(shown(&brokers.all(&config, 0)), [(3, "127.0.0.1", 9092)]);
+        let alone = Image::default();
+        assert_eq!(
+            shown(&brokers.all(&alone, &config, 0)),
+            [(3, "127.0.0.1", 9092)]
+        );
         assert_eq!(brokers.controller(), 3);
-        assert_eq!(brokers.of(&partition(1), NodeId(3)), 3);
+        assert_eq!(brokers.of(&alone, &partition(1), NodeId(3)), 3);
         assert!(brokers.is_here(3) && !brokers.is_here(30_000));
-        assert_eq!(brokers.place(3), (NodeId(3), None));
+        assert_eq!(brokers.place(&alone, 3), (NodeId(3), None));
     }
 
     #[test]
     fn with_direct_ports_each_shard_is_one() {
         let (brokers, config) = brokers(true);
-        let all = brokers.all(&config, 0);
+        let alone = Image::default();
+        let all = brokers.all(&alone, &config, 0);
         let want = [(30_000, "127.0.0.1", 9093), (30_001, "127.0.0.1", 9094)];
         assert_eq!(shown(&all), want);
-        let all = brokers.all(&config, 1);
+        let all = brokers.all(&alone, &config, 1);
         let want = [(30_000, "localhost", 9193), (30_001, "localhost", 9194)];
         assert_eq!(shown(&all), want);
         assert_eq!(brokers.controller(), 30_000);
-        assert_eq!(brokers.leader(&config, 1, &partition(1)), all[1]);
-        let of = |store| brokers.of(&partition(store), NodeId(3));
+        assert_eq!(
+            brokers.leader(&alone, &config, 1, &partition(1)).as_ref(),
+            Some(&all[1])
+        );
+        let of = |store| brokers.of(&alone, &partition(store), NodeId(3));
         assert_eq!([of(0), of(1), of(2)], [30_000, 30_001, 30_000]);
-        assert_eq!(brokers.of(&partition(0), NodeId(-1)), -1);
-        assert_eq!(brokers.of_all(&partition(1), &[NodeId(3)]), [30_001]);
+        assert_eq!(brokers.of(&alone, &partition(0), NodeId(-1)), -1);
+        assert_eq!(
+            brokers.of_all(&alone, &partition(1), &[NodeId(3)]),
+            [30_001]
+        );
     }
 
     #[test]
     fn clients_may_name_a_shard_or_the_node() {
         let (brokers, _) = brokers(true);
+        let alone = Image::default();
         for here in [3, 30_000, 30_001] {
             assert!(brokers.is_here(here), "{here}");
         }
         for elsewhere in [-1, 0, 4, 30_002, 40_000] {
             assert!(!brokers.is_here(elsewhere), "{elsewhere}");
-            assert_eq!(brokers.place(elsewhere), (NodeId(elsewhere), None));
+            assert_eq!(brokers.place(&alone, elsewhere), (NodeId(elsewhere), None));
         }
-        assert_eq!(brokers.place(30_001), (NodeId(3), Some(StoreId(1))));
-        assert_eq!(brokers.place(3), (NodeId(3), None));
+        assert_eq!(brokers.place(&alone, 30_001), (NodeId(3), Some(StoreId(1))));
+        assert_eq!(brokers.place(&alone, 3), (NodeId(3), None));
+    }
+
+    /// Nodes 3, which is here, and 4, whose second store has partition(1)'s other replica, and 5, which is fenced.
+    fn three() -> Image {
+        let mut image = Image::default();
+        for node in 3..=5 {
+            let address = |listener: &str, port| BrokerAddress {
+                listener: listener.to_owned(),
+                host: format!("host-{node}"),
+                port,
+                shards: vec![port + 1, port + 2],
+            };
+            let registration = Registration {
+                addresses: vec![address("A", 9092), address("B", 9192)],
+                fenced: node == 5,
+                ..broker(node, 2)
+            };
+            image.brokers.register(registration).expect("the first");
+        }
+        image
+    }
+
+    fn led_elsewhere() -> Partition {
+        Partition {
+            leader: NodeId(4),
+            replicas: [NodeId(3), NodeId(4)].into(),
+            isr: [NodeId(4)].into(),
+            directories: [(3, 0), (4, 1)]
+                .map(|(node, store)| DirectoryId::new(node, StoreId(store)))
+                .into(),
+            ..partition(0)
+        }
+    }
+
+    #[test]
+    fn others_are_shown_as_they_have_registered_unless_they_are_fenced() {
+        let (image, (brokers, config)) = (three(), brokers(false));
+        let all = brokers.all(&image, &config, 1);
+        assert_eq!(shown(&all), [(3, "localhost", 9192), (4, "host-4", 9192)]);
+        let mut partition = led_elsewhere();
+        let leader = brokers.leader(&image, &config, 1, &partition);
+        assert_eq!(leader.as_ref(), Some(&all[1]));
+        assert_eq!(
+            brokers.of_all(&image, &partition, &partition.replicas),
+            [3, 4]
+        );
+        partition.leader = NodeId(5);
+        assert_eq!(
+            brokers.leader(&image, &config, 1, &partition),
+            None,
+            "it is fenced"
+        );
+        partition.leader = NodeId(-1);
+        assert_eq!(brokers.leader(&image, &config, 1, &partition), None);
+    }
+
+    #[test]
+    fn shards_of_others_are_brokers_too() {
+        let (image, (brokers, config)) = (three(), brokers(true));
+        let ids: Vec<i32> = brokers
+            .all(&image, &config, 0)
+            .iter()
+            .map(|it| it.id)
+            .collect();
+        assert_eq!(ids, [30_000, 30_001, 40_000, 40_001]);
+        let partition = led_elsewhere();
+        let leader = brokers
+            .leader(&image, &config, 0, &partition)
+            .expect("it is known");
+        assert_eq!(shown(&[leader]), [(40_001, "host-4", 9094)]);
+        let of = brokers.of_all(&image, &partition, &partition.replicas);
+        assert_eq!(of, [30_000, 40_001]);
+        assert_eq!(brokers.place(&image, 40_001), (NodeId(4), Some(StoreId(1))));
+        assert_eq!(brokers.place(&image, 40_002), (NodeId(40_002), None));
+        assert_eq!(brokers.place(&image, 60_000), (NodeId(60_000), None));
     }
 }

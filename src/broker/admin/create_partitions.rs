@@ -7,17 +7,16 @@
 
 use bytes::Bytes;
 use kafka_wire::CreatePartitionsRequest;
-use kafka_wire::create_partitions_request::CreatePartitionsTopic;
+use kafka_wire::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_wire::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_wire_core::StrBytes;
 
-use super::brokers::Brokers;
 use super::deciding::{Decide, Deciding, Decision, decide};
 use super::full;
 use super::handler::{Ctx, outcome};
 use super::once::Once;
 use crate::base::{ErrorCode, Leftovers, Refused};
-use crate::controller::{MorePartitions, Terms, add_partitions};
+use crate::controller::{MorePartitions, add_partitions};
 use crate::wire::{Lists, RequestHeader, WireError};
 
 /// Decides on a CreatePartitions request.
@@ -52,12 +51,8 @@ impl Decide for Topics {
 
     fn next(&mut self, cx: &mut Deciding<'_>) -> Option<CreatePartitionsTopicResult> {
         let (topic, is_once) = self.0.next()?;
-        let terms = Terms {
-            config: cx.ctx.config,
-            rng: cx.ctx.rng,
-        };
         let result = match is_once {
-            true => add_partitions(cx.draft, &terms, more(cx.ctx.brokers, &topic)),
+            true => add_partitions(cx.draft, more(&cx.ctx, &topic)),
             false => Err(Refused::because(
                 ErrorCode::InvalidRequest,
                 "Duplicate topic name.",
@@ -78,9 +73,12 @@ impl Decide for Topics {
     }
 }
 
-fn more(brokers: &Brokers, topic: &CreatePartitionsTopic) -> MorePartitions {
+fn more(ctx: &Ctx<'_>, topic: &CreatePartitionsTopic) -> MorePartitions {
     let chosen = topic.assignments.as_ref();
-    let chosen = chosen.map(|all| all.iter().map(|a| brokers.places(&a.broker_ids)).collect());
+    let chosen = chosen.map(|all| {
+        let places = |a: &CreatePartitionsAssignment| ctx.brokers.places(ctx.image, &a.broker_ids);
+        all.iter().map(places).collect()
+    });
     MorePartitions {
         name: topic.name.as_str().to_owned(),
         count: topic.count,

@@ -18,7 +18,6 @@ use kafka_wire::create_topics_request::CreatableTopic;
 use kafka_wire::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_wire_core::StrBytes;
 
-use super::brokers::Brokers;
 use super::config_entries::Source;
 use super::deciding::{Decide, Deciding, Decision, decide};
 use super::handler::{Ctx, outcome, to_wire};
@@ -76,11 +75,12 @@ impl Decide for Topics {
                 "Excessively large number of partitions per request.",
             ))
         } else if is_once {
+            let topic = new_topic(&cx.ctx, topic);
             let mut terms = Terms {
                 config: cx.ctx.config,
                 rng: cx.ctx.rng,
             };
-            create_topic(cx.draft, &mut terms, new_topic(cx.ctx.brokers, topic))
+            create_topic(cx.draft, &mut terms, topic)
         } else {
             Err(Refused::because(
                 ErrorCode::InvalidRequest,
@@ -104,9 +104,9 @@ impl Decide for Topics {
     }
 }
 
-fn new_topic(brokers: &Brokers, topic: CreatableTopic) -> NewTopic {
+fn new_topic(ctx: &Ctx<'_>, topic: CreatableTopic) -> NewTopic {
     let assignments = topic.assignments.into_iter().map(|assignment| {
-        let chosen = brokers.places(&assignment.broker_ids);
+        let chosen = ctx.brokers.places(ctx.image, &assignment.broker_ids);
         (assignment.partition_index, chosen)
     });
     let text = |text: StrBytes| text.into_string();

@@ -21,7 +21,6 @@ use kafka_wire::describe_topic_partitions_response::{
 use kafka_wire::{DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use kafka_wire_core::StrBytes;
 
-use super::brokers::Brokers;
 use super::handler::{Answer, Ctx, TOPIC_OPERATIONS, to_wire};
 use super::listing::{List, list};
 use crate::base::{ErrorCode, Leftovers};
@@ -154,7 +153,7 @@ impl List for Page {
         let (topic, indexes) = self.at.as_mut()?;
         let index = indexes.next();
         let found = index.and_then(|index| Some((index, topic.partitions.get(index)?)));
-        let shown = found.map(|(index, found)| partition(ctx.brokers, index, found));
+        let shown = found.map(|(index, found)| partition(ctx, index, found));
         if shown.is_none() {
             self.at = None;
         }
@@ -242,19 +241,20 @@ fn known(topic: &Topic) -> DescribeTopicPartitionsResponseTopic {
 }
 
 fn partition(
-    brokers: &Brokers,
+    ctx: &Ctx<'_>,
     index: usize,
     partition: &Partition,
 ) -> DescribeTopicPartitionsResponsePartition {
+    let (brokers, image) = (ctx.brokers, ctx.image);
     let mut shown = DescribeTopicPartitionsResponsePartition::default();
     if partition.leader.0 < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = i32::try_from(index).unwrap_or(i32::MAX);
-    shown.leader_id = brokers.of(partition, partition.leader);
+    shown.leader_id = brokers.of(image, partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
-    shown.replica_nodes = brokers.of_all(partition, &partition.replicas);
-    shown.isr_nodes = brokers.of_all(partition, &partition.isr);
+    shown.replica_nodes = brokers.of_all(image, partition, &partition.replicas);
+    shown.isr_nodes = brokers.of_all(image, partition, &partition.isr);
     shown.eligible_leader_replicas = Some(Vec::new());
     shown.last_known_elr = Some(Vec::new());
     shown

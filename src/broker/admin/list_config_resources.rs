@@ -71,7 +71,10 @@ impl List for Resources {
         let brokers = kinds
             .filter(|kind| self.kinds.contains(kind))
             .flat_map(|kind| {
-                let ids = ctx.brokers.all(ctx.config, ctx.listener).into_iter();
+                let ids = ctx
+                    .brokers
+                    .all(ctx.image, ctx.config, ctx.listener)
+                    .into_iter();
                 ids.map(move |broker| resource(kind, &broker.id.to_string()))
             });
         self.brokers = brokers.collect::<Vec<_>>().into_iter();

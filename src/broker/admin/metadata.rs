@@ -20,7 +20,7 @@ use kafka_wire::{MetadataRequest, MetadataResponse};
 use kafka_wire_core::{StrBytes, Uuid};
 
 use super::auto_create::may_be_created;
-use super::brokers::{Announced, Brokers};
+use super::brokers::Announced;
 use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wire, to_wire};
 use super::listing::{List, list};
 use super::once::Once;
@@ -94,7 +94,7 @@ impl<const CREATE: bool> List for Topics<CREATE> {
         self.may_create = request.allow_auto_topic_creation;
         self.operations = request.include_topic_authorized_operations;
         let mut response = MetadataResponse::default();
-        let brokers = ctx.brokers.all(ctx.config, ctx.listener);
+        let brokers = ctx.brokers.all(ctx.image, ctx.config, ctx.listener);
         response.brokers = brokers.into_iter().map(broker).collect();
         response.cluster_id = ctx.image.cluster_id.as_deref().map(StrBytes::from);
         response.controller_id = ctx.brokers.controller();
@@ -143,7 +143,7 @@ impl<const CREATE: bool> List for Topics<CREATE> {
             self.at = None;
             return None;
         };
-        let shown = partition(ctx.brokers, *next as i32, found);
+        let shown = partition(ctx, *next as i32, found);
         *next += 1;
         Some(shown)
     }
@@ -236,16 +236,17 @@ fn known(topic: &Topic) -> MetadataResponseTopic {
     shown
 }
 
-fn partition(brokers: &Brokers, index: i32, partition: &Partition) -> MetadataResponsePartition {
+fn partition(ctx: &Ctx<'_>, index: i32, partition: &Partition) -> MetadataResponsePartition {
+    let (brokers, image) = (ctx.brokers, ctx.image);
     let mut shown = MetadataResponsePartition::default();
     if partition.leader.0 < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = index;
-    shown.leader_id = brokers.of(partition, partition.leader);
+    shown.leader_id = brokers.of(image, partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
-    shown.replica_nodes = brokers.of_all(partition, &partition.replicas);
-    shown.isr_nodes = brokers.of_all(partition, &partition.isr);
+    shown.replica_nodes = brokers.of_all(image, partition, &partition.replicas);
+    shown.isr_nodes = brokers.of_all(image, partition, &partition.isr);
     shown
 }
 

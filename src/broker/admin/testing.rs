@@ -5,11 +5,12 @@ use bytes::Bytes;
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, Decided, Deciding, Decision, Progress, create_topics};
-use crate::base::{DirectoryId, Offset, Rng, ShardId, StoreId};
+use crate::base::{Offset, Rng, ShardId};
 use crate::broker::apis;
 use crate::broker::msg::Called;
 use crate::broker::own::run::BatchRun;
 use crate::config::BrokerConfig;
+use crate::controller::testing::node_of;
 use crate::controller::{Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator};
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, StrBytes, WireError, parse_header};
@@ -40,7 +41,7 @@ fn response<Q: RequestResponsePair>(version: i16, frame: &Bytes) -> Q::Response 
 
 impl Cluster {
     pub(in crate::broker) fn new() -> Self {
-        let mut image = Image::of_node([0, 1].map(|n| DirectoryId::new(1, StoreId(n))));
+        let mut image = node_of(2);
         image
             .replay(&MetadataRecord::Cluster {
                 id: "c1".to_owned(),

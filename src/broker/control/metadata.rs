@@ -111,7 +111,8 @@ impl Metadata {
 
     /// The records needed before anybody is served: on the first start, and when this node has other stores.
     pub fn first_start(&mut self) -> Result<Vec<MetadataRecord>, String> {
-        bootstrap(&self.image, &self.config, &self.here, &mut self.rng)
+        let shards = self.served.len() as u16;
+        bootstrap(&self.image, &self.config, shards, &self.here, &mut self.rng)
     }
 
     /// Answers. What was decided by records that are on their way, such as that a topic exists or which

@@ -155,7 +155,12 @@ fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, Refused> {
         _ => return refused("The type of the coordinator key is unknown."),
     }
     match of_group(ctx.image, key) {
-        Ok((_, partition)) => Ok(ctx.brokers.leader(ctx.config, ctx.listener, partition)),
+        Ok((_, partition)) => {
+            let leader = ctx
+                .brokers
+                .leader(ctx.image, ctx.config, ctx.listener, partition);
+            leader.ok_or_else(|| ErrorCode::CoordinatorNotAvailable.into())
+        }
         Err(_) => Err(ErrorCode::CoordinatorNotAvailable.into()),
     }
 }
@@ -265,7 +270,8 @@ mod tests {
             let group = format!("g{group}");
             let ctx = cluster.ctx();
             let (_, partition) = of_group(ctx.image, &group).unwrap();
-            let want = ctx.brokers.leader(ctx.config, 0, partition);
+            let leader = ctx.brokers.leader(ctx.image, ctx.config, 0, partition);
+            let want = leader.unwrap();
             let found = ask(&mut cluster, 6, &[&group], GROUP).coordinators;
             assert_eq!((found[0].node_id, found[0].port), (want.id, want.port));
         }

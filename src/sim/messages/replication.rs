@@ -8,7 +8,7 @@ use super::cluster::{Cluster, Effect, Machine, Users};
 use crate::base::{
     DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Now, Offset, Rng, TopicId,
 };
-use crate::controller::{self, AlterInSync, PartitionRecord, Registered};
+use crate::controller::{self, AlterInSync, PartitionRecord, Registered, Registration};
 use crate::replica::{Compared, EpochEnd, Follower, InSync, Pushed, Term};
 use crate::sim::clock::MS;
 use crate::sim::net::End;
@@ -187,7 +187,12 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
     fn alive(&mut self, now: u64, member: NodeProcess, version: u64) -> Effects<Self> {
         let image = &mut self.disk.image;
         if image.brokers.member(member.node) != Some(member) {
-            if image.brokers.register(member).is_err() {
+            let fenced = Registration {
+                member,
+                fenced: true,
+                ..Registration::default()
+            };
+            if image.brokers.register(fenced).is_err() {
                 return Vec::new();
             }
             let leads = image.partition.leader == member.node;

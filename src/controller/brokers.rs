@@ -1,0 +1,272 @@
+//! Brokers come, are fenced, return and go: what is recorded of it. What follows for partitions, a [`Cause`] says.
+
+use super::draft::Draft;
+use super::features::FeatureLevel;
+use super::moves::Cause;
+use super::record::MetadataRecord;
+use super::registered::{BrokerAddress, Directory, Registration};
+use crate::base::{ErrorCode, Incarnation, NodeId, NodeProcess, Refused};
+
+/// A process that wants to be one of the brokers (Kafka's BrokerRegistration).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// Its node.
+    pub node: NodeId,
+    /// Random, of the process.
+    pub start: [u8; 16],
+    /// The cluster that it belongs to.
+    pub cluster_id: String,
+    /// The newest feature level that it reads.
+    pub level: FeatureLevel,
+    /// Where it stands.
+    pub rack: Option<String>,
+    /// Where clients reach it.
+    pub addresses: Vec<BrokerAddress>,
+    /// All its directories, in the order of its stores.
+    pub directories: Vec<Directory>,
+}
+
+/// Registers a process, fenced, in place of the one of its node before it; says as whom, and what follows. Asked again,
+/// the same process is told the same.
+///
+/// # Errors
+/// INCONSISTENT_CLUSTER_ID; UNSUPPORTED_VERSION if it cannot read what is written; INVALID_REGISTRATION of directories
+/// that are none, or another broker's; DUPLICATE_BROKER_REGISTRATION if a process with other directories is alive
+/// under the same id. The draft is unchanged.
+pub fn register(
+    draft: &mut Draft,
+    joining: Joining,
+) -> Result<(NodeProcess, Option<Cause>), Refused> {
+    debug_assert!(draft.is_settled(), "its number is that of its record");
+    let image = draft.image();
+    let node = joining.node;
+    if image.cluster_id.as_deref() != Some(&*joining.cluster_id) {
+        let message = format!(
+            "Expected cluster ID {}, but got cluster ID {}.",
+            image.cluster_id.as_deref().unwrap_or("none"),
+            joining.cluster_id
+        );
+        return Err(Refused::because(ErrorCode::InconsistentClusterId, message));
+    }
+    if joining.level < image.features {
+        let message = format!(
+            "Broker {node} reads records up to feature level {}, but level {} is in use: start a newer release.",
+            joining.level, image.features
+        );
+        return Err(Refused::because(ErrorCode::UnsupportedVersion, message));
+    }
+    check_directories(draft, &joining)?;
+    let known = image.brokers.get(node);
+    if let Some(known) = known {
+        if known.start == joining.start {
+            return Ok((known.member, None));
+        }
+        let has_same = |directory: &Directory| joining.directories.contains(directory);
+        if !known.fenced && !known.directories.iter().any(has_same) {
+            let message = format!(
+                "Another broker is registered with id {node} and is alive: each needs a node.id of its own."
+            );
+            return Err(Refused::because(
+                ErrorCode::DuplicateBrokerRegistration,
+                message,
+            ));
+        }
+    }
+    let follows = known.map(|_| Cause::Fenced(node));
+    let member = NodeProcess {
+        node,
+        incarnation: Incarnation(image.version + 1),
+    };
+    draft.push(MetadataRecord::Broker(Registration {
+        member,
+        start: joining.start,
+        fenced: true,
+        level: joining.level,
+        rack: joining.rack,
+        addresses: joining.addresses,
+        directories: joining.directories,
+    }));
+    Ok((member, follows))
+}
+
+fn check_directories(draft: &Draft, joining: &Joining) -> Result<(), Refused> {
+    let node = joining.node;
+    let invalid = |message| Err(Refused::because(ErrorCode::InvalidRegistration, message));
+    if joining.directories.is_empty() {
+        return invalid(format!("Broker {node} has no directory."));
+    }
+    for (at, directory) in joining.directories.iter().enumerate() {
+        let id = directory.id;
+        let before = &joining.directories[..at];
+        if before.iter().any(|other| other.id == id) {
+            return invalid(format!("Broker {node} has directory {id} twice."));
+        }
+        let mut others = draft.image().brokers.iter();
+        let owner = others.find(|broker| {
+            broker.member.node != node && broker.directories.iter().any(|other| other.id == id)
+        });
+        if let Some(owner) = owner {
+            return invalid(format!(
+                "Broker {node} wants to register directory {id}, which is one of broker {}.",
+                owner.member.node
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Fences a broker. `None` if it is fenced already, or unknown.
+pub fn fence(draft: &mut Draft, node: NodeId) -> Option<Cause> {
+    let brokers = &draft.image().brokers;
+    let member = brokers.member(node).filter(|it| brokers.is_live(*it))?;
+    let fenced = true;
+    draft.push(MetadataRecord::Fence { member, fenced });
+    Some(Cause::Fenced(node))
+}
+
+/// Lets a process lead and be in sync: it has shown that it is alive and knows the metadata. `None` if it was so
+/// already.
+///
+/// # Errors
+/// STALE_BROKER_EPOCH if it is not the registered process of its node.
+pub fn unfence(draft: &mut Draft, member: NodeProcess) -> Result<Option<Cause>, Refused> {
+    let brokers = &draft.image().brokers;
+    if brokers.member(member.node) != Some(member) {
+        return Err(ErrorCode::StaleBrokerEpoch.into());
+    }
+    if brokers.is_live(member) {
+        return Ok(None);
+    }
+    let fenced = false;
+    draft.push(MetadataRecord::Fence { member, fenced });
+    Ok(Some(Cause::Unfenced(member.node)))
+}
+
+/// Forgets a broker (UnregisterBroker).
+///
+/// # Errors
+/// BROKER_ID_NOT_REGISTERED.
+pub fn remove_broker(draft: &mut Draft, node: NodeId) -> Result<Cause, Refused> {
+    if draft.image().brokers.get(node).is_none() {
+        return Err(ErrorCode::BrokerIdNotRegistered.into());
+    }
+    draft.push(MetadataRecord::RemoveBroker { node });
+    Ok(Cause::Fenced(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::Image;
+    use crate::controller::testing::{broker, cluster};
+
+    /// A process of a broker with the directories that one of this number has.
+    fn joining(node: i32, start: u8, directories_of: i32) -> Joining {
+        Joining {
+            node: NodeId(node),
+            start: [start; 16],
+            cluster_id: "c".to_owned(),
+            level: 7,
+            rack: None,
+            addresses: Vec::new(),
+            directories: broker(directories_of, 2).directories,
+        }
+    }
+
+    fn three() -> Image {
+        let mut image = cluster(3);
+        let id = "c".to_owned();
+        image
+            .replay(&MetadataRecord::Cluster { id })
+            .expect("the first");
+        image
+    }
+
+    fn join(
+        image: &mut Image,
+        joining: Joining,
+    ) -> Result<(NodeProcess, Option<Cause>), ErrorCode> {
+        let mut draft = Draft::new(image, 0);
+        let joined = register(&mut draft, joining).map_err(|refused| refused.code)?;
+        draft.settle();
+        *image = draft.into_change().image;
+        Ok(joined)
+    }
+
+    #[test]
+    fn each_process_has_a_number_of_its_own_and_is_fenced_at_first() {
+        let mut image = three();
+        let (first, follows) = join(&mut image, joining(4, 1, 4)).expect("it is new");
+        assert_eq!(follows, None);
+        assert!(!image.brokers.is_live(first));
+        let version = image.version;
+        let again = join(&mut image, joining(4, 1, 4));
+        assert_eq!(again, Ok((first, None)), "it was not told");
+        assert_eq!(image.version, version);
+        let mut draft = Draft::new(&image, 0);
+        let cause = unfence(&mut draft, first).expect("it is registered");
+        assert_eq!(cause, Some(Cause::Unfenced(NodeId(4))));
+        draft.settle();
+        assert_eq!(unfence(&mut draft, first), Ok(None));
+        image = draft.into_change().image;
+        assert!(image.brokers.is_live(first));
+        // The same stores: the process before is no more, whatever it seems.
+        let (second, follows) = join(&mut image, joining(4, 2, 4)).expect("it is newer");
+        assert_eq!(follows, Some(Cause::Fenced(NodeId(4))));
+        assert!(second.incarnation > first.incarnation && !image.brokers.is_live(second));
+        let mut draft = Draft::new(&image, 0);
+        assert_eq!(
+            unfence(&mut draft, first).map_err(|refused| refused.code),
+            Err(ErrorCode::StaleBrokerEpoch)
+        );
+        assert_eq!(fence(&mut draft, NodeId(4)), None, "it is fenced");
+        // Its stores are new, and it is fenced: it may.
+        assert!(join(&mut image, joining(4, 3, 5)).is_ok());
+    }
+
+    #[test]
+    fn who_may_not_be_one_of_the_cluster() {
+        let mut image = three();
+        image.features = 7;
+        type Change = fn(&mut Joining);
+        let cases: [(Change, ErrorCode); 6] = [
+            (
+                |it| it.cluster_id = "d".to_owned(),
+                ErrorCode::InconsistentClusterId,
+            ),
+            (|it| it.level = 6, ErrorCode::UnsupportedVersion),
+            (|it| it.directories.clear(), ErrorCode::InvalidRegistration),
+            (
+                |it| it.directories.push(it.directories[0]),
+                ErrorCode::InvalidRegistration,
+            ),
+            (
+                |it| it.directories = broker(3, 1).directories,
+                ErrorCode::InvalidRegistration,
+            ),
+            // Alive, and not with these directories.
+            (
+                |it| it.node = NodeId(2),
+                ErrorCode::DuplicateBrokerRegistration,
+            ),
+        ];
+        for (change, code) in cases {
+            let mut it = joining(4, 1, 4);
+            change(&mut it);
+            let before = image.clone();
+            assert_eq!(join(&mut image, it).map(|_| ()), Err(code));
+            assert_eq!(image, before);
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_removed_is_unknown() {
+        let mut draft = Draft::new(&three(), 0);
+        let cause = remove_broker(&mut draft, NodeId(3)).expect("it is one");
+        assert_eq!(cause, Cause::Fenced(NodeId(3)));
+        draft.settle();
+        assert_eq!(draft.image().brokers.get(NodeId(3)), None);
+        let again = remove_broker(&mut draft, NodeId(3)).map_err(|refused| refused.code);
+        assert_eq!(again, Err(ErrorCode::BrokerIdNotRegistered));
+    }
+}

@@ -1,0 +1,228 @@
+//! What follows for partitions from brokers that were fenced or have come back. There may be very many, so it is done
+//! in slices and in several changes: those without a leader first.
+
+use std::sync::Arc;
+
+use super::draft::Draft;
+use super::image::Image;
+use super::leadership::{fenced, unfenced};
+use super::record::{MetadataRecord, PartitionRecord};
+use super::topic::{Partition, Topic};
+use crate::base::NodeId;
+use crate::base::limits::MOVES_PER_CHANGE_MAX;
+
+/// Why partitions may have to have other leaders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// This broker was fenced, or another process of it has registered, or it is gone.
+    Fenced(NodeId),
+    /// This broker may lead.
+    Unfenced(NodeId),
+}
+
+impl Cause {
+    /// How often all partitions are looked at: for those whose leader is lost, and for the others.
+    const fn passes(self) -> u8 {
+        match self {
+            Self::Fenced(_) => 2,
+            Self::Unfenced(_) => 1,
+        }
+    }
+}
+
+/// See the module. Other changes may be decided between two of its own: each partition is looked at as it is then.
+#[derive(Clone, Debug)]
+pub struct Moves {
+    cause: Cause,
+    /// How often all partitions were looked at.
+    pass: u8,
+    /// The topic that is looked at, `None` before the first one of a pass; the next of its partitions.
+    topic: Option<Arc<str>>,
+    index: usize,
+}
+
+impl Moves {
+    /// All that follow from this.
+    #[must_use]
+    pub const fn new(cause: Cause) -> Self {
+        Self {
+            cause,
+            pass: 0,
+            topic: None,
+            index: 0,
+        }
+    }
+
+    /// Adds records to a change until that is full, as long as there is something `left` of a slice: to look at a
+    /// partition costs one, and so does a record. Returns whether all is done.
+    pub fn go_on(&mut self, draft: &mut Draft, left: &mut usize) -> bool {
+        draft.go_on(left);
+        while *left > 0 && draft.len() < MOVES_PER_CHANGE_MAX {
+            let Some(topic) = self.topic(draft.image()) else {
+                return true;
+            };
+            *left -= 1;
+            let Some(partition) = topic.partitions.get(self.index) else {
+                self.next_topic(draft.image());
+                continue;
+            };
+            let index = i32::try_from(self.index).unwrap_or(i32::MAX);
+            self.index += 1;
+            if let Some(next) = self.follows(&topic, index, partition, draft.image()) {
+                draft.push(MetadataRecord::Partition(next));
+                draft.go_on(left);
+            }
+        }
+        false
+    }
+
+    fn follows(
+        &self,
+        topic: &Topic,
+        index: i32,
+        partition: &Partition,
+        image: &Image,
+    ) -> Option<PartitionRecord> {
+        let brokers = &image.brokers;
+        match self.cause {
+            Cause::Fenced(node) => {
+                let is_turn = self.pass > 0 || partition.leader == node;
+                let concerned = is_turn && partition.replicas.contains(&node);
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                fenced(&now, brokers, node)
+            }
+            Cause::Unfenced(node) => {
+                let concerned = partition.leader.0 < 0 && partition.isr.contains(&node);
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                unfenced(&now, brokers)
+            }
+        }
+    }
+
+    /// The topic whose turn it is. One that was removed meanwhile is followed by the next.
+    fn topic(&mut self, image: &Image) -> Option<Arc<Topic>> {
+        while self.pass < self.cause.passes() {
+            let known = self.topic.as_deref().and_then(|name| image.topic(name));
+            if let Some(topic) = known {
+                return Some(Arc::clone(topic));
+            }
+            self.next_topic(image);
+        }
+        None
+    }
+
+    fn next_topic(&mut self, image: &Image) {
+        let next = image.topic_after(self.topic.as_deref());
+        self.topic = next.map(|topic| Arc::clone(&topic.name));
+        self.index = 0;
+        if self.topic.is_none() {
+            self.pass += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::LeaderEpoch;
+    use crate::controller::brokers;
+    use crate::controller::testing::{cluster, create};
+
+    /// Goes on by so much at a time, with changes of their own, and says how many there were.
+    fn follow(image: &mut Image, cause: Cause, slice: usize) -> usize {
+        let (mut moves, mut changes) = (Moves::new(cause), 0);
+        loop {
+            let mut draft = Draft::new(image, 0);
+            let mut is_over = false;
+            while !is_over && draft.len() < MOVES_PER_CHANGE_MAX {
+                is_over = moves.go_on(&mut draft, &mut slice.clone());
+            }
+            draft.settle();
+            changes += usize::from(!draft.is_empty());
+            *image = draft.into_change().image;
+            if is_over {
+                return changes;
+            }
+        }
+    }
+
+    fn fence(image: &mut Image, node: i32, fenced: bool, slice: usize) -> usize {
+        let node = NodeId(node);
+        let mut draft = Draft::new(image, 0);
+        let cause = if fenced {
+            brokers::fence(&mut draft, node)
+        } else {
+            let member = image.brokers.member(node).expect("it has registered");
+            brokers::unfence(&mut draft, member).expect("it is the one")
+        };
+        draft.settle();
+        *image = draft.into_change().image;
+        cause.map_or(0, |cause| follow(image, cause, slice))
+    }
+
+    #[test]
+    fn what_a_fenced_broker_led_is_led_by_another_first_and_then_it_is_in_no_isr() {
+        for slice in [1, 2, 7, 1_000_000] {
+            let mut image = cluster(3);
+            let partitions = MOVES_PER_CHANGE_MAX + 10;
+            create(&mut image, "a", partitions, 3);
+            create(&mut image, "b", 3, 2);
+            let led = |image: &Image, node| {
+                let topics = image.topics().flat_map(|topic| topic.partitions.iter());
+                topics.filter(|it| it.leader == NodeId(node)).count()
+            };
+            let before = led(&image, 1);
+            assert!(before > 0);
+            assert_eq!(fence(&mut image, 1, true, slice), 2, "changes");
+            assert_eq!(led(&image, 1), 0);
+            assert_eq!(led(&image, -1), 0, "each has another one in sync");
+            for topic in image.topics() {
+                for partition in topic.partitions.iter() {
+                    assert!(!partition.isr.contains(&NodeId(1)));
+                    let moved = partition.replicas[0] == NodeId(1);
+                    assert_eq!(partition.leader_epoch, LeaderEpoch(i32::from(moved)));
+                }
+            }
+            image.invariants();
+            fence(&mut image, 2, true, slice);
+            fence(&mut image, 3, true, slice);
+            let leaderless = led(&image, -1);
+            assert_eq!(leaderless, partitions + 3, "nobody is left");
+            // The last ones in sync lead again when they are back, and nobody else.
+            fence(&mut image, 1, false, slice);
+            assert_eq!(led(&image, -1), leaderless);
+            fence(&mut image, 3, false, slice);
+            assert!(led(&image, 3) >= partitions);
+            fence(&mut image, 2, false, slice);
+            assert_eq!(led(&image, -1), 0);
+            image.invariants();
+        }
+    }
+
+    #[test]
+    fn topics_may_be_removed_while_their_partitions_move() {
+        let mut image = cluster(2);
+        for name in ["a", "b", "c"] {
+            create(&mut image, name, 2, 2);
+        }
+        let mut draft = Draft::new(&image, 0);
+        let cause = brokers::fence(&mut draft, NodeId(1)).expect("it was live");
+        draft.settle();
+        let mut moves = Moves::new(cause);
+        assert!(!moves.go_on(&mut draft, &mut 1), "it has begun with a");
+        draft.settle();
+        image = draft.into_change().image;
+        for name in ["a", "b"] {
+            let id = image.topic(name).expect("it is there").id;
+            image
+                .replay(&MetadataRecord::RemoveTopic { id })
+                .expect("it fits");
+        }
+        let mut draft = Draft::new(&image, 0);
+        assert!(moves.go_on(&mut draft, &mut 1_000));
+        draft.settle();
+        let image = draft.into_change().image;
+        let led = image.topic("c").expect("it is there");
+        assert!(led.partitions.iter().all(|it| it.leader == NodeId(2)));
+    }
+}
