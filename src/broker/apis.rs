@@ -9,6 +9,7 @@ use kafka_wire::api_versions_response::ApiVersion;
 use super::admin::{self, Decider, ImageHandler};
 use super::front::Front;
 use super::front::conns::ReplyTo;
+use super::front::long::LongKind;
 use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
@@ -128,6 +129,14 @@ impl Served {
     const fn watching(mut self, watches: Things) -> Self {
         self.footprint.watches = watches;
         self
+    }
+
+    /// What a long request waits for.
+    pub fn long_kind(&self) -> LongKind {
+        match self.footprint.changes {
+            Things::NONE => LongKind::Looks,
+            _ => LongKind::Changes,
+        }
     }
 }
 

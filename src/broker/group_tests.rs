@@ -471,9 +471,14 @@ fn many_groups_are_asked_some_at_a_time() {
 
 /// More groups than are asked about at a time; the last one is `z`.
 fn many_groups_and_z() -> Vec<StrBytes> {
+    many_groups_and("z")
+}
+
+/// The same with another one that comes last.
+fn many_groups_and(last: &str) -> Vec<StrBytes> {
     let others =
         (0..OFFSETS_TOLD_PER_SLICE / GROUP_ASKED_COST + 1).map(|n| format!("g-{n}").into());
-    others.chain([StrBytes::from("z")]).collect()
+    others.chain([StrBytes::from(last)]).collect()
 }
 
 #[test]
@@ -603,6 +608,43 @@ fn some_long_questions_about_groups_are_asked_at_a_time() {
     assert_eq!((bench.replies.len() - before) as u64, MANY - 2);
     let (waiting, _) = bench.shards[0].waiting();
     assert_eq!(waiting, 0);
+}
+
+#[test]
+fn deletions_that_wait_for_the_disk_keep_nobody_who_only_asks() {
+    let mut bench = bench();
+    let describe = large_group(&mut bench);
+    let deletions = (0..=LONG_QUERIES_MAX as u64).map(|n| (4 + 2 * n, format!("z-{n}")));
+    for (conn, last) in deletions.clone() {
+        bench.open(conn);
+        assert_eq!(commit(&mut bench, conn, &last, 1), 0);
+    }
+    for (conn, last) in deletions.clone() {
+        let mut delete = kw::DeleteGroupsRequest::default();
+        delete.groups_names = many_groups_and(&last);
+        bench.send(conn, &frame(1, &delete));
+    }
+    let before = bench.replies.len();
+    let hung = bench.settle_but_disk();
+    assert_eq!(bench.replies.len(), before, "none is durable");
+    bench.send(0, &describe);
+    let more = bench.settle_but_disk();
+    let told = bench.replies[before..].iter().map(|(_, reply)| {
+        let groups = answer::<kw::DescribeGroupsRequest>(reply, 5).groups;
+        groups[0].members.len()
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [OFFSETS_TOLD_PER_SLICE / 2]);
+    bench.coming.extend(hung.into_iter().chain(more));
+    bench.settle();
+    for (conn, last) in deletions {
+        let reply = bench.last_reply(conn).expect("an answer");
+        let results = answer::<kw::DeleteGroupsRequest>(&reply, 1).results;
+        let of_last = results.last().unwrap();
+        assert_eq!(
+            (of_last.group_id.as_str(), of_last.error_code),
+            (last.as_str(), 0)
+        );
+    }
 }
 
 #[test]

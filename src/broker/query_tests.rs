@@ -221,6 +221,40 @@ fn some_long_questions_are_asked_at_a_time() {
     assert_eq!(pending(&bench), 0);
 }
 
+#[test]
+fn deletions_that_wait_for_the_disk_keep_nobody_who_only_asks() {
+    const MANY: u64 = LONG_QUERIES_MAX as u64 + 1;
+    let mut bench = bench(1, 2);
+    for _ in 0..MANY {
+        bench.ask(0, &produce([(0, Some(batch(b"value")))].into_iter()));
+    }
+    let before = bench.replies.len();
+    for conn in 1..=MANY {
+        let mut topic = DeleteRecordsTopic::default();
+        topic.name = TOPIC.into();
+        topic.partitions = (0..LISTED_PER_SLICE as i32)
+            .map(|index| {
+                let mut partition = DeleteRecordsPartition::default();
+                (partition.partition_index, partition.offset) = (index, conn as i64);
+                partition
+            })
+            .collect();
+        let mut request = DeleteRecordsRequest::default();
+        request.topics = vec![topic];
+        bench.open(conn);
+        bench.send(conn, &encode_request(1, Some("test"), 2, &request).unwrap());
+    }
+    let hung = bench.settle_but_disk();
+    assert_eq!(bench.replies.len(), before, "none is durable");
+    bench.send(0, &list_offsets(0..2 * LISTED_PER_SLICE as i32));
+    let more = bench.settle_but_disk();
+    let told = bench.replies[before..].iter().map(|(conn, _)| conn.0);
+    assert_eq!(told.collect::<Vec<_>>(), [0]);
+    bench.coming.extend(hung.into_iter().chain(more));
+    bench.settle();
+    assert_eq!((bench.replies.len() - before) as u64, 1 + MANY);
+}
+
 /// It is not known how long it would take.
 #[test]
 fn a_stop_does_not_wait_for_what_has_more_to_ask() {

@@ -420,11 +420,11 @@ impl Shard {
         match served.handler {
             Handler::Front(handler) => handler(requests, front, to, &header, body, fx),
             Handler::Groups(planner) => {
-                let request = GroupRequest::new(to, header, body, planner);
+                let request = GroupRequest::new((to, header, body), planner, served.long_kind());
                 requests.groups.begin(front, request, fx)
             }
             Handler::GroupList(planner) => {
-                let request = GroupRequest::new(to, header, body, planner);
+                let request = GroupRequest::new((to, header, body), planner, served.long_kind());
                 requests.groups.begin_list(front, request, fx)
             }
             Handler::Image(handler) | Handler::ImageOrCreate(handler, ..) => {

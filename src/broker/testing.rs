@@ -274,6 +274,27 @@ impl Bench {
         }
     }
 
+    /// Lets everything happen that needs neither time to pass nor the disk, which hangs; what that was to do is given.
+    pub fn settle_but_disk(&mut self) -> Vec<(usize, Input)> {
+        let is_of_disk = |input: &Input| matches!(input, Input::Disk { .. });
+        let mut hung = Vec::new();
+        loop {
+            let coming = std::mem::take(&mut self.coming).into_iter();
+            let (disk, others): (Vec<_>, Vec<_>) = coming.partition(|(_, i)| is_of_disk(i));
+            hung.extend(disk);
+            let mut more = !others.is_empty();
+            for (shard, input) in others {
+                self.handle(shard, input);
+            }
+            for shard in 0..self.shards.len() {
+                more |= self.idle(shard);
+            }
+            if !more {
+                return hung;
+            }
+        }
+    }
+
     /// Lets everything happen that needs no time to pass.
     pub fn settle(&mut self) {
         loop {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::conns::{Conns, ReplyTo};
-use crate::base::limits::WAKES_PER_SLICE;
+use crate::base::limits::{LONG_QUERIES_MAX, WAKES_PER_SLICE};
 use crate::broker::io::ConnId;
 
 /// Those of a connection, by their places on it.
@@ -113,6 +113,126 @@ impl<T> LongRequests<T> {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty() && self.held.is_empty()
+    }
+}
+
+/// What a long request waits for once it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongKind {
+    /// It looks at things alone.
+    Looks,
+    /// It changes things, and waits until that is on the disk, however long that takes.
+    Changes,
+}
+
+/// Long requests of which [`LONG_QUERIES_MAX`] are in progress at a time, of each kind: those that wait for a disk that
+/// hangs keep nobody waiting who only looks.
+#[derive(Debug)]
+pub struct LongLines<T> {
+    looks: LongLine<T>,
+    changes: LongLine<T>,
+}
+
+/// Those of a kind.
+#[derive(Debug)]
+struct LongLine<T> {
+    waiting: LongRequests<T>,
+    /// How many are in progress.
+    begun: usize,
+}
+
+impl<T> Default for LongLine<T> {
+    fn default() -> Self {
+        Self {
+            waiting: LongRequests::default(),
+            begun: 0,
+        }
+    }
+}
+
+impl<T> LongLine<T> {
+    fn has_next(&self, conns: &Conns) -> bool {
+        self.begun < LONG_QUERIES_MAX && self.waiting.has_next(conns)
+    }
+}
+
+impl<T> Default for LongLines<T> {
+    fn default() -> Self {
+        Self {
+            looks: LongLine::default(),
+            changes: LongLine::default(),
+        }
+    }
+}
+
+impl<T> LongLines<T> {
+    fn all(&self) -> [&LongLine<T>; 2] {
+        [&self.looks, &self.changes]
+    }
+
+    fn all_mut(&mut self) -> [&mut LongLine<T>; 2] {
+        [&mut self.looks, &mut self.changes]
+    }
+
+    fn of(&mut self, kind: LongKind) -> &mut LongLine<T> {
+        match kind {
+            LongKind::Looks => &mut self.looks,
+            LongKind::Changes => &mut self.changes,
+        }
+    }
+
+    /// Adds a request.
+    pub fn push(&mut self, to: ReplyTo, kind: LongKind, waiting: T) {
+        self.of(kind).waiting.push(to, waiting);
+    }
+
+    /// See [`LongRequests::moved`].
+    pub fn moved(&mut self, conn: ConnId) {
+        for line in self.all_mut() {
+            line.waiting.moved(conn);
+        }
+    }
+
+    /// The next one of each kind that may begin now; see [`LongRequests::next`].
+    pub fn next(&mut self, conns: &mut Conns) -> impl Iterator<Item = T> + use<T> {
+        let next = self.all_mut().map(|line| match line.has_next(conns) {
+            true => line.waiting.next(conns),
+            false => None,
+        });
+        next.into_iter().flatten()
+    }
+
+    /// Whether one may be able to begin now.
+    pub fn has_next(&self, conns: &Conns) -> bool {
+        self.all().iter().any(|line| line.has_next(conns))
+    }
+
+    /// One has begun.
+    pub fn begun(&mut self, kind: LongKind) {
+        self.of(kind).begun += 1;
+    }
+
+    /// One that had begun is answered, or nobody waits for it any more.
+    pub fn ended(&mut self, kind: LongKind) {
+        self.of(kind).begun -= 1;
+    }
+
+    /// Takes one that will not begin.
+    pub fn take_any(&mut self) -> Option<T> {
+        let taken = self.looks.waiting.take_any();
+        taken.or_else(|| self.changes.waiting.take_any())
+    }
+
+    /// The requests of a connection are not answered any more.
+    pub fn forget(&mut self, conn: ConnId) {
+        for line in self.all_mut() {
+            line.waiting.forget(conn);
+        }
+    }
+
+    /// Whether none waits to begin.
+    pub fn is_empty(&self) -> bool {
+        self.all().iter().all(|line| line.waiting.is_empty())
     }
 }
 

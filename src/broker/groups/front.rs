@@ -7,12 +7,10 @@ use bytes::Bytes;
 
 use super::plan::{Asks, GroupPlan, PlanCx, Planner, ResponseShape, Written};
 use super::topic::of_ask;
-use crate::base::limits::{
-    GROUP_ASKED_COST, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE, SMALL_REQUEST_BYTES_MAX,
-};
+use crate::base::limits::{GROUP_ASKED_COST, OFFSETS_TOLD_PER_SLICE, SMALL_REQUEST_BYTES_MAX};
 use crate::base::{ErrorCode, IdMap, Now, ShardId};
 use crate::broker::front::conns::ReplyTo;
-use crate::broker::front::long::LongRequests;
+use crate::broker::front::long::{LongKind, LongLines};
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, Head, here};
@@ -41,16 +39,22 @@ pub struct GroupRequest {
     header: RequestHeader,
     body: Bytes,
     planner: Planner,
+    kind: LongKind,
 }
 
 impl GroupRequest {
-    /// One whose plan is made so.
-    pub fn new(reply_to: ReplyTo, header: RequestHeader, body: Bytes, planner: Planner) -> Self {
+    /// One whose plan is made so, and which is of this kind if it turns out to be long.
+    pub fn new(
+        (reply_to, header, body): (ReplyTo, RequestHeader, Bytes),
+        planner: Planner,
+        kind: LongKind,
+    ) -> Self {
         Self {
             reply_to,
             header,
             body,
             planner,
+            kind,
         }
     }
 }
@@ -80,8 +84,8 @@ enum Reach {
     Whole,
     /// A slice. If there is more, what was answered is dropped, and this is asked anew when its turn comes.
     Slice(GroupRequest),
-    /// Many slices: it is one of [`LONG_QUERIES_MAX`].
-    Long,
+    /// Many slices: it is one of those of its kind that are in progress.
+    Long(LongKind),
 }
 
 /// A request whose coordinators are being asked.
@@ -103,11 +107,9 @@ struct PendingGroups {
 pub struct GroupRequests {
     waiting: IdMap<u64, Waiting>,
     /// Those of them that may be too long for one turn, and wait for their first one,
-    line: LongRequests<u64>,
+    lines: LongLines<u64>,
     /// and those that wait for their next turn.
     turns: VecDeque<u64>,
-    /// How many have begun that take more than a turn.
-    long: usize,
 }
 
 /// Questions to each shard, each with its place among those that are asked at a time.
@@ -309,7 +311,7 @@ impl GroupRequests {
 
     /// What was planned of it is forgotten: when its turn comes, it is answered by the metadata of then.
     fn put_in_line(&mut self, id: u64, request: GroupRequest) {
-        self.line.push(request.reply_to, id);
+        self.lines.push(request.reply_to, request.kind, id);
         self.waiting.insert(id, Waiting::InLine(request));
     }
 
@@ -320,8 +322,8 @@ impl GroupRequests {
         };
         match plan(front, &request, fx.now, fx.me) {
             Ok(Some(mut pending)) => {
-                pending.reach = Reach::Long;
-                self.long += 1;
+                pending.reach = Reach::Long(request.kind);
+                self.lines.begun(request.kind);
                 self.waiting.insert(id, Waiting::Begun(pending));
                 self.turns.push_back(id);
             }
@@ -335,7 +337,9 @@ impl GroupRequests {
 
     /// It is answered, or nobody waits for it any more.
     fn leave(&mut self, pending: &PendingGroups) {
-        self.long -= usize::from(matches!(pending.reach, Reach::Long));
+        if let Reach::Long(kind) = pending.reach {
+            self.lines.ended(kind);
+        }
     }
 
     /// Goes on with a request whose response is written as it is answered.
@@ -416,20 +420,17 @@ impl GroupRequests {
 
     /// Something of a connection was answered, or has been sent.
     pub fn moved(&mut self, conn: ConnId) {
-        self.line.moved(conn);
+        self.lines.moved(conn);
     }
 
     /// Goes on with the request whose turn it is. The shard does not stop for one that has more to ask.
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
-        let begun = match front.draining {
-            true => self.line.take_any(),
-            false if self.may_begin() => self.line.next(&mut front.conns),
-            false => None,
-        };
         if front.draining {
-            self.turns.extend(begun);
-        } else if let Some(id) = begun {
-            self.begin_long(front, id, fx);
+            self.turns.extend(self.lines.take_any());
+        } else {
+            for id in self.lines.next(&mut front.conns) {
+                self.begin_long(front, id, fx);
+            }
         }
         let next = self.turns.pop_front();
         let Some((id, waiting)) = next.and_then(|id| Some((id, self.waiting.remove(&id)?))) else {
@@ -447,21 +448,16 @@ impl GroupRequests {
         front.conns.fail(to, why, fx.out);
     }
 
-    /// Whether another one may begin that takes more than a turn.
-    fn may_begin(&self) -> bool {
-        self.long < LONG_QUERIES_MAX
-    }
-
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
-        let fails = front.draining && !self.line.is_empty();
-        let begins = self.may_begin() && self.line.has_next(&front.conns);
+        let fails = front.draining && !self.lines.is_empty();
+        let begins = self.lines.has_next(&front.conns);
         !self.turns.is_empty() || fails || begins
     }
 
     /// Whether none waits for a turn.
     pub fn is_quiet(&self) -> bool {
-        self.turns.is_empty() && self.line.is_empty()
+        self.turns.is_empty() && self.lines.is_empty()
     }
 
     /// How many wait for something.
@@ -474,7 +470,7 @@ impl GroupRequests {
         let Some(waiting) = self.waiting.remove(&id) else {
             return;
         };
-        self.line.forget(waiting.reply_to().conn);
+        self.lines.forget(waiting.reply_to().conn);
         if let Waiting::Begun(pending) = waiting {
             self.leave(&pending);
         }

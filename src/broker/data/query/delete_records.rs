@@ -10,6 +10,7 @@ use super::questions::{Again, LogQuestion, LogResult, Questions};
 use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::long::LongKind;
 use crate::broker::fx::Fx;
 use crate::broker::msg::Query;
 use crate::wire::{ListFrame, ListedPartition, RequestHeader, StrBytes, WireError};
@@ -40,6 +41,7 @@ impl LogQuestion for Deletions {
     type Topic = DeleteRecordsTopicResult;
     type Partition = DeleteRecordsPartitionResult;
 
+    const KIND: LongKind = LongKind::Changes;
     const AGAIN: Again = Again::Counts;
 
     fn query(listed: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {

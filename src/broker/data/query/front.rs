@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::questions::{LogResult, Steps};
-use crate::base::limits::{LISTED_PER_SLICE, LONG_QUERIES_MAX};
+use crate::base::limits::LISTED_PER_SLICE;
 use crate::base::{ErrorCode, IdMap, Leftovers, LogId, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
-use crate::broker::front::long::LongRequests;
+use crate::broker::front::long::LongLines;
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
 use crate::broker::fx::Fx;
@@ -109,12 +109,10 @@ impl PendingQuery {
 pub struct Queries {
     waiting: IdMap<u64, PendingQuery>,
     /// Those of them that are too long for one turn, and wait for their first one,
-    line: LongRequests<u64>,
+    lines: LongLines<u64>,
     /// and those that wait for their next turn.
     turns: VecDeque<u64>,
-    /// How many have begun that take more than a turn,
-    long: usize,
-    /// and what is left of those before.
+    /// What is left of long ones before.
     leftovers: Leftovers,
 }
 
@@ -146,8 +144,8 @@ impl Queries {
         }
         // It takes nothing but its request until it has its turn.
         let id = front.park(reply_to, Family::Query);
+        self.lines.push(reply_to, query.steps.kind(), id);
         self.waiting.insert(id, query);
-        self.line.push(reply_to, id);
     }
 
     fn go_on(
@@ -202,7 +200,7 @@ impl Queries {
 
     /// Something of a connection was answered, or has been sent.
     pub fn moved(&mut self, conn: ConnId) {
-        self.line.moved(conn);
+        self.lines.moved(conn);
     }
 
     /// It is answered, or nobody waits for it any more.
@@ -215,30 +213,31 @@ impl Queries {
 
     fn leave(&mut self, query: PendingQuery) {
         if query.is_long {
-            self.long -= 1;
+            self.lines.ended(query.steps.kind());
             query.steps.leave(&mut self.leftovers);
         }
     }
 
     /// Whether another one may begin that takes more than a turn.
-    fn may_begin(&self) -> bool {
-        self.long < LONG_QUERIES_MAX && self.leftovers.is_empty()
+    fn may_begin(&self, front: &Front) -> bool {
+        self.leftovers.is_empty() && self.lines.has_next(&front.conns)
     }
 
     /// Goes on with the query whose turn it is. The shard does not stop for one that has more to ask.
     pub fn slice(&mut self, front: &mut Front, fx: &mut Fx<'_>) {
         self.leftovers.let_go(&mut { LISTED_PER_SLICE });
-        let begun = match front.draining {
-            true => self.line.take_any(),
-            false if self.may_begin() => self.line.next(&mut front.conns),
-            false => None,
-        };
-        if let Some(query) = begun.and_then(|id| self.waiting.get_mut(&id)) {
-            query.is_long = true;
-            query.steps.begin(front);
-            self.long += 1;
+        if front.draining {
+            self.turns.extend(self.lines.take_any());
+        } else if self.may_begin(front) {
+            for id in self.lines.next(&mut front.conns) {
+                if let Some(query) = self.waiting.get_mut(&id) {
+                    query.is_long = true;
+                    query.steps.begin(front);
+                    self.lines.begun(query.steps.kind());
+                }
+                self.turns.push_back(id);
+            }
         }
-        self.turns.extend(begun);
         let Some(id) = self.turns.pop_front() else {
             return;
         };
@@ -255,14 +254,13 @@ impl Queries {
 
     /// Whether one can go on now.
     pub fn has_more(&self, front: &Front) -> bool {
-        let fails = front.draining && !self.line.is_empty();
-        let begins = self.may_begin() && self.line.has_next(&front.conns);
-        !self.turns.is_empty() || fails || begins || !self.leftovers.is_empty()
+        let fails = front.draining && !self.lines.is_empty();
+        !self.turns.is_empty() || fails || self.may_begin(front) || !self.leftovers.is_empty()
     }
 
     /// Whether none waits for a turn.
     pub fn is_quiet(&self) -> bool {
-        self.turns.is_empty() && self.line.is_empty()
+        self.turns.is_empty() && self.lines.is_empty()
     }
 
     /// How many wait for something.
@@ -277,7 +275,7 @@ impl Queries {
             let Some(pending) = self.waiting.remove(&id) else {
                 continue;
             };
-            self.line.forget(pending.reply_to.conn);
+            self.lines.forget(pending.reply_to.conn);
             for owner in &pending.owners {
                 by_owner.entry(*owner).or_default().push(id);
             }

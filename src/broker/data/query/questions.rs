@@ -13,6 +13,7 @@ use kafka_wire_core::KafkaEncode;
 
 use crate::base::limits::{LISTED_PER_SLICE, TOPIC_NAME_BYTES_MAX};
 use crate::base::{ErrorCode, Leftovers, LogId, ShardId};
+use crate::broker::front::long::LongKind;
 use crate::broker::front::{Front, check_epoch, here, partition_of};
 use crate::broker::msg::{Answered, Query};
 use crate::controller::{Image, Topic};
@@ -45,6 +46,7 @@ pub trait LogQuestion: fmt::Debug + 'static {
     type Topic: KafkaEncode;
     type Partition: KafkaEncode;
 
+    const KIND: LongKind = LongKind::Looks;
     const AGAIN: Again;
     /// Whether a topic of which no partition is told is left out.
     const OMITS_EMPTY: bool = false;
@@ -65,6 +67,8 @@ pub trait LogQuestion: fmt::Debug + 'static {
 
 /// The steps of a [`Questions`], whatever its API.
 pub trait Steps: fmt::Debug {
+    /// What it waits for.
+    fn kind(&self) -> LongKind;
     /// Whether it is so little that one turn is enough.
     fn is_short(&self, front: &Front) -> Result<bool, WireError>;
     /// It has its first turn: what it takes in memory it takes from now on.
@@ -262,6 +266,10 @@ impl<A: LogQuestion> Questions<A> {
 }
 
 impl<A: LogQuestion> Steps for Questions<A> {
+    fn kind(&self) -> LongKind {
+        A::KIND
+    }
+
     fn is_short(&self, front: &Front) -> Result<bool, WireError> {
         // All of it is looked at, and then asked.
         let mut left = LISTED_PER_SLICE / 2;
