@@ -17,6 +17,7 @@ use crate::base::limits::{
     GROUP_ASKED_COST, LOGS_CHANGED_PER_SLICE, LONG_QUERIES_MAX, OFFSETS_TOLD_PER_SLICE,
 };
 use crate::config::BrokerConfig;
+use crate::coordinator::GroupAnswer;
 use crate::wire::client::{decode_response, encode_request};
 
 /// Their hashes are 97 and 98: with two partitions they are of partition 1 and of partition 0.
@@ -585,6 +586,45 @@ fn short_questions_with_long_answers_are_answered_one_of_a_connection_at_a_time(
     });
     let told: Vec<usize> = told.collect();
     assert_eq!(told, [OFFSETS_TOLD_PER_SLICE / 2; 8]);
+}
+
+/// Members of groups that coordinators are just telling to who asked.
+fn members_on_their_way(bench: &Bench) -> usize {
+    let told = bench.coming.iter().map(|(_, input)| match input {
+        Input::Mesh { msg, .. } => match &**msg {
+            Msg::GroupsDone { answers, .. } => members_of(answers),
+            _ => 0,
+        },
+        _ => 0,
+    });
+    told.sum()
+}
+
+fn members_of(answers: &[(u32, GroupAnswer)]) -> usize {
+    let described = answers.iter().map(|(_, answer)| match answer {
+        GroupAnswer::Described(Ok(Some(group))) => group.members.len(),
+        _ => 0,
+    });
+    described.sum()
+}
+
+#[test]
+fn a_large_group_is_copied_when_there_is_room_for_it_and_only_then() {
+    const REQUESTS: usize = 8;
+    let mut bench = bench();
+    let describe = large_group(&mut bench);
+    let before = bench.replies.len();
+    for _ in 0..REQUESTS {
+        bench.send(0, &describe);
+    }
+    let mut copied = 0;
+    while bench.replies.len() < before + REQUESTS {
+        bench.deliver();
+        copied += members_on_their_way(&bench);
+        bench.idle(0);
+        bench.idle(1);
+    }
+    assert_eq!(copied, REQUESTS * OFFSETS_TOLD_PER_SLICE / 2);
 }
 
 #[test]

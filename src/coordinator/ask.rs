@@ -41,8 +41,9 @@ pub enum GroupAsk {
     Fetch(Name, FetchedOf),
     /// OffsetDelete.
     DeleteOffsets(Name, Vec<(Name, i32)>),
-    /// DescribeGroups.
-    Describe(Name),
+    /// DescribeGroups. A group that takes more [things](GroupAnswer::things) than this to tell is not told: see
+    /// [`GroupAnswer::Again`].
+    Describe(Name, usize),
     /// DeleteGroups.
     Delete(Name),
 }
@@ -86,7 +87,7 @@ pub enum GroupAnswer {
     Described(Result<Option<Described>, ErrorCode>),
     /// Groups, by partition and id; and the last one, if there are more behind it.
     Listed(Result<(Vec<Listed>, Option<GroupPlace>), ErrorCode>),
-    /// Nothing yet: enough was told at a time.
+    /// Nothing yet: enough was told at a time, or it takes more to tell than it may. This is to be asked in its place.
     Again(Box<GroupAsk>),
 }
 
@@ -194,7 +195,7 @@ impl GroupAsk {
             Self::Leave(group, _)
             | Self::Fetch(group, _)
             | Self::DeleteOffsets(group, _)
-            | Self::Describe(group)
+            | Self::Describe(group, _)
             | Self::Delete(group) => group,
         }
     }
@@ -202,7 +203,7 @@ impl GroupAsk {
     /// Whether it only tells something, however much.
     #[must_use]
     pub fn tells(&self) -> bool {
-        matches!(self, Self::Fetch(..) | Self::Describe(_))
+        matches!(self, Self::Fetch(..) | Self::Describe(..))
     }
 
     /// Whether it may change who is in the group, or what it has.
@@ -216,7 +217,7 @@ impl GroupAsk {
             | Self::DeleteOffsets(..)
             | Self::Delete(_) => true,
             // What a heartbeat changes nobody can look at.
-            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(_) => false,
+            Self::Heartbeat(_) | Self::Fetch(..) | Self::Describe(..) => false,
         }
     }
 
@@ -263,7 +264,7 @@ impl GroupAsk {
                 let of = |(topic, _): &(Name, i32)| EACH_BYTES + topic.len();
                 targets.iter().map(of).sum()
             }
-            Self::Describe(_) | Self::Delete(_) => 0,
+            Self::Describe(..) | Self::Delete(_) => 0,
         };
         EACH_BYTES + self.group().len() + of_kind
     }
@@ -276,7 +277,7 @@ impl GroupAsk {
             Self::Commit(_)
             | Self::Fetch(..)
             | Self::DeleteOffsets(..)
-            | Self::Describe(_)
+            | Self::Describe(..)
             | Self::Delete(_) => false,
         };
         (is_of_member && self.group().is_empty()).then_some(ErrorCode::InvalidGroupId)
@@ -292,28 +293,41 @@ impl GroupAsk {
             Self::Heartbeat(_) | Self::Commit(_) | Self::Delete(_) => GroupAnswer::Done(error),
             Self::Fetch(..) => GroupAnswer::Fetched(Err(error)),
             Self::DeleteOffsets(..) => GroupAnswer::OffsetsDeleted(Err(error)),
-            Self::Describe(_) => GroupAnswer::Described(Err(error)),
+            Self::Describe(..) => GroupAnswer::Described(Err(error)),
         }
     }
 }
 
+/// A member has as many texts as this, and is copied for each.
+const MEMBER_TEXTS: usize = 4;
+
 impl Described {
-    pub(super) fn of(group: &ClassicGroup) -> Self {
+    /// The group, unless it takes more than this to tell it; see [`GroupAnswer::things`].
+    pub(super) fn of(group: &ClassicGroup, things_max: usize) -> Option<Self> {
+        let members = group.members();
+        if members.len() > things_max / MEMBER_TEXTS {
+            return None;
+        }
         let protocol = group.protocol().filter(|_| group.state() == State::Stable);
-        let members = group.members().map(|(id, member)| DescribedMember {
-            id: id.clone(),
-            instance: member.instance.clone(),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
-            assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+        let mut left = things_max.checked_sub(GROUP_ASKED_COST)?;
+        let members = members.map(|(id, member)| {
+            let described = DescribedMember {
+                id: id.clone(),
+                instance: member.instance.clone(),
+                client_id: member.client_id.clone(),
+                client_host: member.client_host.clone(),
+                metadata: protocol.map_or_else(Bytes::new, |protocol| member.metadata(protocol)),
+                assignment: protocol.map_or_else(Bytes::new, |_| member.assignment.clone()),
+            };
+            left = left.checked_sub(described.things())?;
+            Some(described)
         });
-        Self {
+        Some(Self {
+            members: members.collect::<Option<_>>()?,
             state: group.state(),
             protocol_type: group.protocol_type().cloned(),
             protocol: protocol.cloned(),
-            members: members.collect(),
-        }
+        })
     }
 }
 
@@ -321,14 +335,12 @@ impl DescribedMember {
     /// See [`GroupAnswer::things`].
     #[must_use]
     pub fn things(&self) -> usize {
-        /// A member has as many texts as this, and is copied for each.
-        const TEXTS: usize = 4;
         let instance = self.instance.as_deref().unwrap_or("");
         let names = [&*self.id, instance, &self.client_id, &self.client_host];
         let bytes = names.iter().map(|name| name.len()).sum::<usize>()
             + self.metadata.len()
             + self.assignment.len();
-        TEXTS + bytes / THING_BYTES
+        MEMBER_TEXTS + bytes / THING_BYTES
     }
 }
 
@@ -412,7 +424,7 @@ mod tests {
                 GroupAsk::Fetch(long(), FetchedOf::AllAfter(Some((long(), 0)))),
             ),
             (2, GroupAsk::DeleteOffsets(long(), vec![(long(), 0)])),
-            (1, GroupAsk::Describe(long())),
+            (1, GroupAsk::Describe(long(), 1)),
             (1, GroupAsk::Delete(long())),
         ];
         for (texts, ask) in all {

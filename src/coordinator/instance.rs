@@ -155,9 +155,17 @@ impl Instance {
                 let offsets = coordinator.offsets(&group);
                 Some(GroupAnswer::Fetched(Ok(fetch(offsets, of))))
             }
-            GroupAsk::Describe(group) => {
-                let group = coordinator.group(&group).map(Described::of);
-                Some(GroupAnswer::Described(Ok(group)))
+            GroupAsk::Describe(group, things_max) => {
+                let found = coordinator.group(&group);
+                let told = found.map(|group| Described::of(group, things_max));
+                Some(match told {
+                    // Whoever asks again has room for it.
+                    Some(None) => {
+                        let whole = GroupAsk::Describe(group, usize::MAX);
+                        GroupAnswer::Again(Box::new(whole))
+                    }
+                    told => GroupAnswer::Described(Ok(told.flatten())),
+                })
             }
         };
         out.extend(answer.map(|answer| InstanceEffect::Answer(token, answer)));

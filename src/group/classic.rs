@@ -124,7 +124,7 @@ impl ClassicGroup {
     }
 
     /// The members by id.
-    pub fn members(&self) -> impl Iterator<Item = (&Name, &Member)> {
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (&Name, &Member)> {
         self.members.iter()
     }
 

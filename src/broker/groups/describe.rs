@@ -39,7 +39,8 @@ pub fn describe_groups(
     let mut seen = BTreeSet::new();
     let ids = request.groups.into_iter().map(|id| name(&id));
     let mut ids: VecDeque<Name> = ids.filter(|id| seen.insert(id.clone())).collect();
-    let asks = ids.iter().cloned().map(GroupAsk::Describe).collect();
+    let ask = |id: &Name| GroupAsk::Describe(id.clone(), OFFSETS_TOLD_PER_SLICE);
+    let asks = ids.iter().map(ask).collect();
     let tell_operations = request.include_authorized_operations;
     let empty = DescribeGroupsResponse::default();
     let frame = ListFrame::new(header.correlation_id, version, &empty, 0)?;

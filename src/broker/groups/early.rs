@@ -179,7 +179,7 @@ mod tests {
         assert!(waits(&mut early, 2, [commit("a")]));
         assert!(waits(&mut early, 1, [delete("a"), delete("b")]));
         assert!(waits(&mut early, 1, [leave("b")]), "behind the deletion");
-        let describe = GroupAsk::Describe(Name::from("b"));
+        let describe = GroupAsk::Describe(Name::from("b"), 1);
         assert!(!waits(&mut early, 1, [describe]), "it changes nothing");
         assert!(!waits(&mut early, 1, [delete("c")]));
     }

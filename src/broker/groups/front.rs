@@ -208,7 +208,10 @@ impl PendingGroups {
             };
         }
         // What comes behind it is written behind it.
-        let behind = answers.into_iter().map(Ask::Answered);
+        let behind = answers.into_iter().map(|answer| match answer {
+            GroupAnswer::Again(ask) => Ask::Group(*ask),
+            answer => Ask::Answered(answer),
+        });
         let asks: Vec<Ask> = next.into_iter().chain(behind).collect();
         for ask in asks.into_iter().rev() {
             self.left.push_front(ask);
