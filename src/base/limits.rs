@@ -191,6 +191,12 @@ pub const GROUP_APPEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// leader, in one piece. Who does not fit in gets GROUP_MAX_SIZE_REACHED. Kafka's record has a quarter of it, without
 /// the cost and the protocols that were not chosen.
 pub const GROUP_MEMBERS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Members of a group that are told at a time what has come of a rebalance, or removed because they took no part in it:
+/// each is answered, and has a timer.
+pub const MEMBERS_TOLD_PER_SLICE: usize = 256;
+/// Topics that a member of a group of consumers may name, and all of them together, so that it is known to what the
+/// group is subscribed; if there are more it may be to any. All of a member are looked at at a time.
+pub const GROUP_TOPICS_MAX: usize = 10_000;
 /// Protocols that a member of a group may support.
 pub const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 /// Consumer groups of one shard; further ones get COORDINATOR_NOT_AVAILABLE.

@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::cx::{Cx, Timer};
 use super::effect::{JoinReply, JoinedMember, SyncReply};
-use super::member::{Member, Protocol, subscribed_topics};
+use super::member::{Member, Protocol};
 use super::name::Name;
 use super::state::State;
+use super::subscribed::Subscribed;
 use crate::base::ErrorCode;
 
 /// The protocol type of consumers, whose metadata the coordinator may look into.
@@ -42,8 +41,7 @@ pub struct ClassicGroup {
     pub(super) pending_join: BTreeSet<Name>,
     /// Members of this generation that have not synced.
     pub(super) pending_sync: BTreeSet<Name>,
-    /// Topics of the consumers; `None` if they cannot be known.
-    pub(super) subscribed: Option<BTreeSet<Name>>,
+    pub(super) subscribed: Subscribed,
     /// In PreparingRebalance: it was Empty before, so the initial delay applies.
     pub(super) initial: bool,
     /// Somebody joined during the initial delay.
@@ -54,6 +52,10 @@ pub struct ClassicGroup {
     pub(super) storing: bool,
     /// What the members take, and the member ids that were handed out.
     pub(super) bytes: usize,
+    /// How many members are still to be told what is decided,
+    pub(super) untold: usize,
+    /// and the last one that was; they are behind it.
+    pub(super) told_to: Option<Name>,
 }
 
 impl ClassicGroup {
@@ -72,12 +74,14 @@ impl ClassicGroup {
             awaiting_join: 0,
             pending_join: BTreeSet::new(),
             pending_sync: BTreeSet::new(),
-            subscribed: None,
+            subscribed: Subscribed::Unknown,
             initial: false,
             new_member_added: false,
             initial_left_ms: (0, 0),
             storing: false,
             bytes: 0,
+            untold: 0,
+            told_to: None,
         }
     }
 
@@ -132,13 +136,13 @@ impl ClassicGroup {
     #[must_use]
     pub fn is_subscribed_to(&self, topic: &str) -> bool {
         match &self.subscribed {
-            Some(topics) => topics.contains(topic),
-            None => self.is_consumer(),
+            Subscribed::Known(topics) => topics.contains(topic),
+            Subscribed::Unknown | Subscribed::Looking(_) => self.is_consumer(),
         }
     }
 
     pub(super) fn knows_subscription(&self) -> bool {
-        self.is_consumer() && self.subscribed.is_some()
+        self.is_consumer() && matches!(self.subscribed, Subscribed::Known(_))
     }
 
     pub(super) fn is_consumer(&self) -> bool {
@@ -236,6 +240,9 @@ impl ClassicGroup {
         let everybody = self.members.len();
         let all = self.supported.iter().filter(|(_, of)| **of == everybody);
         let of_all: BTreeSet<&Name> = all.map(|(name, _)| name).collect();
+        if of_all.len() == 1 {
+            return of_all.into_iter().next().cloned();
+        }
         let mut votes: BTreeMap<&Name, usize> = BTreeMap::new();
         for member in self.members.values() {
             let mut protocols = member.protocols.iter();
@@ -278,13 +285,6 @@ impl ClassicGroup {
         let was = self.pending_join.remove(id);
         self.bytes -= if was { id_bytes(id) } else { 0 };
         was
-    }
-
-    pub(super) fn set_assignment(&mut self, id: &str, assignment: Bytes) {
-        if let Some(member) = self.members.get_mut(id) {
-            self.bytes = self.bytes + assignment.len() - member.assignment.len();
-            member.assignment = assignment;
-        }
     }
 
     pub(super) fn set_protocol_type(&mut self, protocol_type: Name) {
@@ -412,7 +412,11 @@ impl ClassicGroup {
 
     /// Answers the JoinGroup that a member has waiting, if any.
     pub(super) fn answer_join(&mut self, cx: &mut Cx<'_>, id: &str, reply: JoinReply) -> bool {
-        let waiting = self.members.get_mut(id).and_then(|m| m.join.take());
+        let waiting = self.change(id, |member| {
+            member.joined = false;
+            member.join.take()
+        });
+        let waiting = waiting.flatten();
         if let Some(token) = waiting {
             self.awaiting_join -= 1;
             cx.joined(token, reply);
@@ -422,7 +426,11 @@ impl ClassicGroup {
 
     /// Answers the SyncGroup that a member has waiting, if any.
     pub(super) fn answer_sync(&mut self, cx: &mut Cx<'_>, id: &str, reply: SyncReply) -> bool {
-        let waiting = self.members.get_mut(id).and_then(|m| m.sync.take());
+        let waiting = self.change(id, |member| {
+            member.synced = None;
+            member.sync.take()
+        });
+        let waiting = waiting.flatten();
         if let Some(token) = waiting {
             cx.synced(token, reply);
         }
@@ -466,23 +474,34 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn choose_protocol(&mut self) {
+    /// Chooses the protocol of a generation, and begins to look for what its consumers are subscribed to.
+    pub(super) fn choose_protocol(&mut self, cx: &mut Cx<'_>) {
         self.protocol = self.vote();
-        self.subscribed = self.compute_subscribed();
+        self.begin_looking_for_topics();
+        self.look_for_some_topics(cx);
     }
 
-    pub(super) fn compute_subscribed(&self) -> Option<BTreeSet<Name>> {
-        if !self.is_consumer() {
-            return None;
+    /// Begins to look for the topics of the generation's protocol.
+    pub(super) fn begin_looking_for_topics(&mut self) {
+        self.subscribed = match self.is_consumer() {
+            true => Subscribed::looking(),
+            false => Subscribed::Unknown,
+        };
+    }
+
+    /// Looks for so many of them, members counted too.
+    pub(super) fn look_for_topics(&mut self, topics: usize) {
+        let protocol = self.protocol.as_deref().unwrap_or("");
+        self.subscribed.look(&self.members, protocol, topics);
+    }
+
+    /// Looks for some of them.
+    pub(super) fn look_for_some_topics(&mut self, cx: &mut Cx<'_>) {
+        /// Topics that take as long as telling a member.
+        const TOPICS_PER_MEMBER: usize = 8;
+        self.look_for_topics(cx.config.told_at_a_time * TOPICS_PER_MEMBER);
+        if self.subscribed.is_looking() {
+            cx.after(Timer::GoOn(self.id.clone()), 0);
         }
-        if self.members.is_empty() {
-            return Some(BTreeSet::new());
-        }
-        let protocol = self.protocol.as_deref()?;
-        let mut topics = BTreeSet::new();
-        for member in self.members.values() {
-            topics.extend(subscribed_topics(&member.metadata(protocol))?);
-        }
-        Some(topics)
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::classic::ClassicGroup;
-use super::cx::{Appends, Cx, GroupConfig, Then, Timer};
+use super::cx::{Appends, Cx, GroupConfig, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
 use super::member::carried;
@@ -251,7 +251,7 @@ impl Coordinator {
         self.with_group(now, &id, out, |group, cx| {
             if !exists {
                 // So that the topic, and who reads it, knows the group from its first moment.
-                group.write_metadata(cx, BTreeMap::new(), Then::Nothing);
+                group.write_metadata(cx);
             }
             group.join(cx, token, request, new_id);
         });
@@ -376,19 +376,32 @@ impl Coordinator {
             && let Some(timer) = self.timers.pop_due(now.mono)
         {
             *left = left.saturating_sub(TIMER_WORK);
+            let told = out.len();
+            let mut removed = 0;
+            let mut of_group = |group: &Name, due: fn(&mut ClassicGroup, &mut Cx<'_>)| {
+                let members = self.with_group(now, group, out, |group, cx| {
+                    let before = group.size();
+                    due(group, cx);
+                    before - group.size()
+                });
+                removed += members.unwrap_or(0);
+            };
             match timer {
                 Timer::Session(group, member) => {
                     self.with_group(now, &group, out, |g, cx| g.session_is_over(cx, &member));
                 }
-                Timer::Join(group) => {
-                    self.with_group(now, &group, out, ClassicGroup::join_time_is_up);
+                Timer::Join(group) => of_group(&group, ClassicGroup::join_time_is_up),
+                Timer::Sync(group) => of_group(&group, ClassicGroup::sync_time_is_up),
+                Timer::GoOn(group) => of_group(&group, ClassicGroup::go_on),
+                Timer::Expiry => {
+                    self.expire(now, left, out);
+                    continue;
                 }
-                Timer::Sync(group) => {
-                    self.with_group(now, &group, out, ClassicGroup::sync_time_is_up);
-                }
-                Timer::Expiry => self.expire(now, left, out),
                 Timer::Sweep => self.sweep_again(),
             }
+            // Whoever is told something, or removed, takes as much as a timer.
+            let work = removed + out.len() - told;
+            *left = left.saturating_sub(work * TIMER_WORK);
         }
     }
 

@@ -8,12 +8,13 @@ use bytes::Bytes;
 
 use super::effect::{Effect, JoinReply, Record, SyncReply};
 use super::name::Name;
+use crate::base::limits::MEMBERS_TOLD_PER_SLICE;
 use crate::base::{Now, Timers, TopicId};
 
 /// How long a new member may take until its first rebalance ends, whatever its session timeout.
 pub const NEW_MEMBER_JOIN_TIMEOUT_MS: u64 = 5 * 60 * 1000;
 
-/// The settings of Kafka that the coordinator obeys.
+/// The settings of Kafka that the coordinator obeys, and one of our own.
 #[derive(Clone, Debug)]
 pub struct GroupConfig {
     /// `group.min.session.timeout.ms`
@@ -28,6 +29,8 @@ pub struct GroupConfig {
     pub offsets_retention_ms: i64,
     /// `offsets.retention.check.interval.ms`
     pub offsets_retention_check_interval_ms: u64,
+    /// Members that are told something, or removed, at a time ([`MEMBERS_TOLD_PER_SLICE`])
+    pub told_at_a_time: usize,
 }
 
 impl Default for GroupConfig {
@@ -39,6 +42,7 @@ impl Default for GroupConfig {
             max_size: i32::MAX as usize,
             offsets_retention_ms: 7 * 24 * 60 * 60 * 1000,
             offsets_retention_check_interval_ms: 10 * 60 * 1000,
+            told_at_a_time: MEMBERS_TOLD_PER_SLICE,
         }
     }
 }
@@ -135,6 +139,8 @@ pub(crate) enum Timer {
     Join(Name),
     /// The sync phase of a group ends.
     Sync(Name),
+    /// A group goes on with what it does in slices.
+    GoOn(Name),
     /// Look for expired offsets.
     Expiry,
     /// Go on with a sweep that could not write.

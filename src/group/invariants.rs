@@ -62,8 +62,15 @@ impl ClassicGroup {
             State::PreparingRebalance => {}
         }
         if self.state != State::CompletingRebalance {
-            let syncing = self.members.values().filter(|m| m.sync.is_some()).count();
-            assert_eq!(syncing, 0, "syncs wait in CompletingRebalance only");
+            let mut members = self.members.values();
+            let undecided = members.any(|m| m.sync.is_some() && m.synced.is_none());
+            assert!(!undecided, "syncs wait in CompletingRebalance only");
+        }
+        let untold = || self.members.iter().filter(|(_, m)| m.is_untold());
+        assert_eq!(untold().count(), self.untold, "who is still to be told");
+        for (id, member) in untold() {
+            assert!(member.synced.is_none() || member.sync.is_some());
+            assert!(Some(id) > self.told_to.as_ref(), "{id} would not be told");
         }
     }
 }
@@ -106,6 +113,10 @@ impl Coordinator {
                     self.timers
                         .contains(&Timer::Session(id.clone(), member.clone()))
                 );
+            }
+            if entry.group.untold > 0 || entry.group.subscribed.is_looking() {
+                let goes_on = self.timers.contains(&Timer::GoOn(id.clone()));
+                assert!(goes_on, "{id} would not go on");
             }
             if entry.group.state() == State::PreparingRebalance {
                 let waits = self.timers.contains(&Timer::Join(id.clone()));

@@ -190,6 +190,8 @@ impl ClassicGroup {
             is_new: true,
             join: Some(token),
             sync: None,
+            joined: false,
+            synced: None,
         };
         self.insert(id.clone(), member);
         self.new_member_added |= self.initial && self.state == State::PreparingRebalance;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::name::Name;
+use crate::base::ErrorCode;
 
 /// A protocol (assignor) that a member supports, with what it sent along.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,10 @@ pub struct Member {
     pub is_new: bool,
     pub(super) join: Option<u64>,
     pub(super) sync: Option<u64>,
+    /// It is part of the generation, which it is still to be told if it waits for that.
+    pub(super) joined: bool,
+    /// What has come of its sync, and is still to be told.
+    pub(super) synced: Option<ErrorCode>,
 }
 
 impl Member {
@@ -48,6 +53,11 @@ impl Member {
     /// client may have given up and left no trace but this entry.
     pub(super) fn has_satisfied_heartbeat(&self) -> bool {
         !self.is_new && (self.join.is_some() || self.sync.is_some())
+    }
+
+    /// Whether something is decided that it is still to be told.
+    pub(super) fn is_untold(&self) -> bool {
+        self.joined || self.synced.is_some()
     }
 
     /// What it takes, about, its id aside.
@@ -82,22 +92,26 @@ pub fn without_duplicates(protocols: Vec<Protocol>) -> Vec<Protocol> {
         .collect()
 }
 
-/// The topics of a `ConsumerProtocolSubscription`: a version, then an array of strings, in every
-/// version so far. `None` if the bytes are something else; members may send anything.
+/// The topics of a `ConsumerProtocolSubscription`: a version, then an array of strings, in every version so far; and
+/// how many bytes say that. `None` if the bytes are something else, as members may send anything, or name more than
+/// `max`.
 #[must_use]
-pub fn subscribed_topics(metadata: &[u8]) -> Option<Vec<Name>> {
+pub fn subscribed_topics(metadata: &[u8], max: usize) -> Option<(Vec<&str>, usize)> {
     let (_version, rest) = metadata.split_first_chunk::<2>()?;
     let (count, mut rest) = rest.split_first_chunk::<4>()?;
     let count = usize::try_from(i32::from_be_bytes(*count)).ok()?;
+    if count > max {
+        return None;
+    }
     let mut topics = Vec::new();
     for _ in 0..count {
         let (len, tail) = rest.split_first_chunk::<2>()?;
         let len = usize::try_from(i16::from_be_bytes(*len)).ok()?;
         let (name, tail) = tail.split_at_checked(len)?;
-        topics.push(Name::from(std::str::from_utf8(name).ok()?));
+        topics.push(std::str::from_utf8(name).ok()?);
         rest = tail;
     }
-    Some(topics)
+    Some((topics, metadata.len() - rest.len()))
 }
 
 #[cfg(test)]
@@ -107,11 +121,15 @@ mod tests {
     #[test]
     fn topics_of_a_subscription() {
         let bytes = b"\0\x01\0\0\0\x02\0\x01a\0\x02bc\xff\xff\xff\xff rest";
-        let topics = subscribed_topics(bytes).unwrap();
-        assert_eq!(topics, [Name::from("a"), Name::from("bc")]);
-        assert_eq!(subscribed_topics(b"\0\x01\0\0\0\x02\0\x01a\0\x02b"), None);
-        assert_eq!(subscribed_topics(b"\0\x01\x7f\xff\xff\xff"), None);
-        assert_eq!(subscribed_topics(b"\0\x01\xff\xff\xff\xff"), None);
-        assert_eq!(subscribed_topics(b""), None);
+        assert_eq!(subscribed_topics(bytes, 2), Some((vec!["a", "bc"], 13)));
+        assert_eq!(subscribed_topics(bytes, 1), None);
+        for bytes in [
+            &b"\0\x01\0\0\0\x02\0\x01a\0\x02b"[..],
+            b"\0\x01\x7f\xff\xff\xff",
+            b"\0\x01\xff\xff\xff\xff",
+            b"",
+        ] {
+            assert_eq!(subscribed_topics(bytes, usize::MAX), None);
+        }
     }
 }

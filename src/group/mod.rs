@@ -3,11 +3,10 @@
 //!
 //! [`Coordinator`] owns the groups of one partition, the timers and the appends in flight: `coordinator.rs` takes
 //! the requests of members, `writes.rs` those that write, `cleanup.rs` deletes what nobody needs, `replay.rs` takes the
-//! records, `snapshot.rs` gives those that are
-//! still valid. [`ClassicGroup`] is one group: `join.rs` lets members in, `rebalance.rs` moves it from
-//! generation to generation, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs`
-//! knows Kafka's formats. Nothing here knows the wire: requests come as plain values with a token, and
-//! answers leave as [`Effect`]s with that token.
+//! records, `snapshot.rs` gives those that are still valid. [`ClassicGroup`] is one group: `join.rs` lets members in,
+//! `rebalance.rs` moves it from generation to generation, `telling.rs` tells its members, `subscribed.rs` finds their
+//! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing
+//! here knows the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
 //! What is durable and what is not: committed offsets change only by replaying
 //! records that are durable, at start and at run time alike. Membership is soft
@@ -32,6 +31,8 @@ pub mod records;
 mod replay;
 mod snapshot;
 pub mod state;
+mod subscribed;
+mod telling;
 pub mod writes;
 
 #[cfg(test)]

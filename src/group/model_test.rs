@@ -41,6 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::DeleteGroup),
         9 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
         5 => (0..8_000u64).prop_map(Step::Advance),
+        3 => (0..3u64).prop_map(Step::Advance),
         1 => Just(Step::Restart),
     ]
 }
@@ -69,9 +70,10 @@ struct Model {
 }
 
 impl Model {
-    fn new(rebalance_timeouts_ms: [i32; 4]) -> Self {
+    fn new(rebalance_timeouts_ms: [i32; 4], told_at_a_time: usize) -> Self {
         let config = GroupConfig {
             max_size: 3,
+            told_at_a_time,
             ..GroupConfig::default()
         };
         let mut world = World::new(config);
@@ -289,8 +291,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn random_clients(steps in proptest::collection::vec(step(), 1..120),
-                      timeouts_ms in proptest::array::uniform4(rebalance_timeout_ms()), stop: bool) {
-        let mut model = Model::new(timeouts_ms);
+                      timeouts_ms in proptest::array::uniform4(rebalance_timeout_ms()),
+                      told_at_a_time in 1..5usize, stop: bool) {
+        let mut model = Model::new(timeouts_ms, told_at_a_time);
         for step in steps {
             model.step(step);
         }

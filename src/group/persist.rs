@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::member::{Member, Protocol};
 use super::records::{self, GroupValue, MemberValue};
-use super::{ClassicGroup, Cx, Name, State, Then};
+use super::{ClassicGroup, Cx, Name, Record, State, Then};
 
 impl ClassicGroup {
     /// The group as its record describes it. The record may be damaged in meaning (a leader that
@@ -33,12 +33,16 @@ impl ClassicGroup {
             group.leader = value.leader.filter(|l| group.members.contains_key(l));
             group.choose_leader_if_none();
         }
-        group.subscribed = group.compute_subscribed();
+        group.begin_looking_for_topics();
+        group.look_for_topics(usize::MAX);
         group
     }
 
-    /// The group as a record, with these assignments.
-    pub(super) fn to_value(&self, assignment: impl Fn(&Name, &Member) -> Bytes) -> GroupValue {
+    /// The group as a record, with these assignments, for which it is asked by id.
+    pub(super) fn to_value(
+        &self,
+        mut assignment: impl FnMut(&Name, &Member) -> Bytes,
+    ) -> GroupValue {
         let protocol = self.protocol.as_deref().unwrap_or("");
         let members = self.members.iter().map(|(id, m)| MemberValue {
             member: id.clone(),
@@ -60,18 +64,24 @@ impl ClassicGroup {
         }
     }
 
-    pub(super) fn write_metadata(
-        &self,
-        cx: &mut Cx<'_>,
-        assignments: BTreeMap<Name, Bytes>,
-        then: Then,
-    ) {
-        let value = self.to_value(|id, _| assignments.get(id).cloned().unwrap_or_default());
-        let record = (
+    /// The group's record while nobody has an assignment.
+    pub(super) fn write_metadata(&self, cx: &mut Cx<'_>) {
+        let record = self.metadata_record(&BTreeMap::new());
+        cx.append(&self.id, vec![record], Then::Nothing);
+    }
+
+    /// The group's record with these assignments.
+    pub(super) fn metadata_record(&self, assignments: &BTreeMap<Name, Bytes>) -> Record {
+        let mut assignments = assignments.iter().peekable();
+        let value = self.to_value(|id, _| {
+            while assignments.next_if(|(of, _)| *of < id).is_some() {}
+            let own = assignments.next_if(|(of, _)| *of == id);
+            own.map_or_else(Bytes::new, |(_, assignment)| assignment.clone())
+        });
+        (
             records::group_key(&self.id),
             Some(records::group_value(&value)),
-        );
-        cx.append(&self.id, vec![record], then);
+        )
     }
 }
 
@@ -91,5 +101,7 @@ fn loaded_member(value: MemberValue, protocol: Name) -> Member {
         is_new: false,
         join: None,
         sync: None,
+        joined: false,
+        synced: None,
     }
 }

@@ -52,13 +52,18 @@ impl ClassicGroup {
 
     /// Starts the join phase.
     pub(super) fn prepare_rebalance(&mut self, cx: &mut Cx<'_>) {
-        if self.state == State::CompletingRebalance {
-            self.propagate(cx, ErrorCode::RebalanceInProgress, |_| Bytes::new());
+        let was_completing = self.state == State::CompletingRebalance;
+        if was_completing {
+            self.decide_syncs(ErrorCode::RebalanceInProgress, BTreeMap::new());
         }
         self.storing = false;
         self.pending_sync.clear();
+        self.subscribed.end();
         cx.timers.cancel(&Timer::Sync(self.id.clone()));
         self.become_state(State::PreparingRebalance, cx.now.wall_ms);
+        if was_completing {
+            self.begin_telling(cx);
+        }
         if self.initial {
             // The first members of a group tend to come together: wait for the others, so that
             // there is one rebalance and not one for each.
@@ -99,13 +104,12 @@ impl ClassicGroup {
     /// their session ends), the others form the next generation.
     fn complete_join(&mut self, cx: &mut Cx<'_>) {
         cx.timers.cancel(&Timer::Join(self.id.clone()));
-        let absent: Vec<Name> = self
-            .members()
-            .filter(|(_, m)| m.join.is_none() && m.instance.is_none())
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in absent {
-            self.remove(cx, &id);
+        let members = self.members();
+        let absent = members.filter(|(_, m)| m.join.is_none() && m.instance.is_none());
+        let absent = absent.map(|(id, _)| id.clone()).collect();
+        if !self.remove_some(cx, absent) {
+            // Who joins meanwhile is in.
+            return cx.after(Timer::Join(self.id.clone()), 0);
         }
         if self.size() == 0 {
             return self.become_empty(cx);
@@ -116,18 +120,20 @@ impl ClassicGroup {
             return cx.after(Timer::Join(self.id.clone()), round_ms);
         }
         self.next_generation();
-        self.choose_protocol();
+        self.choose_protocol(cx);
         self.become_state(State::CompletingRebalance, cx.now.wall_ms);
-        for id in self.member_ids() {
-            let reply = self.current_join_reply(&id);
-            self.answer_join(cx, &id, reply);
-            self.touch(cx, &id);
-            if let Some(member) = self.member_mut(&id) {
-                member.is_new = false;
-            }
-            self.pending_sync.insert(id);
-        }
+        self.pending_sync = self.members.keys().cloned().collect();
+        self.decide_joins();
+        self.begin_telling(cx);
         cx.after(Timer::Sync(self.id.clone()), self.rebalance_timeout_ms());
+    }
+
+    /// Removes members, as many as go into a slice. Returns whether these were all.
+    fn remove_some(&mut self, cx: &mut Cx<'_>, members: Vec<Name>) -> bool {
+        for id in members.iter().take(cx.config.told_at_a_time) {
+            self.remove(cx, id);
+        }
+        members.len() <= cx.config.told_at_a_time
     }
 
     fn next_generation(&mut self) {
@@ -138,9 +144,9 @@ impl ClassicGroup {
 
     fn become_empty(&mut self, cx: &mut Cx<'_>) {
         self.next_generation();
-        self.choose_protocol();
+        self.choose_protocol(cx);
         self.become_state(State::Empty, cx.now.wall_ms);
-        self.write_metadata(cx, BTreeMap::new(), Then::Nothing);
+        self.write_metadata(cx);
     }
 
     /// Handles a SyncGroup.
@@ -196,7 +202,7 @@ impl ClassicGroup {
         }
     }
 
-    fn sync_reply(&self, assignment: Bytes) -> SyncReply {
+    pub(super) fn sync_reply(&self, assignment: Bytes) -> SyncReply {
         SyncReply {
             error: ErrorCode::None,
             protocol_type: self.protocol_type().cloned(),
@@ -208,10 +214,15 @@ impl ClassicGroup {
     /// The leader's assignment came: it counts when it is durable.
     fn store_assignment(&mut self, cx: &mut Cx<'_>, request: SyncRequest) {
         let mut assignments: BTreeMap<Name, Bytes> = request.assignments.into_iter().collect();
-        assignments.retain(|id, _| self.member(id).is_some());
+        let mut members = self.members.keys().peekable();
+        assignments.retain(|id, _| {
+            while members.next_if(|member| *member < id).is_some() {}
+            members.next_if(|member| *member == id).is_some()
+        });
         self.storing = true;
-        let then = Then::Assign(self.generation, assignments.clone());
-        self.write_metadata(cx, assignments, then);
+        let record = self.metadata_record(&assignments);
+        let then = Then::Assign(self.generation, assignments);
+        cx.append(&self.id, vec![record], then);
     }
 
     /// The assignment of `generation` is durable, or not.
@@ -219,7 +230,7 @@ impl ClassicGroup {
         &mut self,
         cx: &mut Cx<'_>,
         generation: i32,
-        assignments: &BTreeMap<Name, Bytes>,
+        assignments: BTreeMap<Name, Bytes>,
         error: ErrorCode,
     ) {
         if self.state != State::CompletingRebalance || generation != self.generation {
@@ -228,43 +239,29 @@ impl ClassicGroup {
         }
         self.storing = false;
         if error.is_none() {
-            let assignment = |id: &Name| assignments.get(id).cloned().unwrap_or_default();
-            self.propagate(cx, ErrorCode::None, assignment);
+            self.decide_syncs(ErrorCode::None, assignments);
             self.become_state(State::Stable, cx.now.wall_ms);
+            self.begin_telling(cx);
         } else {
-            self.propagate(cx, error, |_| Bytes::new());
+            self.decide_syncs(error, BTreeMap::new());
             self.rebalance_or_complete(cx);
-        }
-    }
-
-    /// Sets all assignments and answers the members that wait for theirs.
-    fn propagate(
-        &mut self,
-        cx: &mut Cx<'_>,
-        error: ErrorCode,
-        assignment: impl Fn(&Name) -> Bytes,
-    ) {
-        for id in self.member_ids() {
-            let assignment = assignment(&id);
-            self.set_assignment(&id, assignment.clone());
-            let reply = match error {
-                ErrorCode::None => self.sync_reply(assignment),
-                error => SyncReply::error(error),
-            };
-            if self.answer_sync(cx, &id, reply) {
-                self.touch(cx, &id);
-            }
         }
     }
 
     /// The timer of the sync phase fired: who has not synced is out.
     pub(super) fn sync_time_is_up(&mut self, cx: &mut Cx<'_>) {
         match self.state {
+            State::CompletingRebalance | State::Stable if self.untold > 0 => {
+                // Not everybody has had a chance to.
+                cx.after(Timer::Sync(self.id.clone()), self.rebalance_timeout_ms());
+            }
             State::CompletingRebalance | State::Stable if !self.pending_sync.is_empty() => {
-                for id in std::mem::take(&mut self.pending_sync) {
-                    self.remove(cx, &id);
+                let silent = self.pending_sync.iter().cloned().collect();
+                match self.remove_some(cx, silent) {
+                    true => self.prepare_rebalance(cx),
+                    // Who syncs meanwhile stays.
+                    false => cx.after(Timer::Sync(self.id.clone()), 0),
                 }
-                self.prepare_rebalance(cx);
             }
             State::CompletingRebalance
             | State::Stable

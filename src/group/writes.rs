@@ -253,7 +253,7 @@ impl Coordinator {
             Then::Nothing => {}
             Then::Assign(generation, assignments) => {
                 self.with_group(now, &id, out, |group, cx| {
-                    group.assignment_stored(cx, generation, &assignments, error);
+                    group.assignment_stored(cx, generation, assignments, error);
                 });
             }
             Then::StaticMember(member, reply) => {

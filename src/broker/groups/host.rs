@@ -379,6 +379,7 @@ fn group_config(config: &BrokerConfig) -> GroupConfig {
         offsets_retention_ms: i64::from(config.offsets_retention_minutes) * 60_000,
         offsets_retention_check_interval_ms: config.offsets_retention_check_interval_ms.max(1)
             as u64,
+        told_at_a_time: limits::MEMBERS_TOLD_PER_SLICE,
     }
 }
 
