@@ -7,8 +7,10 @@
 //! Whatever comes after a request that waits, waits behind it; so a request never sees the effect of a later one
 //! either. What neither changes nor looks at anything passes by: a heartbeat that waited for somebody's long answer
 //! would come too late. It stays behind whoever changes the members of groups, because it tells whether there is one.
-//! Other changes need not wait for each other: each kind is decided by one owner, in the order of arrival. No
-//! request waits longer than Kafka would let it wait.
+//! A rebalance does not wait for ever either: who joins, syncs or leaves passes what has nothing to do with groups, but
+//! no commit, which counts only if its sender is a member when it is decided on. Other changes need not wait for each
+//! other: each kind is decided by one owner, in the order of arrival. No request waits longer than Kafka would let it
+//! wait.
 
 use std::collections::VecDeque;
 
@@ -54,8 +56,15 @@ pub struct Footprint {
 impl Footprint {
     /// Whether a request, though it came later, may begin before one that waits.
     const fn passes(self, waiting: Self) -> bool {
-        let all = self.changes.and(self.looks).and(self.watches);
-        all.0 == 0 && !waiting.changes.meets(Things::MEMBERS)
+        const MEMBERS: Things = Things::MEMBERS;
+        let own = self.changes.and(self.looks).and(self.watches);
+        if own.0 == 0 {
+            return !waiting.changes.meets(MEMBERS);
+        }
+        let others = waiting.looks.and(waiting.watches);
+        MEMBERS.0 | own.0 == MEMBERS.0
+            && !waiting.changes.meets(MEMBERS.and(Things::OFFSETS))
+            && !others.meets(MEMBERS)
     }
 }
 
@@ -257,6 +266,41 @@ mod tests {
         assert!(!order.begin(heartbeat));
         assert!(order.answered(fetch));
         assert_eq!(order.next(), Some("commit"));
+    }
+
+    #[test]
+    fn who_joins_passes_what_waits_but_neither_commits_nor_questions_about_members() {
+        let join = Footprint {
+            changes: Things::MEMBERS,
+            ..Footprint::default()
+        };
+        let looks = |looks| Footprint {
+            looks,
+            ..Footprint::default()
+        };
+        let changes = |changes| Footprint {
+            changes,
+            ..Footprint::default()
+        };
+        let produce = changes(Things::RECORDS);
+        for (waits, passes) in [
+            (looks(Things::RECORDS), true),
+            (looks(Things::RECORDS.and(Things::OFFSETS)), true),
+            (looks(Things::RECORDS.and(Things::MEMBERS)), false),
+            (
+                Footprint {
+                    changes: Things::OFFSETS,
+                    ..looks(Things::RECORDS)
+                },
+                false,
+            ),
+        ] {
+            let mut order = Order::default();
+            assert!(order.begin(produce));
+            assert!(!order.begin(waits));
+            order.wait(waits, ());
+            assert_eq!(order.begin(join), passes, "{waits:?}");
+        }
     }
 
     proptest! {
