@@ -56,6 +56,8 @@ pub const LISTED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Partitions whose offsets are committed at a time, in one batch of records. More are refused with the error that
 /// Kafka has for records that do not fit into a batch of `__consumer_offsets`.
 pub const OFFSETS_PER_COMMIT_MAX: usize = 10_000;
+/// Partitions of a commit that is made as it comes; a larger one has its turn when the shard is idle.
+pub const OFFSETS_COMMITTED_AT_ONCE_MAX: usize = 2048;
 /// Partitions in all the fetch sessions of a shard; past that a client gets no session, or has to open a new one.
 pub const FETCH_SESSION_ENTRIES_MAX: usize = 500_000;
 /// The longest that a fetch waits for records, whatever it asks for.

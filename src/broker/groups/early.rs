@@ -1,9 +1,10 @@
-//! Commits that wait until their coordinator's shard serves by the metadata that they came by, and what comes behind
-//! them. The topic may be one that is not known here yet, while offsets of one before it are still to go.
+//! Commits that wait until their coordinator's shard serves by the metadata that they came by, large ones that wait for
+//! a turn of their own, and what comes behind them. The topic may be one that is not known here yet, while offsets of
+//! one before it are still to go.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::base::limits::{EARLY_BYTES_MAX, GROUP_ASKED_COST};
+use crate::base::limits::{EARLY_BYTES_MAX, GROUP_ASKED_COST, OFFSETS_COMMITTED_AT_ONCE_MAX};
 use crate::broker::msg::ReqRef;
 use crate::coordinator::{GroupAsk, Question};
 use crate::group::Name;
@@ -37,11 +38,16 @@ impl EarlyCommits {
     }
 
     /// Whether questions that came by metadata of this version have to wait, while this one is served by. A commit does
-    /// not overtake another one; and who leaves or joins a group, or changes it otherwise, does so behind the changes
-    /// of it that wait: a consumer commits and leaves without waiting for an answer, and joins again.
+    /// not overtake another one, and a large one, which took a while to be read, has its turn later; and who leaves or
+    /// joins a group, or changes it otherwise, does so behind the changes of it that wait: a consumer commits and
+    /// leaves without waiting for an answer, and joins again.
     pub fn holds(&self, parts: &EarlyParts, version: u64, served: u64) -> bool {
         parts.iter().any(|(_, question)| match question {
-            Question::To(_, GroupAsk::Commit(_)) => version > served || !self.is_empty(),
+            Question::To(_, GroupAsk::Commit(commit)) => {
+                version > served
+                    || !self.is_empty()
+                    || commit.offsets.len() > OFFSETS_COMMITTED_AT_ONCE_MAX
+            }
             Question::To(_, ask) => ask.changes_group() && self.of_group.contains_key(ask.group()),
             Question::List(_) => false,
         })
@@ -182,6 +188,24 @@ mod tests {
         let describe = GroupAsk::Describe(Name::from("b"), 1);
         assert!(!waits(&mut early, 1, [describe]), "it changes nothing");
         assert!(!waits(&mut early, 1, [delete("c")]));
+    }
+
+    #[test]
+    fn a_large_commit_waits_and_is_not_overtaken() {
+        let large = |offsets| {
+            let mut ask = commit("a");
+            if let GroupAsk::Commit(commit) = &mut ask {
+                commit.offsets = vec![commit.offsets[0].clone(); offsets];
+            }
+            ask
+        };
+        let mut early = EarlyCommits::default();
+        let at_once = OFFSETS_COMMITTED_AT_ONCE_MAX;
+        assert!(!waits(&mut early, 1, [large(at_once)]));
+        assert!(waits(&mut early, 1, [large(at_once + 1)]));
+        assert!(waits(&mut early, 1, [leave("a")]) && !waits(&mut early, 1, [leave("b")]));
+        assert!(early.next(1, &mut 1).is_some() && early.next(1, &mut 1).is_some());
+        assert!(early.is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, Refused, ShardId, StoreId, limits};
+use crate::base::{ErrorCode, IdMap, LogId, Mono, Refused, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, ReqRef};
@@ -114,7 +114,13 @@ impl Coordinators {
         if !self.early.holds(&parts, version, image.version) {
             return self.put(req, parts, image, fx);
         }
-        if let Err(parts) = self.early.push(version, req, parts) {
+        let mut pushed = self.early.push(version, req, parts);
+        while pushed.is_err() && self.early.may_go(self.served) {
+            // Nobody is refused for what needs not wait any more.
+            self.put_early(image, fx);
+            pushed = pushed.or_else(|parts| self.early.push(version, req, parts));
+        }
+        if let Err(parts) = pushed {
             let error = ErrorCode::CoordinatorLoadInProgress;
             let answers = parts.into_iter();
             let answers = answers.map(|(slot, question)| (slot, question.refused(error)));
@@ -143,8 +149,14 @@ impl Coordinators {
         for (_, question) in &mut parts {
             if let Question::To(_, GroupAsk::Commit(commit)) = question {
                 // The topic may be gone since: so is what is committed for it, as if the commit had been earlier.
-                let offsets = &mut commit.offsets;
-                offsets.retain(|offset| image.topic_by_id(offset.committed.topic_id).is_some());
+                let mut last = (TopicId::ZERO, false);
+                commit.offsets.retain(|offset| {
+                    let id = offset.committed.topic_id;
+                    if last.0 != id {
+                        last = (id, image.topic_by_id(id).is_some());
+                    }
+                    last.1
+                });
             }
         }
         let (mut left, mut again) = (limits::OFFSETS_TOLD_PER_SLICE, Vec::new());

@@ -428,6 +428,29 @@ fn many_commits_wait_for_metadata_and_are_done_in_slices_and_more_bytes_are_refu
 }
 
 #[test]
+fn a_large_commit_has_its_turn_later_and_none_is_refused_for_those_before_it() {
+    let mut f = Fixture::new();
+    let mut large = commit_of("topic-1", TopicId([1; 16]), NOW);
+    large.offsets[0].committed.metadata = Name::from("x".repeat(4096));
+    large.offsets = vec![large.offsets[0].clone(); limits::OFFSETS_COMMITTED_AT_ONCE_MAX + 1];
+    f.ask(0, 1, GroupAsk::Commit(large.clone()));
+    f.commit_by(1, 1);
+    assert!(f.end() == Offset(0) && !f.coordinators.is_quiet());
+    for id in 2..9 {
+        f.ask(id, 1, GroupAsk::Commit(large.clone()));
+    }
+    f.idle();
+    f.flush();
+    let done = vec![(4, GroupAnswer::Done(ErrorCode::None))];
+    assert!(
+        f.answers
+            .iter()
+            .cloned()
+            .eq((0..9).map(|id| (id, done.clone())))
+    );
+}
+
+#[test]
 fn who_joins_or_leaves_does_so_behind_a_commit_for_the_group_that_waits() {
     let mut f = Fixture::new();
     let mut commit = commit_of("topic-1", TopicId([1; 16]), NOW);
