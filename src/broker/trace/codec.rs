@@ -1,5 +1,6 @@
 //! A [`Report`] as bytes: the body of the answer to the private request Explain,
-//! version 0. Counts are varints, and buckets that are empty are left out.
+//! version 0. Counts are varints, and buckets that are empty are left out. Tool and
+//! broker are of one release, and the first byte says so: neither guesses at another one's.
 
 use bytes::{BufMut, Bytes};
 
@@ -7,9 +8,12 @@ use super::buckets::BUCKETS;
 use super::disk_reads::DiskReads;
 use super::report::{Report, Slow};
 use super::stage::STAGES;
-use super::stats::{PARKED, RequestKind, Row, Stats};
+use super::stats::{PARKED, Row, Stats};
 use super::turns::Turns;
 
+/// Of the bytes of a report. Another one with each change of what is in them, and never 12, with which reports began
+/// before they had one.
+const VERSION: u8 = 1;
 /// Most slow requests that are read from a report.
 const SLOW_MAX: u64 = 1 << 20;
 
@@ -18,8 +22,7 @@ impl Report {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4096);
-        put(&mut out, STAGES as u64);
-        put(&mut out, RequestKind::ALL.len() as u64);
+        out.put_u8(VERSION);
         out.put_i32(self.node);
         out.put_i64(self.started_ms);
         out.put_u16(self.shards);
@@ -42,11 +45,13 @@ impl Report {
     /// Reads one.
     ///
     /// # Errors
-    /// If these are the bytes of no report, or of a broker that has other stages.
+    /// If these are the bytes of no report, or of a broker of another release.
     pub fn decode(bytes: Bytes) -> Result<Self, &'static str> {
         let mut from = From(&bytes);
-        if from.varint()? != STAGES as u64 || from.varint()? != RequestKind::ALL.len() as u64 {
-            return Err("the broker counts other stages: use the millracectl of its version");
+        if from.array()? != [VERSION] {
+            return Err(
+                "the broker is of another release, whose reports differ: use the millracectl of that",
+            );
         }
         let mut report = Self {
             node: i32::from_be_bytes(from.array()?),
@@ -223,6 +228,7 @@ mod tests {
     use super::super::{Stage, Trace};
     use super::*;
     use crate::base::Mono;
+    use crate::base::crc::crc32c;
 
     fn report() -> Report {
         let mut turns = Turns::default();
@@ -266,6 +272,27 @@ mod tests {
     fn what_is_written_is_read() {
         let report = report();
         assert_eq!(Report::decode(report.encode().into()), Ok(report));
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let mut bytes = report().encode();
+        // As it was before there was one: how many stages there are.
+        for version in [0, VERSION + 1, 12] {
+            bytes[0] = version;
+            let refused = Report::decode(bytes.clone().into()).unwrap_err();
+            assert!(refused.contains("another release"), "{refused}");
+        }
+    }
+
+    /// If this fails, reports have changed: give them another version, and then another number here.
+    #[test]
+    fn the_bytes_of_a_version_stay_what_they_are() {
+        let bytes = report().encode();
+        assert_eq!(
+            (VERSION, bytes.len(), crc32c(&bytes)),
+            (1, 248, 2_602_888_289)
+        );
     }
 
     #[test]
