@@ -729,6 +729,12 @@ impl Store {
         self.tail.set_max(bytes);
     }
 
+    /// What the memory tail may take.
+    #[cfg(test)]
+    pub fn tail_bytes_max(&self) -> usize {
+        self.tail.bytes_max()
+    }
+
     /// Slices of memory of segments that are gone, which are still to be let go.
     #[cfg(test)]
     pub fn gone_slices(&self) -> usize {

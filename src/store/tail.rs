@@ -38,6 +38,12 @@ impl Tail {
         self.bytes
     }
 
+    /// What it may take.
+    #[cfg(test)]
+    pub fn bytes_max(&self) -> usize {
+        self.max
+    }
+
     /// Memory that it could have done with besides, so far.
     pub fn missed_bytes(&self) -> u64 {
         self.missed

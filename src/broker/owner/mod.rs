@@ -97,7 +97,8 @@ impl Owner {
             let logs = slot.store.damaged();
             logs.map(move |(log, ..)| (log, index))
         });
-        Self {
+        let tail_bytes_max = config.store().tail_bytes_max;
+        let mut owner = Self {
             damaged: damaged.collect(),
             me,
             config,
@@ -115,7 +116,9 @@ impl Owner {
             resigned: VecDeque::new(),
             may_tell: WAITS_TOLD_PER_SLICE,
             events: Vec::new(),
-        }
+        };
+        owner.set_tail_bytes_max(tail_bytes_max);
+        owner
     }
 
     /// A new input is handled: the one before is done with.

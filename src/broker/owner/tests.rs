@@ -120,6 +120,22 @@ fn remove(id: u8) -> MetadataRecord {
     }
 }
 
+/// However many there are: those of other shards, too, when a node has fewer than it had.
+#[test]
+fn the_stores_of_a_shard_share_what_its_tails_may_take() {
+    let config = BrokerConfig::default();
+    let store = |id| format_store(StoreId(id), config.store(), 1).0;
+    let slots = (0..3).map(store).collect();
+    let mut owner = Owner::new(ShardId(0), Arc::new(config.clone()), slots);
+    let shares = |owner: &Owner| -> Vec<usize> {
+        let slots = owner.slots.iter();
+        slots.map(|slot| slot.store.tail_bytes_max()).collect()
+    };
+    assert_eq!(shares(&owner), [config.store().tail_bytes_max / 3; 3]);
+    owner.set_tail_bytes_max(1000);
+    assert_eq!(shares(&owner), [333; 3]);
+}
+
 #[test]
 fn what_is_a_stray_by_the_metadata_is_kept_for_ever() {
     let mut f = Fixture::new();
