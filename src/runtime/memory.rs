@@ -232,6 +232,8 @@ impl Keeper {
         for ((known, shard, arena), target) in order {
             let before = shard.bytes_max.load(Ordering::Relaxed);
             if target < arena.populated() {
+                // In whole steps: what others take changes by little all the time, and a part of one cannot be given.
+                let target = target - target % STEP_BYTES;
                 // First the tail forgets, then there is something to give back: the next time, if not now.
                 shard
                     .bytes_max
@@ -537,6 +539,37 @@ mod tests {
         }
         assert!(arena.populated() <= STEP_BYTES, "it has nothing any more");
         assert!(memory.bytes_max(0) < 68 * MIB);
+    }
+
+    #[test]
+    fn a_bound_does_not_move_with_all_that_others_do() {
+        const MIB: usize = 1 << 20;
+        let memory = TailMemory::new(1, Some(200 << 20));
+        let (mut keeper, told) = (Keeper::new(1), std::cell::Cell::new(0));
+        let changed = || told.set(told.get() + 1);
+        let with = |available| {
+            let total = 32 << 30;
+            move || Some(Memory { total, available })
+        };
+        let arena = memory.arena(0).expect("address space");
+        for missed in 1.. {
+            memory.missed(0, missed << 30);
+            assert!(missed < 1000, "it takes nothing");
+            if !keeper.look(&memory, with(16 << 30), &changed) && arena.populated() > 0 {
+                break;
+            }
+        }
+        let all = arena.populated();
+        told.set(0);
+        // They take a little more each time, from when it is a little too much.
+        for more in 0..5 {
+            let theirs = 100_000 + more * 1000 + arena.populated() as u64;
+            let available = MEMORY_LEFT_BYTES + all as u64 - theirs;
+            keeper.look(&memory, with(available), &changed);
+        }
+        assert_eq!((arena.populated(), told.get()), (all - STEP_BYTES, 1));
+        let bound = 64 * MIB + arena.populated() / 8 * 7;
+        assert_eq!(memory.bytes_max(0), bound);
     }
 
     #[test]

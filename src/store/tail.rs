@@ -56,9 +56,15 @@ impl Tail {
 
     /// Its bound from now on.
     pub fn set_max(&mut self, max: usize) {
+        let (less, more) = (
+            self.bytes.min(self.max).saturating_sub(max),
+            max.saturating_sub(self.max),
+        );
+        let given_up = (self.given_up + less).saturating_sub(more);
+        self.given_up = given_up.min(self.bytes.saturating_sub(max));
         self.max = max;
-        self.given_up = self.bytes.saturating_sub(max);
-        self.ceiling = usize::MAX;
+        // However often it moves, what is forgotten on the way makes room for more once.
+        self.ceiling = self.ceiling.max(max.saturating_add(TAIL_OVER_BYTES_MAX));
         self.lower_ceiling();
     }
 
@@ -135,6 +141,26 @@ mod tests {
         tail.set_max(0);
         assert_eq!(forget(&mut tail).len(), 9);
         assert!(!tail.is_over());
+    }
+
+    #[test]
+    fn a_bound_that_moves_all_the_time_lets_nobody_past_it() {
+        let mut tail = Tail::new(10 * MIB);
+        for n in 0..10 {
+            push(&mut tail, n, MIB);
+        }
+        let mut pushed = 0;
+        for n in 1..=100 {
+            tail.set_max(10 * MIB - n % 2 * 1000 - n);
+            if !tail.is_full() {
+                push(&mut tail, 10 + n as u64, MIB);
+                pushed += 1;
+            }
+        }
+        assert_eq!(pushed, TAIL_OVER_BYTES_MAX / MIB + 1);
+        // Of what is forgotten now only that counts as given up which was within the bound.
+        let missed: usize = forget(&mut tail).iter().map(|(_, bytes)| bytes).sum();
+        assert!((4 * MIB..=5 * MIB).contains(&missed), "{missed}");
     }
 
     #[test]
