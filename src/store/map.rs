@@ -47,6 +47,9 @@ pub(super) struct Segment {
     /// Adjacent, up to `len`.
     pub slices: Queue<Slice>,
     pub sealed: bool,
+    /// It was cut while bytes up to here were on their way to its chunks: what is cut off of them may still be written,
+    /// in the chunk of what is kept.
+    pub settling: Option<u64>,
 }
 
 impl Segment {
@@ -136,6 +139,7 @@ impl Segment {
     /// More is durable in chunks, of which a part may have been cut off since: copies that were kept only for lack
     /// of that may go.
     pub fn filled_to(&mut self, filled: u64) {
+        self.settling = self.settling.filter(|until| filled < *until);
         self.filled = self.filled.max(filled.min(self.placed));
         while let Some(front) = self.slices.front() {
             if front.cached || front.pos + front.bytes.len() as u64 > self.filled {
@@ -204,7 +208,8 @@ impl Segment {
                 return;
             };
             let to = covered.min(in_chunks);
-            if covered <= self.filled || self.sealed && self.filled == self.len {
+            let ended = self.sealed && self.filled == self.len && self.settling.is_none();
+            if covered <= self.filled || ended {
                 extent.pin.seal();
             }
             out.push(Piece::File {
@@ -300,6 +305,9 @@ impl Run for Segment {
     /// are gone.
     fn cut(&mut self, len: u64) -> Self {
         let unplaced = self.len - self.placed;
+        if self.filled < self.placed {
+            self.settling = self.settling.max(Some(self.placed));
+        }
         self.len = self.len.min(len);
         self.placed = self.placed.min(len);
         self.filled = self.filled.min(len);

@@ -436,6 +436,7 @@ impl World {
             }
             assert_eq!(at, from + want, "a read plan is short");
         }
+        self.check_sealed();
         if self.rng.chance(1, 5) && !self.pins.is_empty() {
             let (piece, expected) = self.pins.swap_remove(0);
             self.verify(&piece, &expected);

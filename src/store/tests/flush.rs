@@ -3,6 +3,18 @@
 use super::*;
 use crate::base::limits::SEGMENTS_LET_GO_MAX;
 
+impl World {
+    /// Nothing is on its way to a chunk of which the page cache may be asked.
+    pub(super) fn check_sealed(&self) {
+        let segments = self.store.map.logs.values().flat_map(|log| &log.segments);
+        let extents = segments.flat_map(|segment| &segment.extents);
+        for extent in extents.filter(|extent| extent.pin.is_sealed()) {
+            let (pos, len) = (extent.chunk.pos, extent.chunk.class.bytes());
+            assert!(self.disk.is_durable(pos, len as usize), "{extent:?}");
+        }
+    }
+}
+
 #[test]
 fn a_flush_does_not_make_readable_what_a_checkpoint_still_fills_in() {
     let config = StoreConfig {

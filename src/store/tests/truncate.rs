@@ -278,6 +278,40 @@ fn what_completes_late_touches_no_new_segment() {
     }
 }
 
+/// The page cache may be asked for a chunk when nothing more is written to it, what was cut off of it included.
+#[test]
+fn a_chunk_is_not_sealed_while_what_was_cut_off_is_written_to_it() {
+    let mut scene = Scene::new(Sabotage::default());
+    scene.store.set_tail_bytes_max(0);
+    let (kept, gone) = (scene.batch(2 * BLOCK), scene.batch(20_000));
+    scene.acknowledged(2, &kept);
+    scene.give(2, &gone);
+    let late = scene.asked();
+    let cut = Cut {
+        segment: SegmentId::FIRST,
+        len: kept.len() as u64,
+        next: SegmentId(1),
+        base: Offset(8),
+    };
+    scene.store.truncate(LogId(2), cut, Bytes::new());
+    let mut ops = scene.asked();
+    let read = |scene: &Scene| {
+        let mut pieces = Vec::new();
+        let (store, log) = (&scene.store, LogId(2));
+        store.read(log, SegmentId::FIRST, 0, kept.len(), &mut pieces);
+        let [Piece::File { pin, len, .. }] = &pieces[..] else {
+            panic!("it is in one chunk: {pieces:?}");
+        };
+        assert_eq!(*len, kept.len());
+        pin.is_sealed()
+    };
+    assert!(!read(&scene), "half of the chunk is being written");
+    ops.extend(late);
+    scene.perform(ops);
+    scene.settle();
+    assert!(read(&scene));
+}
+
 /// A record that cuts a log is passed over like any other.
 #[test]
 fn a_cut_that_has_rotted_costs_its_log() {
