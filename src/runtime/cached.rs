@@ -36,6 +36,8 @@ const ADVISED_MIN: usize = 16 * 1024;
 const WHOLE_UNTIL_MORE: u32 = 1024;
 /// One page in so many bytes is asked whether it is ready: parts of the disk's queue may end, and fail, by themselves.
 const READY_EVERY: usize = 32 * 1024;
+/// How many chunks are let go at a time. It takes the kernel long, and each has a worker of the ring to itself.
+const GOING_MAX: usize = 2;
 /// A shorter range is not worth the calls that it takes.
 const WORTH_IT: usize = 32 * 1024;
 
@@ -111,6 +113,8 @@ impl Advised {
 pub struct Cached {
     readers: Readers,
     work: Slab<Work>,
+    /// How many of them are [`Work::Going`].
+    going: usize,
     advised: Advised,
     /// What was read which way since the start.
     pub counts: DiskReads,
@@ -123,6 +127,7 @@ impl Cached {
         Self {
             readers: Readers::new(setting),
             work: Slab::new(),
+            going: 0,
             advised: Advised::default(),
             counts: DiskReads::default(),
         }
@@ -176,7 +181,8 @@ impl Cached {
     }
 
     /// Whether the page cache holds nothing of a chunk that was there before this use of it. Its first reader looks;
-    /// letting go what there is takes the kernel long, so until it has the chunk is read past the cache.
+    /// letting go what there is takes the kernel long, so until it has the chunk is read past the cache. While others
+    /// are let go, that is left to a later reader.
     fn is_clean(&mut self, fd: RawFd, pos: u64, pin: &ChunkPin, ring: &mut Ring<Tag>) -> bool {
         if !pin.begin_to_look() {
             return pin.trust() == Trust::Clean;
@@ -185,6 +191,11 @@ impl Cached {
             pin.looked(true);
             return true;
         }
+        if self.going == GOING_MAX {
+            pin.look_later();
+            return false;
+        }
+        self.going += 1;
         let (len, pin) = (pin.len() as usize, pin.clone());
         let id = self.work.insert(Work::Going { pin });
         ring.push(Tag::Cache(id), Op::Forget { fd, pos, len });
@@ -210,6 +221,7 @@ impl Cached {
                 pin.looked(clean);
                 self.counts.unclean += u64::from(!clean);
                 self.work.remove(id);
+                self.going -= 1;
                 return None;
             }
         };

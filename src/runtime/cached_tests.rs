@@ -92,6 +92,34 @@ fn ended(ring: &mut Ring<Tag>) -> (usize, Op, Result<usize, i32>) {
     }
 }
 
+/// Brings a range in. Before it is told that an operation has ended, `meddle` may do something about what is in the
+/// cache, or about the result. Whether the range is there in the end, and how much was asked for at a time.
+fn bring_in(
+    file: &File,
+    range: Range,
+    mut meddle: impl FnMut(&Op, &mut Result<usize, i32>),
+) -> (bool, Vec<usize>) {
+    sys::no_read_ahead(file);
+    let mut ring = Ring::new().expect("a ring");
+    let mut cached = Cached::new(PageCacheReads::Always);
+    let (len, pin) = (range.len, range.pin.clone());
+    cached.fill(file, ConnId(1), 7, range, &mut ring);
+    let mut lens = Vec::new();
+    loop {
+        let (id, op, mut result) = ended(&mut ring);
+        if let Op::Advise { len, .. } = &op {
+            lens.push(*len);
+        }
+        meddle(&op, &mut result);
+        if let Some((conn, load, bytes, there)) = cached.on_done(id, op, result, &mut ring) {
+            assert_eq!((conn, load, bytes), (ConnId(1), 7, len));
+            assert!(!pin.is_held() && cached.work.is_empty());
+            return (there, lens);
+        }
+        assert!(pin.is_held());
+    }
+}
+
 fn range(pos: u64, len: usize) -> Range {
     Range {
         store: crate::base::StoreId(0),
@@ -126,26 +154,15 @@ fn what_was_not_brought_in_at_once_is_asked_for_in_parts() {
     if !is_coherent(&file) {
         return eprintln!("skipped: neither ext4 nor xfs");
     }
-    sys::no_read_ahead(&file);
-    let mut ring = Ring::new().expect("a ring");
-    let mut cached = Cached::new(PageCacheReads::Always);
-    cached.fill(&file, ConnId(1), 7, range(100, CELL - 100), &mut ring);
-    let (mut asked, mut lens) = (0, Vec::new());
-    let there = loop {
-        let (id, op, result) = ended(&mut ring);
-        if let Op::Advise { len, fd, .. } = &op {
-            asked += 1;
-            lens.push(*len);
-            if asked == 1 {
-                read(&file);
-                sys::drop_cached(*fd, 64 * 1024, BYTES as u64);
-            }
+    let mut is_first = true;
+    let (there, lens) = bring_in(&file, range(100, CELL - 100), |op, _| {
+        if let Op::Advise { fd, .. } = op
+            && std::mem::take(&mut is_first)
+        {
+            read(&file);
+            sys::drop_cached(*fd, 64 * 1024, BYTES as u64);
         }
-        if let Some((_, _, len, there)) = cached.on_done(id, op, result, &mut ring) {
-            assert_eq!(len, CELL - 100);
-            break there;
-        }
-    };
+    });
     assert!(there, "{lens:?}");
     assert!(lens[1..].iter().all(|len| *len <= CELL / 2), "{lens:?}");
 }
@@ -156,20 +173,81 @@ fn what_has_gone_before_it_was_there_is_not_there() {
     if !is_coherent(&file) {
         return eprintln!("skipped: neither ext4 nor xfs");
     }
-    sys::no_read_ahead(&file);
-    let mut ring = Ring::new().expect("a ring");
-    let mut cached = Cached::new(PageCacheReads::Always);
-    cached.fill(&file, ConnId(1), 7, range(0, CELL), &mut ring);
-    let there = loop {
-        let (id, op, result) = ended(&mut ring);
-        if let Op::Read { fd, .. } = &op {
+    let (there, _) = bring_in(&file, range(0, CELL), |op, _| {
+        if let Op::Read { fd, .. } = op {
             sys::drop_cached(*fd, 64 * 1024, 4096);
         }
-        if let Some((.., there)) = cached.on_done(id, op, result, &mut ring) {
-            break there;
-        }
-    };
+    });
     assert!(!there);
+}
+
+/// However the system says that it could not, or would not, and whatever it has brought in all the same.
+#[test]
+fn what_could_not_be_brought_in_is_not_there() {
+    let (_dir, _direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    let errors = [libc::EIO, libc::ENOMEM, libc::EAGAIN, libc::EINTR];
+    for error in errors {
+        let (there, lens) = bring_in(&file, range(0, CELL), |op, result| {
+            if matches!(op, Op::Advise { .. }) {
+                *result = Err(error);
+            }
+        });
+        assert_eq!((there, lens.len()), (false, 1), "{error}");
+    }
+    // The last byte cannot be read, or the file ends before it.
+    for read in errors.map(Err).into_iter().chain([Ok(0)]) {
+        let (there, _) = bring_in(&file, range(0, CELL), |op, result| {
+            if matches!(op, Op::Read { .. }) {
+                *result = read;
+            }
+        });
+        assert!(!there, "{read:?}");
+    }
+    let behind_the_end = range(BYTES as u64 - 4096, CELL);
+    assert!(!bring_in(&file, behind_the_end, |_, _| {}).0);
+}
+
+/// Letting a chunk go takes the kernel long, and each takes a worker of its own: some at a time, and the others later.
+#[test]
+fn few_chunks_are_let_go_at_a_time() {
+    let (_dir, _direct, file) = file();
+    if !is_coherent(&file) {
+        return eprintln!("skipped: neither ext4 nor xfs");
+    }
+    read(&file);
+    let mut ring = Ring::new().expect("a ring");
+    let mut cached = Cached::new(PageCacheReads::Always);
+    let chunk = BYTES / 4;
+    let pins = [0, 1, 2, 3].map(|n| ChunkPin::for_test((n * chunk) as u64, chunk as u64));
+    let mut left = [true; 4];
+    for round in 0..2 {
+        for (n, pin) in pins.iter().enumerate().filter(|(n, _)| left[*n]) {
+            let range = Range {
+                pin: pin.clone(),
+                ..range((n * chunk) as u64, chunk)
+            };
+            let way = cached.way(&file, &Reader::default(), &range, &mut ring);
+            assert_eq!(way, Way::Past);
+        }
+        assert_eq!(ring.in_flight(), GOING_MAX);
+        let unknown = pins.iter().filter(|pin| pin.trust() == Trust::Unknown);
+        assert_eq!(unknown.count(), 2 - 2 * round);
+        for _ in 0..GOING_MAX {
+            let (id, op, result) = ended(&mut ring);
+            assert!(cached.on_done(id, op, result, &mut ring).is_none());
+        }
+        for (left, pin) in left.iter_mut().zip(&pins) {
+            *left = pin.trust() != Trust::Clean;
+        }
+    }
+    assert_eq!(left, [false; 4]);
+    assert_eq!(
+        sys::cached_pages(file.as_raw_fd(), 0, BYTES as u64),
+        Some(0)
+    );
 }
 
 /// While some parts are being brought in others are written past the cache: no page of those comes in, and whoever

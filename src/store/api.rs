@@ -233,6 +233,11 @@ impl ChunkPin {
         self.0.trust.store(seen as u8, Ordering::Release);
     }
 
+    /// Who was to look leaves it to others.
+    pub fn look_later(&self) {
+        self.0.trust.store(Trust::Unknown as u8, Ordering::Release);
+    }
+
     /// All that will ever be written to the chunk in this use of it is durable.
     pub(super) fn seal(&self) {
         self.0.sealed.store(true, Ordering::Release);
