@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use crate::base::limits::WATERMARK_PLACES_MAX;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, SegmentId};
 use crate::record::TimestampType;
-use crate::store::{FlushSeq, LogLabel, Store};
+use crate::store::{Beginning, FlushSeq, LogLabel, Store};
 
 mod append;
 mod check;
@@ -130,8 +130,8 @@ pub struct Log {
     /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
     /// sent for the same bytes for ever.
     failed_scan: Option<(Ticket, ErrorCode)>,
-    /// The batch in the file whose header the last scan saw; the read that follows may send it.
-    seen: Option<Position>,
+    /// The batch in the file whose header the last scan saw, and how it begins; the read that follows may send it.
+    seen: Option<(Position, Beginning)>,
     /// A truncation that waits for bytes.
     rebuild: Option<Box<Rebuild>>,
 }

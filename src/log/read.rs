@@ -60,16 +60,16 @@ impl Log {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
             Located::Nowhere => Ok(ReadOutcome::nothing(Some(self.high_watermark.offset))),
             Located::At(boundary) => {
-                let planned = self.plan(store, &boundary, max_bytes, at_least_one);
-                match &planned {
-                    ReadOutcome::Plan { pieces, .. }
-                        if matches!(pieces.first(), Some(Piece::File { .. }))
-                            && seen != Some(boundary.at) =>
-                    {
-                        self.look_at_first(store, boundary.at)
-                    }
-                    _ => Ok(planned),
+                let mut planned = self.plan(store, &boundary, max_bytes, at_least_one);
+                if let ReadOutcome::Plan { pieces, .. } = &mut planned
+                    && let Some(Piece::File { begins, .. }) = pieces.first_mut()
+                {
+                    let Some((_, beginning)) = seen.filter(|(at, _)| *at == boundary.at) else {
+                        return self.look_at_first(store, boundary.at);
+                    };
+                    *begins = Some(Box::new(beginning));
                 }
+                Ok(planned)
             }
         }
     }
@@ -143,12 +143,14 @@ impl Log {
             Goal::Offset { from, offset } => {
                 let found = walk(&window, from, offset)?;
                 // Its header was among these bytes, so it need not be looked at once more.
-                self.seen = found.batch.map(|_| found.at);
+                let beginning = found.batch.and_then(|_| window.beginning(found.at.pos));
+                self.seen = beginning.map(|beginning| (found.at, beginning));
                 self.hints.learn(found);
             }
             Goal::First(offset) => {
                 let found = self.first(&window, offset)?;
-                self.seen = Some(found.at);
+                let beginning = window.beginning(found.at.pos);
+                self.seen = beginning.map(|beginning| (found.at, beginning));
                 self.hints.learn(found);
             }
             Goal::Time(_) | Goal::Rebuild => {}

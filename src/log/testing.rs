@@ -10,7 +10,9 @@ use super::{Appended, Log, LogConfig, ReadOutcome, Ticket, TimeLookup, Truncatio
 use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, Refused, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
-use crate::store::{DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent};
+use crate::store::{
+    BEGINNING_BYTES, DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
+};
 
 pub(super) const LOG: LogId = LogId(7);
 const STORE: StoreId = StoreId(0);
@@ -329,6 +331,10 @@ impl Fixture {
                 ReadOutcome::Plan { pieces, bytes, .. } => {
                     let read = self.disk.join(&pieces);
                     assert_eq!(read.len(), bytes);
+                    if let Some(Piece::File { begins, .. }) = pieces.first() {
+                        let begins = begins.as_deref().expect("its header was looked at");
+                        assert_eq!(read[..BEGINNING_BYTES], *begins);
+                    }
                     return Ok(read);
                 }
                 ReadOutcome::Scan { pieces, ticket } => self.scan(&pieces, ticket)?,

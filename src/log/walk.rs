@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Offset, SegmentId};
 use crate::record;
-use crate::store::{Piece, Store};
+use crate::store::{BEGINNING_BYTES, Beginning, Piece, Store};
 
 use super::segment::Segment;
 
@@ -102,6 +102,12 @@ impl<'a> Window<'a> {
     /// All of a header that was [seen](Self::head).
     pub(super) fn header(&self, pos: u64) -> Option<&'a record::BatchHeader> {
         self.slice(pos, HEADER_BYTES).and_then(record::header)
+    }
+
+    /// How a batch begins whose header was [seen](Self::head).
+    pub(super) fn beginning(&self, pos: u64) -> Option<Beginning> {
+        let bytes = self.slice(pos, BEGINNING_BYTES as u64)?;
+        bytes.try_into().ok()
     }
 
     /// The whole batch, if the window has it.

@@ -8,6 +8,9 @@
 //!   of a place when that is written to.
 //! - The first who reads a chunk since it was given to its log looks whether the cache holds anything of it, and lets
 //!   that go. If something stays, that chunk is read past the cache until it is free again.
+//! - Where what is sent begins with a batch whose header was read past the cache and agrees with the index, the cache
+//!   has to have the same there. Nothing else of all this should ever let it have another; if it has, the chunk is read
+//!   past it until it is free again.
 //! - Only filesystems that are known to keep both ways together are read so, never devices.
 
 use std::fs::File;
@@ -25,7 +28,7 @@ use crate::base::BLOCK;
 use crate::broker::ConnId;
 use crate::broker::trace::{DiskReads, SLOW_SEND_US};
 use crate::config::PageCacheReads;
-use crate::store::{ChunkPin, Trust};
+use crate::store::{BEGINNING_BYTES, ChunkPin, Trust};
 
 /// What is brought in, asked about and sent at a time: a part of a file between two multiples of this. All readers
 /// have the same parts, so that one is brought in by one operation.
@@ -256,7 +259,8 @@ impl Cached {
         Op::Read { fd, pos, len, buf }
     }
 
-    /// Sends what a socket takes of the first `len` bytes of a range; `None` if they are not in the cache any more.
+    /// Sends what a socket takes of the first `len` bytes of a range; `None` if they are not in the cache any more, or
+    /// it may not be believed about them.
     ///
     /// # Errors
     /// As sendfile(2): `EAGAIN` if the socket takes nothing now.
@@ -268,8 +272,12 @@ impl Cached {
         len: usize,
     ) -> io::Result<Option<usize>> {
         let (fd, len) = (file.as_raw_fd(), len.min(range.len));
-        if !is_there(fd, range.pos, len) {
+        // Of a chunk that was clean when this came in, another part may have been found not to be.
+        if range.pin.trust() != Trust::Clean || !is_there(fd, range.pos, len) {
             self.counts.gone += 1;
+            return Ok(None);
+        }
+        if !self.begins_right(fd, range) {
             return Ok(None);
         }
         let before = sys::mono();
@@ -282,6 +290,31 @@ impl Cached {
         let sent = sent?;
         self.counts.sent += sent as u64;
         Ok(Some(sent))
+    }
+
+    /// Whether the page cache has at the start of a range what is known to be there.
+    fn begins_right(&mut self, fd: RawFd, range: &Range) -> bool {
+        let Some(expected) = range.begins.as_deref() else {
+            return true;
+        };
+        // What is sent may end before the header does.
+        let len = BEGINNING_BYTES.min(range.len);
+        let mut found = [0; BEGINNING_BYTES];
+        if !sys::read_if_there(fd, range.pos, &mut found[..len]) {
+            self.counts.gone += 1;
+            return false;
+        }
+        let is_right = found[..len] == expected[..len];
+        if !is_right {
+            self.counts.unclean += 1;
+            range.pin.looked(false);
+            tracing::error!(
+                "the page cache does not have what the disk has at {} of store-{}: the chunk is read past it",
+                range.pos,
+                range.store
+            );
+        }
+        is_right
     }
 }
 

@@ -126,6 +126,7 @@ fn range(pos: u64, len: usize) -> Range {
         pos,
         len,
         pin: ChunkPin::for_test(0, BYTES as u64),
+        begins: None,
         past_cache: false,
     }
 }

@@ -77,6 +77,7 @@ impl Bench {
             pos,
             len,
             pin: ChunkPin::default(),
+            begins: None,
         });
         let at_once = self.disk.read(ReadId(9), pieces.collect(), &mut self.ring);
         let input = at_once.or_else(|| self.inputs(1).pop());
@@ -154,6 +155,51 @@ fn a_read_beyond_the_end_fails_as_a_whole() {
         bench.read(&[(0, 0)]).expect("nothing to read"),
         Bytes::new()
     );
+}
+
+/// Of two parts one fails, or is short.
+#[test]
+fn a_read_fails_with_any_of_its_parts_and_goes_on_where_one_is_short() {
+    let mut bench = Bench::new();
+    for id in 2..=4 {
+        let op = write(id, (id - 1) * BLOCK as u64, false);
+        bench.disk.perform(STORE, op, &mut bench.ring);
+    }
+    bench.inputs(3);
+    let parts = [(10, 2 * BLOCK), (3 * BLOCK as u64, BLOCK)];
+    let good = bench.read(&parts).expect("read");
+    for how in [Err(libc::EIO), Err(libc::ENOMEM), Ok(512), Ok(BLOCK), Ok(0)] {
+        let pieces = parts.map(|(pos, len)| Piece::File {
+            store: STORE,
+            pos,
+            len,
+            pin: ChunkPin::default(),
+            begins: None,
+        });
+        let at_once = bench.disk.read(ReadId(9), pieces.into(), &mut bench.ring);
+        assert!(at_once.is_none());
+        let mut left = Some(how);
+        while bench.inputs.is_empty() {
+            bench.ring.wait();
+            while let Some(done) = bench.ring.reap() {
+                let Tag::Disk(tag) = done.tag else {
+                    panic!("no other tag was pushed")
+                };
+                let result = left.take().unwrap_or(done.result);
+                let (ring, inputs) = (&mut bench.ring, &mut bench.inputs);
+                bench.disk.on_done(tag, done.op, result, ring, inputs);
+            }
+        }
+        let Some(Input::Read { result, .. }) = bench.inputs.pop_front() else {
+            panic!("it is told once")
+        };
+        assert_eq!((bench.inputs.len(), bench.ring.in_flight()), (0, 0));
+        match how {
+            Err(errno) => assert_eq!(result, Err(DiskError { errno })),
+            Ok(0) => assert_eq!(result, Err(DiskError { errno: libc::EIO })),
+            Ok(_) => assert!(result.expect("all of it") == good),
+        }
+    }
 }
 
 #[test]

@@ -200,6 +200,7 @@ impl Shard {
             pos: number(1),
             len: number(9) as usize,
             pin: ChunkPin::default(),
+            begins: None,
         };
         match frame[0] {
             b'n' => self.reply_raw(conn, n, vec![], out),

@@ -1,7 +1,7 @@
 //! Parts of store files that are read to be sent.
 
 use crate::base::{BLOCK, StoreId};
-use crate::store::ChunkPin;
+use crate::store::{Beginning, ChunkPin};
 
 /// A file range that is still to be sent.
 #[derive(Clone)]
@@ -14,6 +14,8 @@ pub struct Range {
     pub len: usize,
     /// Keeps it from being reused.
     pub pin: ChunkPin,
+    /// What is known to be at its start.
+    pub begins: Option<Box<Beginning>>,
     /// It is to be read past the page cache, whoever else reads it.
     pub past_cache: bool,
 }
@@ -34,10 +36,19 @@ impl Range {
             pos: self.pos,
             len,
             pin: self.pin.clone(),
+            begins: self.begins.clone(),
             past_cache: self.past_cache,
         };
+        self.skip(len);
+        front
+    }
+
+    /// Takes off what is sent, or read, of it.
+    pub fn skip(&mut self, len: usize) {
         self.pos += len as u64;
         self.len -= len;
-        front
+        if len > 0 {
+            self.begins = None;
+        }
     }
 }

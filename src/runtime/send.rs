@@ -171,6 +171,7 @@ impl Sender {
                     pos,
                     len,
                     pin,
+                    begins,
                 } => {
                     self.files += 1;
                     Item::File(Range {
@@ -178,6 +179,7 @@ impl Sender {
                         pos,
                         len,
                         pin,
+                        begins,
                         past_cache: false,
                     })
                 }
@@ -398,8 +400,7 @@ impl Sender {
                     self.refused = 0;
                     left -= n;
                     self.ahead -= n;
-                    range.pos += n as u64;
-                    range.len -= n;
+                    range.skip(n);
                     if range.len == 0 {
                         self.items.pop_front();
                     }
@@ -536,8 +537,7 @@ impl Sender {
             return Ok(());
         };
         if there < range.len {
-            range.pos += there as u64;
-            range.len -= there;
+            range.skip(there);
             self.ahead -= range.len;
             self.files += 1;
             self.items.insert(index + 1, Item::File(range));

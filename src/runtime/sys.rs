@@ -150,12 +150,17 @@ pub fn no_read_ahead(file: &File) {
 /// Whether the page with this byte of a file is in the page cache, and read.
 #[must_use]
 pub fn is_ready(file: RawFd, pos: u64) -> bool {
-    let mut byte = 0u8;
+    read_if_there(file, pos, &mut [0])
+}
+
+/// Reads bytes of a file if all of them are in the page cache, and does not wait for any that are not.
+#[must_use]
+pub fn read_if_there(file: RawFd, pos: u64, bytes: &mut [u8]) -> bool {
     let place = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
     };
-    // SAFETY: one place, of one writable byte.
+    // SAFETY: one place, of so many writable bytes.
     let read = unsafe {
         libc::preadv2(
             file,
@@ -165,7 +170,7 @@ pub fn is_ready(file: RawFd, pos: u64) -> bool {
             libc::RWF_NOWAIT,
         )
     };
-    read == 1
+    usize::try_from(read) == Ok(bytes.len())
 }
 
 /// Bytes of a page of memory.

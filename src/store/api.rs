@@ -101,6 +101,11 @@ pub enum StoreEvent {
     Failed(DiskError),
 }
 
+/// Bytes of a batch up to its CRC, which stands for all the others.
+pub const BEGINNING_BYTES: usize = 21;
+/// How a batch begins: base offset, length, leader epoch, magic and CRC.
+pub type Beginning = [u8; BEGINNING_BYTES];
+
 /// A part of a partition's bytes, ready to be sent.
 #[derive(Clone, Debug)]
 pub enum Piece {
@@ -116,6 +121,8 @@ pub enum Piece {
         len: usize,
         /// Held until the bytes are sent.
         pin: ChunkPin,
+        /// What is known to be at `pos`, where the header of a batch was looked at.
+        begins: Option<Box<Beginning>>,
     },
 }
 

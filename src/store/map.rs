@@ -217,6 +217,7 @@ impl Segment {
                 pos: extent.chunk.pos + (pos - extent.start),
                 len: (to - pos) as usize,
                 pin: extent.pin.clone(),
+                begins: None,
             });
             pos = to;
         }

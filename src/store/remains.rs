@@ -127,11 +127,13 @@ impl Remains {
                 pos,
                 len,
                 pin,
+                begins: _,
             } => Piece::File {
                 store,
                 pos: pos + skip,
                 len: len - skip as usize,
                 pin,
+                begins: None,
             },
         };
         self.parts.push((pos + skip, piece));

@@ -250,6 +250,7 @@ impl Found {
                     pos: chunk.pos + skip,
                     len: len as usize,
                     pin: ChunkPin::default(),
+                    begins: None,
                 };
                 // It begins with the rest of a batch, if what came before is lost.
                 let boundary = first && pos <= remains.end();
@@ -366,6 +367,7 @@ mod tests {
             pos: 8192,
             len: 101,
             pin: ChunkPin::default(),
+            begins: None,
         };
         assert_eq!(walked(&hole(Some(unreadable))), [0, -1, 2]);
     }

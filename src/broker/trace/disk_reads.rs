@@ -11,7 +11,7 @@ pub struct DiskReads {
     pub sent: u64,
     /// How often something was gone from it when it was about to be sent; that was read past it.
     pub gone: u64,
-    /// Chunks of which it held something that could not be let go; they were read past it.
+    /// Chunks of which it held something that could not be let go, or that the disk has not; they were read past it.
     pub unclean: u64,
     /// How often sending from it took more than [`SLOW_SEND_US`]: it waited for the disk, or others had the core.
     pub slow: u64,

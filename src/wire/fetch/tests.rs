@@ -161,6 +161,7 @@ fn any_piece() -> impl Strategy<Value = Piece> {
                 pos: u64::from(byte),
                 len,
                 pin,
+                begins: None,
             }
         } else {
             Piece::Memory(vec![byte; len].into())
