@@ -80,6 +80,11 @@ pub struct Conn {
     no_room: Cell<Option<Mono>>,
     /// Bytes of replies that are not sent yet.
     queued: Cell<usize>,
+    /// Bytes of replies that have left since it was opened, and how many of them were of replies that have left as a
+    /// whole.
+    left: Cell<[u64; 2]>,
+    /// How many of them its client had acknowledged when that was last looked at, since there has been one to send.
+    acknowledged: Cell<Option<u64>>,
     /// When the client last sent something, or took something.
     last_active: Cell<Mono>,
     /// When the client ended its sending side.
@@ -103,6 +108,8 @@ impl Conn {
             arrival: Cell::default(),
             no_room: Cell::new(None),
             queued: Cell::new(0),
+            left: Cell::default(),
+            acknowledged: Cell::new(None),
             last_active: Cell::new(now),
             half_closed: Cell::new(None),
             closing: Cell::new(false),
@@ -127,7 +134,9 @@ impl Conn {
     /// replies cost, to clients that do not take them, has a bound of its own.
     pub fn reply_queued(&self, bytes: usize, shared: &Shared) {
         self.queued.set(self.queued.get() + bytes);
-        self.unsent.set(self.unsent.get() + 1);
+        if self.unsent.replace(self.unsent.get() + 1) == 0 {
+            self.acknowledged.set(None);
+        }
         let since = self.unsent_since.get().unwrap_or(shared.now.get());
         self.unsent_since.set(Some(since));
         if let Some(request) = self.requests.borrow_mut().pop_front() {
@@ -141,6 +150,10 @@ impl Conn {
     pub fn sent(&self, bytes: usize, replies: usize, shared: &Shared) {
         self.queued.set(self.queued.get().saturating_sub(bytes));
         self.unsent.set(self.unsent.get().saturating_sub(replies));
+        let [left, whole] = self.left.get();
+        let left = left + bytes as u64;
+        self.left
+            .set([left, if replies > 0 { left } else { whole }]);
         self.took_something(shared.now.get());
         if replies > 0 {
             let since = (self.unsent.get() > 0).then(|| shared.now.get());
@@ -154,10 +167,15 @@ impl Conn {
         self.last_active.set(now);
     }
 
-    /// So many bytes of a reply were seen to arrive at the client while it was being sent.
-    pub fn took(&self, bytes: u64, now: Mono) {
-        self.took_something(now);
-        let allowed_ms = bytes * 1000 / RECEIVE_BYTES_PER_SECOND_MIN[1];
+    /// The client was seen to have acknowledged so many bytes of replies since it was opened.
+    pub fn acknowledged(&self, bytes: u64, now: Mono) {
+        let before = self.acknowledged.replace(Some(bytes));
+        if before.is_some_and(|before| bytes > before) {
+            self.took_something(now);
+        }
+        let [_, whole] = self.left.get();
+        let taken = bytes.saturating_sub(before.unwrap_or(0).max(whole));
+        let allowed_ms = taken * 1000 / RECEIVE_BYTES_PER_SECOND_MIN[1];
         for since in [&self.unsent_since, &self.no_room] {
             since.set(since.get().map(|since| since.plus_ms(allowed_ms).min(now)));
         }

@@ -301,13 +301,33 @@ fn who_takes_a_reply_at_a_good_pace_is_waited_for() {
         }
         assert!(!bench.conn.has_room(&bench.shared));
         let mut is_overdue = false;
-        for _ in 0..20 {
+        for second in 1..=20 {
             bench.pass(1000);
             let now = bench.shared.now.get();
-            bench.conn.took(bytes_a_second, now);
+            bench.conn.acknowledged(second * bytes_a_second, now);
             is_overdue |= bench.overdue()[1];
         }
         assert_eq!(is_overdue, goes, "{bytes_a_second}, {in_progress}");
+    }
+}
+
+/// Nobody looks while there is memory: what was taken of this reply by then counts, and not what was of another one.
+#[test]
+fn what_was_taken_before_anybody_looked_counts() {
+    for (taken, goes) in [(0, true), (60 * RECEIVE_BYTES_PER_SECOND_MIN[1], false)] {
+        let bench = Bench::new();
+        let (conn, shared) = (&bench.conn, &bench.shared);
+        for _ in 0..3 {
+            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
+            conn.admit(&bench.frames, frame, Grant::Shared, shared);
+        }
+        conn.reply_queued(100 << 20, shared);
+        conn.reply_queued(100 << 20, shared);
+        bench.pass(60_000);
+        conn.sent(100 << 20, 1, shared);
+        bench.pass(60_000);
+        conn.acknowledged((100 << 20) + taken, shared.now.get());
+        assert_eq!(bench.overdue(), [false, goes]);
     }
 }
 

@@ -89,17 +89,38 @@ struct Sending {
     ends: usize,
     held: Held,
     since: Mono,
-    /// How fast the client takes it, looked at now and then.
-    pace: Option<Pace>,
 }
 
+/// What a client had acknowledged, in bytes since it connected, when that was looked at.
 #[derive(Clone, Copy)]
-struct Pace {
+struct Acked {
     at: Mono,
-    /// Bytes that the client has acknowledged since it connected.
-    acked: u64,
-    /// Bytes a second lately; `None` before the second look.
-    rate: Option<u64>,
+    bytes: u64,
+}
+
+/// How fast a client takes what it is sent. One and the same for all batches: of each alone there may be no two looks.
+struct Pace {
+    from: Acked,
+    last: Acked,
+}
+
+impl Pace {
+    const fn new(now: Acked) -> Self {
+        Self {
+            from: now,
+            last: now,
+        }
+    }
+
+    /// Bytes a second in the last one or two seconds, if it has been looked at for so long.
+    fn rate(&mut self, now: Acked) -> Option<u64> {
+        let ms = now.at.ms_since(self.from.at);
+        let taken = now.bytes.saturating_sub(self.from.bytes);
+        if now.at.ms_since(self.last.at) >= STALLED_AFTER_MS {
+            (self.from, self.last) = (self.last, now);
+        }
+        (ms >= STALLED_AFTER_MS).then(|| taken * 1000 / ms)
+    }
 }
 
 /// The sending side of a connection.
@@ -117,6 +138,8 @@ pub struct Sender {
     loads: u64,
     /// A batch that is on its way.
     sending: Option<Sending>,
+    /// How fast the client takes what there is for it, looked at now and then.
+    pace: Option<Pace>,
     /// How often in a row the socket took nothing of the page cache.
     refused: u32,
     /// Memory of everything queued and on its way.
@@ -140,6 +163,7 @@ impl Sender {
             loading: 0,
             loads: 0,
             sending: None,
+            pace: None,
             refused: 0,
             held: Held::default(),
             spare: None,
@@ -158,6 +182,9 @@ impl Sender {
     pub fn reply(&mut self, pieces: Vec<Piece>, shared: &Shared) {
         if self.dead {
             return;
+        }
+        if self.is_done() {
+            self.pace = None;
         }
         let bytes = pieces.iter().map(Piece::len).sum();
         self.conn.reply_queued(bytes, shared);
@@ -232,23 +259,19 @@ impl Sender {
 
     /// Looks how fast the client takes what is on its way. What it holds, if it takes next to nothing.
     pub fn stalled(&mut self, now: Mono) -> Option<Stalled> {
-        let held = self.held;
-        let sending = self.sending.as_mut()?;
-        let acked = sys::acknowledged_bytes(self.conn.fd)?;
-        let rate = sending.pace.map(|before| {
-            let ms = now.ms_since(before.at).max(1);
-            let taken = acked.saturating_sub(before.acked);
-            if taken > 0 {
-                self.conn.took(taken, now);
-            }
-            let lately = taken * 1000 / ms;
-            before.rate.map_or(lately, |rate| (rate + lately) / 2)
-        });
-        sending.pace = Some(Pace {
-            at: now,
-            acked,
-            rate,
-        });
+        if self.is_done() {
+            return None;
+        }
+        let bytes = sys::acknowledged_bytes(self.conn.fd)?;
+        self.conn.acknowledged(bytes, now);
+        let acked = Acked { at: now, bytes };
+        let Some(sending) = &self.sending else {
+            // It is the disk that is waited for.
+            self.pace = Some(Pace::new(acked));
+            return None;
+        };
+        let (held, pace) = (self.held, self.pace.get_or_insert(Pace::new(acked)));
+        let rate = pace.rate(acked);
         let drain_ms = held.total() as u64 * 1000 / rate?.max(1);
         let old = now.ms_since(sending.since) >= STALLED_AFTER_MS;
         (old && drain_ms >= STALLED_DRAIN_MS_MIN).then_some(Stalled {
@@ -374,7 +397,6 @@ impl Sender {
                 ends,
                 held,
                 since: shared.now.get(),
-                pace: None,
             });
             let fd = self.conn.fd;
             ring.push(Tag::Conn(self.conn.id), Op::Send { fd, batch });
@@ -421,7 +443,6 @@ impl Sender {
                         ends: 0,
                         held: Held::default(),
                         since: shared.now.get(),
-                        pace: None,
                     });
                     let fd = self.conn.fd;
                     return ring.push(Tag::Conn(self.conn.id), Op::Writable { fd });

@@ -1,6 +1,9 @@
 //! The sender where the disk, the page cache or the client do not do what they should.
 
+use super::super::super::budget::{Grant, Waiter};
+use super::super::super::frame::FrameReader;
 use super::*;
+use crate::base::limits::SMALL_REQUEST_BYTES_MAX;
 use crate::store::{BEGINNING_BYTES, Beginning};
 
 /// Fails one operation in so many of a kind.
@@ -171,4 +174,72 @@ fn what_does_not_begin_as_it_should_is_read_past_the_page_cache() {
         assert_eq!((reads.past, reads.sent, reads.unclean), (2 << 20, 0, 1));
         assert_eq!(pin.trust(), Trust::Stale);
     }
+}
+
+/// The client takes so many bytes while the sender has its turns.
+fn take(bench: &mut Bench, bytes: usize) {
+    let mut client = bench.client.try_clone().expect("a second handle");
+    let reader = std::thread::spawn(move || client.read_exact(&mut vec![0; bytes]));
+    while !reader.is_finished() {
+        bench.turn(&mut String::new());
+        bench.ring.wait_until(sys::mono().plus_ms(1));
+    }
+    let taken = reader.join().expect("reader");
+    taken.expect("so much is sent");
+}
+
+/// However little is sent at a time beside what its client takes between two looks.
+#[test]
+fn who_takes_a_long_reply_is_seen_to_take_it() {
+    for by_cache in [false, true] {
+        let Some((mut bench, pin)) = caching() else {
+            return;
+        };
+        let part = match by_cache {
+            true => Bench::chunk_piece(&pin, 0, 4_000_000),
+            false => Piece::Memory(bench.content.slice(..4_000_000)),
+        };
+        bench.shared = Shared::new(1 << 20, Budget::new(Pool::new(2 << 20, 1)));
+        bench.shared.now.set(Mono(0));
+        let frames = FrameReader::new(1 << 20);
+        for _ in 0..2 {
+            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
+            let (conn, shared) = (bench.sender.conn(), &bench.shared);
+            conn.admit(&frames, frame, Grant::Shared, shared);
+        }
+        bench.reply(vec![part; 10]);
+        let other = Waiter::new(ConnId(2));
+        bench.shared.budget.wait(&other, Mono(0));
+        for second in 1..=20 {
+            take(&mut bench, 1_500_000);
+            let now = Mono(0).plus_ms(second * 1000);
+            bench.shared.now.set(now);
+            bench.sender.stalled(now);
+            assert!(bench.shared.budget.is_short());
+            let overdue = bench.shared.overdue(bench.sender.conn(), u64::MAX);
+            assert_eq!(overdue, None, "after {second} s, by cache: {by_cache}");
+        }
+    }
+}
+
+#[test]
+fn a_pause_is_not_the_pace_of_a_client() {
+    let Some((mut bench, pin)) = caching() else {
+        return;
+    };
+    bench.shared.now.set(Mono(0));
+    let own = Piece::Memory(vec![1; 8_000_000].into());
+    let cached = Bench::chunk_piece(&pin, 0, 4_000_000);
+    bench.reply(vec![cached.clone(), cached, own]);
+    bench.until_socket_is_full(&mut String::new());
+    let at = |ms| Mono(0).plus_ms(ms);
+    assert_eq!(bench.sender.stalled(at(0)), None);
+    bench.shared.now.set(at(900));
+    take(&mut bench, 5_000_000);
+    bench.until_socket_is_full(&mut String::new());
+    assert_eq!(bench.sender.stalled(at(1000)), None);
+    assert_eq!(bench.sender.stalled(at(2000)), None, "5 MB in two seconds");
+    let stalled = bench.sender.stalled(at(3000)).expect("and then nothing");
+    assert_eq!(stalled.own, 8_000_000);
+    assert!(stalled.drain_ms > STALLED_DRAIN_MS_MIN);
 }
