@@ -79,7 +79,11 @@ class Broker:
         self.prepare()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            cwd=self.home, preexec_fn=_die_with_parent)
+                                            cwd=self.home, preexec_fn=self.become)
+
+    def become(self):
+        """What the new process does before it is the broker."""
+        _die_with_parent()
 
     def start(self) -> "Broker":
         self.spawn()

@@ -63,9 +63,9 @@ def produced(reply: bytes, topic: str) -> tuple[int, int, int]:
     return correlation, error, offset
 
 
-def fetch_frame(correlation: int, topic: str, partition: int, offset: int) -> bytes:
+def fetch_frame(correlation: int, topic: str, partition: int, offset: int, bytes_max: int = 1 << 20) -> bytes:
     """A request that reads from one partition."""
-    body = struct.pack(">iiiibih", -1, 0, 1, 1 << 20, 0, 1, len(topic)) + topic.encode() + struct.pack(">iiqi", 1, partition, offset, 1 << 20)
+    body = struct.pack(">iiiibih", -1, 0, 1, bytes_max, 0, 1, len(topic)) + topic.encode() + struct.pack(">iiqi", 1, partition, offset, bytes_max)
     return frame(FETCH, 4, correlation, body)
 
 
