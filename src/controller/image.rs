@@ -49,17 +49,17 @@ pub struct Image {
     pub next_producer_id: i64,
     /// The first log id that was never used.
     pub next_log: u64,
-    topics: Topics,
+    pub(super) topics: Topics,
     /// The brokers of the cluster.
     pub brokers: Registered,
     /// What each directory has that has anything.
-    load: Arc<BTreeMap<DirectoryId, DirectoryLoad>>,
+    pub(super) load: Arc<BTreeMap<DirectoryId, DirectoryLoad>>,
     /// The directories of the node whose picture this is, by store. Not replayed: the node knows them.
-    here: Arc<[DirectoryId]>,
+    pub(super) here: Arc<[DirectoryId]>,
     /// Logs that were found and had never been given out.
-    strays: BTreeSet<LogId>,
+    pub(super) strays: BTreeSet<LogId>,
     /// Settings of all brokers and of single ones.
-    settings: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
+    pub(super) settings: BTreeMap<Option<NodeId>, BTreeMap<String, String>>,
 }
 
 impl Default for Image {
@@ -150,18 +150,6 @@ impl Image {
             Some(name) => self.topics_from(name).find(|topic| *topic.name != *name),
             None => self.topics().next(),
         }
-    }
-
-    /// Logs that were found and had never been given out.
-    pub(super) fn strays(&self) -> impl Iterator<Item = LogId> {
-        self.strays.iter().copied()
-    }
-
-    /// Settings of all brokers and of single ones.
-    pub(super) fn all_broker_configs(
-        &self,
-    ) -> impl Iterator<Item = (Option<NodeId>, &BTreeMap<String, String>)> {
-        self.settings.iter().map(|(node, configs)| (*node, configs))
     }
 
     /// Panics if the tables contradict each other. For tests and the simulator.
@@ -489,6 +477,8 @@ mod tests {
                 value
             }),
             (0i64..5000).prop_map(|next| MetadataRecord::ProducerIds { next }),
+            (0..=FEATURE_LEVEL).prop_map(|level| MetadataRecord::Features { level }),
+            (1u64..20).prop_map(|log| MetadataRecord::Stray { log: LogId(log) }),
             (member(), any::<bool>()).prop_map(|(member, fenced)| {
                 MetadataRecord::Broker(Registration {
                     member,

@@ -477,11 +477,14 @@ impl<'a> Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::base::StoreId;
     use crate::controller::FEATURE_LEVEL;
+    use crate::controller::testing::one_of_each;
 
     fn nodes() -> impl Strategy<Value = Vec<NodeId>> {
         proptest::collection::vec(any::<i32>().prop_map(NodeId), 0..5)
@@ -592,6 +595,13 @@ mod tests {
             bytes.splice(0..0, [kind, version]);
             let _ = MetadataRecord::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn every_kind_is_tried() {
+        let kinds = one_of_each().iter().map(MetadataRecord::kind).collect();
+        let all = (1..VERSIONS.len() as u8).collect::<BTreeSet<_>>();
+        assert_eq!(all, kinds, "controller::testing::one_of_each lacks one");
     }
 
     #[test]

@@ -25,9 +25,46 @@ impl ImageRecords {
     /// Of an image as it is now.
     #[must_use]
     pub fn new(image: &Image) -> Self {
+        // All that an image has, so that nothing it will have besides is forgotten here: of a log that is compacted
+        // nothing else is left.
+        let Image {
+            version,
+            cluster_id,
+            features,
+            next_producer_id,
+            next_log,
+            topics: _, // They come one by one.
+            brokers,
+            load: _,
+            here: _,
+            strays,
+            settings,
+        } = image;
+        let mut before = vec![MetadataRecord::SnapshotBegin];
+        let cluster = cluster_id.as_ref();
+        before.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
+        if *features > 0 {
+            before.push(MetadataRecord::Features { level: *features });
+        }
+        before.extend(brokers.iter().cloned().map(MetadataRecord::Broker));
+        before.extend(strays.iter().map(|log| MetadataRecord::Stray { log: *log }));
+        let mut behind = Vec::new();
+        for (node, configs) in settings {
+            let set = configs.iter();
+            behind
+                .extend(set.map(|(key, value)| config(ConfigResource::Broker(*node), key, value)));
+        }
+        if *next_producer_id > 0 {
+            let next = *next_producer_id;
+            behind.push(MetadataRecord::ProducerIds { next });
+        }
+        behind.push(MetadataRecord::SnapshotEnd {
+            version: *version,
+            next_log: *next_log,
+        });
         Self {
-            before: before_topics(image).into_iter(),
-            behind: behind_topics(image).into_iter(),
+            before: before.into_iter(),
+            behind: behind.into_iter(),
             topic: None,
             told: 0,
             last: None,
@@ -61,53 +98,26 @@ impl Iterator for ImageRecords {
     }
 }
 
-fn before_topics(image: &Image) -> Vec<MetadataRecord> {
-    let mut records = vec![MetadataRecord::SnapshotBegin];
-    let cluster = image.cluster_id.as_ref();
-    records.extend(cluster.map(|id| MetadataRecord::Cluster { id: id.to_string() }));
-    if image.features > 0 {
-        let level = image.features;
-        records.push(MetadataRecord::Features { level });
-    }
-    let brokers = image.brokers.iter().cloned();
-    records.extend(brokers.map(MetadataRecord::Broker));
-    records.extend(image.strays().map(|log| MetadataRecord::Stray { log }));
-    records
-}
-
 /// One of the records of a topic, by its place.
 fn of_topic(topic: &Topic, at: usize) -> Option<MetadataRecord> {
+    let Topic {
+        name,
+        id,
+        internal: _,
+        partitions,
+        configs,
+    } = topic;
     let Some(index) = at.checked_sub(1) else {
-        return Some(MetadataRecord::Topic {
-            name: topic.name.to_string(),
-            id: topic.id,
-        });
+        let (name, id) = (name.to_string(), *id);
+        return Some(MetadataRecord::Topic { name, id });
     };
-    if let Some(partition) = topic.partitions.get(index) {
+    if let Some(partition) = partitions.get(index) {
         let index = i32::try_from(index).unwrap_or(i32::MAX);
-        return Some(MetadataRecord::Partition(partition.record(topic.id, index)));
+        return Some(MetadataRecord::Partition(partition.record(*id, index)));
     }
-    let (key, value) = topic.configs.iter().nth(index - topic.partitions.len())?;
-    let resource = ConfigResource::Topic(topic.name.to_string());
+    let (key, value) = configs.iter().nth(index - partitions.len())?;
+    let resource = ConfigResource::Topic(name.to_string());
     Some(config(resource, key, value))
-}
-
-fn behind_topics(image: &Image) -> Vec<MetadataRecord> {
-    let mut records = Vec::new();
-    for (node, configs) in image.all_broker_configs() {
-        for (key, value) in configs {
-            records.push(config(ConfigResource::Broker(node), key, value));
-        }
-    }
-    if image.next_producer_id > 0 {
-        let next = image.next_producer_id;
-        records.push(MetadataRecord::ProducerIds { next });
-    }
-    records.push(MetadataRecord::SnapshotEnd {
-        version: image.version,
-        next_log: image.next_log,
-    });
-    records
 }
 
 fn config(resource: ConfigResource, key: &str, value: &str) -> MetadataRecord {
@@ -115,5 +125,57 @@ fn config(resource: ConfigResource, key: &str, value: &str) -> MetadataRecord {
         resource,
         key: key.to_owned(),
         value: Some(value.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::discriminant;
+
+    use super::*;
+    use crate::controller::testing::one_of_each;
+
+    /// Whether a record of this kind leaves something that a snapshot tells by one of the same kind.
+    fn is_told_by_its_like(record: &MetadataRecord) -> bool {
+        match record {
+            MetadataRecord::Cluster { .. }
+            | MetadataRecord::Features { .. }
+            | MetadataRecord::Broker(_)
+            | MetadataRecord::Topic { .. }
+            | MetadataRecord::Partition(_)
+            | MetadataRecord::Config { .. }
+            | MetadataRecord::ProducerIds { .. }
+            | MetadataRecord::Stray { .. }
+            | MetadataRecord::SnapshotBegin
+            | MetadataRecord::SnapshotEnd { .. } => true,
+            // What is gone, and what the registration of a broker says itself.
+            MetadataRecord::RemoveTopic { .. }
+            | MetadataRecord::RemoveBroker { .. }
+            | MetadataRecord::Fence { .. } => false,
+        }
+    }
+
+    #[test]
+    fn every_kind_of_record_has_its_place() {
+        let (mut image, records) = (Image::default(), one_of_each());
+        for record in &records {
+            let before = image.clone();
+            image.replay(record).unwrap();
+            // Whatever it changes besides how many there were.
+            let version = image.version;
+            let before = Image { version, ..before };
+            assert_ne!(image, before, "{record:?} changes nothing");
+        }
+        let told: Vec<MetadataRecord> = ImageRecords::new(&image).collect();
+        let kinds: Vec<_> = told.iter().map(discriminant).collect();
+        for record in &records {
+            let is_told = kinds.contains(&discriminant(record));
+            assert_eq!(is_told, is_told_by_its_like(record), "{record:?}");
+        }
+        let mut copy = Image::default();
+        for record in &told {
+            copy.replay(record).unwrap();
+        }
+        assert_eq!(copy, image);
     }
 }

@@ -4,7 +4,7 @@ use super::create::{create_missing, create_topic};
 use super::draft::{Draft, Terms};
 use super::image::Image;
 use super::new_topic::NewTopic;
-use super::record::{MetadataRecord, PartitionRecord};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
 use super::registered::{Directory, Registration};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
 use crate::base::{
@@ -95,4 +95,42 @@ pub fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
     })
+}
+
+/// Records of each kind, which an empty image takes one after the other.
+pub fn one_of_each() -> Vec<MetadataRecord> {
+    let topic = |id| MetadataRecord::Topic {
+        name: format!("t{id}"),
+        id: TopicId([id; 16]),
+    };
+    vec![
+        MetadataRecord::Cluster { id: "c".to_owned() },
+        MetadataRecord::SnapshotBegin,
+        MetadataRecord::SnapshotEnd {
+            version: 7,
+            next_log: 3,
+        },
+        MetadataRecord::Cluster { id: "d".to_owned() },
+        MetadataRecord::Features { level: 1 },
+        MetadataRecord::Broker(broker(1, 1)),
+        MetadataRecord::Fence {
+            member: broker(1, 1).member,
+            fenced: true,
+        },
+        MetadataRecord::Broker(broker(2, 1)),
+        MetadataRecord::RemoveBroker { node: NodeId(2) },
+        MetadataRecord::Stray { log: LogId(5) },
+        topic(1),
+        partition(1, 0, 6),
+        MetadataRecord::Config {
+            resource: ConfigResource::Topic("t1".to_owned()),
+            key: "retention.ms".to_owned(),
+            value: Some("1000".to_owned()),
+        },
+        topic(2),
+        MetadataRecord::RemoveTopic {
+            id: TopicId([2; 16]),
+        },
+        MetadataRecord::ProducerIds { next: 1000 },
+    ]
 }

@@ -54,16 +54,27 @@ impl Partition {
     /// The record that makes it what it is, as this partition of this topic.
     #[must_use]
     pub fn record(&self, topic: TopicId, index: i32) -> PartitionRecord {
+        // All that it is: what is forgotten here is lost when the log of the metadata is compacted.
+        let Self {
+            log,
+            store: _,
+            replicas,
+            directories,
+            isr,
+            leader,
+            leader_epoch,
+            partition_epoch,
+        } = self;
         PartitionRecord {
             topic,
             index,
-            log: self.log,
-            replicas: self.replicas.to_vec(),
-            directories: self.directories.to_vec(),
-            isr: self.isr.to_vec(),
-            leader: self.leader,
-            leader_epoch: self.leader_epoch,
-            partition_epoch: self.partition_epoch,
+            log: *log,
+            replicas: replicas.to_vec(),
+            directories: directories.to_vec(),
+            isr: isr.to_vec(),
+            leader: *leader,
+            leader_epoch: *leader_epoch,
+            partition_epoch: *partition_epoch,
         }
     }
 }
