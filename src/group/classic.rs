@@ -440,7 +440,8 @@ impl ClassicGroup {
     /// A successful join of the current generation; the leader gets everybody's metadata.
     pub(super) fn join_reply(&self, member: &Name, leader: Name, with_members: bool) -> JoinReply {
         let protocol = self.protocol.as_deref().unwrap_or("");
-        let joined = self.members.iter().filter(|_| with_members);
+        // Nobody but the leader goes through all of them.
+        let joined = with_members.then(|| self.members.iter());
         JoinReply {
             error: ErrorCode::None,
             generation: self.generation,
@@ -450,6 +451,8 @@ impl ClassicGroup {
             skip_assignment: false,
             member: member.clone(),
             members: joined
+                .into_iter()
+                .flatten()
                 .map(|(id, m)| JoinedMember {
                     member: id.clone(),
                     instance: m.instance.clone(),
