@@ -350,7 +350,7 @@ ATTACKS = [
     Attack("coordinators-100k", "FindCoordinator of 100,000 keys", lambda port: again_and_again(port, frames.find_coordinators(names(100_000)))),
     Attack("create-10k", "CreateTopics and DeleteTopics, 10,000 partitions", create_wide),
     Attack("commit-10k", "OffsetCommit of 10,000 partitions", lambda port: commit_wide(port, 1)),
-    Attack("commit-20k", "OffsetCommit of 20,000 partitions, which is refused", lambda port: commit_wide(port, 2)),
+    Attack("commit-20k", "OffsetCommit that names 10,000 partitions twice", lambda port: commit_wide(port, 2)),
     Attack("offset-fetch-10k", "OffsetFetch of 10,000 partitions", offset_fetch),
     Attack("commit-4mb", "OffsetCommit of 4 MB of partitions", lambda port: again_and_again(port, frames.small_commits(4 << 20))),
     Attack("join-100mb", "JoinGroup with 90 MB", lambda port: again_and_again(port, frames.join_group("attack", [("range", bytes(90_000_000))]))),
