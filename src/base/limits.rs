@@ -111,6 +111,8 @@ pub const SLICES_LET_GO_MAX: usize = 4096;
 pub const CHUNKS_FREED_MAX: usize = 1024;
 /// A store that has been at rest for so long says on the disk that its last flush is durable.
 pub const PROOF_AFTER_MS: u64 = 5;
+/// Logs whose remarks go into one record of a store at rest; the others have the next one.
+pub const REMARKS_AT_REST_MAX: usize = 256;
 /// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.
 pub const CHECKPOINT_LOG_COST: u64 = 2 * 1024;
 /// Headers of batches that are gone through at a time in memory when a log is cut back, but for the end of a window.

@@ -78,6 +78,12 @@ impl Log {
             "the high watermark {} is not durable",
             mark.offset
         );
+        rule!(self.is_place(mark), "the high watermark is nowhere");
+        rule!(
+            mark.offset <= self.committed,
+            "the high watermark {} is not known to be committed",
+            mark.offset
+        );
         let mut last = *mark;
         for place in &self.places {
             rule!(
@@ -133,7 +139,7 @@ impl Log {
     #[cfg(test)]
     pub(super) fn check_live(&self) {
         self.invariants();
-        assert!(self.log_start <= self.high_watermark.offset);
+        assert!(self.log_start <= self.committed);
         assert!(self.is_place(&self.high_watermark) && self.is_place(&self.durable));
         assert!(self.places.iter().all(|place| self.is_place(place)));
         assert!(self.starts.iter().map(|(flush, _)| flush).is_sorted());
@@ -149,7 +155,7 @@ impl Log {
         assert_eq!(reached, self.end);
     }
 
-    fn is_place(&self, at: &Position) -> bool {
+    pub(super) fn is_place(&self, at: &Position) -> bool {
         self.segment(at.segment).is_some_and(|(_, segment)| {
             at.pos <= segment.len && segment.base <= at.offset && at.offset <= self.end
         })

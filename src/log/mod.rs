@@ -6,7 +6,7 @@
 //! - `append` offsets, timestamps, idempotent producers, rolling;
 //! - `read` and `times` find offsets and timestamps, as read plans and scans;
 //! - `retention` drops what is old, too much or deleted by a client;
-//! - `state` and `recovery` are the way through a restart;
+//! - `state` and `recovery` are the way through a restart, `watermark` what is written of the high watermark for it;
 //! - `segment`, `index`, `epochs`, `producers`, `hints` are the tables.
 
 use std::collections::VecDeque;
@@ -37,6 +37,7 @@ mod state;
 mod times;
 mod truncate;
 mod walk;
+mod watermark;
 
 #[cfg(test)]
 mod model_tests;
@@ -119,6 +120,12 @@ pub struct Log {
     durable: Position,
     /// Everything before it may be read.
     high_watermark: Position,
+    /// Everything before it is known to have been committed: the high watermark, or more if a restart has lost some.
+    committed: Offset,
+    /// The high watermark that the store was told last.
+    written: Option<Position>,
+    /// The flush of the last cut, as long as that is not durable.
+    cut: Option<FlushSeq>,
     /// Where the high watermark may go: ends of flushes that are durable, the last of them is where that ends.
     places: VecDeque<Position>,
     /// Moved, not yet durable: where the log starts once a flush is. One entry per flush.
@@ -172,6 +179,9 @@ impl Log {
             pending: VecDeque::new(),
             durable: zero,
             high_watermark: zero,
+            committed: Offset(0),
+            written: None,
+            cut: None,
             places: VecDeque::new(),
             starts: VecDeque::new(),
             durable_start: Offset(0),
@@ -236,7 +246,8 @@ impl Log {
     /// The first offset that may not be read yet.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
-        self.high_watermark.offset
+        // A log start is never behind it, but may be on the disk before it.
+        self.high_watermark.offset.max(self.log_start)
     }
 
     /// The first offset that is not on this node's disk yet.
@@ -326,6 +337,7 @@ impl Log {
             self.starts.pop_front();
             self.durable_start = start;
         }
+        self.cut = self.cut.filter(|cut| *cut > flush);
     }
 
     /// What is before `to` may be read, as far as it is durable here. The high watermark moves to the end of the last
@@ -341,6 +353,7 @@ impl Log {
         if self.high_watermark == before {
             return 0;
         }
+        self.committed = self.committed.max(self.high_watermark.offset);
         let bytes = self.log_bytes(&self.high_watermark);
         bytes.saturating_sub(self.log_bytes(&before))
     }

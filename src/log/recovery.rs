@@ -13,6 +13,7 @@ use crate::store::{
 };
 
 use super::codec::Malformed;
+use super::hints::Position;
 use super::notes::Note;
 use super::segment::BatchEntry;
 use super::truncate::CutNote;
@@ -156,7 +157,8 @@ impl LogRecovery {
         self.deleted
     }
 
-    /// The log, all of it durable and readable.
+    /// The log, all of it durable. Readable is what was known to be committed when that was written down last: it is
+    /// for whoever leads it, or is told by who does, to know more.
     ///
     /// # Errors
     /// If something replayed contradicts the rest.
@@ -169,9 +171,7 @@ impl LogRecovery {
                     log.start_segment(SegmentId::FIRST, log.end, self.now.wall_ms);
                 }
                 log.config = config;
-                log.pending.clear();
-                log.durable = log.end_position();
-                log.high_watermark = log.durable;
+                log.all_is_durable();
                 log.durable_start = log.log_start;
                 log.check().err()
             }
@@ -196,6 +196,7 @@ impl LogRecovery {
             ReplayItem::State(state) => {
                 let restored = self.log.restore(&state);
                 restored.map_err(|error| self.malformed(error))?;
+                self.log.all_is_durable();
                 self.log.check()
             }
             ReplayItem::Rolled(segment, base) => self.rolled(segment, base),
@@ -208,6 +209,10 @@ impl LogRecovery {
             ReplayItem::Note(note) => {
                 let note = Note::decode(&note).map_err(|error| self.malformed(error))?;
                 self.note(note)
+            }
+            ReplayItem::Remarked(mark) => {
+                let restored = self.log.restore_remark(&mark);
+                restored.map_err(|error| self.malformed(error))
             }
             ReplayItem::Deleted => {
                 self.deleted = true;
@@ -228,6 +233,12 @@ impl LogRecovery {
                 log.log_start = base;
                 log.end = base;
                 log.epochs.start_at(base);
+                log.high_watermark = Position {
+                    offset: base,
+                    segment: id,
+                    pos: 0,
+                };
+                log.committed = base;
             }
             Some(active) if active.id >= id => {
                 return Err(format!(
@@ -290,7 +301,9 @@ impl LogRecovery {
                 cut.segment
             ));
         }
+        self.log.all_is_durable();
         self.log.cut_back(cut, note, self.now.wall_ms)?;
+        self.log.all_is_durable();
         self.log.check()
     }
 

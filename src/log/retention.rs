@@ -44,7 +44,7 @@ impl Log {
         before: Offset,
         store: &mut Store,
     ) -> Result<Offset, Refused> {
-        let mark = self.high_watermark.offset;
+        let mark = self.high_watermark();
         let before = if before == HIGH_WATERMARK {
             mark
         } else {
@@ -88,7 +88,8 @@ impl Log {
         for mark in [&mut self.durable, &mut self.high_watermark] {
             if mark.segment < first {
                 *mark = Position {
-                    offset: mark.offset,
+                    // In recovery it may be older than that.
+                    offset: mark.offset.max(base),
                     segment: first,
                     pos: 0,
                 };

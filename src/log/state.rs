@@ -14,7 +14,9 @@ use super::index::{Index, IndexEntry};
 use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
+/// The same without the watermark.
+const VERSION_NO_WATERMARK: u8 = 6;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -41,13 +43,15 @@ impl Log {
         for before in self.producers.before() {
             write_before(&mut out, before);
         }
+        self.write_committed(&mut out);
         out.finish()
     }
 
     /// Takes over what a [`state`](Self::state) says, in place of all there is.
     pub(super) fn restore(&mut self, state: &[u8]) -> Result<(), Malformed> {
         let mut input = Reader::new(state);
-        if input.byte()? != VERSION {
+        let version = input.byte()?;
+        if version != VERSION && version != VERSION_NO_WATERMARK {
             return Err(Malformed::VERSION);
         }
         self.log_start = input.offset()?;
@@ -71,6 +75,13 @@ impl Log {
         for _ in 0..input.count()? {
             let before = self.read_before(&mut input)?;
             self.producers.restore_before(before);
+        }
+        if self.segments.is_empty() {
+            return Err(Malformed("it has no segment"));
+        }
+        match version {
+            VERSION_NO_WATERMARK => self.committed_all(),
+            _ => self.read_committed(&mut input)?,
         }
         input.end()
     }

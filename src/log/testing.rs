@@ -392,6 +392,8 @@ impl Fixture {
         let config = *self.log.config();
         let recovery = self.disk.restart(self.now);
         self.log = recovery.finish(config).unwrap();
+        // As its leader, which is alone.
+        self.log.raise_high_watermark(self.log.durable_end());
         self.log.check_live();
     }
 

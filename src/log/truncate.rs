@@ -121,7 +121,7 @@ impl Log {
         let flush = store.truncate(self.id, cut, note.encode());
         self.cut_back(&cut, note, now.wall_ms)
             .map_err(|_| ErrorCode::KafkaStorageError)?;
-        self.start_moved(flush);
+        self.cut_is_durable_with(flush);
         let flush = Some(flush);
         Ok(Truncation::Done { end, flush })
     }
@@ -142,8 +142,13 @@ impl Log {
         let flush = store.truncate(self.id, cut, note.encode());
         let done = self.cut_back(&cut, note, now.wall_ms);
         debug_assert_eq!(done, Ok(()));
-        self.start_moved(flush);
+        self.cut_is_durable_with(flush);
         flush
+    }
+
+    fn cut_is_durable_with(&mut self, flush: FlushSeq) {
+        self.start_moved(flush);
+        (self.cut, self.written) = (Some(flush), None);
     }
 
     /// Where the going through for this offset has got to.
@@ -273,7 +278,9 @@ impl Log {
             last.has_gaps |= cut.base > base;
         }
         self.end = cut.base;
+        self.committed = self.committed.min(cut.base);
         if note.anew {
+            self.committed = cut.base;
             self.producers = Producers::default();
             self.epochs = Epochs::new(LeaderEpoch(0), cut.base);
             self.log_start = cut.base;
@@ -287,6 +294,8 @@ impl Log {
         self.lookups.clear();
         (self.failed_scan, self.seen, self.rebuild) = (None, None, None);
         self.move_marks_back(note.anew);
+        // Behind what is left there may be a gap that has become its end.
+        self.committed = self.committed.max(self.high_watermark.offset);
         Ok(())
     }
 

@@ -99,11 +99,25 @@ impl InSync {
                 .is_some_and(|set| set.contains(&other.node))
     }
 
+    /// Whether a replica that counts says that less is on its disk than it had said before: something was lost there,
+    /// and it has to leave.
+    #[must_use]
+    pub fn has_lost(&self, node: NodeId, durable: Offset) -> bool {
+        let known = self.others.iter().find(|other| other.node == node);
+        known.is_some_and(|known| self.counts(known) && durable < known.durable)
+    }
+
     /// Another replica has everything before this on its disk.
     pub fn reached(&mut self, node: NodeId, durable: Offset) {
         if let Some(other) = self.others.iter_mut().find(|other| other.node == node) {
             other.durable = durable;
         }
+    }
+
+    /// Whether there is no other replica.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.others.is_empty()
     }
 
     /// Whether as many are in sync as `min.insync.replicas` asks for, which is never more than there are.
@@ -145,8 +159,11 @@ mod tests {
         three.reached(NodeId(3), Offset(9));
         three.reached(NodeId(4), Offset(1));
         assert_eq!(three.committed(Offset(7)), Some(Offset(5)));
+        assert!(three.has_lost(NodeId(3), Offset(8)));
+        assert!(!three.has_lost(NodeId(3), Offset(9)) && !three.has_lost(NodeId(4), Offset(0)));
         three.assign(&NODES, &NODES[1..], 2);
         assert_eq!(three.committed(Offset(7)), Some(Offset(7)));
+        assert!(!three.has_lost(NodeId(1), Offset(0)), "nobody counts on it");
         three.assign(&NODES, &NODES[1..2], 2);
         assert_eq!(
             three.committed(Offset(7)),

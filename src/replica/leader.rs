@@ -5,7 +5,7 @@ use super::in_sync::InSync;
 use super::waits::Waits;
 use crate::base::{ErrorCode, NodeId, Offset, Refused};
 use crate::log::Log;
-use crate::store::FlushSeq;
+use crate::store::{FlushSeq, Store};
 
 /// What is known of a log up to some offset, and somebody may wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Leader<W> {
 }
 
 impl<W> Leader<W> {
-    /// This node leads a partition, alone.
+    /// This node leads a partition, alone. What is committed is known when it [is told](Self::assign) that it is so.
     #[must_use]
     pub fn alone(me: NodeId) -> Self {
         Self {
@@ -56,32 +56,49 @@ impl<W> Leader<W> {
     /// readable by it, as [`Leader::on_durable`].
     pub fn assign(
         &mut self,
-        log: &mut Log,
+        (log, store): (&mut Log, &mut Store),
         replicas: &[NodeId],
         in_sync: &[NodeId],
         min_in_sync: usize,
     ) -> u64 {
         self.in_sync.assign(replicas, in_sync, min_in_sync);
-        self.commit(log)
+        self.commit(log, store)
     }
 
     /// Another replica has everything before `durable` on its disk. As [`Leader::on_durable`].
-    pub fn on_replicated(&mut self, log: &mut Log, replica: NodeId, durable: Offset) -> u64 {
+    pub fn on_replicated(
+        &mut self,
+        (log, store): (&mut Log, &mut Store),
+        replica: NodeId,
+        durable: Offset,
+    ) -> u64 {
         self.in_sync.reached(replica, durable);
-        self.commit(log)
+        self.commit(log, store)
+    }
+
+    /// Whether another replica, which is in sync or may be, says that less is on its disk than it had said in this
+    /// epoch: something was lost there. It has to leave the ISR before it is [counted](Self::on_replicated) again.
+    #[must_use]
+    pub fn has_lost(&self, replica: NodeId, durable: Offset) -> bool {
+        self.in_sync.has_lost(replica, durable)
     }
 
     /// A flush of the leader's own, and all before it, are on its disk. Returns the bytes that become readable;
     /// [`Leader::next_reached`] then says who need not wait any more.
-    pub fn on_durable(&mut self, log: &mut Log, flush: FlushSeq) -> u64 {
+    pub fn on_durable(&mut self, (log, store): (&mut Log, &mut Store), flush: FlushSeq) -> u64 {
         log.on_durable(flush);
-        self.commit(log)
+        self.commit(log, store)
     }
 
-    /// The one place where the high watermark moves.
-    fn commit(&self, log: &mut Log) -> u64 {
+    /// The one place where the high watermark of a leader moves. What is durable here is committed where there is no
+    /// other replica, so nothing has to be written down there.
+    fn commit(&self, log: &mut Log, store: &mut Store) -> u64 {
         let committed = self.in_sync.committed(log.durable_end());
-        committed.map_or(0, |committed| log.raise_high_watermark(committed))
+        let readable = committed.map_or(0, |committed| log.raise_high_watermark(committed));
+        if !self.in_sync.is_alone() {
+            log.write_watermark(store);
+        }
+        readable
     }
 
     /// Whether an append that waits for this may be taken.

@@ -133,7 +133,8 @@ impl Model {
                     let (node, durable, _) = &mut self.others[other];
                     *durable += to.index((end - *durable) as usize + 1) as i64;
                     let to = Offset(*durable);
-                    self.readable += self.leader.on_replicated(&mut self.log, *node, to);
+                    let here = (&mut self.log, &mut self.store);
+                    self.readable += self.leader.on_replicated(here, *node, to);
                 }
             }
             Step::Assign {
@@ -193,7 +194,8 @@ impl Model {
         let counting = others.iter().filter(|(.., counts)| *counts);
         let in_sync: Vec<NodeId> = counting.map(|(node, ..)| *node).chain([ME]).collect();
         (self.others, self.min) = (others, min);
-        self.readable += self.leader.assign(&mut self.log, replicas, &in_sync, min);
+        let here = (&mut self.log, &mut self.store);
+        self.readable += self.leader.assign(here, replicas, &in_sync, min);
     }
 
     /// One operation of the disk ends.
@@ -209,7 +211,8 @@ impl Model {
         for event in events {
             if let StoreEvent::Durable(flush) = event {
                 self.durable = flush;
-                self.readable += self.leader.on_durable(&mut self.log, flush);
+                let here = (&mut self.log, &mut self.store);
+                self.readable += self.leader.on_durable(here, flush);
             }
         }
     }
@@ -272,7 +275,8 @@ impl Model {
         let end = self.log.end_offset();
         for (node, durable, _) in &mut self.others {
             *durable = end.0;
-            self.readable += self.leader.on_replicated(&mut self.log, *node, end);
+            let here = (&mut self.log, &mut self.store);
+            self.readable += self.leader.on_replicated(here, *node, end);
         }
         self.assign(self.others.len() + 1, u8::MAX, 4);
         self.tell();

@@ -316,6 +316,8 @@ pub enum ReplayItem {
     Truncated(Cut, Bytes),
     /// An opaque note of the log's.
     Note(Bytes),
+    /// The log has remarked this; a later one takes its place.
+    Remarked(Bytes),
     /// The log was deleted.
     Deleted,
 }

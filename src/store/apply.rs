@@ -31,7 +31,10 @@ impl<S: Run> Map<S> {
                 let log = self.logs.get_mut(log);
                 log.map_or_else(Vec::new, |log| log.drop_before(*segment))
             }
-            Entry::Note { .. } | Entry::Inline { .. } | Entry::Ref { .. } => Vec::new(),
+            Entry::Note { .. }
+            | Entry::Remark { .. }
+            | Entry::Inline { .. }
+            | Entry::Ref { .. } => Vec::new(),
         }
     }
 }

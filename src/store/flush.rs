@@ -108,6 +108,7 @@ impl Store {
             return false;
         }
         self.stuck = false;
+        let remarks = self.remarks_of(open);
         let Some(open) = self.open.pop_front() else {
             return false;
         };
@@ -123,6 +124,7 @@ impl Store {
         };
         journal::encode_before(&self.last_logs, &mut build.record);
         self.take_items(open.items, open.seq, &mut build);
+        self.put_remarks(remarks, &build.logs, &mut build.record);
         let header = Header {
             crc: 0,
             uuid: self.superblock.uuid,
@@ -452,7 +454,8 @@ impl Store {
             true => 0,
             false => self.unplaced_bytes as usize / BLOCK + 1,
         };
-        self.record_start() + items.sum::<usize>() + blocks * ENTRY_BYTES_MAX
+        let entries = blocks + self.remarks_of(open);
+        self.record_start() + items.sum::<usize>() + entries * ENTRY_BYTES_MAX
     }
 
     /// Bytes of the next record before its entries.

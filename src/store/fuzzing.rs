@@ -58,6 +58,7 @@ fn kind(entry: &Entry) -> u32 {
         Entry::Inline { .. } => 5,
         Entry::Ref { .. } => 6,
         Entry::Truncate { .. } => 7,
+        Entry::Remark { .. } => 8,
     }
 }
 
@@ -209,6 +210,10 @@ fn entries() -> Vec<Entry> {
         Entry::Note {
             log,
             note: Bytes::from_static(b"a note"),
+        },
+        Entry::Remark {
+            log,
+            remark: Bytes::from_static(b"a remark"),
         },
         Entry::Delete { log },
     ]

@@ -23,6 +23,8 @@ const MAGIC: u32 = u32::from_le_bytes(*b"MRJ5");
 pub(super) const HEADER: usize = 48;
 /// Upper bound of the encoding of an entry, its own bytes and names not counted.
 pub(super) const ENTRY_BYTES_MAX: usize = 64;
+/// Longest remark; with it its entry is no longer than that.
+pub(super) const REMARK_BYTES_MAX: usize = 32;
 
 /// What a record says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,11 @@ pub(super) enum Entry {
         log: LogId,
         note: Bytes,
     },
+    /// What the log says of itself: the newest one counts.
+    Remark {
+        log: LogId,
+        remark: Bytes,
+    },
     /// Bytes at the end of the active segment.
     Inline {
         log: LogId,
@@ -139,6 +146,7 @@ const NOTE: u8 = 5;
 const INLINE: u8 = 6;
 const REF: u8 = 7;
 const TRUNCATE: u8 = 8;
+const REMARK: u8 = 9;
 
 impl Entry {
     /// Appends the entry.
@@ -180,6 +188,12 @@ impl Entry {
                 out.u64(log.0);
                 out.u32(note.len() as u32);
                 out.put(note);
+            }
+            Self::Remark { log, remark } => {
+                out.u8(REMARK);
+                out.u64(log.0);
+                out.u8(remark.len() as u8);
+                out.put(remark);
             }
             Self::Inline {
                 log,
@@ -231,6 +245,7 @@ impl Entry {
             | Self::Truncate { log, .. }
             | Self::DropBefore { log, .. }
             | Self::Note { log, .. }
+            | Self::Remark { log, .. }
             | Self::Inline { log, .. }
             | Self::Ref { log, .. } => *log,
         }
@@ -273,6 +288,13 @@ impl Entry {
                 Self::Note {
                     log,
                     note: r.take(len as usize)?,
+                }
+            }
+            REMARK => {
+                let len = r.u8()?;
+                Self::Remark {
+                    log,
+                    remark: r.take(len.into())?,
                 }
             }
             INLINE => {
@@ -365,9 +387,11 @@ pub(super) fn before(record: &Bytes) -> Option<Vec<LogId>> {
     decode_before(&mut content(record))
 }
 
-/// The logs that entries are about, each once.
+/// The logs that entries are about, each once. A remark alone is nothing that a log could lack.
 pub(super) fn logs_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<LogId> {
-    let logs: BTreeSet<LogId> = entries.into_iter().map(Entry::log).collect();
+    let entries = entries.into_iter();
+    let about = entries.filter(|entry| !matches!(entry, Entry::Remark { .. }));
+    let logs: BTreeSet<LogId> = about.map(Entry::log).collect();
     logs.into_iter().collect()
 }
 
@@ -444,6 +468,10 @@ mod tests {
             Entry::Note {
                 log,
                 note: Bytes::from_static(b"n"),
+            },
+            Entry::Remark {
+                log,
+                remark: Bytes::from_static(b"m"),
             },
             Entry::Delete { log },
         ]

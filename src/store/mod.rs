@@ -34,6 +34,7 @@ mod pending;
 mod proof;
 mod recover;
 mod remains;
+mod remarks;
 mod report;
 mod salvage;
 mod sealed;
@@ -47,7 +48,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -83,6 +84,8 @@ pub struct Store {
     unpinned_soon: Vec<(Chunk, ChunkPin)>,
     /// Appends and notes that no flush has taken yet.
     open: VecDeque<OpenFlush>,
+    /// What logs say of themselves and no flush has taken yet.
+    remarks: BTreeMap<LogId, Bytes>,
     /// Flushes on their way, in order.
     flights: VecDeque<Flight>,
     /// Number of the next flush to be opened.
@@ -273,6 +276,7 @@ impl Store {
             freed: Freed::default(),
             unpinned_soon: Vec::new(),
             open: VecDeque::new(),
+            remarks: BTreeMap::new(),
             flights: VecDeque::new(),
             next_seq: FlushSeq(superblock.flush.0 + 1),
             durable: superblock.flush,
@@ -344,6 +348,7 @@ impl Store {
 
     /// Deletes a log; its space comes back after the next checkpoint.
     pub fn delete_log(&mut self, log: LogId) -> FlushSeq {
+        self.remarks.remove(&log);
         self.push_entry(Entry::Delete { log })
     }
 
@@ -353,8 +358,9 @@ impl Store {
     }
 
     /// Cuts a log back, behind everything that was given to the store for it so far, and keeps an opaque note with
-    /// that.
+    /// that. A remark that no flush has taken is void.
     pub fn truncate(&mut self, log: LogId, cut: Cut, note: Bytes) -> FlushSeq {
+        self.remarks.remove(&log);
         self.push_entry(Entry::Truncate { log, cut, note })
     }
 

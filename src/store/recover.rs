@@ -439,6 +439,9 @@ impl Journal<'_> {
                     self.tell(log, ReplayItem::DroppedBefore(segment), replay);
                 }
                 Entry::Note { log, note } => self.tell(log, ReplayItem::Note(note), replay),
+                Entry::Remark { log, remark } => {
+                    self.tell(log, ReplayItem::Remarked(remark), replay)
+                }
                 Entry::Inline {
                     segment,
                     pos,
@@ -502,6 +505,7 @@ impl Journal<'_> {
                 self.placed += u64::from(*len);
                 self.placed_to = Some((*log, *pos + u64::from(*len)));
             }
+            Entry::Remark { .. } => {}
             other => self.since.state_bytes += entry_growth(other),
         }
     }

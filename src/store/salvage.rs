@@ -214,7 +214,7 @@ impl Found {
             Entry::Roll { log, .. } | Entry::Truncate { log, .. } => {
                 self.log(*log);
             }
-            Entry::DropBefore { .. } | Entry::Note { .. } => {}
+            Entry::DropBefore { .. } | Entry::Note { .. } | Entry::Remark { .. } => {}
             Entry::Inline { .. } | Entry::Ref { .. } => {}
         }
         self.map.apply(&entry);
@@ -261,7 +261,8 @@ impl Found {
             | Entry::Roll { .. }
             | Entry::Truncate { .. }
             | Entry::DropBefore { .. }
-            | Entry::Note { .. } => {}
+            | Entry::Note { .. }
+            | Entry::Remark { .. } => {}
         }
     }
 

@@ -48,6 +48,7 @@ impl Load {
         // A decided change has to fit, however short the segments of topics are.
         config.segment_bytes = u64::MAX;
         owner.open_log(fx.now, slot, METADATA_LOG, metadata_label(), config);
+        owner.lead_alone(METADATA_LOG);
         let Some(partition) = owner.partitions.get(&METADATA_LOG) else {
             fx.out.push(fatal::metadata(format!(
                 "log {METADATA_LOG} of store-0 is not the metadata log"

@@ -459,7 +459,7 @@ impl Owner {
                     continue;
                 };
                 let (leader, log) = (&mut partition.leader, &mut partition.log);
-                let readable = leader.on_durable(log, seq);
+                let readable = leader.on_durable((&mut *log, &mut slot.store), seq);
                 if readable > 0 {
                     self.watches.advanced(log.id(), readable);
                 }
@@ -590,14 +590,25 @@ impl Owner {
         let Some(open) = self.partitions.get_mut(&partition.log) else {
             return;
         };
-        let (leader, log) = (&mut open.leader, &mut open.log);
+        let slot = &mut self.slots[open.slot];
+        let leader = &mut open.leader;
+        let here = (&mut open.log, &mut slot.store);
         let (replicas, in_sync) = (&partition.replicas, &partition.isr);
-        let readable = leader.assign(log, replicas, in_sync, min_in_sync.max(1) as usize);
+        let readable = leader.assign(here, replicas, in_sync, min_in_sync.max(1) as usize);
         if readable > 0 {
             self.watches.advanced(partition.log, readable);
         }
         if !leader.is_idle() {
-            self.slots[open.slot].tell_next(partition.log);
+            slot.tell_next(partition.log);
+        }
+    }
+
+    /// A log of the broker's own has no other replica: what is on the disk of it is committed.
+    pub fn lead_alone(&mut self, log: LogId) {
+        if let Some(open) = self.partitions.get_mut(&log) {
+            let here = (&mut open.log, &mut self.slots[open.slot].store);
+            let me = [self.config.node()];
+            open.leader.assign(here, &me, &me, 1);
         }
     }
 

@@ -34,6 +34,8 @@ pub const STALE_SET: u8 = 4;
 pub const GONE_EARLY: u8 = 5;
 /// A leader lets in who has not caught up.
 pub const JOINS_EARLY: u8 = 6;
+/// A broker that starts anew takes all that is on its disk for committed.
+pub const END_IS_COMMITTED: u8 = 7;
 
 /// An attempt of a user to produce: the user and its count.
 pub type Value = (usize, u64);
@@ -591,6 +593,9 @@ impl<const FLAW: u8, const MIN: usize> Machine for Node<FLAW, MIN> {
             // Metadata is told anew: what was known may be old.
             disk.image = Image::default();
         }
+        if FLAW == END_IS_COMMITTED {
+            disk.watermark = Offset(disk.log.len() as i64);
+        }
         Self {
             me: NodeProcess {
                 node: NodeId(me as i32),
@@ -764,4 +769,5 @@ fn each_rule_is_needed() {
     is_found::<STALE_SET>();
     is_found::<GONE_EARLY>();
     is_found::<JOINS_EARLY>();
+    is_found::<END_IS_COMMITTED>();
 }
