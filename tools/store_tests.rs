@@ -81,9 +81,8 @@ impl Data {
         }
         let mut batch = builder.build().to_vec();
         record::stamp(&mut batch, Offset(base), LeaderEpoch(0));
-        let info = record::parse(&batch).unwrap();
-        let log = &mut self.logs[partition];
-        let appended = log.append_stamped(Now::default(), batch.into(), &info, &mut self.store);
+        let (log, store) = (&mut self.logs[partition], &mut self.store);
+        let appended = log.append_replica(Now::default(), &batch.into(), LeaderEpoch(0), store);
         appended.unwrap();
     }
 

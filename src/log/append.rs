@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
-use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, Refused, SegmentId};
+use crate::base::{ErrorCode, Now, Refused};
 use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::Store;
 
@@ -12,7 +12,7 @@ use super::Log;
 use super::message_size::check_message_size;
 use super::outcome::Appended;
 use super::producers::Remembered;
-use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX, Segment};
+use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX};
 
 /// Who appends: clients are held to the topic's limits, the broker's own records are not.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,63 +55,6 @@ impl Log {
         store: &mut Store,
     ) -> Result<Appended, Refused> {
         self.append_as(Origin::Internal, now, batch, info, store)
-    }
-
-    /// Appends a batch as another replica has it, with the offsets and the leader epoch that it carries; offsets may
-    /// be left out before it. What may be asked of a producer was asked by whoever stamped it.
-    ///
-    /// # Errors
-    /// What does not go forward: OFFSET_OUT_OF_RANGE if it begins before the log's end, FENCED_LEADER_EPOCH if its
-    /// epoch is older than the newest one here. INVALID_RECORD if no segment could hold it, or if the newest segment is
-    /// empty and begins more than 2^31 offsets before the batch ends: the log has to [start over](Self::start_over)
-    /// there, or to be cut back first. KAFKA_STORAGE_ERROR if the store is full.
-    pub fn append_stamped(
-        &mut self,
-        now: Now,
-        batch: Bytes,
-        info: &BatchInfo,
-        store: &mut Store,
-    ) -> Result<Appended, Refused> {
-        debug_assert_eq!(batch.len(), info.len, "exactly one batch");
-        let (base, epoch) = (Offset(info.base_offset), LeaderEpoch(info.leader_epoch));
-        let entry = BatchEntry::new(info, base, epoch).ok_or_else(bad_offsets)?;
-        if base < self.end {
-            let message = format!(
-                "A batch of offset {base} goes back: the log ends at {}.",
-                self.end
-            );
-            return Err(Refused::because(ErrorCode::OffsetOutOfRange, message));
-        }
-        let newest = self.leader_epoch();
-        if epoch < newest {
-            let message =
-                format!("A batch of leader epoch {epoch} goes back: the log has {newest}.");
-            return Err(Refused::because(ErrorCode::FencedLeaderEpoch, message));
-        }
-        let active = self.active();
-        let fits = match active.batches {
-            0 => active.fits(&entry),
-            _ => Segment::new(SegmentId::FIRST, base, 0, 0).fits(&entry),
-        };
-        if !fits {
-            return Err(bad_offsets());
-        }
-        if !store.has_room(batch.len()) {
-            return Err(store_full());
-        }
-        self.before_change(store);
-        if self.must_roll(&entry, now) {
-            self.skip_to(base);
-            self.roll_at_end(now, store);
-        }
-        let flush = store.append_anyway(self.id, batch, base, epoch);
-        self.record_entry(&entry, now.wall_ms, flush);
-        Ok(Appended {
-            base_offset: entry.base_offset,
-            last_offset: entry.last_offset,
-            log_append_time: NO_TIMESTAMP,
-            flush: Some(flush),
-        })
     }
 
     /// Begins a new segment, unless the active one is still empty: what is appended from now on can
@@ -224,7 +167,7 @@ impl Log {
 
     /// Whether the batch goes to a new segment: the active one would get too long, has been open
     /// for too long, or its offsets would no longer fit 31 bits.
-    fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
+    pub(super) fn must_roll(&self, entry: &BatchEntry, now: Now) -> bool {
         let active = self.active();
         let open_ms = active.open_ms(now.wall_ms, entry.max_timestamp);
         active.batches > 0
@@ -292,10 +235,11 @@ fn store_full() -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LogConfig;
     use super::super::segment::SEGMENT_DELTA_MAX;
     use super::super::testing::{Draft, Fixture, START_MS};
+    use super::super::{LogConfig, Unfit};
     use super::*;
+    use crate::base::Offset;
     use crate::base::limits::{
         PRODUCER_KEPT_MS, PRODUCERS_PER_PARTITION_MAX, WATERMARK_PLACES_MAX,
     };
@@ -760,8 +704,8 @@ mod tests {
         let draft = Draft::plain(&[START_MS], 10);
         let refused = f.append_stamped(&draft, FAR, 0).unwrap_err();
         assert_eq!(
-            refused.code,
-            ErrorCode::InvalidRecord,
+            refused,
+            Unfit::TooFar { base: Offset(FAR) },
             "it would be its first"
         );
         f.append_stamped(&draft, 5, 0).unwrap();

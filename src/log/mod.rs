@@ -3,7 +3,7 @@
 //! bytes themselves are the store's. Pure: time comes in as [`Now`], bytes that
 //! are not in memory come in through [`Log::scanned`].
 //!
-//! - `append` offsets, timestamps, idempotent producers, rolling;
+//! - `append` offsets, timestamps, idempotent producers, rolling; `replicate` what another replica has stamped;
 //! - `read` and `times` find offsets and timestamps, as read plans and scans;
 //! - `retention` drops what is old, too much or deleted by a client;
 //! - `state` and `recovery` are the way through a restart, `watermark` what is written of the high watermark for it;
@@ -31,6 +31,7 @@ mod read;
 mod rebuild;
 mod recent;
 pub mod recovery;
+mod replicate;
 mod retention;
 mod segment;
 mod state;
@@ -47,7 +48,7 @@ mod testing;
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use lookup::Opening;
 pub use message_size::check_message_size;
-pub use outcome::{Appended, ReadOutcome, Ticket, TimeLookup, Truncation};
+pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
 
 use epochs::Epochs;
 use hints::{Hints, Position};

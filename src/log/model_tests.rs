@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::segment::SEGMENT_DELTA_MAX;
 use super::testing::{Draft, Fixture, START_MS};
-use super::{Log, LogConfig};
+use super::{Log, LogConfig, Unfit};
 use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
-use crate::base::{ErrorCode, LeaderEpoch, Now, Offset, Refused};
+use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
 use crate::record::{self, Codec, TimestampType};
 use crate::store::ReplayItem;
 
@@ -330,14 +330,13 @@ impl Model {
         let now = self.f.now.wall_ms;
         let draft = Draft::plain(&vec![now; records], value_len / records);
         let (base, epoch) = (self.end + gap, self.epoch());
-        let back = |refused: Result<_, Refused>| refused.unwrap_err().code;
         if self.end > 0 {
             let refused = self.f.append_stamped(&draft, self.end - 1, epoch);
-            assert_eq!(back(refused), ErrorCode::OffsetOutOfRange);
+            assert!(matches!(refused, Err(Unfit::Overlaps { .. })));
         }
         if epoch > 0 {
             let refused = self.f.append_stamped(&draft, base, epoch - 1);
-            assert_eq!(back(refused), ErrorCode::FencedLeaderEpoch);
+            assert!(matches!(refused, Err(Unfit::Epoch { .. })));
         }
         let epoch = epoch + i32::from(newer);
         let active = self.f.log.active();
@@ -347,9 +346,10 @@ impl Model {
         );
         let appended = self.f.append_stamped(&draft, base, epoch);
         if empty && span > SEGMENT_DELTA_MAX {
-            return assert_eq!(back(appended), ErrorCode::InvalidRecord);
+            let base = Offset(base);
+            return assert_eq!(appended, Err(Unfit::TooFar { base }));
         }
-        assert_eq!(appended.unwrap().base_offset.0, base);
+        assert_eq!(appended.unwrap().end.0, base + records as i64);
         self.begin_epoch(epoch, base);
         self.push(&draft, base, draft.timestamps.clone());
     }

@@ -1,7 +1,10 @@
 //! What operations on a log come to, and what they want read first.
 
+use std::fmt;
+
 use super::lookup::{Opening, TimeGoal};
 use crate::base::{LeaderEpoch, Offset, SegmentId};
+use crate::record::BatchError;
 use crate::store::{FlushSeq, Piece};
 
 /// A batch that is in the log.
@@ -17,6 +20,79 @@ pub struct Appended {
     /// was written. The original may or may not be durable.
     pub flush: Option<FlushSeq>,
 }
+
+/// What [`Log::append_replica`](super::Log::append_replica) has appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicated {
+    /// Where the log ends now.
+    pub end: Offset,
+    /// The flush that makes all of it durable; `None` if it was nothing.
+    pub flush: Option<FlushSeq>,
+}
+
+/// Why batches that a leader has stamped do not go on where a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// At this byte no whole batch begins.
+    Malformed {
+        /// From the beginning of what was to be appended.
+        at: usize,
+        /// What is wrong.
+        what: BatchError,
+    },
+    /// The CRC of the batch with this base offset is wrong.
+    Corrupt {
+        /// As it says itself.
+        base: Offset,
+    },
+    /// A batch begins before what comes before it ends.
+    Overlaps {
+        /// Its base offset.
+        base: Offset,
+        /// The end of the log, or of the batch before.
+        end: Offset,
+    },
+    /// A batch is of an older leader than what comes before it, or of one that there has not been yet.
+    Epoch {
+        /// The leader epoch that it carries.
+        at: LeaderEpoch,
+        /// That of what comes before it.
+        newest: LeaderEpoch,
+        /// That of the leader whose log it is.
+        epoch: LeaderEpoch,
+    },
+    /// A segment reaches no further than 2^31 offsets, and the newest one is empty and begins more than that before
+    /// this batch ends: the log has to [start over](super::Log::start_over) there, or to be cut back first.
+    TooFar {
+        /// Its base offset.
+        base: Offset,
+    },
+    /// The store has no room.
+    Full,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed { at, what } => write!(f, "no batch begins at byte {at}: {what}"),
+            Self::Corrupt { base } => write!(f, "the batch of offset {base} has a wrong CRC"),
+            Self::Overlaps { base, end } => {
+                write!(f, "a batch begins at offset {base}, which is before {end}")
+            }
+            Self::Epoch { at, newest, epoch } => write!(
+                f,
+                "a batch of leader epoch {at} follows one of {newest} in the log of leader {epoch}"
+            ),
+            Self::TooFar { base } => write!(
+                f,
+                "the batch of offset {base} is too far from the beginning of the newest segment"
+            ),
+            Self::Full => f.write_str("the store is full"),
+        }
+    }
+}
+
+impl std::error::Error for Unfit {}
 
 /// The outcome of [`Log::read`](super::Log::read).
 #[derive(Debug)]

@@ -6,7 +6,9 @@ use super::hints::Hints;
 use super::index::Index;
 use super::outcome::Goal;
 use super::recovery::LogRecovery;
-use super::{Appended, Log, LogConfig, ReadOutcome, Ticket, TimeLookup, Truncation};
+use super::{
+    Appended, Log, LogConfig, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit,
+};
 use crate::base::limits::VALIDATION_SLICE_WORK;
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, Refused, StoreId};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
@@ -246,12 +248,11 @@ impl Fixture {
         draft: &Draft,
         base: i64,
         epoch: i32,
-    ) -> Result<Appended, Refused> {
-        let mut batch = draft.build().0.to_vec();
-        record::stamp(&mut batch, Offset(base), LeaderEpoch(epoch));
-        let info = record::parse(&batch).expect("a batch");
+    ) -> Result<Replicated, Unfit> {
+        let (mut batch, epoch) = (draft.build().0.to_vec(), LeaderEpoch(epoch));
+        record::stamp(&mut batch, Offset(base), epoch);
         let store = &mut self.disk.store;
-        let appended = (self.log).append_stamped(self.now, batch.into(), &info, store);
+        let appended = (self.log).append_replica(self.now, &batch.into(), epoch, store);
         self.log.check_live();
         appended
     }
