@@ -257,6 +257,13 @@ impl Log {
         self.durable.offset
     }
 
+    /// Whether the last cut is on this node's disk. Until then a crash brings back what was cut off, and of a log that
+    /// has [started over](Self::start_over) elsewhere the durable end is none.
+    #[must_use]
+    pub fn is_cut_durable(&self) -> bool {
+        self.cut.is_none()
+    }
+
     /// The next offset to be written (log end offset).
     #[must_use]
     pub fn end_offset(&self) -> Offset {

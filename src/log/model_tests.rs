@@ -371,7 +371,7 @@ impl Model {
         }
         if offset >= self.end {
             assert_eq!(end, self.end);
-            return;
+            return self.epochs_end();
         }
         if offset < self.log_start {
             assert_eq!(end, offset);
@@ -391,10 +391,7 @@ impl Model {
             (self.log_start, self.durable) = (end, end);
             self.start_moved();
         }
-        self.epochs.retain(|known| known.1 < end);
-        if self.epochs.is_empty() {
-            self.epochs.push((0, end));
-        }
+        self.epochs_end();
         for producer in &mut self.producers {
             // Of a batch that the log start cuts through nothing is left either.
             producer.truncate(offset.min(base));
@@ -407,6 +404,14 @@ impl Model {
             self.f.log.producers = Default::default();
             self.f.file();
             self.durable = self.end;
+        }
+    }
+
+    /// Those that have written nothing are forgotten.
+    fn epochs_end(&mut self) {
+        self.epochs.retain(|known| known.1 < self.end);
+        if self.epochs.is_empty() {
+            self.epochs.push((0, self.end));
         }
     }
 

@@ -9,6 +9,7 @@ use super::codec::{Malformed, Reader, Writer};
 
 const LOG_START: u8 = 1;
 const EPOCH: u8 = 2;
+const EPOCHS_END: u8 = 3;
 
 /// One note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) enum Note {
     LogStart(Offset),
     /// A leader epoch began, at this offset.
     Epoch { epoch: LeaderEpoch, start: Offset },
+    /// Epochs that began at the log's end, which is this, have written nothing and are forgotten.
+    EpochsEnd(Offset),
 }
 
 impl Note {
@@ -32,6 +35,10 @@ impl Note {
                 out.signed(i64::from(epoch.0));
                 out.signed(start.0);
             }
+            Self::EpochsEnd(offset) => {
+                out.byte(EPOCHS_END);
+                out.signed(offset.0);
+            }
         }
         out.finish()
     }
@@ -44,6 +51,7 @@ impl Note {
                 epoch: LeaderEpoch(input.int()?),
                 start: input.offset()?,
             },
+            EPOCHS_END => Self::EpochsEnd(input.offset()?),
             _ => return Err(Malformed::KIND),
         };
         input.end()?;
@@ -63,6 +71,7 @@ mod tests {
                 epoch: LeaderEpoch(7),
                 start: Offset(9),
             },
+            Note::EpochsEnd(Offset(8)),
         ] {
             assert_eq!(Note::decode(&note.encode()), Ok(note));
         }

@@ -312,7 +312,10 @@ impl LogRecovery {
         match note {
             Note::LogStart(offset) if offset <= end => self.log.set_log_start(offset),
             Note::Epoch { epoch, start } if start == end => self.log.epochs.assign(epoch, start),
-            Note::LogStart(offset) | Note::Epoch { start: offset, .. } => {
+            Note::EpochsEnd(offset) if offset == end => self.log.epochs.end_at(end),
+            Note::LogStart(offset)
+            | Note::Epoch { start: offset, .. }
+            | Note::EpochsEnd(offset) => {
                 return Err(format!(
                     "a note is about offset {offset}, but the log ends at {end}"
                 ));

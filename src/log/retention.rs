@@ -2,7 +2,7 @@
 //! at or above the high watermark is ever dropped.
 
 use crate::base::{ErrorCode, Now, Offset, Refused, SegmentId};
-use crate::store::Store;
+use crate::store::{FlushSeq, Store};
 
 use super::Log;
 use super::hints::Position;
@@ -64,6 +64,22 @@ impl Log {
             self.start_moved(store.pending_seq());
         }
         Ok(self.log_start)
+    }
+
+    /// The leader's log starts at `offset`, so this one does too, as far as what is before it is known to be committed
+    /// here. Returns the flush that makes it durable, if it moves.
+    pub fn follow_start(
+        &mut self,
+        now: Now,
+        offset: Offset,
+        store: &mut Store,
+    ) -> Option<FlushSeq> {
+        let to = offset.min(self.high_watermark());
+        if to <= self.log_start {
+            return None;
+        }
+        let moved = self.delete_records(now, to, store);
+        moved.is_ok().then(|| store.pending_seq())
     }
 
     /// Moves the log start offset in the bookkeeping; never back.
@@ -286,6 +302,21 @@ mod tests {
         f.restart();
         assert_eq!(f.log.start_offset(), Offset(101));
         assert_eq!(f.log.end_offset(), Offset(101));
+    }
+
+    #[test]
+    fn a_followers_log_starts_where_its_leaders_does_as_far_as_it_is_committed() {
+        let (mut f, _) = ten_segments(config());
+        f.append(&Draft::plain(&[START_MS], 10)).unwrap();
+        let mut follow = |to| {
+            let flush = f.log.follow_start(f.now, Offset(to), &mut f.disk.store);
+            f.log.check_live();
+            (flush.is_some(), f.log.start_offset().0)
+        };
+        assert_eq!(follow(25), (true, 25));
+        assert_eq!(follow(20), (false, 25));
+        assert_eq!(follow(101), (true, 100));
+        assert_eq!(follow(101), (false, 100));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::Log;
 use super::codec::{Malformed, Reader, Writer};
 use super::epochs::Epochs;
 use super::hints::Position;
+use super::notes::Note;
 use super::outcome::{Goal, Ticket, Truncation};
 use super::producers::{Producer, Producers};
 use super::rebuild::Rebuild;
@@ -69,7 +70,7 @@ impl CutNote {
 
 impl Log {
     /// Cuts off the batch that holds `offset` and everything after it. Before the log's start it begins anew there,
-    /// as in Kafka; behind its end nothing is to be done. Leader epochs and producers are those of what is left, but
+    /// as in Kafka; behind its end nothing is cut off. Leader epochs and producers are those of what is left, but
     /// that of a segment older than [`PRODUCER_SNAPSHOTS_MAX`](crate::base::limits::PRODUCER_SNAPSHOTS_MAX) it is
     /// not known who had written before.
     ///
@@ -82,10 +83,8 @@ impl Log {
         store: &mut Store,
     ) -> Result<Truncation, ErrorCode> {
         if offset >= self.end {
-            return Ok(Truncation::Done {
-                end: self.end,
-                flush: None,
-            });
+            let (end, flush) = (self.end, self.forget_begun_epochs(store));
+            return Ok(Truncation::Done { end, flush });
         }
         if offset < self.log_start {
             let flush = Some(self.start_over(now, offset, store));
@@ -124,6 +123,18 @@ impl Log {
         self.cut_is_durable_with(flush);
         let flush = Some(flush);
         Ok(Truncation::Done { end, flush })
+    }
+
+    /// Epochs that have written nothing are forgotten: what comes next may be of older ones.
+    fn forget_begun_epochs(&mut self, store: &mut Store) -> Option<FlushSeq> {
+        let nothing = (LeaderEpoch(0), self.end);
+        let newest = self.epochs.entries().last();
+        if newest.is_none_or(|newest| newest.1 < self.end || *newest == nothing) {
+            return None;
+        }
+        self.before_change(store);
+        self.epochs.end_at(self.end);
+        Some(store.note(self.id, Note::EpochsEnd(self.end).encode()))
     }
 
     /// Drops everything; the log begins anew at `offset`, wherever that is. Returns the flush that makes it durable.
