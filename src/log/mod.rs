@@ -43,7 +43,7 @@ mod watermark;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use lookup::Opening;

@@ -10,49 +10,74 @@ use super::{
     Appended, Log, LogConfig, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit,
 };
 use crate::base::limits::VALIDATION_SLICE_WORK;
-use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, Refused, StoreId};
+use crate::base::{
+    BLOCK, ErrorCode, IdMap, LeaderEpoch, LogId, Mono, Now, Offset, Refused, Rng, StoreId,
+};
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
 use crate::store::{
     BEGINNING_BYTES, DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
 };
 
-pub(super) const LOG: LogId = LogId(7);
+pub(crate) const LOG: LogId = LogId(7);
 const STORE: StoreId = StoreId(0);
 
 /// A wall time far enough from zero for timestamps before it.
-pub(super) const START_MS: i64 = 1_700_000_000_000;
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
 
 /// What the disk holds, and the store on it.
-pub(super) struct Disk {
-    pub(super) store: Store,
+pub(crate) struct Disk {
+    pub(crate) store: Store,
     config: StoreConfig,
     image: Vec<u8>,
     /// Begun, and not performed yet.
     begun: Vec<DiskOp>,
+    /// Writes that were performed and that no sync covers, with what was there before. A crash may take them back.
+    unsynced: Vec<(u64, usize, Vec<u8>)>,
+    /// Operations that were performed.
+    performed: u64,
+    /// How many were when a sync was asked for: it covers those.
+    covers: IdMap<u64, u64>,
 }
 
 impl Disk {
     /// `tail_bytes_max` is how much the store keeps in memory of what it has filed.
     pub(super) fn new(tail_bytes_max: usize) -> Self {
-        let config = StoreConfig {
+        Self::with(StoreConfig {
             journal_bytes: 4 << 20,
             initial_bytes: 16 << 20,
             tail_bytes_max,
             ..StoreConfig::default()
-        };
+        })
+    }
+
+    /// The same on a device, which is not written ahead.
+    pub(crate) fn raw(tail_bytes_max: usize) -> Self {
+        Self::with(StoreConfig {
+            journal_bytes: 1 << 20,
+            raw: true,
+            tail_bytes_max,
+            ..StoreConfig::default()
+        })
+    }
+
+    fn with(config: StoreConfig) -> Self {
         let (store, ops) = Store::format(STORE, config.clone(), 1);
         let mut disk = Self {
             store,
             config,
             image: Vec::new(),
             begun: Vec::new(),
+            unsynced: Vec::new(),
+            performed: 0,
+            covers: IdMap::default(),
         };
         disk.perform(ops);
+        disk.unsynced.clear();
         disk
     }
 
     /// Performs everything that the store wants done; the newest durable flush.
-    pub(super) fn settle(&mut self) -> Option<FlushSeq> {
+    pub(crate) fn settle(&mut self) -> Option<FlushSeq> {
         let begun = std::mem::take(&mut self.begun);
         let mut durable = self.perform(begun);
         loop {
@@ -66,12 +91,40 @@ impl Disk {
     }
 
     /// Begins with what the store wants done, and leaves it at that.
-    pub(super) fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.store.poll(&mut self.begun);
     }
 
+    /// Performs one of the operations that were begun; the newest durable flush.
+    pub(crate) fn perform_one(&mut self, rng: &mut Rng) -> Option<FlushSeq> {
+        if self.begun.is_empty() {
+            return None;
+        }
+        let mut begun = std::mem::take(&mut self.begun);
+        let op = begun.swap_remove(rng.below(begun.len() as u64) as usize);
+        let durable = self.complete(op, &mut begun);
+        self.begun = begun;
+        durable
+    }
+
+    /// The power fails: of what was begun some is done, some to a part, and what no sync covers may be gone again.
+    pub(crate) fn crash(&mut self, rng: &mut Rng) {
+        for (_, pos, before) in std::mem::take(&mut self.unsynced).into_iter().rev() {
+            if rng.chance(1, 2) {
+                self.write(pos, &before);
+            }
+        }
+        for op in std::mem::take(&mut self.begun) {
+            if let DiskOp::Write { pos, data, .. } = op {
+                let blocks = rng.below((data.len() / BLOCK) as u64 + 1) as usize;
+                let done = if rng.chance(1, 2) { 0 } else { blocks * BLOCK };
+                self.write(pos as usize, &data[..done]);
+            }
+        }
+    }
+
     /// Makes a checkpoint, by which whole blocks get into the file.
-    pub(super) fn checkpoint(&mut self, log: &Log) -> Option<FlushSeq> {
+    pub(crate) fn checkpoint(&mut self, log: &Log) -> Option<FlushSeq> {
         let mut ops = std::mem::take(&mut self.begun);
         self.store.checkpoint(vec![(LOG, log.state())], &mut ops);
         let durable = self.perform(ops);
@@ -82,22 +135,46 @@ impl Disk {
         let mut durable = None;
         while !ops.is_empty() {
             for op in std::mem::take(&mut ops) {
-                let id = match op {
-                    DiskOp::Write { id, pos, data, .. } => {
-                        self.write(pos as usize, &data);
-                        id
-                    }
-                    DiskOp::Sync { id, .. } | DiskOp::Allocate { id, .. } => id,
-                };
-                let mut events = Vec::new();
-                self.store.on_disk(id, Ok(()), &mut ops, &mut events);
-                for event in events {
-                    match event {
-                        StoreEvent::Durable(flush) => durable = durable.max(Some(flush)),
-                        StoreEvent::Written(_) | StoreEvent::Synced(_) => {}
-                        StoreEvent::Failed(error) => panic!("{error:?}"),
-                    }
+                durable = durable.max(self.complete(op, &mut ops));
+            }
+        }
+        durable
+    }
+
+    /// Performs an operation; what the store wants done then is added to `ops`. The newest durable flush.
+    fn complete(&mut self, op: DiskOp, ops: &mut Vec<DiskOp>) -> Option<FlushSeq> {
+        self.performed += 1;
+        let id = op.id();
+        match op {
+            DiskOp::Write {
+                pos, data, through, ..
+            } => {
+                let pos = pos as usize;
+                if !through {
+                    let mut before = self.image.get(pos..).unwrap_or_default().to_vec();
+                    before.resize(data.len(), 0);
+                    self.unsynced.push((self.performed, pos, before));
                 }
+                self.write(pos, &data);
+            }
+            DiskOp::Sync { .. } => {
+                let covers = self.covers.remove(&id.0).unwrap_or(self.performed);
+                self.unsynced.retain(|(at, ..)| *at > covers);
+            }
+            DiskOp::Allocate { .. } => {}
+        }
+        let (known, mut events, mut durable) = (ops.len(), Vec::new(), None);
+        self.store.on_disk(id, Ok(()), ops, &mut events);
+        for op in &ops[known..] {
+            if let DiskOp::Sync { id, .. } = op {
+                self.covers.insert(id.0, self.performed);
+            }
+        }
+        for event in events {
+            match event {
+                StoreEvent::Durable(flush) => durable = durable.max(Some(flush)),
+                StoreEvent::Written(_) | StoreEvent::Synced(_) => {}
+                StoreEvent::Failed(error) => panic!("{error:?}"),
             }
         }
         durable
@@ -115,7 +192,7 @@ impl Disk {
         self.image[from as usize + bit / 8] ^= 1 << (bit % 8);
     }
 
-    pub(super) fn join(&self, pieces: &[Piece]) -> Vec<u8> {
+    pub(crate) fn join(&self, pieces: &[Piece]) -> Vec<u8> {
         let mut all = Vec::new();
         for piece in pieces {
             match piece {
@@ -129,9 +206,26 @@ impl Disk {
         all
     }
 
+    /// All batches of the log that flushes have taken, readable or not.
+    pub(crate) fn batches(&self) -> Vec<Bytes> {
+        let mut all = Vec::new();
+        for (segment, _, len) in self.store.segments(LOG) {
+            let mut pieces = Vec::new();
+            self.store.read(LOG, segment, 0, len as usize, &mut pieces);
+            let bytes = Bytes::from(self.join(&pieces));
+            assert_eq!(bytes.len() as u64, len);
+            let batches = record::batches(&bytes).map(|batch| batch.expect("a batch").1);
+            all.extend(batches.map(|batch| bytes.slice_ref(batch)));
+        }
+        assert!(all.iter().all(|batch| record::check_crc(batch)));
+        all
+    }
+
     /// Opens the store anew from what is on the disk, and replays the log.
-    pub(super) fn restart(&mut self, now: Now) -> LogRecovery {
+    pub(crate) fn restart(&mut self, now: Now) -> LogRecovery {
         self.begun.clear();
+        self.unsynced.clear();
+        self.covers.clear();
         let mut recovery = Log::recovered(LOG, now);
         let mut read = |pos: u64, len: usize| {
             let from = self.image.len().min(pos as usize);
@@ -160,7 +254,7 @@ impl Disk {
 }
 
 /// A batch as a producer sends it.
-pub(super) struct Draft {
+pub(crate) struct Draft {
     pub(super) codec: Codec,
     /// One record per timestamp.
     pub(super) timestamps: Vec<i64>,
@@ -171,7 +265,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn plain(timestamps: &[i64], value_len: usize) -> Self {
+    pub(crate) fn plain(timestamps: &[i64], value_len: usize) -> Self {
         Self {
             codec: Codec::None,
             timestamps: timestamps.to_vec(),
@@ -180,13 +274,13 @@ impl Draft {
         }
     }
 
-    pub(super) fn build(&self) -> (Bytes, BatchInfo) {
+    pub(crate) fn build(&self) -> (Bytes, BatchInfo) {
         let base_timestamp = self.timestamps[0];
         let mut builder = BatchBuilder::new(self.codec, base_timestamp);
         if let Some((id, epoch, sequence)) = self.producer {
             builder = builder.producer(id, epoch, sequence);
         }
-        let mut rng = crate::base::Rng::new(self.value_len as u64);
+        let mut rng = Rng::new(self.value_len as u64);
         let value: Vec<u8> = (0..self.value_len).map(|_| rng.next_u64() as u8).collect();
         for timestamp in &self.timestamps {
             builder.push(*timestamp, None, Some(&value), &[]);

@@ -88,6 +88,25 @@ impl Follower {
         latest
     }
 
+    /// Whether it waits for the answer to this.
+    #[must_use]
+    pub fn waits_for(&self, asked: EpochEnd) -> bool {
+        self.asked == Some(asked)
+    }
+
+    /// Whether it has asked, and has no answer yet.
+    #[must_use]
+    pub const fn has_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// Its log is empty now, and begins where its leader's starts: there is nothing to compare. What was before it was
+    /// committed, and is deleted.
+    pub fn started_over(&mut self, start: Offset) {
+        (self.asked, self.follows) = (None, true);
+        self.watermark = self.watermark.max(start);
+    }
+
     /// The leader's answer to what was `asked`: its last epoch that is not newer, and its end there. `own` is where, in
     /// the follower's own log, everything that is not newer than the answer's epoch ends.
     pub fn compared(&mut self, asked: EpochEnd, answer: EpochEnd, own: Offset) -> Compared {

@@ -5,10 +5,14 @@
 //! - `in_sync` who has to have a record until it is committed;
 //! - `waits` who waits for a mark of the log;
 //! - `leader` the two together;
-//! - `follower` what a follower cuts off and appends, `term` between whom something is said. Both are used by the
-//!   simulator's model of replication alone (`sim/messages/replication`).
+//! - `follower` what a follower cuts off and appends, `term` between whom something is said;
+//! - `following` a follower's log. Tests alone use it so far, and the two before it the simulator's model of
+//!   replication (`sim/messages/replication`).
 
 mod follower;
+mod following;
+#[cfg(test)]
+mod following_tests;
 mod in_sync;
 mod leader;
 #[cfg(test)]
@@ -17,6 +21,7 @@ mod term;
 mod waits;
 
 pub use follower::{Compared, EpochEnd, Follower, Pushed};
+pub use following::{FollowerNext, FollowerStopped, Following, Here, LeaderLog, OnDisk, Push};
 pub use in_sync::InSync;
 pub use leader::{Leader, Mark};
 pub use term::Term;
