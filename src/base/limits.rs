@@ -215,6 +215,12 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 pub const LOG_IDS_AHEAD_MAX: u64 = 1 << 32;
 /// Records of one change of the metadata, as in Kafka. What comes behind them in the request is refused.
 pub const RECORDS_PER_CHANGE_MAX: usize = 10_000;
+/// Silence of another node that is suspicious, in ms: never less than this, however often it is heard,
+pub const SILENCE_MS_MIN: u64 = 100;
+/// and never more, however seldom. Twice of it is taken for its death.
+pub const SILENCE_MS_MAX: u64 = 2_000;
+/// A node that for so many ms has not brought to its disk what it was pushed is suspected, though it is alive.
+pub const STUCK_MS_MAX: u64 = 500;
 /// Partitions that get another leader or ISR by one change of the metadata, when a broker is lost or back.
 pub const MOVES_PER_CHANGE_MAX: usize = 1_000;
 /// What is decided on at a time, in things that requests list, and records.

@@ -28,6 +28,7 @@ mod listings;
 mod msg;
 mod own;
 mod owner;
+pub mod peers;
 #[cfg(test)]
 mod query_tests;
 #[cfg(test)]

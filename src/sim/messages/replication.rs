@@ -6,19 +6,16 @@ use std::collections::BTreeMap;
 
 use super::cluster::{Cluster, Effect, Machine, Users};
 use crate::base::{
-    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Now, Offset, Rng, TopicId,
+    DirectoryId, Incarnation, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Now, Offset, Rng,
+    TopicId,
 };
+use crate::broker::peers::{Detector, OwnTime, Verdict};
 use crate::controller::{self, AlterInSync, PartitionRecord, Registered, Registration};
 use crate::replica::{Compared, EpochEnd, Follower, InSync, Pushed, Term};
-use crate::sim::clock::MS;
 use crate::sim::net::End;
 
 /// The controller's node; the brokers are those behind it.
 const CONTROLLER: usize = 0;
-/// Who is silent for so long is fenced.
-const FENCED_AFTER: u64 = 150 * MS;
-/// A follower that is silent for so long leaves the ISR.
-const SILENT_AFTER: u64 = 60 * MS;
 
 /// Nothing is wrong with it.
 pub const RIGHT: u8 = 0;
@@ -116,7 +113,7 @@ struct Other {
     term: Term,
     /// What it is pushed next begins here; `None` until it has asked.
     next: Option<usize>,
-    heard: u64,
+    alive: Detector,
 }
 
 #[derive(Debug)]
@@ -135,7 +132,7 @@ struct Leading {
 enum Role {
     None,
     Leader(Box<Leading>),
-    Follower { it: Follower, heard: u64 },
+    Follower { it: Follower, leader: Detector },
 }
 
 /// A node: the controller, or a broker.
@@ -145,8 +142,9 @@ pub struct Node<const FLAW: u8, const MIN: usize> {
     disk: Durable,
     is_started: bool,
     role: Role,
-    /// The controller's: when each broker was heard last.
-    heard: BTreeMap<NodeId, u64>,
+    own_time: OwnTime,
+    /// The controller's: which brokers are alive.
+    alive: BTreeMap<NodeId, Detector>,
 }
 
 type Effects<M> = Vec<Effect<M>>;
@@ -186,7 +184,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             .collect()
     }
 
-    fn alive(&mut self, now: u64, member: NodeProcess, version: u64) -> Effects<Self> {
+    fn alive(&mut self, now: Mono, member: NodeProcess, version: u64) -> Effects<Self> {
         let image = &mut self.disk.image;
         if image.brokers.member(member.node) != Some(member) {
             let fenced = Registration {
@@ -198,13 +196,14 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
                 return Vec::new();
             }
             let leads = image.partition.leader == member.node;
-            self.heard.insert(member.node, now);
+            self.alive.insert(member.node, Detector::new(now));
             if FLAW != OLD_EPOCH || !leads {
                 self.leaves(member.node);
             }
             return self.publish();
         }
-        self.heard.insert(member.node, now);
+        let alive = self.alive.entry(member.node);
+        alive.or_insert(Detector::new(now)).hear(now);
         let image = &mut self.disk.image;
         if version < image.version {
             let image = Message::Metadata(Box::new(image.clone()));
@@ -251,14 +250,15 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         }
     }
 
-    fn control(&mut self, now: u64) -> Effects<Self> {
+    fn control(&mut self, now: Mono) -> Effects<Self> {
         let mut changed = false;
         for node in (1..=3).map(NodeId) {
             let Some(member) = self.disk.image.brokers.member(node) else {
                 continue;
             };
-            let heard = *self.heard.entry(node).or_insert(now);
-            if self.disk.image.brokers.is_live(member) && now - heard > FENCED_AFTER {
+            let alive = self.alive.entry(node).or_insert(Detector::new(now));
+            let is_dead = alive.verdict(now) == Verdict::Dead;
+            if self.disk.image.brokers.is_live(member) && is_dead {
                 self.disk.image.brokers.set_fenced(node, true);
                 self.leaves(node);
                 changed = true;
@@ -269,7 +269,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
 
     // A broker, whatever its role.
 
-    fn learned(&mut self, now: u64, image: Image) -> Effects<Self> {
+    fn learned(&mut self, now: Mono, image: Image) -> Effects<Self> {
         let known = &self.disk.image;
         if image.version <= known.version || !self.is_started {
             return Vec::new();
@@ -302,11 +302,12 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             self.disk.log.truncate(self.disk.watermark.0 as usize);
         }
         let it = Follower::new(term, self.disk.watermark);
-        self.role = Role::Follower { it, heard: now };
+        let leader = Detector::new(now);
+        self.role = Role::Follower { it, leader };
         self.ask()
     }
 
-    fn leads(&mut self, now: u64, epoch: LeaderEpoch) -> Effects<Self> {
+    fn leads(&mut self, now: Mono, epoch: LeaderEpoch) -> Effects<Self> {
         let began = self.log_end();
         if !matches!(&self.role, Role::Leader(it) if it.epoch == epoch) {
             self.role = Role::Leader(Box::new(Leading {
@@ -341,8 +342,8 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             };
             // One that started anew is another one; what its disk had it has still.
             if it.others.get(node).is_none_or(|other| other.term != term) {
-                let (next, heard) = (None, now);
-                it.others.insert(*node, Other { term, next, heard });
+                let (next, alive) = (None, Detector::new(now));
+                it.others.insert(*node, Other { term, next, alive });
             }
         }
         let mut effects = self.commits();
@@ -415,7 +416,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         effects
     }
 
-    fn asked(&mut self, now: u64, term: Term, asked: EpochEnd) -> Effects<Self> {
+    fn asked(&mut self, now: Mono, term: Term, asked: EpochEnd) -> Effects<Self> {
         let Role::Leader(it) = &mut self.role else {
             return Vec::new();
         };
@@ -426,7 +427,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             return Vec::new();
         }
         let ends = epoch_end(&self.disk.log, asked.epoch);
-        other.heard = now;
+        other.alive.hear(now);
         // Only an answer that lets it follow is followed by records.
         let matches = ends.epoch == asked.epoch;
         other.next = matches.then_some(ends.end.min(asked.end).0 as usize);
@@ -436,7 +437,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         effects
     }
 
-    fn durable(&mut self, now: u64, term: Term, durable: Offset) -> Effects<Self> {
+    fn durable(&mut self, now: Mono, term: Term, durable: Offset) -> Effects<Self> {
         let Role::Leader(it) = &mut self.role else {
             return Vec::new();
         };
@@ -448,14 +449,14 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         } else if let Some(other) = it.others.get_mut(&term.follower.node)
             && other.term == term
         {
-            other.heard = now;
+            other.alive.hear(now);
             it.in_sync.reached(term.follower.node, durable);
         }
         self.commits()
     }
 
     /// Asks for the ISR that should be.
-    fn alters(&mut self, now: u64) -> Effects<Self> {
+    fn alters(&mut self, now: Mono) -> Effects<Self> {
         let Role::Leader(it) = &mut self.role else {
             return Vec::new();
         };
@@ -464,7 +465,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         } = &self.disk.image;
         let silent = |node: NodeId| match it.others.get(&node) {
             Some(other) => {
-                now - other.heard > SILENT_AFTER || !brokers.is_live(other.term.follower)
+                other.alive.verdict(now) != Verdict::Alive || !brokers.is_live(other.term.follower)
             }
             None => true,
         };
@@ -539,20 +540,20 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
 
     fn pushed(
         &mut self,
-        now: u64,
+        now: Mono,
         term: Term,
         base: Offset,
         records: &[Record],
         watermark: Offset,
     ) -> Effects<Self> {
         let log_end = self.log_end();
-        let Role::Follower { it, heard } = &mut self.role else {
+        let Role::Follower { it, leader } = &mut self.role else {
             return Vec::new();
         };
         if it.term() != term {
             return Vec::new();
         }
-        *heard = now;
+        leader.hear(now);
         match it.pushed(base, log_end) {
             // What was asked for before may be on its way still.
             Pushed::Compares => return Vec::new(),
@@ -604,12 +605,13 @@ impl<const FLAW: u8, const MIN: usize> Machine for Node<FLAW, MIN> {
             disk,
             is_started: me == CONTROLLER,
             role: Role::None,
-            heard: BTreeMap::new(),
+            own_time: OwnTime::default(),
+            alive: BTreeMap::new(),
         }
     }
 
     fn take(&mut self, now: Now, from: End, message: Message) -> Effects<Self> {
-        let now = now.mono.0;
+        let now = self.own_time.at(now.mono);
         match message {
             Message::Produce(value) => self.produced(from, value),
             Message::Read => match &self.role {
@@ -638,7 +640,7 @@ impl<const FLAW: u8, const MIN: usize> Machine for Node<FLAW, MIN> {
     }
 
     fn tick(&mut self, now: Now) -> Effects<Self> {
-        let now = now.mono.0;
+        let now = self.own_time.at(now.mono);
         if self.me.node.0 as usize == CONTROLLER {
             return self.control(now);
         }
@@ -656,8 +658,8 @@ impl<const FLAW: u8, const MIN: usize> Machine for Node<FLAW, MIN> {
                 effects.extend(self.pushes());
                 effects.extend(self.alters(now));
             }
-            Role::Follower { it, heard } => {
-                if !it.follows() || now - *heard > SILENT_AFTER {
+            Role::Follower { it, leader } => {
+                if !it.follows() || leader.verdict(now) != Verdict::Alive {
                     effects.extend(self.ask());
                 }
             }
