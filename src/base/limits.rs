@@ -221,6 +221,8 @@ pub const SILENCE_MS_MIN: u64 = 100;
 pub const SILENCE_MS_MAX: u64 = 2_000;
 /// A node that for so many ms has not brought to its disk what it was pushed is suspected, though it is alive.
 pub const STUCK_MS_MAX: u64 = 500;
+/// Directories of one broker.
+pub const DIRECTORIES_MAX: usize = 4_096;
 /// Partitions that get another leader or ISR by one change of the metadata, when a broker is lost or back.
 pub const MOVES_PER_CHANGE_MAX: usize = 1_000;
 /// What is decided on at a time, in things that requests list, and records.

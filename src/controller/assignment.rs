@@ -39,13 +39,17 @@ pub(super) fn by_count(
             )
         })?;
     let factor = usize::try_from(factor).unwrap_or(usize::MAX);
-    are_enough(brokers, factor)?;
+    are_enough(brokers, factor).map_err(|refused| {
+        let why = refused.text();
+        let message = format!("Unable to replicate the partition {factor} time(s): {why}");
+        Refused::because(refused.code, message)
+    })?;
     Ok(Replicas::Counted { partitions, factor })
 }
 
 /// Whether there are brokers for so many replicas of a partition. Some of them may be fenced.
 pub(super) fn are_enough(brokers: &Registered, factor: usize) -> Result<(), Refused> {
-    let registered = brokers.iter().count();
+    let registered = brokers.count();
     let why = if !brokers.iter().any(|broker| !broker.fenced) {
         "All brokers are currently fenced.".to_owned()
     } else if factor > registered {
@@ -56,16 +60,13 @@ pub(super) fn are_enough(brokers: &Registered, factor: usize) -> Result<(), Refu
     } else {
         return Ok(());
     };
-    Err(Refused::because(
-        ErrorCode::InvalidReplicationFactor,
-        format!("Unable to replicate the partition {factor} time(s): {why}"),
-    ))
+    Err(Refused::because(ErrorCode::InvalidReplicationFactor, why))
 }
 
 /// The replicas of each partition of a topic whose nodes the client chose.
 pub(super) fn by_assignment(topic: NewTopic, brokers: &Registered) -> Result<Replicas, Refused> {
     for (set, what) in [
-        (topic.replication_factor != -1, "replicationFactor"),
+        (topic.replication_factor != -1, "replication factor"),
         (topic.partitions != -1, "numPartitions"),
     ] {
         if set {
@@ -116,15 +117,14 @@ pub(super) fn check_replicas(
         ))
     };
     let includes = |what: String| bad(format!("The manual partition assignment includes {what}"));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::with_capacity(replicas.len());
     for node in replicas {
-        if seen.contains(node) {
+        if !seen.insert(*node) {
             return includes(format!("the broker {node} more than once."));
         }
         if brokers.get(*node).is_none() {
             return includes(format!("broker {node}, but no such broker is registered."));
         }
-        seen.push(*node);
     }
     match factor {
         _ if replicas.is_empty() => includes("an empty replica list.".to_owned()),

@@ -11,7 +11,7 @@ use crate::config::BrokerConfig;
 /// broker has, by store, `shards` how many shards. Alone, it need not show that it is alive.
 ///
 /// # Errors
-/// The cluster has another id than the configuration says: this is somebody else's data.
+/// The cluster has another id than the configuration says: this is somebody else's data. Or it has other brokers.
 pub fn bootstrap(
     image: &Image,
     config: &BrokerConfig,
@@ -19,12 +19,21 @@ pub fn bootstrap(
     here: &[Directory],
     rng: &mut Rng,
 ) -> Result<Vec<MetadataRecord>, String> {
-    let mut records = first_records(image, config, rng)?;
     let node = config.node();
+    if !image.brokers.has_none_but(node) {
+        return Err(format!(
+            "the metadata in {} is of a cluster of several brokers ({:?}), and this release serves one that is alone",
+            config.log_dirs,
+            image.brokers.nodes()
+        ));
+    }
+    let mut records = first_records(image, config, rng)?;
     let known = image.brokers.get(node);
     // Where it is reached, others do not ask: it may be elsewhere at each start.
-    let is_same =
-        known.is_some_and(|known| known.directories == here && known.level == FEATURE_LEVEL);
+    let is_same = |known: &Registration| {
+        known.directories == here && known.level == FEATURE_LEVEL && !known.fenced
+    };
+    let is_same = known.is_some_and(is_same);
     if !is_same {
         let version = image.version + records.len() as u64 + 1;
         records.push(MetadataRecord::Broker(Registration {
@@ -73,13 +82,9 @@ fn first_records(
             config.log_dirs
         )),
         // Nobody else has to read what is written from now on.
-        (Some(_), _)
-            if image.features < FEATURE_LEVEL && image.brokers.has_none_but(config.node()) =>
-        {
-            Ok(vec![MetadataRecord::Features {
-                level: FEATURE_LEVEL,
-            }])
-        }
+        (Some(_), _) if image.features < FEATURE_LEVEL => Ok(vec![MetadataRecord::Features {
+            level: FEATURE_LEVEL,
+        }]),
         (Some(_), _) => Ok(Vec::new()),
         (None, wanted) => {
             // Kafka's cluster ids are UUIDs in the same text form as topic ids.
@@ -98,7 +103,8 @@ fn first_records(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{DirectoryId, ShardId, StoreId};
+    use crate::base::{DirectoryId, StoreId};
+    use crate::controller::testing::broker;
 
     #[test]
     fn a_cluster_gets_its_id_once() {
@@ -131,6 +137,14 @@ mod tests {
         };
         assert_eq!(more.directories, here(2));
         assert!(more.member.incarnation > first.member.incarnation && !more.fenced);
+        // Nobody else would let it lead again.
+        let mut fenced = image.clone();
+        fenced.brokers.set_fenced(config.node(), true);
+        let again = bootstrap(&fenced, &config, 1, &here(1), &mut rng).unwrap();
+        assert!(matches!(&again[..], [MetadataRecord::Broker(again)] if !again.fenced));
+        fenced.brokers.register(broker(9, 1)).unwrap();
+        let several = bootstrap(&fenced, &config, 1, &here(1), &mut rng).unwrap_err();
+        assert!(several.contains("several brokers"), "{several}");
         config.millrace_cluster_id = Some("other".to_owned());
         assert!(
             bootstrap(&image, &config, 1, &here(1), &mut rng)

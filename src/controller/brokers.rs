@@ -1,10 +1,13 @@
 //! Brokers come, are fenced, return and go: what is recorded of it. What follows for partitions, a [`Cause`] says.
 
+use std::collections::BTreeSet;
+
 use super::draft::Draft;
-use super::features::FeatureLevel;
-use super::moves::Cause;
+use super::features::{FeatureLevel, REGISTRATION_LEVEL};
+use super::moves::{Cause, Settled};
 use super::record::MetadataRecord;
 use super::registered::{BrokerAddress, Directory, Registration};
+use crate::base::limits::DIRECTORIES_MAX;
 use crate::base::{ErrorCode, Incarnation, NodeId, NodeProcess, Refused};
 
 /// A process that wants to be one of the brokers (Kafka's BrokerRegistration).
@@ -30,8 +33,9 @@ pub struct Joining {
 /// the same process is told the same.
 ///
 /// # Errors
-/// INCONSISTENT_CLUSTER_ID; UNSUPPORTED_VERSION if it cannot read what is written; INVALID_REGISTRATION of directories
-/// that are none, or another broker's; DUPLICATE_BROKER_REGISTRATION if a process with other directories is alive
+/// INCONSISTENT_CLUSTER_ID; UNSUPPORTED_VERSION if it cannot read what is written, or if the feature level has no
+/// registrations yet; INVALID_REGISTRATION of an id or a listener that cannot be, or of directories that are none, too
+/// many, or another broker's; DUPLICATE_BROKER_REGISTRATION if a process with other directories is alive
 /// under the same id. The draft is unchanged.
 pub fn register(
     draft: &mut Draft,
@@ -48,6 +52,13 @@ pub fn register(
         );
         return Err(Refused::because(ErrorCode::InconsistentClusterId, message));
     }
+    if image.features < REGISTRATION_LEVEL {
+        let message = format!(
+            "The cluster has feature level {}, and brokers register from {REGISTRATION_LEVEL} on.",
+            image.features
+        );
+        return Err(Refused::because(ErrorCode::UnsupportedVersion, message));
+    }
     if joining.level < image.features {
         let message = format!(
             "Broker {node} reads records up to feature level {}, but level {} is in use: start a newer release.",
@@ -55,11 +66,13 @@ pub fn register(
         );
         return Err(Refused::because(ErrorCode::UnsupportedVersion, message));
     }
+    check_identity(&joining)?;
     check_directories(draft, &joining)?;
     let known = image.brokers.get(node);
     if let Some(known) = known {
         if known.start == joining.start {
-            return Ok((known.member, None));
+            // What follows from its registration may have come to nothing with the controller that recorded it.
+            return Ok((known.member, known.fenced.then_some(Cause::Fenced(node))));
         }
         let has_same = |directory: &Directory| joining.directories.contains(directory);
         if !known.fenced && !known.directories.iter().any(has_same) {
@@ -72,10 +85,10 @@ pub fn register(
             ));
         }
     }
-    let follows = known.map(|_| Cause::Fenced(node));
+    let before = known.map_or(0, |known| known.member.incarnation.0);
     let member = NodeProcess {
         node,
-        incarnation: Incarnation(image.version + 1),
+        incarnation: Incarnation(image.version.max(before).saturating_add(1)),
     };
     draft.push(MetadataRecord::Broker(Registration {
         member,
@@ -86,30 +99,55 @@ pub fn register(
         addresses: joining.addresses,
         directories: joining.directories,
     }));
-    Ok((member, follows))
+    Ok((member, Some(Cause::Fenced(node))))
+}
+
+fn invalid(message: String) -> Refused {
+    Refused::because(ErrorCode::InvalidRegistration, message)
+}
+
+fn check_identity(joining: &Joining) -> Result<(), Refused> {
+    let node = joining.node;
+    if !(0..=NodeId::DIRECT_MAX).contains(&node.0) {
+        let max = NodeId::DIRECT_MAX;
+        return Err(invalid(format!("Broker {node} has no id from 0 to {max}.")));
+    }
+    let mut names = BTreeSet::new();
+    let twice = joining
+        .addresses
+        .iter()
+        .find(|address| !names.insert(&address.listener));
+    match twice {
+        Some(address) => Err(invalid(format!(
+            "Broker {node} has listener {} twice.",
+            address.listener
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn check_directories(draft: &Draft, joining: &Joining) -> Result<(), Refused> {
     let node = joining.node;
-    let invalid = |message| Err(Refused::because(ErrorCode::InvalidRegistration, message));
-    if joining.directories.is_empty() {
-        return invalid(format!("Broker {node} has no directory."));
+    if !(1..=DIRECTORIES_MAX).contains(&joining.directories.len()) {
+        return Err(invalid(format!(
+            "Broker {node} has {} directories: 1 to {DIRECTORIES_MAX} are possible.",
+            joining.directories.len()
+        )));
     }
-    for (at, directory) in joining.directories.iter().enumerate() {
-        let id = directory.id;
-        let before = &joining.directories[..at];
-        if before.iter().any(|other| other.id == id) {
-            return invalid(format!("Broker {node} has directory {id} twice."));
-        }
-        let mut others = draft.image().brokers.iter();
-        let owner = others.find(|broker| {
-            broker.member.node != node && broker.directories.iter().any(|other| other.id == id)
-        });
-        if let Some(owner) = owner {
-            return invalid(format!(
-                "Broker {node} wants to register directory {id}, which is one of broker {}.",
-                owner.member.node
-            ));
+    let mut ids = BTreeSet::new();
+    if let Some(twice) = joining.directories.iter().find(|it| !ids.insert(it.id)) {
+        return Err(invalid(format!(
+            "Broker {node} has directory {} twice.",
+            twice.id
+        )));
+    }
+    let others = draft.image().brokers.iter();
+    for other in others.filter(|broker| broker.member.node != node) {
+        if let Some(shared) = other.directories.iter().find(|it| ids.contains(&it.id)) {
+            return Err(invalid(format!(
+                "Broker {node} wants to register directory {}, which is one of broker {}.",
+                shared.id, other.member.node
+            )));
         }
     }
     Ok(())
@@ -125,13 +163,18 @@ pub fn fence(draft: &mut Draft, node: NodeId) -> Option<Cause> {
 }
 
 /// Lets a process lead and be in sync: it has shown that it is alive and knows the metadata. `None` if it was so
-/// already.
+/// already. A process that is new is settled, too: by the moves that follow from its registration, or by those of
+/// [`Cause::Fenced`] if nothing does.
 ///
 /// # Errors
-/// STALE_BROKER_EPOCH if it is not the registered process of its node.
-pub fn unfence(draft: &mut Draft, member: NodeProcess) -> Result<Option<Cause>, Refused> {
+/// STALE_BROKER_EPOCH if it is not the registered process of its node, or another one is settled.
+pub fn unfence(
+    draft: &mut Draft,
+    member: NodeProcess,
+    settled: Settled,
+) -> Result<Option<Cause>, Refused> {
     let brokers = &draft.image().brokers;
-    if brokers.member(member.node) != Some(member) {
+    if brokers.member(member.node) != Some(member) || settled.node() != member.node {
         return Err(ErrorCode::StaleBrokerEpoch.into());
     }
     if brokers.is_live(member) {
@@ -157,8 +200,8 @@ pub fn remove_broker(draft: &mut Draft, node: NodeId) -> Result<Cause, Refused> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::Image;
     use crate::controller::testing::{broker, cluster};
+    use crate::controller::{Image, Moves};
 
     /// A process of a broker with the directories that one of this number has.
     fn joining(node: i32, start: u8, directories_of: i32) -> Joining {
@@ -173,13 +216,30 @@ mod tests {
         }
     }
 
+    fn address() -> BrokerAddress {
+        BrokerAddress {
+            listener: "A".to_owned(),
+            host: "host".to_owned(),
+            port: 9092,
+            shards: Vec::new(),
+        }
+    }
+
     fn three() -> Image {
         let mut image = cluster(3);
         let id = "c".to_owned();
+        image.features = REGISTRATION_LEVEL;
         image
             .replay(&MetadataRecord::Cluster { id })
             .expect("the first");
         image
+    }
+
+    /// Nothing is left to be moved from a broker.
+    fn settled(node: NodeId) -> Settled {
+        let mut moves = Moves::new(Cause::Fenced(node));
+        assert!(moves.go_on(&mut Draft::new(&three(), 0), &mut 100));
+        moves.settled().expect("all is looked at")
     }
 
     fn join(
@@ -197,18 +257,22 @@ mod tests {
     fn each_process_has_a_number_of_its_own_and_is_fenced_at_first() {
         let mut image = three();
         let (first, follows) = join(&mut image, joining(4, 1, 4)).expect("it is new");
-        assert_eq!(follows, None);
+        let fenced = Some(Cause::Fenced(NodeId(4)));
+        assert_eq!(follows, fenced);
         assert!(!image.brokers.is_live(first));
         let version = image.version;
         let again = join(&mut image, joining(4, 1, 4));
-        assert_eq!(again, Ok((first, None)), "it was not told");
+        assert_eq!(again, Ok((first, fenced)), "it was not told");
         assert_eq!(image.version, version);
         let mut draft = Draft::new(&image, 0);
-        let cause = unfence(&mut draft, first).expect("it is registered");
+        let settled = settled(NodeId(4));
+        let cause = unfence(&mut draft, first, settled).expect("it is registered");
         assert_eq!(cause, Some(Cause::Unfenced(NodeId(4))));
         draft.settle();
-        assert_eq!(unfence(&mut draft, first), Ok(None));
+        assert_eq!(unfence(&mut draft, first, settled), Ok(None));
         image = draft.into_change().image;
+        let again = join(&mut image, joining(4, 1, 4));
+        assert_eq!(again, Ok((first, None)), "nothing follows any more");
         assert!(image.brokers.is_live(first));
         // The same stores: the process before is no more, whatever it seems.
         let (second, follows) = join(&mut image, joining(4, 2, 4)).expect("it is newer");
@@ -216,7 +280,7 @@ mod tests {
         assert!(second.incarnation > first.incarnation && !image.brokers.is_live(second));
         let mut draft = Draft::new(&image, 0);
         assert_eq!(
-            unfence(&mut draft, first).map_err(|refused| refused.code),
+            unfence(&mut draft, first, settled).map_err(|refused| refused.code),
             Err(ErrorCode::StaleBrokerEpoch)
         );
         assert_eq!(fence(&mut draft, NodeId(4)), None, "it is fenced");
@@ -229,7 +293,12 @@ mod tests {
         let mut image = three();
         image.features = 7;
         type Change = fn(&mut Joining);
-        let cases: [(Change, ErrorCode); 6] = [
+        let cases: [(Change, ErrorCode); 8] = [
+            (|it| it.node = NodeId(-1), ErrorCode::InvalidRegistration),
+            (
+                |it| it.addresses = vec![address(), address()],
+                ErrorCode::InvalidRegistration,
+            ),
             (
                 |it| it.cluster_id = "d".to_owned(),
                 ErrorCode::InconsistentClusterId,
@@ -257,6 +326,9 @@ mod tests {
             assert_eq!(join(&mut image, it).map(|_| ()), Err(code));
             assert_eq!(image, before);
         }
+        image.features = REGISTRATION_LEVEL - 1;
+        let early = join(&mut image, joining(4, 1, 4)).map(|_| ());
+        assert_eq!(early, Err(ErrorCode::UnsupportedVersion));
     }
 
     #[test]

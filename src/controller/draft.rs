@@ -168,17 +168,28 @@ impl Draft {
 
     fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
         self.delta.note(&self.image, record);
+        self.count_new(record);
         self.image.replay(record)?;
         // The first record of a cluster comes before the one that says the level.
         let value = record.encode(self.image.features.max(1));
         self.batch.push(self.wall_ms, None, Some(&value), &[]);
-        if let MetadataRecord::Partition(partition) = record {
-            let stores = (0..).map(StoreId).zip(self.image.here());
-            for (store, _) in stores.filter(|(_, here)| partition.directories.contains(here)) {
+        Ok(())
+    }
+
+    /// Counts a partition to the stores of this node that it is new to.
+    fn count_new(&mut self, record: &MetadataRecord) {
+        let MetadataRecord::Partition(partition) = record else {
+            return;
+        };
+        let topic = self.image.topic_by_id(partition.topic);
+        let known = topic.and_then(|topic| topic.partition(partition.index));
+        let stores = (0..).map(StoreId).zip(self.image.here());
+        for (store, here) in stores {
+            let was_there = known.is_some_and(|known| known.directories.contains(here));
+            if partition.directories.contains(here) && !was_there {
                 *self.partitions.entry(store).or_default() += 1;
             }
         }
-        Ok(())
     }
 
     /// The change, when all is in the image.

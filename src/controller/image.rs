@@ -305,6 +305,13 @@ impl Image {
                 topic.name, record.index
             ));
         }
+        let mut in_sync = record.isr.iter().enumerate();
+        if in_sync.any(|(at, node)| record.isr[..at].contains(node)) {
+            return wrong(format!(
+                "partition {}-{} has a node in sync twice",
+                topic.name, record.index
+            ));
+        }
         if record.directories.len() != record.replicas.len() {
             return wrong(format!(
                 "partition {}-{} has {} replicas in {} directories",
@@ -353,8 +360,9 @@ impl Image {
         let Some(topic) = self.topics.remove(id) else {
             return wrong(format!("removal of unknown topic {id}"));
         };
+        let load = Arc::make_mut(&mut self.load);
         for partition in topic.partitions.iter() {
-            count(Arc::make_mut(&mut self.load), &topic, partition, -1);
+            count(load, &topic, partition, -1);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ pub struct AlterInSync {
     pub in_sync: Vec<NodeProcess>,
 }
 
-/// What follows for a partition from the fencing of a broker: it leaves the ISR if it is not the last one there, and
+/// What follows for a partition from the fencing of a broker: it leaves the ISR if one that is alive stays there, and
 /// leads no more. `None` if nothing does. A process that registers is fenced first, so no leader ever goes on in an
 /// epoch that was given to an earlier process of its node.
 #[must_use]
@@ -31,8 +31,12 @@ pub fn fenced(
     node: NodeId,
 ) -> Option<PartitionRecord> {
     let mut next = partition.clone();
-    if next.isr.len() > 1 {
-        next.isr.retain(|other| *other != node);
+    let others = next.isr.iter().filter(|other| **other != node);
+    if others
+        .clone()
+        .any(|other| counts(partition, brokers, *other))
+    {
+        next.isr = others.copied().collect();
     }
     if next.leader == node {
         elect(&mut next, brokers, node);
@@ -56,7 +60,7 @@ pub fn unfenced(partition: &PartitionRecord, brokers: &Registered) -> Option<Par
 /// As Kafka's controller: STALE_BROKER_EPOCH of a process that is not the registered one, FENCED_LEADER_EPOCH,
 /// INVALID_UPDATE_VERSION of a state that has been changed since, NOT_CONTROLLER of what this controller does not know
 /// yet, INVALID_REQUEST of a broker that does not lead or a set without it or with others than replicas,
-/// INELIGIBLE_REPLICA of a member that is fenced or gone.
+/// INELIGIBLE_REPLICA of a member that is fenced or gone, or without the directory that its replica is in.
 pub fn alter_in_sync(
     partition: &PartitionRecord,
     brokers: &Registered,
@@ -78,11 +82,15 @@ pub fn alter_in_sync(
     }
     let nodes: Vec<NodeId> = asked.in_sync.iter().map(|member| member.node).collect();
     let are_replicas = nodes.iter().all(|node| partition.replicas.contains(node));
-    if partition.leader != asked.leader.node || !are_replicas || !nodes.contains(&partition.leader)
-    {
+    let is_once = |(at, node): (usize, &NodeId)| !nodes[..at].contains(node);
+    let are_once = nodes.iter().enumerate().all(is_once);
+    let leads = partition.leader == asked.leader.node && nodes.contains(&partition.leader);
+    if !leads || !are_replicas || !are_once {
         return Err(ErrorCode::InvalidRequest);
     }
-    if !asked.in_sync.iter().all(|member| brokers.is_live(*member)) {
+    let may =
+        |member: &NodeProcess| brokers.is_live(*member) && counts(partition, brokers, member.node);
+    if !asked.in_sync.iter().all(may) {
         return Err(ErrorCode::IneligibleReplica);
     }
     let mut next = partition.clone();
@@ -90,16 +98,28 @@ pub fn alter_in_sync(
     Ok(changed(partition, next).unwrap_or_else(|| partition.clone()))
 }
 
+/// Whether a replica can lead, and be in sync: its broker is alive, and has the directory that the replica is in. One
+/// whose stores were made anew has lost what it had (KIP-858).
+fn counts(partition: &PartitionRecord, brokers: &Registered, node: NodeId) -> bool {
+    let mut replicas = partition.replicas.iter().zip(&partition.directories);
+    let directory = replicas.find(|(replica, _)| **replica == node);
+    let broker = brokers.get(node).filter(|broker| !broker.fenced);
+    match (broker, directory) {
+        (Some(broker), Some((_, id))) => broker.directories.iter().any(|it| it.id == *id),
+        _ => false,
+    }
+}
+
 /// The first replica that is in sync and alive leads, or nobody; in an epoch of its own in any case.
 fn elect(partition: &mut PartitionRecord, brokers: &Registered, not: NodeId) {
     let may = |node: &&NodeId| {
-        **node != not && partition.isr.contains(node) && brokers.is_node_live(**node)
+        **node != not && partition.isr.contains(node) && counts(partition, brokers, **node)
     };
     let leader = partition.replicas.iter().find(may).copied();
     let leader = leader.unwrap_or(NOBODY);
     if leader != partition.leader {
         partition.leader = leader;
-        partition.leader_epoch.0 += 1;
+        partition.leader_epoch.0 = partition.leader_epoch.0.saturating_add(1);
     }
 }
 
@@ -107,15 +127,15 @@ fn changed(partition: &PartitionRecord, mut next: PartitionRecord) -> Option<Par
     if next == *partition {
         return None;
     }
-    next.partition_epoch += 1;
+    next.partition_epoch = next.partition_epoch.saturating_add(1);
     Some(next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{DirectoryId, Incarnation, LogId, TopicId};
-    use crate::controller::Registration;
+    use crate::base::{DirectoryId, Incarnation, LogId, ShardId, TopicId};
+    use crate::controller::{Directory, Registration};
 
     const fn member(node: i32, incarnation: u64) -> NodeProcess {
         NodeProcess {
@@ -129,6 +149,10 @@ mod tests {
         Registration {
             member: member(node, incarnation),
             fenced: true,
+            directories: vec![Directory {
+                id: DirectoryId([node as u8; 16]),
+                shard: ShardId(0),
+            }],
             ..Registration::default()
         }
     }
@@ -149,7 +173,7 @@ mod tests {
             index: 0,
             log: LogId(1),
             replicas: nodes(&[1, 2, 3]),
-            directories: vec![DirectoryId([1; 16]); 3],
+            directories: [1, 2, 3].map(|node| DirectoryId([node; 16])).into(),
             isr: nodes(&[1, 2, 3]),
             leader: NodeId(1),
             leader_epoch: LeaderEpoch(4),
@@ -183,6 +207,48 @@ mod tests {
         assert_eq!(
             (next.leader, next.leader_epoch),
             (NodeId(2), LeaderEpoch(7))
+        );
+    }
+
+    /// Whoever of the two comes back first leads: nothing was acknowledged without either.
+    #[test]
+    fn the_isr_stays_as_it_is_when_all_of_it_is_gone_at_once() {
+        let (mut it, mut brokers) = three();
+        it.isr = nodes(&[1, 2]);
+        brokers.set_fenced(NodeId(1), true);
+        brokers.set_fenced(NodeId(2), true);
+        for node in [1, 2] {
+            if let Some(next) = fenced(&it, &brokers, NodeId(node)) {
+                it = next;
+            }
+        }
+        assert_eq!((it.leader, it.isr.clone()), (NOBODY, nodes(&[1, 2])));
+        brokers.set_fenced(NodeId(1), false);
+        let next = unfenced(&it, &brokers).expect("it leads again");
+        assert_eq!(next.leader, NodeId(1));
+    }
+
+    #[test]
+    fn who_has_lost_its_directory_neither_leads_nor_is_in_sync() {
+        let (mut it, mut brokers) = three();
+        it.isr = nodes(&[1]);
+        fence(&mut it, &mut brokers, 1);
+        let mut wiped = process(1, 8);
+        wiped.directories[0].id = DirectoryId([9; 16]);
+        wiped.fenced = false;
+        brokers.register(wiped).expect("a later one");
+        assert_eq!(unfenced(&it, &brokers), None, "it has nothing");
+        it.leader = NodeId(2);
+        it.isr = nodes(&[2]);
+        let asked = AlterInSync {
+            leader: member(2, 7),
+            leader_epoch: it.leader_epoch,
+            partition_epoch: it.partition_epoch,
+            in_sync: vec![member(2, 7), member(1, 8)],
+        };
+        assert_eq!(
+            alter_in_sync(&it, &brokers, &asked),
+            Err(ErrorCode::IneligibleReplica)
         );
     }
 
@@ -221,7 +287,11 @@ mod tests {
             change(&mut asked);
             code(&asked, &brokers).expect_err("it may not")
         };
-        let cases: [(Change, ErrorCode); 8] = [
+        let cases: [(Change, ErrorCode); 9] = [
+            (
+                |it| it.in_sync.push(member(1, 7)),
+                ErrorCode::InvalidRequest,
+            ),
             (|it| it.leader = member(1, 6), ErrorCode::StaleBrokerEpoch),
             (
                 |it| it.leader_epoch = LeaderEpoch(3),

@@ -38,7 +38,7 @@ pub use draft::{Change, Draft, Terms};
 pub use features::{FEATURE_LEVEL, FeatureLevel};
 pub use image::{DirectoryLoad, Image, METADATA_LOG, ReplayError};
 pub use leadership::{AlterInSync, alter_in_sync, fenced, unfenced};
-pub use moves::{Cause, Moves};
+pub use moves::{Cause, Moves, Settled};
 pub use new_topic::{NewTopic, partitions_wanted};
 pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;

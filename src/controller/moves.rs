@@ -30,7 +30,22 @@ impl Cause {
     }
 }
 
-/// See the module. Other changes may be decided between two of its own: each partition is looked at as it is then.
+/// What followed from the fencing of a broker is recorded, so that it may return: before, it could be taken for the
+/// leader that it was, in an epoch that an earlier process of it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled(NodeId);
+
+impl Settled {
+    /// For which broker.
+    #[must_use]
+    pub const fn node(self) -> NodeId {
+        self.0
+    }
+}
+
+/// See the module. Other changes may be decided between two of its own: each partition is looked at as it is then. Of a
+/// change that comes to nothing the clone from before goes on; a controller that takes over begins anew for each broker
+/// that is fenced or gone.
 #[derive(Clone, Debug)]
 pub struct Moves {
     cause: Cause,
@@ -74,6 +89,15 @@ impl Moves {
             }
         }
         false
+    }
+
+    /// Whether the broker may return, when all is recorded.
+    #[must_use]
+    pub const fn settled(&self) -> Option<Settled> {
+        match self.cause {
+            Cause::Fenced(node) if self.pass == self.cause.passes() => Some(Settled(node)),
+            _ => None,
+        }
     }
 
     fn follows(
@@ -128,8 +152,9 @@ mod tests {
     use crate::controller::brokers;
     use crate::controller::testing::{cluster, create};
 
-    /// Goes on by so much at a time, with changes of their own, and says how many there were.
-    fn follow(image: &mut Image, cause: Cause, slice: usize) -> usize {
+    /// Goes on by so much at a time, with changes of their own, and says how many there were, and whether the broker
+    /// may return.
+    fn follow(image: &mut Image, cause: Cause, slice: usize) -> (usize, Option<Settled>) {
         let (mut moves, mut changes) = (Moves::new(cause), 0);
         loop {
             let mut draft = Draft::new(image, 0);
@@ -141,23 +166,27 @@ mod tests {
             changes += usize::from(!draft.is_empty());
             *image = draft.into_change().image;
             if is_over {
-                return changes;
+                return (changes, moves.settled());
             }
         }
     }
 
-    fn fence(image: &mut Image, node: i32, fenced: bool, slice: usize) -> usize {
-        let node = NodeId(node);
+    fn fence(image: &mut Image, node: i32, slice: usize) -> (usize, Option<Settled>) {
         let mut draft = Draft::new(image, 0);
-        let cause = if fenced {
-            brokers::fence(&mut draft, node)
-        } else {
-            let member = image.brokers.member(node).expect("it has registered");
-            brokers::unfence(&mut draft, member).expect("it is the one")
-        };
+        let cause = brokers::fence(&mut draft, NodeId(node)).expect("it is live");
         draft.settle();
         *image = draft.into_change().image;
-        cause.map_or(0, |cause| follow(image, cause, slice))
+        follow(image, cause, slice)
+    }
+
+    fn unfence(image: &mut Image, settled: Option<Settled>, slice: usize) {
+        let settled = settled.expect("it may return");
+        let member = image.brokers.member(settled.node()).expect("it is known");
+        let mut draft = Draft::new(image, 0);
+        let cause = brokers::unfence(&mut draft, member, settled).expect("it is the one");
+        draft.settle();
+        *image = draft.into_change().image;
+        follow(image, cause.expect("it was fenced"), slice);
     }
 
     #[test]
@@ -173,7 +202,8 @@ mod tests {
             };
             let before = led(&image, 1);
             assert!(before > 0);
-            assert_eq!(fence(&mut image, 1, true, slice), 2, "changes");
+            let (changes, first) = fence(&mut image, 1, slice);
+            assert_eq!(changes, 2);
             assert_eq!(led(&image, 1), 0);
             assert_eq!(led(&image, -1), 0, "each has another one in sync");
             for topic in image.topics() {
@@ -184,16 +214,16 @@ mod tests {
                 }
             }
             image.invariants();
-            fence(&mut image, 2, true, slice);
-            fence(&mut image, 3, true, slice);
+            let (_, second) = fence(&mut image, 2, slice);
+            let (_, third) = fence(&mut image, 3, slice);
             let leaderless = led(&image, -1);
             assert_eq!(leaderless, partitions + 3, "nobody is left");
             // The last ones in sync lead again when they are back, and nobody else.
-            fence(&mut image, 1, false, slice);
+            unfence(&mut image, first, slice);
             assert_eq!(led(&image, -1), leaderless);
-            fence(&mut image, 3, false, slice);
+            unfence(&mut image, third, slice);
             assert!(led(&image, 3) >= partitions);
-            fence(&mut image, 2, false, slice);
+            unfence(&mut image, second, slice);
             assert_eq!(led(&image, -1), 0);
             image.invariants();
         }

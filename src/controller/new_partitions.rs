@@ -50,6 +50,8 @@ pub struct NewPartitions {
     /// Index of the next one.
     index: usize,
     replicas: Replicas,
+    /// Whether one was made.
+    is_begun: bool,
 }
 
 impl NewPartitions {
@@ -61,6 +63,7 @@ impl NewPartitions {
             internal,
             index: known,
             replicas,
+            is_begun: false,
         }
     }
 
@@ -76,6 +79,9 @@ impl NewPartitions {
         image: &Image,
         placement: &mut Placement,
     ) -> Option<MetadataRecord> {
+        if !std::mem::replace(&mut self.is_begun, true) {
+            placement.begin_topic();
+        }
         let placed = match &mut self.replicas {
             Replicas::Counted { partitions, factor } => {
                 *partitions = partitions.checked_sub(1)?;

@@ -1,6 +1,9 @@
-//! Which brokers get the replicas of new partitions, and which of their directories: the ones with the fewest, so that
-//! every core of every broker gets its share whatever the sizes of the topics; in different racks where there are any;
-//! and near each other on a ring of brokers, so that a broker shares partitions with a few others and not with all.
+//! Which brokers get the replicas of new partitions, and which of their directories: of one topic each broker gets its
+//! share, and all together each core of each broker; in different racks where there are any; and near each other, so
+//! that a broker shares partitions with a few others and not with all.
+//!
+//! "Near" is by place within the racks: a follower stands, in its rack, where the leader stands in its own, or a little
+//! behind.
 
 use std::collections::HashMap;
 
@@ -9,26 +12,30 @@ use super::registered::Registration;
 use crate::base::{DirectoryId, NodeId, StoreId};
 use crate::config::INTERNAL_TOPICS;
 
-/// Among so many brokers, the next ones on the ring, a follower is chosen.
+/// Among so many brokers, near the leader, a follower is chosen.
 const SCATTER: usize = 8;
 
 /// The load of all directories while partitions are being placed. Internal topics count by themselves: their many
 /// partitions hold next to nothing, and must neither keep other topics away from a directory nor be kept away by them.
 #[derive(Clone, Debug)]
 pub struct Placement {
-    /// The brokers as a ring: neighbours are in different racks as far as there are any.
-    ring: Vec<Candidate>,
-    /// Their places on it.
+    /// The brokers, by node.
+    brokers: Vec<Candidate>,
     places: HashMap<NodeId, usize>,
+    /// Those of each rack; those in none are in one.
+    racks: Vec<Vec<usize>>,
 }
 
 #[derive(Clone, Debug)]
 struct Candidate {
     node: NodeId,
     fenced: bool,
-    /// Brokers in the same rack have the same number; so have those in none.
+    /// Its rack, and its place there.
     rack: usize,
+    in_rack: usize,
     directories: Vec<Place>,
+    /// What it has got of the topic that is being placed.
+    given: DirectoryLoad,
     /// What all its directories have: of clients' topics, and of internal ones.
     load: [DirectoryLoad; 2],
 }
@@ -47,20 +54,30 @@ impl Placement {
     #[must_use]
     pub fn new(image: &Image) -> Self {
         let internal = internal_load(image);
-        let mut racks: HashMap<Option<&str>, (usize, usize)> = HashMap::new();
-        let mut ring: Vec<(usize, Candidate)> = Vec::new();
+        let mut known: HashMap<Option<&str>, usize> = HashMap::new();
+        let mut racks: Vec<Vec<usize>> = Vec::new();
+        let mut brokers: Vec<Candidate> = Vec::new();
         for broker in image.brokers.iter() {
-            let known = racks.len();
-            let (rack, members) = racks.entry(broker.rack.as_deref()).or_insert((known, 0));
-            ring.push((*members, Candidate::new(broker, *rack, image, &internal)));
-            *members += 1;
+            let rack = *known.entry(broker.rack.as_deref()).or_insert(racks.len());
+            if rack == racks.len() {
+                racks.push(Vec::new());
+            }
+            racks[rack].push(brokers.len());
+            let place = (rack, racks[rack].len() - 1);
+            brokers.push(Candidate::new(broker, place, image, &internal));
         }
-        ring.sort_by_key(|(in_rack, candidate)| (*in_rack, candidate.rack));
-        let ring: Vec<Candidate> = ring.into_iter().map(|(_, candidate)| candidate).collect();
-        let nodes = ring.iter().map(|candidate| candidate.node);
+        let nodes = brokers.iter().map(|candidate| candidate.node);
         Self {
             places: nodes.zip(0..).collect(),
-            ring,
+            brokers,
+            racks,
+        }
+    }
+
+    /// What is placed from now on is of another topic.
+    pub fn begin_topic(&mut self) {
+        for broker in &mut self.brokers {
+            broker.given = DirectoryLoad::default();
         }
     }
 
@@ -71,7 +88,7 @@ impl Placement {
         for (at, node) in nodes.iter().enumerate() {
             let store = store.filter(|_| at == 0);
             let place = self.places.get(node).copied();
-            let candidate = place.and_then(|place| self.ring.get_mut(place));
+            let candidate = place.and_then(|place| self.brokers.get_mut(place));
             let directory = candidate.map(|it| it.take(store, internal, at == 0));
             placed.push((*node, directory.unwrap_or_default()));
         }
@@ -81,54 +98,82 @@ impl Placement {
     /// So many replicas of the next partition, the preferred leader first; it counts from now on. Fewer if there are
     /// not so many brokers. Those that are fenced get one only if there are too few others.
     pub fn next(&mut self, factor: usize, internal: bool) -> Placed {
-        let mut nodes = Vec::with_capacity(factor);
         let kind = usize::from(internal);
         let leads = |at: &usize| {
-            let it: &Candidate = &self.ring[*at];
+            let it = &self.brokers[*at];
+            let (given, load) = (it.given, it.load[kind]);
             (
                 it.fenced,
-                it.load[kind].preferred,
-                it.load[kind].replicas,
+                given.preferred,
+                load.preferred,
+                load.replicas,
                 *at,
             )
         };
-        let Some(leader) = (0..self.ring.len()).min_by_key(leads) else {
+        let Some(leader) = (0..self.brokers.len()).min_by_key(leads) else {
             return Placed::new();
         };
-        nodes.push(leader);
-        while nodes.len() < factor {
-            match self.follower(&nodes, kind) {
-                Some(next) => nodes.push(next),
+        let mut have = vec![leader];
+        while have.len() < factor {
+            match self.follower(&have, kind) {
+                Some(next) => have.push(next),
                 None => break,
             }
         }
-        let nodes: Vec<NodeId> = nodes.into_iter().map(|at| self.ring[at].node).collect();
+        let nodes: Vec<NodeId> = have.iter().map(|at| self.brokers[*at].node).collect();
         self.take(&nodes, None, internal)
     }
 
     /// One more broker besides those that have a replica, by their places: in a rack that has the fewest of them.
     fn follower(&self, have: &[usize], kind: usize) -> Option<usize> {
-        let after = have.first()? + 1;
-        let others = (0..self.ring.len()).map(|step| (after + step) % self.ring.len());
-        let others: Vec<usize> = others.filter(|at| !have.contains(at)).collect();
-        let in_rack = |at: usize| {
-            let rack = self.ring[at].rack;
-            have.iter()
-                .filter(|it| self.ring[**it].rack == rack)
-                .count()
-        };
-        let rank = |at: usize| (self.ring[at].fenced, in_rack(at));
-        let best = others.iter().map(|at| rank(*at)).min()?;
-        let near = others.into_iter().filter(|at| rank(*at) == best);
-        near.take(SCATTER)
-            .min_by_key(|at| self.ring[*at].load[kind].replicas)
+        let leader = &self.brokers[*have.first()?];
+        let may = |at: usize, fenced| self.brokers[at].fenced == fenced && !have.contains(&at);
+        for fenced in [false, true] {
+            let has = |rack: usize| {
+                let in_it = have.iter().filter(|at| self.brokers[**at].rack == rack);
+                in_it.count()
+            };
+            // The racks behind the leader's, and its own at last.
+            let count = self.racks.len();
+            let racks = (1..=count).map(|step| (leader.rack + step) % count);
+            let racks = racks.filter(|rack| self.racks[*rack].iter().any(|at| may(*at, fenced)));
+            let racks: Vec<(usize, usize)> = racks.map(|rack| (has(rack), rack)).collect();
+            let Some((fewest, _)) = racks.iter().min() else {
+                continue;
+            };
+            let racks = racks.iter().filter(|(has, _)| has == fewest);
+            let racks: Vec<usize> = racks.map(|(_, rack)| *rack).take(SCATTER).collect();
+            let near = racks.iter().flat_map(|rack| {
+                let near = self.near(leader, *rack).filter(|at| may(*at, fenced));
+                near.take(SCATTER.div_ceil(racks.len()))
+            });
+            let near: Vec<usize> = near.collect();
+            // Which one of equal ones is another one each time.
+            let turn = leader.given.preferred as usize;
+            let rank = |place: &usize| {
+                let it = &self.brokers[near[*place]];
+                let after = (place + near.len() - turn % near.len()) % near.len();
+                (it.given.replicas, it.load[kind].replicas, after)
+            };
+            let best = (0..near.len()).min_by_key(rank);
+            return best.map(|place| near[place]);
+        }
+        None
+    }
+
+    /// The brokers of a rack, from the one on that stands there as the leader does in its own.
+    fn near(&self, leader: &Candidate, rack: usize) -> impl Iterator<Item = usize> {
+        let (own, those) = (self.racks[leader.rack].len(), &self.racks[rack]);
+        let first = leader.in_rack * those.len() / own;
+        let first = first + usize::from(rack == leader.rack);
+        (0..those.len()).map(move |step| those[(first + step) % those.len()])
     }
 }
 
 impl Candidate {
     fn new(
         broker: &Registration,
-        rack: usize,
+        (rack, in_rack): (usize, usize),
         image: &Image,
         internal: &HashMap<DirectoryId, DirectoryLoad>,
     ) -> Self {
@@ -151,7 +196,9 @@ impl Candidate {
             node: broker.member.node,
             fenced: broker.fenced,
             rack,
+            in_rack,
             directories,
+            given: DirectoryLoad::default(),
             load,
         }
     }
@@ -176,7 +223,7 @@ impl Candidate {
             return DirectoryId::default();
         };
         let place = &mut self.directories[at];
-        for load in [&mut place.load[kind], &mut self.load[kind]] {
+        for load in [&mut place.load[kind], &mut self.load[kind], &mut self.given] {
             load.replicas += 1;
             load.preferred += u32::from(preferred);
         }
@@ -202,7 +249,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::controller::testing::{broker, cluster, node_of};
+    use crate::controller::testing::{broker, cluster, create, node_of};
 
     /// The store of a directory of `node_of`.
     fn store(placed: &Placed) -> u16 {
@@ -255,19 +302,26 @@ mod tests {
         }
     }
 
+    /// Brokers 0 on, so many in each rack.
+    fn racks(sizes: &[usize]) -> Image {
+        let mut image = cluster(0);
+        for (rack, size) in sizes.iter().enumerate() {
+            for _ in 0..*size {
+                let mut broker = broker(image.brokers.count() as i32, 2);
+                broker.rack = Some(format!("rack-{rack}"));
+                image.brokers.register(broker).expect("the first");
+            }
+        }
+        image
+    }
+
     #[test]
     fn replicas_are_in_different_racks_and_with_few_others() {
-        let mut image = cluster(0);
-        for node in 0..30 {
-            let mut broker = broker(node, 2);
-            broker.rack = Some(format!("rack-{}", node % 3));
-            image.brokers.register(broker).expect("the first");
-        }
-        let mut placement = Placement::new(&image);
+        let mut placement = Placement::new(&racks(&[10, 10, 10]));
         let mut peers: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
         for _ in 0..3_000 {
             let placed = placement.next(3, false);
-            let racks: BTreeSet<i32> = placed.iter().map(|(node, _)| node.0 % 3).collect();
+            let racks: BTreeSet<i32> = placed.iter().map(|(node, _)| node.0 / 10).collect();
             assert_eq!(racks.len(), 3);
             for (node, _) in &placed {
                 let others = placed.iter().map(|(node, _)| *node);
@@ -275,7 +329,49 @@ mod tests {
             }
         }
         let most = peers.values().map(BTreeSet::len).max();
-        assert!(most < Some(30), "{most:?}");
+        assert!(most <= Some(22), "{most:?}");
+    }
+
+    #[test]
+    fn racks_of_any_size_give_each_broker_its_share() {
+        let mut placement = Placement::new(&racks(&[20, 100]));
+        let mut has: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for (node, _) in (0..18_000).flat_map(|_| placement.next(2, false)) {
+            *has.entry(node).or_default() += 1;
+        }
+        // Each partition has one replica in each rack: 900 for each of the 20, 180 for each of the 100.
+        for (node, count) in has {
+            let share = if node.0 < 20 { 900 } else { 180 };
+            assert!(count.abs_diff(share) * 5 < share, "{node}: {count}");
+        }
+    }
+
+    /// Whom a broker leads with: if it is lost, others share its work.
+    #[test]
+    fn a_leader_has_several_followers() {
+        for image in [racks(&[12]), racks(&[4, 4, 4])] {
+            let mut placement = Placement::new(&image);
+            let mut second: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
+            for _ in 0..1_200 {
+                let placed = placement.next(3, false);
+                second.entry(placed[0].0).or_default().insert(placed[1].0);
+            }
+            let fewest = second.values().map(BTreeSet::len).min();
+            assert!(fewest >= Some(4), "{fewest:?}");
+        }
+    }
+
+    #[test]
+    fn who_comes_late_gets_its_share_of_a_new_topic_and_no_more() {
+        let mut image = cluster(3);
+        create(&mut image, "a", 300, 3);
+        image.brokers.register(broker(4, 2)).expect("it is new");
+        create(&mut image, "b", 40, 3);
+        let partitions = &image.topic("b").expect("it is there").partitions;
+        for node in 1..=4 {
+            let leads = partitions.iter().filter(|it| it.leader == NodeId(node));
+            assert_eq!(leads.count(), 10, "{node}");
+        }
     }
 
     #[test]

@@ -95,6 +95,12 @@ impl Registered {
         self.known.values()
     }
 
+    /// How many nodes have registered, fenced ones too.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+
     /// The nodes that have registered, fenced ones too.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeId> {

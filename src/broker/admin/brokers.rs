@@ -45,7 +45,7 @@ impl Brokers {
     /// Everybody who is not fenced, for clients of a listener: by its name where there are others.
     pub fn all(&self, image: &Image, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
         let mut all: Vec<Announced> = Vec::new();
-        if image.brokers.get(self.node).is_none_or(|own| !own.fenced) {
+        if self.is_shown(image, self.node) {
             let shards = if self.direct { self.shards } else { 1 };
             all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
         }
@@ -59,6 +59,33 @@ impl Brokers {
             }));
         }
         all
+    }
+
+    /// Whether clients are shown a node. This one is before it has registered, too.
+    fn is_shown(&self, image: &Image, node: NodeId) -> bool {
+        match image.brokers.get(node) {
+            Some(broker) => !broker.fenced,
+            None => node == self.node,
+        }
+    }
+
+    /// Those of a partition's replicas whose brokers clients are not shown.
+    #[must_use]
+    pub fn offline(&self, image: &Image, partition: &Partition) -> Vec<i32> {
+        let replicas = partition.replicas.iter();
+        let offline = replicas.filter(|node| !self.is_shown(image, **node));
+        offline
+            .map(|node| self.of(image, partition, *node))
+            .collect()
+    }
+
+    /// The leader of a partition, if clients are shown it, else -1.
+    #[must_use]
+    pub fn shown_leader(&self, image: &Image, partition: &Partition) -> i32 {
+        match self.is_shown(image, partition.leader) {
+            true => self.of(image, partition, partition.leader),
+            false => -1,
+        }
     }
 
     /// The one that changes metadata: where the control shard is.
@@ -132,8 +159,9 @@ impl Brokers {
             return node.0;
         }
         let shard = match image.brokers.get(node) {
-            Some(broker) if node != self.node => owner_elsewhere(broker, partition),
-            _ => self.owner(partition),
+            _ if node == self.node => self.owner(partition),
+            Some(broker) => owner_elsewhere(broker, partition),
+            None => ShardId::default(),
         };
         self.id(node, shard)
     }
@@ -160,7 +188,12 @@ impl Brokers {
             return (self.node, Some(StoreId(shard.0)));
         }
         let node = NodeId(id / NodeId::SHARD_IDS);
-        let known = image.brokers.get(node).filter(|_| self.direct && id > 0);
+        // The shards of node 0 have the ids of small nodes: those that there are come first.
+        let is_node = image.brokers.get(NodeId(id)).is_some();
+        let known = image
+            .brokers
+            .get(node)
+            .filter(|_| self.direct && id > 0 && !is_node);
         let shards = known.map_or(0, |broker| broker.directories.len());
         match usize::try_from(id % NodeId::SHARD_IDS) {
             Ok(shard) if shard < shards && node != self.node => (node, Some(StoreId(shard as u16))),

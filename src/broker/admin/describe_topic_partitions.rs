@@ -247,14 +247,15 @@ fn partition(
 ) -> DescribeTopicPartitionsResponsePartition {
     let (brokers, image) = (ctx.brokers, ctx.image);
     let mut shown = DescribeTopicPartitionsResponsePartition::default();
-    if partition.leader.0 < 0 {
+    shown.leader_id = brokers.shown_leader(image, partition);
+    if shown.leader_id < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = i32::try_from(index).unwrap_or(i32::MAX);
-    shown.leader_id = brokers.of(image, partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
     shown.replica_nodes = brokers.of_all(image, partition, &partition.replicas);
     shown.isr_nodes = brokers.of_all(image, partition, &partition.isr);
+    shown.offline_replicas = brokers.offline(image, partition);
     shown.eligible_leader_replicas = Some(Vec::new());
     shown.last_known_elr = Some(Vec::new());
     shown

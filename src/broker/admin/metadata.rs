@@ -239,14 +239,15 @@ fn known(topic: &Topic) -> MetadataResponseTopic {
 fn partition(ctx: &Ctx<'_>, index: i32, partition: &Partition) -> MetadataResponsePartition {
     let (brokers, image) = (ctx.brokers, ctx.image);
     let mut shown = MetadataResponsePartition::default();
-    if partition.leader.0 < 0 {
+    shown.leader_id = brokers.shown_leader(image, partition);
+    if shown.leader_id < 0 {
         shown.error_code = ErrorCode::LeaderNotAvailable.code();
     }
     shown.partition_index = index;
-    shown.leader_id = brokers.of(image, partition, partition.leader);
     shown.leader_epoch = partition.leader_epoch.0;
     shown.replica_nodes = brokers.of_all(image, partition, &partition.replicas);
     shown.isr_nodes = brokers.of_all(image, partition, &partition.isr);
+    shown.offline_replicas = brokers.offline(image, partition);
     shown
 }
 

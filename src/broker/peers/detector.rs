@@ -20,7 +20,7 @@ const COUNTED_MAX: u32 = 512;
 /// What is longer than all but one of so many silences is not usual.
 const UNUSUAL: u32 = 100;
 
-/// The time for which a process has run. It has to be asked every [`STEP_MAX`] at least, or part of it is missed.
+/// The time for which a process has run. It has to be asked every 25 ms at least, or part of it is missed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnTime {
     asked: Mono,

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use super::cluster::{Cluster, Effect, Machine, Users};
 use crate::base::{
     DirectoryId, Incarnation, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Now, Offset, Rng,
-    TopicId,
+    ShardId, StoreId, TopicId,
 };
 use crate::broker::peers::{Detector, OwnTime, Verdict};
-use crate::controller::{self, AlterInSync, PartitionRecord, Registered, Registration};
+use crate::controller::{self, AlterInSync, Directory, PartitionRecord, Registered, Registration};
 use crate::replica::{Compared, EpochEnd, Follower, InSync, Pushed, Term};
 use crate::sim::net::End;
 
@@ -40,6 +40,14 @@ pub type Value = (usize, u64);
 /// A record, and the epoch of the leader that appended it.
 type Record = (LeaderEpoch, Value);
 
+/// The directory that a broker has.
+fn directory(node: NodeId) -> Directory {
+    Directory {
+        id: DirectoryId::new(node.0 as u64, StoreId(0)),
+        shard: ShardId(0),
+    }
+}
+
 /// The metadata.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -55,7 +63,7 @@ impl Default for Image {
             topic: TopicId([1; 16]),
             index: 0,
             log: LogId(1),
-            directories: vec![DirectoryId([1; 16]); replicas.len()],
+            directories: replicas.iter().map(|node| directory(*node).id).collect(),
             isr: replicas.clone(),
             replicas,
             leader: NodeId(-1),
@@ -190,6 +198,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             let fenced = Registration {
                 member,
                 fenced: true,
+                directories: vec![directory(member.node)],
                 ..Registration::default()
             };
             if image.brokers.register(fenced).is_err() {
