@@ -1,6 +1,7 @@
 //! Vocabulary shared by every layer: ids, time values, error codes, limits,
 //! page-aligned memory, checksums. Nothing here decides anything.
 
+pub mod codec;
 pub mod crc;
 pub mod error;
 pub mod hash;

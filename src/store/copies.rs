@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::api::DiskError;
 use super::chunks::{Chunk, Chunks, Class};
-use super::codec::{Put, Reader};
 use super::parts::take;
 use crate::base::BLOCK;
+use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 
 /// Copies of a checkpoint.

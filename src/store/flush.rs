@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 use super::api::{ChunkPin, DiskOp, FlushSeq, StoreEvent};
 use super::chunks::{Chunk, Chunks, Class, UNPLACED_COST};
-use super::codec::Put;
 use super::journal::{self, ENTRY_BYTES_MAX, Entry, HEADER, Header};
 use super::layout::{RING_START, block_ceil, block_floor};
 use super::map::{Extent, Segment, Slice};
 use super::pending::{Flight, FlightState, Item, OpenFlush};
 use super::{Io, Store};
+use crate::base::codec::Put;
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, IdMap, LeaderEpoch, LogId, Offset, PageBuf, SegmentId};
 

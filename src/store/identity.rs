@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::api::{DiskError, DiskOp};
-use super::codec::{Put, Reader};
 use super::layout::{IDENTITIES, SUPERBLOCKS};
 use super::sealed;
 use super::superblock::Superblock;
+use crate::base::codec::{Put, Reader};
 use crate::base::{BLOCK, StoreId};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MILLNODE");

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::api::{Cut, FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
-use super::codec::{Put, Reader};
+use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{LogId, Offset, SegmentId, TopicId};
 

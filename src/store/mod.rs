@@ -13,7 +13,6 @@ mod apply;
 mod batch;
 mod checkpoint;
 mod chunks;
-mod codec;
 mod copies;
 pub mod device;
 mod flush;

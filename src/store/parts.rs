@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::codec::Put;
+use crate::base::codec::Put;
 use crate::base::crc::Crc32c;
 
 /// What is shorter than this is copied.

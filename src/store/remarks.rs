@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::Store;
-use super::codec::Put;
 use super::journal::{Entry, REMARK_BYTES_MAX};
 use super::pending::OpenFlush;
 use crate::base::LogId;
+use crate::base::codec::Put;
 use crate::base::limits::REMARKS_AT_REST_MAX;
 
 impl Store {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::api::{DiskOp, IoId};
-use super::codec::{Put, Reader};
+use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
 use crate::base::{BLOCK, PageBuf};
 

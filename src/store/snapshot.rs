@@ -12,10 +12,10 @@ use bytes::Bytes;
 
 use super::api::ChunkPin;
 use super::chunks::{Chunk, Class};
-use super::codec::{Put, Reader};
 use super::journal::{decode_label, encode_label};
 use super::map::{Damage, Extent, LogEntry, Map, Segment};
 use super::parts::Parts;
+use crate::base::codec::{Put, Reader};
 use crate::base::crc::{Crc32c, crc32c, crc32c_joined};
 use crate::base::{LogId, Offset, SegmentId};
 

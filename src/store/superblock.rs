@@ -8,9 +8,9 @@ use bytes::Bytes;
 
 use super::api::FlushSeq;
 use super::chunks::{Chunk, Class};
-use super::codec::{Put, Reader};
 use super::copies::{COPIES, NAMED_MAX, Named};
 use super::sealed;
+use crate::base::codec::{Put, Reader};
 use crate::base::{BLOCK, StoreId};
 
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"MILLRACE");
