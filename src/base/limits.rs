@@ -279,3 +279,24 @@ pub const TURN_TOLD_NS_MIN: u64 = 250_000;
 pub const SLOWEST_WINDOW_MS: u64 = 10_000;
 /// Bytes of a client's id that are remembered for its slow requests.
 pub const CLIENT_NAME_BYTES_MAX: usize = 31;
+/// Voters of the metadata quorum.
+pub const QUORUM_VOTERS_MAX: usize = 16;
+/// Bytes of one entry of the metadata log: as much as waits for one decision.
+pub const QUORUM_ENTRY_BYTES_MAX: usize = DECIDED_BYTES_MAX;
+/// What an entry of the metadata log costs besides its records, in bytes.
+pub const QUORUM_ENTRY_COST: usize = 64;
+/// Entries of the metadata log that go into one message, in bytes; a larger one goes alone.
+pub const QUORUM_APPEND_BYTES: usize = 256 * 1024;
+/// Bytes of a message between voters: the largest entry, or many of the smallest.
+pub const QUORUM_MESSAGE_BYTES_MAX: usize = QUORUM_ENTRY_BYTES_MAX + 64 * 1024;
+/// What is on its way from a leader to a voter and not acknowledged, in bytes; a message may go beyond it.
+pub const QUORUM_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of the metadata log since its last snapshot, in bytes: with more a leader takes no proposals. A follower
+/// keeps up to twice as much.
+pub const QUORUM_LOG_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The same from which on a snapshot is wanted.
+pub const QUORUM_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
+/// Committed entries that are handed out at a time.
+pub const QUORUM_COMMITTED_PER_READY: usize = 1024;
+/// Observers that wait at one voter for the next committed entry; others ask again.
+pub const QUORUM_OBSERVERS_WAITING_MAX: usize = 4096;

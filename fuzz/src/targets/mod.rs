@@ -8,6 +8,7 @@ mod groups;
 mod journal;
 mod metadata;
 mod produce;
+mod quorum;
 mod superblock;
 
 use std::fmt::Debug;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     superblock::TARGET,
     metadata::TARGET,
     groups::TARGET,
+    quorum::TARGET,
 ];
 
 /// An outcome from anything printable: errors say what they stumbled over, and where. Only the

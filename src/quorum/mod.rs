@@ -1,0 +1,49 @@
+//! The metadata quorum: a log that a majority of voters agrees on, whichever of them stop or are cut off. Raft
+//! (Ongaro's thesis) with pre-vote, check-quorum, snapshots and changes of one voter at a time, as Kafka's KRaft has
+//! it (KIP-595, KIP-630, KIP-853, KIP-996); what an entry says is nobody's business in here.
+//!
+//! Pure: a driver tells a replica what happens ([`QuorumInput`]), and does what it wants, in the order in which
+//! [`Ready`] lists it. Two kinds of replicas have that interface: [`Quorum`], which may have a vote, and [`Observer`],
+//! which pulls what is committed.
+//!
+//! - `voters` who has a vote; `entry` what the log consists of; `message` what is said; `ready` what goes in and out;
+//! - `log` the entries in memory; `progress` how far another replica is;
+//! - `core` what a replica is at, whatever its role: term, vote, log, and what is on its way to the disk;
+//! - `election`, `leading`, `following`, `serving` what it does: as a candidate, a leader, a follower, for observers;
+//! - `voter`, `observer` the two kinds of replicas; `codec` messages as bytes.
+//!
+//! The model of it, with everything that may go wrong, is `sim/messages/quorum`.
+
+mod codec;
+mod config;
+mod core;
+mod election;
+mod entry;
+#[cfg(test)]
+mod flaw;
+mod following;
+mod leading;
+mod log;
+mod message;
+mod observer;
+mod progress;
+#[cfg(test)]
+mod quorum_tests;
+mod ready;
+mod serving;
+#[cfg(test)]
+mod testing;
+mod voter;
+mod voters;
+
+pub use codec::BadQuorumMessage;
+pub use config::QuorumConfig;
+pub use entry::{EntryId, EntryIndex, HardState, Payload, QuorumEntry, SnapshotMark};
+#[cfg(test)]
+pub(crate) use flaw::Flaw;
+pub use log::RestoreError;
+pub use message::{QuorumMessage, Says, Vote};
+pub use observer::Observer;
+pub use ready::{Declined, QuorumFault, QuorumInput, QuorumRole, Ready, VoterChange, Write};
+pub use voter::{Quorum, Restored};
+pub use voters::{ReplicaKey, Voters};

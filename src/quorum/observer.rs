@@ -1,0 +1,182 @@
+//! A replica of the metadata log that has no vote: it pulls what is committed from any voter.
+
+use super::entry::{EntryId, EntryIndex, HardState, Payload, SnapshotMark};
+use super::message::{QuorumMessage, Says};
+use super::ready::{QuorumFault, QuorumInput, QuorumRole, Ready, Write};
+use super::voter::Restored;
+use super::voters::{ReplicaKey, Voters};
+use crate::base::{LeaderEpoch, Mono};
+
+/// See the module. It has the interface of a [`Quorum`](super::Quorum), as far as it goes.
+#[derive(Debug)]
+pub struct Observer {
+    me: ReplicaKey,
+    voters: Voters,
+    /// Which of them is asked.
+    asked: usize,
+    /// How long for, ms.
+    patience_ms: u64,
+    /// When another one is asked.
+    due: Mono,
+    /// The last entry that was handed out.
+    last: EntryId,
+    fetching: Option<SnapshotMark>,
+    role: QuorumRole,
+    numbers: u64,
+    out: Ready,
+}
+
+impl Observer {
+    /// A process starts with what its disk has, which is all committed; the driver has handed that out itself. Who
+    /// does not answer for `patience_ms` is asked no more.
+    #[must_use]
+    pub fn new(me: ReplicaKey, patience_ms: u64, restored: &Restored, now: Mono) -> Self {
+        let snapshot = &restored.snapshot;
+        let mut observer = Self {
+            me,
+            voters: snapshot.voters.clone(),
+            asked: 0,
+            patience_ms,
+            due: now,
+            last: snapshot.id,
+            fetching: None,
+            role: QuorumRole::Follower {
+                term: LeaderEpoch(0),
+                leader: None,
+            },
+            numbers: 0,
+            out: Ready::default(),
+        };
+        for entry in &restored.entries {
+            observer.passes(entry.id, &entry.payload);
+        }
+        observer
+    }
+
+    fn passes(&mut self, id: EntryId, payload: &Payload) {
+        self.last = self.last.max(id);
+        if let Payload::Voters(voters) = payload {
+            self.voters = voters.clone();
+        }
+    }
+
+    /// Something has happened: time, a message, or a snapshot's contents are here. All else is not for an observer.
+    pub fn step(&mut self, now: Mono, input: QuorumInput) {
+        match input {
+            QuorumInput::Time if now >= self.due => {
+                self.asked += 1;
+                self.pull(now);
+            }
+            QuorumInput::Gone(who) if who == self.whom() => self.due = now,
+            QuorumInput::Message(message) if message.to == self.me && message.is_sound() => {
+                self.on_message(now, message);
+            }
+            QuorumInput::Fetched(id) => {
+                let Some(mark) = self.fetching.take().filter(|mark| Some(mark.id) == id) else {
+                    return;
+                };
+                if mark.id > self.last {
+                    self.last = mark.id;
+                    self.voters = mark.voters.clone();
+                    let write = self.write();
+                    write.entries.clear();
+                    write.snapshot = Some(mark.clone());
+                    write.state.commit = mark.id.index;
+                    self.out.committed.clear();
+                    self.out.installed = Some(mark);
+                }
+                self.pull(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is wanted for all that has happened, and nothing of it again. Entries need not be on the disk before they
+    /// are used: they are committed. A snapshot has to be.
+    pub fn ready(&mut self) -> Ready {
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`QuorumInput::Time`] is due.
+    #[must_use]
+    pub const fn wake_at(&self) -> Mono {
+        self.due
+    }
+
+    /// Up to here entries were handed out.
+    #[must_use]
+    pub const fn last(&self) -> EntryIndex {
+        self.last.index
+    }
+
+    fn whom(&self) -> ReplicaKey {
+        let at = self.asked % self.voters.len();
+        self.voters.iter().nth(at).unwrap_or(self.me)
+    }
+
+    fn pull(&mut self, now: Mono) {
+        self.due = now.plus_ms(self.patience_ms);
+        let pull = QuorumMessage {
+            from: self.me,
+            to: self.whom(),
+            term: self.last.term,
+            says: Says::Pull { last: self.last },
+        };
+        self.out.messages.push(pull);
+    }
+
+    fn write(&mut self) -> &mut Write {
+        let numbers = &mut self.numbers;
+        self.out.write.get_or_insert_with(|| {
+            *numbers += 1;
+            Write {
+                number: *numbers,
+                state: HardState::default(),
+                ..Write::default()
+            }
+        })
+    }
+
+    fn on_message(&mut self, now: Mono, message: QuorumMessage) {
+        let QuorumMessage {
+            from, term, says, ..
+        } = message;
+        match says {
+            Says::Pulled {
+                leader,
+                prev,
+                entries,
+            } => {
+                let role = QuorumRole::Follower { term, leader };
+                if let QuorumRole::Follower { term: known, .. } = self.role
+                    && known <= term
+                    && role != self.role
+                {
+                    self.role = role;
+                    self.out.role = Some(role);
+                }
+                if prev.index == self.last.index && prev != self.last {
+                    self.out.fault.get_or_insert(QuorumFault::Diverged(prev));
+                }
+                // What was asked for twice is answered twice.
+                if prev != self.last || entries.is_empty() {
+                    return;
+                }
+                for entry in entries {
+                    self.passes(entry.id, &entry.payload);
+                    let commit = entry.id.index;
+                    let write = self.write();
+                    write.entries.push(entry.clone());
+                    write.state.commit = commit;
+                    self.out.committed.push(entry);
+                }
+                self.pull(now);
+            }
+            Says::Outdated(mark) if mark.id > self.last && self.fetching.is_none() => {
+                self.fetching = Some(mark.clone());
+                self.out.fetch = Some((from, mark));
+            }
+            _ => {}
+        }
+    }
+}
