@@ -20,6 +20,27 @@ const PACE_MAX: u64 = 10 * MS;
 
 /// Processes look at their clock about so often.
 const TICK_MAX: u64 = 20 * MS;
+/// The longest time for which a process stands still.
+const PAUSE_MAX: u64 = 400 * MS;
+
+/// What may go wrong besides crashes, cuts and ways that are shut.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Of a thousand messages, so many are lost.
+    pub lost: u64,
+    /// Of those between nodes, so many arrive twice.
+    pub repeated: u64,
+    /// So many take longer than those behind them.
+    pub reordered: u64,
+    /// Processes stand still for a while and do not know, and nodes are cut off from all others.
+    pub pauses: bool,
+    /// So many disks lose all that they had.
+    pub wipes: u32,
+    /// A node is started at this time only.
+    pub late: Option<(usize, u64)>,
+    /// Of so many steps one more goes wrong; none for 0.
+    pub often: u64,
+}
 
 /// A pure state machine of one node.
 pub trait Machine: Sized {
@@ -30,6 +51,16 @@ pub trait Machine: Sized {
 
     /// A process starts, the `me`-th of so many nodes, with what the ones before it made durable.
     fn start(me: usize, nodes: usize, durable: &Self::Durable) -> Self;
+
+    /// The same with something to draw from.
+    fn start_with(me: usize, nodes: usize, durable: &Self::Durable, _seed: u64) -> Self {
+        Self::start(me, nodes, durable)
+    }
+
+    /// What is durable when the disk has lost everything.
+    fn wiped(_durable: &Self::Durable) -> Self::Durable {
+        Self::Durable::default()
+    }
 
     /// It is told something.
     fn take(&mut self, now: Now, from: End, message: Self::Message) -> Vec<Effect<Self>>;
@@ -49,6 +80,8 @@ pub enum Effect<M: Machine> {
     Send(End, M::Message),
     /// Tell somebody when all that is to be persisted so far is durable.
     SendWhenDurable(End, M::Message),
+    /// Be told when all that is to be persisted so far is durable.
+    TellWhenDurable(M::Message),
 }
 
 /// Who uses the machines, and judges what they say.
@@ -61,6 +94,14 @@ pub trait Users<M: Machine> {
     /// # Errors
     /// What is wrong with it.
     fn told(&mut self, time: u64, user: usize, message: M::Message) -> Result<(), String>;
+
+    /// A machine has started, or has been told something.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn saw(&mut self, _time: u64, _node: usize, _machine: &mut M) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 enum Event<M: Machine> {
@@ -84,6 +125,16 @@ enum Event<M: Machine> {
     Tick {
         node: usize,
     },
+    /// What the process with this number wanted to be told.
+    Told {
+        node: usize,
+        start: u32,
+        message: M::Message,
+    },
+    Resumes {
+        node: usize,
+        start: u32,
+    },
 }
 
 /// One direction of what two ends tell each other.
@@ -99,6 +150,8 @@ struct Flush<M: Machine> {
     durable: M::Durable,
     /// What is to be told, and to whom, when it is there.
     told: Vec<(End, M::Message)>,
+    /// What the process itself is to be told then.
+    own: Vec<M::Message>,
 }
 
 struct Node<M: Machine> {
@@ -107,6 +160,8 @@ struct Node<M: Machine> {
     clock: Clock,
     durable: M::Durable,
     flushes: VecDeque<Flush<M>>,
+    /// What a process that stands still will see when it goes on.
+    held: Option<Vec<Event<M>>>,
 }
 
 /// See the module.
@@ -118,6 +173,9 @@ pub struct Cluster<M: Machine> {
     links: BTreeMap<(End, End), Link>,
     nodes: Vec<Node<M>>,
     users: usize,
+    faults: Faults,
+    is_calm: bool,
+    seeds: Rng,
     /// What happened.
     pub trace: Trace,
 }
@@ -125,10 +183,16 @@ pub struct Cluster<M: Machine> {
 impl<M: Machine> Cluster<M> {
     /// So many nodes and users.
     pub fn new(seed: u64, nodes: usize, users: usize) -> Self {
+        Self::with(seed, nodes, users, Faults::default())
+    }
+
+    /// The same where more goes wrong.
+    pub fn with(seed: u64, nodes: usize, users: usize, faults: Faults) -> Self {
         let mut rng = Rng::new(seed);
         let mut events = Queue::new(Rng::new(rng.next_u64()));
         for node in 0..nodes {
-            events.add(1, Event::Start { node });
+            let late = faults.late.filter(|(late, _)| *late == node);
+            events.add(late.map_or(1, |(_, at)| at), Event::Start { node });
             events.add(2, Event::Tick { node });
         }
         for user in 0..users {
@@ -146,9 +210,13 @@ impl<M: Machine> Cluster<M> {
                     clock: clock(&mut rng),
                     durable: M::Durable::default(),
                     flushes: VecDeque::new(),
+                    held: None,
                 })
                 .collect(),
             users,
+            faults,
+            is_calm: false,
+            seeds: Rng::new(!seed),
             trace: Trace::new(false),
             events,
             rng,
@@ -157,47 +225,107 @@ impl<M: Machine> Cluster<M> {
 
     /// Lets so many things happen, one in a hundred of which goes wrong.
     pub fn run(&mut self, steps: u64, users: &mut impl Users<M>) -> Result<(), String> {
-        for _ in 0..steps {
-            let Some((time, event)) = self.events.take() else {
-                return Err("nothing is going to happen any more".into());
-            };
-            self.time = time.max(self.time);
-            self.handle(event, users)?;
-            if self.rng.chance(1, 100) {
-                self.go_wrong();
-            }
+        (0..steps).try_for_each(|_| self.step(users))
+    }
+
+    /// Nothing goes wrong any more; what has goes on for a while.
+    pub fn calm(&mut self) {
+        self.is_calm = true;
+        self.net.open_all();
+    }
+
+    /// Lets happen what does within such a time.
+    pub fn run_for(&mut self, time: u64, users: &mut impl Users<M>) -> Result<(), String> {
+        let until = self.time + time;
+        while self.time < until {
+            self.step(users)?;
         }
         Ok(())
     }
 
+    fn step(&mut self, users: &mut impl Users<M>) -> Result<(), String> {
+        let Some((time, event)) = self.events.take() else {
+            return Err("nothing is going to happen any more".into());
+        };
+        self.time = time.max(self.time);
+        self.handle(event, users)?;
+        let often = self.faults.often;
+        let more = |rng: &mut Rng| often > 0 && rng.chance(1, often);
+        if !self.is_calm && (self.rng.chance(1, 100) || more(&mut self.rng)) {
+            self.go_wrong();
+        }
+        Ok(())
+    }
+
+    /// What a process that stands still does not see yet.
+    fn hold(&mut self, event: Event<M>) -> Option<Event<M>> {
+        let node = match &event {
+            Event::Arrives {
+                to: End::Node(node),
+                ..
+            }
+            | Event::Flushed { node, .. }
+            | Event::Told { node, .. } => *node,
+            _ => return Some(event),
+        };
+        match &mut self.nodes[node].held {
+            Some(held) => held.push(event),
+            None => return Some(event),
+        }
+        None
+    }
+
     fn handle(&mut self, event: Event<M>, users: &mut impl Users<M>) -> Result<(), String> {
+        let Some(event) = self.hold(event) else {
+            return Ok(());
+        };
         match event {
             Event::Start { node } => {
-                let all = self.nodes.len();
+                let (all, seed) = (self.nodes.len(), self.seeds.next_u64());
                 let it = &mut self.nodes[node];
                 it.starts += 1;
                 it.clock.start(self.time);
-                it.process = Some(M::start(node, all, &it.durable));
+                it.process = Some(M::start_with(node, all, &it.durable, seed));
                 self.note(node, What::Start, 0);
+                self.see(node, users)?;
             }
             Event::Flushed { node, start } if self.nodes[node].starts == start => {
                 let it = &mut self.nodes[node];
-                if let Some(Flush { durable, told }) = it.flushes.pop_front() {
+                if let Some(Flush { durable, told, own }) = it.flushes.pop_front() {
                     it.durable = durable;
                     self.note(node, What::DiskDone, told.len() as u64);
                     for (to, message) in told {
                         self.send(End::Node(node), to, message);
                     }
+                    for message in own {
+                        self.tell(End::Node(node), node, message, users)?;
+                    }
                 }
             }
             Event::Flushed { .. } => {}
+            Event::Told {
+                node,
+                start,
+                message,
+            } if self.nodes[node].starts == start => {
+                self.tell(End::Node(node), node, message, users)?;
+            }
+            Event::Told { .. } => {}
+            Event::Resumes { node, start } if self.nodes[node].starts == start => {
+                for event in self.nodes[node].held.take().into_iter().flatten() {
+                    self.handle(event, users)?;
+                }
+            }
+            Event::Resumes { .. } => {}
             Event::Tick { node } => {
                 let it = &mut self.nodes[node];
                 let now = it.clock.now(self.time);
-                let effects = it.process.as_mut().map(|process| process.tick(now));
+                let process = it.process.as_mut().filter(|_| it.held.is_none());
+                let effects = process.map(|process| process.tick(now));
                 for effect in effects.into_iter().flatten() {
                     self.perform(node, effect);
                 }
+                self.see(node, users)?;
                 let at = self.time + delay(&mut self.rng, TICK_MAX);
                 self.events.add(at, Event::Tick { node });
             }
@@ -229,10 +357,19 @@ impl<M: Machine> Cluster<M> {
         message: M::Message,
         users: &mut impl Users<M>,
     ) -> Result<(), String> {
-        let node = match to {
-            End::Client(user) => return users.told(self.time, user, message),
-            End::Node(node) => node,
-        };
+        match to {
+            End::Client(user) => users.told(self.time, user, message),
+            End::Node(node) => self.tell(from, node, message, users),
+        }
+    }
+
+    fn tell(
+        &mut self,
+        from: End,
+        node: usize,
+        message: M::Message,
+        users: &mut impl Users<M>,
+    ) -> Result<(), String> {
         let it = &mut self.nodes[node];
         let now = it.clock.now(self.time);
         let Some(process) = &mut it.process else {
@@ -243,15 +380,22 @@ impl<M: Machine> Cluster<M> {
         for effect in effects {
             self.perform(node, effect);
         }
-        Ok(())
+        self.see(node, users)
+    }
+
+    fn see(&mut self, node: usize, users: &mut impl Users<M>) -> Result<(), String> {
+        match &mut self.nodes[node].process {
+            Some(machine) => users.saw(self.time, node, machine),
+            None => Ok(()),
+        }
     }
 
     fn perform(&mut self, node: usize, effect: Effect<M>) {
         match effect {
             Effect::Persist(durable) => {
                 let it = &mut self.nodes[node];
-                let told = Vec::new();
-                it.flushes.push_back(Flush { durable, told });
+                let (told, own) = (Vec::new(), Vec::new());
+                it.flushes.push_back(Flush { durable, told, own });
                 let start = it.starts;
                 let at = self.time + delay(&mut self.rng, 5 * MS);
                 self.events.add(at, Event::Flushed { node, start });
@@ -261,7 +405,27 @@ impl<M: Machine> Cluster<M> {
                 Some(flush) => flush.told.push((to, message)),
                 None => self.send(End::Node(node), to, message),
             },
+            Effect::TellWhenDurable(message) => {
+                let it = &mut self.nodes[node];
+                let start = it.starts;
+                match it.flushes.back_mut() {
+                    Some(flush) => flush.own.push(message),
+                    None => self.events.add(
+                        self.time + 1,
+                        Event::Told {
+                            node,
+                            start,
+                            message,
+                        },
+                    ),
+                }
+            }
         }
+    }
+
+    /// Whether one of a message's faults befalls it, of which so many of a thousand do.
+    fn befalls(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && !self.is_calm && self.rng.chance(per_mille, 1_000)
     }
 
     /// What is sent on a way that is shut may wait for it to open, or be gone with the connection.
@@ -269,7 +433,20 @@ impl<M: Machine> Cluster<M> {
         if self.net.is_shut(self.time, from, to) && self.rng.chance(1, 2) {
             return;
         }
+        if self.befalls(self.faults.lost) {
+            return;
+        }
+        // A user says a thing once, or it would be another one.
+        let is_between_nodes = matches!((from, to), (End::Node(_), End::Node(_)));
+        if is_between_nodes && self.befalls(self.faults.repeated) {
+            self.send_once(from, to, message.clone());
+        }
+        self.send_once(from, to, message);
+    }
+
+    fn send_once(&mut self, from: End, to: End, message: M::Message) {
         let at = self.net.arrival(self.time, from, to, &mut self.rng);
+        let overtaken = self.befalls(self.faults.reordered);
         let link = self.links.entry((from, to)).or_default();
         let event = Event::Arrives {
             from,
@@ -277,7 +454,11 @@ impl<M: Machine> Cluster<M> {
             message,
             link: link.broken,
         };
-        self.events.add(link.stream.arrives_at(at), event);
+        let at = match overtaken {
+            true => at + delay(&mut self.rng, DOWN_MAX),
+            false => link.stream.arrives_at(at),
+        };
+        self.events.add(at, event);
     }
 
     fn go_wrong(&mut self) {
@@ -289,7 +470,7 @@ impl<M: Machine> Cluster<M> {
             None => End::Node(other),
         };
         let (here, until) = (End::Node(node), self.time + delay(&mut self.rng, SHUT_MAX));
-        match self.rng.below(4) {
+        match self.rng.below(4 + 2 * u64::from(self.faults.pauses)) {
             // Of all machines at once, now and then: the power fails.
             0 if self.rng.chance(1, 4) => (0..self.nodes.len()).for_each(|node| self.crash(node)),
             0 => self.crash(node),
@@ -301,12 +482,31 @@ impl<M: Machine> Cluster<M> {
                 self.note(node, What::ShutFromNode, until);
                 self.net.shut(here, other, until);
             }
+            4 => self.pause(node),
+            5 => {
+                self.note(node, What::ShutFromNode, until);
+                for other in (0..self.nodes.len()).map(End::Node) {
+                    self.net.shut(here, other, until);
+                    self.net.shut(other, here, until);
+                }
+            }
             _ => {
                 self.note(node, What::Cut, 0);
                 for way in [(here, other), (other, here)] {
                     self.links.entry(way).or_default().broken += 1;
                 }
             }
+        }
+    }
+
+    /// A process stands still.
+    fn pause(&mut self, node: usize) {
+        let at = self.time + delay(&mut self.rng, PAUSE_MAX);
+        let it = &mut self.nodes[node];
+        if it.process.is_some() && it.held.is_none() {
+            it.held = Some(Vec::new());
+            let start = it.starts;
+            self.events.add(at, Event::Resumes { node, start });
         }
     }
 
@@ -319,6 +519,11 @@ impl<M: Machine> Cluster<M> {
         let spared = self.rng.below(it.flushes.len() as u64 + 1) as usize;
         if let Some(flush) = it.flushes.drain(..).take(spared).last() {
             it.durable = flush.durable;
+        }
+        it.held = None;
+        if self.faults.wipes > 0 && self.rng.chance(1, 10) {
+            self.faults.wipes -= 1;
+            it.durable = M::wiped(&it.durable);
         }
         // What it had been asked to make durable before comes to nothing.
         it.starts += 1;

@@ -4,8 +4,10 @@
 //!
 //! - [`cluster`]: the machines' world, which stops them, starts them and cuts them off;
 //! - [`register`]: the smallest machine that needs all of it, and what is found when it is wrong;
-//! - [`replication`]: one partition on three brokers and a controller.
+//! - [`replication`]: one partition on three brokers and a controller;
+//! - [`quorum`]: the log that controllers agree on.
 
 mod cluster;
+mod quorum;
 mod register;
 mod replication;
