@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace::base::{DirectoryId, LeaderEpoch, LogId, NodeId, ShardId, StoreId, TopicId};
+use millrace::base::{
+    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, ShardId, StoreId, TopicId,
+};
 use millrace::controller::{
     ConfigResource, Directory, FEATURE_LEVEL, Image, ImageRecords, MetadataRecord, PartitionRecord,
+    Registration,
 };
 
 use super::{Memory, Target, outcome};
@@ -88,13 +91,17 @@ fn corpus() -> Vec<Vec<u8>> {
         MetadataRecord::Features {
             level: FEATURE_LEVEL,
         },
-        MetadataRecord::Broker {
-            node,
+        MetadataRecord::Broker(Registration {
+            member: NodeProcess {
+                node,
+                incarnation: Incarnation(1),
+            },
             directories: vec![Directory {
                 id: directory,
                 shard: ShardId(0),
             }],
-        },
+            ..Registration::default()
+        }),
         MetadataRecord::Stray { log: LogId(5) },
         MetadataRecord::Topic {
             name: "orders".to_owned(),
