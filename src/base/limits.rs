@@ -33,6 +33,8 @@ pub const LONG_REPLIES_BYTES_MAX: usize = 2 * STALLED_REPLY_BYTES_MAX;
 pub const STALLED_REPLY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A reply may wait this long before its client can count as one that takes nothing ...
 pub const STALLED_AFTER_MS: u64 = 1000;
+/// What a client had acknowledged that long ago, in ms, says what it has taken since; what it had before does not.
+pub const LOOKED_AT_LATELY_MS: u64 = 2000;
 /// ... and, at the rate at which it takes bytes, has to need longer than this for what is waiting.
 pub const STALLED_DRAIN_MS_MIN: u64 = 10_000;
 /// Connections that a listening socket may give a shard in one turn of its loop.

@@ -21,7 +21,8 @@ use super::sys;
 use crate::base::Mono;
 use crate::base::limits::{
     CONN_IN_FLIGHT_MAX, CONN_REPLY_BYTES_MAX, CONN_REQUEST_BYTES_MAX, HALF_CLOSED_MS_MAX,
-    HELD_MS_MAX, RECEIVE_BYTES_PER_SECOND_MIN, RECEIVE_GRACE_MS, SMALL_REQUEST_BYTES_MAX,
+    HELD_MS_MAX, LOOKED_AT_LATELY_MS, RECEIVE_BYTES_PER_SECOND_MIN, RECEIVE_GRACE_MS,
+    SMALL_REQUEST_BYTES_MAX,
 };
 use crate::broker::ConnId;
 use crate::broker::apis::may_wait_for_others;
@@ -83,8 +84,8 @@ pub struct Conn {
     /// Bytes of replies that have left since it was opened, and how many of them were of replies that have left as a
     /// whole.
     left: Cell<[u64; 2]>,
-    /// How many of them its client had acknowledged when that was last looked at, since there has been one to send.
-    acknowledged: Cell<Option<u64>>,
+    /// How many of them its client had acknowledged, and when that was last looked at, since there has been one to send.
+    acknowledged: Cell<Option<(u64, Mono)>>,
     /// When the client last sent something, or took something.
     last_active: Cell<Mono>,
     /// When the client ended its sending side.
@@ -169,12 +170,15 @@ impl Conn {
 
     /// The client was seen to have acknowledged so many bytes of replies since it was opened.
     pub fn acknowledged(&self, bytes: u64, now: Mono) {
-        let before = self.acknowledged.replace(Some(bytes));
-        if before.is_some_and(|before| bytes > before) {
+        let before = self.acknowledged.replace(Some((bytes, now)));
+        if before.is_some_and(|(before, _)| bytes > before) {
             self.took_something(now);
         }
+        // What it acknowledges comes behind what has left by as much as the socket holds. So where it was looked at a
+        // moment ago, all that it has taken since counts; else only what has left since no reply is whole.
+        let lately = before.filter(|(_, at)| now.ms_since(*at) <= LOOKED_AT_LATELY_MS);
         let [_, whole] = self.left.get();
-        let taken = bytes.saturating_sub(before.unwrap_or(0).max(whole));
+        let taken = bytes.saturating_sub(lately.map_or(whole, |(before, _)| before));
         let allowed_ms = taken * 1000 / RECEIVE_BYTES_PER_SECOND_MIN[1];
         for since in [&self.unsent_since, &self.no_room] {
             since.set(since.get().map(|since| since.plus_ms(allowed_ms).min(now)));

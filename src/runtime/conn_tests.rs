@@ -331,6 +331,27 @@ fn what_was_taken_before_anybody_looked_counts() {
     }
 }
 
+/// The socket takes all at once, and the client what it can.
+#[test]
+fn what_is_taken_out_of_a_large_socket_buffer_counts() {
+    for (rate, goes) in [(32 << 10, true), (128 << 10, false)] {
+        let bench = Bench::new();
+        let (conn, shared) = (&bench.conn, &bench.shared);
+        for _ in 0..3 {
+            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
+            conn.admit(&bench.frames, frame, Grant::Shared, shared);
+        }
+        conn.reply_queued(4 << 20, shared);
+        conn.reply_queued(4 << 20, shared);
+        conn.sent(4 << 20, 1, shared);
+        for second in 0..30 {
+            conn.acknowledged(second * rate, shared.now.get());
+            bench.pass(1_000);
+        }
+        assert_eq!(bench.overdue(), [false, goes], "{rate} bytes a second");
+    }
+}
+
 /// Its client has taken replies, and it is others that it waits for.
 #[test]
 fn who_takes_replies_has_room_again() {

@@ -114,6 +114,11 @@ impl Pace {
 
     /// Bytes a second in the last one or two seconds, if it has been looked at for so long.
     fn rate(&mut self, now: Acked) -> Option<u64> {
+        if now.at.ms_since(self.last.at) > 3 * STALLED_AFTER_MS {
+            // Nobody looked meanwhile.
+            *self = Self::new(now);
+            return None;
+        }
         let ms = now.at.ms_since(self.from.at);
         let taken = now.bytes.saturating_sub(self.from.bytes);
         if now.at.ms_since(self.last.at) >= STALLED_AFTER_MS {

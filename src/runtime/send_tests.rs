@@ -389,6 +389,11 @@ fn who_takes_nothing_is_found_out() {
     }
     let after = bench.sender.stalled(at(3000));
     assert!(after.is_none_or(|it| it.drain_ms < 100_000), "{after:?}");
+    let later = bench.sender.stalled(at(600_000));
+    assert!(
+        later.is_none(),
+        "what it took meanwhile says nothing of now"
+    );
     // All of it, and nothing is held any more.
     let mut client = bench.client.try_clone().expect("a second handle");
     let reader = std::thread::spawn(move || while client.read(&mut taken).is_ok_and(|n| n > 0) {});
