@@ -84,7 +84,8 @@ pub struct Conn {
     /// Bytes of replies that have left since it was opened, and how many of them were of replies that have left as a
     /// whole.
     left: Cell<[u64; 2]>,
-    /// How many of them its client had acknowledged, and when that was last looked at, since there has been one to send.
+    /// How many of them its client had acknowledged, and when that was looked at last, since there has been one to
+    /// send.
     acknowledged: Cell<Option<(u64, Mono)>>,
     /// When the client last sent something, or took something.
     last_active: Cell<Mono>,
