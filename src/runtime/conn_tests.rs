@@ -31,6 +31,15 @@ impl Bench {
         self.conn.received(&self.frames, &self.shared);
     }
 
+    /// Three requests that are not small.
+    fn admit_three(&self) {
+        for _ in 0..3 {
+            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
+            self.conn
+                .admit(&self.frames, frame, Grant::Shared, &self.shared);
+        }
+    }
+
     fn pass(&self, ms: u64) {
         self.shared.now.set(self.shared.now.get().plus_ms(ms));
     }
@@ -316,11 +325,8 @@ fn who_takes_a_reply_at_a_good_pace_is_waited_for() {
 fn what_was_taken_before_anybody_looked_counts() {
     for (taken, goes) in [(0, true), (60 * RECEIVE_BYTES_PER_SECOND_MIN[1], false)] {
         let bench = Bench::new();
+        bench.admit_three();
         let (conn, shared) = (&bench.conn, &bench.shared);
-        for _ in 0..3 {
-            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
-            conn.admit(&bench.frames, frame, Grant::Shared, shared);
-        }
         conn.reply_queued(100 << 20, shared);
         conn.reply_queued(100 << 20, shared);
         bench.pass(60_000);
@@ -336,11 +342,8 @@ fn what_was_taken_before_anybody_looked_counts() {
 fn what_is_taken_out_of_a_large_socket_buffer_counts() {
     for (rate, goes) in [(32 << 10, true), (128 << 10, false)] {
         let bench = Bench::new();
+        bench.admit_three();
         let (conn, shared) = (&bench.conn, &bench.shared);
-        for _ in 0..3 {
-            let frame = vec![0; SMALL_REQUEST_BYTES_MAX + 1].into();
-            conn.admit(&bench.frames, frame, Grant::Shared, shared);
-        }
         conn.reply_queued(4 << 20, shared);
         conn.reply_queued(4 << 20, shared);
         conn.sent(4 << 20, 1, shared);

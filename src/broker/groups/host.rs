@@ -115,8 +115,8 @@ impl Coordinators {
             return self.put(req, parts, image, fx);
         }
         let mut pushed = self.early.push(version, req, parts);
-        while pushed.is_err() && self.early.may_go(self.served) {
-            // Nobody is refused for what needs not wait any more.
+        if pushed.is_err() && self.early.may_go(self.served) {
+            // Of what needs not wait any more a slice makes room, and no more than that in one turn.
             self.put_early(image, fx);
             pushed = pushed.or_else(|parts| self.early.push(version, req, parts));
         }

@@ -451,6 +451,28 @@ fn a_large_commit_has_its_turn_later_and_none_is_refused_for_those_before_it() {
 }
 
 #[test]
+fn a_large_commit_behind_many_small_ones_has_no_more_than_a_slice_of_them_done() {
+    let mut f = Fixture::new();
+    let mut small = commit_of("topic-1", TopicId([1; 16]), NOW);
+    small.offsets[0].committed.metadata = Name::from("x".repeat(512));
+    let mut id = 0;
+    while f.answers.is_empty() {
+        f.ask(id, 2, GroupAsk::Commit(small.clone()));
+        id += 1;
+    }
+    let waiting = id as usize - 1;
+    assert!(waiting > 3 * limits::OFFSETS_PER_SLICE, "{waiting}");
+    f.adopt(2, false);
+    let begun = f.coordinators.waits.len();
+    let mut large = commit_of("topic-1", TopicId([1; 16]), NOW);
+    large.offsets[0].committed.metadata = Name::from("x".repeat(4096));
+    large.offsets = vec![large.offsets[0].clone(); limits::OFFSETS_COMMITTED_AT_ONCE_MAX + 1];
+    f.ask(id, 2, GroupAsk::Commit(large));
+    let more = f.coordinators.waits.len() - begun;
+    assert!(more <= limits::OFFSETS_PER_SLICE, "{more} at once");
+}
+
+#[test]
 fn who_joins_or_leaves_does_so_behind_a_commit_for_the_group_that_waits() {
     let mut f = Fixture::new();
     let mut commit = commit_of("topic-1", TopicId([1; 16]), NOW);
