@@ -150,9 +150,9 @@ kinds! {
     /// A client went on to the shard that it was told of.
     WentHome: 190,
     /// A coordinator was not available, or not the one any more.
-    NoCoordinator: 44,
+    NoCoordinator: 27,
     /// A member had to join again.
-    JoinsAgain: 69,
+    JoinsAgain: 52,
     /// A member was not known any more.
     MemberUnknown: 100,
     /// A member was given its id before it could join.
@@ -178,7 +178,7 @@ kinds! {
     /// A committed offset was read.
     CommitRead: 400,
     /// A group had another generation than its first one.
-    Rebalanced: 62,
+    Rebalanced: 44,
     /// A member was told its assignment.
     Assigned: 180,
     /// A topic was made.
