@@ -8,6 +8,8 @@ from . import paths
 from .suite import report
 
 SUITE_SECONDS_MAX = int(os.environ.get("SUITE_SECONDS_MAX", 900))
+# What a suite that is stopped has to put away what it made; a call of a client library may keep it for a minute.
+ENDING_SECONDS_MAX = 90
 # Of the standard error of a suite in which something failed; clients repeat themselves.
 ERROR_LINES_MAX = 80
 
@@ -51,7 +53,7 @@ def run_suite(name: str, command: list[str], cwd: str, env: dict[str, str], tall
     errors: list[str] = []
     reader = threading.Thread(target=lambda: errors.extend(process.stderr), daemon=True)
     reader.start()
-    watchdog = threading.Timer(SUITE_SECONDS_MAX, process.kill)
+    watchdog = threading.Timer(SUITE_SECONDS_MAX, stop, [process])
     watchdog.start()
     ended = failed = False
     for line in process.stdout:
@@ -65,6 +67,15 @@ def run_suite(name: str, command: list[str], cwd: str, env: dict[str, str], tall
         tally.check(f"{name}/whole", f"the suite ended early with status {process.returncode}")
     if (failed or not ended) and errors:
         print(f"--- standard error of {name}\n{''.join(errors[-ERROR_LINES_MAX:])}---", flush=True)
+
+
+def stop(process: subprocess.Popen):
+    """Ends a suite: it may put away what it made, such as mounts and devices, before it is killed."""
+    process.terminate()
+    try:
+        process.wait(ENDING_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def choose(choices: list[str], known: list[str]) -> dict[str, list[str]]:

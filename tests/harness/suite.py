@@ -22,6 +22,10 @@ class TookTooLong(BaseException):
     """Not an Exception, so that no retry loop under test swallows it."""
 
 
+class Stopped(BaseException):
+    """The whole suite is to end, and to leave nothing behind."""
+
+
 class Skipped(Exception):
     """The machine lacks what the test needs. It is counted and said, so that nobody takes it for passed."""
 
@@ -87,9 +91,25 @@ def _run_one(function, seconds) -> str | None:
         signal.alarm(0)
 
 
+def _stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Stopped
+
+
 def main(suite: str):
-    """Runs the tests whose name contains one of the arguments, or all of them."""
-    wanted = sys.argv[1:]
+    """Runs the tests whose name contains one of the arguments, or all of them, until SIGTERM."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        status = _run_all(suite, sys.argv[1:])
+    except Stopped:
+        status = 128 + signal.SIGTERM
+    # Client libraries keep threads of their own alive; all there is to say has been said.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run_all(suite: str, wanted: list[str]) -> int:
     failed = 0
     for function, seconds in _tests:
         name = f"{suite}/{function.__name__}"
@@ -104,7 +124,4 @@ def main(suite: str):
         failed += why is not None
         report(name, why, time.monotonic() - began)
     print(f"end {suite}", flush=True)
-    # Client libraries keep threads of their own alive; all there is to say has been said.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1 if failed else 0)
+    return 1 if failed else 0
