@@ -133,7 +133,11 @@ class Broker:
             return "(no log)"
 
     def __enter__(self) -> "Broker":
-        return self.start()
+        try:
+            return self.start()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def __exit__(self, kind, error, trace):
         if self.alive:
