@@ -8,7 +8,7 @@ import subprocess
 from harness import paths
 from harness.broker import Millrace
 from harness.load import Load, make_topic
-from harness.mounts import loop_device
+from harness.mounts import loop_device, run
 from harness.suite import equal, eventually, main, test, unique
 
 MIB = 1 << 20
@@ -103,7 +103,7 @@ def a_store_that_was_on_a_device_before_is_gone():
 @test(seconds=60)
 def a_device_that_holds_something_else_is_refused_and_left_alone():
     with loop_device() as device:
-        subprocess.run(["mkfs.ext4", "-q", "-F", device], check=True)
+        run("mkfs.ext4", "-q", "-F", device)
         before = pathlib.Path(device).read_bytes()
         with started_by_hand(on(device)) as server:
             said = refused(server)
