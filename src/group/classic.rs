@@ -41,6 +41,8 @@ pub struct ClassicGroup {
     pub(super) pending_join: BTreeSet<Name>,
     /// Members of this generation that have not synced.
     pub(super) pending_sync: BTreeSet<Name>,
+    /// The time to sync is over: those who have not synced are being removed, and a rebalance follows.
+    pub(super) evicting: bool,
     pub(super) subscribed: Subscribed,
     /// In PreparingRebalance: it was Empty before, so the initial delay applies.
     pub(super) initial: bool,
@@ -54,6 +56,8 @@ pub struct ClassicGroup {
     pub(super) bytes: usize,
     /// How many members are still to be told what is decided,
     pub(super) untold: usize,
+    /// how many of them are to be told of the generation,
+    pub(super) untold_joins: usize,
     /// and the last one that was; they are behind it.
     pub(super) told_to: Option<Name>,
 }
@@ -74,6 +78,7 @@ impl ClassicGroup {
             awaiting_join: 0,
             pending_join: BTreeSet::new(),
             pending_sync: BTreeSet::new(),
+            evicting: false,
             subscribed: Subscribed::Unknown,
             initial: false,
             new_member_added: false,
@@ -81,6 +86,7 @@ impl ClassicGroup {
             storing: false,
             bytes: 0,
             untold: 0,
+            untold_joins: 0,
             told_to: None,
         }
     }
@@ -177,8 +183,11 @@ impl ClassicGroup {
         self.awaiting_join
     }
 
+    /// Whether nobody is missing. Who is still to be told of this generation has not joined the next one.
     pub(super) fn all_joined(&self) -> bool {
-        self.members.len() == self.awaiting_join && self.pending_join.is_empty()
+        self.untold_joins == 0
+            && self.members.len() == self.awaiting_join
+            && self.pending_join.is_empty()
     }
 
     /// The longest of the members' rebalance timeouts, ms.
@@ -337,6 +346,7 @@ impl ClassicGroup {
         if self.pending_sync.remove(old) {
             self.pending_sync.insert(new.clone());
         }
+        self.subscribed.start_over();
         if let Some(instance) = &member.instance {
             self.statics.insert(instance.clone(), new.clone());
         }
@@ -504,7 +514,7 @@ impl ClassicGroup {
         const TOPICS_PER_MEMBER: usize = 8;
         self.look_for_topics(cx.config.told_at_a_time * TOPICS_PER_MEMBER);
         if self.subscribed.is_looking() {
-            cx.after(Timer::GoOn(self.id.clone()), 0);
+            self.will_go_on(cx);
         }
     }
 }

@@ -68,6 +68,11 @@ impl ClassicGroup {
         }
         let untold = || self.members.iter().filter(|(_, m)| m.is_untold());
         assert_eq!(untold().count(), self.untold, "who is still to be told");
+        let joins = untold().filter(|(_, m)| m.joined).count();
+        assert_eq!(
+            joins, self.untold_joins,
+            "who is to be told of the generation"
+        );
         for (id, member) in untold() {
             assert!(member.synced.is_none() || member.sync.is_some());
             assert!(Some(id) > self.told_to.as_ref(), "{id} would not be told");
@@ -121,6 +126,10 @@ impl Coordinator {
             if entry.group.state() == State::PreparingRebalance {
                 let waits = self.timers.contains(&Timer::Join(id.clone()));
                 assert!(waits, "the join phase of {id} would never end");
+            }
+            if entry.group.evicting {
+                let goes_on = self.timers.contains(&Timer::Sync(id.clone()));
+                assert!(goes_on, "{id} would keep who was silent");
             }
             let syncing = entry.group.state() == State::CompletingRebalance;
             if syncing && !entry.group.pending_sync.is_empty() {

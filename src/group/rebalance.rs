@@ -57,6 +57,7 @@ impl ClassicGroup {
             self.decide_syncs(ErrorCode::RebalanceInProgress, BTreeMap::new());
         }
         self.storing = false;
+        self.evicting = false;
         self.pending_sync.clear();
         self.subscribed.end();
         cx.timers.cancel(&Timer::Sync(self.id.clone()));
@@ -88,6 +89,10 @@ impl ClassicGroup {
     pub(super) fn join_time_is_up(&mut self, cx: &mut Cx<'_>) {
         if self.state != State::PreparingRebalance {
             return;
+        }
+        if self.untold_joins > 0 {
+            // Not everybody has had a chance to join again.
+            return cx.after(Timer::Join(self.id.clone()), self.rebalance_timeout_ms());
         }
         let (left, delay) = self.initial_left_ms;
         if self.initial && self.new_member_added && left != 0 {
@@ -124,8 +129,8 @@ impl ClassicGroup {
         self.become_state(State::CompletingRebalance, cx.now.wall_ms);
         self.pending_sync = self.members.keys().cloned().collect();
         self.decide_joins();
-        self.begin_telling(cx);
         cx.after(Timer::Sync(self.id.clone()), self.rebalance_timeout_ms());
+        self.begin_telling(cx);
     }
 
     /// Removes members, as many as go into a slice. Returns whether these were all.
@@ -164,7 +169,7 @@ impl ClassicGroup {
             State::CompletingRebalance => {
                 self.park_sync(cx, id, token);
                 self.has_synced(cx, id);
-                if self.is_leader(id) && !self.storing {
+                if self.is_leader(id) && !self.storing && !self.evicting {
                     self.store_assignment(cx, request);
                 }
             }
@@ -197,7 +202,7 @@ impl ClassicGroup {
 
     fn has_synced(&mut self, cx: &mut Cx<'_>, member: &Name) {
         self.pending_sync.remove(member);
-        if self.pending_sync.is_empty() {
+        if self.pending_sync.is_empty() && !self.evicting {
             cx.timers.cancel(&Timer::Sync(self.id.clone()));
         }
     }
@@ -251,16 +256,19 @@ impl ClassicGroup {
     /// The timer of the sync phase fired: who has not synced is out.
     pub(super) fn sync_time_is_up(&mut self, cx: &mut Cx<'_>) {
         match self.state {
-            State::CompletingRebalance | State::Stable if self.untold > 0 => {
+            State::CompletingRebalance | State::Stable if self.untold_joins > 0 => {
                 // Not everybody has had a chance to.
                 cx.after(Timer::Sync(self.id.clone()), self.rebalance_timeout_ms());
             }
-            State::CompletingRebalance | State::Stable if !self.pending_sync.is_empty() => {
+            State::CompletingRebalance | State::Stable
+                if self.evicting || !self.pending_sync.is_empty() =>
+            {
                 let silent = self.pending_sync.iter().cloned().collect();
-                match self.remove_some(cx, silent) {
-                    true => self.prepare_rebalance(cx),
-                    // Who syncs meanwhile stays.
-                    false => cx.after(Timer::Sync(self.id.clone()), 0),
+                self.evicting = !self.remove_some(cx, silent);
+                match self.evicting {
+                    // Who syncs meanwhile stays, but there is a rebalance all the same.
+                    true => cx.after(Timer::Sync(self.id.clone()), 0),
+                    false => self.prepare_rebalance(cx),
                 }
             }
             State::CompletingRebalance

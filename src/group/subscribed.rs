@@ -67,8 +67,15 @@ impl Subscribed {
         }
     }
 
-    /// Looks for some more, as far as so many members, and topics that they name, go. The members do not change
-    /// meanwhile, nor does the protocol.
+    /// Looks at all members again if not all were: one has another id now, which may be before those that were.
+    pub fn start_over(&mut self) {
+        if self.is_looking() {
+            *self = Self::looking();
+        }
+    }
+
+    /// Looks for some more, as far as so many members, and topics that they name, go. Nobody joins meanwhile, nor does
+    /// the protocol change; for a new id see [`Self::start_over`].
     pub fn look(&mut self, members: &BTreeMap<Name, Member>, protocol: &str, mut left: usize) {
         let Self::Looking(search) = self else {
             return;
@@ -175,6 +182,49 @@ mod tests {
             assert_eq!(refusal(&mut w, "t-73"), refused);
             w.advance(100);
             assert_eq!(refusal(&mut w, "t-73"), E::None);
+        }
+    }
+
+    #[test]
+    fn a_static_member_that_comes_back_is_not_overlooked() {
+        const MEMBERS: usize = 40;
+        let mut w = World::new(GroupConfig {
+            told_at_a_time: 1,
+            ..GroupConfig::default()
+        });
+        let client = |n: usize| Client {
+            instance: Some(Name::from(format!("i-{n}").as_str())),
+            ..Client::with_protocols(&[(
+                "range",
+                subscription((8 * n..8 * n + 8).map(|t| format!("t-{t}")), n),
+            )])
+        };
+        let mut clients: Vec<Client> = (0..MEMBERS).map(client).collect();
+        let tokens: Vec<u64> = clients.iter().map(|c| w.send_join(c)).collect();
+        let leads = loop {
+            w.advance(1);
+            let group = w.coordinator.group("g").unwrap();
+            let told = |token: &u64| {
+                let reply = w.joined.get(token)?;
+                group.is_leader(&reply.member).then_some(())
+            };
+            if let Some(leads) = tokens.iter().position(|t| told(t).is_some()) {
+                break leads;
+            }
+        };
+        w.finish_join(&mut clients[leads], tokens[leads]);
+        w.sync(&clients[leads], &[]);
+        let group = w.coordinator.group("g").unwrap();
+        assert!(group.subscribed.is_looking());
+        for other in (0..MEMBERS).filter(|n| *n != leads) {
+            w.send_join(&client(other));
+        }
+        w.advance(1_000);
+        let group = w.coordinator.group("g").unwrap();
+        assert!(group.knows_subscription());
+        for topic in 0..8 * MEMBERS {
+            let topic = format!("t-{topic}");
+            assert!(group.is_subscribed_to(&topic), "{topic}");
         }
     }
 
