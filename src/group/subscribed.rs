@@ -193,13 +193,16 @@ mod tests {
             ..GroupConfig::default()
         });
         let client = |n: usize| Client {
-            instance: Some(Name::from(format!("i-{n}").as_str())),
+            // Its id begins with this: some are before those of longer ones, and others behind them.
+            instance: Some(Name::from(format!("i{}", "-8".repeat(n)).as_str())),
             ..Client::with_protocols(&[(
                 "range",
                 subscription((8 * n..8 * n + 8).map(|t| format!("t-{t}")), n),
             )])
         };
-        let mut clients: Vec<Client> = (0..MEMBERS).map(client).collect();
+        // One from the middle leads.
+        let order = (MEMBERS / 2..MEMBERS).chain(0..MEMBERS / 2);
+        let mut clients: Vec<Client> = order.clone().map(client).collect();
         let tokens: Vec<u64> = clients.iter().map(|c| w.send_join(c)).collect();
         let leads = loop {
             w.advance(1);
@@ -216,7 +219,7 @@ mod tests {
         w.sync(&clients[leads], &[]);
         let group = w.coordinator.group("g").unwrap();
         assert!(group.subscribed.is_looking());
-        for other in (0..MEMBERS).filter(|n| *n != leads) {
+        for (_, other) in order.enumerate().filter(|(at, _)| *at != leads) {
             w.send_join(&client(other));
         }
         w.advance(1_000);
