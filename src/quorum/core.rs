@@ -60,6 +60,7 @@ pub(super) struct NewVoter {
 #[derive(Debug)]
 struct OnItsWay {
     number: u64,
+    term: LeaderEpoch,
     /// Up to here the log is on the disk then.
     last: EntryIndex,
     snapshot: Option<SnapshotMark>,
@@ -87,6 +88,8 @@ pub(super) struct Core {
     pub out: Ready,
     announced: QuorumRole,
     written: HardState,
+    /// The newest term that is on the disk.
+    durable_term: LeaderEpoch,
     writes: VecDeque<OnItsWay>,
     numbers: u64,
 }
@@ -113,6 +116,7 @@ impl Core {
             },
             state,
             written: state,
+            durable_term: state.term,
             writes: VecDeque::new(),
             numbers: 0,
         }
@@ -153,6 +157,12 @@ impl Core {
                 .heard
                 .is_some_and(|heard| now.ms_since(heard) < self.config.election_ms),
         }
+    }
+
+    /// Whether nobody else has a vote.
+    pub fn is_only_voter(&self) -> bool {
+        let voters = self.log.voters();
+        voters.len() == 1 && voters.contains(self.me)
     }
 
     /// Waits for a leader from now on, for a time that is drawn.
@@ -201,6 +211,17 @@ impl Core {
     pub fn send_when_durable(&mut self, to: ReplicaKey, says: Says) {
         let message = self.message(to, self.term(), says);
         self.out.messages_when_durable.push(message);
+    }
+
+    /// Tells the leader that it was heard and how much of its log is on the disk by now, whatever is on its way there.
+    /// A slow flush is no reason to give it up. If not even the term is there, that has to wait.
+    pub fn acknowledge(&mut self, to: ReplicaKey, matched: EntryIndex) {
+        if self.durable_term == self.term() {
+            let matched = matched.min(self.log.durable());
+            self.send(to, Says::Appended { matched });
+        } else {
+            self.send_when_durable(to, Says::Appended { matched });
+        }
     }
 
     /// What is to be written next.
@@ -252,6 +273,7 @@ impl Core {
         let done = self.writes.partition_point(|write| write.number <= number);
         for write in self.writes.drain(..done) {
             self.log.set_durable(write.last);
+            self.durable_term = write.term;
             if let Some(mark) = write.snapshot {
                 self.handed = mark.id.index;
                 self.out.installed = Some(mark);
@@ -288,6 +310,7 @@ impl Core {
             let write = self.write();
             let write = OnItsWay {
                 number: write.number,
+                term: state.term,
                 last,
                 snapshot: write.snapshot.clone(),
             };
@@ -297,7 +320,9 @@ impl Core {
             self.out.messages.extend(durable);
         }
         let is_long = self.log.bytes() > self.config.snapshot_bytes;
-        self.out.snapshot_wanted = is_long && self.handed > self.log.snapshot().id.index;
+        if is_long && self.handed > self.log.snapshot().id.index {
+            self.out.snapshot_wanted = self.log.mark(self.handed);
+        }
         let role = self.role();
         if role != self.announced {
             self.announced = role;

@@ -9,12 +9,11 @@ use crate::base::{LeaderEpoch, Mono};
 /// No leader was heard of in time: asks who would vote for this replica.
 pub(super) fn stand(core: &mut Core, now: Mono) {
     core.arm(now);
-    let voters = core.log.voters();
-    if !voters.contains(core.me) {
+    if !may_stand(core) {
         core.role = Role::Follower { leader: None };
         return;
     }
-    if voters.len() == 1 {
+    if core.is_only_voter() {
         return stand_for_real(core, now, false);
     }
     let Some(term) = next_term(core) else {
@@ -30,7 +29,7 @@ pub(super) fn stand(core: &mut Core, now: Mono) {
 
 /// Stands for election in a term of its own, at once when the leader itself asks for it.
 pub(super) fn stand_for_real(core: &mut Core, now: Mono, by_leader: bool) {
-    let Some(term) = next_term(core).filter(|_| core.log.voters().contains(core.me)) else {
+    let Some(term) = next_term(core).filter(|_| may_stand(core)) else {
         return;
     };
     core.arm(now);
@@ -42,6 +41,12 @@ pub(super) fn stand_for_real(core: &mut Core, now: Mono, by_leader: bool) {
         given: [].into(),
     });
     ask_all(core, term, by_leader);
+}
+
+/// Who has a vote may lead, and until its removal is committed who had one: the others may lack that entry, and then
+/// they cannot lead (section 4.2.2 of Ongaro's thesis). Its own vote does not count any more.
+fn may_stand(core: &Core) -> bool {
+    core.log.may_have_vote(core.me, core.state.commit)
 }
 
 /// The term behind this one; none if they are used up.

@@ -50,6 +50,7 @@ pub(super) fn on_append(
         });
         return core.send(from, Says::Rejected { prev, hint });
     }
+    let is_heartbeat = entries.is_empty();
     let end = EntryIndex(prev.index.0 + entries.len() as u64);
     let kept = core.log.before().index.next();
     let new: Vec<QuorumEntry> = entries
@@ -77,7 +78,10 @@ pub(super) fn on_append(
         _ => compared,
     };
     core.state.commit = known.max(commit.min(compared));
-    core.send_when_durable(from, Says::Appended { matched });
+    match is_heartbeat {
+        true => core.acknowledge(from, matched),
+        false => core.send_when_durable(from, Says::Appended { matched }),
+    }
 }
 
 /// The leader has cut off what this replica lacks.
@@ -89,13 +93,12 @@ pub(super) fn on_offer(core: &mut Core, now: Mono, from: ReplicaKey, mark: Snaps
         core.state.commit = core.state.commit.max(mark.id.index);
     }
     if mark.id.index <= core.state.commit {
-        let matched = core.state.commit;
-        return core.send_when_durable(from, Says::Appended { matched });
+        return core.acknowledge(from, core.state.commit);
     }
     // Heard, and not there yet.
     let (prev, hint) = (mark.id, core.log.last());
     core.send(from, Says::Rejected { prev, hint });
-    if core.fetching.is_none() {
+    if core.fetching.as_ref().is_none_or(|it| it.id < mark.id) {
         core.fetching = Some(mark.clone());
         core.out.fetch = Some((from, mark));
     }
@@ -103,14 +106,27 @@ pub(super) fn on_offer(core: &mut Core, now: Mono, from: ReplicaKey, mark: Snaps
 
 /// The contents of the snapshot are here, or not to be had.
 pub(super) fn on_fetched(core: &mut Core, id: Option<EntryId>) {
-    let Some(mark) = core.fetching.take().filter(|mark| Some(mark.id) == id) else {
+    let is_it = |mark: &mut SnapshotMark| id.is_none_or(|id| id == mark.id);
+    let Some(mark) = core.fetching.take_if(is_it).filter(|_| id.is_some()) else {
         return;
     };
     if mark.id.index <= core.state.commit {
         return;
     }
     let matched = mark.id.index;
-    core.install(mark);
+    let has_it = core.log.has(mark.id);
+    if matches!(core.role, Role::Leader(_)) {
+        // What a snapshot is of is committed: it would not have been elected without.
+        if !has_it {
+            core.fault(QuorumFault::Overwritten(mark.id));
+        }
+        return;
+    }
+    match has_it {
+        // The leader has sent it meanwhile. What follows may have been acknowledged: it has to stay.
+        true => core.state.commit = matched,
+        false => core.install(mark),
+    }
     if let Role::Follower { leader: Some(to) } = core.role {
         core.send_when_durable(to, Says::Appended { matched });
     }

@@ -299,28 +299,16 @@ pub(super) fn send_all(core: &mut Core) {
     let (log, config, commit) = (&core.log, &core.config, core.state.commit);
     let mut sent = Vec::new();
     for (to, peer) in &mut it.others {
-        let mut is_told = false;
         let first = log.before().index.next();
         if peer.next < first && peer.stage != Sending::Snapshot {
             peer.goes_to(Sending::Snapshot, peer.next);
         }
-        while peer.stage == Sending::Replicate && peer.in_flight() < config.in_flight_bytes {
-            let entries = log.read(peer.next, log.last().index, config.append_bytes);
-            let (Some(last), Some(prev)) = (entries.last(), log.id(peer.next.before())) else {
-                break;
-            };
-            let bytes = entries.iter().map(QuorumEntry::cost).sum();
-            peer.sent(last.id.index, bytes);
-            is_told = true;
-            let append = Says::Append {
-                prev,
-                entries,
-                commit,
-            };
-            sent.push((*to, append));
-        }
-        let is_news = peer.stage == Sending::Replicate && peer.told < commit;
-        if !is_told && (peer.must || is_news) {
+        let is_replicate = peer.stage == Sending::Replicate;
+        let has_room = peer.in_flight() < config.in_flight_bytes;
+        let is_more = is_replicate && has_room && peer.next <= log.last().index;
+        let is_news = is_replicate && peer.told < commit && !is_more;
+        // What has entries is answered when they are durable: to hear of it in time takes something without.
+        if peer.must || is_news {
             let prev = log
                 .id(peer.next.before())
                 .filter(|_| peer.stage != Sending::Snapshot);
@@ -333,6 +321,20 @@ pub(super) fn send_all(core: &mut Core) {
                 None => Says::Offer(log.snapshot().clone()),
             };
             sent.push((*to, says));
+        }
+        while peer.stage == Sending::Replicate && peer.in_flight() < config.in_flight_bytes {
+            let entries = log.read(peer.next, log.last().index, config.append_bytes);
+            let (Some(last), Some(prev)) = (entries.last(), log.id(peer.next.before())) else {
+                break;
+            };
+            let bytes = entries.iter().map(QuorumEntry::cost).sum();
+            peer.sent(last.id.index, bytes);
+            let append = Says::Append {
+                prev,
+                entries,
+                commit,
+            };
+            sent.push((*to, append));
         }
         peer.told = commit;
         peer.must = false;

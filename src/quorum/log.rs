@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::entry::{EntryId, EntryIndex, Payload, QuorumEntry, SnapshotMark};
-use super::voters::Voters;
+use super::voters::{ReplicaKey, Voters};
 
 /// What a disk has given back cannot have been written by a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,24 @@ impl RaftLog {
         &self.voters[self.voters.len() - 1].1
     }
 
+    /// Who has a vote by what the log says up to this place, and who would by each entry behind it.
+    fn voters_from(&self, index: EntryIndex) -> &[(EntryIndex, Voters)] {
+        let in_force = self.voters.partition_point(|(since, _)| *since <= index);
+        &self.voters[in_force.saturating_sub(1)..]
+    }
+
+    /// Whether a replica has a vote, or had one before a change that is not committed.
+    pub fn may_have_vote(&self, replica: ReplicaKey, commit: EntryIndex) -> bool {
+        let mut sets = self.voters_from(commit).iter();
+        sets.any(|(_, voters)| voters.contains(replica))
+    }
+
+    /// What a snapshot up to this place is of, if the entry is kept.
+    pub fn mark(&self, index: EntryIndex) -> Option<SnapshotMark> {
+        let voters = self.voters_from(index)[0].1.clone();
+        self.id(index).map(|id| SnapshotMark { id, voters })
+    }
+
     /// The entry that says so, or the snapshot.
     pub fn voters_since(&self) -> EntryIndex {
         self.voters[self.voters.len() - 1].0
@@ -182,12 +200,10 @@ impl RaftLog {
     }
 
     /// There is a snapshot up to an entry that is kept.
-    pub fn set_snapshot(&mut self, id: EntryId) {
-        let in_force = self.voters.partition_point(|(since, _)| *since <= id.index);
-        let voters = self.voters[in_force.saturating_sub(1)].1.clone();
-        self.voters.drain(..in_force);
-        self.voters.insert(0, (id.index, voters.clone()));
-        self.snapshot = SnapshotMark { id, voters };
+    pub fn set_snapshot(&mut self, mark: SnapshotMark) {
+        self.voters.retain(|(since, _)| *since > mark.id.index);
+        self.voters.insert(0, (mark.id.index, mark.voters.clone()));
+        self.snapshot = mark;
     }
 
     /// Forgets entries up to this one, which is in the snapshot.

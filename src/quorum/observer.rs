@@ -72,7 +72,8 @@ impl Observer {
                 self.on_message(now, message);
             }
             QuorumInput::Fetched(id) => {
-                let Some(mark) = self.fetching.take().filter(|mark| Some(mark.id) == id) else {
+                let is_it = |mark: &mut SnapshotMark| id.is_none_or(|id| id == mark.id);
+                let Some(mark) = self.fetching.take_if(is_it).filter(|_| id.is_some()) else {
                     return;
                 };
                 if mark.id > self.last {
@@ -172,9 +173,12 @@ impl Observer {
                 }
                 self.pull(now);
             }
-            Says::Outdated(mark) if mark.id > self.last && self.fetching.is_none() => {
-                self.fetching = Some(mark.clone());
-                self.out.fetch = Some((from, mark));
+            Says::Outdated(mark) => {
+                let wanted = self.fetching.as_ref().map_or(self.last, |it| it.id);
+                if mark.id > wanted.max(self.last) {
+                    self.fetching = Some(mark.clone());
+                    self.out.fetch = Some((from, mark));
+                }
             }
             _ => {}
         }

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::testing::{Group, any_message, config, entry, id, key, message, voters};
 use super::{
-    Declined, EntryIndex, HardState, Observer, Payload, Quorum, QuorumFault, QuorumInput,
-    QuorumRole, Restored, Says, SnapshotMark, Vote, VoterChange,
+    Declined, EntryIndex, HardState, Observer, Payload, Quorum, QuorumEntry, QuorumFault,
+    QuorumInput, QuorumRole, Restored, Says, SnapshotMark, Vote, VoterChange,
 };
 use crate::base::limits::QUORUM_ENTRY_BYTES_MAX;
 use crate::base::{LeaderEpoch, Mono};
@@ -26,7 +26,7 @@ fn follower() -> Quorum {
     quorum
 }
 
-fn append(prev: super::EntryId, entries: Vec<super::QuorumEntry>, commit: u64) -> Says {
+fn append(prev: super::EntryId, entries: Vec<QuorumEntry>, commit: u64) -> Says {
     Says::Append {
         prev,
         entries,
@@ -143,6 +143,52 @@ fn what_is_committed_is_not_overwritten() {
 }
 
 #[test]
+fn a_late_snapshot_takes_nothing_that_was_acknowledged() {
+    let mut quorum = follower();
+    let mark = SnapshotMark {
+        id: id(1, 4),
+        voters: voters(3),
+    };
+    quorum.step(Mono(0), message(2, 1, 2, Says::Offer(mark.clone())));
+    assert!(quorum.ready().fetch.is_some());
+    // Meanwhile the leader has sent what it is of, and more.
+    let more = append(id(1, 3), vec![entry(1, 4), entry(2, 5)], 2);
+    quorum.step(Mono(0), message(2, 1, 2, more));
+    let number = quorum.ready().write.unwrap().number;
+    quorum.step(Mono(0), QuorumInput::Durable(number));
+    quorum.step(Mono(0), QuorumInput::Fetched(Some(mark.id)));
+    let ready = quorum.ready();
+    assert_eq!(ready.write, None);
+    assert_eq!(ready.committed, [entry(1, 3), entry(1, 4)]);
+    let next = append(id(2, 5), vec![entry(2, 6)], 4);
+    quorum.step(Mono(0), message(2, 1, 2, next));
+    assert_eq!(quorum.ready().write.unwrap().entries, [entry(2, 6)]);
+}
+
+#[test]
+fn a_leader_installs_no_snapshot() {
+    let mut quorum = follower();
+    let mark = SnapshotMark {
+        id: id(1, 9),
+        voters: voters(3),
+    };
+    quorum.step(Mono(0), message(2, 1, 1, Says::Offer(mark.clone())));
+    quorum.step(Mono(0), message(2, 1, 1, Says::Elect));
+    let number = quorum.ready().write.unwrap().number;
+    quorum.step(Mono(0), QuorumInput::Durable(number));
+    let granted = Says::Voted {
+        pre: false,
+        granted: true,
+    };
+    quorum.step(Mono(0), message(3, 1, 2, granted));
+    assert_eq!(quorum.elected(), Some(LeaderEpoch(2)));
+    quorum.step(Mono(0), QuorumInput::Fetched(Some(mark.id)));
+    let ready = quorum.ready();
+    assert_eq!(ready.fault, Some(QuorumFault::Overwritten(mark.id)));
+    assert_eq!(ready.write.unwrap().snapshot, None);
+}
+
+#[test]
 fn who_is_cut_off_disturbs_nobody() {
     let mut group = Group::new(3);
     let leader = group.leader();
@@ -166,6 +212,25 @@ fn a_leader_that_hears_of_no_majority_is_none() {
     let other = group.leader();
     assert_ne!(other, leader);
     assert!(group.get(other).state().term > group.get(leader).state().term);
+}
+
+#[test]
+fn a_slow_flush_deposes_nobody() {
+    let mut group = Group::new(3);
+    let leader = group.leader();
+    let term = group.get(leader).state().term;
+    group.slow = (1..=3).filter(|node| *node != leader).map(key).collect();
+    for _ in 0..40 {
+        let now = group.now;
+        let records = Bytes::from_static(b"records");
+        group.get(leader).propose(now, records).unwrap();
+        group.pass(10);
+    }
+    assert_eq!(group.get(leader).elected(), Some(term));
+    assert_eq!(group.get(leader).state().commit, EntryIndex(1));
+    group.slow.clear();
+    group.pass(100);
+    assert_eq!(group.get(leader).state().commit, EntryIndex(41));
 }
 
 #[test]
@@ -277,6 +342,68 @@ fn who_comes_late_fetches_a_snapshot() {
 }
 
 #[test]
+fn a_snapshot_has_the_voters_that_are_committed() {
+    let mut restored = Restored::empty(voters(3));
+    restored.state.term = LeaderEpoch(1);
+    restored.state.commit = EntryIndex(22);
+    let large = || Payload::Records(Bytes::from(vec![0; 500]));
+    let entries = (1..=24).map(|index| QuorumEntry {
+        id: id(1, index),
+        payload: match index {
+            21 => Payload::Voters(voters(4)),
+            23 => Payload::Voters(voters(5)),
+            _ => large(),
+        },
+    });
+    restored.entries = entries.collect();
+    let mut quorum = new(restored);
+    let ready = quorum.ready();
+    assert_eq!(ready.committed.len(), 22);
+    assert_eq!(quorum.voters().len(), 5);
+    let mark = SnapshotMark {
+        id: id(1, 22),
+        voters: voters(4),
+    };
+    assert_eq!(ready.snapshot_wanted, Some(mark));
+}
+
+#[test]
+fn a_newer_snapshot_is_fetched_instead() {
+    let mut quorum = follower();
+    let mark = |index| SnapshotMark {
+        id: id(1, index),
+        voters: voters(3),
+    };
+    let wanted = |quorum: &mut Quorum, index| {
+        quorum.step(Mono(0), message(2, 1, 1, Says::Offer(mark(index))));
+        quorum.ready().fetch.map(|(_, mark)| mark)
+    };
+    assert_eq!(wanted(&mut quorum, 8), Some(mark(8)));
+    assert_eq!(wanted(&mut quorum, 8), None);
+    assert_eq!(wanted(&mut quorum, 9), Some(mark(9)));
+    assert_eq!(wanted(&mut quorum, 8), None);
+    // What is not wanted any more changes nothing.
+    quorum.step(Mono(0), QuorumInput::Fetched(Some(id(1, 8))));
+    assert_eq!(quorum.ready().write, None);
+    quorum.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
+    assert_eq!(quorum.ready().write.unwrap().snapshot, Some(mark(9)));
+
+    let restored = Restored::empty(voters(3));
+    let mut observer = Observer::new(key(9), 100, &restored, Mono(0));
+    let wanted = |observer: &mut Observer, index| {
+        observer.step(Mono(0), message(2, 9, 1, Says::Outdated(mark(index))));
+        observer.ready().fetch.map(|(_, mark)| mark)
+    };
+    assert_eq!(wanted(&mut observer, 8), Some(mark(8)));
+    assert_eq!(wanted(&mut observer, 9), Some(mark(9)));
+    assert_eq!(wanted(&mut observer, 9), None);
+    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 8))));
+    assert_eq!(observer.ready().installed, None);
+    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
+    assert_eq!(observer.ready().installed, Some(mark(9)));
+}
+
+#[test]
 fn voters_are_changed_one_at_a_time() {
     let mut group = Group::new(3);
     let leader = group.leader();
@@ -317,6 +444,24 @@ fn voters_are_changed_one_at_a_time() {
     let next = group.leader();
     assert_ne!(next, leader);
     assert_eq!(group.get(next).voters().len(), 3);
+}
+
+#[test]
+fn who_removes_itself_may_stand_until_that_is_committed() {
+    let mut group = Group::new(2);
+    let leader = group.leader();
+    group.isolate(leader);
+    let now = group.now;
+    let removed = VoterChange::Remove(key(leader));
+    group.get(leader).change(now, removed).unwrap();
+    group.settle();
+    group.pass(1_000);
+    group.cut.clear();
+    // The other needs its vote, and has less of the log.
+    group.pass(1_000);
+    let other = 3 - leader;
+    assert_eq!(group.leader(), other);
+    assert_eq!(group.get(other).voters().len(), 1);
 }
 
 #[test]

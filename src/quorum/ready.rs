@@ -46,10 +46,11 @@ pub struct Ready {
     pub more: bool,
     /// What this replica is now, if it was something else.
     pub role: Option<QuorumRole>,
-    /// The contents of this snapshot are to be fetched from somebody.
+    /// The contents of this snapshot are to be fetched from somebody. One that was wanted before is not any more.
     pub fetch: Option<(ReplicaKey, SnapshotMark)>,
-    /// The log has become long: a snapshot should be made.
-    pub snapshot_wanted: bool,
+    /// The log has become long: a snapshot should be made of all that was handed out, which is this. Nothing else says
+    /// who has a vote behind it: the newest voters may not be committed.
+    pub snapshot_wanted: Option<SnapshotMark>,
     /// What became of a change of the voters: the entry that says it, which may still have to be committed.
     pub changed: Option<(VoterChange, Result<EntryId, Declined>)>,
     /// Something that cannot be: somebody has forgotten what it had promised. The metadata is not to be trusted.

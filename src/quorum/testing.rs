@@ -55,12 +55,16 @@ pub(super) fn message(from: i32, to: i32, term: i32, says: Says) -> QuorumInput 
     })
 }
 
-/// Replicas 1 to n. What they send arrives at once, unless the way is cut; what they write is durable when they are
-/// told so.
+/// Replicas 1 to n. What they send arrives at once, unless the way is cut; what they write is durable at once, unless
+/// the disk is slow.
 pub(super) struct Group {
     pub now: Mono,
     pub replicas: BTreeMap<ReplicaKey, Quorum>,
     pub cut: BTreeSet<(ReplicaKey, ReplicaKey)>,
+    /// Nothing that these write is durable before they are in here no more.
+    pub slow: BTreeSet<ReplicaKey>,
+    /// The write of each that is not durable, and what may leave when it is.
+    held: BTreeMap<ReplicaKey, (u64, Vec<QuorumMessage>)>,
     /// What each has been handed out.
     pub committed: BTreeMap<ReplicaKey, Vec<QuorumEntry>>,
     /// The last of what each wanted, but for messages and writes.
@@ -73,6 +77,8 @@ impl Group {
             now: Mono(0),
             replicas: BTreeMap::new(),
             cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            held: BTreeMap::new(),
             committed: BTreeMap::new(),
             wanted: BTreeMap::new(),
         };
@@ -122,12 +128,18 @@ impl Group {
             let mut is_over = true;
             for (me, quorum) in &mut self.replicas {
                 let mut ready = quorum.ready();
-                if let Some(write) = &ready.write {
-                    quorum.step(self.now, QuorumInput::Durable(write.number));
-                    is_over = false;
-                }
                 messages.append(&mut ready.messages);
-                messages.append(&mut ready.messages_when_durable);
+                let held = self.held.entry(*me).or_default();
+                held.0 = ready.write.as_ref().map_or(held.0, |write| write.number);
+                held.1.append(&mut ready.messages_when_durable);
+                if !self.slow.contains(me) {
+                    let (number, mut said) = std::mem::take(held);
+                    messages.append(&mut said);
+                    if number > 0 {
+                        quorum.step(self.now, QuorumInput::Durable(number));
+                        is_over = false;
+                    }
+                }
                 let committed = self.committed.entry(*me).or_default();
                 committed.append(&mut ready.committed);
                 if ready.fetch.is_some() || ready.installed.is_some() || ready.changed.is_some() {

@@ -65,7 +65,7 @@ impl Quorum {
         }
         let mut core = Core::new(me, config, state, log);
         core.arm(now);
-        if core.log.voters().len() == 1 {
+        if core.is_only_voter() {
             // There is nobody to wait for.
             core.due = now;
         }
@@ -156,7 +156,7 @@ impl Quorum {
         self.0.state
     }
 
-    /// Who has a vote by its log, committed or not.
+    /// Who has a vote by its log, committed or not: not what a snapshot says, see [`Ready::snapshot_wanted`].
     #[must_use]
     pub fn voters(&self) -> &Voters {
         self.0.log.voters()
@@ -212,10 +212,10 @@ impl Quorum {
     fn on_snapshotted(&mut self, now: Mono, index: EntryIndex) {
         let core = &mut self.0;
         let is_new = index > core.log.snapshot().id.index && index <= core.handed;
-        let Some(id) = core.log.id(index).filter(|_| is_new) else {
+        let Some(mark) = core.log.mark(index).filter(|_| is_new) else {
             return;
         };
-        core.log.set_snapshot(id);
+        core.log.set_snapshot(mark);
         // Who is a little behind need not fetch all of it for that, as long as there is room.
         let mut up_to = index;
         if let Role::Leader(it) = &core.role

@@ -168,8 +168,6 @@ pub struct Member<const FLAW: u8, const VOTERS: usize> {
     kind: Kind,
     disk: Disk,
     image: Image,
-    /// Who has a vote by what was applied.
-    voters: Voters,
     waiting: BTreeMap<EntryId, (End, Value)>,
     /// The snapshot that is wanted, who is asked for it next, and how often somebody was.
     fetching: Option<(SnapshotMark, usize, u32)>,
@@ -284,9 +282,8 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
                 _ => Effect::SendWhenDurable(to, said),
             });
         }
-        if let Some(mark) = ready.installed {
+        if ready.installed.is_some() {
             self.image = self.disk.contents;
-            self.voters = mark.voters;
             self.facts.push(Fact::Installed(self.image));
         }
         for entry in ready.committed {
@@ -300,8 +297,10 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
             self.fetching = Some((mark, node_of(from), 0));
             self.fetch(effects);
         }
-        if ready.snapshot_wanted && !self.is_snapshotting {
-            self.snapshot(effects);
+        if let Some(mark) = ready.snapshot_wanted
+            && !self.is_snapshotting
+        {
+            self.snapshot(mark, effects);
         }
         self.facts.extend(ready.fault.map(Fact::Fault));
         self.facts
@@ -310,9 +309,6 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
 
     fn apply(&mut self, entry: QuorumEntry, effects: &mut Effects<Self>) {
         self.image.apply(&entry);
-        if let Payload::Voters(voters) = &entry.payload {
-            self.voters = voters.clone();
-        }
         if let Some((user, value)) = self.waiting.remove(&entry.id) {
             let committed = Said::Committed(value, entry.id);
             effects.push(Effect::Send(user, committed));
@@ -330,23 +326,21 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
     }
 
     /// Writes the image down: what is before it need not be kept.
-    fn snapshot(&mut self, effects: &mut Effects<Self>) {
+    fn snapshot(&mut self, mark: SnapshotMark, effects: &mut Effects<Self>) {
         let Some(it) = &mut self.disk.restored else {
             return;
         };
-        if self.image.last <= it.snapshot.id {
+        if mark.id <= it.snapshot.id {
             return;
         }
+        assert_eq!(mark.id, self.image.last, "it is of what was handed out");
         self.is_snapshotting = true;
-        it.snapshot = SnapshotMark {
-            id: self.image.last,
-            voters: self.voters.clone(),
-        };
-        it.entries
-            .retain(|entry| entry.id.index > self.image.last.index);
+        let index = mark.id.index;
+        it.snapshot = mark;
+        it.entries.retain(|entry| entry.id.index > index);
         self.disk.contents = self.image;
         effects.push(Effect::Persist(self.disk.clone()));
-        let told = Said::Snapshotted(self.image.last.index);
+        let told = Said::Snapshotted(index);
         effects.push(Effect::TellWhenDurable(told));
     }
 
@@ -420,7 +414,6 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             kind,
             disk,
             image,
-            voters: restored.snapshot.voters,
             waiting: BTreeMap::new(),
             fetching: None,
             fetched: None,
