@@ -1,6 +1,8 @@
 //! A replica of the metadata log that has no vote: it pulls what is committed from any voter.
 
-use super::entry::{EntryId, EntryIndex, HardState, Payload, SnapshotMark};
+use std::collections::VecDeque;
+
+use super::entry::{EntryId, EntryIndex, HardState, Payload, QuorumEntry, SnapshotMark};
 use super::message::{QuorumMessage, Says};
 use super::ready::{QuorumFault, QuorumInput, QuorumRole, Ready, Write};
 use super::voter::Restored;
@@ -20,6 +22,10 @@ pub struct Observer {
     due: Mono,
     /// The last entry that was handed out.
     last: EntryId,
+    /// What the disk has behind it since this replica had a vote, and may be committed or not.
+    tail: VecDeque<QuorumEntry>,
+    /// What it has promised when it had one: if it has one again, it has to know.
+    state: HardState,
     fetching: Option<SnapshotMark>,
     role: QuorumRole,
     numbers: u64,
@@ -27,18 +33,24 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// A process starts with what its disk has, which is all committed; the driver has handed that out itself. Who
-    /// does not answer for `patience_ms` is asked no more.
+    /// A process starts with what its disk has, and hands out first what is known to be committed of the entries behind
+    /// the snapshot. Who does not answer for `patience_ms` is asked no more.
     #[must_use]
-    pub fn new(me: ReplicaKey, patience_ms: u64, restored: &Restored, now: Mono) -> Self {
-        let snapshot = &restored.snapshot;
+    pub fn new(me: ReplicaKey, patience_ms: u64, restored: Restored, now: Mono) -> Self {
+        let Restored {
+            state,
+            snapshot,
+            entries,
+        } = restored;
         let mut observer = Self {
             me,
-            voters: snapshot.voters.clone(),
+            voters: snapshot.voters,
             asked: 0,
             patience_ms,
             due: now,
             last: snapshot.id,
+            tail: entries.into(),
+            state,
             fetching: None,
             role: QuorumRole::Follower {
                 term: LeaderEpoch(0),
@@ -47,16 +59,38 @@ impl Observer {
             numbers: 0,
             out: Ready::default(),
         };
-        for entry in &restored.entries {
-            observer.passes(entry.id, &entry.payload);
-        }
+        observer
+            .tail
+            .retain(|entry| entry.id.index > snapshot.id.index);
+        observer.reach(snapshot.id);
+        observer.hand_out_tail(state.commit);
         observer
     }
 
-    fn passes(&mut self, id: EntryId, payload: &Payload) {
-        self.last = self.last.max(id);
-        if let Payload::Voters(voters) = payload {
+    /// All up to here is committed. What is of a term that it has not heard of it has not voted in.
+    fn reach(&mut self, id: EntryId) {
+        self.last = id;
+        self.state.commit = self.state.commit.max(id.index);
+        if id.term > self.state.term {
+            self.state.term = id.term;
+            self.state.vote = None;
+        }
+    }
+
+    fn hand_out(&mut self, entry: QuorumEntry) {
+        self.reach(entry.id);
+        if let Payload::Voters(voters) = &entry.payload {
             self.voters = voters.clone();
+        }
+        self.out.committed.push(entry);
+    }
+
+    /// What is on the disk up to here is committed.
+    fn hand_out_tail(&mut self, end: EntryIndex) {
+        let count = self.tail.partition_point(|entry| entry.id.index <= end);
+        let kept = self.tail.split_off(count);
+        for entry in std::mem::replace(&mut self.tail, kept) {
+            self.hand_out(entry);
         }
     }
 
@@ -77,12 +111,13 @@ impl Observer {
                     return;
                 };
                 if mark.id > self.last {
-                    self.last = mark.id;
+                    self.reach(mark.id);
+                    self.tail.clear();
                     self.voters = mark.voters.clone();
                     let write = self.write();
                     write.entries.clear();
+                    write.truncate = None;
                     write.snapshot = Some(mark.clone());
-                    write.state.commit = mark.id.index;
                     self.out.committed.clear();
                     self.out.installed = Some(mark);
                 }
@@ -95,6 +130,9 @@ impl Observer {
     /// What is wanted for all that has happened, and nothing of it again. Entries need not be on the disk before they
     /// are used: they are committed. A snapshot has to be.
     pub fn ready(&mut self) -> Ready {
+        if let Some(write) = &mut self.out.write {
+            write.state = self.state;
+        }
         std::mem::take(&mut self.out)
     }
 
@@ -132,10 +170,23 @@ impl Observer {
             *numbers += 1;
             Write {
                 number: *numbers,
-                state: HardState::default(),
                 ..Write::default()
             }
         })
+    }
+
+    /// The next committed entry. It may be on the disk, or something else may be there.
+    fn take(&mut self, entry: QuorumEntry) {
+        match self.tail.pop_front() {
+            Some(there) if there.id == entry.id => {}
+            there => {
+                self.tail.clear();
+                let write = self.write();
+                write.truncate = write.truncate.or(there.map(|there| there.id.index));
+                write.entries.push(entry.clone());
+            }
+        }
+        self.hand_out(entry);
     }
 
     fn on_message(&mut self, now: Mono, message: QuorumMessage) {
@@ -164,16 +215,15 @@ impl Observer {
                     return;
                 }
                 for entry in entries {
-                    self.passes(entry.id, &entry.payload);
-                    let commit = entry.id.index;
-                    let write = self.write();
-                    write.entries.push(entry.clone());
-                    write.state.commit = commit;
-                    self.out.committed.push(entry);
+                    self.take(entry);
                 }
                 self.pull(now);
             }
             Says::Outdated(mark) => {
+                if self.tail.iter().any(|entry| entry.id == mark.id) {
+                    self.hand_out_tail(mark.id.index);
+                    return self.pull(now);
+                }
                 let wanted = self.fetching.as_ref().map_or(self.last, |it| it.id);
                 if mark.id > wanted.max(self.last) {
                     self.fetching = Some(mark.clone());

@@ -389,7 +389,7 @@ fn a_newer_snapshot_is_fetched_instead() {
     assert_eq!(quorum.ready().write.unwrap().snapshot, Some(mark(9)));
 
     let restored = Restored::empty(voters(3));
-    let mut observer = Observer::new(key(9), 100, &restored, Mono(0));
+    let mut observer = Observer::new(key(9), 100, restored, Mono(0));
     let wanted = |observer: &mut Observer, index| {
         observer.step(Mono(0), message(2, 9, 1, Says::Outdated(mark(index))));
         observer.ready().fetch.map(|(_, mark)| mark)
@@ -470,7 +470,7 @@ fn observers_are_told_what_is_committed() {
     let leader = group.leader();
     let voter = leader % 3 + 1;
     let restored = Restored::empty(voters(3));
-    let mut observer = Observer::new(key(9), 100, &restored, Mono(0));
+    let mut observer = Observer::new(key(9), 100, restored, Mono(0));
     let pull = Says::Pull { last: id(0, 0) };
     group.step(voter, message(9, voter, 0, pull));
     let now = group.now;
@@ -507,6 +507,100 @@ fn observers_are_told_what_is_committed() {
         observer.ready().fault,
         Some(QuorumFault::Diverged(id(7, 2)))
     );
+}
+
+/// What a voter's disk has, that had voted in term 4: entries 1 to 3 of term 1, of which 2 are committed.
+fn voters_disk() -> Restored {
+    let mut restored = Restored::empty(voters(3));
+    restored.state = HardState {
+        term: LeaderEpoch(4),
+        vote: Some(key(2)),
+        commit: EntryIndex(2),
+    };
+    restored.entries = (1..=3).map(|index| entry(1, index)).collect();
+    restored
+}
+
+#[test]
+fn a_voter_that_becomes_an_observer_keeps_what_it_promised() {
+    let pulled = |entries| {
+        let (leader, prev) = (None, id(1, 2));
+        let says = Says::Pulled {
+            leader,
+            prev,
+            entries,
+        };
+        message(2, 9, 6, says)
+    };
+    let start = || {
+        let mut observer = Observer::new(key(9), 100, voters_disk(), Mono(0));
+        observer.step(Mono(0), QuorumInput::Time);
+        let ready = observer.ready();
+        assert_eq!(ready.committed, [entry(1, 1), entry(1, 2)]);
+        assert_eq!(ready.write, None);
+        assert_eq!(ready.messages[0].says, Says::Pull { last: id(1, 2) });
+        observer
+    };
+    // What it had acknowledged turns out to be committed: it is there, and was never away.
+    let mut observer = start();
+    observer.step(Mono(0), pulled(vec![entry(1, 3), entry(3, 4)]));
+    let ready = observer.ready();
+    assert_eq!(ready.committed, [entry(1, 3), entry(3, 4)]);
+    let write = ready.write.unwrap();
+    assert_eq!(
+        (write.truncate, &write.entries[..]),
+        (None, &[entry(3, 4)][..])
+    );
+    let kept = HardState {
+        commit: EntryIndex(4),
+        ..voters_disk().state
+    };
+    assert_eq!(write.state, kept);
+    // Or something else does; of a newer term, in which it has no vote.
+    let mut observer = start();
+    observer.step(Mono(0), pulled(vec![entry(6, 3)]));
+    let write = observer.ready().write.unwrap();
+    let other = (Some(EntryIndex(3)), &[entry(6, 3)][..]);
+    assert_eq!((write.truncate, &write.entries[..]), other);
+    let newer = HardState {
+        term: LeaderEpoch(6),
+        vote: None,
+        commit: EntryIndex(3),
+    };
+    assert_eq!(write.state, newer);
+    // Or a snapshot says so, whose contents are not needed then.
+    let mut observer = start();
+    let mark = |index| SnapshotMark {
+        id: id(1, index),
+        voters: voters(3),
+    };
+    observer.step(Mono(0), message(2, 9, 6, Says::Outdated(mark(3))));
+    let ready = observer.ready();
+    assert_eq!((ready.committed, ready.fetch), (vec![entry(1, 3)], None));
+    // Of one that is beyond they are.
+    let mut observer = start();
+    observer.step(Mono(0), message(2, 9, 6, Says::Outdated(mark(9))));
+    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
+    let write = observer.ready().write.unwrap();
+    assert_eq!(write.snapshot, Some(mark(9)));
+    assert_eq!(write.state.vote, Some(key(2)));
+}
+
+#[test]
+fn an_observer_can_become_a_voter() {
+    let mut disk = Restored::empty(voters(3));
+    let mut observer = Observer::new(key(1), 100, disk.clone(), Mono(0));
+    let pulled = Says::Pulled {
+        leader: None,
+        prev: id(0, 0),
+        entries: vec![entry(1, 1), entry(5, 2)],
+    };
+    observer.step(Mono(0), message(2, 1, 6, pulled));
+    let write = observer.ready().write.unwrap();
+    (disk.state, disk.entries) = (write.state, write.entries);
+    let mut quorum = new(disk);
+    assert_eq!(quorum.state().term, LeaderEpoch(5));
+    assert_eq!(quorum.ready().committed.len(), 2);
 }
 
 #[test]

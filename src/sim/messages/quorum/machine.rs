@@ -398,7 +398,7 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
                     .checked_sub(usize::from(WITHIN))
                     .map(|at| FLAWS[at]),
             };
-            match Quorum::new(me_key, config, restored.clone(), Now::default().mono) {
+            match Quorum::new(me_key, config, restored, Now::default().mono) {
                 Ok(quorum) => Kind::Voter(Box::new(quorum)),
                 Err(error) => {
                     facts.push(Fact::Unreadable(error.to_string()));
@@ -406,10 +406,10 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
                 }
             }
         } else {
-            let observer = Observer::new(me_key, 100, &restored, Now::default().mono);
+            let observer = Observer::new(me_key, 100, restored, Now::default().mono);
             Kind::Observer(Box::new(observer))
         };
-        let mut member = Self {
+        Self {
             me: me_key,
             kind,
             disk,
@@ -420,14 +420,7 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             is_snapshotting: false,
             elected: None,
             facts,
-        };
-        if me >= VOTERS {
-            // All that it wrote was committed.
-            for entry in restored.entries {
-                member.apply(entry, &mut Vec::new());
-            }
         }
-        member
     }
 
     fn wiped(durable: &Disk) -> Disk {
