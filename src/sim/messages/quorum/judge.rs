@@ -37,14 +37,17 @@ pub struct Judge {
     /// Where users believe the leader to be.
     leader: usize,
     attempts: u64,
-    leaders: BTreeMap<LeaderEpoch, ReplicaKey>,
+    /// Who was elected in a term, and in which of its node's lives.
+    leaders: BTreeMap<LeaderEpoch, (ReplicaKey, u64)>,
+    /// By node: how often it has started.
+    starts: Vec<u64>,
     entries: BTreeMap<u64, Known>,
     places: BTreeMap<Value, u64>,
     /// Who has a vote, by the newest entry that says so.
     in_force: (u64, Voters),
     /// By node: which replica it is, and how far it has applied.
     nodes: Vec<(Option<ReplicaKey>, u64)>,
-    /// By node: its log.
+    /// By node: its log, as far as it is durable.
     logs: Vec<(EntryId, Vec<EntryId>)>,
     /// What users were told is committed.
     pub told: u64,
@@ -86,6 +89,7 @@ impl Judge {
             leader: 0,
             attempts: 0,
             leaders: BTreeMap::new(),
+            starts: vec![0; nodes],
             entries: BTreeMap::new(),
             places: BTreeMap::new(),
             in_force: (0, first_voters(voters)),
@@ -189,15 +193,22 @@ impl Judge {
                 self.counts.wiped += u64::from(known.is_some_and(|known| known != replica));
                 *known = Some(replica);
                 *applied = 0;
+                self.starts[node] += 1;
             }
-            Fact::Log(before, log) => self.logs[node] = (before, log),
+            Fact::Log(before, log) => {
+                self.logs[node] = (before, log);
+                let last = self.entries.last_key_value().map(|(_, known)| known.id);
+                last.map_or(Ok(()), |id| self.survives(id))?;
+            }
             Fact::Unreadable(error) => return broken("WhatIsWrittenIsRead", (node, error)),
             Fact::Elected(term, replica) => {
                 self.leader = node;
                 self.counts.elected += 1;
-                let known = *self.leaders.entry(term).or_insert(replica);
-                if known != replica {
-                    return broken("OneLeaderPerTerm", (term, known, replica));
+                // One that has forgotten its vote may elect itself twice.
+                let elected = (replica, self.starts[node]);
+                let known = *self.leaders.entry(term).or_insert(elected);
+                if known != elected {
+                    return broken("OneLeaderPerTerm", (term, known, elected));
                 }
             }
             Fact::Applied(entry, image) => {
@@ -291,5 +302,48 @@ impl<const FLAW: u8, const VOTERS: usize> Users<Member<FLAW, VOTERS>> for Judge 
         facts
             .into_iter()
             .try_for_each(|fact| self.learn(node, fact))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quorum::{EntryIndex, QuorumEntry};
+    use crate::sim::messages::quorum::machine::Image;
+
+    fn is_broken(result: Result<(), String>, name: &str) -> bool {
+        result.is_err_and(|error| error.starts_with(name))
+    }
+
+    #[test]
+    fn a_disk_may_not_lose_later_what_is_committed() {
+        let mut judge = Judge::new(3, false, 3);
+        let (before, index) = (EntryId::default(), EntryIndex(1));
+        let id = EntryId {
+            term: LeaderEpoch(1),
+            index,
+        };
+        for (node, voter) in first_voters(3).iter().enumerate() {
+            judge.learn(node, Fact::Started(voter)).unwrap();
+        }
+        for node in 0..2 {
+            judge.learn(node, Fact::Log(before, vec![id])).unwrap();
+        }
+        let payload = Payload::LeaderChange;
+        let applied = Fact::Applied(QuorumEntry { id, payload }, Image::default());
+        judge.learn(0, applied).unwrap();
+        let lost = judge.learn(1, Fact::Log(before, Vec::new()));
+        assert!(is_broken(lost, "CommittedSurvivesElections"));
+    }
+
+    #[test]
+    fn nobody_is_elected_twice_in_a_term() {
+        let mut judge = Judge::new(1, false, 1);
+        let replica = first_voters(1).iter().next().unwrap();
+        let elected = || Fact::Elected(LeaderEpoch(1), replica);
+        judge.learn(0, Fact::Started(replica)).unwrap();
+        judge.learn(0, elected()).unwrap();
+        judge.learn(0, Fact::Started(replica)).unwrap();
+        assert!(is_broken(judge.learn(0, elected()), "OneLeaderPerTerm"));
     }
 }

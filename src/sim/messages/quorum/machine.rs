@@ -1,6 +1,6 @@
 //! A node of the model: a voter or an observer, its disk, and the image that its entries make.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -137,7 +137,7 @@ pub enum Fact {
     Started(ReplicaKey),
     /// Its disk has what no replica writes.
     Unreadable(String),
-    /// Its log, on the disk or on the way there: the entry that its snapshot ends with, and those behind it.
+    /// Its log on the disk: the entry that its snapshot ends with, and those behind it.
     Log(EntryId, Vec<EntryId>),
     /// It was elected.
     Elected(LeaderEpoch, ReplicaKey),
@@ -174,6 +174,8 @@ pub struct Member<const FLAW: u8, const VOTERS: usize> {
     fetched: Option<Image>,
     is_snapshotting: bool,
     elected: Option<LeaderEpoch>,
+    /// What the log is when writes are durable.
+    logs: VecDeque<(u64, Fact)>,
     /// What the judge has not seen.
     pub facts: Vec<Fact>,
 }
@@ -271,7 +273,8 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
             if let (SNAPSHOT_ALONE, true, Some(it)) = (FLAW, is_snapshot, &mut self.disk.restored) {
                 it.state = HardState::default();
             }
-            self.facts.extend(self.disk.log());
+            let log = self.disk.log().map(|log| (number, log));
+            self.logs.extend(log);
             effects.push(Effect::Persist(self.disk.clone()));
             effects.push(Effect::TellWhenDurable(Said::Durable(number)));
         }
@@ -419,6 +422,7 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             fetched: None,
             is_snapshotting: false,
             elected: None,
+            logs: VecDeque::new(),
             facts,
         }
     }
@@ -444,7 +448,12 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
                 }
                 self.do_all()
             }
-            Said::Durable(number) => self.step(now, QuorumInput::Durable(number)),
+            Said::Durable(number) => {
+                let done = self.logs.partition_point(|(write, _)| *write <= number);
+                let last = self.logs.drain(..done).last();
+                self.facts.extend(last.map(|(_, log)| log));
+                self.step(now, QuorumInput::Durable(number))
+            }
             Said::Snapshotted(index) => {
                 self.is_snapshotting = false;
                 self.facts.push(Fact::Snapshotted);
