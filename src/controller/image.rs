@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::record::{ConfigResource, MetadataRecord, PartitionRecord, are_once};
 use super::registered::{Registered, Registration};
 use super::topic::{Partition, Topic};
 use super::topics::Topics;
@@ -34,6 +34,14 @@ pub struct DirectoryLoad {
     pub replicas: u32,
     /// and those whose preferred leader it has.
     pub preferred: u32,
+}
+
+impl DirectoryLoad {
+    /// One more replica, of the preferred leader or another.
+    pub(super) fn add(&mut self, preferred: bool) {
+        self.replicas += 1;
+        self.preferred += u32::from(preferred);
+    }
 }
 
 /// The metadata of the cluster at one moment. Cheap to clone, however many topics there are.
@@ -305,8 +313,7 @@ impl Image {
                 topic.name, record.index
             ));
         }
-        let mut in_sync = record.isr.iter().enumerate();
-        if in_sync.any(|(at, node)| record.isr[..at].contains(node)) {
+        if !are_once(&record.isr) {
             return wrong(format!(
                 "partition {}-{} has a node in sync twice",
                 topic.name, record.index

@@ -1,7 +1,7 @@
 //! Who leads a partition and who is in sync: what follows from brokers that are fenced or come back, and from what a
 //! leader asks for.
 
-use super::record::PartitionRecord;
+use super::record::{PartitionRecord, are_once};
 use super::registered::Registered;
 use crate::base::{ErrorCode, LeaderEpoch, NodeId, NodeProcess};
 
@@ -82,10 +82,8 @@ pub fn alter_in_sync(
     }
     let nodes: Vec<NodeId> = asked.in_sync.iter().map(|member| member.node).collect();
     let are_replicas = nodes.iter().all(|node| partition.replicas.contains(node));
-    let is_once = |(at, node): (usize, &NodeId)| !nodes[..at].contains(node);
-    let are_once = nodes.iter().enumerate().all(is_once);
     let leads = partition.leader == asked.leader.node && nodes.contains(&partition.leader);
-    if !leads || !are_replicas || !are_once {
+    if !leads || !are_replicas || !are_once(&nodes) {
         return Err(ErrorCode::InvalidRequest);
     }
     let may =

@@ -224,8 +224,7 @@ impl Candidate {
         };
         let place = &mut self.directories[at];
         for load in [&mut place.load[kind], &mut self.load[kind], &mut self.given] {
-            load.replicas += 1;
-            load.preferred += u32::from(preferred);
+            load.add(preferred);
         }
         place.id
     }
@@ -236,9 +235,7 @@ fn internal_load(image: &Image) -> HashMap<DirectoryId, DirectoryLoad> {
     let topics = INTERNAL_TOPICS.iter().filter_map(|name| image.topic(name));
     for partition in topics.flat_map(|topic| topic.partitions.iter()) {
         for (at, directory) in partition.directories.iter().enumerate() {
-            let has = load.entry(*directory).or_default();
-            has.replicas += 1;
-            has.preferred += u32::from(at == 0);
+            load.entry(*directory).or_default().add(at == 0);
         }
     }
     load

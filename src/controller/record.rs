@@ -99,6 +99,12 @@ pub struct PartitionRecord {
     pub partition_epoch: i32,
 }
 
+/// Whether each of these nodes is named once.
+pub(super) fn are_once(nodes: &[NodeId]) -> bool {
+    let mut named = nodes.iter().enumerate();
+    named.all(|(at, node)| !nodes[..at].contains(node))
+}
+
 /// Whose setting it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigResource {

@@ -378,6 +378,10 @@ mod tests {
             None,
             "it is fenced"
         );
+        assert_eq!(brokers.shown_leader(&image, &partition), -1);
+        assert_eq!(brokers.offline(&image, &partition), [0; 0]);
+        partition.replicas = [NodeId(3), NodeId(5), NodeId(6)].into();
+        assert_eq!(brokers.offline(&image, &partition), [5, 6]);
         partition.leader = NodeId(-1);
         assert_eq!(brokers.leader(&image, &config, 1, &partition), None);
     }
