@@ -1,6 +1,6 @@
 //! DescribeGroups (15), ListGroups (16), DeleteGroups (42).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use kafka_wire::delete_groups_response::DeletableGroupResult;
@@ -35,10 +35,8 @@ pub fn describe_groups(
 ) -> Result<GroupPlan, WireError> {
     let request: DescribeGroupsRequest = decode(body, header.version)?;
     let version = header.version;
-    // Each once: a large group named very often would make an answer of any size.
-    let mut seen = BTreeSet::new();
-    let ids = request.groups.into_iter().map(|id| name(&id));
-    let mut ids: VecDeque<Name> = ids.filter(|id| seen.insert(id.clone())).collect();
+    // A large group named very often would make an answer of any size.
+    let mut ids: VecDeque<Name> = each_once(&request.groups).collect();
     let ask = |id: &Name| GroupAsk::Describe(id.clone(), OFFSETS_TOLD_PER_SLICE);
     let asks = ids.iter().map(ask).collect();
     let tell_operations = request.include_authorized_operations;
@@ -130,7 +128,7 @@ pub fn delete_groups(
     body: Bytes,
 ) -> Result<GroupPlan, WireError> {
     let request: DeleteGroupsRequest = decode(body, header.version)?;
-    let ids: BTreeSet<Name> = request.groups_names.iter().map(name).collect();
+    let ids: Vec<Name> = each_once(&request.groups_names).collect();
     let asks = ids.iter().cloned().map(GroupAsk::Delete).collect();
     let empty = DeleteGroupsResponse::default();
     let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
@@ -143,6 +141,13 @@ pub fn delete_groups(
         Ok(Written::Yes)
     };
     Ok(GroupPlan::list(Asks::Groups(asks), frame, write))
+}
+
+/// Groups that a request names, each where it is named first.
+fn each_once(named: &[StrBytes]) -> impl Iterator<Item = Name> {
+    let mut seen = HashSet::with_capacity(named.len());
+    let first = named.iter().filter(move |id| seen.insert(id.as_bytes()));
+    first.map(name)
 }
 
 fn refused(error: ErrorCode) -> DescribedGroup {

@@ -4,7 +4,7 @@
 //! sees durable commits only, so `require_stable` has nothing to add here (there are
 //! no transactions).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -129,7 +129,7 @@ pub fn offset_fetch(
         vec![as_group(request.group_id, request.topics)]
     };
     // Each once: a group with many offsets named very often would make an answer of any size.
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     groups.retain(|group| seen.insert(group.group_id.clone()));
     let mut asks = Vec::with_capacity(groups.len());
     let mut fetches = VecDeque::with_capacity(groups.len());
@@ -245,7 +245,7 @@ fn fetch_of(
         });
     };
     // Each once, as groups: long metadata named very often would make an answer of any size.
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     for mut topic in topics {
         // Names need not exist: nothing is committed for them, then.
         let ((of, id), unknown) = match find(image, version, &topic.name, topic.topic_id) {

@@ -704,9 +704,9 @@ fn delete_groups_in_all_versions() {
             .map(|r| (r.group_id.as_str(), r.error_code))
             .collect();
         let expected = [
+            ("simple", 0),
             ("g", E::NonEmptyGroup.code()),
             ("nobody", E::GroupIdNotFound.code()),
-            ("simple", 0),
         ];
         assert_eq!(codes, expected);
         assert!(b.waiting.is_empty() && b.asked.is_empty());
