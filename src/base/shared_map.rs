@@ -76,6 +76,11 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         Some(value)
     }
 
+    /// The chunks that no clone has, each with its entries.
+    pub fn into_own_chunks(self) -> impl Iterator<Item = Vec<(K, V)>> {
+        self.chunks.into_iter().filter_map(Arc::into_inner)
+    }
+
     /// Everything, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         let entries = self.chunks.iter().flat_map(|chunk| chunk.iter());
@@ -172,6 +177,8 @@ mod tests {
             assert_eq!(map.remove(&key), Some(-1));
             assert!(different(&map, &old) <= 1);
             assert_eq!((map.get(&key), old.get(&key)), (None, Some(&-1)));
+            let own: Vec<_> = old.into_own_chunks().collect();
+            assert!(own.len() == 1 && own[0].contains(&(key, -1)));
         }
     }
 

@@ -25,8 +25,8 @@ use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
 use super::requests::Requests;
 use super::trace::Trace;
-use crate::base::limits::{LOGS_CHANGED_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{Mono, Now, ShardId, StoreId};
+use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
+use crate::base::{Leftovers, Mono, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
@@ -65,6 +65,8 @@ pub struct Shard {
     local: VecDeque<Msg>,
     /// Images that are to be served by, in their order. The first one is being looked at.
     images: VecDeque<Adoption>,
+    /// What is left of images that were served by.
+    leftovers: Leftovers,
     ready: bool,
     draining: Draining,
 }
@@ -104,6 +106,7 @@ impl Shard {
             control,
             local: VecDeque::new(),
             images: VecDeque::new(),
+            leftovers: Leftovers::default(),
             ready: false,
             draining: Draining::No,
         }
@@ -295,7 +298,8 @@ impl Shard {
         else {
             return self.images.push_front(adoption);
         };
-        self.front.image = adoption.image;
+        let before = std::mem::replace(&mut self.front.image, adoption.image);
+        before.leave(&mut self.leftovers);
         let image = &self.front.image;
         self.coordinators
             .adopted(image, adopted, &mut self.owner, fx);
@@ -496,6 +500,7 @@ impl Shard {
     fn idle(&mut self, fx: &mut Fx<'_>) {
         self.requests.slice(&mut self.front, fx);
         self.adopt_some(fx);
+        self.leftovers.let_go(&mut { PARTITIONS_PER_SLICE });
         self.jobs.slice(&mut self.owner, fx);
         self.follow_up(fx);
         self.requests.produce.validate_some(&mut self.front, fx);
@@ -517,6 +522,7 @@ impl Shard {
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
         if self.jobs.has_more(&self.owner)
             || !self.images.is_empty()
+            || !self.leftovers.is_empty()
             || !self.requests.produce.validations.is_empty()
             || self.requests.listing.has_more(&self.front)
             || self.control.as_ref().is_some_and(Control::has_more)

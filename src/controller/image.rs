@@ -9,7 +9,9 @@ use super::record::{ConfigResource, MetadataRecord, PartitionRecord, are_once};
 use super::registered::{Registered, Registration};
 use super::topic::{Partition, Topic};
 use super::topics::Topics;
-use crate::base::{DirectoryId, LogId, NodeId, NodeProcess, SharedVec, StoreId, TopicId};
+use crate::base::{
+    DirectoryId, Leftovers, LogId, NodeId, NodeProcess, SharedVec, StoreId, TopicId,
+};
 use crate::config::is_internal;
 
 /// The log that the metadata records themselves are kept in.
@@ -186,6 +188,13 @@ impl Image {
             }
         }
         assert_eq!(load, *self.load, "partitions of each directory");
+    }
+
+    /// Gives up an image: if nobody else has it, its topics are dropped some at a time.
+    pub fn leave(self: Arc<Self>, leftovers: &mut Leftovers) {
+        if let Some(image) = Arc::into_inner(self) {
+            image.topics.leave(leftovers);
+        }
     }
 
     /// The settings of a broker, or of all brokers.
@@ -553,6 +562,41 @@ mod tests {
             2,
             "an image never changes"
         );
+    }
+
+    #[test]
+    fn an_image_that_is_given_up_is_dropped_some_at_a_time() {
+        const TOPICS: u16 = 5000;
+        let mut image = Image::default();
+        let id = |n: u16| {
+            let mut id = [0; 16];
+            id[14..].copy_from_slice(&n.to_be_bytes());
+            TopicId(id)
+        };
+        for n in 0..TOPICS {
+            let name = format!("t{n}");
+            let record = MetadataRecord::Topic { name, id: id(n) };
+            image.replay(&record).unwrap();
+        }
+        let before = Arc::new(image.clone());
+        let remove = |n| MetadataRecord::RemoveTopic { id: id(n) };
+        image.replay(&remove(7)).unwrap();
+        let mut leftovers = Leftovers::default();
+        Arc::clone(&before).leave(&mut leftovers);
+        assert!(leftovers.is_empty(), "somebody has it");
+        let topic = Arc::downgrade(before.topic("t7").unwrap());
+        before.leave(&mut leftovers);
+        assert!(topic.upgrade().is_some());
+        leftovers.let_go(&mut 500);
+        assert!(leftovers.is_empty(), "nothing but what is different");
+        assert!(topic.upgrade().is_none());
+        Arc::new(image).leave(&mut leftovers);
+        let mut slices = 0;
+        while !leftovers.is_empty() {
+            leftovers.let_go(&mut 500);
+            slices += 1;
+        }
+        assert!(slices > 15, "{slices}");
     }
 
     fn in_sync_without_a_copy() -> MetadataRecord {

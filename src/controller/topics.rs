@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::topic::Topic;
 use super::topic_name::collision_key;
-use crate::base::{IdMap, SharedMap, TopicId};
+use crate::base::{IdMap, Leftovers, SharedMap, TopicId};
 
 /// Parts of the table by id; a change copies one of them. Ids are random.
 const PARTS: usize = 256;
@@ -102,6 +102,16 @@ impl Topics {
             self.colliding.remove(&*collision_key(&topic.name));
         }
         Some(topic)
+    }
+
+    /// Gives up the table: what no clone has of it is dropped some at a time.
+    pub fn leave(self, leftovers: &mut Leftovers) {
+        let parts: Vec<Part> = self.parts.into_iter().filter_map(Arc::into_inner).collect();
+        let names: Vec<_> = self.names.into_own_chunks().collect();
+        let colliding: Vec<_> = self.colliding.into_own_chunks().collect();
+        leftovers.add(parts, |part| part.len());
+        leftovers.add(names, Vec::len);
+        leftovers.add(colliding, Vec::len);
     }
 
     /// Panics if the tables contradict each other. For tests and the simulator.
