@@ -6,6 +6,7 @@
 //! [`Ready`] lists it. Two kinds of replicas have that interface: [`Quorum`], which may have a vote, and [`Observer`],
 //! which pulls what is committed.
 //!
+//! - `forming` how it begins;
 //! - `voters` who has a vote; `entry` what the log consists of; `message` what is said; `ready` what goes in and out;
 //! - `log` the entries in memory; `progress` how far another replica is;
 //! - `core` what a replica is at, whatever its role: term, vote, log, and what is on its way to the disk;
@@ -22,6 +23,7 @@ mod entry;
 #[cfg(test)]
 mod flaw;
 mod following;
+mod forming;
 mod leading;
 mod log;
 mod message;
@@ -41,6 +43,7 @@ pub use config::QuorumConfig;
 pub use entry::{EntryId, EntryIndex, HardState, Payload, QuorumEntry, SnapshotMark};
 #[cfg(test)]
 pub(crate) use flaw::Flaw;
+pub use forming::{Formed, Forming, FormingError, Knows, Seat, Sitting, WaitsFor, forming};
 pub use log::RestoreError;
 pub use message::{QuorumMessage, Says, Vote};
 pub use observer::Observer;
