@@ -126,7 +126,9 @@ impl Shape {
             Self::Crowd => {
                 store.journal_bytes = 16 * MIB;
                 store.initial_bytes = 48 * MIB;
-                store.bytes_max = pick(rng, &[80 * MIB, 128 * MIB]);
+                // What a crowd leaves takes four times as much, for two copies of two checkpoints, and the others still
+                // have to make their topics.
+                store.bytes_max = pick(rng, &[104 * MIB, 128 * MIB]);
                 store.flush_bytes_max = 2 * MIB as usize;
                 store.checkpoint_bytes = pick(rng, &[MIB, 64 * MIB]);
                 plan.shards = 1;
