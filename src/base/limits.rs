@@ -302,3 +302,5 @@ pub const QUORUM_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
 pub const QUORUM_COMMITTED_PER_READY: usize = 1024;
 /// Observers that wait at one voter for the next committed entry; others ask again.
 pub const QUORUM_OBSERVERS_WAITING_MAX: usize = 4096;
+/// Bytes of the id of a cluster.
+pub const CLUSTER_ID_BYTES_MAX: usize = 64;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
 use super::value::{CleanupPolicy, CompressionType, PageCacheReads};
-use crate::base::limits::TAIL_START_BYTES;
+use crate::base::limits::{CLUSTER_ID_BYTES_MAX, TAIL_START_BYTES};
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
 use crate::store::StoreConfig;
@@ -395,19 +395,13 @@ impl BrokerConfig {
             "node.id",
             "no larger than 214747 with millrace.direct.ports, which makes ids of it",
         );
-        let voter = self.explicit.get("controller.quorum.voters");
-        let voter = voter.and_then(|voter| voter.split_once('@'));
-        require(
-            voter.is_none_or(|(id, _)| id.parse() == Ok(self.node_id)),
-            "controller.quorum.voters",
-            "this node's own id, as in node.id: this broker is its own controller",
-        );
         require(
             !self.listeners.0.is_empty(),
             "listeners",
             "at least one listener besides those of controller.listener.names",
         );
         found.extend(self.listener_contradictions());
+        found.extend(self.quorum_contradictions());
         found
     }
 
@@ -443,7 +437,7 @@ impl BrokerConfig {
 
 fn is_cluster_id(id: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    (1..=64).contains(&id.len()) && id.chars().all(allowed)
+    (1..=CLUSTER_ID_BYTES_MAX).contains(&id.len()) && id.chars().all(allowed)
 }
 
 #[cfg(test)]

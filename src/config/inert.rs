@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use super::broker::BrokerConfig;
+use super::quorum::{self, VoterAddress};
 use super::setting::{ANY, Setting, Unit};
 use super::value::Kind;
 
@@ -28,9 +29,7 @@ pub(super) enum Honoured {
     All,
     /// This one. Any other would have to do something.
     Only(&'static str),
-    /// Lists of one element at most.
-    Single,
-    /// The roles of a process that is a broker at least.
+    /// Both roles of a process.
     Roles,
     /// None by itself: it is another name of a setting.
     Alias,
@@ -61,6 +60,10 @@ enum Valid {
     NotEmpty,
     /// `partition:broker` each, or `*`.
     Replicas,
+    /// `id@host:port` each.
+    Voters,
+    /// `host:port` each.
+    Servers,
 }
 
 /// Settings of the broker.
@@ -87,7 +90,7 @@ impl Inert {
     /// What was expected instead.
     pub fn check(&self, text: &str) -> Result<String, String> {
         let text = text.trim();
-        let expected = || Err(self.setting.valid_values().unwrap_or_default());
+        let expected = || Err(self.expected());
         match self.setting.kind {
             Kind::Boolean => match text.to_ascii_lowercase() {
                 known if known == "true" || known == "false" => Ok(known),
@@ -137,7 +140,17 @@ impl Inert {
         } else {
             ""
         };
-        Err(self.setting.valid_values().unwrap_or_default() + also)
+        Err(self.expected() + also)
+    }
+
+    /// What is allowed, for people.
+    fn expected(&self) -> String {
+        let elements = match self.valid {
+            Valid::Voters => "id@host:port",
+            Valid::Servers => "host:port",
+            _ => return self.setting.valid_values().unwrap_or_default(),
+        };
+        format!("{elements}, separated by commas")
     }
 
     /// Whether a text, or an element of a list, is allowed.
@@ -152,6 +165,8 @@ impl Inert {
             Valid::Replicas => text.split_once(':').is_some_and(|(partition, broker)| {
                 partition.parse::<u32>().is_ok() && broker.parse::<u32>().is_ok()
             }),
+            Valid::Voters => VoterAddress::parse(text).is_some(),
+            Valid::Servers => quorum::address_of(text).is_some(),
             Valid::Any | Valid::Range | Valid::RangeOrMinusOne => true,
         }
     }
@@ -161,16 +176,17 @@ impl Inert {
     /// # Errors
     /// What can be honoured, and why nothing else.
     pub fn honour(&self, text: &str) -> Result<(), String> {
-        let elements = || text.split(',').map(str::trim);
+        let has = |role| text.split(',').any(|element| element.trim() == role);
         let because = self.setting.doc();
         match self.honoured {
             Honoured::Only("") if !text.is_empty() => Err(format!("none: {because}")),
             Honoured::Only(value) if text != value => Err(format!("{value}: {because}")),
-            Honoured::Single if elements().count() > 1 => Err(format!(
-                "one address at most: this broker is a single node, with its own controller. {because}"
+            Honoured::Roles if !has("broker") => Err(format!(
+                "broker,controller: a controller alone is no process of its own here. {because}"
             )),
-            Honoured::Roles if !elements().any(|role| role == "broker") => Err(format!(
-                "broker, or broker,controller: a controller alone is no process of its own here. {because}"
+            Honoured::Roles if !has("controller") => Err(format!(
+                "broker,controller: a broker alone has its controllers on other nodes, and clusters of several nodes \
+                 are not supported yet. {because}"
             )),
             _ => Ok(()),
         }
@@ -182,7 +198,7 @@ impl Inert {
         match self.honoured {
             Honoured::Only("") => Some("empty"),
             Honoured::Only(value) => Some(value),
-            Honoured::Single | Honoured::Roles | Honoured::Alias | Honoured::All => None,
+            Honoured::Roles | Honoured::Alias | Honoured::All => None,
         }
     }
 
@@ -253,7 +269,6 @@ fn row(line: &'static str) -> Option<Inert> {
         honoured: match honoured {
             "-" => Honoured::All,
             "alias" => Honoured::Alias,
-            "single" | "voters" => Honoured::Single,
             "roles" => Honoured::Roles,
             only => Honoured::Only(only.strip_prefix('=')?),
         },
@@ -285,6 +300,8 @@ fn parse_valid(text: &'static str) -> Option<(Valid, (i64, i64), Vec<&'static st
         "-" => Valid::Any,
         "not empty" => Valid::NotEmpty,
         "partition:broker" => Valid::Replicas,
+        "id@host:port" => Valid::Voters,
+        "host:port" => Valid::Servers,
         _ => return None,
     };
     Some((valid, ANY, Vec::new()))
@@ -387,12 +404,6 @@ mod tests {
         let broker = |key| find(&BROKER, key).unwrap();
         for (key, good, bad) in [
             ("process.roles", "controller,broker", "controller"),
-            ("controller.quorum.voters", "1@a:9093", "1@a:9093,2@b:9093"),
-            (
-                "controller.quorum.bootstrap.servers",
-                "a:9093",
-                "a:9093,b:9093",
-            ),
             (
                 "authorizer.class.name",
                 "",

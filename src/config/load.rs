@@ -378,8 +378,8 @@ mod tests {
     fn what_would_make_it_another_broker_is_refused_with_what_to_do() {
         let stock = |line: &str| problem(&format!("{STOCK}{line}\n"));
         for (line, why) in [
-            ("process.roles=controller", "broker, or broker,controller"),
-            ("controller.quorum.voters=1@a:1,2@b:1,3@c:1", "single node"),
+            ("process.roles=controller", "broker,controller"),
+            ("controller.quorum.voters=1@a:1,2@b:1,3@c:1", "no other"),
             ("controller.quorum.voters=2@a:1", "node.id"),
             ("listeners=CONTROLLER://:9093", "at least one listener"),
             ("listeners=SSL://:9094", "neither TLS nor SASL"),

@@ -1,0 +1,269 @@
+//! Which nodes a cluster has, as far as a file says so: the roles of this one, the voters, and where they are
+//! found; with the checks that Kafka makes at its start.
+//!
+//! A node stands alone so far. So what names other nodes is refused here, rather than taken for something else:
+//! a node that begins a cluster of its own instead of joining the one that was meant serves other data.
+
+use super::broker::BrokerConfig;
+use super::listeners::Endpoints;
+use super::value::Value;
+use crate::base::NodeId;
+use crate::base::limits::QUORUM_VOTERS_MAX;
+
+const ROLES: &str = "process.roles";
+const VOTERS: &str = "controller.quorum.voters";
+const SERVERS: &str = "controller.quorum.bootstrap.servers";
+const CONTROLLER_LISTENERS: &str = "controller.listener.names";
+const INTER_BROKER_LISTENER: &str = "inter.broker.listener.name";
+const INTER_BROKER_PROTOCOL: &str = "security.inter.broker.protocol";
+
+/// A voter of the metadata quorum and where it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VoterAddress {
+    /// The node.
+    pub node: NodeId,
+    /// Host name or address, without the brackets of IPv6.
+    pub host: String,
+    /// Port; 0 only where nobody has to connect.
+    pub port: u16,
+}
+
+impl VoterAddress {
+    /// Reads `id@host:port`.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (id, address) = text.trim().split_once('@')?;
+        let (host, port) = address_of(address)?;
+        let node = id.parse().ok().filter(|id| *id >= 0).map(NodeId)?;
+        Some(Self { node, host, port })
+    }
+}
+
+/// Reads `host:port`: characters of names and addresses, as in Kafka; with a colon only in brackets.
+pub(super) fn address_of(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.trim().rsplit_once(':')?;
+    let (host, colons) = match host.strip_prefix('[') {
+        Some(rest) => (rest.strip_suffix(']')?, true),
+        None => (host, false),
+    };
+    let of_host = |c: char| c.is_ascii_alphanumeric() || "-%._".contains(c) || colons && c == ':';
+    let sound = !host.is_empty() && host.chars().all(of_host);
+    sound.then_some((host.to_owned(), port.parse().ok()?))
+}
+
+impl BrokerConfig {
+    /// The voters that the configuration names, in its order; none if it leaves that to this node.
+    #[must_use]
+    pub fn voters(&self) -> Vec<VoterAddress> {
+        // What cannot be read has been refused before.
+        let voters = self.elements(VOTERS);
+        voters.filter_map(VoterAddress::parse).collect()
+    }
+
+    /// The elements of a list that was set.
+    fn elements(&self, key: &str) -> impl Iterator<Item = &str> {
+        let list = self.explicit.get(key).filter(|list| !list.is_empty());
+        list.into_iter().flat_map(|list| list.split(','))
+    }
+
+    /// What about the nodes of the cluster cannot be, as (key, what was expected).
+    pub(super) fn quorum_contradictions(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        let mut require = |holds: bool, key, why: String| {
+            if !holds {
+                found.push((key, why));
+            }
+        };
+        let (me, voters) = (self.node(), self.voters());
+        let votes = |node| voters.iter().filter(|voter| voter.node == node).count();
+        require(
+            voters.len() <= QUORUM_VOTERS_MAX && voters.iter().all(|v| votes(v.node) == 1),
+            VOTERS,
+            format!("each node once, and {QUORUM_VOTERS_MAX} nodes at most"),
+        );
+        require(
+            voters.is_empty() || votes(me) > 0,
+            VOTERS,
+            format!("this node, {me} by node.id, among them: it has the controller role"),
+        );
+        let others: Vec<String> = voters
+            .iter()
+            .filter(|voter| voter.node != me)
+            .map(|voter| voter.node.to_string())
+            .collect();
+        require(
+            others.is_empty(),
+            VOTERS,
+            format!(
+                "this node, {me}, and no other: clusters of several nodes are not supported yet, and nodes {} are named",
+                others.join(", ")
+            ),
+        );
+        require(
+            self.elements(SERVERS).count() <= 1,
+            SERVERS,
+            "one address at most, that of this node: clusters of several nodes are not supported yet".to_owned(),
+        );
+        let roles: Vec<&str> = self.elements(ROLES).collect();
+        require(
+            roles
+                .iter()
+                .enumerate()
+                .all(|(at, role)| !roles[..at].contains(role)),
+            ROLES,
+            "each role once".to_owned(),
+        );
+        found.extend(self.listener_name_contradictions());
+        found
+    }
+
+    fn listener_name_contradictions(&self) -> Option<(&'static str, String)> {
+        // Those of controllers are left out by now.
+        let set = self.explicit.get("listeners").map(String::as_str);
+        let all = set
+            .map_or_else(|| Ok(self.listeners.clone()), Endpoints::parse)
+            .ok()?;
+        let is_in = |list: &Endpoints, name: &str| {
+            let mut names = list.0.iter();
+            names.any(|endpoint| endpoint.name.eq_ignore_ascii_case(name))
+        };
+        let missing = self
+            .elements(CONTROLLER_LISTENERS)
+            .find(|name| !is_in(&all, name));
+        if let Some(name) = missing {
+            let why = format!("names of listeners only, which lacks {name}");
+            return Some((CONTROLLER_LISTENERS, why));
+        }
+        let name = self.explicit.get(INTER_BROKER_LISTENER)?;
+        let advertised = self.advertised_listeners.as_ref();
+        if self.explicit.contains_key(INTER_BROKER_PROTOCOL) {
+            let why = format!("no value beside {INTER_BROKER_PROTOCOL}: one of the two");
+            return Some((INTER_BROKER_LISTENER, why));
+        }
+        let there = is_in(advertised.unwrap_or(&self.listeners), name);
+        let why = "a listener that is advertised to brokers, none of controller.listener.names";
+        (!there).then(|| (INTER_BROKER_LISTENER, why.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    #[test]
+    fn voters_are_read_as_in_kafka() {
+        let voter = |node, host: &str, port| VoterAddress {
+            node: NodeId(node),
+            host: host.to_owned(),
+            port,
+        };
+        for (text, read) in [
+            ("1@localhost:9093", voter(1, "localhost", 9093)),
+            (" 0@10.0.0.1:1 ", voter(0, "10.0.0.1", 1)),
+            ("3@[fe80::1%eth0]:9093", voter(3, "fe80::1%eth0", 9093)),
+            ("3@a_b-c.d:0", voter(3, "a_b-c.d", 0)),
+        ] {
+            assert_eq!(VoterAddress::parse(text), Some(read), "{text}");
+        }
+        for bad in [
+            "",
+            "1",
+            "1@",
+            "1@a",
+            "1@:1",
+            "1@a:",
+            "1@a:65536",
+            "1@a:-1",
+            "-1@a:1",
+            "x@a:1",
+            "1@a@b:1",
+            "1@fe80::1:9093",
+            "1@[a:1",
+            "1@a]:1",
+            "1@a b:1",
+            "1@a/b:1",
+            "2147483648@a:1",
+        ] {
+            assert_eq!(VoterAddress::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_that_names_itself_alone_is_alone() {
+        let texts = [
+            "",
+            "process.roles=broker,controller",
+            "process.roles=controller, broker",
+            "controller.quorum.voters=",
+            "controller.quorum.voters=1@anything:9093",
+            "controller.quorum.bootstrap.servers=anything:9093",
+            "controller.quorum.voters=1@[::1]:9093\ncontroller.quorum.bootstrap.servers=[::1]:9093",
+            "security.inter.broker.protocol=PLAINTEXT",
+            "inter.broker.listener.name=plaintext",
+            "listeners=CONTROLLER://:1,OUT://:2\nlistener.security.protocol.map=OUT:PLAINTEXT,CONTROLLER:SSL\n\
+             controller.listener.names=CONTROLLER\ninter.broker.listener.name=OUT",
+        ];
+        for text in texts {
+            let config = load(Some(text), &[]);
+            assert!(config.is_ok(), "{text}: {config:?}");
+        }
+        let config = load(Some(texts[4]), &[]).unwrap();
+        assert_eq!(
+            config.voters(),
+            [VoterAddress::parse("1@anything:9093").unwrap()]
+        );
+    }
+
+    #[test]
+    fn what_kafka_refuses_and_what_names_others_is_refused() {
+        for (text, why) in [
+            ("controller.quorum.voters=1@a", "id@host:port"),
+            ("controller.quorum.voters=a:9093", "id@host:port"),
+            ("controller.quorum.voters=1@a:1,", "id@host:port"),
+            ("controller.quorum.voters=1@a:1,1@b:1", "each node once"),
+            (
+                "controller.quorum.voters=2@a:1",
+                "this node, 1 by node.id, among them",
+            ),
+            (
+                "controller.quorum.voters=1@a:1,2@b:1,3@c:1",
+                "and nodes 2, 3 are named",
+            ),
+            ("controller.quorum.bootstrap.servers=a", "host:port"),
+            (
+                "controller.quorum.bootstrap.servers=a:1,b:1",
+                "one address at most",
+            ),
+            ("process.roles=controller", "broker,controller"),
+            ("process.roles=broker", "on other nodes"),
+            ("process.roles=broker,controller,broker", "each role once"),
+            ("process.roles=broker,x", "broker, controller"),
+            ("controller.listener.names=CONTROLLER", "lacks CONTROLLER"),
+            (
+                "inter.broker.listener.name=OUT",
+                "a listener that is advertised",
+            ),
+            (
+                "inter.broker.listener.name=PLAINTEXT\nsecurity.inter.broker.protocol=PLAINTEXT",
+                "one of the two",
+            ),
+            (
+                "listeners=PLAINTEXT://:1,C://:2\ncontroller.listener.names=C\ninter.broker.listener.name=C\n\
+                 listener.security.protocol.map=C:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                "none of controller.listener.names",
+            ),
+            (
+                "listeners=PLAINTEXT://:1,SSL://:2\nadvertised.listeners=PLAINTEXT://a:1\n\
+                 inter.broker.listener.name=SSL\nlistener.security.protocol.map=SSL:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                "a listener that is advertised",
+            ),
+        ] {
+            let problem = load(Some(text), &[]).expect_err(text).to_string();
+            assert!(problem.contains(why), "{text}: {problem}");
+        }
+        let many: Vec<_> = (1..=17).map(|id| format!("{id}@a:1")).collect();
+        let text = format!("controller.quorum.voters={}", many.join(","));
+        let problem = load(Some(&text), &[]).expect_err("too many").to_string();
+        assert!(problem.contains("16 nodes at most"), "{problem}");
+    }
+}
