@@ -304,3 +304,10 @@ pub const QUORUM_COMMITTED_PER_READY: usize = 1024;
 pub const QUORUM_OBSERVERS_WAITING_MAX: usize = 4096;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
+/// Bytes of what a node tells another one at a time, without the head of the request: the largest message of the
+/// metadata quorum, and small ones beside it.
+pub const PEER_FRAME_BYTES_MAX: usize = QUORUM_MESSAGE_BYTES_MAX + 64 * 1024;
+/// Messages that a node tells another one at a time.
+pub const PEER_MESSAGES_MAX: usize = 1024;
+/// Bytes of the text in which a node tells another one why it does not talk with it.
+pub const PEER_REFUSAL_BYTES_MAX: usize = 512;

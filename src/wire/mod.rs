@@ -19,6 +19,7 @@ mod header;
 mod list_frame;
 mod listed;
 mod partitions;
+pub mod peer;
 pub mod produce;
 mod reader;
 mod shape;

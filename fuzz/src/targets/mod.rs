@@ -7,6 +7,7 @@ mod frame;
 mod groups;
 mod journal;
 mod metadata;
+mod peer;
 mod produce;
 mod quorum;
 mod superblock;
@@ -61,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     checkpoint::TARGET,
     superblock::TARGET,
     metadata::TARGET,
+    peer::TARGET,
     groups::TARGET,
     quorum::TARGET,
 ];
