@@ -14,6 +14,29 @@ use crate::store::{DiskError, DiskOp, IoId, Piece};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
+/// A connection to another node that this shard has asked for. Chosen by the shard, never reused within its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Why there is no link, or no longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkLost {
+    /// The name of the host has no address, for this reason.
+    Unresolved(String),
+    /// Nobody listens there, says the machine: if it is the right one, the process is gone.
+    Refused,
+    /// Nothing came of it in time, or what was sent was not acknowledged in time.
+    TimedOut,
+    /// The other side's system ended it: the process is gone, or its machine was started again.
+    Reset,
+    /// The other side closed it.
+    Closed,
+    /// What came were no frames, or one larger than `limits::LINK_FRAME_BYTES_MAX`.
+    Garbage,
+    /// Anything else that a system may say, as text: no way to that host, no descriptors left.
+    Failed(String),
+}
+
 /// A file read asked for by the shard (index scans, time lookups).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadId(pub u64);
@@ -53,6 +76,33 @@ pub enum Input {
     ConnClosed {
         /// The connection.
         conn: ConnId,
+    },
+    /// A link that was asked for is there: what is sent on it now is sent.
+    LinkUp {
+        /// The link.
+        link: LinkId,
+    },
+    /// One frame came on a link, without its length prefix.
+    LinkReceived {
+        /// The link.
+        link: LinkId,
+        /// All of it.
+        frame: Bytes,
+    },
+    /// Bytes of [`Output::LinkSend`] have left, in the order in which they were given out.
+    LinkSent {
+        /// The link.
+        link: LinkId,
+        /// How many more.
+        bytes: usize,
+    },
+    /// There is no such link any more, or it has not come to be: nothing else is told of it, and what was to be sent
+    /// on it may not have arrived.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+        /// Why.
+        why: LinkLost,
     },
     /// A message from a shard of this node.
     Mesh {
@@ -118,6 +168,27 @@ pub enum Output {
         conn: ConnId,
         /// For the log.
         why: String,
+    },
+    /// Connect to another node; answered by [`Input::LinkUp`] or, after `limits::LINK_UP_WITHIN_MS` at the latest,
+    /// [`Input::LinkDown`].
+    Dial {
+        /// The link that is to be.
+        link: LinkId,
+        /// Host name or address, and port.
+        to: (String, u16),
+    },
+    /// Send these bytes on a link that is up. What has not left is bounded by the shard, which is told by
+    /// [`Input::LinkSent`].
+    LinkSend {
+        /// The link.
+        link: LinkId,
+        /// Frames, or parts of them, length prefixes included.
+        pieces: Vec<Bytes>,
+    },
+    /// End a link, whatever is still to be sent on it. Nothing more is told of it.
+    LinkClose {
+        /// The link.
+        link: LinkId,
     },
     /// Hand a message to another shard; never to itself. Messages between two shards keep their order.
     Mesh {

@@ -185,6 +185,11 @@ impl Shard {
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
             }
+            // This node has asked for no link.
+            Input::LinkUp { .. }
+            | Input::LinkReceived { .. }
+            | Input::LinkSent { .. }
+            | Input::LinkDown { .. } => {}
             Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);

@@ -232,6 +232,9 @@ impl Bench {
                 let under_way = self.reads.iter().map(|(.., pieces)| len(pieces));
                 self.reads_peak = self.reads_peak.max(under_way.sum());
             }
+            Output::Dial { .. } | Output::LinkSend { .. } | Output::LinkClose { .. } => {
+                panic!("a node that is alone asks for no link")
+            }
             Output::Ready | Output::TakeNoMore { .. } => {}
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
-use crate::broker::{ConnId, Input, Output, ReadId};
+use crate::broker::{ConnId, Input, LinkId, Output, ReadId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
 use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, StoreConfig};
@@ -106,6 +106,7 @@ pub struct Shard {
     next_io: u64,
     ios: IdMap<IoId, (ConnId, u64, Option<DiskOp>)>,
     reads: IdMap<ReadId, (ConnId, u64)>,
+    links: IdMap<LinkId, (ConnId, u64)>,
     draining: bool,
 }
 
@@ -163,6 +164,22 @@ impl Shard {
             Input::ConnClosed { conn } => drop(self.conns.remove(&conn)),
             Input::Start => out.push(Output::Ready),
             Input::Request { conn, frame, .. } => self.request(now, conn, &frame, out),
+            Input::LinkUp { link } => {
+                let hello = Bytes::from_static(b"\0\0\0\x04ehoi");
+                let pieces = vec![hello.slice(..2), hello.slice(2..)];
+                out.push(Output::LinkSend { link, pieces });
+            }
+            Input::LinkSent { bytes, .. } => assert!((1..=8).contains(&bytes)),
+            Input::LinkReceived { link, frame } => {
+                let (conn, n) = self.links.remove(&link).expect("a link we asked for");
+                out.push(Output::LinkClose { link });
+                self.reply(conn, n, vec![Piece::Memory(frame)], out);
+            }
+            Input::LinkDown { link, why } => {
+                let (conn, n) = self.links.remove(&link).expect("a link we asked for");
+                let why = format!("{why:?}");
+                self.reply(conn, n, vec![Piece::Memory(why.into())], out);
+            }
             Input::Mesh { .. } => unreachable!("nobody sends any"),
             Input::Disk { store, id, result } => self.on_disk(store, id, result, out),
             Input::Read { id, result } => {
@@ -180,7 +197,8 @@ impl Shard {
 
     /// `e` echo, `n` no reply, `c` echo and close, `x` fail, `t` + ms: echo later, `f` + pos + len:
     /// file range, `r` + pos + len: the same through a read, `w` + pos: write a block of 'w' and
-    /// sync, `b` + len: that many bytes of memory, in pieces, `p`: who the client is, `q`: take no more.
+    /// sync, `b` + len: that many bytes of memory, in pieces, `p`: who the client is, `q`: take no more, `d` + port +
+    /// host: say "ehoi" there, and reply with what comes of it.
     fn request(&mut self, now: Now, conn: ConnId, frame: &Bytes, out: &mut Vec<Output>) {
         let state = self
             .conns
@@ -208,6 +226,14 @@ impl Shard {
             b'p' => {
                 let peer = state.peer.clone();
                 self.reply(conn, n, vec![Piece::Memory(peer.into())], out);
+            }
+            b'd' => {
+                self.next_io += 1;
+                let link = LinkId(self.next_io);
+                self.links.insert(link, (conn, n));
+                let host = String::from_utf8_lossy(&frame[9..]).into_owned();
+                let to = (host, number(1) as u16);
+                out.push(Output::Dial { link, to });
             }
             b'x' => out.push(Output::Fatal {
                 status: 99,

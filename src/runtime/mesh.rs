@@ -150,6 +150,15 @@ impl<M> MeshPort<M> {
         &self.mesh.bells[self.me]
     }
 
+    /// What rings this shard's bell from any thread.
+    pub fn waker(&self) -> impl Fn() + Send + Sync + use<M>
+    where
+        M: Send + 'static,
+    {
+        let (mesh, me) = (Arc::clone(&self.mesh), self.me);
+        move || mesh.bells[me].ring()
+    }
+
     /// What the process wants of this shard.
     #[must_use]
     pub fn phase(&self) -> Phase {

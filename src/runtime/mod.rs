@@ -3,7 +3,7 @@
 //! Kafka, so that it can be rewritten in days.
 //!
 //! `server` starts one `thread` per core; each runs one `pump`, which alone holds the
-//! shard. `accept`, `receive`, `send` and `disk` act through its `ring`; `mesh` connects
+//! shard. `accept`, `receive`, `send`, `link` and `disk` act through its `ring`; `mesh` connects
 //! the shards.
 
 #![allow(
@@ -31,6 +31,7 @@ pub mod fatal;
 pub mod frame;
 pub mod hold;
 mod lent;
+mod link;
 pub mod logging;
 mod memory;
 pub mod mesh;

@@ -15,6 +15,7 @@ use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
 use super::conn::{Conn, Shared};
 use super::disk::Disk;
+use super::link::Links;
 use super::memory::TailMemory;
 use super::mesh::{MeshPort, Phase};
 use super::receive::Receiver;
@@ -98,6 +99,7 @@ pub struct Pump {
     disk: Disk,
     mesh: MeshPort<Box<Msg>>,
     acceptor: Acceptor,
+    links: Links,
     idle_ms_max: u64,
     stalled_bytes_max: usize,
     me: usize,
@@ -152,6 +154,7 @@ impl Pump {
             shared,
             ring,
             disk,
+            links: Links::new(mesh.waker()),
             mesh,
             acceptor,
             idle_ms_max,
@@ -190,6 +193,7 @@ impl Pump {
                 self.conns
                     .values()
                     .for_each(|conn| conn.sender.conn().close());
+                self.links.close_all();
                 let stopped = match end {
                     End::Drained => self.stopped(),
                     End::Fatal { .. } => Vec::new(),
@@ -217,6 +221,8 @@ impl Pump {
         self.shared.now.set(now.mono);
         self.follow_phase();
         self.collect();
+        let (ring, inputs) = (&mut self.ring, &mut self.inputs);
+        self.links.look_after(now.mono, ring, inputs);
         self.tell_sent(now);
         let tail_bytes_max = self.tails.bytes_max(self.me);
         if tail_bytes_max != self.tail_bytes_max {
@@ -309,6 +315,9 @@ impl Pump {
                     self.hear_bell(buf);
                 }
             }
+            Tag::Link(id) => self
+                .links
+                .on_done(id, done, &mut self.ring, &mut self.inputs),
             Tag::Load(id, load) => self.on_loaded(id, load, done),
             Tag::Cache(id) => {
                 let ended = self
@@ -440,6 +449,13 @@ impl Pump {
                     self.dirty.push(conn);
                 }
             }
+            Output::Dial { link, to } => {
+                let (now, to) = (self.shared.now.get(), (to.0.as_str(), to.1));
+                let (ring, inputs) = (&mut self.ring, &mut self.inputs);
+                self.links.dial(link, to, now, ring, inputs);
+            }
+            Output::LinkSend { link, pieces } => self.links.send(link, pieces, &mut self.ring),
+            Output::LinkClose { link } => self.links.close(link),
             Output::Mesh { to, msg } => self.mesh.send(to, msg),
             Output::Disk { store, op } => self.disk.perform(store, op, &mut self.ring),
             Output::Read { id, pieces } => {
@@ -605,6 +621,7 @@ impl Pump {
         self.wake_at
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
+            .min(self.links.deadline())
             .min(self.shared.budget.retry_at())
             .min(ending)
     }
@@ -635,6 +652,7 @@ impl Pump {
             && self.dirty.is_empty()
             && self.mesh.prepare_sleep()
             && self.mesh.phase() == self.phase
+            && !self.links.has_found()
             && !(self.answered && self.mesh.all_answered() && self.shard.is_at_rest())
     }
 

@@ -468,3 +468,43 @@ fn a_taken_port_is_not_shared() {
     assert_eq!(refused.status, SYSTEM);
     assert!(refused.message.contains("another process"), "{refused}");
 }
+
+/// Three servers of one process: each says something to the others over a link of its own.
+#[test]
+fn shards_talk_to_other_nodes() {
+    let mut brokers: Vec<_> = (0..3).map(|_| Broker::start(&[])).collect();
+    let ports: Vec<u16> = brokers
+        .iter()
+        .map(|broker| broker.server.as_ref().expect("running").addresses()[0].port())
+        .collect();
+    let say =
+        |port: u16, host: &str| [&command(b'd', &[port.into()])[..], host.as_bytes()].concat();
+    for broker in &brokers {
+        let mut client = broker.connect();
+        for port in &ports {
+            for host in ["127.0.0.1", "localhost"] {
+                client.send(&say(*port, host));
+                assert_eq!(client.receive(), b"ehoi", "{host}");
+            }
+        }
+        client.send(&say(1, "no..host"));
+        let answer = String::from_utf8(client.receive()).expect("text");
+        assert!(answer.starts_with("Unresolved"), "{answer}");
+    }
+    // One of them stops, and the others find that out at once.
+    brokers.remove(1).stop().expect("stopped");
+    let mut client = brokers[0].connect();
+    client.send(&say(ports[1], "127.0.0.1"));
+    assert_eq!(client.receive(), b"Refused");
+    // One accepts and says nothing until it closes; one talks nonsense.
+    let other = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = other.local_addr().expect("its address").port();
+    for (says, comes) in [(&b""[..], "Closed"), (b"\x80\0\0\0", "Garbage")] {
+        client.send(&say(port, "127.0.0.1"));
+        let (mut socket, _) = other.accept().expect("accepted");
+        socket.read_exact(&mut [0; 8]).expect("what is said first");
+        socket.write_all(says).expect("sent");
+        drop(socket);
+        assert_eq!(client.receive(), comes.as_bytes());
+    }
+}

@@ -1,7 +1,7 @@
 //! What the operations of a shard's ring are for.
 
 use crate::base::StoreId;
-use crate::broker::{ConnId, ReadId};
+use crate::broker::{ConnId, LinkId, ReadId};
 use crate::store::IoId;
 
 /// What a completion of the ring is for.
@@ -17,6 +17,8 @@ pub enum Tag {
     Cache(usize),
     /// What a connection sends.
     Receive(ConnId),
+    /// A connection to another node.
+    Link(LinkId),
     /// A listening socket, by its place.
     Accept(usize),
     /// The eventfd that wakes this shard.

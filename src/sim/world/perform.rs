@@ -204,6 +204,10 @@ impl World {
             // Whatever its client sends from here on is not looked at.
             Output::TakeNoMore { .. } => {}
             Output::Close { conn, why } => return self.close(Socket { node, conn }, &why),
+            Output::Dial { .. } | Output::LinkSend { .. } | Output::LinkClose { .. } => {
+                let what = format!("node {node} is alone and asks for a link");
+                return violated("AloneIsAlone", what);
+            }
             Output::Mesh { to, msg } => {
                 let to = usize::from(to.0);
                 self.note(node, What::Mesh, shard as u64, to as u64);
