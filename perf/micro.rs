@@ -66,6 +66,7 @@ impl Bench {
                 id: DirectoryId::new(1, StoreId(0)),
                 shard: ShardId(0),
             }],
+            cluster: None,
         });
         let mut bench = Self {
             shard,

@@ -319,3 +319,19 @@ pub const LINK_UP_WITHIN_MS: u64 = 1_000;
 pub const LINK_UNACKNOWLEDGED_MS_MAX: u64 = 5_000;
 /// Names of hosts that a shard looks up at a time, each in a thread.
 pub const LOOKUPS_MAX: usize = 8;
+/// The control shard looks after the other nodes this often, in ms, or its own time is counted too short.
+pub const PEER_TICK_MS: u64 = 20;
+/// A node to which nothing else is said is told so often that this one is there, in ms.
+pub const PEER_HEARTBEAT_MS: u64 = 25;
+/// A node that is greeted has to answer within so many ms.
+pub const PEER_GREETED_WITHIN_MS: u64 = 1_000;
+/// Pause before a node is dialled again, in ms: the first one, and what it grows to.
+pub const PEER_REDIAL_MS_MIN: u64 = 50;
+/// See [`PEER_REDIAL_MS_MIN`].
+pub const PEER_REDIAL_MS_MAX: u64 = 1_000;
+/// What waits to be sent to one node, in bytes; a message that nothing stands before may go beyond it.
+pub const PEER_UNSENT_BYTES_MAX: usize = QUORUM_IN_FLIGHT_BYTES_MAX;
+/// Lines that the log gets about one node in [`PEER_LOG_MS`].
+pub const PEER_LOG_LINES: u32 = 10;
+/// See [`PEER_LOG_LINES`].
+pub const PEER_LOG_MS: u64 = 60_000;

@@ -14,6 +14,7 @@ use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
 use super::requests::Requests;
+use crate::wire::peer::{Hello, PeerMessages};
 use crate::wire::{Api, RequestHeader, WireError, fetch, produce};
 
 /// One API as it is served.
@@ -160,7 +161,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 32] = [
+static APIS: [Served; 34] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -229,6 +230,12 @@ static APIS: [Served; 32] = [
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),
+    // Other nodes of the cluster say them. What they say is in no order with what clients do.
+    Served { claimed_from: None, ..row((Hello::KEY, "PeerHello", 0, 0, i16::MAX),
+        Handler::Front(|all, front, to, header, body, fx| all.streams.hello(front, to, header, body, fx)),
+        NONE, NONE) },
+    Served { claimed_from: None, ..row((PeerMessages::KEY, "PeerMessages", 0, 0, i16::MAX),
+        Handler::Front(|all, front, to, _, body, fx| all.streams.messages(front, to, body, fx)), NONE, NONE) },
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
         Handler::Front(|all, front, to, header, _, fx| all.explain.begin(front, to, header, fx)),
@@ -267,7 +274,9 @@ mod tests {
 
     #[test]
     fn our_own_is_served_and_not_advertised() {
-        assert!(api(Api::EXPLAIN).unwrap().serves(0));
+        for key in [Api::EXPLAIN, Hello::KEY, PeerMessages::KEY] {
+            assert!(api(key).unwrap().serves(0));
+        }
         assert!(claims().all(|claim| claim.api_key < 1000));
     }
 

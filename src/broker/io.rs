@@ -1,6 +1,7 @@
 //! The whole surface between a shard and its driver (`runtime` or `sim`):
 //! inputs go in, outputs come out, nothing else crosses.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -35,6 +36,20 @@ pub enum LinkLost {
     Garbage,
     /// Anything else that a system may say, as text: no way to that host, no descriptors left.
     Failed(String),
+}
+
+impl fmt::Display for LinkLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unresolved(why) => write!(f, "its name has no address: {why}"),
+            Self::Refused => f.write_str("nobody listens there"),
+            Self::TimedOut => f.write_str("it takes too long"),
+            Self::Reset => f.write_str("the connection was reset"),
+            Self::Closed => f.write_str("the connection was closed"),
+            Self::Garbage => f.write_str("what comes from there is not this protocol"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
 }
 
 /// A file read asked for by the shard (index scans, time lookups).

@@ -28,6 +28,8 @@ mod listings;
 mod msg;
 mod own;
 mod owner;
+#[cfg(test)]
+mod peer_tests;
 pub mod peers;
 #[cfg(test)]
 mod query_tests;
@@ -46,4 +48,5 @@ pub mod trace;
 pub use io::*;
 pub use msg::*;
 pub use owner::stores::{StoreSlot, format_store, open_store};
+pub use peers::{ClusterSetup, PeerAddress, PeerEvent, Unsent};
 pub use shard::{Shard, ShardSetup};

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ErrorCode, LogId, Offset, Refused, ShardId, StoreId};
+use crate::base::{ErrorCode, LogId, NodeProcess, Offset, Refused, ShardId, StoreId};
 use crate::controller::{Delta, Image};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
+use crate::wire::peer::PeerMessage;
 
 /// A request of a client, by the shard that holds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,6 +163,14 @@ pub enum Msg {
         /// Whether there is.
         there: bool,
     },
+    /// Another node has said something on its stream, to the control shard. What it sent is charged as a request for
+    /// as long as it is here.
+    Peer {
+        /// The stream.
+        stream: PeerStream,
+        /// What it said.
+        said: PeerSaid,
+    },
     /// Tell where the time of requests went.
     Explain {
         /// Who asks.
@@ -188,6 +197,26 @@ pub enum Msg {
         /// Logs that it has found and that the metadata has never given out.
         strays: Vec<LogId>,
     },
+}
+
+/// A stream of another node to this one. Of two of the same process the later one is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerStream {
+    /// Whose it is; of two processes of a node the later one is greater.
+    pub process: NodeProcess,
+    /// Which one of the process.
+    pub number: u64,
+}
+
+/// What comes of a stream.
+#[derive(Debug)]
+pub enum PeerSaid {
+    /// It has begun.
+    Hello,
+    /// Messages, in their order.
+    Messages(Vec<PeerMessage>),
+    /// Its connection is gone.
+    Gone,
 }
 
 /// Batches of one request for partitions of one store.

@@ -1,5 +1,7 @@
 //! The requests of a shard's clients, by the families that keep what they wait for.
 
+use std::sync::Arc;
+
 use super::control::calls::Calls;
 use super::data::fetch::front::Fetches;
 use super::data::produce::front::Produces;
@@ -11,6 +13,8 @@ use super::fx::Fx;
 use super::groups::front::GroupRequests;
 use super::io::ConnId;
 use super::listings::Listings;
+use super::peers::ClusterSetup;
+use super::peers::streams::Streams;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::config::BrokerConfig;
 
@@ -24,10 +28,12 @@ pub(super) struct Requests {
     pub groups: GroupRequests,
     pub control: Calls,
     pub listing: Listings,
+    /// Of other nodes; they wait for nothing.
+    pub streams: Streams,
 }
 
 impl Requests {
-    pub fn new(config: &BrokerConfig) -> Self {
+    pub fn new(config: &BrokerConfig, cluster: Option<Arc<ClusterSetup>>) -> Self {
         let sessions_max = config.max_incremental_fetch_session_cache_slots as usize;
         Self {
             produce: Produces::default(),
@@ -37,12 +43,14 @@ impl Requests {
             groups: GroupRequests::default(),
             control: Calls::default(),
             listing: Listings::default(),
+            streams: Streams::new(cluster),
         }
     }
 
     /// A connection is gone: whatever waits for an answer to it is forgotten, here and at the owners.
     pub fn conn_closed(&mut self, front: &mut Front, conn: ConnId, fx: &mut Fx<'_>) {
         self.produce.conn_closed(conn);
+        self.streams.conn_closed(conn, fx);
         let mut queries = Vec::new();
         for (id, family) in front.conn_closed(conn) {
             match family {

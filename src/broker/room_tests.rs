@@ -100,6 +100,7 @@ fn a_stop_does_not_wait_for_stores_that_write_ahead() {
                 shard: ShardId(0),
             })
             .to_vec(),
+        cluster: None,
     });
     let (mut disk, mut drained, mut nanos) = (VecDeque::new(), false, 0);
     // What each input makes room for.

@@ -23,13 +23,15 @@ use super::owner::Owner;
 use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
+use super::peers::{ClusterSetup, PeerEvent, Peers, Unsent, Verdict};
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{Leftovers, Mono, Now, ShardId, StoreId};
+use crate::base::{Leftovers, Mono, NodeId, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
+use crate::wire::peer::PeerMessage;
 use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
@@ -47,6 +49,8 @@ pub struct ShardSetup {
     pub slots: Vec<StoreSlot>,
     /// The stores of the node, by number, and who owns each.
     pub directories: Vec<Directory>,
+    /// The other nodes; `None` for a node that stands alone.
+    pub cluster: Option<Arc<ClusterSetup>>,
 }
 
 /// See the module.
@@ -62,6 +66,8 @@ pub struct Shard {
     coordinators: Coordinators,
     /// On shard 0 alone.
     control: Option<Control>,
+    /// On shard 0 alone, and only if there are others.
+    peers: Option<Peers>,
     local: VecDeque<Msg>,
     /// Images that are to be served by, in their order. The first one is being looked at.
     images: VecDeque<Adoption>,
@@ -95,12 +101,15 @@ impl Shard {
                 setup.seed,
             )
         });
+        let cluster = setup.cluster;
+        let peers = cluster.as_deref().filter(|_| setup.id == ShardId(0));
         Self {
             id: setup.id,
+            peers: peers.map(|cluster| Peers::new(cluster.clone(), setup.seed)),
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
-            requests: Requests::new(&config),
+            requests: Requests::new(&config, cluster),
             owner: Owner::new(setup.id, config, setup.slots),
             jobs: Jobs::default(),
             control,
@@ -185,11 +194,10 @@ impl Shard {
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
             }
-            // This node has asked for no link.
             Input::LinkUp { .. }
             | Input::LinkReceived { .. }
             | Input::LinkSent { .. }
-            | Input::LinkDown { .. } => {}
+            | Input::LinkDown { .. } => self.link(input, fx),
             Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
@@ -214,8 +222,56 @@ impl Shard {
                 if let Some(control) = &mut self.control {
                     control.stop(fx);
                 }
+                if let Some(peers) = &mut self.peers {
+                    peers.stop(fx.out);
+                }
             }
         }
+    }
+
+    /// Something has come of a link, all of which are to other nodes.
+    fn link(&mut self, input: Input, fx: &mut Fx<'_>) {
+        let (Some(peers), now) = (&mut self.peers, fx.now.mono) else {
+            return;
+        };
+        match input {
+            Input::LinkUp { link } => peers.link_up(now, link, fx.out),
+            Input::LinkReceived { link, frame } => peers.link_received(now, link, frame, fx.out),
+            Input::LinkSent { link, bytes } => peers.link_sent(link, bytes),
+            Input::LinkDown { link, why } => peers.link_down(now, link, &why),
+            _ => {}
+        }
+    }
+
+    /// The next thing that has become of another node, or that it has said to the metadata quorum.
+    pub fn next_peer_event(&mut self) -> Option<PeerEvent> {
+        self.peers.as_mut()?.next_event()
+    }
+
+    /// Says something to the metadata quorum of another node. Only shard 0 has links.
+    ///
+    /// # Errors
+    /// It is not sent, and why.
+    pub fn tell_peer(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        message: Bytes,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Unsent> {
+        let peers = self.peers.as_mut().ok_or(Unsent::Down)?;
+        peers.send(now.mono, node, PeerMessage::Quorum(message), out)
+    }
+
+    /// Other nodes to which something can be said.
+    #[must_use]
+    pub fn peers_up(&self) -> usize {
+        self.peers.as_ref().map_or(0, Peers::up)
+    }
+
+    /// What is thought of another node; `None` if it was never heard.
+    pub fn verdict(&mut self, now: Now, node: NodeId) -> Option<Verdict> {
+        self.peers.as_mut()?.verdict(now.mono, node)
     }
 
     fn message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
@@ -272,6 +328,11 @@ impl Shard {
                     control.room_told(there, &mut self.owner, fx);
                 }
                 self.follow_up(fx);
+            }
+            Msg::Peer { stream, said } => {
+                if let Some(peers) = &mut self.peers {
+                    peers.said(fx.now.mono, stream, said);
+                }
             }
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
@@ -518,6 +579,9 @@ impl Shard {
         self.coordinators
             .slice(&self.front.image, &mut self.owner, fx);
         self.follow_up(fx);
+        if let Some(peers) = &mut self.peers {
+            peers.tick(fx.now.mono, self.front.image.cluster_id.as_deref(), fx.out);
+        }
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);
@@ -542,6 +606,9 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         wake_at = wake_at.min(self.coordinators.next_deadline());
+        if let Some(peers) = &self.peers {
+            wake_at = wake_at.min(peers.deadline());
+        }
         if self.front.conns.has_ready() || self.front.conns.has_moved() {
             wake_at = fx.now.mono;
         }
@@ -607,6 +674,9 @@ impl Shard {
         self.coordinators.invariants();
         if let Some(control) = &self.control {
             control.invariants();
+        }
+        if let Some(peers) = &self.peers {
+            peers.invariants();
         }
     }
 

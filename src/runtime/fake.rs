@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::{BLOCK, IdMap, Mono, Now, PageBuf, ShardId, StoreId};
-use crate::broker::{ConnId, Input, LinkId, Output, ReadId};
+use crate::broker::{ClusterSetup, ConnId, Input, LinkId, Output, ReadId};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
 use crate::store::{ChunkPin, DiskError, DiskOp, IoId, Piece, RecoveryReport, StoreConfig};
@@ -42,6 +42,7 @@ pub struct ShardSetup {
     pub seed: u64,
     pub slots: Vec<StoreSlot>,
     pub directories: Vec<Directory>,
+    pub cluster: Option<Arc<ClusterSetup>>,
 }
 
 pub fn open_store(
@@ -119,9 +120,11 @@ impl Shard {
             seed: _,
             slots,
             directories,
+            cluster,
         } = setup;
         assert!(
             id.0 < shards
+                && cluster.is_none()
                 && !slots.is_empty()
                 && !directories.is_empty()
                 && !config.host_name.is_empty()

@@ -109,6 +109,8 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         seed: plan.seed,
         slots,
         directories: plan.directories.to_vec(),
+        // The configuration names no other nodes: those that do are refused.
+        cluster: None,
     });
     let shards = usize::from(plan.shards);
     let parts = PumpSetup {

@@ -220,6 +220,7 @@ impl Node {
                     seed: rng.next_u64(),
                     slots,
                     directories: directories.clone(),
+                    cluster: None,
                 }),
                 idle_due: false,
                 wake_at: u64::MAX,

@@ -1,0 +1,331 @@
+//! Nodes that talk to each other, whole shards with a network of the tests between them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::io::{ConnId, Input, LinkId, LinkLost, Output};
+use super::peers::{ClusterSetup, PeerAddress, PeerEvent};
+use super::testing::Bench;
+use crate::base::{DirectoryId, Incarnation, Mono, NodeId, Now};
+use crate::config::BrokerConfig;
+use crate::wire::client::{decode_own_response, encode_request};
+use crate::wire::peer::{
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
+};
+
+const SHARDS: u16 = 2;
+const PREFIX: usize = 4;
+
+/// The end of a link at the node that was dialled, and how many replies on it have gone back.
+struct FarEnd {
+    node: usize,
+    conn: u64,
+    replies: usize,
+}
+
+/// Nodes 1, 2 and so on, all of one cluster.
+struct Cluster {
+    nodes: Vec<Option<Bench>>,
+    links: BTreeMap<(usize, LinkId), FarEnd>,
+    conns: u64,
+    heard: Vec<(usize, NodeId, Bytes)>,
+    starts: u64,
+}
+
+impl Cluster {
+    fn new(nodes: usize) -> Self {
+        let mut cluster = Self {
+            nodes: (0..nodes).map(|_| None).collect(),
+            links: BTreeMap::new(),
+            conns: 0,
+            heard: Vec::new(),
+            starts: 0,
+        };
+        (0..nodes).for_each(|node| cluster.start(node));
+        cluster
+    }
+
+    fn start(&mut self, node: usize) {
+        self.starts += 1;
+        let id = |node: usize| NodeId(node as i32 + 1);
+        let others = (0..self.nodes.len()).filter(|other| *other != node);
+        let setup = ClusterSetup {
+            me: facts(id(node), self.starts),
+            others: others
+                .map(|other| PeerAddress {
+                    node: id(other),
+                    host: other.to_string(),
+                    port: 9093,
+                })
+                .collect(),
+        };
+        let config = config(id(node));
+        self.nodes[node] = Some(Bench::of_cluster(SHARDS, config, Some(Arc::new(setup))));
+    }
+
+    /// A node is gone: so are its links, and those to it.
+    fn kill(&mut self, node: usize) {
+        self.nodes[node] = None;
+        let all = std::mem::take(&mut self.links);
+        for ((from, link), far) in all {
+            if from == node {
+                self.hang_up(&far);
+            } else if far.node == node {
+                let why = LinkLost::Reset;
+                self.tell(from, Input::LinkDown { link, why });
+            } else {
+                self.links.insert((from, link), far);
+            }
+        }
+    }
+
+    fn hang_up(&mut self, far: &FarEnd) {
+        if let Some(bench) = &mut self.nodes[far.node] {
+            bench.close(far.conn);
+        }
+    }
+
+    fn tell(&mut self, node: usize, input: Input) {
+        if let Some(bench) = &mut self.nodes[node] {
+            bench.handle(0, input);
+        }
+    }
+
+    /// Lets so many milliseconds pass on all nodes.
+    fn pass(&mut self, ms: u64) {
+        for _ in 0..ms {
+            for node in 0..self.nodes.len() {
+                let Some(bench) = &mut self.nodes[node] else {
+                    continue;
+                };
+                bench.nanos += 1_000_000;
+                bench.settle();
+                while let Some(event) = bench.shards[0].next_peer_event() {
+                    if let PeerEvent::Heard(from, bytes) = event {
+                        self.heard.push((node, from, bytes));
+                    }
+                }
+                let outputs: Vec<Output> = bench.links.drain(..).collect();
+                for output in outputs {
+                    self.perform(node, output);
+                }
+            }
+            self.carry_back();
+        }
+    }
+
+    fn perform(&mut self, node: usize, output: Output) {
+        match output {
+            Output::Dial { link, to } => {
+                let far: usize = to.0.parse().expect("a node");
+                let Some(bench) = &mut self.nodes[far] else {
+                    let why = LinkLost::Refused;
+                    return self.tell(node, Input::LinkDown { link, why });
+                };
+                // To any shard, as the system likes it.
+                self.conns += 1;
+                bench.open(self.conns);
+                let end = FarEnd {
+                    node: far,
+                    conn: self.conns,
+                    replies: 0,
+                };
+                self.links.insert((node, link), end);
+                self.tell(node, Input::LinkUp { link });
+            }
+            Output::LinkSend { link, pieces } => {
+                let frame = Bytes::from(pieces.concat());
+                let bytes = frame.len();
+                if let Some(far) = self.links.get(&(node, link)) {
+                    let (to, conn) = (far.node, far.conn);
+                    self.nodes[to]
+                        .as_mut()
+                        .expect("it is up")
+                        .send(conn, &frame);
+                    self.tell(node, Input::LinkSent { link, bytes });
+                }
+            }
+            Output::LinkClose { link } => {
+                if let Some(far) = self.links.remove(&(node, link)) {
+                    self.hang_up(&far);
+                }
+            }
+            other => panic!("{other:?} is nothing of a link"),
+        }
+    }
+
+    /// Carries replies, and the news of closed connections, to those who dialled.
+    fn carry_back(&mut self) {
+        let mut news = Vec::new();
+        for ((node, link), far) in &mut self.links {
+            let bench = self.nodes[far.node].as_ref().expect("it is up");
+            let conn = ConnId(far.conn);
+            let replies: Vec<_> = bench.replies.iter().filter(|(to, _)| *to == conn).collect();
+            for (_, frame) in &replies[far.replies..] {
+                if !frame.is_empty() {
+                    let frame = frame.slice(PREFIX..);
+                    news.push((*node, Input::LinkReceived { link: *link, frame }));
+                }
+            }
+            far.replies = replies.len();
+            assert!(
+                bench.closed.iter().all(|(closed, _)| *closed != conn),
+                "closed"
+            );
+        }
+        for (node, input) in news {
+            self.tell(node, input);
+        }
+    }
+
+    fn up(&self) -> Vec<usize> {
+        let nodes = self.nodes.iter().flatten();
+        nodes.map(|bench| bench.shards[0].peers_up()).collect()
+    }
+
+    fn say(&mut self, from: usize, to: usize, text: &'static str) -> bool {
+        let bench = self.nodes[from].as_mut().expect("it is up");
+        let now = Now {
+            mono: Mono(bench.nanos),
+            wall_ms: 0,
+        };
+        let (node, message) = (NodeId(to as i32 + 1), Bytes::from_static(text.as_bytes()));
+        let mut out = Vec::new();
+        let sent = bench.shards[0].tell_peer(now, node, message, &mut out);
+        bench.links.extend(out);
+        sent.is_ok()
+    }
+
+    fn heard_by(&self, node: usize) -> Vec<(i32, &[u8])> {
+        let heard = self.heard.iter().filter(|(by, ..)| *by == node);
+        heard.map(|(_, from, bytes)| (from.0, &bytes[..])).collect()
+    }
+}
+
+fn config(node: NodeId) -> BrokerConfig {
+    let mut config = BrokerConfig::default();
+    config.set("millrace.cluster.id", "a").expect("a setting");
+    config.set("node.id", &node.to_string()).expect("a setting");
+    config
+}
+
+fn facts(node: NodeId, incarnation: u64) -> NodeFacts {
+    NodeFacts {
+        node,
+        directory: DirectoryId([node.0 as u8; 16]),
+        incarnation: Incarnation(incarnation),
+        levels: (1, 2),
+        cluster_id: None,
+    }
+}
+
+#[test]
+fn nodes_find_each_other_and_what_is_said_arrives_in_its_order() {
+    let mut cluster = Cluster::new(3);
+    cluster.pass(10);
+    assert_eq!(cluster.up(), [2, 2, 2]);
+    for text in ["a", "b", "c"] {
+        assert!(cluster.say(0, 2, text) && cluster.say(1, 2, text));
+    }
+    assert!(cluster.say(2, 0, "d"));
+    cluster.pass(5);
+    let heard = cluster.heard_by(2);
+    for from in [1, 2] {
+        let texts: Vec<_> = heard.iter().filter(|(by, _)| *by == from).collect();
+        assert_eq!(texts, [&(from, &b"a"[..]), &(from, b"b"), &(from, b"c")]);
+    }
+    assert_eq!(cluster.heard_by(0), [(3, &b"d"[..])]);
+    assert!(cluster.heard_by(1).is_empty());
+}
+
+#[test]
+fn a_node_that_is_killed_is_missed_at_once_and_found_again() {
+    let mut cluster = Cluster::new(3);
+    cluster.pass(10);
+    cluster.kill(1);
+    cluster.pass(2);
+    assert_eq!(cluster.up(), [1, 1]);
+    assert!(!cluster.say(0, 1, "nobody is there"));
+    cluster.pass(5_000);
+    assert_eq!(cluster.up(), [1, 1]);
+    cluster.start(1);
+    // The longest pause before it is dialled again, and a little more.
+    cluster.pass(1_010);
+    assert_eq!(cluster.up(), [2, 2, 2]);
+    assert!(cluster.say(0, 1, "again") && cluster.say(1, 0, "here"));
+    cluster.pass(5);
+    assert_eq!(cluster.heard_by(1), [(1, &b"again"[..])]);
+    assert_eq!(cluster.heard_by(0), [(2, &b"here"[..])]);
+}
+
+/// The body of the answer to a hello.
+fn answer(reply: &Bytes) -> HelloAnswer {
+    let (_, body) = decode_own_response(reply.slice(PREFIX..)).expect("a response");
+    HelloAnswer::decode(body).expect("an answer")
+}
+
+fn hello(from: i32, to: i32) -> Bytes {
+    let hello = Hello {
+        versions: (PEER_VERSION, PEER_VERSION),
+        purpose: Purpose::Metadata,
+        to: NodeId(to),
+        number: 1,
+        from: facts(NodeId(from), 1),
+    };
+    hello.encode(1)
+}
+
+#[test]
+fn a_node_that_is_alone_refuses_other_nodes_and_goes_on() {
+    let mut alone = Bench::new(SHARDS, BrokerConfig::default());
+    alone.open(1);
+    let reply = alone.ask(1, &hello(2, 1)).expect("a reply");
+    let HelloAnswer::Refused { why, .. } = answer(&reply) else {
+        panic!("it is welcome");
+    };
+    assert_eq!(why, PeerRefusal::NoMember);
+    assert_eq!(alone.shards[0].peers_up(), 0);
+    // It is a connection as any other.
+    let metadata = encode_request(7, None, 1, &kafka_wire::MetadataRequest::default());
+    alone
+        .ask(1, &metadata.expect("a request"))
+        .expect("a reply");
+    assert_eq!(alone.closed, []);
+}
+
+#[test]
+fn what_no_peer_says_closes_the_connection_and_nothing_else() {
+    let mut cluster = Cluster::new(2);
+    cluster.pass(10);
+    let node = cluster.nodes[0].as_mut().expect("it is up");
+    let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms: 0 }]);
+    let mut unknown = beat.to_vec();
+    unknown[14] = 99;
+    let mut garbage = hello(2, 1).to_vec();
+    garbage.truncate(30);
+    let first = node.ask(0, &beat);
+    assert_eq!(first, None, "of a connection that is not there");
+    for (conn, frames, why) in [
+        (1001, vec![beat.clone()], "without a hello"),
+        (1002, vec![hello(2, 1), hello(2, 1)], "second hello"),
+        (1003, vec![hello(2, 1), unknown.into()], "kind 99"),
+        (1004, vec![garbage.into()], "malformed hello"),
+    ] {
+        node.open(conn);
+        for frame in &frames {
+            node.send(conn, frame);
+        }
+        node.settle();
+        let (closed, said) = node.closed.pop().expect("one is closed");
+        assert!(
+            closed == ConnId(conn) && said.contains(why),
+            "{conn}: {said}"
+        );
+    }
+    // Whoever claims to be somebody else's stream has to know its number, and the node itself goes on.
+    cluster.pass(100);
+    assert_eq!(cluster.up(), [1, 1]);
+    assert!(cluster.say(1, 0, "still here"));
+}

@@ -1,0 +1,329 @@
+//! One node, its driver played by the test.
+
+use super::super::greeting::PeerAddress;
+use super::*;
+use crate::base::limits::{
+    PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX, PEER_REDIAL_MS_MIN,
+    PEER_UNSENT_BYTES_MAX,
+};
+use crate::base::{DirectoryId, Incarnation, NodeProcess};
+use crate::wire::encode_own_response;
+use crate::wire::peer::{Hello, HelloAnswer, PEER_VERSION, PeerRefusal};
+
+const OTHER: NodeId = NodeId(2);
+/// Bytes of a request before its body.
+const HEAD: usize = 14;
+
+pub fn facts(node: i32, cluster_id: Option<&str>) -> NodeFacts {
+    NodeFacts {
+        node: NodeId(node),
+        directory: DirectoryId([node as u8; 16]),
+        incarnation: Incarnation(1),
+        levels: (1, 2),
+        cluster_id: cluster_id.map(Into::into),
+    }
+}
+
+pub fn setup(me: i32, others: &[i32]) -> ClusterSetup {
+    let other = |node: &i32| PeerAddress {
+        node: NodeId(*node),
+        host: format!("node-{node}"),
+        port: 9093,
+    };
+    ClusterSetup {
+        me: facts(me, None),
+        others: others.iter().map(other).collect(),
+    }
+}
+
+struct One {
+    peers: Peers,
+    ms: u64,
+}
+
+impl One {
+    fn new() -> Self {
+        Self {
+            peers: Peers::new(setup(1, &[2]), 1),
+            ms: 0,
+        }
+    }
+
+    fn now(&self) -> Mono {
+        Mono(self.ms * 1_000_000)
+    }
+
+    /// Lets time pass, millisecond by millisecond; what is wanted of the driver.
+    fn pass(&mut self, ms: u64) -> Vec<Output> {
+        let mut out = Vec::new();
+        for _ in 0..ms {
+            self.ms += 1;
+            self.peers.tick(self.now(), Some("a"), &mut out);
+            self.peers.invariants();
+        }
+        out
+    }
+
+    /// Lets time pass until the other node is dialled: the link, and after how many ms.
+    fn dialled(&mut self) -> (LinkId, u64) {
+        let before = self.ms;
+        loop {
+            if let Some(Output::Dial { link, to }) = self.pass(1).pop() {
+                assert_eq!(to, ("node-2".to_owned(), 9093));
+                return (link, self.ms - before);
+            }
+            assert!(self.ms - before < 10_000, "it is not dialled any more");
+        }
+    }
+
+    /// The link is there; the hello on it.
+    fn hello(&mut self, link: LinkId) -> Hello {
+        let mut out = Vec::new();
+        self.peers.link_up(self.now(), link, &mut out);
+        let [Output::LinkSend { pieces, .. }] = &out[..] else {
+            panic!("{out:?}");
+        };
+        self.peers.link_sent(link, pieces[0].len());
+        let hello = Hello::decode(pieces[0].slice(HEAD..));
+        hello.expect("a hello").expect("of this version")
+    }
+
+    fn answered(&mut self, link: LinkId, answer: &HelloAnswer) -> Vec<Output> {
+        let mut out = Vec::new();
+        let frame = encode_own_response(1, &answer.encode()).slice(4..);
+        self.peers.link_received(self.now(), link, frame, &mut out);
+        out
+    }
+
+    fn lost(&mut self, link: LinkId, why: LinkLost) {
+        self.peers.link_down(self.now(), link, &why);
+    }
+
+    /// It is up.
+    fn up() -> (Self, LinkId) {
+        let mut one = Self::new();
+        let (link, _) = one.dialled();
+        one.hello(link);
+        assert!(one.answered(link, &welcome(2)).is_empty());
+        let event = one.peers.next_event();
+        assert_eq!(event, Some(PeerEvent::Up(facts(2, Some("a")))));
+        (one, link)
+    }
+
+    fn send(&mut self, bytes: usize) -> (Result<(), Unsent>, Vec<Output>) {
+        let mut out = Vec::new();
+        let message = PeerMessage::Quorum(vec![7; bytes].into());
+        let now = self.now();
+        (self.peers.send(now, OTHER, message, &mut out), out)
+    }
+
+    fn said(&mut self, incarnation: u64, number: u64, said: PeerSaid) {
+        let process = NodeProcess {
+            node: OTHER,
+            incarnation: Incarnation(incarnation),
+        };
+        let now = self.now();
+        self.peers.said(now, PeerStream { process, number }, said);
+    }
+
+    fn heard(&mut self) -> Vec<Bytes> {
+        let events = std::iter::from_fn(|| self.peers.next_event());
+        let heard = events.filter_map(|event| match event {
+            PeerEvent::Heard(OTHER, bytes) => Some(bytes),
+            _ => None,
+        });
+        heard.collect()
+    }
+}
+
+fn welcome(node: i32) -> HelloAnswer {
+    HelloAnswer::Welcome {
+        version: PEER_VERSION,
+        from: facts(node, Some("a")),
+    }
+}
+
+fn quorum(text: &'static str) -> PeerSaid {
+    let bytes = Bytes::from_static(text.as_bytes());
+    PeerSaid::Messages(vec![PeerMessage::Quorum(bytes)])
+}
+
+#[test]
+fn who_refuses_is_dialled_again_after_pauses_that_grow_to_a_bound() {
+    let mut one = One::new();
+    let mut pauses = Vec::new();
+    for _ in 0..50 {
+        let (link, pause) = one.dialled();
+        pauses.push(pause);
+        one.lost(link, LinkLost::Refused);
+    }
+    assert_eq!(pauses[0], 1);
+    assert!(
+        (PEER_REDIAL_MS_MIN / 2..=PEER_REDIAL_MS_MIN).contains(&pauses[1]),
+        "{pauses:?}"
+    );
+    let late = &pauses[10..];
+    assert!(
+        late.iter()
+            .all(|ms| (PEER_REDIAL_MS_MAX / 2..=PEER_REDIAL_MS_MAX).contains(ms))
+    );
+    assert!(late.iter().any(|ms| *ms != late[0]), "no jitter: {late:?}");
+    assert_eq!(one.peers.next_event(), None, "it was never up");
+    assert_eq!(one.send(1).0, Err(Unsent::Down));
+}
+
+#[test]
+fn one_that_is_up_is_told_so_and_dialled_again_at_once_when_it_is_lost() {
+    let (mut one, link) = One::up();
+    let mut beats = 0;
+    for _ in 0..10 * PEER_HEARTBEAT_MS {
+        for output in one.pass(1) {
+            let Output::LinkSend { link: on, pieces } = output else {
+                panic!("{output:?}");
+            };
+            assert_eq!(on, link);
+            let messages = PeerMessages::decode(pieces[0].slice(HEAD..));
+            assert_eq!(messages, Ok(vec![PeerMessage::Heartbeat { stuck_ms: 0 }]));
+            one.peers.link_sent(link, pieces[0].len());
+            beats += 1;
+        }
+    }
+    assert_eq!(beats, 10);
+    one.lost(link, LinkLost::Reset);
+    let event = one.peers.next_event();
+    assert!(
+        matches!(event, Some(PeerEvent::Down(OTHER, _))),
+        "{event:?}"
+    );
+    let (next, pause) = one.dialled();
+    assert_eq!((next.0, pause), (link.0 + 1, 1));
+    one.lost(next, LinkLost::Refused);
+    let (_, pause) = one.dialled();
+    assert!(pause >= PEER_REDIAL_MS_MIN / 2, "{pause}");
+}
+
+#[test]
+fn who_accepts_and_does_not_answer_is_given_up() {
+    let mut one = One::new();
+    let (link, _) = one.dialled();
+    let hello = one.hello(link);
+    assert_eq!(
+        (hello.to, hello.from.node, hello.number),
+        (OTHER, NodeId(1), link.0)
+    );
+    assert_eq!(hello.from.cluster_id.as_deref(), Some("a"));
+    assert_eq!(one.pass(PEER_GREETED_WITHIN_MS - 1).len(), 0);
+    let out = one.pass(1);
+    assert!(
+        matches!(out[..], [Output::LinkClose { link: it }] if it == link),
+        "{out:?}"
+    );
+    assert!(one.dialled().0 > link);
+}
+
+#[test]
+fn who_answers_wrongly_is_hung_up_on() {
+    let refused = HelloAnswer::Refused {
+        why: PeerRefusal::OtherCluster,
+        text: "no".to_owned(),
+    };
+    for answer in [welcome(3), refused] {
+        let mut one = One::new();
+        let (link, _) = one.dialled();
+        one.hello(link);
+        let out = one.answered(link, &answer);
+        assert!(matches!(out[..], [Output::LinkClose { .. }]), "{out:?}");
+        assert_eq!(one.peers.next_event(), None);
+        assert!(one.dialled().1 >= PEER_REDIAL_MS_MAX / 2);
+    }
+    // Nothing is to come but the answer.
+    let (mut one, link) = One::up();
+    let out = one.answered(link, &welcome(2));
+    assert!(matches!(out[..], [Output::LinkClose { .. }]), "{out:?}");
+    assert!(matches!(
+        one.peers.next_event(),
+        Some(PeerEvent::Down(OTHER, _))
+    ));
+}
+
+#[test]
+fn what_waits_to_be_sent_is_bounded() {
+    let (mut one, link) = One::up();
+    // Whatever its size, if nothing is before it.
+    let (sent, out) = one.send(2 * PEER_UNSENT_BYTES_MAX);
+    assert_eq!((sent, out.len()), (Ok(()), 1));
+    assert_eq!(one.send(1).0, Err(Unsent::Full));
+    assert_eq!(one.pass(1_000).len(), 0, "no heartbeats behind it");
+    one.peers
+        .link_sent(link, 2 * PEER_UNSENT_BYTES_MAX + HEAD + 5);
+    assert_eq!(one.send(1).0, Ok(()));
+    one.lost(link, LinkLost::TimedOut);
+    assert_eq!(one.send(1).0, Err(Unsent::Down));
+    let (link, _) = one.dialled();
+    one.hello(link);
+    assert_eq!(
+        one.send(1).0,
+        Err(Unsent::Down),
+        "not before it has answered"
+    );
+    one.answered(link, &welcome(2));
+    assert_eq!(
+        one.send(PEER_UNSENT_BYTES_MAX / 2).0,
+        Ok(()),
+        "what was lost is not counted"
+    );
+}
+
+#[test]
+fn what_comes_on_an_earlier_stream_counts_no_more() {
+    let mut one = One::new();
+    one.said(1, 1, quorum("without a hello"));
+    one.said(1, 1, PeerSaid::Hello);
+    one.said(1, 1, quorum("a"));
+    one.said(1, 3, PeerSaid::Hello);
+    one.said(1, 1, quorum("late"));
+    one.said(1, 2, PeerSaid::Hello);
+    one.said(1, 2, quorum("late too"));
+    one.said(1, 3, quorum("b"));
+    one.said(2, 1, PeerSaid::Hello);
+    one.said(1, 9, PeerSaid::Hello);
+    one.said(1, 3, quorum("of the process before"));
+    one.said(2, 1, quorum("c"));
+    assert_eq!(one.heard(), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
+    let mut one = One::new();
+    let verdict = |one: &mut One| one.peers.verdict(one.now(), OTHER);
+    assert_eq!(verdict(&mut one), None);
+    let (link, _) = one.dialled();
+    one.said(1, 1, PeerSaid::Hello);
+    assert_eq!(verdict(&mut one), Some(Verdict::Alive));
+    one.pass(1_000);
+    assert_eq!(verdict(&mut one), Some(Verdict::Dead), "silence");
+    one.said(1, 1, quorum("here"));
+    assert_eq!(verdict(&mut one), Some(Verdict::Alive));
+    one.said(1, 1, PeerSaid::Gone);
+    assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
+    one.lost(link, LinkLost::Refused);
+    assert_eq!(verdict(&mut one), Some(Verdict::Dead));
+    one.said(2, 1, PeerSaid::Hello);
+    assert_eq!(verdict(&mut one), Some(Verdict::Alive), "another process");
+    let stuck = PeerMessage::Heartbeat { stuck_ms: 5_000 };
+    one.said(2, 1, PeerSaid::Messages(vec![stuck]));
+    assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
+}
+
+#[test]
+fn a_node_that_stops_hangs_up_and_dials_no_more() {
+    let (mut one, link) = One::up();
+    let mut out = Vec::new();
+    one.peers.stop(&mut out);
+    assert!(
+        matches!(out[..], [Output::LinkClose { link: it }] if it == link),
+        "{out:?}"
+    );
+    assert_eq!(one.pass(5_000).len(), 0);
+    assert_eq!(one.peers.deadline(), Mono::NEVER);
+}

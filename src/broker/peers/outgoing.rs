@@ -1,0 +1,298 @@
+//! The link to one other node: dialled, greeted, kept alive, and dialled again when it is gone.
+
+use bytes::Bytes;
+
+use super::greeting::{PeerAddress, may_stay};
+use crate::base::limits::{
+    PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_LOG_LINES, PEER_LOG_MS, PEER_REDIAL_MS_MAX,
+    PEER_REDIAL_MS_MIN, PEER_UNSENT_BYTES_MAX,
+};
+use crate::base::{Mono, Rng};
+use crate::broker::io::{LinkId, LinkLost, Output};
+use crate::wire::client::decode_own_response;
+use crate::wire::peer::{
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, Purpose,
+};
+
+/// Every link has one hello.
+const HELLO_ID: i32 = 1;
+
+/// Where it stands with the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none, and it is dialled again then.
+    Waiting(Mono),
+    Dialling(LinkId),
+    /// The hello is sent, and has to be answered by then.
+    Greeting(LinkId, Mono),
+    Up(LinkId),
+}
+
+/// What has become of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Became {
+    /// Nothing that anybody has to know.
+    Same,
+    /// It is up.
+    Up(NodeFacts),
+    /// It was up, and is not.
+    Down(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub to: PeerAddress,
+    stage: Stage,
+    /// The pause before it is dialled after the next failure, in ms.
+    pause_ms: u64,
+    /// Bytes that the driver was given and has not sent.
+    unsent: usize,
+    /// When something has to be said again.
+    beat_at: Mono,
+    /// The age of the oldest push of the other node that is not on this one's disk, in ms.
+    pub stuck_ms: u32,
+    log: PeerLog,
+}
+
+impl Outgoing {
+    /// To be dialled at once.
+    pub fn new(to: PeerAddress) -> Self {
+        Self {
+            to,
+            stage: Stage::Waiting(Mono(0)),
+            pause_ms: PEER_REDIAL_MS_MIN,
+            unsent: 0,
+            beat_at: Mono::NEVER,
+            stuck_ms: 0,
+            log: PeerLog::default(),
+        }
+    }
+
+    /// The link that there is, if one is asked for.
+    pub fn link(&self) -> Option<LinkId> {
+        match self.stage {
+            Stage::Waiting(_) => None,
+            Stage::Dialling(link) | Stage::Greeting(link, _) | Stage::Up(link) => Some(link),
+        }
+    }
+
+    /// Whether messages can be sent.
+    pub fn is_up(&self) -> bool {
+        matches!(self.stage, Stage::Up(_))
+    }
+
+    /// When [`Outgoing::tick`] has something to do.
+    pub fn deadline(&self) -> Mono {
+        match self.stage {
+            Stage::Waiting(until) | Stage::Greeting(_, until) => until,
+            Stage::Dialling(_) => Mono::NEVER,
+            Stage::Up(_) => self.beat_at,
+        }
+    }
+
+    /// Does what it is time for. `next` is the id of a link, and counted up where one is dialled.
+    pub fn tick(&mut self, now: Mono, next: &mut u64, rng: &mut Rng, out: &mut Vec<Output>) {
+        match self.stage {
+            Stage::Waiting(until) if until <= now => {
+                *next += 1;
+                let link = LinkId(*next);
+                self.stage = Stage::Dialling(link);
+                let to = (self.to.host.clone(), self.to.port);
+                out.push(Output::Dial { link, to });
+            }
+            Stage::Greeting(link, until) if until <= now => {
+                out.push(Output::LinkClose { link });
+                self.failed(now, "it does not answer", rng);
+            }
+            Stage::Up(link) if self.beat_at <= now => {
+                self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
+                // What waits to be sent says as much, and one that takes nothing is not sent more.
+                if self.unsent == 0 {
+                    let stuck_ms = self.stuck_ms;
+                    let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms }]);
+                    self.give(link, beat, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The link is there: says hello.
+    pub fn connected(&mut self, now: Mono, me: NodeFacts, out: &mut Vec<Output>) {
+        if let Stage::Dialling(link) = self.stage {
+            self.stage = Stage::Greeting(link, now.plus_ms(PEER_GREETED_WITHIN_MS));
+            self.unsent = 0;
+            let hello = Hello {
+                versions: (PEER_VERSION, PEER_VERSION),
+                purpose: Purpose::Metadata,
+                to: self.to.node,
+                number: link.0,
+                from: me,
+            };
+            self.give(link, hello.encode(HELLO_ID), out);
+        }
+    }
+
+    /// The other node has sent something: the answer to the hello, or what it should not.
+    pub fn received(
+        &mut self,
+        now: Mono,
+        me: &NodeFacts,
+        frame: Bytes,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) -> Became {
+        let Some(link) = self.link() else {
+            return Became::Same;
+        };
+        let why = match (self.stage, decode_own_response(frame)) {
+            (Stage::Greeting(..), Ok((HELLO_ID, body))) => match HelloAnswer::decode(body) {
+                Ok(HelloAnswer::Welcome { from, .. }) => match may_stay(me, self.to.node, &from) {
+                    Ok(()) => return self.welcomed(now, link, from),
+                    Err((_, text)) => text,
+                },
+                Ok(HelloAnswer::Refused { text, .. }) => format!("it refuses: {text:?}"),
+                Err(bad) => bad.to_string(),
+            },
+            _ => "what it says is no answer to a hello".to_owned(),
+        };
+        out.push(Output::LinkClose { link });
+        let was_up = self.is_up();
+        // Nothing that passes by itself: it is not asked again and again.
+        self.pause_ms = PEER_REDIAL_MS_MAX;
+        self.failed(now, &why, rng);
+        if was_up {
+            Became::Down(why)
+        } else {
+            Became::Same
+        }
+    }
+
+    fn welcomed(&mut self, now: Mono, link: LinkId, from: NodeFacts) -> Became {
+        self.stage = Stage::Up(link);
+        self.pause_ms = PEER_REDIAL_MS_MIN;
+        self.beat_at = now;
+        let PeerAddress { node, host, port } = &self.to;
+        let incarnation = from.incarnation;
+        self.log.say(now, "up", || {
+            tracing::info!("connected to node {node} at {host}:{port}, start {incarnation} of it");
+        });
+        Became::Up(from)
+    }
+
+    /// The link is gone, or has not come to be.
+    pub fn lost(&mut self, now: Mono, why: &LinkLost, rng: &mut Rng) -> Became {
+        let text = why.to_string();
+        if !self.is_up() {
+            self.failed(now, &text, rng);
+            return Became::Same;
+        }
+        self.failed(now, &text, rng);
+        // Once at once: whether it refuses tells one that is gone from one that only ended the connection.
+        self.stage = Stage::Waiting(now);
+        Became::Down(text)
+    }
+
+    fn failed(&mut self, now: Mono, why: &str, rng: &mut Rng) {
+        // Jittered, or nodes that start together dial together.
+        let pause_ms = self.pause_ms / 2 + rng.below(self.pause_ms / 2 + 1);
+        self.stage = Stage::Waiting(now.plus_ms(pause_ms));
+        self.pause_ms = (2 * self.pause_ms).min(PEER_REDIAL_MS_MAX);
+        self.unsent = 0;
+        self.beat_at = Mono::NEVER;
+        let PeerAddress { node, host, port } = &self.to;
+        self.log.say(now, why, || {
+            tracing::warn!(
+                "not connected to node {node} at {host}:{port}: {why}. It is tried again and again"
+            );
+        });
+    }
+
+    /// Bytes have left.
+    pub fn sent(&mut self, bytes: usize) {
+        self.unsent = self.unsent.saturating_sub(bytes);
+    }
+
+    /// Whether so many bytes more may wait to be sent.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.unsent == 0 || self.unsent + bytes <= PEER_UNSENT_BYTES_MAX
+    }
+
+    /// Sends a request, on a link that is up and [has room](Self::has_room).
+    pub fn send(&mut self, now: Mono, frame: Bytes, out: &mut Vec<Output>) {
+        if let Stage::Up(link) = self.stage {
+            self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
+            self.give(link, frame, out);
+        }
+    }
+
+    fn give(&mut self, link: LinkId, frame: Bytes, out: &mut Vec<Output>) {
+        self.unsent += frame.len();
+        let pieces = vec![frame];
+        out.push(Output::LinkSend { link, pieces });
+    }
+
+    /// The node is to stop: the link is closed, and not dialled again.
+    pub fn stop(&mut self, out: &mut Vec<Output>) {
+        out.extend(self.link().map(|link| Output::LinkClose { link }));
+        self.stage = Stage::Waiting(Mono::NEVER);
+        self.unsent = 0;
+    }
+
+    /// Panics if it contradicts itself. For the simulator.
+    pub fn invariants(&self) {
+        assert!(
+            self.link().is_some() || self.unsent == 0,
+            "unsent to nobody"
+        );
+        assert!((PEER_REDIAL_MS_MIN..=PEER_REDIAL_MS_MAX).contains(&self.pause_ms));
+    }
+}
+
+/// What is said of one node in the log: what is new, and not too much of that.
+#[derive(Debug, Default)]
+struct PeerLog {
+    last: String,
+    /// Lines of this span of time.
+    lines: u32,
+    since: Mono,
+}
+
+impl PeerLog {
+    fn say(&mut self, now: Mono, what: &str, line: impl FnOnce()) {
+        if self.last == what {
+            return;
+        }
+        if now.ms_since(self.since) >= PEER_LOG_MS {
+            (self.since, self.lines) = (now, 0);
+        }
+        if self.lines < PEER_LOG_LINES {
+            self.lines += 1;
+            what.clone_into(&mut self.last);
+            line();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_says_what_is_new_and_not_much_of_it() {
+        let (mut log, mut lines) = (PeerLog::default(), 0);
+        let mut say = |ms: u64, what: &str| log.say(Mono(ms * 1_000_000), what, || lines += 1);
+        for ms in 0..3_600_000 / 1_000 {
+            say(ms * 1_000, "refused");
+        }
+        for ms in 0..1_000 {
+            say(3_600_000 + ms, if ms % 2 == 0 { "up" } else { "refused" });
+        }
+        say(3_600_000 + PEER_LOG_MS, "up");
+        assert!(
+            (PEER_LOG_LINES..=PEER_LOG_LINES + 2).contains(&lines),
+            "{lines}"
+        );
+    }
+}
