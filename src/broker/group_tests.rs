@@ -169,7 +169,7 @@ fn each_group_is_on_the_shard_of_its_partition_and_every_shard_serves_it() {
         .iter()
         .map(|result| (result.group_id.as_str(), result.error_code))
         .collect();
-    assert_eq!(codes, [("a", 0), ("b", 0), ("nobody", 69)]);
+    assert_eq!(codes, [("b", 0), ("nobody", 69), ("a", 0)]);
     let none = committed(&mut bench, 0, &GROUPS);
     assert!(none.iter().all(|(_, offsets)| offsets.is_empty()));
     bench
