@@ -5,7 +5,7 @@
 //! shards. Named invariants judge all that the clients see.
 //!
 //! - [`plan`]: everything that a seed chooses in advance;
-//! - [`queue`], [`clock`], [`net`]: time and the network between all machines;
+//! - [`queue`], [`clock`], [`net`], [`links`]: time, the network between all machines, and who has dialled whom;
 //! - [`node`], [`disk`], [`conns`]: what belongs to one machine;
 //! - [`clients`]: who uses the node;
 //! - [`fact`], [`oracle`], [`invariants`]: what becomes known, and who judges;
@@ -22,6 +22,7 @@ pub mod counts;
 pub mod disk;
 pub mod fact;
 pub mod invariants;
+pub mod links;
 #[cfg(test)]
 mod messages;
 pub mod net;

@@ -12,11 +12,16 @@ use super::disk::{Crash, Disk};
 use super::fact::host_of;
 use super::net::Stream;
 use super::plan::Plan;
-use crate::base::{DirectoryId, LogId, Rng, ShardId, StoreId};
-use crate::broker::{Input, Output, Shard, ShardSetup, StoreSlot, format_store, open_store};
+use crate::base::{DirectoryId, Incarnation, LogId, NodeId, Rng, ShardId, StoreId};
+use crate::broker::peers::Verdict;
+use crate::broker::{
+    ClusterSetup, Input, Output, PeerAddress, PeerEvent, Shard, ShardSetup, StoreSlot, Unsent,
+    format_store, open_store,
+};
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
 use crate::store::{DiskError, Left, Piece, StoreConfig};
+use crate::wire::peer::NodeFacts;
 
 /// What the node is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,11 +72,18 @@ pub struct Running {
     pub drained: bool,
 }
 
+/// The id of a node of a cluster.
+fn id_of(number: usize) -> NodeId {
+    NodeId(number as i32 + 1)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Node {
     number: usize,
     config: Arc<BrokerConfig>,
+    /// The other nodes of its cluster; none if it stands alone.
+    others: Vec<usize>,
     /// The store files.
     pub disks: Vec<Disk>,
     /// The shards; none while the node is down.
@@ -105,9 +117,16 @@ impl Node {
     pub fn new(number: usize, plan: &Plan, wall_ms: i64) -> Self {
         let mut config = plan.config.clone();
         config.host_name = host_of(number);
+        let others = if plan.is_cluster() {
+            config.node_id = id_of(number).0;
+            (0..plan.nodes).filter(|other| *other != number).collect()
+        } else {
+            Vec::new()
+        };
         Self {
             number,
             config: Arc::new(config),
+            others,
             disks: Vec::new(),
             shards: Vec::new(),
             state: State::Down,
@@ -208,6 +227,7 @@ impl Node {
                 shard: ShardId(store % shards),
             })
             .collect();
+        let cluster = self.cluster();
         self.mesh = vec![Stream::default(); usize::from(shards) * usize::from(shards)];
         self.shards = slots
             .into_iter()
@@ -220,7 +240,7 @@ impl Node {
                     seed: rng.next_u64(),
                     slots,
                     directories: directories.clone(),
-                    cluster: None,
+                    cluster: cluster.clone(),
                 }),
                 idle_due: false,
                 wake_at: u64::MAX,
@@ -229,6 +249,59 @@ impl Node {
             })
             .collect();
         Ok(Some(opened))
+    }
+
+    /// What makes it one of several nodes.
+    fn cluster(&self) -> Option<Arc<ClusterSetup>> {
+        let other = |number: &usize| PeerAddress {
+            node: id_of(*number),
+            host: host_of(*number),
+            port: 9093,
+        };
+        let me = NodeFacts {
+            node: id_of(self.number),
+            directory: DirectoryId::new(self.number as u64 + 1, StoreId(0)),
+            incarnation: Incarnation(self.starts.into()),
+            levels: (1, 1),
+            cluster_id: None,
+        };
+        let others: Vec<PeerAddress> = self.others.iter().map(other).collect();
+        (!others.is_empty()).then(|| Arc::new(ClusterSetup { me, others }))
+    }
+
+    /// What has become of another node, or what it said.
+    pub fn next_peer_event(&mut self) -> Option<PeerEvent> {
+        self.shards.first_mut()?.shard.next_peer_event()
+    }
+
+    /// Says something to another node.
+    ///
+    /// # Errors
+    /// It is not sent.
+    pub fn tell_peer(
+        &mut self,
+        time: u64,
+        to: NodeId,
+        message: Bytes,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Unsent> {
+        let control = self.shards.first_mut().ok_or(Unsent::Down)?;
+        control
+            .shard
+            .tell_peer(self.clock.now(time), to, message, out)
+    }
+
+    /// How many other nodes it can talk to.
+    #[must_use]
+    pub fn peers_up(&self) -> usize {
+        let control = self.shards.first();
+        control.map_or(0, |control| control.shard.peers_up())
+    }
+
+    /// What it thinks of another node.
+    pub fn verdict(&mut self, time: u64, of: NodeId) -> Option<Verdict> {
+        let control = self.shards.first_mut()?;
+        control.shard.verdict(self.clock.now(time), of)
     }
 
     /// What a start reads of each store, as they are now: position and length. Nothing else may be a reason

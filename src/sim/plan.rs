@@ -82,6 +82,8 @@ pub enum Shape {
     Large,
     /// Thousands of logs with less than a block in each, which no chunk has: checkpoints of many megabytes.
     Crowd,
+    /// Several nodes that talk to each other, and no clients.
+    Peers,
 }
 
 impl Shape {
@@ -90,6 +92,7 @@ impl Shape {
             0..5 => Self::RingEnd,
             5 => Self::Large,
             6 => Self::Crowd,
+            7 => Self::Peers,
             _ => Self::Any,
         }
     }
@@ -123,6 +126,20 @@ impl Shape {
                 plan.value_bytes_max = 120_000;
                 plan.delays.idle = 2 * MS;
             }
+            Self::Peers => {
+                plan.nodes = 2 + rng.below(2) as usize;
+                plan.topics = Vec::new();
+                plan.config.millrace_cluster_id = Some("peers".to_owned());
+                plan.config.millrace_direct_ports = 0;
+                (plan.rot, plan.rot_live) = (false, false);
+                plan.faults = Faults {
+                    crash: pick(rng, &[0, 500, 1500]),
+                    shutdown: pick(rng, &[0, 1000]),
+                    cut: pick(rng, &[0, 100, 500]),
+                    shut: pick(rng, &[0, 300, 1500]),
+                    ..Faults::default()
+                };
+            }
             Self::Crowd => {
                 store.journal_bytes = 16 * MIB;
                 store.initial_bytes = 48 * MIB;
@@ -149,7 +166,7 @@ impl Shape {
 pub struct Plan {
     /// What the sizes are made for.
     pub shape: Shape,
-    /// Machines: one, as long as a broker is one node.
+    /// Machines: one where there are clients, as long as a broker is one node.
     pub nodes: usize,
     /// Shards at the first start of each.
     pub shards: u16,
@@ -194,6 +211,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the nodes are of one cluster, and talk to each other.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        self.shape == Shape::Peers
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {

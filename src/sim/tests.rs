@@ -40,6 +40,24 @@ fn seeds_1000_to_1004_pass() {
 }
 
 #[test]
+fn nodes_that_talk_to_each_other_pass_and_each_seed_is_one_run() {
+    let options = Options {
+        shape: Some(Shape::Peers),
+        ..options(Sabotage::default())
+    };
+    for seed in 0..8 {
+        let (once, again) = (run(seed, &options), run(seed, &options));
+        assert_eq!(once.hash, again.hash, "seed {seed}");
+        if let Some(violation) = once.violation {
+            panic!(
+                "seed {seed}: {}: {}\n{}",
+                violation.invariant, violation.what, once.last_events
+            );
+        }
+    }
+}
+
+#[test]
 fn a_seed_is_one_run_and_no_other() {
     let hash = |seed| run(seed, &options(Sabotage::default())).hash;
     for seed in 20..22 {

@@ -185,6 +185,18 @@ kinds! {
     Created: 660,
     /// A topic was deleted.
     Removed: 200,
+    /// A node was connected to another one: a = the other one, b = link.
+    Linked: 20,
+    /// A node was refused by another one's machine: a = the other one, b = link.
+    LinkRefused: 10,
+    /// A node reached another one too late: a = the other one, b = link.
+    LinkTimedOut: 10,
+    /// The name of another node was not found: a = the other one, b = link.
+    LinkUnresolved: 10,
+    /// A link to another node ended: a = the other one, b = link.
+    LinkCut: 10,
+    /// A node heard another one: a = the other one, b = number of what it said.
+    PeerHeard: 20,
 }
 
 /// How many kinds there are.

@@ -1,6 +1,8 @@
 //! The loop: takes events in the order of virtual time, lets the nodes and the
 //! clients act on them, makes things go wrong, and asks the oracle after each.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::clients::{
@@ -11,6 +13,7 @@ use super::clock::{MS, delay};
 use super::conns::Socket;
 use super::counts::Counts;
 use super::fact::{Address, Fact};
+use super::links::{Links, Said};
 use super::net::Net;
 use super::node::{Core, Node, State};
 use super::oracle::{Oracle, Violation};
@@ -20,10 +23,11 @@ use super::trace::Trace;
 use super::what::What;
 use crate::base::PageBuf;
 use crate::base::{Rng, StoreId};
-use crate::broker::{Input, Output, ReadId};
+use crate::broker::{Input, LinkLost, Output, ReadId};
 use crate::store::{IoId, Left, Piece};
 
 mod faults;
+mod peers;
 mod perform;
 mod traffic;
 
@@ -123,6 +127,12 @@ enum Event {
     Timer { client: usize, token: u64 },
     /// A node is to start.
     Start { node: usize },
+    /// A node is asked for a connection, by the number of the link.
+    Dialled { link: usize },
+    /// A link does not come to be.
+    LinkFails { link: usize, why: LinkLost },
+    /// Bytes of a link have left.
+    LinkSent { link: usize, bytes: usize },
 }
 
 /// What a run does after its clients are done.
@@ -164,6 +174,11 @@ struct World {
     events: Queue<Event>,
     nodes: Vec<Node>,
     net: Net,
+    links: Links,
+    /// The number of what a node has said to another one last,
+    last_said: u64,
+    /// and what each has heard of each other one.
+    heard: BTreeMap<(usize, usize), Said>,
     seats: Vec<Seat>,
     shared: Shared,
     oracle: Oracle,
@@ -181,7 +196,9 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, options);
         let mut world = Self::without_clients(plan, rng, options);
-        world.hire();
+        if !world.plan.is_cluster() {
+            world.hire();
+        }
         world
     }
 
@@ -194,6 +211,9 @@ impl World {
                 .collect(),
             events: Queue::new(Rng::new(rng.next_u64())),
             net: Net::new(plan.delays.net),
+            links: Links::default(),
+            last_said: 0,
+            heard: BTreeMap::new(),
             seats: Vec::new(),
             shared: Shared::new(plan.config.is_direct(), plan.topics.len(), plan.nodes),
             oracle: Oracle::default(),
@@ -365,6 +385,9 @@ impl World {
         }
         match self.ending {
             Ending::Not if self.are_up() => {
+                if !self.have_found_each_other()? {
+                    return Ok(false);
+                }
                 self.enter(Phase::Audit);
                 self.ending = Ending::Audit;
                 for node in 0..self.nodes.len() {

@@ -87,9 +87,13 @@ impl World {
                 self.note(node, what, store as u64, writes as u64);
             }
         }
+        for socket in self.links.end_all(node) {
+            let requests_lost = self.rng.chance(1, 2);
+            self.end_conn(socket, requests_lost);
+        }
         for (conn, client) in self.nodes[node].conns.end_all() {
             let socket = Some(Socket { node, conn });
-            let at = self.arrival(End::Node(node), End::Client(client));
+            let at = self.arrival(End::Node(node), self.end(client));
             self.events.add(at, Event::Cut { client, socket });
         }
     }
@@ -269,7 +273,7 @@ impl World {
             _ => (What::ShutBothWays, true, true),
         };
         self.note(node, what, client as u64, lasts / MS);
-        let (client, end) = (End::Client(client), End::Node(node));
+        let (client, end) = (self.end(client), End::Node(node));
         if to_node {
             self.net.shut(client, end, until);
         }

@@ -4,6 +4,7 @@ use super::{Core, Event, Phase, Socket, State, World, violated};
 use crate::base::{ShardId, StoreId};
 use crate::broker::{Input, Msg, Output, fatal};
 use crate::sim::disk::writes_ahead;
+use crate::sim::links::Links;
 use crate::sim::node::Running;
 use crate::sim::oracle::Violation;
 use crate::sim::what::{LARGE_CHECKPOINT, What};
@@ -72,6 +73,11 @@ impl World {
                 self.shard_input(core, Input::ConnClosed { conn: socket.conn })
             }
             Event::Connect { client, to } => self.connect(client, to),
+            Event::Connected { client, .. } if Links::is_one(client) => self.link_up(client),
+            Event::Cut { client, socket } if Links::is_one(client) => self.link_cut(client, socket),
+            Event::Dialled { link } => self.dialled(link),
+            Event::LinkFails { link, why } => self.link_down(link, why),
+            Event::LinkSent { link, bytes } => self.link_sent(link, bytes),
             Event::Connected { client, socket } => {
                 let seat = self.seats.get(client);
                 if seat.is_some_and(|seat| seat.socket == Some(socket)) {
@@ -153,7 +159,8 @@ impl World {
         self.note(core.node, What::Idle, core.shard as u64, 0);
         self.running(core).idle_due = false;
         self.give(core, Input::Idle)?;
-        self.nothing_is_left(core)
+        self.nothing_is_left(core)?;
+        self.say_something(core)
     }
 
     /// A shard that would sleep now has nothing to do: told again that it is idle, it wants nothing done. Who forgets
@@ -190,6 +197,7 @@ impl World {
         }
         outputs.clear();
         self.outputs = outputs;
+        self.hear(core)?;
         let it = &self.nodes[core.node];
         if it.state == State::Stopping && it.is_over() {
             return self.drained(core.node);
@@ -197,17 +205,16 @@ impl World {
         Ok(())
     }
 
-    fn perform(&mut self, core: Core, output: Output) -> Done {
+    pub(super) fn perform(&mut self, core: Core, output: Output) -> Done {
         let Core { node, shard, .. } = core;
         match output {
             Output::Reply { conn, pieces } => return self.reply(Socket { node, conn }, pieces),
             // Whatever its client sends from here on is not looked at.
             Output::TakeNoMore { .. } => {}
             Output::Close { conn, why } => return self.close(Socket { node, conn }, &why),
-            Output::Dial { .. } | Output::LinkSend { .. } | Output::LinkClose { .. } => {
-                let what = format!("node {node} is alone and asks for a link");
-                return violated("AloneIsAlone", what);
-            }
+            Output::Dial { link, to } => return self.dial(core, link, (&to.0, to.1)),
+            Output::LinkSend { link, pieces } => return self.link_send(core, link, &pieces),
+            Output::LinkClose { link } => self.link_close(core, link),
             Output::Mesh { to, msg } => {
                 let to = usize::from(to.0);
                 self.note(node, What::Mesh, shard as u64, to as u64);

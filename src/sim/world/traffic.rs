@@ -9,6 +9,7 @@ use crate::broker::Input;
 use crate::sim::clock::MS;
 use crate::sim::conns::{Expected, watched};
 use crate::sim::fact::Address;
+use crate::sim::links::Links;
 use crate::sim::net::End;
 use crate::sim::node::State;
 use crate::sim::what::What;
@@ -77,7 +78,12 @@ impl World {
         let Some(socket) = self.seats[client].socket else {
             return;
         };
-        let at = self.arrival(End::Client(client), End::Node(socket.node));
+        self.carry(client, socket, frame, answered);
+    }
+
+    /// A request goes to a shard, from a client or by a link.
+    pub(super) fn carry(&mut self, client: usize, socket: Socket, frame: Bytes, answered: bool) {
+        let at = self.arrival(self.end(client), End::Node(socket.node));
         if let Some(conn) = self.nodes[socket.node].conns.get(socket.conn) {
             conn.on_the_way.push_back(answered);
             let at = conn.to_shard.arrives_at(at);
@@ -156,7 +162,7 @@ impl World {
             self.note(node, What::FileBytes, id.0, file_bytes as u64);
         }
         if !pieces.is_empty() && !ended {
-            let at = self.arrival(End::Node(node), End::Client(client));
+            let at = self.arrival(End::Node(node), self.end(client));
             if let Some(conn) = self.nodes[node].conns.get(id) {
                 let at = conn.to_client.arrives_at(at);
                 self.events.add(at, Event::Answer { socket, pieces });
@@ -194,6 +200,9 @@ impl World {
         }
         let frame = frame.slice(4..);
         debug_assert!(client::correlation_id(&frame).is_some());
+        if Links::is_one(client) {
+            return self.link_answer(client, frame);
+        }
         self.with_client(client, |client, ctx| client.answer(ctx, frame));
         Ok(())
     }
@@ -203,7 +212,8 @@ impl World {
     pub(super) fn close(&mut self, socket: Socket, why: &str) -> Done {
         let conn = self.nodes[socket.node].conns.get(socket.conn);
         if let Some(conn) = conn
-            && conn.expected.iter().all(|expected| expected.answered)
+            && (Links::is_one(conn.client)
+                || conn.expected.iter().all(|expected| expected.answered))
             && !conn.ended
         {
             return violated("NoCloseWithoutReason", format!("{socket:?}: {why}"));
@@ -243,7 +253,7 @@ impl World {
         let Some(client) = conn.filter(|conn| !conn.ended).map(|conn| conn.client) else {
             return;
         };
-        let (near, far) = (End::Client(client), End::Node(socket.node));
+        let (near, far) = (self.end(client), End::Node(socket.node));
         let to_shard = self.arrival(near, far) + shard_later;
         let to_client = self.arrival(far, near) + client_later;
         // What waits for its way to open is still with the client, and goes with the connection.
