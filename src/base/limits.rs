@@ -113,6 +113,9 @@ pub const SLICES_LET_GO_MAX: usize = 4096;
 pub const CHUNKS_FREED_MAX: usize = 1024;
 /// A store that has been at rest for so long says on the disk that its last flush is durable.
 pub const PROOF_AFTER_MS: u64 = 5;
+/// A store that has been at rest for so long writes down what its logs have remarked. Where something is written now
+/// and then, the remarks of replicated logs come behind the proof, and would make one record more each time.
+pub const REMARKS_AFTER_MS: u64 = 1000;
 /// Logs whose remarks go into one record of a store at rest; the others have the next one.
 pub const REMARKS_AT_REST_MAX: usize = 256;
 /// What a log costs that is given to a checkpoint, besides its bytes, in bytes of a slice.

@@ -206,7 +206,8 @@ impl Store {
         gathering.order.last().copied()
     }
 
-    /// The checkpoint takes a log that it [lacks](Self::lacks), with the log's own blob.
+    /// The checkpoint takes a log that it [lacks](Self::lacks), with the log's own blob, in which is what it has
+    /// [remarked](Self::remark) last.
     pub fn give_state(&mut self, log: LogId, state: Bytes) {
         if !self.lacks(log) {
             return;
@@ -217,6 +218,8 @@ impl Store {
             return;
         };
         gathering.lacking.remove(&log);
+        // The blob says what it would.
+        self.remarks.remove(&log);
         let tails = entry.segments.iter().filter(|s| s.placed < s.len);
         let tails = tails.map(|s| ((log, s.id), s.len - s.placed));
         gathering.tails.extend(tails);

@@ -31,6 +31,7 @@ mod map;
 mod parts;
 mod pending;
 mod proof;
+mod queue;
 mod recover;
 mod remains;
 mod remarks;
@@ -363,6 +364,30 @@ impl Store {
         self.push_entry(Entry::Truncate { log, cut, note })
     }
 
+    /// Cuts a log back as [`truncate`](Self::truncate), and appends a batch behind that as
+    /// [`append_anyway`](Self::append_anyway), with opaque notes that follow it: all of it is there after a crash, or
+    /// nothing.
+    pub fn replace(
+        &mut self,
+        log: LogId,
+        (cut, note): (Cut, Bytes),
+        (batch, base_offset, epoch): (Bytes, Offset, LeaderEpoch),
+        after: impl IntoIterator<Item = Bytes>,
+    ) -> FlushSeq {
+        self.remarks.remove(&log);
+        self.unplaced_bytes += batch.len() as u64;
+        let append = Item::Append {
+            log,
+            batch,
+            base_offset,
+            epoch,
+        };
+        let after = after.into_iter().map(|note| Entry::Note { log, note });
+        let mut items = vec![Item::Entry(Entry::Truncate { log, cut, note }), append];
+        items.extend(after.map(Item::Entry));
+        self.push_together(items)
+    }
+
     /// How many bytes of a segment flushes have taken so far, before what else they may have to do with it.
     #[must_use]
     pub fn flushed(&self, log: LogId, segment: SegmentId) -> u64 {
@@ -496,36 +521,6 @@ impl Store {
     /// The same for a flush: what it was promised counts on all that it may come to need.
     fn leave_by_flush(&self) -> u64 {
         self.needed_by_flush().saturating_sub(self.coming_back())
-    }
-
-    fn push_entry(&mut self, entry: Entry) -> FlushSeq {
-        self.push_item(Item::Entry(entry))
-    }
-
-    fn push_item(&mut self, item: Item) -> FlushSeq {
-        debug_assert!(!self.lacks(item.log()), "a checkpoint needs it as it was");
-        let cost = item.cost();
-        let growth = item.state_growth();
-        self.state_bytes += growth;
-        self.since_checkpoint.state_bytes += growth;
-        let limit = self.config.flush_bytes_max;
-        match self.open.back_mut() {
-            Some(open) if open.cost + cost <= limit && open.items.len() < FLUSH_ITEMS_MAX => {
-                open.cost += cost;
-                open.items.push(item);
-                open.seq
-            }
-            _ => {
-                let seq = self.next_seq;
-                self.next_seq = FlushSeq(seq.0 + 1);
-                self.open.push_back(OpenFlush {
-                    seq,
-                    items: vec![item],
-                    cost,
-                });
-                seq
-            }
-        }
     }
 
     /// Starts what can be started: flushes as long as there is room for them and they are not too much work together,

@@ -1,7 +1,8 @@
 //! Remarks: what a log says of itself again and again, and of which only the last word counts. One goes to the disk
 //! with the next flush that is about its log, or, when the store has come to rest, with the record that says what is
-//! durable. So it costs no flush while there is something to do, some bytes for a flush and log, and nothing for logs
-//! that say nothing.
+//! durable; one that comes later has a record when the store has been at rest for long, unless a checkpoint was first.
+//! So it costs no flush while there is something to do, some bytes for a flush and log, and nothing for logs that say
+//! nothing.
 //!
 //! Nobody waits for a remark, and an older one has to be as true: a record that holds nothing else is about nothing,
 //! and if it rots no log is damaged.
@@ -170,10 +171,11 @@ mod tests {
         assert_eq!(scene.found().0, [(1, remark(3)), (2, remark(3))]);
         assert!(!scene.store.lacks_proof());
         scene.store.remark(LogId(0), remark(9));
-        assert!(scene.store.lacks_proof(), "at rest a remark is written");
+        assert!(!scene.store.lacks_proof(), "it is no reason to hurry");
+        assert!(scene.store.lacks_remarks(), "at rest a remark is written");
         scene.store.prove();
         assert_eq!(scene.settle(), 1);
-        assert!(!scene.store.lacks_proof());
+        assert!(!scene.store.lacks_remarks());
         assert_eq!(scene.found().0.len(), 3);
     }
 
@@ -202,17 +204,26 @@ mod tests {
         assert!(store.durable_seq() > FlushSeq(0));
     }
 
+    /// Nothing of it gets to the disk: a start would ask what the log was.
     #[test]
     fn what_is_gone_has_no_remark() {
         let mut scene = Scene::new(2);
-        scene.store.remark(LogId(1), remark(7));
+        let is_written = |scene: &Scene, n| scene.image.windows(8).any(|at| at == remark(n));
+        scene.store.remark(LogId(1), remark(0x1717_1717));
         scene.store.delete_log(LogId(1));
-        scene.store.remark(LogId(5), remark(7));
+        // It is in the queue still, and nobody has.
+        scene.store.remark(LogId(1), remark(0x1818_1818));
+        scene.store.remark(LogId(5), remark(0x1919_1919));
+        scene.store.remark(LogId(0), remark(0x2020_2020));
         scene.settle();
         scene.store.prove();
         scene.settle();
-        assert_eq!(scene.found().0, []);
-        assert!(!scene.store.lacks_proof());
+        for n in [0x1717_1717, 0x1818_1818, 0x1919_1919] {
+            assert!(!is_written(&scene, n));
+        }
+        assert!(is_written(&scene, 0x2020_2020), "what is there has one");
+        assert_eq!(scene.found().0, [(0, remark(0x2020_2020))]);
+        assert!(!scene.store.lacks_proof() && !scene.store.lacks_remarks());
     }
 
     #[test]
@@ -221,7 +232,7 @@ mod tests {
         let mut scene = Scene::new(logs as u64);
         (0..logs).for_each(|log| scene.store.remark(LogId(log as u64), remark(log)));
         let mut records = 0;
-        while scene.store.lacks_proof() {
+        while scene.store.lacks_proof() || scene.store.lacks_remarks() {
             scene.store.prove();
             records += scene.settle();
         }

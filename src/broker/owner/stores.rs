@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::settings::log_config;
-use crate::base::limits::PROOF_AFTER_MS;
+use crate::base::limits::{PROOF_AFTER_MS, REMARKS_AFTER_MS};
 use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
@@ -59,18 +59,20 @@ impl StoreSlot {
     }
 
     /// A store that has been at rest for a moment says what is durable: the last flush would look torn if its record
-    /// rotted. Under load the next flush says it.
+    /// rotted. Under load the next flush says it. What logs remark can wait longer for one.
     pub(crate) fn prove_at_rest(&mut self, now: Mono) {
-        let at = self.prove_at.filter(|_| self.store.lacks_proof());
-        self.prove_at = match at {
-            Some(at) if at <= now => {
-                self.store.prove();
-                None
-            }
-            Some(at) => Some(at),
-            None if self.store.lacks_proof() => Some(now.plus_ms(PROOF_AFTER_MS)),
-            None => None,
+        let after_ms = match (self.store.lacks_proof(), self.store.lacks_remarks()) {
+            (true, _) => PROOF_AFTER_MS,
+            (false, true) => REMARKS_AFTER_MS,
+            (false, false) => return self.prove_at = None,
         };
+        let latest = now.plus_ms(after_ms);
+        let at = self.prove_at.map_or(latest, |at| at.min(latest));
+        self.prove_at = Some(at);
+        if at <= now {
+            self.store.prove();
+            self.prove_at = None;
+        }
     }
 
     /// The first log that has changed and all of whose changes with a flush up to this one are durable; it stays the

@@ -6,7 +6,7 @@ use super::settings::log_config;
 use super::stores::format_store;
 use crate::base::limits::{
     FLUSH_ITEMS_MAX, LOGS_CHANGED_PER_SLICE, PRODUCER_KEPT_MS, PRODUCERS_PER_LOG_CHANGED,
-    PROOF_AFTER_MS, WAITS_TOLD_PER_SLICE,
+    PROOF_AFTER_MS, REMARKS_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
     BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
@@ -494,8 +494,21 @@ fn a_store_at_rest_says_once_what_is_durable() {
     // Then there is nothing to wake up for.
     assert!(owner.next_deadline() > later(1000));
     assert_eq!(settle(&mut owner, later(1000)), 0);
+    // What its logs remark waits longer.
+    owner.slots[0].store.remark(LogId(1), "remark".into());
+    assert_eq!(settle(&mut owner, later(1000)), 0);
+    assert_eq!(owner.next_deadline(), later(1000 + REMARKS_AFTER_MS));
+    assert_eq!(settle(&mut owner, later(1000 + REMARKS_AFTER_MS)), BLOCK);
+    assert!(owner.next_deadline() > later(10_000));
+    // And no longer, once there is a flush to be proven.
+    owner.slots[0].store.remark(LogId(1), "other".into());
+    assert_eq!(settle(&mut owner, later(3000)), 0);
+    note(&mut owner);
+    assert_eq!(settle(&mut owner, later(3000)), BLOCK);
+    assert_eq!(settle(&mut owner, later(3000 + PROOF_AFTER_MS)), BLOCK);
+    assert!(owner.next_deadline() > later(10_000));
     // Under load the next flush says it.
-    for n in 1..100 {
+    for n in 1000..1100 {
         note(&mut owner);
         let now = later(1000 + n * (PROOF_AFTER_MS - 1));
         assert_eq!(settle(&mut owner, now), BLOCK);
