@@ -235,9 +235,9 @@ fn store_full() -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use super::super::LogConfig;
     use super::super::segment::SEGMENT_DELTA_MAX;
     use super::super::testing::{Draft, Fixture, START_MS};
-    use super::super::{LogConfig, Unfit};
     use super::*;
     use crate::base::Offset;
     use crate::base::limits::{
@@ -702,12 +702,6 @@ mod tests {
         const FAR: i64 = SEGMENT_DELTA_MAX + 100;
         let mut f = Fixture::new(config(), 0);
         let draft = Draft::plain(&[START_MS], 10);
-        let refused = f.append_stamped(&draft, FAR, 0).unwrap_err();
-        assert_eq!(
-            refused,
-            Unfit::TooFar { base: Offset(FAR) },
-            "it would be its first"
-        );
         f.append_stamped(&draft, 5, 0).unwrap();
         f.append_stamped(&draft, FAR, 0).unwrap();
         f.append_stamped(&draft, 4 * FAR, 0).unwrap();
@@ -729,5 +723,28 @@ mod tests {
         f.restart();
         assert_eq!(f.read_bases(0, 1000), [5, FAR]);
         assert_eq!(f.log.end_offset(), Offset(4 * FAR - 200));
+        // The last segment is empty, and does not reach so far. Nothing is lost for that.
+        f.append_stamped(&draft, 9 * FAR, 0).unwrap();
+        f.settle();
+        f.restart();
+        assert_eq!(f.read_bases(0, 1000), [5, FAR, 9 * FAR]);
+        assert_eq!(f.read_bases(5 * FAR, 1000), [9 * FAR]);
+    }
+
+    #[test]
+    fn a_log_that_begins_with_a_long_gap_starts_behind_it() {
+        const FAR: i64 = SEGMENT_DELTA_MAX + 100;
+        let mut f = Fixture::new(config(), 0);
+        let draft = Draft::plain(&[START_MS], 10);
+        f.append_stamped(&draft, FAR, 3).unwrap();
+        f.settle();
+        for restart in [false, true] {
+            if restart {
+                f.restart();
+            }
+            assert_eq!(f.log.start_offset(), Offset(FAR));
+            assert_eq!(f.read_bases(FAR, 1000), [FAR]);
+            assert_eq!(f.log.epoch_at(Offset(FAR)), crate::base::LeaderEpoch(3));
+        }
     }
 }

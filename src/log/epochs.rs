@@ -65,6 +65,15 @@ impl Epochs {
         self.starts.push((epoch, start));
     }
 
+    /// The first batch of a log without any is of `epoch` and begins at `start`. What stands for that nothing is known
+    /// yet goes: it would be taken for an epoch that has written what the log leaves out before the batch.
+    pub(super) fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
+        match self.starts[..] {
+            [(LeaderEpoch(0), _)] => *self = Self::new(epoch, start),
+            _ => self.assign(epoch, start),
+        }
+    }
+
     /// Forgets the epochs that began at the log's new end or after it. If none is left, nothing is known of what will
     /// write there, as in a new log.
     pub(super) fn end_at(&mut self, end: Offset) {
@@ -171,6 +180,16 @@ mod tests {
         assert_eq!(list(&epochs), [(0, 3)], "older ones may come");
         epochs.assign(LeaderEpoch(1), Offset(3));
         assert_eq!(list(&epochs), [(1, 3)]);
+    }
+
+    #[test]
+    fn the_first_batch_takes_the_place_of_what_was_not_known() {
+        let mut epochs = cache(&[(0, 5)]);
+        epochs.begin(LeaderEpoch(3), Offset(9));
+        assert_eq!(list(&epochs), [(3, 9)], "nobody wrote from 5 to 9");
+        let mut epochs = cache(&[(2, 5)]);
+        epochs.begin(LeaderEpoch(3), Offset(9));
+        assert_eq!(list(&epochs), [(2, 5), (3, 9)], "it did begin");
     }
 
     #[test]

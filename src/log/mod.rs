@@ -121,7 +121,8 @@ pub struct Log {
     durable: Position,
     /// Everything before it may be read.
     high_watermark: Position,
-    /// Everything before it is known to have been committed: the high watermark, or more if a restart has lost some.
+    /// Everything before it is known to have been committed: the high watermark, or more if a restart has lost some, or
+    /// if a leader has said so of what is not durable here yet.
     committed: Offset,
     /// The high watermark that the store was told last.
     written: Option<Position>,
@@ -289,18 +290,31 @@ impl Log {
         self.epochs.end_offset_for(epoch, self.end)
     }
 
-    /// Appends from now on are stamped with `epoch`. No effect, and `None`, if it is not newer.
+    /// Appends from now on are stamped with `epoch`. No effect, and `None`, if it is not newer. What a leader has is
+    /// what is committed: if something [was lost](Self::lost_before) before, that is given up.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch, store: &mut Store) -> Option<FlushSeq> {
         if epoch <= self.leader_epoch() {
             return None;
         }
         self.before_change(store);
-        self.epochs.assign(epoch, self.end);
+        self.epoch_begins(epoch);
         let note = Note::Epoch {
             epoch,
             start: self.end,
         };
         Some(store.note(self.id, note.encode()))
+    }
+
+    /// A leader epoch begins, in the bookkeeping.
+    fn epoch_begins(&mut self, epoch: LeaderEpoch) {
+        self.epochs.assign(epoch, self.end);
+        self.nothing_is_lost();
+    }
+
+    /// Whether there is no record to be compared with those of another replica.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.log_start == self.end || self.size_bytes() == 0
     }
 
     /// Bytes of all batches, those before the log start in the first segment included.
@@ -325,6 +339,15 @@ impl Log {
     /// are forgotten by the next [`retain`](Self::retain).
     pub fn limit_producers(&mut self, most: usize) {
         self.producers.limit(most);
+    }
+
+    /// The newest flush that one of its marks waits for, or what says that it was cut: whoever gives it something to
+    /// write has to tell it when that [is durable](Self::on_durable). `None` if all of it is.
+    #[must_use]
+    pub fn undurable(&self) -> Option<FlushSeq> {
+        let (end, start) = (self.pending.back(), self.starts.back());
+        let of_marks = end.map(|last| last.0).max(start.map(|last| last.0));
+        of_marks.max(self.cut)
     }
 
     /// A flush and all before it are on the disk.
@@ -377,7 +400,10 @@ impl Log {
     /// The bookkeeping of a batch that is in the store now: the one way for appends and recovery.
     /// The caller has checked that the active segment can take it.
     fn record_entry(&mut self, entry: &BatchEntry, wall_ms: i64, flush: FlushSeq) {
-        self.epochs.assign(entry.epoch, entry.base_offset);
+        match self.size_bytes() {
+            0 => self.epochs.begin(entry.epoch, entry.base_offset),
+            _ => self.epochs.assign(entry.epoch, entry.base_offset),
+        }
         if let Some((producer, appended)) = entry.remembered() {
             self.producers.remember(&producer, appended);
         }

@@ -316,12 +316,22 @@ impl Model {
     }
 
     fn push(&mut self, draft: &Draft, base: i64, timestamps: Vec<i64>) {
+        self.push_of(self.epoch(), draft, base, timestamps);
+    }
+
+    fn push_of(&mut self, epoch: i32, draft: &Draft, base: i64, timestamps: Vec<i64>) {
         let (batch, _) = draft.build();
+        let is_only = self.f.log.size_bytes() == batch.len() as u64;
+        match self.epochs[..] {
+            // It was not known who had written last.
+            [(0, _)] if is_only => self.epochs = vec![(epoch, base)],
+            _ => self.begin_epoch(epoch, base),
+        }
         self.batches.push(Batch {
             base,
             timestamps,
             len: batch.len(),
-            epoch: self.epoch(),
+            epoch,
         });
         self.end = self.batches[self.batches.len() - 1].end();
     }
@@ -344,14 +354,14 @@ impl Model {
             active.batches == 0,
             base + records as i64 - 1 - active.base.0,
         );
+        let is_alone = self.f.log.segments.len() == 1;
         let appended = self.f.append_stamped(&draft, base, epoch);
-        if empty && span > SEGMENT_DELTA_MAX {
-            let base = Offset(base);
-            return assert_eq!(appended, Err(Unfit::TooFar { base }));
+        if empty && span > SEGMENT_DELTA_MAX && is_alone {
+            (self.log_start, self.durable) = (base, base);
+            self.start_moved();
         }
         assert_eq!(appended.unwrap().end.0, base + records as i64);
-        self.begin_epoch(epoch, base);
-        self.push(&draft, base, draft.timestamps.clone());
+        self.push_of(epoch, &draft, base, draft.timestamps.clone());
     }
 
     fn truncate(&mut self, offset: i64) {
@@ -624,8 +634,12 @@ impl Model {
     fn restart(&mut self) {
         self.f.settle();
         self.durable = self.end;
+        // What was committed is found on the disk, and nobody says it once more.
+        self.f.log.write_watermark(&mut self.f.disk.store);
+        self.f.disk.store.prove();
+        self.f.settle();
         let before = essence(&self.f.log, self.indexed);
-        self.f.restart();
+        self.f.restart_as_found();
         assert_eq!(
             essence(&self.f.log, self.indexed),
             before,

@@ -10,6 +10,7 @@ use super::codec::{Malformed, Reader, Writer};
 const LOG_START: u8 = 1;
 const EPOCH: u8 = 2;
 const EPOCHS_END: u8 = 3;
+const GIVEN_UP: u8 = 4;
 
 /// One note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub(super) enum Note {
     Epoch { epoch: LeaderEpoch, start: Offset },
     /// Epochs that began at the log's end, which is this, have written nothing and are forgotten.
     EpochsEnd(Offset),
+    /// Behind the log's end, which is this, nothing is known to be committed any more.
+    GivenUp(Offset),
 }
 
 impl Note {
@@ -39,6 +42,10 @@ impl Note {
                 out.byte(EPOCHS_END);
                 out.signed(offset.0);
             }
+            Self::GivenUp(offset) => {
+                out.byte(GIVEN_UP);
+                out.signed(offset.0);
+            }
         }
         out.finish()
     }
@@ -52,6 +59,7 @@ impl Note {
                 start: input.offset()?,
             },
             EPOCHS_END => Self::EpochsEnd(input.offset()?),
+            GIVEN_UP => Self::GivenUp(input.offset()?),
             _ => return Err(Malformed::KIND),
         };
         input.end()?;
@@ -72,6 +80,7 @@ mod tests {
                 start: Offset(9),
             },
             Note::EpochsEnd(Offset(8)),
+            Note::GivenUp(Offset(7)),
         ] {
             assert_eq!(Note::decode(&note.encode()), Ok(note));
         }

@@ -61,9 +61,8 @@ pub enum Unfit {
         /// That of the leader whose log it is.
         epoch: LeaderEpoch,
     },
-    /// A segment reaches no further than 2^31 offsets, and the newest one is empty and begins more than that before
-    /// this batch ends: the log has to [start over](super::Log::start_over) there, or to be cut back first.
-    TooFar {
+    /// No segment can hold so large a batch.
+    TooLarge {
         /// Its base offset.
         base: Offset,
     },
@@ -83,10 +82,9 @@ impl fmt::Display for Unfit {
                 f,
                 "a batch of leader epoch {at} follows one of {newest} in the log of leader {epoch}"
             ),
-            Self::TooFar { base } => write!(
-                f,
-                "the batch of offset {base} is too far from the beginning of the newest segment"
-            ),
+            Self::TooLarge { base } => {
+                write!(f, "the batch of offset {base} is larger than a segment")
+            }
             Self::Full => f.write_str("the store is full"),
         }
     }

@@ -173,6 +173,8 @@ impl LogRecovery {
                 log.config = config;
                 log.all_is_durable();
                 log.durable_start = log.log_start;
+                // It is there, and need not be written once more.
+                log.written = Some(log.high_watermark);
                 log.check().err()
             }
         };
@@ -311,11 +313,13 @@ impl LogRecovery {
         let end = self.log.end;
         match note {
             Note::LogStart(offset) if offset <= end => self.log.set_log_start(offset),
-            Note::Epoch { epoch, start } if start == end => self.log.epochs.assign(epoch, start),
+            Note::Epoch { epoch, start } if start == end => self.log.epoch_begins(epoch),
             Note::EpochsEnd(offset) if offset == end => self.log.epochs.end_at(end),
+            Note::GivenUp(offset) if offset == end => self.log.nothing_is_lost(),
             Note::LogStart(offset)
             | Note::Epoch { start: offset, .. }
-            | Note::EpochsEnd(offset) => {
+            | Note::EpochsEnd(offset)
+            | Note::GivenUp(offset) => {
                 return Err(format!(
                     "a note is about offset {offset}, but the log ends at {end}"
                 ));
@@ -370,10 +374,18 @@ mod tests {
     #[test]
     fn a_restart_changes_nothing() {
         let mut f = busy();
+        f.log.write_watermark(&mut f.disk.store);
+        f.disk.store.prove();
+        f.settle();
+        f.append(&Draft::plain(&[START_MS], 20)).unwrap();
+        f.disk.settle();
         let (state, mark) = (f.log.state(), f.log.high_watermark());
-        f.restart();
-        assert_eq!(f.log.state(), state);
+        f.restart_as_found();
         assert_eq!(f.log.high_watermark(), mark);
+        assert_eq!(f.log.durable_end(), mark.plus(1));
+        assert_eq!(f.log.state(), state);
+        f.restart();
+        assert_eq!(f.log.high_watermark(), mark.plus(1));
         let mut draft = Draft::plain(&[START_MS + 100; 2], 20);
         draft.producer = Some((5, 1, 6));
         assert!(
@@ -389,6 +401,7 @@ mod tests {
         let log = finish([ReplayItem::State(state.clone())]).unwrap();
         assert_eq!(log.state(), state);
         assert_eq!((&log.epochs, log.producers.len()), (&f.log.epochs, 1));
+        assert_eq!(log.segments.len(), f.log.segments.len());
         for (read, written) in log.segments.iter().zip(&f.log.segments) {
             let start = read.start;
             assert_eq!(
@@ -399,7 +412,7 @@ mod tests {
                 }
             );
         }
-        assert_eq!(log.high_watermark(), log.end_offset());
+        assert_eq!(log.high_watermark(), f.log.high_watermark());
     }
 
     #[test]

@@ -25,13 +25,64 @@ impl Log {
         epoch: LeaderEpoch,
         store: &mut Store,
     ) -> Result<Replicated, Unfit> {
-        self.check_replica(batches, epoch)?;
+        self.check_replica(batches, self.end, self.leader_epoch(), epoch)?;
         if !store.has_room(batches.len()) {
             return Err(Unfit::Full);
         }
+        self.append_checked(now, batches, 0, store)
+    }
+
+    /// Drops everything and begins anew with these batches, if there are any: otherwise as
+    /// [`append_replica`](Self::append_replica). `start` is where the log starts then: at the first batch, before it,
+    /// or inside of it. A crash leaves what was there before, or a log that begins with that batch and starts there.
+    ///
+    /// # Errors
+    /// See [`Unfit`]; nothing is changed then.
+    pub fn begin_anew(
+        &mut self,
+        now: Now,
+        start: Offset,
+        batches: &Bytes,
+        epoch: LeaderEpoch,
+        store: &mut Store,
+    ) -> Result<Replicated, Unfit> {
+        let Some((info, entry)) = entry_at(batches, 0)? else {
+            let flush = Some(self.start_over(now, start, store));
+            return Ok(Replicated { end: start, flush });
+        };
+        let before = LeaderEpoch(0);
+        self.check_replica(batches, entry.base_offset, before, epoch)?;
+        if entry.next_offset() <= start {
+            let (base, end) = (entry.base_offset, start);
+            return Err(Unfit::Overlaps { base, end });
+        }
+        if !store.has_room(batches.len()) {
+            return Err(Unfit::Full);
+        }
+        // Without a record for so long there is no offset that anybody could read.
+        let is_far = !Segment::new(SegmentId::FIRST, start, 0, 0).fits(&entry);
+        let base = match is_far {
+            true => entry.base_offset,
+            false => start.min(entry.base_offset),
+        };
+        self.start_over_with(now, (base, start), &entry, batches.slice(..info.len), store);
+        self.append_checked(now, batches, info.len, store)
+    }
+
+    /// Appends what [fits](Self::check_replica), from a byte on.
+    fn append_checked(
+        &mut self,
+        now: Now,
+        batches: &Bytes,
+        from: usize,
+        store: &mut Store,
+    ) -> Result<Replicated, Unfit> {
         self.before_change(store);
-        let (mut at, mut flush) = (0, None);
+        let mut at = from;
         while let Some((info, entry)) = entry_at(batches, at)? {
+            if self.active().batches == 0 && !self.active().fits(&entry) {
+                self.begin_farther(now, entry.base_offset, store);
+            }
             if self.must_roll(&entry, now) {
                 self.skip_to(entry.base_offset);
                 self.roll_at_end(now, store);
@@ -40,15 +91,24 @@ impl Log {
             let appended = store.append_anyway(self.id, batch, entry.base_offset, entry.epoch);
             self.record_entry(&entry, now.wall_ms, appended);
             at += info.len;
-            flush = Some(appended);
         }
+        let flush = match at {
+            0 => None,
+            _ => self.undurable(),
+        };
         let end = self.end;
         Ok(Replicated { end, flush })
     }
 
-    /// Whether all of it can be appended.
-    fn check_replica(&self, batches: &[u8], epoch: LeaderEpoch) -> Result<(), Unfit> {
-        let (mut at, mut end, mut newest) = (0, self.end, self.leader_epoch());
+    /// Whether all of it can be appended to a log that ends at `end`, in the epoch `newest`.
+    fn check_replica(
+        &self,
+        batches: &[u8],
+        mut end: Offset,
+        mut newest: LeaderEpoch,
+        epoch: LeaderEpoch,
+    ) -> Result<(), Unfit> {
+        let mut at = 0;
         while let Some((info, entry)) = entry_at(batches, at)? {
             let base = entry.base_offset;
             if !record::check_crc(&batches[at..at + info.len]) {
@@ -61,23 +121,13 @@ impl Log {
                 let at = entry.epoch;
                 return Err(Unfit::Epoch { at, newest, epoch });
             }
-            if !self.fits_somewhere(&entry, at == 0) {
-                return Err(Unfit::TooFar { base });
+            if !Segment::new(SegmentId::FIRST, base, 0, 0).fits(&entry) {
+                return Err(Unfit::TooLarge { base });
             }
             at += info.len;
             (end, newest) = (entry.next_offset(), entry.epoch);
         }
         Ok(())
-    }
-
-    /// Whether the active segment, or a new one that begins with the batch, can hold it. An empty one cannot be
-    /// followed by another one.
-    fn fits_somewhere(&self, entry: &BatchEntry, is_first: bool) -> bool {
-        let active = self.active();
-        match is_first && active.batches == 0 {
-            true => active.fits(entry),
-            false => Segment::new(SegmentId::FIRST, entry.base_offset, 0, 0).fits(entry),
-        }
     }
 }
 

@@ -482,13 +482,19 @@ impl Fixture {
         self.log.scanned(ticket, &bytes)
     }
 
-    /// Stops and starts again. What is not durable may be lost; call [`settle`](Self::settle) first.
+    /// Stops and starts again, as the leader of a log that has no other replica. What is not durable may be lost; call
+    /// [`settle`](Self::settle) first.
     pub(super) fn restart(&mut self) {
+        self.restart_as_found();
+        self.log.raise_high_watermark(self.log.durable_end());
+        self.log.check_live();
+    }
+
+    /// Stops and starts again, and knows no more than what is on the disk.
+    pub(super) fn restart_as_found(&mut self) {
         let config = *self.log.config();
         let recovery = self.disk.restart(self.now);
         self.log = recovery.finish(config).unwrap();
-        // As its leader, which is alone.
-        self.log.raise_high_watermark(self.log.durable_end());
         self.log.check_live();
     }
 

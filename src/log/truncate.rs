@@ -18,7 +18,7 @@ use super::notes::Note;
 use super::outcome::{Goal, Ticket, Truncation};
 use super::producers::{Producer, Producers};
 use super::rebuild::Rebuild;
-use super::segment::Segment;
+use super::segment::{BatchEntry, Segment};
 use super::state::{read_producer, read_segment, write_producer, write_segment};
 use super::walk::{Loaded, Window, load, window_len};
 
@@ -139,22 +139,76 @@ impl Log {
 
     /// Drops everything; the log begins anew at `offset`, wherever that is. Returns the flush that makes it durable.
     pub fn start_over(&mut self, now: Now, offset: Offset, store: &mut Store) -> FlushSeq {
+        let (cut, note) = self.cut_of_all(offset);
+        self.before_change(store);
+        let flush = store.truncate(self.id, cut, note.encode());
+        self.apply_cut(&cut, note, now, flush);
+        flush
+    }
+
+    /// The same, to begin with a batch: at `base`, which is not behind that, and to start at `start`, which the batch
+    /// may hold. All in one flush. The caller has checked the batch.
+    pub(super) fn start_over_with(
+        &mut self,
+        now: Now,
+        (base, start): (Offset, Offset),
+        entry: &BatchEntry,
+        batch: Bytes,
+        store: &mut Store,
+    ) {
+        let (cut, note) = self.cut_of_all(base);
+        self.before_change(store);
+        let starts_behind = (start > base).then(|| Note::LogStart(start).encode());
+        let flush = store.replace(
+            self.id,
+            (cut, note.encode()),
+            (batch, entry.base_offset, entry.epoch),
+            starts_behind,
+        );
+        let durable_start = self.durable_start.min(start);
+        self.apply_cut(&cut, note, now, flush);
+        self.record_entry(entry, now.wall_ms, flush);
+        self.set_log_start(start);
+        self.start_moved(flush);
+        // Before and after it, nothing before that comes back.
+        self.durable_start = durable_start;
+        self.committed = self.committed.max(start);
+    }
+
+    fn cut_of_all(&self, base: Offset) -> (Cut, CutNote) {
         let cut = Cut {
             segment: self.segments[0].id,
             len: 0,
             next: self.active().id.next(),
-            base: offset,
+            base,
         };
         let note = CutNote {
             anew: true,
             ..CutNote::default()
         };
+        (cut, note)
+    }
+
+    /// The active segment is empty, and reaches no batch that begins here, 2^31 offsets or more behind it: another one
+    /// takes its place. A log without any other segment starts here then.
+    pub(super) fn begin_farther(&mut self, now: Now, base: Offset, store: &mut Store) {
+        let active = self.active().id;
+        let cut = Cut {
+            segment: active,
+            len: 0,
+            next: active.next(),
+            base,
+        };
+        let note = CutNote::default();
         self.before_change(store);
         let flush = store.truncate(self.id, cut, note.encode());
-        let done = self.cut_back(&cut, note, now.wall_ms);
+        self.apply_cut(&cut, note, now, flush);
+    }
+
+    fn apply_cut(&mut self, cut: &Cut, note: CutNote, now: Now, flush: FlushSeq) {
+        let done = self.cut_back(cut, note, now.wall_ms);
         debug_assert_eq!(done, Ok(()));
         self.cut_is_durable_with(flush);
-        flush
     }
 
     fn cut_is_durable_with(&mut self, flush: FlushSeq) {
@@ -305,7 +359,7 @@ impl Log {
         self.lookups.clear();
         (self.failed_scan, self.seen, self.rebuild) = (None, None, None);
         self.move_marks_back(note.anew);
-        // Behind what is left there may be a gap that has become its end.
+        // Without a segment before there is a gap that has become its end.
         self.committed = self.committed.max(self.high_watermark.offset);
         Ok(())
     }
@@ -317,10 +371,21 @@ impl Log {
         // With a segment that begins with a gap, places before the end may go.
         let is_gone = |at: &Position| all || at.offset >= end.offset || Some(at.segment) > last;
         self.places.retain(|place| !is_gone(place));
-        for mark in [&mut self.durable, &mut self.high_watermark] {
-            if is_gone(mark) {
-                *mark = end;
-            }
+        if is_gone(&self.durable) {
+            self.durable = end;
+        }
+        if is_gone(&self.high_watermark) {
+            let committed = self.high_watermark.offset;
+            let before = self.segments.iter().rev().nth(1);
+            self.high_watermark = match before.filter(|_| !all && committed < end.offset) {
+                // What is left out before the end is not committed by that.
+                Some(before) => Position {
+                    offset: committed,
+                    segment: before.id,
+                    pos: before.len,
+                },
+                None => end,
+            };
         }
         if self.places.back().unwrap_or(&self.high_watermark).offset < self.durable.offset {
             self.places.push_back(self.durable);

@@ -9,8 +9,12 @@
 use super::Log;
 use super::codec::{Malformed, Reader, Writer};
 use super::hints::Position;
+use super::notes::Note;
 use crate::base::Offset;
 use crate::store::Store;
+
+/// Of what is remarked.
+const VERSION: u8 = 1;
 
 impl Log {
     /// The high watermark is to be on the disk with the next flush of this log, or when the store has come to rest: for
@@ -22,20 +26,53 @@ impl Log {
         }
         self.written = Some(self.high_watermark);
         let mut out = Writer::default();
+        out.byte(VERSION);
         write_position(&mut out, &self.high_watermark);
         store.remark(self.id, out.finish());
     }
 
+    /// The leader of this log says that everything before this is committed, as far as it is here, durable or not. A
+    /// leader itself knows no more than its high watermark: it lets in who has that much.
+    pub fn is_committed(&mut self, to: Offset) {
+        self.committed = self.committed.max(to.min(self.end));
+    }
+
+    /// Everything before it is known to be committed, whether it is on this disk or not.
+    #[must_use]
+    pub fn known_committed(&self) -> Offset {
+        self.committed.max(self.high_watermark())
+    }
+
     /// What was known to be committed and is not here: after a start the log ended before that. `None` if nothing is
-    /// missing. Whoever has lost something must not count as in sync, nor be elected but as a last resort.
+    /// missing. Whoever has lost something must not count as in sync, nor be elected but as a last resort. That is so
+    /// until the log has become its leader's, or is a leader's itself: whatever it had, the cluster's is another one
+    /// then. It [is given up](Self::give_up_lost), it is reached, or the log is cut back or started over.
     #[must_use]
     pub fn lost_before(&self) -> Option<Offset> {
         (self.committed > self.end).then_some(self.committed)
     }
 
+    /// The log has everything that its leader has, and it is not in sync, so nobody has counted on more: what was
+    /// [lost](Self::lost_before) is so everywhere. On the disk too, or the next start would find it missing once more.
+    pub fn give_up_lost(&mut self, store: &mut Store) {
+        if self.lost_before().is_some() {
+            self.before_change(store);
+            self.nothing_is_lost();
+            store.note(self.id, Note::GivenUp(self.end).encode());
+        }
+    }
+
+    /// The same in the bookkeeping.
+    pub(super) fn nothing_is_lost(&mut self) {
+        self.committed = self.committed.min(self.end);
+    }
+
     /// Recovery found a remark.
     pub(super) fn restore_remark(&mut self, mark: &[u8]) -> Result<(), Malformed> {
         let mut input = Reader::new(mark);
+        if input.byte()? != VERSION {
+            return Err(Malformed::VERSION);
+        }
         let at = read_position(&mut input)?;
         input.end()?;
         self.committed = self.committed.max(at.offset);
@@ -113,11 +150,12 @@ mod tests {
     use super::super::recovery::LogRecoveryError;
     use super::super::testing::{Draft, Fixture, LOG, START_MS};
     use super::*;
-    use crate::base::{LeaderEpoch, Now, SegmentId};
+    use crate::base::{BLOCK, LeaderEpoch, Now, SegmentId};
     use crate::store::ReplayItem;
 
     fn mark(offset: i64, segment: u64, pos: u64) -> Bytes {
         let mut out = Writer::default();
+        out.byte(VERSION);
         let at = Position {
             offset: Offset(offset),
             segment: SegmentId(segment),
@@ -291,8 +329,47 @@ mod tests {
         assert_eq!(journal(true), journal(false));
         // Kind, log and length of an entry, and the mark.
         let bytes = |offset, segment, pos| 10 + mark(offset, segment, pos).len();
-        assert_eq!(bytes(1_000, 0, 100_000), 16);
-        assert_eq!(bytes(1_000_000_000, 40, 900_000_000), 21);
+        assert_eq!(bytes(1_000, 0, 100_000), 17);
+        assert_eq!(bytes(1_000_000_000, 40, 900_000_000), 22);
+    }
+
+    /// What a follower hears of it comes behind the proof of its last flush.
+    #[test]
+    fn a_store_at_rest_comes_to_rest() {
+        let journal = |it: &Replica| it.0.disk.store.usage().journal_bytes_used;
+        let one_by_one = |replicated: bool| {
+            let mut it = Replica::new();
+            for n in 1..=50 {
+                it.append();
+                assert!(it.0.disk.store.lacks_proof());
+                it.0.disk.store.prove();
+                it.settle();
+                if replicated {
+                    it.committed(10 * n);
+                }
+                assert!(!it.0.disk.store.lacks_proof());
+            }
+            it
+        };
+        let mut it = one_by_one(true);
+        assert_eq!(journal(&it), journal(&one_by_one(false)));
+        // At rest it is one record, and then none.
+        let before = journal(&it);
+        assert!(it.0.disk.store.lacks_remarks());
+        it.0.disk.store.prove();
+        it.settle();
+        it.committed(500);
+        assert!(!it.0.disk.store.lacks_remarks());
+        assert_eq!(journal(&it), before + BLOCK as u64);
+        // Nor has a start anything to add, or who has a checkpoint.
+        assert_eq!(it.restart(), (500, 500));
+        it.committed(500);
+        assert!(!it.0.disk.store.lacks_remarks());
+        it.append();
+        it.committed(510);
+        it.0.file();
+        assert!(!it.0.disk.store.lacks_remarks());
+        assert_eq!(it.restart(), (510, 510));
     }
 
     #[test]
