@@ -514,6 +514,11 @@ impl Fixture {
 }
 
 impl Log {
+    /// It has known that everything before this was committed, whether it has that or not.
+    pub(crate) fn knows(&mut self, committed: Offset) {
+        self.committed = committed;
+    }
+
     /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of
     /// a very large one comes to.
     pub(super) fn forget_shortcuts(&mut self) {

@@ -100,10 +100,13 @@ impl Follower {
         self.asked.is_some()
     }
 
-    /// Its log is empty now, and begins where its leader's starts: there is nothing to compare. What was before it was
-    /// committed, and is deleted.
-    pub fn started_over(&mut self, start: Offset) {
+    /// Its log ends before its leader's starts: there is nothing to compare, and it will begin anew.
+    pub const fn begins_anew(&mut self) {
         (self.asked, self.follows) = (None, true);
+    }
+
+    /// Its log starts where its leader's does, with nothing of what was before: that was committed, and is deleted.
+    pub fn began_anew(&mut self, start: Offset) {
         self.watermark = self.watermark.max(start);
     }
 

@@ -1,8 +1,9 @@
 //! A follower's log, driven by what its leader says: [`Follower`] decides, and this does it to the log.
 //!
 //! What a follower says of itself is what is on its disk, and only while its log is the beginning of its leader's. A
-//! log that ends before its leader's starts begins anew there. If something that was known to be committed is not here
-//! it stops, and says so: it must not be in sync then.
+//! log that ends before its leader's starts begins anew, in one flush with the first batch that it is pushed, and not
+//! before that has been found good. If something that was known to be committed is not here it stops, and says so: it
+//! must not be in sync then.
 
 use std::fmt;
 
@@ -84,10 +85,25 @@ pub enum FollowerNext {
     Asks(EpochEnd),
     /// It cuts its log back, which is not done yet: as [`Truncation`] says, then [`Following::go_on`].
     Cuts(Truncation),
-    /// It has appended, and this flush makes it durable.
-    Appends(FlushSeq),
     /// It tells its leader what is on its disk.
     Tells(OnDisk),
+}
+
+/// What comes next, and when it is to be told that more is on the disk.
+#[derive(Debug)]
+pub struct FollowerStep {
+    /// What is to be done.
+    pub next: FollowerNext,
+    /// The newest flush that anything of its log waits for, if not all of it is on the disk:
+    /// [`Following::on_durable`] when it is durable. Without that it says nothing any more.
+    pub flush: Option<FlushSeq>,
+}
+
+impl FollowerStep {
+    fn of(next: FollowerNext, log: &Log) -> Self {
+        let flush = log.undurable();
+        Self { next, flush }
+    }
 }
 
 /// Why a follower goes on no more.
@@ -109,7 +125,9 @@ pub enum FollowerStopped {
     },
     /// Its log cannot be read where it is to be cut.
     Unreadable(ErrorCode),
-    /// What it was pushed does not go on where its log ends, or is damaged; or there is no room for it.
+    /// What it was pushed does not go on where its log ends, or is damaged; or there is no room for it. Nothing has
+    /// changed, and it may be pushed the same again: when there is room, or else after it has [asked](Following::ask).
+    /// What is refused once more then is a fault, here or at the leader, and needs a person.
     Unfit(Unfit),
 }
 
@@ -156,10 +174,16 @@ struct Cutting {
 pub struct Following {
     follower: Follower,
     cutting: Option<Cutting>,
+    /// Everything here is before where its leader's log starts: it begins anew there, with what it is pushed next.
+    anew: Option<Offset>,
     /// Where the leader's log starts.
     start: Offset,
+    /// Where it ended when it answered last.
+    end: Offset,
     /// What the leader was told last.
     told: Option<OnDisk>,
+    /// It may be in sync.
+    counts: bool,
 }
 
 /// A log and the store that it is in.
@@ -174,17 +198,18 @@ impl Following {
         now: Now,
         term: Term,
         here: Here<'_>,
-    ) -> Result<(Self, FollowerNext), FollowerStopped> {
+    ) -> Result<(Self, FollowerStep), FollowerStopped> {
         if let Some(committed) = here.0.lost_before() {
             let end = here.0.end_offset();
             return Err(FollowerStopped::Lost { end, committed });
         }
-        let watermark = here.0.high_watermark();
-        Self::with(now, term, watermark, here)
+        let watermark = here.0.known_committed();
+        Self::with(now, Follower::new(term, watermark), true, here)
     }
 
-    /// The same for one that is not in sync, and is not counted on for anything: what it has known to be committed
-    /// does not keep it from becoming like its leader.
+    /// The same for one that has left the ISR, and is not counted on for anything: what it has known to be committed
+    /// does not keep it from becoming like its leader. When it has all that its leader had when that answered, and all
+    /// that is committed there, [nothing is missing](Log::give_up_lost) any more.
     ///
     /// # Errors
     /// [`FollowerStopped::Unreadable`].
@@ -192,21 +217,24 @@ impl Following {
         now: Now,
         term: Term,
         here: Here<'_>,
-    ) -> Result<(Self, FollowerNext), FollowerStopped> {
-        Self::with(now, term, Offset(0), here)
+    ) -> Result<(Self, FollowerStep), FollowerStopped> {
+        Self::with(now, Follower::new(term, Offset(0)), false, here)
     }
 
     fn with(
         now: Now,
-        term: Term,
-        watermark: Offset,
+        follower: Follower,
+        counts: bool,
         here: Here<'_>,
-    ) -> Result<(Self, FollowerNext), FollowerStopped> {
+    ) -> Result<(Self, FollowerStep), FollowerStopped> {
         let mut it = Self {
-            follower: Follower::new(term, watermark),
+            follower,
             cutting: None,
+            anew: None,
             start: Offset(0),
+            end: Offset(0),
             told: None,
+            counts,
         };
         // Epochs in which it led and wrote nothing are none that its leader could know.
         let to = here.0.end_offset();
@@ -223,21 +251,22 @@ impl Following {
     /// Whether its log is the beginning of its leader's.
     #[must_use]
     pub const fn follows(&self) -> bool {
-        self.follower.follows() && self.cutting.is_none()
+        self.follower.follows() && self.cutting.is_none() && self.anew.is_none()
     }
 
     /// It asks, or once more: an answer may have been lost.
-    pub fn ask(&mut self, log: &Log) -> FollowerNext {
+    pub fn ask(&mut self, log: &Log) -> FollowerStep {
         if self.cutting.is_some() {
-            return FollowerNext::Waits;
+            return FollowerStep::of(FollowerNext::Waits, log);
         }
-        let is_empty = log.start_offset() == log.end_offset();
-        let epoch = match is_empty {
+        let epoch = match log.is_empty() {
             true => UNDEFINED_EPOCH.0,
             false => log.leader_epoch(),
         };
         let end = log.end_offset();
-        FollowerNext::Asks(self.follower.ask(EpochEnd { epoch, end }))
+        self.anew = None;
+        let asked = self.follower.ask(EpochEnd { epoch, end });
+        FollowerStep::of(FollowerNext::Asks(asked), log)
     }
 
     /// The leader's answer to what was `asked`.
@@ -250,19 +279,20 @@ impl Following {
         asked: EpochEnd,
         answer: LeaderLog,
         here: Here<'_>,
-    ) -> Result<FollowerNext, FollowerStopped> {
+    ) -> Result<FollowerStep, FollowerStopped> {
         let is_empty = asked.epoch == UNDEFINED_EPOCH.0;
         // A leader that does not know the epoch, nor any before it, has not begun its own.
         let has_begun = is_empty || answer.ends.epoch >= LeaderEpoch(0);
         if !self.follower.waits_for(asked) || !has_begun {
-            return Ok(FollowerNext::Waits);
+            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        self.start = answer.start;
+        (self.start, self.end) = (answer.start, answer.end);
         let end = here.0.end_offset();
         if answer.start > end {
-            here.0.start_over(now, answer.start, here.1);
-            self.follower.started_over(answer.start);
-            return Ok(self.tells(now, here));
+            // With the first batch, which is not known yet: the start may lie inside of it.
+            self.anew = Some(answer.start);
+            self.follower.begins_anew();
+            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
         let (ends, own) = if is_empty {
             // Without records there is nothing to compare, but where it is.
@@ -273,7 +303,7 @@ impl Following {
             (answer.ends, own)
         };
         match self.follower.compared(asked, ends, own) {
-            Compared::Ignored => Ok(FollowerNext::Waits),
+            Compared::Ignored => Ok(FollowerStep::of(FollowerNext::Waits, here.0)),
             Compared::Matches(to) => self.cut(now, Cutting { to, asks: false }, here),
             Compared::Differs(to) => self.cut(now, Cutting { to, asks: true }, here),
             Compared::Contradiction(to) => {
@@ -287,10 +317,10 @@ impl Following {
     ///
     /// # Errors
     /// [`FollowerStopped::Unreadable`].
-    pub fn go_on(&mut self, now: Now, here: Here<'_>) -> Result<FollowerNext, FollowerStopped> {
+    pub fn go_on(&mut self, now: Now, here: Here<'_>) -> Result<FollowerStep, FollowerStopped> {
         match self.cutting.take() {
             Some(cutting) => self.cut(now, cutting, here),
-            None => Ok(FollowerNext::Waits),
+            None => Ok(FollowerStep::of(FollowerNext::Waits, here.0)),
         }
     }
 
@@ -299,14 +329,14 @@ impl Following {
         now: Now,
         cutting: Cutting,
         here: Here<'_>,
-    ) -> Result<FollowerNext, FollowerStopped> {
+    ) -> Result<FollowerStep, FollowerStopped> {
         let cut = here.0.truncate(now, cutting.to, here.1);
         match cut.map_err(FollowerStopped::Unreadable)? {
             Truncation::Done { .. } if cutting.asks => Ok(self.ask(here.0)),
             Truncation::Done { .. } => Ok(self.tells(now, here)),
             more => {
                 self.cutting = Some(cutting);
-                Ok(FollowerNext::Cuts(more))
+                Ok(FollowerStep::of(FollowerNext::Cuts(more), here.0))
             }
         }
     }
@@ -314,17 +344,17 @@ impl Following {
     /// The leader pushes.
     ///
     /// # Errors
-    /// [`FollowerStopped::Unfit`].
+    /// [`FollowerStopped::Unfit`]; the log is what it was then.
     pub fn pushed(
         &mut self,
         now: Now,
         push: &Push,
         here: Here<'_>,
-    ) -> Result<FollowerNext, FollowerStopped> {
+    ) -> Result<FollowerStep, FollowerStopped> {
         if self.cutting.is_some() || self.follower.has_asked() {
-            return Ok(FollowerNext::Waits);
+            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        let end = here.0.end_offset();
+        let end = self.anew.unwrap_or(here.0.end_offset());
         if push.start > end {
             // What comes between is gone there, and would be a gap that is nobody else's.
             return Ok(self.ask(here.0));
@@ -334,71 +364,94 @@ impl Following {
             Pushed::Appends => push.batches.clone(),
             Pushed::Has => behind(&push.batches, end),
         };
-        if here.0.start_offset() == end
-            && let Some(base) = begins_before(&batches, end)
-        {
-            here.0.start_over(now, base, here.1);
-        }
         let epoch = self.term().epoch;
-        let appended = here.0.append_replica(now, &batches, epoch, here.1);
+        let begins = self.begins(push, &batches, here.0);
+        let appended = match begins {
+            Some(start) => here.0.begin_anew(now, start, &batches, epoch, here.1),
+            None => here.0.append_replica(now, &batches, epoch, here.1),
+        };
         let appended = appended.map_err(FollowerStopped::Unfit)?;
+        if let Some(start) = begins {
+            self.anew = None;
+            self.follower.began_anew(start);
+        }
         self.follower.committed(push.committed, appended.end);
         self.start = push.start;
-        self.move_marks(now, here);
-        Ok(appended
-            .flush
-            .map_or(FollowerNext::Waits, FollowerNext::Appends))
+        self.move_marks(now, (&mut *here.0, &mut *here.1));
+        self.catches_up(push.committed, (&mut *here.0, &mut *here.1));
+        Ok(FollowerStep::of(FollowerNext::Waits, here.0))
+    }
+
+    /// Whether its log begins anew with these batches, and where it starts then. The leader's log may start inside of a
+    /// batch, and so may a log without records: it begins with that batch, and nothing before the start counts.
+    fn begins(&self, push: &Push, batches: &[u8], log: &Log) -> Option<Offset> {
+        let end = log.end_offset();
+        match self.anew {
+            None if !begins_before(batches, end) => None,
+            None if push.start == end => Some(end),
+            None => log.is_empty().then_some(log.start_offset()),
+            anew => anew,
+        }
     }
 
     /// A flush of this node's, and all before it, are on its disk.
-    pub fn on_durable(&mut self, now: Now, flush: FlushSeq, here: Here<'_>) -> FollowerNext {
+    pub fn on_durable(&mut self, now: Now, flush: FlushSeq, here: Here<'_>) -> FollowerStep {
         here.0.on_durable(flush);
-        here.0.write_watermark(here.1);
         if !self.follows() {
-            return FollowerNext::Waits;
+            here.0.write_watermark(here.1);
+            return FollowerStep::of(FollowerNext::Waits, here.0);
         }
         let told = self.told;
-        match self.tells(now, here) {
-            FollowerNext::Tells(on_disk) if Some(on_disk) == told => FollowerNext::Waits,
-            next => next,
+        let mut step = self.tells(now, here);
+        if matches!(step.next, FollowerNext::Tells(on_disk) if Some(on_disk) == told) {
+            step.next = FollowerNext::Waits;
         }
+        step
     }
 
-    fn tells(&mut self, now: Now, here: Here<'_>) -> FollowerNext {
+    fn tells(&mut self, now: Now, here: Here<'_>) -> FollowerStep {
         self.move_marks(now, (&mut *here.0, &mut *here.1));
         // A crash could still bring back a log that ends elsewhere.
         if !here.0.is_cut_durable() {
-            return FollowerNext::Waits;
+            return FollowerStep::of(FollowerNext::Waits, here.0);
         }
         let on_disk = OnDisk {
             end: here.0.durable_end(),
             start: here.0.durable_start(),
         };
         self.told = Some(on_disk);
-        FollowerNext::Tells(on_disk)
+        FollowerStep::of(FollowerNext::Tells(on_disk), here.0)
     }
 
     /// What is known to be committed and durable here may be read, and goes if the leader has dropped it.
     fn move_marks(&self, now: Now, (log, store): Here<'_>) {
+        log.is_committed(self.follower.watermark());
         log.raise_high_watermark(self.follower.watermark());
         log.write_watermark(store);
         log.follow_start(now, self.start, store);
     }
+
+    /// Nobody counts on one that is not in sync for what it has lost. If it has all that there is now, that is not to
+    /// be found anywhere.
+    fn catches_up(&self, committed: Offset, (log, store): Here<'_>) {
+        let has_all = log.is_cut_durable() && log.durable_end() >= self.end.max(committed);
+        if !self.counts && has_all {
+            log.give_up_lost(store);
+        }
+    }
 }
 
-/// Where the first batch begins, if that is before an offset that it holds: an empty log that begins at that offset
-/// has to begin with the batch. So it is when the leader's log starts inside of one.
-fn begins_before(batches: &[u8], offset: Offset) -> Option<Offset> {
-    let first = record::parse(batches).ok()?;
-    let holds = (first.base_offset..=first.last_offset()).contains(&offset.0);
-    (holds && first.base_offset < offset.0).then_some(Offset(first.base_offset))
+/// Whether the first batch begins before an offset that it holds.
+fn begins_before(batches: &[u8], offset: Offset) -> bool {
+    record::parse(batches)
+        .is_ok_and(|first| first.base_offset < offset.0 && first.last_offset() >= offset.0)
 }
 
-/// Those of some batches that do not begin before an offset.
+/// Those of some batches that do not end before an offset.
 fn behind(batches: &Bytes, offset: Offset) -> Bytes {
     let mut at = 0;
     while let Ok(info) = record::parse(&batches[at..])
-        && info.base_offset < offset.0
+        && info.last_offset() < offset.0
     {
         at += info.len;
     }

@@ -2,18 +2,22 @@
 //! leaders that come and go with records that nobody else has, deleted records, replicas that fall behind or lose their
 //! disk. What was committed stays, everywhere the same. Each rule is broken once to see that it is found.
 
+mod cases;
+mod node;
+mod runs;
+
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-
 use super::{
-    EpochEnd, FollowerNext, FollowerStopped, Following, Leader, LeaderLog, OnDisk, Push, Term,
+    EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Leader, LeaderLog, OnDisk,
+    Push, Term,
 };
-use crate::base::{Incarnation, LeaderEpoch, Mono, NodeId, NodeProcess, Now, Offset, Rng};
-use crate::log::testing::{Disk, Draft, LOG, START_MS};
-use crate::log::{Log, LogConfig, Truncation, Unfit};
+use crate::base::{LeaderEpoch, Mono, NodeId, Now, Offset, Rng};
+use crate::log::testing::{Draft, START_MS};
+use crate::log::{Log, Truncation, Unfit};
 use crate::record;
-use crate::store::{FlushSeq, LogLabel};
+use crate::store::FlushSeq;
+use node::{Batch, Node, batches_of, config, create, found};
 
 const NODES: usize = 3;
 const STEPS: usize = 1500;
@@ -34,6 +38,12 @@ enum Flaw {
     ComparesOnce,
     /// A restart takes all that is on the disk for committed.
     EndIsCommitted,
+    /// What was said in another term is taken for something of this one.
+    AnyTerm,
+    /// A follower's driver does not look which flush it waits for.
+    Deaf,
+    /// Who has lost something follows as if it had not, and stays in sync.
+    LosesInSilence,
 }
 
 #[derive(Clone, Debug)]
@@ -49,110 +59,19 @@ struct Leading {
     began: Offset,
     /// What each follower is pushed next begins here.
     next: [Option<Offset>; NODES],
-    /// What each has told to be on its disk.
-    told: [Offset; NODES],
+    /// What each has told to be on its disk, and where its log starts there.
+    told: [OnDisk; NODES],
 }
+
+const NOTHING: OnDisk = OnDisk {
+    end: Offset(0),
+    start: Offset(0),
+};
 
 enum Role {
     None,
     Leader(Box<Leading>),
     Follower(Following),
-}
-
-struct Node {
-    me: NodeProcess,
-    disk: Disk,
-    log: Log,
-    role: Role,
-    /// What the log should hold.
-    batches: VecDeque<Batch>,
-    /// The watermark as it was last.
-    watermark: Offset,
-    /// One that is on the disk for sure.
-    written: Offset,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Batch {
-    base: Offset,
-    end: Offset,
-    epoch: i32,
-    bytes: Bytes,
-}
-
-impl Batch {
-    fn new(bytes: Bytes) -> Self {
-        let info = record::parse(&bytes).unwrap();
-        Self {
-            base: Offset(info.base_offset),
-            end: Offset(info.last_offset() + 1),
-            epoch: info.leader_epoch,
-            bytes,
-        }
-    }
-}
-
-fn batches_of(bytes: &Bytes) -> impl Iterator<Item = Batch> + '_ {
-    record::batches(bytes).map(|batch| Batch::new(bytes.slice_ref(batch.unwrap().1)))
-}
-
-fn config() -> LogConfig {
-    LogConfig {
-        segment_bytes: 20_000,
-        ..LogConfig::default()
-    }
-}
-
-fn create(disk: &mut Disk) -> Log {
-    Log::create(LOG, LogLabel::default(), config(), NOW, &mut disk.store)
-}
-
-impl Node {
-    fn new(node: usize) -> Self {
-        // What is read of a log that is cut comes from the file, or from memory.
-        let mut disk = Disk::raw(node * 10_000);
-        let log = create(&mut disk);
-        Self {
-            me: NodeProcess {
-                node: NodeId(node as i32),
-                incarnation: Incarnation(1),
-            },
-            disk,
-            log,
-            role: Role::None,
-            batches: VecDeque::new(),
-            watermark: Offset(0),
-            written: Offset(0),
-        }
-    }
-
-    /// What the log has cut off, or dropped, is not expected any more.
-    fn forget(&mut self) {
-        let (start, end) = (self.log.start_offset(), self.log.end_offset());
-        self.batches.retain(|it| it.end <= end && it.end > start);
-    }
-
-    /// Whether it has all of these that are before an offset and not before its log's start.
-    fn has(&self, committed: &BTreeMap<Offset, Batch>, before: Offset) -> Result<(), String> {
-        let start = self.log.start_offset();
-        let mut own = self.batches.iter().filter(|it| it.end <= before);
-        let counts = |it: &&Batch| it.end > start && it.end <= before;
-        for batch in committed.values().filter(counts) {
-            let is = own.next();
-            if is != Some(batch) {
-                let of = |it: &Batch| (it.base, it.end, it.epoch);
-                let (is, me) = (is.map(of), self.me);
-                return Err(format!("{me:?} has {is:?} and not {:?}", of(batch)));
-            }
-        }
-        match own.next() {
-            Some(batch) => Err(format!(
-                "{:?} takes what it has at {} for committed, up to {before}",
-                self.me, batch.base
-            )),
-            None => Ok(()),
-        }
-    }
 }
 
 /// What has happened, so that it can be seen that it did.
@@ -165,6 +84,10 @@ struct Counts {
     started_over: u64,
     joined: u64,
     lost_flushes: u64,
+    /// Nodes that found that something was lost, and what they had lost that was given up.
+    lost: u64,
+    /// Messages of other terms.
+    stale: u64,
 }
 
 struct Cluster {
@@ -216,7 +139,8 @@ impl Cluster {
             950..960 => self.links.retain(|at, _| at.1 != node),
             960..967 => self.checkpoint(node),
             967..980 => self.settle(node),
-            980..996 => self.leaves(node),
+            980..994 => self.leaves(node),
+            994..997 => self.rots(node),
             _ => self.wipe(node),
         }
         self.check();
@@ -329,13 +253,16 @@ impl Cluster {
             return;
         };
         let (from, to) = at;
-        if to == self.leader {
-            if term == self.term(from) {
-                self.leader_takes(from, message);
-            }
-        } else if let Role::Follower(it) = &self.nodes[to].role
-            && it.term() == term
-        {
+        let (now, any) = (
+            self.term(if to == self.leader { from } else { to }),
+            self.flaw,
+        );
+        if term != now && any != Flaw::AnyTerm {
+            self.counts.stale += 1;
+        } else if to == self.leader {
+            self.leader_takes(from, message);
+        } else if let Role::Follower(it) = &self.nodes[to].role {
+            assert_eq!(it.term(), now);
             self.follower_takes(to, message);
         }
     }
@@ -358,13 +285,18 @@ impl Cluster {
                         !leading.it.has_lost(node, on_disk.end),
                         "{node} has lost some"
                     );
-                    leading.told[from] = on_disk.end;
+                    assert!(
+                        on_disk.start >= leading.told[from].start,
+                        "deleted records come back"
+                    );
+                    leading.told[from] = on_disk;
                     leading.it.on_replicated(here, node, on_disk.end);
                 });
                 self.commits();
                 self.joins(from);
             }
-            other => panic!("a leader is told {other:?}"),
+            // Of another term, in which the receiver did not lead.
+            Message::Answer(..) | Message::Push(_) => {}
         }
     }
 
@@ -375,48 +307,76 @@ impl Cluster {
         };
         let (start, end) = (node.log.start_offset(), node.log.end_offset());
         let here = (&mut node.log, &mut node.disk.store);
-        let next = match message {
+        let step = match message {
             Message::Answer(asked, answer) => it.answered(NOW, asked, answer, here),
             Message::Push(push) => {
-                let next = it.pushed(NOW, &push, here);
+                let step = it.pushed(NOW, &push, here);
                 let reached = node.log.end_offset();
                 let new = batches_of(&push.batches).filter(|it| it.end > end);
                 let new = new.filter(|it| it.end <= reached);
                 node.batches.extend(new);
-                next
+                step
             }
-            other => panic!("a follower is told {other:?}"),
+            // Of another term, in which the receiver led.
+            Message::Ask(_) | Message::Tells(_) => return,
         };
         let log = &node.log;
+        if step.is_err() {
+            assert_eq!((log.start_offset(), log.end_offset()), (start, end));
+        }
         self.counts.started_over += u64::from(log.start_offset() > end && start < end);
-        if log.start_offset() < start {
-            // It begins anew with the batch in which its leader's log starts.
-            node.watermark = log.high_watermark();
-            node.written = node.written.min(node.watermark);
-        }
         self.counts.cuts += u64::from(log.end_offset() < end);
+        assert!(!node.counts || log.start_offset() >= start);
+        let (reached, begins) = (log.end_offset(), log.start_offset());
         node.forget();
-        self.follows_on(to, next);
+        if self.flaw == Flaw::OnReceipt && reached > end {
+            let (end, start) = (reached, begins);
+            self.send(to, self.leader, Message::Tells(OnDisk { end, start }));
+        }
+        self.follows_on(to, step);
     }
 
-    fn follows_on(&mut self, node: usize, next: Result<FollowerNext, FollowerStopped>) {
-        match next {
-            Ok(next) => self.after(node, next),
+    fn follows_on(&mut self, node: usize, step: Result<FollowerStep, FollowerStopped>) {
+        match step {
+            Ok(step) => self.after(node, step),
             Err(FollowerStopped::Unfit(Unfit::Full)) => self.checkpoint(node),
-            Err(stopped) => panic!("{:?}: {stopped}", self.nodes[node].me),
+            Err(stopped) => self.stops(node, stopped),
         }
     }
 
-    /// Does what a follower wants.
-    fn after(&mut self, node: usize, next: FollowerNext) {
-        let message = match next {
+    /// One that has lost something leaves the ISR, and follows as one that nobody counts on.
+    fn stops(&mut self, at: usize, stopped: FollowerStopped) {
+        let node = &self.nodes[at];
+        assert!(
+            stopped.has_lost() && node.is_rotten,
+            "{:?}: {stopped}",
+            node.me
+        );
+        self.counts.lost += 1;
+        if self.flaw != Flaw::LosesInSilence {
+            self.in_sync[at] = false;
+            self.assign(None);
+        }
+        self.follow_out_of_sync(at);
+    }
+
+    fn follow_out_of_sync(&mut self, at: usize) {
+        let term = self.term(at);
+        let node = &mut self.nodes[at];
+        node.counts = false;
+        let here = (&mut node.log, &mut node.disk.store);
+        let (it, step) = Following::out_of_sync(NOW, term, here).unwrap();
+        node.role = Role::Follower(it);
+        self.after(at, step);
+    }
+
+    /// Does what a follower wants. It is told what is durable only if it has asked for that.
+    fn after(&mut self, node: usize, step: FollowerStep) {
+        if self.flaw != Flaw::Deaf {
+            self.nodes[node].waits.extend(step.flush);
+        }
+        let message = match step.next {
             FollowerNext::Waits => return,
-            FollowerNext::Appends(_) if self.flaw == Flaw::OnReceipt => {
-                let log = &self.nodes[node].log;
-                let (end, start) = (log.end_offset(), log.start_offset());
-                Message::Tells(OnDisk { end, start })
-            }
-            FollowerNext::Appends(_) => return,
             FollowerNext::Asks(asked) => {
                 self.counts.asked_again += u64::from(asked.epoch > LeaderEpoch(0));
                 Message::Ask(asked)
@@ -480,7 +440,7 @@ impl Cluster {
             }
         }
         let node = &mut self.nodes[at];
-        assert!(!node.disk.store.lacks_proof());
+        assert!(!node.disk.store.lacks_proof() && !node.disk.store.lacks_remarks());
         if !matches!(node.role, Role::None) {
             node.written = node.log.high_watermark();
         }
@@ -495,9 +455,13 @@ impl Cluster {
         let node = &mut self.nodes[at];
         match &mut node.role {
             Role::Follower(it) => {
-                let next = it.on_durable(NOW, flush, (&mut node.log, &mut node.disk.store));
+                let later = node.waits.split_off(&FlushSeq(flush.0 + 1));
+                if std::mem::replace(&mut node.waits, later).is_empty() {
+                    return;
+                }
+                let step = it.on_durable(NOW, flush, (&mut node.log, &mut node.disk.store));
                 node.forget();
-                self.after(at, next);
+                self.after(at, step);
             }
             Role::Leader(_) | Role::None => node.log.on_durable(flush),
         }
@@ -521,7 +485,6 @@ impl Cluster {
         let in_sync: Vec<usize> = (0..NODES).filter(|node| self.in_sync[*node]).collect();
         self.leader = in_sync[self.below(in_sync.len())];
         self.epoch.0 += 1;
-        self.links.clear();
         let (leader, epoch) = (self.leader, self.epoch);
         let Node {
             me,
@@ -536,7 +499,7 @@ impl Cluster {
             it: Leader::alone(me.node),
             began,
             next: [None; NODES],
-            told: [Offset(0); NODES],
+            told: [NOTHING; NODES],
         }));
         self.assign(None);
         for node in (0..NODES).filter(|node| *node != leader) {
@@ -558,34 +521,78 @@ impl Cluster {
 
     fn follow(&mut self, at: usize) {
         let (term, flaw) = (self.term(at), self.flaw);
-        let node = &mut self.nodes[at];
         if flaw == Flaw::ByWatermark {
-            node.role = Role::None;
+            self.nodes[at].role = Role::None;
             self.settle(at);
-            let node = &mut self.nodes[at];
-            let to = node.log.high_watermark();
-            loop {
-                let cut = node.log.truncate(NOW, to, &mut node.disk.store).unwrap();
-                match cut {
-                    Truncation::Done { .. } => break,
-                    Truncation::Scan { pieces, ticket } => {
-                        let bytes = node.disk.join(&pieces);
-                        node.log.scanned(ticket, &bytes).unwrap();
-                    }
-                    Truncation::More | Truncation::Unflushed(_) => {}
-                }
-            }
-            node.forget();
+            let to = self.nodes[at].log.high_watermark();
+            self.truncate(at, to);
+        }
+        if !self.in_sync[at] && self.rng.chance(1, 2) {
+            return self.follow_out_of_sync(at);
         }
         let node = &mut self.nodes[at];
         let here = (&mut node.log, &mut node.disk.store);
+        node.counts = true;
         match Following::begin(NOW, term, here) {
-            Ok((it, next)) => {
+            Ok((it, step)) => {
                 node.role = Role::Follower(it);
-                self.after(at, next);
+                self.after(at, step);
             }
-            Err(stopped) => panic!("{:?}: {stopped}", self.nodes[at].me),
+            Err(stopped) => self.stops(at, stopped),
         }
+    }
+
+    /// A replica has lost what it had known to be committed, and starts anew with the rest.
+    fn rots(&mut self, at: usize) {
+        if at == self.leader {
+            return;
+        }
+        self.settle(at);
+        let node = &self.nodes[at];
+        let (start, known) = (node.log.start_offset(), node.log.known_committed());
+        if start == known || !node.counts {
+            return;
+        }
+        let to = start.plus(self.below((known.0 - start.0) as usize) as i64);
+        self.nodes[at].role = Role::None;
+        self.truncate(at, to);
+        self.settle(at);
+        let node = &mut self.nodes[at];
+        node.log.knows(known);
+        node.is_rotten = true;
+        self.starts_anew(at);
+        self.follow(at);
+    }
+
+    /// The process of a replica is another one.
+    fn starts_anew(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.watermark = node.log.high_watermark();
+        node.written = node.written.min(node.watermark);
+        node.me.incarnation.0 += 1;
+        node.role = Role::None;
+        node.waits.clear();
+        self.links.retain(|(from, to), _| *from != at && *to != at);
+        if at != self.leader {
+            let leading = self.leading();
+            (leading.next[at], leading.told[at]) = (None, NOTHING);
+        }
+    }
+
+    fn truncate(&mut self, at: usize, to: Offset) {
+        let node = &mut self.nodes[at];
+        loop {
+            let cut = node.log.truncate(NOW, to, &mut node.disk.store).unwrap();
+            match cut {
+                Truncation::Done { .. } => break,
+                Truncation::Scan { pieces, ticket } => {
+                    let bytes = node.disk.join(&pieces);
+                    node.log.scanned(ticket, &bytes).unwrap();
+                }
+                Truncation::More | Truncation::Unflushed(_) => {}
+            }
+        }
+        node.forget();
     }
 
     fn crash(&mut self, at: usize) {
@@ -621,20 +628,15 @@ impl Cluster {
         if flaw == Flaw::EndIsCommitted {
             log.raise_high_watermark(log.durable_end());
         }
-        node.watermark = log.high_watermark();
         let known = std::mem::take(&mut node.batches);
         node.batches = found(&node.disk, &node.log);
         let is_there = |it: &Batch| node.batches.contains(it) || it.end <= node.log.start_offset();
         assert!(known.iter().filter(|it| it.end <= durable).all(is_there));
-        node.me.incarnation.0 += 1;
-        node.role = Role::None;
-        self.links.retain(|(from, to), _| *from != at && *to != at);
-        if at == self.leader {
-            return self.elect();
+        self.starts_anew(at);
+        match at == self.leader {
+            true => self.elect(),
+            false => self.follow(at),
         }
-        let leading = self.leading();
-        (leading.next[at], leading.told[at]) = (None, Offset(0));
-        self.follow(at);
     }
 
     fn delete(&mut self) {
@@ -658,10 +660,11 @@ impl Cluster {
     fn joins(&mut self, node: usize) {
         let least = self.nodes[self.leader].log.high_watermark();
         let leading = self.leading();
-        let has_caught_up = leading.told[node] >= least.max(leading.began);
+        let has_caught_up = leading.told[node].end >= least.max(leading.began);
         if has_caught_up && !self.in_sync[node] && self.rng.chance(1, 2) {
             self.counts.joined += 1;
             self.in_sync[node] = true;
+            self.nodes[node].is_rotten = false;
             self.assign(None);
         }
     }
@@ -676,10 +679,8 @@ impl Cluster {
         self.assign(None);
         let incarnation = self.nodes[at].me.incarnation.0;
         self.nodes[at] = Node::new(at);
-        self.nodes[at].me.incarnation.0 = incarnation + 1;
-        self.links.retain(|(from, to), _| *from != at && *to != at);
-        let leading = self.leading();
-        (leading.next[at], leading.told[at]) = (None, Offset(0));
+        self.nodes[at].me.incarnation.0 = incarnation;
+        self.starts_anew(at);
         self.follow(at);
     }
 
@@ -688,7 +689,11 @@ impl Cluster {
         for (at, node) in self.nodes.iter_mut().enumerate() {
             node.log.invariants();
             let mark = node.log.high_watermark();
-            assert!(mark >= node.watermark, "{:?} goes back to {mark}", node.me);
+            assert!(
+                mark >= node.watermark || !node.counts,
+                "{:?} goes back to {mark}",
+                node.me
+            );
             node.watermark = mark;
             assert!(
                 !self.in_sync[at] || node.log.durable_end() >= self.end,
@@ -720,7 +725,7 @@ impl Cluster {
             assert_eq!(
                 node.log.durable_end(),
                 leader.log.end_offset(),
-                "{:?}",
+                "{:?} has not become like its leader",
                 node.me
             );
             // It may have known of deleted records that its leader did not when it became that.
@@ -730,58 +735,5 @@ impl Cluster {
             assert!(node.batches.iter().eq(there));
         }
         self.counts
-    }
-}
-
-/// What is in a log, by what is on the disk.
-fn found(disk: &Disk, log: &Log) -> VecDeque<Batch> {
-    let all = disk.batches().into_iter().map(Batch::new);
-    all.filter(|it| it.end > log.start_offset()).collect()
-}
-
-fn run(flaw: Flaw, seed: u64) -> Counts {
-    let mut cluster = Cluster::new(flaw, seed);
-    (0..STEPS).for_each(|_| cluster.step());
-    cluster.end()
-}
-
-#[test]
-fn what_is_committed_stays_and_is_the_same_everywhere() {
-    let mut all = Counts::default();
-    for seed in 0..40 {
-        let run = || run(Flaw::Nothing, seed);
-        let Ok(counts) = std::panic::catch_unwind(run) else {
-            panic!("seed {seed}");
-        };
-        all.committed += counts.committed;
-        all.cuts += counts.cuts;
-        all.asked_again += counts.asked_again;
-        all.scans += counts.scans;
-        all.started_over += counts.started_over;
-        all.joined += counts.joined;
-        all.lost_flushes += counts.lost_flushes;
-    }
-    let least = [
-        all.committed / 1000,
-        all.cuts / 10,
-        all.asked_again / 10,
-        all.scans / 10,
-        all.started_over / 10,
-        all.joined / 10,
-        all.lost_flushes / 10,
-    ];
-    assert!(least.iter().all(|count| *count > 0), "{all:?}");
-}
-
-#[test]
-fn each_rule_is_needed() {
-    for flaw in [
-        Flaw::ByWatermark,
-        Flaw::OnReceipt,
-        Flaw::ComparesOnce,
-        Flaw::EndIsCommitted,
-    ] {
-        let is_found = |seed| std::panic::catch_unwind(|| run(flaw, seed)).is_err();
-        assert!((0..100).any(is_found), "{flaw:?}");
     }
 }

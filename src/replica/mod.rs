@@ -21,7 +21,9 @@ mod term;
 mod waits;
 
 pub use follower::{Compared, EpochEnd, Follower, Pushed};
-pub use following::{FollowerNext, FollowerStopped, Following, Here, LeaderLog, OnDisk, Push};
+pub use following::{
+    FollowerNext, FollowerStep, FollowerStopped, Following, Here, LeaderLog, OnDisk, Push,
+};
 pub use in_sync::InSync;
 pub use leader::{Leader, Mark};
 pub use term::Term;

@@ -1,0 +1,473 @@
+//! A follower's log in single cases: each is one that was wrong once.
+
+use bytes::Bytes;
+
+use super::super::{
+    EpochEnd, FollowerNext, FollowerStopped, Following, LeaderLog, OnDisk, Push, Term,
+};
+use super::node::{Node, batches_of, found};
+use super::{Batch, NOW};
+use crate::base::{Incarnation, LeaderEpoch, NodeId, NodeProcess, Offset, Rng};
+use crate::log::testing::{Draft, START_MS};
+use crate::log::{Truncation, Unfit};
+use crate::record;
+use crate::store::FlushSeq;
+
+/// A batch of `records`, as a leader of `epoch` has it.
+fn batch(base: i64, records: usize, epoch: i32) -> Bytes {
+    let mut batch = Draft::plain(&vec![START_MS; records], 20)
+        .build()
+        .0
+        .to_vec();
+    record::stamp(&mut batch, Offset(base), LeaderEpoch(epoch));
+    batch.into()
+}
+
+fn joined(batches: &[Bytes]) -> Bytes {
+    batches.concat().into()
+}
+
+fn term(epoch: i32) -> Term {
+    let member = |node| NodeProcess {
+        node: NodeId(node),
+        incarnation: Incarnation(1),
+    };
+    Term {
+        epoch: LeaderEpoch(epoch),
+        leader: member(1),
+        follower: member(0),
+    }
+}
+
+/// A follower, and what its leader has.
+struct Scene {
+    node: Node,
+    it: Following,
+    leader: Node,
+    /// What the leader says is committed, if that is not all that it has.
+    committed: Option<Offset>,
+    /// The newest flush that it waits for.
+    waits: Option<FlushSeq>,
+    /// What it has told, and how often it has asked.
+    told: Vec<OnDisk>,
+    asked: usize,
+}
+
+impl Scene {
+    /// A leader with these batches that starts somewhere, and a follower with those.
+    fn new(leader: &[Bytes], start: i64, follower: &[Bytes], epoch: i32) -> Self {
+        let mut it = Self::begin(
+            Self::node(leader, epoch),
+            Self::node(follower, epoch),
+            epoch,
+        );
+        it.delete(start);
+        it
+    }
+
+    fn node(batches: &[Bytes], epoch: i32) -> Node {
+        let mut node = Node::new(0);
+        let (batches, store) = (joined(batches), &mut node.disk.store);
+        let appended = (node.log).append_replica(NOW, &batches, LeaderEpoch(epoch), store);
+        appended.unwrap();
+        let flush = node.disk.settle();
+        node.log.on_durable(flush.unwrap());
+        node
+    }
+
+    fn begin(leader: Node, mut node: Node, epoch: i32) -> Self {
+        let here = (&mut node.log, &mut node.disk.store);
+        let (it, step) = Following::begin(NOW, term(epoch), here).unwrap();
+        assert!(matches!(step.next, FollowerNext::Asks(_)));
+        Self {
+            node,
+            it,
+            leader,
+            committed: None,
+            waits: step.flush,
+            told: Vec::new(),
+            asked: 0,
+        }
+    }
+
+    fn delete(&mut self, start: i64) {
+        let Node { disk, log, .. } = &mut self.leader;
+        log.raise_high_watermark(log.end_offset());
+        (log.delete_records(NOW, Offset(start), &mut disk.store)).unwrap();
+    }
+
+    fn begins_epoch(&mut self, epoch: i32) {
+        let Node { disk, log, .. } = &mut self.leader;
+        log.begin_epoch(LeaderEpoch(epoch), &mut disk.store);
+    }
+
+    fn push(&self, from: i64, batches: &[Bytes]) -> Push {
+        Push {
+            from: Offset(from),
+            batches: joined(batches),
+            committed: (self.committed).unwrap_or(self.leader.log.high_watermark()),
+            start: self.leader.log.start_offset(),
+        }
+    }
+
+    /// It asks, is answered, and pushed what its leader has, until it has nothing to say any more; what it was pushed.
+    fn catch_up(&mut self) -> Result<usize, FollowerStopped> {
+        let mut step = self.it.ask(&self.node.log);
+        for pushes in 0..20 {
+            let mut from = None;
+            loop {
+                self.waits = self.waits.max(step.flush);
+                step = match step.next {
+                    FollowerNext::Waits => break,
+                    FollowerNext::Tells(on_disk) => {
+                        self.told.push(on_disk);
+                        break;
+                    }
+                    FollowerNext::Asks(asked) => {
+                        self.asked += 1;
+                        let answer = LeaderLog::answering(&self.leader.log, asked);
+                        from = answer.goes_on(asked).or(from);
+                        let here = (&mut self.node.log, &mut self.node.disk.store);
+                        self.it.answered(NOW, asked, answer, here)?
+                    }
+                    FollowerNext::Cuts(truncation) => {
+                        if let Truncation::Scan { pieces, ticket } = truncation {
+                            let bytes = self.node.disk.join(&pieces);
+                            self.node.log.scanned(ticket, &bytes).unwrap();
+                        }
+                        let here = (&mut self.node.log, &mut self.node.disk.store);
+                        self.it.go_on(NOW, here)?
+                    }
+                };
+            }
+            let Some(from) = from else {
+                return Ok(pushes);
+            };
+            let all = found(&self.leader.disk, &self.leader.log);
+            let all: Vec<Bytes> = (all.into_iter())
+                .filter(|it| it.end > from)
+                .map(|it| it.bytes)
+                .collect();
+            let push = self.push(from.0, &all);
+            let here = (&mut self.node.log, &mut self.node.disk.store);
+            step = self.it.pushed(NOW, &push, here)?;
+        }
+        panic!("it goes on for ever");
+    }
+
+    /// What it has given to its disk is durable: it is told if it has asked for that.
+    fn settle(&mut self) {
+        for _ in 0..3 {
+            let Some(flush) = self.node.disk.settle() else {
+                return;
+            };
+            if self.waits.take_if(|waits| *waits <= flush).is_some() {
+                let here = (&mut self.node.log, &mut self.node.disk.store);
+                let step = self.it.on_durable(NOW, flush, here);
+                self.waits = step.flush;
+                if let FollowerNext::Tells(on_disk) = step.next {
+                    self.told.push(on_disk);
+                }
+            }
+        }
+    }
+
+    /// The last that it has told: start and end.
+    fn last_told(&self) -> Option<(i64, i64)> {
+        self.told.last().map(|told| (told.start.0, told.end.0))
+    }
+
+    fn bounds(&self) -> (i64, i64) {
+        let log = &self.node.log;
+        (log.start_offset().0, log.end_offset().0)
+    }
+
+    fn restart(&mut self) {
+        restart(&mut self.node);
+    }
+}
+
+fn restart(node: &mut Node) {
+    let config = *node.log.config();
+    node.log = node.disk.restart(NOW).finish(config).unwrap();
+    node.log.invariants();
+}
+
+fn ends(bytes: &Bytes) -> Vec<Batch> {
+    batches_of(bytes).collect()
+}
+
+/// Nothing follows by which it would be told otherwise: the flush of a cut, of a log that begins anew, of a log start.
+#[test]
+fn each_flush_that_it_waits_for_is_told() {
+    // What it has is another leader's, and goes.
+    let has = [batch(0, 10, 1), batch(10, 10, 1)];
+    let leads = [batch(0, 10, 1)];
+    let mut it = Scene::new(&leads, 0, &has, 2);
+    it.begins_epoch(2);
+    it.catch_up().unwrap();
+    assert_eq!((it.bounds(), it.last_told()), ((0, 10), None), "a cut");
+    it.settle();
+    assert_eq!(it.last_told(), Some((0, 10)));
+    // Its leader has deleted all that it has, and all.
+    let leads = [batch(0, 10, 1), batch(10, 10, 2)];
+    let mut it = Scene::new(&leads, 20, &leads[..1], 2);
+    it.catch_up().unwrap();
+    assert_eq!(
+        (it.bounds(), it.last_told()),
+        ((20, 20), None),
+        "begun anew"
+    );
+    it.settle();
+    assert_eq!(it.last_told(), Some((20, 20)));
+    // Its leader has deleted some that it has.
+    let mut it = Scene::new(&leads, 0, &leads, 2);
+    it.catch_up().unwrap();
+    it.settle();
+    it.delete(15);
+    it.catch_up().unwrap();
+    assert_eq!(
+        (it.bounds(), it.last_told()),
+        ((15, 20), Some((0, 20))),
+        "a log start"
+    );
+    it.settle();
+    assert_eq!(it.last_told(), Some((15, 20)));
+}
+
+/// The leader's epochs are known from its start on, so the follower's seems to end there.
+#[test]
+fn a_start_inside_of_a_batch_may_be_where_the_follower_ends() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 2), batch(10, 5, 2)];
+    for has in [
+        vec![batch(0, 5, 1)],
+        vec![batch(0, 5, 1), batch(5, 3, 1)],
+        vec![batch(0, 3, 1)],
+        vec![],
+    ] {
+        let mut it = Scene::new(&leads, 5, &has, 2);
+        it.catch_up().unwrap();
+        it.settle();
+        assert_eq!(it.last_told(), Some((5, 15)), "{}", has.len());
+        let asked = std::mem::take(&mut it.asked);
+        assert!(asked <= 2);
+        it.catch_up().unwrap();
+        assert_eq!((it.bounds(), it.asked), ((5, 15), 1), "it stays like that");
+        let all = found(&it.node.disk, &it.node.log);
+        assert!(all.iter().eq(&ends(&joined(&leads[1..]))));
+        it.restart();
+        assert_eq!(it.bounds(), (5, 15));
+    }
+}
+
+#[test]
+fn what_is_no_good_changes_nothing() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 2)];
+    let has = [batch(0, 3, 1)];
+    let mut it = Scene::new(&leads, 5, &has, 2);
+    let FollowerNext::Asks(asked) = it.it.ask(&it.node.log).next else {
+        panic!("it asks");
+    };
+    let answer = LeaderLog::answering(&it.leader.log, asked);
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    let step = it.it.answered(NOW, asked, answer, here).unwrap();
+    assert!(matches!(step.next, FollowerNext::Waits) && step.flush.is_none());
+    let before = it.node.log.state();
+    let refused = |it: &mut Scene, batches: &[Bytes]| {
+        let push = it.push(5, batches);
+        let here = (&mut it.node.log, &mut it.node.disk.store);
+        let refused = it.it.pushed(NOW, &push, here).unwrap_err();
+        assert_eq!(it.node.log.state(), before, "{refused}");
+        assert_eq!(it.node.disk.settle(), None, "{refused}");
+        refused
+    };
+    let mut rotten = leads[1].to_vec();
+    rotten[90] ^= 1;
+    let corrupt = Unfit::Corrupt { base: Offset(3) };
+    let unfit = FollowerStopped::Unfit;
+    assert_eq!(refused(&mut it, &[rotten.into()]), unfit(corrupt));
+    let second = refused(&mut it, &[leads[1].clone(), leads[1].slice(..70)]);
+    assert!(matches!(
+        second,
+        FollowerStopped::Unfit(Unfit::Malformed { .. })
+    ));
+    let newer = refused(&mut it, &[batch(3, 7, 9)]);
+    assert!(matches!(newer, FollowerStopped::Unfit(Unfit::Epoch { .. })));
+    let push = it.push(5, &leads[1..]);
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    it.waits = it.it.pushed(NOW, &push, here).unwrap().flush;
+    it.settle();
+    assert_eq!(
+        it.last_told(),
+        Some((5, 10)),
+        "the right ones are taken then"
+    );
+}
+
+/// One that its log has in the middle of a batch would be left out, and nobody would know.
+#[test]
+fn a_batch_that_begins_before_the_end_is_not_left_out() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 1), batch(10, 2, 1)];
+    let has = [batch(0, 3, 1), batch(3, 2, 1)];
+    let mut it = Scene::new(&leads, 0, &has, 1);
+    let unfit = it.catch_up().unwrap_err();
+    let (base, end) = (Offset(3), Offset(5));
+    assert_eq!(unfit, FollowerStopped::Unfit(Unfit::Overlaps { base, end }));
+    assert_eq!(it.bounds(), (0, 5));
+}
+
+/// Whatever of it the disk has done.
+#[test]
+fn a_crash_finds_the_old_log_or_the_new_one_with_its_start() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 2), batch(10, 900, 2)];
+    let (mut old, mut new) = (0, 0);
+    for seed in 0..60 {
+        let mut it = Scene::new(&leads, 5, &leads[..1], 2);
+        let mut rng = Rng::new(seed);
+        it.catch_up().unwrap();
+        it.node.disk.start();
+        for _ in 0..rng.below(3) {
+            it.node.disk.perform_one(&mut rng);
+        }
+        it.node.disk.crash(&mut rng);
+        it.restart();
+        match it.bounds() {
+            (0, 3) => old += 1,
+            (5, 910) => new += 1,
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(it.node.log.durable_start().0, it.bounds().0);
+    }
+    assert!(old > 5 && new > 5, "{old} and {new}");
+}
+
+/// Its log begins with a gap, which compaction has left, and nobody knows who wrote there.
+#[test]
+fn a_gap_at_the_beginning_is_of_no_epoch() {
+    let mut it = Scene::new(&[batch(0, 3, 1), batch(20, 5, 3)], 10, &[], 3);
+    it.committed = Some(Offset(15));
+    it.catch_up().unwrap();
+    it.settle();
+    assert_eq!(it.last_told(), Some((10, 25)));
+    for (epoch, end) in [(0, 20), (2, 20), (3, 25)] {
+        let ends = it.node.log.end_offset_for_epoch(LeaderEpoch(epoch));
+        assert_eq!(ends, (LeaderEpoch(epoch), Offset(end)));
+    }
+    // It leads, and another one was in sync that has some that were left out.
+    let mut other = Scene::node(&[batch(0, 3, 1), batch(12, 3, 1)], 1);
+    other.log.is_committed(Offset(15));
+    let mut next = Scene::begin(it.node, other, 5);
+    next.begins_epoch(5);
+    next.catch_up().unwrap();
+    next.settle();
+    assert_eq!(next.last_told().map(|told| told.1), Some(25));
+}
+
+/// What its leader has said is committed may be more than what it has made durable.
+#[test]
+fn what_it_has_heard_is_committed_is_known_to_the_next_term() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 1)];
+    let mut it = Scene::new(&leads, 0, &[], 1);
+    it.catch_up().unwrap();
+    assert_eq!(
+        it.node.log.high_watermark(),
+        Offset(0),
+        "nothing is durable"
+    );
+    assert_eq!(it.node.log.known_committed(), Offset(10));
+    let mut shorter = Scene::new(&leads[..1], 0, &[], 2);
+    shorter.begins_epoch(2);
+    it.node.disk.settle();
+    let mut next = Scene::begin(shorter.leader, it.node, 2);
+    let (to, committed) = (Offset(3), Offset(10));
+    let contradiction = FollowerStopped::Contradiction { to, committed };
+    assert_eq!(next.catch_up(), Err(contradiction));
+    assert!(contradiction.has_lost());
+}
+
+/// It leaves the ISR once, and not at each start for ever.
+#[test]
+fn what_is_lost_is_given_up_when_it_has_all_that_its_leader_has() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 1)];
+    let mut scene = Scene::new(&leads, 0, &leads[..1], 2);
+    let known = Offset(40);
+    scene.node.log.knows(known);
+    // In a checkpoint, as a start would find it.
+    scene.node.disk.checkpoint(&scene.node.log);
+    restart(&mut scene.node);
+    for in_sync in [true, false] {
+        let here = (&mut scene.node.log, &mut scene.node.disk.store);
+        if in_sync {
+            let stopped = Following::begin(NOW, term(2), here).map(drop).unwrap_err();
+            let end = Offset(3);
+            assert_eq!(
+                stopped,
+                FollowerStopped::Lost {
+                    end,
+                    committed: known
+                }
+            );
+            assert!(stopped.has_lost());
+        } else {
+            scene.it = Following::out_of_sync(NOW, term(2), here).unwrap().0;
+        }
+    }
+    scene.catch_up().unwrap();
+    assert_eq!(
+        scene.node.log.lost_before(),
+        Some(known),
+        "not on the disk yet"
+    );
+    restart(&mut scene.node);
+    assert_eq!(scene.node.log.lost_before(), Some(known));
+    let here = (&mut scene.node.log, &mut scene.node.disk.store);
+    scene.it = Following::out_of_sync(NOW, term(2), here).unwrap().0;
+    scene.catch_up().unwrap();
+    scene.settle();
+    assert_eq!(scene.last_told(), Some((0, 10)));
+    // The leader says once more what is committed.
+    let push = scene.push(10, &[]);
+    let here = (&mut scene.node.log, &mut scene.node.disk.store);
+    scene.it.pushed(NOW, &push, here).unwrap();
+    assert_eq!(scene.node.log.lost_before(), None);
+    scene.settle();
+    restart(&mut scene.node);
+    assert_eq!(scene.node.log.lost_before(), None, "for good");
+    let here = (&mut scene.node.log, &mut scene.node.disk.store);
+    assert!(Following::begin(NOW, term(2), here).is_ok());
+}
+
+/// Who leads says what is committed.
+#[test]
+fn a_leader_has_lost_nothing() {
+    let mut node = Scene::node(&[batch(0, 3, 1)], 1);
+    node.log.knows(Offset(40));
+    node.disk.checkpoint(&node.log);
+    restart(&mut node);
+    assert_eq!(node.log.lost_before(), Some(Offset(40)));
+    node.log.begin_epoch(LeaderEpoch(2), &mut node.disk.store);
+    assert_eq!(node.log.lost_before(), None);
+    node.disk.settle();
+    restart(&mut node);
+    assert_eq!(node.log.lost_before(), None);
+}
+
+#[test]
+fn an_answer_of_one_who_has_not_begun_is_none() {
+    let mut it = Scene::new(&[batch(0, 3, 1)], 0, &[batch(0, 3, 1)], 2);
+    let FollowerNext::Asks(asked) = it.it.ask(&it.node.log).next else {
+        panic!("it asks");
+    };
+    let nobody = EpochEnd {
+        epoch: LeaderEpoch(-1),
+        end: Offset(-1),
+    };
+    let answer = LeaderLog {
+        ends: nobody,
+        start: Offset(0),
+        end: Offset(3),
+    };
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    let step = it.it.answered(NOW, asked, answer, here).unwrap();
+    assert!(matches!(step.next, FollowerNext::Waits) && !it.it.follows());
+}
