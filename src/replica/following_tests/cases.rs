@@ -313,6 +313,10 @@ fn a_batch_that_begins_before_the_end_is_not_left_out() {
     let unfit = it.catch_up().unwrap_err();
     let (base, end) = (Offset(3), Offset(5));
     assert_eq!(unfit, FollowerStopped::Unfit(Unfit::Overlaps { base, end }));
+    // Nor where it is pushed what it has, with that behind it.
+    let push = it.push(0, &leads);
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    assert_eq!(it.it.pushed(NOW, &push, here).unwrap_err(), unfit);
     assert_eq!(it.bounds(), (0, 5));
 }
 
