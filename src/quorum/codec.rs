@@ -40,9 +40,9 @@ const PULL: u8 = 10;
 const PULLED: u8 = 11;
 const OUTDATED: u8 = 12;
 
-const LEADER_CHANGE: u8 = 1;
-const RECORDS: u8 = 2;
-const VOTERS: u8 = 3;
+pub(super) const LEADER_CHANGE: u8 = 1;
+pub(super) const RECORDS: u8 = 2;
+pub(super) const VOTERS: u8 = 3;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,17 +161,17 @@ const fn kind(says: &Says) -> u8 {
     }
 }
 
-fn put_replica(to: &mut Vec<u8>, replica: ReplicaKey) {
+pub(super) fn put_replica(to: &mut Vec<u8>, replica: ReplicaKey) {
     to.i32(replica.node.0);
     to.put(&replica.directory.0);
 }
 
-fn put_id(to: &mut Vec<u8>, id: EntryId) {
+pub(super) fn put_id(to: &mut Vec<u8>, id: EntryId) {
     to.i32(id.term.0);
     to.u64(id.index.0);
 }
 
-fn put_voters(to: &mut Vec<u8>, voters: &Voters) {
+pub(super) fn put_voters(to: &mut Vec<u8>, voters: &Voters) {
     to.u8(voters.len() as u8);
     voters.iter().for_each(|voter| put_replica(to, voter));
 }
@@ -253,7 +253,7 @@ fn message(from: &mut Reader, len: usize) -> Option<QuorumMessage> {
     })
 }
 
-fn flag(from: &mut Reader) -> Option<bool> {
+pub(super) fn flag(from: &mut Reader) -> Option<bool> {
     match from.u8()? {
         0 => Some(false),
         1 => Some(true),
@@ -261,7 +261,7 @@ fn flag(from: &mut Reader) -> Option<bool> {
     }
 }
 
-fn replica(from: &mut Reader) -> Option<ReplicaKey> {
+pub(super) fn replica(from: &mut Reader) -> Option<ReplicaKey> {
     Some(ReplicaKey {
         node: NodeId(from.i32()?),
         directory: DirectoryId(from.id()?),
@@ -275,7 +275,7 @@ fn id(from: &mut Reader) -> Option<EntryId> {
     })
 }
 
-fn voters(from: &mut Reader) -> Option<Voters> {
+pub(super) fn voters(from: &mut Reader) -> Option<Voters> {
     let count = usize::from(from.u8()?);
     if count > QUORUM_VOTERS_MAX {
         return None;
@@ -286,7 +286,7 @@ fn voters(from: &mut Reader) -> Option<Voters> {
     Voters::new(voters.iter().copied()).filter(|sorted| sorted.iter().eq(voters))
 }
 
-fn mark(from: &mut Reader) -> Option<SnapshotMark> {
+pub(super) fn mark(from: &mut Reader) -> Option<SnapshotMark> {
     Some(SnapshotMark {
         id: id(from)?,
         voters: voters(from)?,

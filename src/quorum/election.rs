@@ -32,7 +32,12 @@ pub(super) fn stand_for_real(core: &mut Core, now: Mono, by_leader: bool) {
     let Some(term) = next_term(core).filter(|_| may_stand(core)) else {
         return;
     };
-    core.arm(now);
+    match core.is_only_voter() {
+        // It waits for its disk, however long that takes, and for nobody else: a vote of its own that is under way
+        // would count no more if it stood again.
+        true => core.due = Mono::NEVER,
+        false => core.arm(now),
+    }
     core.state.term = term;
     core.state.vote = Some(core.me);
     core.role = Role::Candidate(Ballots {

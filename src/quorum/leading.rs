@@ -17,8 +17,16 @@ pub(super) fn become_leader(core: &mut Core, now: Mono) {
         joining: None,
         resigning: None,
     }));
-    core.due = now.plus_ms(core.config.heartbeat_ms);
     append(core, now, Payload::LeaderChange);
+    core.due = next_due(core, now);
+}
+
+/// When it is to be heard of next: never, as long as there is nobody else.
+fn next_due(core: &Core, now: Mono) -> Mono {
+    match &core.role {
+        Role::Leader(it) if it.others.is_empty() => Mono::NEVER,
+        _ => now.plus_ms(core.config.heartbeat_ms),
+    }
 }
 
 /// Adds an entry of its term to the log.
@@ -93,6 +101,7 @@ pub(super) fn change(core: &mut Core, now: Mono, change: VoterChange) -> Result<
             });
             let peer = PeerProgress::new(Sending::Probe, next, now);
             it.others.insert(replica, peer);
+            core.due = core.due.min(next_due(core, now));
         }
         VoterChange::Remove(replica) => {
             let is_voter = voters.contains(replica);
@@ -138,7 +147,6 @@ fn join(core: &mut Core, now: Mono, from: ReplicaKey) {
 
 /// It is due to be heard of, and looks whom it has heard of.
 pub(super) fn on_time(core: &mut Core, now: Mono) {
-    core.due = now.plus_ms(core.config.heartbeat_ms);
     let (me, election_ms) = (core.me, core.config.election_ms);
     let Role::Leader(it) = &mut core.role else {
         return;
@@ -161,6 +169,7 @@ pub(super) fn on_time(core: &mut Core, now: Mono) {
     for peer in it.others.values_mut() {
         peer.must = true;
     }
+    core.due = next_due(core, now);
 }
 
 /// A follower has more of the log on its disk.

@@ -11,7 +11,7 @@
 //! - `log` the entries in memory; `progress` how far another replica is;
 //! - `core` what a replica is at, whatever its role: term, vote, log, and what is on its way to the disk;
 //! - `election`, `leading`, `following`, `serving` what it does: as a candidate, a leader, a follower, for observers;
-//! - `voter`, `observer` the two kinds of replicas; `codec` messages as bytes.
+//! - `voter`, `observer` the two kinds of replicas; `codec` messages as bytes, `stored` what is on the disk.
 //!
 //! The model of it, with everything that may go wrong, is `sim/messages/quorum`.
 
@@ -33,6 +33,7 @@ mod progress;
 mod quorum_tests;
 mod ready;
 mod serving;
+mod stored;
 #[cfg(test)]
 mod testing;
 mod voter;

@@ -59,6 +59,41 @@ fn one_voter_waits_for_its_disk_alone() {
     assert_eq!(quorum.ready().committed[0].id, id(1, 2));
 }
 
+/// It has nobody to be heard of, and its own disk may take as long as it likes.
+#[test]
+fn one_voter_acts_by_itself_only_when_it_starts() {
+    let mut quorum = new(Restored::empty(voters(1)));
+    let mut now = Mono(0);
+    assert_eq!(quorum.wake_at(), now);
+    quorum.step(now, QuorumInput::Time);
+    let write = quorum.ready().write.unwrap();
+    for _ in 0..10 {
+        assert_eq!(quorum.wake_at(), Mono::NEVER, "its vote is on its way");
+        now = now.plus_ms(1_000);
+        quorum.step(now, QuorumInput::Time);
+        assert_eq!(quorum.ready().write, None);
+    }
+    quorum.step(now, QuorumInput::Durable(write.number));
+    let write = quorum.ready().write.unwrap();
+    assert_eq!(write.state.term, LeaderEpoch(1), "it stood once");
+    quorum.step(now, QuorumInput::Durable(write.number));
+    assert!(matches!(
+        quorum.ready().role,
+        Some(QuorumRole::Leader { .. })
+    ));
+    assert_eq!(quorum.wake_at(), Mono::NEVER);
+    // Until somebody joins.
+    quorum.change(now, VoterChange::Add(key(2))).unwrap();
+    assert_eq!(quorum.wake_at(), now.plus_ms(config(1).heartbeat_ms));
+    now = now.plus_ms(config(1).joining_ms);
+    quorum.step(now, QuorumInput::Time);
+    assert!(matches!(
+        quorum.ready().changed,
+        Some((_, Err(Declined::TooSlow)))
+    ));
+    assert_eq!(quorum.wake_at(), Mono::NEVER);
+}
+
 #[test]
 fn what_is_promised_is_written_first() {
     let mut quorum = new(Restored::empty(voters(3)));
