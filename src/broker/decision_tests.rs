@@ -102,7 +102,11 @@ fn one_topic_of_many_partitions_is_made_in_slices() {
     let slices = slices_until(&mut bench, before + 1);
     assert!(slices >= PARTITIONS / DECIDED_PER_SLICE, "{slices}");
     bench.settle();
-    assert_eq!(bench.shards[0].partitions(), PARTITIONS + 2, "and two more");
+    assert_eq!(
+        bench.shards[0].partitions(),
+        PARTITIONS + 4,
+        "and four more"
+    );
 }
 
 /// What is answered meanwhile is kept until the disk has what it was decided by, also for those who are gone.

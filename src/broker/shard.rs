@@ -609,6 +609,9 @@ impl Shard {
         if let Some(peers) = &self.peers {
             wake_at = wake_at.min(peers.deadline());
         }
+        if let Some(control) = &self.control {
+            wake_at = wake_at.min(control.wake_at());
+        }
         if self.front.conns.has_ready() || self.front.conns.has_moved() {
             wake_at = fx.now.mono;
         }

@@ -238,7 +238,7 @@ mod tests {
     /// Nothing is left to be moved from a broker.
     fn settled(node: NodeId) -> Settled {
         let mut moves = Moves::new(Cause::Fenced(node));
-        assert!(moves.go_on(&mut Draft::new(&three(), 0), &mut 100));
+        assert!(moves.go_on(&mut Draft::new(&three()), &mut 100));
         moves.settled().expect("all is looked at")
     }
 
@@ -246,7 +246,7 @@ mod tests {
         image: &mut Image,
         joining: Joining,
     ) -> Result<(NodeProcess, Option<Cause>), ErrorCode> {
-        let mut draft = Draft::new(image, 0);
+        let mut draft = Draft::new(image);
         let joined = register(&mut draft, joining).map_err(|refused| refused.code)?;
         draft.settle();
         *image = draft.into_change().image;
@@ -264,7 +264,7 @@ mod tests {
         let again = join(&mut image, joining(4, 1, 4));
         assert_eq!(again, Ok((first, fenced)), "it was not told");
         assert_eq!(image.version, version);
-        let mut draft = Draft::new(&image, 0);
+        let mut draft = Draft::new(&image);
         let settled = settled(NodeId(4));
         let cause = unfence(&mut draft, first, settled).expect("it is registered");
         assert_eq!(cause, Some(Cause::Unfenced(NodeId(4))));
@@ -278,7 +278,7 @@ mod tests {
         let (second, follows) = join(&mut image, joining(4, 2, 4)).expect("it is newer");
         assert_eq!(follows, Some(Cause::Fenced(NodeId(4))));
         assert!(second.incarnation > first.incarnation && !image.brokers.is_live(second));
-        let mut draft = Draft::new(&image, 0);
+        let mut draft = Draft::new(&image);
         assert_eq!(
             unfence(&mut draft, first, settled).map_err(|refused| refused.code),
             Err(ErrorCode::StaleBrokerEpoch)
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_is_removed_is_unknown() {
-        let mut draft = Draft::new(&three(), 0);
+        let mut draft = Draft::new(&three());
         let cause = remove_broker(&mut draft, NodeId(3)).expect("it is one");
         assert_eq!(cause, Cause::Fenced(NodeId(3)));
         draft.settle();

@@ -192,7 +192,7 @@ mod tests {
         let mut image = node_of(2);
         let mut results = Vec::new();
         for topics in requests {
-            let mut draft = Draft::new(&image, 0);
+            let mut draft = Draft::new(&image);
             let mut terms = Terms {
                 config: &config,
                 rng: &mut rng,

@@ -13,20 +13,19 @@ use super::image::{Image, ReplayError};
 use super::new_partitions::NewPartitions;
 use super::placement::Placement;
 use super::record::MetadataRecord;
+use super::record_list::RecordList;
+use super::replaying::Replaying;
 use crate::base::limits::RECORDS_PER_CHANGE_MAX;
 use crate::base::{ErrorCode, Refused, Rng, StoreId};
 use crate::config::BrokerConfig;
-use crate::record::{BatchBuilder, Codec};
 
 /// A change of the metadata in the making.
 #[derive(Clone, Debug)]
 pub struct Draft {
-    image: Image,
-    delta: Delta,
+    replaying: Replaying,
     /// Where partitions go, from the first one on that is placed.
     placement: Option<Placement>,
-    wall_ms: i64,
-    batch: BatchBuilder,
+    list: RecordList,
     partitions: BTreeMap<StoreId, usize>,
     /// What is decided and not in the image yet, in its order, and how many records that is.
     coming: VecDeque<Coming>,
@@ -39,15 +38,15 @@ enum Coming {
     Partitions(NewPartitions),
 }
 
-/// A change that is whole: decided records as one batch of the metadata log, so that all of them count or none.
+/// A change that is whole: decided records as one entry of the metadata log, so that all of them count or none.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The image with it.
     pub image: Image,
     /// What is different.
     pub delta: Delta,
-    /// The records.
-    pub batch: Bytes,
+    /// The records: a [`RecordList`].
+    pub records: Bytes,
     /// How many partitions it puts into stores of this node.
     pub partitions: BTreeMap<StoreId, usize>,
 }
@@ -59,10 +58,9 @@ impl Change {
     /// One does not fit.
     pub fn new(
         image: &Image,
-        wall_ms: i64,
         records: impl IntoIterator<Item = MetadataRecord>,
     ) -> Result<Self, ReplayError> {
-        let mut draft = Draft::new(image, wall_ms);
+        let mut draft = Draft::new(image);
         for record in records {
             draft.replay(&record)?;
         }
@@ -71,25 +69,23 @@ impl Change {
 }
 
 impl Draft {
-    /// Starts from this image, at this time.
+    /// Starts from this image.
     #[must_use]
-    pub fn new(image: &Image, wall_ms: i64) -> Self {
+    pub fn new(image: &Image) -> Self {
         Self {
-            delta: Delta::default(),
+            replaying: Replaying::new(image.clone()),
             placement: None,
-            wall_ms,
-            batch: BatchBuilder::new(Codec::None, wall_ms),
+            list: RecordList::default(),
             partitions: BTreeMap::new(),
             coming: VecDeque::new(),
             records: 0,
-            image: image.clone(),
         }
     }
 
     /// The image with the records so far.
     #[must_use]
     pub const fn image(&self) -> &Image {
-        &self.image
+        &self.replaying.image
     }
 
     /// Whether nothing is changed.
@@ -138,7 +134,7 @@ impl Draft {
             let record = match self.coming.front_mut() {
                 None => return,
                 Some(Coming::Partitions(new)) => {
-                    let image = &self.image;
+                    let image = &self.replaying.image;
                     let placement = self.placement.get_or_insert_with(|| Placement::new(image));
                     match new.next(image, placement) {
                         Some(record) => record,
@@ -167,12 +163,11 @@ impl Draft {
     }
 
     fn replay(&mut self, record: &MetadataRecord) -> Result<(), ReplayError> {
-        self.delta.note(&self.image, record);
         self.count_new(record);
-        self.image.replay(record)?;
+        self.replaying.replay(record)?;
         // The first record of a cluster comes before the one that says the level.
-        let value = record.encode(self.image.features.max(1));
-        self.batch.push(self.wall_ms, None, Some(&value), &[]);
+        let level = self.replaying.image.features.max(1);
+        self.list.push(record, level);
         Ok(())
     }
 
@@ -181,9 +176,10 @@ impl Draft {
         let MetadataRecord::Partition(partition) = record else {
             return;
         };
-        let topic = self.image.topic_by_id(partition.topic);
+        let image = &self.replaying.image;
+        let topic = image.topic_by_id(partition.topic);
         let known = topic.and_then(|topic| topic.partition(partition.index));
-        let stores = (0..).map(StoreId).zip(self.image.here());
+        let stores = (0..).map(StoreId).zip(image.here());
         for (store, here) in stores {
             let was_there = known.is_some_and(|known| known.directories.contains(here));
             if partition.directories.contains(here) && !was_there {
@@ -197,9 +193,9 @@ impl Draft {
     pub fn into_change(self) -> Change {
         debug_assert!(self.is_settled());
         Change {
-            image: self.image,
-            delta: self.delta,
-            batch: self.batch.build(),
+            image: self.replaying.image,
+            delta: self.replaying.delta,
+            records: self.list.into_bytes(),
             partitions: self.partitions,
         }
     }

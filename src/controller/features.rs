@@ -8,5 +8,8 @@ pub type FeatureLevel = u16;
 /// From this level on brokers register all that others need to know of them, and may be fenced.
 pub(super) const REGISTRATION_LEVEL: FeatureLevel = 2;
 
+/// From this level on the metadata log is that of a quorum, and each of its batches an entry.
+const QUORUM_LEVEL: FeatureLevel = 3;
+
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = REGISTRATION_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = QUORUM_LEVEL;

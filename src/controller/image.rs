@@ -14,8 +14,14 @@ use crate::base::{
 };
 use crate::config::is_internal;
 
-/// The log that the metadata records themselves are kept in.
+/// The log that the metadata records themselves are kept in, an entry of the quorum a batch.
 pub const METADATA_LOG: LogId = LogId(0);
+/// The log of what this node's replica of it has promised.
+pub const METADATA_STATE_LOG: LogId = LogId(u64::MAX - 1);
+/// The log of snapshots of the metadata.
+pub const METADATA_SNAPSHOT_LOG: LogId = LogId(u64::MAX - 2);
+/// The logs that are never a partition's.
+pub const METADATA_LOGS: [LogId; 3] = [METADATA_LOG, METADATA_STATE_LOG, METADATA_SNAPSHOT_LOG];
 
 /// A record that does not fit the image: the log of the metadata is damaged, or there is a bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +122,7 @@ impl Image {
     /// out in order and by committed records only, so that is so if it was given out.
     #[must_use]
     pub fn has_removed(&self, log: LogId) -> bool {
-        log.0 < self.next_log && log != METADATA_LOG && !self.strays.contains(&log)
+        log.0 < self.next_log && !METADATA_LOGS.contains(&log) && !self.strays.contains(&log)
     }
 
     /// Whether a log was found that this metadata has never given out.
@@ -165,7 +171,7 @@ impl Image {
     /// Panics if the tables contradict each other. For tests and the simulator.
     pub fn invariants(&self) {
         self.topics.invariants();
-        let mut logs = BTreeSet::from([METADATA_LOG]);
+        let mut logs = BTreeSet::from(METADATA_LOGS);
         let mut load = BTreeMap::new();
         for topic in self.topics() {
             let name = &topic.name;
@@ -453,7 +459,7 @@ fn wrong<T>(why: String) -> Result<T, ReplayError> {
 /// The id that follows the one of a log, which is then never given out again.
 fn after(log: LogId) -> Result<u64, ReplayError> {
     match log.0.checked_add(1) {
-        Some(next) if log != METADATA_LOG => Ok(next),
+        Some(next) if !METADATA_LOGS.contains(&log) => Ok(next),
         _ => wrong(format!("log {log} is no partition's")),
     }
 }

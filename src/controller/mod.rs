@@ -21,7 +21,9 @@ mod placement;
 mod producer_ids;
 mod record;
 mod record_codec;
+mod record_list;
 mod registered;
+mod replaying;
 mod snapshot;
 #[cfg(test)]
 pub mod testing;
@@ -36,7 +38,10 @@ pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
 pub use features::{FEATURE_LEVEL, FeatureLevel};
-pub use image::{DirectoryLoad, Image, METADATA_LOG, ReplayError};
+pub use image::{
+    DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,
+    ReplayError,
+};
 pub use leadership::{AlterInSync, alter_in_sync, fenced, unfenced};
 pub use moves::{Cause, Moves, Settled};
 pub use new_topic::{NewTopic, partitions_wanted};
@@ -45,7 +50,9 @@ pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
 pub use record::{ConfigResource, MetadataRecord, PartitionRecord};
 pub use record_codec::BadRecord;
+pub use record_list::{RecordList, RecordListReader};
 pub use registered::{BrokerAddress, Directory, Registered, Registration};
+pub use replaying::Replaying;
 pub use snapshot::ImageRecords;
 pub use topic::{Partition, Topic};
 pub use topic_name::check_topic_name;

@@ -157,7 +157,7 @@ mod tests {
     fn follow(image: &mut Image, cause: Cause, slice: usize) -> (usize, Option<Settled>) {
         let (mut moves, mut changes) = (Moves::new(cause), 0);
         loop {
-            let mut draft = Draft::new(image, 0);
+            let mut draft = Draft::new(image);
             let mut is_over = false;
             while !is_over && draft.len() < MOVES_PER_CHANGE_MAX {
                 is_over = moves.go_on(&mut draft, &mut slice.clone());
@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn fence(image: &mut Image, node: i32, slice: usize) -> (usize, Option<Settled>) {
-        let mut draft = Draft::new(image, 0);
+        let mut draft = Draft::new(image);
         let cause = brokers::fence(&mut draft, NodeId(node)).expect("it is live");
         draft.settle();
         *image = draft.into_change().image;
@@ -182,7 +182,7 @@ mod tests {
     fn unfence(image: &mut Image, settled: Option<Settled>, slice: usize) {
         let settled = settled.expect("it may return");
         let member = image.brokers.member(settled.node()).expect("it is known");
-        let mut draft = Draft::new(image, 0);
+        let mut draft = Draft::new(image);
         let cause = brokers::unfence(&mut draft, member, settled).expect("it is the one");
         draft.settle();
         *image = draft.into_change().image;
@@ -235,7 +235,7 @@ mod tests {
         for name in ["a", "b", "c"] {
             create(&mut image, name, 2, 2);
         }
-        let mut draft = Draft::new(&image, 0);
+        let mut draft = Draft::new(&image);
         let cause = brokers::fence(&mut draft, NodeId(1)).expect("it was live");
         draft.settle();
         let mut moves = Moves::new(cause);
@@ -248,7 +248,7 @@ mod tests {
                 .replay(&MetadataRecord::RemoveTopic { id })
                 .expect("it fits");
         }
-        let mut draft = Draft::new(&image, 0);
+        let mut draft = Draft::new(&image);
         assert!(moves.go_on(&mut draft, &mut 1_000));
         draft.settle();
         let image = draft.into_change().image;

@@ -63,6 +63,8 @@ pub enum BadRecord {
     UnknownType(u8),
     /// A version of a record type of a later release.
     UnknownVersion(u8, u8),
+    /// A list of records in a version of a later release.
+    UnknownList(u8),
     /// A field has a value that it cannot have.
     BadField(&'static str),
 }
@@ -78,6 +80,9 @@ impl std::fmt::Display for BadRecord {
                     f,
                     "metadata record type {t} version {v} is of a later release"
                 )
+            }
+            Self::UnknownList(v) => {
+                write!(f, "metadata records in version {v} are of a later release")
             }
             Self::BadField(field) => write!(f, "metadata record has a bad {field}"),
         }

@@ -49,7 +49,7 @@ pub fn cluster(nodes: i32) -> Image {
 
 /// Creates a topic.
 pub fn create(image: &mut Image, name: &str, partitions: usize, factor: i16) {
-    let mut draft = Draft::new(image, 0);
+    let mut draft = Draft::new(image);
     let (config, mut rng) = (BrokerConfig::default(), Rng::new(image.version));
     let mut terms = Terms {
         config: &config,
@@ -68,7 +68,7 @@ pub fn create(image: &mut Image, name: &str, partitions: usize, factor: i16) {
 
 /// A draft of a node of two stores with those of these topics that may be created.
 pub fn with_topics(names: &[&str]) -> Draft {
-    let mut draft = Draft::new(&node_of(2), 0);
+    let mut draft = Draft::new(&node_of(2));
     let (config, mut rng) = (BrokerConfig::default(), Rng::new(1));
     let mut terms = Terms {
         config: &config,

@@ -5,13 +5,14 @@ use bytes::Bytes;
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, Decided, Deciding, Decision, Progress, create_topics};
-use crate::base::{Offset, Rng, ShardId};
+use crate::base::{Rng, ShardId};
 use crate::broker::apis;
 use crate::broker::msg::Called;
-use crate::broker::own::run::BatchRun;
 use crate::config::BrokerConfig;
 use crate::controller::testing::node_of;
-use crate::controller::{Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator};
+use crate::controller::{
+    Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator, RecordListReader,
+};
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, StrBytes, WireError, parse_header};
 
@@ -131,7 +132,7 @@ impl Cluster {
     ) -> (Decided, Change) {
         let (header, body) = parsed(version, request);
         let mut decision = decider(&header, body).unwrap();
-        let mut draft = Draft::new(&self.image, 0);
+        let mut draft = Draft::new(&self.image);
         let mut ids = std::mem::take(&mut self.producer_ids);
         let decided = loop {
             let mut cx = Deciding {
@@ -167,14 +168,10 @@ impl Cluster {
     /// Replays the records of a change, as they are in the log.
     pub(in crate::broker) fn commit(&mut self, change: &Change) {
         self.committed = 0;
-        let mut run = BatchRun::new(&change.batch, Offset(0));
-        let mut replay = |_: Option<&[u8]>, value: Option<&[u8]>, _| {
-            let record = MetadataRecord::decode(value.unwrap()).unwrap();
-            self.image.replay(&record).unwrap();
+        for record in RecordListReader::new(change.records.clone()).unwrap() {
+            self.image.replay(&record.unwrap()).unwrap();
             self.committed += 1;
-            Ok(())
-        };
-        run.each(&mut replay).unwrap();
+        }
         assert_eq!(self.image, change.image);
     }
 

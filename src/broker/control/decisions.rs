@@ -25,11 +25,7 @@ impl Making {
     ///
     /// # Errors
     /// The reason to close its connection, and the request.
-    pub fn begin(
-        turn: CallTurn,
-        metadata: &Metadata,
-        wall_ms: i64,
-    ) -> Result<Self, (CallTurn, String)> {
+    pub fn begin(turn: CallTurn, metadata: &Metadata) -> Result<Self, (CallTurn, String)> {
         let call = &turn.call;
         let key = call.header.key;
         let decider = match apis::served(key).map(|served| served.handler) {
@@ -40,7 +36,7 @@ impl Making {
             Ok(decision) => Ok(Self {
                 turn,
                 decision,
-                draft: Draft::new(&metadata.image, wall_ms),
+                draft: Draft::new(&metadata.image),
                 config: Arc::clone(&metadata.config),
             }),
             Err(why) => Err((turn, why.to_string())),

@@ -1,34 +1,57 @@
-//! The metadata as it was decided, and what of it is still on its way: to the log, and to the shards.
+//! The metadata as it was decided, as it is committed, and what is on its way: to the quorum, and to the shards.
 //!
-//! Decided is decided: the next request sees it although it is not durable yet. If it never becomes durable the
-//! process has failed and nobody was told.
+//! What is decided the next request sees although it is not committed yet. It becomes true when the quorum says that it
+//! is committed, and by nothing else: then it is replayed, and published. If this node leads no more before that, what
+//! it has decided is forgotten, and whoever waits for it is told so.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::driver::{Happened, QuorumDriver};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
 use crate::base::{LogId, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
-use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
-use crate::controller::{Change, Delta, Directory, Image, METADATA_LOG, MetadataRecord, bootstrap};
+use crate::controller::{
+    Change, Delta, Directory, Image, MetadataRecord, RecordListReader, Replaying, bootstrap,
+};
+use crate::quorum::{Declined, EntryId, Payload, SnapshotMark};
 
-/// Records on their way to the metadata log, and what follows when they are there.
+/// A change that is proposed and not committed yet, and what follows when it is.
 #[derive(Debug)]
-struct Commit {
-    token: u64,
-    image: Arc<Image>,
-    delta: Arc<Delta>,
+struct Proposed {
+    id: EntryId,
+    /// Of the image with it.
+    version: u64,
     follows: Follows,
 }
 
-/// What follows when a commit is served by every shard.
+/// A committed entry that is being replayed.
+#[derive(Debug)]
+struct Replay {
+    id: EntryId,
+    replaying: Replaying,
+    records: RecordListReader,
+}
+
+/// What the control shard has to do by what is committed.
+#[derive(Debug)]
+pub enum CommittedTurn {
+    /// A snapshot of the committed image is wanted.
+    Snapshot(SnapshotMark),
+    /// This node decides from now on.
+    Leads,
+    /// It does not any more.
+    Follows,
+}
+
+/// What follows when a change is served by every shard.
 #[derive(Debug)]
 pub enum Then {
     Nothing,
@@ -46,7 +69,7 @@ impl Then {
     }
 }
 
-/// All that follows from a commit, and what it and the commit take in memory.
+/// All that follows from a change, and what it and the change take in memory.
 #[derive(Debug, Default)]
 struct Follows {
     then: Vec<Then>,
@@ -57,15 +80,22 @@ struct Follows {
 #[derive(Debug)]
 pub struct Metadata {
     pub config: Arc<BrokerConfig>,
-    /// The newest decided image; the published one may lag behind it by the commits in flight.
+    /// The newest decided image; the committed one may lag behind it by what is proposed.
     pub image: Image,
+    /// What is committed, as far as it was replayed.
+    pub committed: Image,
+    /// This node's replica of the metadata log, once it is read.
+    pub quorum: Option<QuorumDriver>,
+    /// Whether this node decides.
+    leads: bool,
     pub rooms: Rooms,
     rng: Rng,
     brokers: Brokers,
-    commits: VecDeque<Commit>,
+    proposed: VecDeque<Proposed>,
+    replay: Option<Replay>,
     /// Published, not yet served by every shard: (image version, what follows).
     publishing: VecDeque<(u64, Follows)>,
-    /// What they and the commits take in memory.
+    /// What they and the proposed changes take in memory.
     kept: usize,
     /// Whether the shards have an image.
     is_published: bool,
@@ -81,10 +111,14 @@ impl Metadata {
         Self {
             brokers: Brokers::new(&config, shards, &owners),
             config,
-            image: Image::of_node(here.iter().map(|directory| directory.id)),
+            image: Image::default(),
+            committed: Image::of_node(here.iter().map(|directory| directory.id)),
+            quorum: None,
+            leads: false,
             rooms: Rooms::new(here.clone()),
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
-            commits: VecDeque::new(),
+            proposed: VecDeque::new(),
+            replay: None,
             publishing: VecDeque::new(),
             kept: 0,
             is_published: false,
@@ -104,9 +138,9 @@ impl Metadata {
         }
     }
 
-    /// Replays a record of the metadata log; the only way, besides deciding one, that the image changes.
-    pub fn replay(&mut self, record: &MetadataRecord) -> Result<(), String> {
-        self.image.replay(record).map_err(|error| error.to_string())
+    /// Whether this node decides.
+    pub const fn leads(&self) -> bool {
+        self.leads
     }
 
     /// The records needed before anybody is served: on the first start, and when this node has other stores.
@@ -119,8 +153,8 @@ impl Metadata {
     /// producer ids are taken, must not be known before they are durable; and who is to be answered from the image
     /// waits until every shard serves by it.
     pub fn reply(&mut self, req: ReqRef, called: Called, fx: &mut Fx<'_>) {
-        let follows = match (self.commits.back_mut(), self.publishing.back_mut()) {
-            (Some(commit), _) => &mut commit.follows,
+        let follows = match (self.proposed.back_mut(), self.publishing.back_mut()) {
+            (Some(proposed), _) => &mut proposed.follows,
             (None, Some((_, follows))) if called == Called::Created => follows,
             _ => return answer(req, called, fx),
         };
@@ -136,71 +170,157 @@ impl Metadata {
         self.kept >= DECIDED_BYTES_MAX
     }
 
-    /// Writes a change of the newest image and takes it into that at once.
-    pub fn commit(&mut self, change: Change, then: Then, owner: &mut Owner, fx: &mut Fx<'_>) {
+    /// Proposes a change of the newest image and takes it into that at once.
+    ///
+    /// # Errors
+    /// The quorum does not take it, and what was to follow.
+    pub fn commit(
+        &mut self,
+        change: Change,
+        then: Then,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), (Declined, Then)> {
         let Change {
             image,
-            delta,
-            batch,
+            delta: _, // It is found again when the change is replayed.
+            records,
             partitions,
         } = change;
+        let memory = records.len() + then.memory();
+        let proposed = match &mut self.quorum {
+            Some(quorum) => quorum.propose(records, owner, fx),
+            None => Err(Declined::NotLeader { leader: None }),
+        };
+        let id = match proposed {
+            Ok(id) => id,
+            Err(declined) => return Err((declined, then)),
+        };
         self.rooms.decided(image.version, &partitions);
         self.image = image;
-        let memory = batch.len() + then.memory();
         self.kept += memory;
-        let end = match owner.append_internal(fx.now, METADATA_LOG, batch) {
-            Ok(end) => end,
-            Err(refused) => {
-                fx.out.push(fatal::metadata(format!(
-                    "the metadata log cannot be written: {refused}"
-                )));
-                return;
-            }
-        };
-        self.commits.push_back(Commit {
-            token: owner.tell_when_committed(METADATA_LOG, end),
-            image: Arc::new(self.image.clone()),
-            delta: Arc::new(delta),
+        self.proposed.push_back(Proposed {
+            id,
+            version: self.image.version,
             follows: Follows {
                 then: vec![then],
                 memory,
             },
         });
+        Ok(())
     }
 
     /// The same for records that nobody waits for.
+    ///
+    /// # Errors
+    /// They do not apply, or the quorum does not take them.
     pub fn commit_quietly(
         &mut self,
         records: Vec<MetadataRecord>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) {
-        match Change::new(&self.image, fx.now.wall_ms, records) {
-            Ok(change) => self.commit(change, Then::Nothing, owner, fx),
-            Err(why) => fx.out.push(fatal::metadata(format!(
-                "a decided metadata record does not apply: {why}"
-            ))),
+    ) -> Result<(), String> {
+        let change = Change::new(&self.image, records)
+            .map_err(|why| format!("a decided metadata record does not apply: {why}"))?;
+        self.commit(change, Then::Nothing, owner, fx)
+            .map_err(|(declined, _)| format!("metadata cannot be committed: {declined:?}"))
+    }
+
+    /// Whether something is committed that was not replayed.
+    pub fn has_more(&self) -> bool {
+        self.replay.is_some() || self.quorum.as_ref().is_some_and(QuorumDriver::has_more)
+    }
+
+    /// Replays what is committed, as long as there is something `left` of a slice; a record costs one. Returns what
+    /// else there is to do when it has come to that.
+    ///
+    /// # Errors
+    /// A committed record cannot be understood.
+    pub fn replay_some(
+        &mut self,
+        left: &mut usize,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> Result<Option<CommittedTurn>, String> {
+        while *left > 0 {
+            if let Some(replay) = &mut self.replay {
+                match replay.records.next() {
+                    Some(record) => {
+                        *left -= 1;
+                        let record = record.map_err(|why| of_entry(replay.id, &why))?;
+                        let replayed = replay.replaying.replay(&record);
+                        replayed.map_err(|why| of_entry(replay.id, &why))?;
+                    }
+                    None => self.replayed(fx),
+                }
+                continue;
+            }
+            let quorum = self.quorum.as_mut();
+            match quorum.and_then(|quorum| quorum.next(owner, fx)) {
+                None => break,
+                Some(Happened::Committed(entry)) => {
+                    *left -= 1;
+                    if let Payload::Records(records) = entry.payload {
+                        let records = RecordListReader::new(records);
+                        self.replay = Some(Replay {
+                            id: entry.id,
+                            replaying: Replaying::new(self.committed.clone()),
+                            records: records.map_err(|why| of_entry(entry.id, &why))?,
+                        });
+                    }
+                }
+                Some(Happened::SnapshotWanted(mark)) => {
+                    return Ok(Some(CommittedTurn::Snapshot(mark)));
+                }
+                Some(Happened::Leads) => {
+                    self.leads = true;
+                    self.image = self.committed.clone();
+                    return Ok(Some(CommittedTurn::Leads));
+                }
+                Some(Happened::Follows) => {
+                    self.leads = false;
+                    return Ok(Some(CommittedTurn::Follows));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// All of a committed entry is replayed: it is true, and the shards get it.
+    fn replayed(&mut self, fx: &mut Fx<'_>) {
+        let Some(Replay { id, replaying, .. }) = self.replay.take() else {
+            return;
+        };
+        self.committed = replaying.image;
+        let is_own = self.proposed.front().is_some_and(|first| first.id == id);
+        let own = is_own.then(|| self.proposed.pop_front()).flatten();
+        let own = own.map(|own| own.follows);
+        if self.proposed.is_empty() && self.leads {
+            debug_assert_eq!(self.image, self.committed, "what was decided");
+            // The same, from one root: an image shares what it has with those that were made of it.
+            self.image = self.committed.clone();
+        }
+        // At a start the shards get the first image when this node's own records are in it.
+        if own.is_some() || self.is_published {
+            let image = Arc::new(self.committed.clone());
+            let delta = Arc::new(replaying.delta);
+            self.publish(image, delta, own.unwrap_or_default(), fx);
         }
     }
 
-    /// If the token is that of the next commit: it is durable, so the shards get its image.
-    pub fn durable(&mut self, token: u64, fx: &mut Fx<'_>) -> bool {
-        if self
-            .commits
-            .front()
-            .is_none_or(|commit| commit.token != token)
-        {
-            return false;
+    /// Forgets what was decided and is not committed: whoever waits for that.
+    pub fn forget_decided(&mut self) -> Vec<Then> {
+        let mut lost = Vec::new();
+        for proposed in self.proposed.drain(..) {
+            self.kept -= proposed.follows.memory;
+            lost.extend(proposed.follows.then);
         }
-        if let Some(commit) = self.commits.pop_front() {
-            self.publish(commit.image, commit.delta, commit.follows, fx);
-        }
-        true
+        lost
     }
 
     /// Gives the image to every shard at a start at which nothing changes.
     pub fn publish_current(&mut self, fx: &mut Fx<'_>) {
-        let image = Arc::new(self.image.clone());
+        let image = Arc::new(self.committed.clone());
         self.publish(image, Arc::default(), Follows::default(), fx);
     }
 
@@ -230,8 +350,11 @@ impl Metadata {
                 next = next.max(log.0 + 1);
             }
         }
-        if !records.is_empty() {
-            self.commit_quietly(records, owner, fx);
+        if !records.is_empty()
+            && let Err(why) = self.commit_quietly(records, owner, fx)
+        {
+            // They are found again at the next start.
+            tracing::warn!("logs that were never given out are not noted: {why}");
         }
     }
 
@@ -261,26 +384,32 @@ impl Metadata {
 
     /// Whether all that was decided is served.
     pub fn is_quiet(&self) -> bool {
-        self.commits.is_empty() && self.publishing.is_empty() && self.rooms.is_quiet()
+        self.proposed.is_empty()
+            && self.publishing.is_empty()
+            && self.rooms.is_quiet()
+            && self.quorum.as_ref().is_none_or(QuorumDriver::is_quiet)
     }
 
     /// Panics if something is wrong inside. For the simulator.
     pub fn invariants(&self) {
         self.image.invariants();
+        self.committed.invariants();
         let published = self.publishing.iter().map(|(version, _)| *version);
-        let decided = self.commits.iter().map(|commit| commit.image.version);
-        let versions: Vec<u64> = published.chain(decided).collect();
+        let proposed = self.proposed.iter().map(|proposed| proposed.version);
+        let versions: Vec<u64> = published.chain(proposed).collect();
         assert!(versions.is_sorted(), "images are published in their order");
-        assert!(
-            versions.last() <= Some(&self.image.version),
-            "the newest image"
-        );
+        if self.leads {
+            assert!(
+                versions.last() <= Some(&self.image.version),
+                "the newest image"
+            );
+        }
         let follows = self.publishing.iter().map(|(_, follows)| follows);
-        let follows = follows.chain(self.commits.iter().map(|commit| &commit.follows));
+        let follows = follows.chain(self.proposed.iter().map(|proposed| &proposed.follows));
         let memory: usize = follows.map(|follows| follows.memory).sum();
         assert_eq!(memory, self.kept, "memory of what follows");
-        let tokens = self.commits.iter().map(|commit| commit.token);
-        assert!(tokens.is_sorted(), "commits end in their order");
+        let ids = self.proposed.iter().map(|proposed| proposed.id);
+        assert!(ids.is_sorted(), "changes are committed in their order");
         let by_all = self.served.iter().min();
         let waits = self
             .publishing
@@ -293,17 +422,27 @@ impl Metadata {
     }
 }
 
+/// What is wrong with a committed entry.
+fn of_entry(id: EntryId, why: &dyn std::fmt::Display) -> String {
+    let EntryId { term, index } = id;
+    format!("entry {index} of term {term} of the metadata cannot be understood: {why}")
+}
+
 /// Sends an answer to the shard that it is for.
 pub fn answer(req: ReqRef, called: Called, fx: &mut Fx<'_>) {
     let answer = Ok(called);
     fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::control::testing::{NOW, Site, directories, req, topic};
+    use crate::base::{LeaderEpoch, NodeId, Offset};
+    use crate::broker::control::testing::{Site, directories, req, topic};
+    use crate::controller::METADATA_LOG;
     use crate::controller::testing::partition;
+    use crate::quorum::{
+        EntryIndex, QuorumInput, QuorumMessage, ReplicaKey, Restored, Says, Voters,
+    };
 
     fn reply() -> Called {
         Called::Frame(vec![Bytes::from_static(b"reply")])
@@ -314,10 +453,62 @@ mod tests {
         let mut site = Site::new();
         let config = Arc::new(BrokerConfig::default());
         let mut metadata = Metadata::new(config, 2, directories(2), 1);
+        let me = key(0);
+        let restored = Restored::empty(Voters::new([me]).unwrap());
+        let quorum = site.act(|owner, fx| {
+            owner.begin_at(fx.now, METADATA_LOG, Offset(1));
+            QuorumDriver::start(me, restored, (4096, 1), owner, fx)
+        });
+        metadata.quorum = Some(quorum.unwrap());
+        let turns = settle(&mut site, &mut metadata);
+        assert!(matches!(turns[..], [CommittedTurn::Leads]));
         site.act(|_, fx| metadata.publish_current(fx));
         assert_eq!(published(&mut site), [(0, 0), (1, 0)]);
         assert!(metadata.next_served().is_some());
         (site, metadata)
+    }
+
+    /// A replica of this node, or another one.
+    fn key(other: u16) -> ReplicaKey {
+        ReplicaKey {
+            node: NodeId(1 + i32::from(other)),
+            directory: directories(other + 1)[usize::from(other)].id,
+        }
+    }
+
+    /// Replays what is committed; what else there is to do by it.
+    fn replay(site: &mut Site, metadata: &mut Metadata) -> Vec<CommittedTurn> {
+        let mut turns = Vec::new();
+        site.act(|owner, fx| {
+            while let Some(turn) = metadata
+                .replay_some(&mut usize::MAX.clone(), owner, fx)
+                .unwrap()
+            {
+                turns.push(turn);
+            }
+        });
+        metadata.invariants();
+        turns
+    }
+
+    /// Makes all durable, until nothing more comes of it.
+    fn settle(site: &mut Site, metadata: &mut Metadata) -> Vec<CommittedTurn> {
+        let mut turns = Vec::new();
+        loop {
+            let tokens = site.flush();
+            if tokens.is_empty() {
+                return turns;
+            }
+            for token in tokens {
+                durable(site, metadata, token);
+            }
+            turns.extend(replay(site, metadata));
+        }
+    }
+
+    fn durable(site: &mut Site, metadata: &mut Metadata, token: u64) -> bool {
+        let quorum = metadata.quorum.as_mut().unwrap();
+        site.act(|owner, fx| quorum.durable(token, owner, fx))
     }
 
     /// Which images the shards got since the last time, by version.
@@ -332,14 +523,14 @@ mod tests {
 
     fn commit(site: &mut Site, metadata: &mut Metadata, records: Vec<MetadataRecord>, then: Then) {
         site.act(|owner, fx| {
-            let change = Change::new(&metadata.image, NOW.wall_ms, records).unwrap();
-            metadata.commit(change, then, owner, fx);
+            let change = Change::new(&metadata.image, records).unwrap();
+            assert!(metadata.commit(change, then, owner, fx).is_ok());
         });
         metadata.invariants();
     }
 
     #[test]
-    fn a_change_is_published_when_it_is_durable_and_answered_when_every_shard_serves_by_it() {
+    fn a_change_is_published_when_it_is_committed_and_answered_when_every_shard_serves_by_it() {
         let (mut site, mut metadata) = serving();
         let records = vec![topic(1), partition(1, 0, 1)];
         commit(
@@ -351,8 +542,10 @@ mod tests {
         assert!(metadata.image.topic("topic-1").is_some(), "decided");
         assert!(site.sent().is_empty() && !metadata.is_quiet());
         let tokens = site.flush();
-        assert_eq!(tokens.len(), 1);
-        assert!(site.act(|_, fx| metadata.durable(tokens[0], fx)));
+        assert_eq!(tokens.len(), 1, "one flush");
+        assert!(metadata.committed.topic("topic-1").is_none());
+        assert!(durable(&mut site, &mut metadata, tokens[0]));
+        assert!(replay(&mut site, &mut metadata).is_empty());
         assert_eq!(published(&mut site), [(0, 2), (1, 2)]);
         metadata.served(ShardId(1), 2);
         assert!(metadata.next_served().is_none(), "one does not serve by it");
@@ -374,11 +567,9 @@ mod tests {
         commit(&mut site, &mut metadata, vec![topic(2)], other);
         site.act(|_, fx| metadata.reply(req(3), reply(), fx));
         assert!(site.answers().is_empty());
-        for token in site.flush() {
-            assert!(site.act(|_, fx| metadata.durable(token, fx)));
-        }
+        settle(&mut site, &mut metadata);
         assert_eq!(published(&mut site), [(0, 1), (0, 2), (1, 1), (1, 2)]);
-        // It is durable, which is enough but for who is to be answered from the image.
+        // It is committed, which is enough but for who is to be answered from the image.
         site.act(|_, fx| metadata.reply(req(4), reply(), fx));
         site.act(|_, fx| metadata.reply(req(5), Called::Created, fx));
         assert_eq!(site.answers(), [(4, Ok(reply()))]);
@@ -400,11 +591,57 @@ mod tests {
         commit(&mut site, &mut metadata, vec![topic(2)], Then::Nothing);
         let tokens = site.flush();
         assert!(
-            !site.act(|_, fx| metadata.durable(tokens[1], fx)),
+            !durable(&mut site, &mut metadata, tokens[1]),
             "it has its turn later"
         );
-        assert!(!site.act(|_, fx| metadata.durable(999, fx)));
+        assert!(!durable(&mut site, &mut metadata, 999));
+        assert!(replay(&mut site, &mut metadata).is_empty());
         assert!(site.sent().is_empty());
+    }
+
+    /// Somebody says that there is another leader, of the next term.
+    fn depose(site: &mut Site, metadata: &mut Metadata) {
+        let message = QuorumMessage {
+            from: key(1),
+            to: key(0),
+            term: LeaderEpoch(2),
+            says: Says::Append {
+                prev: EntryId::default(),
+                entries: Vec::new(),
+                commit: EntryIndex(0),
+            },
+        };
+        let quorum = metadata.quorum.as_mut().unwrap();
+        site.act(|owner, fx| quorum.step(QuorumInput::Message(message), owner, fx));
+    }
+
+    #[test]
+    fn who_leads_no_more_forgets_what_it_has_decided_and_not_what_is_committed() {
+        let (mut site, mut metadata) = serving();
+        let then = |id| Then::Answer(req(id), reply());
+        commit(&mut site, &mut metadata, vec![topic(1)], then(1));
+        let tokens = site.flush();
+        commit(&mut site, &mut metadata, vec![topic(2)], then(2));
+        assert!(durable(&mut site, &mut metadata, tokens[0]));
+        depose(&mut site, &mut metadata);
+        let turns = replay(&mut site, &mut metadata);
+        assert!(matches!(turns[..], [CommittedTurn::Follows]) && !metadata.leads());
+        assert_eq!(published(&mut site), [(0, 1), (1, 1)], "it was committed");
+        let lost = metadata.forget_decided();
+        assert!(matches!(lost[..], [Then::Answer(to, _)] if to == req(2)));
+        metadata.invariants();
+        let change = Change::new(&metadata.image, [topic(3)]).unwrap();
+        let refused = site.act(|owner, fx| metadata.commit(change, then(3), owner, fx));
+        assert!(matches!(refused, Err((Declined::NotLeader { .. }, _))));
+        // Nobody has said that it is not committed: when it leads again, it is.
+        site.pass_ms(1_000);
+        let quorum = metadata.quorum.as_mut().unwrap();
+        site.act(|owner, fx| quorum.step(QuorumInput::Time, owner, fx));
+        let turns = settle(&mut site, &mut metadata);
+        assert!(matches!(turns[..], [CommittedTurn::Leads]));
+        assert_eq!(published(&mut site), [(0, 2), (1, 2)]);
+        assert!(metadata.image.topic("topic-2").is_some());
+        assert!(metadata.image.topic("topic-3").is_none());
     }
 
     /// Their ids are never given out; and none may use up those of everybody else, or keep the broker from starting.

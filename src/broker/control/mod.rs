@@ -1,19 +1,24 @@
 //! The control shard's part: it alone changes the cluster's metadata.
 //!
-//! A change is decided against the newest image, written as records to the metadata log, and published
-//! to every shard when durable; the client is answered when every shard serves by it. What a client
+//! A change is decided against the newest image, proposed to the quorum as one entry of the metadata log, and published
+//! to every shard when that is committed; the client is answered when every shard serves by it. What a client
 //! was told is therefore true on whichever core it comes back to.
 //!
-//! A request waits for its turn in `queue` and is decided on in `decisions`; `metadata` has what was decided, `room`
-//! asks the stores whether there is room for it, `load` reads the metadata at a start. At the shard of the client a
-//! request waits in `calls`; `growth` is the part of the stores' owners.
+//! A request waits for its turn in `queue` and is decided on in `decisions`; `metadata` has what was decided and what
+//! is committed, `room` asks the stores whether there is room for it. `driver` is this node's replica of the log, in
+//! `logs` of store-0; `snapshot` writes down what stands for its beginning, `load` reads all that at a start. At the
+//! shard of the client a request waits in `calls`; `growth` is the part of the stores' owners.
 
 pub mod calls;
 mod decisions;
+mod driver;
 pub mod growth;
 mod load;
+mod logs;
 mod metadata;
 mod queue;
+#[cfg(test)]
+mod restart_tests;
 mod room;
 mod snapshot;
 #[cfg(test)]
@@ -25,34 +30,63 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
-use crate::base::{Leftovers, LogId, ShardId};
+use crate::base::{Leftovers, LogId, Mono, Offset, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
-use crate::broker::own::compact::Compaction;
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, Draft, METADATA_LOG, ProducerIdAllocator};
+use crate::controller::{Directory, Draft, Image, METADATA_SNAPSHOT_LOG, ProducerIdAllocator};
+use crate::quorum::{Declined, Payload, QuorumInput, ReplicaKey, Restored, SnapshotMark};
 use crate::store::DiskError;
 use crate::wire::WireError;
 use decisions::Making;
-use load::Load;
-use metadata::{Metadata, Then, answer};
+use driver::QuorumDriver;
+use load::{FoundMetadata, Load};
+use metadata::{CommittedTurn, Metadata, Then, answer};
 use queue::{CallQueue, CallTurn};
 use room::Room;
-use snapshot::SnapshotBatch;
+use snapshot::{SnapshotWriter, SnapshotWritten};
+
+/// A snapshot that is being written down.
+#[derive(Debug)]
+struct Snapshotting {
+    writer: SnapshotWriter,
+    /// When it is whole: the number that says that it is on the disk, and where it begins.
+    written: Option<(u64, Offset)>,
+    /// The store has to grow for it.
+    waits: bool,
+    /// What this replica starts with when it is whole, at the first start.
+    starts: Option<Restored>,
+}
+
+impl Snapshotting {
+    fn new(mark: SnapshotMark, image: &Image, starts: Option<Restored>) -> Self {
+        Self {
+            writer: SnapshotWriter::new(mark, image),
+            written: None,
+            waits: false,
+            starts,
+        }
+    }
+
+    /// Whether there is more to be written, and may be at once.
+    const fn has_more(&self) -> bool {
+        self.written.is_none() && !self.waits
+    }
+}
 
 /// See the module. Lives on shard 0.
 #[derive(Debug)]
 pub struct Control {
     metadata: Metadata,
+    /// This node's replica of the metadata log, and the seed of its chance.
+    me: ReplicaKey,
+    seed: u64,
     load: Load,
-    compaction: Compaction,
-    /// The log is to be compacted: its bytes, and from how many on it is. What it is to be compacted to, in the making.
-    snapshot_wanted: Option<(u64, u64)>,
-    snapshot: Option<SnapshotBatch>,
+    snapshot: Option<Snapshotting>,
     producer_ids: ProducerIdAllocator,
     queue: CallQueue,
     making: Option<Making>,
@@ -66,11 +100,17 @@ pub struct Control {
 
 impl Control {
     pub fn new(config: Arc<BrokerConfig>, shards: u16, here: Vec<Directory>, seed: u64) -> Self {
+        let directory = here.first().map(|first| first.id);
+        let me = ReplicaKey {
+            node: config.node(),
+            directory: directory.unwrap_or_default(),
+        };
+        let metadata = Metadata::new(config, shards, here, seed);
         Self {
-            metadata: Metadata::new(config, shards, here, seed),
-            load: Load::default(),
-            compaction: Compaction::default(),
-            snapshot_wanted: None,
+            load: Load::new(me, metadata.committed.clone()),
+            metadata,
+            me,
+            seed,
             snapshot: None,
             producer_ids: ProducerIdAllocator::default(),
             queue: CallQueue::default(),
@@ -88,26 +128,43 @@ impl Control {
 
     /// Begins to read what was decided before.
     pub fn start(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        self.load.start(&self.metadata.config, owner, fx);
-        self.loaded(owner, fx);
+        match self.load.start(&self.metadata.config, owner, fx) {
+            Ok(()) => self.loaded(owner, fx),
+            Err(why) => fx.out.push(fatal::metadata(why)),
+        }
     }
 
     /// Whether nothing is still to be answered.
     pub fn is_quiet(&self) -> bool {
         self.metadata.is_quiet()
-            && self.compaction.is_quiet()
+            && self.snapshot.is_none()
             && self.queue.is_empty()
             && !self.has_more()
     }
 
     /// Whether there is something to be decided.
     pub fn has_more(&self) -> bool {
+        let decides = self.metadata.leads();
         self.making.is_some()
             || !self.leftovers.is_empty()
-            || (!self.queue.is_empty() && !self.metadata.is_full())
-            || !self.strays.is_empty()
-            || self.snapshot_wanted.is_some()
-            || self.snapshot.is_some()
+            || (!self.queue.is_empty() && decides && !self.metadata.is_full())
+            || (!self.strays.is_empty() && decides)
+            || self.metadata.has_more()
+            || self.snapshot.as_ref().is_some_and(Snapshotting::has_more)
+    }
+
+    /// When the quorum wants to be told the time.
+    pub fn wake_at(&self) -> Mono {
+        let quorum = self.metadata.quorum.as_ref();
+        quorum.map_or(Mono::NEVER, QuorumDriver::wake_at)
+    }
+
+    /// Something has happened to the quorum: the one way in, for messages of other replicas too.
+    fn quorum_input(&mut self, input: QuorumInput, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Some(quorum) = &mut self.metadata.quorum {
+            quorum.step(input, owner, fx);
+        }
+        self.decide_some(owner, fx);
     }
 
     /// Requests whose turn has not come.
@@ -135,6 +192,9 @@ impl Control {
             // It is not kept until its turn comes.
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
+        if !self.metadata.leads() {
+            return not_controller(req, fx);
+        }
         self.queue.push(req, call);
         self.decide_some(owner, fx);
     }
@@ -154,19 +214,22 @@ impl Control {
     /// Nothing is waiting: a slice of what is to be decided has its turn.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.left = DECIDED_PER_SLICE;
+        if fx.now.mono >= self.wake_at() {
+            self.quorum_input(QuorumInput::Time, owner, fx);
+        }
         self.decide_some(owner, fx);
     }
 
-    /// Decides, as far as the slice goes.
+    /// Replays what is committed, and decides, as far as the slice goes.
     fn decide_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         while self.left > 0 {
             self.leftovers.let_go(&mut self.left);
+            if let Err(why) = self.committed_some(owner, fx) {
+                return fx.out.push(fatal::metadata(why));
+            }
+            self.snapshot_some(owner, fx);
             if self.left == 0 {
                 return;
-            }
-            // A decision that has begun is made first: a snapshot is of what was decided.
-            if self.making.is_none() && self.snapshot_some(owner, fx) {
-                continue;
             }
             let Some(mut making) = self.making.take().or_else(|| self.begin_next(owner, fx)) else {
                 return;
@@ -203,33 +266,110 @@ impl Control {
         }
     }
 
-    /// Begins with a snapshot or goes on with it, and compacts the log to it when it is whole. False if there is none.
-    fn snapshot_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
-        if let Some(sizes) = self.snapshot_wanted.take() {
-            let image = &self.metadata.image;
-            self.snapshot = Some(SnapshotBatch::new(fx.now, image, sizes));
+    /// Replays what is committed, and does what has to be done by it.
+    fn committed_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
+        while let Some(turn) = self.metadata.replay_some(&mut self.left, owner, fx)? {
+            match turn {
+                CommittedTurn::Snapshot(mark) => {
+                    if let Some(quorum) = &self.metadata.quorum {
+                        quorum.begin_cut(owner, fx);
+                    }
+                    let image = &self.metadata.committed;
+                    self.snapshot = Some(Snapshotting::new(mark, image, None));
+                }
+                CommittedTurn::Leads => {
+                    let records = self.metadata.first_start()?;
+                    if records.is_empty() {
+                        self.metadata.publish_current(fx);
+                    } else {
+                        self.metadata.commit_quietly(records, owner, fx)?;
+                    }
+                }
+                CommittedTurn::Follows => self.resign(fx),
+            }
         }
-        let Some(mut snapshot) = self.snapshot.take() else {
-            return false;
+        Ok(())
+    }
+
+    /// This node does not decide any more: whoever waits for that is told.
+    fn resign(&mut self, fx: &mut Fx<'_>) {
+        self.producer_ids = ProducerIdAllocator::default();
+        if let Some(making) = self.making.take() {
+            making.decision.leave(&mut self.leftovers);
+            not_controller(making.turn.req, fx);
+        }
+        for then in self.metadata.forget_decided() {
+            if let Then::Answer(req, _) = then {
+                not_controller(req, fx);
+            }
+        }
+        while let Some(turn) = self.queue.pop() {
+            not_controller(turn.req, fx);
+        }
+        self.resign_waiting(fx);
+    }
+
+    /// The same for who waits for room, but for the one that stores are asked for.
+    fn resign_waiting(&mut self, fx: &mut Fx<'_>) {
+        while let Some((req, _)) = self.metadata.rooms.next() {
+            not_controller(req, fx);
+        }
+    }
+
+    /// Goes on with a snapshot.
+    fn snapshot_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let Some(snapshot) = &mut self.snapshot else {
+            return;
         };
-        if snapshot.go_on(&mut self.left) {
-            let sizes = snapshot.sizes;
-            let batch = snapshot.into_batch();
-            self.compaction
-                .compact(METADATA_LOG, sizes, batch, owner, fx);
-        } else {
-            self.snapshot = Some(snapshot);
+        if snapshot.written.is_some() {
+            return;
         }
-        true
+        // Decisions go on meanwhile.
+        let share = self.left.div_ceil(2);
+        let mut left = share;
+        let gone_on = snapshot.writer.go_on(&mut left, owner, fx);
+        self.left -= share - left;
+        snapshot.waits = gone_on == Ok(SnapshotWritten::Waits);
+        match gone_on {
+            Ok(SnapshotWritten::Partly | SnapshotWritten::Waits) => {}
+            Ok(SnapshotWritten::Whole { first, end }) => {
+                let token = owner.tell_when_committed(METADATA_SNAPSHOT_LOG, end);
+                snapshot.written = Some((token, first));
+                if let Some(restored) = snapshot.starts.take() {
+                    self.join(restored, owner, fx);
+                }
+            }
+            Ok(SnapshotWritten::NoRoom) if snapshot.starts.is_some() => {
+                self.snapshot = None;
+                let why = "store-0 has no room for a snapshot of the metadata: raise millrace.store.bytes.max";
+                fx.out.push(fatal::metadata(why.to_owned()));
+            }
+            Ok(SnapshotWritten::NoRoom) => {
+                tracing::warn!(
+                    "store-0 has no room for a snapshot of the metadata: its log stays long"
+                );
+                self.snapshot = None;
+                if let Some(quorum) = &mut self.metadata.quorum {
+                    quorum.not_snapshotted();
+                }
+            }
+            Err(why) => {
+                self.snapshot = None;
+                fx.out.push(fatal::metadata(why));
+            }
+        }
     }
 
     /// Begins with the next request, if there is one.
     fn begin_next(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Option<Making> {
+        if !self.metadata.leads() {
+            return None;
+        }
         let strays = std::mem::take(&mut self.strays);
         self.metadata.strays_found(strays, owner, fx);
         while !self.metadata.is_full() {
             let turn = self.queue.pop()?;
-            match Making::begin(turn, &self.metadata, fx.now.wall_ms) {
+            match Making::begin(turn, &self.metadata) {
                 Ok(making) => return Some(making),
                 Err((turn, why)) => {
                     refuse(turn.req, why, fx);
@@ -261,9 +401,21 @@ impl Control {
         match (room, refusal) {
             (Room::Unknown, _) => rooms.ask(req, call, &change, fx),
             (Room::Full, Some(refusal)) => self.metadata.reply(req, refusal, fx),
-            _ => {
+            (_, refusal) => {
                 let then = Then::Answer(req, reply);
-                self.metadata.commit(change, then, owner, fx);
+                let committed = self.metadata.commit(change, then, owner, fx);
+                match (committed, refusal) {
+                    (Ok(()), _) => {}
+                    (Err((Declined::NotLeader { .. }, _)), _) => not_controller(req, fx),
+                    (Err(_), Some(refusal)) => self.metadata.reply(req, refusal, fx),
+                    (Err((declined, _)), None) => {
+                        refuse(
+                            req,
+                            format!("metadata cannot be committed: {declined:?}"),
+                            fx,
+                        );
+                    }
+                }
             }
         }
     }
@@ -294,35 +446,56 @@ impl Control {
 
     /// If the token is that of an append of this shard's, it is durable: returns whether it is.
     pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
-        if self.compaction.durable(fx.now, token, owner) {
-            return true;
-        }
-        if !self.metadata.durable(token, fx) {
+        let is_snapshot = |it: &mut Snapshotting| it.written.is_some_and(|(of, _)| of == token);
+        if let Some(snapshot) = self.snapshot.take_if(is_snapshot) {
+            if let Some((_, first)) = snapshot.written {
+                owner.drop_before(fx.now, METADATA_SNAPSHOT_LOG, first);
+            }
+            if let Some(quorum) = &mut self.metadata.quorum {
+                quorum.snapshotted(snapshot.writer.mark.id.index, owner, fx);
+            }
+        } else if let Some(quorum) = &mut self.metadata.quorum {
+            if !quorum.durable(token, owner, fx) {
+                return false;
+            }
+        } else {
             return false;
         }
-        let least = self.metadata.config.millrace_internal_compact_bytes;
-        let least = least.unsigned_abs();
-        if self.snapshot_wanted.is_none()
-            && self.snapshot.is_none()
-            && let Some(size) = self.compaction.due(METADATA_LOG, least, owner)
-        {
-            self.snapshot_wanted = Some((size, least));
-            self.decide_some(owner, fx);
-        }
+        self.decide_some(owner, fx);
         true
     }
 
     /// Takes what was read at a start.
     fn loaded(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let read = self.load.read(&mut self.metadata, owner, fx);
-        let first = read.and_then(|all| match all {
-            true => self.metadata.first_start().map(Some),
-            false => Ok(None),
-        });
-        match first {
-            Ok(Some(records)) if records.is_empty() => self.metadata.publish_current(fx),
-            Ok(Some(records)) => self.metadata.commit_quietly(records, owner, fx),
+        match self.load.read(owner, fx) {
             Ok(None) => {}
+            Ok(Some(FoundMetadata {
+                restored,
+                image,
+                is_new,
+            })) => {
+                self.metadata.committed = image;
+                if is_new {
+                    let (mark, image) = (restored.snapshot.clone(), &self.metadata.committed);
+                    self.snapshot = Some(Snapshotting::new(mark, image, Some(restored)));
+                } else {
+                    self.join(restored, owner, fx);
+                }
+                self.decide_some(owner, fx);
+            }
+            Err(why) => fx.out.push(fatal::metadata(why)),
+        }
+    }
+
+    /// This node's replica begins with what its disk has, or will have before anything that the replica writes.
+    fn join(&mut self, restored: Restored, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let compact_bytes = self.metadata.config.millrace_internal_compact_bytes;
+        let settings = (compact_bytes.unsigned_abs(), self.seed);
+        if let Err(why) = is_alone(self.me, &restored) {
+            return fx.out.push(fatal::metadata(why));
+        }
+        match QuorumDriver::start(self.me, restored, settings, owner, fx) {
+            Ok(quorum) => self.metadata.quorum = Some(quorum),
             Err(why) => fx.out.push(fatal::metadata(why)),
         }
     }
@@ -353,6 +526,10 @@ impl Control {
     /// A store has said whether it has the room that it was asked for.
     pub fn room_told(&mut self, there: bool, owner: &mut Owner, fx: &mut Fx<'_>) {
         if let Some((req, call, asked)) = self.metadata.rooms.told(there) {
+            if !self.metadata.leads() {
+                not_controller(req, fx);
+                return self.resign_waiting(fx);
+            }
             self.queue.push_front(CallTurn {
                 req,
                 call,
@@ -362,6 +539,32 @@ impl Control {
             self.decide_some(owner, fx);
         }
     }
+}
+
+/// Whether nobody but this replica has a vote: nothing carries messages to others, so nobody would ever be elected.
+fn is_alone(me: ReplicaKey, restored: &Restored) -> Result<(), String> {
+    let newest = restored.entries.iter().rev();
+    let newest = newest.filter_map(|entry| match &entry.payload {
+        Payload::Voters(voters) => Some(voters),
+        Payload::LeaderChange | Payload::Records(_) => None,
+    });
+    let voters = newest.chain([&restored.snapshot.voters]).next();
+    if voters.is_some_and(|voters| voters.len() == 1 && voters.contains(me)) {
+        return Ok(());
+    }
+    Err(format!(
+        "the metadata is of the voters {voters:?}, this is {me}, and this release serves a broker that is alone"
+    ))
+}
+
+/// This node does not decide what a request asks for, or what it has decided was not committed: its connection is
+/// closed, as that of a broker which is gone, and the client asks whoever decides now.
+fn not_controller(req: ReqRef, fx: &mut Fx<'_>) {
+    refuse(
+        req,
+        "this node is not the controller any more".to_owned(),
+        fx,
+    );
 }
 
 /// Has the connection of a request closed.

@@ -23,6 +23,9 @@ use crate::controller::{Change, Directory};
 /// The store of the metadata log.
 const METADATA_STORE: StoreId = StoreId(0);
 
+/// What an entry of the metadata log takes besides its records, with the state that is written behind it.
+const ENTRY_BYTES: usize = 512;
+
 /// Bytes that are to have room, by store.
 type Needs = BTreeMap<StoreId, usize>;
 
@@ -113,7 +116,7 @@ impl Rooms {
                 *need += bytes;
             }
         }
-        *needs.entry(METADATA_STORE).or_default() += change.batch.len();
+        *needs.entry(METADATA_STORE).or_default() += change.records.len() + ENTRY_BYTES;
         needs
     }
 
@@ -225,13 +228,13 @@ fn fills(change: &Change) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::control::testing::{NOW, Site, call, directories, req, topic};
+    use crate::broker::control::testing::{Site, call, directories, req, topic};
     use crate::controller::testing::partition;
     use crate::controller::{Image, MetadataRecord};
 
     fn change_of(records: Vec<MetadataRecord>) -> Change {
         let image = Image::of_node(directories(2).iter().map(|directory| directory.id));
-        Change::new(&image, NOW.wall_ms, records).unwrap()
+        Change::new(&image, records).unwrap()
     }
 
     /// So many partitions, in the store of this number.
@@ -328,7 +331,7 @@ mod tests {
     fn all_stores_must_have_room_before_a_request_is_decided_once_more() {
         for (answers, room) in [([true, true], Room::There), ([false, true], Room::Full)] {
             let mut f = Fixture::new();
-            let log = change(1).batch.len();
+            let log = change(1).records.len() + ENTRY_BYTES;
             assert_eq!(f.ask(7, &change(1)), [(0, 0, log), (1, 1, 1024)]);
             assert!(!f.rooms.is_quiet());
             assert_eq!((f.told(answers[0]), f.told(answers[1])), (None, Some(7)));

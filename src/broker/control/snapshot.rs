@@ -1,53 +1,222 @@
-//! The batch of records that the metadata log is compacted to, made some records at a time. Nothing is decided
-//! meanwhile: what is in the log before it counts no more.
+//! Snapshots of the metadata in a log of their own: records that make the image, in parts of bounded size, and behind
+//! them a record with the mark, the number of parts and a checksum over them. So a part of a snapshot is never taken
+//! for a whole one. A snapshot begins in a new segment, and when it counts the one before is dropped.
+//!
+//! The image is one that is committed, and never changes: decisions go on while it is written down.
 
 use bytes::Bytes;
 
-use crate::base::Now;
-use crate::controller::{FeatureLevel, Image, ImageRecords};
-use crate::record::{BatchBuilder, Codec};
+use super::growth::room_in;
+use super::logs::{batch_of, record_of};
+use crate::base::codec::{Put, Reader};
+use crate::base::crc::crc32c;
+use crate::base::{Offset, StoreId};
+use crate::broker::fx::Fx;
+use crate::broker::own::compact::PART_BYTES_MAX;
+use crate::broker::owner::Owner;
+use crate::controller::{
+    FeatureLevel, Image, ImageRecords, METADATA_SNAPSHOT_LOG, RecordList, RecordListReader,
+};
+use crate::quorum::SnapshotMark;
 
-/// A larger image is not written at once.
-const METADATA_BYTES_MAX: usize = 64 << 20;
+/// The kinds of records, which no other log has: the part with which a snapshot begins, one that follows, the end.
+const FIRST: u8 = 0x20;
+const NEXT: u8 = 0x21;
+const END: u8 = 0x22;
 
-/// See the module.
-#[derive(Debug)]
-pub struct SnapshotBatch {
-    records: ImageRecords,
-    level: FeatureLevel,
-    wall_ms: i64,
-    batch: BatchBuilder,
-    /// Bytes of the log as it is, and from which on it is compacted.
-    pub sizes: (u64, u64),
+/// What the parts of a snapshot come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    parts: u64,
+    crc: u32,
 }
 
-impl SnapshotBatch {
-    pub fn new(now: Now, image: &Image, sizes: (u64, u64)) -> Self {
+impl Sum {
+    fn add(&mut self, part: &[u8]) {
+        let mut both = [0; 8];
+        both[..4].copy_from_slice(&self.crc.to_le_bytes());
+        both[4..].copy_from_slice(&crc32c(part).to_le_bytes());
+        self.crc = crc32c(&both);
+        self.parts += 1;
+    }
+}
+
+/// How far a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotWritten {
+    /// There is more to be written.
+    Partly,
+    /// The store has to grow first.
+    Waits,
+    /// There is no room for it. What was written of it does no harm.
+    NoRoom,
+    /// It is whole.
+    Whole {
+        /// Where it begins in its log.
+        first: Offset,
+        /// Where it ends.
+        end: Offset,
+    },
+}
+
+/// A snapshot that is being written down.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    /// What it is of.
+    pub mark: SnapshotMark,
+    records: ImageRecords,
+    level: FeatureLevel,
+    /// Of a cluster that does not exist yet: it is a few bytes, for which a store that is new has not grown yet.
+    is_nothing: bool,
+    part: RecordList,
+    sum: Sum,
+    /// What is to be appended next.
+    ready: Option<(u8, Bytes)>,
+    /// Where it begins in the log, when it does.
+    first: Option<Offset>,
+}
+
+impl SnapshotWriter {
+    /// Of an image, which is what the mark says.
+    pub fn new(mark: SnapshotMark, image: &Image) -> Self {
         Self {
+            mark,
             records: ImageRecords::new(image),
             level: image.features.max(1),
-            wall_ms: now.wall_ms,
-            batch: BatchBuilder::new(Codec::None, now.wall_ms),
-            sizes,
+            is_nothing: image.version == 0,
+            part: RecordList::default(),
+            sum: Sum::default(),
+            ready: None,
+            first: None,
         }
     }
 
-    /// Goes on, as long as there is something `left` of a slice; a record costs one. Returns whether it is whole.
-    pub fn go_on(&mut self, left: &mut usize) -> bool {
-        while *left > 0 && self.batch.uncompressed_len() <= METADATA_BYTES_MAX {
+    /// Goes on, as long as there is something `left` of a slice; a record costs one.
+    ///
+    /// # Errors
+    /// The log cannot be written.
+    pub fn go_on(
+        &mut self,
+        left: &mut usize,
+        owner: &mut Owner,
+        fx: &Fx<'_>,
+    ) -> Result<SnapshotWritten, String> {
+        loop {
+            if let Some((kind, value)) = &self.ready {
+                let batch = batch_of(*kind, value, fx.now.wall_ms);
+                match room_in(owner, StoreId(0), batch.len(), false) {
+                    Some(false) if !self.is_nothing => return Ok(SnapshotWritten::NoRoom),
+                    None if !self.is_nothing => return Ok(SnapshotWritten::Waits),
+                    _ => {}
+                }
+                let end = self.append(batch, owner, fx)?;
+                let last = self.ready.take().is_some_and(|(kind, _)| kind == END);
+                if let Some(first) = self.first.filter(|_| last) {
+                    return Ok(SnapshotWritten::Whole { first, end });
+                }
+            }
+            if *left == 0 {
+                return Ok(SnapshotWritten::Partly);
+            }
             *left -= 1;
-            let Some(record) = self.records.next() else {
-                return true;
-            };
-            let value = record.encode(self.level);
-            self.batch.push(self.wall_ms, None, Some(&value), &[]);
+            match self.records.next() {
+                Some(record) => {
+                    self.part.push(&record, self.level);
+                    if self.part.len() >= PART_BYTES_MAX {
+                        self.end_part();
+                    }
+                }
+                None if !self.part.is_empty() => self.end_part(),
+                None => {
+                    let mut end = Vec::new();
+                    end.u64(self.sum.parts);
+                    end.u32(self.sum.crc);
+                    end.put(&self.mark.encode());
+                    self.ready = Some((END, end.into()));
+                }
+            }
         }
-        *left > 0
     }
 
-    /// The batch, unless it is too large.
-    pub fn into_batch(self) -> Option<Bytes> {
-        let fits = self.batch.uncompressed_len() <= METADATA_BYTES_MAX;
-        fits.then(|| self.batch.build())
+    fn end_part(&mut self) {
+        let part = std::mem::take(&mut self.part).into_bytes();
+        let kind = if self.sum.parts == 0 { FIRST } else { NEXT };
+        self.sum.add(&part);
+        self.ready = Some((kind, part));
     }
+
+    fn append(&mut self, batch: Bytes, owner: &mut Owner, fx: &Fx<'_>) -> Result<Offset, String> {
+        if self.first.is_none() {
+            self.first = owner.begin_rewrite(fx.now, METADATA_SNAPSHOT_LOG);
+        }
+        let appended = owner.append_internal(fx.now, METADATA_SNAPSHOT_LOG, batch);
+        appended.map_err(|why| format!("a snapshot of the metadata cannot be written: {why}"))
+    }
+}
+
+/// Reads the log of snapshots, batch by batch.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    /// The image without any records.
+    pub nothing: Image,
+    /// The one that is being read.
+    reading: Option<(Image, Sum)>,
+    /// The newest whole one.
+    pub whole: Option<(SnapshotMark, Image)>,
+}
+
+impl SnapshotReader {
+    /// For a node whose image is this one before there are any records.
+    pub const fn new(nothing: Image) -> Self {
+        Self {
+            nothing,
+            reading: None,
+            whole: None,
+        }
+    }
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// It is none that this release writes there.
+    pub fn take(&mut self, batch: &[u8]) -> Result<(), String> {
+        let (kind, value) = record_of(batch)?;
+        match (kind, &mut self.reading) {
+            (FIRST, reading) => {
+                *reading = Some((self.nothing.clone(), Sum::default()));
+                self.take_part(value)
+            }
+            (NEXT, Some(_)) => self.take_part(value),
+            (END, reading) => {
+                let (image, sum) = reading.take().ok_or("the end of no snapshot")?;
+                let (said, mark) = end_of(value).ok_or("the end of a snapshot that is none")?;
+                if said != sum {
+                    return Err("a snapshot that is not what it was".into());
+                }
+                self.whole = Some((mark, image));
+                Ok(())
+            }
+            (NEXT, None) => Err("a part of a snapshot that has not begun".into()),
+            (kind, _) => Err(format!("kind {kind} of snapshot is of a later release")),
+        }
+    }
+
+    fn take_part(&mut self, part: Bytes) -> Result<(), String> {
+        let Some((image, sum)) = &mut self.reading else {
+            return Ok(());
+        };
+        sum.add(&part);
+        for record in RecordListReader::new(part).map_err(|error| error.to_string())? {
+            let record = record.map_err(|error| error.to_string())?;
+            image.replay(&record).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn end_of(value: Bytes) -> Option<(Sum, SnapshotMark)> {
+    let mut from = Reader::new(value.clone());
+    let (parts, crc) = (from.u64()?, from.u32()?);
+    let mark = SnapshotMark::decode(&value.slice(12..))?;
+    Some((Sum { parts, crc }, mark))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::load::metadata_label;
+use super::logs::label;
 use crate::base::crc::crc32c;
 use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
@@ -15,7 +15,7 @@ use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::stores::format_store;
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, METADATA_LOG, MetadataRecord};
+use crate::controller::{Directory, METADATA_LOGS, MetadataRecord};
 use crate::log::LogConfig;
 use crate::record::{BatchBuilder, Codec};
 use crate::wire::RequestHeader;
@@ -25,9 +25,10 @@ pub const NOW: Now = Now {
     wall_ms: 1_700_000_000_000,
 };
 
-/// Shard 0, which owns store 0, with the metadata log in it.
+/// Shard 0, which owns store 0, with the logs of the metadata in it.
 pub struct Site {
     pub owner: Owner,
+    now: Now,
     out: Vec<Output>,
     local: VecDeque<Msg>,
 }
@@ -38,9 +39,12 @@ impl Site {
         let slot = format_store(StoreId(0), config.store(), 1).0;
         let mut owner = Owner::new(ShardId(0), Arc::new(config), vec![slot]);
         let config = LogConfig::default();
-        owner.open_log(NOW, 0, METADATA_LOG, metadata_label(), config);
+        for log in METADATA_LOGS {
+            owner.open_log(NOW, 0, log, label(log), config);
+        }
         let mut site = Self {
             owner,
+            now: NOW,
             out: Vec::new(),
             local: VecDeque::new(),
         };
@@ -57,11 +61,16 @@ impl Site {
         }
     }
 
+    /// Time passes.
+    pub fn pass_ms(&mut self, ms: u64) {
+        self.now.mono = self.now.mono.plus_ms(ms);
+    }
+
     /// Lets a part do something.
     pub fn act<T>(&mut self, act: impl FnOnce(&mut Owner, &mut Fx<'_>) -> T) -> T {
         let mut fx = Fx {
             me: ShardId(0),
-            now: NOW,
+            now: self.now,
             out: &mut self.out,
             local: &mut self.local,
             ops: Vec::new(),
@@ -82,14 +91,6 @@ impl Site {
             }
         }
         std::mem::take(&mut self.owner.acks.told)
-    }
-
-    /// Why the process is to end, if it is.
-    pub fn fatal(&self) -> Option<&str> {
-        self.out.iter().find_map(|output| match output {
-            Output::Fatal { message, .. } => Some(&message[..]),
-            _ => None,
-        })
     }
 
     /// The messages since the last time, and to whom; panics where there is anything else for the driver.

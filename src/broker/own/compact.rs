@@ -1,10 +1,9 @@
-//! Compaction of the broker's own logs, `__consumer_offsets` and the metadata. What is
-//! valid is known here, so nothing has to be read: it is appended once more in a new
-//! segment, and when that is durable all that is before it is dropped.
+//! Compaction of the broker's own logs, `__consumer_offsets` and the state of the metadata
+//! log. What is valid is known here, so nothing has to be read: it is appended once more in
+//! a new segment, and when that is durable all that is before it is dropped.
 //!
-//! A crash in between leaves the old records and the new ones behind them. Those of
-//! `__consumer_offsets` are the same once more; the metadata's are one batch, there
-//! or not there, that begins by forgetting what was before.
+//! A crash in between leaves the old records and the new ones behind them, which are the
+//! same once more, or the newest one, which alone counts.
 
 use bytes::Bytes;
 

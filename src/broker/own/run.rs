@@ -6,6 +6,9 @@ use crate::record::{self, BatchError, BatchInfo};
 /// Takes key, value and timestamp of a record.
 pub type Each<'a> = &'a mut dyn FnMut(Option<&[u8]>, Option<&[u8]>, i64) -> Result<(), String>;
 
+/// Takes a batch, of which the header alone was looked at.
+pub type EachBatch<'a> = &'a mut dyn FnMut(&BatchInfo, &[u8]) -> Result<(), String>;
+
 /// Batches that were read of a log, the last one perhaps cut.
 pub struct BatchRun<'a> {
     rest: &'a [u8],
@@ -30,10 +33,18 @@ impl<'a> BatchRun<'a> {
     /// # Errors
     /// What is wrong with the batch at `next`, or what `each` says.
     pub fn each(&mut self, each: Each<'_>) -> Result<(), String> {
+        self.each_batch(&mut |_, batch| feed(batch, each))
+    }
+
+    /// The same batch by batch.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn each_batch(&mut self, each: EachBatch<'_>) -> Result<(), String> {
         while !self.rest.is_empty() {
             match self.first() {
                 Ok((info, batch)) => {
-                    feed(batch, each)?;
+                    each(&info, batch)?;
                     self.rest = &self.rest[info.len..];
                     self.next = Offset(info.last_offset() + 1);
                     self.begun = true;
@@ -107,7 +118,11 @@ fn claimed_len(bytes: &[u8]) -> Option<usize> {
     len.checked_add(PREFIX_BYTES)
 }
 
-fn feed(batch: &[u8], each: Each<'_>) -> Result<(), String> {
+/// Feeds the records of a batch to `each`.
+///
+/// # Errors
+/// What is wrong with it, or what `each` says.
+pub fn feed(batch: &[u8], each: Each<'_>) -> Result<(), String> {
     /// The broker writes these batches itself, uncompressed: what could be written can be read.
     const OPENED_BYTES_MAX: usize = i32::MAX as usize;
     if !record::check_crc(batch) {

@@ -20,7 +20,9 @@ use bytes::Bytes;
 use crate::base::limits::{
     LOGS_CHANGED_PER_SLICE, PRODUCERS_PER_LOG_CHANGED, WAITS_TOLD_PER_SLICE, WAKES_PER_SLICE,
 };
-use crate::base::{ErrorCode, IdMap, IdSet, LogId, Mono, Now, Offset, Refused, ShardId, StoreId};
+use crate::base::{
+    ErrorCode, IdMap, IdSet, LeaderEpoch, LogId, Mono, Now, Offset, Refused, ShardId, StoreId,
+};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Appender, Msg, ProducePart, Produced};
@@ -219,6 +221,47 @@ impl Owner {
             partition.changed(flush, slot);
         }
         Ok(appended.last_offset.plus(1))
+    }
+
+    /// Appends a batch to one of the broker's own logs with this leader epoch, if that is where the log ends.
+    ///
+    /// # Errors
+    /// It ends elsewhere, or has batches of a later epoch; nothing is changed then.
+    pub fn append_at(
+        &mut self,
+        now: Now,
+        log: LogId,
+        (offset, epoch): (Offset, LeaderEpoch),
+        batch: Bytes,
+    ) -> Result<(), String> {
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err(format!("log {log} is not there"));
+        };
+        let (end, newest) = (partition.log.end_offset(), partition.log.leader_epoch());
+        if end != offset || newest > epoch {
+            return Err(format!(
+                "it ends at {end} in epoch {newest}, and what follows is of {offset} in epoch {epoch}"
+            ));
+        }
+        let slot = &mut self.slots[partition.slot];
+        if let Some(flush) = partition.log.begin_epoch(epoch, &mut slot.store) {
+            partition.changed(flush, slot);
+        }
+        let appended = self.append_internal(now, log, batch);
+        appended.map(drop).map_err(|refused| refused.to_string())
+    }
+
+    /// Where one of the broker's own logs begins and ends. One that is new begins at this offset.
+    pub fn begin_at(&mut self, now: Now, log: LogId, offset: Offset) -> (Offset, Offset) {
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Default::default();
+        };
+        if partition.log.end_offset() == Offset(0) {
+            let slot = &mut self.slots[partition.slot];
+            let flush = partition.log.start_over(now, offset, &mut slot.store);
+            partition.changed(flush, slot);
+        }
+        (partition.log.start_offset(), partition.log.end_offset())
     }
 
     /// Begins a new segment of one of the broker's own logs, and returns its offset: when what is appended from there

@@ -10,7 +10,7 @@ use crate::base::limits::{PROOF_AFTER_MS, REMARKS_AFTER_MS};
 use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::controller::METADATA_LOG;
+use crate::controller::METADATA_LOGS;
 use crate::log::Log;
 use crate::log::recovery::{self, Reopened};
 use crate::store::{
@@ -159,16 +159,16 @@ pub fn open_store(
         logs,
         mut report,
     } = recovery::reopen(id, settings, now, file_len, read)?;
-    if id == StoreId(0) && store.is_damaged(METADATA_LOG) {
+    let damaged = METADATA_LOGS.into_iter().find(|log| store.is_damaged(*log));
+    if id == StoreId(0)
+        && let Some(log) = damaged
+    {
         report.rot.push(
             "without the cluster's metadata no topic is known: restore the store from a copy, or take the topics \
              out with `millracectl store salvage`"
                 .to_owned(),
         );
-        return Err(RecoverError::corrupt_log(
-            METADATA_LOG,
-            report.rot.join("; "),
-        ));
+        return Err(RecoverError::corrupt_log(log, report.rot.join("; ")));
     }
     Ok((StoreSlot::new(store, logs), report))
 }

@@ -1,0 +1,449 @@
+//! Starts of the control shard on whatever a crash leaves: after each write of the disk, what was published is there.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Control;
+use super::logs;
+use super::metadata::Then;
+use super::testing::{NOW, directories, req, topic};
+use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, Now, ShardId, StoreId, TopicId};
+use crate::broker::fx::Fx;
+use crate::broker::io::{Output, ReadId};
+use crate::broker::msg::{Called, Msg};
+use crate::broker::owner::Owner;
+use crate::broker::owner::stores::{StoreSlot, format_store, open_store};
+use crate::config::BrokerConfig;
+use crate::controller::testing::partition;
+use crate::controller::{
+    Change, FEATURE_LEVEL, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG,
+    METADATA_STATE_LOG, MetadataRecord,
+};
+use crate::quorum::{EntryId, EntryIndex, QuorumInput, QuorumMessage, ReplicaKey, Says};
+use crate::record::{BatchBuilder, Codec};
+use crate::store::{DiskError, DiskOp, Piece, StoreConfig};
+
+/// A file, as the writes that were made to it.
+#[derive(Clone, Default)]
+struct File {
+    bytes: Vec<u8>,
+}
+
+impl File {
+    fn perform(&mut self, op: &DiskOp) {
+        if let DiskOp::Write { pos, data, .. } = op {
+            let end = *pos as usize + data.len();
+            self.bytes.resize(self.bytes.len().max(end), 0);
+            self.bytes[*pos as usize..end].copy_from_slice(data);
+        }
+    }
+
+    fn read(&self, pos: u64, len: usize) -> bytes::Bytes {
+        let there = self.bytes.get(pos as usize..).unwrap_or(&[]);
+        let mut bytes = vec![0; len];
+        let n = there.len().min(len);
+        bytes[..n].copy_from_slice(&there[..n]);
+        bytes.into()
+    }
+}
+
+fn store_config() -> StoreConfig {
+    StoreConfig {
+        journal_bytes: 128 << 10,
+        raw: true,
+        ..StoreConfig::default()
+    }
+}
+
+fn config() -> Arc<BrokerConfig> {
+    Arc::new(BrokerConfig {
+        millrace_internal_compact_bytes: 4096,
+        ..BrokerConfig::default()
+    })
+}
+
+/// A node of one shard.
+struct Machine {
+    owner: Owner,
+    control: Control,
+    file: File,
+    out: Vec<Output>,
+    local: VecDeque<Msg>,
+    now: Now,
+    /// Versions of images that were published, by how many writes there were then.
+    published: Vec<(usize, u64)>,
+    /// The file when it started, and all writes since.
+    begun: File,
+    writes: Vec<DiskOp>,
+    answers: Vec<(u64, Result<Called, String>)>,
+    fatal: Option<String>,
+}
+
+impl Machine {
+    fn with(slot: StoreSlot, file: File) -> Self {
+        let config = config();
+        let mut machine = Self {
+            owner: Owner::new(ShardId(0), Arc::clone(&config), vec![slot]),
+            control: Control::new(config, 1, directories(1), 1),
+            begun: file.clone(),
+            file,
+            out: Vec::new(),
+            local: VecDeque::new(),
+            now: NOW,
+            published: Vec::new(),
+            writes: Vec::new(),
+            answers: Vec::new(),
+            fatal: None,
+        };
+        machine.settle();
+        machine
+    }
+
+    /// One with a new store, that is not started.
+    fn new() -> Self {
+        let (slot, ops) = format_store(StoreId(0), store_config(), 1);
+        let mut file = File::default();
+        ops.iter().for_each(|op| file.perform(op));
+        Self::with(slot, file)
+    }
+
+    /// One on what a crash has left, that is started; why it is not.
+    fn restart(file: File) -> Result<Self, String> {
+        let len = file.bytes.len() as u64;
+        let mut read = |pos, len| Ok::<_, DiskError>(file.read(pos, len));
+        let opened = open_store(StoreId(0), store_config(), &config(), NOW, len, &mut read);
+        let (mut slot, _) = opened.map_err(|error| format!("{error:?}"))?;
+        let mut file = file;
+        for op in slot.begin() {
+            file.perform(&op);
+        }
+        let mut machine = Self::with(slot, file);
+        machine.start();
+        match machine.fatal.take() {
+            Some(why) => Err(why),
+            None => Ok(machine),
+        }
+    }
+
+    fn start(&mut self) {
+        self.act(Control::start);
+        self.settle();
+    }
+
+    fn act<T>(&mut self, act: impl FnOnce(&mut Control, &mut Owner, &mut Fx<'_>) -> T) -> T {
+        let mut fx = Fx {
+            me: ShardId(0),
+            now: self.now,
+            out: &mut self.out,
+            local: &mut self.local,
+            ops: Vec::new(),
+        };
+        act(&mut self.control, &mut self.owner, &mut fx)
+    }
+
+    /// Lets everything happen.
+    fn settle(&mut self) {
+        loop {
+            for msg in std::mem::take(&mut self.local) {
+                match msg {
+                    Msg::Image { image, .. } => {
+                        self.published.push((self.writes.len(), image.version));
+                        self.act(|control, owner, fx| {
+                            control.served(ShardId(0), image.version, Vec::new(), owner, fx);
+                        });
+                    }
+                    Msg::ControlDone { id, answer } => self.answers.push((id, answer)),
+                    msg => panic!("unexpected {msg:?}"),
+                }
+            }
+            let outputs = std::mem::take(&mut self.out);
+            let is_over = outputs.is_empty();
+            for output in outputs {
+                self.perform(output);
+            }
+            for token in std::mem::take(&mut self.owner.acks.told) {
+                assert!(self.act(|control, owner, fx| control.durable(token, owner, fx)));
+            }
+            if self.fatal.is_some() {
+                return;
+            }
+            self.control.invariants();
+            self.act(|control, owner, fx| {
+                control.go_on(owner, fx);
+                owner.idle(fx);
+            });
+            let has_more = self.control.has_more() || self.owner.has_more();
+            if is_over && self.out.is_empty() && self.local.is_empty() && !has_more {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Disk { store, op } => {
+                self.file.perform(&op);
+                let id = op.id();
+                self.writes.push(op);
+                self.act(|_, owner, fx| owner.on_disk(store, id, Ok(()), fx));
+            }
+            Output::Read { id, pieces } => {
+                let mut bytes = Vec::new();
+                for piece in pieces {
+                    match piece {
+                        Piece::Memory(memory) => bytes.extend_from_slice(&memory),
+                        Piece::File { pos, len, .. } => bytes.extend(self.file.read(pos, len)),
+                    }
+                }
+                self.read(id, bytes.into());
+            }
+            Output::Fatal { message, .. } => self.fatal = Some(message),
+            output => panic!("unexpected {output:?}"),
+        }
+    }
+
+    fn read(&mut self, id: ReadId, bytes: bytes::Bytes) {
+        self.owner.work.read_ended(id);
+        self.act(|control, owner, fx| control.read(owner, id, Ok(bytes), fx));
+    }
+
+    /// Decides on these records, for nobody.
+    fn commit(&mut self, records: Vec<MetadataRecord>) {
+        let done =
+            self.act(|control, owner, fx| control.metadata.commit_quietly(records, owner, fx));
+        assert_eq!(done, Ok(()));
+    }
+
+    fn committed(&self) -> &Image {
+        &self.control.metadata.committed
+    }
+
+    /// Where the log of the metadata begins and ends.
+    fn offsets(&self, log: LogId) -> (i64, i64) {
+        let log = &self.owner.partitions[&log].log;
+        (log.start_offset().0, log.end_offset().0)
+    }
+}
+
+/// Decides on many topics, so that there are snapshots, and changes while they are made.
+fn decide_much(machine: &mut Machine) {
+    for id in 10..60 {
+        machine.commit(vec![topic(id), partition(id, 0, u64::from(id))]);
+        if id % 3 == 0 {
+            machine.settle();
+        }
+    }
+    machine.settle();
+}
+
+/// After each write a crash: the next start finds all that was published before, and nothing that was never decided.
+fn crash_after_each_write(before: &File, machine: &Machine, at_least: u64, fits: impl Fn(&Image)) {
+    let newest = machine.committed().version;
+    let mut file = before.clone();
+    for (n, op) in machine.writes.iter().enumerate() {
+        let known = machine
+            .published
+            .iter()
+            .rev()
+            .find(|(writes, _)| *writes <= n);
+        let known = known.map_or(at_least, |(_, version)| *version);
+        let again = Machine::restart(file.clone());
+        let mut again = again.unwrap_or_else(|why| panic!("after {n} writes: {why}"));
+        let version = again.committed().version;
+        // A start may register the node once more.
+        assert!(
+            (known..=newest + 3).contains(&version),
+            "after {n} writes: {version} of {known}"
+        );
+        assert!(again.control.metadata.leads());
+        fits(again.committed());
+        again.commit(vec![topic(200)]);
+        again.settle();
+        let last = Machine::restart(again.file.clone()).unwrap();
+        assert!(
+            last.committed().topic_by_id(TopicId([200; 16])).is_some(),
+            "after {n} writes"
+        );
+        file.perform(op);
+    }
+    assert!(machine.writes.len() > 3);
+}
+
+#[test]
+fn a_new_store_is_one_of_a_quorum_after_each_write() {
+    let mut machine = Machine::new();
+    machine.start();
+    assert!(machine.control.metadata.leads());
+    assert_eq!(machine.committed().features, FEATURE_LEVEL);
+    assert_eq!(
+        machine.offsets(METADATA_LOG),
+        (1, 3),
+        "the first entry has number 1"
+    );
+    machine.commit(vec![topic(1)]);
+    machine.settle();
+    assert_eq!(machine.offsets(METADATA_LOG), (1, 4));
+    crash_after_each_write(&machine.begun, &machine, 0, |_| {});
+}
+
+#[test]
+fn the_log_is_cut_by_snapshots_and_nothing_is_lost_after_any_write() {
+    let mut machine = Machine::new();
+    machine.start();
+    let mut machine = Machine::restart(machine.file).unwrap();
+    let before = machine.file.clone();
+    let known = machine.committed().version;
+    machine.writes.clear();
+    machine.published.clear();
+    decide_much(&mut machine);
+    let (start, end) = machine.offsets(METADATA_LOG);
+    assert!(start > 1 && end > 50, "{start} to {end}");
+    let (first, _) = machine.offsets(METADATA_SNAPSHOT_LOG);
+    assert!(first > 0, "older snapshots are dropped");
+    let (first, last) = machine.offsets(METADATA_STATE_LOG);
+    assert!(
+        last - first < 60,
+        "the state is written anew: {first} to {last}"
+    );
+    crash_after_each_write(&before, &machine, known, |_| {});
+}
+
+/// A store as releases before the quorum left it: its metadata log has records from offset 0 on.
+fn old() -> File {
+    let mut machine = Machine::new();
+    machine.act(|_, owner, fx| {
+        let config = crate::log::LogConfig::default();
+        owner.open_log(fx.now, 0, METADATA_LOG, logs::label(METADATA_LOG), config);
+        let cluster = MetadataRecord::Cluster {
+            id: "cluster".to_owned(),
+        };
+        let features = MetadataRecord::Features {
+            level: FEATURE_LEVEL - 1,
+        };
+        for records in [
+            vec![cluster, features],
+            vec![topic(1), partition(1, 0, 1)],
+            vec![topic(2)],
+        ] {
+            let mut batch = BatchBuilder::new(Codec::None, 0);
+            for record in records {
+                batch.push(0, None, Some(&record.encode(FEATURE_LEVEL - 1)), &[]);
+            }
+            let written = owner.append_internal(fx.now, METADATA_LOG, batch.build());
+            written.expect("written");
+        }
+    });
+    machine.settle();
+    machine.file
+}
+
+#[test]
+fn a_store_of_an_earlier_release_is_the_old_one_or_a_new_one_after_each_write() {
+    let fits = |image: &Image| {
+        assert_eq!(image.cluster_id.as_deref(), Some("cluster"));
+        assert!(image.topic_by_id(TopicId([1; 16])).is_some());
+        assert!(image.topic_by_id(TopicId([2; 16])).is_some());
+        assert_eq!(image.features, FEATURE_LEVEL);
+    };
+    let mut machine = Machine::restart(old()).unwrap();
+    fits(machine.committed());
+    let (start, end) = machine.offsets(METADATA_LOG);
+    assert_eq!(
+        (start, end),
+        (5, 7),
+        "behind what there was, and nothing of that"
+    );
+    decide_much(&mut machine);
+    crash_after_each_write(&machine.begun, &machine, 5, fits);
+}
+
+/// What has rotted of any of the three logs is found, and the start refused.
+#[test]
+fn damage_in_any_of_the_logs_refuses_the_start() {
+    let mut machine = Machine::new();
+    machine.start();
+    let is_right = |machine: &Machine| Machine::restart(machine.file.clone());
+    assert!(is_right(&machine).is_ok());
+    for log in METADATA_LOGS {
+        let mut other = Machine::restart(machine.file.clone()).unwrap();
+        let kept: Vec<LogId> = METADATA_LOGS
+            .into_iter()
+            .filter(|kept| *kept != log)
+            .collect();
+        other.owner.delete_log(log);
+        other.act(|_, owner, fx| owner.idle(fx));
+        for output in std::mem::take(&mut other.out) {
+            if let Output::Disk { op, .. } = output {
+                other.file.perform(&op);
+            }
+        }
+        let why = Machine::restart(other.file).err();
+        let why = why.unwrap_or_else(|| panic!("without {log}, with {kept:?}"));
+        assert!(why.contains("metadata"), "{why}");
+    }
+}
+
+/// Another node's store, or one of several voters: nobody would be elected.
+#[test]
+fn a_replica_that_is_not_the_only_voter_refuses_to_start() {
+    let mut machine = Machine::new();
+    machine.start();
+    let mut other = Machine::restart(machine.file.clone()).unwrap();
+    other.control = Control::new(config(), 1, directories(2)[1..].to_vec(), 1);
+    other.owner.partitions.drain().for_each(|(id, open)| {
+        other.owner.slots[open.slot].recovered.insert(id, open.log);
+    });
+    other.start();
+    let why = other.fatal.unwrap();
+    assert!(why.contains("alone"), "{why}");
+}
+
+#[test]
+fn who_waits_for_a_controller_that_is_none_any_more_is_told() {
+    let mut machine = Machine::new();
+    machine.start();
+    let reply = || Called::Frame(vec![bytes::Bytes::from_static(b"reply")]);
+    let change = Change::new(&machine.control.metadata.image, [topic(1)]).unwrap();
+    let done = machine.act(|control, owner, fx| {
+        let then = Then::Answer(req(1), reply());
+        control.metadata.commit(change, then, owner, fx)
+    });
+    assert!(done.is_ok());
+    // Decided by what is not committed.
+    machine.act(|control, _, fx| control.metadata.reply(req(2), reply(), fx));
+    let me = machine.control.me;
+    let other = ReplicaKey {
+        node: NodeId(9),
+        directory: DirectoryId([9; 16]),
+    };
+    let message = QuorumMessage {
+        from: other,
+        to: me,
+        term: LeaderEpoch(7),
+        says: Says::Append {
+            prev: EntryId::default(),
+            entries: Vec::new(),
+            commit: EntryIndex(0),
+        },
+    };
+    machine.act(|control, owner, fx| {
+        control.quorum_input(QuorumInput::Message(message), owner, fx);
+        control.call(req(3), super::testing::call(0), owner, fx);
+    });
+    machine.settle();
+    let refused = machine
+        .answers
+        .iter()
+        .map(|(id, answer)| (*id, answer.is_err()));
+    assert_eq!(
+        refused.collect::<Vec<_>>(),
+        [(1, true), (2, true), (3, true)]
+    );
+    assert!(!machine.control.metadata.leads());
+    assert!(machine.committed().topic_by_id(TopicId([1; 16])).is_none());
+    // Nobody else has a vote: it leads again, and what it had written is committed.
+    machine.now.mono = machine.now.mono.plus_ms(1_000);
+    machine.settle();
+    assert!(machine.control.metadata.leads());
+    assert!(machine.committed().topic_by_id(TopicId([1; 16])).is_some());
+}
