@@ -176,7 +176,8 @@ fn who_refuses_is_dialled_again_after_pauses_that_grow_to_a_bound() {
 fn one_that_is_up_is_told_so_and_dialled_again_at_once_when_it_is_lost() {
     let (mut one, link) = One::up();
     let mut beats = 0;
-    for _ in 0..10 * PEER_HEARTBEAT_MS {
+    // Not at once but for one that lasts.
+    for _ in 0..PEER_REDIAL_MS_MAX {
         for output in one.pass(1) {
             let Output::LinkSend { link: on, pieces } = output else {
                 panic!("{output:?}");
@@ -188,7 +189,7 @@ fn one_that_is_up_is_told_so_and_dialled_again_at_once_when_it_is_lost() {
             beats += 1;
         }
     }
-    assert_eq!(beats, 10);
+    assert_eq!(beats, PEER_REDIAL_MS_MAX / PEER_HEARTBEAT_MS);
     one.lost(link, LinkLost::Reset);
     let event = one.peers.next_event();
     assert!(
@@ -200,6 +201,34 @@ fn one_that_is_up_is_told_so_and_dialled_again_at_once_when_it_is_lost() {
     one.lost(next, LinkLost::Refused);
     let (_, pause) = one.dialled();
     assert!(pause >= PEER_REDIAL_MS_MIN / 2, "{pause}");
+}
+
+#[test]
+fn who_welcomes_and_hangs_up_is_dialled_after_pauses_that_grow() {
+    let mut one = One::new();
+    let mut pauses = Vec::new();
+    for _ in 0..20 {
+        let (link, pause) = one.dialled();
+        pauses.push(pause);
+        one.hello(link);
+        one.answered(link, &welcome(2));
+        one.lost(link, LinkLost::Closed);
+    }
+    let grown = PEER_REDIAL_MS_MAX / 2..=PEER_REDIAL_MS_MAX;
+    assert!(
+        pauses[10..].iter().all(|ms| grown.contains(ms)),
+        "{pauses:?}"
+    );
+    // One that lasts is as good as new.
+    let (link, _) = one.dialled();
+    one.hello(link);
+    one.answered(link, &welcome(2));
+    one.pass(PEER_REDIAL_MS_MAX);
+    one.lost(link, LinkLost::Closed);
+    let (link, pause) = one.dialled();
+    assert_eq!(pause, 1);
+    one.lost(link, LinkLost::Refused);
+    assert!(one.dialled().1 <= 2 * PEER_REDIAL_MS_MIN);
 }
 
 #[test]

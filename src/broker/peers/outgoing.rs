@@ -25,7 +25,8 @@ enum Stage {
     Dialling(LinkId),
     /// The hello is sent, and has to be answered by then.
     Greeting(LinkId, Mono),
-    Up(LinkId),
+    /// It can be used, since then.
+    Up(LinkId, Mono),
 }
 
 /// What has become of a link.
@@ -73,13 +74,13 @@ impl Outgoing {
     pub fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Waiting(_) => None,
-            Stage::Dialling(link) | Stage::Greeting(link, _) | Stage::Up(link) => Some(link),
+            Stage::Dialling(link) | Stage::Greeting(link, _) | Stage::Up(link, _) => Some(link),
         }
     }
 
     /// Whether messages can be sent.
     pub fn is_up(&self) -> bool {
-        matches!(self.stage, Stage::Up(_))
+        matches!(self.stage, Stage::Up(..))
     }
 
     /// When [`Outgoing::tick`] has something to do.
@@ -87,7 +88,7 @@ impl Outgoing {
         match self.stage {
             Stage::Waiting(until) | Stage::Greeting(_, until) => until,
             Stage::Dialling(_) => Mono::NEVER,
-            Stage::Up(_) => self.beat_at,
+            Stage::Up(..) => self.beat_at,
         }
     }
 
@@ -105,7 +106,7 @@ impl Outgoing {
                 out.push(Output::LinkClose { link });
                 self.failed(now, "it does not answer", rng);
             }
-            Stage::Up(link) if self.beat_at <= now => {
+            Stage::Up(link, _) if self.beat_at <= now => {
                 self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
                 // What waits to be sent says as much, and one that takes nothing is not sent more.
                 if self.unsent == 0 {
@@ -170,8 +171,7 @@ impl Outgoing {
     }
 
     fn welcomed(&mut self, now: Mono, link: LinkId, from: NodeFacts) -> Became {
-        self.stage = Stage::Up(link);
-        self.pause_ms = PEER_REDIAL_MS_MIN;
+        self.stage = Stage::Up(link, now);
         self.beat_at = now;
         let PeerAddress { node, host, port } = &self.to;
         let incarnation = from.incarnation;
@@ -184,13 +184,20 @@ impl Outgoing {
     /// The link is gone, or has not come to be.
     pub fn lost(&mut self, now: Mono, why: &LinkLost, rng: &mut Rng) -> Became {
         let text = why.to_string();
-        if !self.is_up() {
+        let Stage::Up(_, since) = self.stage else {
             self.failed(now, &text, rng);
             return Became::Same;
+        };
+        // One that welcomes and hangs up, again and again, is one that failed.
+        let lasted = now.ms_since(since) >= PEER_REDIAL_MS_MAX;
+        if lasted {
+            self.pause_ms = PEER_REDIAL_MS_MIN;
         }
         self.failed(now, &text, rng);
-        // Once at once: whether it refuses tells one that is gone from one that only ended the connection.
-        self.stage = Stage::Waiting(now);
+        if lasted {
+            // Once at once: whether it refuses tells one that is gone from one that only ended the connection.
+            self.stage = Stage::Waiting(now);
+        }
         Became::Down(text)
     }
 
@@ -221,7 +228,7 @@ impl Outgoing {
 
     /// Sends a request, on a link that is up and [has room](Self::has_room).
     pub fn send(&mut self, now: Mono, frame: Bytes, out: &mut Vec<Output>) {
-        if let Stage::Up(link) = self.stage {
+        if let Stage::Up(link, _) = self.stage {
             self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
             self.give(link, frame, out);
         }
