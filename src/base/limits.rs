@@ -314,8 +314,9 @@ pub const PEER_FRAME_BYTES_MAX: usize = QUORUM_MESSAGE_BYTES_MAX + 64 * 1024;
 pub const PEER_MESSAGES_MAX: usize = 1024;
 /// Bytes of the text in which a node tells another one why it does not talk with it.
 pub const PEER_REFUSAL_BYTES_MAX: usize = 512;
-/// Bytes of a frame on a connection to another node.
-pub const LINK_FRAME_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX + 1024;
+/// Bytes of a frame that comes back on a connection to another node: the answer to the hello is all that does, and no
+/// budget counts what is gathered of it.
+pub const LINK_FRAME_BYTES_MAX: usize = 4096;
 /// A connection to another node is there within so many ms, the lookup of its name included, or given up.
 pub const LINK_UP_WITHIN_MS: u64 = 1_000;
 /// What is sent to another node has to be acknowledged by its system within so many ms, or the connection is given up.

@@ -394,6 +394,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::base::limits::LINK_FRAME_BYTES_MAX;
     use crate::wire::client::decode_own_response;
     use crate::wire::{Api, encode_own_response, parse_header};
 
@@ -515,6 +516,8 @@ mod tests {
             panic!("no refusal");
         };
         assert_eq!(text, "ä".repeat(PEER_REFUSAL_BYTES_MAX / 2));
+        // The side that dials takes no larger frame.
+        assert!(long.encode().len() + 64 <= LINK_FRAME_BYTES_MAX);
     }
 
     #[test]
