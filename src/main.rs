@@ -117,6 +117,9 @@ fn load(args: &Args) -> Result<BrokerConfig, Fatal> {
             ignored.why
         );
     }
+    if let Some(doubt) = config.bootstrap_doubt() {
+        tracing::warn!("{doubt}");
+    }
     Ok(config)
 }
 

@@ -4,6 +4,8 @@
 //! A node stands alone so far. So what names other nodes is refused here, rather than taken for something else:
 //! a node that begins a cluster of its own instead of joining the one that was meant serves other data.
 
+use std::net::IpAddr;
+
 use super::broker::BrokerConfig;
 use super::listeners::Endpoints;
 use super::value::Value;
@@ -57,6 +59,38 @@ impl BrokerConfig {
         // What cannot be read has been refused before.
         let voters = self.elements(VOTERS);
         voters.filter_map(VoterAddress::parse).collect()
+    }
+
+    /// What to say of a bootstrap server that may be another node; `None` if there is none. It is not refused: the name
+    /// of this machine or container, which many configurations have there, cannot be told from another's.
+    #[must_use]
+    pub fn bootstrap_doubt(&self) -> Option<String> {
+        let mut servers = self.elements(SERVERS).filter_map(address_of);
+        let (host, port) = servers.find(|(host, _)| !self.names_this_node(host))?;
+        Some(format!(
+            "{SERVERS} names {host}:{port}, and this node does not look there: it is a cluster of its own, the only \
+             voter. If {host} is another node, stop this one: it would serve other data"
+        ))
+    }
+
+    /// Whether a host is this node's for certain.
+    fn names_this_node(&self, host: &str) -> bool {
+        let is_loopback = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let is = |own: &str| own.eq_ignore_ascii_case(host);
+        // Those of controllers are left out of the listeners that are served.
+        let set = self
+            .explicit
+            .get("listeners")
+            .map(|set| Endpoints::parse(set));
+        let set = set.into_iter().flatten();
+        let served = self.advertised_listeners.iter().chain([&self.listeners]);
+        is_loopback
+            || is("localhost")
+            || is(&self.host_name)
+            || served
+                .flat_map(|all| &all.0)
+                .any(|endpoint| is(&endpoint.host))
+            || set.flat_map(|all| all.0).any(|endpoint| is(&endpoint.host))
     }
 
     /// The elements of a list that was set.
@@ -215,6 +249,24 @@ mod tests {
     }
 
     #[test]
+    fn a_bootstrap_server_that_may_be_another_node_is_named() {
+        let doubt = |text: &str| load(Some(text), &[]).expect(text).bootstrap_doubt();
+        for own in [
+            "",
+            "controller.quorum.bootstrap.servers=localhost:9093",
+            "controller.quorum.bootstrap.servers=127.0.0.9:9093",
+            "controller.quorum.bootstrap.servers=[::1]:9093",
+            "controller.quorum.bootstrap.servers=Box:9093\nadvertised.listeners=PLAINTEXT://box:9092",
+            "controller.quorum.bootstrap.servers=box:9093\nlisteners=PLAINTEXT://:9092,C://box:9093\n\
+             controller.listener.names=C\nlistener.security.protocol.map=C:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        ] {
+            assert_eq!(doubt(own), None, "{own}");
+        }
+        let said = doubt("controller.quorum.bootstrap.servers=controller-1:9093").expect("a doubt");
+        assert!(said.contains("names controller-1:9093"), "{said}");
+    }
+
+    #[test]
     fn what_kafka_refuses_and_what_names_others_is_refused() {
         for (text, why) in [
             ("controller.quorum.voters=1@a", "id@host:port"),
@@ -233,6 +285,10 @@ mod tests {
             (
                 "controller.quorum.bootstrap.servers=a:1,b:1",
                 "one address at most",
+            ),
+            (
+                "controller.quorum.auto.join.enable=true",
+                "there is none to join",
             ),
             ("process.roles=controller", "broker,controller"),
             ("process.roles=broker", "on other nodes"),
