@@ -6,6 +6,7 @@ use std::vec;
 use super::image::Image;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic::Topic;
+use crate::base::Leftovers;
 
 /// See the module.
 #[derive(Debug)]
@@ -70,6 +71,11 @@ impl ImageRecords {
             last: None,
             image: image.clone(),
         }
+    }
+
+    /// Gives up what is left: if nobody else has the image, its topics are dropped some at a time.
+    pub fn leave(self, leftovers: &mut Leftovers) {
+        Arc::new(self.image).leave(leftovers);
     }
 }
 

@@ -22,6 +22,8 @@ use crate::quorum::{
     QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark, Write,
 };
 
+/// How long to wait before a snapshot is tried again for which there was no room.
+const SNAPSHOT_RETRY_MS: u64 = 5_000;
 /// The log of the state is written anew when it has so many bytes.
 const STATE_LOG_BYTES: u64 = 64 << 10;
 
@@ -56,6 +58,8 @@ pub struct QuorumDriver {
     is_snapshotting: bool,
     /// Entries in bytes, with less than which no snapshot is made.
     snapshot_due: usize,
+    /// No snapshot is made before, for there was no room for one.
+    snapshot_from: Option<Mono>,
     compact_bytes: u64,
 }
 
@@ -89,6 +93,7 @@ impl QuorumDriver {
             cut: None,
             is_snapshotting: false,
             snapshot_due: 0,
+            snapshot_from: None,
             compact_bytes,
         };
         let log = owner.partitions.get(&METADATA_LOG);
@@ -102,13 +107,15 @@ impl QuorumDriver {
 
     /// Something has happened to the quorum: the one way in, for messages of other replicas too.
     pub fn step(&mut self, input: QuorumInput, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.snapshot_from = self.snapshot_from.filter(|from| fx.now.mono < *from);
         self.quorum.step(fx.now.mono, input);
         self.do_all(owner, fx);
     }
 
     /// When [`QuorumInput::Time`] is due.
-    pub const fn wake_at(&self) -> Mono {
-        self.quorum.wake_at()
+    pub fn wake_at(&self) -> Mono {
+        let quorum = self.quorum.wake_at();
+        self.snapshot_from.map_or(quorum, |from| quorum.min(from))
     }
 
     /// Proposes records as one entry.
@@ -178,10 +185,12 @@ impl QuorumDriver {
     }
 
     /// A snapshot that was wanted cannot be made now.
-    pub fn not_snapshotted(&mut self) {
+    pub fn not_snapshotted(&mut self, now: Mono) {
         self.is_snapshotting = false;
         let bytes = self.quorum.log_bytes();
-        self.snapshot_due = bytes + bytes / 8;
+        // Before the log is full, when nothing more would be taken in and so nothing would ever ask again.
+        self.snapshot_due = (bytes + bytes / 8).min(QUORUM_LOG_BYTES_MAX / 2);
+        self.snapshot_from = Some(now.plus_ms(SNAPSHOT_RETRY_MS));
     }
 
     /// What follows in the log may stay when a snapshot of what is committed now is on the disk.
@@ -234,6 +243,7 @@ impl QuorumDriver {
         if let Some(mark) = ready.snapshot_wanted
             && !self.is_snapshotting
             && self.quorum.log_bytes() >= self.snapshot_due
+            && self.snapshot_from.is_none()
         {
             self.is_snapshotting = true;
             self.happened.push_back(Happened::SnapshotWanted(mark));

@@ -21,6 +21,7 @@ use crate::controller::{
 use crate::quorum::{
     EntryId, EntryIndex, HardState, QuorumEntry, ReplicaKey, Restored, SnapshotMark, Voters,
 };
+use crate::record;
 
 /// What was found.
 #[derive(Debug)]
@@ -50,6 +51,10 @@ pub struct Load {
     me: ReplicaKey,
     phase: Option<Phase>,
     at: Offset,
+    /// The image before there are any records.
+    nothing: Image,
+    /// What a state of this replica says already, if what follows is of a release before the quorum nevertheless.
+    promised: LeaderEpoch,
 }
 
 impl Load {
@@ -58,8 +63,10 @@ impl Load {
         Self {
             reader: LogReader::new(Worker::Metadata),
             me,
-            phase: Some(Phase::Snapshots(SnapshotReader::new(nothing))),
+            phase: Some(Phase::Snapshots(SnapshotReader::new(nothing.clone()))),
             at: Offset(0),
+            nothing,
+            promised: LeaderEpoch(0),
         }
     }
 
@@ -101,6 +108,12 @@ impl Load {
         while let Some((log, result)) = self.reader.next() {
             let (at, topic) = (self.at, logs::label(log).topic);
             let read = result.map_err(|error| format!("errno {}", error.errno));
+            if let Ok(bytes) = &read
+                && self.is_old_after_all(bytes)
+            {
+                self.read_from_start(METADATA_LOG, owner, fx);
+                continue;
+            }
             let end = read.and_then(|bytes| self.take(&bytes));
             let end = end.map_err(|why| {
                 let what = match log {
@@ -130,6 +143,22 @@ impl Load {
             }
         }
         Ok(None)
+    }
+
+    /// Whether a release before the quorum has written behind the first snapshot: it was started again when no entry
+    /// followed yet. Then all that there is was written by such ones, and is read so. An entry has a term.
+    fn is_old_after_all(&mut self, bytes: &[u8]) -> bool {
+        let Some(Phase::Entries(restored, _)) = &self.phase else {
+            return false;
+        };
+        let first = restored.snapshot.id.index.next();
+        let at_first = restored.entries.is_empty() && self.at == logs::offset_of(first);
+        let is_old = at_first && record::parse(bytes).is_ok_and(|info| info.leader_epoch == 0);
+        if is_old {
+            self.promised = restored.state.term;
+            self.phase = Some(Phase::Old(self.nothing.clone()));
+        }
+        is_old
     }
 
     /// Takes a part of the log that is being read; where it ends.
@@ -249,12 +278,13 @@ impl Load {
         let index = EntryIndex(end.0.unsigned_abs() - 1);
         // Terms begin with 1, and an entry has one: that of records from before there were any.
         let term = LeaderEpoch(i32::from(index > EntryIndex::ZERO));
+        let newest = term.max(self.promised);
         let voters = Voters::new([self.me]).ok_or("a quorum without voters")?;
         let id = EntryId { term, index };
         Ok(FoundMetadata {
             restored: Restored {
                 state: HardState {
-                    term,
+                    term: newest,
                     vote: None,
                     commit: index,
                 },

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::driver::{Happened, QuorumDriver};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
-use crate::base::{LogId, Rng, ShardId};
+use crate::base::{Leftovers, LogId, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
@@ -22,6 +22,9 @@ use crate::controller::{
     Change, Delta, Directory, Image, MetadataRecord, RecordListReader, Replaying, bootstrap,
 };
 use crate::quorum::{Declined, EntryId, Payload, SnapshotMark};
+
+/// What an image besides the one before takes of a slice: it has a root of its own, and parts with what is different.
+const IMAGE_COST: usize = 16;
 
 /// A change that is proposed and not committed yet, and what follows when it is.
 #[derive(Debug)]
@@ -103,6 +106,8 @@ pub struct Metadata {
     served: Vec<u64>,
     /// The stores of this node, by number.
     here: Vec<Directory>,
+    /// What is left of decisions that were made, and of images.
+    pub leftovers: Leftovers,
 }
 
 impl Metadata {
@@ -124,6 +129,7 @@ impl Metadata {
             is_published: false,
             served: vec![0; usize::from(shards)],
             here,
+            leftovers: Leftovers::default(),
         }
     }
 
@@ -213,17 +219,23 @@ impl Metadata {
     /// The same for records that nobody waits for.
     ///
     /// # Errors
-    /// They do not apply, or the quorum does not take them.
+    /// They do not apply; and inside of that, the quorum does not take them.
     pub fn commit_quietly(
         &mut self,
         records: Vec<MetadataRecord>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), Declined>, String> {
         let change = Change::new(&self.image, records)
             .map_err(|why| format!("a decided metadata record does not apply: {why}"))?;
-        self.commit(change, Then::Nothing, owner, fx)
-            .map_err(|(declined, _)| format!("metadata cannot be committed: {declined:?}"))
+        let committed = self.commit(change, Then::Nothing, owner, fx);
+        Ok(committed.map_err(|(declined, _)| declined))
+    }
+
+    /// Takes what is committed for what is decided.
+    fn decide_anew(&mut self) {
+        let decided = std::mem::replace(&mut self.image, self.committed.clone());
+        Arc::new(decided).leave(&mut self.leftovers);
     }
 
     /// Whether something is committed that was not replayed.
@@ -262,9 +274,16 @@ impl Metadata {
                     *left -= 1;
                     if let Payload::Records(records) = entry.payload {
                         let records = RecordListReader::new(records);
+                        // Before anybody has an image there is no other one for which it would have to stay as it is.
+                        let image = if self.is_published {
+                            *left = left.saturating_sub(IMAGE_COST);
+                            self.committed.clone()
+                        } else {
+                            std::mem::take(&mut self.committed)
+                        };
                         self.replay = Some(Replay {
                             id: entry.id,
-                            replaying: Replaying::new(self.committed.clone()),
+                            replaying: Replaying::new(image),
                             records: records.map_err(|why| of_entry(entry.id, &why))?,
                         });
                     }
@@ -274,7 +293,7 @@ impl Metadata {
                 }
                 Some(Happened::Leads) => {
                     self.leads = true;
-                    self.image = self.committed.clone();
+                    self.decide_anew();
                     return Ok(Some(CommittedTurn::Leads));
                 }
                 Some(Happened::Follows) => {
@@ -298,7 +317,7 @@ impl Metadata {
         if self.proposed.is_empty() && self.leads {
             debug_assert_eq!(self.image, self.committed, "what was decided");
             // The same, from one root: an image shares what it has with those that were made of it.
-            self.image = self.committed.clone();
+            self.decide_anew();
         }
         // At a start the shards get the first image when this node's own records are in it.
         if own.is_some() || self.is_published {
@@ -315,6 +334,7 @@ impl Metadata {
             self.kept -= proposed.follows.memory;
             lost.extend(proposed.follows.then);
         }
+        self.decide_anew();
         lost
     }
 
@@ -350,12 +370,17 @@ impl Metadata {
                 next = next.max(log.0 + 1);
             }
         }
-        if !records.is_empty()
-            && let Err(why) = self.commit_quietly(records, owner, fx)
-        {
-            // They are found again at the next start.
-            tracing::warn!("logs that were never given out are not noted: {why}");
+        if records.is_empty() {
+            return;
         }
+        let committed = self.commit_quietly(records, owner, fx);
+        let why = match committed {
+            Ok(Ok(())) => return,
+            Ok(Err(declined)) => format!("{declined:?}"),
+            Err(why) => why,
+        };
+        // They are found again at the next start.
+        tracing::warn!("logs that were never given out are not noted: {why}");
     }
 
     /// A shard serves by an image now.

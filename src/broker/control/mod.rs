@@ -30,7 +30,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
-use crate::base::{Leftovers, LogId, Mono, Offset, ShardId};
+use crate::base::{LogId, Mono, Offset, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
@@ -56,7 +56,7 @@ struct Snapshotting {
     writer: SnapshotWriter,
     /// When it is whole: the number that says that it is on the disk, and where it begins.
     written: Option<(u64, Offset)>,
-    /// The store has to grow for it.
+    /// There has to be room for it first.
     waits: bool,
     /// What this replica starts with when it is whole, at the first start.
     starts: Option<Restored>,
@@ -65,7 +65,8 @@ struct Snapshotting {
 impl Snapshotting {
     fn new(mark: SnapshotMark, image: &Image, starts: Option<Restored>) -> Self {
         Self {
-            writer: SnapshotWriter::new(mark, image),
+            // What is kept for the broker is kept for this too: what it stands for goes at once.
+            writer: SnapshotWriter::new(mark, image, starts.is_none()),
             written: None,
             waits: false,
             starts,
@@ -92,8 +93,8 @@ pub struct Control {
     making: Option<Making>,
     /// What is left of the slice of decisions between two idle moments.
     left: usize,
-    /// What is left of decisions that were made.
-    leftovers: Leftovers,
+    /// The records with which this node begins to decide wait for a snapshot, for the log is full.
+    begins_late: bool,
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
 }
@@ -116,7 +117,7 @@ impl Control {
             queue: CallQueue::default(),
             making: None,
             left: DECIDED_PER_SLICE,
-            leftovers: Leftovers::default(),
+            begins_late: false,
             strays: BTreeSet::new(),
         }
     }
@@ -137,20 +138,25 @@ impl Control {
     /// Whether nothing is still to be answered.
     pub fn is_quiet(&self) -> bool {
         self.metadata.is_quiet()
-            && self.snapshot.is_none()
+            && self.snapshot.as_ref().is_none_or(|it| it.waits)
             && self.queue.is_empty()
             && !self.has_more()
     }
 
     /// Whether there is something to be decided.
     pub fn has_more(&self) -> bool {
-        let decides = self.metadata.leads();
+        let decides = self.decides();
         self.making.is_some()
-            || !self.leftovers.is_empty()
+            || !self.metadata.leftovers.is_empty()
             || (!self.queue.is_empty() && decides && !self.metadata.is_full())
             || (!self.strays.is_empty() && decides)
             || self.metadata.has_more()
             || self.snapshot.as_ref().is_some_and(Snapshotting::has_more)
+    }
+
+    /// Whether the next request may be decided.
+    const fn decides(&self) -> bool {
+        self.metadata.leads() && !self.begins_late
     }
 
     /// When the quorum wants to be told the time.
@@ -223,7 +229,7 @@ impl Control {
     /// Replays what is committed, and decides, as far as the slice goes.
     fn decide_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         while self.left > 0 {
-            self.leftovers.let_go(&mut self.left);
+            self.metadata.leftovers.let_go(&mut self.left);
             if let Err(why) = self.committed_some(owner, fx) {
                 return fx.out.push(fatal::metadata(why));
             }
@@ -248,7 +254,7 @@ impl Control {
                         draft,
                         ..
                     } = making;
-                    decision.leave(&mut self.leftovers);
+                    decision.leave(&mut self.metadata.leftovers);
                     let waited = turn.waited;
                     if commits && !draft.is_empty() {
                         self.decided((turn, draft), reply, refusal, owner, fx);
@@ -258,7 +264,7 @@ impl Control {
                     self.next_waiting(waited);
                 }
                 Err(why) => {
-                    making.decision.leave(&mut self.leftovers);
+                    making.decision.leave(&mut self.metadata.leftovers);
                     refuse(making.turn.req, why.to_string(), fx);
                     self.next_waiting(making.turn.waited);
                 }
@@ -277,25 +283,41 @@ impl Control {
                     let image = &self.metadata.committed;
                     self.snapshot = Some(Snapshotting::new(mark, image, None));
                 }
-                CommittedTurn::Leads => {
-                    let records = self.metadata.first_start()?;
-                    if records.is_empty() {
-                        self.metadata.publish_current(fx);
-                    } else {
-                        self.metadata.commit_quietly(records, owner, fx)?;
-                    }
-                }
+                CommittedTurn::Leads => self.begin_deciding(owner, fx)?,
                 CommittedTurn::Follows => self.resign(fx),
             }
+        }
+        if self.begins_late && self.snapshot.is_none() {
+            self.begin_deciding(owner, fx)?;
         }
         Ok(())
     }
 
+    /// This node decides from now on, once what it has to say about itself is committed.
+    fn begin_deciding(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
+        self.begins_late = false;
+        let records = self.metadata.first_start()?;
+        if records.is_empty() {
+            self.metadata.publish_current(fx);
+            return Ok(());
+        }
+        match self.metadata.commit_quietly(records, owner, fx)? {
+            // It leads no more, and is about to be told so.
+            Ok(()) | Err(Declined::NotLeader { .. }) => Ok(()),
+            Err(Declined::Full) => {
+                self.begins_late = true;
+                Ok(())
+            }
+            Err(declined) => Err(format!("metadata cannot be committed: {declined:?}")),
+        }
+    }
+
     /// This node does not decide any more: whoever waits for that is told.
     fn resign(&mut self, fx: &mut Fx<'_>) {
+        self.begins_late = false;
         self.producer_ids = ProducerIdAllocator::default();
         if let Some(making) = self.making.take() {
-            making.decision.leave(&mut self.leftovers);
+            making.decision.leave(&mut self.metadata.leftovers);
             not_controller(making.turn.req, fx);
         }
         for then in self.metadata.forget_decided() {
@@ -350,7 +372,7 @@ impl Control {
                 );
                 self.snapshot = None;
                 if let Some(quorum) = &mut self.metadata.quorum {
-                    quorum.not_snapshotted();
+                    quorum.not_snapshotted(fx.now.mono);
                 }
             }
             Err(why) => {
@@ -362,7 +384,7 @@ impl Control {
 
     /// Begins with the next request, if there is one.
     fn begin_next(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Option<Making> {
-        if !self.metadata.leads() {
+        if !self.decides() {
             return None;
         }
         let strays = std::mem::take(&mut self.strays);
@@ -448,11 +470,13 @@ impl Control {
     pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
         let is_snapshot = |it: &mut Snapshotting| it.written.is_some_and(|(of, _)| of == token);
         if let Some(snapshot) = self.snapshot.take_if(is_snapshot) {
+            let index = snapshot.writer.mark.id.index;
             if let Some((_, first)) = snapshot.written {
                 owner.drop_before(fx.now, METADATA_SNAPSHOT_LOG, first);
             }
+            snapshot.writer.leave(&mut self.metadata.leftovers);
             if let Some(quorum) = &mut self.metadata.quorum {
-                quorum.snapshotted(snapshot.writer.mark.id.index, owner, fx);
+                quorum.snapshotted(index, owner, fx);
             }
         } else if let Some(quorum) = &mut self.metadata.quorum {
             if !quorum.durable(token, owner, fx) {

@@ -101,14 +101,32 @@ impl Machine {
 
     /// One with a new store, that is not started.
     fn new() -> Self {
-        let (slot, ops) = format_store(StoreId(0), store_config(), 1);
+        Self::of(store_config())
+    }
+
+    fn of(store: StoreConfig) -> Self {
+        let (slot, ops) = format_store(StoreId(0), store, 1);
         let mut file = File::default();
         ops.iter().for_each(|op| file.perform(op));
         Self::with(slot, file)
     }
 
+    /// One on what a crash has left, that is not started.
+    fn stopped(file: File) -> Self {
+        Self::opened(file).unwrap()
+    }
+
     /// One on what a crash has left, that is started; why it is not.
     fn restart(file: File) -> Result<Self, String> {
+        let mut machine = Self::opened(file)?;
+        machine.start();
+        match machine.fatal.take() {
+            Some(why) => Err(why),
+            None => Ok(machine),
+        }
+    }
+
+    fn opened(file: File) -> Result<Self, String> {
         let len = file.bytes.len() as u64;
         let mut read = |pos, len| Ok::<_, DiskError>(file.read(pos, len));
         let opened = open_store(StoreId(0), store_config(), &config(), NOW, len, &mut read);
@@ -117,12 +135,7 @@ impl Machine {
         for op in slot.begin() {
             file.perform(&op);
         }
-        let mut machine = Self::with(slot, file);
-        machine.start();
-        match machine.fatal.take() {
-            Some(why) => Err(why),
-            None => Ok(machine),
-        }
+        Ok(Self::with(slot, file))
     }
 
     fn start(&mut self) {
@@ -211,7 +224,7 @@ impl Machine {
     fn commit(&mut self, records: Vec<MetadataRecord>) {
         let done =
             self.act(|control, owner, fx| control.metadata.commit_quietly(records, owner, fx));
-        assert_eq!(done, Ok(()));
+        assert_eq!(done, Ok(Ok(())));
     }
 
     fn committed(&self) -> &Image {
@@ -308,6 +321,50 @@ fn the_log_is_cut_by_snapshots_and_nothing_is_lost_after_any_write() {
     crash_after_each_write(&before, &machine, known, |_| {});
 }
 
+/// What is kept for the broker, so that topics can still be deleted, is not for snapshots; and they are tried again.
+#[test]
+fn a_snapshot_without_room_takes_nothing_and_is_made_when_there_is_some() {
+    const BATCH_BYTES: usize = 64 << 10;
+    const FILLER: LogId = LogId(900);
+    let mut machine = Machine::of(StoreConfig {
+        bytes_max: 16 << 20,
+        ..store_config()
+    });
+    machine.start();
+    machine.act(|_, owner, fx| {
+        let label = crate::store::LogLabel::default();
+        owner.open_log(fx.now, 0, FILLER, label, crate::log::LogConfig::default());
+        owner.lead_alone(FILLER);
+    });
+    while machine.owner.has_room(FILLER, BATCH_BYTES, true) {
+        let batch = logs::batch_of(0, &[0; BATCH_BYTES], 0);
+        let written = machine.act(|_, owner, fx| owner.append_internal(fx.now, FILLER, batch));
+        written.expect("written");
+        machine.settle();
+    }
+    while machine.owner.has_room(FILLER, 512, true) {
+        let batch = logs::batch_of(0, &[0; 512], 0);
+        let written = machine.act(|_, owner, fx| owner.append_internal(fx.now, FILLER, batch));
+        written.expect("written");
+        machine.settle();
+    }
+    let snapshots = machine.offsets(METADATA_SNAPSHOT_LOG);
+    decide_much(&mut machine);
+    assert_eq!(machine.offsets(METADATA_SNAPSHOT_LOG), snapshots);
+    assert_eq!(machine.offsets(METADATA_LOG).0, 1, "nothing is cut");
+    assert!(machine.control.is_quiet(), "it keeps nobody from stopping");
+    let end = machine.owner.partitions[&FILLER].log.end_offset();
+    machine.act(|_, owner, fx| owner.drop_before(fx.now, FILLER, end));
+    machine.settle();
+    assert_eq!(machine.offsets(METADATA_SNAPSHOT_LOG), snapshots, "not yet");
+    machine.now.mono = machine.now.mono.plus_ms(10_000);
+    machine.settle();
+    assert!(machine.offsets(METADATA_SNAPSHOT_LOG).1 > snapshots.1);
+    machine.commit(vec![topic(1)]);
+    machine.settle();
+    assert!(machine.offsets(METADATA_LOG).0 > 1, "it is cut");
+}
+
 /// A store as releases before the quorum left it: its metadata log has records from offset 0 on.
 fn old() -> File {
     let mut machine = Machine::new();
@@ -355,6 +412,46 @@ fn a_store_of_an_earlier_release_is_the_old_one_or_a_new_one_after_each_write() 
     );
     decide_much(&mut machine);
     crash_after_each_write(&machine.begun, &machine, 5, fits);
+}
+
+/// An earlier release is started once more when the snapshot and the first state are there, and no entry yet.
+#[test]
+fn an_earlier_release_in_between_is_read_as_one_after_each_write() {
+    let machine = Machine::restart(old()).unwrap();
+    let mut file = machine.begun.clone();
+    let mut with_state = 0;
+    for (n, op) in machine.writes.iter().enumerate() {
+        file.perform(op);
+        let mut earlier = Machine::stopped(file.clone());
+        earlier.act(|_, owner, fx| {
+            for log in [METADATA_LOG, METADATA_STATE_LOG] {
+                let config = crate::log::LogConfig::default();
+                owner.open_log(fx.now, 0, log, logs::label(log), config);
+            }
+        });
+        let (start, end) = earlier.offsets(METADATA_LOG);
+        if (start, end) != (0, 5) {
+            continue;
+        }
+        with_state += u32::from(earlier.offsets(METADATA_STATE_LOG).1 > 0);
+        earlier.act(|_, owner, fx| {
+            let mut batch = BatchBuilder::new(Codec::None, 0);
+            batch.push(0, None, Some(&topic(3).encode(FEATURE_LEVEL - 1)), &[]);
+            let written = owner.append_internal(fx.now, METADATA_LOG, batch.build());
+            written.expect("written");
+        });
+        earlier.settle();
+        let again = Machine::restart(earlier.file.clone());
+        let again = again.unwrap_or_else(|why| panic!("after {n} writes: {why}"));
+        assert!(again.control.metadata.leads());
+        for id in 1..4 {
+            let found = again.committed().topic_by_id(TopicId([id; 16]));
+            assert!(found.is_some(), "topic {id} after {n} writes");
+        }
+        let last = Machine::restart(again.file).unwrap();
+        assert!(last.committed().topic_by_id(TopicId([3; 16])).is_some());
+    }
+    assert!(with_state > 0, "a state without an entry is met");
 }
 
 /// What has rotted of any of the three logs is found, and the start refused.

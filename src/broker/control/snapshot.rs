@@ -2,7 +2,10 @@
 //! them a record with the mark, the number of parts and a checksum over them. So a part of a snapshot is never taken
 //! for a whole one. A snapshot begins in a new segment, and when it counts the one before is dropped.
 //!
-//! The image is one that is committed, and never changes: decisions go on while it is written down.
+//! The image is one that is committed, and never changes: decisions go on while it is written down. It is gone through
+//! twice: what it takes is counted before the first part is written, so that none begins for which there is no room.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,7 +13,7 @@ use super::growth::room_in;
 use super::logs::{batch_of, record_of};
 use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
-use crate::base::{Offset, StoreId};
+use crate::base::{Leftovers, Offset, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::own::compact::PART_BYTES_MAX;
 use crate::broker::owner::Owner;
@@ -23,6 +26,9 @@ use crate::quorum::SnapshotMark;
 const FIRST: u8 = 0x20;
 const NEXT: u8 = 0x21;
 const END: u8 = 0x22;
+/// What a batch has at most besides the part of a snapshot in it; its end, with all the voters that there can be, is
+/// smaller too.
+const BATCH_BYTES: usize = 1024;
 
 /// What the parts of a snapshot come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,9 +52,9 @@ impl Sum {
 pub enum SnapshotWritten {
     /// There is more to be written.
     Partly,
-    /// The store has to grow first.
+    /// The store has to grow first, or what has taken the room meanwhile has to go.
     Waits,
-    /// There is no room for it. What was written of it does no harm.
+    /// There is no room for it, and nothing was written of it.
     NoRoom,
     /// It is whole.
     Whole {
@@ -68,8 +74,14 @@ pub struct SnapshotWriter {
     level: FeatureLevel,
     /// Of a cluster that does not exist yet: it is a few bytes, for which a store that is new has not grown yet.
     is_nothing: bool,
+    /// Whether what the store keeps for the broker stays untouched.
+    spares: bool,
     part: RecordList,
     sum: Sum,
+    /// How many bytes it takes in its log, as far as they are counted.
+    bytes: usize,
+    /// The image, as long as they are.
+    counted: Option<Image>,
     /// What is to be appended next.
     ready: Option<(u8, Bytes)>,
     /// Where it begins in the log, when it does.
@@ -77,17 +89,29 @@ pub struct SnapshotWriter {
 }
 
 impl SnapshotWriter {
-    /// Of an image, which is what the mark says.
-    pub fn new(mark: SnapshotMark, image: &Image) -> Self {
+    /// Of an image, which is what the mark says. Whether it `spares` what the store keeps for the broker: one that
+    /// does without is not made where a topic that is deleted would find no room any more.
+    pub fn new(mark: SnapshotMark, image: &Image, spares: bool) -> Self {
         Self {
             mark,
             records: ImageRecords::new(image),
             level: image.features.max(1),
             is_nothing: image.version == 0,
+            spares,
             part: RecordList::default(),
             sum: Sum::default(),
+            bytes: 0,
+            counted: Some(image.clone()),
             ready: None,
             first: None,
+        }
+    }
+
+    /// Gives up what it is made of, to be dropped some at a time.
+    pub fn leave(self, leftovers: &mut Leftovers) {
+        self.records.leave(leftovers);
+        if let Some(image) = self.counted {
+            Arc::new(image).leave(leftovers);
         }
     }
 
@@ -103,15 +127,18 @@ impl SnapshotWriter {
     ) -> Result<SnapshotWritten, String> {
         loop {
             if let Some((kind, value)) = &self.ready {
-                let batch = batch_of(*kind, value, fx.now.wall_ms);
-                match room_in(owner, StoreId(0), batch.len(), false) {
-                    Some(false) if !self.is_nothing => return Ok(SnapshotWritten::NoRoom),
-                    None if !self.is_nothing => return Ok(SnapshotWritten::Waits),
-                    _ => {}
+                let kind = *kind;
+                match self.room(value.len(), owner) {
+                    Some(true) => {}
+                    _ if self.is_nothing => {}
+                    // What is written of it already stays, and no other one begins.
+                    Some(false) if self.first.is_none() => return Ok(SnapshotWritten::NoRoom),
+                    _ => return Ok(SnapshotWritten::Waits),
                 }
+                let batch = batch_of(kind, value, fx.now.wall_ms);
                 let end = self.append(batch, owner, fx)?;
-                let last = self.ready.take().is_some_and(|(kind, _)| kind == END);
-                if let Some(first) = self.first.filter(|_| last) {
+                self.ready = None;
+                if let Some(first) = self.first.filter(|_| kind == END) {
                     return Ok(SnapshotWritten::Whole { first, end });
                 }
             }
@@ -127,6 +154,13 @@ impl SnapshotWriter {
                     }
                 }
                 None if !self.part.is_empty() => self.end_part(),
+                None if self.counted.is_some() => {
+                    self.bytes += BATCH_BYTES;
+                    // Now that it is known what it takes.
+                    if let Some(image) = self.counted.take() {
+                        self.records = ImageRecords::new(&image);
+                    }
+                }
                 None => {
                     let mut end = Vec::new();
                     end.u64(self.sum.parts);
@@ -138,8 +172,22 @@ impl SnapshotWriter {
         }
     }
 
+    /// Whether there is room for the next part, and before the first one for all of it; `None` as long as the store
+    /// grows.
+    fn room(&self, part: usize, owner: &mut Owner) -> Option<bool> {
+        let bytes = match self.first {
+            None => self.bytes,
+            Some(_) => part + BATCH_BYTES,
+        };
+        room_in(owner, StoreId(0), bytes, self.spares)
+    }
+
     fn end_part(&mut self) {
         let part = std::mem::take(&mut self.part).into_bytes();
+        if self.counted.is_some() {
+            self.bytes += part.len() + BATCH_BYTES;
+            return;
+        }
         let kind = if self.sum.parts == 0 { FIRST } else { NEXT };
         self.sum.add(&part);
         self.ready = Some((kind, part));
