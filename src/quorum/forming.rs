@@ -181,15 +181,8 @@ pub fn forming(me: ReplicaKey, seats: &[Seat]) -> Result<Forming, FormingError> 
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::testing::key_in as key;
     use super::*;
-    use crate::base::DirectoryId;
-
-    fn key(node: i32, directory: u8) -> ReplicaKey {
-        ReplicaKey {
-            node: NodeId(node),
-            directory: DirectoryId([directory; 16]),
-        }
-    }
 
     fn seat(replica: ReplicaKey, knows: Knows) -> Seat {
         Seat {

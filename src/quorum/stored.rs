@@ -113,16 +113,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::entry::EntryId;
-    use super::super::voters::{ReplicaKey, Voters};
+    use super::super::testing::key;
+    use super::super::voters::Voters;
     use super::*;
-    use crate::base::{DirectoryId, NodeId};
-
-    fn key(node: i32) -> ReplicaKey {
-        ReplicaKey {
-            node: NodeId(node),
-            directory: DirectoryId([node as u8; 16]),
-        }
-    }
 
     fn states() -> Vec<HardState> {
         let state = |vote| HardState {

@@ -12,9 +12,14 @@ use super::{
 use crate::base::{DirectoryId, LeaderEpoch, Mono, NodeId};
 
 pub(super) fn key(node: i32) -> ReplicaKey {
+    key_in(node, node as u8)
+}
+
+/// A replica in one of several stores that a node has had.
+pub(super) fn key_in(node: i32, directory: u8) -> ReplicaKey {
     ReplicaKey {
         node: NodeId(node),
-        directory: DirectoryId([node as u8; 16]),
+        directory: DirectoryId([directory; 16]),
     }
 }
 

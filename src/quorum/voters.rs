@@ -94,14 +94,8 @@ impl Voters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::key_in as key;
     use super::*;
-
-    fn key(node: i32, directory: u8) -> ReplicaKey {
-        ReplicaKey {
-            node: NodeId(node),
-            directory: DirectoryId([directory; 16]),
-        }
-    }
 
     #[test]
     fn there_is_one_voter_of_a_node() {

@@ -520,6 +520,22 @@ mod tests {
         assert!(long.encode().len() + 64 <= LINK_FRAME_BYTES_MAX);
     }
 
+    fn hello(cluster_id: Option<&str>) -> Hello {
+        Hello {
+            versions: (1, 1),
+            purpose: Purpose::Metadata,
+            to: NodeId(2),
+            number: 4,
+            from: NodeFacts {
+                node: NodeId(1),
+                directory: DirectoryId([7; 16]),
+                incarnation: Incarnation(3),
+                levels: (1, 2),
+                cluster_id: cluster_id.map(Into::into),
+            },
+        }
+    }
+
     #[test]
     fn what_other_releases_say_is_refused_for_what_it_is() {
         // Other versions, and behind them what nobody here can read.
@@ -530,19 +546,7 @@ mod tests {
         );
         let backwards = [5, 0, 2, 0, 1];
         assert!(Hello::decode(Bytes::copy_from_slice(&backwards)).is_err());
-        let hello = Hello {
-            versions: (1, 1),
-            purpose: Purpose::Metadata,
-            to: NodeId(2),
-            number: 4,
-            from: NodeFacts {
-                node: NodeId(1),
-                directory: DirectoryId([7; 16]),
-                incarnation: Incarnation(3),
-                levels: (1, 2),
-                cluster_id: None,
-            },
-        };
+        let hello = hello(None);
         let mut bytes = body(&hello.encode(1), Hello::KEY).to_vec();
         bytes[4] = 200;
         assert_eq!(Hello::decode(bytes.into()), Ok(Err(PeerRefusal::Purpose)));
@@ -567,19 +571,7 @@ mod tests {
 
     #[test]
     fn the_format_stays_what_it_is() {
-        let hello = Hello {
-            versions: (1, 1),
-            purpose: Purpose::Metadata,
-            to: NodeId(2),
-            number: 4,
-            from: NodeFacts {
-                node: NodeId(1),
-                directory: DirectoryId([7; 16]),
-                incarnation: Incarnation(3),
-                levels: (1, 2),
-                cluster_id: Some("ab".into()),
-            },
-        };
+        let hello = hello(Some("ab"));
         let body = [
             &[
                 1, 0, 1, 0, 1, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
