@@ -298,7 +298,7 @@ impl Disk {
         Some(pos)
     }
 
-    /// Flips one bit of a byte that is durable.
+    /// Flips one bit of a byte that is durable. What was written over it since, and is not durable yet, stays.
     pub fn flip(&mut self, pos: u64, rng: &mut Rng) {
         let (block, byte) = ((pos / BLOCK as u64) as usize, (pos % BLOCK as u64) as usize);
         let Some(durable) = self.durable.get_mut(block) else {
@@ -308,8 +308,12 @@ impl Disk {
             .as_ref()
             .map_or_else(|| vec![0; BLOCK], |b| b.to_vec());
         bytes[byte] ^= 1 << rng.below(8);
-        *durable = Some(bytes.into());
-        self.current.clone_from(&self.durable);
+        let before = durable.replace(bytes.into());
+        if let Some(current) = self.current.get_mut(block)
+            && *current == before
+        {
+            current.clone_from(durable);
+        }
     }
 
     /// The same place in all other blocks that hold what the block of this one does.
@@ -517,6 +521,25 @@ mod tests {
         let flipped: u32 = bytes.iter().map(|b| (b ^ 7).count_ones()).sum();
         assert_eq!(flipped, 1);
         assert!(disk.read(8192, BLOCK + 1).is_err(), "beyond the end");
+    }
+
+    /// Neither in another block nor in the one that has rotted.
+    #[test]
+    fn rot_leaves_what_was_written_since() {
+        let is_newer = |disk: &Disk| {
+            disk.read(0, 2 * BLOCK)
+                .is_ok_and(|bytes| bytes.iter().all(|b| *b == 8))
+        };
+        let mut disk = Disk::default();
+        disk.perform(vec![write(1, 0, 7, 2)]).unwrap();
+        disk.issue(write(2, 0, 8, 2)).unwrap();
+        disk.complete(IoId(2));
+        disk.flip(5, &mut Rng::new(1));
+        assert!(is_newer(&disk));
+        disk.issue(sync(3)).unwrap();
+        disk.complete(IoId(3));
+        disk.crash(&mut Rng::new(1));
+        assert!(is_newer(&disk));
     }
 
     #[test]
