@@ -37,6 +37,9 @@ id!(/// Which of a node's processes: grows with each start on its stores. What a
     /// counts no more.
     Incarnation(u64));
 
+id!(/// A connection to a shard. Chosen by the driver, never reused within a shard's life.
+    ConnId(u64));
+
 /// One process of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeProcess {

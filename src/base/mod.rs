@@ -22,8 +22,8 @@ mod timers;
 pub use error::ErrorCode;
 pub use hash::{IdMap, IdSet};
 pub use ids::{
-    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Offset, SegmentId, ShardId,
-    StoreId, TopicId,
+    ConnId, DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Offset, SegmentId,
+    ShardId, StoreId, TopicId,
 };
 pub use leftovers::Leftovers;
 pub use page::BLOCK;

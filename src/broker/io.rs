@@ -8,12 +8,9 @@ use bytes::Bytes;
 
 use super::msg::Msg;
 use super::trace::DiskReads;
+pub use crate::base::ConnId;
 use crate::base::{Mono, ShardId, StoreId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
-
-/// A client connection of this shard. Chosen by the driver, never reused within a shard's life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
 
 /// A connection to another node that this shard has asked for. Chosen by the shard, never reused within its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

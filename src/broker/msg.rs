@@ -6,14 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ErrorCode, LogId, NodeProcess, Offset, Refused, ShardId, StoreId};
+use crate::base::{ConnId, ErrorCode, LogId, Offset, Refused, ShardId, StoreId};
 use crate::controller::{Delta, Image};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
-use crate::wire::peer::PeerMessage;
+use crate::wire::peer::{Hello, HelloAnswer, PeerMessage};
 
 /// A request of a client, by the shard that holds its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +171,13 @@ pub enum Msg {
         /// What it said.
         said: PeerSaid,
     },
+    /// What the control shard says to that, to the shard that has the stream.
+    PeerAnswer {
+        /// The connection.
+        conn: ConnId,
+        /// What it says.
+        answer: PeerAnswer,
+    },
     /// Tell where the time of requests went.
     Explain {
         /// Who asks.
@@ -199,24 +206,33 @@ pub enum Msg {
     },
 }
 
-/// A stream of another node to this one. Of two of the same process the later one is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A stream of another node to this one: the connection that it comes by. No two are equal while the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerStream {
-    /// Whose it is; of two processes of a node the later one is greater.
-    pub process: NodeProcess,
-    /// Which one of the process.
-    pub number: u64,
+    /// The shard that has it.
+    pub shard: ShardId,
+    /// Its connection there.
+    pub conn: ConnId,
 }
 
 /// What comes of a stream.
 #[derive(Debug)]
 pub enum PeerSaid {
-    /// It has begun.
-    Hello,
+    /// It is to begin: answered by [`PeerAnswer::Greeted`].
+    Hello(Box<Hello>),
     /// Messages, in their order.
     Messages(Vec<PeerMessage>),
     /// Its connection is gone.
     Gone,
+}
+
+/// What the control shard says of a stream.
+#[derive(Debug)]
+pub enum PeerAnswer {
+    /// Whether it has begun.
+    Greeted(HelloAnswer),
+    /// It counts no more, for this reason: its connection is to be closed.
+    Over(String),
 }
 
 /// Batches of one request for partitions of one store.

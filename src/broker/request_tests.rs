@@ -59,7 +59,7 @@ impl Desk {
         front.conns.open(CONN, ([127, 0, 0, 1], 1).into(), 0, false);
         Self {
             front,
-            requests: Requests::new(&config, None),
+            requests: Requests::new(&config, false),
             now: Now {
                 mono: Mono(1),
                 wall_ms: 1_700_000_000_000,

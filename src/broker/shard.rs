@@ -18,7 +18,7 @@ use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
-use super::msg::{ControlCall, Msg};
+use super::msg::{ControlCall, Msg, PeerStream};
 use super::owner::Owner;
 use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
@@ -109,7 +109,7 @@ impl Shard {
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
-            requests: Requests::new(&config, cluster),
+            requests: Requests::new(&config, cluster.is_some()),
             owner: Owner::new(setup.id, config, setup.slots),
             jobs: Jobs::default(),
             control,
@@ -241,6 +241,15 @@ impl Shard {
             Input::LinkDown { link, why } => peers.link_down(now, link, &why),
             _ => {}
         }
+        self.answer_peers(fx);
+    }
+
+    /// Tells the shards what is decided about streams of other nodes to them.
+    fn answer_peers(&mut self, fx: &mut Fx<'_>) {
+        let answers = self.peers.as_mut().map(Peers::take_answers);
+        for (PeerStream { shard, conn }, answer) in answers.into_iter().flatten() {
+            fx.send(shard, Msg::PeerAnswer { conn, answer });
+        }
     }
 
     /// The next thing that has become of another node, or that it has said to the metadata quorum.
@@ -331,9 +340,11 @@ impl Shard {
             }
             Msg::Peer { stream, said } => {
                 if let Some(peers) = &mut self.peers {
-                    peers.said(fx.now.mono, stream, said);
+                    peers.said(fx.now.mono, stream, said, fx.out);
                 }
+                self.answer_peers(fx);
             }
+            Msg::PeerAnswer { conn, answer } => requests.streams.answered(front, conn, answer, fx),
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
             Msg::Image { image, delta } => {

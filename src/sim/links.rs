@@ -68,6 +68,16 @@ impl Links {
         self.all.get_mut(&number).filter(|link| link.is_open)
     }
 
+    /// Whether its shard uses it, as far as that knows, and has asked for no later one to the same node.
+    #[must_use]
+    pub fn is_used(&self, number: usize) -> bool {
+        let Some(link) = self.all.get(&number).filter(|link| link.is_open) else {
+            return false;
+        };
+        let mut later = self.all.range(number + 1..).map(|(_, link)| link);
+        !later.any(|later| later.core.node == link.core.node && later.to == link.to)
+    }
+
     /// The open link of this name.
     pub fn named(&mut self, core: Core, id: LinkId) -> Option<(usize, &mut Link)> {
         let all = self.all.iter_mut().rev();

@@ -227,7 +227,7 @@ impl Node {
                 shard: ShardId(store % shards),
             })
             .collect();
-        let cluster = self.cluster();
+        let cluster = self.cluster(rng);
         self.mesh = vec![Stream::default(); usize::from(shards) * usize::from(shards)];
         self.shards = slots
             .into_iter()
@@ -252,7 +252,10 @@ impl Node {
     }
 
     /// What makes it one of several nodes.
-    fn cluster(&self) -> Option<Arc<ClusterSetup>> {
+    fn cluster(&self, rng: &mut Rng) -> Option<Arc<ClusterSetup>> {
+        if self.others.is_empty() {
+            return None;
+        }
         let other = |number: &usize| PeerAddress {
             node: id_of(*number),
             host: host_of(*number),
@@ -262,11 +265,12 @@ impl Node {
             node: id_of(self.number),
             directory: DirectoryId::new(self.number as u64 + 1, StoreId(0)),
             incarnation: Incarnation(self.starts.into()),
+            start: rng.next_u64(),
             levels: (1, 1),
             cluster_id: None,
         };
-        let others: Vec<PeerAddress> = self.others.iter().map(other).collect();
-        (!others.is_empty()).then(|| Arc::new(ClusterSetup { me, others }))
+        let others = self.others.iter().map(other).collect();
+        Some(Arc::new(ClusterSetup { me, others }))
     }
 
     /// What has become of another node, or what it said.

@@ -6,7 +6,7 @@
 //! hello:     oldest u16 | newest u16 | purpose u8 | to node i32 | number u64 | facts | anything   little-endian
 //! answer:    status u16, 0: it is a peer stream | version u16 | facts | anything
 //!            status u16, another: refused | text length u16 | text | anything
-//! facts:     node i32 | directory 16 bytes | incarnation u64 | oldest level i16 | newest level i16
+//! facts:     node i32 | directory 16 bytes | incarnation u64 | start u64 | oldest level i16 | newest level i16
 //!            | cluster id length u8 | cluster id
 //! messages:  one or more of: kind u8 | length u32 | payload
 //! ```
@@ -44,6 +44,8 @@ pub struct NodeFacts {
     pub directory: DirectoryId,
     /// Which of its processes.
     pub incarnation: Incarnation,
+    /// A number that this process has drawn by chance: it tells processes apart whose stores are copies of each other.
+    pub start: u64,
     /// The feature levels that it can read, oldest and newest.
     pub levels: (i16, i16),
     /// The cluster that it is part of, if it is of one yet; of `CLUSTER_ID_BYTES_MAX` bytes at most.
@@ -88,6 +90,10 @@ pub enum PeerRefusal {
     NoMember,
     /// The receiver does not know what the stream is for.
     Purpose,
+    /// The receiver hears another process of the sender's node.
+    TwoProcesses,
+    /// The receiver has a later stream of the sender's process.
+    Stale,
     /// A reason of a newer release.
     Unknown(u16),
 }
@@ -150,13 +156,15 @@ impl fmt::Display for BadPeer {
 }
 
 impl PeerRefusal {
-    const ALL: [(u16, Self); 6] = [
+    const ALL: [(u16, Self); 8] = [
         (1, Self::Version),
         (2, Self::OtherCluster),
         (3, Self::OtherNode),
         (4, Self::SameNode),
         (5, Self::NoMember),
         (6, Self::Purpose),
+        (7, Self::TwoProcesses),
+        (8, Self::Stale),
     ];
 
     fn code(self) -> u16 {
@@ -363,6 +371,7 @@ fn put_facts(to: &mut Vec<u8>, facts: &NodeFacts) {
     to.i32(facts.node.0);
     to.put(&facts.directory.0);
     to.u64(facts.incarnation.0);
+    to.u64(facts.start);
     to.u16(facts.levels.0 as u16);
     to.u16(facts.levels.1 as u16);
     let id = facts.cluster_id.as_deref().unwrap_or_default();
@@ -374,6 +383,7 @@ fn facts(from: &mut Reader) -> Option<NodeFacts> {
     let node = NodeId(from.i32().filter(|node| *node >= 0)?);
     let directory = DirectoryId(from.id()?);
     let incarnation = Incarnation(from.u64()?);
+    let start = from.u64()?;
     let levels = (from.u16()? as i16, from.u16()? as i16);
     let len = usize::from(from.u8()?);
     let id = from.take(len).filter(|_| len <= CLUSTER_ID_BYTES_MAX)?;
@@ -384,6 +394,7 @@ fn facts(from: &mut Reader) -> Option<NodeFacts> {
         node,
         directory,
         incarnation,
+        start,
         levels,
         cluster_id: (!id.is_empty()).then(|| id.into()),
     })
@@ -428,16 +439,17 @@ mod tests {
         (
             0..=i32::MAX,
             any::<[u8; 16]>(),
-            any::<u64>(),
+            any::<[u64; 2]>(),
             0i16..9,
             0i16..9,
             id,
         )
             .prop_map(
-                |(node, directory, incarnation, oldest, more, id)| NodeFacts {
+                |(node, directory, [incarnation, start], oldest, more, id)| NodeFacts {
                     node: NodeId(node),
                     directory: DirectoryId(directory),
                     incarnation: Incarnation(incarnation),
+                    start,
                     levels: (oldest, oldest + more),
                     cluster_id: id.map(Into::into),
                 },
@@ -530,6 +542,7 @@ mod tests {
                 node: NodeId(1),
                 directory: DirectoryId([7; 16]),
                 incarnation: Incarnation(3),
+                start: 9,
                 levels: (1, 2),
                 cluster_id: cluster_id.map(Into::into),
             },
@@ -577,10 +590,11 @@ mod tests {
                 1, 0, 1, 0, 1, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
             ][..],
             &[7; 16],
-            &[3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 2, b'a', b'b'],
+            &[3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 2, 0, 2, b'a', b'b'],
         ]
         .concat();
-        let head = [0, 0, 0, 62, 0x4d, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
+        let head = [0, 0, 0, 70, 0x4d, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
         assert_eq!(hello.encode(5), [&head[..], &body].concat());
         let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms: 258 }]);
         assert_eq!(beat[HEAD..], [1, 4, 0, 0, 0, 2, 1, 0, 0]);

@@ -85,6 +85,7 @@ fn corpus() -> Vec<Vec<u8>> {
         node: NodeId(1),
         directory: DirectoryId([7; 16]),
         incarnation: Incarnation(3),
+        start: 9,
         levels: (1, 2),
         cluster_id: cluster.map(Into::into),
     };

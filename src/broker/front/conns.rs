@@ -417,6 +417,11 @@ impl Conns {
             self.end(conn, out);
         }
     }
+
+    /// Ends a connection for no request of it, when those that it has are answered.
+    pub fn close(&mut self, conn: ConnId, why: String, out: &mut Vec<Output>) {
+        self.refuse(conn, Trace::new(-1, 0, self.now), why, out);
+    }
 }
 
 #[cfg(test)]

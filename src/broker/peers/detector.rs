@@ -110,11 +110,26 @@ impl Detector {
     /// What is thought of it now.
     #[must_use]
     pub fn verdict(&self, now: Mono) -> Verdict {
+        if self.is_refused {
+            return Verdict::Dead;
+        }
+        let is_odd = self.is_reset || self.stuck_ms > STUCK_MS_MAX;
+        let at_least = if is_odd {
+            Verdict::Suspected
+        } else {
+            Verdict::Alive
+        };
+        self.by_silence(now).max(at_least)
+    }
+
+    /// What is thought of it for its silence alone.
+    #[must_use]
+    pub fn by_silence(&self, now: Mono) -> Verdict {
         let silence = now.ms_since(self.heard);
         let suspicious = self.suspicious_ms();
-        if self.is_refused || silence > TIMES_SUSPICIOUS * suspicious {
+        if silence > TIMES_SUSPICIOUS * suspicious {
             Verdict::Dead
-        } else if self.is_reset || silence > suspicious || self.stuck_ms > STUCK_MS_MAX {
+        } else if silence > suspicious {
             Verdict::Suspected
         } else {
             Verdict::Alive

@@ -96,6 +96,16 @@ fn fit(me: &NodeFacts, other: &NodeFacts) -> Result<(), GreetingRefused> {
     Ok(())
 }
 
+/// Why a process may not come, or stay, while another one of its node is heard.
+pub(super) fn two_processes(heard: &NodeFacts, other: &NodeFacts) -> GreetingRefused {
+    let text = format!(
+        "two processes have node.id {}: start {} of directory {} is heard, and start {} of directory {} is there too. \
+         Stop one of them, or give it another node.id and stores of its own",
+        heard.node, heard.incarnation, heard.directory, other.incarnation, other.directory
+    );
+    (PeerRefusal::TwoProcesses, text)
+}
+
 /// What a node is told whose hello this release cannot take for what it is.
 pub(super) fn text_of(why: PeerRefusal) -> String {
     match why {

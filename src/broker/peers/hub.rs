@@ -6,13 +6,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::detector::{Detector, OwnTime, Verdict};
-use super::greeting::ClusterSetup;
+use super::greeting::{ClusterSetup, GreetingRefused, text_of, two_processes};
+use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
 use crate::base::limits::PEER_TICK_MS;
 use crate::base::{Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
-use crate::broker::msg::{PeerSaid, PeerStream};
-use crate::wire::peer::{NodeFacts, PeerMessage, PeerMessages};
+use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
+use crate::wire::peer::{
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal,
+};
 
 /// Something that whoever works with other nodes has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +37,69 @@ pub enum Unsent {
     Down,
 }
 
+/// The process of another node that is heard. There may be others: of a node whose stores were copied, or one before it
+/// that is not quite gone.
+#[derive(Debug)]
+struct Process {
+    facts: NodeFacts,
+    /// Its newest stream to this node while that is there: what comes on an earlier one counts no more.
+    stream: Option<PeerStream>,
+    /// Which one of the process that is.
+    number: u64,
+    detector: Detector,
+}
+
+impl Process {
+    fn new(own: Mono, stream: PeerStream, hello: &Hello) -> Self {
+        Self {
+            facts: hello.from.clone(),
+            stream: Some(stream),
+            number: hello.number,
+            detector: Detector::new(own),
+        }
+    }
+
+    /// Whether it is there, so that another one of its node has to wait.
+    fn is_heard(&self, own: Mono) -> bool {
+        self.stream.is_some() && self.detector.by_silence(own) == Verdict::Alive
+    }
+
+    /// Whether a stream may take the place of the one that it has. Whoever is heard stays: so none can drive out
+    /// another one that is well, and two that have copied stores do not take turns. Whoever is not heard any more holds
+    /// up nobody, whatever he said of himself.
+    fn may_give_way(&self, own: Mono, hello: &Hello) -> Result<(), GreetingRefused> {
+        let (facts, from) = (&self.facts, &hello.from);
+        let is_same = facts.start == from.start;
+        let is_earlier = if is_same {
+            hello.number <= self.number
+        } else {
+            facts.directory == from.directory && from.incarnation < facts.incarnation
+        };
+        let silence = self.detector.by_silence(own);
+        let is_there = match (is_same, is_earlier) {
+            (true, false) => false,
+            (false, false) => silence == Verdict::Alive,
+            // It may only have been late.
+            (_, true) => silence < Verdict::Dead,
+        };
+        if self.stream.is_none() || !is_there {
+            return Ok(());
+        }
+        if is_same {
+            let text = "a later stream of this process is there".to_owned();
+            return Err((PeerRefusal::Stale, text));
+        }
+        Err(two_processes(facts, from))
+    }
+}
+
 #[derive(Debug)]
 struct Peer {
     outgoing: Outgoing,
-    /// The newest stream of it to this node: what comes on an earlier one counts no more.
-    stream: Option<PeerStream>,
-    /// What is heard of the process whose stream that is.
-    detector: Option<Detector>,
+    /// The one that was heard last, if any was.
+    process: Option<Process>,
+    /// What was said of its streams to this node.
+    log: PeerLog,
 }
 
 /// See the module.
@@ -55,6 +114,10 @@ pub struct Peers {
     own: OwnTime,
     tick_at: Mono,
     events: VecDeque<PeerEvent>,
+    /// What is to be told of streams to this node.
+    answers: Vec<(PeerStream, PeerAnswer)>,
+    /// What was said of nodes that are not among the others.
+    log: PeerLog,
     stopping: bool,
 }
 
@@ -65,8 +128,8 @@ impl Peers {
         let others = setup.others.iter().cloned();
         let peers = others.map(|to| Peer {
             outgoing: Outgoing::new(to),
-            stream: None,
-            detector: None,
+            process: None,
+            log: PeerLog::default(),
         });
         Self {
             peers: peers.collect(),
@@ -77,6 +140,8 @@ impl Peers {
             own: OwnTime::default(),
             tick_at: Mono(0),
             events: VecDeque::new(),
+            answers: Vec::new(),
+            log: PeerLog::default(),
             stopping: false,
         }
     }
@@ -109,61 +174,62 @@ impl Peers {
         }
     }
 
-    fn by_link(&mut self, link: LinkId) -> Option<&mut Peer> {
-        let mut peers = self.peers.iter_mut();
-        peers.find(|peer| peer.outgoing.link() == Some(link))
-    }
-
-    fn by_node(&mut self, node: NodeId) -> Option<&mut Peer> {
-        let mut peers = self.peers.iter_mut();
-        peers.find(|peer| peer.outgoing.to.node == node)
+    fn me(&self) -> NodeFacts {
+        self.setup.facts(self.cluster_id.as_deref())
     }
 
     /// A link is there.
     pub fn link_up(&mut self, now: Mono, link: LinkId, out: &mut Vec<Output>) {
-        let me = self.setup.facts(self.cluster_id.as_deref());
-        if let Some(peer) = self.by_link(link) {
+        let me = self.me();
+        if let Some(peer) = by_link(&mut self.peers, link) {
             peer.outgoing.connected(now, me, out);
         }
     }
 
     /// A frame came on a link.
     pub fn link_received(&mut self, now: Mono, link: LinkId, frame: Bytes, out: &mut Vec<Output>) {
-        let me = self.setup.facts(self.cluster_id.as_deref());
-        let own = self.own.at(now);
-        let mut rng = self.rng.clone();
-        if let Some(peer) = self.by_link(link) {
-            let became = peer.outgoing.received(now, &me, frame, &mut rng, out);
-            if let (Became::Up(_), Some(detector)) = (&became, &mut peer.detector) {
-                detector.hear(own);
+        let (me, own) = (self.me(), self.own.at(now));
+        let Some(Peer {
+            outgoing, process, ..
+        }) = by_link(&mut self.peers, link)
+        else {
+            return;
+        };
+        let heard = process.as_ref().filter(|process| process.is_heard(own));
+        let facts = (&me, heard.map(|process| &process.facts));
+        let became = outgoing.received(now, facts, frame, &mut self.rng, out);
+        let node = outgoing.to.node;
+        if let (Became::Up(facts), Some(process)) = (&became, process) {
+            if facts.start == process.facts.start {
+                process.detector.hear(own);
+            } else if let Some(stream) = process.stream.take() {
+                // It was silent. Whom this node talks to is whom it hears.
+                let why = format!("another process of node {node} has answered");
+                self.answers.push((stream, PeerAnswer::Over(why)));
             }
-            let node = peer.outgoing.to.node;
-            self.tell(node, became);
         }
-        self.rng = rng;
+        self.tell(node, became);
     }
 
     /// Bytes have left on a link.
     pub fn link_sent(&mut self, link: LinkId, bytes: usize) {
-        if let Some(peer) = self.by_link(link) {
+        if let Some(peer) = by_link(&mut self.peers, link) {
             peer.outgoing.sent(bytes);
         }
     }
 
     /// A link is gone, or has not come to be.
     pub fn link_down(&mut self, now: Mono, link: LinkId, why: &LinkLost) {
-        let mut rng = self.rng.clone();
-        if let Some(peer) = self.by_link(link) {
-            match (why, &mut peer.detector) {
-                (LinkLost::Refused, Some(detector)) => detector.refused(),
-                (LinkLost::Reset | LinkLost::Closed, Some(detector)) => detector.reset(),
+        if let Some(peer) = by_link(&mut self.peers, link) {
+            match (why, &mut peer.process) {
+                (LinkLost::Refused, Some(process)) => process.detector.refused(),
+                (LinkLost::Reset | LinkLost::Closed, Some(process)) => process.detector.reset(),
                 _ => {}
             }
-            let became = peer.outgoing.lost(now, why, &mut rng);
+            let became = peer.outgoing.lost(now, why, &mut self.rng);
             let node = peer.outgoing.to.node;
             self.tell(node, became);
         }
-        self.rng = rng;
     }
 
     fn tell(&mut self, node: NodeId, became: Became) {
@@ -175,47 +241,119 @@ impl Peers {
     }
 
     /// Another node has said something on a stream to this one.
-    pub fn said(&mut self, now: Mono, stream: PeerStream, said: PeerSaid) {
+    pub fn said(&mut self, now: Mono, stream: PeerStream, said: PeerSaid, out: &mut Vec<Output>) {
         let own = self.own.at(now);
-        let Some(peer) = self.by_node(stream.process.node) else {
+        let said = match said {
+            PeerSaid::Hello(hello) => {
+                let answer = self.greeted(now, stream, &hello, out);
+                let answer = PeerAnswer::Greeted(answer);
+                return self.answers.push((stream, answer));
+            }
+            said => said,
+        };
+        let mut processes = self.peers.iter_mut().flat_map(|peer| &mut peer.process);
+        let Some(process) = processes.find(|process| process.stream == Some(stream)) else {
             return;
         };
         match said {
-            PeerSaid::Hello => {
-                if peer.stream.is_some_and(|newest| newest >= stream) {
-                    return;
-                }
-                let before = peer.stream.replace(stream);
-                let same = before.is_some_and(|before| before.process == stream.process);
-                match &mut peer.detector {
-                    Some(detector) if same => detector.hear(own),
-                    detector => *detector = Some(Detector::new(own)),
-                }
-            }
-            _ if peer.stream != Some(stream) => {}
+            PeerSaid::Hello(_) => {}
             PeerSaid::Messages(messages) => {
-                let mut heard = Vec::new();
-                if let Some(detector) = &mut peer.detector {
-                    detector.hear(own);
-                    for message in messages {
-                        match message {
-                            PeerMessage::Heartbeat { stuck_ms } => {
-                                detector.hear_stuck(stuck_ms.into());
-                            }
-                            PeerMessage::Quorum(bytes) => heard.push(bytes),
+                process.detector.hear(own);
+                for message in messages {
+                    match message {
+                        PeerMessage::Heartbeat { stuck_ms } => {
+                            process.detector.hear_stuck(stuck_ms.into());
+                        }
+                        PeerMessage::Quorum(bytes) => {
+                            let event = PeerEvent::Heard(process.facts.node, bytes);
+                            self.events.push_back(event);
                         }
                     }
                 }
-                let node = stream.process.node;
-                let heard = heard.into_iter().map(|bytes| PeerEvent::Heard(node, bytes));
-                self.events.extend(heard);
             }
             PeerSaid::Gone => {
-                if let Some(detector) = &mut peer.detector {
-                    detector.reset();
-                }
+                process.stream = None;
+                process.detector.reset();
             }
         }
+    }
+
+    /// A node wants to begin a stream to this one.
+    fn greeted(
+        &mut self,
+        now: Mono,
+        stream: PeerStream,
+        hello: &Hello,
+        out: &mut Vec<Output>,
+    ) -> HelloAnswer {
+        let me = self.me();
+        let may_come = self.setup.may_come(&me, hello);
+        match may_come.and_then(|()| self.begin(now, stream, hello, out)) {
+            Ok(()) => HelloAnswer::Welcome {
+                version: PEER_VERSION,
+                from: me,
+            },
+            Err((why, text)) => {
+                let node = hello.from.node;
+                let log = by_node(&mut self.peers, node).map(|peer| &mut peer.log);
+                log.unwrap_or(&mut self.log).say(now, &text, || {
+                    tracing::warn!("a stream of node {node} is refused: {text}");
+                });
+                HelloAnswer::Refused { why, text }
+            }
+        }
+    }
+
+    /// Begins a stream to this node in the place of the one before, if it may be.
+    fn begin(
+        &mut self,
+        now: Mono,
+        stream: PeerStream,
+        hello: &Hello,
+        out: &mut Vec<Output>,
+    ) -> Result<(), GreetingRefused> {
+        let (node, own) = (hello.from.node, self.own.at(now));
+        let Some(peer) = by_node(&mut self.peers, node) else {
+            return Err((PeerRefusal::NoMember, text_of(PeerRefusal::NoMember)));
+        };
+        let before = match &mut peer.process {
+            Some(process) => {
+                process.may_give_way(own, hello)?;
+                let before = process.stream;
+                if process.facts.start == hello.from.start {
+                    process.detector.hear(own);
+                    (process.stream, process.number) = (Some(stream), hello.number);
+                    process.facts.clone_from(&hello.from);
+                } else {
+                    *process = Process::new(own, stream, hello);
+                }
+                before
+            }
+            none => {
+                *none = Some(Process::new(own, stream, hello));
+                None
+            }
+        };
+        peer.log.say(now, "heard", || {
+            let incarnation = hello.from.incarnation;
+            tracing::info!("node {node} is heard, start {incarnation} of it");
+        });
+        if let Some(before) = before {
+            let why = format!("another stream of node {node} has taken its place");
+            self.answers.push((before, PeerAnswer::Over(why)));
+        }
+        let start = peer.outgoing.start();
+        if start.is_some_and(|start| start != hello.from.start) {
+            let why = "another process of it is heard now";
+            let became = peer.outgoing.hang_up(now, why, &mut self.rng, out);
+            self.tell(node, became);
+        }
+        Ok(())
+    }
+
+    /// What is to be told of streams to this node.
+    pub fn take_answers(&mut self) -> Vec<(PeerStream, PeerAnswer)> {
+        std::mem::take(&mut self.answers)
     }
 
     /// Sends a message to a node.
@@ -229,7 +367,7 @@ impl Peers {
         message: PeerMessage,
         out: &mut Vec<Output>,
     ) -> Result<(), Unsent> {
-        let peer = self.by_node(node).filter(|peer| peer.outgoing.is_up());
+        let peer = by_node(&mut self.peers, node).filter(|peer| peer.outgoing.is_up());
         let outgoing = &mut peer.ok_or(Unsent::Down)?.outgoing;
         let frame = PeerMessages::encode(&[message]);
         if !outgoing.has_room(frame.len()) {
@@ -242,8 +380,8 @@ impl Peers {
     /// What is thought of a node; `None` if it was never heard.
     pub fn verdict(&mut self, now: Mono, node: NodeId) -> Option<Verdict> {
         let own = self.own.at(now);
-        let detector = self.by_node(node)?.detector.as_ref()?;
-        Some(detector.verdict(own))
+        let process = by_node(&mut self.peers, node)?.process.as_ref()?;
+        Some(process.detector.verdict(own))
     }
 
     /// Nodes to which messages can be sent.
@@ -272,6 +410,16 @@ impl Peers {
             .iter()
             .for_each(|peer| peer.outgoing.invariants());
     }
+}
+
+fn by_link(peers: &mut [Peer], link: LinkId) -> Option<&mut Peer> {
+    let mut peers = peers.iter_mut();
+    peers.find(|peer| peer.outgoing.link() == Some(link))
+}
+
+fn by_node(peers: &mut [Peer], node: NodeId) -> Option<&mut Peer> {
+    let mut peers = peers.iter_mut();
+    peers.find(|peer| peer.outgoing.to.node == node)
 }
 
 #[cfg(test)]

@@ -6,19 +6,26 @@ use crate::base::limits::{
     PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX, PEER_REDIAL_MS_MIN,
     PEER_UNSENT_BYTES_MAX,
 };
-use crate::base::{DirectoryId, Incarnation, NodeProcess};
+use crate::base::{DirectoryId, Incarnation, ShardId};
+use crate::broker::io::ConnId;
 use crate::wire::encode_own_response;
-use crate::wire::peer::{Hello, HelloAnswer, PEER_VERSION, PeerRefusal};
+use crate::wire::peer::{Hello, HelloAnswer, PEER_VERSION, PeerRefusal, Purpose};
 
 const OTHER: NodeId = NodeId(2);
 /// Bytes of a request before its body.
 const HEAD: usize = 14;
 
 pub fn facts(node: i32, cluster_id: Option<&str>) -> NodeFacts {
+    process(node, cluster_id, 1)
+}
+
+/// The process of a node, by its incarnation.
+fn process(node: i32, cluster_id: Option<&str>, incarnation: u64) -> NodeFacts {
     NodeFacts {
         node: NodeId(node),
         directory: DirectoryId([node as u8; 16]),
-        incarnation: Incarnation(1),
+        incarnation: Incarnation(incarnation),
+        start: incarnation,
         levels: (1, 2),
         cluster_id: cluster_id.map(Into::into),
     }
@@ -117,13 +124,47 @@ impl One {
         (self.peers.send(now, OTHER, message, &mut out), out)
     }
 
-    fn said(&mut self, incarnation: u64, number: u64, said: PeerSaid) {
-        let process = NodeProcess {
-            node: OTHER,
-            incarnation: Incarnation(incarnation),
-        };
-        let now = self.now();
-        self.peers.said(now, PeerStream { process, number }, said);
+    /// What comes of the stream by this connection, and what is wanted of the driver then.
+    fn said(&mut self, conn: u64, said: PeerSaid) -> Vec<Output> {
+        let (now, mut out) = (self.now(), Vec::new());
+        self.peers.said(now, stream(conn), said, &mut out);
+        out
+    }
+
+    /// A process says hello on a connection: why it is refused, if it is.
+    fn greeted(&mut self, conn: u64, from: NodeFacts, number: u64) -> Result<(), PeerRefusal> {
+        self.said(conn, hello(from, number));
+        self.answer(conn)
+    }
+
+    /// The same where the stream before has to be over by that.
+    fn over_and_greeted(
+        &mut self,
+        before: u64,
+        (conn, from, number): (u64, NodeFacts, u64),
+    ) -> Result<(), PeerRefusal> {
+        self.said(conn, hello(from, number));
+        assert_eq!(self.over(), stream(before));
+        self.answer(conn)
+    }
+
+    /// The next stream that is over.
+    fn over(&mut self) -> PeerStream {
+        match self.peers.answers.remove(0) {
+            (stream, PeerAnswer::Over(_)) => stream,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What was answered to the last hello, on this connection.
+    fn answer(&mut self, conn: u64) -> Result<(), PeerRefusal> {
+        match self.peers.answers.remove(0) {
+            (to, PeerAnswer::Greeted(HelloAnswer::Welcome { .. })) if to == stream(conn) => Ok(()),
+            (to, PeerAnswer::Greeted(HelloAnswer::Refused { why, .. })) if to == stream(conn) => {
+                Err(why)
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     fn heard(&mut self) -> Vec<Bytes> {
@@ -133,6 +174,24 @@ impl One {
             _ => None,
         });
         heard.collect()
+    }
+}
+
+fn hello(from: NodeFacts, number: u64) -> PeerSaid {
+    let hello = Hello {
+        versions: (PEER_VERSION, PEER_VERSION),
+        purpose: Purpose::Metadata,
+        to: NodeId(1),
+        number,
+        from,
+    };
+    PeerSaid::Hello(Box::new(hello))
+}
+
+const fn stream(conn: u64) -> PeerStream {
+    PeerStream {
+        shard: ShardId(1),
+        conn: ConnId(conn),
     }
 }
 
@@ -305,20 +364,118 @@ fn what_waits_to_be_sent_is_bounded() {
 
 #[test]
 fn what_comes_on_an_earlier_stream_counts_no_more() {
-    let mut one = One::new();
-    one.said(1, 1, quorum("without a hello"));
-    one.said(1, 1, PeerSaid::Hello);
-    one.said(1, 1, quorum("a"));
-    one.said(1, 3, PeerSaid::Hello);
-    one.said(1, 1, quorum("late"));
-    one.said(1, 2, PeerSaid::Hello);
-    one.said(1, 2, quorum("late too"));
-    one.said(1, 3, quorum("b"));
-    one.said(2, 1, PeerSaid::Hello);
-    one.said(1, 9, PeerSaid::Hello);
-    one.said(1, 3, quorum("of the process before"));
-    one.said(2, 1, quorum("c"));
-    assert_eq!(one.heard(), ["a", "b", "c"]);
+    let (mut one, first) = (One::new(), || facts(2, None));
+    one.said(1, quorum("without a hello"));
+    assert_eq!(one.greeted(1, first(), 1), Ok(()));
+    one.said(1, quorum("a"));
+    one.said(9, quorum("on another connection"));
+    assert_eq!(one.over_and_greeted(1, (3, first(), 3)), Ok(()));
+    one.said(1, quorum("late"));
+    one.said(1, PeerSaid::Gone);
+    for number in [2, 3] {
+        let refused = one.greeted(2, first(), number);
+        assert_eq!(refused, Err(PeerRefusal::Stale), "{number}");
+    }
+    one.said(2, quorum("late too"));
+    one.said(2, PeerSaid::Gone);
+    one.said(3, quorum("b"));
+    assert_eq!(one.heard(), ["a", "b"]);
+    // What is not there any more is in nobody's way.
+    one.said(3, PeerSaid::Gone);
+    assert_eq!(one.greeted(4, first(), 2), Ok(()));
+    one.pass(1_000);
+    assert_eq!(one.over_and_greeted(4, (5, first(), 1)), Ok(()), "silent");
+    one.said(5, quorum("c"));
+    assert_eq!(one.heard(), ["c"]);
+}
+
+#[test]
+fn of_two_processes_of_a_node_the_one_that_is_heard_stays() {
+    let copy = NodeFacts {
+        start: 77,
+        ..facts(2, None)
+    };
+    let wiped = NodeFacts {
+        directory: DirectoryId([9; 16]),
+        ..process(2, None, 0)
+    };
+    let (mut one, earlier) = (One::new(), process(2, None, 0));
+    let all = || [&copy, &wiped, &earlier].map(Clone::clone);
+    for other in all() {
+        let conn = one.ms + 10;
+        // Whoever stays says so, whatever the other one counts.
+        let mut first = facts(2, None);
+        first.start = one.ms;
+        assert_eq!(one.greeted(conn, first.clone(), 1), Ok(()));
+        for number in 1..100 {
+            one.pass(10);
+            one.said(conn, quorum("here"));
+            let refused = one.greeted(conn + 1, other.clone(), number);
+            assert_eq!(refused, Err(PeerRefusal::TwoProcesses));
+            one.said(conn + 1, quorum("not heard"));
+        }
+        assert_eq!(one.heard(), vec!["here"; 99]);
+        one.said(conn, PeerSaid::Gone);
+        assert_eq!(one.greeted(conn + 1, other, 1), Ok(()), "it is alone");
+        one.said(conn + 1, PeerSaid::Gone);
+    }
+    // A silent one goes: at once, or later if its place is taken by one that may only be late.
+    for (other, silent_ms) in all().into_iter().zip([101, 101, 201]) {
+        let conn = one.ms + 10;
+        let mut first = facts(2, None);
+        first.start = one.ms;
+        assert_eq!(one.greeted(conn, first, 1), Ok(()));
+        one.pass(silent_ms - 1);
+        let refused = one.greeted(conn + 1, other.clone(), 1);
+        assert_eq!(refused, Err(PeerRefusal::TwoProcesses));
+        one.pass(1);
+        assert_eq!(one.over_and_greeted(conn, (conn + 1, other, 1)), Ok(()));
+        one.said(conn + 1, PeerSaid::Gone);
+    }
+}
+
+#[test]
+fn a_node_talks_to_the_process_that_it_hears() {
+    // Another one is heard: the link to the first one is of no use.
+    let (mut one, link) = One::up();
+    let mut out = one.said(1, hello(process(2, None, 2), 1));
+    assert_eq!(one.answer(1), Ok(()));
+    assert!(
+        matches!(out.pop(), Some(Output::LinkClose { link: it }) if it == link),
+        "{out:?}"
+    );
+    assert!(matches!(
+        one.peers.next_event(),
+        Some(PeerEvent::Down(OTHER, _))
+    ));
+    // It is not the one that answers.
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let before = one.ms;
+        let link = loop {
+            one.said(1, quorum("here"));
+            if let Some(Output::Dial { link, .. }) = one.pass(1).pop() {
+                break link;
+            }
+        };
+        pauses.push(one.ms - before);
+        one.hello(link);
+        let out = one.answered(link, &welcome(2));
+        assert!(matches!(out[..], [Output::LinkClose { .. }]), "{out:?}");
+    }
+    assert!(
+        pauses[1..].iter().all(|ms| *ms >= PEER_REDIAL_MS_MAX / 2),
+        "{pauses:?}"
+    );
+    assert!(!one.heard().is_empty());
+    // A silent one does not count when another one answers.
+    let (link, _) = one.dialled();
+    one.hello(link);
+    assert!(one.answered(link, &welcome(2)).is_empty());
+    assert!(matches!(one.peers.next_event(), Some(PeerEvent::Up(_))));
+    assert_eq!(one.over(), stream(1));
+    one.said(1, quorum("late"));
+    assert!(one.heard().is_empty());
 }
 
 #[test]
@@ -327,20 +484,20 @@ fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     let verdict = |one: &mut One| one.peers.verdict(one.now(), OTHER);
     assert_eq!(verdict(&mut one), None);
     let (link, _) = one.dialled();
-    one.said(1, 1, PeerSaid::Hello);
+    assert_eq!(one.greeted(1, facts(2, None), 1), Ok(()));
     assert_eq!(verdict(&mut one), Some(Verdict::Alive));
     one.pass(1_000);
     assert_eq!(verdict(&mut one), Some(Verdict::Dead), "silence");
-    one.said(1, 1, quorum("here"));
+    one.said(1, quorum("here"));
     assert_eq!(verdict(&mut one), Some(Verdict::Alive));
-    one.said(1, 1, PeerSaid::Gone);
+    one.said(1, PeerSaid::Gone);
     assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
     one.lost(link, LinkLost::Refused);
     assert_eq!(verdict(&mut one), Some(Verdict::Dead));
-    one.said(2, 1, PeerSaid::Hello);
+    assert_eq!(one.greeted(2, process(2, None, 2), 1), Ok(()));
     assert_eq!(verdict(&mut one), Some(Verdict::Alive), "another process");
     let stuck = PeerMessage::Heartbeat { stuck_ms: 5_000 };
-    one.said(2, 1, PeerSaid::Messages(vec![stuck]));
+    one.said(2, PeerSaid::Messages(vec![stuck]));
     assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
 }
 

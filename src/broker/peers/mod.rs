@@ -8,6 +8,7 @@
 mod detector;
 mod greeting;
 mod hub;
+mod log;
 mod outgoing;
 pub(super) mod streams;
 

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::greeting::{PeerAddress, may_stay};
+use super::greeting::{PeerAddress, may_stay, two_processes};
+use super::log::PeerLog;
 use crate::base::limits::{
-    PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_LOG_LINES, PEER_LOG_MS, PEER_REDIAL_MS_MAX,
-    PEER_REDIAL_MS_MIN, PEER_UNSENT_BYTES_MAX,
+    PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX, PEER_REDIAL_MS_MIN,
+    PEER_UNSENT_BYTES_MAX,
 };
 use crate::base::{Mono, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
@@ -25,8 +26,8 @@ enum Stage {
     Dialling(LinkId),
     /// The hello is sent, and has to be answered by then.
     Greeting(LinkId, Mono),
-    /// It can be used, since then.
-    Up(LinkId, Mono),
+    /// It can be used, since then; and the start of the process that has answered.
+    Up(LinkId, Mono, u64),
 }
 
 /// What has become of a link.
@@ -74,13 +75,21 @@ impl Outgoing {
     pub fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Waiting(_) => None,
-            Stage::Dialling(link) | Stage::Greeting(link, _) | Stage::Up(link, _) => Some(link),
+            Stage::Dialling(link) | Stage::Greeting(link, _) | Stage::Up(link, ..) => Some(link),
         }
     }
 
     /// Whether messages can be sent.
     pub fn is_up(&self) -> bool {
         matches!(self.stage, Stage::Up(..))
+    }
+
+    /// The start of the process that messages go to.
+    pub fn start(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Up(.., start) => Some(start),
+            _ => None,
+        }
     }
 
     /// When [`Outgoing::tick`] has something to do.
@@ -106,7 +115,7 @@ impl Outgoing {
                 out.push(Output::LinkClose { link });
                 self.failed(now, "it does not answer", rng);
             }
-            Stage::Up(link, _) if self.beat_at <= now => {
+            Stage::Up(link, ..) if self.beat_at <= now => {
                 self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
                 // What waits to be sent says as much, and one that takes nothing is not sent more.
                 if self.unsent == 0 {
@@ -135,11 +144,12 @@ impl Outgoing {
         }
     }
 
-    /// The other node has sent something: the answer to the hello, or what it should not.
+    /// The other node has sent something: the answer to the hello, or what it should not. `heard` is the process
+    /// of it that this node hears.
     pub fn received(
         &mut self,
         now: Mono,
-        me: &NodeFacts,
+        (me, heard): (&NodeFacts, Option<&NodeFacts>),
         frame: Bytes,
         rng: &mut Rng,
         out: &mut Vec<Output>,
@@ -150,8 +160,11 @@ impl Outgoing {
         let why = match (self.stage, decode_own_response(frame)) {
             (Stage::Greeting(..), Ok((HELLO_ID, body))) => match HelloAnswer::decode(body) {
                 Ok(HelloAnswer::Welcome { from, .. }) => match may_stay(me, self.to.node, &from) {
-                    Ok(()) => return self.welcomed(now, link, from),
                     Err((_, text)) => text,
+                    Ok(()) => match heard.filter(|heard| heard.start != from.start) {
+                        Some(heard) => two_processes(heard, &from).1,
+                        None => return self.welcomed(now, link, from),
+                    },
                 },
                 Ok(HelloAnswer::Refused { text, .. }) => format!("it refuses: {text:?}"),
                 Err(bad) => bad.to_string(),
@@ -171,7 +184,7 @@ impl Outgoing {
     }
 
     fn welcomed(&mut self, now: Mono, link: LinkId, from: NodeFacts) -> Became {
-        self.stage = Stage::Up(link, now);
+        self.stage = Stage::Up(link, now, from.start);
         self.beat_at = now;
         let PeerAddress { node, host, port } = &self.to;
         let incarnation = from.incarnation;
@@ -183,8 +196,23 @@ impl Outgoing {
 
     /// The link is gone, or has not come to be.
     pub fn lost(&mut self, now: Mono, why: &LinkLost, rng: &mut Rng) -> Became {
-        let text = why.to_string();
-        let Stage::Up(_, since) = self.stage else {
+        self.ended(now, why.to_string(), rng)
+    }
+
+    /// Ends the link, for this reason.
+    pub fn hang_up(
+        &mut self,
+        now: Mono,
+        why: &str,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) -> Became {
+        out.extend(self.link().map(|link| Output::LinkClose { link }));
+        self.ended(now, why.to_owned(), rng)
+    }
+
+    fn ended(&mut self, now: Mono, text: String, rng: &mut Rng) -> Became {
+        let Stage::Up(_, since, _) = self.stage else {
             self.failed(now, &text, rng);
             return Became::Same;
         };
@@ -228,7 +256,7 @@ impl Outgoing {
 
     /// Sends a request, on a link that is up and [has room](Self::has_room).
     pub fn send(&mut self, now: Mono, frame: Bytes, out: &mut Vec<Output>) {
-        if let Stage::Up(link, _) = self.stage {
+        if let Stage::Up(link, ..) = self.stage {
             self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
             self.give(link, frame, out);
         }
@@ -254,52 +282,5 @@ impl Outgoing {
             "unsent to nobody"
         );
         assert!((PEER_REDIAL_MS_MIN..=PEER_REDIAL_MS_MAX).contains(&self.pause_ms));
-    }
-}
-
-/// What is said of one node in the log: what is new, and not too much of that.
-#[derive(Debug, Default)]
-struct PeerLog {
-    last: String,
-    /// Lines of this span of time.
-    lines: u32,
-    since: Mono,
-}
-
-impl PeerLog {
-    fn say(&mut self, now: Mono, what: &str, line: impl FnOnce()) {
-        if self.last == what {
-            return;
-        }
-        if now.ms_since(self.since) >= PEER_LOG_MS {
-            (self.since, self.lines) = (now, 0);
-        }
-        if self.lines < PEER_LOG_LINES {
-            self.lines += 1;
-            what.clone_into(&mut self.last);
-            line();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_log_says_what_is_new_and_not_much_of_it() {
-        let (mut log, mut lines) = (PeerLog::default(), 0);
-        let mut say = |ms: u64, what: &str| log.say(Mono(ms * 1_000_000), what, || lines += 1);
-        for ms in 0..3_600_000 / 1_000 {
-            say(ms * 1_000, "refused");
-        }
-        for ms in 0..1_000 {
-            say(3_600_000 + ms, if ms % 2 == 0 { "up" } else { "refused" });
-        }
-        say(3_600_000 + PEER_LOG_MS, "up");
-        assert!(
-            (PEER_LOG_LINES..=PEER_LOG_LINES + 2).contains(&lines),
-            "{lines}"
-        );
     }
 }

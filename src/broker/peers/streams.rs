@@ -1,37 +1,43 @@
 //! Streams of other nodes to this shard: connections that began as any other, and were greeted on. What is said on
-//! them goes to the control shard.
-
-use std::sync::Arc;
+//! them goes to the control shard, which decides about each.
 
 use bytes::Bytes;
 
-use super::greeting::{ClusterSetup, text_of};
-use crate::base::{IdMap, NodeProcess, ShardId};
+use super::greeting::text_of;
+use crate::base::{IdMap, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Msg, PeerSaid, PeerStream};
+use crate::broker::msg::{Msg, PeerAnswer, PeerSaid, PeerStream};
 use crate::store::Piece;
-use crate::wire::peer::{Hello, HelloAnswer, PEER_VERSION, PeerMessages, PeerRefusal};
+use crate::wire::peer::{Hello, HelloAnswer, PeerMessages, PeerRefusal};
 use crate::wire::{RequestHeader, encode_own_response};
 
 /// The shard that knows the other nodes.
 const CONTROL: ShardId = ShardId(0);
 
+/// Where it stands with a stream.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// Its hello is with the control shard, and is to be answered here with this correlation id.
+    Greeting(ReplyTo, i32),
+    Open,
+}
+
 /// See the module. No more than there are connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Streams {
-    /// What makes this node one of several, if it is.
-    cluster: Option<Arc<ClusterSetup>>,
-    by_conn: IdMap<ConnId, PeerStream>,
+    /// Whether this node is one of several.
+    is_member: bool,
+    by_conn: IdMap<ConnId, Stage>,
 }
 
 impl Streams {
     /// None yet.
-    pub fn new(cluster: Option<Arc<ClusterSetup>>) -> Self {
+    pub fn new(is_member: bool) -> Self {
         Self {
-            cluster,
+            is_member,
             by_conn: IdMap::default(),
         }
     }
@@ -48,43 +54,20 @@ impl Streams {
         if self.by_conn.contains_key(&to.conn) {
             return Err("a second hello of a peer".to_owned());
         }
-        let read = Hello::decode(body).map_err(|bad| bad.to_string())?;
-        let answer = match self.greet(front.image.cluster_id.as_deref(), read) {
-            Ok((stream, welcome)) => {
-                self.by_conn.insert(to.conn, stream);
-                let said = PeerSaid::Hello;
-                fx.send(CONTROL, Msg::Peer { stream, said });
-                welcome
+        let why = match Hello::decode(body).map_err(|bad| bad.to_string())? {
+            _ if !self.is_member => PeerRefusal::NoMember,
+            Err(why) => why,
+            Ok(hello) => {
+                let stage = Stage::Greeting(to, header.correlation_id);
+                self.by_conn.insert(to.conn, stage);
+                tell(to.conn, PeerSaid::Hello(Box::new(hello)), fx);
+                return Ok(());
             }
-            // The connection stays what it was, until the other side ends it.
-            Err((why, text)) => HelloAnswer::Refused { why, text },
         };
-        let frame = encode_own_response(header.correlation_id, &answer.encode());
-        front.conns.reply(to, vec![Piece::Memory(frame)], fx.out);
+        let text = text_of(why);
+        let answer = HelloAnswer::Refused { why, text };
+        answer_hello(front, to, header.correlation_id, &answer, fx);
         Ok(())
-    }
-
-    fn greet(
-        &self,
-        cluster_id: Option<&str>,
-        hello: Result<Hello, PeerRefusal>,
-    ) -> Result<(PeerStream, HelloAnswer), (PeerRefusal, String)> {
-        let refused = |why| (why, text_of(why));
-        let cluster = self.cluster.as_ref();
-        let cluster = cluster.ok_or_else(|| refused(PeerRefusal::NoMember))?;
-        let hello = hello.map_err(refused)?;
-        let me = cluster.facts(cluster_id);
-        cluster.may_come(&me, &hello)?;
-        let process = NodeProcess {
-            node: hello.from.node,
-            incarnation: hello.from.incarnation,
-        };
-        let stream = PeerStream {
-            process,
-            number: hello.number,
-        };
-        let (version, from) = (PEER_VERSION, me);
-        Ok((stream, HelloAnswer::Welcome { version, from }))
     }
 
     /// A node says something. It is not answered. `Err` is the reason to close the connection.
@@ -95,21 +78,62 @@ impl Streams {
         body: Bytes,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
-        let Some(stream) = self.by_conn.get(&to.conn).copied() else {
-            return Err("a peer's message without a hello before it".to_owned());
-        };
+        if !matches!(self.by_conn.get(&to.conn), Some(Stage::Open)) {
+            return Err("a peer's message without a hello before it that is answered".to_owned());
+        }
         let messages = PeerMessages::decode(body).map_err(|bad| bad.to_string())?;
-        let said = PeerSaid::Messages(messages);
-        fx.send(CONTROL, Msg::Peer { stream, said });
+        tell(to.conn, PeerSaid::Messages(messages), fx);
         front.conns.reply(to, Vec::new(), fx.out);
         Ok(())
     }
 
-    /// A connection is gone.
-    pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
-        if let Some(stream) = self.by_conn.remove(&conn) {
-            let said = PeerSaid::Gone;
-            fx.send(CONTROL, Msg::Peer { stream, said });
+    /// The control shard says something of a stream.
+    pub fn answered(
+        &mut self,
+        front: &mut Front,
+        conn: ConnId,
+        answer: PeerAnswer,
+        fx: &mut Fx<'_>,
+    ) {
+        match (self.by_conn.get(&conn).copied(), answer) {
+            (Some(Stage::Greeting(to, id)), PeerAnswer::Greeted(answer)) => {
+                if matches!(answer, HelloAnswer::Welcome { .. }) {
+                    self.by_conn.insert(conn, Stage::Open);
+                } else {
+                    // The connection stays what it was, until the other side ends it.
+                    self.by_conn.remove(&conn);
+                }
+                answer_hello(front, to, id, &answer, fx);
+            }
+            (Some(_), PeerAnswer::Over(why)) => {
+                self.by_conn.remove(&conn);
+                front.conns.close(conn, why, fx.out);
+            }
+            // It is gone meanwhile.
+            _ => {}
         }
     }
+
+    /// A connection is gone.
+    pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
+        if self.by_conn.remove(&conn).is_some() {
+            tell(conn, PeerSaid::Gone, fx);
+        }
+    }
+}
+
+fn tell(conn: ConnId, said: PeerSaid, fx: &mut Fx<'_>) {
+    let stream = PeerStream { shard: fx.me, conn };
+    fx.send(CONTROL, Msg::Peer { stream, said });
+}
+
+fn answer_hello(
+    front: &mut Front,
+    to: ReplyTo,
+    correlation_id: i32,
+    answer: &HelloAnswer,
+    fx: &mut Fx<'_>,
+) {
+    let frame = encode_own_response(correlation_id, &answer.encode());
+    front.conns.reply(to, vec![Piece::Memory(frame)], fx.out);
 }

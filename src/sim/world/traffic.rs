@@ -208,13 +208,16 @@ impl World {
     }
 
     /// The shard closes a connection. Clients of the simulator give it a reason in one case only: an
-    /// acks=0 produce that failed.
+    /// acks=0 produce that failed; and other nodes when they use another one.
     pub(super) fn close(&mut self, socket: Socket, why: &str) -> Done {
         let conn = self.nodes[socket.node].conns.get(socket.conn);
         if let Some(conn) = conn
-            && (Links::is_one(conn.client)
-                || conn.expected.iter().all(|expected| expected.answered))
             && !conn.ended
+            && if Links::is_one(conn.client) {
+                self.links.is_used(conn.client)
+            } else {
+                conn.expected.iter().all(|expected| expected.answered)
+            }
         {
             return violated("NoCloseWithoutReason", format!("{socket:?}: {why}"));
         }
