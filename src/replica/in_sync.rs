@@ -7,8 +7,9 @@ use crate::base::{NodeId, Offset};
 #[derive(Clone, Copy, Debug)]
 struct Other {
     node: NodeId,
-    /// Everything before it is on its disk, as far as it is known.
-    durable: Offset,
+    /// Everything before it is on its disk, as it has said of a log that is the leader's as far as it goes. Before it
+    /// has, what is there may be another one's.
+    durable: Option<Offset>,
     in_sync: bool,
 }
 
@@ -45,7 +46,7 @@ impl InSync {
             if self.others.iter().all(|other| other.node != *node) {
                 self.others.push(Other {
                     node: *node,
-                    durable: Offset(0),
+                    durable: None,
                     in_sync: false,
                 });
             }
@@ -73,7 +74,7 @@ impl InSync {
         let least = committed.max(epoch_start);
         let is_wanted = |other: &&Other| match silent(other.node) {
             true => false,
-            false => other.in_sync || other.durable >= least,
+            false => other.in_sync || other.durable >= Some(least),
         };
         let changes = self.others.iter().any(|it| is_wanted(&it) != it.in_sync);
         let wanted = self.others.iter().filter(is_wanted).map(|it| it.node);
@@ -104,13 +105,13 @@ impl InSync {
     #[must_use]
     pub fn has_lost(&self, node: NodeId, durable: Offset) -> bool {
         let known = self.others.iter().find(|other| other.node == node);
-        known.is_some_and(|known| self.counts(known) && durable < known.durable)
+        known.is_some_and(|known| self.counts(known) && Some(durable) < known.durable)
     }
 
     /// Another replica has everything before this on its disk.
     pub fn reached(&mut self, node: NodeId, durable: Offset) {
         if let Some(other) = self.others.iter_mut().find(|other| other.node == node) {
-            other.durable = durable;
+            other.durable = Some(durable);
         }
     }
 
@@ -132,7 +133,9 @@ impl InSync {
     #[must_use]
     pub fn committed(&self, durable: Offset) -> Option<Offset> {
         let others = self.others.iter().filter(|other| self.counts(other));
-        let least = others.fold(durable, |least, other| least.min(other.durable));
+        let least = others.fold(durable, |least, other| {
+            least.min(other.durable.unwrap_or_default())
+        });
         self.are_enough().then_some(least)
     }
 }
@@ -192,6 +195,11 @@ mod tests {
         let mut it = InSync::alone(one);
         it.assign(&NODES, &[one, two], 1);
         it.reached(two, Offset(20));
+        assert_eq!(
+            it.wanted(Offset(0), Offset(0), |_| false),
+            None,
+            "nobody knows what the third one has"
+        );
         it.reached(three, Offset(9));
         let wanted = |it: &InSync, silent: &[NodeId]| {
             it.wanted(Offset(10), Offset(5), |node| silent.contains(&node))
