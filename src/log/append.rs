@@ -74,6 +74,9 @@ impl Log {
         store: &mut Store,
     ) -> Result<Appended, Refused> {
         debug_assert_eq!(batch.len(), info.len, "exactly one batch");
+        if self.lost_before().is_some() {
+            return Err(has_lost());
+        }
         if origin == Origin::Client {
             check_message_size(info, self.config.max_message_bytes)?;
         }
@@ -225,6 +228,12 @@ fn not_a_brokers_time() -> Refused {
 fn bad_offsets() -> Refused {
     let message = "The offsets of the record batch do not fit the log.";
     Refused::because(ErrorCode::InvalidRecord, message)
+}
+
+fn has_lost() -> Refused {
+    let message =
+        "Committed records of this partition are lost on this broker: it does not lead it.";
+    Refused::because(ErrorCode::KafkaStorageError, message)
 }
 
 fn store_full() -> Refused {

@@ -84,6 +84,12 @@ impl Log {
             "the high watermark {} is not known to be committed",
             mark.offset
         );
+        rule!(
+            self.committed <= self.end,
+            "what is known to be committed, {}, is after the end {}",
+            self.committed,
+            self.end
+        );
         let mut last = *mark;
         for place in &self.places {
             rule!(

@@ -121,9 +121,11 @@ pub struct Log {
     durable: Position,
     /// Everything before it may be read.
     high_watermark: Position,
-    /// Everything before it is known to have been committed: the high watermark, or more if a restart has lost some, or
-    /// if a leader has said so of what is not durable here yet.
+    /// Everything before it is known to have been committed, and is here: the high watermark, or more if a leader has
+    /// said so of what is not durable here yet.
     committed: Offset,
+    /// What was known to be committed when a start found less: everything before this.
+    lost: Option<Offset>,
     /// The high watermark that the store was told last.
     written: Option<Position>,
     /// The flush of the last cut, as long as that is not durable.
@@ -182,6 +184,7 @@ impl Log {
             durable: zero,
             high_watermark: zero,
             committed: Offset(0),
+            lost: None,
             written: None,
             cut: None,
             places: VecDeque::new(),
@@ -290,25 +293,20 @@ impl Log {
         self.epochs.end_offset_for(epoch, self.end)
     }
 
-    /// Appends from now on are stamped with `epoch`. No effect, and `None`, if it is not newer. What a leader has is
-    /// what is committed: if something [was lost](Self::lost_before) before, that is given up.
+    /// Appends from now on are stamped with `epoch`. No effect, and `None`, if it is not newer; nor if something [is
+    /// lost](Self::lost_before) here, as long as that is not [given up](Self::give_up_lost): others may have it, and
+    /// would have to drop it to become like this log.
     pub fn begin_epoch(&mut self, epoch: LeaderEpoch, store: &mut Store) -> Option<FlushSeq> {
-        if epoch <= self.leader_epoch() {
+        if epoch <= self.leader_epoch() || self.lost.is_some() {
             return None;
         }
         self.before_change(store);
-        self.epoch_begins(epoch);
+        self.epochs.assign(epoch, self.end);
         let note = Note::Epoch {
             epoch,
             start: self.end,
         };
         Some(store.note(self.id, note.encode()))
-    }
-
-    /// A leader epoch begins, in the bookkeeping.
-    fn epoch_begins(&mut self, epoch: LeaderEpoch) {
-        self.epochs.assign(epoch, self.end);
-        self.nothing_is_lost();
     }
 
     /// Whether there is no record to be compared with those of another replica.

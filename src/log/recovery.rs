@@ -313,7 +313,7 @@ impl LogRecovery {
         let end = self.log.end;
         match note {
             Note::LogStart(offset) if offset <= end => self.log.set_log_start(offset),
-            Note::Epoch { epoch, start } if start == end => self.log.epoch_begins(epoch),
+            Note::Epoch { epoch, start } if start == end => self.log.epochs.assign(epoch, end),
             Note::EpochsEnd(offset) if offset == end => self.log.epochs.end_at(end),
             Note::GivenUp(offset) if offset == end => self.log.nothing_is_lost(),
             Note::LogStart(offset)

@@ -14,7 +14,9 @@ use super::index::{Index, IndexEntry};
 use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
+/// What is lost is what was known to be committed, if the log ends before that.
+const VERSION_LOST_BY_END: u8 = 7;
 /// The same without the watermark.
 const VERSION_NO_WATERMARK: u8 = 6;
 
@@ -51,7 +53,7 @@ impl Log {
     pub(super) fn restore(&mut self, state: &[u8]) -> Result<(), Malformed> {
         let mut input = Reader::new(state);
         let version = input.byte()?;
-        if version != VERSION && version != VERSION_NO_WATERMARK {
+        if !(VERSION_NO_WATERMARK..=VERSION).contains(&version) {
             return Err(Malformed::VERSION);
         }
         self.log_start = input.offset()?;
@@ -81,7 +83,7 @@ impl Log {
         }
         match version {
             VERSION_NO_WATERMARK => self.committed_all(),
-            _ => self.read_committed(&mut input)?,
+            _ => self.read_committed(&mut input, version > VERSION_LOST_BY_END)?,
         }
         input.end()
     }

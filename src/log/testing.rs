@@ -516,7 +516,8 @@ impl Fixture {
 impl Log {
     /// It has known that everything before this was committed, whether it has that or not.
     pub(crate) fn knows(&mut self, committed: Offset) {
-        self.committed = committed;
+        self.committed = committed.min(self.end);
+        self.lost = Some(committed).filter(|known| *known > self.end);
     }
 
     /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of

@@ -345,7 +345,7 @@ impl Log {
         self.end = cut.base;
         self.committed = self.committed.min(cut.base);
         if note.anew {
-            self.committed = cut.base;
+            (self.committed, self.lost) = (cut.base, None);
             self.producers = Producers::default();
             self.epochs = Epochs::new(LeaderEpoch(0), cut.base);
             self.log_start = cut.base;

@@ -43,28 +43,40 @@ impl Log {
         self.committed.max(self.high_watermark())
     }
 
-    /// What was known to be committed and is not here: after a start the log ended before that. `None` if nothing is
-    /// missing. Whoever has lost something must not count as in sync, nor be elected but as a last resort. That is so
-    /// until the log has become its leader's, or is a leader's itself: whatever it had, the cluster's is another one
-    /// then. It [is given up](Self::give_up_lost), it is reached, or the log is cut back or started over.
+    /// Everything before this was known to be committed, and some of it is not here: after a start the log ended before
+    /// it. `None` if nothing is missing. Whoever has lost something must not count as in sync, and takes no appends and
+    /// [no epoch](Self::begin_epoch) as a leader. However much comes behind it: that is so until it [is given
+    /// up](Self::give_up_lost), or until the log is started over as another one.
     #[must_use]
     pub fn lost_before(&self) -> Option<Offset> {
-        (self.committed > self.end).then_some(self.committed)
+        self.lost
     }
 
-    /// The log has everything that its leader has, and it is not in sync, so nobody has counted on more: what was
-    /// [lost](Self::lost_before) is so everywhere. On the disk too, or the next start would find it missing once more.
-    pub fn give_up_lost(&mut self, store: &mut Store) {
-        if self.lost_before().is_some() {
-            self.before_change(store);
-            self.nothing_is_lost();
-            store.note(self.id, Note::GivenUp(self.end).encode());
-        }
+    /// What [was lost](Self::lost_before) is not looked for any more, on the disk too, or the next start would find it
+    /// missing once more: the log is the beginning of its leader's, and is not in sync, so nobody counts on more. Or it
+    /// is to lead all the same, by an unclean election, which has to be told to a person. Known to be committed is no
+    /// more than the high watermark then. Returns what was lost.
+    pub fn give_up_lost(&mut self, store: &mut Store) -> Option<Offset> {
+        let lost = self.lost?;
+        self.before_change(store);
+        self.nothing_is_lost();
+        store.note(self.id, Note::GivenUp(self.end).encode());
+        Some(lost)
     }
 
     /// The same in the bookkeeping.
     pub(super) fn nothing_is_lost(&mut self) {
-        self.committed = self.committed.min(self.end);
+        if self.lost.take().is_some() {
+            self.committed = self.high_watermark();
+        }
+    }
+
+    /// Everything before this was known to be committed when it was written down.
+    fn was_committed(&mut self, to: Offset) {
+        self.committed = self.committed.max(to.min(self.end));
+        if to > self.end {
+            self.lost = self.lost.max(Some(to));
+        }
     }
 
     /// Recovery found a remark.
@@ -75,7 +87,7 @@ impl Log {
         }
         let at = read_position(&mut input)?;
         input.end()?;
-        self.committed = self.committed.max(at.offset);
+        self.was_committed(at.offset);
         // One in a segment that is gone says less than where the log starts. One behind the end says that something
         // is lost, but not where it is.
         if at.offset > self.high_watermark.offset && self.is_place(&at) {
@@ -99,7 +111,7 @@ impl Log {
         }
     }
 
-    /// The watermark in a checkpoint, and what was known to be committed.
+    /// The watermark in a checkpoint, what is known to be committed, and what was and is lost.
     pub(super) fn write_committed(&self, out: &mut Writer) {
         let end = self.end_position();
         // A segment that has begun since is the same place.
@@ -109,12 +121,27 @@ impl Log {
         };
         write_position(out, mark);
         out.signed(self.committed.0);
+        out.byte(u8::from(self.lost.is_some()));
+        if let Some(lost) = self.lost {
+            out.signed(lost.0);
+        }
     }
 
-    /// What [`write_committed`](Self::write_committed) wrote.
-    pub(super) fn read_committed(&mut self, input: &mut Reader<'_>) -> Result<(), Malformed> {
+    /// What [`write_committed`](Self::write_committed) wrote; builds before wrote no more than one offset for both.
+    pub(super) fn read_committed(
+        &mut self,
+        input: &mut Reader<'_>,
+        says_lost: bool,
+    ) -> Result<(), Malformed> {
         self.high_watermark = read_position(input)?;
-        self.committed = input.offset()?;
+        (self.committed, self.lost) = (self.high_watermark.offset, None);
+        self.was_committed(input.offset()?);
+        if says_lost {
+            self.lost = match input.flag()? {
+                true => Some(input.offset()?),
+                false => None,
+            };
+        }
         match self.is_place(&self.high_watermark) {
             true => Ok(()),
             false => Err(Malformed("the high watermark is nowhere")),
@@ -124,7 +151,7 @@ impl Log {
     /// Builds before wrote none, and had one replica: what was durable was committed.
     pub(super) fn committed_all(&mut self) {
         self.high_watermark = self.end_position();
-        self.committed = self.end;
+        (self.committed, self.lost) = (self.end, None);
     }
 }
 
@@ -278,7 +305,8 @@ mod tests {
         let mut it = Replica::new();
         (0..3).for_each(|_| it.append());
         it.committed(20);
-        let state = || ReplayItem::State(it.0.log.state());
+        let state = it.0.log.state();
+        let state = || ReplayItem::State(state.clone());
         let marked = |offset, segment, pos| ReplayItem::Remarked(mark(offset, segment, pos));
         let older = found([state(), marked(10, 0, 5)]).unwrap();
         assert_eq!((older.high_watermark().0, older.lost_before()), (20, None));
@@ -290,11 +318,47 @@ mod tests {
             assert_eq!(again.lost_before(), Some(Offset(50)));
         }
         assert!(found([state(), ReplayItem::Remarked(Bytes::from_static(b"?"))]).is_err());
-        it.0.log = found([state(), marked(50, 9, 0)]).unwrap();
-        it.append();
+        // A remark that comes later says less.
+        it.0.log = found([state(), marked(50, 9, 0), marked(30, 0, 0)]).unwrap();
         assert_eq!(it.0.log.lost_before(), Some(Offset(50)));
-        it.append();
-        assert_eq!(it.0.log.lost_before(), None);
+        assert_eq!(it.0.log.known_committed(), Offset(30));
+        it.0.truncate(25).unwrap();
+        assert_eq!(
+            it.0.log.lost_before(),
+            Some(Offset(50)),
+            "it is no other log"
+        );
+        let lost = it.0.log.give_up_lost(&mut it.0.disk.store);
+        assert_eq!((lost, it.0.log.lost_before()), (Some(Offset(50)), None));
+        assert_eq!(it.0.log.known_committed(), it.0.log.high_watermark());
+        it.0.log = found([state(), marked(50, 9, 0)]).unwrap();
+        it.0.log
+            .start_over(it.0.now, Offset(40), &mut it.0.disk.store);
+        assert_eq!(it.0.log.lost_before(), None, "it is another one");
+    }
+
+    /// What was lost was told by where the log ends.
+    #[test]
+    fn a_state_of_builds_before_says_what_was_lost() {
+        let mut it = Replica::new();
+        (0..3).for_each(|_| it.append());
+        it.committed(20);
+        for (known, committed, lost) in [(25, 25, None), (50, 30, Some(Offset(50)))] {
+            let mut state = it.0.log.state().to_vec();
+            let mut marks = Writer::default();
+            marks.signed(20);
+            marks.byte(0);
+            state.truncate(state.len() - marks.finish().len());
+            let mut old = Writer::default();
+            old.signed(known);
+            state.extend_from_slice(&old.finish());
+            state[0] = 7;
+            let log = found([ReplayItem::State(state.into())]).unwrap();
+            assert_eq!(
+                (log.known_committed().0, log.lost_before()),
+                (committed, lost)
+            );
+        }
     }
 
     /// What they wrote was committed as soon as it was durable: there was no other replica.

@@ -116,7 +116,10 @@ pub enum FollowerStopped {
         /// What was known.
         committed: Offset,
     },
-    /// It would have to cut off what it has known to be committed. Something was lost here or at the leader.
+    /// It would have to cut off what it has known to be committed. Something was lost here or at the leader, and if it
+    /// was there this log has it: it is kept as it is, and a person is told. It follows nobody before it is decided
+    /// that the leader's log is to count, by an unclean election or by that person; then [as one that is not in
+    /// sync](Following::out_of_sync).
     Contradiction {
         /// Where it would cut.
         to: Offset,
@@ -133,10 +136,11 @@ pub enum FollowerStopped {
 
 impl FollowerStopped {
     /// Whether something that counts may be missing here: it has to leave the ISR before it follows again, and then
-    /// [as one that is not in sync](Following::out_of_sync). Otherwise it may try again.
+    /// [as one that is not in sync](Following::out_of_sync). Not so after a [contradiction](Self::Contradiction), where
+    /// this log may be the last good one.
     #[must_use]
     pub const fn has_lost(self) -> bool {
-        !matches!(self, Self::Unfit(_))
+        matches!(self, Self::Lost { .. } | Self::Unreadable(_))
     }
 }
 
@@ -178,8 +182,6 @@ pub struct Following {
     anew: Option<Offset>,
     /// Where the leader's log starts.
     start: Offset,
-    /// Where it ended when it answered last.
-    end: Offset,
     /// What the leader was told last.
     told: Option<OnDisk>,
     /// It may be in sync.
@@ -207,9 +209,10 @@ impl Following {
         Self::with(now, Follower::new(term, watermark), true, here)
     }
 
-    /// The same for one that has left the ISR, and is not counted on for anything: what it has known to be committed
-    /// does not keep it from becoming like its leader. When it has all that its leader had when that answered, and all
-    /// that is committed there, [nothing is missing](Log::give_up_lost) any more.
+    /// The same for one that has left the ISR because of what it [has lost](FollowerStopped::has_lost), or after it was
+    /// decided that its leader's log counts whatever is here: what it has known to be committed does not keep it from
+    /// becoming like its leader. From when its log is the beginning of its leader's [nothing is
+    /// missing](Log::give_up_lost) any more.
     ///
     /// # Errors
     /// [`FollowerStopped::Unreadable`].
@@ -232,7 +235,6 @@ impl Following {
             cutting: None,
             anew: None,
             start: Offset(0),
-            end: Offset(0),
             told: None,
             counts,
         };
@@ -286,7 +288,7 @@ impl Following {
         if !self.follower.waits_for(asked) || !has_begun {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        (self.start, self.end) = (answer.start, answer.end);
+        self.start = answer.start;
         let end = here.0.end_offset();
         if answer.start > end {
             // With the first batch, which is not known yet: the start may lie inside of it.
@@ -333,7 +335,12 @@ impl Following {
         let cut = here.0.truncate(now, cutting.to, here.1);
         match cut.map_err(FollowerStopped::Unreadable)? {
             Truncation::Done { .. } if cutting.asks => Ok(self.ask(here.0)),
-            Truncation::Done { .. } => Ok(self.tells(now, here)),
+            Truncation::Done { .. } => {
+                if !self.counts {
+                    here.0.give_up_lost(here.1);
+                }
+                Ok(self.tells(now, here))
+            }
             more => {
                 self.cutting = Some(cutting);
                 Ok(FollowerStep::of(FollowerNext::Cuts(more), here.0))
@@ -378,7 +385,6 @@ impl Following {
         self.follower.committed(push.committed, appended.end);
         self.start = push.start;
         self.move_marks(now, (&mut *here.0, &mut *here.1));
-        self.catches_up(push.committed, (&mut *here.0, &mut *here.1));
         Ok(FollowerStep::of(FollowerNext::Waits, here.0))
     }
 
@@ -429,15 +435,6 @@ impl Following {
         log.raise_high_watermark(self.follower.watermark());
         log.write_watermark(store);
         log.follow_start(now, self.start, store);
-    }
-
-    /// Nobody counts on one that is not in sync for what it has lost. If it has all that there is now, that is not to
-    /// be found anywhere.
-    fn catches_up(&self, committed: Offset, (log, store): Here<'_>) {
-        let has_all = log.is_cut_durable() && log.durable_end() >= self.end.max(committed);
-        if !self.counts && has_all {
-            log.give_up_lost(store);
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! disk. What was committed stays, everywhere the same. Each rule is broken once to see that it is found.
 
 mod cases;
+mod changes;
 mod node;
 mod runs;
 
@@ -12,12 +13,12 @@ use super::{
     EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Leader, LeaderLog, OnDisk,
     Push, Term,
 };
-use crate::base::{LeaderEpoch, Mono, NodeId, Now, Offset, Rng};
+use crate::base::{LeaderEpoch, Mono, Now, Offset, Rng};
 use crate::log::testing::{Draft, START_MS};
 use crate::log::{Log, Truncation, Unfit};
 use crate::record;
 use crate::store::FlushSeq;
-use node::{Batch, Node, batches_of, config, create, found};
+use node::{Batch, Node, batches_of, found};
 
 const NODES: usize = 3;
 const STEPS: usize = 1500;
@@ -44,6 +45,8 @@ enum Flaw {
     Deaf,
     /// Who has lost something follows as if it had not, and stays in sync.
     LosesInSilence,
+    /// Or leads.
+    LeadsInSilence,
 }
 
 #[derive(Clone, Debug)]
@@ -64,7 +67,7 @@ struct Leading {
 }
 
 const NOTHING: OnDisk = OnDisk {
-    end: Offset(0),
+    end: Offset(-1),
     start: Offset(0),
 };
 
@@ -86,6 +89,10 @@ struct Counts {
     lost_flushes: u64,
     /// Nodes that found that something was lost, and what they had lost that was given up.
     lost: u64,
+    /// Those that had, and were to lead.
+    refused: u64,
+    /// Elections of those that were not in sync.
+    unclean: u64,
     /// Messages of other terms.
     stale: u64,
 }
@@ -96,9 +103,13 @@ struct Cluster {
     epoch: LeaderEpoch,
     leader: usize,
     in_sync: [bool; NODES],
+    /// It is decided that what they have does not count: one of them was elected that was not in sync.
+    decided: [bool; NODES],
     nodes: Vec<Node>,
     links: BTreeMap<(usize, usize), VecDeque<(Term, Message)>>,
     committed: BTreeMap<Offset, Batch>,
+    /// What was before this is not known: the leader that counts had deleted it.
+    known_from: Offset,
     /// Where that ends.
     end: Offset,
     counts: Counts,
@@ -112,9 +123,11 @@ impl Cluster {
             epoch: LeaderEpoch(0),
             leader: 0,
             in_sync: [true; NODES],
+            decided: [false; NODES],
             nodes: (0..NODES).map(Node::new).collect(),
             links: BTreeMap::new(),
             committed: BTreeMap::new(),
+            known_from: Offset(0),
             end: Offset(0),
             counts: Counts::default(),
         };
@@ -133,14 +146,15 @@ impl Cluster {
             280..640 => self.deliver(),
             640..860 => self.disk(node),
             860..910 => self.beat(),
-            910..925 => self.elect(),
+            910..924 => self.elect(),
+            924..925 => self.elect_uncleanly(),
             925..940 => self.crash(node),
             940..950 => self.delete(),
             950..960 => self.links.retain(|at, _| at.1 != node),
             960..967 => self.checkpoint(node),
             967..980 => self.settle(node),
-            980..994 => self.leaves(node),
-            994..997 => self.rots(node),
+            980..989 => self.leaves(node),
+            989..997 => self.rots(node),
             _ => self.wipe(node),
         }
         self.check();
@@ -232,6 +246,7 @@ impl Cluster {
         let most = self.below(3);
         self.push(most);
         for node in 0..NODES {
+            self.joins(node);
             let Node { log, role, .. } = &mut self.nodes[node];
             if let Role::Follower(it) = role
                 && !it.follows()
@@ -480,210 +495,6 @@ impl Cluster {
         self.end = self.end.max(mark);
     }
 
-    /// One of those in sync leads, in a new epoch.
-    fn elect(&mut self) {
-        let in_sync: Vec<usize> = (0..NODES).filter(|node| self.in_sync[*node]).collect();
-        self.leader = in_sync[self.below(in_sync.len())];
-        self.epoch.0 += 1;
-        let (leader, epoch) = (self.leader, self.epoch);
-        let Node {
-            me,
-            disk,
-            log,
-            role,
-            ..
-        } = &mut self.nodes[leader];
-        let began = log.end_offset();
-        log.begin_epoch(epoch, &mut disk.store);
-        *role = Role::Leader(Box::new(Leading {
-            it: Leader::alone(me.node),
-            began,
-            next: [None; NODES],
-            told: [NOTHING; NODES],
-        }));
-        self.assign(None);
-        for node in (0..NODES).filter(|node| *node != leader) {
-            self.follow(node);
-        }
-    }
-
-    /// Tells the leader who is in sync; one may be no replica.
-    fn assign(&mut self, without: Option<usize>) {
-        let id = |node: usize| NodeId(node as i32);
-        let replicas: Vec<NodeId> = (0..NODES)
-            .filter(|it| Some(*it) != without)
-            .map(id)
-            .collect();
-        let in_sync: Vec<NodeId> = (0..NODES).filter(|it| self.in_sync[*it]).map(id).collect();
-        self.lead(|leading, here| leading.it.assign(here, &replicas, &in_sync, 1));
-        self.commits();
-    }
-
-    fn follow(&mut self, at: usize) {
-        let (term, flaw) = (self.term(at), self.flaw);
-        if flaw == Flaw::ByWatermark {
-            self.nodes[at].role = Role::None;
-            self.settle(at);
-            let to = self.nodes[at].log.high_watermark();
-            self.truncate(at, to);
-        }
-        if !self.in_sync[at] && self.rng.chance(1, 2) {
-            return self.follow_out_of_sync(at);
-        }
-        let node = &mut self.nodes[at];
-        let here = (&mut node.log, &mut node.disk.store);
-        node.counts = true;
-        match Following::begin(NOW, term, here) {
-            Ok((it, step)) => {
-                node.role = Role::Follower(it);
-                self.after(at, step);
-            }
-            Err(stopped) => self.stops(at, stopped),
-        }
-    }
-
-    /// A replica has lost what it had known to be committed, and starts anew with the rest.
-    fn rots(&mut self, at: usize) {
-        if at == self.leader {
-            return;
-        }
-        self.settle(at);
-        let node = &self.nodes[at];
-        let (start, known) = (node.log.start_offset(), node.log.known_committed());
-        if start == known || !node.counts {
-            return;
-        }
-        let to = start.plus(self.below((known.0 - start.0) as usize) as i64);
-        self.nodes[at].role = Role::None;
-        self.truncate(at, to);
-        self.settle(at);
-        let node = &mut self.nodes[at];
-        node.log.knows(known);
-        node.is_rotten = true;
-        self.starts_anew(at);
-        self.follow(at);
-    }
-
-    /// The process of a replica is another one.
-    fn starts_anew(&mut self, at: usize) {
-        let node = &mut self.nodes[at];
-        node.watermark = node.log.high_watermark();
-        node.written = node.written.min(node.watermark);
-        node.me.incarnation.0 += 1;
-        node.role = Role::None;
-        node.waits.clear();
-        self.links.retain(|(from, to), _| *from != at && *to != at);
-        if at != self.leader {
-            let leading = self.leading();
-            (leading.next[at], leading.told[at]) = (None, NOTHING);
-        }
-    }
-
-    fn truncate(&mut self, at: usize, to: Offset) {
-        let node = &mut self.nodes[at];
-        loop {
-            let cut = node.log.truncate(NOW, to, &mut node.disk.store).unwrap();
-            match cut {
-                Truncation::Done { .. } => break,
-                Truncation::Scan { pieces, ticket } => {
-                    let bytes = node.disk.join(&pieces);
-                    node.log.scanned(ticket, &bytes).unwrap();
-                }
-                Truncation::More | Truncation::Unflushed(_) => {}
-            }
-        }
-        node.forget();
-    }
-
-    fn crash(&mut self, at: usize) {
-        let flaw = self.flaw;
-        let node = &mut self.nodes[at];
-        let end = node.log.end_offset();
-        let (durable, most) = match node.log.is_cut_durable() {
-            true => (node.log.durable_end(), node.watermark),
-            // It may have started over.
-            false => (Offset(0), end.max(self.end)),
-        };
-        node.disk.crash(&mut self.rng);
-        node.log = node.disk.restart(NOW).finish(config()).unwrap();
-        if node.disk.store.logs().next().is_none() {
-            node.log = create(&mut node.disk);
-        }
-        let log = &mut node.log;
-        log.invariants();
-        assert!(
-            log.durable_end() >= durable,
-            "{:?}: {durable} of {end} was durable, and {} is there",
-            node.me,
-            log.durable_end()
-        );
-        assert!(
-            (node.written..=most).contains(&log.high_watermark()),
-            "the watermark was {}, {} of it written, and is {}",
-            node.watermark,
-            node.written,
-            log.high_watermark()
-        );
-        self.counts.lost_flushes += u64::from(log.durable_end() < end);
-        if flaw == Flaw::EndIsCommitted {
-            log.raise_high_watermark(log.durable_end());
-        }
-        let known = std::mem::take(&mut node.batches);
-        node.batches = found(&node.disk, &node.log);
-        let is_there = |it: &Batch| node.batches.contains(it) || it.end <= node.log.start_offset();
-        assert!(known.iter().filter(|it| it.end <= durable).all(is_there));
-        self.starts_anew(at);
-        match at == self.leader {
-            true => self.elect(),
-            false => self.follow(at),
-        }
-    }
-
-    fn delete(&mut self) {
-        let leader = &self.nodes[self.leader];
-        let (start, mark) = (leader.log.start_offset(), leader.log.high_watermark());
-        let to = start.plus(self.below((mark.0 - start.0) as usize + 1) as i64);
-        let deleted = self.lead(|_, (log, store)| log.delete_records(NOW, to, store));
-        deleted.unwrap();
-        self.nodes[self.leader].forget();
-    }
-
-    /// A replica that is in sync is not any more.
-    fn leaves(&mut self, node: usize) {
-        if node != self.leader {
-            self.in_sync[node] = false;
-            self.assign(None);
-        }
-    }
-
-    /// One that has caught up is in sync again, sooner or later.
-    fn joins(&mut self, node: usize) {
-        let least = self.nodes[self.leader].log.high_watermark();
-        let leading = self.leading();
-        let has_caught_up = leading.told[node].end >= least.max(leading.began);
-        if has_caught_up && !self.in_sync[node] && self.rng.chance(1, 2) {
-            self.counts.joined += 1;
-            self.in_sync[node] = true;
-            self.nodes[node].is_rotten = false;
-            self.assign(None);
-        }
-    }
-
-    /// A replica loses its disk, and begins with nothing.
-    fn wipe(&mut self, at: usize) {
-        if at == self.leader {
-            return;
-        }
-        self.in_sync[at] = false;
-        self.assign(Some(at));
-        self.assign(None);
-        let incarnation = self.nodes[at].me.incarnation.0;
-        self.nodes[at] = Node::new(at);
-        self.nodes[at].me.incarnation.0 = incarnation;
-        self.starts_anew(at);
-        self.follow(at);
-    }
-
     fn check(&mut self) {
         let compares = self.rng.chance(1, 16);
         for (at, node) in self.nodes.iter_mut().enumerate() {
@@ -694,7 +505,7 @@ impl Cluster {
                 "{:?} goes back to {mark}",
                 node.me
             );
-            node.watermark = mark;
+            (node.watermark, node.written) = (mark, node.written.min(mark));
             assert!(
                 !self.in_sync[at] || node.log.durable_end() >= self.end,
                 "{:?} has {} on its disk, {} is committed",
@@ -702,15 +513,24 @@ impl Cluster {
                 node.log.durable_end(),
                 self.end
             );
+            if self.decided[at] {
+                continue;
+            }
+            let known = node.log.known_committed();
+            assert!(
+                known <= self.end,
+                "{:?} takes {known} for committed, and {} is",
+                node.me,
+                self.end
+            );
             if compares {
-                node.has(&self.committed, mark).unwrap();
+                node.has(&self.committed, self.known_from..mark).unwrap();
             }
         }
     }
 
-    /// Once nothing goes wrong any more all of them become the same.
-    fn end(mut self) -> Counts {
-        for _ in 0..40 {
+    fn comes_to_rest(&mut self, rounds: usize) {
+        for _ in 0..rounds {
             (0..NODES).for_each(|node| self.settle(node));
             self.beat();
             self.push(usize::MAX);
@@ -719,15 +539,25 @@ impl Cluster {
             }
             self.check();
         }
+    }
+
+    /// Once nothing goes wrong any more all of them become the same.
+    fn end(mut self) -> Counts {
+        self.comes_to_rest(40);
+        let end = self.nodes[self.leader].log.end_offset();
+        for node in &self.nodes {
+            let (durable, me) = (node.log.durable_end(), node.me);
+            assert_eq!(durable, end, "{me:?} has not become like its leader");
+        }
+        (self.in_sync, self.decided) = ([true; NODES], [false; NODES]);
+        self.assign(None);
+        self.comes_to_rest(3);
         let leader = &self.nodes[self.leader];
         for node in &self.nodes {
-            node.has(&self.committed, self.end).unwrap();
-            assert_eq!(
-                node.log.durable_end(),
-                leader.log.end_offset(),
-                "{:?} has not become like its leader",
-                node.me
-            );
+            (node.has(&self.committed, self.known_from..self.end)).unwrap();
+            let log = &node.log;
+            let marks = [log.high_watermark(), log.known_committed()];
+            assert_eq!((marks, log.lost_before()), ([end; 2], None));
             // It may have known of deleted records that its leader did not when it became that.
             let start = node.log.start_offset();
             assert!(start >= leader.log.start_offset());

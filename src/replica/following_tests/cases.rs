@@ -7,7 +7,7 @@ use super::super::{
 };
 use super::node::{Node, batches_of, found};
 use super::{Batch, NOW};
-use crate::base::{Incarnation, LeaderEpoch, NodeId, NodeProcess, Offset, Rng};
+use crate::base::{ErrorCode, Incarnation, LeaderEpoch, NodeId, NodeProcess, Offset, Rng};
 use crate::log::testing::{Draft, START_MS};
 use crate::log::{Truncation, Unfit};
 use crate::record;
@@ -386,74 +386,94 @@ fn what_it_has_heard_is_committed_is_known_to_the_next_term() {
     let (to, committed) = (Offset(3), Offset(10));
     let contradiction = FollowerStopped::Contradiction { to, committed };
     assert_eq!(next.catch_up(), Err(contradiction));
-    assert!(contradiction.has_lost());
+}
+
+/// A node with these batches that has known more to be committed, as a start finds it.
+fn lost(batches: &[Bytes], known: Offset) -> Node {
+    let mut node = Scene::node(batches, 1);
+    node.log.knows(known);
+    node.disk.checkpoint(&node.log);
+    restart(&mut node);
+    assert_eq!(node.log.lost_before(), Some(known));
+    node
 }
 
 /// It leaves the ISR once, and not at each start for ever.
 #[test]
-fn what_is_lost_is_given_up_when_it_has_all_that_its_leader_has() {
-    let leads = [batch(0, 3, 1), batch(3, 7, 1)];
+fn what_is_lost_is_given_up_when_the_log_is_its_leaders() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 1), batch(10, 90, 1)];
     let mut scene = Scene::new(&leads, 0, &leads[..1], 2);
-    let known = Offset(40);
-    scene.node.log.knows(known);
-    // In a checkpoint, as a start would find it.
-    scene.node.disk.checkpoint(&scene.node.log);
-    restart(&mut scene.node);
-    for in_sync in [true, false] {
+    let (end, committed) = (Offset(3), Offset(40));
+    scene.node = lost(&leads[..1], committed);
+    let here = (&mut scene.node.log, &mut scene.node.disk.store);
+    let stopped = Following::begin(NOW, term(2), here).map(drop).unwrap_err();
+    assert_eq!(stopped, FollowerStopped::Lost { end, committed });
+    assert!(stopped.has_lost());
+    for is_durable in [false, true] {
         let here = (&mut scene.node.log, &mut scene.node.disk.store);
-        if in_sync {
-            let stopped = Following::begin(NOW, term(2), here).map(drop).unwrap_err();
-            let end = Offset(3);
-            assert_eq!(
-                stopped,
-                FollowerStopped::Lost {
-                    end,
-                    committed: known
-                }
-            );
-            assert!(stopped.has_lost());
-        } else {
-            scene.it = Following::out_of_sync(NOW, term(2), here).unwrap().0;
+        scene.it = Following::out_of_sync(NOW, term(2), here).unwrap().0;
+        assert_eq!(scene.node.log.lost_before(), Some(committed));
+        scene.catch_up().unwrap();
+        assert_eq!(scene.bounds(), (0, 100), "more than it had known");
+        if is_durable {
+            scene.settle();
+            assert_eq!(scene.last_told(), Some((0, 100)));
         }
+        restart(&mut scene.node);
+        let still = Some(committed).filter(|_| !is_durable);
+        assert_eq!(scene.node.log.lost_before(), still);
     }
-    scene.catch_up().unwrap();
-    assert_eq!(
-        scene.node.log.lost_before(),
-        Some(known),
-        "not on the disk yet"
-    );
-    restart(&mut scene.node);
-    assert_eq!(scene.node.log.lost_before(), Some(known));
-    let here = (&mut scene.node.log, &mut scene.node.disk.store);
-    scene.it = Following::out_of_sync(NOW, term(2), here).unwrap().0;
-    scene.catch_up().unwrap();
-    scene.settle();
-    assert_eq!(scene.last_told(), Some((0, 10)));
-    // The leader says once more what is committed.
-    let push = scene.push(10, &[]);
-    let here = (&mut scene.node.log, &mut scene.node.disk.store);
-    scene.it.pushed(NOW, &push, here).unwrap();
-    assert_eq!(scene.node.log.lost_before(), None);
-    scene.settle();
-    restart(&mut scene.node);
-    assert_eq!(scene.node.log.lost_before(), None, "for good");
     let here = (&mut scene.node.log, &mut scene.node.disk.store);
     assert!(Following::begin(NOW, term(2), here).is_ok());
 }
 
-/// Who leads says what is committed.
+/// Otherwise all others would have to drop what it has lost, and nobody would know.
 #[test]
-fn a_leader_has_lost_nothing() {
-    let mut node = Scene::node(&[batch(0, 3, 1)], 1);
-    node.log.knows(Offset(40));
-    node.disk.checkpoint(&node.log);
-    restart(&mut node);
+fn who_has_lost_something_does_not_lead() {
+    let mut node = lost(&[batch(0, 3, 1)], Offset(40));
+    let epoch = LeaderEpoch(2);
+    assert_eq!(node.log.begin_epoch(epoch, &mut node.disk.store), None);
+    let (fresh, info) = Draft::plain(&[START_MS; 50], 9).build();
+    let refused = (node.log).append(NOW, fresh, &info, &mut node.disk.store);
+    assert_eq!(refused.unwrap_err().code, ErrorCode::KafkaStorageError);
+    // Nor when it has got longer than that.
+    let more = batch(3, 97, 1);
+    let appended = (node.log).append_replica(NOW, &more, epoch, &mut node.disk.store);
+    appended.unwrap();
+    assert_eq!(node.log.begin_epoch(epoch, &mut node.disk.store), None);
     assert_eq!(node.log.lost_before(), Some(Offset(40)));
-    node.log.begin_epoch(LeaderEpoch(2), &mut node.disk.store);
-    assert_eq!(node.log.lost_before(), None);
+    // If there is nobody else it is given up, and that is said.
+    let lost = node.log.give_up_lost(&mut node.disk.store);
+    assert_eq!(lost, Some(Offset(40)));
+    assert_eq!(node.log.known_committed(), Offset(0), "nobody knows more");
+    assert!((node.log.begin_epoch(epoch, &mut node.disk.store)).is_some());
     node.disk.settle();
     restart(&mut node);
-    assert_eq!(node.log.lost_before(), None);
+    assert_eq!(
+        (node.log.leader_epoch(), node.log.lost_before()),
+        (epoch, None)
+    );
+}
+
+/// Whoever would have to cut off what was committed may be the last one who has it.
+#[test]
+fn a_contradiction_keeps_what_is_here() {
+    let has = [batch(0, 3, 1), batch(3, 7, 1)];
+    let leads = [batch(0, 3, 1), batch(3, 20, 2)];
+    let mut node = Scene::node(&has, 1);
+    node.log.is_committed(Offset(10));
+    let mut it = Scene::begin(Scene::node(&leads, 2), node, 3);
+    let stopped = it.catch_up().unwrap_err();
+    let (to, committed) = (Offset(3), Offset(10));
+    assert_eq!(stopped, FollowerStopped::Contradiction { to, committed });
+    assert!(!stopped.has_lost(), "it does not follow as one that has");
+    assert_eq!((it.bounds(), it.it.follows()), ((0, 10), false));
+    // When it is decided that its leader's log is to count it becomes like that.
+    let here = (&mut it.node.log, &mut it.node.disk.store);
+    it.it = Following::out_of_sync(NOW, term(3), here).unwrap().0;
+    it.catch_up().unwrap();
+    it.settle();
+    assert_eq!(it.last_told(), Some((0, 23)));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A node of the tests of followers: a real log, the disk that it is on, and what should be in it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -93,15 +94,15 @@ impl Node {
         self.batches.retain(|it| it.end <= end && it.end > start);
     }
 
-    /// Whether it has all of these that are before an offset and not before its log's start.
+    /// Whether it has all of these that are between two offsets and not before its log's start.
     pub(super) fn has(
         &self,
         committed: &BTreeMap<Offset, Batch>,
-        before: Offset,
+        counts: Range<Offset>,
     ) -> Result<(), String> {
-        let start = self.log.start_offset();
-        let mut own = self.batches.iter().filter(|it| it.end <= before);
-        let counts = |it: &&Batch| it.end > start && it.end <= before;
+        let (start, before) = (self.log.start_offset(), counts.end);
+        let counts = |it: &&Batch| it.base >= counts.start && it.end > start && it.end <= before;
+        let mut own = self.batches.iter().filter(counts);
         for batch in committed.values().filter(counts) {
             let is = own.next();
             if is != Some(batch) {

@@ -33,6 +33,8 @@ fn what_is_committed_stays_and_is_the_same_everywhere() {
         all.joined += counts.joined;
         all.lost_flushes += counts.lost_flushes;
         all.lost += counts.lost;
+        all.refused += counts.refused;
+        all.unclean += counts.unclean;
         all.stale += counts.stale;
     }
     let least = [
@@ -44,6 +46,8 @@ fn what_is_committed_stays_and_is_the_same_everywhere() {
         all.joined / 10,
         all.lost_flushes / 10,
         all.lost / 10,
+        all.refused / 4,
+        all.unclean / 10,
         all.stale / 1000,
     ];
     assert!(least.iter().all(|count| *count > 0), "{all:?}");
@@ -56,10 +60,11 @@ fn each_rule_is_needed() {
         (Flaw::ByWatermark, "is committed"),
         (Flaw::OnReceipt, "is committed"),
         (Flaw::ComparesOnce, " and not "),
-        (Flaw::EndIsCommitted, "for committed, up to"),
+        (Flaw::EndIsCommitted, " for committed, and "),
         (Flaw::AnyTerm, "is committed"),
         (Flaw::Deaf, "has not become like its leader"),
         (Flaw::LosesInSilence, "is committed"),
+        (Flaw::LeadsInSilence, "is committed"),
     ] {
         let is_found = |seed| wrong(flaw, seed).is_err_and(|what| what.contains(breaks));
         assert!((0..200).any(is_found), "{flaw:?}");
