@@ -305,6 +305,17 @@ pub const QUORUM_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
 pub const QUORUM_COMMITTED_PER_READY: usize = 1024;
 /// Observers that wait at one voter for the next committed entry; others ask again.
 pub const QUORUM_OBSERVERS_WAITING_MAX: usize = 4096;
+/// A part of a snapshot of the metadata has to come within so many ms, or the snapshot is given up.
+pub const SNAPSHOT_PART_WITHIN_MS: u64 = 2_000;
+/// A node that is of no quorum yet says so this often, in ms.
+pub const FORMING_TELL_MS: u64 = 100;
+/// A broker that is not registered, or fenced, asks to be this often, in ms.
+pub const BROKER_ASKS_EVERY_MS: u64 = 100;
+/// A broker that is not heard of since a node leads the metadata quorum is gone after so many ms: Kafka's
+/// `broker.session.timeout.ms`. One that was heard of is judged by what is heard of it.
+pub const BROKER_SILENT_MS: u64 = 9_000;
+/// Requests of clients that wait for another node to decide on them, in bytes; one may go beyond.
+pub const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 /// Bytes of what a node tells another one at a time, without the head of the request: the largest message of the

@@ -45,8 +45,9 @@ mod slice_tests;
 mod testing;
 pub mod trace;
 
+pub use control::MetadataStatus;
 pub use io::*;
 pub use msg::*;
 pub use owner::stores::{StoreSlot, format_store, open_store};
-pub use peers::{ClusterSetup, PeerAddress, PeerEvent, Unsent};
+pub use peers::{ClusterSetup, PeerAddress};
 pub use shard::{Shard, ShardSetup};

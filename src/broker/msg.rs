@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ConnId, ErrorCode, LogId, Offset, Refused, ShardId, StoreId};
-use crate::controller::{Delta, Image};
+use crate::base::{ConnId, ErrorCode, LogId, NodeId, Offset, Refused, ShardId, StoreId};
+use crate::controller::{Cause, Delta, Image, Moves};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
@@ -22,6 +22,29 @@ pub struct ReqRef {
     pub shard: ShardId,
     /// Its number for the request.
     pub id: u64,
+}
+
+impl ReqRef {
+    /// Numbers with this bit are the control shard's own: of what it decides for itself, or for another node.
+    const INSIDE: u64 = 1 << 63;
+
+    /// One of the control shard's own.
+    #[must_use]
+    pub const fn inside(number: u64) -> Self {
+        Self {
+            shard: ShardId(0),
+            id: number | Self::INSIDE,
+        }
+    }
+
+    /// The number of one of the control shard's own, if this id of shard 0 is one.
+    #[must_use]
+    pub const fn number_inside(id: u64) -> Option<u64> {
+        match id & Self::INSIDE {
+            0 => None,
+            _ => Some(id & !Self::INSIDE),
+        }
+    }
 }
 
 /// Who wants records appended.
@@ -384,6 +407,19 @@ pub enum Called {
     Frame(Vec<Bytes>),
     /// What was missing is there, if it may be: the request is to be answered by the image.
     Created,
+    /// What the control shard has decided about a broker, for itself.
+    Member(MemberDone),
+}
+
+/// What has come of a decision about a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberDone {
+    /// This follows for partitions.
+    Follows(NodeId, Option<Cause>),
+    /// Some of what follows is recorded, or all of it.
+    Moved(Moves, bool),
+    /// It is refused, and why, for people.
+    Refused(NodeId, String),
 }
 
 /// A request on its way to the control shard.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::admin::{Answer, Ctx, ImageHandler};
 use super::apis::{self, Handler};
-use super::control::Control;
+use super::control::{Control, MetadataStatus};
 use super::explain;
 use super::front::Front;
 use super::front::conns::ReplyTo;
@@ -18,12 +18,12 @@ use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
-use super::msg::{ControlCall, Msg, PeerStream};
+use super::msg::{ControlCall, Msg, PeerStream, ReqRef};
 use super::owner::Owner;
 use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
-use super::peers::{ClusterSetup, PeerEvent, Peers, Unsent, Verdict};
+use super::peers::{ClusterSetup, Peers, Verdict};
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
@@ -31,7 +31,7 @@ use crate::base::{Leftovers, Mono, NodeId, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
-use crate::wire::peer::PeerMessage;
+use crate::wire::peer::{Hello, PeerMessages};
 use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
@@ -93,15 +93,18 @@ impl Shard {
     pub fn new(setup: ShardSetup) -> Self {
         let config = setup.config;
         let owners: Vec<ShardId> = setup.directories.iter().map(|d| d.shard).collect();
+        let cluster = setup.cluster;
+        let others = cluster.iter().flat_map(|cluster| &cluster.others);
+        let others: Vec<NodeId> = others.map(|other| other.node).collect();
         let control = (setup.id == ShardId(0)).then(|| {
             Control::new(
                 Arc::clone(&config),
                 setup.shards,
                 setup.directories,
+                &others,
                 setup.seed,
             )
         });
-        let cluster = setup.cluster;
         let peers = cluster.as_deref().filter(|_| setup.id == ShardId(0));
         Self {
             id: setup.id,
@@ -136,6 +139,11 @@ impl Shard {
         };
         self.input(input, &mut fx);
         self.settle(&mut fx);
+        if let (Some(control), Some(peers)) = (&mut self.control, &mut self.peers)
+            && control.talk(peers, &mut self.owner, &mut fx)
+        {
+            self.settle(&mut fx);
+        }
         self.local = local;
     }
 
@@ -252,24 +260,30 @@ impl Shard {
         }
     }
 
-    /// The next thing that has become of another node, or that it has said to the metadata quorum.
-    pub fn next_peer_event(&mut self) -> Option<PeerEvent> {
-        self.peers.as_mut()?.next_event()
+    /// What other nodes have said that is nothing control shards say.
+    #[cfg(test)]
+    pub(super) fn next_strange(&mut self) -> Option<(NodeId, Bytes)> {
+        self.control.as_mut()?.strange.pop_front()
     }
 
-    /// Says something to the metadata quorum of another node. Only shard 0 has links.
-    ///
-    /// # Errors
-    /// It is not sent, and why.
-    pub fn tell_peer(
+    /// Says something to another node.
+    #[cfg(test)]
+    pub(super) fn tell_peer(
         &mut self,
         now: Now,
         node: NodeId,
         message: Bytes,
         out: &mut Vec<Output>,
-    ) -> Result<(), Unsent> {
-        let peers = self.peers.as_mut().ok_or(Unsent::Down)?;
-        peers.send(now.mono, node, PeerMessage::Quorum(message), out)
+    ) -> bool {
+        let message = crate::wire::peer::PeerMessage::Quorum(message);
+        let peers = self.peers.as_mut();
+        peers.is_some_and(|peers| peers.send(now.mono, node, message, out).is_ok())
+    }
+
+    /// What this node knows of the metadata, if it is shard 0.
+    #[must_use]
+    pub fn metadata(&self) -> Option<MetadataStatus> {
+        self.control.as_ref()?.status()
     }
 
     /// Other nodes to which something can be said.
@@ -323,7 +337,11 @@ impl Shard {
                 }
             }
             Msg::ControlDone { id, answer } => {
-                if let Some((to, call)) = requests.control.done(front, id, answer, fx) {
+                if let Some(number) = ReqRef::number_inside(id) {
+                    if let Some(control) = &mut self.control {
+                        control.inside_done(number, answer);
+                    }
+                } else if let Some((to, call)) = requests.control.done(front, id, answer, fx) {
                     self.answer_after_creation(to, call, fx);
                 }
             }
@@ -492,6 +510,10 @@ impl Shard {
         let Some(served) = apis::served(header.key) else {
             return Err(format!("API key {} is not served", header.key));
         };
+        let is_peer = [Hello::KEY, PeerMessages::KEY].contains(&header.key);
+        if !self.ready && !is_peer {
+            return Err("this node serves no clients yet".to_owned());
+        }
         let (requests, front) = (&mut self.requests, &mut self.front);
         let call = |header, body| ControlCall {
             header,
@@ -591,7 +613,11 @@ impl Shard {
             .slice(&self.front.image, &mut self.owner, fx);
         self.follow_up(fx);
         if let Some(peers) = &mut self.peers {
-            peers.tick(fx.now.mono, self.front.image.cluster_id.as_deref(), fx.out);
+            let now = fx.now.mono;
+            peers.tick(now, self.front.image.cluster_id.as_deref(), fx.out);
+            if let Some(control) = &mut self.control {
+                control.look_at_others(|node| peers.verdict(now, node), &mut self.owner, fx);
+            }
         }
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);

@@ -52,8 +52,9 @@ pub fn bootstrap(
     Ok(records)
 }
 
-/// Where clients reach a broker.
-fn addresses(config: &BrokerConfig, shards: u16) -> Vec<BrokerAddress> {
+/// Where clients reach a broker of so many shards.
+#[must_use]
+pub fn addresses(config: &BrokerConfig, shards: u16) -> Vec<BrokerAddress> {
     let listeners = config.listeners.0.iter().enumerate();
     let address = listeners.map(|(at, listener)| {
         let (host, port) = config.advertised(at);
@@ -70,7 +71,11 @@ fn addresses(config: &BrokerConfig, shards: u16) -> Vec<BrokerAddress> {
     address.collect()
 }
 
-fn first_records(
+/// What has to be recorded of a cluster before anything else, by whoever leads it.
+///
+/// # Errors
+/// The cluster has another id than the configuration says.
+pub fn first_records(
     image: &Image,
     config: &BrokerConfig,
     rng: &mut Rng,

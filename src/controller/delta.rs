@@ -30,6 +30,22 @@ impl Delta {
         }
     }
 
+    /// From one image to another one that many records have made of it, which are not known.
+    #[must_use]
+    pub fn between(before: &Image, after: &Image) -> Self {
+        let mut delta = Self::everything();
+        let mut last: Option<&Arc<Topic>> = None;
+        while let Some(topic) = before.topic_after(last.map(|topic| &*topic.name)) {
+            if after.topic_by_id(topic.id).is_none() {
+                let logs = topic.partitions.iter().map(|partition| partition.log);
+                delta.removed.extend(logs);
+                delta.removes_topics = true;
+            }
+            last = Some(topic);
+        }
+        delta
+    }
+
     /// Takes in a record that `image` is about to replay.
     pub fn note(&mut self, image: &Image, record: &MetadataRecord) {
         match record {

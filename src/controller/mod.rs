@@ -31,7 +31,7 @@ mod topic;
 mod topic_name;
 mod topics;
 
-pub use bootstrap::bootstrap;
+pub use bootstrap::{addresses, bootstrap, first_records};
 pub use brokers::{Joining, fence, register, remove_broker, unfence};
 pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once, replacing};
 pub use create::{Created, create_missing, create_topic};

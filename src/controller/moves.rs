@@ -46,7 +46,7 @@ impl Settled {
 /// See the module. Other changes may be decided between two of its own: each partition is looked at as it is then. Of a
 /// change that comes to nothing the clone from before goes on; a controller that takes over begins anew for each broker
 /// that is fenced or gone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moves {
     cause: Cause,
     /// How often all partitions were looked at.

@@ -141,11 +141,14 @@ pub fn forming(me: ReplicaKey, seats: &[Seat]) -> Result<Forming, FormingError> 
             return Err(FormingError::Twice(*replica));
         }
         if let Knows::Formed(this) = knows {
-            if let Some(other) = formed.filter(|other| *other != this) {
+            // Who has a vote may have changed since it began, and not everybody may know.
+            if let Some(other) = formed.filter(|other| other.cluster != this.cluster) {
                 let (one, other) = (Arc::clone(&other.cluster), Arc::clone(&this.cluster));
                 return Err(FormingError::TwoClusters(one, other));
             }
-            formed = Some(this);
+            if formed.is_none() || this.voters.contains(me) {
+                formed = Some(this);
+            }
         }
     }
     if let Some(formed) = formed {

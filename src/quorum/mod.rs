@@ -32,6 +32,7 @@ mod progress;
 #[cfg(test)]
 mod quorum_tests;
 mod ready;
+mod seated;
 mod serving;
 mod stored;
 #[cfg(test)]

@@ -4,8 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
 use super::conns::Socket;
 use super::net::End;
 use super::node::Core;
@@ -96,37 +94,5 @@ impl Links {
                 link.socket
             })
             .collect()
-    }
-}
-
-/// What a node says to another one, to be told from everything else that it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Said {
-    /// In which of its starts.
-    pub start: u32,
-    /// Grows with everything that is said.
-    pub number: u64,
-}
-
-impl Said {
-    /// As bytes, with the node that says it.
-    #[must_use]
-    pub fn encode(self, node: usize) -> Bytes {
-        let (node, start) = ((node as u32).to_be_bytes(), self.start.to_be_bytes());
-        [&node[..], &start, &self.number.to_be_bytes()]
-            .concat()
-            .into()
-    }
-
-    /// Reads what was written: the node, and what it said.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<(usize, Self)> {
-        let (node, rest) = bytes.split_first_chunk()?;
-        let (start, number) = rest.split_first_chunk()?;
-        let said = Self {
-            start: u32::from_be_bytes(*start),
-            number: u64::from_be_bytes(number.try_into().ok()?),
-        };
-        Some((u32::from_be_bytes(*node) as usize, said))
     }
 }

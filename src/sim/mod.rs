@@ -17,6 +17,7 @@
 
 pub mod clients;
 pub mod clock;
+pub mod committed;
 pub mod conns;
 pub mod counts;
 pub mod disk;

@@ -12,14 +12,14 @@ use super::disk::{Crash, Disk};
 use super::fact::host_of;
 use super::net::Stream;
 use super::plan::Plan;
-use crate::base::{DirectoryId, Incarnation, LogId, NodeId, Rng, ShardId, StoreId};
+use crate::base::{DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, Rng, ShardId, StoreId};
 use crate::broker::peers::Verdict;
 use crate::broker::{
-    ClusterSetup, Input, Output, PeerAddress, PeerEvent, Shard, ShardSetup, StoreSlot, Unsent,
+    ClusterSetup, Input, MetadataStatus, Output, PeerAddress, Shard, ShardSetup, StoreSlot,
     format_store, open_store,
 };
 use crate::config::BrokerConfig;
-use crate::controller::Directory;
+use crate::controller::{Directory, METADATA_LOG};
 use crate::store::{DiskError, Left, Piece, StoreConfig};
 use crate::wire::peer::NodeFacts;
 
@@ -94,6 +94,10 @@ pub struct Node {
     pub starts: u32,
     /// When it reached its state, in virtual time.
     pub since: u64,
+    /// Snapshots of the metadata that its process is known to have fetched.
+    pub fetched: u64,
+    /// The last term in which it was seen to lead.
+    pub elected: Option<LeaderEpoch>,
     /// An operation was made to fail since the last start.
     pub fault_injected: bool,
     /// Its clocks.
@@ -132,6 +136,8 @@ impl Node {
             state: State::Down,
             starts: 0,
             since: 0,
+            fetched: 0,
+            elected: None,
             fault_injected: false,
             clock: Clock::new(wall_ms),
             conns: Conns::default(),
@@ -273,26 +279,10 @@ impl Node {
         Some(Arc::new(ClusterSetup { me, others }))
     }
 
-    /// What has become of another node, or what it said.
-    pub fn next_peer_event(&mut self) -> Option<PeerEvent> {
-        self.shards.first_mut()?.shard.next_peer_event()
-    }
-
-    /// Says something to another node.
-    ///
-    /// # Errors
-    /// It is not sent.
-    pub fn tell_peer(
-        &mut self,
-        time: u64,
-        to: NodeId,
-        message: Bytes,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Unsent> {
-        let control = self.shards.first_mut().ok_or(Unsent::Down)?;
-        control
-            .shard
-            .tell_peer(self.clock.now(time), to, message, out)
+    /// What it knows of the metadata.
+    #[must_use]
+    pub fn metadata(&self) -> Option<MetadataStatus> {
+        self.shards.first()?.shard.metadata()
     }
 
     /// How many other nodes it can talk to.
@@ -433,10 +423,13 @@ impl Node {
             .all(|running| running.drained && running.shard.is_at_rest())
     }
 
-    /// Tells the high watermarks of all logs.
+    /// Tells the high watermarks of all logs. What a quorum has not committed may go again.
     pub fn watermarks(&self, mut tell: impl FnMut(LogId, i64)) {
         for running in &self.shards {
             for (log, offset) in running.shard.watermarks() {
+                if log == METADATA_LOG && !self.others.is_empty() {
+                    continue;
+                }
                 tell(log, offset.0);
             }
         }

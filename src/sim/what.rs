@@ -195,8 +195,10 @@ kinds! {
     LinkUnresolved: 10,
     /// A link to another node ended: a = the other one, b = link.
     LinkCut: 10,
-    /// A node heard another one: a = the other one, b = number of what it said.
-    PeerHeard: 20,
+    /// A node leads the metadata quorum: a = term, b = the last entry that it has replayed.
+    Elected: 20,
+    /// A node has fetched a snapshot of the metadata: a = how many it has since its start.
+    Fetched: 2,
 }
 
 /// How many kinds there are.

@@ -1,8 +1,6 @@
 //! The loop: takes events in the order of virtual time, lets the nodes and the
 //! clients act on them, makes things go wrong, and asks the oracle after each.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use super::clients::{
@@ -10,10 +8,11 @@ use super::clients::{
     Shared, Talk, Truncator,
 };
 use super::clock::{MS, delay};
+use super::committed::Committed;
 use super::conns::Socket;
 use super::counts::Counts;
 use super::fact::{Address, Fact};
-use super::links::{Links, Said};
+use super::links::Links;
 use super::net::Net;
 use super::node::{Core, Node, State};
 use super::oracle::{Oracle, Violation};
@@ -26,6 +25,7 @@ use crate::base::{Rng, StoreId};
 use crate::broker::{Input, LinkLost, Output, ReadId};
 use crate::store::{IoId, Left, Piece};
 
+mod cluster;
 mod faults;
 mod peers;
 mod perform;
@@ -176,10 +176,8 @@ struct World {
     nodes: Vec<Node>,
     net: Net,
     links: Links,
-    /// The number of what a node has said to another one last,
-    last_said: u64,
-    /// and what each has heard of each other one.
-    heard: BTreeMap<(usize, usize), Said>,
+    /// What is known to be committed of the metadata, by all nodes.
+    committed: Committed,
     seats: Vec<Seat>,
     shared: Shared,
     oracle: Oracle,
@@ -213,8 +211,7 @@ impl World {
             events: Queue::new(Rng::new(rng.next_u64())),
             net: Net::new(plan.delays.net),
             links: Links::default(),
-            last_said: 0,
-            heard: BTreeMap::new(),
+            committed: Committed::default(),
             seats: Vec::new(),
             shared: Shared::new(plan.config.is_direct(), plan.topics.len(), plan.nodes),
             oracle: Oracle::default(),
@@ -386,7 +383,7 @@ impl World {
         }
         match self.ending {
             Ending::Not if self.are_up() => {
-                if !self.have_found_each_other()? {
+                if !self.are_of_one_mind()? {
                     return Ok(false);
                 }
                 self.enter(Phase::Audit);

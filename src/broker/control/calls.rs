@@ -40,6 +40,7 @@ impl Calls {
                 let pieces = pieces.into_iter().map(Piece::Memory).collect();
                 front.conns.reply(to, pieces, fx.out);
             }
+            Ok(Called::Member(_)) => {}
             Err(why) => front.conns.fail(to, why, fx.out),
         }
         None

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::metadata::Metadata;
-use super::queue::CallTurn;
+use super::queue::{CallTurn, ToDecide};
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::apis::{self, Handler};
+use crate::broker::msg::ControlCall;
 use crate::config::BrokerConfig;
 use crate::controller::{Draft, ProducerIdAllocator};
 use crate::wire::WireError;
@@ -25,21 +26,21 @@ impl Making {
     ///
     /// # Errors
     /// The reason to close its connection, and the request.
-    pub fn begin(turn: CallTurn, metadata: &Metadata) -> Result<Self, (CallTurn, String)> {
-        let call = &turn.call;
-        let key = call.header.key;
-        let decider = match apis::served(key).map(|served| served.handler) {
-            Some(Handler::Control(decider) | Handler::ImageOrCreate(_, _, decider)) => decider,
-            _ => return Err((turn, format!("API key {key} decides on nothing"))),
+    pub fn begin(mut turn: CallTurn, metadata: &Metadata) -> Result<Self, (CallTurn, String)> {
+        let decision = match &mut turn.call {
+            ToDecide::Inside(decision) => {
+                decision.take().ok_or_else(|| "it was decided".to_owned())
+            }
+            ToDecide::Client(call) => decision_of(call),
         };
-        match decider(&call.header, call.body.clone()) {
+        match decision {
             Ok(decision) => Ok(Self {
                 turn,
                 decision,
                 draft: Draft::new(&metadata.image),
                 config: Arc::clone(&metadata.config),
             }),
-            Err(why) => Err((turn, why.to_string())),
+            Err(why) => Err((turn, why)),
         }
     }
 
@@ -50,11 +51,25 @@ impl Making {
         producer_ids: &mut ProducerIdAllocator,
         left: &mut usize,
     ) -> Result<Decided, WireError> {
+        let listener = match &self.turn.call {
+            ToDecide::Client(call) => call.listener,
+            ToDecide::Inside(_) => 0,
+        };
         let mut cx = Deciding {
-            ctx: metadata.ctx(&self.config, self.turn.call.listener),
+            ctx: metadata.ctx(&self.config, listener),
             draft: &mut self.draft,
             producer_ids,
         };
         self.decision.go_on(&mut cx, left)
     }
+}
+
+/// How a client's request is decided on.
+fn decision_of(call: &ControlCall) -> Result<Box<dyn Decision>, String> {
+    let key = call.header.key;
+    let decider = match apis::served(key).map(|served| served.handler) {
+        Some(Handler::Control(decider) | Handler::ImageOrCreate(_, _, decider)) => decider,
+        _ => return Err(format!("API key {key} decides on nothing")),
+    };
+    decider(&call.header, call.body.clone()).map_err(|why| why.to_string())
 }

@@ -1,32 +1,27 @@
-//! Drives this node's replica of the metadata log: does what the quorum wants done, with logs of store-0 as its disk.
-//!
-//! A write of the quorum is entries to the metadata log, and behind them the state to the log of the state. Both are of
-//! one flush, or of two that follow each other; so what a crash can leave is entries without the state that was to come
-//! with them, and never a state without its entries. Such entries nobody was told about. The write is durable when the
-//! state is.
+//! Drives this node's replica of the metadata log: does what the quorum wants done. What is to be on the disk goes to
+//! `writes`, what is said to other replicas is handed out.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::logs::{entry_batch, offset_of, state_batch};
+use super::logs::offset_of;
+use super::writes::{QuorumWrites, SnapshotEnd};
 use crate::base::limits::{QUORUM_LOG_BYTES_MAX, QUORUM_SNAPSHOT_BYTES};
-use crate::base::{Mono, Offset};
+use crate::base::{LeaderEpoch, Mono};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::own::compact::Compaction;
+use crate::broker::io::ReadId;
 use crate::broker::owner::Owner;
-use crate::controller::{METADATA_LOG, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG};
+use crate::controller::{METADATA_LOG, METADATA_SNAPSHOT_LOG};
 use crate::quorum::{
     Declined, EntryId, EntryIndex, Quorum, QuorumConfig, QuorumEntry, QuorumInput, QuorumMessage,
-    QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark, Write,
+    QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark, Voters,
 };
+use crate::store::DiskError;
 
 /// How long to wait before a snapshot is tried again for which there was no room.
 const SNAPSHOT_RETRY_MS: u64 = 5_000;
-/// The log of the state is written anew when it has so many bytes.
-const STATE_LOG_BYTES: u64 = 64 << 10;
-
 /// What has happened, in its order.
 #[derive(Debug)]
 pub enum Happened {
@@ -34,6 +29,8 @@ pub enum Happened {
     Committed(QuorumEntry),
     /// A snapshot is to be made of all that is committed so far.
     SnapshotWanted(SnapshotMark),
+    /// The snapshot that was fetched is on the disk: it takes the place of all that was committed before.
+    Installed(SnapshotMark),
     /// This replica leads: all that was committed before has been told.
     Leads,
     /// It does not lead any more.
@@ -47,12 +44,16 @@ pub struct QuorumDriver {
     happened: VecDeque<Happened>,
     /// The quorum has more to tell.
     more: bool,
-    /// Writes on their way to the disk: the number that says that one is there, and its own.
-    writes: VecDeque<(u64, u64)>,
+    writes: QuorumWrites,
     /// What may leave when a write is durable, by its number.
     held: VecDeque<(u64, Vec<QuorumMessage>)>,
+    /// What may leave.
+    messages: VecDeque<QuorumMessage>,
+    /// A snapshot that is to be fetched, and from whom.
+    fetch: Option<(ReplicaKey, SnapshotMark)>,
+    /// Who leads, as far as it is known.
+    leader: Option<ReplicaKey>,
     leads: bool,
-    compaction: Compaction,
     /// The last entry that a snapshot on the disk has, while it or what is before it is still in the log.
     cut: Option<EntryIndex>,
     is_snapshotting: bool,
@@ -60,7 +61,6 @@ pub struct QuorumDriver {
     snapshot_due: usize,
     /// No snapshot is made before, for there was no room for one.
     snapshot_from: Option<Mono>,
-    compact_bytes: u64,
 }
 
 impl QuorumDriver {
@@ -86,15 +86,16 @@ impl QuorumDriver {
             quorum: quorum.map_err(|error| error.to_string())?,
             happened: VecDeque::new(),
             more: false,
-            writes: VecDeque::new(),
+            writes: QuorumWrites::new(compact_bytes),
             held: VecDeque::new(),
+            messages: VecDeque::new(),
+            fetch: None,
+            leader: None,
             leads: false,
-            compaction: Compaction::default(),
             cut: None,
             is_snapshotting: false,
             snapshot_due: 0,
             snapshot_from: None,
-            compact_bytes,
         };
         let log = owner.partitions.get(&METADATA_LOG);
         if log.is_some_and(|open| open.log.start_offset() <= offset_of(mark) && mark.0 > 0) {
@@ -141,33 +142,89 @@ impl QuorumDriver {
         self.happened.pop_front()
     }
 
-    /// Whether something has happened that was not told.
+    /// The next thing to be said to another replica.
+    pub fn next_message(&mut self) -> Option<QuorumMessage> {
+        self.messages.pop_front()
+    }
+
+    /// A snapshot that is to be fetched from now on instead of any other one, and from whom.
+    pub fn next_fetch(&mut self) -> Option<(ReplicaKey, SnapshotMark)> {
+        self.fetch.take()
+    }
+
+    /// The term in which it leads, if it does.
+    pub fn leads_in(&self) -> Option<LeaderEpoch> {
+        match self.quorum.role() {
+            QuorumRole::Leader { term } => Some(term),
+            QuorumRole::Follower { .. } => None,
+        }
+    }
+
+    /// Who has a vote, as far as it is known.
+    pub fn voters(&self) -> &Voters {
+        self.quorum.voters()
+    }
+
+    /// Who leads, as far as it is known.
+    pub const fn leader(&self) -> Option<ReplicaKey> {
+        self.leader
+    }
+
+    /// Whether something has happened that was not told, or a write can go on.
     pub fn has_more(&self) -> bool {
-        self.more || !self.happened.is_empty()
+        self.more || !self.happened.is_empty() || self.writes.has_more()
     }
 
     /// Whether nothing is on its way to the disk.
     pub fn is_quiet(&self) -> bool {
-        self.writes.is_empty() && self.compaction.is_quiet()
+        self.writes.is_quiet()
+    }
+
+    /// Goes on with writes that wait.
+    pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Err(why) = self.writes.go_on(owner, fx) {
+            fx.out.push(fatal::metadata(why));
+        }
+    }
+
+    /// If a read is one for a write, it has ended: returns whether it was.
+    pub fn read(
+        &mut self,
+        id: ReadId,
+        result: &Result<Bytes, DiskError>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> bool {
+        self.writes
+            .read(id, result, owner, fx)
+            .unwrap_or_else(|why| {
+                fx.out.push(fatal::metadata(why));
+                true
+            })
     }
 
     /// If the token is that of a write: it is durable.
     pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
-        if self.compaction.durable(fx.now, token, owner) {
-            return true;
-        }
-        if self.writes.front().is_none_or(|(of, _)| *of != token) {
+        let Some(number) = self.writes.durable(token, owner, fx) else {
             return false;
-        }
-        if let Some((_, number)) = self.writes.pop_front() {
+        };
+        if let Some(number) = number {
             let may_leave = self.held.partition_point(|(after, _)| *after <= number);
-            for (_, messages) in self.held.drain(..may_leave) {
-                send(messages);
-            }
+            let held = self.held.drain(..may_leave);
+            self.messages
+                .extend(held.flat_map(|(_, messages)| messages));
             self.step(QuorumInput::Durable(number), owner, fx);
         }
         self.cut_some(owner, fx);
         true
+    }
+
+    /// The parts of the snapshot that was to be fetched are in their log, and this is its end; `None`: it cannot be
+    /// had.
+    pub fn fetched(&mut self, end: Option<SnapshotEnd>, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let id = end.as_ref().map(|end| end.id);
+        self.writes.fetched = end;
+        self.step(QuorumInput::Fetched(id), owner, fx);
     }
 
     /// A snapshot that was wanted is on the disk.
@@ -212,34 +269,31 @@ impl QuorumDriver {
 
     /// Does all that the quorum wants done now.
     fn do_all(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        loop {
-            let ready = self.quorum.ready();
-            self.more = ready.more;
-            let wants_snapshot = ready.fetch.is_some();
-            if let Err(why) = self.perform(ready, owner, fx) {
-                return fx.out.push(fatal::metadata(why));
-            }
-            if !wants_snapshot {
-                return;
-            }
-            // There is nobody that it could be fetched from.
-            self.quorum.step(fx.now.mono, QuorumInput::Fetched(None));
+        let ready = self.quorum.ready();
+        self.more = ready.more;
+        if let Err(why) = self.perform(ready, owner, fx) {
+            fx.out.push(fatal::metadata(why));
         }
     }
 
     fn perform(&mut self, ready: Ready, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
-        send(ready.messages);
+        self.messages.extend(ready.messages);
         if let Some(write) = ready.write {
-            self.write(write, owner, fx)?;
-        }
-        match self.writes.back() {
-            Some((_, number)) if !ready.messages_when_durable.is_empty() => {
-                self.held.push_back((*number, ready.messages_when_durable));
+            if write.snapshot.is_some() {
+                // What was to be cut was of the log before it.
+                self.cut = None;
             }
-            _ => send(ready.messages_when_durable),
+            self.writes.push(write, owner, fx)?;
         }
+        match self.writes.newest() {
+            Some(number) if !ready.messages_when_durable.is_empty() => {
+                self.held.push_back((number, ready.messages_when_durable));
+            }
+            _ => self.messages.extend(ready.messages_when_durable),
+        }
+        let installed = ready.installed.map(Happened::Installed);
         let committed = ready.committed.into_iter().map(Happened::Committed);
-        self.happened.extend(committed);
+        self.happened.extend(installed.into_iter().chain(committed));
         if let Some(mark) = ready.snapshot_wanted
             && !self.is_snapshotting
             && self.quorum.log_bytes() >= self.snapshot_due
@@ -249,57 +303,25 @@ impl QuorumDriver {
             self.happened.push_back(Happened::SnapshotWanted(mark));
         }
         if let Some(role) = ready.role {
-            let leads = matches!(role, QuorumRole::Leader { .. });
-            if leads != std::mem::replace(&mut self.leads, leads) {
-                let role = if leads {
-                    Happened::Leads
-                } else {
-                    Happened::Follows
-                };
-                self.happened.push_back(role);
-            }
+            self.role(role);
+        }
+        if ready.fetch.is_some() {
+            self.fetch = ready.fetch;
         }
         ready.fault.map_or(Ok(()), |fault| Err(fault.to_string()))
     }
 
-    /// Writes as [`Ready::write`] says.
-    fn write(&mut self, write: Write, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
-        if write.truncate.is_some() || write.snapshot.is_some() {
-            // Only what another leader has sent can be in the way of what it sends.
-            return Err("what is in the metadata log is not this leader's".into());
+    fn role(&mut self, role: QuorumRole) {
+        let (leads, leader) = match role {
+            QuorumRole::Leader { .. } => (true, None),
+            QuorumRole::Follower { leader, .. } => (false, leader),
+        };
+        self.leader = leader;
+        if leads != std::mem::replace(&mut self.leads, leads) {
+            self.happened.push_back(match leads {
+                true => Happened::Leads,
+                false => Happened::Follows,
+            });
         }
-        for entry in write.entries {
-            let batch = entry_batch(&entry.payload, fx.now.wall_ms);
-            let place = (offset_of(entry.id.index), entry.id.term);
-            owner
-                .append_at(fx.now, METADATA_LOG, place, batch)
-                .map_err(|why| format!("the metadata log cannot be written: {why}"))?;
-        }
-        let state = state_batch(&write.state, fx.now.wall_ms);
-        let end = self.append_state(state.clone(), owner, fx)?;
-        let token = owner.tell_when_committed(METADATA_STATE_LOG, end);
-        self.writes.push_back((token, write.number));
-        // Only the newest one counts: it takes the place of all before it.
-        let least = STATE_LOG_BYTES.min(self.compact_bytes);
-        if let Some(size) = self.compaction.due(METADATA_STATE_LOG, least, owner) {
-            self.compaction
-                .compact(METADATA_STATE_LOG, (size, least), Some(state), owner, fx);
-        }
-        Ok(())
-    }
-
-    fn append_state(&self, batch: Bytes, owner: &mut Owner, fx: &Fx<'_>) -> Result<Offset, String> {
-        let appended = owner.append_internal(fx.now, METADATA_STATE_LOG, batch);
-        appended.map_err(|why| format!("the state of the metadata log cannot be written: {why}"))
-    }
-}
-
-/// Sends messages to other replicas. There are none as long as a broker is alone, and nothing is sent to nobody.
-fn send(messages: Vec<QuorumMessage>) {
-    for message in messages {
-        tracing::error!(
-            "nothing leads to replica {} of the metadata: a message for it is lost",
-            message.to
-        );
     }
 }

@@ -12,8 +12,8 @@ use crate::base::{LeaderEpoch, LogId, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::{self, BatchRun};
-use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
+use crate::broker::owner::{OpenLog, Owner};
 use crate::config::BrokerConfig;
 use crate::controller::{
     Image, METADATA_LOG, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG, MetadataRecord,
@@ -204,12 +204,17 @@ impl Load {
                 self.phase = Some(Phase::Old(snapshots.nothing));
                 self.read_from_start(METADATA_LOG, owner, fx);
             }
-            Some(Phase::State(snapshots, Some(state))) => {
-                let whole = snapshots.whole;
+            Some(Phase::State(snapshots, Some(mut state))) => {
+                let (whole, is_fetched) = (snapshots.whole, snapshots.is_fetched);
                 let (snapshot, image) = whole.ok_or(
                     "store-0 has no whole snapshot of the metadata: restore the store from a copy",
                 )?;
-                self.read_entries(snapshot.id.index, owner, fx)?;
+                let term = snapshot.id.term;
+                if state.term < term {
+                    // As below: it ended between a snapshot that was fetched and the state behind it.
+                    (state.term, state.vote) = (term, None);
+                }
+                self.read_entries(snapshot.id.index, is_fetched, owner, fx)?;
                 let restored = Restored {
                     state,
                     snapshot,
@@ -241,10 +246,17 @@ impl Load {
     fn read_entries(
         &mut self,
         behind: EntryIndex,
+        is_fetched: bool,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) -> Result<(), String> {
         let first = logs::offset_of(behind.next());
+        let begins = |open: &OpenLog| open.log.start_offset() < first;
+        if is_fetched && owner.partitions.get(&METADATA_LOG).is_some_and(begins) {
+            // The process ended before the log began anew behind the snapshot, which stands for all of it that is
+            // committed.
+            owner.begin_anew(fx.now, METADATA_LOG, first);
+        }
         let (start, end) = owner
             .partitions
             .get(&METADATA_LOG)

@@ -7,19 +7,20 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::driver::{Happened, QuorumDriver};
+use super::follows::{Follows, Then, answer};
+use super::members::{MemberAsk, Membership};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
-use crate::base::{Leftovers, LogId, Rng, ShardId};
+use crate::base::{Leftovers, LogId, Mono, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
 use crate::controller::{
-    Change, Delta, Directory, Image, MetadataRecord, RecordListReader, Replaying, bootstrap,
+    Change, Delta, Directory, FEATURE_LEVEL, Image, Joining, MetadataRecord, RecordListReader,
+    Replaying, addresses, bootstrap, first_records,
 };
 use crate::quorum::{Declined, EntryId, Payload, SnapshotMark};
 
@@ -48,35 +49,12 @@ struct Replay {
 pub enum CommittedTurn {
     /// A snapshot of the committed image is wanted.
     Snapshot(SnapshotMark),
+    /// The snapshot that was fetched takes the place of the committed image.
+    Installed(SnapshotMark),
     /// This node decides from now on.
     Leads,
     /// It does not any more.
     Follows,
-}
-
-/// What follows when a change is served by every shard.
-#[derive(Debug)]
-pub enum Then {
-    Nothing,
-    Answer(ReqRef, Called),
-}
-
-impl Then {
-    /// What it takes in memory.
-    fn memory(&self) -> usize {
-        let frame = match self {
-            Self::Answer(_, Called::Frame(pieces)) => pieces.iter().map(Bytes::len).sum(),
-            Self::Answer(_, Called::Created) | Self::Nothing => 0,
-        };
-        size_of::<Self>() + frame
-    }
-}
-
-/// All that follows from a change, and what it and the change take in memory.
-#[derive(Debug, Default)]
-struct Follows {
-    then: Vec<Then>,
-    memory: usize,
 }
 
 /// See the module.
@@ -85,8 +63,12 @@ pub struct Metadata {
     pub config: Arc<BrokerConfig>,
     /// The newest decided image; the committed one may lag behind it by what is proposed.
     pub image: Image,
-    /// What is committed, as far as it was replayed.
+    /// What is committed, as far as it was replayed,
     pub committed: Image,
+    /// and the last entry that is in it.
+    pub replayed: EntryId,
+    /// How many snapshots that were fetched have taken its place.
+    pub installed: u64,
     /// This node's replica of the metadata log, once it is read.
     pub quorum: Option<QuorumDriver>,
     /// Whether this node decides.
@@ -98,10 +80,14 @@ pub struct Metadata {
     replay: Option<Replay>,
     /// Published, not yet served by every shard: (image version, what follows).
     publishing: VecDeque<(u64, Follows)>,
-    /// What they and the proposed changes take in memory.
+    /// What follows from changes from before there was an image for the shards.
+    unpublished: Follows,
+    /// What all of them take in memory.
     kept: usize,
     /// Whether the shards have an image.
     is_published: bool,
+    /// This process among the brokers of a cluster of several nodes.
+    pub membership: Option<Membership>,
     /// The image version that each shard serves by.
     served: Vec<u64>,
     /// The stores of this node, by number.
@@ -118,6 +104,8 @@ impl Metadata {
             config,
             image: Image::default(),
             committed: Image::of_node(here.iter().map(|directory| directory.id)),
+            replayed: EntryId::default(),
+            installed: 0,
             quorum: None,
             leads: false,
             rooms: Rooms::new(here.clone()),
@@ -125,8 +113,10 @@ impl Metadata {
             proposed: VecDeque::new(),
             replay: None,
             publishing: VecDeque::new(),
+            unpublished: Follows::default(),
             kept: 0,
             is_published: false,
+            membership: None,
             served: vec![0; usize::from(shards)],
             here,
             leftovers: Leftovers::default(),
@@ -144,6 +134,16 @@ impl Metadata {
         }
     }
 
+    /// A random id.
+    pub fn random_id(&mut self) -> [u8; 16] {
+        self.rng.uuid()
+    }
+
+    /// The image before there are any records.
+    pub fn nothing(&self) -> Image {
+        Image::of_node(self.here.iter().map(|directory| directory.id))
+    }
+
     /// Whether this node decides.
     pub const fn leads(&self) -> bool {
         self.leads
@@ -151,8 +151,53 @@ impl Metadata {
 
     /// The records needed before anybody is served: on the first start, and when this node has other stores.
     pub fn first_start(&mut self) -> Result<Vec<MetadataRecord>, String> {
+        if self.membership.is_some() {
+            return first_records(&self.image, &self.config, &mut self.rng);
+        }
         let shards = self.served.len() as u16;
         bootstrap(&self.image, &self.config, shards, &self.here, &mut self.rng)
+    }
+
+    /// What is committed, between two entries.
+    pub fn known(&self) -> Option<&Image> {
+        self.replay.is_none().then_some(&self.committed)
+    }
+
+    /// When it asks for something to be a broker that leads, if it does.
+    pub fn member_asks_at(&self) -> Option<Mono> {
+        let node = self.config.node();
+        let membership = self.membership.as_ref()?;
+        let knows_leader = self.leads || self.quorum.as_ref()?.leader().is_some();
+        let image = self.known().filter(|_| knows_leader)?;
+        let waits = membership.is_registered(node, image) && !self.is_served();
+        (!waits && membership.wants(node, image)).then(|| membership.ask_at())
+    }
+
+    /// Whether every shard serves by what is committed.
+    fn is_served(&self) -> bool {
+        self.is_published && self.served_by_all() == self.committed.version
+    }
+
+    /// What this node asks for to be a broker that leads, if something and now.
+    pub fn member_ask(&mut self, now: Mono) -> Option<MemberAsk> {
+        // What it serves by says that it is registered.
+        let is_served = self.is_served();
+        self.known()?;
+        let (node, image) = (self.config.node(), &self.committed);
+        let membership = self.membership.as_mut()?;
+        let start = membership.start;
+        let joining = || {
+            Some(Joining {
+                node,
+                start,
+                cluster_id: image.cluster_id.as_ref()?.to_string(),
+                level: FEATURE_LEVEL,
+                rack: None,
+                addresses: addresses(&self.config, self.served.len() as u16),
+                directories: self.here.clone(),
+            })
+        };
+        membership.ask(now, image, is_served, joining, node)
     }
 
     /// Answers. What was decided by records that are on their way, such as that a topic exists or which
@@ -272,6 +317,9 @@ impl Metadata {
                 None => break,
                 Some(Happened::Committed(entry)) => {
                     *left -= 1;
+                    if !matches!(entry.payload, Payload::Records(_)) {
+                        self.replayed = entry.id;
+                    }
                     if let Payload::Records(records) = entry.payload {
                         let records = RecordListReader::new(records);
                         // Before anybody has an image there is no other one for which it would have to stay as it is.
@@ -290,6 +338,9 @@ impl Metadata {
                 }
                 Some(Happened::SnapshotWanted(mark)) => {
                     return Ok(Some(CommittedTurn::Snapshot(mark)));
+                }
+                Some(Happened::Installed(mark)) => {
+                    return Ok(Some(CommittedTurn::Installed(mark)));
                 }
                 Some(Happened::Leads) => {
                     self.leads = true;
@@ -310,7 +361,7 @@ impl Metadata {
         let Some(Replay { id, replaying, .. }) = self.replay.take() else {
             return;
         };
-        self.committed = replaying.image;
+        (self.committed, self.replayed) = (replaying.image, id);
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
         let own = own.map(|own| own.follows);
@@ -320,10 +371,20 @@ impl Metadata {
             self.decide_anew();
         }
         // At a start the shards get the first image when this node's own records are in it.
-        if own.is_some() || self.is_published {
+        let publishes = match &self.membership {
+            Some(membership) => membership.is_registered(self.config.node(), &self.committed),
+            None => own.is_some(),
+        };
+        let mut follows = own.unwrap_or_default();
+        for (req, called) in follows.take_inside() {
+            answer(req, called, fx);
+        }
+        if publishes || self.is_published {
             let image = Arc::new(self.committed.clone());
             let delta = Arc::new(replaying.delta);
-            self.publish(image, delta, own.unwrap_or_default(), fx);
+            self.publish(image, delta, follows, fx);
+        } else {
+            self.unpublished.add(follows);
         }
     }
 
@@ -336,6 +397,23 @@ impl Metadata {
         }
         self.decide_anew();
         lost
+    }
+
+    /// A snapshot that was fetched takes the place of all that was committed before.
+    pub fn install(&mut self, id: EntryId, image: Image, fx: &mut Fx<'_>) {
+        let delta = Delta::between(&self.committed, &image);
+        let before = std::mem::replace(&mut self.committed, image);
+        self.replayed = id;
+        self.installed += 1;
+        Arc::new(before).leave(&mut self.leftovers);
+        self.decide_anew();
+        let membership = self.membership.as_ref();
+        let is_registered =
+            membership.is_some_and(|it| it.is_registered(self.config.node(), &self.committed));
+        if self.is_published || is_registered {
+            let image = Arc::new(self.committed.clone());
+            self.publish(image, Arc::new(delta), Follows::default(), fx);
+        }
     }
 
     /// Gives the image to every shard at a start at which nothing changes.
@@ -352,7 +430,9 @@ impl Metadata {
         } else {
             delta
         };
-        self.publishing.push_back((image.version, follows));
+        let mut all = std::mem::take(&mut self.unpublished);
+        all.add(follows);
+        self.publishing.push_back((image.version, all));
         for shard in 0..self.served.len() {
             let (image, delta) = (Arc::clone(&image), Arc::clone(&delta));
             fx.send(ShardId(shard as u16), Msg::Image { image, delta });
@@ -391,7 +471,8 @@ impl Metadata {
         self.rooms.served(self.served_by_all());
     }
 
-    fn served_by_all(&self) -> u64 {
+    /// The version of the metadata by which every shard serves.
+    pub fn served_by_all(&self) -> u64 {
         self.served.iter().copied().min().unwrap_or(0)
     }
 
@@ -430,6 +511,7 @@ impl Metadata {
             );
         }
         let follows = self.publishing.iter().map(|(_, follows)| follows);
+        let follows = follows.chain([&self.unpublished]);
         let follows = follows.chain(self.proposed.iter().map(|proposed| &proposed.follows));
         let memory: usize = follows.map(|follows| follows.memory).sum();
         assert_eq!(memory, self.kept, "memory of what follows");
@@ -453,13 +535,10 @@ fn of_entry(id: EntryId, why: &dyn std::fmt::Display) -> String {
     format!("entry {index} of term {term} of the metadata cannot be understood: {why}")
 }
 
-/// Sends an answer to the shard that it is for.
-pub fn answer(req: ReqRef, called: Called, fx: &mut Fx<'_>) {
-    let answer = Ok(called);
-    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
-}
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::base::{LeaderEpoch, NodeId, Offset};
     use crate::broker::control::testing::{Site, directories, req, topic};

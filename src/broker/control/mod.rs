@@ -10,19 +10,28 @@
 //! shard of the client a request waits in `calls`; `growth` is the part of the stores' owners.
 
 pub mod calls;
+mod cluster;
 mod decisions;
 mod driver;
+mod fetching;
+mod follows;
+mod forwarding;
 pub mod growth;
 mod load;
 mod logs;
+mod members;
 mod metadata;
+mod others;
 mod queue;
 #[cfg(test)]
 mod restart_tests;
 mod room;
+mod said;
+mod sending;
 mod snapshot;
 #[cfg(test)]
 pub mod testing;
+mod writes;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +39,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
-use crate::base::{LogId, Mono, Offset, ShardId};
+use crate::base::{LeaderEpoch, LogId, Mono, NodeId, Offset, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
@@ -39,25 +48,35 @@ use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Draft, Image, METADATA_SNAPSHOT_LOG, ProducerIdAllocator};
-use crate::quorum::{Declined, Payload, QuorumInput, ReplicaKey, Restored, SnapshotMark};
+use crate::quorum::{Declined, EntryId, QuorumInput, ReplicaKey, Restored, SnapshotMark};
 use crate::store::DiskError;
 use crate::wire::WireError;
 use decisions::Making;
 use driver::QuorumDriver;
+use fetching::SnapshotFetching;
+use follows::{Then, answer};
+use forwarding::{ForwardedHere, Forwarding};
 use load::{FoundMetadata, Load};
-use metadata::{CommittedTurn, Metadata, Then, answer};
-use queue::{CallQueue, CallTurn};
+use members::{ClusterMembers, Membership};
+use metadata::{CommittedTurn, Metadata};
+use others::Others;
+use queue::{CallQueue, CallTurn, ToDecide};
 use room::Room;
+use sending::SnapshotSending;
 use snapshot::{SnapshotWriter, SnapshotWritten};
 
 /// A snapshot that is being written down.
 #[derive(Debug)]
 struct Snapshotting {
     writer: SnapshotWriter,
+    /// What it is made of.
+    image: Image,
     /// When it is whole: the number that says that it is on the disk, and where it begins.
     written: Option<(u64, Offset)>,
     /// There has to be room for it first.
     waits: bool,
+    /// It is that of a first start.
+    is_first: bool,
     /// What this replica starts with when it is whole, at the first start.
     starts: Option<Restored>,
 }
@@ -67,8 +86,10 @@ impl Snapshotting {
         Self {
             // What is kept for the broker is kept for this too: what it stands for goes at once.
             writer: SnapshotWriter::new(mark, image, starts.is_none()),
+            image: image.clone(),
             written: None,
             waits: false,
+            is_first: starts.is_some(),
             starts,
         }
     }
@@ -79,6 +100,21 @@ impl Snapshotting {
     }
 }
 
+/// What a node knows of the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataStatus {
+    /// The last entry that it has replayed.
+    pub replayed: EntryId,
+    /// The version that it has come to by that.
+    pub version: u64,
+    /// The term in which it leads, if it does.
+    pub leads: Option<LeaderEpoch>,
+    /// Brokers that may lead.
+    pub live: usize,
+    /// Snapshots that this process has fetched.
+    pub fetched: u64,
+}
+
 /// See the module. Lives on shard 0.
 #[derive(Debug)]
 pub struct Control {
@@ -87,7 +123,17 @@ pub struct Control {
     me: ReplicaKey,
     seed: u64,
     load: Load,
+    /// The other nodes of the configuration.
+    others: Others,
+    /// The disk knows of no quorum, and others are to be part of it.
+    is_blank: bool,
     snapshot: Option<Snapshotting>,
+    /// The newest snapshot, as others get it.
+    sending: SnapshotSending,
+    /// One that is being fetched.
+    fetching: Option<SnapshotFetching>,
+    /// One that was, and takes the place of the committed image when the disk has it.
+    fetched: Option<(EntryId, Box<Image>)>,
     producer_ids: ProducerIdAllocator,
     queue: CallQueue,
     making: Option<Making>,
@@ -95,29 +141,61 @@ pub struct Control {
     left: usize,
     /// The records with which this node begins to decide wait for a snapshot, for the log is full.
     begins_late: bool,
+    /// Which nodes are brokers, if this one leads.
+    members: ClusterMembers,
+    /// Requests that others decide on, and those that they have forwarded to this node.
+    forwarding: Forwarding,
+    forwarded: ForwardedHere,
+    /// The number of the last thing that the control shard has decided for itself or another node.
+    numbers: u64,
+    /// What other nodes have said that is not understood.
+    #[cfg(test)]
+    pub strange: std::collections::VecDeque<(NodeId, Bytes)>,
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
 }
 
 impl Control {
-    pub fn new(config: Arc<BrokerConfig>, shards: u16, here: Vec<Directory>, seed: u64) -> Self {
+    /// For a node whose configuration names these other ones.
+    pub fn new(
+        config: Arc<BrokerConfig>,
+        shards: u16,
+        here: Vec<Directory>,
+        others: &[NodeId],
+        seed: u64,
+    ) -> Self {
         let directory = here.first().map(|first| first.id);
         let me = ReplicaKey {
             node: config.node(),
             directory: directory.unwrap_or_default(),
         };
-        let metadata = Metadata::new(config, shards, here, seed);
+        let mut metadata = Metadata::new(config, shards, here, seed);
+        if !others.is_empty() {
+            let start = metadata.random_id();
+            metadata.membership = Some(Membership::new(start));
+        }
         Self {
             load: Load::new(me, metadata.committed.clone()),
             metadata,
             me,
             seed,
+            others: Others::new(me, others.iter().copied()),
+            is_blank: false,
             snapshot: None,
+            sending: SnapshotSending::default(),
+            fetching: None,
+            fetched: None,
             producer_ids: ProducerIdAllocator::default(),
             queue: CallQueue::default(),
             making: None,
             left: DECIDED_PER_SLICE,
             begins_late: false,
+            members: ClusterMembers::default(),
+            forwarding: Forwarding::default(),
+            forwarded: ForwardedHere::default(),
+            numbers: 0,
+            #[cfg(test)]
+            strange: std::collections::VecDeque::new(),
             strays: BTreeSet::new(),
         }
     }
@@ -140,6 +218,7 @@ impl Control {
         self.metadata.is_quiet()
             && self.snapshot.as_ref().is_none_or(|it| it.waits)
             && self.queue.is_empty()
+            && self.forwarding.is_empty()
             && !self.has_more()
     }
 
@@ -150,8 +229,10 @@ impl Control {
             || !self.metadata.leftovers.is_empty()
             || (!self.queue.is_empty() && decides && !self.metadata.is_full())
             || (!self.strays.is_empty() && decides)
+            || (self.members.has_more() && decides)
             || self.metadata.has_more()
             || self.snapshot.as_ref().is_some_and(Snapshotting::has_more)
+            || self.sending.has_more()
     }
 
     /// Whether the next request may be decided.
@@ -162,7 +243,8 @@ impl Control {
     /// When the quorum wants to be told the time.
     pub fn wake_at(&self) -> Mono {
         let quorum = self.metadata.quorum.as_ref();
-        quorum.map_or(Mono::NEVER, QuorumDriver::wake_at)
+        let quorum = quorum.map_or(Mono::NEVER, QuorumDriver::wake_at);
+        quorum.min(self.others_wake_at())
     }
 
     /// Something has happened to the quorum: the one way in, for messages of other replicas too.
@@ -171,6 +253,19 @@ impl Control {
             quorum.step(input, owner, fx);
         }
         self.decide_some(owner, fx);
+    }
+
+    /// What is known of the metadata, once there is a quorum.
+    pub fn status(&self) -> Option<MetadataStatus> {
+        let quorum = self.metadata.quorum.as_ref()?;
+        let image = self.metadata.known()?;
+        Some(MetadataStatus {
+            replayed: self.metadata.replayed,
+            version: image.version,
+            leads: quorum.leads_in(),
+            fetched: self.metadata.installed,
+            live: image.brokers.iter().filter(|it| !it.fenced).count(),
+        })
     }
 
     /// Requests whose turn has not come.
@@ -198,10 +293,11 @@ impl Control {
             // It is not kept until its turn comes.
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
-        if !self.metadata.leads() {
+        if !self.metadata.leads() && self.others.is_empty() {
             return not_controller(req, fx);
         }
-        self.queue.push(req, call);
+        self.queue.push(req, ToDecide::Client(call));
+        self.forward_some();
         self.decide_some(owner, fx);
     }
 
@@ -220,9 +316,13 @@ impl Control {
     /// Nothing is waiting: a slice of what is to be decided has its turn.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.left = DECIDED_PER_SLICE;
-        if fx.now.mono >= self.wake_at() {
-            self.quorum_input(QuorumInput::Time, owner, fx);
+        if let Some(quorum) = &mut self.metadata.quorum {
+            quorum.go_on(owner, fx);
+            if fx.now.mono >= quorum.wake_at() {
+                quorum.step(QuorumInput::Time, owner, fx);
+            }
         }
+        self.others_go_on(owner, fx);
         self.decide_some(owner, fx);
     }
 
@@ -276,6 +376,13 @@ impl Control {
     fn committed_some(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) -> Result<(), String> {
         while let Some(turn) = self.metadata.replay_some(&mut self.left, owner, fx)? {
             match turn {
+                // That which is fetched would have its parts in between, or end before it.
+                CommittedTurn::Snapshot(_) if self.fetching.is_some() || self.fetched.is_some() => {
+                    if let Some(quorum) = &mut self.metadata.quorum {
+                        quorum.not_snapshotted(fx.now.mono);
+                    }
+                }
+                CommittedTurn::Installed(mark) => self.installed(&mark, fx)?,
                 CommittedTurn::Snapshot(mark) => {
                     if let Some(quorum) = &self.metadata.quorum {
                         quorum.begin_cut(owner, fx);
@@ -283,7 +390,10 @@ impl Control {
                     let image = &self.metadata.committed;
                     self.snapshot = Some(Snapshotting::new(mark, image, None));
                 }
-                CommittedTurn::Leads => self.begin_deciding(owner, fx)?,
+                CommittedTurn::Leads => {
+                    self.members.lead(fx.now.mono, &self.metadata.committed);
+                    self.begin_deciding(owner, fx)?;
+                }
                 CommittedTurn::Follows => self.resign(fx),
             }
         }
@@ -298,7 +408,9 @@ impl Control {
         self.begins_late = false;
         let records = self.metadata.first_start()?;
         if records.is_empty() {
-            self.metadata.publish_current(fx);
+            if self.others.is_empty() {
+                self.metadata.publish_current(fx);
+            }
             return Ok(());
         }
         match self.metadata.commit_quietly(records, owner, fx)? {
@@ -315,6 +427,7 @@ impl Control {
     /// This node does not decide any more: whoever waits for that is told.
     fn resign(&mut self, fx: &mut Fx<'_>) {
         self.begins_late = false;
+        self.members.resign();
         self.producer_ids = ProducerIdAllocator::default();
         if let Some(making) = self.making.take() {
             making.decision.leave(&mut self.metadata.leftovers);
@@ -325,8 +438,14 @@ impl Control {
                 not_controller(req, fx);
             }
         }
-        while let Some(turn) = self.queue.pop() {
-            not_controller(turn.req, fx);
+        // Who leads now decides on what waits, where that is known.
+        for turn in self.queue.drain() {
+            match turn.call {
+                ToDecide::Client(call) if !self.others.is_empty() => {
+                    self.queue.push(turn.req, ToDecide::Client(call));
+                }
+                _ => not_controller(turn.req, fx),
+            }
         }
         self.resign_waiting(fx);
     }
@@ -389,6 +508,10 @@ impl Control {
         }
         let strays = std::mem::take(&mut self.strays);
         self.metadata.strays_found(strays, owner, fx);
+        if let Some(asked) = self.members.next() {
+            self.numbers += 1;
+            self.queue.push(ReqRef::inside(self.numbers), asked);
+        }
         while !self.metadata.is_full() {
             let turn = self.queue.pop()?;
             match Making::begin(turn, &self.metadata) {
@@ -416,14 +539,16 @@ impl Control {
         } = turn;
         let change = draft.into_change();
         let rooms = &mut self.metadata.rooms;
-        let room = match &refusal {
-            Some(_) => rooms.room_for(&change, &call, asked.as_ref(), owner),
-            None => Room::There,
+        let room = match (&refusal, &call) {
+            (Some(_), ToDecide::Client(call)) => {
+                rooms.room_for(&change, call, asked.as_ref(), owner)
+            }
+            _ => Room::There,
         };
-        match (room, refusal) {
-            (Room::Unknown, _) => rooms.ask(req, call, &change, fx),
-            (Room::Full, Some(refusal)) => self.metadata.reply(req, refusal, fx),
-            (_, refusal) => {
+        match (room, refusal, call) {
+            (Room::Unknown, _, ToDecide::Client(call)) => rooms.ask(req, call, &change, fx),
+            (Room::Full, Some(refusal), _) => self.metadata.reply(req, refusal, fx),
+            (_, refusal, _) => {
                 let then = Then::Answer(req, reply);
                 let committed = self.metadata.commit(change, then, owner, fx);
                 match (committed, refusal) {
@@ -447,7 +572,7 @@ impl Control {
         if waited && let Some((req, call)) = self.metadata.rooms.next() {
             self.queue.push_front(CallTurn {
                 req,
-                call,
+                call: ToDecide::Client(call),
                 waited: true,
                 asked: None,
             });
@@ -462,6 +587,11 @@ impl Control {
         result: Result<Bytes, DiskError>,
         fx: &mut Fx<'_>,
     ) {
+        if let Some(quorum) = &mut self.metadata.quorum
+            && quorum.read(id, &result, owner, fx)
+        {
+            return self.decide_some(owner, fx);
+        }
         self.load.reader.ended(owner, id, result, fx);
         self.loaded(owner, fx);
     }
@@ -474,7 +604,9 @@ impl Control {
             if let Some((_, first)) = snapshot.written {
                 owner.drop_before(fx.now, METADATA_SNAPSHOT_LOG, first);
             }
-            snapshot.writer.leave(&mut self.metadata.leftovers);
+            let (id, leftovers) = (snapshot.writer.mark.id, &mut self.metadata.leftovers);
+            self.sending.set_newest(id, snapshot.image, leftovers);
+            snapshot.writer.leave(leftovers);
             if let Some(quorum) = &mut self.metadata.quorum {
                 quorum.snapshotted(index, owner, fx);
             }
@@ -498,11 +630,19 @@ impl Control {
                 image,
                 is_new,
             })) => {
+                let is_nothing = image.version == 0;
                 self.metadata.committed = image;
-                if is_new {
+                if is_new && is_nothing && !self.others.is_empty() {
+                    self.is_blank = true;
+                    self.form(owner, fx);
+                } else if is_new {
                     let (mark, image) = (restored.snapshot.clone(), &self.metadata.committed);
                     self.snapshot = Some(Snapshotting::new(mark, image, Some(restored)));
                 } else {
+                    let (id, image) = (restored.snapshot.id, self.metadata.committed.clone());
+                    self.metadata.replayed = id;
+                    self.sending
+                        .set_newest(id, image, &mut self.metadata.leftovers);
                     self.join(restored, owner, fx);
                 }
                 self.decide_some(owner, fx);
@@ -515,7 +655,7 @@ impl Control {
     fn join(&mut self, restored: Restored, owner: &mut Owner, fx: &mut Fx<'_>) {
         let compact_bytes = self.metadata.config.millrace_internal_compact_bytes;
         let settings = (compact_bytes.unsigned_abs(), self.seed);
-        if let Err(why) = is_alone(self.me, &restored) {
+        if let Err(why) = self.others.may_join(&restored) {
             return fx.out.push(fatal::metadata(why));
         }
         match QuorumDriver::start(self.me, restored, settings, owner, fx) {
@@ -536,6 +676,7 @@ impl Control {
     ) {
         self.strays.extend(strays);
         self.metadata.served(shard, version);
+        self.answer_forwarded(fx);
         while let Some(then) = self.metadata.next_served() {
             for then in then {
                 match then {
@@ -556,29 +697,13 @@ impl Control {
             }
             self.queue.push_front(CallTurn {
                 req,
-                call,
+                call: ToDecide::Client(call),
                 waited: true,
                 asked: Some(asked),
             });
             self.decide_some(owner, fx);
         }
     }
-}
-
-/// Whether nobody but this replica has a vote: nothing carries messages to others, so nobody would ever be elected.
-fn is_alone(me: ReplicaKey, restored: &Restored) -> Result<(), String> {
-    let newest = restored.entries.iter().rev();
-    let newest = newest.filter_map(|entry| match &entry.payload {
-        Payload::Voters(voters) => Some(voters),
-        Payload::LeaderChange | Payload::Records(_) => None,
-    });
-    let voters = newest.chain([&restored.snapshot.voters]).next();
-    if voters.is_some_and(|voters| voters.len() == 1 && voters.contains(me)) {
-        return Ok(());
-    }
-    Err(format!(
-        "the metadata is of the voters {voters:?}, this is {me}, and this release serves a broker that is alone"
-    ))
 }
 
 /// This node does not decide what a request asks for, or what it has decided was not committed: its connection is

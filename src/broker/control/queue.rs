@@ -5,13 +5,33 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::room::RoomAnswer;
 use crate::base::limits::{ORPHANED_DECISIONS_BYTES_MAX, STOPPING_DECISIONS_BYTES_MAX};
+use crate::broker::admin::Decision;
 use crate::broker::msg::{ControlCall, ReqRef};
+
+/// What is to be decided.
+#[derive(Debug)]
+pub enum ToDecide {
+    /// What a client asks for.
+    Client(Box<ControlCall>),
+    /// Something about the brokers.
+    Inside(Option<Box<dyn Decision>>),
+}
+
+impl ToDecide {
+    /// What it keeps while it waits.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Client(call) => call.memory(),
+            Self::Inside(_) => size_of::<Self>(),
+        }
+    }
+}
 
 /// A request whose turn comes.
 #[derive(Debug)]
 pub struct CallTurn {
     pub req: ReqRef,
-    pub call: Box<ControlCall>,
+    pub call: ToDecide,
     /// It had to wait until stores were asked for room.
     pub waited: bool,
     /// What they have said to it.
@@ -31,7 +51,7 @@ pub struct CallQueue {
 
 impl CallQueue {
     /// Takes a request.
-    pub fn push(&mut self, req: ReqRef, call: Box<ControlCall>) {
+    pub fn push(&mut self, req: ReqRef, call: ToDecide) {
         let last = self.waiting.last_key_value();
         let number = last.map_or(0, |(number, _)| number + 1);
         let turn = CallTurn {
@@ -62,6 +82,11 @@ impl CallQueue {
             self.orphaned -= turn.call.memory();
         }
         Some(turn)
+    }
+
+    /// All of them, in their order.
+    pub fn drain(&mut self) -> Vec<CallTurn> {
+        std::iter::from_fn(|| self.pop()).collect()
     }
 
     /// How many wait.
@@ -143,16 +168,16 @@ mod tests {
     #[test]
     fn they_come_in_their_order_and_who_has_waited_first() {
         let mut queue = CallQueue::default();
-        (1..=3).for_each(|id| queue.push(req(id), call(0)));
+        (1..=3).for_each(|id| queue.push(req(id), ToDecide::Client(call(0))));
         for id in [7, 8] {
             queue.push_front(CallTurn {
                 req: req(id),
-                call: call(0),
+                call: ToDecide::Client(call(0)),
                 waited: true,
                 asked: None,
             });
         }
-        queue.push(req(4), call(0));
+        queue.push(req(4), ToDecide::Client(call(0)));
         queue.cancel(req(9));
         assert_eq!(waiting(&mut queue), [8, 7, 1, 2, 3, 4]);
     }
@@ -162,7 +187,7 @@ mod tests {
         let mut queue = CallQueue::default();
         const PARTS: u64 = 10;
         let bytes = ORPHANED_DECISIONS_BYTES_MAX / PARTS as usize;
-        (0..2 * PARTS).for_each(|id| queue.push(req(id), call(bytes)));
+        (0..2 * PARTS).for_each(|id| queue.push(req(id), ToDecide::Client(call(bytes))));
         (1..2 * PARTS).for_each(|id| queue.cancel(req(id)));
         let left: Vec<u64> = (0..PARTS).collect();
         assert_eq!(waiting(&mut queue), left, "what fits, and who is there");
@@ -174,7 +199,7 @@ mod tests {
         let mut queue = CallQueue::default();
         const PARTS: u64 = 10;
         let bytes = STOPPING_DECISIONS_BYTES_MAX / PARTS as usize;
-        (0..2 * PARTS).for_each(|id| queue.push(req(id), call(bytes)));
+        (0..2 * PARTS).for_each(|id| queue.push(req(id), ToDecide::Client(call(bytes))));
         queue.cancel(req(1));
         queue.cancel(req(PARTS));
         let told: Vec<u64> = queue.stop().iter().map(|req| req.id).collect();

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Control;
+use super::follows::Then;
 use super::logs;
-use super::metadata::Then;
 use super::testing::{NOW, directories, req, topic};
 use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
@@ -84,7 +84,7 @@ impl Machine {
         let config = config();
         let mut machine = Self {
             owner: Owner::new(ShardId(0), Arc::clone(&config), vec![slot]),
-            control: Control::new(config, 1, directories(1), 1),
+            control: Control::new(config, 1, directories(1), &[], 1),
             begun: file.clone(),
             file,
             out: Vec::new(),
@@ -480,19 +480,19 @@ fn damage_in_any_of_the_logs_refuses_the_start() {
     }
 }
 
-/// Another node's store, or one of several voters: nobody would be elected.
+/// Another node's store: nobody would be elected.
 #[test]
-fn a_replica_that_is_not_the_only_voter_refuses_to_start() {
+fn a_replica_without_a_vote_refuses_to_start() {
     let mut machine = Machine::new();
     machine.start();
     let mut other = Machine::restart(machine.file.clone()).unwrap();
-    other.control = Control::new(config(), 1, directories(2)[1..].to_vec(), 1);
+    other.control = Control::new(config(), 1, directories(2)[1..].to_vec(), &[], 1);
     other.owner.partitions.drain().for_each(|(id, open)| {
         other.owner.slots[open.slot].recovered.insert(id, open.log);
     });
     other.start();
     let why = other.fatal.unwrap();
-    assert!(why.contains("alone"), "{why}");
+    assert!(why.contains("none of the voters"), "{why}");
 }
 
 #[test]

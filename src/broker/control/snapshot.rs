@@ -20,24 +20,47 @@ use crate::broker::owner::Owner;
 use crate::controller::{
     FeatureLevel, Image, ImageRecords, METADATA_SNAPSHOT_LOG, RecordList, RecordListReader,
 };
-use crate::quorum::SnapshotMark;
+use crate::quorum::{EntryIndex, SnapshotMark};
 
 /// The kinds of records, which no other log has: the part with which a snapshot begins, one that follows, the end.
 const FIRST: u8 = 0x20;
 const NEXT: u8 = 0x21;
 const END: u8 = 0x22;
+/// The end of one that was fetched: the metadata log may not have been begun anew behind it.
+const FETCHED_END: u8 = 0x23;
 /// What a batch has at most besides the part of a snapshot in it; its end, with all the voters that there can be, is
 /// smaller too.
-const BATCH_BYTES: usize = 1024;
+pub const BATCH_BYTES: usize = 1024;
 
 /// What the parts of a snapshot come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
+pub struct Sum {
     parts: u64,
     crc: u32,
 }
 
 impl Sum {
+    /// The batch of the next part.
+    pub fn part(&mut self, part: &[u8], wall_ms: i64) -> Bytes {
+        let kind = if self.parts == 0 { FIRST } else { NEXT };
+        self.add(part);
+        batch_of(kind, part, wall_ms)
+    }
+
+    /// What is said at the end, of a snapshot up to this mark.
+    fn end(self, mark: &SnapshotMark) -> Bytes {
+        let mut end = Vec::new();
+        end.u64(self.parts);
+        end.u32(self.crc);
+        end.put(&mark.encode());
+        end.into()
+    }
+
+    /// The batch at the end of a snapshot that was fetched.
+    pub fn fetched(self, mark: &SnapshotMark, wall_ms: i64) -> Bytes {
+        batch_of(FETCHED_END, &self.end(mark), wall_ms)
+    }
+
     fn add(&mut self, part: &[u8]) {
         let mut both = [0; 8];
         both[..4].copy_from_slice(&self.crc.to_le_bytes());
@@ -92,11 +115,12 @@ impl SnapshotWriter {
     /// Of an image, which is what the mark says. Whether it `spares` what the store keeps for the broker: one that
     /// does without is not made where a topic that is deleted would find no room any more.
     pub fn new(mark: SnapshotMark, image: &Image, spares: bool) -> Self {
+        let is_nothing = mark.id.index == EntryIndex::ZERO;
         Self {
             mark,
             records: ImageRecords::new(image),
             level: image.features.max(1),
-            is_nothing: image.version == 0,
+            is_nothing,
             spares,
             part: RecordList::default(),
             sum: Sum::default(),
@@ -161,13 +185,7 @@ impl SnapshotWriter {
                         self.records = ImageRecords::new(&image);
                     }
                 }
-                None => {
-                    let mut end = Vec::new();
-                    end.u64(self.sum.parts);
-                    end.u32(self.sum.crc);
-                    end.put(&self.mark.encode());
-                    self.ready = Some((END, end.into()));
-                }
+                None => self.ready = Some((END, self.sum.end(&self.mark))),
             }
         }
     }
@@ -211,6 +229,8 @@ pub struct SnapshotReader {
     reading: Option<(Image, Sum)>,
     /// The newest whole one.
     pub whole: Option<(SnapshotMark, Image)>,
+    /// Whether that was fetched.
+    pub is_fetched: bool,
 }
 
 impl SnapshotReader {
@@ -220,6 +240,7 @@ impl SnapshotReader {
             nothing,
             reading: None,
             whole: None,
+            is_fetched: false,
         }
     }
 
@@ -235,13 +256,14 @@ impl SnapshotReader {
                 self.take_part(value)
             }
             (NEXT, Some(_)) => self.take_part(value),
-            (END, reading) => {
+            (END | FETCHED_END, reading) => {
                 let (image, sum) = reading.take().ok_or("the end of no snapshot")?;
                 let (said, mark) = end_of(value).ok_or("the end of a snapshot that is none")?;
                 if said != sum {
                     return Err("a snapshot that is not what it was".into());
                 }
                 self.whole = Some((mark, image));
+                self.is_fetched = kind == FETCHED_END;
                 Ok(())
             }
             (NEXT, None) => Err("a part of a snapshot that has not begun".into()),
@@ -254,12 +276,20 @@ impl SnapshotReader {
             return Ok(());
         };
         sum.add(&part);
-        for record in RecordListReader::new(part).map_err(|error| error.to_string())? {
-            let record = record.map_err(|error| error.to_string())?;
-            image.replay(&record).map_err(|error| error.to_string())?;
-        }
-        Ok(())
+        replay_part(image, part)
     }
+}
+
+/// Takes the records of a part into the image that a snapshot comes to.
+///
+/// # Errors
+/// They are none, or contradict it.
+pub fn replay_part(image: &mut Image, part: Bytes) -> Result<(), String> {
+    for record in RecordListReader::new(part).map_err(|error| error.to_string())? {
+        let record = record.map_err(|error| error.to_string())?;
+        image.replay(&record).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 fn end_of(value: Bytes) -> Option<(Sum, SnapshotMark)> {

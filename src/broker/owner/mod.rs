@@ -29,7 +29,7 @@ use crate::broker::msg::{Appender, Msg, ProducePart, Produced};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::{self, Topic};
-use crate::log::{Log, LogConfig, Ticket};
+use crate::log::{Log, LogConfig, Ticket, Truncation};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use acks::{Ack, Acks, LogWaiter};
@@ -253,15 +253,47 @@ impl Owner {
 
     /// Where one of the broker's own logs begins and ends. One that is new begins at this offset.
     pub fn begin_at(&mut self, now: Now, log: LogId, offset: Offset) -> (Offset, Offset) {
-        let Some(partition) = self.partitions.get_mut(&log) else {
-            return Default::default();
+        let span = |owner: &Self| {
+            let open = owner.partitions.get(&log);
+            open.map(|open| (open.log.start_offset(), open.log.end_offset()))
         };
-        if partition.log.end_offset() == Offset(0) {
+        if span(self).is_some_and(|(_, end)| end == Offset(0)) {
+            self.begin_anew(now, log, offset);
+        }
+        span(self).unwrap_or_default()
+    }
+
+    /// Drops all of one of the broker's own logs, which begins anew at this offset.
+    pub fn begin_anew(&mut self, now: Now, log: LogId, offset: Offset) {
+        if let Some(partition) = self.partitions.get_mut(&log) {
             let slot = &mut self.slots[partition.slot];
             let flush = partition.log.start_over(now, offset, &mut slot.store);
             partition.changed(flush, slot);
         }
-        (partition.log.start_offset(), partition.log.end_offset())
+    }
+
+    /// Cuts one of the broker's own logs back, for whose end nobody waits: see [`Log::truncate`].
+    ///
+    /// # Errors
+    /// What is cut cannot be read, or the log is not there; nothing is changed then.
+    pub fn truncate(
+        &mut self,
+        now: Now,
+        log: LogId,
+        offset: Offset,
+    ) -> Result<Truncation, ErrorCode> {
+        let Some(partition) = self.partitions.get_mut(&log) else {
+            return Err(self.missing(log));
+        };
+        let slot = &mut self.slots[partition.slot];
+        let cut = partition.log.truncate(now, offset, &mut slot.store)?;
+        if let Truncation::Done {
+            flush: Some(flush), ..
+        } = cut
+        {
+            partition.changed(flush, slot);
+        }
+        Ok(cut)
     }
 
     /// Begins a new segment of one of the broker's own logs, and returns its offset: when what is appended from there

@@ -1,26 +1,19 @@
-//! Nodes that talk to each other: what becomes of the links that they ask for, and what they say on them.
+//! Nodes that talk to each other: what becomes of the links that they ask for.
 
 use bytes::Bytes;
 
 use super::perform::Done;
 use super::{Event, Phase, World, violated};
-use crate::base::NodeId;
 use crate::base::limits::LINK_UP_WITHIN_MS;
-use crate::broker::peers::Verdict;
-use crate::broker::{Input, LinkId, LinkLost, PeerEvent};
+use crate::broker::{Input, LinkId, LinkLost};
 use crate::sim::clock::MS;
 use crate::sim::conns::Socket;
 use crate::sim::fact::Address;
-use crate::sim::links::Said;
 use crate::sim::net::End;
 use crate::sim::node::{Core, State};
 use crate::sim::what::What;
 use crate::wire::peer::PeerMessages;
 
-/// When nothing goes wrong any more, all nodes have to talk with each other within this time.
-const FOUND_MS_MAX: u64 = 5_000;
-/// How often, in turns of a control shard, it has something to say to another node.
-const SAYS_EVERY: u64 = 4;
 /// How often the name of a node is not found, of so many times; slowly.
 const NAME_LOST_EVERY: u64 = 16;
 /// How often a machine whose process is gone is gone too, and says nothing.
@@ -60,7 +53,8 @@ impl World {
         let is_shut = ways
             .into_iter()
             .any(|(from, to)| self.net.is_shut(self.time, from, to));
-        let listens = self.nodes[to].state == State::Up;
+        // Nodes find each other before clients are let in.
+        let listens = self.nodes[to].state != State::Down;
         let silent = is_shut || !listens && self.rng.chance(1, SILENT_EVERY);
         if silent || !listens {
             let (at, why) = if silent {
@@ -188,76 +182,6 @@ impl World {
             if let Some(socket) = link.socket {
                 self.end_conn(socket, false);
             }
-        }
-    }
-
-    /// Has a control shard say something to another node now and then.
-    pub(super) fn say_something(&mut self, core: Core) -> Done {
-        let others = self.nodes.len() as u64 - 1;
-        let talks = self.plan.is_cluster() && core.shard == 0;
-        if !talks || !self.rng.chance(1, SAYS_EVERY) {
-            return Ok(());
-        }
-        let to = (core.node + 1 + self.rng.below(others) as usize) % self.nodes.len();
-        self.last_said += 1;
-        let said = Said {
-            start: core.start,
-            number: self.last_said,
-        };
-        let (to, message) = (NodeId(to as i32 + 1), said.encode(core.node));
-        let mut outputs = Vec::new();
-        // That it is not sent is no fault: the other node may be gone.
-        let _ = self.nodes[core.node].tell_peer(self.time, to, message, &mut outputs);
-        for output in outputs {
-            self.perform(core, output)?;
-        }
-        Ok(())
-    }
-
-    /// Takes what a node has heard of others: each message once, in the order in which it was said, by who said it.
-    pub(super) fn hear(&mut self, core: Core) -> Done {
-        while let Some(event) = self.nodes[core.node].next_peer_event() {
-            let PeerEvent::Heard(from, bytes) = event else {
-                continue;
-            };
-            let Some((node, said)) = Said::decode(&bytes) else {
-                return violated("PeersAreHeard", format!("{bytes:?} was never said"));
-            };
-            self.note(core.node, What::PeerHeard, node as u64, said.number);
-            let before = self.heard.insert((core.node, node), said);
-            if from != NodeId(node as i32 + 1) || before.is_some_and(|before| before >= said) {
-                let what = format!("{said:?} of {node}, told as of {from}, behind {before:?}");
-                return violated("PeersAreHeardInOrder", what);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether all nodes talk with each other and take each other for alive. They have to, some time after things
-    /// have stopped to go wrong.
-    pub(super) fn have_found_each_other(&mut self) -> Result<bool, super::Violation> {
-        if !self.plan.is_cluster() {
-            return Ok(true);
-        }
-        let (count, time) = (self.nodes.len(), self.time);
-        let ids = || (0..count).map(|node| NodeId(node as i32 + 1));
-        let lacking = self
-            .nodes
-            .iter_mut()
-            .enumerate()
-            .find_map(|(number, node)| {
-                let mut others = ids().filter(|id| id.0 != number as i32 + 1);
-                let all_alive = others.all(|id| node.verdict(time, id) == Some(Verdict::Alive));
-                (node.peers_up() + 1 < count || !all_alive).then_some(number)
-            });
-        let since = self.nodes.iter().map(|node| node.since).max().unwrap_or(0);
-        let waited = time.saturating_sub(since.max(self.phase_since)) / MS;
-        match lacking {
-            Some(node) if waited > FOUND_MS_MAX => {
-                let what = format!("node {node} lacks others after {waited} ms");
-                violated("PeersAreFound", what)
-            }
-            lacking => Ok(lacking.is_none()),
         }
     }
 }

@@ -159,8 +159,7 @@ impl World {
         self.note(core.node, What::Idle, core.shard as u64, 0);
         self.running(core).idle_due = false;
         self.give(core, Input::Idle)?;
-        self.nothing_is_left(core)?;
-        self.say_something(core)
+        self.nothing_is_left(core)
     }
 
     /// A shard that would sleep now has nothing to do: told again that it is idle, it wants nothing done. Who forgets
@@ -197,7 +196,7 @@ impl World {
         }
         outputs.clear();
         self.outputs = outputs;
-        self.hear(core)?;
+        self.metadata_agrees(core)?;
         let it = &self.nodes[core.node];
         if it.state == State::Stopping && it.is_over() {
             return self.drained(core.node);

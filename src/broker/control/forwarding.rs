@@ -1,0 +1,138 @@
+//! Requests of clients that another node has to decide on: they go to whoever leads the metadata quorum, and are
+//! answered when this node serves by what has come of them; and those that come here for that reason.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::said::{CallAnswer, CallSaid};
+use crate::base::limits::FORWARDED_BYTES_MAX;
+use crate::base::{IdMap, NodeId};
+use crate::broker::msg::{ControlCall, ReqRef};
+
+#[derive(Debug)]
+struct Forwarded {
+    req: ReqRef,
+    to: NodeId,
+    bytes: usize,
+}
+
+/// Requests of this node's clients.
+#[derive(Debug, Default)]
+pub struct Forwarding {
+    numbers: u64,
+    /// At another node, by number.
+    forwarded: BTreeMap<u64, Forwarded>,
+    bytes: usize,
+    /// Answered by the metadata of this version, by which this node does not serve yet.
+    answered: BTreeMap<u64, VecDeque<(ReqRef, CallAnswer)>>,
+}
+
+impl Forwarding {
+    /// Whether one more request may be forwarded.
+    pub const fn has_room(&self) -> bool {
+        self.bytes < FORWARDED_BYTES_MAX
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.forwarded.is_empty() && self.answered.is_empty()
+    }
+
+    /// A request is to be decided on by a node: what to say to it.
+    pub fn begin(
+        &mut self,
+        req: ReqRef,
+        to: NodeId,
+        call: ControlCall,
+        listener: &str,
+    ) -> CallSaid {
+        self.numbers += 1;
+        let bytes = call.memory();
+        self.bytes += bytes;
+        let forwarded = Forwarded { req, to, bytes };
+        self.forwarded.insert(self.numbers, forwarded);
+        CallSaid {
+            number: self.numbers,
+            key: call.header.key,
+            version: call.header.version,
+            correlation_id: call.header.correlation_id,
+            listener: listener.to_owned(),
+            body: call.body,
+        }
+    }
+
+    /// A node has answered, and its answer is true from this version of the metadata on; `served` is that of this
+    /// node's shards. Returns who is to be told at once.
+    pub fn done(
+        &mut self,
+        from: NodeId,
+        number: u64,
+        (version, served): (u64, u64),
+        answer: CallAnswer,
+    ) -> Option<(ReqRef, CallAnswer)> {
+        let forwarded = self.forwarded.get(&number).filter(|it| it.to == from)?;
+        let req = forwarded.req;
+        self.bytes -= forwarded.bytes;
+        self.forwarded.remove(&number);
+        if version <= served || answer.is_err() {
+            return Some((req, answer));
+        }
+        let waiting = self.answered.entry(version).or_default();
+        waiting.push_back((req, answer));
+        None
+    }
+
+    /// All shards of this node serve by this version of the metadata. Returns one of those who waited for that.
+    pub fn next_served(&mut self, version: u64) -> Option<(ReqRef, CallAnswer)> {
+        let mut first = self.answered.first_entry()?;
+        if *first.key() > version {
+            return None;
+        }
+        let next = first.get_mut().pop_front();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        next
+    }
+
+    /// There is no connection to a node any more: whoever waits for it.
+    pub fn lost(&mut self, node: NodeId) -> Vec<ReqRef> {
+        let mut gone = Vec::new();
+        self.forwarded.retain(|_, it| {
+            if it.to == node {
+                self.bytes -= it.bytes;
+                gone.push(it.req);
+            }
+            it.to != node
+        });
+        gone
+    }
+}
+
+/// Requests that other nodes have forwarded to this one.
+#[derive(Debug, Default)]
+pub struct ForwardedHere {
+    /// Who asks and by which number, by the id that it has here.
+    from: IdMap<u64, (NodeId, u64)>,
+}
+
+impl ForwardedHere {
+    /// One came, which has this id here.
+    pub fn insert(&mut self, id: u64, from: NodeId, number: u64) {
+        self.from.insert(id, (from, number));
+    }
+
+    /// One is answered: who asked, and by which number.
+    pub fn done(&mut self, id: u64) -> Option<(NodeId, u64)> {
+        self.from.remove(&id)
+    }
+
+    /// There is no connection to a node any more: the ids of its requests.
+    pub fn lost(&mut self, node: NodeId) -> Vec<u64> {
+        let gone = self.from.iter().filter(|(_, (from, _))| *from == node);
+        let gone: Vec<u64> = gone.map(|(id, _)| *id).collect();
+        for id in &gone {
+            self.from.remove(id);
+        }
+        gone
+    }
+}

@@ -1,0 +1,305 @@
+//! Which nodes are brokers: each asks whoever leads the metadata quorum to be registered, and when it serves by the
+//! metadata to be let lead; a leader fences those that are gone. What follows from that for partitions is decided in
+//! changes of bounded size, as everything else is: in the same queue, one at a time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::queue::ToDecide;
+use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS, MOVES_PER_CHANGE_MAX};
+use crate::base::{Leftovers, Mono, NodeId, NodeProcess};
+use crate::broker::admin::{Decided, Deciding, Decision};
+use crate::broker::msg::{Called, MemberDone};
+use crate::broker::peers::Verdict;
+use crate::controller::{Cause, Image, Joining, Moves, Settled, fence, register, unfence};
+use crate::wire::WireError;
+
+/// What a node asks of whoever leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberAsk {
+    /// To be registered, in place of the process of its node before it.
+    Register(Box<Joining>),
+    /// That its process, which is registered, may lead: it serves by the metadata.
+    Unfence(NodeProcess),
+}
+
+/// See the module. Of who leads.
+#[derive(Debug, Default)]
+pub struct ClusterMembers {
+    /// Whether a decision is being made.
+    is_busy: bool,
+    /// What the brokers ask for; the newest of each counts.
+    asks: BTreeMap<NodeId, MemberAsk>,
+    /// What follows from those that are fenced or have come back.
+    moves: VecDeque<Moves>,
+    /// Brokers of which all that followed from their fencing is recorded.
+    settled: BTreeMap<NodeId, Settled>,
+    /// Since when this node leads.
+    since: Option<Mono>,
+    /// Brokers that are to be fenced.
+    gone: BTreeSet<NodeId>,
+}
+
+impl ClusterMembers {
+    /// This node leads from now on: a leader before it may have left something undone.
+    pub fn lead(&mut self, now: Mono, image: &Image) {
+        let fenced = image.brokers.iter().filter(|broker| broker.fenced);
+        let moves = fenced.map(|broker| Moves::new(Cause::Fenced(broker.member.node)));
+        *self = Self {
+            moves: moves.collect(),
+            since: Some(now),
+            ..Self::default()
+        };
+    }
+
+    /// It does not lead any more.
+    pub fn resign(&mut self) {
+        *self = Self::default();
+    }
+
+    /// A broker asks for something.
+    pub fn ask(&mut self, node: NodeId, ask: MemberAsk) {
+        self.asks.insert(node, ask);
+    }
+
+    /// Looks which brokers are gone: `verdict` says what is thought of a node.
+    pub fn look(
+        &mut self,
+        now: Mono,
+        me: NodeId,
+        image: &Image,
+        mut verdict: impl FnMut(NodeId) -> Option<Verdict>,
+    ) {
+        let Some(since) = self.since else {
+            return;
+        };
+        self.gone.clear();
+        let live = image.brokers.iter().filter(|broker| !broker.fenced);
+        let others = live.map(|broker| broker.member.node);
+        for node in others.filter(|node| *node != me) {
+            let is_gone = match verdict(node) {
+                Some(verdict) => verdict == Verdict::Dead,
+                None => now.ms_since(since) >= BROKER_SILENT_MS,
+            };
+            if is_gone {
+                self.gone.insert(node);
+            }
+        }
+    }
+
+    /// Whether there is something to be decided.
+    pub fn has_more(&self) -> bool {
+        let asks = || {
+            self.asks
+                .iter()
+                .any(|(node, ask)| self.may_decide(*node, ask))
+        };
+        !self.is_busy && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
+    }
+
+    fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
+        match ask {
+            MemberAsk::Register(_) => true,
+            MemberAsk::Unfence(_) => self.settled.contains_key(&node),
+        }
+    }
+
+    /// The next decision, if there is one and the one before is made.
+    pub fn next(&mut self) -> Option<ToDecide> {
+        if self.is_busy {
+            return None;
+        }
+        let decision = self.next_decision()?;
+        self.is_busy = true;
+        Some(ToDecide::Inside(Some(decision)))
+    }
+
+    fn next_decision(&mut self) -> Option<Box<dyn Decision>> {
+        if let Some(node) = self.gone.pop_first() {
+            return Some(Box::new(Fencing(node)));
+        }
+        if let Some(moves) = self.moves.pop_front() {
+            return Some(Box::new(Moving(moves)));
+        }
+        let next = self.asks.iter();
+        let mut next = next.filter(|(node, ask)| self.may_decide(**node, ask));
+        let node = *next.next()?.0;
+        match self.asks.remove(&node)? {
+            MemberAsk::Register(joining) => Some(Box::new(Registering(Some(joining)))),
+            MemberAsk::Unfence(member) => {
+                let settled = *self.settled.get(&node)?;
+                Some(Box::new(Unfencing(member, settled)))
+            }
+        }
+    }
+
+    /// A decision is made, and true.
+    pub fn done(&mut self, done: Called) {
+        self.is_busy = false;
+        let Called::Member(done) = done else {
+            return;
+        };
+        match done {
+            MemberDone::Follows(node, cause) => {
+                if matches!(cause, Some(Cause::Fenced(_))) {
+                    self.settled.remove(&node);
+                }
+                self.moves.extend(cause.map(Moves::new));
+            }
+            MemberDone::Moved(moves, true) => {
+                if let Some(settled) = moves.settled() {
+                    self.settled.insert(settled.node(), settled);
+                }
+            }
+            MemberDone::Moved(moves, false) => self.moves.push_front(moves),
+            MemberDone::Refused(node, why) => {
+                tracing::warn!("node {node} is refused as a broker: {why}");
+            }
+        }
+    }
+
+    /// A decision could not be made: it is begun again by whoever asks for it.
+    pub fn failed(&mut self) {
+        self.is_busy = false;
+    }
+}
+
+/// When a node asks again: it is told by the metadata that it has what it wants.
+#[derive(Debug)]
+pub struct Membership {
+    /// Random, of this process.
+    pub start: [u8; 16],
+    ask_at: Mono,
+}
+
+impl Membership {
+    /// Of a process that has asked for nothing.
+    pub const fn new(start: [u8; 16]) -> Self {
+        Self {
+            start,
+            ask_at: Mono(0),
+        }
+    }
+
+    /// Whether this process is registered.
+    pub fn is_registered(&self, node: NodeId, image: &Image) -> bool {
+        let known = image.brokers.get(node);
+        known.is_some_and(|known| known.start == self.start)
+    }
+
+    /// Whether it is not yet a broker that may lead.
+    pub fn wants(&self, node: NodeId, image: &Image) -> bool {
+        let known = image.brokers.get(node);
+        known.is_none_or(|known| known.start != self.start || known.fenced)
+    }
+
+    /// What it asks for now, if something. `is_served` says whether it serves by that image, `joining` who it is.
+    pub fn ask(
+        &mut self,
+        now: Mono,
+        image: &Image,
+        is_served: bool,
+        joining: impl FnOnce() -> Option<Joining>,
+        node: NodeId,
+    ) -> Option<MemberAsk> {
+        let is_early = self.is_registered(node, image) && !is_served;
+        if !self.wants(node, image) || is_early || now < self.ask_at {
+            return None;
+        }
+        self.ask_at = now.plus_ms(BROKER_ASKS_EVERY_MS);
+        match image
+            .brokers
+            .get(node)
+            .filter(|known| known.start == self.start)
+        {
+            Some(known) => Some(MemberAsk::Unfence(known.member)),
+            None => joining().map(|joining| MemberAsk::Register(Box::new(joining))),
+        }
+    }
+
+    /// When it may ask again.
+    pub const fn ask_at(&self) -> Mono {
+        self.ask_at
+    }
+}
+
+fn made(done: MemberDone) -> Decided {
+    Decided::Whole {
+        commits: true,
+        reply: Called::Member(done),
+        refusal: None,
+    }
+}
+
+#[derive(Debug)]
+struct Registering(Option<Box<Joining>>);
+
+impl Decision for Registering {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        if let Some(joining) = self.0.take() {
+            let node = joining.node;
+            return Ok(match register(cx.draft, *joining) {
+                Ok((_, cause)) => {
+                    cx.draft.go_on(&mut 1);
+                    *left = left.saturating_sub(1);
+                    made(MemberDone::Follows(node, cause))
+                }
+                Err(refused) => made(MemberDone::Refused(node, refused.text().to_owned())),
+            });
+        }
+        Ok(Decided::Partly)
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+#[derive(Debug)]
+struct Unfencing(NodeProcess, Settled);
+
+impl Decision for Unfencing {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        let Self(member, settled) = *self;
+        *left = left.saturating_sub(1);
+        Ok(match unfence(cx.draft, member, settled) {
+            Ok(cause) => {
+                cx.draft.go_on(&mut 1);
+                made(MemberDone::Follows(member.node, cause))
+            }
+            Err(refused) => made(MemberDone::Refused(member.node, refused.text().to_owned())),
+        })
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+#[derive(Debug)]
+struct Fencing(NodeId);
+
+impl Decision for Fencing {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        *left = left.saturating_sub(1);
+        let cause = fence(cx.draft, self.0);
+        cx.draft.go_on(&mut 1);
+        if cause.is_some() {
+            tracing::warn!("node {} is gone: it leads nothing until it returns", self.0);
+        }
+        Ok(made(MemberDone::Follows(self.0, cause)))
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+#[derive(Debug)]
+struct Moving(Moves);
+
+impl Decision for Moving {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        let is_done = self.0.go_on(cx.draft, left);
+        let is_full = cx.draft.len() >= MOVES_PER_CHANGE_MAX && cx.draft.is_settled();
+        if is_done || is_full {
+            return Ok(made(MemberDone::Moved(self.0.clone(), is_done)));
+        }
+        Ok(Decided::Partly)
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
