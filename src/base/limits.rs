@@ -145,6 +145,9 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// ... if that was before this time, in which a client sends again what was not answered. If not, the new one is told
 /// to come again.
 pub const PRODUCER_KEPT_MS: u64 = 60_000;
+/// Producers of which a partition notes with what they are to begin when they come again. If there are more, none of
+/// them begins in the middle for that time.
+pub const PRODUCERS_TURNED_AWAY_MAX: usize = 64;
 /// Entries of producers in all partitions of a shard, some 300 bytes each. When there are more, each partition may
 /// have half as many as before; partitions that have less are not touched.
 pub const PRODUCERS_PER_SHARD_MAX: usize = 500_000;

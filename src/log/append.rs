@@ -11,7 +11,7 @@ use crate::store::Store;
 use super::Log;
 use super::message_size::check_message_size;
 use super::outcome::Appended;
-use super::producers::Remembered;
+use super::producers::{ProducerBatch, Remembered};
 use super::segment::{BatchEntry, NO_TIMESTAMP, SEGMENT_BYTES_MAX};
 
 /// Who appends: clients are held to the topic's limits, the broker's own records are not.
@@ -38,7 +38,22 @@ impl Log {
         info: &BatchInfo,
         store: &mut Store,
     ) -> Result<Appended, Refused> {
-        self.append_as(Origin::Client, now, batch, info, store)
+        let appended = self.append_as(Origin::Client, now, batch, info, store);
+        appended.inspect_err(|refused| {
+            if refused.code == ErrorCode::KafkaStorageError {
+                self.turn_away(now, info);
+            }
+        })
+    }
+
+    /// A batch is not appended, and its producer told to send it again: one that is new here does not begin with what
+    /// comes behind it.
+    pub fn turn_away(&mut self, now: Now, info: &BatchInfo) {
+        if let Some(batch) = ProducerBatch::of(info)
+            && self.producers.is_new(&batch)
+        {
+            self.turned_away.note(now.mono, &batch);
+        }
     }
 
     /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on
@@ -96,6 +111,9 @@ impl Log {
         if let Some(producer) = &entry.producer {
             if let Some(original) = self.producers.check(producer)? {
                 return Ok(self.duplicate_of(&original));
+            }
+            if !self.turned_away.is_empty() && self.producers.is_new(producer) {
+                self.turned_away.check(now.mono, producer)?;
             }
             let recent = self.recent.from(now.mono, self.end);
             self.producers.check_room(producer, recent)?;

@@ -37,6 +37,7 @@ mod segment;
 mod state;
 mod times;
 mod truncate;
+mod turned_away;
 mod walk;
 mod watermark;
 
@@ -58,6 +59,7 @@ use producers::Producers;
 use rebuild::Rebuild;
 use recent::Recent;
 use segment::{BatchEntry, Segment};
+use turned_away::TurnedAway;
 
 /// The settings of a log, named as Kafka's topic settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ pub struct Log {
     epochs: Epochs,
     producers: Producers,
     recent: Recent,
+    turned_away: TurnedAway,
     /// Appended, not yet durable: where the log ends once a flush is. One entry per flush.
     pending: VecDeque<(FlushSeq, Position)>,
     /// Everything before it is on this node's disk.
@@ -180,6 +183,7 @@ impl Log {
             epochs: Epochs::new(LeaderEpoch(0), Offset(0)),
             producers: Producers::default(),
             recent: Recent::default(),
+            turned_away: TurnedAway::default(),
             pending: VecDeque::new(),
             durable: zero,
             high_watermark: zero,
@@ -404,6 +408,7 @@ impl Log {
         }
         if let Some((producer, appended)) = entry.remembered() {
             self.producers.remember(&producer, appended);
+            self.turned_away.begun(producer.id);
         }
         let leaves_out = entry.base_offset > self.end;
         self.end = entry.next_offset();

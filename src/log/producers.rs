@@ -8,6 +8,7 @@ use crate::base::limits::{
     PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX, PRODUCERS_PER_PARTITION_MAX,
 };
 use crate::base::{ErrorCode, Offset, Refused, SegmentId};
+use crate::record::BatchInfo;
 
 /// The epoch of a producer that has none.
 const NO_EPOCH: i16 = -1;
@@ -23,6 +24,16 @@ pub(super) struct ProducerBatch {
 }
 
 impl ProducerBatch {
+    /// `None` if no idempotent producer wrote it.
+    pub(super) fn of(info: &BatchInfo) -> Option<Self> {
+        (info.producer_id >= 0 && info.base_sequence >= 0).then_some(Self {
+            id: info.producer_id,
+            epoch: info.producer_epoch,
+            base_sequence: info.base_sequence,
+            last_delta: info.last_offset_delta,
+        })
+    }
+
     /// Sequence number of the last record; sequence numbers wrap from `i32::MAX` to 0.
     fn last_sequence(&self) -> i32 {
         self.base_sequence.wrapping_add(self.last_delta) & i32::MAX
@@ -273,6 +284,12 @@ impl Producers {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a batch is of a producer that is not known, and that follows a rule.
+    pub(super) fn is_new(&self, batch: &ProducerBatch) -> bool {
+        let known = self.known.get(&batch.id);
+        batch.epoch > NO_EPOCH && known.is_none_or(|known| known.epoch == NO_EPOCH)
     }
 
     /// Remembers an appended batch.

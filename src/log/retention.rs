@@ -22,6 +22,7 @@ impl Log {
         let expired = self.config.producer_id_expiration_ms.max(0);
         self.producers.expire(now.wall_ms.saturating_sub(expired));
         self.producers.thin_out();
+        self.turned_away.forget_old(now.mono);
         let doomed = self
             .deleted_segments()
             .max(self.oversized_segments())

@@ -36,20 +36,13 @@ impl BatchEntry {
         if delta < 0 || base_offset.0 < 0 {
             return None;
         }
-        let producer =
-            (info.producer_id >= 0 && info.base_sequence >= 0).then_some(ProducerBatch {
-                id: info.producer_id,
-                epoch: info.producer_epoch,
-                base_sequence: info.base_sequence,
-                last_delta: info.last_offset_delta,
-            });
         Some(Self {
             base_offset,
             last_offset: Offset(last_offset),
             len: info.len as u64,
             max_timestamp: info.max_timestamp,
             epoch,
-            producer,
+            producer: ProducerBatch::of(info),
         })
     }
 

@@ -239,14 +239,13 @@ impl World {
     fn hire(&mut self) {
         let plan = self.plan.clone();
         let mut clients: Vec<Box<dyn Client>> = vec![Box::new(Talk::new(Setup::new(plan.topics)))];
-        let scarce = plan.faults.no_room > 0;
         for number in 0..plan.idempotent {
             let producer = Producer::new(number, None, plan.value_bytes_max, &mut self.rng);
-            clients.push(Box::new(producer.on_scarce_disks(scarce)));
+            clients.push(Box::new(producer));
         }
         for (number, acks) in (100..).zip(plan.plain) {
             let producer = Producer::new(number, Some(acks), plan.value_bytes_max, &mut self.rng);
-            clients.push(Box::new(producer.on_scarce_disks(scarce)));
+            clients.push(Box::new(producer));
         }
         for number in 0..plan.consumers {
             clients.push(Box::new(Talk::new(Consumer::new(number % 2 == 1))));

@@ -156,11 +156,13 @@ impl Owner {
         let (leader, log) = (&partition.leader, &mut partition.log);
         let producers = log.producer_entries();
         log.limit_producers(self.producers.each());
+        let admitted = leader.admit(mark);
+        let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));
         let append = |()| match is_own {
             true => log.append_internal(now, batch, &info, &mut slot.store),
             false => log.append(now, batch, &info, &mut slot.store),
         };
-        let appended = leader.admit(mark).and_then(append);
+        let appended = admitted.and_then(append);
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         let appended = match appended {

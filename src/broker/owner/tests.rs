@@ -9,7 +9,7 @@ use crate::base::limits::{
     PROOF_AFTER_MS, REMARKS_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
-    BLOCK, DirectoryId, ErrorCode, LogId, Mono, Now, Offset, ShardId, StoreId, TopicId,
+    BLOCK, DirectoryId, ErrorCode, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId, TopicId,
 };
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -265,24 +265,59 @@ fn who_waits_in_what_goes_is_told_some_at_a_time() {
     });
 }
 
+/// One record of a producer; an error if it does not come to wait.
+fn produce_one(
+    owner: &mut Owner,
+    now: Now,
+    log: u64,
+    (id, sequence): (i64, i32),
+) -> Result<(), ErrorCode> {
+    let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms).producer(id, 0, sequence);
+    builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
+    let batch = builder.build();
+    let part = ProducePart {
+        slot: 0,
+        log: LogId(log),
+        info: record::parse(&batch).unwrap(),
+        batch,
+    };
+    let (shard, id) = (ShardId(0), 1);
+    let req = Appender::Client(ReqRef { shard, id });
+    let mut ack = owner.acks.begin(req, 1, now.mono);
+    owner.append(now, part, Mark::Committed, &mut ack);
+    if let Some((_, result)) = ack.results.pop() {
+        return Err(result.expect_err("nothing is durable yet").code);
+    }
+    assert_eq!(ack.waiting, 1);
+    Ok(())
+}
+
 /// Produces as clients do that make up their ids.
 fn produce_as(owner: &mut Owner, now: Now, log: u64, ids: std::ops::Range<i64>) {
     for id in ids {
-        let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms).producer(id, 0, 0);
-        builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
-        let batch = builder.build();
-        let part = ProducePart {
-            slot: 0,
-            log: LogId(log),
-            info: record::parse(&batch).unwrap(),
-            batch,
-        };
-        let (shard, id) = (ShardId(0), 1);
-        let req = Appender::Client(ReqRef { shard, id });
-        let mut ack = owner.acks.begin(req, 1, now.mono);
-        owner.append(now, part, Mark::Committed, &mut ack);
-        assert_eq!(ack.waiting, 1, "{:?}", ack.results);
+        assert_eq!(produce_one(owner, now, log, (id, 0)), Ok(()));
     }
+}
+
+#[test]
+fn what_too_few_replicas_refused_is_not_overtaken() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    let in_sync_min = |owner: &mut Owner, min| {
+        let open = owner.partitions.get_mut(&LogId(1)).unwrap();
+        let here = (&mut open.log, &mut owner.slots[0].store);
+        let replicas = [owner.config.node(), NodeId(2)];
+        open.leader.assign(here, &replicas, &replicas[..1], min);
+    };
+    in_sync_min(owner, 2);
+    let refused = Err(ErrorCode::NotEnoughReplicas);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 0)), refused);
+    in_sync_min(owner, 1);
+    let gap = Err(ErrorCode::OutOfOrderSequenceNumber);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 1)), gap);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
+    assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
 }
 
 #[test]

@@ -22,8 +22,6 @@ use crate::wire::produce::{
 
 /// As Kafka's own producer with idempotence.
 const IN_FLIGHT_MAX: usize = 5;
-/// Stores run full only in runs with values of this length.
-const FULL_FROM_BYTES: usize = 3000;
 /// Records in one batch.
 pub const RECORDS_PER_BATCH_MAX: usize = 8;
 /// API key of InitProducerId.
@@ -49,8 +47,7 @@ struct Lane {
     batches: VecDeque<Batch>,
     /// A batch came back: nothing is sent before all have, so that they keep their order.
     held: bool,
-    /// The rest is not sent any more: the store is full and the run is to end, or the first batch
-    /// cannot be had any more.
+    /// The rest is not sent any more: the store is full and the run is to end.
     given_up: bool,
 }
 
@@ -71,8 +68,6 @@ pub struct Producer {
     version: i16,
     codec: Codec,
     value_bytes_max: usize,
-    /// Whether a store may get full.
-    fills_stores: bool,
     /// Average pause between batches, ms.
     pace_ms: u64,
     connected: bool,
@@ -82,13 +77,6 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// The same, where the disk may have no room for a store to grow.
-    #[must_use]
-    pub fn on_scarce_disks(mut self, scarce: bool) -> Self {
-        self.fills_stores |= scarce;
-        self
-    }
-
     /// An idempotent producer, or a plain one if `acks` is given.
     #[must_use]
     pub fn new(
@@ -116,7 +104,6 @@ impl Producer {
             version,
             codec,
             value_bytes_max,
-            fills_stores: value_bytes_max >= FULL_FROM_BYTES,
             pace_ms: 1 + rng.below(8),
             connected: false,
             in_flight: VecDeque::new(),
@@ -314,7 +301,6 @@ impl Producer {
         answer: &ProducePartitionResponse,
     ) {
         let idempotent = self.is_idempotent();
-        let fills_stores = self.fills_stores;
         let lane = self.lanes.iter_mut().find(|lane| lane.at == at);
         let Some(lane) = lane.filter(|lane| !lane.given_up) else {
             return;
@@ -344,13 +330,6 @@ impl Producer {
             ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => {
                 ctx.oracle.saw(What::OutOfOrder);
                 lane.hold(index);
-            }
-            // A producer that the broker has not heard of may begin at any sequence, as in Kafka: the
-            // second batch found room where the first one did not. The refusal may have been lost.
-            ErrorCode::OutOfOrderSequenceNumber
-                if idempotent && fills_stores && lane.batches[index].first.number == 0 =>
-            {
-                lane.give_up();
             }
             error => {
                 let what = format!(
