@@ -9,7 +9,7 @@
 //! A checkpoint holds all logs as they are when it begins, and gathers them while others work with them: each is
 //! taken before anything of it changes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -135,6 +135,7 @@ impl Store {
             todo: VecDeque::new(),
             in_flight: 0,
             filled: Filled::default(),
+            remarks: BTreeMap::new(),
             superblock,
         });
         self.checkpoint_advance(ops);
@@ -219,11 +220,14 @@ impl Store {
         };
         gathering.lacking.remove(&log);
         // The blob says what it would.
-        self.remarks.remove(&log);
+        let remark = self.remarks.remove(&log);
         let tails = entry.segments.iter().filter(|s| s.placed < s.len);
         let tails = tails.map(|s| ((log, s.id), s.len - s.placed));
         gathering.tails.extend(tails);
         self.slice_bytes += CHECKPOINT_LOG_COST + gathering.encoder.log(entry, state);
+        if let Some((checkpoint, remark)) = self.checkpoint.as_mut().zip(remark) {
+            checkpoint.remarks.insert(log, remark);
+        }
     }
 
     /// Finds room for the content, now that it is known. Without it what the state before needs stays, and what waits
@@ -408,10 +412,11 @@ impl Store {
         }
     }
 
-    /// There was no room for the content. What went to chunks is there.
+    /// There was no room for the content. What went to chunks is there, and what logs have remarked is nowhere.
     fn checkpoint_put_off(&mut self) {
         if let Some(checkpoint) = self.checkpoint.take() {
             self.filled.extend(checkpoint.filled);
+            self.remarks.extend(checkpoint.remarks);
         }
     }
 

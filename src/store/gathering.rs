@@ -1,6 +1,8 @@
 //! A checkpoint while it is made: what it has of the logs, and how far it is.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
 
 use super::api::FlushSeq;
 use super::chunks::Chunk;
@@ -36,6 +38,8 @@ pub(super) struct Checkpoint {
     pub todo: VecDeque<Todo>,
     pub in_flight: usize,
     pub filled: Filled,
+    /// What its logs had remarked that was in no record: it is in their states.
+    pub remarks: BTreeMap<LogId, Bytes>,
     pub superblock: Superblock,
 }
 

@@ -348,7 +348,7 @@ impl Store {
 
     /// Deletes a log; its space comes back after the next checkpoint.
     pub fn delete_log(&mut self, log: LogId) -> FlushSeq {
-        self.remarks.remove(&log);
+        self.forget_remark(log);
         self.push_entry(Entry::Delete { log })
     }
 
@@ -360,7 +360,7 @@ impl Store {
     /// Cuts a log back, behind everything that was given to the store for it so far, and keeps an opaque note with
     /// that. A remark that no flush has taken is void.
     pub fn truncate(&mut self, log: LogId, cut: Cut, note: Bytes) -> FlushSeq {
-        self.remarks.remove(&log);
+        self.forget_remark(log);
         self.push_entry(Entry::Truncate { log, cut, note })
     }
 
@@ -374,7 +374,7 @@ impl Store {
         (batch, base_offset, epoch): (Bytes, Offset, LeaderEpoch),
         after: impl IntoIterator<Item = Bytes>,
     ) -> FlushSeq {
-        self.remarks.remove(&log);
+        self.forget_remark(log);
         self.unplaced_bytes += batch.len() as u64;
         let append = Item::Append {
             log,

@@ -23,7 +23,16 @@ impl Store {
     /// what has been given to the store and not begun yet, so it must not speak of that.
     pub fn remark(&mut self, log: LogId, remark: Bytes) {
         debug_assert!(remark.len() <= REMARK_BYTES_MAX, "a remark is short");
+        self.forget_remark(log);
         self.remarks.insert(log, remark);
+    }
+
+    /// What a log has remarked does not hold any more, unless it is on the disk.
+    pub(super) fn forget_remark(&mut self, log: LogId) {
+        self.remarks.remove(&log);
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.remarks.remove(&log);
+        }
     }
 
     /// How many remarks the record of a flush may hold.

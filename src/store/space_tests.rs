@@ -73,6 +73,38 @@ fn a_checkpoint_that_was_put_off_is_tried_again_when_its_owner_thinks_so() {
     assert!(!scene.store.checkpoint_due() && scene.store.waits_for_room());
 }
 
+/// It would be known of no checkpoint and of no record, until the log remarks something else.
+#[test]
+fn what_was_remarked_is_not_lost_with_a_checkpoint_that_is_put_off() {
+    let mut scene = Scene::new(Sabotage::default());
+    let of = |scene: &Scene, log| scene.store.remarks.get(&LogId(log)).cloned();
+    let said = |what: &'static [u8]| Bytes::from_static(what);
+    scene
+        .store
+        .create_log(LogId(3), LogLabel::default(), Offset(0));
+    let ops = scene.asked();
+    scene.perform(ops);
+    (1..4).for_each(|log| scene.store.remark(LogId(log), said(b"old")));
+    let taken = fill_up(&mut scene.store);
+    let mut ops = Vec::new();
+    scene.store.begin_checkpoint(&mut ops);
+    while let Some(log) = scene.store.next_lacking() {
+        scene.store.give_state(log, Bytes::new());
+    }
+    assert!(scene.store.remarks.is_empty(), "their states say it");
+    // One says something else meanwhile, another one is deleted: what they had said does not count.
+    scene.store.remark(LogId(2), said(b"new"));
+    scene.store.delete_log(LogId(3));
+    scene.store.checkpoint_advance(&mut ops);
+    scene.perform(ops);
+    assert!(scene.store.checkpoint.is_none() && scene.store.put_off.is_some());
+    let remarks = [1, 2, 3].map(|log| of(&scene, log));
+    assert_eq!(remarks, [Some(said(b"old")), Some(said(b"new")), None]);
+    give_back(&mut scene.store, taken);
+    scene.checkpoint();
+    assert!(scene.store.remarks.is_empty());
+}
+
 /// Free space of small chunks alone, no two of them side by side.
 fn crumble(store: &mut Store) {
     let crumbs = fill_up(store).into_iter().step_by(2).collect();
