@@ -11,6 +11,8 @@ pub const UNDEFINED: (LeaderEpoch, Offset) = (LeaderEpoch(-1), Offset(-1));
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Epochs {
     starts: Vec<(LeaderEpoch, Offset)>,
+    /// That of the last record before the log's start, as far as it is known.
+    before: Option<LeaderEpoch>,
 }
 
 impl Epochs {
@@ -18,12 +20,14 @@ impl Epochs {
     pub(super) fn new(epoch: LeaderEpoch, start: Offset) -> Self {
         Self {
             starts: vec![(epoch, start)],
+            before: None,
         }
     }
 
     /// A cache read back from a checkpoint; `None` if no cache could look like that.
     pub(super) fn restored(starts: Vec<(LeaderEpoch, Offset)>) -> Option<Self> {
-        let epochs = Self { starts };
+        let before = None;
+        let epochs = Self { starts, before };
         epochs.is_sound().then_some(epochs)
     }
 
@@ -34,6 +38,23 @@ impl Epochs {
                 .starts
                 .windows(2)
                 .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+    }
+
+    /// The epoch of the last record before the log's start, as far as it is known.
+    pub(super) fn before(&self) -> Option<LeaderEpoch> {
+        self.before
+    }
+
+    /// The same, as it was.
+    pub(super) fn restore_before(&mut self, before: Option<LeaderEpoch>) {
+        self.before = before;
+    }
+
+    /// The epoch of the last record of a log that ends at `end`, deleted ones included, as far as it is known: those
+    /// that begin there have written nothing, and may be no epochs of anybody's.
+    pub(super) fn last_written(&self, end: Offset) -> Option<LeaderEpoch> {
+        let written = self.starts.iter().rev().find(|entry| entry.1 < end);
+        written.map(|entry| entry.0).or(self.before)
     }
 
     pub(super) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
@@ -65,13 +86,30 @@ impl Epochs {
         self.starts.push((epoch, start));
     }
 
-    /// The first batch of a log without any is of `epoch` and begins at `start`. What stands for that nothing is known
-    /// yet goes: it would be taken for an epoch that has written what the log leaves out before the batch.
-    pub(super) fn begin(&mut self, epoch: LeaderEpoch, start: Offset) {
-        match self.starts[..] {
-            [(LeaderEpoch(0), _)] => *self = Self::new(epoch, start),
-            _ => self.assign(epoch, start),
+    /// A batch of `epoch` comes at `start`, to a log that ends at `end`. What begins at the end and is no newer has
+    /// written nothing, or stands for that nothing is known: it would be taken for what has written all that the log
+    /// leaves out before the batch.
+    pub(super) fn wrote(&mut self, epoch: LeaderEpoch, start: Offset, end: Offset) {
+        let wrote_nothing = |last: &mut (LeaderEpoch, Offset)| last.1 >= end && last.0 <= epoch;
+        while self.starts.pop_if(wrote_nothing).is_some() {}
+        match self.starts.is_empty() {
+            true => self.starts.push((epoch, start)),
+            false => self.assign(epoch, start),
         }
+    }
+
+    /// Nobody writes from the log's end up to `to`: who has written nothing begins behind that.
+    pub(super) fn leave_out(&mut self, end: Offset, to: Offset) {
+        if let Some(last) = self.starts.last_mut()
+            && last.1 >= end
+        {
+            last.1 = to;
+        }
+    }
+
+    /// A log without a record ends at `end` from now on: nothing is known of what will write there.
+    pub(super) fn nothing_until(&mut self, end: Offset) {
+        self.starts = vec![(LeaderEpoch(0), end)];
     }
 
     /// Forgets the epochs that began at the log's new end or after it. If none is left, nothing is known of what will
@@ -81,7 +119,7 @@ impl Epochs {
             self.starts.pop();
         }
         if self.starts.first().is_some_and(|first| first.1 >= end) {
-            *self = Self::new(LeaderEpoch(0), end);
+            self.nothing_until(end);
         }
     }
 
@@ -92,6 +130,7 @@ impl Epochs {
         if after == 0 {
             return;
         }
+        self.before = self.last_written(log_start);
         self.starts.drain(..after - 1);
         if let Some(first) = self.starts.first_mut() {
             first.1 = log_start;
@@ -183,13 +222,42 @@ mod tests {
     }
 
     #[test]
-    fn the_first_batch_takes_the_place_of_what_was_not_known() {
-        let mut epochs = cache(&[(0, 5)]);
-        epochs.begin(LeaderEpoch(3), Offset(9));
-        assert_eq!(list(&epochs), [(3, 9)], "nobody wrote from 5 to 9");
-        let mut epochs = cache(&[(2, 5)]);
-        epochs.begin(LeaderEpoch(3), Offset(9));
-        assert_eq!(list(&epochs), [(2, 5), (3, 9)], "it did begin");
+    fn a_batch_takes_the_place_of_what_has_written_nothing() {
+        let wrote = |entries: &[(i32, i64)], epoch, start, end| {
+            let mut epochs = cache(entries);
+            epochs.wrote(LeaderEpoch(epoch), Offset(start), Offset(end));
+            assert!(epochs.is_sound());
+            list(&epochs)
+        };
+        assert_eq!(wrote(&[(0, 5)], 3, 9, 5), [(3, 9)], "nobody wrote 5 to 9");
+        assert_eq!(
+            wrote(&[(2, 5)], 3, 9, 5),
+            [(3, 9)],
+            "nor did one that began"
+        );
+        assert_eq!(wrote(&[(2, 5)], 2, 9, 5), [(2, 9)]);
+        assert_eq!(wrote(&[(1, 0), (2, 5)], 3, 9, 5), [(1, 0), (3, 9)]);
+        assert_eq!(wrote(&[(1, 0), (2, 5)], 2, 5, 5), [(1, 0), (2, 5)]);
+        assert_eq!(wrote(&[(1, 0), (2, 5)], 2, 9, 8), [(1, 0), (2, 5)]);
+        assert_eq!(wrote(&[(1, 0), (2, 5)], 3, 9, 8), [(1, 0), (2, 5), (3, 9)]);
+    }
+
+    #[test]
+    fn the_last_record_is_known_when_it_is_deleted() {
+        let mut epochs = cache(&[(1, 5), (2, 8)]);
+        let last = |epochs: &Epochs, end| epochs.last_written(Offset(end)).map(|epoch| epoch.0);
+        assert_eq!((last(&epochs, 9), last(&epochs, 8)), (Some(2), Some(1)));
+        assert_eq!(last(&epochs, 5), None, "that it began says nothing");
+        epochs.assign(LeaderEpoch(4), Offset(9));
+        epochs.start_at(Offset(9));
+        assert_eq!(list(&epochs), [(4, 9)]);
+        assert_eq!(last(&epochs, 9), Some(2));
+        epochs.end_at(Offset(9));
+        assert_eq!((list(&epochs), last(&epochs, 9)), (vec![(0, 9)], Some(2)));
+        epochs.nothing_until(Offset(30));
+        assert_eq!((list(&epochs), last(&epochs, 30)), (vec![(0, 30)], Some(2)));
+        epochs.wrote(LeaderEpoch(5), Offset(40), Offset(30));
+        assert_eq!((last(&epochs, 41), last(&epochs, 40)), (Some(5), Some(2)));
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub struct Log {
     lost: Option<Offset>,
     /// The high watermark that the store was told last.
     written: Option<Position>,
-    /// The flush of the last cut, as long as that is not durable.
+    /// The flush of the last cut, or of what was given up last, as long as that is not durable.
     cut: Option<FlushSeq>,
     /// Where the high watermark may go: ends of flushes that are durable, the last of them is where that ends.
     places: VecDeque<Position>,
@@ -265,7 +265,8 @@ impl Log {
         self.durable.offset
     }
 
-    /// Whether the last cut is on this node's disk. Until then a crash brings back what was cut off, and of a log that
+    /// Whether the last cut is on this node's disk, and that what was lost is [given up](Self::give_up_lost). Before
+    /// that a crash brings back what was cut off, or that something is lost, and of a log that
     /// has [started over](Self::start_over) elsewhere the durable end is none.
     #[must_use]
     pub fn is_cut_durable(&self) -> bool {
@@ -311,6 +312,12 @@ impl Log {
             start: self.end,
         };
         Some(store.note(self.id, note.encode()))
+    }
+
+    /// The epoch of its last record, whether that is deleted or not, as far as it is known.
+    #[must_use]
+    pub fn last_epoch(&self) -> Option<LeaderEpoch> {
+        self.epochs.last_written(self.end)
     }
 
     /// Whether there is no record to be compared with those of another replica.
@@ -402,10 +409,7 @@ impl Log {
     /// The bookkeeping of a batch that is in the store now: the one way for appends and recovery.
     /// The caller has checked that the active segment can take it.
     fn record_entry(&mut self, entry: &BatchEntry, wall_ms: i64, flush: FlushSeq) {
-        match self.size_bytes() {
-            0 => self.epochs.begin(entry.epoch, entry.base_offset),
-            _ => self.epochs.assign(entry.epoch, entry.base_offset),
-        }
+        (self.epochs).wrote(entry.epoch, entry.base_offset, self.end);
         if let Some((producer, appended)) = entry.remembered() {
             self.producers.remember(&producer, appended);
             self.turned_away.begun(producer.id);
@@ -415,6 +419,11 @@ impl Log {
         let active = self.active_mut();
         active.has_gaps |= leaves_out;
         active.add(entry, wall_ms);
+        self.end_moved(flush);
+    }
+
+    /// The log ends elsewhere; this is durable with the flush.
+    fn end_moved(&mut self, flush: FlushSeq) {
         let end = self.end_position();
         match self.pending.back_mut() {
             Some((waiting, reached)) if *waiting == flush => *reached = end,
@@ -423,17 +432,19 @@ impl Log {
     }
 
     /// Begins a new active segment at the log's end.
-    fn roll_at_end(&mut self, now: Now, store: &mut Store) {
+    fn roll_at_end(&mut self, now: Now, store: &mut Store) -> FlushSeq {
         self.before_change(store);
         let id = self.active().id.next();
-        store.roll(self.id, id, self.end);
+        let flush = store.roll(self.id, id, self.end);
         self.start_segment(id, self.end, now.wall_ms);
+        flush
     }
 
     /// No batch will have the offsets from the end up to here.
     fn skip_to(&mut self, offset: Offset) {
         if offset > self.end {
             self.active_mut().has_gaps = true;
+            self.epochs.leave_out(self.end, offset);
             self.end = offset;
         }
     }

@@ -321,12 +321,10 @@ impl Model {
 
     fn push_of(&mut self, epoch: i32, draft: &Draft, base: i64, timestamps: Vec<i64>) {
         let (batch, _) = draft.build();
-        let is_only = self.f.log.size_bytes() == batch.len() as u64;
-        match self.epochs[..] {
-            // It was not known who had written last.
-            [(0, _)] if is_only => self.epochs = vec![(epoch, base)],
-            _ => self.begin_epoch(epoch, base),
-        }
+        // What has begun at the end has written nothing.
+        let end = self.end;
+        self.epochs.retain(|known| known.1 < end || known.0 > epoch);
+        self.begin_epoch(epoch, base);
         self.batches.push(Batch {
             base,
             timestamps,

@@ -66,6 +66,8 @@ pub enum Unfit {
         /// Its base offset.
         base: Offset,
     },
+    /// Numbers that no leader could say.
+    Impossible(&'static str),
     /// The store has no room.
     Full,
 }
@@ -85,6 +87,7 @@ impl fmt::Display for Unfit {
             Self::TooLarge { base } => {
                 write!(f, "the batch of offset {base} is larger than a segment")
             }
+            Self::Impossible(what) => f.write_str(what),
             Self::Full => f.write_str("the store is full"),
         }
     }

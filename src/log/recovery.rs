@@ -234,7 +234,7 @@ impl LogRecovery {
             None => {
                 log.log_start = base;
                 log.end = base;
-                log.epochs.start_at(base);
+                log.epochs.nothing_until(base);
                 log.high_watermark = Position {
                     offset: base,
                     segment: id,

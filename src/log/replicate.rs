@@ -8,7 +8,7 @@ use super::outcome::{Replicated, Unfit};
 use super::segment::{BatchEntry, Segment};
 use crate::base::{LeaderEpoch, Now, Offset, SegmentId};
 use crate::record::{self, BatchError, BatchInfo};
-use crate::store::Store;
+use crate::store::{FlushSeq, Store};
 
 impl Log {
     /// Appends batches as the leader of `epoch` has them, one behind the other and the last one whole, with the offsets
@@ -32,7 +32,25 @@ impl Log {
         self.append_checked(now, batches, 0, store)
     }
 
-    /// Drops everything and begins anew with these batches, if there are any: otherwise as
+    /// The leader has no batch from this log's end up to `to`, as compaction leaves it, and none will come there: this
+    /// log ends at `to` then, in a new segment. Returns the flush that makes that durable; `None` if it does
+    /// not end before that.
+    pub fn leave_out(&mut self, now: Now, to: Offset, store: &mut Store) -> Option<FlushSeq> {
+        if to <= self.end {
+            return None;
+        }
+        match self.active().batches {
+            0 => self.begin_farther(now, to, store),
+            _ => {
+                self.skip_to(to);
+                let flush = self.roll_at_end(now, store);
+                self.end_moved(flush);
+            }
+        }
+        self.undurable()
+    }
+
+    /// Drops everything and begins anew with these batches, of which there is one: otherwise as
     /// [`append_replica`](Self::append_replica). `start` is where the log starts then: at the first batch, before it,
     /// or inside of it. A crash leaves what was there before, or a log that begins with that batch and starts there.
     ///
@@ -47,8 +65,8 @@ impl Log {
         store: &mut Store,
     ) -> Result<Replicated, Unfit> {
         let Some((info, entry)) = entry_at(batches, 0)? else {
-            let flush = Some(self.start_over(now, start, store));
-            return Ok(Replicated { end: start, flush });
+            let (at, what) = (0, BatchError::Truncated);
+            return Err(Unfit::Malformed { at, what });
         };
         let before = LeaderEpoch(0);
         self.check_replica(batches, entry.base_offset, before, epoch)?;

@@ -15,10 +15,13 @@ use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
 const VERSION: u8 = 8;
-/// What is lost is what was known to be committed, if the log ends before that.
+/// The same without who wrote last before the log's start. What is lost is what was known to be committed, if the log
+/// ends before that.
 const VERSION_LOST_BY_END: u8 = 7;
 /// The same without the watermark.
 const VERSION_NO_WATERMARK: u8 = 6;
+/// In place of an epoch that is not known.
+const NO_EPOCH: i64 = -1;
 
 impl Log {
     /// The log as of now, everything appended included, durable or not.
@@ -46,6 +49,8 @@ impl Log {
             write_before(&mut out, before);
         }
         self.write_committed(&mut out);
+        let before = self.epochs.before();
+        out.signed(before.map_or(NO_EPOCH, |epoch| epoch.0.into()));
         out.finish()
     }
 
@@ -83,7 +88,13 @@ impl Log {
         }
         match version {
             VERSION_NO_WATERMARK => self.committed_all(),
-            _ => self.read_committed(&mut input, version > VERSION_LOST_BY_END)?,
+            VERSION_LOST_BY_END => self.read_committed(&mut input, false)?,
+            _ => {
+                self.read_committed(&mut input, true)?;
+                let before = LeaderEpoch(input.int()?);
+                let is_known = i64::from(before.0) != NO_EPOCH;
+                self.epochs.restore_before(is_known.then_some(before));
+            }
         }
         input.end()
     }

@@ -331,6 +331,9 @@ impl Log {
         if id != cut.segment || cut.next <= last || !fits || !note.anew && cut.base < base {
             return Err(format!("segment {} is cut where it cannot be", cut.segment));
         }
+        if self.size_bytes() == 0 {
+            self.epochs.nothing_until(cut.base);
+        }
         self.segments.truncate(number);
         self.producers.roll_back(id, base);
         if let Some(segment) = note.segment {

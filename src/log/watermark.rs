@@ -60,7 +60,8 @@ impl Log {
         let lost = self.lost?;
         self.before_change(store);
         self.nothing_is_lost();
-        store.note(self.id, Note::GivenUp(self.end).encode());
+        // Before that is on the disk a crash would find it lost once more.
+        self.cut = Some(store.note(self.id, Note::GivenUp(self.end).encode()));
         Some(lost)
     }
 
@@ -348,6 +349,7 @@ mod tests {
             let mut marks = Writer::default();
             marks.signed(20);
             marks.byte(0);
+            marks.signed(-1);
             state.truncate(state.len() - marks.finish().len());
             let mut old = Writer::default();
             old.signed(known);
@@ -369,6 +371,7 @@ mod tests {
         it.committed(20);
         let mut marks = Writer::default();
         it.0.log.write_committed(&mut marks);
+        marks.signed(-1);
         let mut state = it.0.log.state().to_vec();
         state.truncate(state.len() - marks.finish().len());
         state[0] = 6;

@@ -4,6 +4,9 @@
 //! log that ends before its leader's starts begins anew, in one flush with the first batch that it is pushed, and not
 //! before that has been found good. If something that was known to be committed is not here it stops, and says so: it
 //! must not be in sync then.
+//!
+//! Nothing repeats what is lost on the way but this: whoever drives it has it [ask](Following::ask) whenever its leader
+//! may not have got what it said, so at each new connection, and again after a while without an answer.
 
 use std::fmt;
 
@@ -25,6 +28,8 @@ pub struct LeaderLog {
     pub start: Offset,
     /// Where it ends.
     pub end: Offset,
+    /// What is known there to be committed.
+    pub committed: Offset,
 }
 
 impl LeaderLog {
@@ -36,19 +41,33 @@ impl LeaderLog {
             ends: EpochEnd { epoch, end },
             start: log.start_offset(),
             end: log.end_offset(),
+            committed: log.known_committed(),
         }
     }
 
-    /// Behind which offset the pushes to the follower go on after this answer; `None` if it has to ask again.
+    /// Behind which offset the pushes to the follower go on after this answer; `None` if it has to ask again, or will
+    /// not follow.
     #[must_use]
     pub fn goes_on(&self, asked: EpochEnd) -> Option<Offset> {
         if self.start > asked.end {
             return Some(self.start);
         }
         if asked.epoch == UNDEFINED_EPOCH.0 {
-            return Some(asked.end.min(self.end));
+            return (asked.end <= self.end).then_some(asked.end);
         }
         (self.ends.epoch == asked.epoch).then_some(asked.end.min(self.ends.end))
+    }
+
+    /// Numbers are a peer's.
+    fn check(&self, asked: EpochEnd) -> Result<(), Unfit> {
+        let is_none = self.ends.epoch < LeaderEpoch(0);
+        let is_possible = Offset(0) <= self.start
+            && self.start <= self.committed
+            && self.committed <= self.end
+            && self.ends.epoch <= asked.epoch
+            && (is_none || (Offset(0)..=self.end).contains(&self.ends.end));
+        let what = "the leader says of its log what cannot be";
+        is_possible.then_some(()).ok_or(Unfit::Impossible(what))
     }
 }
 
@@ -60,10 +79,25 @@ pub struct Push {
     pub from: Offset,
     /// They, as the leader has them. None, if there is nothing but the rest to say.
     pub batches: Bytes,
+    /// Before which offset they are all that the leader has: where the last one ends, or where the leader's log does
+    /// behind that.
+    pub to: Offset,
     /// The leader's high watermark.
     pub committed: Offset,
     /// Where the leader's log starts.
     pub start: Offset,
+}
+
+impl Push {
+    /// Numbers are a peer's.
+    fn check(&self) -> Result<(), Unfit> {
+        let is_possible = Offset(0) <= self.start
+            && self.start <= self.committed
+            && Offset(0) <= self.from
+            && self.from <= self.to;
+        let what = "the leader pushes from or to where it cannot";
+        is_possible.then_some(()).ok_or(Unfit::Impossible(what))
+    }
 }
 
 /// What a follower has on its disk, and its log is the beginning of its leader's.
@@ -126,11 +160,12 @@ pub enum FollowerStopped {
         /// What was known.
         committed: Offset,
     },
-    /// Its log cannot be read where it is to be cut.
+    /// Its log cannot be read where it is to be cut, so some of it is lost.
     Unreadable(ErrorCode),
-    /// What it was pushed does not go on where its log ends, or is damaged; or there is no room for it. Nothing has
-    /// changed, and it may be pushed the same again: when there is room, or else after it has [asked](Following::ask).
-    /// What is refused once more then is a fault, here or at the leader, and needs a person.
+    /// What it was pushed does not go on where its log ends, or is damaged, or makes no sense; or there is no room for
+    /// it. Nothing has changed, but that what it would drop anyway may be gone to make room. It may be pushed the same
+    /// again: when there is room, or else after it has [asked](Following::ask). What is refused once more then is a
+    /// fault, here or at the leader, and needs a person.
     Unfit(Unfit),
 }
 
@@ -165,6 +200,17 @@ impl fmt::Display for FollowerStopped {
 
 impl std::error::Error for FollowerStopped {}
 
+/// What of its log a follower has its leader compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compares {
+    /// All of it, by epochs.
+    Epochs,
+    /// Nothing: all of it is committed, here and there, and somebody has left some of it out.
+    Committed,
+    /// Nothing: it begins anew, whatever it has.
+    Nothing,
+}
+
 /// A cut that is not done.
 #[derive(Clone, Copy, Debug)]
 struct Cutting {
@@ -177,11 +223,15 @@ struct Cutting {
 #[derive(Debug)]
 pub struct Following {
     follower: Follower,
+    compares: Compares,
     cutting: Option<Cutting>,
-    /// Everything here is before where its leader's log starts: it begins anew there, with what it is pushed next.
+    /// It begins anew where its leader's log starts, with what it is pushed next: everything here is before that, or
+    /// does not count.
     anew: Option<Offset>,
     /// Where the leader's log starts.
     start: Offset,
+    /// Where it ended when it answered last.
+    end: Offset,
     /// What the leader was told last.
     told: Option<OnDisk>,
     /// It may be in sync.
@@ -232,9 +282,11 @@ impl Following {
     ) -> Result<(Self, FollowerStep), FollowerStopped> {
         let mut it = Self {
             follower,
+            compares: Compares::Epochs,
             cutting: None,
             anew: None,
             start: Offset(0),
+            end: Offset(0),
             told: None,
             counts,
         };
@@ -256,25 +308,35 @@ impl Following {
         self.follower.follows() && self.cutting.is_none() && self.anew.is_none()
     }
 
-    /// It asks, or once more: an answer may have been lost.
+    /// It asks, or once more: an answer may have been lost, or what it told.
     pub fn ask(&mut self, log: &Log) -> FollowerStep {
         if self.cutting.is_some() {
             return FollowerStep::of(FollowerNext::Waits, log);
         }
-        let epoch = match log.is_empty() {
-            true => UNDEFINED_EPOCH.0,
-            false => log.leader_epoch(),
-        };
-        let end = log.end_offset();
         self.anew = None;
-        let asked = self.follower.ask(EpochEnd { epoch, end });
+        let latest = self.latest(log);
+        let asked = self.follower.ask(latest);
         FollowerStep::of(FollowerNext::Asks(asked), log)
+    }
+
+    /// What it has its leader compare.
+    fn latest(&mut self, log: &Log) -> EpochEnd {
+        let (epoch, end) = (UNDEFINED_EPOCH.0, log.end_offset());
+        match (self.compares, log.last_epoch()) {
+            (Compares::Epochs, Some(epoch)) => return EpochEnd { epoch, end },
+            (Compares::Nothing, _) => {}
+            // A log that never had a record: where it ends everything is committed, for one that counts.
+            _ if self.counts => return EpochEnd { epoch, end },
+            _ => self.compares = Compares::Nothing,
+        }
+        let end = Offset(0);
+        EpochEnd { epoch, end }
     }
 
     /// The leader's answer to what was `asked`.
     ///
     /// # Errors
-    /// [`FollowerStopped::Contradiction`], [`FollowerStopped::Unreadable`].
+    /// [`FollowerStopped::Contradiction`], [`FollowerStopped::Unreadable`], [`FollowerStopped::Unfit`].
     pub fn answered(
         &mut self,
         now: Now,
@@ -282,35 +344,76 @@ impl Following {
         answer: LeaderLog,
         here: Here<'_>,
     ) -> Result<FollowerStep, FollowerStopped> {
-        let is_empty = asked.epoch == UNDEFINED_EPOCH.0;
+        answer.check(asked).map_err(FollowerStopped::Unfit)?;
+        let is_by_epoch = asked.epoch != UNDEFINED_EPOCH.0;
         // A leader that does not know the epoch, nor any before it, has not begun its own.
-        let has_begun = is_empty || answer.ends.epoch >= LeaderEpoch(0);
+        let has_begun = !is_by_epoch || answer.ends.epoch >= LeaderEpoch(0);
         if !self.follower.waits_for(asked) || !has_begun {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        self.start = answer.start;
+        (self.start, self.end) = (answer.start, answer.end);
         let end = here.0.end_offset();
-        if answer.start > end {
+        if answer.start > end || self.compares == Compares::Nothing {
+            self.follower.begins_anew();
+            if here.0.last_epoch().is_none() && end == answer.start {
+                // It is new, and where it has to be.
+                let (to, asks) = (end, false);
+                return self.cut(now, Cutting { to, asks }, here);
+            }
             // With the first batch, which is not known yet: the start may lie inside of it.
             self.anew = Some(answer.start);
-            self.follower.begins_anew();
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        let (ends, own) = if is_empty {
-            // Without records there is nothing to compare, but where it is.
-            let (epoch, there) = (asked.epoch, answer.end);
-            (EpochEnd { epoch, end: there }, end)
-        } else {
-            let (_, own) = here.0.end_offset_for_epoch(answer.ends.epoch);
-            (answer.ends, own)
+        let (ends, own) = match is_by_epoch {
+            false => {
+                let (epoch, end) = (asked.epoch, answer.end);
+                (EpochEnd { epoch, end }, here.0.end_offset())
+            }
+            true if answer.ends.epoch == asked.epoch => (answer.ends, end),
+            true => {
+                let (_, own) = here.0.end_offset_for_epoch(answer.ends.epoch);
+                (answer.ends, own)
+            }
+        };
+        self.go_apart_or_on(now, (asked, ends, own), answer.committed, here)
+    }
+
+    /// Where its log and its leader's go different ways is known, or that they do not.
+    fn go_apart_or_on(
+        &mut self,
+        now: Now,
+        (asked, ends, own): (EpochEnd, EpochEnd, Offset),
+        committed: Offset,
+        here: Here<'_>,
+    ) -> Result<FollowerStep, FollowerStopped> {
+        let start = here.0.start_offset();
+        // Of a log without records it is not known where an older epoch ended, but that it was before the start.
+        let own = match here.0.is_empty() && ends.epoch != asked.epoch {
+            true => Offset(start.0 - 1),
+            false => own,
         };
         match self.follower.compared(asked, ends, own) {
             Compared::Ignored => Ok(FollowerStep::of(FollowerNext::Waits, here.0)),
+            Compared::Matches(to) | Compared::Differs(to) if to < start => {
+                // It would not be the beginning of its leader's log, but something in the middle.
+                self.compares = Compares::Nothing;
+                Ok(self.ask(here.0))
+            }
             Compared::Matches(to) => self.cut(now, Cutting { to, asks: false }, here),
             Compared::Differs(to) => self.cut(now, Cutting { to, asks: true }, here),
             Compared::Contradiction(to) => {
-                let committed = self.follower.watermark();
-                Err(FollowerStopped::Contradiction { to, committed })
+                let known = self.follower.watermark();
+                // What the leader has nothing in place of was left out by it, or will be known to be.
+                if ends.epoch == asked.epoch || ends.end < known {
+                    let committed = known;
+                    return Err(FollowerStopped::Contradiction { to, committed });
+                }
+                if committed < known {
+                    return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
+                }
+                self.compares = Compares::Committed;
+                let (to, asks) = (known, true);
+                self.cut(now, Cutting { to, asks }, here)
             }
         }
     }
@@ -320,7 +423,7 @@ impl Following {
     /// # Errors
     /// [`FollowerStopped::Unreadable`].
     pub fn go_on(&mut self, now: Now, here: Here<'_>) -> Result<FollowerStep, FollowerStopped> {
-        match self.cutting.take() {
+        match self.cutting {
             Some(cutting) => self.cut(now, cutting, here),
             None => Ok(FollowerStep::of(FollowerNext::Waits, here.0)),
         }
@@ -332,26 +435,31 @@ impl Following {
         cutting: Cutting,
         here: Here<'_>,
     ) -> Result<FollowerStep, FollowerStopped> {
-        let cut = here.0.truncate(now, cutting.to, here.1);
-        match cut.map_err(FollowerStopped::Unreadable)? {
-            Truncation::Done { .. } if cutting.asks => Ok(self.ask(here.0)),
-            Truncation::Done { .. } => {
-                if !self.counts {
-                    here.0.give_up_lost(here.1);
-                }
-                Ok(self.tells(now, here))
-            }
-            more => {
-                self.cutting = Some(cutting);
-                Ok(FollowerStep::of(FollowerNext::Cuts(more), here.0))
+        // Until it is done nothing is told of a log that goes on where its leader's does not.
+        self.cutting = Some(cutting);
+        match here.0.truncate(now, cutting.to, here.1) {
+            Ok(Truncation::Done { .. }) => self.cutting = None,
+            Ok(more) => return Ok(FollowerStep::of(FollowerNext::Cuts(more), here.0)),
+            Err(code) if self.counts => return Err(FollowerStopped::Unreadable(code)),
+            Err(_) => {
+                (self.cutting, self.compares) = (None, Compares::Nothing);
+                return Ok(self.ask(here.0));
             }
         }
+        if cutting.asks {
+            return Ok(self.ask(here.0));
+        }
+        self.compares = Compares::Epochs;
+        if !self.counts {
+            here.0.give_up_lost(here.1);
+        }
+        Ok(self.tells(now, here))
     }
 
     /// The leader pushes.
     ///
     /// # Errors
-    /// [`FollowerStopped::Unfit`]; the log is what it was then.
+    /// [`FollowerStopped::Unfit`]; the log is what it was then, unless it is to begin anew and was in the way.
     pub fn pushed(
         &mut self,
         now: Now,
@@ -361,6 +469,7 @@ impl Following {
         if self.cutting.is_some() || self.follower.has_asked() {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
+        push.check().map_err(FollowerStopped::Unfit)?;
         let end = self.anew.unwrap_or(here.0.end_offset());
         if push.start > end {
             // What comes between is gone there, and would be a gap that is nobody else's.
@@ -371,21 +480,61 @@ impl Following {
             Pushed::Appends => push.batches.clone(),
             Pushed::Has => behind(&push.batches, end),
         };
-        let epoch = self.term().epoch;
-        let begins = self.begins(push, &batches, here.0);
-        let appended = match begins {
-            Some(start) => here.0.begin_anew(now, start, &batches, epoch, here.1),
-            None => here.0.append_replica(now, &batches, epoch, here.1),
-        };
-        let appended = appended.map_err(FollowerStopped::Unfit)?;
-        if let Some(start) = begins {
-            self.anew = None;
-            self.follower.began_anew(start);
+        if self.anew.is_some() && batches.is_empty() && push.to < self.end {
+            // There is a batch to begin with, and what is here is dropped for no less.
+            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
-        self.follower.committed(push.committed, appended.end);
+        self.append(now, push, &batches, (&mut *here.0, &mut *here.1))?;
+        self.follower.committed(push.committed, here.0.end_offset());
         self.start = push.start;
         self.move_marks(now, (&mut *here.0, &mut *here.1));
-        Ok(FollowerStep::of(FollowerNext::Waits, here.0))
+        let is_behind = |told: OnDisk| push.batches.is_empty() && push.committed < told.end;
+        match self.told.is_some_and(is_behind) {
+            // What it told may have been lost.
+            true => Ok(self.tells(now, here)),
+            false => Ok(FollowerStep::of(FollowerNext::Waits, here.0)),
+        }
+    }
+
+    /// Appends what is behind its end, or begins anew with that.
+    fn append(
+        &mut self,
+        now: Now,
+        push: &Push,
+        batches: &Bytes,
+        (log, store): Here<'_>,
+    ) -> Result<(), FollowerStopped> {
+        let epoch = self.term().epoch;
+        let begins = self.begins(push, batches, log);
+        let appended = match begins {
+            Some(_) if batches.is_empty() => {
+                self.starts_over(now, push.to, (log, store));
+                return Ok(());
+            }
+            Some(start) => log.begin_anew(now, start, batches, epoch, store),
+            None => log.append_replica(now, batches, epoch, store),
+        };
+        if let (Err(Unfit::Full), Some(start)) = (appended, self.anew) {
+            // What is dropped makes room for what is to come.
+            self.starts_over(now, start, (log, store));
+        }
+        appended.map_err(FollowerStopped::Unfit)?;
+        if let Some(start) = begins {
+            self.has_begun_anew(start);
+        }
+        log.leave_out(now, push.to, store);
+        Ok(())
+    }
+
+    /// Begins anew, without a batch.
+    fn starts_over(&mut self, now: Now, start: Offset, (log, store): Here<'_>) {
+        log.start_over(now, start, store);
+        self.has_begun_anew(start);
+    }
+
+    fn has_begun_anew(&mut self, start: Offset) {
+        (self.anew, self.compares) = (None, Compares::Epochs);
+        self.follower.began_anew(start);
     }
 
     /// Whether its log begins anew with these batches, and where it starts then. The leader's log may start inside of a

@@ -2,12 +2,14 @@
 //! leaders that come and go with records that nobody else has, deleted records, replicas that fall behind or lose their
 //! disk. What was committed stays, everywhere the same. Each rule is broken once to see that it is found.
 
+mod apart;
 mod cases;
 mod changes;
 mod node;
 mod runs;
+mod scene;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Leader, LeaderLog, OnDisk,
@@ -89,6 +91,10 @@ struct Counts {
     lost_flushes: u64,
     /// Nodes that found that something was lost, and what they had lost that was given up.
     lost: u64,
+    /// Logs that could not be read where they were to be cut.
+    unreadable: u64,
+    /// Pushes that leave out what was removed.
+    left_out: u64,
     /// Those that had, and were to lead.
     refused: u64,
     /// Elections of those that were not in sync.
@@ -108,6 +114,8 @@ struct Cluster {
     nodes: Vec<Node>,
     links: BTreeMap<(usize, usize), VecDeque<(Term, Message)>>,
     committed: BTreeMap<Offset, Batch>,
+    /// Those of them that compaction may have removed: who has them keeps them, and who has not does not get them.
+    removed: BTreeSet<Offset>,
     /// What was before this is not known: the leader that counts had deleted it.
     known_from: Offset,
     /// Where that ends.
@@ -127,6 +135,7 @@ impl Cluster {
             nodes: (0..NODES).map(Node::new).collect(),
             links: BTreeMap::new(),
             committed: BTreeMap::new(),
+            removed: BTreeSet::new(),
             known_from: Offset(0),
             end: Offset(0),
             counts: Counts::default(),
@@ -150,8 +159,9 @@ impl Cluster {
             924..925 => self.elect_uncleanly(),
             925..940 => self.crash(node),
             940..950 => self.delete(),
-            950..960 => self.links.retain(|at, _| at.1 != node),
-            960..967 => self.checkpoint(node),
+            950..956 => self.compacts(),
+            956..962 => self.links.retain(|at, _| at.1 != node),
+            962..967 => self.checkpoint(node),
             967..980 => self.settle(node),
             980..989 => self.leaves(node),
             989..997 => self.rots(node),
@@ -230,10 +240,15 @@ impl Cluster {
                 true => new.last().map_or(from, |last| last.end),
                 false => end,
             };
-            let batches: Vec<&[u8]> = new.iter().map(|it| &it.bytes[..]).collect();
+            let is_left = |it: &&&Batch| !self.removed.contains(&it.base);
+            let batches: Vec<&[u8]> = (new.iter().filter(is_left))
+                .map(|it| &it.bytes[..])
+                .collect();
+            self.counts.left_out += u64::from(batches.len() < new.len());
             let push = Push {
                 from,
                 batches: batches.concat().into(),
+                to: reached,
                 committed,
                 start,
             };
@@ -290,6 +305,7 @@ impl Cluster {
                     answer.ends.epoch = asked.epoch;
                 }
                 self.leading().next[from] = answer.goes_on(asked);
+                self.forget(from);
                 self.send(self.leader, from, Message::Answer(asked, answer));
                 self.push(2);
             }
@@ -322,12 +338,19 @@ impl Cluster {
         };
         let (start, end) = (node.log.start_offset(), node.log.end_offset());
         let here = (&mut node.log, &mut node.disk.store);
+        let mut begins_anew = false;
         let step = match message {
             Message::Answer(asked, answer) => it.answered(NOW, asked, answer, here),
             Message::Push(push) => {
+                let followed = it.follows();
                 let step = it.pushed(NOW, &push, here);
                 let reached = node.log.end_offset();
-                let new = batches_of(&push.batches).filter(|it| it.end > end);
+                begins_anew = !followed && it.follows();
+                if begins_anew {
+                    node.batches.clear();
+                }
+                let had = end.0 * i64::from(!begins_anew);
+                let new = batches_of(&push.batches).filter(|it| it.end.0 > had);
                 let new = new.filter(|it| it.end <= reached);
                 node.batches.extend(new);
                 step
@@ -336,10 +359,10 @@ impl Cluster {
             Message::Ask(_) | Message::Tells(_) => return,
         };
         let log = &node.log;
-        if step.is_err() {
+        if step.is_err() && !begins_anew {
             assert_eq!((log.start_offset(), log.end_offset()), (start, end));
         }
-        self.counts.started_over += u64::from(log.start_offset() > end && start < end);
+        self.counts.started_over += u64::from(begins_anew && start < end);
         self.counts.cuts += u64::from(log.end_offset() < end);
         assert!(!node.counts || log.start_offset() >= start);
         let (reached, begins) = (log.end_offset(), log.start_offset());
@@ -371,6 +394,9 @@ impl Cluster {
         if self.flaw != Flaw::LosesInSilence {
             self.in_sync[at] = false;
             self.assign(None);
+            // It says so behind all that it has told.
+            self.links.remove(&(at, self.leader));
+            self.forget(at);
         }
         self.follow_out_of_sync(at);
     }
@@ -407,8 +433,13 @@ impl Cluster {
         match truncation {
             Truncation::Scan { pieces, ticket } => {
                 self.counts.scans += 1;
-                let bytes = node.disk.join(&pieces);
-                node.log.scanned(ticket, &bytes).unwrap();
+                let mut bytes = node.disk.join(&pieces);
+                if self.rng.chance(1, 20) {
+                    // A disk gives back something else.
+                    bytes[16] ^= 1;
+                    (self.counts.unreadable, node.is_rotten) = (self.counts.unreadable + 1, true);
+                }
+                assert_eq!(node.log.scanned(ticket, &bytes).is_err(), bytes[16] != 2);
             }
             Truncation::Unflushed(_) => {
                 node.disk.start();
@@ -524,7 +555,8 @@ impl Cluster {
                 self.end
             );
             if compares {
-                node.has(&self.committed, self.known_from..mark).unwrap();
+                let at = self.known_from..mark;
+                node.has(&self.committed, &self.removed, at).unwrap();
             }
         }
     }
@@ -554,15 +586,18 @@ impl Cluster {
         self.comes_to_rest(3);
         let leader = &self.nodes[self.leader];
         for node in &self.nodes {
-            (node.has(&self.committed, self.known_from..self.end)).unwrap();
+            let at = self.known_from..self.end;
+            node.has(&self.committed, &self.removed, at).unwrap();
             let log = &node.log;
             let marks = [log.high_watermark(), log.known_committed()];
             assert_eq!((marks, log.lost_before()), ([end; 2], None));
             // It may have known of deleted records that its leader did not when it became that.
             let start = node.log.start_offset();
             assert!(start >= leader.log.start_offset());
+            let is_left = |it: &&Batch| !self.removed.contains(&it.base);
             let there = leader.batches.iter().filter(|it| it.end > start);
-            assert!(node.batches.iter().eq(there));
+            let here = node.batches.iter().filter(is_left);
+            assert!(here.eq(there.filter(is_left)));
         }
         self.counts
     }

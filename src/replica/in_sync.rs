@@ -115,6 +115,16 @@ impl InSync {
         }
     }
 
+    /// Another replica compares its log with the leader's anew, or has said that some of it is lost: unless it counts,
+    /// what it has said before is not so any more.
+    pub fn compares(&mut self, node: NodeId) {
+        if let Some(at) = self.others.iter().position(|other| other.node == node)
+            && !self.counts(&self.others[at])
+        {
+            self.others[at].durable = None;
+        }
+    }
+
     /// Whether there is no other replica.
     #[must_use]
     pub fn is_alone(&self) -> bool {
@@ -213,6 +223,10 @@ mod tests {
             "and may have another epoch's records there"
         );
         assert_eq!(wanted(&it, &[]), Some(NODES.to_vec()));
+        it.compares(two);
+        it.compares(three);
+        assert_eq!(wanted(&it, &[]), None, "what it has had may be gone");
+        it.reached(three, Offset(10));
         it.ask(NODES.to_vec());
         assert_eq!(wanted(&it, &[two]), None, "one at a time");
         assert_eq!(it.committed(Offset(20)), Some(Offset(10)));

@@ -76,6 +76,13 @@ impl<W> Leader<W> {
         self.commit(log, store)
     }
 
+    /// Another replica [asks](super::Following::ask), or has told that [it lost](super::FollowerStopped::has_lost)
+    /// something: if it is not in sync, nor may be, what was [on its disk](Self::on_replicated) does not say any more
+    /// that it may join.
+    pub fn on_asked(&mut self, replica: NodeId) {
+        self.in_sync.compares(replica);
+    }
+
     /// Whether another replica, which is in sync or may be, says that less is on its disk than it had said in this
     /// epoch: something was lost there. It has to leave the ISR before it is [counted](Self::on_replicated) again.
     #[must_use]

@@ -2,200 +2,13 @@
 
 use bytes::Bytes;
 
-use super::super::{
-    EpochEnd, FollowerNext, FollowerStopped, Following, LeaderLog, OnDisk, Push, Term,
-};
-use super::node::{Node, batches_of, found};
-use super::{Batch, NOW};
-use crate::base::{ErrorCode, Incarnation, LeaderEpoch, NodeId, NodeProcess, Offset, Rng};
+use super::super::{EpochEnd, FollowerNext, FollowerStopped, Following, LeaderLog};
+use super::NOW;
+use super::node::found;
+use super::scene::{Scene, batch, ends, joined, large, lost, restart, term};
+use crate::base::{ErrorCode, LeaderEpoch, Offset, Rng};
+use crate::log::Unfit;
 use crate::log::testing::{Draft, START_MS};
-use crate::log::{Truncation, Unfit};
-use crate::record;
-use crate::store::FlushSeq;
-
-/// A batch of `records`, as a leader of `epoch` has it.
-fn batch(base: i64, records: usize, epoch: i32) -> Bytes {
-    let mut batch = Draft::plain(&vec![START_MS; records], 20)
-        .build()
-        .0
-        .to_vec();
-    record::stamp(&mut batch, Offset(base), LeaderEpoch(epoch));
-    batch.into()
-}
-
-fn joined(batches: &[Bytes]) -> Bytes {
-    batches.concat().into()
-}
-
-fn term(epoch: i32) -> Term {
-    let member = |node| NodeProcess {
-        node: NodeId(node),
-        incarnation: Incarnation(1),
-    };
-    Term {
-        epoch: LeaderEpoch(epoch),
-        leader: member(1),
-        follower: member(0),
-    }
-}
-
-/// A follower, and what its leader has.
-struct Scene {
-    node: Node,
-    it: Following,
-    leader: Node,
-    /// What the leader says is committed, if that is not all that it has.
-    committed: Option<Offset>,
-    /// The newest flush that it waits for.
-    waits: Option<FlushSeq>,
-    /// What it has told, and how often it has asked.
-    told: Vec<OnDisk>,
-    asked: usize,
-}
-
-impl Scene {
-    /// A leader with these batches that starts somewhere, and a follower with those.
-    fn new(leader: &[Bytes], start: i64, follower: &[Bytes], epoch: i32) -> Self {
-        let mut it = Self::begin(
-            Self::node(leader, epoch),
-            Self::node(follower, epoch),
-            epoch,
-        );
-        it.delete(start);
-        it
-    }
-
-    fn node(batches: &[Bytes], epoch: i32) -> Node {
-        let mut node = Node::new(0);
-        let (batches, store) = (joined(batches), &mut node.disk.store);
-        let appended = (node.log).append_replica(NOW, &batches, LeaderEpoch(epoch), store);
-        appended.unwrap();
-        let flush = node.disk.settle();
-        node.log.on_durable(flush.unwrap());
-        node
-    }
-
-    fn begin(leader: Node, mut node: Node, epoch: i32) -> Self {
-        let here = (&mut node.log, &mut node.disk.store);
-        let (it, step) = Following::begin(NOW, term(epoch), here).unwrap();
-        assert!(matches!(step.next, FollowerNext::Asks(_)));
-        Self {
-            node,
-            it,
-            leader,
-            committed: None,
-            waits: step.flush,
-            told: Vec::new(),
-            asked: 0,
-        }
-    }
-
-    fn delete(&mut self, start: i64) {
-        let Node { disk, log, .. } = &mut self.leader;
-        log.raise_high_watermark(log.end_offset());
-        (log.delete_records(NOW, Offset(start), &mut disk.store)).unwrap();
-    }
-
-    fn begins_epoch(&mut self, epoch: i32) {
-        let Node { disk, log, .. } = &mut self.leader;
-        log.begin_epoch(LeaderEpoch(epoch), &mut disk.store);
-    }
-
-    fn push(&self, from: i64, batches: &[Bytes]) -> Push {
-        Push {
-            from: Offset(from),
-            batches: joined(batches),
-            committed: (self.committed).unwrap_or(self.leader.log.high_watermark()),
-            start: self.leader.log.start_offset(),
-        }
-    }
-
-    /// It asks, is answered, and pushed what its leader has, until it has nothing to say any more; what it was pushed.
-    fn catch_up(&mut self) -> Result<usize, FollowerStopped> {
-        let mut step = self.it.ask(&self.node.log);
-        for pushes in 0..20 {
-            let mut from = None;
-            loop {
-                self.waits = self.waits.max(step.flush);
-                step = match step.next {
-                    FollowerNext::Waits => break,
-                    FollowerNext::Tells(on_disk) => {
-                        self.told.push(on_disk);
-                        break;
-                    }
-                    FollowerNext::Asks(asked) => {
-                        self.asked += 1;
-                        let answer = LeaderLog::answering(&self.leader.log, asked);
-                        from = answer.goes_on(asked).or(from);
-                        let here = (&mut self.node.log, &mut self.node.disk.store);
-                        self.it.answered(NOW, asked, answer, here)?
-                    }
-                    FollowerNext::Cuts(truncation) => {
-                        if let Truncation::Scan { pieces, ticket } = truncation {
-                            let bytes = self.node.disk.join(&pieces);
-                            self.node.log.scanned(ticket, &bytes).unwrap();
-                        }
-                        let here = (&mut self.node.log, &mut self.node.disk.store);
-                        self.it.go_on(NOW, here)?
-                    }
-                };
-            }
-            let Some(from) = from else {
-                return Ok(pushes);
-            };
-            let all = found(&self.leader.disk, &self.leader.log);
-            let all: Vec<Bytes> = (all.into_iter())
-                .filter(|it| it.end > from)
-                .map(|it| it.bytes)
-                .collect();
-            let push = self.push(from.0, &all);
-            let here = (&mut self.node.log, &mut self.node.disk.store);
-            step = self.it.pushed(NOW, &push, here)?;
-        }
-        panic!("it goes on for ever");
-    }
-
-    /// What it has given to its disk is durable: it is told if it has asked for that.
-    fn settle(&mut self) {
-        for _ in 0..3 {
-            let Some(flush) = self.node.disk.settle() else {
-                return;
-            };
-            if self.waits.take_if(|waits| *waits <= flush).is_some() {
-                let here = (&mut self.node.log, &mut self.node.disk.store);
-                let step = self.it.on_durable(NOW, flush, here);
-                self.waits = step.flush;
-                if let FollowerNext::Tells(on_disk) = step.next {
-                    self.told.push(on_disk);
-                }
-            }
-        }
-    }
-
-    /// The last that it has told: start and end.
-    fn last_told(&self) -> Option<(i64, i64)> {
-        self.told.last().map(|told| (told.start.0, told.end.0))
-    }
-
-    fn bounds(&self) -> (i64, i64) {
-        let log = &self.node.log;
-        (log.start_offset().0, log.end_offset().0)
-    }
-
-    fn restart(&mut self) {
-        restart(&mut self.node);
-    }
-}
-
-fn restart(node: &mut Node) {
-    let config = *node.log.config();
-    node.log = node.disk.restart(NOW).finish(config).unwrap();
-    node.log.invariants();
-}
-
-fn ends(bytes: &Bytes) -> Vec<Batch> {
-    batches_of(bytes).collect()
-}
 
 /// Nothing follows by which it would be told otherwise: the flush of a cut, of a log that begins anew, of a log start.
 #[test]
@@ -323,14 +136,16 @@ fn a_batch_that_begins_before_the_end_is_not_left_out() {
 /// Whatever of it the disk has done.
 #[test]
 fn a_crash_finds_the_old_log_or_the_new_one_with_its_start() {
-    let leads = [batch(0, 3, 1), batch(3, 7, 2), batch(10, 900, 2)];
+    // More than a block, and more than is written in one go.
+    let first = large(3, 7, 2, 9000);
+    let leads = [batch(0, 3, 1), first, batch(10, 900, 2)];
     let (mut old, mut new) = (0, 0);
     for seed in 0..60 {
         let mut it = Scene::new(&leads, 5, &leads[..1], 2);
         let mut rng = Rng::new(seed);
         it.catch_up().unwrap();
         it.node.disk.start();
-        for _ in 0..rng.below(3) {
+        for _ in 0..rng.below(6) {
             it.node.disk.perform_one(&mut rng);
         }
         it.node.disk.crash(&mut rng);
@@ -386,16 +201,6 @@ fn what_it_has_heard_is_committed_is_known_to_the_next_term() {
     let (to, committed) = (Offset(3), Offset(10));
     let contradiction = FollowerStopped::Contradiction { to, committed };
     assert_eq!(next.catch_up(), Err(contradiction));
-}
-
-/// A node with these batches that has known more to be committed, as a start finds it.
-fn lost(batches: &[Bytes], known: Offset) -> Node {
-    let mut node = Scene::node(batches, 1);
-    node.log.knows(known);
-    node.disk.checkpoint(&node.log);
-    restart(&mut node);
-    assert_eq!(node.log.lost_before(), Some(known));
-    node
 }
 
 /// It leaves the ISR once, and not at each start for ever.
@@ -490,6 +295,7 @@ fn an_answer_of_one_who_has_not_begun_is_none() {
         ends: nobody,
         start: Offset(0),
         end: Offset(3),
+        committed: Offset(0),
     };
     let here = (&mut it.node.log, &mut it.node.disk.store);
     let step = it.it.answered(NOW, asked, answer, here).unwrap();

@@ -52,13 +52,15 @@ impl Cluster {
     fn counts_from_now_on(&mut self) {
         let leader = &self.nodes[self.leader];
         let start = leader.log.start_offset();
-        let is_there = |it: &&Batch| it.end <= start || leader.batches.contains(it);
+        let is_gone = |it: &&Batch| it.end <= start || self.removed.contains(&it.base);
+        let is_there = |it: &&Batch| is_gone(it) || leader.batches.contains(it);
         let gone = self.committed.values().find(|it| !is_there(it));
         let end = gone.map_or(self.end, |it| it.base);
         let end = end.min(leader.log.end_offset());
         self.committed.retain(|base, _| *base < end);
+        self.removed.retain(|base| *base < end);
         self.end = end;
-        if start > end {
+        if start >= end {
             self.known_from = start;
         }
         let known = leader.log.known_committed();
@@ -248,6 +250,24 @@ impl Cluster {
         let deleted = self.lead(|_, (log, store)| log.delete_records(NOW, to, store));
         deleted.unwrap();
         self.nodes[self.leader].forget();
+    }
+
+    /// A batch that is committed is removed by compaction.
+    pub(super) fn compacts(&mut self) {
+        let all: Vec<Offset> = self.committed.keys().rev().take(6).copied().collect();
+        if !all.is_empty() {
+            let batch = all[self.below(all.len())];
+            self.removed.insert(batch);
+        }
+    }
+
+    /// One that is not in sync compares its log anew, or has said that it lost something.
+    pub(super) fn forget(&mut self, node: usize) {
+        let id = self.nodes[node].me.node;
+        self.lead(|leading, _| leading.it.on_asked(id));
+        if !self.in_sync[node] {
+            self.leading().told[node] = NOTHING;
+        }
     }
 
     /// A replica that is in sync is not any more.

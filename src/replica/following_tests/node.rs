@@ -94,14 +94,17 @@ impl Node {
         self.batches.retain(|it| it.end <= end && it.end > start);
     }
 
-    /// Whether it has all of these that are between two offsets and not before its log's start.
+    /// Whether it has all of these that are between two offsets and not before its log's start, but for those that were
+    /// removed.
     pub(super) fn has(
         &self,
         committed: &BTreeMap<Offset, Batch>,
+        removed: &BTreeSet<Offset>,
         counts: Range<Offset>,
     ) -> Result<(), String> {
         let (start, before) = (self.log.start_offset(), counts.end);
-        let counts = |it: &&Batch| it.base >= counts.start && it.end > start && it.end <= before;
+        let is_between = |it: &Batch| it.base >= counts.start && it.end > start && it.end <= before;
+        let counts = |it: &&Batch| is_between(it) && !removed.contains(&it.base);
         let mut own = self.batches.iter().filter(counts);
         for batch in committed.values().filter(counts) {
             let is = own.next();

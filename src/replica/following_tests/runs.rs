@@ -34,6 +34,8 @@ fn what_is_committed_stays_and_is_the_same_everywhere() {
         all.lost_flushes += counts.lost_flushes;
         all.lost += counts.lost;
         all.refused += counts.refused;
+        all.unreadable += counts.unreadable;
+        all.left_out += counts.left_out;
         all.unclean += counts.unclean;
         all.stale += counts.stale;
     }
@@ -47,6 +49,8 @@ fn what_is_committed_stays_and_is_the_same_everywhere() {
         all.lost_flushes / 10,
         all.lost / 10,
         all.refused / 4,
+        all.unreadable,
+        all.left_out / 10,
         all.unclean / 10,
         all.stale / 1000,
     ];
