@@ -60,6 +60,17 @@ impl Disk {
         })
     }
 
+    /// One that is soon full.
+    pub(crate) fn small() -> Self {
+        Self::with(StoreConfig {
+            journal_bytes: 1 << 20,
+            bytes_max: 8 << 20,
+            raw: true,
+            tail_bytes_max: 0,
+            ..StoreConfig::default()
+        })
+    }
+
     fn with(config: StoreConfig) -> Self {
         let (store, ops) = Store::format(STORE, config.clone(), 1);
         let mut disk = Self {

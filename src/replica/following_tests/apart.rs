@@ -8,6 +8,7 @@ use super::NOW;
 use super::node::Node;
 use super::scene::{Scene, batch, joined, large, restart};
 use crate::base::{LeaderEpoch, Offset};
+use crate::log::testing::Disk;
 use crate::log::{Truncation, Unfit};
 
 fn contradiction(to: i64, committed: i64) -> FollowerStopped {
@@ -181,6 +182,38 @@ fn what_was_left_out_is_no_contradiction() {
     it.begins_epoch(8);
     it.leader.log.is_committed(Offset(30));
     assert_eq!(it.catch_up(), Err(contradiction(22, 25)));
+}
+
+/// What it would drop would keep it from dropping it.
+#[test]
+fn what_a_full_store_is_to_drop_makes_room() {
+    let mut node = Node::on(Disk::small(), 0);
+    let full = |n: i64| large(10 * n, 10, 1, 1500);
+    let mut n = 0;
+    loop {
+        let Node { disk, log, .. } = &mut node;
+        match log.append_replica(NOW, &full(n), LeaderEpoch(1), &mut disk.store) {
+            Ok(_) => n += 1,
+            Err(Unfit::Full) => break,
+            Err(other) => panic!("{other}"),
+        }
+        if n % 10 == 0 {
+            disk.checkpoint(log);
+        }
+    }
+    assert!(n > 100, "{n}");
+    let leads = [full(n + 1), full(n + 2)];
+    let mut it = Scene::begin(Scene::node(&leads, 1), node, 2);
+    it.delete(10 * (n + 1));
+    let start = it.leader.log.start_offset().0;
+    let refused = it.catch_up().unwrap_err();
+    assert_eq!(refused, FollowerStopped::Unfit(Unfit::Full));
+    assert_eq!(it.bounds(), (start, start), "it has dropped all the same");
+    for _ in 0..2 {
+        it.node.disk.checkpoint(&it.node.log);
+    }
+    it.catch_up().unwrap();
+    assert_eq!(it.bounds(), (start, start + 20));
 }
 
 /// Its leader would wait for it for ever.

@@ -69,7 +69,10 @@ pub(super) fn create(disk: &mut Disk) -> Log {
 impl Node {
     pub(super) fn new(node: usize) -> Self {
         // What is read of a log that is cut comes from the file, or from memory.
-        let mut disk = Disk::raw(node * 10_000);
+        Self::on(Disk::raw(node * 10_000), node)
+    }
+
+    pub(super) fn on(mut disk: Disk, node: usize) -> Self {
         let log = create(&mut disk);
         Self {
             me: NodeProcess {
