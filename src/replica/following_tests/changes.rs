@@ -28,6 +28,10 @@ impl Cluster {
             }
             self.counts.refused += 1;
             self.in_sync[at] = false;
+            if self.in_sync == [false; NODES] {
+                // It was elected so, and has crashed before it had given up anything on its disk.
+                return self.elect_uncleanly();
+            }
             at = self.candidate();
         }
         self.takes_over();
