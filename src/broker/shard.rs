@@ -619,6 +619,7 @@ impl Shard {
                 control.look_at_others(|node| peers.verdict(now, node), &mut self.owner, fx);
             }
         }
+        self.answer_peers(fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);

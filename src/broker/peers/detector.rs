@@ -56,6 +56,8 @@ pub struct Detector {
     is_reset: bool,
     /// It refused a connection, and nothing was heard since.
     is_refused: bool,
+    /// It has a stream to the judge.
+    is_streaming: bool,
     /// The age of the oldest push that it has not on its disk, when it was heard last, in ms.
     stuck_ms: u64,
     silences: [u32; BUCKETS],
@@ -70,6 +72,7 @@ impl Detector {
             heard: now,
             is_reset: false,
             is_refused: false,
+            is_streaming: true,
             stuck_ms: 0,
             silences: [0; BUCKETS],
             counted: 0,
@@ -102,15 +105,28 @@ impl Detector {
         self.is_reset = true;
     }
 
-    /// Its machine says that nobody listens there: its process is gone.
+    /// Its machine says that nobody listens there: its process is gone. But for one that has a stream to the judge and
+    /// is heard on it: it may only not listen, or somewhere else.
     pub const fn refused(&mut self) {
         self.is_refused = true;
+    }
+
+    /// Its stream to the judge is gone.
+    pub const fn gone(&mut self) {
+        self.is_streaming = false;
+        self.is_reset = true;
+    }
+
+    /// It has a stream to the judge again.
+    pub fn back(&mut self, now: Mono) {
+        self.is_streaming = true;
+        self.hear(now);
     }
 
     /// What is thought of it now.
     #[must_use]
     pub fn verdict(&self, now: Mono) -> Verdict {
-        if self.is_refused {
+        if self.is_refused && !self.is_streaming {
             return Verdict::Dead;
         }
         let is_odd = self.is_reset || self.stuck_ms > STUCK_MS_MAX;
@@ -219,14 +235,32 @@ mod tests {
 
     #[test]
     fn a_reset_is_suspicious_and_a_refusal_is_proof_until_it_is_heard_again() {
+        for gone_first in [true, false] {
+            let (mut it, last) = heard([10; 100]);
+            let now = ms(last + 1);
+            it.reset();
+            assert_eq!(it.verdict(now), Verdict::Suspected);
+            if gone_first {
+                it.gone();
+                assert_eq!(it.verdict(now), Verdict::Suspected);
+            }
+            it.refused();
+            if !gone_first {
+                assert_eq!(it.verdict(now), Verdict::Suspected);
+                it.gone();
+            }
+            assert_eq!(it.verdict(now), Verdict::Dead);
+            it.back(now);
+            assert_eq!(it.verdict(now), Verdict::Alive);
+        }
+    }
+
+    #[test]
+    fn who_is_heard_is_not_dead_because_nobody_listens_there() {
         let (mut it, last) = heard([10; 100]);
-        let now = ms(last + 1);
-        it.reset();
-        assert_eq!(it.verdict(now), Verdict::Suspected);
         it.refused();
-        assert_eq!(it.verdict(now), Verdict::Dead);
-        it.hear(now);
-        assert_eq!(it.verdict(now), Verdict::Alive);
+        assert_eq!(it.verdict(ms(last + 1)), Verdict::Alive);
+        assert_eq!(it.verdict(ms(last + 201)), Verdict::Dead, "for silence");
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(super) fn may_stay(
 }
 
 /// Whether two nodes can be of one cluster.
-fn fit(me: &NodeFacts, other: &NodeFacts) -> Result<(), GreetingRefused> {
+pub(super) fn fit(me: &NodeFacts, other: &NodeFacts) -> Result<(), GreetingRefused> {
     if let (Some(mine), Some(theirs)) = (&me.cluster_id, &other.cluster_id)
         && mine != theirs
     {

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::detector::{Detector, OwnTime, Verdict};
-use super::greeting::{ClusterSetup, GreetingRefused, text_of, two_processes};
+use super::greeting::{ClusterSetup, GreetingRefused, fit, text_of, two_processes};
 use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
 use crate::base::limits::PEER_TICK_MS;
@@ -163,6 +163,7 @@ impl Peers {
         }
         if self.cluster_id.as_deref() != cluster_id {
             self.cluster_id = cluster_id.map(Into::into);
+            self.greet_again(now, out);
         }
         // It has to be asked so often, whatever else there is to do.
         self.own.at(now);
@@ -171,6 +172,28 @@ impl Peers {
         }
         for peer in &mut self.peers {
             peer.outgoing.tick(now, &mut self.links, &mut self.rng, out);
+        }
+    }
+
+    /// The cluster is known now. Nodes that were greeted without it are greeted again; those that have greeted this one
+    /// do so themselves when they know theirs, and of those that did what they said is looked at now. So of any two
+    /// nodes of different clusters one finds out, whichever of them comes to know its own first.
+    fn greet_again(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let me = self.me();
+        for Peer {
+            outgoing, process, ..
+        } in &mut self.peers
+        {
+            if outgoing.greet_again(now, out) {
+                let node = outgoing.to.node;
+                let why = "it is greeted again, for the cluster is known now".to_owned();
+                self.events.push_back(PeerEvent::Down(node, why));
+            }
+            let Some(process) = process else { continue };
+            if let (Err((_, why)), Some(stream)) = (fit(&me, &process.facts), process.stream) {
+                process.stream = None;
+                self.answers.push((stream, PeerAnswer::Over(why)));
+            }
         }
     }
 
@@ -273,7 +296,7 @@ impl Peers {
             }
             PeerSaid::Gone => {
                 process.stream = None;
-                process.detector.reset();
+                process.detector.gone();
             }
         }
     }
@@ -321,7 +344,7 @@ impl Peers {
                 process.may_give_way(own, hello)?;
                 let before = process.stream;
                 if process.facts.start == hello.from.start {
-                    process.detector.hear(own);
+                    process.detector.back(own);
                     (process.stream, process.number) = (Some(stream), hello.number);
                     process.facts.clone_from(&hello.from);
                 } else {

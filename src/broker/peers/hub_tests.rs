@@ -46,6 +46,8 @@ pub fn setup(me: i32, others: &[i32]) -> ClusterSetup {
 struct One {
     peers: Peers,
     ms: u64,
+    /// The cluster that this node knows itself to be of.
+    cluster_id: Option<&'static str>,
 }
 
 impl One {
@@ -53,6 +55,7 @@ impl One {
         Self {
             peers: Peers::new(setup(1, &[2]), 1),
             ms: 0,
+            cluster_id: Some("a"),
         }
     }
 
@@ -65,7 +68,7 @@ impl One {
         let mut out = Vec::new();
         for _ in 0..ms {
             self.ms += 1;
-            self.peers.tick(self.now(), Some("a"), &mut out);
+            self.peers.tick(self.now(), self.cluster_id, &mut out);
             self.peers.invariants();
         }
         out
@@ -490,8 +493,13 @@ fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     assert_eq!(verdict(&mut one), Some(Verdict::Dead), "silence");
     one.said(1, quorum("here"));
     assert_eq!(verdict(&mut one), Some(Verdict::Alive));
+    // It does not listen, or not there, and is heard all the same.
+    one.lost(link, LinkLost::Refused);
+    assert_eq!(verdict(&mut one), Some(Verdict::Alive));
+    one.said(1, quorum("here"));
     one.said(1, PeerSaid::Gone);
     assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
+    let (link, _) = one.dialled();
     one.lost(link, LinkLost::Refused);
     assert_eq!(verdict(&mut one), Some(Verdict::Dead));
     assert_eq!(one.greeted(2, process(2, None, 2), 1), Ok(()));
@@ -499,6 +507,55 @@ fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     let stuck = PeerMessage::Heartbeat { stuck_ms: 5_000 };
     one.said(2, PeerSaid::Messages(vec![stuck]));
     assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
+}
+
+#[test]
+fn who_was_greeted_before_the_cluster_was_known_is_greeted_again() {
+    let mut one = One::new();
+    one.cluster_id = None;
+    let (link, _) = one.dialled();
+    assert_eq!(one.hello(link).from.cluster_id, None);
+    one.answered(link, &welcome(2));
+    assert!(matches!(one.peers.next_event(), Some(PeerEvent::Up(_))));
+    assert_eq!(one.greeted(1, facts(2, None), 1), Ok(()));
+    one.cluster_id = Some("a");
+    let out = one.pass(1);
+    assert!(
+        matches!(out[0], Output::LinkClose { link: it } if it == link),
+        "{out:?}"
+    );
+    assert!(matches!(
+        one.peers.next_event(),
+        Some(PeerEvent::Down(OTHER, _))
+    ));
+    // At once, and it stays so.
+    let [_, Output::Dial { link, .. }] = out[..] else {
+        panic!("{out:?}");
+    };
+    assert_eq!(one.hello(link).from.cluster_id.as_deref(), Some("a"));
+    one.answered(link, &welcome(2));
+    one.pass(100);
+    assert!(one.peers.up() == 1 && one.peers.answers.is_empty());
+    // The same where the answer is on its way; and who came from another cluster has to go.
+    for (theirs, stays) in [(None, true), (Some("a"), true), (Some("b"), false)] {
+        let mut one = One::new();
+        one.cluster_id = None;
+        let (link, _) = one.dialled();
+        one.hello(link);
+        assert_eq!(one.greeted(1, facts(2, theirs), 1), Ok(()));
+        one.cluster_id = Some("a");
+        let out = one.pass(1);
+        assert!(
+            matches!(out[..], [Output::LinkClose { link: it }, Output::Dial { .. }] if it == link),
+            "{out:?}"
+        );
+        one.said(1, quorum("said"));
+        assert_eq!(one.heard().len(), usize::from(stays), "{theirs:?}");
+        if !stays {
+            assert_eq!(one.over(), stream(1));
+        }
+        assert!(one.peers.answers.is_empty());
+    }
 }
 
 #[test]

@@ -199,6 +199,18 @@ impl Outgoing {
         self.ended(now, why.to_string(), rng)
     }
 
+    /// The hello of before says too little: says another one at once, on another link. Whether it was up.
+    pub fn greet_again(&mut self, now: Mono, out: &mut Vec<Output>) -> bool {
+        let was_up = self.is_up();
+        if let Stage::Greeting(link, _) | Stage::Up(link, ..) = self.stage {
+            out.push(Output::LinkClose { link });
+            self.stage = Stage::Waiting(now);
+            self.unsent = 0;
+            self.beat_at = Mono::NEVER;
+        }
+        was_up
+    }
+
     /// Ends the link, for this reason.
     pub fn hang_up(
         &mut self,
