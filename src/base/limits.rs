@@ -321,11 +321,14 @@ pub const BROKER_SILENT_MS: u64 = 9_000;
 pub const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
-/// Bytes of what a node tells another one at a time, without the head of the request: the largest message of the
-/// metadata quorum, and small ones beside it.
-pub const PEER_FRAME_BYTES_MAX: usize = QUORUM_MESSAGE_BYTES_MAX + 64 * 1024;
+/// Bytes of a message of the metadata quorum that go to another node at a time. A longer one goes in parts: whoever
+/// receives it hears each of them, and does not take the sender for dead meanwhile.
+pub const PEER_PART_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of what a node tells another one at a time, without the head of the request: such a part, and small messages
+/// beside it.
+pub const PEER_FRAME_BYTES_MAX: usize = 2 * PEER_PART_BYTES_MAX;
 /// Messages that a node tells another one at a time.
-pub const PEER_MESSAGES_MAX: usize = 1024;
+pub const PEER_MESSAGES_MAX: usize = 16;
 /// Bytes of the text in which a node tells another one why it does not talk with it.
 pub const PEER_REFUSAL_BYTES_MAX: usize = 512;
 /// Bytes of a frame that comes back on a connection to another node: the answer to the hello is all that does, and no

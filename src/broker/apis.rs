@@ -235,7 +235,7 @@ static APIS: [Served; 34] = [
         Handler::Front(|all, front, to, header, body, fx| all.streams.hello(front, to, header, body, fx)),
         NONE, NONE) },
     Served { claimed_from: None, ..row((PeerMessages::KEY, "PeerMessages", 0, 0, i16::MAX),
-        Handler::Front(|all, front, to, _, body, fx| all.streams.messages(front, to, body, fx)), NONE, NONE) },
+        Handler::Front(|all, _, to, _, body, fx| all.streams.messages(to, body, fx)), NONE, NONE) },
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
         Handler::Front(|all, front, to, header, _, fx| all.explain.begin(front, to, header, fx)),

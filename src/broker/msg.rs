@@ -243,8 +243,13 @@ pub struct PeerStream {
 pub enum PeerSaid {
     /// It is to begin: answered by [`PeerAnswer::Greeted`].
     Hello(Box<Hello>),
-    /// Messages, in their order.
-    Messages(Vec<PeerMessage>),
+    /// Messages, in their order: answered by [`PeerAnswer::Taken`].
+    Messages {
+        /// The request's number on the connection.
+        seq: u64,
+        /// What it says.
+        messages: Vec<PeerMessage>,
+    },
     /// Its connection is gone.
     Gone,
 }
@@ -254,6 +259,8 @@ pub enum PeerSaid {
 pub enum PeerAnswer {
     /// Whether it has begun.
     Greeted(HelloAnswer),
+    /// Messages are taken, those of the request with this number: the next ones may come.
+    Taken(u64),
     /// It counts no more, for this reason: its connection is to be closed.
     Over(String),
 }

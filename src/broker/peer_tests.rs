@@ -298,6 +298,35 @@ fn who_says_once_that_he_is_another_node_makes_nobody_deaf_to_it() {
     assert_eq!(cluster.heard_by(0).len(), 2);
 }
 
+#[test]
+fn no_more_waits_for_the_control_shard_than_a_connection_may_have_in_progress() {
+    let mut cluster = Cluster::new(2);
+    cluster.kill(1);
+    cluster.pass(1);
+    let node = cluster.nodes[0].as_mut().expect("it is up");
+    // By the shard that is not the control shard, whose messages are not delivered.
+    node.open(1001);
+    node.ask(1001, &hello(2, 1));
+    let before = node.replies.len();
+    let beat = PeerMessage::Heartbeat { stuck_ms: 0 };
+    let said = PeerMessage::Quorum(Bytes::from_static(b"said"));
+    for _ in 0..3 {
+        let messages = [beat.clone(), said.clone(), beat.clone()];
+        node.send(1001, &PeerMessages::encode(&messages));
+    }
+    assert_eq!(node.replies.len(), before, "answered before it is taken");
+    node.settle();
+    let replies = node.replies[before..].iter();
+    assert!(
+        replies
+            .clone()
+            .all(|(to, frame)| to.0 == 1001 && frame.is_empty())
+    );
+    assert_eq!(replies.len(), 3);
+    cluster.pass(1);
+    assert_eq!(cluster.heard_by(0), [(2, &b"said"[..]); 3]);
+}
+
 /// The body of the answer to a hello.
 fn answer(reply: &Bytes) -> HelloAnswer {
     let (_, body) = decode_own_response(reply.slice(PREFIX..)).expect("a response");

@@ -20,7 +20,8 @@ use bytes::Bytes;
 
 use crate::base::codec::{Put, Reader};
 use crate::base::limits::{
-    CLUSTER_ID_BYTES_MAX, PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX, PEER_REFUSAL_BYTES_MAX,
+    CLUSTER_ID_BYTES_MAX, PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX, PEER_PART_BYTES_MAX,
+    PEER_REFUSAL_BYTES_MAX,
 };
 use crate::base::{DirectoryId, Incarnation, NodeId};
 
@@ -34,6 +35,7 @@ const METADATA: u8 = 1;
 
 const HEARTBEAT: u8 = 1;
 const QUORUM: u8 = 2;
+const QUORUM_PART: u8 = 3;
 
 /// Who a node is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,8 +127,10 @@ pub enum PeerMessage {
         /// The age of the oldest push to it that is not on its disk, in ms.
         stuck_ms: u32,
     },
-    /// A message of the metadata quorum, as the quorum writes it.
+    /// A message of the metadata quorum, as the quorum writes it; or the last part of one. Not empty.
     Quorum(Bytes),
+    /// The next part of a message of the metadata quorum, of which more comes on the same stream. Not empty.
+    QuorumPart(Bytes),
 }
 
 /// Why bytes are nothing that a peer says.
@@ -304,14 +308,29 @@ impl PeerMessages {
                     to.u32(4);
                     to.u32(*stuck_ms);
                 }
-                PeerMessage::Quorum(bytes) => {
-                    to.u8(QUORUM);
-                    to.u32(bytes.len() as u32);
-                    to.put(bytes);
-                }
+                PeerMessage::Quorum(bytes) => put_payload(&mut to, QUORUM, bytes),
+                PeerMessage::QuorumPart(bytes) => put_payload(&mut to, QUORUM_PART, bytes),
             }
         }
         finish(to)
+    }
+
+    /// A message as one request, or one of the quorum that is longer than `PEER_PART_BYTES_MAX` as several.
+    #[must_use]
+    pub fn in_parts(message: PeerMessage) -> Vec<Bytes> {
+        let mut frames = Vec::new();
+        let last = match message {
+            PeerMessage::Quorum(mut rest) => {
+                while rest.len() > PEER_PART_BYTES_MAX {
+                    let part = rest.split_to(PEER_PART_BYTES_MAX);
+                    frames.push(Self::encode(&[PeerMessage::QuorumPart(part)]));
+                }
+                PeerMessage::Quorum(rest)
+            }
+            other => other,
+        };
+        frames.push(Self::encode(&[last]));
+        frames
     }
 
     /// Reads a request's body: at least one message, and nothing but messages. Those of the quorum are slices of it.
@@ -338,7 +357,9 @@ impl PeerMessages {
                     let stuck_ms = Reader::new(payload).u32().ok_or(bad)?;
                     PeerMessage::Heartbeat { stuck_ms }
                 }
+                QUORUM | QUORUM_PART if payload.is_empty() => return Err(bad),
                 QUORUM => PeerMessage::Quorum(payload),
+                QUORUM_PART => PeerMessage::QuorumPart(payload),
                 _ => return Err(BadPeer::UnknownKind(kind)),
             });
             if from.is_at_end() {
@@ -346,6 +367,12 @@ impl PeerMessages {
             }
         }
     }
+}
+
+fn put_payload(to: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    to.u8(kind);
+    to.u32(payload.len() as u32);
+    to.put(payload);
 }
 
 /// The head of a request of version 0, without a client id; its length is not known yet.
@@ -459,7 +486,9 @@ mod tests {
     fn any_peer_message() -> impl Strategy<Value = PeerMessage> {
         prop_oneof![
             any::<u32>().prop_map(|stuck_ms| PeerMessage::Heartbeat { stuck_ms }),
-            prop::collection::vec(any::<u8>(), 0..50).prop_map(|b| PeerMessage::Quorum(b.into())),
+            prop::collection::vec(any::<u8>(), 1..50).prop_map(|b| PeerMessage::Quorum(b.into())),
+            prop::collection::vec(any::<u8>(), 1..5)
+                .prop_map(|b| PeerMessage::QuorumPart(b.into())),
         ]
     }
 
@@ -570,6 +599,14 @@ mod tests {
             Err(BadPeer::Malformed("message")),
             "no message at all"
         );
+        for kind in [QUORUM, QUORUM_PART] {
+            // Each costs more than it is charged for.
+            let empty = Bytes::copy_from_slice(&[kind, 0, 0, 0, 0]);
+            assert_eq!(
+                PeerMessages::decode(empty),
+                Err(BadPeer::Malformed("message"))
+            );
+        }
         let many = PeerMessages::encode(&vec![
             PeerMessage::Heartbeat { stuck_ms: 0 };
             PEER_MESSAGES_MAX + 1
@@ -580,6 +617,32 @@ mod tests {
         );
         let large = Bytes::from(vec![0; PEER_FRAME_BYTES_MAX + 1]);
         assert_eq!(PeerMessages::decode(large), Err(BadPeer::TooLong));
+    }
+
+    #[test]
+    fn a_long_message_goes_in_parts_that_may_be_sent() {
+        for len in [
+            1,
+            PEER_PART_BYTES_MAX,
+            PEER_PART_BYTES_MAX + 1,
+            3 * PEER_PART_BYTES_MAX,
+        ] {
+            let whole: Bytes = (0..len).map(|n| (n / 7) as u8).collect();
+            let frames = PeerMessages::in_parts(PeerMessage::Quorum(whole.clone()));
+            let (mut joined, mut is_whole) = (Vec::new(), false);
+            for frame in frames {
+                assert!(!is_whole, "more behind the last part");
+                match &PeerMessages::decode(frame.slice(HEAD..)).unwrap()[..] {
+                    [PeerMessage::QuorumPart(part)] => joined.extend_from_slice(part),
+                    [PeerMessage::Quorum(last)] => {
+                        joined.extend_from_slice(last);
+                        is_whole = true;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(is_whole && whole == joined, "{len}");
+        }
     }
 
     #[test]

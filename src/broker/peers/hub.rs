@@ -9,7 +9,7 @@ use super::detector::{Detector, OwnTime, Verdict};
 use super::greeting::{ClusterSetup, GreetingRefused, fit, text_of, two_processes};
 use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
-use crate::base::limits::PEER_TICK_MS;
+use crate::base::limits::{PEER_TICK_MS, QUORUM_MESSAGE_BYTES_MAX};
 use crate::base::{Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
@@ -46,6 +46,8 @@ struct Process {
     stream: Option<PeerStream>,
     /// Which one of the process that is.
     number: u64,
+    /// The parts of a message of the quorum that has not come whole, of `QUORUM_MESSAGE_BYTES_MAX` at most.
+    parts: Vec<u8>,
     detector: Detector,
 }
 
@@ -55,8 +57,44 @@ impl Process {
             facts: hello.from.clone(),
             stream: Some(stream),
             number: hello.number,
+            parts: Vec::new(),
             detector: Detector::new(own),
         }
+    }
+
+    /// It has said this. Whether it may say more.
+    fn hear(
+        &mut self,
+        own: Mono,
+        messages: Vec<PeerMessage>,
+        events: &mut VecDeque<PeerEvent>,
+    ) -> bool {
+        self.detector.hear(own);
+        for message in messages {
+            match message {
+                PeerMessage::Heartbeat { stuck_ms } => self.detector.hear_stuck(stuck_ms.into()),
+                PeerMessage::QuorumPart(bytes) | PeerMessage::Quorum(bytes)
+                    if self.parts.len() + bytes.len() > QUORUM_MESSAGE_BYTES_MAX =>
+                {
+                    return false;
+                }
+                PeerMessage::QuorumPart(bytes) => self.parts.extend_from_slice(&bytes),
+                PeerMessage::Quorum(mut bytes) => {
+                    if !self.parts.is_empty() {
+                        self.parts.extend_from_slice(&bytes);
+                        bytes = std::mem::take(&mut self.parts).into();
+                    }
+                    events.push_back(PeerEvent::Heard(self.facts.node, bytes));
+                }
+            }
+        }
+        true
+    }
+
+    /// Its stream is gone, or counts no more.
+    fn over(&mut self) -> Option<PeerStream> {
+        self.parts = Vec::new();
+        self.stream.take()
     }
 
     /// Whether it is there, so that another one of its node has to wait.
@@ -190,8 +228,9 @@ impl Peers {
                 self.events.push_back(PeerEvent::Down(node, why));
             }
             let Some(process) = process else { continue };
-            if let (Err((_, why)), Some(stream)) = (fit(&me, &process.facts), process.stream) {
-                process.stream = None;
+            if let Err((_, why)) = fit(&me, &process.facts)
+                && let Some(stream) = process.over()
+            {
                 self.answers.push((stream, PeerAnswer::Over(why)));
             }
         }
@@ -225,7 +264,7 @@ impl Peers {
         if let (Became::Up(facts), Some(process)) = (&became, process) {
             if facts.start == process.facts.start {
                 process.detector.hear(own);
-            } else if let Some(stream) = process.stream.take() {
+            } else if let Some(stream) = process.over() {
                 // It was silent. Whom this node talks to is whom it hears.
                 let why = format!("another process of node {node} has answered");
                 self.answers.push((stream, PeerAnswer::Over(why)));
@@ -266,37 +305,30 @@ impl Peers {
     /// Another node has said something on a stream to this one.
     pub fn said(&mut self, now: Mono, stream: PeerStream, said: PeerSaid, out: &mut Vec<Output>) {
         let own = self.own.at(now);
-        let said = match said {
+        let mut processes = self.peers.iter_mut().flat_map(|peer| &mut peer.process);
+        let process = processes.find(|process| process.stream == Some(stream));
+        match said {
             PeerSaid::Hello(hello) => {
                 let answer = self.greeted(now, stream, &hello, out);
                 let answer = PeerAnswer::Greeted(answer);
-                return self.answers.push((stream, answer));
+                self.answers.push((stream, answer));
             }
-            said => said,
-        };
-        let mut processes = self.peers.iter_mut().flat_map(|peer| &mut peer.process);
-        let Some(process) = processes.find(|process| process.stream == Some(stream)) else {
-            return;
-        };
-        match said {
-            PeerSaid::Hello(_) => {}
-            PeerSaid::Messages(messages) => {
-                process.detector.hear(own);
-                for message in messages {
-                    match message {
-                        PeerMessage::Heartbeat { stuck_ms } => {
-                            process.detector.hear_stuck(stuck_ms.into());
-                        }
-                        PeerMessage::Quorum(bytes) => {
-                            let event = PeerEvent::Heard(process.facts.node, bytes);
-                            self.events.push_back(event);
-                        }
-                    }
+            PeerSaid::Messages { seq, messages } => {
+                // Whether they count or not: the connection goes on, or is closed when they are answered.
+                self.answers.push((stream, PeerAnswer::Taken(seq)));
+                if let Some(process) = process
+                    && !process.hear(own, messages, &mut self.events)
+                {
+                    process.over();
+                    let why = "a message of the quorum that is too long".to_owned();
+                    self.answers.push((stream, PeerAnswer::Over(why)));
                 }
             }
             PeerSaid::Gone => {
-                process.stream = None;
-                process.detector.gone();
+                if let Some(process) = process {
+                    process.over();
+                    process.detector.gone();
+                }
             }
         }
     }
@@ -342,7 +374,7 @@ impl Peers {
         let before = match &mut peer.process {
             Some(process) => {
                 process.may_give_way(own, hello)?;
-                let before = process.stream;
+                let before = process.over();
                 if process.facts.start == hello.from.start {
                     process.detector.back(own);
                     (process.stream, process.number) = (Some(stream), hello.number);
@@ -392,11 +424,13 @@ impl Peers {
     ) -> Result<(), Unsent> {
         let peer = by_node(&mut self.peers, node).filter(|peer| peer.outgoing.is_up());
         let outgoing = &mut peer.ok_or(Unsent::Down)?.outgoing;
-        let frame = PeerMessages::encode(&[message]);
-        if !outgoing.has_room(frame.len()) {
+        let frames = PeerMessages::in_parts(message);
+        if !outgoing.has_room(frames.iter().map(Bytes::len).sum()) {
             return Err(Unsent::Full);
         }
-        outgoing.send(now, frame, out);
+        for frame in frames {
+            outgoing.send(now, frame, out);
+        }
         Ok(())
     }
 

@@ -3,8 +3,8 @@
 use super::super::greeting::PeerAddress;
 use super::*;
 use crate::base::limits::{
-    PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX, PEER_REDIAL_MS_MIN,
-    PEER_UNSENT_BYTES_MAX,
+    PEER_FRAME_BYTES_MAX, PEER_GREETED_WITHIN_MS, PEER_HEARTBEAT_MS, PEER_REDIAL_MS_MAX,
+    PEER_REDIAL_MS_MIN, PEER_UNSENT_BYTES_MAX,
 };
 use crate::base::{DirectoryId, Incarnation, ShardId};
 use crate::broker::io::ConnId;
@@ -130,7 +130,13 @@ impl One {
     /// What comes of the stream by this connection, and what is wanted of the driver then.
     fn said(&mut self, conn: u64, said: PeerSaid) -> Vec<Output> {
         let (now, mut out) = (self.now(), Vec::new());
+        let is_messages = matches!(said, PeerSaid::Messages { .. });
         self.peers.said(now, stream(conn), said, &mut out);
+        if is_messages {
+            // Whatever becomes of them they are not in the way of the next ones.
+            let (to, taken) = self.peers.answers.remove(0);
+            assert!(to == stream(conn) && matches!(taken, PeerAnswer::Taken(3)));
+        }
         out
     }
 
@@ -205,9 +211,14 @@ fn welcome(node: i32) -> HelloAnswer {
     }
 }
 
+fn messages(message: PeerMessage) -> PeerSaid {
+    let (seq, messages) = (3, vec![message]);
+    PeerSaid::Messages { seq, messages }
+}
+
 fn quorum(text: &'static str) -> PeerSaid {
     let bytes = Bytes::from_static(text.as_bytes());
-    PeerSaid::Messages(vec![PeerMessage::Quorum(bytes)])
+    messages(PeerMessage::Quorum(bytes))
 }
 
 #[test]
@@ -342,11 +353,20 @@ fn what_waits_to_be_sent_is_bounded() {
     let (mut one, link) = One::up();
     // Whatever its size, if nothing is before it.
     let (sent, out) = one.send(2 * PEER_UNSENT_BYTES_MAX);
-    assert_eq!((sent, out.len()), (Ok(()), 1));
+    assert_eq!(sent, Ok(()));
+    // Each of them is heard when it comes, and none takes as long as a silence that is odd.
+    let mut bytes = 0;
+    for output in out {
+        let Output::LinkSend { pieces, .. } = output else {
+            panic!("{output:?}");
+        };
+        let len = pieces.iter().map(Bytes::len).sum::<usize>();
+        assert!(len <= PEER_FRAME_BYTES_MAX, "{len}");
+        bytes += len;
+    }
     assert_eq!(one.send(1).0, Err(Unsent::Full));
     assert_eq!(one.pass(1_000).len(), 0, "no heartbeats behind it");
-    one.peers
-        .link_sent(link, 2 * PEER_UNSENT_BYTES_MAX + HEAD + 5);
+    one.peers.link_sent(link, bytes);
     assert_eq!(one.send(1).0, Ok(()));
     one.lost(link, LinkLost::TimedOut);
     assert_eq!(one.send(1).0, Err(Unsent::Down));
@@ -390,6 +410,35 @@ fn what_comes_on_an_earlier_stream_counts_no_more() {
     assert_eq!(one.over_and_greeted(4, (5, first(), 1)), Ok(()), "silent");
     one.said(5, quorum("c"));
     assert_eq!(one.heard(), ["c"]);
+}
+
+#[test]
+fn parts_are_joined_and_bounded_and_forgotten_with_their_stream() {
+    let part = |len: usize| messages(PeerMessage::QuorumPart(vec![1; len].into()));
+    let (mut one, first) = (One::new(), || facts(2, None));
+    assert_eq!(one.greeted(1, first(), 1), Ok(()));
+    one.said(1, part(3));
+    one.said(1, messages(PeerMessage::Heartbeat { stuck_ms: 0 }));
+    one.said(1, part(2));
+    one.said(1, quorum("end"));
+    one.said(1, quorum("next"));
+    assert_eq!(one.heard(), [&b"\x01\x01\x01\x01\x01end"[..], b"next"]);
+    one.said(1, part(3));
+    assert_eq!(one.over_and_greeted(1, (2, first(), 2)), Ok(()));
+    one.said(2, quorum("whole"));
+    assert_eq!(one.heard(), ["whole"]);
+    for last in [part(1), quorum("x")] {
+        let conn = 10 + one.ms;
+        one.said(2, PeerSaid::Gone);
+        assert_eq!(one.greeted(conn, first(), 3), Ok(()));
+        one.said(conn, part(QUORUM_MESSAGE_BYTES_MAX));
+        assert!(one.peers.answers.is_empty());
+        one.said(conn, last);
+        assert_eq!(one.over(), stream(conn));
+        one.said(conn, quorum("of nobody"));
+        assert!(one.heard().is_empty());
+        one.pass(1);
+    }
 }
 
 #[test]
@@ -505,7 +554,7 @@ fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     assert_eq!(one.greeted(2, process(2, None, 2), 1), Ok(()));
     assert_eq!(verdict(&mut one), Some(Verdict::Alive), "another process");
     let stuck = PeerMessage::Heartbeat { stuck_ms: 5_000 };
-    one.said(2, PeerSaid::Messages(vec![stuck]));
+    one.said(2, messages(stuck));
     assert_eq!(verdict(&mut one), Some(Verdict::Suspected));
 }
 
@@ -549,11 +598,11 @@ fn who_was_greeted_before_the_cluster_was_known_is_greeted_again() {
             matches!(out[..], [Output::LinkClose { link: it }, Output::Dial { .. }] if it == link),
             "{out:?}"
         );
-        one.said(1, quorum("said"));
-        assert_eq!(one.heard().len(), usize::from(stays), "{theirs:?}");
         if !stays {
             assert_eq!(one.over(), stream(1));
         }
+        one.said(1, quorum("said"));
+        assert_eq!(one.heard().len(), usize::from(stays), "{theirs:?}");
         assert!(one.peers.answers.is_empty());
     }
 }

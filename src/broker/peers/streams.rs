@@ -11,7 +11,7 @@ use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
 use crate::broker::msg::{Msg, PeerAnswer, PeerSaid, PeerStream};
 use crate::store::Piece;
-use crate::wire::peer::{Hello, HelloAnswer, PeerMessages, PeerRefusal};
+use crate::wire::peer::{Hello, HelloAnswer, PeerMessage, PeerMessages, PeerRefusal};
 use crate::wire::{RequestHeader, encode_own_response};
 
 /// The shard that knows the other nodes.
@@ -70,20 +70,23 @@ impl Streams {
         Ok(())
     }
 
-    /// A node says something. It is not answered. `Err` is the reason to close the connection.
-    pub fn messages(
-        &mut self,
-        front: &mut Front,
-        to: ReplyTo,
-        body: Bytes,
-        fx: &mut Fx<'_>,
-    ) -> Result<(), String> {
+    /// A node says something, which is answered by nothing when the control shard has taken it: so no more waits there
+    /// than may be in progress on a connection. `Err` is the reason to close the connection.
+    pub fn messages(&mut self, to: ReplyTo, body: Bytes, fx: &mut Fx<'_>) -> Result<(), String> {
         if !matches!(self.by_conn.get(&to.conn), Some(Stage::Open)) {
             return Err("a peer's message without a hello before it that is answered".to_owned());
         }
-        let messages = PeerMessages::decode(body).map_err(|bad| bad.to_string())?;
-        tell(to.conn, PeerSaid::Messages(messages), fx);
-        front.conns.reply(to, Vec::new(), fx.out);
+        let mut messages = PeerMessages::decode(body).map_err(|bad| bad.to_string())?;
+        // The last heartbeat says what those before it say.
+        let is_beat = |message: &PeerMessage| matches!(message, PeerMessage::Heartbeat { .. });
+        let mut beats = messages.iter().filter(|message| is_beat(message)).count();
+        messages.retain(|message| {
+            let is_beat = is_beat(message);
+            beats -= usize::from(is_beat);
+            !is_beat || beats == 0
+        });
+        let seq = to.seq;
+        tell(to.conn, PeerSaid::Messages { seq, messages }, fx);
         Ok(())
     }
 
@@ -108,6 +111,9 @@ impl Streams {
             (Some(_), PeerAnswer::Over(why)) => {
                 self.by_conn.remove(&conn);
                 front.conns.close(conn, why, fx.out);
+            }
+            (_, PeerAnswer::Taken(seq)) => {
+                front.conns.reply(ReplyTo { conn, seq }, Vec::new(), fx.out);
             }
             // It is gone meanwhile.
             _ => {}
