@@ -338,8 +338,10 @@ pub const LINK_FRAME_BYTES_MAX: usize = 4096;
 pub const LINK_UP_WITHIN_MS: u64 = 1_000;
 /// What is sent to another node has to be acknowledged by its system within so many ms, or the connection is given up.
 pub const LINK_UNACKNOWLEDGED_MS_MAX: u64 = 5_000;
-/// Names of hosts that a shard looks up at a time, each in a thread.
+/// Names of hosts that a shard looks up at a time, each once and in a thread.
 pub const LOOKUPS_MAX: usize = 8;
+/// What was found for a name too late for the connection that asked for it serves the next one within so many ms.
+pub const LOOKUP_KEPT_MS: u64 = 5_000;
 /// The control shard looks after the other nodes this often, in ms, or its own time is counted too short.
 pub const PEER_TICK_MS: u64 = 20;
 /// A node to which nothing else is said is told so often that this one is there, in ms.

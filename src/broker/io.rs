@@ -19,8 +19,10 @@ pub struct LinkId(pub u64);
 /// Why there is no link, or no longer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkLost {
-    /// The name of the host has no address, for this reason.
+    /// No address was found for the name of the host, for this reason.
     Unresolved(String),
+    /// There is no way to it from here, says this machine: of the other one that says nothing.
+    NoWay(String),
     /// Nobody listens there, says the machine: if it is the right one, the process is gone.
     Refused,
     /// Nothing came of it in time, or what was sent was not acknowledged in time.
@@ -31,20 +33,20 @@ pub enum LinkLost {
     Closed,
     /// What came were no frames, or one larger than `limits::LINK_FRAME_BYTES_MAX`.
     Garbage,
-    /// Anything else that a system may say, as text: no way to that host, no descriptors left.
+    /// Anything else that a system may say, as text: no descriptors left.
     Failed(String),
 }
 
 impl fmt::Display for LinkLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unresolved(why) => write!(f, "its name has no address: {why}"),
+            Self::Unresolved(why) => write!(f, "no address is found for its name: {why}"),
             Self::Refused => f.write_str("nobody listens there"),
             Self::TimedOut => f.write_str("it takes too long"),
             Self::Reset => f.write_str("the connection was reset"),
             Self::Closed => f.write_str("the connection was closed"),
             Self::Garbage => f.write_str("what comes from there is not this protocol"),
-            Self::Failed(why) => f.write_str(why),
+            Self::NoWay(why) | Self::Failed(why) => f.write_str(why),
         }
     }
 }

@@ -2,13 +2,13 @@
 //! clients, so the other end of it is an ordinary one of the other node.
 //!
 //! Nothing here makes the shard's thread wait: a socket is connected without blocking, and the ring says when that is
-//! over; names are looked up by a thread that lives for as long as the lookup.
+//! over; names are looked up by a thread that lives for as long as the lookup, one for each host at a time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use super::ring::{Done, Op, Ring, SLICES_MAX, SendBatch};
 use super::sys;
 use super::tag::Tag;
 use crate::base::limits::{
-    LINK_FRAME_BYTES_MAX, LINK_UNACKNOWLEDGED_MS_MAX, LINK_UP_WITHIN_MS, LOOKUPS_MAX,
+    LINK_FRAME_BYTES_MAX, LINK_UNACKNOWLEDGED_MS_MAX, LINK_UP_WITHIN_MS, LOOKUP_KEPT_MS,
+    LOOKUPS_MAX,
 };
 use crate::base::{IdMap, Mono};
 use crate::broker::{Input, LinkId, LinkLost};
@@ -36,8 +37,10 @@ struct Link {
 }
 
 enum State {
-    /// The name is being looked up. Nothing is in flight.
+    /// The name of this host is being looked up. Nothing is in flight.
     Resolving {
+        host: String,
+        port: u16,
         until: Mono,
     },
     /// An operation waits for the outcome.
@@ -45,13 +48,41 @@ enum State {
     Up(Stream),
 }
 
-struct Connecting {
-    socket: TcpStream,
-    /// Where to try next.
+/// What is left to be tried.
+struct Attempts {
     rest: VecDeque<SocketAddr>,
     until: Mono,
-    /// Why the addresses before were nothing. One that is refused says less than another one.
+    /// Why the addresses before were nothing.
     failed: Option<LinkLost>,
+}
+
+impl Attempts {
+    const fn new(rest: VecDeque<SocketAddr>, until: Mono) -> Self {
+        let failed = None;
+        Self {
+            rest,
+            until,
+            failed,
+        }
+    }
+
+    /// An address was nothing.
+    fn fail(&mut self, why: LinkLost) {
+        let before = self.failed.take();
+        self.failed = Some(match before {
+            Some(before) if weight(&before) >= weight(&why) => before,
+            _ => why,
+        });
+    }
+}
+
+struct Connecting {
+    socket: TcpStream,
+    left: Attempts,
+    /// This address has its share of the time until then.
+    until: Mono,
+    /// It has had it.
+    is_late: bool,
 }
 
 /// A connected link.
@@ -78,7 +109,7 @@ impl Link {
         match &mut self.state {
             State::Resolving { .. } => {}
             State::Connecting(connecting) => {
-                connecting.rest.clear();
+                connecting.left.rest.clear();
                 sys::shutdown_socket(connecting.socket.as_raw_fd());
             }
             State::Up(stream) => {
@@ -91,7 +122,9 @@ impl Link {
     fn deadline(&self) -> Mono {
         match &self.state {
             _ if self.over => Mono::NEVER,
-            State::Resolving { until } => *until,
+            State::Resolving { until, .. } => *until,
+            // Its socket is shut, of which the ring tells at once.
+            State::Connecting(connecting) if connecting.is_late => connecting.left.until,
             State::Connecting(connecting) => connecting.until,
             State::Up(_) => Mono::NEVER,
         }
@@ -110,9 +143,10 @@ impl Links {
         Self {
             links: IdMap::default(),
             lookups: Lookups {
+                resolve,
                 wake: Arc::new(wake),
-                running: Arc::default(),
                 found: Arc::default(),
+                by_host: BTreeMap::new(),
             },
         }
     }
@@ -128,15 +162,18 @@ impl Links {
     ) {
         let until = now.plus_ms(LINK_UP_WITHIN_MS);
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return self.connect(id, [SocketAddr::new(ip, port)].into(), until, ring, inputs);
+            let left = Attempts::new([SocketAddr::new(ip, port)].into(), until);
+            return self.connect(id, left, now, ring, inputs);
         }
-        match self.lookups.begin(id, host, port) {
-            Ok(()) => {
-                let link = Link {
-                    state: State::Resolving { until },
-                    over: false,
-                };
-                self.links.insert(id, link);
+        match self.lookups.ask(host, now) {
+            Ok(Some(addresses)) => {
+                let left = Attempts::new(at_port(&addresses, port), until);
+                self.connect(id, left, now, ring, inputs);
+            }
+            Ok(None) => {
+                let host = host.to_owned();
+                let state = State::Resolving { host, port, until };
+                self.links.insert(id, Link { state, over: false });
             }
             Err(why) => {
                 let why = LinkLost::Unresolved(why);
@@ -190,21 +227,8 @@ impl Links {
     /// Takes what was looked up, and gives up what takes too long.
     pub fn look_after(&mut self, now: Mono, ring: &mut Ring<Tag>, inputs: &mut VecDeque<Input>) {
         if self.has_found() {
-            for (id, found) in self.lookups.take() {
-                let Some(link) = self.links.remove(&id) else {
-                    continue;
-                };
-                match (link.state, found) {
-                    (State::Resolving { until }, Ok(addresses)) => {
-                        self.connect(id, addresses, until, ring, inputs);
-                    }
-                    (_, Err(error)) => inputs.push_back(Input::LinkDown {
-                        link: id,
-                        why: LinkLost::Unresolved(error.to_string()),
-                    }),
-                    // An id is not used again.
-                    (_, Ok(_)) => {}
-                }
+            for (host, found) in self.lookups.take() {
+                self.resolved(host, found, now, ring, inputs);
             }
         }
         let late = |(id, link): (&LinkId, &Link)| (link.deadline() <= now).then_some(*id);
@@ -212,8 +236,60 @@ impl Links {
             return;
         }
         for id in self.links.iter().filter_map(late).collect::<Vec<_>>() {
-            self.lose(id, LinkLost::TimedOut, inputs);
+            self.late(id, now, inputs);
         }
+    }
+
+    /// A name was looked up, for those who wait for it or for the next one who asks.
+    fn resolved(
+        &mut self,
+        host: String,
+        found: Addresses,
+        now: Mono,
+        ring: &mut Ring<Tag>,
+        inputs: &mut VecDeque<Input>,
+    ) {
+        let waits = |(id, link): (&LinkId, &Link)| match &link.state {
+            State::Resolving {
+                host: it,
+                port,
+                until,
+            } if *it == host => Some((*id, *port, *until)),
+            _ => None,
+        };
+        let waiting: Vec<_> = self.links.iter().filter_map(waits).collect();
+        let all = match found {
+            Ok(all) if waiting.is_empty() => return self.lookups.keep(host, all, now),
+            found => found.map_err(|error| error.to_string()),
+        };
+        for (link, port, until) in waiting {
+            self.links.remove(&link);
+            match &all {
+                Ok(all) => {
+                    let left = Attempts::new(at_port(all, port), until);
+                    self.connect(link, left, now, ring, inputs);
+                }
+                Err(why) => {
+                    let why = LinkLost::Unresolved(why.clone());
+                    inputs.push_back(Input::LinkDown { link, why });
+                }
+            }
+        }
+    }
+
+    /// A link, or one of its addresses, has had its time.
+    fn late(&mut self, id: LinkId, now: Mono, inputs: &mut VecDeque<Input>) {
+        let why = match self.links.get_mut(&id).map(|link| &mut link.state) {
+            Some(State::Connecting(it)) if it.left.until > now && !it.left.rest.is_empty() => {
+                it.is_late = true;
+                return sys::shutdown_socket(it.socket.as_raw_fd());
+            }
+            Some(State::Resolving { .. }) => {
+                LinkLost::Unresolved("it is still being looked up".to_owned())
+            }
+            _ => LinkLost::TimedOut,
+        };
+        self.lose(id, why, inputs);
     }
 
     /// Takes the completion of an operation on a link.
@@ -221,6 +297,7 @@ impl Links {
         &mut self,
         id: LinkId,
         done: Done<Tag>,
+        now: Mono,
         ring: &mut Ring<Tag>,
         inputs: &mut VecDeque<Input>,
     ) {
@@ -230,7 +307,7 @@ impl Links {
         match &mut link.state {
             State::Resolving { .. } => {}
             State::Connecting(_) if link.over => drop(self.links.remove(&id)),
-            State::Connecting(_) => self.on_connected(id, &done, ring, inputs),
+            State::Connecting(_) => self.on_connected(id, &done, now, ring, inputs),
             State::Up(stream) => {
                 let lost = stream.on_done(id, done, link.over, ring, inputs);
                 if let Err(why) = lost {
@@ -256,35 +333,35 @@ impl Links {
         }
     }
 
-    /// Tries one address after the other.
+    /// Tries one address after the other: each has its share of the time that is left.
     fn connect(
         &mut self,
         id: LinkId,
-        mut rest: VecDeque<SocketAddr>,
-        until: Mono,
+        mut left: Attempts,
+        now: Mono,
         ring: &mut Ring<Tag>,
         inputs: &mut VecDeque<Input>,
     ) {
-        let mut failed = None;
-        while let Some(address) = rest.pop_front() {
+        while let Some(address) = left.rest.pop_front() {
             match begin(address) {
                 Ok(socket) => {
                     let fd = socket.as_raw_fd();
                     ring.push(Tag::Link(id), Op::Writable { fd });
+                    let share = left.until.0.saturating_sub(now.0) / (left.rest.len() as u64 + 1);
                     let state = State::Connecting(Connecting {
                         socket,
-                        rest,
-                        until,
-                        failed,
+                        left,
+                        until: Mono(now.0.saturating_add(share)),
+                        is_late: false,
                     });
                     self.links.insert(id, Link { state, over: false });
                     return;
                 }
-                Err(error) => failed = Some(worse(failed, lost_by(&error))),
+                Err(error) => left.fail(lost_by(&error)),
             }
         }
         let nowhere = || LinkLost::Unresolved("the host has no address".to_owned());
-        let why = failed.unwrap_or_else(nowhere);
+        let why = left.failed.unwrap_or_else(nowhere);
         inputs.push_back(Input::LinkDown { link: id, why });
     }
 
@@ -292,6 +369,7 @@ impl Links {
         &mut self,
         id: LinkId,
         done: &Done<Tag>,
+        now: Mono,
         ring: &mut Ring<Tag>,
         inputs: &mut VecDeque<Input>,
     ) {
@@ -304,13 +382,13 @@ impl Links {
         };
         let Connecting {
             socket,
-            rest,
-            until,
-            failed,
+            mut left,
+            is_late,
+            ..
         } = connecting;
         let waited = done.result.map_err(io::Error::from_raw_os_error);
         match waited.and_then(|_| finish(&socket)) {
-            Ok(()) => {
+            Ok(()) if !is_late => {
                 let mut stream = Stream {
                     socket,
                     frames: FrameReader::new(LINK_FRAME_BYTES_MAX),
@@ -323,21 +401,13 @@ impl Links {
                 let state = State::Up(stream);
                 self.links.insert(id, Link { state, over: false });
             }
-            Err(error) => {
-                let why = worse(failed, lost_by(&error));
-                if rest.is_empty() {
-                    return inputs.push_back(Input::LinkDown { link: id, why });
-                }
+            failed => {
+                left.fail(match failed {
+                    Err(error) if !is_late => lost_by(&error),
+                    _ => LinkLost::TimedOut,
+                });
                 drop(socket);
-                self.connect(id, rest, until, ring, inputs);
-                if let Some(Link {
-                    state: State::Connecting(next),
-                    ..
-                }) = self.links.get_mut(&id)
-                {
-                    let later = next.failed.take();
-                    next.failed = Some(later.map_or(why.clone(), |later| worse(Some(why), later)));
-                }
+                self.connect(id, left, now, ring, inputs);
             }
         }
     }
@@ -465,11 +535,13 @@ fn finish(socket: &TcpStream) -> io::Result<()> {
     SockRef::from(socket).set_tcp_user_timeout(Some(unacknowledged))
 }
 
-/// Of two addresses of one host, what speaks less for that nobody is there.
-fn worse(before: Option<LinkLost>, now: LinkLost) -> LinkLost {
-    match before {
-        Some(before) if before != LinkLost::Refused => before,
-        _ => now,
+/// How much a failure of one of a host's addresses says against that nobody is there: a refusal says that somebody is,
+/// who knows of nobody; and this machine's own word, that it has no way, says nothing.
+const fn weight(why: &LinkLost) -> u8 {
+    match why {
+        LinkLost::NoWay(_) => 0,
+        LinkLost::Refused => 1,
+        _ => 2,
     }
 }
 
@@ -479,15 +551,27 @@ fn lost_by(error: &io::Error) -> LinkLost {
         Kind::ConnectionRefused => LinkLost::Refused,
         Kind::TimedOut => LinkLost::TimedOut,
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => LinkLost::Reset,
+        Kind::NetworkUnreachable | Kind::HostUnreachable | Kind::AddrNotAvailable => {
+            LinkLost::NoWay(error.to_string())
+        }
+        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => LinkLost::NoWay(error.to_string()),
         _ => LinkLost::Failed(error.to_string()),
     }
 }
 
-/// Names being looked up, each by a thread of its own: getaddrinfo(3) waits for as long as it likes.
+/// Names being looked up, each by a thread of its own: getaddrinfo(3) waits for as long as it likes. A name is looked
+/// up once at a time, however often it is asked for meanwhile, and what comes late is kept for the next one who asks.
 struct Lookups {
+    resolve: fn(&str) -> Addresses,
     wake: Arc<dyn Fn() + Send + Sync>,
-    running: Arc<AtomicUsize>,
     found: Arc<Found>,
+    by_host: BTreeMap<String, Lookup>,
+}
+
+enum Lookup {
+    Running,
+    /// Nobody has waited for it. Kept until then.
+    Found(Vec<SocketAddr>, Mono),
 }
 
 /// What the threads have found.
@@ -495,47 +579,75 @@ struct Lookups {
 struct Found {
     /// Whether there is something in `all`.
     any: AtomicBool,
-    all: Mutex<Vec<(LinkId, Addresses)>>,
+    all: Mutex<Vec<(String, Addresses)>>,
 }
 
-type Addresses = io::Result<VecDeque<SocketAddr>>;
+/// Addresses of a host, their ports being nothing.
+type Addresses = io::Result<Vec<SocketAddr>>;
+
+fn resolve(host: &str) -> Addresses {
+    (host, 0).to_socket_addrs().map(Iterator::collect)
+}
+
+fn at_port(addresses: &[SocketAddr], port: u16) -> VecDeque<SocketAddr> {
+    let mut all: VecDeque<SocketAddr> = addresses.iter().copied().collect();
+    all.iter_mut().for_each(|address| address.set_port(port));
+    all
+}
 
 impl Lookups {
-    fn begin(&self, id: LinkId, host: &str, port: u16) -> Result<(), String> {
-        // One that was given up goes on until the system lets it go.
-        if self.running.load(Ordering::SeqCst) >= LOOKUPS_MAX {
+    /// The addresses of a host, or none yet: then [`Lookups::take`] has them some time.
+    fn ask(&mut self, host: &str, now: Mono) -> Result<Option<Vec<SocketAddr>>, String> {
+        self.by_host
+            .retain(|_, lookup| !matches!(lookup, Lookup::Found(_, until) if *until <= now));
+        match self.by_host.remove(host) {
+            // Once: the next one wants to know where it is then.
+            Some(Lookup::Found(addresses, _)) => return Ok(Some(addresses)),
+            None => self.begin(host)?,
+            Some(Lookup::Running) => {}
+        }
+        self.by_host.insert(host.to_owned(), Lookup::Running);
+        Ok(None)
+    }
+
+    fn begin(&self, host: &str) -> Result<(), String> {
+        let running = self.by_host.values();
+        let running = running.filter(|lookup| matches!(lookup, Lookup::Running));
+        if running.count() >= LOOKUPS_MAX {
             return Err(format!(
                 "{LOOKUPS_MAX} names are being looked up, and none of the servers asked for them answers"
             ));
         }
-        self.running.fetch_add(1, Ordering::SeqCst);
-        let (running, found) = (Arc::clone(&self.running), Arc::clone(&self.found));
+        let (resolve, found) = (self.resolve, Arc::clone(&self.found));
         let (wake, host) = (Arc::clone(&self.wake), host.to_owned());
         let thread = std::thread::Builder::new().name("lookup".into());
         let spawned = thread.spawn(move || {
-            let addresses = (host.as_str(), port).to_socket_addrs();
-            let addresses = addresses.map(Iterator::collect);
+            let addresses = resolve(&host);
             let mut all = found.all.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push((id, addresses));
+            all.push((host, addresses));
             found.any.store(true, Ordering::SeqCst);
             drop(all);
-            running.fetch_sub(1, Ordering::SeqCst);
             wake();
         });
-        spawned.map(drop).map_err(|error| {
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            format!("no thread to look it up: {error}")
-        })
+        let failed = |error| format!("no thread to look it up: {error}");
+        spawned.map(drop).map_err(failed)
     }
 
-    fn take(&self) -> Vec<(LinkId, Addresses)> {
-        let mut all = self
-            .found
-            .all
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Keeps what nobody has waited for.
+    fn keep(&mut self, host: String, addresses: Vec<SocketAddr>, now: Mono) {
+        let until = now.plus_ms(LOOKUP_KEPT_MS);
+        self.by_host.insert(host, Lookup::Found(addresses, until));
+    }
+
+    fn take(&mut self) -> Vec<(String, Addresses)> {
+        let all = self.found.all.lock();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
         self.found.any.store(false, Ordering::SeqCst);
-        std::mem::take(&mut all)
+        let all = std::mem::take(&mut *all);
+        for (host, _) in &all {
+            self.by_host.remove(host);
+        }
+        all
     }
 }
 

@@ -25,14 +25,14 @@ impl Driver {
 
     fn dial(host: &str, port: u16) -> Self {
         let mut it = Self::new();
-        it.links.dial(
-            LINK,
-            (host, port),
-            sys::mono(),
-            &mut it.ring,
-            &mut it.inputs,
-        );
+        it.dial_as(LINK, host, port);
         it
+    }
+
+    fn dial_as(&mut self, link: LinkId, host: &str, port: u16) {
+        let (ring, inputs) = (&mut self.ring, &mut self.inputs);
+        self.links
+            .dial(link, (host, port), sys::mono(), ring, inputs);
     }
 
     /// A link that is up, and the other end of it.
@@ -65,8 +65,8 @@ impl Driver {
             let Tag::Link(id) = done.tag else {
                 panic!("nothing else was asked for");
             };
-            self.links
-                .on_done(id, done, &mut self.ring, &mut self.inputs);
+            let (ring, inputs) = (&mut self.ring, &mut self.inputs);
+            self.links.on_done(id, done, sys::mono(), ring, inputs);
         }
     }
 
@@ -180,17 +180,9 @@ fn a_name_without_an_address_is_told() {
 #[test]
 fn lookups_are_bounded() {
     let mut it = Driver::new();
-    it.links
-        .lookups
-        .running
-        .store(LOOKUPS_MAX, Ordering::SeqCst);
-    it.links.dial(
-        LINK,
-        ("localhost", 1),
-        Mono(0),
-        &mut it.ring,
-        &mut it.inputs,
-    );
+    let running = (0..LOOKUPS_MAX).map(|host| (host.to_string(), Lookup::Running));
+    it.links.lookups.by_host = running.collect();
+    it.dial_as(LINK, "localhost", 1);
     let why = it.lost();
     assert!(
         matches!(&why, LinkLost::Unresolved(why) if why.contains("8 names")),
@@ -222,9 +214,8 @@ fn what_is_no_frame_ends_the_link() {
     assert_eq!(it.lost(), LinkLost::Garbage);
 }
 
-/// A listener whose queue is full: the system says neither yes nor no.
-#[test]
-fn who_does_not_answer_is_given_up() {
+/// An address whose system says neither yes nor no, for the queue of its listener is full; and what makes it so.
+fn black_hole() -> (SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let address: SocketAddr = ([127, 0, 0, 1], 0).into();
     listener.bind(&address.into()).expect("a port");
@@ -233,9 +224,82 @@ fn who_does_not_answer_is_given_up() {
     let address = address.as_socket().expect("of the internet");
     // One is taken, and the others wait; how many of them depends on the system.
     let crowd: Vec<_> = (0..4).map(|_| begin(address).expect("begun")).collect();
+    let crowd = crowd.into_iter().map(Socket::from);
+    (address, crowd.chain([listener]).collect())
+}
+
+#[test]
+fn who_does_not_answer_is_given_up() {
+    let (address, _holds) = black_hole();
     let mut it = Driver::dial("127.0.0.1", address.port());
     assert_eq!(it.lost(), LinkLost::TimedOut);
-    drop(crowd);
+}
+
+#[test]
+fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
+    let (silent, _holds) = black_hole();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let good = listener.local_addr().expect("its address");
+    for (addresses, is_up) in [(vec![silent, good], true), (vec![silent, silent], false)] {
+        let (mut it, now) = (Driver::new(), sys::mono());
+        let until = now.plus_ms(LINK_UP_WITHIN_MS);
+        let left = Attempts::new(addresses.into(), until);
+        it.links
+            .connect(LINK, left, now, &mut it.ring, &mut it.inputs);
+        if is_up {
+            assert!(matches!(it.next(), Input::LinkUp { link: LINK }));
+            it.links.close(LINK);
+            it.is_forgotten();
+        } else {
+            assert_eq!(it.lost(), LinkLost::TimedOut);
+            assert!(sys::mono() >= until, "it has had its time");
+        }
+    }
+}
+
+/// Takes longer than a dial may.
+fn slow(_: &str) -> Addresses {
+    std::thread::sleep(Duration::from_millis(LINK_UP_WITHIN_MS * 3 / 2));
+    Ok(vec![([127, 0, 0, 1], 0).into()])
+}
+
+#[test]
+fn a_name_that_is_looked_up_slowly_is_found_by_the_next_dial() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    for waits in [true, false] {
+        let mut it = Driver::new();
+        it.links.lookups.resolve = slow;
+        it.dial_as(LINK, "slow", port);
+        let why = it.lost();
+        assert_eq!(
+            why.to_string(),
+            "no address is found for its name: it is still being looked up"
+        );
+        if !waits {
+            // It comes when nobody waits.
+            while !it.links.has_found() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let (ring, inputs) = (&mut it.ring, &mut it.inputs);
+            it.links.look_after(sys::mono(), ring, inputs);
+        }
+        // Nobody looks it up a second time.
+        it.links.lookups.resolve = |_| panic!("it is looked up again");
+        let next = LinkId(8);
+        it.dial_as(next, "slow", port);
+        if waits {
+            it.dial_as(LinkId(9), "slow", port);
+            assert_eq!(it.links.lookups.by_host.len(), 1);
+        }
+        assert!(matches!(it.next(), Input::LinkUp { .. }));
+        assert!(it.links.lookups.by_host.is_empty(), "used once");
+        it.links.close_all();
+    }
+    let (mut it, now) = (Driver::new(), Mono(0));
+    it.links.lookups.keep("old".to_owned(), Vec::new(), now);
+    let late = now.plus_ms(LOOKUP_KEPT_MS);
+    assert_eq!(it.links.lookups.ask("old", late), Ok(None));
 }
 
 #[test]
@@ -258,9 +322,15 @@ fn nothing_is_told_of_a_link_that_is_closed() {
 }
 
 #[test]
-fn an_address_that_refuses_says_less_than_one_that_does_not() {
-    let other = LinkLost::TimedOut;
-    assert_eq!(worse(None, LinkLost::Refused), LinkLost::Refused);
-    assert_eq!(worse(Some(LinkLost::Refused), other.clone()), other);
-    assert_eq!(worse(Some(other.clone()), LinkLost::Refused), other);
+fn an_address_that_refuses_says_less_than_one_that_does_not_and_more_than_no_way() {
+    let no_way = lost_by(&io::Error::from_raw_os_error(libc::ENETUNREACH));
+    let rising = [no_way, LinkLost::Refused, LinkLost::TimedOut];
+    for (at, first) in rising.iter().enumerate() {
+        for (other, then) in rising.iter().enumerate() {
+            let mut left = Attempts::new(VecDeque::new(), Mono(0));
+            left.fail(first.clone());
+            left.fail(then.clone());
+            assert_eq!(left.failed.as_ref(), Some(&rising[at.max(other)]));
+        }
+    }
 }

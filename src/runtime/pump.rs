@@ -315,9 +315,13 @@ impl Pump {
                     self.hear_bell(buf);
                 }
             }
-            Tag::Link(id) => self
-                .links
-                .on_done(id, done, &mut self.ring, &mut self.inputs),
+            Tag::Link(id) => self.links.on_done(
+                id,
+                done,
+                self.shared.now.get(),
+                &mut self.ring,
+                &mut self.inputs,
+            ),
             Tag::Load(id, load) => self.on_loaded(id, load, done),
             Tag::Cache(id) => {
                 let ended = self
