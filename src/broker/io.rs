@@ -12,6 +12,9 @@ pub use crate::base::ConnId;
 use crate::base::{Mono, ShardId, StoreId};
 use crate::store::{DiskError, DiskOp, IoId, Piece};
 
+/// Stands for the listeners of `controller.listener.names`.
+pub const CONTROLLER_LISTENER: usize = usize::MAX;
+
 /// A connection to another node that this shard has asked for. Chosen by the shard, never reused within its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -67,7 +70,7 @@ pub enum Input {
         /// Address of the client.
         peer: SocketAddr,
         /// Index into the configured listeners; for the shard's own port next to one of them, the
-        /// number of listeners plus that.
+        /// number of listeners plus that; [`CONTROLLER_LISTENER`] for one that is for other nodes alone.
         listener: usize,
     },
     /// One request frame arrived, without its length prefix.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::io::{ConnId, Input, LinkId, LinkLost, Output};
 use super::peers::{ClusterSetup, PeerAddress};
 use super::testing::Bench;
-use crate::base::{DirectoryId, Incarnation, Mono, NodeId, Now};
+use crate::base::{DirectoryId, Incarnation, Mono, NodeId};
 use crate::config::BrokerConfig;
 use crate::wire::client::{decode_own_response, encode_request};
 use crate::wire::peer::{
@@ -102,8 +102,10 @@ impl Cluster {
                 };
                 bench.nanos += 1_000_000;
                 bench.settle();
-                while let Some((from, bytes)) = bench.shards[0].next_strange() {
-                    self.heard.push((node, from, bytes));
+                if let Some((control, _)) = bench.shards[0].others() {
+                    let strange = control.strange.drain(..);
+                    self.heard
+                        .extend(strange.map(|(from, bytes)| (node, from, bytes)));
                 }
                 let outputs: Vec<Output> = bench.links.drain(..).collect();
                 for output in outputs {
@@ -187,15 +189,13 @@ impl Cluster {
 
     fn say(&mut self, from: usize, to: usize, text: &'static str) -> bool {
         let bench = self.nodes[from].as_mut().expect("it is up");
-        let now = Now {
-            mono: Mono(bench.nanos),
-            wall_ms: 0,
-        };
-        let (node, message) = (NodeId(to as i32 + 1), Bytes::from_static(text.as_bytes()));
+        let (now, node) = (Mono(bench.nanos), NodeId(to as i32 + 1));
+        let message = PeerMessage::Quorum(Bytes::from_static(text.as_bytes()));
         let mut out = Vec::new();
-        let sent = bench.shards[0].tell_peer(now, node, message, &mut out);
+        let (_, peers) = bench.shards[0].others().expect("there are others");
+        let sent = peers.send(now, node, message, &mut out);
         bench.links.extend(out);
-        sent
+        sent.is_ok()
     }
 
     fn heard_by(&self, node: usize) -> Vec<(i32, &[u8])> {

@@ -8,6 +8,7 @@ use kafka_wire_core::StrBytes;
 
 use super::apis;
 use super::front::Front;
+use super::front::conns::ConnPurpose;
 use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
@@ -56,7 +57,9 @@ impl Desk {
         let owners = vec![ShardId(0), ShardId(1)];
         let mut front = Front::new(Arc::clone(&config), owners, 2, 1);
         front.image = Arc::new(image);
-        front.conns.open(CONN, ([127, 0, 0, 1], 1).into(), 0, false);
+        front
+            .conns
+            .open(CONN, ([127, 0, 0, 1], 1).into(), 0, ConnPurpose::Any);
         Self {
             front,
             requests: Requests::new(&config, false),

@@ -11,12 +11,12 @@ use super::apis::{self, Handler};
 use super::control::{Control, MetadataStatus};
 use super::explain;
 use super::front::Front;
-use super::front::conns::ReplyTo;
+use super::front::conns::{ConnPurpose, ReplyTo};
 use super::front::order::Footprint;
 use super::fx::Fx;
 use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
-use super::io::{ConnId, Input, Output, ReadId};
+use super::io::{CONTROLLER_LISTENER, ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
 use super::msg::{ControlCall, Msg, PeerStream, ReqRef};
 use super::owner::Owner;
@@ -187,10 +187,14 @@ impl Shard {
                 listener,
             } => {
                 let listeners = self.front.config.listeners.0.len().max(1);
-                let direct = listener >= listeners;
+                let purpose = match listener {
+                    CONTROLLER_LISTENER => ConnPurpose::Nodes,
+                    listener if listener >= listeners => ConnPurpose::Direct,
+                    _ => ConnPurpose::Any,
+                };
                 self.front
                     .conns
-                    .open(conn, peer, listener % listeners, direct);
+                    .open(conn, peer, listener % listeners, purpose);
             }
             Input::Request { conn, frame, at } => self.request(conn, frame, at, fx),
             Input::Sent { conn, replies } => {
@@ -228,10 +232,7 @@ impl Shard {
                 self.owner.wind_down();
                 self.coordinators.stop(&self.front.image, &self.owner, fx);
                 if let Some(control) = &mut self.control {
-                    control.stop(fx);
-                }
-                if let Some(peers) = &mut self.peers {
-                    peers.stop(fx.out);
+                    control.stop(&mut self.owner, fx);
                 }
             }
         }
@@ -260,24 +261,10 @@ impl Shard {
         }
     }
 
-    /// What other nodes have said that is nothing control shards say.
+    /// What there is of other nodes.
     #[cfg(test)]
-    pub(super) fn next_strange(&mut self) -> Option<(NodeId, Bytes)> {
-        self.control.as_mut()?.strange.pop_front()
-    }
-
-    /// Says something to another node.
-    #[cfg(test)]
-    pub(super) fn tell_peer(
-        &mut self,
-        now: Now,
-        node: NodeId,
-        message: Bytes,
-        out: &mut Vec<Output>,
-    ) -> bool {
-        let message = crate::wire::peer::PeerMessage::Quorum(message);
-        let peers = self.peers.as_mut();
-        peers.is_some_and(|peers| peers.send(now.mono, node, message, out).is_ok())
+    pub(super) fn others(&mut self) -> Option<(&mut Control, &mut Peers)> {
+        self.control.as_mut().zip(self.peers.as_mut())
     }
 
     /// What this node knows of the metadata, if it is shard 0.
@@ -511,8 +498,12 @@ impl Shard {
             return Err(format!("API key {} is not served", header.key));
         };
         let is_peer = [Hello::KEY, PeerMessages::KEY].contains(&header.key);
-        if !self.ready && !is_peer {
-            return Err("this node serves no clients yet".to_owned());
+        let is_for_clients = self.ready && client.purpose != ConnPurpose::Nodes;
+        if !is_for_clients && !is_peer {
+            return Err(format!(
+                "API key {}: no clients are served here, or not yet",
+                header.key
+            ));
         }
         let (requests, front) = (&mut self.requests, &mut self.front);
         let call = |header, body| ControlCall {
@@ -678,6 +669,12 @@ impl Shard {
 
     /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
     fn drain(&mut self, fx: &mut Fx<'_>) {
+        if self.drains()
+            && let (Some(control), Some(peers)) = (&self.control, &mut self.peers)
+            && control.may_leave()
+        {
+            peers.stop(fx.out);
+        }
         if !self.drains() || !self.is_quiet() {
             return;
         }

@@ -162,6 +162,10 @@ settings! {
         /// times 10000 plus n. The same holds for ports in advertised.listeners. 0 for off. The same on
         /// all nodes of a cluster.
         millrace_direct_ports: i32 = 0, "millrace.direct.ports", None, (0, 65_535);
+        /// Lets nodes form a cluster (`controller.quorum.voters` with several of them), for trial: they agree on
+        /// topics and settings, and each partition is on one node. No partition is replicated: what is on a
+        /// node that is gone is gone until it returns. To be the same on all nodes.
+        millrace_cluster_preview: bool = false, "millrace.cluster.preview", None, ANY;
         /// Size to which a store is written ahead from its start on, in the background: a store that need not
         /// grow under load is faster, and its latencies are more even. Per core.
         millrace_store_initial_bytes: i64 = 64 * MIB, "millrace.store.initial.bytes", Bytes, from(16 * MIB);
@@ -194,6 +198,9 @@ settings! {
         explicit: BTreeMap<&'static str, String> = BTreeMap::new();
         /// Where something was set that changes nothing.
         ignored: Vec<Ignored> = Vec::new();
+        /// Where controllers of other nodes reach this one, if there are others: the listeners of
+        /// `controller.listener.names`.
+        controller_listeners: Vec<Endpoint> = Vec::new();
         /// Name of this machine, for listeners that name no host. The driver fills it in.
         host_name: String = "localhost".to_owned();
         /// The direct ports of listeners with port 0, by listener and shard. The driver fills it in.

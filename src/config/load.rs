@@ -187,12 +187,17 @@ fn ignore(
 }
 
 /// Kafka's broker and controller of one process talk by a listener of their own. Here they need none, so
-/// what a file says of it is left out.
+/// what a file says of it is left out, but for other nodes.
 fn leave_out_controller(config: &mut BrokerConfig) {
     let Some(names) = config.explicit.get("controller.listener.names") else {
         return;
     };
     let names: Vec<_> = names.split(',').map(str::to_ascii_uppercase).collect();
+    if !config.other_voters().is_empty() {
+        let listeners = config.listeners.0.iter();
+        let own = listeners.filter(|listener| names.contains(&listener.name));
+        config.controller_listeners = own.cloned().collect();
+    }
     let advertised = config.advertised_listeners.iter_mut().map(|all| &mut all.0);
     for listeners in advertised.chain([&mut config.listeners.0]) {
         listeners.retain(|listener| !names.contains(&listener.name));

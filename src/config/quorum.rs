@@ -61,6 +61,14 @@ impl BrokerConfig {
         voters.filter_map(VoterAddress::parse).collect()
     }
 
+    /// The other nodes of the cluster; none for a node that stands alone.
+    #[must_use]
+    pub fn other_voters(&self) -> Vec<VoterAddress> {
+        let mut voters = self.voters();
+        voters.retain(|voter| voter.node != self.node());
+        voters
+    }
+
     /// What to say of a bootstrap server that may be another node; `None` if there is none. It is not refused: the name
     /// of this machine or container, which many configurations have there, cannot be told from another's.
     #[must_use]
@@ -125,12 +133,18 @@ impl BrokerConfig {
             .map(|voter| voter.node.to_string())
             .collect();
         require(
-            others.is_empty(),
+            others.is_empty() || self.millrace_cluster_preview,
             VOTERS,
             format!(
-                "this node, {me}, and no other: clusters of several nodes are not supported yet, and nodes {} are named",
+                "this node, {me}, and no other: clusters of several nodes are not supported yet, and nodes {} are named \
+                 (to try what there is of them: millrace.cluster.preview)",
                 others.join(", ")
             ),
+        );
+        require(
+            others.is_empty() || !self.controller_listeners.is_empty(),
+            CONTROLLER_LISTENERS,
+            "the name of a listener by which the other voters reach this node".to_owned(),
         );
         require(
             self.elements(SERVERS).count() <= 1,

@@ -37,7 +37,7 @@ pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once
 pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
-pub use features::{FEATURE_LEVEL, FeatureLevel};
+pub use features::{FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel};
 pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,
     ReplayError,

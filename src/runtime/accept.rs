@@ -12,6 +12,7 @@ use super::sys;
 use super::tag::Tag;
 use crate::base::Mono;
 use crate::base::limits::ACCEPTS_PER_TURN;
+use crate::broker::CONTROLLER_LISTENER;
 
 /// How long to wait after a failure: out of descriptors or memory, most likely, so let some
 /// connections end first.
@@ -113,7 +114,17 @@ impl Acceptor {
     /// Begins to accept: so many at once that a crowd which comes again after a restart is taken in quickly,
     /// and so few that the others are served in between.
     pub fn start(&self, ring: &mut Ring<Tag>) {
-        for place in 0..self.listeners.len() {
+        self.start_some(ring, |listener| listener.index != CONTROLLER_LISTENER);
+    }
+
+    /// The same for other nodes, which find each other before clients are let in.
+    pub fn start_for_nodes(&self, ring: &mut Ring<Tag>) {
+        self.start_some(ring, |listener| listener.index == CONTROLLER_LISTENER);
+    }
+
+    fn start_some(&self, ring: &mut Ring<Tag>, which: impl Fn(&Listener) -> bool) {
+        let listeners = self.listeners.iter().enumerate();
+        for (place, _) in listeners.filter(|(_, listener)| which(listener)) {
             for _ in 0..ACCEPTS_PER_TURN {
                 self.accept(place, ring);
             }

@@ -65,6 +65,8 @@ pub struct Conn {
     pub fd: RawFd,
     /// The client.
     pub peer: SocketAddr,
+    /// It is another node, which is heard while this one stops, too.
+    pub is_node: Cell<bool>,
     /// Each request in progress, oldest first.
     requests: RefCell<VecDeque<Request>>,
     /// Bytes of those.
@@ -102,6 +104,7 @@ impl Conn {
             id,
             fd,
             peer,
+            is_node: Cell::new(false),
             requests: RefCell::default(),
             charged: Cell::new(0),
             unsent: Cell::new(0),

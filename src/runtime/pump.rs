@@ -27,7 +27,7 @@ use super::turns::TurnClock;
 use super::{stalled, sys};
 use crate::base::limits::READ_AHEAD_BYTES_MAX;
 use crate::base::{IdMap, Mono, Now, PageBuf};
-use crate::broker::{ConnId, Input, Msg, Output};
+use crate::broker::{CONTROLLER_LISTENER, ConnId, Input, Msg, Output};
 
 /// Messages taken from each other shard per turn.
 const MESH_BATCH: usize = 256;
@@ -187,6 +187,7 @@ impl Pump {
     #[must_use]
     pub fn run(mut self) -> (End, Vec<Stopped>) {
         self.hear_bell(Vec::new());
+        self.acceptor.start_for_nodes(&mut self.ring);
         loop {
             self.turn();
             if let Some(end) = self.ended() {
@@ -381,6 +382,7 @@ impl Pump {
         let (fd, peer) = (accepted.socket.as_raw_fd(), accepted.peer);
         let listener = accepted.listener;
         let conn = Rc::new(Conn::new(id, fd, peer, now));
+        conn.is_node.set(listener == CONTROLLER_LISTENER);
         self.inputs.push_back(Input::ConnOpened {
             conn: id,
             peer,

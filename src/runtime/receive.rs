@@ -124,7 +124,7 @@ impl Receiver {
             self.ending.get_or_insert(Ending::Closed);
         } else if self.refused {
             self.ending.get_or_insert(Ending::Refused);
-        } else if shared.stopping.get() {
+        } else if shared.stopping.get() && !self.conn.is_node.get() {
             // What is in progress is still answered; nothing more is taken.
             if self.ending.is_none() {
                 return;

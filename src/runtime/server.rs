@@ -23,10 +23,11 @@ use super::report::{End, Notice, Stopped};
 use super::stores::{self, Opened};
 use super::thread::{self, Plan};
 use super::{device, direct};
-use crate::base::{DirectoryId, Rng, ShardId, StoreId};
-use crate::broker::Msg;
-use crate::config::{BrokerConfig, Endpoint};
-use crate::controller::Directory;
+use crate::base::{DirectoryId, Incarnation, Rng, ShardId, StoreId};
+use crate::broker::{CONTROLLER_LISTENER, ClusterSetup, Msg, PeerAddress};
+use crate::config::{BrokerConfig, Endpoint, VoterAddress};
+use crate::controller::{Directory, FEATURE_LEVELS};
+use crate::wire::peer::NodeFacts;
 
 /// How long shards may take to finish what is in flight.
 const STOP_WITHIN: Duration = Duration::from_secs(30);
@@ -82,12 +83,13 @@ impl Server {
         let asked = config.listeners.0.clone();
         let (addresses, mut listeners) = listen(&mut config, cores.len())?;
         direct::listen(&mut config, &asked, &addresses, &mut listeners)?;
-        warn_about_strangers(&addresses);
+        let addresses_of_nodes = listen_to_nodes(&config, &mut listeners)?;
+        warn_about_strangers(&[&addresses[..], &addresses_of_nodes].concat());
         config.host_name = host_name();
 
         let system = |error: io::Error| Fatal::new(SYSTEM, format!("cannot start: {error}"));
         let mut rng = Rng::new(seed().map_err(system)?);
-        let (set, opened) = stores::open(&dir, direct_io, shards, &config, &mut rng)?;
+        let (start, opened) = stores::open(&dir, direct_io, shards, &config, &mut rng)?;
         let count = opened.len() as u16;
         let mesh = Mesh::new(shards).map_err(system)?;
         let files = CachedFiles::new(count);
@@ -100,12 +102,8 @@ impl Server {
         let tails = TailMemory::new(shards, config.millrace_store_tail_bytes_max);
         let config = Arc::new(config);
         let (sender, reports) = channel();
-        let directories: Arc<[Directory]> = (0..count)
-            .map(|store| Directory {
-                id: DirectoryId::new(set, StoreId(store)),
-                shard: ShardId(store % shards),
-            })
-            .collect();
+        let directories = directories(start.set, count, shards);
+        let cluster = cluster(&config, &directories, start.number, rng.next_u64());
         // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
         let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
         for store in opened {
@@ -124,6 +122,7 @@ impl Server {
                 files: Arc::clone(&files),
                 mesh: Arc::clone(&mesh),
                 directories: Arc::clone(&directories),
+                cluster: cluster.clone(),
                 listeners: std::mem::take(&mut listeners[i]),
                 admission: Arc::clone(&admission),
                 requests: Arc::clone(&requests),
@@ -263,16 +262,7 @@ fn listen(
     let mut addresses = Vec::new();
     let mut by_shard: Vec<Sockets> = (0..shards).map(|_| Vec::new()).collect();
     for (index, endpoint) in config.listeners.0.clone().iter().enumerate() {
-        let fail = |error: io::Error| {
-            let Endpoint { name, host, port } = endpoint;
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => ": another process listens there",
-                io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
-                _ => "",
-            };
-            let message = format!("cannot listen on {name}://{host}:{port}: {error}{hint}");
-            Fatal::new(SYSTEM, message)
-        };
+        let fail = |error: io::Error| cannot_listen(endpoint, &error);
         let mut address = resolve(endpoint).map_err(fail)?;
         for sockets in &mut by_shard {
             // The first socket claims the port for itself, so that a broker already there is
@@ -287,6 +277,71 @@ fn listen(
         config.bound(index, address.port());
     }
     Ok((addresses, by_shard))
+}
+
+fn cannot_listen(endpoint: &Endpoint, error: &io::Error) -> Fatal {
+    let Endpoint { name, host, port } = endpoint;
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => ": another process listens there",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    };
+    let message = format!("cannot listen on {name}://{host}:{port}: {error}{hint}");
+    Fatal::new(SYSTEM, message)
+}
+
+/// Binds the listeners for other nodes, of which each shard takes connections, too.
+fn listen_to_nodes(
+    config: &BrokerConfig,
+    by_shard: &mut [Sockets],
+) -> Result<Vec<SocketAddr>, Fatal> {
+    let buffers = Buffers::new(config);
+    let mut addresses = Vec::new();
+    for endpoint in &config.controller_listeners {
+        let fail = |error: io::Error| cannot_listen(endpoint, &error);
+        // As above: a process already there is found out.
+        let first = claim(resolve(endpoint).map_err(fail)?, buffers).map_err(fail)?;
+        let address = first.local_addr().map_err(fail)?;
+        drop(first);
+        for sockets in by_shard.iter_mut() {
+            let socket = bind(address, true, buffers).map_err(fail)?;
+            sockets.push((CONTROLLER_LISTENER, socket));
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+/// The stores of a node, and which of its shards serves each.
+fn directories(set: u64, count: u16, shards: u16) -> Arc<[Directory]> {
+    let directory = |store| Directory {
+        id: DirectoryId::new(set, StoreId(store)),
+        shard: ShardId(store % shards),
+    };
+    (0..count).map(directory).collect()
+}
+
+/// What makes this node one of several, if it is; `number` counts its starts, `start` is drawn by chance.
+fn cluster(
+    config: &BrokerConfig,
+    directories: &[Directory],
+    number: u64,
+    start: u64,
+) -> Option<Arc<ClusterSetup>> {
+    let others: Vec<PeerAddress> = config
+        .other_voters()
+        .into_iter()
+        .map(|VoterAddress { node, host, port }| PeerAddress { node, host, port })
+        .collect();
+    let me = NodeFacts {
+        node: config.node(),
+        directory: directories.first()?.id,
+        incarnation: Incarnation(number),
+        start,
+        levels: FEATURE_LEVELS,
+        cluster_id: None,
+    };
+    (!others.is_empty()).then(|| Arc::new(ClusterSetup { me, others }))
 }
 
 fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {

@@ -36,8 +36,17 @@ fn fail(path: &Path) -> impl Fn(io::Error) -> Fatal {
     }
 }
 
+/// A start of a node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeStart {
+    /// By which number the set of its stores is known.
+    pub set: u64,
+    /// Counts its starts with these stores.
+    pub number: u64,
+}
+
 /// Opens all stores of a node, in order: one for each shard, and those of earlier starts with more shards. Also
-/// says by which number their set is known.
+/// says which start of them that is.
 ///
 /// # Errors
 /// One is missing, older than the others or somebody else's, and then nothing was written; or it cannot be
@@ -48,7 +57,7 @@ pub fn open(
     shards: u16,
     config: &BrokerConfig,
     rng: &mut Rng,
-) -> Result<(u64, Vec<Opened>), Fatal> {
+) -> Result<(NodeStart, Vec<Opened>), Fatal> {
     let shown = dir.display();
     let ids = StoreFile::list(dir)
         .map_err(|error| Fatal::new(DIRECTORY, format!("cannot read {shown}: {error}")))?;
@@ -82,7 +91,11 @@ pub fn open(
         });
     }
     let round = members.round(node, rng.next_u64());
-    let set = round.first().map_or(0, |identity| identity.set);
+    let first = round.first();
+    let start = NodeStart {
+        set: first.map_or(0, |identity| identity.set),
+        number: first.map_or(0, |identity| identity.round),
+    };
     for identity in round {
         let (store, worse) = &stores[usize::from(identity.store.0)];
         store
@@ -93,7 +106,7 @@ pub fn open(
                 Fatal::new(DISK, format!("cannot write {}: {error}", path.display()))
             })?;
     }
-    Ok((set, stores.into_iter().map(|(store, _)| store).collect()))
+    Ok((start, stores.into_iter().map(|(store, _)| store).collect()))
 }
 
 /// What a store is on, if that is a device, and the settings for it.

@@ -26,6 +26,7 @@ use super::stores::Opened;
 use crate::base::ShardId;
 use crate::base::limits::STALLED_REPLY_BYTES_MAX;
 use crate::base::pages::keep_pages_in;
+use crate::broker::ClusterSetup;
 use crate::broker::Msg;
 use crate::config::BrokerConfig;
 use crate::controller::Directory;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub stores: Vec<Opened>,
     /// The shard that owns each store of the node.
     pub directories: Arc<[Directory]>,
+    /// What makes the node one of several, if it is.
+    pub cluster: Option<Arc<ClusterSetup>>,
     /// The readable files of all stores.
     pub files: Arc<CachedFiles>,
     /// The other shards.
@@ -109,8 +112,7 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
         seed: plan.seed,
         slots,
         directories: plan.directories.to_vec(),
-        // The configuration names no other nodes: those that do are refused.
-        cluster: None,
+        cluster: plan.cluster,
     });
     let shards = usize::from(plan.shards);
     let parts = PumpSetup {

@@ -76,11 +76,13 @@ impl Decide for Topics {
             ))
         } else if is_once {
             let topic = new_topic(&cx.ctx, topic);
-            let mut terms = Terms {
-                config: cx.ctx.config,
-                rng: cx.ctx.rng,
-            };
-            create_topic(cx.draft, &mut terms, topic)
+            has_one_replica_each(&cx.ctx, &topic).and_then(|()| {
+                let mut terms = Terms {
+                    config: cx.ctx.config,
+                    rng: cx.ctx.rng,
+                };
+                create_topic(cx.draft, &mut terms, topic)
+            })
         } else {
             Err(Refused::because(
                 ErrorCode::InvalidRequest,
@@ -102,6 +104,29 @@ impl Decide for Topics {
     fn answer_size(topic: &CreatableTopicResult) -> usize {
         topic.configs.as_ref().map_or(0, Vec::len)
     }
+}
+
+/// Nodes of a cluster do not replicate partitions yet: what asks for more than one replica where there are brokers for
+/// it would be promised what is not kept.
+fn has_one_replica_each(ctx: &Ctx<'_>, topic: &NewTopic) -> Result<(), Refused> {
+    let assigned = topic.assignments.iter().map(|(_, (nodes, _))| nodes.len());
+    let factor = match topic.replication_factor {
+        -1 if topic.assignments.is_empty() => ctx.config.default_replication_factor,
+        factor => factor.into(),
+    };
+    let most = assigned
+        .max()
+        .unwrap_or(usize::try_from(factor).unwrap_or(0));
+    if most <= 1 || ctx.image.brokers.count() <= 1 {
+        return Ok(());
+    }
+    let message = format!(
+        "Unable to replicate the partition {most} time(s): nodes do not replicate partitions yet, each has one replica."
+    );
+    Err(Refused::because(
+        ErrorCode::InvalidReplicationFactor,
+        message,
+    ))
 }
 
 fn new_topic(ctx: &Ctx<'_>, topic: CreatableTopic) -> NewTopic {

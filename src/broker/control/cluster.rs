@@ -308,6 +308,10 @@ impl Control {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
+        if self.leaves_at != Mono::NEVER || self.leaves {
+            // Others need not talk to a node that stops.
+            return;
+        }
         let (now, me) = (fx.now.mono, self.me.node);
         self.members
             .look(now, me, &self.metadata.image, &mut verdict);
@@ -319,13 +323,21 @@ impl Control {
         }
     }
 
+    /// Whether a node that is to stop need not be there for the others any more.
+    pub fn may_leave(&self) -> bool {
+        let quorum = self.metadata.quorum.as_ref();
+        // Whoever leads instead of this node may need its vote until it does.
+        let is_led = quorum.is_none_or(|quorum| quorum.leader().is_some());
+        is_led && self.forwarding.is_empty() || self.leaves
+    }
+
     /// When something of it is due.
     pub(super) fn others_wake_at(&self) -> Mono {
         let asks = self.metadata.member_asks_at();
         let forms = self.is_blank.then(|| self.others.tell_at());
         let fetches = self.fetching.as_ref().map(|it| it.until);
-        let due = forms.into_iter().chain(fetches).chain(asks).min();
-        due.unwrap_or(Mono::NEVER)
+        let due = forms.into_iter().chain(fetches).chain(asks);
+        due.fold(self.leaves_at, Mono::min)
     }
 
     /// Does what it is time for, and what there is to do with snapshots.
@@ -334,6 +346,9 @@ impl Control {
         let now = fx.now.mono;
         if self.fetching.as_ref().is_some_and(|it| it.until <= now) {
             self.give_up_fetching("it does not come", owner, fx);
+        }
+        if self.leaves_at <= now {
+            (self.leaves, self.leaves_at) = (true, Mono::NEVER);
         }
         self.fetch_some(fx);
         self.ask_to_be_member(fx);

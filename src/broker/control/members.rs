@@ -27,6 +27,8 @@ pub enum MemberAsk {
 pub struct ClusterMembers {
     /// Whether a decision is being made.
     is_busy: bool,
+    /// One could not be made: the next one is tried at the next look at the others.
+    pauses: bool,
     /// What the brokers ask for; the newest of each counts.
     asks: BTreeMap<NodeId, MemberAsk>,
     /// What follows from those that are fenced or have come back.
@@ -72,6 +74,7 @@ impl ClusterMembers {
         let Some(since) = self.since else {
             return;
         };
+        self.pauses = false;
         self.gone.clear();
         let live = image.brokers.iter().filter(|broker| !broker.fenced);
         let others = live.map(|broker| broker.member.node);
@@ -93,7 +96,7 @@ impl ClusterMembers {
                 .iter()
                 .any(|(node, ask)| self.may_decide(*node, ask))
         };
-        !self.is_busy && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
+        !self.is_busy && !self.pauses && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
     }
 
     fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
@@ -105,7 +108,7 @@ impl ClusterMembers {
 
     /// The next decision, if there is one and the one before is made.
     pub fn next(&mut self) -> Option<ToDecide> {
-        if self.is_busy {
+        if self.is_busy || self.pauses {
             return None;
         }
         let decision = self.next_decision()?;
@@ -140,8 +143,13 @@ impl ClusterMembers {
         };
         match done {
             MemberDone::Follows(node, cause) => {
-                if matches!(cause, Some(Cause::Fenced(_))) {
-                    self.settled.remove(&node);
+                match cause {
+                    Some(Cause::Fenced(_)) => {
+                        self.settled.remove(&node);
+                        tracing::info!("node {node} is a broker that leads nothing for now");
+                    }
+                    Some(Cause::Unfenced(_)) => tracing::info!("node {node} is a broker"),
+                    None => {}
                 }
                 self.moves.extend(cause.map(Moves::new));
             }
@@ -159,7 +167,7 @@ impl ClusterMembers {
 
     /// A decision could not be made: it is begun again by whoever asks for it.
     pub fn failed(&mut self) {
-        self.is_busy = false;
+        (self.is_busy, self.pauses) = (false, true);
     }
 }
 
@@ -279,9 +287,6 @@ impl Decision for Fencing {
         *left = left.saturating_sub(1);
         let cause = fence(cx.draft, self.0);
         cx.draft.go_on(&mut 1);
-        if cause.is_some() {
-            tracing::warn!("node {} is gone: it leads nothing until it returns", self.0);
-        }
         Ok(made(MemberDone::Follows(self.0, cause)))
     }
 

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX};
+use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX, RESIGNED_WITHIN_MS};
 use crate::base::{LeaderEpoch, LogId, Mono, NodeId, Offset, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
@@ -151,6 +151,10 @@ pub struct Control {
     /// What other nodes have said that is not understood.
     #[cfg(test)]
     pub strange: std::collections::VecDeque<(NodeId, Bytes)>,
+    /// When the node leaves the others, though it leads or waits for their answers.
+    leaves_at: Mono,
+    /// That was.
+    leaves: bool,
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
 }
@@ -196,6 +200,8 @@ impl Control {
             numbers: 0,
             #[cfg(test)]
             strange: std::collections::VecDeque::new(),
+            leaves_at: Mono::NEVER,
+            leaves: false,
             strays: BTreeSet::new(),
         }
     }
@@ -306,8 +312,14 @@ impl Control {
         self.queue.cancel(req);
     }
 
-    /// The shard is to stop.
-    pub fn stop(&mut self, fx: &mut Fx<'_>) {
+    /// The shard is to stop: if this node leads, another one is to.
+    pub fn stop(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.leaves_at = fx.now.mono.plus_ms(RESIGNED_WITHIN_MS);
+        if let Some(quorum) = &mut self.metadata.quorum
+            && !self.others.is_empty()
+        {
+            quorum.step(QuorumInput::Resign, owner, fx);
+        }
         for req in self.queue.stop() {
             refuse(req, "the broker stops".to_owned(), fx);
         }
@@ -391,6 +403,9 @@ impl Control {
                     self.snapshot = Some(Snapshotting::new(mark, image, None));
                 }
                 CommittedTurn::Leads => {
+                    if !self.others.is_empty() {
+                        tracing::info!("this node leads the metadata quorum");
+                    }
                     self.members.lead(fx.now.mono, &self.metadata.committed);
                     self.begin_deciding(owner, fx)?;
                 }

@@ -23,6 +23,17 @@ pub struct ReplyTo {
     pub seq: u64,
 }
 
+/// What a connection is for, by the port to which it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnPurpose {
+    /// Anything.
+    Any,
+    /// Anything, and what is asked of all shards is asked of this one: it came by the shard's own port.
+    Direct,
+    /// Only other nodes are served.
+    Nodes,
+}
+
 /// What is known of a connection.
 #[derive(Debug)]
 pub struct Caller {
@@ -30,8 +41,8 @@ pub struct Caller {
     pub peer: SocketAddr,
     /// Index of the listener by which it came.
     pub listener: usize,
-    /// Whether it came to this shard by the shard's own port.
-    pub direct: bool,
+    /// What may come on it.
+    pub purpose: ConnPurpose,
     /// Who the client says it is.
     client: ClientName,
     /// Number of the request at the front of `requests`.
@@ -225,13 +236,13 @@ impl Conns {
     }
 
     /// A connection was accepted.
-    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, direct: bool) {
+    pub fn open(&mut self, conn: ConnId, peer: SocketAddr, listener: usize, purpose: ConnPurpose) {
         self.conns.insert(
             conn.0,
             Caller {
                 peer,
                 listener,
-                direct,
+                purpose,
                 client: ClientName::default(),
                 first: 0,
                 requests: VecDeque::new(),
@@ -446,7 +457,7 @@ mod tests {
     fn replies_leave_in_the_order_of_the_requests() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);
         let first = expect(&mut conns, conn).unwrap();
         let second = expect(&mut conns, conn).unwrap();
         let mut out = Vec::new();
@@ -471,7 +482,7 @@ mod tests {
         for header_is_bad in [false, true] {
             let mut conns = Conns::default();
             let conn = ConnId(1);
-            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);
             let first = expect(&mut conns, conn).unwrap();
             let mut out = Vec::new();
             if header_is_bad {
@@ -509,7 +520,7 @@ mod tests {
         let (mut conns, mut tracer) = (Conns::default(), Tracer::new());
         let conn = ConnId(7);
         let mut out = Vec::new();
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);
         conns.next_input(at(1));
         let first = expect(&mut conns, conn).unwrap();
         conns.next_input(at(3));
@@ -537,7 +548,7 @@ mod tests {
     fn what_never_leaves_is_forgotten() {
         let mut conns = Conns::default();
         let conn = ConnId(7);
-        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+        conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);
         let mut out = Vec::new();
         for _ in 0..3 * CONN_IN_FLIGHT_MAX {
             let to = expect(&mut conns, conn).unwrap();
@@ -552,7 +563,7 @@ mod tests {
         for header_is_bad in [false, true] {
             let (mut conns, mut out) = (Conns::default(), Vec::new());
             let conn = ConnId(7);
-            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, false);
+            conns.open(conn, "127.0.0.1:1".parse().unwrap(), 0, ConnPurpose::Any);
             let first = expect(&mut conns, conn).unwrap();
             conns.reply_long(first, body("long"), &mut out);
             for _ in 1..CONN_IN_FLIGHT_MAX {

@@ -240,6 +240,7 @@ impl<T> LongLines<T> {
 mod tests {
     use super::*;
     use crate::base::limits::LONG_REPLIES_BYTES_MAX;
+    use crate::broker::front::conns::ConnPurpose;
     use crate::broker::front::order::Footprint;
     use crate::broker::trace::{Trace, Tracer};
     use crate::store::Piece;
@@ -247,7 +248,12 @@ mod tests {
     fn conns(of: impl IntoIterator<Item = u64>) -> Conns {
         let mut conns = Conns::default();
         for conn in of {
-            conns.open(ConnId(conn), ([127, 0, 0, 1], 1).into(), 0, false);
+            conns.open(
+                ConnId(conn),
+                ([127, 0, 0, 1], 1).into(),
+                0,
+                ConnPurpose::Any,
+            );
         }
         conns
     }

@@ -9,7 +9,7 @@ use super::plan::{Asks, GroupPlan, PlanCx, Planner, ResponseShape, Written};
 use super::topic::of_ask;
 use crate::base::limits::{GROUP_ASKED_COST, OFFSETS_TOLD_PER_SLICE, SMALL_REQUEST_BYTES_MAX};
 use crate::base::{ErrorCode, IdMap, Now, ShardId};
-use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::conns::{ConnPurpose, ReplyTo};
 use crate::broker::front::long::{LongKind, LongLines};
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
@@ -503,7 +503,7 @@ fn plan(
         Asks::List => {
             // With direct ports a shard is a broker of its own, and clients ask each of them.
             let all = (0..front.shards).map(ShardId);
-            let asked = all.filter(|shard| !client.direct || *shard == me);
+            let asked = all.filter(|shard| client.purpose != ConnPurpose::Direct || *shard == me);
             asked.map(|shard| Ask::List(shard, None)).collect()
         }
     };

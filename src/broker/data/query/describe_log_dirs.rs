@@ -18,6 +18,7 @@ use super::front::Queries;
 use super::questions::{Again, LogQuestion, LogResult, Questions};
 use crate::base::ErrorCode;
 use crate::broker::front::Front;
+use crate::broker::front::conns::ConnPurpose;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::msg::Query;
@@ -37,7 +38,7 @@ impl Queries {
         fx: &mut Fx<'_>,
     ) -> Result<(), WireError> {
         let conn = front.conns.get(reply_to.conn);
-        let direct = conn.is_some_and(|conn| conn.direct);
+        let direct = conn.is_some_and(|conn| conn.purpose == ConnPurpose::Direct);
         let (empty, behind) = directory(&front.config.log_dirs, header.version);
         let frame = ListFrame::new(header.correlation_id, header.version, &empty, behind)?;
         let questions = Questions::<Sizes>::new(header, body, frame)?;
