@@ -321,6 +321,8 @@ pub const BROKER_SILENT_MS: u64 = 9_000;
 pub const RESIGNED_WITHIN_MS: u64 = 1_000;
 /// Requests of clients that wait for another node to decide on them, in bytes; one may go beyond.
 pub const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Such a request has to be answered within so many ms.
+pub const FORWARDED_WITHIN_MS: u64 = 15_000;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 /// Bytes of a message of the metadata quorum that go to another node at a time. A longer one goes in parts: whoever

@@ -92,7 +92,7 @@ impl Control {
 
     fn heard(&mut self, node: NodeId, said: NodeSaid, owner: &mut Owner, fx: &mut Fx<'_>) {
         match said {
-            NodeSaid::Quorum(message) if message.from.node == node => {
+            NodeSaid::Quorum(message) if self.others.may_be(node, message.from) => {
                 self.quorum_input(QuorumInput::Message(message), owner, fx);
             }
             NodeSaid::Sits(sitting) if sitting.replica.node == node => {
@@ -120,7 +120,8 @@ impl Control {
                     self.take_part(&records, is_last, owner, fx);
                 }
             }
-            NodeSaid::Ask(ask) => self.members.ask(node, ask),
+            NodeSaid::Ask(ask) if ask.node() == node => self.members.ask(node, ask),
+            NodeSaid::Ask(_) => {}
             NodeSaid::Call(call) => self.called(node, call, owner, fx),
             NodeSaid::Called {
                 number,
@@ -132,7 +133,7 @@ impl Control {
                 if let Some((req, answer)) = told {
                     fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
                 }
-                self.forward_some();
+                self.forward_some(fx.now.mono);
             }
             NodeSaid::NoPart(id) => {
                 let is_it = |it: &SnapshotFetching| (it.from, it.id()) == (node, id);
@@ -205,8 +206,11 @@ impl Control {
     fn called(&mut self, node: NodeId, call: CallSaid, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.numbers += 1;
         let req = ReqRef::inside(self.numbers);
-        self.forwarded.insert(self.numbers, node, call.number);
-        if !self.metadata.leads() {
+        let size = call.body.len();
+        let is_taken = self
+            .forwarded
+            .insert(self.numbers, node, (call.number, size));
+        if !is_taken || !self.metadata.leads() {
             let why = "this node is not the controller".to_owned();
             return self.inside_done(self.numbers, Err(why));
         }
@@ -229,10 +233,7 @@ impl Control {
     /// Something is decided, and true, that this shard has asked itself for.
     pub fn inside_done(&mut self, number: u64, answer: Result<Called, String>) {
         let Some((node, theirs)) = self.forwarded.done(number) else {
-            return match answer {
-                Ok(called) => self.members.done(called),
-                Err(_) => self.members.failed(),
-            };
+            return self.members.done(number, answer);
         };
         let said = NodeSaid::Called {
             number: theirs,
@@ -243,7 +244,7 @@ impl Control {
     }
 
     /// Passes requests on that wait for whoever leads.
-    pub(super) fn forward_some(&mut self) {
+    pub(super) fn forward_some(&mut self, now: Mono) {
         let leader = self.metadata.quorum.as_ref().and_then(QuorumDriver::leader);
         let Some(leader) = leader.filter(|it| *it != self.me && self.others.is_up(it.node)) else {
             return;
@@ -254,9 +255,8 @@ impl Control {
             if let ToDecide::Client(call) = turn.call {
                 let listeners = &self.metadata.config.listeners.0;
                 let listener = listeners.get(call.listener).map_or("", |it| &it.name);
-                let call = self
-                    .forwarding
-                    .begin(turn.req, leader.node, *call, listener);
+                let to = (leader.node, now);
+                let call = self.forwarding.begin(turn.req, to, *call, listener);
                 self.others.say(leader.node, NodeSaid::Call(call));
             }
         }
@@ -336,7 +336,12 @@ impl Control {
         let asks = self.metadata.member_asks_at();
         let forms = self.is_blank.then(|| self.others.tell_at());
         let fetches = self.fetching.as_ref().map(|it| it.until);
-        let due = forms.into_iter().chain(fetches).chain(asks);
+        let forwarded = self.forwarding.until();
+        let due = forms
+            .into_iter()
+            .chain(fetches)
+            .chain(asks)
+            .chain(forwarded);
         due.fold(self.leaves_at, Mono::min)
     }
 
@@ -347,12 +352,16 @@ impl Control {
         if self.fetching.as_ref().is_some_and(|it| it.until <= now) {
             self.give_up_fetching("it does not come", owner, fx);
         }
+        for req in self.forwarding.late(now) {
+            let answer = Err("whoever leads does not decide on it".to_owned());
+            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+        }
         if self.leaves_at <= now {
             (self.leaves, self.leaves_at) = (true, Mono::NEVER);
         }
         self.fetch_some(fx);
         self.ask_to_be_member(fx);
-        self.forward_some();
+        self.forward_some(now);
         while let Some((node, part)) = self.sending.go_on(&mut self.left) {
             self.others.say(node, part);
         }
@@ -360,6 +369,10 @@ impl Control {
 
     /// Begins to fetch a snapshot, if one is wanted.
     fn fetch_some(&mut self, fx: &Fx<'_>) {
+        if self.fetched.is_some() {
+            // It has its turn when that counts.
+            return;
+        }
         let quorum = self.metadata.quorum.as_mut();
         let Some((from, mark)) = quorum.and_then(|quorum| quorum.next_fetch()) else {
             return;
@@ -396,8 +409,9 @@ impl Control {
             Ok(SnapshotFetched::Whole(end, image)) => {
                 self.fetching = None;
                 self.fetched = Some((end.id, image));
-                if let Some(quorum) = &mut self.metadata.quorum {
-                    quorum.fetched(Some(end), owner, fx);
+                let quorum = self.metadata.quorum.as_mut();
+                if !quorum.is_some_and(|quorum| quorum.fetched(Some(end), owner, fx)) {
+                    self.fetched = None;
                 }
                 self.decide_some(owner, fx);
             }

@@ -31,8 +31,8 @@ pub enum Happened {
     SnapshotWanted(SnapshotMark),
     /// The snapshot that was fetched is on the disk: it takes the place of all that was committed before.
     Installed(SnapshotMark),
-    /// This replica leads: all that was committed before has been told.
-    Leads,
+    /// This replica leads in this term: all that was committed before has been told.
+    Leads(LeaderEpoch),
     /// It does not lead any more.
     Follows,
 }
@@ -53,7 +53,8 @@ pub struct QuorumDriver {
     fetch: Option<(ReplicaKey, SnapshotMark)>,
     /// Who leads, as far as it is known.
     leader: Option<ReplicaKey>,
-    leads: bool,
+    /// The term in which it leads, as it was told.
+    leads: Option<LeaderEpoch>,
     /// The last entry that a snapshot on the disk has, while it or what is before it is still in the log.
     cut: Option<EntryIndex>,
     is_snapshotting: bool,
@@ -91,7 +92,7 @@ impl QuorumDriver {
             messages: VecDeque::new(),
             fetch: None,
             leader: None,
-            leads: false,
+            leads: None,
             cut: None,
             is_snapshotting: false,
             snapshot_due: 0,
@@ -119,16 +120,20 @@ impl QuorumDriver {
         self.snapshot_from.map_or(quorum, |from| quorum.min(from))
     }
 
-    /// Proposes records as one entry.
+    /// Proposes records as one entry, which were decided by who leads in this term.
     ///
     /// # Errors
-    /// It is not taken.
+    /// It is not taken: by a leader of another term, because what they were decided by may not be its.
     pub fn propose(
         &mut self,
+        term: LeaderEpoch,
         records: Bytes,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) -> Result<EntryId, Declined> {
+        if self.leads_in() != Some(term) {
+            return Err(Declined::NotLeader { leader: None });
+        }
         let proposed = self.quorum.propose(fx.now.mono, records)?;
         self.do_all(owner, fx);
         Ok(proposed)
@@ -221,10 +226,21 @@ impl QuorumDriver {
 
     /// The parts of the snapshot that was to be fetched are in their log, and this is its end; `None`: it cannot be
     /// had.
-    pub fn fetched(&mut self, end: Option<SnapshotEnd>, owner: &mut Owner, fx: &mut Fx<'_>) {
+    /// Returns whether it takes the place of all entries as soon as the disk has that: it may not be needed any more.
+    pub fn fetched(
+        &mut self,
+        end: Option<SnapshotEnd>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) -> bool {
         let id = end.as_ref().map(|end| end.id);
         self.writes.fetched = end;
         self.step(QuorumInput::Fetched(id), owner, fx);
+        let is_used = id.is_some() && (self.writes.fetched.is_none() || self.writes.installs());
+        if !is_used {
+            self.writes.fetched = None;
+        }
+        is_used
     }
 
     /// A snapshot that was wanted is on the disk.
@@ -313,15 +329,15 @@ impl QuorumDriver {
 
     fn role(&mut self, role: QuorumRole) {
         let (leads, leader) = match role {
-            QuorumRole::Leader { .. } => (true, None),
-            QuorumRole::Follower { leader, .. } => (false, leader),
+            QuorumRole::Leader { term } => (Some(term), None),
+            QuorumRole::Follower { leader, .. } => (None, leader),
         };
         self.leader = leader;
-        if leads != std::mem::replace(&mut self.leads, leads) {
-            self.happened.push_back(match leads {
-                true => Happened::Leads,
-                false => Happened::Follows,
-            });
+        let before = std::mem::replace(&mut self.leads, leads);
+        if before != leads {
+            let ends = before.map(|_| Happened::Follows);
+            let begins = leads.map(Happened::Leads);
+            self.happened.extend(ends.into_iter().chain(begins));
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::said::{CallAnswer, CallSaid};
-use crate::base::limits::FORWARDED_BYTES_MAX;
-use crate::base::{IdMap, NodeId};
+use crate::base::limits::{DECODE_BYTES_MAX, FORWARDED_BYTES_MAX, FORWARDED_WITHIN_MS};
+use crate::base::{IdMap, Mono, NodeId};
 use crate::broker::msg::{ControlCall, ReqRef};
 
 #[derive(Debug)]
@@ -13,6 +13,8 @@ struct Forwarded {
     req: ReqRef,
     to: NodeId,
     bytes: usize,
+    /// It has to be answered by then.
+    until: Mono,
 }
 
 /// Requests of this node's clients.
@@ -41,14 +43,20 @@ impl Forwarding {
     pub fn begin(
         &mut self,
         req: ReqRef,
-        to: NodeId,
+        (to, now): (NodeId, Mono),
         call: ControlCall,
         listener: &str,
     ) -> CallSaid {
         self.numbers += 1;
         let bytes = call.memory();
         self.bytes += bytes;
-        let forwarded = Forwarded { req, to, bytes };
+        let until = now.plus_ms(FORWARDED_WITHIN_MS);
+        let forwarded = Forwarded {
+            req,
+            to,
+            bytes,
+            until,
+        };
         self.forwarded.insert(self.numbers, forwarded);
         CallSaid {
             number: self.numbers,
@@ -94,6 +102,26 @@ impl Forwarding {
         next
     }
 
+    /// When the first of them is late.
+    pub fn until(&self) -> Option<Mono> {
+        let (_, first) = self.forwarded.first_key_value()?;
+        Some(first.until)
+    }
+
+    /// Those that were not answered in time: request and answer may have been lost with a connection, and what has
+    /// become of it is not known.
+    pub fn late(&mut self, now: Mono) -> Vec<ReqRef> {
+        let mut late = Vec::new();
+        while let Some(first) = self.forwarded.first_entry()
+            && first.get().until <= now
+        {
+            let forwarded = first.remove();
+            self.bytes -= forwarded.bytes;
+            late.push(forwarded.req);
+        }
+        late
+    }
+
     /// There is no connection to a node any more: whoever waits for it.
     pub fn lost(&mut self, node: NodeId) -> Vec<ReqRef> {
         let mut gone = Vec::new();
@@ -111,24 +139,29 @@ impl Forwarding {
 /// Requests that other nodes have forwarded to this one.
 #[derive(Debug, Default)]
 pub struct ForwardedHere {
-    /// Who asks and by which number, by the id that it has here.
-    from: IdMap<u64, (NodeId, u64)>,
+    /// Who asks, by which number, and with how many bytes, by the id that it has here.
+    from: IdMap<u64, (NodeId, u64, usize)>,
 }
 
 impl ForwardedHere {
-    /// One came, which has this id here.
-    pub fn insert(&mut self, id: u64, from: NodeId, number: u64) {
-        self.from.insert(id, (from, number));
+    /// One came, with a number and so many bytes, which has this id here. Returns whether there is room for it: a node
+    /// of this release does not send more.
+    pub fn insert(&mut self, id: u64, from: NodeId, (number, bytes): (u64, usize)) -> bool {
+        let of_node = self.from.values().filter(|(node, ..)| *node == from);
+        let before: usize = of_node.map(|(.., bytes)| bytes).sum();
+        self.from.insert(id, (from, number, bytes));
+        before < FORWARDED_BYTES_MAX && bytes <= DECODE_BYTES_MAX
     }
 
     /// One is answered: who asked, and by which number.
     pub fn done(&mut self, id: u64) -> Option<(NodeId, u64)> {
-        self.from.remove(&id)
+        let (node, number, _) = self.from.remove(&id)?;
+        Some((node, number))
     }
 
     /// There is no connection to a node any more: the ids of its requests.
     pub fn lost(&mut self, node: NodeId) -> Vec<u64> {
-        let gone = self.from.iter().filter(|(_, (from, _))| *from == node);
+        let gone = self.from.iter().filter(|(_, (from, ..))| *from == node);
         let gone: Vec<u64> = gone.map(|(id, _)| *id).collect();
         for id in &gone {
             self.from.remove(id);

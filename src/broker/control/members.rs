@@ -10,7 +10,9 @@ use crate::base::{Leftovers, Mono, NodeId, NodeProcess};
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
 use crate::broker::peers::Verdict;
-use crate::controller::{Cause, Image, Joining, Moves, Settled, fence, register, unfence};
+use crate::controller::{
+    Cause, Image, Joining, Moves, Registration, Settled, fence, register, unfence,
+};
 use crate::wire::WireError;
 
 /// What a node asks of whoever leads.
@@ -22,11 +24,23 @@ pub enum MemberAsk {
     Unfence(NodeProcess),
 }
 
+impl MemberAsk {
+    /// For which node.
+    pub const fn node(&self) -> NodeId {
+        match self {
+            Self::Register(joining) => joining.node,
+            Self::Unfence(member) => member.node,
+        }
+    }
+}
+
 /// See the module. Of who leads.
 #[derive(Debug, Default)]
 pub struct ClusterMembers {
-    /// Whether a decision is being made.
-    is_busy: bool,
+    /// The decision that is being made, by its number.
+    making: Option<u64>,
+    /// What it goes on with, if it cannot be made.
+    moving: Option<Moves>,
     /// One could not be made: the next one is tried at the next look at the others.
     pauses: bool,
     /// What the brokers ask for; the newest of each counts.
@@ -44,10 +58,18 @@ pub struct ClusterMembers {
 impl ClusterMembers {
     /// This node leads from now on: a leader before it may have left something undone.
     pub fn lead(&mut self, now: Mono, image: &Image) {
-        let fenced = image.brokers.iter().filter(|broker| broker.fenced);
-        let moves = fenced.map(|broker| Moves::new(Cause::Fenced(broker.member.node)));
+        let cause = |broker: &Registration| match broker.fenced {
+            true => Cause::Fenced(broker.member.node),
+            false => Cause::Unfenced(broker.member.node),
+        };
+        let (live, fenced): (Vec<Cause>, Vec<Cause>) = image
+            .brokers
+            .iter()
+            .map(cause)
+            .partition(|cause| matches!(cause, Cause::Unfenced(_)));
         *self = Self {
-            moves: moves.collect(),
+            // Those that lead nothing first: others may lead what they did.
+            moves: fenced.into_iter().chain(live).map(Moves::new).collect(),
             since: Some(now),
             ..Self::default()
         };
@@ -96,7 +118,9 @@ impl ClusterMembers {
                 .iter()
                 .any(|(node, ask)| self.may_decide(*node, ask))
         };
-        !self.is_busy && !self.pauses && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
+        self.making.is_none()
+            && !self.pauses
+            && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
     }
 
     fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
@@ -106,13 +130,13 @@ impl ClusterMembers {
         }
     }
 
-    /// The next decision, if there is one and the one before is made.
-    pub fn next(&mut self) -> Option<ToDecide> {
-        if self.is_busy || self.pauses {
+    /// The next decision, if there is one and the one before is made; it gets this number.
+    pub fn next(&mut self, number: u64) -> Option<ToDecide> {
+        if self.making.is_some() || self.pauses {
             return None;
         }
         let decision = self.next_decision()?;
-        self.is_busy = true;
+        self.making = Some(number);
         Some(ToDecide::Inside(Some(decision)))
     }
 
@@ -121,6 +145,7 @@ impl ClusterMembers {
             return Some(Box::new(Fencing(node)));
         }
         if let Some(moves) = self.moves.pop_front() {
+            self.moving = Some(moves.clone());
             return Some(Box::new(Moving(moves)));
         }
         let next = self.asks.iter();
@@ -135,10 +160,18 @@ impl ClusterMembers {
         }
     }
 
-    /// A decision is made, and true.
-    pub fn done(&mut self, done: Called) {
-        self.is_busy = false;
-        let Called::Member(done) = done else {
+    /// If this is the number of the decision that is being made, it is made, and true; or it cannot be made: it is begun
+    /// again, by whoever asks for it or as it was.
+    pub fn done(&mut self, number: u64, done: Result<Called, String>) {
+        if self.making.take_if(|making| *making == number).is_none() {
+            return;
+        }
+        let moving = self.moving.take();
+        let Ok(Called::Member(done)) = done else {
+            self.pauses = true;
+            if let Some(moves) = moving {
+                self.moves.push_front(moves);
+            }
             return;
         };
         match done {
@@ -163,11 +196,6 @@ impl ClusterMembers {
                 tracing::warn!("node {node} is refused as a broker: {why}");
             }
         }
-    }
-
-    /// A decision could not be made: it is begun again by whoever asks for it.
-    pub fn failed(&mut self) {
-        (self.is_busy, self.pauses) = (false, true);
     }
 }
 

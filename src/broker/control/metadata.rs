@@ -12,7 +12,7 @@ use super::follows::{Follows, Then, answer};
 use super::members::{MemberAsk, Membership};
 use super::room::Rooms;
 use crate::base::limits::{DECIDED_BYTES_MAX, LOG_IDS_AHEAD_MAX};
-use crate::base::{Leftovers, LogId, Mono, Rng, ShardId};
+use crate::base::{LeaderEpoch, Leftovers, LogId, Mono, Rng, ShardId};
 use crate::broker::admin::{Brokers, Ctx};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
@@ -71,8 +71,8 @@ pub struct Metadata {
     pub installed: u64,
     /// This node's replica of the metadata log, once it is read.
     pub quorum: Option<QuorumDriver>,
-    /// Whether this node decides.
-    leads: bool,
+    /// The term in which this node decides, if it does.
+    leads: Option<LeaderEpoch>,
     pub rooms: Rooms,
     rng: Rng,
     brokers: Brokers,
@@ -107,7 +107,7 @@ impl Metadata {
             replayed: EntryId::default(),
             installed: 0,
             quorum: None,
-            leads: false,
+            leads: None,
             rooms: Rooms::new(here.clone()),
             rng: Rng::new(seed ^ 0x636f_6e74_726f_6c00),
             proposed: VecDeque::new(),
@@ -146,7 +146,7 @@ impl Metadata {
 
     /// Whether this node decides.
     pub const fn leads(&self) -> bool {
-        self.leads
+        self.leads.is_some()
     }
 
     /// The records needed before anybody is served: on the first start, and when this node has other stores.
@@ -167,15 +167,15 @@ impl Metadata {
     pub fn member_asks_at(&self) -> Option<Mono> {
         let node = self.config.node();
         let membership = self.membership.as_ref()?;
-        let knows_leader = self.leads || self.quorum.as_ref()?.leader().is_some();
+        let knows_leader = self.leads() || self.quorum.as_ref()?.leader().is_some();
         let image = self.known().filter(|_| knows_leader)?;
         let waits = membership.is_registered(node, image) && !self.is_served();
         (!waits && membership.wants(node, image)).then(|| membership.ask_at())
     }
 
-    /// Whether every shard serves by what is committed.
+    /// Whether every shard serves by metadata in which this process is registered: none is published before.
     fn is_served(&self) -> bool {
-        self.is_published && self.served_by_all() == self.committed.version
+        self.is_published && self.served_by_all() > 0
     }
 
     /// What this node asks for to be a broker that leads, if something and now.
@@ -239,9 +239,9 @@ impl Metadata {
             partitions,
         } = change;
         let memory = records.len() + then.memory();
-        let proposed = match &mut self.quorum {
-            Some(quorum) => quorum.propose(records, owner, fx),
-            None => Err(Declined::NotLeader { leader: None }),
+        let proposed = match (&mut self.quorum, self.leads) {
+            (Some(quorum), Some(term)) => quorum.propose(term, records, owner, fx),
+            _ => Err(Declined::NotLeader { leader: None }),
         };
         let id = match proposed {
             Ok(id) => id,
@@ -342,13 +342,13 @@ impl Metadata {
                 Some(Happened::Installed(mark)) => {
                     return Ok(Some(CommittedTurn::Installed(mark)));
                 }
-                Some(Happened::Leads) => {
-                    self.leads = true;
+                Some(Happened::Leads(term)) => {
+                    self.leads = Some(term);
                     self.decide_anew();
                     return Ok(Some(CommittedTurn::Leads));
                 }
                 Some(Happened::Follows) => {
-                    self.leads = false;
+                    self.leads = None;
                     return Ok(Some(CommittedTurn::Follows));
                 }
             }
@@ -365,7 +365,7 @@ impl Metadata {
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
         let own = own.map(|own| own.follows);
-        if self.proposed.is_empty() && self.leads {
+        if self.proposed.is_empty() && self.leads() {
             debug_assert_eq!(self.image, self.committed, "what was decided");
             // The same, from one root: an image shares what it has with those that were made of it.
             self.decide_anew();
@@ -504,7 +504,7 @@ impl Metadata {
         let proposed = self.proposed.iter().map(|proposed| proposed.version);
         let versions: Vec<u64> = published.chain(proposed).collect();
         assert!(versions.is_sorted(), "images are published in their order");
-        if self.leads {
+        if self.leads() {
             assert!(
                 versions.last() <= Some(&self.image.version),
                 "the newest image"
@@ -746,6 +746,31 @@ mod tests {
         assert_eq!(published(&mut site), [(0, 2), (1, 2)]);
         assert!(metadata.image.topic("topic-2").is_some());
         assert!(metadata.image.topic("topic-3").is_none());
+    }
+
+    /// It leads again before it has come to that it did not: what others have decided meanwhile is not in its image.
+    #[test]
+    fn what_was_decided_in_an_earlier_term_is_not_gone_on_with() {
+        let (mut site, mut metadata) = serving();
+        depose(&mut site, &mut metadata);
+        site.pass_ms(1_000);
+        let quorum = metadata.quorum.as_mut().unwrap();
+        site.act(|owner, fx| quorum.step(QuorumInput::Time, owner, fx));
+        for _ in 0..3 {
+            for token in site.flush() {
+                durable(&mut site, &mut metadata, token);
+            }
+        }
+        assert!(metadata.leads() && metadata.quorum.as_ref().unwrap().leads_in().is_some());
+        let change = Change::new(&metadata.image, [topic(1)]).unwrap();
+        let refused = site.act(|owner, fx| metadata.commit(change, Then::Nothing, owner, fx));
+        assert!(matches!(refused, Err((Declined::NotLeader { .. }, _))));
+        let mut turns = replay(&mut site, &mut metadata);
+        turns.extend(settle(&mut site, &mut metadata));
+        assert!(matches!(
+            turns[..],
+            [CommittedTurn::Follows, CommittedTurn::Leads]
+        ));
     }
 
     /// Their ids are never given out; and none may use up those of everybody else, or keep the broker from starting.

@@ -303,7 +303,7 @@ impl Control {
             return not_controller(req, fx);
         }
         self.queue.push(req, ToDecide::Client(call));
-        self.forward_some();
+        self.forward_some(fx.now.mono);
         self.decide_some(owner, fx);
     }
 
@@ -523,9 +523,9 @@ impl Control {
         }
         let strays = std::mem::take(&mut self.strays);
         self.metadata.strays_found(strays, owner, fx);
-        if let Some(asked) = self.members.next() {
+        if let Some(decision) = self.members.next(self.numbers + 1) {
             self.numbers += 1;
-            self.queue.push(ReqRef::inside(self.numbers), asked);
+            self.queue.push(ReqRef::inside(self.numbers), decision);
         }
         while !self.metadata.is_full() {
             let turn = self.queue.pop()?;

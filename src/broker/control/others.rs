@@ -116,6 +116,13 @@ impl Others {
         }
     }
 
+    /// Whether a replica of a node can be who talks to this one in the node's name: who answers at its address, if
+    /// somebody does.
+    pub fn may_be(&self, node: NodeId, replica: ReplicaKey) -> bool {
+        let there = self.known.get(&node).and_then(|other| other.there);
+        replica.node == node && there.is_none_or(|there| there == replica)
+    }
+
     /// Whether something can be said to a node.
     pub fn is_up(&self, node: NodeId) -> bool {
         self.known.get(&node).is_some_and(|it| it.there.is_some())

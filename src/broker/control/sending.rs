@@ -36,6 +36,10 @@ pub struct SnapshotSending {
 impl SnapshotSending {
     /// A snapshot of an image is on the disk, and takes the place of the one before.
     pub fn set_newest(&mut self, id: EntryId, image: Image, leftovers: &mut Leftovers) {
+        if self.newest.as_ref().is_some_and(|(newest, _)| *newest > id) {
+            // One that was fetched has overtaken it.
+            return Arc::new(image).leave(leftovers);
+        }
         if let Some((_, before)) = self.newest.replace((id, image)) {
             Arc::new(before).leave(leftovers);
         }

@@ -53,7 +53,7 @@ pub struct QuorumWrites {
     /// The end of the snapshot that one of those that come puts in the place of all entries.
     pub fetched: Option<SnapshotEnd>,
     /// When the write with this number is durable, older snapshots than the one from here on are not needed.
-    installs: Option<(u64, Offset)>,
+    installed: Option<(u64, Offset)>,
     compaction: Compaction,
     /// The state's log is not written anew before it has so many bytes.
     least: u64,
@@ -68,7 +68,7 @@ impl QuorumWrites {
             is_unflushed: false,
             begun: VecDeque::new(),
             fetched: None,
-            installs: None,
+            installed: None,
             compaction: Compaction::default(),
             least: STATE_LOG_BYTES.min(compact_bytes),
         }
@@ -78,6 +78,11 @@ impl QuorumWrites {
     pub fn newest(&self) -> Option<u64> {
         let waiting = self.waiting.back().map(|write| write.number);
         waiting.or_else(|| self.begun.back().map(|(_, number)| *number))
+    }
+
+    /// Whether a write waits that puts a snapshot in the place of all entries.
+    pub fn installs(&self) -> bool {
+        self.waiting.iter().any(|write| write.snapshot.is_some())
     }
 
     /// Whether nothing is on its way to the disk.
@@ -170,7 +175,7 @@ impl QuorumWrites {
         }
         let (_, number) = *self.begun.front().filter(|(of, _)| *of == token)?;
         self.begun.pop_front();
-        if let Some((_, first)) = self.installs.take_if(|(after, _)| *after <= number) {
+        if let Some((_, first)) = self.installed.take_if(|(after, _)| *after <= number) {
             owner.drop_before(fx.now, METADATA_SNAPSHOT_LOG, first);
         }
         Some(Some(number))
@@ -184,7 +189,7 @@ impl QuorumWrites {
             let appended = owner.append_internal(fx.now, METADATA_SNAPSHOT_LOG, end.batch);
             appended
                 .map_err(|why| format!("a snapshot of the metadata cannot be written: {why}"))?;
-            self.installs = Some((write.number, end.first));
+            self.installed = Some((write.number, end.first));
             owner.begin_anew(fx.now, METADATA_LOG, offset_of(mark.id.index.next()));
         }
         for entry in write.entries {

@@ -424,11 +424,10 @@ impl Peers {
     ) -> Result<(), Unsent> {
         let peer = by_node(&mut self.peers, node).filter(|peer| peer.outgoing.is_up());
         let outgoing = &mut peer.ok_or(Unsent::Down)?.outgoing;
-        let frames = PeerMessages::in_parts(message);
-        if !outgoing.has_room(frames.iter().map(Bytes::len).sum()) {
+        if !outgoing.has_room() {
             return Err(Unsent::Full);
         }
-        for frame in frames {
+        for frame in PeerMessages::in_parts(message) {
             outgoing.send(now, frame, out);
         }
         Ok(())

@@ -261,9 +261,10 @@ impl Outgoing {
         self.unsent = self.unsent.saturating_sub(bytes);
     }
 
-    /// Whether so many bytes more may wait to be sent.
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.unsent == 0 || self.unsent + bytes <= PEER_UNSENT_BYTES_MAX
+    /// Whether more may wait to be sent. One message may go beyond the bound: a large one would never have its turn
+    /// behind small ones that come with it.
+    pub fn has_room(&self) -> bool {
+        self.unsent < PEER_UNSENT_BYTES_MAX
     }
 
     /// Sends a request, on a link that is up and [has room](Self::has_room).
