@@ -58,7 +58,7 @@ impl Control {
             }
             PeerEvent::Down(node, _) => {
                 self.others.down(node);
-                self.forgotten_by(node, fx);
+                self.forgotten_by(node);
                 self.sending.forget(node, &mut self.metadata.leftovers);
                 if self.fetching.as_ref().is_some_and(|it| it.from == node) {
                     self.give_up_fetching("the connection is gone", owner, fx);
@@ -256,7 +256,7 @@ impl Control {
                 let listeners = &self.metadata.config.listeners.0;
                 let listener = listeners.get(call.listener).map_or("", |it| &it.name);
                 let to = (leader.node, now);
-                let call = self.forwarding.begin(turn.req, to, *call, listener);
+                let call = self.forwarding.begin(turn.req, to, call, listener);
                 self.others.say(leader.node, NodeSaid::Call(call));
             }
         }
@@ -270,11 +270,11 @@ impl Control {
         }
     }
 
-    /// There is no connection to a node any more: it does not answer what it was asked, nor is it told anything.
-    fn forgotten_by(&mut self, node: NodeId, fx: &mut Fx<'_>) {
-        for req in self.forwarding.lost(node) {
-            let answer = Err(format!("node {node}, which was to decide on it, is gone"));
-            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+    /// There is no connection to a node any more: it does not answer what it was asked, which whoever leads next is, nor
+    /// is it told anything.
+    fn forgotten_by(&mut self, node: NodeId) {
+        for (req, call) in self.forwarding.lost(node) {
+            self.queue.push(req, ToDecide::Client(call));
         }
         for number in self.forwarded.lost(node) {
             self.queue.cancel(ReqRef::inside(number));

@@ -11,6 +11,8 @@ use crate::broker::msg::{ControlCall, ReqRef};
 #[derive(Debug)]
 struct Forwarded {
     req: ReqRef,
+    /// What it is, for another node if this one is gone.
+    call: Box<ControlCall>,
     to: NodeId,
     bytes: usize,
     /// It has to be answered by then.
@@ -44,28 +46,30 @@ impl Forwarding {
         &mut self,
         req: ReqRef,
         (to, now): (NodeId, Mono),
-        call: ControlCall,
+        call: Box<ControlCall>,
         listener: &str,
     ) -> CallSaid {
         self.numbers += 1;
         let bytes = call.memory();
         self.bytes += bytes;
         let until = now.plus_ms(FORWARDED_WITHIN_MS);
-        let forwarded = Forwarded {
-            req,
-            to,
-            bytes,
-            until,
-        };
-        self.forwarded.insert(self.numbers, forwarded);
-        CallSaid {
+        let said = CallSaid {
             number: self.numbers,
             key: call.header.key,
             version: call.header.version,
             correlation_id: call.header.correlation_id,
             listener: listener.to_owned(),
-            body: call.body,
-        }
+            body: call.body.clone(),
+        };
+        let forwarded = Forwarded {
+            req,
+            call,
+            to,
+            bytes,
+            until,
+        };
+        self.forwarded.insert(self.numbers, forwarded);
+        said
     }
 
     /// A node has answered, and its answer is true from this version of the metadata on; `served` is that of this
@@ -122,17 +126,15 @@ impl Forwarding {
         late
     }
 
-    /// There is no connection to a node any more: whoever waits for it.
-    pub fn lost(&mut self, node: NodeId) -> Vec<ReqRef> {
-        let mut gone = Vec::new();
-        self.forwarded.retain(|_, it| {
-            if it.to == node {
-                self.bytes -= it.bytes;
-                gone.push(it.req);
-            }
-            it.to != node
-        });
-        gone
+    /// There is no connection to a node any more: what it was to decide on. It may have done so, as with Kafka's.
+    pub fn lost(&mut self, node: NodeId) -> Vec<(ReqRef, Box<ControlCall>)> {
+        let (gone, kept) = std::mem::take(&mut self.forwarded)
+            .into_iter()
+            .partition(|(_, it)| it.to == node);
+        self.forwarded = kept;
+        let gone: BTreeMap<u64, Forwarded> = gone;
+        self.bytes -= gone.values().map(|it| it.bytes).sum::<usize>();
+        gone.into_values().map(|it| (it.req, it.call)).collect()
     }
 }
 

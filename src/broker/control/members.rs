@@ -160,8 +160,8 @@ impl ClusterMembers {
         }
     }
 
-    /// If this is the number of the decision that is being made, it is made, and true; or it cannot be made: it is begun
-    /// again, by whoever asks for it or as it was.
+    /// If this is the number of the decision that is being made, it is made, and true; or it cannot be made: it is
+    /// begun again, by whoever asks for it or as it was.
     pub fn done(&mut self, number: u64, done: Result<Called, String>) {
         if self.making.take_if(|making| *making == number).is_none() {
             return;

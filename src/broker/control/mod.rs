@@ -446,7 +446,7 @@ impl Control {
         self.producer_ids = ProducerIdAllocator::default();
         if let Some(making) = self.making.take() {
             making.decision.leave(&mut self.metadata.leftovers);
-            not_controller(making.turn.req, fx);
+            self.queue.push_front(making.turn);
         }
         for then in self.metadata.forget_decided() {
             if let Then::Answer(req, _) = then {

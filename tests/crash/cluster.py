@@ -1,0 +1,159 @@
+"""Several nodes that agree on their metadata: killed one after the other, stopped, and with somebody missing."""
+
+import contextlib
+import time
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from harness.broker import Millrace, free_port
+from harness.load import QUIET, Load, make_topic
+from harness.suite import equal, eventually, main, test, unique
+
+
+class Node(Millrace):
+    """A node of a cluster, which serves clients only when there is a quorum."""
+
+    def __init__(self, number: int, controllers: dict[int, int]):
+        super().__init__()
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
+        self.overrides |= {
+            "node.id": str(number),
+            "process.roles": "broker,controller",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controllers[number]}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.quorum.voters": voters,
+            "millrace.cluster.preview": "true",
+            "millrace.shards": "1",
+        }
+
+    def __enter__(self) -> "Node":
+        self.spawn()
+        return self
+
+
+@contextlib.contextmanager
+def cluster(count: int = 3):
+    """Nodes that have found each other."""
+    controllers = {number: free_port() for number in range(1, count + 1)}
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(number, controllers)) for number in controllers]
+        for node in nodes:
+            node.wait_ready()
+        yield nodes
+
+
+def admin(node: Millrace) -> AdminClient:
+    return AdminClient({"bootstrap.servers": node.address, **QUIET})
+
+
+def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1):
+    client = admin(node)
+    client.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(20)
+
+
+def brokers(node: Millrace) -> set[int]:
+    return set(admin(node).list_topics(timeout=10).brokers)
+
+
+def topics(node: Millrace) -> set[str]:
+    return set(admin(node).list_topics(timeout=10).topics)
+
+
+@test(seconds=60)
+def nodes_form_a_cluster_and_each_takes_requests():
+    with cluster() as nodes:
+        for node in nodes:
+            eventually(lambda: brokers(node) == {1, 2, 3}, 10, "all three brokers")
+        made = [unique(f"by-{number}") for number in range(3)]
+        for node, topic in zip(nodes, made):
+            create(node, topic, 6)
+            described = admin(node).list_topics(topic, timeout=10).topics[topic]
+            equal({partition.leader for partition in described.partitions.values()}, {1, 2, 3}, "leaders")
+        for node in nodes:
+            eventually(lambda: topics(node) >= set(made), 10, "what was asked of the others")
+        try:
+            create(nodes[0], unique("replicated"), 1, 3)
+            raise AssertionError("three replicas were promised")
+        except KafkaException as error:
+            equal(error.args[0].name(), "INVALID_REPLICATION_FACTOR", "refusal")
+
+
+@test(seconds=240)
+def each_node_is_killed_and_the_others_go_on():
+    """What was acknowledged is there when its node is back, and topics are made meanwhile."""
+    with cluster() as nodes:
+        topic = unique("cluster-load")
+        make_topic(nodes[0].address, topic, 6)
+        everybody = ",".join(node.address for node in nodes)
+        load = Load(everybody, topic, 6, **{"enable.idempotence": True})
+        made = []
+        for killed in nodes * 2:
+            before = load.acks
+            eventually(lambda: load.acks > before + 500, 30, "acknowledgements")
+            killed.kill()
+            others = [node for node in nodes if node is not killed]
+            for node in others:
+                made.append(unique("while-one-is-gone"))
+                create(node, made[-1])
+            eventually(lambda: len(brokers(others[0])) == 2, 20, "the dead one is missed")
+            killed.start()
+            eventually(lambda: brokers(others[0]) == {1, 2, 3}, 20, "it is back")
+        load.end()
+        load.verify(everybody)
+        for node in nodes:
+            eventually(lambda: topics(node) >= set(made), 10, "every topic that was made")
+
+
+@test(seconds=120)
+def all_are_killed_at_once_and_come_back():
+    with cluster() as nodes:
+        made = [unique("before") for _ in range(10)]
+        for topic in made:
+            create(nodes[1], topic)
+        for node in nodes:
+            node.kill()
+        for node in nodes:
+            node.spawn()
+        for node in nodes:
+            node.wait_ready()
+            eventually(lambda: topics(node) >= set(made), 20, "every topic")
+
+
+@test(seconds=120)
+def nodes_stop_in_turn():
+    with cluster() as nodes:
+        for node in nodes:
+            began = time.monotonic()
+            equal(node.stop(20), node.stopped_status, "exit status")
+            assert time.monotonic() - began < 10, "it took longer than 10 s"
+            others = [other for other in nodes if other is not node]
+            create(others[0], unique("while-one-is-stopped"))
+            node.start()
+
+
+@test(seconds=60)
+def one_of_three_serves_nobody():
+    with cluster() as nodes:
+        for node in nodes[1:]:
+            node.kill()
+        nodes[0].kill()
+        nodes[0].spawn()
+        time.sleep(3)
+        assert nodes[0].alive, nodes[0].log_tail()
+        try:
+            nodes[0].start_seconds_max = 2
+            nodes[0].wait_ready()
+            raise AssertionError("it serves without a quorum")
+        except RuntimeError as error:
+            assert "does not answer" in str(error), error
+        nodes[0].start_seconds_max = 30
+        nodes[1].start()
+        nodes[0].wait_ready()
+        create(nodes[0], unique("two-of-three"))
+
+
+if __name__ == "__main__":
+    main("cluster")
