@@ -14,7 +14,7 @@ ADDRESS ?= 127.0.0.1:9092
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run cluster test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,18 @@ install: build ## Put the programs into PREFIX=/usr/local (stripped; DESTDIR= fo
 run: build ## Start a broker on ADDRESS with its data in ./data
 	mkdir -p data
 	$(BIN)/millrace --override log.dirs=data --override listeners=PLAINTEXT://$(ADDRESS)
+
+cluster: build ## Start three nodes that form a cluster, for trial: 127.0.0.1:9092, 9093, 9094, data in ./data
+	@voters=1@127.0.0.1:19092,2@127.0.0.1:19093,3@127.0.0.1:19094; trap 'kill $$pids; wait' INT TERM; \
+	for n in 1 2 3; do \
+	  mkdir -p data/node-$$n; \
+	  $(BIN)/millrace --override millrace.cluster.preview=true --override node.id=$$n --override millrace.shards=1 \
+	    --override process.roles=broker,controller --override controller.quorum.voters=$$voters \
+	    --override controller.listener.names=CONTROLLER \
+	    --override listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT \
+	    --override listeners=PLAINTEXT://127.0.0.1:$$((9091 + n)),CONTROLLER://127.0.0.1:$$((19091 + n)) \
+	    --override log.dirs=data/node-$$n & pids="$$pids $$!"; \
+	done; wait
 
 # What `tests/all` is written in, and a bare Debian lacks.
 python3:

@@ -270,8 +270,8 @@ impl Control {
         }
     }
 
-    /// There is no connection to a node any more: it does not answer what it was asked, which whoever leads next is, nor
-    /// is it told anything.
+    /// There is no connection to a node any more: it does not answer what it was asked, which whoever leads next is,
+    /// nor is it told anything.
     fn forgotten_by(&mut self, node: NodeId) {
         for (req, call) in self.forwarding.lost(node) {
             self.queue.push(req, ToDecide::Client(call));
