@@ -200,10 +200,23 @@ impl Load {
                 self.phase = Some(Phase::State(snapshots, None));
                 self.read_from_start(METADATA_STATE_LOG, owner, fx);
             }
-            Some(Phase::State(snapshots, None)) => {
-                self.phase = Some(Phase::Old(snapshots.nothing));
-                self.read_from_start(METADATA_LOG, owner, fx);
-            }
+            Some(Phase::State(snapshots, None)) => match snapshots.whole {
+                // Of a quorum of several, which has an id before it has an entry: it had promised nothing yet.
+                Some((snapshot, image)) if is_of_several(&snapshot, &image) => {
+                    owner.begin_at(fx.now, METADATA_LOG, Offset(1));
+                    self.read_entries(snapshot.id.index, false, owner, fx)?;
+                    let restored = Restored {
+                        state: HardState::default(),
+                        snapshot,
+                        entries: Vec::new(),
+                    };
+                    self.phase = Some(Phase::Entries(restored, image));
+                }
+                _ => {
+                    self.phase = Some(Phase::Old(snapshots.nothing));
+                    self.read_from_start(METADATA_LOG, owner, fx);
+                }
+            },
             Some(Phase::State(snapshots, Some(mut state))) => {
                 let (whole, is_fetched) = (snapshots.whole, snapshots.is_fetched);
                 let (snapshot, image) = whole.ok_or(
@@ -309,6 +322,11 @@ impl Load {
     }
 }
 
+/// Whether a snapshot is the one with which nodes form a quorum.
+fn is_of_several(snapshot: &SnapshotMark, image: &Image) -> bool {
+    snapshot.id.index == EntryIndex::ZERO && image.cluster_id.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -316,7 +334,9 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::base::NodeId;
     use crate::base::TopicId;
+    use crate::broker::control::snapshot::{SnapshotWriter, SnapshotWritten};
     use crate::broker::control::testing::{NOW, Site, batch, directories, topic, unreadable};
     use crate::controller::testing::partition;
     use crate::controller::{FEATURE_LEVEL, METADATA_LOGS};
@@ -419,6 +439,38 @@ mod tests {
         write(&mut site, METADATA_STATE_LOG, state);
         let why = start(&mut site).unwrap_err();
         assert!(why.contains("no whole snapshot"), "{why}");
+    }
+
+    /// A process ends between the snapshot with which its quorum begins, or the first entries, and the first state.
+    #[test]
+    fn a_quorum_that_has_just_formed_is_not_forgotten() {
+        for entries in 0..2 {
+            let mut site = Site::new();
+            let mut image = Image::of_node(directories(1).iter().map(|directory| directory.id));
+            let id = "formed".to_owned();
+            image.replay(&MetadataRecord::Cluster { id }).unwrap();
+            let other = ReplicaKey {
+                node: NodeId(9),
+                ..me()
+            };
+            let mark = Restored::empty(Voters::new([me(), other]).unwrap()).snapshot;
+            let mut writer = SnapshotWriter::new(mark.clone(), &image, false);
+            site.act(|owner, fx| {
+                let written = writer.go_on(&mut usize::MAX.clone(), owner, fx);
+                assert!(matches!(written, Ok(SnapshotWritten::Whole { .. })));
+                for index in 1..=entries {
+                    owner.begin_at(fx.now, METADATA_LOG, Offset(1));
+                    let batch = logs::entry_batch(&Payload::LeaderChange, 0);
+                    let place = (Offset(index), LeaderEpoch(1));
+                    owner.append_at(fx.now, METADATA_LOG, place, batch).unwrap();
+                }
+            });
+            let found = start(&mut site).unwrap();
+            assert!(!found.is_new && found.image.cluster_id == image.cluster_id);
+            assert_eq!(found.restored.snapshot, mark);
+            assert_eq!(found.restored.entries.len() as i64, entries);
+            assert_eq!(found.restored.state.term.0 as i64, entries);
+        }
     }
 
     #[test]
