@@ -44,7 +44,7 @@ impl Control {
     }
 
     /// Something has become of another node, or it has said something.
-    fn peer_event(&mut self, event: PeerEvent, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub(super) fn peer_event(&mut self, event: PeerEvent, owner: &mut Owner, fx: &mut Fx<'_>) {
         match event {
             PeerEvent::Up(facts) => {
                 self.others.up(ReplicaKey {
@@ -81,7 +81,7 @@ impl Control {
     }
 
     /// The next thing to be said to another node.
-    fn next_said(&mut self) -> Option<(NodeId, Bytes)> {
+    pub(super) fn next_said(&mut self) -> Option<(NodeId, Bytes)> {
         if let Some(quorum) = &mut self.metadata.quorum {
             while let Some(message) = quorum.next_message() {
                 self.others.say(message.to.node, NodeSaid::Quorum(message));
@@ -368,7 +368,7 @@ impl Control {
     }
 
     /// Begins to fetch a snapshot, if one is wanted.
-    fn fetch_some(&mut self, fx: &Fx<'_>) {
+    pub(super) fn fetch_some(&mut self, fx: &Fx<'_>) {
         if self.fetched.is_some() {
             // It has its turn when that counts.
             return;

@@ -17,8 +17,12 @@ mod fetching;
 mod follows;
 mod forwarding;
 pub mod growth;
+#[cfg(test)]
+mod install_tests;
 mod load;
 mod logs;
+#[cfg(test)]
+mod machine;
 mod members;
 mod metadata;
 mod others;
