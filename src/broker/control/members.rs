@@ -336,3 +336,7 @@ impl Decision for Moving {
 
     fn leave(self: Box<Self>, _: &mut Leftovers) {}
 }
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

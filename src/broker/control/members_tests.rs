@@ -1,0 +1,176 @@
+//! Which decisions about brokers have their turn, and that none is forgotten or stands in the way of all.
+
+use super::*;
+use crate::base::Incarnation;
+use crate::controller::Draft;
+use crate::controller::testing::cluster;
+
+const ME: NodeId = NodeId(1);
+
+/// Brokers 1 to 3, of which this one is fenced.
+fn image(fenced: i32) -> Image {
+    let mut image = cluster(3);
+    assert!(image.brokers.set_fenced(NodeId(fenced), true));
+    image
+}
+
+/// A leader that has just begun.
+fn leading(image: &Image) -> ClusterMembers {
+    let mut members = ClusterMembers::default();
+    members.lead(Mono(0), image);
+    members
+}
+
+/// The next decision, in words.
+fn next(members: &mut ClusterMembers, number: u64) -> Option<String> {
+    let has_more = members.has_more();
+    let next = members.next(number).map(|next| format!("{next:?}"));
+    assert_eq!(has_more, next.is_some());
+    next
+}
+
+fn is(decision: &Option<String>, what: &str, node: i32) -> bool {
+    let said = decision.as_deref().unwrap_or_default();
+    said.contains(what) && said.contains(&format!("NodeId({node})"))
+}
+
+/// All that follows from a cause in this image.
+fn followed(image: &Image, cause: Cause) -> Result<Called, String> {
+    let (mut moves, mut draft) = (Moves::new(cause), Draft::new(image));
+    while !moves.go_on(&mut draft, &mut usize::MAX.clone()) {}
+    Ok(Called::Member(MemberDone::Moved(moves, true)))
+}
+
+fn partly(cause: Cause) -> Result<Called, String> {
+    Ok(Called::Member(MemberDone::Moved(Moves::new(cause), false)))
+}
+
+fn follows(cause: Cause, node: i32) -> Result<Called, String> {
+    Ok(Called::Member(MemberDone::Follows(
+        NodeId(node),
+        Some(cause),
+    )))
+}
+
+fn failed() -> Result<Called, String> {
+    Err("the quorum does not take it".to_owned())
+}
+
+fn unfence(node: i32) -> MemberAsk {
+    let node = NodeId(node);
+    let incarnation = Incarnation(1);
+    MemberAsk::Unfence(NodeProcess { node, incarnation })
+}
+
+/// Nobody is gone.
+fn look(members: &mut ClusterMembers, image: &Image) {
+    members.look(Mono(0), ME, image, |_| Some(Verdict::Alive));
+}
+
+/// Decides on what the leader before may have left of those that are live.
+fn of_the_living(members: &mut ClusterMembers, image: &Image) {
+    for node in [1, 3] {
+        let number = 100 + node as u64;
+        assert!(is(&next(members, number), "Moving", node));
+        members.done(number, followed(image, Cause::Unfenced(NodeId(node))));
+    }
+}
+
+#[test]
+fn a_broker_may_lead_when_all_that_followed_from_its_fencing_is_recorded() {
+    let image = image(2);
+    let (fenced, unfenced) = (Cause::Fenced(NodeId(2)), Cause::Unfenced(NodeId(2)));
+    let mut members = leading(&image);
+    members.ask(NodeId(2), unfence(2));
+    let first = next(&mut members, 1);
+    assert!(is(&first, "Moving", 2), "left by the one before: {first:?}");
+    assert_eq!(next(&mut members, 2), None, "one at a time");
+    members.done(1, partly(fenced));
+    assert!(is(&next(&mut members, 2), "Moving", 2), "the rest of it");
+    members.done(2, followed(&image, fenced));
+    of_the_living(&mut members, &image);
+    assert!(is(&next(&mut members, 3), "Unfencing", 2));
+    members.done(3, follows(unfenced, 2));
+    assert!(is(&next(&mut members, 4), "Moving", 2));
+    members.done(4, followed(&image, unfenced));
+    // Fenced once more, it is not settled.
+    members.look(Mono(0), ME, &cluster(3), |node| match node {
+        NodeId(2) => Some(Verdict::Dead),
+        _ => Some(Verdict::Suspected),
+    });
+    assert!(is(&next(&mut members, 5), "Fencing", 2));
+    members.ask(NodeId(2), unfence(2));
+    members.done(5, follows(fenced, 2));
+    assert!(
+        is(&next(&mut members, 6), "Moving", 2),
+        "before it may return"
+    );
+}
+
+/// Nobody asks again for what follows from a fencing.
+#[test]
+fn what_cannot_be_decided_now_is_decided_later() {
+    let image = image(2);
+    let mut members = leading(&image);
+    for number in 1..4 {
+        assert!(is(&next(&mut members, number), "Moving", 2), "{number}");
+        members.done(number, failed());
+        assert_eq!(next(&mut members, number), None, "not at once");
+        look(&mut members, &image);
+    }
+    assert!(is(&next(&mut members, 4), "Moving", 2));
+    members.done(4, followed(&image, Cause::Fenced(NodeId(2))));
+    of_the_living(&mut members, &image);
+    for number in [5, 6] {
+        members.ask(NodeId(2), unfence(2));
+        assert!(is(&next(&mut members, number), "Unfencing", 2));
+        members.done(number, failed());
+        look(&mut members, &image);
+        assert_eq!(next(&mut members, 7), None, "it asks again");
+    }
+}
+
+/// Such as to a request of another node to which there is no connection any more.
+#[test]
+fn an_answer_to_something_else_ends_no_decision() {
+    let image = image(2);
+    let mut members = leading(&image);
+    assert!(is(&next(&mut members, 7), "Moving", 2));
+    members.done(6, Ok(Called::Created));
+    members.done(5, failed());
+    look(&mut members, &image);
+    assert_eq!(next(&mut members, 8), None);
+    members.done(7, failed());
+    look(&mut members, &image);
+    assert!(is(&next(&mut members, 8), "Moving", 2));
+    members.done(8, followed(&image, Cause::Fenced(NodeId(2))));
+    of_the_living(&mut members, &image);
+    assert_eq!(next(&mut members, 9), None, "each once");
+}
+
+#[test]
+fn who_is_dead_or_was_never_heard_of_is_fenced_and_nobody_else() {
+    let image = image(3);
+    let mut members = leading(&cluster(3));
+    let silent = Mono(0).plus_ms(BROKER_SILENT_MS);
+    let gone = |members: &mut ClusterMembers, now, verdict: Option<Verdict>| {
+        members.look(now, ME, &image, |node| {
+            assert_eq!(node, NodeId(2), "a live one that is another one");
+            verdict
+        });
+        members.gone.len()
+    };
+    assert_eq!(gone(&mut members, Mono(0), None), 0, "not yet");
+    assert_eq!(gone(&mut members, silent, None), 1);
+    for verdict in [Verdict::Alive, Verdict::Suspected] {
+        assert_eq!(gone(&mut members, silent, Some(verdict)), 0, "{verdict:?}");
+    }
+    assert_eq!(gone(&mut members, Mono(0), Some(Verdict::Dead)), 1);
+    members.resign();
+    assert_eq!(
+        gone(&mut members, silent, Some(Verdict::Dead)),
+        0,
+        "another one leads"
+    );
+    assert_eq!(next(&mut members, 1), None);
+}
