@@ -155,5 +155,20 @@ def one_of_three_serves_nobody():
         create(nodes[0], unique("two-of-three"))
 
 
+@test(seconds=60)
+def a_request_that_nobody_decides_on_does_not_keep_a_node():
+    with cluster() as nodes:
+        client = admin(nodes[0])
+        eventually(lambda: len(client.list_topics(timeout=10).brokers) == 3, 10, "all three brokers")
+        for node in nodes[1:]:
+            node.kill()
+        time.sleep(2)  # Whoever has led does not any more.
+        topic = unique("never")
+        waits = client.create_topics([NewTopic(topic, 1, 1)], request_timeout=40)[topic]
+        time.sleep(1)
+        assert not waits.done(), waits.result()
+        equal(nodes[0].stop(15), nodes[0].stopped_status, "exit status")
+
+
 if __name__ == "__main__":
     main("cluster")

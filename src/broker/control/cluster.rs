@@ -331,6 +331,19 @@ impl Control {
         is_led && self.forwarding.is_empty() || self.leaves
     }
 
+    /// A node that stops has waited long enough for others: whoever waits for them is told.
+    fn give_up_all(&mut self, fx: &mut Fx<'_>) {
+        if self.others.is_empty() {
+            return;
+        }
+        self.resign(fx);
+        let waiting = self.queue.drain().into_iter().map(|turn| turn.req);
+        for req in waiting.chain(self.forwarding.late(Mono::NEVER)) {
+            let answer = Err("the broker stops".to_owned());
+            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+        }
+    }
+
     /// When something of it is due.
     pub(super) fn others_wake_at(&self) -> Mono {
         let asks = self.metadata.member_asks_at();
@@ -358,6 +371,7 @@ impl Control {
         }
         if self.leaves_at <= now {
             (self.leaves, self.leaves_at) = (true, Mono::NEVER);
+            self.give_up_all(fx);
         }
         self.fetch_some(fx);
         self.ask_to_be_member(fx);
