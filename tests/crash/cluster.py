@@ -49,9 +49,21 @@ def admin(node: Millrace) -> AdminClient:
     return AdminClient({"bootstrap.servers": node.address, **QUIET})
 
 
-def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1):
-    client = admin(node)
-    client.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(20)
+def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1, seconds: float = 20):
+    """Creates a topic. A node that has decided and leads no more closes the connection, for it does not know what has
+    become of it: then it is asked again, as after the death of a broker."""
+    client, deadline, again = admin(node), time.monotonic() + seconds, False
+    while True:
+        try:
+            return client.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(20)
+        except KafkaException as error:
+            name = error.args[0].name()
+            if again and name == "TOPIC_ALREADY_EXISTS":
+                return None
+            if name != "_TRANSPORT" or time.monotonic() > deadline:
+                raise
+            again = True
+            time.sleep(0.1)
 
 
 def brokers(node: Millrace) -> set[int]:

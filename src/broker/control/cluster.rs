@@ -210,8 +210,8 @@ impl Control {
         let is_taken = self
             .forwarded
             .insert(self.numbers, node, (call.number, size));
-        if !is_taken || !self.metadata.leads() {
-            let why = "this node is not the controller".to_owned();
+        if !is_taken {
+            let why = "more is forwarded than a node may".to_owned();
             return self.inside_done(self.numbers, Err(why));
         }
         let listeners = &self.metadata.config.listeners.0;
@@ -226,7 +226,9 @@ impl Control {
             body: call.body,
             listener: named.unwrap_or(0),
         };
+        // Until this node leads, or knows who does.
         self.queue.push(req, ToDecide::Client(Box::new(call)));
+        self.forward_some(fx.now.mono);
         self.decide_some(owner, fx);
     }
 
