@@ -5,13 +5,14 @@ use bytes::Bytes;
 
 use super::driver::QuorumDriver;
 use super::fetching::{SnapshotFetched, SnapshotFetching};
+use super::follows::tell;
 use super::queue::ToDecide;
 use super::said::{CallSaid, NodeSaid};
 use super::{Control, Snapshotting};
 use crate::base::{Mono, NodeId, TopicId};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
+use crate::broker::msg::{Called, ControlCall, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::peers::{PeerEvent, Peers, Unsent, Verdict};
 use crate::controller::MetadataRecord;
@@ -131,7 +132,7 @@ impl Control {
                 let versions = (metadata, self.metadata.served_by_all());
                 let told = self.forwarding.done(node, number, versions, answer);
                 if let Some((req, answer)) = told {
-                    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+                    tell(req, answer, fx);
                 }
                 self.forward_some(fx.now.mono);
             }
@@ -268,7 +269,7 @@ impl Control {
     pub(super) fn answer_forwarded(&mut self, fx: &mut Fx<'_>) {
         let version = self.metadata.served_by_all();
         while let Some((req, answer)) = self.forwarding.next_served(version) {
-            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+            tell(req, answer, fx);
         }
     }
 
@@ -342,7 +343,7 @@ impl Control {
         let waiting = self.queue.drain().into_iter().map(|turn| turn.req);
         for req in waiting.chain(self.forwarding.late(Mono::NEVER)) {
             let answer = Err("the broker stops".to_owned());
-            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+            tell(req, answer, fx);
         }
     }
 
@@ -369,7 +370,7 @@ impl Control {
         }
         for req in self.forwarding.late(now) {
             let answer = Err("whoever leads does not decide on it".to_owned());
-            fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+            tell(req, answer, fx);
         }
         if self.leaves_at <= now {
             (self.leaves, self.leaves_at) = (true, Mono::NEVER);

@@ -50,8 +50,12 @@ impl Follows {
     }
 }
 
+/// Tells the shard that it is for what has come of a request: the answer, or why its connection is to be closed.
+pub fn tell(req: ReqRef, answer: Result<Called, String>, fx: &mut Fx<'_>) {
+    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+}
+
 /// Sends an answer to the shard that it is for.
 pub fn answer(req: ReqRef, called: Called, fx: &mut Fx<'_>) {
-    let answer = Ok(called);
-    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+    tell(req, Ok(called), fx);
 }

@@ -48,7 +48,7 @@ use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
+use crate::broker::msg::{Called, ControlCall, ReqRef};
 use crate::broker::owner::Owner;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Draft, Image, METADATA_SNAPSHOT_LOG, ProducerIdAllocator};
@@ -58,7 +58,7 @@ use crate::wire::WireError;
 use decisions::Making;
 use driver::QuorumDriver;
 use fetching::SnapshotFetching;
-use follows::{Then, answer};
+use follows::{Then, answer, tell};
 use forwarding::{ForwardedHere, Forwarding};
 use load::{FoundMetadata, Load};
 use members::{ClusterMembers, Membership};
@@ -737,6 +737,5 @@ fn not_controller(req: ReqRef, fx: &mut Fx<'_>) {
 
 /// Has the connection of a request closed.
 fn refuse(req: ReqRef, why: String, fx: &mut Fx<'_>) {
-    let answer = Err(why);
-    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+    tell(req, Err(why), fx);
 }
