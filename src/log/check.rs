@@ -135,7 +135,7 @@ impl Log {
                 "producer {id} wrote nothing, or after the end"
             );
         }
-        for hint in self.hints.iter() {
+        for hint in self.hints.iter().chain(self.push_hints.iter()) {
             rule!(self.is_place(&hint.at), "hint {hint:?} is nowhere");
         }
         Ok(())

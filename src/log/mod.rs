@@ -44,6 +44,8 @@ mod watermark;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod push_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
@@ -140,6 +142,8 @@ pub struct Log {
     /// Nothing before it comes back.
     durable_start: Offset,
     hints: Hints,
+    /// Those of reads that may go beyond the high watermark, for themselves: a client's never begins there.
+    push_hints: Hints,
     lookups: WaitingLookups,
     /// The last scan whose bytes were no good: whoever asks for it again is told, instead of being
     /// sent for the same bytes for ever.
@@ -195,6 +199,7 @@ impl Log {
             starts: VecDeque::new(),
             durable_start: Offset(0),
             hints: Hints::default(),
+            push_hints: Hints::default(),
             lookups: WaitingLookups::default(),
             failed_scan: None,
             seen: None,

@@ -8,7 +8,7 @@ use super::{Log, LogConfig, Unfit};
 use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
 use crate::record::{self, Codec, TimestampType};
-use crate::store::ReplayItem;
+use crate::store::{FlushSeq, ReplayItem};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -25,6 +25,8 @@ enum Op {
         how: How,
     },
     Settle,
+    /// Begins a flush, and leaves it at that.
+    Start,
     File,
     /// Forgets what makes searches short: the index as a much larger segment would have it.
     Forget,
@@ -32,6 +34,11 @@ enum Op {
         at: prop::sample::Index,
         max_bytes: usize,
         at_least_one: bool,
+    },
+    /// What a leader pushes.
+    Push {
+        at: prop::sample::Index,
+        max_bytes: usize,
     },
     Time {
         at: prop::sample::Index,
@@ -104,10 +111,12 @@ fn op() -> impl Strategy<Value = Op> {
         ),
         8 => (0..3usize, 1..4usize, how()).prop_map(|(id, records, how)| Op::Produce { id, records, how }),
         6 => Just(Op::Settle),
+        6 => Just(Op::Start),
         3 => Just(Op::File),
         1 => Just(Op::Forget),
         12 => (index(), 0..12_000usize, any::<bool>())
             .prop_map(|(at, max_bytes, at_least_one)| Op::Read { at, max_bytes, at_least_one }),
+        12 => (index(), 0..12_000usize).prop_map(|(at, max_bytes)| Op::Push { at, max_bytes }),
         5 => (index(), -20..20i64).prop_map(|(at, off_ms)| Op::Time { at, off_ms }),
         1 => (0..400i64).prop_map(|wait_ms| Op::Retain { wait_ms }),
         1 => index().prop_map(|at| Op::Delete { at }),
@@ -127,6 +136,8 @@ struct Batch {
     timestamps: Vec<i64>,
     len: usize,
     epoch: i32,
+    /// What makes it durable.
+    flush: FlushSeq,
 }
 
 impl Batch {
@@ -236,6 +247,7 @@ impl Model {
                 self.f.settle();
                 self.durable = self.end;
             }
+            Op::Start => self.f.disk.start(),
             Op::File => {
                 self.f.file();
                 self.durable = self.end;
@@ -251,6 +263,7 @@ impl Model {
             } => {
                 self.read(self.pick(*at), *max_bytes, *at_least_one);
             }
+            Op::Push { at, max_bytes } => self.read_to_push(self.pick(*at), *max_bytes),
             Op::Time { at, off_ms } => self.time(self.pick(*at), *off_ms),
             Op::Retain { wait_ms } => {
                 self.f.now.wall_ms += wait_ms;
@@ -330,6 +343,7 @@ impl Model {
             timestamps,
             len: batch.len(),
             epoch,
+            flush: self.f.disk.store.pending_seq(),
         });
         self.end = self.batches[self.batches.len() - 1].end();
     }
@@ -502,6 +516,30 @@ impl Model {
 
     fn read(&mut self, offset: i64, max_bytes: usize, at_least_one: bool) {
         let read = self.f.read(offset, max_bytes, at_least_one);
+        self.is_read(read, self.durable, offset, (max_bytes, at_least_one));
+    }
+
+    fn read_to_push(&mut self, offset: i64, max_bytes: usize) {
+        let read = self.f.push(offset, max_bytes);
+        self.is_read(read, self.taken(), offset, (max_bytes, true));
+    }
+
+    /// Where the batches end that flushes have taken.
+    fn taken(&self) -> i64 {
+        let started = self.f.disk.store.started_seq();
+        let mut taken = self.batches.iter().filter(|batch| batch.flush <= started);
+        let last = taken.next_back().map_or(0, Batch::end);
+        last.max(self.durable)
+    }
+
+    /// Whether this is what a read yields that goes as far as `bound`.
+    fn is_read(
+        &self,
+        read: Result<Vec<u8>, ErrorCode>,
+        bound: i64,
+        offset: i64,
+        (max_bytes, at_least_one): (usize, bool),
+    ) {
         if offset < self.log_start || offset > self.end {
             assert_eq!(read, Err(ErrorCode::OffsetOutOfRange), "offset {offset}");
             return;
@@ -510,7 +548,7 @@ impl Model {
         let readable: Vec<&Batch> = self
             .batches
             .iter()
-            .filter(|batch| batch.end() > offset && batch.end() <= self.durable)
+            .filter(|batch| batch.end() > offset && batch.end() <= bound)
             .collect();
         let available: usize = readable.iter().map(|batch| batch.len).sum();
         let first = readable.first().map_or(0, |batch| batch.len);
@@ -681,6 +719,20 @@ proptest! {
         for op in &ops {
             model.step(op);
         }
+        // A replica from the beginning is pushed every batch once that a flush has taken.
+        let (mut offset, mut pushed) = (model.log_start, Vec::new());
+        while offset < model.taken() {
+            let bases = model.f.push_bases(offset, 3000);
+            if bases.is_empty() {
+                break; // Nothing but a gap is left.
+            }
+            pushed.extend(bases);
+            let last = pushed.last().unwrap();
+            offset = model.batches.iter().find(|batch| batch.base == *last).unwrap().end();
+        }
+        let taken = model.taken();
+        let all = model.batches.iter().filter(|batch| batch.end() > model.log_start && batch.end() <= taken);
+        prop_assert_eq!(pushed, all.map(|batch| batch.base).collect::<Vec<_>>());
         model.step(&Op::Restart);
         // A consumer from the beginning sees every batch once.
         let mut offset = model.log_start;

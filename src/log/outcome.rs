@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::hints::Position;
 use super::lookup::{Opening, TimeGoal};
 use crate::base::{LeaderEpoch, Offset, SegmentId};
 use crate::record::BatchError;
@@ -152,6 +153,8 @@ pub struct Ticket {
     pub(super) pos: u64,
     pub(super) len: usize,
     pub(super) goal: Goal,
+    /// How far what wants it may go.
+    pub(super) reach: Reach,
 }
 
 impl Ticket {
@@ -161,9 +164,25 @@ impl Ticket {
         self.len
     }
 
-    /// Whether they are of the same search at the same place; the length follows the high watermark.
+    /// Whether they are of the same search at the same place; the length follows what may be read.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         (self.segment, self.pos, self.goal) == (other.segment, other.pos, other.goal)
+            && self.reach.is_beyond() == other.reach.is_beyond()
+    }
+}
+
+/// How far a read goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To the high watermark, wherever that is by then.
+    Readable,
+    /// To this end of a batch, which may be beyond it: it is for another replica.
+    Pushed(Position),
+}
+
+impl Reach {
+    const fn is_beyond(self) -> bool {
+        matches!(self, Self::Pushed(_))
     }
 }
 

@@ -5,20 +5,23 @@
 //! [`Log::scanned`]. A consumer that reads on, and every consumer at the tail,
 //! is served from hints alone; but what comes from the file first has its first
 //! header looked at.
+//!
+//! A leader reads what it pushes to other replicas in the same way, farther than
+//! clients may: how far a read goes is its [`Reach`].
 
 use crate::base::{BLOCK, ErrorCode, Offset};
 use crate::record;
-use crate::store::{Piece, Store};
+use crate::store::{FlushSeq, Piece, Store};
 
 use super::Log;
-use super::hints::{Boundary, Position, Span};
-use super::outcome::{Goal, ReadOutcome, Ticket};
+use super::hints::{Boundary, Hints, Position, Span};
+use super::outcome::{Goal, Reach, ReadOutcome, Ticket};
 use super::walk::{HEADER_BYTES, Loaded, Window, load, window_len};
 
 /// Where an offset is, or what to read to find out.
 enum Located {
     At(Boundary),
-    /// There is nothing but a gap from there on, up to the high watermark.
+    /// There is nothing but a gap from there on, up to where the read ends.
     Nowhere,
     Scan {
         pieces: Vec<Piece>,
@@ -41,14 +44,44 @@ impl Log {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<ReadOutcome, ErrorCode> {
+        self.read_within(Reach::Readable, store, offset, (max_bytes, at_least_one))
+    }
+
+    /// The same for what a leader pushes to other replicas: at least one batch, and as far as flushes go of which
+    /// `started` is the last that [has begun](Store::started_seq), durable or not. What no flush has taken cannot be
+    /// read. `offset` is where a batch begins, or inside of one, which is read from its beginning then.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_to_push(
+        &mut self,
+        store: &Store,
+        offset: Offset,
+        max_bytes: usize,
+        started: FlushSeq,
+    ) -> Result<ReadOutcome, ErrorCode> {
+        let taken = self.pending.partition_point(|(flush, _)| *flush <= started);
+        let last = taken.checked_sub(1).and_then(|n| self.pending.get(n));
+        let reach = Reach::Pushed(last.map_or(self.durable, |(_, end)| *end));
+        self.read_within(reach, store, offset, (max_bytes, true))
+    }
+
+    fn read_within(
+        &mut self,
+        reach: Reach,
+        store: &Store,
+        offset: Offset,
+        (max_bytes, at_least_one): (usize, bool),
+    ) -> Result<ReadOutcome, ErrorCode> {
         let seen = self.seen.take();
         if offset < self.log_start || offset > self.end {
             return Err(ErrorCode::OffsetOutOfRange);
         }
-        if offset >= self.high_watermark.offset {
-            if offset == self.high_watermark.offset {
+        let bound = self.bound(reach);
+        if offset >= bound.offset {
+            if offset == bound.offset {
                 // It waits here for more: remember where that will be.
-                self.hints.learn(Boundary::unseen(self.high_watermark));
+                self.learn(reach, Boundary::unseen(bound));
             }
             return Ok(ReadOutcome::nothing(Some(offset)));
         }
@@ -56,16 +89,16 @@ impl Log {
         if !at_least_one && max_bytes < HEADER_BYTES {
             return Ok(ReadOutcome::withheld());
         }
-        match self.locate(store, offset, max_bytes)? {
+        match self.locate(reach, store, offset, max_bytes)? {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
-            Located::Nowhere => Ok(ReadOutcome::nothing(Some(self.high_watermark.offset))),
+            Located::Nowhere => Ok(ReadOutcome::nothing(Some(bound.offset))),
             Located::At(boundary) => {
-                let mut planned = self.plan(store, &boundary, max_bytes, at_least_one);
+                let mut planned = self.plan(reach, store, &boundary, (max_bytes, at_least_one));
                 if let ReadOutcome::Plan { pieces, .. } = &mut planned
                     && let Some(Piece::File { begins, .. }) = pieces.first_mut()
                 {
                     let Some((_, beginning)) = seen.filter(|(at, _)| *at == boundary.at) else {
-                        return self.look_at_first(store, boundary.at);
+                        return self.look_at_first(reach, store, boundary.at);
                     };
                     *begins = Some(Box::new(beginning));
                 }
@@ -74,16 +107,45 @@ impl Log {
         }
     }
 
+    /// Where a read ends.
+    fn bound(&self, reach: Reach) -> Position {
+        match reach {
+            Reach::Readable => self.high_watermark,
+            Reach::Pushed(to) => to,
+        }
+    }
+
+    /// What reads have left that go as far.
+    fn hints_of(&self, reach: Reach) -> &Hints {
+        match reach {
+            Reach::Readable => &self.hints,
+            Reach::Pushed(_) => &self.push_hints,
+        }
+    }
+
+    fn learn(&mut self, reach: Reach, found: Boundary) {
+        match reach {
+            Reach::Readable => self.hints.learn(found),
+            Reach::Pushed(_) => self.push_hints.learn(found),
+        }
+    }
+
     /// Asks for the header of the first batch of a plan, and for what is in its block of it. A reader could
     /// not tell a length that has rotted from a batch that was cut, and would ask for it for ever. What has
     /// rotted farther on is the first batch of a later plan.
-    fn look_at_first(&mut self, store: &Store, at: Position) -> Result<ReadOutcome, ErrorCode> {
+    fn look_at_first(
+        &mut self,
+        reach: Reach,
+        store: &Store,
+        at: Position,
+    ) -> Result<ReadOutcome, ErrorCode> {
         const BLOCK_BYTES: u64 = BLOCK as u64;
         let (_, segment) = self
             .segment(at.segment)
             .ok_or(ErrorCode::OffsetOutOfRange)?;
         let end = (at.pos + HEADER_BYTES).next_multiple_of(BLOCK_BYTES);
-        let len = end.min(self.readable_end(segment)).saturating_sub(at.pos);
+        let end = end.min(Self::end_within(segment, &self.bound(reach)));
+        let len = end.saturating_sub(at.pos);
         let mut pieces = Vec::new();
         store.read(self.id, at.segment, at.pos, len as usize, &mut pieces);
         let ticket = Ticket {
@@ -91,6 +153,7 @@ impl Log {
             pos: at.pos,
             len: len as usize,
             goal: Goal::First(at.offset),
+            reach,
         };
         self.check_scan(&ticket)?;
         Ok(ReadOutcome::Scan { pieces, ticket })
@@ -127,9 +190,12 @@ impl Log {
             Goal::Rebuild => return self.scanned_rebuild(&ticket, bytes),
             Goal::Offset { .. } | Goal::First(_) => {}
         }
+        let bound = self.bound(ticket.reach);
+        // Where a push ended may have been cut off.
         let there = self
             .segment(ticket.segment)
-            .filter(|(_, segment)| ticket.pos + ticket.len as u64 <= self.readable_end(segment));
+            .filter(|_| self.is_place(&bound))
+            .filter(|(_, s)| ticket.pos + ticket.len as u64 <= Self::end_within(s, &bound));
         let Some((_, segment)) = there else {
             return Ok(()); // Dropped or cut meanwhile; asking again will tell.
         };
@@ -137,7 +203,7 @@ impl Log {
             segment,
             start: ticket.pos,
             bytes,
-            limit: self.readable_limit(segment),
+            limit: self.limit_within(segment, &bound),
         };
         match ticket.goal {
             Goal::Offset { from, offset } => {
@@ -145,13 +211,13 @@ impl Log {
                 // Its header was among these bytes, so it need not be looked at once more.
                 let beginning = found.batch.and_then(|_| window.beginning(found.at.pos));
                 self.seen = beginning.map(|beginning| (found.at, beginning));
-                self.hints.learn(found);
+                self.learn(ticket.reach, found);
             }
             Goal::First(offset) => {
                 let found = self.first(&window, offset)?;
                 let beginning = window.beginning(found.at.pos);
                 self.seen = beginning.map(|beginning| (found.at, beginning));
-                self.hints.learn(found);
+                self.learn(ticket.reach, found);
             }
             Goal::Time(_) | Goal::Rebuild => {}
         }
@@ -195,7 +261,7 @@ impl Log {
         if offset < self.log_start || offset >= self.high_watermark.offset {
             return 0;
         }
-        let Some(from) = self.floor(offset) else {
+        let Some(from) = self.floor(Reach::Readable, offset) else {
             return 0;
         };
         self.log_bytes(&self.high_watermark)
@@ -203,7 +269,7 @@ impl Log {
     }
 
     /// The known boundary nearest to `offset` and not after it.
-    fn floor(&self, offset: Offset) -> Option<Boundary> {
+    fn floor(&self, reach: Reach, offset: Offset) -> Option<Boundary> {
         let after = self.segments.partition_point(|s| s.base <= offset);
         let segment = self.segments.get(after.checked_sub(1)?)?;
         let (indexed, pos) = segment.floor(offset);
@@ -212,7 +278,7 @@ impl Log {
             segment: segment.id,
             pos,
         });
-        match self.hints.floor(segment.id, offset) {
+        match self.hints_of(reach).floor(segment.id, offset) {
             Some(hint) if hint.at.offset >= indexed.at.offset => Some(hint),
             _ => Some(indexed),
         }
@@ -239,24 +305,28 @@ impl Log {
         )
     }
 
-    /// Finds the batch that holds `offset`, which is below the high watermark. If that batch may be
+    /// Finds the batch that holds `offset`, which is before where the read ends. If that batch may be
     /// larger than `max_bytes`, its length is found out too.
     fn locate(
         &mut self,
+        reach: Reach,
         store: &Store,
         mut offset: Offset,
         max_bytes: u64,
     ) -> Result<Located, ErrorCode> {
+        let bound = self.bound(reach);
         loop {
-            let from = self.floor(offset).ok_or(ErrorCode::OffsetOutOfRange)?;
+            let from = self
+                .floor(reach, offset)
+                .ok_or(ErrorCode::OffsetOutOfRange)?;
             let (number, segment) = self
                 .segment(from.at.segment)
                 .ok_or(ErrorCode::OffsetOutOfRange)?;
-            let limit = self.readable_end(segment);
+            let limit = Self::end_within(segment, &bound);
             if from.at.pos >= limit {
                 // Behind the last batch of the segment there is a gap.
                 match self.segments.get(number + 1) {
-                    Some(next) if next.id <= self.high_watermark.segment => offset = next.base,
+                    Some(next) if next.id <= bound.segment => offset = next.base,
                     _ => return Ok(Located::Nowhere),
                 }
                 continue;
@@ -276,10 +346,10 @@ impl Log {
                         segment,
                         start: from.at.pos,
                         bytes: &bytes,
-                        limit: self.readable_limit(segment),
+                        limit: self.limit_within(segment, &bound),
                     };
                     let found = walk(&window, from.at.offset, offset)?;
-                    self.hints.learn(found);
+                    self.learn(reach, found);
                 }
                 Loaded::File(pieces) => {
                     let ticket = Ticket {
@@ -290,6 +360,7 @@ impl Log {
                             from: from.at.offset,
                             offset,
                         },
+                        reach,
                     };
                     self.check_scan(&ticket)?;
                     return Ok(Located::Scan { pieces, ticket });
@@ -301,11 +372,12 @@ impl Log {
     /// Plans the bytes from a batch on, across segments.
     fn plan(
         &mut self,
+        reach: Reach,
         store: &Store,
         from: &Boundary,
-        max_bytes: u64,
-        at_least_one: bool,
+        (max_bytes, at_least_one): (u64, bool),
     ) -> ReadOutcome {
+        let bound = self.bound(reach);
         let Some((first, segment)) = self.segment(from.at.segment) else {
             return ReadOutcome::nothing(None);
         };
@@ -319,8 +391,8 @@ impl Log {
         let mut reached = None;
         for number in first..self.segments.len() {
             let segment = &self.segments[number];
-            let limit = self.readable_end(segment);
-            let (len, end) = self.part(number, start, limit, left);
+            let limit = Self::end_within(segment, &bound);
+            let (len, end) = self.part(number, (start, limit), left, &bound);
             if len == 0 {
                 break;
             }
@@ -333,7 +405,7 @@ impl Log {
             start = 0;
         }
         if let Some(end) = reached {
-            self.hints.learn(Boundary::unseen(end));
+            self.learn(reach, Boundary::unseen(end));
         }
         ReadOutcome::Plan {
             bytes: pieces.iter().map(Piece::len).sum(),
@@ -347,11 +419,17 @@ impl Log {
     /// How many bytes of one segment to plan, and where that ends if it ends at a batch that is
     /// known. A plan that has to be cut ends at an indexed batch if one is in its second half: the
     /// reader will come back for the offset there, and need not be searched for.
-    fn part(&self, number: usize, start: u64, limit: u64, left: u64) -> (u64, Option<Position>) {
+    fn part(
+        &self,
+        number: usize,
+        (start, limit): (u64, u64),
+        left: u64,
+        bound: &Position,
+    ) -> (u64, Option<Position>) {
         let segment = &self.segments[number];
         let room = limit.saturating_sub(start);
         if room <= left {
-            return (room, Some(self.end_of(number)));
+            return (room, Some(self.end_of(number, bound)));
         }
         match segment.boundary_between(start + left / 2, start + left) {
             Some((offset, pos)) => {
@@ -366,15 +444,15 @@ impl Log {
         }
     }
 
-    /// Where the readable part of a segment ends: the high watermark or the next segment.
-    fn end_of(&self, number: usize) -> Position {
+    /// Where the part of a segment ends that may be read: where the read does, or the next segment.
+    fn end_of(&self, number: usize, bound: &Position) -> Position {
         match self.segments.get(number + 1) {
-            Some(next) if self.segments[number].id < self.high_watermark.segment => Position {
+            Some(next) if self.segments[number].id < bound.segment => Position {
                 offset: next.base,
                 segment: next.id,
                 pos: 0,
             },
-            _ => self.high_watermark,
+            _ => *bound,
         }
     }
 }
@@ -618,7 +696,7 @@ mod tests {
         let sizes = [(0, 1068), (30, 9069)];
         for (offset, len) in sizes {
             f.read(offset, 100, true).unwrap();
-            let at = f.log.floor(Offset(offset)).unwrap().at;
+            let at = f.log.floor(Reach::Readable, Offset(offset)).unwrap().at;
             let mut pieces = Vec::new();
             f.disk
                 .store

@@ -100,6 +100,7 @@ impl Log {
         self.producers.drop_before(first);
         self.set_log_start(base);
         self.hints.forget_before(first);
+        self.push_hints.forget_before(first);
         self.lookups.clear();
         // They stood at the end of a dropped segment, which is where the first one begins.
         for mark in [&mut self.durable, &mut self.high_watermark] {

@@ -428,10 +428,22 @@ impl Fixture {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Vec<u8>, ErrorCode> {
+        self.read_by(|log, store| log.read(store, Offset(offset), max_bytes, at_least_one))
+    }
+
+    /// What a leader would push of the log as it is, with all scans.
+    pub(super) fn push(&mut self, offset: i64, max_bytes: usize) -> Result<Vec<u8>, ErrorCode> {
+        self.read_by(|log, store| {
+            log.read_to_push(store, Offset(offset), max_bytes, store.started_seq())
+        })
+    }
+
+    fn read_by(
+        &mut self,
+        mut read: impl FnMut(&mut Log, &Store) -> Result<ReadOutcome, ErrorCode>,
+    ) -> Result<Vec<u8>, ErrorCode> {
         loop {
-            let outcome =
-                self.log
-                    .read(&self.disk.store, Offset(offset), max_bytes, at_least_one)?;
+            let outcome = read(&mut self.log, &self.disk.store)?;
             self.log.check_live();
             match outcome {
                 ReadOutcome::Plan { pieces, bytes, .. } => {
@@ -450,10 +462,12 @@ impl Fixture {
 
     /// Base offsets of the whole batches that a fetch returns.
     pub(super) fn read_bases(&mut self, offset: i64, max_bytes: usize) -> Vec<i64> {
-        let bytes = self.read(offset, max_bytes, true).unwrap();
-        record::batches(&bytes)
-            .map(|batch| batch.unwrap().0.base_offset)
-            .collect()
+        bases(&self.read(offset, max_bytes, true).unwrap())
+    }
+
+    /// The same of what a leader would push.
+    pub(super) fn push_bases(&mut self, offset: i64, max_bytes: usize) -> Vec<i64> {
+        bases(&self.push(offset, max_bytes).unwrap())
     }
 
     /// Offset and timestamp of the first record with this timestamp or a larger one.
@@ -524,6 +538,12 @@ impl Fixture {
     }
 }
 
+/// Base offsets of whole batches.
+fn bases(bytes: &[u8]) -> Vec<i64> {
+    let batches = record::batches(bytes);
+    batches.map(|batch| batch.unwrap().0.base_offset).collect()
+}
+
 impl Log {
     /// It has known that everything before this was committed, whether it has that or not.
     pub(crate) fn knows(&mut self, committed: Offset) {
@@ -534,7 +554,7 @@ impl Log {
     /// Forgets hints and indexes, so that searches begin at the start of a segment: what the index of
     /// a very large one comes to.
     pub(super) fn forget_shortcuts(&mut self) {
-        self.hints = Hints::default();
+        (self.hints, self.push_hints) = (Hints::default(), Hints::default());
         for segment in &mut self.segments {
             segment.index = Index::default();
         }

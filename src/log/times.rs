@@ -11,7 +11,7 @@ use crate::store::Store;
 
 use super::Log;
 use super::lookup::{LookupProgress, Opening, TimeGoal, begin_seek, outcome};
-use super::outcome::{Goal, Ticket, TimeLookup};
+use super::outcome::{Goal, Reach, Ticket, TimeLookup};
 use super::segment::NO_TIMESTAMP;
 use super::walk::{BatchHead, HEADER_BYTES, Loaded, Window, load, window_len};
 
@@ -82,6 +82,7 @@ impl Log {
                                 pos,
                                 len: len as usize,
                                 goal: Goal::Time(goal),
+                                reach: Reach::Readable,
                             };
                             self.check_scan(&ticket)?;
                             return Ok(TimeLookup::Scan { pieces, ticket });

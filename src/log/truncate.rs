@@ -15,7 +15,7 @@ use super::codec::{Malformed, Reader, Writer};
 use super::epochs::Epochs;
 use super::hints::Position;
 use super::notes::Note;
-use super::outcome::{Goal, Ticket, Truncation};
+use super::outcome::{Goal, Reach, Ticket, Truncation};
 use super::producers::{Producer, Producers};
 use super::rebuild::Rebuild;
 use super::segment::{BatchEntry, Segment};
@@ -263,6 +263,7 @@ impl Log {
                         pos,
                         len: len as usize,
                         goal: Goal::Rebuild,
+                        reach: Reach::Readable,
                     };
                     self.check_scan(&ticket)?;
                     return Ok(Some(Truncation::Scan { pieces, ticket }));
@@ -358,7 +359,9 @@ impl Log {
         self.start_segment(cut.next, cut.base, wall_ms);
         self.set_log_start(self.segments[0].base);
         self.epochs.end_at(self.end);
-        self.hints.forget_behind(cut.segment, cut.len, cut.base);
+        for hints in [&mut self.hints, &mut self.push_hints] {
+            hints.forget_behind(cut.segment, cut.len, cut.base);
+        }
         self.lookups.clear();
         (self.failed_scan, self.seen, self.rebuild) = (None, None, None);
         self.move_marks_back(note.anew);
