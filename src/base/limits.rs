@@ -362,3 +362,14 @@ pub const PEER_UNSENT_BYTES_MAX: usize = QUORUM_IN_FLIGHT_BYTES_MAX;
 pub const PEER_LOG_LINES: u32 = 10;
 /// See [`PEER_LOG_LINES`].
 pub const PEER_LOG_MS: u64 = 60_000;
+/// Messages about replicas that a shard tells one of another node at a time.
+pub const REPLICA_MESSAGES_MAX: usize = 256;
+/// Bytes of what it tells at a time, but for one message that is longer by itself: a batch is as long as its client
+/// made it.
+pub const REPLICA_FRAME_BYTES: usize = 1024 * 1024;
+/// Bytes that such a request takes beside the one batch that is all of it: room for them beyond
+/// `socket.request.max.bytes`, to which a client may have sent the batch.
+pub const REPLICA_FRAME_HEAD_BYTES: usize = 256;
+/// What waits to be sent to one shard of another node, in bytes, before no more is pushed to it. As much again may be
+/// said to it that is no push; then it is taken for one that takes nothing, and its connection is ended.
+pub const REPLICA_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;

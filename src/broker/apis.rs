@@ -14,7 +14,7 @@ use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
 use super::requests::Requests;
-use crate::wire::peer::{Hello, PeerMessages};
+use crate::wire::peer::{Hello, PeerMessages, ReplicaMessages};
 use crate::wire::{Api, RequestHeader, WireError, fetch, produce};
 
 /// One API as it is served.
@@ -161,7 +161,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 34] = [
+static APIS: [Served; 35] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -236,6 +236,8 @@ static APIS: [Served; 34] = [
         NONE, NONE) },
     Served { claimed_from: None, ..row((PeerMessages::KEY, "PeerMessages", 0, 0, i16::MAX),
         Handler::Front(|all, _, to, _, body, fx| all.streams.messages(to, body, fx)), NONE, NONE) },
+    Served { claimed_from: None, ..row((ReplicaMessages::KEY, "ReplicaMessages", 0, 0, i16::MAX),
+        Handler::Front(|all, _, to, _, body, fx| all.streams.replica_messages(to, body, fx)), NONE, NONE) },
     // Our own tools ask it; it takes its turn behind everything.
     Served { claimed_from: None, ..row((Api::EXPLAIN, "Explain", 0, 0, 0),
         Handler::Front(|all, front, to, header, _, fx| all.explain.begin(front, to, header, fx)),
@@ -274,7 +276,12 @@ mod tests {
 
     #[test]
     fn our_own_is_served_and_not_advertised() {
-        for key in [Api::EXPLAIN, Hello::KEY, PeerMessages::KEY] {
+        for key in [
+            Api::EXPLAIN,
+            Hello::KEY,
+            PeerMessages::KEY,
+            ReplicaMessages::KEY,
+        ] {
             assert!(api(key).unwrap().serves(0));
         }
         assert!(claims().all(|claim| claim.api_key < 1000));

@@ -26,6 +26,7 @@ mod jobs;
 mod listing_tests;
 mod listings;
 mod msg;
+mod other_nodes;
 mod own;
 mod owner;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod peer_tests;
 pub mod peers;
 #[cfg(test)]
 mod query_tests;
+mod replicas;
 #[cfg(test)]
 mod request_tests;
 mod requests;
@@ -50,4 +52,5 @@ pub use io::*;
 pub use msg::*;
 pub use owner::stores::{StoreSlot, format_store, open_store};
 pub use peers::{ClusterSetup, PeerAddress};
+pub use replicas::said::{ReplicaSaid, ReplicaWhat};
 pub use shard::{Shard, ShardSetup};

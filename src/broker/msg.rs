@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::replicas::said::ReplicaSaid;
 use super::trace::{FetchStamps, ProduceStamps, Report};
 use crate::base::{ConnId, ErrorCode, LogId, NodeId, Offset, Refused, ShardId, StoreId};
 use crate::controller::{Cause, Delta, Image, Moves};
@@ -194,12 +195,22 @@ pub enum Msg {
         /// What it said.
         said: PeerSaid,
     },
-    /// What the control shard says to that, to the shard that has the stream.
+    /// What the control shard says to that, to the shard that has the stream; or the shard for which a stream of
+    /// [`Msg::Replica`] is.
     PeerAnswer {
         /// The connection.
         conn: ConnId,
         /// What it says.
         answer: PeerAnswer,
+    },
+    /// A shard of another node has said something on its stream, to the receiver. Charged in the same way.
+    Replica {
+        /// Who says it.
+        stream: ReplicaStream,
+        /// By which connection: [`Msg::PeerAnswer`] goes there.
+        back: PeerStream,
+        /// What it said.
+        heard: ReplicaHeard,
     },
     /// Tell where the time of requests went.
     Explain {
@@ -254,7 +265,41 @@ pub enum PeerSaid {
     Gone,
 }
 
-/// What the control shard says of a stream.
+/// A shard of another node, with which one of this node shares partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplicaPeer {
+    /// The node.
+    pub node: NodeId,
+    /// The shard.
+    pub shard: ShardId,
+}
+
+/// A stream of a shard of another node to one of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaStream {
+    /// Who says what comes on it.
+    pub from: ReplicaPeer,
+    /// The start of its process.
+    pub start: u64,
+    /// Which stream of that process: a later one has a higher number.
+    pub number: u64,
+}
+
+/// What comes of such a stream.
+#[derive(Debug)]
+pub enum ReplicaHeard {
+    /// It has begun: what comes on one that began before it counts no more.
+    Begins,
+    /// Messages, in their order: answered by [`PeerAnswer::Taken`].
+    Says {
+        /// The request's number on the connection.
+        seq: u64,
+        /// What it says.
+        said: Vec<ReplicaSaid>,
+    },
+}
+
+/// What the control shard says of a stream, or the shard that one for replicas is for.
 #[derive(Debug)]
 pub enum PeerAnswer {
     /// Whether it has begun.

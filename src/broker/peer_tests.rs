@@ -18,6 +18,9 @@ use crate::wire::peer::{
 const SHARDS: u16 = 2;
 const PREFIX: usize = 4;
 
+/// The node and the shard that have dialled.
+type Near = (usize, usize);
+
 /// The end of a link at the node that was dialled, and how many replies on it have gone back.
 struct FarEnd {
     node: usize,
@@ -28,7 +31,7 @@ struct FarEnd {
 /// Nodes 1, 2 and so on, all of one cluster.
 struct Cluster {
     nodes: Vec<Option<Bench>>,
-    links: BTreeMap<(usize, LinkId), FarEnd>,
+    links: BTreeMap<(Near, LinkId), FarEnd>,
     conns: u64,
     heard: Vec<(usize, NodeId, Bytes)>,
     starts: u64,
@@ -70,7 +73,7 @@ impl Cluster {
         self.nodes[node] = None;
         let all = std::mem::take(&mut self.links);
         for ((from, link), far) in all {
-            if from == node {
+            if from.0 == node {
                 self.hang_up(&far);
             } else if far.node == node {
                 let why = LinkLost::Reset;
@@ -87,9 +90,9 @@ impl Cluster {
         }
     }
 
-    fn tell(&mut self, node: usize, input: Input) {
+    fn tell(&mut self, (node, shard): Near, input: Input) {
         if let Some(bench) = &mut self.nodes[node] {
-            bench.handle(0, input);
+            bench.handle(shard, input);
         }
     }
 
@@ -107,22 +110,22 @@ impl Cluster {
                     self.heard
                         .extend(strange.map(|(from, bytes)| (node, from, bytes)));
                 }
-                let outputs: Vec<Output> = bench.links.drain(..).collect();
-                for output in outputs {
-                    self.perform(node, output);
+                let outputs: Vec<_> = bench.links.drain(..).collect();
+                for (shard, output) in outputs {
+                    self.perform((node, shard), output);
                 }
             }
             self.carry_back();
         }
     }
 
-    fn perform(&mut self, node: usize, output: Output) {
+    fn perform(&mut self, near: Near, output: Output) {
         match output {
             Output::Dial { link, to } => {
                 let far: usize = to.0.parse().expect("a node");
                 let Some(bench) = &mut self.nodes[far] else {
                     let why = LinkLost::Refused;
-                    return self.tell(node, Input::LinkDown { link, why });
+                    return self.tell(near, Input::LinkDown { link, why });
                 };
                 // To any shard, as the system likes it.
                 self.conns += 1;
@@ -132,23 +135,23 @@ impl Cluster {
                     conn: self.conns,
                     replies: 0,
                 };
-                self.links.insert((node, link), end);
-                self.tell(node, Input::LinkUp { link });
+                self.links.insert((near, link), end);
+                self.tell(near, Input::LinkUp { link });
             }
             Output::LinkSend { link, pieces } => {
                 let frame = Bytes::from(pieces.concat());
                 let bytes = frame.len();
-                if let Some(far) = self.links.get(&(node, link)) {
+                if let Some(far) = self.links.get(&(near, link)) {
                     let (to, conn) = (far.node, far.conn);
                     self.nodes[to]
                         .as_mut()
                         .expect("it is up")
                         .send(conn, &frame);
-                    self.tell(node, Input::LinkSent { link, bytes });
+                    self.tell(near, Input::LinkSent { link, bytes });
                 }
             }
             Output::LinkClose { link } => {
-                if let Some(far) = self.links.remove(&(node, link)) {
+                if let Some(far) = self.links.remove(&(near, link)) {
                     self.hang_up(&far);
                 }
             }
@@ -159,26 +162,26 @@ impl Cluster {
     /// Carries replies, and the news of closed connections, to those who dialled.
     fn carry_back(&mut self) {
         let (mut news, mut ended) = (Vec::new(), Vec::new());
-        for ((node, link), far) in &mut self.links {
+        for ((near, link), far) in &mut self.links {
             let bench = self.nodes[far.node].as_ref().expect("it is up");
             let conn = ConnId(far.conn);
             let replies: Vec<_> = bench.replies.iter().filter(|(to, _)| *to == conn).collect();
             for (_, frame) in &replies[far.replies..] {
                 if !frame.is_empty() {
                     let frame = frame.slice(PREFIX..);
-                    news.push((*node, Input::LinkReceived { link: *link, frame }));
+                    news.push((*near, Input::LinkReceived { link: *link, frame }));
                 }
             }
             far.replies = replies.len();
             if bench.closed.iter().any(|(closed, _)| *closed == conn) {
                 let why = LinkLost::Closed;
-                news.push((*node, Input::LinkDown { link: *link, why }));
-                ended.push((*node, *link));
+                news.push((*near, Input::LinkDown { link: *link, why }));
+                ended.push((*near, *link));
             }
         }
         self.links.retain(|link, _| !ended.contains(link));
-        for (node, input) in news {
-            self.tell(node, input);
+        for (near, input) in news {
+            self.tell(near, input);
         }
     }
 
@@ -192,9 +195,12 @@ impl Cluster {
         let (now, node) = (Mono(bench.nanos), NodeId(to as i32 + 1));
         let message = PeerMessage::Quorum(Bytes::from_static(text.as_bytes()));
         let mut out = Vec::new();
-        let (_, peers) = bench.shards[0].others().expect("there are others");
+        let (_, others) = bench.shards[0].others().expect("there are others");
+        let peers = others.peers.as_mut().expect("of the control shard");
         let sent = peers.send(now, node, message, &mut out);
-        bench.links.extend(out);
+        bench
+            .links
+            .extend(out.into_iter().map(|output| (0, output)));
         sent.is_ok()
     }
 

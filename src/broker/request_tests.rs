@@ -62,7 +62,7 @@ impl Desk {
             .open(CONN, ([127, 0, 0, 1], 1).into(), 0, ConnPurpose::Any);
         Self {
             front,
-            requests: Requests::new(&config, false),
+            requests: Requests::new(&config, None),
             now: Now {
                 mono: Mono(1),
                 wall_ms: 1_700_000_000_000,

@@ -1,5 +1,7 @@
 //! The requests of a shard's clients, by the families that keep what they wait for.
 
+use std::sync::Arc;
+
 use super::control::calls::Calls;
 use super::data::fetch::front::Fetches;
 use super::data::produce::front::Produces;
@@ -11,6 +13,7 @@ use super::fx::Fx;
 use super::groups::front::GroupRequests;
 use super::io::ConnId;
 use super::listings::Listings;
+use super::peers::ClusterSetup;
 use super::peers::streams::Streams;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::config::BrokerConfig;
@@ -30,7 +33,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub fn new(config: &BrokerConfig, is_member: bool) -> Self {
+    pub fn new(config: &BrokerConfig, cluster: Option<Arc<ClusterSetup>>) -> Self {
         let sessions_max = config.max_incremental_fetch_session_cache_slots as usize;
         Self {
             produce: Produces::default(),
@@ -40,7 +43,7 @@ impl Requests {
             groups: GroupRequests::default(),
             control: Calls::default(),
             listing: Listings::default(),
-            streams: Streams::new(is_member),
+            streams: Streams::new(cluster),
         }
     }
 

@@ -18,12 +18,13 @@ use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{CONTROLLER_LISTENER, ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
-use super::msg::{ControlCall, Msg, PeerStream, ReqRef};
+use super::msg::{ControlCall, Msg, ReqRef};
+use super::other_nodes::OtherNodes;
 use super::owner::Owner;
 use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
-use super::peers::{ClusterSetup, Peers, Verdict};
+use super::peers::{ClusterSetup, Verdict};
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
@@ -31,7 +32,7 @@ use crate::base::{Leftovers, Mono, NodeId, Now, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
-use crate::wire::peer::{Hello, PeerMessages};
+use crate::wire::peer::{Hello, PeerMessages, ReplicaMessages};
 use crate::wire::{self, RequestHeader};
 
 /// What a shard is made of.
@@ -66,8 +67,7 @@ pub struct Shard {
     coordinators: Coordinators,
     /// On shard 0 alone.
     control: Option<Control>,
-    /// On shard 0 alone, and only if there are others.
-    peers: Option<Peers>,
+    others: OtherNodes,
     local: VecDeque<Msg>,
     /// Images that are to be served by, in their order. The first one is being looked at.
     images: VecDeque<Adoption>,
@@ -105,14 +105,13 @@ impl Shard {
                 setup.seed,
             )
         });
-        let peers = cluster.as_deref().filter(|_| setup.id == ShardId(0));
         Self {
             id: setup.id,
-            peers: peers.map(|cluster| Peers::new(cluster.clone(), setup.seed)),
+            others: OtherNodes::new(cluster.as_ref(), setup.id, setup.seed),
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
-            requests: Requests::new(&config, cluster.is_some()),
+            requests: Requests::new(&config, cluster),
             owner: Owner::new(setup.id, config, setup.slots),
             jobs: Jobs::default(),
             control,
@@ -139,7 +138,7 @@ impl Shard {
         };
         self.input(input, &mut fx);
         self.settle(&mut fx);
-        if let (Some(control), Some(peers)) = (&mut self.control, &mut self.peers)
+        if let (Some(control), Some(peers)) = (&mut self.control, &mut self.others.peers)
             && control.talk(peers, &mut self.owner, &mut fx)
         {
             self.settle(&mut fx);
@@ -206,10 +205,10 @@ impl Shard {
             Input::ConnClosed { conn } => {
                 self.requests.conn_closed(&mut self.front, conn, fx);
             }
-            Input::LinkUp { .. }
-            | Input::LinkReceived { .. }
-            | Input::LinkSent { .. }
-            | Input::LinkDown { .. } => self.link(input, fx),
+            Input::LinkUp { link }
+            | Input::LinkReceived { link, .. }
+            | Input::LinkSent { link, .. }
+            | Input::LinkDown { link, .. } => self.others.link(link, input, &mut self.owner, fx),
             Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
@@ -238,33 +237,12 @@ impl Shard {
         }
     }
 
-    /// Something has come of a link, all of which are to other nodes.
-    fn link(&mut self, input: Input, fx: &mut Fx<'_>) {
-        let (Some(peers), now) = (&mut self.peers, fx.now.mono) else {
-            return;
-        };
-        match input {
-            Input::LinkUp { link } => peers.link_up(now, link, fx.out),
-            Input::LinkReceived { link, frame } => peers.link_received(now, link, frame, fx.out),
-            Input::LinkSent { link, bytes } => peers.link_sent(link, bytes),
-            Input::LinkDown { link, why } => peers.link_down(now, link, &why),
-            _ => {}
-        }
-        self.answer_peers(fx);
-    }
-
-    /// Tells the shards what is decided about streams of other nodes to them.
-    fn answer_peers(&mut self, fx: &mut Fx<'_>) {
-        let answers = self.peers.as_mut().map(Peers::take_answers);
-        for (PeerStream { shard, conn }, answer) in answers.into_iter().flatten() {
-            fx.send(shard, Msg::PeerAnswer { conn, answer });
-        }
-    }
-
     /// What there is of other nodes.
     #[cfg(test)]
-    pub(super) fn others(&mut self) -> Option<(&mut Control, &mut Peers)> {
-        self.control.as_mut().zip(self.peers.as_mut())
+    pub(super) fn others(&mut self) -> Option<(&mut Control, &mut OtherNodes)> {
+        self.control
+            .as_mut()
+            .map(|control| (control, &mut self.others))
     }
 
     /// What this node knows of the metadata, if it is shard 0.
@@ -276,12 +254,12 @@ impl Shard {
     /// Other nodes to which something can be said.
     #[must_use]
     pub fn peers_up(&self) -> usize {
-        self.peers.as_ref().map_or(0, Peers::up)
+        self.others.up()
     }
 
     /// What is thought of another node; `None` if it was never heard.
     pub fn verdict(&mut self, now: Now, node: NodeId) -> Option<Verdict> {
-        self.peers.as_mut()?.verdict(now.mono, node)
+        self.others.verdict(now.mono, node)
     }
 
     fn message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
@@ -343,11 +321,14 @@ impl Shard {
                 }
                 self.follow_up(fx);
             }
-            Msg::Peer { stream, said } => {
-                if let Some(peers) = &mut self.peers {
-                    peers.said(fx.now.mono, stream, said, fx.out);
-                }
-                self.answer_peers(fx);
+            Msg::Peer { stream, said } => self.others.said(stream, said, fx),
+            Msg::Replica {
+                stream,
+                back,
+                heard,
+            } => {
+                let others = &mut self.others;
+                others.said_of_replicas(stream, back, heard, owner, fx);
             }
             Msg::PeerAnswer { conn, answer } => requests.streams.answered(front, conn, answer, fx),
             Msg::Explain { req } => explain::part(front, req, fx),
@@ -497,7 +478,7 @@ impl Shard {
         let Some(served) = apis::served(header.key) else {
             return Err(format!("API key {} is not served", header.key));
         };
-        let is_peer = [Hello::KEY, PeerMessages::KEY].contains(&header.key);
+        let is_peer = [Hello::KEY, PeerMessages::KEY, ReplicaMessages::KEY].contains(&header.key);
         let is_for_clients = self.ready && client.purpose != ConnPurpose::Nodes;
         if !is_for_clients && !is_peer {
             return Err(format!(
@@ -603,18 +584,16 @@ impl Shard {
         self.coordinators
             .slice(&self.front.image, &mut self.owner, fx);
         self.follow_up(fx);
-        if let Some(peers) = &mut self.peers {
-            let now = fx.now.mono;
-            peers.tick(now, self.front.image.cluster_id.as_deref(), fx.out);
-            if let Some(control) = &mut self.control {
-                control.look_at_others(|node| peers.verdict(now, node), &mut self.owner, fx);
-            }
-        }
-        self.answer_peers(fx);
+        let cluster_id = self.front.image.cluster_id.as_deref();
+        let (control, owner) = (self.control.as_mut(), &mut self.owner);
+        self.others.look_after_peers(control, cluster_id, owner, fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);
         self.owner.idle(fx);
+        let (image, owner) = (&self.front.image, &mut self.owner);
+        let cluster_id = image.cluster_id.as_deref();
+        self.others.look_after_replicas(cluster_id, owner, fx);
         let mut wake_at = self.owner.next_deadline();
         let deadline = self.front.parked.next_deadline();
         wake_at = deadline.map_or(wake_at, |deadline| wake_at.min(deadline));
@@ -635,9 +614,7 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         wake_at = wake_at.min(self.coordinators.next_deadline());
-        if let Some(peers) = &self.peers {
-            wake_at = wake_at.min(peers.deadline());
-        }
+        wake_at = wake_at.min(self.others.deadline());
         if let Some(control) = &self.control {
             wake_at = wake_at.min(control.wake_at());
         }
@@ -669,17 +646,16 @@ impl Shard {
 
     /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
     fn drain(&mut self, fx: &mut Fx<'_>) {
-        if self.drains()
-            && let (Some(control), Some(peers)) = (&self.control, &mut self.peers)
-            && control.may_leave()
-        {
-            peers.stop(fx.out);
+        if self.drains() && self.control.as_ref().is_some_and(Control::may_leave) {
+            self.others.stop_peers(fx);
         }
         if !self.drains() || !self.is_quiet() {
             return;
         }
         if self.draining == Draining::InFlight {
             self.draining = Draining::Checkpoint;
+            // What is in flight may have waited for replicas.
+            self.others.stop_replicas(fx);
             self.owner.want_checkpoint();
         } else {
             self.draining = Draining::Done;
@@ -713,9 +689,7 @@ impl Shard {
         if let Some(control) = &self.control {
             control.invariants();
         }
-        if let Some(peers) = &self.peers {
-            peers.invariants();
-        }
+        self.others.invariants();
     }
 
     /// Bytes of produced batches that were decompressed.

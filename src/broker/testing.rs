@@ -62,8 +62,8 @@ pub struct Bench {
     pub reads_peak: usize,
     /// and how long each one was that there has been.
     pub read_lens: Vec<usize>,
-    /// What shard 0 wants done with links.
-    pub links: VecDeque<Output>,
+    /// What shards want done with links.
+    pub links: VecDeque<(usize, Output)>,
 }
 
 impl Bench {
@@ -247,8 +247,7 @@ impl Bench {
                 self.reads_peak = self.reads_peak.max(under_way.sum());
             }
             Output::Dial { .. } | Output::LinkSend { .. } | Output::LinkClose { .. } => {
-                assert_eq!(shard, 0, "another shard asks for a link");
-                self.links.push_back(output);
+                self.links.push_back((shard, output));
             }
             Output::Ready | Output::TakeNoMore { .. } => {}
         }

@@ -72,7 +72,7 @@ impl LeaderLog {
 }
 
 /// What a leader pushes to a follower.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
     /// Behind which offset of the leader's log the batches come: the first one ends behind it, and there is none
     /// between.

@@ -1,9 +1,12 @@
-//! Two APIs of our own, between nodes of a cluster. A connection to another node begins as one of a client, on an
+//! APIs of our own, between nodes of a cluster. A connection to another node begins as one of a client, on an
 //! ordinary listener. With a [`Hello`] it becomes a peer stream: each side says who it is, and the one that dialled
-//! whom it believes the other one to be. After that it sends [`PeerMessages`], which are not answered one by one.
+//! whom it believes the other one to be. After that it sends [`PeerMessages`] or [`ReplicaMessages`], as the hello has
+//! said; they are not answered one by one.
 //!
 //! ```text
-//! hello:     oldest u16 | newest u16 | purpose u8 | to node i32 | number u64 | facts | anything   little-endian
+//! hello:     oldest u16 | newest u16 | purpose u8 | to node i32 | number u64 | facts | purpose's | anything
+//!                                                                                                little-endian
+//! purpose's: for replicas: from shard u16 | to shard u16
 //! answer:    status u16, 0: it is a peer stream | version u16 | facts | anything
 //!            status u16, another: refused | text length u16 | text | anything
 //! facts:     node i32 | directory 16 bytes | incarnation u64 | start u64 | oldest level i16 | newest level i16
@@ -23,7 +26,7 @@ use crate::base::limits::{
     CLUSTER_ID_BYTES_MAX, PEER_FRAME_BYTES_MAX, PEER_MESSAGES_MAX, PEER_PART_BYTES_MAX,
     PEER_REFUSAL_BYTES_MAX,
 };
-use crate::base::{DirectoryId, Incarnation, NodeId};
+use crate::base::{DirectoryId, Incarnation, NodeId, ShardId};
 
 /// The only version of a peer stream so far.
 pub const PEER_VERSION: u16 = 1;
@@ -32,6 +35,7 @@ pub const PEER_VERSION: u16 = 1;
 const HEAD: usize = 14;
 
 const METADATA: u8 = 1;
+const REPLICAS: u8 = 2;
 
 const HEARTBEAT: u8 = 1;
 const QUORUM: u8 = 2;
@@ -59,6 +63,13 @@ pub struct NodeFacts {
 pub enum Purpose {
     /// The metadata quorum, and to notice who is gone.
     Metadata,
+    /// What a shard says to one of another node about the partitions that both have.
+    Replicas {
+        /// The shard that says it.
+        from: ShardId,
+        /// Whom it is for. The connection may come to any shard of the receiver.
+        to: ShardId,
+    },
 }
 
 /// The first request on a connection to another node.
@@ -96,6 +107,10 @@ pub enum PeerRefusal {
     TwoProcesses,
     /// The receiver has a later stream of the sender's process.
     Stale,
+    /// One of the two does not know yet of which cluster it is: it passes.
+    NotYet,
+    /// The receiver, or the sender, has no such shard.
+    NoShard,
     /// A reason of a newer release.
     Unknown(u16),
 }
@@ -160,7 +175,7 @@ impl fmt::Display for BadPeer {
 }
 
 impl PeerRefusal {
-    const ALL: [(u16, Self); 8] = [
+    const ALL: [(u16, Self); 10] = [
         (1, Self::Version),
         (2, Self::OtherCluster),
         (3, Self::OtherNode),
@@ -169,6 +184,8 @@ impl PeerRefusal {
         (6, Self::Purpose),
         (7, Self::TwoProcesses),
         (8, Self::Stale),
+        (9, Self::NotYet),
+        (10, Self::NoShard),
     ];
 
     fn code(self) -> u16 {
@@ -197,10 +214,15 @@ impl Hello {
         to.u16(self.versions.1);
         to.u8(match self.purpose {
             Purpose::Metadata => METADATA,
+            Purpose::Replicas { .. } => REPLICAS,
         });
         to.i32(self.to.0);
         to.u64(self.number);
         put_facts(&mut to, &self.from);
+        if let Purpose::Replicas { from, to: shard } = self.purpose {
+            to.u16(from.0);
+            to.u16(shard.0);
+        }
         finish(to)
     }
 
@@ -223,16 +245,21 @@ impl Hello {
         let to = NodeId(from.i32().ok_or(bad)?);
         let number = from.u64().ok_or(bad)?;
         let facts = facts(&mut from).ok_or(bad)?;
-        Ok(match purpose {
-            METADATA => Ok(Self {
-                versions,
-                purpose: Purpose::Metadata,
-                to,
-                number,
-                from: facts,
-            }),
-            _ => Err(PeerRefusal::Purpose),
-        })
+        let purpose = match purpose {
+            METADATA => Purpose::Metadata,
+            REPLICAS => Purpose::Replicas {
+                from: ShardId(from.u16().ok_or(bad)?),
+                to: ShardId(from.u16().ok_or(bad)?),
+            },
+            _ => return Ok(Err(PeerRefusal::Purpose)),
+        };
+        Ok(Ok(Self {
+            versions,
+            purpose,
+            to,
+            number,
+            from: facts,
+        }))
     }
 }
 
@@ -375,6 +402,25 @@ fn put_payload(to: &mut Vec<u8>, kind: u8, payload: &[u8]) {
     to.put(payload);
 }
 
+/// What shards of two nodes say to each other about replicas, as one request. `broker/replicas` knows what that is.
+#[derive(Debug)]
+pub struct ReplicaMessages;
+
+impl ReplicaMessages {
+    /// The API key; see [`Hello::KEY`].
+    pub const KEY: i16 = 0x4d02;
+
+    /// What stands before a body of so many bytes: a request's length and header.
+    #[must_use]
+    pub fn head(body: usize) -> Vec<u8> {
+        let mut head = request(Self::KEY, 0);
+        // It is bounded far below this.
+        let len = u32::try_from(head.len() - 4 + body).unwrap_or(u32::MAX);
+        head[..4].copy_from_slice(&len.to_be_bytes());
+        head
+    }
+}
+
 /// The head of a request of version 0, without a client id; its length is not known yet.
 fn request(key: i16, correlation_id: i32) -> Vec<u8> {
     let mut to = vec![0; 4];
@@ -446,7 +492,11 @@ mod tests {
         }
     }
 
-    static OWN: [Api; 2] = [own(Hello::KEY), own(PeerMessages::KEY)];
+    static OWN: [Api; 3] = [
+        own(Hello::KEY),
+        own(PeerMessages::KEY),
+        own(ReplicaMessages::KEY),
+    ];
 
     /// The body of a request, read as a broker does.
     fn body(frame: &Bytes, key: i16) -> Bytes {
@@ -494,10 +544,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hellos_are_read_as_written(from in any_facts(), to: i32, id: i32) {
+        fn hellos_are_read_as_written(
+            from in any_facts(),
+            shards in prop::option::of(any::<(u16, u16)>()),
+            to: i32,
+            id: i32,
+        ) {
+            let purpose = shards.map_or(Purpose::Metadata, |(from, to)| Purpose::Replicas {
+                from: ShardId(from),
+                to: ShardId(to),
+            });
             let hello = Hello {
                 versions: (PEER_VERSION, PEER_VERSION + 3),
-                purpose: Purpose::Metadata,
+                purpose,
                 to: NodeId(to),
                 number: 11,
                 from: from.clone(),
@@ -661,5 +720,19 @@ mod tests {
         assert_eq!(hello.encode(5), [&head[..], &body].concat());
         let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms: 258 }]);
         assert_eq!(beat[HEAD..], [1, 4, 0, 0, 0, 2, 1, 0, 0]);
+        let hello = Hello {
+            purpose: Purpose::Replicas {
+                from: ShardId(3),
+                to: ShardId(258),
+            },
+            ..hello
+        };
+        let encoded = hello.encode(5);
+        assert_eq!(encoded[HEAD + 4], 2);
+        assert_eq!(encoded[encoded.len() - 4..], [3, 0, 2, 1]);
+        assert_eq!(
+            ReplicaMessages::head(2),
+            [0, 0, 0, 12, 0x4d, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xff]
+        );
     }
 }

@@ -29,7 +29,7 @@ pub(super) type GreetingRefused = (PeerRefusal, String);
 impl ClusterSetup {
     /// This process as part of a cluster, or of none yet.
     #[must_use]
-    pub(super) fn facts(&self, cluster_id: Option<&str>) -> NodeFacts {
+    pub(in crate::broker) fn facts(&self, cluster_id: Option<&str>) -> NodeFacts {
         NodeFacts {
             cluster_id: cluster_id.map(Into::into),
             ..self.me.clone()

@@ -14,7 +14,7 @@ use crate::base::{Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
 use crate::wire::peer::{
-    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal,
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
 };
 
 /// Something that whoever works with other nodes has to know.
@@ -165,7 +165,7 @@ impl Peers {
     pub fn new(setup: ClusterSetup, seed: u64) -> Self {
         let others = setup.others.iter().cloned();
         let peers = others.map(|to| Peer {
-            outgoing: Outgoing::new(to),
+            outgoing: Outgoing::new(to, Purpose::Metadata),
             process: None,
             log: PeerLog::default(),
         });
@@ -428,7 +428,7 @@ impl Peers {
             return Err(Unsent::Full);
         }
         for frame in PeerMessages::in_parts(message) {
-            outgoing.send(now, frame, out);
+            outgoing.send(now, vec![frame], out);
         }
         Ok(())
     }

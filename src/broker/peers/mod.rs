@@ -3,13 +3,16 @@
 //! which hands on to the control shard what is said on them. So each pair of nodes has two streams, one for each
 //! direction. `greeting` is who may talk with whom; `detector` judges whether another node is alive.
 //!
+//! Streams for replicas are other ones, from shard to shard (`broker/replicas`): the shard to which one comes judges
+//! the hello by itself, and hands on what is said to the shard that is meant.
+//!
 //! A node that stands alone has none of this: it is given no [`ClusterSetup`], and refuses those who greet it.
 
 mod detector;
 mod greeting;
 mod hub;
 mod log;
-mod outgoing;
+pub(super) mod outgoing;
 pub(super) mod streams;
 
 pub use detector::{Detector, OwnTime, Verdict};

@@ -1,4 +1,4 @@
-//! The link to one other node: dialled, greeted, kept alive, and dialled again when it is gone.
+//! A link to another node: dialled, greeted, kept alive if it is the control shard's, dialled again when it is gone.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::base::{Mono, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::wire::client::decode_own_response;
 use crate::wire::peer::{
-    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, Purpose,
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
 };
 
 /// Every link has one hello.
@@ -32,7 +32,7 @@ enum Stage {
 
 /// What has become of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Became {
+pub enum Became {
     /// Nothing that anybody has to know.
     Same,
     /// It is up.
@@ -43,8 +43,10 @@ pub(super) enum Became {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub struct Outgoing {
+    /// The other node.
     pub to: PeerAddress,
+    purpose: Purpose,
     stage: Stage,
     /// The pause before it is dialled after the next failure, in ms.
     pause_ms: u64,
@@ -59,9 +61,10 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// To be dialled at once.
-    pub fn new(to: PeerAddress) -> Self {
+    pub fn new(to: PeerAddress, purpose: Purpose) -> Self {
         Self {
             to,
+            purpose,
             stage: Stage::Waiting(Mono(0)),
             pause_ms: PEER_REDIAL_MS_MIN,
             unsent: 0,
@@ -121,7 +124,7 @@ impl Outgoing {
                 if self.unsent == 0 {
                     let stuck_ms = self.stuck_ms;
                     let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms }]);
-                    self.give(link, beat, out);
+                    self.give(link, vec![beat], out);
                 }
             }
             _ => {}
@@ -135,12 +138,12 @@ impl Outgoing {
             self.unsent = 0;
             let hello = Hello {
                 versions: (PEER_VERSION, PEER_VERSION),
-                purpose: Purpose::Metadata,
+                purpose: self.purpose,
                 to: self.to.node,
                 number: link.0,
                 from: me,
             };
-            self.give(link, hello.encode(HELLO_ID), out);
+            self.give(link, vec![hello.encode(HELLO_ID)], out);
         }
     }
 
@@ -157,6 +160,8 @@ impl Outgoing {
         let Some(link) = self.link() else {
             return Became::Same;
         };
+        // But for one reason nothing passes by itself: it is not asked again and again.
+        let mut passes = false;
         let why = match (self.stage, decode_own_response(frame)) {
             (Stage::Greeting(..), Ok((HELLO_ID, body))) => match HelloAnswer::decode(body) {
                 Ok(HelloAnswer::Welcome { from, .. }) => match may_stay(me, self.to.node, &from) {
@@ -166,15 +171,19 @@ impl Outgoing {
                         None => return self.welcomed(now, link, from),
                     },
                 },
-                Ok(HelloAnswer::Refused { text, .. }) => format!("it refuses: {text:?}"),
+                Ok(HelloAnswer::Refused { why, text }) => {
+                    passes = why == PeerRefusal::NotYet;
+                    format!("it refuses: {text:?}")
+                }
                 Err(bad) => bad.to_string(),
             },
             _ => "what it says is no answer to a hello".to_owned(),
         };
         out.push(Output::LinkClose { link });
         let was_up = self.is_up();
-        // Nothing that passes by itself: it is not asked again and again.
-        self.pause_ms = PEER_REDIAL_MS_MAX;
+        if !passes {
+            self.pause_ms = PEER_REDIAL_MS_MAX;
+        }
         self.failed(now, &why, rng);
         if was_up {
             Became::Down(why)
@@ -185,12 +194,22 @@ impl Outgoing {
 
     fn welcomed(&mut self, now: Mono, link: LinkId, from: NodeFacts) -> Became {
         self.stage = Stage::Up(link, now, from.start);
-        self.beat_at = now;
         let PeerAddress { node, host, port } = &self.to;
         let incarnation = from.incarnation;
-        self.log.say(now, "up", || {
-            tracing::info!("connected to node {node} at {host}:{port}, start {incarnation} of it");
-        });
+        match self.purpose {
+            Purpose::Metadata => {
+                self.beat_at = now;
+                self.log.say(now, "up", || {
+                    tracing::info!(
+                        "connected to node {node} at {host}:{port}, start {incarnation} of it"
+                    );
+                });
+            }
+            // There are many, and what becomes of the node is told of the one for the metadata.
+            Purpose::Replicas { from, to } => tracing::debug!(
+                "shard {from} is connected to shard {to} of node {node}, start {incarnation} of it"
+            ),
+        }
         Became::Up(from)
     }
 
@@ -249,16 +268,26 @@ impl Outgoing {
         self.unsent = 0;
         self.beat_at = Mono::NEVER;
         let PeerAddress { node, host, port } = &self.to;
-        self.log.say(now, why, || {
-            tracing::warn!(
-                "not connected to node {node} at {host}:{port}: {why}. It is tried again and again"
-            );
-        });
+        match self.purpose {
+            Purpose::Metadata => self.log.say(now, why, || {
+                tracing::warn!(
+                    "not connected to node {node} at {host}:{port}: {why}. It is tried again and again"
+                );
+            }),
+            Purpose::Replicas { from, to } => {
+                tracing::debug!("shard {from} is not connected to shard {to} of node {node}: {why}");
+            }
+        }
     }
 
     /// Bytes have left.
     pub fn sent(&mut self, bytes: usize) {
         self.unsent = self.unsent.saturating_sub(bytes);
+    }
+
+    /// Bytes that have not left.
+    pub fn unsent(&self) -> usize {
+        self.unsent
     }
 
     /// Whether more may wait to be sent. One message may go beyond the bound: a large one would never have its turn
@@ -267,17 +296,18 @@ impl Outgoing {
         self.unsent < PEER_UNSENT_BYTES_MAX
     }
 
-    /// Sends a request, on a link that is up and [has room](Self::has_room).
-    pub fn send(&mut self, now: Mono, frame: Bytes, out: &mut Vec<Output>) {
+    /// Sends a request, in pieces, on a link that is up and has room.
+    pub fn send(&mut self, now: Mono, frame: Vec<Bytes>, out: &mut Vec<Output>) {
         if let Stage::Up(link, ..) = self.stage {
-            self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
+            if self.purpose == Purpose::Metadata {
+                self.beat_at = now.plus_ms(PEER_HEARTBEAT_MS);
+            }
             self.give(link, frame, out);
         }
     }
 
-    fn give(&mut self, link: LinkId, frame: Bytes, out: &mut Vec<Output>) {
-        self.unsent += frame.len();
-        let pieces = vec![frame];
+    fn give(&mut self, link: LinkId, pieces: Vec<Bytes>, out: &mut Vec<Output>) {
+        self.unsent += pieces.iter().map(Bytes::len).sum::<usize>();
         out.push(Output::LinkSend { link, pieces });
     }
 

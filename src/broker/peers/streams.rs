@@ -1,17 +1,24 @@
 //! Streams of other nodes to this shard: connections that began as any other, and were greeted on. What is said on
-//! them goes to the control shard, which decides about each.
+//! them goes to the control shard, which decides about each; or, if it is about replicas, to the shard that it is for.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::greeting::text_of;
-use crate::base::{IdMap, ShardId};
+use super::greeting::{ClusterSetup, GreetingRefused, text_of};
+use crate::base::{IdMap, NodeId, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Msg, PeerAnswer, PeerSaid, PeerStream};
+use crate::broker::msg::{
+    Msg, PeerAnswer, PeerSaid, PeerStream, ReplicaHeard, ReplicaPeer, ReplicaStream,
+};
+use crate::broker::replicas::said::ReplicaSaid;
 use crate::store::Piece;
-use crate::wire::peer::{Hello, HelloAnswer, PeerMessage, PeerMessages, PeerRefusal};
+use crate::wire::peer::{
+    Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
+};
 use crate::wire::{RequestHeader, encode_own_response};
 
 /// The shard that knows the other nodes.
@@ -23,21 +30,23 @@ enum Stage {
     /// Its hello is with the control shard, and is to be answered here with this correlation id.
     Greeting(ReplyTo, i32),
     Open,
+    /// It is for replicas, and for that shard.
+    Replicas(ReplicaStream, ShardId),
 }
 
 /// See the module. No more than there are connections.
 #[derive(Debug)]
 pub struct Streams {
-    /// Whether this node is one of several.
-    is_member: bool,
+    /// The other nodes, if this one is one of several.
+    cluster: Option<Arc<ClusterSetup>>,
     by_conn: IdMap<ConnId, Stage>,
 }
 
 impl Streams {
     /// None yet.
-    pub fn new(is_member: bool) -> Self {
+    pub fn new(cluster: Option<Arc<ClusterSetup>>) -> Self {
         Self {
-            is_member,
+            cluster,
             by_conn: IdMap::default(),
         }
     }
@@ -54,19 +63,56 @@ impl Streams {
         if self.by_conn.contains_key(&to.conn) {
             return Err("a second hello of a peer".to_owned());
         }
-        let why = match Hello::decode(body).map_err(|bad| bad.to_string())? {
-            _ if !self.is_member => PeerRefusal::NoMember,
-            Err(why) => why,
-            Ok(hello) => {
-                let stage = Stage::Greeting(to, header.correlation_id);
-                self.by_conn.insert(to.conn, stage);
-                tell(to.conn, PeerSaid::Hello(Box::new(hello)), fx);
-                return Ok(());
-            }
+        let hello = Hello::decode(body).map_err(|bad| bad.to_string())?;
+        let answer = match (hello, &self.cluster) {
+            (_, None) => refused(PeerRefusal::NoMember),
+            (Err(why), _) => refused(why),
+            (Ok(hello), Some(cluster)) => match hello.purpose {
+                Purpose::Metadata => {
+                    let stage = Stage::Greeting(to, header.correlation_id);
+                    self.by_conn.insert(to.conn, stage);
+                    tell(to.conn, PeerSaid::Hello(Box::new(hello)), fx);
+                    return Ok(());
+                }
+                Purpose::Replicas { from, to: shard } => {
+                    let me = cluster.facts(front.image.cluster_id.as_deref());
+                    match may_replicate(cluster, &me, &hello, front.shards) {
+                        Ok(()) => {
+                            let node = hello.from.node;
+                            let stream = ReplicaStream {
+                                from: ReplicaPeer { node, shard: from },
+                                start: hello.from.start,
+                                number: hello.number,
+                            };
+                            self.by_conn.insert(to.conn, Stage::Replicas(stream, shard));
+                            hand_on(to.conn, (stream, shard), ReplicaHeard::Begins, fx);
+                            HelloAnswer::Welcome {
+                                version: PEER_VERSION,
+                                from: me,
+                            }
+                        }
+                        Err((why, text)) => HelloAnswer::Refused { why, text },
+                    }
+                }
+            },
         };
-        let text = text_of(why);
-        let answer = HelloAnswer::Refused { why, text };
         answer_hello(front, to, header.correlation_id, &answer, fx);
+        Ok(())
+    }
+
+    /// A shard of a node says something about replicas; as [`Streams::messages`].
+    pub fn replica_messages(
+        &mut self,
+        to: ReplyTo,
+        body: Bytes,
+        fx: &mut Fx<'_>,
+    ) -> Result<(), String> {
+        let Some(Stage::Replicas(stream, shard)) = self.by_conn.get(&to.conn).copied() else {
+            return Err("a message about replicas without a hello for them".to_owned());
+        };
+        let said = ReplicaSaid::decode_all(body).map_err(|bad| bad.to_string())?;
+        let heard = ReplicaHeard::Says { seq: to.seq, said };
+        hand_on(to.conn, (stream, shard), heard, fx);
         Ok(())
     }
 
@@ -90,7 +136,7 @@ impl Streams {
         Ok(())
     }
 
-    /// The control shard says something of a stream.
+    /// The control shard says something of a stream, or the shard that it is for.
     pub fn answered(
         &mut self,
         front: &mut Front,
@@ -122,10 +168,58 @@ impl Streams {
 
     /// A connection is gone.
     pub fn conn_closed(&mut self, conn: ConnId, fx: &mut Fx<'_>) {
-        if self.by_conn.remove(&conn).is_some() {
-            tell(conn, PeerSaid::Gone, fx);
+        match self.by_conn.remove(&conn) {
+            None | Some(Stage::Replicas(..)) => {}
+            Some(Stage::Greeting(..) | Stage::Open) => tell(conn, PeerSaid::Gone, fx),
         }
     }
+}
+
+fn refused(why: PeerRefusal) -> HelloAnswer {
+    let text = text_of(why);
+    HelloAnswer::Refused { why, text }
+}
+
+/// Whether a shard of another node may begin a stream about replicas. Of the nodes' own streams two that do not know
+/// their cluster yet may have one; of these not.
+fn may_replicate(
+    cluster: &ClusterSetup,
+    me: &NodeFacts,
+    hello: &Hello,
+    shards: u16,
+) -> Result<(), GreetingRefused> {
+    cluster.may_come(me, hello)?;
+    if me.cluster_id.is_none() || hello.from.cluster_id.is_none() {
+        let text = "one of the two nodes does not know yet of which cluster it is".to_owned();
+        return Err((PeerRefusal::NotYet, text));
+    }
+    match hello.purpose {
+        Purpose::Replicas { from, to }
+            if i32::from(from.0) < NodeId::SHARD_IDS && to.0 < shards =>
+        {
+            Ok(())
+        }
+        _ => {
+            let text = format!("node {} has {shards} shards", me.node);
+            Err((PeerRefusal::NoShard, text))
+        }
+    }
+}
+
+/// Hands on what comes of a stream for replicas.
+fn hand_on(
+    conn: ConnId,
+    (stream, to): (ReplicaStream, ShardId),
+    heard: ReplicaHeard,
+    fx: &mut Fx<'_>,
+) {
+    let back = PeerStream { shard: fx.me, conn };
+    let msg = Msg::Replica {
+        stream,
+        back,
+        heard,
+    };
+    fx.send(to, msg);
 }
 
 fn tell(conn: ConnId, said: PeerSaid, fx: &mut Fx<'_>) {

@@ -12,7 +12,7 @@ use crate::sim::fact::Address;
 use crate::sim::net::End;
 use crate::sim::node::{Core, State};
 use crate::sim::what::What;
-use crate::wire::peer::PeerMessages;
+use crate::wire::peer::{PeerMessages, ReplicaMessages};
 
 /// How often the name of a node is not found, of so many times; slowly.
 const NAME_LOST_EVERY: u64 = 16;
@@ -155,7 +155,10 @@ impl World {
         }
         let key = head.map(|head| i16::from_be_bytes([head[4], head[5]]));
         let bytes = frame.len();
-        self.carry(number, socket, frame, key != Some(PeerMessages::KEY));
+        let is_answered = ![PeerMessages::KEY, ReplicaMessages::KEY]
+            .map(Some)
+            .contains(&key);
+        self.carry(number, socket, frame, is_answered);
         let at = self.time + 1;
         self.events.add(
             at,

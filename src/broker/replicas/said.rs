@@ -1,0 +1,207 @@
+//! What shards of two nodes say to each other about a partition that both have, as bytes. What a peer sends is not
+//! trusted: it is read within bounds, and takes no more memory than a small multiple of its bytes. Whether its numbers
+//! make sense is checked by whoever takes them.
+//!
+//! ```text
+//! body of a request:  one or more of: kind u8 | length of what follows u32 | crc32c u32 | head | batches
+//! head:               log u64 | epoch i32 | leader | follower | what the kind has         little-endian
+//! leader, follower:   node i32 | incarnation u64
+//! ```
+//!
+//! The checksum is of all of a message but itself and the batches, which have their own. Only a push has batches: they
+//! are a part of the request when it is read, and are sent as they are, without a copy of them.
+
+use bytes::Bytes;
+
+use crate::base::codec::{Put, Reader};
+use crate::base::crc::crc32c_parts;
+use crate::base::limits::REPLICA_MESSAGES_MAX;
+use crate::base::{Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Offset};
+use crate::replica::{EpochEnd, LeaderLog, OnDisk, Push, Term};
+use crate::wire::peer::BadPeer;
+
+const ASKS: u8 = 1;
+const ANSWERS: u8 = 2;
+const PUSHES: u8 = 3;
+const TELLS: u8 = 4;
+const LOST: u8 = 5;
+
+/// Bytes of a message before its head.
+const BEFORE: usize = 9;
+
+/// Something that is said about one partition, between its leader and one of its followers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSaid {
+    /// Of which log.
+    pub log: LogId,
+    /// Between whom.
+    pub term: Term,
+    /// What it is.
+    pub what: ReplicaWhat,
+}
+
+/// See [`ReplicaSaid`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplicaWhat {
+    /// The follower asks where the latest epoch of its log ends in the leader's.
+    Asks(EpochEnd),
+    /// The leader answers.
+    Answers {
+        /// What was asked.
+        asked: EpochEnd,
+        /// Its log.
+        log: LeaderLog,
+    },
+    /// The leader pushes what the follower does not have.
+    Pushes(Push),
+    /// The follower tells what is on its disk.
+    Tells(OnDisk),
+    /// The follower has lost something that may count, and must leave the ISR.
+    Lost,
+}
+
+impl ReplicaSaid {
+    /// Puts its beginning behind what is in `to`: all of it but the batches of a push, of which so many bytes follow.
+    pub fn put(&self, batches: usize, to: &mut Vec<u8>) {
+        let start = to.len();
+        to.put(&[0; BEFORE]);
+        to.u64(self.log.0);
+        to.i32(self.term.epoch.0);
+        put_process(to, self.term.leader);
+        put_process(to, self.term.follower);
+        let kind = match &self.what {
+            ReplicaWhat::Asks(asked) => {
+                put_end(to, *asked);
+                ASKS
+            }
+            ReplicaWhat::Answers { asked, log } => {
+                put_end(to, *asked);
+                put_end(to, log.ends);
+                put_offsets(to, [log.start, log.end, log.committed]);
+                ANSWERS
+            }
+            ReplicaWhat::Pushes(push) => {
+                put_offsets(to, [push.from, push.to, push.committed, push.start]);
+                PUSHES
+            }
+            ReplicaWhat::Tells(on_disk) => {
+                put_offsets(to, [on_disk.end, on_disk.start]);
+                TELLS
+            }
+            ReplicaWhat::Lost => LOST,
+        };
+        // Batches are bounded far below this.
+        let len = u32::try_from(to.len() - start - 5 + batches).unwrap_or(u32::MAX);
+        to[start] = kind;
+        to[start + 1..start + 5].copy_from_slice(&len.to_le_bytes());
+        let crc = crc32c_parts([&to[start..start + 5], &to[start + BEFORE..]]);
+        to[start + 5..start + BEFORE].copy_from_slice(&crc.to_le_bytes());
+    }
+
+    /// Reads a request's body: at least one message, and nothing but messages. Batches are slices of it.
+    ///
+    /// # Errors
+    /// What is wrong with it. No message of it counts then.
+    pub fn decode_all(body: Bytes) -> Result<Vec<Self>, BadPeer> {
+        let bad = BadPeer::Malformed("message about a replica");
+        let mut from = Reader::new(body);
+        let mut messages = Vec::new();
+        loop {
+            if messages.len() >= REPLICA_MESSAGES_MAX {
+                return Err(BadPeer::TooLong);
+            }
+            let kind = from.u8().ok_or(bad)?;
+            let len = from.u32().ok_or(bad)?;
+            let payload = from.take(len as usize).ok_or(bad)?;
+            let what = size_of_what(kind).ok_or(BadPeer::UnknownKind(kind))?;
+            messages.push(message(kind, what, payload).ok_or(bad)?);
+            if from.is_at_end() {
+                return Ok(messages);
+            }
+        }
+    }
+}
+
+/// Bytes of the checksum and the part of the head that all kinds have.
+const COMMON: usize = 4 + 8 + 4 + 2 * 12;
+
+/// Bytes of the part of the head that a kind alone has.
+const fn size_of_what(kind: u8) -> Option<usize> {
+    Some(match kind {
+        ASKS => 12,
+        ANSWERS => 12 + 12 + 3 * 8,
+        PUSHES => 4 * 8,
+        TELLS => 2 * 8,
+        LOST => 0,
+        _ => return None,
+    })
+}
+
+fn message(kind: u8, what: usize, payload: Bytes) -> Option<ReplicaSaid> {
+    let head = payload.get(..COMMON + what)?;
+    let len = u32::try_from(payload.len()).ok()?.to_le_bytes();
+    let crc = crc32c_parts([&[kind][..], &len, &head[4..]]);
+    let batches = payload.slice(head.len()..);
+    let mut from = Reader::new(payload);
+    if from.u32()? != crc || (kind != PUSHES && !batches.is_empty()) {
+        return None;
+    }
+    Some(ReplicaSaid {
+        log: LogId(from.u64()?),
+        term: Term {
+            epoch: LeaderEpoch(from.i32().filter(|epoch| *epoch >= 0)?),
+            leader: process(&mut from)?,
+            follower: process(&mut from)?,
+        },
+        what: match kind {
+            ASKS => ReplicaWhat::Asks(end(&mut from)?),
+            ANSWERS => ReplicaWhat::Answers {
+                asked: end(&mut from)?,
+                log: LeaderLog {
+                    ends: end(&mut from)?,
+                    start: Offset(from.i64()?),
+                    end: Offset(from.i64()?),
+                    committed: Offset(from.i64()?),
+                },
+            },
+            PUSHES => ReplicaWhat::Pushes(Push {
+                from: Offset(from.i64()?),
+                to: Offset(from.i64()?),
+                committed: Offset(from.i64()?),
+                start: Offset(from.i64()?),
+                batches,
+            }),
+            TELLS => ReplicaWhat::Tells(OnDisk {
+                end: Offset(from.i64()?),
+                start: Offset(from.i64()?),
+            }),
+            _ => ReplicaWhat::Lost,
+        },
+    })
+}
+
+fn put_process(to: &mut Vec<u8>, process: NodeProcess) {
+    to.i32(process.node.0);
+    to.u64(process.incarnation.0);
+}
+
+fn process(from: &mut Reader) -> Option<NodeProcess> {
+    let node = NodeId(from.i32().filter(|node| *node >= 0)?);
+    let incarnation = Incarnation(from.u64()?);
+    Some(NodeProcess { node, incarnation })
+}
+
+fn put_end(to: &mut Vec<u8>, at: EpochEnd) {
+    to.i32(at.epoch.0);
+    to.i64(at.end.0);
+}
+
+fn end(from: &mut Reader) -> Option<EpochEnd> {
+    let epoch = LeaderEpoch(from.i32()?);
+    let end = Offset(from.i64()?);
+    Some(EpochEnd { epoch, end })
+}
+
+fn put_offsets<const N: usize>(to: &mut Vec<u8>, offsets: [Offset; N]) {
+    offsets.iter().for_each(|offset| to.i64(offset.0));
+}
