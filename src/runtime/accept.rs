@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
 
 use super::logging::Often;
 use super::ring::{Op, Ring};
@@ -34,6 +37,14 @@ impl Admission {
             per_ip_max,
             by_ip: Mutex::default(),
         })
+    }
+
+    /// Those of a node with Kafka's two limits for clients: for them, and for other nodes, whose connections clients
+    /// must not keep out.
+    #[must_use]
+    pub fn of_node(connections_max: usize, per_ip_max: usize) -> [Arc<Self>; 2] {
+        let of_nodes = Self::new(connections_max, usize::MAX);
+        [Self::new(connections_max, per_ip_max), of_nodes]
     }
 
     fn enter(&self, ip: IpAddr) -> Result<(), &'static str> {
@@ -88,7 +99,7 @@ struct Listener {
 /// The listening sockets of a shard.
 pub struct Acceptor {
     listeners: Vec<Listener>,
-    admission: Arc<Admission>,
+    admission: [Arc<Admission>; 2],
     /// Listeners by their place that are to be tried again, and when.
     failed: Vec<usize>,
     retry_at: Mono,
@@ -97,9 +108,9 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// For sockets that come with the index by which the configuration knows them.
+    /// For sockets that come with the index by which the configuration knows them; see [`Admission::of_node`].
     #[must_use]
-    pub fn new(sockets: Vec<(usize, TcpListener)>, admission: Arc<Admission>) -> Self {
+    pub fn new(sockets: Vec<(usize, TcpListener)>, admission: [Arc<Admission>; 2]) -> Self {
         let listener = |(index, socket)| Listener { index, socket };
         Self {
             listeners: sockets.into_iter().map(listener).collect(),
@@ -205,7 +216,13 @@ impl Acceptor {
         let socket = TcpStream::from(socket);
         // Fails if the connection is gone already.
         let peer = canonical(socket.peer_addr().ok()?);
-        if let Err(why) = self.admission.enter(peer.ip()) {
+        let [of_clients, of_nodes] = &self.admission;
+        let admission = if listener == CONTROLLER_LISTENER {
+            of_nodes
+        } else {
+            of_clients
+        };
+        if let Err(why) = admission.enter(peer.ip()) {
             self.refused
                 .warn(|| format!("connection of {peer} refused: {why}"));
             return None;
@@ -213,11 +230,19 @@ impl Acceptor {
         // Without it small replies wait for the client's delayed acknowledgement; if it fails the
         // connection is already gone, which reading finds out.
         let _ = socket.set_nodelay(true);
+        if listener == CONTROLLER_LISTENER {
+            // Nothing goes to the other node by which it would be seen that its machine is gone.
+            let keepalive = TcpKeepalive::new()
+                .with_time(Duration::from_secs(60))
+                .with_interval(Duration::from_secs(10))
+                .with_retries(3);
+            let _ = SockRef::from(&socket).set_tcp_keepalive(&keepalive);
+        }
         Some(Accepted {
             socket,
             peer,
             listener,
-            admission: Arc::clone(&self.admission),
+            admission: Arc::clone(admission),
         })
     }
 }
@@ -240,7 +265,7 @@ mod tests {
         let crowd: Vec<_> = (0..3 * ACCEPTS_PER_TURN)
             .map(|_| TcpStream::connect(address).expect("connected"))
             .collect();
-        let admission = Admission::new(1000, 1000);
+        let admission = Admission::of_node(1000, 1000);
         let mut acceptor = Acceptor::new(vec![(0, listener)], admission);
         let mut ring = Ring::new().expect("a ring");
         acceptor.start(&mut ring);
@@ -270,6 +295,23 @@ mod tests {
             let seen: SocketAddr = seen.parse().expect("an address");
             assert_eq!(canonical(seen).to_string(), shown);
         }
+    }
+
+    #[test]
+    fn clients_keep_no_node_out() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let mut acceptor = Acceptor::new(Vec::new(), Admission::of_node(2, 1));
+        let mut come = |index| {
+            let _client = TcpStream::connect(address).expect("connected");
+            let (socket, _) = listener.accept().expect("accepted");
+            acceptor.admit(socket.into(), index)
+        };
+        let client = come(0);
+        assert!(client.is_some() && come(0).is_none());
+        let nodes = [CONTROLLER_LISTENER; 2].map(&mut come);
+        assert!(nodes.iter().all(Option::is_some), "from one machine");
+        assert!(come(CONTROLLER_LISTENER).is_none());
     }
 
     #[test]

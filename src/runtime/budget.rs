@@ -4,7 +4,8 @@
 //! finds none left is remembered and looked at again when there is.
 //!
 //! A part of it is set aside for small requests of clients with nothing else in
-//! progress, shard by shard: whatever large ones hold, a heartbeat gets in.
+//! progress, shard by shard: whatever large ones hold, a heartbeat gets in. What other
+//! nodes send has a pool of its own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -20,6 +21,8 @@ use crate::broker::ConnId;
 
 /// The share of the memory that is for small requests only: an eighth.
 const RESERVE_SHARE: usize = 8;
+/// The share of other nodes: an eighth.
+const NODES_SHARE: usize = 8;
 /// How many slices the pool has for each shard.
 const SLICES_PER_SHARD: usize = 16;
 /// Connections that are told of free memory at once. More would be told in vain.
@@ -55,6 +58,15 @@ impl Pool {
             // However little there is, one small request fits.
             reserve_per_shard: (reserve / shards).max(SMALL_REQUEST_BYTES_MAX),
         })
+    }
+
+    /// Those of a node, for clients and, if there are any, for other nodes: they have an eighth of it. What those send
+    /// must not wait until clients let go of something, for clients wait for them.
+    #[must_use]
+    pub fn of_node(bytes: usize, shards: u16, has_others: bool) -> (Arc<Self>, Option<Arc<Self>>) {
+        let of_nodes = if has_others { bytes / NODES_SHARE } else { 0 };
+        let clients = Self::new(bytes - of_nodes, shards);
+        (clients, has_others.then(|| Self::new(of_nodes, shards)))
     }
 
     /// Up to `slices` slices, as far as there is something left.

@@ -22,7 +22,7 @@ use crate::base::Mono;
 use crate::base::limits::{
     CONN_IN_FLIGHT_MAX, CONN_REPLY_BYTES_MAX, CONN_REQUEST_BYTES_MAX, HALF_CLOSED_MS_MAX,
     HELD_MS_MAX, LOOKED_AT_LATELY_MS, RECEIVE_BYTES_PER_SECOND_MIN, RECEIVE_GRACE_MS,
-    SMALL_REQUEST_BYTES_MAX,
+    REPLICA_FRAME_HEAD_BYTES, SMALL_REQUEST_BYTES_MAX,
 };
 use crate::broker::ConnId;
 use crate::broker::apis::may_wait_for_others;
@@ -147,7 +147,7 @@ impl Conn {
         if let Some(request) = self.requests.borrow_mut().pop_front() {
             self.charged.set(self.charged.get() - request.charge.bytes);
             drop(request);
-            shared.budget.collect();
+            shared.budget_of(self).collect();
         }
     }
 
@@ -243,9 +243,9 @@ impl Conn {
     pub fn charge_partial(&self, bytes: usize, shared: &Shared) {
         let before = self.partial.replace(bytes);
         if bytes < before {
-            shared.budget.give(before - bytes);
+            shared.budget_of(self).give(before - bytes);
         } else {
-            shared.budget.take(bytes - before);
+            shared.budget_of(self).take(bytes - before);
         }
     }
 
@@ -261,7 +261,7 @@ impl Conn {
         self.no_room.set(None);
         self.charge_partial(frames.memory(), shared);
         let waits = may_wait_for_others(&frame);
-        let (frame, charge) = shared.budget.admit(self.id, frame, grant);
+        let (frame, charge) = shared.budget_of(self).admit(self.id, frame, grant);
         self.charged.set(self.charged.get() + charge.bytes);
         self.requests.borrow_mut().push_back(Request {
             charge,
@@ -294,7 +294,7 @@ impl Conn {
 
     /// Since when the client has been keeping memory for requests that it could give back, and how.
     fn holds_since(&self, shared: &Shared) -> Option<(Mono, &'static str)> {
-        if let Some(since) = shared.budget.overdraws_since(self.id) {
+        if let Some(since) = shared.budget_of(self).overdraws_since(self.id) {
             return Some((
                 since,
                 "it takes too long for a request for which there was no memory",
@@ -334,7 +334,7 @@ impl Conn {
     pub fn receives_no_more(&self, shared: &Shared) {
         self.arrival.take();
         self.charge_partial(0, shared);
-        shared.budget.left(self.id);
+        shared.budget_of(self).left(self.id);
     }
 
     /// The connection is over: no replies are made any more.
@@ -347,7 +347,7 @@ impl Conn {
     pub fn release_requests(&self, shared: &Shared) {
         self.charged.set(0);
         self.requests.borrow_mut().clear();
-        shared.budget.collect();
+        shared.budget_of(self).collect();
     }
 }
 
@@ -361,8 +361,11 @@ pub struct Shared {
     sent: RefCell<Vec<(ConnId, usize)>>,
     /// Memory for requests.
     pub budget: Budget,
+    /// The same for what other nodes send, if there are others. It has to be another one: requests of clients keep
+    /// theirs until other nodes have heard of them, and what those answer must not wait for that.
+    of_nodes: Option<Budget>,
     /// `socket.request.max.bytes`.
-    pub frame_bytes_max: usize,
+    frame_bytes_max: usize,
     /// Warnings about what is not the Kafka protocol.
     pub garbage: Often,
     /// Lines about connections that were closed.
@@ -380,10 +383,42 @@ impl Shared {
             stopping: Cell::new(false),
             sent: RefCell::default(),
             budget,
+            of_nodes: None,
             frame_bytes_max,
             garbage: Often::default(),
             closed: Often::default(),
             unreadable: Often::default(),
+        }
+    }
+
+    /// With memory for what other nodes send.
+    #[must_use]
+    pub fn with_nodes(mut self, of_nodes: Option<Budget>) -> Self {
+        self.of_nodes = of_nodes;
+        self
+    }
+
+    /// Where the requests of a connection take their memory from.
+    #[must_use]
+    pub fn budget_of(&self, conn: &Conn) -> &Budget {
+        let of_nodes = self.of_nodes.as_ref().filter(|_| conn.is_node.get());
+        of_nodes.unwrap_or(&self.budget)
+    }
+
+    /// Memory for requests, of clients and of other nodes.
+    pub fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        [&self.budget].into_iter().chain(&self.of_nodes)
+    }
+
+    /// The longest request that may come on a connection. Another node may send what a client has sent to it, with a
+    /// head of its own.
+    #[must_use]
+    pub fn frame_bytes_max_of(&self, conn: &Conn) -> usize {
+        if conn.is_node.get() {
+            self.frame_bytes_max
+                .saturating_add(REPLICA_FRAME_HEAD_BYTES)
+        } else {
+            self.frame_bytes_max
         }
     }
 
@@ -400,7 +435,9 @@ impl Shared {
         let idle_ms = now.ms_since(conn.last_active.get());
         // A client whose request takes long is not idle; one that does not take its reply is.
         let waits_for_us = conn.is_waiting() && conn.queued.get() == 0;
-        if idle_ms >= idle_ms_max && !waits_for_us {
+        // Another node has nothing to say for as long as nothing happens; that it is there its sockets tell.
+        let is_greeted = conn.is_node.get() && conn.arrival.get().frame > 0;
+        if idle_ms >= idle_ms_max && !waits_for_us && !is_greeted {
             return Some("connections.max.idle.ms is over");
         }
         if let Some(since) = conn.half_closed.get()
@@ -408,7 +445,7 @@ impl Shared {
         {
             return Some("its client has gone before it was answered");
         }
-        let short = self.budget.is_short();
+        let short = self.budget_of(conn).is_short();
         if short
             && let Some((since, why)) = conn.holds_since(self)
             && now.ms_since(since) >= HELD_MS_MAX

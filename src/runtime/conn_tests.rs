@@ -389,3 +389,71 @@ fn the_overdraft_is_kept_for_some_seconds() {
     assert!(may_take());
     assert_eq!(bench.overdue(), [false, false]);
 }
+
+/// Two nodes whose clients hold all their memory, and wait for what the other one says, hear each other all the same.
+#[test]
+fn what_a_node_sends_does_not_wait_for_memory_that_clients_hold() {
+    let (of_clients, of_nodes) = Pool::of_node(8 << 20, 1, true);
+    let mut bench = Bench::new();
+    bench.shared =
+        Shared::new(1 << 20, Budget::new(of_clients)).with_nodes(of_nodes.map(Budget::new));
+    bench.shared.now.set(Mono(0));
+    // Clients hold all, the overdraft and what is set aside for small requests included.
+    let of_clients = &bench.shared.budget;
+    let mut held = Vec::new();
+    for conn in 10..20 {
+        while of_clients.may_take(ConnId(conn), Mono(0)) {
+            let frame = vec![0; 1 << 20].into();
+            held.push(of_clients.admit(ConnId(conn), frame, Grant::Shared));
+        }
+    }
+    while of_clients.may_admit_small(ConnId(1), 1000, true).is_some() {
+        let frame = vec![0; 1000].into();
+        held.push(of_clients.admit(ConnId(1), frame, Grant::Reserve));
+    }
+    let large = |bench: &Bench| {
+        let budget = bench.shared.budget_of(&bench.conn);
+        budget.may_take(bench.conn.id, Mono(0))
+    };
+    assert!(!large(&bench));
+    bench.conn.is_node.set(true);
+    for _ in 0..100 {
+        assert!(large(&bench));
+        let frame = vec![0; 1 << 20].into();
+        let (conn, shared) = (&bench.conn, &bench.shared);
+        let frame = conn.admit(&bench.frames, frame, Grant::Shared, shared);
+        conn.reply_queued(0, shared);
+        conn.sent(0, 1, shared);
+        drop(frame);
+        bench.shared.budget_of(conn).collect();
+    }
+    // And the other way round.
+    for _ in 0..2 {
+        let frame = vec![0; 1 << 20].into();
+        bench
+            .conn
+            .admit(&bench.frames, frame, Grant::Shared, &bench.shared);
+        large(&bench);
+    }
+    drop(held);
+    bench.shared.budget.collect();
+    bench.conn.is_node.set(false);
+    assert!(large(&bench));
+}
+
+#[test]
+fn a_node_may_be_silent_and_may_send_what_a_client_has_sent_to_it() {
+    let mut bench = Bench::new();
+    let max = bench.shared.frame_bytes_max_of(&bench.conn);
+    bench.conn.is_node.set(true);
+    let of_nodes = bench.shared.frame_bytes_max_of(&bench.conn);
+    assert_eq!((max, of_nodes), (1 << 20, (1 << 20) + 256));
+    bench.receive(&[], 0);
+    bench.pass(IDLE_MS);
+    assert_eq!(bench.overdue(), [true, true], "it has not said who it is");
+    bench.receive(&[0, 0, 0, 1, 7], 0);
+    bench.pass(IDLE_MS);
+    assert_eq!(bench.overdue(), [false, false]);
+    bench.conn.is_node.set(false);
+    assert_eq!(bench.overdue(), [true, true]);
+}

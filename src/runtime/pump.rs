@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use super::accept::{Accepted, Acceptor};
 use super::brain::Shard;
+use super::budget::Budget;
 use super::conn::{Conn, Shared};
 use super::disk::Disk;
 use super::link::Links;
@@ -254,7 +255,9 @@ impl Pump {
             self.sweep(now.mono);
         }
         self.acceptor.retry(now.mono, &mut self.ring);
-        self.shared.budget.retry(now.mono);
+        self.shared
+            .budgets()
+            .for_each(|budget| budget.retry(now.mono));
         self.look_after_conns();
         self.mesh.flush();
     }
@@ -531,7 +534,9 @@ impl Pump {
     /// Lets every connection with something new to do go on.
     fn look_after_conns(&mut self) {
         self.let_waiting_load();
-        self.shared.budget.take_woken(&mut self.dirty);
+        for budget in self.shared.budgets() {
+            budget.take_woken(&mut self.dirty);
+        }
         // Whatever wants another pass gets it in the next turn.
         let mut ids = std::mem::take(&mut self.looked_after);
         std::mem::swap(&mut ids, &mut self.dirty);
@@ -549,7 +554,9 @@ impl Pump {
             }
         }
         self.looked_after = ids;
-        self.shared.budget.take_woken(&mut self.dirty);
+        for budget in self.shared.budgets() {
+            budget.take_woken(&mut self.dirty);
+        }
     }
 
     fn sweep(&mut self, now: Mono) {
@@ -624,11 +631,13 @@ impl Pump {
             // The last shard to answer its clients rings.
             _ => Mono::NEVER,
         };
+        let retries = self.shared.budgets().map(Budget::retry_at);
+        let retry_at = retries.fold(Mono::NEVER, Mono::min);
         self.wake_at
             .min(self.sweep_at)
             .min(self.acceptor.retry_at())
             .min(self.links.deadline())
-            .min(self.shared.budget.retry_at())
+            .min(retry_at)
             .min(ending)
     }
 

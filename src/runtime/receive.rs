@@ -57,8 +57,8 @@ impl Receiver {
     #[must_use]
     pub fn new(conn: Rc<Conn>, shared: &Shared) -> Self {
         Self {
+            frames: FrameReader::new(shared.frame_bytes_max_of(&conn)),
             conn,
-            frames: FrameReader::new(shared.frame_bytes_max),
             in_flight: false,
             more: false,
             ending: None,
@@ -173,9 +173,10 @@ impl Receiver {
             return Some(Grant::Shared);
         }
         let alone = !self.conn.is_waiting();
-        let grant = shared.budget.may_admit_small(self.conn.id, len, alone);
+        let budget = shared.budget_of(&self.conn);
+        let grant = budget.may_admit_small(self.conn.id, len, alone);
         if grant.is_none() {
-            shared.budget.wait(&self.conn.waiter, shared.now.get());
+            budget.wait(&self.conn.waiter, shared.now.get());
         }
         grant
     }
@@ -188,8 +189,9 @@ impl Receiver {
             if !self.conn.has_room(shared) {
                 return;
             }
-            if !shared.budget.may_take(self.conn.id, shared.now.get()) {
-                shared.budget.wait(&self.conn.waiter, shared.now.get());
+            let budget = shared.budget_of(&self.conn);
+            if !budget.may_take(self.conn.id, shared.now.get()) {
+                budget.wait(&self.conn.waiter, shared.now.get());
                 return;
             }
             let (buf, len) = self.frames.lend();
@@ -216,7 +218,7 @@ impl Receiver {
     fn receive_no_more(&mut self, shared: &Shared) {
         if !self.answering {
             self.answering = true;
-            self.frames = FrameReader::new(shared.frame_bytes_max);
+            self.frames = FrameReader::new(shared.frame_bytes_max_of(&self.conn));
             self.conn.receives_no_more(shared);
             if matches!(self.ending, Some(Ending::Closed)) {
                 self.conn.half_closed(shared);
@@ -236,7 +238,7 @@ impl Receiver {
                 .warn(|| format!("connection of {peer} closed: {}", bad.diagnosis())),
         }
         self.over = true;
-        self.frames = FrameReader::new(shared.frame_bytes_max);
+        self.frames = FrameReader::new(shared.frame_bytes_max_of(&self.conn));
         self.conn.receives_no_more(shared);
         self.conn.close();
         self.tell_closed(inputs);

@@ -93,17 +93,17 @@ impl Server {
         let count = opened.len() as u16;
         let mesh = Mesh::new(shards).map_err(system)?;
         let files = CachedFiles::new(count);
-        let admission = Admission::new(
+        let admission = Admission::of_node(
             config.max_connections.max(0) as usize,
             config.max_connections_per_ip.max(0) as usize,
         );
         let request_bytes = usize::try_from(config.queued_max_request_bytes).unwrap_or(usize::MAX);
-        let requests = Pool::new(request_bytes, shards);
         let tails = TailMemory::new(shards, config.millrace_store_tail_bytes_max);
         let config = Arc::new(config);
         let (sender, reports) = channel();
         let directories = directories(start.set, count, shards);
         let cluster = cluster(&config, &directories, start.number, rng.next_u64());
+        let (requests, requests_of_nodes) = Pool::of_node(request_bytes, shards, cluster.is_some());
         // Each shard gets one of its own, and of those left over from a start with more shards every so-manieth.
         let mut by_shard: Vec<Vec<Opened>> = (0..shards).map(|_| Vec::new()).collect();
         for store in opened {
@@ -124,8 +124,9 @@ impl Server {
                 directories: Arc::clone(&directories),
                 cluster: cluster.clone(),
                 listeners: std::mem::take(&mut listeners[i]),
-                admission: Arc::clone(&admission),
+                admission: admission.clone(),
                 requests: Arc::clone(&requests),
+                requests_of_nodes: requests_of_nodes.clone(),
                 tails: Arc::clone(&tails),
                 reports: sender.clone(),
             };

@@ -60,10 +60,12 @@ pub struct Plan {
     pub mesh: Arc<Mesh<Box<Msg>>>,
     /// Sockets to accept on, with the index of the configured listener.
     pub listeners: Vec<(usize, TcpListener)>,
-    /// Connection limits of the node.
-    pub admission: Arc<Admission>,
+    /// Connection limits of the node, for clients and for other nodes.
+    pub admission: [Arc<Admission>; 2],
     /// Request memory of the node.
     pub requests: Arc<Pool>,
+    /// The same for what other nodes send, if there are others.
+    pub requests_of_nodes: Option<Arc<Pool>>,
     /// Memory of the newest batches.
     pub tails: Arc<TailMemory>,
     /// Whom to tell what becomes of it.
@@ -117,7 +119,8 @@ fn run(mut plan: Plan) -> Result<(End, Vec<Stopped>), Fatal> {
     let shards = usize::from(plan.shards);
     let parts = PumpSetup {
         shard,
-        shared: Shared::new(frame_bytes_max, Budget::new(plan.requests)),
+        shared: Shared::new(frame_bytes_max, Budget::new(plan.requests))
+            .with_nodes(plan.requests_of_nodes.map(Budget::new)),
         ring,
         disk,
         mesh,
