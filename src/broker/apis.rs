@@ -67,6 +67,28 @@ pub(super) fn served(key: i16) -> Option<&'static Served> {
     at.ok().map(|at| &APIS[at])
 }
 
+/// What nodes ask of whoever decides. To clients it is a key like any that is not served.
+pub const INSIDE: Api = Api {
+    key: Api::ALTER_PARTITION,
+    name: "AlterPartition",
+    min: admin::ALTER_PARTITION_VERSION,
+    max: admin::ALTER_PARTITION_VERSION,
+    flexible_from: 0,
+};
+
+/// How a request is decided on that comes to the control shard: one that a client of some node may bring there, in the
+/// versions that are served, or what only nodes ask of each other.
+pub(super) fn decider(key: i16, version: i16) -> Option<Decider> {
+    if key == INSIDE.key {
+        return INSIDE.serves(version).then_some(admin::alter_partition);
+    }
+    let served = served(key).filter(|served| served.api.serves(version));
+    match served?.handler {
+        Handler::Control(decider) | Handler::ImageOrCreate(_, _, decider) => Some(decider),
+        _ => None,
+    }
+}
+
 /// The API of a key, if it is served.
 #[must_use]
 pub fn api(key: i16) -> Option<&'static Api> {
@@ -254,7 +276,7 @@ mod tests {
     #[test]
     fn the_table_is_sorted_and_agrees_with_the_generated_types() {
         assert!(APIS.is_sorted_by_key(|served| served.api.key));
-        for api in advertised() {
+        for api in advertised().chain([&INSIDE]) {
             let theirs = API_DESCRIPTORS
                 .iter()
                 .find(|d| d.api_key.value() == api.key)
@@ -285,6 +307,24 @@ mod tests {
             assert!(api(key).unwrap().serves(0));
         }
         assert!(claims().all(|claim| claim.api_key < 1000));
+    }
+
+    /// A node may forward what its clients ask, and ask for what no client may.
+    #[test]
+    fn the_control_shard_decides_on_what_clients_may_bring_there_and_on_what_nodes_ask() {
+        let keys = (0..1000).filter(|key| (0..20).any(|version| decider(*key, version).is_some()));
+        assert_eq!(
+            keys.collect::<Vec<_>>(),
+            [3, 10, 19, 20, 22, 33, 37, 44, 56]
+        );
+        let versions = |key| {
+            let all = (-5..20).filter(|version| decider(key, *version).is_some());
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!(versions(19), [2, 3, 4, 5, 6, 7]);
+        assert_eq!(versions(Api::ALTER_PARTITION), [3]);
+        assert!(served(Api::ALTER_PARTITION).is_none() && api(Api::ALTER_PARTITION).is_none());
+        assert!(decider(Api::EXPLAIN, 0).is_none() && decider(Hello::KEY, 0).is_none());
     }
 
     #[test]

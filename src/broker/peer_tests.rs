@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::admin::alter_partition_call;
 use super::io::{ConnId, Input, LinkId, LinkLost, Output};
 use super::peers::{ClusterSetup, PeerAddress};
 use super::testing::Bench;
@@ -370,6 +371,25 @@ fn a_node_that_is_alone_refuses_other_nodes_and_goes_on() {
         .ask(1, &metadata.expect("a request"))
         .expect("a reply");
     assert_eq!(alone.closed, []);
+}
+
+/// No client alters an ISR, nor anybody else by a connection on which nodes do not talk.
+#[test]
+fn what_nodes_ask_of_each_other_is_no_api_of_a_client() {
+    let mut alone = Bench::new(SHARDS, BrokerConfig::default());
+    let call = alter_partition_call(&[]);
+    let request = kafka_wire::AlterPartitionRequest::default();
+    let asked = encode_request(7, None, call.header.version, &request).expect("a request");
+    for conn in [1, 2] {
+        alone.open(conn);
+        if conn == 2 {
+            alone.ask(conn, &hello(2, 1)).expect("a reply");
+        }
+        alone.ask(conn, &asked);
+        let (closed, why) = alone.closed.pop().expect("it is closed");
+        assert_eq!(closed, ConnId(conn));
+        assert_eq!(why, "unknown API key 56");
+    }
 }
 
 #[test]

@@ -22,6 +22,8 @@ impl Api {
     pub const FETCH: i16 = 1;
     /// Key of ApiVersions.
     pub const API_VERSIONS: i16 = 18;
+    /// Key of AlterPartition, which nodes ask of each other.
+    pub const ALTER_PARTITION: i16 = 56;
     /// Key of our own Explain: where the time of requests went, see `broker::trace`. Not listed by
     /// ApiVersions; a broker that does not know it closes the connection, as Kafka does. Kafka's
     /// keys are small and dense, so that it will not meet one of theirs.

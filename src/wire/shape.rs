@@ -84,6 +84,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
         47 => OFFSET_DELETE,
+        56 => ALTER_PARTITION,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
         _ => return None,
@@ -169,6 +170,21 @@ const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BY
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
+const ALTER_PARTITION: &[Field] = &[
+    INT,
+    LONG,
+    list(&[
+        UUID,
+        list(&[
+            INT,
+            INT,
+            INTS.until(2),
+            list(&[INT, LONG]).since(3),
+            BYTE,
+            INT,
+        ]),
+    ]),
+];
 const LIST_CONFIG_RESOURCES: &[Field] = &[Field::of(Kind::Values(&BYTE)).since(1)];
 const DESCRIBE_TOPIC_PARTITIONS: &[Field] =
     &[list(&[TEXT]), INT, Field::of(Kind::Maybe(&[TEXT, INT]))];
@@ -293,6 +309,18 @@ mod tests {
             DescribeTopicPartitionsRequest: cursor, Some(describe_topic_partitions_request::Cursor::default());
             OffsetDeleteRequest: topics, two!(offset_delete_request::OffsetDeleteRequestTopic {
                 partitions: two!(offset_delete_request::OffsetDeleteRequestPartition { partition_index: 7 }) });
+        }
+        if version <= 2 {
+            sample! {
+                AlterPartitionRequest: topics, two!(alter_partition_request::TopicData {
+                    partitions: two!(alter_partition_request::PartitionData { new_isr: [7] }) });
+            }
+        } else {
+            sample! {
+                AlterPartitionRequest: topics, two!(alter_partition_request::TopicData {
+                    partitions: two!(alter_partition_request::PartitionData {
+                        new_isr_with_epochs: two!(alter_partition_request::BrokerState { broker_id: 7 }) }) });
+            }
         }
         if version <= 2 {
             sample! { LeaveGroupRequest: member_id, "member"; }

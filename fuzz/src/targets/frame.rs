@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use kafka_wire::*;
 use kafka_wire_core::ApiVersion;
-use millrace::broker::apis::advertised;
+use millrace::broker::apis::{INSIDE, advertised};
 use millrace::wire::client::{decode_response, encode_request};
 use millrace::wire::{
     Api, ListedRequest, Lists, ListsPartitions, PartitionsRequest, WireError, decode, parse_header,
@@ -77,20 +77,23 @@ apis! {
     44 IncrementalAlterConfigsRequest,
     46 ListPartitionReassignmentsRequest,
     47 OffsetDeleteRequest,
+    56 AlterPartitionRequest,
     60 DescribeClusterRequest,
     74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
 }
 
 fn versions(key: i16) -> impl Iterator<Item = i16> {
-    advertised()
-        .filter(move |api| api.key == key)
+    known(key)
+        .into_iter()
         .flat_map(|api| api.min..=api.max)
 }
 
 /// One of Kafka's APIs that are served. Our own have targets of their own, or no body.
 fn known(key: i16) -> Option<&'static Api> {
-    advertised().find(|api| api.key == key)
+    advertised()
+        .chain([&INSIDE])
+        .find(|api| api.key == key)
 }
 
 /// Turns key and version into ones that are served, if they are not.
@@ -99,7 +102,8 @@ fn repair(input: &mut [u8]) {
         return;
     };
     let key = i16::from_be_bytes([head[0], head[1]]);
-    let any = advertised().nth(usize::from(head[1]) % advertised().count());
+    let served = advertised().chain([&INSIDE]).collect::<Vec<_>>();
+    let any = Some(served[usize::from(head[1]) % served.len()]);
     let Some(api) = known(key).or(any) else {
         return;
     };

@@ -3,6 +3,7 @@
 //! reply that is sent when the records are durable and every shard has the new image.
 
 mod alter_configs;
+mod alter_partition;
 mod altering;
 mod api_versions;
 mod auto_create;
@@ -29,6 +30,9 @@ mod once;
 pub(in crate::broker) mod testing;
 
 pub use alter_configs::alter_configs;
+pub use alter_partition::{
+    ALTER_PARTITION_VERSION, Altered, alter_partition, alter_partition_call, altered,
+};
 pub use api_versions::api_versions;
 pub use auto_create::{auto_create, create_own};
 pub use brokers::{Announced, Brokers};

@@ -58,7 +58,7 @@ impl Cluster {
         Self::of(cluster.image, cluster.config)
     }
 
-    fn of(image: Image, config: BrokerConfig) -> Self {
+    pub(in crate::broker) fn of(image: Image, config: BrokerConfig) -> Self {
         Self {
             brokers: Brokers::new(&config, 2, &[ShardId(0), ShardId(1)]),
             image,
@@ -131,7 +131,11 @@ impl Cluster {
         decider: impl FnOnce(&RequestHeader, Bytes) -> Result<Box<dyn Decision>, WireError>,
     ) -> (Decided, Change) {
         let (header, body) = parsed(version, request);
-        let mut decision = decider(&header, body).unwrap();
+        self.make(decider(&header, body).unwrap())
+    }
+
+    /// What a decision comes to.
+    pub(in crate::broker) fn make(&mut self, mut decision: Box<dyn Decision>) -> (Decided, Change) {
         let mut draft = Draft::new(&self.image);
         let mut ids = std::mem::take(&mut self.producer_ids);
         let decided = loop {

@@ -10,6 +10,7 @@ use super::queue::ToDecide;
 use super::said::{CallSaid, NodeSaid};
 use super::{Control, Snapshotting};
 use crate::base::{Mono, NodeId, TopicId};
+use crate::broker::apis;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, ControlCall, ReqRef};
@@ -207,13 +208,16 @@ impl Control {
     fn called(&mut self, node: NodeId, call: CallSaid, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.numbers += 1;
         let req = ReqRef::inside(self.numbers);
-        let size = call.body.len();
         let is_taken = self
             .forwarded
-            .insert(self.numbers, node, (call.number, size));
-        if !is_taken {
-            let why = "more is forwarded than a node may".to_owned();
-            return self.inside_done(self.numbers, Err(why));
+            .insert(self.numbers, node, (call.number, call.body.len()));
+        let why = match (is_taken, apis::decider(call.key, call.version)) {
+            (true, Some(_)) => None,
+            (true, None) => Some("it is nothing that another node decides on"),
+            (false, _) => Some("more is forwarded than a node may"),
+        };
+        if let Some(why) = why {
+            return self.inside_done(self.numbers, Err(why.to_owned()));
         }
         let listeners = &self.metadata.config.listeners.0;
         let named = listeners.iter().position(|it| it.name == call.listener);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::metadata::Metadata;
 use super::queue::{CallTurn, ToDecide};
 use crate::broker::admin::{Decided, Deciding, Decision};
-use crate::broker::apis::{self, Handler};
+use crate::broker::apis;
 use crate::broker::msg::ControlCall;
 use crate::config::BrokerConfig;
 use crate::controller::{Draft, ProducerIdAllocator};
@@ -64,12 +64,11 @@ impl Making {
     }
 }
 
-/// How a client's request is decided on.
+/// How a request is decided on.
 fn decision_of(call: &ControlCall) -> Result<Box<dyn Decision>, String> {
-    let key = call.header.key;
-    let decider = match apis::served(key).map(|served| served.handler) {
-        Some(Handler::Control(decider) | Handler::ImageOrCreate(_, _, decider)) => decider,
-        _ => return Err(format!("API key {key} decides on nothing")),
-    };
+    let (key, version) = (call.header.key, call.header.version);
+    let decider = apis::decider(key, version);
+    let decider = decider
+        .ok_or_else(|| format!("version {version} of API key {key} decides on nothing here"))?;
     decider(&call.header, call.body.clone()).map_err(|why| why.to_string())
 }

@@ -141,17 +141,19 @@ impl Forwarding {
 /// Requests that other nodes have forwarded to this one.
 #[derive(Debug, Default)]
 pub struct ForwardedHere {
-    /// Who asks, by which number, and with how many bytes, by the id that it has here.
+    /// Who asks, by which number, and what it takes in memory, by the id that it has here.
     from: IdMap<u64, (NodeId, u64, usize)>,
 }
 
 impl ForwardedHere {
-    /// One came, with a number and so many bytes, which has this id here. Returns whether there is room for it: a node
-    /// of this release does not send more.
+    /// One came, with a number and a body of so many bytes, which has this id here. Returns whether there is room for
+    /// it: a node of this release does not send more.
     pub fn insert(&mut self, id: u64, from: NodeId, (number, bytes): (u64, usize)) -> bool {
         let of_node = self.from.values().filter(|(node, ..)| *node == from);
         let before: usize = of_node.map(|(.., bytes)| bytes).sum();
-        self.from.insert(id, (from, number, bytes));
+        // As its node counts it: one without a body takes something too.
+        let memory = size_of::<ControlCall>() + bytes;
+        self.from.insert(id, (from, number, memory));
         before < FORWARDED_BYTES_MAX && bytes <= DECODE_BYTES_MAX
     }
 

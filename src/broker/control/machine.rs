@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::Control;
 use super::said::NodeSaid;
 use super::testing::{NOW, directories};
-use crate::base::{Incarnation, LogId, NodeId, Now, ShardId, StoreId};
+use crate::base::{DirectoryId, Incarnation, LogId, NodeId, Now, ShardId, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::io::{Output, ReadId};
-use crate::broker::msg::{Called, Msg};
+use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::stores::{StoreSlot, format_store, open_store};
 use crate::broker::peers::PeerEvent;
 use crate::config::BrokerConfig;
-use crate::controller::{Image, MetadataRecord};
+use crate::controller::{Directory, Image, MetadataRecord};
 use crate::quorum::ReplicaKey;
 use crate::store::{DiskError, DiskOp, Piece, StoreConfig};
 use crate::wire::peer::NodeFacts;
@@ -84,9 +84,19 @@ impl Machine {
             // Nothing is cut that a test wants to be there.
             _ => Arc::default(),
         };
+        Self::of_config(slot, file, (config, directories(1)), others)
+    }
+
+    fn of_config(
+        slot: StoreSlot,
+        file: File,
+        (config, here): (Arc<BrokerConfig>, Vec<Directory>),
+        others: &[NodeId],
+    ) -> Self {
+        let seed = config.node().0 as u64;
         let mut machine = Self {
             owner: Owner::new(ShardId(0), Arc::clone(&config), vec![slot]),
-            control: Control::new(config, 1, directories(1), others, 1),
+            control: Control::new(config, 1, here, others, seed),
             begun: file.clone(),
             file,
             out: Vec::new(),
@@ -114,6 +124,21 @@ impl Machine {
     /// One with a new store, that is one of several nodes and not started.
     pub fn one_of_several(others: &[NodeId]) -> Self {
         Self::formatted(store_config(), others)
+    }
+
+    /// One of nodes 1 to `nodes`, with a new store and not started.
+    pub fn node(node: i32, nodes: i32) -> Self {
+        let (slot, ops) = format_store(StoreId(0), store_config(), 1);
+        let mut file = File::default();
+        ops.iter().for_each(|op| file.perform(op));
+        let mut config = BrokerConfig::default();
+        config.set("node.id", &node.to_string()).expect("a setting");
+        let here = Directory {
+            id: DirectoryId::new(node as u64, StoreId(0)),
+            shard: ShardId(0),
+        };
+        let others: Vec<NodeId> = (1..=nodes).filter(|it| *it != node).map(NodeId).collect();
+        Self::of_config(slot, file, (Arc::new(config), vec![here]), &others)
     }
 
     fn formatted(store: StoreConfig, others: &[NodeId]) -> Self {
@@ -182,7 +207,10 @@ impl Machine {
                             control.served(ShardId(0), image.version, Vec::new(), owner, fx);
                         });
                     }
-                    Msg::ControlDone { id, answer } => self.answers.push((id, answer)),
+                    Msg::ControlDone { id, answer } => match ReqRef::number_inside(id) {
+                        Some(number) => self.control.inside_done(number, answer),
+                        None => self.answers.push((id, answer)),
+                    },
                     msg => panic!("unexpected {msg:?}"),
                 }
             }

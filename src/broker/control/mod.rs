@@ -28,6 +28,8 @@ mod metadata;
 mod others;
 mod queue;
 #[cfg(test)]
+mod quorum_tests;
+#[cfg(test)]
 mod restart_tests;
 mod room;
 mod said;

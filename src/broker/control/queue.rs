@@ -11,7 +11,7 @@ use crate::broker::msg::{ControlCall, ReqRef};
 /// What is to be decided.
 #[derive(Debug)]
 pub enum ToDecide {
-    /// What a client asks for.
+    /// What a client asks for, of this node or another one, or a node.
     Client(Box<ControlCall>),
     /// Something about the brokers.
     Inside(Option<Box<dyn Decision>>),
