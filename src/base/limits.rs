@@ -373,3 +373,25 @@ pub const REPLICA_FRAME_HEAD_BYTES: usize = 256;
 /// What waits to be sent to one shard of another node, in bytes, before no more is pushed to it. As much again may be
 /// said to it that is no push; then it is taken for one that takes nothing, and its connection is ended.
 pub const REPLICA_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What a leader reads of a partition for one push, if a batch is no longer.
+pub const REPLICA_PUSH_BYTES: usize = 512 * 1024;
+/// What of a partition is on its way to a follower without being on its disk: no push begins beyond it.
+pub const REPLICA_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A follower that lacks something and says nothing for so long has to leave the ISR.
+pub const REPLICA_SILENT_MS: u64 = 1_000;
+/// How often a leader looks for such followers.
+pub const REPLICA_CHECKS_MS: u64 = 100;
+/// A follower that has everything is told this long after it where the marks are.
+pub const REPLICA_MARKS_AFTER_MS: u64 = 10;
+/// A follower that has asked asks again after this, and each time after twice as long, up to
+/// [`REPLICA_ASKS_AGAIN_MS_MAX`].
+pub const REPLICA_ASKS_AGAIN_MS_MIN: u64 = 25;
+/// See [`REPLICA_ASKS_AGAIN_MS_MIN`].
+pub const REPLICA_ASKS_AGAIN_MS_MAX: u64 = 1_000;
+/// Partitions with replicas that a shard looks at before others have their turn.
+pub const REPLICA_LOGS_PER_SLICE: usize = 256;
+/// Partitions whose ISR is asked for by one call.
+pub const ALTERS_PER_CALL_MAX: usize = MOVES_PER_CHANGE_MAX;
+/// A change of an ISR is asked for again after this, if it is not known what has become of it.
+pub const REPLICA_ALTERS_AGAIN_MS: u64 = 200;

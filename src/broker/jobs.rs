@@ -25,7 +25,7 @@ impl Jobs {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
             Some(Worker::Query) => self.query.go_on(owner, fx),
             // They read only.
-            Some(Worker::Metadata | Worker::Offsets) | None => {}
+            Some(Worker::Metadata | Worker::Offsets | Worker::Replicas) | None => {}
         }
         self.query.open_some(owner, fx);
     }

@@ -29,6 +29,25 @@ impl ReqRef {
     /// Numbers with this bit are the control shard's own: of what it decides for itself, or for another node.
     const INSIDE: u64 = 1 << 63;
 
+    /// Numbers with this bit are of what a shard asks for its replicas.
+    const REPLICAS: u64 = 1 << 62;
+
+    /// One of what a shard asks for its replicas.
+    #[must_use]
+    pub const fn of_replicas(shard: ShardId, number: u64) -> Self {
+        let id = number | Self::REPLICAS;
+        Self { shard, id }
+    }
+
+    /// The number of one of those, if this id of a shard is one.
+    #[must_use]
+    pub const fn number_of_replicas(id: u64) -> Option<u64> {
+        match id & (Self::INSIDE | Self::REPLICAS) {
+            Self::REPLICAS => Some(id & !Self::REPLICAS),
+            _ => None,
+        }
+    }
+
     /// One of the control shard's own.
     #[must_use]
     pub const fn inside(number: u64) -> Self {

@@ -11,6 +11,7 @@ use super::owner::Owner;
 use super::peers::{ClusterSetup, Peers, Verdict};
 use super::replicas::{Replication, is_for_replicas};
 use crate::base::{Mono, NodeId, ShardId};
+use crate::controller::Image;
 
 /// See the module.
 #[derive(Debug)]
@@ -32,11 +33,11 @@ impl OtherNodes {
     }
 
     /// Something has come of a link, all of which are to other nodes.
-    pub fn link(&mut self, id: LinkId, input: Input, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn link(&mut self, id: LinkId, input: Input, fx: &mut Fx<'_>) {
         let now = fx.now.mono;
         if is_for_replicas(id) {
             if let Some(replicas) = &mut self.replicas {
-                replicas.link(input, owner, fx);
+                replicas.link(input, fx);
             }
             return;
         }
@@ -67,11 +68,11 @@ impl OtherNodes {
         stream: ReplicaStream,
         back: PeerStream,
         heard: ReplicaHeard,
-        owner: &mut Owner,
+        here: (&Image, &mut Owner),
         fx: &mut Fx<'_>,
     ) {
         if let Some(replicas) = &mut self.replicas {
-            replicas.incoming(stream, back, heard, owner, fx);
+            replicas.incoming(stream, back, heard, here, fx);
         }
     }
 
@@ -101,6 +102,19 @@ impl OtherNodes {
         self.answer_peers(fx);
     }
 
+    /// The shard is idle, and its flushes have not begun: what replicas want written belongs into them.
+    pub fn go_on_with_replicas(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        if let Some(replicas) = &mut self.replicas {
+            replicas.go_on(image, owner, fx);
+        }
+    }
+
+    /// Whether there is something to do at once.
+    pub fn has_more(&self, owner: &Owner) -> bool {
+        let replicas = self.replicas.as_ref();
+        replicas.is_some_and(|replicas| replicas.has_more(owner))
+    }
+
     /// The shard is idle, and will say no more about replicas before it sleeps.
     pub fn look_after_replicas(
         &mut self,
@@ -114,10 +128,10 @@ impl OtherNodes {
     }
 
     /// When one of the two before has something to do.
-    pub fn deadline(&self) -> Mono {
+    pub fn deadline(&self, now: Mono) -> Mono {
         let peers = self.peers.as_ref().map_or(Mono::NEVER, Peers::deadline);
         let replicas = self.replicas.as_ref();
-        peers.min(replicas.map_or(Mono::NEVER, Replication::deadline))
+        peers.min(replicas.map_or(Mono::NEVER, |replicas| replicas.deadline(now)))
     }
 
     /// The node is to stop: its control shard says no more to others.

@@ -261,7 +261,7 @@ fn what_a_store_may_grow_by_is_no_room_yet() {
         mono: Mono(0),
         wall_ms: 0,
     };
-    owner.open_log(now, 0, LogId(1), LogLabel::default(), settings);
+    owner.open_own(now, 0, LogId(1), LogLabel::default(), settings);
     for fills in [false, true] {
         assert!(!owner.has_room(LogId(1), 1 << 30, fills));
         assert_eq!(

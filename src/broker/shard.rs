@@ -208,7 +208,7 @@ impl Shard {
             Input::LinkUp { link }
             | Input::LinkReceived { link, .. }
             | Input::LinkSent { link, .. }
-            | Input::LinkDown { link, .. } => self.others.link(link, input, &mut self.owner, fx),
+            | Input::LinkDown { link, .. } => self.others.link(link, input, fx),
             Input::Mesh { from, msg } => self.message(from, *msg, fx),
             Input::Disk { store, id, result } => {
                 self.owner.on_disk(store, id, result, fx);
@@ -306,6 +306,10 @@ impl Shard {
                     if let Some(control) = &mut self.control {
                         control.inside_done(number, answer);
                     }
+                } else if let Some(number) = ReqRef::number_of_replicas(id) {
+                    if let Some(replicas) = &mut self.others.replicas {
+                        replicas.altered(number, answer, owner, fx.now.mono);
+                    }
                 } else if let Some((to, call)) = requests.control.done(front, id, answer, fx) {
                     self.answer_after_creation(to, call, fx);
                 }
@@ -327,8 +331,10 @@ impl Shard {
                 back,
                 heard,
             } => {
+                let here = (&*front.image, &mut *owner);
                 let others = &mut self.others;
-                others.said_of_replicas(stream, back, heard, owner, fx);
+                others.said_of_replicas(stream, back, heard, here, fx);
+                self.follow_up(fx);
             }
             Msg::PeerAnswer { conn, answer } => requests.streams.answered(front, conn, answer, fx),
             Msg::Explain { req } => explain::part(front, req, fx),
@@ -391,6 +397,11 @@ impl Shard {
             Some(Worker::Offsets) => {
                 let image = &self.front.image;
                 self.coordinators.read(owner, id, result, image, fx);
+            }
+            Some(Worker::Replicas) => {
+                if let Some(replicas) = &mut self.others.replicas {
+                    replicas.read(id, result, owner, fx);
+                }
             }
             None => {}
         }
@@ -590,6 +601,10 @@ impl Shard {
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
         self.drain(fx);
+        if self.images.front().is_none_or(|it| !it.is_begun) {
+            let (image, owner) = (&self.front.image, &mut self.owner);
+            self.others.go_on_with_replicas(image, owner, fx);
+        }
         self.owner.idle(fx);
         let (image, owner) = (&self.front.image, &mut self.owner);
         let cluster_id = image.cluster_id.as_deref();
@@ -604,6 +619,7 @@ impl Shard {
             || self.requests.listing.has_more(&self.front)
             || self.control.as_ref().is_some_and(Control::has_more)
             || self.coordinators.has_more()
+            || self.others.has_more(&self.owner)
             || self.requests.fetch.has_more()
             || self.requests.query.has_more(&self.front)
             || self.requests.groups.has_more(&self.front)
@@ -614,7 +630,7 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         wake_at = wake_at.min(self.coordinators.next_deadline());
-        wake_at = wake_at.min(self.others.deadline());
+        wake_at = wake_at.min(self.others.deadline(fx.now.mono));
         if let Some(control) = &self.control {
             wake_at = wake_at.min(control.wake_at());
         }

@@ -108,6 +108,8 @@ struct Cluster {
     rng: Rng,
     epoch: LeaderEpoch,
     leader: usize,
+    /// How often a leader was told who is in sync.
+    assigned: i32,
     in_sync: [bool; NODES],
     /// It is decided that what they have does not count: one of them was elected that was not in sync.
     decided: [bool; NODES],
@@ -130,6 +132,7 @@ impl Cluster {
             rng: Rng::new(seed),
             epoch: LeaderEpoch(0),
             leader: 0,
+            assigned: 0,
             in_sync: [true; NODES],
             decided: [false; NODES],
             nodes: (0..NODES).map(Node::new).collect(),

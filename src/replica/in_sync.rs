@@ -37,9 +37,9 @@ impl InSync {
         }
     }
 
-    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`: a state of the partition that is
-    /// newer than the one before. What was asked for on top of that is done, or comes to nothing.
-    pub fn assign(&mut self, replicas: &[NodeId], in_sync: &[NodeId], min: usize) {
+    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`. `is_newer` says that it is a state of
+    /// the partition that is newer than the one before: what was asked for on top of that is done, or comes to nothing.
+    pub fn assign(&mut self, replicas: &[NodeId], in_sync: &[NodeId], min: usize, is_newer: bool) {
         let leader = self.leader;
         self.others.retain(|other| replicas.contains(&other.node));
         for node in replicas.iter().filter(|node| **node != leader) {
@@ -55,7 +55,9 @@ impl InSync {
             other.in_sync = in_sync.contains(&other.node);
         }
         self.min = min;
-        self.asked = None;
+        if is_newer {
+            self.asked = None;
+        }
     }
 
     /// Which set to ask for, the leader first: without those that are `silent`, and with those that have caught up. Who
@@ -159,14 +161,14 @@ mod tests {
     #[test]
     fn one_replica_is_enough_where_there_is_one() {
         let mut alone = InSync::alone(NodeId(1));
-        alone.assign(&NODES[..1], &NODES[..1], 2);
+        alone.assign(&NODES[..1], &NODES[..1], 2, true);
         assert_eq!(alone.committed(Offset(7)), Some(Offset(7)));
     }
 
     #[test]
     fn committed_is_what_all_that_are_in_sync_have() {
         let mut three = InSync::alone(NodeId(2));
-        three.assign(&NODES, &NODES, 2);
+        three.assign(&NODES, &NODES, 2, true);
         assert_eq!(three.committed(Offset(7)), Some(Offset(0)));
         three.reached(NodeId(1), Offset(5));
         three.reached(NodeId(3), Offset(9));
@@ -174,24 +176,24 @@ mod tests {
         assert_eq!(three.committed(Offset(7)), Some(Offset(5)));
         assert!(three.has_lost(NodeId(3), Offset(8)));
         assert!(!three.has_lost(NodeId(3), Offset(9)) && !three.has_lost(NodeId(4), Offset(0)));
-        three.assign(&NODES, &NODES[1..], 2);
+        three.assign(&NODES, &NODES[1..], 2, true);
         assert_eq!(three.committed(Offset(7)), Some(Offset(7)));
         assert!(!three.has_lost(NodeId(1), Offset(0)), "nobody counts on it");
-        three.assign(&NODES, &NODES[1..2], 2);
+        three.assign(&NODES, &NODES[1..2], 2, true);
         assert_eq!(
             three.committed(Offset(7)),
             None,
             "the leader alone is not enough"
         );
-        three.assign(&NODES, &NODES[1..2], 1);
+        three.assign(&NODES, &NODES[1..2], 1, true);
         assert_eq!(three.committed(Offset(7)), Some(Offset(7)));
-        three.assign(&NODES, &NODES, 9);
+        three.assign(&NODES, &NODES, 9, true);
         assert_eq!(
             three.committed(Offset(7)),
             Some(Offset(5)),
             "it is known still"
         );
-        three.assign(&NODES[1..], &NODES, 9);
+        three.assign(&NODES[1..], &NODES, 9, true);
         assert_eq!(
             three.committed(Offset(7)),
             Some(Offset(7)),
@@ -203,7 +205,7 @@ mod tests {
     fn who_may_be_in_sync_counts_and_one_set_is_asked_for_at_a_time() {
         let [one, two, three] = NODES;
         let mut it = InSync::alone(one);
-        it.assign(&NODES, &[one, two], 1);
+        it.assign(&NODES, &[one, two], 1, true);
         it.reached(two, Offset(20));
         assert_eq!(
             it.wanted(Offset(0), Offset(0), |_| false),
@@ -234,13 +236,14 @@ mod tests {
         assert_eq!(it.committed(Offset(20)), Some(Offset(20)));
         assert_eq!(wanted(&it, &[two]), Some(vec![one, three]));
         it.ask(vec![one]);
+        it.assign(&NODES, &[one, two], 1, false);
         it.reached(two, Offset(15));
         assert_eq!(
             it.committed(Offset(20)),
             Some(Offset(15)),
             "who is to leave counts until it has left"
         );
-        it.assign(&NODES, &[one], 1);
+        it.assign(&NODES, &[one], 1, true);
         assert_eq!(it.committed(Offset(20)), Some(Offset(20)));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::in_sync::InSync;
 use super::waits::Waits;
-use crate::base::{ErrorCode, NodeId, Offset, Refused};
+use crate::base::{ErrorCode, LeaderEpoch, NodeId, Offset, Refused};
 use crate::log::Log;
 use crate::store::{FlushSeq, Store};
 
@@ -34,6 +34,11 @@ impl Mark {
 /// A partition's leader. `W` is who waits.
 #[derive(Debug)]
 pub struct Leader<W> {
+    epoch: LeaderEpoch,
+    /// Where its epoch begins in its log.
+    began: Offset,
+    /// The state of the partition that it knows.
+    partition_epoch: i32,
     in_sync: InSync,
     durable: Waits<W>,
     committed: Waits<W>,
@@ -44,7 +49,17 @@ impl<W> Leader<W> {
     /// This node leads a partition, alone. What is committed is known when it [is told](Self::assign) that it is so.
     #[must_use]
     pub fn alone(me: NodeId) -> Self {
+        Self::begins(me, LeaderEpoch(0), Offset(0))
+    }
+
+    /// This node leads a partition from now on, in an epoch that begins where its log ends. Who else has to have a
+    /// record it [is told](Self::assign).
+    #[must_use]
+    pub fn begins(me: NodeId, epoch: LeaderEpoch, began: Offset) -> Self {
         Self {
+            epoch,
+            began,
+            partition_epoch: -1,
             in_sync: InSync::alone(me),
             durable: Waits::default(),
             committed: Waits::default(),
@@ -52,17 +67,63 @@ impl<W> Leader<W> {
         }
     }
 
-    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`. Returns the bytes that become
-    /// readable by it, as [`Leader::on_durable`].
+    /// The epoch in which it leads.
+    #[must_use]
+    pub const fn epoch(&self) -> LeaderEpoch {
+        self.epoch
+    }
+
+    /// The state of the partition that it knows: what it asks for is a change of that.
+    #[must_use]
+    pub const fn partition_epoch(&self) -> i32 {
+        self.partition_epoch
+    }
+
+    /// Whether the beginning of its epoch is committed: before that it does not know how far others have told clients
+    /// that records are.
+    #[must_use]
+    pub fn is_settled(&self, log: &Log) -> bool {
+        log.high_watermark() >= self.began
+    }
+
+    /// Who should have a copy, who of them is in sync, and `min.insync.replicas`, in this state of the partition.
+    /// Returns the bytes that become readable by it, as [`Leader::on_durable`].
     pub fn assign(
         &mut self,
         (log, store): (&mut Log, &mut Store),
-        replicas: &[NodeId],
-        in_sync: &[NodeId],
+        partition_epoch: i32,
+        (replicas, in_sync): (&[NodeId], &[NodeId]),
         min_in_sync: usize,
     ) -> u64 {
-        self.in_sync.assign(replicas, in_sync, min_in_sync);
+        let is_newer = partition_epoch > self.partition_epoch;
+        self.partition_epoch = partition_epoch.max(self.partition_epoch);
+        self.in_sync
+            .assign(replicas, in_sync, min_in_sync, is_newer);
         self.commit(log, store)
+    }
+
+    /// Which ISR to [ask](Self::ask) for: see [`InSync::wanted`].
+    #[must_use]
+    pub fn wanted(&self, log: &Log, silent: impl Fn(NodeId) -> bool) -> Option<Vec<NodeId>> {
+        self.in_sync
+            .wanted(log.known_committed(), self.began, silent)
+    }
+
+    /// This ISR is asked for: see [`InSync::ask`].
+    pub fn ask(&mut self, in_sync: Vec<NodeId>) {
+        self.in_sync.ask(in_sync);
+    }
+
+    /// It was refused for good: see [`InSync::refused`]. As [`Leader::on_durable`].
+    pub fn refused(&mut self, (log, store): (&mut Log, &mut Store)) -> u64 {
+        self.in_sync.refused();
+        self.commit(log, store)
+    }
+
+    /// Whether no other node has the partition.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.in_sync.is_alone()
     }
 
     /// Another replica has everything before `durable` on its disk. As [`Leader::on_durable`].

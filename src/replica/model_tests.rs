@@ -195,7 +195,9 @@ impl Model {
         let in_sync: Vec<NodeId> = counting.map(|(node, ..)| *node).chain([ME]).collect();
         (self.others, self.min) = (others, min);
         let here = (&mut self.log, &mut self.store);
-        self.readable += self.leader.assign(here, replicas, &in_sync, min);
+        let epoch = self.leader.partition_epoch() + 1;
+        let sets = (replicas, &in_sync[..]);
+        self.readable += self.leader.assign(here, epoch, sets, min);
     }
 
     /// One operation of the disk ends.

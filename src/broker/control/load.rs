@@ -481,7 +481,7 @@ mod tests {
             let label = LogLabel::default();
             other
                 .owner
-                .open_log(NOW, 0, log, label, LogConfig::default());
+                .open_own(NOW, 0, log, label, LogConfig::default());
             let why = start(&mut other).unwrap_err();
             assert!(
                 why.contains(&format!("log {log} of store-0 is not")),

@@ -61,8 +61,7 @@ pub fn open_all(config: &BrokerConfig, owner: &mut Owner, fx: &Fx<'_>) -> Result
     for log in METADATA_LOGS {
         let label = label(log);
         let topic = label.topic.clone();
-        owner.open_log(fx.now, slot, log, label, config);
-        owner.lead_alone(log);
+        owner.open_own(fx.now, slot, log, label, config);
         if !owner.partitions.contains_key(&log) {
             return Err(format!("log {log} of store-0 is not {topic}"));
         }

@@ -112,8 +112,7 @@ fn a_snapshot_without_room_takes_nothing_and_is_made_when_there_is_some() {
     machine.start();
     machine.act(|_, owner, fx| {
         let label = crate::store::LogLabel::default();
-        owner.open_log(fx.now, 0, FILLER, label, crate::log::LogConfig::default());
-        owner.lead_alone(FILLER);
+        owner.open_own(fx.now, 0, FILLER, label, crate::log::LogConfig::default());
     });
     while machine.owner.has_room(FILLER, BATCH_BYTES, true) {
         let batch = logs::batch_of(0, &[0; BATCH_BYTES], 0);
@@ -149,7 +148,7 @@ fn old() -> File {
     let mut machine = Machine::new();
     machine.act(|_, owner, fx| {
         let config = crate::log::LogConfig::default();
-        owner.open_log(fx.now, 0, METADATA_LOG, logs::label(METADATA_LOG), config);
+        owner.open_own(fx.now, 0, METADATA_LOG, logs::label(METADATA_LOG), config);
         let cluster = MetadataRecord::Cluster {
             id: "cluster".to_owned(),
         };
@@ -205,7 +204,7 @@ fn an_earlier_release_in_between_is_read_as_one_after_each_write() {
         earlier.act(|_, owner, fx| {
             for log in [METADATA_LOG, METADATA_STATE_LOG] {
                 let config = crate::log::LogConfig::default();
-                owner.open_log(fx.now, 0, log, logs::label(log), config);
+                owner.open_own(fx.now, 0, log, logs::label(log), config);
             }
         });
         let (start, end) = earlier.offsets(METADATA_LOG);

@@ -40,7 +40,7 @@ impl Site {
         let mut owner = Owner::new(ShardId(0), Arc::new(config), vec![slot]);
         let config = LogConfig::default();
         for log in METADATA_LOGS {
-            owner.open_log(NOW, 0, log, label(log), config);
+            owner.open_own(NOW, 0, log, label(log), config);
         }
         let mut site = Self {
             owner,

@@ -305,7 +305,7 @@ mod tests {
             });
             site.act(|owner, fx| {
                 for log in LOGS {
-                    owner.open_log(fx.now, 0, log, LogLabel::default(), LogConfig::default());
+                    owner.open_own(fx.now, 0, log, LogLabel::default(), LogConfig::default());
                 }
                 for batch in batches {
                     owner

@@ -71,7 +71,9 @@ impl Owner {
     /// were removed, as far as the image is different, and no more than `most` of them at a time; returns when all is
     /// done.
     pub fn adopt(&mut self, now: Now, adoption: &mut Adoption, mut most: usize) -> Option<Adopted> {
-        adoption.is_begun = true;
+        if !std::mem::replace(&mut adoption.is_begun, true) {
+            self.serves_by(&adoption.image);
+        }
         let is_everything = adoption.delta.is_everything();
         while let Some(topic) = adoption.topic() {
             let mut config = None;

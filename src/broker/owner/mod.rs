@@ -4,6 +4,7 @@
 pub mod acks;
 pub mod adopt;
 mod producers;
+pub mod roles;
 pub mod settings;
 pub mod stores;
 #[cfg(test)]
@@ -34,6 +35,7 @@ use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use acks::{Ack, Acks, LogWaiter};
 use producers::ProducerRoom;
+use roles::Roles;
 use settings::log_config;
 use stores::StoreSlot;
 use watch::Watches;
@@ -46,8 +48,8 @@ const TRY_AGAIN_MS: u64 = 1000;
 #[derive(Debug)]
 pub struct OpenLog {
     pub log: Log,
-    /// Who waits for what in the log, and where its watermark stands.
-    pub leader: Leader<LogWaiter>,
+    /// Who waits for what in the log, and where its watermark stands, if this node leads it.
+    pub leader: Option<Leader<LogWaiter>>,
     /// Index into [`Owner::slots`].
     pub slot: usize,
     /// The newest flush that has something of it.
@@ -56,7 +58,7 @@ pub struct OpenLog {
 
 impl OpenLog {
     /// It has changed; this is durable with the flush.
-    fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot) {
+    pub fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot) {
         if self.changed < flush {
             self.changed = flush;
             slot.changed.push_back((flush, self.log.id()));
@@ -85,8 +87,10 @@ pub struct Owner {
     /// Numbers that were given out by [`Owner::tell_when_committed`].
     tokens: u64,
     checkpoint_wanted: bool,
-    /// Those of partitions that are gone, with somebody who waits still.
-    resigned: VecDeque<Leader<LogWaiter>>,
+    /// Those that lead no more, with somebody who waits still, and what he is told.
+    resigned: VecDeque<(Leader<LogWaiter>, ErrorCode)>,
+    /// This node in the cluster, and what has become of the partitions that other nodes have too.
+    pub roles: Roles,
     /// How many who wait may be told until the next [`Owner::idle`] that a flush is durable.
     may_tell: usize,
     /// Scratch space for what stores have to say.
@@ -116,6 +120,7 @@ impl Owner {
             tokens: 0,
             checkpoint_wanted: false,
             resigned: VecDeque::new(),
+            roles: Roles::default(),
             may_tell: WAITS_TOLD_PER_SLICE,
             events: Vec::new(),
         };
@@ -153,7 +158,10 @@ impl Owner {
             return ack.results.push((place, Err(missing)));
         };
         let slot = &mut self.slots[partition.slot];
-        let (leader, log) = (&partition.leader, &mut partition.log);
+        let (Some(leader), log) = (&partition.leader, &mut partition.log) else {
+            let elsewhere = ErrorCode::NotLeaderOrFollower.into();
+            return ack.results.push((place, Err(elsewhere)));
+        };
         let producers = log.producer_entries();
         log.limit_producers(self.producers.each());
         let admitted = leader.admit(mark);
@@ -183,7 +191,9 @@ impl Owner {
             produced,
         };
         let end = appended.last_offset.plus(1);
-        match partition.leader.wait(&partition.log, mark, end, waiter) {
+        self.roles.has_moved(partition);
+        let leader = partition.leader.as_mut();
+        match leader.and_then(|leader| leader.wait(&partition.log, mark, end, waiter)) {
             None => ack.waiting += 1,
             Some(_) => ack.results.push((place, Ok(produced))),
         }
@@ -215,6 +225,9 @@ impl Owner {
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err(self.missing(log).into());
         };
+        if partition.leader.is_none() {
+            return Err(ErrorCode::NotLeaderOrFollower.into());
+        }
         let slot = &mut self.slots[partition.slot];
         let appended = partition
             .log
@@ -222,6 +235,7 @@ impl Owner {
         if let Some(flush) = appended.flush {
             partition.changed(flush, slot);
         }
+        self.roles.has_moved(partition);
         Ok(appended.last_offset.plus(1))
     }
 
@@ -324,12 +338,16 @@ impl Owner {
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err(self.missing(log).into());
         };
+        if partition.leader.is_none() {
+            return Err(ErrorCode::NotLeaderOrFollower.into());
+        }
         let slot = &mut self.slots[partition.slot];
         let producers = partition.log.producer_entries();
         let start = partition.log.delete_records(now, before, &mut slot.store);
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         partition.changed(slot.store.pending_seq(), slot);
+        self.roles.has_moved(partition);
         start
     }
 
@@ -356,7 +374,8 @@ impl Owner {
         self.slots.iter().any(|slot| slot.store.holds_changes())
     }
 
-    /// Waits until a mark of a log is at an offset; gives the waiter back if it is, or the log is gone.
+    /// Waits until a mark of a log is at an offset; gives the waiter back if it is, or the log is gone or is led by
+    /// another node.
     pub fn wait(
         &mut self,
         log: LogId,
@@ -364,9 +383,10 @@ impl Owner {
         offset: Offset,
         waiter: LogWaiter,
     ) -> Option<LogWaiter> {
-        match self.partitions.get_mut(&log) {
-            Some(partition) => partition.leader.wait(&partition.log, mark, offset, waiter),
-            None => Some(waiter),
+        let partition = self.partitions.get_mut(&log);
+        match partition.map(|partition| (&mut partition.leader, &partition.log)) {
+            Some((Some(leader), log)) => leader.wait(log, mark, offset, waiter),
+            _ => Some(waiter),
         }
     }
 
@@ -436,8 +456,10 @@ impl Owner {
             let producers = partition.log.producer_entries();
             left = left.saturating_sub(1 + producers / PRODUCERS_PER_LOG_CHANGED);
             partition.log.limit_producers(self.producers.each());
-            if partition.log.retain(now, &mut slot.store) {
+            // Followers drop what their leaders have dropped.
+            if partition.leader.is_some() && partition.log.retain(now, &mut slot.store) {
                 partition.changed(slot.store.pending_seq(), slot);
+                self.roles.has_moved(partition);
             }
             let now_known = partition.log.producer_entries();
             self.producers.changed(producers, now_known);
@@ -448,6 +470,7 @@ impl Owner {
     pub fn wind_down(&mut self) {
         self.retaining.clear();
         self.next_retention = Mono::NEVER;
+        self.leave_replicas();
         for slot in &mut self.slots {
             slot.store.wind_down();
         }
@@ -535,10 +558,18 @@ impl Owner {
                     slot.told();
                     continue;
                 };
-                let (leader, log) = (&mut partition.leader, &mut partition.log);
+                let (Some(leader), log) = (&mut partition.leader, &mut partition.log) else {
+                    partition.log.on_durable(seq);
+                    self.roles.durable(log, seq);
+                    slot.told();
+                    continue;
+                };
                 let readable = leader.on_durable((&mut *log, &mut slot.store), seq);
                 if readable > 0 {
                     self.watches.advanced(log.id(), readable);
+                }
+                if !leader.is_alone() {
+                    self.roles.moved.insert(log.id());
                 }
                 let stamps = slot.flush_stamps(seq).copied().unwrap_or_default();
                 while let Some(waiter) = leader.next_reached(log) {
@@ -558,16 +589,16 @@ impl Owner {
         self.wake_some(fx);
     }
 
-    /// Tells some of those who waited in partitions that are gone.
+    /// Tells some of those who waited in partitions that are gone, or are led by others now.
     fn tell_resigned(&mut self, fx: &mut Fx<'_>) {
         for _ in 0..WAITS_TOLD_PER_SLICE {
-            let Some(leader) = self.resigned.front_mut() else {
+            let Some((leader, why)) = self.resigned.front_mut() else {
                 break;
             };
             match leader.next_left() {
                 Some(waiter) => {
-                    let gone = Err(ErrorCode::UnknownTopicOrPartition);
-                    self.acks.end(waiter, gone, &FlushStamps::default(), fx);
+                    let left = Err(*why);
+                    self.acks.end(waiter, left, &FlushStamps::default(), fx);
                 }
                 None => drop(self.resigned.pop_front()),
             }
@@ -613,13 +644,11 @@ impl Owner {
 
     /// The topic of a log was removed.
     pub fn delete_log(&mut self, log: LogId) {
+        self.resign(log, ErrorCode::UnknownTopicOrPartition);
         if let Some(partition) = self.partitions.remove(&log) {
-            self.watches.gone(log);
             let producers = partition.log.producer_entries();
             self.producers.changed(producers, 0);
-            if !partition.leader.is_idle() {
-                self.resigned.push_back(partition.leader);
-            }
+            self.roles.reassigned.insert(log);
             partition.log.delete(&mut self.slots[partition.slot].store);
         } else if let Some(slot) = self.damaged.remove(&log) {
             let store = &mut self.slots[slot].store;
@@ -662,33 +691,6 @@ impl Owner {
         self.assign(partition, config.min_insync_replicas);
     }
 
-    /// A partition's replicas are these now.
-    fn assign(&mut self, partition: &controller::Partition, min_in_sync: i32) {
-        let Some(open) = self.partitions.get_mut(&partition.log) else {
-            return;
-        };
-        let slot = &mut self.slots[open.slot];
-        let leader = &mut open.leader;
-        let here = (&mut open.log, &mut slot.store);
-        let (replicas, in_sync) = (&partition.replicas, &partition.isr);
-        let readable = leader.assign(here, replicas, in_sync, min_in_sync.max(1) as usize);
-        if readable > 0 {
-            self.watches.advanced(partition.log, readable);
-        }
-        if !leader.is_idle() {
-            slot.tell_next(partition.log);
-        }
-    }
-
-    /// A log of the broker's own has no other replica: what is on the disk of it is committed.
-    pub fn lead_alone(&mut self, log: LogId) {
-        if let Some(open) = self.partitions.get_mut(&log) {
-            let here = (&mut open.log, &mut self.slots[open.slot].store);
-            let me = [self.config.node()];
-            open.leader.assign(here, &me, &me, 1);
-        }
-    }
-
     /// Opens a recovered log or creates it.
     pub fn open_log(
         &mut self,
@@ -718,7 +720,7 @@ impl Owner {
         };
         let open = OpenLog {
             log,
-            leader: Leader::alone(self.config.node()),
+            leader: None,
             slot: index,
             changed: slot.durable,
         };
@@ -732,7 +734,9 @@ impl Owner {
         for (id, partition) in &self.partitions {
             partition.log.invariants();
             let is_told = !untold.contains(id);
-            partition.leader.invariants(&partition.log, is_told);
+            if let Some(leader) = &partition.leader {
+                leader.invariants(&partition.log, is_told);
+            }
         }
         for slot in &self.slots {
             slot.store.invariants();

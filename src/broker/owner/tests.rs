@@ -9,7 +9,8 @@ use crate::base::limits::{
     PROOF_AFTER_MS, REMARKS_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
-    BLOCK, DirectoryId, ErrorCode, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId, TopicId,
+    BLOCK, DirectoryId, ErrorCode, Incarnation, LogId, Mono, NodeId, NodeProcess, Now, Offset,
+    ShardId, StoreId, TopicId,
 };
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -19,7 +20,7 @@ use crate::broker::owner::adopt::Adoption;
 use crate::broker::testing::with_fx;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
-use crate::controller::{Delta, Image, MetadataRecord};
+use crate::controller::{Delta, Image, MetadataRecord, Registration};
 use crate::log::Log;
 use crate::record::{self, BatchBuilder, Codec};
 use crate::replica::Mark;
@@ -45,9 +46,18 @@ impl Fixture {
             ..config.store()
         };
         let slots = vec![format_store(StoreId(0), store, 1).0];
+        let mut image = Image::of_node([DirectoryId::new(1, StoreId(0))]);
+        let me = Registration {
+            member: NodeProcess {
+                node: config.node(),
+                incarnation: Incarnation(1),
+            },
+            ..Registration::default()
+        };
+        image.replay(&MetadataRecord::Broker(me)).unwrap();
         Self {
             owner: Owner::new(ShardId(0), Arc::new(config), slots),
-            image: Image::of_node([DirectoryId::new(1, StoreId(0))]),
+            image,
         }
     }
 
@@ -308,7 +318,9 @@ fn what_too_few_replicas_refused_is_not_overtaken() {
         let open = owner.partitions.get_mut(&LogId(1)).unwrap();
         let here = (&mut open.log, &mut owner.slots[0].store);
         let replicas = [owner.config.node(), NodeId(2)];
-        open.leader.assign(here, &replicas, &replicas[..1], min);
+        let leader = open.leader.as_mut().expect("it leads");
+        let epoch = leader.partition_epoch() + 1;
+        leader.assign(here, epoch, (&replicas, &replicas[..1]), min);
     };
     in_sync_min(owner, 2);
     let refused = Err(ErrorCode::NotEnoughReplicas);

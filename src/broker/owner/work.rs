@@ -17,6 +17,8 @@ pub enum Worker {
     Metadata,
     /// The coordinators, which load partitions.
     Offsets,
+    /// Partitions that other nodes have too.
+    Replicas,
 }
 
 /// See the module.

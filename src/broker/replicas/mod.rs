@@ -2,24 +2,40 @@
 //! it shares some, and says everything on that (`links`, in bytes `said`); what is said to it comes on links of theirs,
 //! by way of the shard that has the connection (`peers/streams`). Of those only the newest one of each counts
 //! (`incoming`).
+//!
+//! - `leading` what is pushed to the followers of a partition that is led here; `altering` which ISR its leader asks for;
+//! - `follow` what this node asks and tells the leaders of others;
+//! - `driver` does what they want.
 
+mod altering;
+mod driver;
+mod follow;
 mod incoming;
-#[expect(dead_code, reason = "nobody wants a link yet")]
+mod leading;
 mod links;
 pub(super) mod said;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use self::altering::Altering;
+use self::driver::ReadFor;
+use self::follow::Followeds;
 use self::incoming::NewestStreams;
-use self::links::ReplicaLinks;
-pub(super) use self::links::{LinkEvent, is_for_replicas};
+use self::leading::Led;
+pub(super) use self::links::is_for_replicas;
+use self::links::{LinkEvent, ReplicaLinks};
+#[cfg(test)]
 use self::said::ReplicaSaid;
 use super::fx::Fx;
 use super::io::Input;
-use super::msg::{Msg, PeerAnswer, PeerStream, ReplicaHeard, ReplicaPeer, ReplicaStream};
+#[cfg(test)]
+use super::msg::ReplicaPeer;
+use super::msg::{Msg, PeerAnswer, PeerStream, ReplicaHeard, ReplicaStream};
 use super::owner::Owner;
 use super::peers::ClusterSetup;
-use crate::base::{Mono, ShardId};
+use crate::base::{IdMap, IdSet, LogId, Mono, ShardId};
+use crate::controller::Image;
 
 /// See the module.
 #[derive(Debug)]
@@ -27,6 +43,26 @@ pub(super) struct Replication {
     /// To shards of other nodes.
     pub links: ReplicaLinks,
     newest: NewestStreams,
+    /// The partitions that are led here and followed elsewhere.
+    led: IdMap<LogId, Led>,
+    /// Those that are followed here.
+    followed: Followeds,
+    altering: Altering,
+    /// What is being read of stores, by the read.
+    reads: IdMap<u64, (LogId, ReadFor)>,
+    /// Followed ones that are being cut back, and whether one of them can go on at once.
+    cutting: VecDeque<LogId>,
+    cuts_more: bool,
+    /// Followed ones that are to ask their leaders again.
+    asking: VecDeque<LogId>,
+    /// Led ones of which a follower lacks something, to be pushed as soon as that is possible,
+    stalled: IdSet<LogId>,
+    /// or whose followers are looked after, at this time.
+    lacking: IdSet<LogId>,
+    checks_at: Mono,
+    /// Led ones whose followers do not know where the marks are, and when they are told.
+    untold: IdSet<LogId>,
+    marks_at: Mono,
     /// What was said to it, in order.
     #[cfg(test)]
     pub said: Vec<(ReplicaPeer, ReplicaSaid)>,
@@ -38,13 +74,25 @@ impl Replication {
         Self {
             links: ReplicaLinks::new(setup, me, seed),
             newest: NewestStreams::default(),
+            led: IdMap::default(),
+            followed: Followeds::default(),
+            altering: Altering::default(),
+            reads: IdMap::default(),
+            cutting: VecDeque::new(),
+            cuts_more: false,
+            asking: VecDeque::new(),
+            stalled: IdSet::default(),
+            lacking: IdSet::default(),
+            checks_at: Mono::NEVER,
+            untold: IdSet::default(),
+            marks_at: Mono::NEVER,
             #[cfg(test)]
             said: Vec::new(),
         }
     }
 
     /// Something has come of a link, that is for replicas.
-    pub fn link(&mut self, input: Input, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn link(&mut self, input: Input, fx: &mut Fx<'_>) {
         let (links, now) = (&mut self.links, fx.now.mono);
         match input {
             Input::LinkUp { link } => links.link_up(now, link, fx.out),
@@ -53,26 +101,25 @@ impl Replication {
             Input::LinkDown { link, why } => links.link_down(now, link, &why),
             _ => {}
         }
-        self.take_events(owner, fx);
+        self.take_events();
     }
 
-    /// The shard is idle: does what it is time for, and sends what was said.
+    /// The shard is idle, and its flushes have begun: pushes, does what it is time for, and sends what was said.
     pub fn idle(&mut self, cluster_id: Option<&str>, owner: &mut Owner, fx: &mut Fx<'_>) {
         let now = fx.now.mono;
+        self.push(owner, fx);
         self.links.tick(now, cluster_id, fx.out);
         self.links.flush(now, fx.out);
-        self.take_events(owner, fx);
+        self.take_events();
     }
 
-    fn take_events(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+    fn take_events(&mut self) {
         while let Some(event) = self.links.next_event() {
-            self.changed(event, owner, fx);
+            match event {
+                LinkEvent::Up(to) => self.link_is_up(to),
+                LinkEvent::Down(to) => self.link_is_down(to),
+            }
         }
-    }
-
-    /// When [`Replication::idle`] has something to do.
-    pub fn deadline(&self) -> Mono {
-        self.links.deadline()
     }
 
     /// The node is to stop: nothing more is said to others.
@@ -91,7 +138,7 @@ impl Replication {
         stream: ReplicaStream,
         back: PeerStream,
         heard: ReplicaHeard,
-        owner: &mut Owner,
+        (image, owner): (&Image, &mut Owner),
         fx: &mut Fx<'_>,
     ) {
         let PeerStream { shard, conn } = back;
@@ -104,41 +151,22 @@ impl Replication {
                     fx.send(shard, Msg::PeerAnswer { conn, answer });
                 }
                 if over != Some(back) {
-                    self.began(stream.from, owner, fx);
+                    self.began(stream.from);
                 }
             }
             ReplicaHeard::Says { seq, said } => {
                 if self.newest.counts(stream, back) {
                     for said in said {
-                        self.heard(stream.from, said, owner, fx);
+                        #[cfg(test)]
+                        self.said.push((stream.from, said.clone()));
+                        self.heard(stream.from, said, image, owner, fx);
                     }
+                    // Who waited for that is told.
+                    owner.slice(fx);
                 }
                 let answer = PeerAnswer::Taken(seq);
                 fx.send(shard, Msg::PeerAnswer { conn, answer });
             }
         }
-    }
-}
-
-/// What is done for what has come. Nothing yet.
-impl Replication {
-    /// A shard of another node has begun a stream to this one, in place of the one before if there was one: what it
-    /// said on that may not have arrived.
-    fn began(&mut self, from: ReplicaPeer, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let _ = (from, owner, fx);
-    }
-
-    /// It has said this.
-    fn heard(&mut self, from: ReplicaPeer, said: ReplicaSaid, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let _ = (owner, fx);
-        #[cfg(test)]
-        self.said.push((from, said));
-        #[cfg(not(test))]
-        let _ = (from, said);
-    }
-
-    /// Takes what has become of links to others.
-    fn changed(&mut self, event: LinkEvent, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let _ = (event, owner, fx);
     }
 }

@@ -117,7 +117,9 @@ impl Cluster {
             .map(id)
             .collect();
         let in_sync: Vec<NodeId> = (0..NODES).filter(|it| self.in_sync[*it]).map(id).collect();
-        self.lead(|leading, here| leading.it.assign(here, &replicas, &in_sync, 1));
+        self.assigned += 1;
+        let epoch = self.assigned;
+        self.lead(|leading, here| leading.it.assign(here, epoch, (&replicas, &in_sync), 1));
         self.commits();
     }
 

@@ -335,7 +335,8 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         let Image {
             brokers, partition, ..
         } = &self.disk.image;
-        it.in_sync.assign(&partition.replicas, &partition.isr, MIN);
+        it.in_sync
+            .assign(&partition.replicas, &partition.isr, MIN, true);
         for node in partition
             .replicas
             .iter()
@@ -496,7 +497,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             in_sync: wanted.iter().map(member).collect(),
         };
         match FLAW {
-            GONE_EARLY => it.in_sync.assign(&partition.replicas, &wanted, MIN),
+            GONE_EARLY => it.in_sync.assign(&partition.replicas, &wanted, MIN, true),
             _ => it.in_sync.ask(wanted),
         }
         let mut effects = vec![Effect::Send(End::Node(CONTROLLER), Message::Alter(asked))];

@@ -138,6 +138,10 @@ impl Plans {
                 job.fail(missing);
                 continue;
             };
+            if partition.leader.is_none() {
+                job.fail(ErrorCode::NotLeaderOrFollower);
+                continue;
+            }
             let room = job.pass.bytes_max.saturating_sub(job.bytes);
             let bytes_max = part.bytes_max.min(room);
             let store = &owner.slots[partition.slot].store;

@@ -327,7 +327,7 @@ mod tests {
         let req = |id| Appender::Client(ReqRef { shard: ME, id });
         run(&mut owner, |owner, fx| {
             for log in 0..LOGS {
-                owner.open_log(
+                owner.open_own(
                     NOW,
                     0,
                     LogId(log),
@@ -381,7 +381,7 @@ mod tests {
             for log in 0..2 * LOGS {
                 let slot = usize::from(log >= LOGS);
                 let (label, config) = (LogLabel::default(), LogConfig::default());
-                owner.open_log(NOW, slot, LogId(log), label, config);
+                owner.open_own(NOW, slot, LogId(log), label, config);
             }
             for id in 0..10 {
                 let client = Appender::Client(ReqRef { shard: ME, id });
@@ -416,7 +416,7 @@ mod tests {
         };
         let ((), _, local) = with_fx(NOW, |fx| {
             let (label, config) = (LogLabel::default(), LogConfig::default());
-            owner.open_log(NOW, 0, LogId(0), label, config);
+            owner.open_own(NOW, 0, LogId(0), label, config);
             for id in 0..40 {
                 let own = Appender::Coordinator(ReqRef { shard: ME, id });
                 delayed.begin(&mut owner, own, parts(vec![part(0, BATCH)]), fx);
@@ -432,7 +432,7 @@ mod tests {
         let mut delayed = Delayed::default();
         let ((), _, local) = with_fx(NOW, |fx| {
             let (label, config) = (LogLabel::default(), LogConfig::default());
-            owner.open_log(NOW, 0, LogId(0), label, config);
+            owner.open_own(NOW, 0, LogId(0), label, config);
             let own = Appender::Coordinator(ReqRef { shard: ME, id: 1 });
             let batch = part(0, COORDINATORS_WAITING_BYTES_MAX + 1);
             delayed.begin(&mut owner, own, parts(vec![batch]), fx);
@@ -448,7 +448,7 @@ mod tests {
         let mut refused = 0;
         let ((), _, local) = with_fx(NOW, |fx| {
             let (label, config) = (LogLabel::default(), LogConfig::default());
-            owner.open_log(NOW, 0, LogId(0), label, config);
+            owner.open_own(NOW, 0, LogId(0), label, config);
             let client = Appender::Client(ReqRef { shard: ME, id: 0 });
             delayed.begin(&mut owner, client, parts(vec![part(0, 20 << 20)]), fx);
             for id in 0..40 {

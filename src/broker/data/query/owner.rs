@@ -213,6 +213,18 @@ impl Lookups {
         };
         let store = &owner.slots[partition.slot].store;
         let log = &mut partition.log;
+        // Where a log ends for its readers a new leader does not know yet, nor what they were told of times.
+        let is_of_end = matches!(
+            query,
+            Query::Latest | Query::MaxTimestamp | Query::AtTime(_)
+        );
+        match &partition.leader {
+            None if query != Query::Size => return Err(ErrorCode::NotLeaderOrFollower),
+            Some(leader) if is_of_end && !leader.is_settled(log) => {
+                return Err(ErrorCode::OffsetNotAvailable);
+            }
+            _ => {}
+        }
         let lookup = match query {
             Query::Earliest => {
                 return Ok(here(
@@ -348,7 +360,7 @@ mod tests {
             for store in 0..2 {
                 let log = LogId(10 + store as u64);
                 let label = LogLabel::default();
-                owner.open_log(NOW, store, log, label, LogConfig::default());
+                owner.open_own(NOW, store, log, label, LogConfig::default());
                 let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms);
                 builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
                 let batch = builder.build();
@@ -382,7 +394,7 @@ mod tests {
         run(&mut owner, &[0], &mut held, |owner, _| {
             for log in 0..LOGS {
                 let label = LogLabel::default();
-                owner.open_log(NOW, 0, LogId(log), label, LogConfig::default());
+                owner.open_own(NOW, 0, LogId(log), label, LogConfig::default());
                 let mut builder = BatchBuilder::new(Codec::Zstd, NOW.wall_ms);
                 builder.push(NOW.wall_ms, None, Some(&[0; OPENED]), &[]);
                 builder.push(NOW.wall_ms + 1, None, None, &[]);

@@ -52,7 +52,7 @@ impl Fixture {
         let mut site = Site::new();
         let (label, config) = (LogLabel::default(), LogConfig::default());
         site.act(|owner, fx| {
-            owner.open_log(fx.now, 0, OFFSETS_LOG, label, config);
+            owner.open_own(fx.now, 0, OFFSETS_LOG, label, config);
             if !records.is_empty() {
                 let batch = compact::batch(fx.now, records);
                 let written = owner.append_internal(fx.now, OFFSETS_LOG, batch);

@@ -1,0 +1,219 @@
+//! What this node is for each of its partitions: the one that leads, or one that has a copy. It leads what the metadata
+//! say that it leads, in the epoch that they say; whatever else has become of a partition is noted here, for whoever
+//! talks with the other nodes that have it.
+
+use super::acks::LogWaiter;
+use super::{OpenLog, Owner};
+use crate::base::{ErrorCode, IdMap, IdSet, LogId, NodeId, NodeProcess, Now, Offset};
+use crate::controller::{self, Image};
+use crate::log::{Log, LogConfig};
+use crate::replica::Leader;
+use crate::store::{FlushSeq, LogLabel, Store};
+
+/// What has become of partitions that other nodes have too. Each log is in it once at most.
+#[derive(Debug, Default)]
+pub struct Roles {
+    /// This process, as the first metadata had it that it has served by: a later one of its node is another one.
+    me: Option<NodeProcess>,
+    /// It may lead.
+    is_live: bool,
+    /// It stops, and leads no more what others may.
+    is_leaving: bool,
+    /// Those that may be led by somebody else now, or have other replicas, or are gone.
+    pub reassigned: IdSet<LogId>,
+    /// Those that this node leads and in which something has moved.
+    pub moved: IdSet<LogId>,
+    /// Those that it does not lead, and the last flush of them that is durable.
+    pub durable: IdMap<LogId, FlushSeq>,
+}
+
+impl Roles {
+    /// This process, once it serves.
+    #[must_use]
+    pub const fn me(&self) -> Option<NodeProcess> {
+        self.me
+    }
+
+    /// Something was appended, or dropped.
+    pub(super) fn has_moved(&mut self, open: &OpenLog) {
+        if (open.leader.as_ref()).is_some_and(|leader| !leader.is_alone()) {
+            self.moved.insert(open.log.id());
+        }
+    }
+
+    /// A flush of a log that this node does not lead is durable, and all before it.
+    pub(super) fn durable(&mut self, log: LogId, flush: FlushSeq) {
+        self.durable.insert(log, flush);
+    }
+}
+
+impl Owner {
+    /// Something of a log is durable with this flush, that was written for whoever leads it.
+    pub fn wrote(&mut self, log: LogId, flush: FlushSeq) {
+        if let Some(open) = self.partitions.get_mut(&log) {
+            open.changed(flush, &mut self.slots[open.slot]);
+        }
+    }
+
+    /// Another replica of a log that this node leads has everything before `durable` on its disk.
+    pub fn replicated(&mut self, log: LogId, replica: NodeId, durable: Offset) {
+        self.commits(log, |leader, here| {
+            leader.on_replicated(here, replica, durable)
+        });
+    }
+
+    /// A change of the ISR that a log's leader has asked for was refused for good.
+    pub fn alter_refused(&mut self, log: LogId) {
+        self.commits(log, Leader::refused);
+    }
+
+    /// Something may have moved the high watermark of a log that this node leads: who waited for that is told.
+    fn commits(
+        &mut self,
+        log: LogId,
+        act: impl FnOnce(&mut Leader<LogWaiter>, (&mut Log, &mut Store)) -> u64,
+    ) {
+        let Some(open) = self.partitions.get_mut(&log) else {
+            return;
+        };
+        let (Some(leader), slot) = (&mut open.leader, &mut self.slots[open.slot]) else {
+            return;
+        };
+        let before = open.log.high_watermark();
+        let readable = act(leader, (&mut open.log, &mut slot.store));
+        if readable > 0 {
+            self.watches.advanced(log, readable);
+        }
+        if open.log.high_watermark() > before {
+            self.roles.moved.insert(log);
+            if !leader.is_idle() {
+                slot.tell_next(log);
+            }
+        }
+    }
+
+    /// The shard is to serve by this image.
+    pub fn serves_by(&mut self, image: &Image) {
+        let node = self.config.node();
+        let me = *self
+            .roles
+            .me
+            .get_or_insert_with(|| image.brokers.member(node).unwrap_or_default());
+        self.roles.is_live = image.brokers.is_live(me);
+    }
+
+    /// A partition is led by this one and its replicas are these now.
+    pub(super) fn assign(&mut self, partition: &controller::Partition, min_in_sync: i32) {
+        let (id, node) = (partition.log, self.config.node());
+        let Some(open) = self.partitions.get(&id) else {
+            return;
+        };
+        let known = open.leader.as_ref().map(Leader::epoch);
+        let is_left = self.roles.is_leaving && partition.replicas.len() > 1;
+        let leads = partition.leader == node
+            && !is_left
+            && (self.roles.is_live || known == Some(partition.leader_epoch));
+        if !leads || known != Some(partition.leader_epoch) {
+            self.resign(id, ErrorCode::NotLeaderOrFollower);
+        }
+        if partition.replicas.len() > 1 {
+            self.roles.reassigned.insert(id);
+        }
+        if leads && !self.begin_epoch(partition) {
+            return;
+        }
+        let Some(open) = self.partitions.get_mut(&id) else {
+            return;
+        };
+        let (Some(leader), slot) = (&mut open.leader, &mut self.slots[open.slot]) else {
+            return;
+        };
+        let here = (&mut open.log, &mut slot.store);
+        let sets = (&partition.replicas[..], &partition.isr[..]);
+        let min = min_in_sync.max(1) as usize;
+        let readable = leader.assign(here, partition.partition_epoch, sets, min);
+        if readable > 0 {
+            self.watches.advanced(id, readable);
+        }
+        if !leader.is_idle() {
+            slot.tell_next(id);
+        }
+    }
+
+    /// This node leads a partition in this epoch. Returns whether it can.
+    fn begin_epoch(&mut self, partition: &controller::Partition) -> bool {
+        let node = self.config.node();
+        let Some(open) = self.partitions.get_mut(&partition.log) else {
+            return false;
+        };
+        if open.leader.is_some() {
+            return true;
+        }
+        let (log, slot) = (&mut open.log, &mut self.slots[open.slot]);
+        if let Some(lost) = log.lost_before() {
+            tracing::error!(
+                "{}-{}: this node is to lead it, but has lost records before offset {lost} that were committed: it is \
+                 not served. Another replica may have them",
+                log.label().topic,
+                log.label().partition,
+            );
+            return false;
+        }
+        let flush = log.begin_epoch(partition.leader_epoch, &mut slot.store);
+        let leader = Leader::begins(node, partition.leader_epoch, log.end_offset());
+        open.leader = Some(leader);
+        if let Some(flush) = flush {
+            open.changed(flush, slot);
+        }
+        true
+    }
+
+    /// This node does not lead a partition any more, if it did: whoever waits there is told this.
+    pub(super) fn resign(&mut self, log: LogId, why: ErrorCode) {
+        let Some(leader) = self
+            .partitions
+            .get_mut(&log)
+            .and_then(|it| it.leader.take())
+        else {
+            return;
+        };
+        self.watches.gone(log);
+        if !leader.is_idle() {
+            self.resigned.push_back((leader, why));
+        }
+    }
+
+    /// The node stops: what has other replicas it leads no more, so that nobody waits here for them.
+    pub(super) fn leave_replicas(&mut self) {
+        self.roles.is_leaving = true;
+        let leads = |open: &OpenLog| {
+            let leader = open.leader.as_ref();
+            leader.is_some_and(|leader| !leader.is_alone())
+        };
+        let led = self.partitions.iter().filter(|(_, open)| leads(open));
+        let led: Vec<LogId> = led.map(|(log, _)| *log).collect();
+        for log in led {
+            self.resign(log, ErrorCode::NotLeaderOrFollower);
+            self.roles.reassigned.insert(log);
+        }
+    }
+
+    /// Opens or creates a log of the broker's own. It has no other replica: what is on the disk of it is committed.
+    pub fn open_own(
+        &mut self,
+        now: Now,
+        slot: usize,
+        log: LogId,
+        label: LogLabel,
+        config: LogConfig,
+    ) {
+        self.open_log(now, slot, log, label, config);
+        let node = self.config.node();
+        if let Some(open) = self.partitions.get_mut(&log) {
+            let here = (&mut open.log, &mut self.slots[open.slot].store);
+            let me = [node];
+            let leader = open.leader.get_or_insert_with(|| Leader::alone(node));
+            leader.assign(here, 0, (&me, &me), 1);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! What a shard does for the partitions that other nodes have too: what it hears goes to the machine of the partition,
+//! and what that wants said, read or written is done.
+
+use super::Replication;
+use super::follow::Todo;
+use super::leading::{Led, Next, Reading};
+use super::said::{ReplicaSaid, ReplicaWhat};
+use crate::base::limits::{REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS};
+use crate::base::{ErrorCode, LogId, Mono, NodeId};
+use crate::broker::fx::Fx;
+use crate::broker::io::ReadId;
+use crate::broker::msg::ReplicaPeer;
+use crate::broker::owner::Owner;
+use crate::broker::owner::work::Worker;
+use crate::controller::{Image, Partition};
+use crate::log::{Ticket, Truncation};
+use crate::replica::Term;
+use crate::store::DiskError;
+use bytes::Bytes;
+
+/// What is read of a store for a partition.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadFor {
+    /// A cut of a follower's log.
+    Cut(Ticket),
+    /// A follower.
+    Follower(Reading),
+}
+
+impl Replication {
+    /// Goes on with what there is to do before a flush begins.
+    pub fn go_on(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.assign_some(image, owner, fx);
+        for (log, flush) in std::mem::take(&mut owner.roles.durable) {
+            let now = fx.now;
+            let todo = self.followed.step(now.mono, log, owner, |it, here| {
+                Ok(it.on_durable(now, flush, here))
+            });
+            self.perform(log, todo, owner, fx);
+        }
+        for _ in 0..self.cutting.len().min(REPLICA_LOGS_PER_SLICE) {
+            if let Some(log) = self.cutting.pop_front() {
+                self.cut(log, owner, fx);
+            }
+        }
+        for _ in 0..REPLICA_LOGS_PER_SLICE {
+            let next = self.followed.next_due(fx.now.mono);
+            let Some(log) = next.or_else(|| self.asking.pop_front()) else {
+                break;
+            };
+            let todo = self.followed.ask(fx.now, log, owner);
+            self.perform(log, todo, owner, fx);
+        }
+        self.check(owner, fx.now.mono);
+        self.alter_some(image, owner, fx);
+    }
+
+    /// Whether there is something to do at once.
+    pub fn has_more(&self, owner: &Owner) -> bool {
+        !owner.roles.reassigned.is_empty() || !self.asking.is_empty() || self.cuts_more
+    }
+
+    /// When there is something to do in any case.
+    pub fn deadline(&self, now: Mono) -> Mono {
+        let marks = (!self.untold.is_empty()).then_some(self.marks_at);
+        let checks = (!self.lacking.is_empty()).then_some(self.checks_at);
+        let others = [self.followed.deadline(), self.altering.deadline(now)];
+        let all = marks.into_iter().chain(checks).chain(others);
+        all.fold(self.links.deadline(), Mono::min)
+    }
+
+    /// Some of the partitions of which it is to be looked who leads them, and who follows.
+    fn assign_some(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        for _ in 0..REPLICA_LOGS_PER_SLICE {
+            let Some(log) = owner.roles.reassigned.iter().next().copied() else {
+                break;
+            };
+            owner.roles.reassigned.remove(&log);
+            self.assign(log, image, owner, fx);
+        }
+    }
+
+    fn assign(&mut self, log: LogId, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let me = owner.roles.me().unwrap_or_default();
+        let open = owner.partitions.get(&log);
+        let known = open.and_then(|open| {
+            let label = open.log.label();
+            let partition = image
+                .topic_by_id(label.topic_id)?
+                .partition(label.partition)?;
+            let is_me = image.brokers.member(me.node) == Some(me);
+            (is_me && partition.log == log).then_some((open, partition))
+        });
+        let Some((open, partition)) = known else {
+            self.led.remove(&log);
+            return self.followed.leave(log);
+        };
+        if let Some(leader) = &open.leader {
+            self.followed.leave(log);
+            let others = partition.replicas.iter().filter(|node| **node != me.node);
+            let peers = others.filter_map(|node| peer_of(image, partition, *node));
+            let peers: Vec<ReplicaPeer> = peers.collect();
+            peers.iter().for_each(|peer| self.links.want(*peer));
+            let led = self.led.entry(log).or_default();
+            led.assign(&peers, leader.epoch(), leader.partition_epoch());
+            self.altering.look_at(log);
+            owner.roles.moved.insert(log);
+            return;
+        }
+        self.led.remove(&log);
+        let leader = partition.leader;
+        let member = image.brokers.member(leader).filter(|it| it.node != me.node);
+        let Some((member, peer)) = member.zip(peer_of(image, partition, leader)) else {
+            return self.followed.leave(log);
+        };
+        self.links.want(peer);
+        let term = Term {
+            epoch: partition.leader_epoch,
+            leader: member,
+            follower: me,
+        };
+        let in_sync = partition.isr.contains(&me.node);
+        let todo = self
+            .followed
+            .follow(fx.now, (log, term), peer, in_sync, owner);
+        self.perform(log, todo, owner, fx);
+    }
+
+    /// A stream of another shard to this one has begun: what was said on the one before may not have come.
+    pub(super) fn began(&mut self, from: ReplicaPeer) {
+        self.asking.extend(self.followed.of_leader(from));
+    }
+
+    /// A link to another shard is up: what was said on the one before may not have come there.
+    pub(super) fn link_is_up(&mut self, to: ReplicaPeer) {
+        self.asking.extend(self.followed.of_leader(to));
+    }
+
+    /// A link to another shard is gone.
+    pub(super) fn link_is_down(&mut self, to: ReplicaPeer) {
+        for led in self.led.values_mut() {
+            led.lost_touch(to);
+        }
+    }
+
+    /// Another shard has said something.
+    pub(super) fn heard(
+        &mut self,
+        from: ReplicaPeer,
+        heard: ReplicaSaid,
+        image: &Image,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let ReplicaSaid { log, term, what } = heard;
+        let (now, node) = (fx.now, from.node);
+        match what {
+            ReplicaWhat::Asks(_) | ReplicaWhat::Tells(_) | ReplicaWhat::Lost => {
+                let member = image.brokers.member(node);
+                if term.follower.node == node && member == Some(term.follower) {
+                    self.of_follower(log, term, what, owner, now.mono);
+                }
+            }
+            ReplicaWhat::Answers { asked, log: answer } => {
+                if self.followed.is_of_leader(log, node, term) {
+                    let todo = self.followed.step(now.mono, log, owner, |it, here| {
+                        it.answered(now, asked, answer, here)
+                    });
+                    self.perform(log, todo, owner, fx);
+                }
+            }
+            ReplicaWhat::Pushes(push) => {
+                if self.followed.is_of_leader(log, node, term) {
+                    let todo = self
+                        .followed
+                        .step(now.mono, log, owner, |it, here| it.pushed(now, &push, here));
+                    self.perform(log, todo, owner, fx);
+                }
+            }
+        }
+    }
+
+    /// A follower has said something to the leader that it believes in.
+    fn of_follower(
+        &mut self,
+        log: LogId,
+        term: Term,
+        what: ReplicaWhat,
+        owner: &mut Owner,
+        now: Mono,
+    ) {
+        let (node, me) = (term.follower.node, owner.roles.me());
+        let Some(open) = owner.partitions.get_mut(&log) else {
+            return;
+        };
+        let (Some(led), Some(leader)) = (self.led.get_mut(&log), &mut open.leader) else {
+            return;
+        };
+        if leader.epoch() != term.epoch || me != Some(term.leader) {
+            return;
+        }
+        match what {
+            ReplicaWhat::Asks(asked) => {
+                leader.on_asked(node);
+                if let Some((peer, answer)) = led.asked(term, asked, &open.log) {
+                    self.links.say(peer, &answer, Vec::new());
+                }
+            }
+            ReplicaWhat::Tells(on_disk) => {
+                if !led.told(now, term, on_disk, &open.log) {
+                    return;
+                }
+                if leader.has_lost(node, on_disk.end) {
+                    led.loses(term);
+                } else {
+                    owner.replicated(log, node, on_disk.end);
+                }
+            }
+            ReplicaWhat::Lost => {
+                leader.on_asked(node);
+                led.loses(term);
+            }
+            ReplicaWhat::Answers { .. } | ReplicaWhat::Pushes(_) => {}
+        }
+        self.wants_alter(log, owner, now);
+        owner.roles.moved.insert(log);
+    }
+
+    /// Does what is to be done for a partition that is followed.
+    pub(super) fn perform(
+        &mut self,
+        log: LogId,
+        todo: Option<Todo>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        match todo {
+            None => {}
+            Some(Todo::Say(to, said)) => self.links.say(to, &said, Vec::new()),
+            Some(Todo::Cut(Truncation::Scan { pieces, ticket })) => {
+                let id = owner.work.read(Worker::Replicas, pieces, fx);
+                self.reads.insert(id.0, (log, ReadFor::Cut(ticket)));
+            }
+            Some(Todo::Cut(Truncation::More)) => {
+                self.cuts_more = true;
+                self.cutting.push_back(log);
+            }
+            // When the flush has begun, for which something else has to be over first.
+            Some(Todo::Cut(_)) => self.cutting.push_back(log),
+        }
+    }
+
+    fn cut(&mut self, log: LogId, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.cuts_more &= !self.cutting.is_empty();
+        let now = fx.now;
+        let todo = self
+            .followed
+            .step(now.mono, log, owner, |it, here| it.go_on(now, here));
+        self.perform(log, todo, owner, fx);
+    }
+
+    /// A read has ended.
+    pub fn read(
+        &mut self,
+        id: ReadId,
+        result: Result<Bytes, DiskError>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let Some((log, what)) = self.reads.remove(&id.0) else {
+            return;
+        };
+        // Too few bytes are what tells a log that they cannot be read.
+        let bytes = result.as_ref().map_or(&b""[..], |bytes| bytes);
+        match what {
+            ReadFor::Cut(ticket) => {
+                owner.scanned(log, ticket, bytes);
+                self.cut(log, owner, fx);
+            }
+            ReadFor::Follower(reading) => {
+                let read = match (reading, &result) {
+                    (Reading::Place(ticket), _) => {
+                        owner.scanned(log, ticket, bytes);
+                        Ok(None)
+                    }
+                    (Reading::Push(from), Ok(bytes)) => Ok(Some((from, bytes.clone()))),
+                    (Reading::Push(_), Err(_)) => Err(ErrorCode::KafkaStorageError),
+                };
+                let open = owner.partitions.get(&log);
+                let led = self.led.get_mut(&log);
+                if let Some((led, open)) = led.zip(open)
+                    && let Some((place, next)) = led.read(id, read, &open.log)
+                {
+                    self.send(log, place, next, owner, fx);
+                }
+                owner.roles.moved.insert(log);
+            }
+        }
+    }
+
+    /// Pushes what there is to be pushed, now that flushes have begun.
+    pub fn push(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let mut moved = std::mem::take(&mut owner.roles.moved);
+        moved.extend(self.stalled.drain());
+        for log in moved {
+            self.push_log(log, owner, fx);
+        }
+        if self.marks_at <= fx.now.mono {
+            for log in std::mem::take(&mut self.untold) {
+                let open = owner.partitions.get(&log);
+                let led = self.led.get_mut(&log);
+                for (peer, said) in led
+                    .zip(open)
+                    .map_or_else(Vec::new, |(led, open)| led.marks(&open.log))
+                {
+                    self.links.say(peer, &said, Vec::new());
+                }
+            }
+            self.marks_at = Mono::NEVER;
+        }
+    }
+
+    fn push_log(&mut self, log: LogId, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let now = fx.now.mono;
+        let mut place = 0;
+        loop {
+            let Some(led) = self.led.get_mut(&log) else {
+                return;
+            };
+            let Some((_, other)) = led.others.get(place) else {
+                break;
+            };
+            let has_room = self.links.has_room(other.peer);
+            let Some(open) = owner.partitions.get_mut(&log) else {
+                return;
+            };
+            let store = &owner.slots[open.slot].store;
+            match led.next(now, (place, has_room), (open, store)) {
+                Next::Nothing => place += 1,
+                next => self.send(log, place, next, owner, fx),
+            }
+        }
+        let (Some(led), Some(open)) = (self.led.get(&log), owner.partitions.get(&log)) else {
+            return;
+        };
+        if led.lacks(&open.log) {
+            self.stalled.insert(log);
+            if self.lacking.insert(log) && self.lacking.len() == 1 {
+                self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
+            }
+        }
+        if led.lacks_marks(&open.log) && self.untold.insert(log) {
+            self.marks_at = self.marks_at.min(now.plus_ms(REPLICA_MARKS_AFTER_MS));
+        }
+    }
+
+    /// Sends a follower what is next, or reads it.
+    fn send(&mut self, log: LogId, place: usize, next: Next, owner: &mut Owner, fx: &mut Fx<'_>) {
+        let Some(led) = self.led.get_mut(&log) else {
+            return;
+        };
+        match next {
+            Next::Nothing => {}
+            Next::Reads(pieces, reading) => {
+                let id = owner.work.read(Worker::Replicas, pieces, fx);
+                self.reads.insert(id.0, (log, ReadFor::Follower(reading)));
+                led.reads(place, id);
+            }
+            Next::Pushes(push, batches) => {
+                if let Some((peer, said)) = led.says(log, place, ReplicaWhat::Pushes(push)) {
+                    self.links.say(peer, &said, batches);
+                }
+            }
+        }
+    }
+
+    /// Looks whether others say nothing for too long.
+    fn check(&mut self, owner: &Owner, now: Mono) {
+        if now < self.checks_at || self.lacking.is_empty() {
+            return;
+        }
+        self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
+        for log in std::mem::take(&mut self.lacking) {
+            let open = owner.partitions.get(&log);
+            let Some((led, open)) = self.led.get(&log).zip(open) else {
+                continue;
+            };
+            if led.lacks(&open.log) {
+                self.lacking.insert(log);
+                self.wants_alter(log, owner, now);
+            }
+        }
+    }
+
+    /// Whether another ISR is to be asked for is looked at soon, if one is wanted now.
+    fn wants_alter(&mut self, log: LogId, owner: &Owner, now: Mono) {
+        let (Some(led), Some(open)) = (self.led.get(&log), owner.partitions.get(&log)) else {
+            return;
+        };
+        let Some(leader) = &open.leader else {
+            return;
+        };
+        if leader.wanted(&open.log, led.silent(now)).is_some() {
+            self.altering.look_at(log);
+        }
+    }
+}
+
+/// The shard of a node that has a replica of a partition.
+fn peer_of(image: &Image, partition: &Partition, node: NodeId) -> Option<ReplicaPeer> {
+    let mut replicas = partition.replicas.iter().zip(&*partition.directories);
+    let (_, id) = replicas.find(|(replica, _)| **replica == node)?;
+    let directories = &image.brokers.get(node)?.directories;
+    let directory = directories.iter().find(|directory| directory.id == *id)?;
+    let shard = directory.shard;
+    Some(ReplicaPeer { node, shard })
+}

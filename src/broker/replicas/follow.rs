@@ -1,0 +1,271 @@
+//! The partitions of a shard that another node leads: what this node asks and tells about each, and when it asks again.
+
+use std::collections::BTreeSet;
+
+use super::leading::said;
+use super::said::{ReplicaSaid, ReplicaWhat};
+use crate::base::limits::{REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_ASKS_AGAIN_MS_MIN};
+use crate::base::{IdMap, LogId, Mono, NodeId, Now};
+use crate::broker::msg::ReplicaPeer;
+use crate::broker::owner::Owner;
+use crate::log::Truncation;
+use crate::replica::{FollowerNext, FollowerStep, FollowerStopped, Following, Here, Term};
+
+/// What this node is told by a leader, or has to do next.
+pub type Stepped = Result<FollowerStep, FollowerStopped>;
+
+/// A partition that this node follows.
+#[derive(Debug)]
+struct Followed {
+    term: Term,
+    leader: ReplicaPeer,
+    /// None if it goes on no more in this term, or has lost something and is in sync still.
+    it: Option<Following>,
+    /// The metadata have it in the ISR.
+    in_sync: bool,
+    has_lost: bool,
+    /// When it asks again.
+    asks_at: Option<Mono>,
+    /// How long it waits the next time.
+    pause_ms: u64,
+}
+
+/// What is to be done for a partition.
+#[derive(Debug)]
+pub enum Todo {
+    /// Say this to its leader.
+    Say(ReplicaPeer, ReplicaSaid),
+    /// Go on with a cut, as this says.
+    Cut(Truncation),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Followeds {
+    logs: IdMap<LogId, Followed>,
+    /// When which of them asks again.
+    due: BTreeSet<(Mono, LogId)>,
+}
+
+impl Followeds {
+    /// The leader of a partition, if this node follows it in a term.
+    pub fn leader(&self, log: LogId) -> Option<ReplicaPeer> {
+        self.logs.get(&log).map(|it| it.leader)
+    }
+
+    /// Whether something that is said by this node in this term is of the leader that is followed.
+    pub fn is_of_leader(&self, log: LogId, node: NodeId, term: Term) -> bool {
+        let followed = self.logs.get(&log);
+        followed.is_some_and(|it| it.leader.node == node && it.term == term)
+    }
+
+    /// A partition is followed in this term, if it was not before. `in_sync` says whether the metadata have it in the
+    /// ISR.
+    pub fn follow(
+        &mut self,
+        now: Now,
+        (log, term): (LogId, Term),
+        leader: ReplicaPeer,
+        in_sync: bool,
+        owner: &mut Owner,
+    ) -> Option<Todo> {
+        let known = self.logs.get_mut(&log);
+        let has_lost = known.as_ref().is_some_and(|it| it.has_lost);
+        if let Some(known) = known.filter(|it| it.term == term) {
+            known.in_sync = in_sync;
+            // If it has left the ISR for what it has lost, it may follow from now on.
+            let may_now = known.it.is_none() && has_lost && !in_sync;
+            return may_now.then(|| self.begin(now, log, owner)).flatten();
+        }
+        self.leave(log);
+        let followed = Followed {
+            term,
+            leader,
+            it: None,
+            in_sync,
+            has_lost,
+            asks_at: None,
+            pause_ms: REPLICA_ASKS_AGAIN_MS_MIN,
+        };
+        self.logs.insert(log, followed);
+        self.begin(now, log, owner)
+    }
+
+    /// Begins to follow, as one that counts or, if something is lost, as one that does not.
+    fn begin(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<Todo> {
+        let followed = self.logs.get_mut(&log)?;
+        let (term, in_sync, has_lost) = (followed.term, followed.in_sync, followed.has_lost);
+        let begun = with(owner, log, |here| match has_lost && !in_sync {
+            true => Following::out_of_sync(now, term, here),
+            false => Following::begin(now, term, here),
+        })?;
+        let stepped = begun.map(|(it, step)| {
+            followed.it = Some(it);
+            step
+        });
+        self.stepped(now.mono, log, stepped, owner)
+    }
+
+    /// A partition is followed no more.
+    pub fn leave(&mut self, log: LogId) {
+        if let Some(followed) = self.logs.remove(&log)
+            && let Some(at) = followed.asks_at
+        {
+            self.due.remove(&(at, log));
+        }
+    }
+
+    /// Those that follow this shard.
+    pub fn of_leader(&self, leader: ReplicaPeer) -> Vec<LogId> {
+        let of = |(_, it): &(&LogId, &Followed)| it.leader == leader;
+        self.logs.iter().filter(of).map(|(log, _)| *log).collect()
+    }
+
+    /// Does something with a partition that is followed; what is to be done then.
+    pub fn step(
+        &mut self,
+        now: Mono,
+        log: LogId,
+        owner: &mut Owner,
+        act: impl FnOnce(&mut Following, Here<'_>) -> Stepped,
+    ) -> Option<Todo> {
+        let it = self.logs.get_mut(&log)?.it.as_mut()?;
+        let stepped = with(owner, log, |here| act(it, here))?;
+        self.stepped(now, log, stepped, owner)
+    }
+
+    /// It asks again, or says again that it has lost something.
+    pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<Todo> {
+        let followed = self.logs.get_mut(&log)?;
+        match (&followed.it, followed.has_lost, followed.in_sync) {
+            (Some(_), ..) => self.step(now.mono, log, owner, |it, here| Ok(it.ask(here.0))),
+            (None, true, false) => self.begin(now, log, owner),
+            (None, true, true) => {
+                self.ask_later(now.mono, log);
+                self.lost(log)
+            }
+            (None, false, _) => None,
+        }
+    }
+
+    /// The next one whose time it is to ask again.
+    pub fn next_due(&mut self, now: Mono) -> Option<LogId> {
+        let (at, log) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
+        self.due.remove(&(at, log));
+        if let Some(followed) = self.logs.get_mut(&log) {
+            followed.asks_at = None;
+        }
+        Some(log)
+    }
+
+    /// When that is.
+    pub fn deadline(&self) -> Mono {
+        self.due.first().map_or(Mono::NEVER, |(at, _)| *at)
+    }
+
+    fn lost(&self, log: LogId) -> Option<Todo> {
+        let it = self.logs.get(&log).filter(|it| it.has_lost)?;
+        Some(Todo::Say(it.leader, said(log, it.term, ReplicaWhat::Lost)))
+    }
+
+    /// It asks again after a while, unless it follows by then.
+    fn ask_later(&mut self, now: Mono, log: LogId) {
+        let Some(followed) = self.logs.get_mut(&log) else {
+            return;
+        };
+        if let Some(at) = followed.asks_at.take() {
+            self.due.remove(&(at, log));
+        }
+        let at = now.plus_ms(followed.pause_ms);
+        followed.pause_ms = (2 * followed.pause_ms).min(REPLICA_ASKS_AGAIN_MS_MAX);
+        followed.asks_at = Some(at);
+        self.due.insert((at, log));
+    }
+
+    /// It follows: it need not ask again.
+    fn follows(&mut self, log: LogId) {
+        if let Some(followed) = self.logs.get_mut(&log) {
+            followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MIN;
+            followed.has_lost = false;
+            if let Some(at) = followed.asks_at.take() {
+                self.due.remove(&(at, log));
+            }
+        }
+    }
+
+    fn stepped(
+        &mut self,
+        now: Mono,
+        log: LogId,
+        stepped: Stepped,
+        owner: &mut Owner,
+    ) -> Option<Todo> {
+        let step = match stepped {
+            Ok(step) => step,
+            Err(stopped) => return self.stopped(now, log, stopped, owner),
+        };
+        if let Some(flush) = step.flush {
+            owner.wrote(log, flush);
+        }
+        let followed = self.logs.get(&log)?;
+        let (leader, term) = (followed.leader, followed.term);
+        match step.next {
+            FollowerNext::Waits => {
+                if followed.it.as_ref().is_some_and(Following::follows) {
+                    self.follows(log);
+                }
+                None
+            }
+            FollowerNext::Asks(asked) => {
+                self.ask_later(now, log);
+                Some(Todo::Say(leader, said(log, term, ReplicaWhat::Asks(asked))))
+            }
+            FollowerNext::Cuts(cut) => Some(Todo::Cut(cut)),
+            FollowerNext::Tells(on_disk) => {
+                self.follows(log);
+                Some(Todo::Say(
+                    leader,
+                    said(log, term, ReplicaWhat::Tells(on_disk)),
+                ))
+            }
+        }
+    }
+
+    /// It goes on no more, or not for now.
+    fn stopped(
+        &mut self,
+        now: Mono,
+        log: LogId,
+        stopped: FollowerStopped,
+        owner: &Owner,
+    ) -> Option<Todo> {
+        let followed = self.logs.get_mut(&log)?;
+        let (node, is_first) = (followed.leader.node, !followed.has_lost);
+        if let Some(open) = owner.partitions.get(&log).filter(|_| is_first) {
+            let label = open.log.label();
+            let (topic, partition) = (&label.topic, label.partition);
+            tracing::error!("{topic}-{partition}, which node {node} leads: {stopped}");
+        }
+        if stopped.has_lost() {
+            (followed.has_lost, followed.it) = (true, None);
+            self.ask_later(now, log);
+            return self.lost(log);
+        }
+        match stopped {
+            // When there is room again, or what came was damaged on its way, it is asked for anew.
+            FollowerStopped::Unfit(_) => {
+                followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MAX;
+                self.ask_later(now, log);
+            }
+            _ => followed.it = None,
+        }
+        None
+    }
+}
+
+/// Does something with a log and its store.
+fn with<T>(owner: &mut Owner, log: LogId, act: impl FnOnce(Here<'_>) -> T) -> Option<T> {
+    let open = owner.partitions.get_mut(&log)?;
+    let store = &mut owner.slots[open.slot].store;
+    Some(act((&mut open.log, store)))
+}

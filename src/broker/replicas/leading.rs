@@ -1,0 +1,391 @@
+//! The partitions of a shard that this node leads and others follow: what is pushed to whom, who has what on its disk,
+//! and who seems to be gone.
+//!
+//! A push is what the log has behind the one before, as far as a flush of this node has begun with it: so the disks of
+//! all replicas work at the same time. How much may be on its way to a follower without being on its disk is bounded,
+//! so that one that is slow takes no memory here: what it lacks is read again when it can take it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::said::{ReplicaSaid, ReplicaWhat};
+use crate::base::limits::{REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Offset};
+use crate::broker::io::ReadId;
+use crate::broker::msg::ReplicaPeer;
+use crate::broker::owner::OpenLog;
+use crate::log::{Log, ReadOutcome, Ticket};
+use crate::record;
+use crate::replica::{EpochEnd, LeaderLog, OnDisk, Push, Term};
+use crate::store::{Piece, Store};
+
+/// What was read of a log for a follower is for this.
+#[derive(Clone, Copy, Debug)]
+pub enum Reading {
+    /// To find the place.
+    Place(Ticket),
+    /// To be pushed, from this offset on.
+    Push(Offset),
+}
+
+/// What a follower is to be sent next.
+#[derive(Debug)]
+pub enum Next {
+    /// Nothing for now.
+    Nothing,
+    /// This has to be read first.
+    Reads(Vec<Piece>, Reading),
+    /// This.
+    Pushes(Push, Vec<Bytes>),
+}
+
+/// A follower, as its leader knows it.
+#[derive(Debug)]
+pub struct FollowedBy {
+    /// Where it is.
+    pub peer: ReplicaPeer,
+    /// Between whom, since it has asked.
+    pub term: Option<Term>,
+    /// Behind which offset it is pushed what comes next; `None` until it has asked, and the answer lets it follow.
+    next: Option<Offset>,
+    /// Everything before this is on its disk.
+    durable: Offset,
+    /// Where pushes end that are not on its disk, and how long they are.
+    on_way: VecDeque<(Offset, usize)>,
+    bytes_on_way: usize,
+    reading: Option<ReadId>,
+    /// The high watermark and the log start that it was pushed last.
+    told: Option<(Offset, Offset)>,
+    /// Since when it lacks something and has said nothing.
+    lacks_since: Option<Mono>,
+    /// It has said that something is lost there.
+    pub has_lost: bool,
+}
+
+impl FollowedBy {
+    fn new(peer: ReplicaPeer) -> Self {
+        Self {
+            peer,
+            term: None,
+            next: None,
+            durable: Offset(0),
+            on_way: VecDeque::new(),
+            bytes_on_way: 0,
+            reading: None,
+            told: None,
+            lacks_since: None,
+            has_lost: false,
+        }
+    }
+
+    /// It has asked, in this term: what is answered.
+    fn asks(&mut self, term: Term, asked: EpochEnd, log: &Log) -> LeaderLog {
+        let answer = LeaderLog::answering(log, asked);
+        *self = Self {
+            term: Some(term),
+            next: answer.goes_on(asked),
+            lacks_since: self.lacks_since,
+            ..Self::new(self.peer)
+        };
+        answer
+    }
+
+    /// It has everything before this on its disk.
+    fn tells(&mut self, now: Mono, end: Offset, log_end: Offset) {
+        self.durable = end;
+        while let Some((to, bytes)) = self.on_way.front()
+            && *to <= end
+        {
+            self.bytes_on_way -= bytes;
+            self.on_way.pop_front();
+        }
+        self.lacks_since = (end < log_end).then_some(now);
+    }
+
+    /// Whether it lacks something for so long that nobody can wait for it.
+    pub fn is_silent(&self, now: Mono) -> bool {
+        let is_late = |since: Mono| now.ms_since(since) > REPLICA_SILENT_MS;
+        self.has_lost || self.lacks_since.is_some_and(is_late)
+    }
+
+    /// What it is to be sent next of a log, as far as flushes of the store have begun. `has_room` says whether it would
+    /// leave now.
+    fn next(&mut self, now: Mono, has_room: bool, (log, store): (&mut Log, &Store)) -> Next {
+        if self.durable < log.end_offset() {
+            self.lacks_since.get_or_insert(now);
+        }
+        let Some(from) = self.next else {
+            return Next::Nothing;
+        };
+        if !has_room || self.reading.is_some() || self.bytes_on_way >= REPLICA_IN_FLIGHT_BYTES_MAX {
+            return Next::Nothing;
+        }
+        if from < log.start_offset() {
+            return self.starts_behind(from, log);
+        }
+        match log.read_to_push(store, from, REPLICA_PUSH_BYTES, store.started_seq()) {
+            Ok(ReadOutcome::Scan { pieces, ticket }) => Next::Reads(pieces, Reading::Place(ticket)),
+            Ok(ReadOutcome::Plan { pieces, .. }) if pieces.is_empty() => Next::Nothing,
+            Ok(ReadOutcome::Plan { pieces, .. }) => match in_memory(&pieces) {
+                Some(batches) => self.push(from, batches, log),
+                None => Next::Reads(pieces, Reading::Push(from)),
+            },
+            Err(error) => self.cannot_read(error, log),
+        }
+    }
+
+    /// What it lacks next is deleted here: it finds out when it compares again.
+    fn starts_behind(&mut self, from: Offset, log: &Log) -> Next {
+        self.next = None;
+        Next::Pushes(head(log, from, from), Vec::new())
+    }
+
+    /// It is not pushed on before it has asked again.
+    fn cannot_read(&mut self, error: ErrorCode, log: &Log) -> Next {
+        let label = log.label();
+        let (topic, partition, node) = (&label.topic, label.partition, self.peer.node);
+        tracing::warn!("{topic}-{partition}: what node {node} lacks cannot be read: {error}");
+        self.next = None;
+        Next::Nothing
+    }
+
+    /// Pushes those of some batches that are whole; the first one begins at `from`, or holds it.
+    fn push(&mut self, from: Offset, batches: Vec<Bytes>, log: &Log) -> Next {
+        let (batches, end) = whole(batches);
+        let Some(to) = end.filter(|end| *end > from) else {
+            return self.cannot_read(ErrorCode::CorruptMessage, log);
+        };
+        let bytes = batches.iter().map(Bytes::len).sum();
+        self.next = Some(to);
+        self.on_way.push_back((to, bytes));
+        self.bytes_on_way += bytes;
+        let push = head(log, from, to);
+        self.told = Some((push.committed, push.start));
+        Next::Pushes(push, batches)
+    }
+
+    /// It has everything, but for where the marks are: that it is told now.
+    fn marks(&mut self, log: &Log) -> Option<Push> {
+        let at = self.lacks_marks(log)?;
+        self.told = Some((log.high_watermark(), log.start_offset()));
+        Some(head(log, at, at))
+    }
+
+    /// Where it stands, if it has everything and does not know where the marks are.
+    fn lacks_marks(&self, log: &Log) -> Option<Offset> {
+        let at = self.next.filter(|next| *next == log.end_offset())?;
+        let marks = (log.high_watermark(), log.start_offset());
+        (self.told != Some(marks)).then_some(at)
+    }
+}
+
+/// A push without batches.
+fn head(log: &Log, from: Offset, to: Offset) -> Push {
+    Push {
+        from,
+        batches: Bytes::new(),
+        to,
+        committed: log.high_watermark(),
+        start: log.start_offset(),
+    }
+}
+
+/// The batches of a plan that is in memory, if each piece begins with one.
+fn in_memory(pieces: &[Piece]) -> Option<Vec<Bytes>> {
+    let of = |piece: &Piece| match piece {
+        Piece::Memory(bytes) => record::parse(bytes).ok().map(|_| bytes.clone()),
+        _ => None,
+    };
+    pieces.iter().map(of).collect()
+}
+
+/// The batches without what is cut at their end, and where they end.
+fn whole(mut pieces: Vec<Bytes>) -> (Vec<Bytes>, Option<Offset>) {
+    let mut end = None;
+    for number in 0..pieces.len() {
+        let (piece, mut at) = (&pieces[number], 0);
+        while let Ok(info) = record::parse(&piece[at..]) {
+            at += info.len;
+            end = Some(Offset(info.last_offset()).plus(1));
+        }
+        if at < piece.len() {
+            pieces[number].truncate(at);
+            pieces.truncate(number + 1);
+            break;
+        }
+    }
+    (pieces, end)
+}
+
+/// A partition that this node leads and others follow.
+#[derive(Debug, Default)]
+pub struct Led {
+    /// The epoch that this is about.
+    epoch: Option<LeaderEpoch>,
+    /// By node.
+    pub others: Vec<(NodeId, FollowedBy)>,
+    /// The ISR that was asked for last, and of which state of the partition it is a change.
+    pub asks_for: Option<(i32, Vec<NodeId>)>,
+    /// What was asked for may be done later than it is known not to be: what has come of it was not told.
+    pub is_uncertain: bool,
+}
+
+impl Led {
+    /// Its other replicas are these; a new epoch knows nothing of them.
+    pub fn assign(&mut self, peers: &[ReplicaPeer], epoch: LeaderEpoch, partition_epoch: i32) {
+        if self.epoch != Some(epoch) {
+            *self = Self::default();
+            self.epoch = Some(epoch);
+        }
+        if (self.asks_for.as_ref()).is_some_and(|(asked, _)| *asked < partition_epoch) {
+            (self.asks_for, self.is_uncertain) = (None, false);
+        }
+        let is_there = |peer: &ReplicaPeer| peers.contains(peer);
+        self.others.retain(|(_, other)| is_there(&other.peer));
+        for peer in peers {
+            if self.other(peer.node).is_none() {
+                self.others.push((peer.node, FollowedBy::new(*peer)));
+            }
+        }
+    }
+
+    /// A follower.
+    pub fn other(&mut self, node: NodeId) -> Option<&mut FollowedBy> {
+        let other = self.others.iter_mut().find(|(it, _)| *it == node);
+        other.map(|(_, other)| other)
+    }
+
+    /// A follower asks: what it is answered. `None` if it is none.
+    pub fn asked(
+        &mut self,
+        term: Term,
+        asked: EpochEnd,
+        log: &Log,
+    ) -> Option<(ReplicaPeer, ReplicaSaid)> {
+        let other = self.other(term.follower.node)?;
+        let answer = other.asks(term, asked, log);
+        let what = ReplicaWhat::Answers { asked, log: answer };
+        Some((other.peer, said(log.id(), term, what)))
+    }
+
+    /// The process of a follower that has asked.
+    pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
+        let (_, other) = self.others.iter().find(|(it, _)| *it == node)?;
+        other.term.map(|term| term.follower)
+    }
+
+    /// Something is lost at a follower.
+    pub fn loses(&mut self, term: Term) {
+        if let Some(other) = self.other(term.follower.node) {
+            (other.has_lost, other.next) = (true, None);
+        }
+    }
+
+    /// Whether a follower lacks something.
+    pub fn lacks(&self, log: &Log) -> bool {
+        let end = log.end_offset();
+        self.others.iter().any(|(_, other)| other.durable < end)
+    }
+
+    /// Whether a follower has everything, and does not know how far it is committed.
+    pub fn lacks_marks(&self, log: &Log) -> bool {
+        let mut others = self.others.iter();
+        others.any(|(_, other)| other.lacks_marks(log).is_some())
+    }
+
+    /// What is said to a follower in its term, and where it is.
+    pub fn says(
+        &self,
+        log: LogId,
+        place: usize,
+        what: ReplicaWhat,
+    ) -> Option<(ReplicaPeer, ReplicaSaid)> {
+        let (_, other) = self.others.get(place)?;
+        Some((other.peer, said(log, other.term?, what)))
+    }
+
+    /// A follower tells what is on its disk. Whether that can be, and it follows.
+    pub fn told(&mut self, now: Mono, term: Term, on_disk: OnDisk, log: &Log) -> bool {
+        let log_end = log.end_offset();
+        match self.other(term.follower.node) {
+            Some(other) if other.term == Some(term) && on_disk.end <= log_end => {
+                other.tells(now, on_disk.end, log_end);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Who seems to be gone.
+    pub fn silent(&self, now: Mono) -> impl Fn(NodeId) -> bool + '_ {
+        move |node| {
+            let other = self.others.iter().find(|(it, _)| *it == node);
+            other.is_none_or(|(_, other)| other.is_silent(now))
+        }
+    }
+
+    /// The connection to a node is gone: what it was pushed may not have arrived, and it will ask again.
+    pub fn lost_touch(&mut self, peer: ReplicaPeer) {
+        if let Some(other) = self.other(peer.node) {
+            (other.next, other.reading) = (None, None);
+        }
+    }
+
+    /// What a follower is to be sent next.
+    pub fn next(
+        &mut self,
+        now: Mono,
+        (place, has_room): (usize, bool),
+        (open, store): (&mut OpenLog, &Store),
+    ) -> Next {
+        let other = self.others.get_mut(place);
+        other.map_or(Next::Nothing, |(_, other)| {
+            other.next(now, has_room, (&mut open.log, store))
+        })
+    }
+
+    /// A read for a follower has begun.
+    pub fn reads(&mut self, place: usize, id: ReadId) {
+        if let Some((_, other)) = self.others.get_mut(place) {
+            other.reading = Some(id);
+        }
+    }
+
+    /// A read has ended; with what was to be pushed, if that was what it was for: what is sent, and its place.
+    pub fn read(
+        &mut self,
+        id: ReadId,
+        result: Result<Option<(Offset, Bytes)>, ErrorCode>,
+        log: &Log,
+    ) -> Option<(usize, Next)> {
+        let mut others = self.others.iter_mut();
+        let place = others.position(|(_, other)| other.reading == Some(id))?;
+        let (_, other) = &mut self.others[place];
+        other.reading = None;
+        let next = match result {
+            // It was cut back, or has asked meanwhile.
+            Ok(Some((from, _))) if other.next != Some(from) => Next::Nothing,
+            Ok(Some((from, bytes))) => other.push(from, vec![bytes], log),
+            Ok(None) => Next::Nothing,
+            Err(error) => other.cannot_read(error, log),
+        };
+        Some((place, next))
+    }
+
+    /// What is to be said to followers that have everything and do not know how far it is committed.
+    pub fn marks(&mut self, log: &Log) -> Vec<(ReplicaPeer, ReplicaSaid)> {
+        let mut all = Vec::new();
+        for (_, other) in &mut self.others {
+            if let (Some(term), Some(push)) = (other.term, other.marks(log)) {
+                all.push((other.peer, said(log.id(), term, ReplicaWhat::Pushes(push))));
+            }
+        }
+        all
+    }
+}
+
+/// Something that is said about a log.
+pub fn said(log: LogId, term: Term, what: ReplicaWhat) -> ReplicaSaid {
+    ReplicaSaid { log, term, what }
+}
