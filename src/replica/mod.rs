@@ -1,13 +1,12 @@
 //! One partition's role on this node, and what follows from it: how far its records are committed, which appends it
-//! takes, and who waits for what. No other part knows. A node leads every partition that it serves. Pure: it is told
-//! what is durable where, and the log keeps the marks.
+//! takes, and who waits for what. No other part knows. Pure: it is told what is durable where, and the log keeps the
+//! marks.
 //!
 //! - `in_sync` who has to have a record until it is committed;
 //! - `waits` who waits for a mark of the log;
 //! - `leader` the two together;
 //! - `follower` what a follower cuts off and appends, `term` between whom something is said;
-//! - `following` a follower's log. Tests alone use it so far, and the two before it the simulator's model of
-//!   replication (`sim/messages/replication`).
+//! - `following` a follower's log.
 
 mod follower;
 mod following;

@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod adopt;
+mod moved;
 mod producers;
 pub mod roles;
 pub mod settings;
@@ -34,8 +35,8 @@ use crate::log::{Log, LogConfig, Ticket, Truncation};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use acks::{Ack, Acks, LogWaiter};
+use moved::Roles;
 use producers::ProducerRoom;
-use roles::Roles;
 use settings::log_config;
 use stores::StoreSlot;
 use watch::Watches;
@@ -191,7 +192,8 @@ impl Owner {
             produced,
         };
         let end = appended.last_offset.plus(1);
-        self.roles.has_moved(partition);
+        self.roles
+            .has_moved(partition.log.id(), partition.leader.as_ref());
         let leader = partition.leader.as_mut();
         match leader.and_then(|leader| leader.wait(&partition.log, mark, end, waiter)) {
             None => ack.waiting += 1,
@@ -235,7 +237,8 @@ impl Owner {
         if let Some(flush) = appended.flush {
             partition.changed(flush, slot);
         }
-        self.roles.has_moved(partition);
+        self.roles
+            .has_moved(partition.log.id(), partition.leader.as_ref());
         Ok(appended.last_offset.plus(1))
     }
 
@@ -347,7 +350,8 @@ impl Owner {
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         partition.changed(slot.store.pending_seq(), slot);
-        self.roles.has_moved(partition);
+        self.roles
+            .has_moved(partition.log.id(), partition.leader.as_ref());
         start
     }
 
@@ -459,7 +463,8 @@ impl Owner {
             // Followers drop what their leaders have dropped.
             if partition.leader.is_some() && partition.log.retain(now, &mut slot.store) {
                 partition.changed(slot.store.pending_seq(), slot);
-                self.roles.has_moved(partition);
+                self.roles
+                    .has_moved(partition.log.id(), partition.leader.as_ref());
             }
             let now_known = partition.log.producer_entries();
             self.producers.changed(producers, now_known);

@@ -1,51 +1,13 @@
 //! What this node is for each of its partitions: the one that leads, or one that has a copy. It leads what the metadata
-//! say that it leads, in the epoch that they say; whatever else has become of a partition is noted here, for whoever
-//! talks with the other nodes that have it.
+//! say that it leads, in the epoch that they say.
 
 use super::acks::LogWaiter;
 use super::{OpenLog, Owner};
-use crate::base::{ErrorCode, IdMap, IdSet, LogId, NodeId, NodeProcess, Now, Offset};
+use crate::base::{ErrorCode, LogId, NodeId, Now, Offset};
 use crate::controller::{self, Image};
 use crate::log::{Log, LogConfig};
 use crate::replica::Leader;
 use crate::store::{FlushSeq, LogLabel, Store};
-
-/// What has become of partitions that other nodes have too. Each log is in it once at most.
-#[derive(Debug, Default)]
-pub struct Roles {
-    /// This process, as the first metadata had it that it has served by: a later one of its node is another one.
-    me: Option<NodeProcess>,
-    /// It may lead.
-    is_live: bool,
-    /// It stops, and leads no more what others may.
-    is_leaving: bool,
-    /// Those that may be led by somebody else now, or have other replicas, or are gone.
-    pub reassigned: IdSet<LogId>,
-    /// Those that this node leads and in which something has moved.
-    pub moved: IdSet<LogId>,
-    /// Those that it does not lead, and the last flush of them that is durable.
-    pub durable: IdMap<LogId, FlushSeq>,
-}
-
-impl Roles {
-    /// This process, once it serves.
-    #[must_use]
-    pub const fn me(&self) -> Option<NodeProcess> {
-        self.me
-    }
-
-    /// Something was appended, or dropped.
-    pub(super) fn has_moved(&mut self, open: &OpenLog) {
-        if (open.leader.as_ref()).is_some_and(|leader| !leader.is_alone()) {
-            self.moved.insert(open.log.id());
-        }
-    }
-
-    /// A flush of a log that this node does not lead is durable, and all before it.
-    pub(super) fn durable(&mut self, log: LogId, flush: FlushSeq) {
-        self.durable.insert(log, flush);
-    }
-}
 
 impl Owner {
     /// Something of a log is durable with this flush, that was written for whoever leads it.

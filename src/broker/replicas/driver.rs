@@ -2,8 +2,8 @@
 //! and what that wants said, read or written is done.
 
 use super::Replication;
-use super::follow::Todo;
-use super::leading::{Led, Next, Reading};
+use super::follow::FollowsUp;
+use super::leading::{FollowerRead, Next, ReadFor};
 use super::said::{ReplicaSaid, ReplicaWhat};
 use crate::base::limits::{REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS};
 use crate::base::{ErrorCode, LogId, Mono, NodeId};
@@ -13,19 +13,10 @@ use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
 use crate::controller::{Image, Partition};
-use crate::log::{Ticket, Truncation};
+use crate::log::Truncation;
 use crate::replica::Term;
 use crate::store::DiskError;
 use bytes::Bytes;
-
-/// What is read of a store for a partition.
-#[derive(Clone, Copy, Debug)]
-pub enum ReadFor {
-    /// A cut of a follower's log.
-    Cut(Ticket),
-    /// A follower.
-    Follower(Reading),
-}
 
 impl Replication {
     /// Goes on with what there is to do before a flush begins.
@@ -230,23 +221,23 @@ impl Replication {
     pub(super) fn perform(
         &mut self,
         log: LogId,
-        todo: Option<Todo>,
+        todo: Option<FollowsUp>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
         match todo {
             None => {}
-            Some(Todo::Say(to, said)) => self.links.say(to, &said, Vec::new()),
-            Some(Todo::Cut(Truncation::Scan { pieces, ticket })) => {
+            Some(FollowsUp::Say(to, said)) => self.links.say(to, &said, Vec::new()),
+            Some(FollowsUp::Cut(Truncation::Scan { pieces, ticket })) => {
                 let id = owner.work.read(Worker::Replicas, pieces, fx);
                 self.reads.insert(id.0, (log, ReadFor::Cut(ticket)));
             }
-            Some(Todo::Cut(Truncation::More)) => {
+            Some(FollowsUp::Cut(Truncation::More)) => {
                 self.cuts_more = true;
                 self.cutting.push_back(log);
             }
             // When the flush has begun, for which something else has to be over first.
-            Some(Todo::Cut(_)) => self.cutting.push_back(log),
+            Some(FollowsUp::Cut(_)) => self.cutting.push_back(log),
         }
     }
 
@@ -279,12 +270,12 @@ impl Replication {
             }
             ReadFor::Follower(reading) => {
                 let read = match (reading, &result) {
-                    (Reading::Place(ticket), _) => {
+                    (FollowerRead::Place(ticket), _) => {
                         owner.scanned(log, ticket, bytes);
                         Ok(None)
                     }
-                    (Reading::Push(from), Ok(bytes)) => Ok(Some((from, bytes.clone()))),
-                    (Reading::Push(_), Err(_)) => Err(ErrorCode::KafkaStorageError),
+                    (FollowerRead::Push(from), Ok(bytes)) => Ok(Some((from, bytes.clone()))),
+                    (FollowerRead::Push(_), Err(_)) => Err(ErrorCode::KafkaStorageError),
                 };
                 let open = owner.partitions.get(&log);
                 let led = self.led.get_mut(&log);

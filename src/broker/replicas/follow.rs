@@ -32,7 +32,7 @@ struct Followed {
 
 /// What is to be done for a partition.
 #[derive(Debug)]
-pub enum Todo {
+pub enum FollowsUp {
     /// Say this to its leader.
     Say(ReplicaPeer, ReplicaSaid),
     /// Go on with a cut, as this says.
@@ -48,11 +48,6 @@ pub struct Followeds {
 }
 
 impl Followeds {
-    /// The leader of a partition, if this node follows it in a term.
-    pub fn leader(&self, log: LogId) -> Option<ReplicaPeer> {
-        self.logs.get(&log).map(|it| it.leader)
-    }
-
     /// Whether something that is said by this node in this term is of the leader that is followed.
     pub fn is_of_leader(&self, log: LogId, node: NodeId, term: Term) -> bool {
         let followed = self.logs.get(&log);
@@ -68,7 +63,7 @@ impl Followeds {
         leader: ReplicaPeer,
         in_sync: bool,
         owner: &mut Owner,
-    ) -> Option<Todo> {
+    ) -> Option<FollowsUp> {
         let known = self.logs.get_mut(&log);
         let has_lost = known.as_ref().is_some_and(|it| it.has_lost);
         if let Some(known) = known.filter(|it| it.term == term) {
@@ -92,7 +87,7 @@ impl Followeds {
     }
 
     /// Begins to follow, as one that counts or, if something is lost, as one that does not.
-    fn begin(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<Todo> {
+    fn begin(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
         let (term, in_sync, has_lost) = (followed.term, followed.in_sync, followed.has_lost);
         let begun = with(owner, log, |here| match has_lost && !in_sync {
@@ -128,14 +123,14 @@ impl Followeds {
         log: LogId,
         owner: &mut Owner,
         act: impl FnOnce(&mut Following, Here<'_>) -> Stepped,
-    ) -> Option<Todo> {
+    ) -> Option<FollowsUp> {
         let it = self.logs.get_mut(&log)?.it.as_mut()?;
         let stepped = with(owner, log, |here| act(it, here))?;
         self.stepped(now, log, stepped, owner)
     }
 
     /// It asks again, or says again that it has lost something.
-    pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<Todo> {
+    pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
         match (&followed.it, followed.has_lost, followed.in_sync) {
             (Some(_), ..) => self.step(now.mono, log, owner, |it, here| Ok(it.ask(here.0))),
@@ -163,9 +158,12 @@ impl Followeds {
         self.due.first().map_or(Mono::NEVER, |(at, _)| *at)
     }
 
-    fn lost(&self, log: LogId) -> Option<Todo> {
+    fn lost(&self, log: LogId) -> Option<FollowsUp> {
         let it = self.logs.get(&log).filter(|it| it.has_lost)?;
-        Some(Todo::Say(it.leader, said(log, it.term, ReplicaWhat::Lost)))
+        Some(FollowsUp::Say(
+            it.leader,
+            said(log, it.term, ReplicaWhat::Lost),
+        ))
     }
 
     /// It asks again after a while, unless it follows by then.
@@ -199,7 +197,7 @@ impl Followeds {
         log: LogId,
         stepped: Stepped,
         owner: &mut Owner,
-    ) -> Option<Todo> {
+    ) -> Option<FollowsUp> {
         let step = match stepped {
             Ok(step) => step,
             Err(stopped) => return self.stopped(now, log, stopped, owner),
@@ -218,12 +216,15 @@ impl Followeds {
             }
             FollowerNext::Asks(asked) => {
                 self.ask_later(now, log);
-                Some(Todo::Say(leader, said(log, term, ReplicaWhat::Asks(asked))))
+                Some(FollowsUp::Say(
+                    leader,
+                    said(log, term, ReplicaWhat::Asks(asked)),
+                ))
             }
-            FollowerNext::Cuts(cut) => Some(Todo::Cut(cut)),
+            FollowerNext::Cuts(cut) => Some(FollowsUp::Cut(cut)),
             FollowerNext::Tells(on_disk) => {
                 self.follows(log);
-                Some(Todo::Say(
+                Some(FollowsUp::Say(
                     leader,
                     said(log, term, ReplicaWhat::Tells(on_disk)),
                 ))
@@ -238,7 +239,7 @@ impl Followeds {
         log: LogId,
         stopped: FollowerStopped,
         owner: &Owner,
-    ) -> Option<Todo> {
+    ) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
         let (node, is_first) = (followed.leader.node, !followed.has_lost);
         if let Some(open) = owner.partitions.get(&log).filter(|_| is_first) {

@@ -22,11 +22,20 @@ use crate::store::{Piece, Store};
 
 /// What was read of a log for a follower is for this.
 #[derive(Clone, Copy, Debug)]
-pub enum Reading {
+pub enum FollowerRead {
     /// To find the place.
     Place(Ticket),
     /// To be pushed, from this offset on.
     Push(Offset),
+}
+
+/// What is read of a store for a partition.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadFor {
+    /// A cut of a follower's log.
+    Cut(Ticket),
+    /// A follower.
+    Follower(FollowerRead),
 }
 
 /// What a follower is to be sent next.
@@ -35,7 +44,7 @@ pub enum Next {
     /// Nothing for now.
     Nothing,
     /// This has to be read first.
-    Reads(Vec<Piece>, Reading),
+    Reads(Vec<Piece>, FollowerRead),
     /// This.
     Pushes(Push, Vec<Bytes>),
 }
@@ -125,11 +134,13 @@ impl FollowedBy {
             return self.starts_behind(from, log);
         }
         match log.read_to_push(store, from, REPLICA_PUSH_BYTES, store.started_seq()) {
-            Ok(ReadOutcome::Scan { pieces, ticket }) => Next::Reads(pieces, Reading::Place(ticket)),
+            Ok(ReadOutcome::Scan { pieces, ticket }) => {
+                Next::Reads(pieces, FollowerRead::Place(ticket))
+            }
             Ok(ReadOutcome::Plan { pieces, .. }) if pieces.is_empty() => Next::Nothing,
             Ok(ReadOutcome::Plan { pieces, .. }) => match in_memory(&pieces) {
                 Some(batches) => self.push(from, batches, log),
-                None => Next::Reads(pieces, Reading::Push(from)),
+                None => Next::Reads(pieces, FollowerRead::Push(from)),
             },
             Err(error) => self.cannot_read(error, log),
         }

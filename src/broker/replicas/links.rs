@@ -215,18 +215,6 @@ impl ReplicaLinks {
         link.is_some_and(|link| link.outgoing.is_up() && link.has_room())
     }
 
-    /// Whether what is said to this shard is sent.
-    pub fn is_up(&self, to: ReplicaPeer) -> bool {
-        let link = self.links.get(&to);
-        link.is_some_and(|link| link.outgoing.is_up())
-    }
-
-    /// How many are up.
-    pub fn up(&self) -> usize {
-        let links = self.links.values();
-        links.filter(|link| link.outgoing.is_up()).count()
-    }
-
     /// Sends what was said.
     pub fn flush(&mut self, now: Mono, out: &mut Vec<Output>) {
         for to in std::mem::take(&mut self.said_to) {

@@ -3,10 +3,12 @@
 //! by way of the shard that has the connection (`peers/streams`). Of those only the newest one of each counts
 //! (`incoming`).
 //!
-//! - `leading` what is pushed to the followers of a partition that is led here; `altering` which ISR its leader asks for;
+//! - `leading` what is pushed to the followers of a partition that is led here; `alter`, `altering` which ISR its
+//!   leader asks for;
 //! - `follow` what this node asks and tells the leaders of others;
 //! - `driver` does what they want.
 
+mod alter;
 mod altering;
 mod driver;
 mod follow;
@@ -19,10 +21,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::altering::Altering;
-use self::driver::ReadFor;
 use self::follow::Followeds;
 use self::incoming::NewestStreams;
-use self::leading::Led;
+use self::leading::{Led, ReadFor};
 pub(super) use self::links::is_for_replicas;
 use self::links::{LinkEvent, ReplicaLinks};
 #[cfg(test)]

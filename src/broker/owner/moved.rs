@@ -1,0 +1,42 @@
+//! What has become of the partitions of a shard that other nodes have too, for whoever talks with those.
+
+use crate::base::{IdMap, IdSet, LogId, NodeProcess};
+use crate::replica::Leader;
+use crate::store::FlushSeq;
+
+/// What has become of partitions that other nodes have too. Each log is in it once at most.
+#[derive(Debug, Default)]
+pub struct Roles {
+    /// This process, as the first metadata had it that it has served by: a later one of its node is another one.
+    pub(super) me: Option<NodeProcess>,
+    /// It may lead.
+    pub(super) is_live: bool,
+    /// It stops, and leads no more what others may.
+    pub(super) is_leaving: bool,
+    /// Those that may be led by somebody else now, or have other replicas, or are gone.
+    pub reassigned: IdSet<LogId>,
+    /// Those that this node leads and in which something has moved.
+    pub moved: IdSet<LogId>,
+    /// Those that it does not lead, and the last flush of them that is durable.
+    pub durable: IdMap<LogId, FlushSeq>,
+}
+
+impl Roles {
+    /// This process, once it serves.
+    #[must_use]
+    pub const fn me(&self) -> Option<NodeProcess> {
+        self.me
+    }
+
+    /// Something was appended to a log, or dropped; `leads` is who leads it here.
+    pub fn has_moved<W>(&mut self, log: LogId, leads: Option<&Leader<W>>) {
+        if leads.is_some_and(|leader| !leader.is_alone()) {
+            self.moved.insert(log);
+        }
+    }
+
+    /// A flush of a log that this node does not lead is durable, and all before it.
+    pub fn durable(&mut self, log: LogId, flush: FlushSeq) {
+        self.durable.insert(log, flush);
+    }
+}
