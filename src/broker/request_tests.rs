@@ -17,18 +17,21 @@ use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Query, Watch};
 use super::requests::Requests;
 use super::testing::with_fx;
 use super::trace::{FetchStamps, Trace};
-use crate::base::{DirectoryId, ErrorCode, Mono, Now, ShardId, StoreId, TopicId};
+use crate::base::{DirectoryId, ErrorCode, Mono, NodeId, Now, ShardId, StoreId, TopicId};
 use crate::config::BrokerConfig;
 use crate::controller::testing::partition;
 use crate::controller::{Image, MetadataRecord};
+use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
 use crate::wire::client::{decode_response, encode_request};
 use crate::wire::{RequestHeader, parse_header};
 
 const CONN: ConnId = ConnId(1);
 const PREFIX: usize = 4;
+const PRODUCE_VERSION: i16 = 9;
 
-/// The front of shard 0 of two. Topic `t` has partition 0 here, as log 1, and partition 1 on shard 1, as log 2.
+/// The front of shard 0 of two. Topic `t` has partition 0 here, as log 1, and partition 1 on shard 1, as log 2; of
+/// partition 2, which node 2 leads, shard 0 has a copy, as log 3.
 struct Desk {
     front: Front,
     requests: Requests,
@@ -51,7 +54,13 @@ impl Desk {
             name: "t".to_owned(),
             id: TopicId([1; 16]),
         };
-        for record in [topic, partition(1, 0, 1), elsewhere] {
+        let mut follows = partition(1, 2, 3);
+        if let MetadataRecord::Partition(record) = &mut follows {
+            record.replicas = vec![NodeId(2), NodeId(1)];
+            record.directories = vec![DirectoryId([9; 16]), stores[0]];
+            (record.isr, record.leader) = (record.replicas.clone(), NodeId(2));
+        }
+        for record in [topic, partition(1, 0, 1), elsewhere, follows] {
             image.replay(&record).unwrap();
         }
         let owners = vec![ShardId(0), ShardId(1)];
@@ -140,6 +149,35 @@ impl Desk {
         self.act(|all, front, fx| all.fetch.begin(front, to, &header, body, fx).unwrap());
     }
 
+    /// Produces a record to each of these partitions.
+    fn produce(&mut self, partitions: &[i32], acks: i16, timeout_ms: i32) {
+        let mut batch = BatchBuilder::new(Codec::None, self.now.wall_ms);
+        batch.push(self.now.wall_ms, None, Some(b"value"), &[]);
+        let batch = batch.build();
+        let mut topic = kw::produce_request::TopicProduceData::default();
+        topic.name = StrBytes::from("t");
+        for index in partitions {
+            let mut one = kw::produce_request::PartitionProduceData::default();
+            (one.index, one.records) = (*index, Some(batch.clone()));
+            topic.partition_data.push(one);
+        }
+        let mut request = kw::ProduceRequest::default();
+        (request.acks, request.timeout_ms) = (acks, timeout_ms);
+        request.topic_data = vec![topic];
+        let (to, header, body) = self.take(PRODUCE_VERSION, &request);
+        self.act(|all, front, fx| {
+            all.produce.begin(front, to, &header, body, fx).unwrap();
+        });
+    }
+
+    /// The partitions of the reply to a produce request, and their errors.
+    fn produced(&mut self) -> Vec<(i32, i16)> {
+        let reply = self.replies.pop().expect("a reply").slice(PREFIX..);
+        let (_, response) = decode_response::<kw::ProduceRequest>(reply, PRODUCE_VERSION).unwrap();
+        let partitions = response.responses[0].partition_responses.iter();
+        partitions.map(|it| (it.index, it.error_code)).collect()
+    }
+
     /// Takes the passes that were asked for: of whom, its number, and whether it is to watch.
     fn passes(&mut self) -> Vec<(u16, u32, Watch)> {
         let passes = std::mem::take(&mut self.sent).into_iter();
@@ -223,6 +261,38 @@ fn a_query_is_answered_when_every_owner_has() {
     let unknown = ErrorCode::UnknownTopicOrPartition.code();
     assert_eq!(told, [(0, 0, 5), (1, 0, 6), (7, unknown, -1)]);
     assert_eq!(desk.front.parked.len(), 0);
+}
+
+/// That a log is here does not say that it is led here.
+#[test]
+fn what_another_node_leads_is_not_asked_for_here_but_for_its_size() {
+    let not_here = ErrorCode::NotLeaderOrFollower.code();
+    let mut desk = Desk::new();
+    desk.list_offsets(&[2]);
+    let reply = desk.replies.pop().unwrap().slice(PREFIX..);
+    let (_, response) = decode_response::<kw::ListOffsetsRequest>(reply, 7).unwrap();
+    assert_eq!(response.topics[0].partitions[0].error_code, not_here);
+    desk.fetch(&[2], 1, 500);
+    let reply = desk.replies.pop().unwrap().slice(PREFIX..);
+    let (_, response) = decode_response::<kw::FetchRequest>(reply, 11).unwrap();
+    assert_eq!(response.responses[0].partitions[0].error_code, not_here);
+    desk.produce(&[2], -1, 500);
+    assert_eq!(desk.produced(), [(2, not_here)]);
+    assert!(desk.sent.is_empty());
+    let mut request = kw::DescribeLogDirsRequest::default();
+    request.topics = None;
+    let (to, header, body) = desk.take(4, &request);
+    desk.act(|all, front, fx| {
+        all.query
+            .describe_log_dirs(front, to, &header, body, fx)
+            .unwrap();
+    });
+    let sizes = desk.sent.iter().map(|(to, msg)| match msg {
+        Msg::Query { parts, .. } => (*to, parts.iter().map(|it| it.1.0).collect()),
+        other => panic!("unexpected {other:?}"),
+    });
+    let all: [(u16, Vec<u64>); 2] = [(0, vec![1, 3]), (1, vec![2])];
+    assert_eq!(sizes.collect::<Vec<_>>(), all);
 }
 
 #[test]

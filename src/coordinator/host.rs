@@ -259,6 +259,14 @@ impl Host {
         self.due.next_deadline()
     }
 
+    /// A partition is given up: who waits for a rebalance gets NOT_COORDINATOR. Appends in flight still end with
+    /// [`Host::appended`]; when they have, it [may be opened](Host::open) again.
+    pub fn unload(&mut self, now: Now, partition: i32, out: &mut Vec<HostEffect>) {
+        self.with(partition, out, |instance, wanted| {
+            instance.unload(now, wanted);
+        });
+    }
+
     /// The broker goes down: who waits for a rebalance gets NOT_COORDINATOR, further questions get
     /// COORDINATOR_NOT_AVAILABLE. Appends in flight still end with [`Host::appended`].
     pub fn stop(&mut self, now: Now, out: &mut Vec<HostEffect>) {

@@ -111,6 +111,14 @@ impl Front {
             .unwrap_or_default()
     }
 
+    /// The store of this node that has the log of a partition, if this node leads it.
+    pub fn led(&self, partition: &Partition) -> Result<StoreId, ErrorCode> {
+        let store = partition
+            .store
+            .filter(|_| partition.leader == self.config.node());
+        store.ok_or(ErrorCode::NotLeaderOrFollower)
+    }
+
     /// The topic that a request means.
     pub fn topic(&self, topic: &TopicRef) -> Result<&Arc<Topic>, ErrorCode> {
         match topic {
@@ -134,11 +142,6 @@ pub fn partition_of(topic: &Topic, index: i32) -> Result<&Partition, ErrorCode> 
 pub struct Head {
     pub correlation_id: i32,
     pub version: i16,
-}
-
-/// The store of this node that has a partition.
-pub fn here(partition: &Partition) -> Result<StoreId, ErrorCode> {
-    partition.store.ok_or(ErrorCode::NotLeaderOrFollower)
 }
 
 /// Checks the leader epoch that a client believes in (KIP-320); -1 is no belief.

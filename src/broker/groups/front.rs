@@ -13,7 +13,7 @@ use crate::broker::front::conns::{ConnPurpose, ReplyTo};
 use crate::broker::front::long::{LongKind, LongLines};
 use crate::broker::front::parked::Family;
 use crate::broker::front::slots::Slots;
-use crate::broker::front::{Front, Head, here};
+use crate::broker::front::{Front, Head};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
 use crate::broker::msg::{Msg, ReqRef};
@@ -537,7 +537,8 @@ fn ask(front: &Front, id: u64, asked: ByShard, fx: &mut Fx<'_>) {
 /// Adds a question to those of the shard that has the group; the answer, if there is none.
 fn locate(front: &Front, slot: u32, ask: GroupAsk, by_shard: &mut ByShard) -> Option<GroupAnswer> {
     let place = of_ask(&front.image, &ask).and_then(|(index, partition)| {
-        let store = here(partition).map_err(|_| ErrorCode::NotCoordinator)?;
+        let led = front.led(partition);
+        let store = led.map_err(|_| ErrorCode::NotCoordinator)?;
         Ok((index, front.owner_of(store)))
     });
     match place {

@@ -1,7 +1,10 @@
 //! The coordinators of a shard, and what is around them: who waits for their answers, the records that they want
 //! appended, what they have to load, and the compaction of their partitions.
+//!
+//! A coordinator is there as long as this node leads its partition, in one epoch: another leader may have written what
+//! it does not know.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -9,7 +12,9 @@ use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{ErrorCode, IdMap, LogId, Mono, Refused, ShardId, StoreId, TopicId, limits};
+use crate::base::{
+    ErrorCode, IdMap, LeaderEpoch, LogId, Mono, Refused, ShardId, StoreId, TopicId, limits,
+};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, ReqRef};
@@ -28,6 +33,8 @@ use crate::store::DiskError;
 #[derive(Debug)]
 pub struct Coordinators {
     host: Host,
+    /// The partitions that are led here, each with its log and the epoch.
+    led: BTreeMap<i32, (LogId, LeaderEpoch)>,
     /// Who waits for an answer, by token: the request, and the place in it.
     waits: IdMap<u64, (ReqRef, u32)>,
     /// Tokens of questions, and numbers of appends.
@@ -46,6 +53,7 @@ impl Coordinators {
     pub fn new(config: &BrokerConfig, seed: u64) -> Self {
         Self {
             host: Host::new(group_config(config), seed),
+            led: BTreeMap::new(),
             waits: IdMap::default(),
             begun: 0,
             appends: IdMap::default(),
@@ -77,17 +85,25 @@ impl Coordinators {
         self.early.invariants();
     }
 
-    /// The image is served by here: takes over the partitions that are this shard's, begins to delete the offsets of
-    /// topics that are gone, and takes the questions that came by it. The control shard is told.
+    /// The image is served by here: takes over the partitions that this shard leads, gives up those that it leads no
+    /// more, begins to delete the offsets of topics that are gone, and takes the questions that came by it. The control
+    /// shard is told.
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let topic = image.topic(OFFSETS_TOPIC);
+        let (topic, me) = (image.topic(OFFSETS_TOPIC), owner.config.node());
         let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
-        for (index, partition) in (0..).zip(partitions) {
-            let store = partition.store.and_then(|store| owner.slot_of(store));
-            if store.is_some() && self.host.open(index) {
-                self.loads.want(index, partition.log);
+        let led = (0..).zip(partitions).filter(|(_, partition)| {
+            let slot = partition.store.and_then(|store| owner.slot_of(store));
+            partition.leader == me && slot.is_some()
+        });
+        let led = led.map(|(index, it)| (index, (it.log, it.leader_epoch)));
+        let before = std::mem::replace(&mut self.led, led.collect());
+        for (index, before) in before {
+            if self.led.get(&index) != Some(&before) {
+                self.give_up(index, before.0, image, fx);
             }
         }
+        let led: Vec<i32> = self.led.keys().copied().collect();
+        led.into_iter().for_each(|index| self.take_over(index));
         let Adopted {
             version,
             strays,
@@ -100,6 +116,24 @@ impl Coordinators {
         self.served = version;
         self.put_early(image, fx);
         self.load_some(image, owner, fx);
+    }
+
+    /// Begins to load a partition that is led here, if that is not done and nothing is left of the time before.
+    fn take_over(&mut self, partition: i32) {
+        if let Some((log, _)) = self.led.get(&partition)
+            && self.host.open(partition)
+        {
+            self.loads.want(partition, *log);
+        }
+    }
+
+    /// A partition is led here no more, or in another epoch. What is on its way ends.
+    fn give_up(&mut self, partition: i32, log: LogId, image: &Image, fx: &mut Fx<'_>) {
+        self.loads.forget(partition);
+        self.snapshots.forget(log);
+        let mut effects = Vec::new();
+        self.host.unload(fx.now, partition, &mut effects);
+        self.perform(effects, image, fx);
     }
 
     /// Takes questions of a request. The shard that it came to serves by the image of this version.
@@ -220,11 +254,15 @@ impl Coordinators {
             let place = (partition, log);
             self.snapshots.appended(&mut self.host, place, owner, fx);
         }
+        // It may have been the last one of a coordinator that was given up.
+        self.take_over(partition);
+        self.load_some(image, owner, fx);
     }
 
     /// Goes on with what is done in slices.
     pub fn slice(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.put_early(image, fx);
+        self.load_some(image, owner, fx);
         self.snapshots.go_on(&mut self.host, owner, fx);
         if self.host.can_sweep() {
             let gone = |topic: &str, id| match image.topic(topic) {
@@ -239,12 +277,18 @@ impl Coordinators {
 
     /// Whether [`Coordinators::slice`] has more to do.
     pub fn has_more(&self) -> bool {
-        self.snapshots.has_more() || self.host.can_sweep() || self.early.may_go(self.served)
+        self.snapshots.has_more()
+            || self.host.can_sweep()
+            || self.early.may_go(self.served)
+            || self.loads.has_more()
     }
 
-    /// If the token is that of a compaction: its records are durable, so what was before them can go.
+    /// If the token is that of a compaction: its records are durable, so what was before them can go. If it is that of
+    /// a partition that is loaded, it is read on.
     pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &Fx<'_>) {
-        self.snapshots.durable(token, owner, fx);
+        if !self.loads.committed(token) {
+            self.snapshots.durable(token, owner, fx);
+        }
     }
 
     /// A read of a partition that is being loaded has ended.

@@ -1,11 +1,13 @@
-//! Reads the partitions of `__consumer_offsets` that this shard owns, one after the other, into their coordinators.
+//! Reads the partitions of `__consumer_offsets` that this shard leads, one after the other, into their coordinators:
+//! all that is there when this node begins to lead, which has to be committed first. What was acknowledged before is
+//! among it, though a new leader may not know yet that it was.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{LogId, Offset, TopicId};
+use crate::base::{IdMap, LogId, Offset, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::BatchRun;
@@ -20,8 +22,12 @@ struct Loading {
     partition: i32,
     log: LogId,
     at: Offset,
+    /// What is being read ends before this at the latest.
+    until: Offset,
     /// Something of it could not be read.
     skipped: bool,
+    /// All before this was to be committed, which has been waited for.
+    awaited: Option<Offset>,
 }
 
 /// A partition that was read to its end.
@@ -46,6 +52,10 @@ pub struct Loads {
     todo: VecDeque<Loading>,
     /// A part of the first one is being read.
     reading: bool,
+    /// And nobody wants it any more.
+    is_void: bool,
+    /// Those that wait until what they hold is committed, by the token for that.
+    uncommitted: IdMap<u64, Loading>,
 }
 
 impl Default for Loads {
@@ -54,6 +64,8 @@ impl Default for Loads {
             reader: LogReader::new(Worker::Offsets),
             todo: VecDeque::new(),
             reading: false,
+            is_void: false,
+            uncommitted: IdMap::default(),
         }
     }
 }
@@ -65,13 +77,43 @@ impl Loads {
             partition,
             log,
             at: Offset(0),
+            until: Offset(0),
             skipped: false,
+            awaited: None,
         });
     }
 
-    /// Whether every one is read.
+    /// A partition is not to be read, or not on.
+    pub fn forget(&mut self, partition: i32) {
+        self.uncommitted.retain(|_, it| it.partition != partition);
+        // What is being read ends first.
+        let is_first = self.reading
+            && self
+                .todo
+                .front()
+                .is_some_and(|it| it.partition == partition);
+        self.is_void |= is_first;
+        let mut is_read = self.reading;
+        self.todo
+            .retain(|it| std::mem::take(&mut is_read) || it.partition != partition);
+    }
+
+    /// Whether every one is read, but for those of which it is not known when they can be.
     pub fn is_done(&self) -> bool {
         self.todo.is_empty()
+    }
+
+    /// Whether [`Loads::next`] has something to do.
+    pub fn has_more(&self) -> bool {
+        !self.todo.is_empty() && !self.reading
+    }
+
+    /// If the token is that of a partition that waits: what was waited for is committed, or is not any more because
+    /// another one leads.
+    pub fn committed(&mut self, token: u64) -> bool {
+        let loading = self.uncommitted.remove(&token);
+        self.todo.extend(loading);
+        loading.is_some()
     }
 
     /// Goes on until a partition is read, or something has to be waited for. One that cannot be read has failed.
@@ -81,6 +123,10 @@ impl Loads {
             let known = if self.reading {
                 let (_, part) = self.reader.next()?;
                 self.reading = false;
+                if std::mem::take(&mut self.is_void) {
+                    self.todo.pop_front();
+                    continue;
+                }
                 let part = part.map_err(|error| format!("errno {}", error.errno));
                 read(&mut loading, part, to)
             } else {
@@ -95,6 +141,11 @@ impl Loads {
                     });
                 }
                 Ok(Known::Part) => self.todo[0] = loading,
+                Ok(Known::Later(token)) => {
+                    self.todo.pop_front();
+                    self.uncommitted.insert(token, loading);
+                }
+                Ok(Known::NotMore) => drop(self.todo.pop_front()),
                 Err(Unreadable) => {
                     self.todo.pop_front();
                     to.host.fail(loading.partition);
@@ -117,9 +168,18 @@ impl Loads {
             return Err(unserved(loading.partition, to));
         };
         loading.at = loading.at.max(partition.log.start_offset());
-        if loading.at >= partition.log.high_watermark() {
+        let (committed, end) = (partition.log.high_watermark(), partition.log.end_offset());
+        if loading.at >= committed && committed >= end {
             return Ok(Known::All);
         }
+        if loading.at >= committed {
+            if loading.awaited.replace(end) == Some(end) {
+                // It leads no more, and is about to be told so.
+                return Ok(Known::NotMore);
+            }
+            return Ok(Known::Later(to.owner.tell_when_committed(loading.log, end)));
+        }
+        loading.until = committed;
         self.reader.load(to.owner, loading.log, loading.at, fx);
         self.reading = true;
         Ok(Known::Part)
@@ -130,6 +190,10 @@ impl Loads {
 enum Known {
     Part,
     All,
+    /// It can be read on when this is told.
+    Later(u64),
+    /// It will not be.
+    NotMore,
 }
 
 /// A partition is not read on.
@@ -142,9 +206,10 @@ fn read(
     to: &mut LoadInto<'_>,
 ) -> Result<Known, Unreadable> {
     let at = loading.at;
-    if !to.owner.partitions.contains_key(&loading.log) {
+    let Some(partition) = to.owner.partitions.get(&loading.log) else {
         return Err(unserved(loading.partition, to));
-    }
+    };
+    let start = partition.log.start_offset();
     let next = match part.and_then(|bytes| replay(loading, &bytes, to)) {
         Ok(next) => next?,
         Err(why) => {
@@ -153,10 +218,12 @@ fn read(
             next
         }
     };
-    if next <= at {
-        return Ok(Known::All);
+    if next > at {
+        loading.at = next;
+    } else if start <= at {
+        // There is nothing but a gap.
+        loading.at = loading.until;
     }
-    loading.at = next;
     Ok(Known::Part)
 }
 
@@ -267,9 +334,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::StoreId;
-    use crate::broker::control::testing::{Site, batch, directories, unreadable};
-    use crate::config::BrokerConfig;
+    use crate::base::{NodeId, StoreId};
+    use crate::broker::control::testing::{NOW, Site, batch, directories, unreadable};
+    use crate::config::{BrokerConfig, TopicConfig};
     use crate::controller::MetadataRecord;
     use crate::controller::testing::partition;
     use crate::coordinator::InstanceState;
@@ -322,6 +389,46 @@ mod tests {
             }
         }
 
+        /// These have copies of the first one, and are in sync.
+        fn replicate(&mut self, nodes: &[i32]) {
+            let MetadataRecord::Partition(mut record) = partition(2, 0, LOGS[0].0) else {
+                panic!("a partition");
+            };
+            record.replicas = nodes.iter().copied().map(NodeId).collect();
+            record.isr = record.replicas.clone();
+            record.directories = vec![directories(1)[0].id; nodes.len()];
+            self.image
+                .replay(&MetadataRecord::Partition(record))
+                .unwrap();
+            let topic = self.image.topic(OFFSETS_TOPIC).unwrap();
+            let config = TopicConfig::effective(&BrokerConfig::default(), &topic.configs);
+            self.site.act(|owner, fx| {
+                owner.open(fx.now, 0, topic, 0, &topic.partitions[0], &config);
+            });
+        }
+
+        fn append(&mut self, batch: Bytes) {
+            self.site.act(|owner, fx| {
+                let written = owner.append_internal(fx.now, LOGS[0], batch);
+                written.expect("written");
+            });
+            self.site.flush();
+        }
+
+        /// Goes on; which are loaded.
+        fn go_on(&mut self) -> Vec<i32> {
+            let (host, image, loads) = (&mut self.host, &self.image, &mut self.loads);
+            self.site.act(|owner, fx| {
+                let mut to = LoadInto { host, image, owner };
+                let mut all = Vec::new();
+                while let Some(loaded) = loads.next(&mut to, fx) {
+                    to.host.loaded(fx.now, loaded.partition, &mut Vec::new());
+                    all.push(loaded.partition);
+                }
+                all
+            })
+        }
+
         /// Loads both; says of which something was skipped, and whether the groups of each are served.
         fn load(&mut self) -> (Vec<i32>, [bool; 2]) {
             for (partition, log) in (0..).zip(LOGS) {
@@ -355,6 +462,42 @@ mod tests {
         assert_eq!(f.load(), (vec![], [true, true]));
         let mut f = Fixture::new(false, []);
         assert_eq!(f.load(), (vec![], [true, true]));
+    }
+
+    /// Loads one whose records are on two nodes, of which the other one has not said yet that it has them; returns the
+    /// token that is waited for.
+    fn load_uncommitted(f: &mut Fixture) -> u64 {
+        assert!(f.host.open(0));
+        f.loads.want(0, LOGS[0]);
+        assert_eq!(f.go_on(), []);
+        assert!(f.loads.is_done() && !f.loads.has_more());
+        *f.loads.uncommitted.keys().next().expect("it waits")
+    }
+
+    #[test]
+    fn what_is_not_committed_is_waited_for_as_long_as_this_node_leads() {
+        let mut f = Fixture::new(false, []);
+        f.replicate(&[1, 2]);
+        f.append(batch(b"k", b"v"));
+        let token = load_uncommitted(&mut f);
+        assert!(!f.loads.committed(token + 1) && f.loads.committed(token));
+        // It was told because another one leads now.
+        assert!(f.loads.has_more());
+        assert_eq!(f.go_on(), []);
+        assert!(f.loads.is_done() && f.loads.uncommitted.is_empty());
+        assert_eq!(f.host.state(0), Some(InstanceState::Loading));
+        f.host.unload(NOW, 0, &mut Vec::new());
+        let token = load_uncommitted(&mut f);
+        f.replicate(&[1]);
+        assert!(f.loads.committed(token));
+        assert_eq!(f.go_on(), [0]);
+        assert_eq!(f.host.state(0), Some(InstanceState::Active));
+        f.host.unload(NOW, 0, &mut Vec::new());
+        f.replicate(&[1, 2]);
+        f.append(batch(b"k", b"v"));
+        let token = load_uncommitted(&mut f);
+        f.loads.forget(0);
+        assert!(!f.loads.committed(token) && !f.loads.has_more());
     }
 
     #[test]

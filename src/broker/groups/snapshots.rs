@@ -107,6 +107,12 @@ impl Snapshots {
         }
     }
 
+    /// Another one coordinates a partition from now on: its log is left as it is.
+    pub fn forget(&mut self, log: LogId) {
+        self.writing.retain(|writing| writing.log != log);
+        self.compaction.forget(log);
+    }
+
     /// If the token is that of a compaction: its records are durable, so what was before them can go.
     pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &Fx<'_>) {
         self.compaction.durable(fx.now, token, owner);

@@ -143,6 +143,12 @@ impl Compaction {
         }
     }
 
+    /// A log is not this one's any more: nothing is known of it, nor dropped because of what was written.
+    pub fn forget(&mut self, log: LogId) {
+        self.running.remove(&log);
+        self.due_bytes.remove(&log);
+    }
+
     /// If the token is that of a compaction: the valid records are durable, so the rest can go.
     pub fn durable(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
         let mut running = self.running.iter();

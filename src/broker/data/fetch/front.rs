@@ -25,7 +25,7 @@ use crate::base::limits::FETCH_WAIT_MS_MAX;
 use crate::base::{ErrorCode, IdMap, Mono, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::parked::Family;
-use crate::broker::front::{Front, Head, check_epoch, here, partition_of};
+use crate::broker::front::{Front, Head, check_epoch, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
 use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
@@ -524,7 +524,7 @@ fn new_slot(
             bytes_max: asked.bytes_max.max(0) as usize,
             leader_epoch: asked.leader_epoch,
         };
-        Ok((front.owner_of(here(partition)?), part))
+        Ok((front.owner_of(front.led(partition)?), part))
     });
     let (ask, error) = match located {
         Ok(ask) => (Some(ask), ErrorCode::None),

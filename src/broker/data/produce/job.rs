@@ -9,7 +9,7 @@ use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATIO
 use crate::base::{ErrorCode, LogId, Refused, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::slots::Slots;
-use crate::broker::front::{Front, here, partition_of};
+use crate::broker::front::{Front, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
 use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, Produced, ReqRef};
@@ -359,7 +359,7 @@ fn locate(
         let why = "Transactions are not supported yet.";
         return Err(Refused::because(ErrorCode::InvalidTxnState, why));
     }
-    let store = here(partition)?;
+    let store = front.led(partition)?;
     let part = ProducePart {
         slot,
         log: partition.log,

@@ -6,6 +6,8 @@
 //! - Without topics (null) every partition is told; a topic or partition that does not exist is left out.
 //! - Size and free space of the volume (version 4) are -1, unknown: the bound of a store is
 //!   `millrace.store.bytes.max`. No directory is cordoned (version 5), none is being moved to.
+//! - Replicas that follow are told as those that lead. How far one is behind its leader is 0, as in Kafka, which
+//!   compares the replica's end with the high watermark that it knows itself.
 //! - With direct ports each core is a broker, and tells of its own partitions.
 
 use bytes::Bytes;

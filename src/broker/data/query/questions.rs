@@ -14,7 +14,7 @@ use kafka_wire_core::KafkaEncode;
 use crate::base::limits::{LISTED_PER_SLICE, TOPIC_NAME_BYTES_MAX};
 use crate::base::{ErrorCode, Leftovers, LogId, ShardId};
 use crate::broker::front::long::LongKind;
-use crate::broker::front::{Front, check_epoch, here, partition_of};
+use crate::broker::front::{Front, check_epoch, partition_of};
 use crate::broker::msg::{Answered, Query};
 use crate::controller::{Image, Topic};
 use crate::wire::{
@@ -248,7 +248,12 @@ impl<A: LogQuestion> Questions<A> {
             return Err(ErrorCode::InvalidTopicException);
         }
         check_epoch(listed.believed_epoch, partition.leader_epoch)?;
-        let owner = front.owner_of(here(partition)?);
+        let store = match query {
+            // Each replica has one.
+            Query::Size => partition.store.ok_or(ErrorCode::NotLeaderOrFollower),
+            _ => front.led(partition),
+        };
+        let owner = front.owner_of(store?);
         if self.only.is_some_and(|only| only != owner) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }

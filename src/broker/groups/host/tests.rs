@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::base::{Offset, TopicId};
+use crate::base::{DirectoryId, NodeId, Offset, TopicId};
 use crate::broker::control::testing::{NOW, Site, directories, req, topic};
 use crate::broker::data::produce::owner::Delayed;
+use crate::config::TopicConfig;
 use crate::controller::MetadataRecord;
 use crate::controller::testing::partition;
-use crate::coordinator::{FetchedOf, OffsetsOf};
+use crate::coordinator::{FetchedOf, InstanceState, OffsetsOf};
 use crate::group::join::JoinRequest;
 use crate::group::testing::commit_of;
 use crate::group::{Name, Protocol, records};
@@ -180,6 +181,53 @@ impl Fixture {
         }
     }
 
+    /// The partition is led by this one of nodes 1 and 2, in this epoch, and these are in sync.
+    fn lead(&mut self, leader: i32, epoch: i32, in_sync: &[i32]) {
+        let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
+        let MetadataRecord::Partition(mut record) = partition(2, 0, OFFSETS_LOG.0) else {
+            panic!("a partition");
+        };
+        record.replicas = nodes(&[1, 2]);
+        record.directories.push(DirectoryId([9; 16]));
+        record.isr = nodes(in_sync);
+        record.leader = NodeId(leader);
+        record.leader_epoch = LeaderEpoch(epoch);
+        record.partition_epoch = self.image.version as i32;
+        let record = MetadataRecord::Partition(record);
+        self.image.replay(&record).expect("it fits");
+        self.adopt(self.image.version + 1, false);
+        self.idle();
+    }
+
+    /// The log of the partition follows what the image says of its replicas.
+    fn assign(&mut self) {
+        let topic = Arc::clone(self.image.topic(OFFSETS_TOPIC).expect("it is there"));
+        let config = TopicConfig::effective(&BrokerConfig::default(), &topic.configs);
+        self.site.act(|owner, fx| {
+            owner.open(fx.now, 0, &topic, 0, &topic.partitions[0], &config);
+            owner.slice(fx);
+        });
+    }
+
+    /// A leader has written that group `g` commits this, and it is here.
+    fn written(&mut self, offset: i64) {
+        let mut commit = commit_of("topic-1", TopicId([1; 16]), NOW)
+            .offsets
+            .remove(0);
+        commit.committed.offset = offset;
+        let value = records::offset_value(&commit.committed);
+        let record = (records::offset_key("g", "topic-1", 0), Some(value));
+        self.site.act(|owner, fx| {
+            let batch = compact::batch(fx.now, &[record]);
+            let written = owner.append_internal(fx.now, OFFSETS_LOG, batch);
+            written.expect("written");
+        });
+    }
+
+    fn state(&self) -> Option<InstanceState> {
+        self.coordinators.host.state(0)
+    }
+
     /// Where the partition ends.
     fn end(&self) -> Offset {
         let partitions = &self.site.owner.partitions;
@@ -210,6 +258,92 @@ fn a_commit_that_cannot_be_written_is_refused() {
     let refused = GroupAnswer::Done(ErrorCode::CoordinatorNotAvailable);
     assert_eq!(f.answers, [(7, vec![(4, refused)])]);
     assert!(f.coordinators.is_quiet());
+}
+
+const DONE: GroupAnswer = GroupAnswer::Done(ErrorCode::None);
+const ELSEWHERE: GroupAnswer = GroupAnswer::Done(ErrorCode::NotCoordinator);
+
+#[test]
+fn a_partition_that_another_node_leads_is_given_up_and_taken_over_again() {
+    let mut f = Fixture::new();
+    f.commit(7);
+    f.lead(2, 1, &[1, 2]);
+    f.commit(8);
+    assert_eq!(f.answers, [(8, vec![(4, ELSEWHERE)])]);
+    f.flush();
+    assert_eq!(f.answers[1..], [(7, vec![(4, DONE)])], "it was on its way");
+    assert_eq!(f.state(), None);
+    f.commit(9);
+    assert_eq!(f.answers[2..], [(9, vec![(4, ELSEWHERE)])]);
+    f.written(50);
+    f.flush();
+    f.lead(1, 2, &[1, 2]);
+    let id = TopicId([1; 16]);
+    assert_eq!(f.committed("topic-1", id), Some(50), "by another leader");
+    f.commit(10);
+    f.flush();
+    assert_eq!(f.answers[3..], [(10, vec![(4, DONE)])]);
+}
+
+/// Between the two another one may have led.
+#[test]
+fn a_leader_in_another_epoch_loads_anew() {
+    let mut f = Fixture::new();
+    let id = TopicId([1; 16]);
+    f.written(50);
+    f.flush();
+    f.lead(1, 0, &[1]);
+    assert_eq!(f.committed("topic-1", id), None, "it is the same epoch");
+    f.lead(1, 2, &[1]);
+    assert_eq!(f.committed("topic-1", id), Some(50));
+}
+
+#[test]
+fn what_is_on_its_way_ends_before_a_partition_is_taken_over_again() {
+    let mut f = Fixture::new();
+    f.commit(7);
+    f.lead(2, 1, &[1]);
+    f.lead(1, 2, &[1]);
+    assert_eq!(f.state(), Some(InstanceState::Unloading));
+    f.commit(8);
+    assert_eq!(f.answers, [(8, vec![(4, ELSEWHERE)])]);
+    f.flush();
+    f.idle();
+    assert_eq!(f.answers[1..], [(7, vec![(4, DONE)])]);
+    assert_eq!(f.state(), Some(InstanceState::Active));
+    assert!(f.committed("topic-1", TopicId([1; 16])).is_some());
+}
+
+/// What the leader before has acknowledged is there, but that all have it the new one may not know yet.
+#[test]
+fn a_new_leader_serves_when_all_that_it_has_is_committed() {
+    let mut f = Fixture::new();
+    f.lead(2, 1, &[1, 2]);
+    f.assign();
+    f.written(50);
+    f.flush();
+    f.lead(1, 2, &[1, 2]);
+    let loads = GroupAnswer::Done(ErrorCode::CoordinatorLoadInProgress);
+    f.commit(7);
+    assert_eq!(f.answers, [(7, vec![(4, loads)])]);
+    assert!(f.coordinators.is_loaded(), "nobody waits for it");
+    f.lead(1, 2, &[1]);
+    f.assign();
+    f.flush();
+    f.idle();
+    assert_eq!(f.committed("topic-1", TopicId([1; 16])), Some(50));
+    // While it is loaded another one leads again.
+    f.lead(2, 3, &[1, 2]);
+    f.assign();
+    f.written(60);
+    f.lead(1, 4, &[1, 2]);
+    assert_eq!(f.state(), Some(InstanceState::Loading));
+    f.lead(2, 5, &[1]);
+    assert_eq!(f.state(), None);
+    f.assign();
+    f.flush();
+    f.idle();
+    assert_eq!(f.state(), None);
 }
 
 fn remove_topic(f: &mut Fixture) {
