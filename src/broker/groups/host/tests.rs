@@ -8,7 +8,7 @@ use crate::broker::control::testing::{NOW, Site, directories, req, topic};
 use crate::broker::data::produce::owner::Delayed;
 use crate::config::TopicConfig;
 use crate::controller::MetadataRecord;
-use crate::controller::testing::partition;
+use crate::controller::testing::{broker, partition};
 use crate::coordinator::{FetchedOf, InstanceState, OffsetsOf};
 use crate::group::join::JoinRequest;
 use crate::group::testing::commit_of;
@@ -50,6 +50,7 @@ impl Fixture {
         for record in &metadata {
             image.replay(record).unwrap();
         }
+        image.brokers.register(broker(1, 1)).expect("the first");
         let mut site = Site::new();
         let (label, config) = (LogLabel::default(), LogConfig::default());
         site.act(|owner, fx| {
@@ -157,9 +158,12 @@ impl Fixture {
         loop {
             let coordinators = &mut self.coordinators;
             let image = &self.image;
-            self.site
-                .act(|owner, fx| coordinators.slice(image, owner, fx));
+            self.site.act(|owner, fx| {
+                owner.slice(fx);
+                coordinators.slice(image, owner, fx);
+            });
             self.settle();
+            self.told();
             if !self.coordinators.has_more() {
                 break;
             }
@@ -174,8 +178,15 @@ impl Fixture {
 
     /// Lets the disk finish; what comes of it is not looked at yet.
     fn flush_only(&mut self) {
+        let tokens = self.site.flush();
+        self.site.owner.acks.told = tokens;
+        self.told();
+    }
+
+    /// Tells who waits for something of the shard's own.
+    fn told(&mut self) {
         let coordinators = &mut self.coordinators;
-        for token in self.site.flush() {
+        for token in std::mem::take(&mut self.site.owner.acks.told) {
             self.site
                 .act(|owner, fx| coordinators.durable(token, owner, fx));
         }
@@ -195,33 +206,33 @@ impl Fixture {
         record.partition_epoch = self.image.version as i32;
         let record = MetadataRecord::Partition(record);
         self.image.replay(&record).expect("it fits");
-        self.adopt(self.image.version + 1, false);
-        self.idle();
-    }
-
-    /// The log of the partition follows what the image says of its replicas.
-    fn assign(&mut self) {
         let topic = Arc::clone(self.image.topic(OFFSETS_TOPIC).expect("it is there"));
         let config = TopicConfig::effective(&BrokerConfig::default(), &topic.configs);
         self.site.act(|owner, fx| {
+            owner.serves_by(&self.image);
             owner.open(fx.now, 0, &topic, 0, &topic.partitions[0], &config);
-            owner.slice(fx);
         });
+        self.adopt(self.image.version + 1, false);
     }
 
-    /// A leader has written that group `g` commits this, and it is here.
-    fn written(&mut self, offset: i64) {
+    /// A leader of this epoch has written that group `g` commits this, and it is here.
+    fn written(&mut self, offset: i64, epoch: i32) {
         let mut commit = commit_of("topic-1", TopicId([1; 16]), NOW)
             .offsets
             .remove(0);
         commit.committed.offset = offset;
         let value = records::offset_value(&commit.committed);
         let record = (records::offset_key("g", "topic-1", 0), Some(value));
+        let (mut batch, epoch) = (compact::batch(NOW, &[record]).to_vec(), LeaderEpoch(epoch));
+        record::stamp(&mut batch, self.end(), epoch);
         self.site.act(|owner, fx| {
-            let batch = compact::batch(fx.now, &[record]);
-            let written = owner.append_internal(fx.now, OFFSETS_LOG, batch);
-            written.expect("written");
+            let open = owner.partitions.get_mut(&OFFSETS_LOG).expect("it is there");
+            let store = &mut owner.slots[open.slot].store;
+            let written = open.log.append_replica(fx.now, &batch.into(), epoch, store);
+            let flush = written.expect("it fits").flush.expect("something");
+            owner.wrote(OFFSETS_LOG, flush);
         });
+        self.flush();
     }
 
     fn state(&self) -> Option<InstanceState> {
@@ -270,14 +281,14 @@ fn a_partition_that_another_node_leads_is_given_up_and_taken_over_again() {
     f.lead(2, 1, &[1, 2]);
     f.commit(8);
     assert_eq!(f.answers, [(8, vec![(4, ELSEWHERE)])]);
-    f.flush();
-    assert_eq!(f.answers[1..], [(7, vec![(4, DONE)])], "it was on its way");
+    f.idle();
+    assert_eq!(f.answers[1..], [(7, vec![(4, ELSEWHERE)])], "of nobody");
     assert_eq!(f.state(), None);
     f.commit(9);
     assert_eq!(f.answers[2..], [(9, vec![(4, ELSEWHERE)])]);
-    f.written(50);
-    f.flush();
-    f.lead(1, 2, &[1, 2]);
+    f.written(50, 1);
+    f.lead(1, 2, &[1]);
+    f.idle();
     let id = TopicId([1; 16]);
     assert_eq!(f.committed("topic-1", id), Some(50), "by another leader");
     f.commit(10);
@@ -290,11 +301,12 @@ fn a_partition_that_another_node_leads_is_given_up_and_taken_over_again() {
 fn a_leader_in_another_epoch_loads_anew() {
     let mut f = Fixture::new();
     let id = TopicId([1; 16]);
-    f.written(50);
-    f.flush();
+    f.written(50, 0);
     f.lead(1, 0, &[1]);
+    f.idle();
     assert_eq!(f.committed("topic-1", id), None, "it is the same epoch");
     f.lead(1, 2, &[1]);
+    f.idle();
     assert_eq!(f.committed("topic-1", id), Some(50));
 }
 
@@ -307,10 +319,13 @@ fn what_is_on_its_way_ends_before_a_partition_is_taken_over_again() {
     assert_eq!(f.state(), Some(InstanceState::Unloading));
     f.commit(8);
     assert_eq!(f.answers, [(8, vec![(4, ELSEWHERE)])]);
+    f.idle();
+    assert_eq!(f.answers[1..], [(7, vec![(4, ELSEWHERE)])]);
+    assert_eq!(f.state(), Some(InstanceState::Loading));
     f.flush();
     f.idle();
-    assert_eq!(f.answers[1..], [(7, vec![(4, DONE)])]);
     assert_eq!(f.state(), Some(InstanceState::Active));
+    // Nobody has cut it off.
     assert!(f.committed("topic-1", TopicId([1; 16])).is_some());
 }
 
@@ -319,29 +334,23 @@ fn what_is_on_its_way_ends_before_a_partition_is_taken_over_again() {
 fn a_new_leader_serves_when_all_that_it_has_is_committed() {
     let mut f = Fixture::new();
     f.lead(2, 1, &[1, 2]);
-    f.assign();
-    f.written(50);
-    f.flush();
+    f.written(50, 1);
     f.lead(1, 2, &[1, 2]);
+    f.idle();
     let loads = GroupAnswer::Done(ErrorCode::CoordinatorLoadInProgress);
     f.commit(7);
     assert_eq!(f.answers, [(7, vec![(4, loads)])]);
     assert!(f.coordinators.is_loaded(), "nobody waits for it");
     f.lead(1, 2, &[1]);
-    f.assign();
-    f.flush();
     f.idle();
     assert_eq!(f.committed("topic-1", TopicId([1; 16])), Some(50));
     // While it is loaded another one leads again.
     f.lead(2, 3, &[1, 2]);
-    f.assign();
-    f.written(60);
+    f.written(60, 3);
     f.lead(1, 4, &[1, 2]);
+    f.idle();
     assert_eq!(f.state(), Some(InstanceState::Loading));
     f.lead(2, 5, &[1]);
-    assert_eq!(f.state(), None);
-    f.assign();
-    f.flush();
     f.idle();
     assert_eq!(f.state(), None);
 }
