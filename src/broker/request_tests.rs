@@ -13,11 +13,13 @@ use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
 use super::io::{ConnId, Output};
-use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Query, Watch};
+use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Produced, Query, Watch};
 use super::requests::Requests;
 use super::testing::with_fx;
-use super::trace::{FetchStamps, Trace};
-use crate::base::{DirectoryId, ErrorCode, Mono, NodeId, Now, ShardId, StoreId, TopicId};
+use super::trace::{FetchStamps, ProduceStamps, Trace};
+use crate::base::{
+    DirectoryId, ErrorCode, Mono, NodeId, Now, Offset, Refused, ShardId, StoreId, TopicId,
+};
 use crate::config::BrokerConfig;
 use crate::controller::testing::partition;
 use crate::controller::{Image, MetadataRecord};
@@ -31,7 +33,8 @@ const PREFIX: usize = 4;
 const PRODUCE_VERSION: i16 = 9;
 
 /// The front of shard 0 of two. Topic `t` has partition 0 here, as log 1, and partition 1 on shard 1, as log 2; of
-/// partition 2, which node 2 leads, shard 0 has a copy, as log 3.
+/// partition 2, which node 2 leads, shard 0 has a copy, as log 3. Partition 3 is led here, as log 4, and node 2 has a
+/// copy.
 struct Desk {
     front: Front,
     requests: Requests,
@@ -60,7 +63,13 @@ impl Desk {
             record.directories = vec![DirectoryId([9; 16]), stores[0]];
             (record.isr, record.leader) = (record.replicas.clone(), NodeId(2));
         }
-        for record in [topic, partition(1, 0, 1), elsewhere, follows] {
+        let mut replicated = partition(1, 3, 4);
+        if let MetadataRecord::Partition(record) = &mut replicated {
+            record.replicas.push(NodeId(2));
+            record.directories.push(DirectoryId([9; 16]));
+            record.isr.push(NodeId(2));
+        }
+        for record in [topic, partition(1, 0, 1), elsewhere, follows, replicated] {
             image.replay(&record).unwrap();
         }
         let owners = vec![ShardId(0), ShardId(1)];
@@ -168,6 +177,18 @@ impl Desk {
         self.act(|all, front, fx| {
             all.produce.begin(front, to, &header, body, fx).unwrap();
         });
+    }
+
+    /// What an owner says of a produce request.
+    fn done(&mut self, id: u64, results: Vec<(u32, Result<Produced, Refused>)>) {
+        let stamps = ProduceStamps::arrived(self.now.mono);
+        self.act(|all, front, fx| all.produce.done(front, id, results, &stamps, fx));
+    }
+
+    /// It is this time.
+    fn due(&mut self, now: Mono) {
+        self.now.mono = now;
+        self.act(|all, front, fx| all.due(front, fx));
     }
 
     /// The partitions of the reply to a produce request, and their errors.
@@ -291,8 +312,71 @@ fn what_another_node_leads_is_not_asked_for_here_but_for_its_size() {
         Msg::Query { parts, .. } => (*to, parts.iter().map(|it| it.1.0).collect()),
         other => panic!("unexpected {other:?}"),
     });
-    let all: [(u16, Vec<u64>); 2] = [(0, vec![1, 3]), (1, vec![2])];
+    let all: [(u16, Vec<u64>); 2] = [(0, vec![1, 3, 4]), (1, vec![2])];
     assert_eq!(sizes.collect::<Vec<_>>(), all);
+}
+
+fn appended() -> Result<Produced, Refused> {
+    Ok(Produced {
+        base_offset: Offset(5),
+        log_append_time_ms: -1,
+        log_start: Offset(0),
+    })
+}
+
+#[test]
+fn other_replicas_are_waited_for_no_longer_than_the_producer_wants() {
+    let late = ErrorCode::RequestTimedOut.code();
+    let mut desk = Desk::new();
+    desk.produce(&[3, 0], -1, 500);
+    let until = desk.now.mono.plus_ms(500);
+    assert_eq!(desk.front.parked.next_deadline(), Some(until));
+    desk.due(Mono(until.0 - 1));
+    desk.due(until);
+    assert!(
+        desk.replies.is_empty(),
+        "the disk of this node is waited for"
+    );
+    assert_eq!(desk.front.parked.next_deadline(), None);
+    // What comes too late changes nothing.
+    desk.done(1, vec![(0, appended())]);
+    assert!(desk.replies.is_empty());
+    desk.done(1, vec![(1, appended())]);
+    assert_eq!(desk.produced(), [(3, late), (0, 0)]);
+    desk.done(1, vec![(0, appended())]);
+    assert!(desk.replies.is_empty() && desk.front.parked.len() == 0);
+    // One that is not willing to wait at all.
+    for (id, timeout_ms) in [(2, 0), (3, -1), (4, i32::MIN)] {
+        desk.produce(&[3], -1, timeout_ms);
+        let now = desk.now.mono;
+        desk.due(now);
+        assert_eq!(desk.produced(), [(3, late)], "request {id}");
+    }
+    desk.produce(&[3], -1, 500);
+    desk.done(5, vec![(0, appended())]);
+    assert_eq!(desk.produced(), [(3, 0)], "in time");
+    assert_eq!(desk.front.parked.next_deadline(), None);
+}
+
+#[test]
+fn who_waits_for_no_other_replica_waits_for_as_long_as_it_takes() {
+    let mut desk = Desk::new();
+    for (id, acks, partitions) in [(1, 1, [3, 0]), (2, 0, [3, 0]), (3, -1, [0, 1])] {
+        desk.produce(&partitions, acks, 500);
+        assert_eq!(desk.front.parked.next_deadline(), None, "acks={acks}");
+        desk.done(id, vec![(0, appended()), (1, appended())]);
+    }
+    desk.replies.clear();
+    // At a stop nobody leads here what others have too, and that is what is told.
+    desk.produce(&[3], -1, 500);
+    desk.front.draining = true;
+    let now = desk.now.mono;
+    desk.due(now);
+    assert!(desk.replies.is_empty());
+    assert_eq!(desk.front.parked.next_deadline(), None);
+    let elsewhere = ErrorCode::NotLeaderOrFollower;
+    desk.done(4, vec![(0, Err(elsewhere.into()))]);
+    assert_eq!(desk.produced(), [(3, elsewhere.code())]);
 }
 
 #[test]

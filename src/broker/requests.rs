@@ -105,11 +105,11 @@ impl Requests {
             }
             match front.due(fx.now.mono) {
                 Some((id, Family::Fetch)) => self.fetch.due(front, id, fx),
+                Some((id, Family::Produce)) => self.produce.due(front, id, fx),
                 // What this node does by itself is waited for however long it takes.
                 Some((
                     _,
-                    Family::Produce
-                    | Family::Query
+                    Family::Query
                     | Family::Explain
                     | Family::Groups
                     | Family::Control

@@ -33,11 +33,19 @@ impl<T> Slots<T> {
         self.open == 0
     }
 
-    /// Puts answers into their places, for each of which somebody was asked; whether they were the last ones.
+    /// Whether the answer for a place is still to come.
+    pub fn is_open(&self, place: u32) -> bool {
+        matches!(self.known.get(place as usize), Some(None))
+    }
+
+    /// Puts answers into their places, for each of which somebody was asked; whether they were the last ones. What is
+    /// known of a place stays.
     pub fn answer(&mut self, answers: Vec<(u32, T)>) -> bool {
         for (place, answer) in answers {
-            self.known[place as usize] = Some(answer);
-            self.open -= 1;
+            if self.is_open(place) {
+                self.known[place as usize] = Some(answer);
+                self.open -= 1;
+            }
         }
         self.are_known()
     }
@@ -73,7 +81,9 @@ mod tests {
             slots.push(known);
         }
         assert!(!slots.are_known());
+        assert!(slots.is_open(2) && !slots.is_open(1) && !slots.is_open(3));
         assert!(!slots.answer(vec![(2, 'c')]));
+        assert!(!slots.answer(vec![(2, 'd'), (1, 'd')]), "it is known");
         assert!(slots.answer(vec![(0, 'a')]));
         assert!(slots.iter().flatten().eq(&['a', 'b', 'c']));
         let again: Slots<char> = slots.into_known().collect();

@@ -93,7 +93,10 @@ impl Coordinators {
         let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
         let led = (0..).zip(partitions).filter(|(_, partition)| {
             let slot = partition.store.and_then(|store| owner.slot_of(store));
-            partition.leader == me && slot.is_some()
+            let open = owner.partitions.get(&partition.log);
+            // Of a log that is damaged it is said when it is loaded.
+            let leads = open.is_none_or(|open| open.leader.is_some());
+            partition.leader == me && slot.is_some() && leads
         });
         let led = led.map(|(index, it)| (index, (it.log, it.leader_epoch)));
         let before = std::mem::replace(&mut self.led, led.collect());

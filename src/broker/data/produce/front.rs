@@ -5,7 +5,9 @@
 //! (`acks=all`), which is never beyond it, where Kafka answers from the page cache. `acks=0` is never answered, and an
 //! error then closes the connection, as in Kafka, since there is no other way to tell. What counts of
 //! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them
-//! always. `timeout.ms` limits what other replicas take, as in Kafka, so here there is nothing for it to limit.
+//! always. `timeout.ms` limits how long other replicas are waited for: partitions that have such get REQUEST_TIMED_OUT
+//! then, as in Kafka, and may be written all the same. What has no other replica waits for this node's disk, however long
+//! that takes.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.
@@ -133,13 +135,18 @@ impl Produces {
         fx: &mut Fx<'_>,
     ) -> Option<HandingOn> {
         let bytes = job.bytes();
-        let (pending, by_store) = job.checked_all();
+        let (mut pending, by_store) = job.checked_all();
         if by_store.is_empty() {
             finish(front, pending, fx);
             return None;
         }
         let (reply_to, mark) = (pending.reply_to, pending.mark());
         let id = front.park(reply_to, Family::Produce);
+        if !pending.replicated.is_empty() {
+            let timeout_ms = u64::try_from(pending.timeout_ms).unwrap_or(0);
+            pending.deadline = fx.now.mono.plus_ms(timeout_ms);
+            front.parked.wait_until(id, pending.deadline);
+        }
         self.waiting.insert(id, pending);
         let req = ReqRef { shard: fx.me, id };
         Some(HandingOn::new(reply_to, req, mark, by_store, bytes))
@@ -164,6 +171,25 @@ impl Produces {
             trace.pass_produce(stamps);
         }
         if answered && let Some(pending) = self.waiting.remove(&id) {
+            front.parked.unpark(id);
+            finish(front, pending, fx);
+        }
+    }
+
+    /// Other replicas were waited for as long as the client wanted, or the shard is to stop: then nobody waits for them,
+    /// since it does not lead any more what they have too.
+    pub fn due(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
+        let Some(pending) = self.waiting.get_mut(&id) else {
+            return;
+        };
+        if fx.now.mono < pending.deadline {
+            return;
+        }
+        let late = std::mem::take(&mut pending.replicated).into_iter();
+        let late = late.map(|slot| (slot, Err(ErrorCode::RequestTimedOut.into())));
+        if pending.slots.answer(late.collect())
+            && let Some(pending) = self.waiting.remove(&id)
+        {
             front.parked.unpark(id);
             finish(front, pending, fx);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, OPEN_BYTES_PER_BYTE, VALIDATION_SLICE_WORK};
-use crate::base::{ErrorCode, LogId, Refused, StoreId};
+use crate::base::{ErrorCode, LogId, Mono, Refused, StoreId};
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, partition_of};
@@ -28,6 +28,11 @@ pub struct PendingProduce {
     pub correlation_id: i32,
     pub version: i16,
     pub acks: i16,
+    /// For how long other replicas are waited for.
+    pub timeout_ms: i32,
+    /// Partitions that wait for other replicas, by slot, and until when.
+    pub replicated: Vec<u32>,
+    pub deadline: Mono,
     /// As in the request, but for the records, which are on their way.
     pub topics: Vec<ProduceTopic>,
     /// All partitions in the order of the request.
@@ -108,6 +113,9 @@ impl ProduceJob {
                 correlation_id: header.correlation_id,
                 version: header.version,
                 acks: request.acks,
+                timeout_ms: request.timeout_ms,
+                replicated: Vec::new(),
+                deadline: Mono::NEVER,
                 topics: request.topics,
                 slots: Slots::with_capacity(parts),
                 first: LogId(0),
@@ -252,6 +260,13 @@ impl ProduceJob {
         let topic = topic?;
         let index = partitions[partition].index;
         let (store, mut part) = locate(front, topic, index, records, slot, pending.version)?;
+        let is_replicated = || {
+            let partition = topic.partition(index);
+            partition.is_some_and(|partition| partition.replicas.len() > 1)
+        };
+        if self.pending.mark() == Mark::Committed && is_replicated() {
+            self.pending.replicated.push(slot);
+        }
         let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
         let open_bytes_max = open_bytes_max.min(self.open_bytes_left);
         let validation =

@@ -329,6 +329,20 @@ fn what_is_on_its_way_ends_before_a_partition_is_taken_over_again() {
     assert!(f.committed("topic-1", TopicId([1; 16])).is_some());
 }
 
+/// The metadata has still what an earlier process of this node led.
+#[test]
+fn what_this_process_may_not_lead_is_not_coordinated_here() {
+    let mut f = Fixture::new();
+    assert!(f.image.brokers.set_fenced(NodeId(1), true));
+    f.lead(1, 1, &[1]);
+    f.idle();
+    assert_eq!(f.state(), None);
+    f.image.brokers.set_fenced(NodeId(1), false);
+    f.lead(1, 3, &[1]);
+    f.idle();
+    assert_eq!(f.state(), Some(InstanceState::Active));
+}
+
 /// What the leader before has acknowledged is there, but that all have it the new one may not know yet.
 #[test]
 fn a_new_leader_serves_when_all_that_it_has_is_committed() {
