@@ -176,8 +176,8 @@ impl Produces {
         }
     }
 
-    /// Other replicas were waited for as long as the client wanted, or the shard is to stop: then nobody waits for them,
-    /// since it does not lead any more what they have too.
+    /// Other replicas were waited for as long as the client wanted, or the shard is to stop: then nobody waits for
+    /// them, since it does not lead any more what they have too.
     pub fn due(&mut self, front: &mut Front, id: u64, fx: &mut Fx<'_>) {
         let Some(pending) = self.waiting.get_mut(&id) else {
             return;
