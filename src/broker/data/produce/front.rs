@@ -6,8 +6,8 @@
 //! error then closes the connection, as in Kafka, since there is no other way to tell. What counts of
 //! `min.insync.replicas` is never more than the replicas that there are, as in Kafka, so one node has them
 //! always. `timeout.ms` limits how long other replicas are waited for: partitions that have such get REQUEST_TIMED_OUT
-//! then, as in Kafka, and may be written all the same. What has no other replica waits for this node's disk, however long
-//! that takes.
+//! then, as in Kafka, and may be written all the same. What has no other replica waits for this node's disk, however
+//! long that takes.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
 //! coordinator.
