@@ -7,13 +7,21 @@ use bytes::Bytes;
 
 use super::admin::alter_partition_call;
 use super::io::{ConnId, Input, LinkId, LinkLost, Output};
+use super::msg::ReplicaPeer;
 use super::peers::{ClusterSetup, PeerAddress};
+use super::replicas::said::{ReplicaSaid, ReplicaWhat};
+use super::replicas::{Replication, is_for_replicas};
 use super::testing::Bench;
-use crate::base::{DirectoryId, Incarnation, Mono, NodeId};
+use crate::base::{
+    DirectoryId, Incarnation, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Offset, ShardId,
+    StoreId,
+};
 use crate::config::BrokerConfig;
+use crate::replica::{OnDisk, Push, Term};
 use crate::wire::client::{decode_own_response, encode_request};
 use crate::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
+    ReplicaMessages,
 };
 
 const SHARDS: u16 = 2;
@@ -36,16 +44,23 @@ struct Cluster {
     conns: u64,
     heard: Vec<(usize, NodeId, Bytes)>,
     starts: u64,
+    /// Whether their control shards know each other by their stores, so that there is a quorum.
+    is_quorum: bool,
 }
 
 impl Cluster {
     fn new(nodes: usize) -> Self {
+        Self::of(nodes, false)
+    }
+
+    fn of(nodes: usize, is_quorum: bool) -> Self {
         let mut cluster = Self {
             nodes: (0..nodes).map(|_| None).collect(),
             links: BTreeMap::new(),
             conns: 0,
             heard: Vec::new(),
             starts: 0,
+            is_quorum,
         };
         (0..nodes).for_each(|node| cluster.start(node));
         cluster
@@ -55,8 +70,12 @@ impl Cluster {
         self.starts += 1;
         let id = |node: usize| NodeId(node as i32 + 1);
         let others = (0..self.nodes.len()).filter(|other| *other != node);
+        let mut me = facts(id(node), self.starts);
+        if self.is_quorum {
+            me.directory = DirectoryId::new(me.node.0 as u64, StoreId(0));
+        }
         let setup = ClusterSetup {
-            me: facts(id(node), self.starts),
+            me,
             others: others
                 .map(|other| PeerAddress {
                     node: id(other),
@@ -429,4 +448,305 @@ fn what_no_peer_says_closes_the_connection_and_nothing_else() {
     assert!(cluster.say(1, 0, "still here"));
     cluster.pass(5);
     assert_eq!(cluster.heard_by(0), [(2, &b"still here"[..])]);
+}
+
+const fn shard_of(node: usize, shard: u16) -> ReplicaPeer {
+    ReplicaPeer {
+        node: NodeId(node as i32 + 1),
+        shard: ShardId(shard),
+    }
+}
+
+fn about(log: u64, what: ReplicaWhat) -> ReplicaSaid {
+    let process = |node| NodeProcess {
+        node: NodeId(node),
+        incarnation: Incarnation(1),
+    };
+    ReplicaSaid {
+        log: LogId(log),
+        term: Term {
+            epoch: LeaderEpoch(1),
+            leader: process(1),
+            follower: process(2),
+        },
+        what,
+    }
+}
+
+fn pushes(batches: Bytes) -> ReplicaSaid {
+    let push = Push {
+        from: Offset(0),
+        batches,
+        to: Offset(9),
+        committed: Offset(0),
+        start: Offset(0),
+    };
+    about(7, ReplicaWhat::Pushes(push))
+}
+
+impl Cluster {
+    /// What a shard has of shards of other nodes.
+    fn replicas(&mut self, node: usize, shard: u16) -> &mut Replication {
+        let bench = self.nodes[node].as_mut().expect("it is up");
+        let shard = &mut bench.shards[usize::from(shard)];
+        shard.replicas().expect("there are others")
+    }
+
+    /// Two nodes that know their cluster, and shards of which want links to each other.
+    fn of_two(wanted: &[(u16, u16)]) -> Self {
+        let mut cluster = Self::of(2, true);
+        cluster.pass(3_000);
+        for (first, second) in wanted {
+            let to = shard_of(1, *second);
+            cluster.replicas(0, *first).links.want(to);
+            let to = shard_of(0, *first);
+            cluster.replicas(1, *second).links.want(to);
+        }
+        cluster.pass(20);
+        cluster
+    }
+
+    fn say_of(&mut self, (node, shard): (usize, u16), to: ReplicaPeer, said: &ReplicaSaid) {
+        self.replicas(node, shard).links.say(to, said, Vec::new());
+    }
+
+    fn heard_of(&mut self, (node, shard): (usize, u16)) -> Vec<(ReplicaPeer, ReplicaSaid)> {
+        std::mem::take(&mut self.replicas(node, shard).said)
+    }
+}
+
+#[test]
+fn shards_of_two_nodes_say_to_each_other_what_is_about_replicas() {
+    let mut cluster = Cluster::of_two(&[(0, 1), (1, 1)]);
+    for (node, shard, up) in [(0, 0, 1), (0, 1, 1), (1, 0, 0), (1, 1, 2)] {
+        assert_eq!(cluster.replicas(node, shard).links.up(), up);
+    }
+    let batches: Bytes = (0..300 * 1024).map(|n| (n / 7) as u8).collect();
+    let tells = |end| {
+        let (end, start) = (Offset(end), Offset(0));
+        about(7, ReplicaWhat::Tells(OnDisk { end, start }))
+    };
+    for shard in [0, 1] {
+        let links = &mut cluster.replicas(0, shard).links;
+        let halves = vec![batches.slice(..1000), batches.slice(1000..)];
+        links.say(shard_of(1, 1), &pushes(Bytes::new()), halves);
+        cluster.say_of((0, shard), shard_of(1, 1), &about(8, ReplicaWhat::Lost));
+        cluster.say_of((1, 1), shard_of(0, shard), &tells(shard.into()));
+    }
+    cluster.pass(5);
+    let mut heard = cluster.heard_of((1, 1));
+    heard.sort_by_key(|(from, _)| *from);
+    let both = [0, 1].map(|shard| {
+        let from = shard_of(0, shard);
+        [
+            (from, pushes(batches.clone())),
+            (from, about(8, ReplicaWhat::Lost)),
+        ]
+    });
+    assert!(heard == both.concat());
+    for shard in [0, 1] {
+        assert_eq!(
+            cluster.heard_of((0, shard)),
+            [(shard_of(1, 1), tells(shard.into()))]
+        );
+    }
+    assert!(cluster.heard_of((1, 0)).is_empty());
+}
+
+impl Cluster {
+    /// A connection of the test to a node, on which it says that it is the second node's shard 5, about replicas.
+    fn greet(&mut self, conn: u64, hello: &Hello) -> HelloAnswer {
+        let node = self.nodes[0].as_mut().expect("it is up");
+        node.open(conn);
+        let reply = node.ask(conn, &hello.encode(1));
+        answer(&reply.expect("a reply"))
+    }
+
+    fn closed(&mut self) -> Vec<(u64, String)> {
+        let node = self.nodes[0].as_mut().expect("it is up");
+        let closed = node.closed.drain(..);
+        closed.map(|(conn, why)| (conn.0, why)).collect()
+    }
+}
+
+fn hello_for_replicas(start: u64, number: u64, to: u16) -> Hello {
+    let from = NodeFacts {
+        start,
+        cluster_id: Some("a".into()),
+        ..facts(NodeId(2), start)
+    };
+    Hello {
+        versions: (PEER_VERSION, PEER_VERSION),
+        purpose: Purpose::Replicas {
+            from: ShardId(5),
+            to: ShardId(to),
+        },
+        to: NodeId(1),
+        number,
+        from,
+    }
+}
+
+fn request_of(messages: &[ReplicaSaid]) -> Bytes {
+    let mut body = Vec::new();
+    messages.iter().for_each(|said| said.put(0, &mut body));
+    [ReplicaMessages::head(body.len()), body].concat().into()
+}
+
+#[test]
+fn what_was_said_about_replicas_on_an_earlier_stream_counts_no_more() {
+    let mut cluster = Cluster::of_two(&[]);
+    let says = |log| request_of(&[about(log, ReplicaWhat::Lost), about(log, ReplicaWhat::Lost)]);
+    // By either of the shards, which is not the one that is meant, and is.
+    let streams = [(1001, 7, 4), (1002, 7, 5), (1003, 8, 1), (1004, 8, 3)];
+    for (log, (conn, start, number)) in (0..).zip(streams) {
+        let hello = hello_for_replicas(start, number, 1);
+        let answer = cluster.greet(conn, &hello);
+        assert!(matches!(answer, HelloAnswer::Welcome { .. }), "{answer:?}");
+        let node = cluster.nodes[0].as_mut().expect("it is up");
+        if conn > 1001 {
+            // What was on its way already.
+            node.send(conn - 1, &says(99));
+            node.settle();
+        }
+        node.send(conn, &says(log));
+        node.settle();
+        let heard = cluster.heard_of((0, 1));
+        let from = shard_of(1, 5);
+        assert_eq!(
+            heard,
+            [(); 2].map(|()| (from, about(log, ReplicaWhat::Lost)))
+        );
+        let closed: Vec<u64> = cluster.closed().iter().map(|(conn, _)| *conn).collect();
+        assert_eq!(closed, if conn > 1001 { vec![conn - 1] } else { vec![] });
+    }
+    // One that comes late, by way of another shard.
+    cluster.greet(1005, &hello_for_replicas(8, 2, 1));
+    assert_eq!(cluster.closed()[0].0, 1005);
+    let node = cluster.nodes[0].as_mut().expect("it is up");
+    node.send(1004, &says(4));
+    node.settle();
+    assert_eq!(cluster.heard_of((0, 1)).len(), 2);
+}
+
+#[test]
+fn who_may_say_nothing_about_replicas_is_told_why() {
+    let mut cluster = Cluster::of_two(&[]);
+    let good = hello_for_replicas(1, 1, 1);
+    let with = |change: fn(&mut Hello)| {
+        let mut hello = good.clone();
+        change(&mut hello);
+        hello
+    };
+    let other = with(|hello| hello.from.cluster_id = Some("b".into()));
+    let none = with(|hello| hello.from.cluster_id = None);
+    let to_other = with(|hello| hello.to = NodeId(2));
+    let stranger = with(|hello| hello.from.node = NodeId(9));
+    let no_shard = hello_for_replicas(1, 1, SHARDS);
+    for (conn, (hello, why)) in (1001..).zip([
+        (other, PeerRefusal::OtherCluster),
+        (none, PeerRefusal::NotYet),
+        (to_other, PeerRefusal::OtherNode),
+        (stranger, PeerRefusal::NoMember),
+        (no_shard, PeerRefusal::NoShard),
+    ]) {
+        let HelloAnswer::Refused { why: said, .. } = cluster.greet(conn, &hello) else {
+            panic!("{why:?}: it is welcome");
+        };
+        assert_eq!(said, why);
+        let node = cluster.nodes[0].as_mut().expect("it is up");
+        node.ask(conn, &request_of(&[about(1, ReplicaWhat::Lost)]));
+        assert_eq!(
+            cluster.closed()[0].0,
+            conn,
+            "it says something all the same"
+        );
+    }
+    assert!(cluster.heard_of((0, 1)).is_empty());
+    // Before this node knows its cluster nobody may.
+    let mut early = Cluster::new(2);
+    let answer = early.greet(1001, &good);
+    assert!(matches!(
+        answer,
+        HelloAnswer::Refused {
+            why: PeerRefusal::NotYet,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn no_more_about_replicas_waits_for_a_shard_than_a_connection_may_have_in_progress() {
+    let mut cluster = Cluster::of_two(&[]);
+    cluster.greet(1001, &hello_for_replicas(1, 1, 0));
+    let node = cluster.nodes[0].as_mut().expect("it is up");
+    let before = node.replies.len();
+    for _ in 0..3 {
+        node.send(1001, &request_of(&[about(1, ReplicaWhat::Lost)]));
+    }
+    assert_eq!(node.replies.len(), before, "answered before it is taken");
+    node.settle();
+    let replies = node.replies[before..].iter();
+    assert!(
+        replies
+            .clone()
+            .all(|(to, frame)| to.0 == 1001 && frame.is_empty())
+    );
+    assert_eq!(replies.len(), 3);
+    assert_eq!(cluster.heard_of((0, 0)).len(), 3);
+}
+
+#[test]
+fn what_no_shard_says_about_replicas_closes_the_connection_and_nothing_else() {
+    let mut cluster = Cluster::of_two(&[(0, 0)]);
+    let lost = request_of(&[about(1, ReplicaWhat::Lost)]);
+    let mut damaged = lost.to_vec();
+    damaged[30] ^= 1;
+    let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms: 0 }]);
+    let hello = |number| hello_for_replicas(1, number, 0).encode(1);
+    for (conn, frames, why) in [
+        (1001, vec![lost.clone()], "without a hello"),
+        (1002, vec![hello(1), hello(2)], "second hello"),
+        (1003, vec![hello(3), damaged.into()], "malformed"),
+        (1004, vec![hello(4), beat], "without a hello"),
+    ] {
+        let node = cluster.nodes[0].as_mut().expect("it is up");
+        node.open(conn);
+        for frame in &frames {
+            node.ask(conn, frame);
+        }
+        let closed = cluster.closed();
+        let (closed, said) = closed.last().expect("one is closed");
+        assert!(*closed == conn && said.contains(why), "{conn}: {said}");
+        cluster.nodes[0].as_mut().expect("it is up").close(conn);
+    }
+    cluster.say_of((1, 0), shard_of(0, 0), &about(2, ReplicaWhat::Lost));
+    cluster.pass(5);
+    let heard = (shard_of(1, 0), about(2, ReplicaWhat::Lost));
+    assert_eq!(cluster.heard_of((0, 0)), [heard]);
+}
+
+#[test]
+fn a_link_about_replicas_that_is_cut_comes_again_and_what_follows_is_heard() {
+    let mut cluster = Cluster::of_two(&[(0, 1)]);
+    let to = shard_of(1, 1);
+    for log in 0..3 {
+        let links = cluster.links.iter();
+        let cut = links.filter(|((near, link), _)| *near == (0, 0) && is_for_replicas(*link));
+        let cut: Vec<_> = cut.map(|(of, _)| *of).collect();
+        assert_eq!(cut.len(), 1);
+        let far = cluster.links.remove(&cut[0]).expect("it is there");
+        cluster.hang_up(&far);
+        let (near, link) = cut[0];
+        let why = LinkLost::Reset;
+        cluster.tell(near, Input::LinkDown { link, why });
+        assert!(!cluster.replicas(0, 0).links.is_up(to));
+        cluster.say_of((0, 0), to, &about(99, ReplicaWhat::Lost));
+        cluster.pass(1_010);
+        assert!(cluster.replicas(0, 0).links.is_up(to));
+        cluster.say_of((0, 0), to, &about(log, ReplicaWhat::Lost));
+        cluster.pass(5);
+        let heard = (shard_of(0, 0), about(log, ReplicaWhat::Lost));
+        assert_eq!(cluster.heard_of((1, 1)), [heard]);
+    }
 }

@@ -25,6 +25,8 @@ use super::owner::adopt::Adoption;
 use super::owner::stores::StoreSlot;
 use super::owner::work::Worker;
 use super::peers::{ClusterSetup, Verdict};
+#[cfg(test)]
+use super::replicas::Replication;
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
@@ -243,6 +245,12 @@ impl Shard {
         self.control
             .as_mut()
             .map(|control| (control, &mut self.others))
+    }
+
+    /// What it says to shards of other nodes, and has heard of them.
+    #[cfg(test)]
+    pub(super) fn replicas(&mut self) -> Option<&mut Replication> {
+        self.others.replicas.as_mut()
     }
 
     /// What this node knows of the metadata, if it is shard 0.

@@ -78,9 +78,11 @@ impl Bench {
         cluster: Option<Arc<ClusterSetup>>,
     ) -> Self {
         let config = Arc::new(config);
+        // Each node has stores of its own.
+        let set = config.node().0 as u64;
         let directories: Vec<Directory> = (0..shards)
             .map(|n| Directory {
-                id: DirectoryId::new(1, StoreId(n)),
+                id: DirectoryId::new(set, StoreId(n)),
                 shard: ShardId(n),
             })
             .collect();
@@ -90,7 +92,7 @@ impl Bench {
             config: Arc::clone(&config),
             seed: u64::from(id),
             // Formatting writes to a disk that keeps nothing.
-            slots: vec![format_store(StoreId(id), config.store(), 1).0],
+            slots: vec![format_store(StoreId(id), config.store(), set).0],
             directories: directories.clone(),
             cluster: cluster.clone(),
         };

@@ -8,6 +8,7 @@ use super::conns::Socket;
 use super::net::End;
 use super::node::Core;
 use crate::broker::LinkId;
+use crate::wire::peer::Purpose;
 
 /// The number of the first link among those of clients.
 const FIRST: usize = 1 << 32;
@@ -23,6 +24,8 @@ pub struct Link {
     pub to: usize,
     /// Its connection there, once there is one.
     pub socket: Option<Socket>,
+    /// What it is for, once its shard has said so.
+    pub purpose: Option<Purpose>,
     /// Its shard is told of it, and can send.
     pub is_open: bool,
 }
@@ -42,6 +45,7 @@ impl Links {
             id,
             to,
             socket: None,
+            purpose: None,
             is_open: true,
         };
         self.all.insert(number, link);
@@ -66,14 +70,17 @@ impl Links {
         self.all.get_mut(&number).filter(|link| link.is_open)
     }
 
-    /// Whether its shard uses it, as far as that knows, and has asked for no later one to the same node.
+    /// Whether its shard uses it, as far as that knows, and has begun no later one to the same node for the same.
     #[must_use]
     pub fn is_used(&self, number: usize) -> bool {
         let Some(link) = self.all.get(&number).filter(|link| link.is_open) else {
             return false;
         };
         let mut later = self.all.range(number + 1..).map(|(_, link)| link);
-        !later.any(|later| later.core.node == link.core.node && later.to == link.to)
+        !later.any(|later| {
+            let is_same = later.core.node == link.core.node && later.to == link.to;
+            is_same && later.purpose == link.purpose
+        })
     }
 
     /// The open link of this name.

@@ -1,7 +1,11 @@
 //! What nodes of a cluster say to each other: the first byte says as what the rest is read.
 
 use bytes::Bytes;
-use millrace::base::{DirectoryId, Incarnation, NodeId};
+use millrace::base::{
+    DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, Offset, ShardId,
+};
+use millrace::broker::{ReplicaSaid, ReplicaWhat};
+use millrace::replica::{EpochEnd, LeaderLog, OnDisk, Push, Term};
 use millrace::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
 };
@@ -19,6 +23,7 @@ pub const TARGET: Target = Target {
 const HELLO: u8 = 0;
 const ANSWER: u8 = 1;
 const MESSAGES: u8 = 2;
+const REPLICAS: u8 = 3;
 
 /// Bytes of a request before its body.
 const HEAD: usize = 14;
@@ -29,7 +34,7 @@ fn check(input: &[u8]) -> u64 {
         return 0;
     };
     let bytes = Bytes::copy_from_slice(rest);
-    match *as_what % 3 {
+    match *as_what % 4 {
         HELLO => {
             let read = Hello::decode(bytes);
             if let Ok(Ok(hello)) = &read {
@@ -53,7 +58,7 @@ fn check(input: &[u8]) -> u64 {
             });
             outcome("answer", &said)
         }
-        _ => {
+        MESSAGES => {
             let read = PeerMessages::decode(bytes);
             if let Ok(messages) = &read {
                 let again = PeerMessages::decode(PeerMessages::encode(messages).slice(HEAD..));
@@ -61,15 +66,85 @@ fn check(input: &[u8]) -> u64 {
             }
             outcome("messages", &read.map(|messages| messages.len().min(4)))
         }
+        _ => {
+            let read = ReplicaSaid::decode_all(bytes.clone());
+            if let Ok(messages) = &read {
+                assert_eq!(replicas(messages), bytes);
+            }
+            let kind = |said: &ReplicaSaid| match &said.what {
+                ReplicaWhat::Asks(_) => 1,
+                ReplicaWhat::Answers { .. } => 2,
+                ReplicaWhat::Pushes(push) => 3 + push.batches.len().min(2),
+                ReplicaWhat::Tells(_) => 6,
+                ReplicaWhat::Lost => 7,
+            };
+            let kinds = |messages: Vec<ReplicaSaid>| -> Vec<usize> {
+                messages.iter().take(4).map(kind).collect()
+            };
+            outcome("replicas", &read.map(kinds))
+        }
     }
 }
 
-/// Makes it one of the three, and a hello of a version that is known.
+/// The body of a request.
+fn replicas(messages: &[ReplicaSaid]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for said in messages {
+        let batches = match &said.what {
+            ReplicaWhat::Pushes(push) => &push.batches[..],
+            _ => &[],
+        };
+        said.put(batches.len(), &mut body);
+        body.extend_from_slice(batches);
+    }
+    body
+}
+
+/// Bytes of a message about a replica before its head, and of the checksum that is the end of them.
+const BEFORE: usize = 9;
+const CRC: usize = 4;
+
+/// Gives messages about replicas the lengths and checksums that they have to have, as far as there are messages.
+fn repair_replicas(mut rest: &mut [u8]) {
+    const HEADS: [usize; 5] = [12, 48, 32, 16, 0];
+    while rest.len() > BEFORE {
+        let kind = usize::from(rest[0] % 8);
+        let Some(what) = HEADS.get(kind.wrapping_sub(1)) else {
+            return;
+        };
+        let head = 36 + what;
+        if rest.len() < BEFORE + head {
+            return;
+        }
+        rest[0] = kind as u8;
+        let claimed = u32::from_le_bytes(rest[1..5].try_into().expect("four bytes")) as usize;
+        let most = rest.len() - 5;
+        let len = if kind == 3 {
+            claimed.clamp(CRC + head, most)
+        } else {
+            CRC + head
+        };
+        rest[1..5].copy_from_slice(&(len as u32).to_le_bytes());
+        // Signs that nobody reads.
+        for at in [8, 12, 24] {
+            rest[BEFORE + at + 3] &= 0x7f;
+        }
+        let covered = [&rest[..5], &rest[BEFORE..BEFORE + head]];
+        let crc = millrace::base::crc::crc32c_parts(covered);
+        rest[5..BEFORE].copy_from_slice(&crc.to_le_bytes());
+        rest = &mut rest[5 + len..];
+    }
+}
+
+/// Makes it one of the four, a hello of a version that is known, and messages about replicas whole.
 fn repair(input: &mut [u8]) {
     let Some((as_what, rest)) = input.split_first_mut() else {
         return;
     };
-    *as_what %= 3;
+    *as_what %= 4;
+    if *as_what == REPLICAS {
+        repair_replicas(rest);
+    }
     if *as_what == HELLO
         && let Some(versions) = rest.first_chunk_mut::<4>()
     {
@@ -92,7 +167,13 @@ fn corpus() -> Vec<Vec<u8>> {
     let hello = |cluster| {
         let hello = Hello {
             versions: (PEER_VERSION, PEER_VERSION),
-            purpose: Purpose::Metadata,
+            purpose: match cluster {
+                None => Purpose::Metadata,
+                Some(_) => Purpose::Replicas {
+                    from: ShardId(1),
+                    to: ShardId(2),
+                },
+            },
             to: NodeId(2),
             number: 4,
             from: facts(cluster),
@@ -111,7 +192,51 @@ fn corpus() -> Vec<Vec<u8>> {
         PeerMessage::Heartbeat { stuck_ms: 5 },
         PeerMessage::Quorum(Bytes::from_static(b"a message of the quorum")),
     ];
+    let process = |node| NodeProcess {
+        node: NodeId(node),
+        incarnation: Incarnation(3),
+    };
+    let end = |end| EpochEnd {
+        epoch: LeaderEpoch(4),
+        end: Offset(end),
+    };
+    let said = [
+        ReplicaWhat::Asks(end(7)),
+        ReplicaWhat::Answers {
+            asked: end(7),
+            log: LeaderLog {
+                ends: end(9),
+                start: Offset(0),
+                end: Offset(11),
+                committed: Offset(8),
+            },
+        },
+        ReplicaWhat::Pushes(Push {
+            from: Offset(7),
+            batches: Bytes::from_static(b"batches"),
+            to: Offset(9),
+            committed: Offset(8),
+            start: Offset(0),
+        }),
+        ReplicaWhat::Tells(OnDisk {
+            end: Offset(9),
+            start: Offset(0),
+        }),
+        ReplicaWhat::Lost,
+    ]
+    .map(|what| ReplicaSaid {
+        log: LogId(12),
+        term: Term {
+            epoch: LeaderEpoch(5),
+            leader: process(1),
+            follower: process(2),
+        },
+        what,
+    });
     let all = [
+        (REPLICAS, replicas(&said)),
+        (REPLICAS, replicas(&said[2..3])),
+        (REPLICAS, replicas(&said[3..])),
         (HELLO, hello(None)),
         (HELLO, hello(Some("cluster"))),
         (ANSWER, welcome.encode()),

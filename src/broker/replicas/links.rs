@@ -175,7 +175,7 @@ impl ReplicaLinks {
         self.links.retain(|to, link| {
             let keeps = is_wanted(*to);
             if !keeps {
-                by_id.retain(|_, of| of != to);
+                link.outgoing.link().map(|id| by_id.remove(&id));
                 link.outgoing.stop(out);
             }
             keeps
@@ -213,6 +213,20 @@ impl ReplicaLinks {
     pub fn has_room(&self, to: ReplicaPeer) -> bool {
         let link = self.links.get(&to);
         link.is_some_and(|link| link.outgoing.is_up() && link.has_room())
+    }
+
+    /// Whether what is said to this shard is sent.
+    #[cfg(test)]
+    pub fn is_up(&self, to: ReplicaPeer) -> bool {
+        let link = self.links.get(&to);
+        link.is_some_and(|link| link.outgoing.is_up())
+    }
+
+    /// How many are up.
+    #[cfg(test)]
+    pub fn up(&self) -> usize {
+        let links = self.links.values();
+        links.filter(|link| link.outgoing.is_up()).count()
     }
 
     /// Sends what was said.
@@ -361,3 +375,7 @@ impl ReplicaLinks {
         assert_eq!(links, self.by_id.len(), "links that are over are known");
     }
 }
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -205,3 +205,192 @@ fn end(from: &mut Reader) -> Option<EpochEnd> {
 fn put_offsets<const N: usize>(to: &mut Vec<u8>, offsets: [Offset; N]) {
     offsets.iter().for_each(|offset| to.i64(offset.0));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_offset() -> impl Strategy<Value = Offset> {
+        any::<i64>().prop_map(Offset)
+    }
+
+    fn any_end() -> impl Strategy<Value = EpochEnd> {
+        (any::<i32>(), any_offset()).prop_map(|(epoch, end)| EpochEnd {
+            epoch: LeaderEpoch(epoch),
+            end,
+        })
+    }
+
+    fn any_what() -> impl Strategy<Value = ReplicaWhat> {
+        let offsets = || [any_offset(), any_offset(), any_offset(), any_offset()];
+        let answer = (any_end(), any_end(), offsets());
+        let batches = prop::collection::vec(any::<u8>(), 0..300);
+        prop_oneof![
+            any_end().prop_map(ReplicaWhat::Asks),
+            answer.prop_map(|(asked, ends, [start, end, committed, _])| {
+                let log = LeaderLog {
+                    ends,
+                    start,
+                    end,
+                    committed,
+                };
+                ReplicaWhat::Answers { asked, log }
+            }),
+            (offsets(), batches).prop_map(|([from, to, committed, start], batches)| {
+                ReplicaWhat::Pushes(Push {
+                    from,
+                    batches: batches.into(),
+                    to,
+                    committed,
+                    start,
+                })
+            }),
+            (any_offset(), any_offset())
+                .prop_map(|(end, start)| ReplicaWhat::Tells(OnDisk { end, start })),
+            Just(ReplicaWhat::Lost),
+        ]
+    }
+
+    fn any_said() -> impl Strategy<Value = ReplicaSaid> {
+        let process = || {
+            (0..=i32::MAX, any::<u64>()).prop_map(|(node, incarnation)| NodeProcess {
+                node: NodeId(node),
+                incarnation: Incarnation(incarnation),
+            })
+        };
+        let term = (0..=i32::MAX, process(), process());
+        (any::<u64>(), term, any_what()).prop_map(|(log, (epoch, leader, follower), what)| {
+            let term = Term {
+                epoch: LeaderEpoch(epoch),
+                leader,
+                follower,
+            };
+            let log = LogId(log);
+            ReplicaSaid { log, term, what }
+        })
+    }
+
+    fn batches(said: &ReplicaSaid) -> Bytes {
+        match &said.what {
+            ReplicaWhat::Pushes(push) => push.batches.clone(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// A request's body, and for each of its bytes whether a checksum covers it.
+    fn body(messages: &[ReplicaSaid]) -> (Bytes, Vec<bool>) {
+        let (mut bytes, mut covered) = (Vec::new(), Vec::new());
+        for said in messages {
+            let batches = batches(said);
+            said.put(batches.len(), &mut bytes);
+            covered.resize(bytes.len(), true);
+            bytes.extend_from_slice(&batches);
+            covered.resize(bytes.len(), false);
+        }
+        (bytes.into(), covered)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_read_and_batches_are_not_copied(
+            messages in prop::collection::vec(any_said(), 1..9),
+        ) {
+            let (bytes, _) = body(&messages);
+            let read = ReplicaSaid::decode_all(bytes.clone());
+            prop_assert_eq!(read.as_ref(), Ok(&messages));
+            let within = bytes.as_ptr_range();
+            for said in read.iter().flatten() {
+                let batches = batches(said);
+                prop_assert!(batches.is_empty() || within.contains(&batches.as_ptr()));
+            }
+            for cut in 0..bytes.len() {
+                // Where it is cut between two messages it is a shorter list.
+                if let Ok(fewer) = ReplicaSaid::decode_all(bytes.slice(..cut)) {
+                    prop_assert!(fewer.len() < messages.len() && messages.starts_with(&fewer));
+                }
+            }
+            let rubbish = [&bytes[..], &[LOST, 0]].concat();
+            prop_assert!(ReplicaSaid::decode_all(rubbish.into()).is_err());
+        }
+
+        #[test]
+        fn nothing_that_is_damaged_is_read(
+            messages in prop::collection::vec(any_said(), 1..4),
+            at: prop::sample::Index,
+            bit in 0..8u32,
+        ) {
+            let (bytes, covered) = body(&messages);
+            let at = at.index(bytes.len());
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1u8 << bit;
+            let read = ReplicaSaid::decode_all(damaged.into());
+            // Batches are checked by whoever appends them.
+            prop_assert_eq!(read.is_err(), covered[at], "{} of {}", at, bytes.len());
+        }
+
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(messages) = ReplicaSaid::decode_all(bytes.into()) {
+                prop_assert!(!messages.is_empty());
+            }
+        }
+    }
+
+    fn lost() -> ReplicaSaid {
+        let member = |node| NodeProcess {
+            node: NodeId(node),
+            incarnation: Incarnation(3),
+        };
+        ReplicaSaid {
+            log: LogId(9),
+            term: Term {
+                epoch: LeaderEpoch(5),
+                leader: member(1),
+                follower: member(2),
+            },
+            what: ReplicaWhat::Lost,
+        }
+    }
+
+    #[test]
+    fn a_request_has_one_message_at_least_and_not_too_many() {
+        assert!(ReplicaSaid::decode_all(Bytes::new()).is_err());
+        for (count, is_read) in [
+            (REPLICA_MESSAGES_MAX, true),
+            (REPLICA_MESSAGES_MAX + 1, false),
+        ] {
+            let (bytes, _) = body(&vec![lost(); count]);
+            let read = ReplicaSaid::decode_all(bytes);
+            assert_eq!(read.is_ok(), is_read);
+            assert!(is_read || read == Err(BadPeer::TooLong));
+        }
+        let unknown = Bytes::from_static(&[9, 0, 0, 0, 0]);
+        assert_eq!(
+            ReplicaSaid::decode_all(unknown),
+            Err(BadPeer::UnknownKind(9))
+        );
+    }
+
+    #[test]
+    fn only_a_push_has_batches() {
+        let mut bytes = Vec::new();
+        lost().put(3, &mut bytes);
+        bytes.extend([1, 2, 3]);
+        assert!(ReplicaSaid::decode_all(bytes.into()).is_err());
+    }
+
+    #[test]
+    fn the_format_stays_what_it_is() {
+        let (bytes, _) = body(&[lost()]);
+        let head = [
+            &[9, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0][..],
+            &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat();
+        assert_eq!(bytes[..5], [LOST, 40, 0, 0, 0]);
+        assert_eq!(bytes[BEFORE..], head);
+    }
+}

@@ -12,8 +12,10 @@ use crate::sim::fact::Address;
 use crate::sim::net::End;
 use crate::sim::node::{Core, State};
 use crate::sim::what::What;
-use crate::wire::peer::{PeerMessages, ReplicaMessages};
+use crate::wire::peer::{Hello, PeerMessages, ReplicaMessages};
 
+/// Bytes of what one node sends to another before the body.
+const REQUEST_HEAD: usize = 14;
 /// How often the name of a node is not found, of so many times; slowly.
 const NAME_LOST_EVERY: u64 = 16;
 /// How often a machine whose process is gone is gone too, and says nothing.
@@ -154,6 +156,12 @@ impl World {
             return violated("FramesAreWhole", what);
         }
         let key = head.map(|head| i16::from_be_bytes([head[4], head[5]]));
+        if key == Some(Hello::KEY) {
+            let Ok(Ok(hello)) = Hello::decode(frame.slice(REQUEST_HEAD..)) else {
+                return violated("HellosAreRead", format!("{core:?} says none on {id:?}"));
+            };
+            link.purpose = Some(hello.purpose);
+        }
         let bytes = frame.len();
         let is_answered = ![PeerMessages::KEY, ReplicaMessages::KEY]
             .map(Some)
