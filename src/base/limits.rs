@@ -317,6 +317,8 @@ pub const BROKER_ASKS_EVERY_MS: u64 = 100;
 /// A broker that is not heard of since a node leads the metadata quorum is gone after so many ms: Kafka's
 /// `broker.session.timeout.ms`. One that was heard of is judged by what is heard of it.
 pub const BROKER_SILENT_MS: u64 = 9_000;
+/// A node that stops waits so long, in ms, for others to lead the partitions that it leads.
+pub const LEAVES_WITHIN_MS: u64 = 2_000;
 /// A node that stops and leads the metadata quorum waits so long, in ms, for another one to lead.
 pub const RESIGNED_WITHIN_MS: u64 = 1_000;
 /// Requests of clients that wait for another node to decide on them, in bytes; one may go beyond.

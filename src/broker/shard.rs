@@ -1,6 +1,8 @@
 //! The brain of one core: takes inputs, asks the machines, gives outputs. One
 //! entry, [`Shard::handle`]; the driver calls it from one place, one input at a time.
 
+mod draining;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -82,6 +84,8 @@ pub struct Shard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Draining {
     No,
+    /// Waiting until others lead what they may, but not beyond this.
+    Leaving(Mono),
     /// Waiting for what is in flight.
     InFlight,
     /// Waiting for the last checkpoint.
@@ -224,18 +228,7 @@ impl Shard {
             Input::DiskReads(counts) => self.front.tracer.disk_reads(counts),
             Input::TailBytesMax(bytes) => self.owner.set_tail_bytes_max(bytes),
             Input::Idle => self.idle(fx),
-            Input::Shutdown => {
-                self.draining = Draining::InFlight;
-                self.front.draining = true;
-                self.requests.produce.validations.stop();
-                self.requests.listing.stop(&mut self.front, fx);
-                self.jobs.query.stop(&mut self.owner);
-                self.owner.wind_down();
-                self.coordinators.stop(&self.front.image, &self.owner, fx);
-                if let Some(control) = &mut self.control {
-                    control.stop(&mut self.owner, fx);
-                }
-            }
+            Input::Shutdown => self.shutdown(fx),
         }
     }
 
@@ -608,6 +601,7 @@ impl Shard {
         self.others.look_after_peers(control, cluster_id, owner, fx);
         // Messages to this shard itself may append: they belong into the flush that starts now.
         self.settle(fx);
+        self.leave(fx);
         self.drain(fx);
         if self.images.front().is_none_or(|it| !it.is_begun) {
             let (image, owner) = (&self.front.image, &mut self.owner);
@@ -639,6 +633,9 @@ impl Shard {
         }
         wake_at = wake_at.min(self.coordinators.next_deadline());
         wake_at = wake_at.min(self.others.deadline(fx.now.mono));
+        if let Draining::Leaving(until) = self.draining {
+            wake_at = wake_at.min(until);
+        }
         if let Some(control) = &self.control {
             wake_at = wake_at.min(control.wake_at());
         }
@@ -646,45 +643,6 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         fx.out.push(Output::WakeAt(wake_at));
-    }
-
-    /// Whether a shutdown has a step to take when all is quiet.
-    fn drains(&self) -> bool {
-        matches!(self.draining, Draining::InFlight | Draining::Checkpoint)
-    }
-
-    /// Whether everything that was taken is finished.
-    fn is_quiet(&self) -> bool {
-        self.owner.is_quiet()
-            && self.jobs.is_quiet(&self.owner)
-            && self.images.is_empty()
-            && self.front.parked.next_deadline().is_none()
-            && self.requests.produce.validations.is_empty()
-            && self.requests.listing.is_empty()
-            && !self.requests.fetch.has_more()
-            && self.requests.query.is_quiet()
-            && self.requests.groups.is_quiet()
-            && self.coordinators.is_quiet()
-            && self.control.as_ref().is_none_or(Control::is_quiet)
-    }
-
-    /// Goes on with a shutdown: first what was taken is finished, then a checkpoint makes the next start fast.
-    fn drain(&mut self, fx: &mut Fx<'_>) {
-        if self.drains() && self.control.as_ref().is_some_and(Control::may_leave) {
-            self.others.stop_peers(fx);
-        }
-        if !self.drains() || !self.is_quiet() {
-            return;
-        }
-        if self.draining == Draining::InFlight {
-            self.draining = Draining::Checkpoint;
-            // What is in flight may have waited for replicas.
-            self.others.stop_replicas(fx);
-            self.owner.want_checkpoint();
-        } else {
-            self.draining = Draining::Done;
-            fx.out.push(Output::Drained);
-        }
     }
 
     /// Whether nothing of its stores is on its way. Between [`Output::Drained`] and the end of all shards others may

@@ -92,8 +92,15 @@ impl Quorum {
                 if core.leader() == Some(who) {
                     core.follow(now, core.term(), None);
                     core.heard = None;
-                    // Not all at the same moment, or nobody is elected.
-                    core.due = now.plus_ms(core.rng.below(core.config.heartbeat_ms + 1));
+                    // One after the other: of those that stand at the same time nobody is elected.
+                    let voters = core.log.voters();
+                    let before = voters
+                        .iter()
+                        .filter(|voter| *voter != who)
+                        .position(|voter| voter == core.me);
+                    let turn_ms = before.unwrap_or(0) as u64 * core.config.heartbeat_ms;
+                    let jitter_ms = core.rng.below(core.config.heartbeat_ms / 8 + 1);
+                    core.due = now.plus_ms(turn_ms + jitter_ms);
                 }
             }
             QuorumInput::Snapshotted(index) => self.on_snapshotted(now, index),

@@ -1,77 +1,12 @@
 """Several nodes that agree on their metadata: killed one after the other, stopped, and with somebody missing."""
 
-import contextlib
 import time
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 
-from harness.broker import Millrace, free_port
-from harness.load import QUIET, Load, make_topic
+from harness.load import Load, make_topic
+from harness.nodes import admin, brokers, cluster, create, topics
 from harness.suite import equal, eventually, main, test, unique
-
-
-class Node(Millrace):
-    """A node of a cluster, which serves clients only when there is a quorum."""
-
-    def __init__(self, number: int, controllers: dict[int, int]):
-        super().__init__()
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
-        self.overrides |= {
-            "node.id": str(number),
-            "process.roles": "broker,controller",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controllers[number]}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "controller.quorum.voters": voters,
-            "millrace.cluster.preview": "true",
-            "millrace.shards": "1",
-        }
-
-    def __enter__(self) -> "Node":
-        self.spawn()
-        return self
-
-
-@contextlib.contextmanager
-def cluster(count: int = 3):
-    """Nodes that have found each other."""
-    controllers = {number: free_port() for number in range(1, count + 1)}
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(Node(number, controllers)) for number in controllers]
-        for node in nodes:
-            node.wait_ready()
-        yield nodes
-
-
-def admin(node: Millrace) -> AdminClient:
-    return AdminClient({"bootstrap.servers": node.address, **QUIET})
-
-
-def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1, seconds: float = 20):
-    """Creates a topic. A node that has decided and leads no more closes the connection, for it does not know what has
-    become of it: then it is asked again, as after the death of a broker."""
-    client, deadline, again = admin(node), time.monotonic() + seconds, False
-    while True:
-        try:
-            return client.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(20)
-        except KafkaException as error:
-            name = error.args[0].name()
-            if again and name == "TOPIC_ALREADY_EXISTS":
-                return None
-            if name != "_TRANSPORT" or time.monotonic() > deadline:
-                raise
-            again = True
-            time.sleep(0.1)
-
-
-def brokers(node: Millrace) -> set[int]:
-    return set(admin(node).list_topics(timeout=10).brokers)
-
-
-def topics(node: Millrace) -> set[str]:
-    return set(admin(node).list_topics(timeout=10).topics)
 
 
 @test(seconds=60)
@@ -86,11 +21,6 @@ def nodes_form_a_cluster_and_each_takes_requests():
             equal({partition.leader for partition in described.partitions.values()}, {1, 2, 3}, "leaders")
         for node in nodes:
             eventually(lambda: topics(node) >= set(made), 10, "what was asked of the others")
-        try:
-            create(nodes[0], unique("replicated"), 1, 3)
-            raise AssertionError("three replicas were promised")
-        except KafkaException as error:
-            equal(error.args[0].name(), "INVALID_REPLICATION_FACTOR", "refusal")
 
 
 @test(seconds=240)

@@ -330,6 +330,30 @@ impl Control {
         }
     }
 
+    /// The node is about to stop: others are to lead what they may.
+    pub fn leave(&mut self) {
+        if let Some(membership) = &mut self.metadata.membership {
+            membership.leave();
+        }
+    }
+
+    /// Whether they do, as far as this node knows: the metadata say that it leads nothing.
+    pub fn has_left(&mut self) -> bool {
+        let node = self.me.node;
+        let Some(membership) = &self.metadata.membership else {
+            return true;
+        };
+        let Some(image) = self.metadata.known() else {
+            return false;
+        };
+        if self.has_left.0 != image.version {
+            let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
+            let mut leads = || partitions.any(|partition| partition.leader == node);
+            self.has_left = (image.version, !membership.wants(node, image) && !leads());
+        }
+        self.has_left.1
+    }
+
     /// Whether a node that is to stop need not be there for the others any more.
     pub fn may_leave(&self) -> bool {
         let quorum = self.metadata.quorum.as_ref();

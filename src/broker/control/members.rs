@@ -11,7 +11,7 @@ use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
 use crate::broker::peers::Verdict;
 use crate::controller::{
-    Cause, Image, Joining, Moves, Registration, Settled, fence, register, unfence,
+    Cause, Draft, Image, Joining, Moves, Registration, Settled, fence, register, unfence,
 };
 use crate::wire::WireError;
 
@@ -22,6 +22,8 @@ pub enum MemberAsk {
     Register(Box<Joining>),
     /// That its process, which is registered, may lead: it serves by the metadata.
     Unfence(NodeProcess),
+    /// That its process leads nothing any more: it is about to stop.
+    Leave(NodeProcess),
 }
 
 impl MemberAsk {
@@ -29,7 +31,7 @@ impl MemberAsk {
     pub const fn node(&self) -> NodeId {
         match self {
             Self::Register(joining) => joining.node,
-            Self::Unfence(member) => member.node,
+            Self::Unfence(member) | Self::Leave(member) => member.node,
         }
     }
 }
@@ -125,7 +127,7 @@ impl ClusterMembers {
 
     fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
         match ask {
-            MemberAsk::Register(_) => true,
+            MemberAsk::Register(_) | MemberAsk::Leave(_) => true,
             MemberAsk::Unfence(_) => self.settled.contains_key(&node),
         }
     }
@@ -153,6 +155,7 @@ impl ClusterMembers {
         let node = *next.next()?.0;
         match self.asks.remove(&node)? {
             MemberAsk::Register(joining) => Some(Box::new(Registering(Some(joining)))),
+            MemberAsk::Leave(member) => Some(Box::new(Leaving(member))),
             MemberAsk::Unfence(member) => {
                 let settled = *self.settled.get(&node)?;
                 Some(Box::new(Unfencing(member, settled)))
@@ -205,6 +208,8 @@ pub struct Membership {
     /// Random, of this process.
     pub start: [u8; 16],
     ask_at: Mono,
+    /// It is about to stop.
+    leaves: bool,
 }
 
 impl Membership {
@@ -213,7 +218,13 @@ impl Membership {
         Self {
             start,
             ask_at: Mono(0),
+            leaves: false,
         }
+    }
+
+    /// This process is about to stop: it wants to lead nothing.
+    pub const fn leave(&mut self) {
+        (self.leaves, self.ask_at) = (true, Mono(0));
     }
 
     /// Whether this process is registered.
@@ -222,9 +233,12 @@ impl Membership {
         known.is_some_and(|known| known.start == self.start)
     }
 
-    /// Whether it is not yet a broker that may lead.
+    /// Whether it is not yet what it wants to be: a broker that may lead or, if it stops, one that may not.
     pub fn wants(&self, node: NodeId, image: &Image) -> bool {
         let known = image.brokers.get(node);
+        if self.leaves {
+            return known.is_some_and(|known| known.start == self.start && !known.fenced);
+        }
         known.is_none_or(|known| known.start != self.start || known.fenced)
     }
 
@@ -247,6 +261,7 @@ impl Membership {
             .get(node)
             .filter(|known| known.start == self.start)
         {
+            Some(known) if self.leaves => Some(MemberAsk::Leave(known.member)),
             Some(known) => Some(MemberAsk::Unfence(known.member)),
             None => joining().map(|joining| MemberAsk::Register(Box::new(joining))),
         }
@@ -319,6 +334,27 @@ impl Decision for Fencing {
     }
 
     fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+#[derive(Debug)]
+struct Leaving(NodeProcess);
+
+impl Decision for Leaving {
+    fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
+        *left = left.saturating_sub(1);
+        let Self(member) = *self;
+        let cause = leave(cx.draft, member);
+        cx.draft.go_on(&mut 1);
+        Ok(made(MemberDone::Follows(member.node, cause)))
+    }
+
+    fn leave(self: Box<Self>, _: &mut Leftovers) {}
+}
+
+/// Fences a process that is about to stop. Another one of its node that has come since stays what it is.
+fn leave(draft: &mut Draft, member: NodeProcess) -> Option<Cause> {
+    let is_it = draft.image().brokers.is_live(member);
+    is_it.then(|| fence(draft, member.node)).flatten()
 }
 
 #[derive(Debug)]

@@ -174,3 +174,48 @@ fn who_is_dead_or_was_never_heard_of_is_fenced_and_nobody_else() {
     );
     assert_eq!(next(&mut members, 1), None);
 }
+
+#[test]
+fn a_process_that_is_about_to_stop_leads_nothing_and_none_that_comes_after_it() {
+    let image = cluster(3);
+    let member = image.brokers.member(NodeId(2)).expect("it is registered");
+    let mut members = leading(&image);
+    for number in [1, 2, 3] {
+        let node = NodeId(number as i32);
+        assert!(is(&next(&mut members, number), "Moving", node.0));
+        members.done(number, followed(&image, Cause::Unfenced(node)));
+    }
+    members.ask(NodeId(2), MemberAsk::Leave(member));
+    assert!(is(&next(&mut members, 4), "Leaving", 2));
+    members.done(4, follows(Cause::Fenced(NodeId(2)), 2));
+    assert!(is(&next(&mut members, 5), "Moving", 2));
+    let decide = |member: NodeProcess| {
+        let mut draft = Draft::new(&image);
+        leave(&mut draft, member)
+    };
+    assert_eq!(decide(member), Some(Cause::Fenced(NodeId(2))));
+    let later = Incarnation(member.incarnation.0 + 1);
+    let incarnation = Incarnation(member.incarnation.0.wrapping_sub(1));
+    for incarnation in [later, incarnation] {
+        let node = member.node;
+        assert_eq!(decide(NodeProcess { node, incarnation }), None);
+    }
+}
+
+#[test]
+fn a_process_asks_to_leave_until_the_metadata_say_that_it_has() {
+    let mut image = cluster(3);
+    let known = image.brokers.get(NodeId(2)).expect("it is registered");
+    let (member, mut it) = (known.member, Membership::new(known.start));
+    let ask = |it: &mut Membership, image: &Image| {
+        let at = it.ask_at();
+        it.ask(at, image, true, || None, NodeId(2))
+    };
+    assert_eq!(ask(&mut it, &image), None, "it is what it wants to be");
+    it.leave();
+    for _ in 0..2 {
+        assert_eq!(ask(&mut it, &image), Some(MemberAsk::Leave(member)));
+    }
+    assert!(image.brokers.set_fenced(NodeId(2), true));
+    assert_eq!(ask(&mut it, &image), None, "nor to be let lead again");
+}

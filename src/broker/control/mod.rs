@@ -161,6 +161,8 @@ pub struct Control {
     leaves_at: Mono,
     /// That was.
     leaves: bool,
+    /// The version of the metadata in which it was looked whether others lead what they may, and whether they did.
+    has_left: (u64, bool),
     /// Logs that shards have found, to be noted when nothing is being decided.
     strays: BTreeSet<LogId>,
 }
@@ -208,6 +210,7 @@ impl Control {
             strange: std::collections::VecDeque::new(),
             leaves_at: Mono::NEVER,
             leaves: false,
+            has_left: (0, false),
             strays: BTreeSet::new(),
         }
     }

@@ -24,6 +24,7 @@ const REGISTER: u8 = 6;
 const UNFENCE: u8 = 7;
 const CALL: u8 = 8;
 const CALLED: u8 = 9;
+const LEAVE: u8 = 10;
 
 const FRAME: u8 = 0;
 const CREATED: u8 = 1;
@@ -127,9 +128,12 @@ impl NodeSaid {
                 REGISTER
             }
             Self::Ask(MemberAsk::Unfence(member)) => {
-                to.i32(member.node.0);
-                to.u64(member.incarnation.0);
+                put_member(&mut to, *member);
                 UNFENCE
+            }
+            Self::Ask(MemberAsk::Leave(member)) => {
+                put_member(&mut to, *member);
+                LEAVE
             }
             Self::Call(call) => {
                 to.u64(call.number);
@@ -187,7 +191,7 @@ impl NodeSaid {
         match kind {
             QUORUM => return QuorumMessage::decode(&rest).ok().map(Self::Quorum),
             SITS => return Sitting::decode(&rest).map(Self::Sits),
-            REGISTER | UNFENCE => return ask(kind, rest).map(Self::Ask),
+            REGISTER | UNFENCE | LEAVE => return ask(kind, rest).map(Self::Ask),
             CALL => return call(rest).map(Self::Call),
             CALLED => return called(rest),
             _ => {}
@@ -223,6 +227,11 @@ fn text(from: &mut Reader) -> Option<String> {
     std::str::from_utf8(&bytes).ok().map(str::to_owned)
 }
 
+fn put_member(to: &mut Vec<u8>, member: NodeProcess) {
+    to.i32(member.node.0);
+    to.u64(member.incarnation.0);
+}
+
 /// What is recorded of a node that joins, but for what is decided about it.
 fn registration(joining: &Joining) -> MetadataRecord {
     MetadataRecord::Broker(Registration {
@@ -242,11 +251,15 @@ fn registration(joining: &Joining) -> MetadataRecord {
 fn ask(kind: u8, bytes: Bytes) -> Option<MemberAsk> {
     let len = bytes.len();
     let mut from = Reader::new(bytes);
-    if kind == UNFENCE {
+    if kind != REGISTER {
         let node = NodeId(from.i32()?);
         let incarnation = Incarnation(from.u64()?);
         let member = NodeProcess { node, incarnation };
-        return from.is_at_end().then_some(MemberAsk::Unfence(member));
+        let asked = match kind {
+            LEAVE => MemberAsk::Leave(member),
+            _ => MemberAsk::Unfence(member),
+        };
+        return from.is_at_end().then_some(asked);
     }
     let cluster_id = text(&mut from)?;
     let rest = from.take(len.checked_sub(2 + cluster_id.len())?)?;
@@ -338,6 +351,10 @@ mod tests {
             term: LeaderEpoch(3),
             says: Says::Elect,
         };
+        let member = NodeProcess {
+            node: NodeId(4),
+            incarnation: Incarnation(9),
+        };
         let sitting = Sitting {
             replica: key(1),
             knows: Knows::Blank(None),
@@ -359,6 +376,8 @@ mod tests {
                 records: Bytes::new(),
             },
             NodeSaid::NoPart(id),
+            NodeSaid::Ask(MemberAsk::Unfence(member)),
+            NodeSaid::Ask(MemberAsk::Leave(member)),
         ] {
             let bytes = said.encode();
             assert_eq!(NodeSaid::decode(&bytes), Some(said));

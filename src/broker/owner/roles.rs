@@ -145,6 +145,16 @@ impl Owner {
         }
     }
 
+    /// Whether this node leads something that other nodes have too.
+    #[must_use]
+    pub fn leads_others(&self) -> bool {
+        let mut all = self.partitions.values();
+        all.any(|open| {
+            let leader = open.leader.as_ref();
+            leader.is_some_and(|leader| !leader.is_alone())
+        })
+    }
+
     /// The node stops: what has other replicas it leads no more, so that nobody waits here for them.
     pub(super) fn leave_replicas(&mut self) {
         self.roles.is_leaving = true;

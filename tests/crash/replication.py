@@ -1,0 +1,163 @@
+"""Partitions with replicas on several nodes: killed one after the other, all at once, paused, stopped in turn, left alone, far behind."""
+
+import signal
+import time
+
+from confluent_kafka import KafkaException, Producer
+
+from harness.load import AFTER_A_START, QUIET, Load
+from harness.nodes import addresses, cluster, create, in_sync
+from harness.suite import equal, eventually, main, test, unique
+
+ALL = {1, 2, 3}
+PARTITIONS = 6
+
+
+# A client waits a minute for a node that says nothing; meanwhile what is for it fills the client's memory.
+IMPATIENT = {"socket.timeout.ms": 3000, "request.timeout.ms": 2000}
+
+
+def begin(nodes, **config) -> tuple[str, Load]:
+    """A topic with three replicas, and one who produces to it and waits for all of them."""
+    topic = unique("replicated")
+    create(nodes[0], topic, PARTITIONS, 3, **{"min_insync_replicas": "2", **config})
+    eventually(lambda: all(isr == ALL for _, isr in in_sync(nodes[0], topic)), 20, "all replicas in sync")
+    return topic, Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
+
+
+def goes_on(load: Load, records: int = 300, seconds: float = 30):
+    before = load.acks
+    eventually(lambda: load.acks > before + records, seconds, "acknowledgements")
+
+
+def whole(node, topic: str, seconds: float = 40):
+    """Waits until all replicas are in sync again, as this node knows it."""
+    eventually(lambda: all(isr == ALL for _, isr in in_sync(node, topic)), seconds, "all replicas in sync again")
+
+
+@test(seconds=300)
+def each_node_is_killed_and_nothing_is_lost():
+    with cluster() as nodes:
+        topic, load = begin(nodes)
+        for killed in nodes * 2:
+            goes_on(load)
+            killed.kill()
+            others = [node for node in nodes if node is not killed]
+            goes_on(load)
+            number = nodes.index(killed) + 1
+            leaders = {leader for leader, _ in in_sync(others[0], topic)}
+            assert number not in leaders, f"node {number} is dead and leads"
+            killed.start()
+            whole(others[0], topic)
+        load.end()
+        load.verify(addresses(nodes))
+
+
+@test(seconds=240)
+def all_are_killed_at_once_under_load():
+    with cluster() as nodes:
+        topic, load = begin(nodes)
+        for _ in range(3):
+            goes_on(load)
+            for node in nodes:
+                node.kill()
+            for node in nodes:
+                node.spawn()
+            for node in nodes:
+                node.wait_ready()
+            goes_on(load, seconds=60)
+            whole(nodes[0], topic)
+        load.end()
+        load.verify(addresses(nodes))
+
+
+@test(seconds=240)
+def each_node_is_paused():
+    """Who was away for a while and did not notice serves nobody what is not so any more, and loses nothing."""
+    with cluster() as nodes:
+        topic, load = begin(nodes)
+        for paused in nodes:
+            goes_on(load)
+            paused.process.send_signal(signal.SIGSTOP)
+            try:
+                goes_on(load, seconds=40)
+                time.sleep(1)
+            finally:
+                paused.process.send_signal(signal.SIGCONT)
+            whole(paused, topic)
+        load.end()
+        load.verify(addresses(nodes))
+
+
+@test(seconds=240)
+def nodes_are_restarted_in_turn():
+    """A rolling restart, without a delivery that fails."""
+    with cluster() as nodes:
+        topic, load = begin(nodes)
+        for node in nodes:
+            goes_on(load)
+            equal(node.stop(20), node.stopped_status, "exit status")
+            goes_on(load)
+            node.start()
+            whole(node, topic)
+        load.end()
+        load.verify(addresses(nodes))
+
+
+@test(seconds=180)
+def with_too_few_in_sync_only_those_are_refused_who_ask_for_all():
+    with cluster() as nodes:
+        topic = unique("few")
+        create(nodes[0], topic, 1, 3, min_insync_replicas="3")
+        whole(nodes[0], topic)
+        [(leader, _)] = in_sync(nodes[0], topic)
+        nodes[leader % 3].kill()
+        left = nodes[leader - 1]
+        eventually(lambda: len(in_sync(left, topic)[0][1]) == 2, 20, "the dead one is in sync no more")
+        equal(produce(left, topic, "all"), "NOT_ENOUGH_REPLICAS", "acks=all")
+        equal(produce(left, topic, "1"), None, "acks=1")
+        nodes[leader % 3].start()
+        whole(left, topic)
+        equal(produce(left, topic, "all"), None, "acks=all")
+
+
+def produce(node, topic: str, acks: str):
+    """The name of the error of one produce; `None` for none."""
+    outcome = []
+    client = Producer({"bootstrap.servers": node.address, "acks": acks, "message.send.max.retries": 0, **QUIET})
+    client.produce(topic, b"value", on_delivery=lambda error, _: outcome.append(error))
+    client.flush(30)
+    return outcome[0].name() if outcome[0] else None
+
+
+@test(seconds=300)
+def one_that_was_away_gets_what_it_lacks_and_leads_with_it():
+    """Much more than is in memory, and in many segments; in the end it alone has to have all of it."""
+    with cluster() as nodes:
+        topic, load = begin(nodes, segment_bytes=str(1 << 20), min_insync_replicas="1")
+        goes_on(load)
+        away = nodes[2]
+        away.kill()
+        goes_on(load, 40_000, 120)
+        away.start()
+        whole(nodes[0], topic, 90)
+        load.end()
+        for node in nodes[:2]:
+            node.kill()
+        for node in nodes[:2]:
+            node.spawn()
+        eventually(lambda: is_led(away, topic), 40, "somebody leads each partition")
+        load.verify(addresses(nodes))
+
+
+def is_led(node, topic: str) -> bool:
+    try:
+        return all(leader > 0 for leader, _ in in_sync(node, topic))
+    except KafkaException as error:
+        if error.args[0].name() not in AFTER_A_START:
+            raise
+        return False
+
+
+if __name__ == "__main__":
+    main("replication")

@@ -1,0 +1,84 @@
+"""Several nodes that are one cluster."""
+
+import contextlib
+import time
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from .broker import Millrace, free_port
+from .load import QUIET
+
+
+class Node(Millrace):
+    """A node of a cluster, which serves clients only when there is a quorum."""
+
+    def __init__(self, number: int, controllers: dict[int, int]):
+        super().__init__()
+        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
+        self.overrides |= {
+            "node.id": str(number),
+            "process.roles": "broker,controller",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controllers[number]}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "controller.quorum.voters": voters,
+            "millrace.cluster.preview": "true",
+            "millrace.shards": "1",
+        }
+
+    def __enter__(self) -> "Node":
+        self.spawn()
+        return self
+
+
+@contextlib.contextmanager
+def cluster(count: int = 3):
+    """Nodes that have found each other."""
+    controllers = {number: free_port() for number in range(1, count + 1)}
+    with contextlib.ExitStack() as stack:
+        nodes = [stack.enter_context(Node(number, controllers)) for number in controllers]
+        for node in nodes:
+            node.wait_ready()
+        yield nodes
+
+
+def admin(node: Millrace) -> AdminClient:
+    return AdminClient({"bootstrap.servers": node.address, **QUIET})
+
+
+def create(node: Millrace, topic: str, partitions: int = 1, replicas: int = 1, seconds: float = 20, **config: str):
+    """Creates a topic. A node that has decided and leads no more closes the connection, for it does not know what has
+    become of it: then it is asked again, as after the death of a broker."""
+    client, deadline, again = admin(node), time.monotonic() + seconds, False
+    settings = {key.replace("_", "."): value for key, value in config.items()}
+    while True:
+        try:
+            return client.create_topics([NewTopic(topic, partitions, replicas, config=settings)])[topic].result(20)
+        except KafkaException as error:
+            name = error.args[0].name()
+            if again and name == "TOPIC_ALREADY_EXISTS":
+                return None
+            if name != "_TRANSPORT" or time.monotonic() > deadline:
+                raise
+            again = True
+            time.sleep(0.1)
+
+
+def brokers(node: Millrace) -> set[int]:
+    return set(admin(node).list_topics(timeout=10).brokers)
+
+
+def topics(node: Millrace) -> set[str]:
+    return set(admin(node).list_topics(timeout=10).topics)
+
+
+def in_sync(node: Millrace, topic: str) -> list[tuple[int, set[int]]]:
+    """The leader of each partition of a topic, and who is in sync."""
+    described = admin(node).list_topics(topic, timeout=10).topics[topic].partitions
+    return [(described[number].leader, set(described[number].isrs)) for number in sorted(described)]
+
+
+def addresses(nodes: list[Millrace]) -> str:
+    return ",".join(node.address for node in nodes)
