@@ -380,7 +380,9 @@ pub const REPLICA_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const REPLICA_PUSH_BYTES: usize = 512 * 1024;
 /// What of a partition is on its way to a follower without being on its disk: no push begins beyond it.
 pub const REPLICA_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A follower that lacks something and says nothing for so long has to leave the ISR.
+/// Bytes that a shard reads of its stores for followers at a time: no read begins beyond it.
+pub const REPLICA_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A follower that lacks something and comes no further for so long has to leave the ISR.
 pub const REPLICA_SILENT_MS: u64 = 1_000;
 /// How often a leader looks for such followers.
 pub const REPLICA_CHECKS_MS: u64 = 100;

@@ -103,9 +103,21 @@ impl OtherNodes {
     }
 
     /// The shard is idle, and its flushes have not begun: what replicas want written belongs into them.
-    pub fn go_on_with_replicas(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
+    pub fn go_on_with_replicas(
+        &mut self,
+        is_adopted: bool,
+        here: (&Image, &mut Owner),
+        fx: &mut Fx<'_>,
+    ) {
         if let Some(replicas) = &mut self.replicas {
-            replicas.go_on(image, owner, fx);
+            replicas.go_on(is_adopted, here, fx);
+        }
+    }
+
+    /// The node is to stop: it follows nobody any more, for nobody waits here for a follower.
+    pub fn leave_replicas(&mut self) {
+        if let Some(replicas) = &mut self.replicas {
+            replicas.leave();
         }
     }
 

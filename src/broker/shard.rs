@@ -111,6 +111,8 @@ impl Shard {
                 setup.seed,
             )
         });
+        let mut owner = Owner::new(setup.id, Arc::clone(&config), setup.slots);
+        owner.roles.replicates = cluster.is_some();
         Self {
             id: setup.id,
             others: OtherNodes::new(cluster.as_ref(), setup.id, setup.seed),
@@ -118,7 +120,7 @@ impl Shard {
             coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
             requests: Requests::new(&config, cluster),
-            owner: Owner::new(setup.id, config, setup.slots),
+            owner,
             jobs: Jobs::default(),
             control,
             local: VecDeque::new(),
@@ -603,10 +605,11 @@ impl Shard {
         self.settle(fx);
         self.leave(fx);
         self.drain(fx);
-        if self.images.front().is_none_or(|it| !it.is_begun) {
-            let (image, owner) = (&self.front.image, &mut self.owner);
-            self.others.go_on_with_replicas(image, owner, fx);
-        }
+        // Who leads what it knows when all of an image is looked at.
+        let is_adopted = self.images.front().is_none_or(|it| !it.is_begun);
+        let (image, owner) = (&self.front.image, &mut self.owner);
+        let here = (image.as_ref(), owner);
+        self.others.go_on_with_replicas(is_adopted, here, fx);
         self.owner.idle(fx);
         let (image, owner) = (&self.front.image, &mut self.owner);
         let cluster_id = image.cluster_id.as_deref();

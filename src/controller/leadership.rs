@@ -96,6 +96,16 @@ pub fn alter_in_sync(
     Ok(changed(partition, next).unwrap_or_else(|| partition.clone()))
 }
 
+/// A change that is refused because of its members, for good: the partition stays what it is, as a newer state of
+/// itself. Another copy of what was asked for, that may be on its way still, asks for a change of an older state then,
+/// and never happens when its members have become eligible.
+#[must_use]
+pub fn void_asked(partition: &PartitionRecord) -> PartitionRecord {
+    let mut next = partition.clone();
+    next.partition_epoch = next.partition_epoch.saturating_add(1);
+    next
+}
+
 /// Whether a replica can lead, and be in sync: its broker is alive, and has the directory that the replica is in. One
 /// whose stores were made anew has lost what it had (KIP-858).
 fn counts(partition: &PartitionRecord, brokers: &Registered, node: NodeId) -> bool {
@@ -321,5 +331,25 @@ mod tests {
         assert!(code(&new, &brokers).is_ok());
         brokers.set_fenced(NodeId(2), true);
         assert_eq!(code(&new, &brokers), Err(ErrorCode::IneligibleReplica));
+    }
+
+    /// Otherwise the copy would let in a member that has not what was committed without it meanwhile.
+    #[test]
+    fn what_is_refused_for_its_members_is_refused_for_every_copy_of_it() {
+        let (it, mut brokers) = three();
+        brokers.set_fenced(NodeId(3), true);
+        let asked = AlterInSync {
+            leader: member(1, 7),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: 9,
+            in_sync: [1, 2, 3].map(|node| member(node, 7)).into(),
+        };
+        let refused = alter_in_sync(&it, &brokers, &asked);
+        assert_eq!(refused, Err(ErrorCode::IneligibleReplica));
+        let next = void_asked(&it);
+        assert_eq!((next.partition_epoch, &next.isr), (10, &it.isr));
+        brokers.set_fenced(NodeId(3), false);
+        let late = alter_in_sync(&next, &brokers, &asked);
+        assert_eq!(late, Err(ErrorCode::InvalidUpdateVersion));
     }
 }

@@ -42,7 +42,7 @@ pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,
     ReplayError,
 };
-pub use leadership::{AlterInSync, alter_in_sync, fenced, unfenced};
+pub use leadership::{AlterInSync, alter_in_sync, fenced, unfenced, void_asked};
 pub use moves::{Cause, Moves, Settled};
 pub use new_topic::{NewTopic, partitions_wanted};
 pub use partitions::{MorePartitions, add_partitions, remove_topic};

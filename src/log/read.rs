@@ -73,7 +73,10 @@ impl Log {
         offset: Offset,
         (max_bytes, at_least_one): (usize, bool),
     ) -> Result<ReadOutcome, ErrorCode> {
-        let seen = self.seen.take();
+        // What is pushed is looked at whole before it is sent, so nothing of its beginning has to be known; and nobody
+        // who pushes may take away what a scan has left for a client.
+        let is_pushed = matches!(reach, Reach::Pushed(_));
+        let seen = if is_pushed { None } else { self.seen.take() };
         if offset < self.log_start || offset > self.end {
             return Err(ErrorCode::OffsetOutOfRange);
         }
@@ -94,7 +97,8 @@ impl Log {
             Located::Nowhere => Ok(ReadOutcome::nothing(Some(bound.offset))),
             Located::At(boundary) => {
                 let mut planned = self.plan(reach, store, &boundary, (max_bytes, at_least_one));
-                if let ReadOutcome::Plan { pieces, .. } = &mut planned
+                if !is_pushed
+                    && let ReadOutcome::Plan { pieces, .. } = &mut planned
                     && let Some(Piece::File { begins, .. }) = pieces.first_mut()
                 {
                     let Some((_, beginning)) = seen.filter(|(at, _)| *at == boundary.at) else {

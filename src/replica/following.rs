@@ -310,7 +310,9 @@ impl Following {
 
     /// It asks, or once more: an answer may have been lost, or what it told.
     pub fn ask(&mut self, log: &Log) -> FollowerStep {
-        if self.cutting.is_some() {
+        if let Some(cutting) = &mut self.cutting {
+            // It does so when that is done.
+            cutting.asks = true;
             return FollowerStep::of(FollowerNext::Waits, log);
         }
         self.anew = None;

@@ -88,11 +88,6 @@ impl InSync {
         self.asked = Some(in_sync);
     }
 
-    /// What was asked for was refused for good: it is not done, and will not be.
-    pub fn refused(&mut self) {
-        self.asked = None;
-    }
-
     /// Whether a record needs this one to be committed.
     fn counts(&self, other: &Other) -> bool {
         other.in_sync
@@ -125,6 +120,13 @@ impl InSync {
         {
             self.others[at].durable = None;
         }
+    }
+
+    /// Whether this one is another replica, and whether metadata have it in sync.
+    #[must_use]
+    pub fn is_in_sync(&self, node: NodeId) -> Option<bool> {
+        let other = self.others.iter().find(|other| other.node == node);
+        other.map(|other| other.in_sync)
     }
 
     /// Whether there is no other replica.
@@ -232,7 +234,7 @@ mod tests {
         it.ask(NODES.to_vec());
         assert_eq!(wanted(&it, &[two]), None, "one at a time");
         assert_eq!(it.committed(Offset(20)), Some(Offset(10)));
-        it.refused();
+        it.assign(&NODES, &[one, two], 1, true);
         assert_eq!(it.committed(Offset(20)), Some(Offset(20)));
         assert_eq!(wanted(&it, &[two]), Some(vec![one, three]));
         it.ask(vec![one]);

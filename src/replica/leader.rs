@@ -114,10 +114,10 @@ impl<W> Leader<W> {
         self.in_sync.ask(in_sync);
     }
 
-    /// It was refused for good: see [`InSync::refused`]. As [`Leader::on_durable`].
-    pub fn refused(&mut self, (log, store): (&mut Log, &mut Store)) -> u64 {
-        self.in_sync.refused();
-        self.commit(log, store)
+    /// See [`InSync::is_in_sync`].
+    #[must_use]
+    pub fn is_in_sync(&self, node: NodeId) -> Option<bool> {
+        self.in_sync.is_in_sync(node)
     }
 
     /// Whether no other node has the partition.

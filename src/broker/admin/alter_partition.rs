@@ -20,7 +20,9 @@ use super::handler::{from_wire, reply, to_wire};
 use crate::base::limits::{DECODE_BYTES_MAX, MOVES_PER_CHANGE_MAX};
 use crate::base::{ErrorCode, Incarnation, LeaderEpoch, Leftovers, NodeId, NodeProcess, TopicId};
 use crate::broker::msg::{Called, ControlCall};
-use crate::controller::{AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync};
+use crate::controller::{
+    AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync, void_asked,
+};
 use crate::wire::client::decode_response;
 use crate::wire::{self, Api, RequestHeader, WireError};
 
@@ -188,7 +190,11 @@ impl Altering {
                 .map(|it| process(it.broker_id, it.broker_epoch))
                 .collect(),
         };
-        let next = alter_in_sync(&now, &image.brokers, &wanted)?;
+        let altered = alter_in_sync(&now, &image.brokers, &wanted);
+        if altered == Err(ErrorCode::IneligibleReplica) {
+            draft.push(MetadataRecord::Partition(void_asked(&now)));
+        }
+        let next = altered?;
         if next != now {
             draft.push(MetadataRecord::Partition(next.clone()));
         }

@@ -653,7 +653,9 @@ impl Owner {
         if let Some(partition) = self.partitions.remove(&log) {
             let producers = partition.log.producer_entries();
             self.producers.changed(producers, 0);
-            self.roles.reassigned.insert(log);
+            if self.roles.replicates {
+                self.roles.reassigned.insert(log);
+            }
             partition.log.delete(&mut self.slots[partition.slot].store);
         } else if let Some(slot) = self.damaged.remove(&log) {
             let store = &mut self.slots[slot].store;

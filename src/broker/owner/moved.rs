@@ -13,6 +13,8 @@ pub struct Roles {
     pub(super) is_live: bool,
     /// It stops, and leads no more what others may.
     pub(super) is_leaving: bool,
+    /// There are other nodes.
+    pub replicates: bool,
     /// Those that may be led by somebody else now, or have other replicas, or are gone.
     pub reassigned: IdSet<LogId>,
     /// Those that this node leads and in which something has moved.

@@ -24,11 +24,6 @@ impl Owner {
         });
     }
 
-    /// A change of the ISR that a log's leader has asked for was refused for good.
-    pub fn alter_refused(&mut self, log: LogId) {
-        self.commits(log, Leader::refused);
-    }
-
     /// Something may have moved the high watermark of a log that this node leads: who waited for that is told.
     fn commits(
         &mut self,
@@ -78,7 +73,7 @@ impl Owner {
         if !leads || known != Some(partition.leader_epoch) {
             self.resign(id, ErrorCode::NotLeaderOrFollower);
         }
-        if partition.replicas.len() > 1 {
+        if self.roles.replicates {
             self.roles.reassigned.insert(id);
         }
         if leads && !self.begin_epoch(partition) {

@@ -2,8 +2,10 @@
 //! shard. What has come of them the metadata say. Until they do, or it is certain that nothing came of them, those that
 //! are asked for count as in sync, and so do those that are to leave (KIP-497).
 
+use std::collections::BTreeMap;
+
 use super::Replication;
-use crate::base::{ErrorCode, LogId, Mono, NodeProcess, ShardId, TopicId};
+use crate::base::{ErrorCode, LogId, Mono, NodeId, ShardId, TopicId};
 use crate::broker::admin::{alter_partition_call, altered};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
@@ -38,80 +40,58 @@ impl Replication {
         now: Mono,
     ) -> Option<(TopicId, i32, AlterInSync)> {
         let me = owner.roles.me()?;
+        let wanted = self.wanted(log, image, owner, now);
         let open = owner.partitions.get_mut(&log)?;
         let (led, leader) = (self.led.get_mut(&log)?, open.leader.as_mut()?);
         let partition_epoch = leader.partition_epoch();
-        let before = led.asks_for.take();
+        let before = led.asks_for.as_ref();
         let before = before.filter(|(epoch, _)| *epoch == partition_epoch);
-        let wanted = || leader.wanted(&open.log, led.silent(now));
-        let set = before.map(|(_, set)| set).or_else(wanted)?;
-        let members = set.iter().map(|node| match *node == me.node {
-            true => Some(me),
-            false => led.member(*node).or_else(|| image.brokers.member(*node)),
-        });
-        let in_sync: Option<Vec<NodeProcess>> = members.collect();
+        let in_sync = match before {
+            Some((_, in_sync)) => in_sync.clone(),
+            None => {
+                let member = |node: &NodeId| match *node == me.node {
+                    true => Some(me),
+                    false => led.member(*node).or_else(|| image.brokers.member(*node)),
+                };
+                let members = wanted?.iter().map(member).collect::<Option<Vec<_>>>()?;
+                leader.ask(members.iter().map(|member| member.node).collect());
+                members
+            }
+        };
+        led.asks_for = Some((partition_epoch, in_sync.clone()));
         let alter = AlterInSync {
             leader: me,
             leader_epoch: leader.epoch(),
             partition_epoch,
-            in_sync: in_sync?,
+            in_sync,
         };
-        leader.ask(set.clone());
-        led.asks_for = Some((partition_epoch, set));
         let label = open.log.label();
         Some((label.topic_id, label.partition, alter))
     }
 
-    /// What has come of a call. What was done the metadata say; only of what was certainly not done the next one may
-    /// ask for something else.
+    /// What has come of a call. Whatever it is, the metadata say it: what is refused for good is a newer state of the
+    /// partition, too. Where nothing certain has come of it the same is asked for again.
     pub fn altered(
         &mut self,
         number: u64,
         answer: Result<Called, String>,
-        owner: &mut Owner,
+        owner: &Owner,
         now: Mono,
     ) {
         let logs = self.altering.called(number);
-        let answers = answer.and_then(altered);
-        let answers = answers.unwrap_or_else(|why| {
+        let answers = answer.and_then(altered).unwrap_or_else(|why| {
             tracing::debug!("what has become of changes of ISRs is not known: {why}");
             Vec::new()
         });
+        let told = answers.into_iter();
+        let told = told.map(|(topic, index, told)| ((topic, index), told));
+        let told: BTreeMap<(TopicId, i32), Result<(), ErrorCode>> = told.collect();
         for log in logs {
             let label = owner.partitions.get(&log).map(|open| open.log.label());
-            let told = answers.iter().find(|(topic, index, _)| {
-                label.is_some_and(|label| (label.topic_id, label.partition) == (*topic, *index))
-            });
-            match told.map(|(.., told)| told) {
-                // The metadata say it, or say why: by what they have become since.
-                Some(
-                    Ok(())
-                    | Err(
-                        ErrorCode::InvalidUpdateVersion
-                        | ErrorCode::FencedLeaderEpoch
-                        | ErrorCode::StaleBrokerEpoch
-                        | ErrorCode::UnknownTopicId,
-                    ),
-                ) => {}
-                Some(Err(ErrorCode::IneligibleReplica)) if !self.is_uncertain(log) => {
-                    if let Some(led) = self.led.get_mut(&log) {
-                        led.asks_for = None;
-                    }
-                    owner.alter_refused(log);
-                    self.altering.later(now, log);
-                }
-                _ => {
-                    if let Some(led) = self.led.get_mut(&log) {
-                        led.is_uncertain = true;
-                    }
-                    self.altering.later(now, log);
-                }
+            let told = label.and_then(|label| told.get(&(label.topic_id, label.partition)));
+            if matches!(told, None | Some(Err(ErrorCode::NotController))) {
+                self.altering.later(now, log);
             }
         }
-    }
-
-    /// Whether an earlier copy of what was asked for may be done still.
-    fn is_uncertain(&self, log: LogId) -> bool {
-        self.led.get(&log).is_some_and(|led| led.is_uncertain)
     }
 }

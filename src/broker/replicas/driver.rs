@@ -5,7 +5,9 @@ use super::Replication;
 use super::follow::FollowsUp;
 use super::leading::{FollowerRead, Next, ReadFor};
 use super::said::{ReplicaSaid, ReplicaWhat};
-use crate::base::limits::{REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS};
+use crate::base::limits::{
+    REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_READ_BYTES_MAX,
+};
 use crate::base::{ErrorCode, LogId, Mono, NodeId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
@@ -15,13 +17,21 @@ use crate::broker::owner::work::Worker;
 use crate::controller::{Image, Partition};
 use crate::log::Truncation;
 use crate::replica::Term;
-use crate::store::DiskError;
+use crate::store::{DiskError, Piece};
 use bytes::Bytes;
 
 impl Replication {
-    /// Goes on with what there is to do before a flush begins.
-    pub fn go_on(&mut self, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
-        self.assign_some(image, owner, fx);
+    /// Goes on with what there is to do before a flush begins. `is_adopted` says whether the owner knows what the image
+    /// says.
+    pub fn go_on(
+        &mut self,
+        is_adopted: bool,
+        (image, owner): (&Image, &mut Owner),
+        fx: &mut Fx<'_>,
+    ) {
+        if is_adopted {
+            self.assign_some(image, owner, fx);
+        }
         for (log, flush) in std::mem::take(&mut owner.roles.durable) {
             let now = fx.now;
             let todo = self.followed.step(now.mono, log, owner, |it, here| {
@@ -29,6 +39,8 @@ impl Replication {
             });
             self.perform(log, todo, owner, fx);
         }
+        // What waits for a flush is tried each time: a flush may have begun.
+        self.cutting.append(&mut self.cuts_wait);
         for _ in 0..self.cutting.len().min(REPLICA_LOGS_PER_SLICE) {
             if let Some(log) = self.cutting.pop_front() {
                 self.cut(log, owner, fx);
@@ -36,19 +48,27 @@ impl Replication {
         }
         for _ in 0..REPLICA_LOGS_PER_SLICE {
             let next = self.followed.next_due(fx.now.mono);
-            let Some(log) = next.or_else(|| self.asking.pop_front()) else {
+            let asking = self.asking.iter().next().copied();
+            let Some(log) = next.or(asking) else {
                 break;
             };
+            self.asking.remove(&log);
             let todo = self.followed.ask(fx.now, log, owner);
             self.perform(log, todo, owner, fx);
         }
-        self.check(owner, fx.now.mono);
+        self.check(image, owner, fx.now.mono);
         self.alter_some(image, owner, fx);
+    }
+
+    /// The node is to stop: it follows nobody any more.
+    pub fn leave(&mut self) {
+        self.is_leaving = true;
+        self.followed.leave_all();
     }
 
     /// Whether there is something to do at once.
     pub fn has_more(&self, owner: &Owner) -> bool {
-        !owner.roles.reassigned.is_empty() || !self.asking.is_empty() || self.cuts_more
+        !owner.roles.reassigned.is_empty() || !self.asking.is_empty() || !self.cutting.is_empty()
     }
 
     /// When there is something to do in any case.
@@ -74,7 +94,7 @@ impl Replication {
     fn assign(&mut self, log: LogId, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
         let me = owner.roles.me().unwrap_or_default();
         let open = owner.partitions.get(&log);
-        let known = open.and_then(|open| {
+        let known = open.filter(|_| !self.is_leaving).and_then(|open| {
             let label = open.log.label();
             let partition = image
                 .topic_by_id(label.topic_id)?
@@ -89,11 +109,12 @@ impl Replication {
         if let Some(leader) = &open.leader {
             self.followed.leave(log);
             let others = partition.replicas.iter().filter(|node| **node != me.node);
-            let peers = others.filter_map(|node| peer_of(image, partition, *node));
-            let peers: Vec<ReplicaPeer> = peers.collect();
-            peers.iter().for_each(|peer| self.links.want(*peer));
+            let others = others.map(|node| (*node, peer_of(image, partition, *node)));
+            let others: Vec<(NodeId, Option<ReplicaPeer>)> = others.collect();
+            let peers = others.iter().filter_map(|(_, peer)| *peer);
+            peers.for_each(|peer| self.links.want(peer));
             let led = self.led.entry(log).or_default();
-            led.assign(&peers, leader.epoch(), leader.partition_epoch());
+            led.assign(&others, leader.epoch(), leader.partition_epoch());
             self.altering.look_at(log);
             owner.roles.moved.insert(log);
             return;
@@ -145,11 +166,14 @@ impl Replication {
     ) {
         let ReplicaSaid { log, term, what } = heard;
         let (now, node) = (fx.now, from.node);
+        if self.is_leaving {
+            return;
+        }
         match what {
             ReplicaWhat::Asks(_) | ReplicaWhat::Tells(_) | ReplicaWhat::Lost => {
                 let member = image.brokers.member(node);
                 if term.follower.node == node && member == Some(term.follower) {
-                    self.of_follower(log, term, what, owner, now.mono);
+                    self.of_follower(from, (log, term, what), (image, owner), now.mono);
                 }
             }
             ReplicaWhat::Answers { asked, log: answer } => {
@@ -161,7 +185,7 @@ impl Replication {
                 }
             }
             ReplicaWhat::Pushes(push) => {
-                if self.followed.is_of_leader(log, node, term) {
+                if self.followed.is_of_leader(log, node, term) && self.followed.takes(log) {
                     let todo = self
                         .followed
                         .step(now.mono, log, owner, |it, here| it.pushed(now, &push, here));
@@ -174,10 +198,9 @@ impl Replication {
     /// A follower has said something to the leader that it believes in.
     fn of_follower(
         &mut self,
-        log: LogId,
-        term: Term,
-        what: ReplicaWhat,
-        owner: &mut Owner,
+        from: ReplicaPeer,
+        (log, term, what): (LogId, Term, ReplicaWhat),
+        (image, owner): (&Image, &mut Owner),
         now: Mono,
     ) {
         let (node, me) = (term.follower.node, owner.roles.me());
@@ -192,28 +215,31 @@ impl Replication {
         }
         match what {
             ReplicaWhat::Asks(asked) => {
-                leader.on_asked(node);
-                if let Some((peer, answer)) = led.asked(term, asked, &open.log) {
-                    self.links.say(peer, &answer, Vec::new());
+                if leader.is_in_sync(node).is_none() {
+                    return;
                 }
+                leader.on_asked(node);
+                self.links.want(from);
+                let answer = led.asked(from, term, asked, &open.log);
+                self.links.say(from, &answer, Vec::new());
             }
             ReplicaWhat::Tells(on_disk) => {
                 if !led.told(now, term, on_disk, &open.log) {
                     return;
                 }
                 if leader.has_lost(node, on_disk.end) {
-                    led.loses(term);
+                    led.loses(now, term);
                 } else {
                     owner.replicated(log, node, on_disk.end);
                 }
             }
             ReplicaWhat::Lost => {
                 leader.on_asked(node);
-                led.loses(term);
+                led.loses(now, term);
             }
             ReplicaWhat::Answers { .. } | ReplicaWhat::Pushes(_) => {}
         }
-        self.wants_alter(log, owner, now);
+        self.wants_alter(log, image, owner, now);
         owner.roles.moved.insert(log);
     }
 
@@ -232,17 +258,13 @@ impl Replication {
                 let id = owner.work.read(Worker::Replicas, pieces, fx);
                 self.reads.insert(id.0, (log, ReadFor::Cut(ticket)));
             }
-            Some(FollowsUp::Cut(Truncation::More)) => {
-                self.cuts_more = true;
-                self.cutting.push_back(log);
-            }
+            Some(FollowsUp::Cut(Truncation::More)) => self.cutting.push_back(log),
             // When the flush has begun, for which something else has to be over first.
-            Some(FollowsUp::Cut(_)) => self.cutting.push_back(log),
+            Some(FollowsUp::Cut(_)) => self.cuts_wait.push_back(log),
         }
     }
 
     fn cut(&mut self, log: LogId, owner: &mut Owner, fx: &mut Fx<'_>) {
-        self.cuts_more &= !self.cutting.is_empty();
         let now = fx.now;
         let todo = self
             .followed
@@ -268,33 +290,53 @@ impl Replication {
                 owner.scanned(log, ticket, bytes);
                 self.cut(log, owner, fx);
             }
-            ReadFor::Follower(reading) => {
-                let read = match (reading, &result) {
-                    (FollowerRead::Place(ticket), _) => {
-                        owner.scanned(log, ticket, bytes);
-                        Ok(None)
-                    }
-                    (FollowerRead::Push(from), Ok(bytes)) => Ok(Some((from, bytes.clone()))),
-                    (FollowerRead::Push(_), Err(_)) => Err(ErrorCode::KafkaStorageError),
-                };
-                let open = owner.partitions.get(&log);
-                let led = self.led.get_mut(&log);
-                if let Some((led, open)) = led.zip(open)
-                    && let Some((place, next)) = led.read(id, read, &open.log)
-                {
-                    self.send(log, place, next, owner, fx);
-                }
-                owner.roles.moved.insert(log);
+            ReadFor::Follower(reading, bytes_read) => {
+                self.bytes_read = self.bytes_read.saturating_sub(bytes_read);
+                self.read_for_follower((log, id, reading), &result, owner, fx);
             }
         }
     }
 
+    /// What was read for a follower is pushed, or its place is known now.
+    fn read_for_follower(
+        &mut self,
+        (log, id, reading): (LogId, ReadId, FollowerRead),
+        result: &Result<Bytes, DiskError>,
+        owner: &mut Owner,
+        fx: &mut Fx<'_>,
+    ) {
+        let read = match (reading, result) {
+            (FollowerRead::Place(ticket), _) => {
+                let bytes = result.as_ref().map_or(&b""[..], |bytes| bytes);
+                owner.scanned(log, ticket, bytes);
+                Ok(None)
+            }
+            (FollowerRead::Push(from), Ok(bytes)) => Ok(Some((from, bytes.clone()))),
+            (FollowerRead::Push(_), Err(_)) => Err(ErrorCode::KafkaStorageError),
+        };
+        let open = owner.partitions.get(&log);
+        let Some((led, open)) = self.led.get_mut(&log).zip(open) else {
+            return;
+        };
+        let has_room = led.reader(id).is_some_and(|peer| self.links.has_room(peer));
+        if !has_room {
+            led.drops_read(id);
+        } else if let Some((place, next)) = led.read(fx.now.mono, id, read, &open.log) {
+            self.send(log, place, next, owner, fx);
+        }
+        self.push_log(log, owner, fx);
+    }
+
     /// Pushes what there is to be pushed, now that flushes have begun.
     pub fn push(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let mut moved = std::mem::take(&mut owner.roles.moved);
-        moved.extend(self.stalled.drain());
-        for log in moved {
+        for log in std::mem::take(&mut owner.roles.moved) {
             self.push_log(log, owner, fx);
+        }
+        for _ in 0..self.stalled.len().min(REPLICA_LOGS_PER_SLICE) {
+            if let Some(log) = self.stalled.pop_front() {
+                self.is_stalled.remove(&log);
+                self.push_log(log, owner, fx);
+            }
         }
         if self.marks_at <= fx.now.mono {
             for log in std::mem::take(&mut self.untold) {
@@ -321,6 +363,7 @@ impl Replication {
             let Some((_, other)) = led.others.get(place) else {
                 break;
             };
+            let may_read = self.bytes_read < REPLICA_READ_BYTES_MAX;
             let has_room = self.links.has_room(other.peer);
             let Some(open) = owner.partitions.get_mut(&log) else {
                 return;
@@ -328,17 +371,22 @@ impl Replication {
             let store = &owner.slots[open.slot].store;
             match led.next(now, (place, has_room), (open, store)) {
                 Next::Nothing => place += 1,
+                // When others are over.
+                Next::Reads(..) if !may_read => place += 1,
                 next => self.send(log, place, next, owner, fx),
             }
         }
         let (Some(led), Some(open)) = (self.led.get(&log), owner.partitions.get(&log)) else {
             return;
         };
-        if led.lacks(&open.log) {
-            self.stalled.insert(log);
-            if self.lacking.insert(log) && self.lacking.len() == 1 {
-                self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
-            }
+        if led.is_behind(&open.log) && self.is_stalled.insert(log) {
+            self.stalled.push_back(log);
+        }
+        if (open.leader.as_ref()).is_some_and(|it| led.lacks(it, &open.log))
+            && self.lacking.insert(log)
+            && self.lacking.len() == 1
+        {
+            self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
         }
         if led.lacks_marks(&open.log) && self.untold.insert(log) {
             self.marks_at = self.marks_at.min(now.plus_ms(REPLICA_MARKS_AFTER_MS));
@@ -353,8 +401,11 @@ impl Replication {
         match next {
             Next::Nothing => {}
             Next::Reads(pieces, reading) => {
+                let bytes: usize = pieces.iter().map(Piece::len).sum();
                 let id = owner.work.read(Worker::Replicas, pieces, fx);
-                self.reads.insert(id.0, (log, ReadFor::Follower(reading)));
+                let read = ReadFor::Follower(reading, bytes);
+                self.reads.insert(id.0, (log, read));
+                self.bytes_read += bytes;
                 led.reads(place, id);
             }
             Next::Pushes(push, batches) => {
@@ -365,35 +416,54 @@ impl Replication {
         }
     }
 
-    /// Looks whether others say nothing for too long.
-    fn check(&mut self, owner: &Owner, now: Mono) {
+    /// Looks whether others say nothing for too long, and makes those ask that do not by themselves.
+    fn check(&mut self, image: &Image, owner: &Owner, now: Mono) {
         if now < self.checks_at || self.lacking.is_empty() {
             return;
         }
         self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
         for log in std::mem::take(&mut self.lacking) {
             let open = owner.partitions.get(&log);
-            let Some((led, open)) = self.led.get(&log).zip(open) else {
+            let Some((led, open)) = self.led.get_mut(&log).zip(open) else {
                 continue;
             };
-            if led.lacks(&open.log) {
+            for (peer, said) in led.wakes(now, &open.log) {
+                self.links.say(peer, &said, Vec::new());
+            }
+            if (open.leader.as_ref()).is_some_and(|it| led.lacks(it, &open.log)) {
                 self.lacking.insert(log);
-                self.wants_alter(log, owner, now);
+                self.wants_alter(log, image, owner, now);
             }
         }
     }
 
     /// Whether another ISR is to be asked for is looked at soon, if one is wanted now.
-    fn wants_alter(&mut self, log: LogId, owner: &Owner, now: Mono) {
-        let (Some(led), Some(open)) = (self.led.get(&log), owner.partitions.get(&log)) else {
-            return;
-        };
-        let Some(leader) = &open.leader else {
-            return;
-        };
-        if leader.wanted(&open.log, led.silent(now)).is_some() {
+    fn wants_alter(&mut self, log: LogId, image: &Image, owner: &Owner, now: Mono) {
+        if self.wanted(log, image, owner, now).is_some() {
             self.altering.look_at(log);
         }
+    }
+
+    /// The ISR that the leader of a partition wants, if it is another one than that which there is. Who is not in it
+    /// joins only if it can be reached and may lead: the controller would refuse it.
+    pub(super) fn wanted(
+        &self,
+        log: LogId,
+        image: &Image,
+        owner: &Owner,
+        now: Mono,
+    ) -> Option<Vec<NodeId>> {
+        let open = owner.partitions.get(&log)?;
+        let (led, leader) = (self.led.get(&log)?, open.leader.as_ref()?);
+        let is_silent = led.silent(now);
+        leader.wanted(&open.log, |node| {
+            let may_join = || {
+                let member = led.member(node);
+                member.is_some_and(|member| image.brokers.is_live(member))
+                    && led.peer(node).is_some_and(|peer| self.links.is_up(peer))
+            };
+            is_silent(node) || leader.is_in_sync(node) != Some(true) && !may_join()
+        })
     }
 }
 

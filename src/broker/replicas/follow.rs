@@ -28,6 +28,10 @@ struct Followed {
     asks_at: Option<Mono>,
     /// How long it waits the next time.
     pause_ms: u64,
+    /// It takes no pushes before it has asked again: it could not take one.
+    refuses: bool,
+    /// That was said in the log.
+    has_complained: bool,
 }
 
 /// What is to be done for a partition.
@@ -52,6 +56,16 @@ impl Followeds {
     pub fn is_of_leader(&self, log: LogId, node: NodeId, term: Term) -> bool {
         let followed = self.logs.get(&log);
         followed.is_some_and(|it| it.leader.node == node && it.term == term)
+    }
+
+    /// Whether it takes what it is pushed.
+    pub fn takes(&self, log: LogId) -> bool {
+        self.logs.get(&log).is_some_and(|it| !it.refuses)
+    }
+
+    /// Nothing is followed any more.
+    pub fn leave_all(&mut self) {
+        *self = Self::default();
     }
 
     /// A partition is followed in this term, if it was not before. `in_sync` says whether the metadata have it in the
@@ -81,6 +95,8 @@ impl Followeds {
             has_lost,
             asks_at: None,
             pause_ms: REPLICA_ASKS_AGAIN_MS_MIN,
+            refuses: false,
+            has_complained: false,
         };
         self.logs.insert(log, followed);
         self.begin(now, log, owner)
@@ -132,6 +148,7 @@ impl Followeds {
     /// It asks again, or says again that it has lost something.
     pub fn ask(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
+        followed.refuses = false;
         match (&followed.it, followed.has_lost, followed.in_sync) {
             (Some(_), ..) => self.step(now.mono, log, owner, |it, here| Ok(it.ask(here.0))),
             (None, true, false) => self.begin(now, log, owner),
@@ -241,7 +258,8 @@ impl Followeds {
         owner: &Owner,
     ) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
-        let (node, is_first) = (followed.leader.node, !followed.has_lost);
+        let is_first = !std::mem::replace(&mut followed.has_complained, true);
+        let node = followed.leader.node;
         if let Some(open) = owner.partitions.get(&log).filter(|_| is_first) {
             let label = open.log.label();
             let (topic, partition) = (&label.topic, label.partition);
@@ -255,6 +273,7 @@ impl Followeds {
         match stopped {
             // When there is room again, or what came was damaged on its way, it is asked for anew.
             FollowerStopped::Unfit(_) => {
+                followed.refuses = true;
                 followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MAX;
                 self.ask_later(now, log);
             }
@@ -264,9 +283,13 @@ impl Followeds {
     }
 }
 
-/// Does something with a log and its store.
+/// Does something with a log and its store, unless this node leads it by now: what its owner knows already it comes to
+/// know here a moment later, and nothing of an earlier term may count meanwhile.
 fn with<T>(owner: &mut Owner, log: LogId, act: impl FnOnce(Here<'_>) -> T) -> Option<T> {
     let open = owner.partitions.get_mut(&log)?;
+    if open.leader.is_some() {
+        return None;
+    }
     let store = &mut owner.slots[open.slot].store;
     Some(act((&mut open.log, store)))
 }

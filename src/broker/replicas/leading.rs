@@ -10,14 +10,16 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::said::{ReplicaSaid, ReplicaWhat};
-use crate::base::limits::{REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS};
+use crate::base::limits::{
+    REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS,
+};
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Offset};
 use crate::broker::io::ReadId;
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::OpenLog;
 use crate::log::{Log, ReadOutcome, Ticket};
 use crate::record;
-use crate::replica::{EpochEnd, LeaderLog, OnDisk, Push, Term};
+use crate::replica::{EpochEnd, Leader, LeaderLog, OnDisk, Push, Term};
 use crate::store::{Piece, Store};
 
 /// What was read of a log for a follower is for this.
@@ -34,8 +36,8 @@ pub enum FollowerRead {
 pub enum ReadFor {
     /// A cut of a follower's log.
     Cut(Ticket),
-    /// A follower.
-    Follower(FollowerRead),
+    /// A follower, and so many bytes.
+    Follower(FollowerRead, usize),
 }
 
 /// What a follower is to be sent next.
@@ -66,10 +68,14 @@ pub struct FollowedBy {
     reading: Option<ReadId>,
     /// The high watermark and the log start that it was pushed last.
     told: Option<(Offset, Offset)>,
-    /// Since when it lacks something and has said nothing.
+    /// The most that it has told to be on its disk.
+    furthest: Offset,
+    /// Since when it lacks something and has come no further.
     lacks_since: Option<Mono>,
     /// It has said that something is lost there.
     pub has_lost: bool,
+    /// When it is made to ask again, if it does not by itself.
+    asks_at: Option<Mono>,
 }
 
 impl FollowedBy {
@@ -83,19 +89,23 @@ impl FollowedBy {
             bytes_on_way: 0,
             reading: None,
             told: None,
+            furthest: Offset(0),
             lacks_since: None,
             has_lost: false,
+            asks_at: None,
         }
     }
 
-    /// It has asked, in this term: what is answered.
-    fn asks(&mut self, term: Term, asked: EpochEnd, log: &Log) -> LeaderLog {
+    /// It has asked, in this term and from there: what is answered.
+    fn asks(&mut self, from: ReplicaPeer, term: Term, asked: EpochEnd, log: &Log) -> LeaderLog {
         let answer = LeaderLog::answering(log, asked);
+        let is_same = self.term == Some(term);
         *self = Self {
             term: Some(term),
             next: answer.goes_on(asked),
+            furthest: if is_same { self.furthest } else { Offset(0) },
             lacks_since: self.lacks_since,
-            ..Self::new(self.peer)
+            ..Self::new(from)
         };
         answer
     }
@@ -109,7 +119,12 @@ impl FollowedBy {
             self.bytes_on_way -= bytes;
             self.on_way.pop_front();
         }
-        self.lacks_since = (end < log_end).then_some(now);
+        if end >= log_end {
+            self.lacks_since = None;
+        } else if end > self.furthest {
+            self.lacks_since = Some(now);
+        }
+        self.furthest = self.furthest.max(end);
     }
 
     /// Whether it lacks something for so long that nobody can wait for it.
@@ -139,33 +154,35 @@ impl FollowedBy {
             }
             Ok(ReadOutcome::Plan { pieces, .. }) if pieces.is_empty() => Next::Nothing,
             Ok(ReadOutcome::Plan { pieces, .. }) => match in_memory(&pieces) {
-                Some(batches) => self.push(from, batches, log),
+                Some(batches) => self.push(now, from, batches, log),
                 None => Next::Reads(pieces, FollowerRead::Push(from)),
             },
-            Err(error) => self.cannot_read(error, log),
+            Err(error) => self.cannot_read(now, error, log),
         }
     }
 
     /// What it lacks next is deleted here: it finds out when it compares again.
     fn starts_behind(&mut self, from: Offset, log: &Log) -> Next {
         self.next = None;
+        self.asks_at = Some(Mono(0));
         Next::Pushes(head(log, from, from), Vec::new())
     }
 
-    /// It is not pushed on before it has asked again.
-    fn cannot_read(&mut self, error: ErrorCode, log: &Log) -> Next {
+    /// It is not pushed on before it has asked again, after a pause.
+    fn cannot_read(&mut self, now: Mono, error: ErrorCode, log: &Log) -> Next {
         let label = log.label();
         let (topic, partition, node) = (&label.topic, label.partition, self.peer.node);
         tracing::warn!("{topic}-{partition}: what node {node} lacks cannot be read: {error}");
         self.next = None;
+        self.asks_at = Some(now.plus_ms(REPLICA_ASKS_AGAIN_MS_MAX));
         Next::Nothing
     }
 
     /// Pushes those of some batches that are whole; the first one begins at `from`, or holds it.
-    fn push(&mut self, from: Offset, batches: Vec<Bytes>, log: &Log) -> Next {
+    fn push(&mut self, now: Mono, from: Offset, batches: Vec<Bytes>, log: &Log) -> Next {
         let (batches, end) = whole(batches);
         let Some(to) = end.filter(|end| *end > from) else {
-            return self.cannot_read(ErrorCode::CorruptMessage, log);
+            return self.cannot_read(now, ErrorCode::CorruptMessage, log);
         };
         let bytes = batches.iter().map(Bytes::len).sum();
         self.next = Some(to);
@@ -174,6 +191,14 @@ impl FollowedBy {
         let push = head(log, from, to);
         self.told = Some((push.committed, push.start));
         Next::Pushes(push, batches)
+    }
+
+    /// If it is not pushed anything and does not ask by itself: what makes it ask, a push of what it cannot have yet.
+    fn wakes(&mut self, now: Mono, log: &Log) -> Option<Push> {
+        self.asks_at.take_if(|at| *at <= now)?;
+        self.asks_at = Some(now.plus_ms(REPLICA_ASKS_AGAIN_MS_MAX));
+        let far = log.end_offset().plus(1);
+        Some(head(log, far, far))
     }
 
     /// It has everything, but for where the marks are: that it is told now.
@@ -237,26 +262,31 @@ pub struct Led {
     /// By node.
     pub others: Vec<(NodeId, FollowedBy)>,
     /// The ISR that was asked for last, and of which state of the partition it is a change.
-    pub asks_for: Option<(i32, Vec<NodeId>)>,
-    /// What was asked for may be done later than it is known not to be: what has come of it was not told.
-    pub is_uncertain: bool,
+    pub asks_for: Option<(i32, Vec<NodeProcess>)>,
 }
 
 impl Led {
-    /// Its other replicas are these; a new epoch knows nothing of them.
-    pub fn assign(&mut self, peers: &[ReplicaPeer], epoch: LeaderEpoch, partition_epoch: i32) {
+    /// Its other replicas are these nodes, and where each is, if that is known; a new epoch knows nothing of them.
+    pub fn assign(
+        &mut self,
+        others: &[(NodeId, Option<ReplicaPeer>)],
+        epoch: LeaderEpoch,
+        partition_epoch: i32,
+    ) {
         if self.epoch != Some(epoch) {
             *self = Self::default();
             self.epoch = Some(epoch);
         }
         if (self.asks_for.as_ref()).is_some_and(|(asked, _)| *asked < partition_epoch) {
-            (self.asks_for, self.is_uncertain) = (None, false);
+            self.asks_for = None;
         }
-        let is_there = |peer: &ReplicaPeer| peers.contains(peer);
-        self.others.retain(|(_, other)| is_there(&other.peer));
-        for peer in peers {
-            if self.other(peer.node).is_none() {
-                self.others.push((peer.node, FollowedBy::new(*peer)));
+        self.others
+            .retain(|(node, _)| others.iter().any(|(other, _)| other == node));
+        for (node, peer) in others {
+            match (self.other(*node), peer) {
+                (None, Some(peer)) => self.others.push((*node, FollowedBy::new(*peer))),
+                (Some(other), Some(peer)) if other.term.is_none() => other.peer = *peer,
+                _ => {}
             }
         }
     }
@@ -267,17 +297,28 @@ impl Led {
         other.map(|(_, other)| other)
     }
 
-    /// A follower asks: what it is answered. `None` if it is none.
+    /// A follower asks, from there: what it is answered.
     pub fn asked(
         &mut self,
+        from: ReplicaPeer,
         term: Term,
         asked: EpochEnd,
         log: &Log,
-    ) -> Option<(ReplicaPeer, ReplicaSaid)> {
-        let other = self.other(term.follower.node)?;
-        let answer = other.asks(term, asked, log);
+    ) -> ReplicaSaid {
+        let known = self.others.iter().position(|(node, _)| *node == from.node);
+        let place = known.unwrap_or_else(|| {
+            self.others.push((from.node, FollowedBy::new(from)));
+            self.others.len() - 1
+        });
+        let answer = self.others[place].1.asks(from, term, asked, log);
         let what = ReplicaWhat::Answers { asked, log: answer };
-        Some((other.peer, said(log.id(), term, what)))
+        said(log.id(), term, what)
+    }
+
+    /// Where a follower is.
+    pub fn peer(&self, node: NodeId) -> Option<ReplicaPeer> {
+        let (_, other) = self.others.iter().find(|(it, _)| *it == node)?;
+        Some(other.peer)
     }
 
     /// The process of a follower that has asked.
@@ -287,16 +328,44 @@ impl Led {
     }
 
     /// Something is lost at a follower.
-    pub fn loses(&mut self, term: Term) {
+    pub fn loses(&mut self, now: Mono, term: Term) {
         if let Some(other) = self.other(term.follower.node) {
             (other.has_lost, other.next) = (true, None);
+            other.asks_at = Some(now.plus_ms(REPLICA_ASKS_AGAIN_MS_MAX));
         }
     }
 
-    /// Whether a follower lacks something.
-    pub fn lacks(&self, log: &Log) -> bool {
+    /// Those that do not ask by themselves are made to: what they are told.
+    pub fn wakes(&mut self, now: Mono, log: &Log) -> Vec<(ReplicaPeer, ReplicaSaid)> {
+        let mut all = Vec::new();
+        for (_, other) in &mut self.others {
+            if let (Some(term), Some(push)) = (other.term, other.wakes(now, log)) {
+                all.push((other.peer, said(log.id(), term, ReplicaWhat::Pushes(push))));
+            }
+        }
+        all
+    }
+
+    /// Whether somebody has to be looked after: one that counts and lacks something, one that follows and is not in
+    /// sync yet, or one that is to be made to ask.
+    pub fn lacks<W>(&self, leader: &Leader<W>, log: &Log) -> bool {
         let end = log.end_offset();
-        self.others.iter().any(|(_, other)| other.durable < end)
+        let mut others = self.others.iter();
+        others.any(|(node, other)| {
+            let is_due = match leader.is_in_sync(*node) == Some(true) {
+                true => other.durable < end,
+                false => other.next.is_some(),
+            };
+            is_due || other.asks_at.is_some()
+        })
+    }
+
+    /// Whether a follower could be pushed more.
+    pub fn is_behind(&self, log: &Log) -> bool {
+        let end = log.end_offset();
+        let mut others = self.others.iter();
+        others
+            .any(|(_, other)| other.reading.is_none() && other.next.is_some_and(|next| next < end))
     }
 
     /// Whether a follower has everything, and does not know how far it is committed.
@@ -322,6 +391,10 @@ impl Led {
         match self.other(term.follower.node) {
             Some(other) if other.term == Some(term) && on_disk.end <= log_end => {
                 other.tells(now, on_disk.end, log_end);
+                if other.next.is_none() {
+                    // It believes that it follows.
+                    other.asks_at.get_or_insert(now);
+                }
                 true
             }
             _ => false,
@@ -363,9 +436,24 @@ impl Led {
         }
     }
 
+    /// What was read is not sent: it is read again.
+    pub fn drops_read(&mut self, id: ReadId) {
+        for (_, other) in &mut self.others {
+            other.reading.take_if(|reading| *reading == id);
+        }
+    }
+
+    /// For whom a read is.
+    pub fn reader(&self, id: ReadId) -> Option<ReplicaPeer> {
+        let mut others = self.others.iter();
+        let (_, other) = others.find(|(_, other)| other.reading == Some(id))?;
+        Some(other.peer)
+    }
+
     /// A read has ended; with what was to be pushed, if that was what it was for: what is sent, and its place.
     pub fn read(
         &mut self,
+        now: Mono,
         id: ReadId,
         result: Result<Option<(Offset, Bytes)>, ErrorCode>,
         log: &Log,
@@ -377,9 +465,9 @@ impl Led {
         let next = match result {
             // It was cut back, or has asked meanwhile.
             Ok(Some((from, _))) if other.next != Some(from) => Next::Nothing,
-            Ok(Some((from, bytes))) => other.push(from, vec![bytes], log),
+            Ok(Some((from, bytes))) => other.push(now, from, vec![bytes], log),
             Ok(None) => Next::Nothing,
-            Err(error) => other.cannot_read(error, log),
+            Err(error) => other.cannot_read(now, error, log),
         };
         Some((place, next))
     }

@@ -216,7 +216,6 @@ impl ReplicaLinks {
     }
 
     /// Whether what is said to this shard is sent.
-    #[cfg(test)]
     pub fn is_up(&self, to: ReplicaPeer) -> bool {
         let link = self.links.get(&to);
         link.is_some_and(|link| link.outgoing.is_up())

@@ -51,19 +51,25 @@ pub(super) struct Replication {
     altering: Altering,
     /// What is being read of stores, by the read.
     reads: IdMap<u64, (LogId, ReadFor)>,
-    /// Followed ones that are being cut back, and whether one of them can go on at once.
+    /// Bytes of those that are for followers.
+    bytes_read: usize,
+    /// Followed ones that are being cut back and can go on at once, and those that wait for a flush to begin.
     cutting: VecDeque<LogId>,
-    cuts_more: bool,
+    cuts_wait: VecDeque<LogId>,
     /// Followed ones that are to ask their leaders again.
-    asking: VecDeque<LogId>,
-    /// Led ones of which a follower lacks something, to be pushed as soon as that is possible,
-    stalled: IdSet<LogId>,
-    /// or whose followers are looked after, at this time.
+    asking: IdSet<LogId>,
+    /// Led ones that could be pushed and are not yet: each once, in their order.
+    stalled: VecDeque<LogId>,
+    is_stalled: IdSet<LogId>,
+    /// Led ones of which a follower lacks something,
+    /// who is looked after at this time.
     lacking: IdSet<LogId>,
     checks_at: Mono,
     /// Led ones whose followers do not know where the marks are, and when they are told.
     untold: IdSet<LogId>,
     marks_at: Mono,
+    /// The node is to stop.
+    is_leaving: bool,
     /// What was said to it, in order.
     #[cfg(test)]
     pub said: Vec<(ReplicaPeer, ReplicaSaid)>,
@@ -79,14 +85,17 @@ impl Replication {
             followed: Followeds::default(),
             altering: Altering::default(),
             reads: IdMap::default(),
+            bytes_read: 0,
             cutting: VecDeque::new(),
-            cuts_more: false,
-            asking: VecDeque::new(),
-            stalled: IdSet::default(),
+            cuts_wait: VecDeque::new(),
+            asking: IdSet::default(),
+            stalled: VecDeque::new(),
+            is_stalled: IdSet::default(),
             lacking: IdSet::default(),
             checks_at: Mono::NEVER,
             untold: IdSet::default(),
             marks_at: Mono::NEVER,
+            is_leaving: false,
             #[cfg(test)]
             said: Vec::new(),
         }

@@ -32,6 +32,7 @@ impl Shard {
         self.requests.listing.stop(&mut self.front, fx);
         self.jobs.query.stop(&mut self.owner);
         self.owner.wind_down();
+        self.others.leave_replicas();
         self.coordinators.stop(&self.front.image, &self.owner, fx);
         if let Some(control) = &mut self.control {
             control.stop(&mut self.owner, fx);
