@@ -323,8 +323,13 @@ pub const LEAVES_WITHIN_MS: u64 = 2_000;
 pub const RESIGNED_WITHIN_MS: u64 = 1_000;
 /// Requests of clients that wait for another node to decide on them, in bytes; one may go beyond.
 pub const FORWARDED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Such a request has to be answered within so many ms.
-pub const FORWARDED_WITHIN_MS: u64 = 15_000;
+/// Nothing is forwarded for so many ms after the node that was to decide has said that it does not.
+pub const FORWARDED_AGAIN_MS: u64 = 20;
+/// In a cluster a request on which whoever leads the metadata quorum has to decide is answered within so many ms:
+/// REQUEST_TIMED_OUT, and what becomes of it is not known. Clients wait for 30 s by default.
+pub const DECIDED_WITHIN_MS: u64 = 15_000;
+/// Such an answer is made for requests of up to so many bytes; the connection of a longer one is closed.
+pub const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
 /// Bytes of a message of the metadata quorum that go to another node at a time. A longer one goes in parts: whoever

@@ -480,6 +480,9 @@ pub enum Called {
     Created,
     /// What the control shard has decided about a broker, for itself.
     Member(MemberDone),
+    /// Who was to decide does not any more, and does not know what has become of it: whoever decides now is to be
+    /// asked.
+    Again,
 }
 
 /// What has come of a decision about a member.

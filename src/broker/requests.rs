@@ -41,7 +41,7 @@ impl Requests {
             query: Queries::default(),
             explain: Explains::default(),
             groups: GroupRequests::default(),
-            control: Calls::default(),
+            control: Calls::new(cluster.is_some()),
             listing: Listings::default(),
             streams: Streams::new(cluster),
         }
@@ -106,15 +106,9 @@ impl Requests {
             match front.due(fx.now.mono) {
                 Some((id, Family::Fetch)) => self.fetch.due(front, id, fx),
                 Some((id, Family::Produce)) => self.produce.due(front, id, fx),
+                Some((id, Family::Control)) => self.control.late(front, id, fx),
                 // What this node does by itself is waited for however long it takes.
-                Some((
-                    _,
-                    Family::Query
-                    | Family::Explain
-                    | Family::Groups
-                    | Family::Control
-                    | Family::Listing,
-                )) => {}
+                Some((_, Family::Query | Family::Explain | Family::Groups | Family::Listing)) => {}
                 None => break,
             }
         }

@@ -30,7 +30,7 @@ pub(in crate::broker) struct Cluster {
 fn frame(called: Called) -> Bytes {
     match called {
         Called::Frame(pieces) => pieces.concat().into(),
-        Called::Created | Called::Member(_) => panic!("no answer"),
+        Called::Created | Called::Member(_) | Called::Again => panic!("no answer"),
     }
 }
 

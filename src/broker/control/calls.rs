@@ -1,5 +1,7 @@
 //! Requests that the control shard answers, at the shard that they came to.
 
+use super::refusals::timed_out;
+use crate::base::limits::DECIDED_WITHIN_MS;
 use crate::base::{IdMap, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
@@ -12,16 +14,28 @@ use crate::store::Piece;
 #[derive(Debug, Default)]
 pub struct Calls {
     waiting: IdMap<u64, (ReplyTo, ControlCall)>,
+    /// Another node may have to decide, and is not waited for however long it takes.
+    is_member: bool,
 }
 
 impl Calls {
+    /// Of a node that is one of a cluster, or stands alone.
+    pub fn new(is_member: bool) -> Self {
+        Self {
+            is_member,
+            ..Self::default()
+        }
+    }
+
     /// Passes a request on.
     pub fn begin(&mut self, front: &mut Front, to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
         let id = front.park(to, Family::Control);
-        self.waiting.insert(id, (to, call.clone()));
-        let req = ReqRef { shard: fx.me, id };
-        let call = Box::new(call);
-        fx.send(ShardId(0), Msg::Control { req, call });
+        if self.is_member {
+            let until = fx.now.mono.plus_ms(DECIDED_WITHIN_MS);
+            front.parked.wait_until(id, until);
+        }
+        send(id, call.clone(), fx);
+        self.waiting.insert(id, (to, call));
     }
 
     /// The control shard has answered. Returns a request that is now to be answered from the image.
@@ -32,6 +46,12 @@ impl Calls {
         answer: Result<Called, String>,
         fx: &mut Fx<'_>,
     ) -> Option<(ReplyTo, ControlCall)> {
+        if answer == Ok(Called::Again) {
+            if let Some((_, call)) = self.waiting.get(&id) {
+                send(id, call.clone(), fx);
+            }
+            return None;
+        }
         let (to, call) = self.waiting.remove(&id)?;
         front.parked.unpark(id);
         match answer {
@@ -40,10 +60,25 @@ impl Calls {
                 let pieces = pieces.into_iter().map(Piece::Memory).collect();
                 front.conns.reply(to, pieces, fx.out);
             }
-            Ok(Called::Member(_)) => {}
+            Ok(Called::Member(_) | Called::Again) => {}
             Err(why) => front.conns.fail(to, why, fx.out),
         }
         None
+    }
+
+    /// A request has waited for long enough, unless the shard is about to stop: then it is answered soon, or closed.
+    /// What becomes of it is not known.
+    pub fn late(&self, front: &Front, id: u64, fx: &mut Fx<'_>) {
+        let Some((_, call)) = self.waiting.get(&id).filter(|_| !front.draining) else {
+            return;
+        };
+        let answer = match timed_out(call) {
+            Some(frame) => frame.map(|frame| Called::Frame(vec![frame])),
+            None => Ok(Called::Created),
+        };
+        let req = ReqRef { shard: fx.me, id };
+        fx.send(ShardId(0), Msg::ControlCancel { req });
+        fx.send(fx.me, Msg::ControlDone { id, answer });
     }
 
     /// How many wait for something.
@@ -58,4 +93,9 @@ impl Calls {
             fx.send(ShardId(0), Msg::ControlCancel { req });
         }
     }
+}
+
+fn send(id: u64, call: ControlCall, fx: &mut Fx<'_>) {
+    let (req, call) = (ReqRef { shard: fx.me, id }, Box::new(call));
+    fx.send(ShardId(0), Msg::Control { req, call });
 }

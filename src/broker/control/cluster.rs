@@ -6,6 +6,7 @@ use bytes::Bytes;
 use super::driver::QuorumDriver;
 use super::fetching::{SnapshotFetched, SnapshotFetching};
 use super::follows::tell;
+use super::forwarding::ForwardingDone;
 use super::queue::ToDecide;
 use super::said::{CallSaid, NodeSaid};
 use super::{Control, Snapshotting};
@@ -131,9 +132,14 @@ impl Control {
                 answer,
             } => {
                 let versions = (metadata, self.metadata.served_by_all());
-                let told = self.forwarding.done(node, number, versions, answer);
-                if let Some((req, answer)) = told {
-                    tell(req, answer, fx);
+                let from = (node, fx.now.mono);
+                match self.forwarding.done(from, number, versions, answer) {
+                    ForwardingDone::Told(req, answer) => tell(req, answer, fx),
+                    ForwardingDone::Again(req, call) => {
+                        self.queue.push(req, ToDecide::Client(call));
+                        self.decide_some(owner, fx);
+                    }
+                    ForwardingDone::Nothing => {}
                 }
                 self.forward_some(fx.now.mono);
             }
@@ -228,7 +234,8 @@ impl Control {
                 correlation_id: call.correlation_id,
                 client_id: None,
             },
-            body: call.body,
+            // It may wait for long, and what has brought it would be charged to the other node's connection.
+            body: Bytes::copy_from_slice(&call.body),
             listener: named.unwrap_or(0),
         };
         // Until this node leads, or knows who does.
@@ -250,22 +257,29 @@ impl Control {
         self.others.say(node, said);
     }
 
-    /// Passes requests on that wait for whoever leads.
+    /// Passes requests on that wait for whoever leads. Those of other nodes go back: they know by now, or ask again.
     pub(super) fn forward_some(&mut self, now: Mono) {
+        if !self.forwarding.may_begin(now) {
+            return;
+        }
         let leader = self.metadata.quorum.as_ref().and_then(QuorumDriver::leader);
         let Some(leader) = leader.filter(|it| *it != self.me && self.others.is_up(it.node)) else {
             return;
         };
-        while self.forwarding.has_room()
+        while self.forwarding.may_begin(now)
             && let Some(turn) = self.queue.pop()
         {
-            if let ToDecide::Client(call) = turn.call {
-                let listeners = &self.metadata.config.listeners.0;
-                let listener = listeners.get(call.listener).map_or("", |it| &it.name);
-                let to = (leader.node, now);
-                let call = self.forwarding.begin(turn.req, to, call, listener);
-                self.others.say(leader.node, NodeSaid::Call(call));
+            let ToDecide::Client(call) = turn.call else {
+                continue;
+            };
+            if let Some(number) = ReqRef::number_inside(turn.req.id) {
+                self.inside_done(number, Ok(Called::Again));
+                continue;
             }
+            let listeners = &self.metadata.config.listeners.0;
+            let listener = listeners.get(call.listener).map_or("", |it| &it.name);
+            let call = self.forwarding.begin(turn.req, leader.node, call, listener);
+            self.others.say(leader.node, NodeSaid::Call(call));
         }
     }
 
@@ -284,7 +298,7 @@ impl Control {
             self.queue.push(req, ToDecide::Client(call));
         }
         for number in self.forwarded.lost(node) {
-            self.queue.cancel(ReqRef::inside(number));
+            self.queue.cancel(ReqRef::inside(number), self.decides());
         }
     }
 
@@ -369,7 +383,7 @@ impl Control {
         }
         self.resign(fx);
         let waiting = self.queue.drain().into_iter().map(|turn| turn.req);
-        for req in waiting.chain(self.forwarding.late(Mono::NEVER)) {
+        for req in waiting.chain(self.forwarding.give_up()) {
             let answer = Err("the broker stops".to_owned());
             tell(req, answer, fx);
         }
@@ -380,12 +394,8 @@ impl Control {
         let asks = self.metadata.member_asks_at();
         let forms = self.is_blank.then(|| self.others.tell_at());
         let fetches = self.fetching.as_ref().map(|it| it.until);
-        let forwarded = self.forwarding.until();
-        let due = forms
-            .into_iter()
-            .chain(fetches)
-            .chain(asks)
-            .chain(forwarded);
+        let forwards = self.forwarding.pauses();
+        let due = forms.into_iter().chain(fetches).chain(asks).chain(forwards);
         due.fold(self.leaves_at, Mono::min)
     }
 
@@ -395,10 +405,6 @@ impl Control {
         let now = fx.now.mono;
         if self.fetching.as_ref().is_some_and(|it| it.until <= now) {
             self.give_up_fetching("it does not come", owner, fx);
-        }
-        for req in self.forwarding.late(now) {
-            let answer = Err("whoever leads does not decide on it".to_owned());
-            tell(req, answer, fx);
         }
         if self.leaves_at <= now {
             (self.leaves, self.leaves_at) = (true, Mono::NEVER);

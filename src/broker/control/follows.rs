@@ -17,7 +17,8 @@ impl Then {
     pub fn memory(&self) -> usize {
         let frame = match self {
             Self::Answer(_, Called::Frame(pieces)) => pieces.iter().map(Bytes::len).sum(),
-            Self::Answer(_, Called::Created | Called::Member(_)) | Self::Nothing => 0,
+            Self::Answer(_, Called::Created | Called::Member(_) | Called::Again)
+            | Self::Nothing => 0,
         };
         size_of::<Self>() + frame
     }

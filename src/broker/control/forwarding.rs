@@ -1,22 +1,19 @@
 //! Requests of clients that another node has to decide on: they go to whoever leads the metadata quorum, and are
 //! answered when this node serves by what has come of them; and those that come here for that reason.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::said::{CallAnswer, CallSaid};
-use crate::base::limits::{DECODE_BYTES_MAX, FORWARDED_BYTES_MAX, FORWARDED_WITHIN_MS};
+use crate::base::limits::{DECODE_BYTES_MAX, FORWARDED_AGAIN_MS, FORWARDED_BYTES_MAX};
 use crate::base::{IdMap, Mono, NodeId};
-use crate::broker::msg::{ControlCall, ReqRef};
+use crate::broker::msg::{Called, ControlCall, ReqRef};
 
 #[derive(Debug)]
 struct Forwarded {
-    req: ReqRef,
-    /// What it is, for another node if this one is gone.
-    call: Box<ControlCall>,
+    /// Whose it is, and what it is, for another node if this one is gone; `None` if nobody waits for it any more.
+    waits: Option<(ReqRef, Box<ControlCall>)>,
     to: NodeId,
     bytes: usize,
-    /// It has to be answered by then.
-    until: Mono,
 }
 
 /// Requests of this node's clients.
@@ -25,34 +22,54 @@ pub struct Forwarding {
     numbers: u64,
     /// At another node, by number.
     forwarded: BTreeMap<u64, Forwarded>,
+    /// The numbers of those that somebody waits for.
+    waiting: HashMap<ReqRef, u64>,
     bytes: usize,
     /// Answered by the metadata of this version, by which this node does not serve yet.
     answered: BTreeMap<u64, VecDeque<(ReqRef, CallAnswer)>>,
+    /// One came back: until then nothing is forwarded.
+    pauses: Option<Mono>,
+}
+
+/// What comes of an answer.
+#[derive(Debug)]
+pub enum ForwardingDone {
+    /// Whoever asked is told at once.
+    Told(ReqRef, CallAnswer),
+    /// Whoever decides now is to be asked.
+    Again(ReqRef, Box<ControlCall>),
+    /// There is nothing to do, or not yet.
+    Nothing,
 }
 
 impl Forwarding {
     /// Whether one more request may be forwarded.
-    pub const fn has_room(&self) -> bool {
-        self.bytes < FORWARDED_BYTES_MAX
+    pub fn may_begin(&mut self, now: Mono) -> bool {
+        self.pauses = self.pauses.filter(|until| *until > now);
+        self.bytes < FORWARDED_BYTES_MAX && self.pauses.is_none()
+    }
+
+    /// When more may be, if it only takes time.
+    pub const fn pauses(&self) -> Option<Mono> {
+        self.pauses
     }
 
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
-        self.forwarded.is_empty() && self.answered.is_empty()
+        self.waiting.is_empty() && self.answered.is_empty()
     }
 
     /// A request is to be decided on by a node: what to say to it.
     pub fn begin(
         &mut self,
         req: ReqRef,
-        (to, now): (NodeId, Mono),
+        to: NodeId,
         call: Box<ControlCall>,
         listener: &str,
     ) -> CallSaid {
         self.numbers += 1;
         let bytes = call.memory();
         self.bytes += bytes;
-        let until = now.plus_ms(FORWARDED_WITHIN_MS);
         let said = CallSaid {
             number: self.numbers,
             key: call.header.key,
@@ -61,36 +78,52 @@ impl Forwarding {
             listener: listener.to_owned(),
             body: call.body.clone(),
         };
-        let forwarded = Forwarded {
-            req,
-            call,
-            to,
-            bytes,
-            until,
-        };
+        self.waiting.insert(req, self.numbers);
+        let waits = Some((req, call));
+        let forwarded = Forwarded { waits, to, bytes };
         self.forwarded.insert(self.numbers, forwarded);
         said
     }
 
     /// A node has answered, and its answer is true from this version of the metadata on; `served` is that of this
-    /// node's shards. Returns who is to be told at once.
+    /// node's shards.
     pub fn done(
         &mut self,
-        from: NodeId,
+        (from, now): (NodeId, Mono),
         number: u64,
         (version, served): (u64, u64),
         answer: CallAnswer,
-    ) -> Option<(ReqRef, CallAnswer)> {
-        let forwarded = self.forwarded.get(&number).filter(|it| it.to == from)?;
-        let req = forwarded.req;
+    ) -> ForwardingDone {
+        let known = self.forwarded.get(&number);
+        if known.is_none_or(|it| it.to != from) {
+            return ForwardingDone::Nothing;
+        }
+        let Some(forwarded) = self.forwarded.remove(&number) else {
+            return ForwardingDone::Nothing;
+        };
         self.bytes -= forwarded.bytes;
-        self.forwarded.remove(&number);
+        let Some((req, call)) = forwarded.waits else {
+            return ForwardingDone::Nothing;
+        };
+        self.waiting.remove(&req);
+        if answer == Ok(Called::Again) {
+            self.pauses = Some(now.plus_ms(FORWARDED_AGAIN_MS));
+            return ForwardingDone::Again(req, call);
+        }
         if version <= served || answer.is_err() {
-            return Some((req, answer));
+            return ForwardingDone::Told(req, answer);
         }
         let waiting = self.answered.entry(version).or_default();
         waiting.push_back((req, answer));
-        None
+        ForwardingDone::Nothing
+    }
+
+    /// Nobody waits for a request any more. It takes its place until it is answered.
+    pub fn cancel(&mut self, req: ReqRef) {
+        let number = self.waiting.remove(&req);
+        if let Some(forwarded) = number.and_then(|number| self.forwarded.get_mut(&number)) {
+            forwarded.waits = None;
+        }
     }
 
     /// All shards of this node serve by this version of the metadata. Returns one of those who waited for that.
@@ -106,24 +139,12 @@ impl Forwarding {
         next
     }
 
-    /// When the first of them is late.
-    pub fn until(&self) -> Option<Mono> {
-        let (_, first) = self.forwarded.first_key_value()?;
-        Some(first.until)
-    }
-
-    /// Those that were not answered in time: request and answer may have been lost with a connection, and what has
-    /// become of it is not known.
-    pub fn late(&mut self, now: Mono) -> Vec<ReqRef> {
-        let mut late = Vec::new();
-        while let Some(first) = self.forwarded.first_entry()
-            && first.get().until <= now
-        {
-            let forwarded = first.remove();
-            self.bytes -= forwarded.bytes;
-            late.push(forwarded.req);
-        }
-        late
+    /// Those that another node is to decide on: nobody waits for that any more.
+    pub fn give_up(&mut self) -> Vec<ReqRef> {
+        self.waiting.clear();
+        let forwarded = self.forwarded.values_mut();
+        let waits = forwarded.filter_map(|it| it.waits.take());
+        waits.map(|(req, _)| req).collect()
     }
 
     /// There is no connection to a node any more: what it was to decide on. It may have done so, as with Kafka's.
@@ -134,7 +155,11 @@ impl Forwarding {
         self.forwarded = kept;
         let gone: BTreeMap<u64, Forwarded> = gone;
         self.bytes -= gone.values().map(|it| it.bytes).sum::<usize>();
-        gone.into_values().map(|it| (it.req, it.call)).collect()
+        let waited: Vec<_> = gone.into_values().filter_map(|it| it.waits).collect();
+        for (req, _) in &waited {
+            self.waiting.remove(req);
+        }
+        waited
     }
 }
 

@@ -29,6 +29,7 @@ mod others;
 mod queue;
 #[cfg(test)]
 mod quorum_tests;
+mod refusals;
 #[cfg(test)]
 mod restart_tests;
 mod room;
@@ -145,6 +146,8 @@ pub struct Control {
     making: Option<Making>,
     /// What is left of the slice of decisions between two idle moments.
     left: usize,
+    /// The quorum takes nothing of this node any more, which is about to lead it no more.
+    is_declined: bool,
     /// The records with which this node begins to decide wait for a snapshot, for the log is full.
     begins_late: bool,
     /// Which nodes are brokers, if this one leads.
@@ -201,6 +204,7 @@ impl Control {
             queue: CallQueue::default(),
             making: None,
             left: DECIDED_PER_SLICE,
+            is_declined: false,
             begins_late: false,
             members: ClusterMembers::default(),
             forwarding: Forwarding::default(),
@@ -252,7 +256,7 @@ impl Control {
 
     /// Whether the next request may be decided.
     const fn decides(&self) -> bool {
-        self.metadata.leads() && !self.begins_late
+        self.metadata.leads() && !self.begins_late && !self.is_declined
     }
 
     /// When the quorum wants to be told the time.
@@ -309,16 +313,17 @@ impl Control {
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
         if !self.metadata.leads() && self.others.is_empty() {
-            return not_controller(req, fx);
+            return self.not_controller(req, fx);
         }
         self.queue.push(req, ToDecide::Client(call));
         self.forward_some(fx.now.mono);
         self.decide_some(owner, fx);
     }
 
-    /// The connection of a request is gone.
+    /// Nobody waits for a request any more.
     pub fn cancel(&mut self, req: ReqRef) {
-        self.queue.cancel(req);
+        self.queue.cancel(req, self.decides());
+        self.forwarding.cancel(req);
     }
 
     /// The shard is to stop: if this node leads, another one is to.
@@ -412,6 +417,7 @@ impl Control {
                     self.snapshot = Some(Snapshotting::new(mark, image, None));
                 }
                 CommittedTurn::Leads => {
+                    self.is_declined = false;
                     if !self.others.is_empty() {
                         tracing::info!("this node leads the metadata quorum");
                     }
@@ -450,25 +456,25 @@ impl Control {
 
     /// This node does not decide any more: whoever waits for that is told.
     fn resign(&mut self, fx: &mut Fx<'_>) {
-        self.begins_late = false;
+        (self.begins_late, self.is_declined) = (false, false);
         self.members.resign();
         self.producer_ids = ProducerIdAllocator::default();
         if let Some(making) = self.making.take() {
             making.decision.leave(&mut self.metadata.leftovers);
             self.queue.push_front(making.turn);
         }
+        // Who leads now decides on what waits, where that is known, and once more on what may be lost.
         for then in self.metadata.forget_decided() {
             if let Then::Answer(req, _) = then {
-                not_controller(req, fx);
+                self.not_controller(req, fx);
             }
         }
-        // Who leads now decides on what waits, where that is known.
         for turn in self.queue.drain() {
             match turn.call {
                 ToDecide::Client(call) if !self.others.is_empty() => {
                     self.queue.push(turn.req, ToDecide::Client(call));
                 }
-                _ => not_controller(turn.req, fx),
+                _ => self.not_controller(turn.req, fx),
             }
         }
         self.resign_waiting(fx);
@@ -477,8 +483,18 @@ impl Control {
     /// The same for who waits for room, but for the one that stores are asked for.
     fn resign_waiting(&mut self, fx: &mut Fx<'_>) {
         while let Some((req, _)) = self.metadata.rooms.next() {
-            not_controller(req, fx);
+            self.not_controller(req, fx);
         }
+    }
+
+    /// This node does not decide what a request asks for, or what it has decided was not committed: whoever decides now
+    /// is asked. Where there is nobody else its connection is closed, as that of a broker which is gone.
+    fn not_controller(&self, req: ReqRef, fx: &mut Fx<'_>) {
+        if self.others.is_empty() {
+            let why = "this node is not the controller any more".to_owned();
+            return refuse(req, why, fx);
+        }
+        answer(req, Called::Again, fx);
     }
 
     /// Goes on with a snapshot.
@@ -577,7 +593,10 @@ impl Control {
                 let committed = self.metadata.commit(change, then, owner, fx);
                 match (committed, refusal) {
                     (Ok(()), _) => {}
-                    (Err((Declined::NotLeader { .. }, _)), _) => not_controller(req, fx),
+                    (Err((Declined::NotLeader { .. }, _)), _) => {
+                        self.is_declined = true;
+                        self.not_controller(req, fx);
+                    }
                     (Err(_), Some(refusal)) => self.metadata.reply(req, refusal, fx),
                     (Err((declined, _)), None) => {
                         refuse(
@@ -716,7 +735,7 @@ impl Control {
     pub fn room_told(&mut self, there: bool, owner: &mut Owner, fx: &mut Fx<'_>) {
         if let Some((req, call, asked)) = self.metadata.rooms.told(there) {
             if !self.metadata.leads() {
-                not_controller(req, fx);
+                self.not_controller(req, fx);
                 return self.resign_waiting(fx);
             }
             self.queue.push_front(CallTurn {
@@ -728,16 +747,6 @@ impl Control {
             self.decide_some(owner, fx);
         }
     }
-}
-
-/// This node does not decide what a request asks for, or what it has decided was not committed: its connection is
-/// closed, as that of a broker which is gone, and the client asks whoever decides now.
-fn not_controller(req: ReqRef, fx: &mut Fx<'_>) {
-    refuse(
-        req,
-        "this node is not the controller any more".to_owned(),
-        fx,
-    );
 }
 
 /// Has the connection of a request closed.

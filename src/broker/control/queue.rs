@@ -100,8 +100,9 @@ impl CallQueue {
         self.waiting.is_empty()
     }
 
-    /// The connection of a request is gone. It is decided on all the same, as in Kafka, unless there are many of such.
-    pub fn cancel(&mut self, req: ReqRef) {
+    /// Nobody waits for a request any more. If this node decides, `decides`, it does so all the same, as in Kafka,
+    /// unless there are many of such.
+    pub fn cancel(&mut self, req: ReqRef, decides: bool) {
         let Some(number) = self.numbers.remove(&req) else {
             return;
         };
@@ -109,7 +110,7 @@ impl CallQueue {
             .waiting
             .get(&number)
             .map_or(0, |turn| turn.call.memory());
-        if self.orphaned + memory <= ORPHANED_DECISIONS_BYTES_MAX {
+        if decides && self.orphaned + memory <= ORPHANED_DECISIONS_BYTES_MAX {
             self.orphaned += memory;
         } else {
             self.waiting.remove(&number);
@@ -178,7 +179,7 @@ mod tests {
             });
         }
         queue.push(req(4), ToDecide::Client(call(0)));
-        queue.cancel(req(9));
+        queue.cancel(req(9), true);
         assert_eq!(waiting(&mut queue), [8, 7, 1, 2, 3, 4]);
     }
 
@@ -188,10 +189,19 @@ mod tests {
         const PARTS: u64 = 10;
         let bytes = ORPHANED_DECISIONS_BYTES_MAX / PARTS as usize;
         (0..2 * PARTS).for_each(|id| queue.push(req(id), ToDecide::Client(call(bytes))));
-        (1..2 * PARTS).for_each(|id| queue.cancel(req(id)));
+        (1..2 * PARTS).for_each(|id| queue.cancel(req(id), true));
         let left: Vec<u64> = (0..PARTS).collect();
         assert_eq!(waiting(&mut queue), left, "what fits, and who is there");
         assert_eq!(queue.orphaned, 0);
+    }
+
+    #[test]
+    fn where_nobody_decides_what_nobody_waits_for_is_let_go() {
+        let mut queue = CallQueue::default();
+        (1..=3).for_each(|id| queue.push(req(id), ToDecide::Client(call(10))));
+        queue.cancel(req(2), false);
+        assert_eq!(queue.orphaned, 0);
+        assert_eq!(waiting(&mut queue), [1, 3]);
     }
 
     #[test]
@@ -200,8 +210,8 @@ mod tests {
         const PARTS: u64 = 10;
         let bytes = STOPPING_DECISIONS_BYTES_MAX / PARTS as usize;
         (0..2 * PARTS).for_each(|id| queue.push(req(id), ToDecide::Client(call(bytes))));
-        queue.cancel(req(1));
-        queue.cancel(req(PARTS));
+        queue.cancel(req(1), true);
+        queue.cancel(req(PARTS), true);
         let told: Vec<u64> = queue.stop().iter().map(|req| req.id).collect();
         let left: Vec<u64> = (0..PARTS - 1).collect();
         assert_eq!(waiting(&mut queue), left);

@@ -7,10 +7,13 @@ use super::testing::{req, topic};
 use crate::base::limits::{DECODE_BYTES_MAX, FORWARDED_BYTES_MAX, MOVES_PER_CHANGE_MAX};
 use crate::base::{DirectoryId, ErrorCode, LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 use crate::broker::admin::{Altered, alter_partition_call, altered};
-use crate::broker::msg::Called;
+use crate::broker::apis;
+use crate::broker::msg::{Called, ControlCall};
+use crate::broker::peers::PeerEvent;
 use crate::controller::{AlterInSync, Image, MetadataRecord, PartitionRecord};
 use crate::quorum::ReplicaKey;
-use crate::wire::Api;
+use crate::wire::client::encode_request;
+use crate::wire::{Api, parse_header};
 
 const NODES: i32 = 3;
 const TOPIC: TopicId = TopicId([1; 16]);
@@ -276,4 +279,76 @@ fn what_a_node_forwards_is_bounded_however_short_it_is() {
     let taken = taken.by_ref().count();
     assert!(taken < FORWARDED_BYTES_MAX / 50, "{taken}");
     assert!(forwarded.insert(u64::MAX, NodeId(3), (1, 0)), "another one");
+}
+
+/// A client wants a producer id, for which a block of them has to be given out.
+fn producer_id() -> ControlCall {
+    let mut request = kafka_wire::InitProducerIdRequest::default();
+    request.transactional_id = None;
+    let frame = encode_request(5, None, 3, &request).expect("a request");
+    let (header, body) = parse_header(frame.slice(4..), apis::api).expect("a header");
+    ControlCall {
+        header,
+        body,
+        listener: 0,
+    }
+}
+
+/// Until then whoever asked is told nothing.
+#[test]
+fn a_leader_that_loses_what_it_has_decided_has_it_asked_of_the_next_one() {
+    let mut nodes = Nodes::new();
+    let before = nodes.leader().expect("one leads");
+    let other = (1..=NODES).find(|it| *it != before).expect("another one");
+    nodes.create(other, 2);
+    nodes.deaf = Some(before);
+    // Of the leader itself, and of another node, which is told what has come of it by whoever leads next.
+    let call = Box::new(producer_id());
+    nodes
+        .of(before)
+        .act(|control, owner, fx| control.call(req(1), call, owner, fx));
+    nodes.ask(other, 2, 1, &[other]);
+    nodes.settle();
+    assert_eq!(
+        (nodes.answers(before), nodes.answers(other)),
+        (vec![], vec![])
+    );
+    let passes = (0..100).find(|_| {
+        nodes.pass(100);
+        nodes.leader().is_some_and(|leader| leader != before)
+    });
+    assert!(passes.is_some(), "another one leads");
+    nodes.deaf = None;
+    (0..10).for_each(|_| nodes.pass(100));
+    assert_eq!(nodes.answers(before), [(1, Ok(Called::Again))]);
+    // The others had it, so it was done the first time.
+    let done = (2, vec![(TOPIC, 0, Err(ErrorCode::InvalidUpdateVersion))]);
+    assert_eq!(outcomes(nodes.answers(other)), [done]);
+    assert_eq!(in_sync(nodes.of(before).committed(), 0), [other]);
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_let_go_where_nobody_decides() {
+    let mut nodes = Nodes::new();
+    let before = nodes.leader().expect("one leads");
+    let other = (1..=NODES).find(|it| *it != before).expect("another one");
+    nodes.create(other, 2);
+    nodes.deaf = Some(before);
+    // One that is with the leader, which cannot commit it, and one that waits for the next leader.
+    nodes.ask(other, 1, 1, &[other]);
+    nodes.settle();
+    nodes.of(other).act(|control, _, _| control.cancel(req(1)));
+    assert!(nodes.of(other).control.forwarding.is_empty());
+    nodes.of(other).act(|control, owner, fx| {
+        control.peer_event(
+            PeerEvent::Down(NodeId(before), "gone".to_owned()),
+            owner,
+            fx,
+        );
+    });
+    nodes.ask(other, 2, 1, &[other]);
+    assert_eq!(nodes.of(other).control.undecided(), 1);
+    nodes.of(other).act(|control, _, _| control.cancel(req(2)));
+    assert_eq!(nodes.of(other).control.undecided(), 0);
+    nodes.of(other).control.invariants();
 }

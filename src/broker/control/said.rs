@@ -29,6 +29,7 @@ const LEAVE: u8 = 10;
 const FRAME: u8 = 0;
 const CREATED: u8 = 1;
 const CLOSED: u8 = 2;
+const AGAIN: u8 = 3;
 
 /// What the answer to a request is, or why its connection is to be closed.
 pub type CallAnswer = Result<Called, String>;
@@ -157,6 +158,7 @@ impl NodeSaid {
                         pieces.iter().for_each(|piece| to.put(piece));
                     }
                     Ok(Called::Created) => to.u8(CREATED),
+                    Ok(Called::Again) => to.u8(AGAIN),
                     // What is decided about members is no answer to anybody else.
                     Ok(Called::Member(_)) => to.u8(CLOSED),
                     Err(why) => {
@@ -304,6 +306,7 @@ fn called(bytes: Bytes) -> Option<NodeSaid> {
     let answer = match kind {
         FRAME => Ok(Called::Frame(vec![rest])),
         CREATED if rest.is_empty() => Ok(Called::Created),
+        AGAIN if rest.is_empty() => Ok(Called::Again),
         // It goes to a log.
         CLOSED => Err(String::from_utf8_lossy(&rest).into_owned()),
         _ => return None,
