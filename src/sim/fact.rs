@@ -151,8 +151,8 @@ pub enum Fact<'a> {
     },
     /// The high watermark of a log, as its shard has it.
     ShardWatermark {
-        /// The node.
-        node: usize,
+        /// The process; a node that stands alone is one for ever.
+        of: Process,
         /// The log.
         log: LogId,
         /// High watermark.
@@ -253,12 +253,16 @@ pub enum Fact<'a> {
     },
     /// A topic creation was acknowledged, or the topic was found to exist.
     Created {
+        /// The node that knows it.
+        node: usize,
         /// Number of the topic in this run.
         topic: u32,
         /// Its id.
         id: TopicId,
         /// Its number of partitions.
         partitions: i32,
+        /// Replicas of each.
+        replicas: i16,
         /// Whether retention removes its records.
         expires: bool,
     },
@@ -269,17 +273,30 @@ pub enum Fact<'a> {
     },
     /// It was acknowledged.
     Removed {
+        /// The node that knows it.
+        node: usize,
         /// Number of the topic.
         topic: u32,
     },
     /// Metadata of a topic: id and number of partitions, if it exists.
     Described {
+        /// The node that was asked.
+        node: usize,
         /// Number of the topic.
         topic: u32,
         /// When it was asked.
         asked: Moment,
         /// What there is by its name.
         found: Option<(TopicId, usize)>,
+    },
+    /// Metadata of a partition that has a leader.
+    Led {
+        /// The partition.
+        at: Place,
+        /// The leader epoch, if it was told.
+        epoch: Option<i32>,
+        /// The node that leads.
+        node: usize,
     },
     /// An idempotent producer was given its id.
     ProducerId(i64),

@@ -165,6 +165,12 @@ impl Node {
         self.state != State::Down && core.start == self.starts
     }
 
+    /// Whether all shards listen at a port together.
+    #[must_use]
+    pub fn listens_at(&self, port: u16) -> bool {
+        !self.config.is_direct() && self.config.advertised(0).1 == port
+    }
+
     /// The port that a shard has for itself, if each has one.
     #[must_use]
     pub fn direct_port(&self, shard: usize) -> Option<u16> {

@@ -82,7 +82,7 @@ pub enum Shape {
     Large,
     /// Thousands of logs with less than a block in each, which no chunk has: checkpoints of many megabytes.
     Crowd,
-    /// Several nodes that talk to each other, and no clients.
+    /// Several nodes of one cluster. Some seeds have no clients, so that what goes wrong is about the nodes alone.
     Peers,
 }
 
@@ -129,7 +129,9 @@ impl Shape {
             }
             Self::Peers => {
                 plan.nodes = 2 + rng.below(2) as usize;
-                plan.topics = Vec::new();
+                if rng.chance(1, 4) {
+                    plan.topics = Vec::new();
+                }
                 plan.config.millrace_cluster_id = Some("peers".to_owned());
                 plan.config.millrace_direct_ports = 0;
                 (plan.rot, plan.rot_live) = (false, false);
@@ -167,7 +169,7 @@ impl Shape {
 pub struct Plan {
     /// What the sizes are made for.
     pub shape: Shape,
-    /// Machines: one where there are clients, as long as a broker is one node.
+    /// Machines.
     pub nodes: usize,
     /// Shards at the first start of each.
     pub shards: u16,
@@ -216,6 +218,12 @@ impl Plan {
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         self.shape == Shape::Peers
+    }
+
+    /// Whether there are clients.
+    #[must_use]
+    pub fn has_clients(&self) -> bool {
+        !self.topics.is_empty()
     }
 
     /// The plan of a seed.
@@ -351,6 +359,7 @@ fn topics(rng: &mut Rng) -> Vec<SetupTopic> {
             name: format!("topic-{index}"),
             partitions: 1 + rng.below(4) as i32,
             used,
+            replicas: 1,
             configs,
         });
     }

@@ -149,6 +149,12 @@ kinds! {
     FoundLargest: 96,
     /// A client went on to the shard that it was told of.
     WentHome: 190,
+    /// A client of a cluster went on to another node.
+    WentToAnother: 10,
+    /// A node did not lead the partition, or did not know it yet.
+    LedElsewhere: 10,
+    /// A client of a cluster waited for an answer for too long.
+    LostPatience: 1,
     /// A coordinator was not available, or not the one any more.
     NoCoordinator: 27,
     /// A member had to join again.

@@ -11,7 +11,7 @@ use super::clock::{MS, delay};
 use super::committed::Committed;
 use super::conns::Socket;
 use super::counts::Counts;
-use super::fact::{Address, Fact};
+use super::fact::{Address, Fact, Process};
 use super::links::Links;
 use super::net::Net;
 use super::node::{Core, Node, State};
@@ -176,6 +176,8 @@ struct World {
     nodes: Vec<Node>,
     net: Net,
     links: Links,
+    /// Until when nothing happens to a link.
+    links_spared: u64,
     /// What is known to be committed of the metadata, by all nodes.
     committed: Committed,
     seats: Vec<Seat>,
@@ -187,6 +189,8 @@ struct World {
     damaged_max: Option<usize>,
     /// When the phase or the ending began.
     phase_since: u64,
+    /// From which event on clients have all that they need.
+    busy_from: u64,
     outputs: Vec<Output>,
 }
 
@@ -195,7 +199,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let plan = Plan::new(&mut rng, options);
         let mut world = Self::without_clients(plan, rng, options);
-        if !world.plan.is_cluster() {
+        if world.plan.has_clients() {
             world.hire();
         }
         world
@@ -211,6 +215,7 @@ impl World {
             events: Queue::new(Rng::new(rng.next_u64())),
             net: Net::new(plan.delays.net),
             links: Links::default(),
+            links_spared: 0,
             committed: Committed::default(),
             seats: Vec::new(),
             shared: Shared::new(plan.config.is_direct(), plan.topics.len(), plan.nodes),
@@ -219,6 +224,7 @@ impl World {
             ending: Ending::Not,
             damaged_max: None,
             phase_since: 0,
+            busy_from: 0,
             outputs: Vec::new(),
             steps: options.steps,
             time: 0,
@@ -347,8 +353,13 @@ impl World {
 
     fn tell_watermarks(&mut self, node: usize) {
         let oracle = &mut self.oracle;
+        let start = match self.plan.is_cluster() {
+            true => self.nodes[node].starts,
+            false => 0,
+        };
+        let of = Process { node, start };
         self.nodes[node].watermarks(|log, offset| {
-            oracle.tell(Fact::ShardWatermark { node, log, offset });
+            oracle.tell(Fact::ShardWatermark { of, log, offset });
         });
     }
 
@@ -363,7 +374,11 @@ impl World {
         let clients_done = self.seats.iter().all(|seat| seat.client.is_done());
         match self.shared.phase {
             Phase::Busy => {
-                let is_over = self.shared.is_set_up() && events >= self.steps;
+                // A cluster is busy with itself until it has formed.
+                if !self.shared.is_set_up() && self.plan.is_cluster() {
+                    self.busy_from = events;
+                }
+                let is_over = self.shared.is_set_up() && events >= self.busy_from + self.steps;
                 if is_over || events >= 20 * self.steps {
                     self.enter(Phase::Quiet);
                     self.net.open_all();
@@ -537,7 +552,8 @@ impl World {
     fn perform_act(&mut self, client: usize, act: Act) {
         match act {
             Act::Connect { after, to } => {
-                let to = to.filter(|_| self.plan.config.is_direct());
+                let named = self.plan.config.is_direct() || self.plan.is_cluster();
+                let to = to.filter(|_| named);
                 self.events
                     .add(self.time + after, Event::Connect { client, to });
             }

@@ -8,9 +8,10 @@ use super::client::Ctx;
 use super::committer::{fetch_commit, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
 use super::fetching::{Limits, fetch, read};
-use super::setup::{described, metadata};
+use super::finding::{ask_identity, described, looks_again};
+use super::shared::Whom;
 use super::talk::{Next, Script};
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, TopicId};
 use crate::sim::fact::{Fact, Moment, Place};
 use crate::wire::client;
 
@@ -28,6 +29,8 @@ enum Task {
 pub struct Auditor {
     todo: Option<VecDeque<Task>>,
     version: i16,
+    /// It pauses before it asks for the next thing.
+    rest: bool,
 }
 
 impl Auditor {
@@ -40,6 +43,10 @@ impl Auditor {
         let commits = ctx.shared.commits.keys();
         todo.extend(commits.map(|(group, at)| Task::Commit(*group, *at)));
         todo
+    }
+
+    fn task(&self) -> Option<Task> {
+        self.todo.as_ref()?.front().copied()
     }
 
     fn fetched(
@@ -64,6 +71,10 @@ impl Auditor {
                 ctx.shared.damaged.insert(at);
                 return Ok(None);
             }
+            error if ctx.is_led_elsewhere(at, error) => {
+                self.rest = true;
+                return Ok(Some(Task::Read(at, start, position)));
+            }
             error => return Err(format!("{at}: fetch of {position}: {error}")),
         }
         let end = partition.high_watermark;
@@ -87,12 +98,22 @@ impl Auditor {
         Ok(None)
     }
 
-    /// The offset that was listed; none where the partition is refused because something of it has rotted.
-    fn listed(&self, ctx: &mut Ctx<'_>, frame: Bytes, at: Place) -> Result<Option<i64>, String> {
+    /// The offset that was listed; none where the partition is refused because something of it has rotted, or if it
+    /// is to be asked for again.
+    fn listed(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        frame: Bytes,
+        at: Place,
+    ) -> Result<Option<i64>, String> {
         match listed_offset(frame, self.version)? {
             Ok((offset, _)) => Ok(Some(offset)),
             Err(ErrorCode::KafkaStorageError) if ctx.shared.rotten => {
                 ctx.shared.damaged.insert(at);
+                Ok(None)
+            }
+            Err(error) if ctx.is_led_elsewhere(at, error) => {
+                self.rest = true;
                 Ok(None)
             }
             Err(error) => Err(format!("{at}: ListOffsets: {error}")),
@@ -108,23 +129,29 @@ impl Auditor {
     ) -> Result<Option<Task>, String> {
         match task {
             Task::Topic(topic) => {
-                let found = described(frame, self.version)?.map(|found| found.shape());
+                let found = described(ctx, frame, self.version)?;
+                self.rest = found.is_none() && ctx.shared.cluster;
+                let found = found.map(|found| found.shape(TopicId::default()));
                 ctx.oracle.tell(Fact::Described {
+                    node: ctx.node,
                     topic,
                     asked,
                     found,
                 });
+                return Ok(self.rest.then_some(task));
             }
             Task::Latest(at) => {
                 if let Some(offset) = self.listed(ctx, frame, at)? {
                     ctx.oracle.tell(Fact::Latest { at, asked, offset });
                 }
+                return Ok(self.rest.then_some(task));
             }
             Task::Start(at) => {
                 if let Some(offset) = self.listed(ctx, frame, at)? {
                     ctx.oracle.tell(Fact::Earliest { at, asked, offset });
                     return Ok(Some(Task::Read(at, offset, offset)));
                 }
+                return Ok(self.rest.then_some(task));
             }
             Task::Read(at, start, position) => {
                 return self.fetched(ctx, frame, asked, (at, start, position));
@@ -136,6 +163,11 @@ impl Auditor {
                     Err(ErrorCode::NotCoordinator) if ctx.shared.rotten => {
                         ctx.shared.groups_lost += 1;
                         return Ok(None);
+                    }
+                    Err(error) if ctx.shared.cluster && looks_again(error) || ctx.passes(error) => {
+                        ctx.shared.coordinators.remove(&group);
+                        self.rest = true;
+                        return Ok(Some(task));
                     }
                     // Every commit was cut off before there was a topic for them.
                     Err(ErrorCode::NotCoordinator) => -1,
@@ -159,11 +191,16 @@ impl Script for Auditor {
         let Some(task) = todo.front().copied() else {
             return Next::Done;
         };
+        if std::mem::take(&mut self.rest) {
+            return Next::Pause(ctx.up_to_ms(20));
+        }
         Next::Ask(match task {
             Task::Topic(number) => {
-                self.version = ctx.version(3, 10);
-                let name = ctx.shared.topic(number).map_or("", |topic| &topic.name);
-                metadata(self.version, name)
+                let topic = ctx.shared.topic(number);
+                let name = topic.map_or_else(String::new, |topic| topic.name.clone());
+                let (version, request) = ask_identity(ctx, &name);
+                self.version = version;
+                request
             }
             Task::Latest(at) => {
                 self.version = ctx.version(2, 1);
@@ -193,7 +230,7 @@ impl Script for Auditor {
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
-        let Some(task) = self.todo.as_ref().and_then(|todo| todo.front().copied()) else {
+        let Some(task) = self.task() else {
             return;
         };
         let next = match self.answered(ctx, frame, asked, task) {
@@ -207,6 +244,14 @@ impl Script for Auditor {
         if let Some(todo) = &mut self.todo {
             todo.pop_front();
             todo.extend(next);
+        }
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        match self.task() {
+            Some(Task::Start(at) | Task::Latest(at) | Task::Read(at, ..)) => Whom::Leader(at),
+            Some(Task::Commit(group, _)) => Whom::Coordinator(group),
+            Some(Task::Topic(_)) | None => Whom::Anybody,
         }
     }
 

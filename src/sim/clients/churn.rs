@@ -8,12 +8,11 @@ use bytes::Bytes;
 
 use super::client::Ctx;
 use super::fetching::{Limits, fetch, read};
-use super::setup::{
-    Plan, create_topic, created_topic, delete_topic, deleted_topic, described, metadata,
-};
-use super::shared::{Phase, Topic, Use};
+use super::finding::{ask_identity, described};
+use super::setup::{Plan, create_topic, created_topic, delete_topic, deleted_topic};
+use super::shared::{Phase, Topic, Use, Whom};
 use super::talk::{Next, Script};
-use crate::base::ErrorCode;
+use crate::base::{ErrorCode, TopicId};
 use crate::record::{BatchBuilder, Codec};
 use crate::sim::fact::{Fact, Moment, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
@@ -63,6 +62,10 @@ pub struct Churn {
     position: i64,
     reads: u32,
     rest: bool,
+    /// The node that has created or deleted the topic: others may not know it yet.
+    done_by: usize,
+    /// The id of the last one.
+    last: TopicId,
 }
 
 impl Churn {
@@ -75,6 +78,7 @@ impl Churn {
                 name: name.to_owned(),
                 partitions: 2,
                 used: Use::Kept,
+                replicas: 1,
                 configs: Vec::new(),
             },
             step: Step::Create,
@@ -90,6 +94,8 @@ impl Churn {
             position: 0,
             reads: 1,
             rest: false,
+            done_by: 0,
+            last: TopicId::default(),
         }
     }
 
@@ -206,6 +212,8 @@ impl Churn {
             match answer.error {
                 ErrorCode::None => self.acked(ctx, answer),
                 ErrorCode::KafkaStorageError => is_full = true,
+                // It may be there all the same.
+                error if ctx.is_led_elsewhere(self.at(answer.index), error) => {}
                 error => return Err(error.to_string()),
             }
         }
@@ -274,6 +282,7 @@ impl Churn {
         match partition.error {
             ErrorCode::None => {}
             ErrorCode::KafkaStorageError => return Ok(()),
+            error if ctx.is_led_elsewhere(self.at(self.reading), error) => return Ok(()),
             error => return Err(error.to_string()),
         }
         let at = self.at(self.reading);
@@ -295,19 +304,31 @@ impl Churn {
     }
 
     fn identified(&mut self, ctx: &mut Ctx<'_>, frame: Bytes) -> Result<(), String> {
-        let Some((id, partitions)) = described(frame, self.version)?.map(|found| found.shape())
-        else {
-            return Err("created, but not there".into());
+        let Some(found) = described(ctx, frame, self.version)? else {
+            if self.done_by == ctx.node {
+                return Err("created, but not there".into());
+            }
+            return Ok(());
         };
+        let (id, partitions) = found.shape(TopicId::default());
         if partitions != self.plan.partitions as usize {
             return Err(format!("{partitions} partitions"));
         }
-        let number = ctx.shared.next_topic;
-        ctx.shared.next_topic += 1;
+        if std::mem::replace(&mut self.last, id) == id {
+            // So it was deleted on another one.
+            return match self.done_by == ctx.node {
+                true => Err("deleted, and there again".into()),
+                false => Ok(()),
+            };
+        }
+        let number = ctx.shared.new_topic(&self.plan.name, id);
+        found.follow(ctx, number);
         ctx.oracle.tell(Fact::Created {
+            node: ctx.node,
             topic: number,
             id,
             partitions: self.plan.partitions,
+            replicas: self.plan.replicas,
             expires: false,
         });
         self.topic = Some(Topic {
@@ -325,9 +346,12 @@ impl Churn {
     fn answered(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) -> Result<(), String> {
         match self.step {
             Step::Create => match created_topic(frame, self.version)? {
-                ErrorCode::None | ErrorCode::TopicAlreadyExists => self.step = Step::Identify,
+                ErrorCode::None | ErrorCode::TopicAlreadyExists => {
+                    (self.step, self.done_by) = (Step::Identify, ctx.node);
+                }
                 // The store is full; it is asked for again.
                 ErrorCode::KafkaStorageError => {}
+                error if ctx.passes(error) => {}
                 error => return Err(error.to_string()),
             },
             Step::Identify => return self.identified(ctx, frame),
@@ -338,15 +362,19 @@ impl Churn {
                 | ErrorCode::UnknownTopicOrPartition
                 | ErrorCode::UnknownTopicId => {
                     let topic = self.number();
-                    ctx.oracle.tell(Fact::Removed { topic });
-                    self.step = Step::LookGone;
+                    let node = ctx.node;
+                    ctx.oracle.tell(Fact::Removed { node, topic });
+                    (self.step, self.done_by) = (Step::LookGone, node);
                 }
+                error if ctx.passes(error) => {}
                 error => return Err(error.to_string()),
             },
             Step::LookGone => {
-                let found = described(frame, self.version)?.map(|found| found.shape());
+                let found = described(ctx, frame, self.version)?;
+                let found = found.map(|found| found.shape(TopicId::default()));
                 let topic = self.number();
                 ctx.oracle.tell(Fact::Described {
+                    node: ctx.node,
                     topic,
                     asked,
                     found,
@@ -375,8 +403,9 @@ impl Script for Churn {
                 create_topic(self.version, &self.plan)
             }
             Step::Identify | Step::LookGone => {
-                self.version = ctx.version(3, 10);
-                metadata(self.version, &name)
+                let (version, request) = ask_identity(ctx, &name);
+                self.version = version;
+                request
             }
             Step::Produce => self.produce(ctx),
             Step::Fetch => self.fetch(ctx),
@@ -395,6 +424,14 @@ impl Script for Churn {
         if let Err(why) = self.answered(ctx, frame, asked) {
             let what = format!("{}: {step:?} v{}: {why}", self.plan.name, self.version);
             ctx.oracle.fail("ChurnedTopicsWork", what);
+        }
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        match self.step {
+            Step::Produce => Whom::Leader(self.at(self.from)),
+            Step::Fetch => Whom::Leader(self.at(self.reading)),
+            Step::Create | Step::Identify | Step::Delete | Step::LookGone => Whom::Anybody,
         }
     }
 

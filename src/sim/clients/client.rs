@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 
-use super::shared::Shared;
-use crate::base::{Now, Rng};
+use super::shared::{Leader, Shared, Whom};
+use crate::base::{ErrorCode, Now, Rng};
 use crate::broker::apis;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Process};
+use crate::sim::fact::{Address, Place, Process};
 use crate::sim::oracle::Oracle;
+use crate::sim::what::What;
 
 /// What a client wants done.
 #[derive(Debug)]
@@ -62,6 +63,51 @@ impl Ctx<'_> {
             node: self.node,
             start: self.shared.lives[self.node].starts,
         }
+    }
+
+    /// Whether the node that the client is connected to is the one to ask, as far as is known.
+    #[must_use]
+    pub fn is_at(&self, whom: Whom) -> bool {
+        let known = self.shared.address(whom);
+        known.is_some_and(|address| address.node == self.node)
+    }
+
+    /// The leader epoch of a partition, if it is known; else -1, which is no belief.
+    #[must_use]
+    pub fn epoch(&self, at: Place) -> i32 {
+        let leader = self.shared.leaders.get(&at).filter(|_| self.shared.cluster);
+        leader.and_then(|Leader { epoch, .. }| *epoch).unwrap_or(-1)
+    }
+
+    /// Whether an error passes in a cluster: who was asked does not know all yet, or does not know who decides.
+    #[must_use]
+    pub const fn passes(&self, error: ErrorCode) -> bool {
+        let passes = matches!(
+            error,
+            ErrorCode::UnknownTopicOrPartition
+                | ErrorCode::UnknownTopicId
+                | ErrorCode::LeaderNotAvailable
+                | ErrorCode::NotLeaderOrFollower
+                | ErrorCode::FencedLeaderEpoch
+                | ErrorCode::UnknownLeaderEpoch
+                | ErrorCode::OffsetNotAvailable
+                | ErrorCode::RequestTimedOut
+                | ErrorCode::NotController
+                | ErrorCode::NotEnoughReplicas
+                | ErrorCode::NotEnoughReplicasAfterAppend
+                | ErrorCode::InvalidReplicationFactor
+        );
+        self.shared.cluster && passes
+    }
+
+    /// The same of an error of a partition, whose leader is then looked for again.
+    pub fn is_led_elsewhere(&mut self, at: Place, error: ErrorCode) -> bool {
+        let passes = self.passes(error);
+        if passes {
+            self.oracle.saw(What::LedElsewhere);
+            self.shared.leaders.remove(&at);
+        }
+        passes
     }
 
     /// A version of an API that the broker serves, any of them, but at least `min`.

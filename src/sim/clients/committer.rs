@@ -5,8 +5,9 @@ use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::client::Ctx;
+use super::finding::{find_coordinator, found_coordinator, group_name, looks_again};
 use super::frames::{error_of, frame, message, text, uuid};
-use super::shared::{Phase, Use};
+use super::shared::{Phase, Use, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::fact::{Address, Fact, Moment, Place};
@@ -16,7 +17,6 @@ use crate::wire::client;
 /// API keys.
 const COMMIT: i16 = 8;
 const FETCH: i16 = 9;
-const FIND_COORDINATOR: i16 = 10;
 
 #[derive(Clone, Copy, Debug)]
 enum Asked {
@@ -36,11 +36,6 @@ pub struct Committer {
     coordinator_known: bool,
 }
 
-/// The name of a group.
-pub fn group_name(group: u32) -> String {
-    format!("group-{group}")
-}
-
 impl Committer {
     /// The only committer of this group.
     #[must_use]
@@ -53,57 +48,6 @@ impl Committer {
             coordinator_known: false,
         }
     }
-}
-
-/// Asks for the coordinator of a group, which makes the broker ready to be it.
-pub fn find_coordinator(ctx: &mut Ctx<'_>, group: u32) -> (i16, Bytes) {
-    let version = ctx.version(FIND_COORDINATOR, 0);
-    let group = text(&group_name(group));
-    let mut request = kw::FindCoordinatorRequest::default();
-    if version >= 4 {
-        request.coordinator_keys = vec![group];
-    } else {
-        request.key = group;
-    }
-    (version, frame(version, &request))
-}
-
-/// Whether the coordinator was found; from then on it is known where it listens.
-pub fn found_coordinator(
-    ctx: &mut Ctx<'_>,
-    group: u32,
-    frame: Bytes,
-    version: i16,
-) -> Result<bool, String> {
-    let (_, response) = client::decode_response::<kw::FindCoordinatorRequest>(frame, version)
-        .map_err(|error| error.to_string())?;
-    let (code, host, port) = if version >= 4 {
-        let first = response.coordinators.first();
-        let first = first.ok_or("no coordinator in the answer")?;
-        (first.error_code, &first.host, first.port)
-    } else {
-        (response.error_code, &response.host, response.port)
-    };
-    match error_of(code) {
-        ErrorCode::None => {
-            let address = Address::parse(host, port)?;
-            ctx.shared.coordinators.insert(group, address);
-            Ok(true)
-        }
-        ErrorCode::CoordinatorNotAvailable => Ok(false),
-        error => Err(error.to_string()),
-    }
-}
-
-/// Whether an error means that the coordinator has to be looked for again.
-pub fn looks_again(error: ErrorCode) -> bool {
-    matches!(
-        error,
-        ErrorCode::CoordinatorNotAvailable
-            | ErrorCode::CoordinatorLoadInProgress
-            | ErrorCode::NotCoordinator
-            | ErrorCode::KafkaStorageError
-    )
 }
 
 /// Who commits: generation and member, or -1 and nobody.
@@ -260,7 +204,7 @@ impl Committer {
             },
             None => ErrorCode::None,
         };
-        if looks_again(error) {
+        if looks_again(error) || ctx.passes(error) {
             ctx.oracle.saw(What::NoCoordinator);
             self.coordinator_known = false;
         } else if !error.is_none() {
@@ -309,6 +253,13 @@ impl Script for Committer {
 
     fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
         ctx.shared.coordinators.get(&self.group).copied()
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        match self.coordinator_known {
+            true => Whom::Coordinator(self.group),
+            false => Whom::Anybody,
+        }
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {

@@ -9,7 +9,7 @@ use kafka_wire as kw;
 use super::client::Ctx;
 use super::fetching::{Limits, fetch, read};
 use super::frames::{error_of, frame, message, text};
-use super::shared::Phase;
+use super::shared::{Phase, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
@@ -44,6 +44,8 @@ pub struct Consumer {
     asked: Asked,
     /// Answers in a row that brought nothing although there was something.
     stood_still: u32,
+    /// In a cluster, the partition whose leader it is at, or on its way to.
+    at: Option<Place>,
 }
 
 impl Consumer {
@@ -59,6 +61,7 @@ impl Consumer {
             session: (0, 0),
             asked: Asked::Nothing,
             stood_still: 0,
+            at: None,
         }
     }
 
@@ -70,12 +73,31 @@ impl Consumer {
         }
     }
 
-    /// Whether everything that was ever acknowledged has been read.
-    fn has_all(&self, ctx: &Ctx<'_>) -> bool {
-        self.positions.iter().all(|(at, position)| {
+    /// Partitions of which not everything has been read that was ever acknowledged.
+    fn lacks<'a>(&'a self, ctx: &'a Ctx<'_>) -> impl Iterator<Item = Place> + 'a {
+        let lacks = |(at, position): (&Place, &i64)| {
             let end = ctx.shared.ends.get(at).copied().unwrap_or(0);
-            *position >= end
-        })
+            (*position < end).then_some(*at)
+        };
+        self.positions.iter().filter_map(lacks)
+    }
+
+    /// In a cluster it is at one node at a time, and goes on to another one if there is nothing to be read here, or
+    /// for no reason. Whether it does not stay.
+    fn moves_on(&mut self, ctx: &mut Ctx<'_>) -> bool {
+        if !ctx.shared.cluster {
+            return false;
+        }
+        let all: Vec<Place> = match ctx.shared.phase {
+            Phase::Busy => self.positions.keys().copied().collect(),
+            Phase::Quiet | Phase::Audit => self.lacks(ctx).collect(),
+        };
+        let is_here = |at: &Place| ctx.is_at(Whom::Leader(*at));
+        if all.iter().any(is_here) && !ctx.rng.chance(1, 16) {
+            return false;
+        }
+        self.at = Some(ctx.pick(&all));
+        true
     }
 
     fn fetch(&mut self, ctx: &mut Ctx<'_>) -> Next {
@@ -102,6 +124,7 @@ impl Consumer {
             .positions
             .iter()
             .filter(|(at, _)| !self.forgotten.contains(at))
+            .filter(|(at, _)| !ctx.shared.cluster || ctx.is_at(Whom::Leader(**at)))
             .filter(|(at, position)| epoch <= 0 || self.told.get(at) != Some(position))
             .map(|(at, position)| (*at, *position))
             .collect();
@@ -199,6 +222,11 @@ impl Consumer {
                         ctx.oracle.saw(What::Unreadable);
                         moved = true;
                     }
+                    error if ctx.is_led_elsewhere(at, error) => {
+                        moved = true;
+                        // A session would go on to ask for it here.
+                        self.begin_session(ErrorCode::None);
+                    }
                     error => {
                         let what = format!("{at}: fetch of {position} was answered {error}");
                         ctx.oracle.fail("GoodFetchesAreAnswered", what);
@@ -249,7 +277,7 @@ pub fn list_offsets(ctx: &Ctx<'_>, version: i16, at: Place, timestamp: i64) -> B
     let name = ctx.shared.topic(at.topic).map_or("", |topic| &topic.name);
     let partition = message!(kw::list_offsets_request::ListOffsetsPartition {
         partition_index: at.partition,
-        current_leader_epoch: -1,
+        current_leader_epoch: if version >= 4 { ctx.epoch(at) } else { -1 },
         timestamp: timestamp,
     });
     let topic = message!(kw::list_offsets_request::ListOffsetsTopic {
@@ -287,10 +315,19 @@ impl Script for Consumer {
             self.assign(ctx);
         }
         if let Some(at) = self.out_of_range.pop() {
+            if ctx.shared.cluster && !ctx.is_at(Whom::Leader(at)) {
+                self.out_of_range.push(at);
+                self.at = Some(at);
+                return Next::Pause(ctx.up_to_ms(5));
+            }
             return self.earliest(ctx, at);
         }
-        if ctx.shared.phase >= Phase::Quiet && self.has_all(ctx) {
+        if ctx.shared.phase >= Phase::Quiet && self.lacks(ctx).next().is_none() {
             return Next::Done;
+        }
+        if !self.positions.is_empty() && self.moves_on(ctx) {
+            self.asked = Asked::Nothing;
+            return Next::Pause(ctx.up_to_ms(5));
         }
         if self.positions.is_empty() || ctx.rng.chance(1, 6) && self.asked != Asked::Nothing {
             self.asked = Asked::Nothing;
@@ -302,7 +339,21 @@ impl Script for Consumer {
     fn home(&self, ctx: &mut Ctx<'_>) -> Option<Address> {
         let places: Vec<Place> = self.positions.keys().copied().collect();
         let at = (!places.is_empty()).then(|| ctx.pick(&places))?;
-        ctx.shared.leaders.get(&at).copied()
+        ctx.shared.address(Whom::Leader(at))
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        self.at.map_or(Whom::Anybody, Whom::Leader)
+    }
+
+    fn finds_nobody(&mut self) {
+        self.at = None;
+    }
+
+    fn leaves(&mut self, _ctx: &mut Ctx<'_>) {
+        // Sessions are of a node.
+        self.session = (0, 0);
+        self.begin_session(ErrorCode::None);
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
@@ -315,6 +366,7 @@ impl Script for Consumer {
                     let position = self.positions.entry(at).or_default();
                     *position = offset.max(*position);
                 }
+                Ok(Err(error)) if ctx.is_led_elsewhere(at, error) => self.out_of_range.push(at),
                 Ok(Err(error)) => {
                     let what = format!("{at}: ListOffsets was answered {error}");
                     ctx.oracle.fail("GoodFetchesAreAnswered", what);
@@ -324,7 +376,10 @@ impl Script for Consumer {
         }
     }
 
-    fn lost(&mut self, _ctx: &mut Ctx<'_>) {
+    fn lost(&mut self, ctx: &mut Ctx<'_>) {
+        if ctx.shared.cluster {
+            self.session = (0, 0);
+        }
         self.begin_session(ErrorCode::None);
     }
 

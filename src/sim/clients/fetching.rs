@@ -16,6 +16,8 @@ use crate::wire::client::FetchedPartition;
 const OPENED_BYTES_MAX: usize = 1 << 20;
 /// First fetch version that names topics by id.
 const BY_ID_FROM: i16 = 13;
+/// First fetch version that says in which epoch the leader is believed to be.
+const EPOCH_FROM: i16 = 9;
 
 /// Limits and session of a fetch.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +58,15 @@ pub fn fetch(
         let of_topic = wanted.iter().filter(|(at, _)| at.topic == topic.number);
         let partitions: Vec<_> = of_topic
             .map(|(at, offset)| {
-                message!(kw::fetch_request::FetchPartition {
+                let mut partition = message!(kw::fetch_request::FetchPartition {
                     partition: at.partition,
                     fetch_offset: *offset,
                     partition_max_bytes: limits.partition_bytes_max,
-                })
+                });
+                if version >= EPOCH_FROM {
+                    partition.current_leader_epoch = ctx.epoch(*at);
+                }
+                partition
             })
             .collect();
         if !partitions.is_empty() {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::client::Ctx;
 use super::consumer::{list_offsets, listed_offset};
-use super::shared::{Phase, Use};
+use super::shared::{Phase, Use, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
@@ -20,6 +20,8 @@ const LIST_OFFSETS: i16 = 2;
 pub struct Lookup {
     /// Version, place, time, and how often the node had been told to stop.
     asked: Option<(i16, Place, i64, u32)>,
+    /// In a cluster, the partition that it will ask for.
+    at: Option<Place>,
 }
 
 impl Script for Lookup {
@@ -29,9 +31,12 @@ impl Script for Lookup {
         }
         let places = ctx.shared.places(|_| true);
         if places.is_empty() || self.asked.take().is_some() {
+            if ctx.shared.cluster && !places.is_empty() {
+                self.at = Some(ctx.pick(&places));
+            }
             return Next::Pause(ctx.up_to_ms(30));
         }
-        let at = ctx.pick(&places);
+        let at = self.at.unwrap_or_else(|| ctx.pick(&places));
         let version = ctx.version(LIST_OFFSETS, 1);
         let time = match ctx.rng.below(8) {
             0 => -1,
@@ -54,6 +59,7 @@ impl Script for Lookup {
             Ok(Err(ErrorCode::NotLeaderOrFollower)) if ctx.shared.lives[ctx.node].stops > stops => {
                 return;
             }
+            Ok(Err(error)) if ctx.is_led_elsewhere(at, error) => return,
             other => {
                 let what = format!("{at}: ListOffsets of {time}: {other:?}");
                 return ctx.oracle.fail("GoodLookupsAreAnswered", what);
@@ -83,6 +89,14 @@ impl Script for Lookup {
                 found: (offset >= 0).then_some((offset, timestamp)),
             }),
         }
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        self.at.map_or(Whom::Anybody, Whom::Leader)
+    }
+
+    fn finds_nobody(&mut self) {
+        self.at = None;
     }
 
     fn lost(&mut self, _ctx: &mut Ctx<'_>) {

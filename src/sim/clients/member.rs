@@ -5,12 +5,10 @@ use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::client::Ctx;
-use super::committer::{
-    commit, committed, fetch_commit, fetched_commit, find_coordinator, found_coordinator,
-    group_name, looks_again,
-};
+use super::committer::{commit, committed, fetch_commit, fetched_commit};
+use super::finding::{find_coordinator, found_coordinator, group_name, looks_again};
 use super::frames::{error_of, frame, message, text};
-use super::shared::{Phase, Use};
+use super::shared::{Phase, Use, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
@@ -347,6 +345,13 @@ impl Script for Member {
         ctx.shared.coordinators.get(&self.group).copied()
     }
 
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        match self.stage {
+            Stage::Find | Stage::Left => Whom::Anybody,
+            _ => Whom::Coordinator(self.group),
+        }
+    }
+
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
         match self.answered(ctx, frame, asked) {
             Ok(ErrorCode::None) => {}
@@ -361,9 +366,12 @@ impl Script for Member {
                 self.stage = Stage::Join;
             }
             // These pass.
-            Ok(error) if looks_again(error) => {
+            Ok(error) if looks_again(error) || ctx.passes(error) => {
                 ctx.oracle.saw(What::NoCoordinator);
                 self.rest = true;
+                if ctx.shared.cluster {
+                    ctx.shared.coordinators.remove(&self.group);
+                }
             }
             Ok(error) => {
                 let what = format!("{:?} v{} of {}: {error}", self.asked, self.version, self.id);

@@ -8,6 +8,7 @@ mod client;
 mod committer;
 mod consumer;
 mod fetching;
+mod finding;
 mod frames;
 mod lookup;
 mod member;

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::client::{Act, Client, Ctx};
+use super::finding::{ask_for, told};
 use super::frames::{error_of, frame, with_correlation};
-use super::shared::Phase;
+use super::shared::{Phase, Whom};
 use crate::base::ErrorCode;
 use crate::record::{BatchBuilder, Codec};
 use crate::sim::clock::MS;
-use crate::sim::fact::{Fact, Place, Placed};
+use crate::sim::fact::{Address, Fact, Place, Placed};
 use crate::sim::values::{PLAIN, Value};
 use crate::sim::what::What;
 use crate::wire::client;
@@ -22,6 +23,8 @@ use crate::wire::produce::{
 
 /// As Kafka's own producer with idempotence.
 const IN_FLIGHT_MAX: usize = 5;
+/// How long it waits for an answer in a cluster, ns.
+const PATIENCE: u64 = 2_000 * MS;
 /// Records in one batch.
 pub const RECORDS_PER_BATCH_MAX: usize = 8;
 /// API key of InitProducerId.
@@ -55,6 +58,8 @@ struct Lane {
 enum Asked {
     ProducerId(i16),
     Produce(i16),
+    /// In a cluster: who leads a partition.
+    Leader(i16, Place),
 }
 
 /// See the module.
@@ -73,6 +78,8 @@ pub struct Producer {
     connected: bool,
     in_flight: VecDeque<(i32, Asked)>,
     correlations: i32,
+    /// When something was sent or answered last, ns.
+    heard: u64,
     done: bool,
 }
 
@@ -108,6 +115,7 @@ impl Producer {
             connected: false,
             in_flight: VecDeque::new(),
             correlations: 0,
+            heard: 0,
             done: false,
         }
     }
@@ -120,6 +128,9 @@ impl Producer {
         self.correlations += 1;
         let frame = with_correlation(frame, self.correlations);
         if answered {
+            if self.in_flight.is_empty() {
+                self.heard = ctx.now.mono.0;
+            }
             self.in_flight.push_back((self.correlations, asked));
         }
         ctx.acts.push(Act::Send { frame, answered });
@@ -202,8 +213,9 @@ impl Producer {
             return;
         }
         while self.in_flight.len() < IN_FLIGHT_MAX {
+            let is_here = |at| !ctx.shared.cluster || ctx.is_at(Whom::Leader(at));
             let mut ready: Vec<usize> = (0..self.lanes.len())
-                .filter(|lane| self.lanes[*lane].next().is_some())
+                .filter(|lane| self.lanes[*lane].next().is_some() && is_here(self.lanes[*lane].at))
                 .collect();
             if ready.is_empty() {
                 break;
@@ -213,6 +225,44 @@ impl Producer {
             }
             self.produce(ctx, &ready);
         }
+    }
+
+    /// In a cluster it is at one node at a time: where nothing can be sent, it looks for who leads the partition of
+    /// something that waits, and goes there.
+    fn look_around(&mut self, ctx: &mut Ctx<'_>) {
+        let waits = self.lanes.iter().filter(|lane| lane.next().is_some());
+        let waits: Vec<Place> = waits.map(|lane| lane.at).collect();
+        if !self.connected || !self.in_flight.is_empty() || waits.is_empty() {
+            return;
+        }
+        let at = ctx.pick(&waits);
+        let whom = Whom::Leader(at);
+        match ctx.shared.address(whom) {
+            Some(address) if address.node != ctx.node => {
+                ctx.oracle.saw(What::WentToAnother);
+                self.leave(ctx, Some(address));
+            }
+            Some(_) => {}
+            None if ctx.rng.chance(1, 4) => self.leave(ctx, None),
+            None => {
+                let (version, frame) = ask_for(ctx, whom);
+                self.send(ctx, &frame, Asked::Leader(version, at), true);
+            }
+        }
+    }
+
+    /// It goes to another node, with nothing under way.
+    fn leave(&mut self, ctx: &mut Ctx<'_>, to: Option<Address>) {
+        self.connected = false;
+        let after = ctx.up_to_ms(2);
+        ctx.acts
+            .extend([Act::Disconnect, Act::Connect { after, to }]);
+    }
+
+    /// It has waited for an answer for too long.
+    fn loses_patience(&self, ctx: &Ctx<'_>) -> bool {
+        let waits = ctx.shared.cluster && self.connected && !self.in_flight.is_empty();
+        waits && ctx.now.mono.0.saturating_sub(self.heard) > PATIENCE
     }
 
     fn produce(&mut self, ctx: &mut Ctx<'_>, lanes: &[usize]) {
@@ -325,7 +375,9 @@ impl Producer {
                     lane.hold(index);
                 }
             }
-            ErrorCode::NotLeaderOrFollower => lane.hold(index),
+            ErrorCode::NotLeaderOrFollower if !ctx.shared.cluster => lane.hold(index),
+            // What is not idempotent may be there, and again.
+            error if ctx.is_led_elsewhere(at, error) => lane.hold(index),
             // The batch before it came back and was not appended.
             ErrorCode::OutOfOrderSequenceNumber if idempotent && index > 0 => {
                 ctx.oracle.saw(What::OutOfOrder);
@@ -360,6 +412,11 @@ impl Lane {
         self.batches.clear();
         self.given_up = true;
     }
+}
+
+/// Whether a producer asks for its id again.
+fn asks_again(ctx: &Ctx<'_>, error: ErrorCode) -> bool {
+    error == ErrorCode::CoordinatorLoadInProgress || ctx.passes(error)
 }
 
 fn acked(ctx: &mut Ctx<'_>, at: Place, batch: &Batch, answer: &ProducePartitionResponse) {
@@ -416,6 +473,7 @@ impl Client for Producer {
             let what = format!("answer {correlation:?} where {expected} is due");
             return ctx.oracle.fail("RepliesInOrder", what);
         }
+        self.heard = ctx.now.mono.0;
         match asked {
             Asked::ProducerId(version) => {
                 match client::decode_response::<kw::InitProducerIdRequest>(frame, version) {
@@ -423,10 +481,8 @@ impl Client for Producer {
                         ctx.oracle.tell(Fact::ProducerId(answer.producer_id));
                         self.id = Some((answer.producer_id, answer.producer_epoch));
                     }
-                    // The store is full; it is asked for again, at the next tick.
-                    Ok((_, answer))
-                        if error_of(answer.error_code) == ErrorCode::CoordinatorLoadInProgress =>
-                    {
+                    // The store is full, or nobody decides; it is asked for again, at the next tick.
+                    Ok((_, answer)) if asks_again(ctx, error_of(answer.error_code)) => {
                         return;
                     }
                     Ok((_, answer)) => {
@@ -437,6 +493,12 @@ impl Client for Producer {
                 }
             }
             Asked::Produce(version) => self.produced(ctx, expected, frame, version),
+            Asked::Leader(version, at) => {
+                if let Err(why) = told(ctx, Whom::Leader(at), version, frame) {
+                    let what = format!("{at}, v{version}: {why}");
+                    ctx.oracle.fail("ClientsFindTheirWay", what);
+                }
+            }
         }
         self.pump(ctx);
     }
@@ -455,7 +517,8 @@ impl Client for Producer {
             let after = ctx.up_to_ms(30);
             // To the leader of its first partition, if it knows; all shards take the others as well.
             let home = self.lanes.first().map(|lane| lane.at);
-            let to = home.and_then(|at| ctx.shared.leaders.get(&at).copied());
+            let to = home.and_then(|at| ctx.shared.address(Whom::Leader(at)));
+            let to = to.filter(|_| !ctx.shared.cluster || ctx.rng.chance(1, 2));
             ctx.acts.push(Act::Connect { after, to });
         }
     }
@@ -479,7 +542,15 @@ impl Client for Producer {
             ctx.acts.push(Act::Disconnect);
             return;
         }
+        if self.loses_patience(ctx) {
+            ctx.oracle.saw(What::LostPatience);
+            ctx.acts.push(Act::Disconnect);
+            self.cut(ctx);
+        }
         self.pump(ctx);
+        if ctx.shared.cluster {
+            self.look_around(ctx);
+        }
         let after = ctx.rng.below(2 * self.pace_ms * MS) + 1;
         ctx.acts.push(Act::Timer { after, token });
     }

@@ -1,25 +1,23 @@
 //! The client that creates the topics of a run, and from then on looks whether
 //! they are still there.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use kafka_wire as kw;
 
 use super::client::Ctx;
+use super::finding::{Described, ask_identity, ask_metadata, described};
 use super::frames::{error_of, frame, message, text, uuid};
 use super::shared::{Phase, Topic, Use};
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
-use crate::sim::fact::{Address, Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment};
 use crate::sim::what::What;
 use crate::wire::client;
 
-/// API keys.
-const METADATA: i16 = 3;
+/// API key of CreateTopics.
 const CREATE_TOPICS: i16 = 19;
-/// First Metadata version that tells topic ids.
-const IDS_FROM: i16 = 10;
 
 /// A topic to be made.
 #[derive(Clone, Debug)]
@@ -30,6 +28,8 @@ pub struct Plan {
     pub partitions: i32,
     /// What it is for.
     pub used: Use,
+    /// Replicas of each partition.
+    pub replicas: i16,
     /// Its settings.
     pub configs: Vec<(&'static str, String)>,
 }
@@ -45,8 +45,8 @@ enum Asked {
 #[derive(Debug)]
 pub struct Setup {
     todo: VecDeque<Plan>,
-    /// Whether the first one to do has been created.
-    created: bool,
+    /// Whether the first one to do has been created, and which node has said so.
+    created: Option<usize>,
     /// Whether it was refused for now.
     refused: bool,
     asked: Option<Asked>,
@@ -58,7 +58,7 @@ impl Setup {
     pub fn new(topics: Vec<Plan>) -> Self {
         Self {
             todo: topics.into(),
-            created: false,
+            created: None,
             refused: false,
             asked: None,
         }
@@ -68,32 +68,40 @@ impl Setup {
         let Some(plan) = self.todo.front() else {
             return;
         };
-        match found {
-            Some(Described { id, leaders }) if leaders.len() == plan.partitions as usize => {
-                let number = ctx.shared.next_topic;
-                ctx.shared.next_topic += 1;
-                ctx.oracle.tell(Fact::Created {
-                    topic: number,
-                    id,
-                    partitions: plan.partitions,
-                    expires: plan.used == Use::Expiring,
-                });
-                ctx.shared.topics.push(Topic {
-                    number,
-                    name: plan.name.clone(),
-                    id,
-                    partitions: plan.partitions,
-                    used: plan.used,
-                });
-                follow(ctx, number, &leaders);
-                self.todo.pop_front();
-                self.created = false;
+        let shape = found.as_ref().map(|found| found.shape(TopicId::default()));
+        let (id, found) = match (shape, found) {
+            (Some((id, partitions)), Some(found)) if partitions == plan.partitions as usize => {
+                (id, found)
             }
-            other => {
-                let what = format!("{} was created, and is {other:?}", plan.name);
-                ctx.oracle.fail("TopicsSurvive", what);
+            // Another node may not know it yet.
+            (None, _) if self.created != Some(ctx.node) => {
+                self.refused = true;
+                return;
             }
-        }
+            (_, found) => {
+                let what = format!("{} was created, and is {found:?}", plan.name);
+                return ctx.oracle.fail("TopicsSurvive", what);
+            }
+        };
+        let number = ctx.shared.new_topic(&plan.name, id);
+        ctx.oracle.tell(Fact::Created {
+            node: ctx.node,
+            topic: number,
+            id,
+            partitions: plan.partitions,
+            replicas: plan.replicas,
+            expires: plan.used == Use::Expiring,
+        });
+        ctx.shared.topics.push(Topic {
+            number,
+            name: plan.name.clone(),
+            id,
+            partitions: plan.partitions,
+            used: plan.used,
+        });
+        found.follow(ctx, number);
+        self.todo.pop_front();
+        self.created = None;
     }
 }
 
@@ -108,7 +116,7 @@ pub fn create_topic(version: i16, plan: &Plan) -> Bytes {
     let topic = message!(kw::create_topics_request::CreatableTopic {
         name: text(&plan.name),
         num_partitions: plan.partitions,
-        replication_factor: 1,
+        replication_factor: plan.replicas,
         configs: configs.collect(),
     });
     let request = message!(kw::CreateTopicsRequest {
@@ -126,81 +134,19 @@ pub fn created_topic(frame: Bytes, version: i16) -> Result<ErrorCode, String> {
     Ok(error_of(topic.error_code))
 }
 
-/// A Metadata request for one topic, which must not create it.
-pub fn metadata(version: i16, name: &str) -> Bytes {
-    let topic = message!(kw::metadata_request::MetadataRequestTopic {
-        name: Some(text(name)),
-    });
-    let mut request = message!(kw::MetadataRequest {
-        topics: Some(vec![topic]),
-    });
-    // Before version 4 there is no such field, and before 10 no ids.
-    request.allow_auto_topic_creation = version < 4;
-    frame(version, &request)
-}
-
-/// What Metadata tells of a topic.
-#[derive(Clone, Debug)]
-pub struct Described {
-    /// Its id; zeroes before version 10.
-    pub id: TopicId,
-    /// Where each partition's leader listens.
-    pub leaders: Vec<Address>,
-}
-
-impl Described {
-    /// Id and number of partitions.
-    #[must_use]
-    pub fn shape(&self) -> (TopicId, usize) {
-        (self.id, self.leaders.len())
-    }
-}
-
-/// The topic asked for, if it exists. Its leaders have to be among the brokers of the same answer.
-pub fn described(frame: Bytes, version: i16) -> Result<Option<Described>, String> {
-    let (_, response) = client::decode_response::<kw::MetadataRequest>(frame, version)
-        .map_err(|error| error.to_string())?;
-    let topic = response.topics.first().ok_or("no topic in the answer")?;
-    match error_of(topic.error_code) {
-        ErrorCode::None => {}
-        ErrorCode::UnknownTopicOrPartition => return Ok(None),
-        error => return Err(error.to_string()),
-    }
-    let mut leaders = BTreeMap::new();
-    for partition in &topic.partitions {
-        let mut brokers = response.brokers.iter();
-        let leader = brokers.find(|broker| broker.node_id == partition.leader_id);
-        let unknown = || format!("{} leads, which is no broker", partition.leader_id);
-        let leader = leader.ok_or_else(unknown)?;
-        let address = Address::parse(&leader.host, leader.port)?;
-        leaders.insert(partition.partition_index, address);
-    }
-    if !leaders.keys().copied().eq(0..topic.partitions.len() as i32) {
-        return Err(format!("partitions {:?}", leaders.keys()));
-    }
-    Ok(Some(Described {
-        id: TopicId(*topic.topic_id.as_bytes()),
-        leaders: leaders.into_values().collect(),
-    }))
-}
-
-/// Clients go where Metadata sends them.
-fn follow(ctx: &mut Ctx<'_>, topic: u32, leaders: &[Address]) {
-    for (partition, address) in (0..).zip(leaders) {
-        let at = Place { topic, partition };
-        ctx.shared.leaders.insert(at, *address);
-    }
-}
-
 impl Script for Setup {
     fn next(&mut self, ctx: &mut Ctx<'_>) -> Next {
         if std::mem::take(&mut self.refused) {
             return Next::Pause(ctx.up_to_ms(20));
         }
+        // In a cluster it looks everywhere.
+        if ctx.shared.cluster && self.created != Some(ctx.node) && ctx.rng.chance(1, 8) {
+            return Next::Elsewhere;
+        }
         if let Some(plan) = self.todo.front() {
-            let (asked, request) = if self.created {
-                let version = ctx.version(METADATA, IDS_FROM);
-                (Asked::Identify(version), metadata(version, &plan.name))
+            let (asked, request) = if self.created.is_some() {
+                let (version, request) = ask_identity(ctx, &plan.name);
+                (Asked::Identify(version), request)
             } else {
                 let version = ctx.version(CREATE_TOPICS, 2);
                 (Asked::Create(version), create_topic(version, plan))
@@ -217,9 +163,9 @@ impl Script for Setup {
         let topic = ctx.rng.below(ctx.shared.topics.len() as u64) as usize;
         let topic = &ctx.shared.topics[topic];
         let (name, number) = (topic.name.clone(), topic.number);
-        let version = ctx.version(METADATA, 1);
+        let (version, request) = ask_metadata(ctx, 1, &name);
         self.asked = Some(Asked::Watch(version, number));
-        Next::Ask(metadata(version, &name))
+        Next::Ask(request)
     }
 
     fn answer(&mut self, ctx: &mut Ctx<'_>, frame: Bytes, asked: Moment) {
@@ -230,7 +176,11 @@ impl Script for Setup {
                     if !error.is_none() {
                         ctx.oracle.saw(What::CreatedBefore);
                     }
-                    self.created = true;
+                    self.created = Some(ctx.node);
+                    Ok(())
+                }
+                Ok(error) if ctx.passes(error) => {
+                    self.refused = true;
                     Ok(())
                 }
                 // The store is full; it is asked for again, later.
@@ -242,19 +192,16 @@ impl Script for Setup {
                 Err(why) => Err(why),
             },
             Some(Asked::Identify(version)) => {
-                described(frame, version).map(|found| self.identified(ctx, found))
+                described(ctx, frame, version).map(|found| self.identified(ctx, found))
             }
-            Some(Asked::Watch(version, topic)) => described(frame, version).map(|found| {
+            Some(Asked::Watch(version, topic)) => described(ctx, frame, version).map(|found| {
                 if let Some(found) = &found {
-                    follow(ctx, topic, &found.leaders);
+                    found.follow(ctx, topic);
                 }
-                let mut found = found.map(|found| found.shape());
-                if version < IDS_FROM
-                    && let (Some((id, _)), Some(known)) = (&mut found, ctx.shared.topic(topic))
-                {
-                    *id = known.id;
-                }
+                let known = ctx.shared.topic(topic).map(|known| known.id);
+                let found = found.map(|found| found.shape(known.unwrap_or_default()));
                 ctx.oracle.tell(Fact::Described {
+                    node: ctx.node,
                     topic,
                     asked,
                     found,

@@ -64,6 +64,26 @@ impl Topic {
     }
 }
 
+/// Who leads a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leader {
+    /// Where it listens.
+    pub address: Address,
+    /// The leader epoch, if that was told.
+    pub epoch: Option<i32>,
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// Any node takes it.
+    Anybody,
+    /// The leader of a partition.
+    Leader(Place),
+    /// The coordinator of a group.
+    Coordinator(u32),
+}
+
 /// What is known of a node's processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lives {
@@ -80,17 +100,19 @@ pub struct Shared {
     pub phase: Phase,
     /// Each shard is a broker of its own.
     pub direct: bool,
+    /// There are several nodes, of one cluster.
+    pub cluster: bool,
     /// Topics that exist for good, once they do.
     pub topics: Vec<Topic>,
-    /// Number for the next topic.
-    pub next_topic: u32,
+    /// Name and id of all topics that there have been, by number.
+    pub names: BTreeMap<u32, (String, TopicId)>,
     /// How many topics there are to be.
     pub topics_planned: usize,
     /// The offset after the last acknowledged record.
     pub ends: BTreeMap<Place, i64>,
-    /// With direct ports, where Metadata says that the leader of a partition listens.
-    pub leaders: BTreeMap<Place, Address>,
-    /// With direct ports, where FindCoordinator says that the coordinator of a group listens.
+    /// Who leads each partition, as Metadata has said last.
+    pub leaders: BTreeMap<Place, Leader>,
+    /// Where the coordinator of a group listens, as FindCoordinator has said last.
     pub coordinators: BTreeMap<u32, Address>,
     /// The next offset to be committed by a group.
     pub commits: BTreeMap<(u32, Place), i64>,
@@ -113,8 +135,9 @@ impl Shared {
         Self {
             phase: Phase::Busy,
             direct,
+            cluster: nodes > 1,
             topics: Vec::new(),
-            next_topic: 0,
+            names: BTreeMap::new(),
             topics_planned,
             ends: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -125,6 +148,23 @@ impl Shared {
             rotten: false,
             damaged: BTreeSet::new(),
             groups_lost: 0,
+        }
+    }
+
+    /// A new topic: its number.
+    pub fn new_topic(&mut self, name: &str, id: TopicId) -> u32 {
+        let number = self.names.len() as u32;
+        self.names.insert(number, (name.to_owned(), id));
+        number
+    }
+
+    /// Where somebody listens, as far as that is known.
+    #[must_use]
+    pub fn address(&self, whom: Whom) -> Option<Address> {
+        match whom {
+            Whom::Anybody => None,
+            Whom::Leader(at) => self.leaders.get(&at).map(|leader| leader.address),
+            Whom::Coordinator(group) => self.coordinators.get(&group).copied(),
         }
     }
 
@@ -148,7 +188,7 @@ impl Shared {
 
     /// Nobody listens at an address any more: who is told of it asks anew.
     pub fn forget(&mut self, address: Address) {
-        self.leaders.retain(|_, leader| *leader != address);
+        self.leaders.retain(|_, leader| leader.address != address);
         self.coordinators.retain(|_, known| *known != address);
     }
 

@@ -5,7 +5,7 @@ use kafka_wire as kw;
 
 use super::client::Ctx;
 use super::frames::{error_of, frame, message, text};
-use super::shared::{Phase, Use};
+use super::shared::{Phase, Use, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::fact::{Fact, Moment, Place};
@@ -18,6 +18,8 @@ const DELETE_RECORDS: i16 = 21;
 #[derive(Debug, Default)]
 pub struct Truncator {
     asked: Option<(i16, Place, i64)>,
+    /// In a cluster, the partition whose records it will delete.
+    at: Option<Place>,
 }
 
 impl Script for Truncator {
@@ -27,9 +29,12 @@ impl Script for Truncator {
         }
         let places = ctx.shared.places(|topic| topic.used == Use::Truncated);
         if places.is_empty() || self.asked.take().is_some() {
+            if ctx.shared.cluster && !places.is_empty() {
+                self.at = Some(ctx.pick(&places));
+            }
             return Next::Pause(ctx.up_to_ms(100));
         }
-        let at = ctx.pick(&places);
+        let at = self.at.unwrap_or_else(|| ctx.pick(&places));
         let end = ctx.shared.ends.get(&at).copied().unwrap_or(0);
         let before = ctx.rng.below(end as u64 + 1) as i64;
         let version = ctx.version(DELETE_RECORDS, 0);
@@ -64,11 +69,20 @@ impl Script for Truncator {
             Some((ErrorCode::None, low)) if low >= before => {
                 ctx.oracle.tell(Fact::Deleted { at, before: low });
             }
+            Some((error, _)) if ctx.is_led_elsewhere(at, error) => {}
             other => {
                 let what = format!("{at}: deleting before {before} was answered {other:?}");
                 ctx.oracle.fail("DeletedStaysDeleted", what);
             }
         }
+    }
+
+    fn whom(&self, _ctx: &Ctx<'_>) -> Whom {
+        self.at.map_or(Whom::Anybody, Whom::Leader)
+    }
+
+    fn finds_nobody(&mut self) {
+        self.at = None;
     }
 
     fn lost(&mut self, _ctx: &mut Ctx<'_>) {

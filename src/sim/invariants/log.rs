@@ -1,7 +1,7 @@
 //! What a partition promises to those who write and read it.
 
 use super::invariant::{By, Growing, Invariant};
-use crate::sim::fact::{Fact, Moment, Place};
+use crate::sim::fact::{Fact, Moment, Place, Process};
 use crate::sim::values::Value;
 
 /// An acknowledged record is found at its offset by every later read, until it is deleted on purpose.
@@ -150,11 +150,12 @@ impl Invariant for NothingIsMadeUp {
     }
 }
 
-/// A high watermark, once told, is never lower in an answer to a later question, nor in the shard.
+/// A high watermark, once told, is never lower in an answer to a later question, nor in the shard. A node of a cluster
+/// may have to learn after a start how much is committed.
 #[derive(Debug, Default)]
 pub struct WatermarkNeverGoesBack {
     told: By<Place, Growing>,
-    shards: By<(usize, u64), i64>,
+    shards: By<(Process, u64), i64>,
 }
 
 impl Invariant for WatermarkNeverGoesBack {
@@ -171,9 +172,10 @@ impl Invariant for WatermarkNeverGoesBack {
                 ..
             } => (at, asked, high_watermark),
             Fact::Latest { at, asked, offset } => (at, asked, offset),
-            Fact::ShardWatermark { node, log, offset } => {
-                let known = self.shards.entry((node, log.0)).or_default();
+            Fact::ShardWatermark { of, log, offset } => {
+                let known = self.shards.entry((of, log.0)).or_default();
                 if offset < *known {
+                    let node = of.node;
                     return Err(format!(
                         "node {node}, log {log}: from {known} to {offset} in the shard"
                     ));

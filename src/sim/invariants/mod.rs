@@ -27,16 +27,17 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(groups::CommittedOffsetSurvives::default()),
         Box::new(groups::AssignmentsAgree::default()),
         Box::new(metadata::TopicsSurvive::default()),
+        Box::new(metadata::OneLeaderPerEpoch::default()),
         Box::new(stops::StopsAreToldFromCrashes::default()),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::fact::{Fact, Moment, Place, Placed};
+    use super::super::fact::{Fact, Moment, Place, Placed, Process};
     use super::super::oracle::Oracle;
     use super::super::values::Value;
-    use crate::base::TopicId;
+    use crate::base::{LogId, TopicId};
 
     const AT: Place = Place {
         topic: 0,
@@ -54,9 +55,11 @@ mod tests {
     fn told(facts: &[Fact<'_>]) -> Option<&'static str> {
         let mut oracle = Oracle::default();
         oracle.tell(Fact::Created {
+            node: 0,
             topic: 0,
             id: TopicId([1; 16]),
             partitions: 1,
+            replicas: 1,
             expires: false,
         });
         for producer in [1, 2] {
@@ -172,6 +175,14 @@ mod tests {
             log_start: None,
         };
         assert_eq!(told(&[facts[0], late]), None, "asked before it was known");
+        let in_shard = |start, offset| Fact::ShardWatermark {
+            of: Process { node: 1, start },
+            log: LogId(3),
+            offset,
+        };
+        let broken = Some("WatermarkNeverGoesBack");
+        assert_eq!(told(&[in_shard(1, 5), in_shard(1, 4)]), broken);
+        assert_eq!(told(&[in_shard(1, 5), in_shard(2, 4)]), None, "it learns");
     }
 
     #[test]
@@ -244,8 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn two_leaders_of_an_epoch_are_seen() {
+        let led = |epoch, node| Fact::Led {
+            at: AT,
+            epoch,
+            node,
+        };
+        assert_eq!(told(&[led(Some(3), 0), led(Some(4), 1)]), None);
+        assert_eq!(told(&[led(None, 0), led(None, 1)]), None);
+        let both = [led(Some(3), 0), led(Some(3), 1)];
+        assert_eq!(told(&both), Some("OneLeaderPerEpoch"));
+    }
+
+    #[test]
     fn a_lost_topic_is_seen() {
         let seen = |found| Fact::Described {
+            node: 0,
             topic: 0,
             asked: Moment(u64::MAX),
             found,
@@ -257,11 +282,32 @@ mod tests {
             told(&[seen(Some((TopicId([2; 16]), 1)))]),
             Some("TopicsSurvive")
         );
-        let (removing, removed) = (Fact::Removing { topic: 0 }, Fact::Removed { topic: 0 });
+        let elsewhere = |found| Fact::Described {
+            node: 1,
+            topic: 0,
+            asked: Moment(u64::MAX),
+            found,
+        };
+        let broken = Some("TopicsSurvive");
+        let starts = Fact::Restarted {
+            node: 1,
+            clean: false,
+        };
+        assert_eq!(told(&[elsewhere(None)]), None, "not known there yet");
+        assert_eq!(told(&[elsewhere(there), elsewhere(None)]), broken);
+        assert_eq!(told(&[starts, elsewhere(None)]), broken);
+        let (removing, removed) = (
+            Fact::Removing { topic: 0 },
+            Fact::Removed { node: 0, topic: 0 },
+        );
         assert_eq!(told(&[removing, seen(None), seen(there)]), None);
         assert_eq!(
             told(&[removing, removed, seen(there)]),
             Some("TopicsSurvive")
         );
+        let late = [removing, removed, elsewhere(there)];
+        assert_eq!(told(&late), None, "not known there yet");
+        let [a, b, c] = late;
+        assert_eq!(told(&[a, b, starts, c]), broken);
     }
 }

@@ -3,11 +3,12 @@
 
 use super::{Ending, Event, Phase, Socket, World, violated};
 use crate::base::BLOCK;
-use crate::broker::Input;
+use crate::broker::{ConnId, Input};
 use crate::sim::clients::{Auditor, Talk};
 use crate::sim::clock::MS;
 use crate::sim::disk::Crash;
 use crate::sim::fact::Fact;
+use crate::sim::links::Links;
 use crate::sim::net::End;
 use crate::sim::node::State;
 use crate::sim::oracle::Violation;
@@ -19,6 +20,10 @@ const SILENCE_MAX: u64 = 2_000 * MS;
 const NEAR: u64 = 32;
 /// How long a client waits on a connection whose way is shut.
 const PATIENCE: u64 = 300 * MS;
+/// Something happens to a link between nodes no more often than this. A quorum forms, and elects, when enough links
+/// are there at a time, which they never are if each ends before the next one is there; and as long as nodes wait for
+/// that hardly any events but these happen.
+const LINKS_SPARED: u64 = 500 * MS;
 
 impl World {
     /// Lets things go wrong, each with its probability.
@@ -237,10 +242,22 @@ impl World {
         self.add_client(Box::new(Talk::new(Auditor::default())));
     }
 
+    /// One of a node's connections to which something may happen, and whose it is.
+    fn any_conn(&mut self, node: usize) -> Option<(ConnId, usize)> {
+        let (conn, client) = self.nodes[node].conns.any(&mut self.rng)?;
+        if Links::is_one(client) {
+            if self.time < self.links_spared {
+                return None;
+            }
+            self.links_spared = self.time + LINKS_SPARED;
+        }
+        Some((conn, client))
+    }
+
     /// A connection ends at any moment. Requests on their way may still arrive; answers do not. One side may not
     /// learn of it for long.
     fn cut_one(&mut self, node: usize) {
-        let Some((conn, client)) = self.nodes[node].conns.any(&mut self.rng) else {
+        let Some((conn, client)) = self.any_conn(node) else {
             return;
         };
         let requests_lost = self.rng.chance(1, 2);
@@ -262,7 +279,7 @@ impl World {
 
     /// The way between a client and a node is shut, in one direction or in both.
     fn shut_one(&mut self, node: usize) {
-        let Some((conn, client)) = self.nodes[node].conns.any(&mut self.rng) else {
+        let Some((conn, client)) = self.any_conn(node) else {
             return;
         };
         let lasts = self.delay(SILENCE_MAX);

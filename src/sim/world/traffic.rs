@@ -38,6 +38,7 @@ impl World {
         let shards = it.shards.len();
         let shard = match to {
             None => self.rng.below(shards as u64) as usize,
+            Some(to) if it.listens_at(to.port) => self.rng.below(shards as u64) as usize,
             Some(to) => (0..shards).find(|shard| it.direct_port(*shard) == Some(to.port))?,
         };
         Some((node, shard))
@@ -208,11 +209,15 @@ impl World {
     }
 
     /// The shard closes a connection. Clients of the simulator give it a reason in one case only: an
-    /// acks=0 produce that failed; and other nodes when they use another one.
+    /// acks=0 produce that failed, or that others do not decide on what is asked of a node that stops; and other nodes
+    /// when they use another one.
     pub(super) fn close(&mut self, socket: Socket, why: &str) -> Done {
-        let conn = self.nodes[socket.node].conns.get(socket.conn);
+        let node = &mut self.nodes[socket.node];
+        let waits_for_others = self.plan.is_cluster() && node.state == State::Stopping;
+        let conn = node.conns.get(socket.conn);
         if let Some(conn) = conn
             && !conn.ended
+            && !waits_for_others
             && if Links::is_one(conn.client) {
                 self.links.is_used(conn.client)
             } else {
