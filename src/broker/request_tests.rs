@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_wire as kw;
-use kafka_wire_core::StrBytes;
+use kafka_wire_core::{StrBytes, Uuid};
 
 use super::apis;
 use super::front::Front;
@@ -21,8 +21,8 @@ use crate::base::{
     DirectoryId, ErrorCode, Mono, NodeId, Now, Offset, Refused, ShardId, StoreId, TopicId,
 };
 use crate::config::BrokerConfig;
-use crate::controller::testing::partition;
-use crate::controller::{Image, MetadataRecord};
+use crate::controller::testing::{broker, partition};
+use crate::controller::{BrokerAddress, Image, MetadataRecord};
 use crate::record::{BatchBuilder, Codec};
 use crate::store::Piece;
 use crate::wire::client::{decode_response, encode_request};
@@ -160,6 +160,10 @@ impl Desk {
 
     /// Produces a record to each of these partitions.
     fn produce(&mut self, partitions: &[i32], acks: i16, timeout_ms: i32) {
+        self.produce_in(PRODUCE_VERSION, partitions, acks, timeout_ms);
+    }
+
+    fn produce_in(&mut self, version: i16, partitions: &[i32], acks: i16, timeout_ms: i32) {
         let mut batch = BatchBuilder::new(Codec::None, self.now.wall_ms);
         batch.push(self.now.wall_ms, None, Some(b"value"), &[]);
         let batch = batch.build();
@@ -173,7 +177,7 @@ impl Desk {
         let mut request = kw::ProduceRequest::default();
         (request.acks, request.timeout_ms) = (acks, timeout_ms);
         request.topic_data = vec![topic];
-        let (to, header, body) = self.take(PRODUCE_VERSION, &request);
+        let (to, header, body) = self.take(version, &request);
         self.act(|all, front, fx| {
             all.produce.begin(front, to, &header, body, fx).unwrap();
         });
@@ -314,6 +318,58 @@ fn what_another_node_leads_is_not_asked_for_here_but_for_its_size() {
     });
     let all: [(u16, Vec<u64>); 2] = [(0, vec![1, 3, 4]), (1, vec![2])];
     assert_eq!(sizes.collect::<Vec<_>>(), all);
+}
+
+/// Clients are told who leads, as far as their version has a place for it.
+#[test]
+fn who_leads_elsewhere_is_said_with_the_error() {
+    let mut desk = Desk::new();
+    let mut image = (*desk.front.image).clone();
+    let mut other = broker(2, 1);
+    other.addresses = vec![BrokerAddress {
+        listener: desk.front.config.listeners.0[0].name.clone(),
+        host: "other".to_owned(),
+        port: 19_092,
+        shards: Vec::new(),
+    }];
+    image.brokers.register(other).unwrap();
+    desk.front.image = Arc::new(image);
+    for version in [9, 10, 12] {
+        desk.produce_in(version, &[2, 7, 2], -1, 500);
+        let reply = desk.replies.pop().unwrap().slice(PREFIX..);
+        let (_, response) = decode_response::<kw::ProduceRequest>(reply, version).unwrap();
+        let leaders = response.responses[0].partition_responses.iter();
+        let leaders =
+            leaders.map(|it| (it.current_leader.leader_id, it.current_leader.leader_epoch));
+        let endpoints = response.node_endpoints.iter();
+        let endpoints = endpoints.map(|it| (it.node_id, it.host.as_str(), it.port));
+        let (leaders, endpoints): (Vec<_>, Vec<_>) = (leaders.collect(), endpoints.collect());
+        match version {
+            9 => assert_eq!((leaders, endpoints), (vec![(-1, -1); 3], vec![])),
+            _ => {
+                assert_eq!(leaders, [(2, 0), (-1, -1), (2, 0)]);
+                assert_eq!(endpoints, [(2, "other", 19_092)], "once");
+            }
+        }
+    }
+    let mut topic = kw::fetch_request::FetchTopic::default();
+    topic.topic_id = Uuid::from_bytes([1; 16]);
+    topic.partitions = vec![kw::fetch_request::FetchPartition::default()];
+    topic.partitions[0].partition = 2;
+    let mut request = kw::FetchRequest::default();
+    request.topics = vec![topic];
+    for (version, leader) in [(15, (-1, -1)), (16, (2, 0)), (18, (2, 0))] {
+        let (to, header, body) = desk.take(version, &request);
+        desk.act(|all, front, fx| all.fetch.begin(front, to, &header, body, fx).unwrap());
+        let reply = desk.replies.pop().unwrap().slice(PREFIX..);
+        let (_, response) = decode_response::<kw::FetchRequest>(reply, version).unwrap();
+        let told = &response.responses[0].partitions[0].current_leader;
+        assert_eq!((told.leader_id, told.leader_epoch), leader, "{version}");
+        let endpoints = response.node_endpoints.iter();
+        let endpoints: Vec<_> = endpoints.map(|it| (it.node_id, it.port)).collect();
+        assert_eq!(endpoints.is_empty(), version < 16);
+        assert!(endpoints.iter().all(|it| *it == (2, 19_092)));
+    }
 }
 
 fn appended() -> Result<Produced, Refused> {

@@ -9,6 +9,7 @@ use kafka_wire_core::StrBytes;
 
 use super::error::WireError;
 use super::gather::Gather;
+use super::leaders::{CurrentLeader, NodeEndpoint};
 use super::reader::{Reader, TOPIC_BYTES_MIN};
 use super::topic::TopicRef;
 use crate::base::ErrorCode;
@@ -20,6 +21,10 @@ pub(super) const FLEXIBLE_FROM: i16 = 9;
 pub(super) const TOPIC_IDS_FROM: i16 = 13;
 pub(super) const ERROR_MESSAGES_FROM: i16 = 8;
 pub(super) const LOG_START_FROM: i16 = 5;
+/// From this version on it is said who leads a partition that another broker leads.
+pub const LEADERS_FROM: i16 = 10;
+/// The number of that field of a partition.
+const LEADER_TAG: u32 = 0;
 
 /// A produce request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +113,8 @@ pub struct ProduceResponse {
     pub topics: Vec<ProduceTopicResponse>,
     /// Milliseconds for which the client should hold back.
     pub throttle_time_ms: i32,
+    /// Where the leaders are that are named, from version 10. Nobody here reads them.
+    pub endpoints: Vec<NodeEndpoint>,
 }
 
 /// The answers for one topic.
@@ -134,6 +141,8 @@ pub struct ProducePartitionResponse {
     pub log_start_offset: i64,
     /// For people, on error; from version 8.
     pub error_message: Option<Cow<'static, str>>,
+    /// Who leads it, if that is another broker; from version 10. Nobody here reads it.
+    pub leader: Option<CurrentLeader>,
 }
 
 impl ProducePartitionResponse {
@@ -147,6 +156,7 @@ impl ProducePartitionResponse {
             log_append_time: -1,
             log_start_offset: -1,
             error_message: message,
+            leader: None,
         }
     }
 }
@@ -163,7 +173,7 @@ pub fn encode_response(correlation_id: i32, version: i16, response: &ProduceResp
         topic.partitions.iter().for_each(|p| out.partition(p));
         out.end_topic();
     }
-    out.finish(response.throttle_time_ms)
+    out.finish(response.throttle_time_ms, &response.endpoints)
 }
 
 /// A response while it is written, topic after topic: a broker that answers very many of them need not
@@ -193,6 +203,7 @@ impl ResponseWriter {
 
     /// The answer for the next partition.
     pub fn partition(&mut self, partition: &ProducePartitionResponse) {
+        let leads = self.version >= LEADERS_FROM;
         let out = &mut self.out;
         out.i32(partition.index);
         out.i16(partition.error.code());
@@ -206,7 +217,7 @@ impl ResponseWriter {
             out.len(Some(0));
             out.nullable_string(partition.error_message.as_deref());
         }
-        out.no_tags();
+        out.leader_tag(LEADER_TAG, partition.leader.filter(|_| leads));
     }
 
     /// Ends a topic.
@@ -219,9 +230,12 @@ impl ResponseWriter {
     /// # Panics
     /// As [`encode_response`].
     #[must_use]
-    pub fn finish(mut self, throttle_time_ms: i32) -> Bytes {
+    pub fn finish(mut self, throttle_time_ms: i32, endpoints: &[NodeEndpoint]) -> Bytes {
         self.out.i32(throttle_time_ms);
-        self.out.no_tags();
+        match self.version {
+            LEADERS_FROM.. => self.out.endpoints_tag(endpoints),
+            _ => self.out.no_tags(),
+        }
         self.out.written()
     }
 }
@@ -294,30 +308,43 @@ mod tests {
                 any::<(i32, i64, i64, i64)>(),
                 -1i16..130,
                 option::of("\\PC{0,20}"),
+                option::of((0..i32::MAX, any::<i32>())),
             )
-                .prop_map(move |((index, base, append, start), error, message)| {
-                    ProducePartitionResponse {
-                        index,
-                        error: ErrorCode::from_code(error).unwrap_or_default(),
-                        base_offset: base,
-                        log_append_time: append,
-                        log_start_offset: if version >= LOG_START_FROM { start } else { -1 },
-                        error_message: message
-                            .filter(|_| version >= ERROR_MESSAGES_FROM)
-                            .map(Cow::Owned),
-                    }
-                });
+                .prop_map(
+                    move |((index, base, append, start), error, message, leader)| {
+                        ProducePartitionResponse {
+                            index,
+                            error: ErrorCode::from_code(error).unwrap_or_default(),
+                            base_offset: base,
+                            log_append_time: append,
+                            log_start_offset: if version >= LOG_START_FROM { start } else { -1 },
+                            error_message: message
+                                .filter(|_| version >= ERROR_MESSAGES_FROM)
+                                .map(Cow::Owned),
+                            leader: leader
+                                .filter(|_| version >= LEADERS_FROM)
+                                .map(|(id, epoch)| CurrentLeader { id, epoch }),
+                        }
+                    },
+                );
+            let endpoint = (any::<(i32, i32)>(), "\\PC{0,20}").prop_map(|((id, port), host)| {
+                let host = host.as_str().into();
+                NodeEndpoint { id, host, port }
+            });
             let topic = (any_topic(version), vec(partition, 0..4))
                 .prop_map(|(topic, partitions)| ProduceTopicResponse { topic, partitions });
-            (Just(version), any::<i32>(), vec(topic, 0..4)).prop_map(
-                |(version, throttle_time_ms, topics)| {
-                    (
-                        version,
-                        ProduceResponse {
-                            topics,
-                            throttle_time_ms,
-                        },
-                    )
+            let topics = vec(topic, 0..4);
+            (Just(version), any::<i32>(), topics, vec(endpoint, 0..3)).prop_map(
+                |(version, throttle_time_ms, topics, mut endpoints)| {
+                    if version < LEADERS_FROM {
+                        endpoints.clear();
+                    }
+                    let response = ProduceResponse {
+                        topics,
+                        throttle_time_ms,
+                        endpoints,
+                    };
+                    (version, response)
                 },
             )
         })
@@ -352,6 +379,11 @@ mod tests {
     fn generated_response(response: &ProduceResponse) -> their::ProduceResponse {
         let mut out = their::ProduceResponse::default();
         out.throttle_time_ms = response.throttle_time_ms;
+        for endpoint in &response.endpoints {
+            let mut one = their::NodeEndpoint::default();
+            (one.node_id, one.host, one.port) = (endpoint.id, endpoint.host.clone(), endpoint.port);
+            out.node_endpoints.push(one);
+        }
         for topic in &response.topics {
             let mut data = their::TopicProduceResponse::default();
             (data.name, data.topic_id) = named(&topic.topic);
@@ -363,6 +395,10 @@ mod tests {
                 item.log_append_time_ms = partition.log_append_time;
                 item.log_start_offset = partition.log_start_offset;
                 item.error_message = partition.error_message.as_deref().map(StrBytes::from);
+                if let Some(leader) = partition.leader {
+                    item.current_leader.leader_id = leader.id;
+                    item.current_leader.leader_epoch = leader.epoch;
+                }
                 data.partition_responses.push(item);
             }
             out.responses.push(data);
@@ -440,6 +476,10 @@ mod tests {
             let frame = ours.slice(4..);
             let back = decode_response::<theirs::ProduceRequest>(frame.clone(), version).unwrap();
             prop_assert_eq!(back.0, 5);
+            let mut response = response;
+            response.endpoints.clear();
+            let partitions = response.topics.iter_mut().flat_map(|topic| &mut topic.partitions);
+            partitions.for_each(|partition| partition.leader = None);
             prop_assert_eq!(decode_produce(frame, version).unwrap(), (5, response));
         }
 

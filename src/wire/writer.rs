@@ -43,7 +43,7 @@ impl Writer {
         self.out.put_i64(value);
     }
 
-    fn uvarint(&mut self, mut value: u32) {
+    pub(super) fn uvarint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.out.put_u8(value as u8 | 0x80);
             value >>= 7;

@@ -17,8 +17,9 @@ use millrace::wire::fetch::{
     AbortedTransaction, FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse,
     encode_response,
 };
-use millrace::wire::{TopicRef, decode, parse_header};
+use millrace::wire::{CurrentLeader, TopicRef, decode, parse_header};
 
+use super::produce::other;
 use super::{DECODING, Target, outcome};
 
 pub const TARGET: Target = Target {
@@ -41,7 +42,13 @@ fn corpus() -> Vec<Vec<u8>> {
         let (_, body) = parse_header(frame.slice(4..), api).expect("our own frame");
         out.push([&[byte, 0], &body[..]].concat());
         let mut frame = vec![byte, 1];
-        for piece in encode_response(1, version, FetchHead::default(), response(version)) {
+        for piece in encode_response(
+            1,
+            version,
+            FetchHead::default(),
+            response(version),
+            &[other()],
+        ) {
             if let Piece::Memory(bytes) = piece {
                 frame.extend_from_slice(&bytes);
             }
@@ -90,7 +97,8 @@ fn response(version: i16) -> Vec<FetchTopicResponse> {
         first_offset: 2,
     }]);
     partition.records = vec![Piece::Memory(Bytes::from_static(b"some records"))];
-    let failed = FetchPartitionResponse::failed(1, ErrorCode::OffsetOutOfRange);
+    let mut failed = FetchPartitionResponse::failed(1, ErrorCode::NotLeaderOrFollower);
+    failed.leader = Some(CurrentLeader { id: 2, epoch: 5 });
     vec![FetchTopicResponse {
         topic,
         partitions: vec![partition, failed],

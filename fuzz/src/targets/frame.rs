@@ -84,16 +84,12 @@ apis! {
 }
 
 fn versions(key: i16) -> impl Iterator<Item = i16> {
-    known(key)
-        .into_iter()
-        .flat_map(|api| api.min..=api.max)
+    known(key).into_iter().flat_map(|api| api.min..=api.max)
 }
 
 /// One of Kafka's APIs that are served. Our own have targets of their own, or no body.
 fn known(key: i16) -> Option<&'static Api> {
-    advertised()
-        .chain([&INSIDE])
-        .find(|api| api.key == key)
+    advertised().chain([&INSIDE]).find(|api| api.key == key)
 }
 
 /// Turns key and version into ones that are served, if they are not.

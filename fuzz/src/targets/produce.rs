@@ -14,7 +14,7 @@ use millrace::wire::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceResponse, ProduceTopic,
     ProduceTopicResponse, encode_response,
 };
-use millrace::wire::{TopicRef, decode, parse_header};
+use millrace::wire::{CurrentLeader, NodeEndpoint, TopicRef, decode, parse_header};
 
 use super::{DECODING, Target, outcome};
 
@@ -77,9 +77,22 @@ fn response(topic: TopicRef) -> ProduceResponse {
         Some("why".into()),
     )];
     let topics = vec![ProduceTopicResponse { topic, partitions }];
-    ProduceResponse {
+    let mut response = ProduceResponse {
         topics,
-        throttle_time_ms: 0,
+        ..ProduceResponse::default()
+    };
+    let leader = CurrentLeader { id: 2, epoch: 5 };
+    response.topics[0].partitions[0].leader = Some(leader);
+    response.endpoints = vec![other()];
+    response
+}
+
+/// Where another broker is.
+pub fn other() -> NodeEndpoint {
+    NodeEndpoint {
+        id: 2,
+        host: "other".into(),
+        port: 9092,
     }
 }
 

@@ -2,6 +2,7 @@
 //! and the image by which they are routed to the shards that own the data.
 
 pub mod conns;
+pub mod leaders;
 pub mod long;
 pub mod order;
 pub mod parked;

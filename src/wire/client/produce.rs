@@ -102,6 +102,7 @@ pub fn decode_produce(frame: Bytes, version: i16) -> Result<(i32, ProduceRespons
         ProduceResponse {
             topics,
             throttle_time_ms,
+            endpoints: Vec::new(),
         },
     ))
 }
@@ -133,5 +134,6 @@ fn partition(reader: &mut Reader, version: i16) -> Result<ProducePartitionRespon
         log_append_time,
         log_start_offset,
         error_message: error_message.map(|message| message.into_string().into()),
+        leader: None,
     })
 }

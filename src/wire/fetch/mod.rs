@@ -11,4 +11,4 @@ pub use request::{FetchPartition, FetchRequest, FetchTopic, ForgottenTopic, Isol
 pub use response::{
     AbortedTransaction, FetchHead, FetchPartitionResponse, FetchTopicResponse, encode_response,
 };
-pub use versions::{TOPIC_IDS_FROM, VERSIONS};
+pub use versions::{LEADERS_FROM, TOPIC_IDS_FROM, VERSIONS};

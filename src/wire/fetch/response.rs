@@ -1,11 +1,15 @@
 //! The fetch response: a list of pieces, of which only the few bytes around the
 //! records are written here.
 
-use super::versions::{FLEXIBLE_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM};
+use super::versions::{FLEXIBLE_FROM, LEADERS_FROM, LOG_START_FROM, RACK_FROM, SESSIONS_FROM};
 use crate::base::ErrorCode;
 use crate::store::Piece;
 use crate::wire::TopicRef;
 use crate::wire::gather::Gather;
+use crate::wire::leaders::{CurrentLeader, NodeEndpoint};
+
+/// The number of the field of a partition that says who leads it.
+const LEADER_TAG: u32 = 1;
 
 /// What a response says before its partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct FetchPartitionResponse {
     pub aborted: Option<Vec<AbortedTransaction>>,
     /// Replica that the consumer should rather read from, from version 11; -1 for none.
     pub preferred_read_replica: i32,
+    /// Who leads it, if that is another broker; from version 16, as Kafka says it.
+    pub leader: Option<CurrentLeader>,
     /// The records; without any, the response says "empty", never null, as Kafka's broker does.
     pub records: Vec<Piece>,
 }
@@ -60,6 +66,7 @@ impl FetchPartitionResponse {
             log_start_offset: -1,
             aborted: None,
             preferred_read_replica: -1,
+            leader: None,
             records: Vec::new(),
         }
     }
@@ -74,7 +81,7 @@ pub struct AbortedTransaction {
     pub first_offset: i64,
 }
 
-/// The frame of a response, length prefix included.
+/// The frame of a response, length prefix included; with where the leaders are that it names, from version 16.
 ///
 /// # Panics
 /// If the frame is 2 GiB or longer: the caller bounds the records by `fetch.max.bytes`.
@@ -84,6 +91,7 @@ pub fn encode_response(
     version: i16,
     head: FetchHead,
     topics: Vec<FetchTopicResponse>,
+    endpoints: &[NodeEndpoint],
 ) -> Vec<Piece> {
     let partitions: usize = topics.iter().map(|topic| topic.partitions.len()).sum();
     let mut out = Gather::new(
@@ -106,8 +114,10 @@ pub fn encode_response(
         }
         out.no_tags();
     }
-    // Node endpoints, from version 16, are a tagged field, absent when there are none.
-    out.no_tags();
+    match version {
+        LEADERS_FROM.. => out.endpoints_tag(endpoints),
+        _ => out.no_tags(),
+    }
     out.finish(Piece::Memory)
 }
 
@@ -132,5 +142,8 @@ fn encode_partition(out: &mut Gather<Piece>, version: i16, partition: FetchParti
     for piece in partition.records {
         out.payload(piece.len(), piece);
     }
-    out.no_tags();
+    out.leader_tag(
+        LEADER_TAG,
+        partition.leader.filter(|_| version >= LEADERS_FROM),
+    );
 }

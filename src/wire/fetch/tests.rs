@@ -14,7 +14,7 @@ use crate::base::{ErrorCode, StoreId, TopicId};
 use crate::store::{ChunkPin, Piece};
 use crate::wire::api::known;
 use crate::wire::client::{decode_fetch, decode_response, encode_request};
-use crate::wire::{TopicRef, WireError, parse_header};
+use crate::wire::{CurrentLeader, NodeEndpoint, TopicRef, WireError, parse_header};
 
 /// Joins pieces; a file piece stands for that many bytes of its position.
 fn joined(pieces: &[Piece]) -> Bytes {
@@ -169,7 +169,7 @@ fn any_piece() -> impl Strategy<Value = Piece> {
     })
 }
 
-type Response = (FetchHead, Vec<FetchTopicResponse>);
+type Response = (FetchHead, Vec<FetchTopicResponse>, Vec<NodeEndpoint>);
 
 fn any_response() -> impl Strategy<Value = (i16, Response)> {
     (4i16..=18).prop_flat_map(|version| {
@@ -180,10 +180,19 @@ fn any_response() -> impl Strategy<Value = (i16, Response)> {
             -1i16..130,
             aborted,
             records,
+            option::of((0..i32::MAX, any::<i32>())),
         );
+        let endpoint = (any::<(i32, i32)>(), "\\PC{0,20}").prop_map(|((id, port), host)| {
+            let host = host.as_str().into();
+            NodeEndpoint { id, host, port }
+        });
         let topic = (any::<bool>(), vec(partition, 0..4));
-        (any::<(i32, i32)>(), -1i16..130, vec(topic, 0..4)).prop_map(
-            move |(head, error, topics)| {
+        let (topics, endpoints) = (vec(topic, 0..4), vec(endpoint, 0..3));
+        (any::<(i32, i32)>(), -1i16..130, topics, endpoints).prop_map(
+            move |(head, error, topics, mut endpoints)| {
+                if version < LEADERS_FROM {
+                    endpoints.clear();
+                }
                 let error = ErrorCode::from_code(error).unwrap_or_default();
                 let sessions = version >= 7;
                 let head = FetchHead {
@@ -201,7 +210,7 @@ fn any_response() -> impl Strategy<Value = (i16, Response)> {
                     let partitions =
                         partitions
                             .into_iter()
-                            .map(|(ints, error, aborted, records)| {
+                            .map(|(ints, error, aborted, records, leader)| {
                                 let aborted = aborted.map(|list| {
                                     list.into_iter()
                                         .map(|(producer_id, first_offset)| AbortedTransaction {
@@ -218,6 +227,9 @@ fn any_response() -> impl Strategy<Value = (i16, Response)> {
                                     log_start_offset: if version >= 5 { ints.3 } else { -1 },
                                     aborted,
                                     preferred_read_replica: if version >= 11 { ints.4 } else { -1 },
+                                    leader: leader
+                                        .filter(|_| version >= LEADERS_FROM)
+                                        .map(|(id, epoch)| CurrentLeader { id, epoch }),
                                     records,
                                 }
                             });
@@ -226,17 +238,22 @@ fn any_response() -> impl Strategy<Value = (i16, Response)> {
                         partitions: partitions.collect(),
                     }
                 });
-                (version, (head, topics.collect()))
+                (version, (head, topics.collect(), endpoints))
             },
         )
     })
 }
 
-fn generated_response((head, topics): &Response) -> their::FetchResponse {
+fn generated_response((head, topics, endpoints): &Response) -> their::FetchResponse {
     let mut out = their::FetchResponse::default();
     out.throttle_time_ms = head.throttle_time_ms;
     out.error_code = head.error.code();
     out.session_id = head.session_id;
+    for endpoint in endpoints {
+        let mut one = their::NodeEndpoint::default();
+        (one.node_id, one.host, one.port) = (endpoint.id, endpoint.host.clone(), endpoint.port);
+        out.node_endpoints.push(one);
+    }
     for topic in topics {
         let mut data = their::FetchableTopicResponse::default();
         match &topic.topic {
@@ -251,6 +268,10 @@ fn generated_response((head, topics): &Response) -> their::FetchResponse {
             item.last_stable_offset = partition.last_stable_offset;
             item.log_start_offset = partition.log_start_offset;
             item.preferred_read_replica = partition.preferred_read_replica;
+            if let Some(leader) = partition.leader {
+                item.current_leader.leader_id = leader.id;
+                item.current_leader.leader_epoch = leader.epoch;
+            }
             item.aborted_transactions = partition.aborted.as_ref().map(|list| {
                 list.iter()
                     .map(|aborted| {
@@ -332,7 +353,7 @@ fn fetched_records_are_slices_of_the_frame() {
         topic,
         partitions: vec![partition],
     }];
-    let frame = joined(&encode_response(1, 12, FetchHead::default(), topics)).slice(4..);
+    let frame = joined(&encode_response(1, 12, FetchHead::default(), topics, &[])).slice(4..);
     let (_, fetched) = decode_fetch(frame.clone(), 12).unwrap();
     let records = &fetched.topics[0].partitions[0].records;
     assert_eq!(records.len(), 500);
@@ -355,8 +376,8 @@ proptest! {
     #[test]
     fn responses_agree_with_the_generated_type((version, response) in any_response()) {
         let generated = generated_response(&response);
-        let (head, topics) = response;
-        let ours = joined(&encode_response(5, version, head, topics.clone()));
+        let (head, topics, endpoints) = response;
+        let ours = joined(&encode_response(5, version, head, topics.clone(), &endpoints));
         prop_assert_eq!(&ours, &crate::wire::encode_response(5, version, &generated).unwrap());
         let frame = ours.slice(4..);
         let back = decode_response::<theirs::FetchRequest>(frame.clone(), version).unwrap();

@@ -11,3 +11,5 @@ pub const SESSIONS_FROM: i16 = 7;
 pub const LOG_START_FROM: i16 = 5;
 /// Fetching from the closest replica: the rack in the request, the replica in the response.
 pub const RACK_FROM: i16 = 11;
+/// From this version on it is said who leads a partition that another broker leads.
+pub const LEADERS_FROM: i16 = 16;

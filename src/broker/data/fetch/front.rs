@@ -24,6 +24,7 @@ use super::turns::FetchTurns;
 use crate::base::limits::FETCH_WAIT_MS_MAX;
 use crate::base::{ErrorCode, IdMap, Mono, Offset, ShardId};
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::leaders::LeaderHints;
 use crate::broker::front::parked::Family;
 use crate::broker::front::{Front, Head, check_epoch, partition_of};
 use crate::broker::fx::Fx;
@@ -33,8 +34,8 @@ use crate::broker::trace::Stage;
 use crate::controller::Topic;
 use crate::store::Piece;
 use crate::wire::fetch::{
-    FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, TOPIC_IDS_FROM,
-    encode_response,
+    FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, LEADERS_FROM,
+    TOPIC_IDS_FROM, encode_response,
 };
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -222,7 +223,7 @@ impl Fetches {
                     error,
                     ..FetchHead::default()
                 };
-                let pieces = encode_response(id, version, head, Vec::new());
+                let pieces = encode_response(id, version, head, Vec::new(), &[]);
                 front.conns.reply(reply_to, pieces, fx.out);
                 return Ok(());
             }
@@ -464,14 +465,18 @@ impl Fetches {
         trim(&mut fetch.slots, fetch.bytes_max);
         let mut topics: Vec<FetchTopicResponse> = Vec::new();
         let mut last = None;
+        let may_hint = fetch.version >= LEADERS_FROM;
+        let mut leaders = LeaderHints::new(front, fetch.reply_to, may_hint);
         let mut noting = self.sessions.noting(fx.now, fetch.session, &fetch.topics);
         for slot in fetch.slots {
             if !noting.has_to_be_told(slot.topic, slot.index, &slot.found) {
                 continue;
             }
+            let (topic, error) = (&fetch.topics[slot.topic as usize], slot.found.error);
             let answer = FetchPartitionResponse {
+                leader: leaders.leader(front, topic, slot.index, error),
                 index: slot.index,
-                error: slot.found.error,
+                error,
                 high_watermark: slot.found.high_watermark,
                 last_stable_offset: slot.found.high_watermark,
                 log_start_offset: slot.found.log_start,
@@ -481,7 +486,7 @@ impl Fetches {
             };
             if last.replace(slot.topic) != Some(slot.topic) {
                 topics.push(FetchTopicResponse {
-                    topic: fetch.topics[slot.topic as usize].clone(),
+                    topic: topic.clone(),
                     partitions: Vec::new(),
                 });
             }
@@ -497,6 +502,7 @@ impl Fetches {
                 ..FetchHead::default()
             },
             topics,
+            &leaders.endpoints(),
         );
         front.conns.reply(fetch.reply_to, pieces, fx.out);
     }

@@ -19,6 +19,7 @@ use super::validation::Validations;
 use crate::base::{ErrorCode, IdMap, Refused};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
+use crate::broker::front::leaders::LeaderHints;
 use crate::broker::front::parked::Family;
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
@@ -27,7 +28,7 @@ use crate::broker::trace::ProduceStamps;
 use crate::store::Piece;
 use crate::wire::RequestHeader;
 use crate::wire::produce::{
-    ProducePartitionResponse, ProduceRequest, ProduceTopic, ResponseWriter,
+    LEADERS_FROM, ProducePartitionResponse, ProduceRequest, ProduceTopic, ResponseWriter,
 };
 
 /// The produce requests of a shard's clients.
@@ -232,15 +233,19 @@ fn finish(front: &mut Front, pending: PendingProduce, fx: &mut Fx<'_>) {
     }
     let (id, topics) = (pending.correlation_id, pending.topics.len());
     let mut frame = ResponseWriter::new(id, pending.version, topics);
+    let may_hint = pending.version >= LEADERS_FROM;
+    let mut leaders = LeaderHints::new(front, pending.reply_to, may_hint);
     let mut slots = pending.slots.into_known();
     for ProduceTopic { topic, partitions } in &pending.topics {
         frame.topic(topic, partitions.len());
         for (partition, outcome) in partitions.iter().zip(slots.by_ref()) {
-            frame.partition(&answer(partition.index, outcome));
+            let mut answer = answer(partition.index, outcome);
+            answer.leader = leaders.leader(front, topic, answer.index, answer.error);
+            frame.partition(&answer);
         }
         frame.end_topic();
     }
-    let pieces = vec![Piece::Memory(frame.finish(0))];
+    let pieces = vec![Piece::Memory(frame.finish(0, &leaders.endpoints()))];
     front.conns.reply(pending.reply_to, pieces, fx.out);
 }
 
@@ -253,6 +258,7 @@ fn answer(index: i32, outcome: Option<Result<Produced, Refused>>) -> ProducePart
             log_append_time: produced.log_append_time_ms,
             log_start_offset: produced.log_start.0,
             error_message: None,
+            leader: None,
         },
         Err(Refused { code, message }) => ProducePartitionResponse::failed(index, code, message),
     }
