@@ -233,6 +233,8 @@ pub const STUCK_MS_MAX: u64 = 500;
 pub const DIRECTORIES_MAX: usize = 4_096;
 /// Partitions that get another leader or ISR by one change of the metadata, when a broker is lost or back.
 pub const MOVES_PER_CHANGE_MAX: usize = 1_000;
+/// The same where leaders change for no other reason than that others are to lead.
+pub const BALANCED_PER_CHANGE_MAX: usize = 20;
 /// What is decided on at a time, in things that requests list, and records.
 pub const DECIDED_PER_SLICE: usize = 512;
 /// Changes of the metadata and replies that wait until the disk has the changes and shards serve by them, in bytes;

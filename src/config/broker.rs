@@ -55,6 +55,12 @@ settings! {
         /// In-sync replicas that a produce with acks=all needs.
         min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64);
 
+        /// Whether partitions are led again by the first of their replicas, by and by, when that is in sync.
+        auto_leader_rebalance_enable: bool = true, "auto.leader.rebalance.enable", None, ANY;
+        /// How often, in seconds, it is looked whether there are such.
+        leader_imbalance_check_interval_seconds: i64 = 300, "leader.imbalance.check.interval.seconds", None,
+            (1, i64::MAX / 1000);
+
         /// Largest batch that is accepted.
         message_max_bytes: i32 = 1_048_588, "message.max.bytes", Bytes, (0, i32::MAX as i64);
         /// Largest request that is read.

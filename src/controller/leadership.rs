@@ -54,6 +54,23 @@ pub fn unfenced(partition: &PartitionRecord, brokers: &Registered) -> Option<Par
     changed(partition, next)
 }
 
+/// What follows for a partition that another replica than the first leads, though that is alive and in sync: it leads.
+/// `None` if nothing does.
+#[must_use]
+pub fn preferred(partition: &PartitionRecord, brokers: &Registered) -> Option<PartitionRecord> {
+    let first = partition.replicas.first()?;
+    if partition.leader == *first {
+        return None;
+    }
+    let mut next = partition.clone();
+    elect(&mut next, brokers, NOBODY);
+    // Whoever leads stays so if the first one cannot.
+    if next.leader != *first {
+        return None;
+    }
+    changed(partition, next)
+}
+
 /// What a leader asks for, done.
 ///
 /// # Errors
@@ -331,6 +348,27 @@ mod tests {
         assert!(code(&new, &brokers).is_ok());
         brokers.set_fenced(NodeId(2), true);
         assert_eq!(code(&new, &brokers), Err(ErrorCode::IneligibleReplica));
+    }
+
+    #[test]
+    fn the_first_replica_leads_again_when_it_is_alive_and_in_sync() {
+        let (mut it, mut brokers) = three();
+        assert_eq!(preferred(&it, &brokers), None, "it does");
+        fence(&mut it, &mut brokers, 1);
+        assert_eq!(it.leader, NodeId(2));
+        assert_eq!(preferred(&it, &brokers), None, "it is gone");
+        brokers.set_fenced(NodeId(1), false);
+        assert_eq!(preferred(&it, &brokers), None, "it is not in sync");
+        it.isr = nodes(&[2, 3, 1]);
+        let next = preferred(&it, &brokers).expect("it may");
+        assert_eq!(
+            (next.leader, next.leader_epoch),
+            (NodeId(1), LeaderEpoch(6))
+        );
+        assert_eq!(
+            (next.partition_epoch, next.isr),
+            (it.partition_epoch + 1, it.isr)
+        );
     }
 
     /// Otherwise the copy would let in a member that has not what was committed without it meanwhile.

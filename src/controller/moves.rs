@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::image::Image;
-use super::leadership::{fenced, unfenced};
+use super::leadership::{fenced, preferred, unfenced};
 use super::record::{MetadataRecord, PartitionRecord};
 use super::topic::{Partition, Topic};
 use crate::base::NodeId;
-use crate::base::limits::MOVES_PER_CHANGE_MAX;
+use crate::base::limits::{BALANCED_PER_CHANGE_MAX, MOVES_PER_CHANGE_MAX};
 
 /// Why partitions may have to have other leaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Cause {
     Fenced(NodeId),
     /// This broker may lead.
     Unfenced(NodeId),
+    /// Partitions are to be led by the first of their replicas again.
+    Balance,
 }
 
 impl Cause {
@@ -25,7 +27,18 @@ impl Cause {
     const fn passes(self) -> u8 {
         match self {
             Self::Fenced(_) => 2,
-            Self::Unfenced(_) => 1,
+            Self::Unfenced(_) | Self::Balance => 1,
+        }
+    }
+}
+
+impl Cause {
+    /// How many partitions are moved by one change. Where nothing forces them only a few are: each is without a leader
+    /// for a moment.
+    const fn per_change(self) -> usize {
+        match self {
+            Self::Fenced(_) | Self::Unfenced(_) => MOVES_PER_CHANGE_MAX,
+            Self::Balance => BALANCED_PER_CHANGE_MAX,
         }
     }
 }
@@ -72,7 +85,7 @@ impl Moves {
     /// partition costs one, and so does a record. Returns whether all is done.
     pub fn go_on(&mut self, draft: &mut Draft, left: &mut usize) -> bool {
         draft.go_on(left);
-        while *left > 0 && draft.len() < MOVES_PER_CHANGE_MAX {
+        while *left > 0 && !self.is_full(draft) {
             let Some(topic) = self.topic(draft.image()) else {
                 return true;
             };
@@ -89,6 +102,12 @@ impl Moves {
             }
         }
         false
+    }
+
+    /// Whether a change has as much of this as it may.
+    #[must_use]
+    pub fn is_full(&self, draft: &Draft) -> bool {
+        draft.len() >= self.cause.per_change()
     }
 
     /// Whether the broker may return, when all is recorded.
@@ -119,6 +138,13 @@ impl Moves {
                 let concerned = partition.leader.0 < 0 && partition.isr.contains(&node);
                 let now = concerned.then(|| partition.record(topic.id, index))?;
                 unfenced(&now, brokers)
+            }
+            Cause::Balance => {
+                let first = partition.replicas.first().copied();
+                let concerned = first != Some(partition.leader)
+                    && first.is_some_and(|first| partition.isr.contains(&first));
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                preferred(&now, brokers)
             }
         }
     }
@@ -159,7 +185,7 @@ mod tests {
         loop {
             let mut draft = Draft::new(image);
             let mut is_over = false;
-            while !is_over && draft.len() < MOVES_PER_CHANGE_MAX {
+            while !is_over && !moves.is_full(&draft) {
                 is_over = moves.go_on(&mut draft, &mut slice.clone());
             }
             draft.settle();
@@ -227,6 +253,42 @@ mod tests {
             assert_eq!(led(&image, -1), 0);
             image.invariants();
         }
+    }
+
+    #[test]
+    fn a_few_partitions_at_a_time_are_led_by_their_first_replicas_again() {
+        let mut image = cluster(3);
+        create(&mut image, "a", 4 * BALANCED_PER_CHANGE_MAX, 3);
+        let (_, settled) = fence(&mut image, 1, 1_000);
+        unfence(&mut image, settled, 1_000);
+        assert_eq!(
+            follow(&mut image, Cause::Balance, 7),
+            (0, None),
+            "it is in no ISR"
+        );
+        let topic = image.topic("a").expect("it is there").clone();
+        for (index, partition) in topic.partitions.iter().enumerate() {
+            let mut record = partition.record(topic.id, index as i32);
+            record.isr.push(NodeId(1));
+            record.partition_epoch += 1;
+            image
+                .replay(&MetadataRecord::Partition(record))
+                .expect("it fits");
+        }
+        let (changes, _) = follow(&mut image, Cause::Balance, 7);
+        let topic = image.topic("a").expect("it is there");
+        let firsts = topic
+            .partitions
+            .iter()
+            .filter(|it| it.replicas[0] == NodeId(1));
+        assert_eq!(changes, firsts.count().div_ceil(BALANCED_PER_CHANGE_MAX));
+        assert!(
+            topic
+                .partitions
+                .iter()
+                .all(|it| it.leader == it.replicas[0])
+        );
+        image.invariants();
     }
 
     #[test]

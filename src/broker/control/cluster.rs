@@ -336,6 +336,11 @@ impl Control {
         let (now, me) = (fx.now.mono, self.me.node);
         self.members
             .look(now, me, &self.metadata.image, &mut verdict);
+        let config = &self.metadata.config;
+        if config.auto_leader_rebalance_enable {
+            let seconds = config.leader_imbalance_check_interval_seconds;
+            self.members.balance(now, 1000 * seconds.unsigned_abs());
+        }
         let leader = self.metadata.quorum.as_ref().and_then(QuorumDriver::leader);
         if let Some(leader) = leader
             && verdict(leader.node) == Some(Verdict::Dead)

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::queue::ToDecide;
-use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS, MOVES_PER_CHANGE_MAX};
+use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS};
 use crate::base::{Leftovers, Mono, NodeId, NodeProcess};
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
@@ -55,6 +55,8 @@ pub struct ClusterMembers {
     since: Option<Mono>,
     /// Brokers that are to be fenced.
     gone: BTreeSet<NodeId>,
+    /// When it is looked for partitions that others lead than the first of their replicas.
+    balances_at: Mono,
 }
 
 impl ClusterMembers {
@@ -73,6 +75,7 @@ impl ClusterMembers {
             // Those that lead nothing first: others may lead what they did.
             moves: fenced.into_iter().chain(live).map(Moves::new).collect(),
             since: Some(now),
+            balances_at: now,
             ..Self::default()
         };
     }
@@ -85,6 +88,19 @@ impl ClusterMembers {
     /// A broker asks for something.
     pub fn ask(&mut self, node: NodeId, ask: MemberAsk) {
         self.asks.insert(node, ask);
+    }
+
+    /// Looks for partitions that others lead than the first of their replicas, so often in ms and not at once; one pass
+    /// at a time, and none while something else moves.
+    pub fn balance(&mut self, now: Mono, every_ms: u64) {
+        let Some(since) = self.since else {
+            return;
+        };
+        let at = self.balances_at.max(since).plus_ms(every_ms);
+        if at <= now && self.moves.is_empty() && self.moving.is_none() {
+            self.balances_at = now;
+            self.moves.push_back(Moves::new(Cause::Balance));
+        }
     }
 
     /// Looks which brokers are gone: `verdict` says what is thought of a node.
@@ -185,7 +201,7 @@ impl ClusterMembers {
                         tracing::info!("node {node} is a broker that leads nothing for now");
                     }
                     Some(Cause::Unfenced(_)) => tracing::info!("node {node} is a broker"),
-                    None => {}
+                    Some(Cause::Balance) | None => {}
                 }
                 self.moves.extend(cause.map(Moves::new));
             }
@@ -363,7 +379,7 @@ struct Moving(Moves);
 impl Decision for Moving {
     fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
         let is_done = self.0.go_on(cx.draft, left);
-        let is_full = cx.draft.len() >= MOVES_PER_CHANGE_MAX && cx.draft.is_settled();
+        let is_full = self.0.is_full(cx.draft) && cx.draft.is_settled();
         if is_done || is_full {
             return Ok(made(MemberDone::Moved(self.0.clone(), is_done)));
         }

@@ -219,3 +219,30 @@ fn a_process_asks_to_leave_until_the_metadata_say_that_it_has() {
     assert!(image.brokers.set_fenced(NodeId(2), true));
     assert_eq!(ask(&mut it, &image), None, "nor to be let lead again");
 }
+
+#[test]
+fn leaders_are_balanced_now_and_then_when_nothing_else_moves() {
+    let image = cluster(3);
+    let mut members = leading(&image);
+    members.balance(Mono(0).plus_ms(100), 100);
+    assert!(
+        is(&next(&mut members, 1), "Moving", 1),
+        "what was left comes first"
+    );
+    members.done(1, followed(&image, Cause::Unfenced(NodeId(1))));
+    for number in [2, 3] {
+        let node = NodeId(number as i32);
+        assert!(is(&next(&mut members, number), "Moving", node.0));
+        members.done(number, followed(&image, Cause::Unfenced(node)));
+    }
+    members.balance(Mono(0).plus_ms(99), 100);
+    assert_eq!(next(&mut members, 4), None, "not yet");
+    members.balance(Mono(0).plus_ms(100), 100);
+    let moving = next(&mut members, 4).expect("it is time");
+    assert!(moving.contains("Balance"), "{moving}");
+    members.balance(Mono(0).plus_ms(300), 100);
+    members.done(4, followed(&image, Cause::Balance));
+    assert_eq!(next(&mut members, 5), None, "one at a time");
+    members.balance(Mono(0).plus_ms(300), 100);
+    assert!(next(&mut members, 5).is_some_and(|it| it.contains("Balance")));
+}
