@@ -11,7 +11,7 @@ use super::record::{ConfigResource, MetadataRecord};
 use super::topic_name::check_topic_name;
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
 use crate::base::{ErrorCode, Refused, Rng, TopicId};
-use crate::config::{BrokerConfig, TopicConfig, is_internal};
+use crate::config::{TopicConfig, is_internal};
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub fn create_missing(
     name: &str,
     left: &mut usize,
 ) -> bool {
-    let Some(topic) = missing_topic(name, terms.config) else {
+    let Some(topic) = missing_topic(name, terms) else {
         return true;
     };
     let partitions = partitions_wanted(0, topic.partitions, terms.config);
@@ -73,7 +73,7 @@ pub fn create_missing(
 
 /// A topic as it is created without being described; `None` for an internal one that this
 /// release does not use.
-fn missing_topic(name: &str, config: &BrokerConfig) -> Option<NewTopic> {
+fn missing_topic(name: &str, terms: &Terms<'_>) -> Option<NewTopic> {
     let mut topic = NewTopic {
         name: name.to_owned(),
         partitions: -1,
@@ -87,12 +87,20 @@ fn missing_topic(name: &str, config: &BrokerConfig) -> Option<NewTopic> {
         ];
         let own = |(key, value): (&str, &str)| (key.to_owned(), Some(value.to_owned()));
         topic.configs = settings.map(own).into();
-        topic.partitions = config.offsets_topic_num_partitions;
-        topic.replication_factor = 1;
+        topic.partitions = terms.config.offsets_topic_num_partitions;
+        topic.replication_factor = offsets_factor(terms);
     } else if is_internal(name) {
         return None;
     }
     Some(topic)
+}
+
+/// How many replicas committed offsets have. They must not have fewer because some nodes have not registered yet, so it
+/// is not counted who has: all who vote are to be brokers. A node that is alone is one.
+fn offsets_factor(terms: &Terms<'_>) -> i16 {
+    let nodes = i32::try_from(terms.voters).unwrap_or(i32::MAX);
+    let factor = terms.config.offsets_topic_replication_factor;
+    i16::try_from(factor.min(nodes)).unwrap_or(i16::MAX)
 }
 
 fn create(draft: &mut Draft, terms: &mut Terms<'_>, topic: NewTopic) -> Result<Created, Refused> {
@@ -173,8 +181,9 @@ mod tests {
     use super::*;
     use crate::base::limits::RECORDS_PER_CHANGE_MAX;
     use crate::base::{NodeId, StoreId};
+    use crate::config::BrokerConfig;
     use crate::controller::Image;
-    use crate::controller::testing::{node_of, with_topics};
+    use crate::controller::testing::{cluster, node_of, with_topics};
 
     fn topic(name: &str) -> NewTopic {
         NewTopic {
@@ -196,6 +205,7 @@ mod tests {
             let mut terms = Terms {
                 config: &config,
                 rng: &mut rng,
+                voters: 1,
             };
             let created = topics.iter().map(|topic| {
                 let created = create_topic(&mut draft, &mut terms, topic.clone());
@@ -222,6 +232,47 @@ mod tests {
         assert_eq!(*partition.replicas, [NodeId(1)]);
         assert_eq!((partition.leader, partition.leader_epoch.0), (NodeId(1), 0));
         assert_eq!(partition.log.0, 1, "0 is the log of the metadata");
+    }
+
+    /// How many replicas committed offsets get where so many nodes vote, of which so many are brokers.
+    fn offsets_replicas(voters: usize, brokers: i32, wanted: i32) -> Option<usize> {
+        let config = BrokerConfig {
+            offsets_topic_replication_factor: wanted,
+            ..BrokerConfig::default()
+        };
+        let image = match brokers {
+            1 => node_of(2),
+            more => cluster(more),
+        };
+        let mut draft = Draft::new(&image);
+        let mut terms = Terms {
+            config: &config,
+            rng: &mut Rng::new(1),
+            voters,
+        };
+        let mut left = PARTITIONS_PER_REQUEST_MAX;
+        create_missing(&mut draft, &mut terms, "__consumer_offsets", &mut left);
+        draft.settle();
+        let topic = draft.image().topic("__consumer_offsets")?;
+        let factors: Vec<usize> = topic
+            .partitions
+            .iter()
+            .map(|it| it.replicas.len())
+            .collect();
+        assert_eq!(factors, [factors[0]; 50]);
+        Some(factors[0])
+    }
+
+    #[test]
+    fn committed_offsets_have_as_many_replicas_as_there_are_to_be_nodes_for() {
+        assert_eq!(offsets_replicas(1, 1, 3), Some(1), "a node alone");
+        assert_eq!(offsets_replicas(3, 3, 3), Some(3));
+        assert_eq!(offsets_replicas(5, 5, 3), Some(3));
+        assert_eq!(offsets_replicas(3, 3, 1), Some(1));
+        assert_eq!(offsets_replicas(2, 2, 3), Some(2));
+        // The others have not registered yet.
+        assert_eq!(offsets_replicas(3, 2, 3), None);
+        assert_eq!(offsets_replicas(3, 1, 2), None);
     }
 
     #[test]
@@ -265,6 +316,7 @@ mod tests {
         let mut terms = Terms {
             config: &config,
             rng: &mut rng,
+            voters: 1,
         };
         for (name, code) in [
             ("__consumer_offsets", ErrorCode::TopicAlreadyExists),
@@ -301,6 +353,7 @@ mod tests {
         let mut terms = Terms {
             config: &config,
             rng: &mut rng,
+            voters: 1,
         };
         let mut left = PARTITIONS_PER_REQUEST_MAX;
         let made = (0..2 * TOPICS).take_while(|n| {

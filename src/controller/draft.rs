@@ -214,4 +214,6 @@ pub struct Terms<'a> {
     pub config: &'a BrokerConfig,
     /// For topic ids.
     pub rng: &'a mut Rng,
+    /// Nodes that have a vote about the metadata.
+    pub voters: usize,
 }

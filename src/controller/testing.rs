@@ -54,6 +54,7 @@ pub fn create(image: &mut Image, name: &str, partitions: usize, factor: i16) {
     let mut terms = Terms {
         config: &config,
         rng: &mut rng,
+        voters: 1,
     };
     let topic = NewTopic {
         name: name.to_owned(),
@@ -73,6 +74,7 @@ pub fn with_topics(names: &[&str]) -> Draft {
     let mut terms = Terms {
         config: &config,
         rng: &mut rng,
+        voters: 1,
     };
     let mut left = PARTITIONS_PER_REQUEST_MAX;
     for name in names {

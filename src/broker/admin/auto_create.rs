@@ -116,6 +116,7 @@ impl Decision for Creating {
             let mut terms = Terms {
                 config: cx.ctx.config,
                 rng: cx.ctx.rng,
+                voters: cx.voters,
             };
             self.is_full = !create_missing(cx.draft, &mut terms, &name, &mut self.left);
         }

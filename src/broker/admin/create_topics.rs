@@ -76,13 +76,12 @@ impl Decide for Topics {
             ))
         } else if is_once {
             let topic = new_topic(&cx.ctx, topic);
-            has_one_replica_each(&cx.ctx, &topic).and_then(|()| {
-                let mut terms = Terms {
-                    config: cx.ctx.config,
-                    rng: cx.ctx.rng,
-                };
-                create_topic(cx.draft, &mut terms, topic)
-            })
+            let mut terms = Terms {
+                config: cx.ctx.config,
+                rng: cx.ctx.rng,
+                voters: cx.voters,
+            };
+            create_topic(cx.draft, &mut terms, topic)
         } else {
             Err(Refused::because(
                 ErrorCode::InvalidRequest,
@@ -104,29 +103,6 @@ impl Decide for Topics {
     fn answer_size(topic: &CreatableTopicResult) -> usize {
         topic.configs.as_ref().map_or(0, Vec::len)
     }
-}
-
-/// Nodes of a cluster do not replicate partitions yet: what asks for more than one replica where there are brokers for
-/// it would be promised what is not kept.
-fn has_one_replica_each(ctx: &Ctx<'_>, topic: &NewTopic) -> Result<(), Refused> {
-    let assigned = topic.assignments.iter().map(|(_, (nodes, _))| nodes.len());
-    let factor = match topic.replication_factor {
-        -1 if topic.assignments.is_empty() => ctx.config.default_replication_factor,
-        factor => factor.into(),
-    };
-    let most = assigned
-        .max()
-        .unwrap_or(usize::try_from(factor).unwrap_or(0));
-    if most <= 1 || ctx.image.brokers.count() <= 1 {
-        return Ok(());
-    }
-    let message = format!(
-        "Unable to replicate the partition {most} time(s): nodes do not replicate partitions yet, each has one replica."
-    );
-    Err(Refused::because(
-        ErrorCode::InvalidReplicationFactor,
-        message,
-    ))
 }
 
 fn new_topic(ctx: &Ctx<'_>, topic: CreatableTopic) -> NewTopic {
@@ -206,8 +182,12 @@ fn setting(entry: config_entries::ConfigEntry) -> CreatableTopicConfigs {
 mod tests {
     use kafka_wire::create_topics_request::CreatableTopicConfig;
 
+    use super::super::create_partitions;
     use super::super::testing::{Cluster, new_topic, text};
     use super::*;
+    use crate::base::NodeId;
+    use crate::config::BrokerConfig;
+    use crate::controller::testing::cluster;
 
     #[test]
     fn every_version_creates_a_topic() {
@@ -288,6 +268,51 @@ mod tests {
             let response = cluster.ask(7, &request, create_topics);
             assert_eq!(response.topics[0].error_code, 39, "{brokers:?}");
         }
+    }
+
+    /// On as many nodes as it has replicas, with a message as Kafka's if there are fewer.
+    #[test]
+    fn topics_of_several_replicas() {
+        let mut cluster = Cluster::of(cluster(3), BrokerConfig::default());
+        let mut request = new_topic("a", 4);
+        request.topics[0].replication_factor = 3;
+        request.topics.extend(new_topic("b", 1).topics);
+        request.topics[1].replication_factor = 4;
+        request.topics.extend(new_topic("c", -1).topics);
+        let mut assignment =
+            kafka_wire::create_topics_request::CreatableReplicaAssignment::default();
+        assignment.broker_ids = vec![3, 1];
+        request.topics[2].assignments = vec![assignment];
+        let response = cluster.ask(7, &request, create_topics);
+        let codes = response.topics.iter().map(|topic| topic.error_code);
+        assert_eq!(codes.collect::<Vec<_>>(), [0, 38, 0]);
+        let shown = response.topics[0].replication_factor;
+        assert_eq!((shown, response.topics[2].replication_factor), (3, 2));
+        let why = response.topics[1].error_message.as_deref().unwrap();
+        assert_eq!(
+            why,
+            "Unable to replicate the partition 4 time(s): The target replication factor of 4 cannot be reached because \
+             only 3 broker(s) are registered."
+        );
+        let topic = |name| cluster.image.topic(name).unwrap();
+        for partition in topic("a").partitions.iter() {
+            let mut replicas = partition.replicas.to_vec();
+            replicas.sort_unstable();
+            assert_eq!(replicas, [1, 2, 3].map(NodeId));
+            assert_eq!(partition.leader, partition.replicas[0]);
+            assert_eq!(partition.isr, partition.replicas);
+        }
+        let partition = &topic("c").partitions[0];
+        assert_eq!(*partition.replicas, [3, 1].map(NodeId));
+        // What is added has as many.
+        let mut more = kafka_wire::create_partitions_request::CreatePartitionsTopic::default();
+        (more.name, more.count, more.assignments) = (text("c"), 3, None);
+        let mut request = kafka_wire::CreatePartitionsRequest::default();
+        request.topics = vec![more];
+        let response = cluster.ask(3, &request, create_partitions);
+        assert_eq!(response.results[0].error_code, 0);
+        let topic = cluster.image.topic("c").unwrap();
+        assert!(topic.partitions.iter().all(|it| it.replicas.len() == 2));
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Deciding<'a> {
     pub draft: &'a mut Draft,
     /// For new producers.
     pub producer_ids: &'a mut ProducerIdAllocator,
+    /// Nodes that have a vote about the metadata.
+    pub voters: usize,
 }
 
 /// A decision in the making.

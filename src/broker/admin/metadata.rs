@@ -25,7 +25,7 @@ use super::handler::{Answer, CLUSTER_OPERATIONS, Ctx, TOPIC_OPERATIONS, from_wir
 use super::listing::{List, list};
 use super::once::Once;
 use crate::base::{ErrorCode, Leftovers, TopicId};
-use crate::controller::{Partition, Topic, check_topic_name};
+use crate::controller::{Image, Partition, Topic, check_topic_name};
 use crate::wire::{RequestHeader, maybe_text_size};
 
 /// Answers a Metadata request. Reads only: where a topic is missing that may be created, [`Answer::Create`].
@@ -212,12 +212,17 @@ fn missing(ctx: &Ctx<'_>, name: &str, may_create: bool) -> ErrorCode {
     let creates = may_create && ctx.config.auto_create_topics_enable;
     if check_topic_name(name).is_err() {
         ErrorCode::InvalidTopicException
-    } else if creates && ctx.config.default_replication_factor > 1 {
+    } else if creates && too_few_for(ctx.config.default_replication_factor, ctx.image) {
         // It would have been created, had there been enough brokers.
         ErrorCode::InvalidReplicationFactor
     } else {
         ErrorCode::UnknownTopicOrPartition
     }
+}
+
+/// Whether there are fewer brokers than replicas of a partition are wanted.
+fn too_few_for(factor: i32, image: &Image) -> bool {
+    usize::try_from(factor).is_ok_and(|factor| factor > image.brokers.count())
 }
 
 fn unknown(code: ErrorCode, name: Option<StrBytes>) -> MetadataResponseTopic {
@@ -353,6 +358,9 @@ mod tests {
         cluster.config.default_replication_factor = 3;
         let response = ask(&mut cluster, 9, &by_name(&["x"]));
         assert_eq!(response.topics[0].error_code, 38);
+        cluster.config.default_replication_factor = 1;
+        let response = ask(&mut cluster, 9, &by_name(&["x"]));
+        assert_eq!(response.topics[0].error_code, 3, "for another reason");
         for version in 10..=13 {
             let response = ask(&mut cluster, version, &by_name(&["a"]));
             assert_eq!(response.topics[0].error_code, 0);

@@ -143,6 +143,7 @@ impl Cluster {
                 ctx: self.ctx(),
                 draft: &mut draft,
                 producer_ids: &mut ids,
+                voters: 1,
             };
             match decision.go_on(&mut cx, &mut 3).unwrap() {
                 Decided::Partly => {}

@@ -55,10 +55,13 @@ impl Making {
             ToDecide::Client(call) => call.listener,
             ToDecide::Inside(_) => 0,
         };
+        let quorum = metadata.quorum.as_ref();
+        let voters = quorum.map_or(1, |quorum| quorum.voters().iter().count());
         let mut cx = Deciding {
             ctx: metadata.ctx(&self.config, listener),
             draft: &mut self.draft,
             producer_ids,
+            voters,
         };
         self.decision.go_on(&mut cx, left)
     }
