@@ -404,5 +404,7 @@ pub const REPLICA_ASKS_AGAIN_MS_MAX: u64 = 1_000;
 pub const REPLICA_LOGS_PER_SLICE: usize = 256;
 /// Partitions whose ISR is asked for by one call.
 pub const ALTERS_PER_CALL_MAX: usize = MOVES_PER_CHANGE_MAX;
+/// A call that asks for ISRs is not waited for any longer than this.
+pub const ALTERED_WITHIN_MS: u64 = 2_000;
 /// A change of an ISR is asked for again after this, if it is not known what has become of it.
 pub const REPLICA_ALTERS_AGAIN_MS: u64 = 200;

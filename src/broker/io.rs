@@ -232,6 +232,8 @@ pub enum Output {
     WakeAt(Mono),
     /// Clients may be let in; the driver opens its listeners when every shard has said so.
     Ready,
+    /// The shard stops: no more requests of clients are taken, nor connections; what nodes say still is.
+    TakeNoRequests,
     /// Nothing is in flight any more and everything is durable; when all shards have said so and are at rest, the
     /// driver may stop, and writes to the stores that it did (`Shard::end`).
     Drained,

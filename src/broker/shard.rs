@@ -601,15 +601,15 @@ impl Shard {
         let cluster_id = self.front.image.cluster_id.as_deref();
         let (control, owner) = (self.control.as_mut(), &mut self.owner);
         self.others.look_after_peers(control, cluster_id, owner, fx);
-        // Messages to this shard itself may append: they belong into the flush that starts now.
-        self.settle(fx);
-        self.leave(fx);
-        self.drain(fx);
         // Who leads what it knows when all of an image is looked at.
         let is_adopted = self.images.front().is_none_or(|it| !it.is_begun);
         let (image, owner) = (&self.front.image, &mut self.owner);
         let here = (image.as_ref(), owner);
         self.others.go_on_with_replicas(is_adopted, here, fx);
+        // Messages to this shard itself may append: they belong into the flush that starts now.
+        self.settle(fx);
+        self.leave(fx);
+        self.drain(fx);
         self.owner.idle(fx);
         let (image, owner) = (&self.front.image, &mut self.owner);
         let cluster_id = image.cluster_id.as_deref();

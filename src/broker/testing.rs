@@ -251,7 +251,7 @@ impl Bench {
             Output::Dial { .. } | Output::LinkSend { .. } | Output::LinkClose { .. } => {
                 self.links.push_back((shard, output));
             }
-            Output::Ready | Output::TakeNoMore { .. } => {}
+            Output::Ready | Output::TakeNoMore { .. } | Output::TakeNoRequests => {}
         }
     }
 

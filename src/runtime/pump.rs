@@ -476,6 +476,10 @@ impl Pump {
                 // If nobody listens any more, the process is on its way out.
                 let _ = self.reports.send(Notice::Ready);
             }
+            Output::TakeNoRequests => {
+                self.acceptor.stop();
+                self.shared.stopping.set(true);
+            }
             Output::Drained => self.end(End::Drained),
             Output::Fatal { status, message } => self.end(End::Fatal { status, message }),
         }
@@ -680,8 +684,7 @@ impl Pump {
         if phase == Phase::Serving {
             self.acceptor.start(&mut self.ring);
         } else {
-            self.acceptor.stop();
-            self.shared.stopping.set(true);
+            // It says itself when it takes no more requests.
             self.inputs.push_back(Input::Shutdown);
         }
     }

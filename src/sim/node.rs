@@ -94,6 +94,8 @@ pub struct Node {
     pub starts: u32,
     /// When it reached its state, in virtual time.
     pub since: u64,
+    /// A shard of its process takes no more requests.
+    pub takes_none: bool,
     /// Snapshots of the metadata that its process is known to have fetched.
     pub fetched: u64,
     /// The last term in which it was seen to lead.
@@ -136,6 +138,7 @@ impl Node {
             state: State::Down,
             starts: 0,
             since: 0,
+            takes_none: false,
             fetched: 0,
             elected: None,
             fault_injected: false,
@@ -194,6 +197,7 @@ impl Node {
     ) -> Result<Option<Vec<Opened>>, (usize, String)> {
         self.clock.start(time);
         self.since = time;
+        self.takes_none = false;
         self.starts += 1;
         self.fault_injected = false;
         self.state = State::Starting;

@@ -363,10 +363,14 @@ mod tests {
         let (answers, _) = ask(&mut cluster, &of_before);
         assert_eq!(answers[0].2, Err(ErrorCode::StaleBrokerEpoch));
         for strange in [u64::MAX, 1 << 63, 9] {
-            let mut asked = asked.clone();
-            asked[0].2.in_sync[0].incarnation.0 = strange;
-            let (answers, _) = ask(&mut cluster, &asked);
+            let mut cluster = of_three();
+            let mut strangers = asked.clone();
+            strangers[0].2.in_sync[0].incarnation.0 = strange;
+            let (answers, records) = ask(&mut cluster, &strangers);
             assert_eq!(answers[0].2, Err(ErrorCode::IneligibleReplica));
+            assert_eq!(records, 1, "a newer state of the partition");
+            let (answers, _) = ask(&mut cluster, &asked);
+            assert_eq!(answers[0].2, Err(ErrorCode::InvalidUpdateVersion));
         }
         let call = alter_partition_call(&asked);
         let recovers = wire::decode(call.body, ALTER_PARTITION_VERSION);

@@ -356,7 +356,7 @@ impl Control {
         }
     }
 
-    /// Whether they do, as far as this node knows: the metadata say that it leads nothing.
+    /// Whether they do, as far as this node knows: the metadata say that it leads nothing, and that nobody waits for it.
     pub fn has_left(&mut self) -> bool {
         let node = self.me.node;
         let Some(membership) = &self.metadata.membership else {
@@ -367,7 +367,12 @@ impl Control {
         };
         if self.has_left.0 != image.version {
             let mut partitions = image.topics().flat_map(|topic| topic.partitions.iter());
-            let mut leads = || partitions.any(|partition| partition.leader == node);
+            let mut leads = || {
+                partitions.any(|partition| {
+                    let counts = partition.isr.contains(&node) && partition.isr.len() > 1;
+                    partition.leader == node || counts
+                })
+            };
             self.has_left = (image.version, !membership.wants(node, image) && !leads());
         }
         self.has_left.1

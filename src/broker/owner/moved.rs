@@ -30,6 +30,12 @@ impl Roles {
         self.me
     }
 
+    /// Whether this node is one of several and may lead what others have too.
+    #[must_use]
+    pub const fn may_lead(&self) -> bool {
+        self.replicates && self.is_live
+    }
+
     /// Something was appended to a log, or dropped; `leads` is who leads it here.
     pub fn has_moved<W>(&mut self, log: LogId, leads: Option<&Leader<W>>) {
         if leads.is_some_and(|leader| !leader.is_alone()) {

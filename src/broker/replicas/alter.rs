@@ -25,7 +25,7 @@ impl Replication {
         if logs.is_empty() {
             return;
         }
-        let number = self.altering.call(logs);
+        let number = self.altering.call(fx.now.mono, logs);
         let req = ReqRef::of_replicas(fx.me, number);
         let call = alter_partition_call(&alters);
         fx.send(ShardId(0), Msg::Control { req, call });

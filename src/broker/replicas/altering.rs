@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::limits::{ALTERS_PER_CALL_MAX, REPLICA_ALTERS_AGAIN_MS};
+use crate::base::limits::{ALTERED_WITHIN_MS, ALTERS_PER_CALL_MAX, REPLICA_ALTERS_AGAIN_MS};
 use crate::base::{IdSet, LogId, Mono};
 
 /// See the module.
@@ -12,8 +12,8 @@ pub struct Altering {
     wanted: IdSet<LogId>,
     /// Those that are asked for again then: it is not known what has come of them.
     again: BTreeMap<Mono, Vec<LogId>>,
-    /// What the call that is under way asks for, and its number.
-    calling: Option<(u64, Vec<LogId>)>,
+    /// What the call that is under way asks for, its number, and when it is waited for no longer.
+    calling: Option<(u64, Vec<LogId>, Mono)>,
     calls: u64,
 }
 
@@ -30,6 +30,10 @@ impl Altering {
         {
             self.wanted.extend(first.remove());
         }
+        if let Some((_, late, _)) = self.calling.take_if(|(.., until)| *until <= now) {
+            // A second copy of it does no harm: each is a change of the state that was known.
+            self.wanted.extend(late);
+        }
         if self.calling.is_some() {
             return Vec::new();
         }
@@ -42,16 +46,16 @@ impl Altering {
     }
 
     /// These are asked for: the number of the call.
-    pub fn call(&mut self, logs: Vec<LogId>) -> u64 {
+    pub fn call(&mut self, now: Mono, logs: Vec<LogId>) -> u64 {
         self.calls += 1;
-        self.calling = Some((self.calls, logs));
+        self.calling = Some((self.calls, logs, now.plus_ms(ALTERED_WITHIN_MS)));
         self.calls
     }
 
     /// A call is over: what it has asked for.
     pub fn called(&mut self, number: u64) -> Vec<LogId> {
-        let calling = self.calling.take_if(|(calling, _)| *calling == number);
-        calling.map_or_else(Vec::new, |(_, logs)| logs)
+        let calling = self.calling.take_if(|(calling, ..)| *calling == number);
+        calling.map_or_else(Vec::new, |(_, logs, _)| logs)
     }
 
     /// Nothing certain has come of this one: it is asked for again in a while.
@@ -65,7 +69,8 @@ impl Altering {
         if self.calling.is_none() && !self.wanted.is_empty() {
             return now;
         }
-        let again = self.again.first_key_value();
-        again.map_or(Mono::NEVER, |(at, _)| *at)
+        let again = self.again.first_key_value().map(|(at, _)| *at);
+        let late = self.calling.as_ref().map(|(.., until)| *until);
+        again.into_iter().chain(late).fold(Mono::NEVER, Mono::min)
     }
 }

@@ -210,7 +210,9 @@ impl Replication {
         let (Some(led), Some(leader)) = (self.led.get_mut(&log), &mut open.leader) else {
             return;
         };
-        if leader.epoch() != term.epoch || me != Some(term.leader) {
+        // What this node does not know of itself yet, it is asked for again.
+        let is_known = led.is_of(leader.epoch());
+        if leader.epoch() != term.epoch || me != Some(term.leader) || !is_known {
             return;
         }
         match what {

@@ -140,7 +140,13 @@ impl Followeds {
         owner: &mut Owner,
         act: impl FnOnce(&mut Following, Here<'_>) -> Stepped,
     ) -> Option<FollowsUp> {
-        let it = self.logs.get_mut(&log)?.it.as_mut()?;
+        let followed = self.logs.get_mut(&log)?;
+        let newest = owner.partitions.get(&log)?.log.leader_epoch();
+        if newest > followed.term.epoch {
+            // This node has led since, and it is not looked yet who does now.
+            return None;
+        }
+        let it = followed.it.as_mut()?;
         let stepped = with(owner, log, |here| act(it, here))?;
         self.stepped(now, log, stepped, owner)
     }
@@ -199,7 +205,8 @@ impl Followeds {
 
     /// It follows: it need not ask again.
     fn follows(&mut self, log: LogId) {
-        if let Some(followed) = self.logs.get_mut(&log) {
+        // One that could not take a push has to: what it was pushed before may become durable meanwhile.
+        if let Some(followed) = self.logs.get_mut(&log).filter(|it| !it.refuses) {
             followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MIN;
             followed.has_lost = false;
             if let Some(at) = followed.asks_at.take() {

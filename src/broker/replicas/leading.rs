@@ -409,11 +409,17 @@ impl Led {
         }
     }
 
-    /// The connection to a node is gone: what it was pushed may not have arrived, and it will ask again.
+    /// The connection to a shard is gone: what was pushed there may not have arrived, and it will ask again.
     pub fn lost_touch(&mut self, peer: ReplicaPeer) {
-        if let Some(other) = self.other(peer.node) {
+        let others = self.others.iter_mut().map(|(_, other)| other);
+        for other in others.filter(|other| other.peer == peer) {
             (other.next, other.reading) = (None, None);
         }
+    }
+
+    /// Whether it is about this epoch.
+    pub fn is_of(&self, epoch: LeaderEpoch) -> bool {
+        self.epoch == Some(epoch)
     }
 
     /// What a follower is to be sent next.

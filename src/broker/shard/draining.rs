@@ -22,11 +22,15 @@ impl Shard {
         let Draining::Leaving(until) = self.draining else {
             return;
         };
-        let has_left = (self.control.as_mut()).is_none_or(Control::has_left);
+        let has_left = match &mut self.control {
+            Some(control) => control.has_left(),
+            None => !self.owner.roles.may_lead(),
+        };
         if fx.now.mono < until && (!has_left || self.owner.leads_others()) {
             return;
         }
         self.draining = Draining::InFlight;
+        fx.out.push(Output::TakeNoRequests);
         self.front.draining = true;
         self.requests.produce.validations.stop();
         self.requests.listing.stop(&mut self.front, fx);

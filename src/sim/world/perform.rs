@@ -253,6 +253,7 @@ impl World {
                     self.note(node, What::Ready, 0, 0);
                 }
             }
+            Output::TakeNoRequests => self.nodes[core.node].takes_none = true,
             Output::Drained => {
                 self.running(core).drained = true;
             }

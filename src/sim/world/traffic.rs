@@ -94,7 +94,7 @@ impl World {
 
     pub(super) fn request(&mut self, socket: Socket, frame: &Bytes) -> Done {
         let node = &mut self.nodes[socket.node];
-        let stopping = node.state == State::Stopping;
+        let stopping = node.takes_none;
         let Some(conn) = node.conns.get(socket.conn) else {
             return Ok(());
         };
