@@ -630,8 +630,6 @@ impl Shard {
             || self.requests.groups.has_more(&self.front)
             || (self.front.draining && deadline.is_some())
             || (self.drains() && self.is_quiet())
-            // Replicas have asked the control shard, this one, for something: what that writes is not begun.
-            || !fx.local.is_empty()
         {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = fx.now.mono;

@@ -356,7 +356,8 @@ impl Control {
         }
     }
 
-    /// Whether they do, as far as this node knows: the metadata say that it leads nothing, and that nobody waits for it.
+    /// Whether they do, as far as this node knows: the metadata say that it leads nothing, and that nobody waits for
+    /// it.
     pub fn has_left(&mut self) -> bool {
         let node = self.me.node;
         let Some(membership) = &self.metadata.membership else {
