@@ -3,9 +3,9 @@
 import signal
 import time
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from harness.load import QUIET, Load
+from harness.load import QUIET, Load, patiently
 from harness.nodes import addresses, cluster, create, in_sync
 from harness.suite import equal, eventually, main, test, unique
 
@@ -152,6 +152,26 @@ def one_that_was_away_gets_what_it_lacks_and_leads_with_it():
         leaders = {leader for leader, _ in in_sync(nodes[0], topic)}
         equal(leaders, {3}, "who leads")
         load.verify(addresses(nodes))
+
+
+@test(seconds=180)
+def what_a_group_has_committed_is_there_when_its_coordinator_is_gone():
+    with cluster() as nodes:
+        topic, load = begin(nodes)
+        goes_on(load)
+        load.end()
+        group, marks = unique("group"), [TopicPartition(topic, number, number + 1) for number in range(PARTITIONS)]
+        for count, killed in enumerate(nodes):
+            member = Consumer({"bootstrap.servers": addresses(nodes), "group.id": group, "enable.auto.commit": False, **QUIET})
+            for mark in marks:
+                mark.offset += 1
+            patiently(lambda: member.commit(offsets=marks, asynchronous=False), 40)
+            killed.kill()
+            found = patiently(lambda: member.committed([TopicPartition(topic, number) for number in range(PARTITIONS)], 20), 60)
+            equal([mark.offset for mark in found], [number + 2 + count for number in range(PARTITIONS)], "committed offsets")
+            member.close()
+            killed.start()
+            whole(nodes[0], topic)
 
 
 if __name__ == "__main__":
