@@ -191,7 +191,10 @@ impl Shard {
                 self.reply(conn, n, vec![Piece::Memory(bytes)], out);
             }
             Input::Idle => self.on_time(now, out),
-            Input::Shutdown => self.draining = true,
+            Input::Shutdown => {
+                self.draining = true;
+                out.push(Output::TakeNoRequests);
+            }
         }
         if self.draining && self.ios.is_empty() {
             out.push(Output::Drained);
