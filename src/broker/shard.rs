@@ -3,7 +3,7 @@
 
 mod draining;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,7 +32,7 @@ use super::replicas::Replication;
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{Leftovers, Mono, NodeId, Now, ShardId, StoreId};
+use crate::base::{Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
@@ -252,6 +252,12 @@ impl Shard {
     #[must_use]
     pub fn metadata(&self) -> Option<MetadataStatus> {
         self.control.as_ref()?.status()
+    }
+
+    /// The metadata that it knows to be committed, if it is shard 0. For the simulator.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.control.as_ref()?.known()
     }
 
     /// Other nodes to which something can be said.
@@ -742,11 +748,9 @@ impl Shard {
         self.owner.slots.iter().all(|slot| slot.store.has_room(0))
     }
 
-    /// The high watermarks of the logs of this shard. For the simulator's oracle.
+    /// The logs of this shard with their high watermarks, and where they end on its disks. For the simulator's oracle.
     #[must_use]
-    pub fn watermarks(
-        &self,
-    ) -> std::collections::BTreeMap<crate::base::LogId, crate::base::Offset> {
+    pub fn watermarks(&self) -> BTreeMap<LogId, (Offset, Offset)> {
         self.owner.watermarks()
     }
 }

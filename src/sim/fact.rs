@@ -66,6 +66,9 @@ pub struct Process {
     pub start: u32,
 }
 
+/// Who coordinates a group, and in which leader epoch, where there are several nodes.
+pub type Coordinator = (Process, Option<i32>);
+
 /// A record at its offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -96,6 +99,8 @@ pub enum Fact<'a> {
         /// The records where the broker says they are.
         records: &'a [Placed],
     },
+    /// The leader has acknowledged a batch, and other replicas may not have it: if it leads no more, it may be gone.
+    AckedByOne,
     /// A fetch was answered.
     Read {
         /// The partition.
@@ -230,7 +235,7 @@ pub enum Fact<'a> {
         /// The group.
         group: u32,
         /// The coordinator: a generation that is not finished does not outlive it.
-        coordinator: Process,
+        coordinator: Coordinator,
         /// The generation.
         generation: i32,
         /// The member.
@@ -243,7 +248,7 @@ pub enum Fact<'a> {
         /// The group.
         group: u32,
         /// The coordinator when the generation began.
-        coordinator: Process,
+        coordinator: Coordinator,
         /// The generation.
         generation: i32,
         /// The member.
@@ -308,6 +313,7 @@ impl Fact<'_> {
     pub const fn kind(&self) -> Option<What> {
         Some(match self {
             Self::Acked { .. } => What::Acked,
+            Self::AckedByOne => What::AckedByOne,
             Self::Read { .. } => What::Read,
             Self::AtTime { found, .. } => match found {
                 Some(_) => What::FoundByTime,

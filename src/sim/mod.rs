@@ -31,6 +31,7 @@ pub mod node;
 pub mod oracle;
 pub mod plan;
 pub mod queue;
+mod reigns;
 #[cfg(test)]
 mod tests;
 pub mod trace;

@@ -19,7 +19,7 @@ use crate::broker::{
     format_store, open_store,
 };
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, METADATA_LOG};
+use crate::controller::{Directory, Image, METADATA_LOG};
 use crate::store::{DiskError, Left, Piece, StoreConfig};
 use crate::wire::peer::NodeFacts;
 
@@ -289,6 +289,12 @@ impl Node {
         Some(Arc::new(ClusterSetup { me, others }))
     }
 
+    /// The metadata that it knows to be committed.
+    #[must_use]
+    pub fn image(&self) -> Option<&Image> {
+        self.shards.first()?.shard.image()
+    }
+
     /// What it knows of the metadata.
     #[must_use]
     pub fn metadata(&self) -> Option<MetadataStatus> {
@@ -433,14 +439,15 @@ impl Node {
             .all(|running| running.drained && running.shard.is_at_rest())
     }
 
-    /// Tells the high watermarks of all logs. What a quorum has not committed may go again.
-    pub fn watermarks(&self, mut tell: impl FnMut(LogId, i64)) {
+    /// Tells the high watermarks of all logs, and where they end on the disk. What a quorum has not committed may go
+    /// again.
+    pub fn watermarks(&self, mut tell: impl FnMut(LogId, i64, i64)) {
         for running in &self.shards {
-            for (log, offset) in running.shard.watermarks() {
+            for (log, (committed, durable)) in running.shard.watermarks() {
                 if log == METADATA_LOG && !self.others.is_empty() {
                     continue;
                 }
-                tell(log, offset.0);
+                tell(log, committed.0, durable.0);
             }
         }
     }

@@ -132,6 +132,7 @@ impl Shape {
                 if rng.chance(1, 4) {
                     plan.topics = Vec::new();
                 }
+                plan.replicate(rng);
                 plan.config.millrace_cluster_id = Some("peers".to_owned());
                 plan.config.millrace_direct_ports = 0;
                 (plan.rot, plan.rot_live) = (false, false);
@@ -181,6 +182,8 @@ pub struct Plan {
     pub config: BrokerConfig,
     /// Topics to be made.
     pub topics: Vec<SetupTopic>,
+    /// Replicas of a partition at the most.
+    pub replicas: i16,
     /// Longest values of the producers; long ones fill a store.
     pub value_bytes_max: usize,
     /// Idempotent producers.
@@ -226,6 +229,22 @@ impl Plan {
         !self.topics.is_empty()
     }
 
+    /// Chooses how many replicas there are of what.
+    fn replicate(&mut self, rng: &mut Rng) {
+        self.replicas = pick(rng, &[1, 2, 3, 3]).min(self.nodes as i16);
+        self.config.default_replication_factor = self.replicas.into();
+        self.config.offsets_topic_replication_factor = self.replicas.into();
+        if self.replicas == 1 {
+            return;
+        }
+        for topic in &mut self.topics {
+            topic.replicas = pick(rng, &[1, self.replicas, self.replicas]);
+        }
+        self.config.min_insync_replicas = pick(rng, &[1, 2]);
+        // One of several that has no room would keep the others from getting on.
+        self.store.bytes_max = 64 * MIB;
+    }
+
     /// The plan of a seed.
     #[must_use]
     pub fn new(rng: &mut Rng, options: &Options) -> Self {
@@ -250,6 +269,7 @@ impl Plan {
             },
             config: config(rng, value_bytes_max, direct),
             topics: topics(rng),
+            replicas: 1,
             value_bytes_max,
             idempotent: 1 + rng.below(3) as u32,
             plain: (0..rng.below(3)).map(|_| rng.below(3) as i16 - 1).collect(),

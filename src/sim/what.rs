@@ -169,6 +169,8 @@ kinds! {
     CreatedBefore: 99,
     /// A batch was acknowledged.
     Acked: 580,
+    /// A batch was acknowledged that other replicas may not have.
+    AckedByOne: 2,
     /// A fetch was answered.
     Read: 660,
     /// There was a record at or after a time.

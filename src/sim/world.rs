@@ -269,7 +269,8 @@ impl World {
         }
         for number in 0..plan.churns {
             let name = format!("churn-{number}");
-            clients.push(Box::new(Talk::new(Churn::new(200 + number, &name))));
+            let churn = Churn::new(200 + number, &name, plan.replicas);
+            clients.push(Box::new(Talk::new(churn)));
         }
         for number in 0..plan.crowds {
             let name = format!("crowd-{number}");
@@ -323,6 +324,7 @@ impl World {
     }
 
     fn inspect(&mut self) -> Result<(), Violation> {
+        self.replicas_keep_up()?;
         for number in 0..self.nodes.len() {
             self.tell_watermarks(number);
             let node = &mut self.nodes[number];
@@ -358,7 +360,7 @@ impl World {
             false => 0,
         };
         let of = Process { node, start };
-        self.nodes[node].watermarks(|log, offset| {
+        self.nodes[node].watermarks(|log, offset, _| {
             oracle.tell(Fact::ShardWatermark { of, log, offset });
         });
     }

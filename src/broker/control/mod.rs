@@ -287,6 +287,12 @@ impl Control {
         })
     }
 
+    /// What is known to be committed. For the simulator.
+    pub fn known(&self) -> Option<&Image> {
+        self.metadata.quorum.as_ref()?;
+        self.metadata.known()
+    }
+
     /// Requests whose turn has not come.
     #[cfg(test)]
     pub fn undecided(&self) -> usize {

@@ -750,11 +750,12 @@ impl Owner {
         }
     }
 
-    /// Logs by id with their high watermark, for the simulator's oracle.
-    pub fn watermarks(&self) -> BTreeMap<LogId, Offset> {
+    /// Logs by id with their high watermark and durable end, for the simulator's oracle.
+    pub fn watermarks(&self) -> BTreeMap<LogId, (Offset, Offset)> {
+        let marks = |log: &Log| (log.high_watermark(), log.durable_end());
         self.partitions
             .iter()
-            .map(|(id, partition)| (*id, partition.log.high_watermark()))
+            .map(|(id, partition)| (*id, marks(&partition.log)))
             .collect()
     }
 }

@@ -1,6 +1,6 @@
 //! The client that comes last and reads everything once more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use super::client::Ctx;
 use super::committer::{fetch_commit, fetched_commit};
 use super::consumer::{list_offsets, listed_offset};
 use super::fetching::{Limits, fetch, read};
-use super::finding::{ask_identity, described, looks_again};
+use super::finding::{ask_identity, described, group_name, looks_again};
 use super::shared::Whom;
 use super::talk::{Next, Script};
 use crate::base::{ErrorCode, TopicId};
@@ -29,6 +29,8 @@ enum Task {
 pub struct Auditor {
     todo: Option<VecDeque<Task>>,
     version: i16,
+    /// The ends that it was told.
+    ends: BTreeMap<Place, i64>,
     /// It pauses before it asks for the next thing.
     rest: bool,
 }
@@ -77,13 +79,22 @@ impl Auditor {
             }
             error => return Err(format!("{at}: fetch of {position}: {error}")),
         }
-        let end = partition.high_watermark;
+        // A new leader may not know yet how far it is committed.
+        let end = self.ends.get(&at).copied().unwrap_or(0);
+        let behind = partition.high_watermark < end;
+        let end = end.max(partition.high_watermark);
         let next = read(ctx, at, asked, position, partition);
         if ctx.shared.damaged.contains(&at) {
             return Ok(None);
         }
+        if ctx.shared.cluster && !self.ends.contains_key(&at) {
+            self.rest = true;
+            return Ok(Some(Task::Read(at, start, next)));
+        }
         if next < end {
-            if next == position {
+            if next == position && behind && ctx.shared.cluster {
+                self.rest = true;
+            } else if next == position {
                 return Err(format!(
                     "{at}: nothing at {position}, with the end at {end}"
                 ));
@@ -142,12 +153,15 @@ impl Auditor {
             }
             Task::Latest(at) => {
                 if let Some(offset) = self.listed(ctx, frame, at)? {
+                    let asked = ctx.as_of(at, asked);
                     ctx.oracle.tell(Fact::Latest { at, asked, offset });
+                    self.ends.insert(at, offset);
                 }
                 return Ok(self.rest.then_some(task));
             }
             Task::Start(at) => {
                 if let Some(offset) = self.listed(ctx, frame, at)? {
+                    let asked = ctx.as_of(at, asked);
                     ctx.oracle.tell(Fact::Earliest { at, asked, offset });
                     return Ok(Some(Task::Read(at, offset, offset)));
                 }
@@ -173,6 +187,7 @@ impl Auditor {
                     Err(ErrorCode::NotCoordinator) => -1,
                     Err(error) => return Err(format!("group {group}, {at}: {error}")),
                 };
+                let asked = ctx.as_of_group(&group_name(group), asked);
                 ctx.oracle.tell(Fact::CommitRead {
                     group,
                     at,

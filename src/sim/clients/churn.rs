@@ -69,16 +69,16 @@ pub struct Churn {
 }
 
 impl Churn {
-    /// A client with a topic of this name.
+    /// A client with a topic of this name, with so many replicas.
     #[must_use]
-    pub fn new(producer: u32, name: &str) -> Self {
+    pub fn new(producer: u32, name: &str, replicas: i16) -> Self {
         Self {
             producer: producer | PLAIN,
             plan: Plan {
                 name: name.to_owned(),
                 partitions: 2,
                 used: Use::Kept,
-                replicas: 1,
+                replicas,
                 configs: Vec::new(),
             },
             step: Step::Create,
@@ -102,7 +102,7 @@ impl Churn {
     /// A client whose topic is a crowd of partitions.
     #[must_use]
     pub fn crowd(producer: u32, name: &str) -> Self {
-        let mut churn = Self::new(producer, name);
+        let mut churn = Self::new(producer, name, 1);
         churn.plan.partitions = CROWD;
         (churn.written, churn.per_request, churn.made_max) = (CROWD, CROWD_PER_REQUEST, 2);
         churn

@@ -6,7 +6,7 @@ use super::shared::{Leader, Shared, Whom};
 use crate::base::{ErrorCode, Now, Rng};
 use crate::broker::apis;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Place, Process};
+use crate::sim::fact::{Address, Coordinator, Moment, Place, Process};
 use crate::sim::oracle::Oracle;
 use crate::sim::what::What;
 
@@ -77,6 +77,45 @@ impl Ctx<'_> {
     pub fn epoch(&self, at: Place) -> i32 {
         let leader = self.shared.leaders.get(&at).filter(|_| self.shared.cluster);
         leader.and_then(|Leader { epoch, .. }| *epoch).unwrap_or(-1)
+    }
+
+    /// When that was known which the node's answer to what it was asked has to show of a partition.
+    #[must_use]
+    pub fn as_of(&self, at: Place, asked: Moment) -> Moment {
+        let topic = self.shared.names.get(&at.topic);
+        topic.map_or(asked, |(_, topic)| {
+            let partition = (*topic, at.partition);
+            self.shared.reigns.as_of(partition, self.node, asked)
+        })
+    }
+
+    /// The same of what it has to show of a group.
+    #[must_use]
+    pub fn as_of_group(&self, group: &str, asked: Moment) -> Moment {
+        let reigns = &self.shared.reigns;
+        let partition = reigns.of_group(group);
+        partition.map_or(asked, |it| reigns.as_of(it, self.node, asked))
+    }
+
+    /// The process that coordinates a group, if it is the one that the client is connected to, and the epoch in which
+    /// it does: a generation that is not finished outlives neither.
+    #[must_use]
+    pub fn coordinator(&self, group: &str) -> Coordinator {
+        let reigns = &self.shared.reigns;
+        let known = reigns
+            .of_group(group)
+            .and_then(|(topic, index)| reigns.of(topic, index));
+        let epoch = known
+            .and_then(|known| known.leader())
+            .map(|(_, epoch)| epoch);
+        (self.process(), epoch)
+    }
+
+    /// The epoch in which the node leads a partition in truth, if it does.
+    #[must_use]
+    pub fn reign(&self, at: Place) -> Option<i32> {
+        let (leader, epoch) = self.shared.replicated(at)?.leader()?;
+        (leader == self.node).then_some(epoch)
     }
 
     /// Whether an error passes in a cluster: who was asked does not know all yet, or does not know who decides.

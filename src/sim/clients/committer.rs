@@ -192,6 +192,7 @@ impl Committer {
             }
             Some(Asked::Fetch(version, at)) => match fetched_commit(frame, version)? {
                 Ok(offset) => {
+                    let asked = ctx.as_of_group(&group_name(group), asked);
                     ctx.oracle.tell(Fact::CommitRead {
                         group,
                         at,

@@ -27,7 +27,7 @@ const STOOD_STILL_MAX: u32 = 10;
 enum Asked {
     Nothing,
     Fetch(i16),
-    Earliest(i16, Place),
+    Earliest(i16, Place, bool),
 }
 
 /// See the module.
@@ -39,7 +39,8 @@ pub struct Consumer {
     forgotten: BTreeSet<Place>,
     /// Partitions of which the broker knows the position by its session.
     told: BTreeMap<Place, i64>,
-    out_of_range: Vec<Place>,
+    /// Partitions that do not have the position, and whether it is before their start, for sure.
+    out_of_range: Vec<(Place, bool)>,
     session: (i32, i32),
     asked: Asked,
     /// Answers in a row that brought nothing although there was something.
@@ -215,7 +216,9 @@ impl Consumer {
                     ErrorCode::OffsetOutOfRange => {
                         ctx.oracle.saw(What::OutOfRange);
                         moved = true;
-                        self.out_of_range.push(at);
+                        // Who leads no more and does not know it may not have got so far.
+                        let is_sure = !ctx.shared.cluster || ctx.reign(at).is_some();
+                        self.out_of_range.push((at, is_sure));
                     }
                     // A read of the file failed, maybe at the very end of the busy phase.
                     ErrorCode::KafkaStorageError if ctx.shared.phase != Phase::Audit => {
@@ -265,9 +268,9 @@ impl Consumer {
         self.stood_still = 0;
     }
 
-    fn earliest(&mut self, ctx: &mut Ctx<'_>, at: Place) -> Next {
+    fn earliest(&mut self, ctx: &mut Ctx<'_>, (at, is_sure): (Place, bool)) -> Next {
         let version = ctx.version(LIST_OFFSETS, 1);
-        self.asked = Asked::Earliest(version, at);
+        self.asked = Asked::Earliest(version, at, is_sure);
         Next::Ask(list_offsets(ctx, version, at, -2))
     }
 }
@@ -314,13 +317,13 @@ impl Script for Consumer {
         if self.positions.is_empty() && ctx.shared.phase == Phase::Busy {
             self.assign(ctx);
         }
-        if let Some(at) = self.out_of_range.pop() {
-            if ctx.shared.cluster && !ctx.is_at(Whom::Leader(at)) {
-                self.out_of_range.push(at);
-                self.at = Some(at);
+        if let Some(out) = self.out_of_range.pop() {
+            if ctx.shared.cluster && !ctx.is_at(Whom::Leader(out.0)) {
+                self.out_of_range.push(out);
+                self.at = Some(out.0);
                 return Next::Pause(ctx.up_to_ms(5));
             }
-            return self.earliest(ctx, at);
+            return self.earliest(ctx, out);
         }
         if ctx.shared.phase >= Phase::Quiet && self.lacks(ctx).next().is_none() {
             return Next::Done;
@@ -360,13 +363,20 @@ impl Script for Consumer {
         match self.asked {
             Asked::Nothing => {}
             Asked::Fetch(version) => self.fetched(ctx, frame, version, asked),
-            Asked::Earliest(version, at) => match listed_offset(frame, version) {
+            Asked::Earliest(version, at, is_sure) => match listed_offset(frame, version) {
                 Ok(Ok((offset, _))) => {
+                    let asked = ctx.as_of(at, asked);
                     ctx.oracle.tell(Fact::Earliest { at, asked, offset });
                     let position = self.positions.entry(at).or_default();
+                    if offset <= *position && is_sure {
+                        let what = format!("{at}: {position} was out of range from {offset} on");
+                        ctx.oracle.fail("GoodFetchesAreAnswered", what);
+                    }
                     *position = offset.max(*position);
                 }
-                Ok(Err(error)) if ctx.is_led_elsewhere(at, error) => self.out_of_range.push(at),
+                Ok(Err(error)) if ctx.is_led_elsewhere(at, error) => {
+                    self.out_of_range.push((at, is_sure));
+                }
                 Ok(Err(error)) => {
                     let what = format!("{at}: ListOffsets was answered {error}");
                     ctx.oracle.fail("GoodFetchesAreAnswered", what);

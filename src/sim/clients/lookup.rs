@@ -65,6 +65,7 @@ impl Script for Lookup {
                 return ctx.oracle.fail("GoodLookupsAreAnswered", what);
             }
         };
+        let asked = ctx.as_of(at, asked);
         let expires = |topic| {
             let topic = ctx.shared.topic(topic);
             topic.is_some_and(|topic| topic.used == Use::Expiring)

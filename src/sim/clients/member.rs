@@ -12,7 +12,7 @@ use super::shared::{Phase, Use, Whom};
 use super::talk::{Next, Script};
 use crate::base::ErrorCode;
 use crate::sim::clock::MS;
-use crate::sim::fact::{Address, Fact, Moment, Place, Process};
+use crate::sim::fact::{Address, Coordinator, Fact, Moment, Place, Process};
 use crate::sim::what::What;
 use crate::wire::client;
 
@@ -63,7 +63,7 @@ pub struct Member {
     asked: Asked,
     version: i16,
     /// Who coordinated the group when it joined.
-    coordinator: Process,
+    coordinator: Coordinator,
     /// It pauses before it asks for the next thing.
     rest: bool,
 }
@@ -81,7 +81,7 @@ impl Member {
             stage: Stage::Find,
             asked: Asked::Nothing,
             version: 0,
-            coordinator: Process { node: 0, start: 0 },
+            coordinator: (Process { node: 0, start: 0 }, None),
             rest: false,
         }
     }
@@ -121,7 +121,7 @@ impl Member {
         self.id = answer.member_id.to_string();
         self.generation = answer.generation_id;
         // The node may not outlive the generation, and number another one like it after its next start.
-        self.coordinator = ctx.process();
+        self.coordinator = ctx.coordinator(&group_name(self.group));
         self.stage = Stage::Sync;
         self.assignments.clear();
         if answer.leader == answer.member_id {
@@ -187,7 +187,7 @@ impl Member {
         if answer.error_code != 0 {
             return Ok(error_of(answer.error_code));
         }
-        if self.coordinator == ctx.process() {
+        if self.coordinator == ctx.coordinator(&group_name(self.group)) {
             ctx.oracle.tell(Fact::Assigned {
                 group: self.group,
                 coordinator: self.coordinator,
@@ -282,6 +282,7 @@ impl Member {
             }
             Asked::Fetch(at) => match fetched_commit(frame, self.version)? {
                 Ok(offset) => {
+                    let asked = ctx.as_of_group(&group_name(group), asked);
                     ctx.oracle.tell(Fact::CommitRead {
                         group,
                         at,

@@ -38,6 +38,8 @@ struct Batch {
     bytes: Bytes,
     /// It was sent before.
     sent: bool,
+    /// In which epoch the node that it was sent to led the partition in truth.
+    reign: Option<i32>,
     /// Correlation id of the request it is in.
     flying: Option<i32>,
 }
@@ -197,6 +199,7 @@ impl Producer {
             timestamps,
             bytes: builder.build(),
             sent: false,
+            reign: None,
             flying: None,
         });
     }
@@ -276,6 +279,7 @@ impl Producer {
             };
             let batch = &mut lane.batches[next];
             batch.flying = Some(correlation);
+            batch.reign = ctx.reign(lane.at);
             if std::mem::replace(&mut batch.sent, true) {
                 ctx.oracle.saw(What::SentAgain);
             }
@@ -363,7 +367,7 @@ impl Producer {
         match answer.error {
             ErrorCode::None => {
                 if let Some(batch) = lane.batches.remove(index) {
-                    acked(ctx, at, &batch, answer);
+                    acked(ctx, (at, self.acks), &batch, answer);
                 }
             }
             // Of errors that pass, the batch is sent again.
@@ -419,7 +423,12 @@ fn asks_again(ctx: &Ctx<'_>, error: ErrorCode) -> bool {
     error == ErrorCode::CoordinatorLoadInProgress || ctx.passes(error)
 }
 
-fn acked(ctx: &mut Ctx<'_>, at: Place, batch: &Batch, answer: &ProducePartitionResponse) {
+fn acked(
+    ctx: &mut Ctx<'_>,
+    (at, acks): (Place, i16),
+    batch: &Batch,
+    answer: &ProducePartitionResponse,
+) {
     let records: Vec<Placed> = batch
         .timestamps
         .iter()
@@ -441,6 +450,14 @@ fn acked(ctx: &mut Ctx<'_>, at: Place, batch: &Batch, answer: &ProducePartitionR
         return ctx.oracle.fail("AnswersAreWellFormed", what);
     }
     let end = answer.base_offset + records.len() as i64;
+    let replicas = ctx.shared.replicated(at).map_or(1, |it| it.replicas.len());
+    if acks == 1 && replicas > 1 {
+        if let Some(epoch) = batch.reign.filter(|epoch| ctx.reign(at) == Some(*epoch)) {
+            let known = ctx.shared.by_one.entry(at).or_default();
+            *known = (epoch, end).max(*known);
+        }
+        return ctx.oracle.tell(Fact::AckedByOne);
+    }
     let known = ctx.shared.ends.entry(at).or_default();
     *known = end.max(*known);
     ctx.oracle.tell(Fact::Acked {

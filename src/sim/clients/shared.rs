@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::TopicId;
 use crate::sim::fact::{Address, Place};
+use crate::sim::reigns::{Reigns, Replicated};
 use crate::wire::TopicRef;
 
 /// What a run is about at the moment.
@@ -114,6 +115,10 @@ pub struct Shared {
     pub leaders: BTreeMap<Place, Leader>,
     /// Where the coordinator of a group listens, as FindCoordinator has said last.
     pub coordinators: BTreeMap<u32, Address>,
+    /// Who leads each partition in truth, which nobody is told.
+    pub reigns: Reigns,
+    /// Where what a leader alone has acknowledged ends in each partition, and in which epoch it did.
+    pub by_one: BTreeMap<Place, (i32, i64)>,
     /// The next offset to be committed by a group.
     pub commits: BTreeMap<(u32, Place), i64>,
     /// What is known of each node's processes.
@@ -142,6 +147,8 @@ impl Shared {
             ends: BTreeMap::new(),
             leaders: BTreeMap::new(),
             coordinators: BTreeMap::new(),
+            reigns: Reigns::default(),
+            by_one: BTreeMap::new(),
             commits: BTreeMap::new(),
             lives: vec![Lives::default(); nodes],
             refused: 0,
@@ -156,6 +163,13 @@ impl Shared {
         let number = self.names.len() as u32;
         self.names.insert(number, (name.to_owned(), id));
         number
+    }
+
+    /// A partition as it is in truth, if there are several nodes.
+    #[must_use]
+    pub fn replicated(&self, at: Place) -> Option<&Replicated> {
+        let (_, topic) = self.names.get(&at.topic)?;
+        self.reigns.of(*topic, at.partition)
     }
 
     /// Where somebody listens, as far as that is known.

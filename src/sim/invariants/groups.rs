@@ -1,7 +1,7 @@
 //! What the group coordinator promises.
 
 use super::invariant::{By, Growing, Invariant};
-use crate::sim::fact::{Fact, Moment, Place, Process};
+use crate::sim::fact::{Coordinator, Fact, Moment, Place};
 
 /// A committed offset that is read is the last one acknowledged before, or one sent after that.
 #[derive(Debug, Default)]
@@ -58,7 +58,7 @@ impl Invariant for CommittedOffsetSurvives {
 /// In one generation a member gets the assignment that the leader gave it.
 #[derive(Debug, Default)]
 pub struct AssignmentsAgree {
-    given: By<(u32, Process, i32, String), Vec<u8>>,
+    given: By<(u32, Coordinator, i32, String), Vec<u8>>,
 }
 
 impl Invariant for AssignmentsAgree {

@@ -12,6 +12,9 @@ pub struct AckedIsNeverLost {
     /// Offsets before this may be gone because of DeleteRecords.
     deletable: By<Place, i64>,
     expiring: By<u32, ()>,
+    /// Topics with several replicas, of which a new leader may tell for a while that less is committed. It does not
+    /// say so to who asks for the end.
+    replicated: By<u32, ()>,
 }
 
 impl AckedIsNeverLost {
@@ -43,9 +46,17 @@ impl Invariant for AckedIsNeverLost {
 
     fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String> {
         match *fact {
-            Fact::Created { topic, expires, .. } => {
+            Fact::Created {
+                topic,
+                expires,
+                replicas,
+                ..
+            } => {
                 if expires {
                     self.expiring.insert(topic, ());
+                }
+                if replicas > 1 {
+                    self.replicated.insert(topic, ());
                 }
                 Ok(())
             }
@@ -79,8 +90,12 @@ impl Invariant for AckedIsNeverLost {
                     }
                 }
                 self.starts(at, log_start.unwrap_or(0))?;
+                if self.replicated.contains_key(&at.topic) {
+                    return Ok(());
+                }
                 self.reaches(at, asked, high_watermark)
             }
+            Fact::Audited { at, end, .. } => self.reaches(at, now, end),
             _ => Ok(()),
         }
     }
@@ -156,6 +171,7 @@ impl Invariant for NothingIsMadeUp {
 pub struct WatermarkNeverGoesBack {
     told: By<Place, Growing>,
     shards: By<(Process, u64), i64>,
+    replicated: By<u32, ()>,
 }
 
 impl Invariant for WatermarkNeverGoesBack {
@@ -165,6 +181,20 @@ impl Invariant for WatermarkNeverGoesBack {
 
     fn see(&mut self, now: Moment, fact: &Fact<'_>) -> Result<(), String> {
         let (at, asked, offset) = match *fact {
+            Fact::Created {
+                topic, replicas, ..
+            } if replicas > 1 => {
+                self.replicated.insert(topic, ());
+                return Ok(());
+            }
+            // Of a new leader it may be too low for a while: it is not judged by itself.
+            Fact::Read {
+                at, high_watermark, ..
+            } if self.replicated.contains_key(&at.topic) => {
+                let told = self.told.entry(at).or_default();
+                told.learn(now, high_watermark);
+                return Ok(());
+            }
             Fact::Read {
                 at,
                 asked,

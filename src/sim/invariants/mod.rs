@@ -186,6 +186,38 @@ mod tests {
     }
 
     #[test]
+    fn a_new_leader_of_several_replicas_may_tell_too_little_only_on_the_side() {
+        let created = Fact::Created {
+            node: 0,
+            topic: 0,
+            id: TopicId([1; 16]),
+            partitions: 1,
+            replicas: 3,
+            expires: false,
+        };
+        let all = [placed(0, 1, 0), placed(1, 1, 1)];
+        let latest = Fact::Latest {
+            at: AT,
+            asked: Moment(u64::MAX),
+            offset: 1,
+        };
+        let audited = Fact::Audited {
+            at: AT,
+            log_start: 0,
+            end: 1,
+        };
+        let (few, whole) = (read(0, &all[..1], 1), read(0, &all, 2));
+        assert_eq!(told(&[created, acked(&all), few]), None);
+        let lost = Some("AckedIsNeverLost");
+        assert_eq!(told(&[created, acked(&all), few, latest]), lost);
+        assert_eq!(told(&[created, acked(&all), few, audited]), lost);
+        assert_eq!(
+            told(&[created, whole, latest]),
+            Some("WatermarkNeverGoesBack")
+        );
+    }
+
+    #[test]
     fn a_forgotten_commit_is_seen() {
         let (group, at) = (0, AT);
         let commit = |offset| {

@@ -7,6 +7,7 @@ use crate::broker::MetadataStatus;
 use crate::broker::peers::Verdict;
 use crate::sim::clock::MS;
 use crate::sim::node::Core;
+use crate::sim::reigns::{Marks, Replicated};
 use crate::sim::what::What;
 
 /// When nothing goes wrong any more, all nodes have to be of one mind within this time.
@@ -48,6 +49,9 @@ impl World {
             );
             return violated("MetadataAgrees", what);
         }
+        if let Some(image) = self.nodes[core.node].image() {
+            self.shared.reigns.learn(self.oracle.moment(), image);
+        }
         if fetched > std::mem::replace(&mut self.nodes[core.node].fetched, fetched) {
             self.note(core.node, What::Fetched, fetched, index.0);
         }
@@ -85,6 +89,46 @@ impl World {
         }
     }
 
+    /// What a node takes for committed of a partition is on the disks of all that are in sync by the metadata, and what
+    /// a leader alone has acknowledged on its own.
+    pub(super) fn replicas_keep_up(&mut self) -> Done {
+        if !self.plan.is_cluster() {
+            return Ok(());
+        }
+        let mut marks = Marks::default();
+        for (number, node) in self.nodes.iter().enumerate() {
+            node.watermarks(|log, committed, durable| {
+                marks.tell(number, log, (committed, durable))
+            });
+        }
+        if let Some(what) = self.shared.reigns.not_on_all(&marks) {
+            return violated("CommittedIsOnAllInSync", what);
+        }
+        for (at, (epoch, end)) in &self.shared.by_one {
+            let Some(partition) = self.shared.replicated(*at) else {
+                continue;
+            };
+            let Some((leader, _)) = partition.leader().filter(|(_, it)| it == epoch) else {
+                continue;
+            };
+            let durable = marks.durable(partition.log, leader);
+            if let Some(durable) = durable.filter(|durable| durable < end) {
+                let what = format!("{at}: node {leader} has acknowledged {end}, and has {durable}");
+                return violated("AckedByOneIsOnItsLeader", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// A partition that has no leader, or of which not all replicas are in sync.
+    fn out_of_sync(&self) -> Option<String> {
+        let all = self.shared.reigns.all();
+        let whole =
+            |it: &Replicated| it.leader().is_some() && it.in_sync.len() == it.replicas.len();
+        let mut lacking = all.filter(|(_, partition)| !whole(partition));
+        lacking.next().map(|(_, it)| format!("{it:?}"))
+    }
+
     fn lacking(&mut self) -> Option<String> {
         let (count, time) = (self.nodes.len(), self.time);
         let ids = || (0..count).map(|node| NodeId(node as i32 + 1));
@@ -104,6 +148,9 @@ impl World {
         let same = seen.iter().all(|it| it.replayed == seen[0].replayed);
         let live = seen.iter().all(|it| it.live == count);
         let whole = seen.len() == count && leaders == 1 && same && live;
-        (!whole).then(|| format!("they know {seen:?}"))
+        if !whole {
+            return Some(format!("they know {seen:?}"));
+        }
+        self.out_of_sync()
     }
 }
