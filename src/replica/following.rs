@@ -468,7 +468,12 @@ impl Following {
         push: &Push,
         here: Here<'_>,
     ) -> Result<FollowerStep, FollowerStopped> {
-        if self.cutting.is_some() || self.follower.has_asked() {
+        if let Some(cutting) = &mut self.cutting {
+            // It is not taken, and nobody pushes it again unless this one asks, which it does when that is done.
+            cutting.asks = true;
+            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
+        }
+        if self.follower.has_asked() {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
         push.check().map_err(FollowerStopped::Unfit)?;
