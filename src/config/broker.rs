@@ -94,7 +94,7 @@ settings! {
         offsets_topic_num_partitions: i32 = 50, "offsets.topic.num.partitions", None, (1, i32::MAX as i64);
         /// Replicas of the topic that keeps the committed offsets, but no more than there are voters: one where a node
         /// is alone. Counts when it is created, for which there have to be so many brokers, as in Kafka.
-        offsets_topic_replication_factor: i32 = 3, "offsets.topic.replication.factor", None, (1, i16::MAX as i64);
+        offsets_topic_replication_factor: i16 = 3, "offsets.topic.replication.factor", None, (1, i16::MAX as i64);
         /// Committed offsets of a group without members are forgotten after this long.
         offsets_retention_minutes: i32 = 10_080, "offsets.retention.minutes", Minutes, (1, i32::MAX as i64);
         /// How often is looked for committed offsets to forget.

@@ -98,9 +98,8 @@ fn missing_topic(name: &str, terms: &Terms<'_>) -> Option<NewTopic> {
 /// How many replicas committed offsets have. They must not have fewer because some nodes have not registered yet, so it
 /// is not counted who has: all who vote are to be brokers. A node that is alone is one.
 fn offsets_factor(terms: &Terms<'_>) -> i16 {
-    let nodes = i32::try_from(terms.voters).unwrap_or(i32::MAX);
-    let factor = terms.config.offsets_topic_replication_factor;
-    i16::try_from(factor.min(nodes)).unwrap_or(i16::MAX)
+    let nodes = i16::try_from(terms.voters).unwrap_or(i16::MAX);
+    terms.config.offsets_topic_replication_factor.min(nodes)
 }
 
 fn create(draft: &mut Draft, terms: &mut Terms<'_>, topic: NewTopic) -> Result<Created, Refused> {
@@ -235,7 +234,7 @@ mod tests {
     }
 
     /// How many replicas committed offsets get where so many nodes vote, of which so many are brokers.
-    fn offsets_replicas(voters: usize, brokers: i32, wanted: i32) -> Option<usize> {
+    fn offsets_replicas(voters: usize, brokers: i32, wanted: i16) -> Option<usize> {
         let config = BrokerConfig {
             offsets_topic_replication_factor: wanted,
             ..BrokerConfig::default()

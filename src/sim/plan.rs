@@ -233,7 +233,7 @@ impl Plan {
     fn replicate(&mut self, rng: &mut Rng) {
         self.replicas = pick(rng, &[1, 2, 3, 3]).min(self.nodes as i16);
         self.config.default_replication_factor = self.replicas.into();
-        self.config.offsets_topic_replication_factor = self.replicas.into();
+        self.config.offsets_topic_replication_factor = self.replicas;
         if self.replicas == 1 {
             return;
         }
