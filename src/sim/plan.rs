@@ -84,6 +84,8 @@ pub enum Shape {
     Crowd,
     /// Several nodes of one cluster. Some seeds have no clients, so that what goes wrong is about the nodes alone.
     Peers,
+    /// The same, and topics have several replicas. Of no seed by itself, as long as what it finds is not all traced.
+    Replicas,
 }
 
 impl Shape {
@@ -127,12 +129,15 @@ impl Shape {
                 plan.value_bytes_max = 120_000;
                 plan.delays.idle = 2 * MS;
             }
-            Self::Peers => {
+            Self::Peers | Self::Replicas => {
                 plan.nodes = 2 + rng.below(2) as usize;
                 if rng.chance(1, 4) {
                     plan.topics = Vec::new();
                 }
-                plan.replicate(rng);
+                plan.config.offsets_topic_replication_factor = 1;
+                if self == Self::Replicas {
+                    plan.replicate(rng);
+                }
                 plan.config.millrace_cluster_id = Some("peers".to_owned());
                 plan.config.millrace_direct_ports = 0;
                 (plan.rot, plan.rot_live) = (false, false);
@@ -220,7 +225,7 @@ impl Plan {
     /// Whether the nodes are of one cluster, and talk to each other.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        self.shape == Shape::Peers
+        matches!(self.shape, Shape::Peers | Shape::Replicas)
     }
 
     /// Whether there are clients.

@@ -170,7 +170,7 @@ kinds! {
     /// A batch was acknowledged.
     Acked: 580,
     /// A batch was acknowledged that other replicas may not have.
-    AckedByOne: 2,
+    AckedByOne: 0,
     /// A fetch was answered.
     Read: 660,
     /// There was a record at or after a time.
