@@ -58,6 +58,20 @@ pub struct OpenLog {
 }
 
 impl OpenLog {
+    /// Whether this node leads it, and others have it too.
+    #[must_use]
+    pub fn leads_others(&self) -> bool {
+        let leader = self.leader.as_ref();
+        leader.is_some_and(|leader| !leader.is_alone())
+    }
+
+    /// Something was appended to it, or dropped: others have to be told, if they have it.
+    fn has_moved(&self, roles: &mut Roles) {
+        if self.leads_others() {
+            roles.moved.insert(self.log.id());
+        }
+    }
+
     /// It has changed; this is durable with the flush.
     pub fn changed(&mut self, flush: FlushSeq, slot: &mut StoreSlot) {
         if self.changed < flush {
@@ -192,8 +206,7 @@ impl Owner {
             produced,
         };
         let end = appended.last_offset.plus(1);
-        self.roles
-            .has_moved(partition.log.id(), partition.leader.as_ref());
+        partition.has_moved(&mut self.roles);
         let leader = partition.leader.as_mut();
         match leader.and_then(|leader| leader.wait(&partition.log, mark, end, waiter)) {
             None => ack.waiting += 1,
@@ -237,8 +250,7 @@ impl Owner {
         if let Some(flush) = appended.flush {
             partition.changed(flush, slot);
         }
-        self.roles
-            .has_moved(partition.log.id(), partition.leader.as_ref());
+        partition.has_moved(&mut self.roles);
         Ok(appended.last_offset.plus(1))
     }
 
@@ -350,8 +362,7 @@ impl Owner {
         let now_known = partition.log.producer_entries();
         self.producers.changed(producers, now_known);
         partition.changed(slot.store.pending_seq(), slot);
-        self.roles
-            .has_moved(partition.log.id(), partition.leader.as_ref());
+        partition.has_moved(&mut self.roles);
         start
     }
 
@@ -463,8 +474,7 @@ impl Owner {
             // Followers drop what their leaders have dropped.
             if partition.leader.is_some() && partition.log.retain(now, &mut slot.store) {
                 partition.changed(slot.store.pending_seq(), slot);
-                self.roles
-                    .has_moved(partition.log.id(), partition.leader.as_ref());
+                partition.has_moved(&mut self.roles);
             }
             let now_known = partition.log.producer_entries();
             self.producers.changed(producers, now_known);

@@ -1,7 +1,6 @@
 //! What has become of the partitions of a shard that other nodes have too, for whoever talks with those.
 
 use crate::base::{IdMap, IdSet, LogId, NodeProcess};
-use crate::replica::Leader;
 use crate::store::FlushSeq;
 
 /// What has become of partitions that other nodes have too. Each log is in it once at most.
@@ -34,13 +33,6 @@ impl Roles {
     #[must_use]
     pub const fn may_lead(&self) -> bool {
         self.replicates && self.is_live
-    }
-
-    /// Something was appended to a log, or dropped; `leads` is who leads it here.
-    pub fn has_moved<W>(&mut self, log: LogId, leads: Option<&Leader<W>>) {
-        if leads.is_some_and(|leader| !leader.is_alone()) {
-            self.moved.insert(log);
-        }
     }
 
     /// A flush of a log that this node does not lead is durable, and all before it.

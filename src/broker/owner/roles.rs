@@ -143,21 +143,14 @@ impl Owner {
     /// Whether this node leads something that other nodes have too.
     #[must_use]
     pub fn leads_others(&self) -> bool {
-        let mut all = self.partitions.values();
-        all.any(|open| {
-            let leader = open.leader.as_ref();
-            leader.is_some_and(|leader| !leader.is_alone())
-        })
+        self.partitions.values().any(OpenLog::leads_others)
     }
 
     /// The node stops: what has other replicas it leads no more, so that nobody waits here for them.
     pub(super) fn leave_replicas(&mut self) {
         self.roles.is_leaving = true;
-        let leads = |open: &OpenLog| {
-            let leader = open.leader.as_ref();
-            leader.is_some_and(|leader| !leader.is_alone())
-        };
-        let led = self.partitions.iter().filter(|(_, open)| leads(open));
+        let open = self.partitions.iter();
+        let led = open.filter(|(_, open)| open.leads_others());
         let led: Vec<LogId> = led.map(|(log, _)| *log).collect();
         for log in led {
             self.resign(log, ErrorCode::NotLeaderOrFollower);

@@ -315,16 +315,19 @@ impl Led {
         said(log.id(), term, what)
     }
 
+    fn get(&self, node: NodeId) -> Option<&FollowedBy> {
+        let other = self.others.iter().find(|(it, _)| *it == node);
+        other.map(|(_, other)| other)
+    }
+
     /// Where a follower is.
     pub fn peer(&self, node: NodeId) -> Option<ReplicaPeer> {
-        let (_, other) = self.others.iter().find(|(it, _)| *it == node)?;
-        Some(other.peer)
+        self.get(node).map(|other| other.peer)
     }
 
     /// The process of a follower that has asked.
     pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
-        let (_, other) = self.others.iter().find(|(it, _)| *it == node)?;
-        other.term.map(|term| term.follower)
+        self.get(node)?.term.map(|term| term.follower)
     }
 
     /// Something is lost at a follower.
@@ -337,10 +340,21 @@ impl Led {
 
     /// Those that do not ask by themselves are made to: what they are told.
     pub fn wakes(&mut self, now: Mono, log: &Log) -> Vec<(ReplicaPeer, ReplicaSaid)> {
+        self.push_each(log.id(), |other| other.wakes(now, log))
+    }
+
+    /// What is pushed to each follower that has asked, as far as something is.
+    fn push_each(
+        &mut self,
+        log: LogId,
+        mut push: impl FnMut(&mut FollowedBy) -> Option<Push>,
+    ) -> Vec<(ReplicaPeer, ReplicaSaid)> {
         let mut all = Vec::new();
         for (_, other) in &mut self.others {
-            if let (Some(term), Some(push)) = (other.term, other.wakes(now, log)) {
-                all.push((other.peer, said(log.id(), term, ReplicaWhat::Pushes(push))));
+            if let Some(term) = other.term
+                && let Some(push) = push(other)
+            {
+                all.push((other.peer, said(log, term, ReplicaWhat::Pushes(push))));
             }
         }
         all
@@ -403,10 +417,7 @@ impl Led {
 
     /// Who seems to be gone.
     pub fn silent(&self, now: Mono) -> impl Fn(NodeId) -> bool + '_ {
-        move |node| {
-            let other = self.others.iter().find(|(it, _)| *it == node);
-            other.is_none_or(|(_, other)| other.is_silent(now))
-        }
+        move |node| self.get(node).is_none_or(|other| other.is_silent(now))
     }
 
     /// The connection to a shard is gone: what was pushed there may not have arrived, and it will ask again.
@@ -480,13 +491,7 @@ impl Led {
 
     /// What is to be said to followers that have everything and do not know how far it is committed.
     pub fn marks(&mut self, log: &Log) -> Vec<(ReplicaPeer, ReplicaSaid)> {
-        let mut all = Vec::new();
-        for (_, other) in &mut self.others {
-            if let (Some(term), Some(push)) = (other.term, other.marks(log)) {
-                all.push((other.peer, said(log.id(), term, ReplicaWhat::Pushes(push))));
-            }
-        }
-        all
+        self.push_each(log.id(), |other| other.marks(log))
     }
 }
 

@@ -61,8 +61,7 @@ pub(super) struct Replication {
     /// Led ones that could be pushed and are not yet: each once, in their order.
     stalled: VecDeque<LogId>,
     is_stalled: IdSet<LogId>,
-    /// Led ones of which a follower lacks something,
-    /// who is looked after at this time.
+    /// Led ones with a follower that has to be looked after, and when that is done.
     lacking: IdSet<LogId>,
     checks_at: Mono,
     /// Led ones whose followers do not know where the marks are, and when they are told.
