@@ -8,13 +8,14 @@ FROM    ?= 1
 SECONDS ?= 30
 SEED    ?= 1
 TARGETS ?=
+ROUNDS  ?= 10
 ADDRESS ?= 127.0.0.1:9092
 
 # Wherever cargo builds: the environment or its configuration may have moved it.
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run cluster test clients crash sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run cluster test clients crash chaos sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -58,15 +59,19 @@ clients: build ## Only the real clients (tests/clients/run --help says more)
 crash: build ## Only the crash tests (tests/crash/run --help says more)
 	@tests/crash/run
 
+chaos: build ## ROUNDS=10 rounds of faults on clusters of three and of five nodes; CHAOS_SEED=n repeats a run
+	SUITE_SECONDS_MAX=86400 CHAOS_ROUNDS=$(ROUNDS) tests/crash/run chaos
+
 sim: ## Run SEEDS seeds of the simulator, from seed FROM on
 	cargo run --release --locked --bin millrace-sim -- --seeds $(SEEDS) --from $(FROM)
 
-soak: build ## Hours of simulator seeds and kills, SEEDS=20000; MINUTES=n: one busy broker, its memory watched
+soak: build ## Hours of simulator seeds, kills and chaos, SEEDS=20000; MINUTES=n: one busy broker, its memory watched
 ifdef MINUTES
 	tests/soak $(MINUTES)
 else
 	cargo run --release --locked --bin millrace-sim -- --seeds $(if $(filter file,$(origin SEEDS)),20000,$(SEEDS)) --from $(FROM)
 	SUITE_SECONDS_MAX=7200 tests/crash/run --kills 500 kills
+	SUITE_SECONDS_MAX=86400 CHAOS_ROUNDS=150 tests/crash/run chaos
 endif
 
 bench: build ## Measure this machine: produce, then replay, against a broker of its own

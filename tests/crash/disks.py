@@ -1,34 +1,20 @@
 """Disks that are less than one would wish: without O_DIRECT, and smaller than the store may grow. They are mounted for
 the test, which takes root."""
 
-import contextlib
 import os
 import pathlib
 import re
-import tempfile
 
 from confluent_kafka.admin import AdminClient
 
 from harness.broker import Millrace
 from harness.load import QUIET, Load, make_topic
-from harness.mounts import mounted, run
+from harness.mounts import ext4, mounted
 from harness.suite import Skipped, equal, eventually, main, test, unique
 
 MIB = 1 << 20
 SMALL = {"millrace.shards": "1", "millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB),
          "millrace.store.checkpoint.bytes": str(4 * MIB)}
-
-
-@contextlib.contextmanager
-def ext4(mib: int):
-    """A directory on an ext4 of this size, in a file."""
-    with tempfile.TemporaryDirectory(prefix="millrace-image-") as home:
-        image = pathlib.Path(home) / "image"
-        with open(image, "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, mib * MIB)
-        run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
-        with mounted("-o", "loop", str(image)) as place:
-            yield place
 
 
 def has_direct(place: pathlib.Path) -> bool:

@@ -49,6 +49,8 @@ class Broker:
     start_seconds_max = 30
     # Exit status after SIGTERM.
     stopped_status = 0
+    # The address that it listens on.
+    host = "127.0.0.1"
 
     def __init__(self, overrides: dict[str, str] | None = None, keep: bool = False):
         self.overrides = {"group.initial.rebalance.delay.ms": "0", **(overrides or {})}
@@ -71,7 +73,7 @@ class Broker:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def spawn(self):
         """Starts the process without waiting for it to serve."""
@@ -97,7 +99,7 @@ class Broker:
             if self.process.poll() is not None:
                 raise RuntimeError(f"{self.name} ended with status {self.process.returncode}:\n{self.log_tail()}")
             try:
-                with protocol.Connection(self.port, timeout=2) as connection:
+                with protocol.Connection(self.port, timeout=2, host=self.host) as connection:
                     connection.api_versions()
                 return
             except OSError:

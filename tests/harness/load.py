@@ -51,8 +51,9 @@ def value_of(partition: int, number: int) -> bytes:
 class Load:
     """A producer on a thread of its own that keeps on, whatever happens to the broker, until it is told to end."""
 
-    def __init__(self, address: str, topic: str, partitions: int, rate: int = 4000, **config):
-        self.topic, self.partitions, self.rate = topic, partitions, rate
+    def __init__(self, address: str, topic: str, partitions: int, rate: int = 4000, first: int = 0, **config):
+        """`first` is the number of its first record in each partition: several who write to one topic are told apart by it."""
+        self.topic, self.partitions, self.rate, self.first = topic, partitions, rate, first
         self.sent = [0] * partitions
         # number -> offset, by partition; an offset of -1 is a promise without an address.
         self.acked: list[dict[int, int]] = [{} for _ in range(partitions)]
@@ -73,7 +74,7 @@ class Load:
                 self._producer.poll(min(ahead, 0.05))
                 continue
             partition = count % self.partitions
-            number = self.sent[partition]
+            number = self.first + self.sent[partition]
             try:
                 self._producer.produce(self.topic, value_of(partition, number), partition=partition, on_delivery=self._note(number))
             except BufferError:
@@ -89,8 +90,13 @@ class Load:
             if error:
                 self.errors.append(str(error))
             else:
-                self.acked[message.partition()][number] = message.offset()
+                offset = message.offset()
+                self.acked[message.partition()][number] = -1 if offset is None else offset
+                self.acknowledged(message.partition())
         return on_delivery
+
+    def acknowledged(self, partition: int):
+        """Called for each record; for those who want to know when."""
 
     @property
     def acks(self) -> int:

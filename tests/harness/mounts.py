@@ -75,6 +75,18 @@ def mounted(*arguments: str):
             yield pathlib.Path(place)
 
 
+@contextlib.contextmanager
+def ext4(mib: int):
+    """A directory on an ext4 of this size, in a file."""
+    with tempfile.TemporaryDirectory(prefix="millrace-image-") as home:
+        image = pathlib.Path(home) / "image"
+        with open(image, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, mib << 20)
+        run("mkfs.ext4", "-q", "-F", "-m", "0", str(image))
+        with mounted("-o", "loop", str(image)) as place:
+            yield place
+
+
 class MemoryGroup:
     """A control group whose processes have so much memory together."""
 

@@ -13,20 +13,25 @@ from .load import QUIET
 class Node(Millrace):
     """A node of a cluster, which serves clients only when there is a quorum."""
 
-    def __init__(self, number: int, controllers: dict[int, int]):
+    def __init__(self, number: int, voters: dict[int, str], host: str = Millrace.host, become=None):
         super().__init__()
-        voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in controllers.items())
+        self.number, self.host, self._become = number, host, become
         self.overrides |= {
             "node.id": str(number),
             "process.roles": "broker,controller",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controllers[number]}",
+            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{voters[number]}",
             "advertised.listeners": f"PLAINTEXT://{self.address}",
             "controller.listener.names": "CONTROLLER",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "controller.quorum.voters": voters,
+            "controller.quorum.voters": ",".join(f"{node}@{address}" for node, address in voters.items()),
             "millrace.cluster.preview": "true",
             "millrace.shards": "1",
         }
+
+    def become(self):
+        super().become()
+        if self._become:
+            self._become(self.number)
 
     def __enter__(self) -> "Node":
         self.spawn()
@@ -34,11 +39,17 @@ class Node(Millrace):
 
 
 @contextlib.contextmanager
-def cluster(count: int = 3):
-    """Nodes that have found each other."""
-    controllers = {number: free_port() for number in range(1, count + 1)}
+def cluster(count: int = 3, network=None, prepare=None):
+    """Nodes that have found each other; on machines of a network, or else on this one. `prepare` is given each node before
+    its first start."""
+    host = network.host if network else lambda _: Millrace.host
+    voters = {number: f"{host(number)}:{free_port()}" for number in range(1, count + 1)}
     with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(Node(number, controllers)) for number in controllers]
+        nodes = [Node(number, voters, host(number), network and network.enter) for number in voters]
+        for node in nodes:
+            if prepare:
+                prepare(node)
+            stack.enter_context(node)
         for node in nodes:
             node.wait_ready()
         yield nodes

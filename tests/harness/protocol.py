@@ -77,8 +77,8 @@ def fetched(reply: bytes, topic: str) -> int:
 class Connection:
     """A plain socket to a broker."""
 
-    def __init__(self, port: int, timeout: float = 5):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, port: int, timeout: float = 5, host: str = "127.0.0.1"):
+        self.socket = socket.create_connection((host, port), timeout)
 
     def __enter__(self):
         return self

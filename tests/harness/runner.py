@@ -27,7 +27,7 @@ class Tally:
             self.passed += line.startswith("ok ")
             self.failed += line.startswith("FAIL ")
             self.skipped += line.startswith("skip ")
-            if line.startswith(("ok ", "FAIL ", "skip ")):
+            if line.startswith(("ok ", "FAIL ", "skip ", "note ")):
                 print(line, flush=True)
 
     def check(self, name: str, why: str | None):
