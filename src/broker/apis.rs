@@ -183,7 +183,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 35] = [
+static APIS: [Served; 36] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -248,6 +248,7 @@ static APIS: [Served; 35] = [
     row((46, "ListPartitionReassignments", 0, 0, 0),
         Image(|_, header, body| admin::list_partition_reassignments(header, body)), NONE, NONE),
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(groups::offset_delete), OFFSETS, GROUPS),
+    row((55, "DescribeQuorum", 0, 2, 0), Control(admin::describe_quorum), NONE, NONE),
     row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
@@ -315,7 +316,7 @@ mod tests {
         let keys = (0..1000).filter(|key| (0..20).any(|version| decider(*key, version).is_some()));
         assert_eq!(
             keys.collect::<Vec<_>>(),
-            [3, 10, 19, 20, 22, 33, 37, 44, 56]
+            [3, 10, 19, 20, 22, 33, 37, 44, 55, 56]
         );
         let versions = |key| {
             let all = (-5..20).filter(|version| decider(key, *version).is_some());

@@ -183,6 +183,7 @@ pub(super) fn on_appended(core: &mut Core, now: Mono, from: ReplicaKey, matched:
     };
     peer.heard = now;
     peer.appended(matched, before);
+    peer.compared(now, last);
     join(core, now, from);
     commit(core, now);
     resign_further(core);

@@ -11,6 +11,7 @@
 //! - `log` the entries in memory; `progress` how far another replica is;
 //! - `core` what a replica is at, whatever its role: term, vote, log, and what is on its way to the disk;
 //! - `election`, `leading`, `following`, `serving` what it does: as a candidate, a leader, a follower, for observers;
+//! - `describing` how far all of them are;
 //! - `voter`, `observer` the two kinds of replicas; `codec` messages as bytes, `stored` what is on the disk.
 //!
 //! The model of it, with everything that may go wrong, is `sim/messages/quorum`.
@@ -18,6 +19,7 @@
 mod codec;
 mod config;
 mod core;
+mod describing;
 mod election;
 mod entry;
 #[cfg(test)]
@@ -42,6 +44,7 @@ mod voters;
 
 pub use codec::BadQuorumMessage;
 pub use config::QuorumConfig;
+pub use describing::{ReplicaStanding, Standing};
 pub use entry::{EntryId, EntryIndex, HardState, Payload, QuorumEntry, SnapshotMark};
 #[cfg(test)]
 pub(crate) use flaw::Flaw;

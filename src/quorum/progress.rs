@@ -31,6 +31,10 @@ pub(super) struct PeerProgress {
     pub told: EntryIndex,
     /// It is to be sent something even if there is nothing new.
     pub must: bool,
+    /// When it had last all that the leader had at that time, as far as that is known.
+    pub caught_up: Option<Mono>,
+    /// What the leader had some time ago, and when.
+    goal: (EntryIndex, Mono),
     /// What was sent and is not acknowledged: the last entry of each message, and its bytes.
     flights: VecDeque<(EntryIndex, usize)>,
     in_flight: usize,
@@ -46,6 +50,8 @@ impl PeerProgress {
             heard: now,
             told: EntryIndex::ZERO,
             must: true,
+            caught_up: None,
+            goal: (next, now),
             flights: VecDeque::new(),
             in_flight: 0,
         }
@@ -82,6 +88,18 @@ impl PeerProgress {
         }
     }
 
+    /// It has said how far it is, and the leader has entries up to `last`.
+    pub fn compared(&mut self, now: Mono, last: EntryIndex) {
+        if self.matched >= last {
+            self.caught_up = Some(now);
+        } else if self.matched >= self.goal.0 {
+            self.caught_up = self.caught_up.max(Some(self.goal.1));
+        } else {
+            return;
+        }
+        self.goal = (last, now);
+    }
+
     /// What was sent counts no more: from `next` on it goes another way.
     pub fn goes_to(&mut self, stage: Sending, next: EntryIndex) {
         self.stage = stage;
@@ -89,5 +107,28 @@ impl PeerProgress {
         self.flights.clear();
         self.in_flight = 0;
         self.must = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kafka's LastCaughtUpTimestamp (KIP-836): the time of which it is known that nothing was lacking then.
+    #[test]
+    fn one_that_lags_had_caught_up_when_the_leader_had_no_more() {
+        let (at, index) = (|ms: u64| Mono(0).plus_ms(ms), EntryIndex);
+        let mut peer = PeerProgress::new(Sending::Replicate, index(5), at(0));
+        let mut hear = |ms, matched, last| {
+            peer.appended(index(matched), EntryIndex::ZERO);
+            peer.compared(at(ms), index(last));
+            peer.caught_up
+        };
+        assert_eq!(hear(10, 4, 6), None, "never yet");
+        assert_eq!(hear(20, 5, 8), Some(at(0)), "it had 5 when that was all");
+        assert_eq!(hear(30, 7, 9), Some(at(0)));
+        assert_eq!(hear(40, 8, 9), Some(at(20)));
+        assert_eq!(hear(50, 9, 9), Some(at(50)));
+        assert_eq!(hear(60, 9, 10), Some(at(50)));
     }
 }

@@ -157,6 +157,11 @@ impl Quorum {
         matches!(self.0.role, Role::Leader(_)).then_some(self.0.state.term)
     }
 
+    /// What it is at.
+    pub(super) const fn core(&self) -> &Core {
+        &self.0
+    }
+
     /// What it has promised by now.
     #[must_use]
     pub const fn state(&self) -> HardState {

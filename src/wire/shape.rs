@@ -84,6 +84,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
         47 => OFFSET_DELETE,
+        55 => DESCRIBE_QUORUM,
         56 => ALTER_PARTITION,
         74 => LIST_CONFIG_RESOURCES,
         75 => DESCRIBE_TOPIC_PARTITIONS,
@@ -170,6 +171,7 @@ const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BY
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
+const DESCRIBE_QUORUM: &[Field] = &[list(&[TEXT, list(&[INT])])];
 const ALTER_PARTITION: &[Field] = &[
     INT,
     LONG,

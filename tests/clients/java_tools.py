@@ -78,6 +78,19 @@ def api_versions_are_told():
     assert re.search(r"Fetch\(1\): \d+ to \d+ \[usable: \d+\]", printed), printed[:500]
 
 
+@test(seconds=90)
+def the_metadata_quorum_is_described():
+    status = tool("MetadataQuorumCommand", "describe", "--status")
+    told = dict(re.findall(r"^(\w+):\s+(.*)$", status, re.MULTILINE))
+    leader = int(told["LeaderId"])
+    equal([voter["id"] for voter in json.loads(told["CurrentVoters"])], [leader], "voters")
+    equal((told["CurrentObservers"], told["MaxFollowerLag"]), ("[]", "0"), "observers and lag")
+    assert int(told["LeaderEpoch"]) > 0 and int(told["HighWatermark"]) > 0, status
+    rows = [line.split("\t") for line in tool("MetadataQuorumCommand", "describe", "--replication").strip().splitlines()]
+    of = {name.strip(): value.strip() for name, value in zip(*rows)}
+    equal((of["NodeId"], of["Lag"], of["Status"]), (str(leader), "0", "Leader"), rows)
+
+
 @test
 def topics_live_and_die():
     name = make_topic("java-topic", 2, "--config", "retention.ms=7200000")

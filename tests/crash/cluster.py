@@ -5,7 +5,7 @@ import time
 from confluent_kafka.admin import NewTopic
 
 from harness.load import Load, make_topic
-from harness.nodes import admin, brokers, cluster, create, topics
+from harness.nodes import admin, brokers, cluster, create, described_quorum, topics
 from harness.suite import equal, eventually, main, test, unique
 
 
@@ -21,6 +21,25 @@ def nodes_form_a_cluster_and_each_takes_requests():
             equal({partition.leader for partition in described.partitions.values()}, {1, 2, 3}, "leaders")
         for node in nodes:
             eventually(lambda: topics(node) >= set(made), 10, "what was asked of the others")
+
+
+@test(seconds=60)
+def any_node_tells_how_far_the_quorum_is():
+    with cluster() as nodes:
+        for node in nodes:
+            create(node, unique("something"))
+        told = [described_quorum(node) for node in nodes]
+        equal({(it.leader, it.epoch) for it in told}, {(told[0].leader, told[0].epoch)}, "who leads")
+        for quorum in told:
+            equal((set(quorum.voters), quorum.observers), ({1, 2, 3}, {}), "voters and observers")
+            assert quorum.leader in quorum.voters and 0 < quorum.high_watermark <= max(quorum.voters.values()), quorum
+        leader = told[0].leader
+        nodes[leader - 1].kill()
+        left = nodes[leader % 3]
+        eventually(lambda: described_quorum(left).leader not in (-1, leader), 20, "another leader")
+        now = described_quorum(left)
+        # It is not known how far one is that has not been heard of since.
+        assert now.epoch > told[0].epoch and now.voters[leader] == -1, now
 
 
 @test(seconds=240)

@@ -1,11 +1,14 @@
 """Several nodes that are one cluster."""
 
 import contextlib
+import dataclasses
+import struct
 import time
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from . import protocol
 from .broker import Millrace, free_port
 from .load import QUIET
 
@@ -93,3 +96,39 @@ def in_sync(node: Millrace, topic: str) -> list[tuple[int, set[int]]]:
 
 def addresses(nodes: list[Millrace]) -> str:
     return ",".join(node.address for node in nodes)
+
+
+@dataclasses.dataclass
+class Quorum:
+    """The metadata quorum as one node tells it: the end of the log of each replica, by node."""
+
+    leader: int
+    epoch: int
+    high_watermark: int
+    voters: dict[int, int]
+    observers: dict[int, int]
+
+
+def described_quorum(node: Millrace) -> Quorum:
+    """What DescribeQuorum (version 1) is answered by a node."""
+    topic = b"__cluster_metadata"
+    body = b"\0" + bytes([2, len(topic) + 1]) + topic + bytes([2]) + struct.pack(">i", 0) + b"\0\0\0"
+    with protocol.Connection(node.port, timeout=20) as connection:
+        connection.send(protocol.frame(protocol.DESCRIBE_QUORUM, 1, 7, body))
+        reply = connection.reply()
+    at = 4 + 1  # Correlation id, tags.
+    error, topics = struct.unpack_from(">hB", reply, at)
+    if error or topics != 2:
+        raise RuntimeError(f"DescribeQuorum: error {error}, {reply!r}")
+    at += 3 + 1 + len(topic) + 1
+    _, error, leader, epoch, high_watermark = struct.unpack_from(">ihiiq", reply, at)
+    if error:
+        raise RuntimeError(f"DescribeQuorum: error {error} of the partition")
+    at += 22
+    both = []
+    for _ in range(2):
+        count, at = reply[at] - 1, at + 1
+        states = [struct.unpack_from(">iqqqB", reply, at + number * 29) for number in range(count)]
+        both.append({state[0]: state[1] for state in states})
+        at += count * 29
+    return Quorum(leader, epoch, high_watermark, *both)

@@ -9,6 +9,7 @@ FETCH = 1
 LIST_OFFSETS = 2
 METADATA = 3
 API_VERSIONS = 18
+DESCRIBE_QUORUM = 55
 
 
 def frame(api: int, version: int, correlation: int, body: bytes = b"", client: bytes = b"bare") -> bytes:

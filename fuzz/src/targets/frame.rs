@@ -77,6 +77,7 @@ apis! {
     44 IncrementalAlterConfigsRequest,
     46 ListPartitionReassignmentsRequest,
     47 OffsetDeleteRequest,
+    55 DescribeQuorumRequest,
     56 AlterPartitionRequest,
     60 DescribeClusterRequest,
     74 ListConfigResourcesRequest,

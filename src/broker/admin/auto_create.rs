@@ -113,10 +113,11 @@ impl Decision for Creating {
             if cx.draft.image().topic(&name).is_some() || !can_exist(&name) {
                 continue;
             }
+            let voters = cx.voters();
             let mut terms = Terms {
                 config: cx.ctx.config,
                 rng: cx.ctx.rng,
-                voters: cx.voters,
+                voters,
             };
             self.is_full = !create_missing(cx.draft, &mut terms, &name, &mut self.left);
         }

@@ -75,11 +75,11 @@ impl Decide for Topics {
                 "Excessively large number of partitions per request.",
             ))
         } else if is_once {
-            let topic = new_topic(&cx.ctx, topic);
+            let (topic, voters) = (new_topic(&cx.ctx, topic), cx.voters());
             let mut terms = Terms {
                 config: cx.ctx.config,
                 rng: cx.ctx.rng,
-                voters: cx.voters,
+                voters,
             };
             create_topic(cx.draft, &mut terms, topic)
         } else {

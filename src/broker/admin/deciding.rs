@@ -9,9 +9,10 @@ use kafka_wire::RequestResponsePair;
 use kafka_wire_core::KafkaEncode;
 
 use super::handler::Ctx;
-use crate::base::Leftovers;
+use crate::base::{Leftovers, Now};
 use crate::broker::msg::Called;
 use crate::controller::{Draft, ProducerIdAllocator};
+use crate::quorum::Quorum;
 use crate::wire::{ListFrame, ListedRequest, Lists, RequestHeader, WireError};
 
 /// What a decision works with.
@@ -23,8 +24,17 @@ pub struct Deciding<'a> {
     pub draft: &'a mut Draft,
     /// For new producers.
     pub producer_ids: &'a mut ProducerIdAllocator,
+    /// This node's replica of the metadata, which leads; `None` only in tests.
+    pub quorum: Option<&'a Quorum>,
+    /// When it goes on.
+    pub now: Now,
+}
+
+impl Deciding<'_> {
     /// Nodes that have a vote about the metadata.
-    pub voters: usize,
+    pub(super) fn voters(&self) -> usize {
+        self.quorum.map_or(1, |quorum| quorum.voters().len())
+    }
 }
 
 /// A decision in the making.

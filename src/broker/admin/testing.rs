@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kafka_wire::{CreateTopicsRequest, RequestResponsePair};
 
 use super::{Answer, Brokers, Ctx, Decided, Deciding, Decision, Progress, create_topics};
-use crate::base::{Rng, ShardId};
+use crate::base::{Now, Rng, ShardId};
 use crate::broker::apis;
 use crate::broker::msg::Called;
 use crate::config::BrokerConfig;
@@ -143,7 +143,8 @@ impl Cluster {
                 ctx: self.ctx(),
                 draft: &mut draft,
                 producer_ids: &mut ids,
-                voters: 1,
+                quorum: None,
+                now: Now::default(),
             };
             match decision.go_on(&mut cx, &mut 3).unwrap() {
                 Decided::Partly => {}

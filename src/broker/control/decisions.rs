@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::metadata::Metadata;
 use super::queue::{CallTurn, ToDecide};
+use crate::base::Now;
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::apis;
 use crate::broker::msg::ControlCall;
@@ -50,18 +51,19 @@ impl Making {
         metadata: &mut Metadata,
         producer_ids: &mut ProducerIdAllocator,
         left: &mut usize,
+        now: Now,
     ) -> Result<Decided, WireError> {
         let listener = match &self.turn.call {
             ToDecide::Client(call) => call.listener,
             ToDecide::Inside(_) => 0,
         };
-        let quorum = metadata.quorum.as_ref();
-        let voters = quorum.map_or(1, |quorum| quorum.voters().iter().count());
+        let (ctx, quorum) = metadata.ctx(&self.config, listener);
         let mut cx = Deciding {
-            ctx: metadata.ctx(&self.config, listener),
+            ctx,
             draft: &mut self.draft,
             producer_ids,
-            voters,
+            quorum,
+            now,
         };
         self.decision.go_on(&mut cx, left)
     }

@@ -165,6 +165,11 @@ impl QuorumDriver {
         }
     }
 
+    /// The replica itself.
+    pub const fn quorum(&self) -> &Quorum {
+        &self.quorum
+    }
+
     /// Who has a vote, as far as it is known.
     pub fn voters(&self) -> &Voters {
         self.quorum.voters()

@@ -373,7 +373,7 @@ impl Control {
                 return;
             };
             let (metadata, ids) = (&mut self.metadata, &mut self.producer_ids);
-            match making.go_on(metadata, ids, &mut self.left) {
+            match making.go_on(metadata, ids, &mut self.left, fx.now) {
                 Ok(Decided::Partly) => self.making = Some(making),
                 Ok(Decided::Whole {
                     commits,

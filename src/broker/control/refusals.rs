@@ -29,6 +29,7 @@ pub fn timed_out(call: &ControlCall) -> Option<Result<Bytes, String>> {
         ALTER_CONFIGS => alter_configs,
         CREATE_PARTITIONS => create_partitions,
         INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
+        DESCRIBE_QUORUM => describe_quorum,
         key => return Some(Err(format!("API key {key} is answered by nobody in time"))),
     };
     if call.body.len() > REFUSED_BYTES_MAX {
@@ -49,6 +50,7 @@ const INIT_PRODUCER_ID: i16 = 22;
 const ALTER_CONFIGS: i16 = 33;
 const CREATE_PARTITIONS: i16 = 37;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
+const DESCRIBE_QUORUM: i16 = 55;
 
 fn refused<Q: RequestResponsePair>(
     call: &ControlCall,
@@ -145,6 +147,14 @@ fn create_partitions(call: &ControlCall) -> Answer {
             refused
         });
         response.results = topics.collect();
+        response
+    })
+}
+
+fn describe_quorum(call: &ControlCall) -> Answer {
+    refused(call, |_: kw::DescribeQuorumRequest| {
+        let mut response = kw::DescribeQuorumResponse::default();
+        (response.error_code, response.error_message) = outcome();
         response
     })
 }
