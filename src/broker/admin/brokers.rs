@@ -42,13 +42,13 @@ impl Brokers {
         }
     }
 
-    /// Everybody who is not fenced, for clients of a listener: by its name where there are others.
+    /// Everybody who is not fenced, for clients of a listener: by its name where there are others. And this node, which
+    /// answers: clients forget whom they are not told of, and of nobody there is no way back. (Kafka's brokers serve
+    /// nobody before they are unfenced.)
     pub fn all(&self, image: &Image, config: &BrokerConfig, listener: usize) -> Vec<Announced> {
         let mut all: Vec<Announced> = Vec::new();
-        if self.is_shown(image, self.node) {
-            let shards = if self.direct { self.shards } else { 1 };
-            all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
-        }
+        let shards = if self.direct { self.shards } else { 1 };
+        all.extend((0..shards).map(|shard| self.announced(config, listener, ShardId(shard))));
         for broker in image.brokers.iter() {
             let is_other = broker.member.node != self.node && !broker.fenced;
             let address = address(broker, config, listener).filter(|_| is_other);
@@ -384,6 +384,26 @@ mod tests {
         assert_eq!(brokers.offline(&image, &partition), [5, 6]);
         partition.leader = NodeId(-1);
         assert_eq!(brokers.leader(&image, &config, 1, &partition), None);
+    }
+
+    /// After all nodes were killed, none of them may be live for a moment.
+    #[test]
+    fn who_answers_is_shown_also_while_it_is_fenced() {
+        let mut image = Image::default();
+        for node in 3..=4 {
+            let registration = Registration {
+                fenced: true,
+                ..broker(node, 2)
+            };
+            image.brokers.register(registration).expect("the first");
+        }
+        let (brokers, config) = brokers(false);
+        let all = brokers.all(&image, &config, 1);
+        assert_eq!(shown(&all), [(3, "localhost", 9192)]);
+        let mut partition = led_elsewhere();
+        partition.leader = NodeId(3);
+        assert_eq!(brokers.shown_leader(&image, &partition), -1, "it is fenced");
+        assert_eq!(brokers.offline(&image, &partition), [3, 4]);
     }
 
     #[test]
