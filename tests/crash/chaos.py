@@ -47,7 +47,8 @@ ROUND_SECONDS = 420
 
 
 def note(text: str):
-    print(f"note chaos: {text}", flush=True)
+    for line in text.splitlines():
+        print(f"note chaos: {line}", flush=True)
 
 
 class Broken(Exception):
@@ -289,7 +290,7 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
             for number in range(1, count + 1):
                 disks[number] = stack.enter_context(ext4(DISK_MIB))
         except Skipped as skipped:
-            disks, why = {}, str(skipped)
+            disks, why = {}, " ".join(str(skipped).split())
 
         def prepare(node):
             node.overrides |= SETTINGS

@@ -1,7 +1,7 @@
 """Everybody who uses a cluster at once: producers who share a topic, a group that reads it, one who creates and deletes
 topics. Each remembers what he was promised, and says at the end what of it is not so."""
 
-import logging
+import contextlib
 import os
 import threading
 import time
@@ -20,15 +20,8 @@ SPAN = 1 << 32
 ENDING_SECONDS_MAX = 60
 
 
-def _debugged(what: str) -> dict:
-    """Has a client say what it does, for whoever hunts a fault."""
-    path = os.environ.get("CHAOS_CLIENT_LOG")
-    if not path:
-        return {}
-    logger = logging.Logger(threading.current_thread().name)
-    logger.addHandler(logging.FileHandler(f"{path}-{threading.current_thread().name}"))
-    logger.handlers[0].setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    return {"debug": what, "log_level": 7, "logger": logger}
+# What members of a group say of themselves on standard error, for whoever hunts a fault: "cgrp,protocol", for example.
+DEBUGGED = {"debug": os.environ["CHAOS_CLIENT_DEBUG"], "log_level": 7} if "CHAOS_CLIENT_DEBUG" in os.environ else {}
 
 
 class Gaps:
@@ -118,7 +111,8 @@ class Members:
 
     def _run(self):
         member = Consumer({"bootstrap.servers": self.address, "group.id": self.group, "enable.auto.commit": False, "auto.offset.reset": "earliest",
-                           "session.timeout.ms": 8000, "heartbeat.interval.ms": 1000, "socket.timeout.ms": 10_000, **QUIET, **_debugged("cgrp,broker,protocol")})
+                           "session.timeout.ms": 8000, "heartbeat.interval.ms": 1000, "socket.timeout.ms": 10_000, "on_commit": self._committed,
+                           **QUIET, **DEBUGGED})
         member.subscribe(list(self.topics))
         while not self._ending.is_set():
             marks = {}
@@ -127,28 +121,29 @@ class Members:
                 if not message.error():
                     marks[message.topic(), message.partition()] = message.offset() + 1
             if marks:
+                # Who waits for the answer may wait for ten minutes: if its coordinator is gone, and found again before the
+                # client puts the commit off until that is found, librdkafka looks for it so seldom.
                 self._does(f"commit {marks}")
-                self._commit(member, marks)
+                with contextlib.suppress(KafkaException):
+                    member.commit(offsets=[TopicPartition(*key, offset) for key, offset in marks.items()])
         self._does("close")
         member.close()
 
     def _does(self, what: str):
         self._doing[threading.current_thread().name] = what, time.monotonic()
 
-    def _commit(self, member: Consumer, marks: dict[tuple[str, int], int]):
-        try:
-            done = member.commit(offsets=[TopicPartition(*key, offset) for key, offset in marks.items()], asynchronous=False)
-        except KafkaException as error:
-            done = []
-            self.failures.append(error.args[0].name())
-        taken = {(mark.topic, mark.partition) for mark in done if not mark.error}
+    def _committed(self, error, marks: list[TopicPartition]):
+        """What has become of a commit."""
+        if error:
+            self.failures.append(error.name())
         with self._lock:
-            self.commits += bool(taken)
-            for key, offset in marks.items():
-                if key in taken:
-                    self.committed[key] = max(self.committed.get(key, 0), offset)
+            self.commits += not error
+            for mark in marks:
+                key = mark.topic, mark.partition
+                if error or mark.error:
+                    self.unsure.setdefault(key, set()).add(mark.offset)
                 else:
-                    self.unsure.setdefault(key, set()).add(offset)
+                    self.committed[key] = max(self.committed.get(key, 0), mark.offset)
 
     def end(self):
         """No member is left."""

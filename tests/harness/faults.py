@@ -57,13 +57,14 @@ def killed_twice(world: World, victim: int, _: int):
     return end
 
 
-def all_killed(world: World, *_):
-    for node in world.nodes:
-        node.kill()
+def all_killed(world: World, victim: int, other: int):
+    """One after the other, and they come back in another order."""
+    for number in [victim, *world.others(victim)]:
+        world.node(number).kill()
 
     def end():
-        for node in world.nodes:
-            node.spawn()
+        for number in [other, *world.others(other)]:
+            world.node(number).spawn()
     return end
 
 

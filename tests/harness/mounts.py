@@ -9,14 +9,14 @@ import sys
 import tempfile
 import time
 
-from harness.suite import Skipped
+from .suite import Skipped
 
 BYTES = 256 << 20
 # How long a control group may still have processes that were killed.
 EMPTY_SECONDS_MAX = 20
 
 
-def _called(*command: str) -> subprocess.CompletedProcess:
+def called(*command: str) -> subprocess.CompletedProcess:
     """A command, also of those that are not in the path of a plain user."""
     env = {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
     return subprocess.run(command, capture_output=True, text=True, env=env)
@@ -25,7 +25,7 @@ def _called(*command: str) -> subprocess.CompletedProcess:
 def run(*command: str) -> str:
     """What a command says that needs rights, or may not be there; without it the test cannot be had."""
     try:
-        done = _called(*command)
+        done = called(*command)
     except OSError as error:
         raise Skipped(f"{command[0]}: {error.strerror}") from None
     if done.returncode != 0:
@@ -48,7 +48,7 @@ def _undone(undo, *arguments):
 
 
 def _must(*command: str):
-    done = _called(*command)
+    done = called(*command)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 

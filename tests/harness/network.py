@@ -11,6 +11,8 @@ import ctypes
 import os
 import subprocess
 
+from .mounts import called
+
 CLIENTS = 0
 NEW_NETWORK = 0x40000000
 NET = "10.213.77"
@@ -27,7 +29,7 @@ class Impossible(Exception):
 
 def _called(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = called(*command)
     except FileNotFoundError:
         raise Impossible(f"there is no `{command[0]}`") from None
     if done.returncode != 0:
