@@ -229,6 +229,25 @@ mod tests {
         }
     }
 
+    /// An epoch has not written what the log leaves out before its first batch, also where an empty segment makes way.
+    #[test]
+    fn an_epoch_begins_with_its_first_batch() {
+        let mut f = fixture();
+        let far = 5 + super::super::segment::SEGMENT_DELTA_MAX;
+        assert_eq!(append(&mut f, &batch(0, 5, 1), 1), Ok(5));
+        f.log.roll(f.now, &mut f.disk.store);
+        f.log.begin_epoch(LeaderEpoch(2), &mut f.disk.store);
+        assert_eq!(append(&mut f, &batch(far, 3, 2), 2), Ok(far + 3));
+        f.settle();
+        for restart in [false, true] {
+            if restart {
+                f.restart();
+            }
+            let epoch_at = |offset| f.log.epoch_at(Offset(offset)).0;
+            assert_eq!((epoch_at(far - 1), epoch_at(far)), (1, 2));
+        }
+    }
+
     #[test]
     fn producers_are_known_by_what_they_wrote() {
         let mut f = fixture();

@@ -334,6 +334,8 @@ impl Log {
         }
         if self.size_bytes() == 0 {
             self.epochs.nothing_until(cut.base);
+        } else if cut.base > self.end {
+            self.epochs.leave_out(self.end, cut.base);
         }
         self.segments.truncate(number);
         self.producers.roll_back(id, base);
