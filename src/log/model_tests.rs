@@ -59,6 +59,8 @@ enum Op {
         value_len: usize,
         gap: i64,
         newer: bool,
+        /// An idempotent producer, who sent it to the leader.
+        id: Option<usize>,
     },
     Truncate {
         at: prop::sample::Index,
@@ -123,8 +125,9 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Epoch),
         1 => Just(Op::Restart),
         1 => any::<bool>().prop_map(Op::Stamping),
-        4 => (1..4usize, 0..2500usize, gap(), any::<bool>())
-            .prop_map(|(records, value_len, gap, newer)| Op::Stamped { records, value_len, gap, newer }),
+        4 => (1..4usize, 0..2500usize, gap(), any::<bool>(), prop::option::of(0..3usize)).prop_map(
+            |(records, value_len, gap, newer, id)| Op::Stamped { records, value_len, gap, newer, id }
+        ),
         3 => (index(), any::<bool>()).prop_map(|(at, near)| Op::Truncate { at, near }),
         1 => (0..300i64).prop_map(|at| Op::StartOver { at }),
     ]
@@ -163,6 +166,12 @@ impl Producer {
     fn recent(&self) -> Vec<(i32, usize, i64)> {
         let recent = self.sent.iter().filter(|sent| sent.0 == self.epoch);
         recent.map(|sent| (sent.1, sent.2, sent.3)).collect()
+    }
+
+    /// It has sent its next batch.
+    fn has_sent(&mut self, records: usize, base: i64) {
+        self.sent.push((self.epoch, self.sequence, records, base));
+        self.sequence += records as i32;
     }
 
     /// What it has sent from this offset on is gone.
@@ -283,7 +292,8 @@ impl Model {
                 value_len,
                 gap,
                 newer,
-            } => self.stamped(*records, *value_len, *gap, *newer),
+                id,
+            } => self.stamped((*records, *value_len), *gap, *newer, *id),
             Op::Truncate { at, near } => {
                 let offset = self.pick(*at);
                 let newest = self
@@ -348,9 +358,20 @@ impl Model {
         self.end = self.batches[self.batches.len() - 1].end();
     }
 
-    fn stamped(&mut self, records: usize, value_len: usize, gap: i64, newer: bool) {
+    fn stamped(
+        &mut self,
+        (records, value_len): (usize, usize),
+        gap: i64,
+        newer: bool,
+        id: Option<usize>,
+    ) {
         let now = self.f.now.wall_ms;
-        let draft = Draft::plain(&vec![now; records], value_len / records);
+        let mut draft = Draft::plain(&vec![now; records], value_len / records);
+        let producer = |id: usize| {
+            let producer = &self.producers[id];
+            (id as i64, producer.epoch, producer.sequence)
+        };
+        draft.producer = id.map(producer);
         let (base, epoch) = (self.end + gap, self.epoch());
         if self.end > 0 {
             let refused = self.f.append_stamped(&draft, self.end - 1, epoch);
@@ -374,6 +395,9 @@ impl Model {
         }
         assert_eq!(appended.unwrap().end.0, base + records as i64);
         self.push_of(epoch, &draft, base, draft.timestamps.clone());
+        if let Some(id) = id {
+            self.producers[id].has_sent(records, base);
+        }
     }
 
     fn truncate(&mut self, offset: i64) {
@@ -505,12 +529,7 @@ impl Model {
         {
             let base = appended.base_offset.0;
             self.appended(&draft, base);
-            let producer = &mut self.producers[id];
-            let (_, _, sequence) = draft.producer.unwrap();
-            producer
-                .sent
-                .push((producer.epoch, sequence, records, base));
-            producer.sequence = sequence + records as i32;
+            self.producers[id].has_sent(records, base);
         }
     }
 
