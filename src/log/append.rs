@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::base::limits::{SEGMENT_BYTES_OF_MANY, SEGMENTS_BY_AGE_MAX};
-use crate::base::{ErrorCode, Now, Refused};
+use crate::base::{ErrorCode, Mono, Now, Refused};
 use crate::record::{self, BatchInfo, TimestampType};
 use crate::store::Store;
 
@@ -40,10 +40,17 @@ impl Log {
     ) -> Result<Appended, Refused> {
         let appended = self.append_as(Origin::Client, now, batch, info, store);
         appended.inspect_err(|refused| {
-            if refused.code == ErrorCode::KafkaStorageError {
+            let is_sent_again = [ErrorCode::KafkaStorageError, ErrorCode::NotLeaderOrFollower];
+            if is_sent_again.contains(&refused.code) {
                 self.turn_away(now, info);
             }
         })
+    }
+
+    /// Clients are sent here from now on, where what they send may have been refused a moment ago: one that is new here
+    /// does not begin in the middle, unless he says so twice.
+    pub fn leads_from(&mut self, now: Mono) {
+        self.turned_away.is_unsure(now);
     }
 
     /// A batch is not appended, and its producer told to send it again: one that is new here does not begin with what

@@ -2,6 +2,10 @@
 //! has sent behind the refused batch is on its way: taken, that would be its beginning, and the refused batch out of
 //! order for good; librdkafka would even report it as delivered. So nothing behind it is taken before it. Kafka does
 //! the same in transactions, by the lowest sequence that it has seen (`VerificationStateEntry`).
+//!
+//! Who was refused is not always known: too many were, or they came just before this node led the partition, or knew of
+//! it. Then whoever does not begin at the beginning is told once to come again, with everything that is on its way: what
+//! he comes back with is where he begins.
 
 use std::collections::VecDeque;
 
@@ -15,8 +19,8 @@ use crate::base::{ErrorCode, Mono, Refused};
 pub(super) struct TurnedAway {
     /// At most [`PRODUCERS_TURNED_AWAY_MAX`], who was told longest ago first.
     newcomers: VecDeque<Newcomer>,
-    /// When there was no place for one more.
-    crowded: Option<Mono>,
+    /// When somebody may have been refused last of whom nothing is noted.
+    unsure: Option<Mono>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +41,7 @@ impl TurnedAway {
         let known = at.and_then(|at| self.newcomers.remove(at));
         let known = known.filter(|known| !known.comes_after(batch));
         if self.newcomers.len() == PRODUCERS_TURNED_AWAY_MAX {
-            self.crowded = Some(now);
+            self.unsure = Some(now);
             return;
         }
         let (epoch, sequence) = known.map_or((batch.epoch, batch.base_sequence), |known| {
@@ -51,11 +55,16 @@ impl TurnedAway {
         });
     }
 
+    /// Batches may have been refused, and sent again, of which nothing is known.
+    pub(super) fn is_unsure(&mut self, now: Mono) {
+        self.unsure = Some(now);
+    }
+
     /// Whether a producer that is not known may begin with this batch.
     ///
     /// # Errors
-    /// OUT_OF_ORDER_SEQUENCE_NUMBER if it is behind one that was refused. KAFKA_STORAGE_ERROR if that is not known,
-    /// because too many were.
+    /// OUT_OF_ORDER_SEQUENCE_NUMBER if it is behind one that was refused. NOT_LEADER_OR_FOLLOWER, which clients retry,
+    /// if that is not known.
     pub(super) fn check(&mut self, now: Mono, batch: &ProducerBatch) -> Result<(), Refused> {
         self.forget_old(now);
         let mut newcomers = self.newcomers.iter();
@@ -64,14 +73,14 @@ impl TurnedAway {
             Some(known) if is_behind(batch.base_sequence, known.sequence) => {
                 Err(overtakes(batch, known.sequence))
             }
-            None if self.crowded.is_some() && batch.base_sequence != 0 => Err(crowded(batch)),
+            None if self.unsure.is_some() && batch.base_sequence != 0 => Err(comes_again(batch)),
             _ => Ok(()),
         }
     }
 
     /// Whether all producers may begin anywhere.
     pub(super) fn is_empty(&self) -> bool {
-        self.newcomers.is_empty() && self.crowded.is_none()
+        self.newcomers.is_empty() && self.unsure.is_none()
     }
 
     /// A producer has begun.
@@ -84,7 +93,7 @@ impl TurnedAway {
     pub(super) fn forget_old(&mut self, now: Mono) {
         let is_old = |told: Mono| now.ms_since(told) >= PRODUCER_KEPT_MS;
         self.newcomers.retain(|known| !is_old(known.told));
-        self.crowded = self.crowded.filter(|since| !is_old(*since));
+        self.unsure = self.unsure.filter(|since| !is_old(*since));
         self.let_go();
     }
 
@@ -118,13 +127,13 @@ fn overtakes(batch: &ProducerBatch, first: i32) -> Refused {
     Refused::because(ErrorCode::OutOfOrderSequenceNumber, message)
 }
 
-fn crowded(batch: &ProducerBatch) -> Refused {
+fn comes_again(batch: &ProducerBatch) -> Refused {
     let message = format!(
-        "Producer {} is not known and begins with sequence {}: so many have been refused that it may have been with \
-         what comes before. It may begin there, or within a minute.",
+        "Producer {} is not known and begins with sequence {}: what comes before may have been refused a moment ago. \
+         It may begin there when it is sent again.",
         batch.id, batch.base_sequence
     );
-    Refused::because(ErrorCode::KafkaStorageError, message)
+    Refused::because(ErrorCode::NotLeaderOrFollower, message)
 }
 
 #[cfg(test)]
@@ -237,15 +246,37 @@ mod tests {
         }
         assert_eq!(away.newcomers.len(), PRODUCERS_TURNED_AWAY_MAX);
         let later = now.plus_ms(PRODUCER_KEPT_MS - 1);
-        let full = Err(ErrorCode::KafkaStorageError);
-        assert_eq!(may(&mut away, later, batch(max, 0, 8)), full);
+        let again = Err(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(may(&mut away, later, batch(max, 0, 8)), again);
         assert_eq!(may(&mut away, later, batch(max, 0, 0)), Ok(()));
         assert_eq!(may(&mut away, later, batch(0, 0, 7)), Ok(()));
         away.begun(0);
-        assert_eq!(may(&mut away, later, batch(max, 0, 8)), full);
+        assert_eq!(may(&mut away, later, batch(max, 0, 8)), again);
         away.note(later, &batch(max, 0, 8));
         assert_eq!(may(&mut away, later, batch(max, 0, 8)), Ok(()), "noted now");
         let later = later.plus_ms(1);
         assert_eq!(may(&mut away, later, batch(max + 1, 0, 8)), Ok(()));
+    }
+
+    #[test]
+    fn in_a_new_epoch_nobody_overtakes_what_was_refused_before() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        let again = Err(ErrorCode::NotLeaderOrFollower);
+        assert_eq!(send(&mut f, &by(1, 0, 0, 10)), Ok(0));
+        f.log.leads_from(f.now.mono);
+        assert_eq!(send(&mut f, &by(1, 0, 1, 10)), Ok(1), "it is known");
+        // Batch 0 of each was refused by one who did not lead yet.
+        assert_eq!(send(&mut f, &by(2, 0, 1, 10)), again);
+        assert_eq!(
+            send(&mut f, &by(2, 0, 2, 10)),
+            Err(ErrorCode::OutOfOrderSequenceNumber)
+        );
+        assert_eq!(send(&mut f, &by(2, 0, 0, 10)), Ok(2));
+        assert_eq!(send(&mut f, &by(2, 0, 1, 10)), Ok(3));
+        // One of whom all was forgotten long ago comes with the same once more.
+        assert_eq!(send(&mut f, &by(3, 0, 70, 10)), again);
+        assert_eq!(send(&mut f, &by(3, 0, 70, 10)), Ok(4));
+        f.now.mono = f.now.mono.plus_ms(PRODUCER_KEPT_MS);
+        assert_eq!(send(&mut f, &by(4, 0, 70, 10)), Ok(5));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::acks::LogWaiter;
 use super::{OpenLog, Owner};
-use crate::base::{ErrorCode, LogId, NodeId, Now, Offset};
+use crate::base::{ErrorCode, LogId, Mono, NodeId, Now, Offset};
 use crate::controller::{self, Image};
 use crate::log::{Log, LogConfig};
 use crate::replica::Leader;
@@ -60,7 +60,12 @@ impl Owner {
     }
 
     /// A partition is led by this one and its replicas are these now.
-    pub(super) fn assign(&mut self, partition: &controller::Partition, min_in_sync: i32) {
+    pub(super) fn assign(
+        &mut self,
+        now: Mono,
+        partition: &controller::Partition,
+        min_in_sync: i32,
+    ) {
         let (id, node) = (partition.log, self.config.node());
         let Some(open) = self.partitions.get(&id) else {
             return;
@@ -76,7 +81,7 @@ impl Owner {
         if self.roles.replicates {
             self.roles.reassigned.insert(id);
         }
-        if leads && !self.begin_epoch(partition) {
+        if leads && !self.begin_epoch(now, partition) {
             return;
         }
         let Some(open) = self.partitions.get_mut(&id) else {
@@ -98,7 +103,7 @@ impl Owner {
     }
 
     /// This node leads a partition in this epoch. Returns whether it can.
-    fn begin_epoch(&mut self, partition: &controller::Partition) -> bool {
+    fn begin_epoch(&mut self, now: Mono, partition: &controller::Partition) -> bool {
         let node = self.config.node();
         let Some(open) = self.partitions.get_mut(&partition.log) else {
             return false;
@@ -117,6 +122,9 @@ impl Owner {
             return false;
         }
         let flush = log.begin_epoch(partition.leader_epoch, &mut slot.store);
+        if self.roles.replicates {
+            log.leads_from(now);
+        }
         let leader = Leader::begins(node, partition.leader_epoch, log.end_offset());
         open.leader = Some(leader);
         if let Some(flush) = flush {
