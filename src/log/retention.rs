@@ -10,7 +10,7 @@ use super::notes::Note;
 use super::segment::Segment;
 
 /// The offset by which DeleteRecords says "all that is readable".
-const HIGH_WATERMARK: Offset = Offset(-1);
+pub const DELETE_ALL: Offset = Offset(-1);
 
 impl Log {
     /// Drops what `retention.bytes` and `retention.ms` no longer cover and forgets producers that
@@ -46,11 +46,7 @@ impl Log {
         store: &mut Store,
     ) -> Result<Offset, Refused> {
         let mark = self.high_watermark();
-        let before = if before == HIGH_WATERMARK {
-            mark
-        } else {
-            before
-        };
+        let before = if before == DELETE_ALL { mark } else { before };
         if before.0 < 0 || before > mark {
             let message = format!(
                 "Records can be deleted up to the high watermark, which is {mark}; {before} was asked for."

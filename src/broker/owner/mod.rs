@@ -343,7 +343,7 @@ impl Owner {
         }
     }
 
-    /// Drops everything before an offset of a log; see [`Log::delete_records`].
+    /// Drops everything before an offset of a log; see [`Log::delete_records`] and [`Leader::may_delete`].
     pub fn delete_records(
         &mut self,
         now: Now,
@@ -353,9 +353,10 @@ impl Owner {
         let Some(partition) = self.partitions.get_mut(&log) else {
             return Err(self.missing(log).into());
         };
-        if partition.leader.is_none() {
+        let Some(leader) = &partition.leader else {
             return Err(ErrorCode::NotLeaderOrFollower.into());
-        }
+        };
+        leader.may_delete(&partition.log, before)?;
         let slot = &mut self.slots[partition.slot];
         let producers = partition.log.producer_entries();
         let start = partition.log.delete_records(now, before, &mut slot.store);
@@ -705,7 +706,7 @@ impl Owner {
             };
             self.open_log(now, slot, partition.log, label, log_config);
         }
-        self.assign(partition, config.min_insync_replicas);
+        self.assign(now.mono, partition, config.min_insync_replicas);
     }
 
     /// Opens a recovered log or creates it.

@@ -9,8 +9,8 @@ use crate::base::limits::{
     PROOF_AFTER_MS, REMARKS_AFTER_MS, WAITS_TOLD_PER_SLICE,
 };
 use crate::base::{
-    BLOCK, DirectoryId, ErrorCode, Incarnation, LogId, Mono, NodeId, NodeProcess, Now, Offset,
-    ShardId, StoreId, TopicId,
+    BLOCK, DirectoryId, ErrorCode, Incarnation, LeaderEpoch, LogId, Mono, NodeId, NodeProcess, Now,
+    Offset, ShardId, StoreId, TopicId,
 };
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
@@ -21,9 +21,9 @@ use crate::broker::testing::with_fx;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord, Registration};
-use crate::log::Log;
+use crate::log::{DELETE_ALL, Log};
 use crate::record::{self, BatchBuilder, Codec};
-use crate::replica::Mark;
+use crate::replica::{Leader, Mark};
 use crate::store::{DiskOp, LogLabel, StoreConfig};
 
 const NOW: Now = Now {
@@ -330,6 +330,29 @@ fn what_too_few_replicas_refused_is_not_overtaken() {
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), gap);
     assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
+}
+
+/// A new leader does not know yet how far the one before has told clients that records are.
+#[test]
+fn a_new_leader_deletes_what_it_knows_to_be_committed() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
+    let me = owner.config.node();
+    let mut delete = |began, before| {
+        let open = owner.partitions.get_mut(&LogId(1)).unwrap();
+        open.leader = Some(Leader::begins(me, LeaderEpoch(1), Offset(began)));
+        let deleted = owner.delete_records(NOW, LogId(1), Offset(before));
+        deleted.map_err(|refused| refused.code)
+    };
+    assert_eq!(delete(1, 0), Ok(Offset(0)));
+    for before in [1, 2, DELETE_ALL.0] {
+        assert_eq!(delete(1, before), Err(ErrorCode::OffsetNotAvailable));
+    }
+    // One whose epoch begins with what is committed knows.
+    assert_eq!(delete(0, 1), Err(ErrorCode::OffsetOutOfRange));
+    assert_eq!(delete(0, DELETE_ALL.0), Ok(Offset(0)));
 }
 
 #[test]
