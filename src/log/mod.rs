@@ -52,7 +52,6 @@ pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
 pub use lookup::Opening;
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
-pub use retention::DELETE_ALL;
 
 use epochs::Epochs;
 use hints::{Hints, Position};

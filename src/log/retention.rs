@@ -9,10 +9,10 @@ use super::hints::Position;
 use super::notes::Note;
 use super::segment::Segment;
 
-/// The offset by which DeleteRecords says "all that is readable".
-pub const DELETE_ALL: Offset = Offset(-1);
-
 impl Log {
+    /// The offset by which DeleteRecords says "all that is readable".
+    pub const DELETE_ALL: Offset = Offset(-1);
+
     /// Drops what `retention.bytes` and `retention.ms` no longer cover and forgets producers that
     /// expired or are too many. To be called every now and then (`log.retention.check.interval.ms`). Says whether
     /// segments were dropped.
@@ -46,7 +46,11 @@ impl Log {
         store: &mut Store,
     ) -> Result<Offset, Refused> {
         let mark = self.high_watermark();
-        let before = if before == DELETE_ALL { mark } else { before };
+        let before = if before == Self::DELETE_ALL {
+            mark
+        } else {
+            before
+        };
         if before.0 < 0 || before > mark {
             let message = format!(
                 "Records can be deleted up to the high watermark, which is {mark}; {before} was asked for."

@@ -3,9 +3,9 @@
 //! order for good; librdkafka would even report it as delivered. So nothing behind it is taken before it. Kafka does
 //! the same in transactions, by the lowest sequence that it has seen (`VerificationStateEntry`).
 //!
-//! Who was refused is not always known: too many were, or they came just before this node led the partition, or knew of
-//! it. Then whoever does not begin at the beginning is told once to come again, with everything that is on its way: what
-//! he comes back with is where he begins.
+//! Who was refused is not always known: too many were, or they came just before this node led the partition, or knew
+//! of it. Then whoever does not begin at the beginning is told once to come again, with everything that is on its way:
+//! what he comes back with is where he begins.
 
 use std::collections::VecDeque;
 

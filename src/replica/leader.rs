@@ -4,7 +4,7 @@
 use super::in_sync::InSync;
 use super::waits::Waits;
 use crate::base::{ErrorCode, LeaderEpoch, NodeId, Offset, Refused};
-use crate::log::{DELETE_ALL, Log};
+use crate::log::Log;
 use crate::store::{FlushSeq, Store};
 
 /// What is known of a log up to some offset, and somebody may wait for.
@@ -181,17 +181,18 @@ impl<W> Leader<W> {
         Err(Refused::because(ErrorCode::NotEnoughReplicas, why))
     }
 
-    /// Whether it can say if everything before an offset may be deleted; [`DELETE_ALL`] is as far as the high watermark.
+    /// Whether it can say if everything before an offset may be deleted; [`Log::DELETE_ALL`] is as far as the high
+    /// watermark.
     ///
     /// # Errors
     /// OFFSET_NOT_AVAILABLE, which clients retry, for what is beyond the high watermark before the leader
     /// [is settled](Self::is_settled).
     pub fn may_delete(&self, log: &Log, before: Offset) -> Result<(), Refused> {
-        let is_known = before != DELETE_ALL && before <= log.high_watermark();
+        let is_known = before != Log::DELETE_ALL && before <= log.high_watermark();
         if is_known || self.is_settled(log) {
             return Ok(());
         }
-        let why = "This node has begun to lead the partition, and does not know yet how far its records are committed.";
+        let why = "This node has begun to lead the partition, and does not know yet what of it is committed.";
         Err(Refused::because(ErrorCode::OffsetNotAvailable, why))
     }
 

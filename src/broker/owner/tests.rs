@@ -21,7 +21,7 @@ use crate::broker::testing::with_fx;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::testing::partition;
 use crate::controller::{Delta, Image, MetadataRecord, Registration};
-use crate::log::{DELETE_ALL, Log};
+use crate::log::Log;
 use crate::record::{self, BatchBuilder, Codec};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskOp, LogLabel, StoreConfig};
@@ -347,12 +347,12 @@ fn a_new_leader_deletes_what_it_knows_to_be_committed() {
         deleted.map_err(|refused| refused.code)
     };
     assert_eq!(delete(1, 0), Ok(Offset(0)));
-    for before in [1, 2, DELETE_ALL.0] {
+    for before in [1, 2, Log::DELETE_ALL.0] {
         assert_eq!(delete(1, before), Err(ErrorCode::OffsetNotAvailable));
     }
     // One whose epoch begins with what is committed knows.
     assert_eq!(delete(0, 1), Err(ErrorCode::OffsetOutOfRange));
-    assert_eq!(delete(0, DELETE_ALL.0), Ok(Offset(0)));
+    assert_eq!(delete(0, Log::DELETE_ALL.0), Ok(Offset(0)));
 }
 
 #[test]
