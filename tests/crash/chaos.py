@@ -34,11 +34,12 @@ STEPS = int(os.environ.get("CHAOS_STEPS", 5))
 # A cluster lives for so many rounds, then another one is made.
 ROUNDS_OF_A_CLUSTER = 4
 MIB = 1 << 20
-DISK_MIB = 384
 # Small, so that checkpoints happen, and the store has to grow.
 SETTINGS = {"millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB), "millrace.store.checkpoint.bytes": str(4 * MIB),
             "offsets.topic.num.partitions": "4", "offsets.topic.replication.factor": "3"}
 RATE = int(os.environ.get("CHAOS_RATE", 250))
+# Enough for a round, and little enough to be filled.
+DISK_MIB = 96 * max(1, RATE // 250)
 CODECS = ["none", "lz4", "zstd", "snappy", "gzip"]
 # What a cluster may take when nothing goes wrong any more; generous, since machines are slow.
 CALM_SECONDS = 90
@@ -103,6 +104,8 @@ class Round:
             for kind, victim, other in step.faults:
                 ends.callback(KINDS[kind].begin(self.world, victim, other))
             time.sleep(step.seconds)
+        while self.world.remarks:
+            note(f"    {self.world.remarks.pop()}")
         time.sleep(step.pause)
         if step.settles:
             self.calm()
@@ -146,14 +149,19 @@ class Round:
         self.churn.end()
         for load in self.loads:
             equal(load._producer.flush(CALM_SECONDS), 0, "records still unacknowledged")
-        self.members.end()
         wrong = []
         address = addresses(self.world.nodes)
+        ends = {}
         for topic, partitions in self.topics.items():
             found = read_all(address, topic, partitions, CALM_SECONDS)
+            ends |= {(topic, partition): len(numbers) for partition, numbers in enumerate(found)}
             for load in self.loads:
                 if load.topic == topic:
                     wrong += [(topic, *what) for what in load.wrong(found)]
+        if wrong:
+            raise Broken(wrong)
+        eventually(lambda: not self.members.behind(ends), CALM_SECONDS, Words(lambda: f"the group reads to the end: {self.members.behind(ends)}"))
+        self.members.end()
         wrong += [("", 0, 0, what) for what in self.members.wrong()]
         for node in self.world.nodes:
             wrong += [("", 0, 0, f"node {node.number}: {what}") for what in self.churn.wrong(topics(node))]
@@ -186,10 +194,9 @@ class Round:
     def clean_up(self):
         self.churn.clean_up()
         client = admin(self.world.nodes[0])
-        for waits in client.delete_topics([*self.topics, *self.world.topics], request_timeout=20).values():
+        for waits in client.delete_topics([*self.topics], request_timeout=20).values():
             with contextlib.suppress(KafkaException):
                 waits.result(30)
-        self.world.topics.clear()
 
     def abandon(self):
         """Ends everybody, after a failure."""
@@ -262,7 +269,8 @@ def complaints(world: World, since: dict[int, int]) -> list[str]:
     said = []
     for node in world.nodes:
         log = node.log_path.read_text(errors="replace")
-        said += [f"node {node.number}: {line}" for line in log[since.get(node.number, 0):].splitlines() if "panicked" in line or " ERROR " in line]
+        said += [f"node {node.number}: {line}" for line in log[since.get(node.number, 0):].splitlines()
+                 if "panicked" in line or " ERROR " in line and "the store is full" not in line]
         since[node.number] = len(log)
     return said
 
@@ -323,7 +331,7 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
                 place = keep(world, f"{SEED}-{count}-{number}", words, broken)
                 failed.append(f"round {number}: {error}")
                 note(f"FAILED {failed[-1]}\n  kept in {place}")
-            for line in complaints(world, since)[:10]:
+            for line in complaints(world, since)[:5]:
                 note(f"  said: {line}")
             if broken or failed and failed[-1].startswith(f"round {number}:"):
                 return done

@@ -145,6 +145,11 @@ class Members:
                 else:
                     self.committed[key] = max(self.committed.get(key, 0), mark.offset)
 
+    def behind(self, ends: dict[tuple[str, int], int]) -> list[str]:
+        """Where it has not committed as much as there is."""
+        return [f"{topic}-{partition}: {self.committed.get((topic, partition), 0)} of {end}" for (topic, partition), end in ends.items()
+                if self.committed.get((topic, partition), 0) < end]
+
     def end(self):
         """No member is left."""
         self._ending.set()

@@ -5,20 +5,24 @@ import os
 import pathlib
 import random
 import signal
+import threading
 from typing import Callable, NamedTuple
 
-from .load import Load
+from confluent_kafka import KafkaException, Producer
+
+from .load import QUIET, patiently
 from .network import CLIENTS
-from .nodes import Node, addresses, create
-from .suite import unique
+from .nodes import Node, addresses, admin, create
+from .suite import eventually, unique
 
 # Left free on a full disk: the filesystem wants a little for itself.
 FREE_BYTES = 64 << 10
 # Written while a disk is full, so that its node has to notice.
-FILLER_RATE = 400
+FILLER_BYTES = 100_000
+DELETE_SECONDS = 60
 # What a stop may take on a slow machine.
 STOP_SECONDS = 90
-FILLER_SETTINGS = {"acks": "1", "retries": 0, "message.timeout.ms": 4000}
+FILLER_SETTINGS = {"acks": "1", "retries": 0, "message.timeout.ms": 4000, "queue.buffering.max.kbytes": 8192}
 
 
 class World:
@@ -26,7 +30,8 @@ class World:
 
     def __init__(self, nodes: list[Node], network, disks: dict[int, pathlib.Path]):
         self.nodes, self.network, self.disks = nodes, network, disks
-        self.topics: list[str] = []
+        # What is to be said of the faults that there were.
+        self.remarks: list[str] = []
 
     def node(self, number: int) -> Node:
         return self.nodes[number - 1]
@@ -146,22 +151,62 @@ def slow(world: World, victim: int, _: int):
     return world.network.mend
 
 
+class Filler:
+    """Writes large records of no interest until they are refused for want of room."""
+
+    def __init__(self, world: World, victim: int):
+        self._world, self._node, self.topic = world, world.node(victim), unique("chaos-filler")
+        self.is_full = False
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        with contextlib.suppress(KafkaException):
+            create(self._world.node(self._world.others(self._node.number)[0]), self.topic, 6, 3, 5)
+        producer = Producer({"bootstrap.servers": addresses(self._world.nodes), **FILLER_SETTINGS, **QUIET})
+        value = os.urandom(FILLER_BYTES)
+        while not self._ending.is_set() and not self.is_full:
+            try:
+                producer.produce(self.topic, value, on_delivery=self._delivered)
+                producer.poll(0)
+            except BufferError:
+                producer.poll(0.01)
+        producer.purge()
+        producer.flush(1)
+
+    def _delivered(self, error, _):
+        self.is_full |= error is not None and error.name() == "KAFKA_STORAGE_ERROR"
+
+    def end(self):
+        """Nothing of it is left."""
+        self._ending.set()
+        self._thread.join()
+        client = admin(self._world.nodes[0])
+
+        def delete():
+            with contextlib.suppress(KafkaException):
+                client.delete_topics([self.topic], request_timeout=10)[self.topic].result(15)
+            return self.topic not in client.list_topics(timeout=10).topics
+        patiently(lambda: eventually(delete, DELETE_SECONDS, f"{self.topic} is deleted"), DELETE_SECONDS)
+
+
 def full(world: World, victim: int, _: int):
     """Somebody else fills the disk, while more is written than ever."""
     ballast = world.disks[victim] / "ballast"
-    free = os.statvfs(world.disks[victim])
+    filler = Filler(world, victim)
     with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - FREE_BYTES))
-    topic = unique("chaos-filler")
-    with contextlib.suppress(Exception):
-        create(world.node(victim), topic, 6, min(3, len(world.nodes)))
-    world.topics.append(topic)
-    filler = Load(addresses(world.nodes), topic, 6, rate=FILLER_RATE, **FILLER_SETTINGS)
+        for _ in range(10):
+            free = os.statvfs(world.disks[victim])
+            with contextlib.suppress(OSError):  # The store grows meanwhile.
+                os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - FREE_BYTES))
+                break
 
     def end():
-        filler.stop()
         ballast.unlink()
-        filler._producer.flush(10)
+        filler.end()
+        if not filler.is_full:
+            world.remarks.append(f"the store of node {victim} had room left")
     return end
 
 
