@@ -474,7 +474,12 @@ impl Following {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
         if self.follower.has_asked() {
-            return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
+            // What it cannot have is from a leader that did not know that it leads when it was asked.
+            let asks = push.batches.is_empty() && push.from > here.0.end_offset();
+            return Ok(match asks {
+                true => self.ask(here.0),
+                false => FollowerStep::of(FollowerNext::Waits, here.0),
+            });
         }
         push.check().map_err(FollowerStopped::Unfit)?;
         let end = self.anew.unwrap_or(here.0.end_offset());

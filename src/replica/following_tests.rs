@@ -260,7 +260,28 @@ impl Cluster {
         }
     }
 
+    /// Who has not asked, as far as the leader knows, is made to.
+    fn call(&mut self) {
+        let leader = &self.nodes[self.leader];
+        let far = leader.log.end_offset().plus(1);
+        let call = Push {
+            from: far,
+            batches: Default::default(),
+            to: far,
+            committed: leader.log.high_watermark(),
+            start: leader.log.start_offset(),
+        };
+        for follower in 0..NODES {
+            if follower != self.leader && self.leading().next[follower].is_none() {
+                self.send(self.leader, follower, Message::Push(call.clone()));
+            }
+        }
+    }
+
     fn beat(&mut self) {
+        if self.below(4) == 0 {
+            self.call();
+        }
         let most = self.below(3);
         self.push(most);
         for node in 0..NODES {

@@ -3,7 +3,7 @@
 
 use super::Replication;
 use super::follow::FollowsUp;
-use super::leading::{FollowerRead, Next, ReadFor};
+use super::leading::{self, FollowerRead, Next, ReadFor};
 use super::said::{ReplicaSaid, ReplicaWhat};
 use crate::base::limits::{
     REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_READ_BYTES_MAX,
@@ -114,7 +114,20 @@ impl Replication {
             let peers = others.iter().filter_map(|(_, peer)| *peer);
             peers.for_each(|peer| self.links.want(peer));
             let led = self.led.entry(log).or_default();
+            let is_new = !led.is_of(leader.epoch());
             led.assign(&others, leader.epoch(), leader.partition_epoch());
+            for (node, peer) in others.into_iter().filter(|_| is_new) {
+                if let Some((peer, follower)) = peer.zip(image.brokers.member(node)) {
+                    let (epoch, leader) = (leader.epoch(), me);
+                    let term = Term {
+                        epoch,
+                        leader,
+                        follower,
+                    };
+                    self.links
+                        .say(peer, &leading::call(&open.log, term), Vec::new());
+                }
+            }
             self.altering.look_at(log);
             owner.roles.moved.insert(log);
             return;

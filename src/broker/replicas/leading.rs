@@ -197,8 +197,7 @@ impl FollowedBy {
     fn wakes(&mut self, now: Mono, log: &Log) -> Option<Push> {
         self.asks_at.take_if(|at| *at <= now)?;
         self.asks_at = Some(now.plus_ms(REPLICA_ASKS_AGAIN_MS_MAX));
-        let far = log.end_offset().plus(1);
-        Some(head(log, far, far))
+        Some(too_far(log))
     }
 
     /// It has everything, but for where the marks are: that it is told now.
@@ -225,6 +224,17 @@ fn head(log: &Log, from: Offset, to: Offset) -> Push {
         committed: log.high_watermark(),
         start: log.start_offset(),
     }
+}
+
+/// A push of what nobody can have yet: whoever gets it asks.
+fn too_far(log: &Log) -> Push {
+    let far = log.end_offset().plus(1);
+    head(log, far, far)
+}
+
+/// What makes a follower ask that may have asked before this node knew that it leads.
+pub fn call(log: &Log, term: Term) -> ReplicaSaid {
+    said(log.id(), term, ReplicaWhat::Pushes(too_far(log)))
 }
 
 /// The batches of a plan that is in memory, if each piece begins with one.

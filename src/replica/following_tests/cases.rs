@@ -73,6 +73,25 @@ fn a_start_inside_of_a_batch_may_be_where_the_follower_ends() {
     }
 }
 
+/// Its leader did not know yet that it leads when it was asked: then it calls whoever follows.
+#[test]
+fn one_that_has_asked_asks_again_when_it_is_called() {
+    let leads = [batch(0, 3, 1), batch(3, 7, 2)];
+    let mut it = Scene::new(&leads, 0, &leads[..1], 2);
+    let (call, late) = (it.push(11, &[]), it.push(3, &leads[1..]));
+    let mut pushed = |push| {
+        let here = (&mut it.node.log, &mut it.node.disk.store);
+        it.it.pushed(NOW, &push, here).unwrap().next
+    };
+    let waits = matches!(pushed(late), FollowerNext::Waits);
+    assert!(waits, "what it was pushed before it asked");
+    let FollowerNext::Asks(asked) = pushed(call) else {
+        panic!("it asks again");
+    };
+    let (epoch, end) = (LeaderEpoch(1), Offset(3));
+    assert_eq!(asked, EpochEnd { epoch, end });
+}
+
 #[test]
 fn what_is_no_good_changes_nothing() {
     let leads = [batch(0, 3, 1), batch(3, 7, 2)];
