@@ -84,7 +84,7 @@ pub enum Shape {
     Crowd,
     /// Several nodes of one cluster. Some seeds have no clients, so that what goes wrong is about the nodes alone.
     Peers,
-    /// The same, and topics have several replicas. Of no seed by itself, as long as what it finds is not all traced.
+    /// The same, and topics have several replicas.
     Replicas,
 }
 
@@ -95,6 +95,7 @@ impl Shape {
             5 => Self::Large,
             6 => Self::Crowd,
             7 => Self::Peers,
+            8 => Self::Replicas,
             _ => Self::Any,
         }
     }

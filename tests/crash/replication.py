@@ -22,8 +22,7 @@ def begin(nodes, **config) -> tuple[str, Load]:
     topic = unique("replicated")
     create(nodes[0], topic, PARTITIONS, 3, **{"min_insync_replicas": "2", **config})
     eventually(lambda: all(isr == ALL for _, isr in in_sync(nodes[0], topic)), 20, "all replicas in sync")
-    # Not idempotent: that each record is there once is not kept yet when all are killed at once (see the changelog).
-    return topic, Load(addresses(nodes), topic, PARTITIONS, rate=2000, **IMPATIENT)
+    return topic, Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
 
 
 def goes_on(load: Load, records: int = 300, seconds: float = 30):
