@@ -38,7 +38,7 @@ MIB = 1 << 20
 SETTINGS = {"millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initial.bytes": str(16 * MIB), "millrace.store.checkpoint.bytes": str(4 * MIB),
             "offsets.topic.num.partitions": "4", "offsets.topic.replication.factor": "3"}
 RATE = int(os.environ.get("CHAOS_RATE", 250))
-# Enough for a round, and little enough to be filled.
+# Of each shard: enough for a round, and little enough to be filled.
 DISK_MIB = 96 * max(1, RATE // 250)
 CODECS = ["none", "lz4", "zstd", "snappy", "gzip"]
 # What a cluster may take when nothing goes wrong any more; generous, since machines are slow.
@@ -293,15 +293,17 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
     """One cluster, for so many rounds; how many of them it has had. It ends with the first that fails."""
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(machines(count))
+        # The rounds of a cluster have it in common, whichever of them is repeated.
+        shards = random.Random(f"{SEED}/{count}/{(rounds[0] - 1) // ROUNDS_OF_A_CLUSTER}").randint(1, min(2, os.cpu_count() or 1))
         disks, why = {}, ""
         try:
             for number in range(1, count + 1):
-                disks[number] = stack.enter_context(ext4(DISK_MIB))
+                disks[number] = stack.enter_context(ext4(DISK_MIB * shards))
         except Skipped as skipped:
             disks, why = {}, " ".join(str(skipped).split())
 
         def prepare(node):
-            node.overrides |= SETTINGS
+            node.overrides |= SETTINGS | {"millrace.shards": str(shards)}
             if disks:
                 node.data = disks[node.number] / "data"
         world = World(stack.enter_context(cluster(count, network, prepare)), network, disks)
@@ -309,7 +311,7 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
         since: dict[int, int] = {}
         for done, number in enumerate(rounds, 1):
             words, broken = [f"seed {SEED}, {count} nodes, round {number}"], None
-            note(f"round {number} of {count} nodes, seed {SEED}")
+            note(f"round {number} of {count} nodes with {shards} shards, seed {SEED}")
             rng = random.Random(f"{SEED}/{count}/{number}")
             users = None
             try:
@@ -342,7 +344,8 @@ def run(count: int):
     note(f"CHAOS_SEED={SEED} repeats this run")
     table, failed, at = Table(), [], FROM
     while at < FROM + ROUNDS:
-        at += life(count, range(at, min(at + ROUNDS_OF_A_CLUSTER, FROM + ROUNDS)), table, failed)
+        cluster_ends = at + ROUNDS_OF_A_CLUSTER - (at - 1) % ROUNDS_OF_A_CLUSTER
+        at += life(count, range(at, min(cluster_ends, FROM + ROUNDS)), table, failed)
     table.say()
     assert not failed, f"{len(failed)} of {ROUNDS} rounds failed (seed {SEED}): {failed[0]}"
 
