@@ -9,13 +9,14 @@ SECONDS ?= 30
 SEED    ?= 1
 TARGETS ?=
 ROUNDS  ?= 10
+HOURS   ?= 1
 ADDRESS ?= 127.0.0.1:9092
 
 # Wherever cargo builds: the environment or its configuration may have moved it.
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run cluster test clients crash chaos sim soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run cluster test clients crash chaos sim vopr soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -64,6 +65,9 @@ chaos: build ## ROUNDS=10 rounds of faults on clusters of three and of five node
 
 sim: ## Run SEEDS seeds of the simulator, from seed FROM on
 	cargo run --release --locked --bin millrace-sim -- --seeds $(SEEDS) --from $(FROM)
+
+vopr: ## HOURS=1 of fresh simulator seeds of clusters with several replicas
+	cargo run --release --locked --bin millrace-sim -- --minutes $$(($(HOURS) * 60)) --from $(if $(filter file,$(origin FROM)),$$(date +%s)000,$(FROM)) --shape replicas --keep-going
 
 soak: build ## Hours of simulator seeds, kills and chaos, SEEDS=20000; MINUTES=n: one busy broker, its memory watched
 ifdef MINUTES

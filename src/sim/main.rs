@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,6 +28,9 @@ struct Args {
     /// The first seed.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Run seeds until so many minutes are over, however many they are.
+    #[arg(long, conflicts_with_all = ["seeds", "seed"])]
+    minutes: Option<u64>,
     /// Run this one seed alone.
     #[arg(long)]
     seed: Option<u64>,
@@ -109,14 +113,25 @@ fn main() -> ExitCode {
         shape: args.shape,
         verbose: args.verbose,
     };
-    let (from, seeds) = args.seed.map_or((args.from, args.seeds), |seed| (seed, 1));
-    let bar = ProgressBar::new(seeds).with_style(
-        ProgressStyle::with_template("{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left {msg}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar()),
-    );
+    let until = args
+        .minutes
+        .map(|minutes| Instant::now() + Duration::from_secs(minutes * 60));
+    let (from, seeds) = match (args.seed, until) {
+        (Some(seed), _) => (seed, 1),
+        (None, Some(_)) => (args.from, u64::MAX - args.from),
+        (None, None) => (args.from, args.seeds),
+    };
+    let shown = match until {
+        Some(_) => "{pos} seeds, {per_sec}, {elapsed} {msg}",
+        None => "{bar:30} {pos}/{len} seeds, {per_sec}, {eta} left {msg}",
+    };
+    let style = ProgressStyle::with_template(shown);
+    let bar =
+        ProgressBar::new(seeds).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     name_seeds_in_panics(args.same_again());
     let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let jobs = args.jobs.unwrap_or_else(cores).get().min(seeds as usize);
+    let most = usize::try_from(seeds).unwrap_or(usize::MAX);
+    let jobs = args.jobs.unwrap_or_else(cores).get().min(most);
     let progress = Mutex::new(Progress {
         left: from..from.saturating_add(seeds),
         passed: 0,
@@ -124,7 +139,10 @@ fn main() -> ExitCode {
         counts: Counts::default(),
     });
     // Not held while a seed runs.
-    let next = || locked(&progress).left.next();
+    let next = || {
+        let is_time = until.is_none_or(|until| Instant::now() < until);
+        locked(&progress).left.next().filter(|_| is_time)
+    };
     thread::scope(|scope| {
         let work = || {
             while let Some(seed) = next() {
