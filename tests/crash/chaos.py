@@ -30,7 +30,7 @@ ROUNDS = int(os.environ.get("CHAOS_ROUNDS", 1))
 FROM = int(os.environ.get("CHAOS_FROM", 1))
 CHOSEN = [kind for kind in os.environ.get("CHAOS_FAULTS", "").split(",") if kind]
 KEEP = os.environ.get("CHAOS_KEEP")
-STEPS = int(os.environ.get("CHAOS_STEPS", 5))
+STEPS = int(os.environ.get("CHAOS_STEPS", 4))
 # A cluster lives for so many rounds, then another one is made.
 ROUNDS_OF_A_CLUSTER = 4
 MIB = 1 << 20
@@ -343,10 +343,12 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
 def run(count: int):
     note(f"CHAOS_SEED={SEED} repeats this run")
     table, failed, at = Table(), [], FROM
-    while at < FROM + ROUNDS:
-        cluster_ends = at + ROUNDS_OF_A_CLUSTER - (at - 1) % ROUNDS_OF_A_CLUSTER
-        at += life(count, range(at, min(cluster_ends, FROM + ROUNDS)), table, failed)
-    table.say()
+    try:
+        while at < FROM + ROUNDS:
+            cluster_ends = at + ROUNDS_OF_A_CLUSTER - (at - 1) % ROUNDS_OF_A_CLUSTER
+            at += life(count, range(at, min(cluster_ends, FROM + ROUNDS)), table, failed)
+    finally:
+        table.say()
     assert not failed, f"{len(failed)} of {ROUNDS} rounds failed (seed {SEED}): {failed[0]}"
 
 
