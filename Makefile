@@ -11,12 +11,13 @@ TARGETS ?=
 ROUNDS  ?= 10
 HOURS   ?= 1
 ADDRESS ?= 127.0.0.1:9092
+NODE    ?= 4
 
 # Wherever cargo builds: the environment or its configuration may have moved it.
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run cluster test clients crash chaos sim vopr soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run cluster node test clients crash chaos sim vopr soak bench compare hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,6 +47,15 @@ cluster: build ## Start three nodes that form a cluster, for trial: 127.0.0.1:90
 	    --override listeners=PLAINTEXT://127.0.0.1:$$((9091 + n)),CONTROLLER://127.0.0.1:$$((19091 + n)) \
 	    --override log.dirs=data/node-$$n & pids="$$pids $$!"; \
 	done; wait
+
+node: build ## Start one more node of that cluster, without a vote: NODE=4 is 127.0.0.1:9095, data in ./data
+	mkdir -p data/node-$(NODE)
+	$(BIN)/millrace --override millrace.cluster.preview=true --override node.id=$(NODE) --override millrace.shards=1 \
+	  --override process.roles=broker --override controller.listener.names=CONTROLLER \
+	  --override controller.quorum.bootstrap.servers=127.0.0.1:19092,127.0.0.1:19093,127.0.0.1:19094 \
+	  --override listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT \
+	  --override listeners=PLAINTEXT://127.0.0.1:$$((9091 + $(NODE))),CONTROLLER://127.0.0.1:$$((19091 + $(NODE))) \
+	  --override log.dirs=data/node-$(NODE)
 
 # What `tests/all` is written in, and a bare Debian lacks.
 python3:

@@ -308,8 +308,8 @@ pub const QUORUM_LOG_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const QUORUM_SNAPSHOT_BYTES: usize = 32 * 1024 * 1024;
 /// Committed entries that are handed out at a time.
 pub const QUORUM_COMMITTED_PER_READY: usize = 1024;
-/// Observers that wait at one voter for the next committed entry; others ask again.
-pub const QUORUM_OBSERVERS_WAITING_MAX: usize = 4096;
+/// Replicas of the metadata log without a vote; with more, those that came last get nothing of it.
+pub const QUORUM_OBSERVERS_MAX: usize = 256;
 /// A part of a snapshot of the metadata has to come within so many ms, or the snapshot is given up.
 pub const SNAPSHOT_PART_WITHIN_MS: u64 = 2_000;
 /// A node that is of no quorum yet says so this often, in ms.
@@ -334,6 +334,10 @@ pub const DECIDED_WITHIN_MS: u64 = 15_000;
 pub const REFUSED_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of the id of a cluster.
 pub const CLUSTER_ID_BYTES_MAX: usize = 64;
+/// Other nodes to which a node has links; further ones take the places of those that are gone.
+pub const PEERS_MAX: usize = 256;
+/// A host by which another node is reached, in bytes: the longest name there is, and less than one byte can say.
+pub const HOST_BYTES_MAX: usize = 253;
 /// Bytes of a message of the metadata quorum that go to another node at a time. A longer one goes in parts: whoever
 /// receives it hears each of them, and does not take the sender for dead meanwhile.
 pub const PEER_PART_BYTES_MAX: usize = 128 * 1024;

@@ -17,7 +17,9 @@ use crate::base::{
     StoreId,
 };
 use crate::config::BrokerConfig;
+use crate::controller::Image;
 use crate::replica::{OnDisk, Push, Term};
+use crate::wire::NodePlace;
 use crate::wire::client::{decode_own_response, encode_request};
 use crate::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
@@ -74,16 +76,12 @@ impl Cluster {
         if self.is_quorum {
             me.directory = DirectoryId::new(me.node.0 as u64, StoreId(0));
         }
-        let setup = ClusterSetup {
-            me,
-            others: others
-                .map(|other| PeerAddress {
-                    node: id(other),
-                    host: other.to_string(),
-                    port: 9093,
-                })
-                .collect(),
-        };
+        let others = others.map(|other| PeerAddress {
+            node: id(other),
+            host: other.to_string(),
+            port: 9093,
+        });
+        let setup = ClusterSetup::of_voters(me, others.collect());
         let config = config(id(node));
         self.nodes[node] = Some(Bench::of_cluster(SHARDS, config, Some(Arc::new(setup))));
     }
@@ -370,6 +368,7 @@ fn hello_of(from: i32, to: i32, incarnation: u64) -> Bytes {
         to: NodeId(to),
         number: 1,
         from: facts(NodeId(from), incarnation),
+        place: NodePlace::default(),
     };
     hello.encode(1)
 }
@@ -498,9 +497,15 @@ impl Cluster {
         cluster.pass(3_000);
         for (first, second) in wanted {
             let to = shard_of(1, *second);
-            cluster.replicas(0, *first).links.want(to);
+            cluster
+                .replicas(0, *first)
+                .links
+                .want(to, &Image::default());
             let to = shard_of(0, *first);
-            cluster.replicas(1, *second).links.want(to);
+            cluster
+                .replicas(1, *second)
+                .links
+                .want(to, &Image::default());
         }
         cluster.pass(20);
         cluster
@@ -584,6 +589,7 @@ fn hello_for_replicas(start: u64, number: u64, to: u16) -> Hello {
         to: NodeId(1),
         number,
         from,
+        place: NodePlace::default(),
     }
 }
 

@@ -100,14 +100,12 @@ impl Shard {
         let config = setup.config;
         let owners: Vec<ShardId> = setup.directories.iter().map(|d| d.shard).collect();
         let cluster = setup.cluster;
-        let others = cluster.iter().flat_map(|cluster| &cluster.others);
-        let others: Vec<NodeId> = others.map(|other| other.node).collect();
         let control = (setup.id == ShardId(0)).then(|| {
             Control::new(
                 Arc::clone(&config),
                 setup.shards,
                 setup.directories,
-                &others,
+                cluster.as_deref(),
                 setup.seed,
             )
         });

@@ -29,7 +29,7 @@ pub(super) enum Honoured {
     All,
     /// This one. Any other would have to do something.
     Only(&'static str),
-    /// Both roles of a process.
+    /// Both roles of a process, or the broker's alone.
     Roles,
     /// None by itself: it is another name of a setting.
     Alias,
@@ -183,10 +183,6 @@ impl Inert {
             Honoured::Only(value) if text != value => Err(format!("{value}: {because}")),
             Honoured::Roles if !has("broker") => Err(format!(
                 "broker,controller: a controller alone is no process of its own here. {because}"
-            )),
-            Honoured::Roles if !has("controller") => Err(format!(
-                "broker,controller: a broker alone has its controllers on other nodes, and clusters of several nodes \
-                 are not supported yet. {because}"
             )),
             _ => Ok(()),
         }

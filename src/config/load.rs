@@ -133,6 +133,9 @@ pub fn load(
     }
     if problems.is_empty() {
         leave_out_controller(&mut config);
+        let mut ignored = std::mem::take(&mut config.ignored);
+        ignored.retain(|it| !config.names_nodes(it.key));
+        config.ignored = ignored;
         problems.extend(contradictions(&config));
     }
     if problems.is_empty() {
@@ -193,7 +196,7 @@ fn leave_out_controller(config: &mut BrokerConfig) {
         return;
     };
     let names: Vec<_> = names.split(',').map(str::to_ascii_uppercase).collect();
-    if !config.other_voters().is_empty() {
+    if config.is_member() {
         let listeners = config.listeners.0.iter();
         let own = listeners.filter(|listener| names.contains(&listener.name));
         config.controller_listeners = own.cloned().collect();

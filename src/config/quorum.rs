@@ -2,12 +2,15 @@
 //! found; with the checks that Kafka makes at its start.
 //!
 //! A node stands alone so far. So what names other nodes is refused here, rather than taken for something else:
-//! a node that begins a cluster of its own instead of joining the one that was meant serves other data.
+//! a node that begins a cluster of its own instead of joining the one that was meant serves other data. With
+//! `millrace.cluster.preview` a node may be one of several: a voter, or with the broker role alone an observer of the
+//! voters, which lists a listener of `controller.listener.names` too (Kafka's brokers do not): other nodes reach it by
+//! that.
 
 use std::net::IpAddr;
 
 use super::broker::BrokerConfig;
-use super::listeners::Endpoints;
+use super::listeners::{Endpoint, Endpoints};
 use super::value::Value;
 use crate::base::NodeId;
 use crate::base::limits::QUORUM_VOTERS_MAX;
@@ -69,11 +72,53 @@ impl BrokerConfig {
         voters
     }
 
+    /// Whether this node has the broker role alone: the controllers, which vote about the metadata, are other nodes.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        let mut roles = self.elements(ROLES).peekable();
+        roles.peek().is_some() && roles.all(|role| role != "controller")
+    }
+
+    /// Whether this node is one of several.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.observes() || !self.other_voters().is_empty()
+    }
+
+    /// Where an observer finds voters, if the configuration does not say who they are: host and port each.
+    #[must_use]
+    pub fn quorum_servers(&self) -> Vec<(String, u16)> {
+        let servers = self.elements(SERVERS).filter_map(address_of);
+        let is_used = self.observes() && self.voters().is_empty();
+        servers.filter(|_| is_used).collect()
+    }
+
+    /// Where other nodes reach this one, if that has a port: its first controller listener, as it is advertised.
+    #[must_use]
+    pub fn reached(&self) -> Option<Endpoint> {
+        let listener = self.controller_listeners.first()?;
+        let advertised = self.explicit.get("advertised.listeners");
+        let advertised = advertised.and_then(|list| Endpoints::parse(list).ok());
+        let mut all = advertised.into_iter().flat_map(|list| list.0);
+        let shown = all.find(|it| it.name == listener.name);
+        let mut shown = shown.unwrap_or_else(|| listener.clone());
+        if shown.names_no_host() {
+            shown.host.clone_from(&self.host_name);
+        }
+        (shown.port > 0).then_some(shown)
+    }
+
+    /// Whether a setting that changes nothing by itself says here which nodes there are.
+    pub(super) fn names_nodes(&self, key: &str) -> bool {
+        self.is_member() && [ROLES, VOTERS, SERVERS, CONTROLLER_LISTENERS].contains(&key)
+    }
+
     /// What to say of a bootstrap server that may be another node; `None` if there is none. It is not refused: the name
     /// of this machine or container, which many configurations have there, cannot be told from another's.
     #[must_use]
     pub fn bootstrap_doubt(&self) -> Option<String> {
-        let mut servers = self.elements(SERVERS).filter_map(address_of);
+        let servers = self.elements(SERVERS).filter_map(address_of);
+        let mut servers = servers.filter(|_| !self.observes());
         let (host, port) = servers.find(|(host, _)| !self.names_this_node(host))?;
         Some(format!(
             "{SERVERS} names {host}:{port}, and this node does not look there: it is a cluster of its own, the only \
@@ -122,10 +167,35 @@ impl BrokerConfig {
             VOTERS,
             format!("each node once, and {QUORUM_VOTERS_MAX} nodes at most"),
         );
+        let observes = self.observes();
         require(
-            voters.is_empty() || votes(me) > 0,
+            voters.is_empty() || observes || votes(me) > 0,
             VOTERS,
             format!("this node, {me} by node.id, among them: it has the controller role"),
+        );
+        require(
+            !observes || votes(me) == 0,
+            VOTERS,
+            format!("other nodes than this one, {me} by node.id: it has the broker role alone"),
+        );
+        require(
+            !observes || self.millrace_cluster_preview,
+            ROLES,
+            "broker,controller: a broker alone has its controllers on other nodes, and clusters of several nodes are \
+             not supported yet (to try what there is of them: millrace.cluster.preview)"
+                .to_owned(),
+        );
+        let preview = self.millrace_cluster_preview;
+        let asks = observes && preview && voters.is_empty();
+        require(
+            !asks || self.elements(SERVERS).next().is_some(),
+            SERVERS,
+            "where the controllers are: this node has the broker role alone".to_owned(),
+        );
+        require(
+            !(observes && preview) || self.reached().is_some(),
+            CONTROLLER_LISTENERS,
+            "the name of a listener with a port, by which other nodes reach this one".to_owned(),
         );
         let others: Vec<String> = voters
             .iter()
@@ -133,7 +203,7 @@ impl BrokerConfig {
             .map(|voter| voter.node.to_string())
             .collect();
         require(
-            others.is_empty() || self.millrace_cluster_preview,
+            others.is_empty() || preview,
             VOTERS,
             format!(
                 "this node, {me}, and no other: clusters of several nodes are not supported yet, and nodes {} are named \
@@ -142,12 +212,12 @@ impl BrokerConfig {
             ),
         );
         require(
-            others.is_empty() || !self.controller_listeners.is_empty(),
+            others.is_empty() || observes || !self.controller_listeners.is_empty(),
             CONTROLLER_LISTENERS,
             "the name of a listener by which the other voters reach this node".to_owned(),
         );
         require(
-            self.elements(SERVERS).count() <= 1,
+            observes || self.elements(SERVERS).count() <= 1,
             SERVERS,
             "one address at most, that of this node: clusters of several nodes are not supported yet".to_owned(),
         );
@@ -260,6 +330,67 @@ mod tests {
             config.voters(),
             [VoterAddress::parse("1@anything:9093").unwrap()]
         );
+    }
+
+    /// A broker alone, with what it needs and this besides.
+    fn observer(more: &str) -> String {
+        format!(
+            "process.roles=broker\nmillrace.cluster.preview=true\nnode.id=4\n\
+             listeners=PLAINTEXT://:1,C://:2\ncontroller.listener.names=C\n\
+             listener.security.protocol.map=C:PLAINTEXT,PLAINTEXT:PLAINTEXT\n{more}"
+        )
+    }
+
+    #[test]
+    fn a_broker_alone_observes_the_controllers_that_it_is_told() {
+        let by_servers = observer("controller.quorum.bootstrap.servers=a:9093,b:9093");
+        let config = load(Some(&by_servers), &[]).unwrap();
+        assert!(config.observes() && config.is_member() && config.other_voters().is_empty());
+        let servers = [("a".to_owned(), 9093), ("b".to_owned(), 9093)];
+        assert_eq!(config.quorum_servers(), servers);
+        assert_eq!(config.bootstrap_doubt(), None);
+        assert!(config.ignored.is_empty(), "{:?}", config.ignored);
+        let reached = config.reached().unwrap();
+        assert_eq!(
+            (&*reached.name, &*reached.host, reached.port),
+            ("C", "localhost", 2)
+        );
+        assert_eq!(config.listeners.0.len(), 1, "clients do not come by that");
+        let by_voters = observer(
+            "controller.quorum.voters=1@a:1,2@b:1\ncontroller.quorum.bootstrap.servers=c:1\n\
+             advertised.listeners=PLAINTEXT://x:1,C://y:7",
+        );
+        let config = load(Some(&by_voters), &[]).unwrap();
+        assert_eq!(
+            (config.other_voters().len(), config.quorum_servers()),
+            (2, Vec::new())
+        );
+        let reached = config.reached().unwrap();
+        assert_eq!((&*reached.host, reached.port), ("y", 7));
+        let alone = load(Some("process.roles=broker,controller"), &[]).unwrap();
+        assert!(!alone.observes() && !alone.is_member());
+        for (text, why) in [
+            (observer(""), "where the controllers are"),
+            (
+                observer("controller.quorum.voters=4@a:1"),
+                "other nodes than this one, 4",
+            ),
+            (
+                observer("controller.quorum.voters=1@a:1").replace("names=C", "names="),
+                "a listener with a port",
+            ),
+            (
+                observer("controller.quorum.voters=1@a:1").replace("C://:2", "C://:0"),
+                "a listener with a port",
+            ),
+            (
+                observer("controller.quorum.voters=1@a:1").replace("preview=true", "preview=false"),
+                "on other nodes",
+            ),
+        ] {
+            let problem = load(Some(&text), &[]).expect_err(&text).to_string();
+            assert!(problem.contains(why), "{text}: {problem}");
+        }
     }
 
     #[test]

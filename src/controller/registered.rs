@@ -84,6 +84,12 @@ impl Registered {
         self.known.contains_key(&node) && Arc::make_mut(&mut self.known).remove(&node).is_some()
     }
 
+    /// Whether it shares all with another one: nothing has changed since one was cloned of the other.
+    #[must_use]
+    pub fn shares_all(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.known, &other.known)
+    }
+
     /// What a node has registered.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<&Registration> {

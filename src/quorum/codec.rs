@@ -36,9 +36,7 @@ const APPENDED: u8 = 6;
 const REJECTED: u8 = 7;
 const OFFER: u8 = 8;
 const ELECT: u8 = 9;
-const PULL: u8 = 10;
-const PULLED: u8 = 11;
-const OUTDATED: u8 = 12;
+// 10 to 12 were of releases in which observers asked for entries.
 
 pub(super) const LEADER_CHANGE: u8 = 1;
 pub(super) const RECORDS: u8 = 2;
@@ -97,23 +95,11 @@ impl QuorumMessage {
                 put_id(&mut to, *prev);
                 put_id(&mut to, *hint);
             }
-            Says::Offer(mark) | Says::Outdated(mark) => {
+            Says::Offer(mark) => {
                 put_id(&mut to, mark.id);
                 put_voters(&mut to, &mark.voters);
             }
             Says::Elect => {}
-            Says::Pull { last } => put_id(&mut to, *last),
-            Says::Pulled {
-                leader,
-                prev,
-                entries,
-            } => {
-                to.u8(leader.is_some().into());
-                if let Some(leader) = leader {
-                    put_replica(&mut to, *leader);
-                }
-                put_entries(&mut to, *prev, entries);
-            }
         }
         let crc = crc32c(&to[CRC..]);
         to[..CRC].copy_from_slice(&crc.to_le_bytes());
@@ -155,9 +141,6 @@ const fn kind(says: &Says) -> u8 {
         Says::Rejected { .. } => REJECTED,
         Says::Offer(_) => OFFER,
         Says::Elect => ELECT,
-        Says::Pull { .. } => PULL,
-        Says::Pulled { .. } => PULLED,
-        Says::Outdated(_) => OUTDATED,
     }
 }
 
@@ -228,21 +211,7 @@ fn message(from: &mut Reader, len: usize) -> Option<QuorumMessage> {
             Says::Rejected { prev, hint }
         }
         OFFER => Says::Offer(mark(from)?),
-        OUTDATED => Says::Outdated(mark(from)?),
         ELECT => Says::Elect,
-        PULL => Says::Pull { last: id(from)? },
-        PULLED => {
-            let leader = match flag(from)? {
-                true => Some(replica(from)?),
-                false => None,
-            };
-            let (prev, entries) = entries(from, len)?;
-            Says::Pulled {
-                leader,
-                prev,
-                entries,
-            }
-        }
         _ => return None,
     };
     Some(QuorumMessage {

@@ -1,9 +1,9 @@
 //! What a replica is at, whatever its role, and how that becomes what it wants done.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::config::QuorumConfig;
-use super::entry::{EntryId, EntryIndex, HardState, QuorumEntry, SnapshotMark};
+use super::entry::{EntryIndex, HardState, QuorumEntry, SnapshotMark};
 use super::log::RaftLog;
 use super::message::{QuorumMessage, Says};
 use super::progress::PeerProgress;
@@ -36,7 +36,7 @@ pub(super) struct Ballots {
 pub(super) struct Leading {
     /// The first entry of its term: when that is committed, everything before is.
     pub began: EntryIndex,
-    /// All other voters, and the one that joins.
+    /// All other voters, the one that joins, and observers.
     pub others: BTreeMap<ReplicaKey, PeerProgress>,
     /// A replica that is to become a voter.
     pub joining: Option<NewVoter>,
@@ -81,8 +81,9 @@ pub(super) struct Core {
     pub due: Mono,
     /// The snapshot that is being fetched.
     pub fetching: Option<SnapshotMark>,
-    /// Observers that wait for more than this entry.
-    pub observers: BTreeMap<ReplicaKey, EntryId>,
+    /// Replicas that are there and may have no vote, of `QUORUM_OBSERVERS_MAX` at most: known also while another one
+    /// leads.
+    pub observers: BTreeSet<ReplicaKey>,
     /// Up to here committed entries were handed out.
     pub handed: EntryIndex,
     pub out: Ready,
@@ -107,7 +108,7 @@ impl Core {
             heard: None,
             due: Mono::NEVER,
             fetching: None,
-            observers: BTreeMap::new(),
+            observers: BTreeSet::new(),
             handed,
             out: Ready::default(),
             announced: QuorumRole::Follower {
@@ -286,18 +287,17 @@ impl Core {
         self.out.fault.get_or_insert(fault);
     }
 
-    /// Hands out entries that are committed and on this disk. Says whether there were any.
-    pub fn hand_out(&mut self) -> bool {
+    /// Hands out entries that are committed and on this disk.
+    pub fn hand_out(&mut self) {
         let end = self.state.commit.min(self.log.durable());
         let most = EntryIndex(self.handed.0 + QUORUM_COMMITTED_PER_READY as u64);
         let from = self.handed.next();
         if end < from {
-            return false;
+            return;
         }
         self.out.committed = self.log.read(from, end.min(most), usize::MAX);
         self.handed = end.min(most);
         self.out.more = self.handed < end;
-        true
     }
 
     /// All that is wanted, and nothing of it again.

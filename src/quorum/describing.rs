@@ -2,7 +2,7 @@
 
 use super::core::Role;
 use super::entry::EntryIndex;
-use super::voter::Quorum;
+use super::replica::Quorum;
 use super::voters::ReplicaKey;
 use crate::base::{LeaderEpoch, Mono};
 

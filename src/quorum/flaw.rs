@@ -7,8 +7,8 @@ pub enum Flaw {
     CommitsOlderTerms,
     /// A vote is given to whoever asks first, whatever its log has.
     IgnoresLogs,
-    /// Observers are given all that a leader has.
-    ServesUncommitted,
+    /// What observers have counts for what is committed.
+    CountsObservers,
     /// A follower takes a leader's word for what is committed, beyond what it has compared.
     CommitsUncompared,
     /// Voters are changed while the change before is not committed.

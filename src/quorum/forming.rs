@@ -61,7 +61,7 @@ pub enum Forming {
     Forms(Voters),
     /// It is a voter of one that has begun, as soon as its disk has that.
     Joins(Formed),
-    /// It is none of the first voters of one that has begun, and pulls what is committed.
+    /// It has no vote in one that has begun, and may observe it.
     Observes(Formed),
 }
 
@@ -232,6 +232,24 @@ mod tests {
         assert_eq!(forming(two, &same), waits(WaitsFor::First(one), all));
         assert_eq!(forming(one, &same), Ok(Forming::Forms(three())));
         assert_eq!(forming(key(9, 1), &same), waits(WaitsFor::Others, None));
+    }
+
+    /// Configurations that name other voters see others, and wait for each other.
+    #[test]
+    fn who_names_other_voters_forms_nothing_with_the_others() {
+        let (one, two) = (key(1, 1), key(2, 1));
+        let pair = Voters::new([one, two]).unwrap();
+        let fewer = [
+            seat(one, Knows::Blank(Some(pair.clone()))),
+            seat(two, Knows::Blank(Some(three()))),
+        ];
+        let waits = Ok(Forming::Waits(WaitsFor::SameView(two), Some(pair.clone())));
+        assert_eq!(forming(one, &fewer), waits);
+        let mut more = seats(Some(three()));
+        more[0] = seat(one, Knows::Blank(Some(pair)));
+        let waits = Ok(Forming::Waits(WaitsFor::SameView(one), Some(three())));
+        assert_eq!(forming(two, &more), waits);
+        assert_eq!(forming(key(3, 1), &more), waits);
     }
 
     #[test]

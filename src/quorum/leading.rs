@@ -7,6 +7,7 @@ use super::progress::{PeerProgress, Sending};
 use super::ready::{Declined, VoterChange};
 use super::voters::{ReplicaKey, Voters};
 use crate::base::Mono;
+use crate::base::limits::QUORUM_OBSERVERS_MAX;
 
 /// A majority has voted for it.
 pub(super) fn become_leader(core: &mut Core, now: Mono) {
@@ -36,22 +37,41 @@ fn append(core: &mut Core, now: Mono, payload: Payload) -> EntryId {
         index: core.log.last().index.next(),
     };
     core.append(QuorumEntry { id, payload });
-    meet_voters(core, now);
+    meet_all(core, now);
     id
 }
 
-/// Knows each voter by its progress, and nobody else but who joins.
-fn meet_voters(core: &mut Core, now: Mono) {
+/// Knows each voter and each observer by its progress, and nobody else but who joins.
+fn meet_all(core: &mut Core, now: Mono) {
     let Role::Leader(it) = &mut core.role else {
         return;
     };
     let (voters, next) = (core.log.voters(), core.log.last().index);
     let joining = it.joining.as_ref().map(|joining| joining.replica);
-    it.others
-        .retain(|replica, _| voters.contains(*replica) || joining == Some(*replica));
+    let observers = &core.observers;
+    it.others.retain(|replica, _| {
+        voters.contains(*replica) || joining == Some(*replica) || observers.contains(replica)
+    });
     for voter in voters.iter().filter(|voter| *voter != core.me) {
         let new = || PeerProgress::new(Sending::Replicate, next, now);
         it.others.entry(voter).or_insert_with(new);
+    }
+    for observer in observers {
+        let new = || PeerProgress::new(Sending::Probe, next.next(), now);
+        it.others.entry(*observer).or_insert_with(new);
+    }
+}
+
+/// A replica that may have no vote is there, or not any more.
+pub(super) fn observe(core: &mut Core, now: Mono, who: ReplicaKey, is_there: bool) {
+    match is_there {
+        true if who == core.me || core.observers.len() >= QUORUM_OBSERVERS_MAX => return,
+        true => core.observers.insert(who),
+        false => core.observers.remove(&who),
+    };
+    meet_all(core, now);
+    if matches!(core.role, Role::Leader(_)) {
+        core.due = core.due.min(next_due(core, now));
     }
 }
 
@@ -162,7 +182,9 @@ pub(super) fn on_time(core: &mut Core, now: Mono) {
         return core.follow(now, core.term(), None);
     }
     if let Some(NewVoter { replica, .. }) = it.joining.take_if(|joining| joining.until <= now) {
-        it.others.remove(&replica);
+        if !core.observers.contains(&replica) {
+            it.others.remove(&replica);
+        }
         core.out.changed = Some((VoterChange::Add(replica), Err(Declined::TooSlow)));
     }
     it.resigning = it.resigning.filter(|until| *until > now);
@@ -236,6 +258,16 @@ pub(super) fn commit(core: &mut Core, now: Mono) {
         None => EntryIndex::ZERO,
     };
     let reached = core.log.voters().reached(matched);
+    #[cfg(test)]
+    let reached = match core.config.flaw {
+        Some(super::flaw::Flaw::CountsObservers) => {
+            let all = it.others.keys().copied().chain([core.me]);
+            let mut all: Vec<EntryIndex> = all.map(matched).collect();
+            all.sort_unstable();
+            all[all.len().saturating_sub(core.log.voters().majority())]
+        }
+        _ => reached,
+    };
     let is_own = core
         .log
         .id(reached)
@@ -268,8 +300,9 @@ pub(super) fn on_gone(core: &mut Core, who: ReplicaKey) {
 /// Somebody else should lead. Nothing is proposed any more until somebody does, or time is up.
 pub(super) fn resign(core: &mut Core, now: Mono) {
     let until = now.plus_ms(core.config.election_ms);
+    let is_alone = core.is_only_voter();
     if let Role::Leader(it) = &mut core.role
-        && !it.others.is_empty()
+        && !is_alone
     {
         it.resigning = Some(until);
     }

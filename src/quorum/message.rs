@@ -57,22 +57,6 @@ pub enum Says {
     Offer(SnapshotMark),
     /// A leader that is about to stop asks the receiver to be elected at once.
     Elect,
-    /// An observer asks for committed entries.
-    Pull {
-        /// The last one that it has.
-        last: EntryId,
-    },
-    /// What an observer asks for is not in the log any more: there is this snapshot instead.
-    Outdated(SnapshotMark),
-    /// The answer to an observer.
-    Pulled {
-        /// Who leads, as far as it is known.
-        leader: Option<ReplicaKey>,
-        /// The entry before those that follow.
-        prev: EntryId,
-        /// Committed entries.
-        entries: Vec<QuorumEntry>,
-    },
 }
 
 /// A request for a vote.
@@ -118,9 +102,6 @@ impl QuorumMessage {
                 Says::Appended { matched } => matched.0 <= INDEX_MAX,
                 Says::Rejected { prev, hint } => is_known(*prev) && is_known(*hint),
                 Says::Offer(mark) => self.term.0 > 0 && is_known(mark.id),
-                Says::Outdated(mark) => is_known(mark.id),
-                Says::Pull { last } => is_known(*last),
-                Says::Pulled { prev, entries, .. } => follow(*prev, entries),
             }
     }
 }

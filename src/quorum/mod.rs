@@ -3,16 +3,16 @@
 //! it (KIP-595, KIP-630, KIP-853, KIP-996); what an entry says is nobody's business in here.
 //!
 //! Pure: a driver tells a replica what happens ([`QuorumInput`]), and does what it wants, in the order in which
-//! [`Ready`] lists it. Two kinds of replicas have that interface: [`Quorum`], which may have a vote, and [`Observer`],
-//! which pulls what is committed.
+//! [`Ready`] lists it. A replica without a vote is an observer: it follows whoever leads as the voters do, and nothing
+//! waits for it (a learner, in Raft's words).
 //!
 //! - `forming` how it begins;
 //! - `voters` who has a vote; `entry` what the log consists of; `message` what is said; `ready` what goes in and out;
 //! - `log` the entries in memory; `progress` how far another replica is;
 //! - `core` what a replica is at, whatever its role: term, vote, log, and what is on its way to the disk;
-//! - `election`, `leading`, `following`, `serving` what it does: as a candidate, a leader, a follower, for observers;
+//! - `election`, `leading`, `following` what it does: as a candidate, a leader, a follower;
 //! - `describing` how far all of them are;
-//! - `voter`, `observer` the two kinds of replicas; `codec` messages as bytes, `stored` what is on the disk.
+//! - `replica` all of it; `codec` messages as bytes, `stored` what is on the disk.
 //!
 //! The model of it, with everything that may go wrong, is `sim/messages/quorum`.
 
@@ -29,17 +29,15 @@ mod forming;
 mod leading;
 mod log;
 mod message;
-mod observer;
 mod progress;
 #[cfg(test)]
 mod quorum_tests;
 mod ready;
+mod replica;
 mod seated;
-mod serving;
 mod stored;
 #[cfg(test)]
 mod testing;
-mod voter;
 mod voters;
 
 pub use codec::BadQuorumMessage;
@@ -51,7 +49,6 @@ pub(crate) use flaw::Flaw;
 pub use forming::{Formed, Forming, FormingError, Knows, Seat, Sitting, WaitsFor, forming};
 pub use log::RestoreError;
 pub use message::{QuorumMessage, Says, Vote};
-pub use observer::Observer;
 pub use ready::{Declined, QuorumFault, QuorumInput, QuorumRole, Ready, VoterChange, Write};
-pub use voter::{Quorum, Restored};
+pub use replica::{Quorum, Restored};
 pub use voters::{ReplicaKey, Voters};

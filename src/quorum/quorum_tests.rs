@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::testing::{Group, any_message, config, entry, id, key, message, voters};
 use super::{
-    Declined, EntryIndex, HardState, Observer, Payload, Quorum, QuorumEntry, QuorumFault,
-    QuorumInput, QuorumRole, Restored, Says, SnapshotMark, Vote, VoterChange,
+    Declined, EntryIndex, HardState, Payload, Quorum, QuorumEntry, QuorumFault, QuorumInput,
+    QuorumRole, Restored, Says, SnapshotMark, Vote, VoterChange,
 };
 use crate::base::limits::QUORUM_ENTRY_BYTES_MAX;
 use crate::base::{LeaderEpoch, Mono};
@@ -422,20 +422,6 @@ fn a_newer_snapshot_is_fetched_instead() {
     assert_eq!(quorum.ready().write, None);
     quorum.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
     assert_eq!(quorum.ready().write.unwrap().snapshot, Some(mark(9)));
-
-    let restored = Restored::empty(voters(3));
-    let mut observer = Observer::new(key(9), 100, restored, Mono(0));
-    let wanted = |observer: &mut Observer, index| {
-        observer.step(Mono(0), message(2, 9, 1, Says::Outdated(mark(index))));
-        observer.ready().fetch.map(|(_, mark)| mark)
-    };
-    assert_eq!(wanted(&mut observer, 8), Some(mark(8)));
-    assert_eq!(wanted(&mut observer, 9), Some(mark(9)));
-    assert_eq!(wanted(&mut observer, 9), None);
-    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 8))));
-    assert_eq!(observer.ready().installed, None);
-    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
-    assert_eq!(observer.ready().installed, Some(mark(9)));
 }
 
 #[test]
@@ -499,143 +485,128 @@ fn who_removes_itself_may_stand_until_that_is_committed() {
     assert_eq!(group.get(other).voters().len(), 1);
 }
 
-#[test]
-fn observers_are_told_what_is_committed() {
+/// A leader of three with an observer, that has proposed something; and what has come of it.
+fn observed() -> (Group, i32) {
     let mut group = Group::new(3);
     let leader = group.leader();
-    let voter = leader % 3 + 1;
-    let restored = Restored::empty(voters(3));
-    let mut observer = Observer::new(key(9), 100, restored, Mono(0));
-    let pull = Says::Pull { last: id(0, 0) };
-    group.step(voter, message(9, voter, 0, pull));
-    let now = group.now;
-    group
-        .get(leader)
-        .propose(now, Bytes::from_static(b"records"))
-        .unwrap();
-    group.settle();
-    let pull = Says::Pull { last: id(0, 0) };
-    group.get(voter).step(now, message(9, voter, 0, pull));
-    let answer = group.get(voter).ready().messages.remove(0);
-    observer.step(now, QuorumInput::Message(answer.clone()));
-    let ready = observer.ready();
-    assert_eq!(ready.committed.len(), 2);
-    assert_eq!(ready.write.unwrap().entries, ready.committed);
+    group.start(9, Restored::empty(voters(3)));
+    for node in 1..=3 {
+        group.step(node, QuorumInput::Observer(key(9), true));
+    }
+    group.propose(leader);
+    group.pass(200);
+    (group, leader)
+}
+
+#[test]
+fn an_observer_gets_the_log_from_whoever_leads() {
+    let (mut group, leader) = observed();
+    let all = group.committed[&key(leader)].clone();
+    assert_eq!(group.committed[&key(9)], all);
     let term = group.get(leader).state().term;
-    let leader = Some(key(leader));
-    assert_eq!(ready.role, Some(QuorumRole::Follower { term, leader }));
-    // The same again is nothing new; it has asked for more, which has to wait.
-    observer.step(now, QuorumInput::Message(answer));
-    assert!(observer.ready().committed.is_empty());
-    let mut more = ready.messages.into_iter().next().unwrap();
-    more.to = key(voter);
-    group.get(voter).step(now, QuorumInput::Message(more));
-    assert!(group.get(voter).ready().messages.is_empty());
-    // Another history is noticed.
-    let pulled = Says::Pulled {
-        leader,
-        prev: id(7, 2),
-        entries: Vec::new(),
+    let leads = Some(key(leader));
+    let follows = QuorumRole::Follower {
+        term,
+        leader: leads,
     };
-    observer.step(now, message(2, 9, 7, pulled));
-    assert_eq!(
-        observer.ready().fault,
-        Some(QuorumFault::Diverged(id(7, 2)))
-    );
-}
-
-/// What a voter's disk has, that had voted in term 4: entries 1 to 3 of term 1, of which 2 are committed.
-fn voters_disk() -> Restored {
-    let mut restored = Restored::empty(voters(3));
-    restored.state = HardState {
-        term: LeaderEpoch(4),
-        vote: Some(key(2)),
-        commit: EntryIndex(2),
-    };
-    restored.entries = (1..=3).map(|index| entry(1, index)).collect();
-    restored
+    assert_eq!(group.get(9).role(), follows);
+    // Another one leads, who knows of it too.
+    group.isolate(leader);
+    group.pass(2_000);
+    let next = group.leader();
+    assert_ne!(next, leader);
+    group.propose(next);
+    group.pass(200);
+    assert_eq!(group.committed[&key(9)], group.committed[&key(next)]);
+    assert!(group.committed[&key(9)].len() > all.len());
 }
 
 #[test]
-fn a_voter_that_becomes_an_observer_keeps_what_it_promised() {
-    let pulled = |entries| {
-        let (leader, prev) = (None, id(1, 2));
-        let says = Says::Pulled {
-            leader,
-            prev,
-            entries,
-        };
-        message(2, 9, 6, says)
-    };
-    let start = || {
-        let mut observer = Observer::new(key(9), 100, voters_disk(), Mono(0));
-        observer.step(Mono(0), QuorumInput::Time);
-        let ready = observer.ready();
-        assert_eq!(ready.committed, [entry(1, 1), entry(1, 2)]);
-        assert_eq!(ready.write, None);
-        assert_eq!(ready.messages[0].says, Says::Pull { last: id(1, 2) });
-        observer
-    };
-    // What it had acknowledged turns out to be committed: it is there, and was never away.
-    let mut observer = start();
-    observer.step(Mono(0), pulled(vec![entry(1, 3), entry(3, 4)]));
-    let ready = observer.ready();
-    assert_eq!(ready.committed, [entry(1, 3), entry(3, 4)]);
-    let write = ready.write.unwrap();
+fn an_observer_decides_nothing() {
+    let (mut group, leader) = observed();
+    let others: Vec<i32> = (1..=3).filter(|node| *node != leader).collect();
+    others.iter().for_each(|node| group.isolate(*node));
+    let before = group.committed[&key(leader)].len();
+    group.propose(leader);
+    group.pass(100);
+    let standing = group.get(leader).standing(Mono(0)).unwrap();
     assert_eq!(
-        (write.truncate, &write.entries[..]),
-        (None, &[entry(3, 4)][..])
+        standing.observers[0].last,
+        standing.voters[leader as usize - 1].last
     );
-    let kept = HardState {
-        commit: EntryIndex(4),
-        ..voters_disk().state
-    };
-    assert_eq!(write.state, kept);
-    // Or something else does; of a newer term, in which it has no vote.
-    let mut observer = start();
-    observer.step(Mono(0), pulled(vec![entry(6, 3)]));
-    let write = observer.ready().write.unwrap();
-    let other = (Some(EntryIndex(3)), &[entry(6, 3)][..]);
-    assert_eq!((write.truncate, &write.entries[..]), other);
-    let newer = HardState {
-        term: LeaderEpoch(6),
-        vote: None,
-        commit: EntryIndex(3),
-    };
-    assert_eq!(write.state, newer);
-    // Or a snapshot says so, whose contents are not needed then.
-    let mut observer = start();
-    let mark = |index| SnapshotMark {
-        id: id(1, index),
-        voters: voters(3),
-    };
-    observer.step(Mono(0), message(2, 9, 6, Says::Outdated(mark(3))));
-    let ready = observer.ready();
-    assert_eq!((ready.committed, ready.fetch), (vec![entry(1, 3)], None));
-    // Of one that is beyond they are.
-    let mut observer = start();
-    observer.step(Mono(0), message(2, 9, 6, Says::Outdated(mark(9))));
-    observer.step(Mono(0), QuorumInput::Fetched(Some(id(1, 9))));
-    let write = observer.ready().write.unwrap();
-    assert_eq!(write.snapshot, Some(mark(9)));
-    assert_eq!(write.state.vote, Some(key(2)));
+    assert_eq!(
+        group.committed[&key(leader)].len(),
+        before,
+        "two of four have it"
+    );
+    // It elects nobody, and does not stand.
+    group.pass(5_000);
+    assert_eq!(group.get(leader).elected(), None);
+    assert_eq!(group.get(9).elected(), None);
+    assert_eq!(group.get(9).voters().len(), 3);
 }
 
 #[test]
-fn an_observer_can_become_a_voter() {
-    let mut disk = Restored::empty(voters(3));
-    let mut observer = Observer::new(key(1), 100, disk.clone(), Mono(0));
-    let pulled = Says::Pulled {
-        leader: None,
-        prev: id(0, 0),
-        entries: vec![entry(1, 1), entry(5, 2)],
+fn what_another_leader_has_not_is_cut_off_at_an_observer() {
+    let (mut group, leader) = observed();
+    let others: Vec<i32> = (1..=3).filter(|node| *node != leader).collect();
+    for other in &others {
+        let both = [(key(leader), key(*other)), (key(*other), key(leader))];
+        group.cut.extend(both);
+        group.cut.insert((key(*other), key(9)));
+    }
+    group.propose(leader);
+    group.pass(50);
+    let lost = group.get(9).core().log.last();
+    group.pass(2_000);
+    group.isolate(leader);
+    for other in &others {
+        group.cut.remove(&(key(*other), key(9)));
+    }
+    group.pass(2_000);
+    let next = group.leader();
+    assert_ne!(next, leader);
+    group.pass(500);
+    assert!(!group.get(9).core().log.has(lost));
+    assert_eq!(group.committed[&key(9)], group.committed[&key(next)]);
+}
+
+#[test]
+fn one_that_observes_no_more_is_forgotten_but_not_as_a_voter() {
+    let (mut group, leader) = observed();
+    let known = |group: &mut Group| {
+        let standing = group.get(leader).standing(Mono(0)).unwrap();
+        (standing.voters.len(), standing.observers.len())
     };
-    observer.step(Mono(0), message(2, 1, 6, pulled));
-    let write = observer.ready().write.unwrap();
-    (disk.state, disk.entries) = (write.state, write.entries);
-    let mut quorum = new(disk);
-    assert_eq!(quorum.state().term, LeaderEpoch(5));
-    assert_eq!(quorum.ready().committed.len(), 2);
+    assert_eq!(known(&mut group), (3, 1));
+    group.step(leader, QuorumInput::Observer(key(9), false));
+    assert_eq!(known(&mut group), (3, 0));
+    group.step(leader, QuorumInput::Observer(key(9), true));
+    let now = group.now;
+    let add = VoterChange::Add(key(9));
+    assert_eq!(group.get(leader).change(now, add), Ok(()));
+    group.pass(300);
+    assert_eq!(known(&mut group), (4, 0));
+    group.step(leader, QuorumInput::Observer(key(9), false));
+    assert_eq!(known(&mut group), (4, 0));
+    group.propose(leader);
+    group.pass(200);
+    assert_eq!(group.committed[&key(9)], group.committed[&key(leader)]);
+}
+
+#[test]
+fn the_only_voter_has_observers_too() {
+    let mut group = Group::new(1);
+    group.pass(1);
+    assert_eq!(group.leader(), 1);
+    group.start(9, Restored::empty(voters(1)));
+    group.step(1, QuorumInput::Observer(key(9), true));
+    group.propose(1);
+    group.pass(200);
+    assert_eq!(group.committed[&key(9)], group.committed[&key(1)]);
+    // It cannot have somebody else lead.
+    group.step(1, QuorumInput::Resign);
+    group.propose(1);
 }
 
 #[test]
@@ -675,7 +646,7 @@ proptest! {
     fn it_bears_whatever_it_is_told(
         count in 1..4,
         seed in any::<u64>(),
-        messages in prop::collection::vec((any_message(), 0..400u64, 0..8), 1..60),
+        messages in prop::collection::vec((any_message(), 0..400u64, 0..9), 1..60),
     ) {
         let restored = Restored::empty(voters(count));
         let mut quorum = Quorum::new(key(1), config(seed), restored.clone(), Mono(0)).unwrap();
@@ -690,6 +661,7 @@ proptest! {
                 3 => _ = quorum.change(now, VoterChange::Remove(message.from)),
                 4 => quorum.step(now, QuorumInput::Resign),
                 5 => quorum.step(now, QuorumInput::Snapshotted(quorum.state().commit)),
+                6 => quorum.step(now, QuorumInput::Observer(message.from, ms % 2 == 0)),
                 _ => quorum.step(now, QuorumInput::Time),
             }
             let mut message = message;

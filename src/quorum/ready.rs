@@ -14,6 +14,8 @@ pub enum QuorumInput {
     Time,
     /// Somebody says something.
     Message(QuorumMessage),
+    /// A replica that may have no vote is there, or not any more: whoever leads sends it the log.
+    Observer(ReplicaKey, bool),
     /// All writes up to the one with this number are on the disk.
     Durable(u64),
     /// Somebody is known to be gone, say because the host refuses connections: silence need not be waited for.
@@ -126,8 +128,6 @@ pub enum QuorumFault {
     TwoLeaders(LeaderEpoch),
     /// A leader sends another entry than the committed one.
     Overwritten(EntryId),
-    /// An observer and a voter have other committed entries.
-    Diverged(EntryId),
 }
 
 impl fmt::Display for QuorumFault {
@@ -142,7 +142,6 @@ impl fmt::Display for QuorumFault {
                     entry(id)
                 )
             }
-            Self::Diverged(id) => write!(f, "committed metadata differs: {}", entry(id)),
         }
     }
 }

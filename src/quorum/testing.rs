@@ -126,6 +126,13 @@ impl Group {
         self.settle();
     }
 
+    /// One that leads proposes something.
+    pub fn propose(&mut self, node: i32) {
+        let (now, records) = (self.now, Bytes::from_static(b"records"));
+        self.get(node).propose(now, records).unwrap();
+        self.settle();
+    }
+
     /// Until nobody wants anything any more.
     pub fn settle(&mut self) {
         loop {
@@ -241,16 +248,7 @@ fn any_says() -> impl Strategy<Value = Says> {
         }),
         (any_id(), any_id()).prop_map(|(prev, hint)| Says::Rejected { prev, hint }),
         mark().prop_map(Says::Offer),
-        mark().prop_map(Says::Outdated),
         Just(Says::Elect),
-        any_id().prop_map(|last| Says::Pull { last }),
-        (any_entries(), prop::option::of(any_key())).prop_map(|((prev, entries), leader)| {
-            Says::Pulled {
-                leader,
-                prev,
-                entries,
-            }
-        }),
     ]
 }
 

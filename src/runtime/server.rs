@@ -26,7 +26,7 @@ use super::{device, direct};
 use crate::base::{DirectoryId, Incarnation, Rng, ShardId, StoreId};
 use crate::broker::{CONTROLLER_LISTENER, ClusterSetup, Msg, PeerAddress};
 use crate::config::{BrokerConfig, Endpoint, VoterAddress};
-use crate::controller::{Directory, FEATURE_LEVELS};
+use crate::controller::{BrokerAddress, Directory, FEATURE_LEVELS};
 use crate::wire::peer::NodeFacts;
 
 /// How long shards may take to finish what is in flight.
@@ -342,7 +342,20 @@ fn cluster(
         levels: FEATURE_LEVELS,
         cluster_id: None,
     };
-    (!others.is_empty()).then(|| Arc::new(ClusterSetup { me, others }))
+    let reached = config.reached().map(|endpoint| BrokerAddress {
+        listener: endpoint.name,
+        host: endpoint.host,
+        port: endpoint.port,
+        shards: Vec::new(),
+    });
+    let cluster = || ClusterSetup {
+        me,
+        others,
+        observes: config.observes(),
+        servers: config.quorum_servers(),
+        reached,
+    };
+    config.is_member().then(|| Arc::new(cluster()))
 }
 
 fn resolve(endpoint: &Endpoint) -> io::Result<SocketAddr> {

@@ -19,7 +19,7 @@ use crate::broker::{
     format_store, open_store,
 };
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, Image, METADATA_LOG};
+use crate::controller::{BrokerAddress, Directory, Image, METADATA_LOG};
 use crate::store::{DiskError, Left, Piece, StoreConfig};
 use crate::wire::peer::NodeFacts;
 
@@ -82,8 +82,10 @@ fn id_of(number: usize) -> NodeId {
 pub struct Node {
     number: usize,
     config: Arc<BrokerConfig>,
-    /// The other nodes of its cluster; none if it stands alone.
+    /// The voters of its cluster besides it; none if it stands alone.
     others: Vec<usize>,
+    /// It has no vote.
+    pub observes: bool,
     /// The store files.
     pub disks: Vec<Disk>,
     /// The shards; none while the node is down.
@@ -125,12 +127,14 @@ impl Node {
         config.host_name = host_of(number);
         let others = if plan.is_cluster() {
             config.node_id = id_of(number).0;
-            (0..plan.nodes).filter(|other| *other != number).collect()
+            let voters = 0..plan.nodes - plan.observers;
+            voters.filter(|other| *other != number).collect()
         } else {
             Vec::new()
         };
         Self {
             number,
+            observes: number >= plan.nodes - plan.observers,
             config: Arc::new(config),
             others,
             disks: Vec::new(),
@@ -285,8 +289,22 @@ impl Node {
             levels: (1, 1),
             cluster_id: None,
         };
-        let others = self.others.iter().map(other).collect();
-        Some(Arc::new(ClusterSetup { me, others }))
+        let mut setup = ClusterSetup::of_voters(me, self.others.iter().map(other).collect());
+        setup.observes = self.observes;
+        setup.reached = Some(BrokerAddress {
+            listener: "CONTROLLER".to_owned(),
+            host: host_of(self.number),
+            port: 9093,
+            shards: Vec::new(),
+        });
+        if self.observes && rng.chance(1, 2) {
+            // It is told of one of them, as a server.
+            let told = rng.below(setup.others.len() as u64) as usize;
+            let server = setup.others.swap_remove(told);
+            setup.servers = vec![(server.host, server.port)];
+            setup.others = Vec::new();
+        }
+        Some(Arc::new(setup))
     }
 
     /// The metadata that it knows to be committed.

@@ -132,6 +132,9 @@ impl Shape {
             }
             Self::Peers | Self::Replicas => {
                 plan.nodes = 2 + rng.below(2) as usize;
+                // Drawn apart, as below.
+                plan.observers = usize::from(Rng::new(!rng.clone().next_u64()).chance(1, 3));
+                plan.nodes += plan.observers;
                 if rng.chance(1, 4) {
                     plan.topics = Vec::new();
                 }
@@ -178,6 +181,8 @@ pub struct Plan {
     pub shape: Shape,
     /// Machines.
     pub nodes: usize,
+    /// The last ones of them, of a cluster, have no vote about its metadata.
+    pub observers: usize,
     /// Shards at the first start of each.
     pub shards: u16,
     /// Whether their number changes from start to start.
@@ -266,6 +271,7 @@ impl Plan {
         let mut plan = Self {
             shape,
             nodes: 1,
+            observers: 0,
             shards,
             shards_change: rng.chance(1, 3),
             store: if tight {

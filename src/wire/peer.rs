@@ -4,7 +4,7 @@
 //! said; they are not answered one by one.
 //!
 //! ```text
-//! hello:     oldest u16 | newest u16 | purpose u8 | to node i32 | number u64 | facts | purpose's | anything
+//! hello:     oldest u16 | newest u16 | purpose u8 | to node i32 | number u64 | facts | purpose's | place | anything
 //!                                                                                                little-endian
 //! purpose's: for replicas: from shard u16 | to shard u16
 //! answer:    status u16, 0: it is a peer stream | version u16 | facts | anything
@@ -27,6 +27,8 @@ use crate::base::limits::{
     PEER_REFUSAL_BYTES_MAX,
 };
 use crate::base::{DirectoryId, Incarnation, NodeId, ShardId};
+
+use super::place::NodePlace;
 
 /// The only version of a peer stream so far.
 pub const PEER_VERSION: u16 = 1;
@@ -79,13 +81,15 @@ pub struct Hello {
     pub versions: (u16, u16),
     /// What the stream is for.
     pub purpose: Purpose,
-    /// Whom the sender believes the receiver to be.
+    /// Whom the sender believes the receiver to be; less than 0 if it is to find that out.
     pub to: NodeId,
     /// Which stream of the sender's process it is: a later one has a higher number, and what comes on an earlier one
     /// behind it counts no more.
     pub number: u64,
     /// Who the sender is.
     pub from: NodeFacts,
+    /// Which nodes there are, as its configuration says.
+    pub place: NodePlace,
 }
 
 /// Why a node takes no peer stream.
@@ -223,6 +227,7 @@ impl Hello {
             to.u16(from.0);
             to.u16(shard.0);
         }
+        self.place.put(&mut to);
         finish(to)
     }
 
@@ -259,6 +264,7 @@ impl Hello {
             to,
             number,
             from: facts,
+            place: NodePlace::read(&mut from).ok_or(bad)?,
         }))
     }
 }
@@ -560,6 +566,7 @@ mod tests {
                 to: NodeId(to),
                 number: 11,
                 from: from.clone(),
+                place: NodePlace::default(),
             };
             let mut bytes = body(&hello.encode(id), Hello::KEY).to_vec();
             prop_assert_eq!(Hello::decode(bytes.clone().into()), Ok(Ok(hello.clone())));
@@ -633,6 +640,10 @@ mod tests {
                 start: 9,
                 levels: (1, 2),
                 cluster_id: cluster_id.map(Into::into),
+            },
+            place: NodePlace {
+                voters: vec![NodeId(1)],
+                reached: Some(("a".to_owned(), 258)),
             },
         }
     }
@@ -714,9 +725,10 @@ mod tests {
             &[7; 16],
             &[3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0],
             &[1, 0, 2, 0, 2, b'a', b'b'],
+            &[1, 1, 0, 0, 0, 2, 1, 1, b'a'],
         ]
         .concat();
-        let head = [0, 0, 0, 70, 0x4d, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
+        let head = [0, 0, 0, 79, 0x4d, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff];
         assert_eq!(hello.encode(5), [&head[..], &body].concat());
         let beat = PeerMessages::encode(&[PeerMessage::Heartbeat { stuck_ms: 258 }]);
         assert_eq!(beat[HEAD..], [1, 4, 0, 0, 0, 2, 1, 0, 0]);
@@ -729,7 +741,7 @@ mod tests {
         };
         let encoded = hello.encode(5);
         assert_eq!(encoded[HEAD + 4], 2);
-        assert_eq!(encoded[encoded.len() - 4..], [3, 0, 2, 1]);
+        assert_eq!(encoded[encoded.len() - 13..][..4], [3, 0, 2, 1]);
         assert_eq!(
             ReplicaMessages::head(2),
             [0, 0, 0, 12, 0x4d, 2, 0, 0, 0, 0, 0, 0, 0xff, 0xff]

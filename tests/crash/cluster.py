@@ -5,7 +5,7 @@ import time
 from confluent_kafka.admin import NewTopic
 
 from harness.load import Load, make_topic
-from harness.nodes import admin, brokers, cluster, create, described_quorum, topics
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, topics
 from harness.suite import equal, eventually, main, test, unique
 
 
@@ -87,6 +87,9 @@ def all_are_killed_at_once_and_come_back():
 def nodes_stop_in_turn():
     with cluster() as nodes:
         for node in nodes:
+            for other in nodes:
+                # One that was fenced a moment ago, or is, cannot take over yet.
+                eventually(lambda: brokers(other) == {1, 2, 3}, 20, "all three brokers")
             began = time.monotonic()
             equal(node.stop(20), node.stopped_status, "exit status")
             assert time.monotonic() - began < 10, "it took longer than 10 s"
@@ -129,6 +132,111 @@ def a_request_that_nobody_decides_on_does_not_keep_a_node():
         time.sleep(1)
         assert not waits.done(), waits.result()
         equal(nodes[0].stop(15), nodes[0].stopped_status, "exit status")
+
+
+def observes(nodes, observer, number: int):
+    """Waits until a node without a vote is a broker like the others, and has all of the metadata."""
+    observer.wait_ready()
+    for node in [*nodes, observer]:
+        eventually(lambda: brokers(node) == {1, 2, 3, number}, 20, "it is one of the brokers")
+
+    def has_all():
+        quorum = described_quorum(observer)
+        equal(set(quorum.voters), {1, 2, 3}, "voters")
+        return quorum.observers.get(number, -1) >= quorum.high_watermark
+    eventually(has_all, 20, "it has all of the metadata")
+
+
+@test(seconds=300)
+def a_fourth_node_joins_under_load_and_bears_kills():
+    """It is started, and has a part of what is made then; it is killed, a voter is killed, and nothing is lost."""
+    with cluster() as nodes:
+        before = unique("before")
+        create(nodes[0], before, 6, 3, min_insync_replicas="2")
+        old = Load(addresses(nodes), before, 6, rate=1000)
+        eventually(lambda: old.acks > 500, 30, "acknowledgements")
+        with Observer(4, nodes) as fourth:
+            observes(nodes, fourth, 4)
+            assert before in topics(fourth), "what there was before it came"
+            everybody = [*nodes, fourth]
+            topic = unique("over-four")
+            create(fourth, topic, 8, 3, min_insync_replicas="2")
+            placed = admin(fourth).list_topics(topic, timeout=10).topics[topic].partitions.values()
+            equal({node for partition in placed for node in partition.replicas}, {1, 2, 3, 4}, "replicas")
+            equal({partition.leader for partition in placed}, {1, 2, 3, 4}, "leaders")
+            new = Load(addresses(everybody), topic, 8, rate=1000, **{"enable.idempotence": True})
+
+            def both_go_on():
+                for load in (old, new):
+                    acks = load.acks
+                    eventually(lambda: load.acks > acks + 300, 60, "acknowledgements")
+
+            def all_in_sync(node):
+                eventually(lambda: all(len(isr) == 3 for _, isr in in_sync(node, topic)), 60, "all replicas in sync")
+
+            for killed in [fourth, nodes[described_quorum(fourth).leader - 1], fourth]:
+                both_go_on()
+                killed.kill()
+                both_go_on()
+                left = next(node for node in everybody if node is not killed)
+                number = everybody.index(killed) + 1
+                eventually(lambda: number not in brokers(left), 20, "the dead one is missed")
+                create(left, unique("meanwhile"), 2, 3)
+                killed.start()
+                observes(nodes, fourth, 4)
+                all_in_sync(fourth)
+            both_go_on()
+            equal(fourth.stop(20), fourth.stopped_status, "exit status")
+            both_go_on()
+            fourth.start()
+            all_in_sync(nodes[0])
+            old.end()
+            new.end()
+            old.verify(addresses(nodes))
+            new.verify(addresses(everybody))
+
+
+@test(seconds=120)
+def a_node_is_told_no_more_than_where_one_voter_is():
+    """It finds the others by that one, and what has happened meanwhile as a snapshot and entries."""
+    with cluster() as nodes:
+        made = [unique("made") for _ in range(20)]
+        for topic in made:
+            create(nodes[0], topic, 2)
+        with Observer(7, nodes, servers=[nodes[2]]) as seventh:
+            observes(nodes, seventh, 7)
+            eventually(lambda: topics(seventh) >= set(made), 10, "every topic")
+            leader = described_quorum(seventh).leader
+            nodes[leader - 1].kill()
+            eventually(lambda: described_quorum(seventh).leader not in (-1, leader), 20, "another leader")
+            create(seventh, unique("asked-of-it"))
+            seventh.kill()
+            nodes[leader - 1].start()
+            seventh.start()
+            observes(nodes, seventh, 7)
+
+
+@test(seconds=60)
+def who_names_other_voters_is_told_so():
+    """A node that believes that it has a vote is refused; one whose file names fewer hears of it."""
+    with cluster() as nodes:
+        voters = nodes[0].overrides["controller.quorum.voters"]
+        stranger = Observer(4, nodes)
+        stranger.overrides["process.roles"] = "broker,controller"
+        stranger.overrides["controller.quorum.voters"] = f"{voters},4@{stranger.controller}"
+        with stranger:
+            eventually(lambda: "name it there, or let it have the broker role alone" in stranger.log_tail(), 20, "why it is refused")
+            assert stranger.alive, stranger.log_tail()
+        nodes[2].kill()
+        nodes[2].overrides["controller.quorum.voters"] = f"{voters},5@127.0.0.1:1"
+        nodes[2].start()
+        assert "naming others does not change them" in nodes[2].log_tail(), nodes[2].log_tail()
+        eventually(lambda: "it has to be the same everywhere" in nodes[0].log_tail(), 10, "another node says so, too")
+        nodes[2].kill()
+        nodes[2].overrides["controller.quorum.voters"] = ",".join(voters.split(",")[1:])
+        nodes[2].spawn()
+        eventually(lambda: not nodes[2].alive, 20, "it cannot start without knowing where a voter is")
+        assert "controller.quorum.voters does not say where nodes" in nodes[2].log_tail(), nodes[2].log_tail()
 
 
 if __name__ == "__main__":

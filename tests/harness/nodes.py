@@ -19,6 +19,7 @@ class Node(Millrace):
     def __init__(self, number: int, voters: dict[int, str], host: str = Millrace.host, become=None):
         super().__init__()
         self.number, self.host, self._become = number, host, become
+        self.voters, self.controller = voters, voters[number]
         self.overrides |= {
             "node.id": str(number),
             "process.roles": "broker,controller",
@@ -39,6 +40,19 @@ class Node(Millrace):
     def __enter__(self) -> "Node":
         self.spawn()
         return self
+
+
+class Observer(Node):
+    """A node that has no vote: told who the voters are, or by `servers` no more than where to ask."""
+
+    def __init__(self, number: int, nodes: list[Node], servers: list[Node] | None = None):
+        super().__init__(number, {**nodes[0].voters, number: f"{Millrace.host}:{free_port()}"})
+        self.overrides["process.roles"] = "broker"
+        if servers:
+            del self.overrides["controller.quorum.voters"]
+            self.overrides["controller.quorum.bootstrap.servers"] = ",".join(node.controller for node in servers)
+        else:
+            self.overrides["controller.quorum.voters"] = nodes[0].overrides["controller.quorum.voters"]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ use millrace::base::{
 };
 use millrace::broker::{ReplicaSaid, ReplicaWhat};
 use millrace::replica::{EpochEnd, LeaderLog, OnDisk, Push, Term};
+use millrace::wire::NodePlace;
 use millrace::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
 };
@@ -177,6 +178,10 @@ fn corpus() -> Vec<Vec<u8>> {
             to: NodeId(2),
             number: 4,
             from: facts(cluster),
+            place: NodePlace {
+                voters: vec![NodeId(1), NodeId(2)],
+                reached: Some(("node-1".to_owned(), 9093)),
+            },
         };
         hello.encode(1)[HEAD..].to_vec()
     };

@@ -28,6 +28,9 @@ impl Control {
     /// Takes what other nodes have said, and says what is to be said to them. Returns whether there was anything.
     pub fn talk(&mut self, peers: &mut Peers, owner: &mut Owner, fx: &mut Fx<'_>) -> bool {
         let (mut has_talked, mut late) = (false, Vec::new());
+        if let Some(image) = self.metadata.known() {
+            self.others.learn(image);
+        }
         loop {
             if let Some(event) = peers.next_event() {
                 self.peer_event(event, owner, fx);
@@ -38,6 +41,8 @@ impl Control {
                 if sent == Err(Unsent::Full) && NodeSaid::is_said_once(&said) {
                     late.push((node, said));
                 }
+            } else if let Some(address) = self.others.next_known() {
+                peers.know(address);
             } else {
                 self.others.say_later(late);
                 return has_talked;
@@ -50,17 +55,24 @@ impl Control {
     pub(super) fn peer_event(&mut self, event: PeerEvent, owner: &mut Owner, fx: &mut Fx<'_>) {
         match event {
             PeerEvent::Up(facts) => {
-                self.others.up(ReplicaKey {
+                let there = ReplicaKey {
                     node: facts.node,
                     directory: facts.directory,
-                });
+                };
+                self.others.up(there);
+                if !self.others.votes(facts.node) {
+                    self.others.tell_voters(facts.node);
+                    self.quorum_input(QuorumInput::Observer(there, true), owner, fx);
+                }
                 if let Some(sitting) = self.sitting() {
                     self.others.say(facts.node, NodeSaid::Sits(sitting));
                 }
                 self.form(owner, fx);
             }
             PeerEvent::Down(node, _) => {
-                self.others.down(node);
+                if let Some(there) = self.others.down(node).filter(|_| !self.others.votes(node)) {
+                    self.quorum_input(QuorumInput::Observer(there, false), owner, fx);
+                }
                 self.forgotten_by(node);
                 self.sending.forget(node, &mut self.metadata.leftovers);
                 if self.fetching.as_ref().is_some_and(|it| it.from == node) {
@@ -106,6 +118,7 @@ impl Control {
                 self.form(owner, fx);
             }
             NodeSaid::Quorum(_) | NodeSaid::Sits(_) => {}
+            NodeSaid::Nodes(addresses) => self.others.told(addresses),
             NodeSaid::AskPart(id, number) => {
                 let leftovers = &mut self.metadata.leftovers;
                 if let Some(said) = self.sending.asked(node, (id, number), leftovers) {
@@ -180,8 +193,8 @@ impl Control {
                 },
                 voters,
             },
-            Some(Forming::Joins(formed)) => formed,
-            Some(Forming::Waits(..) | Forming::Observes(_)) | None => return,
+            Some(Forming::Joins(formed) | Forming::Observes(formed)) => formed,
+            Some(Forming::Waits(..)) | None => return,
         };
         self.is_blank = false;
         if let Some(wanted) = wanted.filter(|wanted| **wanted != *formed.cluster) {
@@ -389,7 +402,7 @@ impl Control {
 
     /// A node that stops has waited long enough for others: whoever waits for them is told.
     fn give_up_all(&mut self, fx: &mut Fx<'_>) {
-        if self.others.is_empty() {
+        if self.others.is_alone() {
             return;
         }
         self.resign(fx);

@@ -13,9 +13,9 @@ use crate::broker::io::{Output, ReadId};
 use crate::broker::msg::{Called, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::stores::{StoreSlot, format_store, open_store};
-use crate::broker::peers::PeerEvent;
+use crate::broker::peers::{ClusterSetup, PeerAddress, PeerEvent};
 use crate::config::BrokerConfig;
-use crate::controller::{Directory, Image, MetadataRecord};
+use crate::controller::{BrokerAddress, Directory, Image, MetadataRecord};
 use crate::quorum::ReplicaKey;
 use crate::store::{DiskError, DiskOp, Piece, StoreConfig};
 use crate::wire::peer::NodeFacts;
@@ -58,6 +58,33 @@ pub fn config() -> Arc<BrokerConfig> {
     })
 }
 
+fn facts(node: NodeId, directory: DirectoryId) -> NodeFacts {
+    NodeFacts {
+        node,
+        directory,
+        incarnation: Incarnation(1),
+        start: 1,
+        levels: (1, 2),
+        cluster_id: None,
+    }
+}
+
+/// Where a node is.
+pub fn address(node: NodeId) -> PeerAddress {
+    PeerAddress {
+        node,
+        host: format!("node-{node}"),
+        port: 9093,
+    }
+}
+
+/// A voter among others, if there are any.
+fn cluster_of(node: NodeId, directory: DirectoryId, others: &[NodeId]) -> Option<ClusterSetup> {
+    let me = facts(node, directory);
+    let addresses = others.iter().copied().map(address).collect();
+    (!others.is_empty()).then(|| ClusterSetup::of_voters(me, addresses))
+}
+
 /// A node of one shard.
 pub struct Machine {
     pub owner: Owner,
@@ -93,10 +120,21 @@ impl Machine {
         (config, here): (Arc<BrokerConfig>, Vec<Directory>),
         others: &[NodeId],
     ) -> Self {
+        let directory = here[0].id;
+        let cluster = cluster_of(config.node(), directory, others);
+        Self::of_cluster(slot, file, (config, here), cluster)
+    }
+
+    fn of_cluster(
+        slot: StoreSlot,
+        file: File,
+        (config, here): (Arc<BrokerConfig>, Vec<Directory>),
+        cluster: Option<ClusterSetup>,
+    ) -> Self {
         let seed = config.node().0 as u64;
         let mut machine = Self {
             owner: Owner::new(ShardId(0), Arc::clone(&config), vec![slot]),
-            control: Control::new(config, 1, here, others, seed),
+            control: Control::new(config, 1, here, cluster.as_ref(), seed),
             begun: file.clone(),
             file,
             out: Vec::new(),
@@ -141,6 +179,39 @@ impl Machine {
         Self::of_config(slot, file, (Arc::new(config), vec![here]), &others)
     }
 
+    /// A node without a vote, where nodes 1 to `voters` have one, with a new store and not started.
+    pub fn observer(node: i32, voters: i32) -> Self {
+        let (slot, ops) = format_store(StoreId(0), store_config(), 1);
+        let mut file = File::default();
+        ops.iter().for_each(|op| file.perform(op));
+        Self::observing(slot, file, node, voters)
+    }
+
+    /// One on what a crash has left, that is started; why it is not.
+    pub fn restart_as_observer(file: File, node: i32, voters: i32) -> Result<Self, String> {
+        let (slot, file) = Self::slot(file)?;
+        let mut machine = Self::observing(slot, file, node, voters);
+        machine.start();
+        machine.fatal.take().map_or(Ok(machine), Err)
+    }
+
+    fn observing(slot: StoreSlot, file: File, node: i32, voters: i32) -> Self {
+        let mut config = BrokerConfig::default();
+        config.set("node.id", &node.to_string()).expect("a setting");
+        let here = directories(1);
+        let others = (1..=voters).map(NodeId).filter(|voter| voter.0 != node);
+        let me = facts(NodeId(node), here[0].id);
+        let mut cluster = ClusterSetup::of_voters(me, others.map(address).collect());
+        cluster.observes = true;
+        cluster.reached = Some(BrokerAddress {
+            listener: "C".to_owned(),
+            host: format!("node-{node}"),
+            port: 9093,
+            shards: Vec::new(),
+        });
+        Self::of_cluster(slot, file, (Arc::new(config), here), Some(cluster))
+    }
+
     fn formatted(store: StoreConfig, others: &[NodeId]) -> Self {
         let (slot, ops) = format_store(StoreId(0), store, 1);
         let mut file = File::default();
@@ -169,6 +240,11 @@ impl Machine {
     }
 
     fn opened(file: File, others: &[NodeId]) -> Result<Self, String> {
+        let (slot, file) = Self::slot(file)?;
+        Ok(Self::with(slot, file, others))
+    }
+
+    fn slot(file: File) -> Result<(StoreSlot, File), String> {
         let len = file.bytes.len() as u64;
         let mut read = |pos, len| Ok::<_, DiskError>(file.read(pos, len));
         let opened = open_store(StoreId(0), store_config(), &config(), NOW, len, &mut read);
@@ -177,7 +253,7 @@ impl Machine {
         for op in slot.begin() {
             file.perform(&op);
         }
-        Ok(Self::with(slot, file, others))
+        Ok((slot, file))
     }
 
     pub fn start(&mut self) {
@@ -274,14 +350,7 @@ impl Machine {
 
     /// Somebody answers at the address of a node.
     pub fn up(&mut self, there: ReplicaKey) {
-        let facts = NodeFacts {
-            node: there.node,
-            directory: there.directory,
-            incarnation: Incarnation(1),
-            start: 1,
-            levels: (1, 2),
-            cluster_id: None,
-        };
+        let facts = facts(there.node, there.directory);
         self.act(|control, owner, fx| control.peer_event(PeerEvent::Up(facts), owner, fx));
     }
 

@@ -11,7 +11,8 @@ use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
 use crate::broker::peers::Verdict;
 use crate::controller::{
-    Cause, Draft, Image, Joining, Moves, Registration, Settled, fence, register, unfence,
+    BrokerAddress, Cause, Draft, Image, Joining, Moves, Registration, Settled, fence, register,
+    unfence,
 };
 use crate::wire::WireError;
 
@@ -223,6 +224,8 @@ impl ClusterMembers {
 pub struct Membership {
     /// Random, of this process.
     pub start: [u8; 16],
+    /// Where other nodes reach it, which it registers too.
+    pub reached: Option<BrokerAddress>,
     ask_at: Mono,
     /// It is about to stop.
     leaves: bool,
@@ -230,9 +233,10 @@ pub struct Membership {
 
 impl Membership {
     /// Of a process that has asked for nothing.
-    pub const fn new(start: [u8; 16]) -> Self {
+    pub const fn new(start: [u8; 16], reached: Option<BrokerAddress>) -> Self {
         Self {
             start,
+            reached,
             ask_at: Mono(0),
             leaves: false,
         }

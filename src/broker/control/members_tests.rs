@@ -206,7 +206,7 @@ fn a_process_that_is_about_to_stop_leads_nothing_and_none_that_comes_after_it() 
 fn a_process_asks_to_leave_until_the_metadata_say_that_it_has() {
     let mut image = cluster(3);
     let known = image.brokers.get(NodeId(2)).expect("it is registered");
-    let (member, mut it) = (known.member, Membership::new(known.start));
+    let (member, mut it) = (known.member, Membership::new(known.start, None));
     let ask = |it: &mut Membership, image: &Image| {
         let at = it.ask_at();
         it.ask(at, image, true, || None, NodeId(2))

@@ -190,7 +190,7 @@ impl Metadata {
         self.known()?;
         let (node, image) = (self.config.node(), &self.committed);
         let membership = self.membership.as_mut()?;
-        let start = membership.start;
+        let (start, reached) = (membership.start, membership.reached.clone());
         let joining = || {
             Some(Joining {
                 node,
@@ -198,7 +198,10 @@ impl Metadata {
                 cluster_id: image.cluster_id.as_ref()?.to_string(),
                 level: FEATURE_LEVEL,
                 rack: None,
-                addresses: addresses(&self.config, self.served.len() as u16),
+                addresses: addresses(&self.config, self.served.len() as u16)
+                    .into_iter()
+                    .chain(reached)
+                    .collect(),
                 directories: self.here.clone(),
             })
         };

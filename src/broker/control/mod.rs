@@ -25,6 +25,8 @@ mod logs;
 mod machine;
 mod members;
 mod metadata;
+#[cfg(test)]
+mod observer_tests;
 mod others;
 mod queue;
 #[cfg(test)]
@@ -45,14 +47,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+#[cfg(test)]
+use crate::base::NodeId;
 use crate::base::limits::{DECIDED_PER_SLICE, DECODE_BYTES_MAX, RESIGNED_WITHIN_MS};
-use crate::base::{LeaderEpoch, LogId, Mono, NodeId, Offset, ShardId};
+use crate::base::{LeaderEpoch, LogId, Mono, Offset, ShardId};
 use crate::broker::admin::Decided;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Called, ControlCall, ReqRef};
 use crate::broker::owner::Owner;
+use crate::broker::peers::ClusterSetup;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Draft, Image, METADATA_SNAPSHOT_LOG, ProducerIdAllocator};
 use crate::quorum::{Declined, EntryId, QuorumInput, ReplicaKey, Restored, SnapshotMark};
@@ -171,12 +176,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// For a node whose configuration names these other ones.
+    /// For a node that is one of several, if there is a cluster.
     pub fn new(
         config: Arc<BrokerConfig>,
         shards: u16,
         here: Vec<Directory>,
-        others: &[NodeId],
+        cluster: Option<&ClusterSetup>,
         seed: u64,
     ) -> Self {
         let directory = here.first().map(|first| first.id);
@@ -185,16 +190,17 @@ impl Control {
             directory: directory.unwrap_or_default(),
         };
         let mut metadata = Metadata::new(config, shards, here, seed);
-        if !others.is_empty() {
+        if let Some(cluster) = cluster {
             let start = metadata.random_id();
-            metadata.membership = Some(Membership::new(start));
+            let reached = cluster.reached.clone();
+            metadata.membership = Some(Membership::new(start, reached));
         }
         Self {
             load: Load::new(me, metadata.committed.clone()),
             metadata,
             me,
             seed,
-            others: Others::new(me, others.iter().copied()),
+            others: Others::new(me, cluster),
             is_blank: false,
             snapshot: None,
             sending: SnapshotSending::default(),
@@ -318,7 +324,7 @@ impl Control {
             // It is not kept until its turn comes.
             return refuse(req, WireError::TooLong { bytes }.to_string(), fx);
         }
-        if !self.metadata.leads() && self.others.is_empty() {
+        if !self.metadata.leads() && self.others.is_alone() {
             return self.not_controller(req, fx);
         }
         self.queue.push(req, ToDecide::Client(call));
@@ -336,7 +342,7 @@ impl Control {
     pub fn stop(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.leaves_at = fx.now.mono.plus_ms(RESIGNED_WITHIN_MS);
         if let Some(quorum) = &mut self.metadata.quorum
-            && !self.others.is_empty()
+            && !self.others.is_alone()
         {
             quorum.step(QuorumInput::Resign, owner, fx);
         }
@@ -424,7 +430,7 @@ impl Control {
                 }
                 CommittedTurn::Leads => {
                     self.is_declined = false;
-                    if !self.others.is_empty() {
+                    if !self.others.is_alone() {
                         tracing::info!("this node leads the metadata quorum");
                     }
                     self.members.lead(fx.now.mono, &self.metadata.committed);
@@ -444,7 +450,7 @@ impl Control {
         self.begins_late = false;
         let records = self.metadata.first_start()?;
         if records.is_empty() {
-            if self.others.is_empty() {
+            if self.others.is_alone() {
                 self.metadata.publish_current(fx);
             }
             return Ok(());
@@ -477,7 +483,7 @@ impl Control {
         }
         for turn in self.queue.drain() {
             match turn.call {
-                ToDecide::Client(call) if !self.others.is_empty() => {
+                ToDecide::Client(call) if !self.others.is_alone() => {
                     self.queue.push(turn.req, ToDecide::Client(call));
                 }
                 _ => self.not_controller(turn.req, fx),
@@ -496,7 +502,7 @@ impl Control {
     /// This node does not decide what a request asks for, or what it has decided was not committed: whoever decides now
     /// is asked. Where there is nobody else its connection is closed, as that of a broker which is gone.
     fn not_controller(&self, req: ReqRef, fx: &mut Fx<'_>) {
-        if self.others.is_empty() {
+        if self.others.is_alone() {
             let why = "this node is not the controller any more".to_owned();
             return refuse(req, why, fx);
         }
@@ -681,7 +687,7 @@ impl Control {
             })) => {
                 let is_nothing = image.version == 0;
                 self.metadata.committed = image;
-                if is_new && is_nothing && !self.others.is_empty() {
+                if is_new && is_nothing && !self.others.is_alone() {
                     self.is_blank = true;
                     self.form(owner, fx);
                 } else if is_new {
@@ -708,7 +714,12 @@ impl Control {
             return fx.out.push(fatal::metadata(why));
         }
         match QuorumDriver::start(self.me, restored, settings, owner, fx) {
-            Ok(quorum) => self.metadata.quorum = Some(quorum),
+            Ok(mut quorum) => {
+                for observer in self.others.observers() {
+                    quorum.step(QuorumInput::Observer(observer, true), owner, fx);
+                }
+                self.metadata.quorum = Some(quorum);
+            }
             Err(why) => fx.out.push(fatal::metadata(why)),
         }
     }

@@ -1,5 +1,6 @@
-//! The nodes of the configuration besides this one, as its control shard knows them: who answers at the address of
-//! each, what it says of a quorum that forms, and what is to be said to it.
+//! The other nodes, as the control shard of this one knows them: who answers at the address of each, what it says of a
+//! quorum that forms, and what is to be said to it. The voters are those that the configuration names; an observer may
+//! have been told no more than where to ask. All others observe, and are known when they have come, or registered.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,12 +9,14 @@ use bytes::Bytes;
 use super::said::NodeSaid;
 use crate::base::limits::FORMING_TELL_MS;
 use crate::base::{Mono, NodeId};
+use crate::broker::peers::{ClusterSetup, PeerAddress};
+use crate::controller::{Image, Registered};
 use crate::quorum::{
     Forming, FormingError, Knows, Payload, ReplicaKey, Restored, Seat, Sitting, Voters, WaitsFor,
     forming,
 };
 
-/// A node of the configuration.
+/// Another node.
 #[derive(Debug, Default)]
 struct Other {
     /// Who answers at its address, as long as the link to it is there.
@@ -26,7 +29,12 @@ struct Other {
 #[derive(Debug)]
 pub struct Others {
     me: ReplicaKey,
+    setup: Option<ClusterSetup>,
     known: BTreeMap<NodeId, Other>,
+    /// Where nodes are that links are to be opened to.
+    to_know: VecDeque<PeerAddress>,
+    /// The brokers that are among them.
+    learned: Registered,
     to_say: VecDeque<(NodeId, Bytes)>,
     /// Whom this node sees, while it is blank.
     sees: Option<Voters>,
@@ -37,12 +45,16 @@ pub struct Others {
 }
 
 impl Others {
-    /// These, of which nobody has answered yet.
-    pub fn new(me: ReplicaKey, others: impl IntoIterator<Item = NodeId>) -> Self {
-        let others = others.into_iter().map(|node| (node, Other::default()));
+    /// Those of a cluster, of which nobody has answered yet; none of a node that stands alone.
+    pub fn new(me: ReplicaKey, setup: Option<&ClusterSetup>) -> Self {
+        let others = setup.iter().flat_map(|setup| &setup.others);
+        let others = others.map(|other| (other.node, Other::default()));
         Self {
             me,
             known: others.collect(),
+            setup: setup.cloned(),
+            to_know: VecDeque::new(),
+            learned: Registered::default(),
             to_say: VecDeque::new(),
             sees: None,
             tell_at: Mono(0),
@@ -50,18 +62,65 @@ impl Others {
         }
     }
 
-    /// Whether the configuration names none.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
+    /// Whether this node stands alone.
+    pub const fn is_alone(&self) -> bool {
+        self.setup.is_none()
     }
 
-    /// Whether it is a node of the configuration.
-    pub fn knows(&self, node: NodeId) -> bool {
-        self.known.contains_key(&node)
+    /// Whether the configuration says that another node has a vote.
+    pub fn votes(&self, node: NodeId) -> bool {
+        self.setup.as_ref().is_some_and(|setup| setup.names(node))
     }
 
-    /// Whether this replica can be one of a quorum with what its disk has: it has to have a vote, and to know where the
-    /// others are.
+    fn observes(&self) -> bool {
+        self.setup.as_ref().is_some_and(|setup| setup.observes)
+    }
+
+    /// Those who are there and have no vote.
+    pub fn observers(&self) -> Vec<ReplicaKey> {
+        let there = self.known.values().filter_map(|other| other.there);
+        there.filter(|it| !self.votes(it.node)).collect()
+    }
+
+    /// Tells a node where the voters are, if this is one of them.
+    pub fn tell_voters(&mut self, node: NodeId) {
+        let setup = self.setup.as_ref().filter(|setup| !setup.observes);
+        if let Some(others) = setup.map(|setup| setup.others.clone()) {
+            self.say(node, NodeSaid::Nodes(others));
+        }
+    }
+
+    /// A voter says where the others are.
+    pub fn told(&mut self, addresses: Vec<PeerAddress>) {
+        if self.observes() {
+            self.to_know.extend(addresses);
+        }
+    }
+
+    /// What is committed says where brokers are.
+    pub fn learn(&mut self, image: &Image) {
+        let Some(setup) = &self.setup else {
+            return;
+        };
+        if image.brokers.shares_all(&self.learned) {
+            return;
+        }
+        self.learned = image.brokers.clone();
+        let others = image.brokers.iter().filter(|broker| {
+            let node = broker.member.node;
+            node != self.me.node && !setup.names(node)
+        });
+        let known = others.filter_map(|broker| setup.registered(broker));
+        self.to_know.extend(known);
+    }
+
+    /// The next one to which a link is to be opened.
+    pub fn next_known(&mut self) -> Option<PeerAddress> {
+        self.to_know.pop_front()
+    }
+
+    /// Whether this replica can begin with what its disk has: a voter has to have a vote, and to know where the others
+    /// are; an observer has none.
     ///
     /// # Errors
     /// What is wrong, for people.
@@ -72,6 +131,15 @@ impl Others {
             Payload::LeaderChange | Payload::Records(_) => None,
         });
         let mut voters = newest.chain([&restored.snapshot.voters]);
+        if self.observes() {
+            return match voters.next() {
+                Some(voters) if voters.contains(me) => Err(format!(
+                    "this is {me}, which has a vote by the metadata in its log.dirs ({voters:?}), and process.roles \
+                     gives it the broker role alone: without it the others may lose their majority"
+                )),
+                _ => Ok(()),
+            };
+        }
         let Some(voters) = voters.next().filter(|voters| voters.contains(me)) else {
             return Err(format!(
                 "this is {me}, which is none of the voters of the metadata in its log.dirs: use the directory that \
@@ -79,9 +147,12 @@ impl Others {
             ));
         };
         let nodes = voters.iter().map(|voter| voter.node);
-        let missing = nodes.filter(|node| *node != me.node && !self.knows(*node));
+        let missing = nodes.filter(|node| *node != me.node && !self.votes(*node));
         let missing: Vec<NodeId> = missing.collect();
         if missing.is_empty() {
+            if let Some(why) = self.named_in_vain(voters) {
+                tracing::warn!("{why}");
+            }
             return Ok(());
         }
         Err(format!(
@@ -90,20 +161,34 @@ impl Others {
         ))
     }
 
+    /// What to say if the configuration names voters that have no vote by the metadata.
+    fn named_in_vain(&self, voters: &Voters) -> Option<String> {
+        let named = self.setup.iter().flat_map(ClusterSetup::voters);
+        let in_vain: Vec<NodeId> = named.filter(|node| !voters.has_node(*node)).collect();
+        (!in_vain.is_empty()).then(|| {
+            format!(
+                "controller.quorum.voters names nodes {in_vain:?}, which have no vote: the voters of the metadata are \
+                 {voters:?}, and naming others does not change them"
+            )
+        })
+    }
+
     /// Somebody answers at the address of a node.
     pub fn up(&mut self, there: ReplicaKey) {
-        if let Some(other) = self.known.get_mut(&there.node) {
-            *other = Other {
-                there: Some(there),
-                says: None,
-            };
-            self.tell_at = Mono(0);
-        }
+        let other = Other {
+            there: Some(there),
+            says: None,
+        };
+        self.known.insert(there.node, other);
+        self.tell_at = Mono(0);
     }
 
     /// Nobody does any more. What was to be said to it is void; who it was.
     pub fn down(&mut self, node: NodeId) -> Option<ReplicaKey> {
         self.to_say.retain(|(to, _)| *to != node);
+        if !self.votes(node) {
+            return self.known.remove(&node)?.there;
+        }
         let other = self.known.get_mut(&node)?;
         other.says = None;
         other.there.take()
@@ -156,7 +241,11 @@ impl Others {
 
     /// This node is blank: what it does by what is known of the others. `None`: it waits.
     pub fn form(&mut self, now: Mono) -> Option<Forming> {
-        let others = self.known.iter().map(|(node, other)| Seat {
+        let observes = self.observes();
+        // What other observers know they were told as well.
+        let seats = self.known.iter();
+        let seats = seats.filter(|(node, _)| observes || self.votes(**node));
+        let others = seats.map(|(node, other)| Seat {
             node: Some(*node),
             sitting: other.there.zip(other.says.clone()).map(|it| Sitting {
                 replica: it.0,
@@ -167,17 +256,20 @@ impl Others {
             node: Some(self.me.node),
             sitting: Some(self.blank()),
         };
-        let seats: Vec<Seat> = [own].into_iter().chain(others).collect();
+        let own = (!observes).then_some(own);
+        let seats: Vec<Seat> = own.into_iter().chain(others).collect();
         let (sees, why) = match forming(self.me, &seats) {
             Ok(Forming::Waits(waits, sees)) => (sees, waits_for(waits, &seats)),
-            Ok(Forming::Observes(formed)) => {
+            Ok(Forming::Observes(formed)) if !observes => {
                 let why = format!(
-                    "this node is none of the voters of cluster {}, and new voters cannot be added yet",
+                    "this node is none of the voters of cluster {}, and new voters cannot be added yet: with the broker \
+                     role alone it can observe them",
                     formed.cluster
                 );
                 (None, why)
             }
             Ok(forms) => return Some(forms),
+            Err(_) if seats.is_empty() => (None, "no controller has answered".to_owned()),
             Err(why) => (None, FormingError::to_string(&why)),
         };
         if std::mem::replace(&mut self.sees, sees.clone()) != sees {

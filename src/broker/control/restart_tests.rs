@@ -264,7 +264,7 @@ fn a_replica_without_a_vote_refuses_to_start() {
     let mut machine = Machine::new();
     machine.start();
     let mut other = Machine::restart(machine.file.clone()).unwrap();
-    other.control = Control::new(config(), 1, directories(2)[1..].to_vec(), &[], 1);
+    other.control = Control::new(config(), 1, directories(2)[1..].to_vec(), None, 1);
     other.owner.partitions.drain().for_each(|(id, open)| {
         other.owner.slots[open.slot].recovered.insert(id, open.log);
     });

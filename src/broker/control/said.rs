@@ -10,8 +10,10 @@ use bytes::Bytes;
 use super::members::MemberAsk;
 use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
+use crate::base::limits::{HOST_BYTES_MAX, QUORUM_VOTERS_MAX};
 use crate::base::{Incarnation, LeaderEpoch, NodeId, NodeProcess};
 use crate::broker::msg::Called;
+use crate::broker::peers::PeerAddress;
 use crate::controller::{FEATURE_LEVEL, Joining, MetadataRecord, Registration};
 use crate::quorum::{EntryId, EntryIndex, QuorumMessage, Sitting};
 
@@ -25,6 +27,7 @@ const UNFENCE: u8 = 7;
 const CALL: u8 = 8;
 const CALLED: u8 = 9;
 const LEAVE: u8 = 10;
+const NODES: u8 = 11;
 
 const FRAME: u8 = 0;
 const CREATED: u8 = 1;
@@ -58,6 +61,8 @@ pub enum NodeSaid {
     Quorum(QuorumMessage),
     /// What the sender knows of a quorum, while one of the two knows of none.
     Sits(Sitting),
+    /// Where the voters are, as the configuration of the sender says, which is one of them.
+    Nodes(Vec<PeerAddress>),
     /// A part of the snapshot up to an entry is wanted: the first one, or the one behind that which was sent last.
     AskPart(EntryId, u32),
     /// That part.
@@ -101,6 +106,10 @@ impl NodeSaid {
             Self::Sits(sitting) => {
                 to.put(&sitting.encode());
                 SITS
+            }
+            Self::Nodes(addresses) => {
+                put_nodes(&mut to, addresses);
+                NODES
             }
             Self::AskPart(id, number) => {
                 put_id(&mut to, *id);
@@ -193,6 +202,7 @@ impl NodeSaid {
         match kind {
             QUORUM => return QuorumMessage::decode(&rest).ok().map(Self::Quorum),
             SITS => return Sitting::decode(&rest).map(Self::Sits),
+            NODES => return nodes(rest).map(Self::Nodes),
             REGISTER | UNFENCE | LEAVE => return ask(kind, rest).map(Self::Ask),
             CALL => return call(rest).map(Self::Call),
             CALLED => return called(rest),
@@ -279,6 +289,30 @@ fn ask(kind: u8, bytes: Bytes) -> Option<MemberAsk> {
     })))
 }
 
+fn put_nodes(to: &mut Vec<u8>, addresses: &[PeerAddress]) {
+    let addresses = &addresses[..addresses.len().min(QUORUM_VOTERS_MAX)];
+    to.u8(addresses.len() as u8);
+    for address in addresses {
+        to.i32(address.node.0);
+        to.u16(address.port);
+        put_text(to, &address.host);
+    }
+}
+
+fn nodes(bytes: Bytes) -> Option<Vec<PeerAddress>> {
+    let mut from = Reader::new(bytes);
+    let count = usize::from(from.u8()?);
+    let mut addresses = Vec::new();
+    for _ in 0..count {
+        let node = NodeId(from.i32().filter(|node| *node >= 0)?);
+        let port = from.u16()?;
+        let host = text(&mut from).filter(|host| host.len() <= HOST_BYTES_MAX)?;
+        let is_sound = host.bytes().all(|byte| byte.is_ascii_graphic());
+        addresses.push(is_sound.then_some(PeerAddress { node, host, port })?);
+    }
+    (from.is_at_end() && count <= QUORUM_VOTERS_MAX).then_some(addresses)
+}
+
 fn call(bytes: Bytes) -> Option<CallSaid> {
     let len = bytes.len();
     let mut from = Reader::new(bytes);
@@ -334,6 +368,7 @@ fn id(from: &mut Reader) -> Option<EntryId> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::address;
     use super::*;
     use crate::base::{DirectoryId, NodeId};
     use crate::quorum::{Knows, ReplicaKey, Says};
@@ -365,6 +400,7 @@ mod tests {
         for said in [
             NodeSaid::Quorum(message),
             NodeSaid::Sits(sitting),
+            NodeSaid::Nodes(vec![address(NodeId(3)), address(NodeId(1))]),
             NodeSaid::AskPart(id, 5),
             NodeSaid::Part {
                 id,

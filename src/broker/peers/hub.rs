@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::detector::{Detector, OwnTime, Verdict};
-use super::greeting::{ClusterSetup, GreetingRefused, fit, text_of, two_processes};
+use super::greeting::{ClusterSetup, GreetingRefused, PeerAddress, fit, text_of, two_processes};
 use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
-use crate::base::limits::{PEER_TICK_MS, QUORUM_MESSAGE_BYTES_MAX};
+use crate::base::limits::{PEER_TICK_MS, PEERS_MAX, QUORUM_MESSAGE_BYTES_MAX};
 use crate::base::{Mono, NodeId, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::{PeerAnswer, PeerSaid, PeerStream};
@@ -140,6 +140,22 @@ struct Peer {
     log: PeerLog,
 }
 
+impl Peer {
+    fn new(to: PeerAddress) -> Self {
+        Self {
+            outgoing: Outgoing::new(to, Purpose::Metadata),
+            process: None,
+            log: PeerLog::default(),
+        }
+    }
+
+    /// Whether nobody is there, in either direction.
+    fn is_gone(&self) -> bool {
+        let process = self.process.as_ref();
+        self.outgoing.link().is_none() && process.is_none_or(|process| process.stream.is_none())
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Peers {
@@ -164,13 +180,14 @@ impl Peers {
     #[must_use]
     pub fn new(setup: ClusterSetup, seed: u64) -> Self {
         let others = setup.others.iter().cloned();
-        let peers = others.map(|to| Peer {
-            outgoing: Outgoing::new(to, Purpose::Metadata),
-            process: None,
-            log: PeerLog::default(),
+        let servers = setup.servers.iter().zip(1..);
+        let servers = servers.map(|((host, port), number)| PeerAddress {
+            node: NodeId(-number),
+            host: host.clone(),
+            port: *port,
         });
         Self {
-            peers: peers.collect(),
+            peers: others.chain(servers).map(Peer::new).collect(),
             setup,
             cluster_id: None,
             links: 0,
@@ -236,15 +253,44 @@ impl Peers {
         }
     }
 
+    /// A node is known, and where it is. Of those that the configuration names that one counts. Returns whether there
+    /// is room for it.
+    pub fn know(&mut self, address: PeerAddress) -> bool {
+        let node = address.node;
+        if node == self.setup.me.node || self.stopping {
+            return false;
+        }
+        let is_named = self.setup.names(node);
+        if let Some(peer) = by_node(&mut self.peers, node) {
+            if !is_named {
+                peer.outgoing.to = address;
+            }
+            return true;
+        }
+        if self.peers.len() >= PEERS_MAX {
+            let setup = &self.setup;
+            let mut all = self.peers.iter();
+            let gone = all.position(|it| it.is_gone() && !setup.names(it.outgoing.to.node));
+            let Some(gone) = gone else {
+                return false;
+            };
+            self.peers.swap_remove(gone);
+        }
+        self.peers.push(Peer::new(address));
+        // It is dialled at the next tick.
+        self.tick_at = Mono(0);
+        true
+    }
+
     fn me(&self) -> NodeFacts {
         self.setup.facts(self.cluster_id.as_deref())
     }
 
     /// A link is there.
     pub fn link_up(&mut self, now: Mono, link: LinkId, out: &mut Vec<Output>) {
-        let me = self.me();
+        let who = (self.me(), self.setup.place());
         if let Some(peer) = by_link(&mut self.peers, link) {
-            peer.outgoing.connected(now, me, out);
+            peer.outgoing.connected(now, who, out);
         }
     }
 
@@ -261,6 +307,20 @@ impl Peers {
         let facts = (&me, heard.map(|process| &process.facts));
         let became = outgoing.received(now, facts, frame, &mut self.rng, out);
         let node = outgoing.to.node;
+        if let Became::Up(facts) = &became
+            && node.0 < 0
+        {
+            // A server that the configuration names, and who it is: it is talked to as that.
+            let node = facts.node;
+            let address = PeerAddress {
+                node,
+                ..outgoing.to.clone()
+            };
+            out.push(Output::LinkClose { link });
+            self.peers.retain(|it| it.outgoing.link() != Some(link));
+            self.know(address);
+            return;
+        }
         if let (Became::Up(facts), Some(process)) = (&became, process) {
             if facts.start == process.facts.start {
                 process.detector.hear(own);
@@ -368,6 +428,14 @@ impl Peers {
         out: &mut Vec<Output>,
     ) -> Result<(), GreetingRefused> {
         let (node, own) = (hello.from.node, self.own.at(now));
+        if let Some((host, port)) = hello.place.reached.clone() {
+            self.know(PeerAddress { node, host, port });
+        }
+        if let (Some(text), Some(peer)) =
+            (self.setup.differs(hello), by_node(&mut self.peers, node))
+        {
+            peer.log.say(now, &text, || tracing::warn!("{text}"));
+        }
         let Some(peer) = by_node(&mut self.peers, node) else {
             return Err((PeerRefusal::NoMember, text_of(PeerRefusal::NoMember)));
         };

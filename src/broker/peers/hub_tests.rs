@@ -8,6 +8,7 @@ use crate::base::limits::{
 };
 use crate::base::{DirectoryId, Incarnation, ShardId};
 use crate::broker::io::ConnId;
+use crate::wire::NodePlace;
 use crate::wire::encode_own_response;
 use crate::wire::peer::{Hello, HelloAnswer, PEER_VERSION, PeerRefusal, Purpose};
 
@@ -37,10 +38,8 @@ pub fn setup(me: i32, others: &[i32]) -> ClusterSetup {
         host: format!("node-{node}"),
         port: 9093,
     };
-    ClusterSetup {
-        me: facts(me, None),
-        others: others.iter().map(other).collect(),
-    }
+    let others = others.iter().map(other).collect();
+    ClusterSetup::of_voters(facts(me, None), others)
 }
 
 struct One {
@@ -193,6 +192,7 @@ fn hello(from: NodeFacts, number: u64) -> PeerSaid {
         to: NodeId(1),
         number,
         from,
+        place: NodePlace::default(),
     };
     PeerSaid::Hello(Box::new(hello))
 }
@@ -618,4 +618,112 @@ fn a_node_that_stops_hangs_up_and_dials_no_more() {
     );
     assert_eq!(one.pass(5_000).len(), 0);
     assert_eq!(one.peers.deadline(), Mono::NEVER);
+}
+
+/// The hello of a node that has no vote.
+fn observer_hello(node: i32, number: u64) -> PeerSaid {
+    let PeerSaid::Hello(mut said) = hello(facts(node, None), number) else {
+        panic!("a hello");
+    };
+    said.place = NodePlace {
+        voters: Vec::new(),
+        reached: Some((format!("node-{node}"), 9093)),
+    };
+    PeerSaid::Hello(said)
+}
+
+/// Whom it dials next, in a millisecond.
+fn dials(one: &mut One) -> Vec<(LinkId, String)> {
+    let out = one.pass(1).into_iter();
+    out.filter_map(|output| match output {
+        Output::Dial { link, to } => Some((link, to.0)),
+        _ => None,
+    })
+    .collect()
+}
+
+#[test]
+fn a_node_without_a_vote_is_talked_to_when_it_has_come() {
+    let mut one = One::up().0;
+    one.said(7, observer_hello(4, 1));
+    assert_eq!(one.answer(7), Ok(()));
+    let [(link, host)] = &dials(&mut one)[..] else {
+        panic!("it is not dialled");
+    };
+    assert_eq!(host, "node-4");
+    assert_eq!(one.hello(*link).to, NodeId(4));
+    assert!(one.answered(*link, &welcome(4)).is_empty());
+    let event = one.peers.next_event();
+    assert_eq!(event, Some(PeerEvent::Up(facts(4, Some("a")))));
+    assert_eq!(
+        one.peers.verdict(one.now(), NodeId(4)),
+        Some(Verdict::Alive)
+    );
+    // One that is elsewhere since, by what it has registered.
+    one.peers.know(PeerAddress {
+        node: NodeId(4),
+        host: "moved".to_owned(),
+        port: 9,
+    });
+    one.lost(*link, LinkLost::Closed);
+    let mut dialled = Vec::new();
+    while dialled.is_empty() {
+        dialled = dials(&mut one);
+    }
+    assert_eq!(dialled[0].1, "moved");
+    // What the configuration says of one counts.
+    one.peers.know(PeerAddress {
+        node: OTHER,
+        host: "elsewhere".to_owned(),
+        port: 9,
+    });
+    assert_eq!(one.peers.peers[0].outgoing.to.host, "node-2");
+}
+
+#[test]
+fn a_server_is_found_out_and_then_talked_to_as_the_node_that_it_is() {
+    let mut one = One::new();
+    let mut observer = setup(4, &[]);
+    observer.observes = true;
+    observer.servers = vec![("server".to_owned(), 9093)];
+    one.peers = Peers::new(observer, 1);
+    let (link, host) = dials(&mut one).remove(0);
+    assert_eq!((one.hello(link).to, &*host), (NodeId(-1), "server"));
+    let out = one.answered(link, &welcome(2));
+    assert!(
+        matches!(out[..], [Output::LinkClose { link: it }] if it == link),
+        "{out:?}"
+    );
+    assert_eq!(one.peers.next_event(), None);
+    let (link, host) = dials(&mut one).remove(0);
+    assert_eq!((one.hello(link).to, &*host), (OTHER, "server"));
+    one.answered(link, &welcome(2));
+    let event = one.peers.next_event();
+    assert_eq!(event, Some(PeerEvent::Up(facts(2, Some("a")))));
+    assert_eq!(
+        one.pass(3_000)
+            .iter()
+            .filter(|it| matches!(it, Output::Dial { .. }))
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn nodes_that_come_are_bounded_and_those_that_are_gone_make_room() {
+    let mut one = One::new();
+    for node in 4..4 + PEERS_MAX as i32 - 1 {
+        one.said(node as u64, observer_hello(node, 1));
+        assert_eq!(one.answer(node as u64), Ok(()));
+    }
+    one.said(1, observer_hello(1_000, 1));
+    assert_eq!(one.answer(1), Err(PeerRefusal::NoMember));
+    one.said(9, PeerSaid::Gone);
+    one.said(1, observer_hello(1_000, 1));
+    assert_eq!(one.answer(1), Ok(()));
+    assert_eq!(one.peers.peers.len(), PEERS_MAX);
+    assert!(
+        one.peers.verdict(one.now(), NodeId(9)).is_none(),
+        "forgotten"
+    );
 }

@@ -10,6 +10,7 @@ use crate::base::limits::{
 };
 use crate::base::{Mono, Rng};
 use crate::broker::io::{LinkId, LinkLost, Output};
+use crate::wire::NodePlace;
 use crate::wire::client::decode_own_response;
 use crate::wire::peer::{
     Hello, HelloAnswer, NodeFacts, PEER_VERSION, PeerMessage, PeerMessages, PeerRefusal, Purpose,
@@ -132,7 +133,12 @@ impl Outgoing {
     }
 
     /// The link is there: says hello.
-    pub fn connected(&mut self, now: Mono, me: NodeFacts, out: &mut Vec<Output>) {
+    pub fn connected(
+        &mut self,
+        now: Mono,
+        (me, place): (NodeFacts, NodePlace),
+        out: &mut Vec<Output>,
+    ) {
         if let Stage::Dialling(link) = self.stage {
             self.stage = Stage::Greeting(link, now.plus_ms(PEER_GREETED_WITHIN_MS));
             self.unsent = 0;
@@ -142,6 +148,7 @@ impl Outgoing {
                 to: self.to.node,
                 number: link.0,
                 from: me,
+                place,
             };
             self.give(link, vec![hello.encode(HELLO_ID)], out);
         }

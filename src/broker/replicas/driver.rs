@@ -112,7 +112,7 @@ impl Replication {
             let others = others.map(|node| (*node, peer_of(image, partition, *node)));
             let others: Vec<(NodeId, Option<ReplicaPeer>)> = others.collect();
             let peers = others.iter().filter_map(|(_, peer)| *peer);
-            peers.for_each(|peer| self.links.want(peer));
+            peers.for_each(|peer| self.links.want(peer, image));
             let led = self.led.entry(log).or_default();
             let is_new = !led.is_of(leader.epoch());
             led.assign(&others, leader.epoch(), leader.partition_epoch());
@@ -138,7 +138,7 @@ impl Replication {
         let Some((member, peer)) = member.zip(peer_of(image, partition, leader)) else {
             return self.followed.leave(log);
         };
-        self.links.want(peer);
+        self.links.want(peer, image);
         let term = Term {
             epoch: partition.leader_epoch,
             leader: member,
@@ -234,7 +234,7 @@ impl Replication {
                     return;
                 }
                 leader.on_asked(node);
-                self.links.want(from);
+                self.links.want(from, image);
                 let answer = led.asked(from, term, asked, &open.log);
                 self.links.say(from, &answer, Vec::new());
             }

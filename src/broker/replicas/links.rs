@@ -16,6 +16,7 @@ use crate::broker::io::{LinkId, LinkLost, Output};
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::peers::ClusterSetup;
 use crate::broker::peers::outgoing::{Became, Outgoing};
+use crate::controller::Image;
 use crate::wire::peer::{Purpose, ReplicaMessages};
 
 /// Ids of links that are for replicas have this bit, so that they are others than those of `Peers`.
@@ -143,21 +144,25 @@ impl ReplicaLinks {
     }
 
     /// A link to this shard is wanted from now on, and dialled at the next [tick](Self::tick) if there is none. To a
-    /// node that is not among the others there is none.
-    pub fn want(&mut self, to: ReplicaPeer) {
-        if self.stopping || self.links.contains_key(&to) {
+    /// node that neither the configuration names nor the metadata know there is none.
+    pub fn want(&mut self, to: ReplicaPeer, image: &Image) {
+        if self.stopping {
             return;
         }
-        let mut others = self.setup.others.iter();
-        let Some(address) = others.find(|other| other.node == to.node) else {
+        let Some(address) = self.setup.address_of(to.node, image) else {
             return;
         };
+        if let Some(link) = self.links.get_mut(&to) {
+            // It may be elsewhere since it has registered again.
+            link.outgoing.to = address;
+            return;
+        }
         let purpose = Purpose::Replicas {
             from: self.me,
             to: to.shard,
         };
         let link = ReplicaLink {
-            outgoing: Outgoing::new(address.clone(), purpose),
+            outgoing: Outgoing::new(address, purpose),
             queue: SaidQueue::default(),
             over: 0,
         };
@@ -285,8 +290,9 @@ impl ReplicaLinks {
     /// A link is there.
     pub fn link_up(&mut self, now: Mono, id: LinkId, out: &mut Vec<Output>) {
         let me = self.setup.facts(self.cluster_id.as_deref());
+        let who = (me, self.setup.place());
         if let Some((_, link)) = self.by_id(id) {
-            link.outgoing.connected(now, me, out);
+            link.outgoing.connected(now, who, out);
             let deadline = link.outgoing.deadline();
             self.due = self.due.min(deadline);
         }

@@ -77,10 +77,7 @@ impl One {
             host: format!("node-{node}"),
             port: 9093,
         };
-        let setup = ClusterSetup {
-            me: facts(1),
-            others: vec![other(2), other(3)],
-        };
+        let setup = ClusterSetup::of_voters(facts(1), vec![other(2), other(3)]);
         Self {
             links: ReplicaLinks::new(Arc::new(setup), ShardId(1), 1),
             ms: 0,
@@ -141,7 +138,7 @@ impl One {
 
     /// One that is up.
     fn up(&mut self, to: ReplicaPeer) -> LinkId {
-        self.links.want(to);
+        self.links.want(to, &Image::default());
         let mut out = Vec::new();
         self.links.tick(self.now(), self.cluster_id, &mut out);
         let [Output::Dial { link, .. }] = out[..] else {
@@ -190,9 +187,9 @@ fn messages(pieces: &[Bytes]) -> Vec<ReplicaSaid> {
 fn who_is_wanted_is_dialled_when_the_cluster_is_known_and_greeted_for_replicas() {
     let mut one = One::new();
     one.cluster_id = None;
-    one.links.want(TO);
-    one.links.want(TO);
-    one.links.want(peer(9, 0));
+    one.links.want(TO, &Image::default());
+    one.links.want(TO, &Image::default());
+    one.links.want(peer(9, 0), &Image::default());
     assert!(one.pass(100).is_empty());
     assert_eq!(one.links.deadline(), Mono::NEVER);
     one.cluster_id = Some("a");
@@ -326,7 +323,7 @@ fn one_that_is_lost_is_told_so_and_dialled_again_with_a_higher_number() {
 fn who_does_not_know_its_cluster_yet_is_asked_again_soon_others_later() {
     for (why, soon) in [(PeerRefusal::NotYet, true), (PeerRefusal::NoShard, false)] {
         let mut one = One::new();
-        one.links.want(TO);
+        one.links.want(TO, &Image::default());
         let mut out = Vec::new();
         one.links.tick(one.now(), one.cluster_id, &mut out);
         let [Output::Dial { link, .. }] = out[..] else {
@@ -362,7 +359,7 @@ fn who_is_wanted_no_more_is_hung_up_on_and_forgotten() {
     out.clear();
     one.links.stop(&mut out);
     assert_eq!(out.len(), 2);
-    one.links.want(TO);
+    one.links.want(TO, &Image::default());
     assert!(one.pass(5_000).is_empty());
     assert_eq!(one.links.deadline(), Mono::NEVER);
 }

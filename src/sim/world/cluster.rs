@@ -56,6 +56,10 @@ impl World {
             self.note(core.node, What::Fetched, fetched, index.0);
         }
         if let Some(term) = leads {
+            if self.nodes[core.node].observes {
+                let what = format!("node {} leads in term {term}", core.node);
+                return violated("ObserversDoNotLead", what);
+            }
             let leader = *self
                 .committed
                 .leaders

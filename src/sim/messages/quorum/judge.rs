@@ -202,6 +202,9 @@ impl Judge {
             }
             Fact::Unreadable(error) => return broken("WhatIsWrittenIsRead", (node, error)),
             Fact::Elected(term, replica) => {
+                if node >= self.voters {
+                    return broken("ObserversNeverLead", (node, term));
+                }
                 self.leader = node;
                 self.counts.elected += 1;
                 // One that has forgotten its vote may elect itself twice.

@@ -1,4 +1,4 @@
-//! A node of the model: a voter or an observer, its disk, and the image that its entries make.
+//! A node of the model: its replica, its disk, and the image that its entries make.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::base::{DirectoryId, LeaderEpoch, NodeId, Now};
 use crate::quorum::{
-    Declined, EntryId, EntryIndex, Flaw, HardState, Observer, Payload, Quorum, QuorumConfig,
-    QuorumEntry, QuorumFault, QuorumInput, QuorumMessage, QuorumRole, Ready, ReplicaKey, Restored,
-    SnapshotMark, VoterChange, Voters, Write,
+    Declined, EntryId, EntryIndex, Flaw, HardState, Payload, Quorum, QuorumConfig, QuorumEntry,
+    QuorumFault, QuorumInput, QuorumMessage, QuorumRole, Ready, ReplicaKey, Restored, SnapshotMark,
+    VoterChange, Voters, Write,
 };
 use crate::sim::messages::cluster::{Effect, Machine};
 use crate::sim::net::End;
@@ -30,7 +30,7 @@ pub const WITHIN: u8 = 5;
 pub const FLAWS: [Flaw; 5] = [
     Flaw::CommitsOlderTerms,
     Flaw::IgnoresLogs,
-    Flaw::ServesUncommitted,
+    Flaw::CountsObservers,
     Flaw::CommitsUncompared,
     Flaw::ChangesAtOnce,
 ];
@@ -49,6 +49,8 @@ pub enum Said {
     Committed(Value, EntryId),
     /// To the user: not here, perhaps there.
     Refused(Value, Option<usize>),
+    /// To a voter: this replica is there, and has no vote.
+    Observes(ReplicaKey),
     /// A user wants other voters.
     Change(VoterChange),
     /// To itself: writes are durable.
@@ -155,8 +157,7 @@ pub enum Fact {
 
 #[derive(Debug)]
 enum Kind {
-    Voter(Box<Quorum>),
-    Observer(Box<Observer>),
+    Whole(Box<Quorum>),
     /// What its disk has cannot be used.
     Broken,
 }
@@ -221,8 +222,7 @@ pub fn value_of(entry: &QuorumEntry) -> Option<Value> {
 impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
     fn step(&mut self, now: Now, input: QuorumInput) -> Effects<Self> {
         match &mut self.kind {
-            Kind::Voter(quorum) => quorum.step(now.mono, input),
-            Kind::Observer(observer) => observer.step(now.mono, input),
+            Kind::Whole(quorum) => quorum.step(now.mono, input),
             Kind::Broken => {}
         }
         self.do_all()
@@ -233,8 +233,7 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
         let mut effects = Vec::new();
         loop {
             let ready = match &mut self.kind {
-                Kind::Voter(quorum) => quorum.ready(),
-                Kind::Observer(observer) => observer.ready(),
+                Kind::Whole(quorum) => quorum.ready(),
                 Kind::Broken => return effects,
             };
             let more = ready.more;
@@ -243,7 +242,7 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
                 break;
             }
         }
-        if let Kind::Voter(quorum) = &self.kind {
+        if let Kind::Whole(quorum) = &self.kind {
             let elected = quorum.elected();
             if elected != self.elected {
                 self.elected = elected;
@@ -348,7 +347,7 @@ impl<const FLAW: u8, const VOTERS: usize> Member<FLAW, VOTERS> {
     }
 
     fn proposed(&mut self, now: Now, user: End, value: Value) -> Effects<Self> {
-        let Kind::Voter(quorum) = &mut self.kind else {
+        let Kind::Whole(quorum) = &mut self.kind else {
             return Vec::new();
         };
         match quorum.propose(now.mono, records(value)) {
@@ -383,7 +382,7 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
         let image = disk.contents;
         let mut facts = vec![Fact::Started(me_key), Fact::Installed(image)];
         facts.extend(disk.log());
-        let kind = if me < VOTERS {
+        let kind = {
             let config = QuorumConfig {
                 heartbeat_ms: 15,
                 election_ms: 60,
@@ -402,15 +401,12 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
                     .map(|at| FLAWS[at]),
             };
             match Quorum::new(me_key, config, restored, Now::default().mono) {
-                Ok(quorum) => Kind::Voter(Box::new(quorum)),
+                Ok(quorum) => Kind::Whole(Box::new(quorum)),
                 Err(error) => {
                     facts.push(Fact::Unreadable(error.to_string()));
                     Kind::Broken
                 }
             }
-        } else {
-            let observer = Observer::new(me_key, 100, restored, Now::default().mono);
-            Kind::Observer(Box::new(observer))
         };
         Self {
             me: me_key,
@@ -442,12 +438,13 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             },
             Said::Propose(value) => self.proposed(now, from, value),
             Said::Change(change) => {
-                if let Kind::Voter(quorum) = &mut self.kind {
+                if let Kind::Whole(quorum) = &mut self.kind {
                     // Who asked looks at what becomes of it.
                     _ = quorum.change(now.mono, change);
                 }
                 self.do_all()
             }
+            Said::Observes(who) => self.step(now, QuorumInput::Observer(who, true)),
             Said::Durable(number) => {
                 let done = self.logs.partition_point(|(write, _)| *write <= number);
                 let last = self.logs.drain(..done).last();
@@ -488,6 +485,13 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             effects.extend(self.step(now, QuorumInput::Fetched(None)));
         }
         self.fetch(&mut effects);
+        if let Kind::Whole(quorum) = &self.kind
+            && !quorum.voters().contains(self.me)
+        {
+            let to = (0..VOTERS).filter(|voter| *voter != node_of(self.me));
+            let observes = |voter| Effect::Send(End::Node(voter), Said::Observes(self.me));
+            effects.extend(to.map(observes));
+        }
         effects
     }
 }

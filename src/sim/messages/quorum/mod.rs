@@ -1,9 +1,10 @@
 //! The metadata quorum by messages alone: three or five voters and an observer, whose disks lose at a crash what was
-//! not synced, or all of it. Each rule that it rests on is broken once, to see that it is found.
+//! not synced, or all of it. What has no vote by its own log says to all voters that it is there. Each rule that all
+//! this rests on is broken once, to see that it is found.
 //!
-//! What holds, by name, in `judge`: OneLeaderPerTerm; CommittedIsNeverUndone; AppliedPrefixesAgree; AppliedInOrder;
-//! ToldIsCommitted; AtMostOnce; CommittedSurvivesElections; NobodyForgets; WhatIsWrittenIsRead; and once nothing goes
-//! wrong any more, within a bound of virtual time, Progress and VotersAreReplaced.
+//! What holds, by name, in `judge`: OneLeaderPerTerm; ObserversNeverLead; CommittedIsNeverUndone; AppliedPrefixesAgree;
+//! AppliedInOrder; ToldIsCommitted; AtMostOnce; CommittedSurvivesElections; NobodyForgets; WhatIsWrittenIsRead; and
+//! once nothing goes wrong any more, within a bound of virtual time, Progress and VotersAreReplaced.
 
 mod judge;
 mod machine;
@@ -156,7 +157,7 @@ fn who_is_elected_has_what_is_committed() {
 }
 
 #[test]
-fn observers_get_what_is_committed_alone() {
+fn what_observers_have_does_not_count() {
     is_found::<{ WITHIN + 2 }, 3>(100);
 }
 

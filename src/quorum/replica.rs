@@ -1,4 +1,4 @@
-//! A replica of the metadata log that may have a vote.
+//! A replica of the metadata log, which has a vote or observes.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use super::log::{RaftLog, RestoreError};
 use super::message::{QuorumMessage, Says};
 use super::ready::{Declined, QuorumInput, QuorumRole, Ready, VoterChange};
 use super::voters::{ReplicaKey, Voters};
-use super::{election, following, leading, serving};
+use super::{election, following, leading};
 use crate::base::limits::QUORUM_ENTRY_BYTES_MAX;
 use crate::base::{LeaderEpoch, Mono};
 
@@ -103,6 +103,7 @@ impl Quorum {
                     core.due = now.plus_ms(turn_ms + jitter_ms);
                 }
             }
+            QuorumInput::Observer(who, is_there) => leading::observe(core, now, who, is_there),
             QuorumInput::Snapshotted(index) => self.on_snapshotted(now, index),
             QuorumInput::Fetched(id) => following::on_fetched(core, id),
             QuorumInput::Resign => leading::resign(core, now),
@@ -132,9 +133,7 @@ impl Quorum {
     /// What is wanted for all that has happened, and nothing of it again.
     pub fn ready(&mut self) -> Ready {
         let core = &mut self.0;
-        if core.hand_out() {
-            serving::answer_all(core);
-        }
+        core.hand_out();
         leading::send_all(core);
         core.ready()
     }
@@ -187,9 +186,6 @@ impl Quorum {
             return;
         }
         let is_taken = match &message.says {
-            // Observers have no term.
-            Says::Pull { .. } => true,
-            Says::Pulled { .. } | Says::Outdated(_) => false,
             _ if term < core.term() => {
                 tell_newer(core, &message);
                 false
@@ -216,8 +212,7 @@ impl Quorum {
             Says::Elect if core.leader() == Some(from) => {
                 election::stand_for_real(core, now, true);
             }
-            Says::Pull { last } => serving::on_pull(core, from, last),
-            Says::Elect | Says::Pulled { .. } | Says::Outdated(_) => {}
+            Says::Elect => {}
         }
     }
 
