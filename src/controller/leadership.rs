@@ -148,7 +148,11 @@ fn elect(partition: &mut PartitionRecord, brokers: &Registered, not: NodeId) {
     }
 }
 
-fn changed(partition: &PartitionRecord, mut next: PartitionRecord) -> Option<PartitionRecord> {
+/// What a partition becomes, as a newer state of itself; `None` if it stays what it is.
+pub(super) fn changed(
+    partition: &PartitionRecord,
+    mut next: PartitionRecord,
+) -> Option<PartitionRecord> {
     if next == *partition {
         return None;
     }

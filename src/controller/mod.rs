@@ -11,6 +11,7 @@ mod create;
 mod delta;
 mod draft;
 mod features;
+mod homes;
 mod image;
 mod leadership;
 mod moves;

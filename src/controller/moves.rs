@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::homes::rehomed;
 use super::image::Image;
 use super::leadership::{fenced, preferred, unfenced};
 use super::record::{MetadataRecord, PartitionRecord};
@@ -18,7 +19,7 @@ pub enum Cause {
     Fenced(NodeId),
     /// This broker may lead.
     Unfenced(NodeId),
-    /// Partitions are to be led by the first of their replicas again.
+    /// Partitions are to be led by the first of their replicas again, and to be where there is a place for them.
     Balance,
 }
 
@@ -132,7 +133,9 @@ impl Moves {
                 let is_turn = self.pass > 0 || partition.leader == node;
                 let concerned = is_turn && partition.replicas.contains(&node);
                 let now = concerned.then(|| partition.record(topic.id, index))?;
-                fenced(&now, brokers, node)
+                let next = fenced(&now, brokers, node);
+                let home = |now| rehomed(now, node, topic.internal, image);
+                home(next.as_ref().unwrap_or(&now)).or(next)
             }
             Cause::Unfenced(node) => {
                 let concerned = partition.leader.0 < 0 && partition.isr.contains(&node);
@@ -141,10 +144,14 @@ impl Moves {
             }
             Cause::Balance => {
                 let first = partition.replicas.first().copied();
-                let concerned = first != Some(partition.leader)
+                let is_moved = first != Some(partition.leader)
                     && first.is_some_and(|first| partition.isr.contains(&first));
-                let now = concerned.then(|| partition.record(topic.id, index))?;
-                preferred(&now, brokers)
+                let is_short = partition.isr.len() < partition.replicas.len();
+                let now = (is_moved || is_short).then(|| partition.record(topic.id, index))?;
+                let mut nodes = now.replicas.iter();
+                let home = |node: &NodeId| rehomed(&now, *node, topic.internal, image);
+                let next = is_moved.then(|| preferred(&now, brokers)).flatten();
+                next.or_else(|| nodes.find_map(home))
             }
         }
     }
