@@ -1,12 +1,14 @@
 """Partitions with replicas on several nodes: killed one after the other, all at once, paused, stopped in turn, left alone, far behind."""
 
+import shutil
 import signal
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from harness.load import QUIET, Load, patiently
-from harness.nodes import addresses, cluster, create, in_sync
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, in_sync
 from harness.suite import equal, eventually, main, test, unique
 
 ALL = {1, 2, 3}
@@ -152,6 +154,32 @@ def one_that_was_away_gets_what_it_lacks_and_leads_with_it():
         leaders = {leader for leader, _ in in_sync(nodes[0], topic)}
         equal(leaders, {3}, "who leads")
         load.verify(addresses(nodes))
+
+
+@test(seconds=180)
+def one_whose_disk_is_lost_has_everything_again_and_leads_with_it():
+    with cluster() as nodes, Observer(4, nodes) as fourth:
+        fourth.wait_ready()
+        topic = unique("wiped")
+        eventually(lambda: 4 in brokers(nodes[0]), 20, "the fourth is a broker")
+        client = admin(nodes[0])
+        client.create_topics([NewTopic(topic, PARTITIONS, replica_assignment=[[4, 1]] * PARTITIONS)])[topic].result(20)
+
+        def both():
+            return all(isr == {1, 4} for _, isr in in_sync(nodes[0], topic))
+        eventually(both, 20, "both in sync")
+        load = Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
+        goes_on(load)
+        fourth.kill()
+        goes_on(load)
+        shutil.rmtree(fourth.data)
+        fourth.start()
+        eventually(both, 40, "both in sync again")
+        goes_on(load)
+        load.end()
+        nodes[0].kill()
+        eventually(lambda: {leader for leader, _ in in_sync(nodes[1], topic)} == {4}, 20, "the fourth leads")
+        load.verify(addresses([*nodes[1:], fourth]))
 
 
 @test(seconds=180)
