@@ -40,6 +40,7 @@ SETTINGS = {"millrace.store.journal.bytes": str(4 * MIB), "millrace.store.initia
 RATE = int(os.environ.get("CHAOS_RATE", 250))
 # Of each shard: enough for a round, and little enough to be filled.
 DISK_MIB = 96 * max(1, RATE // 250)
+NEWCOMERS_RATE = 50
 CODECS = ["none", "lz4", "zstd", "snappy", "gzip"]
 # What a cluster may take when nothing goes wrong any more; generous, since machines are slow.
 CALM_SECONDS = 90
@@ -79,7 +80,8 @@ class Table:
 
 
 class Round:
-    """One topic that two producers share and one of another, a group, a reader and an admin client; and faults."""
+    """One topic that two producers share and one of another, a group, a reader and an admin client; and faults, with each of
+    which comes a further producer."""
 
     def __init__(self, world: World, rng: random.Random):
         self.world, self.gaps, self.rng = world, Gaps(), rng
@@ -88,12 +90,17 @@ class Round:
         for topic, partitions in self.topics.items():
             create(world.nodes[0], topic, partitions, 3, 60, min_insync_replicas="2", segment_bytes=str(rng.choice([1, 8, 64]) * MIB))
         address = addresses(world.nodes)
-        self.loads = [Timed(self.gaps, who, address, topic, self.topics[topic], RATE, **{
-            "enable.idempotence": True, "compression.type": codec, "linger.ms": rng.choice([0, 3, 20]), "message.timeout.ms": 300_000})
-            for who, (topic, codec) in enumerate([(shared, "none"), (shared, rng.choice(CODECS)), (other, rng.choice(CODECS))])]
+        self.loads: list[Timed] = []
+        for topic, codec, rate in [(shared, "none", RATE), (shared, rng.choice(CODECS), RATE), (other, rng.choice(CODECS), RATE)]:
+            self.join(topic, codec, rate)
         self.watcher = Watcher(address, shared, self.topics[shared])
         self.members = Members(address, self.topics)
         self.churn = Churn(address, 3)
+
+    def join(self, topic: str, codec: str, rate: int):
+        """One more producer."""
+        self.loads.append(Timed(self.gaps, len(self.loads), addresses(self.world.nodes), topic, self.topics[topic], rate, **{
+            "enable.idempotence": True, "compression.type": codec, "linger.ms": self.rng.choice([0, 3, 20]), "message.timeout.ms": 300_000}))
 
     def step(self, step: Step, table: Table):
         note(f"  {step}")
@@ -103,6 +110,8 @@ class Round:
         with contextlib.ExitStack() as ends:
             for kind, victim, other in step.faults:
                 ends.callback(KINDS[kind].begin(self.world, victim, other))
+            # The first batches of a producer are the ones that nobody knows what to expect of.
+            self.join(self.rng.choice(list(self.topics)), self.rng.choice(CODECS), NEWCOMERS_RATE)
             time.sleep(step.seconds)
         while self.world.remarks:
             note(f"    {self.world.remarks.pop()}")
@@ -315,8 +324,9 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
             rng = random.Random(f"{SEED}/{count}/{number}")
             users = None
             try:
+                planned = plan(rng, kinds, count, STEPS)
                 users = Round(world, rng)
-                for step in plan(rng, kinds, count, STEPS):
+                for step in planned:
                     words.append(f"{time.strftime('%T')} {step}")
                     users.step(step, table)
                 words.append(f"{time.strftime('%T')} calm")
