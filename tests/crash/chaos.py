@@ -106,6 +106,9 @@ class Round:
         note(f"  {step}")
         for node in self.world.nodes:
             assert node.alive, f"node {node.number} has ended by itself: {node.process.returncode}"
+        needs_calm = any(KINDS[kind].calm for kind, _, _ in step.faults)
+        if needs_calm:
+            self.calm()
         self.gaps.begin()
         with contextlib.ExitStack() as ends:
             for kind, victim, other in step.faults:
@@ -116,7 +119,7 @@ class Round:
         while self.world.remarks:
             note(f"    {self.world.remarks.pop()}")
         time.sleep(step.pause)
-        if step.settles:
+        if step.settles or needs_calm:
             self.calm()
         table.add(step.name, self.gaps.longest())
 
@@ -284,10 +287,11 @@ def complaints(world: World, since: dict[int, int]) -> list[str]:
     return said
 
 
-def possible(network, disks: dict[int, pathlib.Path], why_no_disks: str) -> list[str]:
+def possible(world: World, why_no_disks: str) -> list[str]:
     """The kinds of faults that can be had here; of the others it is said why not."""
-    lacking = {"cuts": network.why_no_cuts, "slow": network.why_not_slow, "disks": None if disks else why_no_disks}
-    wanted = CHOSEN or [name for name, kind in KINDS.items() if kind.weight]
+    lacking = {"cuts": world.network.why_no_cuts, "slow": world.network.why_not_slow, "disks": None if world.disks else why_no_disks,
+               "observers": None if world.observers else "each node of this cluster has a vote"}
+    wanted = CHOSEN or list(KINDS)
     for need, why in lacking.items():
         if without := [name for name in wanted if KINDS[name].needs == need and why]:
             note(f"not possible here: {', '.join(without)} ({why})")
@@ -303,7 +307,8 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(machines(count))
         # The rounds of a cluster have it in common, whichever of them is repeated.
-        shards = random.Random(f"{SEED}/{count}/{(rounds[0] - 1) // ROUNDS_OF_A_CLUSTER}").randint(1, min(2, os.cpu_count() or 1))
+        rng = random.Random(f"{SEED}/{count}/{(rounds[0] - 1) // ROUNDS_OF_A_CLUSTER}")
+        shards, observers = rng.randint(1, min(2, os.cpu_count() or 1)), rng.choice([0, max(0, count - 3)])
         disks, why = {}, ""
         try:
             for number in range(1, count + 1):
@@ -315,16 +320,16 @@ def life(count: int, rounds: range, table: Table, failed: list[str]) -> int:
             node.overrides |= SETTINGS | {"millrace.shards": str(shards)}
             if disks:
                 node.data = disks[node.number] / "data"
-        world = World(stack.enter_context(cluster(count, network, prepare)), network, disks)
-        kinds = possible(network, disks, why)
+        world = World(stack.enter_context(cluster(count, network, prepare, observers)), network, disks)
+        kinds = possible(world, why)
         since: dict[int, int] = {}
         for done, number in enumerate(rounds, 1):
             words, broken = [f"seed {SEED}, {count} nodes, round {number}"], None
-            note(f"round {number} of {count} nodes with {shards} shards, seed {SEED}")
+            note(f"round {number} of {count} nodes, {observers} of them without a vote, with {shards} shards, seed {SEED}")
             rng = random.Random(f"{SEED}/{count}/{number}")
             users = None
             try:
-                planned = plan(rng, kinds, count, STEPS)
+                planned = plan(rng, kinds, count, world.observers, STEPS)
                 users = Round(world, rng)
                 for step in planned:
                     words.append(f"{time.strftime('%T')} {step}")

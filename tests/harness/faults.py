@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Producer
 
 from .load import QUIET, patiently
 from .network import CLIENTS
-from .nodes import Node, addresses, admin, create
+from .nodes import Node, Observer, addresses, admin, create
 from .suite import eventually, unique
 
 # Left free on a full disk: the filesystem wants a little for itself.
@@ -32,6 +32,11 @@ class World:
         self.nodes, self.network, self.disks = nodes, network, disks
         # What is to be said of the faults that there were.
         self.remarks: list[str] = []
+
+    @property
+    def observers(self) -> list[int]:
+        """Those without a vote."""
+        return [node.number for node in self.nodes if isinstance(node, Observer)]
 
     def node(self, number: int) -> Node:
         return self.nodes[number - 1]
@@ -220,14 +225,16 @@ def wiped(world: World, victim: int, _: int):
 
 
 class Kind(NamedTuple):
-    """A kind of fault: what begins it, what it needs (`cuts`, `slow`, `disks`, or nothing), how often it is drawn, and the
-    longest time that it lasts, in seconds."""
+    """A kind of fault: what begins it, what it needs (`cuts`, `slow`, `disks`, `observers`, or nothing), how often it is drawn,
+    the longest time that it lasts, in seconds, whether nothing else happens with it, and whether it has to find everything in
+    sync, and the next one, too."""
 
     begin: Begin
     needs: str = ""
     weight: int = 2
     seconds: float = 5
     alone: bool = False
+    calm: bool = False
 
 
 KINDS = {
@@ -248,8 +255,9 @@ KINDS = {
     "clients-cut": Kind(cut(clients), "cuts", weight=1),
     "slow-link": Kind(slow, "slow", seconds=8),
     "full-disk": Kind(full, "disks", seconds=10),
-    # Only where it is asked for: today a node without its disk is no voter any more, and gets nothing back.
-    "wiped": Kind(wiped, weight=0),
+    # A voter that has lost its disk is none any more, and does not come back. Who has a copy that counts must not lose it
+    # while the others are behind.
+    "wiped": Kind(wiped, "observers", seconds=4, alone=True, calm=True),
 }
 
 
@@ -271,15 +279,15 @@ class Step(NamedTuple):
         return f"{faults} for {self.seconds:.1f} s, then {self.pause:.1f} s" + (", all in sync" if self.settles else "")
 
 
-def plan(rng: random.Random, kinds: list[str], nodes: int, steps: int) -> list[Step]:
+def plan(rng: random.Random, kinds: list[str], nodes: int, observers: list[int], steps: int) -> list[Step]:
     """So many steps, of these kinds."""
-    weights = [KINDS[kind].weight or 1 for kind in kinds]
+    weights = [KINDS[kind].weight for kind in kinds]
     planned = []
     for _ in range(steps):
         chosen = rng.choices(kinds, weights)
         if not KINDS[chosen[0]].alone and rng.random() < 0.2:
             chosen += [kind for kind in rng.choices(kinds, weights) if not KINDS[kind].alone]
-        victims = rng.sample(range(1, nodes + 1), len(chosen))
+        victims = [rng.choice(observers)] if KINDS[chosen[0]].needs == "observers" else rng.sample(range(1, nodes + 1), len(chosen))
         faults = [(kind, victim, rng.choice([n for n in range(1, nodes + 1) if n != victim])) for kind, victim in zip(chosen, victims)]
         longest = max(KINDS[kind].seconds for kind in chosen)
         seconds = rng.uniform(0.1, 0.9) if rng.random() < 0.3 else rng.uniform(min(1, longest), longest)

@@ -45,8 +45,8 @@ class Node(Millrace):
 class Observer(Node):
     """A node that has no vote: told who the voters are, or by `servers` no more than where to ask."""
 
-    def __init__(self, number: int, nodes: list[Node], servers: list[Node] | None = None):
-        super().__init__(number, {**nodes[0].voters, number: f"{Millrace.host}:{free_port()}"})
+    def __init__(self, number: int, nodes: list[Node], servers: list[Node] | None = None, host: str = Millrace.host, become=None):
+        super().__init__(number, {**nodes[0].voters, number: f"{host}:{free_port()}"}, host, become)
         self.overrides["process.roles"] = "broker"
         if servers:
             del self.overrides["controller.quorum.voters"]
@@ -56,13 +56,14 @@ class Observer(Node):
 
 
 @contextlib.contextmanager
-def cluster(count: int = 3, network=None, prepare=None):
-    """Nodes that have found each other; on machines of a network, or else on this one. `prepare` is given each node before
-    its first start."""
+def cluster(count: int = 3, network=None, prepare=None, observers: int = 0):
+    """Nodes that have found each other, so many of them without a vote; on machines of a network, or else on this one.
+    `prepare` is given each node before its first start."""
     host = network.host if network else lambda _: Millrace.host
-    voters = {number: f"{host(number)}:{free_port()}" for number in range(1, count + 1)}
+    voters = {number: f"{host(number)}:{free_port()}" for number in range(1, count - observers + 1)}
     with contextlib.ExitStack() as stack:
         nodes = [Node(number, voters, host(number), network and network.enter) for number in voters]
+        nodes += [Observer(number, nodes, None, host(number), network and network.enter) for number in range(len(nodes) + 1, count + 1)]
         for node in nodes:
             if prepare:
                 prepare(node)
