@@ -99,7 +99,7 @@ fn corpus() -> Vec<Vec<u8>> {
         },
         Says::Append {
             prev: id(0),
-            entries: entries.clone(),
+            entries,
             commit: EntryIndex(2),
         },
         Says::Appended {
@@ -109,15 +109,8 @@ fn corpus() -> Vec<Vec<u8>> {
             prev: id(4),
             hint: id(3),
         },
-        Says::Offer(mark.clone()),
+        Says::Offer(mark),
         Says::Elect,
-        Says::Pull { last: id(0) },
-        Says::Pulled {
-            leader: Some(replica(2)),
-            prev: id(0),
-            entries,
-        },
-        Says::Outdated(mark),
     ];
     let message = |says| QuorumMessage {
         from: replica(2),
