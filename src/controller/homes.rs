@@ -3,24 +3,39 @@
 use super::image::Image;
 use super::leadership::changed;
 use super::record::PartitionRecord;
-use crate::base::{DirectoryId, NodeId};
+use super::registered::Registration;
+use crate::base::DirectoryId;
 
-/// A replica of a broker that has registered without the directory that the replica is in gets another one there, and
-/// begins with nothing, as in Kafka (KIP-858). Not one that is in sync still: nobody who counts has what it had, and
-/// it may come back. `None` if there is nothing to be done.
+/// Replicas of brokers that have registered without the directories that they are in get others there, and begin with
+/// nothing, as in Kafka (KIP-858). Not those that are in sync still: nobody who counts has what such a one had, and it
+/// may come back. `None` if there is nothing to be done.
 #[must_use]
 pub fn rehomed(
     partition: &PartitionRecord,
-    node: NodeId,
     is_internal: bool,
     image: &Image,
 ) -> Option<PartitionRecord> {
-    let place = partition.replicas.iter().position(|it| *it == node)?;
-    let here = &image.brokers.get(node)?.directories;
-    let lost = here.iter().all(|it| it.id != partition.directories[place]);
-    if !lost || partition.isr.contains(&node) {
-        return None;
+    let mut next = partition.clone();
+    for (node, directory) in partition.replicas.iter().zip(&mut next.directories) {
+        if !partition.isr.contains(node)
+            && let Some(broker) = image.brokers.get(*node)
+            && broker.directories.iter().all(|it| it.id != *directory)
+            && let Some(home) = home(partition, broker, is_internal, image)
+        {
+            *directory = home;
+        }
     }
+    changed(partition, next)
+}
+
+/// The directory of a broker that has least.
+fn home(
+    partition: &PartitionRecord,
+    broker: &Registration,
+    is_internal: bool,
+    image: &Image,
+) -> Option<DirectoryId> {
+    let here = &broker.directories;
     // Internal topics count nowhere: there each has its turn, as where all have as much.
     let load = |id: DirectoryId| {
         if is_internal {
@@ -31,18 +46,16 @@ pub fn rehomed(
     };
     let turn = |at: usize| (at as u64 + partition.log.0) % here.len() as u64;
     let homes = here.iter().enumerate();
-    let (_, home) = homes.min_by_key(|(at, it)| (load(it.id), turn(*at)))?;
-    let mut next = partition.clone();
-    next.directories[place] = home.id;
-    changed(partition, next)
+    let least = homes.min_by_key(|(at, it)| (load(it.id), turn(*at)));
+    least.map(|(_, it)| it.id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Incarnation;
+    use crate::base::{Incarnation, NodeId};
     use crate::controller::testing::{broker, cluster, create};
-    use crate::controller::{Cause, Draft, MetadataRecord, Moves};
+    use crate::controller::{Cause, Draft, MetadataRecord, Moves, Partition};
 
     /// A process of a broker registers that has two new directories, or one that it had and a new one.
     fn comes_back(image: &mut Image, node: i32, has: usize) -> Vec<DirectoryId> {
@@ -120,18 +133,28 @@ mod tests {
         image.brokers.set_fenced(NodeId(1), false);
         follow(&mut image, Cause::Unfenced(NodeId(1)));
         let both = image.topic("both").unwrap().clone();
-        for (index, partition) in both.partitions.iter().enumerate() {
+        let is_home = |partition: &Partition| {
             assert_eq!(partition.leader, NodeId(1));
+            let place = partition.replicas.iter().position(|it| it.0 == 2).unwrap();
+            ids.contains(&partition.directories[place])
+        };
+        for (index, partition) in both.partitions.iter().enumerate() {
+            assert!(!is_home(partition));
             let mut record = partition.record(both.id, index as i32);
             record.isr.retain(|it| *it == NodeId(1));
             record.partition_epoch += 1;
-            image.replay(&MetadataRecord::Partition(record)).unwrap();
+            let homed = rehomed(&record, false, &image).expect("its directory is lost");
+            assert_eq!(homed.partition_epoch, record.partition_epoch + 1);
+            // The controller has changed meanwhile: it is looked at once more.
+            let change = if index == 0 { record } else { homed };
+            image.replay(&MetadataRecord::Partition(change)).unwrap();
+            assert_eq!(is_home(&of(&image, "both")[index]), index > 0);
         }
-        follow(&mut image, Cause::Balance);
+        follow(&mut image, Cause::Unfenced(NodeId(2)));
+        assert!(of(&image, "both").iter().all(is_home));
         for partition in of(&image, "both").iter() {
-            let place = partition.replicas.iter().position(|it| it.0 == 2).unwrap();
-            assert!(ids.contains(&partition.directories[place]));
-            assert_eq!(partition.leader, NodeId(1));
+            let record = partition.record(both.id, 0);
+            assert_eq!(rehomed(&record, false, &image), None);
         }
     }
 }

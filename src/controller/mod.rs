@@ -39,6 +39,7 @@ pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
 pub use features::{FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel};
+pub use homes::rehomed;
 pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,
     ReplayError,

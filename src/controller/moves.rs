@@ -19,7 +19,7 @@ pub enum Cause {
     Fenced(NodeId),
     /// This broker may lead.
     Unfenced(NodeId),
-    /// Partitions are to be led by the first of their replicas again, and to be where there is a place for them.
+    /// Partitions are to be led by the first of their replicas again.
     Balance,
 }
 
@@ -134,24 +134,25 @@ impl Moves {
                 let concerned = is_turn && partition.replicas.contains(&node);
                 let now = concerned.then(|| partition.record(topic.id, index))?;
                 let next = fenced(&now, brokers, node);
-                let home = |now| rehomed(now, node, topic.internal, image);
-                home(next.as_ref().unwrap_or(&now)).or(next)
+                let homed = rehomed(next.as_ref().unwrap_or(&now), topic.internal, image);
+                homed.or(next)
             }
             Cause::Unfenced(node) => {
-                let concerned = partition.leader.0 < 0 && partition.isr.contains(&node);
-                let now = concerned.then(|| partition.record(topic.id, index))?;
-                unfenced(&now, brokers)
+                let now = || partition.record(topic.id, index);
+                let in_sync = partition.isr.contains(&node);
+                if partition.leader.0 < 0 && in_sync {
+                    return unfenced(&now(), brokers);
+                }
+                let has_left = !in_sync && partition.replicas.contains(&node);
+                let now = has_left.then(now)?;
+                rehomed(&now, topic.internal, image)
             }
             Cause::Balance => {
                 let first = partition.replicas.first().copied();
-                let is_moved = first != Some(partition.leader)
+                let concerned = first != Some(partition.leader)
                     && first.is_some_and(|first| partition.isr.contains(&first));
-                let is_short = partition.isr.len() < partition.replicas.len();
-                let now = (is_moved || is_short).then(|| partition.record(topic.id, index))?;
-                let mut nodes = now.replicas.iter();
-                let home = |node: &NodeId| rehomed(&now, *node, topic.internal, image);
-                let next = is_moved.then(|| preferred(&now, brokers)).flatten();
-                next.or_else(|| nodes.find_map(home))
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                preferred(&now, brokers)
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::base::limits::{DECODE_BYTES_MAX, MOVES_PER_CHANGE_MAX};
 use crate::base::{ErrorCode, Incarnation, LeaderEpoch, Leftovers, NodeId, NodeProcess, TopicId};
 use crate::broker::msg::{Called, ControlCall};
 use crate::controller::{
-    AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync, void_asked,
+    AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync, rehomed, void_asked,
 };
 use crate::wire::client::decode_response;
 use crate::wire::{self, Api, RequestHeader, WireError};
@@ -190,7 +190,11 @@ impl Altering {
                 .map(|it| process(it.broker_id, it.broker_epoch))
                 .collect(),
         };
-        let altered = alter_in_sync(&now, &image.brokers, &wanted);
+        let altered = alter_in_sync(&now, &image.brokers, &wanted).map(|next| {
+            // Who has left may have left for the disk that it has lost.
+            let homed = (next != now).then(|| rehomed(&next, known.internal, image));
+            homed.flatten().unwrap_or(next)
+        });
         if altered == Err(ErrorCode::IneligibleReplica) {
             draft.push(MetadataRecord::Partition(void_asked(&now)));
         }
