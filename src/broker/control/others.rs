@@ -262,8 +262,8 @@ impl Others {
             Ok(Forming::Waits(waits, sees)) => (sees, waits_for(waits, &seats)),
             Ok(Forming::Observes(formed)) if !observes => {
                 let why = format!(
-                    "this node is none of the voters of cluster {}, and new voters cannot be added yet: with the broker \
-                     role alone it can observe them",
+                    "this node is none of the voters of cluster {}, and new voters cannot be added yet: with an id that no \
+                     voter has, and the broker role alone, it can observe them",
                     formed.cluster
                 );
                 (None, why)

@@ -428,6 +428,11 @@ impl Peers {
         out: &mut Vec<Output>,
     ) -> Result<(), GreetingRefused> {
         let (node, own) = (hello.from.node, self.own.at(now));
+        // Whose place it cannot take is reached where he was.
+        let known = by_node(&mut self.peers, node).and_then(|peer| peer.process.as_mut());
+        if let Some(process) = known {
+            process.may_give_way(own, hello)?;
+        }
         if let Some((host, port)) = hello.place.reached.clone() {
             self.know(PeerAddress { node, host, port });
         }
@@ -441,7 +446,6 @@ impl Peers {
         };
         let before = match &mut peer.process {
             Some(process) => {
-                process.may_give_way(own, hello)?;
                 let before = process.over();
                 if process.facts.start == hello.from.start {
                     process.detector.back(own);

@@ -659,6 +659,16 @@ fn a_node_without_a_vote_is_talked_to_when_it_has_come() {
         one.peers.verdict(one.now(), NodeId(4)),
         Some(Verdict::Alive)
     );
+    // A second process with its id is refused, and nobody looks for the first one there.
+    let PeerSaid::Hello(mut second) = observer_hello(4, 1) else {
+        panic!("a hello");
+    };
+    second.from.start = 99;
+    second.place.reached = Some(("second".to_owned(), 9093));
+    one.said(8, PeerSaid::Hello(second));
+    assert_eq!(one.answer(8), Err(PeerRefusal::TwoProcesses));
+    let known = one.peers.peers.iter().map(|peer| &*peer.outgoing.to.host);
+    assert_eq!(known.collect::<Vec<_>>(), ["node-2", "node-4"]);
     // One that is elsewhere since, by what it has registered.
     one.peers.know(PeerAddress {
         node: NodeId(4),
