@@ -20,7 +20,7 @@ SPAN = 1 << 32
 ENDING_SECONDS_MAX = 60
 
 
-# What members of a group say of themselves on standard error, for whoever hunts a fault: "cgrp,protocol", for example.
+# What producers and members of a group say of themselves on standard error, for whoever hunts a fault: "cgrp,eos", for example.
 DEBUGGED = {"debug": os.environ["CHAOS_CLIENT_DEBUG"], "log_level": 7} if "CHAOS_CLIENT_DEBUG" in os.environ else {}
 
 
@@ -59,7 +59,7 @@ class Timed(Load):
 
     def __init__(self, gaps: Gaps, who: int, *args, **config):
         self._gaps, self.who = gaps, who
-        super().__init__(*args, first=who * SPAN, **IMPATIENT, **config)
+        super().__init__(*args, first=who * SPAN, **IMPATIENT, **DEBUGGED, **config)
 
     def acknowledged(self, partition: int):
         self._gaps.saw(self.topic, partition)
