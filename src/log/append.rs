@@ -63,6 +63,13 @@ impl Log {
         }
     }
 
+    /// Whether a batch is in the log already, and comes once more.
+    #[must_use]
+    pub fn has(&self, info: &BatchInfo) -> bool {
+        let batch = ProducerBatch::of(info);
+        batch.is_some_and(|batch| matches!(self.producers.check(&batch), Ok(Some(_))))
+    }
+
     /// Appends a batch of the broker's own: no limit on its size but the segment's, no bounds on
     /// its timestamps, which stay as they are; control batches are welcome.
     ///

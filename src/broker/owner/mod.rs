@@ -179,7 +179,11 @@ impl Owner {
         };
         let producers = log.producer_entries();
         log.limit_producers(self.producers.each());
-        let admitted = leader.admit(mark);
+        // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
+        let admitted = match log.has(&info) {
+            true => Ok(()),
+            false => leader.admit(mark),
+        };
         let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));
         let append = |()| match is_own {
             true => log.append_internal(now, batch, &info, &mut slot.store),

@@ -330,6 +330,10 @@ fn what_too_few_replicas_refused_is_not_overtaken() {
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), gap);
     assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
+    // Sent once more it waits for those that are in sync again, as it did before.
+    in_sync_min(owner, 2);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
+    assert_eq!(produce_one(owner, NOW, 1, (7, 2)), refused);
 }
 
 /// A new leader does not know yet how far the one before has told clients that records are.
