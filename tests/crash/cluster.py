@@ -1,23 +1,12 @@
 """Several nodes that agree on their metadata: killed one after the other, stopped, and with somebody missing."""
 
-import contextlib
 import time
 
 from confluent_kafka.admin import NewTopic
 
-from harness import nodes as harness
 from harness.load import Load, make_topic
-from harness.nodes import Observer, addresses, admin, brokers, create, described_quorum, in_sync, topics
+from harness.nodes import Observer, addresses, admin, brokers, cluster, create, described_quorum, in_sync, topics
 from harness.suite import equal, eventually, main, test, unique
-
-
-@contextlib.contextmanager
-def cluster():
-    """Three nodes, all of them brokers that may lead: ready means no more than registered."""
-    with harness.cluster() as nodes:
-        for node in nodes:
-            eventually(lambda: brokers(node) == {1, 2, 3}, 20, "all three brokers")
-        yield nodes
 
 
 @test(seconds=60)

@@ -11,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from . import protocol
 from .broker import Millrace, free_port
 from .load import QUIET
+from .suite import eventually
 
 
 class Node(Millrace):
@@ -57,7 +58,7 @@ class Observer(Node):
 
 @contextlib.contextmanager
 def cluster(count: int = 3, network=None, prepare=None, observers: int = 0):
-    """Nodes that have found each other, so many of them without a vote; on machines of a network, or else on this one.
+    """Nodes that have found each other and may lead, so many of them without a vote; on machines of a network, or else on this one.
     `prepare` is given each node before its first start."""
     host = network.host if network else lambda _: Millrace.host
     voters = {number: f"{host(number)}:{free_port()}" for number in range(1, count - observers + 1)}
@@ -70,6 +71,9 @@ def cluster(count: int = 3, network=None, prepare=None, observers: int = 0):
             stack.enter_context(node)
         for node in nodes:
             node.wait_ready()
+        # Ready means no more than registered.
+        for node in nodes:
+            eventually(lambda node=node: brokers(node) == set(range(1, count + 1)), 20, "all of them are brokers that may lead")
         yield nodes
 
 
