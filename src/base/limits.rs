@@ -316,6 +316,10 @@ pub const SNAPSHOT_PART_WITHIN_MS: u64 = 2_000;
 pub const FORMING_TELL_MS: u64 = 100;
 /// A broker that is not registered, or fenced, asks to be this often, in ms.
 pub const BROKER_ASKS_EVERY_MS: u64 = 100;
+/// Who leads the metadata quorum waits so long, in ms, from when it does and has heard of all brokers, before it has
+/// others take the place of a process that was registered: all may have been started anew at once, and ask one after
+/// the other.
+pub const REGISTERED_WITHIN_MS: u64 = 200;
 /// A broker that is not heard of since a node leads the metadata quorum is gone after so many ms: Kafka's
 /// `broker.session.timeout.ms`. One that was heard of is judged by what is heard of it.
 pub const BROKER_SILENT_MS: u64 = 9_000;
@@ -387,6 +391,17 @@ pub const REPLICA_FRAME_HEAD_BYTES: usize = 256;
 /// said to it that is no push; then it is taken for one that takes nothing, and its connection is ended.
 pub const REPLICA_UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// A produce waits for other replicas no longer than this, however long its client would.
+pub const PRODUCE_WAITS_MS_MAX: u64 = 600_000;
+/// Batches of a shard that wait until they are answered, when no more are taken that would wait for other replicas:
+/// about 80 MB.
+pub const BATCHES_WAITING_MAX: usize = 256 * 1024;
+/// How often it is looked who has waited for other replicas for too long.
+pub const LATE_CHECKS_MS: u64 = 500;
+
+/// How often it is looked for links about replicas that nobody wants any more, such as to shards that are gone, in ms.
+pub const REPLICA_LINKS_CHECKED_MS: u64 = 10_000;
+
 /// What a leader reads of a partition for one push, if a batch is no longer.
 pub const REPLICA_PUSH_BYTES: usize = 512 * 1024;
 /// What of a partition is on its way to a follower without being on its disk: no push begins beyond it.
@@ -404,8 +419,13 @@ pub const REPLICA_MARKS_AFTER_MS: u64 = 10;
 pub const REPLICA_ASKS_AGAIN_MS_MIN: u64 = 25;
 /// See [`REPLICA_ASKS_AGAIN_MS_MIN`].
 pub const REPLICA_ASKS_AGAIN_MS_MAX: u64 = 1_000;
+/// A follower that can take nothing, for its store is full, asks again after [`REPLICA_ASKS_AGAIN_MS_MAX`], and each
+/// time after twice as long, up to this: what it is pushed then may be as much as may be on its way.
+pub const REPLICA_REFUSES_MS_MAX: u64 = 30_000;
 /// Partitions with replicas that a shard looks at before others have their turn.
 pub const REPLICA_LOGS_PER_SLICE: usize = 256;
+/// Partitions in which something has moved that a shard pushes before others have their turn.
+pub const REPLICA_PUSHED_PER_SLICE: usize = 4 * REPLICA_LOGS_PER_SLICE;
 /// Partitions whose ISR is asked for by one call.
 pub const ALTERS_PER_CALL_MAX: usize = MOVES_PER_CHANGE_MAX;
 /// A call that asks for ISRs is not waited for any longer than this.

@@ -71,13 +71,16 @@ pub fn preferred(partition: &PartitionRecord, brokers: &Registered) -> Option<Pa
     changed(partition, next)
 }
 
-/// What a leader asks for, done.
+/// What a leader asks for, done. A set without itself says that it cannot lead, for it has lost something: it leaves
+/// the ISR, and one of the others leads. Kafka's controller takes no such set; there a broker that loses a log has no
+/// directory for it any more.
 ///
 /// # Errors
 /// As Kafka's controller: STALE_BROKER_EPOCH of a process that is not the registered one, FENCED_LEADER_EPOCH,
 /// INVALID_UPDATE_VERSION of a state that has been changed since, NOT_CONTROLLER of what this controller does not know
-/// yet, INVALID_REQUEST of a broker that does not lead or a set without it or with others than replicas,
-/// INELIGIBLE_REPLICA of a member that is fenced or gone, or without the directory that its replica is in.
+/// yet, INVALID_REQUEST of a broker that does not lead or a set with others than replicas, INELIGIBLE_REPLICA of a
+/// member that is fenced or gone, or without the directory that its replica is in. ELIGIBLE_LEADERS_NOT_AVAILABLE if
+/// the leader is the last one that may have all of it.
 pub fn alter_in_sync(
     partition: &PartitionRecord,
     brokers: &Registered,
@@ -99,9 +102,12 @@ pub fn alter_in_sync(
     }
     let nodes: Vec<NodeId> = asked.in_sync.iter().map(|member| member.node).collect();
     let are_replicas = nodes.iter().all(|node| partition.replicas.contains(node));
-    let leads = partition.leader == asked.leader.node && nodes.contains(&partition.leader);
+    let leads = partition.leader == asked.leader.node;
     if !leads || !are_replicas || !are_once(&nodes) {
         return Err(ErrorCode::InvalidRequest);
+    }
+    if !nodes.contains(&partition.leader) {
+        return hand_on(partition, brokers, &nodes);
     }
     let may =
         |member: &NodeProcess| brokers.is_live(*member) && counts(partition, brokers, member.node);
@@ -110,6 +116,28 @@ pub fn alter_in_sync(
     }
     let mut next = partition.clone();
     next.isr = nodes;
+    Ok(changed(partition, next).unwrap_or_else(|| partition.clone()))
+}
+
+/// The leader has lost something. It is in the ISR no more, if another one there has its replica still: that one leads
+/// when it is alive, at once or later. Otherwise it stays what it is, and what is left of its log counts, for a person.
+fn hand_on(
+    partition: &PartitionRecord,
+    brokers: &Registered,
+    others: &[NodeId],
+) -> Result<PartitionRecord, ErrorCode> {
+    if !others.iter().all(|node| partition.isr.contains(node)) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    if !others
+        .iter()
+        .any(|node| has_kept(partition, brokers, *node))
+    {
+        return Err(ErrorCode::EligibleLeadersNotAvailable);
+    }
+    let mut next = partition.clone();
+    next.isr.retain(|node| *node != partition.leader);
+    elect(&mut next, brokers, partition.leader);
     Ok(changed(partition, next).unwrap_or_else(|| partition.clone()))
 }
 
@@ -126,10 +154,15 @@ pub fn void_asked(partition: &PartitionRecord) -> PartitionRecord {
 /// Whether a replica can lead, and be in sync: its broker is alive, and has the directory that the replica is in. One
 /// whose stores were made anew has lost what it had (KIP-858).
 fn counts(partition: &PartitionRecord, brokers: &Registered, node: NodeId) -> bool {
+    let is_alive = brokers.get(node).is_some_and(|broker| !broker.fenced);
+    is_alive && has_kept(partition, brokers, node)
+}
+
+/// Whether a broker has, as far as is known, the directory that its replica is in.
+fn has_kept(partition: &PartitionRecord, brokers: &Registered, node: NodeId) -> bool {
     let mut replicas = partition.replicas.iter().zip(&partition.directories);
     let directory = replicas.find(|(replica, _)| **replica == node);
-    let broker = brokers.get(node).filter(|broker| !broker.fenced);
-    match (broker, directory) {
+    match (brokers.get(node), directory) {
         (Some(broker), Some((_, id))) => broker.directories.iter().any(|it| it.id == *id),
         _ => false,
     }
@@ -316,7 +349,7 @@ mod tests {
             change(&mut asked);
             code(&asked, &brokers).expect_err("it may not")
         };
-        let cases: [(Change, ErrorCode); 9] = [
+        let cases: [(Change, ErrorCode); 10] = [
             (
                 |it| it.in_sync.push(member(1, 7)),
                 ErrorCode::InvalidRequest,
@@ -334,7 +367,11 @@ mod tests {
             (|it| it.partition_epoch = 8, ErrorCode::InvalidUpdateVersion),
             (|it| it.leader = member(2, 7), ErrorCode::InvalidRequest),
             (
-                |it| it.in_sync = vec![member(2, 7)],
+                |it| it.in_sync.clear(),
+                ErrorCode::EligibleLeadersNotAvailable,
+            ),
+            (
+                |it| it.in_sync = vec![member(4, 7)],
                 ErrorCode::InvalidRequest,
             ),
             (
@@ -352,6 +389,48 @@ mod tests {
         assert!(code(&new, &brokers).is_ok());
         brokers.set_fenced(NodeId(2), true);
         assert_eq!(code(&new, &brokers), Err(ErrorCode::IneligibleReplica));
+    }
+
+    #[test]
+    fn a_leader_that_has_lost_something_hands_on_to_whoever_has_all_of_it() {
+        let (mut it, mut brokers) = three();
+        it.isr = nodes(&[1, 2]);
+        let asked = |in_sync: &[i32]| AlterInSync {
+            leader: member(1, 7),
+            leader_epoch: LeaderEpoch(4),
+            partition_epoch: 9,
+            in_sync: in_sync.iter().map(|node| member(*node, 7)).collect(),
+        };
+        let hands_on = |it: &PartitionRecord, brokers: &Registered| {
+            let mut in_sync = it.isr.clone();
+            in_sync.retain(|node| *node != NodeId(1));
+            let in_sync: Vec<i32> = in_sync.iter().map(|node| node.0).collect();
+            alter_in_sync(it, brokers, &asked(&in_sync))
+        };
+        let next = hands_on(&it, &brokers).expect("the other one has all of it");
+        assert_eq!((next.leader, next.isr), (NodeId(2), nodes(&[2])));
+        assert_eq!(
+            (next.leader_epoch, next.partition_epoch),
+            (LeaderEpoch(5), 10)
+        );
+        let late = alter_in_sync(&it, &brokers, &asked(&[3]));
+        assert_eq!(late, Err(ErrorCode::InvalidRequest), "it has not all of it");
+        // Away, but it comes back with what it had.
+        brokers.set_fenced(NodeId(2), true);
+        let next = hands_on(&it, &brokers).expect("the other one has all of it");
+        assert_eq!((next.leader, next.isr.clone()), (NOBODY, nodes(&[2])));
+        assert_eq!(next.leader_epoch, LeaderEpoch(5));
+        brokers.set_fenced(NodeId(2), false);
+        let led = unfenced(&next, &brokers).expect("it leads");
+        assert_eq!((led.leader, led.leader_epoch), (NodeId(2), LeaderEpoch(6)));
+        // Nobody else has anything.
+        let mut wiped = process(2, 8);
+        wiped.directories[0].id = DirectoryId([9; 16]);
+        brokers.register(wiped).expect("a later one");
+        let stays = Err(ErrorCode::EligibleLeadersNotAvailable);
+        assert_eq!(hands_on(&it, &brokers), stays);
+        it.isr = nodes(&[1]);
+        assert_eq!(hands_on(&it, &brokers), stays);
     }
 
     #[test]

@@ -82,6 +82,12 @@ impl Moves {
         }
     }
 
+    /// What they follow from.
+    #[must_use]
+    pub const fn cause(&self) -> Cause {
+        self.cause
+    }
+
     /// Adds records to a change until that is full, as long as there is something `left` of a slice: to look at a
     /// partition costs one, and so does a record. Returns whether all is done.
     pub fn go_on(&mut self, draft: &mut Draft, left: &mut usize) -> bool {

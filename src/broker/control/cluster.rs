@@ -420,13 +420,14 @@ impl Control {
         let fetches = self.fetching.as_ref().map(|it| it.until);
         let forwards = self.forwarding.pauses();
         let due = forms.into_iter().chain(fetches).chain(asks).chain(forwards);
-        due.fold(self.leaves_at, Mono::min)
+        due.fold(self.leaves_at.min(self.members.deadline()), Mono::min)
     }
 
     /// Does what it is time for, and what there is to do with snapshots.
     pub(super) fn others_go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.form(owner, fx);
         let now = fx.now.mono;
+        self.members.pass(now);
         if self.fetching.as_ref().is_some_and(|it| it.until <= now) {
             self.give_up_fetching("it does not come", owner, fx);
         }

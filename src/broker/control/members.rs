@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::queue::ToDecide;
-use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS};
+use crate::base::limits::{BROKER_ASKS_EVERY_MS, BROKER_SILENT_MS, REGISTERED_WITHIN_MS};
 use crate::base::{Leftovers, Mono, NodeId, NodeProcess};
 use crate::broker::admin::{Decided, Deciding, Decision};
 use crate::broker::msg::{Called, MemberDone};
@@ -50,10 +50,18 @@ pub struct ClusterMembers {
     asks: BTreeMap<NodeId, MemberAsk>,
     /// What follows from those that are fenced or have come back.
     moves: VecDeque<Moves>,
+    /// Nodes of which another process has registered not long after this node began to lead: what follows from that
+    /// waits until it is known of all others whether they are there, and those that are have had time to register too.
+    /// Those that come back at once would leave the ISR one after the other, each in favour of processes that are gone
+    /// and not known to be, and only the last one would be left, whatever its disk has.
+    together: BTreeSet<NodeId>,
     /// Brokers of which all that followed from their fencing is recorded.
     settled: BTreeMap<NodeId, Settled>,
     /// Since when this node leads.
     since: Option<Mono>,
+    /// That is not long ago, or some were not heard since: until when that was so.
+    is_early: bool,
+    unsure_at: Mono,
     /// Brokers that are to be fenced.
     gone: BTreeSet<NodeId>,
     /// When it is looked for partitions that others lead than the first of their replicas.
@@ -76,6 +84,8 @@ impl ClusterMembers {
             // Those that lead nothing first: others may lead what they did.
             moves: fenced.into_iter().chain(live).map(Moves::new).collect(),
             since: Some(now),
+            is_early: true,
+            unsure_at: now,
             balances_at: now,
             ..Self::default()
         };
@@ -84,6 +94,22 @@ impl ClusterMembers {
     /// It does not lead any more.
     pub fn resign(&mut self) {
         *self = Self::default();
+    }
+
+    /// When [`ClusterMembers::pass`] has something to do.
+    pub fn deadline(&self) -> Mono {
+        match self.is_early {
+            true => self.unsure_at.plus_ms(REGISTERED_WITHIN_MS),
+            false => Mono::NEVER,
+        }
+    }
+
+    /// Time has passed: those that were started anew with others have asked by now.
+    pub fn pass(&mut self, now: Mono) {
+        if self.deadline() <= now {
+            self.is_early = false;
+            self.together.clear();
+        }
     }
 
     /// A broker asks for something.
@@ -120,10 +146,15 @@ impl ClusterMembers {
         let live = image.brokers.iter().filter(|broker| !broker.fenced);
         let others = live.map(|broker| broker.member.node);
         for node in others.filter(|node| *node != me) {
-            let is_gone = match verdict(node) {
+            let known = verdict(node);
+            let is_late = now.ms_since(since) >= BROKER_SILENT_MS;
+            let is_gone = match known {
                 Some(verdict) => verdict == Verdict::Dead,
-                None => now.ms_since(since) >= BROKER_SILENT_MS,
+                None => is_late,
             };
+            if !is_late && !matches!(known, Some(Verdict::Alive | Verdict::Dead)) {
+                self.unsure_at = now;
+            }
             if is_gone {
                 self.gone.insert(node);
             }
@@ -139,7 +170,16 @@ impl ClusterMembers {
         };
         self.making.is_none()
             && !self.pauses
-            && (!self.gone.is_empty() || !self.moves.is_empty() || asks())
+            && (!self.gone.is_empty() || self.next_moves().is_some() || asks())
+    }
+
+    /// Which of the moves come next.
+    fn next_moves(&self) -> Option<usize> {
+        let waits = |moves: &Moves| match moves.cause() {
+            Cause::Fenced(node) => self.together.contains(&node),
+            Cause::Unfenced(_) | Cause::Balance => false,
+        };
+        self.moves.iter().position(|moves| !waits(moves))
     }
 
     fn may_decide(&self, node: NodeId, ask: &MemberAsk) -> bool {
@@ -163,7 +203,18 @@ impl ClusterMembers {
         if let Some(node) = self.gone.pop_first() {
             return Some(Box::new(Fencing(node)));
         }
-        if let Some(moves) = self.moves.pop_front() {
+        // Who has registered is fenced, and takes the place of nobody.
+        let registers = |(_, ask): &(&NodeId, &MemberAsk)| matches!(ask, MemberAsk::Register(_));
+        let registering = self.asks.iter().find(registers);
+        if let Some(node) = registering.map(|(node, _)| *node)
+            && let Some(MemberAsk::Register(joining)) = self.asks.remove(&node)
+        {
+            if self.is_early {
+                self.together.insert(node);
+            }
+            return Some(Box::new(Registering(Some(joining))));
+        }
+        if let Some(moves) = self.next_moves().and_then(|at| self.moves.remove(at)) {
             self.moving = Some(moves.clone());
             return Some(Box::new(Moving(moves)));
         }
@@ -171,7 +222,8 @@ impl ClusterMembers {
         let mut next = next.filter(|(node, ask)| self.may_decide(**node, ask));
         let node = *next.next()?.0;
         match self.asks.remove(&node)? {
-            MemberAsk::Register(joining) => Some(Box::new(Registering(Some(joining)))),
+            // That has had its turn.
+            MemberAsk::Register(_) => None,
             MemberAsk::Leave(member) => Some(Box::new(Leaving(member))),
             MemberAsk::Unfence(member) => {
                 let settled = *self.settled.get(&node)?;
@@ -227,8 +279,9 @@ pub struct Membership {
     /// Where other nodes reach it, which it registers too.
     pub reached: Option<BrokerAddress>,
     ask_at: Mono,
-    /// It is about to stop.
+    /// It is about to stop, and whether it has said so.
     leaves: bool,
+    has_said_so: bool,
 }
 
 impl Membership {
@@ -239,6 +292,7 @@ impl Membership {
             reached,
             ask_at: Mono(0),
             leaves: false,
+            has_said_so: false,
         }
     }
 
@@ -257,7 +311,9 @@ impl Membership {
     pub fn wants(&self, node: NodeId, image: &Image) -> bool {
         let known = image.brokers.get(node);
         if self.leaves {
-            return known.is_some_and(|known| known.start == self.start && !known.fenced);
+            // It may have asked to be let lead before, and be heard only now: the last word counts.
+            let is_left = |known: &Registration| known.fenced && self.has_said_so;
+            return known.is_some_and(|known| known.start == self.start && !is_left(known));
         }
         known.is_none_or(|known| known.start != self.start || known.fenced)
     }
@@ -271,7 +327,7 @@ impl Membership {
         joining: impl FnOnce() -> Option<Joining>,
         node: NodeId,
     ) -> Option<MemberAsk> {
-        let is_early = self.is_registered(node, image) && !is_served;
+        let is_early = self.is_registered(node, image) && !is_served && !self.leaves;
         if !self.wants(node, image) || is_early || now < self.ask_at {
             return None;
         }
@@ -281,7 +337,10 @@ impl Membership {
             .get(node)
             .filter(|known| known.start == self.start)
         {
-            Some(known) if self.leaves => Some(MemberAsk::Leave(known.member)),
+            Some(known) if self.leaves => {
+                self.has_said_so = true;
+                Some(MemberAsk::Leave(known.member))
+            }
             Some(known) => Some(MemberAsk::Unfence(known.member)),
             None => joining().map(|joining| MemberAsk::Register(Box::new(joining))),
         }

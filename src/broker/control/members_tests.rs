@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::base::Incarnation;
-use crate::controller::Draft;
 use crate::controller::testing::cluster;
+use crate::controller::{Draft, FEATURE_LEVEL};
 
 const ME: NodeId = NodeId(1);
 
@@ -218,6 +218,87 @@ fn a_process_asks_to_leave_until_the_metadata_say_that_it_has() {
     }
     assert!(image.brokers.set_fenced(NodeId(2), true));
     assert_eq!(ask(&mut it, &image), None, "nor to be let lead again");
+}
+
+/// What it has asked for before may be decided on after it is gone.
+#[test]
+fn a_process_that_has_asked_to_be_let_lead_and_stops_takes_that_back() {
+    let image = image(2);
+    let known = image.brokers.get(NodeId(2)).expect("it is registered");
+    let (member, mut it) = (known.member, Membership::new(known.start, None));
+    let ask = |it: &mut Membership| {
+        let at = it.ask_at();
+        it.ask(at, &image, true, || None, NodeId(2))
+    };
+    let mut members = leading(&image);
+    members.ask(NodeId(2), ask(&mut it).expect("it is fenced"));
+    it.leave();
+    assert!(it.wants(NodeId(2), &image), "it may be let lead still");
+    members.ask(NodeId(2), ask(&mut it).expect("the last word"));
+    assert_eq!(
+        members.asks.get(&NodeId(2)),
+        Some(&MemberAsk::Leave(member))
+    );
+    assert_eq!(members.asks.len(), 1);
+    assert!(!it.wants(NodeId(2), &image));
+}
+
+fn joins(node: i32) -> MemberAsk {
+    MemberAsk::Register(Box::new(Joining {
+        node: NodeId(node),
+        start: [9; 16],
+        cluster_id: String::new(),
+        level: FEATURE_LEVEL,
+        rack: None,
+        addresses: Vec::new(),
+        directories: Vec::new(),
+    }))
+}
+
+/// After a power cut: none is known to be gone when the first one asks.
+#[test]
+fn those_that_are_started_anew_at_once_are_all_registered_before_anything_follows() {
+    let image = cluster(3);
+    let mut members = leading(&image);
+    let mut number = 0;
+    let mut decide = |members: &mut ClusterMembers| {
+        number += 1;
+        (number, next(members, number))
+    };
+    let fenced = |node| Cause::Fenced(NodeId(node));
+    for node in [2, 1] {
+        members.ask(NodeId(node), joins(node));
+        let (number, registering) = decide(&mut members);
+        assert!(is(&registering, "Registering", node), "{registering:?}");
+        members.done(number, follows(fenced(node), node));
+    }
+    for node in [1, 2, 3] {
+        let (number, moving) = decide(&mut members);
+        assert!(is(&moving, "Unfenced", node), "{moving:?}");
+        members.done(number, followed(&image, Cause::Unfenced(NodeId(node))));
+    }
+    assert_eq!(decide(&mut members).1, None, "another one may ask");
+    members.ask(NodeId(3), joins(3));
+    let (number, registering) = decide(&mut members);
+    assert!(is(&registering, "Registering", 3));
+    members.done(number, follows(fenced(3), 3));
+    members.ask(NodeId(3), unfence(3));
+    assert_eq!(decide(&mut members).1, None, "it is not settled");
+    let heard = Mono(0).plus_ms(2 * REGISTERED_WITHIN_MS);
+    members.look(heard, ME, &image, |_| None);
+    members.pass(heard);
+    assert_eq!(decide(&mut members).1, None, "another one may be there");
+    members.look(heard.plus_ms(1), ME, &image, |_| Some(Verdict::Alive));
+    let late = heard.plus_ms(REGISTERED_WITHIN_MS);
+    assert_eq!(members.deadline(), late);
+    members.pass(late);
+    assert_eq!(members.deadline(), Mono::NEVER);
+    for node in [2, 1, 3] {
+        let (number, moving) = decide(&mut members);
+        assert!(is(&moving, "Fenced", node), "{moving:?}");
+        members.done(number, followed(&image, fenced(node)));
+    }
+    assert!(is(&decide(&mut members).1, "Unfencing", 3));
 }
 
 #[test]
