@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::replicas::said::ReplicaSaid;
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ConnId, ErrorCode, LogId, NodeId, Offset, Refused, ShardId, StoreId};
+use crate::base::{ConnId, ErrorCode, LogId, Mono, NodeId, Offset, Refused, ShardId, StoreId};
 use crate::controller::{Cause, Delta, Image, Moves};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
@@ -142,6 +142,8 @@ pub enum Msg {
         req: ReqRef,
         /// Slot of the request, log, question.
         parts: Vec<(u32, LogId, Query)>,
+        /// Until when other replicas are waited for.
+        until: Mono,
     },
     /// The connection that asked is gone: forget these.
     QueryCancel {
@@ -336,6 +338,8 @@ pub struct ProduceParts {
     pub store: StoreId,
     /// The mark that has to be behind each of them before it is answered.
     pub mark: Mark,
+    /// Until when other replicas are waited for, if they are a client's.
+    pub until: Mono,
     /// One batch for each partition.
     pub batches: Vec<ProducePart>,
 }

@@ -255,7 +255,7 @@ fn a_query_is_answered_when_every_owner_has() {
     let asked: Vec<_> = std::mem::take(&mut desk.sent)
         .into_iter()
         .map(|(to, msg)| match msg {
-            Msg::Query { req, parts } => (to, req.id, parts),
+            Msg::Query { req, parts, .. } => (to, req.id, parts),
             other => panic!("unexpected {other:?}"),
         })
         .map(|(to, id, parts)| {

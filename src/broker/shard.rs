@@ -290,7 +290,9 @@ impl Shard {
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
             Msg::FetchReady { id } => requests.fetch.ready(front, id, fx),
             Msg::FetchCancel { req } => self.jobs.fetch.forget(owner, req),
-            Msg::Query { req, parts } => self.jobs.query.begin(owner, req, parts, fx),
+            Msg::Query { req, parts, until } => {
+                self.jobs.query.begin(owner, req, (parts, until), fx);
+            }
             Msg::QueryCancel { shard, ids } => self.jobs.query.forget(shard, &ids),
             Msg::QueryDone { id, results } => requests.query.done(front, id, results, fx),
             Msg::Groups { req, image, parts } => {

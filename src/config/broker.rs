@@ -97,6 +97,9 @@ settings! {
         offsets_topic_replication_factor: i16 = 3, "offsets.topic.replication.factor", None, (1, i16::MAX as i64);
         /// Committed offsets of a group without members are forgotten after this long.
         offsets_retention_minutes: i32 = 10_080, "offsets.retention.minutes", Minutes, (1, i32::MAX as i64);
+        /// How long what a coordinator writes, such as committed offsets, waits for the other replicas:
+        /// clients get COORDINATOR_NOT_AVAILABLE then.
+        offsets_commit_timeout_ms: i32 = 5000, "offsets.commit.timeout.ms", Ms, (1, i32::MAX as i64);
         /// How often is looked for committed offsets to forget.
         offsets_retention_check_interval_ms: i64 = 600_000,
             "offsets.retention.check.interval.ms", Ms, from(1);

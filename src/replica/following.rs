@@ -105,8 +105,8 @@ impl Push {
 pub struct OnDisk {
     /// Everything before it: its durable end. Counts for the high watermark.
     pub end: Offset,
-    /// Nothing before it comes back: its durable log start. The smallest one of all replicas is the low watermark that
-    /// DeleteRecords waits for, which nobody does yet.
+    /// Nothing before it comes back: its durable log start. The smallest one of all that are in sync is the low
+    /// watermark that DeleteRecords waits for.
     pub start: Offset,
 }
 

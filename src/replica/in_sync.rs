@@ -10,6 +10,8 @@ struct Other {
     /// Everything before it is on its disk, as it has said of a log that is the leader's as far as it goes. Before it
     /// has, what is there may be another one's.
     durable: Option<Offset>,
+    /// Nothing before it comes back there.
+    start: Option<Offset>,
     in_sync: bool,
 }
 
@@ -47,6 +49,7 @@ impl InSync {
                 self.others.push(Other {
                     node: *node,
                     durable: None,
+                    start: None,
                     in_sync: false,
                 });
             }
@@ -61,13 +64,14 @@ impl InSync {
     }
 
     /// Which set to ask for, the leader first: without those that are `silent`, and with those that have caught up. Who
-    /// joins has on its disk everything that is committed and the beginning of the leader's epoch, `epoch_start`.
+    /// joins has on its disk everything that is committed and the beginning of the leader's epoch, `epoch_start`, and
+    /// nothing of what is before `start`, for which somebody may have been told that it is deleted.
     /// `None` if that is the set that there is, or if another one is asked for still: one at a time.
     #[must_use]
     pub fn wanted(
         &self,
         committed: Offset,
-        epoch_start: Offset,
+        (epoch_start, start): (Offset, Offset),
         silent: impl Fn(NodeId) -> bool,
     ) -> Option<Vec<NodeId>> {
         if self.asked.is_some() {
@@ -76,7 +80,10 @@ impl InSync {
         let least = committed.max(epoch_start);
         let is_wanted = |other: &&Other| match silent(other.node) {
             true => false,
-            false => other.in_sync || other.durable >= Some(least),
+            false => {
+                other.in_sync
+                    || other.durable >= Some(least) && other.start.unwrap_or_default() >= start
+            }
         };
         let changes = self.others.iter().any(|it| is_wanted(&it) != it.in_sync);
         let wanted = self.others.iter().filter(is_wanted).map(|it| it.node);
@@ -112,13 +119,31 @@ impl InSync {
         }
     }
 
+    /// Nothing before this comes back at another replica.
+    pub fn dropped(&mut self, node: NodeId, start: Offset) {
+        if let Some(other) = self.others.iter_mut().find(|other| other.node == node) {
+            other.start = Some(start);
+        }
+    }
+
+    /// The low watermark: nothing before it comes back, whoever of those leads next that are in sync or may be. The
+    /// leader has dropped everything before `start` for good. (Kafka's is the smallest of all replicas that are alive:
+    /// who is not in sync drops what its leader has before it may join.)
+    #[must_use]
+    pub fn low_watermark(&self, start: Offset) -> Offset {
+        let others = self.others.iter().filter(|other| self.counts(other));
+        others.fold(start, |least, other| {
+            least.min(other.start.unwrap_or_default())
+        })
+    }
+
     /// Another replica compares its log with the leader's anew, or has said that some of it is lost: unless it counts,
     /// what it has said before is not so any more.
     pub fn compares(&mut self, node: NodeId) {
         if let Some(at) = self.others.iter().position(|other| other.node == node)
             && !self.counts(&self.others[at])
         {
-            self.others[at].durable = None;
+            (self.others[at].durable, self.others[at].start) = (None, None);
         }
     }
 
@@ -210,28 +235,40 @@ mod tests {
         it.assign(&NODES, &[one, two], 1, true);
         it.reached(two, Offset(20));
         assert_eq!(
-            it.wanted(Offset(0), Offset(0), |_| false),
+            it.wanted(Offset(0), (Offset(0), Offset(0)), |_| false),
             None,
             "nobody knows what the third one has"
         );
         it.reached(three, Offset(9));
         let wanted = |it: &InSync, silent: &[NodeId]| {
-            it.wanted(Offset(10), Offset(5), |node| silent.contains(&node))
+            it.wanted(Offset(10), (Offset(5), Offset(3)), |node| {
+                silent.contains(&node)
+            })
         };
         assert_eq!(wanted(&it, &[]), None, "the third one has too little");
         it.reached(three, Offset(10));
         assert_eq!(wanted(&it, &[three]), None, "and is silent");
         assert_eq!(
-            it.wanted(Offset(10), Offset(11), |_| false),
+            it.wanted(Offset(10), (Offset(11), Offset(3)), |_| false),
             None,
             "and may have another epoch's records there"
         );
+        assert_eq!(wanted(&it, &[]), None, "and has what was deleted");
+        it.dropped(three, Offset(3));
         assert_eq!(wanted(&it, &[]), Some(NODES.to_vec()));
         it.compares(two);
         it.compares(three);
         assert_eq!(wanted(&it, &[]), None, "what it has had may be gone");
         it.reached(three, Offset(10));
+        it.dropped(three, Offset(4));
+        it.dropped(two, Offset(6));
+        assert_eq!(
+            it.low_watermark(Offset(5)),
+            Offset(5),
+            "nobody counts on it"
+        );
         it.ask(NODES.to_vec());
+        assert_eq!(it.low_watermark(Offset(5)), Offset(4));
         assert_eq!(wanted(&it, &[two]), None, "one at a time");
         assert_eq!(it.committed(Offset(20)), Some(Offset(10)));
         it.assign(&NODES, &[one, two], 1, true);

@@ -3,7 +3,7 @@
 
 use super::in_sync::InSync;
 use super::waits::Waits;
-use crate::base::{ErrorCode, LeaderEpoch, NodeId, Offset, Refused};
+use crate::base::{ErrorCode, LeaderEpoch, Mono, NodeId, Offset, Refused};
 use crate::log::Log;
 use crate::store::{FlushSeq, Store};
 
@@ -14,7 +14,7 @@ pub enum Mark {
     Durable,
     /// The high watermark: they are on the disks of all in-sync replicas. `acks=all`.
     Committed,
-    /// The durable log start: no record before it comes back.
+    /// The low watermark: no record before it comes back, here or at another replica that is in sync.
     Dropped,
 }
 
@@ -22,11 +22,11 @@ const MARKS: [Mark; 3] = [Mark::Durable, Mark::Committed, Mark::Dropped];
 
 impl Mark {
     /// Where it is.
-    fn of(self, log: &Log) -> Offset {
+    fn of(self, in_sync: &InSync, log: &Log) -> Offset {
         match self {
             Self::Durable => log.durable_end(),
             Self::Committed => log.high_watermark(),
-            Self::Dropped => log.durable_start(),
+            Self::Dropped => in_sync.low_watermark(log.durable_start()),
         }
     }
 }
@@ -105,8 +105,8 @@ impl<W> Leader<W> {
     /// Which ISR to [ask](Self::ask) for: see [`InSync::wanted`].
     #[must_use]
     pub fn wanted(&self, log: &Log, silent: impl Fn(NodeId) -> bool) -> Option<Vec<NodeId>> {
-        self.in_sync
-            .wanted(log.known_committed(), self.began, silent)
+        let least = (self.began, log.durable_start());
+        self.in_sync.wanted(log.known_committed(), least, silent)
     }
 
     /// This ISR is asked for: see [`InSync::ask`].
@@ -135,6 +135,14 @@ impl<W> Leader<W> {
     ) -> u64 {
         self.in_sync.reached(replica, durable);
         self.commit(log, store)
+    }
+
+    /// Nothing before this comes back at another replica. Returns whether that moves the low watermark.
+    pub fn on_dropped(&mut self, log: &Log, replica: NodeId, start: Offset) -> bool {
+        let low = |in_sync: &InSync| in_sync.low_watermark(log.durable_start());
+        let before = low(&self.in_sync);
+        self.in_sync.dropped(replica, start);
+        low(&self.in_sync) > before
     }
 
     /// Another replica [asks](super::Following::ask), or has told that [it lost](super::FollowerStopped::has_lost)
@@ -196,20 +204,47 @@ impl<W> Leader<W> {
         Err(Refused::because(ErrorCode::OffsetNotAvailable, why))
     }
 
-    /// Waits until a mark is at `offset`; gives the waiter back if it is.
-    pub fn wait(&mut self, log: &Log, mark: Mark, offset: Offset, waiter: W) -> Option<W> {
-        if mark.of(log) >= offset {
+    /// Waits until a mark is at `offset`, but not [beyond](Self::next_late) `until`; gives the waiter back if it is.
+    pub fn wait(
+        &mut self,
+        log: &Log,
+        mark: Mark,
+        (offset, until): (Offset, Mono),
+        waiter: W,
+    ) -> Option<W> {
+        if mark.of(&self.in_sync, log) >= offset {
             return Some(waiter);
         }
-        self.waits(mark).push(offset, waiter);
+        self.waits(mark).push(offset, until, waiter);
         None
     }
 
-    /// The next one who need not wait any more.
-    pub fn next_reached(&mut self, log: &Log) -> Option<W> {
-        MARKS
-            .into_iter()
-            .find_map(|mark| self.waits(mark).pop(mark.of(log)))
+    /// The next one who need not wait any more, and what that comes to: NOT_ENOUGH_REPLICAS_AFTER_APPEND, as Kafka's
+    /// `Partition.checkEnoughReplicasReachOffset` says it, if the high watermark is there and fewer are in sync by now
+    /// than `min.insync.replicas` asks for. As long as they are fewer it does not move (KIP-966), so that is rare.
+    pub fn next_reached(&mut self, log: &Log) -> Option<(W, Result<(), ErrorCode>)> {
+        let reached = |mark: Mark| {
+            let at = mark.of(&self.in_sync, log);
+            Some((self.waits(mark).pop(at)?, mark))
+        };
+        let (waiter, mark) = MARKS.into_iter().find_map(reached)?;
+        let outcome = match mark == Mark::Committed && !self.in_sync.are_enough() {
+            true => Err(ErrorCode::NotEnoughReplicasAfterAppend),
+            false => Ok(()),
+        };
+        Some((waiter, outcome))
+    }
+
+    /// The next one who has waited for other replicas for too long.
+    pub fn next_late(&mut self, now: Mono) -> Option<W> {
+        let committed = self.committed.pop_late(now);
+        committed.or_else(|| self.dropped.pop_late(now))
+    }
+
+    /// Whether somebody waits for a mark that other replicas move.
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        !self.committed.is_empty() || !self.dropped.is_empty()
     }
 
     /// The next one who waits, whether it need or not: for one that leads no more.
@@ -238,7 +273,7 @@ impl<W> Leader<W> {
         let waits = [&self.durable, &self.committed, &self.dropped];
         for (waits, mark) in waits.into_iter().zip(MARKS) {
             match is_told {
-                true => waits.invariants(mark.of(log)),
+                true => waits.invariants(mark.of(&self.in_sync, log)),
                 false => waits.are_in_order(),
             }
         }

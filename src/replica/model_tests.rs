@@ -64,8 +64,8 @@ struct Model {
     /// Flushes of appends and where they end.
     flushes: Vec<(FlushSeq, i64)>,
     durable: FlushSeq,
-    /// What the other replicas have, and whether they count.
-    others: Vec<(NodeId, i64, bool)>,
+    /// What the other replicas have, whether they count, and where they start.
+    others: Vec<(NodeId, i64, bool, i64)>,
     min: usize,
     /// The watermark, and bytes that were said to be readable.
     mark: i64,
@@ -130,11 +130,16 @@ impl Model {
                 let end = self.log.end_offset().0;
                 if !self.others.is_empty() {
                     let other = other.index(self.others.len());
-                    let (node, durable, _) = &mut self.others[other];
+                    let (node, durable, _, start) = &mut self.others[other];
                     *durable += to.index((end - *durable) as usize + 1) as i64;
                     let to = Offset(*durable);
                     let here = (&mut self.log, &mut self.store);
                     self.readable += self.leader.on_replicated(here, *node, to);
+                    if *durable % 2 == 0 {
+                        let from = self.log.start_offset();
+                        *start = from.0;
+                        self.leader.on_dropped(&self.log, *node, from);
+                    }
                 }
             }
             Step::Assign {
@@ -176,22 +181,26 @@ impl Model {
 
     fn wait(&mut self, mark: Mark, offset: i64) {
         let waiter = self.waiters.len();
-        let back = self.leader.wait(&self.log, mark, Offset(offset), waiter);
+        let back = self
+            .leader
+            .wait(&self.log, mark, (Offset(offset), Mono::NEVER), waiter);
         assert!(back.is_none_or(|back| back == waiter));
         self.waiters.push((mark, offset, back.is_some()));
     }
 
     fn assign(&mut self, replicas: usize, in_sync: u8, min: usize) {
         let replicas = &ALL[..replicas];
-        let mut others: Vec<_> = replicas[1..].iter().map(|node| (*node, 0, false)).collect();
-        for (n, (node, durable, counts)) in others.iter_mut().enumerate() {
+        let others = replicas[1..].iter().map(|node| (*node, 0, false, 0));
+        let mut others: Vec<_> = others.collect();
+        for (n, (node, durable, counts, start)) in others.iter_mut().enumerate() {
             if let Some(known) = self.others.iter().find(|known| known.0 == *node) {
-                *durable = known.1;
+                (*durable, *start) = (known.1, known.3);
             }
-            // Nobody joins who lacks something that is committed.
-            *counts = in_sync & (1 << n) != 0 && *durable >= self.mark;
+            // Nobody joins who lacks something that is committed, or has something that is deleted.
+            let may = *durable >= self.mark && *start >= self.log.durable_start().0;
+            *counts = in_sync & (1 << n) != 0 && may;
         }
-        let counting = others.iter().filter(|(.., counts)| *counts);
+        let counting = others.iter().filter(|(_, _, counts, _)| *counts);
         let in_sync: Vec<NodeId> = counting.map(|(node, ..)| *node).chain([ME]).collect();
         (self.others, self.min) = (others, min);
         let here = (&mut self.log, &mut self.store);
@@ -220,7 +229,8 @@ impl Model {
     }
 
     fn are_enough(&self) -> bool {
-        let in_sync = self.others.iter().filter(|(.., counts)| *counts).count() + 1;
+        let counting = self.others.iter().filter(|(_, _, counts, _)| *counts);
+        let in_sync = counting.count() + 1;
         in_sync >= self.min.min(self.others.len() + 1)
     }
 
@@ -228,7 +238,7 @@ impl Model {
     fn tell(&mut self) {
         let mut last = Vec::new();
         let waiters = &mut self.waiters;
-        while let Some(waiter) = self.leader.next_reached(&self.log) {
+        while let Some((waiter, _)) = self.leader.next_reached(&self.log) {
             let (mark, offset, told) = &mut waiters[waiter];
             assert!(!std::mem::replace(told, true), "{waiter} was told twice");
             let before = last.iter().rev().find(|(of, _)| of == mark);
@@ -245,9 +255,9 @@ impl Model {
         let ends: Vec<i64> = durable.map(|(_, end)| *end).collect();
         let durable = ends.last().copied().unwrap_or(0);
         assert_eq!(self.log.durable_end().0, durable);
+        let in_sync = || self.others.iter().filter(|(_, _, counts, _)| *counts);
         if self.are_enough() {
-            let in_sync = self.others.iter().filter(|(.., counts)| *counts);
-            let all_have = in_sync.fold(durable, |least, (_, has, _)| least.min(*has));
+            let all_have = in_sync().fold(durable, |least, (_, has, ..)| least.min(*has));
             let places = ends.iter().copied().filter(|end| *end <= all_have);
             self.mark = places.fold(self.mark, i64::max);
         }
@@ -256,7 +266,10 @@ impl Model {
             let at = match mark {
                 Mark::Durable => durable,
                 Mark::Committed => self.mark,
-                Mark::Dropped => self.log.durable_start().0,
+                Mark::Dropped => in_sync()
+                    .fold(self.log.durable_start().0, |least, (.., start)| {
+                        least.min(*start)
+                    }),
             };
             assert_eq!(
                 *told,
@@ -275,10 +288,12 @@ impl Model {
             self.disk();
         }
         let end = self.log.end_offset();
-        for (node, durable, _) in &mut self.others {
-            *durable = end.0;
+        let from = self.log.start_offset();
+        for (node, durable, _, start) in &mut self.others {
+            (*durable, *start) = (end.0, from.0);
             let here = (&mut self.log, &mut self.store);
             self.readable += self.leader.on_replicated(here, *node, end);
+            self.leader.on_dropped(&self.log, *node, from);
         }
         self.assign(self.others.len() + 1, u8::MAX, 4);
         self.tell();

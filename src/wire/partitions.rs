@@ -146,6 +146,8 @@ pub struct PartitionsRequest<Q> {
     /// Partitions of the topic at hand that are still to be read.
     partitions: usize,
     in_topic: bool,
+    /// What is behind the topics, where that is a timeout in ms.
+    timeout_ms: Option<i32>,
     of: std::marker::PhantomData<fn() -> Q>,
 }
 
@@ -173,6 +175,7 @@ impl<Q: ListsPartitions> PartitionsRequest<Q> {
             topics,
             partitions: 0,
             in_topic: false,
+            timeout_ms: None,
             of: std::marker::PhantomData,
         })
     }
@@ -180,6 +183,11 @@ impl<Q: ListsPartitions> PartitionsRequest<Q> {
     /// Whether it lists no topics but has null.
     pub fn is_null(&self) -> bool {
         self.topics.is_none()
+    }
+
+    /// For how long the answer is waited for, in ms; known at the end of the list, and if the request says so.
+    pub fn timeout_ms(&self) -> Option<i32> {
+        self.timeout_ms
     }
 
     /// Reads on. At the end of the list what is behind it is looked at too.
@@ -198,7 +206,11 @@ impl<Q: ListsPartitions> PartitionsRequest<Q> {
         }
         let Some(left) = self.topics.and_then(|topics| topics.checked_sub(1)) else {
             let mut rest = reader.clone();
-            rest.skip(Q::around(self.version).1, "fields behind the topics")?;
+            let what = "fields behind the topics";
+            match Q::around(self.version).1 {
+                4 => self.timeout_ms = Some(rest.i32(what)?),
+                bytes => rest.skip(bytes, what)?,
+            }
             rest.skip_tags()?;
             return Ok(None);
         };

@@ -422,6 +422,7 @@ fn write(
             parts: ProduceParts {
                 store,
                 mark: Mark::Committed,
+                until: Mono::NEVER,
                 batches: vec![part],
             },
         },

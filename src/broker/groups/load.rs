@@ -298,11 +298,18 @@ fn damaged(
 /// A partition is damaged as a whole.
 fn lost(partition: i32, to: &mut LoadInto<'_>, fx: &Fx<'_>) -> Result<Known, Unreadable> {
     let place = place(to.image, partition);
+    let topic = to.image.topic(OFFSETS_TOPIC);
+    let known = topic.and_then(|topic| topic.partition(partition));
+    if known.is_some_and(|it| it.replicas.len() > 1) {
+        tracing::error!(
+            "{place} is damaged as a whole: another replica that is in sync is to lead it"
+        );
+        return Err(Unreadable);
+    }
     if to.owner.config.millrace_groups_skip_damage
-        && let Some(topic) = to.image.topic(OFFSETS_TOPIC)
+        && topic.is_some_and(|topic| to.owner.recreate(fx.now, topic, partition))
     {
         tracing::error!("{place} is damaged as a whole: the commits in it are lost");
-        to.owner.recreate(fx.now, topic, partition);
         return Ok(Known::All);
     }
     tracing::error!(

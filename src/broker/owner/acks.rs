@@ -33,6 +33,8 @@ pub struct Ack {
     pub appender: Appender,
     /// Where it is kept while they wait.
     pub place: u32,
+    /// Until when other replicas are waited for.
+    pub until: Mono,
     /// How many batches wait.
     pub waiting: usize,
     /// What is known of the others and is not told yet.
@@ -73,6 +75,8 @@ pub struct Acks {
     open: Vec<Option<Ack>>,
     /// Places that are free.
     free: Vec<u32>,
+    /// Batches that wait.
+    waiting: usize,
     /// Places of those of which some more is known since [`Acks::tell`], and that still wait for the rest.
     parted: Vec<u32>,
     /// The same for requests that drop records.
@@ -89,6 +93,7 @@ impl Acks {
         Ack {
             appender,
             place: self.free.last().copied().unwrap_or(self.open.len() as u32),
+            until: Mono::NEVER,
             waiting: 0,
             results: Vec::with_capacity(batches),
             stamps: ProduceStamps::arrived(now),
@@ -101,6 +106,7 @@ impl Acks {
             return Ack::tell(ack.appender, ack.results, ack.stamps, fx);
         }
         self.newest = Some(ack.place);
+        self.waiting += ack.waiting;
         match self.free.pop() {
             Some(place) => self.open[place as usize] = Some(ack),
             None => self.open.push(Some(ack)),
@@ -152,10 +158,11 @@ impl Acks {
         flush: &FlushStamps,
         fx: &mut Fx<'_>,
     ) {
-        let Some(ack) = self.get_mut(place) else {
+        let Some(Some(ack)) = self.open.get_mut(place as usize) else {
             debug_assert!(false, "a batch of no request");
             return;
         };
+        self.waiting -= 1;
         ack.waiting -= 1;
         ack.results.push(result);
         ack.stamps.durable(flush, fx.now.mono);
@@ -190,6 +197,11 @@ impl Acks {
             );
         }
         self.dropped.clear();
+    }
+
+    /// How many batches wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// Whether no produce request waits.

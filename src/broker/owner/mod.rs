@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod adopt;
+mod late;
 mod moved;
 mod producers;
 pub mod roles;
@@ -11,6 +12,7 @@ pub mod stores;
 #[cfg(test)]
 mod tests;
 mod unserved;
+mod waiting;
 mod watch;
 pub mod work;
 
@@ -35,6 +37,7 @@ use crate::log::{Log, LogConfig, Ticket, Truncation};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskError, FlushSeq, IoId, LogLabel, StoreEvent};
 use acks::{Ack, Acks, LogWaiter};
+use late::LateWaits;
 use moved::Roles;
 use producers::ProducerRoom;
 use settings::log_config;
@@ -55,6 +58,8 @@ pub struct OpenLog {
     pub slot: usize,
     /// The newest flush that has something of it.
     changed: FlushSeq,
+    /// Some of its log is lost here, as a follower has found.
+    has_lost: bool,
 }
 
 impl OpenLog {
@@ -93,6 +98,7 @@ pub struct Owner {
     pub watches: Watches,
     pub work: Work,
     pub acks: Acks,
+    late: LateWaits,
     producers: ProducerRoom,
     next_retention: Mono,
     /// Logs that the pass of retention that is under way has not looked at yet.
@@ -128,6 +134,7 @@ impl Owner {
             watches: Watches::default(),
             work: Work::default(),
             acks: Acks::default(),
+            late: LateWaits::default(),
             producers: ProducerRoom::default(),
             next_retention: Mono(0),
             retaining: Vec::new(),
@@ -168,6 +175,7 @@ impl Owner {
             let full = ErrorCode::KafkaStorageError.into();
             return ack.results.push((place, Err(full)));
         }
+        let may_wait = self.may_wait(log, mark);
         let Some(partition) = self.partitions.get_mut(&log) else {
             let missing = self.missing(log).into();
             return ack.results.push((place, Err(missing)));
@@ -182,7 +190,7 @@ impl Owner {
         // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
         let admitted = match log.has(&info) {
             true => Ok(()),
-            false => leader.admit(mark),
+            false => leader.admit(mark).and(may_wait),
         };
         let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));
         let append = |()| match is_own {
@@ -211,9 +219,17 @@ impl Owner {
         };
         let end = appended.last_offset.plus(1);
         partition.has_moved(&mut self.roles);
+        let until = match partition.leads_others() && mark == Mark::Committed {
+            true => ack.until,
+            false => Mono::NEVER,
+        };
         let leader = partition.leader.as_mut();
-        match leader.and_then(|leader| leader.wait(&partition.log, mark, end, waiter)) {
-            None => ack.waiting += 1,
+        match leader.and_then(|it| it.wait(&partition.log, mark, (end, until), waiter)) {
+            None => {
+                ack.waiting += 1;
+                let log = partition.log.id();
+                self.may_be_late(now.mono, log, until);
+            }
             Some(_) => ack.results.push((place, Ok(produced))),
         }
     }
@@ -394,36 +410,10 @@ impl Owner {
         self.slots.iter().any(|slot| slot.store.holds_changes())
     }
 
-    /// Waits until a mark of a log is at an offset; gives the waiter back if it is, or the log is gone or is led by
-    /// another node.
-    pub fn wait(
-        &mut self,
-        log: LogId,
-        mark: Mark,
-        offset: Offset,
-        waiter: LogWaiter,
-    ) -> Option<LogWaiter> {
-        let partition = self.partitions.get_mut(&log);
-        match partition.map(|partition| (&mut partition.leader, &partition.log)) {
-            Some((Some(leader), log)) => leader.wait(log, mark, offset, waiter),
-            _ => Some(waiter),
-        }
-    }
-
-    /// Returns a number that is among [`Acks::told`] as soon as all that is before an offset of one of the
-    /// broker's own logs is committed.
-    pub fn tell_when_committed(&mut self, log: LogId, offset: Offset) -> u64 {
-        self.tokens += 1;
-        let waiter = LogWaiter::Token(self.tokens);
-        if self.wait(log, Mark::Committed, offset, waiter).is_some() {
-            self.acks.told.push(self.tokens);
-        }
-        self.tokens
-    }
-
     /// Starts what can be started: flushes first, then checkpoints and retention.
     pub fn idle(&mut self, fx: &mut Fx<'_>) {
         self.may_tell = WAITS_TOLD_PER_SLICE;
+        self.end_late(fx);
         self.retain_some(fx.now);
         let again = fx.now.mono >= self.next_try;
         if again {
@@ -518,8 +508,9 @@ impl Owner {
         let no_room = self.slots.iter().any(|slot| slot.store.waits_for_room());
         let tries = no_room.then_some(self.next_try);
         let proofs = self.slots.iter().filter_map(|slot| slot.prove_at);
-        let others = tries.into_iter().chain(proofs).min();
-        others.map_or(self.next_retention, |other| other.min(self.next_retention))
+        let others = tries.into_iter().chain(proofs);
+        let late = self.late.deadline();
+        others.fold(self.next_retention.min(late), Mono::min)
     }
 
     /// A disk operation ended.
@@ -592,8 +583,8 @@ impl Owner {
                     self.roles.moved.insert(log.id());
                 }
                 let stamps = slot.flush_stamps(seq).copied().unwrap_or_default();
-                while let Some(waiter) = leader.next_reached(log) {
-                    self.acks.end(waiter, Ok(()), &stamps, fx);
+                while let Some((waiter, outcome)) = leader.next_reached(log) {
+                    self.acks.end(waiter, outcome, &stamps, fx);
                     self.may_tell = self.may_tell.saturating_sub(1);
                     if self.may_tell == 0 {
                         break;
@@ -637,6 +628,7 @@ impl Owner {
             || self.watches.has_ready()
             || !self.resigned.is_empty()
             || !self.retaining.is_empty()
+            || self.late.has_more()
             || (self.slots.iter()).any(|slot| {
                 slot.first_changed().is_some()
                     || slot.store.lacks_logs()
@@ -673,6 +665,7 @@ impl Owner {
             }
             partition.log.delete(&mut self.slots[partition.slot].store);
         } else if let Some(slot) = self.damaged.remove(&log) {
+            self.roles.damaged.remove(&log);
             let store = &mut self.slots[slot].store;
             // It has no state: nothing of it is known that holds.
             store.give_state(log, Bytes::new());
@@ -697,7 +690,7 @@ impl Owner {
         config: &TopicConfig,
     ) {
         if self.is_damaged(partition.log) {
-            return;
+            return self.finds_damaged(topic.id, index, partition);
         }
         let log_config = log_config(config, &self.config);
         if let Some(open) = self.partitions.get_mut(&partition.log) {
@@ -745,6 +738,7 @@ impl Owner {
             leader: None,
             slot: index,
             changed: slot.durable,
+            has_lost: false,
         };
         self.producers.changed(0, open.log.producer_entries());
         self.partitions.insert(id, open);

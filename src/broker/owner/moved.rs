@@ -1,6 +1,6 @@
 //! What has become of the partitions of a shard that other nodes have too, for whoever talks with those.
 
-use crate::base::{IdMap, IdSet, LogId, NodeProcess};
+use crate::base::{IdMap, IdSet, LogId, NodeProcess, TopicId};
 use crate::store::FlushSeq;
 
 /// What has become of partitions that other nodes have too. Each log is in it once at most.
@@ -16,6 +16,8 @@ pub struct Roles {
     pub replicates: bool,
     /// Those that may be led by somebody else now, or have other replicas, or are gone.
     pub reassigned: IdSet<LogId>,
+    /// Those whose logs are damaged as a whole: the topic and the index.
+    pub(super) damaged: IdMap<LogId, (TopicId, i32)>,
     /// Those that this node leads and in which something has moved.
     pub moved: IdSet<LogId>,
     /// Those that it does not lead, and the last flush of them that is durable.

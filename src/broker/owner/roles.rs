@@ -17,6 +17,17 @@ impl Owner {
         }
     }
 
+    /// Nothing before this comes back at another replica of a log that this node leads: who waits for that is told.
+    pub fn dropped(&mut self, log: LogId, replica: NodeId, start: Offset) {
+        if let Some(open) = self.partitions.get_mut(&log)
+            && let Some(leader) = &mut open.leader
+            && leader.on_dropped(&open.log, replica, start)
+            && !leader.is_idle()
+        {
+            self.slots[open.slot].tell_next(log);
+        }
+    }
+
     /// Another replica of a log that this node leads has everything before `durable` on its disk.
     pub fn replicated(&mut self, log: LogId, replica: NodeId, durable: Offset) {
         self.commits(log, |leader, here| {
@@ -112,13 +123,16 @@ impl Owner {
             return true;
         }
         let (log, slot) = (&mut open.log, &mut self.slots[open.slot]);
-        if let Some(lost) = log.lost_before() {
-            tracing::error!(
-                "{}-{}: this node is to lead it, but has lost records before offset {lost} that were committed: it is \
-                 not served. Another replica may have them",
-                log.label().topic,
-                log.label().partition,
-            );
+        if open.has_lost || log.lost_before().is_some() {
+            if !self.roles.replicates {
+                let label = log.label();
+                tracing::error!(
+                    "{}-{} has lost records that were committed, and is not served: other nodes may have them",
+                    label.topic,
+                    label.partition,
+                );
+            }
+            // Whoever talks with the others has one of them lead.
             return false;
         }
         let flush = log.begin_epoch(partition.leader_epoch, &mut slot.store);
@@ -146,6 +160,13 @@ impl Owner {
         if !leader.is_idle() {
             self.resigned.push_back((leader, why));
         }
+    }
+
+    /// Grows with each flush that begins.
+    #[must_use]
+    pub fn flushes_begun(&self) -> u64 {
+        let begun = self.slots.iter().map(|slot| slot.store.started_seq().0);
+        begun.sum()
     }
 
     /// Whether this node leads something that other nodes have too.

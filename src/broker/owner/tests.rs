@@ -26,6 +26,9 @@ use crate::record::{self, BatchBuilder, Codec};
 use crate::replica::{Leader, Mark};
 use crate::store::{DiskOp, LogLabel, StoreConfig};
 
+#[path = "waiting_tests.rs"]
+mod waiting;
+
 const NOW: Now = Now {
     mono: Mono(1),
     wall_ms: 1_700_000_000_000,
@@ -275,6 +278,27 @@ fn who_waits_in_what_goes_is_told_some_at_a_time() {
     });
 }
 
+/// The partition that a test produces to has another replica, which is in sync or not.
+fn replicate(owner: &mut Owner, is_in_sync: bool, min: usize) {
+    let open = owner.partitions.get_mut(&LogId(1)).unwrap();
+    let here = (&mut open.log, &mut owner.slots[0].store);
+    let replicas = [owner.config.node(), NodeId(owner.config.node().0 + 1)];
+    let in_sync = &replicas[..1 + usize::from(is_in_sync)];
+    let leader = open.leader.as_mut().expect("it leads");
+    let epoch = leader.partition_epoch() + 1;
+    leader.assign(here, epoch, (&replicas, in_sync), min);
+}
+
+/// What the disks are asked for is done.
+fn flush(owner: &mut Owner, fx: &mut Fx<'_>) {
+    owner.idle(fx);
+    for output in std::mem::take(fx.out) {
+        if let Output::Disk { store, op } = output {
+            owner.on_disk(store, op.id(), Ok(()), fx);
+        }
+    }
+}
+
 /// One record of a producer; an error if it does not come to wait.
 fn produce_one(
     owner: &mut Owner,
@@ -314,24 +338,16 @@ fn what_too_few_replicas_refused_is_not_overtaken() {
     let mut f = Fixture::new();
     f.change(&[topic(1), partition(1, 0, 1)]);
     let owner = &mut f.owner;
-    let in_sync_min = |owner: &mut Owner, min| {
-        let open = owner.partitions.get_mut(&LogId(1)).unwrap();
-        let here = (&mut open.log, &mut owner.slots[0].store);
-        let replicas = [owner.config.node(), NodeId(2)];
-        let leader = open.leader.as_mut().expect("it leads");
-        let epoch = leader.partition_epoch() + 1;
-        leader.assign(here, epoch, (&replicas, &replicas[..1]), min);
-    };
-    in_sync_min(owner, 2);
+    replicate(owner, false, 2);
     let refused = Err(ErrorCode::NotEnoughReplicas);
     assert_eq!(produce_one(owner, NOW, 1, (7, 0)), refused);
-    in_sync_min(owner, 1);
+    replicate(owner, false, 1);
     let gap = Err(ErrorCode::OutOfOrderSequenceNumber);
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), gap);
     assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
     // Sent once more it waits for those that are in sync again, as it did before.
-    in_sync_min(owner, 2);
+    replicate(owner, false, 2);
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
     assert_eq!(produce_one(owner, NOW, 1, (7, 2)), refused);
 }
@@ -500,6 +516,45 @@ fn what_is_a_partitions_and_damaged_stays() {
     assert_eq!(f.start(), []);
     assert_eq!(f.served(), [1]);
     assert!(f.owner.is_damaged(LogId(2)));
+}
+
+/// A partition that others have too is never empty where it is led, or where it counts.
+#[test]
+fn what_is_damaged_and_others_have_is_made_anew_to_follow_and_for_nothing_else() {
+    let mut f = Fixture::new();
+    f.owner.roles.replicates = true;
+    f.owner.damaged.insert(LogId(1), 0);
+    let me = f.owner.config.node();
+    let other = NodeId(me.0 + 1);
+    let is = |leader: NodeId, in_sync: &[NodeId], epoch: i32| {
+        let MetadataRecord::Partition(mut it) = partition(1, 0, 1) else {
+            panic!("a partition");
+        };
+        it.replicas = vec![me, other];
+        it.directories.push(DirectoryId([9; 16]));
+        (it.leader, it.isr) = (leader, in_sync.to_vec());
+        (it.leader_epoch, it.partition_epoch) = (LeaderEpoch(epoch), epoch);
+        MetadataRecord::Partition(it)
+    };
+    f.change(&[topic(1), is(me, &[me, other], 1)]);
+    for (leader, in_sync) in [
+        (me, &[me, other][..]),
+        (me, &[me]),
+        (other, &[me, other]),
+        (NodeId(-1), &[other]),
+    ] {
+        f.change(&[is(leader, in_sync, 2)]);
+        let topic = Arc::clone(f.image.topic("topic-1").unwrap());
+        assert!(!f.owner.recreate(NOW, &topic, 0), "{leader} {in_sync:?}");
+        assert!(f.owner.has_lost(LogId(1)));
+        assert!(f.owner.roles.reassigned.remove(&LogId(1)));
+    }
+    f.change(&[is(other, &[other], 3)]);
+    let topic = Arc::clone(f.image.topic("topic-1").unwrap());
+    assert!(f.owner.recreate(NOW, &topic, 0));
+    let open = &f.owner.partitions[&LogId(1)];
+    assert!(open.leader.is_none() && open.log.end_offset() == Offset(0));
+    assert!(!f.owner.has_lost(LogId(1)));
 }
 
 /// An older copy of the metadata, or none, must not cost a log.

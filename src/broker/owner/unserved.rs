@@ -1,10 +1,18 @@
 //! Logs of a shard that are there, but cannot be served: something of them has rotted, or the metadata does not
 //! know them.
 
-use crate::base::{ErrorCode, IdSet, LogId, Now};
+use crate::base::{ErrorCode, IdSet, LogId, NodeId, Now, TopicId};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
-use crate::controller::Topic;
+use crate::controller::{Partition, Topic};
+
+/// Whether nothing is lost if a node has nothing of a partition: nobody else has it, or another one leads it and this
+/// one is not in sync.
+fn may_be_empty(partition: &Partition, node: NodeId) -> bool {
+    let leader = partition.leader;
+    let follows = leader.0 >= 0 && leader != node && !partition.isr.contains(&node);
+    partition.replicas.len() == 1 || follows
+}
 
 impl Owner {
     /// Whether a log is there, but cannot be served.
@@ -26,15 +34,54 @@ impl Owner {
         }
     }
 
-    /// Gives up a damaged log for a new and empty one.
-    pub fn recreate(&mut self, now: Now, topic: &Topic, index: i32) {
-        let Some(partition) = topic.partition(index) else {
-            return;
+    /// Gives up a damaged log for a new and empty one, and returns whether it did: not where others have the partition
+    /// too, unless one of them leads it and this node is not in sync.
+    pub fn recreate(&mut self, now: Now, topic: &Topic, index: i32) -> bool {
+        let (node, partition) = (self.config.node(), topic.partition(index));
+        let Some(partition) = partition.filter(|it| may_be_empty(it, node)) else {
+            return false;
         };
-        if let Some(&slot) = self.damaged.get(&partition.log) {
-            self.delete_log(partition.log);
-            let config = TopicConfig::effective(&self.config, &topic.configs);
-            self.open(now, slot, topic, index, partition, &config);
+        let Some(&slot) = self.damaged.get(&partition.log) else {
+            return false;
+        };
+        self.delete_log(partition.log);
+        let config = TopicConfig::effective(&self.config, &topic.configs);
+        self.open(now, slot, topic, index, partition, &config);
+        true
+    }
+
+    /// A partition's log is damaged as a whole. If others have it too, it is to be looked what becomes of it.
+    pub(super) fn finds_damaged(&mut self, topic: TopicId, index: i32, partition: &Partition) {
+        if self.roles.replicates && partition.replicas.len() > 1 {
+            self.roles.damaged.insert(partition.log, (topic, index));
+            self.roles.reassigned.insert(partition.log);
+        }
+    }
+
+    /// The topic and the index of a partition that others may have too.
+    pub fn place_of(&self, log: LogId) -> Option<(TopicId, i32)> {
+        let open = self.partitions.get(&log).map(|open| open.log.label());
+        let open = open.map(|label| (label.topic_id, label.partition));
+        open.or_else(|| self.roles.damaged.get(&log).copied())
+    }
+
+    /// Whether something of a log is lost here that others may have: it is not led, and leaves the ISR.
+    pub fn has_lost(&self, log: LogId) -> bool {
+        let open = self.partitions.get(&log);
+        let is_short = open.is_some_and(|open| open.log.lost_before().is_some());
+        is_short || self.is_unreadable(log)
+    }
+
+    /// The same, where the log does not say so by itself.
+    pub fn is_unreadable(&self, log: LogId) -> bool {
+        let open = self.partitions.get(&log);
+        self.is_damaged(log) || open.is_some_and(|open| open.has_lost)
+    }
+
+    /// Something of a log is lost here, or not any more: it is the beginning of its leader's again.
+    pub fn loses(&mut self, log: LogId, has_lost: bool) {
+        if let Some(open) = self.partitions.get_mut(&log) {
+            open.has_lost = has_lost;
         }
     }
 

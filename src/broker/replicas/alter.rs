@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::Replication;
-use crate::base::{ErrorCode, LogId, Mono, NodeId, ShardId, TopicId};
+use crate::base::{ErrorCode, LogId, Mono, NodeId, NodeProcess, ShardId, TopicId};
 use crate::broker::admin::{alter_partition_call, altered};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, Msg, ReqRef};
@@ -40,6 +40,9 @@ impl Replication {
         now: Mono,
     ) -> Option<(TopicId, i32, AlterInSync)> {
         let me = owner.roles.me()?;
+        if owner.has_lost(log) {
+            return hands_on(log, image, owner);
+        }
         let wanted = self.wanted(log, image, owner, now);
         let open = owner.partitions.get_mut(&log)?;
         let (led, leader) = (self.led.get_mut(&log)?, open.leader.as_mut()?);
@@ -87,11 +90,36 @@ impl Replication {
         let told = told.map(|(topic, index, told)| ((topic, index), told));
         let told: BTreeMap<(TopicId, i32), Result<(), ErrorCode>> = told.collect();
         for log in logs {
-            let label = owner.partitions.get(&log).map(|open| open.log.label());
-            let told = label.and_then(|label| told.get(&(label.topic_id, label.partition)));
+            let told = owner.place_of(log).and_then(|place| told.get(&place));
             if matches!(told, None | Some(Err(ErrorCode::NotController))) {
                 self.altering.later(now, log);
             }
         }
     }
+}
+
+/// What to ask for a partition that this node is to lead and cannot, for something of it is lost here: that it is in
+/// sync no more, and one of the others leads.
+fn hands_on(log: LogId, image: &Image, owner: &Owner) -> Option<(TopicId, i32, AlterInSync)> {
+    let leader = owner.roles.me()?;
+    let (topic, index) = owner.place_of(log)?;
+    let partition = image.topic_by_id(topic)?.partition(index)?;
+    if partition.leader != leader.node || partition.log != log {
+        return None;
+    }
+    let others = partition.isr.iter().filter(|node| **node != leader.node);
+    let in_sync: Vec<NodeProcess> = others
+        .filter_map(|node| image.brokers.member(*node))
+        .collect();
+    // Of the last one that is in sync nothing is given up.
+    (!in_sync.is_empty()).then_some((
+        topic,
+        index,
+        AlterInSync {
+            leader,
+            leader_epoch: partition.leader_epoch,
+            partition_epoch: partition.partition_epoch,
+            in_sync,
+        },
+    ))
 }

@@ -6,7 +6,8 @@ use super::follow::FollowsUp;
 use super::leading::{self, FollowerRead, Next, ReadFor};
 use super::said::{ReplicaSaid, ReplicaWhat};
 use crate::base::limits::{
-    REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_READ_BYTES_MAX,
+    REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_PUSHED_PER_SLICE,
+    REPLICA_READ_BYTES_MAX,
 };
 use crate::base::{ErrorCode, LogId, Mono, NodeId};
 use crate::broker::fx::Fx;
@@ -14,7 +15,7 @@ use crate::broker::io::ReadId;
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
-use crate::controller::{Image, Partition};
+use crate::controller::{Image, Partition, Topic};
 use crate::log::Truncation;
 use crate::replica::Term;
 use crate::store::{DiskError, Piece};
@@ -68,7 +69,11 @@ impl Replication {
 
     /// Whether there is something to do at once.
     pub fn has_more(&self, owner: &Owner) -> bool {
-        !owner.roles.reassigned.is_empty() || !self.asking.is_empty() || !self.cutting.is_empty()
+        !owner.roles.reassigned.is_empty()
+            || !self.asking.is_empty()
+            || !self.cutting.is_empty()
+            || self.checking > 0
+            || self.turns.has_more()
     }
 
     /// When there is something to do in any case.
@@ -93,20 +98,20 @@ impl Replication {
 
     fn assign(&mut self, log: LogId, image: &Image, owner: &mut Owner, fx: &mut Fx<'_>) {
         let me = owner.roles.me().unwrap_or_default();
-        let open = owner.partitions.get(&log);
-        let known = open.filter(|_| !self.is_leaving).and_then(|open| {
-            let label = open.log.label();
-            let partition = image
-                .topic_by_id(label.topic_id)?
-                .partition(label.partition)?;
+        let place = owner.place_of(log).filter(|_| !self.is_leaving);
+        let known = place.and_then(|(topic, index)| {
+            let topic = image.topic_by_id(topic)?;
+            let partition = topic.partition(index)?;
             let is_me = image.brokers.member(me.node) == Some(me);
-            (is_me && partition.log == log).then_some((open, partition))
+            (is_me && partition.log == log).then_some((topic, index, partition))
         });
-        let Some((open, partition)) = known else {
+        let Some((topic, index, partition)) = known else {
             self.led.remove(&log);
+            self.unled.remove(&log);
             return self.followed.leave(log);
         };
-        if let Some(leader) = &open.leader {
+        let open = owner.partitions.get(&log);
+        if let Some(leader) = open.and_then(|open| open.leader.as_ref()) {
             self.followed.leave(log);
             let others = partition.replicas.iter().filter(|node| **node != me.node);
             let others = others.map(|node| (*node, peer_of(image, partition, *node)));
@@ -134,6 +139,11 @@ impl Replication {
         }
         self.led.remove(&log);
         let leader = partition.leader;
+        if leader == me.node && owner.has_lost(log) {
+            self.cannot_lead(topic, index, partition);
+        } else {
+            self.unled.remove(&log);
+        }
         let member = image.brokers.member(leader).filter(|it| it.node != me.node);
         let Some((member, peer)) = member.zip(peer_of(image, partition, leader)) else {
             return self.followed.leave(log);
@@ -145,10 +155,36 @@ impl Replication {
             follower: me,
         };
         let in_sync = partition.isr.contains(&me.node);
+        let has_lost = owner.is_unreadable(log);
+        if owner.recreate(fx.now, topic, index) {
+            let name = &topic.name;
+            tracing::warn!(
+                "{name}-{index} is damaged as a whole: it is made anew, of what node {leader} has"
+            );
+        }
         let todo = self
             .followed
-            .follow(fx.now, (log, term), peer, in_sync, owner);
+            .follow(fx.now, (log, term), peer, (in_sync, has_lost), owner);
         self.perform(log, todo, owner, fx);
+    }
+
+    /// This node is to lead a partition, and something of it is lost here: others are to lead it, if there are any.
+    fn cannot_lead(&mut self, topic: &Topic, index: i32, partition: &Partition) {
+        let epoch = partition.leader_epoch;
+        if self.unled.insert(partition.log, epoch) != Some(epoch) {
+            let (name, in_sync) = (&topic.name, partition.isr.len());
+            match in_sync {
+                1 => tracing::error!(
+                    "{name}-{index}: this node is to lead it, but has lost some of it, and no other replica is in \
+                     sync: it is not served"
+                ),
+                _ => tracing::error!(
+                    "{name}-{index}: this node is to lead it, but has lost some of it: another one of the {in_sync} \
+                     that are in sync is to"
+                ),
+            }
+        }
+        self.altering.look_at(partition.log);
     }
 
     /// A stream of another shard to this one has begun: what was said on the one before may not have come.
@@ -246,6 +282,7 @@ impl Replication {
                     led.loses(now, term);
                 } else {
                     owner.replicated(log, node, on_disk.end);
+                    owner.dropped(log, node, on_disk.start);
                 }
             }
             ReplicaWhat::Lost => {
@@ -306,6 +343,7 @@ impl Replication {
                 self.cut(log, owner, fx);
             }
             ReadFor::Follower(reading, bytes_read) => {
+                self.turns.may_go_on();
                 self.bytes_read = self.bytes_read.saturating_sub(bytes_read);
                 self.read_for_follower((log, id, reading), &result, owner, fx);
             }
@@ -344,33 +382,40 @@ impl Replication {
 
     /// Pushes what there is to be pushed, now that flushes have begun.
     pub fn push(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
-        for log in std::mem::take(&mut owner.roles.moved) {
+        for log in owner.roles.moved.drain() {
+            self.turns.moved(log);
+        }
+        self.turns.begin_turn(owner.flushes_begun());
+        while let Some(log) = self.turns.next() {
             self.push_log(log, owner, fx);
         }
-        for _ in 0..self.stalled.len().min(REPLICA_LOGS_PER_SLICE) {
-            if let Some(log) = self.stalled.pop_front() {
-                self.is_stalled.remove(&log);
-                self.push_log(log, owner, fx);
-            }
-        }
         if self.marks_at <= fx.now.mono {
-            for log in std::mem::take(&mut self.untold) {
-                let open = owner.partitions.get(&log);
-                let led = self.led.get_mut(&log);
-                for (peer, said) in led
-                    .zip(open)
-                    .map_or_else(Vec::new, |(led, open)| led.marks(&open.log))
-                {
-                    self.links.say(peer, &said, Vec::new());
-                }
+            self.tell_marks(owner);
+            self.marks_at = match self.untold.is_empty() {
+                true => Mono::NEVER,
+                false => fx.now.mono,
+            };
+        }
+    }
+
+    /// Tells some of those who do not know how far it is committed.
+    fn tell_marks(&mut self, owner: &Owner) {
+        for _ in 0..REPLICA_PUSHED_PER_SLICE {
+            let Some(log) = self.untold.pop() else {
+                break;
+            };
+            let open = owner.partitions.get(&log);
+            let led = self.led.get_mut(&log).zip(open);
+            let marks = led.map_or_else(Vec::new, |(led, open)| led.marks(&open.log));
+            for (peer, said) in marks {
+                self.links.say(peer, &said, Vec::new());
             }
-            self.marks_at = Mono::NEVER;
         }
     }
 
     fn push_log(&mut self, log: LogId, owner: &mut Owner, fx: &mut Fx<'_>) {
         let now = fx.now.mono;
-        let mut place = 0;
+        let (mut place, mut waits, mut lags) = (0, false, false);
         loop {
             let Some(led) = self.led.get_mut(&log) else {
                 return;
@@ -386,24 +431,29 @@ impl Replication {
             let store = &owner.slots[open.slot].store;
             match led.next(now, (place, has_room), (open, store)) {
                 Next::Nothing => place += 1,
+                Next::Waits => (place, waits) = (place + 1, true),
+                Next::Lags => (place, lags) = (place + 1, true),
                 // When others are over.
-                Next::Reads(..) if !may_read => place += 1,
+                Next::Reads(..) if !may_read => (place, lags) = (place + 1, true),
                 next => self.send(log, place, next, owner, fx),
             }
         }
         let (Some(led), Some(open)) = (self.led.get(&log), owner.partitions.get(&log)) else {
             return;
         };
-        if led.is_behind(&open.log) && self.is_stalled.insert(log) {
-            self.stalled.push_back(log);
+        if waits {
+            self.turns.waits(log);
+        }
+        if lags {
+            self.turns.lags(log);
         }
         if (open.leader.as_ref()).is_some_and(|it| led.lacks(it, &open.log))
-            && self.lacking.insert(log)
+            && self.lacking.push(log)
             && self.lacking.len() == 1
         {
             self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
         }
-        if led.lacks_marks(&open.log) && self.untold.insert(log) {
+        if led.lacks_marks(&open.log) && self.untold.push(log) {
             self.marks_at = self.marks_at.min(now.plus_ms(REPLICA_MARKS_AFTER_MS));
         }
     }
@@ -414,7 +464,7 @@ impl Replication {
             return;
         };
         match next {
-            Next::Nothing => {}
+            Next::Nothing | Next::Waits | Next::Lags => {}
             Next::Reads(pieces, reading) => {
                 let bytes: usize = pieces.iter().map(Piece::len).sum();
                 let id = owner.work.read(Worker::Replicas, pieces, fx);
@@ -433,11 +483,16 @@ impl Replication {
 
     /// Looks whether others say nothing for too long, and makes those ask that do not by themselves.
     fn check(&mut self, image: &Image, owner: &Owner, now: Mono) {
-        if now < self.checks_at || self.lacking.is_empty() {
-            return;
+        if self.checking == 0 && now >= self.checks_at && !self.lacking.is_empty() {
+            self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
+            self.checking = self.lacking.len();
+            self.turns.look_again();
         }
-        self.checks_at = now.plus_ms(REPLICA_CHECKS_MS);
-        for log in std::mem::take(&mut self.lacking) {
+        for _ in 0..self.checking.min(REPLICA_LOGS_PER_SLICE) {
+            self.checking -= 1;
+            let Some(log) = self.lacking.pop() else {
+                break;
+            };
             let open = owner.partitions.get(&log);
             let Some((led, open)) = self.led.get_mut(&log).zip(open) else {
                 continue;
@@ -446,7 +501,7 @@ impl Replication {
                 self.links.say(peer, &said, Vec::new());
             }
             if (open.leader.as_ref()).is_some_and(|it| led.lacks(it, &open.log)) {
-                self.lacking.insert(log);
+                self.lacking.push(log);
                 self.wants_alter(log, image, owner, now);
             }
         }
@@ -471,14 +526,18 @@ impl Replication {
         let open = owner.partitions.get(&log)?;
         let (led, leader) = (self.led.get(&log)?, open.leader.as_ref()?);
         let is_silent = led.silent(now);
-        leader.wanted(&open.log, |node| {
+        let wanted = leader.wanted(&open.log, |node| {
             let may_join = || {
                 let member = led.member(node);
                 member.is_some_and(|member| image.brokers.is_live(member))
                     && led.peer(node).is_some_and(|peer| self.links.is_up(peer))
             };
             is_silent(node) || leader.is_in_sync(node) != Some(true) && !may_join()
-        })
+        })?;
+        // One that was fenced, and is in sync still: the metadata are about to change by themselves, and a set with it
+        // would be refused.
+        let is_live = |node: &NodeId| image.brokers.get(*node).is_some_and(|it| !it.fenced);
+        wanted.iter().all(is_live).then_some(wanted)
     }
 }
 

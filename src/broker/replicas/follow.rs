@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use super::leading::said;
 use super::said::{ReplicaSaid, ReplicaWhat};
-use crate::base::limits::{REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_ASKS_AGAIN_MS_MIN};
+use crate::base::limits::{
+    REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_ASKS_AGAIN_MS_MIN, REPLICA_REFUSES_MS_MAX,
+};
 use crate::base::{IdMap, LogId, Mono, NodeId, Now};
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
-use crate::log::Truncation;
+use crate::log::{Truncation, Unfit};
 use crate::replica::{FollowerNext, FollowerStep, FollowerStopped, Following, Here, Term};
 
 /// What this node is told by a leader, or has to do next.
@@ -30,7 +32,9 @@ struct Followed {
     pause_ms: u64,
     /// It takes no pushes before it has asked again: it could not take one.
     refuses: bool,
-    /// That was said in the log.
+    /// How often it could not, since it has come further.
+    refusals: u32,
+    /// Why it does not go on was said in the log.
     has_complained: bool,
 }
 
@@ -69,17 +73,17 @@ impl Followeds {
     }
 
     /// A partition is followed in this term, if it was not before. `in_sync` says whether the metadata have it in the
-    /// ISR.
+    /// ISR, `has_lost` whether something of it is lost here.
     pub fn follow(
         &mut self,
         now: Now,
         (log, term): (LogId, Term),
         leader: ReplicaPeer,
-        in_sync: bool,
+        (in_sync, has_lost): (bool, bool),
         owner: &mut Owner,
     ) -> Option<FollowsUp> {
         let known = self.logs.get_mut(&log);
-        let has_lost = known.as_ref().is_some_and(|it| it.has_lost);
+        let has_lost = has_lost || known.as_ref().is_some_and(|it| it.has_lost);
         if let Some(known) = known.filter(|it| it.term == term) {
             known.in_sync = in_sync;
             // If it has left the ISR for what it has lost, it may follow from now on.
@@ -96,6 +100,7 @@ impl Followeds {
             asks_at: None,
             pause_ms: REPLICA_ASKS_AGAIN_MS_MIN,
             refuses: false,
+            refusals: 0,
             has_complained: false,
         };
         self.logs.insert(log, followed);
@@ -106,7 +111,11 @@ impl Followeds {
     fn begin(&mut self, now: Now, log: LogId, owner: &mut Owner) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
         let (term, in_sync, has_lost) = (followed.term, followed.in_sync, followed.has_lost);
-        let begun = with(owner, log, |here| match has_lost && !in_sync {
+        if has_lost && in_sync {
+            self.ask_later(now.mono, log);
+            return self.lost(log);
+        }
+        let begun = with(owner, log, |here| match has_lost {
             true => Following::out_of_sync(now, term, here),
             false => Following::begin(now, term, here),
         })?;
@@ -126,6 +135,11 @@ impl Followeds {
         }
     }
 
+    /// Whom they follow.
+    pub fn leaders(&self) -> impl Iterator<Item = ReplicaPeer> + '_ {
+        self.logs.values().map(|it| it.leader)
+    }
+
     /// Those that follow this shard.
     pub fn of_leader(&self, leader: ReplicaPeer) -> Vec<LogId> {
         let of = |(_, it): &(&LogId, &Followed)| it.leader == leader;
@@ -141,13 +155,21 @@ impl Followeds {
         act: impl FnOnce(&mut Following, Here<'_>) -> Stepped,
     ) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
-        let newest = owner.partitions.get(&log)?.log.leader_epoch();
+        let known = &owner.partitions.get(&log)?.log;
+        let (newest, end) = (known.leader_epoch(), known.end_offset());
         if newest > followed.term.epoch {
             // This node has led since, and it is not looked yet who does now.
             return None;
         }
         let it = followed.it.as_mut()?;
-        let stepped = with(owner, log, |here| act(it, here))?;
+        let stepped = with(owner, log, |here| {
+            let stepped = act(it, (&mut *here.0, &mut *here.1));
+            (stepped, here.0.end_offset() > end)
+        })?;
+        let (stepped, has_come_further) = stepped;
+        if has_come_further {
+            (followed.refusals, followed.has_complained) = (0, false);
+        }
         self.stepped(now, log, stepped, owner)
     }
 
@@ -157,11 +179,7 @@ impl Followeds {
         followed.refuses = false;
         match (&followed.it, followed.has_lost, followed.in_sync) {
             (Some(_), ..) => self.step(now.mono, log, owner, |it, here| Ok(it.ask(here.0))),
-            (None, true, false) => self.begin(now, log, owner),
-            (None, true, true) => {
-                self.ask_later(now.mono, log);
-                self.lost(log)
-            }
+            (None, true, _) => self.begin(now, log, owner),
             (None, false, _) => None,
         }
     }
@@ -204,11 +222,13 @@ impl Followeds {
     }
 
     /// It follows: it need not ask again.
-    fn follows(&mut self, log: LogId) {
+    fn follows(&mut self, log: LogId, owner: &mut Owner) {
         // One that could not take a push has to: what it was pushed before may become durable meanwhile.
         if let Some(followed) = self.logs.get_mut(&log).filter(|it| !it.refuses) {
             followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MIN;
-            followed.has_lost = false;
+            if std::mem::take(&mut followed.has_lost) {
+                owner.loses(log, false);
+            }
             if let Some(at) = followed.asks_at.take() {
                 self.due.remove(&(at, log));
             }
@@ -234,7 +254,7 @@ impl Followeds {
         match step.next {
             FollowerNext::Waits => {
                 if followed.it.as_ref().is_some_and(Following::follows) {
-                    self.follows(log);
+                    self.follows(log, owner);
                 }
                 None
             }
@@ -247,7 +267,7 @@ impl Followeds {
             }
             FollowerNext::Cuts(cut) => Some(FollowsUp::Cut(cut)),
             FollowerNext::Tells(on_disk) => {
-                self.follows(log);
+                self.follows(log, owner);
                 Some(FollowsUp::Say(
                     leader,
                     said(log, term, ReplicaWhat::Tells(on_disk)),
@@ -262,7 +282,7 @@ impl Followeds {
         now: Mono,
         log: LogId,
         stopped: FollowerStopped,
-        owner: &Owner,
+        owner: &mut Owner,
     ) -> Option<FollowsUp> {
         let followed = self.logs.get_mut(&log)?;
         let is_first = !std::mem::replace(&mut followed.has_complained, true);
@@ -273,15 +293,17 @@ impl Followeds {
             tracing::error!("{topic}-{partition}, which node {node} leads: {stopped}");
         }
         if stopped.has_lost() {
+            owner.loses(log, true);
             (followed.has_lost, followed.it) = (true, None);
             self.ask_later(now, log);
             return self.lost(log);
         }
         match stopped {
             // When there is room again, or what came was damaged on its way, it is asked for anew.
-            FollowerStopped::Unfit(_) => {
+            FollowerStopped::Unfit(unfit) => {
                 followed.refuses = true;
-                followed.pause_ms = REPLICA_ASKS_AGAIN_MS_MAX;
+                followed.pause_ms = refuses_for(unfit, followed.refusals);
+                followed.refusals = followed.refusals.saturating_add(1);
                 self.ask_later(now, log);
             }
             _ => followed.it = None,
@@ -299,4 +321,32 @@ fn with<T>(owner: &mut Owner, log: LogId, act: impl FnOnce(Here<'_>) -> T) -> Op
     }
     let store = &mut owner.slots[open.slot].store;
     Some(act((&mut open.log, store)))
+}
+
+/// For how many ms a follower takes nothing after it could not take what it was pushed, and has not been able so often
+/// before. What was damaged on its way is asked for anew at once: nobody is out of sync for that.
+fn refuses_for(unfit: Unfit, before: u32) -> u64 {
+    let doubled = REPLICA_ASKS_AGAIN_MS_MAX << before.min(u64::BITS / 4);
+    match (unfit, before) {
+        (Unfit::Full, _) | (_, 1..) => doubled.min(REPLICA_REFUSES_MS_MAX),
+        (_, 0) => REPLICA_ASKS_AGAIN_MS_MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_full_asks_less_and_less_often_and_who_got_damage_asks_again_at_once() {
+        let damaged = Unfit::Impossible("a test");
+        assert_eq!(refuses_for(damaged, 0), REPLICA_ASKS_AGAIN_MS_MIN);
+        for unfit in [damaged, Unfit::Full] {
+            let pauses: Vec<u64> = (1..9).map(|before| refuses_for(unfit, before)).collect();
+            assert!(pauses.is_sorted() && pauses[0] == 2 * REPLICA_ASKS_AGAIN_MS_MAX);
+            assert_eq!(pauses[7], REPLICA_REFUSES_MS_MAX);
+            assert_eq!(refuses_for(unfit, u32::MAX), REPLICA_REFUSES_MS_MAX);
+        }
+        assert_eq!(refuses_for(Unfit::Full, 0), REPLICA_ASKS_AGAIN_MS_MAX);
+    }
 }

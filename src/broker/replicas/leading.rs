@@ -43,8 +43,12 @@ pub enum ReadFor {
 /// What a follower is to be sent next.
 #[derive(Debug)]
 pub enum Next {
-    /// Nothing for now.
+    /// Nothing before something is heard of it, or appended.
     Nothing,
+    /// What it lacks when a flush has begun with it.
+    Waits,
+    /// What it lacks when that would leave.
+    Lags,
     /// This has to be read first.
     Reads(Vec<Piece>, FollowerRead),
     /// This.
@@ -142,8 +146,12 @@ impl FollowedBy {
         let Some(from) = self.next else {
             return Next::Nothing;
         };
-        if !has_room || self.reading.is_some() || self.bytes_on_way >= REPLICA_IN_FLIGHT_BYTES_MAX {
+        if self.reading.is_some() || self.bytes_on_way >= REPLICA_IN_FLIGHT_BYTES_MAX {
             return Next::Nothing;
+        }
+        let lacks = from < log.end_offset();
+        if !has_room {
+            return if lacks { Next::Lags } else { Next::Nothing };
         }
         if from < log.start_offset() {
             return self.starts_behind(from, log);
@@ -152,7 +160,10 @@ impl FollowedBy {
             Ok(ReadOutcome::Scan { pieces, ticket }) => {
                 Next::Reads(pieces, FollowerRead::Place(ticket))
             }
-            Ok(ReadOutcome::Plan { pieces, .. }) if pieces.is_empty() => Next::Nothing,
+            Ok(ReadOutcome::Plan { pieces, .. }) if pieces.is_empty() => match lacks {
+                true => Next::Waits,
+                false => Next::Nothing,
+            },
             Ok(ReadOutcome::Plan { pieces, .. }) => match in_memory(&pieces) {
                 Some(batches) => self.push(now, from, batches, log),
                 None => Next::Reads(pieces, FollowerRead::Push(from)),
@@ -335,6 +346,11 @@ impl Led {
         self.get(node).map(|other| other.peer)
     }
 
+    /// Where all of them are.
+    pub fn peers(&self) -> impl Iterator<Item = ReplicaPeer> + '_ {
+        self.others.iter().map(|(_, other)| other.peer)
+    }
+
     /// The process of a follower that has asked.
     pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
         self.get(node)?.term.map(|term| term.follower)
@@ -382,14 +398,6 @@ impl Led {
             };
             is_due || other.asks_at.is_some()
         })
-    }
-
-    /// Whether a follower could be pushed more.
-    pub fn is_behind(&self, log: &Log) -> bool {
-        let end = log.end_offset();
-        let mut others = self.others.iter();
-        others
-            .any(|(_, other)| other.reading.is_none() && other.next.is_some_and(|next| next < end))
     }
 
     /// Whether a follower has everything, and does not know how far it is committed.

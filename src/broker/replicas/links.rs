@@ -226,6 +226,11 @@ impl ReplicaLinks {
         link.is_some_and(|link| link.outgoing.is_up())
     }
 
+    /// Whether one is not up.
+    pub fn is_any_down(&self) -> bool {
+        self.links.values().any(|link| !link.outgoing.is_up())
+    }
+
     /// How many are up.
     #[cfg(test)]
     pub fn up(&self) -> usize {

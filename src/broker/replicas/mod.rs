@@ -6,7 +6,7 @@
 //! - `leading` what is pushed to the followers of a partition that is led here; `alter`, `altering` which ISR its
 //!   leader asks for;
 //! - `follow` what this node asks and tells the leaders of others;
-//! - `driver` does what they want.
+//! - `driver` does what they want, for some of them in each turn (`turns`).
 
 mod alter;
 mod altering;
@@ -16,8 +16,9 @@ mod incoming;
 mod leading;
 mod links;
 pub(super) mod said;
+mod turns;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use self::altering::Altering;
@@ -28,14 +29,14 @@ pub(super) use self::links::is_for_replicas;
 use self::links::{LinkEvent, ReplicaLinks};
 #[cfg(test)]
 use self::said::ReplicaSaid;
+use self::turns::{LogTurns, PushTurns};
 use super::fx::Fx;
 use super::io::Input;
-#[cfg(test)]
-use super::msg::ReplicaPeer;
-use super::msg::{Msg, PeerAnswer, PeerStream, ReplicaHeard, ReplicaStream};
+use super::msg::{Msg, PeerAnswer, PeerStream, ReplicaHeard, ReplicaPeer, ReplicaStream};
 use super::owner::Owner;
 use super::peers::ClusterSetup;
-use crate::base::{IdMap, IdSet, LogId, Mono, ShardId};
+use crate::base::limits::REPLICA_LINKS_CHECKED_MS;
+use crate::base::{IdMap, IdSet, LeaderEpoch, LogId, Mono, ShardId};
 use crate::controller::Image;
 
 /// See the module.
@@ -46,6 +47,8 @@ pub(super) struct Replication {
     newest: NewestStreams,
     /// The partitions that are led here and followed elsewhere.
     led: IdMap<LogId, Led>,
+    /// Those that this node is to lead and cannot, and in which epoch that was said.
+    unled: IdMap<LogId, LeaderEpoch>,
     /// Those that are followed here.
     followed: Followeds,
     altering: Altering,
@@ -58,15 +61,17 @@ pub(super) struct Replication {
     cuts_wait: VecDeque<LogId>,
     /// Followed ones that are to ask their leaders again.
     asking: IdSet<LogId>,
-    /// Led ones that could be pushed and are not yet: each once, in their order.
-    stalled: VecDeque<LogId>,
-    is_stalled: IdSet<LogId>,
-    /// Led ones with a follower that has to be looked after, and when that is done.
-    lacking: IdSet<LogId>,
+    /// Led ones that may be pushed.
+    turns: PushTurns,
+    /// Led ones with a follower that has to be looked after, when that is done, and how many are left of this time.
+    lacking: LogTurns,
     checks_at: Mono,
+    checking: usize,
     /// Led ones whose followers do not know where the marks are, and when they are told.
-    untold: IdSet<LogId>,
+    untold: LogTurns,
     marks_at: Mono,
+    /// When it is looked for links that nobody wants.
+    links_checked_at: Mono,
     /// The node is to stop.
     is_leaving: bool,
     /// What was said to it, in order.
@@ -81,6 +86,7 @@ impl Replication {
             links: ReplicaLinks::new(setup, me, seed),
             newest: NewestStreams::default(),
             led: IdMap::default(),
+            unled: IdMap::default(),
             followed: Followeds::default(),
             altering: Altering::default(),
             reads: IdMap::default(),
@@ -88,12 +94,13 @@ impl Replication {
             cutting: VecDeque::new(),
             cuts_wait: VecDeque::new(),
             asking: IdSet::default(),
-            stalled: VecDeque::new(),
-            is_stalled: IdSet::default(),
-            lacking: IdSet::default(),
+            turns: PushTurns::default(),
+            lacking: LogTurns::default(),
             checks_at: Mono::NEVER,
-            untold: IdSet::default(),
+            checking: 0,
+            untold: LogTurns::default(),
             marks_at: Mono::NEVER,
+            links_checked_at: Mono(0),
             is_leaving: false,
             #[cfg(test)]
             said: Vec::new(),
@@ -106,7 +113,10 @@ impl Replication {
         match input {
             Input::LinkUp { link } => links.link_up(now, link, fx.out),
             Input::LinkReceived { link, frame } => links.link_received(now, link, frame, fx.out),
-            Input::LinkSent { link, bytes } => links.link_sent(link, bytes),
+            Input::LinkSent { link, bytes } => {
+                links.link_sent(link, bytes);
+                self.turns.may_go_on();
+            }
             Input::LinkDown { link, why } => links.link_down(now, link, &why),
             _ => {}
         }
@@ -117,9 +127,27 @@ impl Replication {
     pub fn idle(&mut self, cluster_id: Option<&str>, owner: &mut Owner, fx: &mut Fx<'_>) {
         let now = fx.now.mono;
         self.push(owner, fx);
+        self.drop_links(fx);
         self.links.tick(now, cluster_id, fx.out);
         self.links.flush(now, fx.out);
         self.take_events();
+    }
+
+    /// Ends the links to shards with which no partition is shared any more: a node that starts with fewer cores has
+    /// fewer of them. Only if there is one that is not up: it would be dialled for ever.
+    fn drop_links(&mut self, fx: &mut Fx<'_>) {
+        if fx.now.mono < self.links_checked_at || !self.links.is_any_down() {
+            return;
+        }
+        let before = self.links_checked_at;
+        self.links_checked_at = fx.now.mono.plus_ms(REPLICA_LINKS_CHECKED_MS);
+        if before == Mono(0) {
+            return;
+        }
+        let led = self.led.values().flat_map(Led::peers);
+        let wanted: BTreeSet<ReplicaPeer> = led.chain(self.followed.leaders()).collect();
+        let links = &mut self.links;
+        links.drop_unwanted(|to| wanted.contains(&to), fx.out);
     }
 
     fn take_events(&mut self) {

@@ -483,7 +483,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             JOINS_EARLY => (Offset(0), Offset(0)),
             _ => (it.watermark, it.began),
         };
-        let Some(wanted) = it.in_sync.wanted(least, began, silent) else {
+        let Some(wanted) = it.in_sync.wanted(least, (began, Offset(0)), silent) else {
             return Vec::new();
         };
         let member = |node: &NodeId| match *node == self.me.node {

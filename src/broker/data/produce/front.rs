@@ -10,13 +10,14 @@
 //! long that takes.
 //!
 //! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
-//! coordinator.
+//! coordinator. No produce waits for other replicas for more than ten minutes.
 
 use bytes::Bytes;
 
 use super::job::{HandingOn, Job, PendingProduce, ProduceJob};
 use super::validation::Validations;
-use crate::base::{ErrorCode, IdMap, Refused};
+use crate::base::limits::PRODUCE_WAITS_MS_MAX;
+use crate::base::{ErrorCode, IdMap, Mono, Refused};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::leaders::LeaderHints;
@@ -141,16 +142,24 @@ impl Produces {
             finish(front, pending, fx);
             return None;
         }
-        let (reply_to, mark) = (pending.reply_to, pending.mark());
+        let (reply_to, mark, mut until) = (pending.reply_to, pending.mark(), Mono::NEVER);
         let id = front.park(reply_to, Family::Produce);
         if !pending.replicated.is_empty() {
             let timeout_ms = u64::try_from(pending.timeout_ms).unwrap_or(0);
+            let timeout_ms = timeout_ms.min(PRODUCE_WAITS_MS_MAX);
             pending.deadline = fx.now.mono.plus_ms(timeout_ms);
-            front.parked.wait_until(id, pending.deadline);
+            until = pending.deadline;
+            front.parked.wait_until(id, until);
         }
         self.waiting.insert(id, pending);
         let req = ReqRef { shard: fx.me, id };
-        Some(HandingOn::new(reply_to, req, mark, by_store, bytes))
+        Some(HandingOn::new(
+            reply_to,
+            req,
+            (mark, until),
+            by_store,
+            bytes,
+        ))
     }
 
     /// Some partitions of a produce request are durable or refused.

@@ -71,6 +71,8 @@ pub struct HandingOn {
     reply_to: ReplyTo,
     req: ReqRef,
     mark: Mark,
+    /// Until when other replicas are waited for.
+    until: Mono,
     by_store: ByStore,
     /// Bytes of the request, and of what is made of it.
     bytes: usize,
@@ -280,7 +282,7 @@ impl HandingOn {
     pub fn new(
         reply_to: ReplyTo,
         req: ReqRef,
-        mark: Mark,
+        (mark, until): (Mark, Mono),
         by_store: ByStore,
         bytes: usize,
     ) -> Self {
@@ -288,6 +290,7 @@ impl HandingOn {
             reply_to,
             req,
             mark,
+            until,
             by_store,
             bytes,
         }
@@ -295,7 +298,7 @@ impl HandingOn {
 
     /// Hands batches on to their owners, in their order, until all are or `work` is used up; whether all are.
     pub fn hand_on(&mut self, front: &Front, work: &mut usize, fx: &mut Fx<'_>) -> bool {
-        let (req, mark) = (self.req, self.mark);
+        let (req, mark, until) = (self.req, self.mark, self.until);
         for (store, parts) in &mut self.by_store {
             while parts.len() > 0 {
                 if *work == 0 {
@@ -309,6 +312,7 @@ impl HandingOn {
                 let parts = ProduceParts {
                     store,
                     mark,
+                    until,
                     batches,
                 };
                 fx.send(front.owner_of(store), Msg::Produce { appender, parts });

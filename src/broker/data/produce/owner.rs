@@ -207,10 +207,12 @@ fn append(
     let ProduceParts {
         store,
         mark,
+        until,
         batches,
     } = parts;
-    let mut batches = batches.into_iter();
-    let mut ack = owner.acks.begin(appender, batches.len(), fx.now.mono);
+    let (now, mut batches) = (fx.now.mono, batches.into_iter());
+    let mut ack = owner.acks.begin(appender, batches.len(), now);
+    ack.until = owner.waits_until(appender, until, now);
     while !owner.holds_changes()
         && let Some(part) = batches.next()
     {
@@ -222,6 +224,7 @@ fn append(
     (batches.len() > 0).then(|| ProduceParts {
         store,
         mark,
+        until,
         batches: batches.collect(),
     })
 }
@@ -266,6 +269,7 @@ mod tests {
         ProduceParts {
             store: STORE,
             mark: Mark::Committed,
+            until: Mono::NEVER,
             batches,
         }
     }

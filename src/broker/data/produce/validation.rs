@@ -226,7 +226,7 @@ impl Validations {
 mod tests {
     use super::super::job::HandingOn;
     use super::*;
-    use crate::base::ShardId;
+    use crate::base::{Mono, ShardId};
     use crate::broker::front::conns::ReplyTo;
     use crate::broker::msg::ReqRef;
     use crate::replica::Mark;
@@ -242,7 +242,7 @@ mod tests {
                 id: conn.0,
             };
             let (mark, bytes) = (Mark::Durable, ORPHANED_BYTES_MAX / 4);
-            let rest = HandingOn::new(reply_to, req, mark, Vec::new(), bytes);
+            let rest = HandingOn::new(reply_to, req, (mark, Mono::NEVER), Vec::new(), bytes);
             validations.put_off(Job::HandOn(rest));
         }
         (0..CONNS).for_each(|conn| validations.closed(ConnId(conn)));

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::questions::{LogResult, Steps};
-use crate::base::limits::LISTED_PER_SLICE;
-use crate::base::{ErrorCode, IdMap, Leftovers, LogId, ShardId};
+use crate::base::limits::{LISTED_PER_SLICE, PRODUCE_WAITS_MS_MAX};
+use crate::base::{ErrorCode, IdMap, Leftovers, LogId, Mono, ShardId};
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::front::long::LongLines;
@@ -173,13 +173,18 @@ impl Queries {
             Ok(Progress::Partly) => None,
         };
         let id = id.unwrap_or_else(|| front.park(to, Family::Query));
+        let timeout_ms = query.steps.timeout_ms();
         self.waiting.insert(id, query);
         let Some(asked) = asked else {
             return self.turns.push_back(id);
         };
         let req = ReqRef { shard: fx.me, id };
+        let until = timeout_ms.map_or(Mono::NEVER, |timeout_ms| {
+            let timeout_ms = u64::try_from(timeout_ms).unwrap_or(0);
+            fx.now.mono.plus_ms(timeout_ms.min(PRODUCE_WAITS_MS_MAX))
+        });
         for (shard, parts) in asked {
-            fx.send(shard, Msg::Query { req, parts });
+            fx.send(shard, Msg::Query { req, parts, until });
         }
     }
 

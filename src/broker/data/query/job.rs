@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::{ErrorCode, LogId, ShardId};
+use crate::base::{ErrorCode, LogId, Mono, ShardId};
 use crate::broker::msg::{LogAnswer, Query, ReqRef};
 
 /// The part of a query that one shard works on.
@@ -10,6 +10,8 @@ use crate::broker::msg::{LogAnswer, Query, ReqRef};
 pub struct QueryJob {
     pub req: ReqRef,
     pub todo: Vec<(u32, LogId, Query)>,
+    /// Until when other replicas are waited for.
+    pub until: Mono,
     /// Answers so far.
     pub done: Vec<LogAnswer>,
     /// The question at hand takes long.

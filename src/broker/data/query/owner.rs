@@ -9,7 +9,7 @@ use super::job::QueryJob;
 use super::openings::{Openings, Turn};
 use super::reads::{Reading, Reads};
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, VALIDATION_SLICE_WORK};
-use crate::base::{ErrorCode, LeaderEpoch, LogId, Now, Offset, ShardId};
+use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, ShardId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{Answered, Msg, Query, ReqRef};
@@ -46,12 +46,13 @@ impl Lookups {
         &mut self,
         owner: &mut Owner,
         req: ReqRef,
-        parts: Vec<(u32, LogId, Query)>,
+        (parts, until): (Vec<(u32, LogId, Query)>, Mono),
         fx: &mut Fx<'_>,
     ) {
         let job = QueryJob {
             req,
             todo: parts,
+            until,
             done: Vec::new(),
             takes_long: false,
             place: None,
@@ -165,7 +166,7 @@ impl Lookups {
                 Ok(Step::Answer(answered)) => {
                     job.todo.pop();
                     job.next_question();
-                    let waits = changes && until_dropped(owner, job.req, log, (slot, answered));
+                    let waits = changes && until_dropped(owner, &job, log, (slot, answered), fx);
                     if !waits {
                         job.done.push((slot, Ok(answered)));
                     }
@@ -271,20 +272,27 @@ impl Lookups {
     }
 }
 
-/// Whether what a partition answers has to wait until the records that it has dropped cannot come back.
+/// Whether what a partition answers has to wait until the records that it has dropped cannot come back, nor be read of
+/// another replica (KIP-107).
 fn until_dropped(
     owner: &mut Owner,
-    req: ReqRef,
+    job: &QueryJob,
     log: LogId,
     (slot, answered): (u32, Answered),
+    fx: &Fx<'_>,
 ) -> bool {
     let waiter = LogWaiter::Dropped {
-        req,
+        req: job.req,
         slot,
         answered,
     };
-    let start = Offset(answered.offset);
-    owner.wait(log, Mark::Dropped, start, waiter).is_none()
+    let (start, now) = (Offset(answered.offset), fx.now.mono);
+    let at = (start, owner.waits_for_others(log, job.until));
+    let waits = owner.wait(log, Mark::Dropped, at, waiter).is_none();
+    if waits {
+        owner.may_be_late(now, log, at.1);
+    }
+    waits
 }
 
 #[cfg(test)]
@@ -376,7 +384,7 @@ mod tests {
         let slots = |answers: Vec<LogAnswer>| answers.iter().map(|a| a.0).collect::<Vec<_>>();
         // Whichever store is slow: what lies in it waits, and nothing else does.
         let first = run(&mut owner, &[1], &mut held, |owner, fx| {
-            Lookups::default().begin(owner, req, delete, fx);
+            Lookups::default().begin(owner, req, (delete, Mono::NEVER), fx);
         });
         assert_eq!(slots(first), [1, 2]);
         let second = run(&mut owner, &[0, 1], &mut held, |_, _| {});
@@ -406,7 +414,12 @@ mod tests {
         let mut lookups = Lookups::default();
         let (slices, _, mut local) = with_fx(NOW, |fx| {
             let req = ReqRef { shard: ME, id: 2 };
-            lookups.begin(&mut owner, req, (0..LOGS).map(asked).collect(), fx);
+            lookups.begin(
+                &mut owner,
+                req,
+                ((0..LOGS).map(asked).collect(), Mono::NEVER),
+                fx,
+            );
             let mut slices = 1;
             while owner.has_more() || lookups.has_openings() {
                 if owner.work.next().is_some() {

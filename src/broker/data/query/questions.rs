@@ -79,6 +79,8 @@ pub trait Steps: fmt::Debug {
     fn next(&mut self, front: &Front, left: usize) -> Result<(Vec<Located>, bool), WireError>;
     /// Writes what they answered.
     fn write(&mut self, answers: &mut dyn Iterator<Item = LogResult>) -> Result<(), WireError>;
+    /// For how long replicas are waited for, in ms; known when all of the request was looked at.
+    fn timeout_ms(&self) -> Option<i32>;
     /// The response.
     fn finish(&mut self) -> Result<Vec<Bytes>, WireError>;
     /// It is answered, or nobody waits for it any more.
@@ -161,6 +163,7 @@ pub struct Questions<A: LogQuestion> {
     /// The one shard whose partitions are told of, if not all are.
     only: Option<ShardId>,
     version: i16,
+    timeout_ms: Option<i32>,
     /// The topic that is being gone through, if it exists,
     topic: Option<Arc<Topic>>,
     /// and the one whose partitions are being written.
@@ -185,6 +188,7 @@ impl<A: LogQuestion> Questions<A> {
             image: Arc::default(),
             only: None,
             version: header.version,
+            timeout_ms: None,
             topic: None,
             writing: None,
             asked: Vec::new(),
@@ -310,8 +314,13 @@ impl<A: LogQuestion> Steps for Questions<A> {
                 return Ok(false);
             }
         }
+        self.timeout_ms = request.timeout_ms();
         self.look = None;
         Ok(true)
+    }
+
+    fn timeout_ms(&self) -> Option<i32> {
+        self.timeout_ms
     }
 
     fn next(&mut self, front: &Front, left: usize) -> Result<(Vec<Located>, bool), WireError> {

@@ -1,0 +1,176 @@
+//! Who waits for other replicas, and for how long.
+
+use std::collections::VecDeque;
+
+use super::*;
+use crate::base::Refused;
+use crate::base::limits::BATCHES_WAITING_MAX;
+use crate::broker::msg::Answered;
+use crate::broker::owner::acks::LogWaiter;
+
+#[test]
+fn other_replicas_are_waited_for_as_long_as_is_wanted_and_no_longer() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    replicate(owner, true, 1);
+    let timeout_ms = owner.config.offsets_commit_timeout_ms as u64;
+    let at = |ms: u64| Now {
+        mono: NOW.mono.plus_ms(ms),
+        ..NOW
+    };
+    let shard = ShardId(0);
+    let appenders = [
+        Appender::Client(ReqRef { shard, id: 1 }),
+        Appender::Coordinator(ReqRef { shard, id: 2 }),
+    ];
+    with_fx(NOW, |fx| {
+        for appender in appenders {
+            let mut ack = owner.acks.begin(appender, 1, NOW.mono);
+            ack.until = owner.waits_until(appender, at(1_000).mono, NOW.mono);
+            owner.append(NOW, batch(b"v"), Mark::Committed, &mut ack);
+            owner.acks.add(ack, fx);
+        }
+        flush(owner, fx);
+    });
+    let mut told = Vec::new();
+    for ms in (0..2 * timeout_ms).step_by(100) {
+        let now = at(ms);
+        assert!(owner.next_deadline() > now.mono || ms > 0);
+        let ((), _, local) = with_fx(now, |fx| owner.idle(fx));
+        for msg in local {
+            told.push(match msg {
+                Msg::ProduceDone { results, .. } => (ms, results[0].1.clone().map(drop)),
+                Msg::Appended { result, .. } => (ms, result),
+                other => panic!("{other:?}"),
+            });
+        }
+    }
+    let late = |answer: &(u64, Result<(), _>), from: u64| {
+        let outcome = answer.1.clone().map_err(|refused: Refused| refused.code);
+        outcome == Err(ErrorCode::RequestTimedOut) && answer.0 >= from
+    };
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(late(&told[0], 1_000) && told[0].0 < timeout_ms, "{told:?}");
+    assert!(late(&told[1], timeout_ms), "{told:?}");
+    assert!(owner.acks.is_empty() && owner.acks.waiting() == 0);
+    assert_eq!(owner.partitions[&LogId(1)].log.end_offset(), Offset(2));
+}
+
+#[test]
+fn no_more_waits_for_other_replicas_than_there_is_memory_for() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    replicate(owner, true, 1);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 0)), Ok(()));
+    let shard = ShardId(0);
+    with_fx(NOW, |fx| {
+        let mut ack = owner
+            .acks
+            .begin(Appender::Client(ReqRef { shard, id: 1 }), 1, NOW.mono);
+        ack.waiting = BATCHES_WAITING_MAX;
+        owner.acks.add(ack, fx);
+    });
+    let refused = Err(ErrorCode::NotEnoughReplicas);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 1)), refused);
+    // A disk alone is waited for all the same.
+    let open = owner.partitions.get_mut(&LogId(1)).unwrap();
+    let here = (&mut open.log, &mut owner.slots[0].store);
+    let me = [owner.config.node()];
+    let leader = open.leader.as_mut().expect("it leads");
+    let epoch = leader.partition_epoch() + 1;
+    leader.assign(here, epoch, (&me, &me), 1);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 1)), Ok(()));
+}
+
+/// Whoever leads next must not bring back what a client was told is deleted (KIP-107).
+#[test]
+fn what_is_deleted_is_told_when_all_that_are_in_sync_have_dropped_it() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    let (log, other) = (LogId(1), NodeId(owner.config.node().0 + 1));
+    replicate(owner, true, 1);
+    let dropped = |id: u64| LogWaiter::Dropped {
+        req: ReqRef {
+            shard: ShardId(0),
+            id,
+        },
+        slot: 0,
+        answered: Answered {
+            offset: 1,
+            timestamp_ms: -1,
+            leader_epoch: -1,
+        },
+    };
+    let told = |local: VecDeque<Msg>| -> Vec<(u64, Option<ErrorCode>)> {
+        let answers = local.into_iter().filter_map(|msg| match msg {
+            Msg::QueryDone { id, results } => Some((id, results[0].1.err())),
+            _ => None,
+        });
+        answers.collect()
+    };
+    let ((), _, local) = with_fx(NOW, |fx| {
+        produce(owner, 2, fx);
+        flush(owner, fx);
+        owner.replicated(log, other, Offset(2));
+        assert_eq!(owner.delete_records(NOW, log, Offset(1)), Ok(Offset(1)));
+        let soon = NOW.mono.plus_ms(1);
+        for (id, until) in [(1, Mono::NEVER), (2, soon)] {
+            let until = owner.waits_for_others(log, until);
+            let at = (Offset(1), until);
+            assert!(owner.wait(log, Mark::Dropped, at, dropped(id)).is_none());
+            owner.may_be_late(NOW.mono, log, until);
+        }
+        flush(owner, fx);
+    });
+    assert_eq!(told(local), [], "the other one may bring it back");
+    let later = Now {
+        mono: NOW.mono.plus_ms(2_000),
+        ..NOW
+    };
+    let ((), _, local) = with_fx(later, |fx| owner.idle(fx));
+    assert_eq!(told(local), [], "behind one that waits on");
+    let ((), _, local) = with_fx(later, |fx| {
+        owner.dropped(log, other, Offset(1));
+        owner.slice(fx);
+    });
+    assert_eq!(told(local), [(1, None), (2, None)]);
+    let ((), _, local) = with_fx(later, |fx| {
+        assert_eq!(owner.delete_records(NOW, log, Offset(2)), Ok(Offset(2)));
+        let at = (Offset(2), later.mono);
+        assert!(owner.wait(log, Mark::Dropped, at, dropped(3)).is_none());
+        owner.may_be_late(later.mono, log, at.1);
+        flush(owner, fx);
+    });
+    assert_eq!(told(local), []);
+    let latest = Now {
+        mono: later.mono.plus_ms(2_000),
+        ..NOW
+    };
+    let ((), _, local) = with_fx(latest, |fx| owner.idle(fx));
+    assert_eq!(told(local), [(3, Some(ErrorCode::RequestTimedOut))]);
+}
+
+/// As Kafka's `checkEnoughReplicasReachOffset`: the other one has it, and has left since.
+#[test]
+fn what_is_committed_and_has_too_few_in_sync_by_then_is_told_so() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    replicate(owner, true, 2);
+    let ((), _, local) = with_fx(NOW, |fx| {
+        produce(owner, 1, fx);
+        flush(owner, fx);
+        let other = NodeId(owner.config.node().0 + 1);
+        owner.replicated(LogId(1), other, Offset(1));
+        replicate(owner, false, 2);
+        owner.slice(fx);
+    });
+    let [Msg::ProduceDone { results, .. }] = &Vec::from(local)[..] else {
+        panic!("one answer");
+    };
+    let after = ErrorCode::NotEnoughReplicasAfterAppend;
+    assert_eq!(results[..], [(0, Err(after.into()))]);
+}
