@@ -1,14 +1,15 @@
-"""Partitions with replicas on several nodes: killed one after the other, all at once, paused, stopped in turn, left alone, far behind."""
+"""Partitions with replicas on several nodes: killed one after the other, all at once, paused, stopped in turn, left alone, far behind, rotten."""
 
 import shutil
 import signal
 import time
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
 
-from harness.load import QUIET, Load, patiently
+from harness.load import QUIET, Load, patiently, read_all, value_of
 from harness.nodes import Observer, addresses, admin, brokers, cluster, create, in_sync
+from harness.store import store_files
 from harness.suite import equal, eventually, main, test, unique
 
 ALL = {1, 2, 3}
@@ -151,8 +152,7 @@ def one_that_was_away_gets_what_it_lacks_and_leads_with_it():
         for node in nodes[:2]:
             node.wait_ready()
         whole(nodes[0], topic)
-        leaders = {leader for leader, _ in in_sync(nodes[0], topic)}
-        equal(leaders, {3}, "who leads")
+        eventually(lambda: {leader for leader, _ in in_sync(nodes[0], topic)} == {3}, 20, "the third one leads all")
         load.verify(addresses(nodes))
 
 
@@ -199,6 +199,83 @@ def what_a_group_has_committed_is_there_when_its_coordinator_is_gone():
             equal([mark.offset for mark in found], [number + 2 + count for number in range(PARTITIONS)], "committed offsets")
             member.close()
             killed.start()
+            whole(nodes[0], topic)
+
+
+@test(seconds=180)
+def replicas_that_rot_hand_on_and_are_made_anew():
+    """All are killed at once, so all stay in sync, and what one of them has has rotted: it may be asked to lead."""
+    no_checkpoint = {"millrace.store.checkpoint.bytes": str(512 << 20)}
+    with cluster(prepare=lambda node: node.overrides.update(no_checkpoint)) as nodes:
+        topic, partitions = unique("rotten"), 12
+        create(nodes[0], topic, partitions, 3, min_insync_replicas="2")
+        whole(nodes[0], topic)
+        client = Producer({"bootstrap.servers": addresses(nodes), "acks": "all", "linger.ms": 0, **IMPATIENT, **QUIET})
+        # Each in a flush of its own.
+        for number in range(4):
+            for partition in range(partitions):
+                client.produce(topic, value_of(partition, number), partition=partition)
+                equal(client.flush(20), 0, "unacknowledged")
+        time.sleep(0.5)
+        for node in nodes:
+            node.kill()
+        [store] = store_files(nodes[0].data)
+        about = [record for record in store.live_records() if record[1] > 100]
+        # Not two in a row: that is refused.
+        for at, length in about[-4:-40:-3]:
+            store.flip(at + length // 2)
+        for node in nodes:
+            node.spawn()
+        for node in nodes:
+            node.wait_ready()
+        eventually(lambda: "it is made anew" in nodes[0].log_path.read_text(), 60, "what has rotted is made anew")
+        whole(nodes[1], topic, 60)
+        # It leads some of them when another one is gone.
+        for other in nodes[1:]:
+            other.kill()
+            wanted = [list(range(4)) for _ in range(partitions)]
+            left = [node for node in nodes if node is not other]
+            equal(read_all(addresses(left), topic, partitions), wanted, "what there is to read")
+            other.start()
+            whole(nodes[0], topic)
+
+
+def begins_at(reader: Consumer, topic: str) -> int:
+    """Where a partition begins, once somebody leads it."""
+    found = []
+
+    def finds() -> bool:
+        try:
+            found.append(reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=5)[0])
+        except KafkaException:
+            return False
+        return True
+
+    eventually(finds, 40, "somebody leads it")
+    return found[0]
+
+
+@test(seconds=180)
+def what_is_deleted_stays_deleted_when_another_one_leads():
+    with cluster() as nodes:
+        topic = unique("deleted")
+        create(nodes[0], topic, 1, 3, min_insync_replicas="2")
+        whole(nodes[0], topic)
+        client = Producer({"bootstrap.servers": addresses(nodes), "acks": "all", **IMPATIENT, **QUIET})
+        for number in range(100):
+            client.produce(topic, value_of(0, number), partition=0)
+        equal(client.flush(20), 0, "unacknowledged")
+        for before in range(10, 50, 10):
+            [(leader, _)] = in_sync(nodes[0], topic)
+            asks, place = admin(nodes[leader - 1]), TopicPartition(topic, 0, before)
+            patiently(lambda: asks.delete_records([place])[place].result(20))
+            nodes[leader - 1].kill()
+            left = addresses([node for node in nodes if node is not nodes[leader - 1]])
+            reader = Consumer({"bootstrap.servers": left, "group.id": "unused", **QUIET})
+            low = begins_at(reader, topic)
+            assert low >= before, f"what is before {before} was deleted, and the next leader begins at {low}"
+            reader.close()
+            nodes[leader - 1].start()
             whole(nodes[0], topic)
 
 

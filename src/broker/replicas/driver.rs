@@ -111,7 +111,7 @@ impl Replication {
             return self.followed.leave(log);
         };
         let open = owner.partitions.get(&log);
-        if let Some(leader) = open.and_then(|open| open.leader.as_ref()) {
+        if let Some((open, leader)) = open.and_then(|it| Some((it, it.leader.as_ref()?))) {
             self.followed.leave(log);
             let others = partition.replicas.iter().filter(|node| **node != me.node);
             let others = others.map(|node| (*node, peer_of(image, partition, *node)));
