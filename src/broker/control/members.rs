@@ -62,6 +62,8 @@ pub struct ClusterMembers {
     /// That is not long ago, or some were not heard since: until when that was so.
     is_early: bool,
     unsure_at: Mono,
+    /// Those that were registered before.
+    before: BTreeSet<NodeId>,
     /// Brokers that are to be fenced.
     gone: BTreeSet<NodeId>,
     /// When it is looked for partitions that others lead than the first of their replicas.
@@ -86,6 +88,7 @@ impl ClusterMembers {
             since: Some(now),
             is_early: true,
             unsure_at: now,
+            before: image.brokers.iter().map(|it| it.member.node).collect(),
             balances_at: now,
             ..Self::default()
         };
@@ -209,7 +212,7 @@ impl ClusterMembers {
         if let Some(node) = registering.map(|(node, _)| *node)
             && let Some(MemberAsk::Register(joining)) = self.asks.remove(&node)
         {
-            if self.is_early {
+            if self.is_early && self.before.contains(&node) {
                 self.together.insert(node);
             }
             return Some(Box::new(Registering(Some(joining))));
