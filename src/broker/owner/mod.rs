@@ -189,7 +189,7 @@ impl Owner {
         log.limit_producers(self.producers.each());
         // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
         let admitted = match log.has(&info) {
-            true => Ok(()),
+            true => may_wait.map_err(|_| ErrorCode::RequestTimedOut.into()),
             false => leader.admit(mark).and(may_wait),
         };
         let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));

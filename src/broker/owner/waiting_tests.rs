@@ -74,6 +74,9 @@ fn no_more_waits_for_other_replicas_than_there_is_memory_for() {
     });
     let refused = Err(ErrorCode::NotEnoughReplicas);
     assert_eq!(produce_one(owner, NOW, 1, (7, 1)), refused);
+    // What is in the log is not refused, nor does it wait.
+    let late = Err(ErrorCode::RequestTimedOut);
+    assert_eq!(produce_one(owner, NOW, 1, (7, 0)), late);
     // A disk alone is waited for all the same.
     let open = owner.partitions.get_mut(&LogId(1)).unwrap();
     let here = (&mut open.log, &mut owner.slots[0].store);
