@@ -258,6 +258,7 @@ impl Control {
             || self.metadata.has_more()
             || self.snapshot.as_ref().is_some_and(Snapshotting::has_more)
             || self.sending.has_more()
+            || (self.metadata.known()).is_some_and(|image| self.others.has_to_learn(image))
     }
 
     /// Whether the next request may be decided.

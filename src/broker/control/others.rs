@@ -102,7 +102,7 @@ impl Others {
         let Some(setup) = &self.setup else {
             return;
         };
-        if image.brokers.shares_all(&self.learned) {
+        if !self.has_to_learn(image) {
             return;
         }
         self.learned = image.brokers.clone();
@@ -112,6 +112,11 @@ impl Others {
         });
         let known = others.filter_map(|broker| setup.registered(broker));
         self.to_know.extend(known);
+    }
+
+    /// Whether it says more than was learned.
+    pub fn has_to_learn(&self, image: &Image) -> bool {
+        !self.is_alone() && !image.brokers.shares_all(&self.learned)
     }
 
     /// The next one to which a link is to be opened.
