@@ -120,8 +120,14 @@ impl Forwarding {
 
     /// Nobody waits for a request any more. It takes its place until it is answered.
     pub fn cancel(&mut self, req: ReqRef) {
-        let number = self.waiting.remove(&req);
-        if let Some(forwarded) = number.and_then(|number| self.forwarded.get_mut(&number)) {
+        let Some(number) = self.waiting.remove(&req) else {
+            self.answered.retain(|_, told| {
+                told.retain(|(it, _)| *it != req);
+                !told.is_empty()
+            });
+            return;
+        };
+        if let Some(forwarded) = self.forwarded.get_mut(&number) {
             forwarded.waits = None;
         }
     }
@@ -139,12 +145,15 @@ impl Forwarding {
         next
     }
 
-    /// Those that another node is to decide on: nobody waits for that any more.
+    /// Those that another node is to decide on, or has decided on where this one does not serve by that: nobody waits
+    /// for it any more.
     pub fn give_up(&mut self) -> Vec<ReqRef> {
         self.waiting.clear();
         let forwarded = self.forwarded.values_mut();
         let waits = forwarded.filter_map(|it| it.waits.take());
-        waits.map(|(req, _)| req).collect()
+        let answered = std::mem::take(&mut self.answered);
+        let answered = answered.into_values().flatten().map(|(req, _)| req);
+        waits.map(|(req, _)| req).chain(answered).collect()
     }
 
     /// There is no connection to a node any more: what it was to decide on. It may have done so, as with Kafka's.
@@ -196,5 +205,47 @@ impl ForwardedHere {
             self.from.remove(id);
         }
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{call, req};
+    use super::*;
+
+    const THERE: NodeId = NodeId(2);
+
+    /// Requests that another node has decided on, by which this one does not serve yet.
+    fn answered(ids: &[u64]) -> Forwarding {
+        let mut it = Forwarding::default();
+        for id in ids {
+            let said = it.begin(req(*id), THERE, call(9), "PLAINTEXT");
+            let answer = Ok(Called::Frame(Vec::new()));
+            let done = it.done((THERE, Mono(1)), said.number, (5, 3), answer);
+            assert!(matches!(done, ForwardingDone::Nothing));
+        }
+        it
+    }
+
+    #[test]
+    fn what_is_decided_waits_until_this_node_serves_by_it_or_nobody_waits() {
+        let mut it = answered(&[1, 2, 3]);
+        assert!(it.next_served(4).is_none() && !it.is_empty());
+        it.cancel(req(1));
+        let next = it.next_served(5).map(|(req, _)| req);
+        assert_eq!(next, Some(req(2)));
+        it.cancel(req(3));
+        assert!(it.is_empty() && it.next_served(9).is_none());
+    }
+
+    /// A node that stops may never serve by it: there may be no quorum any more.
+    #[test]
+    fn nothing_of_what_is_given_up_is_left() {
+        let mut it = answered(&[1, 2]);
+        let _ = it.begin(req(3), THERE, call(9), "PLAINTEXT");
+        let mut given_up = it.give_up();
+        given_up.sort_by_key(|req| req.id);
+        assert_eq!(given_up, [req(1), req(2), req(3)]);
+        assert!(it.is_empty());
     }
 }
