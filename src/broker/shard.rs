@@ -628,7 +628,7 @@ impl Shard {
             || !self.leftovers.is_empty()
             || !self.requests.produce.validations.is_empty()
             || self.requests.listing.has_more(&self.front)
-            || self.control.as_ref().is_some_and(Control::has_more)
+            || (self.control.as_ref()).is_some_and(|it| it.has_more() || it.has_to_learn())
             || self.coordinators.has_more()
             || self.others.has_more(&self.owner)
             || self.requests.fetch.has_more()

@@ -258,7 +258,12 @@ impl Control {
             || self.metadata.has_more()
             || self.snapshot.as_ref().is_some_and(Snapshotting::has_more)
             || self.sending.has_more()
-            || (self.metadata.known()).is_some_and(|image| self.others.has_to_learn(image))
+    }
+
+    /// Whether it is still to be learned where brokers are, which it is when it [talks](Self::talk).
+    pub fn has_to_learn(&self) -> bool {
+        let image = self.metadata.known();
+        image.is_some_and(|image| self.others.has_to_learn(image))
     }
 
     /// Whether the next request may be decided.
