@@ -20,12 +20,16 @@ PARTITIONS = 6
 IMPATIENT = {"socket.timeout.ms": 3000, "request.timeout.ms": 2000}
 
 
+def load_on(nodes, topic: str) -> Load:
+    return Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
+
+
 def begin(nodes, **config) -> tuple[str, Load]:
     """A topic with three replicas, and one who produces to it and waits for all of them."""
     topic = unique("replicated")
     create(nodes[0], topic, PARTITIONS, 3, **{"min_insync_replicas": "2", **config})
     eventually(lambda: all(isr == ALL for _, isr in in_sync(nodes[0], topic)), 20, "all replicas in sync")
-    return topic, Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
+    return topic, load_on(nodes, topic)
 
 
 def goes_on(load: Load, records: int = 300, seconds: float = 30):
@@ -168,7 +172,7 @@ def one_whose_disk_is_lost_has_everything_again_and_leads_with_it():
         def both():
             return all(isr == {1, 4} for _, isr in in_sync(nodes[0], topic))
         eventually(both, 20, "both in sync")
-        load = Load(addresses(nodes), topic, PARTITIONS, rate=2000, **{"enable.idempotence": True, **IMPATIENT})
+        load = load_on(nodes, topic)
         goes_on(load)
         fourth.kill()
         goes_on(load)

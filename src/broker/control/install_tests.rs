@@ -6,8 +6,8 @@ use super::machine::{File, Machine, config};
 use super::members::MemberAsk;
 use super::said::NodeSaid;
 use super::snapshot::{Sum, replay_part};
-use super::testing::{directories, topic};
-use crate::base::{DirectoryId, LeaderEpoch, NodeId};
+use super::testing::{directories, replica, topic};
+use crate::base::{LeaderEpoch, NodeId};
 use crate::broker::io::Output;
 use crate::controller::testing::partition;
 use crate::controller::{
@@ -23,13 +23,7 @@ const OTHERS: [NodeId; 2] = [NodeId(2), NodeId(3)];
 
 /// A replica of another node, or that of this one.
 fn key(node: i32) -> ReplicaKey {
-    ReplicaKey {
-        node: NodeId(node),
-        directory: match node {
-            1 => directories(1)[0].id,
-            _ => DirectoryId([node as u8; 16]),
-        },
-    }
+    replica(node, 1)
 }
 
 fn voters() -> Voters {

@@ -3,8 +3,8 @@
 use super::machine::{Machine, address};
 use super::members::MemberAsk;
 use super::said::NodeSaid;
-use super::testing::directories;
-use crate::base::{DirectoryId, LeaderEpoch, NodeId};
+use super::testing::replica;
+use crate::base::{LeaderEpoch, NodeId};
 use crate::controller::BrokerAddress;
 use crate::controller::testing::broker;
 use crate::quorum::{
@@ -14,13 +14,7 @@ use crate::quorum::{
 
 /// A replica of another node, or that of this one, which is node 4.
 fn key(node: i32) -> ReplicaKey {
-    ReplicaKey {
-        node: NodeId(node),
-        directory: match node {
-            4 => directories(1)[0].id,
-            _ => DirectoryId([node as u8; 16]),
-        },
-    }
+    replica(node, 4)
 }
 
 fn formed(voters: [i32; 3]) -> NodeSaid {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::logs::label;
 use crate::base::crc::crc32c;
-use crate::base::{DirectoryId, Mono, Now, ShardId, StoreId, TopicId};
+use crate::base::{DirectoryId, Mono, NodeId, Now, ShardId, StoreId, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::io::Output;
 use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
@@ -17,6 +17,7 @@ use crate::broker::owner::stores::format_store;
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, METADATA_LOGS, MetadataRecord};
 use crate::log::LogConfig;
+use crate::quorum::ReplicaKey;
 use crate::record::{BatchBuilder, Codec};
 use crate::wire::RequestHeader;
 
@@ -132,6 +133,18 @@ pub fn req(id: u64) -> ReqRef {
     ReqRef {
         shard: ShardId(0),
         id,
+    }
+}
+
+/// A replica of a node, which this one is if it is `me`.
+pub fn replica(node: i32, me: i32) -> ReplicaKey {
+    let directory = match node == me {
+        true => directories(1)[0].id,
+        false => DirectoryId([node as u8; 16]),
+    };
+    ReplicaKey {
+        node: NodeId(node),
+        directory,
     }
 }
 

@@ -187,11 +187,14 @@ impl Owner {
         };
         let producers = log.producer_entries();
         log.limit_producers(self.producers.each());
+        let has_room = may_wait.is_ok();
+        let admitted = leader.admit(mark).and(may_wait);
         // What is here already waits: refused, librdkafka may send it anew in another epoch, and nobody knows it then.
-        let admitted = match log.has(&info) {
-            true => may_wait.map_err(|_| ErrorCode::RequestTimedOut.into()),
-            false => leader.admit(mark).and(may_wait),
-        };
+        let admitted = admitted.or_else(|refused| match log.has(&info) {
+            true if has_room => Ok(()),
+            true => Err(ErrorCode::RequestTimedOut.into()),
+            false => Err(refused),
+        });
         let admitted = admitted.inspect_err(|_| log.turn_away(now, &info));
         let append = |()| match is_own {
             true => log.append_internal(now, batch, &info, &mut slot.store),
