@@ -235,16 +235,20 @@ impl<W> Leader<W> {
         Some((waiter, outcome))
     }
 
-    /// The next one who has waited for other replicas for too long.
-    pub fn next_late(&mut self, now: Mono) -> Option<W> {
-        let committed = self.committed.pop_late(now);
-        committed.or_else(|| self.dropped.pop_late(now))
+    /// The next one who has waited for other replicas for too long, and what for.
+    pub fn next_late(&mut self, now: Mono) -> Option<(Mark, Offset, W)> {
+        let marks = [Mark::Committed, Mark::Dropped].into_iter();
+        let mut late = marks.filter_map(|mark| {
+            let (offset, waiter) = self.waits(mark).pop_late(now)?;
+            Some((mark, offset, waiter))
+        });
+        late.next()
     }
 
-    /// Whether somebody waits for a mark that other replicas move.
+    /// Whether somebody waits for other replicas no longer than until some time.
     #[must_use]
-    pub fn waits_for_others(&self) -> bool {
-        !self.committed.is_empty() || !self.dropped.is_empty()
+    pub fn may_be_late(&self) -> bool {
+        self.committed.may_be_late() || self.dropped.may_be_late()
     }
 
     /// The next one who waits, whether it need or not: for one that leads no more.

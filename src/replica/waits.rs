@@ -1,6 +1,6 @@
 //! Who waits for a mark of a log, in the order of the offsets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::base::limits::WAITS_KEPT_MIN;
 use crate::base::{Mono, Offset};
@@ -8,12 +8,15 @@ use crate::base::{Mono, Offset};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Waits<W> {
-    /// Each for no earlier offset than those before.
-    in_order: VecDeque<(Offset, Mono, W)>,
-    /// Retries of what others have come behind: they wait for their originals' offsets, and are numbered. A crowd of
-    /// them, put where they belong in the queue, would move the rest of it each time.
-    retries: BTreeMap<(Offset, u64), (Mono, W)>,
-    /// How many retries there were.
+    /// Those who wait however long it takes, each for no earlier offset than those before.
+    in_order: VecDeque<(Offset, W)>,
+    /// All others, numbered: those who have a deadline, so that who is late is taken out wherever he stands; and retries
+    /// of what others have come behind. A crowd of these, put where they belong in the queue, would move the rest of it
+    /// each time.
+    others: BTreeMap<(Offset, u64), (Mono, W)>,
+    /// Those of them that have a deadline, by that.
+    deadlines: BTreeSet<(Mono, Offset, u64)>,
+    /// How many of the others there were.
     numbered: u64,
 }
 
@@ -21,7 +24,8 @@ impl<W> Default for Waits<W> {
     fn default() -> Self {
         Self {
             in_order: VecDeque::new(),
-            retries: BTreeMap::new(),
+            others: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             numbered: 0,
         }
     }
@@ -30,75 +34,85 @@ impl<W> Default for Waits<W> {
 impl<W> Waits<W> {
     /// Somebody waits until the mark is at `offset`, but not beyond `until`.
     pub(super) fn push(&mut self, offset: Offset, until: Mono, waiter: W) {
-        match self.in_order.back() {
-            Some((last, ..)) if *last > offset => {
-                self.numbered += 1;
-                self.retries
-                    .insert((offset, self.numbered), (until, waiter));
-            }
-            _ => self.in_order.push_back((offset, until, waiter)),
+        let last = self.in_order.back();
+        if until == Mono::NEVER && last.is_none_or(|(last, _)| *last <= offset) {
+            return self.in_order.push_back((offset, waiter));
         }
+        self.numbered += 1;
+        let number = self.numbered;
+        if until < Mono::NEVER {
+            self.deadlines.insert((until, offset, number));
+        }
+        self.others.insert((offset, number), (until, waiter));
     }
 
-    /// Somebody who has waited for too long, if it is the first one: who comes behind one that waits on is not looked
-    /// for.
-    pub(super) fn pop_late(&mut self, now: Mono) -> Option<W> {
-        let retry = self.retries.first_entry();
-        if let Some(retry) = retry.filter(|retry| retry.get().0 <= now) {
-            return Some(retry.remove().1);
+    /// Somebody who has waited for too long, and the offset that he waits for: whose time was up first.
+    pub(super) fn pop_late(&mut self, now: Mono) -> Option<(Offset, W)> {
+        let (until, offset, number) = *self.deadlines.first()?;
+        if until > now {
+            return None;
         }
-        self.in_order
-            .front()
-            .filter(|(_, until, _)| *until <= now)?;
-        let (_, _, waiter) = self.in_order.pop_front()?;
-        self.gives_back();
-        Some(waiter)
+        self.deadlines.pop_first();
+        let (_, waiter) = self.others.remove(&(offset, number))?;
+        Some((offset, waiter))
     }
 
-    /// A crowd leaves no memory behind.
-    fn gives_back(&mut self) {
-        if self.in_order.is_empty() && self.in_order.capacity() > WAITS_KEPT_MIN {
-            self.in_order.shrink_to(WAITS_KEPT_MIN);
-        }
-    }
-
-    /// The first offset that somebody waits for.
-    fn first(&self) -> Option<Offset> {
-        let in_order = self.in_order.front().map(|(offset, ..)| *offset);
-        let retried = self.retries.keys().next().map(|(offset, _)| *offset);
-        in_order.into_iter().chain(retried).min()
+    /// Whether somebody has a deadline.
+    pub(super) fn may_be_late(&self) -> bool {
+        !self.deadlines.is_empty()
     }
 
     /// The next one who does not wait any more, if the mark is here.
     pub(super) fn pop(&mut self, mark: Offset) -> Option<W> {
-        let first = self.first().filter(|first| *first <= mark)?;
-        let in_order = self.in_order.front().map(|(offset, ..)| *offset);
+        let in_order = self.in_order.front().map(|(offset, _)| *offset);
+        let other = self.others.first_key_value();
+        let other = other.map(|((offset, _), _)| *offset);
+        let first = in_order.into_iter().chain(other).min();
+        let first = first.filter(|first| *first <= mark)?;
         if in_order.is_none_or(|offset| offset > first) {
-            return self.retries.pop_first().map(|(_, (_, waiter))| waiter);
+            let ((offset, number), (until, waiter)) = self.others.pop_first()?;
+            self.deadlines.remove(&(until, offset, number));
+            return Some(waiter);
         }
-        let (_, _, waiter) = self.in_order.pop_front()?;
-        self.gives_back();
+        let (_, waiter) = self.in_order.pop_front()?;
+        // A crowd leaves no memory behind.
+        if self.in_order.is_empty() && self.in_order.capacity() > WAITS_KEPT_MIN {
+            self.in_order.shrink_to(WAITS_KEPT_MIN);
+        }
         Some(waiter)
     }
 
     /// Whether nobody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.in_order.is_empty() && self.retries.is_empty()
+        self.in_order.is_empty() && self.others.is_empty()
     }
 
     /// Panics if somebody waits for what is there.
     pub(super) fn invariants(&self, mark: Offset) {
         self.are_in_order();
+        let others = self.others.keys().map(|(offset, _)| *offset);
+        let first = self
+            .in_order
+            .iter()
+            .map(|(offset, _)| *offset)
+            .chain(others);
         assert!(
-            self.first().is_none_or(|first| first > mark),
+            first.min().is_none_or(|first| first > mark),
             "somebody waits and the mark is at {mark}"
         );
     }
 
     /// Panics if they are not in order.
     pub(super) fn are_in_order(&self) {
-        let offsets = self.in_order.iter().map(|(offset, ..)| *offset);
+        let offsets = self.in_order.iter().map(|(offset, _)| *offset);
         assert!(offsets.is_sorted(), "waits are in order");
+        let limited = self
+            .others
+            .iter()
+            .filter(|(_, (until, _))| *until < Mono::NEVER);
+        let limited = limited.map(|((offset, number), (until, _))| (*until, *offset, *number));
+        let limited: BTreeSet<_> = limited.collect();
+        assert_eq!(limited, self.deadlines, "deadlines");
     }
 }
 
@@ -147,14 +161,16 @@ mod tests {
             waits.push(Offset(offset), Mono(until), waiter);
         }
         let late = |waits: &mut Waits<char>, now| -> String {
-            std::iter::from_fn(|| waits.pop_late(Mono(now))).collect()
+            let late = std::iter::from_fn(|| waits.pop_late(Mono(now)));
+            late.map(|(_, waiter)| waiter).collect()
         };
-        assert_eq!(late(&mut waits, 4), "", "the first one waits on");
-        assert_eq!(late(&mut waits, 6), "ra");
+        waits.push(Offset(5), Mono::NEVER, 'n');
+        assert_eq!(late(&mut waits, 4), "c", "the others wait on");
+        assert_eq!(late(&mut waits, 6), "ar");
+        assert_eq!(waits.pop(Offset(20)), Some('n'));
         assert_eq!(waits.pop(Offset(20)), Some('b'));
-        // All that is left of what a retry came behind.
+        assert_eq!(late(&mut waits, 100), "");
         waits.push(Offset(25), Mono(9), 's');
-        assert_eq!(late(&mut waits, 4), "c");
         waits.are_in_order();
         assert!(!waits.is_empty());
         assert_eq!(waits.pop(Offset(24)), None);

@@ -90,13 +90,13 @@ impl Owner {
                 continue;
             };
             while left > 0
-                && let Some(waiter) = leader.next_late(now)
+                && let Some((_, _, waiter)) = leader.next_late(now)
             {
                 left -= 1;
                 let late = Err(ErrorCode::RequestTimedOut);
                 self.acks.end(waiter, late, &FlushStamps::default(), fx);
             }
-            let waits = leader.waits_for_others();
+            let waits = leader.may_be_late();
             match left {
                 // The rest has its turn.
                 0 => self.late.again(log),
