@@ -432,14 +432,15 @@ impl Shard {
         }
     }
 
-    /// Tells whoever waits for a flush of its own that it is durable.
+    /// Tells whoever waits for records of its own that they are committed, or will not be told of any more. What the
+    /// control shard waits for has no other replica.
     fn follow_up(&mut self, fx: &mut Fx<'_>) {
         while !self.owner.acks.told.is_empty() {
-            for token in std::mem::take(&mut self.owner.acks.told) {
+            for told in std::mem::take(&mut self.owner.acks.told) {
                 let owner = &mut self.owner;
-                let control = self.control.as_mut();
-                if !control.is_some_and(|control| control.durable(token, owner, fx)) {
-                    self.coordinators.durable(token, owner, fx);
+                let control = self.control.as_mut().filter(|_| told.1.is_ok());
+                if !control.is_some_and(|control| control.durable(told.0, owner, fx)) {
+                    self.coordinators.told(told, owner, fx);
                 }
             }
         }

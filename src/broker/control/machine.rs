@@ -295,7 +295,8 @@ impl Machine {
             for output in outputs {
                 self.perform(output);
             }
-            for token in std::mem::take(&mut self.owner.acks.told) {
+            for (token, outcome) in std::mem::take(&mut self.owner.acks.told) {
+                assert_eq!(outcome, Ok(()), "nobody else leads it");
                 assert!(self.act(|control, owner, fx| control.durable(token, owner, fx)));
             }
             if self.fatal.is_some() {

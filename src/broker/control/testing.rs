@@ -91,7 +91,9 @@ impl Site {
                 self.act(|owner, fx| owner.on_disk(store, op.id(), Ok(()), fx));
             }
         }
-        std::mem::take(&mut self.owner.acks.told)
+        let told = std::mem::take(&mut self.owner.acks.told).into_iter();
+        told.filter_map(|(token, outcome)| outcome.is_ok().then_some(token))
+            .collect()
     }
 
     /// The messages since the last time, and to whom; panics where there is anything else for the driver.

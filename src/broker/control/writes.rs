@@ -170,7 +170,7 @@ impl QuorumWrites {
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) -> Option<Option<u64>> {
-        if self.compaction.durable(fx.now, token, owner) {
+        if self.compaction.told(fx.now, (token, Ok(())), owner) {
             return Some(None);
         }
         let (_, number) = *self.begun.front().filter(|(of, _)| *of == token)?;

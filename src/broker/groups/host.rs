@@ -20,6 +20,7 @@ use crate::broker::io::ReadId;
 use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, ReqRef};
 use crate::broker::own::compact;
 use crate::broker::owner::Owner;
+use crate::broker::owner::acks::Told;
 use crate::broker::owner::adopt::Adopted;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
@@ -286,11 +287,11 @@ impl Coordinators {
             || self.loads.has_more()
     }
 
-    /// If the token is that of a compaction: its records are durable, so what was before them can go. If it is that of
-    /// a partition that is loaded, it is read on.
-    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &Fx<'_>) {
-        if !self.loads.committed(token) {
-            self.snapshots.durable(token, owner, fx);
+    /// If the token is that of a compaction: its records are committed, so what was before them can go. If it is that
+    /// of a partition that is loaded, it is read on. Unless another one leads.
+    pub fn told(&mut self, told: Told, owner: &mut Owner, fx: &Fx<'_>) {
+        if !self.loads.told(told) {
+            self.snapshots.told(told, owner, fx);
         }
     }
 

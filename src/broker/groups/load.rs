@@ -12,6 +12,7 @@ use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
 use crate::broker::own::run::BatchRun;
 use crate::broker::owner::Owner;
+use crate::broker::owner::acks::Told;
 use crate::broker::owner::work::Worker;
 use crate::controller::Image;
 use crate::coordinator::Host;
@@ -26,8 +27,6 @@ struct Loading {
     until: Offset,
     /// Something of it could not be read.
     skipped: bool,
-    /// All before this was to be committed, which has been waited for.
-    awaited: Option<Offset>,
 }
 
 /// A partition that was read to its end.
@@ -79,7 +78,6 @@ impl Loads {
             at: Offset(0),
             until: Offset(0),
             skipped: false,
-            awaited: None,
         });
     }
 
@@ -108,11 +106,11 @@ impl Loads {
         !self.todo.is_empty() && !self.reading
     }
 
-    /// If the token is that of a partition that waits: what was waited for is committed, or is not any more because
-    /// another one leads.
-    pub fn committed(&mut self, token: u64) -> bool {
+    /// If the token is that of a partition that waits: what was waited for is committed, or another one leads now,
+    /// which is about to be said.
+    pub fn told(&mut self, (token, outcome): Told) -> bool {
         let loading = self.uncommitted.remove(&token);
-        self.todo.extend(loading);
+        self.todo.extend(loading.filter(|_| outcome.is_ok()));
         loading.is_some()
     }
 
@@ -167,16 +165,16 @@ impl Loads {
         let Some(partition) = to.owner.partitions.get(&loading.log) else {
             return Err(unserved(loading.partition, to));
         };
+        if partition.leader.is_none() {
+            // That another one leads is about to be said.
+            return Ok(Known::NotMore);
+        }
         loading.at = loading.at.max(partition.log.start_offset());
         let (committed, end) = (partition.log.high_watermark(), partition.log.end_offset());
         if loading.at >= committed && committed >= end {
             return Ok(Known::All);
         }
         if loading.at >= committed {
-            if loading.awaited.replace(end) == Some(end) {
-                // It leads no more, and is about to be told so.
-                return Ok(Known::NotMore);
-            }
             return Ok(Known::Later(to.owner.tell_when_committed(loading.log, end)));
         }
         loading.until = committed;
@@ -341,7 +339,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{NodeId, StoreId};
+    use crate::base::{ErrorCode, NodeId, StoreId};
     use crate::broker::control::testing::{NOW, Site, batch, directories, unreadable};
     use crate::config::{BrokerConfig, TopicConfig};
     use crate::controller::MetadataRecord;
@@ -487,16 +485,14 @@ mod tests {
         f.replicate(&[1, 2]);
         f.append(batch(b"k", b"v"));
         let token = load_uncommitted(&mut f);
-        assert!(!f.loads.committed(token + 1) && f.loads.committed(token));
-        // It was told because another one leads now.
-        assert!(f.loads.has_more());
-        assert_eq!(f.go_on(), []);
-        assert!(f.loads.is_done() && f.loads.uncommitted.is_empty());
+        let elsewhere = Err(ErrorCode::NotLeaderOrFollower);
+        assert!(!f.loads.told((token + 1, Ok(()))) && f.loads.told((token, elsewhere)));
+        assert!(!f.loads.has_more() && f.loads.uncommitted.is_empty());
         assert_eq!(f.host.state(0), Some(InstanceState::Loading));
         f.host.unload(NOW, 0, &mut Vec::new());
         let token = load_uncommitted(&mut f);
         f.replicate(&[1]);
-        assert!(f.loads.committed(token));
+        assert!(f.loads.told((token, Ok(()))));
         assert_eq!(f.go_on(), [0]);
         assert_eq!(f.host.state(0), Some(InstanceState::Active));
         f.host.unload(NOW, 0, &mut Vec::new());
@@ -504,7 +500,7 @@ mod tests {
         f.append(batch(b"k", b"v"));
         let token = load_uncommitted(&mut f);
         f.loads.forget(0);
-        assert!(!f.loads.committed(token) && !f.loads.has_more());
+        assert!(!f.loads.told((token, Ok(()))) && !f.loads.has_more());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::base::LogId;
 use crate::broker::fx::Fx;
 use crate::broker::own::compact::{self, Compaction};
 use crate::broker::owner::Owner;
+use crate::broker::owner::acks::Told;
 use crate::coordinator::Host;
 use crate::group::SnapshotPart;
 
@@ -113,9 +114,9 @@ impl Snapshots {
         self.compaction.forget(log);
     }
 
-    /// If the token is that of a compaction: its records are durable, so what was before them can go.
-    pub fn durable(&mut self, token: u64, owner: &mut Owner, fx: &Fx<'_>) {
-        self.compaction.durable(fx.now, token, owner);
+    /// If the token is that of a compaction: see [`Compaction::told`].
+    pub fn told(&mut self, told: Told, owner: &mut Owner, fx: &Fx<'_>) {
+        self.compaction.told(fx.now, told, owner);
     }
 
     /// The broker goes down: what is not written by now is left as it is.

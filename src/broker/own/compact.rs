@@ -1,6 +1,6 @@
 //! Compaction of the broker's own logs, `__consumer_offsets` and the state of the metadata
 //! log. What is valid is known here, so nothing has to be read: it is appended once more in
-//! a new segment, and when that is durable all that is before it is dropped.
+//! a new segment, and when that is committed all that is before it is dropped.
 //!
 //! A crash in between leaves the old records and the new ones behind them, which are the
 //! same once more, or the newest one, which alone counts.
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::base::{ErrorCode, IdMap, LogId, Now, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::owner::Owner;
+use crate::broker::owner::acks::Told;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
 
@@ -23,7 +24,7 @@ struct Running {
     first: Offset,
     /// Where they end, so far.
     end: Offset,
-    /// The token of the flush that is waited for, when they are all written.
+    /// The token by which is waited until they are committed, when they are all written.
     token: Option<u64>,
 }
 
@@ -149,15 +150,22 @@ impl Compaction {
         self.due_bytes.remove(&log);
     }
 
-    /// If the token is that of a compaction: the valid records are durable, so the rest can go.
-    pub fn durable(&mut self, now: Now, token: u64, owner: &mut Owner) -> bool {
+    /// If the token is that of a compaction: the valid records are committed, so the rest can go; or they may never be,
+    /// and it is given up.
+    pub fn told(&mut self, now: Now, (token, outcome): Told, owner: &mut Owner) -> bool {
         let mut running = self.running.iter();
         let Some((&log, running)) = running.find(|(_, running)| running.token == Some(token))
         else {
             return false;
         };
-        owner.drop_before(now, log, running.first);
-        self.running.remove(&log);
+        let first = running.first;
+        match outcome {
+            Ok(()) => {
+                owner.drop_before(now, log, first);
+                self.running.remove(&log);
+            }
+            Err(_) => self.give_up(log, owner),
+        }
         true
     }
 }

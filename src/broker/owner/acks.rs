@@ -5,6 +5,10 @@ use crate::broker::fx::Fx;
 use crate::broker::msg::{Answered, Appender, LogAnswer, Msg, Produced, ReqRef};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
 
+/// A number of [`super::Owner::tell_when_committed`] and what has come of it: all is committed, or it is not known here
+/// any more whether it will be.
+pub type Told = (u64, Result<(), ErrorCode>);
+
 /// Who waits for a mark of a partition.
 #[derive(Debug)]
 pub enum LogWaiter {
@@ -81,8 +85,8 @@ pub struct Acks {
     parted: Vec<u32>,
     /// The same for requests that drop records.
     dropped: Vec<(ReqRef, LogAnswer)>,
-    /// Numbers whose records are committed, for whoever asked to take.
-    pub told: Vec<u64>,
+    /// Numbers whose wait is over, for whoever asked to take.
+    pub told: Vec<Told>,
     /// Place of the last one that was taken up.
     newest: Option<u32>,
 }
@@ -147,7 +151,11 @@ impl Acks {
                 slot,
                 answered,
             } => self.dropped.push((req, (slot, outcome.map(|()| answered)))),
-            LogWaiter::Token(token) => self.told.push(token),
+            // What is committed is, however many are in sync by now.
+            LogWaiter::Token(token) => match outcome {
+                Err(ErrorCode::NotEnoughReplicasAfterAppend) => self.told.push((token, Ok(()))),
+                outcome => self.told.push((token, outcome)),
+            },
         }
     }
 

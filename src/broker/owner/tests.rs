@@ -197,11 +197,17 @@ fn who_waits_in_a_partition_that_goes_is_told() {
         f.owner.slice(fx);
     });
     assert!(f.owner.acks.is_empty() && !f.owner.has_more());
-    assert_eq!(f.owner.acks.told, [token]);
+    let gone = ErrorCode::UnknownTopicOrPartition;
+    assert_eq!(
+        f.owner.acks.told,
+        [(token, Err(gone))],
+        "it is not committed"
+    );
+    let late = f.owner.tell_when_committed(LogId(1), Offset(1));
+    assert_eq!(f.owner.acks.told[1..], [(late, Err(gone))]);
     let Some(Msg::ProduceDone { id: 9, results, .. }) = local.pop_front() else {
         panic!("no answer");
     };
-    let gone = ErrorCode::UnknownTopicOrPartition;
     assert_eq!(results, [(3, Err(gone.into()))]);
 }
 

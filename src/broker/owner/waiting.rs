@@ -67,12 +67,18 @@ impl Owner {
     }
 
     /// Returns a number that is among [`Acks::told`](super::acks::Acks::told) as soon as all that is before an offset
-    /// of one of the broker's own logs is committed.
+    /// of one of the broker's own logs is committed, or this node does not lead it any more.
     pub fn tell_when_committed(&mut self, log: LogId, offset: Offset) -> u64 {
         self.tokens += 1;
         let (waiter, at) = (LogWaiter::Token(self.tokens), (offset, Mono::NEVER));
         if self.wait(log, Mark::Committed, at, waiter).is_some() {
-            self.acks.told.push(self.tokens);
+            let open = self.partitions.get(&log);
+            let outcome = match open.map(|open| open.leader.is_some()) {
+                Some(true) => Ok(()),
+                Some(false) => Err(ErrorCode::NotLeaderOrFollower),
+                None => Err(self.missing(log)),
+            };
+            self.acks.told.push((self.tokens, outcome));
         }
         self.tokens
     }

@@ -178,22 +178,28 @@ impl Fixture {
 
     /// Lets the disk finish; what comes of it is not looked at yet.
     fn flush_only(&mut self) {
-        let tokens = self.site.flush();
-        self.site.owner.acks.told = tokens;
+        let tokens = self.site.flush().into_iter();
+        self.site.owner.acks.told = tokens.map(|token| (token, Ok(()))).collect();
         self.told();
     }
 
     /// Tells who waits for something of the shard's own.
     fn told(&mut self) {
         let coordinators = &mut self.coordinators;
-        for token in std::mem::take(&mut self.site.owner.acks.told) {
+        for told in std::mem::take(&mut self.site.owner.acks.told) {
             self.site
-                .act(|owner, fx| coordinators.durable(token, owner, fx));
+                .act(|owner, fx| coordinators.told(told, owner, fx));
         }
     }
 
     /// The partition is led by this one of nodes 1 and 2, in this epoch, and these are in sync.
     fn lead(&mut self, leader: i32, epoch: i32, in_sync: &[i32]) {
+        self.owner_learns(leader, epoch, in_sync);
+        self.adopt(self.image.version + 1, false);
+    }
+
+    /// The same; the coordinators have still to be told.
+    fn owner_learns(&mut self, leader: i32, epoch: i32, in_sync: &[i32]) {
         let nodes = |ids: &[i32]| ids.iter().copied().map(NodeId).collect();
         let MetadataRecord::Partition(mut record) = partition(2, 0, OFFSETS_LOG.0) else {
             panic!("a partition");
@@ -212,7 +218,17 @@ impl Fixture {
             owner.serves_by(&self.image);
             owner.open(fx.now, 0, &topic, 0, &topic.partitions[0], &config);
         });
-        self.adopt(self.image.version + 1, false);
+    }
+
+    /// The other node has all that there is.
+    fn replicated(&mut self) {
+        let end = self.end();
+        self.site.act(|owner, fx| {
+            owner.replicated(OFFSETS_LOG, NodeId(2), end);
+            owner.slice(fx);
+        });
+        self.settle();
+        self.told();
     }
 
     /// A leader of this epoch has written that group `g` commits this, and it is here.
@@ -695,4 +711,36 @@ fn a_partition_is_compacted_while_a_group_rebalances_and_some_commit_is_always_o
     f.idle();
     f.flush();
     assert!(f.coordinators.is_quiet());
+}
+
+/// Between the two another one may have led, which lacks what was written anew.
+#[test]
+fn a_compaction_drops_nothing_for_what_another_leader_may_lack() {
+    const LEAST: i64 = 4096;
+    let mut f = Fixture::new();
+    f.site.owner.config = Arc::new(BrokerConfig {
+        millrace_internal_compact_bytes: LEAST,
+        ..BrokerConfig::default()
+    });
+    f.lead(1, 1, &[1, 2]);
+    f.idle();
+    let mut id = 0;
+    // What is valid is written once more, and only the other node is waited for.
+    while f.site.owner.partitions[&OFFSETS_LOG].log.size_bytes() < LEAST as u64 {
+        id += 1;
+        f.commit(id);
+        f.flush();
+        f.replicated();
+    }
+    f.idle();
+    f.flush();
+    assert!(!f.coordinators.snapshots.is_quiet());
+    f.owner_learns(1, 3, &[1, 2]);
+    f.site.act(|owner, fx| owner.slice(fx));
+    f.told();
+    let log = &f.site.owner.partitions[&OFFSETS_LOG].log;
+    assert_eq!(log.start_offset(), Offset(0));
+    f.adopt(f.image.version + 1, false);
+    f.idle();
+    assert!(f.coordinators.snapshots.is_quiet());
 }
