@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use super::replicas::said::ReplicaSaid;
 use super::trace::{FetchStamps, ProduceStamps, Report};
-use crate::base::{ConnId, ErrorCode, LogId, Mono, NodeId, Offset, Refused, ShardId, StoreId};
+use crate::base::{
+    ConnId, ErrorCode, LeaderEpoch, LogId, Mono, NodeId, Offset, Refused, ShardId, StoreId,
+};
 use crate::controller::{Cause, Delta, Image, Moves};
 use crate::coordinator::{GroupAnswer, Question};
 use crate::record::BatchInfo;
@@ -72,8 +74,21 @@ impl ReqRef {
 pub enum Appender {
     /// A client's produce request.
     Client(ReqRef),
-    /// The coordinators of that shard, by their number for it.
-    Coordinator(ReqRef),
+    /// The coordinators of that shard, by their number for it: the one of a partition that is led in this epoch.
+    Coordinator(ReqRef, LeaderEpoch),
+}
+
+/// What has become of records of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendFate {
+    /// They are committed. Whoever waits for them may have to be told an error all the same.
+    Committed(Result<(), ErrorCode>),
+    /// They are in the log, and other replicas take too long. More will be said of them.
+    Late,
+    /// They are in the log, which is not led here any more, or gone: they may be committed by another leader.
+    Left(ErrorCode),
+    /// They are not in the log.
+    Refused(Refused),
 }
 
 /// One message of the mesh.
@@ -95,12 +110,12 @@ pub enum Msg {
         /// When they were where.
         stamps: ProduceStamps,
     },
-    /// Records of a coordinator are durable, or refused.
+    /// What has become of records of a coordinator.
     Appended {
         /// Its number for them.
         id: u64,
-        /// The outcome.
-        result: Result<(), Refused>,
+        /// It.
+        fate: AppendFate,
     },
     /// Plan reads of logs.
     Fetch {

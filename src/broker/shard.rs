@@ -275,9 +275,9 @@ impl Shard {
             Msg::Produce { appender, parts } => {
                 self.jobs.produce.begin(owner, appender, parts, fx);
             }
-            Msg::Appended { id, result } => {
+            Msg::Appended { id, fate } => {
                 let image = &front.image;
-                self.coordinators.appended(id, result, image, owner, fx);
+                self.coordinators.appended(id, fate, image, owner, fx);
                 self.follow_up(fx);
             }
             Msg::ProduceDone {

@@ -160,7 +160,29 @@ impl Host {
         })
     }
 
-    /// An append has ended. Those of one partition that are durable must be reported in the order in which they were
+    /// Whoever waits for an append is told this error, though it may be committed yet; see
+    /// [`crate::group::Coordinator::late`].
+    pub fn late(
+        &mut self,
+        now: Now,
+        (partition, append): (i32, u64),
+        error: ErrorCode,
+        out: &mut Vec<HostEffect>,
+    ) {
+        self.with(partition, out, |instance, wanted| {
+            instance.late(now, append, error, wanted);
+        });
+    }
+
+    /// Whether a partition has a late append. Nothing more should be appended before that has ended: it would have to
+    /// be kept for as long.
+    #[must_use]
+    pub fn is_behind(&self, partition: i32) -> bool {
+        let instance = self.instances.get(&partition);
+        instance.is_some_and(|instance| instance.coordinator.is_behind())
+    }
+
+    /// An append has ended. Those of one partition that are committed must be reported in the order in which they were
     /// asked for.
     pub fn appended(
         &mut self,

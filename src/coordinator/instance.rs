@@ -218,6 +218,13 @@ impl Instance {
         });
     }
 
+    /// See [`Coordinator::late`].
+    pub fn late(&mut self, now: Now, append: u64, error: ErrorCode, out: &mut Vec<InstanceEffect>) {
+        self.with(out, |coordinator, effects| {
+            coordinator.late(now, append, error, effects);
+        });
+    }
+
     /// An append has ended.
     pub fn appended(
         &mut self,

@@ -56,9 +56,9 @@ pub(crate) enum Then {
     Assign(i32, BTreeMap<Name, Bytes>),
     /// A static member came back under this id: its join is answered.
     StaticMember(Name, StaticReply),
-    /// Replay the records, offsets that are committed, then answer the token. Ids of topics for which the records have
-    /// no place.
-    Commit(u64, BTreeMap<Name, TopicId>),
+    /// Replay the records, offsets that are committed, then answer the token, if it is not yet. Ids of topics for which
+    /// the records have no place.
+    Commit(Option<u64>, BTreeMap<Name, TopicId>),
     /// Replay the records, which delete; go on with what is left, then answer the token, if there is one.
     Forget(Forget),
     /// Replay the records, which delete offsets of topics that are gone, or say of which topics they are; go on with
@@ -73,6 +73,8 @@ pub(crate) struct Forget {
     pub left: Leftover,
     /// The group itself, with the last of them; a failure makes it usable again.
     pub group: bool,
+    /// Nobody waits for it any more: what is left stays.
+    pub is_given_up: bool,
 }
 
 /// What is left of a deletion.
@@ -91,6 +93,7 @@ impl Forget {
             token,
             left: Leftover::Offsets(offsets),
             group: false,
+            is_given_up: false,
         }
     }
 
@@ -100,6 +103,7 @@ impl Forget {
             token,
             left: Leftover::Group,
             group: true,
+            is_given_up: false,
         }
     }
 
@@ -156,6 +160,8 @@ pub(crate) struct Appends {
     pub bytes: usize,
     /// How many of them commit an offset, by group.
     pub committing: BTreeMap<Name, Counts>,
+    /// How many of them are [late](InFlight::is_late).
+    pub late: usize,
     /// While a snapshot is made.
     pub since: Option<Since>,
 }
@@ -220,6 +226,7 @@ impl Appends {
         if let Some(since) = &mut self.since {
             since.ended(append, &ended.records);
         }
+        self.late -= usize::from(ended.is_late);
         self.bytes -= ended.bytes();
         Some(ended)
     }
@@ -276,6 +283,8 @@ pub(crate) struct InFlight {
     pub group: Name,
     pub records: Arc<[Record]>,
     pub then: Then,
+    /// Nobody waits for it any more. It is in the log.
+    pub is_late: bool,
 }
 
 impl InFlight {
@@ -308,6 +317,7 @@ impl Cx<'_> {
             group: group.clone(),
             records: Arc::clone(&records),
             then,
+            is_late: false,
         };
         self.appends.bytes += in_flight.bytes();
         self.appends.in_flight.insert(append, in_flight);

@@ -87,6 +87,8 @@ impl Coordinator {
         let bytes = self.groups.values().map(Entry::record_bytes);
         assert_eq!(self.durable_bytes, bytes.sum::<usize>(), "durable bytes");
         assert_eq!(self.snapshot.is_some(), self.appends.since.is_some());
+        let late = self.appends.in_flight.values().filter(|it| it.is_late);
+        assert_eq!(self.appends.late, late.count(), "late appends");
         let bytes = self.groups.values().map(Entry::bytes);
         assert_eq!(self.bytes, bytes.sum::<usize>(), "bytes of groups");
         let appends = self.appends.in_flight.values();

@@ -8,10 +8,10 @@
 //! topics, `classic.rs` keeps the books, `persist.rs` makes a record of it. `records.rs` knows Kafka's formats. Nothing
 //! here knows the wire: requests come as plain values with a token, and answers leave as [`Effect`]s with that token.
 //!
-//! What is durable and what is not: committed offsets change only by replaying
-//! records that are durable, at start and at run time alike. Membership is soft
-//! state; its record is written when a generation becomes stable (and when a group
-//! becomes empty), and the members get their assignment only after it is durable.
+//! What is durable and what is not: committed offsets change only by replaying records that are durable, at start and
+//! at run time alike; what is on its way, however long, counts for decisions. Membership is soft state; its record is
+//! written when a generation becomes stable (and when a group becomes empty), and the members get their assignment only
+//! after it is durable.
 
 pub mod classic;
 mod cleanup;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::testing::{Client, World};
-use super::{GroupConfig, Name, State};
+use super::{Coordinator, GroupConfig, Name, State};
 use crate::base::ErrorCode;
 
 #[derive(Clone, Debug)]
@@ -22,8 +22,10 @@ enum Step {
     Forget(usize),
     DeleteGroup,
     AppendEnds(bool),
+    AppendIsLate,
     Advance(u64),
-    Restart,
+    /// So many of the appends on their way are in the log of whoever comes next.
+    Restart(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -40,9 +42,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => who.prop_map(Step::Forget),
         1 => Just(Step::DeleteGroup),
         9 => proptest::bool::weighted(0.9).prop_map(Step::AppendEnds),
+        3 => Just(Step::AppendIsLate),
         5 => (0..8_000u64).prop_map(Step::Advance),
         3 => (0..3u64).prop_map(Step::Advance),
-        1 => Just(Step::Restart),
+        1 => (0..4usize).prop_map(Step::Restart),
     ]
 }
 
@@ -57,7 +60,8 @@ struct Waits {
     joins: BTreeMap<u64, usize>,
     syncs: BTreeMap<u64, (usize, i32)>,
     commits: BTreeMap<u64, (i32, i64)>,
-    deletes: Vec<u64>,
+    /// With the newest offset that had been committed by then, durable or not.
+    deletes: BTreeMap<u64, i64>,
 }
 
 struct Model {
@@ -65,6 +69,10 @@ struct Model {
     clients: Vec<Client>,
     waits: Waits,
     acked: BTreeMap<i32, i64>,
+    /// No offset up to this one may come back: deleted, and a client was told so.
+    deleted: i64,
+    /// Those up to this one may be deleted, but nobody may have been told so.
+    may_be_deleted: i64,
     next_offset: i64,
     generation: i32,
 }
@@ -94,6 +102,8 @@ impl Model {
             clients,
             waits: Waits::default(),
             acked: BTreeMap::new(),
+            deleted: 0,
+            may_be_deleted: 0,
             next_offset: 0,
             generation: 0,
         }
@@ -138,21 +148,27 @@ impl Model {
                     .delete_group(now, token, &group, &mut effects)
                     .is_ok()
                 {
-                    self.waits.deletes.push(token);
+                    self.waits.deletes.insert(token, self.next_offset);
+                    self.may_be_deleted = self.next_offset;
                 }
                 self.world.perform(effects);
             }
             Step::AppendEnds(well) => {
-                let result = if well {
-                    Ok(())
-                } else {
-                    Err(ErrorCode::KafkaStorageError)
+                let is_late = self.world.pending.front().is_some_and(|it| it.is_late);
+                let result = match well || is_late {
+                    true => Ok(()),
+                    false => Err(ErrorCode::KafkaStorageError),
                 };
                 self.world.append_ends(result);
             }
+            Step::AppendIsLate => self.world.append_is_late(),
             Step::Advance(ms) => self.world.advance(ms),
-            Step::Restart => {
-                self.world.restart();
+            Step::Restart(in_log) => {
+                let world = &mut self.world;
+                for pending in world.pending.iter().take(in_log) {
+                    world.log.extend(pending.records.iter().cloned());
+                }
+                world.restart();
                 // The connections are gone, and with them who waited.
                 self.waits = Waits::default();
                 self.generation = 0;
@@ -240,12 +256,11 @@ impl Model {
                     self.acked.insert(partition, offset);
                 }
             } else {
-                let at = self.waits.deletes.iter().position(|t| *t == token);
-                self.waits
-                    .deletes
-                    .remove(at.expect("somebody waits for this"));
+                let deleted = self.waits.deletes.remove(&token);
+                let deleted = deleted.expect("somebody waits for this");
                 if error.is_none() {
-                    self.acked.clear();
+                    self.acked.retain(|_, offset| *offset > deleted);
+                    self.deleted = self.deleted.max(deleted);
                 }
             }
         }
@@ -262,7 +277,23 @@ impl Model {
         for (partition, offset) in &self.acked {
             // A later one may be durable whose answer was lost in a crash.
             let now = self.world.offset(*partition);
-            assert!(now >= Some(*offset), "acked {offset}, now {now:?}");
+            let is_deleted = now.is_none() && *offset <= self.may_be_deleted;
+            assert!(
+                now >= Some(*offset) || is_deleted,
+                "acked {offset}, now {now:?}"
+            );
+        }
+        let replayed = self.world.replayed();
+        let record = |of: &Coordinator| of.groups.get("g").and_then(|entry| entry.record.clone());
+        let known = record(&self.world.coordinator);
+        assert_eq!(known, record(&replayed), "the log says something else");
+        let in_log = replayed.offsets("g");
+        for partition in 0..2 {
+            let now = self.world.offset(partition);
+            assert!(now.is_none_or(|now| now > self.deleted), "{now:?} is back");
+            let in_log = in_log.and_then(|offsets| offsets.get("t", partition));
+            let in_log = in_log.map(|committed| committed.offset);
+            assert_eq!(now, in_log, "the log says something else");
         }
     }
 

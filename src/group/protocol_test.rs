@@ -480,6 +480,24 @@ fn deleting_a_group_covers_commits_on_their_way() {
     w.restart();
     assert!(w.coordinator.group("g").is_none());
     assert!(w.coordinator.delete_group(w.now, 901, &g, &mut Vec::new()) == Err(E::GroupIdNotFound));
+    // One that takes too long may come to be all the same: nobody joins what is buried then.
+    w.hold_appends = false;
+    w.commit(&simple, 0, 5).unwrap();
+    w.hold_appends = true;
+    let mut effects = Vec::new();
+    w.coordinator
+        .delete_group(w.now, 904, &g, &mut effects)
+        .unwrap();
+    w.perform(effects);
+    w.append_is_late();
+    assert_eq!(w.written[&904], E::CoordinatorNotAvailable);
+    let token = w.send_join(&Client::new());
+    assert_eq!(w.joined[&token].error, E::CoordinatorNotAvailable);
+    let again = w.coordinator.delete_group(w.now, 905, &g, &mut Vec::new());
+    assert_eq!(again, Err(E::CoordinatorNotAvailable), "it is not gone yet");
+    assert_eq!((w.state(), w.offset(0)), (State::Dead, Some(5)));
+    w.flush();
+    assert!(w.coordinator.group("g").is_none());
     // A deletion that cannot be written leaves the group as it was.
     w.hold_appends = false;
     w.commit(&simple, 0, 5).unwrap();

@@ -53,6 +53,8 @@ impl Pending {
 pub struct Pending {
     pub append: u64,
     pub records: Arc<[Record]>,
+    /// It is in the log, and nobody waits for it any more.
+    pub is_late: bool,
 }
 
 /// The coordinator and the world around it.
@@ -157,7 +159,11 @@ impl World {
                 }
                 Effect::Append { append, records } => {
                     assert!(!records.is_empty());
-                    self.pending.push_back(Pending { append, records });
+                    self.pending.push_back(Pending {
+                        append,
+                        records,
+                        is_late: false,
+                    });
                     if !self.hold_appends {
                         effects.extend(self.end_append(Ok(())));
                     }
@@ -183,6 +189,29 @@ impl World {
     pub fn append_ends(&mut self, result: Result<(), ErrorCode>) {
         let effects = self.end_append(result);
         self.perform(effects);
+    }
+
+    /// Other replicas take too long for the oldest append of which that is not known.
+    pub fn append_is_late(&mut self) {
+        let mut effects = Vec::new();
+        if let Some(pending) = self.pending.iter_mut().find(|pending| !pending.is_late) {
+            pending.is_late = true;
+            let error = ErrorCode::RequestTimedOut;
+            self.coordinator
+                .late(self.now, pending.append, error, &mut effects);
+        }
+        self.perform(effects);
+    }
+
+    /// What a coordinator would know that replays the log.
+    pub fn replayed(&self) -> Coordinator {
+        let mut coordinator = Coordinator::new(self.config.clone(), 9);
+        for (key, value) in &self.log {
+            let ids = &|_: &str| TopicId::ZERO;
+            let replayed = coordinator.replay(key, value.as_deref(), 1, ids);
+            replayed.unwrap();
+        }
+        coordinator
     }
 
     /// Ends all appends well.
@@ -213,12 +242,7 @@ impl World {
     /// The process dies and starts again from the log.
     pub fn restart(&mut self) {
         self.pending.clear();
-        self.coordinator = Coordinator::new(self.config.clone(), 8);
-        for (key, value) in &self.log {
-            let ids = &|_: &str| TopicId::ZERO;
-            let replayed = self.coordinator.replay(key, value.as_deref(), 1, ids);
-            replayed.unwrap();
-        }
+        self.coordinator = self.replayed();
         let mut effects = Vec::new();
         self.coordinator.loaded(self.now, &mut effects);
         self.perform(effects);

@@ -81,7 +81,7 @@ impl Coordinator {
             let key = records::offset_key(group, &o.topic, o.partition);
             records.push((key, Some(records::offset_value(&o.committed))));
         }
-        self.write(now, group, records, Then::Commit(token, ids), out);
+        self.write(now, group, records, Then::Commit(Some(token), ids), out);
         Ok(())
     }
 
@@ -100,7 +100,8 @@ impl Coordinator {
         }
         let entry = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         match entry.group.state() {
-            State::Dead => return Err(ErrorCode::GroupIdNotFound),
+            // It is not gone before that is committed.
+            State::Dead => return Err(ErrorCode::CoordinatorNotAvailable),
             State::Empty => {}
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
                 if !entry.group.is_consumer() {
@@ -139,7 +140,7 @@ impl Coordinator {
     ) -> Result<(), ErrorCode> {
         let entry = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
         match entry.group.state() {
-            State::Dead => Err(ErrorCode::GroupIdNotFound),
+            State::Dead => Err(ErrorCode::CoordinatorNotAvailable),
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
                 Err(ErrorCode::NonEmptyGroup)
             }
@@ -210,6 +211,7 @@ impl Coordinator {
                 group: group.clone(),
                 records: records.into(),
                 then,
+                is_late: false,
             };
             return self.written(now, nothing, ErrorCode::None, out);
         }
@@ -223,8 +225,49 @@ impl Coordinator {
         cx.append(group, records, then);
     }
 
-    /// The append of [`Effect::Append`] ended. Appends to one partition end in the order in which
-    /// they were asked for.
+    /// An append is in the log, and other replicas take too long for it, or fewer are there than should be: who waits
+    /// for it is told this. It may be committed yet, so it stays on its way, as for Kafka's coordinator, until
+    /// [`Coordinator::appended`] says what has become of it: forgotten here, it would come back with whoever replays
+    /// the log next, whatever was decided since. What is decided meanwhile comes behind it, here and there.
+    pub fn late(&mut self, now: Now, append: u64, error: ErrorCode, out: &mut Vec<Effect>) {
+        let in_flight = self.appends.in_flight.get_mut(&append);
+        let Some(late) = in_flight.filter(|it| !it.is_late) else {
+            return;
+        };
+        late.is_late = true;
+        self.appends.late += 1;
+        let error = client_error(error);
+        let token = match &mut late.then {
+            // Nobody waits, and a sweep goes on when it is known.
+            Then::Nothing | Then::Sweep => None,
+            Then::Commit(token, _) => token.take(),
+            Then::Forget(forget) => {
+                // A group that is deleted is Dead for so long: who joins it now would be buried.
+                forget.is_given_up = true;
+                forget.token.take()
+            }
+            then @ (Then::Assign(..) | Then::StaticMember(..)) => {
+                let then = std::mem::replace(then, Then::Nothing);
+                let told = InFlight {
+                    group: late.group.clone(),
+                    records: Vec::new().into(),
+                    then,
+                    is_late: true,
+                };
+                return self.written(now, told, error, out);
+            }
+        };
+        out.extend(token.map(|token| Effect::Written(token, error)));
+    }
+
+    /// Whether there is a [late](Self::late) append: what is written now would wait behind it.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.appends.late > 0
+    }
+
+    /// The append of [`Effect::Append`] ended: it is committed, or will never be as far as this coordinator is there to
+    /// see. Appends to one partition end in the order in which they were asked for.
     pub fn appended(
         &mut self,
         now: Now,
@@ -248,6 +291,7 @@ impl Coordinator {
             group: id,
             records,
             then,
+            is_late: _,
         } = ended;
         match then {
             Then::Nothing => {}
@@ -266,7 +310,7 @@ impl Coordinator {
                 if error.is_none() {
                     self.replay_all(&records, &ids);
                 }
-                out.push(Effect::Written(token, error));
+                out.extend(token.map(|token| Effect::Written(token, error)));
             }
             Then::Forget(forget) => {
                 if error.is_none() {
@@ -294,7 +338,7 @@ impl Coordinator {
     ) {
         let is_whole = forget.is_whole();
         let error = match error {
-            ErrorCode::None if !is_whole && self.loaded => {
+            ErrorCode::None if !is_whole && self.loaded && !forget.is_given_up => {
                 return self.forget(now, id, forget, out);
             }
             ErrorCode::None if !is_whole => ErrorCode::NotCoordinator,

@@ -10,9 +10,9 @@ use crate::base::{Mono, Offset};
 pub(super) struct Waits<W> {
     /// Those who wait however long it takes, each for no earlier offset than those before.
     in_order: VecDeque<(Offset, W)>,
-    /// All others, numbered: those who have a deadline, so that who is late is taken out wherever he stands; and retries
-    /// of what others have come behind. A crowd of these, put where they belong in the queue, would move the rest of it
-    /// each time.
+    /// All others, numbered: those who have a deadline, so that who is late is taken out wherever he stands; and
+    /// retries of what others have come behind. A crowd of these, put where they belong in the queue, would move the
+    /// rest of it each time.
     others: BTreeMap<(Offset, u64), (Mono, W)>,
     /// Those of them that have a deadline, by that.
     deadlines: BTreeSet<(Mono, Offset, u64)>,

@@ -12,12 +12,10 @@ use super::early::EarlyCommits;
 use super::load::{LoadInto, LoadedPartition, Loads};
 use super::snapshots::Snapshots;
 use super::topic::OFFSETS_TOPIC;
-use crate::base::{
-    ErrorCode, IdMap, LeaderEpoch, LogId, Mono, Refused, ShardId, StoreId, TopicId, limits,
-};
+use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, ReqRef};
+use crate::broker::msg::{AppendFate, Appender, Msg, ProducePart, ProduceParts, ReqRef};
 use crate::broker::own::compact;
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
@@ -40,13 +38,23 @@ pub struct Coordinators {
     waits: IdMap<u64, (ReqRef, u32)>,
     /// Tokens of questions, and numbers of appends.
     begun: u64,
-    /// Appends on their way: the partition, and the number that its coordinator knows.
-    appends: IdMap<u64, (i32, u64)>,
+    /// Appends on their way.
+    appends: IdMap<u64, Appending>,
     loads: Loads,
     snapshots: Snapshots,
     early: EarlyCommits,
     /// The version of the metadata that is served by.
     served: u64,
+}
+
+/// An append on its way.
+#[derive(Clone, Copy, Debug)]
+struct Appending {
+    partition: i32,
+    /// The number that its coordinator knows.
+    append: u64,
+    /// The epoch in which that one is there.
+    epoch: LeaderEpoch,
 }
 
 impl Coordinators {
@@ -237,22 +245,45 @@ impl Coordinators {
         self.perform(effects, image, fx);
     }
 
-    /// Records are durable, or could not be written.
+    /// Something is known of records that were to be appended.
     pub fn appended(
         &mut self,
         number: u64,
-        result: Result<(), Refused>,
+        fate: AppendFate,
         image: &Image,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
-        let Some((partition, append)) = self.appends.remove(&number) else {
+        let Some(&Appending {
+            partition,
+            append,
+            epoch,
+        }) = self.appends.get(&number)
+        else {
             return;
         };
-        let result = result.map_err(|refused| refused.code);
-        let mut effects = Vec::new();
+        let (now, late, mut effects) = (fx.now, (partition, append), Vec::new());
+        let result = match fate {
+            AppendFate::Late => {
+                let error = ErrorCode::RequestTimedOut;
+                self.host.late(now, late, error, &mut effects);
+                return self.perform(effects, image, fx);
+            }
+            AppendFate::Committed(told) => {
+                if let Err(error) = told {
+                    self.host.late(now, late, error, &mut effects);
+                }
+                Ok(())
+            }
+            AppendFate::Left(error) => {
+                self.leads_no_more(partition, epoch, image, fx);
+                Err(error)
+            }
+            AppendFate::Refused(refused) => Err(refused.code),
+        };
+        self.appends.remove(&number);
         let host = &mut self.host;
-        host.appended(fx.now, partition, append, result, &mut effects);
+        host.appended(now, partition, append, result, &mut effects);
         self.perform(effects, image, fx);
         if let Some((_, log)) = place(image, partition) {
             let place = (partition, log);
@@ -261,6 +292,22 @@ impl Coordinators {
         // It may have been the last one of a coordinator that was given up.
         self.take_over(partition);
         self.load_some(image, owner, fx);
+    }
+
+    /// What a coordinator has written may be committed by another leader, or not: it does not know any more what its
+    /// log says, and decides on nothing. Its shard is about to serve by the metadata that say who leads.
+    fn leads_no_more(
+        &mut self,
+        partition: i32,
+        epoch: LeaderEpoch,
+        image: &Image,
+        fx: &mut Fx<'_>,
+    ) {
+        let led = self.led.get(&partition).filter(|(_, of)| *of == epoch);
+        if let Some(&(log, _)) = led {
+            self.led.remove(&partition);
+            self.give_up(partition, log, image, fx);
+        }
     }
 
     /// Goes on with what is done in slices.
@@ -348,6 +395,25 @@ impl Coordinators {
         self.begun
     }
 
+    /// Begins an append; returns the epoch in which its coordinator is there.
+    fn write(
+        &self,
+        partition: i32,
+        records: &[Record],
+        id: u64,
+        image: &Image,
+        fx: &mut Fx<'_>,
+    ) -> Result<LeaderEpoch, ErrorCode> {
+        let led = self.led.get(&partition);
+        let (_, epoch) = *led.ok_or(ErrorCode::NotLeaderOrFollower)?;
+        if self.host.is_behind(partition) {
+            // What would wait behind what is late is not waited for: it would be kept for as long.
+            return Err(ErrorCode::NotEnoughReplicas);
+        }
+        send(place(image, partition), records, (id, epoch), fx)?;
+        Ok(epoch)
+    }
+
     /// Does what the coordinators want.
     fn perform(&mut self, effects: Vec<HostEffect>, image: &Image, fx: &mut Fx<'_>) {
         let mut effects = VecDeque::from(effects);
@@ -368,14 +434,22 @@ impl Coordinators {
                     append,
                     records,
                 } => {
-                    let number = self.token();
-                    if let Err(code) = write(partition, &records, number, image, fx) {
-                        let mut more = Vec::new();
-                        self.host
-                            .appended(fx.now, partition, append, Err(code), &mut more);
-                        effects.extend(more);
-                    } else {
-                        self.appends.insert(number, (partition, append));
+                    let id = self.token();
+                    match self.write(partition, &records, id, image, fx) {
+                        Ok(epoch) => {
+                            let begun = Appending {
+                                partition,
+                                append,
+                                epoch,
+                            };
+                            self.appends.insert(id, begun);
+                        }
+                        Err(code) => {
+                            let mut more = Vec::new();
+                            self.host
+                                .appended(fx.now, partition, append, Err(code), &mut more);
+                            effects.extend(more);
+                        }
                     }
                 }
             }
@@ -394,14 +468,13 @@ fn place(image: &Image, partition: i32) -> Option<(StoreId, LogId)> {
 }
 
 /// Sends records to a partition's owner, this shard, as one batch.
-fn write(
-    partition: i32,
+fn send(
+    place: Option<(StoreId, LogId)>,
     records: &[Record],
-    id: u64,
-    image: &Image,
+    (id, epoch): (u64, LeaderEpoch),
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
-    let (store, log) = place(image, partition).ok_or(ErrorCode::CoordinatorNotAvailable)?;
+    let (store, log) = place.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     // All that is put into a record is bounded when it comes; a batch could not even say that it has so many bytes.
     let bytes: usize = records.iter().map(compact::size).sum();
     if bytes > limits::GROUP_APPEND_BYTES_MAX {
@@ -419,7 +492,7 @@ fn write(
     fx.send(
         me,
         Msg::Produce {
-            appender: Appender::Coordinator(ReqRef { shard: me, id }),
+            appender: Appender::Coordinator(ReqRef { shard: me, id }, epoch),
             parts: ProduceParts {
                 store,
                 mark: Mark::Committed,

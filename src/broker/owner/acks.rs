@@ -2,7 +2,7 @@
 
 use crate::base::{ErrorCode, Mono, Refused};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answered, Appender, LogAnswer, Msg, Produced, ReqRef};
+use crate::broker::msg::{Answered, AppendFate, Appender, LogAnswer, Msg, Produced, ReqRef};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
 
 /// A number of [`super::Owner::tell_when_committed`] and what has come of it: all is committed, or it is not known here
@@ -27,6 +27,8 @@ pub enum LogWaiter {
         slot: u32,
         answered: Answered,
     },
+    /// Records of a coordinator, which is told what becomes of them.
+    Coordinator(ReqRef),
     /// Something of the shard's own: see [`super::Owner::tell_when_committed`].
     Token(u64),
 }
@@ -62,10 +64,14 @@ impl Ack {
                     stamps,
                 },
             ),
-            Appender::Coordinator(ReqRef { shard, id }) => {
+            // Those that are in the log wait by themselves, or need not.
+            Appender::Coordinator(req, _) => {
                 for (_, result) in results {
-                    let result = result.map(drop);
-                    fx.send(shard, Msg::Appended { id, result });
+                    let fate = match result {
+                        Ok(_) => AppendFate::Committed(Ok(())),
+                        Err(refused) => AppendFate::Refused(refused),
+                    };
+                    tell_fate(req, fate, fx);
                 }
             }
         }
@@ -81,6 +87,8 @@ pub struct Acks {
     free: Vec<u32>,
     /// Batches that wait.
     waiting: usize,
+    /// Those of them that are of coordinators.
+    own_waiting: usize,
     /// Places of those of which some more is known since [`Acks::tell`], and that still wait for the rest.
     parted: Vec<u32>,
     /// The same for requests that drop records.
@@ -117,6 +125,12 @@ impl Acks {
         }
     }
 
+    /// A batch of a coordinator waits.
+    pub fn add_own(&mut self) {
+        self.waiting += 1;
+        self.own_waiting += 1;
+    }
+
     fn get_mut(&mut self, place: u32) -> Option<&mut Ack> {
         self.open.get_mut(place as usize)?.as_mut()
     }
@@ -146,6 +160,17 @@ impl Acks {
                 let result = outcome.map(|()| produced).map_err(Refused::from);
                 self.end_batch(ack, (slot, result), flush, fx);
             }
+            LogWaiter::Coordinator(req) => {
+                self.waiting -= 1;
+                self.own_waiting -= 1;
+                let fate = match outcome {
+                    Ok(()) | Err(ErrorCode::NotEnoughReplicasAfterAppend) => {
+                        AppendFate::Committed(outcome)
+                    }
+                    Err(why) => AppendFate::Left(why),
+                };
+                tell_fate(req, fate, fx);
+            }
             LogWaiter::Dropped {
                 req,
                 slot,
@@ -157,6 +182,18 @@ impl Acks {
                 outcome => self.told.push((token, outcome)),
             },
         }
+    }
+
+    /// Somebody has waited for other replicas for too long. A coordinator is given back: it waits on until it is known
+    /// what becomes of its records.
+    pub fn late(&mut self, waiter: LogWaiter, fx: &mut Fx<'_>) -> Option<LogWaiter> {
+        if let LogWaiter::Coordinator(req) = waiter {
+            tell_fate(req, AppendFate::Late, fx);
+            return Some(waiter);
+        }
+        let late = Err(ErrorCode::RequestTimedOut);
+        self.end(waiter, late, &FlushStamps::default(), fx);
+        None
     }
 
     fn end_batch(
@@ -212,8 +249,12 @@ impl Acks {
         self.waiting
     }
 
-    /// Whether no produce request waits.
+    /// Whether no batch waits.
     pub fn is_empty(&self) -> bool {
-        self.open.len() == self.free.len()
+        self.open.len() == self.free.len() && self.own_waiting == 0
     }
+}
+
+fn tell_fate(ReqRef { shard, id }: ReqRef, fate: AppendFate, fx: &mut Fx<'_>) {
+    fx.send(shard, Msg::Appended { id, fate });
 }

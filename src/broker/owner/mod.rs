@@ -170,7 +170,11 @@ impl Owner {
             batch,
             info,
         } = part;
-        let is_own = matches!(ack.appender, Appender::Coordinator(_));
+        let own = match ack.appender {
+            Appender::Coordinator(req, epoch) => Some((req, epoch)),
+            Appender::Client(_) => None,
+        };
+        let is_own = own.is_some();
         if is_own && self.partitions.contains_key(&log) && !self.has_room(log, batch.len(), true) {
             let full = ErrorCode::KafkaStorageError.into();
             return ack.results.push((place, Err(full)));
@@ -181,7 +185,10 @@ impl Owner {
             return ack.results.push((place, Err(missing)));
         };
         let slot = &mut self.slots[partition.slot];
-        let (Some(leader), log) = (&partition.leader, &mut partition.log) else {
+        let leader = partition.leader.as_ref();
+        // Another one may have led since a coordinator has decided, and have written what that does not know.
+        let leader = leader.filter(|it| own.is_none_or(|(_, epoch)| epoch == it.epoch()));
+        let (Some(leader), log) = (leader, &mut partition.log) else {
             let elsewhere = ErrorCode::NotLeaderOrFollower.into();
             return ack.results.push((place, Err(elsewhere)));
         };
@@ -215,10 +222,13 @@ impl Owner {
             log_append_time_ms: appended.log_append_time,
             log_start: partition.log.start_offset(),
         };
-        let waiter = LogWaiter::Produced {
-            ack: ack.place,
-            slot: place,
-            produced,
+        let waiter = match own {
+            Some((req, _)) => LogWaiter::Coordinator(req),
+            None => LogWaiter::Produced {
+                ack: ack.place,
+                slot: place,
+                produced,
+            },
         };
         let end = appended.last_offset.plus(1);
         partition.has_moved(&mut self.roles);
@@ -229,7 +239,10 @@ impl Owner {
         let leader = partition.leader.as_mut();
         match leader.and_then(|it| it.wait(&partition.log, mark, (end, until), waiter)) {
             None => {
-                ack.waiting += 1;
+                match is_own {
+                    true => self.acks.add_own(),
+                    false => ack.waiting += 1,
+                }
                 let log = partition.log.id();
                 self.may_be_late(now.mono, log, until);
             }

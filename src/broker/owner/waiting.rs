@@ -15,7 +15,7 @@ impl Owner {
     pub fn waits_until(&self, appender: Appender, until: Mono, now: Mono) -> Mono {
         match appender {
             Appender::Client(_) => until,
-            Appender::Coordinator(_) => {
+            Appender::Coordinator(..) => {
                 let timeout_ms = self.config.offsets_commit_timeout_ms;
                 now.plus_ms(timeout_ms.unsigned_abs().into())
             }
@@ -84,23 +84,31 @@ impl Owner {
     }
 
     /// Tells some of those who have waited for other replicas for too long. What they wait for is in the log, and may
-    /// be committed yet.
+    /// be committed yet: a coordinator is told of that too.
     pub(super) fn end_late(&mut self, fx: &mut Fx<'_>) {
         let (now, mut left) = (fx.now.mono, WAITS_TOLD_PER_SLICE);
         while left > 0
             && let Some(log) = self.late.next(now)
         {
             left -= 1;
-            let open = self.partitions.get_mut(&log);
-            let Some(leader) = open.and_then(|open| open.leader.as_mut()) else {
+            let Some(open) = self.partitions.get_mut(&log) else {
+                continue;
+            };
+            let Some(leader) = &mut open.leader else {
                 continue;
             };
             while left > 0
-                && let Some((_, _, waiter)) = leader.next_late(now)
+                && let Some((mark, offset, waiter)) = leader.next_late(now)
             {
                 left -= 1;
-                let late = Err(ErrorCode::RequestTimedOut);
-                self.acks.end(waiter, late, &FlushStamps::default(), fx);
+                let waits_on = self.acks.late(waiter, fx).and_then(|waiter| {
+                    let at = (offset, Mono::NEVER);
+                    leader.wait(&open.log, mark, at, waiter)
+                });
+                if let Some(waiter) = waits_on {
+                    // It was about to be told that it is committed.
+                    self.acks.end(waiter, Ok(()), &FlushStamps::default(), fx);
+                }
             }
             let waits = leader.may_be_late();
             match left {

@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::base::Refused;
 use crate::base::limits::BATCHES_WAITING_MAX;
-use crate::broker::msg::Answered;
+use crate::broker::msg::{Answered, AppendFate};
 use crate::broker::owner::acks::LogWaiter;
 
 #[test]
@@ -22,7 +21,7 @@ fn other_replicas_are_waited_for_as_long_as_is_wanted_and_no_longer() {
     let shard = ShardId(0);
     let appenders = [
         Appender::Client(ReqRef { shard, id: 1 }),
-        Appender::Coordinator(ReqRef { shard, id: 2 }),
+        Appender::Coordinator(ReqRef { shard, id: 2 }, LeaderEpoch(0)),
     ];
     with_fx(NOW, |fx| {
         for appender in appenders {
@@ -40,21 +39,88 @@ fn other_replicas_are_waited_for_as_long_as_is_wanted_and_no_longer() {
         let ((), _, local) = with_fx(now, |fx| owner.idle(fx));
         for msg in local {
             told.push(match msg {
-                Msg::ProduceDone { results, .. } => (ms, results[0].1.clone().map(drop)),
-                Msg::Appended { result, .. } => (ms, result),
+                Msg::ProduceDone { results, .. } => (ms, results[0].1.clone().err()),
+                Msg::Appended {
+                    id: 2,
+                    fate: AppendFate::Late,
+                } => (ms, None),
                 other => panic!("{other:?}"),
             });
         }
     }
-    let late = |answer: &(u64, Result<(), _>), from: u64| {
-        let outcome = answer.1.clone().map_err(|refused: Refused| refused.code);
-        outcome == Err(ErrorCode::RequestTimedOut) && answer.0 >= from
+    let [(client_ms, client), (coordinator_ms, None)] = &told[..] else {
+        panic!("{told:?}");
     };
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(late(&told[0], 1_000) && told[0].0 < timeout_ms, "{told:?}");
-    assert!(late(&told[1], timeout_ms), "{told:?}");
-    assert!(owner.acks.is_empty() && owner.acks.waiting() == 0);
+    assert_eq!(*client, Some(ErrorCode::RequestTimedOut.into()));
+    assert!((1_000..timeout_ms).contains(client_ms), "{told:?}");
+    assert!(*coordinator_ms >= timeout_ms, "{told:?}");
     assert_eq!(owner.partitions[&LogId(1)].log.end_offset(), Offset(2));
+    // The coordinator is told once more.
+    assert!(!owner.acks.is_empty() && owner.acks.waiting() == 1);
+    let later = at(2 * timeout_ms);
+    let ((), _, local) = with_fx(later, |fx| {
+        let other = NodeId(owner.config.node().0 + 1);
+        owner.replicated(LogId(1), other, Offset(2));
+        owner.slice(fx);
+    });
+    assert_eq!(fates(local), [(2, AppendFate::Committed(Ok(())))]);
+    assert!(owner.acks.is_empty() && owner.acks.waiting() == 0);
+}
+
+/// What coordinators are told.
+fn fates(local: VecDeque<Msg>) -> Vec<(u64, AppendFate)> {
+    let fates = local.into_iter().map(|msg| match msg {
+        Msg::Appended { id, fate } => (id, fate),
+        other => panic!("{other:?}"),
+    });
+    fates.collect()
+}
+
+#[test]
+fn a_coordinator_is_told_whether_its_records_are_in_the_log() {
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    replicate(owner, true, 2);
+    let append = |owner: &mut Owner, id, epoch, fx: &mut Fx<'_>| {
+        let shard = ShardId(0);
+        let own = Appender::Coordinator(ReqRef { shard, id }, LeaderEpoch(epoch));
+        let mut ack = owner.acks.begin(own, 1, NOW.mono);
+        owner.append(NOW, batch(b"v"), Mark::Committed, &mut ack);
+        owner.acks.add(ack, fx);
+    };
+    let elsewhere = ErrorCode::NotLeaderOrFollower;
+    let ((), _, local) = with_fx(NOW, |fx| {
+        append(owner, 1, 0, fx);
+        // Another one may have led since that was decided.
+        append(owner, 2, 1, fx);
+        flush(owner, fx);
+        let other = NodeId(owner.config.node().0 + 1);
+        owner.replicated(LogId(1), other, Offset(1));
+        replicate(owner, false, 2);
+        owner.slice(fx);
+        append(owner, 3, 0, fx);
+        replicate(owner, true, 2);
+        append(owner, 4, 0, fx);
+        owner.resign(LogId(1), elsewhere);
+        owner.slice(fx);
+        append(owner, 5, 0, fx);
+    });
+    let after = Err(ErrorCode::NotEnoughReplicasAfterAppend);
+    let told = fates(local);
+    let AppendFate::Refused(few) = &told[2].1 else {
+        panic!("{told:?}");
+    };
+    assert_eq!(few.code, ErrorCode::NotEnoughReplicas);
+    let expected = [
+        (2, AppendFate::Refused(elsewhere.into())),
+        (1, AppendFate::Committed(after)),
+        (3, AppendFate::Refused(few.clone())),
+        (4, AppendFate::Left(elsewhere)),
+        (5, AppendFate::Refused(elsewhere.into())),
+    ];
+    assert_eq!(told, expected);
+    assert!(owner.acks.is_empty());
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn bytes_of(parts: &ProduceParts) -> usize {
 /// The same for what a coordinator appends.
 fn own_bytes(appender: Appender, parts: &ProduceParts) -> usize {
     match appender {
-        Appender::Coordinator(_) => bytes_of(parts),
+        Appender::Coordinator(..) => bytes_of(parts),
         Appender::Client(_) => 0,
     }
 }
@@ -234,9 +234,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::base::{LogId, Mono, Now, ShardId};
+    use crate::base::{LeaderEpoch, LogId, Mono, Now, ShardId};
     use crate::broker::io::Output;
-    use crate::broker::msg::{Msg, ProducePart, ReqRef};
+    use crate::broker::msg::{AppendFate, Msg, ProducePart, ReqRef};
     use crate::broker::owner::stores::format_store;
     use crate::broker::testing::with_fx;
     use crate::config::BrokerConfig;
@@ -422,7 +422,7 @@ mod tests {
             let (label, config) = (LogLabel::default(), LogConfig::default());
             owner.open_own(NOW, 0, LogId(0), label, config);
             for id in 0..40 {
-                let own = Appender::Coordinator(ReqRef { shard: ME, id });
+                let own = Appender::Coordinator(ReqRef { shard: ME, id }, LeaderEpoch(0));
                 delayed.begin(&mut owner, own, parts(vec![part(0, BATCH)]), fx);
             }
         });
@@ -437,7 +437,7 @@ mod tests {
         let ((), _, local) = with_fx(NOW, |fx| {
             let (label, config) = (LogLabel::default(), LogConfig::default());
             owner.open_own(NOW, 0, LogId(0), label, config);
-            let own = Appender::Coordinator(ReqRef { shard: ME, id: 1 });
+            let own = Appender::Coordinator(ReqRef { shard: ME, id: 1 }, LeaderEpoch(0));
             let batch = part(0, COORDINATORS_WAITING_BYTES_MAX + 1);
             delayed.begin(&mut owner, own, parts(vec![batch]), fx);
         });
@@ -456,15 +456,16 @@ mod tests {
             let client = Appender::Client(ReqRef { shard: ME, id: 0 });
             delayed.begin(&mut owner, client, parts(vec![part(0, 20 << 20)]), fx);
             for id in 0..40 {
-                let own = Appender::Coordinator(ReqRef { shard: ME, id });
+                let own = Appender::Coordinator(ReqRef { shard: ME, id }, LeaderEpoch(0));
                 delayed.begin(&mut owner, own, parts(vec![part(0, BATCH)]), fx);
             }
         });
         for msg in local {
-            let Msg::Appended { result, .. } = msg else {
+            let Msg::Appended { fate, .. } = msg else {
                 panic!("unexpected {msg:?}");
             };
-            assert_eq!(result, Err(ErrorCode::KafkaStorageError.into()));
+            let full = ErrorCode::KafkaStorageError.into();
+            assert_eq!(fate, AppendFate::Refused(full));
             refused += 1;
         }
         assert_eq!(refused, 40 - (COORDINATORS_WAITING_BYTES_MAX / BATCH - 1));

@@ -16,6 +16,8 @@ use crate::group::{Name, Protocol, records};
 use crate::log::LogConfig;
 use crate::store::LogLabel;
 
+mod late;
+
 const OFFSETS_LOG: LogId = LogId(5);
 
 /// A shard with the one partition of `__consumer_offsets`, which is served, and a topic besides.
@@ -141,9 +143,9 @@ impl Fixture {
                         self.site
                             .act(|owner, fx| delayed.begin(owner, appender, parts, fx));
                     }
-                    Msg::Appended { id, result } => self
+                    Msg::Appended { id, fate } => self
                         .site
-                        .act(|owner, fx| coordinators.appended(id, result, image, owner, fx)),
+                        .act(|owner, fx| coordinators.appended(id, fate, image, owner, fx)),
                     Msg::ImageApplied { version, .. } => self.served.push(version),
                     Msg::GroupsDone { id, answers } => self.answers.push((id, answers)),
                     msg => panic!("unexpected {msg:?}"),
@@ -229,6 +231,22 @@ impl Fixture {
         });
         self.settle();
         self.told();
+    }
+
+    /// The disk here has everything, and the other node takes longer than anybody waits.
+    fn is_late(&mut self) {
+        self.flush();
+        let timeout_ms = self.site.owner.config.offsets_commit_timeout_ms as u64;
+        self.site.pass_ms(timeout_ms + 2 * limits::LATE_CHECKS_MS);
+        self.site.act(|owner, fx| owner.idle(fx));
+        self.settle();
+    }
+
+    /// What the next coordinator of the partition finds.
+    fn load_anew(&mut self, epoch: i32) {
+        self.lead(1, epoch, &[1]);
+        self.idle();
+        assert_eq!(self.state(), Some(InstanceState::Active));
     }
 
     /// A leader of this epoch has written that group `g` commits this, and it is here.
@@ -711,36 +729,4 @@ fn a_partition_is_compacted_while_a_group_rebalances_and_some_commit_is_always_o
     f.idle();
     f.flush();
     assert!(f.coordinators.is_quiet());
-}
-
-/// Between the two another one may have led, which lacks what was written anew.
-#[test]
-fn a_compaction_drops_nothing_for_what_another_leader_may_lack() {
-    const LEAST: i64 = 4096;
-    let mut f = Fixture::new();
-    f.site.owner.config = Arc::new(BrokerConfig {
-        millrace_internal_compact_bytes: LEAST,
-        ..BrokerConfig::default()
-    });
-    f.lead(1, 1, &[1, 2]);
-    f.idle();
-    let mut id = 0;
-    // What is valid is written once more, and only the other node is waited for.
-    while f.site.owner.partitions[&OFFSETS_LOG].log.size_bytes() < LEAST as u64 {
-        id += 1;
-        f.commit(id);
-        f.flush();
-        f.replicated();
-    }
-    f.idle();
-    f.flush();
-    assert!(!f.coordinators.snapshots.is_quiet());
-    f.owner_learns(1, 3, &[1, 2]);
-    f.site.act(|owner, fx| owner.slice(fx));
-    f.told();
-    let log = &f.site.owner.partitions[&OFFSETS_LOG].log;
-    assert_eq!(log.start_offset(), Offset(0));
-    f.adopt(f.image.version + 1, false);
-    f.idle();
-    assert!(f.coordinators.snapshots.is_quiet());
 }
