@@ -183,7 +183,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 36] = [
+static APIS: [Served; 37] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -243,6 +243,8 @@ static APIS: [Served; 36] = [
         Control(admin::create_partitions), NEW_TOPICS, TOPICS),
     row((42, "DeleteGroups", 0, 3, 2), Handler::GroupList(groups::delete_groups), GROUPS, GROUPS)
         .watching(GROUPS),
+    row((43, "ElectLeaders", 0, 2, 2),
+        Control(admin::elect_leaders), OLD_TOPICS, TOPICS),
     row((44, "IncrementalAlterConfigs", 0, 1, 1),
         Control(admin::incremental_alter_configs), OLD_TOPICS, TOPICS),
     row((46, "ListPartitionReassignments", 0, 0, 0),
@@ -316,7 +318,7 @@ mod tests {
         let keys = (0..1000).filter(|key| (0..20).any(|version| decider(*key, version).is_some()));
         assert_eq!(
             keys.collect::<Vec<_>>(),
-            [3, 10, 19, 20, 22, 33, 37, 44, 55, 56]
+            [3, 10, 19, 20, 22, 33, 37, 43, 44, 55, 56]
         );
         let versions = |key| {
             let all = (-5..20).filter(|version| decider(key, *version).is_some());

@@ -54,6 +54,8 @@ settings! {
         delete_topic_enable: bool = true, "delete.topic.enable", None, ANY;
         /// In-sync replicas that a produce with acks=all needs.
         min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64);
+        /// Whether a replica that is not in sync may lead if no other one can: what was acknowledged may be lost then.
+        unclean_leader_election_enable: bool = false, "unclean.leader.election.enable", None, ANY;
 
         /// Whether partitions are led again by the first of their replicas, by and by, when that is in sync.
         auto_leader_rebalance_enable: bool = true, "auto.leader.rebalance.enable", None, ANY;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::broker::BrokerConfig;
 use super::inert::{self, Update};
 use super::setting::SetError;
+use super::topic::UNCLEAN_ELECTIONS;
 
 /// Settings that are acted on and take effect at once. All of them are the defaults of topics, and what
 /// is read with each request; Kafka changes some more while it runs (listeners, bounds of connections).
@@ -22,6 +23,7 @@ const LIVE: &[&str] = &[
     "message.max.bytes",
     "min.insync.replicas",
     "producer.id.expiration.ms",
+    UNCLEAN_ELECTIONS,
 ];
 
 /// Why a setting of a broker cannot be changed.

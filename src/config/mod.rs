@@ -28,5 +28,5 @@ pub use load::{ConfigError, Problem, load};
 pub use page::settings_page;
 pub use quorum::VoterAddress;
 pub use setting::{SetError, Setting, Unit};
-pub use topic::{INTERNAL_TOPICS, TopicConfig, is_internal};
+pub use topic::{INTERNAL_TOPICS, TopicConfig, UNCLEAN_ELECTIONS, is_internal};
 pub use value::{CleanupPolicy, CompressionType, Kind, PageCacheReads, Value};

@@ -11,6 +11,9 @@ use crate::record::TimestampType;
 
 const MIB: i64 = 1024 * 1024;
 
+/// The setting, of topics and of brokers, that allows elections by which something may be lost.
+pub const UNCLEAN_ELECTIONS: &str = "unclean.leader.election.enable";
+
 /// Topics that belong to the broker, as Kafka names them.
 pub const INTERNAL_TOPICS: &[&str] = &[
     "__cluster_metadata",
@@ -50,6 +53,9 @@ settings! {
         /// In-sync replicas that a produce with acks=all needs.
         min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64),
             from ["min.insync.replicas"];
+        /// Whether a replica that is not in sync may lead if no other one can: what was acknowledged may be lost then.
+        unclean_leader_election_enable: bool = false, "unclean.leader.election.enable", None, ANY,
+            from ["unclean.leader.election.enable"];
         /// The oldest segments of a partition are deleted while what is left is no less than this; -1 for never.
         retention_bytes: i64 = -1, "retention.bytes", Bytes, from(-1),
             from ["log.retention.bytes"];
@@ -91,6 +97,20 @@ impl TopicConfig {
         })
     }
 
+    /// What [`UNCLEAN_ELECTIONS`] is of such a topic, without a look at the rest.
+    #[must_use]
+    pub fn allows_unclean_elections(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> bool {
+        let of_broker = broker.unclean_leader_election_enable;
+        overrides.get(UNCLEAN_ELECTIONS).map_or(of_broker, |text| {
+            let mut config = Self::of_broker(broker);
+            let _ = config.set(UNCLEAN_ELECTIONS, text);
+            config.unclean_leader_election_enable
+        })
+    }
+
     /// What holds for a topic without settings of its own.
     #[must_use]
     pub fn of_broker(broker: &BrokerConfig) -> Self {
@@ -102,6 +122,7 @@ impl TopicConfig {
             message_timestamp_before_max_ms: broker.log_message_timestamp_before_max_ms,
             message_timestamp_type: broker.log_message_timestamp_type,
             min_insync_replicas: broker.min_insync_replicas,
+            unclean_leader_election_enable: broker.unclean_leader_election_enable,
             retention_bytes: broker.log_retention_bytes,
             retention_ms: broker.retention_ms(),
             segment_bytes: broker.log_segment_bytes,
@@ -206,7 +227,6 @@ mod tests {
         for (key, value) in [
             ("compression.type", "gzip"),
             ("flush.messages", "1000"),
-            ("unclean.leader.election.enable", "true"),
             ("min.cleanable.dirty.ratio", "0.5"),
             ("local.retention.ms", "-2"),
             ("remote.storage.enable", "false"),

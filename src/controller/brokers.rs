@@ -200,6 +200,7 @@ pub fn remove_broker(draft: &mut Draft, node: NodeId) -> Result<Cause, Refused> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BrokerConfig;
     use crate::controller::testing::{broker, cluster};
     use crate::controller::{Image, Moves};
 
@@ -238,7 +239,11 @@ mod tests {
     /// Nothing is left to be moved from a broker.
     fn settled(node: NodeId) -> Settled {
         let mut moves = Moves::new(Cause::Fenced(node));
-        assert!(moves.go_on(&mut Draft::new(&three()), &mut 100));
+        assert!(moves.go_on(
+            &mut Draft::new(&three()),
+            &BrokerConfig::default(),
+            &mut 100
+        ));
         moves.settled().expect("all is looked at")
     }
 

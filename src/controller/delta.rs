@@ -8,6 +8,7 @@ use super::image::Image;
 use super::record::{ConfigResource, MetadataRecord};
 use super::topic::Topic;
 use crate::base::{LogId, TopicId};
+use crate::config::UNCLEAN_ELECTIONS;
 
 /// The difference between an image and the one before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Delta {
     removed: Vec<LogId>,
     /// Topics were removed.
     removes_topics: bool,
+    /// Which replicas of a topic may lead by its settings may be different.
+    alters_elections: bool,
 }
 
 impl Delta {
@@ -62,9 +65,10 @@ impl Delta {
                     self.removes_topics = true;
                 }
             }
-            MetadataRecord::Config { resource, .. } => match resource {
+            MetadataRecord::Config { resource, key, .. } => match resource {
                 ConfigResource::Topic(name) => {
                     self.topics.extend(image.topic(name).map(|topic| topic.id));
+                    self.alters_elections |= key == UNCLEAN_ELECTIONS;
                 }
                 // Defaults of topics.
                 ConfigResource::Broker(_) => self.everything = true,
@@ -106,6 +110,12 @@ impl Delta {
     #[must_use]
     pub fn removed(&self) -> &[LogId] {
         &self.removed
+    }
+
+    /// Whether it may be that other replicas of a topic may lead than before, by its own settings.
+    #[must_use]
+    pub const fn alters_elections(&self) -> bool {
+        self.alters_elections
     }
 
     /// Whether topics were removed.

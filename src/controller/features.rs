@@ -11,8 +11,11 @@ pub(super) const REGISTRATION_LEVEL: FeatureLevel = 2;
 /// From this level on the metadata log is that of a quorum, and each of its batches an entry.
 const QUORUM_LEVEL: FeatureLevel = 3;
 
+/// From this level on a partition has what is to be remembered of its elections.
+pub(super) const ELECTIONS_LEVEL: FeatureLevel = 4;
+
 /// The levels that a node may be of a cluster with, oldest and newest.
 pub const FEATURE_LEVELS: (i16, i16) = (QUORUM_LEVEL as i16, FEATURE_LEVEL as i16);
 
 /// The newest level that this release reads and writes.
-pub const FEATURE_LEVEL: FeatureLevel = QUORUM_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = ELECTIONS_LEVEL;

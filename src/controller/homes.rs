@@ -54,6 +54,7 @@ fn home(
 mod tests {
     use super::*;
     use crate::base::{Incarnation, NodeId};
+    use crate::config::BrokerConfig;
     use crate::controller::testing::{broker, cluster, create};
     use crate::controller::{Cause, Draft, MetadataRecord, Moves, Partition};
 
@@ -75,7 +76,7 @@ mod tests {
         let mut moves = Moves::new(cause);
         loop {
             let mut draft = Draft::new(image);
-            let is_over = moves.go_on(&mut draft, &mut 10_000);
+            let is_over = moves.go_on(&mut draft, &BrokerConfig::default(), &mut 10_000);
             draft.settle();
             *image = draft.into_change().image;
             image.invariants();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::features::{FEATURE_LEVEL, FeatureLevel};
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord, are_once};
+use super::record::{ConfigResource, Elections, MetadataRecord, PartitionRecord, are_once};
 use super::registered::{Registered, Registration};
 use super::topic::{Partition, Topic};
 use super::topics::Topics;
@@ -363,6 +363,8 @@ impl Image {
             leader: record.leader,
             leader_epoch: record.leader_epoch,
             partition_epoch: record.partition_epoch,
+            elections: (record.elections != Elections::default())
+                .then(|| Arc::new(record.elections.clone())),
         };
         if let Some(topic) = self.topics.get_mut(record.topic) {
             let load = Arc::make_mut(&mut self.load);

@@ -10,6 +10,7 @@ mod configs;
 mod create;
 mod delta;
 mod draft;
+mod elections;
 mod features;
 mod homes;
 mod image;
@@ -38,19 +39,20 @@ pub use configs::{ConfigOp, alter_broker_configs, alter_topic_configs, each_once
 pub use create::{Created, create_missing, create_topic};
 pub use delta::Delta;
 pub use draft::{Change, Draft, Terms};
+pub use elections::{Election, elect_leader, eligible};
 pub use features::{FEATURE_LEVEL, FEATURE_LEVELS, FeatureLevel};
 pub use homes::rehomed;
 pub use image::{
     DirectoryLoad, Image, METADATA_LOG, METADATA_LOGS, METADATA_SNAPSHOT_LOG, METADATA_STATE_LOG,
     ReplayError,
 };
-pub use leadership::{AlterInSync, alter_in_sync, fenced, unfenced, void_asked};
+pub use leadership::{AlterInSync, Eligible, alter_in_sync, fenced, unfenced, void_asked};
 pub use moves::{Cause, Moves, Settled};
 pub use new_topic::{NewTopic, partitions_wanted};
 pub use partitions::{MorePartitions, add_partitions, remove_topic};
 pub use placement::Placement;
 pub use producer_ids::{PRODUCER_ID_BLOCK, ProducerIdAllocator};
-pub use record::{ConfigResource, MetadataRecord, PartitionRecord};
+pub use record::{ConfigResource, Elections, MetadataRecord, PartitionRecord};
 pub use record_codec::BadRecord;
 pub use record_list::{RecordList, RecordListReader};
 pub use registered::{BrokerAddress, Directory, Registered, Registration};

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::elections::eligible;
 use super::homes::rehomed;
 use super::image::Image;
-use super::leadership::{fenced, preferred, unfenced};
+use super::leadership::{Eligible, fenced, preferred, unfenced};
 use super::record::{MetadataRecord, PartitionRecord};
 use super::topic::{Partition, Topic};
 use crate::base::NodeId;
 use crate::base::limits::{BALANCED_PER_CHANGE_MAX, MOVES_PER_CHANGE_MAX};
+use crate::config::BrokerConfig;
 
 /// Why partitions may have to have other leaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Cause {
     Unfenced(NodeId),
     /// Partitions are to be led by the first of their replicas again.
     Balance,
+    /// By the settings as they are now, replicas that are not in sync may lead partitions that have no leader.
+    Leaderless,
 }
 
 impl Cause {
@@ -28,7 +32,7 @@ impl Cause {
     const fn passes(self) -> u8 {
         match self {
             Self::Fenced(_) => 2,
-            Self::Unfenced(_) | Self::Balance => 1,
+            Self::Unfenced(_) | Self::Balance | Self::Leaderless => 1,
         }
     }
 }
@@ -38,7 +42,7 @@ impl Cause {
     /// for a moment.
     const fn per_change(self) -> usize {
         match self {
-            Self::Fenced(_) | Self::Unfenced(_) => MOVES_PER_CHANGE_MAX,
+            Self::Fenced(_) | Self::Unfenced(_) | Self::Leaderless => MOVES_PER_CHANGE_MAX,
             Self::Balance => BALANCED_PER_CHANGE_MAX,
         }
     }
@@ -89,8 +93,9 @@ impl Moves {
     }
 
     /// Adds records to a change until that is full, as long as there is something `left` of a slice: to look at a
-    /// partition costs one, and so does a record. Returns whether all is done.
-    pub fn go_on(&mut self, draft: &mut Draft, left: &mut usize) -> bool {
+    /// partition costs one, and so does a record. Returns whether all is done. Whoever may be elected by the settings
+    /// `config` is.
+    pub fn go_on(&mut self, draft: &mut Draft, config: &BrokerConfig, left: &mut usize) -> bool {
         draft.go_on(left);
         while *left > 0 && !self.is_full(draft) {
             let Some(topic) = self.topic(draft.image()) else {
@@ -103,7 +108,16 @@ impl Moves {
             };
             let index = i32::try_from(self.index).unwrap_or(i32::MAX);
             self.index += 1;
-            if let Some(next) = self.follows(&topic, index, partition, draft.image()) {
+            let image = draft.image();
+            if let Some(next) = self.follows((&topic, index), partition, image, config) {
+                if next.elections.unclean == Some(next.leader_epoch)
+                    && partition.leader_epoch != next.leader_epoch
+                {
+                    let (name, leader) = (&topic.name, next.leader);
+                    tracing::warn!(
+                        "{name}-{index}: node {leader} is to lead it, which is not in sync: what it lacks is lost"
+                    );
+                }
                 draft.push(MetadataRecord::Partition(next));
                 draft.go_on(left);
             }
@@ -128,10 +142,10 @@ impl Moves {
 
     fn follows(
         &self,
-        topic: &Topic,
-        index: i32,
+        (topic, index): (&Topic, i32),
         partition: &Partition,
         image: &Image,
+        config: &BrokerConfig,
     ) -> Option<PartitionRecord> {
         let brokers = &image.brokers;
         match self.cause {
@@ -139,19 +153,20 @@ impl Moves {
                 let is_turn = self.pass > 0 || partition.leader == node;
                 let concerned = is_turn && partition.replicas.contains(&node);
                 let now = concerned.then(|| partition.record(topic.id, index))?;
-                let next = fenced(&now, brokers, node);
+                let next = fenced(&now, brokers, node, eligible(config, topic));
                 let homed = rehomed(next.as_ref().unwrap_or(&now), topic.internal, image);
                 homed.or(next)
             }
             Cause::Unfenced(node) => {
-                let now = || partition.record(topic.id, index);
-                let in_sync = partition.isr.contains(&node);
-                if partition.leader.0 < 0 && in_sync {
-                    return unfenced(&now(), brokers);
-                }
-                let has_left = !in_sync && partition.replicas.contains(&node);
-                let now = has_left.then(now)?;
-                rehomed(&now, topic.internal, image)
+                let (in_sync, is_led) = (partition.isr.contains(&node), partition.leader.0 >= 0);
+                let concerned = !(in_sync && is_led) && partition.replicas.contains(&node);
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                let next = match is_led {
+                    true => None,
+                    false => unfenced(&now, brokers, eligible(config, topic)),
+                };
+                let homed = || rehomed(&now, topic.internal, image).filter(|_| !in_sync);
+                next.or_else(homed)
             }
             Cause::Balance => {
                 let first = partition.replicas.first().copied();
@@ -159,6 +174,11 @@ impl Moves {
                     && first.is_some_and(|first| partition.isr.contains(&first));
                 let now = concerned.then(|| partition.record(topic.id, index))?;
                 preferred(&now, brokers)
+            }
+            Cause::Leaderless => {
+                let concerned = partition.leader.0 < 0 && eligible(config, topic) == Eligible::Any;
+                let now = concerned.then(|| partition.record(topic.id, index))?;
+                unfenced(&now, brokers, Eligible::Any)
             }
         }
     }
@@ -189,7 +209,9 @@ impl Moves {
 mod tests {
     use super::*;
     use crate::base::LeaderEpoch;
+    use crate::config::UNCLEAN_ELECTIONS;
     use crate::controller::brokers;
+    use crate::controller::record::ConfigResource;
     use crate::controller::testing::{cluster, create};
 
     /// Goes on by so much at a time, with changes of their own, and says how many there were, and whether the broker
@@ -200,7 +222,7 @@ mod tests {
             let mut draft = Draft::new(image);
             let mut is_over = false;
             while !is_over && !moves.is_full(&draft) {
-                is_over = moves.go_on(&mut draft, &mut slice.clone());
+                is_over = moves.go_on(&mut draft, &BrokerConfig::default(), &mut slice.clone());
             }
             draft.settle();
             changes += usize::from(!draft.is_empty());
@@ -315,7 +337,10 @@ mod tests {
         let cause = brokers::fence(&mut draft, NodeId(1)).expect("it was live");
         draft.settle();
         let mut moves = Moves::new(cause);
-        assert!(!moves.go_on(&mut draft, &mut 1), "it has begun with a");
+        assert!(
+            !moves.go_on(&mut draft, &BrokerConfig::default(), &mut 1),
+            "it has begun with a"
+        );
         draft.settle();
         image = draft.into_change().image;
         for name in ["a", "b"] {
@@ -325,10 +350,49 @@ mod tests {
                 .expect("it fits");
         }
         let mut draft = Draft::new(&image);
-        assert!(moves.go_on(&mut draft, &mut 1_000));
+        assert!(moves.go_on(&mut draft, &BrokerConfig::default(), &mut 1_000));
         draft.settle();
         let image = draft.into_change().image;
         let led = image.topic("c").expect("it is there");
         assert!(led.partitions.iter().all(|it| it.leader == NodeId(2)));
+    }
+
+    #[test]
+    fn where_it_is_allowed_those_lead_that_are_not_in_sync() {
+        let mut image = cluster(2);
+        for name in ["a", "b"] {
+            create(&mut image, name, 3, 2);
+        }
+        let (_, first) = fence(&mut image, 1, 7);
+        fence(&mut image, 2, 7);
+        unfence(&mut image, first, 7);
+        let led = |image: &Image, name: &str| {
+            let topic = image.topic(name).expect("it is there");
+            let partitions = topic.partitions.iter();
+            partitions.filter(|it| it.leader == NodeId(1)).count()
+        };
+        assert_eq!((led(&image, "a"), led(&image, "b")), (0, 0));
+        assert_eq!(follow(&mut image, Cause::Leaderless, 7), (0, None));
+        let allowed = MetadataRecord::Config {
+            resource: ConfigResource::Topic("b".to_owned()),
+            key: UNCLEAN_ELECTIONS.to_owned(),
+            value: Some("true".to_owned()),
+        };
+        image.replay(&allowed).expect("it fits");
+        assert_eq!(follow(&mut image, Cause::Leaderless, 7), (1, None));
+        assert_eq!((led(&image, "a"), led(&image, "b")), (0, 3));
+        // The same when it is allowed already.
+        let (_, first) = fence(&mut image, 1, 7);
+        let settled = {
+            let mut moves = Moves::new(Cause::Fenced(NodeId(2)));
+            moves.pass = 2;
+            moves.settled()
+        };
+        unfence(&mut image, settled, 7);
+        assert_eq!(led(&image, "b"), 0);
+        let topic = image.topic("b").expect("it is there");
+        assert!(topic.partitions.iter().all(|it| it.leader == NodeId(2)));
+        unfence(&mut image, first, 7);
+        image.invariants();
     }
 }

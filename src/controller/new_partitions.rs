@@ -2,7 +2,7 @@
 
 use super::image::Image;
 use super::placement::Placement;
-use super::record::{MetadataRecord, PartitionRecord};
+use super::record::{Elections, MetadataRecord, PartitionRecord};
 use crate::base::{LeaderEpoch, LogId, NodeId, StoreId, TopicId};
 
 /// The nodes of a partition, and the store of the first one if somebody chose it.
@@ -109,6 +109,7 @@ impl NewPartitions {
             isr,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            elections: Elections::default(),
         }))
     }
 }

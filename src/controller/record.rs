@@ -97,6 +97,22 @@ pub struct PartitionRecord {
     pub leader_epoch: LeaderEpoch,
     /// Grows with each change of this record.
     pub partition_epoch: i32,
+    /// What is to be remembered of its elections.
+    pub elections: Elections,
+}
+
+/// What is to be remembered of the elections of a partition's leaders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elections {
+    /// The leader was elected though it may lack what was committed, and no leader has asked for an ISR since: Kafka's
+    /// leader recovery state RECOVERING.
+    pub recovering: bool,
+    /// The epoch of the last leader that was elected so. What a replica that is not in sync has known to be committed
+    /// before that counts no more.
+    pub unclean: Option<LeaderEpoch>,
+    /// Who was in the ISR when the leader's epoch began, and was taken out since because its broker was fenced, and not
+    /// because the leader asked for it. A leader that has begun nothing in its epoch has committed nothing without them.
+    pub left: Vec<NodeId>,
 }
 
 /// Whether each of these nodes is named once.

@@ -6,8 +6,8 @@
 
 use bytes::Bytes;
 
-use super::features::{FeatureLevel, REGISTRATION_LEVEL};
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::features::{ELECTIONS_LEVEL, FeatureLevel, REGISTRATION_LEVEL};
+use super::record::{ConfigResource, Elections, MetadataRecord, PartitionRecord};
 use super::registered::{BrokerAddress, Directory, Registration};
 use crate::base::{
     DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, ShardId, TopicId,
@@ -32,7 +32,7 @@ const VERSIONS: [&[FeatureLevel]; 14] = [
     &[], // There is no type 0.
     &[0],
     &[1],
-    &[1],
+    &[1, ELECTIONS_LEVEL],
     &[1],
     &[1],
     &[1],
@@ -129,7 +129,7 @@ impl MetadataRecord {
                 put_text(&mut out, name);
                 out.extend(id.0);
             }
-            Self::Partition(partition) => put_partition(&mut out, partition),
+            Self::Partition(partition) => put_partition(&mut out, partition, version),
             Self::RemoveTopic { id } => out.extend(id.0),
             Self::Config {
                 resource,
@@ -171,7 +171,7 @@ impl MetadataRecord {
                 name: fields.text()?,
                 id: fields.topic_id()?,
             },
-            PARTITION => Self::Partition(fields.partition()?),
+            PARTITION => Self::Partition(fields.partition(version)?),
             REMOVE_TOPIC => Self::RemoveTopic {
                 id: fields.topic_id()?,
             },
@@ -255,7 +255,8 @@ fn put_resource(out: &mut Vec<u8>, resource: &ConfigResource) {
     }
 }
 
-fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord) {
+/// The first version has nothing of elections.
+fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord, version: u8) {
     out.extend(partition.topic.0);
     put_signed(out, partition.index.into());
     put_unsigned(out, partition.log.0);
@@ -268,6 +269,17 @@ fn put_partition(out: &mut Vec<u8>, partition: &PartitionRecord) {
     put_signed(out, partition.leader.0.into());
     put_signed(out, partition.leader_epoch.0.into());
     put_signed(out, partition.partition_epoch.into());
+    if version == 0 {
+        return;
+    }
+    let Elections {
+        recovering,
+        unclean,
+        left,
+    } = &partition.elections;
+    out.push(u8::from(*recovering));
+    put_option(out, *unclean, |out, epoch| put_signed(out, epoch.0.into()));
+    put_nodes(out, left);
 }
 
 fn put_member(out: &mut Vec<u8>, member: NodeProcess) {
@@ -458,7 +470,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn partition(&mut self) -> Result<PartitionRecord, BadRecord> {
+    fn partition(&mut self, version: u8) -> Result<PartitionRecord, BadRecord> {
         let (topic, index) = (self.topic_id()?, self.int()?);
         let log = LogId(self.unsigned()?);
         let replicas = self.nodes()?;
@@ -476,6 +488,18 @@ impl<'a> Fields<'a> {
             leader: NodeId(self.int()?),
             leader_epoch: LeaderEpoch(self.int()?),
             partition_epoch: self.int()?,
+            elections: match version {
+                0 => Elections::default(),
+                _ => self.elections()?,
+            },
+        })
+    }
+
+    fn elections(&mut self) -> Result<Elections, BadRecord> {
+        Ok(Elections {
+            recovering: self.flag()?,
+            unclean: self.option(|fields| fields.int().map(LeaderEpoch))?,
+            left: self.nodes()?,
         })
     }
 }
@@ -498,7 +522,14 @@ mod tests {
     fn partition() -> impl Strategy<Value = PartitionRecord> {
         let ids = (any::<[u8; 16]>(), any::<i32>(), any::<u64>());
         let epochs = (any::<i32>(), any::<i32>(), any::<i32>());
-        (ids, nodes(), nodes(), epochs).prop_map(|(ids, replicas, isr, epochs)| PartitionRecord {
+        let elections = (any::<bool>(), any::<Option<i32>>(), nodes());
+        let elections = elections.prop_map(|(recovering, unclean, left)| Elections {
+            recovering,
+            unclean: unclean.map(LeaderEpoch),
+            left,
+        });
+        let all = (ids, nodes(), nodes(), epochs, elections);
+        all.prop_map(|(ids, replicas, isr, epochs, elections)| PartitionRecord {
             topic: TopicId(ids.0),
             index: ids.1,
             log: LogId(ids.2),
@@ -511,6 +542,7 @@ mod tests {
             leader: NodeId(epochs.0),
             leader_epoch: LeaderEpoch(epochs.1),
             partition_epoch: epochs.2,
+            elections,
         })
     }
 
@@ -629,11 +661,11 @@ mod tests {
             leader: NodeId(1),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            elections: Elections::default(),
         };
-        assert_eq!(
-            MetadataRecord::decode(&bytes),
-            Ok(MetadataRecord::Partition(want))
-        );
+        let want = MetadataRecord::Partition(want);
+        assert_eq!(MetadataRecord::decode(&bytes), Ok(want.clone()));
+        assert_eq!(want.encode(ELECTIONS_LEVEL - 1), bytes);
     }
 
     #[test]

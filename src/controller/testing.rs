@@ -2,9 +2,10 @@
 
 use super::create::{create_missing, create_topic};
 use super::draft::{Draft, Terms};
+use super::features::FEATURE_LEVEL;
 use super::image::Image;
 use super::new_topic::NewTopic;
-use super::record::{ConfigResource, MetadataRecord, PartitionRecord};
+use super::record::{ConfigResource, Elections, MetadataRecord, PartitionRecord};
 use super::registered::{Directory, Registration};
 use crate::base::limits::PARTITIONS_PER_REQUEST_MAX;
 use crate::base::{
@@ -40,6 +41,7 @@ pub fn node_of(stores: u16) -> Image {
 /// What the first of brokers 1 to `nodes` sees, all of which are live and have two stores.
 pub fn cluster(nodes: i32) -> Image {
     let mut image = Image::of_node([0, 1].map(|store| DirectoryId::new(1, StoreId(store))));
+    image.features = FEATURE_LEVEL;
     for node in 1..=nodes {
         let another = image.brokers.register(broker(node, 2));
         another.expect("the first");
@@ -96,6 +98,7 @@ pub fn partition(topic: u8, index: i32, log: u64) -> MetadataRecord {
         leader: NodeId(1),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
+        elections: Elections::default(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record::PartitionRecord;
+use super::record::{Elections, PartitionRecord};
 use crate::base::{DirectoryId, LeaderEpoch, LogId, NodeId, SharedVec, StoreId, TopicId};
 
 /// One topic.
@@ -48,9 +48,29 @@ pub struct Partition {
     pub leader_epoch: LeaderEpoch,
     /// Grows with each change.
     pub partition_epoch: i32,
+    /// What is to be remembered of its elections; none if that is nothing.
+    pub elections: Option<Arc<Elections>>,
 }
 
 impl Partition {
+    /// The epoch of the last leader that was elected though it may lack what was committed; none if there was none.
+    #[must_use]
+    pub fn unclean_epoch(&self) -> Option<LeaderEpoch> {
+        self.elections.as_ref()?.unclean
+    }
+
+    /// Whether the leader was elected so, and has not asked for an ISR since.
+    #[must_use]
+    pub fn is_recovering(&self) -> bool {
+        self.elections.as_ref().is_some_and(|it| it.recovering)
+    }
+
+    /// Who was taken out of the ISR in this epoch because its broker was fenced: see [`Elections::left`].
+    #[must_use]
+    pub fn left(&self) -> &[NodeId] {
+        self.elections.as_ref().map_or(&[], |it| &it.left)
+    }
+
     /// The record that makes it what it is, as this partition of this topic.
     #[must_use]
     pub fn record(&self, topic: TopicId, index: i32) -> PartitionRecord {
@@ -64,6 +84,7 @@ impl Partition {
             leader,
             leader_epoch,
             partition_epoch,
+            elections,
         } = self;
         PartitionRecord {
             topic,
@@ -75,6 +96,7 @@ impl Partition {
             leader: *leader,
             leader_epoch: *leader_epoch,
             partition_epoch: *partition_epoch,
+            elections: elections.as_deref().cloned().unwrap_or_default(),
         }
     }
 }

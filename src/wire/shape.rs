@@ -81,6 +81,7 @@ const fn fields(key: i16) -> Option<&'static [Field]> {
         32 => DESCRIBE_CONFIGS,
         33 => ALTER_CONFIGS,
         37 => CREATE_PARTITIONS,
+        43 => ELECT_LEADERS,
         44 => INCREMENTAL_ALTER_CONFIGS,
         46 => LIST_PARTITION_REASSIGNMENTS,
         47 => OFFSET_DELETE,
@@ -169,6 +170,7 @@ const DESCRIBE_CONFIGS: &[Field] = &[
 const ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, TEXT])]), BYTE];
 const CREATE_PARTITIONS: &[Field] = &[list(&[TEXT, INT, list(&[INTS])]), INT, BYTE];
 const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[list(&[BYTE, TEXT, list(&[TEXT, BYTE, TEXT])]), BYTE];
+const ELECT_LEADERS: &[Field] = &[BYTE.since(1), list(&[TEXT, INTS]), INT];
 const LIST_PARTITION_REASSIGNMENTS: &[Field] = &[INT, list(&[TEXT, INTS])];
 const OFFSET_DELETE: &[Field] = &[TEXT, list(&[TEXT, list(&[INT])])];
 const DESCRIBE_QUORUM: &[Field] = &[list(&[TEXT, list(&[INT])])];
@@ -302,6 +304,8 @@ mod tests {
             ListPartitionReassignmentsRequest: topics,
                 Some(two!(list_partition_reassignments_request::ListPartitionReassignmentsTopics {
                     partition_indexes: [7] }));
+            ElectLeadersRequest: topic_partitions, Some(two!(elect_leaders_request::TopicPartitions {
+                topic: "name", partitions: [7] }));
             MetadataRequest: topics, Some(two!(metadata_request::MetadataRequestTopic { name: Some("name".into()) }));
             JoinGroupRequest: protocols, two!(join_group_request::JoinGroupRequestProtocol { metadata: vec![7; 300] });
             SyncGroupRequest: assignments, two!(sync_group_request::SyncGroupRequestAssignment {

@@ -108,6 +108,19 @@ def topics_live_and_die():
 
 
 @test
+def leaders_are_elected():
+    name = make_topic("java-elect", 2)
+    one = ["--topic", name, "--partition", "0"]
+    printed = tool("LeaderElectionCommand", "--election-type", "preferred", *one)
+    assert f"Valid replica already elected for partitions {name}-0" in printed, printed
+    printed = tool("LeaderElectionCommand", "--election-type", "unclean", *one)
+    assert f"Valid replica already elected for partitions {name}-0" in printed, printed
+    printed = tool("LeaderElectionCommand", "--election-type", "preferred", "--topic", name, "--partition", "7", fails=True)
+    assert "UnknownTopicOrPartitionException" in printed, printed
+    tool("LeaderElectionCommand", "--election-type", "preferred", "--all-topic-partitions")
+
+
+@test
 def bad_topics_are_refused():
     printed = topics("--create", "--topic", unique("java-bad"), "--replication-factor", "7", fails=True)
     assert "replication factor" in printed.lower(), printed

@@ -74,6 +74,7 @@ apis! {
     35 DescribeLogDirsRequest,
     37 CreatePartitionsRequest,
     42 DeleteGroupsRequest,
+    43 ElectLeadersRequest,
     44 IncrementalAlterConfigsRequest,
     46 ListPartitionReassignmentsRequest,
     47 OffsetDeleteRequest,

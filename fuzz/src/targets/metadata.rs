@@ -6,8 +6,8 @@ use millrace::base::{
     DirectoryId, Incarnation, LeaderEpoch, LogId, NodeId, NodeProcess, ShardId, StoreId, TopicId,
 };
 use millrace::controller::{
-    ConfigResource, Directory, FEATURE_LEVEL, Image, ImageRecords, MetadataRecord, PartitionRecord,
-    Registration,
+    ConfigResource, Directory, Elections, FEATURE_LEVEL, Image, ImageRecords, MetadataRecord,
+    PartitionRecord, Registration,
 };
 
 use super::{Memory, Target, outcome};
@@ -77,6 +77,7 @@ fn corpus() -> Vec<Vec<u8>> {
             leader: node,
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            elections: Elections::default(),
         })
     };
     let set = |resource: ConfigResource, value: Option<&str>| MetadataRecord::Config {

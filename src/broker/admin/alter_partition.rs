@@ -4,7 +4,7 @@
 //! - A broker epoch is the number that the metadata has given to a process when it registered.
 //! - What is wrong with a partition, or with the process that asks, is answered partition by partition; the others are
 //!   decided on all the same.
-//! - There are no partitions in recovery: a `leader_recovery_state` other than 0 is INVALID_REQUEST.
+//! - A leader that was elected uncleanly has recovered when it asks for an ISR (`leader_recovery_state` 0).
 
 use std::collections::VecDeque;
 
@@ -20,8 +20,10 @@ use super::handler::{from_wire, reply, to_wire};
 use crate::base::limits::{DECODE_BYTES_MAX, MOVES_PER_CHANGE_MAX};
 use crate::base::{ErrorCode, Incarnation, LeaderEpoch, Leftovers, NodeId, NodeProcess, TopicId};
 use crate::broker::msg::{Called, ControlCall};
+use crate::config::BrokerConfig;
 use crate::controller::{
-    AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync, rehomed, void_asked,
+    AlterInSync, Draft, MetadataRecord, PartitionRecord, alter_in_sync, eligible, rehomed,
+    void_asked,
 };
 use crate::wire::client::decode_response;
 use crate::wire::{self, Api, RequestHeader, WireError};
@@ -171,6 +173,7 @@ impl Altering {
         topic: TopicId,
         asked: &PartitionData,
         draft: &mut Draft,
+        config: &BrokerConfig,
     ) -> Result<PartitionRecord, ErrorCode> {
         let image = draft.image();
         let known = image.topic_by_id(topic).ok_or(ErrorCode::UnknownTopicId)?;
@@ -178,9 +181,12 @@ impl Altering {
         let partition = known.partition(index);
         let now = partition.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let now = now.record(topic, index);
-        if asked.leader_recovery_state != 0 {
-            return Err(ErrorCode::InvalidRequest);
-        }
+        let recovering = match asked.leader_recovery_state {
+            0 => false,
+            1 => true,
+            _ => return Err(ErrorCode::InvalidRequest),
+        };
+        let eligible = eligible(config, known);
         let in_sync = asked.new_isr_with_epochs.iter();
         let wanted = AlterInSync {
             leader: self.leader,
@@ -189,8 +195,9 @@ impl Altering {
             in_sync: in_sync
                 .map(|it| process(it.broker_id, it.broker_epoch))
                 .collect(),
+            recovering,
         };
-        let altered = alter_in_sync(&now, &image.brokers, &wanted).map(|next| {
+        let altered = alter_in_sync(&now, &image.brokers, &wanted, eligible).map(|next| {
             // Who has left may have left for the disk that it has lost.
             let homed = (next != now).then(|| rehomed(&next, known.internal, image));
             homed.flatten().unwrap_or(next)
@@ -214,6 +221,7 @@ fn shown(index: i32, outcome: Result<PartitionRecord, ErrorCode>) -> answered::P
         Ok(partition) => {
             shown.leader_id = partition.leader.0;
             shown.leader_epoch = partition.leader_epoch.0;
+            shown.leader_recovery_state = i8::from(partition.elections.recovering);
             shown.isr = partition.isr.iter().map(|node| node.0).collect();
             shown.partition_epoch = partition.partition_epoch;
         }
@@ -234,7 +242,7 @@ impl Decision for Altering {
             };
             *left = left.saturating_sub(1 + asked.new_isr_with_epochs.len());
             let topic = from_wire(self.response.topics[at].topic_id);
-            let outcome = self.decide(topic, &asked, cx.draft);
+            let outcome = self.decide(topic, &asked, cx.draft, cx.ctx.config);
             let answer = shown(asked.partition_index, outcome);
             self.response.topics[at].partitions.push(answer);
         }
@@ -257,7 +265,6 @@ impl Decision for Altering {
 mod tests {
     use super::super::testing::Cluster;
     use super::*;
-    use crate::config::BrokerConfig;
     use crate::controller::Image;
     use crate::controller::testing::{cluster, create};
     use crate::wire::encode_response;
@@ -285,6 +292,7 @@ mod tests {
                 leader_epoch: it.leader_epoch,
                 partition_epoch: it.partition_epoch,
                 in_sync: vec![leader],
+                recovering: false,
             };
             (topic, index, alter)
         };

@@ -266,6 +266,7 @@ mod tests {
             isr: [NodeId(3)].into(),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            elections: None,
         }
     }
 

@@ -133,6 +133,14 @@ impl ClusterMembers {
         }
     }
 
+    /// Other replicas may be elected than before by the settings: partitions that have no leader may get one.
+    pub fn elects_others(&mut self) {
+        let moves = Moves::new(Cause::Leaderless);
+        if self.since.is_some() && !self.moves.contains(&moves) {
+            self.moves.push_back(moves);
+        }
+    }
+
     /// Looks which brokers are gone: `verdict` says what is thought of a node.
     pub fn look(
         &mut self,
@@ -180,7 +188,7 @@ impl ClusterMembers {
     fn next_moves(&self) -> Option<usize> {
         let waits = |moves: &Moves| match moves.cause() {
             Cause::Fenced(node) => self.together.contains(&node),
-            Cause::Unfenced(_) | Cause::Balance => false,
+            Cause::Unfenced(_) | Cause::Balance | Cause::Leaderless => false,
         };
         self.moves.iter().position(|moves| !waits(moves))
     }
@@ -257,7 +265,7 @@ impl ClusterMembers {
                         tracing::info!("node {node} is a broker that leads nothing for now");
                     }
                     Some(Cause::Unfenced(_)) => tracing::info!("node {node} is a broker"),
-                    Some(Cause::Balance) | None => {}
+                    Some(Cause::Balance | Cause::Leaderless) | None => {}
                 }
                 self.moves.extend(cause.map(Moves::new));
             }
@@ -444,7 +452,7 @@ struct Moving(Moves);
 
 impl Decision for Moving {
     fn go_on(&mut self, cx: &mut Deciding<'_>, left: &mut usize) -> Result<Decided, WireError> {
-        let is_done = self.0.go_on(cx.draft, left);
+        let is_done = self.0.go_on(cx.draft, cx.ctx.config, left);
         let is_full = self.0.is_full(cx.draft) && cx.draft.is_settled();
         if is_done || is_full {
             return Ok(made(MemberDone::Moved(self.0.clone(), is_done)));

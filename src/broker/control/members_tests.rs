@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::Incarnation;
+use crate::config::BrokerConfig;
 use crate::controller::testing::cluster;
 use crate::controller::{Draft, FEATURE_LEVEL};
 
@@ -37,7 +38,11 @@ fn is(decision: &Option<String>, what: &str, node: i32) -> bool {
 /// All that follows from a cause in this image.
 fn followed(image: &Image, cause: Cause) -> Result<Called, String> {
     let (mut moves, mut draft) = (Moves::new(cause), Draft::new(image));
-    while !moves.go_on(&mut draft, &mut usize::MAX.clone()) {}
+    while !moves.go_on(
+        &mut draft,
+        &BrokerConfig::default(),
+        &mut usize::MAX.clone(),
+    ) {}
     Ok(Called::Member(MemberDone::Moved(moves, true)))
 }
 

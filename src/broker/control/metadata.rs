@@ -94,6 +94,8 @@ pub struct Metadata {
     here: Vec<Directory>,
     /// What is left of decisions that were made, and of images.
     pub leftovers: Leftovers,
+    /// Settings are committed by which other replicas may lead than before.
+    pub alters_elections: bool,
 }
 
 impl Metadata {
@@ -120,6 +122,7 @@ impl Metadata {
             served: vec![0; usize::from(shards)],
             here,
             leftovers: Leftovers::default(),
+            alters_elections: false,
         }
     }
 
@@ -370,6 +373,7 @@ impl Metadata {
             return;
         };
         (self.committed, self.replayed) = (replaying.image, id);
+        self.alters_elections |= replaying.delta.alters_elections();
         let is_own = self.proposed.front().is_some_and(|first| first.id == id);
         let own = is_own.then(|| self.proposed.pop_front()).flatten();
         let own = own.map(|own| own.follows);

@@ -227,6 +227,10 @@ impl Control {
 
     /// Serves by other settings.
     pub fn set_config(&mut self, config: Arc<BrokerConfig>) {
+        let allows = |config: &BrokerConfig| config.unclean_leader_election_enable;
+        if allows(&config) && !allows(&self.metadata.config) {
+            self.members.elects_others();
+        }
         self.metadata.config = config;
     }
 
@@ -444,6 +448,9 @@ impl Control {
                 }
                 CommittedTurn::Follows => self.resign(fx),
             }
+        }
+        if std::mem::take(&mut self.metadata.alters_elections) {
+            self.members.elects_others();
         }
         if self.begins_late && self.snapshot.is_none() {
             self.begin_deciding(owner, fx)?;

@@ -10,7 +10,7 @@ use crate::broker::admin::{Altered, alter_partition_call, altered};
 use crate::broker::apis;
 use crate::broker::msg::{Called, ControlCall};
 use crate::broker::peers::PeerEvent;
-use crate::controller::{AlterInSync, Image, MetadataRecord, PartitionRecord};
+use crate::controller::{AlterInSync, Elections, Image, MetadataRecord, PartitionRecord};
 use crate::quorum::ReplicaKey;
 use crate::wire::client::encode_request;
 use crate::wire::{Api, parse_header};
@@ -114,6 +114,7 @@ impl Nodes {
                 leader: NodeId(leader),
                 leader_epoch: LeaderEpoch(0),
                 partition_epoch: 0,
+                elections: Elections::default(),
             })
         };
         let records = [topic(1)].into_iter().chain((0..partitions).map(partition));
@@ -132,6 +133,7 @@ impl Nodes {
                 leader_epoch: LeaderEpoch(0),
                 partition_epoch: 0,
                 in_sync: in_sync.iter().map(member).collect(),
+                recovering: false,
             };
             (TOPIC, index, alter)
         };

@@ -28,6 +28,7 @@ pub fn timed_out(call: &ControlCall) -> Option<Result<Bytes, String>> {
         INIT_PRODUCER_ID => init_producer_id,
         ALTER_CONFIGS => alter_configs,
         CREATE_PARTITIONS => create_partitions,
+        ELECT_LEADERS => elect_leaders,
         INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
         DESCRIBE_QUORUM => describe_quorum,
         key => return Some(Err(format!("API key {key} is answered by nobody in time"))),
@@ -49,6 +50,7 @@ const DELETE_TOPICS: i16 = 20;
 const INIT_PRODUCER_ID: i16 = 22;
 const ALTER_CONFIGS: i16 = 33;
 const CREATE_PARTITIONS: i16 = 37;
+const ELECT_LEADERS: i16 = 43;
 const INCREMENTAL_ALTER_CONFIGS: i16 = 44;
 const DESCRIBE_QUORUM: i16 = 55;
 
@@ -151,6 +153,31 @@ fn create_partitions(call: &ControlCall) -> Answer {
     })
 }
 
+fn elect_leaders(call: &ControlCall) -> Answer {
+    refused(call, |request: kw::ElectLeadersRequest| {
+        let mut response = kw::ElectLeadersResponse::default();
+        // The first version has a code for each partition alone.
+        if call.header.version >= 1 {
+            response.error_code = ErrorCode::RequestTimedOut.code();
+        }
+        let topics = request.topic_partitions.into_iter().flatten();
+        let topics = topics.map(|topic| {
+            let partition = |index: i32| {
+                let mut refused = kw::elect_leaders_response::PartitionResult::default();
+                refused.partition_id = index;
+                (refused.error_code, refused.error_message) = outcome();
+                refused
+            };
+            let mut refused = kw::elect_leaders_response::ReplicaElectionResult::default();
+            refused.topic = topic.topic;
+            refused.partition_result = topic.partitions.into_iter().map(partition).collect();
+            refused
+        });
+        response.replica_election_results = topics.collect();
+        response
+    })
+}
+
 fn describe_quorum(call: &ControlCall) -> Answer {
     refused(call, |_: kw::DescribeQuorumRequest| {
         let mut response = kw::DescribeQuorumResponse::default();
@@ -234,6 +261,20 @@ mod tests {
         for answer in more {
             let topic = &answer.results[0];
             assert_eq!((topic.name.as_str(), topic.error_code), ("a", 7));
+        }
+        let elected = all(ELECT_LEADERS, |_| {
+            let mut topic = kw::elect_leaders_request::TopicPartitions::default();
+            (topic.topic, topic.partitions) = (name(), vec![3]);
+            let mut request = kw::ElectLeadersRequest::default();
+            request.topic_partitions = Some(vec![topic]);
+            request
+        });
+        for (version, answer) in (0..).zip(elected) {
+            assert_eq!(answer.error_code, if version == 0 { 0 } else { 7 });
+            let topic = &answer.replica_election_results[0];
+            let partition = &topic.partition_result[0];
+            assert_eq!((topic.topic.as_str(), partition.partition_id), ("a", 3));
+            assert_eq!(partition.error_code, 7);
         }
     }
 

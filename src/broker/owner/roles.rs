@@ -123,6 +123,20 @@ impl Owner {
             return true;
         }
         let (log, slot) = (&mut open.log, &mut self.slots[open.slot]);
+        if partition.is_recovering() {
+            // What is here counts from now on, whatever there was.
+            let lost = log.give_up_lost(&mut slot.store);
+            let (topic, index) = (&log.label().topic, log.label().partition);
+            let lost = lost.map_or(String::new(), |before| {
+                format!(", and what was committed from there to offset {before} is lost")
+            });
+            tracing::error!(
+                "{topic}-{index}: this node leads it in epoch {} though it was not in sync: it goes on at offset {}{lost}",
+                partition.leader_epoch,
+                log.end_offset(),
+            );
+            open.has_lost = false;
+        }
         if open.has_lost || log.lost_before().is_some() {
             if !self.roles.replicates {
                 let label = log.label();

@@ -67,6 +67,7 @@ impl Replication {
             leader_epoch: leader.epoch(),
             partition_epoch,
             in_sync,
+            recovering: false,
         };
         let label = open.log.label();
         Some((label.topic_id, label.partition, alter))
@@ -99,7 +100,8 @@ impl Replication {
 }
 
 /// What to ask for a partition that this node is to lead and cannot, for something of it is lost here: that it is in
-/// sync no more, and one of the others leads.
+/// sync no more, and one of those leads that were when its epoch began. Of the last one nothing is given up, unless
+/// elections are allowed by which something is lost: the controller knows.
 fn hands_on(log: LogId, image: &Image, owner: &Owner) -> Option<(TopicId, i32, AlterInSync)> {
     let leader = owner.roles.me()?;
     let (topic, index) = owner.place_of(log)?;
@@ -107,19 +109,19 @@ fn hands_on(log: LogId, image: &Image, owner: &Owner) -> Option<(TopicId, i32, A
     if partition.leader != leader.node || partition.log != log {
         return None;
     }
+    let left = partition.left().iter();
+    let left = left.filter(|node| !partition.isr.contains(node));
     let others = partition.isr.iter().filter(|node| **node != leader.node);
     let in_sync: Vec<NodeProcess> = others
+        .chain(left)
         .filter_map(|node| image.brokers.member(*node))
         .collect();
-    // Of the last one that is in sync nothing is given up.
-    (!in_sync.is_empty()).then_some((
-        topic,
-        index,
-        AlterInSync {
-            leader,
-            leader_epoch: partition.leader_epoch,
-            partition_epoch: partition.partition_epoch,
-            in_sync,
-        },
-    ))
+    let alter = AlterInSync {
+        leader,
+        leader_epoch: partition.leader_epoch,
+        partition_epoch: partition.partition_epoch,
+        in_sync,
+        recovering: false,
+    };
+    (partition.replicas.len() > 1).then_some((topic, index, alter))
 }

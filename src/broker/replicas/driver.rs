@@ -155,7 +155,7 @@ impl Replication {
             follower: me,
         };
         let in_sync = partition.isr.contains(&me.node);
-        let has_lost = owner.is_unreadable(log);
+        let has_lost = owner.is_unreadable(log) || !in_sync && is_overruled(log, partition, owner);
         if owner.recreate(fx.now, topic, index) {
             let name = &topic.name;
             tracing::warn!(
@@ -539,6 +539,19 @@ impl Replication {
         let is_live = |node: &NodeId| image.brokers.get(*node).is_some_and(|it| !it.fenced);
         wanted.iter().all(is_live).then_some(wanted)
     }
+}
+
+/// Whether it does not count any more what of a log was known here to be committed, which all was before the last
+/// unclean election.
+fn is_overruled(log: LogId, partition: &Partition, owner: &Owner) -> bool {
+    let newest = owner
+        .partitions
+        .get(&log)
+        .map(|open| open.log.leader_epoch());
+    let unclean = partition.unclean_epoch();
+    unclean
+        .zip(newest)
+        .is_some_and(|(unclean, newest)| newest < unclean)
 }
 
 /// The shard of a node that has a replica of a partition.

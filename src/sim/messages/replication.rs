@@ -10,7 +10,9 @@ use crate::base::{
     ShardId, StoreId, TopicId,
 };
 use crate::broker::peers::{Detector, OwnTime, Verdict};
-use crate::controller::{self, AlterInSync, Directory, PartitionRecord, Registered, Registration};
+use crate::controller::{
+    self, AlterInSync, Directory, Elections, Eligible, PartitionRecord, Registered, Registration,
+};
 use crate::replica::{Compared, EpochEnd, Follower, InSync, Pushed, Term};
 use crate::sim::net::End;
 
@@ -69,6 +71,7 @@ impl Default for Image {
             leader: NodeId(-1),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            elections: Elections::default(),
         };
         Self {
             version: 0,
@@ -222,7 +225,8 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             return Vec::new();
         }
         image.brokers.set_fenced(member.node, false);
-        if let Some(next) = controller::unfenced(&image.partition, &image.brokers) {
+        if let Some(next) = controller::unfenced(&image.partition, &image.brokers, Eligible::InSync)
+        {
             image.partition = next;
         }
         self.publish()
@@ -233,7 +237,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
         let Image {
             brokers, partition, ..
         } = &mut self.disk.image;
-        if let Some(next) = controller::fenced(partition, brokers, node) {
+        if let Some(next) = controller::fenced(partition, brokers, node, Eligible::InSync) {
             *partition = next;
         }
     }
@@ -246,7 +250,8 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
                 *member = image.brokers.member(member.node).unwrap_or(*member);
             }
         }
-        match controller::alter_in_sync(&image.partition, &image.brokers, &asked) {
+        match controller::alter_in_sync(&image.partition, &image.brokers, &asked, Eligible::InSync)
+        {
             Ok(next) if next != image.partition => {
                 image.partition = next;
                 self.publish()
@@ -495,6 +500,7 @@ impl<const FLAW: u8, const MIN: usize> Node<FLAW, MIN> {
             leader_epoch: it.epoch,
             partition_epoch: partition.partition_epoch,
             in_sync: wanted.iter().map(member).collect(),
+            recovering: false,
         };
         match FLAW {
             GONE_EARLY => it.in_sync.assign(&partition.replicas, &wanted, MIN, true),
