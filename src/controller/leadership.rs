@@ -94,8 +94,8 @@ pub fn preferred(partition: &PartitionRecord, brokers: &Registered) -> Option<Pa
     changed(partition, next)
 }
 
-/// As a client asks for it (ElectLeaders): the first replica leads; or, if that cannot and nobody does, another one that
-/// is in sync. As Kafka's `ReplicationControlManager.electLeader`.
+/// As a client asks for it (ElectLeaders): the first replica leads; or, if that cannot and nobody does, another one
+/// that is in sync. As Kafka's `ReplicationControlManager.electLeader`.
 ///
 /// # Errors
 /// ELECTION_NOT_NEEDED if it leads already, PREFERRED_LEADER_NOT_AVAILABLE if nobody else would lead than before.
@@ -585,8 +585,8 @@ mod tests {
         assert_eq!(late, Err(ErrorCode::InvalidUpdateVersion));
     }
 
-    /// All were down, and the first that is back has a copy that is damaged: the next one registers before that has said
-    /// so, and is taken out of the ISR, though it has everything.
+    /// All were down, and the first that is back has a damaged copy: the next one registers before that has said so,
+    /// and is taken out of the ISR, though it has everything.
     #[test]
     fn a_leader_that_has_begun_nothing_hands_on_to_who_was_taken_out_of_the_isr_since() {
         let (mut it, mut brokers) = three();

@@ -111,7 +111,8 @@ pub struct Elections {
     /// before that counts no more.
     pub unclean: Option<LeaderEpoch>,
     /// Who was in the ISR when the leader's epoch began, and was taken out since because its broker was fenced, and not
-    /// because the leader asked for it. A leader that has begun nothing in its epoch has committed nothing without them.
+    /// because the leader asked for it. A leader that has begun nothing in its epoch has committed nothing without
+    /// them.
     pub left: Vec<NodeId>,
 }
 

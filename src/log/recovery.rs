@@ -58,6 +58,8 @@ pub struct Reopened {
     pub store: Store,
     /// All but those that are damaged.
     pub logs: IdMap<LogId, Log>,
+    /// Before which offset of those everything was known to be committed, as far as that can be read.
+    pub damaged: IdMap<LogId, Offset>,
     /// What was found.
     pub report: RecoveryReport,
 }
@@ -86,12 +88,15 @@ pub fn reopen(
                 .or_insert_with(|| Log::recovered(log, now))
                 .replay(item);
         })?;
-    let mut recovered = IdMap::default();
+    let (mut recovered, mut damaged) = (IdMap::default(), IdMap::default());
     for (log, recovery) in open {
         match recovery.finish(logs) {
             // Another version of the broker can read it: nothing of it is given up.
             Err(what) if what.unknown => return Err(RecoverError::Unknown(what.to_string())),
-            _ if store.is_damaged(log) => {}
+            found if store.is_damaged(log) => {
+                let known = |log: Log| log.lost_before().unwrap_or(log.known_committed());
+                damaged.extend(found.ok().map(|found| (log, known(found))));
+            }
             Ok(found) => {
                 recovered.insert(log, found);
             }
@@ -104,6 +109,7 @@ pub fn reopen(
     Ok(Reopened {
         store,
         logs: recovered,
+        damaged,
         report,
     })
 }

@@ -28,9 +28,10 @@ def elects(node, kind: str, *args: str) -> str:
 
 def asks(node, kind: ElectionType, topic: str, partition: int = 0) -> str | None:
     """The error that a client is told of a partition; `None` for none."""
-    place = TopicPartition(topic, partition)
-    told = admin(node).elect_leaders(kind, [place], request_timeout=20).result(20)
-    return told[place].name() if told[place] else None
+    place, client = TopicPartition(topic, partition), admin(node)
+    # Without a timeout of its own: the client takes none.
+    [error] = client.elect_leaders(kind, [place]).result(20).values()
+    return (error.args[0] if isinstance(error, KafkaException) else error).name() if error else None
 
 
 def leaders(node, topic: str) -> list[int]:
@@ -78,7 +79,8 @@ def write(nodes, topic: str, numbers: range):
 def configure(node, topic: str, key: str, value: str):
     resource = ConfigResource(ResourceType.TOPIC, topic)
     resource.add_incremental_config(ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET))
-    for done in admin(node).incremental_alter_configs([resource]).values():
+    client = admin(node)
+    for done in client.incremental_alter_configs([resource]).values():
         done.result(20)
 
 
@@ -89,10 +91,11 @@ def one_that_is_not_in_sync_leads_when_it_is_all_that_is_left_and_is_told_to():
         _, _, behind, last, other = nodes
         # By a tool, by a client, by the setting when it is changed, and by the setting.
         asked, called, later, allowed = topics = [unique(name) for name in ("asked", "called", "later", "allowed")]
+        client = admin(nodes[0])
         for topic in topics:
             config = {UNCLEAN: "true"} if topic == allowed else {}
-            new = NewTopic(topic, replica_assignment=[[4, 5, 3]], config=config)
-            patiently(lambda new=new, topic=topic: admin(nodes[0]).create_topics([new])[topic].result(20))
+            new = NewTopic(topic, 1, replica_assignment=[[4, 5, 3]], config=config)
+            patiently(lambda new=new, topic=topic: client.create_topics([new])[topic].result(20))
 
         def is_now(leader: int, isr: set[int], which=topics) -> bool:
             return all(in_sync(nodes[0], topic) == [(leader, isr)] for topic in which)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::settings::log_config;
 use crate::base::limits::{PROOF_AFTER_MS, REMARKS_AFTER_MS};
-use crate::base::{IdMap, LogId, Mono, Now, StoreId};
+use crate::base::{IdMap, LogId, Mono, Now, Offset, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOGS;
@@ -24,6 +24,8 @@ pub struct StoreSlot {
     pub store: Store,
     /// Logs found by recovery that no image has claimed yet.
     pub(crate) recovered: IdMap<LogId, Log>,
+    /// Before which offset of those that are damaged all was known to be committed, as far as that could be read.
+    pub(crate) damaged: IdMap<LogId, Offset>,
     /// Logs with changes that are not durable yet, by the flush that they are part of.
     pub(crate) changed: VecDeque<(FlushSeq, LogId)>,
     /// The flushes on their way, in order.
@@ -35,11 +37,12 @@ pub struct StoreSlot {
 }
 
 impl StoreSlot {
-    fn new(store: Store, recovered: IdMap<LogId, Log>) -> Self {
+    fn new(store: Store, recovered: IdMap<LogId, Log>, damaged: IdMap<LogId, Offset>) -> Self {
         Self {
             durable: store.durable_seq(),
             store,
             recovered,
+            damaged,
             changed: VecDeque::new(),
             flushes: VecDeque::new(),
             prove_at: None,
@@ -133,7 +136,10 @@ impl StoreSlot {
 #[must_use]
 pub fn format_store(id: StoreId, config: StoreConfig, seed: u64) -> (StoreSlot, Vec<DiskOp>) {
     let (store, ops) = Store::format(id, config, seed);
-    (StoreSlot::new(store, IdMap::default()), ops)
+    (
+        StoreSlot::new(store, IdMap::default(), IdMap::default()),
+        ops,
+    )
 }
 
 /// Opens a store after a stop or a crash: replays its journal and rebuilds its logs. Reads block. The driver
@@ -157,11 +163,12 @@ pub fn open_store(
     let Reopened {
         store,
         logs,
+        damaged,
         mut report,
     } = recovery::reopen(id, settings, now, file_len, read)?;
-    let damaged = METADATA_LOGS.into_iter().find(|log| store.is_damaged(*log));
+    let metadata = METADATA_LOGS.into_iter().find(|log| store.is_damaged(*log));
     if id == StoreId(0)
-        && let Some(log) = damaged
+        && let Some(log) = metadata
     {
         report.rot.push(
             "without the cluster's metadata no topic is known: restore the store from a copy, or take the topics \
@@ -170,7 +177,7 @@ pub fn open_store(
         );
         return Err(RecoverError::corrupt_log(log, report.rot.join("; ")));
     }
-    Ok((StoreSlot::new(store, logs), report))
+    Ok((StoreSlot::new(store, logs, damaged), report))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Logs of a shard that are there, but cannot be served: something of them has rotted, or the metadata does not
 //! know them.
 
-use crate::base::{ErrorCode, IdSet, LogId, NodeId, Now, TopicId};
+use crate::base::{ErrorCode, IdSet, LogId, NodeId, Now, Offset, TopicId};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
 use crate::controller::{Partition, Topic};
@@ -48,6 +48,17 @@ impl Owner {
         let config = TopicConfig::effective(&self.config, &topic.configs);
         self.open(now, slot, topic, index, partition, &config);
         true
+    }
+
+    /// How far somebody else has to have a log that is damaged here as a whole before that is given up: as far as is
+    /// known of it that it was committed, or that it was there.
+    pub fn least_elsewhere(&self, log: LogId) -> Offset {
+        let Some(slot) = self.damaged.get(&log).map(|slot| &self.slots[*slot]) else {
+            return Offset(0);
+        };
+        let known = slot.damaged.get(&log).copied();
+        let begun = slot.store.segments(log).map(|(_, base, _)| base);
+        known.into_iter().chain(begun).fold(Offset(0), Offset::max)
     }
 
     /// A partition's log is damaged as a whole. If others have it too, it is to be looked what becomes of it.

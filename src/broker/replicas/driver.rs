@@ -9,7 +9,7 @@ use crate::base::limits::{
     REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_PUSHED_PER_SLICE,
     REPLICA_READ_BYTES_MAX,
 };
-use crate::base::{ErrorCode, LogId, Mono, NodeId};
+use crate::base::{ErrorCode, LogId, Mono, NodeId, Now};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::ReplicaPeer;
@@ -17,7 +17,7 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
 use crate::controller::{Image, Partition, Topic};
 use crate::log::Truncation;
-use crate::replica::Term;
+use crate::replica::{EpochEnd, LeaderLog, Term};
 use crate::store::{DiskError, Piece};
 use bytes::Bytes;
 
@@ -156,12 +156,6 @@ impl Replication {
         };
         let in_sync = partition.isr.contains(&me.node);
         let has_lost = owner.is_unreadable(log) || !in_sync && is_overruled(log, partition, owner);
-        if owner.recreate(fx.now, topic, index) {
-            let name = &topic.name;
-            tracing::warn!(
-                "{name}-{index} is damaged as a whole: it is made anew, of what node {leader} has"
-            );
-        }
         let todo = self
             .followed
             .follow(fx.now, (log, term), peer, (in_sync, has_lost), owner);
@@ -226,12 +220,16 @@ impl Replication {
                 }
             }
             ReplicaWhat::Answers { asked, log: answer } => {
-                if self.followed.is_of_leader(log, node, term) {
-                    let todo = self.followed.step(now.mono, log, owner, |it, here| {
-                        it.answered(now, asked, answer, here)
-                    });
-                    self.perform(log, todo, owner, fx);
+                if !self.followed.is_of_leader(log, node, term) {
+                    return;
                 }
+                if owner.is_damaged(log) {
+                    return self.begins_anew(log, (asked, answer), (image, owner), now);
+                }
+                let todo = self.followed.step(now.mono, log, owner, |it, here| {
+                    it.answered(now, asked, answer, here)
+                });
+                self.perform(log, todo, owner, fx);
             }
             ReplicaWhat::Pushes(push) => {
                 if self.followed.is_of_leader(log, node, term) && self.followed.takes(log) {
@@ -241,6 +239,38 @@ impl Replication {
                     self.perform(log, todo, owner, fx);
                 }
             }
+        }
+    }
+
+    /// The leader of a partition whose log is damaged here as a whole has answered. If it has all that there was, the
+    /// log is made anew, and looked at as every new one.
+    fn begins_anew(
+        &mut self,
+        log: LogId,
+        answer: (EpochEnd, LeaderLog),
+        (image, owner): (&Image, &mut Owner),
+        now: Now,
+    ) {
+        let place = owner.place_of(log);
+        let known = place.and_then(|(id, index)| {
+            let topic = image.topic_by_id(id)?;
+            Some((topic, index, topic.partition(index)?))
+        });
+        let Some((topic, index, partition)) = known.filter(|(.., it)| it.log == log) else {
+            return;
+        };
+        // How old it is that there was something here cannot be read.
+        let counts = (
+            owner.least_elsewhere(log),
+            partition.unclean_epoch().is_some(),
+        );
+        if self.followed.may_begin_anew(now.mono, log, answer, counts)
+            && owner.recreate(now, topic, index)
+        {
+            let (name, leader) = (&topic.name, partition.leader);
+            tracing::warn!(
+                "{name}-{index} is damaged as a whole: it is made anew, of what node {leader} has"
+            );
         }
     }
 
@@ -534,11 +564,27 @@ impl Replication {
             };
             is_silent(node) || leader.is_in_sync(node) != Some(true) && !may_join()
         })?;
-        // One that was fenced, and is in sync still: the metadata are about to change by themselves, and a set with it
-        // would be refused.
-        let is_live = |node: &NodeId| image.brokers.get(*node).is_some_and(|it| !it.fenced);
-        wanted.iter().all(is_live).then_some(wanted)
+        let is_live = |node: NodeId| image.brokers.get(node).is_some_and(|it| !it.fenced);
+        let (topic, index) = owner.place_of(log)?;
+        let known = image.topic_by_id(topic)?.partition(index)?;
+        without_fenced(wanted, &known.isr, is_live)
     }
+}
+
+/// What is wanted, without those that were fenced and are in sync still: a set with them would be refused, and nobody
+/// else is to wait until the metadata have changed. If that is all, it is not asked for: they change by themselves.
+fn without_fenced(
+    wanted: Vec<NodeId>,
+    in_sync: &[NodeId],
+    is_live: impl Fn(NodeId) -> bool,
+) -> Option<Vec<NodeId>> {
+    let leaves = in_sync.iter().any(|node| !wanted.contains(node));
+    let leader = wanted.first().copied()?;
+    let mut live = wanted;
+    live.retain(|node| is_live(*node));
+    let joins = live.iter().any(|node| !in_sync.contains(node));
+    // A set without the leader says something else.
+    ((leaves || joins) && live.first() == Some(&leader)).then_some(live)
 }
 
 /// Whether it does not count any more what of a log was known here to be committed, which all was before the last
@@ -562,4 +608,37 @@ fn peer_of(image: &Image, partition: &Partition, node: NodeId) -> Option<Replica
     let directory = directories.iter().find(|directory| directory.id == *id)?;
     let shard = directory.shard;
     Some(ReplicaPeer { node, shard })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(ids: &[i32]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn who_is_fenced_keeps_nobody_from_joining_or_leaving() {
+        let in_sync = nodes(&[1, 2, 3]);
+        let asks = |wanted: &[i32], fenced: &[i32]| {
+            let is_live = |node: NodeId| !fenced.contains(&node.0);
+            without_fenced(nodes(wanted), &in_sync, is_live)
+        };
+        assert_eq!(asks(&[1, 2, 3, 4], &[]), Some(nodes(&[1, 2, 3, 4])));
+        assert_eq!(
+            asks(&[1, 2, 3, 4], &[3]),
+            Some(nodes(&[1, 2, 4])),
+            "4 joins"
+        );
+        assert_eq!(asks(&[1, 3], &[3]), Some(nodes(&[1])), "2 is silent");
+        assert_eq!(asks(&[1, 2], &[3]), Some(nodes(&[1, 2])), "3 is silent");
+        assert_eq!(asks(&[1, 2, 3], &[3]), None, "it leaves by itself");
+        assert_eq!(asks(&[1, 2, 3, 4], &[4]), None, "nor does it join");
+        assert_eq!(
+            asks(&[1, 2, 4], &[1]),
+            None,
+            "nothing of who is fenced itself"
+        );
+    }
 }

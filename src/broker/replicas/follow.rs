@@ -7,14 +7,22 @@ use super::said::{ReplicaSaid, ReplicaWhat};
 use crate::base::limits::{
     REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_ASKS_AGAIN_MS_MIN, REPLICA_REFUSES_MS_MAX,
 };
-use crate::base::{IdMap, LogId, Mono, NodeId, Now};
+use crate::base::{IdMap, LogId, Mono, NodeId, Now, Offset};
 use crate::broker::msg::ReplicaPeer;
 use crate::broker::owner::Owner;
-use crate::log::{Truncation, Unfit};
-use crate::replica::{FollowerNext, FollowerStep, FollowerStopped, Following, Here, Term};
+use crate::log::{Truncation, UNDEFINED_EPOCH, Unfit};
+use crate::replica::{
+    EpochEnd, FollowerNext, FollowerStep, FollowerStopped, Following, Here, LeaderLog, Term,
+};
 
 /// What this node is told by a leader, or has to do next.
 pub type Stepped = Result<FollowerStep, FollowerStopped>;
+
+/// What is asked of a leader by one whose log is damaged as a whole: how far it has it. Nothing is pushed after that.
+pub(super) const HAS_NOTHING: EpochEnd = EpochEnd {
+    epoch: UNDEFINED_EPOCH.0,
+    end: Offset(i64::MAX),
+};
 
 /// A partition that this node follows.
 #[derive(Debug)]
@@ -115,6 +123,11 @@ impl Followeds {
             self.ask_later(now.mono, log);
             return self.lost(log);
         }
+        if owner.is_damaged(log) {
+            let (to, asks) = (followed.leader, ReplicaWhat::Asks(HAS_NOTHING));
+            self.ask_later(now.mono, log);
+            return Some(FollowsUp::Say(to, said(log, term, asks)));
+        }
         let begun = with(owner, log, |here| match has_lost {
             true => Following::out_of_sync(now, term, here),
             false => Following::begin(now, term, here),
@@ -124,6 +137,36 @@ impl Followeds {
             step
         });
         self.stepped(now.mono, log, stepped, owner)
+    }
+
+    /// The leader of a partition whose log is damaged here as a whole has answered: whether it has what there was here,
+    /// as far as `least`, so that nothing of that is needed. `is_overruled` says that what it has counts in any case.
+    pub fn may_begin_anew(
+        &mut self,
+        now: Mono,
+        log: LogId,
+        (asked, answer): (EpochEnd, LeaderLog),
+        (least, is_overruled): (Offset, bool),
+    ) -> bool {
+        let Some(followed) = self.logs.get_mut(&log) else {
+            return false;
+        };
+        if asked != HAS_NOTHING || followed.in_sync {
+            return false;
+        }
+        if answer.end >= least || is_overruled {
+            return true;
+        }
+        if !std::mem::replace(&mut followed.has_complained, true) {
+            let (node, end) = (followed.leader.node, answer.end);
+            tracing::error!(
+                "log {log} is damaged as a whole, and what is left of it is kept: there was something before offset \
+                 {least}, and node {node}, which leads the partition, has nothing behind {end}"
+            );
+        }
+        followed.pause_ms = REPLICA_REFUSES_MS_MAX;
+        self.ask_later(now, log);
+        false
     }
 
     /// A partition is followed no more.

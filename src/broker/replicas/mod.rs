@@ -10,6 +10,8 @@
 
 mod alter;
 mod altering;
+#[cfg(test)]
+mod damaged_tests;
 mod driver;
 mod follow;
 mod incoming;
