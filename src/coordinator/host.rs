@@ -388,6 +388,7 @@ mod tests {
     use super::*;
     use crate::coordinator::{FetchedOf, GroupAsk, Listed};
     use crate::group::Name;
+    use crate::group::coordinator::HeartbeatRequest;
     use crate::group::testing::commit_of;
 
     const NOW: Now = Now {
@@ -451,6 +452,20 @@ mod tests {
         let refused = |error| GroupAnswer::Fetched(Err(error));
         let loading = ErrorCode::CoordinatorLoadInProgress;
         assert_eq!(answered(&mut host, 0, fetch()), refused(loading));
+        let heartbeat = || {
+            GroupAsk::Heartbeat(HeartbeatRequest {
+                group: Name::from("g"),
+                member: Name::from("m"),
+                instance: None,
+                generation: 1,
+            })
+        };
+        let done = GroupAnswer::Done(ErrorCode::None);
+        assert_eq!(
+            answered(&mut host, 0, heartbeat()),
+            done,
+            "nobody knows better"
+        );
         let list = |host: &mut Host| {
             let mut out = Vec::new();
             host.ask(NOW, 1, Question::List(None), &mut out);
@@ -471,6 +486,8 @@ mod tests {
             GroupAnswer::Fetched(Ok((vec![], false)))
         );
         assert_eq!(answered(&mut host, 1, fetch()), not_here);
+        let elsewhere = GroupAnswer::Done(ErrorCode::NotCoordinator);
+        assert_eq!(answered(&mut host, 1, heartbeat()), elsewhere);
         assert_eq!(answered(&mut host, 3, fetch()), not_here);
         assert!(host.begin_snapshot(0) && !host.begin_snapshot(1));
         // A commit is on its way when the host stops: it is answered, and then its instance is gone.

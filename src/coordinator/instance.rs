@@ -117,7 +117,15 @@ impl Instance {
     /// Answers, now or later.
     pub fn ask(&mut self, now: Now, token: u64, ask: GroupAsk, out: &mut Vec<InstanceEffect>) {
         if let Err(error) = self.state.serves() {
-            return out.push(InstanceEffect::Answer(token, ask.refused(error)));
+            let answer = match ask {
+                // As Kafka's `GroupCoordinatorService.heartbeat`: sessions begin when it is loaded, and clients do not
+                // expect to be told anything else.
+                GroupAsk::Heartbeat(_) if self.state == InstanceState::Loading => {
+                    GroupAnswer::Done(ErrorCode::None)
+                }
+                ask => ask.refused(error),
+            };
+            return out.push(InstanceEffect::Answer(token, answer));
         }
         let mut effects = Vec::new();
         let coordinator = &mut self.coordinator;
