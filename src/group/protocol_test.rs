@@ -480,6 +480,18 @@ fn deleting_a_group_covers_commits_on_their_way() {
     w.restart();
     assert!(w.coordinator.group("g").is_none());
     assert!(w.coordinator.delete_group(w.now, 901, &g, &mut Vec::new()) == Err(E::GroupIdNotFound));
+    // What is on its way may come to be: it is not there, nor is it not.
+    w.hold_appends = true;
+    w.commit(&simple, 0, 5).unwrap();
+    let unknown = Err(E::CoordinatorNotAvailable);
+    let again = w.coordinator.delete_group(w.now, 906, &g, &mut Vec::new());
+    assert_eq!(again, unknown);
+    let targets = [(Name::from("t"), 0)];
+    let again = w
+        .coordinator
+        .delete_offsets(w.now, 907, &g, &targets, &mut Vec::new());
+    assert_eq!(again.map(drop), unknown);
+    w.flush();
     // One that takes too long may come to be all the same: nobody joins what is buried then.
     w.hold_appends = false;
     w.commit(&simple, 0, 5).unwrap();

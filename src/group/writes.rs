@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::coordinator::Entry;
 use super::cx::{Counts, InFlight, Leftover};
 use super::records::{self, Key};
 use super::{
@@ -98,7 +99,7 @@ impl Coordinator {
         if group.is_empty() {
             return Err(ErrorCode::InvalidGroupId);
         }
-        let entry = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        let entry = self.to_delete(group)?;
         match entry.group.state() {
             // It is not gone before that is committed.
             State::Dead => return Err(ErrorCode::CoordinatorNotAvailable),
@@ -138,7 +139,7 @@ impl Coordinator {
         group: &Name,
         out: &mut Vec<Effect>,
     ) -> Result<(), ErrorCode> {
-        let entry = self.groups.get(group).ok_or(ErrorCode::GroupIdNotFound)?;
+        let entry = self.to_delete(group)?;
         match entry.group.state() {
             State::Dead => Err(ErrorCode::CoordinatorNotAvailable),
             State::PreparingRebalance | State::CompletingRebalance | State::Stable => {
@@ -149,6 +150,16 @@ impl Coordinator {
                 Ok(())
             }
         }
+    }
+
+    /// A group of which something is to be deleted. One that comes to be with a commit which is on its way is not there
+    /// yet, but that it is not cannot be said either.
+    fn to_delete(&self, group: &Name) -> Result<&Entry, ErrorCode> {
+        let unknown = match self.appends.committing.contains_key(group) {
+            true => ErrorCode::CoordinatorNotAvailable,
+            false => ErrorCode::GroupIdNotFound,
+        };
+        self.groups.get(group).ok_or(unknown)
     }
 
     /// Writes tombstones for everything that an empty group has. Until they are durable it is
