@@ -7,12 +7,13 @@
 
 use bytes::Bytes;
 
-use crate::base::{ErrorCode, IdMap, LogId, Now, Offset};
+use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Now, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::group::Record;
 use crate::record::{BatchBuilder, Codec};
+use crate::replica::Leader;
 
 /// What is valid is written in parts of about so many bytes, or less.
 pub const PART_BYTES_MAX: usize = 256 << 10;
@@ -24,6 +25,8 @@ struct Running {
     first: Offset,
     /// Where they end, so far.
     end: Offset,
+    /// The epoch in which this node leads. In another one more may be valid than was known here.
+    epoch: LeaderEpoch,
     /// The token by which is waited until they are committed, when they are all written.
     token: Option<u64>,
 }
@@ -93,12 +96,16 @@ impl Compaction {
         if self.running.contains_key(&log) {
             return false;
         }
+        let Some(epoch) = leads(log, owner) else {
+            return false;
+        };
         let Some(first) = owner.begin_rewrite(fx.now, log) else {
             return false;
         };
         let running = Running {
             first,
             end: first,
+            epoch,
             token: None,
         };
         self.running.insert(log, running);
@@ -111,9 +118,12 @@ impl Compaction {
         let Some(running) = self.running.get_mut(&log) else {
             return false;
         };
-        let appended = match owner.has_room(log, batch.len(), false) {
-            true => owner.append_internal(fx.now, log, batch),
-            false => Err(ErrorCode::KafkaStorageError.into()),
+        let appended = if leads(log, owner) != Some(running.epoch) {
+            Err(ErrorCode::NotLeaderOrFollower.into())
+        } else if !owner.has_room(log, batch.len(), false) {
+            Err(ErrorCode::KafkaStorageError.into())
+        } else {
+            owner.append_internal(fx.now, log, batch)
         };
         match appended {
             Ok(end) => {
@@ -168,6 +178,12 @@ impl Compaction {
         }
         true
     }
+}
+
+/// The epoch in which this node leads a log, if it does.
+fn leads(log: LogId, owner: &Owner) -> Option<LeaderEpoch> {
+    let leader = owner.partitions.get(&log)?.leader.as_ref();
+    leader.map(Leader::epoch)
 }
 
 /// Bytes of a record's key and value.

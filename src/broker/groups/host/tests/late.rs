@@ -56,9 +56,8 @@ fn a_deletion_that_took_too_long_counts_when_it_is_committed() {
     );
 }
 
-/// Between the two another one may have led, which lacks what was written anew.
-#[test]
-fn a_compaction_drops_nothing_for_what_another_leader_may_lack() {
+/// A partition that both nodes have and whose compaction is about to write what is valid.
+fn compacting() -> Fixture {
     const LEAST: i64 = 4096;
     let mut f = Fixture::new();
     f.site.owner.config = Arc::new(BrokerConfig {
@@ -68,13 +67,32 @@ fn a_compaction_drops_nothing_for_what_another_leader_may_lack() {
     f.lead(1, 1, &[1, 2]);
     f.idle();
     let mut id = 0;
-    // What is valid is written once more, and only the other node is waited for.
     while f.site.owner.partitions[&OFFSETS_LOG].log.size_bytes() < LEAST as u64 {
         id += 1;
         f.commit(id);
         f.flush();
         f.replicated();
     }
+    assert!(f.coordinators.snapshots.has_more());
+    f
+}
+
+/// What was valid by what this one knew may not be so any more.
+#[test]
+fn a_compaction_writes_nothing_in_another_epoch() {
+    let mut f = compacting();
+    let end = f.end();
+    f.owner_learns(1, 3, &[1, 2]);
+    f.idle();
+    assert_eq!(f.end(), end);
+    assert!(f.coordinators.snapshots.is_quiet());
+}
+
+/// Between the two another one may have led, which lacks what was written anew.
+#[test]
+fn a_compaction_drops_nothing_for_what_another_leader_may_lack() {
+    let mut f = compacting();
+    // What is valid is written once more, and only the other node is waited for.
     f.idle();
     f.flush();
     assert!(!f.coordinators.snapshots.is_quiet());
