@@ -73,7 +73,7 @@ pub fn elect_leader(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::NodeId;
+    use crate::base::{LeaderEpoch, NodeId};
     use crate::controller::testing::{cluster, create};
     use crate::controller::{Image, Partition};
 
@@ -162,6 +162,12 @@ mod tests {
         assert_eq!(ask(&mut image, 0, unclean), Ok(second));
         let it = of(&image);
         assert_eq!((&it.isr[..], it.is_recovering()), (&[second][..], true));
-        assert_eq!(it.unclean_epoch(), Some(it.leader_epoch));
+        let unclean = it.leader_epoch;
+        assert_eq!(it.unclean_epoch(), Some(unclean));
+        let before = LeaderEpoch(unclean.0 - 1);
+        assert!(
+            it.overrules(before) && !it.overrules(unclean),
+            "from then on"
+        );
     }
 }

@@ -23,6 +23,8 @@ pub fn rehomed(
             && let Some(home) = home(partition, broker, is_internal, image)
         {
             *directory = home;
+            // What it has had is gone.
+            next.elections.left.retain(|it| it != node);
         }
     }
     changed(partition, next)
@@ -114,6 +116,23 @@ mod tests {
                 assert_eq!(there, 6, "both have as much");
             }
         }
+    }
+
+    /// It would be elected with nothing, by a leader that has lost something and begun nothing.
+    #[test]
+    fn who_was_taken_out_of_the_isr_and_has_lost_its_disk_has_nothing_that_counts() {
+        let mut image = cluster(2);
+        create(&mut image, "a", 2, 2);
+        comes_back(&mut image, 2, 2);
+        let led = |image: &Image| {
+            let partitions = image.topic("a").unwrap().partitions.clone();
+            partitions.iter().find(|it| it.replicas[0].0 == 1).cloned()
+        };
+        let left = led(&image).expect("one is led by the first");
+        assert_eq!((left.leader.0, left.left()), (1, &[NodeId(2)][..]));
+        comes_back(&mut image, 2, 0);
+        let left = led(&image).expect("it is still");
+        assert_eq!((left.leader.0, left.left()), (1, &[][..]));
     }
 
     #[test]

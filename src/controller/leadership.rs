@@ -198,7 +198,9 @@ fn hand_on(
     }
     let mut next = partition.clone();
     // Nothing was committed without those that were taken out since: they have all that the others have.
-    let back = left.iter().filter(|node| !partition.isr.contains(node));
+    let is_back =
+        |node: &&NodeId| partition.replicas.contains(node) && !partition.isr.contains(node);
+    let back = left.iter().filter(is_back);
     next.isr.extend(back);
     next.isr.retain(|node| *node != leader);
     if others.iter().any(|it| has_kept(partition, brokers, *it)) {

@@ -53,6 +53,12 @@ pub struct Partition {
 }
 
 impl Partition {
+    /// Whether it counts no more what was committed in this epoch or before: there was an unclean election since.
+    #[must_use]
+    pub fn overrules(&self, epoch: LeaderEpoch) -> bool {
+        self.unclean_epoch().is_some_and(|unclean| epoch < unclean)
+    }
+
     /// The epoch of the last leader that was elected though it may lack what was committed; none if there was none.
     #[must_use]
     pub fn unclean_epoch(&self) -> Option<LeaderEpoch> {

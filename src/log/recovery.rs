@@ -51,6 +51,15 @@ impl fmt::Display for LogRecoveryError {
 
 impl std::error::Error for LogRecoveryError {}
 
+/// What is known of a log that is damaged as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DamagedLog {
+    /// Everything before it was known to be committed.
+    pub committed: Offset,
+    /// Its newest epoch.
+    pub epoch: LeaderEpoch,
+}
+
 /// A store and its logs, as they were found.
 #[derive(Debug)]
 pub struct Reopened {
@@ -58,8 +67,8 @@ pub struct Reopened {
     pub store: Store,
     /// All but those that are damaged.
     pub logs: IdMap<LogId, Log>,
-    /// Before which offset of those everything was known to be committed, as far as that can be read.
-    pub damaged: IdMap<LogId, Offset>,
+    /// What can be read of those.
+    pub damaged: IdMap<LogId, DamagedLog>,
     /// What was found.
     pub report: RecoveryReport,
 }
@@ -94,7 +103,10 @@ pub fn reopen(
             // Another version of the broker can read it: nothing of it is given up.
             Err(what) if what.unknown => return Err(RecoverError::Unknown(what.to_string())),
             found if store.is_damaged(log) => {
-                let known = |log: Log| log.lost_before().unwrap_or(log.known_committed());
+                let known = |log: Log| DamagedLog {
+                    committed: log.lost_before().unwrap_or(log.known_committed()),
+                    epoch: log.leader_epoch(),
+                };
                 damaged.extend(found.ok().map(|found| (log, known(found))));
             }
             Ok(found) => {

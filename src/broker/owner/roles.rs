@@ -123,8 +123,8 @@ impl Owner {
             return true;
         }
         let (log, slot) = (&mut open.log, &mut self.slots[open.slot]);
-        if partition.is_recovering() {
-            // What is here counts from now on, whatever there was.
+        // What is here counts from the epoch of an unclean election on, whatever there was: that is said once.
+        if partition.is_recovering() && partition.overrules(log.leader_epoch()) {
             let lost = log.give_up_lost(&mut slot.store);
             let (topic, index) = (&log.label().topic, log.label().partition);
             let lost = lost.map_or(String::new(), |before| {

@@ -7,12 +7,12 @@ use bytes::Bytes;
 
 use super::settings::log_config;
 use crate::base::limits::{PROOF_AFTER_MS, REMARKS_AFTER_MS};
-use crate::base::{IdMap, LogId, Mono, Now, Offset, StoreId};
+use crate::base::{IdMap, LogId, Mono, Now, StoreId};
 use crate::broker::trace::FlushStamps;
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::controller::METADATA_LOGS;
 use crate::log::Log;
-use crate::log::recovery::{self, Reopened};
+use crate::log::recovery::{self, DamagedLog, Reopened};
 use crate::store::{
     DiskError, DiskOp, FlushSeq, RecoverError, RecoveryReport, Store, StoreConfig, Usage,
 };
@@ -24,8 +24,8 @@ pub struct StoreSlot {
     pub store: Store,
     /// Logs found by recovery that no image has claimed yet.
     pub(crate) recovered: IdMap<LogId, Log>,
-    /// Before which offset of those that are damaged all was known to be committed, as far as that could be read.
-    pub(crate) damaged: IdMap<LogId, Offset>,
+    /// What is known of those that are damaged.
+    pub(crate) damaged: IdMap<LogId, DamagedLog>,
     /// Logs with changes that are not durable yet, by the flush that they are part of.
     pub(crate) changed: VecDeque<(FlushSeq, LogId)>,
     /// The flushes on their way, in order.
@@ -37,7 +37,7 @@ pub struct StoreSlot {
 }
 
 impl StoreSlot {
-    fn new(store: Store, recovered: IdMap<LogId, Log>, damaged: IdMap<LogId, Offset>) -> Self {
+    fn new(store: Store, recovered: IdMap<LogId, Log>, damaged: IdMap<LogId, DamagedLog>) -> Self {
         Self {
             durable: store.durable_seq(),
             store,

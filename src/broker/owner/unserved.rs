@@ -1,10 +1,11 @@
 //! Logs of a shard that are there, but cannot be served: something of them has rotted, or the metadata does not
 //! know them.
 
-use crate::base::{ErrorCode, IdSet, LogId, NodeId, Now, Offset, TopicId};
+use crate::base::{ErrorCode, IdSet, LeaderEpoch, LogId, NodeId, Now, Offset, TopicId};
 use crate::broker::owner::Owner;
 use crate::config::TopicConfig;
 use crate::controller::{Partition, Topic};
+use crate::log::recovery::DamagedLog;
 
 /// Whether nothing is lost if a node has nothing of a partition: nobody else has it, or another one leads it and this
 /// one is not in sync.
@@ -51,14 +52,14 @@ impl Owner {
     }
 
     /// How far somebody else has to have a log that is damaged here as a whole before that is given up: as far as is
-    /// known of it that it was committed, or that it was there.
-    pub fn least_elsewhere(&self, log: LogId) -> Offset {
-        let Some(slot) = self.damaged.get(&log).map(|slot| &self.slots[*slot]) else {
-            return Offset(0);
-        };
-        let known = slot.damaged.get(&log).copied();
-        let begun = slot.store.segments(log).map(|(_, base, _)| base);
-        known.into_iter().chain(begun).fold(Offset(0), Offset::max)
+    /// known of it that it was committed, or that it was there. And in which epoch that was, 0 if it cannot be read.
+    pub fn least_elsewhere(&self, log: LogId) -> (Offset, LeaderEpoch) {
+        let slot = self.damaged.get(&log).map(|slot| &self.slots[*slot]);
+        let known = slot.and_then(|slot| slot.damaged.get(&log));
+        let DamagedLog { committed, epoch } = known.copied().unwrap_or_default();
+        let begun = slot.into_iter().flat_map(|slot| slot.store.segments(log));
+        let begun = begun.map(|(_, base, _)| base);
+        (begun.fold(committed, Offset::max), epoch)
     }
 
     /// A partition's log is damaged as a whole. If others have it too, it is to be looked what becomes of it.

@@ -18,6 +18,7 @@ use crate::config::BrokerConfig;
 use crate::controller::{
     Delta, Directory, Elections, Image, MetadataRecord, PartitionRecord, Registration,
 };
+use crate::log::recovery::DamagedLog;
 use crate::replica::{EpochEnd, LeaderLog, Term};
 use crate::store::StoreConfig;
 use crate::wire::peer::NodeFacts;
@@ -58,7 +59,11 @@ impl Damaged {
         let mut owner = Owner::new(ShardId(0), Arc::new(config), slots);
         owner.roles.replicates = true;
         owner.damaged.insert(LOG, 0);
-        owner.slots[0].damaged.insert(LOG, Offset(50));
+        let known = DamagedLog {
+            committed: Offset(50),
+            epoch: LeaderEpoch(4),
+        };
+        owner.slots[0].damaged.insert(LOG, known);
         let directory = |node: NodeId| DirectoryId::new(node.0 as u64, StoreId(0));
         let mut image = Image::of_node([directory(me)]);
         image.features = crate::controller::FEATURE_LEVEL;
@@ -177,4 +182,10 @@ fn after_an_unclean_election_what_the_leader_has_is_all_that_counts() {
     });
     assert!(it.owner.is_damaged(LOG));
     assert!(!it.answered(HAS_NOTHING, 10));
+    // What was there was of that election, or of a later one.
+    let mut it = Damaged::new(Elections {
+        unclean: Some(LeaderEpoch(4)),
+        ..Elections::default()
+    });
+    assert!(it.answered(HAS_NOTHING, 10));
 }

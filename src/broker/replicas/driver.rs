@@ -9,7 +9,7 @@ use crate::base::limits::{
     REPLICA_CHECKS_MS, REPLICA_LOGS_PER_SLICE, REPLICA_MARKS_AFTER_MS, REPLICA_PUSHED_PER_SLICE,
     REPLICA_READ_BYTES_MAX,
 };
-use crate::base::{ErrorCode, LogId, Mono, NodeId, Now};
+use crate::base::{ErrorCode, LogId, Mono, NodeId, Now, Offset};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::ReplicaPeer;
@@ -155,7 +155,13 @@ impl Replication {
             follower: me,
         };
         let in_sync = partition.isr.contains(&me.node);
-        let has_lost = owner.is_unreadable(log) || !in_sync && is_overruled(log, partition, owner);
+        // What was known here to be committed keeps it from nothing if that counts no more.
+        let newest = owner
+            .partitions
+            .get(&log)
+            .map(|open| open.log.leader_epoch());
+        let is_overruled = !in_sync && newest.is_some_and(|epoch| partition.overrules(epoch));
+        let has_lost = owner.is_unreadable(log) || is_overruled;
         let todo = self
             .followed
             .follow(fx.now, (log, term), peer, (in_sync, has_lost), owner);
@@ -259,12 +265,12 @@ impl Replication {
         let Some((topic, index, partition)) = known.filter(|(.., it)| it.log == log) else {
             return;
         };
-        // How old it is that there was something here cannot be read.
-        let counts = (
-            owner.least_elsewhere(log),
-            partition.unclean_epoch().is_some(),
-        );
-        if self.followed.may_begin_anew(now.mono, log, answer, counts)
+        let (least, epoch) = owner.least_elsewhere(log);
+        let least = match partition.overrules(epoch) {
+            true => Offset(0),
+            false => least,
+        };
+        if self.followed.may_begin_anew(now.mono, log, answer, least)
             && owner.recreate(now, topic, index)
         {
             let (name, leader) = (&topic.name, partition.leader);
@@ -585,19 +591,6 @@ fn without_fenced(
     let joins = live.iter().any(|node| !in_sync.contains(node));
     // A set without the leader says something else.
     ((leaves || joins) && live.first() == Some(&leader)).then_some(live)
-}
-
-/// Whether it does not count any more what of a log was known here to be committed, which all was before the last
-/// unclean election.
-fn is_overruled(log: LogId, partition: &Partition, owner: &Owner) -> bool {
-    let newest = owner
-        .partitions
-        .get(&log)
-        .map(|open| open.log.leader_epoch());
-    let unclean = partition.unclean_epoch();
-    unclean
-        .zip(newest)
-        .is_some_and(|(unclean, newest)| newest < unclean)
 }
 
 /// The shard of a node that has a replica of a partition.

@@ -140,13 +140,13 @@ impl Followeds {
     }
 
     /// The leader of a partition whose log is damaged here as a whole has answered: whether it has what there was here,
-    /// as far as `least`, so that nothing of that is needed. `is_overruled` says that what it has counts in any case.
+    /// as far as `least`, so that nothing of that is needed.
     pub fn may_begin_anew(
         &mut self,
         now: Mono,
         log: LogId,
         (asked, answer): (EpochEnd, LeaderLog),
-        (least, is_overruled): (Offset, bool),
+        least: Offset,
     ) -> bool {
         let Some(followed) = self.logs.get_mut(&log) else {
             return false;
@@ -154,7 +154,7 @@ impl Followeds {
         if asked != HAS_NOTHING || followed.in_sync {
             return false;
         }
-        if answer.end >= least || is_overruled {
+        if answer.end >= least {
             return true;
         }
         if !std::mem::replace(&mut followed.has_complained, true) {
