@@ -96,7 +96,7 @@ impl OtherNodes {
             let now = fx.now.mono;
             peers.tick(now, cluster_id, fx.out);
             if let Some(control) = control {
-                control.look_at_others(|node| peers.verdict(now, node), owner, fx);
+                control.look_at_others(|node| peers.judged(now, node), owner, fx);
             }
         }
         self.answer_peers(fx);
@@ -167,7 +167,8 @@ impl OtherNodes {
 
     /// What is thought of another node; `None` if it was never heard, or this is not the control shard.
     pub fn verdict(&mut self, now: Mono, node: NodeId) -> Option<Verdict> {
-        self.peers.as_mut()?.verdict(now, node)
+        let judged = self.peers.as_mut()?.judged(now, node);
+        judged.map(|it| it.verdict)
     }
 
     /// Panics if something contradicts itself. For the simulator.

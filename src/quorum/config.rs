@@ -8,8 +8,10 @@ pub struct QuorumConfig {
     /// A leader is heard of at least so often, ms.
     pub heartbeat_ms: u64,
     /// Who has heard of no leader for so long, or up to twice as long, stands for election; a leader that has not heard
-    /// of a majority for so long gives up. ms.
+    /// of a majority for so long gives up. ms. Longer where others are [late](super::QuorumInput::Patience).
     pub election_ms: u64,
+    /// Where nobody leads that is never made longer than this, ms.
+    pub nobody_ms_max: u64,
     /// A new voter that has not caught up by then is none, ms.
     pub joining_ms: u64,
     /// Entries of one message, in bytes; one entry may be more.
@@ -35,6 +37,7 @@ impl QuorumConfig {
         Self {
             heartbeat_ms: 50,
             election_ms: 300,
+            nobody_ms_max: 1_000,
             joining_ms: 30_000,
             append_bytes: limits::QUORUM_APPEND_BYTES,
             in_flight_bytes: limits::QUORUM_IN_FLIGHT_BYTES_MAX,

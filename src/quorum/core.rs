@@ -77,6 +77,8 @@ pub(super) struct Core {
     pub role: Role,
     /// When a leader was heard of last.
     pub heard: Option<Mono>,
+    /// Silence that is borne, ms: `election_ms`, or more where others are late.
+    pub patience_ms: u64,
     /// When it acts by itself: stands for election, or as a leader is heard of.
     pub due: Mono,
     /// The snapshot that is being fetched.
@@ -102,6 +104,7 @@ impl Core {
         Self {
             me,
             rng: Rng::new(config.seed),
+            patience_ms: config.election_ms,
             config,
             log,
             role,
@@ -166,10 +169,27 @@ impl Core {
         voters.len() == 1 && voters.contains(self.me)
     }
 
-    /// Waits for a leader from now on, for a time that is drawn.
-    pub fn arm(&mut self, now: Mono) {
-        let ms = self.config.election_ms;
+    /// Waits from now on, for a time that is drawn: for the leader that is heard, or for one to be elected.
+    pub fn arm(&mut self, now: Mono, is_led: bool) {
+        let ms = match is_led {
+            true => self.patience_ms,
+            false => self.patience_ms.min(self.config.nobody_ms_max),
+        };
         self.due = now.plus_ms(ms + self.rng.below(ms + 1));
+    }
+
+    /// This process did not run for so long before now: what came meanwhile it hears only from now on.
+    pub fn stood_still(&mut self, ms: u64) {
+        self.heard = self.heard.map(|heard| heard.plus_ms(ms));
+        match &mut self.role {
+            // Of that others are to hear at once.
+            Role::Leader(it) => {
+                for peer in it.others.values_mut() {
+                    peer.heard = peer.heard.plus_ms(ms);
+                }
+            }
+            _ => self.due = self.due.plus_ms(ms),
+        }
     }
 
     /// Follows a leader, or nobody yet, in this term or a newer one.
@@ -184,7 +204,7 @@ impl Core {
             self.heard = Some(now);
         }
         if leader.is_some() || !was_follower {
-            self.arm(now);
+            self.arm(now, leader.is_some());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::base::{LeaderEpoch, Mono};
 
 /// No leader was heard of in time: asks who would vote for this replica.
 pub(super) fn stand(core: &mut Core, now: Mono) {
-    core.arm(now);
+    core.arm(now, false);
     if !may_stand(core) {
         core.role = Role::Follower { leader: None };
         return;
@@ -36,7 +36,7 @@ pub(super) fn stand_for_real(core: &mut Core, now: Mono, by_leader: bool) {
         // It waits for its disk, however long that takes, and for nobody else: a vote of its own that is under way
         // would count no more if it stood again.
         true => core.due = Mono::NEVER,
-        false => core.arm(now),
+        false => core.arm(now, false),
     }
     core.state.term = term;
     core.state.vote = Some(core.me);
@@ -94,7 +94,7 @@ pub(super) fn on_vote(core: &mut Core, now: Mono, from: ReplicaKey, term: Leader
     let granted = has_log && is_free && term == core.term();
     if granted {
         core.state.vote = Some(from);
-        core.arm(now);
+        core.arm(now, false);
     }
     core.send_when_durable(
         from,

@@ -167,7 +167,7 @@ fn join(core: &mut Core, now: Mono, from: ReplicaKey) {
 
 /// It is due to be heard of, and looks whom it has heard of.
 pub(super) fn on_time(core: &mut Core, now: Mono) {
-    let (me, election_ms) = (core.me, core.config.election_ms);
+    let (me, patience_ms) = (core.me, core.patience_ms);
     let Role::Leader(it) = &mut core.role else {
         return;
     };
@@ -177,7 +177,7 @@ pub(super) fn on_time(core: &mut Core, now: Mono) {
         None => Mono::default(),
     };
     let voters: &Voters = core.log.voters();
-    if now.ms_since(voters.reached(heard)) >= election_ms {
+    if now.ms_since(voters.reached(heard)) >= patience_ms {
         // Perhaps the others have elected somebody else by now (section 6.2 of Ongaro's thesis).
         return core.follow(now, core.term(), None);
     }

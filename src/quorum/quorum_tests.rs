@@ -250,6 +250,66 @@ fn a_leader_that_hears_of_no_majority_is_none() {
 }
 
 #[test]
+fn who_stood_still_accuses_nobody() {
+    let mut group = Group::new(3);
+    let leader = group.leader();
+    let term = group.get(leader).state().term;
+    for _ in 0..20 {
+        group.pass(100);
+        // All of them, and what was said meanwhile is heard behind it.
+        group.now = group.now.plus_ms(2_000);
+        let now = group.now;
+        for quorum in group.replicas.values_mut() {
+            quorum.step(now, QuorumInput::StoodStill(2_000));
+            quorum.step(now, QuorumInput::Time);
+        }
+        group.settle();
+        assert_eq!(group.get(leader).elected(), Some(term));
+    }
+    assert!((1..=3).all(|node| group.get(node).state().term == term));
+    // It hears the others no sooner than they say something.
+    group.isolate(leader);
+    group.pass(400);
+    assert_eq!(group.get(leader).elected(), None);
+}
+
+#[test]
+fn those_that_are_late_are_waited_for() {
+    let mut group = Group::new(3);
+    let leader = group.leader();
+    let term = group.get(leader).state().term;
+    let patience = |group: &mut Group, ms| {
+        (1..=3).for_each(|node| group.step(node, QuorumInput::Patience(ms)));
+        group.pass(100);
+    };
+    patience(&mut group, 2_000);
+    for _ in 0..5 {
+        group.isolate(leader);
+        group.pass(1_800);
+        group.cut.clear();
+        group.pass(200);
+        assert_eq!(group.get(leader).elected(), Some(term));
+    }
+    patience(&mut group, 0);
+    group.isolate(leader);
+    group.pass(400);
+    assert_eq!(group.get(leader).elected(), None);
+}
+
+#[test]
+fn nobody_is_not_waited_for_so_long() {
+    let mut group = Group::new(3);
+    (1..=3).for_each(|node| group.step(node, QuorumInput::Patience(4_000)));
+    (1..=3).for_each(|node| group.isolate(node));
+    group.pass(3_000);
+    group.cut.clear();
+    let since = group.now;
+    group.leader();
+    let took = group.now.ms_since(since);
+    assert!(took <= 2 * config(1).nobody_ms_max, "{took} ms");
+}
+
+#[test]
 fn a_slow_flush_deposes_nobody() {
     let mut group = Group::new(3);
     let leader = group.leader();

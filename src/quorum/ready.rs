@@ -20,6 +20,11 @@ pub enum QuorumInput {
     Durable(u64),
     /// Somebody is known to be gone, say because the host refuses connections: silence need not be waited for.
     Gone(ReplicaKey),
+    /// The process of this replica did not run for so many ms before now: in that time nobody could be heard.
+    StoodStill(u64),
+    /// Silence of so many ms is nothing unusual among those that a majority takes, and of who leads. Less than
+    /// `election_ms` counts as that.
+    Patience(u64),
     /// This replica has a snapshot on its disk of all that was handed out as committed up to here: what is before it
     /// may be forgotten.
     Snapshotted(EntryIndex),

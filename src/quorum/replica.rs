@@ -64,7 +64,7 @@ impl Quorum {
             return Err(RestoreError("committed entries are missing"));
         }
         let mut core = Core::new(me, config, state, log);
-        core.arm(now);
+        core.arm(now, false);
         if core.is_only_voter() {
             // There is nobody to wait for.
             core.due = now;
@@ -103,6 +103,8 @@ impl Quorum {
                     core.due = now.plus_ms(turn_ms + jitter_ms);
                 }
             }
+            QuorumInput::StoodStill(ms) => core.stood_still(ms),
+            QuorumInput::Patience(ms) => core.patience_ms = ms.max(core.config.election_ms),
             QuorumInput::Observer(who, is_there) => leading::observe(core, now, who, is_there),
             QuorumInput::Snapshotted(index) => self.on_snapshotted(now, index),
             QuorumInput::Fetched(id) => following::on_fetched(core, id),

@@ -85,7 +85,7 @@ impl Voters {
     }
 
     /// How far a majority is, if each is as far as `of` says.
-    pub fn reached<T: Ord + Copy>(&self, of: impl Fn(ReplicaKey) -> T) -> T {
+    pub fn reached<T: Ord + Copy>(&self, of: impl FnMut(ReplicaKey) -> T) -> T {
         let mut all: Vec<T> = self.iter().map(of).collect();
         all.sort_unstable();
         all[all.len() - self.majority()]

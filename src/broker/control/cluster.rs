@@ -16,7 +16,7 @@ use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Called, ControlCall, ReqRef};
 use crate::broker::owner::Owner;
-use crate::broker::peers::{PeerEvent, Peers, Unsent, Verdict};
+use crate::broker::peers::{Judged, PeerEvent, Peers, Unsent, Verdict};
 use crate::controller::MetadataRecord;
 use crate::quorum::{
     Formed, Forming, Knows, QuorumInput, ReplicaKey, Restored, Sitting, SnapshotMark,
@@ -334,11 +334,11 @@ impl Control {
         }
     }
 
-    /// Looks which brokers are gone, if this node leads: `verdict` says what is thought of a node. A leader that is
-    /// gone need not be waited for.
+    /// Looks which brokers are gone, if this node leads: `judged` says what is thought of a node. A leader that is
+    /// gone need not be waited for; those that are late are.
     pub fn look_at_others(
         &mut self,
-        mut verdict: impl FnMut(NodeId) -> Option<Verdict>,
+        mut judged: impl FnMut(NodeId) -> Option<Judged>,
         owner: &mut Owner,
         fx: &mut Fx<'_>,
     ) {
@@ -347,16 +347,20 @@ impl Control {
             return;
         }
         let (now, me) = (fx.now.mono, self.me.node);
-        self.members
-            .look(now, me, &self.metadata.image, &mut verdict);
+        let image = &self.metadata.image;
+        let mut verdict = |node| judged(node).map(|it| it.verdict);
+        self.members.look(now, me, image, &mut verdict);
         let config = &self.metadata.config;
         if config.auto_leader_rebalance_enable {
             let seconds = config.leader_imbalance_check_interval_seconds;
             self.members.balance(now, 1000 * seconds.unsigned_abs());
         }
-        let leader = self.metadata.quorum.as_ref().and_then(QuorumDriver::leader);
-        if let Some(leader) = leader
-            && verdict(leader.node) == Some(Verdict::Dead)
+        let Some(quorum) = &mut self.metadata.quorum else {
+            return;
+        };
+        quorum.bear(now, |node| judged(node).map_or(0, |it| it.silence_ms_max));
+        if let Some(leader) = quorum.leader()
+            && judged(leader.node).is_some_and(|it| it.verdict == Verdict::Dead)
         {
             self.quorum_input(QuorumInput::Gone(leader), owner, fx);
         }

@@ -1,6 +1,7 @@
 //! Drives this node's replica of the metadata log: does what the quorum wants done. What is to be on the disk goes to
 //! `writes`, what is said to other replicas is handed out.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -8,11 +9,12 @@ use bytes::Bytes;
 use super::logs::offset_of;
 use super::writes::{QuorumWrites, SnapshotEnd};
 use crate::base::limits::{QUORUM_LOG_BYTES_MAX, QUORUM_SNAPSHOT_BYTES};
-use crate::base::{LeaderEpoch, Mono};
+use crate::base::{LeaderEpoch, Mono, NodeId};
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::owner::Owner;
+use crate::broker::peers::OwnTime;
 use crate::controller::{METADATA_LOG, METADATA_SNAPSHOT_LOG};
 use crate::quorum::{
     Declined, EntryId, EntryIndex, Quorum, QuorumConfig, QuorumEntry, QuorumInput, QuorumMessage,
@@ -22,6 +24,10 @@ use crate::store::DiskError;
 
 /// How long to wait before a snapshot is tried again for which there was no room.
 const SNAPSHOT_RETRY_MS: u64 = 5_000;
+/// How often it is looked whether this process runs, which [`OwnTime`] wants; and how late the others are.
+const LOOKS_MS: u64 = 20;
+/// See [`LOOKS_MS`].
+const BEARS_MS: u64 = 100;
 /// What has happened, in its order.
 #[derive(Debug)]
 pub enum Happened {
@@ -62,6 +68,11 @@ pub struct QuorumDriver {
     snapshot_due: usize,
     /// No snapshot is made before, for there was no room for one.
     snapshot_from: Option<Mono>,
+    /// When it was looked whether this process runs.
+    own: OwnTime,
+    looked_at: Mono,
+    /// When it is looked next how late the others are.
+    bears_at: Mono,
 }
 
 impl QuorumDriver {
@@ -83,6 +94,8 @@ impl QuorumDriver {
         };
         let mark = restored.snapshot.id.index;
         let quorum = Quorum::new(me, config, restored, fx.now.mono);
+        let mut own = OwnTime::default();
+        own.at(fx.now.mono);
         let mut driver = Self {
             quorum: quorum.map_err(|error| error.to_string())?,
             happened: VecDeque::new(),
@@ -97,6 +110,9 @@ impl QuorumDriver {
             is_snapshotting: false,
             snapshot_due: 0,
             snapshot_from: None,
+            own,
+            looked_at: fx.now.mono,
+            bears_at: fx.now.mono,
         };
         let log = owner.partitions.get(&METADATA_LOG);
         if log.is_some_and(|open| open.log.start_offset() <= offset_of(mark) && mark.0 > 0) {
@@ -110,13 +126,44 @@ impl QuorumDriver {
     /// Something has happened to the quorum: the one way in, for messages of other replicas too.
     pub fn step(&mut self, input: QuorumInput, owner: &mut Owner, fx: &mut Fx<'_>) {
         self.snapshot_from = self.snapshot_from.filter(|from| fx.now.mono < *from);
+        self.look_at_clock(fx.now.mono);
         self.quorum.step(fx.now.mono, input);
         self.do_all(owner, fx);
     }
 
+    /// Nobody is accused of silence in which this process did not run.
+    fn look_at_clock(&mut self, now: Mono) {
+        self.looked_at = now;
+        let ms = self.own.missed_ms(now);
+        if ms > 0 && self.has_others() {
+            self.quorum.step(now, QuorumInput::StoodStill(ms));
+        }
+    }
+
+    fn has_others(&self) -> bool {
+        self.quorum.voters().iter().count() > 1
+    }
+
+    /// How late are the others? `silence` says of another node how much of it it may keep, in ms. Of all voters those
+    /// count that are a majority soonest, and who leads.
+    pub fn bear(&mut self, now: Mono, mut silence: impl FnMut(NodeId) -> u64) {
+        if now < self.bears_at {
+            return;
+        }
+        self.bears_at = now.plus_ms(BEARS_MS);
+        let leader = self.leader.map_or(0, |leader| silence(leader.node));
+        let voters = self.quorum.voters();
+        let Reverse(soonest) = voters.reached(|voter| Reverse(silence(voter.node)));
+        let ms = leader.max(soonest);
+        self.quorum.step(now, QuorumInput::Patience(ms));
+    }
+
     /// When [`QuorumInput::Time`] is due.
     pub fn wake_at(&self) -> Mono {
-        let quorum = self.quorum.wake_at();
+        let quorum = match self.has_others() {
+            true => self.quorum.wake_at().min(self.looked_at.plus_ms(LOOKS_MS)),
+            false => self.quorum.wake_at(),
+        };
         self.snapshot_from.map_or(quorum, |from| quorum.min(from))
     }
 
@@ -190,8 +237,9 @@ impl QuorumDriver {
         self.writes.is_quiet()
     }
 
-    /// Goes on with writes that wait.
+    /// Goes on with writes that wait. To be called whenever the shard is idle.
     pub fn go_on(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
+        self.look_at_clock(fx.now.mono);
         if let Err(why) = self.writes.go_on(owner, fx) {
             fx.out.push(fatal::metadata(why));
         }

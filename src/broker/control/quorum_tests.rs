@@ -9,7 +9,7 @@ use crate::base::{DirectoryId, ErrorCode, LeaderEpoch, LogId, NodeId, StoreId, T
 use crate::broker::admin::{Altered, alter_partition_call, altered};
 use crate::broker::apis;
 use crate::broker::msg::{Called, ControlCall};
-use crate::broker::peers::PeerEvent;
+use crate::broker::peers::{Judged, PeerEvent, Verdict};
 use crate::controller::{AlterInSync, Elections, Image, MetadataRecord, PartitionRecord};
 use crate::quorum::ReplicaKey;
 use crate::wire::client::encode_request;
@@ -17,6 +17,8 @@ use crate::wire::{Api, parse_header};
 
 const NODES: i32 = 3;
 const TOPIC: TopicId = TopicId([1; 16]);
+/// A process that looks at its clock as often as that runs all the time.
+const STEP_MS: u64 = 20;
 
 fn directory(node: i32) -> DirectoryId {
     DirectoryId::new(node as u64, StoreId(0))
@@ -70,11 +72,23 @@ impl Nodes {
         leader.map(|(node, _)| node)
     }
 
+    /// Time passes, in which all of them run.
     fn pass(&mut self, ms: u64) {
+        (0..ms / STEP_MS).for_each(|_| self.stand_still(STEP_MS));
+    }
+
+    /// None of them runs for so long.
+    fn stand_still(&mut self, ms: u64) {
         for machine in &mut self.machines {
             machine.now.mono = machine.now.mono.plus_ms(ms);
         }
         self.settle();
+    }
+
+    /// Who leads the quorum, and in which term.
+    fn leads(&self) -> Option<(i32, LeaderEpoch)> {
+        let mut nodes = (1..).zip(&self.machines);
+        nodes.find_map(|(node, machine)| Some((node, machine.control.status()?.leads?)))
     }
 
     /// Lets everything happen, and everybody hear what is said.
@@ -353,4 +367,41 @@ fn what_nobody_waits_for_any_more_is_let_go_where_nobody_decides() {
     nodes.of(other).act(|control, _, _| control.cancel(req(2)));
     assert_eq!(nodes.of(other).control.undecided(), 0);
     nodes.of(other).control.invariants();
+}
+
+/// On a host that is busy with something else all of them stand still again and again, and nobody is to blame.
+#[test]
+fn who_stood_still_waits_for_what_came_meanwhile() {
+    let mut nodes = Nodes::new();
+    let leads = nodes.leads();
+    assert!(leads.is_some());
+    for _ in 0..20 {
+        nodes.stand_still(2_000);
+        nodes.pass(100);
+    }
+    assert_eq!(nodes.leads(), leads);
+}
+
+#[test]
+fn who_is_late_as_usual_is_waited_for() {
+    let mut nodes = Nodes::new();
+    let leads = nodes.leads();
+    let (before, _) = leads.expect("one leads");
+    for (ms, is_waited_for) in [(2_000, true), (200, false)] {
+        let judged = Judged {
+            verdict: Verdict::Alive,
+            silence_ms_max: ms,
+        };
+        nodes.pass(100);
+        for machine in &mut nodes.machines {
+            machine.act(|control, owner, fx| control.look_at_others(|_| Some(judged), owner, fx));
+        }
+        // Heard by the others again, they wait as long as is usual now.
+        nodes.pass(100);
+        nodes.deaf = Some(before);
+        nodes.pass(1_500);
+        assert_eq!(nodes.leads() == leads, is_waited_for, "{ms} ms");
+        nodes.deaf = None;
+        nodes.pass(100);
+    }
 }

@@ -35,6 +35,13 @@ impl OwnTime {
         self.run.0 += step;
         self.run
     }
+
+    /// For how many ms it did not run since it was asked last.
+    pub fn missed_ms(&mut self, clock: Mono) -> u64 {
+        let (asked, run) = (self.asked, self.run);
+        let own = self.at(clock).0 - run.0;
+        clock.ms_since(Mono(asked.0 + own))
+    }
 }
 
 /// What is thought of another node.
@@ -46,6 +53,15 @@ pub enum Verdict {
     Suspected,
     /// It is taken for dead: another one may have to lead.
     Dead,
+}
+
+/// What is thought of a node that was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What is thought of it.
+    pub verdict: Verdict,
+    /// For more silence than this, in ms, it is taken for dead.
+    pub silence_ms_max: u64,
 }
 
 /// What is heard of one process of another node; see the module. All times are the judge's [`OwnTime`].
@@ -138,14 +154,27 @@ impl Detector {
         self.by_silence(now).max(at_least)
     }
 
+    /// The same, and how much silence it may keep.
+    #[must_use]
+    pub fn judged(&self, now: Mono) -> Judged {
+        Judged {
+            verdict: self.verdict(now),
+            silence_ms_max: self.silence_ms_max(),
+        }
+    }
+
+    /// For more silence than this, in ms, it is taken for dead.
+    fn silence_ms_max(&self) -> u64 {
+        TIMES_SUSPICIOUS * self.suspicious_ms()
+    }
+
     /// What is thought of it for its silence alone.
     #[must_use]
     pub fn by_silence(&self, now: Mono) -> Verdict {
         let silence = now.ms_since(self.heard);
-        let suspicious = self.suspicious_ms();
-        if silence > TIMES_SUSPICIOUS * suspicious {
+        if silence > self.silence_ms_max() {
             Verdict::Dead
-        } else if silence > suspicious {
+        } else if silence > self.suspicious_ms() {
             Verdict::Suspected
         } else {
             Verdict::Alive
@@ -291,6 +320,9 @@ mod tests {
             it.hear(now);
         }
         assert_eq!(own.at(ms(0)), own.at(ms(clock)), "a clock that goes back");
+        assert_eq!(own.missed_ms(ms(clock + 25)), 0);
+        assert_eq!(own.missed_ms(ms(clock + 25 + 1_025)), 1_000);
+        assert_eq!(own.missed_ms(ms(0)), 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::detector::{Detector, OwnTime, Verdict};
+use super::detector::{Detector, Judged, OwnTime, Verdict};
 use super::greeting::{ClusterSetup, GreetingRefused, PeerAddress, fit, text_of, two_processes};
 use super::log::PeerLog;
 use super::outgoing::{Became, Outgoing};
@@ -506,10 +506,10 @@ impl Peers {
     }
 
     /// What is thought of a node; `None` if it was never heard.
-    pub fn verdict(&mut self, now: Mono, node: NodeId) -> Option<Verdict> {
+    pub fn judged(&mut self, now: Mono, node: NodeId) -> Option<Judged> {
         let own = self.own.at(now);
         let process = by_node(&mut self.peers, node)?.process.as_ref()?;
-        Some(process.detector.verdict(own))
+        Some(process.detector.judged(own))
     }
 
     /// Nodes to which messages can be sent.

@@ -533,7 +533,10 @@ fn a_node_talks_to_the_process_that_it_hears() {
 #[test]
 fn what_is_heard_and_seen_of_a_node_is_what_is_thought_of_it() {
     let mut one = One::new();
-    let verdict = |one: &mut One| one.peers.verdict(one.now(), OTHER);
+    let verdict = |one: &mut One| {
+        let judged = one.peers.judged(one.now(), OTHER);
+        judged.map(|it| it.verdict)
+    };
     assert_eq!(verdict(&mut one), None);
     let (link, _) = one.dialled();
     assert_eq!(one.greeted(1, facts(2, None), 1), Ok(()));
@@ -656,7 +659,7 @@ fn a_node_without_a_vote_is_talked_to_when_it_has_come() {
     let event = one.peers.next_event();
     assert_eq!(event, Some(PeerEvent::Up(facts(4, Some("a")))));
     assert_eq!(
-        one.peers.verdict(one.now(), NodeId(4)),
+        one.peers.judged(one.now(), NodeId(4)).map(|it| it.verdict),
         Some(Verdict::Alive)
     );
     // A second process with its id is refused, and nobody looks for the first one there.
@@ -733,7 +736,7 @@ fn nodes_that_come_are_bounded_and_those_that_are_gone_make_room() {
     assert_eq!(one.answer(1), Ok(()));
     assert_eq!(one.peers.peers.len(), PEERS_MAX);
     assert!(
-        one.peers.verdict(one.now(), NodeId(9)).is_none(),
+        one.peers.judged(one.now(), NodeId(9)).is_none(),
         "forgotten"
     );
 }

@@ -15,7 +15,7 @@ mod log;
 pub(super) mod outgoing;
 pub(super) mod streams;
 
-pub use detector::{Detector, OwnTime, Verdict};
+pub use detector::{Detector, Judged, OwnTime, Verdict};
 pub use greeting::{ClusterSetup, PeerAddress};
 pub(super) use hub::Peers;
 pub use hub::{PeerEvent, Unsent};

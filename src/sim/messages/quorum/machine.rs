@@ -386,6 +386,7 @@ impl<const FLAW: u8, const VOTERS: usize> Machine for Member<FLAW, VOTERS> {
             let config = QuorumConfig {
                 heartbeat_ms: 15,
                 election_ms: 60,
+                nobody_ms_max: 200,
                 joining_ms: 1_000,
                 append_bytes: if FLAW == WITHIN {
                     1
