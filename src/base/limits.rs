@@ -410,6 +410,13 @@ pub const REPLICA_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const REPLICA_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A follower that lacks something and comes no further for so long has to leave the ISR.
 pub const REPLICA_SILENT_MS: u64 = 1_000;
+/// One that has to for the second time is not in the ISR again before so many ms are over, and each further time twice
+/// as long, up to
+pub const REPLICA_PROBATION_MS_MIN: u64 = 1_000;
+/// so many ms.
+pub const REPLICA_PROBATION_MS_MAX: u64 = 8_000;
+/// When so many ms have passed since it had to last, that is forgotten.
+pub const REPLICA_PROBATION_OVER_MS: u64 = 60_000;
 /// How often a leader looks for such followers.
 pub const REPLICA_CHECKS_MS: u64 = 100;
 /// A follower that has everything is told this long after it where the marks are.

@@ -57,6 +57,12 @@ impl Replication {
                     false => led.member(*node).or_else(|| image.brokers.member(*node)),
                 };
                 let members = wanted?.iter().map(member).collect::<Option<Vec<_>>>()?;
+                for node in led.nodes() {
+                    let stays = members.iter().any(|member| member.node == node);
+                    if !stays && leader.is_in_sync(node) == Some(true) {
+                        led.leaves(now, node);
+                    }
+                }
                 leader.ask(members.iter().map(|member| member.node).collect());
                 members
             }

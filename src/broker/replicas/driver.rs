@@ -17,7 +17,7 @@ use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
 use crate::controller::{Image, Partition, Topic};
 use crate::log::Truncation;
-use crate::replica::{EpochEnd, LeaderLog, Term};
+use crate::replica::{EpochEnd, LeaderLog, Mark, Term};
 use crate::store::{DiskError, Piece};
 use bytes::Bytes;
 
@@ -551,7 +551,8 @@ impl Replication {
     }
 
     /// The ISR that the leader of a partition wants, if it is another one than that which there is. Who is not in it
-    /// joins only if it can be reached and may lead: the controller would refuse it.
+    /// joins only if it can be reached and may lead, for the controller would refuse it; and not soon again if it has
+    /// been too slow.
     pub(super) fn wanted(
         &self,
         log: LogId,
@@ -562,10 +563,13 @@ impl Replication {
         let open = owner.partitions.get(&log)?;
         let (led, leader) = (self.led.get(&log)?, open.leader.as_ref()?);
         let is_silent = led.silent(now);
+        // One that is slow is better than none.
+        let is_short = leader.admit(Mark::Committed).is_err();
         let wanted = leader.wanted(&open.log, |node| {
             let may_join = || {
                 let member = led.member(node);
                 member.is_some_and(|member| image.brokers.is_live(member))
+                    && (is_short || led.may_return(now, node))
                     && led.peer(node).is_some_and(|peer| self.links.is_up(peer))
             };
             is_silent(node) || leader.is_in_sync(node) != Some(true) && !may_join()

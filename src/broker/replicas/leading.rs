@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::probation::Probation;
 use super::said::{ReplicaSaid, ReplicaWhat};
 use crate::base::limits::{
     REPLICA_ASKS_AGAIN_MS_MAX, REPLICA_IN_FLIGHT_BYTES_MAX, REPLICA_PUSH_BYTES, REPLICA_SILENT_MS,
@@ -80,6 +81,7 @@ pub struct FollowedBy {
     pub has_lost: bool,
     /// When it is made to ask again, if it does not by itself.
     asks_at: Option<Mono>,
+    probation: Probation,
 }
 
 impl FollowedBy {
@@ -97,6 +99,7 @@ impl FollowedBy {
             lacks_since: None,
             has_lost: false,
             asks_at: None,
+            probation: Probation::default(),
         }
     }
 
@@ -109,6 +112,7 @@ impl FollowedBy {
             next: answer.goes_on(asked),
             furthest: if is_same { self.furthest } else { Offset(0) },
             lacks_since: self.lacks_since,
+            probation: self.probation,
             ..Self::new(from)
         };
         answer
@@ -351,6 +355,11 @@ impl Led {
         self.others.iter().map(|(_, other)| other.peer)
     }
 
+    /// All of them.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.others.iter().map(|(node, _)| *node).collect()
+    }
+
     /// The process of a follower that has asked.
     pub fn member(&self, node: NodeId) -> Option<NodeProcess> {
         self.get(node)?.term.map(|term| term.follower)
@@ -436,6 +445,20 @@ impl Led {
     /// Who seems to be gone.
     pub fn silent(&self, now: Mono) -> impl Fn(NodeId) -> bool + '_ {
         move |node| self.get(node).is_none_or(|other| other.is_silent(now))
+    }
+
+    /// It is asked for that a follower leaves the ISR.
+    pub fn leaves(&mut self, now: Mono, node: NodeId) {
+        let other = self.other(node);
+        if let Some(other) = other.filter(|it| it.is_silent(now) && !it.has_lost) {
+            other.probation.leaves(now);
+        }
+    }
+
+    /// Whether one that had to leave may be in sync again.
+    pub fn may_return(&self, now: Mono, node: NodeId) -> bool {
+        self.get(node)
+            .is_none_or(|other| other.probation.is_over(now))
     }
 
     /// The connection to a shard is gone: what was pushed there may not have arrived, and it will ask again.

@@ -4,7 +4,7 @@
 //! (`incoming`).
 //!
 //! - `leading` what is pushed to the followers of a partition that is led here; `alter`, `altering` which ISR its
-//!   leader asks for;
+//!   leader asks for, `probation` when one that was too slow may be in it again;
 //! - `follow` what this node asks and tells the leaders of others;
 //! - `driver` does what they want, for some of them in each turn (`turns`).
 
@@ -17,6 +17,7 @@ mod follow;
 mod incoming;
 mod leading;
 mod links;
+mod probation;
 pub(super) mod said;
 mod turns;
 
