@@ -206,12 +206,11 @@ def what_a_group_has_committed_is_there_when_its_coordinator_is_gone():
             whole(nodes[0], topic)
 
 
-@test(seconds=180)
-def replicas_that_rot_hand_on_and_are_made_anew():
-    """All are killed at once, so all stay in sync, and what one of them has has rotted: it may be asked to lead."""
+def rots(count: int):
+    """All nodes are killed at once, so all stay in sync, and what so many of them have has rotted: they may be asked to lead."""
     no_checkpoint = {"millrace.store.checkpoint.bytes": str(512 << 20)}
     with cluster(prepare=lambda node: node.overrides.update(no_checkpoint)) as nodes:
-        topic, partitions = unique("rotten"), 12
+        topic, partitions, rotten = unique("rotten"), 12, nodes[:count]
         create(nodes[0], topic, partitions, 3, min_insync_replicas="2")
         whole(nodes[0], topic)
         client = Producer({"bootstrap.servers": addresses(nodes), "acks": "all", "linger.ms": 0, **IMPATIENT, **QUIET})
@@ -223,18 +222,20 @@ def replicas_that_rot_hand_on_and_are_made_anew():
         time.sleep(0.5)
         for node in nodes:
             node.kill()
-        [store] = store_files(nodes[0].data)
-        about = [record for record in store.live_records() if record[1] > 100]
-        # Not two in a row: that is refused.
-        for at, length in about[-4:-40:-3]:
-            store.flip(at + length // 2)
+        for node in rotten:
+            [store] = store_files(node.data)
+            about = [record for record in store.live_records() if record[1] > 100]
+            # Not two in a row: that is refused.
+            for at, length in about[-4:-40:-3]:
+                store.flip(at + length // 2)
         for node in nodes:
             node.spawn()
         for node in nodes:
             node.wait_ready()
-        eventually(lambda: "it is made anew" in nodes[0].log_path.read_text(), 60, "what has rotted is made anew")
-        whole(nodes[1], topic, 60)
-        # It leads some of them when another one is gone.
+        for node in rotten:
+            eventually(lambda node=node: "it is made anew" in node.log_path.read_text(), 60, "what has rotted is made anew")
+        whole(nodes[-1], topic, 60)
+        # They lead some of them when another one is gone.
         for other in nodes[1:]:
             other.kill()
             wanted = [list(range(4)) for _ in range(partitions)]
@@ -242,6 +243,16 @@ def replicas_that_rot_hand_on_and_are_made_anew():
             equal(read_all(addresses(left), topic, partitions), wanted, "what there is to read")
             other.start()
             whole(nodes[0], topic)
+
+
+@test(seconds=180)
+def replicas_that_rot_hand_on_and_are_made_anew():
+    rots(1)
+
+
+@test(seconds=180)
+def where_two_of_three_have_rotted_the_third_one_leads_and_they_are_made_anew():
+    rots(2)
 
 
 def begins_at(reader: Consumer, topic: str) -> int:
