@@ -18,12 +18,15 @@ IMPATIENT = {"socket.timeout.ms": 3000, "request.timeout.ms": 2000}
 UNCLEAN = "unclean.leader.election.enable"
 
 
-def elects(node, kind: str, *args: str) -> str:
-    """What Kafka's own tool says, kafka-leader-election.sh."""
-    tool = ["java", "-XX:TieredStopAtLevel=1", "-Xmx256M", "-cp", paths.KAFKA_CLASSPATH, "org.apache.kafka.tools.LeaderElectionCommand"]
-    done = subprocess.run([*tool, "--bootstrap-server", node.address, "--election-type", kind, *args],
-                          capture_output=True, text=True, timeout=60)
+def tool(node, name: str, *args: str) -> str:
+    """What one of Kafka's own tools says."""
+    java = ["java", "-XX:TieredStopAtLevel=1", "-Xmx256M", "-cp", paths.KAFKA_CLASSPATH, f"org.apache.kafka.tools.{name}"]
+    done = subprocess.run([*java, "--bootstrap-server", node.address, *args], capture_output=True, text=True, timeout=60)
     return done.stdout + done.stderr
+
+
+def elects(node, kind: str, *args: str) -> str:
+    return tool(node, "LeaderElectionCommand", "--election-type", kind, *args)
 
 
 def asks(node, kind: ElectionType, topic: str, partition: int = 0) -> str | None:
@@ -89,8 +92,9 @@ def one_that_is_not_in_sync_leads_when_it_is_all_that_is_left_and_is_told_to():
     """Nodes 1 and 2 decide, and have nothing of it. 3 is behind, 4 and 5 have known more to be committed."""
     with cluster(5, observers=2) as nodes:
         _, _, behind, last, other = nodes
-        # By a tool, by a client, by the setting when it is changed, and by the setting.
-        asked, called, later, allowed = topics = [unique(name) for name in ("asked", "called", "later", "allowed")]
+        # By a tool, by a client, by the setting when it is changed, of the topic or of all brokers, and by the setting.
+        names = ("asked", "called", "later", "everywhere", "allowed")
+        asked, called, later, everywhere, allowed = topics = [unique(name) for name in names]
         client = admin(nodes[0])
         for topic in topics:
             config = {UNCLEAN: "true"} if topic == allowed else {}
@@ -117,11 +121,15 @@ def one_that_is_not_in_sync_leads_when_it_is_all_that_is_left_and_is_told_to():
         eventually(lambda: 3 in brokers(nodes[0]), 20, "it is a broker that may lead")
         eventually(lambda: is_now(3, {3}, [allowed]), 20, "it leads where that is allowed")
         time.sleep(1)
-        assert is_now(-1, {4}, [asked, called, later]), "nobody leads where it is not"
+        assert is_now(-1, {4}, [asked, called, later, everywhere]), "nobody leads where it is not"
         printed = elects(nodes[1], "unclean", "--topic", asked, "--partition", "0")
         assert "Successfully completed leader election (UNCLEAN) for partitions" in printed, printed
         equal(asks(nodes[1], ElectionType.UNCLEAN, called), None, "as a client asks for it")
         configure(nodes[0], later, UNCLEAN, "true")
+        eventually(lambda: is_now(3, {3}, [asked, called, later]), 20, "it leads those of which that was said")
+        assert is_now(-1, {4}, [everywhere]), "and nothing else"
+        printed = tool(nodes[1], "ConfigCommand", "--alter", "--entity-type", "brokers", "--entity-default", "--add-config", f"{UNCLEAN}=true")
+        assert "Completed updating default config" in printed, printed
         eventually(lambda: is_now(3, {3}), 20, "it leads all of them")
         alive = nodes[:3]
         for topic in topics:

@@ -1,5 +1,6 @@
 """Partitions with replicas on several nodes: killed one after the other, all at once, paused, stopped in turn, left alone, far behind, rotten."""
 
+import re
 import shutil
 import signal
 import time
@@ -206,8 +207,9 @@ def what_a_group_has_committed_is_there_when_its_coordinator_is_gone():
             whole(nodes[0], topic)
 
 
-def rots(count: int):
-    """All nodes are killed at once, so all stay in sync, and what so many of them have has rotted: they may be asked to lead."""
+def rots(count: int, are_first: bool = False):
+    """All nodes are killed at once, so all stay in sync, and what so many of them have has rotted: they may be asked to lead.
+    Perhaps they are back first, and know that the others are gone."""
     no_checkpoint = {"millrace.store.checkpoint.bytes": str(512 << 20)}
     with cluster(prepare=lambda node: node.overrides.update(no_checkpoint)) as nodes:
         topic, partitions, rotten = unique("rotten"), 12, nodes[:count]
@@ -224,14 +226,24 @@ def rots(count: int):
             node.kill()
         for node in rotten:
             [store] = store_files(node.data)
-            about = [record for record in store.live_records() if record[1] > 100]
-            # Not two in a row: that is refused.
-            for at, length in about[-4:-40:-3]:
-                store.flip(at + length // 2)
-        for node in nodes:
+            for at, length in store.live_records():
+                about = re.search(rb"(\d+)/[12]/", store.read(at, length))
+                # The same partitions everywhere, and not two records in a row: that is refused.
+                if about and int(about[1]) % 3 == 0:
+                    store.flip(at + length // 2)
+        first = rotten if are_first else nodes
+        for node in first:
             node.spawn()
-        for node in nodes:
+        for node in first:
             node.wait_ready()
+        if are_first:
+            numbers = set(range(1, count + 1))
+            eventually(lambda: brokers(nodes[0]) == numbers, 30, "they are brokers that may lead, and no other one is")
+            time.sleep(2)
+            for node in nodes[count:]:
+                node.start()
+        said = [re.findall(rf"{topic}-(\d+) \(log \d+\) is damaged and not served", node.log_path.read_text()) for node in rotten]
+        equal([len(set(named)) for named in said], [partitions // 3] * count, "partitions that have rotted")
         for node in rotten:
             eventually(lambda node=node: "it is made anew" in node.log_path.read_text(), 60, "what has rotted is made anew")
         whole(nodes[-1], topic, 60)
@@ -253,6 +265,11 @@ def replicas_that_rot_hand_on_and_are_made_anew():
 @test(seconds=180)
 def where_two_of_three_have_rotted_the_third_one_leads_and_they_are_made_anew():
     rots(2)
+
+
+@test(seconds=180)
+def where_the_two_that_have_rotted_are_back_first_the_third_one_is_waited_for():
+    rots(2, are_first=True)
 
 
 def begins_at(reader: Consumer, topic: str) -> int:
