@@ -252,6 +252,9 @@ impl Plan {
             topic.replicas = pick(rng, &[1, self.replicas, self.replicas]);
         }
         self.config.min_insync_replicas = pick(rng, &[1, 2]);
+        // Groups wait for other replicas too, and the shorter they do the more is committed after that.
+        self.committers = 2 + rng.below(4) as u32;
+        self.config.offsets_commit_timeout_ms = pick(rng, &[1, 100, 5_000]);
         // One of several that has no room would keep the others from getting on.
         self.store.bytes_max = 64 * MIB;
     }
