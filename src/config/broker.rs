@@ -164,8 +164,8 @@ settings! {
         millrace_internal_compact_bytes: i64 = 4 * MIB, "millrace.internal.compact.bytes", Bytes, from(4096);
         /// What cannot be read of `__consumer_offsets` at a start is skipped, and the rest of the partition
         /// written anew. The commits in it are lost: groups go on from older ones, or where auto.offset.reset
-        /// says. Without this the groups of a damaged partition are refused with NOT_COORDINATOR, as in Kafka.
-        /// To be set for one start.
+        /// says. Without this the groups of a damaged partition are refused with NOT_COORDINATOR, as in Kafka,
+        /// and also while replicas on other nodes are in sync: these have the commits. To be set for one start.
         millrace_groups_skip_damage: bool = false, "millrace.groups.skip.damage", None, ANY;
         /// The records of a compressed batch are checked when it is produced if they decompress to no
         /// more than this; 0 to leave compressed batches unopened, which saves 0.7 to 3 CPU-seconds

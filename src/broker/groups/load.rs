@@ -269,7 +269,7 @@ fn replay(
 }
 
 /// Something of a partition cannot be read. As in Kafka its groups are not served then, unless the operator wants to go
-/// on without.
+/// on without, and nobody else has it.
 fn damaged(
     loading: &mut Loading,
     (from, next): (Offset, Offset),
@@ -277,6 +277,16 @@ fn damaged(
     to: &LoadInto<'_>,
 ) -> Result<(), Unreadable> {
     let place = place(to.image, loading.partition);
+    let topic = to.image.topic(OFFSETS_TOPIC);
+    let known = topic.and_then(|topic| topic.partition(loading.partition));
+    if known.is_some_and(|it| it.isr.len() > 1) {
+        // What is written anew takes the place of what they have.
+        tracing::error!(
+            "{place} is damaged at offset {from} ({why}): its groups get NOT_COORDINATOR, all others are served. \
+             Replicas that are in sync have what cannot be read here: one of them leads when this node is stopped"
+        );
+        return Err(Unreadable);
+    }
     if to.owner.config.millrace_groups_skip_damage {
         let last = Offset(next.0 - 1);
         tracing::error!(
@@ -460,8 +470,13 @@ mod tests {
         let batches = [batch(b"k", b"v"), unreadable(), batch(b"k", b"v")];
         let mut f = Fixture::new(false, batches.clone());
         assert_eq!(f.load(), (vec![], [false, true]));
+        let batches_again = batches.clone();
         let mut f = Fixture::new(true, batches);
         assert_eq!(f.load(), (vec![0], [true, true]));
+        // What another one has that is in sync is not given up for what is left here.
+        let mut f = Fixture::new(true, batches_again);
+        f.replicate(&[1, 2]);
+        assert_eq!(f.load(), (vec![], [false, true]));
         // A key that nobody knows is of a later version.
         let mut f = Fixture::new(false, [batch(b"k", b"v")]);
         assert_eq!(f.load(), (vec![], [true, true]));
