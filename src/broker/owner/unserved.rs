@@ -52,14 +52,17 @@ impl Owner {
     }
 
     /// How far somebody else has to have a log that is damaged here as a whole before that is given up: as far as is
-    /// known of it that it was committed, or that it was there. And in which epoch that was, 0 if it cannot be read.
+    /// known of it that it was committed, or else that there was something. And its newest epoch, 0 if it is not known.
     pub fn least_elsewhere(&self, log: LogId) -> (Offset, LeaderEpoch) {
-        let slot = self.damaged.get(&log).map(|slot| &self.slots[*slot]);
-        let known = slot.and_then(|slot| slot.damaged.get(&log));
-        let DamagedLog { committed, epoch } = known.copied().unwrap_or_default();
-        let begun = slot.into_iter().flat_map(|slot| slot.store.segments(log));
-        let begun = begun.map(|(_, base, _)| base);
-        (begun.fold(committed, Offset::max), epoch)
+        let Some(slot) = self.damaged.get(&log).map(|slot| &self.slots[*slot]) else {
+            return (Offset(0), LeaderEpoch(0));
+        };
+        if let Some(DamagedLog { committed, epoch }) = slot.damaged.get(&log) {
+            return (*committed, *epoch);
+        }
+        // What was behind the last place that is known may not have been committed.
+        let begun = slot.store.segments(log).map(|(_, base, _)| base);
+        (begun.max().unwrap_or_default(), LeaderEpoch(0))
     }
 
     /// A partition's log is damaged as a whole. If others have it too, it is to be looked what becomes of it.

@@ -189,3 +189,12 @@ fn after_an_unclean_election_what_the_leader_has_is_all_that_counts() {
     });
     assert!(it.answered(HAS_NOTHING, 10));
 }
+
+/// Nothing of it can be read: it is enough that the leader has begun its epoch, which one that is damaged has not.
+#[test]
+fn of_what_nothing_is_known_an_answer_is_waited_for() {
+    let mut it = Damaged::new(Elections::default());
+    it.owner.slots[0].damaged.clear();
+    assert!(it.owner.is_damaged(LOG));
+    assert!(!it.answered(HAS_NOTHING, 0));
+}
