@@ -245,6 +245,17 @@ impl<W> Leader<W> {
         late.next()
     }
 
+    /// Whether a mark is at `offset`: who waits for that is about to be [told](Self::next_reached), in his turn.
+    #[must_use]
+    pub fn has_reached(&self, log: &Log, mark: Mark, offset: Offset) -> bool {
+        mark.of(&self.in_sync, log) >= offset
+    }
+
+    /// Somebody who [was late](Self::next_late) waits on, however long it takes.
+    pub fn wait_on(&mut self, mark: Mark, offset: Offset, waiter: W) {
+        self.waits(mark).push(offset, Mono::NEVER, waiter);
+    }
+
     /// Whether somebody waits for other replicas no longer than until some time.
     #[must_use]
     pub fn may_be_late(&self) -> bool {

@@ -7,7 +7,6 @@ use crate::base::limits::{BATCHES_WAITING_MAX, WAITS_TOLD_PER_SLICE};
 use crate::base::{ErrorCode, LogId, Mono, Offset, Refused};
 use crate::broker::fx::Fx;
 use crate::broker::msg::Appender;
-use crate::broker::trace::FlushStamps;
 use crate::replica::Mark;
 
 impl Owner {
@@ -101,13 +100,12 @@ impl Owner {
                 && let Some((mark, offset, waiter)) = leader.next_late(now)
             {
                 left -= 1;
-                let waits_on = self.acks.late(waiter, fx).and_then(|waiter| {
-                    let at = (offset, Mono::NEVER);
-                    leader.wait(&open.log, mark, at, waiter)
-                });
+                let waits_on = match leader.has_reached(&open.log, mark, offset) {
+                    true => Some(waiter),
+                    false => self.acks.late(waiter, fx),
+                };
                 if let Some(waiter) = waits_on {
-                    // It was about to be told that it is committed.
-                    self.acks.end(waiter, Ok(()), &FlushStamps::default(), fx);
+                    leader.wait_on(mark, offset, waiter);
                 }
             }
             let waits = leader.may_be_late();

@@ -76,6 +76,53 @@ fn fates(local: VecDeque<Msg>) -> Vec<(u64, AppendFate)> {
     fates.collect()
 }
 
+/// Coordinators rely on the order, and nobody has to be told of what is there that it takes too long.
+#[test]
+fn who_is_about_to_be_told_is_not_told_that_it_is_late() {
+    const MANY: u64 = 2 * WAITS_TOLD_PER_SLICE as u64;
+    let mut f = Fixture::new();
+    f.change(&[topic(1), partition(1, 0, 1)]);
+    let owner = &mut f.owner;
+    replicate(owner, true, 1);
+    let timeout_ms = owner.config.offsets_commit_timeout_ms as u64;
+    let at = |ms: u64| Now {
+        mono: NOW.mono.plus_ms(ms),
+        ..NOW
+    };
+    for (id, now) in (0..MANY).map(|id| (id, at(id.min(1_000)))) {
+        let shard = ShardId(0);
+        let own = Appender::Coordinator(ReqRef { shard, id }, LeaderEpoch(0));
+        let mut ack = owner.acks.begin(own, 1, now.mono);
+        ack.until = owner.waits_until(own, Mono::NEVER, now.mono);
+        owner.append(now, batch(b"v"), Mark::Committed, &mut ack);
+    }
+    let end = Offset(MANY as i64);
+    with_fx(at(1_000), |fx| {
+        while owner.partitions[&LogId(1)].log.durable_end() < end {
+            flush(owner, fx);
+        }
+    });
+    // Some are late already, others are when all is committed and not all are told yet.
+    let ((), _, mut local) = with_fx(at(timeout_ms + 600), |fx| owner.idle(fx));
+    let late = local.len() as u64;
+    assert!((1..MANY).contains(&late), "{late}");
+    assert!(
+        fates(local)
+            .iter()
+            .all(|(_, fate)| *fate == AppendFate::Late)
+    );
+    let other = NodeId(owner.config.node().0 + 1);
+    ((), _, local) = with_fx(at(timeout_ms + 2_000), |fx| {
+        owner.replicated(LogId(1), other, end);
+        while owner.acks.waiting() > 0 {
+            owner.slice(fx);
+            owner.idle(fx);
+        }
+    });
+    let committed = |id| (id, AppendFate::Committed(Ok(())));
+    assert!(fates(local).into_iter().eq((0..MANY).map(committed)));
+}
+
 #[test]
 fn a_coordinator_is_told_whether_its_records_are_in_the_log() {
     let mut f = Fixture::new();
