@@ -252,6 +252,7 @@ def rots(count: int, are_first: bool = False):
             other.kill()
             wanted = [list(range(4)) for _ in range(partitions)]
             left = [node for node in nodes if node is not other]
+            eventually(lambda other=other: all(leader not in (-1, other.number) for leader, _ in in_sync(nodes[0], topic)), 20, "others lead")
             equal(read_all(addresses(left), topic, partitions), wanted, "what there is to read")
             other.start()
             whole(nodes[0], topic)
