@@ -67,10 +67,50 @@ impl SegmentId {
     /// That of a log's first segment.
     pub const FIRST: Self = Self(0);
 
+    /// So many ids lie between a segment and the next one, for those that take its place.
+    const STRIDE: u64 = 1 << 16;
+
     /// That of a segment which follows this one.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self((self.0 / Self::STRIDE + 1) * Self::STRIDE)
+    }
+
+    /// That of a segment which takes the place of this one, the last of some, before `following`. `None` if no id is
+    /// left there.
+    #[must_use]
+    pub const fn replaced(self, following: Self) -> Option<Self> {
+        let id = self.0 + 1;
+        if id < following.0 {
+            Some(Self(id))
+        } else {
+            None
+        }
+    }
+}
+
+impl LogId {
+    /// Set in the ids of logs in which segments of others are cleaned. Those of partitions are far below, and the
+    /// broker's own, which are never cleaned, have the next bit set too.
+    const CLEANING: u64 = 1 << 63;
+    const OWN: u64 = 1 << 62;
+
+    /// The log of the same store in which segments of this one are cleaned, before they take its place.
+    #[must_use]
+    pub const fn cleaning(self) -> Self {
+        Self(self.0 | Self::CLEANING)
+    }
+
+    /// The log of which segments are cleaned in this one.
+    #[must_use]
+    pub const fn cleaned(self) -> Self {
+        Self(self.0 & !Self::CLEANING)
+    }
+
+    /// Whether it is such a log: it is no partition's, and goes with the process that made it.
+    #[must_use]
+    pub const fn is_cleaning(self) -> bool {
+        self.0 & (Self::CLEANING | Self::OWN) == Self::CLEANING
     }
 }
 

@@ -299,6 +299,15 @@ pub struct Cut {
     pub base: Offset,
 }
 
+/// Segments of a log of which one that was cleaned takes the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleaned {
+    /// The first and the last one; neither is the active one.
+    pub replaced: (SegmentId, SegmentId),
+    /// The one that takes their place, and begins at the first one's base offset.
+    pub by: SegmentId,
+}
+
 /// What recovery replays, per log and in the order in which it was appended.
 #[derive(Clone, Debug)]
 pub enum ReplayItem {
@@ -314,6 +323,8 @@ pub enum ReplayItem {
     DroppedBefore(SegmentId),
     /// The log was cut back, and what it wanted remembered of that.
     Truncated(Cut, Bytes),
+    /// A cleaned segment took the place of some, and what the log wanted remembered of that.
+    Cleaned(Cleaned, Bytes),
     /// An opaque note of the log's.
     Note(Bytes),
     /// The log has remarked this; a later one takes its place.

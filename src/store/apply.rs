@@ -2,7 +2,7 @@
 //! a checkpoint, to those that recovery finds, and to what salvage finds of them.
 
 use super::journal::Entry;
-use super::map::{LogEntry, Map, Run};
+use super::map::{Damage, LogEntry, Map, Run};
 
 impl<S: Run> Map<S> {
     /// Applies an entry; returns the segments, and parts of such, that are gone with it. Bytes, of which the
@@ -26,6 +26,22 @@ impl<S: Run> Map<S> {
             Entry::Truncate { log, cut, .. } => {
                 let log = self.logs.get_mut(log);
                 log.map_or_else(Vec::new, |log| log.truncate(cut))
+            }
+            Entry::Clean { log, cleaned, .. } => {
+                let clean = self.logs.get(&log.cleaning());
+                let damage = clean.map_or(Some(Damage::Contradiction), |clean| clean.damage);
+                let Some(entry) = self.logs.get_mut(log) else {
+                    return segments(self.logs.remove(&log.cleaning()));
+                };
+                // What it replaces is still better than nothing.
+                if damage.is_some() || !entry.can_replace(cleaned) {
+                    entry.damage = entry.damage.or(damage).or(Some(Damage::Contradiction));
+                    return segments(self.logs.remove(&log.cleaning()));
+                }
+                let clean = self.logs.remove(&log.cleaning());
+                let clean = clean.and_then(|mut clean| clean.segments.pop_front());
+                let entry = self.logs.get_mut(log).zip(clean);
+                entry.map_or_else(Vec::new, |(log, clean)| log.replace(cleaned, clean))
             }
             Entry::DropBefore { log, segment } => {
                 let log = self.logs.get_mut(log);

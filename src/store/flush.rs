@@ -206,7 +206,12 @@ impl Store {
                         );
                         self.place(&run, build);
                     }
+                    debug_assert!(
+                        entry.ends().is_none_or(|log| !open.contains_key(&log)),
+                        "what was cleaned is in flushes before"
+                    );
                     entry.encode(&mut build.record);
+                    build.logs.extend(entry.ends());
                     build.logs.insert(entry.log());
                     self.apply(&entry, seq);
                 }
@@ -265,6 +270,9 @@ impl Store {
             } else {
                 self.freed.push(seq, segment.extents);
             }
+        }
+        if let Entry::Clean { log, cleaned, .. } = entry {
+            self.renamed((log.cleaning(), SegmentId::FIRST), (*log, cleaned.by));
         }
     }
 

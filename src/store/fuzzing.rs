@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::api::{Cut, FlushSeq, LogLabel};
+use super::api::{Cleaned, Cut, FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
 use super::copies::{NAMED_MAX, Named};
 use super::journal::{self, Entry, Header};
@@ -59,6 +59,7 @@ fn kind(entry: &Entry) -> u32 {
         Entry::Ref { .. } => 6,
         Entry::Truncate { .. } => 7,
         Entry::Remark { .. } => 8,
+        Entry::Clean { .. } => 9,
     }
 }
 
@@ -204,6 +205,14 @@ fn entries() -> Vec<Entry> {
                 len: 61,
                 next: SegmentId(2),
                 base: Offset(10),
+            },
+            note: Bytes::from_static(b"a note"),
+        },
+        Entry::Clean {
+            log,
+            cleaned: Cleaned {
+                replaced: (SegmentId(1), SegmentId(2)),
+                by: SegmentId(3),
             },
             note: Bytes::from_static(b"a note"),
         },

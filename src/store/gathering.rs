@@ -88,6 +88,18 @@ impl Checkpoint {
         }
     }
 
+    /// A segment has become one of another log.
+    pub fn renamed(&mut self, was: (LogId, SegmentId), is: (LogId, SegmentId)) {
+        if let Some(filled) = self.filled.remove(&was) {
+            self.filled.insert(is, filled);
+        }
+        if let Some(gathering) = &mut self.gathering
+            && let Some(tail) = gathering.tails.remove(&was)
+        {
+            gathering.tails.insert(is, tail);
+        }
+    }
+
     /// Up to where a segment is filled when this is done, if it fills it at all.
     pub fn filling(&mut self, log: LogId, segment: SegmentId) -> Option<&mut u64> {
         self.filled.get_mut(&(log, segment))

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::api::{Cut, FlushSeq, LogLabel};
+use super::api::{Cleaned, Cut, FlushSeq, LogLabel};
 use super::chunks::{Chunk, Class};
 use crate::base::codec::{Put, Reader};
 use crate::base::crc::crc32c;
@@ -103,6 +103,13 @@ pub(super) enum Entry {
         cut: Cut,
         note: Bytes,
     },
+    /// The only segment of the log in which they were [cleaned](LogId::cleaning) takes the place of some, with a note
+    /// of the log's own. That other log is gone.
+    Clean {
+        log: LogId,
+        cleaned: Cleaned,
+        note: Bytes,
+    },
     /// The segments before this one are gone.
     DropBefore {
         log: LogId,
@@ -147,6 +154,7 @@ const INLINE: u8 = 6;
 const REF: u8 = 7;
 const TRUNCATE: u8 = 8;
 const REMARK: u8 = 9;
+const CLEAN: u8 = 10;
 
 impl Entry {
     /// Appends the entry.
@@ -175,6 +183,15 @@ impl Entry {
                 out.u64(cut.len);
                 out.u64(cut.next.0);
                 out.i64(cut.base.0);
+                out.u32(note.len() as u32);
+                out.put(note);
+            }
+            Self::Clean { log, cleaned, note } => {
+                out.u8(CLEAN);
+                out.u64(log.0);
+                out.u64(cleaned.replaced.0.0);
+                out.u64(cleaned.replaced.1.0);
+                out.u64(cleaned.by.0);
                 out.u32(note.len() as u32);
                 out.put(note);
             }
@@ -243,11 +260,20 @@ impl Entry {
             | Self::Delete { log }
             | Self::Roll { log, .. }
             | Self::Truncate { log, .. }
+            | Self::Clean { log, .. }
             | Self::DropBefore { log, .. }
             | Self::Note { log, .. }
             | Self::Remark { log, .. }
             | Self::Inline { log, .. }
             | Self::Ref { log, .. } => *log,
+        }
+    }
+
+    /// The log besides that of which it is the last word.
+    pub fn ends(&self) -> Option<LogId> {
+        match self {
+            Self::Clean { log, .. } => Some(log.cleaning()),
+            _ => None,
         }
     }
 
@@ -273,6 +299,17 @@ impl Entry {
                     len: r.size()?,
                     next: SegmentId(r.size()?),
                     base: Offset(r.i64()?),
+                },
+                note: {
+                    let len = r.u32()?;
+                    r.take(len as usize)?
+                },
+            },
+            CLEAN => Self::Clean {
+                log,
+                cleaned: Cleaned {
+                    replaced: (SegmentId(r.size()?), SegmentId(r.size()?)),
+                    by: SegmentId(r.size()?),
                 },
                 note: {
                     let len = r.u32()?;
@@ -391,7 +428,8 @@ pub(super) fn before(record: &Bytes) -> Option<Vec<LogId>> {
 pub(super) fn logs_of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<LogId> {
     let entries = entries.into_iter();
     let about = entries.filter(|entry| !matches!(entry, Entry::Remark { .. }));
-    let logs: BTreeSet<LogId> = about.map(Entry::log).collect();
+    let logs = about.flat_map(|entry| entry.ends().into_iter().chain([entry.log()]));
+    let logs: BTreeSet<LogId> = logs.collect();
     logs.into_iter().collect()
 }
 

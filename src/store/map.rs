@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::api::{ChunkPin, Cut, LogLabel, Piece};
+use super::api::{ChunkPin, Cleaned, Cut, LogLabel, Piece};
 use super::chunks::Chunk;
 use super::layout::block_floor;
 use crate::base::{IdMap, LogId, Offset, Queue, SegmentId, StoreId};
@@ -190,6 +190,22 @@ impl Segment {
         true
     }
 
+    /// Gives up its place in the memory tail; what is in no chunk yet is kept in copies that pin nothing else. Returns
+    /// the memory that it had there.
+    pub fn leave_tail(&mut self) -> Queue<Slice> {
+        let slices = std::mem::take(&mut self.slices);
+        let needed = |slice: &&Slice| slice.pos + slice.bytes.len() as u64 > self.filled;
+        for slice in slices.range(0).filter(needed) {
+            let done = self.filled.saturating_sub(slice.pos) as usize;
+            self.slices.push_back(Slice {
+                pos: slice.pos + done as u64,
+                bytes: Bytes::copy_from_slice(&slice.bytes[done..]),
+                cached: false,
+            });
+        }
+        slices
+    }
+
     /// Where filling should get to: whole blocks, and the padded last one of a sealed segment.
     pub fn fill_target(&self) -> u64 {
         if self.sealed {
@@ -283,6 +299,8 @@ pub(super) trait Run: Default {
     fn seal(&mut self);
     /// Takes off what is behind its first `len` bytes.
     fn cut(&mut self, len: u64) -> Self;
+    /// It gets another id.
+    fn rename(&mut self, id: SegmentId);
 }
 
 impl Run for Segment {
@@ -300,6 +318,10 @@ impl Run for Segment {
 
     fn seal(&mut self) {
         self.sealed = true;
+    }
+
+    fn rename(&mut self, id: SegmentId) {
+        self.id = id;
     }
 
     /// What is taken off has the memory and the chunks in which nothing is left, and as many bytes that are in none as
@@ -406,6 +428,31 @@ impl<S: Run> LogEntry<S> {
             self.roll(id, None);
         }
         self.segments.back_mut().filter(|active| active.id() == id)
+    }
+
+    /// Whether all that is said to be replaced is there, and a segment fits in its place.
+    pub fn can_replace(&self, cleaned: &Cleaned) -> bool {
+        let (first, last) = cleaned.replaced;
+        let (Some(from), Some(to)) = (self.number(first), self.number(last)) else {
+            return false;
+        };
+        let next = self.segments.get(to + 1);
+        from <= to && last < cleaned.by && next.is_some_and(|next| cleaned.by < next.id())
+    }
+
+    /// Puts a cleaned segment in the place of those that [it can replace](Self::can_replace); returns them.
+    pub fn replace(&mut self, cleaned: &Cleaned, mut clean: S) -> Vec<S> {
+        clean.seal();
+        clean.rename(cleaned.by);
+        let range = self
+            .number(cleaned.replaced.0)
+            .zip(self.number(cleaned.replaced.1));
+        let Some((from, to)) = range else {
+            return vec![clean];
+        };
+        let gone = self.segments.drain(from..=to).collect();
+        self.segments.insert(from, clean);
+        gone
     }
 
     /// Removes the segments before this one, never the active one.

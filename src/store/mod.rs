@@ -13,6 +13,7 @@ mod apply;
 mod batch;
 mod checkpoint;
 mod chunks;
+mod cleaned;
 mod copies;
 pub mod device;
 mod flush;

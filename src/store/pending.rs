@@ -32,7 +32,11 @@ impl Item {
         ENTRY_BYTES_MAX
             + match self {
                 Self::Append { batch, .. } => batch.len(),
-                Self::Entry(Entry::Note { note, .. } | Entry::Truncate { note, .. }) => note.len(),
+                Self::Entry(
+                    Entry::Note { note, .. }
+                    | Entry::Truncate { note, .. }
+                    | Entry::Clean { note, .. },
+                ) => note.len(),
                 Self::Entry(Entry::Create { label, .. }) => label.topic.len(),
                 Self::Entry(_) => 0,
             }
@@ -50,7 +54,9 @@ impl Item {
 /// The same for what is not an append: above all a new log or a new segment.
 pub(super) fn entry_growth(entry: &Entry) -> u64 {
     let own = match entry {
-        Entry::Note { note, .. } | Entry::Truncate { note, .. } => note.len(),
+        Entry::Note { note, .. } | Entry::Truncate { note, .. } | Entry::Clean { note, .. } => {
+            note.len()
+        }
         Entry::Create { label, .. } => 256 + label.topic.len(),
         _ => 0,
     };

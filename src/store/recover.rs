@@ -411,13 +411,10 @@ impl Journal<'_> {
             {
                 self.emit(log, bytes.into(), replay);
             }
+            let known = self.map.logs.get(&log);
             if let Some(segment) = entry.begins()
                 && !matches!(entry, Entry::Create { .. })
-                && self
-                    .map
-                    .logs
-                    .get(&log)
-                    .is_some_and(|log| !log.is_new(segment))
+                && known.is_some_and(|log| !log.is_new(segment))
             {
                 return Err(self.contradiction(log, segment));
             }
@@ -434,6 +431,9 @@ impl Journal<'_> {
                 }
                 Entry::Truncate { cut, note, .. } => {
                     self.tell(log, ReplayItem::Truncated(cut, note), replay);
+                }
+                Entry::Clean { cleaned, note, .. } => {
+                    self.tell(log, ReplayItem::Cleaned(cleaned, note), replay);
                 }
                 Entry::DropBefore { segment, .. } => {
                     self.tell(log, ReplayItem::DroppedBefore(segment), replay);

@@ -89,6 +89,10 @@ impl Run for Remains {
 
     fn seal(&mut self) {}
 
+    fn rename(&mut self, id: SegmentId) {
+        self.id = id;
+    }
+
     fn cut(&mut self, len: u64) -> Self {
         self.parts.retain(|(start, _)| *start < len);
         if let Some((start, piece)) = self.parts.last_mut() {

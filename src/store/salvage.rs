@@ -211,7 +211,7 @@ impl Found {
             Entry::Delete { log } => {
                 self.deleted.insert(*log);
             }
-            Entry::Roll { log, .. } | Entry::Truncate { log, .. } => {
+            Entry::Roll { log, .. } | Entry::Truncate { log, .. } | Entry::Clean { log, .. } => {
                 self.log(*log);
             }
             Entry::DropBefore { .. } | Entry::Note { .. } | Entry::Remark { .. } => {}
@@ -260,6 +260,7 @@ impl Found {
             | Entry::Delete { .. }
             | Entry::Roll { .. }
             | Entry::Truncate { .. }
+            | Entry::Clean { .. }
             | Entry::DropBefore { .. }
             | Entry::Note { .. }
             | Entry::Remark { .. } => {}
