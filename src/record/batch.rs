@@ -26,6 +26,8 @@ const CODEC_MASK: i16 = 0x07;
 const LOG_APPEND_TIME: i16 = 0x08;
 pub(super) const TRANSACTIONAL: i16 = 0x10;
 pub(super) const CONTROL: i16 = 0x20;
+/// The base timestamp says until when tombstones stay (KIP-534).
+pub(super) const DELETE_HORIZON: i16 = 0x40;
 
 /// The header of a batch, in place.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, Debug)]
@@ -157,6 +159,15 @@ impl BatchInfo {
     #[must_use]
     pub const fn is_control(&self) -> bool {
         self.attributes & CONTROL != 0
+    }
+
+    /// Until when its tombstones stay, if compaction has seen them.
+    #[must_use]
+    pub const fn delete_horizon_ms(&self) -> Option<i64> {
+        match self.attributes & DELETE_HORIZON {
+            0 => None,
+            _ => Some(self.base_timestamp),
+        }
     }
 
     /// Who set the timestamps.

@@ -21,6 +21,8 @@ pub enum BatchError {
     Compression,
     /// The records decompress to more than the caller allows.
     TooLarge,
+    /// The CRC is wrong.
+    Crc,
     /// A record is malformed, or there are more or fewer than the header says.
     Record,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for BatchError {
             Self::Counts => f.write_str("record batch counts and offsets contradict each other"),
             Self::Compression => f.write_str("record batch does not decompress"),
             Self::TooLarge => f.write_str("record batch decompresses to too many bytes"),
+            Self::Crc => f.write_str("record batch has failed its CRC checksum"),
             Self::Record => f.write_str("record batch holds a malformed record"),
         }
     }

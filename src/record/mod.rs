@@ -22,6 +22,7 @@ mod records;
 pub mod seek;
 mod snappy;
 mod step;
+mod thin;
 mod validate;
 mod varint;
 mod walk;
@@ -35,6 +36,7 @@ pub use codec::Codec;
 pub use error::BatchError;
 pub use opener::Opener;
 pub use records::{Record, RecordHeader, Records, records, verify_records};
+pub use thin::{KeyWalk, KeyedRecord, Thinned, Thinning, emptied};
 pub use validate::{
     Validation, produced_header, validate_header, validate_produced, validate_records,
 };

@@ -124,6 +124,7 @@ pub struct Validation {
     batch: Bytes,
     info: BatchInfo,
     open_bytes_max: usize,
+    needs_keys: bool,
     walk: Walk,
     /// Bytes of the records that were walked over.
     walked: usize,
@@ -143,11 +144,17 @@ impl Validation {
             batch,
             info,
             open_bytes_max,
+            needs_keys: false,
             walk: Walk::new(&info),
             walked: 0,
             opener: None,
             opened: 0,
         }
+    }
+
+    /// A record without a key is refused, as far as records are looked at: what is compacted knows nothing else of it.
+    pub fn need_keys(&mut self) {
+        self.needs_keys = true;
     }
 
     /// Forgets how far it has got, and what memory that holds.
@@ -192,6 +199,12 @@ impl Validation {
         let Ok(summary) = self.walk.finish() else {
             return MALFORMED;
         };
+        if let Some(index) = summary.first_keyless.filter(|_| self.needs_keys) {
+            let what = format!(
+                "Compacted topic cannot accept message without key (record {index} of the batch)."
+            );
+            return Err(Refused::because(ErrorCode::InvalidRecord, what));
+        }
         self.info.min_timestamp = match summary.min_timestamp {
             i64::MAX => NO_TIMESTAMP,
             least => least,
