@@ -86,6 +86,13 @@ impl Hints {
         self.oldest = 0;
     }
 
+    /// Forgets segments whose place another one has taken.
+    pub(super) fn forget_between(&mut self, first: SegmentId, last: SegmentId) {
+        self.slots
+            .retain(|slot| !(first..=last).contains(&slot.at.segment));
+        self.oldest = 0;
+    }
+
     /// Forgets segments that were dropped: those before this one.
     pub(super) fn forget_before(&mut self, segment: SegmentId) {
         self.slots.retain(|slot| slot.at.segment >= segment);

@@ -5,6 +5,7 @@
 //!
 //! - `append` offsets, timestamps, idempotent producers, rolling; `replicate` what another replica has stamped;
 //! - `read` and `times` find offsets and timestamps, as read plans and scans;
+//! - `clean` and `keys` are compaction;
 //! - `retention` drops what is old, too much or deleted by a client;
 //! - `state` and `recovery` are the way through a restart, `watermark` what is written of the high watermark for it;
 //! - `segment`, `index`, `epochs`, `producers`, `hints` are the tables.
@@ -18,10 +19,14 @@ use crate::store::{Beginning, FlushSeq, LogLabel, Store};
 
 mod append;
 mod check;
+mod clean;
+mod clean_marks;
 mod codec;
+pub mod compaction;
 mod epochs;
 mod hints;
 mod index;
+mod keys;
 mod lookup;
 mod message_size;
 mod notes;
@@ -48,11 +53,14 @@ mod push_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use clean_marks::CompactionConfig;
 pub use epochs::UNDEFINED as UNDEFINED_EPOCH;
+pub use keys::NewestOffsets;
 pub use lookup::Opening;
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
 
+use clean_marks::CleanMarks;
 use epochs::Epochs;
 use hints::{Hints, Position};
 use lookup::WaitingLookups;
@@ -84,6 +92,8 @@ pub struct LogConfig {
     pub timestamp_after_max_ms: i64,
     /// The broker's `producer.id.expiration.ms`.
     pub producer_id_expiration_ms: i64,
+    /// If of each key only the newest record is to stay.
+    pub compaction: Option<CompactionConfig>,
 }
 
 impl Default for LogConfig {
@@ -100,6 +110,7 @@ impl Default for LogConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,
             producer_id_expiration_ms: DAY_MS,
+            compaction: None,
         }
     }
 }
@@ -152,6 +163,7 @@ pub struct Log {
     seen: Option<(Position, Beginning)>,
     /// A truncation that waits for bytes.
     rebuild: Option<Box<Rebuild>>,
+    clean_marks: CleanMarks,
 }
 
 impl Log {
@@ -204,6 +216,7 @@ impl Log {
             failed_scan: None,
             seen: None,
             rebuild: None,
+            clean_marks: CleanMarks::default(),
         }
     }
 

@@ -195,6 +195,33 @@ impl Producers {
         self.before.retain(|before| before.segment >= segment);
     }
 
+    /// Another segment has taken the place of some; where those between the first and the last one began is none any
+    /// more.
+    pub(super) fn replaced(&mut self, (first, last): (SegmentId, SegmentId), by: SegmentId) {
+        let (mut inside, others): (VecDeque<Before>, VecDeque<Before>) =
+            (self.before.drain(..)).partition(|b| (first..=last).contains(&b.segment));
+        self.before = others;
+        let Some(mut before) = inside.pop_front().filter(|b| b.segment == first) else {
+            return;
+        };
+        // Who has not written to the first one was the same when a later one began.
+        for later in inside {
+            for (id, known) in later.producers {
+                before.producers.entry(id).or_insert(known);
+            }
+        }
+        before.segment = by;
+        let at = self.before.partition_point(|b| b.segment < by);
+        self.before.insert(at, before);
+    }
+
+    /// Whether a batch is the last one that is known of its producer.
+    pub(super) fn is_last(&self, info: &BatchInfo) -> bool {
+        let known = self.known.get(&info.producer_id);
+        let known = known.filter(|known| known.epoch == info.producer_epoch);
+        known.is_some_and(|known| known.last_offset().0 == info.last_offset())
+    }
+
     /// Goes back to where a segment began, at this offset. If that is farther back than is remembered, producers of
     /// whom no batch is left are forgotten.
     pub(super) fn roll_back(&mut self, segment: SegmentId, base: Offset) {

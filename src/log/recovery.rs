@@ -12,6 +12,7 @@ use crate::store::{
     StoreConfig,
 };
 
+use super::clean::CleanNote;
 use super::codec::Malformed;
 use super::hints::Position;
 use super::notes::Note;
@@ -91,6 +92,10 @@ pub fn reopen(
         Store::recover(id, config, file_len, read, &mut |(log, item)| {
             if matches!(item, ReplayItem::Deleted) {
                 open.remove(&log);
+                return;
+            }
+            // What is in it was to become a segment of another one.
+            if log.is_cleaning() {
                 return;
             }
             open.entry(log)
@@ -225,6 +230,10 @@ impl LogRecovery {
             ReplayItem::Truncated(cut, note) => {
                 let note = CutNote::decode(&note).map_err(|error| self.malformed(error))?;
                 self.truncated(&cut, note)
+            }
+            ReplayItem::Cleaned(cleaned, note) => {
+                let note = CleanNote::decode(&note).map_err(|error| self.malformed(error))?;
+                self.log.replace_segments(&cleaned, note)
             }
             ReplayItem::Note(note) => {
                 let note = Note::decode(&note).map_err(|error| self.malformed(error))?;

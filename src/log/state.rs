@@ -8,13 +8,16 @@ use bytes::Bytes;
 use crate::base::LeaderEpoch;
 
 use super::Log;
+use super::clean_marks::CleanMarks;
 use super::codec::{Malformed, Reader, Writer};
 use super::epochs::Epochs;
 use super::index::{Index, IndexEntry};
 use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
 
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
+/// The same without how far it is cleaned.
+const VERSION_NOT_CLEANED: u8 = 8;
 /// The same without who wrote last before the log's start. What is lost is what was known to be committed, if the log
 /// ends before that.
 const VERSION_LOST_BY_END: u8 = 7;
@@ -51,6 +54,7 @@ impl Log {
         self.write_committed(&mut out);
         let before = self.epochs.before();
         out.signed(before.map_or(NO_EPOCH, |epoch| epoch.0.into()));
+        self.clean_marks.write(&mut out);
         out.finish()
     }
 
@@ -96,6 +100,10 @@ impl Log {
                 self.epochs.restore_before(is_known.then_some(before));
             }
         }
+        self.clean_marks = match version > VERSION_NOT_CLEANED {
+            true => CleanMarks::read(&mut input)?,
+            false => CleanMarks::default(),
+        };
         input.end()
     }
 

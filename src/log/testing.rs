@@ -15,7 +15,7 @@ use crate::base::{
 };
 use crate::record::{self, BatchBuilder, BatchInfo, Codec};
 use crate::store::{
-    BEGINNING_BYTES, DiskOp, FlushSeq, LogLabel, Piece, Store, StoreConfig, StoreEvent,
+    BEGINNING_BYTES, DiskOp, FlushSeq, LogLabel, Piece, ReplayItem, Store, StoreConfig, StoreEvent,
 };
 
 pub(crate) const LOG: LogId = LogId(7);
@@ -245,7 +245,10 @@ impl Disk {
             bytes.resize(len, 0);
             Ok(Bytes::from(bytes))
         };
-        let mut replay = |(log, item)| {
+        let mut replay = |(log, item): (LogId, ReplayItem)| {
+            if log.is_cleaning() {
+                return;
+            }
             assert_eq!(log, LOG);
             recovery.replay(item);
         };

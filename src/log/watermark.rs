@@ -175,6 +175,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::LogConfig;
+    use super::super::clean_marks::CleanMarks;
     use super::super::recovery::LogRecoveryError;
     use super::super::testing::{Draft, Fixture, LOG, START_MS};
     use super::*;
@@ -350,6 +351,7 @@ mod tests {
             marks.signed(20);
             marks.byte(0);
             marks.signed(-1);
+            CleanMarks::default().write(&mut marks);
             state.truncate(state.len() - marks.finish().len());
             let mut old = Writer::default();
             old.signed(known);
@@ -372,6 +374,7 @@ mod tests {
         let mut marks = Writer::default();
         it.0.log.write_committed(&mut marks);
         marks.signed(-1);
+        CleanMarks::default().write(&mut marks);
         let mut state = it.0.log.state().to_vec();
         state.truncate(state.len() - marks.finish().len());
         state[0] = 6;

@@ -1,0 +1,344 @@
+//! Compaction (`cleanup.policy=compact`): what of a log is to be gone through, and what becomes of its tables when
+//! segments that were cleaned take the place of others. Offsets stay what they are; a cleaned segment has gaps.
+//!
+//! What is not known to be committed, and the active segment, are never touched. A segment keeps a batch at least,
+//! if need be one that is emptied, so that it goes on to begin where it began.
+
+use bytes::Bytes;
+
+use super::Log;
+use super::clean_marks::CleanMarks;
+use super::codec::{Malformed, Reader, Writer};
+use super::hints::Position;
+use super::segment::{BatchEntry, SEGMENT_BYTES_MAX, SEGMENT_DELTA_MAX, Segment};
+use super::state::{read_segment, write_segment};
+use crate::base::{LeaderEpoch, Now, Offset, SegmentId};
+use crate::record::BatchInfo;
+use crate::store::{Cleaned, FlushSeq, Store};
+
+/// Of the note.
+const VERSION: u8 = 1;
+
+/// What there is to clean in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dirt {
+    /// Everything before it was cleaned before.
+    pub from: Offset,
+    /// Up to here it may be cleaned; greater than `from`.
+    pub to: Offset,
+    /// Bytes between them, rounded to segments.
+    pub bytes: u64,
+    /// Bytes before that.
+    pub clean_bytes: u64,
+}
+
+impl Dirt {
+    /// The dirty share of it all, in millionths: who has most is cleaned first.
+    #[must_use]
+    pub fn millionths(&self) -> u64 {
+        let all = self.bytes.saturating_add(self.clean_bytes).max(1);
+        (u128::from(self.bytes) * 1_000_000 / u128::from(all)) as u64
+    }
+}
+
+/// Segments that become one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CleaningGroup {
+    cleaned: Cleaned,
+    /// Their first offset.
+    pub base: Offset,
+    /// The first offset behind them.
+    pub end: Offset,
+    /// Bytes of all of them: another log has other ones.
+    bytes: u64,
+}
+
+impl CleaningGroup {
+    /// Bytes of its segments.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// What is left of a group, as it is written.
+#[derive(Clone, Debug)]
+pub struct CleanSegment {
+    segment: Segment,
+}
+
+impl CleanSegment {
+    /// The next batch that stays, which lies within the group. False if the segment would be longer with it than one
+    /// can be: what is packed again may be longer than it was.
+    #[must_use]
+    pub fn add(&mut self, info: &BatchInfo) -> bool {
+        let (base, epoch) = (Offset(info.base_offset), LeaderEpoch(info.leader_epoch));
+        let entry = BatchEntry::new(info, base, epoch);
+        let Some(entry) = entry.filter(|entry| self.segment.fits(entry)) else {
+            return false;
+        };
+        let modified_ms = self.segment.modified_ms;
+        self.segment.add(&entry, modified_ms);
+        true
+    }
+
+    /// Whether there is no batch yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.segment.batches == 0
+    }
+
+    /// Bytes of all batches.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segment.len
+    }
+}
+
+/// What is written down when a cleaned segment takes its place.
+#[derive(Debug)]
+pub(super) struct CleanNote {
+    segment: Segment,
+    marks: CleanMarks,
+}
+
+impl CleanNote {
+    fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.byte(VERSION);
+        write_segment(&mut out, &self.segment);
+        self.marks.write(&mut out);
+        out.finish()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut input = Reader::new(bytes);
+        if input.byte()? != VERSION {
+            return Err(Malformed::VERSION);
+        }
+        let segment = read_segment(&mut input, 0)?;
+        let marks = CleanMarks::read(&mut input)?;
+        input.end()?;
+        Ok(Self { segment, marks })
+    }
+}
+
+impl Log {
+    /// What a compaction could clean now; `None` if that is too little, or the log is not compacted.
+    #[must_use]
+    pub fn dirt(&self, now: Now) -> Option<Dirt> {
+        let config = self.config.compaction?;
+        if self.lost.is_some() || self.rebuild.is_some() {
+            return None;
+        }
+        let start = self.clean_marks.cleaned.max(self.log_start);
+        let (mut clean_bytes, mut bytes, mut to, mut oldest) = (0, 0, start, i64::MAX);
+        for (number, segment) in self.segments.iter().enumerate() {
+            let Some(next) = self.segments.get(number + 1) else {
+                break;
+            };
+            let is_young = config.min_lag_ms > 0 && segment.age_ms(now.wall_ms) < config.min_lag_ms;
+            let is_committed = next.base <= self.high_watermark().min(self.durable.offset);
+            if next.base <= start {
+                clean_bytes += segment.len;
+            } else if is_young || !is_committed {
+                break;
+            } else {
+                bytes += segment.len;
+                to = next.base;
+                let began = match segment.first_timestamp {
+                    timestamp @ 0.. => timestamp,
+                    _ => segment.created_ms,
+                };
+                oldest = oldest.min(began);
+            }
+        }
+        let dirt = Dirt {
+            from: start,
+            to,
+            bytes,
+            clean_bytes,
+        };
+        let is_overdue = now.wall_ms.saturating_sub(oldest) > config.max_lag_ms;
+        let is_enough = dirt.millionths() > config.min_dirty_millionths;
+        (to > start && (is_enough || is_overdue)).then_some(dirt)
+    }
+
+    /// Where the log's segments begin, and where the one ends in which `offset` is, or that ends there.
+    #[must_use]
+    pub fn cleaning_bounds(&self, offset: Offset) -> (Offset, Offset) {
+        let next = self.segments.partition_point(|s| s.base < offset);
+        let end = self.segments.get(next).map_or(self.end, |next| next.base);
+        (self.segments[0].base, end)
+    }
+
+    /// The segments from `from` on, where one begins or that is inside of one, which are cleaned next, together and
+    /// all of them before `to`; no more than fit `segment.bytes`, but one at least. `None` if there are none.
+    #[must_use]
+    pub fn cleaning_group(&self, from: Offset, to: Offset) -> Option<CleaningGroup> {
+        let after = self.segments.partition_point(|s| s.base <= from);
+        let first_number = after.saturating_sub(1);
+        let first = self.segments.get(first_number)?;
+        let mut bytes = 0;
+        let mut group = None;
+        for (number, segment) in self.segments.iter().enumerate().skip(first_number) {
+            let Some(next) = self.segments.get(number + 1).filter(|next| next.base <= to) else {
+                break;
+            };
+            bytes += segment.len;
+            // Whether another id is free is an old store's question: there one more is taken.
+            let wanted = self.config.segment_bytes.min(SEGMENT_BYTES_MAX);
+            let fits = bytes <= wanted && next.base.0 - first.base.0 <= SEGMENT_DELTA_MAX;
+            if group.is_some() && !fits {
+                break;
+            }
+            if let Some(by) = segment.id.replaced(next.id) {
+                group = Some(CleaningGroup {
+                    cleaned: Cleaned {
+                        replaced: (first.id, segment.id),
+                        by,
+                    },
+                    base: first.base,
+                    end: next.base,
+                    bytes,
+                });
+            }
+        }
+        group.filter(|group| group.bytes <= SEGMENT_BYTES_MAX)
+    }
+
+    /// What is left of a group, before anything is.
+    #[must_use]
+    pub fn begin_clean(&self, group: &CleaningGroup) -> Option<CleanSegment> {
+        let (_, first) = self.segment(group.cleaned.replaced.0)?;
+        let (_, last) = self.segment(group.cleaned.replaced.1)?;
+        let mut segment = Segment::new(group.cleaned.by, group.base, 0, first.created_ms);
+        segment.modified_ms = last.modified_ms;
+        segment.has_gaps = true;
+        Some(CleanSegment { segment })
+    }
+
+    /// Whether a batch is the last one that is known of its producer: something of it has to stay, or a replica that
+    /// reads it would not know the producer.
+    #[must_use]
+    pub fn is_last_of_producer(&self, info: &BatchInfo) -> bool {
+        self.producers.is_last(info)
+    }
+
+    /// Whether the segments of a group are what they were.
+    #[must_use]
+    pub fn has_group(&self, group: &CleaningGroup) -> bool {
+        let (first, last) = group.cleaned.replaced;
+        let (Some((from, first)), Some((to, last))) = (self.segment(first), self.segment(last))
+        else {
+            return false;
+        };
+        let next = self.segments.get(to + 1);
+        from <= to
+            && first.base == group.base
+            && last.start + last.len - first.start == group.bytes
+            && next.is_some_and(|next| next.base == group.end)
+            && self.rebuild.is_none()
+    }
+
+    /// What is left of a group takes its place, in the store too, where it is durable. The log is cleaned up to
+    /// `cleaned`, and no tombstone that went was at `tombstones` or behind that. `None`, and nothing is changed, if the
+    /// group is not [what it was](Self::has_group).
+    pub fn end_cleaning(
+        &mut self,
+        group: &CleaningGroup,
+        clean: CleanSegment,
+        (cleaned, tombstones): (Offset, Offset),
+        store: &mut Store,
+    ) -> Option<FlushSeq> {
+        if !self.has_group(group) || clean.is_empty() {
+            return None;
+        }
+        self.before_change(store);
+        let was = self.clean_marks;
+        let note = CleanNote {
+            segment: clean.segment,
+            marks: CleanMarks {
+                cleaned: was.cleaned.max(cleaned),
+                tombstones: was.tombstones.max(tombstones),
+            },
+        };
+        let flush = store.end_cleaning(self.id, group.cleaned, note.encode());
+        if let Err(what) = self.replace_segments(&group.cleaned, note) {
+            debug_assert!(false, "{what}");
+        }
+        Some(flush)
+    }
+
+    /// The same in the bookkeeping: the one way for compaction and recovery.
+    pub(super) fn replace_segments(
+        &mut self,
+        cleaned: &Cleaned,
+        note: CleanNote,
+    ) -> Result<(), String> {
+        let (first, last) = cleaned.replaced;
+        let numbers = self.segment(first).zip(self.segment(last));
+        let Some(((from, was_first), (to, was_last))) = numbers.filter(|(a, b)| a.0 <= b.0) else {
+            return Err(format!(
+                "segments {first} to {last} are cleaned and not there"
+            ));
+        };
+        let Some(next) = self.segments.get(to + 1) else {
+            return Err(format!("segment {last} is cleaned and is the active one"));
+        };
+        let bytes = was_last.start + was_last.len - was_first.start;
+        let mut segment = note.segment;
+        let in_place = last < cleaned.by && cleaned.by < next.id;
+        if segment.id != cleaned.by
+            || segment.base != was_first.base
+            || segment.batches == 0
+            || !in_place
+        {
+            return Err(format!(
+                "segment {first} is cleaned and becomes another one"
+            ));
+        }
+        let behind = Position {
+            offset: next.base,
+            segment: next.id,
+            pos: 0,
+        };
+        // What is longer than it was shifts what comes behind it, what is shorter all that was before.
+        let (saved, added) = (
+            bytes.saturating_sub(segment.len),
+            segment.len.saturating_sub(bytes),
+        );
+        segment.start = was_first.start + saved;
+        for before in self.segments.range_mut(..from) {
+            before.start += saved;
+        }
+        for after in self.segments.range_mut(to + 1..) {
+            after.start += added;
+        }
+        self.segments.drain(from..=to);
+        self.segments.insert(from, segment);
+        self.producers.replaced((first, last), cleaned.by);
+        let is_gone = |at: SegmentId| first <= at && at <= last;
+        for mark in [&mut self.durable, &mut self.high_watermark] {
+            // In recovery it may be older than what was cleaned, all of which was committed.
+            if is_gone(mark.segment) {
+                *mark = behind;
+            }
+        }
+        self.committed = self.committed.max(self.high_watermark.offset);
+        self.places.retain(|place| !is_gone(place.segment));
+        self.hints.forget_between(first, last);
+        self.push_hints.forget_between(first, last);
+        self.lookups.clear();
+        (self.failed_scan, self.seen) = (None, None);
+        self.clean_marks = note.marks;
+        Ok(())
+    }
+
+    /// Compaction has removed no tombstone at this offset or behind it. Another replica that ends before it may have
+    /// records that such a tombstone deleted, and nothing would tell it: it has to start over.
+    #[must_use]
+    pub fn tombstones_removed_before(&self) -> Offset {
+        self.clean_marks.tombstones
+    }
+}
