@@ -30,6 +30,8 @@ pub struct LeaderLog {
     pub end: Offset,
     /// What is known there to be committed.
     pub committed: Offset,
+    /// Before it compaction has removed tombstones there: whoever ends before it may have what they deleted.
+    pub tombstones: Offset,
 }
 
 impl LeaderLog {
@@ -42,14 +44,20 @@ impl LeaderLog {
             start: log.start_offset(),
             end: log.end_offset(),
             committed: log.known_committed(),
+            tombstones: log.tombstones_removed_before(),
         }
+    }
+
+    /// Whether a log that ends there has to begin anew: what follows it is not all there any more.
+    fn is_behind(&self, end: Offset) -> bool {
+        self.start > end || self.tombstones > end
     }
 
     /// Behind which offset the pushes to the follower go on after this answer; `None` if it has to ask again, or will
     /// not follow.
     #[must_use]
     pub fn goes_on(&self, asked: EpochEnd) -> Option<Offset> {
-        if self.start > asked.end {
+        if self.is_behind(asked.end) {
             return Some(self.start);
         }
         if asked.epoch == UNDEFINED_EPOCH.0 {
@@ -64,6 +72,7 @@ impl LeaderLog {
         let is_possible = Offset(0) <= self.start
             && self.start <= self.committed
             && self.committed <= self.end
+            && (Offset(0)..=self.committed).contains(&self.tombstones)
             && self.ends.epoch <= asked.epoch
             && (is_none || (Offset(0)..=self.end).contains(&self.ends.end));
         let what = "the leader says of its log what cannot be";
@@ -355,7 +364,7 @@ impl Following {
         }
         (self.start, self.end) = (answer.start, answer.end);
         let end = here.0.end_offset();
-        if answer.start > end || self.compares == Compares::Nothing {
+        if answer.is_behind(end) || self.compares == Compares::Nothing {
             self.follower.begins_anew();
             if here.0.last_epoch().is_none() && end == answer.start {
                 // It is new, and where it has to be.

@@ -30,8 +30,8 @@ use crate::base::{DirectoryId, Incarnation, NodeId, ShardId};
 
 use super::place::NodePlace;
 
-/// The only version of a peer stream so far.
-pub const PEER_VERSION: u16 = 1;
+/// The only version of a peer stream that is spoken. Before 2 a leader did not say which tombstones are gone.
+pub const PEER_VERSION: u16 = 2;
 
 /// Bytes of a request's header and length as they are written here.
 const HEAD: usize = 14;

@@ -141,6 +141,7 @@ impl Damaged {
             start: Offset(0),
             end,
             committed: Offset(0),
+            tombstones: Offset(0),
         };
         let said = ReplicaSaid {
             log: LOG,

@@ -71,6 +71,8 @@ pub struct FollowedBy {
     on_way: VecDeque<(Offset, usize)>,
     bytes_on_way: usize,
     reading: Option<ReadId>,
+    /// Before which offset compaction had removed tombstones when it was answered.
+    tombstones: Offset,
     /// The high watermark and the log start that it was pushed last.
     told: Option<(Offset, Offset)>,
     /// The most that it has told to be on its disk.
@@ -94,6 +96,7 @@ impl FollowedBy {
             on_way: VecDeque::new(),
             bytes_on_way: 0,
             reading: None,
+            tombstones: Offset(0),
             told: None,
             furthest: Offset(0),
             lacks_since: None,
@@ -110,6 +113,7 @@ impl FollowedBy {
         *self = Self {
             term: Some(term),
             next: answer.goes_on(asked),
+            tombstones: answer.tombstones,
             furthest: if is_same { self.furthest } else { Offset(0) },
             lacks_since: self.lacks_since,
             probation: self.probation,
@@ -157,7 +161,10 @@ impl FollowedBy {
         if !has_room {
             return if lacks { Next::Lags } else { Next::Nothing };
         }
-        if from < log.start_offset() {
+        // What it has may have been deleted by a tombstone that is gone here now.
+        let tombstones = log.tombstones_removed_before();
+        let lacks_tombstones = from < tombstones && self.tombstones < tombstones;
+        if from < log.start_offset() || lacks_tombstones {
             return self.starts_behind(from, log);
         }
         match log.read_to_push(store, from, REPLICA_PUSH_BYTES, store.started_seq()) {

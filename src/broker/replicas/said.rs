@@ -77,7 +77,7 @@ impl ReplicaSaid {
             ReplicaWhat::Answers { asked, log } => {
                 put_end(to, *asked);
                 put_end(to, log.ends);
-                put_offsets(to, [log.start, log.end, log.committed]);
+                put_offsets(to, [log.start, log.end, log.committed, log.tombstones]);
                 ANSWERS
             }
             ReplicaWhat::Pushes(push) => {
@@ -129,7 +129,7 @@ const COMMON: usize = 4 + 8 + 4 + 2 * 12;
 const fn size_of_what(kind: u8) -> Option<usize> {
     Some(match kind {
         ASKS => 12,
-        ANSWERS => 12 + 12 + 3 * 8,
+        ANSWERS => 12 + 12 + 4 * 8,
         PUSHES => 4 * 8,
         TELLS => 2 * 8,
         LOST => 0,
@@ -162,6 +162,7 @@ fn message(kind: u8, what: usize, payload: Bytes) -> Option<ReplicaSaid> {
                     start: Offset(from.i64()?),
                     end: Offset(from.i64()?),
                     committed: Offset(from.i64()?),
+                    tombstones: Offset(from.i64()?),
                 },
             },
             PUSHES => ReplicaWhat::Pushes(Push {
@@ -229,12 +230,13 @@ mod tests {
         let batches = prop::collection::vec(any::<u8>(), 0..300);
         prop_oneof![
             any_end().prop_map(ReplicaWhat::Asks),
-            answer.prop_map(|(asked, ends, [start, end, committed, _])| {
+            answer.prop_map(|(asked, ends, [start, end, committed, tombstones])| {
                 let log = LeaderLog {
                     ends,
                     start,
                     end,
                     committed,
+                    tombstones,
                 };
                 ReplicaWhat::Answers { asked, log }
             }),

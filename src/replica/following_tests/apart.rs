@@ -253,6 +253,7 @@ fn numbers_that_no_leader_could_say_are_refused() {
         start: Offset(start),
         end: Offset(end),
         committed: Offset(committed),
+        tombstones: Offset(0),
     };
     for bad in [
         of(-1, 5, 10, good.ends),
@@ -319,6 +320,7 @@ proptest! {
             start: at(1),
             end: at(2),
             committed: at(3),
+            tombstones: at(3),
         };
         let here = (&mut it.node.log, &mut it.node.disk.store);
         let mut step = it.it.answered(NOW, asked, answer, here);

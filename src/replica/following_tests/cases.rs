@@ -300,6 +300,28 @@ fn a_contradiction_keeps_what_is_here() {
     assert_eq!(it.last_told(), Some((0, 23)));
 }
 
+/// What it has may be deleted by tombstones that compaction has removed from its leader's log.
+#[test]
+fn who_ends_before_tombstones_that_are_gone_begins_anew() {
+    for (tombstones, anew) in [(3, false), (4, true)] {
+        let leader = [batch(0, 3, 1), batch(3, 3, 1)];
+        let mut it = Scene::new(&leader, 0, &leader[..1], 2);
+        let FollowerNext::Asks(asked) = it.it.ask(&it.node.log).next else {
+            panic!("it asks");
+        };
+        let answer = LeaderLog {
+            committed: Offset(6),
+            tombstones: Offset(tombstones),
+            ..LeaderLog::answering(&it.leader.log, asked)
+        };
+        let goes_on = if anew { Offset(0) } else { Offset(3) };
+        assert_eq!(answer.goes_on(asked), Some(goes_on));
+        let here = (&mut it.node.log, &mut it.node.disk.store);
+        it.it.answered(NOW, asked, answer, here).unwrap();
+        assert_eq!(it.it.follows(), !anew);
+    }
+}
+
 #[test]
 fn an_answer_of_one_who_has_not_begun_is_none() {
     let mut it = Scene::new(&[batch(0, 3, 1)], 0, &[batch(0, 3, 1)], 2);
@@ -315,6 +337,7 @@ fn an_answer_of_one_who_has_not_begun_is_none() {
         start: Offset(0),
         end: Offset(3),
         committed: Offset(0),
+        tombstones: Offset(0),
     };
     let here = (&mut it.node.log, &mut it.node.disk.store);
     let step = it.it.answered(NOW, asked, answer, here).unwrap();
