@@ -1,5 +1,6 @@
 //! What a shard does for requests at the stores and partitions that it owns, by the families that keep it.
 
+use super::cleaner::Cleaner;
 use super::control::growth::Growth;
 use super::data::fetch::owner::Plans;
 use super::data::produce::owner::Delayed;
@@ -9,15 +10,27 @@ use super::owner::Owner;
 use super::owner::work::Worker;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jobs {
     pub produce: Delayed,
     pub fetch: Plans,
     pub query: Lookups,
     pub growth: Growth,
+    pub cleaner: Cleaner,
 }
 
 impl Jobs {
+    /// Those of a shard of a node with so many.
+    pub fn new(shards: u16) -> Self {
+        Self {
+            produce: Delayed::default(),
+            fetch: Plans::default(),
+            query: Lookups::default(),
+            growth: Growth::default(),
+            cleaner: Cleaner::new(shards),
+        }
+    }
+
     /// Does some of what was put off, and tells who waits what there is to tell.
     pub fn slice(&mut self, owner: &mut Owner, fx: &mut Fx<'_>) {
         owner.slice(fx);
@@ -25,9 +38,11 @@ impl Jobs {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
             Some(Worker::Query) => self.query.go_on(owner, fx),
             // They read only.
-            Some(Worker::Metadata | Worker::Offsets | Worker::Replicas) | None => {}
+            Some(Worker::Metadata | Worker::Offsets | Worker::Replicas | Worker::Cleaner)
+            | None => {}
         }
         self.query.open_some(owner, fx);
+        self.cleaner.go_on(owner, fx);
     }
 
     /// Goes on with some of what waited for a store to grow, as far as it has.

@@ -5,6 +5,7 @@
 mod ack_tests;
 pub mod admin;
 pub mod apis;
+mod cleaner;
 mod control;
 #[cfg(test)]
 mod cost_tests;

@@ -256,7 +256,7 @@ fn what_a_store_may_grow_by_is_no_room_yet() {
     let (slot, _) = format_store(StoreId(0), StoreConfig::default(), 1);
     let broker = Arc::new(BrokerConfig::default());
     let mut owner = Owner::new(ShardId(0), Arc::clone(&broker), vec![slot]);
-    let settings = log_config(&TopicConfig::of_broker(&broker), &broker);
+    let settings = log_config("a", &TopicConfig::of_broker(&broker), &broker);
     let now = Now {
         mono: Mono(0),
         wall_ms: 0,

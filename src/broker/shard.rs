@@ -119,7 +119,7 @@ impl Shard {
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
             requests: Requests::new(&config, cluster),
             owner,
-            jobs: Jobs::default(),
+            jobs: Jobs::new(setup.shards),
             control,
             local: VecDeque::new(),
             images: VecDeque::new(),
@@ -407,6 +407,7 @@ impl Shard {
                 let image = &self.front.image;
                 self.coordinators.read(owner, id, result, image, fx);
             }
+            Some(Worker::Cleaner) => self.jobs.cleaner.read(owner, id, result, fx),
             Some(Worker::Replicas) => {
                 if let Some(replicas) = &mut self.others.replicas {
                     replicas.read(id, result, owner, fx);
@@ -641,6 +642,7 @@ impl Shard {
             // The rest has its turn when what has come meanwhile has had its own.
             wake_at = fx.now.mono;
         }
+        wake_at = wake_at.min(self.jobs.cleaner.deadline());
         wake_at = wake_at.min(self.coordinators.next_deadline());
         wake_at = wake_at.min(self.others.deadline(fx.now.mono));
         if let Draining::Leaving(until) = self.draining {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listeners::{Endpoint, Endpoints, ProtocolMap};
 use super::setting::{ANY, from, settings};
-use super::value::{CleanupPolicy, CompressionType, PageCacheReads};
+use super::value::{CleanupPolicy, CompressionType, PageCacheReads, Share};
 use crate::base::limits::{CLUSTER_ID_BYTES_MAX, TAIL_START_BYTES};
 use crate::base::{BLOCK, NodeId, ShardId};
 use crate::record::TimestampType;
@@ -141,8 +141,24 @@ settings! {
         /// How far a producer's timestamp may lie in the future.
         log_message_timestamp_after_max_ms: i64 = HOUR_MS,
             "log.message.timestamp.after.max.ms", Ms, from(0);
-        /// What happens to old segments. Only deletion so far.
+        /// What happens to old segments: they are deleted, or of each key the newest record is kept, or both.
         log_cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "log.cleanup.policy", None, ANY;
+        /// Whether topics are compacted at all. Those of the broker's own always are.
+        log_cleaner_enable: bool = true, "log.cleaner.enable", None, ANY;
+        /// How often is looked for partitions to compact while none is.
+        log_cleaner_backoff_ms: i64 = 15_000, "log.cleaner.backoff.ms", Ms, from(0);
+        /// Memory for the keys of the partitions that are being compacted, one on each core, of all cores together.
+        /// What is dirty in a partition and has more keys is compacted in several passes.
+        log_cleaner_dedupe_buffer_size: i64 = 128 * MIB, "log.cleaner.dedupe.buffer.size", Bytes, from(MIB);
+        /// How long a tombstone stays in a compacted topic after compaction has met it first.
+        log_cleaner_delete_retention_ms: i64 = 86_400_000, "log.cleaner.delete.retention.ms", Ms, from(0);
+        /// A record of a compacted topic that is older than this is compacted, however little is dirty.
+        log_cleaner_max_compaction_lag_ms: i64 = i64::MAX, "log.cleaner.max.compaction.lag.ms", Ms, from(1);
+        /// A compacted partition is compacted when more than this share of it was not compacted yet.
+        log_cleaner_min_cleanable_ratio: Share = Share { millionths: 500_000 },
+            "log.cleaner.min.cleanable.ratio", None, ANY;
+        /// No record of a compacted topic that is younger than this is compacted.
+        log_cleaner_min_compaction_lag_ms: i64 = 0, "log.cleaner.min.compaction.lag.ms", Ms, from(0);
         /// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
         compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY;
         /// An idempotent producer that sent nothing for this long is forgotten. A partition remembers 10,000
@@ -371,11 +387,6 @@ impl BrokerConfig {
             self.log_retention_hours != 0,
             "log.retention.hours",
             "-1 for never, or at least 1",
-        );
-        require(
-            self.log_cleanup_policy == CleanupPolicy::Delete,
-            "log.cleanup.policy",
-            "delete: compaction is not supported yet",
         );
         require(
             !self.log_dirs.is_empty() && !self.log_dirs.contains(','),

@@ -12,6 +12,12 @@ use super::topic::UNCLEAN_ELECTIONS;
 /// is read with each request; Kafka changes some more while it runs (listeners, bounds of connections).
 const LIVE: &[&str] = &[
     "compression.type",
+    "log.cleaner.backoff.ms",
+    "log.cleaner.dedupe.buffer.size",
+    "log.cleaner.delete.retention.ms",
+    "log.cleaner.max.compaction.lag.ms",
+    "log.cleaner.min.cleanable.ratio",
+    "log.cleaner.min.compaction.lag.ms",
     "log.cleanup.policy",
     "log.message.timestamp.after.max.ms",
     "log.message.timestamp.before.max.ms",
@@ -152,7 +158,7 @@ mod tests {
         assert!(invalid(check_dynamic("log.retention.ms", Some("0"), true)));
         assert!(invalid(check_dynamic(
             "log.cleanup.policy",
-            Some("compact"),
+            Some("compacted"),
             true
         )));
         assert!(invalid(check_dynamic("num.io.threads", Some("0"), true)));

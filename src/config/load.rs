@@ -429,7 +429,7 @@ mod tests {
             "queued.max.request.bytes=1000",
             "log.retention.ms=0",
             "log.dirs=/a,/b",
-            "log.cleanup.policy=compact",
+            "log.cleanup.policy=compacted",
             "millrace.store.journal.bytes=4194305",
             "listeners=OUT://:1",
             "advertised.listeners=OUT://host:1",

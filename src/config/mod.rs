@@ -29,4 +29,4 @@ pub use page::settings_page;
 pub use quorum::VoterAddress;
 pub use setting::{SetError, Setting, Unit};
 pub use topic::{INTERNAL_TOPICS, TopicConfig, UNCLEAN_ELECTIONS, is_internal};
-pub use value::{CleanupPolicy, CompressionType, Kind, PageCacheReads, Value};
+pub use value::{CleanupPolicy, CompressionType, Kind, PageCacheReads, Share, Value};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::broker::BrokerConfig;
 use super::inert::{self, Inert};
 use super::setting::{ANY, SetError, from, settings};
-use super::value::{CleanupPolicy, CompressionType};
+use super::value::{CleanupPolicy, CompressionType, Share, Value};
 use crate::record::TimestampType;
 
 const MIB: i64 = 1024 * 1024;
@@ -32,12 +32,18 @@ settings! {
     /// What holds for one topic: its own settings, and the broker's where it has none.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct TopicConfig {
-        /// What happens to old segments. Only deletion so far.
+        /// What happens to old segments: they are deleted, or of each key the newest record is kept, or both.
         cleanup_policy: CleanupPolicy = CleanupPolicy::Delete, "cleanup.policy", None, ANY,
             from ["log.cleanup.policy"];
         /// The codec that Kafka would store batches in. Here they are stored as they came, whatever it says.
         compression_type: CompressionType = CompressionType::Producer, "compression.type", None, ANY,
             from ["compression.type"];
+        /// How long a tombstone stays in a compacted topic after compaction has met it first.
+        delete_retention_ms: i64 = 86_400_000, "delete.retention.ms", Ms, from(0),
+            from ["log.cleaner.delete.retention.ms"];
+        /// A record of a compacted topic that is older than this is compacted, however little is dirty.
+        max_compaction_lag_ms: i64 = i64::MAX, "max.compaction.lag.ms", Ms, from(1),
+            from ["log.cleaner.max.compaction.lag.ms"];
         /// Largest batch that is accepted.
         max_message_bytes: i32 = 1_048_588, "max.message.bytes", Bytes, (0, i32::MAX as i64),
             from ["message.max.bytes"];
@@ -50,6 +56,12 @@ settings! {
         /// Whether records keep the producer's timestamp or get the broker's.
         message_timestamp_type: TimestampType = TimestampType::CreateTime, "message.timestamp.type", None, ANY,
             from ["log.message.timestamp.type"];
+        /// A compacted partition is compacted when more than this share of it was not compacted yet.
+        min_cleanable_dirty_ratio: Share = Share { millionths: 500_000 }, "min.cleanable.dirty.ratio", None, ANY,
+            from ["log.cleaner.min.cleanable.ratio"];
+        /// No record of a compacted topic that is younger than this is compacted.
+        min_compaction_lag_ms: i64 = 0, "min.compaction.lag.ms", Ms, from(0),
+            from ["log.cleaner.min.compaction.lag.ms"];
         /// In-sync replicas that a produce with acks=all needs.
         min_insync_replicas: i32 = 1, "min.insync.replicas", None, (1, i32::MAX as i64),
             from ["min.insync.replicas"];
@@ -111,16 +123,31 @@ impl TopicConfig {
         })
     }
 
+    /// What `cleanup.policy` of such a topic is, without a look at the rest.
+    #[must_use]
+    pub fn effective_cleanup_policy(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+    ) -> CleanupPolicy {
+        let own = overrides.get("cleanup.policy");
+        let own = own.and_then(|text| CleanupPolicy::parse(text).ok());
+        own.unwrap_or(broker.log_cleanup_policy)
+    }
+
     /// What holds for a topic without settings of its own.
     #[must_use]
     pub fn of_broker(broker: &BrokerConfig) -> Self {
         Self {
             cleanup_policy: broker.log_cleanup_policy,
             compression_type: broker.compression_type,
+            delete_retention_ms: broker.log_cleaner_delete_retention_ms,
+            max_compaction_lag_ms: broker.log_cleaner_max_compaction_lag_ms,
             max_message_bytes: broker.message_max_bytes,
             message_timestamp_after_max_ms: broker.log_message_timestamp_after_max_ms,
             message_timestamp_before_max_ms: broker.log_message_timestamp_before_max_ms,
             message_timestamp_type: broker.log_message_timestamp_type,
+            min_cleanable_dirty_ratio: broker.log_cleaner_min_cleanable_ratio,
+            min_compaction_lag_ms: broker.log_cleaner_min_compaction_lag_ms,
             min_insync_replicas: broker.min_insync_replicas,
             unclean_leader_election_enable: broker.unclean_leader_election_enable,
             retention_bytes: broker.log_retention_bytes,
@@ -130,8 +157,8 @@ impl TopicConfig {
         }
     }
 
-    /// Checks one setting that a client wants for a topic. Only the broker's own topics are
-    /// compacted, and they cannot be anything else.
+    /// Checks one setting that a client wants for a topic. The broker's own topics are compacted, and cannot be
+    /// anything else.
     ///
     /// # Errors
     /// The message for the client.
@@ -141,13 +168,10 @@ impl TopicConfig {
             Ok(()) if key != "cleanup.policy" => Ok(()),
             Ok(()) if is_internal(topic) => match config.cleanup_policy {
                 CleanupPolicy::Compact => Ok(()),
-                CleanupPolicy::Delete => Err(format!(
+                CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete => Err(format!(
                     "Invalid value {text} for configuration {key}: {topic} must be compacted"
                 )),
             },
-            Ok(()) if config.cleanup_policy == CleanupPolicy::Compact => Err(format!(
-                "Invalid value {text} for configuration {key}: compaction is not supported yet, only delete is"
-            )),
             Ok(()) => Ok(()),
             Err(SetError::Invalid(expected)) => Err(format!(
                 "Invalid value {text} for configuration {key}: expected {expected}"
@@ -204,11 +228,9 @@ mod tests {
                 .unwrap_err()
                 .contains("at least -1")
         );
-        assert!(
-            TopicConfig::check("t", "cleanup.policy", "compact")
-                .unwrap_err()
-                .contains("compaction")
-        );
+        for policy in ["compact", "delete", "delete,compact"] {
+            assert_eq!(TopicConfig::check("t", "cleanup.policy", policy), Ok(()));
+        }
         assert!(TopicConfig::check("t", "compression.type", "none").is_err());
         assert_eq!(
             TopicConfig::check("__consumer_offsets", "cleanup.policy", "compact"),

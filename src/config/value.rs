@@ -206,14 +206,80 @@ choice!(CompressionType, String {
 pub enum CleanupPolicy {
     /// They are deleted by age and size.
     Delete,
-    /// The newest record of each key is kept. Internal topics only.
+    /// The newest record of each key is kept.
     Compact,
+    /// Both.
+    CompactAndDelete,
 }
 
-choice!(CleanupPolicy, List {
-    Delete = "delete",
-    Compact = "compact",
-});
+impl CleanupPolicy {
+    /// Whether segments are deleted by age and size.
+    #[must_use]
+    pub const fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::CompactAndDelete)
+    }
+
+    /// Whether of each key the newest record alone is kept.
+    #[must_use]
+    pub const fn compacts(self) -> bool {
+        matches!(self, Self::Compact | Self::CompactAndDelete)
+    }
+}
+
+impl Value for CleanupPolicy {
+    const KIND: Kind = Kind::List;
+    const CHOICES: &'static [&'static str] = &["delete", "compact", "compact,delete"];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (mut deletes, mut compacts) = (false, false);
+        for policy in text.split(',').map(str::trim) {
+            let known = match policy {
+                "delete" => &mut deletes,
+                "compact" => &mut compacts,
+                _ => return Err("delete, compact, or both".to_owned()),
+            };
+            *known = true;
+        }
+        Ok(match (deletes, compacts) {
+            (true, true) => Self::CompactAndDelete,
+            (_, compacts) if compacts => Self::Compact,
+            _ => Self::Delete,
+        })
+    }
+
+    fn show(&self) -> Option<String> {
+        let text = match self {
+            Self::Delete => "delete",
+            Self::Compact => "compact",
+            Self::CompactAndDelete => "compact,delete",
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// A share of something, from 0 to 1, in steps of a millionth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// So many millionths of it.
+    pub millionths: u64,
+}
+
+impl Value for Share {
+    const KIND: Kind = Kind::Double;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let share = text.parse::<f64>().ok();
+        let share = share.filter(|share| (0.0..=1.0).contains(share));
+        let share = share.ok_or("a number from 0 to 1")?;
+        Ok(Self {
+            millionths: (share * 1_000_000.0).round() as u64,
+        })
+    }
+
+    fn show(&self) -> Option<String> {
+        Some(format!("{:?}", self.millionths as f64 / 1_000_000.0))
+    }
+}
 
 /// Which ranges of the disk are read by way of the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +314,26 @@ mod tests {
     fn booleans_ignore_case_as_kafka_does() {
         assert_eq!(bool::parse("TRUE"), Ok(true));
         assert!(bool::parse("1").is_err());
+    }
+
+    #[test]
+    fn shares_and_lists_of_policies() {
+        assert_eq!(Share::parse("0.5").unwrap().millionths, 500_000);
+        assert_eq!(Share::parse("1").unwrap().show().unwrap(), "1.0");
+        assert_eq!(Share::parse("0.01").unwrap().show().unwrap(), "0.01");
+        for bad in ["", "x", "-0.1", "1.1", "NaN"] {
+            assert!(Share::parse(bad).is_err(), "{bad}");
+        }
+        for (text, policy) in [
+            ("compact, delete", Ok(CleanupPolicy::CompactAndDelete)),
+            ("delete,compact", Ok(CleanupPolicy::CompactAndDelete)),
+            ("compact", Ok(CleanupPolicy::Compact)),
+            ("delete", Ok(CleanupPolicy::Delete)),
+            ("", Err(())),
+            ("delete,drop", Err(())),
+        ] {
+            assert_eq!(CleanupPolicy::parse(text).map_err(drop), policy, "{text}");
+        }
     }
 
     #[test]

@@ -313,9 +313,15 @@ mod tests {
             Ok(())
         );
         let both = alter(&mut draft, &[("cleanup.policy", append("compact"))]);
-        assert_eq!(both.unwrap_err().code, ErrorCode::InvalidConfig);
-        let none = ConfigOp::Subtract("delete".to_owned());
-        assert!(alter(&mut draft, &[("cleanup.policy", none)]).is_err());
+        assert_eq!(both, Ok(()));
+        let policy =
+            |draft: &Draft| draft.image().topic("a").unwrap().configs["cleanup.policy"].clone();
+        assert_eq!(policy(&draft), "delete,compact");
+        let subtract = |text: &str| ConfigOp::Subtract(text.to_owned());
+        alter(&mut draft, &[("cleanup.policy", subtract("delete"))]).unwrap();
+        assert_eq!(policy(&draft), "compact");
+        let none = alter(&mut draft, &[("cleanup.policy", subtract("compact"))]);
+        assert_eq!(none.unwrap_err().code, ErrorCode::InvalidConfig);
         let throttled = "leader.replication.throttled.replicas";
         alter(&mut draft, &[(throttled, set("0:1"))]).unwrap();
         alter(&mut draft, &[(throttled, append("1:1,0:1"))]).unwrap();
@@ -381,9 +387,9 @@ mod tests {
             (
                 None,
                 "log.cleanup.policy",
-                set("compact"),
+                set("compacted"),
                 42,
-                "not supported yet",
+                "Invalid value compacted",
             ),
             (
                 None,

@@ -337,7 +337,7 @@ mod tests {
         for bad in [
             with("retention.ms", None),
             with("retention.ms", Some("x")),
-            with("cleanup.policy", Some("compact")),
+            with("cleanup.policy", Some("compacted")),
             with("nonsense", Some("1")),
         ] {
             assert_eq!(refusal(bad).0, ErrorCode::InvalidConfig);

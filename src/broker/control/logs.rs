@@ -52,7 +52,7 @@ pub fn open_all(config: &BrokerConfig, owner: &mut Owner, fx: &Fx<'_>) -> Result
     let slot = owner.slot_of(StoreId(0));
     let slot = slot.ok_or("store-0, which holds the metadata log, is missing")?;
     let topic = TopicConfig::effective(config, &Default::default());
-    let mut config = log_config(&topic, config);
+    let mut config = log_config("__cluster_metadata", &topic, config);
     // What is not needed any more is dropped when a snapshot says so, and by nothing else.
     config.retention_ms = -1;
     config.retention_bytes = -1;

@@ -708,7 +708,7 @@ impl Owner {
         if self.is_damaged(partition.log) {
             return self.finds_damaged(topic.id, index, partition);
         }
-        let log_config = log_config(config, &self.config);
+        let log_config = log_config(&topic.name, config, &self.config);
         if let Some(open) = self.partitions.get_mut(&partition.log) {
             open.log.set_config(log_config);
         } else {

@@ -159,7 +159,7 @@ pub fn open_store(
     read: &mut dyn FnMut(u64, usize) -> Result<Bytes, DiskError>,
 ) -> Result<(StoreSlot, RecoveryReport), RecoverError> {
     let topic = TopicConfig::effective(broker, &Default::default());
-    let settings = (config, log_config(&topic, broker));
+    let settings = (config, log_config("", &topic, broker));
     let Reopened {
         store,
         logs,

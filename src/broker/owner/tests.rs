@@ -91,6 +91,7 @@ impl Fixture {
             partition: 0,
         };
         let config = log_config(
+            "a",
             &TopicConfig::effective(&self.owner.config, &Default::default()),
             &self.owner.config,
         );

@@ -19,6 +19,8 @@ pub enum Worker {
     Offsets,
     /// Partitions that other nodes have too.
     Replicas,
+    /// The one that compacts partitions.
+    Cleaner,
 }
 
 /// See the module.

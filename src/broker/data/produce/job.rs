@@ -271,8 +271,11 @@ impl ProduceJob {
         }
         let open_bytes_max = front.config.millrace_produce_open_bytes_max as usize;
         let open_bytes_max = open_bytes_max.min(self.open_bytes_left);
-        let validation =
+        let mut validation =
             record::Validation::new(std::mem::take(&mut part.batch), part.info, open_bytes_max);
+        if TopicConfig::effective_cleanup_policy(&front.config, &topic.configs).compacts() {
+            validation.need_keys();
+        }
         Ok((store, part, validation))
     }
 }
