@@ -77,7 +77,7 @@ pub const PRODUCERS_PER_LOG_CHANGED: usize = 256;
 /// What compaction may take at a time, in bytes decompressed; a record counts as sixteen. It may be a batch more.
 pub const COMPACTION_SLICE_WORK: usize = 64 * 1024;
 /// Bytes of records that compaction opens of one batch; one that has more stays as it is.
-pub const COMPACTION_OPEN_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub const COMPACTION_OPEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of records that compaction compresses again, which is done in one go: a batch of which more stays is left as
 /// it is.
 pub const COMPACTION_PACK_BYTES_MAX: usize = 128 * 1024;

@@ -12,14 +12,17 @@ use super::own::reader::LogReader;
 use super::owner::Owner;
 use super::owner::work::Worker;
 use crate::base::limits::{COMPACTION_SLICE_WORK, LOGS_CHANGED_PER_SLICE};
-use crate::base::{LogId, Mono, Now, Offset};
+use crate::base::{IdMap, LogId, Mono, Now, Offset};
 use crate::broker::io::ReadId;
+use crate::log::NewestOffsets;
 use crate::log::compaction::{CompactionPass, KeptBatch, LookedAt, PassNeeds};
 use crate::record::parse;
 use crate::store::{DiskError, FlushSeq};
 
-/// After something went wrong with a partition nothing is compacted for so long.
+/// After something went wrong with a partition it is left alone for so long.
 const AFTER_TROUBLE_MS: u64 = 60_000;
+/// Parts of the keys of a pass that are let go at a time.
+const KEYS_LET_GO: usize = 32;
 /// Longest time between two looks, however long `log.cleaner.backoff.ms` is.
 const BACKOFF_MS_MAX: i64 = 3_600_000;
 
@@ -33,6 +36,10 @@ pub(super) struct Cleaner {
     /// Logs that this look has not come to yet, and the dirtiest one so far.
     looking: Vec<LogId>,
     dirtiest: Option<(u64, LogId)>,
+    /// Those that something went wrong with, and until when each is left alone.
+    troubled: IdMap<LogId, Mono>,
+    /// Keys of passes that are over.
+    gone: NewestOffsets,
     /// Nothing is left of what another process began.
     is_swept: bool,
     /// There is more to do at once.
@@ -51,6 +58,8 @@ impl Cleaner {
             next_look: Mono(0),
             looking: Vec::new(),
             dirtiest: None,
+            troubled: IdMap::default(),
+            gone: NewestOffsets::default(),
             is_swept: false,
             has_more: false,
             winds_down: false,
@@ -68,7 +77,10 @@ impl Cleaner {
         if owner.holds_changes() {
             return;
         }
-        self.has_more = false;
+        self.has_more = !self.gone.let_go(KEYS_LET_GO);
+        if self.has_more {
+            return;
+        }
         let Some(mut running) = self.running.take() else {
             return self.look(owner, fx.now);
         };
@@ -85,21 +97,29 @@ impl Cleaner {
                     "log {}: {before} bytes were compacted to {after}",
                     running.log
                 );
-                self.next_look = fx.now.mono;
+                self.over(running, fx.now);
             }
             Step::Fails(why) => {
                 tracing::warn!("log {} is not compacted now: {why}", running.log);
                 give_up(&running, owner);
-                self.next_look = fx.now.mono.plus_ms(AFTER_TROUBLE_MS);
+                let until = fx.now.mono.plus_ms(AFTER_TROUBLE_MS);
+                self.troubled.insert(running.log, until);
+                self.over(running, fx.now);
             }
         }
+    }
+
+    /// A pass is over: another one may begin at once.
+    fn over(&mut self, mut running: Running, now: Now) {
+        self.gone = running.pass.take_keys();
+        (self.has_more, self.next_look) = (true, now.mono);
     }
 
     /// When there is something to do that nobody else says.
     pub fn deadline(&self) -> Mono {
         match self.running.is_some() || self.winds_down {
             true if !self.has_more => Mono::NEVER,
-            false if self.looking.is_empty() => self.next_look,
+            false if self.looking.is_empty() && !self.has_more => self.next_look,
             _ => Mono(0),
         }
     }
@@ -127,7 +147,10 @@ impl Cleaner {
             self.next_look = now.mono.plus_ms(backoff as u64);
             let compacted = owner.partitions.values();
             let compacted = compacted.filter(|it| it.log.config().compaction.is_some());
-            self.looking = compacted.map(|it| it.log.id()).collect();
+            self.troubled.retain(|_, until| now.mono < *until);
+            let untroubled = compacted.map(|it| it.log.id());
+            let untroubled = untroubled.filter(|log| !self.troubled.contains_key(log));
+            self.looking = untroubled.collect();
         }
         for _ in 0..LOGS_CHANGED_PER_SLICE {
             let Some(log) = self.looking.pop() else {

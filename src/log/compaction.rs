@@ -116,6 +116,11 @@ impl CompactionPass {
         })
     }
 
+    /// The keys that were gathered, of a pass that is over: to be let go bit by bit.
+    pub fn take_keys(&mut self) -> NewestOffsets {
+        std::mem::take(&mut self.keys)
+    }
+
     /// What has to be done next.
     pub fn needs(&mut self, log: &Log) -> PassNeeds {
         loop {

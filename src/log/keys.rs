@@ -1,27 +1,42 @@
 //! Where the newest record of each key is, of a part of a log that is compacted.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 
 use crate::base::Offset;
 
 /// What a key takes besides its bytes, about.
 const KEY_COST: usize = 64;
+/// Tables that the keys are spread over: what a table moves when it grows, or lets go when it goes, is little.
+const PARTS: usize = 1024;
 
 /// See the module. Keys are kept whole: no two are taken for one.
 #[derive(Debug, Default)]
 pub struct NewestOffsets {
-    newest: HashMap<Box<[u8]>, Offset>,
+    /// None before the first key.
+    parts: Vec<HashMap<Box<[u8]>, Offset>>,
+    chooses: RandomState,
     bytes: usize,
 }
 
 impl NewestOffsets {
+    fn part_of(&self, key: &[u8]) -> usize {
+        self.chooses.hash_one(key) as usize % PARTS
+    }
+
     /// A record of this key is at this offset, behind all that were noted before.
     pub fn note(&mut self, key: &[u8], offset: Offset) {
-        match self.newest.get_mut(key) {
+        if self.parts.is_empty() {
+            self.parts.resize_with(PARTS, HashMap::new);
+        }
+        let part = self.part_of(key);
+        let part = &mut self.parts[part];
+        match part.get_mut(key) {
             Some(newest) => *newest = offset,
             None => {
                 self.bytes += KEY_COST + key.len();
-                self.newest.insert(key.into(), offset);
+                part.insert(key.into(), offset);
             }
         }
     }
@@ -29,12 +44,46 @@ impl NewestOffsets {
     /// Whether no newer record of the key was noted.
     #[must_use]
     pub fn is_newest(&self, key: &[u8], offset: Offset) -> bool {
-        self.newest.get(key).is_none_or(|newest| offset >= *newest)
+        let part = self.parts.get(self.part_of(key));
+        let newest = part.and_then(|part| part.get(key));
+        newest.is_none_or(|newest| offset >= *newest)
     }
 
     /// Bytes of memory, about.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Lets go some of it, so many tables of a thousand; whether nothing is left. No key may be noted after that.
+    pub fn let_go(&mut self, parts: usize) -> bool {
+        self.parts.truncate(self.parts.len().saturating_sub(parts));
+        self.parts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_each_key_is_known_until_it_is_let_go() {
+        let mut keys = NewestOffsets::default();
+        assert!(keys.is_newest(b"a", Offset(0)));
+        for offset in 0..5000 {
+            keys.note(format!("{}", offset % 3000).as_bytes(), Offset(offset));
+        }
+        for key in 0..3000 {
+            let newest = if key < 2000 { key + 3000 } else { key };
+            let is_newest = |at| keys.is_newest(format!("{key}").as_bytes(), Offset(at));
+            assert!(is_newest(newest) && !is_newest(newest - 1));
+        }
+        assert!(keys.is_newest(b"other", Offset(0)));
+        assert!((3000 * KEY_COST..3000 * (KEY_COST + 5)).contains(&keys.bytes()));
+        let mut steps = 1;
+        while !keys.let_go(100) {
+            steps += 1;
+        }
+        assert_eq!(steps, 11);
     }
 }

@@ -8,9 +8,10 @@ use super::remains::{LogRemains, Remains};
 use crate::base::{LogId, SegmentId};
 
 impl Store {
-    /// The logs of the store.
+    /// The logs of the store, but those in which segments of others were being cleaned.
     pub fn logs(&self) -> impl Iterator<Item = (LogId, &LogLabel)> {
-        self.map.logs.values().map(|log| (log.id, &log.label))
+        let logs = self.map.logs.values().filter(|log| !log.id.is_cleaning());
+        logs.map(|log| (log.id, &log.label))
     }
 
     /// What [`Remains::walk`] goes through, of all logs, ordered by topic and partition.

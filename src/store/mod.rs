@@ -641,7 +641,7 @@ impl Store {
     /// The logs that are damaged: they are kept for those who look for what is left, and nothing else is done
     /// with them but deleting them.
     pub fn damaged(&self) -> impl Iterator<Item = (LogId, &LogLabel, Damage)> {
-        let logs = self.map.logs.values();
+        let logs = self.map.logs.values().filter(|log| !log.id.is_cleaning());
         logs.filter_map(|log| Some((log.id, &log.label, log.damage?)))
     }
 

@@ -117,7 +117,7 @@ impl Store {
         store.copy_damaged = damaged;
         store.checkpoint_first = passed_over;
         store.unbegun = Some(worse);
-        report.logs = store.map.logs.len();
+        report.logs = store.logs().count();
         for (log, label, damage) in store.damaged() {
             report.rot.push(format!(
                 "{}-{} (log {log}) is damaged and not served: {damage}",

@@ -57,7 +57,8 @@ impl Store {
         let mut problems = report.warnings;
         problems.append(&mut report.rot);
         problems.append(&mut found.problems);
-        let logs = found.map.logs.into_values().map(remains);
+        let logs = found.map.logs.into_values();
+        let logs = logs.filter(|log| !log.id.is_cleaning()).map(remains);
         let mut logs: Vec<LogRemains> = logs.collect();
         logs.sort_by(|a, b| a.place().cmp(&b.place()));
         Ok(Salvage { logs, problems })

@@ -651,7 +651,7 @@ mod tests {
     #[test]
     fn what_other_releases_say_is_refused_for_what_it_is() {
         // Other versions, and behind them what nobody here can read.
-        let newer = [2, 0, 5, 0, 0xff];
+        let newer = [3, 0, 5, 0, 0xff];
         assert_eq!(
             Hello::decode(Bytes::copy_from_slice(&newer)),
             Ok(Err(PeerRefusal::Version))

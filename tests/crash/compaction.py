@@ -169,6 +169,18 @@ def what_has_no_key_is_refused_and_the_policy_can_be_changed():
         eventually(lambda: (error := produce(None)) and error.code() == KafkaError.INVALID_RECORD, 10, "a refusal")
         equal(produce("key"), None, "with a key")
 
+        def deletes() -> str | None:
+            try:
+                client.delete_records([TopicPartition(topic, 0, 1)])[TopicPartition(topic, 0, 1)].result(10)
+            except KafkaException as error:
+                return error.args[0].name()
+            return None
+
+        equal(deletes(), None, "records can be deleted where the policy says delete too")
+        only = ConfigResource(ResourceType.TOPIC, topic, set_config={"cleanup.policy": "compact"})
+        [future.result(10) for future in client.alter_configs([only]).values()]
+        eventually(lambda: deletes() == "POLICY_VIOLATION", 10, "a refusal, as from Kafka")
+
 
 @test(seconds=240)
 def replicas_are_compacted_each_and_agree():

@@ -16,6 +16,7 @@ use crate::base::{ErrorCode, Leftovers, LogId, ShardId};
 use crate::broker::front::long::LongKind;
 use crate::broker::front::{Front, check_epoch, partition_of};
 use crate::broker::msg::{Answered, Query};
+use crate::config::TopicConfig;
 use crate::controller::{Image, Topic};
 use crate::wire::{
     ListFrame, ListedPartition, ListsPartitions, PartitionsRequest, RequestHeader, StrBytes,
@@ -258,6 +259,10 @@ impl<A: LogQuestion> Questions<A> {
             _ => front.led(partition),
         };
         let owner = front.owner_of(store?);
+        let policy = TopicConfig::effective_cleanup_policy(&front.config, &topic.configs);
+        if matches!(query, Query::DeleteBefore(_)) && !policy.deletes() {
+            return Err(ErrorCode::PolicyViolation);
+        }
         if self.only.is_some_and(|only| only != owner) {
             return Err(ErrorCode::NotLeaderOrFollower);
         }
