@@ -629,7 +629,7 @@ mod tests {
 
     fn hello(cluster_id: Option<&str>) -> Hello {
         Hello {
-            versions: (1, 1),
+            versions: (PEER_VERSION, PEER_VERSION),
             purpose: Purpose::Metadata,
             to: NodeId(2),
             number: 4,
@@ -720,7 +720,7 @@ mod tests {
         let hello = hello(Some("ab"));
         let body = [
             &[
-                1, 0, 1, 0, 1, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
+                2, 0, 2, 0, 1, 2, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0,
             ][..],
             &[7; 16],
             &[3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0],
