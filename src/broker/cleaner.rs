@@ -20,7 +20,7 @@ use crate::record::parse;
 use crate::store::{DiskError, FlushSeq};
 
 /// After something went wrong with a partition it is left alone for so long.
-const AFTER_TROUBLE_MS: u64 = 60_000;
+const AFTER_TROUBLE_MS: u64 = 300_000;
 /// Parts of the keys of a pass that are let go at a time.
 const KEYS_LET_GO: usize = 32;
 /// Longest time between two looks, however long `log.cleaner.backoff.ms` is.
@@ -74,7 +74,7 @@ impl Cleaner {
             sweep(owner);
         }
         // A checkpoint that lacks logs has its turn first.
-        if owner.holds_changes() {
+        if self.running.is_some() && owner.holds_changes() {
             return;
         }
         self.has_more = !self.gone.let_go(KEYS_LET_GO);
@@ -212,17 +212,27 @@ impl Cleaner {
                     Some(_) => continue,
                     None => return Step::Waits,
                 }
-                if it.run.is_empty() {
-                    it.pass.nothing_more();
-                }
             }
             let Some(partition) = owner.partitions.get_mut(&it.log) else {
                 return Step::Over;
             };
+            if it.is_fresh && it.run.is_empty() {
+                it.is_fresh = false;
+                let has_moved = partition.log.start_offset() > it.run_from;
+                match it.pass.is_readable(&partition.log) {
+                    // What was asked for was dropped meanwhile: what is behind that is read next.
+                    true if has_moved => {}
+                    true => it.pass.nothing_more(),
+                    false => return Step::Fails("it was cut meanwhile".to_owned()),
+                }
+            }
             let slot = &mut owner.slots[partition.slot];
             let needs = it.pass.needs(&partition.log);
             match needs {
-                PassNeeds::Nothing => return Step::Over,
+                PassNeeds::Nothing if it.pass.is_done() => return Step::Over,
+                PassNeeds::Nothing => {
+                    return Step::Fails("it was cut, or segments have no numbers left".to_owned());
+                }
                 PassNeeds::Begin(base) => {
                     let label = partition.log.label().clone();
                     it.written = slot.store.begin_cleaning(it.log, label, base);

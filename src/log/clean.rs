@@ -10,6 +10,7 @@ use super::Log;
 use super::clean_marks::CleanMarks;
 use super::codec::{Malformed, Reader, Writer};
 use super::hints::Position;
+use super::notes::Note;
 use super::segment::{BatchEntry, SEGMENT_BYTES_MAX, SEGMENT_DELTA_MAX, Segment};
 use super::state::{read_segment, write_segment};
 use crate::base::{LeaderEpoch, Now, Offset, SegmentId};
@@ -138,7 +139,7 @@ impl Log {
                 break;
             };
             let is_young = config.min_lag_ms > 0 && segment.age_ms(now.wall_ms) < config.min_lag_ms;
-            let is_committed = next.base <= self.high_watermark().min(self.durable.offset);
+            let is_committed = next.base <= self.cleanable_to();
             if next.base <= start {
                 clean_bytes += segment.len;
             } else if is_young || !is_committed {
@@ -164,6 +165,11 @@ impl Log {
         (to > start && (is_enough || is_overdue)).then_some(dirt)
     }
 
+    /// What is before it is committed and here for good.
+    pub(super) fn cleanable_to(&self) -> Offset {
+        self.high_watermark().min(self.durable.offset)
+    }
+
     /// Where the log's segments begin, and where the one ends in which `offset` is, or that ends there.
     #[must_use]
     pub fn cleaning_bounds(&self, offset: Offset) -> (Offset, Offset) {
@@ -182,6 +188,7 @@ impl Log {
         let mut bytes = 0;
         let mut group = None;
         for (number, segment) in self.segments.iter().enumerate().skip(first_number) {
+            let to = to.min(self.cleanable_to());
             let Some(next) = self.segments.get(number + 1).filter(|next| next.base <= to) else {
                 break;
             };
@@ -241,14 +248,13 @@ impl Log {
             && self.rebuild.is_none()
     }
 
-    /// What is left of a group takes its place, in the store too, where it is durable. The log is cleaned up to
-    /// `cleaned`, and no tombstone that went was at `tombstones` or behind that. `None`, and nothing is changed, if the
-    /// group is not [what it was](Self::has_group).
-    pub fn end_cleaning(
+    /// What is left of a group takes its place, in the store too, where it is durable, and the marks go as far as these
+    /// at least. `None`, and nothing is changed, if the group is not [what it was](Self::has_group).
+    pub(super) fn end_cleaning(
         &mut self,
         group: &CleaningGroup,
         clean: CleanSegment,
-        (cleaned, tombstones): (Offset, Offset),
+        marks: CleanMarks,
         store: &mut Store,
     ) -> Option<FlushSeq> {
         if !self.has_group(group) || clean.is_empty() {
@@ -259,8 +265,9 @@ impl Log {
         let note = CleanNote {
             segment: clean.segment,
             marks: CleanMarks {
-                cleaned: was.cleaned.max(cleaned),
-                tombstones: was.tombstones.max(tombstones),
+                cleaned: was.cleaned.max(marks.cleaned),
+                tombstones: was.tombstones.max(marks.tombstones),
+                older: was.older.max(marks.older),
             },
         };
         let flush = store.end_cleaning(self.id, group.cleaned, note.encode());
@@ -335,10 +342,35 @@ impl Log {
         Ok(())
     }
 
-    /// Compaction has removed no tombstone at this offset or behind it. Another replica that ends before it may have
-    /// records that such a tombstone deleted, and nothing would tell it: it has to start over.
+    /// How far it is cleaned.
+    pub(super) fn clean_marks(&self) -> CleanMarks {
+        self.clean_marks
+    }
+
+    /// Grows with each cut: what was gathered before one is not of this log any more.
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts
+    }
+
+    /// The log that this one follows, or begins anew from, has lost tombstones before this offset, so this one may lack
+    /// them too. On the disk with what is appended next, or before.
+    pub fn inherit_tombstones(&mut self, gone: Offset, store: &mut Store) {
+        if gone > self.clean_marks.tombstones {
+            self.before_change(store);
+            store.note(self.id, Note::Tombstones(gone).encode());
+            self.tombstones_are_gone(gone);
+        }
+    }
+
+    /// The same in the bookkeeping.
+    pub(super) fn tombstones_are_gone(&mut self, before: Offset) {
+        self.clean_marks.tombstones = self.clean_marks.tombstones.max(before);
+    }
+
+    /// Compaction has removed no committed tombstone at this offset or behind it. Another replica that ends before it
+    /// may have records that such a tombstone deleted, and nothing would tell it: it has to start over.
     #[must_use]
     pub fn tombstones_removed_before(&self) -> Offset {
-        self.clean_marks.tombstones
+        self.clean_marks.tombstones.min(self.known_committed())
     }
 }

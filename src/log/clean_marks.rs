@@ -23,24 +23,28 @@ pub(super) struct CleanMarks {
     pub(super) cleaned: Offset,
     /// No tombstone that compaction has removed was at this offset or behind it.
     pub(super) tombstones: Offset,
+    /// Before it something older of a key may be left, in a batch that could not be thinned: no tombstone that is
+    /// before it may go.
+    pub(super) older: Offset,
 }
 
 impl CleanMarks {
     pub(super) fn write(&self, out: &mut Writer) {
         out.signed(self.cleaned.0);
         out.signed(self.tombstones.0);
+        out.signed(self.older.0);
     }
 
     pub(super) fn read(input: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             cleaned: input.offset()?,
             tombstones: input.offset()?,
+            older: input.offset()?,
         })
     }
 
-    /// The log ends here now.
+    /// The log ends here now. What was said of tombstones stays: who believes it needlessly does no harm.
     pub(super) fn cut_back(&mut self, end: Offset) {
         self.cleaned = self.cleaned.min(end);
-        self.tombstones = self.tombstones.min(end);
     }
 }

@@ -9,6 +9,7 @@
 use bytes::Bytes;
 
 use super::clean::{CleanSegment, CleaningGroup, Dirt};
+use super::clean_marks::CleanMarks;
 use super::{CompactionConfig, Log, NewestOffsets};
 use crate::base::limits::COMPACTION_OPEN_BYTES_MAX;
 use crate::base::{LeaderEpoch, Now, Offset};
@@ -31,6 +32,10 @@ pub struct CompactionPass {
     /// The first offset that was not looked at in this phase.
     next: Offset,
     phase: Phase,
+    /// The log's when it began.
+    cuts: u64,
+    /// Before it tombstones stay, as earlier passes have left something older.
+    older: Offset,
     /// Something older of a key may be left in what was gone through so far.
     leaves_older: bool,
     /// Where the last tombstone was that went, and one more.
@@ -110,6 +115,8 @@ impl CompactionPass {
             to,
             next: from,
             phase: Phase::Keys(None),
+            cuts: log.cuts(),
+            older: log.clean_marks().older,
             leaves_older: false,
             tombstones: Offset(0),
             bytes: (0, 0),
@@ -123,6 +130,9 @@ impl CompactionPass {
 
     /// What has to be done next.
     pub fn needs(&mut self, log: &Log) -> PassNeeds {
+        if log.cuts() != self.cuts {
+            self.phase = Phase::Over;
+        }
         loop {
             match &mut self.phase {
                 Phase::Keys(_) if self.next < self.keys_to => return PassNeeds::Batches(self.next),
@@ -172,6 +182,18 @@ impl CompactionPass {
         }
     }
 
+    /// Whether it has come to its end: else the log was cut meanwhile, or nothing can take the place of a segment.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase, Phase::Over) && self.next >= self.to
+    }
+
+    /// Whether all that this phase is about can be read: nothing that is read then is there.
+    #[must_use]
+    pub fn is_readable(&self, log: &Log) -> bool {
+        self.limit() <= log.cleanable_to()
+    }
+
     /// Where this phase ends.
     fn limit(&self) -> Offset {
         match &self.phase {
@@ -190,7 +212,8 @@ impl CompactionPass {
     /// counted in bytes decompressed.
     ///
     /// # Errors
-    /// It is no batch, its CRC is wrong, or what stays is too long for a segment: the log is to be left as it is.
+    /// It is no batch, its CRC is wrong or a record malformed, or what stays is too long for a segment: the log is to
+    /// be left as it is.
     pub fn look(
         &mut self,
         log: &Log,
@@ -203,6 +226,8 @@ impl CompactionPass {
             return Ok(LookedAt::Beyond);
         }
         let looked = match &mut self.phase {
+            // What the broker says in it has no keys.
+            Phase::Keys(_) if info.is_control() => LookedAt::All(None),
             Phase::Keys(walk) => Self::gather(&mut self.keys, walk, batch, work)?,
             Phase::Group(_) => self.thin(log, &info, batch, work)?,
             Phase::Between | Phase::Over => LookedAt::Beyond,
@@ -238,9 +263,9 @@ impl CompactionPass {
         match looked {
             Ok((false, begun)) => *walk = Some(begun),
             Ok((true, _)) => return Ok(LookedAt::All(None)),
-            Err(BatchError::Crc) => return Err(BatchError::Crc),
-            // It stays as it is, and its keys are nobody's newest.
-            Err(_) => return Ok(LookedAt::All(None)),
+            // It stays as it is, so what was seen of its keys holds.
+            Err(BatchError::TooLarge) => return Ok(LookedAt::All(None)),
+            Err(why) => return Err(why),
         }
         Ok(LookedAt::Part)
     }
@@ -262,7 +287,8 @@ impl CompactionPass {
         };
         let is_past = info.delete_horizon_ms().is_some_and(|at| at < self.now_ms);
         let goes = is_past && !self.leaves_older;
-        let (keys, keys_to, tombstones) = (&self.keys, self.keys_to, &mut self.tombstones);
+        let (keys, keys_to, older) = (&self.keys, self.keys_to, self.older);
+        let tombstones = &mut self.tombstones;
         let mut keep = |record: &KeyedRecord<'_>| {
             let Some(key) = record.key else {
                 return false;
@@ -271,8 +297,8 @@ impl CompactionPass {
             if !keys.is_newest(key, offset) {
                 return false;
             }
-            // Of one behind that nobody knows what is older.
-            if record.is_tombstone && goes && offset < keys_to {
+            // Of one behind the keys nobody knows what is older.
+            if record.is_tombstone && goes && offset < keys_to && offset >= older {
                 *tombstones = offset.plus(1).max(*tombstones);
                 return false;
             }
@@ -296,11 +322,11 @@ impl CompactionPass {
                 writing.left_out = Some(*info);
                 return Ok(LookedAt::All(None));
             }
-            Err(BatchError::Crc) => return Err(BatchError::Crc),
-            Ok(Some(Thinned::Unthinned)) | Err(_) => {
+            Ok(Some(Thinned::Unthinned)) | Err(BatchError::TooLarge) => {
                 self.leaves_older = true;
                 batch.clone()
             }
+            Err(why) => return Err(why),
         };
         Ok(LookedAt::All(Some(writing.keep(kept)?)))
     }
@@ -312,13 +338,19 @@ impl CompactionPass {
             return None;
         };
         let Writing { group, segment, .. } = *writing;
+        if log.cuts() != self.cuts {
+            return None;
+        }
         // As long as others are to come, nothing says that they are clean.
-        let cleaned = match group.end >= self.to {
-            true => self.keys_to,
-            false => Offset(0),
+        let up_to = |this: bool| if this { self.keys_to } else { Offset(0) };
+        let is_last = group.end >= self.to;
+        let marks = CleanMarks {
+            cleaned: up_to(is_last),
+            tombstones: self.tombstones,
+            older: up_to(self.leaves_older),
         };
         let after = segment.bytes();
-        let flush = log.end_cleaning(&group, segment, (cleaned, self.tombstones), store)?;
+        let flush = log.end_cleaning(&group, segment, marks, store)?;
         self.bytes.0 += group.bytes();
         self.bytes.1 += after;
         (self.phase, self.next) = (Phase::Between, group.end);
@@ -334,7 +366,9 @@ fn begin<T>(
 ) -> Result<T, BatchError> {
     /// Bytes that go into a checksum in the time of one decompressed.
     const CHECKED_PER_WORK: usize = 16;
-    *work = work.saturating_sub(batch.len() / CHECKED_PER_WORK);
+    /// What a batch costs besides, read and written.
+    const BATCH_COST: usize = 256;
+    *work = work.saturating_sub(BATCH_COST + batch.len() / CHECKED_PER_WORK);
     if !check_crc(batch) {
         return Err(BatchError::Crc);
     }
@@ -351,367 +385,6 @@ impl Writing {
                 epoch: LeaderEpoch(info.leader_epoch),
             }),
             false => Err(BatchError::TooLarge),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::super::testing::{Fixture, START_MS};
-    use super::super::{LogConfig, Position};
-    use super::*;
-    use crate::base::Rng;
-    use crate::record::{BatchBuilder, Codec, records};
-
-    const CONFIG: CompactionConfig = CompactionConfig {
-        min_dirty_millionths: 0,
-        min_lag_ms: 0,
-        max_lag_ms: i64::MAX,
-        delete_retention_ms: 1000,
-    };
-
-    fn fixture() -> Fixture {
-        let config = LogConfig {
-            segment_bytes: 3000,
-            retention_ms: -1,
-            compaction: Some(CONFIG),
-            ..LogConfig::default()
-        };
-        Fixture::new(config, 0)
-    }
-
-    /// Records of these keys; a value of `None` is a tombstone.
-    fn batch(records: &[(&str, Option<&str>)], codec: Codec, now_ms: i64) -> BatchBuilder {
-        let mut builder = BatchBuilder::new(codec, now_ms);
-        for (key, value) in records {
-            builder.push(now_ms, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
-        }
-        builder
-    }
-
-    impl Fixture {
-        fn produce(&mut self, builder: BatchBuilder) -> Offset {
-            let batch = builder.build();
-            let info = crate::record::validate_produced(&batch).unwrap();
-            let appended = self
-                .log
-                .append(self.now, batch, &info, &mut self.disk.store);
-            appended.unwrap().base_offset
-        }
-
-        fn put(&mut self, records: &[(&str, Option<&str>)]) -> Offset {
-            let now_ms = self.now.wall_ms;
-            self.produce(batch(records, Codec::None, now_ms))
-        }
-
-        fn roll(&mut self) {
-            self.log.roll(self.now, &mut self.disk.store);
-            self.settle();
-        }
-
-        /// A pass, as a driver makes it; false if there is nothing to do.
-        fn compact(&mut self, keys_bytes_max: usize) -> bool {
-            self.compact_until(keys_bytes_max, usize::MAX)
-        }
-
-        /// One that is left after so many groups.
-        fn compact_until(&mut self, keys_bytes_max: usize, mut groups: usize) -> bool {
-            let Some(mut pass) = CompactionPass::begin(&self.log, self.now, keys_bytes_max) else {
-                return false;
-            };
-            let id = self.log.id();
-            loop {
-                match pass.needs(&self.log) {
-                    PassNeeds::Nothing => break,
-                    PassNeeds::Begin(base) => {
-                        let label = self.log.label().clone();
-                        self.disk.store.begin_cleaning(id, label, base);
-                    }
-                    PassNeeds::Write(kept) => self.keep(kept),
-                    PassNeeds::End => {
-                        self.settle();
-                        if groups == 0 {
-                            return true;
-                        }
-                        groups -= 1;
-                        let ended = pass.end_group(&mut self.log, &mut self.disk.store);
-                        assert!(ended.is_some());
-                        self.log.check_live();
-                        self.disk.store.invariants();
-                    }
-                    PassNeeds::Batches(offset) => {
-                        let batches = self.disk.batches();
-                        let ends = |batch: &&Bytes| parse(batch).unwrap().last_offset() >= offset.0;
-                        let Some(batch) = batches.iter().find(ends) else {
-                            pass.nothing_more();
-                            continue;
-                        };
-                        // As little at a time as there is.
-                        loop {
-                            match pass.look(&self.log, batch, &mut 1).unwrap() {
-                                LookedAt::Part => {}
-                                LookedAt::All(Some(kept)) => break self.keep(kept),
-                                LookedAt::All(None) | LookedAt::Beyond => break,
-                            }
-                        }
-                    }
-                }
-            }
-            self.settle();
-            true
-        }
-
-        fn keep(&mut self, kept: KeptBatch) {
-            let KeptBatch {
-                batch,
-                base_offset,
-                epoch,
-            } = kept;
-            let (id, store) = (self.log.id(), &mut self.disk.store);
-            store.append_cleaned(id, batch, base_offset, epoch).unwrap();
-        }
-
-        /// Every record that is there: offset, key, value.
-        fn all(&self) -> Vec<(i64, String, Option<String>)> {
-            let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-            let batches = self.disk.batches();
-            let all = batches.iter().flat_map(|b| records(b, 1 << 20).unwrap());
-            all.map(|record| {
-                let record = record.unwrap();
-                (
-                    record.offset,
-                    text(record.key.unwrap()),
-                    record.value.map(text),
-                )
-            })
-            .collect()
-        }
-
-        fn offsets(&self) -> Vec<i64> {
-            self.all().into_iter().map(|record| record.0).collect()
-        }
-    }
-
-    #[test]
-    fn of_each_key_the_newest_record_stays_where_it_was() {
-        let mut f = fixture();
-        f.put(&[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
-        f.put(&[("a", Some("2"))]);
-        f.roll();
-        f.put(&[("b", Some("2")), ("d", Some("1"))]);
-        f.roll();
-        f.put(&[("a", Some("3"))]);
-        f.settle();
-        assert!(f.compact(1 << 20));
-        // What is in the active segment replaces nothing yet.
-        assert_eq!(f.offsets(), [2, 3, 4, 5, 6]);
-        assert_eq!(f.log.segment_count(), 2, "small ones become one");
-        assert_eq!((f.log.start_offset().0, f.log.end_offset().0), (0, 7));
-        assert!(!f.compact(1 << 20), "nothing is dirty");
-        let before = f.log.state();
-        f.restart();
-        assert_eq!(f.log.state(), before);
-        f.file();
-        f.restart();
-        assert_eq!(f.log.state(), before);
-        assert_eq!(f.offsets(), [2, 3, 4, 5, 6]);
-        assert_eq!(f.read_bases(0, 1 << 20), [0, 3, 4, 6]);
-        assert_eq!(
-            f.read_bases(1, 1 << 20),
-            [0, 3, 4, 6],
-            "in a gap comes what follows"
-        );
-        f.roll();
-        assert!(f.compact(1 << 20));
-        assert_eq!(f.offsets(), [2, 4, 5, 6]);
-    }
-
-    #[test]
-    fn tombstones_stay_for_a_while_and_then_go() {
-        let mut f = fixture();
-        f.put(&[("a", Some("1")), ("b", Some("1"))]);
-        f.put(&[("a", None)]);
-        f.roll();
-        f.put(&[("x", Some("1"))]);
-        f.roll();
-        assert!(f.compact(1 << 20));
-        assert_eq!(f.offsets(), [1, 2, 3]);
-        assert_eq!(f.log.tombstones_removed_before(), Offset(0));
-        let dirty = |f: &mut Fixture, later_ms| {
-            f.now.wall_ms += later_ms;
-            f.put(&[("y", Some("1"))]);
-            f.roll();
-            assert!(f.compact(1 << 20));
-            f.log.tombstones_removed_before().0
-        };
-        assert_eq!(dirty(&mut f, 1000), 0);
-        assert_eq!(dirty(&mut f, 1), 3);
-        assert_eq!(f.offsets(), [1, 3, 5]);
-        f.restart();
-        assert_eq!(f.log.tombstones_removed_before().0, 3);
-    }
-
-    #[test]
-    fn nothing_is_touched_before_it_is_time() {
-        let mut f = fixture();
-        let set = |f: &mut Fixture, change: &dyn Fn(&mut CompactionConfig)| {
-            let mut config = *f.log.config();
-            let mut compaction = CONFIG;
-            change(&mut compaction);
-            config.compaction = Some(compaction);
-            f.log.set_config(config);
-            f.log.dirt(f.now).map(|dirt| (dirt.from.0, dirt.to.0))
-        };
-        f.put(&[("a", Some("1"))]);
-        f.roll();
-        f.put(&[("a", Some("2"))]);
-        assert_eq!(set(&mut f, &|_| {}), Some((0, 1)));
-        assert_eq!(set(&mut f, &|c| c.min_lag_ms = 10), None);
-        f.now.wall_ms += 10;
-        assert_eq!(set(&mut f, &|c| c.min_lag_ms = 10), Some((0, 1)));
-        assert_eq!(set(&mut f, &|c| c.min_dirty_millionths = 1_000_000), None);
-        let overdue = |c: &mut CompactionConfig| {
-            c.min_dirty_millionths = 1_000_000;
-            c.max_lag_ms = 9;
-        };
-        assert_eq!(set(&mut f, &overdue), Some((0, 1)));
-        let mut config = *f.log.config();
-        config.compaction = None;
-        f.log.set_config(config);
-        assert_eq!(f.log.dirt(f.now), None);
-    }
-
-    #[test]
-    fn the_last_batch_of_a_producer_stays_emptied() {
-        let mut f = fixture();
-        let idempotent = |sequence| {
-            let now_ms = START_MS;
-            batch(&[("a", Some("1"))], Codec::Lz4, now_ms).producer(9, 0, sequence)
-        };
-        f.produce(idempotent(0));
-        f.produce(idempotent(1));
-        f.put(&[("a", Some("2"))]);
-        f.roll();
-        assert!(f.compact(1 << 20));
-        assert_eq!(f.offsets(), [2]);
-        let batches: Vec<_> = f.disk.batches().iter().map(|b| parse(b).unwrap()).collect();
-        let emptied = (
-            batches[0].base_offset,
-            batches[0].records,
-            batches[0].base_sequence,
-        );
-        assert_eq!((batches.len(), emptied), (2, (1, 0, 1)));
-        let again = idempotent(1).build();
-        let info = crate::record::validate_produced(&again).unwrap();
-        let again = f
-            .log
-            .append(f.now, again, &info, &mut f.disk.store)
-            .unwrap();
-        assert_eq!((again.base_offset.0, again.flush), (1, None), "it is known");
-    }
-
-    #[test]
-    fn memory_for_a_few_keys_cleans_a_part_at_a_time() {
-        let mut f = fixture();
-        for n in 0..20 {
-            let key = format!("key-{}", n % 10);
-            f.put(&[(&key, Some("1"))]);
-        }
-        f.roll();
-        let mut passes = 0;
-        while f.compact(3 * 70) {
-            passes += 1;
-            assert!(passes < 20);
-        }
-        assert!(passes > 3, "{passes}");
-        assert_eq!(f.offsets(), (10..20).collect::<Vec<_>>());
-    }
-
-    /// A log that is compacted, cut back, dropped and restarted at random has what a map has.
-    #[test]
-    fn nothing_but_what_is_superseded_is_lost() {
-        for seed in 0..12 {
-            let mut rng = Rng::new(seed);
-            let mut f = fixture();
-            let mut values: BTreeMap<String, (i64, Option<String>)> = BTreeMap::new();
-            let mut written: BTreeMap<i64, (String, Option<String>)> = BTreeMap::new();
-            for step in 0..60 {
-                match rng.below(10) {
-                    0..5 => {
-                        let list: Vec<(String, Option<String>)> = (0..1 + rng.below(4))
-                            .map(|_| {
-                                let value =
-                                    format!("{step}-{}", "v".repeat(rng.below(300) as usize));
-                                (
-                                    format!("k{}", rng.below(12)),
-                                    rng.chance(3, 4).then_some(value),
-                                )
-                            })
-                            .collect();
-                        let refs: Vec<_> = list
-                            .iter()
-                            .map(|(k, v)| (k.as_str(), v.as_deref()))
-                            .collect();
-                        let codec = Codec::from_id(rng.below(5) as u8).unwrap();
-                        let base = f.produce(batch(&refs, codec, f.now.wall_ms));
-                        for (n, (key, value)) in list.into_iter().enumerate() {
-                            let offset = base.0 + n as i64;
-                            values.insert(key.clone(), (offset, value.clone()));
-                            written.insert(offset, (key, value));
-                        }
-                        f.settle();
-                    }
-                    5 => f.roll(),
-                    6 => f.now.wall_ms += rng.below(1500) as i64,
-                    7 => {
-                        let keys = [1 << 20, 500][rng.below(2) as usize];
-                        let groups = [usize::MAX, 0, 1][rng.below(3) as usize];
-                        f.compact_until(keys, groups);
-                        if groups < usize::MAX {
-                            f.settle();
-                            f.restart();
-                            let left: Vec<_> = f.disk.store.cleanings().collect();
-                            for log in left {
-                                f.disk.store.give_up_cleaning(log);
-                            }
-                            f.settle();
-                        }
-                    }
-                    8 => {
-                        f.file();
-                    }
-                    _ => {
-                        let before = (f.all(), f.log.dirt(f.now));
-                        f.restart();
-                        assert_eq!((f.all(), f.log.dirt(f.now)), before, "seed {seed}");
-                    }
-                }
-                f.log.check_live();
-                f.disk.store.invariants();
-            }
-            let all = f.all();
-            assert!(all.is_sorted_by(|a, b| a.0 < b.0));
-            let mut newest: BTreeMap<&str, (i64, Option<&str>)> = BTreeMap::new();
-            for (offset, key, value) in &all {
-                assert_eq!(written[offset], (key.clone(), value.clone()), "seed {seed}");
-                newest.insert(key, (*offset, value.as_deref()));
-            }
-            for (key, (offset, value)) in &values {
-                match (newest.get(key.as_str()), value) {
-                    (Some(found), _) => {
-                        assert_eq!(*found, (*offset, value.as_deref()), "seed {seed}")
-                    }
-                    (None, value) => assert_eq!(*value, None, "seed {seed}: {key} is lost"),
-                }
-            }
-            let end = f.log.high_watermark();
-            let at = Position {
-                offset: end,
-                ..f.log.high_watermark
-            };
-            assert!(f.log.is_place(&at));
         }
     }
 }

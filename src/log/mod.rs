@@ -47,6 +47,8 @@ mod walk;
 mod watermark;
 
 #[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
 mod model_tests;
 #[cfg(test)]
 mod push_tests;
@@ -164,6 +166,8 @@ pub struct Log {
     /// A truncation that waits for bytes.
     rebuild: Option<Box<Rebuild>>,
     clean_marks: CleanMarks,
+    /// Grows with each cut, from when the log was made on.
+    cuts: u64,
 }
 
 impl Log {
@@ -178,6 +182,8 @@ impl Log {
         store.create_log(id, label.clone(), Offset(0));
         let mut log = Self::empty(id, config);
         log.label = label;
+        // Another log of the same id may have been here a moment ago.
+        log.cuts = now.mono.0;
         log.start_segment(SegmentId::FIRST, Offset(0), now.wall_ms);
         log
     }
@@ -217,6 +223,7 @@ impl Log {
             seen: None,
             rebuild: None,
             clean_marks: CleanMarks::default(),
+            cuts: 0,
         }
     }
 

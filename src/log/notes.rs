@@ -11,6 +11,7 @@ const LOG_START: u8 = 1;
 const EPOCH: u8 = 2;
 const EPOCHS_END: u8 = 3;
 const GIVEN_UP: u8 = 4;
+const TOMBSTONES: u8 = 5;
 
 /// One note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(super) enum Note {
     EpochsEnd(Offset),
     /// Behind the log's end, which is this, nothing is known to be committed any more.
     GivenUp(Offset),
+    /// Tombstones before this offset are gone from the log that this one follows.
+    Tombstones(Offset),
 }
 
 impl Note {
@@ -46,6 +49,10 @@ impl Note {
                 out.byte(GIVEN_UP);
                 out.signed(offset.0);
             }
+            Self::Tombstones(offset) => {
+                out.byte(TOMBSTONES);
+                out.signed(offset.0);
+            }
         }
         out.finish()
     }
@@ -60,6 +67,7 @@ impl Note {
             },
             EPOCHS_END => Self::EpochsEnd(input.offset()?),
             GIVEN_UP => Self::GivenUp(input.offset()?),
+            TOMBSTONES => Self::Tombstones(input.offset()?),
             _ => return Err(Malformed::KIND),
         };
         input.end()?;
@@ -81,6 +89,7 @@ mod tests {
             },
             Note::EpochsEnd(Offset(8)),
             Note::GivenUp(Offset(7)),
+            Note::Tombstones(Offset(6)),
         ] {
             assert_eq!(Note::decode(&note.encode()), Ok(note));
         }

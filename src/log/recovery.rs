@@ -343,6 +343,7 @@ impl LogRecovery {
             Note::Epoch { epoch, start } if start == end => self.log.epochs.assign(epoch, end),
             Note::EpochsEnd(offset) if offset == end => self.log.epochs.end_at(end),
             Note::GivenUp(offset) if offset == end => self.log.nothing_is_lost(),
+            Note::Tombstones(offset) => self.log.tombstones_are_gone(offset),
             Note::LogStart(offset)
             | Note::Epoch { start: offset, .. }
             | Note::EpochsEnd(offset)

@@ -351,6 +351,7 @@ impl Log {
         self.end = cut.base;
         self.committed = self.committed.min(cut.base);
         self.clean_marks.cut_back(cut.base);
+        self.cuts += 1;
         if note.anew {
             (self.committed, self.lost) = (cut.base, None);
             self.producers = Producers::default();

@@ -123,7 +123,8 @@ impl KeyWalk {
             each(keyed, self.at..self.at + len, timestamp);
             (self.seen, self.last_delta) = (self.seen + 1, record.offset_delta);
             self.at += len;
-            *work = work.saturating_sub(RECORD_COST);
+            let key_len = record.key.map_or(0, <[u8]>::len);
+            *work = work.saturating_sub(RECORD_COST + key_len);
         }
         match self.seen == self.info.records {
             true => Ok(true),

@@ -363,6 +363,8 @@ impl Following {
             return Ok(FollowerStep::of(FollowerNext::Waits, here.0));
         }
         (self.start, self.end) = (answer.start, answer.end);
+        // What is appended from now on lacks them.
+        here.0.inherit_tombstones(answer.tombstones, here.1);
         let end = here.0.end_offset();
         if answer.is_behind(end) || self.compares == Compares::Nothing {
             self.follower.begins_anew();
