@@ -214,6 +214,7 @@ fn corpus() -> Vec<Vec<u8>> {
                 start: Offset(0),
                 end: Offset(11),
                 committed: Offset(8),
+                tombstones: Offset(3),
             },
         },
         ReplicaWhat::Pushes(Push {
