@@ -15,7 +15,7 @@ from .suite import equal
 
 QUIET = {"log_level": 2, "reconnect.backoff.max.ms": 250, "topic.metadata.refresh.interval.ms": 2000}
 AFTER_A_START = {"NOT_LEADER_FOR_PARTITION", "LEADER_NOT_AVAILABLE", "NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS",
-                 "UNKNOWN_TOPIC_OR_PART", "_TRANSPORT", "_TIMED_OUT", "_WAIT_COORD", "_DESTROY_BROKER"}
+                 "UNKNOWN_TOPIC_OR_PART", "OFFSET_NOT_AVAILABLE", "_TRANSPORT", "_TIMED_OUT", "_WAIT_COORD", "_DESTROY_BROKER"}
 PADDING = bytes((i * i + i // 7) % 251 for i in range(200_000))
 # Most records are small and go through the journal; some are large enough to be written straight to their place.
 SMALL, LARGE, LARGE_EVERY = 700, 90_000, 97
