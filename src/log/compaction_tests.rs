@@ -21,17 +21,17 @@ const CONFIG: CompactionConfig = CompactionConfig {
 };
 
 fn fixture() -> Fixture {
-    with_segments(3000)
+    with_segments(3000, 0)
 }
 
-fn with_segments(segment_bytes: u64) -> Fixture {
+fn with_segments(segment_bytes: u64, tail_bytes_max: usize) -> Fixture {
     let config = LogConfig {
         segment_bytes,
         retention_ms: -1,
         compaction: Some(CONFIG),
         ..LogConfig::default()
     };
-    Fixture::new(config, 0)
+    Fixture::new(config, tail_bytes_max)
 }
 
 /// Records of these keys; a value of `None` is a tombstone.
@@ -69,14 +69,40 @@ impl Fixture {
     }
 
     /// One that is left after so many groups.
-    fn compact_until(&mut self, keys_bytes_max: usize, mut groups: usize) -> bool {
+    fn compact_until(&mut self, keys_bytes_max: usize, groups: usize) -> bool {
         let Some(mut pass) = CompactionPass::begin(&self.log, self.now, keys_bytes_max) else {
             return false;
         };
+        for _ in 0..groups {
+            if !self.compacts_group(&mut pass) {
+                break;
+            }
+        }
+        if groups < usize::MAX {
+            self.writes_group(&mut pass);
+        }
+        self.settle();
+        true
+    }
+
+    /// Goes on with a pass until the next group has ended, in an entry that no flush has taken; false if there is none.
+    fn compacts_group(&mut self, pass: &mut CompactionPass) -> bool {
+        if !self.writes_group(pass) {
+            return false;
+        }
+        let ended = pass.end_group(&mut self.log, &mut self.disk.store);
+        assert!(ended.is_some());
+        self.log.check_live();
+        self.disk.store.invariants();
+        true
+    }
+
+    /// Writes what is left of the next group, and makes it durable; false if there is none.
+    fn writes_group(&mut self, pass: &mut CompactionPass) -> bool {
         let id = self.log.id();
         loop {
             match pass.needs(&self.log) {
-                PassNeeds::Nothing => break,
+                PassNeeds::Nothing => return false,
                 PassNeeds::Begin(base) => {
                     let label = self.log.label().clone();
                     self.disk.store.begin_cleaning(id, label, base);
@@ -84,14 +110,7 @@ impl Fixture {
                 PassNeeds::Write(kept) => self.keep(kept),
                 PassNeeds::End => {
                     self.settle();
-                    if groups == 0 {
-                        return true;
-                    }
-                    groups -= 1;
-                    let ended = pass.end_group(&mut self.log, &mut self.disk.store);
-                    assert!(ended.is_some());
-                    self.log.check_live();
-                    self.disk.store.invariants();
+                    return true;
                 }
                 PassNeeds::Batches(offset) => {
                     let batches = self.disk.batches();
@@ -111,8 +130,6 @@ impl Fixture {
                 }
             }
         }
-        self.settle();
-        true
     }
 
     fn keep(&mut self, kept: KeptBatch) {
@@ -180,6 +197,31 @@ fn of_each_key_the_newest_record_stays_where_it_was() {
     assert_eq!(f.offsets(), [2, 4, 5, 6]);
 }
 
+/// A log has a cleaned segment before the store does: until then it is read where it was written.
+#[test]
+fn what_was_cleaned_is_read_before_a_flush_says_so() {
+    for tail_bytes_max in [0, 1 << 20] {
+        let mut f = with_segments(3000, tail_bytes_max);
+        for n in 0..40 {
+            f.put(&[(&format!("k{}", n % 20), Some(&"v".repeat(400)))]);
+        }
+        f.roll();
+        f.file();
+        let mut pass = CompactionPass::begin(&f.log, f.now, 1 << 20).unwrap();
+        let mut ended = 0;
+        while f.compacts_group(&mut pass) {
+            let before = (f.read_bases(0, 1 << 20), f.push_bases(0, 1 << 20));
+            let lookup = f.time(START_MS);
+            f.settle();
+            let after = (f.read_bases(0, 1 << 20), f.push_bases(0, 1 << 20));
+            assert_eq!((before, lookup), (after, f.time(START_MS)));
+            ended += 1;
+        }
+        assert!(ended > 3, "{ended}");
+        assert_eq!(f.offsets(), (20..40).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn tombstones_stay_for_a_while_and_then_go() {
     let mut f = fixture();
@@ -207,7 +249,7 @@ fn tombstones_stay_for_a_while_and_then_go() {
 
 #[test]
 fn a_tombstone_stays_where_something_older_is_in_a_batch_that_is_too_large() {
-    let mut f = with_segments(1 << 20);
+    let mut f = with_segments(1 << 20, 0);
     let mut large = batch(&[("a", Some("1"))], Codec::Lz4, f.now.wall_ms);
     for key in ["b", "c"] {
         let value = vec![b'v'; COMPACTION_PACK_BYTES_MAX * 2 / 3];

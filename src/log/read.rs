@@ -96,7 +96,7 @@ impl Log {
             Located::Scan { pieces, ticket } => Ok(ReadOutcome::Scan { pieces, ticket }),
             Located::Nowhere => Ok(ReadOutcome::nothing(Some(bound.offset))),
             Located::At(boundary) => {
-                let mut planned = self.plan(reach, store, &boundary, (max_bytes, at_least_one));
+                let mut planned = self.plan(reach, store, &boundary, (max_bytes, at_least_one))?;
                 if !is_pushed
                     && let ReadOutcome::Plan { pieces, .. } = &mut planned
                     && let Some(Piece::File { begins, .. }) = pieces.first_mut()
@@ -380,17 +380,17 @@ impl Log {
         store: &Store,
         from: &Boundary,
         (max_bytes, at_least_one): (u64, bool),
-    ) -> ReadOutcome {
+    ) -> Result<ReadOutcome, ErrorCode> {
         let bound = self.bound(reach);
         let Some((first, segment)) = self.segment(from.at.segment) else {
-            return ReadOutcome::nothing(None);
+            return Ok(ReadOutcome::nothing(None));
         };
         let first_len = from.batch.map_or(segment.largest_batch, |batch| batch.len);
         if !at_least_one && first_len > max_bytes {
-            return ReadOutcome::withheld();
+            return Ok(ReadOutcome::withheld());
         }
-        let mut left = max_bytes.max(first_len);
-        let mut pieces = Vec::new();
+        let most = max_bytes.max(first_len);
+        let (mut left, mut pieces) = (most, Vec::new());
         let mut start = from.at.pos;
         let mut reached = None;
         for number in first..self.segments.len() {
@@ -408,16 +408,21 @@ impl Log {
             }
             start = 0;
         }
+        let bytes: usize = pieces.iter().map(Piece::len).sum();
+        if bytes as u64 != most - left {
+            // Something in the middle would be left out, and whoever reads it takes that for a gap.
+            return Err(ErrorCode::KafkaStorageError);
+        }
         if let Some(end) = reached {
             self.learn(reach, Boundary::unseen(end));
         }
-        ReadOutcome::Plan {
-            bytes: pieces.iter().map(Piece::len).sum(),
+        Ok(ReadOutcome::Plan {
+            bytes,
             first_bytes_max: first_len as usize,
             withheld: false,
             pieces,
             next: reached.map(|end| end.offset),
-        }
+        })
     }
 
     /// How many bytes of one segment to plan, and where that ends if it ends at a batch that is

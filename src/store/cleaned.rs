@@ -6,12 +6,14 @@ use bytes::Bytes;
 
 use super::api::{Cleaned, FlushSeq, LogLabel};
 use super::journal::Entry;
+use super::map::Segment;
 use super::{Store, StoreFull};
 use crate::base::{LeaderEpoch, LogId, Offset, SegmentId};
 
 impl Store {
     /// Makes the log in which segments of another one are cleaned; the cleaned one begins at `base`.
     pub fn begin_cleaning(&mut self, log: LogId, label: LogLabel, base: Offset) -> FlushSeq {
+        self.before_cleaning(log);
         self.create_log(log.cleaning(), label, base)
     }
 
@@ -34,9 +36,11 @@ impl Store {
     }
 
     /// Puts what is left in the place of these segments, of which none is active, with an opaque note. All of it has
-    /// to be durable, and a checkpoint that is being made must not [lack](Self::lacks) the log.
+    /// to be durable, and a checkpoint that is being made must not [lack](Self::lacks) the log. It can be read as the
+    /// log's at once.
     pub fn end_cleaning(&mut self, log: LogId, cleaned: Cleaned, note: Bytes) -> FlushSeq {
         self.before_cleaning(log);
+        self.cleaned.insert(log, cleaned.by);
         self.push_entry(Entry::Clean { log, cleaned, note })
     }
 
@@ -58,9 +62,19 @@ impl Store {
         self.give_state(log.cleaning(), Bytes::new());
     }
 
+    /// A segment of a log, as the log knows it. One that was cleaned may still be where it was written.
+    pub(super) fn segment(&self, log: LogId, segment: SegmentId) -> Option<&Segment> {
+        let (log, segment) = match self.cleaned.get(&log) {
+            Some(by) if *by == segment => (log.cleaning(), SegmentId::FIRST),
+            _ => (log, segment),
+        };
+        self.map.logs.get(&log)?.segment(segment)
+    }
+
     /// A segment has become one of another log: whoever speaks of it means that from now on. What is in no chunk yet
     /// stays in memory of its own; the tail is for what was written last.
     pub(super) fn renamed(&mut self, was: (LogId, SegmentId), is: (LogId, SegmentId)) {
+        self.cleaned.remove(&is.0);
         if let Some(segment) = self.map.segment_mut(is.0, is.1) {
             self.gone.push_back(segment.leave_tail());
         }

@@ -147,6 +147,8 @@ pub struct Store {
     stuck: bool,
     /// Flushes may start for which the last poll, or the beginning of a checkpoint, had no time.
     more_to_start: bool,
+    /// The cleaned segment of each log that has one and of which no flush has taken that yet.
+    cleaned: IdMap<LogId, SegmentId>,
     /// Up to where segments are in chunks since a checkpoint, which still have it in memory.
     filled: VecDeque<((LogId, SegmentId), u64)>,
 }
@@ -310,6 +312,7 @@ impl Store {
             ended: false,
             stuck: false,
             more_to_start: false,
+            cleaned: IdMap::default(),
             filled: VecDeque::new(),
             superblock,
             config,
@@ -392,9 +395,7 @@ impl Store {
     /// How many bytes of a segment flushes have taken so far, before what else they may have to do with it.
     #[must_use]
     pub fn flushed(&self, log: LogId, segment: SegmentId) -> u64 {
-        let log = self.map.logs.get(&log);
-        log.and_then(|log| log.segment(segment))
-            .map_or(0, |s| s.len)
+        self.segment(log, segment).map_or(0, |s| s.len)
     }
 
     /// Drops the segments before this one, except the active one.
@@ -629,7 +630,7 @@ impl Store {
 
     /// Adds the bytes `[pos, pos + len)` of a segment to a read plan, as far as they exist.
     pub fn read(&self, log: LogId, segment: SegmentId, pos: u64, len: usize, out: &mut Vec<Piece>) {
-        let Some(segment) = self.map.logs.get(&log).and_then(|log| log.segment(segment)) else {
+        let Some(segment) = self.segment(log, segment) else {
             return;
         };
         let end = pos.saturating_add(len as u64).min(segment.len);
