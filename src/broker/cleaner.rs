@@ -245,9 +245,8 @@ impl Cleaner {
                 }
                 PassNeeds::End if slot.durable < it.written => return Step::Waits,
                 PassNeeds::End => {
-                    match it.pass.end_group(&mut partition.log, &mut slot.store) {
-                        Some(flush) => partition.changed(flush, slot),
-                        None => return Step::Fails("it has changed meanwhile".to_owned()),
+                    if !owner.end_group(it.log, &mut it.pass) {
+                        return Step::Fails("it has changed meanwhile".to_owned());
                     }
                     it.has_begun = false;
                 }
@@ -370,5 +369,112 @@ fn sweep(owner: &mut Owner) {
         for log in left {
             slot.store.give_up_cleaning(log);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::{LeaderEpoch, ShardId, StoreId};
+    use crate::broker::io::Output;
+    use crate::broker::msg::{Appender, ProducePart, ReqRef};
+    use crate::broker::owner::stores::format_store;
+    use crate::broker::testing::with_fx;
+    use crate::config::BrokerConfig;
+    use crate::log::{CompactionConfig, LogConfig};
+    use crate::record::{BatchBuilder, Codec};
+    use crate::replica::Mark;
+    use crate::store::{LogLabel, StoreConfig};
+
+    const LOG: LogId = LogId(1);
+    const NOW: Now = Now {
+        mono: Mono(1),
+        wall_ms: 1_700_000_000_000,
+    };
+
+    fn owner() -> Owner {
+        let config = BrokerConfig::default();
+        let store = StoreConfig {
+            raw: true,
+            ..config.store()
+        };
+        let slots = vec![format_store(StoreId(0), store, 1).0];
+        let mut owner = Owner::new(ShardId(0), Arc::new(config), slots);
+        let config = LogConfig {
+            compaction: Some(CompactionConfig {
+                min_dirty_millionths: 0,
+                min_lag_ms: 0,
+                max_lag_ms: i64::MAX,
+                delete_retention_ms: 0,
+            }),
+            ..LogConfig::default()
+        };
+        owner.open_own(NOW, 0, LOG, LogLabel::default(), config);
+        owner
+    }
+
+    /// One record of the same key, of a producer.
+    fn put(owner: &mut Owner, producer: i64, sequence: i32) {
+        let mut builder =
+            BatchBuilder::new(Codec::None, NOW.wall_ms).producer(producer, 0, sequence);
+        builder.push(NOW.wall_ms, Some(b"k"), Some(b"v"), &[]);
+        let batch = builder.build();
+        let part = ProducePart {
+            slot: 0,
+            log: LOG,
+            info: parse(&batch).unwrap(),
+            batch,
+        };
+        let own = ReqRef {
+            shard: ShardId(0),
+            id: 1,
+        };
+        let mut ack = owner
+            .acks
+            .begin(Appender::Coordinator(own, LeaderEpoch(0)), 1, NOW.mono);
+        owner.append(NOW, part, Mark::Committed, &mut ack);
+        assert!(ack.results.is_empty(), "{:?}", ack.results);
+    }
+
+    /// The cleaner has its turn, and what the store wants done is.
+    fn turn(cleaner: &mut Cleaner, owner: &mut Owner) {
+        with_fx(NOW, |fx| {
+            cleaner.go_on(owner, fx);
+            owner.idle(fx);
+            while let Some(output) = fx.out.pop() {
+                if let Output::Disk { store, op } = output {
+                    owner.on_disk(store, op.id(), Ok(()), fx);
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn producers_are_counted_when_segments_become_one() {
+        let (mut owner, mut cleaner) = (owner(), Cleaner::new(1));
+        cleaner.winds_down = true;
+        for sequence in 0..4 {
+            for producer in 0..10 {
+                put(&mut owner, producer, sequence);
+            }
+            let partition = owner.partitions.get_mut(&LOG).unwrap();
+            let store = &mut owner.slots[partition.slot].store;
+            partition.log.roll(NOW, store);
+            turn(&mut cleaner, &mut owner);
+        }
+        let before = owner.producers_counted();
+        assert_eq!(before, (40, 40));
+        cleaner = Cleaner::new(1);
+        let size = |owner: &Owner| owner.partitions[&LOG].log.segment_count();
+        assert_eq!(size(&owner), 5);
+        for _ in 0..100 {
+            turn(&mut cleaner, &mut owner);
+        }
+        assert_eq!(size(&owner), 2);
+        let (counted, all) = owner.producers_counted();
+        assert!(counted == all && all < before.1, "{counted} of {all}");
+        owner.slots[0].store.invariants();
     }
 }

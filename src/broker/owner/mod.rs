@@ -3,6 +3,7 @@
 
 pub mod acks;
 pub mod adopt;
+mod compacted;
 mod late;
 mod moved;
 mod producers;
