@@ -197,6 +197,28 @@ fn corpus() -> Vec<Vec<u8>> {
         PeerMessage::Heartbeat { stuck_ms: 5 },
         PeerMessage::Quorum(Bytes::from_static(b"a message of the quorum")),
     ];
+    let said = said();
+    let all = [
+        (REPLICAS, replicas(&said)),
+        (REPLICAS, replicas(&said[2..3])),
+        (REPLICAS, replicas(&said[3..])),
+        (HELLO, hello(None)),
+        (HELLO, hello(Some("cluster"))),
+        (ANSWER, welcome.encode()),
+        (ANSWER, refused.encode()),
+        (MESSAGES, PeerMessages::encode(&messages)[HEAD..].to_vec()),
+        (
+            MESSAGES,
+            PeerMessages::encode(&messages[..1])[HEAD..].to_vec(),
+        ),
+    ];
+    all.into_iter()
+        .map(|(as_what, bytes)| [vec![as_what], bytes].concat())
+        .collect()
+}
+
+/// What is said of replicas, a message of each kind.
+fn said() -> [ReplicaSaid; 5] {
     let process = |node| NodeProcess {
         node: NodeId(node),
         incarnation: Incarnation(3),
@@ -205,7 +227,7 @@ fn corpus() -> Vec<Vec<u8>> {
         epoch: LeaderEpoch(4),
         end: Offset(end),
     };
-    let said = [
+    [
         ReplicaWhat::Asks(end(7)),
         ReplicaWhat::Answers {
             asked: end(7),
@@ -238,22 +260,5 @@ fn corpus() -> Vec<Vec<u8>> {
             follower: process(2),
         },
         what,
-    });
-    let all = [
-        (REPLICAS, replicas(&said)),
-        (REPLICAS, replicas(&said[2..3])),
-        (REPLICAS, replicas(&said[3..])),
-        (HELLO, hello(None)),
-        (HELLO, hello(Some("cluster"))),
-        (ANSWER, welcome.encode()),
-        (ANSWER, refused.encode()),
-        (MESSAGES, PeerMessages::encode(&messages)[HEAD..].to_vec()),
-        (
-            MESSAGES,
-            PeerMessages::encode(&messages[..1])[HEAD..].to_vec(),
-        ),
-    ];
-    all.into_iter()
-        .map(|(as_what, bytes)| [vec![as_what], bytes].concat())
-        .collect()
+    })
 }
