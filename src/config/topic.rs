@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::broker::BrokerConfig;
 use super::inert::{self, Inert};
 use super::setting::{ANY, SetError, from, settings};
-use super::value::{CleanupPolicy, CompressionType, Share, Value};
+use super::value::{CleanupPolicy, CompressionType, Share};
 use crate::record::TimestampType;
 
 const MIB: i64 = 1024 * 1024;
@@ -95,43 +95,48 @@ impl TopicConfig {
         config
     }
 
+    /// The same for one setting alone, if the topic has it of its own.
+    fn with_own(
+        broker: &BrokerConfig,
+        overrides: &BTreeMap<String, String>,
+        key: &str,
+    ) -> Option<Self> {
+        let text = overrides.get(key)?;
+        let mut config = Self::of_broker(broker);
+        let _ = config.set(key, text);
+        Some(config)
+    }
+
     /// What `max.message.bytes` of such a topic is, without a look at the rest.
     #[must_use]
     pub fn effective_max_message_bytes(
         broker: &BrokerConfig,
         overrides: &BTreeMap<String, String>,
     ) -> i32 {
-        const KEY: &str = "max.message.bytes";
-        overrides.get(KEY).map_or(broker.message_max_bytes, |text| {
-            let mut config = Self::of_broker(broker);
-            let _ = config.set(KEY, text);
-            config.max_message_bytes
-        })
+        let own = Self::with_own(broker, overrides, "max.message.bytes");
+        own.map_or(broker.message_max_bytes, |own| own.max_message_bytes)
     }
 
-    /// What [`UNCLEAN_ELECTIONS`] is of such a topic, without a look at the rest.
+    /// The same for [`UNCLEAN_ELECTIONS`].
     #[must_use]
     pub fn allows_unclean_elections(
         broker: &BrokerConfig,
         overrides: &BTreeMap<String, String>,
     ) -> bool {
-        let of_broker = broker.unclean_leader_election_enable;
-        overrides.get(UNCLEAN_ELECTIONS).map_or(of_broker, |text| {
-            let mut config = Self::of_broker(broker);
-            let _ = config.set(UNCLEAN_ELECTIONS, text);
-            config.unclean_leader_election_enable
+        let own = Self::with_own(broker, overrides, UNCLEAN_ELECTIONS);
+        own.map_or(broker.unclean_leader_election_enable, |own| {
+            own.unclean_leader_election_enable
         })
     }
 
-    /// What `cleanup.policy` of such a topic is, without a look at the rest.
+    /// The same for `cleanup.policy`.
     #[must_use]
     pub fn effective_cleanup_policy(
         broker: &BrokerConfig,
         overrides: &BTreeMap<String, String>,
     ) -> CleanupPolicy {
-        let own = overrides.get("cleanup.policy");
-        let own = own.and_then(|text| CleanupPolicy::parse(text).ok());
-        own.unwrap_or(broker.log_cleanup_policy)
+        let own = Self::with_own(broker, overrides, "cleanup.policy");
+        own.map_or(broker.log_cleanup_policy, |own| own.cleanup_policy)
     }
 
     /// What holds for a topic without settings of its own.

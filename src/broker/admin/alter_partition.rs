@@ -266,16 +266,7 @@ mod tests {
     use super::super::testing::Cluster;
     use super::*;
     use crate::controller::Image;
-    use crate::controller::testing::{cluster, create};
     use crate::wire::encode_response;
-
-    /// Three live brokers, and topics of two partitions that are on all of them.
-    fn of_three() -> Cluster {
-        let mut image = cluster(3);
-        create(&mut image, "a", 2, 3);
-        create(&mut image, "b", 2, 3);
-        Cluster::of(image, BrokerConfig::default())
-    }
 
     /// What the leader of the first partition asks for, which is to be alone, of so many of its partitions.
     fn alone(image: &Image, most: usize) -> Vec<(TopicId, i32, AlterInSync)> {
@@ -319,7 +310,7 @@ mod tests {
 
     #[test]
     fn what_a_leader_asks_for_is_so_and_what_it_may_not_changes_nothing() {
-        let mut cluster = of_three();
+        let mut cluster = Cluster::of_three();
         let led = alone(&cluster.image, 9);
         assert!(led.len() >= 2, "{led:?}");
         let mut asked = led.clone();
@@ -357,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_is_so_already_is_no_record() {
-        let mut cluster = of_three();
+        let mut cluster = Cluster::of_three();
         let mut asked = alone(&cluster.image, 1);
         assert_eq!(ask(&mut cluster, &asked).1, 1);
         asked[0].2.partition_epoch += 1;
@@ -367,7 +358,7 @@ mod tests {
 
     #[test]
     fn another_process_than_the_registered_one_is_told_so() {
-        let mut cluster = of_three();
+        let mut cluster = Cluster::of_three();
         let asked = alone(&cluster.image, 1);
         let mut of_before = asked.clone();
         of_before[0].2.leader.incarnation.0 = 0;
@@ -375,7 +366,7 @@ mod tests {
         let (answers, _) = ask(&mut cluster, &of_before);
         assert_eq!(answers[0].2, Err(ErrorCode::StaleBrokerEpoch));
         for strange in [u64::MAX, 1 << 63, 9] {
-            let mut cluster = of_three();
+            let mut cluster = Cluster::of_three();
             let mut strangers = asked.clone();
             strangers[0].2.in_sync[0].incarnation.0 = strange;
             let (answers, records) = ask(&mut cluster, &strangers);
@@ -400,7 +391,7 @@ mod tests {
 
     #[test]
     fn as_many_as_a_change_may_have_and_no_more() {
-        let cluster = of_three();
+        let cluster = Cluster::of_three();
         let one = alone(&cluster.image, 1).remove(0);
         let decide = |partitions: usize| {
             let mut call = alter_partition_call(&[]);

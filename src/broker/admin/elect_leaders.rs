@@ -170,17 +170,7 @@ mod tests {
     use super::super::testing::{Cluster, text};
     use super::*;
     use crate::base::NodeId;
-    use crate::config::BrokerConfig;
     use crate::controller::MetadataRecord;
-    use crate::controller::testing::{cluster, create};
-
-    /// Three live brokers, and topics of two partitions that are on all of them.
-    fn of_three() -> Cluster {
-        let mut image = cluster(3);
-        create(&mut image, "a", 2, 3);
-        create(&mut image, "b", 2, 3);
-        Cluster::of(image, BrokerConfig::default())
-    }
 
     /// Another one leads a partition than the first of its replicas, or nobody.
     fn lead(cluster: &mut Cluster, name: &str, index: i32, leader: Option<usize>, isr: &[usize]) {
@@ -230,7 +220,7 @@ mod tests {
     #[test]
     fn every_version_elects_what_is_named_and_says_so_of_each() {
         for version in 0..=2 {
-            let mut cluster = of_three();
+            let mut cluster = Cluster::of_three();
             lead(&mut cluster, "a", 1, Some(1), &[0, 1, 2]);
             lead(&mut cluster, "b", 0, Some(2), &[2]);
             let named: &[(&str, &[i32])] = &[("a", &[1, 0, 1, 7]), ("b", &[0]), ("c", &[0])];
@@ -249,7 +239,7 @@ mod tests {
 
     #[test]
     fn of_all_partitions_those_are_told_that_need_an_election() {
-        let mut cluster = of_three();
+        let mut cluster = Cluster::of_three();
         lead(&mut cluster, "a", 1, Some(1), &[0, 1, 2]);
         lead(&mut cluster, "b", 0, None, &[]);
         let (code, all) = ask(&mut cluster, 2, &request(0, None));
@@ -269,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_no_election_is_refused() {
-        let mut cluster = of_three();
+        let mut cluster = Cluster::of_three();
         lead(&mut cluster, "a", 1, Some(1), &[0, 1, 2]);
         let named: &[(&str, &[i32])] = &[("a", &[1, 0])];
         for version in 1..=2 {

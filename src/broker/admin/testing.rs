@@ -9,7 +9,7 @@ use crate::base::{Now, Rng, ShardId};
 use crate::broker::apis;
 use crate::broker::msg::Called;
 use crate::config::BrokerConfig;
-use crate::controller::testing::node_of;
+use crate::controller::testing::{self, node_of};
 use crate::controller::{
     Change, Draft, Image, ImageRecords, MetadataRecord, ProducerIdAllocator, RecordListReader,
 };
@@ -67,6 +67,14 @@ impl Cluster {
             rng: Rng::new(3),
             producer_ids: ProducerIdAllocator::default(),
         }
+    }
+
+    /// Three live brokers, and topics of two partitions that are on all of them.
+    pub(in crate::broker) fn of_three() -> Self {
+        let mut image = testing::cluster(3);
+        testing::create(&mut image, "a", 2, 3);
+        testing::create(&mut image, "b", 2, 3);
+        Self::of(image, BrokerConfig::default())
     }
 
     /// With topics of these names and numbers of partitions.

@@ -7,17 +7,27 @@ use crate::base::limits::BATCHES_WAITING_MAX;
 use crate::broker::msg::{Answered, AppendFate};
 use crate::broker::owner::acks::LogWaiter;
 
-#[test]
-fn other_replicas_are_waited_for_as_long_as_is_wanted_and_no_longer() {
+/// A partition that other nodes have too.
+fn replicated() -> Owner {
     let mut f = Fixture::new();
     f.change(&[topic(1), partition(1, 0, 1)]);
-    let owner = &mut f.owner;
-    replicate(owner, true, 1);
-    let timeout_ms = owner.config.offsets_commit_timeout_ms as u64;
-    let at = |ms: u64| Now {
+    replicate(&mut f.owner, true, 1);
+    f.owner
+}
+
+/// So much later.
+fn at(ms: u64) -> Now {
+    Now {
         mono: NOW.mono.plus_ms(ms),
         ..NOW
-    };
+    }
+}
+
+#[test]
+fn other_replicas_are_waited_for_as_long_as_is_wanted_and_no_longer() {
+    let mut owner = replicated();
+    let owner = &mut owner;
+    let timeout_ms = owner.config.offsets_commit_timeout_ms as u64;
     let shard = ShardId(0);
     let appenders = [
         Appender::Client(ReqRef { shard, id: 1 }),
@@ -80,15 +90,9 @@ fn fates(local: VecDeque<Msg>) -> Vec<(u64, AppendFate)> {
 #[test]
 fn who_is_about_to_be_told_is_not_told_that_it_is_late() {
     const MANY: u64 = 2 * WAITS_TOLD_PER_SLICE as u64;
-    let mut f = Fixture::new();
-    f.change(&[topic(1), partition(1, 0, 1)]);
-    let owner = &mut f.owner;
-    replicate(owner, true, 1);
+    let mut owner = replicated();
+    let owner = &mut owner;
     let timeout_ms = owner.config.offsets_commit_timeout_ms as u64;
-    let at = |ms: u64| Now {
-        mono: NOW.mono.plus_ms(ms),
-        ..NOW
-    };
     for (id, now) in (0..MANY).map(|id| (id, at(id.min(1_000)))) {
         let shard = ShardId(0);
         let own = Appender::Coordinator(ReqRef { shard, id }, LeaderEpoch(0));
