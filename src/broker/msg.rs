@@ -117,6 +117,36 @@ pub enum Msg {
         /// It.
         fate: AppendFate,
     },
+    /// Ask the coordinator of a transactional id about a transaction. A shard sends it to itself; whoever gets it asks
+    /// that coordinator, or passes it on to the shard or the node that has it.
+    AskTransaction {
+        /// Who asks: the shard that owns the partitions, by its number for the question.
+        req: ReqRef,
+        /// The question.
+        question: Box<TransactionQuestion>,
+    },
+    /// The answer to a [`Msg::AskTransaction`]; nobody is told twice, and of what is lost the asker does not wait for
+    /// ever.
+    TransactionTold {
+        /// The asker's number.
+        id: u64,
+        /// An error for each partition of the question, in its order: NONE where it is part of the ongoing transaction.
+        errors: Vec<ErrorCode>,
+    },
+    /// End transactions in logs of the receiver.
+    WriteMarkers {
+        /// Who asks.
+        asker: MarkerAsker,
+        /// Their ends.
+        markers: Vec<MarkerPart>,
+    },
+    /// Some markers of a [`Msg::WriteMarkers`] are committed, or refused.
+    MarkersWritten {
+        /// Who asked.
+        asker: MarkerAsker,
+        /// By slot of the asker: NONE when the marker is on the disks of all replicas in sync.
+        results: Vec<(u32, ErrorCode)>,
+    },
     /// Plan reads of logs.
     Fetch {
         /// Who asks.
@@ -346,11 +376,79 @@ pub enum PeerAnswer {
     Over(String),
 }
 
+/// What a shard that owns partitions asks the coordinator of a transactional id (KIP-890).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionQuestion {
+    /// The transactional id.
+    pub transactional_id: Arc<str>,
+    /// Its producer, as the batches say.
+    pub producer_id: i64,
+    /// Its epoch.
+    pub producer_epoch: i16,
+    /// Whether the partitions are to become part of the transaction if they are not (transaction.version 2); otherwise
+    /// it is only looked whether they are.
+    pub adds: bool,
+    /// Topics by name, and partitions.
+    pub partitions: Vec<(Arc<str>, i32)>,
+    /// Until when an answer is waited for.
+    pub until: Mono,
+}
+
+/// Who wants transactions ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MarkerAsker {
+    /// A WriteTxnMarkers request.
+    Client(ReqRef),
+    /// The coordinators of transactions of that shard, by their number for it.
+    Coordinator(ReqRef),
+}
+
+impl MarkerAsker {
+    /// The shard that is told.
+    #[must_use]
+    pub const fn shard(self) -> ShardId {
+        let (Self::Client(req) | Self::Coordinator(req)) = self;
+        req.shard
+    }
+}
+
+/// The end of a transaction in one log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MarkerPart {
+    /// The asker's number for it.
+    pub slot: u32,
+    /// The partition's log.
+    pub log: LogId,
+    /// Whose transaction.
+    pub producer_id: i64,
+    /// In which epoch it is ended.
+    pub producer_epoch: i16,
+    /// Leader epoch of the partition of `__transaction_state`: older ones are TRANSACTION_COORDINATOR_FENCED.
+    pub coordinator_epoch: i32,
+    /// Committed, or else aborted.
+    pub commits: bool,
+    /// `transaction.version` of the transaction: from 2 on its epoch is newer than that of its records.
+    pub version: i8,
+}
+
+/// On behalf of which transaction batches are appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTransaction {
+    /// Its transactional id.
+    pub transactional_id: Arc<str>,
+    /// Whether the partitions become part of it by that (transaction.version 2).
+    pub adds: bool,
+    /// Whether whoever asks knows TRANSACTION_ABORTABLE (KIP-890, part 1).
+    pub knows_abortable: bool,
+}
+
 /// Batches of one request for partitions of one store.
 #[derive(Debug)]
 pub struct ProduceParts {
     /// The store of all of them.
     pub store: StoreId,
+    /// The transaction that those belong to that are transactional.
+    pub transaction: Option<InTransaction>,
     /// The mark that has to be behind each of them before it is answered.
     pub mark: Mark,
     /// Until when other replicas are waited for, if they are a client's.

@@ -20,7 +20,7 @@ use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{CONTROLLER_LISTENER, ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
-use super::msg::{ControlCall, Msg, ReqRef};
+use super::msg::{ControlCall, MarkerPart, Msg, ReqRef};
 use super::other_nodes::OtherNodes;
 use super::owner::Owner;
 use super::owner::adopt::Adoption;
@@ -32,7 +32,7 @@ use super::replicas::Replication;
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
+use crate::base::{ErrorCode, Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
@@ -285,6 +285,18 @@ impl Shard {
                 results,
                 stamps,
             } => requests.produce.done(front, id, results, &stamps, fx),
+            // There are no coordinators of transactions yet, and no log takes markers.
+            Msg::AskTransaction { req, question } => {
+                let errors = vec![ErrorCode::NotCoordinator; question.partitions.len()];
+                fx.send(req.shard, Msg::TransactionTold { id: req.id, errors });
+            }
+            Msg::WriteMarkers { asker, markers } => {
+                let refused = |marker: &MarkerPart| (marker.slot, ErrorCode::UnsupportedVersion);
+                let results = markers.iter().map(refused).collect();
+                fx.send(asker.shard(), Msg::MarkersWritten { asker, results });
+            }
+            // So nobody has asked.
+            Msg::TransactionTold { .. } | Msg::MarkersWritten { .. } => {}
             Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
             Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),

@@ -495,6 +495,7 @@ fn send(
             appender: Appender::Coordinator(ReqRef { shard: me, id }, epoch),
             parts: ProduceParts {
                 store,
+                transaction: None,
                 mark: Mark::Committed,
                 until: Mono::NEVER,
                 batches: vec![part],

@@ -314,6 +314,7 @@ impl HandingOn {
                 let appender = Appender::Client(req);
                 let parts = ProduceParts {
                     store,
+                    transaction: None,
                     mark,
                     until,
                     batches,

@@ -206,6 +206,7 @@ fn append(
 ) -> Option<ProduceParts> {
     let ProduceParts {
         store,
+        transaction,
         mark,
         until,
         batches,
@@ -223,6 +224,7 @@ fn append(
     }
     (batches.len() > 0).then(|| ProduceParts {
         store,
+        transaction,
         mark,
         until,
         batches: batches.collect(),
@@ -268,6 +270,7 @@ mod tests {
     fn parts(batches: Vec<ProducePart>) -> ProduceParts {
         ProduceParts {
             store: STORE,
+            transaction: None,
             mark: Mark::Committed,
             until: Mono::NEVER,
             batches,
