@@ -285,18 +285,10 @@ impl Shard {
                 results,
                 stamps,
             } => requests.produce.done(front, id, results, &stamps, fx),
-            // There are no coordinators of transactions yet, and no log takes markers.
-            Msg::AskTransaction { req, question } => {
-                let errors = vec![ErrorCode::NotCoordinator; question.partitions.len()];
-                fx.send(req.shard, Msg::TransactionTold { id: req.id, errors });
-            }
-            Msg::WriteMarkers { asker, markers } => {
-                let refused = |marker: &MarkerPart| (marker.slot, ErrorCode::UnsupportedVersion);
-                let results = markers.iter().map(refused).collect();
-                fx.send(asker.shard(), Msg::MarkersWritten { asker, results });
-            }
-            // So nobody has asked.
-            Msg::TransactionTold { .. } | Msg::MarkersWritten { .. } => {}
+            Msg::AskTransaction { .. }
+            | Msg::TransactionTold { .. }
+            | Msg::WriteMarkers { .. }
+            | Msg::MarkersWritten { .. } => transaction_message(msg, fx),
             Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
             Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
@@ -767,5 +759,22 @@ impl Shard {
     #[must_use]
     pub fn watermarks(&self) -> BTreeMap<LogId, (Offset, Offset)> {
         self.owner.watermarks()
+    }
+}
+
+/// There are no coordinators of transactions yet, and no log takes markers.
+fn transaction_message(msg: Msg, fx: &mut Fx<'_>) {
+    match msg {
+        Msg::AskTransaction { req, question } => {
+            let errors = vec![ErrorCode::NotCoordinator; question.partitions.len()];
+            fx.send(req.shard, Msg::TransactionTold { id: req.id, errors });
+        }
+        Msg::WriteMarkers { asker, markers } => {
+            let refused = |marker: &MarkerPart| (marker.slot, ErrorCode::UnsupportedVersion);
+            let results = markers.iter().map(refused).collect();
+            fx.send(asker.shard(), Msg::MarkersWritten { asker, results });
+        }
+        // So nobody has asked.
+        _ => {}
     }
 }
