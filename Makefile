@@ -17,10 +17,10 @@ NODE    ?= 4
 TARGET := $(or $(CARGO_TARGET_DIR),$(shell cargo metadata --format-version=1 --no-deps 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'),target)
 BIN    := $(TARGET)/release
 
-.PHONY: help python3 setup build install run cluster node test clients crash chaos sim vopr soak bench compare hostile flamegraph profile fuzz fmt lint clean
+.PHONY: help python3 setup build install run cluster node test clients crash chaos sim vopr soak bench compare compare-cluster hostile flamegraph profile fuzz fmt lint clean
 
 help: ## Say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 	@echo "  e.g. make sim SEEDS=1000 FROM=5000; make fuzz SECONDS=300; make run ADDRESS=127.0.0.1:19092"
 
 setup: ## Install what the tests need: system packages and clients, only what is missing
@@ -95,6 +95,10 @@ compare: setup build ## Millrace beside Apache Kafka, half an hour; QUICK=1: abo
 	@perf/setup compare
 	$(if $(PEERS),-@perf/setup peers)
 	perf/compare $(if $(QUICK),--quick --name quick); status=$$?; perf/report $(if $(QUICK),quick,compare); exit $$status
+
+compare-cluster: setup build ## Three nodes beside three of Apache Kafka: loads, and gaps when nodes die; ten minutes
+	@perf/setup compare
+	.deps/venv/bin/python perf/cluster --publish
 
 hostile: build ## How long honest clients wait while hostile ones do their worst, under ten minutes
 	perf/hostile --publish

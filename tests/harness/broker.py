@@ -162,12 +162,22 @@ class Millrace(Broker):
         return [paths.binary("millrace"), *(a for k, v in settings.items() for a in ("--override", f"{k}={v}"))]
 
 
+def cluster_id(of: uuid.UUID) -> str:
+    """An id that is Kafka's in form."""
+    # The first byte keeps it from beginning with a dash, which the tool would take for an option.
+    return base64.urlsafe_b64encode(b"M" + of.bytes[1:]).decode().rstrip("=")
+
+
 class Kafka(Broker):
     """Apache Kafka as one combined node, each append flushed, as Millrace does."""
 
     name = "kafka"
     start_seconds_max = 90
     stopped_status = 143  # Java ends with 128 + 15 even after a clean stop.
+
+    def __init__(self, overrides: dict[str, str] | None = None, keep: bool = False):
+        super().__init__(overrides, keep)
+        self.cluster_id = cluster_id(uuid.uuid4())
 
     def command(self) -> list[str]:
         return ["java", "-Xmx1G", "-Xms512M", "-server", "-XX:+UseG1GC", "-XX:TieredStopAtLevel=1",
@@ -197,10 +207,8 @@ class Kafka(Broker):
         }
         properties = self.home / "server.properties"
         properties.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-        # The first byte keeps the id from beginning with a dash, which the tool would take for an option.
-        cluster = base64.urlsafe_b64encode(b"M" + uuid.uuid4().bytes[1:]).decode().rstrip("=")
         subprocess.run(["java", "-cp", paths.KAFKA_CLASSPATH, "kafka.tools.StorageTool", "format",
-                        "-t", cluster, "-c", str(properties)], check=True, stdout=subprocess.DEVNULL, timeout=60)
+                        "-t", self.cluster_id, "-c", str(properties)], check=True, stdout=subprocess.DEVNULL, timeout=60)
 
 
 BROKERS: dict[str, type[Broker]] = {"millrace": Millrace, "kafka": Kafka}
