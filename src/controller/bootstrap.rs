@@ -86,11 +86,13 @@ pub fn first_records(
              correct the setting, or use the directory of that cluster",
             config.log_dirs
         )),
-        // Nobody else has to read what is written from now on.
-        (Some(_), _) if image.features < FEATURE_LEVEL => Ok(vec![MetadataRecord::Features {
-            level: FEATURE_LEVEL,
-        }]),
-        (Some(_), _) => Ok(Vec::new()),
+        // Others have to read what is written from now on.
+        (Some(_), _) => {
+            let brokers = &image.brokers;
+            let raised = brokers.level_to_raise_to(image.features, Some(config.node()));
+            let raised = raised.map(|level| MetadataRecord::Features { level });
+            Ok(raised.into_iter().collect())
+        }
         (None, wanted) => {
             // Kafka's cluster ids are UUIDs in the same text form as topic ids.
             let random = || TopicId(rng.uuid()).to_string();

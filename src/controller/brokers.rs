@@ -180,8 +180,13 @@ pub fn unfence(
     if brokers.is_live(member) {
         return Ok(None);
     }
+    let raised = brokers.level_to_raise_to(draft.image().features, None);
     let fenced = false;
     draft.push(MetadataRecord::Fence { member, fenced });
+    // It may have been the last one of an earlier release.
+    if let Some(level) = raised {
+        draft.push(MetadataRecord::Features { level });
+    }
     Ok(Some(Cause::Unfenced(member.node)))
 }
 
@@ -202,7 +207,7 @@ mod tests {
     use super::*;
     use crate::config::BrokerConfig;
     use crate::controller::testing::{broker, cluster};
-    use crate::controller::{Image, Moves};
+    use crate::controller::{FEATURE_LEVEL, Image, Moves};
 
     /// A process of a broker with the directories that one of this number has.
     fn joining(node: i32, start: u8, directories_of: i32) -> Joining {
@@ -334,6 +339,39 @@ mod tests {
         image.features = REGISTRATION_LEVEL - 1;
         let early = join(&mut image, joining(4, 1, 4)).map(|_| ());
         assert_eq!(early, Err(ErrorCode::UnsupportedVersion));
+    }
+
+    /// Those that are away count, as they have to read what is written meanwhile.
+    #[test]
+    fn the_feature_level_is_raised_when_the_last_broker_of_an_earlier_release_is_gone() {
+        let mut image = three();
+        let older = REGISTRATION_LEVEL;
+        let comes = |image: &mut Image, node: i32, level| {
+            let it = Joining {
+                level,
+                ..joining(node, level as u8 + 1, node)
+            };
+            let (member, _) = join(image, it).expect("it is registered");
+            let mut draft = Draft::new(image);
+            unfence(&mut draft, member, settled(NodeId(node))).expect("it is the registered one");
+            draft.settle();
+            *image = draft.into_change().image;
+        };
+        for node in [1, 2, 3] {
+            comes(&mut image, node, older);
+        }
+        assert_eq!(image.features, older);
+        for node in [1, 2] {
+            comes(&mut image, node, FEATURE_LEVEL);
+            assert_eq!(image.features, older);
+        }
+        image.brokers.set_fenced(NodeId(3), true);
+        comes(&mut image, 1, FEATURE_LEVEL + 1);
+        assert_eq!(image.features, older);
+        comes(&mut image, 3, FEATURE_LEVEL + 1);
+        assert_eq!(image.features, FEATURE_LEVEL, "this release knows no other");
+        let early = join(&mut image, joining(3, 9, 3)).map(|_| ());
+        assert_eq!(early, Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::features::FeatureLevel;
+use super::features::{FEATURE_LEVEL, FeatureLevel};
 use crate::base::{DirectoryId, ErrorCode, NodeId, NodeProcess, ShardId};
 
 /// A directory of a broker.
@@ -99,6 +99,19 @@ impl Registered {
     /// What each node has registered, by node.
     pub fn iter(&self) -> impl Iterator<Item = &Registration> {
         self.known.values()
+    }
+
+    /// The feature level that may be written from now on instead of this one, since all that have registered read it,
+    /// and this release does; `newest` is a node that reads all that this release does, whatever it has registered.
+    #[must_use]
+    pub fn level_to_raise_to(
+        &self,
+        from: FeatureLevel,
+        newest: Option<NodeId>,
+    ) -> Option<FeatureLevel> {
+        let others = self.iter().filter(|it| Some(it.member.node) != newest);
+        let least = others.map(|it| it.level).min().unwrap_or(FEATURE_LEVEL);
+        Some(least.min(FEATURE_LEVEL)).filter(|level| *level > from)
     }
 
     /// How many nodes have registered, fenced ones too.

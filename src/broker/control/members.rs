@@ -402,7 +402,7 @@ impl Decision for Unfencing {
         *left = left.saturating_sub(1);
         Ok(match unfence(cx.draft, member, settled) {
             Ok(cause) => {
-                cx.draft.go_on(&mut 1);
+                cx.draft.go_on(&mut 2);
                 made(MemberDone::Follows(member.node, cause))
             }
             Err(refused) => made(MemberDone::Refused(member.node, refused.text().to_owned())),
