@@ -2,7 +2,8 @@
 //!
 //! The tree is layered and dependencies point down only (see ARCHITECTURE.md):
 //! `runtime` and `sim` drive [`broker::Shard`]; `broker` uses the state machines
-//! (`coordinator` with `group`, `controller`, `replica`, `log`) and `wire`; `log` uses `store`; `base` is below all.
+//! (`coordinator` with `group`, `txn`, `controller`, `replica`, `log`) and `wire`; `log` uses `store`; `base` is below
+//! all.
 //! `quorum`, the log that several controllers agree on, is used by the simulator's model of it alone so far.
 //! Only `runtime` knows glommio, io_uring, clocks, files and unsafe.
 
@@ -20,4 +21,5 @@ pub mod replica;
 pub mod runtime;
 pub mod sim;
 pub mod store;
+pub mod txn;
 pub mod wire;

@@ -216,6 +216,18 @@ pub const MEMBERS_TOLD_PER_SLICE: usize = 256;
 /// Topics that a member of a group of consumers may name, and all of them together, so that it is known to what the
 /// group is subscribed; if there are more it may be to any. All of a member are looked at at a time.
 pub const GROUP_TOPICS_MAX: usize = 10_000;
+/// Transactional ids of one shard; further ones get COORDINATOR_NOT_AVAILABLE.
+pub const TXN_IDS_MAX: usize = 100_000;
+/// What the transactional ids of one shard take, in bytes, with the partitions of their transactions and what is being
+/// written. Past that new ids and partitions get COORDINATOR_NOT_AVAILABLE.
+pub const TXN_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Partitions of one transaction; more are UNKNOWN_SERVER_ERROR, as where Kafka's record of them gets too large. All of
+/// them are written down with each that is added.
+pub const TXN_PARTITIONS_MAX: usize = 4096;
+/// The same of a record that is read: another broker may have written it.
+pub const TXN_PARTITIONS_READ_MAX: usize = 1_000_000;
+/// Transactional ids of which something is done at a time by itself.
+pub const TXN_IDS_PER_SLICE: usize = 64;
 /// Protocols that a member of a group may support.
 pub const PROTOCOLS_PER_MEMBER_MAX: usize = 32;
 /// Consumer groups of one shard; further ones get COORDINATOR_NOT_AVAILABLE.

@@ -2,12 +2,15 @@
 //! page-aligned memory, checksums. Nothing here decides anything.
 
 pub mod codec;
+pub mod coordinating;
 pub mod crc;
 pub mod error;
+pub(crate) mod fields;
 pub mod hash;
 pub mod ids;
 mod leftovers;
 pub mod limits;
+mod name;
 mod page;
 pub mod pages;
 mod pool;
@@ -26,6 +29,7 @@ pub use ids::{
     ShardId, StoreId, TopicId,
 };
 pub use leftovers::Leftovers;
+pub use name::{Name, name};
 pub use page::BLOCK;
 pub use pages::PageBuf;
 pub use queue::Queue;

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::cx::{Cx, Timer};
 use super::effect::{JoinReply, JoinedMember, SyncReply};
 use super::member::{Member, Protocol};
-use super::name::Name;
 use super::state::State;
 use super::subscribed::Subscribed;
 use crate::base::ErrorCode;
+use crate::base::Name;
 
 /// The protocol type of consumers, whose metadata the coordinator may look into.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

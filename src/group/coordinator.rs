@@ -11,10 +11,10 @@ use super::cx::{Appends, Cx, GroupConfig, Timer};
 use super::effect::{Effect, JoinReply, SyncReply};
 use super::join::JoinRequest;
 use super::member::carried;
-use super::name::Name;
 use super::offsets::GroupOffsets;
 use super::progress::{GoesOn, SnapshotProgress, Sweep};
 use super::rebalance::{Leaving, SyncRequest};
+use crate::base::Name;
 use crate::base::{ErrorCode, Mono, Now, Rng, Timers, limits};
 
 /// Longest prefix of a generated member id, so that the id stays below Kafka's 32767 bytes.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::effect::{Effect, JoinReply, Record, SyncReply};
-use super::name::Name;
+use crate::base::Name;
 use crate::base::limits::MEMBERS_TOLD_PER_SLICE;
 use crate::base::{Now, Timers, TopicId};
 

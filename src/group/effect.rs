@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::name::Name;
 use crate::base::ErrorCode;
-
-/// A record of `__consumer_offsets`: key and value, no value for a tombstone.
-pub type Record = (Bytes, Option<Bytes>);
+use crate::base::Name;
+pub use crate::base::coordinating::Record;
 
 /// The answer to a JoinGroup.
 #[derive(Clone, Debug, PartialEq, Eq)]

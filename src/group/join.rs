@@ -5,9 +5,9 @@ use super::classic::ClassicGroup;
 use super::cx::{Cx, NEW_MEMBER_JOIN_TIMEOUT_MS, StaticReply, Then, Timer};
 use super::effect::JoinReply;
 use super::member::{Member, Protocol, carried};
-use super::name::Name;
 use super::records;
 use super::state::State;
+use crate::base::Name;
 use crate::base::{ErrorCode, limits};
 
 /// A JoinGroup, checked for what needs no group.

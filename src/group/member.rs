@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::name::Name;
 use crate::base::ErrorCode;
+use crate::base::Name;
 
 /// A protocol (assignor) that a member supports, with what it sent along.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,11 +18,9 @@ mod cleanup;
 pub mod coordinator;
 mod cx;
 mod effect;
-mod fields;
 mod invariants;
 pub mod join;
 pub mod member;
-mod name;
 pub mod offsets;
 mod persist;
 mod progress;
@@ -50,51 +48,9 @@ pub(crate) use cx::{Cx, Forget, Then, Timer};
 pub use cx::{GroupConfig, NEW_MEMBER_JOIN_TIMEOUT_MS};
 pub use effect::{Effect, JoinReply, JoinedMember, Record, SyncReply};
 pub use member::{Member, Protocol};
-pub use name::{Name, name};
 pub use offsets::{Committed, GroupOffsets, OffsetToCommit, TopicIds};
 pub use progress::SnapshotPart;
 pub use state::State;
 
-use crate::base::ErrorCode;
-
-/// The partition of `__consumer_offsets` that holds a group: Java's `String.hashCode` over UTF-16
-/// units, its absolute value (0 for the one that has none), modulo the number of partitions.
-#[must_use]
-pub fn partition_for(group: &str, partitions: i32) -> i32 {
-    let hash = group.encode_utf16().fold(0i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    hash.checked_abs().unwrap_or(0) % partitions.max(1)
-}
-
-/// What Kafka tells clients when an append of the coordinator fails with `error`.
-#[must_use]
-pub fn client_error(error: ErrorCode) -> ErrorCode {
-    match error {
-        ErrorCode::UnknownTopicOrPartition
-        | ErrorCode::NotEnoughReplicas
-        | ErrorCode::NotEnoughReplicasAfterAppend
-        | ErrorCode::RequestTimedOut => ErrorCode::CoordinatorNotAvailable,
-        ErrorCode::NotLeaderOrFollower | ErrorCode::KafkaStorageError => ErrorCode::NotCoordinator,
-        ErrorCode::MessageTooLarge
-        | ErrorCode::RecordListTooLarge
-        | ErrorCode::InvalidFetchSize => ErrorCode::UnknownServerError,
-        other => other,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn partitions_are_those_of_java() {
-        // "test".hashCode() == 3556498, "console-consumer-1".hashCode() is negative in Java.
-        assert_eq!(partition_for("test", 50), 3_556_498 % 50);
-        assert_eq!(partition_for("", 50), 0);
-        // hashCode() == Integer.MIN_VALUE, which has no absolute value.
-        assert_eq!(partition_for("polygenelubricants", 50), 0);
-        // Surrogate pairs count as two units: U+1F600 is d83d de00.
-        assert_eq!(partition_for("\u{1F600}", 1 << 30), 0xd83d * 31 + 0xde00);
-    }
-}
+pub use crate::base::coordinating::{client_error, partition_for};
+pub use crate::base::{Name, name};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::classic::ClassicGroup;
-use super::name::Name;
 use super::state::State;
+use crate::base::Name;
 use crate::base::TopicId;
 
 /// The id that the topic of a name has, zero if there is none.

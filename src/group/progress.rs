@@ -6,7 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::effect::Record;
-use super::name::Name;
+use crate::base::Name;
 
 /// A snapshot that is being made.
 #[derive(Debug)]

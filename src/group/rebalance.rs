@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::classic::ClassicGroup;
 use super::cx::{Cx, Then, Timer};
 use super::effect::SyncReply;
-use super::name::Name;
 use super::state::State;
+use crate::base::Name;
 use crate::base::{ErrorCode, limits};
 
 /// A SyncGroup.

@@ -9,11 +9,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use super::fields::RecordError;
-use super::fields::{Reader, put_bytes, put_compact_string, put_nullable_string, put_string};
-use super::name::Name;
 use super::offsets::Committed;
+use crate::base::Name;
 use crate::base::TopicId;
+pub use crate::base::fields::RecordError;
+use crate::base::fields::{
+    FieldReader, put_bytes, put_compact_string, put_nullable_string, put_string,
+};
 
 /// What a key names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,7 +158,7 @@ pub fn group_value(value: &GroupValue) -> Bytes {
 
 /// Reads a key.
 pub fn parse_key(key: &[u8]) -> Result<Key<'_>, RecordError> {
-    let mut key = Reader {
+    let mut key = FieldReader {
         rest: key,
         compact: false,
     };
@@ -221,7 +223,7 @@ pub fn parse_group_value(value: &[u8]) -> Result<GroupValue, RecordError> {
     })
 }
 
-fn parse_member(version: i16, value: &mut Reader<'_>) -> Result<MemberValue, RecordError> {
+fn parse_member(version: i16, value: &mut FieldReader<'_>) -> Result<MemberValue, RecordError> {
     let member = value.string()?;
     let instance = if version >= 3 {
         value.nullable_string()?
@@ -250,8 +252,8 @@ fn parse_member(version: i16, value: &mut Reader<'_>) -> Result<MemberValue, Rec
     Ok(member)
 }
 
-fn versioned(value: &[u8]) -> Result<(i16, Reader<'_>), RecordError> {
-    let mut value = Reader {
+fn versioned(value: &[u8]) -> Result<(i16, FieldReader<'_>), RecordError> {
+    let mut value = FieldReader {
         rest: value,
         compact: false,
     };

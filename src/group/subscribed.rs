@@ -7,7 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::member::{Member, subscribed_topics};
-use super::name::Name;
+use crate::base::Name;
 use crate::base::limits::GROUP_TOPICS_MAX;
 
 /// What is known of them.

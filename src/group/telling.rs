@@ -10,9 +10,9 @@ use super::classic::ClassicGroup;
 use super::cx::{Cx, Timer};
 use super::effect::SyncReply;
 use super::member::Member;
-use super::name::Name;
 use super::state::State;
 use crate::base::ErrorCode;
+use crate::base::Name;
 
 /// Members that are listed to the leader for as much as telling one who is not.
 const LISTED_COST: usize = 8;

@@ -28,7 +28,7 @@ impl std::error::Error for RecordError {}
 
 /// The wire limits strings to 32767 bytes long before they come here; should one slip through, a
 /// cut string is better than a record whose length field lies.
-pub(super) fn put_string(out: &mut BytesMut, value: &str) {
+pub fn put_string(out: &mut BytesMut, value: &str) {
     let mut len = value.len().min(i16::MAX as usize);
     while !value.is_char_boundary(len) {
         len -= 1;
@@ -38,7 +38,7 @@ pub(super) fn put_string(out: &mut BytesMut, value: &str) {
 }
 
 /// The same, as a flexible version has it.
-pub(super) fn put_compact_string(out: &mut BytesMut, value: &str) {
+pub fn put_compact_string(out: &mut BytesMut, value: &str) {
     let mut length = value.len() as u32 + 1;
     while length >= 0x80 {
         out.put_u8(length as u8 | 0x80);
@@ -48,28 +48,30 @@ pub(super) fn put_compact_string(out: &mut BytesMut, value: &str) {
     out.put_slice(value.as_bytes());
 }
 
-pub(super) fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
+/// The same, or null.
+pub fn put_nullable_string(out: &mut BytesMut, value: Option<&str>) {
     match value {
         Some(value) => put_string(out, value),
         None => out.put_i16(-1),
     }
 }
 
-pub(super) fn put_bytes(out: &mut BytesMut, value: &[u8]) {
+/// Bytes behind their length.
+pub fn put_bytes(out: &mut BytesMut, value: &[u8]) {
     // Smaller than a request, which is smaller than 2 GiB.
     out.put_i32(value.len() as i32);
     out.put_slice(value);
 }
 
 /// Reads the fields of Kafka's message formats; every length is checked against what is left.
-pub(super) struct Reader<'a> {
-    pub(super) rest: &'a [u8],
+pub struct FieldReader<'a> {
+    pub rest: &'a [u8],
     /// "Flexible" versions: lengths are unsigned varints, one too high so that 0 is null.
-    pub(super) compact: bool,
+    pub compact: bool,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+impl<'a> FieldReader<'a> {
+    pub fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
         let (head, tail) = self
             .rest
             .split_at_checked(len)
@@ -78,7 +80,7 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
         let (head, tail) = self
             .rest
             .split_first_chunk::<N>()
@@ -87,19 +89,19 @@ impl<'a> Reader<'a> {
         Ok(*head)
     }
 
-    pub(super) fn i16(&mut self) -> Result<i16, RecordError> {
+    pub fn i16(&mut self) -> Result<i16, RecordError> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn i32(&mut self) -> Result<i32, RecordError> {
+    pub fn i32(&mut self) -> Result<i32, RecordError> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn i64(&mut self) -> Result<i64, RecordError> {
+    pub fn i64(&mut self) -> Result<i64, RecordError> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    pub(super) fn varint(&mut self) -> Result<u32, RecordError> {
+    pub fn varint(&mut self) -> Result<u32, RecordError> {
         let mut value = 0u32;
         for shift in [0, 7, 14, 21, 28] {
             let [byte] = self.array()?;
@@ -111,7 +113,7 @@ impl<'a> Reader<'a> {
         Err(RecordError::Malformed)
     }
 
-    pub(super) fn length(
+    pub fn length(
         &mut self,
         plain: impl FnOnce(&mut Self) -> Result<i32, RecordError>,
     ) -> Result<Option<usize>, RecordError> {
@@ -126,7 +128,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn nullable_text(&mut self) -> Result<Option<&'a str>, RecordError> {
+    pub fn nullable_text(&mut self) -> Result<Option<&'a str>, RecordError> {
         let Some(len) = self.length(|r| Ok(i32::from(r.i16()?)))? else {
             return Ok(None);
         };
@@ -134,33 +136,33 @@ impl<'a> Reader<'a> {
         Ok(Some(text))
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, RecordError> {
+    pub fn text(&mut self) -> Result<&'a str, RecordError> {
         self.nullable_text()?.ok_or(RecordError::Malformed)
     }
 
-    pub(super) fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
+    pub fn nullable_string(&mut self) -> Result<Option<Name>, RecordError> {
         Ok(self.nullable_text()?.map(name))
     }
 
-    pub(super) fn string(&mut self) -> Result<Name, RecordError> {
+    pub fn string(&mut self) -> Result<Name, RecordError> {
         self.text().map(name)
     }
 
-    pub(super) fn bytes(&mut self) -> Result<Bytes, RecordError> {
+    pub fn bytes(&mut self) -> Result<Bytes, RecordError> {
         let len = self.length(Self::i32)?.ok_or(RecordError::Malformed)?;
         Ok(Bytes::copy_from_slice(self.take(len)?))
     }
 
-    pub(super) fn array_len(&mut self) -> Result<usize, RecordError> {
+    pub fn array_len(&mut self) -> Result<usize, RecordError> {
         self.length(Self::i32)?.ok_or(RecordError::Malformed)
     }
 
-    pub(super) fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
+    pub fn skip_tagged_fields(&mut self) -> Result<(), RecordError> {
         self.tagged_field(u32::MAX).map(drop)
     }
 
     /// Reads the tagged fields of a structure; what one of them has.
-    pub(super) fn tagged_field(&mut self, wanted: u32) -> Result<Option<&'a [u8]>, RecordError> {
+    pub fn tagged_field(&mut self, wanted: u32) -> Result<Option<&'a [u8]>, RecordError> {
         let mut found = None;
         if !self.compact {
             return Ok(found);

@@ -1,0 +1,88 @@
+//! A transactional id as the coordinator keeps it: what is known of it, and what is on its way.
+
+use std::collections::BTreeSet;
+
+use super::state::{TxnFacts, TxnPartition};
+use crate::base::{Mono, Name};
+
+/// A transactional id, and what is on its way for it.
+#[derive(Debug)]
+pub(super) struct TxnEntry {
+    pub facts: TxnFacts,
+    /// What an append makes of it: until that has ended nothing else is decided.
+    pub pending: Option<u64>,
+    pub pending_bytes: usize,
+    /// The markers that are still to be written, if the transaction is decided.
+    pub marking: Option<Marking>,
+    /// It was refused what it wanted: not before this again.
+    pub not_before: Mono,
+}
+
+impl TxnEntry {
+    pub fn new(facts: TxnFacts) -> Self {
+        Self {
+            facts,
+            pending: None,
+            pending_bytes: 0,
+            marking: None,
+            not_before: Mono(0),
+        }
+    }
+
+    pub fn memory(&self) -> usize {
+        let marking = self.marking.as_ref().map_or(0, Marking::memory);
+        size_of::<Self>() + self.facts.memory() + self.pending_bytes + marking
+    }
+}
+
+/// How far the markers of a transaction are.
+#[derive(Debug)]
+pub(super) struct Marking {
+    pub round: u64,
+    /// Nothing is known of these yet,
+    pub sent: BTreeSet<TxnPartition>,
+    /// and these are to be tried again.
+    pub again: BTreeSet<TxnPartition>,
+}
+
+impl Marking {
+    /// Whether partitions are still to answer.
+    pub fn waits(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    pub fn memory(&self) -> usize {
+        /// An entry of a tree, and of the list that is sent.
+        const PARTITION_BYTES: usize = 96;
+        (self.sent.len() + self.again.len()) * PARTITION_BYTES
+    }
+
+    pub fn is_within(&self, partitions: &BTreeSet<TxnPartition>) -> bool {
+        self.sent.is_disjoint(&self.again)
+            && self.sent.is_subset(partitions)
+            && self.again.is_subset(partitions)
+    }
+}
+
+/// What follows an append; who waits for it, if somebody does still.
+#[derive(Debug)]
+pub(super) enum TxnThen {
+    /// An InitProducerId.
+    Init(Option<u64>),
+    /// Another request.
+    Done(Option<u64>),
+    /// A transaction is aborted, because its producer takes too long or for a later one, which has to ask again.
+    Fence(Option<u64>),
+    /// The markers are written, or the id is forgotten: nobody waits for it.
+    Nothing,
+}
+
+/// An append on its way.
+#[derive(Debug)]
+pub(super) struct TxnWrite {
+    pub id: Name,
+    /// What it makes of the id; `None`: nothing is left.
+    pub facts: Option<TxnFacts>,
+    pub then: TxnThen,
+    pub is_late: bool,
+}

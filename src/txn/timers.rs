@@ -1,0 +1,91 @@
+//! What the coordinator does by itself: the next step of an id, when it is time for it.
+
+use super::coordinator::TxnCoordinator;
+use super::effect::TxnEffect;
+use super::entry::{Marking, TxnEntry, TxnThen};
+use super::state::TxnState;
+use crate::base::{Mono, Name, Now};
+
+/// What is to be done with an id next.
+enum Step {
+    /// Nothing before something else ends.
+    Wait,
+    /// Nothing before this.
+    At(Mono),
+    /// Markers.
+    Mark(bool),
+    /// Its transaction takes too long.
+    Abort,
+    /// Nobody has used it for a long time.
+    Forget,
+}
+
+impl TxnCoordinator {
+    /// Does what is due of an id, and notes when there is something to do next.
+    pub(super) fn go_on(&mut self, now: Now, id: &Name, out: &mut Vec<TxnEffect>) {
+        if self.is_unloading {
+            return;
+        }
+        let Some(entry) = self.ids.get(id) else {
+            return self.timers.cancel(id);
+        };
+        match self.next_step(now, entry) {
+            Step::Wait => self.timers.cancel(id),
+            Step::At(at) => self.timers.set(id.clone(), at),
+            Step::Mark(commits) => {
+                self.timers.cancel(id);
+                self.mark(now, id, commits, out);
+            }
+            Step::Abort => {
+                let facts = entry.facts.fenced(now.wall_ms);
+                self.write(id, Some(facts), TxnThen::Fence(None), out);
+            }
+            Step::Forget => self.write(id, None, TxnThen::Nothing, out),
+        }
+    }
+
+    fn next_step(&self, now: Now, entry: &TxnEntry) -> Step {
+        let is_marked = entry.marking.as_ref().is_some_and(Marking::waits);
+        if entry.pending.is_some() || is_marked {
+            return Step::Wait;
+        }
+        if entry.not_before > now.mono {
+            return Step::At(entry.not_before);
+        }
+        let facts = &entry.facts;
+        let (due_ms, step) = match facts.state {
+            TxnState::PrepareCommit => return Step::Mark(true),
+            TxnState::PrepareAbort => return Step::Mark(false),
+            TxnState::Ongoing => (
+                facts.start_ms.saturating_add(facts.timeout_ms.into()),
+                Step::Abort,
+            ),
+            TxnState::Empty | TxnState::CompleteCommit | TxnState::CompleteAbort => (
+                facts
+                    .updated_ms
+                    .saturating_add(self.config.id_expiration_ms),
+                Step::Forget,
+            ),
+        };
+        match u64::try_from(due_ms.saturating_sub(now.wall_ms)) {
+            Ok(left) if left > 0 => Step::At(now.mono.plus_ms(left)),
+            _ => step,
+        }
+    }
+
+    /// Does what is due, for so many ids at most; the rest still is.
+    pub fn tick(&mut self, now: Now, left: &mut usize, out: &mut Vec<TxnEffect>) {
+        while *left > 0
+            && let Some(id) = self.timers.pop_due(now.mono)
+        {
+            *left -= 1;
+            self.go_on(now, &id, out);
+        }
+    }
+
+    /// When [`TxnCoordinator::tick`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        self.timers.next_deadline()
+    }
+}
