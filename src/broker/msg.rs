@@ -290,6 +290,8 @@ pub enum Msg {
         /// Its part.
         report: Box<Report>,
     },
+    /// The nodes that clients should not be sent to for now, whatever the metadata says.
+    Lost(Vec<NodeId>),
     /// A new metadata image, durable.
     Image {
         /// All of it.

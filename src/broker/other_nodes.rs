@@ -20,15 +20,24 @@ pub(super) struct OtherNodes {
     pub peers: Option<Peers>,
     /// If there are others.
     pub replicas: Option<Replication>,
+    /// Nodes that the shards know to be lost.
+    lost: Vec<NodeId>,
+    shards: u16,
 }
 
 impl OtherNodes {
-    /// Of the shard `me`.
-    pub fn new(cluster: Option<&Arc<ClusterSetup>>, me: ShardId, seed: u64) -> Self {
+    /// Of the shard `me`, one of so many.
+    pub fn new(
+        cluster: Option<&Arc<ClusterSetup>>,
+        (me, shards): (ShardId, u16),
+        seed: u64,
+    ) -> Self {
         let peers = cluster.filter(|_| me == ShardId(0));
         Self {
             peers: peers.map(|cluster| Peers::new(ClusterSetup::clone(cluster), seed)),
             replicas: cluster.map(|cluster| Replication::new(Arc::clone(cluster), me, seed)),
+            lost: Vec::new(),
+            shards,
         }
     }
 
@@ -97,6 +106,12 @@ impl OtherNodes {
             peers.tick(now, cluster_id, fx.out);
             if let Some(control) = control {
                 control.look_at_others(|node| peers.judged(now, node), owner, fx);
+            }
+            let lost = peers.lost(now);
+            if lost != self.lost {
+                self.lost.clone_from(&lost);
+                let shards = (0..self.shards).map(ShardId);
+                shards.for_each(|shard| fx.send(shard, Msg::Lost(lost.clone())));
             }
         }
         self.answer_peers(fx);

@@ -113,7 +113,7 @@ impl Shard {
         owner.roles.replicates = cluster.is_some();
         Self {
             id: setup.id,
-            others: OtherNodes::new(cluster.as_ref(), setup.id, setup.seed),
+            others: OtherNodes::new(cluster.as_ref(), (setup.id, setup.shards), setup.seed),
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
@@ -350,6 +350,7 @@ impl Shard {
                 self.follow_up(fx);
             }
             Msg::PeerAnswer { conn, answer } => requests.streams.answered(front, conn, answer, fx),
+            Msg::Lost(nodes) => front.brokers.lose(nodes),
             Msg::Explain { req } => explain::part(front, req, fx),
             Msg::Explained { id, report } => requests.explain.done(front, id, *report, fx),
             Msg::Image { image, delta } => {

@@ -17,6 +17,8 @@ pub struct Brokers {
     shards: u16,
     /// The shard that owns each store of this node.
     owners: Vec<ShardId>,
+    /// Nodes that are thought to be gone, though the metadata may not know yet.
+    lost: Vec<NodeId>,
 }
 
 /// One broker as clients see it.
@@ -39,7 +41,15 @@ impl Brokers {
             direct: config.is_direct(),
             shards,
             owners: owners.to_vec(),
+            lost: Vec::new(),
         }
+    }
+
+    /// These nodes are thought to be gone, and no others. Until the metadata says who leads what they led nobody does,
+    /// for clients: a client that is told of a leader which it cannot reach may not ask again for seconds, and one that
+    /// is told of none does so at once (librdkafka).
+    pub fn lose(&mut self, nodes: Vec<NodeId>) {
+        self.lost = nodes;
     }
 
     /// Everybody who is not fenced, for clients of a listener: by its name where there are others. And this node, which
@@ -82,7 +92,8 @@ impl Brokers {
     /// The leader of a partition, if clients are shown it, else -1.
     #[must_use]
     pub fn shown_leader(&self, image: &Image, partition: &Partition) -> i32 {
-        match self.is_shown(image, partition.leader) {
+        let is_lost = self.lost.contains(&partition.leader);
+        match !is_lost && self.is_shown(image, partition.leader) {
             true => self.of(image, partition, partition.leader),
             false => -1,
         }
@@ -108,7 +119,9 @@ impl Brokers {
         if node == self.node {
             return Some(self.announced(config, listener, self.owner(partition)));
         }
-        let broker = image.brokers.get(node).filter(|broker| !broker.fenced)?;
+        let is_lost = self.lost.contains(&node);
+        let known = image.brokers.get(node);
+        let broker = known.filter(|broker| !broker.fenced && !is_lost)?;
         let address = address(broker, config, listener)?;
         Some(self.elsewhere(node, address, owner_elsewhere(broker, partition)))
     }
@@ -405,6 +418,22 @@ mod tests {
         partition.leader = NodeId(3);
         assert_eq!(brokers.shown_leader(&image, &partition), -1, "it is fenced");
         assert_eq!(brokers.offline(&image, &partition), [3, 4]);
+    }
+
+    #[test]
+    fn what_a_lost_node_leads_is_led_by_nobody_until_it_is_heard() {
+        let (image, (mut brokers, config)) = (three(), brokers(false));
+        let partition = led_elsewhere();
+        for lost in [vec![], vec![NodeId(5)], vec![NodeId(4)], vec![]] {
+            let is_there = !lost.contains(&partition.leader);
+            brokers.lose(lost);
+            let shown = brokers.shown_leader(&image, &partition);
+            assert_eq!(shown, if is_there { 4 } else { -1 });
+            let leader = brokers.leader(&image, &config, 0, &partition);
+            assert_eq!(leader.is_some(), is_there);
+            let all = brokers.all(&image, &config, 0);
+            assert!(all.iter().any(|it| it.id == 4), "clients may remember it");
+        }
     }
 
     #[test]

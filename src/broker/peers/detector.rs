@@ -154,6 +154,13 @@ impl Detector {
         self.by_silence(now).max(at_least)
     }
 
+    /// Whether nobody should be sent there for now: a connection was reset and nothing was heard since, or it is taken
+    /// for dead. A little silence is usual on a busy machine, where it should send nobody away.
+    #[must_use]
+    pub fn is_lost(&self, now: Mono) -> bool {
+        self.is_reset || self.verdict(now) == Verdict::Dead
+    }
+
     /// The same, and how much silence it may keep.
     #[must_use]
     pub fn judged(&self, now: Mono) -> Judged {
@@ -267,8 +274,10 @@ mod tests {
         for gone_first in [true, false] {
             let (mut it, last) = heard([10; 100]);
             let now = ms(last + 1);
+            assert!(!it.is_lost(ms(last + SILENCE_MS_MIN + 1)), "only suspected");
             it.reset();
             assert_eq!(it.verdict(now), Verdict::Suspected);
+            assert!(it.is_lost(now));
             if gone_first {
                 it.gone();
                 assert_eq!(it.verdict(now), Verdict::Suspected);
@@ -281,6 +290,7 @@ mod tests {
             assert_eq!(it.verdict(now), Verdict::Dead);
             it.back(now);
             assert_eq!(it.verdict(now), Verdict::Alive);
+            assert!(!it.is_lost(now));
         }
     }
 

@@ -512,6 +512,16 @@ impl Peers {
         Some(process.detector.judged(own))
     }
 
+    /// Nodes that clients should not be sent to for now, though the metadata may not know yet: see
+    /// [`Detector::is_lost`].
+    #[must_use]
+    pub fn lost(&mut self, now: Mono) -> Vec<NodeId> {
+        let own = self.own.at(now);
+        let processes = self.peers.iter().filter_map(|peer| peer.process.as_ref());
+        let lost = processes.filter(|process| process.detector.is_lost(own));
+        lost.map(|process| process.facts.node).collect()
+    }
+
     /// Nodes to which messages can be sent.
     #[must_use]
     pub fn up(&self) -> usize {
