@@ -163,6 +163,28 @@ pub const PRODUCERS_PER_PARTITION_MIN: usize = 16;
 /// Newest segments of a partition for which it is kept what was known of their producers before: as far as it can be
 /// cut back and know them as if what is cut off had never been there.
 pub const PRODUCER_SNAPSHOTS_MAX: usize = 4;
+/// Transactions that may be open in a partition; with more, those who begin one are told to come again.
+pub const OPEN_TRANSACTIONS_PER_LOG_MAX: usize = 4096;
+/// Aborted transactions that a partition keeps, for those who read what is committed, some 40 bytes each: as long as
+/// there are so many none begins there.
+pub const ABORTED_TRANSACTIONS_PER_LOG_MAX: usize = 65_536;
+/// Producers of a partition about whose transactions their coordinators are asked, or have said something.
+pub const VERIFICATIONS_PER_LOG_MAX: usize = 4096;
+/// Partitions in which one WriteTxnMarkers request may end transactions.
+pub const MARKERS_PER_REQUEST_MAX: usize = 4096;
+/// Producers that one answer to DescribeProducers tells of, and those of one partition more.
+pub const PRODUCERS_DESCRIBED_MAX: usize = 10_000;
+/// Ends of transactions that wait for a turn at a shard's partitions, some 80 bytes each.
+pub const MARKERS_WAITING_MAX: usize = 16 * MARKERS_PER_REQUEST_MAX;
+/// How long the end of a transaction waits for other replicas before whoever wants it is told to ask again.
+pub const MARKER_WAITS_MS_MAX: u64 = 30_000;
+/// Room that a store has to have for one.
+pub const MARKER_ROOM_BYTES: usize = 4096;
+/// How long the coordinator of a transaction is waited for that is asked whether a batch belongs to it.
+pub const VERIFICATION_WAITS_MS_MAX: u64 = 30_000;
+/// Transactions of a partition that have ended, and are not yet known to be committed, which are told apart. With more,
+/// the newest ones count as committed when the last one is.
+pub const TRANSACTIONS_ENDED_MAX: usize = 256;
 /// Batches remembered per producer for duplicate detection, as in Kafka.
 pub const PRODUCER_BATCHES_REMEMBERED: usize = 5;
 /// Batch boundaries one partition remembers from earlier reads, so that consumers who read on do not scan.

@@ -183,7 +183,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 37] = [
+static APIS: [Served; 39] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -231,6 +231,9 @@ static APIS: [Served; 37] = [
         Handler::Front(
             |all, front, to, header, body, fx| said(all.query.offset_for_leader_epoch(front, to, header, body, fx))),
         NONE, DATA).watching(OLD_DATA),
+    row((27, "WriteTxnMarkers", 1, 2, 1),
+        Handler::Front(|all, front, to, header, body, fx| all.markers.begin(front, to, header, body, fx)),
+        RECORDS, TOPICS),
     row((29, "DescribeAcls", 1, 3, 2), Image(|_, header, body| admin::describe_acls(header, body)), NONE, NONE),
     row((32, "DescribeConfigs", 1, 4, 4), Image(admin::describe_configs), NONE, TOPICS).watching(TOPICS),
     row((33, "AlterConfigs", 0, 2, 2),
@@ -252,6 +255,9 @@ static APIS: [Served; 37] = [
     row((47, "OffsetDelete", 0, 0, i16::MAX), Handler::Groups(groups::offset_delete), OFFSETS, GROUPS),
     row((55, "DescribeQuorum", 0, 2, 0), Control(admin::describe_quorum), NONE, NONE),
     row((60, "DescribeCluster", 0, 2, 0), Image(admin::describe_cluster), NONE, TOPICS),
+    row((61, "DescribeProducers", 0, 0, 0),
+        Handler::Front(|all, front, to, header, body, fx| all.producers.begin(front, to, header, body, fx)),
+        NONE, DATA).watching(OLD_DATA),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),

@@ -3,6 +3,7 @@
 use super::cleaner::Cleaner;
 use super::control::growth::Growth;
 use super::data::fetch::owner::Plans;
+use super::data::markers::owner::MarkerJobs;
 use super::data::produce::owner::Delayed;
 use super::data::query::owner::Lookups;
 use super::fx::Fx;
@@ -15,6 +16,7 @@ pub(super) struct Jobs {
     pub produce: Delayed,
     pub fetch: Plans,
     pub query: Lookups,
+    pub markers: MarkerJobs,
     pub growth: Growth,
     pub cleaner: Cleaner,
 }
@@ -26,6 +28,7 @@ impl Jobs {
             produce: Delayed::default(),
             fetch: Plans::default(),
             query: Lookups::default(),
+            markers: MarkerJobs::default(),
             growth: Growth::default(),
             cleaner: Cleaner::new(shards),
         }
@@ -41,6 +44,8 @@ impl Jobs {
             Some(Worker::Metadata | Worker::Offsets | Worker::Replicas | Worker::Cleaner)
             | None => {}
         }
+        self.markers.go_on(owner, fx);
+        self.produce.give_up_late(owner, false, fx);
         self.query.open_some(owner, fx);
         self.cleaner.go_on(owner, fx);
     }
@@ -53,12 +58,16 @@ impl Jobs {
 
     /// Whether there is something to do at once.
     pub fn has_more(&self, owner: &Owner) -> bool {
-        owner.has_more() || self.query.has_openings() || self.produce.has_more(owner)
+        owner.has_more()
+            || self.query.has_openings()
+            || self.produce.has_more(owner)
+            || !self.markers.is_empty()
     }
 
     /// Whether nobody waits for a store, or for a turn.
     pub fn is_quiet(&self, owner: &Owner) -> bool {
         self.produce.is_empty()
+            && self.markers.is_empty()
             && self.growth.is_empty()
             && self.query.has_no_openings()
             && !self.has_more(owner)

@@ -26,6 +26,8 @@ mod jobs;
 #[cfg(test)]
 mod listing_tests;
 mod listings;
+#[cfg(test)]
+mod marker_tests;
 mod msg;
 mod other_nodes;
 mod own;

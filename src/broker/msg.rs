@@ -12,6 +12,7 @@ use crate::base::{
 };
 use crate::controller::{Cause, Delta, Image, Moves};
 use crate::coordinator::{GroupAnswer, Question};
+use crate::log::{AbortedRange, ActiveProducer};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
 use crate::store::Piece;
@@ -146,6 +147,20 @@ pub enum Msg {
         asker: MarkerAsker,
         /// By slot of the asker: NONE when the marker is on the disks of all replicas in sync.
         results: Vec<(u32, ErrorCode)>,
+    },
+    /// Tell who has written to a log.
+    DescribeProducers {
+        /// Who asks.
+        req: ReqRef,
+        /// The log.
+        log: LogId,
+    },
+    /// The answer.
+    ProducersDescribed {
+        /// The front's request.
+        id: u64,
+        /// They, by their ids.
+        producers: Result<Vec<ActiveProducer>, ErrorCode>,
     },
     /// Plan reads of logs.
     Fetch {
@@ -509,6 +524,8 @@ pub struct FetchPass {
     pub oversized: Option<u32>,
     /// What to do if there is too little.
     pub watch: Watch,
+    /// Nothing is read beyond the last stable offset, and what was aborted is told.
+    pub committed: bool,
 }
 
 /// What an owner has planned for a pass.
@@ -545,8 +562,12 @@ pub struct FetchedPart {
     pub error: ErrorCode,
     /// High watermark, -1 with an error.
     pub high_watermark: i64,
+    /// Last stable offset, -1 with an error.
+    pub last_stable: i64,
     /// First offset, -1 with an error.
     pub log_start: i64,
+    /// The aborted transactions that have something in it, for those who read what is committed.
+    pub aborted: Option<Vec<AbortedRange>>,
     /// The bytes.
     pub pieces: Vec<Piece>,
     /// Their length.
@@ -557,6 +578,16 @@ pub struct FetchedPart {
     pub withheld: bool,
 }
 
+/// Who asks where a log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reader {
+    /// One who reads everything (`isolation.level=read_uncommitted`).
+    #[default]
+    All,
+    /// One who reads what is committed.
+    Committed,
+}
+
 /// A question to one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Query {
@@ -564,16 +595,29 @@ pub enum Query {
     Size,
     /// First offset.
     Earliest,
-    /// High watermark.
-    Latest,
-    /// Record with the largest timestamp (KIP-734).
-    MaxTimestamp,
-    /// First record at or after a time.
-    AtTime(i64),
+    /// Where it ends for such a reader: the high watermark, or the last stable offset.
+    Latest(Reader),
+    /// Record with the largest timestamp (KIP-734); nothing if he may not read that.
+    MaxTimestamp(Reader),
+    /// First record at or after a time; nothing if he may not read that.
+    AtTime(i64, Reader),
     /// Where a leader epoch ends (OffsetForLeaderEpoch).
     EpochEnd(i32),
     /// Drop all records before an offset, -1 for the high watermark; answered when durable.
     DeleteBefore(i64),
+}
+
+impl Query {
+    /// The question of such a reader.
+    #[must_use]
+    pub const fn of(self, reader: Reader) -> Self {
+        match self {
+            Self::Latest(_) => Self::Latest(reader),
+            Self::MaxTimestamp(_) => Self::MaxTimestamp(reader),
+            Self::AtTime(at, _) => Self::AtTime(at, reader),
+            other => other,
+        }
+    }
 }
 
 /// The answer of one log. Fields that do not apply are -1.

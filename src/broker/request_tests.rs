@@ -13,7 +13,7 @@ use super::front::conns::ReplyTo;
 use super::front::order::Footprint;
 use super::fx::Fx;
 use super::io::{ConnId, Output};
-use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Produced, Query, Watch};
+use super::msg::{Answered, FetchPlanned, FetchedPart, Msg, Produced, Query, Reader, Watch};
 use super::requests::Requests;
 use super::testing::with_fx;
 use super::trace::{FetchStamps, ProduceStamps, Trace};
@@ -270,8 +270,8 @@ fn a_query_is_answered_when_every_owner_has() {
         })
         .collect();
     let wanted: [(u16, u64, Vec<_>); 2] = [
-        (0, 1, vec![(0, 1, Query::Latest)]),
-        (1, 1, vec![(1, 2, Query::Latest)]),
+        (0, 1, vec![(0, 1, Query::Latest(Reader::All))]),
+        (1, 1, vec![(1, 2, Query::Latest(Reader::All))]),
     ];
     assert_eq!(asked, wanted);
     desk.act(|all, front, fx| all.query.done(front, 1, vec![(0, answered(5))], fx));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::control::calls::Calls;
 use super::data::fetch::front::Fetches;
+use super::data::markers::front::MarkerRequests;
 use super::data::produce::front::Produces;
+use super::data::producers::ProducerRequests;
 use super::data::query::front::Queries;
 use super::explain::Explains;
 use super::front::Front;
@@ -28,6 +30,8 @@ pub(super) struct Requests {
     pub groups: GroupRequests,
     pub control: Calls,
     pub listing: Listings,
+    pub markers: MarkerRequests,
+    pub producers: ProducerRequests,
     /// Of other nodes; they wait for nothing.
     pub streams: Streams,
 }
@@ -43,6 +47,8 @@ impl Requests {
             groups: GroupRequests::default(),
             control: Calls::new(cluster.is_some()),
             listing: Listings::default(),
+            markers: MarkerRequests::default(),
+            producers: ProducerRequests::default(),
             streams: Streams::new(cluster),
         }
     }
@@ -61,6 +67,8 @@ impl Requests {
                 Family::Groups => self.groups.forget(id),
                 Family::Control => self.control.forget(id, fx),
                 Family::Listing => self.listing.forget(conn, id),
+                Family::Markers => self.markers.forget(id),
+                Family::Producers => self.producers.forget(id),
             }
         }
         self.query.forget(queries, fx);
@@ -78,6 +86,8 @@ impl Requests {
             self.groups.len(),
             self.control.len(),
             self.listing.len(),
+            self.markers.len(),
+            self.producers.len(),
         ];
         let known: usize = waiting.iter().sum();
         assert_eq!(known, front.parked.len(), "requests that wait");
@@ -108,7 +118,16 @@ impl Requests {
                 Some((id, Family::Produce)) => self.produce.due(front, id, fx),
                 Some((id, Family::Control)) => self.control.late(front, id, fx),
                 // What this node does by itself is waited for however long it takes.
-                Some((_, Family::Query | Family::Explain | Family::Groups | Family::Listing)) => {}
+                // The end of a transaction its owner waits for, and for how long.
+                Some((
+                    _,
+                    Family::Query
+                    | Family::Explain
+                    | Family::Groups
+                    | Family::Listing
+                    | Family::Markers
+                    | Family::Producers,
+                )) => {}
                 None => break,
             }
         }

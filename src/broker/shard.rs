@@ -2,6 +2,7 @@
 //! entry, [`Shard::handle`]; the driver calls it from one place, one input at a time.
 
 mod draining;
+mod transactions;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use super::groups::front::GroupRequest;
 use super::groups::host::Coordinators;
 use super::io::{CONTROLLER_LISTENER, ConnId, Input, Output, ReadId};
 use super::jobs::Jobs;
-use super::msg::{ControlCall, MarkerPart, Msg, ReqRef};
+use super::msg::{ControlCall, Msg, ReqRef};
 use super::other_nodes::OtherNodes;
 use super::owner::Owner;
 use super::owner::adopt::Adoption;
@@ -32,7 +33,7 @@ use super::replicas::Replication;
 use super::requests::Requests;
 use super::trace::Trace;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
-use crate::base::{ErrorCode, Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
+use crate::base::{Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
 use crate::controller::{Directory, Image};
 use crate::store::{DiskError, DiskOp, Piece};
@@ -288,7 +289,9 @@ impl Shard {
             Msg::AskTransaction { .. }
             | Msg::TransactionTold { .. }
             | Msg::WriteMarkers { .. }
-            | Msg::MarkersWritten { .. } => transaction_message(msg, fx),
+            | Msg::MarkersWritten { .. }
+            | Msg::DescribeProducers { .. }
+            | Msg::ProducersDescribed { .. } => self.transaction_message(msg, fx),
             Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
             Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
@@ -450,6 +453,8 @@ impl Shard {
                 }
             }
         }
+        // No coordinator of groups has anything in a transaction yet.
+        self.owner.acks.ended.clear();
         self.say_when_ready(fx);
     }
 
@@ -648,6 +653,7 @@ impl Shard {
             wake_at = fx.now.mono;
         }
         wake_at = wake_at.min(self.jobs.cleaner.deadline());
+        wake_at = wake_at.min(self.jobs.produce.deadline());
         wake_at = wake_at.min(self.coordinators.next_deadline());
         wake_at = wake_at.min(self.others.deadline(fx.now.mono));
         if let Draining::Leaving(until) = self.draining {
@@ -760,22 +766,5 @@ impl Shard {
     #[must_use]
     pub fn watermarks(&self) -> BTreeMap<LogId, (Offset, Offset)> {
         self.owner.watermarks()
-    }
-}
-
-/// There are no coordinators of transactions yet, and no log takes markers.
-fn transaction_message(msg: Msg, fx: &mut Fx<'_>) {
-    match msg {
-        Msg::AskTransaction { req, question } => {
-            let errors = vec![ErrorCode::NotCoordinator; question.partitions.len()];
-            fx.send(req.shard, Msg::TransactionTold { id: req.id, errors });
-        }
-        Msg::WriteMarkers { asker, markers } => {
-            let refused = |marker: &MarkerPart| (marker.slot, ErrorCode::UnsupportedVersion);
-            let results = markers.iter().map(refused).collect();
-            fx.send(asker.shard(), Msg::MarkersWritten { asker, results });
-        }
-        // So nobody has asked.
-        _ => {}
     }
 }

@@ -125,16 +125,28 @@ impl Log {
             "the newest epoch begins after the end"
         );
         rule!(
-            self.producers.len() <= PRODUCERS_PER_PARTITION_MAX,
+            self.producers.len() <= PRODUCERS_PER_PARTITION_MAX.max(self.producers.open()),
             "it has too many producers"
         );
         for (id, producer) in self.producers.iter() {
-            let last = producer.batches().last().map(|last| last.last_offset());
+            let last = producer.last_offset();
             rule!(
-                last.is_some_and(|last| last < self.end),
+                last.0 >= 0 && last < self.end,
                 "producer {id} wrote nothing, or after the end"
             );
+            let first = producer
+                .transaction
+                .filter(|at| at.offset >= self.log_start);
+            rule!(
+                first.is_none_or(|at| self.is_place(&at)),
+                "the transaction of producer {id} begins nowhere"
+            );
         }
+        self.transactions.check(self.end)?;
+        rule!(
+            self.last_stable() <= self.high_watermark(),
+            "what is stable is behind the high watermark"
+        );
         for hint in self.hints.iter().chain(self.push_hints.iter()) {
             rule!(self.is_place(&hint.at), "hint {hint:?} is nowhere");
         }

@@ -165,9 +165,12 @@ impl Log {
         (to > start && (is_enough || is_overdue)).then_some(dirt)
     }
 
-    /// What is before it is committed and here for good.
+    /// What is before it is committed and here for good, and of no transaction: those are not compacted yet.
     pub(super) fn cleanable_to(&self) -> Offset {
-        self.high_watermark().min(self.durable.offset)
+        let to = self.high_watermark().min(self.durable.offset);
+        self.transactions
+            .oldest()
+            .map_or(to, |oldest| to.min(oldest))
     }
 
     /// Where the log's segments begin, and where the one ends in which `offset` is, or that ends there.

@@ -3,9 +3,11 @@
 //! bytes themselves are the store's. Pure: time comes in as [`Now`], bytes that
 //! are not in memory come in through [`Log::scanned`].
 //!
-//! - `append` offsets, timestamps, idempotent producers, rolling; `replicate` what another replica has stamped;
+//! - `append` offsets, timestamps, idempotent producers, rolling; `verify` who may begin a transaction; `replicate`
+//!   what another replica has stamped;
 //! - `read` and `times` find offsets and timestamps, as read plans and scans;
 //! - `clean` and `keys` are compaction;
+//! - `stable` where what is committed ends for those who read that, and what they leave out (`transactions`);
 //! - `retention` drops what is old, too much or deleted by a client;
 //! - `state` and `recovery` are the way through a restart, `watermark` what is written of the high watermark for it;
 //! - `segment`, `index`, `epochs`, `producers`, `hints` are the tables.
@@ -39,10 +41,15 @@ pub mod recovery;
 mod replicate;
 mod retention;
 mod segment;
+mod stable;
 mod state;
+mod steps;
 mod times;
+mod transactions;
 mod truncate;
 mod turned_away;
+mod verified;
+mod verify;
 mod walk;
 mod watermark;
 
@@ -61,6 +68,7 @@ pub use keys::NewestOffsets;
 pub use lookup::Opening;
 pub use message_size::check_message_size;
 pub use outcome::{Appended, ReadOutcome, Replicated, Ticket, TimeLookup, Truncation, Unfit};
+pub use steps::{AbortedRange, ActiveProducer, EndOfTransaction};
 
 use clean_marks::CleanMarks;
 use epochs::Epochs;
@@ -71,7 +79,9 @@ use producers::Producers;
 use rebuild::Rebuild;
 use recent::Recent;
 use segment::{BatchEntry, Segment};
+use transactions::Transactions;
 use turned_away::TurnedAway;
+use verified::Verifications;
 
 /// The settings of a log, named as Kafka's topic settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +143,10 @@ pub struct Log {
     producers: Producers,
     recent: Recent,
     turned_away: TurnedAway,
+    transactions: Transactions,
+    verifications: Verifications,
+    /// Where it was stable when that was asked last.
+    stable_seen: Position,
     /// Appended, not yet durable: where the log ends once a flush is. One entry per flush.
     pending: VecDeque<(FlushSeq, Position)>,
     /// Everything before it is on this node's disk.
@@ -206,6 +220,9 @@ impl Log {
             producers: Producers::default(),
             recent: Recent::default(),
             turned_away: TurnedAway::default(),
+            transactions: Transactions::default(),
+            verifications: Verifications::default(),
+            stable_seen: zero,
             pending: VecDeque::new(),
             durable: zero,
             high_watermark: zero,
@@ -419,6 +436,7 @@ impl Log {
             return 0;
         }
         self.committed = self.committed.max(self.high_watermark.offset);
+        self.transactions.are_committed(self.high_watermark.offset);
         let bytes = self.log_bytes(&self.high_watermark);
         bytes.saturating_sub(self.log_bytes(&before))
     }
@@ -435,9 +453,23 @@ impl Log {
     /// The caller has checked that the active segment can take it.
     fn record_entry(&mut self, entry: &BatchEntry, wall_ms: i64, flush: FlushSeq) {
         (self.epochs).wrote(entry.epoch, entry.base_offset, self.end);
-        if let Some((producer, appended)) = entry.remembered() {
-            self.producers.remember(&producer, appended);
+        if let Some(producer) = &entry.producer {
             self.turned_away.begun(producer.id);
+        }
+        let at = Position {
+            offset: entry.base_offset,
+            ..self.end_position()
+        };
+        let ended = self
+            .producers
+            .take(entry.remembered(), entry.transaction, at);
+        if let Some(step) = &entry.transaction {
+            self.verifications.forget(step.producer_id);
+            self.transactions
+                .saw(entry.base_offset, entry.next_offset());
+        }
+        if let Some(ended) = ended {
+            self.transactions.end(ended, self.producers.first_open());
         }
         let leaves_out = entry.base_offset > self.end;
         self.end = entry.next_offset();

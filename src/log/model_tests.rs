@@ -1,14 +1,19 @@
 //! Random lives of a log, compared with a list of batches after each step.
 
+mod producer;
+mod transactions;
+
 use proptest::prelude::*;
 
 use super::segment::SEGMENT_DELTA_MAX;
 use super::testing::{Draft, Fixture, START_MS};
-use super::{Log, LogConfig, Unfit};
+use super::{EndOfTransaction, Log, LogConfig, Unfit};
 use crate::base::limits::{PRODUCER_BATCHES_REMEMBERED, PRODUCER_SNAPSHOTS_MAX};
 use crate::base::{ErrorCode, LeaderEpoch, Now, Offset};
 use crate::record::{self, Codec, TimestampType};
 use crate::store::{FlushSeq, ReplayItem};
+use producer::Producer;
+use transactions::{Step, Transact, transact};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -23,6 +28,16 @@ enum Op {
         id: usize,
         records: usize,
         how: How,
+    },
+    /// Something happens to the transaction of a producer.
+    Transact {
+        id: usize,
+        what: Transact,
+    },
+    /// Those who read what is committed.
+    ReadCommitted {
+        at: prop::sample::Index,
+        max_bytes: usize,
     },
     Settle,
     /// Begins a flush, and leaves it at that.
@@ -112,6 +127,8 @@ fn op() -> impl Strategy<Value = Op> {
             }
         ),
         8 => (0..3usize, 1..4usize, how()).prop_map(|(id, records, how)| Op::Produce { id, records, how }),
+        12 => (0..3usize, transact()).prop_map(|(id, what)| Op::Transact { id, what }),
+        8 => (index(), 0..12_000usize).prop_map(|(at, max_bytes)| Op::ReadCommitted { at, max_bytes }),
         6 => Just(Op::Settle),
         6 => Just(Op::Start),
         3 => Just(Op::File),
@@ -153,38 +170,9 @@ impl Batch {
     }
 }
 
-/// What an idempotent producer knows of itself: epoch, next sequence, and all its batches, with their epochs.
-#[derive(Default)]
-struct Producer {
-    epoch: i16,
-    sequence: i32,
-    sent: Vec<(i16, i32, usize, i64)>,
-}
-
-impl Producer {
-    /// Its batches of the epoch.
-    fn recent(&self) -> Vec<(i32, usize, i64)> {
-        let recent = self.sent.iter().filter(|sent| sent.0 == self.epoch);
-        recent.map(|sent| (sent.1, sent.2, sent.3)).collect()
-    }
-
-    /// It has sent its next batch.
-    fn has_sent(&mut self, records: usize, base: i64) {
-        self.sent.push((self.epoch, self.sequence, records, base));
-        self.sequence += records as i32;
-    }
-
-    /// What it has sent from this offset on is gone.
-    fn truncate(&mut self, end: i64) {
-        self.sent.retain(|sent| sent.3 < end);
-        if let Some((epoch, sequence, records, _)) = self.sent.last() {
-            (self.epoch, self.sequence) = (*epoch, sequence + *records as i32);
-        }
-    }
-}
-
 struct Model {
     f: Fixture,
+    steps: Vec<Step>,
     batches: Vec<Batch>,
     log_start: i64,
     end: i64,
@@ -207,6 +195,7 @@ impl Model {
         };
         Self {
             f: Fixture::new(config, tail_bytes_max),
+            steps: Vec::new(),
             batches: Vec::new(),
             log_start: 0,
             end: 0,
@@ -252,6 +241,12 @@ impl Model {
                 self.appended(&draft, appended.base_offset.0);
             }
             Op::Produce { id, records, how } => self.produce(*id, *records, *how),
+            Op::Transact { id, what } => self.transact(10 + *id as i64, *what),
+            Op::ReadCommitted { at, max_bytes } => {
+                let offset = self.pick(*at);
+                let read = self.f.read_committed(offset, *max_bytes);
+                self.is_read(read, self.last_stable(), offset, (*max_bytes, true));
+            }
             Op::Settle => {
                 self.f.settle();
                 self.durable = self.end;
@@ -343,7 +338,10 @@ impl Model {
     }
 
     fn push_of(&mut self, epoch: i32, draft: &Draft, base: i64, timestamps: Vec<i64>) {
-        let (batch, _) = draft.build();
+        self.push_len(epoch, draft.build().0.len(), base, timestamps);
+    }
+
+    fn push_len(&mut self, epoch: i32, len: usize, base: i64, timestamps: Vec<i64>) {
         // What has begun at the end has written nothing.
         let end = self.end;
         self.epochs.retain(|known| known.1 < end || known.0 > epoch);
@@ -351,7 +349,7 @@ impl Model {
         self.batches.push(Batch {
             base,
             timestamps,
-            len: batch.len(),
+            len,
             epoch,
             flush: self.f.disk.store.pending_seq(),
         });
@@ -404,6 +402,7 @@ impl Model {
         if offset < 0 {
             return;
         }
+        let knows = self.f.log.knows_transactions_at(Offset(offset));
         let known = self
             .f
             .log
@@ -423,10 +422,16 @@ impl Model {
             assert_eq!(end, offset);
             return self.started_over(offset);
         }
+        if !knows {
+            assert!(!self.steps.is_empty());
+            assert_eq!(end, self.log_start);
+            return self.started_over(end);
+        }
         let gone = self.batches.iter().position(|batch| batch.end() > offset);
         let base = gone.map_or(offset, |gone| self.batches[gone].base);
         assert_eq!(end, offset.min(base).max(self.log_start));
         self.batches.truncate(gone.unwrap_or(self.batches.len()));
+        self.steps.retain(|step| step.base < offset.min(base));
         (self.end, self.durable) = (end, self.durable.min(end));
         let kept = self.batches.last().map_or(self.log_start, Batch::end);
         if self.durable >= kept && self.f.log.high_watermark().0 == end {
@@ -448,6 +453,8 @@ impl Model {
                 .iter_mut()
                 .for_each(|p| *p = Producer::default());
             self.f.log.producers = Default::default();
+            self.f.log.transactions = Default::default();
+            self.steps.clear();
             self.f.file();
             self.durable = self.end;
         }
@@ -476,6 +483,7 @@ impl Model {
         (self.log_start, self.end, self.durable) = (offset, offset, offset);
         self.epochs = vec![(0, offset)];
         self.producers = Default::default();
+        self.steps.clear();
     }
 
     fn produce(&mut self, id: usize, records: usize, how: How) {
@@ -709,6 +717,7 @@ impl Model {
         assert_eq!(log.high_watermark().0, self.durable);
         assert_eq!(log.start_offset().0, self.log_start);
         assert_eq!(log.leader_epoch().0, self.epoch());
+        self.compare_transactions();
     }
 }
 

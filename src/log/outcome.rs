@@ -111,6 +111,8 @@ pub enum ReadOutcome {
         withheld: bool,
         /// The offset after the last batch, where that is known without looking at it.
         next: Option<Offset>,
+        /// Nothing of it is at this offset or behind it.
+        before: Offset,
     },
     /// Bytes are needed to find the offset: read the pieces, join them, give them to
     /// [`Log::scanned`](super::Log::scanned) with the ticket, and at once call the same method again.
@@ -131,6 +133,7 @@ impl ReadOutcome {
             first_bytes_max: 0,
             withheld: false,
             next,
+            before: next.unwrap_or(Offset(0)),
         }
     }
 
@@ -142,6 +145,7 @@ impl ReadOutcome {
             first_bytes_max: 0,
             withheld: true,
             next: None,
+            before: Offset(0),
         }
     }
 }
@@ -176,6 +180,8 @@ impl Ticket {
 pub(super) enum Reach {
     /// To the high watermark, wherever that is by then.
     Readable,
+    /// To the last stable offset, in the same way.
+    Stable,
     /// To this end of a batch, which may be beyond it: it is for another replica.
     Pushed(Position),
 }

@@ -1,6 +1,7 @@
 //! What a partition knows of idempotent producers: the epoch and the last five
 //! batches of each, by which a retry is told from new data and a gap is refused.
-//! The rules are Kafka's (`enable.idempotence`, KIP-98, KIP-360).
+//! The rules are Kafka's (`enable.idempotence`, KIP-98, KIP-360). Also which of them has a transaction open, and where
+//! that began.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,8 +11,13 @@ use crate::base::limits::{
 use crate::base::{ErrorCode, Offset, Refused, SegmentId};
 use crate::record::BatchInfo;
 
+use super::hints::Position;
+use super::steps::{EndedTransaction, TransactionStep};
+
 /// The epoch of a producer that has none.
 const NO_EPOCH: i16 = -1;
+/// Of whose transactions none has ended.
+const NO_COORDINATOR: i32 = -1;
 
 /// The producer fields of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,12 @@ pub(super) struct Producer {
     pub(super) epoch: i16,
     recent: [Remembered; PRODUCER_BATCHES_REMEMBERED],
     count: usize,
+    /// Where the transaction began that it has open.
+    pub(super) transaction: Option<Position>,
+    /// Epoch of the coordinator that ended the last one.
+    pub(super) coordinator_epoch: i32,
+    /// Last offset and largest timestamp of the last batch that had no sequence, a marker or one of the broker's.
+    pub(super) heard: Option<(Offset, i64)>,
 }
 
 impl Producer {
@@ -74,6 +86,22 @@ impl Producer {
             epoch,
             recent: [Remembered::default(); PRODUCER_BATCHES_REMEMBERED],
             count: 0,
+            transaction: None,
+            coordinator_epoch: NO_COORDINATOR,
+            heard: None,
+        }
+    }
+
+    /// The same in an epoch: of another one no batches are known.
+    fn in_epoch(self, epoch: i16) -> Self {
+        match self.epoch == epoch {
+            true => self,
+            false => Self {
+                transaction: self.transaction,
+                coordinator_epoch: self.coordinator_epoch,
+                heard: self.heard,
+                ..Self::new(epoch)
+            },
         }
     }
 
@@ -93,28 +121,42 @@ impl Producer {
     /// Whether it was heard of since `wall_ms`, by the clock of its own records, as in Kafka: so it is the
     /// same after a restart and on every replica.
     fn is_younger(&self, wall_ms: i64) -> bool {
-        let last = self.batches().last();
-        last.is_some_and(|batch| batch.timestamp > wall_ms)
+        self.last_timestamp().is_some_and(|last| last > wall_ms)
     }
 
-    /// Forgets its batches from an offset on; whether one is left.
+    /// Sequence of its last record; -1 if none is known.
+    pub(super) fn last_sequence(&self) -> i32 {
+        self.batches().last().map_or(-1, Remembered::last_sequence)
+    }
+
+    /// The largest timestamp of its last batch.
+    pub(super) fn last_timestamp(&self) -> Option<i64> {
+        let last = self
+            .batches()
+            .last()
+            .map(|it| (it.last_offset(), it.timestamp));
+        last.max(self.heard).map(|(_, timestamp)| timestamp)
+    }
+
+    /// Forgets its batches from an offset on; whether anything is left.
     fn forget_from(&mut self, offset: Offset) -> bool {
+        self.heard = self.heard.filter(|(last, _)| *last < offset);
+        self.transaction = self.transaction.filter(|first| first.offset < offset);
+        if self.heard.is_none() {
+            self.coordinator_epoch = NO_COORDINATOR;
+        }
         let kept = self.batches().iter().filter(|b| b.base_offset < offset);
         self.count = kept.count();
         self.recent[self.count..].fill(Remembered::default());
-        self.count > 0
-    }
-
-    /// Whether one of its batches is before an offset.
-    fn has_batch_before(&self, offset: Offset) -> bool {
-        self.batches().iter().any(|b| b.base_offset < offset)
+        self.count > 0 || self.heard.is_some() || self.transaction.is_some()
     }
 
     /// Where its last batch ended: producers are told by it who was heard of last.
-    fn last_offset(&self) -> Offset {
-        self.batches()
-            .last()
-            .map_or(Offset(-1), Remembered::last_offset)
+    pub(super) fn last_offset(&self) -> Offset {
+        let last = self.batches().last().map(Remembered::last_offset);
+        let began = self.transaction.map(|first| first.offset);
+        let heard = self.heard.map(|(offset, _)| offset);
+        last.max(heard).max(began).unwrap_or(Offset(-1))
     }
 }
 
@@ -131,8 +173,11 @@ pub(super) struct Before {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Producers {
     known: BTreeMap<i64, Producer>,
-    /// The same by where their last batches ended: who was heard of longest ago comes first.
+    /// Those who have no transaction open, by where their last batches ended: who was heard of longest ago comes
+    /// first.
     heard: BTreeSet<(Offset, i64)>,
+    /// The others, by where their transactions began.
+    open: BTreeMap<(Offset, i64), Position>,
     /// Of the newest segments, at most [`PRODUCER_SNAPSHOTS_MAX`], the active one last.
     before: VecDeque<Before>,
     /// How many may be known.
@@ -144,6 +189,7 @@ impl Default for Producers {
         Self {
             known: BTreeMap::new(),
             heard: BTreeSet::new(),
+            open: BTreeMap::new(),
             before: VecDeque::new(),
             most: PRODUCERS_PER_PARTITION_MAX,
         }
@@ -159,6 +205,26 @@ impl Producers {
     pub(super) fn entries(&self) -> usize {
         let before = self.before.iter().map(|before| before.producers.len());
         self.known.len() + before.sum::<usize>()
+    }
+
+    /// How many transactions are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Where the first of those began.
+    pub(super) fn first_open(&self) -> Option<Position> {
+        self.open.first_key_value().map(|(_, first)| *first)
+    }
+
+    /// What is known of one.
+    pub(super) fn get(&self, id: i64) -> Option<&Producer> {
+        self.known.get(&id)
+    }
+
+    /// Whether it is known with which transactions open a segment began.
+    pub(super) fn knows_before(&self, segment: SegmentId) -> bool {
+        self.before.iter().any(|before| before.segment == segment)
     }
 
     /// In the order of their ids.
@@ -232,10 +298,10 @@ impl Producers {
             back.extend(before.producers);
         }
         self.known.retain(|_, known| known.forget_from(base));
-        let known = self.known.iter();
-        self.heard = known
-            .map(|(id, known)| (known.last_offset(), *id))
-            .collect();
+        (self.heard, self.open) = Default::default();
+        for (id, producer) in std::mem::take(&mut self.known) {
+            self.insert(id, producer);
+        }
         for (id, mut producer) in back {
             if producer.forget_from(base) {
                 self.restore(id, producer);
@@ -247,7 +313,7 @@ impl Producers {
     fn keep_before(&mut self, id: i64) {
         if let Some(before) = self.before.back_mut()
             && let Some(known) = self.known.get(&id)
-            && known.has_batch_before(before.base)
+            && known.last_offset() < before.base
         {
             before.producers.entry(id).or_insert(*known);
         }
@@ -274,9 +340,57 @@ impl Producers {
 
     fn insert(&mut self, id: i64, producer: Producer) {
         if let Some(before) = self.known.insert(id, producer) {
-            self.heard.remove(&(before.last_offset(), id));
+            self.forget_place(id, &before);
         }
-        self.heard.insert((producer.last_offset(), id));
+        match producer.transaction {
+            None => drop(self.heard.insert((producer.last_offset(), id))),
+            Some(first) => drop(self.open.insert((first.offset, id), first)),
+        }
+    }
+
+    fn forget_place(&mut self, id: i64, producer: &Producer) {
+        match producer.transaction {
+            None => drop(self.heard.remove(&(producer.last_offset(), id))),
+            Some(first) => drop(self.open.remove(&(first.offset, id))),
+        }
+    }
+
+    /// Takes what a batch in the log says of its producer, if it has one; it lies at this place. A transaction that
+    /// ends with it is returned.
+    pub(super) fn take(
+        &mut self,
+        remembered: Option<(ProducerBatch, Remembered)>,
+        step: Option<TransactionStep>,
+        at: Position,
+    ) -> Option<EndedTransaction> {
+        if let Some((producer, appended)) = remembered {
+            self.remember(&producer, appended);
+        }
+        let step = step?;
+        let id = step.producer_id;
+        self.keep_before(id);
+        self.make_room(id);
+        let known = self.known.get(&id).copied();
+        let mut producer = known.unwrap_or(Producer::new(step.producer_epoch));
+        producer = producer.in_epoch(step.producer_epoch);
+        if remembered.is_none() {
+            producer.heard = Some((step.last_offset, step.timestamp));
+        }
+        let mut ended = None;
+        match step.end {
+            None => drop(producer.transaction.get_or_insert(at)),
+            Some(marker) => {
+                producer.coordinator_epoch = marker.coordinator_epoch;
+                ended = producer.transaction.take().map(|first| EndedTransaction {
+                    producer_id: id,
+                    first,
+                    last: step.last_offset,
+                    commits: marker.commits,
+                });
+            }
+        }
+        self.insert(id, producer);
+        ended
     }
 
     /// Decides about a batch: `Ok(None)` is to be appended, `Ok(Some(..))` was appended before.
@@ -294,7 +408,7 @@ impl Producers {
             return Ok(Some(duplicate));
         }
         if batch.epoch < producer.epoch {
-            return Err(stale_epoch(producer, batch));
+            return Err(stale_epoch(batch.id, batch.epoch, producer.epoch));
         }
         if producer.epoch == NO_EPOCH {
             return Ok(None);
@@ -313,6 +427,47 @@ impl Producers {
         }
     }
 
+    /// Decides about a batch without a sequence, of the broker's own, in the transaction of a producer.
+    ///
+    /// # Errors
+    /// INVALID_PRODUCER_EPOCH for an epoch older than the last one.
+    pub(super) fn check_epoch(&self, id: i64, epoch: i16) -> Result<(), Refused> {
+        match self.known.get(&id) {
+            Some(producer) if epoch < producer.epoch => Err(stale_epoch(id, epoch, producer.epoch)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides about the end of a producer's transaction, by the version of transactions by which it ends: from 2 on
+    /// its epoch is newer than that of its records, so one of the same epoch ends nothing that is open.
+    ///
+    /// # Errors
+    /// INVALID_PRODUCER_EPOCH, and TRANSACTION_COORDINATOR_FENCED for a coordinator older than the last one.
+    pub(super) fn check_end(
+        &self,
+        (id, epoch): (i64, i16),
+        coordinator_epoch: i32,
+        version: i8,
+    ) -> Result<(), Refused> {
+        let Some(producer) = self.known.get(&id) else {
+            return Ok(());
+        };
+        let is_late = version >= 2 && epoch == producer.epoch && producer.transaction.is_some();
+        if epoch < producer.epoch || is_late {
+            return Err(stale_epoch(id, epoch, producer.epoch));
+        }
+        if coordinator_epoch < producer.coordinator_epoch {
+            let message = format!(
+                "A coordinator of epoch {coordinator_epoch} ends a transaction of producer {id}, of whose \
+                 transactions one of epoch {} has ended the last one.",
+                producer.coordinator_epoch
+            );
+            let code = ErrorCode::TransactionCoordinatorFenced;
+            return Err(Refused::because(code, message));
+        }
+        Ok(())
+    }
+
     /// Whether a batch is of a producer that is not known, and that follows a rule.
     pub(super) fn is_new(&self, batch: &ProducerBatch) -> bool {
         let known = self.known.get(&batch.id);
@@ -324,17 +479,17 @@ impl Producers {
         self.keep_before(batch.id);
         self.make_room(batch.id);
         let known = self.known.get(&batch.id).copied();
-        let known = known.filter(|known| known.epoch == batch.epoch);
         let mut producer = known.unwrap_or(Producer::new(batch.epoch));
+        producer = producer.in_epoch(batch.epoch);
         producer.push(appended);
         self.insert(batch.id, producer);
     }
 
-    /// Forgets producers whose last batch has no timestamp after `wall_ms`.
+    /// Forgets producers whose last batch has no timestamp after `wall_ms`, but for those with a transaction open.
     pub(super) fn expire(&mut self, wall_ms: i64) {
         let heard = &mut self.heard;
         self.known.retain(|id, producer| {
-            let stays = producer.is_younger(wall_ms);
+            let stays = producer.transaction.is_some() || producer.is_younger(wall_ms);
             if !stays {
                 heard.remove(&(producer.last_offset(), *id));
             }
@@ -384,14 +539,18 @@ impl Producers {
     /// Forgets those heard of longest ago until no more are known than may be, and what was known before segments
     /// until that is no more than as many again.
     pub(super) fn thin_out(&mut self) {
-        while self.known.len() > self.most {
+        while self.known.len() > self.most && !self.heard.is_empty() {
             self.forget_oldest();
         }
         while self.entries() > self.known.len() + self.most {
             // The active segment's comes last, and what is remembered from now on is of it.
             match self.before.len() {
                 0 => break,
-                1 => self.before[0].producers.clear(),
+                1 => {
+                    let before = &mut self.before[0].producers;
+                    before.retain(|_, known| known.transaction.is_some());
+                    break;
+                }
                 _ => drop(self.before.pop_front()),
             }
         }
@@ -415,11 +574,10 @@ fn follows(last: i32, next: i32) -> bool {
     next == last.wrapping_add(1) & i32::MAX
 }
 
-fn stale_epoch(producer: &Producer, batch: &ProducerBatch) -> Refused {
+fn stale_epoch(id: i64, epoch: i16, seen: i16) -> Refused {
     let message = format!(
-        "Producer {} wrote with epoch {}, but epoch {} was seen already: another instance took over, or this one \
-         must ask for a new epoch.",
-        batch.id, batch.epoch, producer.epoch
+        "Producer {id} wrote with epoch {epoch}, but epoch {seen} was seen already: another instance took over, or \
+         this one must ask for a new epoch."
     );
     Refused::because(ErrorCode::InvalidProducerEpoch, message)
 }
@@ -445,226 +603,4 @@ fn out_of_order(last: &Remembered, batch: &ProducerBatch) -> Refused {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Fixture {
-        producers: Producers,
-        next: i64,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            Self {
-                producers: Producers::default(),
-                next: 0,
-            }
-        }
-
-        /// The base offset given, or the original one's negative for a duplicate.
-        fn send(
-            &mut self,
-            id: i64,
-            epoch: i16,
-            sequence: i32,
-            records: i32,
-        ) -> Result<i64, ErrorCode> {
-            let batch = ProducerBatch {
-                id,
-                epoch,
-                base_sequence: sequence,
-                last_delta: records - 1,
-            };
-            match self.producers.check(&batch) {
-                Err(refused) => {
-                    let text = refused.text();
-                    assert!(text.contains(&id.to_string()), "{text}");
-                    Err(refused.code)
-                }
-                Ok(Some(original)) => Ok(-original.base_offset.0),
-                Ok(None) => {
-                    let base = self.next;
-                    self.next += i64::from(records);
-                    let appended = Remembered {
-                        base_sequence: sequence,
-                        last_delta: records - 1,
-                        base_offset: Offset(base),
-                        timestamp: base,
-                    };
-                    self.producers.remember(&batch, appended);
-                    Ok(base)
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_last_five_batches_are_recognized() {
-        let mut f = Fixture::new();
-        for n in 0..6 {
-            assert_eq!(f.send(7, 0, n * 10, 10), Ok(i64::from(n) * 10));
-        }
-        for n in 1..6 {
-            assert_eq!(f.send(7, 0, n * 10, 10), Ok(-i64::from(n) * 10));
-        }
-        assert_eq!(
-            f.send(7, 0, 0, 10),
-            Err(ErrorCode::OutOfOrderSequenceNumber)
-        );
-        assert_eq!(
-            f.send(7, 0, 50, 9),
-            Err(ErrorCode::OutOfOrderSequenceNumber),
-            "same start, other length"
-        );
-        assert_eq!(f.send(7, 0, 60, 1), Ok(60));
-    }
-
-    #[test]
-    fn gaps_and_epochs() {
-        let mut f = Fixture::new();
-        assert_eq!(
-            f.send(1, 3, 100, 5),
-            Ok(0),
-            "an unknown producer begins anywhere"
-        );
-        assert_eq!(
-            f.send(1, 3, 106, 1),
-            Err(ErrorCode::OutOfOrderSequenceNumber)
-        );
-        assert_eq!(f.send(1, 3, 105, 1), Ok(5));
-        assert_eq!(f.send(1, 2, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(
-            f.send(1, 4, 106, 1),
-            Err(ErrorCode::OutOfOrderSequenceNumber)
-        );
-        assert_eq!(f.send(1, 4, 0, 1), Ok(6));
-        assert_eq!(
-            f.send(1, 3, 105, 1),
-            Err(ErrorCode::InvalidProducerEpoch),
-            "the old epoch's batches are forgotten"
-        );
-        assert_eq!(
-            f.send(2, 0, 9, 1),
-            Ok(7),
-            "producers do not disturb each other"
-        );
-    }
-
-    /// As Kafka 4.3.1 answers.
-    #[test]
-    fn epoch_minus_one_is_that_of_none() {
-        let mut f = Fixture::new();
-        assert_eq!(f.send(1, -2, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(f.send(1, -1, 7, 1), Ok(0));
-        assert_eq!(f.send(1, -1, 7, 1), Ok(0), "a duplicate, of offset 0");
-        assert_eq!(f.send(1, -1, 3, 1), Ok(1));
-        assert_eq!(f.send(1, -1, 90, 1), Ok(2));
-        assert_eq!(f.send(1, 0, 5, 1), Ok(3), "any sequence");
-        assert_eq!(f.send(1, -1, 0, 1), Err(ErrorCode::InvalidProducerEpoch));
-        assert_eq!(f.send(1, 0, 5, 1), Ok(-3), "a duplicate");
-        assert_eq!(f.send(1, 0, 7, 1), Err(ErrorCode::OutOfOrderSequenceNumber));
-    }
-
-    #[test]
-    fn sequences_wrap() {
-        let mut f = Fixture::new();
-        assert_eq!(f.send(1, 0, i32::MAX - 1, 4), Ok(0));
-        assert_eq!(f.send(1, 0, 3, 1), Err(ErrorCode::OutOfOrderSequenceNumber));
-        assert_eq!(f.send(1, 0, 2, 1), Ok(4));
-        assert_eq!(f.send(1, 0, i32::MAX - 1, 4), Ok(0), "duplicate, offset 0");
-        let mut f = Fixture::new();
-        assert_eq!(f.send(1, 0, i32::MAX, 1), Ok(0));
-        assert_eq!(f.send(1, 0, 0, 1), Ok(1));
-    }
-
-    #[test]
-    fn producers_expire_and_are_bounded() {
-        let mut f = Fixture::new();
-        let max = PRODUCERS_PER_PARTITION_MAX as i64;
-        for id in 0..max {
-            f.send(id, 0, 0, 1).unwrap();
-        }
-        f.send(0, 0, 1, 1).unwrap();
-        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
-        f.send(max, 0, 0, 1).unwrap();
-        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
-        assert!(f.producers.known.contains_key(&2), "is not in the way");
-        assert!(
-            f.producers.known.contains_key(&0),
-            "used last but one, stays"
-        );
-        assert!(!f.producers.known.contains_key(&1), "used first, goes");
-        f.producers.expire(max - 1);
-        let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
-        assert_eq!(ids, [0, max]);
-    }
-
-    #[test]
-    fn those_who_are_too_many_are_forgotten() {
-        let mut f = Fixture::new();
-        f.producers.begin_segment(SegmentId(0), Offset(0));
-        for n in 1..=3 {
-            (0..10).for_each(|id| assert!(f.send(id, 0, n, 1).is_ok()));
-            f.producers
-                .begin_segment(SegmentId(n as u64), Offset(f.next));
-        }
-        assert_eq!((f.producers.len(), f.producers.entries()), (10, 30));
-        f.producers.limit(4);
-        f.send(10, 0, 0, 1).unwrap();
-        assert_eq!(f.producers.len(), 10, "one for another");
-        f.producers.thin_out();
-        let ids: Vec<i64> = f.producers.iter().map(|(id, _)| id).collect();
-        assert_eq!(ids, [7, 8, 9, 10]);
-        assert!(f.producers.entries() <= 8, "{}", f.producers.entries());
-        f.producers.limit(usize::MAX);
-        assert_eq!(f.producers.most, PRODUCERS_PER_PARTITION_MAX);
-    }
-
-    #[test]
-    fn what_was_known_before_a_segment_is_bounded() {
-        let mut f = Fixture::new();
-        let max = PRODUCERS_PER_PARTITION_MAX as i64;
-        let begin = |f: &mut Fixture, n| f.producers.begin_segment(SegmentId(n), Offset(f.next));
-        let kept = |f: &Fixture| -> Vec<usize> {
-            let before = f.producers.before();
-            before.map(|before| before.producers.len()).collect()
-        };
-        begin(&mut f, 0);
-        for id in 0..max {
-            f.send(id, 0, 0, 1).unwrap();
-            f.send(id, 0, 1, 1).unwrap();
-        }
-        assert_eq!(kept(&f), [0], "nothing was known of them");
-        begin(&mut f, 1);
-        let base = f.next;
-        for id in (0..max).chain(max..3 * max) {
-            f.send(id, 0, 2, 1).unwrap();
-        }
-        assert_eq!(kept(&f), [0, max as usize]);
-        assert!(f.producers.written().count() <= PRODUCERS_PER_PARTITION_MAX);
-        // All of whom something is left come back, and nobody else stays.
-        f.producers.roll_back(SegmentId(1), Offset(base));
-        assert_eq!(f.producers.len(), PRODUCERS_PER_PARTITION_MAX);
-        assert!(
-            f.producers
-                .iter()
-                .all(|(id, p)| id < max && p.batches().len() == 2)
-        );
-        // Before a cut others may have been known.
-        f.next = base;
-        begin(&mut f, 1);
-        for id in 0..max {
-            f.send(id, 0, 2, 1).unwrap();
-        }
-        begin(&mut f, 2);
-        let base = f.next;
-        for id in 0..max / 2 {
-            f.send(id, 0, 3, 1).unwrap();
-        }
-        for id in 5 * max..6 * max {
-            f.send(id, 0, 0, 1).unwrap();
-        }
-        f.producers.roll_back(SegmentId(2), Offset(base));
-        assert!(f.producers.len() <= PRODUCERS_PER_PARTITION_MAX);
-    }
-}
+mod tests;

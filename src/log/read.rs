@@ -47,6 +47,21 @@ impl Log {
         self.read_within(Reach::Readable, store, offset, (max_bytes, at_least_one))
     }
 
+    /// The same for those who read what is committed: never past the [last stable offset](Self::last_stable). What
+    /// they have to leave out of it [`aborted_between`](Self::aborted_between) says.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_stable(
+        &mut self,
+        store: &Store,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<ReadOutcome, ErrorCode> {
+        self.read_within(Reach::Stable, store, offset, (max_bytes, at_least_one))
+    }
+
     /// The same for what a leader pushes to other replicas: at least one batch, and as far as flushes go of which
     /// `started` is the last that [has begun](Store::started_seq), durable or not. What no flush has taken cannot be
     /// read. `offset` is where a batch begins, or inside of one, which is read from its beginning then.
@@ -82,7 +97,7 @@ impl Log {
         }
         let bound = self.bound(reach);
         if offset >= bound.offset {
-            if offset == bound.offset {
+            if offset == bound.offset && (reach != Reach::Stable || bound == self.high_watermark) {
                 // It waits here for more: remember where that will be.
                 self.learn(reach, Boundary::unseen(bound));
             }
@@ -115,6 +130,7 @@ impl Log {
     fn bound(&self, reach: Reach) -> Position {
         match reach {
             Reach::Readable => self.high_watermark,
+            Reach::Stable => self.stable_position(),
             Reach::Pushed(to) => to,
         }
     }
@@ -122,14 +138,14 @@ impl Log {
     /// What reads have left that go as far.
     fn hints_of(&self, reach: Reach) -> &Hints {
         match reach {
-            Reach::Readable => &self.hints,
+            Reach::Readable | Reach::Stable => &self.hints,
             Reach::Pushed(_) => &self.push_hints,
         }
     }
 
     fn learn(&mut self, reach: Reach, found: Boundary) {
         match reach {
-            Reach::Readable => self.hints.learn(found),
+            Reach::Readable | Reach::Stable => self.hints.learn(found),
             Reach::Pushed(_) => self.push_hints.learn(found),
         }
     }
@@ -262,14 +278,23 @@ impl Log {
     /// offset is not known it counts from the last known one before.
     #[must_use]
     pub fn bytes_available(&self, offset: Offset) -> u64 {
-        if offset < self.log_start || offset >= self.high_watermark.offset {
+        self.available(self.high_watermark, offset)
+    }
+
+    /// The same to the last stable offset.
+    #[must_use]
+    pub fn stable_bytes_available(&self, offset: Offset) -> u64 {
+        self.available(self.stable_position(), offset)
+    }
+
+    fn available(&self, to: Position, offset: Offset) -> u64 {
+        if offset < self.log_start || offset >= to.offset {
             return 0;
         }
         let Some(from) = self.floor(Reach::Readable, offset) else {
             return 0;
         };
-        self.log_bytes(&self.high_watermark)
-            .saturating_sub(self.log_bytes(&from.at))
+        self.log_bytes(&to).saturating_sub(self.log_bytes(&from.at))
     }
 
     /// The known boundary nearest to `offset` and not after it.
@@ -392,7 +417,7 @@ impl Log {
         let most = max_bytes.max(first_len);
         let (mut left, mut pieces) = (most, Vec::new());
         let mut start = from.at.pos;
-        let mut reached = None;
+        let (mut reached, mut ends) = (None, (first, start));
         for number in first..self.segments.len() {
             let segment = &self.segments[number];
             let limit = Self::end_within(segment, &bound);
@@ -401,7 +426,7 @@ impl Log {
                 break;
             }
             store.read(self.id, segment.id, start, len as usize, &mut pieces);
-            reached = end;
+            (reached, ends) = (end, (number, start + len));
             left -= len;
             if start + len < limit {
                 break;
@@ -422,7 +447,16 @@ impl Log {
             withheld: false,
             pieces,
             next: reached.map(|end| end.offset),
+            before: reached.map_or_else(|| self.before(ends, &bound), |end| end.offset),
         })
+    }
+
+    /// An offset that is not before the batch that begins at this byte of a segment, or has it within.
+    fn before(&self, (number, pos): (usize, u64), bound: &Position) -> Offset {
+        let indexed = self.segments.get(number).and_then(|s| s.around(pos).1);
+        let next = self.segments.get(number + 1).map(|next| next.base);
+        let known = indexed.map(|(offset, _)| offset).or(next);
+        known.map_or(bound.offset, |known| known.min(bound.offset))
     }
 
     /// How many bytes of one segment to plan, and where that ends if it ends at a batch that is

@@ -1,5 +1,6 @@
 //! A segment that is to be cut, while its headers are gone through.
 
+use super::hints::Position;
 use super::producers::Producers;
 use super::segment::{BatchEntry, Segment};
 use super::walk::Window;
@@ -27,18 +28,23 @@ impl Rebuild {
         header: &BatchHeader,
         base: Offset,
         epoch: LeaderEpoch,
-        len: u64,
+        (len, batch): (u64, Option<&[u8]>),
     ) -> Result<bool, ErrorCode> {
         let entry = BatchEntry::of_header(header, base, epoch, len)
+            .map(|entry| entry.reading(batch.unwrap_or_default()))
             .filter(|entry| entry.base_offset >= self.next && self.segment.fits(entry))
             .ok_or(ErrorCode::CorruptMessage)?;
         if entry.last_offset >= self.offset {
             self.first_gone = Some(base);
             return Ok(false);
         }
-        if let Some((producer, appended)) = entry.remembered() {
-            self.producers.remember(&producer, appended);
-        }
+        let at = Position {
+            offset: base,
+            segment: self.segment.id,
+            pos: self.segment.len,
+        };
+        self.producers
+            .take(entry.remembered(), entry.transaction, at);
         self.segment.has_gaps |= base > self.next;
         self.segment.add(&entry, self.modified_ms);
         self.next = entry.next_offset();
@@ -49,9 +55,14 @@ impl Rebuild {
     pub(super) fn go_through(&mut self, window: &Window<'_>) -> Result<(), ErrorCode> {
         let mut seen = false;
         while let Some(head) = window.head(self.segment.len)? {
-            seen = true;
             let header = window.header(head.pos).ok_or(ErrorCode::CorruptMessage)?;
-            if !self.take(header, head.base_offset, head.epoch, head.len)? {
+            let batch = window.batch(&head);
+            if seen && header.is_control() && batch.is_none() {
+                // What a marker says is to be looked at: the next window begins with it, and is longer than any.
+                break;
+            }
+            seen = true;
+            if !self.take(header, head.base_offset, head.epoch, (head.len, batch))? {
                 break;
             }
         }

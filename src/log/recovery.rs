@@ -198,6 +198,7 @@ impl LogRecovery {
                 log.durable_start = log.log_start;
                 // It is there, and need not be written once more.
                 log.written = Some(log.high_watermark);
+                log.transactions.are_committed(log.high_watermark.offset);
                 log.check().err()
             }
         };
@@ -291,7 +292,8 @@ impl LogRecovery {
         let info = record::parse(batch).map_err(|error| error.to_string())?;
         let base = Offset(info.base_offset);
         let entry = BatchEntry::new(&info, base, LeaderEpoch(info.leader_epoch))
-            .ok_or("the offsets of a batch are out of range")?;
+            .ok_or("the offsets of a batch are out of range")?
+            .reading(batch);
         if self.log.segments.is_empty() {
             self.rolled(SegmentId::FIRST, base)?;
         }

@@ -162,6 +162,7 @@ fn entry_at(batches: &[u8], at: usize) -> Result<Option<(BatchInfo, BatchEntry)>
         what: BatchError::Counts,
     };
     let entry = BatchEntry::new(&info, base, epoch).ok_or_else(counts)?;
+    let entry = entry.reading(rest.get(..info.len).unwrap_or_default());
     Ok(Some((info, entry)))
 }
 

@@ -88,6 +88,7 @@ impl Log {
         if offset > self.log_start {
             self.log_start = offset;
             self.epochs.start_at(offset);
+            self.transactions.start_at(offset);
         }
     }
 

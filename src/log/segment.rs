@@ -1,10 +1,11 @@
 //! One segment: a run of batches that rolls, expires and is dropped as a whole.
 
 use crate::base::{LeaderEpoch, Offset, SegmentId};
-use crate::record::{BatchHeader, BatchInfo};
+use crate::record::{self, BatchHeader, BatchInfo, EndMarker};
 
 use super::index::{Index, IndexEntry};
 use super::producers::{ProducerBatch, Remembered};
+use super::steps::TransactionStep;
 
 /// No segment gets longer than this; positions inside it fit 31 bits, as in Kafka.
 pub(super) const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -24,6 +25,9 @@ pub(super) struct BatchEntry {
     pub(super) epoch: LeaderEpoch,
     /// Present if an idempotent producer wrote it.
     pub(super) producer: Option<ProducerBatch>,
+    /// Present if it is of a transaction. The end of one is known by what is in the batch: see
+    /// [`reading`](Self::reading).
+    pub(super) transaction: Option<TransactionStep>,
 }
 
 impl BatchEntry {
@@ -43,7 +47,29 @@ impl BatchEntry {
             max_timestamp: info.max_timestamp,
             epoch,
             producer: ProducerBatch::of(info),
+            transaction: records_of(
+                (info.is_transactional(), info.is_control()),
+                (info.producer_id, info.producer_epoch),
+                (Offset(last_offset), info.max_timestamp),
+            ),
         })
+    }
+
+    /// The same with the end of a transaction, if the batch is that.
+    pub(super) fn reading(mut self, batch: &[u8]) -> Self {
+        let header = record::header(batch).filter(|header| header.is_control());
+        if let Some(header) = header.filter(|header| header.producer_id() >= 0)
+            && let Some(end) = EndMarker::read(batch)
+        {
+            self.transaction = Some(TransactionStep {
+                producer_id: header.producer_id(),
+                producer_epoch: header.producer_epoch(),
+                last_offset: self.last_offset,
+                timestamp: self.max_timestamp,
+                end: Some(end),
+            });
+        }
+        self
     }
 
     /// The same from a header that is in the log, all but its offset and epoch, which may not be stamped yet.
@@ -70,6 +96,11 @@ impl BatchEntry {
             max_timestamp: header.max_timestamp(),
             epoch,
             producer,
+            transaction: records_of(
+                (header.is_transactional(), header.is_control()),
+                (header.producer_id(), header.producer_epoch()),
+                (Offset(last_offset), header.max_timestamp()),
+            ),
         })
     }
 
@@ -88,6 +119,22 @@ impl BatchEntry {
     pub(super) fn next_offset(&self) -> Offset {
         self.last_offset.plus(1)
     }
+}
+
+/// What a batch is by its header alone.
+fn records_of(
+    (is_transactional, is_control): (bool, bool),
+    (producer_id, producer_epoch): (i64, i16),
+    (last_offset, timestamp): (Offset, i64),
+) -> Option<TransactionStep> {
+    let is_records = is_transactional && !is_control && producer_id >= 0;
+    is_records.then_some(TransactionStep {
+        producer_id,
+        producer_epoch,
+        last_offset,
+        timestamp,
+        end: None,
+    })
 }
 
 /// The batch that holds the largest timestamp of a segment.
@@ -241,6 +288,7 @@ mod tests {
             max_timestamp,
             epoch: LeaderEpoch(0),
             producer: None,
+            transaction: None,
         }
     }
 

@@ -14,8 +14,11 @@ use super::epochs::Epochs;
 use super::index::{Index, IndexEntry};
 use super::producers::{Before, Producer, Producers, Remembered};
 use super::segment::{MaxTimestamp, Segment};
+use super::transactions::{Transactions, read_place, write_place};
 
-const VERSION: u8 = 9;
+const VERSION: u8 = 10;
+/// The same without transactions: there were none.
+const VERSION_NO_TRANSACTIONS: u8 = 9;
 /// The same without how far it is cleaned.
 const VERSION_NOT_CLEANED: u8 = 8;
 /// The same without who wrote last before the log's start. What is lost is what was known to be committed, if the log
@@ -55,6 +58,7 @@ impl Log {
         let before = self.epochs.before();
         out.signed(before.map_or(NO_EPOCH, |epoch| epoch.0.into()));
         self.clean_marks.write(&mut out);
+        self.transactions.write(&mut out);
         out.finish()
     }
 
@@ -65,6 +69,7 @@ impl Log {
         if !(VERSION_NO_WATERMARK..=VERSION).contains(&version) {
             return Err(Malformed::VERSION);
         }
+        let has_transactions = version > VERSION_NO_TRANSACTIONS;
         self.log_start = input.offset()?;
         self.end = input.offset()?;
         self.segments.clear();
@@ -80,11 +85,11 @@ impl Log {
             Epochs::restored(epochs).ok_or(Malformed("the leader epochs are not in order"))?;
         self.producers = Producers::default();
         for _ in 0..input.count()? {
-            let (id, producer) = read_producer(&mut input)?;
+            let (id, producer) = read_producer(&mut input, has_transactions)?;
             self.producers.restore(id, producer);
         }
         for _ in 0..input.count()? {
-            let before = self.read_before(&mut input)?;
+            let before = self.read_before(&mut input, has_transactions)?;
             self.producers.restore_before(before);
         }
         if self.segments.is_empty() {
@@ -104,17 +109,25 @@ impl Log {
             true => CleanMarks::read(&mut input)?,
             false => CleanMarks::default(),
         };
+        self.transactions = match has_transactions {
+            true => Transactions::read(&mut input)?,
+            false => Transactions::default(),
+        };
         input.end()
     }
 
-    fn read_before(&self, input: &mut Reader<'_>) -> Result<Before, Malformed> {
+    fn read_before(
+        &self,
+        input: &mut Reader<'_>,
+        has_transactions: bool,
+    ) -> Result<Before, Malformed> {
         let segment = input.segment()?;
         let known = self.segment(segment);
         let known = known.ok_or(Malformed("producers wrote to a segment that is not there"))?;
         let base = known.1.base;
         let mut producers = BTreeMap::new();
         for _ in 0..input.count()? {
-            let (id, producer) = read_producer(input)?;
+            let (id, producer) = read_producer(input, has_transactions)?;
             producers.insert(id, producer);
         }
         Ok(Before {
@@ -207,9 +220,23 @@ pub(super) fn write_producer(out: &mut Writer, id: i64, producer: &Producer) {
         out.signed(batch.base_offset.0);
         out.signed(batch.timestamp);
     }
+    out.byte(u8::from(producer.transaction.is_some()));
+    if let Some(first) = &producer.transaction {
+        write_place(out, first);
+    }
+    out.signed(i64::from(producer.coordinator_epoch));
+    out.byte(u8::from(producer.heard.is_some()));
+    if let Some((offset, timestamp)) = producer.heard {
+        out.signed(offset.0);
+        out.signed(timestamp);
+    }
 }
 
-pub(super) fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), Malformed> {
+/// What [`write_producer`] wrote; builds without transactions wrote nothing of them.
+pub(super) fn read_producer(
+    input: &mut Reader<'_>,
+    has_transactions: bool,
+) -> Result<(i64, Producer), Malformed> {
     let id = input.signed()?;
     let mut producer = Producer::new(input.int()?);
     for _ in 0..input.count()? {
@@ -230,6 +257,15 @@ pub(super) fn read_producer(input: &mut Reader<'_>) -> Result<(i64, Producer), M
             return Err(Malformed("a producer's batch is out of range"));
         }
         producer.push(batch);
+    }
+    if has_transactions {
+        if input.flag()? {
+            producer.transaction = Some(read_place(input)?);
+        }
+        producer.coordinator_epoch = input.int()?;
+        if input.flag()? {
+            producer.heard = Some((input.offset()?, input.signed()?));
+        }
     }
     Ok((id, producer))
 }

@@ -276,6 +276,8 @@ pub(crate) struct Draft {
     pub(super) value_len: usize,
     /// Id, epoch, first sequence.
     pub(super) producer: Option<(i64, i16, i32)>,
+    /// Part of a transaction of that producer.
+    pub(super) transactional: bool,
 }
 
 impl Draft {
@@ -285,6 +287,7 @@ impl Draft {
             timestamps: timestamps.to_vec(),
             value_len,
             producer: None,
+            transactional: false,
         }
     }
 
@@ -293,6 +296,9 @@ impl Draft {
         let mut builder = BatchBuilder::new(self.codec, base_timestamp);
         if let Some((id, epoch, sequence)) = self.producer {
             builder = builder.producer(id, epoch, sequence);
+        }
+        if self.transactional {
+            builder = builder.transactional();
         }
         let mut rng = Rng::new(self.value_len as u64);
         let value: Vec<u8> = (0..self.value_len).map(|_| rng.next_u64() as u8).collect();
@@ -348,6 +354,36 @@ impl Fixture {
             .append(self.now, batch, &info, &mut self.disk.store);
         self.log.check_live();
         appended
+    }
+
+    /// The partition is part of the transaction of this producer that is about to begin.
+    pub(super) fn verified(&mut self, id: i64, epoch: i16) {
+        let mut draft = Draft::plain(&[START_MS], 1);
+        (draft.producer, draft.transactional) = (Some((id, epoch, 0)), true);
+        let (token, _) = self.log.begin_verification(&draft.build().1).unwrap();
+        assert!(self.log.end_verification(id, token, true));
+    }
+
+    /// Appends a batch of the broker's own to a transaction: it has no sequence.
+    pub(super) fn append_own(&mut self, id: i64, epoch: i16) -> Result<Appended, Refused> {
+        let mut builder = BatchBuilder::new(Codec::None, self.now.wall_ms)
+            .producer(id, epoch, -1)
+            .transactional();
+        builder.push(self.now.wall_ms, Some(b"k"), Some(b"v"), &[]);
+        let batch = builder.build();
+        let (info, store) = (record::parse(&batch).unwrap(), &mut self.disk.store);
+        self.log.append_internal(self.now, batch, &info, store)
+    }
+
+    /// A fetch of what is committed, with all its scans.
+    pub(super) fn read_committed(
+        &mut self,
+        offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<u8>, ErrorCode> {
+        self.read_by(true, |log, store| {
+            log.read_stable(store, Offset(offset), max_bytes, true)
+        })
     }
 
     /// Appends a batch that is stamped already.

@@ -20,7 +20,12 @@ use super::producers::{Producer, Producers};
 use super::rebuild::Rebuild;
 use super::segment::{BatchEntry, Segment};
 use super::state::{read_producer, read_segment, write_producer, write_segment};
+use super::transactions::Transactions;
 use super::walk::{Loaded, Window, load, window_len};
+
+/// Set in the first byte of a note whose producers say which transactions they have open. Builds without transactions
+/// wrote 0 or 1.
+const WITH_TRANSACTIONS: u8 = 2;
 
 /// What is written down with a cut.
 #[derive(Debug, Default)]
@@ -36,7 +41,7 @@ pub(super) struct CutNote {
 impl CutNote {
     fn encode(&self) -> Bytes {
         let mut out = Writer::default();
-        out.byte(u8::from(self.anew));
+        out.byte(WITH_TRANSACTIONS | u8::from(self.anew));
         out.byte(u8::from(self.segment.is_some()));
         if let Some(segment) = &self.segment {
             write_segment(&mut out, segment);
@@ -50,14 +55,20 @@ impl CutNote {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut input = Reader::new(bytes);
-        let anew = input.flag()?;
+        let kind = input.byte()?;
+        let has_transactions = kind & WITH_TRANSACTIONS != 0;
+        let anew = match kind & !WITH_TRANSACTIONS {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed::KIND),
+        };
         let segment = match input.flag()? {
             true => Some(read_segment(&mut input, 0)?),
             false => None,
         };
         let mut producers = Vec::new();
         for _ in 0..input.count()? {
-            producers.push(read_producer(&mut input)?);
+            producers.push(read_producer(&mut input, has_transactions)?);
         }
         input.end()?;
         Ok(Self {
@@ -72,7 +83,8 @@ impl Log {
     /// Cuts off the batch that holds `offset` and everything after it. Before the log's start it begins anew there,
     /// as in Kafka; behind its end nothing is cut off. Leader epochs and producers are those of what is left, but
     /// that of a segment older than [`PRODUCER_SNAPSHOTS_MAX`](crate::base::limits::PRODUCER_SNAPSHOTS_MAX) it is
-    /// not known who had written before.
+    /// not known who had written before; if transactions have something behind that, the whole log goes, and it begins
+    /// anew where it started.
     ///
     /// # Errors
     /// CORRUPT_MESSAGE or KAFKA_STORAGE_ERROR, as [`read`](Self::read); nothing is changed then.
@@ -87,6 +99,12 @@ impl Log {
             return Ok(Truncation::Done { end, flush });
         }
         if offset < self.log_start {
+            let flush = Some(self.start_over(now, offset, store));
+            return Ok(Truncation::Done { end: offset, flush });
+        }
+        if !self.knows_transactions_at(offset) {
+            // As far back nobody knows which were open. It takes an unclean election to cut so far what is committed.
+            let offset = self.log_start;
             let flush = Some(self.start_over(now, offset, store));
             return Ok(Truncation::Done { end: offset, flush });
         }
@@ -351,10 +369,12 @@ impl Log {
         self.end = cut.base;
         self.committed = self.committed.min(cut.base);
         self.clean_marks.cut_back(cut.base);
+        self.transactions.cut_back(cut.base);
         self.cuts += 1;
         if note.anew {
             (self.committed, self.lost) = (cut.base, None);
             self.producers = Producers::default();
+            self.transactions = Transactions::default();
             self.epochs = Epochs::new(LeaderEpoch(0), cut.base);
             self.log_start = cut.base;
             self.starts.clear();

@@ -178,6 +178,7 @@ mod tests {
     use super::super::clean_marks::CleanMarks;
     use super::super::recovery::LogRecoveryError;
     use super::super::testing::{Draft, Fixture, LOG, START_MS};
+    use super::super::transactions::Transactions;
     use super::*;
     use crate::base::{BLOCK, LeaderEpoch, Now, SegmentId};
     use crate::store::ReplayItem;
@@ -352,6 +353,7 @@ mod tests {
             marks.byte(0);
             marks.signed(-1);
             CleanMarks::default().write(&mut marks);
+            Transactions::default().write(&mut marks);
             state.truncate(state.len() - marks.finish().len());
             let mut old = Writer::default();
             old.signed(known);
@@ -375,11 +377,26 @@ mod tests {
         it.0.log.write_committed(&mut marks);
         marks.signed(-1);
         CleanMarks::default().write(&mut marks);
+        Transactions::default().write(&mut marks);
         let mut state = it.0.log.state().to_vec();
         state.truncate(state.len() - marks.finish().len());
         state[0] = 6;
         let log = found([ReplayItem::State(state.into())]).unwrap();
         assert_eq!((log.high_watermark().0, log.lost_before()), (30, None));
+    }
+
+    #[test]
+    fn a_state_of_builds_before_has_no_transactions() {
+        let mut it = Replica::new();
+        (0..3).for_each(|_| it.append());
+        it.committed(20);
+        let state = it.0.log.state();
+        let mut none = Writer::default();
+        Transactions::default().write(&mut none);
+        let mut old = state[..state.len() - none.finish().len()].to_vec();
+        old[0] = 9;
+        let log = found([ReplayItem::State(old.into())]).unwrap();
+        assert_eq!((log.last_stable(), log.state()), (Offset(20), state));
     }
 
     /// A flush of one small batch is a block of the journal with it and without.

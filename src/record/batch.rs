@@ -87,6 +87,20 @@ accessors! {
     records_count -> i32;
 }
 
+impl BatchHeader {
+    /// Whether the batch is part of a transaction.
+    #[must_use]
+    pub fn is_transactional(&self) -> bool {
+        self.attributes() & TRANSACTIONAL != 0
+    }
+
+    /// Whether the batch holds markers of the broker instead of records.
+    #[must_use]
+    pub fn is_control(&self) -> bool {
+        self.attributes() & CONTROL != 0
+    }
+}
+
 /// The header at the start of `bytes`, unchecked; `None` if there are fewer than 61 bytes.
 #[must_use]
 pub fn header(bytes: &[u8]) -> Option<&BatchHeader> {

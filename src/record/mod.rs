@@ -8,7 +8,7 @@
 //!   what the records inside it, must satisfy;
 //! - [`stamp`], [`set_log_append_time`], [`set_create_time`]: what the broker changes in place;
 //! - [`records`], [`verify_records`]: open a batch, whatever its codec;
-//! - [`BatchBuilder`]: make one.
+//! - [`BatchBuilder`]: make one; [`EndMarker`]: what ends a transaction.
 
 mod batch;
 mod builder;
@@ -16,6 +16,7 @@ mod codec;
 mod error;
 mod gzip;
 mod lz4;
+mod marker;
 mod opener;
 mod raw;
 mod records;
@@ -34,6 +35,7 @@ pub use batch::{
 pub use builder::BatchBuilder;
 pub use codec::Codec;
 pub use error::BatchError;
+pub use marker::EndMarker;
 pub use opener::Opener;
 pub use records::{Record, RecordHeader, Records, records, verify_records};
 pub use thin::{KeyWalk, KeyedRecord, Thinned, Thinning, emptied};

@@ -68,6 +68,7 @@ apis! {
     21 DeleteRecordsRequest,
     22 InitProducerIdRequest,
     23 OffsetForLeaderEpochRequest,
+    27 WriteTxnMarkersRequest,
     29 DescribeAclsRequest,
     32 DescribeConfigsRequest,
     33 AlterConfigsRequest,
@@ -81,6 +82,7 @@ apis! {
     55 DescribeQuorumRequest,
     56 AlterPartitionRequest,
     60 DescribeClusterRequest,
+    61 DescribeProducersRequest,
     74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
 }

@@ -15,6 +15,8 @@ pub enum Family {
     Groups,
     Control,
     Listing,
+    Markers,
+    Producers,
 }
 
 #[derive(Debug)]

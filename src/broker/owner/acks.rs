@@ -2,7 +2,9 @@
 
 use crate::base::{ErrorCode, Mono, Refused};
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Answered, AppendFate, Appender, LogAnswer, Msg, Produced, ReqRef};
+use crate::broker::msg::{
+    Answered, AppendFate, Appender, LogAnswer, MarkerAsker, MarkerPart, Msg, Produced, ReqRef,
+};
 use crate::broker::trace::{FlushStamps, ProduceStamps};
 
 /// A number of [`super::Owner::tell_when_committed`] and what has come of it: all is committed, or it is not known here
@@ -29,8 +31,19 @@ pub enum LogWaiter {
     },
     /// Records of a coordinator, which is told what becomes of them.
     Coordinator(ReqRef),
+    /// The end of a transaction.
+    Marker(MarkerWait),
     /// Something of the shard's own: see [`super::Owner::tell_when_committed`].
     Token(u64),
+}
+
+/// The end of a transaction that is in its log.
+#[derive(Debug)]
+pub struct MarkerWait {
+    /// Who is told when it is committed, by his slot; nobody any more if that took too long.
+    pub asker: Option<(MarkerAsker, u32)>,
+    /// What it says.
+    pub marker: MarkerPart,
 }
 
 /// The batches of a produce request that were given to this shard at a time.
@@ -93,6 +106,10 @@ pub struct Acks {
     parted: Vec<u32>,
     /// The same for requests that drop records.
     dropped: Vec<(ReqRef, LogAnswer)>,
+    /// What has become of ends of transactions, and is not told yet.
+    marked: Vec<(MarkerAsker, u32, ErrorCode)>,
+    /// Ends of transactions that are committed, in the order of each log, for the coordinators of groups to take.
+    pub ended: Vec<MarkerPart>,
     /// Numbers whose wait is over, for whoever asked to take.
     pub told: Vec<Told>,
     /// Place of the last one that was taken up.
@@ -176,6 +193,20 @@ impl Acks {
                 slot,
                 answered,
             } => self.dropped.push((req, (slot, outcome.map(|()| answered)))),
+            LogWaiter::Marker(MarkerWait { asker, marker }) => {
+                self.waiting -= 1;
+                self.own_waiting -= 1;
+                if matches!(
+                    outcome,
+                    Ok(()) | Err(ErrorCode::NotEnoughReplicasAfterAppend)
+                ) {
+                    self.ended.push(marker);
+                }
+                if let Some((asker, slot)) = asker {
+                    let code = outcome.err().unwrap_or(ErrorCode::None);
+                    self.marked(asker, slot, code);
+                }
+            }
             // What is committed is, however many are in sync by now.
             LogWaiter::Token(token) => match outcome {
                 Err(ErrorCode::NotEnoughReplicasAfterAppend) => self.told.push((token, Ok(()))),
@@ -191,9 +222,24 @@ impl Acks {
             tell_fate(req, AppendFate::Late, fx);
             return Some(waiter);
         }
+        if let LogWaiter::Marker(MarkerWait { asker, marker }) = waiter {
+            if let Some((asker, slot)) = asker {
+                self.marked(asker, slot, ErrorCode::RequestTimedOut);
+            }
+            // When it is committed is to be known all the same.
+            return Some(LogWaiter::Marker(MarkerWait {
+                asker: None,
+                marker,
+            }));
+        }
         let late = Err(ErrorCode::RequestTimedOut);
         self.end(waiter, late, &FlushStamps::default(), fx);
         None
+    }
+
+    /// What has become of the end of a transaction, by the slot of whoever asked.
+    pub fn marked(&mut self, asker: MarkerAsker, slot: u32, code: ErrorCode) {
+        self.marked.push((asker, slot, code));
     }
 
     fn end_batch(
@@ -242,6 +288,15 @@ impl Acks {
             );
         }
         self.dropped.clear();
+        for markers in self.marked.chunk_by(|one, next| one.0 == next.0) {
+            let asker = markers[0].0;
+            let results = markers
+                .iter()
+                .map(|(_, slot, code)| (*slot, *code))
+                .collect();
+            fx.send(asker.shard(), Msg::MarkersWritten { asker, results });
+        }
+        self.marked.clear();
     }
 
     /// How many batches wait.

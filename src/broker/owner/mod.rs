@@ -5,6 +5,7 @@ pub mod acks;
 pub mod adopt;
 mod compacted;
 mod late;
+mod markers;
 mod moved;
 mod producers;
 pub mod roles;
@@ -43,6 +44,7 @@ use moved::Roles;
 use producers::ProducerRoom;
 use settings::log_config;
 use stores::StoreSlot;
+pub use watch::Watched;
 use watch::Watches;
 use work::Work;
 
@@ -593,9 +595,7 @@ impl Owner {
                     continue;
                 };
                 let readable = leader.on_durable((&mut *log, &mut slot.store), seq);
-                if readable > 0 {
-                    self.watches.advanced(log.id(), readable);
-                }
+                self.watches.moved(log, readable);
                 if !leader.is_alone() {
                     self.roles.moved.insert(log.id());
                 }

@@ -49,9 +49,7 @@ impl Owner {
         };
         let before = open.log.high_watermark();
         let readable = act(leader, (&mut open.log, &mut slot.store));
-        if readable > 0 {
-            self.watches.advanced(log, readable);
-        }
+        self.watches.moved(&mut open.log, readable);
         if open.log.high_watermark() > before {
             self.roles.moved.insert(log);
             if !leader.is_idle() {
@@ -105,9 +103,7 @@ impl Owner {
         let sets = (&partition.replicas[..], &partition.isr[..]);
         let min = min_in_sync.max(1) as usize;
         let readable = leader.assign(here, partition.partition_epoch, sets, min);
-        if readable > 0 {
-            self.watches.advanced(id, readable);
-        }
+        self.watches.moved(&mut open.log, readable);
         if !leader.is_idle() {
             slot.tell_next(id);
         }

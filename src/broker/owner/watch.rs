@@ -14,8 +14,11 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use std::collections::BTreeMap;
+
 use crate::base::{IdMap, LogId, ShardId};
 use crate::broker::msg::ReqRef;
+use crate::log::Log;
 
 /// What a watch waits for as long as it was not told.
 const UNTOLD: u64 = 1 << 62;
@@ -32,9 +35,18 @@ struct Watch {
     logs: Vec<WatchedLog>,
 }
 
+/// What of a log is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watched {
+    /// What is before its high watermark.
+    Readable(LogId),
+    /// What is before its last stable offset.
+    Stable(LogId),
+}
+
 #[derive(Debug)]
 struct WatchedLog {
-    log: LogId,
+    log: Watched,
     /// [`LogWatches::visible`] up to which its bytes are counted.
     counted: u64,
     /// [`LogWatches::visible`] at which the watch is looked at.
@@ -54,7 +66,7 @@ struct LogWatches {
 #[derive(Debug, Default)]
 pub struct Watches {
     by_req: IdMap<Key, Watch>,
-    by_log: IdMap<LogId, LogWatches>,
+    by_log: BTreeMap<Watched, LogWatches>,
     /// Watches that have enough and have not said so yet.
     ready: VecDeque<ReqRef>,
     /// How often a watch was looked at in one of its logs; tests hold it against the appends.
@@ -63,7 +75,7 @@ pub struct Watches {
 
 impl Watches {
     /// Waits until `bytes_missing` more bytes are visible in `logs` together; each log is there once.
-    pub fn add(&mut self, req: ReqRef, bytes_missing: u64, logs: impl Iterator<Item = LogId>) {
+    pub fn add(&mut self, req: ReqRef, bytes_missing: u64, logs: impl Iterator<Item = Watched>) {
         let key = (req.shard.0, req.id);
         let mut watch = Watch {
             bytes_missing,
@@ -75,7 +87,7 @@ impl Watches {
     }
 
     /// Counts what becomes visible in `logs` from now on, until [`Watches::want`] says how much is wanted.
-    pub fn count(&mut self, req: ReqRef, logs: impl Iterator<Item = LogId>) {
+    pub fn count(&mut self, req: ReqRef, logs: impl Iterator<Item = Watched>) {
         self.add(req, UNTOLD, logs);
     }
 
@@ -94,10 +106,10 @@ impl Watches {
 
     /// A log is gone: who waits for it is woken, and will learn it when it asks again.
     pub fn gone(&mut self, log: LogId) {
-        let Some(here) = self.by_log.get(&log) else {
-            return;
-        };
-        let waiting: Vec<Key> = here.armed.iter().map(|(_, key, _)| *key).collect();
+        let both = [Watched::Readable(log), Watched::Stable(log)];
+        let here = both.iter().filter_map(|watched| self.by_log.get(watched));
+        let armed = here.flat_map(|here| &here.armed);
+        let waiting: Vec<Key> = armed.map(|(_, key, _)| *key).collect();
         for key in waiting {
             if let Some(watch) = self.by_req.get_mut(&key) {
                 watch.bytes_missing = 0;
@@ -114,9 +126,20 @@ impl Watches {
         }
     }
 
+    /// So many bytes of a log became readable, and perhaps others stable.
+    pub fn moved(&mut self, log: &mut Log, readable: u64) {
+        if readable > 0 {
+            self.advanced(Watched::Readable(log.id()), readable);
+            match log.stable_advance() {
+                0 => {}
+                stable => self.advanced(Watched::Stable(log.id()), stable),
+            }
+        }
+    }
+
     /// `bytes` more are visible in a partition. A watch that has enough is silent until its request
     /// cancels or renews it.
-    pub fn advanced(&mut self, log: LogId, bytes: u64) {
+    pub fn advanced(&mut self, log: Watched, bytes: u64) {
         let Some(here) = self.by_log.get_mut(&log) else {
             return;
         };
@@ -195,7 +218,7 @@ impl Watches {
 }
 
 impl WatchedLog {
-    fn new(log: LogId) -> Self {
+    fn new(log: Watched) -> Self {
         Self {
             log,
             counted: 0,
@@ -205,7 +228,7 @@ impl WatchedLog {
 }
 
 /// Begins to count anew in all logs of a watch.
-fn arm(by_log: &mut IdMap<LogId, LogWatches>, key: Key, watch: &mut Watch) {
+fn arm(by_log: &mut BTreeMap<Watched, LogWatches>, key: Key, watch: &mut Watch) {
     let logs = watch.logs.len().max(1) as u64;
     let share = (watch.bytes_missing / 2 / logs).max(1);
     watch.uncounted_max = (share - 1) * logs;
@@ -217,7 +240,7 @@ fn arm(by_log: &mut IdMap<LogId, LogWatches>, key: Key, watch: &mut Watch) {
     }
 }
 
-fn disarm(by_log: &mut IdMap<LogId, LogWatches>, key: Key, logs: &[WatchedLog]) {
+fn disarm(by_log: &mut BTreeMap<Watched, LogWatches>, key: Key, logs: &[WatchedLog]) {
     for (place, of_log) in logs.iter().enumerate() {
         if let Some(here) = by_log.get_mut(&of_log.log) {
             here.armed.remove(&(of_log.armed_at, key, place as u32));
@@ -240,6 +263,10 @@ mod tests {
         }
     }
 
+    fn log(id: u64) -> Watched {
+        Watched::Readable(LogId(id))
+    }
+
     fn ready(watches: &mut Watches) -> Vec<u64> {
         std::iter::from_fn(|| watches.next_ready().map(|req| req.id)).collect()
     }
@@ -248,14 +275,14 @@ mod tests {
     fn an_append_costs_what_it_may_complete_and_not_what_watches() {
         let mut watches = Watches::default();
         for id in 0..10_000 {
-            watches.add(req(id), 1 << 40, [LogId(1), LogId(2)].into_iter());
+            watches.add(req(id), 1 << 40, [1, 2].map(log).into_iter());
         }
-        watches.add(req(10_000), 1, [LogId(1)].into_iter());
-        watches.advanced(LogId(1), 100);
+        watches.add(req(10_000), 1, [1].map(log).into_iter());
+        watches.advanced(log(1), 100);
         assert_eq!(ready(&mut watches), [10_000]);
         assert!(watches.touched <= 2, "{}", watches.touched);
         for _ in 0..1000 {
-            watches.advanced(LogId(1), 100);
+            watches.advanced(log(1), 100);
         }
         assert!(watches.touched <= 2, "{}", watches.touched);
         (0..=10_000).for_each(|id| watches.cancel(req(id)));
@@ -265,9 +292,9 @@ mod tests {
     #[test]
     fn a_watch_speaks_up_once() {
         let mut watches = Watches::default();
-        watches.add(req(1), 10, [LogId(1), LogId(2)].into_iter());
-        watches.advanced(LogId(1), 10);
-        watches.advanced(LogId(2), 10);
+        watches.add(req(1), 10, [1, 2].map(log).into_iter());
+        watches.advanced(log(1), 10);
+        watches.advanced(log(2), 10);
         assert_eq!(ready(&mut watches), [1]);
         watches.cancel(req(1));
         assert!(watches.by_log.is_empty());
@@ -286,19 +313,19 @@ mod tests {
             while all < wanted {
                 let more = 1 + rng.below(300);
                 if !asks {
-                    let log = LogId(rng.below(2));
+                    let log = log(rng.below(2));
                     of_shard[rng.below(shards) as usize].advanced(log, more);
                     all += more;
                 } else {
                     rounds += 1;
                     for watches in &mut of_shard {
                         watches.cancel(req(1));
-                        watches.count(req(1), [LogId(0), LogId(1)].into_iter());
+                        watches.count(req(1), [0, 1].map(log).into_iter());
                     }
                     // Some become visible between the plan and the front's word.
                     let share = (wanted - all).div_ceil(shards);
                     if rng.chance(1, 2) {
-                        of_shard[rng.below(shards) as usize].advanced(LogId(0), more);
+                        of_shard[rng.below(shards) as usize].advanced(log(0), more);
                         all += more;
                     }
                     of_shard.iter_mut().for_each(|w| w.want(req(1), share));
@@ -316,9 +343,9 @@ mod tests {
     #[test]
     fn who_watches_a_log_that_goes_is_woken() {
         let mut watches = Watches::default();
-        watches.add(req(1), 100, [LogId(1), LogId(2)].into_iter());
-        watches.count(req(2), [LogId(2)].into_iter());
-        watches.add(req(3), 100, [LogId(1)].into_iter());
+        watches.add(req(1), 100, [1, 2].map(log).into_iter());
+        watches.count(req(2), [2].map(log).into_iter());
+        watches.add(req(3), 100, [1].map(log).into_iter());
         watches.gone(LogId(2));
         let mut woken = ready(&mut watches);
         woken.sort_unstable();
@@ -339,12 +366,12 @@ mod tests {
             let mut missing: Vec<i64> = Vec::new();
             for id in 0..20 {
                 let wanted = 1 + rng.below(3000);
-                watches.add(req(id), wanted, (0..logs).map(LogId));
+                watches.add(req(id), wanted, (0..logs).map(log));
                 missing.push(wanted as i64);
             }
             for _ in 0..60 {
                 let bytes = 1 + rng.below(150);
-                watches.advanced(LogId(rng.below(logs)), bytes);
+                watches.advanced(log(rng.below(logs)), bytes);
                 let spoke = ready(&mut watches);
                 for (id, missing) in missing.iter_mut().enumerate() {
                     let before = *missing;

@@ -3,16 +3,16 @@
 //! Front: resolves the session (KIP-227) and the partitions, asks the owners for read plans, and waits
 //! until `min.bytes` are there, a partition has an error, or `max.wait.ms` is over. (A partition that there
 //! is not when the request comes is answered as unknown and ends no wait, as in Kafka.) Owner: plans reads up
-//! to the high watermark; if there is too little, it watches the logs and the front asks again when told.
+//! to the high watermark, or to the last stable offset if what is committed is asked for; if there is too
+//! little, it watches the logs and the front asks again when told.
 //! The plans are sent as they are: memory and file ranges, never copied.
 //!
 //! Limits: only the first partition that has records, in the order of the request, may exceed its limit or the
 //! request's, by one batch. With several owners none of them knows whether it has that one: the first one asked
 //! for is taken for it, and if it turns out to be another one, that one is asked for once more.
 //!
-//! Deviations: `isolation.level` is accepted and makes no difference while there are no transactions (the
-//! last stable offset is the high watermark). No preferred read replica. Requests of followers (replica id
-//! 0 or more) are refused with NOT_LEADER_OR_FOLLOWER: replication is a protocol of its own.
+//! Deviations: no preferred read replica. Requests of followers (replica id 0 or more) are refused with
+//! NOT_LEADER_OR_FOLLOWER: replication is a protocol of its own.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -32,10 +32,11 @@ use crate::broker::io::ConnId;
 use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
 use crate::broker::trace::Stage;
 use crate::controller::Topic;
+use crate::log::AbortedRange;
 use crate::store::Piece;
 use crate::wire::fetch::{
-    FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse, LEADERS_FROM,
-    TOPIC_IDS_FROM, encode_response,
+    AbortedTransaction, FetchHead, FetchPartitionResponse, FetchRequest, FetchTopicResponse,
+    IsolationLevel, LEADERS_FROM, TOPIC_IDS_FROM, encode_response,
 };
 use crate::wire::{RequestHeader, TopicRef};
 
@@ -53,6 +54,8 @@ pub struct PendingFetch {
     slots: Vec<Slot>,
     bytes_min: usize,
     bytes_max: usize,
+    /// It is for what is committed.
+    committed: bool,
     deadline: Mono,
     /// The slot that may exceed the limits, if there are several owners.
     oversized: Option<u32>,
@@ -212,6 +215,7 @@ impl Fetches {
         let wait_ms = (request.max_wait_ms.max(0) as u64).min(FETCH_WAIT_MS_MAX);
         let deadline = fx.now.mono.plus_ms(wait_ms);
         let follower = request.replica_id >= 0;
+        let committed = request.isolation == IsolationLevel::ReadCommitted;
         let by_id = head.version >= TOPIC_IDS_FROM;
         let (session, mut wanted) = match self.sessions.open(fx.now, by_id, request, &mut front.rng)
         {
@@ -261,6 +265,7 @@ impl Fetches {
             slots,
             bytes_min,
             bytes_max,
+            committed,
             deadline,
             oversized: None,
             round: 0,
@@ -304,6 +309,7 @@ impl Fetches {
             bytes_max: fetch.bytes_max,
             oversized: fetch.oversized,
             watch,
+            committed: fetch.committed,
         };
         if by_shard.is_empty() {
             return self.finish(front, id, fx);
@@ -478,9 +484,9 @@ impl Fetches {
                 index: slot.index,
                 error,
                 high_watermark: slot.found.high_watermark,
-                last_stable_offset: slot.found.high_watermark,
+                last_stable_offset: slot.found.last_stable,
                 log_start_offset: slot.found.log_start,
-                aborted: None,
+                aborted: slot.found.aborted.map(told),
                 preferred_read_replica: -1,
                 records: slot.found.pieces,
             };
@@ -506,6 +512,14 @@ impl Fetches {
         );
         front.conns.reply(fetch.reply_to, pieces, fx.out);
     }
+}
+
+fn told(aborted: Vec<AbortedRange>) -> Vec<AbortedTransaction> {
+    let told = aborted.into_iter().map(|range| AbortedTransaction {
+        producer_id: range.producer_id,
+        first_offset: range.first.0,
+    });
+    told.collect()
 }
 
 /// A partition of a request, and where to ask for it.
@@ -545,6 +559,7 @@ fn new_slot(
             slot,
             error,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
             ..Default::default()
         },
@@ -634,6 +649,7 @@ mod tests {
             slots,
             bytes_min: 1,
             bytes_max: 100,
+            committed: false,
             deadline: Mono(0),
             oversized,
             round: 1,

@@ -9,8 +9,8 @@ use crate::base::{ErrorCode, IdMap, LogId, Mono, ShardId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
 use crate::broker::msg::{FetchPart, FetchPass, FetchPlanned, FetchedPart, Msg, ReqRef, Watch};
-use crate::broker::owner::Owner;
 use crate::broker::owner::work::Worker;
+use crate::broker::owner::{Owner, Watched};
 use crate::broker::trace::FetchStamps;
 use crate::log::{ReadOutcome, Ticket};
 use crate::store::DiskError;
@@ -40,6 +40,7 @@ impl FetchJob {
                 slot: part.slot,
                 error,
                 high_watermark: -1,
+                last_stable: -1,
                 log_start: -1,
                 ..Default::default()
             });
@@ -149,22 +150,33 @@ impl Plans {
                 None => job.bytes == 0,
                 Some(slot) => slot == part.slot,
             };
-            let outcome = partition.log.read(store, part.offset, bytes_max, oversized);
+            let (log, committed) = (&mut partition.log, job.pass.committed);
+            let outcome = match committed {
+                true => log.read_stable(store, part.offset, bytes_max, oversized),
+                false => log.read(store, part.offset, bytes_max, oversized),
+            };
             match outcome {
                 Ok(ReadOutcome::Plan {
                     pieces,
                     bytes,
                     first_bytes_max,
                     withheld,
+                    before,
                     ..
                 }) => {
                     job.current = None;
+                    let aborted = committed.then(|| match bytes {
+                        0 => Vec::new(),
+                        _ => log.aborted_between(part.offset, before),
+                    });
                     job.bytes += bytes;
                     job.done.push(FetchedPart {
                         slot: part.slot,
                         error: ErrorCode::None,
-                        high_watermark: partition.log.high_watermark().0,
-                        log_start: partition.log.start_offset().0,
+                        high_watermark: log.high_watermark().0,
+                        last_stable: log.last_stable().0,
+                        log_start: log.start_offset().0,
+                        aborted,
                         pieces,
                         bytes,
                         first_bytes_max,
@@ -195,7 +207,8 @@ impl Plans {
             Watch::Until(_) if job.watching => owner.watches.want(job.req, missing),
             Watch::Until(_) => {
                 let logs = std::mem::take(&mut job.logs);
-                owner.watches.add(job.req, missing, logs.into_iter());
+                let watched = watched(job.pass.committed, logs);
+                owner.watches.add(job.req, missing, watched);
             }
             Watch::Count(_) | Watch::No => watch(owner, &mut job),
         }
@@ -208,8 +221,19 @@ fn watch(owner: &mut Owner, job: &mut FetchJob) {
     if job.pass.watch != Watch::No && !job.watching {
         job.watching = true;
         let logs = std::mem::take(&mut job.logs);
-        owner.watches.count(job.req, logs.into_iter());
+        let watched = watched(job.pass.committed, logs);
+        owner.watches.count(job.req, watched);
     }
+}
+
+/// What is watched of some logs.
+fn watched(committed: bool, logs: Vec<LogId>) -> impl Iterator<Item = Watched> {
+    let of = if committed {
+        Watched::Stable
+    } else {
+        Watched::Readable
+    };
+    logs.into_iter().map(of)
 }
 
 fn planned(job: FetchJob, watching: Option<ShardId>, fx: &mut Fx<'_>) {

@@ -143,6 +143,7 @@ struct Entry {
     asked: Asked,
     /// What was last answered; -1 before.
     high_watermark: i64,
+    last_stable: i64,
     log_start: i64,
     /// Position in the order of service: those that got bytes go to the back, so that a busy partition
     /// cannot starve the others when `max.bytes` is short.
@@ -337,8 +338,10 @@ impl Noting<'_> {
         let changed = !found.error.is_none()
             || found.bytes > 0
             || found.high_watermark != entry.high_watermark
+            || found.last_stable != entry.last_stable
             || found.log_start != entry.log_start;
         entry.high_watermark = found.high_watermark;
+        entry.last_stable = found.last_stable;
         entry.log_start = found.log_start;
         if found.bytes > 0 {
             **turns += 1;
@@ -371,6 +374,7 @@ impl Session {
                     Entry {
                         asked: *asked,
                         high_watermark: -1,
+                        last_stable: -1,
                         log_start: -1,
                         turn: self.turns,
                     }

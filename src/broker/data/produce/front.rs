@@ -9,8 +9,11 @@
 //! then, as in Kafka, and may be written all the same. What has no other replica waits for this node's disk, however
 //! long that takes.
 //!
-//! Deviations: transactional batches are refused with INVALID_TXN_STATE until there is a transaction
-//! coordinator. No produce waits for other replicas for more than ten minutes.
+//! Before a batch begins a transaction in its partition, the coordinator of its transactional id is asked whether the
+//! partition is part of that (KIP-890); meanwhile it waits at the owner (`verifying`), whatever its `acks`.
+//!
+//! Deviations: no produce waits for other replicas for more than ten minutes. As without `transaction.version` 2, a
+//! client has to add partitions itself, in version 12 too.
 
 use bytes::Bytes;
 
@@ -137,7 +140,7 @@ impl Produces {
         fx: &mut Fx<'_>,
     ) -> Option<HandingOn> {
         let bytes = job.bytes();
-        let (mut pending, by_store) = job.checked_all();
+        let (mut pending, by_store, transaction) = job.checked_all();
         if by_store.is_empty() {
             finish(front, pending, fx);
             return None;
@@ -157,7 +160,7 @@ impl Produces {
             reply_to,
             req,
             (mark, until),
-            by_store,
+            (by_store, transaction),
             bytes,
         ))
     }

@@ -12,7 +12,9 @@ use crate::broker::front::slots::Slots;
 use crate::broker::front::{Front, partition_of};
 use crate::broker::fx::Fx;
 use crate::broker::io::ConnId;
-use crate::broker::msg::{Appender, Msg, ProducePart, ProduceParts, Produced, ReqRef};
+use crate::broker::msg::{
+    Appender, InTransaction, Msg, ProducePart, ProduceParts, Produced, ReqRef,
+};
 use crate::config::TopicConfig;
 use crate::controller::Topic;
 use crate::log::check_message_size;
@@ -60,6 +62,8 @@ pub struct ProduceJob {
     bytes: usize,
     /// Bytes that may still be decompressed for it.
     open_bytes_left: usize,
+    /// The transaction of those of its batches that are transactional.
+    transaction: Option<InTransaction>,
 }
 
 /// The batches of a request by store, those that are still to be handed on.
@@ -74,6 +78,7 @@ pub struct HandingOn {
     /// Until when other replicas are waited for.
     until: Mono,
     by_store: ByStore,
+    transaction: Option<InTransaction>,
     /// Bytes of the request, and of what is made of it.
     bytes: usize,
 }
@@ -89,6 +94,8 @@ pub enum Job {
 pub const REQUEST_COST: usize = PART_COST / 8;
 /// What appending a batch takes besides, in bytes decompressed.
 const PART_COST: usize = VALIDATION_SLICE_WORK / LOGS_CHANGED_PER_SLICE;
+/// From this version on clients know TRANSACTION_ABORTABLE (KIP-890).
+const ABORTABLE_FROM: i16 = 11;
 /// What looking at a batch takes at least, and for how many bytes their checksum counts as one, both in
 /// bytes decompressed.
 const BATCH_COST: usize = 64;
@@ -122,6 +129,12 @@ impl ProduceJob {
                 slots: Slots::with_capacity(parts),
                 first: LogId(0),
             },
+            transaction: request.transactional_id.map(|id| InTransaction {
+                transactional_id: Arc::from(&*id),
+                // Of transaction.version 2, which is not served.
+                adds: false,
+                knows_abortable: header.version >= ABORTABLE_FROM,
+            }),
             batches: batches.into_iter(),
             next: (0, 0),
             current: None,
@@ -200,10 +213,10 @@ impl ProduceJob {
     }
 
     /// All batches are checked: whom to answer, and what is to be handed on.
-    pub fn checked_all(self) -> (PendingProduce, ByStore) {
+    pub fn checked_all(self) -> (PendingProduce, ByStore, Option<InTransaction>) {
         let by_store = self.by_store.into_iter();
         let by_store = by_store.map(|(store, parts)| (store, parts.into_iter()));
-        (self.pending, by_store.collect())
+        (self.pending, by_store.collect(), self.transaction)
     }
 
     /// Gives back what memory an unfinished batch holds: it is begun with anew.
@@ -261,7 +274,8 @@ impl ProduceJob {
         };
         let topic = topic?;
         let index = partitions[partition].index;
-        let (store, mut part) = locate(front, topic, index, records, slot, pending.version)?;
+        let request = (pending.version, self.transaction.is_some());
+        let (store, mut part) = locate(front, topic, index, records, slot, request)?;
         let is_replicated = || {
             let partition = topic.partition(index);
             partition.is_some_and(|partition| partition.replicas.len() > 1)
@@ -286,7 +300,7 @@ impl HandingOn {
         reply_to: ReplyTo,
         req: ReqRef,
         (mark, until): (Mark, Mono),
-        by_store: ByStore,
+        (by_store, transaction): (ByStore, Option<InTransaction>),
         bytes: usize,
     ) -> Self {
         Self {
@@ -295,6 +309,7 @@ impl HandingOn {
             mark,
             until,
             by_store,
+            transaction,
             bytes,
         }
     }
@@ -314,7 +329,7 @@ impl HandingOn {
                 let appender = Appender::Client(req);
                 let parts = ProduceParts {
                     store,
-                    transaction: None,
+                    transaction: self.transaction.clone(),
                     mark,
                     until,
                     batches,
@@ -362,7 +377,7 @@ fn locate(
     index: i32,
     records: Option<Bytes>,
     slot: u32,
-    version: i16,
+    (version, names_transaction): (i16, bool),
 ) -> Result<(StoreId, ProducePart), Refused> {
     let partition = partition_of(topic, index)?;
     if topic.internal {
@@ -378,9 +393,8 @@ fn locate(
     if !codec_allowed(version, info.codec()) {
         return Err(ErrorCode::UnsupportedCompressionType.into());
     }
-    if info.is_transactional() {
-        let why = "Transactions are not supported yet.";
-        return Err(Refused::because(ErrorCode::InvalidTxnState, why));
+    if info.is_transactional() && !names_transaction {
+        return Err(ErrorCode::TransactionalIdAuthorizationFailed.into());
     }
     let store = front.led(partition)?;
     let part = ProducePart {

@@ -4,3 +4,4 @@ pub mod front;
 mod job;
 pub mod owner;
 mod validation;
+mod verifying;

@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use crate::base::limits::{
     APPENDED_PER_TURN, COORDINATORS_WAITING_BYTES_MAX, LOGS_CHANGED_PER_SLICE,
 };
-use crate::base::{ErrorCode, StoreId};
+use crate::base::{ErrorCode, Mono, Refused, StoreId};
 use crate::broker::fx::Fx;
 use crate::broker::msg::{Appender, ProduceParts};
 use crate::broker::owner::Owner;
+
+use super::verifying::Verifying;
 
 /// What a request appends to one store.
 type Waiting = (Appender, ProduceParts);
@@ -25,6 +27,8 @@ pub struct Delayed {
     own_bytes: usize,
     /// Batches that may still be appended as they come before the shard is idle.
     left: usize,
+    /// Those that wait for coordinators of transactions.
+    verifying: Verifying,
 }
 
 impl Default for Delayed {
@@ -34,14 +38,56 @@ impl Default for Delayed {
             has_more: false,
             own_bytes: 0,
             left: APPENDED_PER_TURN,
+            verifying: Verifying::default(),
         }
     }
 }
 
 impl Delayed {
     /// Appends the parts of a produce request that belong to one store, or lets them wait while it grows, or while a
-    /// checkpoint takes their logs.
+    /// checkpoint takes their logs; those that would begin a transaction, while its coordinator is asked.
     pub fn begin(
+        &mut self,
+        owner: &mut Owner,
+        appender: Appender,
+        mut parts: ProduceParts,
+        fx: &mut Fx<'_>,
+    ) {
+        if parts.transaction.is_some() {
+            let refused = self.verifying.take(owner, appender, &mut parts, fx);
+            refuse_some(owner, refused, fx);
+            if parts.batches.is_empty() {
+                return;
+            }
+        }
+        self.begin_verified(owner, appender, parts, fx);
+    }
+
+    /// A coordinator has said which partitions are part of a transaction.
+    pub fn told(&mut self, owner: &mut Owner, id: u64, errors: &[ErrorCode], fx: &mut Fx<'_>) {
+        let verified = self.verifying.told(owner, id, errors, fx.now);
+        refuse_some(owner, verified.refused, fx);
+        for (appender, parts) in verified.parts {
+            self.begin_verified(owner, appender, parts, fx);
+        }
+    }
+
+    /// What coordinators have not answered for too long is refused, some at a time; at a stop everything.
+    pub fn give_up_late(&mut self, owner: &mut Owner, all: bool, fx: &mut Fx<'_>) {
+        for _ in 0..LOGS_CHANGED_PER_SLICE {
+            let Some(id) = self.verifying.late(fx.now.mono, all) else {
+                break;
+            };
+            self.told(owner, id, &[], fx);
+        }
+    }
+
+    /// When [`Delayed::give_up_late`] has something to do.
+    pub fn deadline(&self) -> Mono {
+        self.verifying.deadline()
+    }
+
+    fn begin_verified(
         &mut self,
         owner: &mut Owner,
         appender: Appender,
@@ -153,7 +199,7 @@ impl Delayed {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.by_store.is_empty()
+        self.by_store.is_empty() && self.verifying.is_empty()
     }
 }
 
@@ -166,6 +212,15 @@ fn own_bytes(appender: Appender, parts: &ProduceParts) -> usize {
     match appender {
         Appender::Coordinator(..) => bytes_of(parts),
         Appender::Client(_) => 0,
+    }
+}
+
+/// Answers batches that are not appended.
+fn refuse_some(owner: &mut Owner, refused: Vec<(Appender, u32, Refused)>, fx: &mut Fx<'_>) {
+    for (appender, slot, why) in refused {
+        let mut ack = owner.acks.begin(appender, 1, fx.now.mono);
+        ack.results.push((slot, Err(why)));
+        owner.acks.add(ack, fx);
     }
 }
 
@@ -237,8 +292,11 @@ mod tests {
 
     use super::*;
     use crate::base::{LeaderEpoch, LogId, Mono, Now, ShardId};
+    use crate::broker::data::markers::owner::MarkerJobs;
     use crate::broker::io::Output;
-    use crate::broker::msg::{AppendFate, Msg, ProducePart, ReqRef};
+    use crate::broker::msg::{
+        AppendFate, InTransaction, MarkerAsker, MarkerPart, Msg, ProducePart, ReqRef,
+    };
     use crate::broker::owner::stores::format_store;
     use crate::broker::testing::with_fx;
     use crate::config::BrokerConfig;
@@ -479,5 +537,220 @@ mod tests {
             });
         }
         assert_eq!(delayed.own_bytes, 0);
+    }
+
+    fn transactional(epoch: i16, sequence: i32) -> ProduceParts {
+        let mut builder = BatchBuilder::new(Codec::None, NOW.wall_ms)
+            .producer(7, epoch, sequence)
+            .transactional();
+        builder.push(NOW.wall_ms, None, Some(b"v"), &[]);
+        let batch = builder.build();
+        let info = record::parse(&batch).unwrap();
+        let part = ProducePart {
+            slot: sequence as u32,
+            log: LogId(0),
+            info,
+            batch,
+        };
+        ProduceParts {
+            transaction: Some(InTransaction {
+                transactional_id: "id".into(),
+                adds: false,
+                knows_abortable: false,
+            }),
+            ..parts(vec![part])
+        }
+    }
+
+    /// What is asked of coordinators, and what produces are told, by their slots.
+    fn said(local: impl IntoIterator<Item = Msg>) -> (Vec<u64>, Vec<(u32, ErrorCode)>) {
+        let (mut asked, mut told) = (Vec::new(), Vec::new());
+        for msg in local {
+            match msg {
+                Msg::AskTransaction { req, question } => {
+                    assert_eq!(
+                        (question.producer_id, &*question.transactional_id),
+                        (7, "id")
+                    );
+                    assert_eq!(question.partitions.len(), 1);
+                    asked.push(req.id);
+                }
+                Msg::ProduceDone { results, .. } => {
+                    let results = results.into_iter();
+                    told.extend(results.map(|(slot, result)| {
+                        (slot, result.err().map_or(ErrorCode::None, |why| why.code))
+                    }));
+                }
+                msg => panic!("unexpected {msg:?}"),
+            }
+        }
+        (asked, told)
+    }
+
+    fn verifying() -> (Owner, Delayed) {
+        let mut owner = roomy([STORE]);
+        run(&mut owner, |owner, _| {
+            let (label, config) = (LogLabel::default(), LogConfig::default());
+            owner.open_own(NOW, 0, LogId(0), label, config);
+        });
+        (owner, Delayed::default())
+    }
+
+    fn client(id: u64) -> Appender {
+        Appender::Client(ReqRef { shard: ME, id })
+    }
+
+    #[test]
+    fn what_begins_a_transaction_waits_for_its_coordinator_and_what_follows_behind_it() {
+        let (mut owner, mut delayed) = verifying();
+        let ((), _, local) = with_fx(NOW, |fx| {
+            for sequence in 0..3 {
+                let parts = transactional(0, sequence);
+                delayed.begin(&mut owner, client(sequence as u64), parts, fx);
+            }
+        });
+        let (asked, told) = said(local);
+        assert_eq!((asked.len(), told.len(), appended(&owner)), (1, 0, 0));
+        assert!(!delayed.is_empty() && delayed.deadline() > NOW.mono);
+        with_fx(NOW, |fx| {
+            delayed.told(&mut owner, asked[0], &[ErrorCode::None], fx)
+        });
+        assert_eq!((appended(&owner), delayed.is_empty()), (3, true));
+        let ((), _, local) = with_fx(NOW, |fx| {
+            delayed.begin(&mut owner, client(3), transactional(0, 3), fx);
+        });
+        assert_eq!(
+            (said(local), appended(&owner)),
+            ((vec![], vec![]), 4),
+            "it is open"
+        );
+    }
+
+    #[test]
+    fn what_is_of_no_transaction_is_refused_as_its_producer_knows_it() {
+        use ErrorCode as E;
+        for (error, wanted) in [
+            (E::TransactionAbortable, E::InvalidTxnState),
+            (E::InvalidTxnState, E::InvalidTxnState),
+            (E::ProducerFenced, E::InvalidProducerEpoch),
+            (E::NotCoordinator, E::NotEnoughReplicas),
+            (E::ConcurrentTransactions, E::NotEnoughReplicas),
+            (E::InvalidProducerIdMapping, E::InvalidProducerIdMapping),
+        ] {
+            let (mut owner, mut delayed) = verifying();
+            let ((), _, local) = with_fx(NOW, |fx| {
+                delayed.begin(&mut owner, client(0), transactional(0, 0), fx);
+                delayed.begin(&mut owner, client(1), transactional(0, 1), fx);
+            });
+            let (asked, _) = said(local);
+            let ((), _, local) = with_fx(NOW, |fx| {
+                delayed.told(&mut owner, asked[0], &[error], fx);
+                delayed.told(&mut owner, asked[0], &[E::None], fx);
+            });
+            assert_eq!(said(local).1, [(0, wanted), (1, wanted)], "{error:?}");
+            assert_eq!((appended(&owner), delayed.is_empty()), (0, true));
+        }
+    }
+
+    #[test]
+    fn who_is_not_answered_is_told_to_come_again() {
+        let (mut owner, mut delayed) = verifying();
+        let ((), _, local) = with_fx(NOW, |fx| {
+            delayed.begin(&mut owner, client(0), transactional(0, 0), fx);
+            delayed.give_up_late(&mut owner, false, fx);
+        });
+        assert_eq!((said(local).1, delayed.is_empty()), (vec![], false));
+        let late = Now {
+            mono: delayed.deadline(),
+            ..NOW
+        };
+        let ((), _, local) = with_fx(late, |fx| delayed.give_up_late(&mut owner, false, fx));
+        assert_eq!(said(local).1, [(0, ErrorCode::NotEnoughReplicas)]);
+        assert_eq!(delayed.deadline(), Mono::NEVER);
+    }
+
+    /// An abort comes between the question and its answer: what it was about begins no other transaction.
+    #[test]
+    fn what_came_before_the_end_of_a_transaction_is_not_for_the_next_one() {
+        let (mut owner, mut delayed) = verifying();
+        let marker = MarkerPart {
+            slot: 0,
+            log: LogId(0),
+            producer_id: 7,
+            producer_epoch: 0,
+            coordinator_epoch: 0,
+            commits: false,
+            version: 0,
+        };
+        let asker = MarkerAsker::Coordinator(ReqRef { shard: ME, id: 9 });
+        for again in [false, true] {
+            let ((), _, local) = with_fx(NOW, |fx| {
+                delayed.begin(&mut owner, client(0), transactional(0, 0), fx);
+            });
+            let (mut asked, _) = said(local);
+            let ends = appended(&owner) + 1;
+            owner.write_marker(NOW, asker, marker);
+            if again {
+                let ((), _, local) = with_fx(NOW, |fx| {
+                    delayed.begin(&mut owner, client(1), transactional(0, 1), fx);
+                });
+                asked.extend(said(local).0);
+                assert_eq!(asked.len(), 2);
+            }
+            let ((), _, local) = with_fx(NOW, |fx| {
+                for asked in &asked {
+                    delayed.told(&mut owner, *asked, &[ErrorCode::None], fx);
+                }
+            });
+            assert_eq!(said(local).1, [(0, ErrorCode::InvalidTxnState)]);
+            assert_eq!(appended(&owner), ends + i64::from(again));
+            assert!(delayed.is_empty());
+        }
+    }
+
+    #[test]
+    fn ends_are_told_when_they_are_committed() {
+        let (mut owner, _) = verifying();
+        let marker = MarkerPart {
+            slot: 4,
+            log: LogId(0),
+            producer_id: 7,
+            producer_epoch: 5,
+            coordinator_epoch: 3,
+            commits: true,
+            version: 0,
+        };
+        let asker = MarkerAsker::Coordinator(ReqRef { shard: ME, id: 9 });
+        let mut jobs = MarkerJobs::default();
+        let elsewhere = MarkerPart {
+            slot: 5,
+            log: LogId(1),
+            ..marker
+        };
+        let ((), _, mut local) = with_fx(NOW, |fx| {
+            jobs.begin(&mut owner, asker, vec![marker, elsewhere], fx);
+        });
+        let told = |msg: Option<Msg>| match msg {
+            Some(Msg::MarkersWritten { asker: to, results }) if to == asker => results,
+            msg => panic!("unexpected {msg:?}"),
+        };
+        let unknown = ErrorCode::UnknownTopicOrPartition;
+        assert_eq!(told(local.pop_front()), [(5, unknown)]);
+        assert!(local.is_empty() && owner.acks.ended.is_empty());
+        let ((), _, mut local) = with_fx(NOW, |fx| {
+            owner.idle(fx);
+            while let Some(at) = fx
+                .out
+                .iter()
+                .position(|it| matches!(it, Output::Disk { .. }))
+            {
+                if let Output::Disk { store, op } = fx.out.remove(at) {
+                    owner.on_disk(store, op.id(), Ok(()), fx);
+                }
+            }
+        });
+        assert_eq!(told(local.pop_front()), [(4, ErrorCode::None)]);
+        assert_eq!(std::mem::take(&mut owner.acks.ended), [marker]);
+        assert!(owner.acks.is_empty());
     }
 }

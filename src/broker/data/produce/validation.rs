@@ -242,7 +242,13 @@ mod tests {
                 id: conn.0,
             };
             let (mark, bytes) = (Mark::Durable, ORPHANED_BYTES_MAX / 4);
-            let rest = HandingOn::new(reply_to, req, (mark, Mono::NEVER), Vec::new(), bytes);
+            let rest = HandingOn::new(
+                reply_to,
+                req,
+                (mark, Mono::NEVER),
+                (Vec::new(), None),
+                bytes,
+            );
             validations.put_off(Job::HandOn(rest));
         }
         (0..CONNS).for_each(|conn| validations.closed(ConnId(conn)));

@@ -15,8 +15,13 @@ use crate::base::ErrorCode;
 use crate::broker::front::Front;
 use crate::broker::front::conns::ReplyTo;
 use crate::broker::fx::Fx;
-use crate::broker::msg::Query;
+use crate::broker::msg::{Query, Reader};
 use crate::wire::{ListFrame, ListedPartition, RequestHeader, StrBytes, WireError};
+
+/// From this version on the request says which records are wanted,
+const ISOLATION_FROM: i16 = 2;
+/// and this is how it says that they are those that are committed. Any other value is for all, as in Kafka.
+const READ_COMMITTED: u8 = 1;
 
 #[derive(Debug)]
 struct Offsets;
@@ -33,7 +38,14 @@ impl Queries {
     ) -> Result<(), WireError> {
         let empty = ListOffsetsResponse::default();
         let frame = ListFrame::new(header.correlation_id, header.version, &empty, 0)?;
-        let questions = Questions::<Offsets>::new(header, body, frame)?;
+        // Behind the replica id.
+        let committed = header.version >= ISOLATION_FROM && body.get(4) == Some(&READ_COMMITTED);
+        let reader = if committed {
+            Reader::Committed
+        } else {
+            Reader::All
+        };
+        let questions = Questions::<Offsets>::new(header, body, frame)?.by(reader);
         self.ask(front, reply_to, questions, fx);
         Ok(())
     }
@@ -77,10 +89,10 @@ impl LogQuestion for Offsets {
 /// What a timestamp of ListOffsets asks for; `ErrorCode::None` for what is never known here.
 fn query_of(timestamp: i64, version: i16) -> Result<Query, ErrorCode> {
     match timestamp {
-        at if at >= 0 => Ok(Query::AtTime(at)),
-        -1 => Ok(Query::Latest),
+        at if at >= 0 => Ok(Query::AtTime(at, Reader::All)),
+        -1 => Ok(Query::Latest(Reader::All)),
         -2 => Ok(Query::Earliest),
-        -3 if version >= 7 => Ok(Query::MaxTimestamp),
+        -3 if version >= 7 => Ok(Query::MaxTimestamp(Reader::All)),
         -4 if version >= 8 => Ok(Query::Earliest),
         -5 if version >= 9 => Err(ErrorCode::None),
         -6 if version >= 11 => Err(ErrorCode::None),
@@ -97,11 +109,11 @@ mod tests {
     fn special_timestamps_have_versions() {
         use ErrorCode::{None as NeverKnown, UnsupportedVersion as Unsupported};
         for (timestamp, version, wanted) in [
-            (0, 1, Ok(Query::AtTime(0))),
-            (-1, 1, Ok(Query::Latest)),
+            (0, 1, Ok(Query::AtTime(0, Reader::All))),
+            (-1, 1, Ok(Query::Latest(Reader::All))),
             (-2, 1, Ok(Query::Earliest)),
             (-3, 6, Err(Unsupported)),
-            (-3, 7, Ok(Query::MaxTimestamp)),
+            (-3, 7, Ok(Query::MaxTimestamp(Reader::All))),
             (-4, 7, Err(Unsupported)),
             (-4, 8, Ok(Query::Earliest)),
             (-5, 8, Err(Unsupported)),

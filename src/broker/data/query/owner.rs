@@ -12,7 +12,7 @@ use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, VALIDATI
 use crate::base::{ErrorCode, LeaderEpoch, LogId, Mono, Now, Offset, ShardId};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{Answered, Msg, Query, ReqRef};
+use crate::broker::msg::{Answered, Msg, Query, Reader, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::LogWaiter;
 use crate::broker::owner::work::Worker;
@@ -214,14 +214,20 @@ impl Lookups {
         };
         let store = &owner.slots[partition.slot].store;
         let log = &mut partition.log;
+        let reader = match query {
+            Query::Latest(reader) | Query::MaxTimestamp(reader) | Query::AtTime(_, reader) => {
+                Some(reader)
+            }
+            _ => None,
+        };
+        let end = match reader {
+            Some(Reader::Committed) => log.last_stable(),
+            Some(Reader::All) | None => log.high_watermark(),
+        };
         // Where a log ends for its readers a new leader does not know yet, nor what they were told of times.
-        let is_of_end = matches!(
-            query,
-            Query::Latest | Query::MaxTimestamp | Query::AtTime(_)
-        );
         match &partition.leader {
             None if query != Query::Size => return Err(ErrorCode::NotLeaderOrFollower),
-            Some(leader) if is_of_end && !leader.is_settled(log) => {
+            Some(leader) if reader.is_some() && !leader.is_settled(log) => {
                 return Err(ErrorCode::OffsetNotAvailable);
             }
             _ => {}
@@ -234,8 +240,8 @@ impl Lookups {
                     log.epoch_at(log.start_offset()).0,
                 ));
             }
-            Query::Latest => {
-                return Ok(here(log.high_watermark(), -1, log.leader_epoch().0));
+            Query::Latest(_) => {
+                return Ok(here(end, -1, log.leader_epoch().0));
             }
             Query::Size => {
                 let bytes = i64::try_from(log.size_bytes()).unwrap_or(i64::MAX);
@@ -253,18 +259,20 @@ impl Lookups {
                     .map_err(|refused| refused.code);
             }
             // Other brokers that stop give their partitions away: it may be asked of whoever has them then.
-            Query::MaxTimestamp | Query::AtTime(_) if self.stopping => {
+            Query::MaxTimestamp(_) | Query::AtTime(..) if self.stopping => {
                 return Err(ErrorCode::NotLeaderOrFollower);
             }
-            Query::MaxTimestamp => log.max_timestamp(store, work)?,
-            Query::AtTime(at) => log.offset_for_time(store, at, work)?,
+            Query::MaxTimestamp(_) => log.max_timestamp(store, work)?,
+            Query::AtTime(at, _) => log.offset_for_time(store, at, work)?,
         };
         Ok(match lookup {
             TimeLookup::Found {
                 offset,
                 timestamp,
                 epoch,
-            } => here(offset, timestamp, epoch.0),
+            } if offset < end => here(offset, timestamp, epoch.0),
+            // Who reads what is committed is not told of what may not be: as in Kafka, nothing else is looked for.
+            TimeLookup::Found { .. } => here(Offset(-1), -1, -1),
             TimeLookup::NotFound => here(Offset(-1), -1, -1),
             TimeLookup::Scan { pieces, ticket } => Step::Read(pieces, ticket),
             TimeLookup::Open(opening) => Step::Open(opening),
@@ -410,7 +418,13 @@ mod tests {
                 owner.append_internal(NOW, LogId(log), batch).unwrap();
             }
         });
-        let asked = |log| (log as u32, LogId(log), Query::AtTime(NOW.wall_ms + 1));
+        let asked = |log| {
+            (
+                log as u32,
+                LogId(log),
+                Query::AtTime(NOW.wall_ms + 1, Reader::All),
+            )
+        };
         let mut lookups = Lookups::default();
         let (slices, _, mut local) = with_fx(NOW, |fx| {
             let req = ReqRef { shard: ME, id: 2 };

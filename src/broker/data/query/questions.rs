@@ -15,7 +15,7 @@ use crate::base::limits::{LISTED_PER_SLICE, TOPIC_NAME_BYTES_MAX};
 use crate::base::{ErrorCode, Leftovers, LogId, ShardId};
 use crate::broker::front::long::LongKind;
 use crate::broker::front::{Front, check_epoch, partition_of};
-use crate::broker::msg::{Answered, Query};
+use crate::broker::msg::{Answered, Query, Reader};
 use crate::config::TopicConfig;
 use crate::controller::{Image, Topic};
 use crate::wire::{
@@ -161,6 +161,8 @@ pub struct Questions<A: LogQuestion> {
     look: Option<PartitionsRequest<A::Request>>,
     /// The metadata that it is answered by from its first turn on, whatever changes meanwhile.
     image: Arc<Image>,
+    /// Who asks where partitions end.
+    reader: Reader,
     /// The one shard whose partitions are told of, if not all are.
     only: Option<ShardId>,
     version: i16,
@@ -187,6 +189,7 @@ impl<A: LogQuestion> Questions<A> {
                 (false, _) => Source::Grouped(Grouped::default()),
             },
             image: Arc::default(),
+            reader: Reader::All,
             only: None,
             version: header.version,
             timeout_ms: None,
@@ -195,6 +198,12 @@ impl<A: LogQuestion> Questions<A> {
             asked: Vec::new(),
             frame,
         })
+    }
+
+    /// Tells where partitions end, and of times, as such a reader sees it.
+    pub fn by(mut self, reader: Reader) -> Self {
+        self.reader = reader;
+        self
     }
 
     /// Tells of a shard's partitions alone.
@@ -245,7 +254,7 @@ impl<A: LogQuestion> Questions<A> {
         if again && A::AGAIN == Again::Refused {
             return Err(ErrorCode::InvalidRequest);
         }
-        let query = A::query(listed, self.version)?;
+        let query = A::query(listed, self.version)?.of(self.reader);
         let topic = self.topic.as_ref();
         let topic = topic.ok_or(ErrorCode::UnknownTopicOrPartition)?;
         let partition = partition_of(topic, listed.index)?;
@@ -402,7 +411,7 @@ mod tests {
         const AGAIN: Again = Again::Refused;
 
         fn query(_: &ListedPartition, _: i16) -> Result<Query, ErrorCode> {
-            Ok(Query::Latest)
+            Ok(Query::Latest(Reader::All))
         }
 
         fn topic(name: StrBytes) -> ListOffsetsTopicResponse {

@@ -1,0 +1,230 @@
+//! Who may begin a transaction here: those of whom its coordinator has said that the partition is part of it (KIP-890).
+//! Otherwise a batch that comes late could begin one that nobody ends. A marker ends what was said before: what is
+//! asked about a producer when its transaction ends says nothing about the next one.
+
+use super::Log;
+use super::verified::Verification;
+use crate::base::limits::VERIFICATIONS_PER_LOG_MAX;
+use crate::base::{ErrorCode, Refused};
+use crate::record::BatchInfo;
+
+impl Log {
+    /// Whether the coordinator is to be asked before a batch is appended: it would begin a transaction here.
+    #[must_use]
+    pub fn needs_verification(&self, info: &BatchInfo) -> bool {
+        let (id, epoch) = (info.producer_id, info.producer_epoch);
+        info.is_transactional()
+            && !info.is_control()
+            && !self.has_open_transaction(id, epoch)
+            && !self.verifications.is_verified(id, epoch)
+            && !self.has(info)
+    }
+
+    /// Begins a question about the producer of such a batch, or goes on with one that is under way: its number, and
+    /// whether it is new and is to be asked.
+    ///
+    /// # Errors
+    /// INVALID_PRODUCER_EPOCH if a newer one is known or asked about; KAFKA_STORAGE_ERROR if too many are.
+    pub fn begin_verification(&mut self, info: &BatchInfo) -> Result<(u64, bool), Refused> {
+        let (id, epoch) = (info.producer_id, info.producer_epoch);
+        self.producers.check_epoch(id, epoch)?;
+        let all = &mut self.verifications;
+        match all.by_producer.get(&id) {
+            Some(known) if known.epoch == epoch && !known.is_verified => {
+                return Ok((known.token, false));
+            }
+            Some(known) if known.epoch > epoch => {
+                return Err(ErrorCode::InvalidProducerEpoch.into());
+            }
+            None if all.by_producer.len() >= VERIFICATIONS_PER_LOG_MAX => {
+                let message = "Too many transactions are about to begin in the partition.";
+                return Err(Refused::because(ErrorCode::KafkaStorageError, message));
+            }
+            Some(_) | None => {}
+        }
+        all.tokens += 1;
+        let asked = Verification {
+            token: all.tokens,
+            epoch,
+            is_verified: false,
+        };
+        all.by_producer.insert(id, asked);
+        Ok((all.tokens, true))
+    }
+
+    /// The coordinator has answered a question, or none is waited for any more. Returns whether it still counts.
+    pub fn end_verification(&mut self, producer_id: i64, token: u64, is_part: bool) -> bool {
+        let all = &mut self.verifications.by_producer;
+        let known = all.get_mut(&producer_id);
+        let Some(known) = known.filter(|known| known.token == token) else {
+            return false;
+        };
+        known.is_verified = is_part;
+        if !is_part {
+            all.remove(&producer_id);
+        }
+        true
+    }
+
+    /// Whether a batch may be appended as far as transactions are concerned.
+    ///
+    /// # Errors
+    /// INVALID_TXN_STATE if it would begin one and is not [verified](Self::needs_verification), or is of none while its
+    /// producer has one open; KAFKA_STORAGE_ERROR if one more cannot begin here.
+    pub(super) fn check_transaction(&self, info: &BatchInfo) -> Result<(), Refused> {
+        let (id, epoch) = (info.producer_id, info.producer_epoch);
+        if !info.is_transactional() {
+            let is_open = self
+                .producers
+                .get(id)
+                .is_some_and(|it| it.transaction.is_some());
+            let message =
+                "The producer has a transaction open in the partition, and this batch is of none.";
+            return match is_open {
+                true => Err(Refused::because(ErrorCode::InvalidTxnState, message)),
+                false => Ok(()),
+            };
+        }
+        if self.has_open_transaction(id, epoch) {
+            return Ok(());
+        }
+        if !self.verifications.is_verified(id, epoch) {
+            let message = "The partition is not part of the producer's transaction.";
+            return Err(Refused::because(ErrorCode::InvalidTxnState, message));
+        }
+        self.check_transactions()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Offset;
+    use crate::log::testing::{Draft, Fixture, START_MS};
+    use crate::log::{EndOfTransaction, LogConfig};
+
+    fn draft(epoch: i16, sequence: i32) -> Draft {
+        let mut draft = Draft::plain(&[START_MS], 10);
+        draft.producer = Some((7, epoch, sequence));
+        draft.transactional = true;
+        draft
+    }
+
+    fn end(f: &mut Fixture, epoch: i16, commits: bool) -> Result<i64, ErrorCode> {
+        let end = EndOfTransaction {
+            producer_id: 7,
+            producer_epoch: epoch,
+            coordinator_epoch: 0,
+            commits,
+            version: 0,
+        };
+        let ended = f.log.append_end(f.now, &end, &mut f.disk.store);
+        ended
+            .map(|it| it.base_offset.0)
+            .map_err(|refused| refused.code)
+    }
+
+    fn append(f: &mut Fixture, draft: &Draft) -> Result<i64, ErrorCode> {
+        let appended = f.append(draft);
+        appended
+            .map(|it| it.base_offset.0)
+            .map_err(|refused| refused.code)
+    }
+
+    #[test]
+    fn nobody_begins_a_transaction_of_whom_nobody_has_said_that_he_may() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        let (first, (_, info)) = (draft(0, 0), draft(0, 0).build());
+        assert_eq!(append(&mut f, &first), Err(ErrorCode::InvalidTxnState));
+        assert!(f.log.needs_verification(&info));
+        let (token, is_new) = f.log.begin_verification(&info).unwrap();
+        assert_eq!(
+            (is_new, f.log.begin_verification(&info)),
+            (true, Ok((token, false)))
+        );
+        assert_eq!(append(&mut f, &first), Err(ErrorCode::InvalidTxnState));
+        assert!(!f.log.end_verification(7, token + 1, true));
+        assert!(f.log.end_verification(7, token, true));
+        assert_eq!(append(&mut f, &first), Ok(0));
+        assert_eq!(append(&mut f, &first), Ok(0), "a retry");
+        assert_eq!(append(&mut f, &draft(0, 1)), Ok(1), "it goes on");
+        let mut plain = Draft::plain(&[START_MS], 10);
+        plain.producer = Some((7, 0, 2));
+        assert_eq!(append(&mut f, &plain), Err(ErrorCode::InvalidTxnState));
+        f.settle();
+        assert_eq!(
+            (f.log.high_watermark(), f.log.last_stable()),
+            (Offset(2), Offset(0))
+        );
+        assert_eq!(end(&mut f, 0, true), Ok(2));
+        assert_eq!(
+            f.log.last_stable(),
+            Offset(0),
+            "its end is not committed yet"
+        );
+        f.settle();
+        assert_eq!(f.log.last_stable(), Offset(3));
+        assert_eq!(
+            append(&mut f, &draft(0, 2)),
+            Err(ErrorCode::InvalidTxnState)
+        );
+        assert_eq!(append(&mut f, &plain), Ok(3));
+    }
+
+    #[test]
+    fn what_was_asked_before_the_end_says_nothing_behind_it() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        let (_, info) = draft(0, 0).build();
+        let (token, _) = f.log.begin_verification(&info).unwrap();
+        assert_eq!(end(&mut f, 0, false), Ok(0));
+        assert!(!f.log.end_verification(7, token, true));
+        assert_eq!(
+            append(&mut f, &draft(0, 0)),
+            Err(ErrorCode::InvalidTxnState)
+        );
+        let (again, is_new) = f.log.begin_verification(&info).unwrap();
+        assert!(is_new && again > token);
+        // A newer epoch takes its place.
+        let (_, newer) = draft(1, 0).build();
+        let (token, _) = f.log.begin_verification(&newer).unwrap();
+        assert!(!f.log.end_verification(7, again, true));
+        assert!(f.log.begin_verification(&info).is_err());
+        assert!(f.log.end_verification(7, token, false));
+        assert_eq!(
+            append(&mut f, &draft(1, 0)),
+            Err(ErrorCode::InvalidTxnState)
+        );
+    }
+
+    #[test]
+    fn ends_are_fenced() {
+        let mut f = Fixture::new(LogConfig::default(), 0);
+        f.verified(7, 5);
+        assert_eq!(append(&mut f, &draft(5, 0)), Ok(0));
+        let mut ends = |epoch, coordinator_epoch, version| {
+            let end = EndOfTransaction {
+                producer_id: 7,
+                producer_epoch: epoch,
+                coordinator_epoch,
+                commits: false,
+                version,
+            };
+            let ended = f.log.append_end(f.now, &end, &mut f.disk.store);
+            ended
+                .map(|it| it.base_offset.0)
+                .map_err(|refused| refused.code)
+        };
+        let stale = Err(ErrorCode::InvalidProducerEpoch);
+        assert_eq!(ends(4, 3, 0), stale);
+        assert_eq!(ends(5, 3, 2), stale, "of version 2 it has a newer epoch");
+        assert_eq!(ends(6, 3, 2), Ok(1));
+        assert_eq!(ends(6, 3, 2), Ok(2), "once more");
+        let fenced = Err(ErrorCode::TransactionCoordinatorFenced);
+        assert_eq!(ends(6, 2, 2), fenced);
+        assert_eq!(ends(6, 4, 0), Ok(3));
+        f.settle();
+        let ranges = f.log.aborted_between(Offset(0), Offset(9));
+        let ranges: Vec<_> = ranges.iter().map(|it| (it.first.0, it.last.0)).collect();
+        assert_eq!(ranges, [(0, 1)]);
+    }
+}
