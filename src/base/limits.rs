@@ -239,7 +239,7 @@ pub const MEMBERS_TOLD_PER_SLICE: usize = 256;
 /// group is subscribed; if there are more it may be to any. All of a member are looked at at a time.
 pub const GROUP_TOPICS_MAX: usize = 10_000;
 /// Transactional ids of one shard; further ones get COORDINATOR_NOT_AVAILABLE.
-pub const TXN_IDS_MAX: usize = 100_000;
+pub const TXN_IDS_MAX: usize = 20_000;
 /// What the transactional ids of one shard take, in bytes, with the partitions of their transactions and what is being
 /// written. Past that new ids and partitions get COORDINATOR_NOT_AVAILABLE.
 pub const TXN_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -248,6 +248,15 @@ pub const TXN_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const TXN_PARTITIONS_MAX: usize = 4096;
 /// The same of a record that is read: another broker may have written it.
 pub const TXN_PARTITIONS_READ_MAX: usize = 1_000_000;
+/// Markers of a transaction of which nothing was heard for so long are sent again.
+pub const MARKERS_WITHIN_MS: u64 = 30_000;
+/// After a transaction was decided so long ago, a partition of it that is not known is one that was deleted: until then
+/// this node may not have heard yet that it was made.
+pub const UNKNOWN_GONE_MS: i64 = 10_000;
+/// How long a new producer id is waited for.
+pub const PRODUCER_ID_WITHIN_MS: u64 = 10_000;
+/// Partitions of transactions that are told of at a time; whoever asks for more at once is told to ask again.
+pub const TXN_PARTITIONS_TOLD_MAX: usize = 8192;
 /// Transactional ids of which something is done at a time by itself.
 pub const TXN_IDS_PER_SLICE: usize = 64;
 /// Protocols that a member of a group may support.

@@ -14,6 +14,7 @@ use super::front::order::{Footprint, Things};
 use super::fx::Fx;
 use super::groups::{self, Planner};
 use super::requests::Requests;
+use super::txn::{self, TxnPlanner};
 use crate::wire::peer::{Hello, PeerMessages, ReplicaMessages};
 use crate::wire::{Api, RequestHeader, WireError, fetch, produce};
 
@@ -45,6 +46,10 @@ pub(super) enum Handler {
     Groups(Planner),
     /// The same for a request that may list much, and be told much.
     GroupList(Planner),
+    /// The coordinators of transactional ids, asked in the same way.
+    Transactions(TxnPlanner),
+    /// The same, or the control shard if the request is about none.
+    TransactionsOrControl(TxnPlanner, Decider),
 }
 
 type FrontHandler = fn(
@@ -76,6 +81,14 @@ pub const INSIDE: Api = Api {
     flexible_from: 0,
 };
 
+/// Whether this is what nodes ask each other about transactions, and no leader decides on.
+pub(super) const fn is_of_nodes(key: i16, version: i16) -> bool {
+    matches!(
+        (key, version),
+        (Api::ADD_PARTITIONS_TO_TXN, 5) | (Api::WRITE_TXN_MARKERS, 1)
+    )
+}
+
 /// How a request is decided on that comes to the control shard: one that a client of some node may bring there, in the
 /// versions that are served, or what only nodes ask of each other.
 pub(super) fn decider(key: i16, version: i16) -> Option<Decider> {
@@ -84,7 +97,9 @@ pub(super) fn decider(key: i16, version: i16) -> Option<Decider> {
     }
     let served = served(key).filter(|served| served.api.serves(version));
     match served?.handler {
-        Handler::Control(decider) | Handler::ImageOrCreate(_, _, decider) => Some(decider),
+        Handler::Control(decider)
+        | Handler::ImageOrCreate(_, _, decider)
+        | Handler::TransactionsOrControl(_, decider) => Some(decider),
         _ => None,
     }
 }
@@ -172,6 +187,7 @@ const OLD_TOPICS: Things = Things::OLD_TOPICS;
 const RECORDS: Things = Things::RECORDS;
 const MEMBERS: Things = Things::MEMBERS;
 const OFFSETS: Things = Things::OFFSETS;
+const TRANSACTIONS: Things = Things::TRANSACTIONS;
 const DATA: Things = RECORDS.and(TOPICS);
 const OLD_DATA: Things = RECORDS.and(OLD_TOPICS);
 const GROUPS: Things = MEMBERS.and(OFFSETS);
@@ -183,7 +199,7 @@ const FETCH: (i16, i16) = (*fetch::VERSIONS.start(), *fetch::VERSIONS.end());
 /// answered with what is there when it is. Changes of topics look at them: what makes partitions may have to wait
 /// until stores have room, and others must not be decided before it.
 #[rustfmt::skip]
-static APIS: [Served; 39] = [
+static APIS: [Served; 44] = [
     // librdkafka refuses a broker that does not claim Produce 0 (KAFKA-18659), so 0 is claimed as Kafka 4 claims
     // it; versions 0 to 2 are refused all the same.
     Served { claimed_from: Some(0), ..row((0, "Produce", PRODUCE.0, PRODUCE.1, 9),
@@ -204,7 +220,7 @@ static APIS: [Served; 39] = [
     row((9, "OffsetFetch", 1, 10, 6), Handler::GroupList(groups::offset_fetch), NONE, OFFSETS)
         .watching(OFFSETS),
     row((10, "FindCoordinator", 0, 6, 3),
-        ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::create_offsets_topic), NONE, NONE),
+        ImageOrCreate(groups::find_coordinator, groups::find_after_creation, groups::create_coordinators), NONE, NONE),
     Served { waits: true, ..row((11, "JoinGroup", 0, 9, 6), Handler::Groups(groups::join_group), MEMBERS, NONE) },
     // What a heartbeat changes nobody can look at.
     row((12, "Heartbeat", 0, 4, 4), Handler::Groups(groups::heartbeat), NONE, NONE),
@@ -226,11 +242,18 @@ static APIS: [Served; 39] = [
         Handler::Front(
             |all, front, to, header, body, fx| said(all.query.delete_records(front, to, header, body, fx))),
         RECORDS, DATA).watching(OLD_DATA),
-    row((22, "InitProducerId", 0, 5, 2), Control(admin::init_producer_id), NONE, NONE),
+    row((22, "InitProducerId", 0, 5, 2),
+        Handler::TransactionsOrControl(txn::init_transactions, admin::init_producer_id),
+        TRANSACTIONS, TRANSACTIONS),
     row((23, "OffsetForLeaderEpoch", 2, 4, 4),
         Handler::Front(
             |all, front, to, header, body, fx| said(all.query.offset_for_leader_epoch(front, to, header, body, fx))),
         NONE, DATA).watching(OLD_DATA),
+    row((24, "AddPartitionsToTxn", 0, 5, 3), Handler::Transactions(txn::add_partitions_to_txn),
+        TRANSACTIONS, TRANSACTIONS),
+    row((25, "AddOffsetsToTxn", 0, 4, 3), Handler::Transactions(txn::add_offsets_to_txn),
+        TRANSACTIONS, TRANSACTIONS),
+    row((26, "EndTxn", 0, 4, 3), Handler::Transactions(txn::end_txn), TRANSACTIONS, TRANSACTIONS),
     row((27, "WriteTxnMarkers", 1, 2, 1),
         Handler::Front(|all, front, to, header, body, fx| all.markers.begin(front, to, header, body, fx)),
         RECORDS, TOPICS),
@@ -258,6 +281,9 @@ static APIS: [Served; 39] = [
     row((61, "DescribeProducers", 0, 0, 0),
         Handler::Front(|all, front, to, header, body, fx| all.producers.begin(front, to, header, body, fx)),
         NONE, DATA).watching(OLD_DATA),
+    row((65, "DescribeTransactions", 0, 0, 0), Handler::Transactions(txn::describe_transactions),
+        NONE, TRANSACTIONS),
+    row((66, "ListTransactions", 0, 1, 0), Handler::Transactions(txn::list_transactions), NONE, TRANSACTIONS),
     row((74, "ListConfigResources", 0, 1, 0), Image(admin::list_config_resources), NONE, TOPICS).watching(TOPICS),
     row((75, "DescribeTopicPartitions", 0, 0, 0), Image(admin::describe_topic_partitions), NONE, TOPICS)
         .watching(TOPICS),

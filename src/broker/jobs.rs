@@ -41,7 +41,13 @@ impl Jobs {
             Some(Worker::Fetch) => self.fetch.go_on(owner, fx),
             Some(Worker::Query) => self.query.go_on(owner, fx),
             // They read only.
-            Some(Worker::Metadata | Worker::Offsets | Worker::Replicas | Worker::Cleaner)
+            Some(
+                Worker::Metadata
+                | Worker::Offsets
+                | Worker::Transactions
+                | Worker::Replicas
+                | Worker::Cleaner,
+            )
             | None => {}
         }
         self.markers.go_on(owner, fx);

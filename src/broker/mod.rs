@@ -49,6 +49,7 @@ mod slice_tests;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+mod txn;
 
 pub use control::MetadataStatus;
 pub use io::*;

@@ -11,7 +11,7 @@ use crate::base::{
     ConnId, ErrorCode, LeaderEpoch, LogId, Mono, NodeId, Offset, Refused, ShardId, StoreId,
 };
 use crate::controller::{Cause, Delta, Image, Moves};
-use crate::coordinator::{GroupAnswer, Question};
+use crate::coordinator::{GroupAnswer, Question, TxnAnswer, TxnAsk};
 use crate::log::{AbortedRange, ActiveProducer};
 use crate::record::BatchInfo;
 use crate::replica::Mark;
@@ -34,6 +34,25 @@ impl ReqRef {
 
     /// Numbers with this bit are of what a shard asks for its replicas.
     const REPLICAS: u64 = 1 << 62;
+
+    /// Numbers with this bit are of what coordinators of transactions want done.
+    const TRANSACTIONS: u64 = 1 << 61;
+
+    /// One of what the coordinators of transactions of a shard want done.
+    #[must_use]
+    pub const fn of_transactions(shard: ShardId, number: u64) -> Self {
+        let id = number | Self::TRANSACTIONS;
+        Self { shard, id }
+    }
+
+    /// The number of one of those, if this id of a shard is one.
+    #[must_use]
+    pub const fn number_of_transactions(id: u64) -> Option<u64> {
+        match id & (Self::INSIDE | Self::REPLICAS | Self::TRANSACTIONS) {
+            Self::TRANSACTIONS => Some(id & !Self::TRANSACTIONS),
+            _ => None,
+        }
+    }
 
     /// One of what a shard asks for its replicas.
     #[must_use]
@@ -234,6 +253,37 @@ pub enum Msg {
         id: u64,
         /// Place in the request, and answer.
         answers: Vec<(u32, GroupAnswer)>,
+    },
+    /// Ask the coordinators of transactions.
+    Transactions {
+        /// Who asks.
+        req: ReqRef,
+        /// Place in the request, partition of `__transaction_state`, question.
+        parts: Vec<(u32, i32, TxnAsk)>,
+    },
+    /// Some of them have answered.
+    TransactionsDone {
+        /// The front's request.
+        id: u64,
+        /// Place in the request, and answer.
+        answers: Vec<(u32, TxnAnswer)>,
+    },
+    /// To the control shard: ask another node about transactions. The answer is a [`Msg::ControlDone`]; if it is lost,
+    /// that is an error.
+    CallNode {
+        /// Who asks.
+        req: ReqRef,
+        /// The node.
+        node: NodeId,
+        /// What it is asked.
+        call: Box<ControlCall>,
+    },
+    /// Of the control shard: another node asks about transactions. The answer is a [`Msg::ControlDone`].
+    CallOfNode {
+        /// The control shard's number for it.
+        req: ReqRef,
+        /// What is asked.
+        call: Box<ControlCall>,
     },
     /// A request that only the control shard can answer.
     Control {

@@ -17,6 +17,7 @@ use super::io::ConnId;
 use super::listings::Listings;
 use super::peers::ClusterSetup;
 use super::peers::streams::Streams;
+use super::txn::front::TxnRequests;
 use crate::base::limits::WAKES_PER_SLICE;
 use crate::config::BrokerConfig;
 
@@ -28,6 +29,7 @@ pub(super) struct Requests {
     pub query: Queries,
     pub explain: Explains,
     pub groups: GroupRequests,
+    pub transactions: TxnRequests,
     pub control: Calls,
     pub listing: Listings,
     pub markers: MarkerRequests,
@@ -45,6 +47,7 @@ impl Requests {
             query: Queries::default(),
             explain: Explains::default(),
             groups: GroupRequests::default(),
+            transactions: TxnRequests::default(),
             control: Calls::new(cluster.is_some()),
             listing: Listings::default(),
             markers: MarkerRequests::default(),
@@ -65,6 +68,7 @@ impl Requests {
                 Family::Query => queries.push(id),
                 Family::Explain => self.explain.forget(id),
                 Family::Groups => self.groups.forget(id),
+                Family::Transactions => self.transactions.forget(id),
                 Family::Control => self.control.forget(id, fx),
                 Family::Listing => self.listing.forget(conn, id),
                 Family::Markers => self.markers.forget(id),
@@ -84,6 +88,7 @@ impl Requests {
             self.query.len(),
             self.explain.len(),
             self.groups.len(),
+            self.transactions.len(),
             self.control.len(),
             self.listing.len(),
             self.markers.len(),
@@ -124,6 +129,7 @@ impl Requests {
                     Family::Query
                     | Family::Explain
                     | Family::Groups
+                    | Family::Transactions
                     | Family::Listing
                     | Family::Markers
                     | Family::Producers,

@@ -1,6 +1,7 @@
 //! The brain of one core: takes inputs, asks the machines, gives outputs. One
 //! entry, [`Shard::handle`]; the driver calls it from one place, one input at a time.
 
+mod answers;
 mod draining;
 mod transactions;
 
@@ -32,6 +33,7 @@ use super::peers::{ClusterSetup, Verdict};
 use super::replicas::Replication;
 use super::requests::Requests;
 use super::trace::Trace;
+use super::txn::host::TxnCoordinators;
 use crate::base::limits::{LOGS_CHANGED_PER_SLICE, PARTITIONS_PER_SLICE, REQUESTS_BEGUN_MAX};
 use crate::base::{Leftovers, LogId, Mono, NodeId, Now, Offset, ShardId, StoreId};
 use crate::config::BrokerConfig;
@@ -70,6 +72,7 @@ pub struct Shard {
     owner: Owner,
     jobs: Jobs,
     coordinators: Coordinators,
+    transactions: TxnCoordinators,
     /// On shard 0 alone.
     control: Option<Control>,
     others: OtherNodes,
@@ -117,6 +120,7 @@ impl Shard {
             others: OtherNodes::new(cluster.as_ref(), (setup.id, setup.shards), setup.seed),
             config: Arc::clone(&config),
             coordinators: Coordinators::new(&config, setup.seed),
+            transactions: TxnCoordinators::new(&config, owners.clone()),
             front: Front::new(Arc::clone(&config), owners, setup.shards, setup.seed),
             requests: Requests::new(&config, cluster),
             owner,
@@ -278,7 +282,10 @@ impl Shard {
             }
             Msg::Appended { id, fate } => {
                 let image = &front.image;
-                self.coordinators.appended(id, fate, image, owner, fx);
+                match ReqRef::number_of_transactions(id) {
+                    Some(id) => self.transactions.appended(id, fate, image, owner, fx),
+                    None => self.coordinators.appended(id, fate, image, owner, fx),
+                }
                 self.follow_up(fx);
             }
             Msg::ProduceDone {
@@ -291,7 +298,11 @@ impl Shard {
             | Msg::WriteMarkers { .. }
             | Msg::MarkersWritten { .. }
             | Msg::DescribeProducers { .. }
-            | Msg::ProducersDescribed { .. } => self.transaction_message(msg, fx),
+            | Msg::ProducersDescribed { .. }
+            | Msg::Transactions { .. }
+            | Msg::TransactionsDone { .. }
+            | Msg::CallNode { .. }
+            | Msg::CallOfNode { .. } => self.transaction_message(from, msg, fx),
             Msg::Fetch { req, pass, parts } => self.jobs.fetch.begin(owner, req, pass, parts, fx),
             Msg::FetchDone { id, planned } => requests.fetch.done(front, id, planned, fx),
             Msg::FetchWatch { req, bytes } => owner.watches.want(req, bytes),
@@ -317,19 +328,7 @@ impl Shard {
                     control.cancel(req);
                 }
             }
-            Msg::ControlDone { id, answer } => {
-                if let Some(number) = ReqRef::number_inside(id) {
-                    if let Some(control) = &mut self.control {
-                        control.inside_done(number, answer);
-                    }
-                } else if let Some(number) = ReqRef::number_of_replicas(id) {
-                    if let Some(replicas) = &mut self.others.replicas {
-                        replicas.altered(number, answer, owner, fx.now.mono);
-                    }
-                } else if let Some((to, call)) = requests.control.done(front, id, answer, fx) {
-                    self.answer_after_creation(to, call, fx);
-                }
-            }
+            Msg::ControlDone { id, answer } => self.control_done(id, answer, fx),
             Msg::Room {
                 store,
                 bytes,
@@ -387,6 +386,7 @@ impl Shard {
         let before = std::mem::replace(&mut self.front.image, adoption.image);
         before.leave(&mut self.leftovers);
         let image = &self.front.image;
+        self.transactions.adopted(image, &mut self.owner, fx);
         self.coordinators
             .adopted(image, adopted, &mut self.owner, fx);
         self.follow_up(fx);
@@ -394,7 +394,8 @@ impl Shard {
 
     /// Says that clients may be let in, once there is an image and what this shard coordinates is loaded.
     fn say_when_ready(&mut self, fx: &mut Fx<'_>) {
-        if !self.ready && self.front.image.version > 0 && self.coordinators.is_loaded() {
+        let is_loaded = self.coordinators.is_loaded() && self.transactions.is_loaded();
+        if !self.ready && self.front.image.version > 0 && is_loaded {
             self.ready = true;
             fx.out.push(Output::Ready);
         }
@@ -414,6 +415,10 @@ impl Shard {
             Some(Worker::Offsets) => {
                 let image = &self.front.image;
                 self.coordinators.read(owner, id, result, image, fx);
+            }
+            Some(Worker::Transactions) => {
+                let image = &self.front.image;
+                self.transactions.read(owner, (id, result), image, fx);
             }
             Some(Worker::Cleaner) => self.jobs.cleaner.read(owner, id, result, fx),
             Some(Worker::Replicas) => {
@@ -448,7 +453,9 @@ impl Shard {
             for told in std::mem::take(&mut self.owner.acks.told) {
                 let owner = &mut self.owner;
                 let control = self.control.as_mut().filter(|_| told.1.is_ok());
-                if !control.is_some_and(|control| control.durable(told.0, owner, fx)) {
+                if !control.is_some_and(|control| control.durable(told.0, owner, fx))
+                    && !self.transactions.told(told)
+                {
                     self.coordinators.told(told, owner, fx);
                 }
             }
@@ -537,6 +544,13 @@ impl Shard {
             Handler::Image(handler) | Handler::ImageOrCreate(handler, ..) => {
                 self.answer(to, call(header, body), handler, fx)
             }
+            Handler::Transactions(planner) | Handler::TransactionsOrControl(planner, _) => {
+                let request = (to, &header, body.clone());
+                if !requests.transactions.begin(front, request, planner, fx)? {
+                    requests.control.begin(front, to, call(header, body), fx);
+                }
+                Ok(())
+            }
             Handler::Control(_) => {
                 requests.control.begin(front, to, call(header, body), fx);
                 Ok(())
@@ -571,18 +585,6 @@ impl Shard {
         Ok(())
     }
 
-    /// Answers a request when what was missing for it is created, as far as it may be.
-    fn answer_after_creation(&mut self, to: ReplyTo, call: ControlCall, fx: &mut Fx<'_>) {
-        let served = apis::served(call.header.key);
-        let answered = match served.map(|served| served.handler) {
-            Some(Handler::ImageOrCreate(_, handler, _)) => self.answer(to, call, handler, fx),
-            _ => Err(format!("API key {} creates nothing", call.header.key)),
-        };
-        if let Err(why) = answered {
-            self.front.conns.fail(to, why, fx.out);
-        }
-    }
-
     /// Goes on with an answer that lists much; the next one begins when there is none.
     fn list_some(&mut self, fx: &mut Fx<'_>) {
         let (listings, front) = (&mut self.requests.listing, &mut self.front);
@@ -615,6 +617,9 @@ impl Shard {
         self.coordinators.tick(&self.front.image, fx);
         self.coordinators
             .slice(&self.front.image, &mut self.owner, fx);
+        self.transactions.tick(&self.front.image, fx);
+        self.transactions
+            .slice(&self.front.image, &mut self.owner, fx);
         self.follow_up(fx);
         let cluster_id = self.front.image.cluster_id.as_deref();
         let (control, owner) = (self.control.as_mut(), &mut self.owner);
@@ -642,6 +647,7 @@ impl Shard {
             || self.requests.listing.has_more(&self.front)
             || (self.control.as_ref()).is_some_and(|it| it.has_more() || it.has_to_learn())
             || self.coordinators.has_more()
+            || self.transactions.has_more()
             || self.others.has_more(&self.owner)
             || self.requests.fetch.has_more()
             || self.requests.query.has_more(&self.front)
@@ -655,6 +661,7 @@ impl Shard {
         wake_at = wake_at.min(self.jobs.cleaner.deadline());
         wake_at = wake_at.min(self.jobs.produce.deadline());
         wake_at = wake_at.min(self.coordinators.next_deadline());
+        wake_at = wake_at.min(self.transactions.next_deadline());
         wake_at = wake_at.min(self.others.deadline(fx.now.mono));
         if let Draining::Leaving(until) = self.draining {
             wake_at = wake_at.min(until);
@@ -691,6 +698,7 @@ impl Shard {
         self.front.conns.invariants();
         self.requests.invariants(&self.front);
         self.coordinators.invariants();
+        self.transactions.invariants();
         if let Some(control) = &self.control {
             control.invariants();
         }

@@ -97,6 +97,24 @@ settings! {
         /// Replicas of the topic that keeps the committed offsets, but no more than there are voters: one where a node
         /// is alone. Counts when it is created, for which there have to be so many brokers, as in Kafka.
         offsets_topic_replication_factor: i16 = 3, "offsets.topic.replication.factor", None, (1, i16::MAX as i64);
+        /// Partitions of the topic that keeps the state of transactions. Counts when it is created.
+        transaction_state_log_num_partitions: i32 = 50, "transaction.state.log.num.partitions", None,
+            (1, i32::MAX as i64);
+        /// Replicas of the topic that keeps the state of transactions, but no more than there are voters: one where a
+        /// node is alone. Counts when it is created, for which there have to be so many brokers, as in Kafka.
+        transaction_state_log_replication_factor: i16 = 3, "transaction.state.log.replication.factor", None,
+            (1, i16::MAX as i64);
+        /// In-sync replicas that the topic of the state of transactions needs, but no more than it has. Counts when it
+        /// is created.
+        transaction_state_log_min_isr: i32 = 2, "transaction.state.log.min.isr", None, (1, i32::MAX as i64);
+        /// Segment size of the topic that keeps the state of transactions. Counts when it is created.
+        transaction_state_log_segment_bytes: i32 = 104_857_600, "transaction.state.log.segment.bytes", Bytes,
+            (MIB, i32::MAX as i64);
+        /// Longest time that a producer may let its transactions take.
+        transaction_max_timeout_ms: i32 = 900_000, "transaction.max.timeout.ms", Ms, (1, i32::MAX as i64);
+        /// A transactional id without a transaction is forgotten after this long.
+        transactional_id_expiration_ms: i32 = 604_800_000, "transactional.id.expiration.ms", Ms,
+            (1, i32::MAX as i64);
         /// Committed offsets of a group without members are forgotten after this long.
         offsets_retention_minutes: i32 = 10_080, "offsets.retention.minutes", Minutes, (1, i32::MAX as i64);
         /// How long what a coordinator writes, such as committed offsets, waits for the other replicas:

@@ -378,7 +378,7 @@ mod tests {
             lines.contains(&(Some(9), "num.network.threads")),
             "{lines:?}"
         );
-        assert_eq!(lines.len(), 9, "{lines:?}");
+        assert_eq!(lines.len(), 8, "{lines:?}");
         assert_eq!(config.explicit["num.io.threads"], "8");
     }
 

@@ -88,18 +88,36 @@ fn missing_topic(name: &str, terms: &Terms<'_>) -> Option<NewTopic> {
         let own = |(key, value): (&str, &str)| (key.to_owned(), Some(value.to_owned()));
         topic.configs = settings.map(own).into();
         topic.partitions = terms.config.offsets_topic_num_partitions;
-        topic.replication_factor = offsets_factor(terms);
+        topic.replication_factor = own_factor(terms.config.offsets_topic_replication_factor, terms);
+    } else if name == "__transaction_state" {
+        let config = terms.config;
+        let factor = own_factor(config.transaction_state_log_replication_factor, terms);
+        let min_isr = config.transaction_state_log_min_isr.min(factor.into());
+        let settings = [
+            ("cleanup.policy", "compact".to_owned()),
+            ("compression.type", "uncompressed".to_owned()),
+            ("min.insync.replicas", min_isr.to_string()),
+            (
+                "segment.bytes",
+                config.transaction_state_log_segment_bytes.to_string(),
+            ),
+            ("unclean.leader.election.enable", "false".to_owned()),
+        ];
+        let own = |(key, value): (&str, String)| (key.to_owned(), Some(value));
+        topic.configs = settings.map(own).into();
+        topic.partitions = config.transaction_state_log_num_partitions;
+        topic.replication_factor = factor;
     } else if is_internal(name) {
         return None;
     }
     Some(topic)
 }
 
-/// How many replicas committed offsets have. They must not have fewer because some nodes have not registered yet, so it
-/// is not counted who has: all who vote are to be brokers. A node that is alone is one.
-fn offsets_factor(terms: &Terms<'_>) -> i16 {
+/// How many replicas a topic of the broker's own has. They must not have fewer because some nodes have not registered
+/// yet, so it is not counted who has: all who vote are to be brokers. A node that is alone is one.
+fn own_factor(wanted: i16, terms: &Terms<'_>) -> i16 {
     let nodes = i16::try_from(terms.voters).unwrap_or(i16::MAX);
-    terms.config.offsets_topic_replication_factor.min(nodes)
+    wanted.min(nodes)
 }
 
 fn create(draft: &mut Draft, terms: &mut Terms<'_>, topic: NewTopic) -> Result<Created, Refused> {
@@ -366,10 +384,21 @@ mod tests {
 
     #[test]
     fn missing_topics_are_created_on_demand() {
-        let names = ["a", "a", "b b", "__consumer_offsets", "__transaction_state"];
+        let names = [
+            "a",
+            "a",
+            "b b",
+            "__consumer_offsets",
+            "__transaction_state",
+            "__share_group_state",
+        ];
         let draft = with_topics(&names);
         let names: Vec<_> = draft.image().topics().map(|t| t.name.to_string()).collect();
-        assert_eq!(names, ["__consumer_offsets", "a"]);
+        assert_eq!(names, ["__consumer_offsets", "__transaction_state", "a"]);
+        let transactions = draft.image().topic("__transaction_state").unwrap();
+        assert!(transactions.internal && transactions.partitions.len() == 50);
+        // One node has one replica, and needs no other one.
+        assert_eq!(transactions.configs["min.insync.replicas"], "1");
         let offsets = draft.image().topic("__consumer_offsets").unwrap();
         assert!(offsets.internal);
         assert_eq!(offsets.partitions.len(), 50);

@@ -59,6 +59,8 @@ pub struct MarkersToSend {
     pub producer: TxnProducer,
     /// Whether it commits.
     pub commits: bool,
+    /// When that was decided, wall clock ms.
+    pub decided_ms: i64,
     /// Where.
     pub partitions: Vec<TxnPartition>,
 }

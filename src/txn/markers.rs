@@ -61,13 +61,11 @@ impl TxnCoordinator {
                 sent: left,
                 again: BTreeSet::new(),
             });
-            Some((
-                producer,
-                partitions,
-                entry.facts.completed(commits, now.wall_ms),
-            ))
+            let facts = &entry.facts;
+            let completed = facts.completed(commits, now.wall_ms);
+            Some((producer, facts.updated_ms, partitions, completed))
         });
-        let Some((producer, partitions, completed)) = sent else {
+        let Some((producer, decided_ms, partitions, completed)) = sent else {
             return;
         };
         if partitions.is_empty() {
@@ -78,6 +76,7 @@ impl TxnCoordinator {
             round,
             producer,
             commits,
+            decided_ms,
             partitions,
         }));
     }

@@ -22,6 +22,10 @@ impl Api {
     pub const FETCH: i16 = 1;
     /// Key of ApiVersions.
     pub const API_VERSIONS: i16 = 18;
+    /// Key of AddPartitionsToTxn, which nodes ask of each other too.
+    pub const ADD_PARTITIONS_TO_TXN: i16 = 24;
+    /// Key of WriteTxnMarkers, which nodes ask of each other.
+    pub const WRITE_TXN_MARKERS: i16 = 27;
     /// Key of AlterPartition, which nodes ask of each other.
     pub const ALTER_PARTITION: i16 = 56;
     /// Key of our own Explain: where the time of requests went, see `broker::trace`. Not listed by

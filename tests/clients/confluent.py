@@ -504,18 +504,90 @@ def a_member_that_dies_is_missed():
     alive.leave()
 
 
+def transactional(of: str, **config) -> Producer:
+    producer = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": of, **config})
+    producer.init_transactions(30)
+    return producer
+
+
+def send(producer: Producer, topic: str, values):
+    for number, value in enumerate(values):
+        producer.produce(topic, value, partition=number % 2)
+    equal(producer.flush(20), 0, "messages left unsent")
+
+
+def visible(topic: str, level: str) -> list[str]:
+    """What two partitions hold for those who read at this level."""
+    source, got, ended = consumer(**{"isolation.level": level, "enable.partition.eof": True}), [], set()
+    source.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in (0, 1)])
+    deadline = time.monotonic() + 30
+    while len(ended) < 2 and time.monotonic() < deadline:
+        message = source.poll(0.5)
+        if message is None:
+            continue
+        if message.error():
+            equal(message.error().code(), KafkaError._PARTITION_EOF, "the error")
+            ended.add(message.partition())
+        else:
+            got.append(message.value().decode())
+    source.close()
+    equal(len(ended), 2, "partitions read to their end")
+    return sorted(got)
+
+
 @test
-def transactions_are_refused_at_once():
-    if BROKER == "kafka":
-        return
-    producer, began = Producer({"bootstrap.servers": BOOTSTRAP, "transactional.id": unique("confluent-tx")}), time.monotonic()
+def transactions_commit_and_abort():
+    topic = make_topic("confluent-tx", 2)
+    producer = transactional(unique("confluent-tx"))
+    for name, commits in [("a", True), ("b", False), ("c", True)]:
+        producer.begin_transaction()
+        send(producer, topic, [f"{name}{number}" for number in range(4)])
+        equal([it for it in visible(topic, "read_committed") if it[0] == name], [], "it is still open")
+        producer.commit_transaction(30) if commits else producer.abort_transaction(30)
+    committed = [f"{name}{number}" for name in "ac" for number in range(4)]
+    eventually(lambda: visible(topic, "read_committed") == committed, 20, "what is committed, and no more")
+    equal(len(visible(topic, "read_uncommitted")), 12, "records of all of them")
+
+
+@test
+def a_later_producer_fences_an_earlier_one():
+    topic, name = make_topic("confluent-tx", 2), unique("confluent-tx")
+    zombie = transactional(name)
+    zombie.begin_transaction()
+    send(zombie, topic, ["zombie"])
+    producer = transactional(name)
+    producer.begin_transaction()
+    send(producer, topic, ["new"])
+    producer.commit_transaction(30)
     try:
-        producer.init_transactions(20)
+        zombie.commit_transaction(30)
+        raise AssertionError("it was not fenced")
     except KafkaException as error:
-        assert error.args[0].fatal() and "does not support transactions" in error.args[0].str(), error
-        assert time.monotonic() - began < 15, "it asked again until its timeout"
-        return
-    raise AssertionError("it was not refused")
+        assert error.args[0].fatal(), error
+        equal(error.args[0].code(), KafkaError._FENCED, "the error")
+    eventually(lambda: visible(topic, "read_committed") == ["new"], 20, "the zombie's is aborted")
+
+
+@test
+def a_transaction_that_takes_too_long_is_aborted():
+    topic = make_topic("confluent-tx", 2)
+    producer = transactional(unique("confluent-tx"), **{"transaction.timeout.ms": 1500})
+    producer.begin_transaction()
+    send(producer, topic, ["late"])
+    # Kafka looks every ten seconds.
+    eventually(lambda: last_stable(topic) > 0, 30, "the end of the transaction")
+    try:
+        producer.commit_transaction(30)
+        raise AssertionError("it is committed")
+    except KafkaException as error:
+        assert not error.args[0].retriable(), error
+    equal(visible(topic, "read_committed"), [], "what is committed")
+
+
+def last_stable(topic: str) -> int:
+    spec = {TopicPartition(topic, 0): OffsetSpec.latest()}
+    level = IsolationLevel.READ_COMMITTED
+    return admin.list_offsets(spec, isolation_level=level)[TopicPartition(topic, 0)].result(20).offset
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ apis! {
     21 DeleteRecordsRequest,
     22 InitProducerIdRequest,
     23 OffsetForLeaderEpochRequest,
+    24 AddPartitionsToTxnRequest,
+    25 AddOffsetsToTxnRequest,
+    26 EndTxnRequest,
     27 WriteTxnMarkersRequest,
     29 DescribeAclsRequest,
     32 DescribeConfigsRequest,
@@ -83,6 +86,8 @@ apis! {
     56 AlterPartitionRequest,
     60 DescribeClusterRequest,
     61 DescribeProducersRequest,
+    65 DescribeTransactionsRequest,
+    66 ListTransactionsRequest,
     74 ListConfigResourcesRequest,
     75 DescribeTopicPartitionsRequest,
 }

@@ -140,7 +140,8 @@ pub(super) fn may_be_created(ctx: &Ctx<'_>, name: &str) -> bool {
 }
 
 fn can_exist(name: &str) -> bool {
-    check_topic_name(name).is_ok() && (!is_internal(name) || name == "__consumer_offsets")
+    check_topic_name(name).is_ok()
+        && (!is_internal(name) || ["__consumer_offsets", "__transaction_state"].contains(&name))
 }
 
 #[cfg(test)]

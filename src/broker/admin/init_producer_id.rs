@@ -4,9 +4,7 @@
 //!   KIP-360) gets a new id instead, as from Kafka: without a transactional id nothing ties the
 //!   producer to its old id.
 //! - Only one of producer id and epoch is INVALID_REQUEST, so is an empty transactional id.
-//! - Transactions are not supported yet: a transactional id is UNSUPPORTED_VERSION. It is fatal to
-//!   every client, where an error about the coordinator would be retried until a timeout; and it
-//!   says that the broker lacks something, not that the client may not do it.
+//! - A transactional id is for its coordinator (`broker::txn`), and nobody brings one here: UNSUPPORTED_VERSION.
 
 use bytes::Bytes;
 use kafka_wire::{InitProducerIdRequest, InitProducerIdResponse};

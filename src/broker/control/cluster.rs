@@ -14,7 +14,7 @@ use crate::base::{Mono, NodeId, TopicId};
 use crate::broker::apis;
 use crate::broker::fatal;
 use crate::broker::fx::Fx;
-use crate::broker::msg::{Called, ControlCall, ReqRef};
+use crate::broker::msg::{Called, ControlCall, Msg, ReqRef};
 use crate::broker::owner::Owner;
 use crate::broker::peers::{Judged, PeerEvent, Peers, Unsent, Verdict};
 use crate::controller::MetadataRecord;
@@ -23,6 +23,11 @@ use crate::quorum::{
 };
 use crate::wire::RequestHeader;
 use crate::wire::peer::PeerMessage;
+
+/// Whether a request is for that node alone, and for no other one that decides.
+fn is_of_nodes(call: &ControlCall) -> bool {
+    apis::is_of_nodes(call.header.key, call.header.version)
+}
 
 impl Control {
     /// Takes what other nodes have said, and says what is to be said to them. Returns whether there was anything.
@@ -73,7 +78,7 @@ impl Control {
                 if let Some(there) = self.others.down(node).filter(|_| !self.others.votes(node)) {
                     self.quorum_input(QuorumInput::Observer(there, false), owner, fx);
                 }
-                self.forgotten_by(node);
+                self.forgotten_by(node, fx);
                 self.sending.forget(node, &mut self.metadata.leftovers);
                 if self.fetching.as_ref().is_some_and(|it| it.from == node) {
                     self.give_up_fetching("the connection is gone", owner, fx);
@@ -148,6 +153,9 @@ impl Control {
                 let from = (node, fx.now.mono);
                 match self.forwarding.done(from, number, versions, answer) {
                     ForwardingDone::Told(req, answer) => tell(req, answer, fx),
+                    ForwardingDone::Again(req, call) if is_of_nodes(&call) => {
+                        tell(req, Err(format!("node {node} does not answer")), fx);
+                    }
                     ForwardingDone::Again(req, call) => {
                         self.queue.push(req, ToDecide::Client(call));
                         self.decide_some(owner, fx);
@@ -230,9 +238,11 @@ impl Control {
         let is_taken = self
             .forwarded
             .insert(self.numbers, node, (call.number, call.body.len()));
-        let why = match (is_taken, apis::decider(call.key, call.version)) {
-            (true, Some(_)) => None,
-            (true, None) => Some("it is nothing that another node decides on"),
+        let is_of_nodes = apis::is_of_nodes(call.key, call.version);
+        let is_known = is_of_nodes || apis::decider(call.key, call.version).is_some();
+        let why = match (is_taken, is_known) {
+            (true, true) => None,
+            (true, false) => Some("it is nothing that another node decides on"),
             (false, _) => Some("more is forwarded than a node may"),
         };
         if let Some(why) = why {
@@ -251,10 +261,29 @@ impl Control {
             body: Bytes::copy_from_slice(&call.body),
             listener: named.unwrap_or(0),
         };
+        if is_of_nodes {
+            let call = Box::new(call);
+            return fx.send(fx.me, Msg::CallOfNode { req, call });
+        }
         // Until this node leads, or knows who does.
         self.queue.push(req, ToDecide::Client(Box::new(call)));
         self.forward_some(fx.now.mono);
         self.decide_some(owner, fx);
+    }
+
+    /// A shard asks another node about transactions.
+    pub fn call_node(
+        &mut self,
+        req: ReqRef,
+        node: NodeId,
+        call: Box<ControlCall>,
+        fx: &mut Fx<'_>,
+    ) {
+        if !self.others.is_up(node) || !self.forwarding.has_room() {
+            return tell(req, Err(format!("node {node} cannot be asked now")), fx);
+        }
+        let call = self.forwarding.begin(req, node, call, "");
+        self.others.say(node, NodeSaid::Call(call));
     }
 
     /// Something is decided, and true, that this shard has asked itself for.
@@ -306,8 +335,16 @@ impl Control {
 
     /// There is no connection to a node any more: it does not answer what it was asked, which whoever leads next is,
     /// nor is it told anything.
-    fn forgotten_by(&mut self, node: NodeId) {
+    fn forgotten_by(&mut self, node: NodeId, fx: &mut Fx<'_>) {
         for (req, call) in self.forwarding.lost(node) {
+            if is_of_nodes(&call) {
+                tell(
+                    req,
+                    Err(format!("there is no connection to node {node}")),
+                    fx,
+                );
+                continue;
+            }
             self.queue.push(req, ToDecide::Client(call));
         }
         for number in self.forwarded.lost(node) {

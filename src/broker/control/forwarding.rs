@@ -49,6 +49,11 @@ impl Forwarding {
         self.bytes < FORWARDED_BYTES_MAX && self.pauses.is_none()
     }
 
+    /// Whether there is room for one more.
+    pub const fn has_room(&self) -> bool {
+        self.bytes < FORWARDED_BYTES_MAX
+    }
+
     /// When more may be, if it only takes time.
     pub const fn pauses(&self) -> Option<Mono> {
         self.pauses

@@ -332,7 +332,9 @@ mod tests {
             let answer = timed_out(&call);
             let is_known = !matches!(&answer, Some(Err(why)) if why.contains("by nobody"));
             match apis::served(key).map(|served| served.handler) {
-                Some(Handler::Control(_)) => assert!(is_known, "key {key}"),
+                Some(Handler::Control(_) | Handler::TransactionsOrControl(..)) => {
+                    assert!(is_known, "key {key}");
+                }
                 Some(Handler::ImageOrCreate(..)) => assert!(answer.is_none(), "key {key}"),
                 _ => assert!(!is_known, "key {key}"),
             }

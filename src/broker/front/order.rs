@@ -32,7 +32,9 @@ impl Things {
     pub const MEMBERS: Self = Self(1 << 3);
     /// The committed offsets of groups.
     pub const OFFSETS: Self = Self(1 << 4);
-    const COUNT: usize = 5;
+    /// What is known of transactional ids.
+    pub const TRANSACTIONS: Self = Self(1 << 5);
+    const COUNT: usize = 6;
     pub const ALL: Self = Self((1 << Self::COUNT) - 1);
 
     pub const fn and(self, other: Self) -> Self {

@@ -13,6 +13,7 @@ pub enum Family {
     Query,
     Explain,
     Groups,
+    Transactions,
     Control,
     Listing,
     Markers,

@@ -1,11 +1,8 @@
 //! FindCoordinator (10), versions 0-6; 4 and up ask for many keys at once.
 //!
-//! A group is coordinated by the broker that leads its partition of `__consumer_offsets`, which is created when
-//! somebody first asks. There are no transactions: asking for their
-//! coordinator gets TRANSACTIONAL_ID_AUTHORIZATION_FAILED, the only error that makes
-//! librdkafka fail with the message at once (it asks again on every other one, until its
-//! timeout is over); to the clients in Java and Go it is fatal like any other. There are no
-//! share groups either: INVALID_REQUEST. As in Kafka the key of a group is
+//! A group is coordinated by the broker that leads its partition of `__consumer_offsets`, a transactional id by the one
+//! that leads its partition of `__transaction_state`; each topic is created when somebody first asks. There are no
+//! share groups: INVALID_REQUEST. As in Kafka the key of a group is
 //! not looked at: an invalid group id is refused by the requests that use it.
 
 use std::collections::VecDeque;
@@ -15,7 +12,7 @@ use kafka_wire::find_coordinator_response::Coordinator;
 use kafka_wire::{FindCoordinatorRequest, FindCoordinatorResponse};
 use kafka_wire_core::StrBytes;
 
-use super::topic::{OFFSETS_TOPIC, of_group};
+use super::topic::{OFFSETS_TOPIC, TRANSACTIONS_TOPIC, of_group, of_transaction};
 use crate::base::{ErrorCode, Leftovers, Refused};
 use crate::broker::admin::{self, Announced, Answer, Ctx, Decision, List, answer, list};
 use crate::wire::{self, RequestHeader, WireError, text_size};
@@ -28,8 +25,15 @@ const SHARE: i8 = 2;
 const NO_NODE: i32 = -1;
 
 /// Decides on the topic that has to be created before the request is answered.
-pub fn create_offsets_topic(_: &RequestHeader, _: Bytes) -> Result<Box<dyn Decision>, WireError> {
-    Ok(admin::create_own(OFFSETS_TOPIC))
+pub fn create_coordinators(
+    header: &RequestHeader,
+    body: Bytes,
+) -> Result<Box<dyn Decision>, WireError> {
+    let request: FindCoordinatorRequest = wire::decode(body, header.version)?;
+    Ok(admin::create_own(match request.key_type {
+        TRANSACTION => TRANSACTIONS_TOPIC,
+        _ => OFFSETS_TOPIC,
+    }))
 }
 
 /// FindCoordinator, unless there is something to be created first.
@@ -55,7 +59,12 @@ pub fn find_after_creation(ctx: &Ctx<'_>, header: &RequestHeader, body: Bytes) -
 
 /// Whether the topic is to be created by which coordinators are found.
 fn is_missing(ctx: &Ctx<'_>, key_type: i8) -> bool {
-    key_type == GROUP && ctx.image.topic(OFFSETS_TOPIC).is_none()
+    let topic = match key_type {
+        GROUP => OFFSETS_TOPIC,
+        TRANSACTION => TRANSACTIONS_TOPIC,
+        _ => return false,
+    };
+    ctx.image.topic(topic).is_none()
 }
 
 /// Finds the only key of an old version.
@@ -144,17 +153,13 @@ fn coordinator(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Coordinator {
 
 fn find(ctx: &Ctx<'_>, key_type: i8, key: &str) -> Result<Announced, Refused> {
     let refused = |message: &'static str| Err(Refused::because(ErrorCode::InvalidRequest, message));
-    match key_type {
-        GROUP => {}
-        TRANSACTION => {
-            let message = "This broker does not support transactions.";
-            let code = ErrorCode::TransactionalIdAuthorizationFailed;
-            return Err(Refused::because(code, message));
-        }
+    let found = match key_type {
+        GROUP => of_group(ctx.image, key),
+        TRANSACTION => of_transaction(ctx.image, key),
         SHARE => return refused("This broker does not support share groups."),
         _ => return refused("The type of the coordinator key is unknown."),
-    }
-    match of_group(ctx.image, key) {
+    };
+    match found {
         Ok((_, partition)) => {
             let leader = ctx
                 .brokers
@@ -177,7 +182,7 @@ mod tests {
     const FIND_COORDINATOR: i16 = 10;
 
     fn create(mut cluster: Cluster) -> Cluster {
-        let (_, change) = cluster.decide(1, &request(1, &["g"], GROUP), create_offsets_topic);
+        let (_, change) = cluster.decide(1, &request(1, &["g"], GROUP), create_coordinators);
         cluster.commit(&change);
         cluster
     }
@@ -236,7 +241,7 @@ mod tests {
                 assert_eq!((found.error_code, found.port), (0, port));
             }
             let refused = [
-                (TRANSACTION, E::TransactionalIdAuthorizationFailed),
+                (TRANSACTION, E::CoordinatorNotAvailable),
                 (SHARE, E::InvalidRequest),
                 (9, E::InvalidRequest),
             ];
@@ -253,7 +258,7 @@ mod tests {
     fn a_group_makes_the_topic_be_created() {
         let mut cluster = Cluster::new();
         assert!(versions().all(|version| creates(&mut cluster, version, GROUP)));
-        assert!(!creates(&mut cluster, 6, TRANSACTION));
+        assert!(creates(&mut cluster, 6, TRANSACTION) && !creates(&mut cluster, 6, SHARE));
         let found = ask(&mut cluster, 1, &["g"], GROUP);
         assert_eq!(
             (found.error_code, found.port),

@@ -4,7 +4,7 @@
 //! A coordinator is there as long as this node leads its partition, in one epoch: another leader may have written what
 //! it does not know.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -15,17 +15,17 @@ use super::topic::OFFSETS_TOPIC;
 use crate::base::{ErrorCode, IdMap, LeaderEpoch, LogId, Mono, ShardId, StoreId, TopicId, limits};
 use crate::broker::fx::Fx;
 use crate::broker::io::ReadId;
-use crate::broker::msg::{AppendFate, Appender, Msg, ProducePart, ProduceParts, ReqRef};
+use crate::broker::msg::{AppendFate, Msg, ReqRef};
 use crate::broker::own::compact;
+use crate::broker::own::led::{LedPartitions, led_by, place_of, send_batch};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::broker::owner::adopt::Adopted;
+use crate::broker::owner::work::Worker;
 use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::{GroupAnswer, GroupAsk, Host, HostEffect, Question};
 use crate::group::{GroupConfig, Record};
-use crate::record;
-use crate::replica::Mark;
 use crate::store::DiskError;
 
 /// See the module.
@@ -33,7 +33,7 @@ use crate::store::DiskError;
 pub struct Coordinators {
     host: Host,
     /// The partitions that are led here, each with its log and the epoch.
-    led: BTreeMap<i32, (LogId, LeaderEpoch)>,
+    led: LedPartitions,
     /// Who waits for an answer, by token: the request, and the place in it.
     waits: IdMap<u64, (ReqRef, u32)>,
     /// Tokens of questions, and numbers of appends.
@@ -62,11 +62,11 @@ impl Coordinators {
     pub fn new(config: &BrokerConfig, seed: u64) -> Self {
         Self {
             host: Host::new(group_config(config), seed),
-            led: BTreeMap::new(),
+            led: LedPartitions::new(),
             waits: IdMap::default(),
             begun: 0,
             appends: IdMap::default(),
-            loads: Loads::default(),
+            loads: Loads::new(Worker::Offsets),
             snapshots: Snapshots::default(),
             early: EarlyCommits::default(),
             served: 0,
@@ -98,17 +98,8 @@ impl Coordinators {
     /// more, begins to delete the offsets of topics that are gone, and takes the questions that came by it. The control
     /// shard is told.
     pub fn adopted(&mut self, image: &Image, adopted: Adopted, owner: &mut Owner, fx: &mut Fx<'_>) {
-        let (topic, me) = (image.topic(OFFSETS_TOPIC), owner.config.node());
-        let partitions = topic.iter().flat_map(|topic| topic.partitions.iter());
-        let led = (0..).zip(partitions).filter(|(_, partition)| {
-            let slot = partition.store.and_then(|store| owner.slot_of(store));
-            let open = owner.partitions.get(&partition.log);
-            // Of a log that is damaged it is said when it is loaded.
-            let leads = open.is_none_or(|open| open.leader.is_some());
-            partition.leader == me && slot.is_some() && leads
-        });
-        let led = led.map(|(index, it)| (index, (it.log, it.leader_epoch)));
-        let before = std::mem::replace(&mut self.led, led.collect());
+        let led = led_by(image, OFFSETS_TOPIC, owner);
+        let before = std::mem::replace(&mut self.led, led);
         for (index, before) in before {
             if self.led.get(&index) != Some(&before) {
                 self.give_up(index, before.0, image, fx);
@@ -463,46 +454,23 @@ impl Coordinators {
 
 /// Store and log of a partition.
 fn place(image: &Image, partition: i32) -> Option<(StoreId, LogId)> {
-    let partition = image.topic(OFFSETS_TOPIC)?.partition(partition)?;
-    Some((partition.store?, partition.log))
+    place_of(image, OFFSETS_TOPIC, partition)
 }
 
 /// Sends records to a partition's owner, this shard, as one batch.
 fn send(
     place: Option<(StoreId, LogId)>,
     records: &[Record],
-    (id, epoch): (u64, LeaderEpoch),
+    of: (u64, LeaderEpoch),
     fx: &mut Fx<'_>,
 ) -> Result<(), ErrorCode> {
-    let (store, log) = place.ok_or(ErrorCode::CoordinatorNotAvailable)?;
     // All that is put into a record is bounded when it comes; a batch could not even say that it has so many bytes.
     let bytes: usize = records.iter().map(compact::size).sum();
     if bytes > limits::GROUP_APPEND_BYTES_MAX {
         return Err(ErrorCode::RecordListTooLarge);
     }
     let batch = compact::batch(fx.now, records);
-    let info = record::parse(&batch).map_err(|_| ErrorCode::UnknownServerError)?;
-    let part = ProducePart {
-        slot: 0,
-        log,
-        batch,
-        info,
-    };
-    let me = fx.me;
-    fx.send(
-        me,
-        Msg::Produce {
-            appender: Appender::Coordinator(ReqRef { shard: me, id }, epoch),
-            parts: ProduceParts {
-                store,
-                transaction: None,
-                mark: Mark::Committed,
-                until: Mono::NEVER,
-                batches: vec![part],
-            },
-        },
-    );
-    Ok(())
+    send_batch(place, (batch, None), of, fx)
 }
 
 fn group_config(config: &BrokerConfig) -> GroupConfig {

@@ -1,6 +1,6 @@
-//! Reads the partitions of `__consumer_offsets` that this shard leads, one after the other, into their coordinators:
-//! all that is there when this node begins to lead, which has to be committed first. What was acknowledged before is
-//! among it, though a new leader may not know yet that it was.
+//! Reads the partitions of `__consumer_offsets` or `__transaction_state` that this shard leads, one after the other,
+//! into their coordinators: all that is there when this node begins to lead, which has to be committed first. What was
+//! acknowledged before is among it, though a new leader may not know yet that it was.
 
 use std::collections::VecDeque;
 
@@ -10,12 +10,83 @@ use super::topic::OFFSETS_TOPIC;
 use crate::base::{IdMap, LogId, Offset, TopicId};
 use crate::broker::fx::Fx;
 use crate::broker::own::reader::LogReader;
-use crate::broker::own::run::BatchRun;
+use crate::broker::own::run::{BatchRun, feed};
 use crate::broker::owner::Owner;
 use crate::broker::owner::acks::Told;
 use crate::broker::owner::work::Worker;
+use crate::config::BrokerConfig;
 use crate::controller::Image;
 use crate::coordinator::Host;
+use crate::record::BatchInfo;
+
+/// Coordinators of one kind, whose partitions are read.
+pub trait LoadTarget {
+    /// Their topic.
+    fn topic(&self) -> &'static str;
+
+    /// Whom they coordinate, for the log.
+    fn whose(&self) -> &'static str;
+
+    /// Whether what nobody can read of it is skipped, as the operator wants.
+    fn skips_damage(&self, config: &BrokerConfig) -> bool;
+
+    /// Whether the topic is compacted in a way that leaves gaps between batches.
+    fn has_gaps(&self) -> bool;
+
+    /// Takes a batch of a partition that is being loaded.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn replay(
+        &mut self,
+        partition: i32,
+        batch: (&BatchInfo, &[u8]),
+        image: &Image,
+    ) -> Result<(), String>;
+
+    /// A partition cannot be read.
+    fn fail(&mut self, partition: i32);
+}
+
+impl LoadTarget for Host {
+    fn topic(&self) -> &'static str {
+        OFFSETS_TOPIC
+    }
+
+    fn whose(&self) -> &'static str {
+        "groups"
+    }
+
+    fn skips_damage(&self, config: &BrokerConfig) -> bool {
+        config.millrace_groups_skip_damage
+    }
+
+    fn has_gaps(&self) -> bool {
+        false
+    }
+
+    fn replay(
+        &mut self,
+        partition: i32,
+        (_, batch): (&BatchInfo, &[u8]),
+        image: &Image,
+    ) -> Result<(), String> {
+        let id = |topic: &str| image.topic(topic).map_or(TopicId::ZERO, |topic| topic.id);
+        feed(batch, &mut |key, value, timestamp_ms| {
+            if let Some(key) = key {
+                // What the coordinator does not understand is a record of a later version: it stays.
+                if let Err(error) = self.replay(partition, key, value, timestamp_ms, &id) {
+                    tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, partition: i32) {
+        self.fail(partition);
+    }
+}
 
 /// A partition that is to be read.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +110,7 @@ pub struct LoadedPartition {
 
 /// What is known where a partition is read.
 pub struct LoadInto<'a> {
-    pub host: &'a mut Host,
+    pub host: &'a mut dyn LoadTarget,
     pub image: &'a Image,
     pub owner: &'a mut Owner,
 }
@@ -57,19 +128,18 @@ pub struct Loads {
     uncommitted: IdMap<u64, Loading>,
 }
 
-impl Default for Loads {
-    fn default() -> Self {
+impl Loads {
+    /// Whose reads are this worker's.
+    pub fn new(worker: Worker) -> Self {
         Self {
-            reader: LogReader::new(Worker::Offsets),
+            reader: LogReader::new(worker),
             todo: VecDeque::new(),
             reading: false,
             is_void: false,
             uncommitted: IdMap::default(),
         }
     }
-}
 
-impl Loads {
     /// A partition is to be read.
     pub fn want(&mut self, partition: i32, log: LogId) {
         self.todo.push_back(Loading {
@@ -241,18 +311,13 @@ fn replay(
 ) -> Result<Result<Offset, Unreadable>, String> {
     let (partition, at) = (loading.partition, loading.at);
     let image = to.image;
-    let id = |topic: &str| image.topic(topic).map_or(TopicId::ZERO, |topic| topic.id);
-    let mut run = BatchRun::new(bytes, at);
+    let mut run = match to.host.has_gaps() {
+        true => BatchRun::with_gaps(bytes, at),
+        false => BatchRun::new(bytes, at),
+    };
     loop {
-        let outcome = run.each(&mut |key, value, timestamp_ms| {
-            if let Some(key) = key {
-                // What the coordinator does not understand is a record of a later version: it stays.
-                if let Err(error) = to.host.replay(partition, key, value, timestamp_ms, &id) {
-                    tracing::warn!("{OFFSETS_TOPIC}-{partition}: {error}");
-                }
-            }
-            Ok(())
-        });
+        let outcome =
+            run.each_batch(&mut |info, batch| to.host.replay(partition, (info, batch), image));
         let Err(why) = outcome else {
             return Ok(Ok(run.next));
         };
@@ -276,18 +341,18 @@ fn damaged(
     why: &str,
     to: &LoadInto<'_>,
 ) -> Result<(), Unreadable> {
-    let place = place(to.image, loading.partition);
-    let topic = to.image.topic(OFFSETS_TOPIC);
+    let (place, whose) = (place(to, loading.partition), to.host.whose());
+    let topic = to.image.topic(to.host.topic());
     let known = topic.and_then(|topic| topic.partition(loading.partition));
     if known.is_some_and(|it| it.isr.len() > 1) {
         // What is written anew takes the place of what they have.
         tracing::error!(
-            "{place} is damaged at offset {from} ({why}): its groups get NOT_COORDINATOR, all others are served. \
+            "{place} is damaged at offset {from} ({why}): its {whose} get NOT_COORDINATOR, all others are served. \
              Replicas that are in sync have what cannot be read here: one of them leads when this node is stopped"
         );
         return Err(Unreadable);
     }
-    if to.owner.config.millrace_groups_skip_damage {
+    if to.host.skips_damage(&to.owner.config) {
         let last = Offset(next.0 - 1);
         tracing::error!(
             "{place} is damaged ({why}): offsets {from} to {last} were skipped, the commits in them are lost"
@@ -296,17 +361,17 @@ fn damaged(
         return Ok(());
     }
     tracing::error!(
-        "{place} is damaged at offset {from} ({why}): its groups get NOT_COORDINATOR, all others are served. \
-         `millracectl store check` says where the damage is. Restore the store from a copy, or start once \
-         with millrace.groups.skip.damage=true to go on without the commits that cannot be read"
+        "{place} is damaged at offset {from} ({why}): its {whose} get NOT_COORDINATOR, all others are served. \
+         `millracectl store check` says where the damage is. Restore the store from a copy, or, if it is of groups, \
+         start once with millrace.groups.skip.damage=true to go on without the commits that cannot be read"
     );
     Err(Unreadable)
 }
 
 /// A partition is damaged as a whole.
 fn lost(partition: i32, to: &mut LoadInto<'_>, fx: &Fx<'_>) -> Result<Known, Unreadable> {
-    let place = place(to.image, partition);
-    let topic = to.image.topic(OFFSETS_TOPIC);
+    let (place, whose) = (place(to, partition), to.host.whose());
+    let topic = to.image.topic(to.host.topic());
     let known = topic.and_then(|topic| topic.partition(partition));
     if known.is_some_and(|it| it.replicas.len() > 1) {
         tracing::error!(
@@ -314,34 +379,36 @@ fn lost(partition: i32, to: &mut LoadInto<'_>, fx: &Fx<'_>) -> Result<Known, Unr
         );
         return Err(Unreadable);
     }
-    if to.owner.config.millrace_groups_skip_damage
+    if to.host.skips_damage(&to.owner.config)
         && topic.is_some_and(|topic| to.owner.recreate(fx.now, topic, partition))
     {
         tracing::error!("{place} is damaged as a whole: the commits in it are lost");
         return Ok(Known::All);
     }
     tracing::error!(
-        "{place} is damaged as a whole: its groups get NOT_COORDINATOR, all others are served. Restore the \
-         store from a copy, or start once with millrace.groups.skip.damage=true to go on without its commits"
+        "{place} is damaged as a whole: its {whose} get NOT_COORDINATOR, all others are served. Restore the \
+         store from a copy, or, if it is of groups, start once with millrace.groups.skip.damage=true to go on \
+         without its commits"
     );
     Err(Unreadable)
 }
 
-/// The log of a partition is not there, or not served: nothing is known of its groups.
+/// The log of a partition is not there, or not served: nothing is known of what is coordinated there.
 fn unserved(partition: i32, to: &LoadInto<'_>) -> Unreadable {
-    let place = place(to.image, partition);
+    let (place, whose) = (place(to, partition), to.host.whose());
     tracing::error!(
-        "{place} is not served: its groups get NOT_COORDINATOR, all others are served. Metadata and stores may not \
+        "{place} is not served: its {whose} get NOT_COORDINATOR, all others are served. Metadata and stores may not \
          belong together"
     );
     Unreadable
 }
 
-fn place(image: &Image, partition: i32) -> String {
-    let topic = image.topic(OFFSETS_TOPIC);
+fn place(to: &LoadInto<'_>, partition: i32) -> String {
+    let name = to.host.topic();
+    let topic = to.image.topic(name);
     let store = topic.and_then(|t| t.partition(partition));
     let store = store.and_then(|p| p.store).unwrap_or_default();
-    format!("{OFFSETS_TOPIC}-{partition} in store-{store}")
+    format!("{name}-{partition} in store-{store}")
 }
 
 #[cfg(test)]
@@ -400,7 +467,7 @@ mod tests {
                 site,
                 image,
                 host: Host::new(GroupConfig::default(), 1),
-                loads: Loads::default(),
+                loads: Loads::new(Worker::Offsets),
             }
         }
 
@@ -434,13 +501,19 @@ mod tests {
         fn go_on(&mut self) -> Vec<i32> {
             let (host, image, loads) = (&mut self.host, &self.image, &mut self.loads);
             self.site.act(|owner, fx| {
-                let mut to = LoadInto { host, image, owner };
                 let mut all = Vec::new();
-                while let Some(loaded) = loads.next(&mut to, fx) {
-                    to.host.loaded(fx.now, loaded.partition, &mut Vec::new());
+                loop {
+                    let mut to = LoadInto {
+                        host: &mut *host,
+                        image,
+                        owner: &mut *owner,
+                    };
+                    let Some(loaded) = loads.next(&mut to, fx) else {
+                        break all;
+                    };
+                    host.loaded(fx.now, loaded.partition, &mut Vec::new());
                     all.push(loaded.partition);
                 }
-                all
             })
         }
 
@@ -453,9 +526,16 @@ mod tests {
             let mut skipped = Vec::new();
             let (host, image, loads) = (&mut self.host, &self.image, &mut self.loads);
             self.site.act(|owner, fx| {
-                let mut to = LoadInto { host, image, owner };
-                while let Some(loaded) = loads.next(&mut to, fx) {
-                    to.host.loaded(fx.now, loaded.partition, &mut Vec::new());
+                loop {
+                    let mut to = LoadInto {
+                        host: &mut *host,
+                        image,
+                        owner: &mut *owner,
+                    };
+                    let Some(loaded) = loads.next(&mut to, fx) else {
+                        break;
+                    };
+                    host.loaded(fx.now, loaded.partition, &mut Vec::new());
                     skipped.extend(Some(loaded.partition).filter(|_| loaded.skipped));
                 }
             });

@@ -40,7 +40,7 @@ pub struct GroupPlan {
 #[derive(Debug)]
 pub enum ResponseShape {
     /// When all is answered, which is asked at once.
-    Whole(MakeResponse),
+    Whole(MakeResponse<GroupAnswer>),
     /// As it is answered: some is asked at a time.
     Listed(Box<ListResponse>),
 }
@@ -114,24 +114,26 @@ pub enum Asks {
 /// The answers, in the order of what was asked.
 pub type GroupAnswers = std::vec::IntoIter<GroupAnswer>;
 
-/// Makes the response frame.
-pub struct MakeResponse(Box<dyn FnOnce(Head, GroupAnswers) -> Result<Bytes, WireError>>);
+type MakeFrame<A> = dyn FnOnce(Head, std::vec::IntoIter<A>) -> Result<Bytes, WireError>;
 
-impl MakeResponse {
+/// Makes the response frame, of the answers in the order of what was asked.
+pub struct MakeResponse<A>(Box<MakeFrame<A>>);
+
+impl<A> MakeResponse<A> {
     /// As this makes the response.
-    pub fn new<R: KafkaResponse>(make: impl FnOnce(GroupAnswers) -> R + 'static) -> Self {
+    pub fn new<R: KafkaResponse>(make: impl FnOnce(std::vec::IntoIter<A>) -> R + 'static) -> Self {
         Self(Box::new(|head, answers| {
             encode_response(head.correlation_id, head.version, &make(answers))
         }))
     }
 
     /// The response frame.
-    pub fn response(self, head: Head, answers: Vec<GroupAnswer>) -> Result<Bytes, WireError> {
+    pub fn response(self, head: Head, answers: Vec<A>) -> Result<Bytes, WireError> {
         (self.0)(head, answers.into_iter())
     }
 }
 
-impl fmt::Debug for MakeResponse {
+impl<A> fmt::Debug for MakeResponse<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MakeResponse")
     }

@@ -1,11 +1,11 @@
-//! The internal topic of groups and committed offsets, and which of its partitions is whose.
+//! The internal topics of groups and of transactional ids, and which of their partitions is whose.
 
 use crate::base::ErrorCode;
+use crate::base::coordinating::partition_for;
 use crate::controller::{Image, Partition};
 use crate::coordinator::GroupAsk;
-use crate::group::partition_for;
 
-/// Its name.
+/// That of groups and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// The partition of a group, whose owner coordinates it.
@@ -29,4 +29,19 @@ pub fn of_ask<'a>(image: &'a Image, ask: &GroupAsk) -> Result<(i32, &'a Partitio
         Some(flaw) => Err(flaw),
         None => of_group(image, ask.group()),
     }
+}
+
+/// The internal topic of transactional ids.
+pub const TRANSACTIONS_TOPIC: &str = "__transaction_state";
+
+/// The partition of a transactional id, whose owner coordinates it.
+///
+/// # Errors
+/// NOT_COORDINATOR if the topic does not exist.
+pub fn of_transaction<'a>(image: &'a Image, id: &str) -> Result<(i32, &'a Partition), ErrorCode> {
+    let topic = image.topic(TRANSACTIONS_TOPIC);
+    let topic = topic.ok_or(ErrorCode::NotCoordinator)?;
+    let index = partition_for(id, topic.partitions.len() as i32);
+    let partition = topic.partition(index).ok_or(ErrorCode::NotCoordinator)?;
+    Ok((index, partition))
 }

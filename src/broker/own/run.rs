@@ -16,6 +16,8 @@ pub struct BatchRun<'a> {
     pub next: Offset,
     /// Whether there was a batch before that.
     begun: bool,
+    /// Batches may be missing: records of theirs have a newer one of their key.
+    has_gaps: bool,
 }
 
 impl<'a> BatchRun<'a> {
@@ -25,21 +27,23 @@ impl<'a> BatchRun<'a> {
             rest: bytes,
             next,
             begun: false,
+            has_gaps: false,
         }
     }
 
-    /// Feeds every record to `each`, up to the end or to what cannot be read; `next` says up to where.
+    /// The same of a log that is compacted by the cleaner: what was read begins at the batch that holds the offset
+    /// `next`, or at the first one behind it.
+    pub fn with_gaps(bytes: &'a [u8], next: Offset) -> Self {
+        Self {
+            has_gaps: true,
+            ..Self::new(bytes, next)
+        }
+    }
+
+    /// Feeds every batch to `each`, up to the end or to what cannot be read; `next` says up to where.
     ///
     /// # Errors
     /// What is wrong with the batch at `next`, or what `each` says.
-    pub fn each(&mut self, each: Each<'_>) -> Result<(), String> {
-        self.each_batch(&mut |_, batch| feed(batch, each))
-    }
-
-    /// The same batch by batch.
-    ///
-    /// # Errors
-    /// The same.
     pub fn each_batch(&mut self, each: EachBatch<'_>) -> Result<(), String> {
         while !self.rest.is_empty() {
             match self.first() {
@@ -100,10 +104,15 @@ impl<'a> BatchRun<'a> {
         fits.then_some(info)
     }
 
-    /// The batch at the start. Logs have no gaps, and base offsets are no part of a batch's CRC.
+    /// The batch at the start. Logs have no gaps but those of compaction, and base offsets are no part of a batch's
+    /// CRC.
     fn first(&self) -> Result<(BatchInfo, &'a [u8]), BatchError> {
         let info = record::parse(self.rest)?;
-        if !(info.base_offset..=info.last_offset()).contains(&self.next.0) {
+        let from = match self.has_gaps {
+            true => info.base_offset.min(self.next.0),
+            false => info.base_offset,
+        };
+        if !(from..=info.last_offset()).contains(&self.next.0) {
             return Err(BatchError::Counts);
         }
         Ok((info, &self.rest[..info.len]))
@@ -228,9 +237,11 @@ mod tests {
         let mut run = BatchRun::new(bytes, Offset(5));
         let (mut keys, mut damage) = (Vec::new(), Vec::new());
         while run
-            .each(&mut |key, _, _| {
-                keys.extend_from_slice(key.unwrap_or_default());
-                Ok(())
+            .each_batch(&mut |_, batch| {
+                feed(batch, &mut |key, _, _| {
+                    keys.extend_from_slice(key.unwrap_or_default());
+                    Ok(())
+                })
             })
             .is_err()
         {
@@ -260,6 +271,35 @@ mod tests {
                 _ => assert_eq!(found, (vec![5, 7, 8], vec![6], 9), "byte {at}"),
             }
         }
+    }
+
+    #[test]
+    fn batches_that_compaction_left_out_are_no_damage() {
+        let (bytes, len) = batches();
+        let bytes = [&bytes[..len], &bytes[2 * len..]].concat();
+        let (mut keys, each) = (Vec::new(), |batch: &[u8], keys: &mut Vec<u8>| {
+            feed(batch, &mut |key, _, _| {
+                keys.extend_from_slice(key.unwrap_or_default());
+                Ok(())
+            })
+        });
+        let mut run = BatchRun::with_gaps(&bytes, Offset(4));
+        assert_eq!(
+            run.each_batch(&mut |_, batch| each(batch, &mut keys)),
+            Ok(())
+        );
+        assert_eq!((keys, run.next), (vec![5, 7, 8], Offset(9)));
+        let mut run = BatchRun::new(&bytes, Offset(5));
+        let mut keys = Vec::new();
+        assert!(
+            run.each_batch(&mut |_, batch| each(batch, &mut keys))
+                .is_err()
+        );
+        let mut run = BatchRun::with_gaps(&bytes, Offset(9));
+        assert!(
+            run.each_batch(&mut |_, _| Ok(())).is_err(),
+            "it is behind all of them"
+        );
     }
 
     #[test]

@@ -11,8 +11,8 @@ pub fn log_config(name: &str, topic: &TopicConfig, broker: &BrokerConfig) -> Log
         true => limit,
         false => -1,
     };
-    // The broker's own are compacted by those who know what is valid in them.
-    let compacts = policy.compacts() && !is_internal(name);
+    // The broker's own are compacted by those who know what is valid in them, but for transactional ids.
+    let compacts = policy.compacts() && (!is_internal(name) || name == "__transaction_state");
     let compaction = compacts.then_some(CompactionConfig {
         min_dirty_millionths: topic.min_cleanable_dirty_ratio.millionths,
         min_lag_ms: topic.min_compaction_lag_ms,
@@ -59,5 +59,7 @@ mod tests {
         assert!(by_key.compaction.is_some());
         let own = log_config("__consumer_offsets", &config, &broker);
         assert_eq!((own.retention_bytes, own.compaction), (-1, None));
+        let own = log_config("__transaction_state", &config, &broker);
+        assert!(own.compaction.is_some());
     }
 }

@@ -15,8 +15,10 @@ pub enum Worker {
     Query,
     /// The start of the control shard, which reads the metadata.
     Metadata,
-    /// The coordinators, which load partitions.
+    /// The coordinators of groups, which load partitions.
     Offsets,
+    /// Those of transactions.
+    Transactions,
     /// Partitions that other nodes have too.
     Replicas,
     /// The one that compacts partitions.

@@ -40,6 +40,7 @@ impl Shard {
         self.owner.wind_down();
         self.others.leave_replicas();
         self.coordinators.stop(&self.front.image, &self.owner, fx);
+        self.transactions.stop();
         if let Some(control) = &mut self.control {
             control.stop(&mut self.owner, fx);
         }
@@ -62,6 +63,7 @@ impl Shard {
             && self.requests.query.is_quiet()
             && self.requests.groups.is_quiet()
             && self.coordinators.is_quiet()
+            && self.transactions.is_quiet()
             && self.control.as_ref().is_none_or(Control::is_quiet)
     }
 

@@ -1,19 +1,21 @@
-//! What a shard is asked and told of transactions: by those who lead partitions, and by coordinators. There are no
-//! coordinators yet.
+//! Messages about transactions, each to the part of the shard that it is for: those who lead partitions, and
+//! coordinators.
 
 use super::Shard;
-use crate::base::ErrorCode;
+use crate::base::ShardId;
 use crate::broker::fx::Fx;
 use crate::broker::msg::{MarkerAsker, Msg};
+use crate::broker::txn;
+use crate::wire::Api;
 
 impl Shard {
-    /// One of the messages about transactions.
-    pub(super) fn transaction_message(&mut self, msg: Msg, fx: &mut Fx<'_>) {
+    /// Takes one.
+    pub(super) fn transaction_message(&mut self, from: ShardId, msg: Msg, fx: &mut Fx<'_>) {
         let (front, requests, owner) = (&mut self.front, &mut self.requests, &mut self.owner);
         match msg {
             Msg::AskTransaction { req, question } => {
-                let errors = vec![ErrorCode::NotCoordinator; question.partitions.len()];
-                fx.send(req.shard, Msg::TransactionTold { id: req.id, errors });
+                let question = (req, question);
+                self.transactions.ask_transaction(from, question, front, fx);
             }
             Msg::TransactionTold { id, errors } => self.jobs.produce.told(owner, id, &errors, fx),
             Msg::WriteMarkers { asker, markers } => {
@@ -21,7 +23,11 @@ impl Shard {
             }
             Msg::MarkersWritten { asker, results } => match asker {
                 MarkerAsker::Client(req) => requests.markers.done(front, req.id, results, fx),
-                MarkerAsker::Coordinator(_) => {}
+                MarkerAsker::Coordinator(req) => {
+                    let image = &front.image;
+                    self.transactions
+                        .markers_written(req.id, &results, image, fx);
+                }
             },
             Msg::DescribeProducers { req, log } => {
                 let (id, producers) = (req.id, owner.active_producers(log));
@@ -29,6 +35,30 @@ impl Shard {
             }
             Msg::ProducersDescribed { id, producers } => {
                 requests.producers.done(front, id, producers, fx);
+            }
+            Msg::Transactions { req, parts } => {
+                self.transactions.ask(req, parts, &front.image, fx);
+            }
+            Msg::TransactionsDone { id, answers } => {
+                requests.transactions.done(front, id, answers, fx);
+            }
+            Msg::CallNode { req, node, call } => match &mut self.control {
+                Some(control) => control.call_node(req, node, call, fx),
+                None => {
+                    let answer = Err("this is not the control shard".to_owned());
+                    fx.send(req.shard, Msg::ControlDone { id: req.id, answer });
+                }
+            },
+            Msg::CallOfNode { req, call } => {
+                let (header, body) = (call.header, call.body);
+                if header.key == Api::WRITE_TXN_MARKERS {
+                    let transactions = &mut self.transactions;
+                    return transactions.write_markers(req, (header, body), front, fx);
+                }
+                let request = (req, &header, body);
+                let planner = txn::add_partitions_to_txn;
+                let transactions = &mut requests.transactions;
+                transactions.begin_of_node(front, request, planner, fx);
             }
             _ => {}
         }

@@ -14,6 +14,7 @@ use crate::group::join::JoinRequest;
 use crate::group::testing::commit_of;
 use crate::group::{Name, Protocol, records};
 use crate::log::LogConfig;
+use crate::record;
 use crate::store::LogLabel;
 
 mod late;
